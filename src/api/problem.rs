@@ -1,0 +1,168 @@
+//! Errors as `application/problem+json` (RFC 9457).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+
+use super::Response;
+
+macro_rules! codes {
+    ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {
+        /// What went wrong, as a client tells it apart. The table of API section 2.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum ProblemCode {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl ProblemCode {
+            /// Every code, for documentation and its tests.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The status it is answered with.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            /// The word in `code` and at the end of `type`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The title for people.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson => BAD_REQUEST, "invalid_json", "The body is not JSON";
+    InvalidRequest => BAD_REQUEST, "invalid_request", "The request cannot be understood";
+    Unauthenticated => UNAUTHORIZED, "unauthenticated", "A valid bearer token is needed";
+    Forbidden => FORBIDDEN, "forbidden", "The caller's role does not allow this";
+    NotFound => NOT_FOUND, "not_found", "There is no such thing";
+    MethodNotAllowed => METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here";
+    Conflict => CONFLICT, "conflict", "The state of the thing forbids this";
+    PreconditionFailed => PRECONDITION_FAILED, "precondition_failed", "It was changed meanwhile";
+    TooLarge => PAYLOAD_TOO_LARGE, "too_large", "The body is too large";
+    UriTooLong => URI_TOO_LONG, "uri_too_long", "The URI is too long";
+    UnsupportedMediaType => UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The media type is not supported";
+    InvalidBody => UNPROCESSABLE_ENTITY, "invalid_body", "The body breaks its rules";
+    EgressRefused => UNPROCESSABLE_ENTITY, "egress_refused", "The egress rules forbid this address";
+    IdempotencyKeyReused => UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The idempotency key was used with another body";
+    HeadersTooLarge => REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too large";
+    RateLimited => TOO_MANY_REQUESTS, "rate_limited", "Too many requests";
+    Overloaded => SERVICE_UNAVAILABLE, "overloaded", "The server takes no more for the moment";
+    DiskFull => SERVICE_UNAVAILABLE, "disk_full", "The disk is full";
+    Starting => SERVICE_UNAVAILABLE, "starting", "The server is starting";
+    Draining => SERVICE_UNAVAILABLE, "draining", "The server is stopping";
+    Internal => INTERNAL_SERVER_ERROR, "internal", "Something failed on our side";
+    RequestTimeout => REQUEST_TIMEOUT, "request_timeout", "The request took too long to arrive";
+}
+
+/// A refusal on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// What went wrong.
+    pub code: ProblemCode,
+    /// In words, for this case; never a secret.
+    pub detail: Cow<'static, str>,
+    /// One for each field that is wrong.
+    pub errors: Vec<FieldError>,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) into the body.
+    pub pointer: String,
+    /// What is wrong and what is allowed.
+    pub detail: String,
+}
+
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem with its explanation.
+    pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        let header = match code {
+            ProblemCode::Unauthenticated => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            _ => None,
+        };
+        Self { code, detail: detail.into(), errors: Vec::new(), header }
+    }
+
+    /// A body that breaks its rules, each breach named.
+    pub fn invalid_body(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}: {}", one.pointer, one.detail),
+            many => format!("{} fields are wrong", many.len()),
+        };
+        Self { errors, ..Self::new(ProblemCode::InvalidBody, detail) }
+    }
+
+    /// Nothing there that this caller may know of.
+    pub fn not_found(what: &'static str) -> Self {
+        Self::new(ProblemCode::NotFound, format!("there is no such {what}"))
+    }
+
+    /// A method that the path does not have; `allow` as in the header.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let header = Some((ALLOW, HeaderValue::from_static(allow)));
+        Self { header, ..Self::new(ProblemCode::MethodNotAllowed, format!("allowed here: {allow}")) }
+    }
+
+    /// Come back after this long.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.header = Some((RETRY_AFTER, HeaderValue::from(after.as_secs().max(1))));
+        self
+    }
+
+    /// The answer.
+    pub fn into_response(self, request_id: &str) -> Response {
+        let status = self.code.status();
+        let document = Document {
+            r#type: format!("/docs/errors#{}", self.code.as_str()),
+            title: self.code.title(),
+            status: status.as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            request_id,
+            errors: &self.errors,
+        };
+        // A struct of strings always serialises.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl FieldError {
+    /// A breach at this pointer.
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}

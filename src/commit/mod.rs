@@ -1,0 +1,127 @@
+//! commit: puts events on the disk, a batch at a time, and only then lets anybody answer.
+//!
+//! Promises: a [`Committed`] exists only after the fsync of its event; ids rise in the order of acceptance; an id or
+//! idempotency key within the dedup window is stored once. Must never know: HTTP, webhooks beyond their numbers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use crate::model::{DedupKey, DedupKind, Event, EventId, WebhookNo, Webhooks};
+use crate::runtime::{BodyLease, Permit};
+
+/// An event that passed the door: its head encoded, its webhooks matched.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The head as the log keeps it ([`crate::model::NewEvent::encode`]).
+    pub head: Bytes,
+    /// The payload.
+    pub data: Bytes,
+    /// What makes it the same as another, with the fingerprint of its body.
+    pub dedup: Option<(DedupKey, DedupKind, u64)>,
+    /// The webhooks it goes to, ascending.
+    pub webhooks: Webhooks,
+}
+
+/// One request's events, in the order sent, and where the answer goes.
+#[derive(Debug)]
+pub struct Submission {
+    /// At least one.
+    pub events: SmallVec<[Admitted; 1]>,
+    /// The request's place at the door.
+    pub permit: Arc<Permit>,
+    /// The request's buffer.
+    pub lease: Arc<BodyLease>,
+    /// One verdict per event, in the same order.
+    pub reply: oneshot::Sender<Verdicts>,
+}
+
+/// What became of a request's events, one for one.
+pub type Verdicts = SmallVec<[Result<Committed, Refused>; 1]>;
+
+/// Proof that an event is in a completed fsync. Only the commit stage can make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    id: EventId,
+    duplicate: bool,
+}
+
+impl Committed {
+    /// The event's id; of a duplicate, the first one's.
+    pub fn id(self) -> EventId {
+        self.id
+    }
+
+    /// Whether it was there before.
+    pub fn is_duplicate(self) -> bool {
+        self.duplicate
+    }
+}
+
+/// Why an event was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The same idempotency key came with another body.
+    #[error("this Idempotency-Key was used with another body")]
+    KeyReused,
+    /// The queue before the commit thread is full.
+    #[error("too many requests wait for the disk")]
+    Overloaded,
+    /// The disk is full, or nearly.
+    #[error("the disk is full")]
+    DiskFull,
+    /// A write failed: nothing more is acknowledged, the process ends.
+    #[error("the log cannot be written")]
+    Poisoned,
+}
+
+/// Events for the recall thread to read back, for one webhook of one shard.
+#[derive(Debug)]
+pub struct RecallRequest {
+    /// The shard that asks.
+    pub shard: usize,
+    /// The webhook it asks for.
+    pub webhook: WebhookNo,
+    /// Ascending.
+    pub events: Vec<EventId>,
+}
+
+/// An event read back; `None`: the log's limits took it.
+pub type Recalled = (EventId, Option<Arc<Event>>);
+
+/// An event as the log holds it: its encoded head and its data.
+pub type Stored = (Bytes, Bytes);
+
+/// The log as its readers see it; the seam for another store of events.
+pub trait ReadLog: Send + Sync + 'static {
+    /// The last event that is durable, [`EventId::MIN`] in an empty log.
+    fn last(&self) -> EventId;
+    /// These events (ascending), each with head and data; `None` for what the log's limits took.
+    fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError>;
+    /// Encoded heads of the events after `after`, ascending, at most `limit`.
+    fn heads_after(&self, after: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError>;
+    /// Encoded heads of the events before `before`, descending, at most `limit`.
+    fn heads_before(&self, before: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError>;
+}
+
+/// Why the log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// redb or the disk.
+    #[error("the log cannot be read: {0}")]
+    Storage(#[from] redb::Error),
+    /// A record that this program does not understand.
+    #[error("the log holds a damaged record at {0}")]
+    Damaged(EventId),
+}
+
+/// What retention asks of settle before a segment goes.
+pub trait Needs: Send + Sync + 'static {
+    /// The events in this range, bounds included, whose bodies a pending delivery or a dead letter still names, ascending;
+    /// `None`: one of them is on its way and neither settled nor on disk, so come back later.
+    fn needed(&self, first: EventId, last: EventId) -> Option<Vec<EventId>>;
+    /// The bodies of these events go: what still waits for one becomes a dead letter (`expired`).
+    fn expire(&self, events: Vec<EventId>);
+}

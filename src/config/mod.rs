@@ -1,0 +1,201 @@
+//! Configuration in two stages: `Raw` (what was written, by figment) → [`Config`] (checked, typed).
+//!
+//! Promises: everything is checked before anything is opened; an error names the key, where it came from, and what is
+//! allowed. Every field here is a key of `config.toml`, which documents them all.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::{RetryPolicy, Secret};
+
+/// What is in force.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[logging]`
+    pub logging: Logging,
+    /// `[log]`
+    pub log: Log,
+    /// `[history]`
+    pub history: History,
+    /// `[dead_letters]`
+    pub dead_letters: DeadLetters,
+    /// `[dedup]`
+    pub dedup: Dedup,
+    /// `[delivery]`
+    pub delivery: DeliveryDefaults,
+    /// `[breaker]`
+    pub breaker: Breaker,
+    /// `[dispatch]`
+    pub dispatch: Dispatch,
+    /// `[egress]`
+    pub egress: Egress,
+    /// `[metrics]`
+    pub metrics: MetricsAccess,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// At least one; port 0 picks one.
+    pub listen: Vec<SocketAddr>,
+    /// Management, console and metrics answer only here when set.
+    pub admin_listen: Option<SocketAddr>,
+    /// The folder of all data.
+    pub data_dir: PathBuf,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+    /// Bytes of an array or NDJSON body.
+    pub max_batch_bytes: usize,
+    /// Threads that accept requests.
+    pub workers: usize,
+    /// How long a stop waits for what is in flight.
+    pub drain: Duration,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// Keys from the configuration; the first-start key and those made by the interface come on top.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// An entry of `auth.api_keys`.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// The key itself, at least 16 characters.
+    pub key: Secret,
+    /// Its tenant; `None` for `*`: all.
+    pub tenant: Option<Arc<str>>,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What a caller may do; each includes those before it, but for `Publisher`, which may only publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Publishes events, reads nothing.
+    Publisher,
+    /// Reads.
+    Viewer,
+    /// All within the tenant but keys, audit and portal links.
+    Member,
+    /// Those too.
+    Admin,
+}
+
+/// `[logging]`
+#[derive(Debug, Clone)]
+pub struct Logging {
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// A `tracing` filter: `info`, or `hooktide=debug,warn`.
+    pub level: Box<str>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Size at which a segment is followed by the next.
+    pub segment_bytes: u64,
+    /// Age at which it is.
+    pub segment_age: Duration,
+    /// Age at which a segment goes.
+    pub retention: Duration,
+    /// Size of all segments at which the oldest goes.
+    pub retention_bytes: u64,
+    /// Bodies that still wait when their segment goes.
+    pub carry_bytes: u64,
+    /// redb's two-phase commit.
+    pub two_phase_commit: bool,
+}
+
+/// `[history]`
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Age at which attempts are forgotten.
+    pub retention: Duration,
+}
+
+/// `[dead_letters]`
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    /// Age at which they are forgotten.
+    pub retention: Duration,
+}
+
+/// `[dedup]`
+#[derive(Debug, Clone)]
+pub struct Dedup {
+    /// How long an id is remembered.
+    pub ttl: Duration,
+    /// How many are.
+    pub max_keys: usize,
+}
+
+/// `[delivery]`: what a webhook without a setting of its own gets.
+#[derive(Debug, Clone)]
+pub struct DeliveryDefaults {
+    /// n delays make n + 1 attempts.
+    pub retry_policy: RetryPolicy,
+    /// For one attempt, body included.
+    pub timeout: Duration,
+    /// Deliveries at once.
+    pub max_in_flight: u16,
+}
+
+/// `[breaker]`: the circuit breaker of each webhook.
+#[derive(Debug, Clone)]
+pub struct Breaker {
+    /// Attempts looked at.
+    pub window: u16,
+    /// Share of failures among them that opens it.
+    pub failure_ratio: f64,
+    /// No fewer attempts open it.
+    pub min_attempts: u16,
+    /// How long it stays open at first, doubling with each failed probe …
+    pub open: Duration,
+    /// … up to this.
+    pub open_max: Duration,
+    /// Successes that close it again.
+    pub close_after: u16,
+    /// After this long of nothing but failure the webhook is disabled.
+    pub disable_after: Duration,
+}
+
+/// `[dispatch]`
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// Shard threads.
+    pub shards: usize,
+    /// Bytes of bodies in memory.
+    pub memory_bytes: usize,
+}
+
+/// `[egress]`
+#[derive(Debug, Clone)]
+pub struct Egress {
+    /// Special-purpose networks that are let through.
+    pub allow: Vec<IpNet>,
+    /// Networks that are refused although they are public.
+    pub deny: Vec<IpNet>,
+    /// Whether `http://` is refused.
+    pub require_https: bool,
+    /// PEM file of certificate authorities to trust beside the public ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone)]
+pub struct MetricsAccess {
+    /// Whether `/metrics` needs no key on the public listener.
+    pub public: bool,
+}

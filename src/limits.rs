@@ -1,0 +1,145 @@
+//! Every bound of the process that is not a configuration key, in one place, each with its reason.
+//!
+//! The assertions at the end relate them: a change that would let a queue block or a block outgrow its page does not
+//! compile.
+
+use std::time::Duration;
+
+// --- admit: what a request may cost (RFC 9110 status codes for what is beyond) -------------------------------------
+
+/// Time for a client to send its whole head; slow-loris connections end here.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a client to send its whole body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// After this grace a body must keep to [`BODY_RATE_MIN`].
+pub const BODY_RATE_GRACE: Duration = Duration::from_secs(5);
+/// Bytes a second below which a body is too slow to be honest.
+pub const BODY_RATE_MIN: u64 = 1024;
+/// A kept-alive connection without a request is closed after this.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Header lines in a request.
+pub const HEADERS_MAX: usize = 64;
+/// Bytes in a request's head.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes in a request's target.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// All request bodies being read or waiting for their commit, together.
+pub const BODIES_IN_FLIGHT_BYTES: usize = 64 << 20;
+/// Events in one array or NDJSON request.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Depth of JSON that is parsed.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Bytes in an event type (`[A-Za-z0-9][A-Za-z0-9._:-]{0,127}`).
+pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+/// Bytes in an id that a client gives (event id, `Idempotency-Key`, request and correlation ids).
+pub const CLIENT_ID_BYTES_MAX: usize = 256;
+
+// --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
+
+/// Deliveries between the door and a durable outcome or row.
+pub const DOOR_DELIVERIES: usize = 65_536;
+/// The most that one request takes of [`DOOR_DELIVERIES`], however many it fans out to.
+pub const DOOR_DELIVERIES_PER_REQUEST: usize = 16_384;
+/// How long a request waits at the door before it is told 503.
+pub const DOOR_WAIT: Duration = Duration::from_millis(250);
+
+// --- commit --------------------------------------------------------------------------------------------------------
+
+/// Requests waiting for the commit thread.
+pub const COMMIT_QUEUE: usize = 8_192;
+/// Events in one commit; more only delay the first one's answer.
+pub const COMMIT_BATCH_EVENTS: usize = 4_096;
+/// Bytes in one commit.
+pub const COMMIT_BATCH_BYTES: usize = 16 << 20;
+/// Bytes in a block of the log. With redb's own header such a value fits a page of 64 KiB; a larger one would take 128.
+pub const BLOCK_BYTES_MAX: usize = 63 * 1024;
+/// Sealed segments kept open for reading.
+pub const SEALED_OPEN_MAX: usize = 16;
+/// redb page cache of the open segment, of a sealed one, of state.redb, of a history file.
+pub const LOG_CACHE_BYTES: usize = 16 << 20;
+/// Cache of a sealed segment.
+pub const SEALED_CACHE_BYTES: usize = 1 << 20;
+/// Cache of state.redb.
+pub const STATE_CACHE_BYTES: usize = 32 << 20;
+/// Cache of a history file that is open for writing.
+pub const HISTORY_CACHE_BYTES: usize = 16 << 20;
+/// Free space below which new events are refused while deliveries go on.
+pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// The file that is given up when the disk is full, so that settle can still write.
+pub const BALLAST_BYTES: u64 = 16 << 20;
+/// A retired segment is truncated in steps of this size: unlinking it whole stalls commits for 0.4 s.
+pub const TRUNCATE_STEP_BYTES: u64 = 4 << 20;
+
+// --- dispatch ------------------------------------------------------------------------------------------------------
+
+/// Entries of one webhook held in memory; past it the webhook lags and what arrives is spilled to disk.
+pub const WINDOW_ENTRIES: usize = 1_024;
+/// Bytes of one webhook's entries held in memory.
+pub const WINDOW_BYTES: usize = 8 << 20;
+/// New arrivals of a lagging webhook kept in memory, served 1 : 1 with its backlog.
+pub const FRESH_ENTRIES: usize = 64;
+/// Rows asked for by one refill.
+pub const REFILL_ROWS: usize = 512;
+/// Refills a shard may have under way.
+pub const REFILLS_PER_SHARD: usize = 64;
+/// Events asked of the recall thread at once by one webhook.
+pub const RECALL_EVENTS: usize = 64;
+/// Deliveries a shard may have under way at once, over all its webhooks.
+pub const IN_FLIGHT_PER_SHARD: usize = 1_024;
+/// Idle connections a shard keeps, over all origins.
+pub const IDLE_CONNECTIONS_PER_SHARD: usize = 1_024;
+/// An idle connection to a receiver is closed after this.
+pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Messages waiting for a shard.
+pub const SHARD_QUEUE: usize = 16_384;
+
+// --- send ----------------------------------------------------------------------------------------------------------
+
+/// Time for a name to be resolved.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a connection to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a TLS handshake.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a response's body that are read.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a response's body that are kept with the attempt.
+pub const RESPONSE_BYTES_KEPT: usize = 1024;
+/// Bytes of a response's head.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The longest delay a `Retry-After` can ask for, and the longest a schedule can hold.
+pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+// --- settle --------------------------------------------------------------------------------------------------------
+
+/// Messages waiting for the settle thread.
+pub const SETTLE_QUEUE: usize = 65_536 * 2;
+/// What has gathered is flushed after this time …
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// … or when this many items wait.
+pub const FLUSH_ITEMS: usize = 8_192;
+/// Deliveries in the checkpoint's list; beyond that the oldest get rows.
+pub const CHECKPOINT_LIST_MAX: usize = 16_384;
+/// An event that matches more webhooks than this is handled as a job with a cursor.
+pub const WIDE_EVENT_WEBHOOKS: usize = 1_024;
+/// Rows that a job writes in one transaction.
+pub const JOB_ROWS: usize = 1_024;
+/// History buckets: rows of one webhook are near each other, and a flush touches at most this many places.
+pub const HISTORY_BUCKETS: u32 = 64;
+/// A history file is followed by the next at this size.
+pub const HISTORY_FILE_BYTES: u64 = 256 << 20;
+
+// --- api -----------------------------------------------------------------------------------------------------------
+
+/// Rows of a list page when the client does not say.
+pub const PAGE_ROWS_DEFAULT: usize = 50;
+/// Rows of a list page at most.
+pub const PAGE_ROWS_MAX: usize = 250;
+
+const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
+const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
+const _: () =
+    assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");
+const _: () = assert!(SETTLE_QUEUE >= DOOR_DELIVERIES + IN_FLIGHT_PER_SHARD + REFILLS_PER_SHARD);
+const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
+const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);

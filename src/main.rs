@@ -1,0 +1,3 @@
+//! The `hooktide` command: arguments in, exit code out.
+
+fn main() {}

@@ -1,0 +1,328 @@
+//! An event: its head in the form in which the log keeps it, and its data, byte for byte as it came.
+//!
+//! The head is encoded once, at the door, and from there on handed around and written as bytes; a stage that needs a
+//! field reads it in place. Layout (version 1, integers little-endian):
+//!
+//! ```text
+//! u8 version, u8 flags, u8 dedup kind, u8 0, i64 timestamp, i64 received_at, [u8; 16] dedup key, u64 fingerprint,
+//! u32 data length, 9 × (u16 length, bytes): tenant, type, source, external id, correlation id, traceparent, resource id,
+//! workspace id, user id; u32 length, metadata; varint count, count × varint webhook number less the one before
+//! ```
+//! A length of 0xFFFF (u16) or 0xFFFF_FFFF (u32) says that the field is absent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{EventId, Timestamp, WebhookNo};
+use crate::runtime::{BodyLease, Instant};
+
+/// The numbers of the webhooks that matched when the event was accepted, ascending.
+pub type Webhooks = SmallVec<[WebhookNo; 4]>;
+
+/// SHA-256 of (tenant, source, kind, id), cut to 128 bits.
+pub type DedupKey = [u8; 16];
+
+/// What kind of id makes two events the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DedupKind {
+    /// The sender's own id: the same id is the same event, whatever its body.
+    Id,
+    /// An `Idempotency-Key`: the same key with another body is an error.
+    IdempotencyKey,
+}
+
+/// An event in memory, as dispatch, send and the interface see it.
+#[derive(Debug)]
+pub struct Event {
+    /// Given by the commit thread.
+    pub id: EventId,
+    /// The encoded head; see [`Event::head`].
+    pub head: Bytes,
+    /// The payload: raw JSON as it was sent.
+    pub data: Bytes,
+    /// When its commit was durable; of a recalled event, when it was recalled.
+    pub committed_at: Instant,
+    /// Counts the memory that `data` pins.
+    pub lease: Arc<BodyLease>,
+}
+
+impl Event {
+    /// The fields of the head. A head that came from the log was checked when it was read.
+    pub fn head(&self) -> EventHead<'_> {
+        EventHead::parse(&self.head).unwrap_or_default()
+    }
+}
+
+/// What is needed to encode a head.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewEvent<'a> {
+    /// The tenant it belongs to.
+    pub tenant: &'a str,
+    /// Its type, `[A-Za-z0-9][A-Za-z0-9._:-]{0,127}`.
+    pub event_type: &'a str,
+    /// `api` for an application's own events, else the source's name.
+    pub source: &'a str,
+    /// The event's own time.
+    pub timestamp: Timestamp,
+    /// When the request arrived.
+    pub received_at: Timestamp,
+    /// The sender's id.
+    pub external_id: Option<&'a str>,
+    /// The caller's `X-Correlation-ID`, else the request id.
+    pub correlation_id: &'a str,
+    /// W3C trace context, passed on to deliveries.
+    pub traceparent: Option<&'a str>,
+    /// The resource it is about, as text.
+    pub resource_id: Option<&'a str>,
+    /// The workspace it belongs to, as text.
+    pub workspace_id: Option<&'a str>,
+    /// The user it is about, as text.
+    pub user_id: Option<&'a str>,
+    /// Raw JSON object.
+    pub metadata: Option<&'a str>,
+    /// Whether a signature was checked.
+    pub verified: bool,
+    /// What makes it the same as another, with a fingerprint of the body.
+    pub dedup: Option<(DedupKey, DedupKind)>,
+    /// First 64 bits of the body's SHA-256; compared for [`DedupKind::IdempotencyKey`]. 0 without a dedup key.
+    pub fingerprint: u64,
+    /// Length of the data in bytes.
+    pub data_len: u32,
+}
+
+/// A head, read in place.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventHead<'a> {
+    /// The fields.
+    pub event: NewEvent<'a>,
+    webhooks: &'a [u8],
+    count: usize,
+}
+
+/// Bytes that are not a head of a version this program knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// A later program wrote it.
+    #[error("event head of version {0}; this program reads version {VERSION}")]
+    Version(u8),
+    /// It ends early or its text is not UTF-8.
+    #[error("damaged event head")]
+    Damaged,
+}
+
+const VERSION: u8 = 1;
+const FLAG_VERIFIED: u8 = 1;
+const ABSENT_16: u16 = u16::MAX;
+const ABSENT_32: u32 = u32::MAX;
+
+impl NewEvent<'_> {
+    /// Appends the encoded head to `out`. Texts are at most 65,534 bytes long, which the door sees to.
+    pub fn encode(&self, webhooks: &[WebhookNo], out: &mut Vec<u8>) {
+        let (key, kind) = match self.dedup {
+            None => ([0; 16], 0),
+            Some((key, DedupKind::Id)) => (key, 1),
+            Some((key, DedupKind::IdempotencyKey)) => (key, 2),
+        };
+        out.extend_from_slice(&[VERSION, if self.verified { FLAG_VERIFIED } else { 0 }, kind, 0]);
+        out.extend_from_slice(&self.timestamp.as_millis().to_le_bytes());
+        out.extend_from_slice(&self.received_at.as_millis().to_le_bytes());
+        out.extend_from_slice(&key);
+        out.extend_from_slice(&self.fingerprint.to_le_bytes());
+        out.extend_from_slice(&self.data_len.to_le_bytes());
+        for text in
+            [Some(self.tenant), Some(self.event_type), Some(self.source), self.external_id, Some(self.correlation_id)]
+        {
+            put_text(text, out);
+        }
+        for text in [self.traceparent, self.resource_id, self.workspace_id, self.user_id] {
+            put_text(text, out);
+        }
+        match self.metadata {
+            None => out.extend_from_slice(&ABSENT_32.to_le_bytes()),
+            Some(raw) => {
+                out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+                out.extend_from_slice(raw.as_bytes());
+            }
+        }
+        put_varint(webhooks.len() as u32, out);
+        let mut last = 0;
+        for no in webhooks {
+            put_varint(no.0 - last, out);
+            last = no.0;
+        }
+    }
+}
+
+impl<'a> EventHead<'a> {
+    /// Reads a head in place.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
+        let mut from = Reader(bytes);
+        let [version, flags, kind, _] = from.array()?;
+        if version != VERSION {
+            return Err(HeadError::Version(version));
+        }
+        let timestamp = Timestamp::from_millis(i64::from_le_bytes(from.array()?));
+        let received_at = Timestamp::from_millis(i64::from_le_bytes(from.array()?));
+        let key: DedupKey = from.array()?;
+        let dedup = match kind {
+            0 => None,
+            1 => Some((key, DedupKind::Id)),
+            2 => Some((key, DedupKind::IdempotencyKey)),
+            _ => return Err(HeadError::Damaged),
+        };
+        let event = NewEvent {
+            timestamp,
+            received_at,
+            dedup,
+            fingerprint: u64::from_le_bytes(from.array()?),
+            data_len: u32::from_le_bytes(from.array()?),
+            verified: flags & FLAG_VERIFIED != 0,
+            tenant: from.text()?.ok_or(HeadError::Damaged)?,
+            event_type: from.text()?.ok_or(HeadError::Damaged)?,
+            source: from.text()?.ok_or(HeadError::Damaged)?,
+            external_id: from.text()?,
+            correlation_id: from.text()?.ok_or(HeadError::Damaged)?,
+            traceparent: from.text()?,
+            resource_id: from.text()?,
+            workspace_id: from.text()?,
+            user_id: from.text()?,
+            metadata: match u32::from_le_bytes(from.array()?) {
+                ABSENT_32 => None,
+                len => Some(from.str(len as usize)?),
+            },
+        };
+        let count = from.varint()? as usize;
+        Ok(Self { event, webhooks: from.0, count })
+    }
+
+    /// The webhooks that matched, ascending.
+    pub fn webhooks(&self) -> Webhooks {
+        let mut from = Reader(self.webhooks);
+        let mut last = 0u32;
+        (0..self.count)
+            .map_while(|_| {
+                last = last.wrapping_add(from.varint().ok()?);
+                Some(WebhookNo(last))
+            })
+            .collect()
+    }
+
+    /// How many webhooks matched.
+    pub fn webhook_count(&self) -> usize {
+        self.count
+    }
+}
+
+fn put_text(text: Option<&str>, out: &mut Vec<u8>) {
+    match text {
+        None => out.extend_from_slice(&ABSENT_16.to_le_bytes()),
+        Some(text) => {
+            debug_assert!(text.len() < usize::from(ABSENT_16));
+            out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+fn put_varint(mut n: u32, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], HeadError> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or(HeadError::Damaged)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], HeadError> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(HeadError::Damaged)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn str(&mut self, len: usize) -> Result<&'a str, HeadError> {
+        std::str::from_utf8(self.take(len)?).map_err(|_| HeadError::Damaged)
+    }
+
+    fn text(&mut self) -> Result<Option<&'a str>, HeadError> {
+        match u16::from_le_bytes(self.array()?) {
+            ABSENT_16 => Ok(None),
+            len => self.str(usize::from(len)).map(Some),
+        }
+    }
+
+    fn varint(&mut self) -> Result<u32, HeadError> {
+        let mut n = 0u32;
+        for shift in (0..35).step_by(7) {
+            let [byte] = self.array()?;
+            n |= u32::from(byte & 0x7F).checked_shl(shift).ok_or(HeadError::Damaged)?;
+            if byte & 0x80 == 0 {
+                return Ok(n);
+            }
+        }
+        Err(HeadError::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> NewEvent<'static> {
+        NewEvent {
+            tenant: "default",
+            event_type: "order.created",
+            source: "api",
+            timestamp: Timestamp::from_millis(1_711_015_200_120),
+            received_at: Timestamp::from_millis(1_711_015_200_500),
+            external_id: Some("ord-1"),
+            correlation_id: "req_1",
+            user_id: Some(""),
+            metadata: Some(r#"{"source":"api"}"#),
+            dedup: Some(([7; 16], DedupKind::IdempotencyKey)),
+            fingerprint: 42,
+            data_len: 9,
+            ..NewEvent::default()
+        }
+    }
+
+    #[test]
+    fn a_head_reads_back_as_encoded() {
+        let mut bytes = Vec::new();
+        let webhooks: Vec<_> = [0, 1, 127, 128, 70_000, u32::MAX].map(WebhookNo).to_vec();
+        sample().encode(&webhooks, &mut bytes);
+        let head = EventHead::parse(&bytes).unwrap();
+        assert_eq!(format!("{:?}", head.event), format!("{:?}", sample()));
+        assert_eq!(head.webhooks().to_vec(), webhooks);
+    }
+
+    #[test]
+    fn a_cut_head_is_damaged_and_a_later_version_is_named() {
+        let mut bytes = Vec::new();
+        sample().encode(&[], &mut bytes);
+        for len in 0..bytes.len() {
+            assert_eq!(EventHead::parse(&bytes[..len]).err(), Some(HeadError::Damaged), "cut at {len}");
+        }
+        bytes[0] = 9;
+        assert_eq!(EventHead::parse(&bytes).err(), Some(HeadError::Version(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(head) = EventHead::parse(&bytes) {
+                let _ = head.webhooks();
+            }
+        }
+    }
+}

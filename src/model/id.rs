@@ -1,0 +1,198 @@
+//! Ids: a prefix and a sortable ULID in Crockford's base 32 (<https://github.com/ulid/spec>).
+
+use std::fmt;
+use std::str::FromStr;
+
+use ulid::Ulid;
+
+/// An event: a ULID given by the commit thread, rising in the order of acceptance. Log order, key order and public id are
+/// one thing. No time is read from it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EventId(u128);
+
+impl EventId {
+    /// Before every event.
+    pub const MIN: Self = Self(0);
+    /// After every event.
+    pub const MAX: Self = Self(u128::MAX);
+
+    /// The id with this number.
+    pub const fn from_u128(n: u128) -> Self {
+        Self(n)
+    }
+
+    /// The id as a number; numbers sort as ids do.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
+/// A webhook's public id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebhookId(u128);
+
+impl WebhookId {
+    /// The id with this number.
+    pub const fn from_u128(n: u128) -> Self {
+        Self(n)
+    }
+
+    /// The id as a number.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
+/// A webhook's number within this data folder: dense, never used again, the key of everything stored per webhook.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WebhookNo(pub u32);
+
+/// One event for one webhook: the event's ULID and seven characters of the webhook's number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    /// The event that is delivered.
+    pub event: EventId,
+    /// The webhook it goes to.
+    pub webhook: WebhookNo,
+}
+
+/// Text that is not an id of the kind asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {prefix}_ and {chars} characters of Crockford's base 32")]
+pub struct IdError {
+    prefix: &'static str,
+    chars: usize,
+}
+
+const ULID_CHARS: usize = 26;
+const WEBHOOK_NO_CHARS: usize = 7;
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+fn ulid_text(n: u128, buf: &mut [u8; ULID_CHARS]) -> &str {
+    let mut rest = n;
+    for slot in buf.iter_mut().rev() {
+        *slot = ALPHABET[(rest & 31) as usize];
+        rest >>= 5;
+    }
+    // The alphabet is ASCII.
+    std::str::from_utf8(buf).unwrap_or_default()
+}
+
+fn parse_ulid(text: &str, prefix: &'static str) -> Result<u128, IdError> {
+    let bad = IdError { prefix, chars: ULID_CHARS };
+    let rest = text.strip_prefix(prefix).and_then(|t| t.strip_prefix('_')).ok_or_else(|| bad.clone())?;
+    if rest.len() != ULID_CHARS || rest.as_bytes()[0] > b'7' {
+        return Err(bad);
+    }
+    Ulid::from_string(rest).map(|u| u.0).map_err(|_| bad)
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("evt_")?;
+        f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
+    }
+}
+
+impl fmt::Display for WebhookId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wh_")?;
+        f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dlv_")?;
+        f.write_str(ulid_text(self.event.0, &mut [0; ULID_CHARS]))?;
+        let mut no = [0u8; ULID_CHARS];
+        let text = ulid_text(u128::from(self.webhook.0), &mut no);
+        f.write_str(&text[ULID_CHARS - WEBHOOK_NO_CHARS..])
+    }
+}
+
+impl FromStr for EventId {
+    type Err = IdError;
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        parse_ulid(s, "evt").map(Self)
+    }
+}
+
+impl FromStr for WebhookId {
+    type Err = IdError;
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        parse_ulid(s, "wh").map(Self)
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = IdError;
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        let bad = IdError { prefix: "dlv", chars: ULID_CHARS + WEBHOOK_NO_CHARS };
+        let cut = "dlv_".len() + ULID_CHARS;
+        if s.len() != cut + WEBHOOK_NO_CHARS || !s.is_ascii() {
+            return Err(bad);
+        }
+        let event = parse_ulid(&s[..cut], "dlv").map_err(|_| bad.clone())?;
+        let mut padded = "0".repeat(ULID_CHARS - WEBHOOK_NO_CHARS);
+        padded.push_str(&s[cut..]);
+        let no = Ulid::from_string(&padded).map_err(|_| bad.clone())?.0;
+        Ok(Self { event: EventId(event), webhook: WebhookNo(u32::try_from(no).map_err(|_| bad)?) })
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for WebhookId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back_as_written() {
+        for n in [0, 1, 31, 32, u128::from(u64::MAX), u128::MAX] {
+            let id = EventId::from_u128(n);
+            assert_eq!(id.to_string().parse::<EventId>(), Ok(id));
+            for no in [0, 1, 12_345, u32::MAX] {
+                let delivery = DeliveryId { event: id, webhook: WebhookNo(no) };
+                assert_eq!(delivery.to_string().len(), 4 + 26 + 7);
+                assert_eq!(delivery.to_string().parse::<DeliveryId>(), Ok(delivery));
+            }
+        }
+    }
+
+    #[test]
+    fn ids_sort_as_their_text_does() {
+        let (low, high) = (EventId::from_u128(999), EventId::from_u128(1 << 90));
+        assert!(low < high && low.to_string() < high.to_string());
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for text in [
+            "",
+            "evt_",
+            "evt_8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "wh_00000000000000000000000000",
+            "evt_0000000000000000000000000U",
+        ] {
+            assert!(text.parse::<EventId>().is_err(), "{text}");
+        }
+        assert!("dlv_00000000000000000000000000ZZZZZZZ".parse::<DeliveryId>().is_err(), "a number past u32");
+    }
+}

@@ -1,0 +1,20 @@
+//! The words of the domain: ids, times, events, webhooks, deliveries and what became of them.
+//!
+//! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
+
+mod attempt;
+mod event;
+mod id;
+mod secret;
+mod time;
+mod webhook;
+
+pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
+pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, NewEvent, Webhooks};
+pub use id::{DeliveryId, EventId, IdError, WebhookId, WebhookNo};
+pub use secret::Secret;
+pub use time::{TimeError, Timestamp};
+pub use webhook::{
+    Endpoint, EventPattern, PatternError, RateLimit, RetryPolicy, SigningKey, SigningKeys, Webhook, WebhookStatus,
+    is_event_type,
+};

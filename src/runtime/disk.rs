@@ -1,0 +1,156 @@
+//! The disk as a parameter: everything that the log, the state and the history ask of a file system.
+//!
+//! The real one is below. The simulated one (`crate::sim`) records each write and sync, so that a test can stop the world
+//! between any two of them and look at what a restart finds.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, StorageBackend};
+
+/// What storage asks of a file system. All paths are whole.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Opens a file for redb, made if it is not there. The caller calls [`Disk::sync_dir`] where that matters.
+    fn open(&self, path: &Path) -> io::Result<Backend>;
+    /// Makes a folder and those above it.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The files in a folder, in the order of their names.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Renames a file over any that has the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Cuts a file to `len` bytes.
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// A file's length, and the bytes it takes on the disk: redb's files are sparse.
+    fn size(&self, path: &Path) -> io::Result<FileSize>;
+    /// Bytes that can still be written in a folder.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// Makes a file that takes `len` bytes on the disk and says nothing.
+    fn reserve(&self, path: &Path, len: u64) -> io::Result<()>;
+}
+
+/// Length and allocated size of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSize {
+    /// Its length.
+    pub len: u64,
+    /// What it takes on the disk (`st_blocks`).
+    pub allocated: u64,
+}
+
+/// A redb backend of any disk.
+pub struct Backend(Box<dyn StorageBackend>);
+
+impl Backend {
+    /// Wraps a backend.
+    pub fn new(inner: impl StorageBackend) -> Self {
+        Self(Box::new(inner))
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> Result<(), io::Error> {
+        self.0.close()
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_range(start, end)
+    }
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_shared_range(start, end)
+    }
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_range(start, end)
+    }
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_shared_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.query_lock_range(start, end)
+    }
+}
+
+/// The operating system's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path) -> io::Result<Backend> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        FileBackend::new(file).map(Backend::new).map_err(io::Error::other)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = fs::read_dir(dir)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.set_len(len)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<FileSize> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = fs::metadata(path)?;
+        Ok(FileSize { len: meta.len(), allocated: meta.blocks() * 512 })
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(dir).map_err(io::Error::from)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    fn reserve(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let len = i64::try_from(len).map_err(io::Error::other)?;
+        nix::fcntl::posix_fallocate(&file, 0, len).map_err(io::Error::from)
+    }
+}

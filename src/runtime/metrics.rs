@@ -1,0 +1,215 @@
+//! The figures: Prometheus counters and histograms, and percentiles for `/health` and `hooktide bench`.
+//!
+//! Updated with relaxed atomics where they happen; read by `/metrics`. No label holds a value that a stranger can choose.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram as Hdr;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+macro_rules! metrics {
+    ($(#[doc = $doc:literal] $field:ident: $kind:ident($name:literal $(, $arg:expr)?),)*) => {
+        /// All figures of the process, one instance shared by every stage.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $doc] pub $field: $kind,)*
+            /// From the request's last byte to the answer, admit's.
+            pub ack_latency: Percentiles,
+            /// From the commit to the first attempt's bytes being sent.
+            pub first_attempt_latency: Percentiles,
+        }
+
+        impl Metrics {
+            /// All figures at zero.
+            ///
+            /// # Errors
+            /// If two figures have one name, which is a fault in the table above.
+            pub fn new() -> Result<Arc<Self>, prometheus::Error> {
+                let registry = Registry::new();
+                $(let $field = metrics!(@make $kind, $name, $doc $(, $arg)?)?;
+                registry.register(Box::new($field.clone()))?;)*
+                Ok(Arc::new(Self {
+                    registry, $($field,)*
+                    ack_latency: Percentiles::default(),
+                    first_attempt_latency: Percentiles::default(),
+                }))
+            }
+        }
+    };
+    (@make IntCounter, $name:literal, $help:expr) => { IntCounter::new($name, $help.trim()) };
+    (@make IntGauge, $name:literal, $help:expr) => { IntGauge::new($name, $help.trim()) };
+    (@make IntCounterVec, $name:literal, $help:expr, $label:expr) => { IntCounterVec::new(Opts::new($name, $help.trim()), &[$label]) };
+    (@make IntGaugeVec, $name:literal, $help:expr, $label:expr) => { IntGaugeVec::new(Opts::new($name, $help.trim()), &[$label]) };
+    (@make Histogram, $name:literal, $help:expr, $buckets:expr) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help.trim()).buckets($buckets.to_vec()))
+    };
+}
+
+const SECONDS: [f64; 14] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+const SIZES: [f64; 10] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+
+metrics! {
+    /// Attempts at a delivery.
+    attempts: IntCounter("webhook_delivery_attempts_total"),
+    /// Attempts answered 200..=299.
+    successes: IntCounter("webhook_delivery_successes_total"),
+    /// Attempts that failed.
+    failures: IntCounter("webhook_delivery_failures_total"),
+    /// Duration of an attempt.
+    duration: Histogram("webhook_delivery_duration_seconds", SECONDS),
+    /// Webhooks whose status is active.
+    webhooks_active: IntGauge("webhook_active_total"),
+    /// Dead letters that wait for somebody.
+    dead_letters: IntGauge("webhook_dead_letters_total"),
+    /// Circuit breakers that are not closed: 1 half-open, 2 open; a webhook without a series is closed (0).
+    breaker_state: IntGaugeVec("webhook_circuit_breaker_state", "webhook_id"),
+    /// Requests answered, by class of status.
+    requests: IntCounterVec("hooktide_requests_total", "class"),
+    /// Events accepted.
+    accepted: IntCounter("hooktide_events_accepted_total"),
+    /// Events that were there already.
+    duplicates: IntCounter("hooktide_events_duplicate_total"),
+    /// Events refused for what they are (422) or for want of room (503).
+    refused: IntCounterVec("hooktide_events_refused_total", "code"),
+    /// From the request's last byte to the answer.
+    ack_seconds: Histogram("hooktide_ack_seconds", SECONDS),
+    /// Events in a commit.
+    commit_events: Histogram("hooktide_commit_batch_events", SIZES),
+    /// A commit of the log, fsync included.
+    commit_seconds: Histogram("hooktide_commit_seconds", SECONDS),
+    /// Segments of the log.
+    log_segments: IntGauge("hooktide_log_segments"),
+    /// Bytes of the log on the disk, bodies that outlive their segment included.
+    log_bytes: IntGauge("hooktide_log_bytes"),
+    /// Keys in the dedup table.
+    dedup_keys: IntGauge("hooktide_dedup_keys"),
+    /// The dedup window in force: the smallest of TTL, max_keys and retained log.
+    dedup_window_seconds: IntGauge("hooktide_dedup_window_seconds"),
+    /// From the commit to the first attempt's bytes being sent.
+    first_attempt_seconds: Histogram("hooktide_first_attempt_seconds", SECONDS),
+    /// Deliveries under way.
+    in_flight: IntGauge("hooktide_deliveries_in_flight"),
+    /// Deliveries accepted and not settled: in memory and on disk.
+    queue_depth: IntGauge("hooktide_queue_depth"),
+    /// Age of the oldest delivery that is not settled.
+    oldest_pending_seconds: IntGauge("hooktide_oldest_pending_seconds"),
+    /// Webhooks whose backlog is on disk.
+    lagging_webhooks: IntGauge("hooktide_lagging_webhooks"),
+    /// Deliveries whose outcome is not yet durable.
+    door_deliveries: IntGauge("hooktide_door_deliveries"),
+    /// Bytes of bodies in memory.
+    body_bytes: IntGauge("hooktide_body_bytes"),
+    /// A flush of history and state, both fsyncs included.
+    flush_seconds: Histogram("hooktide_flush_seconds", SECONDS),
+    /// Items in a flush.
+    flush_items: Histogram("hooktide_flush_items", SIZES),
+    /// Whether the log takes events (1) or is poisoned or full (0).
+    writable: IntGauge("hooktide_log_writable"),
+}
+
+impl Metrics {
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 * 1024);
+        // The encoder fails only on a metric without a name.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        out
+    }
+}
+
+/// Percentiles of a latency, recorded by several threads, each into a histogram of its own.
+#[derive(Debug, Default)]
+pub struct Percentiles {
+    parts: Mutex<Vec<Arc<Mutex<Hdr<u64>>>>>,
+}
+
+/// One thread's part of a [`Percentiles`]; its lock is only ever contended by a reader.
+#[derive(Debug, Clone)]
+pub struct Recorder(Arc<Mutex<Hdr<u64>>>);
+
+/// Microseconds at some percentiles, for people.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
+pub struct Summary {
+    /// How many were recorded.
+    pub count: u64,
+    /// Median.
+    pub p50_us: u64,
+    /// 95th percentile.
+    pub p95_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// 99.9th percentile.
+    pub p999_us: u64,
+    /// The largest.
+    pub max_us: u64,
+}
+
+/// Two significant digits up to two minutes: 20 KiB a histogram.
+const SIGNIFICANT_DIGITS: u8 = 2;
+const LONGEST_US: u64 = 120_000_000;
+
+impl Percentiles {
+    /// A part for the calling thread.
+    #[expect(clippy::expect_used, reason = "the bounds are constants that hdrhistogram takes")]
+    pub fn recorder(&self) -> Recorder {
+        let part = Arc::new(Mutex::new(Hdr::new_with_max(LONGEST_US, SIGNIFICANT_DIGITS).expect("valid bounds")));
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&part));
+        Recorder(part)
+    }
+
+    /// All parts together.
+    pub fn summary(&self) -> Summary {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((first, rest)) = parts.split_first() else { return Summary::default() };
+        let mut all = first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for part in rest {
+            // All parts have the same bounds.
+            let _ = all.add(&*part.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        Summary {
+            count: all.len(),
+            p50_us: all.value_at_quantile(0.5),
+            p95_us: all.value_at_quantile(0.95),
+            p99_us: all.value_at_quantile(0.99),
+            p999_us: all.value_at_quantile(0.999),
+            max_us: all.max(),
+        }
+    }
+}
+
+impl Recorder {
+    /// Records one latency.
+    pub fn record(&self, latency: Duration) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_US);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_a_name_of_its_own_and_is_shown() {
+        let metrics = Metrics::new().unwrap();
+        metrics.attempts.inc();
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains("# HELP webhook_delivery_attempts_total Attempts at a delivery."), "{text}");
+        assert!(text.contains("webhook_delivery_attempts_total 1"), "{text}");
+    }
+
+    #[test]
+    fn percentiles_are_of_all_threads() {
+        let percentiles = Percentiles::default();
+        let (one, two) = (percentiles.recorder(), percentiles.recorder());
+        one.record(Duration::from_micros(100));
+        two.record(Duration::from_micros(10_000));
+        let summary = percentiles.summary();
+        assert_eq!(summary.count, 2);
+        assert!((99..=101).contains(&summary.p50_us) && summary.max_us >= 9_900, "{summary:?}");
+    }
+}

@@ -1,0 +1,18 @@
+//! What every stage stands on: clock, randomness, disk, memory budget, door, metrics, threads.
+//!
+//! The only place that may ask the operating system for the time or for randomness (a lint holds that), so that every
+//! other part can be tested on a clock and a seed of the test's own.
+
+mod budget;
+mod clock;
+mod disk;
+mod door;
+pub mod metrics;
+mod random;
+
+pub use budget::{BodyLease, MemoryBudget};
+pub use clock::{Clock, Instant};
+pub use disk::{Backend, Disk, FileSize, RealDisk};
+pub use door::{Door, Permit};
+pub use metrics::Metrics;
+pub use random::Random;

@@ -1,0 +1,197 @@
+//! settle: decides what becomes of a delivery after an attempt, and is the only writer of what is remembered of it.
+//!
+//! Promises: state.redb alone decides what is still to be done; whatever is neither settled nor has a row is in the
+//! checkpoint's list or after its head in the log. Must never know: hyper, the clock, randomness (they are parameters).
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
+use crate::model::{Attempt, DeadReason, Decision, EventId, Timestamp, WebhookNo, Webhooks};
+use crate::runtime::Permit;
+
+/// An event just committed, with everything that must be settled for it.
+#[derive(Debug)]
+pub struct Announced {
+    /// The event.
+    pub event: EventId,
+    /// Its webhooks, ascending.
+    pub webhooks: Webhooks,
+    /// Dropped when each of them has a durable outcome or row.
+    pub permit: Arc<Permit>,
+}
+
+/// An attempt and what was decided after it.
+#[derive(Debug)]
+pub struct Settled {
+    /// The webhook.
+    pub webhook: WebhookNo,
+    /// The event.
+    pub event: EventId,
+    /// The attempt; `None` for a delivery that ended without one (its webhook was disabled or removed, its payload gone).
+    pub attempt: Option<Attempt>,
+    /// What becomes of it.
+    pub decision: Decision,
+}
+
+/// What settle is told, on one FIFO channel: a refill is answered after everything sent before it.
+#[derive(Debug)]
+pub enum ToSettle {
+    /// From commit, before the shards get the events. Ascending, and after all before.
+    Announce(Vec<Announced>),
+    /// From a shard.
+    Settled(Vec<Settled>),
+    /// From a shard: deliveries it does not keep; each gets a row that is ready.
+    Spill(Vec<(WebhookNo, EventId)>),
+    /// From a shard: rows, please.
+    Refill(Refill),
+    /// From anybody: something of settle's own.
+    Command(Command),
+}
+
+/// The way to settle, for every thread that has something to tell.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    to: Sender<ToSettle>,
+    bell: Sender<()>,
+}
+
+impl Handle {
+    /// The way in, and the ends that settle reads: the messages, and the bell that ends its gathering early.
+    pub fn channel() -> (Self, Receiver<ToSettle>, Receiver<()>) {
+        let (to, messages) = bounded(SETTLE_QUEUE);
+        let (bell, rung) = bounded(1);
+        (Self { to, bell }, messages, rung)
+    }
+
+    /// Tells settle; it looks within [`crate::limits::FLUSH_INTERVAL`]. Refills and commands ring the bell.
+    pub fn tell(&self, what: ToSettle) {
+        let urgent = matches!(what, ToSettle::Refill(_) | ToSettle::Command(_)) || self.to.len() > FLUSH_ITEMS;
+        // Settle is gone only when the process ends; the state on disk then says what is still to be done.
+        let _ = self.to.send(what);
+        if urgent {
+            // A full bell is already ringing.
+            let _ = self.bell.try_send(());
+        }
+    }
+}
+
+/// Asks for rows of a webhook; answered by [`crate::dispatch::ToShard::Refilled`] after a flush.
+#[derive(Debug, Clone, Copy)]
+pub struct Refill {
+    /// The shard that asks.
+    pub shard: usize,
+    /// The webhook.
+    pub webhook: WebhookNo,
+    /// Which rows.
+    pub lane: Lane,
+    /// At most this many.
+    pub rows: usize,
+}
+
+/// Which rows a refill wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Rows that wait for nothing, in order of acceptance, after this event.
+    Ready {
+        /// Exclusive; [`EventId::MIN`] for the start.
+        after: EventId,
+    },
+    /// Rows that waited for a time, in the order of those times, after this place.
+    Due {
+        /// Exclusive.
+        after: (Timestamp, EventId),
+        /// Times up to this one, inclusive; settle lowers it to the millisecond before its flush, so that a row written
+        /// later never falls behind the cursor.
+        until: Timestamp,
+    },
+}
+
+/// The answer to a [`Refill`].
+#[derive(Debug)]
+pub struct Refilled {
+    /// The webhook.
+    pub webhook: WebhookNo,
+    /// What was asked, with the cursor moved behind the last row looked at.
+    pub lane: Lane,
+    /// The rows, in the lane's order.
+    pub rows: Vec<Row>,
+    /// Whether the lane was empty behind them when the flush was done.
+    pub end: bool,
+    /// The earliest due time behind the cursor, if any row waits for one.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A delivery that waits on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The event.
+    pub event: EventId,
+    /// Attempts made so far.
+    pub attempts: u16,
+}
+
+/// Something to do beside the flow of deliveries.
+#[derive(Debug)]
+pub enum Command {
+    /// Flush, then say which announced deliveries are neither settled nor have a row, so that a reader who then looks into
+    /// the store sees everything acknowledged before.
+    Sync {
+        /// Only of this webhook.
+        webhook: Option<WebhookNo>,
+        /// Only of this event.
+        event: Option<EventId>,
+        /// At most this many, newest first.
+        limit: usize,
+        /// Where the answer goes.
+        reply: tokio::sync::oneshot::Sender<Vec<(EventId, WebhookNo)>>,
+    },
+    /// Whatever waits for the webhook becomes a dead letter, by a job.
+    Abandon {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// Deliver dead letters of a webhook again: these, or all.
+    ReplayDead {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// Which; `None`: all.
+        events: Option<Vec<EventId>>,
+        /// How many became rows (of all: how many there are; a job moves them).
+        reply: tokio::sync::oneshot::Sender<u64>,
+    },
+    /// Deliver again what the log holds, by a job.
+    Replay {
+        /// What.
+        filter: ReplayFilter,
+        /// The job's number, once it is durable.
+        reply: tokio::sync::oneshot::Sender<u64>,
+    },
+    /// The bodies of these events are gone: what waits for one becomes a dead letter (`expired`).
+    Expire {
+        /// Ascending.
+        events: Vec<EventId>,
+    },
+    /// Flush everything and stop.
+    Stop,
+}
+
+/// Which events a replay takes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ReplayFilter {
+    /// Only events of this tenant.
+    pub tenant: Box<str>,
+    /// Received at or after this time.
+    pub since: Option<Timestamp>,
+    /// Received before this time.
+    pub until: Option<Timestamp>,
+    /// Types to take, as patterns; empty: all.
+    pub types: Vec<Box<str>>,
+    /// Only for this webhook; `None`: each webhook that matched when the event was accepted.
+    pub webhook: Option<u32>,
+    /// Only this event.
+    pub event: Option<Box<str>>,
+}
