@@ -1,0 +1,144 @@
+//! A 2xx to a sender means that the event is on the disk; what is refused is named, and loses nothing.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::{Server, Sink};
+
+#[test]
+fn an_accepted_event_can_be_read_at_once_and_after_kill_9() {
+    let mut server = Server::start(&[]);
+    let data = json!({ "order": 1, "raw": "\u{1F41A} <&>" });
+    let id = server.publish("order.created", &data);
+    let read = server.call("GET", &format!("/api/v1/events/{id}"), None);
+    assert_eq!((read.status, &read.json()["data"]), (200, &data));
+
+    server.restart(Signal::SIGKILL);
+    let read = server.call("GET", &format!("/api/v1/events/{id}"), None);
+    assert_eq!((read.status, &read.json()["data"]), (200, &data), "after kill -9");
+}
+
+#[test]
+fn the_same_id_is_the_same_event_restarts_included() {
+    let mut server = Server::start(&[]);
+    let sink = Sink::start();
+    server.webhook(&sink.url("/"), &["*"], json!({}));
+    let event = json!({ "type": "order.created", "id": "ord-1", "data": 1 });
+    let first = server.call("POST", "/api/v1/events", Some(&event)).json();
+    assert_eq!((first["duplicate"].as_bool(), first["webhooks"].as_u64()), (Some(false), Some(1)));
+
+    for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGKILL)] {
+        if let Some(signal) = signal {
+            server.restart(signal);
+        }
+        let again = server.call("POST", "/api/v1/events", Some(&event));
+        assert_eq!(again.status, 200, "{}", again.text());
+        assert_eq!((again.json()["duplicate"].as_bool(), &again.json()["id"]), (Some(true), &first["id"]));
+    }
+}
+
+#[test]
+fn an_idempotency_key_is_one_event_and_with_another_body_an_error() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let mut send = |key: &str, body: &str| {
+        client.send("POST", "/api/v1/events", &[("Idempotency-Key", key)], body.as_bytes()).unwrap()
+    };
+    let first = send("k-1", r#"{"type":"a.b","data":1}"#);
+    let again = send("k-1", r#"{"type":"a.b","data":1}"#);
+    let other = send("k-1", r#"{"type":"a.b","data":2}"#);
+    assert_eq!((first.status, again.status, other.status), (202, 200, 422), "{}", other.text());
+    assert_eq!(first.json()["id"], again.json()["id"]);
+    assert_eq!(other.json()["code"], "idempotency_key_reused");
+}
+
+#[test]
+fn a_batch_in_which_each_item_fails_differently() {
+    let server = Server::start(&[]);
+    let batch = json!([
+        { "type": "a.good", "id": "one", "data": {} },
+        { "type": "-bad", "data": {} },
+        { "data": {} },
+        { "type": "a.nodata" },
+        { "type": "a.extra", "data": 1, "colour": "red" },
+        { "type": "hooktide.webhook.disabled", "data": 1 },
+        { "type": "a.time", "data": 1, "timestamp": "yesterday" },
+        { "type": "a.good", "id": "one", "data": {} },
+        "text",
+        { "type": "a.good", "data": null },
+    ]);
+    let answer = server.call("POST", "/api/v1/events", Some(&batch));
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let report = answer.json();
+    assert_eq!((&report["accepted"], &report["duplicates"], &report["rejected"]), (&json!(2), &json!(1), &json!(7)));
+    let events = report["events"].as_array().unwrap();
+    let good: Vec<usize> = (0..events.len()).filter(|&i| events[i]["id"].is_string()).collect();
+    assert_eq!(good, [0, 7, 9], "{report}");
+    assert_eq!(events[0]["id"], events[7]["id"], "a duplicate within the batch has the first one's id");
+    for (i, pointer) in [
+        (1, "/1/type"),
+        (2, "/2/type"),
+        (3, "/3/data"),
+        (4, "/4/colour"),
+        (5, "/5/type"),
+        (6, "/6/timestamp"),
+        (8, "/8"),
+    ] {
+        assert!(events[i]["error"].to_string().contains(pointer), "item {i}: {}", events[i]);
+    }
+}
+
+#[test]
+fn lines_of_json_are_taken_one_by_one() {
+    let server = Server::start(&[]);
+    let body = "{\"type\":\"a.b\",\"data\":1}\n{\"type\":\"a.b\",\"data\":2}\n\n{\"type\":\"a.b\"}\n";
+    let answer = server
+        .client()
+        .send("POST", "/api/v1/events", &[("Content-Type", "application/x-ndjson")], body.as_bytes())
+        .unwrap();
+    assert_eq!((answer.status, &answer.json()["accepted"], &answer.json()["rejected"]), (202, &json!(2), &json!(1)));
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let server = Server::start(&[("SERVER__MAX_BODY_BYTES", "64 KiB"), ("SERVER__MAX_BATCH_BYTES", "64 KiB")]);
+    let mut client = server.client();
+    let mut send = |key: &str, path: &str, body: &str| {
+        client.key = key.to_owned();
+        client
+            .send("POST", path, &[("X-Request-ID", "mine-1"), ("Content-Type", "application/json")], body.as_bytes())
+            .unwrap()
+    };
+    let long = format!(r#"{{"type":"a.b","data":"{}"}}"#, "x".repeat(70_000));
+    for (key, path, body, status, code) in [
+        ("", "/api/v1/events", "{}", 401, "unauthenticated"),
+        ("hk_wrong", "/api/v1/events", "{}", 401, "unauthenticated"),
+        (&*server.key, "/api/v1/nothing", "{}", 404, "not_found"),
+        (&server.key, "/api/v1/events", r#"{"type":"a.b","data":"#, 400, "invalid_json"),
+        (&server.key, "/api/v1/events", r#"{"type":"a b","data":1}"#, 422, "invalid_body"),
+        (&server.key, "/api/v1/events", &long, 413, "too_large"),
+        (&server.key, "/health", "{}", 405, "method_not_allowed"),
+    ] {
+        let answer = send(key, path, body);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{path}: {}", answer.text());
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert_eq!(
+            (answer.headers["x-request-id"].as_str(), answer.json()["request_id"].as_str()),
+            ("mine-1", Some("mine-1"))
+        );
+    }
+}
+
+#[test]
+fn the_state_of_the_server_can_be_watched() {
+    let server = Server::start(&[]);
+    let mut open = server.client();
+    open.key = String::new();
+    for path in ["/health", "/api/v1/health", "/ready", "/api/v1/health/ready", "/api/v1/health/live"] {
+        assert_eq!(open.call("GET", path, None).status, 200, "{path}");
+    }
+    assert_eq!(open.call("GET", "/metrics", None).status, 401, "figures need a key");
+    server.publish("a.b", &json!(1));
+    let metrics = server.call("GET", "/metrics", None).text();
+    assert!(metrics.contains("hooktide_events_accepted_total 1"), "{metrics}");
+}

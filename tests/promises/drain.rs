@@ -1,0 +1,65 @@
+//! SIGTERM ends what is in flight and exits 0; SIGHUP with a bad file changes nothing.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::{Reply, Server, Sink};
+
+#[test]
+fn sigterm_lets_running_deliveries_end_and_exits_0() {
+    let mut server = Server::start(&[]);
+    let sink = Sink::answering(|_| Reply { after: Duration::from_secs(1), ..200.into() });
+    let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({}));
+    server.publish("a.b", &json!(1));
+    sink.next();
+    let begun = Instant::now();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    assert!(begun.elapsed() >= Duration::from_millis(500), "the delivery was let end");
+
+    server.restart_ended();
+    let page = server.until(&format!("/api/v1/webhooks/{webhook}/deliveries"), |page| page["data"][0].is_object());
+    assert_eq!((&page["data"][0]["status"], &page["data"][0]["attempt_count"]), (&json!("delivered"), &json!(1)));
+    assert_eq!(sink.all().len(), 1, "recorded, so not sent again");
+}
+
+#[test]
+fn a_stop_is_bounded_and_what_it_cut_off_is_sent_again() {
+    let mut server = Server::start(&[("SERVER__DRAIN_SECONDS", "1")]);
+    let sink = Sink::answering(|_| Reply { after: Duration::from_secs(20), ..200.into() });
+    server.webhook(&sink.url("/"), &["*"], json!({}));
+    let event = server.publish("a.b", &json!(1));
+    sink.next();
+    let begun = Instant::now();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    server.restart_ended();
+    assert_eq!(sink.next().id(), event);
+}
+
+#[test]
+fn sighup_with_a_bad_file_changes_nothing_and_with_a_good_one_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "[egress]\nallow = []\n").unwrap();
+    let server = Server::start(&[("CONFIG", file.to_str().unwrap())]);
+    let refused = |url: &str| {
+        let answer = server.call("POST", "/api/v1/webhooks", Some(&json!({ "url": url, "events": ["*"] })));
+        (answer.status, answer.json()["code"].as_str().map(str::to_owned))
+    };
+    let private = "http://10.1.2.3/";
+    assert_eq!(refused(private), (422, Some("egress_refused".to_owned())));
+
+    std::fs::write(&file, "[egress]\nallow = \"everything\"\n").unwrap();
+    server.signal(Signal::SIGHUP);
+    server.until_logged("egress.allow");
+    assert_eq!(refused(private).0, 422);
+
+    std::fs::write(&file, "[egress]\nallow = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n").unwrap();
+    server.signal(Signal::SIGHUP);
+    server.until_logged("configuration reloaded");
+    assert_eq!(refused(private).0, 201);
+}

@@ -1,0 +1,68 @@
+//! Files, links and settings that the documents name exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    paths.extend(
+        fs::read_dir(root().join("docs"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "md")),
+    );
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn links_lead_to_files() {
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            checked += 1;
+            assert!(path.parent().unwrap().join(file).exists(), "{} links to {target}", path.display());
+        }
+    }
+    assert!(checked > 0, "the documents link to nothing, so this tells nothing");
+}
+
+#[test]
+fn source_files_named_in_documents_exist() {
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for name in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| ["src/", "tests/", "benches/", "docs/"].iter().any(|d| name.starts_with(d)))
+        {
+            checked += 1;
+            assert!(root().join(name).exists(), "{} names {name}", path.display());
+        }
+    }
+    assert!(checked > 0, "the documents name no source file, so this tells nothing");
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+                assert!(lines <= 400, "{} has {lines} lines without its tests", path.display());
+            }
+        }
+    }
+}
