@@ -1,0 +1,38 @@
+//! What `/health` says of each part.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::server::Failures;
+use crate::admit::{Health, Part, PartState};
+use crate::commit::Poison;
+use crate::limits::DISK_RESERVE_BYTES;
+use crate::runtime::Disk;
+
+/// The probe over all parts: reads flags, and asks the disk for its free space.
+pub(super) fn of(dir: &Path, disk: Arc<dyn Disk>, log: Poison, failures: Arc<Failures>) -> Arc<Health> {
+    let dir = dir.to_path_buf();
+    Arc::new(Health::new(move || {
+        vec![
+            failed_if("log", log.reason().map(|reason| reason.to_string())),
+            failed_if("state", failures.state().map(str::to_owned)),
+            failed_if("dispatchers", failures.dispatch_ended().then(|| "a dispatch thread ended".to_owned())),
+            disk_space(&*disk, &dir),
+        ]
+    }))
+}
+
+fn failed_if(name: &'static str, reason: Option<String>) -> Part {
+    let state = if reason.is_some() { PartState::Failed } else { PartState::Ok };
+    Part { name, state, ready: reason.is_none(), detail: reason }
+}
+
+/// Below the reserve new events are refused while deliveries go on; no restart helps that.
+fn disk_space(disk: &dyn Disk, dir: &Path) -> Part {
+    let (state, detail) = match disk.free_bytes(dir) {
+        Ok(free) if free >= DISK_RESERVE_BYTES => (PartState::Ok, None),
+        Ok(free) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {DISK_RESERVE_BYTES}"))),
+        Err(error) => (PartState::Degraded, Some(error.to_string())),
+    };
+    Part { name: "disk", state, ready: state == PartState::Ok, detail }
+}

@@ -1,0 +1,125 @@
+//! app: what is built and stopped, in what order; and what the operating system's signals mean.
+//!
+//! Promises: nothing is served before everything acknowledged earlier is known again; SIGTERM and SIGINT stop accepting,
+//! answer what is in flight, let running deliveries end within `server.drain_seconds`, write the checkpoint and close every
+//! file; a thread that fails for good ends the process, so that a restart can recover.
+
+mod health;
+mod reload;
+mod server;
+mod store;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Loader};
+use crate::runtime::logging::Logging;
+use server::{Server, StartError};
+
+/// What [`serve`] needs beside the configuration.
+#[derive(Debug)]
+pub struct ServeOptions {
+    /// For development: the first start prints the admin key and a ready `curl` line.
+    pub dev: bool,
+    /// Reads the configuration again at SIGHUP.
+    pub loader: Loader,
+    /// Changes the log level at SIGHUP.
+    pub logging: Logging,
+}
+
+/// How often the threads are looked at that can only end by a fault in this program.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the server until it is told to stop; 0 after a clean drain, 1 after a failure.
+pub fn serve(config: Config, options: ServeOptions) -> ExitCode {
+    match run(config, &options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!(%error, "the server cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, options: &ServeOptions) -> Result<bool, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Signals are taken before anything is opened, so that none falls between.
+    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let server = Server::start(config)?;
+    announce(&server, options)?;
+    let failed = runtime.block_on(watch(&server, options, &mut signals));
+    if let Some(reason) = &failed {
+        tracing::error!(reason = %reason, "the server ends, so that a restart can recover what was acknowledged");
+    }
+    Ok(server.stop() && failed.is_none())
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Waits for the end: `None` if it was asked for, else what failed.
+async fn watch(server: &Server, options: &ServeOptions, signals: &mut Signals) -> Option<String> {
+    let mut poisoned = server.poisoned();
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return None,
+            _ = signals.interrupt.recv() => return None,
+            _ = signals.hang_up.recv() => reload::reload(server, options).await,
+            _ = poisoned.changed() => {}
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        if let Some(reason) = server.failure() {
+            return Some(reason);
+        }
+    }
+}
+
+/// The ready line, which a supervisor or a test can wait for, and at the first start of a development server what a person
+/// needs to begin.
+fn announce(server: &Server, options: &ServeOptions) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let listen = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let admin = server.admin_address().map(|addr| addr.to_string());
+    if server.config().logging.json {
+        let line = serde_json::json!({ "message": "ready", "listen": listen, "admin_listen": admin });
+        writeln!(out, "{line}")?;
+    } else {
+        let admin = admin.map(|addr| format!(" admin_listen={addr}")).unwrap_or_default();
+        writeln!(out, "hooktide ready listen={listen}{admin} data_dir={}", server.config().server.data_dir.display())?;
+    }
+    if let Some(key) = server.admin_key() {
+        let path = server.config().server.data_dir.join("admin.key");
+        greet(&mut out, &path, &listen, if options.dev { key.first_shown() } else { None })?;
+    }
+    out.flush()
+}
+
+fn greet(out: &mut impl Write, path: &Path, listen: &str, shown: Option<&str>) -> io::Result<()> {
+    let path = path.display();
+    let Some(key) = shown else { return writeln!(out, "admin key: in {path}") };
+    let addr = listen.split(',').next().unwrap_or_default();
+    writeln!(
+        out,
+        "admin key: {key} (kept in {path}, shown this once)\n\
+         try:\n  curl -s http://{addr}/api/v1/events -H 'Authorization: Bearer {key}' \\\n       \
+         -d '{{\"type\":\"order.created\",\"data\":{{\"order_id\":\"ord_1\"}}}}'"
+    )
+}

@@ -1,0 +1,25 @@
+//! SIGHUP: the configuration is read again. Egress rules, API keys and the log level change at once; a file with an error
+//! in it changes nothing.
+
+use super::ServeOptions;
+use super::server::Server;
+
+/// Reads the configuration again and applies what can change while running.
+pub(super) async fn reload(server: &Server, options: &ServeOptions) {
+    let config = match options.loader.load() {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors.iter() {
+                tracing::error!(%error, "the configuration is not reloaded");
+            }
+            return;
+        }
+    };
+    if let Ok(filter) = config.logging.level.parse() {
+        options.logging.set(filter);
+    }
+    match server.apply(&config).await {
+        Ok(()) => tracing::info!("configuration reloaded: egress, auth and logging.level; other keys need a restart"),
+        Err(error) => tracing::error!(%error, "the API keys are not reloaded"),
+    }
+}

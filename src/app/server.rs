@@ -1,0 +1,442 @@
+//! Every stage, built in the order in which each needs the one before, and stopped in the order of the data.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::health;
+use super::store::Store;
+use crate::admit::{self, Admit, BodyRoom, Directory as _, Health, Limits, Listeners, Management, Submit};
+use crate::api::{self, Api, Call, Response, UrlProblem};
+use crate::commit::{self, Refused, Submission};
+use crate::config::{ApiKey, Config, Role};
+use crate::dispatch::{self, Shards};
+use crate::limits::CLOSE_RESERVE;
+use crate::model::{Endpoint, Secret, WebhookNo};
+use crate::registry::{self, Shared};
+use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
+use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
+use crate::settle;
+
+/// A server that runs.
+pub(super) struct Server {
+    config: Config,
+    addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    admin_key: Option<AdminKey>,
+    health: Arc<Health>,
+    guard: SharedGuard,
+    failed: Arc<Failures>,
+    listeners: admit::Running,
+    commit: commit::Running,
+    shards: dispatch::Running,
+    settle: settle::Running,
+    registry: registry::Running,
+}
+
+/// The key of the first start.
+pub(super) struct AdminKey {
+    secret: Secret,
+    is_new: bool,
+}
+
+/// What failed for good, in threads that cannot return it to anybody.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    state: OnceLock<String>,
+    dispatch_ended: AtomicBool,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// Anything of the operating system's.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The data folder.
+    #[error("the data folder {path}: {source}")]
+    DataDir {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// state.redb or the history.
+    #[error(transparent)]
+    State(#[from] settle::OpenError),
+    /// The log.
+    #[error("the log: {0}")]
+    Log(#[from] commit::OpenError),
+    /// registry.redb or a key file.
+    #[error("the registry: {0}")]
+    Registry(#[from] registry::StoreError),
+    /// admin.key.
+    #[error("the admin key: {0}")]
+    AdminKey(#[from] registry::KeyFileError),
+    /// `egress.ca_file`.
+    #[error("egress.ca_file: {0}")]
+    Tls(#[from] send::TlsError),
+    /// A listening address.
+    #[error(transparent)]
+    Bind(#[from] admit::BindError),
+    /// Two figures of one name.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The stages that are there before anything runs.
+struct Ground {
+    disk: Arc<dyn Disk>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    memory: Arc<MemoryBudget>,
+    shards: Shards,
+    settle: settle::Handle,
+}
+
+impl Server {
+    /// Opens everything, recovers, starts the threads, and serves.
+    pub(super) fn start(config: Config) -> Result<Self, StartError> {
+        let dir = config.server.data_dir.clone();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        disk.create_dir(&dir).map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
+        let listeners = admit::bind(&config.server)?;
+        let tls = send::tls_config(config.egress.ca_file.as_deref())?;
+        let metrics = Metrics::new()?;
+
+        // The state first: it knows where the scheduling clock and the ids of the last run were.
+        let options = settle_options(&config);
+        let mut state = settle::open(settle::OpenState { disk: Arc::clone(&disk), dir: dir.clone(), options })?;
+        let clock = Clock::system(state.steady());
+        let log = commit::open(commit::OpenLog {
+            disk: Arc::clone(&disk),
+            dir: &dir,
+            config: &config.log,
+            dedup: &config.dedup,
+            clock: clock.clone(),
+            random: Random::system(),
+            high_water: state.last_event(),
+        })?;
+        state.recover(&*log.log())?;
+        let last_event = commit::ReadLog::last(&*log.log());
+
+        let (shards, inboxes) = Shards::channels(config.dispatch.shards);
+        let (settle, messages, bell) = settle::Handle::channel();
+        let memory = MemoryBudget::new(config.dispatch.memory_bytes);
+        let ground = Ground { disk, clock, metrics, memory, shards, settle };
+
+        let (admin_key, keys) = keys(&config)?;
+        let registry = ground.registry(&dir, keys)?;
+        let commit = log.start(
+            ground.settle.clone(),
+            ground.shards.clone(),
+            Arc::clone(&ground.metrics),
+            Arc::clone(&ground.memory),
+        )?;
+        let failed = Arc::new(Failures::default());
+        let ballast = commit::Ballast::new(Arc::clone(&ground.disk), &dir);
+        if let Err(error) = ballast.restore() {
+            tracing::warn!(%error, "no room for the ballast file");
+        }
+        let state = state.start(settle::Start {
+            handle: ground.settle.clone(),
+            messages,
+            bell,
+            shards: ground.shards.clone(),
+            clock: ground.clock.clone(),
+            log: commit.log(),
+            metrics: Arc::clone(&ground.metrics),
+            hooks: hooks(&registry, ballast, &failed),
+        })?;
+        let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
+        let dispatch = ground.dispatch(&config, &registry, &commit, last_event, inboxes, ClientSetup {
+            guard: Arc::clone(&guard),
+            tls,
+            clock: ground.clock.clone(),
+        })?;
+        commit.retain(Arc::new(settle::SettleNeeds::new(state.records.clone(), state.handle.clone())));
+
+        let health = health::of(&dir, Arc::clone(&ground.disk), commit.poison().clone(), Arc::clone(&failed));
+        let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
+        let admit = Arc::new(Admit {
+            directory: Shared::clone(&registry.shared),
+            submit: ToCommit(commit.handle()),
+            management: Manage(api(&config, &registry, &state, &commit, &guard, &ground.clock)),
+            health: Arc::clone(&health),
+            door,
+            memory: Arc::clone(&ground.memory),
+            bodies: BodyRoom::new(),
+            clock: ground.clock.clone(),
+            metrics: Arc::clone(&ground.metrics),
+            limits: Limits::of(&config),
+        });
+        let listeners = listeners.serve(&admit)?;
+        health.started();
+        tracing::info!(
+            dedup_keys = ground.metrics.dedup_keys.get(),
+            queue_depth = state.records.depth(),
+            webhooks = registry.shared.load().active(),
+            "ready"
+        );
+        Ok(Self {
+            config,
+            addresses,
+            admin_address,
+            admin_key,
+            health,
+            guard,
+            failed,
+            listeners,
+            commit,
+            shards: dispatch,
+            settle: state,
+            registry,
+        })
+    }
+
+    /// What is in force.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it listens.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where management listens, if that is elsewhere.
+    pub(super) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// The key of the first start, if one is in force.
+    pub(super) fn admin_key(&self) -> Option<&AdminKey> {
+        self.admin_key.as_ref()
+    }
+
+    /// Turns when the log is poisoned.
+    pub(super) fn poisoned(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.commit.poisoned()
+    }
+
+    /// What has failed for good, if anything.
+    pub(super) fn failure(&self) -> Option<String> {
+        if self.shards.has_ended() {
+            self.failed.dispatch_ended.store(true, Ordering::Release);
+            return Some("a dispatch thread ended".to_owned());
+        }
+        if !self.registry.is_running() {
+            return Some("the registry cannot be written".to_owned());
+        }
+        let log = self.commit.poison().reason().map(|reason| format!("the log: {reason}"));
+        log.or_else(|| self.failed.state.get().map(|reason| format!("the state: {reason}")))
+    }
+
+    /// New egress rules and keys, from a configuration that was checked.
+    pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
+        let own = self.addresses.iter().copied().chain(self.admin_address);
+        self.guard.store(Arc::new(Guard::new(&config.egress, own)));
+        let mut keys = config.auth.api_keys.clone();
+        keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
+        self.registry.writer.set_keys(keys).await
+    }
+
+    /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
+    pub(super) fn stop(self) -> bool {
+        let Self { config, health, mut listeners, mut commit, mut shards, settle, registry, .. } = self;
+        let drain = config.server.drain;
+        tracing::info!(within_seconds = drain.as_secs(), "stopping");
+        health.drains();
+        // Running deliveries may go on while requests are still being answered.
+        listeners.stop(drain);
+        listeners.join();
+        commit.drain();
+        shards.stop(drain.saturating_sub(CLOSE_RESERVE));
+        let mut clean = true;
+        if let Err(error) = shards.join() {
+            tracing::error!(%error, "stopping");
+            clean = false;
+        }
+        if let Err(error) = registry.stop() {
+            tracing::error!(%error, "stopping: the registry");
+            clean = false;
+        }
+        clean &= settle.stop();
+        if let Err(error) = commit.stop() {
+            tracing::error!(%error, "stopping: the log");
+            clean = false;
+        }
+        tracing::info!(clean, "stopped");
+        clean
+    }
+}
+
+impl Ground {
+    fn registry(&self, dir: &std::path::Path, keys: Vec<ApiKey>) -> Result<registry::Running, registry::StoreError> {
+        registry::start(registry::Start {
+            dir,
+            disk: Arc::clone(&self.disk),
+            keys,
+            clock: self.clock.clone(),
+            random: Random::system(),
+            shards: self.shards.clone(),
+            settle: self.settle.clone(),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    fn dispatch(
+        &self,
+        config: &Config,
+        registry: &registry::Running,
+        commit: &commit::Running,
+        last_event: crate::model::EventId,
+        inboxes: Vec<tokio::sync::mpsc::Receiver<dispatch::ToShard>>,
+        client: ClientSetup,
+    ) -> io::Result<dispatch::Running> {
+        let writer = registry.writer.clone();
+        let setup = dispatch::Setup {
+            webhooks: Shared::clone(&registry.shared),
+            decide: settle::decide,
+            disable: Arc::new(move |no| disable(&writer, no, registry::DisableReason::Gone)),
+            delivery: config.delivery.clone(),
+            breaker: config.breaker.clone(),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            settle: self.settle.clone(),
+            recall: commit.recall(),
+            memory: Arc::clone(&self.memory),
+            last_event,
+        };
+        dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
+    }
+}
+
+impl AdminKey {
+    /// The key, if this start made it.
+    pub(super) fn first_shown(&self) -> Option<&str> {
+        self.is_new.then(|| self.secret.reveal())
+    }
+
+    fn as_api_key(&self) -> ApiKey {
+        ApiKey { key: self.secret.clone(), tenant: None, role: Role::Admin }
+    }
+}
+
+impl Failures {
+    /// Why the state cannot be written, if so.
+    pub(super) fn state(&self) -> Option<&str> {
+        self.state.get().map(String::as_str)
+    }
+
+    /// Whether a dispatch thread has ended.
+    pub(super) fn dispatch_ended(&self) -> bool {
+        self.dispatch_ended.load(Ordering::Acquire)
+    }
+}
+
+/// The configured keys, and the admin key: made at the first start of a folder for which none is configured.
+fn keys(config: &Config) -> Result<(Option<AdminKey>, Vec<ApiKey>), registry::KeyFileError> {
+    let mut keys = config.auth.api_keys.clone();
+    let dir = &config.server.data_dir;
+    if !keys.is_empty() && !dir.join("admin.key").exists() {
+        return Ok((None, keys));
+    }
+    let (secret, is_new) = registry::admin_key(dir)?;
+    let admin = AdminKey { secret, is_new };
+    keys.push(admin.as_api_key());
+    Ok((Some(admin), keys))
+}
+
+fn settle_options(config: &Config) -> settle::Options {
+    settle::Options {
+        two_phase_commit: config.log.two_phase_commit,
+        history_retention: config.history.retention,
+        dead_letter_retention: config.dead_letters.retention,
+        disable_after: config.breaker.disable_after,
+    }
+}
+
+fn hooks(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Failures>) -> settle::Hooks {
+    let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
+    let failed = Arc::clone(failed);
+    settle::Hooks {
+        known: Arc::new(move |no| shared.load().webhook(no).is_some()),
+        disable: Arc::new(move |no, reason| {
+            let reason = match reason {
+                settle::DisableReason::Failing => registry::DisableReason::Failing,
+            };
+            disable(&writer, no, reason);
+        }),
+        ballast: Arc::new(move || {
+            if let Err(error) = ballast.release() {
+                tracing::error!(%error, "the ballast file cannot be given up");
+            }
+        }),
+        poisoned: Arc::new(move |error| {
+            // Only the first reason matters.
+            let _ = failed.state.set(error.to_string());
+        }),
+    }
+}
+
+fn disable(writer: &registry::Writer, no: WebhookNo, reason: registry::DisableReason) {
+    if !writer.disable(no, reason) {
+        tracing::warn!(webhook = no.0, "too many changes wait; the webhook is disabled at its next failure");
+    }
+}
+
+/// The rules for where deliveries may go: never to this server itself.
+fn guard(config: &Config, listeners: &Listeners) -> Guard {
+    Guard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
+}
+
+fn api(
+    config: &Config,
+    registry: &registry::Running,
+    state: &settle::Running,
+    commit: &commit::Running,
+    guard: &SharedGuard,
+    clock: &Clock,
+) -> Api {
+    let guard = Arc::clone(guard);
+    Api::new(api::Parts {
+        registry: Shared::clone(&registry.shared),
+        writer: registry.writer.clone(),
+        deliveries: Arc::new(Store(state.records.clone())),
+        log: commit.log(),
+        check_url: Box::new(move |url| {
+            Endpoint::try_new(url, &guard.load())
+                .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
+        }),
+        default_retry: config.delivery.retry_policy.clone(),
+        clock: clock.clone(),
+    })
+}
+
+/// Admit's way to the commit thread.
+struct ToCommit(commit::Handle);
+
+impl Submit for ToCommit {
+    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
+        self.0.submit(submission)
+    }
+}
+
+/// Admit's way to the interface.
+struct Manage(Api);
+
+impl Management for Manage {
+    async fn handle(&self, call: Call) -> Response {
+        self.0.handle(call).await
+    }
+
+    fn document(&self, path: &str) -> Option<Response> {
+        api::document_at(path)
+    }
+}
