@@ -110,6 +110,9 @@ pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The longest delay a `Retry-After` can ask for, and the longest a schedule can hold.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Delays in a schedule: enough for a month of daily attempts and then some.
+pub const SCHEDULE_DELAYS_MAX: usize = 64;
+
 // --- settle --------------------------------------------------------------------------------------------------------
 
 /// Messages waiting for the settle thread.
