@@ -312,8 +312,10 @@ impl Check<'_> {
         // Of what could not be read it is no news that it or a part of it is missing.
         let unread =
             |e: &ConfigError| key.strip_prefix(&*e.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        if !self.errors[..self.unread].iter().any(unread) {
-            self.errors.push(ConfigError { key: key.to_owned(), origin, problem: problem.to_string() });
+        let error = ConfigError { key: key.to_owned(), origin, problem: problem.to_string() };
+        // Values of a list are checked one by one, and can all be wrong in the same way.
+        if !self.errors[..self.unread].iter().any(unread) && !self.errors.contains(&error) {
+            self.errors.push(error);
         }
     }
 }

@@ -108,12 +108,15 @@ fn extract(origins: &Origins<'_>, errors: &mut Vec<ConfigError>) -> Raw {
             Ok(raw) => return raw,
             Err(error) => error,
         };
-        let path = path_of(&error);
-        errors.push(ConfigError {
-            key: key_of(&path),
-            origin: origins.of(&path).unwrap_or_else(|| "default".to_owned()),
-            problem: describe(&error.kind, &path),
-        });
+        let mut path = path_of(&error);
+        let key = key_of(&path);
+        if errors.iter().any(|known| known.key == key) {
+            // An entry of a list that cannot be a table either: the list goes.
+            path.pop();
+        } else {
+            let origin = origins.of(&path).unwrap_or_else(|| "default".to_owned());
+            errors.push(ConfigError { key, origin, problem: describe(&error.kind, &path) });
+        }
         // Without the value the rest can be looked at. If it is not where the error says, the rest is taken as right.
         if !take_out(&mut value, &path) {
             return Raw::default();

@@ -11,6 +11,9 @@ mod raw;
 mod show;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
