@@ -49,16 +49,15 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
     match kind {
         Kind::UnknownField(field, known) => unknown_key(field, known),
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
-            format!(
-                "{} is not {}",
-                written(actual, path),
-                expected.strip_prefix("struct ").map_or(&**expected, |_| "a table")
-            )
+            let expected = match &**expected {
+                "a sequence" => "a list",
+                section if section.starts_with("struct ") => "a table",
+                words => words,
+            };
+            format!("{} is not {expected}", written(actual, path))
         }
-        other => {
-            // Serde's own words for what cannot come up with these types; one line, as all are.
-            figment::Error::from(other.clone()).to_string().replace('\n', " ")
-        }
+        // Serde's own words for what cannot come up with these types; one line, as all are.
+        other => figment::Error::from(other.clone()).to_string().replace('\n', " "),
     }
 }
 
@@ -88,7 +87,7 @@ fn unknown_key(field: &str, known: &[&str]) -> String {
 }
 
 fn written(actual: &Actual, path: &[String]) -> String {
-    if path.last().is_some_and(|key| key == "key") {
+    if is_secret(path) {
         return "what stands here (hidden)".to_owned();
     }
     match actual {
@@ -101,6 +100,12 @@ fn written(actual: &Actual, path: &[String]) -> String {
         Actual::Map => "a table".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// Whether a key may be written here: in `auth.api_keys`, whatever its shape, all but the two that are known to hold none.
+fn is_secret(path: &[String]) -> bool {
+    matches!(path, [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys")
+        && !path.last().is_some_and(|key| key == "role" || key == "tenant")
 }
 
 /// Levenshtein's: letters to add, drop or change.

@@ -149,7 +149,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// One value from a variable, a flag or `--dev`.
+/// One value from a variable or a flag.
 #[derive(Debug)]
 struct Single {
     key: String,
@@ -178,16 +178,11 @@ impl Provider for Single {
 pub(super) fn stack(
     defaults: Figment,
     file: Option<&File>,
-    dev: bool,
     environment: &Environment,
     flags: &Flags,
     errors: &mut Vec<ConfigError>,
 ) -> Figment {
     let mut figment = defaults;
-    if dev {
-        let loopback = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
-        figment = figment.merge(Single::new("egress.allow", "--dev", loopback));
-    }
     if let Some(file) = file {
         figment = figment.merge(file);
     }

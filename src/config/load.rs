@@ -52,9 +52,12 @@ impl Loader {
         let mut errors = Vec::new();
         let file = self.file.as_deref().and_then(|path| File::read(path).map_err(|e| errors.push(e)).ok());
         let defaults = Figment::from(Serialized::defaults(Raw::default()));
-        let figment = stack(defaults, file.as_ref(), self.dev, &self.environment, &self.flags, &mut errors);
+        let figment = stack(defaults, file.as_ref(), &self.environment, &self.flags, &mut errors);
         let origins = Origins { figment: &figment, file: file.as_ref() };
-        let raw = extract(&origins, &mut errors);
+        let mut raw = extract(&origins, &mut errors);
+        if self.dev {
+            raw.reach_loopback();
+        }
         let config = check(&raw, self.dev, &origins, &mut errors);
         match (ConfigErrors::try_new(errors), config) {
             (None, config) => Ok(Loaded { shown: show::toml(&raw, &config, &origins), config }),

@@ -128,6 +128,18 @@ sections! {
     }
 }
 
+impl Raw {
+    /// What `--dev` adds to `egress.allow`, whoever set it.
+    pub(super) fn reach_loopback(&mut self) {
+        let allow = &mut self.egress.allow.0;
+        for network in ["127.0.0.0/8", "::1/128"] {
+            if !allow.iter().any(|known| known == network) {
+                allow.push(network.to_owned());
+            }
+        }
+    }
+}
+
 /// 5s, 1m, 5m, 15m, 1h, 2h, 6h, 12h, 24h.
 fn default_schedule() -> List<Delay> {
     const MINUTE: u64 = 60;

@@ -196,6 +196,10 @@ fn dev_reaches_loopback_and_listens_there_only() {
     let allow = dev.load().unwrap().egress.allow;
     assert_eq!(allow, ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
 
+    let some = Loader { dev: true, ..with_vars(&[("HOOKTIDE_EGRESS__ALLOW", "10.0.0.0/8,::1/128")]) };
+    let allow = some.load().unwrap().egress.allow;
+    assert_eq!(allow, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
+
     let open = Loader { dev: true, ..with_vars(&[("HOST", "0.0.0.0")]) };
     assert_eq!(
         errors(&open),
@@ -203,114 +207,114 @@ fn dev_reaches_loopback_and_listens_there_only() {
     );
 }
 
+/// A file, and what is said of it.
+const WRONG: &[(&str, &str)] = &[
+    ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
+    (
+        "[nats]\nurl = \"x\"",
+        "nats (config.toml:1): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics",
+    ),
+    ("[server]\n\nlisen = \"x\"", "server.lisen (config.toml:3): unknown key; did you mean \"listen\"?"),
+    ("[auth]\njwt_secret = \"x\"", "auth.jwt_secret (config.toml:2): unknown key; allowed here: api_keys"),
+    ("server = 1", "server (config.toml:1): 1 is not a table"),
+    (
+        "[server]\nlisten = []",
+        "server.listen (config.toml:2): at least one address is needed, such as \"127.0.0.1:8080\"",
+    ),
+    ("[server]\nlisten = 8080", "server.listen (config.toml:2): 8080 is not a list, or one text with commas"),
+    (
+        "[server]\nlisten = \"0.0.0.0\"",
+        "server.listen (config.toml:2): \"0.0.0.0\" is not an address with a port such as \"127.0.0.1:8080\" or \"[::]:8080\"",
+    ),
+    (
+        "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+        "server.listen (config.toml:2): 127.0.0.1:1 is there twice",
+    ),
+    (
+        "[server]\nadmin_listen = \"127.0.0.1:8080\"",
+        "server.admin_listen (config.toml:2): 127.0.0.1:8080 is an address of server.listen as well",
+    ),
+    ("[server]\ndata_dir = \"\"", "server.data_dir (config.toml:2): a folder is needed, such as \"hooktide-data\""),
+    (
+        "[server]\nmax_body_bytes = \"1 XB\"",
+        "server.max_body_bytes (config.toml:2): \"1 XB\" is not a size such as \"256 MiB\" or a number of bytes",
+    ),
+    (
+        "[server]\nmax_body_bytes = \"1 GiB\"",
+        "server.max_body_bytes (config.toml:2): 1 GiB; allowed is 1 KiB to 25 MiB",
+    ),
+    (
+        "[server]\nmax_batch_bytes = \"512 KiB\"",
+        "server.max_body_bytes (default): 1 MiB is more than server.max_batch_bytes, which is 512 KiB",
+    ),
+    ("[server]\nworkers = \"many\"", "server.workers (config.toml:2): \"many\" is not \"auto\" or a whole number"),
+    (
+        "[server]\ndrain_seconds = -1",
+        "server.drain_seconds (config.toml:2): -1 is not a number of seconds or a duration such as \"30s\" or \"5m\"",
+    ),
+    ("[logging]\nformat = \"xml\"", "logging.format (config.toml:2): \"xml\" is neither \"text\" nor \"json\""),
+    (
+        "[logging]\nlevel = \"loud\"",
+        "logging.level (config.toml:2): \"loud\" is not off, error, warn, info, debug or trace, nor a list such as \"hooktide::send=debug,warn\"",
+    ),
+    (
+        "[log]\nsegment_bytes = \"1 GiB\"\nretention_bytes = \"512 MiB\"",
+        "log.segment_bytes (config.toml:2): 1 GiB is more than log.retention_bytes, which is 512 MiB",
+    ),
+    ("[log]\nretention_hours = 12", "log.segment_hours (default): 24h is more than log.retention_hours, which is 12h"),
+    ("[log]\ntwo_phase_commit = 1", "log.two_phase_commit (config.toml:2): 1 is not true or false"),
+    ("[dedup]\nmax_keys = 10", "dedup.max_keys (config.toml:2): 10; allowed is 1000 to 100000000"),
+    (
+        "[dedup]\nttl_hours = \"a day\"",
+        "dedup.ttl_hours (config.toml:2): \"a day\" is not a number of hours or a duration such as \"24h\" or \"90m\"",
+    ),
+    ("[delivery]\nschedule = [\"5s\",\n \"48h\"]", "delivery.schedule (config.toml:2): 48h; allowed is 1ms to 24h"),
+    (
+        "[delivery]\nschedule = [\"5s\",\n \"soon\"]",
+        "delivery.schedule[1] (config.toml:3): \"soon\" is not a number of seconds or a duration such as \"30s\" or \"5m\"",
+    ),
+    (
+        "[delivery.breaker]\nfailure_ratio = 2",
+        "delivery.breaker.failure_ratio (config.toml:2): 2; allowed is 0.01 to 1",
+    ),
+    (
+        "[delivery.breaker]\nmin_attempts = 60",
+        "delivery.breaker.min_attempts (config.toml:2): 60 is more than delivery.breaker.window, which is 50",
+    ),
+    (
+        "[egress]\nallow = [\"10.0.0.0/33\"]",
+        "egress.allow (config.toml:2): \"10.0.0.0/33\" is not a network such as \"10.0.0.0/8\" or \"fd00::/8\"",
+    ),
+    (
+        "[[auth.api_keys]]\nrole = \"admin\"",
+        "auth.api_keys[0].key (config.toml:1): a key of 16 to 256 characters is needed",
+    ),
+    (
+        "[auth]\napi_keys = [{ key = \"0123456789abcdef\" }]",
+        "auth.api_keys[0].role (config.toml:2): \"\" is not a role: publisher, viewer, member or admin",
+    ),
+    (
+        "[[auth.api_keys]]\nkey = \"short\"\nrole = \"admin\"",
+        "auth.api_keys[0].key (config.toml:2): a key has 16 to 256 visible ASCII characters",
+    ),
+    (
+        "[[auth.api_keys]]\nrole = \"admin\"\nkey = 12345678",
+        "auth.api_keys[0].key (config.toml:3): what stands here (hidden) is not a string",
+    ),
+    (
+        "[auth]\napi_keys = [\"0123456789abcdef\"]",
+        "auth.api_keys[0] (config.toml:2): what stands here (hidden) is not a table",
+    ),
+    (
+        "[[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\ntenant = \"A b\"",
+        "auth.api_keys[0].tenant (config.toml:4): \"A b\" is not a tenant: \"*\", or 1 to 63 of a-z, 0-9 and -, not - at first",
+    ),
+];
+
 #[test]
 fn each_thing_that_is_wrong_is_named_with_its_place_and_what_is_allowed() {
-    for (text, said) in [
-        ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
-        (
-            "[nats]\nurl = \"x\"",
-            "nats (config.toml:1): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics",
-        ),
-        ("[server]\n\nlisen = \"x\"", "server.lisen (config.toml:3): unknown key; did you mean \"listen\"?"),
-        ("[auth]\njwt_secret = \"x\"", "auth.jwt_secret (config.toml:2): unknown key; allowed here: api_keys"),
-        ("server = 1", "server (config.toml:1): 1 is not a table"),
-        (
-            "[server]\nlisten = []",
-            "server.listen (config.toml:2): at least one address is needed, such as \"127.0.0.1:8080\"",
-        ),
-        ("[server]\nlisten = 8080", "server.listen (config.toml:2): 8080 is not a list, or one text with commas"),
-        (
-            "[server]\nlisten = \"0.0.0.0\"",
-            "server.listen (config.toml:2): \"0.0.0.0\" is not an address with a port such as \"127.0.0.1:8080\" or \"[::]:8080\"",
-        ),
-        (
-            "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
-            "server.listen (config.toml:2): 127.0.0.1:1 is there twice",
-        ),
-        (
-            "[server]\nadmin_listen = \"127.0.0.1:8080\"",
-            "server.admin_listen (config.toml:2): 127.0.0.1:8080 is an address of server.listen as well",
-        ),
-        ("[server]\ndata_dir = \"\"", "server.data_dir (config.toml:2): a folder is needed, such as \"hooktide-data\""),
-        (
-            "[server]\nmax_body_bytes = \"1 XB\"",
-            "server.max_body_bytes (config.toml:2): \"1 XB\" is not a size such as \"256 MiB\" or a number of bytes",
-        ),
-        (
-            "[server]\nmax_body_bytes = \"1 GiB\"",
-            "server.max_body_bytes (config.toml:2): 1 GiB; allowed is 1 KiB to 25 MiB",
-        ),
-        (
-            "[server]\nmax_batch_bytes = \"512 KiB\"",
-            "server.max_body_bytes (default): 1 MiB is more than server.max_batch_bytes, which is 512 KiB",
-        ),
-        ("[server]\nworkers = \"many\"", "server.workers (config.toml:2): \"many\" is not \"auto\" or a whole number"),
-        (
-            "[server]\ndrain_seconds = -1",
-            "server.drain_seconds (config.toml:2): -1 is not a number of seconds or a duration such as \"30s\" or \"5m\"",
-        ),
-        ("[logging]\nformat = \"xml\"", "logging.format (config.toml:2): \"xml\" is neither \"text\" nor \"json\""),
-        (
-            "[logging]\nlevel = \"loud\"",
-            "logging.level (config.toml:2): \"loud\" is not off, error, warn, info, debug or trace, nor a list such as \"hooktide::send=debug,warn\"",
-        ),
-        (
-            "[log]\nsegment_bytes = \"1 GiB\"\nretention_bytes = \"512 MiB\"",
-            "log.segment_bytes (config.toml:2): 1 GiB is more than log.retention_bytes, which is 512 MiB",
-        ),
-        (
-            "[log]\nretention_hours = 12",
-            "log.segment_hours (default): 24h is more than log.retention_hours, which is 12h",
-        ),
-        ("[log]\ntwo_phase_commit = 1", "log.two_phase_commit (config.toml:2): 1 is not true or false"),
-        ("[dedup]\nmax_keys = 10", "dedup.max_keys (config.toml:2): 10; allowed is 1000 to 100000000"),
-        (
-            "[dedup]\nttl_hours = \"a day\"",
-            "dedup.ttl_hours (config.toml:2): \"a day\" is not a number of hours or a duration such as \"24h\" or \"90m\"",
-        ),
-        ("[delivery]\nschedule = [\"5s\",\n \"48h\"]", "delivery.schedule (config.toml:2): 48h; allowed is 1ms to 24h"),
-        (
-            "[delivery]\nschedule = [\"5s\",\n \"soon\"]",
-            "delivery.schedule[1] (config.toml:3): \"soon\" is not a number of seconds or a duration such as \"30s\" or \"5m\"",
-        ),
-        (
-            "[delivery.breaker]\nfailure_ratio = 2",
-            "delivery.breaker.failure_ratio (config.toml:2): 2; allowed is 0.01 to 1",
-        ),
-        (
-            "[delivery.breaker]\nmin_attempts = 60",
-            "delivery.breaker.min_attempts (config.toml:2): 60 is more than delivery.breaker.window, which is 50",
-        ),
-        (
-            "[egress]\nallow = [\"10.0.0.0/33\"]",
-            "egress.allow (config.toml:2): \"10.0.0.0/33\" is not a network such as \"10.0.0.0/8\" or \"fd00::/8\"",
-        ),
-        (
-            "[[auth.api_keys]]\nrole = \"admin\"",
-            "auth.api_keys[0].key (config.toml:1): a key of 16 to 256 characters is needed",
-        ),
-        (
-            "[auth]\napi_keys = [{ key = \"0123456789abcdef\" }]",
-            "auth.api_keys[0].role (config.toml:2): \"\" is not a role: publisher, viewer, member or admin",
-        ),
-        (
-            "[[auth.api_keys]]\nkey = \"short\"\nrole = \"admin\"",
-            "auth.api_keys[0].key (config.toml:2): a key has 16 to 256 visible ASCII characters",
-        ),
-        (
-            "[[auth.api_keys]]\nrole = \"admin\"\nkey = 12345678",
-            "auth.api_keys[0].key (config.toml:3): what stands here (hidden) is not a string",
-        ),
-        (
-            "[auth]\napi_keys = [\"0123456789abcdef\"]",
-            "auth.api_keys[0] (config.toml:2): what stands here (hidden) is not a table",
-        ),
-        (
-            "[[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\ntenant = \"A b\"",
-            "auth.api_keys[0].tenant (config.toml:4): \"A b\" is not a tenant: \"*\", or 1 to 63 of a-z, 0-9 and -, not - at first",
-        ),
-    ] {
-        assert_eq!(errors_of_file(text), [said], "{text}");
+    for (text, said) in WRONG {
+        assert_eq!(errors_of_file(text), [*said], "{text}");
     }
 }
 
@@ -320,6 +324,10 @@ fn variables_and_flags_are_named() {
         (
             ("HOOKTIDE_SERVER__LISTEN", "x"),
             "server.listen (environment variable HOOKTIDE_SERVER__LISTEN): \"x\" is not an address with a port such as \"127.0.0.1:8080\" or \"[::]:8080\"",
+        ),
+        (
+            ("HOOKTIDE_AUTH__API_KEYS", "0123456789abcdef"),
+            "auth.api_keys (environment variable HOOKTIDE_AUTH__API_KEYS): what stands here (hidden) is not a list",
         ),
         (
             ("HOOKTIDE_NATS__URL", "x"),
