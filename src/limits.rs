@@ -69,6 +69,16 @@ pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 pub const BALLAST_BYTES: u64 = 16 << 20;
 /// A retired segment is truncated in steps of this size: unlinking it whole stalls commits for 0.4 s.
 pub const TRUNCATE_STEP_BYTES: u64 = 4 << 20;
+/// … with this between them, in which the fsyncs of others go through.
+pub const TRUNCATE_PAUSE: Duration = Duration::from_millis(20);
+/// How often the log's limits are looked at.
+pub const RETAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Free space is asked for at most this often.
+pub const ROOM_INTERVAL: Duration = Duration::from_millis(100);
+/// Requests waiting for the recall thread: each webhook has at most one under way.
+pub const RECALL_QUEUE: usize = 4_096;
+/// Events copied to `carry/` in one transaction.
+pub const CARRY_EVENTS: usize = 32;
 
 // --- dispatch ------------------------------------------------------------------------------------------------------
 
