@@ -38,6 +38,9 @@ pub(super) enum CliError {
     /// The replay ended otherwise than by having delivered all.
     #[error("the replay {id} ended as {status}")]
     Replay { id: String, status: String },
+    /// `log verify` found something, and has said what.
+    #[error("the log is damaged")]
+    Damaged,
     /// The logger could not be started.
     #[error("logging cannot start: {0}")]
     Logging(#[from] tracing_subscriber::util::TryInitError),
@@ -56,7 +59,7 @@ impl CliError {
             | Self::Payload { .. }
             | Self::NotJson(_)
             | Self::Secret(_) => ExitCode::from(2),
-            Self::Client(_) | Self::Replay { .. } | Self::Logging(_) | Self::Io(_) => ExitCode::FAILURE,
+            Self::Client(_) | Self::Replay { .. } | Self::Damaged | Self::Logging(_) | Self::Io(_) => ExitCode::FAILURE,
         }
     }
 }

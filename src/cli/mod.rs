@@ -10,6 +10,7 @@ mod dead_letter;
 mod delivery;
 mod error;
 mod listen;
+mod log;
 mod output;
 mod parse;
 mod replay;
@@ -56,6 +57,7 @@ enum Command {
     /// Look at dead letters and deliver them again
     DeadLetter(dead_letter::Args),
     /// Look at the log on the disk
+    Log(log::Args),
     /// Measure this machine
     Bench(bench::Args),
 }
@@ -166,7 +168,8 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
-        Some(Command::Bench(args)) => return Ok(bench::run(args)),
+        Some(Command::Log(args)) => log::run(args, environment, out)?,
+        Some(Command::Bench(args)) => return Ok(bench::run(&args)),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -83,8 +83,8 @@ async fn wait(client: &Client, made: Vec<u8>, json: bool, out: &mut dyn Write) -
             shown = line;
         }
         match &*status {
-            "pending" | "running" => {}
-            "done" | "completed" | "succeeded" => {
+            "running" => {}
+            "done" => {
                 if json {
                     print(out, &answer, true, |_, _| Ok(()))?;
                 }

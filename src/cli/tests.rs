@@ -53,7 +53,7 @@ fn a_bad_configuration_is_2() {
     assert_eq!(e.exit_code(), ExitCode::from(2));
 }
 /// Answers one request after the other, each on a connection of its own; gives the requests that came.
-fn server(answers: &[(&str, &str)]) -> (String, thread::JoinHandle<Vec<String>>) {
+pub(super) fn server(answers: &[(&str, &str)]) -> (String, thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answers: Vec<String> = answers

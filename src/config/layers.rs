@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,15 @@ use crate::limits::{RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 const PREFIX: &str = "HOOKTIDE_";
 
 /// Variables of the process, in order of their names.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    /// Names alone: values can be keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
 
 impl Environment {
     /// From the pairs of `std::env::vars_os`; what is not UTF-8 cannot be a setting of ours and is left out.

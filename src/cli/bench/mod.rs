@@ -7,6 +7,6 @@ use std::process::ExitCode;
 pub struct Args {}
 
 /// Runs the benchmark.
-pub fn run(_: Args) -> ExitCode {
+pub fn run(_: &Args) -> ExitCode {
     ExitCode::FAILURE
 }

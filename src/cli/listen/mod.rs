@@ -58,23 +58,32 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
                 _ = interrupt.recv() => (),
             }
         };
-        let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;
-        let url = format!("http://{}/", listener.local_addr()?);
-        let (secret, temporary) = if let Some(secret) = &args.secret {
-            (Secret::new(secret.as_str()), None)
-        } else {
-            let client = Client::try_new(&args.client, environment, false)?;
-            let (secret, temporary) = make_webhook(client, &url, &args.events).await?;
-            (secret, Some(temporary))
-        };
-        let done = listen(args, &url, secret, temporary.as_ref(), listener, out, stop).await;
-        // The webhook goes, whatever happened.
-        let removed = match temporary {
-            Some(Temporary { client, id }) => client.delete(&webhook::path(&id)).await.map(drop),
-            None => Ok(()),
-        };
-        done.and(removed.map_err(CliError::from))
+        run_until(stop, args, environment, out).await
     })
+}
+
+async fn run_until(
+    stop: impl Future<Output = ()>,
+    args: &Args,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    let (secret, temporary) = if let Some(secret) = &args.secret {
+        (Secret::new(secret.as_str()), None)
+    } else {
+        let client = Client::try_new(&args.client, environment, false)?;
+        let (secret, temporary) = make_webhook(client, &url, &args.events).await?;
+        (secret, Some(temporary))
+    };
+    let done = listen(args, &url, secret, temporary.as_ref(), listener, out, stop).await;
+    // The webhook goes, whatever happened.
+    let removed = match temporary {
+        Some(Temporary { client, id }) => client.delete(&webhook::path(&id)).await.map(drop),
+        None => Ok(()),
+    };
+    done.and(removed.map_err(CliError::from))
 }
 
 async fn make_webhook(client: Client, url: &str, events: &[String]) -> Result<(Secret, Temporary), CliError> {
@@ -108,4 +117,47 @@ async fn listen(
     })
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::tests::server;
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn without_a_secret_a_webhook_lives_as_long_as_the_command() {
+        let made = r#"{"id":"wh_1","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
+        let (server_url, served) = server(&[("201 Created", made), ("204 No Content", "")]);
+        let words = ["listen", "--events", "order.*", "--url", &server_url, "--key", "a-key-of-the-tests"];
+        let args = Line::parse_from(words).args;
+        let mut out = Vec::new();
+        let stop = std::future::ready(());
+        block_on(run_until(stop, &args, &Environment::default(), &mut out)).unwrap();
+
+        let printed = String::from_utf8(out).unwrap();
+        let url = printed.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next()).unwrap();
+        assert_eq!(printed, format!("listening on {url} for order.*, webhook wh_1\n"));
+        let requests = served.join().unwrap();
+        let wanted = format!(r#"{{"events":["order.*"],"name":"hooktide listen","url":"{url}"}}"#);
+        assert!(requests[0].starts_with("POST /api/v1/webhooks ") && requests[0].ends_with(&wanted), "{requests:?}");
+        assert!(requests[1].starts_with("DELETE /api/v1/webhooks/wh_1 "), "{requests:?}");
+    }
+
+    #[test]
+    fn a_webhook_whose_secret_is_of_no_use_is_removed_as_well() {
+        let (url, served) = server(&[("201 Created", r#"{"id":"wh_1","secret":"plain"}"#), ("204 No Content", "")]);
+        let args = Line::parse_from(["listen", "--url", &url, "--key", "a-key-of-the-tests"]).args;
+        let stop = std::future::pending();
+        let done = block_on(run_until(stop, &args, &Environment::default(), &mut Vec::new()));
+        assert!(matches!(done, Err(CliError::Secret(_))), "{done:?}");
+        assert!(served.join().unwrap()[1].starts_with("DELETE /api/v1/webhooks/wh_1 "));
+    }
 }
