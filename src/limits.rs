@@ -149,6 +149,17 @@ pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Rows of a list page at most.
 pub const PAGE_ROWS_MAX: usize = 250;
 
+// --- cli -----------------------------------------------------------------------------------------------------------
+
+/// For a client command's whole call: longer than the slowest answer that a server that works gives.
+pub const CLI_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of an answer that a client command reads: the largest page is far below.
+pub const CLI_ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a body that `hooktide listen` takes: the largest event that a server can be configured for, in its envelope.
+pub const LISTEN_BODY_BYTES_MAX: usize = 32 << 20;
+/// Requests that `hooktide listen` has answered and not printed; the next wait with their answer.
+pub const LISTEN_QUEUE: usize = 64;
+
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
 const _: () =

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -22,12 +21,9 @@ use url::Url;
 use super::error::CliError;
 use super::{ClientArgs, ServerArgs};
 use crate::config::{Config, Environment};
+use crate::limits::{CLI_ANSWER_BYTES_MAX, CLI_CALL_TIMEOUT};
 use crate::model::Secret;
 
-/// For a whole call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// An answer's body: the largest page of the largest payloads is far below.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Where a server that says nothing else listens.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -45,9 +41,9 @@ pub(super) enum ClientError {
     Connect { url: Url, source: io::Error },
     #[error("the exchange with the server broke off: {0}")]
     Exchange(#[from] hyper::Error),
-    #[error("the server did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("the server did not answer within {} s", CLI_CALL_TIMEOUT.as_secs())]
     Timeout,
-    #[error("the server's answer is larger than {ANSWER_BYTES_MAX} bytes")]
+    #[error("the server's answer is larger than {CLI_ANSWER_BYTES_MAX} bytes")]
     TooLarge,
     #[error("the server's answer is not what was expected: {0}")]
     Answer(#[from] serde_json::Error),
@@ -152,7 +148,7 @@ impl Client {
                 exchange(tcp, request).await
             }
         };
-        tokio::time::timeout(CALL_TIMEOUT, Box::pin(exchange)).await.map_err(|_| ClientError::Timeout)?
+        tokio::time::timeout(CLI_CALL_TIMEOUT, Box::pin(exchange)).await.map_err(|_| ClientError::Timeout)?
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -213,7 +209,7 @@ async fn answer(response: Response<hyper::body::Incoming>) -> Result<Bytes, Clie
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if body.len() + data.len() > ANSWER_BYTES_MAX {
+        if body.len() + data.len() > CLI_ANSWER_BYTES_MAX {
             return Err(ClientError::TooLarge);
         }
         body.extend_from_slice(&data);

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use figment::Figment;
 use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::{Dict, Tag, Value};
-use figment::{Figment, Profile};
 
 use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
@@ -89,9 +89,8 @@ impl Origins<'_> {
         let metadata = self.figment.get_metadata(tag)?;
         match (&metadata.source, self.file) {
             (Some(figment::Source::File(_)), Some(file)) => Some(file.origin(path)),
-            _ if tag.profile() == Some(Profile::Default) && metadata.source.is_none() => {
-                Some(metadata.name.to_string())
-            }
+            (None, _) => Some(metadata.name.to_string()),
+            // The defaults, which come from the code.
             _ => None,
         }
     }

@@ -136,6 +136,12 @@ impl<const UNIT: u64> Span<UNIT> {
     pub(super) const fn whole(number: u64) -> Self {
         Self(Duration::from_secs(number * UNIT))
     }
+
+    /// Seconds to the millisecond, as no clock here is finer; `None` for what is negative or endless.
+    fn from_fraction(seconds: f64) -> Option<Self> {
+        let ms = Duration::try_from_secs_f64(seconds).ok()?.as_millis();
+        Some(Self(Duration::from_millis(u64::try_from(ms).ok()?)))
+    }
 }
 
 const SPAN_UNITS_MS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -151,7 +157,7 @@ impl<const UNIT: u64> Written for Span<UNIT> {
     }
 
     fn from_float(number: f64) -> Option<Self> {
-        Duration::try_from_secs_f64(number * UNIT as f64).ok().map(Self)
+        Self::from_fraction(number * UNIT as f64)
     }
 
     fn from_text(text: &str) -> Option<Self> {
@@ -162,7 +168,7 @@ impl<const UNIT: u64> Written for Span<UNIT> {
         let unit_ms = SPAN_UNITS_MS.iter().find(|(name, _)| *name == unit)?.1;
         match number.parse::<u64>() {
             Ok(whole) => whole.checked_mul(unit_ms).map(Duration::from_millis).map(Self),
-            Err(_) => Duration::try_from_secs_f64(positive(&number)? * unit_ms as f64 / 1000.0).ok().map(Self),
+            Err(_) => Self::from_fraction(positive(&number)? * unit_ms as f64 / 1000.0),
         }
     }
 }
@@ -361,7 +367,24 @@ fn positive(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back_the_same(bytes: u64, factor in 1..1_000_u64, ms in 0..1_000_000_000_000_u64, text in ".{0,12}") {
+            for bytes in [bytes, factor << 30, factor * 1_000_000] {
+                prop_assert_eq!(Size::from_text(&Size(bytes).to_string()), Some(Size(bytes)));
+            }
+            for ms in [ms, ms / 3_600_000 * 3_600_000, ms / 1000 * 1000] {
+                let span = Span::<1>(Duration::from_millis(ms));
+                prop_assert_eq!(Span::from_text(&span.to_string()), Some(span));
+            }
+            // Whatever is written, reading it ends in a value or in an error.
+            let _ = (Size::from_text(&text), Hours::from_text(&text), Count::from_text(&text), Ratio::from_text(&text));
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -18,15 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::output::visible;
-use crate::limits::HEADER_TIMEOUT;
+use crate::limits::{HEADER_TIMEOUT, LISTEN_BODY_BYTES_MAX, LISTEN_QUEUE};
 use crate::model::{EventPattern, SigningKey};
 use crate::runtime::Clock;
 use crate::signature::standard::{self, VerifyError};
-
-/// A request's body: the largest event that a server can be configured to take, and its envelope, fit.
-const BODY_BYTES_MAX: usize = 32 << 20;
-/// Requests that were answered and are not printed yet; more wait with their answer.
-const QUEUE: usize = 64;
 
 /// Checks and answers.
 pub(super) struct Receiver {
@@ -140,7 +135,7 @@ pub(super) async fn serve(
     stop: impl Future<Output = ()>,
     mut print: impl FnMut(Received) -> io::Result<()>,
 ) -> io::Result<()> {
-    let (to, mut queue) = mpsc::channel(QUEUE);
+    let (to, mut queue) = mpsc::channel(LISTEN_QUEUE);
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
@@ -179,7 +174,7 @@ async fn read(mut incoming: Incoming) -> Option<Bytes> {
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let Ok(data) = frame.ok()?.into_data() else { continue };
-        if body.len() + data.len() > BODY_BYTES_MAX {
+        if body.len() + data.len() > LISTEN_BODY_BYTES_MAX {
             return None;
         }
         body.extend_from_slice(&data);
