@@ -23,6 +23,8 @@ use super::value::{List, Seconds, Span};
 use crate::limits::{RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 
 const PREFIX: &str = "HOOKTIDE_";
+/// What client commands read.
+const CLIENT_VARIABLES: [&str; 2] = ["HOOKTIDE_URL", "HOOKTIDE_KEY"];
 
 /// Variables of the process, in order of their names.
 #[derive(Clone, Default)]
@@ -50,15 +52,14 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Variables of the systems that Hooktide replaces which mean nothing here: to be named once, at the start.
+    /// Variables that look like settings and mean nothing here, to be named once at the start: those of the systems that
+    /// Hooktide replaces, and what starts with `HOOKTIDE_` but names no section.
     pub fn ignored(&self) -> Vec<&str> {
-        let ours = |name: &&str| {
-            name.starts_with("DB_")
-                || name.starts_with("REDIS_")
-                || *name == "ENVIRONMENT"
-                || name.ends_with("_SERVICE_URL")
-        };
-        self.0.keys().map(String::as_str).filter(ours).collect()
+        let old = |name: &str| name.starts_with("DB_") || name.starts_with("REDIS_") || name.ends_with("_SERVICE_URL");
+        let no_section =
+            |name: &str| name.starts_with(PREFIX) && !name.contains("__") && !CLIENT_VARIABLES.contains(&name);
+        let ignored = |name: &&str| *name == "ENVIRONMENT" || old(name) || no_section(name);
+        self.0.keys().map(String::as_str).filter(ignored).collect()
     }
 }
 
