@@ -69,6 +69,16 @@ pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 pub const BALLAST_BYTES: u64 = 16 << 20;
 /// A retired segment is truncated in steps of this size: unlinking it whole stalls commits for 0.4 s.
 pub const TRUNCATE_STEP_BYTES: u64 = 4 << 20;
+/// … with this between them, in which the fsyncs of others go through.
+pub const TRUNCATE_PAUSE: Duration = Duration::from_millis(20);
+/// How often the log's limits are looked at.
+pub const RETAIN_INTERVAL: Duration = Duration::from_secs(5);
+/// Free space is asked for at most this often.
+pub const ROOM_INTERVAL: Duration = Duration::from_millis(100);
+/// Requests waiting for the recall thread: each webhook has at most one under way.
+pub const RECALL_QUEUE: usize = 4_096;
+/// Events copied to `carry/` in one transaction.
+pub const CARRY_EVENTS: usize = 32;
 
 // --- dispatch ------------------------------------------------------------------------------------------------------
 
@@ -110,6 +120,9 @@ pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The longest delay a `Retry-After` can ask for, and the longest a schedule can hold.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Delays in a schedule: enough for a month of daily attempts and then some.
+pub const SCHEDULE_DELAYS_MAX: usize = 64;
+
 // --- settle --------------------------------------------------------------------------------------------------------
 
 /// Messages waiting for the settle thread.
@@ -135,6 +148,17 @@ pub const HISTORY_FILE_BYTES: u64 = 256 << 20;
 pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Rows of a list page at most.
 pub const PAGE_ROWS_MAX: usize = 250;
+
+// --- cli -----------------------------------------------------------------------------------------------------------
+
+/// For a client command's whole call: longer than the slowest answer that a server that works gives.
+pub const CLI_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of an answer that a client command reads: the largest page is far below.
+pub const CLI_ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a body that `hooktide listen` takes: the largest event that a server can be configured for, in its envelope.
+pub const LISTEN_BODY_BYTES_MAX: usize = 32 << 20;
+/// Requests that `hooktide listen` has answered and not printed; the next wait with their answer.
+pub const LISTEN_QUEUE: usize = 64;
 
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);

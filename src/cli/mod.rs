@@ -1,1 +1,183 @@
-//! cli
+//! cli: the commands. `serve` runs the server; the others are clients of a running one over HTTP, or read its files.
+//!
+//! Promises: exit code 0 for done, 1 for failed at run time, 2 for bad usage or configuration; errors are sentences on
+//! standard error; `--json` prints what the server answered, byte for byte. Must never know: the stages, but for the log's
+//! `stat` and `verify`.
+
+pub mod bench;
+mod client;
+mod dead_letter;
+mod delivery;
+mod error;
+mod listen;
+mod log;
+mod output;
+mod parse;
+mod replay;
+mod send;
+mod serve;
+mod webhook;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Environment, Flags, Loader};
+use client::Client;
+use error::CliError;
+
+#[derive(Debug, Parser)]
+#[command(name = "hooktide", version, about, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server; without this word and without --config as well, as `serve --dev`
+    Serve(ServerArgs),
+    /// Check the configuration and print what is in force, secrets hidden
+    Check(ServerArgs),
+    /// Manage webhooks
+    Webhook(webhook::Args),
+    /// Publish an event
+    Send(send::Args),
+    /// Receive events on this machine and verify their signatures
+    Listen(listen::Args),
+    /// Deliver again what was accepted in a span of time
+    Replay(replay::Args),
+    /// Look at deliveries and their attempts
+    Delivery(delivery::Args),
+    /// Look at dead letters and deliver them again
+    DeadLetter(dead_letter::Args),
+    /// Look at the log on the disk
+    Log(log::Args),
+    /// Measure this machine
+    Bench(bench::Args),
+}
+
+/// Where the server's configuration comes from.
+#[derive(Debug, Clone, Default, Args)]
+struct ServerArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of all data
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Address for management and metrics alone
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<String>,
+    /// For development: listen on loopback only, and let webhooks reach loopback
+    #[arg(long)]
+    dev: bool,
+}
+
+/// Which server a command speaks to, as whom, and how it prints.
+#[derive(Debug, Clone, Default, Args)]
+struct ClientArgs {
+    /// The server [env: HOOKTIDE_URL; default: the configured one on this machine]
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    url: Option<String>,
+    /// API key [env: HOOKTIDE_KEY; default: admin.key in the server's data folder]
+    #[arg(long, value_name = "KEY", help_heading = "Server")]
+    key: Option<String>,
+    /// Configuration file of the server on this machine
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    config: Option<PathBuf>,
+    /// Data folder of the server on this machine
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    data_dir: Option<PathBuf>,
+    /// Print the server's answer as it came
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Args)]
+struct PageArgs {
+    /// Rows
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=250))]
+    limit: u16,
+    /// Where the page before ended
+    #[arg(long, value_name = "CURSOR", value_parser = parse::path_part)]
+    cursor: Option<String>,
+}
+
+impl ServerArgs {
+    fn loader(self, dev: bool, environment: Environment) -> Loader {
+        let flags = Flags { listen: self.listen, admin_listen: self.admin_listen, data_dir: self.data_dir };
+        Loader { file: self.config, dev, environment, flags }
+    }
+}
+
+impl PageArgs {
+    fn query(&self) -> String {
+        let cursor = self.cursor.as_ref().map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        format!("limit={}{cursor}", self.limit)
+    }
+}
+
+/// Runs the command that these arguments name (the first is the program's own name).
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help goes to standard output with 0, a usage error to standard error with 2. If neither can be written to,
+            // there is nobody to tell.
+            let _ = e.print();
+            return ExitCode::from(e.exit_code() as u8);
+        }
+    };
+    let done = dispatch(cli, Environment::new(environment), &mut std::io::stdout());
+    done.unwrap_or_else(|e| {
+        let _ = writeln!(std::io::stderr(), "{e}");
+        e.exit_code()
+    })
+}
+
+fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<ExitCode, CliError> {
+    match cli.command {
+        None => {
+            let dev = cli.serve.dev || cli.serve.config.is_none();
+            return serve::run(cli.serve.loader(dev, environment));
+        }
+        Some(Command::Serve(args)) => {
+            let dev = args.dev;
+            return serve::run(args.loader(dev, environment));
+        }
+        Some(Command::Check(args)) => {
+            let dev = args.dev;
+            out.write_all(args.loader(dev, environment).explain()?.shown.as_bytes())?;
+        }
+        Some(Command::Webhook(args)) => webhook::run(args, &environment, out)?,
+        Some(Command::Send(args)) => send::run(&args, &environment, out)?,
+        Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
+        Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
+        Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
+        Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
+        Some(Command::Log(args)) => log::run(args, environment, out)?,
+        Some(Command::Bench(args)) => return Ok(bench::run(&args)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a client command on this thread.
+fn block_on<T>(task: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+}
+
+#[cfg(test)]
+mod tests;

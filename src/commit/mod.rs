@@ -3,9 +3,38 @@
 //! Promises: a [`Committed`] exists only after the fsync of its event; ids rise in the order of acceptance; an id or
 //! idempotency key within the dedup window is stored once. Must never know: HTTP, webhooks beyond their numbers.
 
+mod group;
+
+mod dedup;
+mod ids;
+mod record;
+mod room;
+mod segment;
+
+mod log;
+mod poison;
+mod recall;
+mod recover;
+mod retain;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use dedup::{Dedup, Entry, Seen};
+pub use group::Group;
+pub use log::Log;
+pub use poison::Poison;
+pub use record::{BadBlock, Packer, Records};
+pub use recover::{OpenError, OpenLog, OpenedLog, Running, open};
+pub use room::Ballast;
+pub use segment::Span;
+pub use verify::{LogStat, SegmentStat, SegmentState, stat, verify};
+
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crossbeam_channel::{Sender, TrySendError};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -75,6 +104,33 @@ pub enum Refused {
     /// A write failed: nothing more is acknowledged, the process ends.
     #[error("the log cannot be written")]
     Poisoned,
+}
+
+/// The way to the commit thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    to: Sender<Submission>,
+    poison: Poison,
+}
+
+impl Handle {
+    /// Hands events over without waiting, or gives them back: `Overloaded` when too many wait, `Poisoned` when the log
+    /// takes no more. The reply's other end fails if the process ends first.
+    #[expect(clippy::result_large_err, reason = "the caller gets its events back to answer for them")]
+    pub fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
+        if self.poison.is_set() {
+            return Err((Refused::Poisoned, submission));
+        }
+        self.to.try_send(submission).map_err(|error| match error {
+            TrySendError::Full(submission) => (Refused::Overloaded, submission),
+            TrySendError::Disconnected(submission) => (Refused::Poisoned, submission),
+        })
+    }
+
+    /// Submissions that wait.
+    pub fn queued(&self) -> usize {
+        self.to.len()
+    }
 }
 
 /// Events for the recall thread to read back, for one webhook of one shard.

@@ -1,7 +1,23 @@
 //! Configuration in two stages: `Raw` (what was written, by figment) → [`Config`] (checked, typed).
 //!
 //! Promises: everything is checked before anything is opened; an error names the key, where it came from, and what is
-//! allowed. Every field here is a key of `config.toml`, which documents them all.
+//! allowed. Every field here is a key of `config.toml`, which documents them all. Must never know: the stages.
+
+mod check;
+mod error;
+mod layers;
+mod load;
+mod raw;
+mod show;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use layers::{Environment, Flags};
+pub use load::{Loaded, Loader};
+pub(crate) use value::parse_duration;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,7 +47,7 @@ pub struct Config {
     pub dedup: Dedup,
     /// `[delivery]`
     pub delivery: DeliveryDefaults,
-    /// `[breaker]`
+    /// `[delivery.breaker]`
     pub breaker: Breaker,
     /// `[dispatch]`
     pub dispatch: Dispatch,
@@ -152,7 +168,7 @@ pub struct DeliveryDefaults {
     pub max_in_flight: u16,
 }
 
-/// `[breaker]`: the circuit breaker of each webhook.
+/// `[delivery.breaker]`: the circuit breaker of each webhook.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     /// Attempts looked at.

@@ -10,7 +10,7 @@ mod time;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
-pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, NewEvent, Webhooks};
+pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks};
 pub use id::{DeliveryId, EventId, IdError, WebhookId, WebhookNo};
 pub use secret::Secret;
 pub use time::{TimeError, Timestamp};

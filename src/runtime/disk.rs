@@ -32,6 +32,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn size(&self, path: &Path) -> io::Result<FileSize>;
     /// Bytes that can still be written in a folder.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// Bytes that the file system of a folder holds in all.
+    fn total_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     /// Makes a file that takes `len` bytes on the disk and says nothing.
     fn reserve(&self, path: &Path, len: u64) -> io::Result<()>;
 }
@@ -146,6 +150,11 @@ impl Disk for RealDisk {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = nix::sys::statvfs::statvfs(dir).map_err(io::Error::from)?;
         Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(dir).map_err(io::Error::from)?;
+        Ok(stat.blocks() * stat.fragment_size())
     }
 
     fn reserve(&self, path: &Path, len: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod budget;
 mod clock;
 mod disk;
 mod door;
+pub mod logging;
 pub mod metrics;
 mod random;
 

@@ -1,0 +1,65 @@
+//! `hooktide delivery`
+
+use std::io::Write;
+
+use super::error::CliError;
+use super::webhook::{self, print};
+use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
+use crate::config::Environment;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List a webhook's deliveries, the newest first
+    List {
+        /// The webhook's id
+        #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
+        webhook: String,
+        /// Only of this status: pending, retrying, delivered, failed, abandoned
+        #[arg(long, value_parser = ["pending", "retrying", "delivered", "failed", "abandoned"])]
+        status: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show one delivery with each of its attempts
+    Show {
+        /// The delivery's id
+        #[arg(value_name = "ID", value_parser = parse::path_part)]
+        id: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    match args.command {
+        Command::List { webhook, status, page, client: args } => {
+            let client = Client::try_new(&args, environment, false)?;
+            let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
+            let path = format!("{}/deliveries?{}{status}", webhook::path(&webhook), page.query());
+            let answer = block_on(async { Ok(client.get(&path).await?) })?;
+            let columns = [
+                ("ID", "/id"),
+                ("STATUS", "/status"),
+                ("ATTEMPTS", "/attempt_count"),
+                ("HTTP", "/http_status"),
+                ("CREATED", "/created_at"),
+                ("EVENT", "/event_type"),
+                ("ERROR", "/error_message"),
+            ];
+            print(out, &answer, args.json, |out, value| output::page(out, value, &columns, "no deliveries"))
+        }
+        Command::Show { id, client: args } => {
+            let client = Client::try_new(&args, environment, false)?;
+            let answer = block_on(async { Ok(client.get(&format!("/api/v1/deliveries/{id}")).await?) })?;
+            print(out, &answer, args.json, output::object)
+        }
+    }
+}

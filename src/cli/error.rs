@@ -1,0 +1,65 @@
+//! Why a command did not do what it was asked for.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::client::ClientError;
+use crate::config::ConfigErrors;
+use crate::signature::standard::SecretError;
+
+/// A command's failure, in a sentence.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The configuration is wrong: a line for each thing.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The address of the server is none.
+    #[error("{url:?} is not the URL of a server, such as http://127.0.0.1:8080")]
+    Url { url: String },
+    /// Nobody said as whom to speak.
+    #[error(
+        "an API key is needed: --key, HOOKTIDE_KEY, or --data-dir with the folder of a server on this machine ({}: {source})",
+        path.display()
+    )]
+    Key { path: PathBuf, source: io::Error },
+    /// The payload cannot be read.
+    #[error("{from} cannot be read: {source}")]
+    Payload { from: String, source: io::Error },
+    /// The payload is not JSON.
+    #[error("the payload is not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// The secret to verify with is none.
+    #[error("this secret cannot be used: {0}")]
+    Secret(SecretError),
+    /// The server did not do it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The replay ended otherwise than by having delivered all.
+    #[error("the replay {id} ended as {status}")]
+    Replay { id: String, status: String },
+    /// `log verify` found something, and has said what.
+    #[error("the log is damaged")]
+    Damaged,
+    /// The logger could not be started.
+    #[error("logging cannot start: {0}")]
+    Logging(#[from] tracing_subscriber::util::TryInitError),
+    /// Standard output, or a socket of our own.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl CliError {
+    /// 2 for what the caller can put right on the command line or in the file, else 1.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_)
+            | Self::Url { .. }
+            | Self::Key { .. }
+            | Self::Payload { .. }
+            | Self::NotJson(_)
+            | Self::Secret(_) => ExitCode::from(2),
+            Self::Client(_) | Self::Replay { .. } | Self::Damaged | Self::Logging(_) | Self::Io(_) => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What arguments may be.
+
+use crate::config::parse_duration;
+use crate::model::{EventPattern, Timestamp, is_event_type};
+
+/// An id, uid or cursor that can stand in a URL as it is.
+pub(super) fn path_part(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~=".contains(&b));
+    if fits && !text.starts_with('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected letters, digits, and -_.~=".to_owned())
+    }
+}
+
+/// `order.created`, `order.*`, `*`.
+pub(super) fn pattern(text: &str) -> Result<String, String> {
+    EventPattern::try_new(text).map(|pattern| pattern.to_string()).map_err(|e| e.to_string())
+}
+
+/// `order.created`.
+pub(super) fn event_type(text: &str) -> Result<String, String> {
+    if is_event_type(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an event type: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ : -".to_owned())
+    }
+}
+
+/// A point in time, or how long ago it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    At(Timestamp),
+    Ago(std::time::Duration),
+}
+
+impl When {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let at = text.parse().map(Self::At).ok();
+        at.or_else(|| parse_duration(text).map(Self::Ago))
+            .ok_or_else(|| "expected a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h".to_owned())
+    }
+
+    pub(super) fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(span) => {
+                let ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+                Timestamp::from_millis(now.as_millis().saturating_sub(ms))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_absolute_or_ago() {
+        let now = Timestamp::from_millis(10_000_000);
+        for (text, ms) in [
+            ("1970-01-01T00:00:01Z", Some(1_000)),
+            ("1h", Some(6_400_000)),
+            ("90", Some(9_910_000)),
+            ("yesterday", None),
+        ] {
+            assert_eq!(When::parse(text).ok().map(|when| when.before(now).as_millis()), ms, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_a_url_is_no_id() {
+        for (text, fits) in [
+            ("wh_01ABC", true),
+            ("webhook_123", true),
+            ("a/b", false),
+            ("..", false),
+            ("a?b", false),
+            ("", false),
+            ("a%2f", false),
+        ] {
+            assert_eq!(path_part(text).is_ok(), fits, "{text}");
+        }
+    }
+}

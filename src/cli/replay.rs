@@ -1,0 +1,128 @@
+//! `hooktide replay`
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::client::ClientError;
+use super::error::CliError;
+use super::parse::When;
+use super::webhook::print;
+use super::{Client, ClientArgs, block_on, output, parse};
+use crate::config::Environment;
+use crate::model::Timestamp;
+use crate::runtime::Clock;
+
+/// Between two looks at the progress.
+const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Events received since: a time, or how long ago, such as 2h
+    #[arg(long, value_name = "T", value_parser = When::parse)]
+    since: When,
+    /// Events received before
+    #[arg(long, value_name = "T", value_parser = When::parse)]
+    until: Option<When>,
+    /// To this webhook alone
+    #[arg(long, value_name = "ID", value_parser = parse::path_part)]
+    webhook: Option<String>,
+    /// Only types that match; may be given several times
+    #[arg(long = "type", value_name = "PATTERN", value_parser = parse::pattern)]
+    types: Vec<String>,
+    /// Print the replay's id and do not wait for its end
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Serialize)]
+struct Wanted<'a> {
+    since: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    types: &'a [String],
+}
+
+pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    let client = Client::try_new(&args.client, environment, false)?;
+    let now = Clock::system(Timestamp::default()).now();
+    let wanted = Wanted {
+        since: args.since.before(now),
+        until: args.until.map(|until| until.before(now)),
+        webhook_id: args.webhook.as_deref(),
+        types: &args.types,
+    };
+    block_on(async {
+        let made = client.post("/api/v1/replays", &wanted).await?;
+        if args.detach {
+            return print(out, &made, args.client.json, |out, replay| writeln!(out, "{}", id_of(replay)));
+        }
+        wait(&client, made.to_vec(), args.client.json, out).await
+    })
+}
+
+/// Looks until the replay has ended; a line for each change.
+async fn wait(client: &Client, made: Vec<u8>, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let mut answer = made;
+    let mut shown = String::new();
+    loop {
+        let replay: Value = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
+        let id = id_of(&replay);
+        let status = replay.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+        let line = progress(&replay);
+        if !json && line != shown {
+            writeln!(out, "{id} {line}")?;
+            out.flush()?;
+            shown = line;
+        }
+        match &*status {
+            "running" => {}
+            "done" => {
+                if json {
+                    print(out, &answer, true, |_, _| Ok(()))?;
+                }
+                return Ok(());
+            }
+            _ => return Err(CliError::Replay { id, status }),
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        answer = client.get(&format!("/api/v1/replays/{id}")).await?.to_vec();
+    }
+}
+
+fn id_of(replay: &Value) -> String {
+    match replay.get("id") {
+        Some(Value::String(id)) => output::visible(id),
+        Some(other) => other.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+/// `running events=120 deliveries=40`: the status, and every figure of the answer.
+fn progress(replay: &Value) -> String {
+    let status = replay.get("status").and_then(Value::as_str).unwrap_or("unknown");
+    let members = replay.as_object().into_iter().flatten();
+    let figures = members.filter(|(name, value)| value.is_number() && *name != "id");
+    figures.fold(output::visible(status), |line, (name, value)| format!("{line} {}={value}", output::visible(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_one_line() {
+        let replay = json!({"id": 7, "status": "running", "events": 120, "deliveries": 40, "until": null});
+        assert_eq!(progress(&replay), "running deliveries=40 events=120");
+        assert_eq!(id_of(&replay), "7");
+    }
+}

@@ -1,0 +1,191 @@
+//! The commands against a server that answers as told.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use clap::CommandFactory;
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+
+#[test]
+fn the_commands_hold_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn flags_of_serve_need_no_word() {
+    let cli = Cli::try_parse_from(["hooktide", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"]).unwrap();
+    assert!(cli.command.is_none());
+    assert_eq!(cli.serve.listen, ["127.0.0.1:1", "127.0.0.1:2"]);
+}
+
+#[test]
+fn bad_usage_is_2_and_help_is_0() {
+    for (args, code) in [
+        (&["hooktide", "--help"][..], 0),
+        (&["hooktide", "--version"], 0),
+        (&["hooktide", "nonsense"], 2),
+        (&["hooktide", "send"], 2),
+        (&["hooktide", "webhook", "show", "a/b"], 2),
+        (&["hooktide", "webhook", "add", "http://x/", "--event", "order.*.x"], 2),
+        (&["hooktide", "replay", "--since", "yesterday"], 2),
+        (&["hooktide", "listen", "--fail", "99"], 2),
+    ] {
+        assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), code, "{args:?}");
+    }
+}
+
+#[test]
+fn check_prints_what_is_in_force() {
+    let cli = Cli::try_parse_from(["hooktide", "check", "--data-dir", "/srv/x"]).unwrap();
+    let mut out = Vec::new();
+    dispatch(cli, Environment::default(), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("data_dir = \"/srv/x\"  # flag --data-dir\n"), "{text}");
+}
+
+#[test]
+fn a_bad_configuration_is_2() {
+    let cli = Cli::try_parse_from(["hooktide", "check", "--listen", "nowhere"]).unwrap();
+    let e = dispatch(cli, Environment::default(), &mut Vec::new()).unwrap_err();
+    assert_eq!(e.exit_code(), ExitCode::from(2));
+}
+/// Answers one request after the other, each on a connection of its own; gives the requests that came.
+pub(super) fn server(answers: &[(&str, &str)]) -> (String, thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answers: Vec<String> = answers
+        .iter()
+        .map(|(status, body)| format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+        .collect();
+    let served = thread::spawn(move || {
+        answers.iter().map(|answer| one_request(&listener.accept().unwrap().0, answer)).collect()
+    });
+    (url, served)
+}
+
+fn one_request(mut stream: &TcpStream, answer: &str) -> String {
+    let mut reader = BufReader::new(stream);
+    let mut request = String::new();
+    while !request.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut request).unwrap() > 0, "{request}");
+    }
+    let length =
+        request.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    request.push_str(std::str::from_utf8(&body).unwrap());
+    stream.write_all(answer.as_bytes()).unwrap();
+    request
+}
+
+/// Runs a command against a server that answers so; gives what was printed, and the requests.
+fn command(words: &[&str], answers: &[(&str, &str)]) -> (Result<String, CliError>, Vec<String>) {
+    let (url, served) = server(answers);
+    let args = ["hooktide"].iter().chain(words).copied().chain(["--url", &url, "--key", "a-key-of-the-tests"]);
+    let mut out = Vec::new();
+    let done = dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut out);
+    (done.map(|_| String::from_utf8(out).unwrap()), served.join().unwrap())
+}
+
+#[test]
+fn send_publishes_and_prints_the_id() {
+    let answer = r#"{"id":"evt_1","status":"accepted","duplicate":false,"webhooks":1}"#;
+    let (printed, requests) =
+        command(&["send", "order.created", r#"{"id":  1}"#, "--id", "x"], &[("202 Accepted", answer)]);
+    assert_eq!(printed.unwrap(), "evt_1\n");
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /api/v1/events HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("authorization: Bearer a-key-of-the-tests"), "{head}");
+    assert_eq!(body, r#"{"type":"order.created","data":{"id":  1},"id":"x"}"#);
+
+    let (printed, _) = command(&["send", "a", "--json"], &[("200 OK", r#"{"id":"evt_1","duplicate":true}"#)]);
+    assert_eq!(printed.unwrap(), "{\"id\":\"evt_1\",\"duplicate\":true}\n");
+    let (printed, _) = command(&["send", "a"], &[("200 OK", r#"{"id":"evt_1","duplicate":true}"#)]);
+    assert_eq!(printed.unwrap(), "evt_1 (duplicate)\n");
+}
+
+#[test]
+fn webhook_add_prints_id_and_secret() {
+    let answer = r#"{"id":"wh_1","secret":"whsec_x","warnings":["no events: nothing will match"]}"#;
+    let words =
+        ["webhook", "add", "https://example.com/in", "--event", "order.*", "--event", "a", "--rate-limit-rps", "2.5"];
+    let (printed, requests) = command(&words, &[("201 Created", answer)]);
+    assert_eq!(printed.unwrap(), "id: wh_1\nsecret: whsec_x\nwarning: no events: nothing will match\n");
+    let body = requests[0].split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(body, r#"{"url":"https://example.com/in","events":["order.*","a"],"rate_limit_rps":2.5}"#);
+}
+
+#[test]
+fn webhooks_are_paused_and_removed() {
+    let (printed, requests) = command(&["webhook", "pause", "wh_1"], &[("200 OK", r#"{"status":"paused"}"#)]);
+    assert_eq!(printed.unwrap(), "wh_1 paused\n");
+    assert!(requests[0].starts_with("PATCH /api/v1/webhooks/wh_1 "), "{requests:?}");
+    assert!(requests[0].ends_with(r#"{"status":"paused"}"#), "{requests:?}");
+
+    let (printed, requests) = command(&["webhook", "remove", "wh_1"], &[("204 No Content", "")]);
+    assert_eq!(printed.unwrap(), "wh_1 removed\n");
+    assert!(requests[0].starts_with("DELETE /api/v1/webhooks/wh_1 "), "{requests:?}");
+}
+
+#[test]
+fn a_refusal_is_a_sentence_with_each_field_that_is_wrong() {
+    let answer = r#"{"type":"/docs/errors#invalid_body","title":"t","status":422,"detail":"2 fields are wrong","code":"invalid_body",
+        "errors":[{"pointer":"/url","detail":"no URL"},{"pointer":"/secret","detail":"too short"}]}"#;
+    let (done, _) = command(&["webhook", "add", "x", "--event", "*"], &[("422 Unprocessable Content", answer)]);
+    let e = done.unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "the server answered 422 invalid_body: 2 fields are wrong\n  /url: no URL\n  /secret: too short"
+    );
+    assert_eq!(e.exit_code(), ExitCode::FAILURE);
+
+    let (done, _) = command(&["webhook", "list"], &[("502 Bad Gateway", "<html>")]);
+    assert_eq!(done.unwrap_err().to_string(), "the server answered 502");
+}
+
+#[test]
+fn a_replay_is_followed_to_its_end() {
+    let (printed, requests) = command(
+        &["replay", "--since", "2026-01-31T12:00:00Z", "--type", "order.*"],
+        &[
+            ("202 Accepted", r#"{"id":"rpl_1","status":"running","events":0}"#),
+            ("200 OK", r#"{"id":"rpl_1","status":"done","events":7}"#),
+        ],
+    );
+    assert_eq!(printed.unwrap(), "rpl_1 running events=0\nrpl_1 done events=7\n");
+    assert!(requests[0].ends_with(r#"{"since":"2026-01-31T12:00:00.000Z","types":["order.*"]}"#), "{requests:?}");
+    assert!(requests[1].starts_with("GET /api/v1/replays/rpl_1 "), "{requests:?}");
+
+    let words = ["replay", "--since", "1h", "--detach"];
+    let (printed, _) = command(&words, &[("202 Accepted", r#"{"id":"rpl_1","status":"running"}"#)]);
+    assert_eq!(printed.unwrap(), "rpl_1\n");
+
+    let words = ["replay", "--since", "1h"];
+    let (done, _) = command(&words, &[("202 Accepted", r#"{"id":"rpl_1","status":"cancelled"}"#)]);
+    assert_eq!(done.unwrap_err().to_string(), "the replay rpl_1 ended as cancelled");
+}
+
+#[test]
+fn a_key_is_needed_and_a_server() {
+    let run = |args: &[&str]| {
+        let cli = Cli::try_parse_from(args).unwrap();
+        dispatch(cli, Environment::default(), &mut Vec::new()).unwrap_err()
+    };
+    let e = run(&["hooktide", "webhook", "list", "--data-dir", "/nowhere"]);
+    assert!(e.to_string().contains("(/nowhere/admin.key: "), "{e}");
+    assert_eq!(e.exit_code(), ExitCode::from(2));
+
+    let e = run(&["hooktide", "webhook", "list", "--key", "k", "--url", "ftp://x"]);
+    assert_eq!(e.to_string(), "\"ftp://x\" is not the URL of a server, such as http://127.0.0.1:8080");
+
+    // A port that is taken, by somebody who does not listen.
+    let taken = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    taken.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let deaf = taken.local_addr().unwrap().as_socket().unwrap();
+    let e = run(&["hooktide", "webhook", "list", "--key", "k", "--url", &format!("http://{deaf}")]);
+    assert!(e.to_string().starts_with(&format!("http://{deaf}/ cannot be reached: ")), "{e}");
+    assert_eq!(e.exit_code(), ExitCode::FAILURE);
+}

@@ -1,0 +1,80 @@
+//! Room on the disk: new events are refused while there is less than a reserve, so that deliveries and their outcomes can
+//! still be written; and a ballast file is given up when even they cannot.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, ROOM_INTERVAL};
+use crate::runtime::{Disk, Instant};
+
+/// Whether there is room for new events, asked before each batch and of the system only now and then.
+#[derive(Debug)]
+pub(super) struct Room {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    reserve: u64,
+    enough: bool,
+    asked: Option<Instant>,
+    written: u64,
+}
+
+impl Room {
+    /// For a folder; on a small disk the reserve is an eighth of it.
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
+        let reserve = DISK_RESERVE_BYTES.min(disk.total_bytes(dir)? / 8);
+        Ok(Self { disk, dir: dir.into(), reserve, enough: true, asked: None, written: 0 })
+    }
+
+    /// Whether `bytes` more can be written.
+    pub(super) fn has(&mut self, bytes: u64, now: Instant) -> bool {
+        self.written += bytes;
+        let due = self.asked.is_none_or(|asked| now.duration_since(asked) >= ROOM_INTERVAL);
+        if due || (self.enough && self.written > self.reserve / 4) {
+            self.asked = Some(now);
+            self.written = bytes;
+            match self.disk.free_bytes(&self.dir) {
+                Ok(free) => self.enough = free >= self.reserve.saturating_add(bytes),
+                // Who cannot say how much is free may still take what is written; if not, the write says so.
+                Err(error) => tracing::warn!(target: "hooktide::commit", %error, "free space is not known"),
+            }
+        }
+        self.enough
+    }
+
+    /// A write was refused for want of room.
+    pub(super) fn ran_out(&mut self, now: Instant) {
+        self.enough = false;
+        self.asked = Some(now);
+    }
+}
+
+/// A file that takes room on the disk until it is needed more urgently.
+#[derive(Debug, Clone)]
+pub struct Ballast {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
+
+impl Ballast {
+    /// The ballast of a data folder; call [`Ballast::restore`] to have it.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk, path: dir.join("ballast") }
+    }
+
+    /// Gives the room up. It is no error if there was none.
+    pub fn release(&self) -> io::Result<()> {
+        match self.disk.remove(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the room again, if there is enough; otherwise none of it.
+    pub fn restore(&self) -> io::Result<()> {
+        self.disk.reserve(&self.path, BALLAST_BYTES).inspect_err(|_| {
+            // Half a ballast only makes a full disk fuller; the error that matters is the first.
+            let _ = self.release();
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the log as a whole, on a simulated disk and on threads.
+
+mod crash;
+mod model;
+mod threads;
+mod world;

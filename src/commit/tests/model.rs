@@ -1,0 +1,247 @@
+//! The log against a trivial model: the same operations on both, the same answers from both.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::world::*;
+use crate::commit::retain;
+use crate::commit::*;
+use crate::model::{DedupKind, EventId};
+use crate::runtime::{Disk, Random};
+use crate::sim::{Loss, SimDisk};
+
+const SEGMENT_BYTES: u64 = 8 * 1024;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    /// One batch of requests.
+    Append(Vec<Vec<Draft>>),
+    /// Looks everything up, in both directions.
+    Read,
+    /// A clean stop and a start.
+    Reopen,
+    /// A crash, with whatever loss, and a start.
+    Crash { loss: u64, seed: u64 },
+    /// The oldest segment goes; this share of its events is still needed.
+    Retire { needed_of: usize },
+    /// Nobody needs anything any more.
+    Settle,
+}
+
+/// What the log should hold.
+#[derive(Default)]
+struct Model {
+    events: BTreeMap<EventId, Bytes>,
+    carried: BTreeMap<EventId, Bytes>,
+    keys: BTreeMap<(u8, bool), (EventId, u64)>,
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let key = prop_oneof![
+        Just(None),
+        (0..12u8, any::<bool>())
+            .prop_map(|(n, by_id)| { Some((n, if by_id { DedupKind::Id } else { DedupKind::IdempotencyKey })) })
+    ];
+    let body = (0..4u8, prop_oneof![4 => 0..200usize, 2 => 0..3_000usize, 1 => 60_000..70_000usize]);
+    (key, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, (byte, len), mut webhooks)| {
+        webhooks.sort_unstable();
+        webhooks.dedup();
+        // Keyed bodies are few, so that keys meet both the same body and another.
+        let len = if key.is_some() { 8 } else { len };
+        Draft { key, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
+    })
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let request = proptest::collection::vec(draft(), 1..4);
+    prop_oneof![
+        8 => proptest::collection::vec(request, 1..5).prop_map(Operation::Append),
+        2 => Just(Operation::Read),
+        1 => Just(Operation::Reopen),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(loss, seed)| Operation::Crash { loss, seed }),
+        2 => (1..4usize).prop_map(|needed_of| Operation::Retire { needed_of }),
+        1 => Just(Operation::Settle),
+    ]
+}
+
+impl Model {
+    fn append(&mut self, requests: &[Vec<Draft>], verdicts: &[Verdicts]) -> Vec<EventId> {
+        let mut announced = Vec::new();
+        for (draft, verdict) in requests.iter().flatten().zip(verdicts.iter().flatten()) {
+            let fingerprint = fingerprint(&draft.body);
+            let key = draft.key.map(|(n, kind)| (n, kind == DedupKind::Id));
+            match key.and_then(|key| self.keys.get(&key).map(|seen| (key, *seen))) {
+                Some(((_, false), (_, other))) if other != fingerprint => {
+                    assert_eq!(*verdict, Err(Refused::KeyReused));
+                }
+                Some((_, (first, _))) => {
+                    let committed = verdict.unwrap();
+                    assert!(committed.is_duplicate());
+                    assert_eq!(committed.id(), first);
+                }
+                None => {
+                    let id = verdict.unwrap().id();
+                    assert!(!verdict.unwrap().is_duplicate());
+                    assert!(self.events.last_key_value().is_none_or(|(last, _)| *last < id), "ids rise");
+                    self.events.insert(id, draft.body.clone().into());
+                    if let Some(key) = key {
+                        self.keys.insert(key, (id, fingerprint));
+                    }
+                    if !draft.webhooks.is_empty() {
+                        announced.push(id);
+                    }
+                }
+            }
+        }
+        announced
+    }
+
+    fn compare(&self, log: &Log) {
+        let expected: Vec<_> = self.events.iter().map(|(id, body)| (*id, body.clone())).collect();
+        assert_eq!(all(log), expected);
+        let mut back: Vec<_> =
+            log.heads_before(EventId::MAX, usize::MAX).unwrap().into_iter().map(|(id, _)| id).collect();
+        back.reverse();
+        assert!(back.iter().eq(self.events.keys()));
+        let ids: Vec<_> = self.carried.keys().copied().collect();
+        for (id, stored) in ids.iter().zip(log.read(&ids).unwrap()) {
+            assert_eq!(stored.map(|(_, data)| data).as_ref(), self.carried.get(id), "carried {id}");
+        }
+        let absent: Vec<_> = self.events.keys().map(|id| EventId::from_u128(id.as_u128() + 1)).collect();
+        assert!(log.read(&absent).unwrap().iter().all(Option::is_none));
+        if let Some((last, _)) = self.events.last_key_value() {
+            assert_eq!(log.last(), *last);
+        }
+    }
+
+    /// After a restart only what the log still holds is known.
+    fn forget_retired_keys(&mut self) {
+        self.keys.retain(|_, (id, _)| self.events.contains_key(id));
+    }
+}
+
+fn retire(world: &World, model: &mut Model, wanted: &Wanted, needed_of: usize) {
+    let segments = world.log.segments();
+    let [oldest, next, ..] = &segments[..] else { return };
+    let inside: Vec<_> = model.events.range(oldest.first..next.first).map(|(id, _)| *id).collect();
+    wanted.events.lock().unwrap().extend(inside.iter().step_by(needed_of));
+    let mut config = log_config(SEGMENT_BYTES);
+    config.retention_bytes = 0;
+    assert!(retain::retire_one(&world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
+    for (n, id) in inside.into_iter().enumerate() {
+        let body = model.events.remove(&id).unwrap();
+        if n % needed_of == 0 {
+            model.carried.insert(id, body);
+        }
+    }
+}
+
+fn run(operations: Vec<Operation>) {
+    let mut disk = SimDisk::default();
+    let mut model = Model::default();
+    let wanted = Wanted::default();
+    let arc = |disk: &SimDisk| -> Arc<dyn Disk> { Arc::new(disk.clone()) };
+    let mut world = World::open(&arc(&disk), SEGMENT_BYTES, 1).unwrap();
+    for (n, operation) in operations.into_iter().enumerate() {
+        match operation {
+            Operation::Append(requests) => {
+                let verdicts = world.commit(&requests);
+                let announced = model.append(&requests, &verdicts);
+                assert_eq!(world.announced(), announced);
+            }
+            Operation::Read => model.compare(&world.log),
+            Operation::Reopen => {
+                world.log.close().unwrap();
+                drop(world);
+                world = World::open(&arc(&disk), SEGMENT_BYTES, n as u64).unwrap();
+                model.forget_retired_keys();
+            }
+            Operation::Crash { loss, seed } => {
+                disk = disk.crash_at(disk.operations(), Loss::of(loss), &mut Random::seeded(seed));
+                world = World::open(&arc(&disk), SEGMENT_BYTES, n as u64).unwrap();
+                model.forget_retired_keys();
+            }
+            Operation::Retire { needed_of } => retire(&world, &mut model, &wanted, needed_of),
+            Operation::Settle => {
+                wanted.events.lock().unwrap().clear();
+                retain::tidy_carried(&world.log, &log_config(SEGMENT_BYTES), &wanted, &mut || {}).unwrap();
+                assert!(world.log.carried().is_empty());
+                model.carried.clear();
+            }
+        }
+    }
+    model.compare(&world.log);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn the_log_answers_as_the_model_does(operations in proptest::collection::vec(operation(), 1..40)) {
+        run(operations);
+    }
+}
+
+#[test]
+fn a_duplicate_within_a_batch_shares_its_fate() {
+    let disk = SimDisk::default();
+    let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
+    let keyed = |body: u8| Draft { key: Some((1, DedupKind::IdempotencyKey)), body: vec![body], webhooks: vec![] };
+    disk.set_full(true);
+    let refused = world.commit(&[vec![keyed(1), keyed(1), keyed(2)]]);
+    assert!(refused[0].iter().all(|verdict| *verdict == Err(Refused::DiskFull)));
+}
+
+#[test]
+fn what_is_carried_beyond_its_limit_expires() {
+    let disk = SimDisk::default();
+    let mut world = World::open(&(Arc::new(disk) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
+    let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
+    let wanted = Wanted::default();
+    wanted.events.lock().unwrap().extend(&ids);
+    let mut config = log_config(SEGMENT_BYTES);
+    (config.retention_bytes, config.carry_bytes) = (0, 1);
+    assert!(retain::retire_one(&world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    let expired = wanted.expired.lock().unwrap().clone();
+    assert!(!expired.is_empty() && ids.starts_with(&expired));
+    assert!(world.log.read(&expired).unwrap().iter().all(Option::is_none));
+}
+
+#[test]
+fn a_carried_file_is_written_anew_when_most_of_it_is_settled() {
+    let disk = SimDisk::default();
+    let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
+    let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
+    let wanted = Wanted::default();
+    wanted.events.lock().unwrap().extend(&ids);
+    let mut config = log_config(SEGMENT_BYTES);
+    config.retention_bytes = 0;
+    while retain::retire_one(&world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
+    let size = |world: &World| disk.size(world.log.carried()[0].path()).unwrap().len;
+    let before = size(&world);
+    *wanted.events.lock().unwrap() = [ids[0]].into();
+    retain::tidy_carried(&world.log, &config, &wanted, &mut || {}).unwrap();
+    assert_eq!(world.log.carried().len(), 1);
+    assert!(size(&world) <= before);
+    let read = world.log.read(&ids[..2]).unwrap();
+    assert!(read[0].is_some() && read[1].is_none());
+}
+
+#[test]
+fn stat_and_verify_say_what_is_there() {
+    let disk = SimDisk::default();
+    let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
+    let ids: Vec<_> = (0..30).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
+    let dir = std::path::Path::new(DIR);
+    let open = disk.crash_at(disk.operations(), Loss::Nothing, &mut Random::seeded(1));
+    assert_eq!(stat(&open, dir).unwrap().segments.last().unwrap().state, SegmentState::NotClosed);
+    world.log.close().unwrap();
+    for found in [stat(&disk, dir).unwrap(), verify(&disk, dir).unwrap(), verify(&open, dir).unwrap()] {
+        assert!(found.is_sound(), "{found:?}");
+        assert_eq!(found.events(), 30);
+        assert_eq!(found.segments[0].first.unwrap().0, ids[0]);
+        assert_eq!(found.segments.last().unwrap().last.unwrap().0, ids[29]);
+    }
+}

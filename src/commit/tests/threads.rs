@@ -1,0 +1,94 @@
+//! The threads of the log together, on a simulated disk.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::world::*;
+use crate::commit::*;
+use crate::dispatch::{Shards, ToShard};
+use crate::model::{EventId, WebhookNo};
+use crate::runtime::{Disk, MemoryBudget, Metrics};
+use crate::settle;
+use crate::sim::{Fault, SimDisk};
+
+struct Threads {
+    running: Running,
+    shards: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
+    metrics: Arc<Metrics>,
+    memory: Arc<MemoryBudget>,
+    permit: Arc<crate::runtime::Permit>,
+    _settled: crossbeam_channel::Receiver<settle::ToSettle>,
+}
+
+fn start(disk: &SimDisk, segment_bytes: u64) -> Threads {
+    let opened = reopen(&(Arc::new(disk.clone()) as Arc<dyn Disk>), segment_bytes, 3).unwrap();
+    let (settle, settled, _) = settle::Handle::channel();
+    let (to, shards) = Shards::channels(1);
+    let (metrics, memory) = (Metrics::new().unwrap(), MemoryBudget::new(1 << 20));
+    let running = opened.start(settle, to, Arc::clone(&metrics), Arc::clone(&memory)).unwrap();
+    Threads { running, shards, metrics, memory, permit: permit(), _settled: settled }
+}
+
+impl Threads {
+    fn send(&self, draft: &Draft) -> Result<Verdicts, Refused> {
+        let (submission, reply) = submission(std::slice::from_ref(draft), &self.permit, &self.memory, &clock());
+        self.running.handle().submit(submission).map_err(|(refused, _)| refused)?;
+        Ok(reply.blocking_recv().expect("what was taken is answered"))
+    }
+}
+
+#[test]
+fn events_are_told_to_their_shard_and_can_be_recalled() {
+    let mut threads = start(&SimDisk::default(), 1 << 20);
+    let id = threads.send(&plain(7, 50)).unwrap()[0].unwrap().id();
+    let Some(ToShard::Arrivals(arrivals)) = threads.shards[0].blocking_recv() else { panic!("no arrivals") };
+    assert_eq!((arrivals.len(), arrivals[0].event.id, arrivals[0].webhooks.len()), (1, id, 2));
+    let absent = EventId::from_u128(id.as_u128() + 1);
+    let request = RecallRequest { shard: 0, webhook: WebhookNo(1), events: vec![id, absent] };
+    threads.running.recall().try_send(request).unwrap();
+    let Some(ToShard::Recalled { webhook, events }) = threads.shards[0].blocking_recv() else { panic!("no answer") };
+    assert_eq!((webhook, events.len()), (WebhookNo(1), 2));
+    assert_eq!(events[0].1.as_ref().unwrap().data, arrivals[0].event.data);
+    assert!(events[1].1.is_none());
+    assert_eq!(threads.metrics.accepted.get(), 1);
+    threads.running.stop().unwrap();
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_repair() {
+    let disk = SimDisk::default();
+    let threads = start(&disk, 4 * 1024);
+    let replies: Vec<_> = (0..200)
+        .map(|n| {
+            let (submission, reply) = submission(&[plain(n, 700)], &threads.permit, &threads.memory, &clock());
+            threads.running.handle().submit(submission).map_err(|(refused, _)| refused).unwrap();
+            reply
+        })
+        .collect();
+    let handle = threads.running.handle();
+    threads.running.stop().unwrap();
+    // What was queued when the stop began was committed and answered.
+    for reply in replies {
+        assert!(reply.blocking_recv().unwrap()[0].is_ok());
+    }
+    let (submission, _reply) = submission(&[plain(1, 1)], &threads.permit, &threads.memory, &clock());
+    assert_eq!(handle.submit(submission).map_err(|(refused, _)| refused), Err(Refused::Poisoned));
+    let found = stat(&disk, Path::new(DIR)).unwrap();
+    assert!(found.is_sound(), "{found:?}");
+    assert_eq!(found.events(), 200);
+}
+
+#[test]
+fn a_failed_write_poisons_the_log() {
+    let disk = SimDisk::default();
+    let threads = start(&disk, 1 << 20);
+    threads.send(&plain(1, 10)).unwrap()[0].unwrap();
+    disk.fail_at(1, Fault::Io);
+    // The retain thread may have taken the fault; either way the log is poisoned by it.
+    let _ = threads.send(&plain(2, 10));
+    let mut poisoned = threads.running.poisoned();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(poisoned.wait_for(Option::is_some)).unwrap();
+    assert_eq!(threads.send(&plain(3, 10)), Err(Refused::Poisoned));
+    assert!(threads.running.poison().reason().is_some());
+}

@@ -1,0 +1,190 @@
+//! A small world: a log of tiny segments on a simulated disk, driven by one hand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::commit::*;
+use crate::config;
+use crate::dispatch::{Shards, ToShard};
+use crate::limits::DOOR_DELIVERIES;
+use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Permit, Random};
+use crate::settle::{self, ToSettle};
+
+pub(super) const DIR: &str = "/data";
+
+/// What a test makes an event of.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) key: Option<(u8, DedupKind)>,
+    pub(super) body: Vec<u8>,
+    pub(super) webhooks: Vec<u32>,
+}
+
+/// A log open for writing, and the ends that read what it announces.
+pub(super) struct World {
+    pub(super) group: Group,
+    pub(super) log: Arc<Log>,
+    pub(super) settled: Receiver<ToSettle>,
+    pub(super) shards: Vec<mpsc::Receiver<ToShard>>,
+    permit: Arc<Permit>,
+    memory: Arc<MemoryBudget>,
+    clock: Clock,
+}
+
+pub(super) fn log_config(segment_bytes: u64) -> config::Log {
+    config::Log {
+        segment_bytes,
+        segment_age: Duration::from_secs(3600),
+        retention: Duration::from_secs(86_400),
+        retention_bytes: u64::MAX,
+        carry_bytes: u64::MAX,
+        two_phase_commit: true,
+    }
+}
+
+pub(super) fn dedup_config() -> config::Dedup {
+    config::Dedup { ttl: Duration::from_secs(3600), max_keys: 1_000 }
+}
+
+pub(super) fn clock() -> Clock {
+    Clock::test(Timestamp::from_millis(1_711_015_200_000))
+}
+
+pub(super) fn reopen(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<OpenedLog, OpenError> {
+    open(OpenLog {
+        disk: Arc::clone(disk),
+        dir: Path::new(DIR),
+        config: &log_config(segment_bytes),
+        dedup: &dedup_config(),
+        clock: clock(),
+        random: Random::seeded(seed),
+        high_water: EventId::MIN,
+    })
+}
+
+pub(super) fn permit() -> Arc<Permit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(Door::new(DOOR_DELIVERIES).enter(1, 1)).unwrap()
+}
+
+impl World {
+    pub(super) fn open(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<Self, OpenError> {
+        let opened = reopen(disk, segment_bytes, seed)?;
+        let log = opened.log();
+        let (settle, settled, _bell) = settle::Handle::channel();
+        let (shards, ends) = Shards::channels(2);
+        let group = opened.into_group(settle, shards, Metrics::new().unwrap());
+        let (permit, memory) = (permit(), MemoryBudget::new(usize::MAX));
+        Ok(Self { group, log, settled, shards: ends, permit, memory, clock: clock() })
+    }
+
+    pub(super) fn submission(&self, drafts: &[Draft]) -> (Submission, oneshot::Receiver<Verdicts>) {
+        submission(drafts, &self.permit, &self.memory, &self.clock)
+    }
+
+    /// Commits requests as one batch.
+    pub(super) fn commit(&mut self, requests: &[Vec<Draft>]) -> Vec<Verdicts> {
+        let (batch, replies): (Vec<_>, Vec<_>) = requests.iter().map(|drafts| self.submission(drafts)).unzip();
+        self.group.commit(batch);
+        replies.into_iter().map(|mut reply| reply.try_recv().expect("every request is answered")).collect()
+    }
+
+    /// Events announced to settle since the last look.
+    pub(super) fn announced(&self) -> Vec<EventId> {
+        let announced = self.settled.try_iter().flat_map(|told| match told {
+            ToSettle::Announce(events) => events,
+            other => panic!("{other:?}"),
+        });
+        announced.map(|announced| announced.event).collect()
+    }
+}
+
+pub(super) fn submission(
+    drafts: &[Draft],
+    permit: &Arc<Permit>,
+    memory: &Arc<MemoryBudget>,
+    clock: &Clock,
+) -> (Submission, oneshot::Receiver<Verdicts>) {
+    let (reply, answer) = oneshot::channel();
+    let events = drafts.iter().map(|draft| admitted(draft, clock.now())).collect();
+    (Submission { events, permit: Arc::clone(permit), lease: memory.lease(1), reply }, answer)
+}
+
+pub(super) fn fingerprint(body: &[u8]) -> u64 {
+    body.iter().fold(17, |sum, byte| sum * 31 % 1_000_003 + u64::from(*byte))
+}
+
+fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
+    let dedup = draft.key.map(|(n, kind)| -> (DedupKey, DedupKind) {
+        let mut key = [n; 16];
+        key[0] = u8::from(kind == DedupKind::Id);
+        (key, kind)
+    });
+    let fingerprint = fingerprint(&draft.body);
+    let webhooks: Vec<_> = draft.webhooks.iter().copied().map(WebhookNo).collect();
+    let mut head = Vec::new();
+    let event = NewEvent {
+        tenant: "default",
+        event_type: "order.created",
+        source: "api",
+        received_at: now,
+        correlation_id: "req_1",
+        dedup,
+        fingerprint,
+        data_len: draft.body.len() as u32,
+        ..NewEvent::default()
+    };
+    event.encode(&webhooks, &mut head);
+    Admitted {
+        head: head.into(),
+        data: Bytes::from(draft.body.clone()),
+        dedup: dedup.map(|(key, kind)| (key, kind, fingerprint)),
+        webhooks: webhooks.into(),
+    }
+}
+
+pub(super) fn plain(byte: u8, len: usize) -> Draft {
+    Draft { key: None, body: vec![byte; len], webhooks: vec![1, 2] }
+}
+
+/// All events, from the first to the last, as readers see them.
+pub(super) fn all(log: &Log) -> Vec<(EventId, Bytes)> {
+    let mut out: Vec<(EventId, Bytes)> = Vec::new();
+    loop {
+        let after = out.last().map_or(EventId::MIN, |(id, _)| *id);
+        let heads = log.heads_after(after, 7).unwrap();
+        if heads.is_empty() {
+            return out;
+        }
+        let ids: Vec<_> = heads.iter().map(|(id, _)| *id).collect();
+        let stored = log.read(&ids).unwrap();
+        out.extend(ids.into_iter().zip(stored).map(|(id, stored)| (id, stored.expect("a head has its body").1)));
+    }
+}
+
+/// Nothing is needed, or these are; what expires is noted.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) events: std::sync::Mutex<std::collections::BTreeSet<EventId>>,
+    pub(super) expired: std::sync::Mutex<Vec<EventId>>,
+}
+
+impl Needs for Wanted {
+    fn needed(&self, first: EventId, last: EventId) -> Option<Vec<EventId>> {
+        Some(self.events.lock().unwrap().range(first..=last).copied().collect())
+    }
+
+    fn expire(&self, events: Vec<EventId>) {
+        self.expired.lock().unwrap().extend(events);
+    }
+}
+
+pub(super) fn one(draft: Draft) -> Vec<Vec<Draft>> {
+    vec![vec![draft]]
+}

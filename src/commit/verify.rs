@@ -1,0 +1,185 @@
+//! `hooktide log stat` and `hooktide log verify`: what a log holds, of a folder that no server has open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::ReadError;
+use super::log::records;
+use super::record::Records;
+use super::segment::{self, Tables};
+use crate::model::{EventHead, EventId, Timestamp};
+use crate::runtime::Disk;
+
+/// What a log holds.
+#[derive(Debug, Clone, Default)]
+pub struct LogStat {
+    /// Segments, oldest first.
+    pub segments: Vec<SegmentStat>,
+    /// Files of carried bodies.
+    pub carried: Vec<SegmentStat>,
+}
+
+/// What a segment holds.
+#[derive(Debug, Clone)]
+pub struct SegmentStat {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What it takes on the disk.
+    pub allocated: u64,
+    /// Events in it.
+    pub events: u64,
+    /// The first, and when it arrived.
+    pub first: Option<(EventId, Timestamp)>,
+    /// The last, and when it arrived.
+    pub last: Option<(EventId, Timestamp)>,
+    /// Whether all of that could be read.
+    pub state: SegmentState,
+    /// Events whose head or body cannot be read, or keys of such blocks.
+    pub damaged: Vec<EventId>,
+}
+
+/// Whether a segment could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SegmentState {
+    /// Yes.
+    Sound,
+    /// It was open in a crash; the next start (or `verify`) repairs it.
+    NotClosed,
+    /// No.
+    Damaged(String),
+}
+
+impl LogStat {
+    /// Events in all segments.
+    pub fn events(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.events).sum()
+    }
+
+    /// Bytes on the disk of all files.
+    pub fn allocated(&self) -> u64 {
+        self.segments.iter().chain(&self.carried).map(|segment| segment.allocated).sum()
+    }
+
+    /// Whether everything could be read.
+    pub fn is_sound(&self) -> bool {
+        let sound = |segment: &SegmentStat| segment.state == SegmentState::Sound && segment.damaged.is_empty();
+        self.segments.iter().chain(&self.carried).all(sound)
+    }
+}
+
+/// Counts what is there, and changes nothing.
+pub fn stat(disk: &dyn Disk, dir: &Path) -> io::Result<LogStat> {
+    look(disk, dir, false)
+}
+
+/// Reads every event and compares every page's checksum; a segment that was open in a crash is repaired first.
+pub fn verify(disk: &dyn Disk, dir: &Path) -> io::Result<LogStat> {
+    look(disk, dir, true)
+}
+
+fn look(disk: &dyn Disk, dir: &Path, thorough: bool) -> io::Result<LogStat> {
+    let files = |name: &str| -> io::Result<Vec<SegmentStat>> {
+        let paths = match disk.list(&dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            paths => paths?,
+        };
+        let segments = paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "redb"));
+        segments.map(|path| look_at(disk, path, thorough)).collect()
+    };
+    Ok(LogStat { segments: files("log")?, carried: files("carry")? })
+}
+
+fn look_at(disk: &dyn Disk, path: PathBuf, thorough: bool) -> io::Result<SegmentStat> {
+    let size = disk.size(&path)?;
+    let mut stat = SegmentStat {
+        path,
+        len: size.len,
+        allocated: size.allocated,
+        events: 0,
+        first: None,
+        last: None,
+        state: SegmentState::Sound,
+        damaged: Vec::new(),
+    };
+    if thorough {
+        match segment::check(disk, &stat.path) {
+            Ok(true) => {}
+            Ok(false) => stat.state = SegmentState::Damaged("pages with a wrong checksum".into()),
+            Err(error) => {
+                stat.state = SegmentState::Damaged(error.to_string());
+                return Ok(stat);
+            }
+        }
+    }
+    let counted = match segment::open_unrepaired(disk, &stat.path) {
+        Ok(Some(tables)) => count(&tables, &mut stat, thorough).map_err(|error| error.to_string()),
+        Ok(None) => Ok(()),
+        Err(redb::Error::RepairAborted) => {
+            stat.state = SegmentState::NotClosed;
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = counted {
+        stat.state = SegmentState::Damaged(error);
+    }
+    Ok(stat)
+}
+
+fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), ReadError> {
+    let mut heads = Vec::new();
+    for entry in tables.heads.range::<u128>(..).map_err(redb::Error::from)? {
+        let (key, block) = entry.map_err(redb::Error::from)?;
+        let Ok(block) = Records::of(block.value()) else {
+            stat.damaged.push(EventId::from_u128(key.value()));
+            continue;
+        };
+        for record in block {
+            let Ok((id, head)) = record else {
+                stat.damaged.push(EventId::from_u128(key.value()));
+                break;
+            };
+            match EventHead::parse(head) {
+                Ok(head) => {
+                    let at = (id, head.event.received_at);
+                    stat.events += 1;
+                    stat.first.get_or_insert(at);
+                    stat.last = Some(at);
+                    if thorough {
+                        heads.push((id, head.event.data_len));
+                    }
+                }
+                Err(_) => stat.damaged.push(id),
+            }
+        }
+    }
+    if thorough {
+        compare_bodies(tables, &heads, stat)?;
+    }
+    Ok(())
+}
+
+/// Each head has its body, of the length it says.
+fn compare_bodies(tables: &Tables, heads: &[(EventId, u32)], stat: &mut SegmentStat) -> Result<(), ReadError> {
+    let mut heads = heads.iter().copied().peekable();
+    for entry in tables.bodies.range::<u128>(..).map_err(redb::Error::from)? {
+        let (key, block) = entry.map_err(redb::Error::from)?;
+        let Ok(bodies) = records(key.value(), block.value()) else {
+            stat.damaged.push(EventId::from_u128(key.value()));
+            continue;
+        };
+        for record in bodies {
+            let Ok((id, body)) = record else { break };
+            while let Some((missing, _)) = heads.next_if(|(head, _)| *head < id) {
+                stat.damaged.push(missing);
+            }
+            if heads.next_if(|(head, _)| *head == id).is_some_and(|(_, len)| len as usize != body.len()) {
+                stat.damaged.push(id);
+            }
+        }
+    }
+    stat.damaged.extend(heads.map(|(missing, _)| missing));
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! Raw → checked: bounds, relations, meaning. Goes on after an error, so that all are reported at once.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::ConfigError;
+use super::load::Origins;
+use super::raw::{self, Raw};
+use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Span};
+use super::{
+    ApiKey, Auth, Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging,
+    MetricsAccess, Role, Server,
+};
+use crate::limits::{BODIES_IN_FLIGHT_BYTES, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
+use crate::model::{RetryPolicy, Secret};
+use crate::runtime::logging::Filter;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = KIB << 10;
+const GIB: u64 = MIB << 10;
+const TIB: u64 = GIB << 10;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Characters of an API key: at least what cannot be guessed, at most what fits a header.
+const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;
+/// Threads of one kind.
+const THREADS: RangeInclusive<u64> = 1..=256;
+
+/// What is in force; of no use if `errors` is not empty.
+pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Vec<ConfigError>) -> Config {
+    let mut check = Check { origins, unread: errors.len(), errors };
+    let config = Config {
+        server: check.server(&raw.server, dev),
+        auth: Auth { api_keys: check.api_keys(&raw.auth.api_keys) },
+        logging: check.logging(&raw.logging),
+        log: check.log(&raw.log),
+        history: History {
+            retention: check.hours("history.retention_hours", raw.history.retention_hours, MINUTE..=TEN_YEARS),
+        },
+        dead_letters: DeadLetters {
+            retention: check.hours(
+                "dead_letters.retention_hours",
+                raw.dead_letters.retention_hours,
+                MINUTE..=TEN_YEARS,
+            ),
+        },
+        dedup: Dedup {
+            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=TEN_YEARS),
+            max_keys: check.count("dedup.max_keys", raw.dedup.max_keys, 1_000..=100_000_000) as usize,
+        },
+        delivery: check.delivery(&raw.delivery),
+        breaker: check.breaker(&raw.delivery.breaker),
+        dispatch: Dispatch {
+            shards: check.threads("dispatch.shards", raw.dispatch.shards),
+            memory_bytes: check.size("dispatch.memory_bytes", raw.dispatch.memory_bytes, 16 * MIB..=TIB) as usize,
+        },
+        egress: check.egress(&raw.egress),
+        metrics: MetricsAccess { public: raw.metrics.public.0 },
+    };
+    check.not_above(
+        ("server.max_body_bytes", raw.server.max_body_bytes),
+        ("server.max_batch_bytes", raw.server.max_batch_bytes),
+    );
+    check.not_above(("log.segment_bytes", raw.log.segment_bytes), ("log.retention_bytes", raw.log.retention_bytes));
+    check.not_above(("log.segment_hours", raw.log.segment_hours), ("log.retention_hours", raw.log.retention_hours));
+    let breaker = &raw.delivery.breaker;
+    check.not_above(
+        ("delivery.breaker.min_attempts", breaker.min_attempts),
+        ("delivery.breaker.window", breaker.window),
+    );
+    check.not_above(
+        ("delivery.breaker.open_seconds", breaker.open_seconds),
+        ("delivery.breaker.open_seconds_max", breaker.open_seconds_max),
+    );
+    config
+}
+
+/// What `"auto"` means for a number of threads: half the cores, at least one.
+pub(super) fn threads_of(written: AutoCount) -> u64 {
+    written.0.unwrap_or_else(|| available_parallelism().map_or(1, |cores| (cores.get() as u64 / 2).max(1)))
+}
+
+struct Check<'a> {
+    origins: &'a Origins<'a>,
+    /// How many of the errors are of values that could not even be read.
+    unread: usize,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Check<'_> {
+    fn server(&mut self, raw: &raw::Server, dev: bool) -> Server {
+        let listen: Vec<SocketAddr> =
+            raw.listen.0.iter().filter_map(|text| self.address("server.listen", text)).collect();
+        if raw.listen.0.is_empty() {
+            self.wrong("server.listen", "at least one address is needed, such as \"127.0.0.1:8080\"");
+        }
+        let admin_listen = match &*raw.admin_listen {
+            "" => None,
+            text => self.address("server.admin_listen", text),
+        };
+        for (n, address) in listen.iter().enumerate() {
+            if address.port() != 0 && listen[..n].contains(address) {
+                self.wrong("server.listen", format!("{address} is there twice"));
+            }
+            if admin_listen == Some(*address) && address.port() != 0 {
+                self.wrong("server.admin_listen", format!("{address} is an address of server.listen as well"));
+            }
+            self.loopback_if(dev, "server.listen", *address);
+        }
+        if let Some(address) = admin_listen {
+            self.loopback_if(dev, "server.admin_listen", address);
+        }
+        if raw.data_dir.is_empty() {
+            self.wrong("server.data_dir", "a folder is needed, such as \"hooktide-data\"");
+        }
+        let bodies = BODIES_IN_FLIGHT_BYTES as u64;
+        Server {
+            listen,
+            admin_listen,
+            data_dir: PathBuf::from(&raw.data_dir),
+            max_body_bytes: self.size("server.max_body_bytes", raw.max_body_bytes, KIB..=25 * MIB) as usize,
+            max_batch_bytes: self.size("server.max_batch_bytes", raw.max_batch_bytes, KIB..=bodies) as usize,
+            workers: self.threads("server.workers", raw.workers),
+            drain: self.seconds("server.drain_seconds", raw.drain_seconds, SECOND..=HOUR),
+        }
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let address = numeric.as_deref().unwrap_or(text).parse();
+        if address.is_err() {
+            self.wrong(
+                key,
+                format!("{text:?} is not an address with a port such as \"127.0.0.1:8080\" or \"[::]:8080\""),
+            );
+        }
+        address.ok()
+    }
+
+    fn loopback_if(&mut self, dev: bool, key: &str, address: SocketAddr) {
+        if dev && !address.ip().is_loopback() {
+            self.wrong(key, format!("--dev listens on loopback only, not on {address}"));
+        }
+    }
+
+    fn api_keys(&mut self, raw: &[raw::ApiKey]) -> Vec<ApiKey> {
+        let mut keys: Vec<ApiKey> = Vec::with_capacity(raw.len());
+        for (n, entry) in raw.iter().enumerate() {
+            let at = |field: &str| format!("auth.api_keys[{n}].{field}");
+            let role = role_of(&entry.role);
+            if role.is_none() {
+                let problem = format!("{:?} is not a role: publisher, viewer, member or admin", entry.role);
+                self.wrong(&at("role"), problem);
+            }
+            let tenant = match &*entry.tenant {
+                "*" => None,
+                name => {
+                    if !is_tenant(name) {
+                        self.wrong(
+                            &at("tenant"),
+                            format!("{name:?} is not a tenant: \"*\", or 1 to 63 of a-z, 0-9 and -, not - at first"),
+                        );
+                    }
+                    Some(Arc::from(name))
+                }
+            };
+            match api_key(entry.key.as_ref(), &keys) {
+                Ok(key) => keys.extend(role.map(|role| ApiKey { key, tenant, role })),
+                Err(problem) => self.wrong(&at("key"), problem),
+            }
+        }
+        keys
+    }
+
+    fn logging(&mut self, raw: &raw::Logging) -> Logging {
+        if !matches!(&*raw.format, "text" | "json") {
+            self.wrong("logging.format", format!("{:?} is neither \"text\" nor \"json\"", raw.format));
+        }
+        if let Err(e) = raw.level.parse::<Filter>() {
+            self.wrong("logging.level", e);
+        }
+        Logging { json: raw.format == "json", level: raw.level.as_str().into() }
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> Log {
+        Log {
+            segment_bytes: self.size("log.segment_bytes", raw.segment_bytes, MIB..=16 * GIB),
+            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=TEN_YEARS),
+            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=TEN_YEARS),
+            retention_bytes: self.size("log.retention_bytes", raw.retention_bytes, 16 * MIB..=1024 * TIB),
+            carry_bytes: self.size("log.carry_bytes", raw.carry_bytes, 0..=1024 * TIB),
+            two_phase_commit: raw.two_phase_commit.0,
+        }
+    }
+
+    fn delivery(&mut self, raw: &raw::Delivery) -> DeliveryDefaults {
+        const KEY: &str = "delivery.schedule";
+        let delays = &raw.schedule.0;
+        if delays.len() > SCHEDULE_DELAYS_MAX {
+            self.wrong(KEY, format!("{} delays; allowed is at most {SCHEDULE_DELAYS_MAX}", delays.len()));
+        }
+        let shortest = Duration::from_millis(1);
+        let delays = delays.iter().map(|Delay(delay)| self.seconds(KEY, *delay, shortest..=RETRY_DELAY_MAX)).collect();
+        DeliveryDefaults {
+            retry_policy: RetryPolicy::Schedule(delays),
+            timeout: self.seconds(
+                "delivery.timeout_seconds",
+                raw.timeout_seconds,
+                Duration::from_millis(100)..=Duration::from_secs(600),
+            ),
+            max_in_flight: self.count("delivery.max_in_flight", raw.max_in_flight, 1..=IN_FLIGHT_PER_SHARD as u64)
+                as u16,
+        }
+    }
+
+    fn breaker(&mut self, raw: &raw::Breaker) -> Breaker {
+        let Ratio(failure_ratio) = raw.failure_ratio;
+        if !(0.01..=1.0).contains(&failure_ratio) {
+            self.wrong("delivery.breaker.failure_ratio", format!("{failure_ratio}; allowed is 0.01 to 1"));
+        }
+        let day = 24 * HOUR;
+        Breaker {
+            window: self.count("delivery.breaker.window", raw.window, 1..=1_000) as u16,
+            failure_ratio,
+            min_attempts: self.count("delivery.breaker.min_attempts", raw.min_attempts, 1..=1_000) as u16,
+            open: self.seconds("delivery.breaker.open_seconds", raw.open_seconds, Duration::from_millis(100)..=day),
+            open_max: self.seconds(
+                "delivery.breaker.open_seconds_max",
+                raw.open_seconds_max,
+                Duration::from_millis(100)..=day,
+            ),
+            close_after: self.count("delivery.breaker.close_after", raw.close_after, 1..=1_000) as u16,
+            disable_after: self.hours(
+                "delivery.breaker.disable_after_hours",
+                raw.disable_after_hours,
+                MINUTE..=TEN_YEARS,
+            ),
+        }
+    }
+
+    fn egress(&mut self, raw: &raw::Egress) -> Egress {
+        Egress {
+            allow: self.networks("egress.allow", &raw.allow),
+            deny: self.networks("egress.deny", &raw.deny),
+            require_https: raw.require_https.0,
+            ca_file: (!raw.ca_file.is_empty()).then(|| PathBuf::from(&raw.ca_file)),
+        }
+    }
+
+    fn networks(&mut self, key: &str, raw: &List<String>) -> Vec<IpNet> {
+        let mut networks = Vec::with_capacity(raw.0.len());
+        for text in &raw.0 {
+            match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => networks.push(network.trunc()),
+                Err(_) => {
+                    self.wrong(key, format!("{text:?} is not a network such as \"10.0.0.0/8\" or \"fd00::/8\""));
+                }
+            }
+        }
+        networks
+    }
+
+    fn threads(&mut self, key: &str, written: AutoCount) -> usize {
+        self.count(key, Count(threads_of(written)), THREADS) as usize
+    }
+
+    fn count(&mut self, key: &str, Count(value): Count, allowed: RangeInclusive<u64>) -> u64 {
+        self.within(key, Count(value), Count(*allowed.start())..=Count(*allowed.end())).0
+    }
+
+    fn size(&mut self, key: &str, value: Size, allowed: RangeInclusive<u64>) -> u64 {
+        self.within(key, value, Size(*allowed.start())..=Size(*allowed.end())).0
+    }
+
+    fn seconds(&mut self, key: &str, value: Seconds, allowed: RangeInclusive<Duration>) -> Duration {
+        self.within(key, value, Span(*allowed.start())..=Span(*allowed.end())).0
+    }
+
+    fn hours(&mut self, key: &str, value: Hours, allowed: RangeInclusive<Duration>) -> Duration {
+        self.within(key, value, Span(*allowed.start())..=Span(*allowed.end())).0
+    }
+
+    fn within<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) -> T {
+        if !allowed.contains(&value) {
+            self.wrong(key, format!("{value}; allowed is {} to {}", allowed.start(), allowed.end()));
+        }
+        value
+    }
+
+    /// The first must not be greater than the second. Said only of values that are right by themselves.
+    fn not_above<T: PartialOrd + Display>(&mut self, (low, value): (&str, T), (high, limit): (&str, T)) {
+        let failed = |key: &str| self.errors.iter().any(|e| e.key == key);
+        if value > limit && !failed(low) && !failed(high) {
+            self.wrong(low, format!("{value} is more than {high}, which is {limit}"));
+        }
+    }
+
+    fn wrong(&mut self, key: &str, problem: impl Display) {
+        let path: Vec<String> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let origin = self.origins.of(&path).unwrap_or_else(|| "default".to_owned());
+        // Of what could not be read it is no news that it or a part of it is missing.
+        let unread =
+            |e: &ConfigError| key.strip_prefix(&*e.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let error = ConfigError { key: key.to_owned(), origin, problem: problem.to_string() };
+        // Values of a list are checked one by one, and can all be wrong in the same way.
+        if !self.errors[..self.unread].iter().any(unread) && !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+}
+
+fn role_of(text: &str) -> Option<Role> {
+    match text {
+        "publisher" => Some(Role::Publisher),
+        "viewer" => Some(Role::Viewer),
+        "member" => Some(Role::Member),
+        "admin" => Some(Role::Admin),
+        _ => None,
+    }
+}
+
+/// The key, or what is wrong with it.
+fn api_key(written: Option<&Secret>, others: &[ApiKey]) -> Result<Secret, String> {
+    let (least, most) = API_KEY_CHARS.into_inner();
+    let Some(key) = written else { return Err(format!("a key of {least} to {most} characters is needed")) };
+    let text = key.reveal();
+    if !API_KEY_CHARS.contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("a key has {least} to {most} visible ASCII characters"));
+    }
+    if others.iter().any(|other| other.key == *key) {
+        return Err("this key is there twice".to_owned());
+    }
+    Ok(key.clone())
+}
+
+fn is_tenant(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes[0] != b'-'
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+}

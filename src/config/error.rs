@@ -1,0 +1,143 @@
+//! What is wrong with a configuration: one line for each thing, all of them at once.
+
+use std::fmt;
+
+use figment::error::{Actual, Kind};
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} ({origin}): {problem}")]
+pub struct ConfigError {
+    /// The key, as `section.key`.
+    pub key: String,
+    /// Where its value came from: `config.toml:12`, `environment variable PORT`, `flag --listen`, `default`.
+    pub origin: String,
+    /// What is wrong and what is allowed; never a secret.
+    pub problem: String,
+}
+
+/// Everything that is wrong, at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// `None` if nothing is wrong.
+    pub(super) fn try_new(errors: Vec<ConfigError>) -> Option<Self> {
+        (!errors.is_empty()).then_some(Self(errors))
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// What figment found wrong at this path, in words.
+pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
+    match kind {
+        Kind::UnknownField(field, known) => unknown_key(field, known),
+        Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
+            let expected = match &**expected {
+                "a sequence" => "a list",
+                section if section.starts_with("struct ") => "a table",
+                words => words,
+            };
+            format!("{} is not {expected}", written(actual, path))
+        }
+        // Serde's own words for what cannot come up with these types; one line, as all are.
+        other => figment::Error::from(other.clone()).to_string().replace('\n', " "),
+    }
+}
+
+/// A path as people write it: `auth.api_keys[0].role`.
+pub(super) fn key_of(path: &[String]) -> String {
+    let mut key = String::new();
+    for part in path {
+        if part.bytes().all(|b| b.is_ascii_digit()) {
+            key.push('[');
+            key.push_str(part);
+            key.push(']');
+        } else {
+            if !key.is_empty() {
+                key.push('.');
+            }
+            key.push_str(part);
+        }
+    }
+    key
+}
+
+fn unknown_key(field: &str, known: &[&str]) -> String {
+    match known.iter().map(|name| (distance(field, name), name)).min() {
+        Some((far, name)) if far <= 1 + name.len() / 4 => format!("unknown key; did you mean {name:?}?"),
+        _ => format!("unknown key; allowed here: {}", known.join(", ")),
+    }
+}
+
+fn written(actual: &Actual, path: &[String]) -> String {
+    if is_secret(path) {
+        return "what stands here (hidden)".to_owned();
+    }
+    match actual {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(number) => number.to_string(),
+        Actual::Signed(number) => number.to_string(),
+        Actual::Float(number) => number.to_string(),
+        Actual::Str(text) => format!("{text:?}"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a key may be written here: in `auth.api_keys`, whatever its shape, all but the two that are known to hold none.
+fn is_secret(path: &[String]) -> bool {
+    matches!(path, [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys")
+        && !path.last().is_some_and(|key| key == "role" || key == "tenant")
+}
+
+/// Levenshtein's: letters to add, drop or change.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            let shortest = changed.min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], shortest);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, letters) in [
+            ("", "", 0),
+            ("listen", "listen", 0),
+            ("lisen", "listen", 1),
+            ("abc", "", 3),
+            ("", "ab", 2),
+            ("port", "prot", 2),
+        ] {
+            assert_eq!(distance(a, b), letters, "{a} {b}");
+        }
+    }
+}

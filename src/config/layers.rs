@@ -1,0 +1,328 @@
+//! Where values come from: defaults < file < names of replaced systems < `HOOKTIDE_*` < flags.
+//!
+//! Each variable and each flag is a figment provider of its own, so that an error can name it. The environment is a
+//! parameter: it is read once, in `main`, and a reload sees the same one.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Toml};
+use figment::util::nest;
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::Deserialize;
+use serde::de::value::StrDeserializer;
+use toml_edit::{Array, ArrayOfTables, ImDocument, Item, TableLike};
+
+use super::error::ConfigError;
+use super::value::{List, Seconds, Span};
+use crate::limits::{RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
+
+const PREFIX: &str = "HOOKTIDE_";
+/// What client commands read.
+const CLIENT_VARIABLES: [&str; 2] = ["HOOKTIDE_URL", "HOOKTIDE_KEY"];
+
+/// Variables of the process, in order of their names.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    /// Names alone: values can be keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+impl Environment {
+    /// From the pairs of `std::env::vars_os`; what is not UTF-8 cannot be a setting of ours and is left out.
+    pub fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self(
+            vars.into_iter()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// A variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Variables that look like settings and mean nothing here, to be named once at the start: those of the systems that
+    /// Hooktide replaces, and what starts with `HOOKTIDE_` but names no section.
+    pub fn ignored(&self) -> Vec<&str> {
+        let old = |name: &str| name.starts_with("DB_") || name.starts_with("REDIS_") || name.ends_with("_SERVICE_URL");
+        let no_section =
+            |name: &str| name.starts_with(PREFIX) && !name.contains("__") && !CLIENT_VARIABLES.contains(&name);
+        let ignored = |name: &&str| *name == "ENVIRONMENT" || old(name) || no_section(name);
+        self.0.keys().map(String::as_str).filter(ignored).collect()
+    }
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--listen`, any number of times.
+    pub listen: Vec<String>,
+    /// `--admin-listen`
+    pub admin_listen: Option<String>,
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The configuration file, read and parsed.
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    document: ImDocument<String>,
+}
+
+impl File {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let wrong =
+            |origin: String, problem: String| ConfigError { key: "configuration file".to_owned(), origin, problem };
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| wrong(path.display().to_string(), format!("cannot be read: {e}")))?;
+        let document = ImDocument::parse(text.clone()).map_err(|e| {
+            let line = e.span().map_or(1, |span| line_at(&text, span.start));
+            let words = e.message().trim().replace('\n', ", ");
+            wrong(format!("{}:{line}", path.display()), format!("this is not TOML: {words}"))
+        })?;
+        Ok(Self { path: path.to_owned(), document })
+    }
+
+    /// `config.toml:12` for the key at this path, or for the nearest thing around it.
+    pub(super) fn origin(&self, path: &[String]) -> String {
+        let mut node = Node::of(self.document.as_item());
+        let mut span = None;
+        for part in path {
+            let Some((child, at)) = node.child(part) else { break };
+            span = at.or(span);
+            node = child;
+        }
+        match span {
+            Some(span) => format!("{}:{}", self.path.display(), line_at(self.document.raw(), span.start)),
+            None => self.path.display().to_string(),
+        }
+    }
+}
+
+impl Provider for &File {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("file", self.path.as_path())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let values: Dict = Toml::from_str(self.document.raw()).map_err(|e| figment::Error::from(e.to_string()))?;
+        Ok(Profile::Default.collect(values))
+    }
+}
+
+/// A place in the parsed file.
+enum Node<'a> {
+    Table(&'a dyn TableLike),
+    Array(&'a Array),
+    Tables(&'a ArrayOfTables),
+    Leaf,
+}
+
+impl<'a> Node<'a> {
+    fn of(item: &'a Item) -> Self {
+        match (item.as_table_like(), item.as_array(), item.as_array_of_tables()) {
+            (Some(table), ..) => Self::Table(table),
+            (_, Some(array), _) => Self::Array(array),
+            (.., Some(tables)) => Self::Tables(tables),
+            _ => Self::Leaf,
+        }
+    }
+
+    fn of_value(value: &'a toml_edit::Value) -> Self {
+        match (value.as_inline_table(), value.as_array()) {
+            (Some(table), _) => Self::Table(table),
+            (_, Some(array)) => Self::Array(array),
+            _ => Self::Leaf,
+        }
+    }
+
+    fn child(&self, part: &str) -> Option<(Self, Option<Range<usize>>)> {
+        match self {
+            Self::Table(table) => Some((Self::of(table.get(part)?), table.key(part).and_then(toml_edit::Key::span))),
+            Self::Array(array) => array.get(part.parse().ok()?).map(|value| (Self::of_value(value), value.span())),
+            Self::Tables(tables) => tables.get(part.parse().ok()?).map(|table| (Self::Table(table), table.span())),
+            Self::Leaf => None,
+        }
+    }
+}
+
+/// One value from a variable or a flag.
+#[derive(Debug)]
+struct Single {
+    key: String,
+    name: String,
+    value: Value,
+}
+
+impl Single {
+    fn new(key: impl Into<String>, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self { key: key.into(), name: name.into(), value: value.into() }
+    }
+}
+
+impl Provider for Single {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let values = nest(&self.key, self.value.clone()).into_dict().unwrap_or_default();
+        Ok(Profile::Default.collect(values))
+    }
+}
+
+/// All layers above the defaults, the lowest first. What an old name holds and cannot mean anything goes to `errors`.
+pub(super) fn stack(
+    defaults: Figment,
+    file: Option<&File>,
+    environment: &Environment,
+    flags: &Flags,
+    errors: &mut Vec<ConfigError>,
+) -> Figment {
+    let mut figment = defaults;
+    if let Some(file) = file {
+        figment = figment.merge(file);
+    }
+    let below = figment.extract_inner::<List<String>>("server.listen").unwrap_or_default();
+    let old = old_names(environment, below.0.first().map_or("", String::as_str), errors);
+    let layers = old.into_iter().chain(ours(environment)).chain(from_flags(flags));
+    layers.fold(figment, Figment::merge)
+}
+
+/// The names that the replaced systems use.
+fn old_names(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Vec<Single> {
+    const SAME_MEANING: [(&str, &str); 3] = [
+        ("DEDUP_TTL_HOURS", "dedup.ttl_hours"),
+        ("WEBHOOK_TIMEOUT", "delivery.timeout_seconds"),
+        ("WEBHOOK_MAX_PAYLOAD_SIZE", "server.max_body_bytes"),
+    ];
+    let mut layers: Vec<Single> = SAME_MEANING
+        .iter()
+        .filter_map(|(name, key)| Some(Single::new(*key, variable(name), environment.get(name)?)))
+        .collect();
+    if let Some(level) = environment.get("LOG_LEVEL") {
+        let level = match &*level.to_ascii_lowercase() {
+            "warning" => "warn".to_owned(),
+            "fatal" | "critical" | "panic" => "error".to_owned(),
+            level => level.to_owned(),
+        };
+        layers.push(Single::new("logging.level", variable("LOG_LEVEL"), level));
+    }
+    layers.extend(old_listen(environment, listen, errors));
+    layers.extend(old_schedule(environment, errors));
+    layers
+}
+
+/// `HOST` and `PORT` each replace their part of what is below.
+fn old_listen(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Option<Single> {
+    let find = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, environment.get(name)?)));
+    let host = find(["SERVER_HOST", "HOST"]);
+    let port = find(["SERVER_PORT", "PORT"]);
+    let (below_host, below_port) = listen.rsplit_once(':')?;
+    let (name, _) = port.or(host)?;
+    let mut wrong = |name: &str, problem: String| {
+        errors.push(ConfigError { key: "server.listen".to_owned(), origin: variable(name), problem });
+        None
+    };
+    let host = match host {
+        None => below_host.to_owned(),
+        Some((_, "localhost")) => "127.0.0.1".to_owned(),
+        Some((name, text)) => match text.parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]"),
+            Ok(IpAddr::V4(address)) => address.to_string(),
+            Err(_) => return wrong(name, format!("{text:?} is not an address to listen on, such as \"0.0.0.0\"")),
+        },
+    };
+    let port = match port {
+        None => below_port.to_owned(),
+        Some((name, text)) => match text.parse::<u16>() {
+            Ok(port) => port.to_string(),
+            Err(_) => return wrong(name, format!("{text:?} is not a port, 0 to 65535")),
+        },
+    };
+    Some(Single::new("server.listen", variable(name), format!("{host}:{port}")))
+}
+
+/// `WEBHOOK_MAX_RETRIES` (3) and `WEBHOOK_RETRY_DELAY` (60 s), each retry after twice the delay of the one before.
+fn old_schedule(environment: &Environment, errors: &mut Vec<ConfigError>) -> Option<Single> {
+    const RETRIES: &str = "WEBHOOK_MAX_RETRIES";
+    const DELAY: &str = "WEBHOOK_RETRY_DELAY";
+    let (retries, delay) = (environment.get(RETRIES), environment.get(DELAY));
+    let name = if retries.is_some() { RETRIES } else { DELAY };
+    if retries.is_none() && delay.is_none() {
+        return None;
+    }
+    let mut wrong = |name: &str, text: &str, allowed: &str| {
+        let problem = format!("{text:?} is not {allowed}");
+        errors.push(ConfigError { key: "delivery.schedule".to_owned(), origin: variable(name), problem });
+    };
+    let read_retries = retries.map_or(Some(3), |text| text.parse().ok().filter(|n| *n <= SCHEDULE_DELAYS_MAX));
+    if read_retries.is_none() {
+        wrong(RETRIES, retries.unwrap_or_default(), &format!("a whole number from 0 to {SCHEDULE_DELAYS_MAX}"));
+    }
+    let read_delay = match delay {
+        None => Some(Seconds::whole(60)),
+        Some(text) => Seconds::deserialize(StrDeserializer::<figment::Error>::new(text)).ok(),
+    };
+    if read_delay.is_none() {
+        wrong(DELAY, delay.unwrap_or_default(), "a number of seconds or a duration such as \"5m\"");
+    }
+    let (retries, delay) = (read_retries?, read_delay?.0);
+    let delays = std::iter::successors(Some(delay), |delay| Some(delay.saturating_mul(2).min(RETRY_DELAY_MAX)));
+    let schedule: Vec<String> = delays.take(retries).map(|delay| Span::<1>(delay).to_string()).collect();
+    Some(Single::new("delivery.schedule", variable(name), schedule))
+}
+
+/// `HOOKTIDE_SECTION__KEY`. Names without `__` belong to the client commands, or to whoever runs the process.
+fn ours(environment: &Environment) -> impl Iterator<Item = Single> + '_ {
+    environment.0.iter().filter_map(|(name, text)| {
+        let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
+        let key = path.to_ascii_lowercase().replace("__", ".");
+        Some(Single::new(key.trim_matches('.'), variable(name), from_text(text)))
+    })
+}
+
+/// Text as it is, but for a list or table in TOML.
+fn from_text(text: &str) -> Value {
+    if text.trim_start().starts_with(['[', '{']) {
+        let read = Toml::from_str::<Dict>(&format!("value = {text}"));
+        if let Some(value) = read.ok().and_then(|mut values| values.remove("value")) {
+            return value;
+        }
+    }
+    Value::from(text)
+}
+
+fn from_flags(flags: &Flags) -> Vec<Single> {
+    let mut layers = Vec::new();
+    if !flags.listen.is_empty() {
+        layers.push(Single::new("server.listen", "flag --listen", flags.listen.clone()));
+    }
+    if let Some(listen) = &flags.admin_listen {
+        layers.push(Single::new("server.admin_listen", "flag --admin-listen", listen.as_str()));
+    }
+    if let Some(folder) = &flags.data_dir {
+        layers.push(Single::new("server.data_dir", "flag --data-dir", folder.to_string_lossy().as_ref()));
+    }
+    layers
+}
+
+fn variable(name: &str) -> String {
+    format!("environment variable {name}")
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+}

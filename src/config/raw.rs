@@ -1,0 +1,154 @@
+//! The configuration as it is written, with its defaults: shape and spelling are right, meaning is not checked yet.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
+use crate::model::Secret;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = KIB << 10;
+const GIB: u64 = MIB << 10;
+
+/// Sections with their keys, types and defaults; every section refuses keys that it does not have.
+macro_rules! sections {
+    ($($(#[doc = $doc:literal])* $section:ident {
+        $($(#[$attribute:meta])* $key:ident: $type:ty = $default:expr,)*
+    })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Deserialize, Serialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct $section {
+            $($(#[$attribute])* pub(super) $key: $type,)*
+        }
+
+        impl Default for $section {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+    )*};
+}
+
+sections! {
+    /// The file.
+    Raw {
+        server: Server = Server::default(),
+        auth: Auth = Auth::default(),
+        logging: Logging = Logging::default(),
+        log: Log = Log::default(),
+        history: History = History::default(),
+        dead_letters: DeadLetters = DeadLetters::default(),
+        dedup: Dedup = Dedup::default(),
+        delivery: Delivery = Delivery::default(),
+        dispatch: Dispatch = Dispatch::default(),
+        egress: Egress = Egress::default(),
+        metrics: Metrics = Metrics::default(),
+    }
+    /// `[server]`
+    Server {
+        #[serde(serialize_with = "one_or_list")]
+        listen: List<String> = List(vec!["127.0.0.1:8080".to_owned()]),
+        admin_listen: String = String::new(),
+        data_dir: String = "hooktide-data".to_owned(),
+        max_body_bytes: Size = Size(MIB),
+        max_batch_bytes: Size = Size(16 * MIB),
+        workers: AutoCount = AutoCount(None),
+        drain_seconds: Seconds = Seconds::whole(30),
+    }
+    /// `[auth]`
+    Auth {
+        api_keys: Vec<ApiKey> = Vec::new(),
+    }
+    /// An entry of `auth.api_keys`; what is missing is found by the check, which names the entry.
+    ApiKey {
+        #[serde(serialize_with = "hidden")]
+        key: Option<Secret> = None,
+        tenant: String = "default".to_owned(),
+        role: String = String::new(),
+    }
+    /// `[logging]`
+    Logging {
+        format: String = "text".to_owned(),
+        level: String = "info".to_owned(),
+    }
+    /// `[log]`
+    Log {
+        segment_bytes: Size = Size(256 * MIB),
+        segment_hours: Hours = Hours::whole(24),
+        retention_hours: Hours = Hours::whole(168),
+        retention_bytes: Size = Size(50 * GIB),
+        carry_bytes: Size = Size(5 * GIB),
+        two_phase_commit: Toggle = Toggle(true),
+    }
+    /// `[history]`
+    History {
+        retention_hours: Hours = Hours::whole(168),
+    }
+    /// `[dead_letters]`
+    DeadLetters {
+        retention_hours: Hours = Hours::whole(720),
+    }
+    /// `[dedup]`
+    Dedup {
+        ttl_hours: Hours = Hours::whole(24),
+        max_keys: Count = Count(1_000_000),
+    }
+    /// `[delivery]`
+    Delivery {
+        schedule: List<Delay> = default_schedule(),
+        timeout_seconds: Seconds = Seconds::whole(30),
+        max_in_flight: Count = Count(8),
+        breaker: Breaker = Breaker::default(),
+    }
+    /// `[delivery.breaker]`
+    Breaker {
+        window: Count = Count(50),
+        failure_ratio: Ratio = Ratio(0.5),
+        min_attempts: Count = Count(10),
+        open_seconds: Seconds = Seconds::whole(30),
+        open_seconds_max: Seconds = Seconds::whole(600),
+        close_after: Count = Count(2),
+        disable_after_hours: Hours = Hours::whole(120),
+    }
+    /// `[dispatch]`
+    Dispatch {
+        shards: AutoCount = AutoCount(None),
+        memory_bytes: Size = Size(256 * MIB),
+    }
+    /// `[egress]`
+    Egress {
+        allow: List<String> = List(Vec::new()),
+        deny: List<String> = List(Vec::new()),
+        require_https: Toggle = Toggle(false),
+        ca_file: String = String::new(),
+    }
+    /// `[metrics]`
+    Metrics {
+        public: Toggle = Toggle(false),
+    }
+}
+
+impl Raw {
+    /// What `--dev` adds to `egress.allow`, whoever set it.
+    pub(super) fn reach_loopback(&mut self) {
+        let allow = &mut self.egress.allow.0;
+        for network in ["127.0.0.0/8", "::1/128"] {
+            if !allow.iter().any(|known| known == network) {
+                allow.push(network.to_owned());
+            }
+        }
+    }
+}
+
+/// 5s, 1m, 5m, 15m, 1h, 2h, 6h, 12h, 24h.
+fn default_schedule() -> List<Delay> {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    let delays = [5, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, 24 * HOUR];
+    List(delays.into_iter().map(|seconds| Delay(Seconds::whole(seconds))).collect())
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde calls")]
+fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str("***")
+}

@@ -1,0 +1,170 @@
+//! The HTTP client of a shard.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt::Write;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use rustls::ClientConfig;
+use tokio::time::{Sleep, sleep_until};
+
+use super::connect::Connector;
+use super::connection::Connection;
+use super::pool::Pool;
+use super::resolve::{Resolve, SystemResolver};
+use super::response::Answer;
+use super::sign::{Signed, Signer};
+use super::{Carrier, Guard, Outcome, Parcel};
+use crate::limits::IN_FLIGHT_PER_SHARD;
+use crate::model::{AttemptError, Webhook};
+use crate::runtime::{Clock, Instant};
+
+/// What a client is made of.
+#[derive(Debug, Clone)]
+pub struct ClientSetup {
+    /// Where deliveries may go.
+    pub guard: Arc<Guard>,
+    /// From [`super::tls_config`].
+    pub tls: Arc<ClientConfig>,
+    /// The wall clock goes into signatures.
+    pub clock: Clock,
+}
+
+/// Carries parcels by HTTP/1.1 over connections that are kept alive. Made in the shard's thread and used within its
+/// `LocalSet`, where the pool's sweep runs.
+pub struct Client<R = SystemResolver> {
+    connector: Connector<R>,
+    pool: Pool,
+    signer: RefCell<Signer>,
+    timers: RefCell<Vec<Pin<Box<Sleep>>>>,
+    clock: Clock,
+}
+
+/// A failed exchange.
+struct Failure {
+    error: AttemptError,
+    /// The connection was stale: try a new one.
+    is_stale: bool,
+}
+
+impl Client {
+    /// A client that asks the system for addresses.
+    pub fn new(setup: ClientSetup) -> Self {
+        Self::with_resolver(setup, SystemResolver)
+    }
+}
+
+impl<R: Resolve> Client<R> {
+    /// A client that asks `resolver` for addresses.
+    pub fn with_resolver(setup: ClientSetup, resolver: R) -> Self {
+        Self {
+            connector: Connector::new(setup.guard, setup.tls, resolver),
+            pool: Pool::new(setup.clock.clone()),
+            signer: RefCell::default(),
+            timers: RefCell::default(),
+            clock: setup.clock,
+        }
+    }
+
+    async fn attempt(&self, parcel: Parcel<'_>, answer: &mut Answer) -> Result<(), AttemptError> {
+        let signed = self
+            .signer
+            .borrow_mut()
+            .sign(parcel.webhook, parcel.event, self.clock.now())
+            .map_err(|why| AttemptError::Connect(why.to_string().into()))?;
+        if let Some(connection) = self.pool.take(&parcel.webhook.endpoint) {
+            match self.exchange(connection, parcel.webhook, &signed, answer).await {
+                Err(failure) if failure.is_stale => *answer = Answer::default(),
+                other => return other.map_err(|failure| failure.error),
+            }
+        }
+        let connection = self.connector.connect(&parcel.webhook.endpoint).await?;
+        self.exchange(connection, parcel.webhook, &signed, answer).await.map_err(|failure| failure.error)
+    }
+
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        webhook: &Webhook,
+        signed: &Signed,
+        answer: &mut Answer,
+    ) -> Result<(), Failure> {
+        let request = signed.request(webhook, connection.take_headers());
+        let sent = || answer.sent_at = Some(self.clock.instant());
+        let response = match connection.request(request, sent).await {
+            Ok(response) => response,
+            Err(why) => return Err(Failure { error: broken(&why), is_stale: connection.was_stale() }),
+        };
+        match answer.read(connection, response, self.clock.now()).await {
+            Ok(Some(connection)) => self.pool.put(&webhook.endpoint, connection),
+            Ok(None) => {}
+            Err(why) => return Err(Failure { error: broken(&why), is_stale: false }),
+        }
+        Ok(())
+    }
+
+    /// Runs `work` until `deadline`. Timers are used again: to move one that is running to a later time costs no more
+    /// than writing the time down.
+    async fn until<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let taken = self.timers.borrow_mut().pop();
+        let mut timer = match taken {
+            Some(mut timer) => {
+                timer.as_mut().reset(deadline);
+                timer
+            }
+            None => Box::pin(sleep_until(deadline)),
+        };
+        let mut work = pin!(work);
+        let done = poll_fn(|cx| {
+            // The timer first: work that is always ready uses up tokio's budget for this poll, after which no timer
+            // looks expired.
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await;
+        let mut timers = self.timers.borrow_mut();
+        if timers.len() < IN_FLIGHT_PER_SHARD {
+            timers.push(timer);
+        }
+        done
+    }
+}
+
+impl<R: Resolve> Carrier for Client<R> {
+    async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
+        let began = self.clock.instant();
+        let mut answer = Answer::default();
+        let done = self.until(began + parcel.timeout, self.attempt(parcel, &mut answer)).await;
+        let result = match (done, answer.status) {
+            (None, _) => Err(AttemptError::Timeout),
+            (Some(Err(why)), _) => Err(why),
+            (Some(Ok(())), Some(status)) if !status.is_success() => Err(AttemptError::Status(status.as_u16())),
+            (Some(Ok(())), _) => Ok(()),
+        };
+        Outcome {
+            result,
+            http_status: answer.status.map(|status| status.as_u16()),
+            retry_after: answer.retry_after,
+            sent_at: answer.sent_at,
+            response: answer.into_text(),
+            latency: self.clock.instant() - began,
+        }
+    }
+}
+
+/// hyper's own words are few; the causes below say the rest.
+fn broken(why: &hyper::Error) -> AttemptError {
+    let mut text = why.to_string();
+    let mut cause = why.source();
+    while let Some(why) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {why}");
+        cause = why.source();
+    }
+    AttemptError::Connect(text.into())
+}

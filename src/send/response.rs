@@ -1,0 +1,117 @@
+//! Reads an answer: its status, how long to wait, and no more of its body than is worth it. Nothing is decompressed, no
+//! redirect followed.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::connection::Connection;
+use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, RETRY_DELAY_MAX};
+use crate::model::Timestamp;
+use crate::runtime::Instant;
+
+/// What is known of an answer so far; what an attempt that runs out of time leaves behind.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) sent_at: Option<Instant>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) retry_after: Option<Duration>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads a response up to its bounds, at `now` of the wall clock. Keeps the connection in `keep` if it can take another
+    /// request.
+    pub(super) async fn read(
+        &mut self,
+        mut connection: Connection,
+        response: Response<Incoming>,
+        now: Timestamp,
+    ) -> hyper::Result<Option<Connection>> {
+        let (head, mut body) = response.into_parts();
+        self.status = Some(head.status);
+        if matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            self.retry_after = retry_after(&head.headers, now);
+        }
+        let mut read = 0;
+        while let Some(frame) = connection.frame(&mut body).await {
+            // Trailers have nothing to say.
+            let Ok(data) = frame?.into_data() else { continue };
+            let room = RESPONSE_BYTES_KEPT - self.body.len();
+            self.body.extend_from_slice(&data[..data.len().min(room)]);
+            read += data.len();
+            if read > RESPONSE_BYTES_MAX {
+                return Ok(None);
+            }
+        }
+        drop(body);
+        Ok(connection.is_idle(head.headers).await.then_some(connection))
+    }
+
+    /// The kept part of the body, as text.
+    pub(super) fn into_text(self) -> Box<str> {
+        if self.body.is_empty() {
+            return Box::default();
+        }
+        let mut text = String::from_utf8_lossy(&self.body).into_owned();
+        // A byte that is no text becomes three.
+        let end = (0..=RESPONSE_BYTES_KEPT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
+        text.into_boxed_str()
+    }
+}
+
+/// `Retry-After`: seconds, or one of the three forms of an HTTP date (RFC 9110 sections 10.2.3 and 5.6.7).
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // Only a number past u64 does not parse, and that is longer than the longest.
+        text.parse().map_or(Duration::MAX, Duration::from_secs)
+    } else {
+        let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Timestamp::from_millis(i64::try_from(at.as_millis()).ok()?).since(now)
+    };
+    Some(wait.min(RETRY_DELAY_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::from_millis(784_111_777_000);
+        for (text, wait) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("99999999", Some(86_400)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Sun Nov  6 08:50:37 1994", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 2094 08:00:00 GMT", None),
+            ("Sat, 06 Nov 2094 08:00:00 GMT", Some(86_400)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            assert_eq!(retry_after(&headers, now), wait.map(Duration::from_secs), "{text:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn what_is_no_text_is_still_bounded() {
+        let answer = Answer { body: vec![0xff; RESPONSE_BYTES_KEPT], ..Answer::default() };
+        let text = answer.into_text();
+        assert!(text.len() <= RESPONSE_BYTES_KEPT && text.chars().all(|c| c == char::REPLACEMENT_CHARACTER));
+        assert_eq!(&*Answer { body: b"ok".to_vec(), ..Answer::default() }.into_text(), "ok");
+    }
+}

@@ -1,0 +1,355 @@
+//! The Standard Webhooks scheme (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>):
+//! HMAC-SHA256 in base64 over `id.timestamp.body`, several signatures in one header while a secret is rotated.
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use ring::hmac;
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroize;
+
+use crate::model::{Secret, SigningKey, Timestamp};
+use crate::runtime::Random;
+
+/// Header with the message's id, the same for every attempt.
+pub const ID_HEADER: &str = "webhook-id";
+/// Header with the attempt's time in seconds since 1970.
+pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
+/// Header with the signatures, separated by spaces.
+pub const SIGNATURE_HEADER: &str = "webhook-signature";
+
+/// How far a message's timestamp may lie before or after the receiver's clock.
+pub const TOLERANCE: Duration = Duration::from_secs(300);
+
+/// Characters in one signature: `v1,` and 32 bytes in base64.
+pub const SIGNATURE_CHARS: usize = VERSION.len() + 44;
+
+const VERSION: &str = "v1,";
+const SECRET_PREFIX: &str = "whsec_";
+const SECRET_BYTES_MIN: usize = 24;
+const SECRET_BYTES_MAX: usize = 64;
+const GENERATED_SECRET_BYTES: usize = 32;
+const TAG_BYTES: usize = 32;
+
+/// What is signed: the parts go into the MAC one after the other, so that nobody has to join them.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The `webhook-id` header.
+    pub id: &'a [u8],
+    /// The `webhook-timestamp` header, as text.
+    pub timestamp: &'a [u8],
+    /// The body, in parts.
+    pub body: &'a [&'a [u8]],
+}
+
+impl Message<'_> {
+    fn tag(&self, key: &hmac::Key) -> hmac::Tag {
+        let mut mac = hmac::Context::with_key(key);
+        mac.update(self.id);
+        mac.update(b".");
+        mac.update(self.timestamp);
+        mac.update(b".");
+        for part in self.body {
+            mac.update(part);
+        }
+        mac.sign()
+    }
+
+    /// The signature by this key, `v1,<base64>`, as it stands in the header.
+    pub fn sign(&self, key: &SigningKey) -> [u8; SIGNATURE_CHARS] {
+        let mut text = [0; SIGNATURE_CHARS];
+        let (version, encoded) = text.split_at_mut(VERSION.len());
+        version.copy_from_slice(VERSION.as_bytes());
+        BASE64.encode_mut(self.tag(&key.hmac).as_ref(), encoded);
+        text
+    }
+}
+
+/// Text that is not a secret of this scheme. Says nothing of the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// The prefix is missing.
+    #[error("a secret starts with \"whsec_\"")]
+    Prefix,
+    /// What follows is not base64.
+    #[error("what follows \"whsec_\" is base64 (RFC 4648 section 4, with padding)")]
+    Base64,
+    /// It is too short to be safe or longer than the specification allows.
+    #[error("what follows \"whsec_\" is {0} bytes in base64; 24 to 64 are allowed")]
+    Length(usize),
+}
+
+impl SigningKey {
+    /// Reads a secret, `whsec_` and 24 to 64 bytes in base64, and prepares its key.
+    pub fn try_new(secret: Secret) -> Result<Self, SecretError> {
+        let encoded = secret.reveal().strip_prefix(SECRET_PREFIX).ok_or(SecretError::Prefix)?;
+        let mut bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| SecretError::Base64)?;
+        let hmac = match bytes.len() {
+            SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
+            other => Err(SecretError::Length(other)),
+        };
+        bytes.zeroize();
+        Ok(Self { hmac: hmac?, secret })
+    }
+
+    /// A key from a new secret of 32 random bytes.
+    pub fn generate() -> Self {
+        let mut bytes: [u8; GENERATED_SECRET_BYTES] = Random::secret();
+        let mut text = String::with_capacity(SECRET_PREFIX.len() + BASE64.encode_len(bytes.len()));
+        text.push_str(SECRET_PREFIX);
+        BASE64.encode_append(&bytes, &mut text);
+        let hmac = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        bytes.zeroize();
+        Self { secret: Secret::new(text), hmac }
+    }
+}
+
+/// The headers of a message that was received; `None` for one that is missing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Received<'a> {
+    /// [`ID_HEADER`].
+    pub id: Option<&'a [u8]>,
+    /// [`TIMESTAMP_HEADER`].
+    pub timestamp: Option<&'a [u8]>,
+    /// [`SIGNATURE_HEADER`].
+    pub signatures: Option<&'a [u8]>,
+}
+
+/// Why a message is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// A header is missing or empty.
+    #[error("the header {0} is missing")]
+    Missing(&'static str),
+    /// The timestamp is not a whole number of seconds.
+    #[error("the header {TIMESTAMP_HEADER} holds no whole number of seconds since 1970")]
+    Timestamp,
+    /// Sent too long ago: a replay, or a clock that is wrong.
+    #[error("the message was sent {0} seconds ago, more than the {allowed} allowed", allowed = TOLERANCE.as_secs())]
+    TooOld(u64),
+    /// Sent too far in the future: a clock that is wrong.
+    #[error("the message is dated {0} seconds ahead, more than the {allowed} allowed", allowed = TOLERANCE.as_secs())]
+    TooNew(u64),
+    /// No signature of a version that is known.
+    #[error("the header {SIGNATURE_HEADER} holds no signature of version v1")]
+    NoSignature,
+    /// None of the signatures was made with one of the secrets over this body.
+    #[error("no signature in {SIGNATURE_HEADER} fits the body and the secret")]
+    Mismatch,
+}
+
+/// Checks a message against each of the keys: the body's bytes before any parse, `now` by the wall clock.
+pub fn verify<'k>(
+    keys: impl IntoIterator<Item = &'k SigningKey>,
+    received: Received<'_>,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), VerifyError> {
+    let present = |value: Option<_>, name| value.filter(|v: &&[u8]| !v.is_empty()).ok_or(VerifyError::Missing(name));
+    let id = present(received.id, ID_HEADER)?;
+    let timestamp = present(received.timestamp, TIMESTAMP_HEADER)?;
+    let signatures = present(received.signatures, SIGNATURE_HEADER)?;
+    check_time(timestamp, now)?;
+
+    let message = Message { id, timestamp, body: &[body] };
+    let mut found = Choice::from(0);
+    let mut any = false;
+    for key in keys {
+        let tag = message.tag(&key.hmac);
+        for given in signatures.split(|b| *b == b' ') {
+            let Some(given) = decode(given) else { continue };
+            any = true;
+            found |= given.ct_eq(tag.as_ref());
+        }
+    }
+    match (any, bool::from(found)) {
+        (_, true) => Ok(()),
+        (true, false) => Err(VerifyError::Mismatch),
+        (false, false) => Err(VerifyError::NoSignature),
+    }
+}
+
+/// The MAC of a `v1` signature; `None` for another version, and for one that is empty or has the wrong length (an empty
+/// one once passed for a match: CVE-2024-21491).
+fn decode(signature: &[u8]) -> Option<[u8; TAG_BYTES]> {
+    let encoded = signature.strip_prefix(VERSION.as_bytes())?;
+    if encoded.len() != SIGNATURE_CHARS - VERSION.len() {
+        return None;
+    }
+    // 44 characters hold up to 33 bytes, depending on the padding.
+    let mut bytes = [0; TAG_BYTES + 1];
+    let length = BASE64.decode_mut(encoded, &mut bytes).ok()?;
+    if length == TAG_BYTES { bytes[..TAG_BYTES].try_into().ok() } else { None }
+}
+
+fn check_time(timestamp: &[u8], now: Timestamp) -> Result<(), VerifyError> {
+    let sent: i64 = std::str::from_utf8(timestamp)
+        .ok()
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .ok_or(VerifyError::Timestamp)?;
+    let now = now.as_secs();
+    let distance = now.abs_diff(sent);
+    match distance > TOLERANCE.as_secs() {
+        false => Ok(()),
+        true if sent < now => Err(VerifyError::TooOld(distance)),
+        true => Err(VerifyError::TooNew(distance)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// (secret, id, seconds, body, signature): the first as in the specification's own libraries, all made by the
+    /// `standardwebhooks` package of PyPI.
+    const VECTORS: [(&str, &str, i64, &str, &str); 3] = [
+        (
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            r#"{"test": 2432232314}"#,
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        ),
+        (
+            "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            "evt_01HQZ8Y3N6W5Q2R7T9V1X4B8CD",
+            1_711_015_200,
+            r#"{"type":"order.created","timestamp":"2024-03-21T10:00:00.120Z","data":{"id":1,"name":"größe"}}"#,
+            "v1,ANFYvQzS4PWeDKek66pRrp+sWbxUAmqhWYoVBKqW6yE=",
+        ),
+        (
+            "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+Pw==",
+            "evt_0",
+            0,
+            "",
+            "v1,X9bkjT8dAINwnm+jiF3osfvj8pF8psWRinRGsDiZ7+A=",
+        ),
+    ];
+
+    fn key(secret: &str) -> SigningKey {
+        SigningKey::try_new(Secret::new(secret)).unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn check(signatures: &str, now: i64) -> Result<(), VerifyError> {
+        let (secret, id, seconds, body, _) = VECTORS[0];
+        let timestamp = seconds.to_string();
+        let received = Received {
+            id: Some(id.as_bytes()),
+            timestamp: Some(timestamp.as_bytes()),
+            signatures: Some(signatures.as_bytes()),
+        };
+        verify([&key(secret)], received, body.as_bytes(), at(now))
+    }
+
+    #[test]
+    fn signatures_are_those_of_the_reference_implementation() {
+        for (secret, id, seconds, body, signature) in VECTORS {
+            let timestamp = seconds.to_string();
+            let (id, timestamp) = (id.as_bytes(), timestamp.as_bytes());
+            let (head, tail) = body.as_bytes().split_at(body.len() / 2);
+            let signed = Message { id, timestamp, body: &[head, b"", tail] }.sign(&key(secret));
+            assert_eq!(std::str::from_utf8(&signed), Ok(signature));
+            let received = Received { id: Some(id), timestamp: Some(timestamp), signatures: Some(&signed) };
+            assert_eq!(verify([&key(secret)], received, body.as_bytes(), at(seconds)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_signature_given_is_looked_at() {
+        let good = VECTORS[0].4;
+        let other = VECTORS[1].4;
+        let now = VECTORS[0].2;
+        assert_eq!(check(&format!("{other} v1a,abc {good}"), now), Ok(()));
+        assert_eq!(check(&format!("{good} {other}"), now), Ok(()));
+        assert_eq!(check(other, now), Err(VerifyError::Mismatch));
+    }
+
+    #[test]
+    fn an_empty_or_cut_signature_is_none() {
+        let now = VECTORS[0].2;
+        let good = VECTORS[0].4;
+        for text in ["v1,", "v1", " ", "v1, v1,", "v2,abc", &good[..good.len() - 1], &good.replace("v1,", "v2,")] {
+            assert_eq!(check(text, now), Err(VerifyError::NoSignature), "{text:?}");
+        }
+        assert_eq!(check("", now), Err(VerifyError::Missing(SIGNATURE_HEADER)));
+    }
+
+    #[test]
+    fn the_time_may_be_off_by_five_minutes_either_way() {
+        let (sent, good) = (VECTORS[0].2, VECTORS[0].4);
+        for (now, result) in [
+            (sent + 300, Ok(())),
+            (sent - 300, Ok(())),
+            (sent + 301, Err(VerifyError::TooOld(301))),
+            (sent - 301, Err(VerifyError::TooNew(301))),
+        ] {
+            assert_eq!(check(good, now), result, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_a_whole_number() {
+        let key = key(VECTORS[0].0);
+        for text in ["soon", "1e9", "-1", "+1", "1.5", "99999999999999999999", "١"] {
+            let received = Received { id: Some(b"a"), timestamp: Some(text.as_bytes()), signatures: Some(b"v1,x") };
+            assert_eq!(verify([&key], received, b"", at(0)), Err(VerifyError::Timestamp), "{text}");
+        }
+        let farthest = i64::MAX.to_string();
+        let received = Received { id: Some(b"a"), timestamp: Some(farthest.as_bytes()), signatures: Some(b"v1,x") };
+        assert!(matches!(verify([&key], received, b"", at(-9)), Err(VerifyError::TooNew(_))));
+    }
+
+    #[test]
+    fn secrets() {
+        let encoded = |bytes: usize| format!("whsec_{}", BASE64.encode(&vec![7; bytes]));
+        for (secret, error) in [
+            (encoded(24), None),
+            (encoded(64), None),
+            (encoded(23), Some(SecretError::Length(23))),
+            (encoded(65), Some(SecretError::Length(65))),
+            ("whsec_".into(), Some(SecretError::Length(0))),
+            ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), Some(SecretError::Prefix)),
+            ("whsec_not base64!".into(), Some(SecretError::Base64)),
+            ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".into(), Some(SecretError::Base64)),
+        ] {
+            assert_eq!(SigningKey::try_new(Secret::new(secret.as_str())).err(), error, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_generated_secret_reads_back_as_the_same_key() {
+        let made = SigningKey::generate();
+        let read = SigningKey::try_new(made.secret.clone()).unwrap();
+        let message = Message { id: b"evt_1", timestamp: b"1", body: &[b"{}"] };
+        assert_eq!(message.sign(&made), message.sign(&read));
+        assert!(made.secret != SigningKey::generate().secret);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_verifies_and_nothing_else(
+            body in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<proptest::sample::Index>(), cut in any::<proptest::sample::Index>(),
+        ) {
+            let key = key(VECTORS[1].0);
+            let (head, tail) = body.split_at(cut.index(body.len() + 1));
+            let signed = Message { id: b"evt_1", timestamp: b"1711015200", body: &[head, tail] }.sign(&key);
+            let received = Received { id: Some(b"evt_1"), timestamp: Some(b"1711015200"), signatures: Some(&signed) };
+            prop_assert_eq!(verify([&key], received, &body, at(1_711_015_200)), Ok(()));
+            let mut other = body.clone();
+            if other.is_empty() { other.push(0) } else { let i = flip.index(other.len()); other[i] ^= 1 }
+            prop_assert_eq!(verify([&key], received, &other, at(1_711_015_200)), Err(VerifyError::Mismatch));
+        }
+
+        #[test]
+        fn no_header_panics(signatures in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let received = Received { id: Some(b"a"), timestamp: Some(b"0"), signatures: Some(&signatures) };
+            prop_assert!(verify([&key(VECTORS[0].0)], received, b"", at(0)).is_err());
+        }
+    }
+}
