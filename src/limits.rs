@@ -96,6 +96,10 @@ pub const WEBHOOK_IDLE: Duration = Duration::from_secs(2);
 pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
 /// Bodies that could not be read are asked for again after this.
 pub const RECALL_PAUSE: Duration = Duration::from_secs(1);
+/// A shard that finds the queue before the recall thread full comes again after this.
+pub const RECALL_FULL_PAUSE: Duration = Duration::from_millis(10);
+/// Messages that a shard takes at once before its deliveries go on.
+pub const SHARD_MESSAGES: usize = 64;
 /// Messages waiting for a shard.
 pub const SHARD_QUEUE: usize = 16_384;
 
