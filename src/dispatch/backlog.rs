@@ -230,8 +230,13 @@ impl Backlog {
 
     /// How many rows may be asked for: none before half the window is free, never more than fit beside those under way.
     fn room(&self, held: usize, bounds: &Bounds) -> usize {
-        let coming: usize = [&self.ready, &self.due].into_iter().flatten().map(|asked| asked.rows).sum();
-        if held < bounds.window_entries.div_ceil(2) { bounds.window_entries.saturating_sub(held + coming) } else { 0 }
+        let taken = held + self.rows_coming();
+        if held < bounds.window_entries.div_ceil(2) { bounds.window_entries.saturating_sub(taken) } else { 0 }
+    }
+
+    /// Rows that requests under way may bring.
+    pub(super) fn rows_coming(&self) -> usize {
+        [&self.ready, &self.due].into_iter().flatten().map(|asked| asked.rows).sum()
     }
 
     /// A reply came; `None`: it is of no use.

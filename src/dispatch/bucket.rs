@@ -17,7 +17,11 @@ const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn interval(limit: &RateLimit) -> Duration {
     let seconds = 1.0 / limit.per_second;
-    if seconds > 0.0 { Duration::try_from_secs_f64(seconds).unwrap_or(INTERVAL_MAX).min(INTERVAL_MAX) } else { INTERVAL_MAX }
+    if seconds > 0.0 {
+        Duration::try_from_secs_f64(seconds).unwrap_or(INTERVAL_MAX).min(INTERVAL_MAX)
+    } else {
+        INTERVAL_MAX
+    }
 }
 
 impl Bucket {

@@ -88,7 +88,11 @@ impl Common {
     pub(super) fn count(&self, outcome: &Outcome, committed_at: Option<Instant>) {
         let metrics = &self.setup.metrics;
         metrics.attempts.inc();
-        if outcome.result.is_ok() { metrics.successes.inc() } else { metrics.failures.inc() }
+        if outcome.result.is_ok() {
+            metrics.successes.inc()
+        } else {
+            metrics.failures.inc()
+        }
         metrics.duration.observe(outcome.latency.as_secs_f64());
         if let (Some(committed_at), Some(sent_at)) = (committed_at, outcome.sent_at) {
             let waited = sent_at.saturating_duration_since(committed_at);

@@ -35,9 +35,7 @@ use tokio::sync::mpsc;
 use crate::commit::{RecallRequest, Recalled};
 use crate::config;
 use crate::limits::SHARD_QUEUE;
-use crate::model::{
-    AttemptError, Decision, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks,
-};
+use crate::model::{AttemptError, Decision, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::Refilled;

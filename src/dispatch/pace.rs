@@ -183,7 +183,7 @@ mod tests {
                 pace.end(true, false, now, &settings());
             }
         }
-        pace.end(false, false, now, &settings());
+        (0..5).for_each(|_| pace.end(false, false, now, &settings()));
         assert_eq!(width(&mut pace, now), 0, "open");
         now += Duration::from_secs(30);
         assert_eq!(pace.gate(7, Allowed { in_flight_max: 8, rate: None }, now), Gate::Open, "the probe");

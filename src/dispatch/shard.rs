@@ -261,3 +261,16 @@ impl Shard {
         self.at(key)
     }
 }
+
+#[cfg(test)]
+impl Shard {
+    /// Entries of a webhook in memory.
+    pub(super) fn held(&self, no: WebhookNo) -> usize {
+        self.targets.get((no.0 / self.shards) as usize).and_then(Option::as_deref).map_or(0, Target::held)
+    }
+
+    /// Webhooks that something is known of.
+    pub(super) fn webhooks(&self) -> usize {
+        self.targets.iter().flatten().count()
+    }
+}

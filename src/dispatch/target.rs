@@ -137,12 +137,15 @@ impl Target {
         let entry = Entry::arrived(event, keep_body);
         let bounds = &common.bounds;
         let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
+        let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
-            Mode::Live if fits && self.queue.len() < bounds.window_entries => return self.queue.push(Kind::Main, entry),
+            Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
             Mode::Live => self.backlog.lag(),
             Mode::Lagging | Mode::Held => {}
         }
-        if self.backlog.mode() == Mode::Lagging && fits && self.queue.fresh_len() < bounds.fresh_entries {
+        let has_room =
+            self.queue.fresh_len() < bounds.fresh_entries && held < bounds.window_entries + bounds.fresh_entries;
+        if self.backlog.mode() == Mode::Lagging && fits && has_room {
             self.queue.push(Kind::Fresh, entry);
         } else {
             self.backlog.spilled();
@@ -461,5 +464,12 @@ fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
     Allowed {
         in_flight_max: webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight),
         rate: webhook.rate_limit.as_ref(),
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    pub(super) fn held(&self) -> usize {
+        self.queue.len()
     }
 }

@@ -106,8 +106,7 @@ impl<C: Carrier> Delivery<C> {
     /// Makes the attempt and says how it ended; becomes the next delivery whose turn it is.
     async fn carry(mut self) -> Option<Self> {
         let job = self.job.as_ref()?;
-        let parcel =
-            Parcel { webhook: &job.webhook, event: &job.event, attempt: job.number(), timeout: job.timeout };
+        let parcel = Parcel { webhook: &job.webhook, event: &job.event, attempt: job.number(), timeout: job.timeout };
         let outcome = self.crew.carrier.carry(parcel).await;
         let job = self.job.take()?;
         {
