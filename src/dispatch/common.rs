@@ -89,9 +89,9 @@ impl Common {
         let metrics = &self.setup.metrics;
         metrics.attempts.inc();
         if outcome.result.is_ok() {
-            metrics.successes.inc()
+            metrics.successes.inc();
         } else {
-            metrics.failures.inc()
+            metrics.failures.inc();
         }
         metrics.duration.observe(outcome.latency.as_secs_f64());
         if let (Some(committed_at), Some(sent_at)) = (committed_at, outcome.sent_at) {

@@ -110,10 +110,9 @@ impl Shard {
         }
         while self.common.idle.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, key)) = self.common.idle.pop_front() else { break };
-            if self.at(key).is_some_and(|(target, common)| target.is_forgettable(now, common)) {
-                if let Some(target) = self.targets[key as usize].take() {
-                    target.forget(&mut self.common);
-                }
+            let is_forgettable = self.at(key).is_some_and(|(target, common)| target.is_forgettable(now, common));
+            if is_forgettable && let Some(target) = self.targets[key as usize].take() {
+                target.forget(&mut self.common);
             }
         }
     }

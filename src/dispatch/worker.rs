@@ -91,12 +91,12 @@ impl<C: Carrier> Seat<C> {
     }
 
     async fn delivery(&self) -> Delivery<C> {
-        poll_fn(|cx| match self.delivery.take() {
-            Some(delivery) => Poll::Ready(delivery),
-            None => {
+        poll_fn(|cx| {
+            let delivery = self.delivery.take();
+            if delivery.is_none() {
                 self.waker.set(Some(cx.waker().clone()));
-                Poll::Pending
             }
+            delivery.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }

@@ -180,7 +180,9 @@ async fn pass(time: Duration) {
 /// A world with these webhooks.
 fn world(webhooks: &[(u32, Made)]) -> World {
     let world = World::new();
-    webhooks.iter().for_each(|(no, made)| world.book.put(*no, *made));
+    for (no, made) in webhooks {
+        world.book.put(*no, *made);
+    }
     world
 }
 

@@ -48,7 +48,9 @@ impl Settle {
                 None
             }
             ToSettle::Spill(list) => {
-                list.into_iter().for_each(|delivery| self.spill(delivery));
+                for delivery in list {
+                    self.spill(delivery);
+                }
                 None
             }
             ToSettle::Refill(refill) => Some(refill),
@@ -65,7 +67,7 @@ impl Settle {
                     .filter(|((_, event), (_, at))| at.is_none() && *event > *after)
                     .take(refill.rows + 1)
                     .collect();
-                if let Some(((_, last), _)) = found.iter().take(refill.rows).last() {
+                if let Some(((_, last), _)) = found.iter().take(refill.rows).next_back() {
                     *after = *last;
                 }
                 found
@@ -77,7 +79,7 @@ impl Settle {
                 due.retain(|(place, _)| *place > *after);
                 next_due = due.iter().map(|((at, _), _)| *at).find(|at| *at > *until);
                 due.retain(|((at, _), _)| *at <= *until);
-                if let Some((place, _)) = due.iter().take(refill.rows).last() {
+                if let Some((place, _)) = due.iter().take(refill.rows).next_back() {
                     *after = *place;
                 }
                 due.into_iter().map(|(_, row)| row).collect()
