@@ -100,6 +100,16 @@ pub const IN_FLIGHT_PER_SHARD: usize = 1_024;
 pub const IDLE_CONNECTIONS_PER_SHARD: usize = 1_024;
 /// An idle connection to a receiver is closed after this.
 pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// A shard forgets a webhook that had nothing to do for this long, so that many webhooks cost little.
+pub const WEBHOOK_IDLE: Duration = Duration::from_secs(2);
+/// A webhook that answered 410 is left alone while the registry disables it; should that fail, it is asked again after this.
+pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
+/// Bodies that could not be read are asked for again after this.
+pub const RECALL_PAUSE: Duration = Duration::from_secs(1);
+/// A shard that finds the queue before the recall thread full comes again after this.
+pub const RECALL_FULL_PAUSE: Duration = Duration::from_millis(10);
+/// Messages that a shard takes at once before its deliveries go on.
+pub const SHARD_MESSAGES: usize = 64;
 /// Messages waiting for a shard.
 pub const SHARD_QUEUE: usize = 16_384;
 

@@ -4,15 +4,43 @@
 //! its breaker; nothing here is locked. Promises: what came in is handed to `send` or stays in its queue or on disk; one
 //! webhook slows no other. Must never know: redb, hyper, signatures.
 
-use std::sync::Arc;
+mod shard;
+mod target;
 
+pub mod queue;
+
+mod backlog;
+mod common;
+mod pace;
+
+pub mod breaker;
+pub mod bucket;
+
+mod start;
+mod timer;
+mod worker;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
-use crate::commit::Recalled;
+use crate::commit::{RecallRequest, Recalled};
+use crate::config;
 use crate::limits::SHARD_QUEUE;
-use crate::model::{Event, WebhookNo, Webhooks};
+use crate::model::{AttemptError, Decision, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
+use crate::registry::Registry;
+use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::Refilled;
+
+pub use start::{Running, ShardPanicked, start};
 
 /// An event and those of its webhooks that live on this shard.
 #[derive(Debug, Clone)]
@@ -88,5 +116,60 @@ pub struct Waiting {
     /// Whether rows without a due time wait.
     pub ready: bool,
     /// The earliest due time.
-    pub due: Option<crate::model::Timestamp>,
+    pub due: Option<Timestamp>,
+}
+
+/// What every shard is given at its start.
+#[derive(Clone)]
+pub struct Setup {
+    /// Where webhooks are found.
+    pub webhooks: Arc<dyn Directory>,
+    /// What becomes of a delivery after an attempt.
+    pub decide: Decide,
+    /// Told when a webhook is to be disabled (410, or nothing but failure for too long); must not block. What it leads to
+    /// comes back as [`ToShard::Changed`].
+    pub disable: Arc<dyn Fn(WebhookNo) + Send + Sync>,
+    /// For webhooks without settings of their own.
+    pub delivery: config::DeliveryDefaults,
+    /// Of every webhook's breaker.
+    pub breaker: config::Breaker,
+    /// Both clocks.
+    pub clock: Clock,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    /// The way to settle.
+    pub settle: crate::settle::Handle,
+    /// The way to the recall thread.
+    pub recall: crossbeam_channel::Sender<RecallRequest>,
+    /// What bodies may take.
+    pub memory: Arc<MemoryBudget>,
+    /// The last event in the log at the start; what comes as [`ToShard::Arrivals`] is later.
+    pub last_event: EventId,
+}
+
+/// Finds webhooks by number.
+pub trait Directory: Send + Sync + 'static {
+    /// The webhook as it is now, unless it was removed.
+    fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>>;
+}
+
+impl Directory for ArcSwap<Registry> {
+    fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>> {
+        self.load().webhook(no).map(Arc::clone)
+    }
+}
+
+/// The retry policy: the attempt's result, `Retry-After`, attempts made (this one too), the webhook's policy, the time of
+/// the scheduling clock, and 64 random bits for the jitter.
+pub type Decide = fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, Timestamp, u64) -> Verdict;
+
+/// What the retry policy says after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of this delivery.
+    pub decision: Decision,
+    /// Nothing goes to the webhook before this time of the scheduling clock (429, 502, 503, 504).
+    pub pause_webhook_until: Option<Timestamp>,
+    /// The webhook is to be disabled (410).
+    pub disable: bool,
 }

@@ -1,0 +1,218 @@
+//! What dispatch costs: its parts, and a shard that moves 10,000 events to receivers that answer at once.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot start has nothing to measure")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam_channel::{Receiver, bounded};
+
+use hooktide::config;
+use hooktide::dispatch::breaker::Breaker;
+use hooktide::dispatch::bucket::Bucket;
+use hooktide::dispatch::queue::{Entry, Kind, Queue};
+use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, Verdict, start};
+use hooktide::model::{
+    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
+    WebhookId, WebhookNo, WebhookStatus,
+};
+use hooktide::runtime::{Clock, MemoryBudget, Metrics};
+use hooktide::send::{Carrier, Outcome, Parcel};
+use hooktide::settle::{Handle, ToSettle};
+
+const EVENTS: usize = 10_000;
+const BATCH: usize = 64;
+
+fn parts(c: &mut Criterion) {
+    let clock = Clock::system(Timestamp::from_millis(0));
+    let now = clock.instant();
+    let memory = MemoryBudget::new(1 << 30);
+    let event = event(1, &memory, &clock);
+    c.bench_function("queue push and pop", |b| {
+        let mut queue = Queue::default();
+        for _ in 0..100 {
+            queue.push(Kind::Main, Entry::arrived(&event, true));
+        }
+        b.iter(|| {
+            queue.push(Kind::Main, Entry::arrived(&event, true));
+            queue.pop()
+        });
+    });
+    c.bench_function("bucket ask and take", |b| {
+        let (mut bucket, limit) = (Bucket::default(), RateLimit { per_second: 1e6, burst: 1_000 });
+        b.iter(|| {
+            let at = bucket.ready_at(black_box(&limit), now);
+            bucket.take(&limit, now);
+            at
+        });
+    });
+    c.bench_function("breaker attempt", |b| {
+        let (mut breaker, settings) = (Breaker::default(), breaker());
+        b.iter(|| {
+            let admits = breaker.admits(black_box(now));
+            let probe = breaker.begin();
+            breaker.end(true, probe, now, &settings);
+            admits
+        });
+    });
+}
+
+fn shard(c: &mut Criterion) {
+    let mut group = c.benchmark_group("shard moves 10,000 events");
+    group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(20);
+    for webhooks in [16, 100_000] {
+        let scene = Scene::new(webhooks);
+        group.bench_function(format!("to {webhooks} webhooks"), |b| b.iter(|| scene.move_all()));
+        scene.end();
+    }
+    group.finish();
+}
+
+/// A shard and all around it.
+struct Scene {
+    shards: Shards,
+    told: Receiver<ToSettle>,
+    running: Running,
+    arrivals: Vec<Vec<Arrival>>,
+}
+
+impl Scene {
+    fn new(webhooks: u32) -> Self {
+        let clock = Clock::system(Timestamp::from_millis(0));
+        let memory = MemoryBudget::new(1 << 30);
+        let (settle, told, _bell) = Handle::channel();
+        let (recall, _) = bounded(1);
+        let setup = Setup {
+            webhooks: Arc::new(Book((0..webhooks).map(webhook).collect())),
+            decide: |_, _, _, _, _, _| Verdict {
+                decision: Decision::Delivered,
+                pause_webhook_until: None,
+                disable: false,
+            },
+            disable: Arc::new(|_| ()),
+            delivery: config::DeliveryDefaults {
+                retry_policy: RetryPolicy::Schedule(Arc::new([])),
+                timeout: Duration::from_secs(30),
+                max_in_flight: 8,
+            },
+            breaker: breaker(),
+            clock: clock.clone(),
+            metrics: Metrics::new().expect("the figures have names of their own"),
+            settle,
+            recall,
+            memory: Arc::clone(&memory),
+            last_event: EventId::MIN,
+        };
+        let (shards, inboxes) = Shards::channels(1);
+        let running = start(&setup, inboxes, move |_| AtOnce(clock.clone())).expect("a thread");
+        let clock = Clock::system(Timestamp::from_millis(0));
+        let arrivals: Vec<_> = (0..EVENTS)
+            .map(|n| Arrival {
+                event: event(n as u128 + 1, &memory, &clock),
+                // Spread as a hash would.
+                webhooks: [WebhookNo((n as u32).wrapping_mul(2_654_435_761) % webhooks)].into_iter().collect(),
+            })
+            .collect();
+        Self { shards, told, running, arrivals: arrivals.chunks(BATCH).map(<[_]>::to_vec).collect() }
+    }
+
+    fn move_all(&self) {
+        for arrivals in &self.arrivals {
+            self.shards.tell(0, ToShard::Arrivals(arrivals.clone()));
+        }
+        let mut settled = 0;
+        while settled < EVENTS {
+            if let Ok(ToSettle::Settled(list)) = self.told.recv() {
+                settled += list.len();
+            }
+        }
+    }
+
+    fn end(mut self) {
+        self.running.stop(Duration::ZERO);
+        self.running.join().expect("no shard panics");
+    }
+}
+
+struct AtOnce(Clock);
+
+impl Carrier for AtOnce {
+    async fn carry(&self, _: Parcel<'_>) -> Outcome {
+        Outcome {
+            result: Ok(()),
+            http_status: Some(200),
+            retry_after: None,
+            response: Box::default(),
+            latency: Duration::ZERO,
+            sent_at: Some(self.0.instant()),
+        }
+    }
+}
+
+struct Book(Vec<Arc<Webhook>>);
+
+impl Directory for Book {
+    fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>> {
+        self.0.get(no.0 as usize).cloned()
+    }
+}
+
+fn event(n: u128, memory: &Arc<MemoryBudget>, clock: &Clock) -> Arc<Event> {
+    Arc::new(Event {
+        id: EventId::from_u128(n),
+        head: Bytes::from_static(&[0; 128]),
+        data: Bytes::from_static(&[0; 1_024]),
+        committed_at: clock.instant(),
+        lease: memory.lease(1_024),
+    })
+}
+
+fn breaker() -> config::Breaker {
+    config::Breaker {
+        window: 50,
+        failure_ratio: 0.5,
+        min_attempts: 10,
+        open: Duration::from_secs(30),
+        open_max: Duration::from_secs(600),
+        close_after: 2,
+        disable_after: Duration::from_secs(432_000),
+    }
+}
+
+fn webhook(no: u32) -> Arc<Webhook> {
+    let hmac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
+    Arc::new(Webhook {
+        no: WebhookNo(no),
+        id: WebhookId::from_u128(u128::from(no)),
+        tenant: "default".into(),
+        status: WebhookStatus::Active,
+        endpoint: Endpoint {
+            url: "http://127.0.0.1/".into(),
+            tls: false,
+            host: "127.0.0.1".into(),
+            port: 80,
+            authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
+            target: hyper::http::uri::PathAndQuery::from_static("/"),
+        },
+        events: Vec::new(),
+        keys: SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None },
+        retry_policy: None,
+        timeout: None,
+        max_in_flight: None,
+        rate_limit: None,
+        headers: Vec::new(),
+        name: None,
+        description: None,
+        user_id: None,
+        metadata: "{}".into(),
+        created_at: Timestamp::from_millis(0),
+        updated_at: Timestamp::from_millis(0),
+        version: 1,
+    })
+}
+
+criterion_group!(benches, parts, shard);
+criterion_main!(benches);

@@ -1,0 +1,413 @@
+//! Which of a webhook's deliveries are in memory and which are on disk, and how the rest comes back.
+//!
+//! # Rule
+//! Every unsettled delivery is known to settle from before the shard hears of it: it is *announced* (settle's list) or it
+//! has a *row*. What the shard holds is a copy of that, so a shard can lose nothing; it can only fail to look. The rules
+//! below say when it looks, and what keeps it from taking a delivery twice.
+//!
+//! # States
+//! ```text
+//!             window full, or rows told of                        pause
+//!     live ─────────────────────────────────► lagging ──────────────────► held
+//!       ▲                                       │  ▲ ▲                     │
+//!       └── a Ready reply says `end`, nothing ──┘  │ └─────── resume ──────┘
+//!           spilled or told of since the request   └ (live: pause goes to held at once)
+//! ```
+//! - **Live**: everything that waits for no time is in memory or under way. An arrival joins the queue.
+//! - **Lagging**: rows without a time may be on disk, after the cursor. An arrival is *spilled* (it gets a row), except that
+//!   a few are kept *fresh* in memory, and served in turn with the backlog.
+//! - **Held** (paused, inactive): only what is under way is in memory. Every arrival is spilled.
+//!
+//! # Messages
+//! - *Spill*: settle moves the delivery from its list to a row. Only what arrived is spilled. What came from a row still has
+//!   it (a row goes when its outcome is told, not when it is read), and is forgotten without a word.
+//! - *Refill (Ready)*: asked while lagging and less than half the window is held, with a cursor that starts at the
+//!   beginning each time the webhook starts to lag, resumes, or is told of rows (`Waiting`), and else moves with each reply.
+//! - *Refill (Due)*: a retry is told to settle and forgotten here but for the earliest time. When that comes, a *round* reads
+//!   the due rows from the beginning, page after page, until a reply says `end`; the reply then tells the next time. Times
+//!   set meanwhile are kept beside it, the smaller one wins, so none is missed; a round begins at the beginning, so a row
+//!   written behind a cursor is found by the next round.
+//!
+//! # Nothing is lost
+//! The channel to settle is FIFO, and a request is answered after a flush that applied all before it. So a Ready reply
+//! with `end` has shown every row that was spilled before its request; if nothing was spilled or told of since, nothing
+//! is left on disk, and only then the webhook is live. Had something been spilled since, it lies after the cursor (ids
+//! rise) and the next request finds it. What is older than the cursor and goes back to disk does so by a pause, which
+//! moves the cursor to the start.
+//!
+//! # Nothing is doubled
+//! A reply may show a delivery that is already here, as a row lives until its outcome is told:
+//! - it is held or under way: the row is dropped;
+//! - it was settled after the request: the reply may be older than that, so the row is dropped as well. Each lane keeps the
+//!   settled ids since its own request. A retry of it is found by its time;
+//! - the request was made before a pause or a restart of the cursor: the whole reply is dropped (*stale*) and asked again.
+//!
+//! One case comes from the other side: settle can give a row to a delivery that is announced but whose arrival is still on
+//! its way here. The shard remembers rows newer than its newest arrival and drops these arrivals (see [`Early`]).
+
+use std::collections::BTreeSet;
+
+use crate::limits;
+use crate::model::{EventId, Timestamp, WebhookNo};
+use crate::settle::{Lane, Refilled};
+
+/// How much a webhook and a shard may hold; a test's are small.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) window_entries: usize,
+    pub(super) window_bytes: usize,
+    pub(super) fresh_entries: usize,
+    pub(super) refill_rows: usize,
+    pub(super) refills: usize,
+    pub(super) recall_events: usize,
+    pub(super) in_flight: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            window_entries: limits::WINDOW_ENTRIES,
+            window_bytes: limits::WINDOW_BYTES,
+            fresh_entries: limits::FRESH_ENTRIES,
+            refill_rows: limits::REFILL_ROWS,
+            refills: limits::REFILLS_PER_SHARD,
+            recall_events: limits::RECALL_EVENTS,
+            in_flight: limits::IN_FLIGHT_PER_SHARD,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Live,
+    Lagging,
+    Held,
+}
+
+/// A refill under way.
+#[derive(Debug)]
+struct Asked {
+    rows: usize,
+    /// Settled since the request.
+    settled: Vec<EventId>,
+    /// Something was spilled since the request.
+    spilled: bool,
+    /// The reply is of no use.
+    stale: bool,
+}
+
+/// What one webhook has on disk, as far as the shard must know.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    mode: Mode,
+    cursor: EventId,
+    ready: Option<Asked>,
+    /// The place of the round under way.
+    round: Option<(Timestamp, EventId)>,
+    due: Option<Asked>,
+    next_due: Option<Timestamp>,
+}
+
+/// Before every due row.
+const ROUND_START: (Timestamp, EventId) = (Timestamp::from_millis(i64::MIN), EventId::MIN);
+
+/// What of a reply is to be looked at.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    /// Settled since the request: not to be taken.
+    pub(super) settled: Vec<EventId>,
+    /// Everything is in memory now.
+    pub(super) is_live: bool,
+}
+
+impl Backlog {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, cursor: EventId::MIN, ready: None, round: None, due: None, next_due: None }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Rows may be on disk from here on.
+    pub(super) fn lag(&mut self) {
+        debug_assert_eq!(self.mode, Mode::Live);
+        self.mode = Mode::Lagging;
+        self.cursor = EventId::MIN;
+    }
+
+    /// Rows were written that no spill of ours explains.
+    pub(super) fn rows_appeared(&mut self) {
+        match self.mode {
+            Mode::Live => self.lag(),
+            Mode::Lagging => self.restart(),
+            Mode::Held => {}
+        }
+    }
+
+    /// Everything not under way leaves memory.
+    pub(super) fn hold(&mut self) {
+        self.mode = Mode::Held;
+        self.restart();
+        self.round = None;
+        if let Some(due) = &mut self.due {
+            due.stale = true;
+        }
+    }
+
+    /// What is on disk is wanted again.
+    pub(super) fn resume(&mut self) {
+        debug_assert_eq!(self.mode, Mode::Held);
+        self.mode = Mode::Lagging;
+        self.round = Some(ROUND_START);
+    }
+
+    fn restart(&mut self) {
+        self.cursor = EventId::MIN;
+        if let Some(ready) = &mut self.ready {
+            ready.stale = true;
+        }
+    }
+
+    /// A delivery of this webhook was spilled.
+    pub(super) fn spilled(&mut self) {
+        if let Some(ready) = &mut self.ready {
+            ready.spilled = true;
+        }
+    }
+
+    /// An outcome was told.
+    pub(super) fn settled(&mut self, event: EventId) {
+        for asked in [&mut self.ready, &mut self.due].into_iter().flatten() {
+            asked.settled.push(event);
+        }
+    }
+
+    /// A row waits for this time.
+    pub(super) fn due_at(&mut self, at: Timestamp) {
+        self.next_due = Some(self.next_due.map_or(at, |next| next.min(at)));
+    }
+
+    /// When the next round is to begin; none while one is under way, or the webhook is held.
+    pub(super) fn next_round(&self) -> Option<Timestamp> {
+        if self.mode == Mode::Held || self.round.is_some() { None } else { self.next_due }
+    }
+
+    /// Begins a round if it is time.
+    pub(super) fn begin_round(&mut self, now: Timestamp) {
+        if self.next_round().is_some_and(|at| at <= now) {
+            self.next_due = None;
+            self.round = Some(ROUND_START);
+        }
+    }
+
+    /// Whether a refill is wanted while `held` entries are in memory.
+    pub(super) fn is_wanted(&self, held: usize, bounds: &Bounds) -> bool {
+        let ready = self.mode == Mode::Lagging && self.ready.is_none();
+        let due = self.mode != Mode::Held && self.round.is_some() && self.due.is_none();
+        (ready || due) && self.room(held, bounds) > 0
+    }
+
+    /// Makes the next request.
+    pub(super) fn ask(&mut self, held: usize, now: Timestamp, bounds: &Bounds) -> Option<(Lane, usize)> {
+        if !self.is_wanted(held, bounds) {
+            return None;
+        }
+        let rows = self.room(held, bounds).min(bounds.refill_rows);
+        let asked = Some(Asked { rows, settled: Vec::new(), spilled: false, stale: false });
+        match self.round {
+            Some(after) if self.due.is_none() => {
+                self.due = asked;
+                Some((Lane::Due { after, until: now }, rows))
+            }
+            _ => {
+                self.ready = asked;
+                Some((Lane::Ready { after: self.cursor }, rows))
+            }
+        }
+    }
+
+    /// How many rows may be asked for: none before half the window is free, never more than fit beside those under way.
+    fn room(&self, held: usize, bounds: &Bounds) -> usize {
+        let taken = held + self.rows_coming();
+        if held < bounds.window_entries.div_ceil(2) { bounds.window_entries.saturating_sub(taken) } else { 0 }
+    }
+
+    /// Rows that requests under way may bring.
+    pub(super) fn rows_coming(&self) -> usize {
+        [&self.ready, &self.due].into_iter().flatten().map(|asked| asked.rows).sum()
+    }
+
+    /// A reply came; `None`: it is of no use.
+    pub(super) fn answered(&mut self, reply: &Refilled) -> Option<Fresh> {
+        match reply.lane {
+            Lane::Ready { after } => {
+                let asked = self.ready.take()?;
+                if asked.stale || self.mode != Mode::Lagging {
+                    return None;
+                }
+                self.cursor = after;
+                let is_live = reply.end && !asked.spilled;
+                if is_live {
+                    self.mode = Mode::Live;
+                }
+                Some(Fresh { settled: asked.settled, is_live })
+            }
+            Lane::Due { after, .. } => {
+                let asked = self.due.take()?;
+                if asked.stale {
+                    return None;
+                }
+                self.round = if reply.end { None } else { Some(after) };
+                if let (true, Some(at)) = (reply.end, reply.next_due) {
+                    self.due_at(at);
+                }
+                Some(Fresh { settled: asked.settled, is_live: false })
+            }
+        }
+    }
+
+    /// Whether nothing of this webhook is, or may be, on disk.
+    pub(super) fn is_clear(&self) -> bool {
+        self.mode == Mode::Live && self.round.is_none() && self.next_due.is_none() && !self.is_asking()
+    }
+
+    /// Whether a reply is to come.
+    pub(super) fn is_asking(&self) -> bool {
+        self.ready.is_some() || self.due.is_some()
+    }
+}
+
+/// Rows taken of events newer than the newest arrival: their arrivals are still to come, and are dropped then. Events of
+/// jobs have no arrivals, so the oldest entries go when there are too many.
+#[derive(Debug)]
+pub(super) struct Early {
+    newest_arrival: EventId,
+    rows: BTreeSet<(EventId, WebhookNo)>,
+}
+
+impl Early {
+    /// Every event up to `newest` came before the start, and arrives no more.
+    pub(super) fn new(newest: EventId) -> Self {
+        Self { newest_arrival: newest, rows: BTreeSet::new() }
+    }
+
+    pub(super) fn row_taken(&mut self, event: EventId, webhook: WebhookNo) {
+        if event > self.newest_arrival {
+            self.rows.insert((event, webhook));
+            if self.rows.len() > limits::DOOR_DELIVERIES {
+                self.rows.pop_first();
+            }
+        }
+    }
+
+    /// Whether the arrival was taken before as a row.
+    pub(super) fn is_taken(&mut self, event: EventId, webhook: WebhookNo) -> bool {
+        !self.rows.is_empty() && self.rows.remove(&(event, webhook))
+    }
+
+    /// All arrivals of this event and those before it have been looked at.
+    pub(super) fn arrived(&mut self, event: EventId) {
+        self.newest_arrival = self.newest_arrival.max(event);
+        while self.rows.first().is_some_and(|(first, _)| *first <= event) {
+            self.rows.pop_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> EventId {
+        EventId::from_u128(n)
+    }
+
+    fn reply(lane: Lane, end: bool) -> Refilled {
+        Refilled { webhook: WebhookNo(1), lane, rows: Vec::new(), end, next_due: None }
+    }
+
+    fn ready(after: u128) -> Lane {
+        Lane::Ready { after: id(after) }
+    }
+
+    #[test]
+    fn live_again_only_if_nothing_was_spilled_since_the_request() {
+        let (mut backlog, bounds, now) = (Backlog::new(Mode::Live), Bounds::default(), Timestamp::from_millis(5));
+        assert_eq!(backlog.ask(0, now, &bounds), None);
+        backlog.lag();
+        assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(0)));
+        assert_eq!(backlog.ask(0, now, &bounds), None, "one at a time");
+        backlog.spilled();
+        assert!(!backlog.answered(&reply(ready(7), true)).unwrap().is_live);
+        assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(7)));
+        assert!(backlog.answered(&reply(ready(8), true)).unwrap().is_live);
+        assert!(backlog.is_clear());
+    }
+
+    #[test]
+    fn a_pause_makes_the_reply_stale_and_the_cursor_start_over() {
+        let (mut backlog, bounds, now) = (Backlog::new(Mode::Live), Bounds::default(), Timestamp::from_millis(5));
+        backlog.lag();
+        backlog.ask(0, now, &bounds);
+        backlog.hold();
+        assert!(!backlog.is_wanted(0, &bounds));
+        backlog.resume();
+        assert!(backlog.answered(&reply(ready(9), true)).is_none());
+        let asked: Vec<_> = std::iter::from_fn(|| backlog.ask(0, now, &bounds)).map(|(lane, _)| lane).collect();
+        assert_eq!(asked, [Lane::Due { after: ROUND_START, until: now }, ready(0)]);
+    }
+
+    #[test]
+    fn each_lane_keeps_what_was_settled_since_its_own_request() {
+        let (mut backlog, bounds, now) = (Backlog::new(Mode::Live), Bounds::default(), Timestamp::from_millis(5));
+        backlog.lag();
+        backlog.ask(0, now, &bounds);
+        backlog.settled(id(1));
+        backlog.due_at(now);
+        backlog.begin_round(now);
+        backlog.ask(0, now, &bounds);
+        backlog.settled(id(2));
+        assert_eq!(backlog.answered(&reply(ready(0), true)).unwrap().settled, [id(1), id(2)]);
+        let due = reply(Lane::Due { after: (now, id(3)), until: now }, true);
+        assert_eq!(backlog.answered(&due).unwrap().settled, [id(2)]);
+    }
+
+    #[test]
+    fn a_time_set_during_a_round_begins_the_next() {
+        let (mut backlog, bounds) = (Backlog::new(Mode::Live), Bounds::default());
+        let at = Timestamp::from_millis;
+        backlog.due_at(at(10));
+        backlog.begin_round(at(9));
+        assert_eq!(backlog.ask(0, at(9), &bounds), None);
+        backlog.begin_round(at(10));
+        backlog.ask(0, at(10), &bounds);
+        backlog.due_at(at(30));
+        let lane = Lane::Due { after: (at(10), id(1)), until: at(10) };
+        backlog.answered(&Refilled { next_due: Some(at(20)), ..reply(lane, true) });
+        assert_eq!(backlog.next_round(), Some(at(20)));
+    }
+
+    #[test]
+    fn requests_never_ask_for_more_than_fits() {
+        let bounds = Bounds { window_entries: 8, refill_rows: 6, ..Bounds::default() };
+        let (mut backlog, now) = (Backlog::new(Mode::Held), Timestamp::from_millis(5));
+        backlog.resume();
+        assert_eq!(backlog.ask(4, now, &bounds), None, "half is held");
+        assert_eq!(backlog.ask(1, now, &bounds).map(|(_, rows)| rows), Some(6));
+        assert_eq!(backlog.ask(1, now, &bounds).map(|(_, rows)| rows), Some(1));
+    }
+
+    #[test]
+    fn an_arrival_whose_row_was_taken_is_known_once() {
+        let mut early = Early::new(id(10));
+        early.row_taken(id(5), WebhookNo(1));
+        early.row_taken(id(11), WebhookNo(1));
+        assert!(!early.is_taken(id(5), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(2)));
+        assert!(early.is_taken(id(11), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(1)));
+        early.row_taken(id(12), WebhookNo(1));
+        early.arrived(id(12));
+        assert!(!early.is_taken(id(12), WebhookNo(1)));
+    }
+}

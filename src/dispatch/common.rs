@@ -1,0 +1,121 @@
+//! What the webhooks of a shard share: the lists in which they wait for something, and what is about to be told to settle.
+
+use std::collections::VecDeque;
+
+use super::Setup;
+use super::backlog::{Bounds, Early};
+use super::breaker::Stands;
+use super::timer::{Key, Timers};
+use crate::limits::WEBHOOK_IDLE;
+use crate::model::{DeadReason, Decision, EventId, Webhook, WebhookNo};
+use crate::runtime::metrics::Recorder;
+use crate::runtime::{Instant, Random};
+use crate::send::Outcome;
+use crate::settle::Settled;
+
+/// See the module.
+pub(super) struct Common {
+    pub(super) index: usize,
+    pub(super) setup: Setup,
+    pub(super) bounds: Bounds,
+    pub(super) random: Random,
+    recorder: Recorder,
+    /// Webhooks to which something can be sent now; each gives one delivery at its turn.
+    pub(super) ready: VecDeque<Key>,
+    /// Webhooks that want rows.
+    pub(super) refill_turns: VecDeque<Key>,
+    /// Webhooks that want bodies.
+    pub(super) recall_turns: VecDeque<Key>,
+    /// Webhooks that had nothing to do, and when to look whether they can be forgotten.
+    pub(super) idle: VecDeque<(Instant, Key)>,
+    pub(super) timers: Timers,
+    pub(super) early: Early,
+    /// To be told at the next flush.
+    pub(super) settled: Vec<Settled>,
+    /// To be told at the next flush.
+    pub(super) spilled: Vec<(WebhookNo, EventId)>,
+    /// Deliveries under way.
+    pub(super) in_flight: usize,
+    /// No delivery begins any more.
+    pub(super) is_stopping: bool,
+    /// Room for a webhook's known ids while it looks at a reply.
+    pub(super) known: Vec<EventId>,
+}
+
+impl Common {
+    pub(super) fn new(index: usize, setup: Setup, random: Random, bounds: Bounds) -> Self {
+        Self {
+            index,
+            recorder: setup.metrics.first_attempt_latency.recorder(),
+            early: Early::new(setup.last_event),
+            setup,
+            bounds,
+            random,
+            ready: VecDeque::new(),
+            refill_turns: VecDeque::new(),
+            recall_turns: VecDeque::new(),
+            idle: VecDeque::new(),
+            timers: Timers::default(),
+            settled: Vec::new(),
+            spilled: Vec::new(),
+            in_flight: 0,
+            is_stopping: false,
+            known: Vec::new(),
+        }
+    }
+
+    /// A delivery ends without an attempt.
+    pub(super) fn bury(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
+        self.settled.push(Settled { webhook, event, attempt: None, decision: Decision::Dead(reason) });
+    }
+
+    /// A delivery gets a row.
+    pub(super) fn spill(&mut self, webhook: WebhookNo, event: EventId) {
+        self.spilled.push((webhook, event));
+    }
+
+    pub(super) fn list_idle(&mut self, key: Key, now: Instant) {
+        self.idle.push_back((now + WEBHOOK_IDLE, key));
+    }
+
+    /// Bodies that one request may ask for. When bodies take more memory than they may it is one, without which nothing
+    /// would ever leave.
+    pub(super) fn recall_limit(&self) -> usize {
+        if self.setup.memory.is_over() { 1 } else { self.bounds.recall_events }
+    }
+
+    /// Counts an attempt; `committed_at` of a first one whose event came straight from its commit.
+    pub(super) fn count(&self, outcome: &Outcome, committed_at: Option<Instant>) {
+        let metrics = &self.setup.metrics;
+        metrics.attempts.inc();
+        if outcome.result.is_ok() {
+            metrics.successes.inc();
+        } else {
+            metrics.failures.inc();
+        }
+        metrics.duration.observe(outcome.latency.as_secs_f64());
+        if let (Some(committed_at), Some(sent_at)) = (committed_at, outcome.sent_at) {
+            let waited = sent_at.saturating_duration_since(committed_at);
+            metrics.first_attempt_seconds.observe(waited.as_secs_f64());
+            self.recorder.record(waited);
+        }
+    }
+
+    /// Shows what changed of a webhook.
+    pub(super) fn show(&self, webhook: &Webhook, lagged: bool, lags: bool, stood: Stands, stands: Stands) {
+        let metrics = &self.setup.metrics;
+        metrics.lagging_webhooks.add(i64::from(lags) - i64::from(lagged));
+        if stood == stands {
+            return;
+        }
+        let id = webhook.id.to_string();
+        match stands {
+            // Without a series it is closed; there may be none to remove.
+            Stands::Closed => drop(metrics.breaker_state.remove_label_values(&[&id])),
+            Stands::HalfOpen | Stands::Open => {
+                metrics.breaker_state.with_label_values(&[&id]).set(i64::from(stands as u8));
+            }
+        }
+        tracing::info!(webhook = %id, ?stood, ?stands, "circuit breaker");
+    }
+}

@@ -1,0 +1,207 @@
+//! How fast a webhook is sent to: what is under way, pauses, breaker, ramp and token bucket, asked in this order.
+
+use std::time::Duration;
+
+use super::breaker::{Admits, Breaker};
+use super::bucket::Bucket;
+use crate::config;
+use crate::model::RateLimit;
+use crate::runtime::Instant;
+
+/// Whether a delivery may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Now.
+    Open,
+    /// Not before this time.
+    Until(Instant),
+    /// Not before something else happens: a delivery ends, a body comes, somebody resumes the webhook.
+    Shut,
+}
+
+/// What is allowed to a webhook by its settings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowed<'a> {
+    /// Deliveries at once.
+    pub(super) in_flight_max: u16,
+    /// Deliveries a second.
+    pub(super) rate: Option<&'a RateLimit>,
+}
+
+/// The pace of one webhook.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    pub(super) breaker: Breaker,
+    bucket: Bucket,
+    paused_until: Option<Instant>,
+    ramp: Option<Ramp>,
+    failing_since: Option<Instant>,
+}
+
+/// The way back to full concurrency after a breaker closed or a pause ended: 1, 2, 4, 8, …, each step after as many
+/// successes as it is wide.
+#[derive(Debug)]
+struct Ramp {
+    width: u16,
+    successes: u16,
+}
+
+impl Pace {
+    /// Whether one more delivery may begin beside those under way.
+    pub(super) fn gate(&mut self, in_flight: usize, allowed: Allowed<'_>, now: Instant) -> Gate {
+        if let Some(until) = self.paused_until {
+            if now < until {
+                return Gate::Until(until);
+            }
+            self.paused_until = None;
+            self.start_ramp();
+        }
+        let width = match self.breaker.admits(now) {
+            Admits::All => self.ramp.as_ref().map_or(u16::MAX, |ramp| ramp.width).min(allowed.in_flight_max.max(1)),
+            // Deliveries from before the breaker opened may still be under way; they do not hold up the probe.
+            Admits::Probe => u16::MAX,
+            Admits::Nothing => return Gate::Shut,
+            Admits::NothingUntil(until) => return Gate::Until(until),
+        };
+        if in_flight >= usize::from(width) {
+            return Gate::Shut;
+        }
+        match allowed.rate.map(|limit| self.bucket.ready_at(limit, now)) {
+            Some(at) if now < at => Gate::Until(at),
+            _ => Gate::Open,
+        }
+    }
+
+    /// A delivery begins; says whether it is the breaker's probe.
+    pub(super) fn begin(&mut self, rate: Option<&RateLimit>, now: Instant) -> bool {
+        if let Some(limit) = rate {
+            self.bucket.take(limit, now);
+        }
+        self.breaker.begin()
+    }
+
+    /// A delivery ended.
+    pub(super) fn end(&mut self, ok: bool, probe: bool, now: Instant, settings: &config::Breaker) {
+        let was = self.breaker.stands();
+        self.breaker.end(ok, probe, now, settings);
+        if !ok {
+            self.failing_since.get_or_insert(now);
+            return;
+        }
+        self.failing_since = None;
+        if was != self.breaker.stands() {
+            self.start_ramp();
+        } else if let Some(ramp) = &mut self.ramp {
+            ramp.successes += 1;
+            if ramp.successes >= ramp.width {
+                *ramp = Ramp { width: ramp.width.saturating_mul(2), successes: 0 };
+            }
+            if ramp.width == u16::MAX {
+                self.ramp = None;
+            }
+        }
+    }
+
+    /// Nothing begins before `until`.
+    pub(super) fn pause(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(Some(until));
+    }
+
+    /// Somebody resumed the webhook: a pause that its answers asked for is over as well.
+    pub(super) fn resume(&mut self) {
+        self.paused_until = None;
+        self.start_ramp();
+    }
+
+    /// For how long there was nothing but failure.
+    pub(super) fn failing_for(&self, now: Instant) -> Duration {
+        self.failing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Whether nothing is lost by forgetting it; a bucket that is not full yet will be.
+    pub(super) fn is_new(&self, now: Instant) -> Forgettable {
+        if self.failing_since.is_some() || self.paused_until.is_some_and(|until| now < until) {
+            Forgettable::No
+        } else if self.breaker.stands() == super::breaker::Stands::Closed && self.bucket.is_full(now) {
+            Forgettable::Yes
+        } else {
+            Forgettable::Later
+        }
+    }
+
+    fn start_ramp(&mut self) {
+        self.ramp = Some(Ramp { width: 1, successes: 0 });
+    }
+}
+
+/// Whether a pace may be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forgettable {
+    /// A new one would do the same.
+    Yes,
+    /// Time will make it so.
+    Later,
+    /// It holds what only a delivery can change.
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::runtime::Clock;
+
+    fn settings() -> config::Breaker {
+        config::Breaker {
+            window: 10,
+            failure_ratio: 0.5,
+            min_attempts: 1,
+            open: Duration::from_secs(30),
+            open_max: Duration::from_secs(30),
+            close_after: 1,
+            disable_after: Duration::from_secs(3600),
+        }
+    }
+
+    /// How many begin when as many begin as may.
+    fn width(pace: &mut Pace, now: Instant) -> usize {
+        let allowed = Allowed { in_flight_max: 8, rate: None };
+        (0..100).take_while(|in_flight| pace.gate(*in_flight, allowed, now) == Gate::Open).count()
+    }
+
+    #[test]
+    fn what_comes_back_is_ramped() {
+        let mut now = Clock::test(Timestamp::from_millis(0)).instant();
+        let mut pace = Pace::default();
+        assert_eq!(width(&mut pace, now), 8);
+        pace.pause(now + Duration::from_secs(1));
+        assert_eq!(width(&mut pace, now), 0);
+        now += Duration::from_secs(1);
+        for expected in [1, 2, 4, 8, 8] {
+            assert_eq!(width(&mut pace, now), expected);
+            for _ in 0..expected {
+                pace.end(true, false, now, &settings());
+            }
+        }
+        (0..5).for_each(|_| pace.end(false, false, now, &settings()));
+        assert_eq!(width(&mut pace, now), 0, "open");
+        now += Duration::from_secs(30);
+        assert_eq!(pace.gate(7, Allowed { in_flight_max: 8, rate: None }, now), Gate::Open, "the probe");
+        let probe = pace.begin(None, now);
+        pace.end(true, probe, now, &settings());
+        assert_eq!(width(&mut pace, now), 1, "closed again, slowly");
+    }
+
+    #[test]
+    fn failure_is_timed_from_its_first_to_the_next_success() {
+        let now = Clock::test(Timestamp::from_millis(0)).instant();
+        let mut pace = Pace::default();
+        pace.end(false, false, now, &settings());
+        let later = now + Duration::from_secs(100);
+        pace.end(false, false, later, &settings());
+        assert_eq!(pace.failing_for(later), Duration::from_secs(100));
+        assert_eq!(pace.is_new(later), Forgettable::No);
+        pace.end(true, false, later, &settings());
+        assert_eq!(pace.failing_for(later), Duration::ZERO);
+    }
+}

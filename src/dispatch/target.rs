@@ -1,0 +1,343 @@
+//! A webhook as its shard sees it: its queue, its backlog, its pace, and what is under way.
+
+mod flight;
+
+use std::sync::Arc;
+
+use super::backlog::{Backlog, Mode};
+use super::breaker::Stands;
+use super::common::Common;
+use super::pace::{Allowed, Forgettable, Gate, Pace};
+use super::queue::{Entry, Kind, Queue};
+use super::timer::Key;
+use crate::commit::{RecallRequest, Recalled};
+use crate::limits::RECALL_PAUSE;
+use crate::model::{DeadReason, Event, EventId, Timestamp, Webhook, WebhookNo, WebhookStatus};
+use crate::runtime::Instant;
+use crate::settle::{Lane, Refill, Refilled};
+
+pub(super) use flight::Job;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Target {
+    key: Key,
+    webhook: Arc<Webhook>,
+    /// Why nothing is sent to it any more.
+    ended: Option<DeadReason>,
+    queue: Queue,
+    backlog: Backlog,
+    pace: Pace,
+    in_flight: Vec<EventId>,
+    recall: Recall,
+    armed: Option<Instant>,
+    /// In [`Common::ready`].
+    is_listed: bool,
+    /// In [`Common::refill_turns`].
+    waits_for_refill: bool,
+    /// In [`Common::idle`].
+    is_idle: bool,
+    shown: Shown,
+}
+
+/// What the metrics show of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shown {
+    lagging: bool,
+    breaker: Stands,
+}
+
+/// How far the reading back of bodies is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recall {
+    NotAsked,
+    /// In [`Common::recall_turns`].
+    Waits,
+    Asked,
+    /// The last request brought nothing.
+    NotBefore(Instant),
+}
+
+/// What a webhook's status means here.
+enum Standing {
+    Sending,
+    Held,
+    Ended(DeadReason),
+}
+
+fn standing(webhook: Option<&Webhook>) -> Standing {
+    match webhook.map(|webhook| webhook.status) {
+        Some(WebhookStatus::Active) => Standing::Sending,
+        Some(WebhookStatus::Paused | WebhookStatus::Inactive) => Standing::Held,
+        Some(WebhookStatus::Failed) => Standing::Ended(DeadReason::Disabled),
+        None => Standing::Ended(DeadReason::Removed),
+    }
+}
+
+impl Target {
+    pub(super) fn new(key: Key, webhook: Arc<Webhook>) -> Self {
+        let (mode, ended) = match standing(Some(&webhook)) {
+            Standing::Sending => (Mode::Live, None),
+            Standing::Held => (Mode::Held, None),
+            Standing::Ended(reason) => (Mode::Held, Some(reason)),
+        };
+        Self {
+            key,
+            webhook,
+            ended,
+            queue: Queue::default(),
+            backlog: Backlog::new(mode),
+            pace: Pace::default(),
+            in_flight: Vec::new(),
+            recall: Recall::NotAsked,
+            armed: None,
+            is_listed: false,
+            waits_for_refill: false,
+            is_idle: false,
+            shown: Shown { lagging: false, breaker: Stands::Closed },
+        }
+    }
+
+    fn no(&self) -> WebhookNo {
+        self.webhook.no
+    }
+
+    // --- what comes in ---------------------------------------------------------------------------------------------
+
+    /// An event just committed.
+    pub(super) fn arrived(&mut self, event: &Arc<Event>, keep_bodies: bool, common: &mut Common) {
+        if let Some(reason) = self.ended {
+            return common.bury(self.no(), event.id, reason);
+        }
+        // What cannot be sent for a while need not be held whole.
+        let keep_body = keep_bodies && self.pace.breaker.stands() != Stands::Open;
+        let entry = Entry::arrived(event, keep_body);
+        let bounds = &common.bounds;
+        let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
+        let held = self.queue.len() + self.backlog.rows_coming();
+        match self.backlog.mode() {
+            Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
+            Mode::Live => self.backlog.lag(),
+            Mode::Lagging | Mode::Held => {}
+        }
+        let has_room =
+            self.queue.fresh_len() < bounds.fresh_entries && held < bounds.window_entries + bounds.fresh_entries;
+        if self.backlog.mode() == Mode::Lagging && fits && has_room {
+            self.queue.push(Kind::Fresh, entry);
+        } else {
+            self.backlog.spilled();
+            common.spill(self.no(), event.id);
+        }
+    }
+
+    /// Rows that somebody else wrote.
+    pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>) {
+        if ready {
+            self.backlog.rows_appeared();
+        }
+        if let Some(at) = due {
+            self.backlog.due_at(at);
+        }
+    }
+
+    /// The registry has a new version of the webhook, or none.
+    pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut Common) {
+        match standing(latest.as_deref()) {
+            Standing::Sending => {
+                self.ended = None;
+                if self.backlog.mode() == Mode::Held {
+                    self.backlog.resume();
+                    self.pace.resume();
+                }
+            }
+            Standing::Held => {
+                self.ended = None;
+                self.backlog.hold();
+                for entry in self.queue.take_all().filter(|entry| !entry.has_row) {
+                    common.spill(self.webhook.no, entry.event);
+                }
+            }
+            Standing::Ended(reason) => {
+                self.ended = Some(reason);
+                self.backlog.hold();
+                for entry in self.queue.take_all() {
+                    common.bury(self.webhook.no, entry.event, reason);
+                }
+            }
+        }
+        if let Some(webhook) = latest {
+            self.webhook = webhook;
+        }
+    }
+
+    /// Rows that were asked for.
+    pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut Common) {
+        let Some(fresh) = self.backlog.answered(reply) else { return };
+        let kind = match reply.lane {
+            Lane::Ready { .. } => Kind::Main,
+            Lane::Due { .. } => Kind::Due,
+        };
+        let known = &mut common.known;
+        known.clear();
+        self.queue.ids(known);
+        known.extend_from_slice(&self.in_flight);
+        known.extend_from_slice(&fresh.settled);
+        known.sort_unstable();
+        for row in reply.rows.iter().filter(|row| known.binary_search(&row.event).is_err()) {
+            common.early.row_taken(row.event, self.webhook.no);
+            self.queue.push(kind, Entry::from_row(row));
+        }
+        if fresh.is_live {
+            self.queue.join_fresh();
+        }
+    }
+
+    /// Bodies that were asked for, in ascending order.
+    pub(super) fn recalled(&mut self, events: &[Recalled], now: Instant, common: &mut Common) {
+        let mut gone = Vec::new();
+        self.queue.recalled(events, &mut gone);
+        // An answer without any event: the log could not be read.
+        self.recall = if events.is_empty() { Recall::NotBefore(now + RECALL_PAUSE) } else { Recall::NotAsked };
+        for entry in gone {
+            self.backlog.settled(entry.event);
+            common.bury(self.no(), entry.event, DeadReason::Expired);
+        }
+    }
+
+    // --- what goes out ---------------------------------------------------------------------------------------------
+
+    /// Looks at what can be done now: lists it as ready, sets its timer, asks for rows and bodies. To be called after each
+    /// change.
+    pub(super) fn serve(&mut self, now: Instant, common: &mut Common) {
+        self.show(common);
+        if !self.waits_for_refill && self.backlog.is_wanted(self.queue.len(), &common.bounds) {
+            self.waits_for_refill = true;
+            common.refill_turns.push_back(self.key);
+        }
+        if self.is_listed {
+            return;
+        }
+        let mut wake = self.backlog.next_round().map(|at| common.setup.clock.instant_of(at));
+        match self.gate(now, common) {
+            Gate::Open => {
+                self.is_listed = true;
+                common.ready.push_back(self.key);
+            }
+            Gate::Until(at) => wake = Some(wake.map_or(at, |due| due.min(at))),
+            Gate::Shut => self.list_if_idle(now, common),
+        }
+        common.timers.arm(self.key, &mut self.armed, wake);
+    }
+
+    /// Its timer went off.
+    pub(super) fn woke(&mut self, common: &Common) {
+        self.armed = None;
+        self.backlog.begin_round(common.setup.clock.steady());
+    }
+
+    fn gate(&mut self, now: Instant, common: &mut Common) -> Gate {
+        if self.queue.is_empty() {
+            return Gate::Shut;
+        }
+        let gate = self.pace.gate(self.in_flight.len(), allowed(&self.webhook, common), now);
+        if matches!(gate, Gate::Until(_)) {
+            return gate;
+        }
+        if let Recall::NotBefore(at) = self.recall {
+            if now >= at {
+                self.recall = Recall::NotAsked;
+            } else if !self.queue.is_servable() {
+                return Gate::Until(at);
+            }
+        }
+        if self.recall == Recall::NotAsked && self.queue.lacks_bodies(common.recall_limit()) {
+            self.recall = Recall::Waits;
+            common.recall_turns.push_back(self.key);
+        }
+        if self.queue.is_servable() { gate } else { Gate::Shut }
+    }
+
+    /// Its turn to ask for rows.
+    pub(super) fn next_refill(&mut self, common: &Common) -> Option<Refill> {
+        self.waits_for_refill = false;
+        let (lane, rows) = self.backlog.ask(self.queue.len(), common.setup.clock.steady(), &common.bounds)?;
+        Some(Refill { shard: common.index, webhook: self.no(), lane, rows })
+    }
+
+    /// Its turn to ask for bodies; `None`: they are not needed any more.
+    pub(super) fn next_recall(&mut self, common: &Common) -> Option<RecallRequest> {
+        let events = self.queue.bodiless(common.recall_limit());
+        self.recall = if events.is_empty() { Recall::NotAsked } else { Recall::Asked };
+        (!events.is_empty()).then(|| RecallRequest { shard: common.index, webhook: self.no(), events })
+    }
+
+    /// The recall thread has no room for its request now.
+    pub(super) fn recall_refused(&mut self) {
+        self.recall = Recall::Waits;
+    }
+
+    // --- what it costs ---------------------------------------------------------------------------------------------
+
+    fn has_nothing_to_do(&self) -> bool {
+        self.queue.is_empty()
+            && self.in_flight.is_empty()
+            && !self.waits_for_refill
+            && !matches!(self.recall, Recall::Waits | Recall::Asked)
+            && if self.ended.is_some() { !self.backlog.is_asking() } else { self.backlog.is_clear() }
+    }
+
+    fn list_if_idle(&mut self, now: Instant, common: &mut Common) {
+        if !self.is_idle && self.has_nothing_to_do() {
+            self.is_idle = true;
+            common.list_idle(self.key, now);
+        }
+    }
+
+    /// It was idle a while ago: whether it can be forgotten now. If time alone will make it so, it is listed again.
+    pub(super) fn is_forgettable(&mut self, now: Instant, common: &mut Common) -> bool {
+        self.is_idle = false;
+        if !self.has_nothing_to_do() {
+            return false;
+        }
+        match self.pace.is_new(now) {
+            _ if self.ended.is_some() => true,
+            Forgettable::Yes => true,
+            Forgettable::Later => {
+                self.list_if_idle(now, common);
+                false
+            }
+            Forgettable::No => false,
+        }
+    }
+
+    /// It is forgotten.
+    pub(super) fn forget(mut self, common: &mut Common) {
+        common.timers.arm(self.key, &mut self.armed, None);
+        common.show(&self.webhook, self.shown.lagging, false, self.shown.breaker, Stands::Closed);
+    }
+
+    fn show(&mut self, common: &Common) {
+        let now = Shown {
+            lagging: self.ended.is_none() && self.backlog.mode() != Mode::Live,
+            breaker: self.pace.breaker.stands(),
+        };
+        if now != self.shown {
+            common.show(&self.webhook, self.shown.lagging, now.lagging, self.shown.breaker, now.breaker);
+            self.shown = now;
+        }
+    }
+}
+
+fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
+    Allowed {
+        in_flight_max: webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight),
+        rate: webhook.rate_limit.as_ref(),
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    pub(super) fn held(&self) -> usize {
+        self.queue.len()
+    }
+}

@@ -1,0 +1,152 @@
+//! A delivery from its beginning to its outcome, and what the outcome means for its webhook.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Target;
+use crate::dispatch::breaker::Stands;
+use crate::dispatch::common::Common;
+use crate::dispatch::pace::Gate;
+use crate::dispatch::queue::Entry;
+use crate::dispatch::timer::Key;
+use crate::limits::DISABLE_GRACE;
+use crate::model::{Attempt, AttemptError, Decision, Event, EventId, Timestamp, Webhook};
+use crate::runtime::Instant;
+use crate::send::Outcome;
+use crate::settle::Settled;
+
+/// A delivery under way.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Job {
+    pub(in crate::dispatch) key: Key,
+    pub(in crate::dispatch) webhook: Arc<Webhook>,
+    pub(in crate::dispatch) event: Arc<Event>,
+    pub(in crate::dispatch) timeout: Duration,
+    /// Before this one.
+    pub(in crate::dispatch) attempts: u16,
+    has_row: bool,
+    recalled: bool,
+    is_probe: bool,
+    began: Instant,
+    began_at: Timestamp,
+}
+
+impl Job {
+    /// This attempt's number.
+    pub(in crate::dispatch) fn number(&self) -> u16 {
+        self.attempts.saturating_add(1)
+    }
+}
+
+impl Target {
+    /// Its turn: begins a delivery, if that may still be.
+    pub(in crate::dispatch) fn take(&mut self, now: Instant, common: &mut Common) -> Option<Job> {
+        self.is_listed = false;
+        if self.gate(now, common) != Gate::Open {
+            return None;
+        }
+        let Entry { event, body, attempts, has_row, recalled } = self.queue.pop()?;
+        let body = body?;
+        let is_probe = self.pace.begin(self.webhook.rate_limit.as_ref(), now);
+        self.in_flight.push(event);
+        common.in_flight += 1;
+        common.setup.metrics.in_flight.inc();
+        Some(Job {
+            key: self.key,
+            webhook: Arc::clone(&self.webhook),
+            event: body,
+            timeout: self.webhook.timeout.unwrap_or(common.setup.delivery.timeout),
+            attempts,
+            has_row,
+            recalled,
+            is_probe,
+            began: now,
+            began_at: common.setup.clock.now(),
+        })
+    }
+
+    /// A delivery ended.
+    pub(in crate::dispatch) fn finished(&mut self, job: &Job, outcome: Outcome, now: Instant, common: &mut Common) {
+        self.land(job.event.id, common);
+        common.count(&outcome, (job.attempts == 0 && !job.has_row && !job.recalled).then_some(job.event.committed_at));
+        let policy = self.webhook.retry_policy.as_ref().unwrap_or(&common.setup.delivery.retry_policy);
+        let verdict = (common.setup.decide)(
+            &outcome.result,
+            outcome.retry_after,
+            job.number(),
+            policy,
+            common.setup.clock.steady(),
+            common.random.between(0..=u64::MAX),
+        );
+        let ok = outcome.result.is_ok();
+        if outcome.result != Err(AttemptError::Dropped) {
+            self.pace.end(ok, job.is_probe, now, &common.setup.breaker);
+        } else if job.is_probe {
+            self.pace.breaker.forget_probe();
+        }
+        if let Some(until) = verdict.pause_webhook_until {
+            self.pace.pause(common.setup.clock.instant_of(until));
+        }
+        if verdict.disable || self.pace.failing_for(now) >= common.setup.breaker.disable_after {
+            self.disable(now, common);
+        }
+        if !ok && self.pace.breaker.stands() == Stands::Open {
+            self.queue.shed_bodies();
+        }
+        // Whoever ended the webhook has seen to what waits; a retry decided after that must not wait for ever.
+        let decision = match (verdict.decision, self.ended) {
+            (Decision::Retry { .. }, Some(reason)) => Decision::Dead(reason),
+            (decision, _) => decision,
+        };
+        if let Decision::Retry { at } = decision {
+            self.backlog.due_at(at);
+        }
+        self.backlog.settled(job.event.id);
+        let attempt = Attempt {
+            number: job.number(),
+            at: job.began_at,
+            latency: outcome.latency,
+            http_status: outcome.http_status,
+            error: outcome.result.err(),
+            response: outcome.response,
+        };
+        common.settled.push(Settled { webhook: self.no(), event: job.event.id, attempt: Some(attempt), decision });
+    }
+
+    /// A delivery was dropped unfinished. In a stop that is as if it had never begun; else it is a failed attempt, so that
+    /// one that breaks its worker does not do so for ever.
+    pub(in crate::dispatch) fn dropped(&mut self, job: Job, now: Instant, common: &mut Common) {
+        if common.is_stopping {
+            self.land(job.event.id, common);
+            let Job { event, attempts, has_row, recalled, .. } = job;
+            return self.queue.push_front(Entry { event: event.id, body: Some(event), attempts, has_row, recalled });
+        }
+        let outcome = Outcome {
+            result: Err(AttemptError::Dropped),
+            http_status: None,
+            retry_after: None,
+            response: Box::default(),
+            latency: now.saturating_duration_since(job.began),
+            sent_at: None,
+        };
+        self.finished(&job, outcome, now, common);
+    }
+
+    /// It is not under way any more.
+    fn land(&mut self, event: EventId, common: &mut Common) {
+        if let Some(at) = self.in_flight.iter().position(|id| *id == event) {
+            self.in_flight.swap_remove(at);
+        }
+        common.in_flight -= 1;
+        common.setup.metrics.in_flight.dec();
+    }
+
+    /// Has the registry disable the webhook, and leaves it alone until that is done.
+    fn disable(&mut self, now: Instant, common: &Common) {
+        if self.ended.is_none() {
+            tracing::warn!(webhook = %self.webhook.id, "webhook is to be disabled: it answered 410 or did nothing but fail");
+            (common.setup.disable)(self.no());
+            self.pace.pause(now + DISABLE_GRACE);
+        }
+    }
+}

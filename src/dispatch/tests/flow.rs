@@ -1,0 +1,452 @@
+//! A shard's loop and workers on a paused clock, with a carrier that answers as the test says and a settle that flushes
+//! every ten milliseconds.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::settle::Settle;
+use crate::commit::RecallRequest;
+use crate::dispatch::backlog::Bounds;
+use crate::dispatch::shard::Shard;
+use crate::dispatch::start::run;
+use crate::dispatch::testing::{Made, World, event};
+use crate::dispatch::worker::Crew;
+use crate::dispatch::{Arrival, ToShard};
+use crate::limits::{FRESH_ENTRIES, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
+use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
+use crate::runtime::{Instant, Random};
+use crate::send::{Carrier, Outcome, Parcel};
+
+/// How a receiver answers.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    After(Duration),
+    Status(u16),
+    /// 503 with `Retry-After`.
+    Unavailable(Duration),
+    Never,
+    Panic,
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// An attempt, as the carrier saw it begin.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    webhook: u32,
+    event: u128,
+    at: Instant,
+    /// Under way for the same webhook, itself included.
+    at_once: usize,
+}
+
+#[derive(Default)]
+struct Log {
+    seen: Vec<Seen>,
+    under_way: BTreeMap<u32, usize>,
+}
+
+struct FakeCarrier<F> {
+    answer: F,
+    log: Rc<RefCell<Log>>,
+    clock: crate::runtime::Clock,
+}
+
+impl<F: Fn(u32, u128, u16) -> Answer + 'static> Carrier for FakeCarrier<F> {
+    async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
+        let (webhook, event, at) = (parcel.webhook.no.0, parcel.event.id.as_u128(), self.clock.instant());
+        {
+            let mut log = self.log.borrow_mut();
+            let under_way = log.under_way.entry(webhook).or_default();
+            *under_way += 1;
+            let at_once = *under_way;
+            log.seen.push(Seen { webhook, event, at, at_once });
+        }
+        let (result, retry_after) = match (self.answer)(webhook, event, parcel.attempt) {
+            Answer::After(time) => {
+                tokio::time::sleep(time).await;
+                (Ok(()), None)
+            }
+            Answer::Status(status) => (Err(AttemptError::Status(status)), None),
+            Answer::Unavailable(after) => (Err(AttemptError::Status(503)), Some(after)),
+            Answer::Never => std::future::pending().await,
+            Answer::Panic => panic!("the carrier breaks"),
+        };
+        *self.log.borrow_mut().under_way.entry(webhook).or_default() -= 1;
+        let latency = self.clock.instant() - at;
+        Outcome { result, http_status: None, retry_after, response: Box::default(), latency, sent_at: Some(at) }
+    }
+}
+
+/// A shard that runs.
+struct Flow {
+    world: Rc<World>,
+    to: mpsc::Sender<ToShard>,
+    stop: Option<oneshot::Sender<Duration>>,
+    thread: JoinHandle<()>,
+    log: Rc<RefCell<Log>>,
+    settle: Rc<RefCell<Settle>>,
+    held: Rc<dyn Fn(u32) -> usize>,
+    webhooks: Rc<dyn Fn() -> usize>,
+    last: u128,
+}
+
+impl Flow {
+    fn start(world: World, bounds: Bounds, answer: impl Fn(u32, u128, u16) -> Answer + 'static) -> Self {
+        let (to, inbox) = mpsc::channel(SHARD_QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let (log, world) = (Rc::new(RefCell::new(Log::default())), Rc::new(world));
+        let clock = world.setup.clock.clone();
+        let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), bounds);
+        let crew = Crew::new(shard, FakeCarrier { answer, log: Rc::clone(&log), clock: clock.clone() });
+        let (one, two) = (Rc::clone(&crew), Rc::clone(&crew));
+        let held = Rc::new(move |no| one.shard.borrow().held(WebhookNo(no)));
+        let webhooks = Rc::new(move || two.shard.borrow().webhooks());
+        let thread = tokio::task::spawn_local(async move { run(&crew, inbox, stopped, &clock).await });
+        let settle = Rc::new(RefCell::new(Settle::default()));
+        tokio::task::spawn_local(keep(Rc::clone(&world), Rc::clone(&settle), to.clone()));
+        Self { world, to, stop: Some(stop), thread, log, settle, held, webhooks, last: 0 }
+    }
+
+    /// Events for these webhooks.
+    async fn send(&mut self, count: usize, webhooks: &[u32]) {
+        let arrivals = (0..count).map(|_| {
+            self.last += 1;
+            Arrival { event: event(self.last), webhooks: webhooks.iter().copied().map(WebhookNo).collect() }
+        });
+        self.to.send(ToShard::Arrivals(arrivals.collect())).await.unwrap();
+    }
+
+    async fn status(&self, no: u32, status: WebhookStatus) {
+        self.world.book.put(no, Made { status, ..Made::default() });
+        self.changed(no).await;
+    }
+
+    async fn changed(&self, no: u32) {
+        self.to.send(ToShard::Changed([WebhookNo(no)].into_iter().collect())).await.unwrap();
+    }
+
+    fn seen(&self, webhook: u32) -> Vec<Seen> {
+        self.log.borrow().seen.iter().filter(|seen| seen.webhook == webhook).copied().collect()
+    }
+
+    fn events(&self, webhook: u32) -> Vec<u128> {
+        self.seen(webhook).iter().map(|seen| seen.event).collect()
+    }
+
+    /// How the deliveries of a webhook ended.
+    fn ended(&self, webhook: u32) -> Vec<(u128, Decision)> {
+        let of_webhook = (WebhookNo(webhook), EventId::MIN)..=(WebhookNo(webhook), EventId::MAX);
+        let settle = self.settle.borrow();
+        settle.ended.range(of_webhook).map(|((_, event), (decision, _))| (event.as_u128(), *decision)).collect()
+    }
+
+    fn delivered(&self, webhook: u32) -> usize {
+        self.ended(webhook).iter().filter(|(_, decision)| *decision == Decision::Delivered).count()
+    }
+}
+
+/// Settle and the recall thread.
+async fn keep(world: Rc<World>, settle: Rc<RefCell<Settle>>, to: mpsc::Sender<ToShard>) {
+    loop {
+        settle.borrow_mut().flush(world.told.try_iter(), world.setup.clock.steady());
+        while let Some(answer) = { settle.borrow_mut().answers.pop_front() } {
+            if to.send(ToShard::Refilled(answer)).await.is_err() {
+                return;
+            }
+        }
+        while let Ok(RecallRequest { webhook, events, .. }) = world.recalls.try_recv() {
+            let events = events.into_iter().map(|id| (id, Some(event(id.as_u128())))).collect();
+            if to.send(ToShard::Recalled { webhook, events }).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(ms(10)).await;
+    }
+}
+
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// A world with these webhooks.
+fn world(webhooks: &[(u32, Made)]) -> World {
+    let world = World::new();
+    for (no, made) in webhooks {
+        world.book.put(*no, *made);
+    }
+    world
+}
+
+fn plain(count: u32) -> World {
+    world(&(0..count).map(|no| (no, Made::default())).collect::<Vec<_>>())
+}
+
+const ONE_AT_A_TIME: Made = Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None };
+
+#[tokio::test(start_paused = true)]
+async fn a_live_webhook_is_sent_to_in_order_and_forgotten_when_idle() {
+    let scene = async {
+        let mut flow = Flow::start(world(&[(3, ONE_AT_A_TIME)]), Bounds::default(), |_, _, _| Answer::After(ms(1)));
+        flow.send(300, &[3]).await;
+        flow.send(300, &[3]).await;
+        pass(ms(700)).await;
+        assert_eq!(flow.events(3), (1..=600).collect::<Vec<_>>());
+        assert_eq!(flow.delivered(3), 600);
+        let metrics = &flow.world.setup.metrics;
+        assert_eq!((metrics.attempts.get(), metrics.successes.get(), metrics.in_flight.get()), (600, 600, 0));
+        assert_eq!(metrics.first_attempt_latency.summary().count, 600);
+        assert_eq!((flow.webhooks)(), 1);
+        pass(WEBHOOK_IDLE).await;
+        assert_eq!((flow.webhooks)(), 0);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_and_a_slow_webhook_do_not_slow_a_healthy_one() {
+    let scene = async {
+        let mut flow = Flow::start(plain(3), Bounds::default(), |no, _, _| match no {
+            0 => Answer::Status(500),
+            1 => Answer::After(ms(30_000)),
+            _ => Answer::After(ms(1)),
+        });
+        flow.send(1_000, &[0, 1, 2]).await;
+        // 1,000 answers of 1 ms, eight at once.
+        pass(ms(126)).await;
+        assert_eq!(flow.seen(2).len(), 1_000);
+        assert_eq!(flow.seen(1).len(), 8);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_take_turns_when_the_shard_is_full() {
+    let scene = async {
+        let bounds = Bounds { in_flight: 4, ..Bounds::default() };
+        let mut flow = Flow::start(plain(2), bounds, |_, _, _| Answer::After(ms(1)));
+        flow.send(1_000, &[0]).await;
+        pass(ms(10)).await;
+        let before = flow.seen(0).len();
+        flow.send(40, &[1]).await;
+        pass(ms(22)).await;
+        assert_eq!(flow.seen(1).len(), 40, "half of the places are its own");
+        assert!(flow.seen(0).len() - before >= 40);
+        assert!(flow.log.borrow().seen.iter().all(|seen| seen.at_once <= 4));
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_far_beyond_the_window_is_sent_once_and_new_events_pass_it() {
+    let scene = async {
+        let mut flow = Flow::start(plain(1), Bounds::default(), |_, _, _| Answer::After(ms(4)));
+        flow.send(20_000, &[0]).await;
+        pass(ms(1)).await;
+        assert!((flow.held)(0) <= WINDOW_ENTRIES + FRESH_ENTRIES);
+        assert_eq!(flow.world.setup.metrics.lagging_webhooks.get(), 1);
+        pass(ms(2_000)).await;
+        flow.send(1, &[0]).await;
+        pass(ms(100)).await;
+        assert!(flow.events(0).contains(&20_001), "the new one is not stuck behind the backlog");
+        assert!(flow.events(0).len() < 6_000);
+        for _ in 0..120 {
+            pass(ms(100)).await;
+            assert!((flow.held)(0) <= WINDOW_ENTRIES + FRESH_ENTRIES);
+        }
+        let mut events = flow.events(0);
+        events.sort_unstable();
+        assert_eq!(events, (1..=20_001).collect::<Vec<_>>());
+        assert_eq!(flow.world.setup.metrics.lagging_webhooks.get(), 0);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_limit_holds_in_any_second_and_is_reached() {
+    let scene = async {
+        let limit = RateLimit { per_second: 50.0, burst: 5 };
+        let made = Made { rate_limit: Some(limit), ..Made::default() };
+        let mut flow = Flow::start(world(&[(0, made)]), Bounds::default(), |_, _, _| Answer::After(ms(1)));
+        flow.send(3_000, &[0]).await;
+        pass(ms(20_000)).await;
+        let seen = flow.seen(0);
+        assert!((950..=1_006).contains(&seen.len()), "{}", seen.len());
+        for (i, from) in seen.iter().enumerate() {
+            let within = seen[i..].iter().take_while(|seen| seen.at - from.at < ms(1_000)).count();
+            assert!(within <= 55, "{within} in a second");
+        }
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_breaker_is_open_nothing_is_attempted_and_nothing_lost() {
+    let scene = async {
+        let came_back = Rc::new(std::cell::Cell::new(false));
+        let is_up = Rc::clone(&came_back);
+        let mut flow = Flow::start(plain(1), Bounds::default(), move |_, _, _| {
+            if is_up.get() { Answer::After(ms(1)) } else { Answer::Status(500) }
+        });
+        flow.send(1_000, &[0]).await;
+        pass(ms(29_000)).await;
+        let attempts = flow.seen(0).len();
+        assert!((10..18).contains(&attempts), "{attempts}");
+        let metrics = Arc::clone(&flow.world.setup.metrics);
+        let shown = || String::from_utf8(metrics.render()).unwrap();
+        assert!(shown().contains("} 2"), "open: {}", shown());
+        pass(ms(2_000)).await;
+        assert_eq!(flow.seen(0).len(), attempts + 1, "a probe");
+        came_back.set(true);
+        // The failed probe doubled the time.
+        pass(ms(50_000)).await;
+        assert_eq!(flow.seen(0).len(), attempts + 1);
+        pass(ms(15_000)).await;
+        assert_eq!(flow.delivered(0), 1_000);
+        let back = &flow.seen(0)[attempts + 1..];
+        let widths: Vec<_> = back.iter().take(2 + 1 + 2 + 4).map(|seen| seen.at_once).collect();
+        assert_eq!(widths[..3], [1, 1, 1], "two probes, then one at a time");
+        assert!(widths[3..5].iter().all(|width| *width <= 2) && widths[5..].iter().all(|width| *width <= 4));
+        pass(ms(100)).await;
+        assert!(!shown().contains("webhook_circuit_breaker_state{"), "closed: {}", shown());
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unavailable_pauses_the_whole_webhook_until_the_next_attempt() {
+    let scene = async {
+        let mut flow = Flow::start(world(&[(0, ONE_AT_A_TIME)]), Bounds::default(), |_, event, attempt| {
+            if event == 1 && attempt == 1 { Answer::Unavailable(ms(60_000)) } else { Answer::After(ms(1)) }
+        });
+        flow.send(3, &[0]).await;
+        pass(ms(59_000)).await;
+        assert_eq!(flow.events(0), [1]);
+        pass(ms(2_000)).await;
+        assert_eq!(flow.delivered(0), 3);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_breaks_its_worker_is_a_failed_attempt_and_the_worker_is_replaced() {
+    let scene = async {
+        let bounds = Bounds { in_flight: 1, ..Bounds::default() };
+        let mut flow =
+            Flow::start(plain(1), bounds, |_, event, _| if event == 1 { Answer::Panic } else { Answer::After(ms(1)) });
+        flow.send(5, &[0]).await;
+        pass(ms(500)).await;
+        assert_eq!(flow.delivered(0), 4, "the others go on");
+        pass(ms(5_000)).await;
+        assert_eq!(flow.ended(0)[0], (1, Decision::Dead(DeadReason::Exhausted)));
+        assert_eq!(flow.events(0).iter().filter(|event| **event == 1).count(), 3, "it does not spin");
+        assert_eq!(flow.world.setup.metrics.in_flight.get(), 0);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_webhook_holds_and_a_resumed_one_sends() {
+    let scene = async {
+        let mut flow = Flow::start(plain(1), Bounds::default(), |_, _, _| Answer::After(ms(100)));
+        flow.send(20, &[0]).await;
+        pass(ms(10)).await;
+        flow.status(0, WebhookStatus::Paused).await;
+        flow.send(20, &[0]).await;
+        pass(ms(10_000)).await;
+        assert_eq!((flow.seen(0).len(), (flow.held)(0)), (8, 0));
+        assert_eq!(flow.settle.borrow().rows.len(), 32, "all that waits is on disk");
+        flow.status(0, WebhookStatus::Active).await;
+        pass(ms(10_000)).await;
+        assert_eq!((flow.seen(0).len(), flow.delivered(0)), (40, 40));
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_failed_or_removed_webhook_becomes_dead_letters() {
+    let scene = async {
+        let mut flow = Flow::start(plain(2), Bounds::default(), |_, _, _| Answer::After(ms(100)));
+        flow.send(10, &[0, 1]).await;
+        pass(ms(10)).await;
+        flow.status(0, WebhookStatus::Failed).await;
+        flow.world.book.remove(1);
+        flow.changed(1).await;
+        flow.send(1, &[0, 1]).await;
+        pass(ms(1_000)).await;
+        for (no, reason) in [(0, DeadReason::Disabled), (1, DeadReason::Removed)] {
+            let dead: Vec<_> = flow.ended(no).into_iter().filter(|(_, d)| *d == Decision::Dead(reason)).collect();
+            assert_eq!((dead.len(), flow.delivered(no)), (3, 8), "what was under way ends as it does");
+        }
+        pass(WEBHOOK_IDLE + ms(100)).await;
+        assert_eq!((flow.webhooks)(), 0);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_disables_the_webhook_and_nothing_more_is_sent() {
+    let scene = async {
+        let mut flow = Flow::start(world(&[(0, ONE_AT_A_TIME)]), Bounds::default(), |_, _, _| Answer::Status(410));
+        flow.send(10, &[0]).await;
+        pass(ms(1_000)).await;
+        assert_eq!(flow.events(0), [1]);
+        assert_eq!(*flow.world.disabled.lock().unwrap(), [WebhookNo(0)]);
+        flow.status(0, WebhookStatus::Failed).await;
+        pass(ms(1_000)).await;
+        assert_eq!(flow.ended(0).len(), 10);
+        assert_eq!(flow.events(0), [1]);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_run_what_runs_and_returns_the_rest_at_the_deadline() {
+    let local = LocalSet::new();
+    let scene =
+        async {
+            let mut flow = Flow::start(plain(1), Bounds::default(), |_, event, _| {
+                if event == 1 { Answer::Never } else { Answer::After(ms(500)) }
+            });
+            flow.send(20, &[0]).await;
+            pass(ms(100)).await;
+            flow.stop.take().unwrap().send(ms(2_000)).unwrap();
+            flow.send(1, &[0]).await;
+            pass(ms(1_000)).await;
+            assert!(!flow.thread.is_finished());
+            pass(ms(1_001)).await;
+            assert!(flow.thread.is_finished());
+            assert_eq!((flow.seen(0).len(), flow.delivered(0)), (8, 7), "none began after the stop");
+            flow
+        };
+    let flow = local.run_until(scene).await;
+    drop(local);
+    assert_eq!(flow.world.setup.metrics.in_flight.get(), 0, "the one that never ends is back in the queue");
+    assert_eq!((flow.held)(0), 13);
+    assert!(flow.world.told.try_iter().next().is_none(), "and no attempt is told of");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_million_for_a_dead_webhook_wait_on_disk() {
+    let scene = async {
+        let mut flow = Flow::start(plain(1), Bounds::default(), |_, _, _| Answer::Status(500));
+        for _ in 0..1_000 {
+            flow.send(1_000, &[0]).await;
+            pass(ms(1)).await;
+            assert!((flow.held)(0) <= WINDOW_ENTRIES + FRESH_ENTRIES);
+        }
+        pass(ms(100)).await;
+        let settle = flow.settle.borrow();
+        assert!(settle.rows.len() + settle.ended.len() + (flow.held)(0) >= 1_000_000);
+        assert!(flow.seen(0).len() < 20);
+    };
+    LocalSet::new().run_until(scene).await;
+}

@@ -1,0 +1,97 @@
+//! Settle, as far as a shard can tell.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model::{Decision, EventId, Timestamp, WebhookNo};
+use crate::settle::{Lane, Refill, Refilled, Row, ToSettle};
+
+pub(super) type Delivery = (WebhookNo, EventId);
+
+#[derive(Debug, Default)]
+pub(super) struct Settle {
+    pub(super) outstanding: BTreeSet<(EventId, WebhookNo)>,
+    pub(super) rows: BTreeMap<Delivery, (u16, Option<Timestamp>)>,
+    pub(super) answers: VecDeque<Refilled>,
+    /// How each delivery ended that did, and at which attempt.
+    pub(super) ended: BTreeMap<Delivery, (Decision, u16)>,
+}
+
+impl Settle {
+    /// Applies all, then answers.
+    pub(super) fn flush(&mut self, messages: impl Iterator<Item = ToSettle>, now: Timestamp) {
+        let refills: Vec<_> = messages.filter_map(|message| self.apply(message)).collect();
+        for refill in refills {
+            let answer = self.answer(&refill, now);
+            self.answers.push_back(answer);
+        }
+    }
+
+    /// A delivery gets a row.
+    pub(super) fn spill(&mut self, (no, event): Delivery) {
+        self.outstanding.remove(&(event, no));
+        self.rows.entry((no, event)).or_insert((0, None));
+    }
+
+    fn apply(&mut self, message: ToSettle) -> Option<Refill> {
+        match message {
+            ToSettle::Settled(list) => {
+                for settled in list {
+                    let delivery = (settled.webhook, settled.event);
+                    self.outstanding.remove(&(settled.event, settled.webhook));
+                    self.rows.remove(&delivery);
+                    let made = settled.attempt.map_or(0, |attempt| attempt.number);
+                    match settled.decision {
+                        Decision::Retry { at } => drop(self.rows.insert(delivery, (made, Some(at)))),
+                        decision => drop(self.ended.insert(delivery, (decision, made))),
+                    }
+                }
+                None
+            }
+            ToSettle::Spill(list) => {
+                for delivery in list {
+                    self.spill(delivery);
+                }
+                None
+            }
+            ToSettle::Refill(refill) => Some(refill),
+            ToSettle::Announce(_) | ToSettle::Command(_) => None,
+        }
+    }
+
+    fn answer(&self, refill: &Refill, now: Timestamp) -> Refilled {
+        let of_webhook = self.rows.range((refill.webhook, EventId::MIN)..=(refill.webhook, EventId::MAX));
+        let (mut rows, mut lane, mut next_due) = (Vec::new(), refill.lane, None);
+        let found: Vec<_> = match &mut lane {
+            Lane::Ready { after } => {
+                let found: Vec<_> = of_webhook
+                    .filter(|((_, event), (_, at))| at.is_none() && *event > *after)
+                    .take(refill.rows + 1)
+                    .collect();
+                if let Some(((_, last), _)) = found.iter().take(refill.rows).next_back() {
+                    *after = *last;
+                }
+                found
+            }
+            Lane::Due { after, until } => {
+                *until = (*until).min(Timestamp::from_millis(now.as_millis() - 1));
+                let mut due: Vec<_> = of_webhook.filter_map(|(key, row)| Some(((row.1?, key.1), (key, row)))).collect();
+                due.sort_by_key(|(place, _)| *place);
+                due.retain(|(place, _)| *place > *after);
+                next_due = due.iter().map(|((at, _), _)| *at).find(|at| *at > *until);
+                due.retain(|((at, _), _)| *at <= *until);
+                if let Some((place, _)) = due.iter().take(refill.rows).next_back() {
+                    *after = *place;
+                }
+                due.into_iter().map(|(_, row)| row).collect()
+            }
+        };
+        let end = found.len() <= refill.rows;
+        rows.extend(
+            found
+                .iter()
+                .take(refill.rows)
+                .map(|((_, event), (attempts, _))| Row { event: *event, attempts: *attempts }),
+        );
+        Refilled { webhook: refill.webhook, lane, rows, end, next_due }
+    }
+}
