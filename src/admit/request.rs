@@ -16,6 +16,7 @@ static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Characters of a request or correlation id.
 const TRACE_ID_CHARS_MAX: usize = 128;
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Bytes of an `Authorization` header that are looked at.
 const CREDENTIALS_BYTES_MAX: usize = 8 * 1024;
 
@@ -160,11 +161,10 @@ pub(super) fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValu
     {
         return value.clone();
     }
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"req_00000000000000000000000000000000";
     let mut bits = random.bits();
     for slot in &mut text[4..] {
-        *slot = DIGITS[(bits & 15) as usize];
+        *slot = HEX_DIGITS[(bits & 15) as usize];
         bits >>= 4;
     }
     // Hexadecimal digits are a header value.
@@ -239,7 +239,7 @@ fn is_host(host: &[u8]) -> bool {
         Some((b':', digits)) => {
             digits.len() <= 5
                 && digits.iter().all(u8::is_ascii_digit)
-                && digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
+                && digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) < 1 << 16
         }
         Some(_) => false,
     };
