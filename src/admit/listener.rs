@@ -243,10 +243,11 @@ async fn accept<D: Directory, S: Submit, M: Management>(
 
 /// HTTP/1.1 as it is served here. hyper's timers are off: `connection` keeps the time. Answers are flattened, so that head
 /// and body are one write. `pipeline_flush` stays off: it holds finished answers back while a part of the next request,
-/// or a stray line end, is in the buffer.
+/// or a stray line end, is in the buffer. A client may close its side when it has sent its request, and is answered still.
 pub(super) fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.header_read_timeout(None)
+    http.half_close(true)
+        .header_read_timeout(None)
         .max_header_size(HYPER_HEAD_BYTES_MAX)
         .max_buf_size(HYPER_HEAD_BYTES_MAX)
         .writev(false);

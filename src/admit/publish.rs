@@ -13,7 +13,7 @@ use super::body::Bounds;
 use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict};
 use super::request::{Head, MediaType, unsupported};
-use super::validate::{Event, validate};
+use super::validate::{Checked, validate};
 use super::{Admit, Directory, Limits, Submit};
 use crate::api::{FieldError, Problem, ProblemCode, Response};
 use crate::commit::{Admitted, Refused, Submission};
@@ -85,6 +85,22 @@ fn not_json() -> Problem {
 }
 
 impl<D: Directory, S: Submit, M> Admit<D, S, M> {
+    /// Takes events that did not come over HTTP, as JSON: an object or an array.
+    ///
+    /// # Errors
+    /// As for a request.
+    pub async fn take(&self, principal: Principal, body: &Bytes) -> Result<Response, Problem> {
+        let envelope = Envelope {
+            principal: &principal,
+            media_type: MediaType::Json,
+            idempotency_key: None,
+            correlation_id: "",
+            traceparent: None,
+            received_at: self.clock.now(),
+        };
+        self.publish(envelope, body).await
+    }
+
     /// Takes a body's events, and answers when they are on the disk.
     ///
     /// # Errors
@@ -216,7 +232,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Matches an event and encodes its head; `place` is its index where the request has many.
-    fn add(&mut self, event: &Event<'_>, place: Option<usize>, directory: &impl Directory) {
+    fn add(&mut self, event: &Checked<'_>, place: Option<usize>, directory: &impl Directory) {
         let webhooks = directory.matching(&event.tenant, &event.event_type);
         let dedup = match (&event.id, self.envelope.idempotency_key) {
             (Some(id), _) => Some((dedup_key(&event.tenant, DedupKind::Id, id, None), DedupKind::Id, 0)),

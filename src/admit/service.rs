@@ -58,7 +58,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Exchange { surface, watch, unread: !incoming.is_end_stream(), incoming: Some(incoming), complete_at: None };
         let mut response = match self.handle(&mut exchange, parts, &id).await {
             Ok(response) => response,
-            Err(problem) => self.refuse(problem, &id),
+            Err(problem) => refuse(problem, &id),
         };
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
         if exchange.unread {
@@ -73,16 +73,6 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             self.ack.record(latency);
         }
         response
-    }
-
-    fn refuse(&self, problem: Problem, id: &HeaderValue) -> Response {
-        let id = id.to_str().unwrap_or_default();
-        if problem.code.status().is_server_error() {
-            tracing::warn!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
-        } else {
-            tracing::debug!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
-        }
-        problem.into_response(id)
     }
 
     async fn handle(&self, exchange: &mut Exchange<'_>, parts: Parts, id: &HeaderValue) -> Result<Response, Problem> {
@@ -173,6 +163,17 @@ impl Exchange<'_> {
         self.unread = body.is_err();
         body
     }
+}
+
+/// A log line for people only where it is our side that fails: what clients send must not fill the disk.
+fn refuse(problem: Problem, id: &HeaderValue) -> Response {
+    let id = id.to_str().unwrap_or_default();
+    if problem.code.status().is_server_error() {
+        tracing::warn!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
+    } else {
+        tracing::debug!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
+    }
+    problem.into_response(id)
 }
 
 fn may_read(principal: &Principal) -> bool {

@@ -60,7 +60,8 @@ impl Submit for Fake {
         let mut verdicts = crate::commit::Verdicts::new();
         for event in submission.events {
             let same = stored.iter().position(|(head, _)| {
-                event.dedup.is_some_and(|(key, ..)| EventHead::parse(head).unwrap().event.dedup.unwrap().0 == key)
+                let before = EventHead::parse(head).unwrap().event.dedup;
+                event.dedup.is_some_and(|(key, ..)| before.is_some_and(|before| before.0 == key))
             });
             let reused = |place: usize| {
                 let (_, kind, fingerprint) = event.dedup.unwrap();
@@ -125,7 +126,7 @@ impl Served {
     }
 
     fn with(fake: Fake) -> Self {
-        let listeners = bind(&crate::config::Server {
+        let listeners = bind(&config::Server {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             admin_listen: None,
             data_dir: std::path::PathBuf::new(),
@@ -431,7 +432,8 @@ fn malformed_framing() -> Vec<Case> {
     for value in
         ["+5", "-5", "0x5", "5 5", "5_0", "5.0", "1e2", "\u{665}", "18446744073709551615", "18446744073709551616"]
     {
-        cases.push(("S06/S07", post(&format!("Content-Length: {value}"), "{}   "), &[400, 413]));
+        // hyper's own answer to a length beyond 64 bits is 431.
+        cases.push(("S06/S07", post(&format!("Content-Length: {value}"), "{}   "), &[400, 413, 431]));
     }
     for value in ["xchunked", "chunked, identity", "identity", "gzip", "chunked, gzip", "\x0bchunked", "\0chunked"] {
         cases.push(("S08/S09", post(&format!("Transfer-Encoding: {value}"), "0\r\n\r\n"), &[400]));
@@ -511,12 +513,11 @@ fn a_body_that_is_refused_is_not_asked_for() {
 #[test]
 fn a_thousand_pipelined_requests_are_answered_in_order() {
     let served = Served::new();
-    let requests: String = (0..1_000)
-        .map(|n| {
-            let close = if n == 999 { "Connection: close\r\n" } else { "" };
-            format!("GET /health HTTP/1.1\r\nHost: a\r\nX-Request-ID: n{n}\r\n{close}\r\n")
-        })
-        .collect();
+    let requests = (0..1_000)
+        .map(|n| (n, if n == 999 { "Connection: close\r\n" } else { "" }))
+        .map(|(n, close)| format!("GET /health HTTP/1.1\r\nHost: a\r\nX-Request-ID: n{n}\r\n{close}\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
     let mut socket = served.connect();
     let mut writer = socket.try_clone().unwrap();
     let writing = std::thread::spawn(move || writer.write_all(requests.as_bytes()));
@@ -641,16 +642,8 @@ fn publish(body: &[u8]) -> (Result<Response, crate::api::Problem>, Fake) {
     let fake = Fake::default();
     let admit = admit(fake.clone());
     let principal = Principal { tenant: None, role: Role::Admin };
-    let envelope = publish::Envelope {
-        principal: &principal,
-        media_type: request::MediaType::Json,
-        idempotency_key: None,
-        correlation_id: "c",
-        traceparent: None,
-        received_at: Timestamp::from_millis(0),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    (runtime.block_on(admit.publish(envelope, &Bytes::copy_from_slice(body))), fake)
+    (runtime.block_on(admit.take(principal, &Bytes::copy_from_slice(body))), fake)
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

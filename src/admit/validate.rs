@@ -17,7 +17,7 @@ const RESERVED_PREFIX: &str = "hooktide.";
 
 /// An event that keeps the rules; its texts are those of the body.
 #[derive(Debug)]
-pub(super) struct Event<'a> {
+pub(super) struct Checked<'a> {
     pub(super) tenant: Cow<'a, str>,
     pub(super) event_type: Cow<'a, str>,
     pub(super) data: &'a str,
@@ -39,7 +39,7 @@ pub(super) fn validate<'a>(
     place: Option<usize>,
     own_tenant: Option<&'a str>,
     directory: &impl Directory,
-) -> Result<Event<'a>, Vec<FieldError>> {
+) -> Result<Checked<'a>, Vec<FieldError>> {
     let mut breaches = Breaches { place, list: Vec::new() };
     if !item.is_object {
         breaches.add("", "must be an object");
@@ -51,7 +51,7 @@ pub(super) fn validate<'a>(
     for field in &item.repeated {
         breaches.at(*field, "is there more than once");
     }
-    let event = Event {
+    let event = Checked {
         event_type: event_type(item, &mut breaches),
         data: data(item, &mut breaches),
         tenant: tenant(item, own_tenant, directory, &mut breaches),
