@@ -34,6 +34,23 @@ pub const EVENT_TYPE_BYTES_MAX: usize = 128;
 /// Bytes in an id that a client gives (event id, `Idempotency-Key`, request and correlation ids).
 pub const CLIENT_ID_BYTES_MAX: usize = 256;
 
+/// How often a worker compares its connections with the timeouts above; they are exact to this.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for a client to take an answer.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a client to close after our last word, while what it still sends is thrown away …
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// … up to so much of it.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// Connections waiting to be accepted.
+pub const LISTEN_BACKLOG: i32 = 1024;
+/// After the process ran out of files, the accept loop waits so long.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Bytes of an event's `metadata`, which is a part of its head in the log.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// Breaches of its rules that are listed for one event.
+pub const BREACHES_LISTED_MAX: usize = 32;
+
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
 /// Deliveries between the door and a durable outcome or row.

@@ -1,1 +1,134 @@
-//! admit
+//! admit: HTTP in. Checks what came, matches it, hands it to commit, and answers when it is on the disk.
+//!
+//! Promises: an answer that says "accepted" is built from a [`Committed`](crate::commit::Committed) and from nothing else;
+//! what one client may cost, in bytes, time and connections, is bounded before its request is read; a request that is not
+//! acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is healthy.
+//!
+//! Each worker is a thread with a runtime of its own, and a connection lives on one of them, so nothing on the way of a
+//! request is locked. There are no timers per request either: a connection notes what it waits for and since when, and the
+//! worker looks at all its connections twice a second (`connection`).
+//!
+//! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that end TLS in front of a gateway speak HTTP/1.1
+//! to it.
+
+mod body;
+mod connection;
+mod health;
+mod listener;
+mod parse;
+mod publish;
+mod reply;
+mod request;
+mod route;
+mod service;
+mod validate;
+
+use std::future::Future;
+use std::sync::Arc;
+
+pub use body::BodyRoom;
+pub use health::{Health, Part, PartState};
+pub use listener::{BindError, Listeners, Running, bind};
+pub use request::is_json;
+
+use crate::api::{Call, Response};
+use crate::commit::{Refused, Submission};
+use crate::config;
+use crate::model::Webhooks;
+use crate::registry::{Principal, Shared};
+use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
+
+/// All that the workers share.
+#[derive(Debug)]
+pub struct Admit<D, S, M> {
+    /// Who may, and who wants what.
+    pub directory: D,
+    /// The way to the commit thread.
+    pub submit: S,
+    /// Everything that is neither publishing nor health.
+    pub management: M,
+    /// What `/health` and `/ready` say.
+    pub health: Arc<Health>,
+    /// Places for deliveries on their way.
+    pub door: Arc<Door>,
+    /// Counts the bodies in memory.
+    pub memory: Arc<MemoryBudget>,
+    /// Counts the bodies that are being read or wait for their commit.
+    pub bodies: Arc<BodyRoom>,
+    /// Time.
+    pub clock: Clock,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// What a body may weigh, and who may see the metrics.
+    pub limits: Limits,
+}
+
+/// The configuration that admit needs of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Bytes of an array or of NDJSON.
+    pub batch_bytes: usize,
+    /// Whether `/metrics` needs no key.
+    pub public_metrics: bool,
+}
+
+impl Limits {
+    /// As configured.
+    pub fn of(config: &config::Config) -> Self {
+        Self {
+            body_bytes: config.server.max_body_bytes,
+            batch_bytes: config.server.max_batch_bytes.max(config.server.max_body_bytes),
+            public_metrics: config.metrics.public,
+        }
+    }
+}
+
+/// The part of the registry that a request needs.
+pub trait Directory: Send + Sync + 'static {
+    /// Who the bearer of this key is.
+    fn authenticate(&self, key: &str) -> Option<Principal>;
+    /// Whether there is such a tenant.
+    fn has_tenant(&self, name: &str) -> bool;
+    /// The webhooks that an event goes to, ascending.
+    fn matching(&self, tenant: &str, event_type: &str) -> Webhooks;
+}
+
+impl Directory for Shared {
+    fn authenticate(&self, key: &str) -> Option<Principal> {
+        self.load().authenticate(key)
+    }
+
+    fn has_tenant(&self, name: &str) -> bool {
+        self.load().tenant(name).is_some()
+    }
+
+    fn matching(&self, tenant: &str, event_type: &str) -> Webhooks {
+        self.load().matching(tenant, event_type)
+    }
+}
+
+/// The way to the commit thread.
+pub trait Submit: Send + Sync + 'static {
+    /// Hands a request's events over, without waiting, or gives them back.
+    ///
+    /// # Errors
+    /// The reason, and the submission, when there is no room for it or no commit thread.
+    #[expect(clippy::result_large_err, reason = "the submission comes back unboxed, as it went in")]
+    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)>;
+}
+
+/// The rest of the interface, behind the same listeners. Called on the workers' threads.
+pub trait Management: Send + Sync + 'static {
+    /// A call below `/api/v1/` of somebody who is known.
+    fn handle(&self, call: Call) -> impl Future<Output = Response>;
+
+    /// A document below `/openapi.` or `/docs`, open to everybody, if there is one.
+    fn document(&self, _path: &str) -> Option<Response> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

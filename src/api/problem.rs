@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::Response;
 
@@ -74,7 +74,16 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// One for each field that is wrong.
     pub errors: Vec<FieldError>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Header,
+}
+
+/// The one header that a problem may bring along.
+#[derive(Debug, Clone, Copy)]
+enum Header {
+    None,
+    Bearer,
+    Allow(&'static str),
+    RetryAfter { secs: u64 },
 }
 
 /// A field that is wrong.
@@ -102,8 +111,8 @@ impl Problem {
     /// A problem with its explanation.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let header = match code {
-            ProblemCode::Unauthenticated => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            _ => None,
+            ProblemCode::Unauthenticated => Header::Bearer,
+            _ => Header::None,
         };
         Self { code, detail: detail.into(), errors: Vec::new(), header }
     }
@@ -124,14 +133,16 @@ impl Problem {
 
     /// A method that the path does not have; `allow` as in the header.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let header = Some((ALLOW, HeaderValue::from_static(allow)));
-        Self { header, ..Self::new(ProblemCode::MethodNotAllowed, format!("allowed here: {allow}")) }
+        Self {
+            header: Header::Allow(allow),
+            ..Self::new(ProblemCode::MethodNotAllowed, format!("allowed here: {allow}"))
+        }
     }
 
     /// Come back after this long.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
-        self.header = Some((RETRY_AFTER, HeaderValue::from(after.as_secs().max(1))));
+        self.header = Header::RetryAfter { secs: after.as_secs().max(1) };
         self
     }
 
@@ -153,8 +164,11 @@ impl Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some((name, value)) = self.header {
-            headers.insert(name, value);
+        match self.header {
+            Header::None => {}
+            Header::Bearer => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Header::Allow(methods) => _ = headers.insert(ALLOW, HeaderValue::from_static(methods)),
+            Header::RetryAfter { secs } => _ = headers.insert(RETRY_AFTER, HeaderValue::from(secs)),
         }
         response
     }

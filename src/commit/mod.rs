@@ -89,6 +89,14 @@ impl Committed {
     }
 }
 
+#[cfg(test)]
+impl Committed {
+    /// What the commit stage would say, for tests of those who ask it.
+    pub(crate) fn for_test(id: EventId, duplicate: bool) -> Self {
+        Self { id, duplicate }
+    }
+}
+
 /// Why an event was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -1,0 +1,171 @@
+//! What the door costs: a body from its bytes to a submission, and a request over loopback beside bare hyper.
+//!
+//! The commit thread here refuses every event at once, as only the real one can say that an event is on the disk; the way
+//! there is the same, and the answer is a little longer.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot run ends")]
+
+use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hooktide::admit::{Admit, BodyRoom, Directory, Health, Limits, Management, Submit, bind};
+use hooktide::api::{Call, Response};
+use hooktide::commit::{Refused, Submission, Verdicts};
+use hooktide::config::{Role, Server};
+use hooktide::model::{Timestamp, WebhookNo, Webhooks};
+use hooktide::registry::Principal;
+use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+
+#[derive(Debug)]
+struct Fake;
+
+impl Directory for Fake {
+    fn authenticate(&self, _key: &str) -> Option<Principal> {
+        Some(Principal { tenant: None, role: Role::Admin })
+    }
+
+    fn has_tenant(&self, _name: &str) -> bool {
+        true
+    }
+
+    fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
+        Webhooks::from_slice(&[WebhookNo(1)])
+    }
+}
+
+impl Submit for Fake {
+    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
+        let verdicts: Verdicts = submission.events.iter().map(|_| Err(Refused::KeyReused)).collect();
+        submission.reply.send(verdicts).map_err(drop).or(Ok(()))
+    }
+}
+
+impl Management for Fake {
+    async fn handle(&self, _call: Call) -> Response {
+        Response::default()
+    }
+}
+
+fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
+    let health = Health::new(Vec::new);
+    health.started();
+    Arc::new(Admit {
+        directory: Fake,
+        submit: Fake,
+        management: Fake,
+        health: Arc::new(health),
+        door: Arc::new(Door::new(1 << 30)),
+        memory: MemoryBudget::new(1 << 30),
+        bodies: BodyRoom::new(),
+        clock: Clock::system(Timestamp::default()),
+        metrics: Metrics::new().expect("each figure has a name"),
+        limits: Limits { body_bytes: 1 << 20, batch_bytes: 16 << 20, public_metrics: false },
+    })
+}
+
+fn event() -> String {
+    let payload = "abcdefgh ".repeat(106);
+    format!(r#"{{"type":"order.created","data":{{"id":12345,"note":"{payload}","items":[{{"sku":"a","n":1}}]}}}}"#)
+}
+
+fn bodies(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let admit = admit();
+    let mut group = c.benchmark_group("admit");
+    for (name, events, body) in
+        [("single 1 KiB", 1, event()), ("array of 100 x 1 KiB", 100, format!("[{}]", vec![event(); 100].join(",")))]
+    {
+        let body = Bytes::from(body);
+        group.throughput(Throughput::Elements(events));
+        group.bench_function(name, |b| {
+            b.iter(|| runtime.block_on(admit.take(Principal { tenant: None, role: Role::Admin }, &body)));
+        });
+    }
+    group.finish();
+}
+
+/// Pipelined in small groups, so that what is measured is the server and not the round trip.
+const PIPELINED: usize = 16;
+
+fn request(body: &str) -> Vec<u8> {
+    let head = "POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdef\r\n\
+                Content-Type: application/json\r\nUser-Agent: bench\r\nAccept: */*\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).repeat(PIPELINED).into_bytes()
+}
+
+/// Sends a group, and reads until as many answers have come.
+fn exchange(socket: &mut TcpStream, requests: &[u8], answer: &mut [u8]) {
+    socket.write_all(requests).expect("the server reads");
+    let mut answers = 0;
+    while answers < PIPELINED {
+        let len = socket.read(answer).expect("the server answers");
+        assert!(len > 0, "the server closed");
+        answers += answer[..len].windows(9).filter(|window| window == b"HTTP/1.1 ").count();
+    }
+}
+
+fn bare_hyper() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    listener.set_nonblocking(true).expect("a socket that waits");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(http1::Builder::new().writev(false).serve_connection(
+                    TokioIo::new(stream),
+                    service_fn(|mut request: Request<Incoming>| async move {
+                        while let Some(Ok(_)) = http_body_util::BodyExt::frame(request.body_mut()).await {}
+                        let mut response =
+                            hyper::Response::new(Full::new(Bytes::from_static(br#"{"status":"accepted"}"#)));
+                        *response.status_mut() = StatusCode::ACCEPTED;
+                        Ok::<_, Infallible>(response)
+                    }),
+                ));
+            }
+        });
+    });
+    address
+}
+
+fn requests(c: &mut Criterion) {
+    let listeners = bind(&Server {
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        admin_listen: None,
+        data_dir: PathBuf::new(),
+        max_body_bytes: 1 << 20,
+        max_batch_bytes: 16 << 20,
+        workers: 1,
+        drain: Duration::ZERO,
+    })
+    .expect("a port");
+    let ours = listeners.addresses()[0];
+    let running = listeners.serve(&admit()).expect("a thread");
+    let requests = request(&event());
+    let mut answer = vec![0; 64 * 1024];
+    let mut group = c.benchmark_group("request");
+    group.throughput(Throughput::Elements(PIPELINED as u64));
+    for (name, address) in [("bare hyper", bare_hyper()), ("admit", ours)] {
+        let mut socket = TcpStream::connect(address).expect("the server listens");
+        group.bench_function(name, |b| b.iter(|| exchange(&mut socket, &requests, &mut answer)));
+    }
+    group.finish();
+    running.stop(Duration::ZERO);
+    running.join();
+}
+
+criterion_group!(benches, bodies, requests);
+criterion_main!(benches);

@@ -1,0 +1,360 @@
+//! `POST /api/v1/events`: an application's own events, one or many.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use ring::digest::{Context, SHA256, digest};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::body::Bounds;
+use super::parse::{self, Item, Items, SyntaxError};
+use super::reply::{self, Verdict};
+use super::request::{Head, MediaType, unsupported};
+use super::validate::{Checked, validate};
+use super::{Admit, Directory, Limits, Submit};
+use crate::api::{FieldError, Problem, ProblemCode, Response};
+use crate::commit::{Admitted, Refused, Submission};
+use crate::limits::BATCH_EVENTS_MAX;
+use crate::model::{DedupKey, DedupKind, NewEvent, Timestamp};
+use crate::registry::Principal;
+
+/// The source of what comes this way.
+const SOURCE: &str = "api";
+/// When a sender that found no room should come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When the disk is full, an operator has to come first.
+const RETRY_AFTER_DISK_FULL: Duration = Duration::from_secs(30);
+
+/// What a request says beside its body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope<'a> {
+    pub(super) principal: &'a Principal,
+    pub(super) media_type: MediaType,
+    pub(super) idempotency_key: Option<&'a str>,
+    pub(super) correlation_id: &'a str,
+    pub(super) traceparent: Option<&'a str>,
+    pub(super) received_at: Timestamp,
+}
+
+impl<'a> Envelope<'a> {
+    /// # Errors
+    /// 400 and 415 for headers that cannot be taken.
+    pub(super) fn of(
+        head: &Head<'a>,
+        principal: &'a Principal,
+        request_id: &'a HeaderValue,
+        received_at: Timestamp,
+    ) -> Result<Self, Problem> {
+        Ok(Self {
+            principal,
+            media_type: head.media_type()?,
+            idempotency_key: head.idempotency_key()?,
+            correlation_id: head.correlation_id().unwrap_or_else(|| request_id.to_str().unwrap_or_default()),
+            traceparent: head.traceparent(),
+            received_at,
+        })
+    }
+}
+
+/// What the body of a request may weigh: an object less than an array or lines.
+pub(super) fn bounds(media_type: MediaType, limits: Limits) -> Bounds {
+    let by_start = match media_type {
+        MediaType::Ndjson => |_: &[u8], bounds: Bounds| Ok(bounds.most),
+        MediaType::Json => |start: &[u8], bounds: Bounds| match first_character(start) {
+            Some(b'[') | None => Ok(bounds.most),
+            Some(_) => Ok(bounds.single),
+        },
+        MediaType::Unsaid => |start: &[u8], bounds: Bounds| match first_character(start) {
+            Some(b'[') | None => Ok(bounds.most),
+            Some(b'{') => Ok(bounds.single),
+            Some(_) => Err(not_json()),
+        },
+    };
+    Bounds { most: limits.batch_bytes, by_start, single: limits.body_bytes }
+}
+
+fn first_character(start: &[u8]) -> Option<u8> {
+    start.iter().copied().find(|b| !b.is_ascii_whitespace())
+}
+
+fn not_json() -> Problem {
+    unsupported("send application/json or application/x-ndjson")
+}
+
+impl<D: Directory, S: Submit, M> Admit<D, S, M> {
+    /// Takes events that did not come over HTTP, as JSON: an object or an array.
+    ///
+    /// # Errors
+    /// As for a request.
+    pub async fn take(&self, principal: Principal, body: &Bytes) -> Result<Response, Problem> {
+        let envelope = Envelope {
+            principal: &principal,
+            media_type: MediaType::Json,
+            idempotency_key: None,
+            correlation_id: "",
+            traceparent: None,
+            received_at: self.clock.now(),
+        };
+        self.publish(envelope, body).await
+    }
+
+    /// Takes a body's events, and answers when they are on the disk.
+    ///
+    /// # Errors
+    /// Whatever refuses the request as a whole.
+    pub(super) async fn publish(&self, envelope: Envelope<'_>, body: &Bytes) -> Result<Response, Problem> {
+        let items = match envelope.media_type {
+            MediaType::Ndjson => parse::ndjson(body),
+            MediaType::Json => parse::json(body),
+            MediaType::Unsaid if matches!(first_character(body), Some(b'{' | b'[')) => parse::json(body),
+            MediaType::Unsaid => return Err(not_json()),
+        };
+        let (items, count) = match items.map_err(|error| bad_json(&error))? {
+            Items::One(item) => return self.publish_one(envelope, body, &item).await,
+            Items::Many(items, count) => (items.into_iter().map(Ok).collect(), count),
+            Items::Lines(items, count) => (items, count),
+            Items::Neither => {
+                return Err(Problem::invalid_body(vec![FieldError::new(
+                    "",
+                    "must be an object or an array of objects",
+                )]));
+            }
+        };
+        if !(1..=BATCH_EVENTS_MAX).contains(&count) {
+            let detail = format!("must have 1 to {BATCH_EVENTS_MAX} events, has {count}");
+            return Err(Problem::invalid_body(vec![FieldError::new("", detail)]));
+        }
+        self.publish_many(envelope, body, &items).await
+    }
+
+    async fn publish_one(&self, envelope: Envelope<'_>, body: &Bytes, item: &Item<'_>) -> Result<Response, Problem> {
+        if body.len() > self.limits.body_bytes {
+            let detail = format!("at most {} bytes for one event", self.limits.body_bytes);
+            return Err(Problem::new(ProblemCode::TooLarge, detail));
+        }
+        let event = validate(item, None, envelope.principal.tenant.as_deref(), &self.directory)
+            .map_err(Problem::invalid_body)?;
+        let mut batch = Batch::new(envelope, body, 1);
+        batch.add(&event, None, &self.directory);
+        match self.commit(batch, body).await?.pop() {
+            Some(Verdict::Taken(taken, webhooks)) => Ok(reply::single(taken, webhooks)),
+            Some(Verdict::Refused(problem)) => Err(problem),
+            None => Err(lost()),
+        }
+    }
+
+    async fn publish_many(
+        &self,
+        envelope: Envelope<'_>,
+        body: &Bytes,
+        items: &[Result<Item<'_>, SyntaxError>],
+    ) -> Result<Response, Problem> {
+        let mut batch = Batch::new(envelope, body, items.len());
+        // In the order sent: a refusal, or a place in the batch.
+        let mut places = Vec::with_capacity(items.len());
+        for (place, item) in items.iter().enumerate() {
+            let own = envelope.principal.tenant.as_deref();
+            let checked = match item {
+                Ok(item) => validate(item, Some(place), own, &self.directory).map_err(Problem::invalid_body),
+                Err(error) => Err(bad_json(error)),
+            };
+            places.push(checked.map(|event| batch.add(&event, Some(place), &self.directory)).err());
+        }
+        let refused = places.iter().flatten().count();
+        self.metrics.refused.with_label_values(&[ProblemCode::InvalidBody.as_str()]).inc_by(refused as u64);
+        let taken = if batch.events.is_empty() { Vec::new() } else { self.commit(batch, body).await? };
+        if let Some(problem) = nothing_fits(&taken) {
+            return Err(problem);
+        }
+        let mut taken = taken.into_iter();
+        let verdicts: Option<Vec<_>> =
+            places.into_iter().map(|refused| refused.map(Verdict::Refused).or_else(|| taken.next())).collect();
+        Ok(reply::batch(&verdicts.ok_or_else(lost)?))
+    }
+
+    /// Through the door and onto the disk; one verdict for each event of the batch.
+    async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Vec<Verdict>, Problem> {
+        let (events, counts) = batch.finish();
+        let deliveries = counts.iter().sum();
+        let permit = self.door.enter(deliveries, body.len()).await.ok_or_else(|| refused(Refused::Overloaded))?;
+        let (reply, verdicts) = oneshot::channel();
+        let submission = Submission { events, permit, lease: self.memory.lease(body.len()), reply };
+        self.submit.submit(submission).map_err(|(why, _)| refused(why))?;
+        let verdicts = verdicts.await.map_err(|_| lost())?;
+        if verdicts.len() != counts.len() {
+            return Err(lost());
+        }
+        let mut verdicts_out = Vec::with_capacity(counts.len());
+        for (verdict, webhooks) in verdicts.into_iter().zip(counts) {
+            verdicts_out.push(match verdict {
+                Ok(taken) if taken.is_duplicate() => {
+                    self.metrics.duplicates.inc();
+                    Verdict::Taken(taken, webhooks)
+                }
+                Ok(taken) => {
+                    self.metrics.accepted.inc();
+                    Verdict::Taken(taken, webhooks)
+                }
+                Err(why) => Verdict::Refused(refused(why)),
+            });
+        }
+        Ok(verdicts_out)
+    }
+}
+
+/// Events of one request on their way to a [`Submission`].
+struct Batch<'a> {
+    envelope: Envelope<'a>,
+    body: &'a Bytes,
+    fingerprint: u64,
+    heads: Vec<u8>,
+    ends: SmallVec<[usize; 1]>,
+    events: SmallVec<[Admitted; 1]>,
+}
+
+/// Bytes of an encoded head, roughly.
+const HEAD_BYTES: usize = 256;
+
+impl<'a> Batch<'a> {
+    fn new(envelope: Envelope<'a>, body: &'a Bytes, events: usize) -> Self {
+        let fingerprint = if envelope.idempotency_key.is_some() { fingerprint(body) } else { 0 };
+        Self {
+            envelope,
+            body,
+            fingerprint,
+            heads: Vec::with_capacity(HEAD_BYTES * events),
+            ends: SmallVec::with_capacity(events),
+            events: SmallVec::with_capacity(events),
+        }
+    }
+
+    /// Matches an event and encodes its head; `place` is its index where the request has many.
+    fn add(&mut self, event: &Checked<'_>, place: Option<usize>, directory: &impl Directory) {
+        let webhooks = directory.matching(&event.tenant, &event.event_type);
+        let dedup = match (&event.id, self.envelope.idempotency_key) {
+            (Some(id), _) => Some((dedup_key(&event.tenant, DedupKind::Id, id, None), DedupKind::Id, 0)),
+            (None, Some(key)) => {
+                let kind = DedupKind::IdempotencyKey;
+                Some((dedup_key(&event.tenant, kind, key, place), kind, self.fingerprint))
+            }
+            (None, None) => None,
+        };
+        let new = NewEvent {
+            tenant: &event.tenant,
+            event_type: &event.event_type,
+            source: SOURCE,
+            timestamp: event.timestamp.unwrap_or(self.envelope.received_at),
+            received_at: self.envelope.received_at,
+            external_id: event.id.as_deref(),
+            correlation_id: self.envelope.correlation_id,
+            traceparent: self.envelope.traceparent,
+            resource_id: event.resource_id.as_deref(),
+            workspace_id: event.workspace_id.as_deref(),
+            user_id: event.user_id.as_deref(),
+            metadata: event.metadata,
+            verified: false,
+            dedup: dedup.map(|(key, kind, _)| (key, kind)),
+            fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
+            data_len: event.data.len() as u32,
+        };
+        new.encode(&webhooks, &mut self.heads);
+        self.ends.push(self.heads.len());
+        let data = self.body.slice_ref(event.data.as_bytes());
+        self.events.push(Admitted { head: Bytes::new(), data, dedup, webhooks });
+    }
+
+    /// The events, each with its slice of the one buffer of heads, and how many webhooks each one has.
+    fn finish(mut self) -> (SmallVec<[Admitted; 1]>, SmallVec<[usize; 1]>) {
+        let heads = Bytes::from(self.heads);
+        let mut start = 0;
+        for (event, end) in self.events.iter_mut().zip(self.ends) {
+            event.head = heads.slice(start..end);
+            start = end;
+        }
+        let counts = self.events.iter().map(|event| event.webhooks.len()).collect();
+        (self.events, counts)
+    }
+}
+
+/// SHA-256, cut to 128 bits, over the parts that make two events the same, each with its length.
+fn dedup_key(tenant: &str, kind: DedupKind, id: &str, place: Option<usize>) -> DedupKey {
+    let kind = match kind {
+        DedupKind::Id => "id",
+        DedupKind::IdempotencyKey => "idempotency-key",
+    };
+    let place = place.map_or(Cow::Borrowed(""), |place| Cow::Owned(place.to_string()));
+    let mut context = Context::new(&SHA256);
+    for part in [tenant, SOURCE, kind, id, &place] {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    first_bytes(context.finish().as_ref())
+}
+
+fn fingerprint(body: &[u8]) -> u64 {
+    u64::from_le_bytes(first_bytes(digest(&SHA256, body).as_ref()))
+}
+
+fn first_bytes<const N: usize>(digest: &[u8]) -> [u8; N] {
+    let mut first = [0; N];
+    first.copy_from_slice(&digest[..N]);
+    first
+}
+
+/// Whether the request as a whole found no room: nothing of it was taken, and something only for that.
+fn nothing_fits(verdicts: &[Verdict]) -> Option<Problem> {
+    let mut no_room = None;
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Taken(..) => return None,
+            Verdict::Refused(problem) if problem.code.status().is_server_error() => no_room = Some(problem),
+            Verdict::Refused(_) => {}
+        }
+    }
+    no_room.cloned()
+}
+
+fn bad_json(error: &SyntaxError) -> Problem {
+    Problem::new(ProblemCode::InvalidJson, error.to_string())
+}
+
+fn refused(why: Refused) -> Problem {
+    match why {
+        Refused::KeyReused => Problem::new(ProblemCode::IdempotencyKeyReused, why.to_string()),
+        Refused::Overloaded | Refused::Poisoned => {
+            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(RETRY_AFTER)
+        }
+        Refused::DiskFull => Problem::new(ProblemCode::DiskFull, why.to_string()).retry_after(RETRY_AFTER_DISK_FULL),
+    }
+}
+
+/// The commit thread went without a verdict: whether the event is on the disk shows at the next start, so the sender is to
+/// try again, which its id makes harmless.
+fn lost() -> Problem {
+    refused(Refused::Poisoned)
+}
+
+/// 503 in the phases of the process in which nothing new is taken.
+pub(super) fn closed(health: &super::Health) -> Option<Problem> {
+    if health.is_starting() {
+        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(RETRY_AFTER))
+    } else if health.is_draining() {
+        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(RETRY_AFTER))
+    } else {
+        None
+    }
+}
+
+/// Whether the caller may publish.
+///
+/// # Errors
+/// 403 for those who only read.
+pub(super) fn may_publish(principal: &Principal) -> Result<(), Problem> {
+    match principal.role {
+        crate::config::Role::Viewer => Err(Problem::new(ProblemCode::Forbidden, "a viewer cannot publish")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,92 @@
+//! Answers, written into one buffer.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+use crate::api::{FieldError, Problem, Response};
+use crate::commit::Committed;
+
+/// Bytes of one event's answer, roughly.
+const EVENT_BYTES: usize = 96;
+
+/// What became of one event of a request.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is on the disk, and goes to so many webhooks.
+    Taken(Committed, usize),
+    /// It is not.
+    Refused(Problem),
+}
+
+/// Any value as JSON.
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    // Structs of text and numbers always serialise.
+    written(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// The answer for a single event: 202, or 200 for a duplicate.
+pub(super) fn single(taken: Committed, webhooks: usize) -> Response {
+    let mut out = Vec::with_capacity(EVENT_BYTES);
+    event(&mut out, taken, webhooks);
+    written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
+}
+
+/// The answer for many: 202 if any was accepted, 200 if all were duplicates, else 422.
+pub(super) fn batch(verdicts: &[Verdict]) -> Response {
+    let (mut accepted, mut duplicates, mut rejected) = (0, 0, 0);
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Taken(taken, _) if taken.is_duplicate() => duplicates += 1,
+            Verdict::Taken(..) => accepted += 1,
+            Verdict::Refused(_) => rejected += 1,
+        }
+    }
+    let mut out = Vec::with_capacity(EVENT_BYTES * (verdicts.len() + 1));
+    // Writing to memory does not fail.
+    let _ = write!(out, r#"{{"accepted":{accepted},"duplicates":{duplicates},"rejected":{rejected},"events":["#);
+    for (n, verdict) in verdicts.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        match verdict {
+            Verdict::Taken(taken, webhooks) => event(&mut out, *taken, *webhooks),
+            Verdict::Refused(problem) => {
+                let error = ItemError { code: problem.code.as_str(), detail: &problem.detail, errors: &problem.errors };
+                out.extend_from_slice(br#"{"error":"#);
+                let _ = serde_json::to_writer(&mut out, &error);
+                out.push(b'}');
+            }
+        }
+    }
+    out.extend_from_slice(b"]}");
+    let status = match (accepted, duplicates) {
+        (1.., _) => StatusCode::ACCEPTED,
+        (0, 1..) if rejected == 0 => StatusCode::OK,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    written(status, out)
+}
+
+#[derive(serde::Serialize)]
+struct ItemError<'a> {
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+fn event(out: &mut Vec<u8>, taken: Committed, webhooks: usize) {
+    let (id, duplicate) = (taken.id(), taken.is_duplicate());
+    let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate},"webhooks":{webhooks}}}"#);
+}
+
+fn written(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}

@@ -1,0 +1,181 @@
+//! A request from its head to its answer, in this order: what no request may be, path and method, who asks, body.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use prometheus::IntCounter;
+
+use super::body::{self, Body, Bounds};
+use super::connection::{Connections, Watch};
+use super::publish::{self, Envelope};
+use super::request::{Head, X_REQUEST_ID, request_id, unauthenticated};
+use super::route::{Route, Surface, route};
+use super::{Admit, Directory, Management, Submit};
+use crate::api::{Call, Problem, ProblemCode, Response};
+use crate::config::Role;
+use crate::registry::Principal;
+use crate::runtime::metrics::Recorder;
+use crate::runtime::{Instant, Random};
+
+/// What one thread has for its requests.
+#[derive(Debug)]
+pub(super) struct Worker<D, S, M> {
+    admit: Arc<Admit<D, S, M>>,
+    pub(super) connections: Connections,
+    random: RefCell<Random>,
+    ack: Recorder,
+    classes: [IntCounter; 4],
+}
+
+/// A request whose answer is being made.
+struct Exchange<'a> {
+    surface: Surface,
+    watch: &'a Watch,
+    incoming: Option<Incoming>,
+    /// Whether a part of the request may still come in when the answer goes out.
+    unread: bool,
+    /// When the last byte had come.
+    complete_at: Option<Instant>,
+}
+
+impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
+    pub(super) fn new(admit: Arc<Admit<D, S, M>>) -> Self {
+        let classes = ["2xx", "3xx", "4xx", "5xx"].map(|class| admit.metrics.requests.with_label_values(&[class]));
+        let ack = admit.metrics.ack_latency.recorder();
+        Self { admit, connections: Connections::default(), random: RefCell::new(Random::system()), ack, classes }
+    }
+
+    /// Answers a request, whatever it is.
+    pub(super) async fn answer(&self, surface: Surface, watch: &Watch, request: Request<Incoming>) -> Response {
+        watch.request_begins();
+        let (parts, incoming) = request.into_parts();
+        let id = request_id(&parts.headers, &mut self.random.borrow_mut());
+        let mut exchange =
+            Exchange { surface, watch, unread: !incoming.is_end_stream(), incoming: Some(incoming), complete_at: None };
+        let mut response = match self.handle(&mut exchange, parts, &id).await {
+            Ok(response) => response,
+            Err(problem) => refuse(problem, &id),
+        };
+        response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+        if exchange.unread {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        watch.request_ends(exchange.unread);
+        let class = usize::from(response.status().as_u16() / 100).clamp(2, 5) - 2;
+        self.classes[class].inc();
+        if let Some(complete_at) = exchange.complete_at {
+            let latency = self.admit.clock.instant().duration_since(complete_at);
+            self.admit.metrics.ack_seconds.observe(latency.as_secs_f64());
+            self.ack.record(latency);
+        }
+        response
+    }
+
+    async fn handle(&self, exchange: &mut Exchange<'_>, parts: Parts, id: &HeaderValue) -> Result<Response, Problem> {
+        let head = Head::of(&parts);
+        head.check(&parts)?;
+        match route(&parts.method, parts.uri.path(), exchange.surface)? {
+            Route::Publish => self.publish(exchange, &head, id).await,
+            Route::Management => {
+                let principal = self.authenticate(&head)?;
+                self.manage(exchange, parts, principal, id).await
+            }
+            Route::Health => {
+                let figures = head.has_credentials() && self.authenticate(&head).is_ok_and(|who| may_read(&who));
+                Ok(self.admit.health.report(figures.then_some(&*self.admit.metrics)))
+            }
+            Route::Ready => Ok(self.admit.health.readiness()),
+            Route::Live => Ok(super::reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }))),
+            Route::Metrics => self.metrics(exchange.surface, &head),
+            Route::Document => {
+                self.admit.management.document(parts.uri.path()).ok_or_else(|| Problem::not_found("document"))
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        exchange: &mut Exchange<'_>,
+        head: &Head<'_>,
+        id: &HeaderValue,
+    ) -> Result<Response, Problem> {
+        let admit = &*self.admit;
+        let published = async {
+            let principal = self.authenticate(head)?;
+            publish::may_publish(&principal)?;
+            if let Some(problem) = publish::closed(&admit.health) {
+                return Err(problem);
+            }
+            let envelope = Envelope::of(head, &principal, id, admit.clock.now())?;
+            let body = exchange.body(publish::bounds(envelope.media_type, admit.limits), admit).await?;
+            exchange.complete_at = Some(admit.clock.instant());
+            admit.publish(envelope, &body.bytes).await
+        };
+        published.await.inspect_err(|problem: &Problem| {
+            admit.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
+        })
+    }
+
+    async fn manage(
+        &self,
+        exchange: &mut Exchange<'_>,
+        mut parts: Parts,
+        principal: Principal,
+        id: &HeaderValue,
+    ) -> Result<Response, Problem> {
+        let body = exchange.body(Bounds::flat(self.admit.limits.body_bytes), &self.admit).await?;
+        if parts.method == Method::HEAD {
+            // The same answer; its body stays here.
+            parts.method = Method::GET;
+        }
+        let request_id = id.to_str().unwrap_or_default().into();
+        Ok(self.admit.management.handle(Call { parts, body: body.bytes.clone(), principal, request_id }).await)
+    }
+
+    fn authenticate(&self, head: &Head<'_>) -> Result<Principal, Problem> {
+        self.admit.directory.authenticate(head.bearer()?).ok_or_else(unauthenticated)
+    }
+
+    fn metrics(&self, surface: Surface, head: &Head<'_>) -> Result<Response, Problem> {
+        let admit = &*self.admit;
+        if !admit.limits.public_metrics && surface != Surface::Admin && !may_read(&self.authenticate(head)?) {
+            return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
+        }
+        admit.metrics.door_deliveries.set(admit.door.deliveries() as i64);
+        admit.metrics.body_bytes.set(admit.memory.used() as i64);
+        let mut response = Response::new(bytes::Bytes::from(admit.metrics.render()).into());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+}
+
+impl Exchange<'_> {
+    async fn body<'b, D, S, M>(&mut self, bounds: Bounds, admit: &'b Admit<D, S, M>) -> Result<Body<'b>, Problem> {
+        let incoming = self.incoming.take().ok_or_else(|| Problem::new(ProblemCode::Internal, "the body was read"))?;
+        let body = body::read(incoming, bounds, &admit.bodies, self.watch).await;
+        self.watch.body_ends();
+        self.unread = body.is_err();
+        body
+    }
+}
+
+/// A log line for people only where it is our side that fails: what clients send must not fill the disk.
+fn refuse(problem: Problem, id: &HeaderValue) -> Response {
+    let id = id.to_str().unwrap_or_default();
+    if problem.code.status().is_server_error() {
+        tracing::warn!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
+    } else {
+        tracing::debug!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
+    }
+    problem.into_response(id)
+}
+
+fn may_read(principal: &Principal) -> bool {
+    principal.role != Role::Publisher
+}
