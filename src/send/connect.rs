@@ -87,7 +87,7 @@ impl<R: Resolve> Connector<R> {
     }
 
     /// The addresses of a host, every one of them checked: one that is forbidden refuses the name.
-    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
+    pub(super) async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
         let ips: Vec<IpAddr> = match endpoint.host.parse() {
             Ok(ip) => vec![ip],
             Err(_) => within(DNS_TIMEOUT, "name resolution", self.resolver.resolve(&endpoint.host)).await?,
