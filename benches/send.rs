@@ -3,6 +3,9 @@
 //! The receiver is a thread of its own that answers each request with the same bytes; a delivery's figure is the time the
 //! sending thread takes when it always has 32 deliveries under way, system calls included.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
+#![expect(missing_docs, reason = "criterion's macros make public items")]
+
 use std::cell::Cell;
 use std::hint::black_box;
 use std::io::{Read, Write};

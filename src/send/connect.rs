@@ -79,7 +79,7 @@ impl<R: Resolve> Connector<R> {
     }
 
     /// A new connection to an endpoint.
-    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, AttemptError> {
+    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Box<Connection>, AttemptError> {
         let addresses = self.addresses(endpoint).await?;
         let socket = self.open(&addresses).await?;
         let socket = if endpoint.tls { self.encrypt(&endpoint.host, socket).await? } else { Socket::Plain(socket) };

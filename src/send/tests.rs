@@ -35,7 +35,10 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Answers given by name; a name without one does not exist.
 #[derive(Default)]
-struct Names(HashMap<&'static str, Box<dyn Fn(usize) -> Vec<IpAddr>>>, Cell<usize>);
+struct Names(HashMap<&'static str, NameAnswer>, Cell<usize>);
+
+/// The addresses, by the number of the query.
+type NameAnswer = Box<dyn Fn(usize) -> Vec<IpAddr>>;
 
 impl Names {
     fn with(mut self, name: &'static str, answer: impl Fn(usize) -> Vec<IpAddr> + 'static) -> Self {
@@ -262,13 +265,13 @@ async fn a_previous_secret_signs_until_its_end() {
         let mut webhook = webhook("http://127.0.0.1:9000/");
         webhook.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
         let mut signer = sign::Signer::default();
-        let signatures = |signer: &mut sign::Signer, webhook: &Webhook, now| {
-            let signed = signer.sign(webhook, &event("{}"), now).unwrap();
-            let request = signed.request(webhook, hyper::HeaderMap::new());
+        let count = |signer: &mut sign::Signer, webhook: &Webhook, now| {
+            let made = signer.sign(webhook, &event("{}"), now).unwrap();
+            let request = made.request(webhook, hyper::HeaderMap::new());
             request.headers()["webhook-signature"].to_str().unwrap().split(' ').count()
         };
-        assert_eq!(signatures(&mut signer, &webhook, Timestamp::from_millis(NOW.as_millis() - 1)), 2);
-        assert_eq!(signatures(&mut signer, &webhook, NOW), 1);
+        assert_eq!(count(&mut signer, &webhook, Timestamp::from_millis(NOW.as_millis() - 1)), 2);
+        assert_eq!(count(&mut signer, &webhook, NOW), 1);
     })
     .await;
 }
@@ -796,4 +799,13 @@ async fn our_own_listener_is_refused_even_where_loopback_is_open() {
         assert_eq!(connections.get(), 0);
     })
     .await;
+}
+
+/// A thousand deliveries are under way in a shard: what is rare (a TLS handshake) must not lie in each of their futures.
+#[test]
+fn a_delivery_under_way_is_small() {
+    let client = loopback();
+    let (webhook, event) = (Arc::new(webhook("http://127.0.0.1:9000/")), event("{}"));
+    let carried = client.carry(Parcel { webhook: &webhook, event: &event, attempt: 1, timeout: LONG });
+    assert!(size_of_val(&carried) <= 4096, "{} bytes", size_of_val(&carried));
 }
