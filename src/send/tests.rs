@@ -1,4 +1,7 @@
 //! The client against receivers on real sockets, well-meaning and hostile (RELIABILITY P6, P7).
+//!
+//! `tests/data/tls` holds a certificate for `receiver.test` and 127.0.0.1, valid until 2120, with its key, and the
+//! authority that signed it, whose key was thrown away. `tests/data/ssrf_urls.jsonl` is the table of bypasses.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
