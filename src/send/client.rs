@@ -81,13 +81,14 @@ impl<R: Resolve> Client<R> {
                 other => return other.map_err(|failure| failure.error),
             }
         }
-        let connection = self.connector.connect(&parcel.webhook.endpoint).await?;
+        // Boxed: the rare case must not make the future of each delivery as large as a TLS handshake.
+        let connection = Box::pin(self.connector.connect(&parcel.webhook.endpoint)).await?;
         self.exchange(connection, parcel.webhook, &signed, answer).await.map_err(|failure| failure.error)
     }
 
     async fn exchange(
         &self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         webhook: &Webhook,
         signed: &Signed,
         answer: &mut Answer,

@@ -79,7 +79,7 @@ impl<R: Resolve> Connector<R> {
     }
 
     /// A new connection to an endpoint.
-    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, AttemptError> {
+    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Box<Connection>, AttemptError> {
         let addresses = self.addresses(endpoint).await?;
         let socket = self.open(&addresses).await?;
         let socket = if endpoint.tls { self.encrypt(&endpoint.host, socket).await? } else { Socket::Plain(socket) };
@@ -87,7 +87,7 @@ impl<R: Resolve> Connector<R> {
     }
 
     /// The addresses of a host, every one of them checked: one that is forbidden refuses the name.
-    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
+    pub(super) async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
         let ips: Vec<IpAddr> = match endpoint.host.parse() {
             Ok(ip) => vec![ip],
             Err(_) => within(DNS_TIMEOUT, "name resolution", self.resolver.resolve(&endpoint.host)).await?,

@@ -59,15 +59,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// HTTP/1.1 over a socket that is ready for it.
-    pub(super) async fn new(socket: Socket) -> hyper::Result<Self> {
+    /// HTTP/1.1 over a socket that is ready for it. Boxed, as it is handed around and hyper's state is large.
+    pub(super) async fn new(socket: Socket) -> hyper::Result<Box<Self>> {
         let seen = Rc::new(Seen::default());
         let wire = Wire { socket, seen: Rc::clone(&seen) };
         let mut builder = http1::Builder::new();
         // Bounds the answer's head and what is buffered of its body.
         builder.max_buf_size(RESPONSE_HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
-        Ok(Self { sender, driver: Some(driver), seen, headers: HeaderMap::new(), is_reused: false })
+        Ok(Box::new(Self { sender, driver: Some(driver), seen, headers: HeaderMap::new(), is_reused: false }))
     }
 
     /// An empty map for the next request's headers.

@@ -124,7 +124,8 @@ fn check_spelling(text: &str) -> Result<&str, EndpointError> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return odd("spaces, line breaks and control characters are not allowed");
     }
-    if text.contains('\\') {
+    // In a query it is a character like others.
+    if text.split('?').next().is_some_and(|before| before.contains('\\')) {
         return odd("backslashes are not allowed");
     }
     let (scheme, rest) = text.split_once("://").ok_or(EndpointError::Scheme)?;

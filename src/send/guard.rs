@@ -20,7 +20,7 @@ pub struct Guard {
     own: Vec<SocketAddr>,
 }
 
-/// An address, or a name, that no delivery goes to.
+/// An address that no delivery goes to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is {why}")]
 pub struct Forbidden {

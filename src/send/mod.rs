@@ -3,8 +3,8 @@
 //! Promises: every way it can end is an [`Outcome`], within the webhook's timeout, body included. Must never know: redb,
 //! the retry schedule.
 //!
-//! [`Client`] carries parcels: [`sign`] makes the request around the event's data ([`envelope`]), [`pool`] has a connection
-//! or [`connect`] makes one within the egress rules ([`guard`], [`resolve`]), [`connection`] exchanges, [`response`] reads.
+//! [`Client`] carries parcels: `sign` makes the request around the event's data (`envelope`), `pool` has a connection or
+//! `connect` makes one within the egress rules (`guard`, `resolve`), `connection` exchanges, `response` reads.
 
 mod client;
 mod connect;
@@ -24,7 +24,7 @@ pub use connect::{TlsError, tls_config};
 pub use endpoint::EndpointError;
 pub use guard::{Forbidden, Guard};
 pub use resolve::{Resolve, SystemResolver};
-pub use sign::{HOPS, is_reserved};
+pub use sign::{HOPS, is_reserved_header};
 
 use std::sync::Arc;
 use std::time::Duration;

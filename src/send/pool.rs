@@ -17,7 +17,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(IDLE_CONNECTION_TIMEOUT.a
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Pool<C = Connection> {
+pub(super) struct Pool<C = Box<Connection>> {
     idle: Rc<RefCell<Idle<C>>>,
     clock: Clock,
 }

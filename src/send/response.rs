@@ -26,10 +26,10 @@ impl Answer {
     /// request.
     pub(super) async fn read(
         &mut self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         response: Response<Incoming>,
         now: Timestamp,
-    ) -> hyper::Result<Option<Connection>> {
+    ) -> hyper::Result<Option<Box<Connection>>> {
         let (head, mut body) = response.into_parts();
         self.status = Some(head.status);
         if matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {

@@ -25,12 +25,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// An event is given its first hop here.
 const FIRST_HOP: HeaderValue = HeaderValue::from_static("1");
 
-/// Bytes made ready at once for the texts of several deliveries; one takes 300 to 500.
-const SCRATCH_BYTES: usize = 4096;
+/// What the texts of a delivery take, seldom more.
+const TEXT_BYTES: usize = 512;
+/// Bytes made ready at once, for the texts of several deliveries.
+const SCRATCH_BYTES: usize = 8 * TEXT_BYTES;
 
 /// Whether a webhook's own headers may not have this name: those that frame the message (RFC 9110 section 7.6.1), those
 /// that say for whom it is and from whom, and those that are added to every delivery.
-pub fn is_reserved(name: &HeaderName) -> bool {
+pub fn is_reserved_header(name: &HeaderName) -> bool {
     const FRAMING: [HeaderName; 11] = [
         header::HOST,
         header::CONTENT_LENGTH,
@@ -76,8 +78,8 @@ impl Signer {
     ) -> Result<Signed, InvalidHeaderValue> {
         let head = event.head().event;
         let out = &mut self.scratch;
-        out.reserve(SCRATCH_BYTES / 8);
-        if out.capacity() < SCRATCH_BYTES / 8 * 2 {
+        if out.capacity() < TEXT_BYTES {
+            // Takes the buffer of deliveries that are done, or a new one.
             out.reserve(SCRATCH_BYTES);
         }
         let id = text(out, |out| write!(out, "{}", event.id));
@@ -146,7 +148,7 @@ impl Signed {
         }
         for (name, value) in &webhook.headers {
             // Whoever took the webhook in refused these; a delivery never trusts that with its framing and signature.
-            if !is_reserved(name) {
+            if !is_reserved_header(name) {
                 headers.insert(name.clone(), value.clone());
             }
         }

@@ -1,1 +1,814 @@
+//! The client against receivers on real sockets, well-meaning and hostile (RELIABILITY P6, P7).
+//!
+//! `tests/data/tls` holds a certificate for `receiver.test` and 127.0.0.1, valid until 2120, with its key, and the
+//! authority that signed it, whose key was thrown away. `tests/data/ssrf_urls.jsonl` is the table of bypasses.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{LocalSet, spawn_local};
+use tokio_rustls::TlsAcceptor;
+
+use super::connect::Connector;
+use super::*;
+use crate::config::Egress;
+use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
+use crate::model::{
+    Endpoint, EventId, NewEvent, SigningKey, SigningKeys, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+};
+use crate::runtime::{Clock, MemoryBudget};
+use crate::signature::standard::{Received, verify};
+
+const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
+const LONG: Duration = Duration::from_secs(30);
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Answers given by name; a name without one does not exist.
+#[derive(Default)]
+struct Names(HashMap<&'static str, NameAnswer>, Cell<usize>);
+
+/// The addresses, by the number of the query.
+type NameAnswer = Box<dyn Fn(usize) -> Vec<IpAddr>>;
+
+impl Names {
+    fn with(mut self, name: &'static str, answer: impl Fn(usize) -> Vec<IpAddr> + 'static) -> Self {
+        self.0.insert(name, Box::new(answer));
+        self
+    }
+}
+
+impl Resolve for Names {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        self.1.set(self.1.get() + 1);
+        self.0.get(host).map(|answer| answer(self.1.get())).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn guard(allow: &[&str]) -> Arc<Guard> {
+    let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+    Arc::new(Guard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
+}
+
+fn client(guard: Arc<Guard>, names: Names) -> Client<Names> {
+    let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
+    let setup = ClientSetup { guard, tls: tls_config(Some(&ca_file)).unwrap(), clock: Clock::test(NOW) };
+    Client::with_resolver(setup, names)
+}
+
+fn loopback() -> Client<Names> {
+    client(guard(&["127.0.0.0/8"]), Names::default())
+}
+
+fn webhook(url: &str) -> Webhook {
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    Webhook {
+        no: WebhookNo(1),
+        id: WebhookId::from_u128(1),
+        tenant: "default".into(),
+        status: WebhookStatus::Active,
+        endpoint: Endpoint::try_new(url, &guard(&["127.0.0.0/8"])).unwrap(),
+        events: vec![],
+        keys,
+        retry_policy: None,
+        timeout: None,
+        max_in_flight: None,
+        rate_limit: None,
+        headers: vec![],
+        name: None,
+        description: None,
+        user_id: None,
+        metadata: "{}".into(),
+        created_at: NOW,
+        updated_at: NOW,
+        version: 1,
+    }
+}
+
+fn event(data: impl Into<Bytes>) -> Arc<Event> {
+    let mut head = Vec::new();
+    let new = NewEvent {
+        tenant: "default",
+        event_type: "order.created",
+        source: "api",
+        timestamp: NOW,
+        correlation_id: "req_1",
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ..NewEvent::default()
+    };
+    new.encode(&[WebhookNo(1)], &mut head);
+    let data = data.into();
+    Arc::new(Event {
+        id: EventId::from_u128(7),
+        head: head.into(),
+        lease: MemoryBudget::new(1 << 20).lease(data.len()),
+        data,
+        committed_at: Clock::test(NOW).instant(),
+    })
+}
+
+async fn send_to<R: Resolve>(client: &Client<R>, webhook: Webhook, timeout: Duration) -> Outcome {
+    let webhook = Arc::new(webhook);
+    client.carry(Parcel { webhook: &webhook, event: &event(&b"{}"[..]), attempt: 1, timeout }).await
+}
+
+async fn send<R: Resolve>(client: &Client<R>, at: SocketAddr, timeout: Duration) -> Outcome {
+    send_to(client, webhook(&format!("http://{at}/hook")), timeout).await
+}
+
+/// A receiver: what it does with each connection, and how many there were.
+async fn receiver<F: Future<Output = ()> + 'static>(
+    serve: impl Fn(usize, TcpStream) -> F + 'static,
+) -> (SocketAddr, Rc<Cell<usize>>) {
+    receiver_on("127.0.0.1:0", serve).await
+}
+
+async fn receiver_on<F: Future<Output = ()> + 'static>(
+    at: &str,
+    serve: impl Fn(usize, TcpStream) -> F + 'static,
+) -> (SocketAddr, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let count = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&count);
+    spawn_local(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            counted.set(counted.get() + 1);
+            spawn_local(serve(counted.get(), socket));
+        }
+    });
+    (at, count)
+}
+
+/// One request, head and body; `None` at the end of the connection.
+async fn read_request(from: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<String>, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        if from.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let lines: Vec<_> = String::from_utf8_lossy(&bytes[..head_end]).split("\r\n").map(str::to_owned).collect();
+    let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut body = bytes.split_off(head_end + 4);
+    while body.len() < length {
+        from.read_buf(&mut body).await.ok().filter(|n| *n > 0)?;
+    }
+    assert_eq!(body.len(), length);
+    Some((lines, body))
+}
+
+/// Gives each request the same answer.
+async fn answer_all(mut socket: impl AsyncRead + AsyncWrite + Unpin, answer: Vec<u8>) {
+    while read_request(&mut socket).await.is_some() {
+        socket.write_all(&answer).await.unwrap();
+    }
+}
+
+/// Takes one request, begins with this answer, and goes on writing `more` until nobody reads it.
+async fn flood(mut socket: TcpStream, begin: Vec<u8>, more: Vec<u8>) {
+    read_request(&mut socket).await;
+    let mut written = socket.write_all(&begin).await;
+    while written.is_ok() {
+        written = socket.write_all(&more).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn local<T>(test: impl Future<Output = T>) -> T {
+    LocalSet::new().run_until(test).await
+}
+
+fn is_connect(outcome: &Outcome) -> bool {
+    matches!(outcome.result, Err(AttemptError::Connect(_)))
+}
+
+#[tokio::test]
+async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
+    local(async {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let noted = Rc::clone(&seen);
+        let (at, _) = receiver(move |_, mut socket| {
+            let noted = Rc::clone(&noted);
+            async move {
+                let request = read_request(&mut socket).await.unwrap();
+                noted.borrow_mut().push(request);
+                socket.write_all(OK).await.unwrap();
+            }
+        })
+        .await;
+        let mut webhook = webhook(&format!("http://{at}/hook?x=1"));
+        let previous = Arc::new(SigningKey::generate());
+        webhook.keys.previous = Some((Arc::clone(&previous), NOW.plus(LONG)));
+        for (name, value) in [("x-own", "1"), ("user-agent", "mine"), ("webhook-id", "forged"), ("content-length", "1")]
+        {
+            webhook.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
+        }
+        let webhook = Arc::new(webhook);
+        let data = format!("{{\"n\":\"{}\"}}", "x".repeat(1 << 20));
+        let event = event(data.clone());
+        let client = loopback();
+        let outcome = client.carry(Parcel { webhook: &webhook, event: &event, attempt: 1, timeout: LONG }).await;
+        assert_eq!(outcome.result, Ok(()));
+        assert_eq!((outcome.http_status, &*outcome.response), (Some(200), "ok"));
+        assert!(outcome.sent_at.is_some() && outcome.latency > Duration::ZERO);
+
+        let (head, body) = seen.borrow_mut().pop().unwrap();
+        let expected = format!(r#"{{"type":"order.created","timestamp":"2024-03-21T10:00:00.120Z","data":{data}}}"#);
+        assert!(body == expected.as_bytes(), "the body");
+        assert_eq!(head[0], "POST /hook?x=1 HTTP/1.1");
+        let header = |name: &str| {
+            let values: Vec<_> = head.iter().filter_map(|line| line.strip_prefix(&format!("{name}: "))).collect();
+            assert_eq!(values.len(), 1, "{name} in {head:?}");
+            values[0]
+        };
+        assert_eq!(header("host"), at.to_string());
+        assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("user-agent"), "mine");
+        assert_eq!(header("x-own"), "1");
+        assert_eq!(header("x-correlation-id"), "req_1");
+        assert_eq!(header("traceparent"), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert_eq!(header("webhook-hops"), "1");
+        assert_eq!(header("webhook-id"), event.id.to_string());
+        assert_eq!(header("webhook-timestamp"), "1711015200");
+        let received = Received {
+            id: Some(header("webhook-id").as_bytes()),
+            timestamp: Some(header("webhook-timestamp").as_bytes()),
+            signatures: Some(header("webhook-signature").as_bytes()),
+        };
+        for key in [&*webhook.keys.current, &*previous] {
+            assert_eq!(verify([key], received, &body, NOW), Ok(()));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_previous_secret_signs_until_its_end() {
+    local(async {
+        let mut webhook = webhook("http://127.0.0.1:9000/");
+        webhook.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
+        let mut signer = sign::Signer::default();
+        let count = |signer: &mut sign::Signer, webhook: &Webhook, now| {
+            let made = signer.sign(webhook, &event("{}"), now).unwrap();
+            let request = made.request(webhook, hyper::HeaderMap::new());
+            request.headers()["webhook-signature"].to_str().unwrap().split(' ').count()
+        };
+        assert_eq!(count(&mut signer, &webhook, Timestamp::from_millis(NOW.as_millis() - 1)), 2);
+        assert_eq!(count(&mut signer, &webhook, NOW), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_status_is_an_outcome() {
+    local(async {
+        for (status, head, retry_after) in [
+            (200, "", None),
+            (299, "", None),
+            (300, "", None),
+            (404, "retry-after: 5\r\n", None),
+            (410, "", None),
+            (429, "retry-after: 120\r\n", Some(120)),
+            (500, "", None),
+            (503, "retry-after: Thu, 21 Mar 2024 10:01:00 GMT\r\n", Some(60)),
+            (503, "retry-after: tomorrow\r\n", None),
+            (999, "", None),
+        ] {
+            let answer = format!("HTTP/1.1 {status} X\r\n{head}content-length: 3\r\n\r\nwhy");
+            let (at, _) = receiver(move |_, socket| answer_all(socket, answer.clone().into_bytes())).await;
+            let outcome = send(&loopback(), at, LONG).await;
+            let expected = if status < 300 { Ok(()) } else { Err(AttemptError::Status(status)) };
+            assert_eq!(outcome.result, expected);
+            assert_eq!((outcome.http_status, &*outcome.response), (Some(status), "why"));
+            // To the second: the clock of the test runs.
+            assert_eq!(outcome.retry_after.map(|wait| wait.as_secs_f32().round() as u32), retry_after, "{status}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    local(async {
+        let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
+        let client = loopback();
+        for _ in 0..50 {
+            assert_eq!(send(&client, at, LONG).await.result, Ok(()));
+        }
+        assert_eq!(connections.get(), 1);
+        for _ in 0..10 {
+            let one = || send(&client, at, LONG);
+            let (a, b, c) = tokio::join!(one(), one(), one());
+            assert!([a, b, c].iter().all(|outcome| outcome.result == Ok(())));
+        }
+        assert_eq!(connections.get(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_without_body_or_in_chunks_keeps_the_connection() {
+    local(async {
+        for answer in [
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        ] {
+            let (at, connections) = receiver(move |_, socket| answer_all(socket, answer.into())).await;
+            let client = loopback();
+            for _ in 0..3 {
+                assert_eq!(send(&client, at, LONG).await.result, Ok(()), "{answer}");
+            }
+            assert_eq!(connections.get(), 1, "{answer}");
+        }
+    })
+    .await;
+}
+
+/// 1. A connection is idle. 2. The receiver closes it while a request is on its way. 3. No byte of an answer comes.
+#[tokio::test]
+async fn a_stale_connection_is_replaced_once() {
+    local(async {
+        let (at, connections) = receiver(|nth, mut socket| async move {
+            read_request(&mut socket).await;
+            socket.write_all(OK).await.unwrap();
+            if nth > 1 {
+                answer_all(socket, OK.to_vec()).await;
+            } else {
+                read_request(&mut socket).await;
+            }
+        })
+        .await;
+        let client = loopback();
+        for _ in 0..3 {
+            assert_eq!(send(&client, at, LONG).await.result, Ok(()));
+        }
+        assert_eq!(connections.get(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_closed_while_idle_is_replaced() {
+    local(async {
+        for farewell in ["", "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"] {
+            let (at, connections) = receiver(move |_, mut socket| async move {
+                read_request(&mut socket).await;
+                socket.write_all(OK).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                socket.write_all(farewell.as_bytes()).await.unwrap();
+            })
+            .await;
+            let client = loopback();
+            for _ in 0..5 {
+                assert_eq!(send(&client, at, LONG).await.result, Ok(()), "{farewell}");
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            assert_eq!(connections.get(), 5);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_connection_that_dies_is_a_failure_and_is_not_tried_again() {
+    local(async {
+        let (at, connections) = receiver(|_, mut socket| async move {
+            read_request(&mut socket).await;
+        })
+        .await;
+        let outcome = send(&loopback(), at, LONG).await;
+        assert!(is_connect(&outcome) && outcome.sent_at.is_some(), "{outcome:?}");
+        assert_eq!(connections.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_a_failure_and_is_not_tried_again() {
+    local(async {
+        let (at, connections) = receiver(|nth, mut socket| async move {
+            if nth == 1 {
+                read_request(&mut socket).await;
+                socket.write_all(OK).await.unwrap();
+            }
+            read_request(&mut socket).await;
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+            socket.set_zero_linger().unwrap();
+        })
+        .await;
+        let client = loopback();
+        assert_eq!(send(&client, at, LONG).await.result, Ok(()));
+        let outcome = send(&client, at, LONG).await;
+        assert!(is_connect(&outcome), "{outcome:?}");
+        assert_eq!((outcome.http_status, connections.get()), (Some(200), 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_endless_body_costs_its_bound() {
+    local(async {
+        let (at, connections) = receiver(|_, socket| {
+            flood(socket, b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; RESPONSE_BYTES_MAX / 4])
+        })
+        .await;
+        let client = loopback();
+        for _ in 0..2 {
+            let outcome = send(&client, at, LONG).await;
+            assert_eq!(outcome.result, Ok(()));
+            assert_eq!(*outcome.response, *"x".repeat(RESPONSE_BYTES_KEPT));
+        }
+        assert_eq!(connections.get(), 2, "a body that was not read to its end ends its connection");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_compressed_body_stays_compressed() {
+    local(async {
+        // The begin of `gzip < /dev/zero`: each byte of it stands for a thousand.
+        let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xec, 0xc1, 1, 1][..], &[0; 5000]].concat();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+        let answer = [head.as_bytes(), &bomb].concat();
+        let (at, _) = receiver(move |_, socket| answer_all(socket, answer.clone())).await;
+        let outcome = send(&loopback(), at, LONG).await;
+        assert_eq!(outcome.result, Ok(()));
+        assert!(String::from_utf8_lossy(&bomb).starts_with(&*outcome.response));
+        assert!(outcome.response.len() > RESPONSE_BYTES_KEPT - 4 && outcome.response.len() <= RESPONSE_BYTES_KEPT);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_cut() {
+    local(async {
+        for line in [format!("x-a: {}\r\n", "y".repeat(1000)), "y".repeat(1000), "a: b\r\n".into()] {
+            let (at, _) =
+                receiver(move |_, socket| flood(socket, b"HTTP/1.1 200 OK\r\n".to_vec(), line.repeat(8).into())).await;
+            let outcome = send(&loopback(), at, LONG).await;
+            assert!(is_connect(&outcome) && outcome.http_status.is_none(), "{outcome:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn continue_for_ever_ends_with_the_timeout() {
+    local(async {
+        // Two loops that never rest: tokio's clock cannot be paused.
+        let timeout = Duration::from_millis(50);
+        let more = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
+        let (at, _) = receiver(move |_, socket| flood(socket, Vec::new(), more.clone())).await;
+        let outcome = send(&loopback(), at, timeout).await;
+        assert_eq!(outcome.result, Err(AttemptError::Timeout));
+        assert!(outcome.http_status.is_none() && outcome.latency >= timeout);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_byte_a_second_ends_with_the_timeout() {
+    local(async {
+        let (at, _) = receiver(|_, mut socket| async move {
+            read_request(&mut socket).await;
+            let mut written = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await;
+            while written.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                written = socket.write_all(b"x").await;
+            }
+        })
+        .await;
+        let client = loopback();
+        for seconds in [5, 30, 10] {
+            let outcome = send(&client, at, Duration::from_secs(seconds)).await;
+            assert_eq!(outcome.result, Err(AttemptError::Timeout));
+            assert_eq!((outcome.http_status, outcome.latency.as_secs()), (Some(200), seconds));
+            assert!(outcome.response.len().abs_diff(seconds as usize) <= 1, "{}", outcome.response);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_that_never_ends_has_its_own_limit_within_the_timeout() {
+    local(async {
+        let (at, _) = receiver(|_, mut socket| async move {
+            let mut all = Vec::new();
+            let _ = socket.read_to_end(&mut all).await;
+        })
+        .await;
+        let client = loopback();
+        let url = format!("https://{at}/");
+        let outcome = send_to(&client, webhook(&url), LONG).await;
+        assert!(is_connect(&outcome) && outcome.sent_at.is_none(), "{outcome:?}");
+        assert_eq!(outcome.latency.as_secs(), TLS_TIMEOUT.as_secs());
+        let outcome = send_to(&client, webhook(&url), Duration::from_secs(2)).await;
+        assert_eq!((outcome.result, outcome.latency.as_secs()), (Err(AttemptError::Timeout), 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_dropped_leaves_the_client_whole() {
+    local(async {
+        let (at, connections) = receiver(|nth, mut socket| async move {
+            if nth == 1 {
+                read_request(&mut socket).await;
+                std::future::pending::<()>().await;
+            }
+            answer_all(socket, OK.to_vec()).await;
+        })
+        .await;
+        let client = loopback();
+        let dropped = tokio::time::timeout(Duration::from_millis(10), send(&client, at, LONG)).await;
+        assert!(dropped.is_err());
+        assert_eq!(send(&client, at, LONG).await.result, Ok(()));
+        assert_eq!(connections.get(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_closed_port_is_a_failure_with_its_reason() {
+    local(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        drop(listener);
+        let outcome = send(&loopback(), at, LONG).await;
+        let Err(AttemptError::Connect(why)) = &outcome.result else { panic!("{outcome:?}") };
+        assert!(why.contains("refused"), "{why}");
+        let missing = Endpoint::try_new("http://missing.example/", &guard(&[])).unwrap();
+        let mut webhook = webhook("http://127.0.0.1:1234/");
+        webhook.endpoint = missing;
+        assert!(is_connect(&send_to(&loopback(), webhook, LONG).await));
+    })
+    .await;
+}
+
+async fn tls_receiver() -> (SocketAddr, Rc<Cell<usize>>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let chain = vec![CertificateDer::from_pem_file(folder.join("server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    receiver(move |_, socket| {
+        let acceptor = acceptor.clone();
+        async move {
+            // A client that does not trust the certificate ends the handshake.
+            if let Ok(socket) = acceptor.accept(socket).await {
+                answer_all(socket, OK.to_vec()).await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn https_by_name_and_by_address_with_an_authority_of_ones_own() {
+    local(async {
+        let (at, connections) = tls_receiver().await;
+        let names = Names::default()
+            .with("receiver.test", |_| vec![ip("127.0.0.1")])
+            .with("other.test", |_| vec![ip("127.0.0.1")]);
+        let client = client(guard(&["127.0.0.0/8"]), names);
+        for _ in 0..3 {
+            for host in ["receiver.test", "127.0.0.1"] {
+                let outcome = send_to(&client, webhook(&format!("https://{host}:{}/", at.port())), LONG).await;
+                assert_eq!(outcome.result, Ok(()), "{host}");
+            }
+        }
+        assert_eq!(connections.get(), 2);
+        let outcome = send_to(&client, webhook(&format!("https://other.test:{}/", at.port())), LONG).await;
+        let Err(AttemptError::Connect(why)) = &outcome.result else { panic!("{outcome:?}") };
+        assert!(why.starts_with("TLS handshake: invalid peer certificate"), "{why}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_authority_that_nobody_named_is_not_trusted() {
+    local(async {
+        let (at, _) = tls_receiver().await;
+        let setup =
+            ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
+        let outcome = send_to(&Client::new(setup), webhook(&format!("https://{at}/")), LONG).await;
+        assert!(is_connect(&outcome) && outcome.sent_at.is_none(), "{outcome:?}");
+    })
+    .await;
+}
+
+#[test]
+fn a_ca_file_must_hold_a_certificate() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    assert!(matches!(tls_config(Some(&folder.join("none.pem"))), Err(TlsError::File { .. })));
+    assert!(matches!(tls_config(Some(&folder.join("server.key"))), Err(TlsError::Empty(_))));
+}
+
+// --- the egress guard on the way ------------------------------------------------------------------------------------
+
+#[derive(serde::Deserialize)]
+struct Line {
+    url: String,
+    why: String,
+    expect: String,
+    class: String,
+}
+
+fn lines() -> Vec<Line> {
+    let text = include_str!("../../tests/data/ssrf_urls.jsonl");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_line_of_the_table_of_bypasses_is_refused_and_each_control_is_not() {
+    let guard = guard(&[]);
+    let (mut refused, mut allowed) = (0, 0);
+    for Line { url, why, expect, class } in lines() {
+        let endpoint = Endpoint::try_new(&url, &guard);
+        match (expect.as_str(), class.as_str()) {
+            // Names, which only their addresses give away: below.
+            ("refuse", "dns" | "dns-wellknown") | ("fail-no-follow", _) => assert!(endpoint.is_ok(), "{url}"),
+            ("refuse", _) => {
+                assert!(endpoint.is_err(), "missed: {url} ({why})");
+                refused += 1;
+            }
+            _ => {
+                assert_eq!(endpoint.err(), None, "blocked: {url} ({why})");
+                allowed += 1;
+            }
+        }
+    }
+    assert_eq!((refused, allowed), (209, 30));
+}
+
+/// The answers of the table's names, as its zone has them.
+fn zone() -> Names {
+    let public = || ip("93.184.215.14");
+    let one = |text: &'static str| move |_| vec![ip(text)];
+    Names::default()
+        .with("a-metadata.ssrf.test", one("169.254.169.254"))
+        .with("a-cgnat.ssrf.test", one("100.64.0.1"))
+        .with("a-wireserver.ssrf.test", one("168.63.129.16"))
+        .with("aaaa-mapped.ssrf.test", one("::ffff:127.0.0.1"))
+        .with("aaaa-nat64.ssrf.test", one("64:ff9b::7f00:1"))
+        .with("aaaa-ula.ssrf.test", one("fd00:ec2::254"))
+        .with("mixed.ssrf.test", move |_| vec![public(), ip("127.0.0.1")])
+        .with("many.ssrf.test", |_| {
+            (1..=255).map(|n| IpAddr::from([93, 184, 215, n])).chain([ip("10.0.0.1")]).collect()
+        })
+        .with("cname-localhost.ssrf.test", one("127.0.0.1"))
+        .with("cname-internal.ssrf.test", one("169.254.169.254"))
+        .with("rebind.ssrf.test", move |nth| vec![if nth == 1 { public() } else { ip("127.0.0.1") }])
+        .with("rebind-retry.ssrf.test", move |nth| vec![if nth <= 2 { public() } else { ip("127.0.0.1") }])
+        .with("rebind-flip.ssrf.test", move |nth| vec![if nth % 2 == 1 { public() } else { ip("127.0.0.1") }])
+        .with("localtest.me", |_| vec![ip("::1"), ip("127.0.0.1")])
+        .with("169.254.169.254.nip.io", one("169.254.169.254"))
+        .with("make-1.2.3.4-rebind-169.254-169.254-rr.1u.ms", one("169.254.169.254"))
+        .with("public.ssrf.test", move |_| vec![public()])
+}
+
+#[tokio::test]
+async fn names_are_judged_by_all_their_addresses_at_each_connection() {
+    let guard = guard(&[]);
+    let named = lines().into_iter().filter(|line| line.class.starts_with("dns") || line.url.contains("//public.ssrf"));
+    let mut count = 0;
+    for Line { url, expect, .. } in named {
+        let connector = Connector::new(Arc::clone(&guard), tls_config(None).unwrap(), zone());
+        let endpoint = Endpoint::try_new(&url, &guard).unwrap();
+        let mut refused = 0;
+        for _ in 0..10 {
+            match connector.addresses(&endpoint).await {
+                Ok(addresses) => assert!(addresses.iter().all(|at| guard.check(at.ip()).is_ok()), "{url}"),
+                Err(AttemptError::Egress(_)) => refused += 1,
+                Err(why) => panic!("{url}: {why}"),
+            }
+        }
+        assert_eq!(refused > 0, expect == "refuse", "{url}");
+        count += 1;
+    }
+    assert_eq!(count, 17);
+}
+
+/// The open address and the closed one listen on one port; the name's answer changes with each query.
+#[tokio::test]
+async fn a_thousand_rebindings_never_reach_the_closed_address() {
+    local(async {
+        let once = |_, mut socket: TcpStream| async move {
+            read_request(&mut socket).await;
+            socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        };
+        let (at, open) = receiver_on("127.0.0.2:0", once).await;
+        let (_, closed) = receiver_on(&format!("127.0.0.1:{}", at.port()), once).await;
+        let names = Names::default()
+            .with("rebind.test", |nth| vec![ip(["127.0.0.1", "127.0.0.2"][nth % 2])])
+            .with("mixed.test", |nth| [[ip("127.0.0.1"), ip("127.0.0.2")], [ip("127.0.0.2"); 2]][nth % 2].to_vec());
+        let client = client(guard(&["127.0.0.2/32"]), names);
+        let (mut delivered, mut refused) = (0, 0);
+        for name in ["rebind.test", "mixed.test"] {
+            for _ in 0..500 {
+                let outcome = send_to(&client, webhook(&format!("http://{name}:{}/", at.port())), LONG).await;
+                match outcome.result {
+                    Ok(()) => delivered += 1,
+                    Err(AttemptError::Egress(_)) => refused += 1,
+                    Err(why) => panic!("{why}"),
+                }
+            }
+        }
+        assert_eq!((delivered, refused, open.get(), closed.get()), (500, 500, 500, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn redirects_are_failures_and_nothing_else_is_reached() {
+    local(async {
+        let requests = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&requests);
+        let (at, _) = receiver(move |_, mut socket| {
+            let counted = Rc::clone(&counted);
+            async move {
+                while let Some((head, _)) = read_request(&mut socket).await {
+                    counted.set(counted.get() + 1);
+                    let target = head[0].split(' ').nth(1).unwrap();
+                    let status = &target[1..4];
+                    let answer = match (status, target.split_once("to=")) {
+                        ("alt", _) => "200 OK\r\nalt-svc: h3=\"127.0.0.1:1\"".into(),
+                        (_, Some((_, to))) => format!("{status} Moved\r\nlocation: {to}"),
+                        (_, None) => format!("{status} X"),
+                    };
+                    let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+                    socket.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let names = Names::default().with("redirector.ssrf.test", |_| vec![ip("127.0.0.1")]);
+        let client = client(guard(&["127.0.0.0/8"]), names);
+        let mut sent = 0;
+        for Line { url, .. } in lines().into_iter().filter(|line| line.expect == "fail-no-follow") {
+            let mut webhook = webhook(&url);
+            webhook.endpoint.port = at.port();
+            let outcome = send_to(&client, webhook, LONG).await;
+            sent += 1;
+            if url.ends_with("alt-svc") {
+                assert_eq!(outcome.result, Ok(()));
+            } else {
+                assert!(matches!(outcome.result, Err(AttemptError::Status(300..=308))), "{url}: {outcome:?}");
+            }
+        }
+        assert_eq!((sent, requests.get()), (11, 11));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn our_own_listener_is_refused_even_where_loopback_is_open() {
+    local(async {
+        let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
+        for own in [at, SocketAddr::new(ip("0.0.0.0"), at.port()), SocketAddr::new(ip("::"), at.port())] {
+            let rules =
+                Egress { allow: vec!["0.0.0.0/0".parse().unwrap()], deny: vec![], require_https: false, ca_file: None };
+            let client = client(Arc::new(Guard::new(&rules, [own])), Names::default());
+            let outcome = send(&client, at, LONG).await;
+            assert!(matches!(outcome.result, Err(AttemptError::Egress(_))), "{outcome:?}");
+        }
+        assert_eq!(connections.get(), 0);
+    })
+    .await;
+}
+
+/// A thousand deliveries are under way in a shard: what is rare (a TLS handshake) must not lie in each of their futures.
+#[test]
+fn a_delivery_under_way_is_small() {
+    let client = loopback();
+    let (webhook, event) = (Arc::new(webhook("http://127.0.0.1:9000/")), event("{}"));
+    let carried = client.carry(Parcel { webhook: &webhook, event: &event, attempt: 1, timeout: LONG });
+    assert!(size_of_val(&carried) <= 4096, "{} bytes", size_of_val(&carried));
+}
