@@ -294,6 +294,8 @@ impl Group {
             }
             replies.push((reply, answers));
         }
+        self.metrics.accepted.inc_by(accepted);
+        self.metrics.duplicates.inc_by(duplicates);
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
@@ -304,8 +306,6 @@ impl Group {
             // A client that went away has no need of its answer.
             let _ = reply.send(answers);
         }
-        self.metrics.accepted.inc_by(accepted);
-        self.metrics.duplicates.inc_by(duplicates);
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {
