@@ -228,9 +228,48 @@ fn dedup(c: &mut Criterion) {
     bench.finish();
 }
 
+/// A start with a million events of 1 KiB in the log, each with a key.
+fn start(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let permit = runtime.block_on(Door::new(DOOR_DELIVERIES).enter(1, 1)).expect("an empty door");
+    let memory = MemoryBudget::new(usize::MAX);
+    let mut random = Random::seeded(1);
+    let dir = tempfile::tempdir().expect("a folder");
+    let disk = CountingDisk::default();
+    let clock = Clock::system(Timestamp::default());
+    let mut writer = group(&disk, dir.path(), false);
+    for _ in 0..1_000 {
+        let mut batch = batch(1_000, 1 << 10, &permit, &memory);
+        for event in batch.iter_mut().flat_map(|submission| &mut submission.events) {
+            let key = random.bits().to_le_bytes();
+            let mut head = Vec::new();
+            let fields = NewEvent {
+                tenant: "default",
+                event_type: "order.created",
+                source: "api",
+                received_at: clock.now(),
+                correlation_id: "req_01HZX0000000000000000000",
+                dedup: Some((key, DedupKind::Id)),
+                data_len: 1 << 10,
+                ..NewEvent::default()
+            };
+            fields.encode(&[WebhookNo(7)], &mut head);
+            event.head = head.into();
+            event.dedup = Some((key, DedupKind::Id, 0));
+        }
+        writer.commit(batch);
+    }
+    drop(writer);
+    let mut bench = c.benchmark_group("commit/start");
+    bench.bench_function("1,000,000 events of 1KiB", |b| {
+        b.iter(|| drop(black_box(group(&disk, dir.path(), false))));
+    });
+    bench.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = group_commit, records, dedup
+    targets = group_commit, records, dedup, start
 }
 criterion_main!(benches);

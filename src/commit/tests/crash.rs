@@ -64,12 +64,11 @@ fn compare(disk: &SimDisk, at: usize, ledger: &Ledger, what: &str) {
     let ids: Vec<_> = ledger.acked.keys().copied().collect();
     for (id, stored) in ids.iter().zip(log.read(&ids).unwrap()) {
         let (acked, body) = &ledger.acked[id];
-        match stored {
-            Some((_, data)) => assert_eq!(data, body, "{what}: {id} is not what was sent"),
-            None => {
-                let retired = ledger.retired.get(id).is_some_and(|begun| *begun < at);
-                assert!(*acked > at || retired, "{what}: {id} was acknowledged and is lost");
-            }
+        if let Some((_, data)) = stored {
+            assert_eq!(data, body, "{what}: {id} is not what was sent");
+        } else {
+            let retired = ledger.retired.get(id).is_some_and(|begun| *begun < at);
+            assert!(*acked > at || retired, "{what}: {id} was acknowledged and is lost");
         }
     }
     assert!(listed.iter().all(|(id, _)| ledger.acked.contains_key(id)), "{what}: an event that nobody sent");
