@@ -16,7 +16,7 @@ use hooktide::commit::{Admitted, Dedup, Entry, Group, OpenLog, Packer, Records, 
 use hooktide::config;
 use hooktide::dispatch::Shards;
 use hooktide::limits::DOOR_DELIVERIES;
-use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
+use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use hooktide::runtime::{Backend, Clock, Disk, Door, FileSize, MemoryBudget, Metrics, Permit, Random, RealDisk};
 use hooktide::settle;
 use redb::StorageBackend;
@@ -131,7 +131,7 @@ fn head(payload: usize) -> Bytes {
 fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<MemoryBudget>) -> Vec<Submission> {
     let (head, data) = (head(payload), Bytes::from(vec![b'x'; payload]));
     let submission = || Submission {
-        events: [Admitted { head: head.clone(), data: data.clone(), dedup: None, webhooks: [].into() }].into(),
+        events: [Admitted { head: head.clone(), data: data.clone(), dedup: None, webhooks: Webhooks::new() }].into(),
         permit: Arc::clone(permit),
         lease: memory.lease(payload),
         reply: oneshot::channel().0,
