@@ -75,8 +75,7 @@ impl Dedup {
         }
     }
 
-    /// A table of what the log holds: `entries` from the youngest to the oldest, `more` if the log holds older ones that
-    /// are within their time to live.
+    /// A table of what the log holds: `entries` from the youngest to the oldest.
     pub fn rebuild(config: &config::Dedup, random: &mut Random, entries: impl Iterator<Item = Entry>) -> Self {
         let mut table = Self::new(config, random);
         table.ring.extend(entries.take(table.max));
@@ -139,6 +138,11 @@ impl Dedup {
     /// How far back a key is sure to be found: the time to live, unless younger keys crowded older ones out.
     pub fn window(&self, now: Timestamp) -> Duration {
         if self.crowded && self.len > 0 { now.since(self.ring[self.oldest].at).min(self.ttl) } else { self.ttl }
+    }
+
+    /// How long a key is remembered at most.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     fn home(&self, key: &DedupKey) -> usize {

@@ -4,9 +4,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, after, never, select};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -19,7 +18,7 @@ use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
 use crate::dispatch::{Arrival, Shards, ToShard};
-use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, WIDE_EVENT_WEBHOOKS};
+use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
 use crate::model::{DedupKey, Event, EventId, Timestamp, Webhooks};
 use crate::runtime::{Clock, Metrics};
 use crate::settle::{self, Announced, ToSettle};
@@ -40,6 +39,8 @@ pub struct Group {
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Poison,
     pub(super) scratch: Scratch,
+    /// Whether the dedup window is shorter than its time to live.
+    pub(super) narrow: bool,
 }
 
 /// The segment that grows.
@@ -89,14 +90,18 @@ impl Group {
     pub(super) fn run(mut self, queue: &Receiver<Submission>, quit: &Receiver<()>) {
         let _guard = self.poison.guard("commit", Arc::clone(&self.metrics));
         self.metrics.writable.set(1);
+        self.show_window(self.clock.steady());
         let mut stopping = false;
         while !self.poison.is_set() {
             let first = if stopping {
                 queue.try_recv().ok()
             } else {
+                let recheck = if self.room.is_enough() { never() } else { after(ROOM_INTERVAL) };
                 select! {
                     recv(queue) -> first => first.ok(),
                     recv(quit) -> _ => { stopping = true; continue }
+                    // Readiness must come back by itself: while it is off, no event may come to ask for room.
+                    recv(recheck) -> _ => { self.look_for_room(); continue }
                 }
             };
             let Some(first) = first else { break };
@@ -122,7 +127,24 @@ impl Group {
             self.remember(&batch, now);
         }
         self.tell(batch, written);
+        self.show_window(now);
+    }
+
+    fn look_for_room(&mut self) {
+        if self.room.has(0, self.clock.instant()) {
+            tracing::info!(target: "hooktide::commit", "there is room on the disk again");
+            self.metrics.writable.set(1);
+        }
+    }
+
+    /// Shows how far back a duplicate is sure to be found, and warns when that is less than was asked for.
+    fn show_window(&mut self, now: Timestamp) {
         let window = self.dedup.window(now).min(self.config.retention);
+        let narrow = window < self.dedup.ttl();
+        if narrow && !self.narrow {
+            tracing::warn!(target: "hooktide::commit", ?window, "the dedup window is shorter than dedup.ttl");
+        }
+        self.narrow = narrow;
         self.metrics.dedup_window_seconds.set(window.as_secs() as i64);
         self.metrics.dedup_keys.set(self.dedup.len() as i64);
     }
@@ -202,16 +224,18 @@ impl Group {
                 return Ok(Arc::clone(&active.segment));
             }
         }
-        let spare = match (&self.spares, &self.active) {
-            (Spares::Ahead { ready, bell }, Some(active)) => match ready.try_recv() {
-                Ok(spare) => spare,
-                Err(_) => {
-                    // Not made yet: the active one grows a little longer.
-                    let _ = bell.try_send(());
-                    return Ok(Arc::clone(&active.segment));
-                }
-            },
-            (Spares::Inline, _) | (_, None) => Spare::make(&*self.log.disk, self.log.dir.join(format!("{first}.new")))?,
+        let ahead = match &self.spares {
+            Spares::Ahead { ready, .. } => ready.try_recv().ok(),
+            Spares::Inline => None,
+        };
+        let spare = match (ahead, &self.active, &self.spares) {
+            (Some(spare), ..) => spare,
+            (None, Some(active), Spares::Ahead { bell, .. }) => {
+                // Not made yet: the active one grows a little longer.
+                let _ = bell.try_send(());
+                return Ok(Arc::clone(&active.segment));
+            }
+            (None, ..) => Spare::make(&*self.log.disk, self.log.dir.join(format!("{first}.new")))?,
         };
         let segment = Arc::new(spare.become_segment(&*self.log.disk, &self.log.dir, first)?);
         self.log.add(&segment);
@@ -294,6 +318,8 @@ impl Group {
             }
             replies.push((reply, answers));
         }
+        self.metrics.accepted.inc_by(accepted);
+        self.metrics.duplicates.inc_by(duplicates);
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
@@ -304,8 +330,6 @@ impl Group {
             // A client that went away has no need of its answer.
             let _ = reply.send(answers);
         }
-        self.metrics.accepted.inc_by(accepted);
-        self.metrics.duplicates.inc_by(duplicates);
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {
@@ -320,11 +344,6 @@ impl Group {
                 _ => arrivals.push(Arrival { event: Arc::clone(event), webhooks: SmallVec::from_slice(&[no]) }),
             }
         }
-    }
-
-    /// How far back a duplicate is sure to be found.
-    pub fn dedup_window(&self) -> Duration {
-        self.dedup.window(self.clock.steady()).min(self.config.retention)
     }
 }
 

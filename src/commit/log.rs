@@ -254,14 +254,25 @@ struct BlockReader<'t> {
     block: Option<(u128, AccessGuard<'static, &'static [u8]>, usize)>,
 }
 
+/// How a walk towards an id ended.
+enum Walk {
+    Found(Bytes),
+    /// A later one came.
+    Absent,
+    /// The block came to its end.
+    Ended,
+}
+
 impl<'t> BlockReader<'t> {
     fn new(table: &'t ReadOnlyTable<u128, &'static [u8]>) -> Self {
         Self { table, block: None }
     }
 
     fn find(&mut self, id: EventId) -> Result<Option<Bytes>, ReadError> {
-        if let Some(found) = self.walk(id)? {
-            return Ok(found);
+        match self.walk(id)? {
+            Walk::Found(bytes) => return Ok(Some(bytes)),
+            Walk::Absent => return Ok(None),
+            Walk::Ended => {}
         }
         let range = (Bound::Unbounded, Bound::Included(id.as_u128()));
         let entry = self.table.range::<u128>(range).map_err(redb::Error::from)?.next_back();
@@ -274,23 +285,26 @@ impl<'t> BlockReader<'t> {
         let remaining =
             Records::of(block.value()).map_err(|_| ReadError::Damaged(EventId::from_u128(key)))?.remaining();
         self.block = Some((key, block, remaining));
-        Ok(self.walk(id)?.flatten())
+        match self.walk(id)? {
+            Walk::Found(bytes) => Ok(Some(bytes)),
+            Walk::Absent | Walk::Ended => Ok(None),
+        }
     }
 
-    /// Goes on in the current block; `None` if it ends before `id`, `Some(None)` if it has no such record.
-    fn walk(&mut self, id: EventId) -> Result<Option<Option<Bytes>>, ReadError> {
-        let Some((key, block, remaining)) = &mut self.block else { return Ok(None) };
+    /// Goes on in the current block.
+    fn walk(&mut self, id: EventId) -> Result<Walk, ReadError> {
+        let Some((key, block, remaining)) = &mut self.block else { return Ok(Walk::Ended) };
         let mut records = Records::resume(block.value(), *remaining);
         loop {
             *remaining = records.remaining();
             match records.next() {
-                None => return Ok(None),
+                None => return Ok(Walk::Ended),
                 Some(Err(_)) => return Err(ReadError::Damaged(EventId::from_u128(*key))),
                 Some(Ok((at, _))) if at < id => {}
                 Some(Ok((at, bytes))) if at == id => {
-                    return Ok(Some(Some(Bytes::copy_from_slice(bytes))));
+                    return Ok(Walk::Found(Bytes::copy_from_slice(bytes)));
                 }
-                Some(Ok(_)) => return Ok(Some(None)),
+                Some(Ok(_)) => return Ok(Walk::Absent),
             }
         }
     }

@@ -33,7 +33,7 @@ impl Recall {
             loop {
                 select! {
                     recv(requests) -> request => match request {
-                        Ok(request) => self.answer(request),
+                        Ok(request) => self.answer(&request),
                         Err(_) => break,
                     },
                     recv(quit) -> _ => break,
@@ -42,7 +42,7 @@ impl Recall {
         })
     }
 
-    fn answer(&self, request: RecallRequest) {
+    fn answer(&self, request: &RecallRequest) {
         let recalled = match self.recall(&request.events) {
             Err(ReadError::Damaged(_)) => self.recall_sound(&request.events),
             recalled => recalled,

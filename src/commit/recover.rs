@@ -152,6 +152,7 @@ impl OpenedLog {
             metrics,
             poison: Poison::default(),
             scratch: Scratch::default(),
+            narrow: false,
         }
     }
 
@@ -256,10 +257,13 @@ fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<Arc<Segment>>, OpenError> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("new") => disk.remove(&path).map_err(failed(&path))?,
             Some("gone") => retain::remove_in_steps(disk, &path, &mut || {}).map_err(failed(&path))?,
-            _ => match Segment::at(path.clone()) {
-                Some(segment) => segments.push(Arc::new(segment)),
-                None => tracing::warn!(target: "hooktide::commit", path = %path.display(), "not a file of the log"),
-            },
+            _ => {
+                if let Some(segment) = Segment::at(path.clone()) {
+                    segments.push(Arc::new(segment));
+                } else {
+                    tracing::warn!(target: "hooktide::commit", path = %path.display(), "not a file of the log");
+                }
+            }
         }
     }
     segments.sort_by_key(|segment| segment.first);

@@ -42,6 +42,11 @@ impl Room {
         self.enough
     }
 
+    /// What [`Room::has`] said last.
+    pub(super) fn is_enough(&self) -> bool {
+        self.enough
+    }
+
     /// A write was refused for want of room.
     pub(super) fn ran_out(&mut self, now: Instant) {
         self.enough = false;

@@ -214,7 +214,7 @@ impl Segment {
         let growing = self.is_writing();
         let span = self.read(disk, |tables| {
             let first = match tables.heads.first().map_err(redb::Error::from)? {
-                Some((key, block)) => stamps(key.value(), block.value(), |records| records.next())?,
+                Some((key, block)) => stamps(key.value(), block.value(), Iterator::next)?,
                 None => None,
             };
             let last = match tables.heads.last().map_err(redb::Error::from)? {

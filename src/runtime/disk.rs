@@ -76,7 +76,8 @@ impl StorageBackend for Backend {
         self.0.set_len(len)
     }
     fn sync_data(&self) -> Result<(), io::Error> {
-        self.0.sync_data()
+        // Never mistaken for a full disk, whatever its number: after it nobody knows what is on the disk.
+        self.0.sync_data().map_err(|error| io::Error::other(format!("fsync failed: {error}")))
     }
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         self.0.write(offset, data)

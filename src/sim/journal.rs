@@ -132,7 +132,9 @@ impl Replay {
             Op::SyncDir { dir } => {
                 let (synced, rest): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut self.names).into_iter().partition(|op| op.is_of_name(dir));
-                synced.iter().for_each(|op| op.apply(&mut self.durable));
+                for op in synced {
+                    op.apply(&mut self.durable);
+                }
                 self.names = rest;
             }
             Op::SetLen { file, .. } | Op::Write { file, .. } => self.data[file.0].push(op),
@@ -171,7 +173,7 @@ fn keep(op: &Op, place: usize, tail: usize, loss: Loss, random: &mut Random, kep
     let mut coin = || random.between(0..=1) == 1;
     match (loss, op) {
         (Loss::All, _) | (Loss::Data, Op::Write { .. }) | (Loss::Lengths, Op::SetLen { .. }) => {}
-        (Loss::Nothing, _) | (Loss::Data, _) => op.apply(kept),
+        (Loss::Nothing | Loss::Data, _) => op.apply(kept),
         (Loss::Tail, _) => {
             if place < tail {
                 op.apply(kept);

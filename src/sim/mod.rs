@@ -8,7 +8,8 @@
 //! - of the names of all folders: a prefix of the changes, as a journaling file system orders them.
 //!
 //! A sync that fails drops what it should have made durable: the kernel marks such pages clean, readers still see them, and
-//! no later sync writes them. A write that fails for want of room changes nothing.
+//! no later sync writes them. A write that fails for want of room changes nothing; files are sparse, so only a page's first
+//! write needs room.
 //!
 //! # Use
 //!
@@ -20,7 +21,7 @@
 //!     // … open `image`, compare with what had been acknowledged at `at` …
 //! }
 //! disk.fail_at(k, Fault::Io);                    // the k-th operation from now on fails, once
-//! disk.set_full(true);                           // every write that needs room fails until it is false again
+//! disk.set_full(true);                           // every write that needs room fails until it is false
 //! ```
 //!
 //! Everything is decided by the seed. A `crash_at` costs as much as all that was written before it; for many images of one
@@ -28,8 +29,9 @@
 
 mod journal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +41,8 @@ pub(crate) use journal::{Loss, Replay};
 
 use crate::runtime::{Backend, Disk, FileSize, Random};
 use journal::{FileNo, Op};
+
+const PAGE_BYTES: usize = 4096;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +68,8 @@ struct World {
     fail: Option<(u64, Fault)>,
     full: bool,
     written: u64,
+    /// Pages of files that take room.
+    allocated: BTreeSet<(usize, usize)>,
 }
 
 /// Names, and files by number, of which several may have had one name.
@@ -104,7 +110,7 @@ impl SimDisk {
         self.world().fail.is_none()
     }
 
-    /// While the disk is full, every write and every longer length fails with `ENOSPC`, and no byte is free.
+    /// While the disk is full, every first write to a page fails with `ENOSPC`, and no byte is free.
     pub(crate) fn set_full(&self, full: bool) {
         self.world().full = full;
     }
@@ -144,8 +150,13 @@ impl World {
         }
     }
 
-    fn need_room(&self) -> io::Result<()> {
-        if self.full { Err(Fault::NoSpace.error()) } else { Ok(()) }
+    fn take_room(&mut self, file: FileNo, bytes: Range<usize>) -> io::Result<()> {
+        let pages = (bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES)).map(|page| (file.0, page));
+        if self.full && pages.clone().any(|page| !self.allocated.contains(&page)) {
+            return Err(Fault::NoSpace.error());
+        }
+        self.allocated.extend(pages);
+        Ok(())
     }
 
     fn find(&self, path: &Path) -> io::Result<FileNo> {
@@ -249,9 +260,6 @@ impl StorageBackend for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut world = self.disk.world();
         world.count()?;
-        if len > world.live.files[self.file.0].len() as u64 {
-            world.need_room()?;
-        }
         world.apply(Op::SetLen { file: self.file, len });
         Ok(())
     }
@@ -266,9 +274,10 @@ impl StorageBackend for SimFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut world = self.disk.world();
         world.count()?;
-        world.need_room()?;
+        let offset = offset as usize;
+        world.take_room(self.file, offset..offset + data.len())?;
         world.written += data.len() as u64;
-        world.apply(Op::Write { file: self.file, offset: offset as usize, data: data.into() });
+        world.apply(Op::Write { file: self.file, offset, data: data.into() });
         Ok(())
     }
 }
@@ -329,13 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_nothing() {
+    fn a_full_disk_takes_nothing_new() {
         let disk = written();
         disk.set_full(true);
-        let error = file(&disk).write(0, b"c").unwrap_err();
+        let error = file(&disk).write(PAGE_BYTES as u64, b"c").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        disk.set_full(false);
         file(&disk).write(0, b"c").unwrap();
         assert_eq!(bytes(&disk).as_deref(), Some(&b"cxyz"[..]));
+        disk.set_full(false);
+        file(&disk).write(PAGE_BYTES as u64, b"c").unwrap();
     }
 }

@@ -7,7 +7,7 @@ use super::world::*;
 use crate::commit::*;
 use crate::dispatch::{Shards, ToShard};
 use crate::model::{EventId, WebhookNo};
-use crate::runtime::{Disk, MemoryBudget, Metrics};
+use crate::runtime::{Disk, MemoryBudget, Metrics, Permit};
 use crate::settle;
 use crate::sim::{Fault, SimDisk};
 
@@ -16,7 +16,7 @@ struct Threads {
     shards: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
     metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
-    permit: Arc<crate::runtime::Permit>,
+    permit: Arc<Permit>,
     _settled: crossbeam_channel::Receiver<settle::ToSettle>,
 }
 

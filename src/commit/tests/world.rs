@@ -95,6 +95,18 @@ impl World {
         replies.into_iter().map(|mut reply| reply.try_recv().expect("every request is answered")).collect()
     }
 
+    /// Events that arrived at a shard since the last look, in order, each once.
+    pub(super) fn arrived(&mut self) -> Vec<EventId> {
+        let mut ids = std::collections::BTreeSet::new();
+        for shard in &mut self.shards {
+            while let Ok(told) = shard.try_recv() {
+                let ToShard::Arrivals(arrivals) = told else { panic!("{told:?}") };
+                ids.extend(arrivals.iter().map(|arrival| arrival.event.id));
+            }
+        }
+        ids.into_iter().collect()
+    }
+
     /// Events announced to settle since the last look.
     pub(super) fn announced(&self) -> Vec<EventId> {
         let announced = self.settled.try_iter().flat_map(|told| match told {
