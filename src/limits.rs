@@ -154,6 +154,8 @@ pub const BULK_REPLAY_MAX: usize = 10_000;
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 /// How long they are remembered.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// When a client that was told 503 by the management interface should come back.
+pub const RETRY_SOON: Duration = Duration::from_secs(1);
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::secret::{OpenError, Sealer, signing_key};
+use super::secret::{OpenError, Vault, signing_key};
 use super::snapshot::Removed;
 use crate::model::{
     Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo,
@@ -210,7 +210,7 @@ fn place(no: WebhookNo, id: WebhookId) -> [u8; 27] {
     aad
 }
 
-pub(super) fn encode(webhook: &Webhook, sealer: &Sealer) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
     // A value that came by JSON was text; one that is not cannot be here.
     let headers = &webhook.headers;
     let sealed = Sealed {
@@ -235,7 +235,7 @@ pub(super) fn encode(webhook: &Webhook, sealer: &Sealer) -> Result<Vec<u8>, serd
             target: endpoint.target.as_str().into(),
         },
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
-        sealed: BASE64.encode(&sealer.seal(&place(webhook.no, webhook.id), &plain)).into(),
+        sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
         retry: webhook.retry_policy.as_ref().map(|policy| match policy {
             RetryPolicy::Schedule(delays) => RetryRecord::Schedule(delays.iter().copied().map(ms).collect()),
             RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay } => RetryRecord::Backoff {
@@ -261,7 +261,7 @@ pub(super) fn encode(webhook: &Webhook, sealer: &Sealer) -> Result<Vec<u8>, serd
 pub(super) fn decode(
     no: WebhookNo,
     bytes: &[u8],
-    sealer: &Sealer,
+    vault: &Vault,
     tenant: impl FnOnce(&str) -> Arc<str>,
 ) -> Result<Webhook, RecordError> {
     let record: Record<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
@@ -270,7 +270,7 @@ pub(super) fn decode(
     }
     let id: WebhookId = record.id.parse().map_err(damaged)?;
     let sealed = BASE64.decode(record.sealed.as_bytes()).map_err(damaged)?;
-    let plain = sealer.open(&place(no, id), &sealed)?;
+    let plain = vault.open(&place(no, id), &sealed)?;
     let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let ms = Duration::from_millis;
     Ok(Webhook {

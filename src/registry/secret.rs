@@ -62,18 +62,18 @@ pub enum OpenError {
 }
 
 /// Seals and opens with the keys of `secrets.key`.
-pub(super) struct Sealer {
+pub(super) struct Vault {
     current: [u8; KEY_ID_BYTES],
     keys: HashMap<[u8; KEY_ID_BYTES], LessSafeKey>,
 }
 
-impl std::fmt::Debug for Sealer {
+impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sealer").field("current", &HEXLOWER.encode(&self.current)).finish_non_exhaustive()
+        f.debug_struct("Vault").field("current", &HEXLOWER.encode(&self.current)).finish_non_exhaustive()
     }
 }
 
-impl Sealer {
+impl Vault {
     /// Reads `secrets.key`, made with a new key if it is not there.
     pub(super) fn load(dir: &Path) -> Result<Self, KeyFileError> {
         let path = dir.join(SECRETS_FILE);
@@ -204,33 +204,33 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_its_record_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let sealer = Sealer::load(dir.path()).unwrap();
-        let sealed = sealer.seal(b"wh 1", b"text");
-        assert_eq!(&**sealer.open(b"wh 1", &sealed).unwrap(), b"text");
-        assert_eq!(sealer.open(b"wh 2", &sealed).err(), Some(OpenError::Forged));
+        let vault = Vault::load(dir.path()).unwrap();
+        let sealed = vault.seal(b"wh 1", b"text");
+        assert_eq!(&**vault.open(b"wh 1", &sealed).unwrap(), b"text");
+        assert_eq!(vault.open(b"wh 2", &sealed).err(), Some(OpenError::Forged));
         for i in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[i] ^= 1;
-            assert!(sealer.open(b"wh 1", &bad).is_err(), "byte {i}");
-            assert!(sealer.open(b"wh 1", &sealed[..i]).is_err(), "cut at {i}");
+            assert!(vault.open(b"wh 1", &bad).is_err(), "byte {i}");
+            assert!(vault.open(b"wh 1", &sealed[..i]).is_err(), "cut at {i}");
         }
-        assert_ne!(sealer.seal(b"wh 1", b"text"), sealed, "each has a nonce of its own");
+        assert_ne!(vault.seal(b"wh 1", b"text"), sealed, "each has a nonce of its own");
     }
 
     #[test]
     fn an_older_key_still_opens_and_a_missing_one_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let old = Sealer::load(dir.path()).unwrap();
+        let old = Vault::load(dir.path()).unwrap();
         let sealed = old.seal(b"wh 1", b"text");
         let path = dir.path().join(SECRETS_FILE);
         let line = fs::read_to_string(&path).unwrap();
         let fresh = format!("00000000 {}\n", BASE64.encode(&[7; 32]));
         fs::write(&path, format!("{fresh}{line}")).unwrap();
-        let both = Sealer::load(dir.path()).unwrap();
+        let both = Vault::load(dir.path()).unwrap();
         assert_eq!(&**both.open(b"wh 1", &sealed).unwrap(), b"text");
         assert_eq!(both.seal(b"wh 1", b"text")[..KEY_ID_BYTES], [0; 4]);
         fs::write(&path, fresh).unwrap();
-        let refused = Sealer::load(dir.path()).unwrap().open(b"wh 1", &sealed).err();
+        let refused = Vault::load(dir.path()).unwrap().open(b"wh 1", &sealed).err();
         assert_eq!(refused, Some(OpenError::UnknownKey(line[..8].to_owned())));
     }
 

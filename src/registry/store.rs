@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::record::{RecordError, decode, decode_removed, encode, encode_removed};
-use super::secret::{KeyFileError, Sealer};
+use super::secret::{KeyFileError, Vault};
 use super::snapshot::{Registry, Removed};
 use crate::limits::REGISTRY_CACHE_BYTES;
 use crate::model::{Webhook, WebhookNo};
@@ -66,7 +66,7 @@ pub(super) struct Store {
     path: PathBuf,
     /// Absent after a failure, until it is opened again.
     database: Option<Database>,
-    sealer: Sealer,
+    vault: Vault,
 }
 
 impl Store {
@@ -77,9 +77,9 @@ impl Store {
         if !disk.list(dir)?.contains(&path) {
             make(dir, &path, &*disk)?;
         }
-        let sealer = Sealer::load(dir)?;
+        let vault = Vault::load(dir)?;
         let database = Some(open(&path, &*disk)?);
-        Ok(Self { disk, path, database, sealer })
+        Ok(Self { disk, path, database, vault })
     }
 
     /// Everything stored, as a snapshot without keys. Opens the file again after a failure.
@@ -94,7 +94,7 @@ impl Store {
         for row in webhooks.iter().map_err(redb::Error::from)? {
             let (no, bytes) = row.map_err(redb::Error::from)?;
             let no = WebhookNo(no.value());
-            let webhook = decode(no, bytes.value(), &self.sealer, |name| registry.make_tenant(name))
+            let webhook = decode(no, bytes.value(), &self.vault, |name| registry.make_tenant(name))
                 .map_err(|error| StoreError::Record { no: no.0, error })?;
             registry.put(Arc::new(webhook));
         }
@@ -117,7 +117,7 @@ impl Store {
     /// Writes all rows, in order, in one durable transaction, or none.
     pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         let Some(database) = &self.database else { return Err(StoreError::Storage(redb::Error::PreviousIo)) };
-        let written = commit(database, rows, &self.sealer);
+        let written = commit(database, rows, &self.vault);
         if matches!(written, Err(StoreError::Storage(_))) {
             self.database = None;
         }
@@ -125,7 +125,7 @@ impl Store {
     }
 }
 
-fn commit(database: &Database, rows: &[Row], sealer: &Sealer) -> Result<(), StoreError> {
+fn commit(database: &Database, rows: &[Row], vault: &Vault) -> Result<(), StoreError> {
     let mut write = database.begin_write().map_err(redb::Error::from)?;
     write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
     write.set_two_phase_commit(true);
@@ -135,7 +135,7 @@ fn commit(database: &Database, rows: &[Row], sealer: &Sealer) -> Result<(), Stor
         for row in rows {
             match row {
                 Row::Put(webhook) => {
-                    let bytes = encode(webhook, sealer)?;
+                    let bytes = encode(webhook, vault)?;
                     webhooks.insert(webhook.no.0, &*bytes).map_err(redb::Error::from)?;
                 }
                 Row::Bury(tombstone) => {
