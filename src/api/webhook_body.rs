@@ -21,7 +21,7 @@ const TENANT_BYTES_MAX: usize = 63;
 const ALLOWED: &str = "url, events, secret, name, description, status, active, is_active, profile, retry_policy, \
     max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, headers, metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
-const READ_ONLY: [&str; 4] = ["id", "created_at", "updated_at", "secret_hint"];
+const READ_ONLY: [&str; 3] = ["id", "created_at", "secret_hint"];
 
 /// What a body is for.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +124,8 @@ fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {
 
 /// A client may send back what it read; what the server sets must be as it was.
 fn sent_back(fields: &mut Fields, current: &Webhook, rules: &Rules<'_>) {
+    // It tells when, not what; `If-Match` is for who wants to be sure.
+    fields.left.remove("updated_at");
     let shown = serde_json::to_value(View::of(current, rules.default_retry)).unwrap_or_default();
     for key in READ_ONLY {
         if let Some(given) = fields.left.remove(key)
