@@ -169,12 +169,35 @@ pub const HISTORY_BUCKETS: u32 = 64;
 /// A history file is followed by the next at this size.
 pub const HISTORY_FILE_BYTES: u64 = 256 << 20;
 
+// --- registry ------------------------------------------------------------------------------------------------------
+
+/// Changes waiting for the registry's writer; a client beyond that is told 503.
+pub const REGISTRY_QUEUE: usize = 4_096;
+/// Changes in one transaction of registry.redb.
+pub const REGISTRY_BATCH: usize = 1_024;
+/// Page cache of registry.redb, which is read whole at start and then only written.
+pub const REGISTRY_CACHE_BYTES: usize = 4 << 20;
+
 // --- api -----------------------------------------------------------------------------------------------------------
 
 /// Rows of a list page when the client does not say.
 pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Rows of a list page at most.
 pub const PAGE_ROWS_MAX: usize = 250;
+/// Rows or heads that one list request looks at for those that its filters want; the page then ends early, with a cursor.
+pub const PAGE_SCAN_MAX: usize = 10_000;
+/// Deliveries shown with an event; the rest are found by webhook.
+pub const EVENT_DELIVERIES_SHOWN: usize = 250;
+/// Dead letters that one bulk replay names, given or found by its filter.
+pub const BULK_REPLAY_MAX: usize = 10_000;
+/// `Idempotency-Key`s remembered by the management interface; the oldest go first.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
+/// How long they are remembered.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// When a client that was told 503 by the management interface should come back.
+pub const RETRY_SOON: Duration = Duration::from_secs(1);
+/// Blocking reads of the stores that the management interface has under way; more wait their turn.
+pub const API_READS_AT_ONCE: usize = 16;
 
 // --- cli -----------------------------------------------------------------------------------------------------------
 
@@ -193,4 +216,5 @@ const _: () =
     assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");
 const _: () = assert!(SETTLE_QUEUE >= DOOR_DELIVERIES + IN_FLIGHT_PER_SHARD + REFILLS_PER_SHARD);
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
+const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);

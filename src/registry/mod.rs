@@ -1,14 +1,31 @@
 //! registry: webhooks and keys, as an immutable snapshot for readers and one thread that changes them.
 //!
 //! Promises: a change is durable in registry.redb before its answer, and in the snapshot before it too; a secret is on the
-//! disk only encrypted. Readers load the snapshot without a lock.
+//! disk only encrypted. Readers load the snapshot without a lock. Must never know: HTTP, or what is delivered.
+//!
+//! ```text
+//! api, dispatch ──► Writer ──► one thread: gather, one transaction, fsync, new snapshot ──► answers, shards, settle
+//! admit, dispatch, api ◄────── Shared: the snapshot, copied on write
+//! ```
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::config::Role;
-use crate::model::{Webhook, WebhookId, WebhookNo, Webhooks};
+
+mod cow;
+mod record;
+mod secret;
+mod snapshot;
+mod store;
+mod writer;
+
+pub use record::{Draft, is_secret_header};
+pub use secret::{KeyFileError, SecretError, admin_key, generate_secret, signing_key};
+pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
+pub use store::StoreError;
+pub use writer::{ChangeError, DisableReason, Running, Start, Writer, start};
 
 /// Where every stage finds the current snapshot.
 pub type Shared = Arc<ArcSwap<Registry>>;
@@ -22,33 +39,5 @@ pub struct Principal {
     pub role: Role,
 }
 
-/// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, keys by hash.
-#[derive(Debug, Default)]
-pub struct Registry {}
-
-impl Registry {
-    /// The webhooks of the tenant that want this type and are matched in their status, ascending, each once.
-    pub fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
-        unimplemented!("owned by registry")
-    }
-
-    /// The webhook with this number, unless it was removed.
-    pub fn webhook(&self, _no: WebhookNo) -> Option<&Arc<Webhook>> {
-        unimplemented!("owned by registry")
-    }
-
-    /// The webhook with this public id, unless it was removed.
-    pub fn webhook_by_id(&self, _id: WebhookId) -> Option<&Arc<Webhook>> {
-        unimplemented!("owned by registry")
-    }
-
-    /// Who the bearer of this key is.
-    pub fn authenticate(&self, _key: &str) -> Option<Principal> {
-        unimplemented!("owned by registry")
-    }
-
-    /// The tenant's name as a shared string, if there is such a tenant (`default` always is).
-    pub fn tenant(&self, _name: &str) -> Option<Arc<str>> {
-        unimplemented!("owned by registry")
-    }
-}
+#[cfg(test)]
+pub(crate) mod tests;

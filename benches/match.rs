@@ -1,0 +1,121 @@
+//! The registry: what a lookup costs an event, and what changes and a start cost.
+
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use hooktide::dispatch::Shards;
+use hooktide::model::{Endpoint, EventPattern, SigningKeys, Timestamp, WebhookStatus};
+use hooktide::registry::{Draft, Running, Start, generate_secret, signing_key, start};
+use hooktide::runtime::{Clock, Metrics, Random, RealDisk};
+use hooktide::settle;
+use hyper::http::HeaderValue;
+use hyper::http::uri::PathAndQuery;
+
+/// One webhook in sixteen wants what is published; the others want types of their own.
+fn draft(n: usize) -> Draft {
+    let pattern = match n % 16 {
+        0 if n < 256 => "order.*".to_owned(),
+        _ => format!("type{n}.created"),
+    };
+    Draft {
+        tenant: "default".into(),
+        status: WebhookStatus::Active,
+        endpoint: Endpoint {
+            url: "https://example.com/hook".into(),
+            tls: true,
+            host: "example.com".into(),
+            port: 443,
+            authority: HeaderValue::from_static("example.com"),
+            target: PathAndQuery::from_static("/hook"),
+        },
+        events: vec![EventPattern::try_new(&pattern).expect("a pattern")],
+        keys: SigningKeys { current: Arc::new(signing_key(generate_secret()).expect("a secret")), previous: None },
+        retry_policy: None,
+        timeout: None,
+        max_in_flight: None,
+        rate_limit: None,
+        headers: Vec::new(),
+        name: None,
+        description: None,
+        user_id: None,
+        metadata: "{}".into(),
+    }
+}
+
+fn open(dir: &Path) -> Running {
+    let (shards, _) = Shards::channels(1);
+    let (settle, _, _) = settle::Handle::channel();
+    start(Start {
+        dir,
+        disk: Arc::new(RealDisk),
+        keys: Vec::new(),
+        clock: Clock::system(Timestamp::default()),
+        random: Random::system(),
+        shards,
+        settle,
+        metrics: Metrics::new().expect("metrics"),
+    })
+    .expect("a registry")
+}
+
+/// As many clients at once as webhooks, at most a thousand, as an import would.
+fn create(running: &Running, range: std::ops::Range<usize>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let all: Vec<_> = range.collect();
+        for part in all.chunks(1_000) {
+            let mut tasks = tokio::task::JoinSet::new();
+            for n in part {
+                let (writer, draft) = (running.writer.clone(), draft(*n));
+                tasks.spawn(async move { writer.create(draft).await.expect("created") });
+            }
+            tasks.join_all().await;
+        }
+    });
+}
+
+fn matching(c: &mut Criterion) {
+    let mut group = c.benchmark_group("match");
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = open(dir.path());
+    let mut made = 0;
+    for webhooks in [10, 1_000, 100_000] {
+        create(&running, made..webhooks);
+        made = webhooks;
+        let registry = running.shared.load_full();
+        group.bench_function(format!("one of {webhooks} webhooks, exact"), |b| {
+            b.iter(|| registry.matching(black_box("default"), black_box("type9.created")));
+        });
+        group.bench_function(format!("up to 16 of {webhooks} webhooks, prefix"), |b| {
+            b.iter(|| registry.matching(black_box("default"), black_box("order.created")));
+        });
+    }
+    group.finish();
+    running.stop().expect("a clean end");
+
+    let mut group = c.benchmark_group("start");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    group.bench_function("with 100000 webhooks", |b| {
+        b.iter_batched(|| (), |()| open(dir.path()).stop().expect("a clean end"), BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+fn creating(c: &mut Criterion) {
+    let mut group = c.benchmark_group("create");
+    group.sample_size(10).throughput(Throughput::Elements(2_000));
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = open(dir.path());
+    group.bench_function("2000 webhooks, each durable", |b| b.iter(|| create(&running, 0..2_000)));
+    group.finish();
+    running.stop().expect("a clean end");
+}
+
+criterion_group!(benches, matching, creating);
+criterion_main!(benches);

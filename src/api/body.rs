@@ -1,0 +1,50 @@
+//! Bodies of requests: JSON objects, and what is wrong with those that are not.
+
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use serde_json::{Map, Value};
+
+use super::{FieldError, Problem, ProblemCode};
+
+/// The body as an object; an empty one where `optional`. With a bearer token, a body that looks like JSON is read as JSON
+/// whatever curl says of it.
+pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result<Map<String, Value>, Problem> {
+    let start = body.iter().find(|b| !b.is_ascii_whitespace());
+    if start.is_none() && optional {
+        return Ok(Map::new());
+    }
+    if !says_json(headers) && !matches!(start, Some(b'{' | b'[')) {
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, "expected application/json"));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Problem::invalid_body(vec![FieldError::new("", "expected an object")])),
+        Err(error) => Err(invalid_json(body, &error)),
+    }
+}
+
+fn says_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let media = value.split(';').next().unwrap_or_default().trim();
+        media.eq_ignore_ascii_case("application/json") || media.eq_ignore_ascii_case("application/merge-patch+json")
+    })
+}
+
+fn invalid_json(body: &[u8], error: &serde_json::Error) -> Problem {
+    // serde_json counts lines from 1 and columns in bytes.
+    let before: usize =
+        body.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    let offset = (before + error.column()).min(body.len());
+    let what = error.to_string();
+    let what = what.split(" at line ").next().unwrap_or_default();
+    Problem::new(ProblemCode::InvalidJson, format!("{what} at byte {offset}"))
+}
+
+/// An error for each field that is left over.
+pub(super) fn unknown(fields: &Map<String, Value>, allowed: &str) -> Vec<FieldError> {
+    fields.keys().map(|key| FieldError::new(pointer(key), format!("unknown field; allowed: {allowed}"))).collect()
+}
+
+/// The JSON pointer of a top-level field (RFC 6901).
+pub(super) fn pointer(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}

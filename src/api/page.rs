@@ -1,0 +1,107 @@
+//! Pages of lists: `limit`, `cursor` or `page`, newest first.
+
+use std::str::FromStr;
+
+use hyper::Uri;
+use url::form_urlencoded;
+
+use super::{Problem, ProblemCode};
+use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
+use crate::model::Timestamp;
+
+/// A request's query.
+#[derive(Debug)]
+pub(super) struct Query {
+    path: String,
+    pairs: Vec<(String, String)>,
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// Rows to answer.
+    pub(super) limit: usize,
+    /// Rows to pass over first.
+    pub(super) skip: usize,
+}
+
+/// Where a list goes on.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) cursor: String,
+    pub(super) link: String,
+}
+
+impl Query {
+    pub(super) fn of(uri: &Uri) -> Self {
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        Self { path: uri.path().to_owned(), pairs }
+    }
+
+    /// The value of a parameter, if it is there and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value)
+    }
+
+    /// The value of a parameter, parsed.
+    pub(super) fn parse<T: FromStr>(&self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(Problem::new(ProblemCode::InvalidRequest, format!("query parameter {name}: {allowed}"))),
+        }
+    }
+
+    /// A time.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        self.parse(name, "expected an RFC 3339 time such as 2026-01-31T12:00:00Z")
+    }
+
+    /// The place that a cursor names; it is the id of the last row seen.
+    pub(super) fn cursor<T: FromStr>(&self) -> Result<Option<T>, Problem> {
+        self.parse("cursor", "expected what a list gave as next_cursor")
+    }
+
+    pub(super) fn page(&self) -> Result<Page, Problem> {
+        let bad = |detail: String| Problem::new(ProblemCode::InvalidRequest, detail);
+        let allowed = format!("expected 1 to {PAGE_ROWS_MAX}");
+        let limit = self.parse("limit", &allowed)?.unwrap_or(PAGE_ROWS_DEFAULT);
+        if !(1..=PAGE_ROWS_MAX).contains(&limit) {
+            return Err(bad(format!("query parameter limit: {allowed}")));
+        }
+        let Some(page) = self.parse::<usize>("page", "expected a number from 1")? else {
+            return Ok(Page { limit, skip: 0 });
+        };
+        if self.get("cursor").is_some() {
+            return Err(bad("query parameters page and cursor exclude each other".to_owned()));
+        }
+        if page == 0 || page.saturating_mul(limit) > PAGE_SCAN_MAX {
+            return Err(bad(format!("query parameter page: expected 1 to {}", PAGE_SCAN_MAX / limit)));
+        }
+        Ok(Page { limit, skip: (page - 1) * limit })
+    }
+
+    /// The page after the row with this id.
+    pub(super) fn next(&self, id: &impl ToString) -> Next {
+        let cursor = id.to_string();
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in self.pairs.iter().filter(|(key, _)| key != "cursor" && key != "page") {
+            query.append_pair(key, value);
+        }
+        query.append_pair("cursor", &cursor);
+        Next { link: format!("{}?{}", self.path, query.finish()), cursor }
+    }
+}
+
+impl Page {
+    /// Rows to look for: one more than are answered, which tells whether the list goes on.
+    pub(super) fn wanted(&self) -> usize {
+        self.skip + self.limit + 1
+    }
+
+    /// The rows to answer of those found, and whether the list goes on after them.
+    pub(super) fn cut<T>(&self, found: Vec<T>) -> (Vec<T>, bool) {
+        let more = found.len() >= self.wanted();
+        (found.into_iter().skip(self.skip).take(self.limit).collect(), more)
+    }
+}

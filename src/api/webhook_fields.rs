@@ -1,0 +1,402 @@
+//! The fields of a webhook as a body writes them, one by one: each is read, checked and named if it is wrong.
+
+use std::time::Duration;
+
+use hyper::http::{HeaderName, HeaderValue};
+use serde_json::{Map, Number, Value};
+
+use super::body::{pointer, unknown};
+use super::{FieldError, Problem};
+use crate::limits::RETRY_DELAY_MAX;
+use crate::model::{EventPattern, RetryPolicy, Timestamp};
+use crate::registry::is_secret_header;
+
+/// Characters of a name.
+pub(super) const NAME_CHARS_MAX: usize = 128;
+/// Characters of a description.
+pub(super) const DESCRIPTION_CHARS_MAX: usize = 1_024;
+/// Characters of a user's id.
+pub(super) const USER_ID_CHARS_MAX: usize = 256;
+/// Patterns of a webhook.
+const EVENTS_MAX: usize = 256;
+/// Delays of a schedule.
+const SCHEDULE_MAX: usize = 32;
+/// Retries of a policy.
+pub(super) const RETRIES_MAX: u64 = 100;
+/// Headers of a webhook.
+const HEADERS_MAX: usize = 32;
+/// Bytes of a header's value.
+const HEADER_VALUE_BYTES_MAX: usize = 4_096;
+/// Bytes of the metadata as JSON.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// What stands for a value that is not shown.
+pub(super) const HIDDEN: &str = "***";
+
+/// A field as a body gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Given<T> {
+    /// Not named, or wrong (and then an error says so).
+    Absent,
+    /// `null`: back to the default.
+    Null,
+    Value(T),
+}
+
+impl<T> Given<T> {
+    /// What holds: the value given, none after `null`, else the present one.
+    pub(super) fn or(self, present: Option<T>) -> Option<T> {
+        match self {
+            Self::Absent => present,
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+
+    pub(super) fn value(self) -> Option<T> {
+        self.or(None)
+    }
+}
+
+/// The fields not yet read, and what is wrong with those that were.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) left: Map<String, Value>,
+    pub(super) errors: Vec<FieldError>,
+}
+
+impl Fields {
+    pub(super) fn new(fields: Map<String, Value>) -> Self {
+        Self { left: fields, errors: Vec::new() }
+    }
+
+    pub(super) fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.errors.push(FieldError::new(pointer, detail));
+    }
+
+    /// Takes a field out and reads it; `read` answers what is allowed if it is wrong.
+    pub(super) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> Given<T> {
+        match self.left.remove(key) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => match read(value) {
+                Ok(value) => Given::Value(value),
+                Err(detail) => {
+                    self.wrong(pointer(key), detail);
+                    Given::Absent
+                }
+            },
+        }
+    }
+
+    /// The end of the body: whatever is left over is unknown.
+    pub(super) fn finish(mut self, allowed: &str) -> Result<(), Problem> {
+        self.errors.extend(unknown(&self.left, allowed));
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid_body(self.errors)) }
+    }
+
+    pub(super) fn time(&mut self, key: &str) -> Option<Timestamp> {
+        let read = |value: Value| {
+            let time = value.as_str().and_then(|text| text.parse().ok());
+            time.ok_or_else(|| "expected an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())
+        };
+        self.take(key, read).value()
+    }
+
+    /// Event types and patterns; none if there are none.
+    pub(super) fn types(&mut self, key: &str) -> Vec<EventPattern> {
+        let read = |value: Value| {
+            let texts = value.as_array().filter(|texts| texts.len() <= EVENTS_MAX);
+            let pattern = |value: &Value| value.as_str().and_then(|text| EventPattern::try_new(text).ok());
+            texts
+                .and_then(|texts| texts.iter().map(pattern).collect::<Option<Vec<_>>>())
+                .ok_or_else(|| format!("expected at most {EVENTS_MAX} event types and patterns"))
+        };
+        self.take(key, read).value().unwrap_or_default()
+    }
+
+    pub(super) fn text(&mut self, key: &str, chars_max: usize) -> Given<Box<str>> {
+        self.take(key, |value| match value {
+            Value::String(text) if text.chars().count() <= chars_max => Ok(text.into()),
+            _ => Err(format!("expected text of at most {chars_max} characters")),
+        })
+    }
+
+    /// An id of somebody else's; a number is read as its text.
+    pub(super) fn id(&mut self, key: &str) -> Given<Box<str>> {
+        self.take(key, |value| match value {
+            Value::String(text) if (1..=USER_ID_CHARS_MAX).contains(&text.chars().count()) => Ok(text.into()),
+            Value::Number(number) => Ok(number.to_string().into()),
+            _ => Err(format!("expected text of 1 to {USER_ID_CHARS_MAX} characters, or a number")),
+        })
+    }
+
+    pub(super) fn flag(&mut self, key: &str) -> Given<bool> {
+        self.take(key, |value| value.as_bool().ok_or_else(|| "expected true or false".to_owned()))
+    }
+
+    pub(super) fn whole(&mut self, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Given<u64> {
+        self.take(key, |value| whole(&value, allowed))
+    }
+
+    pub(super) fn number(&mut self, key: &str, allowed: std::ops::RangeInclusive<f64>) -> Given<f64> {
+        self.take(key, |value| number(&value, allowed))
+    }
+
+    pub(super) fn events(&mut self) -> Given<Vec<EventPattern>> {
+        let Some(value) = self.left.remove("events") else { return Given::Absent };
+        let Value::Array(texts) = value else {
+            if value.is_null() {
+                return Given::Null;
+            }
+            self.wrong("/events", "expected an array of event types and patterns");
+            return Given::Absent;
+        };
+        if texts.len() > EVENTS_MAX {
+            self.wrong("/events", format!("expected at most {EVENTS_MAX} event types and patterns"));
+            return Given::Absent;
+        }
+        let mut patterns = Vec::with_capacity(texts.len());
+        for (i, text) in texts.iter().enumerate() {
+            match EventPattern::try_new(text.as_str().unwrap_or_default()) {
+                Ok(pattern) if patterns.contains(&pattern) => {}
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.wrong(format!("/events/{i}"), error.to_string()),
+            }
+        }
+        Given::Value(patterns)
+    }
+
+    /// `retry_policy`; a policy of the present one's form is a merge patch of it.
+    pub(super) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<RetryPolicy> {
+        let Some(value) = self.left.remove("retry_policy") else { return Given::Absent };
+        match value {
+            Value::Null => Given::Null,
+            Value::Object(mut given) => {
+                let policy = match given.remove("schedule") {
+                    Some(schedule) => self.schedule(&schedule),
+                    None => self.backoff(&mut given, present),
+                };
+                for key in given.keys() {
+                    let detail = "unknown field; allowed: schedule, or max_retries, retry_delay, backoff, max_delay";
+                    self.errors.push(FieldError::new(format!("/retry_policy{}", pointer(key)), detail));
+                }
+                policy.map_or(Given::Absent, Given::Value)
+            }
+            _ => {
+                self.wrong("/retry_policy", "expected an object");
+                Given::Absent
+            }
+        }
+    }
+
+    fn schedule(&mut self, value: &Value) -> Option<RetryPolicy> {
+        let at = "/retry_policy/schedule";
+        let Some(delays) = value.as_array().filter(|delays| delays.len() <= SCHEDULE_MAX) else {
+            self.wrong(at, format!("expected an array of at most {SCHEDULE_MAX} delays in seconds"));
+            return None;
+        };
+        let read = |(i, value)| {
+            seconds(value).map_err(|detail| self.errors.push(FieldError::new(format!("{at}/{i}"), detail))).ok()
+        };
+        let read: Vec<_> = delays.iter().enumerate().map(read).collect();
+        read.into_iter().collect::<Option<Vec<_>>>().map(|delays| RetryPolicy::Schedule(delays.into()))
+    }
+
+    fn backoff(&mut self, given: &mut Map<String, Value>, present: Option<&RetryPolicy>) -> Option<RetryPolicy> {
+        let (mut retries, mut delay, mut factor, mut longest) = match present {
+            Some(RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay }) => {
+                (Some(*max_retries), Some(*retry_delay), *backoff_permille, *max_delay)
+            }
+            _ => (None, None, 2_000, RETRY_DELAY_MAX),
+        };
+        let mut part = |key: &str, read: &mut dyn FnMut(&Value) -> Result<(), String>| {
+            let Some(value) = given.remove(key) else { return true };
+            read(&value)
+                .map_err(|detail| self.errors.push(FieldError::new(format!("/retry_policy/{key}"), detail)))
+                .is_ok()
+        };
+        let mut good = part("max_retries", &mut |v| whole(v, 0..=RETRIES_MAX).map(|n| retries = Some(n as u16)));
+        good &= part("retry_delay", &mut |v| seconds(v).map(|d| delay = Some(d)));
+        good &= part("backoff", &mut |v| number(v, 1.0..=10.0).map(|n| factor = (n * 1000.0).round() as u32));
+        good &= part("max_delay", &mut |v| seconds(v).map(|d| longest = d));
+        if !good {
+            return None;
+        }
+        let (Some(max_retries), Some(retry_delay)) = (retries, delay) else {
+            self.wrong("/retry_policy", "expected schedule, or max_retries and retry_delay");
+            return None;
+        };
+        Some(RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille: factor, max_delay: longest })
+    }
+
+    /// `headers`; in a patch they are merged with the present ones. `***` for a hidden value keeps it.
+    pub(super) fn headers(
+        &mut self,
+        present: &[(HeaderName, HeaderValue)],
+        merge: bool,
+    ) -> Given<Vec<(HeaderName, HeaderValue)>> {
+        let given = match self.left.remove("headers") {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(Value::Object(given)) => given,
+            Some(_) => {
+                self.wrong("/headers", "expected an object of names and values");
+                return Given::Absent;
+            }
+        };
+        let mut headers: Vec<_> = if merge { present.to_vec() } else { Vec::new() };
+        let mut seen = Vec::with_capacity(given.len());
+        for (name, value) in given {
+            let at = format!("/headers{}", pointer(&name));
+            let name = match header_name(&name) {
+                Ok(name) if !seen.contains(&name) => name,
+                Ok(_) => {
+                    self.wrong(at, "given twice; header names do not differ by case");
+                    continue;
+                }
+                Err(detail) => {
+                    self.wrong(at, detail);
+                    continue;
+                }
+            };
+            seen.push(name.clone());
+            headers.retain(|(other, _)| *other != name);
+            if value.is_null() && merge {
+                continue;
+            }
+            match header_value(&name, &value, present) {
+                Ok(value) => headers.push((name, value)),
+                Err(detail) => self.wrong(at, detail),
+            }
+        }
+        if headers.len() > HEADERS_MAX {
+            self.wrong("/headers", format!("expected at most {HEADERS_MAX} headers"));
+        }
+        Given::Value(headers)
+    }
+
+    /// `metadata`, as JSON; in a patch it is merged with the present one (RFC 7396).
+    pub(super) fn metadata(&mut self, present: Option<&str>) -> Given<Box<str>> {
+        let given = match self.left.remove("metadata") {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(given @ Value::Object(_)) => given,
+            Some(_) => {
+                self.wrong("/metadata", "expected an object");
+                return Given::Absent;
+            }
+        };
+        let mut merged = present.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        merge_patch(&mut merged, given);
+        let text = merged.to_string();
+        if text.len() > METADATA_BYTES_MAX {
+            self.wrong("/metadata", format!("expected at most {METADATA_BYTES_MAX} bytes of JSON"));
+        }
+        Given::Value(text.into())
+    }
+}
+
+fn whole(value: &Value, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
+    value
+        .as_u64()
+        .filter(|n| allowed.contains(n))
+        .ok_or_else(|| format!("expected a whole number, {} to {}", allowed.start(), allowed.end()))
+}
+
+fn number(value: &Value, allowed: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
+    value
+        .as_f64()
+        .filter(|n| allowed.contains(n))
+        .ok_or_else(|| format!("expected a number, {} to {}", allowed.start(), allowed.end()))
+}
+
+/// A delay of at least a millisecond and at most a day.
+fn seconds(value: &Value) -> Result<Duration, String> {
+    let longest = RETRY_DELAY_MAX.as_secs_f64();
+    number(value, 0.001..=longest)
+        .map(|n| Duration::from_millis((n * 1000.0).round() as u64))
+        .map_err(|_| format!("expected seconds, 0.001 to {longest}"))
+}
+
+/// Seconds as they are shown: whole where they are whole.
+pub(super) fn shown_seconds(duration: Duration) -> Number {
+    if duration.subsec_nanos() == 0 {
+        return duration.as_secs().into();
+    }
+    // No duration is infinite.
+    Number::from_f64(duration.as_millis() as f64 / 1000.0).unwrap_or_else(|| 0.into())
+}
+
+/// Names that are the connection's, the message's framing or the gateway's own: a webhook cannot set them.
+const DENIED: [&str; 19] = [
+    "host",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "date",
+    "accept-encoding",
+    "user-agent",
+    "signature",
+    "signature-input",
+    "traceparent",
+    "tracestate",
+    "x-correlation-id",
+    "forwarded",
+    "via",
+];
+const DENIED_PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-forwarded-"];
+const DENIED_SUFFIX: &str = "-signature";
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::try_from(text).map_err(|_| "expected a header name: letters, digits and -".to_owned())?;
+    let lower = name.as_str();
+    let denied = DENIED.contains(&lower)
+        || DENIED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+        || lower.ends_with(DENIED_SUFFIX);
+    if denied { Err("this header is set by the server or by HTTP itself".to_owned()) } else { Ok(name) }
+}
+
+fn header_value(
+    name: &HeaderName,
+    value: &Value,
+    present: &[(HeaderName, HeaderValue)],
+) -> Result<HeaderValue, String> {
+    let secret = is_secret_header(name);
+    let allowed = || format!("expected at most {HEADER_VALUE_BYTES_MAX} visible characters of ASCII, and spaces");
+    let text = value.as_str().ok_or_else(allowed)?;
+    if secret && text == HIDDEN {
+        let kept = present.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        return kept.ok_or_else(|| format!("{HIDDEN} keeps a value, and there is none"));
+    }
+    if text.len() > HEADER_VALUE_BYTES_MAX || !text.bytes().all(|b| (0x20..0x7F).contains(&b)) {
+        return Err(allowed());
+    }
+    let mut value = HeaderValue::from_str(text).map_err(|_| allowed())?;
+    value.set_sensitive(secret);
+    Ok(value)
+}
+
+/// RFC 7396.
+fn merge_patch(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                target.remove(&key);
+            } else {
+                merge_patch(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Collections whose copies share what did not change: a copy costs a few pointers, a change the path to it.
+//!
+//! A snapshot is copied for each batch of changes, so the cost of a change must not grow with what it leaves alone.
+//! `Arc::make_mut` does the work: what another snapshot still holds is copied, what only we hold is changed in place.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
+
+/// A hash map as a trie of 16-way branches.
+#[derive(Debug, Clone)]
+pub(super) struct CowMap<K, V> {
+    root: Arc<Node<K, V>>,
+    hasher: RandomState,
+    len: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Node<K, V> {
+    Leaf(Vec<(K, V)>),
+    Branch(Box<[Arc<Node<K, V>>; FAN]>),
+}
+
+const FAN: usize = 16;
+const BITS: u32 = FAN.trailing_zeros();
+/// A leaf with more entries becomes a branch, unless the hash is used up.
+const LEAF_MAX: usize = 8;
+
+impl<K, V> Default for CowMap<K, V> {
+    fn default() -> Self {
+        Self { root: Arc::new(Node::Leaf(Vec::new())), hasher: RandomState::new(), len: 0 }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
+    pub(super) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let mut rest = self.hasher.hash_one(key);
+        let mut node = &*self.root;
+        loop {
+            match node {
+                Node::Leaf(entries) => return entries.iter().find(|(k, _)| k.borrow() == key).map(|(_, v)| v),
+                Node::Branch(children) => {
+                    node = &children[place(rest)];
+                    rest >>= BITS;
+                }
+            }
+        }
+    }
+
+    /// The value at the key, made by `make` if there is none, to be changed in place.
+    pub(super) fn entry<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, make: impl FnOnce() -> (K, V)) -> &mut V
+    where
+        K: Borrow<Q>,
+    {
+        let mut rest = self.hasher.hash_one(key);
+        let mut depth = 0;
+        let mut node = Arc::make_mut(&mut self.root);
+        loop {
+            if let Node::Leaf(entries) = node
+                && entries.len() >= LEAF_MAX
+                && depth < u64::BITS / BITS
+                && entries.iter().all(|(k, _)| k.borrow() != key)
+            {
+                *node = split(std::mem::take(entries), &self.hasher, depth);
+            }
+            match node {
+                Node::Branch(children) => {
+                    node = Arc::make_mut(&mut children[place(rest)]);
+                    rest >>= BITS;
+                    depth += 1;
+                }
+                Node::Leaf(entries) => {
+                    let at = entries.iter().position(|(k, _)| k.borrow() == key).unwrap_or_else(|| {
+                        entries.push(make());
+                        self.len += 1;
+                        entries.len() - 1
+                    });
+                    return &mut entries[at].1;
+                }
+            }
+        }
+    }
+
+    /// Takes the key out. Emptied branches stay: their memory is small and their keys come back.
+    pub(super) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key)?;
+        let mut rest = self.hasher.hash_one(key);
+        let mut node = Arc::make_mut(&mut self.root);
+        loop {
+            match node {
+                Node::Branch(children) => {
+                    node = Arc::make_mut(&mut children[place(rest)]);
+                    rest >>= BITS;
+                }
+                Node::Leaf(entries) => {
+                    let at = entries.iter().position(|(k, _)| k.borrow() == key)?;
+                    self.len -= 1;
+                    return Some(entries.swap_remove(at).1);
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+fn place(hash: u64) -> usize {
+    hash as usize % FAN
+}
+
+fn split<K: Hash, V>(entries: Vec<(K, V)>, hasher: &RandomState, depth: u32) -> Node<K, V> {
+    let mut parts: [Vec<(K, V)>; FAN] = Default::default();
+    for (key, value) in entries {
+        parts[place(hasher.hash_one(&key) >> (depth * BITS))].push((key, value));
+    }
+    Node::Branch(Box::new(parts.map(|part| Arc::new(Node::Leaf(part)))))
+}
+
+/// Numbers in ascending order, each once, in chunks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Postings {
+    chunks: Vec<Arc<Vec<u32>>>,
+}
+
+/// Numbers in a chunk at most: 2 KiB to copy for a change.
+const CHUNK_MAX: usize = 512;
+
+impl Postings {
+    pub(super) fn insert(&mut self, no: u32) {
+        // The chunk that may hold the number: the first whose last is not before it, else the last.
+        let at = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
+        let at = at.min(self.chunks.len().saturating_sub(1));
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            self.chunks.push(Arc::new(vec![no]));
+            return;
+        };
+        let Err(place) = chunk.binary_search(&no) else { return };
+        if chunk.len() < CHUNK_MAX {
+            Arc::make_mut(chunk).insert(place, no);
+        } else if place == CHUNK_MAX {
+            // Numbers rise, so most come at the end: full chunks stay full.
+            self.chunks.insert(at + 1, Arc::new(vec![no]));
+        } else {
+            let mut low = chunk.to_vec();
+            let mut high = low.split_off(CHUNK_MAX / 2);
+            if place <= low.len() {
+                low.insert(place, no)
+            } else {
+                high.insert(place - low.len(), no)
+            }
+            self.chunks.splice(at..=at, [Arc::new(low), Arc::new(high)]);
+        }
+    }
+
+    pub(super) fn remove(&mut self, no: u32) {
+        let at = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
+        let Some(chunk) = self.chunks.get_mut(at) else { return };
+        let Ok(place) = chunk.binary_search(&no) else { return };
+        let numbers = Arc::make_mut(chunk);
+        numbers.remove(place);
+        if numbers.is_empty() {
+            self.chunks.remove(at);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// All, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter().copied())
+    }
+
+    /// Those below `before`, descending.
+    pub(super) fn descending(&self, before: u32) -> impl Iterator<Item = u32> {
+        let end = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| *first < before));
+        self.chunks[..end]
+            .iter()
+            .rev()
+            .flat_map(|chunk| chunk.iter().rev().copied())
+            .skip_while(move |no| *no >= before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_map_is_a_map_and_its_copies_do_not_change(
+            operations in proptest::collection::vec((any::<bool>(), 0u16..600), 0..1500),
+        ) {
+            let (mut map, mut model) = (CowMap::<String, u16>::default(), HashMap::new());
+            let mut copy = None;
+            for (i, (put, n)) in operations.into_iter().enumerate() {
+                let key = format!("key {n}");
+                if put {
+                    *map.entry(key.as_str(), || (key.clone(), 0)) += 1;
+                    *model.entry(key).or_insert(0) += 1;
+                } else {
+                    prop_assert_eq!(map.remove(key.as_str()), model.remove(&key));
+                }
+                if i == 700 {
+                    copy = Some((map.clone(), model.clone()));
+                }
+            }
+            for (map, model) in copy.into_iter().chain([(map, model)]) {
+                prop_assert_eq!(map.len(), model.len());
+                for n in 0..600 {
+                    let key = format!("key {n}");
+                    prop_assert_eq!(map.get(key.as_str()), model.get(&key));
+                }
+            }
+        }
+
+        #[test]
+        fn postings_are_a_sorted_set(
+            operations in proptest::collection::vec((0u8..4, 0u32..3000), 0..4000),
+            before in 0u32..3000,
+        ) {
+            let (mut postings, mut model) = (Postings::default(), BTreeSet::new());
+            for (kind, n) in operations {
+                if kind > 0 {
+                    postings.insert(n);
+                    model.insert(n);
+                } else {
+                    postings.remove(n);
+                    model.remove(&n);
+                }
+            }
+            prop_assert!(postings.iter().eq(model.iter().copied()));
+            prop_assert!(postings.descending(before).eq(model.range(..before).rev().copied()));
+            prop_assert_eq!(postings.is_empty(), model.is_empty());
+        }
+    }
+}

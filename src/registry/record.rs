@@ -1,0 +1,375 @@
+//! A webhook as registry.redb keeps it: versioned JSON, its secrets sealed.
+//!
+//! A field that is added later is absent in what was written before, so each such field has a default; a record of a later
+//! version is refused rather than read in part.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use hyper::http::uri::PathAndQuery;
+use hyper::http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::secret::{OpenError, Vault, signing_key};
+use super::snapshot::Removed;
+use crate::model::{
+    Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo,
+    WebhookStatus,
+};
+
+const VERSION: u16 = 1;
+
+/// Everything of a webhook that its user decides; numbers, times and versions are the registry's.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The tenant it belongs to.
+    pub tenant: Arc<str>,
+    /// Whether it is matched and sent to.
+    pub status: WebhookStatus,
+    /// Where events go.
+    pub endpoint: Endpoint,
+    /// Which events, each pattern once.
+    pub events: Vec<EventPattern>,
+    /// The secret and the keys made from it.
+    pub keys: SigningKeys,
+    /// `None`: the configured default.
+    pub retry_policy: Option<RetryPolicy>,
+    /// `None`: the configured default.
+    pub timeout: Option<Duration>,
+    /// `None`: the configured default.
+    pub max_in_flight: Option<u16>,
+    /// `None`: no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Checked; values that hold secrets are marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A name for people.
+    pub name: Option<Box<str>>,
+    /// A description for people.
+    pub description: Option<Box<str>>,
+    /// The user who owns it.
+    pub user_id: Option<Box<str>>,
+    /// Raw JSON object; `{}` without one.
+    pub metadata: Box<str>,
+}
+
+impl Draft {
+    /// A webhook as it is, to be changed in part.
+    pub fn of(webhook: &Webhook) -> Self {
+        Self {
+            tenant: Arc::clone(&webhook.tenant),
+            status: webhook.status,
+            endpoint: webhook.endpoint.clone(),
+            events: webhook.events.clone(),
+            keys: webhook.keys.clone(),
+            retry_policy: webhook.retry_policy.clone(),
+            timeout: webhook.timeout,
+            max_in_flight: webhook.max_in_flight,
+            rate_limit: webhook.rate_limit,
+            headers: webhook.headers.clone(),
+            name: webhook.name.clone(),
+            description: webhook.description.clone(),
+            user_id: webhook.user_id.clone(),
+            metadata: webhook.metadata.clone(),
+        }
+    }
+
+    pub(super) fn into_webhook(self, no: WebhookNo, id: WebhookId, created_at: Timestamp) -> Webhook {
+        Webhook {
+            no,
+            id,
+            tenant: self.tenant,
+            status: self.status,
+            endpoint: self.endpoint,
+            events: self.events,
+            keys: self.keys,
+            retry_policy: self.retry_policy,
+            timeout: self.timeout,
+            max_in_flight: self.max_in_flight,
+            rate_limit: self.rate_limit,
+            headers: self.headers,
+            name: self.name,
+            description: self.description,
+            user_id: self.user_id,
+            metadata: self.metadata,
+            created_at,
+            updated_at: created_at,
+            version: 1,
+        }
+    }
+}
+
+/// Whether a header's value is a secret by its name: `Authorization`, `Cookie`, `*-Key`, `*-Token`.
+pub fn is_secret_header(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(name, "authorization" | "cookie") || name.ends_with("-key") || name.ends_with("-token")
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A later program wrote it.
+    #[error("of version {0}; this program reads version {VERSION}")]
+    Version(u16),
+    /// It is not such a record.
+    #[error("damaged: {0}")]
+    Damaged(Box<str>),
+    /// Its secrets do not open.
+    #[error("its secrets do not open: {0}")]
+    Sealed(#[from] OpenError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    v: u16,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    tenant: Cow<'a, str>,
+    status: WebhookStatus,
+    #[serde(borrow)]
+    endpoint: EndpointRecord<'a>,
+    events: Vec<Cow<'a, str>>,
+    /// [`Sealed`] as JSON, sealed for this webhook, in base64.
+    #[serde(borrow)]
+    sealed: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<RetryRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_in_flight: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<(f64, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+    created_ms: i64,
+    updated_ms: i64,
+    version: u64,
+}
+
+/// Kept in parts, so that a change of the rules for new URLs does not keep a server from starting.
+#[derive(Serialize, Deserialize)]
+struct EndpointRecord<'a> {
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    tls: bool,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    port: u16,
+    #[serde(borrow)]
+    authority: Cow<'a, str>,
+    #[serde(borrow)]
+    target: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum RetryRecord {
+    #[serde(rename = "schedule_ms")]
+    Schedule(Vec<u64>),
+    #[serde(rename = "backoff")]
+    Backoff { max_retries: u16, retry_delay_ms: u64, backoff_permille: u32, max_delay_ms: u64 },
+}
+
+/// What of a webhook is nobody's to read: its secret, and all its headers, as any may carry a password.
+#[derive(Serialize, Deserialize)]
+struct Sealed<'a> {
+    #[serde(borrow)]
+    secret: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    previous: Option<(Cow<'a, str>, i64)>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+/// The tombstone of a webhook.
+#[derive(Serialize, Deserialize)]
+struct RemovedRecord<'a> {
+    v: u16,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    tenant: Cow<'a, str>,
+    removed_ms: i64,
+}
+
+/// Binds what is sealed to its place: the row's number, and the webhook's id.
+fn place(no: WebhookNo, id: WebhookId) -> [u8; 27] {
+    let mut aad = *b"webhook...................\0";
+    aad[7..11].copy_from_slice(&no.0.to_le_bytes());
+    aad[11..27].copy_from_slice(&id.as_u128().to_le_bytes());
+    aad
+}
+
+pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
+    // A value that came by JSON was text; one that is not cannot be here.
+    let headers = &webhook.headers;
+    let sealed = Sealed {
+        secret: webhook.keys.current.secret.reveal().into(),
+        previous: webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal().into(), until.as_millis())),
+        headers: headers.iter().map(|(n, v)| (n.as_str().into(), String::from_utf8_lossy(v.as_bytes()))).collect(),
+    };
+    let plain = Zeroizing::new(serde_json::to_vec(&sealed)?);
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    let endpoint = &webhook.endpoint;
+    serde_json::to_vec(&Record {
+        v: VERSION,
+        id: webhook.id.to_string().into(),
+        tenant: (&*webhook.tenant).into(),
+        status: webhook.status,
+        endpoint: EndpointRecord {
+            url: (&*endpoint.url).into(),
+            tls: endpoint.tls,
+            host: (&*endpoint.host).into(),
+            port: endpoint.port,
+            authority: String::from_utf8_lossy(endpoint.authority.as_bytes()),
+            target: endpoint.target.as_str().into(),
+        },
+        events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
+        sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
+        retry: webhook.retry_policy.as_ref().map(|policy| match policy {
+            RetryPolicy::Schedule(delays) => RetryRecord::Schedule(delays.iter().copied().map(ms).collect()),
+            RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay } => RetryRecord::Backoff {
+                max_retries: *max_retries,
+                retry_delay_ms: ms(*retry_delay),
+                backoff_permille: *backoff_permille,
+                max_delay_ms: ms(*max_delay),
+            },
+        }),
+        timeout_ms: webhook.timeout.map(ms),
+        max_in_flight: webhook.max_in_flight,
+        rate: webhook.rate_limit.map(|rate| (rate.per_second, rate.burst)),
+        name: webhook.name.as_deref().map(Cow::from),
+        description: webhook.description.as_deref().map(Cow::from),
+        user_id: webhook.user_id.as_deref().map(Cow::from),
+        metadata: serde_json::from_str(&webhook.metadata)?,
+        created_ms: webhook.created_at.as_millis(),
+        updated_ms: webhook.updated_at.as_millis(),
+        version: webhook.version,
+    })
+}
+
+pub(super) fn decode(
+    no: WebhookNo,
+    bytes: &[u8],
+    vault: &Vault,
+    tenant: impl FnOnce(&str) -> Arc<str>,
+) -> Result<Webhook, RecordError> {
+    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
+    if record.v != VERSION {
+        return Err(RecordError::Version(record.v));
+    }
+    let id: WebhookId = record.id.parse().map_err(damaged)?;
+    let sealed = BASE64.decode(record.sealed.as_bytes()).map_err(damaged)?;
+    let plain = vault.open(&place(no, id), &sealed)?;
+    let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
+    let ms = Duration::from_millis;
+    Ok(Webhook {
+        no,
+        id,
+        tenant: tenant(&record.tenant),
+        status: record.status,
+        endpoint: Endpoint {
+            url: record.endpoint.url.into(),
+            tls: record.endpoint.tls,
+            host: record.endpoint.host.into(),
+            port: record.endpoint.port,
+            authority: HeaderValue::from_str(&record.endpoint.authority).map_err(damaged)?,
+            target: PathAndQuery::try_from(&*record.endpoint.target).map_err(damaged)?,
+        },
+        events: record
+            .events
+            .iter()
+            .map(|text| EventPattern::try_new(text).map_err(damaged))
+            .collect::<Result<_, _>>()?,
+        keys: keys(&sealed)?,
+        retry_policy: record.retry.map(|retry| match retry {
+            RetryRecord::Schedule(delays) => RetryPolicy::Schedule(delays.into_iter().map(ms).collect()),
+            RetryRecord::Backoff { max_retries, retry_delay_ms, backoff_permille, max_delay_ms } => {
+                let (retry_delay, max_delay) = (ms(retry_delay_ms), ms(max_delay_ms));
+                RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay }
+            }
+        }),
+        timeout: record.timeout_ms.map(ms),
+        max_in_flight: record.max_in_flight,
+        rate_limit: record.rate.map(|(per_second, burst)| RateLimit { per_second, burst }),
+        headers: headers(&sealed)?,
+        name: record.name.map(Into::into),
+        description: record.description.map(Into::into),
+        user_id: record.user_id.map(Into::into),
+        metadata: record.metadata.get().into(),
+        created_at: Timestamp::from_millis(record.created_ms),
+        updated_at: Timestamp::from_millis(record.updated_ms),
+        version: record.version,
+    })
+}
+
+fn keys(sealed: &Sealed<'_>) -> Result<SigningKeys, RecordError> {
+    let key = |text: &str| signing_key(Secret::new(text)).map(Arc::new).map_err(damaged);
+    let previous = match &sealed.previous {
+        Some((text, until)) => Some((key(text)?, Timestamp::from_millis(*until))),
+        None => None,
+    };
+    Ok(SigningKeys { current: key(&sealed.secret)?, previous })
+}
+
+fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, RecordError> {
+    let header = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
+        let name = HeaderName::try_from(&**name).map_err(damaged)?;
+        let mut value = HeaderValue::from_str(value).map_err(damaged)?;
+        value.set_sensitive(is_secret_header(&name));
+        Ok((name, value))
+    };
+    sealed.headers.iter().map(header).collect()
+}
+
+pub(super) fn encode_removed(removed: &Removed) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&RemovedRecord {
+        v: VERSION,
+        id: removed.id.to_string().into(),
+        tenant: (&*removed.tenant).into(),
+        removed_ms: removed.removed_at.as_millis(),
+    })
+}
+
+pub(super) fn decode_removed(
+    no: WebhookNo,
+    bytes: &[u8],
+    tenant: impl FnOnce(&str) -> Arc<str>,
+) -> Result<Removed, RecordError> {
+    let record: RemovedRecord<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
+    if record.v != VERSION {
+        return Err(RecordError::Version(record.v));
+    }
+    Ok(Removed {
+        no,
+        id: record.id.parse().map_err(damaged)?,
+        tenant: tenant(&record.tenant),
+        removed_at: Timestamp::from_millis(record.removed_ms),
+    })
+}
+
+/// A later version may not even parse as ours; its number says so better than the parser.
+fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> RecordError {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u16,
+    }
+    match serde_json::from_slice::<Version>(bytes) {
+        Ok(Version { v }) if v != VERSION => RecordError::Version(v),
+        _ => damaged(error),
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> RecordError {
+    RecordError::Damaged(error.to_string().into())
+}

@@ -1,0 +1,262 @@
+//! Secrets at rest: what is stored is sealed by a key of `secrets.key`, bound to the record it belongs to.
+//!
+//! `secrets.key` holds one key a line, `<id> <base64 of 32 bytes>`. The first seals, all open, so that a key can be
+//! replaced while records of the old one are still there.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
+use zeroize::Zeroizing;
+
+use crate::model::{Secret, SigningKey};
+use crate::runtime::Random;
+
+const SECRETS_FILE: &str = "secrets.key";
+const ADMIN_FILE: &str = "admin.key";
+const KEY_BYTES: usize = 32;
+const KEY_ID_BYTES: usize = 4;
+/// What a signing secret begins with (Standard Webhooks).
+const PREFIX: &str = "whsec_";
+/// Bytes of a signing secret, as Standard Webhooks bounds them.
+const SIGNING_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// Why a key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file system.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Others than its owner can read it.
+    #[error("{0}: others than its owner may read it; chmod 600")]
+    Exposed(PathBuf),
+    /// It is not what such a file holds.
+    #[error("{0}: damaged")]
+    Damaged(PathBuf),
+}
+
+/// Text that is no signing secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected whsec_ and 24 to 64 bytes in base64")]
+pub struct SecretError;
+
+/// Why a sealed value does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No key of `secrets.key` has the id it was sealed with.
+    #[error("secrets.key lacks the key {0}")]
+    UnknownKey(String),
+    /// It was changed, or belongs to another record.
+    #[error("it was changed, or belongs to another record")]
+    Forged,
+}
+
+/// Seals and opens with the keys of `secrets.key`.
+pub(super) struct Vault {
+    current: [u8; KEY_ID_BYTES],
+    keys: HashMap<[u8; KEY_ID_BYTES], LessSafeKey>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("current", &HEXLOWER.encode(&self.current)).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Reads `secrets.key`, made with a new key if it is not there.
+    pub(super) fn load(dir: &Path) -> Result<Self, KeyFileError> {
+        let path = dir.join(SECRETS_FILE);
+        let (text, _) = read_or_make(&path, || {
+            let key = Zeroizing::new(Random::secret::<KEY_BYTES>());
+            let id = Random::secret::<KEY_ID_BYTES>();
+            format!("{} {}\n", HEXLOWER.encode(&id), BASE64.encode(&*key))
+        })?;
+        Self::parse(&text).ok_or(KeyFileError::Damaged(path))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut current = None;
+        let mut keys = HashMap::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (id, key) = line.split_once(' ')?;
+            let id: [u8; KEY_ID_BYTES] = HEXLOWER.decode(id.as_bytes()).ok()?.try_into().ok()?;
+            let key = Zeroizing::new(BASE64.decode(key.trim().as_bytes()).ok()?);
+            keys.insert(id, LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).ok()?));
+            current.get_or_insert(id);
+        }
+        Some(Self { current: current?, keys })
+    }
+
+    /// `plain` sealed for the record `aad`: key id, nonce, ciphertext, tag. A random nonce of 96 bits is safe for 2^32
+    /// values under one key (NIST SP 800-38D, 8.3).
+    pub(super) fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+        let nonce = Random::secret::<NONCE_LEN>();
+        let mut sealed = Zeroizing::new(plain.to_vec());
+        let mut out = Vec::with_capacity(KEY_ID_BYTES + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
+        let key = &self.keys[&self.current];
+        // Sealing fails only for a plaintext of 64 GiB and more; nothing is stored then, and nothing opens.
+        if key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut *sealed).is_ok() {
+            out.extend_from_slice(&self.current);
+            out.extend_from_slice(&nonce);
+            out.extend_from_slice(&sealed);
+        }
+        out
+    }
+
+    /// What was sealed for the record `aad`.
+    pub(super) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (id, rest) = sealed.split_first_chunk::<KEY_ID_BYTES>().ok_or(OpenError::Forged)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Forged)?;
+        let key = self.keys.get(id).ok_or_else(|| OpenError::UnknownKey(HEXLOWER.encode(id)))?;
+        let mut plain = Zeroizing::new(rest.to_vec());
+        let len = key
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), &mut plain)
+            .map_err(|_| OpenError::Forged)?
+            .len();
+        plain.truncate(len);
+        Ok(plain)
+    }
+}
+
+/// The first-start key of the data folder and whether it was made just now. It acts for every tenant, as admin.
+pub fn admin_key(dir: &Path) -> Result<(Secret, bool), KeyFileError> {
+    let path = dir.join(ADMIN_FILE);
+    // 30 bytes are 40 characters.
+    let (text, made) =
+        read_or_make(&path, || format!("hk_{}\n", BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<30>()))))?;
+    let key = text.trim();
+    if key.len() < 16 || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(KeyFileError::Damaged(path));
+    }
+    Ok((Secret::new(key), made))
+}
+
+/// A new signing secret.
+pub fn generate_secret() -> Secret {
+    Secret::new(format!("{PREFIX}{}", BASE64.encode(&*Zeroizing::new(Random::secret::<KEY_BYTES>()))))
+}
+
+/// The key that signs from a secret as a user shows it. This is the one place where registry and api turn a secret into a
+/// key; other profiles' secrets come in here.
+pub fn signing_key(secret: Secret) -> Result<SigningKey, SecretError> {
+    let text = secret.reveal().strip_prefix(PREFIX).ok_or(SecretError)?;
+    let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(|_| SecretError)?);
+    if !SIGNING_BYTES.contains(&bytes.len()) {
+        return Err(SecretError);
+    }
+    let hmac = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+    Ok(SigningKey { secret, hmac })
+}
+
+/// The file's text and whether it was made just now. A file is made whole or not at all, and never over another.
+fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(Zeroizing<String>, bool), KeyFileError> {
+    let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
+    match File::open(path) {
+        Ok(mut file) => {
+            if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+                return Err(KeyFileError::Exposed(path.to_owned()));
+            }
+            let mut text = Zeroizing::new(String::new());
+            file.read_to_string(&mut text).map_err(failed)?;
+            Ok((text, false))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let text = Zeroizing::new(make());
+            write_new(path, &text).map_err(failed)?;
+            Ok((text, true))
+        }
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let made = path.with_extension("key.new");
+    if made.exists() {
+        fs::remove_file(&made)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&made, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_for_its_record_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::load(dir.path()).unwrap();
+        let sealed = vault.seal(b"wh 1", b"text");
+        assert_eq!(&**vault.open(b"wh 1", &sealed).unwrap(), b"text");
+        assert_eq!(vault.open(b"wh 2", &sealed).err(), Some(OpenError::Forged));
+        for i in 0..sealed.len() {
+            let mut bad = sealed.clone();
+            bad[i] ^= 1;
+            assert!(vault.open(b"wh 1", &bad).is_err(), "byte {i}");
+            assert!(vault.open(b"wh 1", &sealed[..i]).is_err(), "cut at {i}");
+        }
+        assert_ne!(vault.seal(b"wh 1", b"text"), sealed, "each has a nonce of its own");
+    }
+
+    #[test]
+    fn an_older_key_still_opens_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Vault::load(dir.path()).unwrap();
+        let sealed = old.seal(b"wh 1", b"text");
+        let path = dir.path().join(SECRETS_FILE);
+        let line = fs::read_to_string(&path).unwrap();
+        let fresh = format!("00000000 {}\n", BASE64.encode(&[7; 32]));
+        fs::write(&path, format!("{fresh}{line}")).unwrap();
+        let both = Vault::load(dir.path()).unwrap();
+        assert_eq!(&**both.open(b"wh 1", &sealed).unwrap(), b"text");
+        assert_eq!(both.seal(b"wh 1", b"text")[..KEY_ID_BYTES], [0; 4]);
+        fs::write(&path, fresh).unwrap();
+        let refused = Vault::load(dir.path()).unwrap().open(b"wh 1", &sealed).err();
+        assert_eq!(refused, Some(OpenError::UnknownKey(line[..8].to_owned())));
+    }
+
+    #[test]
+    fn key_files_are_their_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, made) = admin_key(dir.path()).unwrap();
+        assert!(made && key.reveal().starts_with("hk_") && key.reveal().len() == 43, "hk_ and 40 characters");
+        assert_eq!(admin_key(dir.path()).unwrap(), (key, false));
+        let path = dir.path().join(ADMIN_FILE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Exposed(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "short\n").unwrap();
+        assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_signing_secret_has_24_to_64_bytes() {
+        let of = |bytes: usize| signing_key(Secret::new(format!("whsec_{}", BASE64.encode(&vec![1; bytes]))));
+        for (bytes, good) in [(0, false), (23, false), (24, true), (64, true), (65, false)] {
+            assert_eq!(of(bytes).is_ok(), good, "{bytes}");
+        }
+        assert!(signing_key(generate_secret()).is_ok());
+        assert!(signing_key(Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).is_err());
+        assert!(signing_key(Secret::new("whsec_not base64")).is_err());
+    }
+}

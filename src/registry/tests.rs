@@ -1,0 +1,311 @@
+//! The registry as a whole: a folder, a thread, readers.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use data_encoding::BASE64;
+use hyper::http::uri::PathAndQuery;
+use hyper::http::{HeaderName, HeaderValue};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::ApiKey;
+use crate::dispatch::{Shards, ToShard};
+use crate::model::{
+    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKeys, Timestamp, Webhook, WebhookId,
+    WebhookNo, WebhookStatus,
+};
+use crate::runtime::{Clock, Metrics, Random, RealDisk};
+use crate::settle::{self, Command, ToSettle};
+
+pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> Draft {
+    Draft {
+        tenant: tenant.into(),
+        status,
+        endpoint: Endpoint {
+            url: "https://example.com/hook?a=b".into(),
+            tls: true,
+            host: "example.com".into(),
+            port: 443,
+            authority: HeaderValue::from_static("example.com"),
+            target: PathAndQuery::from_static("/hook?a=b"),
+        },
+        events: patterns.iter().map(|text| EventPattern::try_new(text).unwrap()).collect(),
+        keys: SigningKeys {
+            current: Arc::new(signing_key(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap()),
+            previous: None,
+        },
+        retry_policy: None,
+        timeout: None,
+        max_in_flight: None,
+        rate_limit: None,
+        headers: Vec::new(),
+        name: None,
+        description: None,
+        user_id: None,
+        metadata: "{}".into(),
+    }
+}
+
+/// A webhook whose id follows from its number.
+pub(crate) fn webhook(no: u32, tenant: &str, patterns: &[&str], status: WebhookStatus) -> Webhook {
+    let id = WebhookId::from_u128(u128::from(no) + 1000);
+    draft(tenant, patterns, status).into_webhook(WebhookNo(no), id, Timestamp::default())
+}
+
+pub(crate) struct World {
+    pub(crate) running: Running,
+    pub(crate) shards: Vec<mpsc::Receiver<ToShard>>,
+    pub(crate) settle: crossbeam_channel::Receiver<ToSettle>,
+}
+
+pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
+    let (shards, inboxes) = Shards::channels(2);
+    let (handle, messages, _bell) = settle::Handle::channel();
+    let running = start(Start {
+        dir,
+        disk: Arc::new(RealDisk),
+        keys,
+        clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
+        random: Random::seeded(1),
+        shards,
+        settle: handle,
+        metrics: Metrics::new().unwrap(),
+    })?;
+    Ok(World { running, shards: inboxes, settle: messages })
+}
+
+/// Everything of a webhook that is not a secret, and the secret.
+fn shown(webhook: &Webhook) -> String {
+    let headers: Vec<_> = webhook.headers.iter().map(|(n, v)| (n, v.as_bytes(), v.is_sensitive())).collect();
+    let secrets = webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal(), until));
+    format!("{webhook:?} {headers:?} {} {secrets:?}", webhook.keys.current.secret.reveal())
+}
+
+fn full() -> Draft {
+    let mut token = HeaderValue::from_static("Bearer canary-in-a-header");
+    token.set_sensitive(true);
+    let key = |byte: u8| Arc::new(signing_key(Secret::new(format!("whsec_{}", BASE64.encode(&[byte; 32])))).unwrap());
+    Draft {
+        keys: SigningKeys { current: key(1), previous: Some((key(2), Timestamp::from_millis(99))) },
+        retry_policy: Some(RetryPolicy::Backoff {
+            max_retries: 3,
+            retry_delay: std::time::Duration::from_secs(60),
+            backoff_permille: 1500,
+            max_delay: std::time::Duration::from_secs(3600),
+        }),
+        timeout: Some(std::time::Duration::from_millis(2500)),
+        max_in_flight: Some(3),
+        rate_limit: Some(RateLimit { per_second: 2.5, burst: 5 }),
+        headers: vec![
+            (HeaderName::from_static("authorization"), token),
+            (HeaderName::from_static("x-team"), HeaderValue::from_static("a \"b\"")),
+        ],
+        name: Some("name".into()),
+        description: Some("\u{1F600}".into()),
+        user_id: Some("7".into()),
+        metadata: r#"{"a":[1,2.50]}"#.into(),
+        ..draft("acme", &["order.*", "a", "*"], WebhookStatus::Paused)
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let writer = &running.writer;
+    let one = writer.create(full()).await.unwrap();
+    let two = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    let schedule = RetryPolicy::Schedule([std::time::Duration::from_millis(1)].into());
+    let changed = Draft { retry_policy: Some(schedule), name: Some("new".into()), ..Draft::of(&two) };
+    let two = writer.replace(two.no, two.version, changed).await.unwrap();
+    let gone = writer.create(draft("other", &["a"], WebhookStatus::Active)).await.unwrap();
+    writer.remove(gone.no, None).await.unwrap();
+    running.stop().unwrap();
+
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let registry = running.shared.load();
+    for webhook in [&one, &two] {
+        assert_eq!(shown(registry.webhook_by_id(webhook.id).unwrap()), shown(webhook));
+    }
+    assert_eq!((two.version, two.no), (2, WebhookNo(1)));
+    assert!(registry.webhook_by_id(gone.id).is_none());
+    assert_eq!(registry.known_by_id(gone.id).map(|known| &**known.tenant()), Some("other"));
+    assert_eq!(registry.matching("acme", "order.created").to_vec(), [one.no]);
+    let next = running.writer.create(draft("default", &[], WebhookStatus::Active)).await.unwrap();
+    assert_eq!(next.no, WebhookNo(3), "the number of a removed webhook is not used again");
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn shards_and_settle_hear_of_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, mut shards, settle } = world(dir.path(), Vec::new()).unwrap();
+    let writer = &running.writer;
+    let mut webhooks = Vec::new();
+    for _ in 0..4 {
+        webhooks.push(writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap());
+    }
+    assert!(shards.iter_mut().all(|shard| shard.try_recv().is_err()), "a new webhook concerns no shard yet");
+    let paused = Draft { status: WebhookStatus::Paused, ..Draft::of(&webhooks[0]) };
+    writer.replace(WebhookNo(0), 1, paused).await.unwrap();
+    assert!(writer.disable(WebhookNo(1), DisableReason::Gone) && writer.disable(WebhookNo(1), DisableReason::Failing));
+    writer.remove(WebhookNo(3), None).await.unwrap();
+    assert!(writer.disable(WebhookNo(3), DisableReason::Gone), "of a removed webhook it is no fault");
+    assert_eq!(writer.remove(WebhookNo(3), None).await, Err(ChangeError::NotFound));
+
+    let mut heard = Vec::new();
+    for (at, shard) in shards.iter_mut().enumerate() {
+        while let Ok(message) = shard.try_recv() {
+            let ToShard::Changed(changed) = message else { panic!("{message:?}") };
+            heard.extend(changed.into_iter().map(|no| (at, no.0)));
+        }
+    }
+    assert_eq!(heard, [(0, 0), (1, 1), (1, 3)]);
+    let abandoned: Vec<_> = settle
+        .try_iter()
+        .map(|message| match message {
+            ToSettle::Command(Command::Abandon { webhook, reason }) => (webhook.0, reason),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(abandoned, [(1, DeadReason::Disabled), (3, DeadReason::Removed)]);
+    let registry = running.shared.load();
+    assert_eq!(registry.webhook(WebhookNo(1)).map(|w| (w.status, w.version)), Some((WebhookStatus::Failed, 2)));
+    assert_eq!(registry.abandons(WebhookNo(1)), Some(DeadReason::Disabled));
+    assert_eq!(registry.abandons(WebhookNo(0)), None);
+    drop(registry);
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn of_two_changes_from_one_version_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let made = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    let change = |name: &str| {
+        let draft = Draft { name: Some(name.into()), ..Draft::of(&made) };
+        running.writer.replace(made.no, made.version, draft)
+    };
+    let (one, two) = tokio::join!(change("one"), change("two"));
+    assert_eq!(one.unwrap().name.as_deref(), Some("one"));
+    assert_eq!(two.err(), Some(ChangeError::Changed));
+    assert_eq!(running.writer.remove(made.no, Some(1)).await, Err(ChangeError::Changed));
+    assert_eq!(running.writer.remove(made.no, Some(2)).await, Ok(()));
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn readers_see_whole_snapshots_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let shared = Arc::clone(&running.shared);
+    let reader = thread::spawn(move || {
+        let mut seen = 0;
+        while seen < 200 {
+            let registry = shared.load();
+            let matched = registry.matching("default", "a");
+            assert!(matched.len() >= seen, "a webhook that was there is gone");
+            assert!(matched.windows(2).all(|pair| pair[0] < pair[1]));
+            for no in &matched {
+                let webhook = registry.webhook(*no).expect("what is matched is there");
+                assert!(registry.webhook_by_id(webhook.id).is_some());
+            }
+            seen = matched.len();
+        }
+    });
+    let mut created = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let writer = running.writer.clone();
+        created
+            .spawn(async move { writer.create(draft("default", &["a", "*"], WebhookStatus::Active)).await.unwrap() });
+    }
+    created.join_all().await;
+    reader.join().unwrap();
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn keys_are_replaced_by_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |text: &str| ApiKey { key: Secret::new(text), tenant: None, role: Role::Admin };
+    let World { running, .. } = world(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
+    assert!(running.shared.load().authenticate("first-key-of-the-file").is_some());
+    running.writer.set_keys(vec![key("second-key-of-the-file")]).await.unwrap();
+    assert!(running.shared.load().authenticate("first-key-of-the-file").is_none());
+    assert!(running.shared.load().authenticate("second-key-of-the-file").is_some());
+    running.stop().unwrap();
+}
+
+const ROWS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
+
+#[tokio::test]
+async fn swapped_rows_and_swapped_secrets_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    for _ in 0..2 {
+        running.writer.create(full()).await.unwrap();
+    }
+    running.stop().unwrap();
+    let path = dir.path().join("registry.redb");
+    let file = fs::read(&path).unwrap();
+    for whole_row in [true, false] {
+        fs::write(&path, &file).unwrap();
+        let database = Database::open(&path).unwrap();
+        let rows: Vec<serde_json::Value> = {
+            let read = database.begin_read().unwrap();
+            let table = read.open_table(ROWS).unwrap();
+            table.iter().unwrap().map(|row| serde_json::from_slice(row.unwrap().1.value()).unwrap()).collect()
+        };
+        let mut new = rows.clone();
+        if whole_row {
+            new.swap(0, 1);
+        } else {
+            new[0]["sealed"] = rows[1]["sealed"].clone();
+        }
+        let write = database.begin_write().unwrap();
+        {
+            let mut table = write.open_table(ROWS).unwrap();
+            for (no, row) in new.iter().enumerate() {
+                table.insert(no as u32, &*serde_json::to_vec(row).unwrap()).unwrap();
+            }
+        }
+        write.commit().unwrap();
+        drop(database);
+        let refused = world(dir.path(), Vec::new()).err().unwrap().to_string();
+        assert!(refused.contains("webhook number 0: its secrets do not open"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_a_later_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    world(dir.path(), Vec::new()).unwrap().running.stop().unwrap();
+    let database = Database::open(dir.path().join("registry.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(ROWS).unwrap().insert(0, br#"{"v":2,"form":"unknown"}"#.as_slice()).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let refused = world(dir.path(), Vec::new()).err().unwrap().to_string();
+    assert!(refused.contains("of version 2; this program reads version 1"), "{refused}");
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_file_and_in_no_debug_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let made = running.writer.create(full()).await.unwrap();
+    let debug = format!("{made:?} {:?} {:?}", running, running.shared.load());
+    running.stop().unwrap();
+    let secret = made.keys.current.secret.reveal();
+    for canary in [secret.as_bytes(), &secret.as_bytes()[6..30], &[1; 24], b"canary-in-a-header"] {
+        assert!(!debug.as_bytes().windows(canary.len()).any(|window| window == canary), "in debug output");
+        for file in fs::read_dir(dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            assert!(!bytes.windows(canary.len()).any(|window| window == canary), "in {}", path.display());
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The one thread that changes the registry. What arrives while it writes gathers, and goes in the next transaction.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::record::Draft;
+use super::snapshot::{Registry, Removed};
+use super::store::{Row, Store, StoreError};
+use crate::config::ApiKey;
+use crate::dispatch::{Shards, ToShard};
+use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
+use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookStatus};
+use crate::runtime::{Clock, Disk, Metrics, Random};
+use crate::settle::{self, Command, ToSettle};
+
+/// What the registry needs to start.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The data folder.
+    pub dir: &'a Path,
+    /// Where it is.
+    pub disk: Arc<dyn Disk>,
+    /// The keys in force: those of the configuration, and the first-start key.
+    pub keys: Vec<ApiKey>,
+    /// For the times of changes.
+    pub clock: Clock,
+    /// For ids.
+    pub random: Random,
+    /// Told of changes.
+    pub shards: Shards,
+    /// Told of what is to be abandoned.
+    pub settle: settle::Handle,
+    /// Of which `webhooks_active` is the registry's.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A registry that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The snapshot.
+    pub shared: Shared,
+    /// The way to change it.
+    pub writer: Writer,
+    thread: JoinHandle<Result<(), StoreError>>,
+}
+
+impl Running {
+    /// Whether the thread is there; it ends by itself only when registry.redb cannot be written any more, and then the
+    /// process must end too: [`Self::stop`] says why.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Lets the thread do what was sent before, and waits for its end.
+    pub fn stop(self) -> Result<(), StoreError> {
+        // A thread that has ended reads nothing more.
+        let _ = self.writer.to.send(Request { change: Change::Stop, reply: None });
+        match self.thread.join() {
+            Ok(ended) => ended,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// The way to the thread, for whoever changes something.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    to: Sender<Request>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The webhook is not there any more.
+    #[error("there is no such webhook")]
+    NotFound,
+    /// It is not of the version that the change was made from.
+    #[error("the webhook was changed meanwhile")]
+    Changed,
+    /// Too many changes wait.
+    #[error("too many changes wait for the disk")]
+    Overloaded,
+    /// There is no room.
+    #[error("the disk is full")]
+    DiskFull,
+    /// registry.redb cannot be written, or the server is stopping.
+    #[error("the registry takes no more changes")]
+    Stopped,
+}
+
+/// Why a webhook is disabled without its user's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisableReason {
+    /// Its endpoint answered 410 Gone.
+    Gone,
+    /// It did nothing but fail for longer than `breaker.disable_after_hours`.
+    Failing,
+}
+
+#[derive(Debug)]
+struct Request {
+    change: Change,
+    /// Nobody waits for the end of a disabling.
+    reply: Option<oneshot::Sender<Result<Option<Arc<Webhook>>, ChangeError>>>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Create(Box<Draft>),
+    Replace { no: WebhookNo, version: u64, draft: Box<Draft> },
+    Remove { no: WebhookNo, version: Option<u64> },
+    Disable { no: WebhookNo, reason: DisableReason },
+    Keys(Vec<ApiKey>),
+    Stop,
+}
+
+impl Writer {
+    /// Makes a webhook.
+    pub async fn create(&self, draft: Draft) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Create(Box::new(draft))).await?.ok_or(ChangeError::Stopped)
+    }
+
+    /// Puts `draft` in the place of a webhook of this version.
+    pub async fn replace(&self, no: WebhookNo, version: u64, draft: Draft) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Replace { no, version, draft: Box::new(draft) }).await?.ok_or(ChangeError::Stopped)
+    }
+
+    /// Removes a webhook: of this version only, if one is given.
+    pub async fn remove(&self, no: WebhookNo, version: Option<u64>) -> Result<(), ChangeError> {
+        self.ask(Change::Remove { no, version }).await.map(drop)
+    }
+
+    /// Keys in place of those before (a reload of the configuration).
+    pub async fn set_keys(&self, keys: Vec<ApiKey>) -> Result<(), ChangeError> {
+        self.ask(Change::Keys(keys)).await.map(drop)
+    }
+
+    /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
+    #[must_use]
+    pub fn disable(&self, no: WebhookNo, reason: DisableReason) -> bool {
+        self.to.try_send(Request { change: Change::Disable { no, reason }, reply: None }).is_ok()
+    }
+
+    async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.to.try_send(Request { change, reply: Some(reply) }).map_err(|e| match e {
+            TrySendError::Full(_) => ChangeError::Overloaded,
+            TrySendError::Disconnected(_) => ChangeError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+}
+
+/// Reads registry.redb (made if it is not there) and starts the thread.
+pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
+    let mut store = Store::open(start.dir, start.disk)?;
+    let mut registry = store.load()?;
+    registry.set_keys(&start.keys);
+    start.metrics.webhooks_active.set(registry.active() as i64);
+    let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
+    let (to, inbox) = bounded(REGISTRY_QUEUE);
+    let work = Work {
+        inbox,
+        store,
+        shared: Arc::clone(&shared),
+        keys: start.keys,
+        clock: start.clock,
+        random: start.random,
+        shards: start.shards,
+        settle: start.settle,
+        metrics: start.metrics,
+    };
+    let thread = thread::Builder::new().name("registry".into()).spawn(move || work.run())?;
+    Ok(Running { shared, writer: Writer { to }, thread })
+}
+
+struct Work {
+    inbox: Receiver<Request>,
+    store: Store,
+    shared: Shared,
+    keys: Vec<ApiKey>,
+    clock: Clock,
+    random: Random,
+    shards: Shards,
+    settle: settle::Handle,
+    metrics: Arc<Metrics>,
+}
+
+/// What a batch comes to, before it is durable.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Row>,
+    /// Those that the shards must hear of.
+    changed: Vec<WebhookNo>,
+    abandon: Vec<(WebhookNo, DeadReason)>,
+}
+
+type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
+
+impl Work {
+    fn run(mut self) -> Result<(), StoreError> {
+        let mut requests = Vec::new();
+        while let Ok(first) = self.inbox.recv() {
+            requests.push(first);
+            requests.extend(self.inbox.try_iter().take(REGISTRY_BATCH - 1));
+            let stop = requests.iter().position(|request| matches!(request.change, Change::Stop));
+            if let Some(at) = stop {
+                requests.truncate(at);
+            }
+            self.work_off(&mut requests)?;
+            if stop.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction for all, then the snapshot, then whoever must know, then the answers. An error ends the thread.
+    fn work_off(&mut self, requests: &mut Vec<Request>) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        let mut answers: SmallVec<[_; 4]> = SmallVec::new();
+        let written = self.reopened().and_then(|()| {
+            let mut next = Registry::clone(&self.shared.load());
+            for Request { change, reply } in requests.drain(..) {
+                answers.push((reply, self.apply(change, &mut next, &mut batch)));
+            }
+            if !batch.rows.is_empty() {
+                self.store.write(&batch.rows)?;
+            }
+            self.metrics.webhooks_active.set(next.active() as i64);
+            self.shared.store(Arc::new(next));
+            Ok(())
+        });
+        if let Err(error) = written {
+            let full = error.is_disk_full();
+            tracing::error!(target: "hooktide::registry", %error, "changes were not written");
+            let refusal = if full { ChangeError::DiskFull } else { ChangeError::Stopped };
+            for reply in requests.drain(..).map(|r| r.reply).chain(answers.into_iter().map(|(reply, _)| reply)) {
+                answer(reply, Err(refusal));
+            }
+            return if full { Ok(()) } else { Err(error) };
+        }
+        self.announce(&batch);
+        for (reply, result) in answers {
+            answer(reply, result);
+        }
+        Ok(())
+    }
+
+    /// After a full disk only the file itself says what it holds.
+    fn reopened(&mut self) -> Result<(), StoreError> {
+        if self.store.is_closed() {
+            let mut registry = self.store.load()?;
+            registry.set_keys(&self.keys);
+            self.shared.store(Arc::new(registry));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, change: Change, next: &mut Registry, batch: &mut Batch) -> Answer {
+        match change {
+            Change::Create(draft) => {
+                let now = self.clock.now();
+                let id = WebhookId::from_u128(self.random.ulid(now));
+                let mut webhook = draft.into_webhook(next.next_no(), id, now);
+                webhook.tenant = next.make_tenant(&webhook.tenant);
+                Ok(Some(batch.put(next, webhook)))
+            }
+            Change::Replace { no, version, draft } => {
+                let old = current(next, no, Some(version))?;
+                let mut webhook = draft.into_webhook(no, old.id, old.created_at);
+                webhook.tenant = Arc::clone(&old.tenant);
+                webhook.updated_at = self.clock.now();
+                webhook.version = old.version + 1;
+                if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
+                    batch.abandon.push((no, DeadReason::Disabled));
+                }
+                batch.changed.push(no);
+                Ok(Some(batch.put(next, webhook)))
+            }
+            Change::Remove { no, version } => {
+                let old = current(next, no, version)?;
+                let (tenant, removed_at) = (Arc::clone(&old.tenant), self.clock.now());
+                let removed = Arc::new(Removed { no, id: old.id, tenant, removed_at });
+                next.bury(Arc::clone(&removed));
+                batch.rows.push(Row::Bury(removed));
+                batch.changed.push(no);
+                batch.abandon.push((no, DeadReason::Removed));
+                Ok(None)
+            }
+            Change::Disable { no, reason } => self.disable(no, reason, next, batch),
+            Change::Keys(keys) => {
+                next.set_keys(&keys);
+                self.keys = keys;
+                Ok(None)
+            }
+            // `run` has taken it out.
+            Change::Stop => Ok(None),
+        }
+    }
+
+    fn disable(&self, no: WebhookNo, reason: DisableReason, next: &mut Registry, batch: &mut Batch) -> Answer {
+        let old = current(next, no, None)?;
+        if old.status == WebhookStatus::Failed {
+            return Ok(None);
+        }
+        tracing::warn!(target: "hooktide::registry", webhook_id = %old.id, ?reason, "webhook disabled");
+        let mut webhook = Draft::of(&old).into_webhook(no, old.id, old.created_at);
+        webhook.status = WebhookStatus::Failed;
+        webhook.updated_at = self.clock.now();
+        webhook.version = old.version + 1;
+        batch.changed.push(no);
+        batch.abandon.push((no, DeadReason::Disabled));
+        Ok(Some(batch.put(next, webhook)))
+    }
+
+    /// Tells the shards first: what they settle from then on is of the new status, what waited before is settle's to end.
+    fn announce(&self, batch: &Batch) {
+        for shard in 0..self.shards.count() {
+            let here: SmallVec<_> = batch.changed.iter().copied().filter(|no| self.shards.of(*no) == shard).collect();
+            if !here.is_empty() {
+                self.shards.tell(shard, ToShard::Changed(here));
+            }
+        }
+        for (webhook, reason) in &batch.abandon {
+            self.settle.tell(ToSettle::Command(Command::Abandon { webhook: *webhook, reason: *reason }));
+        }
+    }
+}
+
+impl Batch {
+    fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
+        let webhook = Arc::new(webhook);
+        next.put(Arc::clone(&webhook));
+        self.rows.push(Row::Put(Arc::clone(&webhook)));
+        webhook
+    }
+}
+
+fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<Webhook>, ChangeError> {
+    let old = next.webhook(no).ok_or(ChangeError::NotFound)?;
+    if version.is_some_and(|version| version != old.version) {
+        return Err(ChangeError::Changed);
+    }
+    Ok(Arc::clone(old))
+}
+
+fn answer(reply: Option<oneshot::Sender<Answer>>, result: Answer) {
+    if let Some(reply) = reply {
+        // Whoever asked may have hung up; the change is made all the same.
+        let _ = reply.send(result);
+    }
+}
