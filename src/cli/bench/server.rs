@@ -19,7 +19,9 @@ use super::timing::Stage;
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a stop may take; the server bounds its drain itself.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// How often the end of a stop is looked for.
+/// How long a process may take to end that has closed its output.
+const END_WITHIN: Duration = Duration::from_secs(2);
+/// How often the end of a process is looked for.
 const GLANCE: Duration = Duration::from_millis(5);
 /// Lines of the server's own messages that are shown when it fails.
 const MESSAGES_SHOWN: usize = 20;
@@ -29,7 +31,7 @@ const MESSAGES_SHOWN: usize = 20;
 pub(super) enum ServerError {
     #[error("cannot start the server: {0}")]
     Start(#[source] io::Error),
-    #[error("the server was not ready within {} s\n{messages}", READY_WITHIN.as_secs())]
+    #[error("the server did not get ready\n{messages}")]
     NotReady { messages: String },
     #[error("the server ended by itself ({status})\n{messages}")]
     Died { status: ExitStatus, messages: String },
@@ -88,14 +90,7 @@ impl Server {
     pub(super) fn stop(mut self) -> Result<ExitStatus, ServerError> {
         let pid = Pid::from_raw(self.child.id() as i32);
         kill(pid, Signal::SIGTERM).map_err(|errno| ServerError::Signal(errno.into()))?;
-        for _ in 0..STOP_WITHIN.as_millis() / GLANCE.as_millis() {
-            if let Some(status) = self.child.try_wait().map_err(ServerError::Signal)? {
-                return Ok(status);
-            }
-            // A wait that nobody cuts short.
-            let _ = never::<()>().recv_timeout(GLANCE);
-        }
-        Err(ServerError::NotStopped)
+        self.end_within(STOP_WITHIN)?.ok_or(ServerError::NotStopped)
     }
 
     /// Kills the process as a crash would.
@@ -103,14 +98,24 @@ impl Server {
         self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(ServerError::Signal)
     }
 
-    /// It closed its output before it was ready: it has ended, or is of no use.
+    /// Why there will be no ready line: the output has ended, and the process with it, or it is of no use.
     fn ended_early(&mut self) -> ServerError {
-        // Told apart by its status: killed by us, or ended before.
-        let _ = never::<()>().recv_timeout(GLANCE);
-        match self.child.kill().and_then(|()| self.child.wait()) {
-            Ok(status) => ServerError::Died { status, messages: self.messages() },
-            Err(error) => ServerError::Signal(error),
+        match self.end_within(END_WITHIN) {
+            Ok(Some(status)) => ServerError::Died { status, messages: self.messages() },
+            Ok(None) => ServerError::NotReady { messages: self.messages() },
+            Err(error) => error,
         }
+    }
+
+    fn end_within(&mut self, within: Duration) -> Result<Option<ExitStatus>, ServerError> {
+        for _ in 0..within.as_millis() / GLANCE.as_millis() {
+            if let Some(status) = self.child.try_wait().map_err(ServerError::Signal)? {
+                return Ok(Some(status));
+            }
+            // A wait that nobody cuts short.
+            let _ = never::<()>().recv_timeout(GLANCE);
+        }
+        Ok(None)
     }
 
     fn messages(&self) -> String {
