@@ -242,6 +242,10 @@ impl History {
         let path = self.dir.join(format!("{no:08}.redb"));
         // A crash between redb's first writes leaves a file that cannot be opened, so it gets its name when it is whole.
         let new = path.with_extension("new");
+        if self.disk.size(&new).is_ok() {
+            // So does a disk that was full.
+            self.disk.remove(&new)?;
+        }
         Store::open(Arc::clone(&self.disk), &new, HISTORY_CACHE_BYTES)?.close(HISTORY_CACHE_BYTES)?;
         self.disk.rename(&new, &path)?;
         self.disk.sync_dir(&self.dir)?;

@@ -85,8 +85,8 @@ pub(super) struct Ground<'a, 'txn> {
     pub(super) rows: &'a mut Rows<'txn>,
     pub(super) dead: &'a mut DeadLetters<'txn>,
     pub(super) outstanding: &'a Outstanding,
-    /// Wide events whose rows are not all written.
-    pub(super) wide: &'a [EventId],
+    /// Wide events whose rows are not all written, with their jobs.
+    pub(super) wide: &'a [(u64, EventId)],
     pub(super) log: &'a dyn ReadLog,
     pub(super) gate: &'a WebhookGate,
     pub(super) now: Timestamp,
@@ -256,6 +256,10 @@ impl Job {
         reason: DeadReason,
         ground: &mut Ground<'_, '_>,
     ) -> Result<(), Error> {
+        if ground.wide.iter().any(|(no, _)| *no < self.no) {
+            // Rows of the webhook are still to come from an event that was accepted before.
+            return Ok(());
+        }
         let from = behind(webhook, self.after);
         let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
         if rows.len() < ground.rows_max {
@@ -275,7 +279,7 @@ impl Job {
 impl Ground<'_, '_> {
     /// Makes a row that is due now, unless the delivery waits already; whether it did.
     fn deliver_again(&mut self, webhook: WebhookNo, event: EventId) -> Result<bool, Error> {
-        let waits = self.outstanding.holds(webhook, event) || self.wide.contains(&event);
+        let waits = self.outstanding.holds(webhook, event) || self.wide.iter().any(|(_, wide)| *wide == event);
         if waits || !(self.gate)(webhook) {
             return Ok(false);
         }

@@ -236,12 +236,12 @@ impl Keeper {
         self.oldest_dead.is_some_and(|at| self.clock.steady().since(at) > retention + GRACE)
     }
 
-    /// Events whose rows a job is still writing.
-    pub(super) fn wide_events(&self) -> Vec<EventId> {
+    /// Events whose rows a job is still writing, with its number.
+    pub(super) fn wide_events(&self) -> Vec<(u64, EventId)> {
         let running = self.jobs.values().filter(|job| job.is_running());
         running
             .filter_map(|job| match job.kind {
-                JobKind::Wide { event } => Some(event),
+                JobKind::Wide { event } => Some((job.no, event)),
                 _ => None,
             })
             .collect()

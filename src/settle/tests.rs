@@ -1,10 +1,8 @@
 //! Scenarios of settle, each named by what it promises. Time is tokio's paused clock; the shard is played by the test.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::open::Surroundings;
-use super::testing::{HOUR, MemoryDisk, World, attempt, failed, permit_of};
+use super::testing::{HOUR, World, attempt, failed, permit_of};
 use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle};
 use crate::dispatch::{ToShard, Waiting};
 use crate::model::{DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
@@ -119,7 +117,7 @@ async fn the_shards_are_told_of_rows_that_they_cannot_know_of() {
 #[tokio::test(start_paused = true)]
 async fn what_a_full_shard_cannot_be_told_is_told_later_and_once() {
     let mut world = World::new();
-    while world.keeper.shards.try_tell(0, ToShard::Changed([].into())).is_ok() {}
+    while world.keeper.shards.try_tell(0, ToShard::Changed(<_>::default())).is_ok() {}
     for _ in 0..2 {
         world.announce(&[0, 1, 2, 3, 4]);
         world.flush();
