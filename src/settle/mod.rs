@@ -3,11 +3,51 @@
 //! Promises: state.redb alone decides what is still to be done; whatever is neither settled nor has a row is in the
 //! checkpoint's list or after its head in the log. Must never know: hyper, the clock, randomness (they are parameters).
 
+pub mod backoff;
+pub mod policy;
+
+mod checkpoint;
+mod dead;
+mod flush;
+mod gather;
+mod history;
+mod job;
+mod keeper;
+mod needs;
+mod open;
+mod pending;
+mod records;
+mod stats;
+mod store;
+mod table;
+mod thread;
+
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use dead::DeadLetter;
+pub use job::{Job, JobKind, JobState};
+pub use keeper::DisableReason;
+pub use needs::SettleNeeds;
+pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
+pub use policy::{Verdict, decide};
+pub use records::{DeliveryRecord, Page, Records};
+pub use stats::WebhookStats;
+pub use thread::Running;
+
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
+use crate::limits::{
+    CHECKPOINT_LIST_MAX, FLUSH_ITEMS, HISTORY_FILE_BYTES, JOB_ROWS, SETTLE_QUEUE, WIDE_EVENT_WEBHOOKS,
+};
 use crate::model::{Attempt, DeadReason, Decision, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::Permit;
 
@@ -175,8 +215,70 @@ pub enum Command {
         /// Ascending.
         events: Vec<EventId>,
     },
+    /// Stop a replay.
+    CancelJob {
+        /// Its number.
+        job: u64,
+        /// Whether there was such a job and it could still be stopped.
+        reply: tokio::sync::oneshot::Sender<bool>,
+    },
     /// Flush everything and stop.
     Stop,
+}
+
+/// What the configuration says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// redb's two-phase commit.
+    pub two_phase_commit: bool,
+    /// Age at which attempts are forgotten.
+    pub history_retention: Duration,
+    /// Age at which dead letters are.
+    pub dead_letter_retention: Duration,
+    /// After this long of nothing but failure a webhook is disabled.
+    pub disable_after: Duration,
+}
+
+/// Whether a webhook of this number exists.
+pub type WebhookGate = Arc<dyn Fn(WebhookNo) -> bool + Send + Sync>;
+
+/// What settle calls. None of these may wait for settle, for a shard or for the disk.
+#[derive(Clone)]
+pub struct Hooks {
+    /// Rows, list entries and outcomes of a webhook that does not exist settle as abandoned.
+    pub known: WebhookGate,
+    /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
+    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
+    /// The disk is full: give up the ballast.
+    pub ballast: Arc<dyn Fn() + Send + Sync>,
+    /// A write failed for another reason: settle has ended, and the process must.
+    pub poisoned: Arc<dyn Fn(&redb::Error) + Send + Sync>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+/// The limits of `limits.rs` that tests make small, so that overflow and roll-over happen all the time.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    checkpoint_list_max: usize,
+    wide_event_webhooks: usize,
+    job_rows: usize,
+    history_file_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            checkpoint_list_max: CHECKPOINT_LIST_MAX,
+            wide_event_webhooks: WIDE_EVENT_WEBHOOKS,
+            job_rows: JOB_ROWS,
+            history_file_bytes: HISTORY_FILE_BYTES,
+        }
+    }
 }
 
 /// Which events a replay takes.

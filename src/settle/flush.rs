@@ -1,0 +1,388 @@
+//! A flush: history first, then one transaction of state.redb with everything that was gathered and the checkpoint, then
+//! the answers. Until the transaction is durable nothing in memory forgets what it writes, so a flush that fails can be
+//! tried again.
+
+use redb::{Error, WriteTransaction};
+
+use super::dead::{DeadLetters, Note};
+use super::gather::{Change, Expiring, What};
+use super::job::{Ground, Job};
+use super::keeper::Keeper;
+use super::pending::{self, PendingRow, Rows};
+use super::table::META;
+use crate::dispatch::{ToShard, Waiting};
+use crate::model::{DeadReason, Timestamp, WebhookNo};
+
+/// Finished replays that are still shown.
+const JOBS_KEPT: usize = 100;
+/// Rows looked at for each row that an expiry may move in one step.
+const LOOKED_AT_PER_ROW: usize = 16;
+
+/// What a transaction did that memory must learn once it is durable.
+#[derive(Debug, Default)]
+struct Written {
+    rows: u64,
+    dead: u64,
+    oldest_dead: Option<Timestamp>,
+    job: Option<Job>,
+    forgotten: Vec<u64>,
+    /// What is left of the oldest expiry, if there is one.
+    expiring: Option<Option<Expiring>>,
+    waiting: Vec<Waiting>,
+    died: Vec<WebhookNo>,
+    /// Rows made for each replay of named dead letters.
+    recovered: Vec<u64>,
+    recover_alls: Vec<u64>,
+    stats: bool,
+}
+
+impl Keeper {
+    /// Makes everything gathered durable, then answers. On an error all of it is still there.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        let now = self.clock.steady();
+        if self.is_dirty() {
+            let begun = self.clock.instant();
+            let items = self.gathered.items;
+            self.overflow();
+            self.gathered.sort();
+            if !self.history_written && !self.gathered.attempts.is_empty() {
+                self.history.write(&mut self.gathered.attempts, now)?;
+                self.history_written = true;
+            }
+            self.outstanding.encode(&mut self.scratch);
+            let written = self.write_state(now, false)?;
+            self.learn(written, now);
+            self.history.retain(now, self.options.history_retention)?;
+            self.metrics.flush_items.observe(items as f64);
+            self.metrics.flush_seconds.observe((self.clock.instant() - begun).as_secs_f64());
+        }
+        self.answer(now)?;
+        self.tell_shards();
+        Ok(())
+    }
+
+    /// The last write: a flush, the statistics whatever their number, and the mark of a clean stop.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        let now = self.clock.steady();
+        self.outstanding.encode(&mut self.scratch);
+        let written = self.write_state(now, true)?;
+        self.learn(written, now);
+        self.history.close()?;
+        self.state.close(crate::limits::STATE_CACHE_BYTES)
+    }
+
+    fn overflow(&mut self) {
+        let mut oldest = Vec::new();
+        self.outstanding.overflow(self.bounds.checkpoint_list_max, |webhook, event| oldest.push((webhook, event)));
+        for (webhook, event) in oldest {
+            self.wait(webhook, event);
+        }
+    }
+
+    fn write_state(&self, now: Timestamp, is_last: bool) -> Result<Written, Error> {
+        let txn = self.state.write(self.options.two_phase_commit)?;
+        let mut written = Written { recovered: vec![0; self.gathered.recovers.len()], ..Written::default() };
+        {
+            let (mut rows, mut dead) = (Rows::open(&txn)?, DeadLetters::open(&txn)?);
+            for change in &self.gathered.changes {
+                self.write_change(*change, now, &mut rows, &mut dead, &mut written)?;
+            }
+            for (_, webhook, _) in &self.gathered.recover_alls {
+                written.recover_alls.push(dead.count(*webhook)?);
+            }
+            self.write_jobs(&txn, &written)?;
+            if !is_last {
+                self.step_job(&txn, now, &mut rows, &mut dead, &mut written)?;
+                self.step_expiry(now, &mut rows, &mut dead, &mut written)?;
+            }
+            if self.is_dead_letter_due() {
+                let age = i64::try_from(self.options.dead_letter_retention.as_millis()).unwrap_or(i64::MAX);
+                let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
+                dead.forget(before, self.bounds.job_rows)?;
+            }
+            (written.rows, written.dead, written.oldest_dead) = (rows.len()?, dead.len()?, dead.oldest()?);
+        }
+        self.history.note(&txn)?;
+        written.stats = self.stats.write(&txn, now, is_last)?;
+        let marks = Marks { steady: now, next_job: self.next_job, clean: is_last };
+        {
+            let mut meta = txn.open_table(META)?;
+            meta.insert(CHECKPOINT, self.scratch.as_slice())?;
+            meta.insert(MARKS, marks.encode().as_slice())?;
+        }
+        txn.commit()?;
+        Ok(written)
+    }
+
+    fn write_change(
+        &self,
+        change: Change,
+        now: Timestamp,
+        rows: &mut Rows<'_>,
+        dead: &mut DeadLetters<'_>,
+        written: &mut Written,
+    ) -> Result<(), Error> {
+        let Change { webhook, event, what } = change;
+        match what {
+            What::Ready => {
+                rows.put_new(webhook, event, PendingRow::READY)?;
+            }
+            What::Retry { attempts, at, was_outstanding } => {
+                // An attempt that was under way while its row was abandoned or expired does not bring it back.
+                if was_outstanding || rows.holds(webhook, event)? || !dead.holds(webhook, event)? {
+                    rows.put(webhook, event, PendingRow { attempts, due: Some(at) })?;
+                }
+            }
+            What::Remove => {
+                if rows.remove(webhook, event)?.is_none() {
+                    dead.remove(webhook, event)?;
+                }
+            }
+            What::Dead { note } => {
+                rows.remove(webhook, event)?;
+                dead.put(webhook, event, &self.gathered.notes[note])?;
+            }
+            What::Recover { reply } => {
+                if (self.hooks.known)(webhook) && dead.remove(webhook, event)? {
+                    let row = PendingRow { attempts: 0, due: Some(now) };
+                    written.recovered[reply] += u64::from(rows.put_new(webhook, event, row)?);
+                    written.waiting.push(Waiting { webhook, ready: false, due: Some(now) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_jobs(&self, txn: &WriteTransaction, written: &Written) -> Result<(), Error> {
+        for no in &self.gathered.jobs {
+            if let Some(mut job) = self.jobs.get(no).cloned() {
+                job.total = job.total.or(self.total_of(*no, written));
+                job.store(txn)?;
+            }
+        }
+        let mut wide = txn.open_table(super::table::WIDE)?;
+        for (no, webhooks) in &self.gathered.wide {
+            wide.insert(no, webhooks.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// What a recovery that is new in this flush was counted to have before it.
+    fn total_of(&self, no: u64, written: &Written) -> Option<u64> {
+        let mut counted = self.gathered.recover_alls.iter().zip(&written.recover_alls);
+        counted.find(|((.., of), _)| *of == no).map(|(_, total)| *total)
+    }
+
+    fn step_job<'txn>(
+        &self,
+        txn: &'txn WriteTransaction,
+        now: Timestamp,
+        rows: &mut Rows<'txn>,
+        dead: &mut DeadLetters<'txn>,
+        written: &mut Written,
+    ) -> Result<(), Error> {
+        let Some(mut job) = self.next_turn().cloned() else { return Ok(()) };
+        job.total = job.total.or(self.total_of(job.no, written));
+        job.step(&mut Ground {
+            txn,
+            rows,
+            dead,
+            outstanding: &self.outstanding,
+            wide: &self.wide_events(),
+            log: &*self.log,
+            gate: &self.hooks.known,
+            now,
+            wall: self.clock.now(),
+            rows_max: self.bounds.job_rows,
+            waiting: &mut written.waiting,
+            died: &mut written.died,
+        })?;
+        if job.is_running() || job.is_kept() {
+            job.store(txn)?;
+        } else {
+            written.forgotten.push(job.no);
+        }
+        let finished: Vec<u64> = self.jobs.values().filter(|job| !job.is_running()).map(|job| job.no).collect();
+        written.forgotten.extend(finished.iter().take(finished.len().saturating_sub(JOBS_KEPT)));
+        for no in &written.forgotten {
+            Job::forget(*no, txn)?;
+        }
+        written.job = Some(job);
+        Ok(())
+    }
+
+    fn step_expiry(
+        &self,
+        now: Timestamp,
+        rows: &mut Rows<'_>,
+        dead: &mut DeadLetters<'_>,
+        written: &mut Written,
+    ) -> Result<(), Error> {
+        let Some(expiring) = self.expiring.front() else { return Ok(()) };
+        let (Some(first), Some(last)) = (expiring.events.first(), expiring.events.last()) else { return Ok(()) };
+        let (mut found, mut looked_at, mut at) = (Vec::new(), 0, None);
+        let rows_max = self.bounds.job_rows;
+        rows.between(&expiring.from, *first, *last, |webhook, event| {
+            if found.len() == rows_max || looked_at == rows_max * LOOKED_AT_PER_ROW {
+                at = Some(super::table::key(webhook, event));
+                return false;
+            }
+            looked_at += 1;
+            if expiring.events.binary_search(&event).is_ok() {
+                found.push((webhook, event));
+            }
+            true
+        })?;
+        for (webhook, event) in found {
+            let attempts = rows.remove(webhook, event)?.map_or(0, |row| row.attempts);
+            let (at, reason) = (self.clock.now(), DeadReason::Expired);
+            dead.put(webhook, event, &Note { reason, attempts, at, steady: now, http_status: None, error: "".into() })?;
+            written.died.push(webhook);
+        }
+        written.expiring = Some(at.map(|from| Expiring { events: expiring.events.clone(), from }));
+        Ok(())
+    }
+
+    /// What was written is durable: memory may forget it, and those who wait may know.
+    fn learn(&mut self, written: Written, now: Timestamp) {
+        self.history_written = false;
+        self.gathered.clear();
+        // Permits go here, and so new work comes in.
+        drop(self.outstanding.take_released());
+        if let Some(job) = written.job {
+            self.turn = job.no;
+            self.jobs.insert(job.no, job);
+        }
+        for no in written.forgotten {
+            self.jobs.remove(&no);
+        }
+        if let Some(rest) = written.expiring {
+            self.expiring.pop_front();
+            if let Some(rest) = rest {
+                self.expiring.push_front(rest);
+            }
+        }
+        if written.stats {
+            self.stats.written(now);
+        }
+        self.stats.count_dead(&written.died);
+        self.oldest_dead = written.oldest_dead;
+        self.metrics.dead_letters.set(written.dead as i64);
+        self.depth.set(written.rows, self.outstanding.len() as u64, self.outstanding.oldest());
+        self.metrics.queue_depth.set(self.depth.get() as i64);
+        for waiting in written.waiting {
+            self.nudge(waiting);
+        }
+        // Whoever asked may have gone meanwhile.
+        for (reply, rows) in self.gathered.recovers.drain(..).zip(written.recovered) {
+            let _ = reply.send(rows);
+        }
+        for ((reply, _, no), rows) in self.gathered.recover_alls.drain(..).zip(written.recover_alls) {
+            if let Some(job) = self.jobs.get_mut(&no) {
+                job.total = job.total.or(Some(rows));
+            }
+            let _ = reply.send(rows);
+        }
+        for (reply, no) in self.gathered.job_replies.drain(..) {
+            let _ = reply.send(no);
+        }
+        for (webhook, reason) in self.disable.drain(..) {
+            (self.hooks.disable)(webhook, reason);
+        }
+    }
+
+    fn answer(&mut self, now: Timestamp) -> Result<(), Error> {
+        for (reply, is_cancelled) in self.gathered.cancel_replies.drain(..) {
+            let _ = reply.send(is_cancelled);
+        }
+        for sync in self.gathered.syncs.drain(..) {
+            let newest = self.outstanding.newest_first(sync.webhook, sync.event);
+            let _ = sync.reply.send(newest.take(sync.limit).collect());
+        }
+        if self.gathered.refills.is_empty() {
+            return Ok(());
+        }
+        let refills = &self.gathered.refills;
+        let answers = self.state.read(|txn| {
+            refills
+                .iter()
+                .map(|refill| Ok((refill.shard, pending::refill(txn, refill, now)?)))
+                .collect::<Result<Vec<_>, Error>>()
+        })?;
+        self.gathered.refills.clear();
+        self.kept.extend(answers.into_iter().map(|(shard, answer)| (shard, ToShard::Refilled(answer))));
+        Ok(())
+    }
+
+    /// Adds to what the shards must be told, one entry a webhook.
+    pub(super) fn nudge(&mut self, waiting: Waiting) {
+        let entry = self.waiting.entry(waiting.webhook).or_insert(waiting);
+        entry.ready |= waiting.ready;
+        entry.due = match (entry.due, waiting.due) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// Tells the shards what they can take; the rest is kept for the next round.
+    fn tell_shards(&mut self) {
+        for _ in 0..self.kept.len() {
+            if let Some((shard, message)) = self.kept.pop_front()
+                && let Err(message) = self.shards.try_tell(shard, message)
+            {
+                self.kept.push_back((shard, message));
+            }
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut per_shard = vec![Vec::new(); self.shards.count()];
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            per_shard[self.shards.of(waiting.webhook)].push(waiting);
+        }
+        for (shard, waiting) in per_shard.into_iter().enumerate().filter(|(_, waiting)| !waiting.is_empty()) {
+            if let Err(ToShard::Waiting(waiting)) = self.shards.try_tell(shard, ToShard::Waiting(waiting)) {
+                waiting.into_iter().for_each(|waiting| self.nudge(waiting));
+            }
+        }
+    }
+
+    /// After a full disk: every file anew, nothing gathered lost.
+    pub(super) fn reopen(&mut self) -> Result<(), Error> {
+        self.state.reopen()?;
+        self.history.reopen()
+    }
+}
+
+pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const MARKS: &str = "marks";
+
+/// The high waters that a start reads before anything else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The scheduling clock at the last flush.
+    pub(super) steady: Timestamp,
+    pub(super) next_job: u64,
+    /// Whether the last flush was that of an orderly stop.
+    pub(super) clean: bool,
+}
+
+impl Marks {
+    pub(super) fn encode(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        bytes[..8].copy_from_slice(&self.steady.as_millis().to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.next_job.to_le_bytes());
+        bytes[16] = u8::from(self.clean);
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Self {
+        use super::table::part;
+        Self {
+            steady: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 0))),
+            next_job: u64::from_le_bytes(part(bytes, 8)),
+            clean: bytes.get(16) == Some(&1),
+        }
+    }
+}

@@ -1,0 +1,622 @@
+//! History: every attempt, for people to read. Nothing is decided by it and recovery never looks at it.
+//!
+//! Files `<n>.redb` in order of settling, rolled by size, removed whole when all in them is old; only the last is open for
+//! writing. Their one table: (u8 bucket = webhook mod 64, u128 event, u32 webhook, u16 attempt), big-endian, so that a
+//! flush touches at most 64 places whatever the number of webhooks → u8 kind of error, u16 status (0: none), i64 time,
+//! u32 latency in µs, u16 length of the error's words, those, the response; little-endian.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use redb::{CursorError, Error, ReadTransaction, TableDefinition, TableError, WriteTransaction};
+
+use super::store::Store;
+use super::table::{HISTORY, part};
+use crate::limits::{HISTORY_BUCKETS, HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
+use crate::model::{Attempt, AttemptError, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::runtime::Disk;
+
+type Key = [u8; 23];
+const ATTEMPTS: TableDefinition<&Key, &[u8]> = TableDefinition::new("attempts");
+
+/// Files that one read looks into, newest first: it must end soon.
+const FILES_PER_READ: usize = 64;
+/// Rows that one read looks at in a file.
+const ROWS_PER_READ: usize = 20_000;
+
+/// Attempts gathered for one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    rows: Vec<(Key, usize, usize)>,
+    bytes: Vec<u8>,
+}
+
+/// The writer's side.
+#[derive(Debug)]
+pub(super) struct History {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    file_bytes: u64,
+    two_phase: bool,
+    files: Arc<Files>,
+    /// Whether the last file is open for writing; not before the first write after a crash, which begins a new one.
+    writing: bool,
+    /// Retired files, truncated a step at a time, with their length.
+    going: VecDeque<(PathBuf, u64)>,
+    /// Numbers whose rows in state.redb must go.
+    retired: Vec<u64>,
+}
+
+/// The readers' side: all files, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    list: RwLock<Vec<Arc<File>>>,
+    /// Sealed files that are open, in the order of opening.
+    open: Mutex<VecDeque<u64>>,
+}
+
+#[derive(Debug)]
+struct File {
+    no: u64,
+    path: PathBuf,
+    store: Store,
+    span: Mutex<Span>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    first: EventId,
+    last: EventId,
+    /// When it was last written to, by the scheduling clock.
+    until: Timestamp,
+}
+
+impl Attempts {
+    /// Adds one.
+    pub(super) fn push(&mut self, webhook: WebhookNo, event: EventId, attempt: &Attempt) {
+        let start = self.bytes.len();
+        encode(attempt, &mut self.bytes);
+        self.rows.push((key(webhook, event, attempt.number), start, self.bytes.len()));
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Forgets all, keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.bytes.clear();
+    }
+}
+
+impl History {
+    /// Looks at the files there are. After an unclean stop the last one is left to be repaired when it is first read.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        file_bytes: u64,
+        two_phase: bool,
+        state: &ReadTransaction,
+        clean: bool,
+        high_water: Timestamp,
+    ) -> Result<Self, Error> {
+        disk.create_dir(dir)?;
+        let rows = state.open_table(HISTORY)?;
+        let mut list = Vec::new();
+        for path in disk.list(dir)? {
+            let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".redb"));
+            let Some(no) = number.and_then(|number| number.parse::<u64>().ok()) else {
+                // What a crash left of a file being made or removed.
+                disk.remove(&path)?;
+                continue;
+            };
+            let span = match rows.get(no)? {
+                Some(row) => Span::decode(row.value()),
+                None => Span { first: EventId::MIN, last: EventId::MAX, until: high_water },
+            };
+            let store = Store::closed(Arc::clone(&disk), &path, SEALED_CACHE_BYTES);
+            list.push(Arc::new(File { no, path, store, span: Mutex::new(span) }));
+        }
+        list.sort_by_key(|file| file.no);
+        if let (false, Some(last)) = (clean, list.last()) {
+            // Its last rows may be younger than what state.redb says of it.
+            *last.span() = Span { first: EventId::MIN, last: EventId::MAX, until: high_water };
+        }
+        let mut history = Self {
+            disk,
+            dir: dir.to_owned(),
+            file_bytes,
+            two_phase,
+            files: Arc::new(Files { list: RwLock::new(list), open: Mutex::default() }),
+            writing: false,
+            going: VecDeque::new(),
+            retired: Vec::new(),
+        };
+        history.writing = clean && history.reopen_last()?;
+        Ok(history)
+    }
+
+    /// The readers' side.
+    pub(super) fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.files)
+    }
+
+    /// Writes what was gathered, in one transaction that is durable afterwards.
+    pub(super) fn write(&mut self, attempts: &mut Attempts, now: Timestamp) -> Result<(), Error> {
+        attempts.rows.sort_unstable_by_key(|(key, ..)| *key);
+        let current = self.current()?;
+        let txn = current.store.write(self.two_phase)?;
+        insert_sorted(&txn, attempts)?;
+        txn.commit()?;
+        let mut span = current.span();
+        for (key, ..) in &attempts.rows {
+            let event = event_of(key);
+            span.first = span.first.min(event);
+            span.last = span.last.max(event);
+        }
+        span.until = now;
+        Ok(())
+    }
+
+    /// Writes into the state's transaction what this flush changed about the files.
+    pub(super) fn note(&self, txn: &WriteTransaction) -> Result<(), Error> {
+        let mut rows = txn.open_table(HISTORY)?;
+        for no in &self.retired {
+            rows.remove(no)?;
+        }
+        if let (true, Some(last)) = (self.writing, self.files.list().last()) {
+            rows.insert(last.no, &last.span().encode())?;
+        }
+        Ok(())
+    }
+
+    /// After the state's transaction: takes a step in removing what is older than `retention`.
+    pub(super) fn retain(&mut self, now: Timestamp, retention: Duration) -> Result<(), Error> {
+        self.retired.clear();
+        let oldest = {
+            let list = self.files.list();
+            list.first().filter(|_| list.len() > 1).cloned()
+        };
+        if let Some(oldest) = oldest.filter(|file| now.since(file.span().until) > retention) {
+            oldest.store.retire();
+            self.files.list.write().unwrap_or_else(PoisonError::into_inner).retain(|file| file.no != oldest.no);
+            let gone = oldest.path.with_extension("gone");
+            self.disk.rename(&oldest.path, &gone)?;
+            let len = self.disk.size(&gone)?.len;
+            self.going.push_back((gone, len));
+            self.retired.push(oldest.no);
+        }
+        // Unlinking a large file at once would stall every fsync of the disk.
+        if let Some((path, len)) = self.going.front_mut() {
+            *len = len.saturating_sub(TRUNCATE_STEP_BYTES);
+            if *len > 0 {
+                self.disk.truncate(path, *len)?;
+            } else {
+                self.disk.remove(path)?;
+                self.going.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is more to remove or to note.
+    pub(super) fn is_retiring(&self) -> bool {
+        !self.going.is_empty() || !self.retired.is_empty()
+    }
+
+    /// After an I/O error: opens the last file anew.
+    pub(super) fn reopen(&mut self) -> Result<(), Error> {
+        if self.writing {
+            self.writing = self.reopen_last()?;
+        }
+        Ok(())
+    }
+
+    /// Closes all files cleanly.
+    pub(super) fn close(&mut self) -> Result<(), Error> {
+        self.writing = false;
+        self.files.list().iter().try_for_each(|file| file.store.close(SEALED_CACHE_BYTES))
+    }
+
+    fn reopen_last(&self) -> Result<bool, Error> {
+        let Some(last) = self.files.list().last().cloned() else { return Ok(false) };
+        last.store.close(HISTORY_CACHE_BYTES)?;
+        last.store.reopen()?;
+        Ok(true)
+    }
+
+    fn current(&mut self) -> Result<Arc<File>, Error> {
+        let last = self.files.list().last().cloned();
+        if let (true, Some(last)) = (self.writing, &last)
+            && self.disk.size(&last.path)?.allocated < self.file_bytes
+        {
+            return Ok(Arc::clone(last));
+        }
+        let no = last.as_ref().map_or(1, |last| last.no + 1);
+        let path = self.dir.join(format!("{no:08}.redb"));
+        // A crash between redb's first writes leaves a file that cannot be opened, so it gets its name when it is whole.
+        let new = path.with_extension("new");
+        if self.disk.size(&new).is_ok() {
+            // So does a disk that was full.
+            self.disk.remove(&new)?;
+        }
+        Store::open(Arc::clone(&self.disk), &new, HISTORY_CACHE_BYTES)?.close(HISTORY_CACHE_BYTES)?;
+        self.disk.rename(&new, &path)?;
+        self.disk.sync_dir(&self.dir)?;
+        let store = Store::open(Arc::clone(&self.disk), &path, HISTORY_CACHE_BYTES)?;
+        let span = Span { first: EventId::MAX, last: EventId::MIN, until: Timestamp::default() };
+        let file = Arc::new(File { no, path, store, span: Mutex::new(span) });
+        if let (true, Some(last)) = (self.writing, &last) {
+            last.store.close(SEALED_CACHE_BYTES)?;
+        }
+        self.writing = true;
+        self.files.list.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Inserts runs of keys through one cursor each: a run ends where a key of the table comes between.
+fn insert_sorted(txn: &WriteTransaction, attempts: &Attempts) -> Result<(), Error> {
+    let mut table = txn.open_table(ATTEMPTS)?;
+    let mut rest = attempts.rows.as_slice();
+    while let Some((first, start, end)) = rest.first() {
+        let mut cursor = table.lower_bound_mut(Bound::Included(first))?;
+        let mut inserted = 0;
+        for (key, start, end) in rest {
+            match cursor.insert_before(key, &attempts.bytes[*start..*end]) {
+                Ok(()) => inserted += 1,
+                Err(CursorError::UnorderedKey) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        cursor.close()?;
+        if inserted == 0 {
+            // An attempt that a crash made us repeat: the later record stands.
+            table.insert(first, &attempts.bytes[*start..*end])?;
+            inserted = 1;
+        }
+        rest = &rest[inserted..];
+    }
+    Ok(())
+}
+
+/// What history knows of a webhook's latest deliveries.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// The last attempt of each event.
+    pub(super) last: BTreeMap<EventId, Attempt>,
+    /// Events before this one have not been looked at for want of time; [`EventId::MIN`]: all have.
+    pub(super) floor: EventId,
+}
+
+impl Files {
+    /// All attempts at a delivery, in their order.
+    pub(super) fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, Error> {
+        let mut found = BTreeMap::new();
+        let (first, last) = (key(id.webhook, id.event, 0), key(id.webhook, id.event, u16::MAX));
+        for file in self.newest_first(|span| span.first <= id.event && id.event <= span.last) {
+            let rows = self.read(&file, |txn| {
+                let Some(table) = open(txn)? else { return Ok(Vec::new()) };
+                table.range::<&Key>(&first..=&last)?.map(|row| decode_row(row?)).collect::<Result<Vec<_>, Error>>()
+            })?;
+            for (_, attempt) in rows {
+                found.entry(attempt.number).or_insert(attempt);
+            }
+            if found.contains_key(&1) {
+                break;
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// The webhook's latest `limit` events before `before`, with the last attempt at each.
+    pub(super) fn recent(&self, webhook: WebhookNo, before: EventId, limit: usize) -> Result<Recent, Error> {
+        let mut recent = Recent::default();
+        for file in self.newest_first(|span| span.first < before) {
+            let enough = recent.last.keys().rev().nth(limit.saturating_sub(1)).copied();
+            if enough.is_some_and(|oldest| file.span().last < oldest) {
+                continue;
+            }
+            let (rows, floor) = self.read(&file, |txn| recent_in(txn, webhook, before, limit))?;
+            recent.floor = recent.floor.max(floor);
+            for (event, attempt) in rows {
+                match recent.last.entry(event) {
+                    std::collections::btree_map::Entry::Vacant(slot) => _ = slot.insert(attempt),
+                    std::collections::btree_map::Entry::Occupied(mut slot) => {
+                        if slot.get().number < attempt.number {
+                            slot.insert(attempt);
+                        }
+                    }
+                }
+            }
+        }
+        recent.last.retain(|event, _| *event >= recent.floor);
+        while recent.last.len() > limit {
+            recent.last.pop_first();
+        }
+        Ok(recent)
+    }
+
+    fn newest_first(&self, wanted: impl Fn(&Span) -> bool) -> Vec<Arc<File>> {
+        self.list().iter().rev().filter(|file| wanted(&file.span())).take(FILES_PER_READ).cloned().collect()
+    }
+
+    fn read<T>(&self, file: &File, read: impl Fn(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error>
+    where
+        T: Default,
+    {
+        let (read, opened) = match file.store.read_opening(read) {
+            // Retention took it while we were on the way to it.
+            Err(Error::DatabaseClosed) => return Ok(T::default()),
+            done => done?,
+        };
+        if opened {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.push_back(file.no);
+            let close = if open.len() > SEALED_OPEN_MAX { open.pop_front() } else { None };
+            drop(open);
+            let list = self.list();
+            let sealed = list.split_last().map_or(&[][..], |(_, sealed)| sealed);
+            if let Some(file) = close.and_then(|no| sealed.iter().find(|file| file.no == no)) {
+                file.store.close(SEALED_CACHE_BYTES)?;
+            }
+        }
+        Ok(read)
+    }
+
+    fn list(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<File>>> {
+        self.list.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl File {
+    fn span(&self) -> std::sync::MutexGuard<'_, Span> {
+        self.span.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Span {
+    fn encode(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        bytes[..16].copy_from_slice(&self.first.as_u128().to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.last.as_u128().to_le_bytes());
+        bytes[32..].copy_from_slice(&self.until.as_millis().to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; 40]) -> Self {
+        Self {
+            first: EventId::from_u128(u128::from_le_bytes(part(bytes, 0))),
+            last: EventId::from_u128(u128::from_le_bytes(part(bytes, 16))),
+            until: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 32))),
+        }
+    }
+}
+
+type Found = (Vec<(EventId, Attempt)>, EventId);
+
+fn recent_in(txn: &ReadTransaction, webhook: WebhookNo, before: EventId, limit: usize) -> Result<Found, Error> {
+    let Some(table) = open(txn)? else { return Ok((Vec::new(), EventId::MIN)) };
+    let (first, last) = (key(WebhookNo(webhook.0 % HISTORY_BUCKETS), EventId::MIN, 0), key_before(webhook, before));
+    let mut rows: Vec<(EventId, Attempt)> = Vec::new();
+    for (looked_at, row) in table.range::<&Key>(&first..&last)?.rev().enumerate() {
+        let (key, value) = row?;
+        let (event, number) = (event_of(key.value()), number_of(key.value()));
+        if looked_at == ROWS_PER_READ {
+            return Ok((rows, event));
+        }
+        let seen = rows.last().is_some_and(|(last, _)| *last == event);
+        if webhook_of(key.value()) != webhook || seen {
+            continue;
+        }
+        if rows.len() == limit {
+            break;
+        }
+        rows.push((event, decode(number, value.value())?));
+    }
+    Ok((rows, EventId::MIN))
+}
+
+fn open(txn: &ReadTransaction) -> Result<Option<redb::ReadOnlyTable<&'static Key, &'static [u8]>>, Error> {
+    match txn.open_table(ATTEMPTS) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+type RawRow<'a> = (redb::AccessGuard<'a, &'static Key>, redb::AccessGuard<'a, &'static [u8]>);
+
+fn decode_row((key, value): RawRow<'_>) -> Result<(EventId, Attempt), Error> {
+    Ok((event_of(key.value()), decode(number_of(key.value()), value.value())?))
+}
+
+fn key(webhook: WebhookNo, event: EventId, number: u16) -> Key {
+    let mut key = [0; 23];
+    key[0] = (webhook.0 % HISTORY_BUCKETS) as u8;
+    key[1..17].copy_from_slice(&event.as_u128().to_be_bytes());
+    key[17..21].copy_from_slice(&webhook.0.to_be_bytes());
+    key[21..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The least key of the webhook's bucket that is not before this event.
+fn key_before(webhook: WebhookNo, before: EventId) -> Key {
+    let mut key = key(webhook, before, 0);
+    key[17..21].fill(0);
+    key
+}
+
+fn event_of(key: &Key) -> EventId {
+    EventId::from_u128(u128::from_be_bytes(part(key, 1)))
+}
+
+fn webhook_of(key: &Key) -> WebhookNo {
+    WebhookNo(u32::from_be_bytes(part(key, 17)))
+}
+
+fn number_of(key: &Key) -> u16 {
+    u16::from_be_bytes(part(key, 21))
+}
+
+const FIXED: usize = 17;
+
+fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
+    let (kind, words, status): (u8, &str, Option<u16>) = match &attempt.error {
+        None => (0, "", None),
+        Some(AttemptError::Status(status)) => (1, "", Some(*status)),
+        Some(AttemptError::Timeout) => (2, "", None),
+        Some(AttemptError::Connect(why)) => (3, why, None),
+        Some(AttemptError::Egress(why)) => (4, why, None),
+        Some(AttemptError::Dropped) => (5, "", None),
+        Some(AttemptError::PayloadGone) => (6, "", None),
+    };
+    let words = &words.as_bytes()[..words.floor_char_boundary(usize::from(u16::MAX))];
+    let latency_us = u32::try_from(attempt.latency.as_micros()).unwrap_or(u32::MAX);
+    out.push(kind);
+    out.extend_from_slice(&attempt.http_status.or(status).unwrap_or(0).to_le_bytes());
+    out.extend_from_slice(&attempt.at.as_millis().to_le_bytes());
+    out.extend_from_slice(&latency_us.to_le_bytes());
+    out.extend_from_slice(&(words.len() as u16).to_le_bytes());
+    out.extend_from_slice(words);
+    out.extend_from_slice(attempt.response.as_bytes());
+}
+
+fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
+    let damaged = || Error::Corrupted("an attempt in the history cannot be read".to_owned());
+    let words_len = usize::from(u16::from_le_bytes(part(bytes, 15)));
+    let texts = bytes.get(FIXED..).and_then(|texts| std::str::from_utf8(texts).ok()).ok_or_else(damaged)?;
+    let (words, response) = texts.split_at_checked(words_len).ok_or_else(damaged)?;
+    let status = u16::from_le_bytes(part(bytes, 1));
+    let error = match bytes[0] {
+        0 => None,
+        1 => Some(AttemptError::Status(status)),
+        2 => Some(AttemptError::Timeout),
+        3 => Some(AttemptError::Connect(words.into())),
+        4 => Some(AttemptError::Egress(words.into())),
+        5 => Some(AttemptError::Dropped),
+        6 => Some(AttemptError::PayloadGone),
+        _ => return Err(damaged()),
+    };
+    Ok(Attempt {
+        number,
+        at: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 3))),
+        latency: Duration::from_micros(u64::from(u32::from_le_bytes(part(bytes, 11)))),
+        http_status: (status != 0).then_some(status),
+        error,
+        response: response.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{MemoryDisk, attempt, failed};
+    use super::*;
+
+    fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> History {
+        let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20).unwrap();
+        let txn = state.write(false).unwrap();
+        txn.open_table(HISTORY).unwrap();
+        txn.commit().unwrap();
+        let zero = Timestamp::default();
+        let open = |txn: &ReadTransaction| {
+            History::open(disk.clone(), Path::new("/d/history"), file_bytes, false, txn, false, zero)
+        };
+        state.read(open).unwrap()
+    }
+
+    fn event(n: u128) -> EventId {
+        EventId::from_u128(n)
+    }
+
+    #[test]
+    fn attempts_read_back_whatever_their_error() {
+        let errors = [
+            None,
+            Some(AttemptError::Status(503)),
+            Some(AttemptError::Timeout),
+            Some(AttemptError::Connect("refused".into())),
+            Some(AttemptError::Egress("loopback".into())),
+            Some(AttemptError::Dropped),
+            Some(AttemptError::PayloadGone),
+        ];
+        for error in errors {
+            let http_status = match &error {
+                Some(AttemptError::Status(status)) => Some(*status),
+                _ => None,
+            };
+            let written = Attempt { error, http_status, response: "größer".into(), ..attempt(3) };
+            let mut bytes = Vec::new();
+            encode(&written, &mut bytes);
+            assert_eq!(decode(3, &bytes).unwrap(), written);
+            assert!(decode(3, &bytes[..FIXED - 1]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_webhooks_latest_are_found_over_rolled_files_and_among_its_bucket() {
+        let disk = MemoryDisk::new();
+        let mut history = history(&disk, 1);
+        let (one, other) = (WebhookNo(1), WebhookNo(1 + HISTORY_BUCKETS));
+        for n in 1..=6u128 {
+            let mut attempts = Attempts::default();
+            attempts.push(one, event(n), &failed(1, 500));
+            attempts.push(other, event(n), &attempt(1));
+            history.write(&mut attempts, Timestamp::from_millis(n as i64)).unwrap();
+        }
+        let mut late = Attempts::default();
+        late.push(one, event(2), &attempt(2));
+        history.write(&mut late, Timestamp::from_millis(7)).unwrap();
+        let files = history.files();
+        assert_eq!(files.list().len(), 7, "each write is past the size and begins a file");
+        let recent = files.recent(one, EventId::MAX, 3).unwrap();
+        assert_eq!(recent.last.keys().copied().collect::<Vec<_>>(), [event(4), event(5), event(6)]);
+        let recent = files.recent(one, event(4), 2).unwrap();
+        assert_eq!(recent.last[&event(2)].number, 2);
+        assert_eq!(recent.last.len(), 2);
+        let id = DeliveryId { event: event(2), webhook: one };
+        assert_eq!(files.attempts(id).unwrap(), [failed(1, 500), attempt(2)]);
+    }
+
+    #[test]
+    fn what_is_old_goes_by_whole_files_and_the_last_stays() {
+        let disk = MemoryDisk::new();
+        let mut history = history(&disk, 1);
+        for n in 1..=3u128 {
+            let mut attempts = Attempts::default();
+            attempts.push(WebhookNo(1), event(n), &attempt(1));
+            history.write(&mut attempts, Timestamp::from_millis(1_000 * n as i64)).unwrap();
+        }
+        let retention = Duration::from_millis(500);
+        for _ in 0..4 {
+            history.retain(Timestamp::from_millis(2_400), retention).unwrap();
+        }
+        assert_eq!(history.files().recent(WebhookNo(1), EventId::MAX, 9).unwrap().last.len(), 2);
+        for _ in 0..4 {
+            history.retain(Timestamp::from_millis(99_000), retention).unwrap();
+        }
+        assert!(!history.is_retiring());
+        assert_eq!(history.files().recent(WebhookNo(1), EventId::MAX, 9).unwrap().last.len(), 1);
+        assert_eq!(disk.list(Path::new("/d/history")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_attempt_made_twice_is_kept_once() {
+        let disk = MemoryDisk::new();
+        let mut history = history(&disk, 1 << 30);
+        for status in [500, 502] {
+            let mut attempts = Attempts::default();
+            attempts.push(WebhookNo(1), event(1), &failed(1, status));
+            attempts.push(WebhookNo(1), event(2), &attempt(1));
+            history.write(&mut attempts, Timestamp::default()).unwrap();
+        }
+        let id = DeliveryId { event: event(1), webhook: WebhookNo(1) };
+        assert_eq!(history.files().attempts(id).unwrap(), [failed(1, 502)]);
+    }
+}

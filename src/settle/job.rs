@@ -1,0 +1,367 @@
+//! Jobs: work on more rows than one transaction should hold.
+//!
+//! A job moves a bounded number of rows per transaction and its cursor in the same one, so a crash between two steps
+//! neither repeats nor skips a row. It is a row of `jobs` (JSON); the webhooks of a wide event stand in `wide`.
+
+use redb::{Error, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Outstanding, decode_webhooks};
+use super::dead::{DeadLetters, Note};
+use super::pending::{PendingRow, Rows, behind};
+use super::table::{JOBS, WIDE, delivery, previous};
+use super::{ReplayFilter, WebhookGate};
+use crate::commit::{ReadError, ReadLog};
+use crate::dispatch::Waiting;
+use crate::model::{DeadReason, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
+
+/// A job, as it is stored and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its number, never used again.
+    #[serde(skip)]
+    pub no: u64,
+    /// What it does.
+    pub kind: JobKind,
+    /// How far it is.
+    pub state: JobState,
+    /// Deliveries moved so far.
+    pub done: u64,
+    /// Deliveries to move in all, where that is known beforehand.
+    pub total: Option<u64>,
+    #[serde(with = "event_text")]
+    after: EventId,
+    /// Within the event behind `after`: webhooks below this number are done.
+    from: u32,
+    /// The last event it takes.
+    #[serde(with = "event_text")]
+    last: EventId,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobKind {
+    /// Writes the rows of an event that matches very many webhooks.
+    Wide {
+        /// The event.
+        #[serde(with = "event_text")]
+        event: EventId,
+    },
+    /// Delivers again what the log holds.
+    Replay(ReplayFilter),
+    /// Delivers a webhook's dead letters again.
+    Recover {
+        /// The webhook.
+        #[serde(with = "webhook_number")]
+        webhook: WebhookNo,
+    },
+    /// Makes dead letters of all that waits for a webhook.
+    Abandon {
+        /// The webhook.
+        #[serde(with = "webhook_number")]
+        webhook: WebhookNo,
+        /// Why.
+        #[serde(with = "reason_number")]
+        reason: DeadReason,
+    },
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobState {
+    /// Rows are being moved, restarts included.
+    Running,
+    /// All rows are moved.
+    Done,
+    /// Somebody stopped it.
+    Cancelled,
+    /// The log could not be read.
+    Failed,
+}
+
+/// What a step works on.
+pub(super) struct Ground<'a, 'txn> {
+    pub(super) txn: &'txn WriteTransaction,
+    pub(super) rows: &'a mut Rows<'txn>,
+    pub(super) dead: &'a mut DeadLetters<'txn>,
+    pub(super) outstanding: &'a Outstanding,
+    /// Wide events whose rows are not all written, with their jobs.
+    pub(super) wide: &'a [(u64, EventId)],
+    pub(super) log: &'a dyn ReadLog,
+    pub(super) gate: &'a WebhookGate,
+    pub(super) now: Timestamp,
+    pub(super) wall: Timestamp,
+    pub(super) rows_max: usize,
+    /// What the shards are to be told once it is durable.
+    pub(super) waiting: &'a mut Vec<Waiting>,
+    /// Webhooks for each dead letter made.
+    pub(super) died: &'a mut Vec<WebhookNo>,
+}
+
+/// Heads that a replay looks at in one step.
+const HEADS_PER_STEP: usize = 1_024;
+
+impl Job {
+    /// A job that begins.
+    pub(super) fn new(no: u64, kind: JobKind, total: Option<u64>, last: EventId) -> Self {
+        let (after, last) = match &kind {
+            JobKind::Replay(filter) => match filter.event.as_deref().map(str::parse::<EventId>) {
+                Some(Ok(event)) => (previous(event), event),
+                // No event has such an id: nothing is taken.
+                Some(Err(_)) => (EventId::MAX, EventId::MIN),
+                None => (EventId::MIN, last),
+            },
+            _ => (EventId::MIN, EventId::MAX),
+        };
+        Self { no, kind, state: JobState::Running, done: 0, total, after, from: 0, last }
+    }
+
+    /// Whether it has more to do.
+    pub fn is_running(&self) -> bool {
+        self.state == JobState::Running
+    }
+
+    /// Whether somebody may stop it: not where that would lose deliveries.
+    pub fn can_be_cancelled(&self) -> bool {
+        self.is_running() && matches!(self.kind, JobKind::Replay(_) | JobKind::Recover { .. })
+    }
+
+    /// Whether it is worth showing when it is done.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.kind, JobKind::Replay(_) | JobKind::Recover { .. })
+    }
+
+    /// Stops it.
+    pub(super) fn cancel(&mut self) {
+        self.state = JobState::Cancelled;
+    }
+
+    /// Writes it.
+    pub(super) fn store(&self, txn: &WriteTransaction) -> Result<(), Error> {
+        let json = serde_json::to_vec(self).map_err(|error| Error::Corrupted(format!("job {}: {error}", self.no)))?;
+        txn.open_table(JOBS)?.insert(self.no, json.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes it.
+    pub(super) fn forget(no: u64, txn: &WriteTransaction) -> Result<(), Error> {
+        txn.open_table(JOBS)?.remove(no)?;
+        txn.open_table(WIDE)?.remove(no)?;
+        Ok(())
+    }
+
+    /// All jobs of the table, in order of their numbers.
+    pub(super) fn load(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Vec<Self>, Error> {
+        table
+            .iter()?
+            .map(|entry| {
+                let (no, json) = entry?;
+                let job: Self = serde_json::from_slice(json.value())
+                    .map_err(|error| Error::Corrupted(format!("job {}: {error}", no.value())))?;
+                Ok(Self { no: no.value(), ..job })
+            })
+            .collect()
+    }
+
+    /// Moves rows, and its own cursor behind them.
+    pub(super) fn step(&mut self, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
+        match self.kind.clone() {
+            JobKind::Wide { event } => self.step_wide(event, ground),
+            JobKind::Replay(filter) => match self.step_replay(&filter, ground) {
+                Err(StepError::State(error)) => Err(error),
+                Err(StepError::Log(error)) => {
+                    tracing::error!(job = self.no, %error, "a replay stops: the log cannot be read");
+                    self.state = JobState::Failed;
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            },
+            JobKind::Recover { webhook } => self.step_recover(webhook, ground),
+            JobKind::Abandon { webhook, reason } => self.step_abandon(webhook, reason, ground),
+        }
+    }
+
+    fn step_wide(&mut self, event: EventId, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
+        let webhooks = {
+            let table = ground.txn.open_table(WIDE)?;
+            let row = table.get(self.no)?;
+            row.and_then(|row| decode_webhooks(row.value()).map(|(webhooks, _)| webhooks)).unwrap_or_default()
+        };
+        let start = webhooks.partition_point(|no| no.0 < self.from);
+        let part = &webhooks[start..webhooks.len().min(start + ground.rows_max)];
+        for webhook in part {
+            if (ground.gate)(*webhook) {
+                ground.rows.put_new(*webhook, event, PendingRow::READY)?;
+                ground.waiting.push(Waiting { webhook: *webhook, ready: true, due: None });
+            } else {
+                ground.bury(*webhook, event, 0, DeadReason::Removed)?;
+            }
+        }
+        self.done += part.len() as u64;
+        self.from = part.last().map_or(self.from, |no| no.0.saturating_add(1));
+        if start + part.len() == webhooks.len() {
+            self.state = JobState::Done;
+        }
+        Ok(())
+    }
+
+    fn step_replay(&mut self, filter: &ReplayFilter, ground: &mut Ground<'_, '_>) -> Result<(), StepError> {
+        let patterns: Vec<_> = filter.types.iter().filter_map(|text| EventPattern::try_new(text).ok()).collect();
+        let heads =
+            if self.after >= self.last { Vec::new() } else { ground.log.heads_after(self.after, HEADS_PER_STEP)? };
+        if heads.is_empty() {
+            self.state = JobState::Done;
+        }
+        let mut room = ground.rows_max;
+        for (event, bytes) in heads {
+            if event > self.last {
+                self.state = JobState::Done;
+                break;
+            }
+            let head = EventHead::parse(&bytes).map_err(|_| ReadError::Damaged(event))?;
+            if takes(filter, &patterns, &head) {
+                let webhooks = match filter.webhook {
+                    Some(no) => [WebhookNo(no)].into_iter().collect(),
+                    None => head.webhooks(),
+                };
+                for webhook in webhooks.into_iter().filter(|no| no.0 >= self.from) {
+                    if room == 0 {
+                        self.from = webhook.0;
+                        return Ok(());
+                    }
+                    room -= 1;
+                    self.done += u64::from(ground.deliver_again(webhook, event)?);
+                }
+            }
+            (self.after, self.from) = (event, 0);
+        }
+        Ok(())
+    }
+
+    fn step_recover(&mut self, webhook: WebhookNo, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
+        let events = ground.dead.of(webhook, self.after, ground.rows_max)?;
+        if !(ground.gate)(webhook) || events.len() < ground.rows_max {
+            self.state = JobState::Done;
+        }
+        for event in events {
+            self.done += u64::from(ground.deliver_again(webhook, event)?);
+            self.after = event;
+        }
+        Ok(())
+    }
+
+    fn step_abandon(
+        &mut self,
+        webhook: WebhookNo,
+        reason: DeadReason,
+        ground: &mut Ground<'_, '_>,
+    ) -> Result<(), Error> {
+        if ground.wide.iter().any(|(no, _)| *no < self.no) {
+            // Rows of the webhook are still to come from an event that was accepted before.
+            return Ok(());
+        }
+        let from = behind(webhook, self.after);
+        let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
+        if rows.len() < ground.rows_max {
+            self.state = JobState::Done;
+        }
+        for (key, row) in rows {
+            let event = delivery(&key).event;
+            ground.rows.remove(webhook, event)?;
+            ground.bury(webhook, event, row.attempts, reason)?;
+            self.done += 1;
+            self.after = event;
+        }
+        Ok(())
+    }
+}
+
+impl Ground<'_, '_> {
+    /// Makes a row that is due now, unless the delivery waits already; whether it did.
+    fn deliver_again(&mut self, webhook: WebhookNo, event: EventId) -> Result<bool, Error> {
+        let waits = self.outstanding.holds(webhook, event) || self.wide.iter().any(|(_, wide)| *wide == event);
+        if waits || !(self.gate)(webhook) {
+            return Ok(false);
+        }
+        let row = PendingRow { attempts: 0, due: Some(self.now) };
+        let is_new = self.rows.put_new(webhook, event, row)?;
+        if is_new {
+            self.dead.remove(webhook, event)?;
+            self.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+        }
+        Ok(is_new)
+    }
+
+    fn bury(&mut self, webhook: WebhookNo, event: EventId, attempts: u16, reason: DeadReason) -> Result<(), Error> {
+        let (at, steady) = (self.wall, self.now);
+        self.died.push(webhook);
+        self.dead.put(webhook, event, &Note { reason, attempts, at, steady, http_status: None, error: "".into() })
+    }
+}
+
+fn takes(filter: &ReplayFilter, patterns: &[EventPattern], head: &EventHead<'_>) -> bool {
+    let event = &head.event;
+    *filter.tenant == *event.tenant
+        && filter.since.is_none_or(|since| event.received_at >= since)
+        && filter.until.is_none_or(|until| event.received_at < until)
+        && (filter.types.is_empty() || patterns.iter().any(|pattern| matches(pattern, event.event_type)))
+}
+
+fn matches(pattern: &EventPattern, event_type: &str) -> bool {
+    match pattern {
+        EventPattern::Exact(text) => **text == *event_type,
+        EventPattern::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
+        EventPattern::All => !event_type.starts_with("hooktide."),
+    }
+}
+
+/// What stops a step: the state is settle's own and ends it; the log only ends the job.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    State(#[from] Error),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+}
+
+mod event_text {
+    use super::EventId;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(event: &EventId, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{:032x}", event.as_u128()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EventId, D::Error> {
+        let text = String::deserialize(from)?;
+        u128::from_str_radix(&text, 16).map(EventId::from_u128).map_err(serde::de::Error::custom)
+    }
+}
+
+mod webhook_number {
+    use super::WebhookNo;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(webhook: &WebhookNo, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(webhook.0)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<WebhookNo, D::Error> {
+        u32::deserialize(from).map(WebhookNo)
+    }
+}
+
+mod reason_number {
+    use super::DeadReason;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(reason: &DeadReason, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(*reason as u8)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DeadReason, D::Error> {
+        let number = u8::deserialize(from)?;
+        DeadReason::from_u8(number).ok_or_else(|| serde::de::Error::custom("no reason has this number"))
+    }
+}

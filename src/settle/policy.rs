@@ -1,0 +1,133 @@
+//! What becomes of a delivery after an attempt. Pure: outcome, policy, time and a random number in, a verdict out.
+
+use std::time::Duration;
+
+use super::backoff::{jittered, scheduled};
+use crate::limits::RETRY_DELAY_MAX;
+use crate::model::{AttemptError, DeadReason, Decision, RetryPolicy, Timestamp};
+
+/// The decision, and what it means for the rest of the webhook's deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of this delivery.
+    pub decision: Decision,
+    /// Nothing goes to the webhook before this time of the scheduling clock (429, 502, 503, 504).
+    pub pause_webhook_until: Option<Timestamp>,
+    /// The webhook is to be disabled (410).
+    pub disable: bool,
+}
+
+/// No retry comes sooner, so that a due time is never behind a reader that has seen everything up to now.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);
+
+/// Decides. `attempts` counts this attempt too, `now` is of the scheduling clock, `random` is any 64 random bits. The
+/// delay is the scheduled one, spread by jitter, or `Retry-After` (of a 429 or 503) if that is longer, up to a day.
+pub fn decide(
+    result: &Result<(), AttemptError>,
+    retry_after: Option<Duration>,
+    attempts: u16,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    random: u64,
+) -> Verdict {
+    let error = match result {
+        Ok(()) => return Verdict { decision: Decision::Delivered, pause_webhook_until: None, disable: false },
+        Err(error) => error,
+    };
+    let dead = |reason, pause_webhook_until| Verdict {
+        decision: Decision::Dead(reason),
+        pause_webhook_until,
+        disable: reason == DeadReason::Gone,
+    };
+    match error {
+        AttemptError::Status(410) => return dead(DeadReason::Gone, None),
+        AttemptError::PayloadGone => return dead(DeadReason::Expired, None),
+        _ => {}
+    }
+    let asked = match error {
+        AttemptError::Status(429 | 503) => retry_after.map(|after| after.min(RETRY_DELAY_MAX)),
+        _ => None,
+    };
+    let pauses = matches!(error, AttemptError::Status(429 | 502 | 503 | 504));
+    let Some(delay) = scheduled(policy, attempts) else {
+        return dead(DeadReason::Exhausted, asked.map(|after| now.plus(after)));
+    };
+    let at = now.plus(jittered(delay, random).max(asked.unwrap_or_default()).max(RETRY_DELAY_MIN));
+    Verdict { decision: Decision::Retry { at }, pause_webhook_until: pauses.then_some(at), disable: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    /// Jitter of exactly nothing: 800 + 200 permille.
+    const EVEN: u64 = 200;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy::Schedule([10, 100].map(Duration::from_secs).as_slice().into())
+    }
+
+    #[test]
+    fn verdicts_by_table() {
+        let status = |s| Err(AttemptError::Status(s));
+        let retry = |s: u64| Decision::Retry { at: NOW.plus(Duration::from_secs(s)) };
+        let pause = |s: u64| Some(NOW.plus(Duration::from_secs(s)));
+        let cases: [(Result<(), AttemptError>, Option<u64>, u16, Decision, Option<Timestamp>, bool); 15] = [
+            (Ok(()), None, 1, Decision::Delivered, None, false),
+            (Ok(()), Some(9), 3, Decision::Delivered, None, false),
+            (status(500), None, 1, retry(10), None, false),
+            (status(500), Some(50), 1, retry(10), None, false),
+            (status(500), None, 2, retry(100), None, false),
+            (status(500), None, 3, Decision::Dead(DeadReason::Exhausted), None, false),
+            (status(302), None, 1, retry(10), None, false),
+            (status(429), Some(50), 1, retry(50), pause(50), false),
+            (status(503), Some(5), 1, retry(10), pause(10), false),
+            (status(503), Some(999_999), 1, retry(86_400), pause(86_400), false),
+            (status(503), Some(50), 3, Decision::Dead(DeadReason::Exhausted), pause(50), false),
+            (status(504), Some(50), 1, retry(10), pause(10), false),
+            (status(410), None, 1, Decision::Dead(DeadReason::Gone), None, true),
+            (Err(AttemptError::PayloadGone), None, 1, Decision::Dead(DeadReason::Expired), None, false),
+            (Err(AttemptError::Timeout), None, 1, retry(10), None, false),
+        ];
+        for (result, after, attempts, decision, pause_webhook_until, disable) in cases {
+            let verdict = decide(&result, after.map(Duration::from_secs), attempts, &policy(), NOW, EVEN);
+            assert_eq!(verdict, Verdict { decision, pause_webhook_until, disable }, "{result:?} {after:?} {attempts}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn n_delays_make_n_plus_one_attempts(delays in prop::collection::vec(0u64..100_000, 0..20), random: u64) {
+            let count = delays.len();
+            let policy = RetryPolicy::Schedule(delays.into_iter().map(Duration::from_secs).collect());
+            let mut attempts = 1;
+            while let Decision::Retry { .. } =
+                decide(&Err(AttemptError::Timeout), None, attempts, &policy, NOW, random).decision
+            {
+                attempts += 1;
+            }
+            prop_assert_eq!(usize::from(attempts), count + 1);
+        }
+
+        #[test]
+        fn a_retry_is_later_than_now_and_within_a_day(
+            status in 100u16..600, after in prop::option::of(0u64..200_000), delay_ms in 0u64..200_000_000, random: u64,
+        ) {
+            let policy = RetryPolicy::Schedule([Duration::from_millis(delay_ms)].as_slice().into());
+            let result = Err(AttemptError::Status(status));
+            let verdict = decide(&result, after.map(Duration::from_secs), 1, &policy, NOW, random);
+            if let Decision::Retry { at } = verdict.decision {
+                prop_assert!(at > NOW && at <= NOW.plus(RETRY_DELAY_MAX));
+                if let (429 | 503, Some(after)) = (status, after) {
+                    prop_assert!(at >= NOW.plus(Duration::from_secs(after).min(RETRY_DELAY_MAX)));
+                }
+                prop_assert_eq!(verdict.pause_webhook_until.is_some(), matches!(status, 429 | 502 | 503 | 504));
+            } else {
+                prop_assert_eq!(status, 410);
+                prop_assert!(verdict.disable);
+            }
+        }
+    }
+}

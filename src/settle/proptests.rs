@@ -1,0 +1,293 @@
+//! Settle against a trivial model of what must still be delivered, through stops and crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::testing::{World, attempt, failed};
+use super::{Command, Lane, ReplayFilter, ToSettle};
+use crate::model::{DeadReason, Decision, EventId, Timestamp, WebhookNo};
+
+const WEBHOOKS: u32 = 6;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Announce(BTreeSet<u32>),
+    Deliver(usize),
+    Retry(usize, u64),
+    Bury(usize),
+    Spill(usize),
+    RefillReady(u32),
+    RefillDue(u32),
+    RecoverDead(u32),
+    RecoverOne(usize),
+    Abandon(u32),
+    Replay,
+    Advance(u64),
+    Flush,
+    Reopen,
+    Crash,
+    CrashBeforeAnnounce(BTreeSet<u32>),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    let webhooks = || prop::collection::btree_set(0..WEBHOOKS, 0..WEBHOOKS as usize);
+    prop_oneof![
+        8 => webhooks().prop_map(Announce),
+        6 => any::<usize>().prop_map(Deliver),
+        4 => (any::<usize>(), 1u64..5_000).prop_map(|(n, ms)| Retry(n, ms)),
+        2 => any::<usize>().prop_map(Bury),
+        3 => any::<usize>().prop_map(Spill),
+        2 => (0..WEBHOOKS).prop_map(RefillReady),
+        2 => (0..WEBHOOKS).prop_map(RefillDue),
+        1 => (0..WEBHOOKS).prop_map(RecoverDead),
+        1 => any::<usize>().prop_map(RecoverOne),
+        1 => (0..WEBHOOKS).prop_map(Abandon),
+        1 => Just(Replay),
+        2 => (1u64..3_000).prop_map(Advance),
+        3 => Just(Flush),
+        1 => Just(Reopen),
+        1 => Just(Crash),
+        1 => webhooks().prop_map(CrashBeforeAnnounce),
+    ]
+}
+
+type Delivery = (u32, EventId);
+
+/// Attempts made and due time of what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waits {
+    attempts: u16,
+    due: Option<Timestamp>,
+}
+
+/// What is true once everything told is durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Model {
+    waits: BTreeMap<Delivery, Waits>,
+    dead: BTreeSet<Delivery>,
+    /// What the shard holds in memory and may settle.
+    held: BTreeSet<Delivery>,
+    all: BTreeSet<Delivery>,
+}
+
+impl Model {
+    fn pick(&self, n: usize) -> Option<Delivery> {
+        (!self.held.is_empty()).then(|| *self.held.iter().nth(n % self.held.len()).unwrap())
+    }
+}
+
+async fn check(mut world: World, operations: Vec<Operation>) {
+    let mut model = Model::default();
+    let mut durable = Model::default();
+    let ready = Waits { attempts: 0, due: None };
+    for operation in operations {
+        match operation {
+            Operation::Announce(webhooks) => {
+                let event = world.announce(&webhooks.iter().copied().collect::<Vec<_>>());
+                let is_wide = webhooks.len() > 4;
+                for no in webhooks {
+                    model.all.insert((no, event));
+                    model.waits.insert((no, event), ready);
+                    if !is_wide {
+                        model.held.insert((no, event));
+                    }
+                }
+            }
+            Operation::Deliver(n) => {
+                let Some(one) = model.pick(n) else { continue };
+                let number = model.waits[&one].attempts + 1;
+                world.settle(one.0, one.1, Some(attempt(number)), Decision::Delivered);
+                model.held.remove(&one);
+                model.waits.remove(&one);
+            }
+            Operation::Retry(n, ms) => {
+                let Some(one) = model.pick(n) else { continue };
+                let attempts = model.waits[&one].attempts + 1;
+                let at = world.retry(one.0, one.1, attempts, Duration::from_millis(ms));
+                model.held.remove(&one);
+                model.waits.insert(one, Waits { attempts, due: Some(at) });
+            }
+            Operation::Bury(n) => {
+                let Some(one) = model.pick(n) else { continue };
+                let number = model.waits[&one].attempts + 1;
+                let dead = Decision::Dead(DeadReason::Exhausted);
+                world.settle(one.0, one.1, Some(failed(number, 500)), dead);
+                model.held.remove(&one);
+                model.waits.remove(&one);
+                model.dead.insert(one);
+            }
+            Operation::Spill(n) => {
+                // A shard spills only what has just arrived.
+                let Some(one) = model.pick(n).filter(|one| model.waits[one] == ready) else { continue };
+                world.spill(one.0, one.1);
+                model.held.remove(&one);
+            }
+            Operation::RefillReady(no) => {
+                let rows = world.drain(no, Lane::Ready { after: EventId::MIN });
+                durable = model.clone();
+                for row in rows {
+                    assert_eq!(model.waits[&(no, row.event)], Waits { attempts: row.attempts, due: None });
+                    model.held.insert((no, row.event));
+                }
+            }
+            Operation::RefillDue(no) => {
+                let rows = world.due(no);
+                durable = model.clone();
+                for row in rows {
+                    let waits = model.waits[&(no, row.event)];
+                    assert_eq!(waits.attempts, row.attempts);
+                    assert!(waits.due.unwrap() < world.clock.steady());
+                    model.held.insert((no, row.event));
+                }
+            }
+            Operation::RecoverDead(no) => {
+                let count = world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(no), events: None, reply });
+                let back: Vec<_> = model.dead.iter().filter(|one| one.0 == no).copied().collect();
+                assert_eq!(count, back.len() as u64);
+                recover(&world, &mut model, back);
+                durable = model.clone();
+            }
+            Operation::RecoverOne(n) => {
+                let Some(one) = model.dead.iter().nth(n % model.dead.len().max(1)).copied() else { continue };
+                let (webhook, events) = (WebhookNo(one.0), Some(vec![one.1]));
+                assert_eq!(world.ask(|reply| Command::ReplayDead { webhook, events, reply }), 1);
+                recover(&world, &mut model, vec![one]);
+                durable = model.clone();
+            }
+            Operation::Abandon(no) => {
+                // The shard drops what it holds of a disabled webhook as it hears of it.
+                let held: Vec<_> = model.held.iter().filter(|one| one.0 == no).copied().collect();
+                for one in held {
+                    world.settle(one.0, one.1, None, Decision::Dead(DeadReason::Disabled));
+                }
+                let abandon = Command::Abandon { webhook: WebhookNo(no), reason: DeadReason::Disabled };
+                world.keeper.apply(ToSettle::Command(abandon));
+                world.flush();
+                let gone: Vec<_> = model.waits.keys().filter(|one| one.0 == no).copied().collect();
+                for one in gone {
+                    model.waits.remove(&one);
+                    model.held.remove(&one);
+                    model.dead.insert(one);
+                }
+                durable = model.clone();
+            }
+            Operation::Replay => {
+                let filter = ReplayFilter {
+                    tenant: "default".into(),
+                    since: None,
+                    until: None,
+                    types: vec!["order.*".into()],
+                    webhook: None,
+                    event: None,
+                };
+                world.flush();
+                world.ask(|reply| Command::Replay { filter, reply });
+                let again: Vec<_> = model.all.iter().filter(|one| !model.waits.contains_key(one)).copied().collect();
+                recover(&world, &mut model, again);
+                durable = model.clone();
+            }
+            Operation::Advance(ms) => tokio::time::advance(Duration::from_millis(ms)).await,
+            Operation::Flush => {
+                world.flush();
+                durable = model.clone();
+            }
+            Operation::Reopen => {
+                world.flush();
+                world = world.reopen();
+                model.held.clear();
+                durable = model.clone();
+                assert_holds(&mut world, &model).await;
+            }
+            Operation::Crash => {
+                world = world.crash();
+                settle_on_what_is_there(&world, &mut model, &durable);
+                durable = model.clone();
+            }
+            Operation::CrashBeforeAnnounce(webhooks) => {
+                let event = world.append(&webhooks.iter().copied().collect::<Vec<_>>());
+                for no in webhooks {
+                    model.all.insert((no, event));
+                    model.waits.insert((no, event), ready);
+                }
+                world = world.crash();
+                settle_on_what_is_there(&world, &mut model, &durable);
+                durable = model.clone();
+            }
+        }
+    }
+    world.flush();
+    world = world.reopen();
+    assert_holds(&mut world, &model).await;
+}
+
+fn recover(world: &World, model: &mut Model, back: Vec<Delivery>) {
+    for one in back {
+        model.dead.remove(&one);
+        model.waits.insert(one, Waits { attempts: 0, due: Some(world.clock.steady()) });
+    }
+}
+
+/// After a crash: whatever was to be delivered is still; what was settled and durable stays settled; what was told and
+/// not durable is one or the other, and the model takes what it finds.
+fn settle_on_what_is_there(world: &World, model: &mut Model, durable: &Model) {
+    model.held.clear();
+    let mut found = Model { all: model.all.clone(), ..Model::default() };
+    for one in &model.all {
+        let id = crate::model::DeliveryId { webhook: WebhookNo(one.0), event: one.1 };
+        let record = world.records.delivery(id).unwrap();
+        let row = record.as_ref().filter(|record| {
+            use crate::model::DeliveryStatus::{Pending, Retrying};
+            matches!(record.status, Pending | Retrying)
+        });
+        let is_dead = record.as_ref().is_some_and(|record| record.dead.is_some());
+        let was_known = durable.all.contains(one);
+        if let Some(row) = row {
+            let waits = Waits { attempts: row.attempt_count, due: row.next_retry_at };
+            let was = durable.waits.get(one).copied();
+            assert!(!was_known || was.is_some() && was == Some(waits), "{one:?}: {was:?} became {waits:?}");
+            found.waits.insert(*one, waits);
+        } else {
+            assert!(!model.waits.contains_key(one) || durable.dead.contains(one), "{one:?} is lost");
+            assert!(!durable.waits.contains_key(one), "{one:?} was to be delivered and is lost");
+        }
+        if is_dead {
+            assert!(durable.dead.contains(one), "{one:?} died without being told");
+            found.dead.insert(*one);
+        }
+    }
+    *model = found;
+}
+
+/// Each row is found by its lane, once, and nothing else is.
+async fn assert_holds(world: &mut World, model: &Model) {
+    tokio::time::advance(Duration::from_secs(10)).await;
+    for no in 0..WEBHOOKS {
+        let of = |is_due: bool| -> Vec<EventId> {
+            let rows = model.waits.iter().filter(|(one, waits)| one.0 == no && waits.due.is_some() == is_due);
+            rows.map(|(one, _)| one.1).collect()
+        };
+        assert_eq!(world.ready(no), of(false), "ready rows of {no}");
+        let mut due: Vec<_> = world.due(no).into_iter().map(|row| row.event).collect();
+        due.sort_unstable();
+        assert_eq!(due, of(true), "due rows of {no}");
+        let dead = world.records.dead_letters(WebhookNo(no), None, 1_000).unwrap().rows;
+        let dead: BTreeSet<_> = dead.into_iter().map(|letter| (no, letter.id.event)).collect();
+        assert_eq!(dead, model.dead.iter().filter(|one| one.0 == no).copied().collect(), "dead letters of {no}");
+    }
+    assert_eq!(world.records.depth(), model.waits.len() as u64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_must_be_delivered_is_never_lost_nor_settled_twice(
+        operations in prop::collection::vec(operation(), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async { check(World::new(), operations).await });
+    }
+}

@@ -1,0 +1,311 @@
+//! The reading side: what became of deliveries, for the interface. Each call is short and reads the disk, so it belongs on
+//! a thread that may block; none of them waits for the settle thread but those that say so.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::{Error, ReadTransaction};
+use tokio::sync::oneshot;
+
+use super::dead::{self, DeadLetter};
+use super::history::Files;
+use super::job::Job;
+use super::pending::{self, PendingRow};
+use super::stats::{Stats, WebhookStats};
+use super::store::Store;
+use super::table::{DEAD, JOBS, Key, PENDING, delivery, key, next};
+use super::{Command, Handle, ReplayFilter, ToSettle};
+use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Records {
+    state: Arc<Store>,
+    files: Arc<Files>,
+    stats: Arc<Stats>,
+    depth: Arc<Depth>,
+    handle: Handle,
+}
+
+/// A delivery, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRecord {
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// Its state.
+    pub status: DeliveryStatus,
+    /// Attempts made; of a delivery that was replayed, since then.
+    pub attempt_count: u16,
+    /// When the next one is due, by the scheduling clock.
+    pub next_retry_at: Option<Timestamp>,
+    /// The last attempt, while history keeps it.
+    pub last: Option<Attempt>,
+    /// The dead letter it ended as.
+    pub dead: Option<DeadLetter>,
+}
+
+/// A part of a list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// At most as many as were asked for; fewer do not mean the end.
+    pub rows: Vec<T>,
+    /// Where the next page begins (pass it as `before`); `None` at the end.
+    pub next: Option<EventId>,
+}
+
+/// How much waits, as of the last flush.
+#[derive(Debug, Default)]
+pub(super) struct Depth {
+    rows: AtomicU64,
+    outstanding: AtomicU64,
+    oldest: Mutex<Option<EventId>>,
+}
+
+/// Webhooks with rows that are looked at for the oldest.
+const OLDEST_WEBHOOKS: usize = 4_096;
+
+impl Depth {
+    pub(super) fn set(&self, rows: u64, outstanding: u64, oldest: Option<EventId>) {
+        self.rows.store(rows, Ordering::Relaxed);
+        self.outstanding.store(outstanding, Ordering::Relaxed);
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed) + self.outstanding.load(Ordering::Relaxed)
+    }
+}
+
+impl Records {
+    pub(super) fn new(
+        state: Arc<Store>,
+        files: Arc<Files>,
+        stats: Arc<Stats>,
+        depth: Arc<Depth>,
+        handle: Handle,
+    ) -> Self {
+        Self { state, files, stats, depth, handle }
+    }
+
+    pub(super) fn state(&self) -> &Store {
+        &self.state
+    }
+
+    /// A delivery with its last attempt; `None` if neither a row nor history knows it, which is so of one that is still on
+    /// its way to its first attempt ([`Records::sync`] names those).
+    pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, Error> {
+        let key = key(id.webhook, id.event);
+        let (row, letter) = self.state.read(|txn| {
+            let row = txn.open_table(PENDING)?.get(&key)?.map(|row| PendingRow::decode(row.value()));
+            let letter = match txn.open_table(DEAD)?.get(&key)? {
+                Some(value) => Some(dead::decode(id, value.value())?),
+                None => None,
+            };
+            Ok((row, letter))
+        })?;
+        let last = self.files.attempts(id)?.pop();
+        Ok(match (row, letter, last) {
+            (None, None, None) => None,
+            (Some(row), _, last) => Some(DeliveryRecord::of_row(id, row, last)),
+            (None, Some(letter), last) => Some(DeliveryRecord::of_letter(letter, last)),
+            (None, None, Some(last)) => Some(DeliveryRecord::of_history(id, last)),
+        })
+    }
+
+    /// All attempts at a delivery that history still has, in their order.
+    pub fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, Error> {
+        self.files.attempts(id)
+    }
+
+    /// Deliveries to a webhook of events before `before`.
+    pub fn deliveries_of(
+        &self,
+        webhook: WebhookNo,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Page<DeliveryRecord>, Error> {
+        let before = before.unwrap_or(EventId::MAX);
+        let mut recent = self.files.recent(webhook, before, limit)?;
+        let floor = recent.floor;
+        let (rows, letters) = self.state.read(|txn| {
+            let rows = rows_before(txn, webhook, before, limit)?;
+            Ok((rows, letters_before(txn, webhook, before, limit)?))
+        })?;
+        let mut found = BTreeMap::new();
+        for (id, row) in rows {
+            found.insert(id.event, DeliveryRecord::of_row(id, row, recent.last.remove(&id.event)));
+        }
+        for letter in letters {
+            let last = recent.last.remove(&letter.id.event);
+            found.entry(letter.id.event).or_insert_with(|| DeliveryRecord::of_letter(letter, last));
+        }
+        for (event, last) in recent.last {
+            let id = DeliveryId { event, webhook };
+            found.entry(event).or_insert_with(|| DeliveryRecord::of_history(id, last));
+        }
+        let mut rows: Vec<_> =
+            found.into_values().rev().filter(|record| record.id.event >= floor).take(limit).collect();
+        for record in &mut rows {
+            let is_attempted = record.attempt_count > 0 || record.dead.is_some();
+            if record.last.is_none() && is_attempted {
+                record.last = self.files.attempts(record.id)?.pop();
+            }
+        }
+        let next = match rows.last() {
+            Some(last) if rows.len() == limit => Some(last.id.event),
+            _ if floor > EventId::MIN => Some(next(floor)),
+            _ => None,
+        };
+        // A page of nothing that does not move on would be asked for again and again.
+        Ok(Page { rows, next: next.filter(|next| *next < before) })
+    }
+
+    /// The deliveries of an event to these webhooks, in their order; of which nothing is known yet is pending.
+    pub fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Result<Vec<DeliveryRecord>, Error> {
+        let record = |webhook: &WebhookNo| {
+            let id = DeliveryId { event, webhook: *webhook };
+            Ok(self.delivery(id)?.unwrap_or_else(|| DeliveryRecord::of_row(id, PendingRow::READY, None)))
+        };
+        webhooks.iter().map(record).collect()
+    }
+
+    /// Dead letters of a webhook, of events before `before`.
+    pub fn dead_letters(
+        &self,
+        webhook: WebhookNo,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Page<DeadLetter>, Error> {
+        let before = before.unwrap_or(EventId::MAX);
+        let rows = self.state.read(|txn| letters_before(txn, webhook, before, limit))?;
+        let next = rows.last().filter(|_| rows.len() == limit).map(|letter| letter.id.event);
+        Ok(Page { rows, next })
+    }
+
+    /// A dead letter.
+    pub fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, Error> {
+        self.state.read(|txn| {
+            let value = txn.open_table(DEAD)?.get(&key(id.webhook, id.event))?;
+            value.map(|value| dead::decode(id, value.value())).transpose()
+        })
+    }
+
+    /// A webhook's figures.
+    pub fn stats(&self, webhook: WebhookNo) -> WebhookStats {
+        self.stats.get(webhook)
+    }
+
+    /// Jobs, newest first: the running ones and the last replays.
+    pub fn jobs(&self) -> Result<Vec<Job>, Error> {
+        let mut jobs = self.state.read(|txn| Job::load(&txn.open_table(JOBS)?))?;
+        jobs.reverse();
+        Ok(jobs)
+    }
+
+    /// Deliveries accepted and not settled, in memory and on disk, as of the last flush.
+    pub fn depth(&self) -> u64 {
+        self.depth.get()
+    }
+
+    /// The oldest event that is not settled, over the first webhooks with rows; its head in the log says how old it is.
+    pub fn oldest_pending(&self) -> Result<Option<EventId>, Error> {
+        let row = self.state.read(|txn| pending::oldest(txn, OLDEST_WEBHOOKS))?;
+        let outstanding = *self.depth.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match (row, outstanding) {
+            (Some(row), Some(outstanding)) => Some(row.min(outstanding)),
+            (row, outstanding) => row.or(outstanding),
+        })
+    }
+
+    /// Waits for a flush; then every outcome and row from before is in the records, and the answer names what was
+    /// announced and has neither (newest first, at most `limit`).
+    pub async fn sync(
+        &self,
+        webhook: Option<WebhookNo>,
+        event: Option<EventId>,
+        limit: usize,
+    ) -> Vec<(EventId, WebhookNo)> {
+        self.ask(|reply| Command::Sync { webhook, event, limit, reply }).await.unwrap_or_default()
+    }
+
+    /// Begins a replay; its job's number, `None` if settle has ended.
+    pub async fn replay(&self, filter: ReplayFilter) -> Option<u64> {
+        self.ask(|reply| Command::Replay { filter, reply }).await
+    }
+
+    /// Delivers dead letters of a webhook again, these or all; how many, `None` if settle has ended.
+    pub async fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> Option<u64> {
+        self.ask(|reply| Command::ReplayDead { webhook, events, reply }).await
+    }
+
+    /// Stops a replay; whether there was one to stop.
+    pub async fn cancel_job(&self, job: u64) -> bool {
+        self.ask(|reply| Command::CancelJob { job, reply }).await.unwrap_or(false)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.handle.tell(ToSettle::Command(command(reply)));
+        answer.await.ok()
+    }
+}
+
+impl DeliveryRecord {
+    fn of_row(id: DeliveryId, row: PendingRow, last: Option<Attempt>) -> Self {
+        let status = if row.attempts > 0 { DeliveryStatus::Retrying } else { DeliveryStatus::Pending };
+        Self { id, status, attempt_count: row.attempts, next_retry_at: row.due, last, dead: None }
+    }
+
+    fn of_letter(letter: DeadLetter, last: Option<Attempt>) -> Self {
+        Self {
+            id: letter.id,
+            status: letter.reason.status(),
+            attempt_count: letter.attempts,
+            next_retry_at: None,
+            last,
+            dead: Some(letter),
+        }
+    }
+
+    /// Without a row or a dead letter: done, or a dead letter that has been forgotten since.
+    fn of_history(id: DeliveryId, last: Attempt) -> Self {
+        let status = if last.error.is_none() { DeliveryStatus::Delivered } else { DeliveryStatus::Failed };
+        Self { id, status, attempt_count: last.number, next_retry_at: None, last: Some(last), dead: None }
+    }
+}
+
+fn rows_before(
+    txn: &ReadTransaction,
+    webhook: WebhookNo,
+    before: EventId,
+    limit: usize,
+) -> Result<Vec<(DeliveryId, PendingRow)>, Error> {
+    let (first, last) = (key(webhook, EventId::MIN), key(webhook, before));
+    let rows = txn.open_table(PENDING)?.range::<&Key>((Bound::Included(&first), Bound::Excluded(&last)))?;
+    rows.rev()
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row?;
+            Ok((delivery(key.value()), PendingRow::decode(value.value())))
+        })
+        .collect()
+}
+
+fn letters_before(
+    txn: &ReadTransaction,
+    webhook: WebhookNo,
+    before: EventId,
+    limit: usize,
+) -> Result<Vec<DeadLetter>, Error> {
+    let (first, last) = (key(webhook, EventId::MIN), key(webhook, before));
+    let rows = txn.open_table(DEAD)?.range::<&Key>((Bound::Included(&first), Bound::Excluded(&last)))?;
+    rows.rev()
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row?;
+            dead::decode(delivery(key.value()), value.value())
+        })
+        .collect()
+}

@@ -1,0 +1,355 @@
+//! Scenarios of settle, each named by what it promises. Time is tokio's paused clock; the shard is played by the test.
+
+use std::time::Duration;
+
+use super::testing::{HOUR, World, attempt, failed, permit_of};
+use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle};
+use crate::dispatch::{ToShard, Waiting};
+use crate::model::{DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+use crate::runtime::Door;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn id(webhook: u32, event: EventId) -> DeliveryId {
+    DeliveryId { webhook: WebhookNo(webhook), event }
+}
+
+fn everything() -> ReplayFilter {
+    ReplayFilter { tenant: "default".into(), since: None, until: None, types: vec![], webhook: None, event: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_attempt() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    let at = world.retry(1, event, 3, HOUR);
+    world.flush();
+    for _ in 0..3 {
+        world = world.crash();
+        assert_eq!(world.nudges(), [Waiting { webhook: WebhookNo(1), ready: false, due: Some(at) }]);
+        assert!(world.due(1).is_empty() && world.ready(1).is_empty());
+        world = world.reopen();
+    }
+    tokio::time::advance(HOUR).await;
+    assert!(world.due(1).is_empty(), "the millisecond itself is left to the next look");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(world.due(1), [Row { event, attempts: 3 }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_history_and_state_sends_again_and_loses_nothing() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.flush();
+    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    let now = world.clock.steady();
+    world.keeper.history.write(&mut world.keeper.gathered.attempts, now).unwrap();
+    world = world.crash();
+    assert_eq!(world.ready(1), [event]);
+    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    world.flush();
+    assert_eq!(world.records.attempts(id(1, event)).unwrap(), [attempt(1)]);
+    assert_eq!(world.records.delivery(id(1, event)).unwrap().unwrap().status, DeliveryStatus::Delivered);
+    assert!(world.ready(1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_go_when_outcome_or_row_is_durable_and_not_before() {
+    let door = Door::new(1 << 20);
+    let mut world = World::new();
+    let event = world.announce_with(&[1, 2, 3], permit_of(&door));
+    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    world.retry(2, event, 1, MINUTE);
+    world.flush();
+    assert_eq!(door.deliveries(), 1, "one is still outstanding");
+    world.spill(3, event);
+    assert_eq!(door.deliveries(), 1, "told, not durable");
+    world.flush();
+    assert_eq!(door.deliveries(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_bound_the_list_gives_the_oldest_rows_which_a_late_outcome_removes() {
+    let door = Door::new(1 << 20);
+    let mut world = World::new();
+    let events: Vec<_> = (0..12).map(|_| world.announce_with(&[1], permit_of(&door))).collect();
+    world.flush();
+    assert_eq!(door.deliveries(), 8);
+    assert_eq!(world.ready(1), events[..4]);
+    world.settle(1, events[0], Some(attempt(1)), Decision::Delivered);
+    world.spill(1, events[1]);
+    world.flush();
+    assert_eq!(world.ready(1), events[1..4]);
+    assert_eq!(world.records.depth(), 11);
+    let outstanding = world.ask(|reply| Command::Sync { webhook: None, event: None, limit: 3, reply });
+    assert_eq!(outstanding, [11, 10, 9].map(|n| (events[n], WebhookNo(1))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wide_event_becomes_rows_by_a_job_that_survives_a_crash() {
+    let door = Door::new(1 << 20);
+    let mut world = World::new();
+    let webhooks: Vec<u32> = (0..10).collect();
+    let event = world.announce_with(&webhooks, permit_of(&door));
+    world.keeper.flush().unwrap();
+    assert_eq!(door.deliveries(), 0);
+    let jobs = world.records.jobs().unwrap();
+    assert_eq!((jobs[0].done, jobs[0].total, &jobs[0].kind), (3, Some(10), &JobKind::Wide { event }));
+    world = world.crash();
+    for no in webhooks {
+        assert_eq!(world.ready(no), [event]);
+    }
+    assert!(world.records.jobs().unwrap().is_empty(), "nobody asks for it when it is done");
+    assert_eq!(world.records.depth(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shards_are_told_of_rows_that_they_cannot_know_of() {
+    let mut world = World::new();
+    world.nudges();
+    world.announce(&[0, 1, 2, 3, 4]);
+    world.flush();
+    let told = world.nudges();
+    assert_eq!(told.len(), 5);
+    assert!(told.iter().all(|waiting| waiting.ready && waiting.due.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_shard_cannot_be_told_is_told_later_and_once() {
+    let mut world = World::new();
+    while world.keeper.shards.try_tell(0, ToShard::Changed(<_>::default())).is_ok() {}
+    for _ in 0..2 {
+        world.announce(&[0, 1, 2, 3, 4]);
+        world.flush();
+    }
+    assert!(!world.keeper.is_idle());
+    assert!(world.nudges().is_empty());
+    world.keeper.flush().unwrap();
+    assert!(world.keeper.is_idle());
+    assert_eq!(world.nudges().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_due_lane_ends_before_the_flush_so_that_no_row_falls_behind_its_cursor() {
+    let mut world = World::new();
+    let (first, second) = (world.announce(&[1]), world.announce(&[1]));
+    world.retry(1, first, 1, Duration::from_millis(5));
+    tokio::time::advance(Duration::from_millis(10)).await;
+    let now = world.clock.steady();
+    let after = (Timestamp::from_millis(0), EventId::MIN);
+    let far = Lane::Due { after, until: Timestamp::from_millis(i64::MAX) };
+    let refilled = world.refill(1, far, 9);
+    assert_eq!(refilled.rows, [Row { event: first, attempts: 1 }]);
+    let Lane::Due { until, after: cursor } = refilled.lane else { panic!("{refilled:?}") };
+    assert_eq!(until.as_millis(), now.as_millis() - 1);
+    assert!(refilled.end && refilled.next_due.is_none());
+    world.settle(1, second, Some(failed(1, 500)), Decision::Retry { at: now });
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let refilled = world.refill(1, Lane::Due { after: cursor, until: world.clock.steady() }, 9);
+    assert_eq!(refilled.rows, [Row { event: second, attempts: 1 }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
+    let mut world = World::new();
+    let events: Vec<_> = (0..5).map(|_| world.announce(&[1, 2])).collect();
+    for event in &events[..4] {
+        world.settle(1, *event, Some(attempt(1)), Decision::Delivered);
+    }
+    world.settle(2, events[0], Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
+    world.flush();
+    let filter = ReplayFilter { types: vec!["order.created".into()], ..everything() };
+    let no = world.ask(|reply| Command::Replay { filter, reply });
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let due: Vec<_> = world.due(1).into_iter().map(|row| row.event).collect();
+    assert_eq!(due, events[..4]);
+    assert_eq!(world.due(2), [Row { event: events[0], attempts: 0 }]);
+    assert!(world.records.dead_letter(id(2, events[0])).unwrap().is_none());
+    let jobs = world.records.jobs().unwrap();
+    assert_eq!((jobs[0].no, jobs[0].state, jobs[0].done), (no, JobState::Done, 5));
+
+    let other = ReplayFilter { types: vec!["invoice.*".into()], ..everything() };
+    world.ask(|reply| Command::Replay { filter: other, reply });
+    let one = ReplayFilter { event: Some(events[4].to_string().into()), webhook: Some(7), ..everything() };
+    world.ask(|reply| Command::Replay { filter: one, reply });
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let done: Vec<_> = world.records.jobs().unwrap().iter().map(|job| job.done).collect();
+    assert_eq!(done, [1, 0, 5]);
+    assert_eq!(world.due(7), [Row { event: events[4], attempts: 0 }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_can_be_stopped_and_an_abandonment_cannot() {
+    let mut world = World::new();
+    for _ in 0..8 {
+        let event = world.announce(&[1]);
+        world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    }
+    world.flush();
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    world.keeper.apply(ToSettle::Command(Command::Replay { filter: everything(), reply }));
+    world.keeper.flush().unwrap();
+    let job = world.records.jobs().unwrap()[0].no;
+    assert!(world.ask(|reply| Command::CancelJob { job, reply }));
+    assert!(!world.ask(|reply| Command::CancelJob { job, reply }));
+    assert_eq!(world.records.jobs().unwrap()[0].state, JobState::Cancelled);
+    assert_eq!(world.records.depth(), 3);
+    let abandon = Command::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
+    world.keeper.apply(ToSettle::Command(abandon));
+    assert!(!world.ask(|reply| Command::CancelJob { job: job + 1, reply }));
+    assert_eq!(world.records.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
+    let mut world = World::new();
+    let events: Vec<_> = (0..5).map(|_| world.announce(&[1])).collect();
+    events[..3].iter().for_each(|event| world.spill(1, *event));
+    world.flush();
+    world.removed.lock().unwrap().push(WebhookNo(1));
+    world.retry(1, events[3], 1, MINUTE);
+    world.spill(1, events[4]);
+    world.flush();
+    world = world.reopen();
+    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    assert_eq!(letters.len(), 5);
+    assert!(letters.iter().all(|letter| letter.reason == DeadReason::Removed));
+    assert_eq!(world.records.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_success_counts() {
+    let mut world = World::new();
+    let (lost, won) = (world.announce(&[1]), world.announce(&[1]));
+    world.spill(1, lost);
+    world.spill(1, won);
+    let abandon = Command::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
+    world.keeper.apply(ToSettle::Command(abandon));
+    world.flush();
+    world.retry(1, lost, 1, MINUTE);
+    world.settle(1, won, Some(attempt(1)), Decision::Delivered);
+    world.flush();
+    let status = |event| world.records.delivery(id(1, event)).unwrap().unwrap().status;
+    assert_eq!(status(lost), DeliveryStatus::Abandoned);
+    assert_eq!(status(won), DeliveryStatus::Delivered);
+    assert_eq!(world.records.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_forgotten_by_age() {
+    let mut world = World::new();
+    let (old, young) = (world.announce(&[1]), world.announce(&[1]));
+    world.settle(1, old, Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
+    world.flush();
+    tokio::time::advance(40 * HOUR).await;
+    world.settle(1, young, Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
+    world.flush();
+    assert!(world.keeper.is_idle());
+    tokio::time::advance(9 * HOUR).await;
+    assert!(!world.keeper.is_idle());
+    world.flush();
+    let left = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    assert_eq!(left.iter().map(|letter| letter.id.event).collect::<Vec<_>>(), [young]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
+    let mut world = World::new();
+    let events: Vec<_> = (0..6).map(|_| world.announce(&[1, 9])).collect();
+    for event in &events {
+        world.spill(1, *event);
+        world.retry(9, *event, 2, MINUTE);
+    }
+    world.flush();
+    world.keeper.apply(ToSettle::Command(Command::Expire { events: events[1..5].to_vec() }));
+    world.flush();
+    assert_eq!(world.ready(1), [events[0], events[5]]);
+    let letters = world.records.dead_letters(WebhookNo(9), None, 9).unwrap().rows;
+    assert_eq!(letters.len(), 4);
+    assert!(letters.iter().all(|letter| letter.reason == DeadReason::Expired && letter.attempts == 2));
+    assert_eq!(world.records.stats(WebhookNo(1)).dead, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gone_and_nothing_but_failure_ask_for_the_webhook_to_be_disabled() {
+    let mut world = World::new();
+    let (one, two) = (world.announce(&[1]), world.announce(&[2]));
+    world.settle(1, one, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
+    world.retry(2, two, 1, HOUR);
+    world.flush();
+    tokio::time::advance(25 * HOUR).await;
+    world.retry(2, two, 2, HOUR);
+    assert_eq!(world.disabled.lock().unwrap().len(), 1, "what is not durable is not acted on");
+    world.flush();
+    let asked = world.disabled.lock().unwrap().clone();
+    assert_eq!(asked, [(WebhookNo(1), DisableReason::Gone), (WebhookNo(2), DisableReason::Failing)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_deliveries_merges_rows_dead_letters_and_history_newest_first() {
+    let mut world = World::new();
+    let events: Vec<_> = (0..4).map(|_| world.announce(&[1])).collect();
+    world.settle(1, events[0], Some(attempt(1)), Decision::Delivered);
+    world.settle(1, events[1], Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
+    let at = world.retry(1, events[2], 1, MINUTE);
+    world.spill(1, events[3]);
+    world.flush();
+    let page = world.records.deliveries_of(WebhookNo(1), None, 3).unwrap();
+    let seen: Vec<_> = page.rows.iter().map(|record| (record.id.event, record.status)).collect();
+    use DeliveryStatus::{Delivered, Failed, Pending, Retrying};
+    assert_eq!(seen, [(events[3], Pending), (events[2], Retrying), (events[1], Failed)]);
+    assert_eq!(page.rows[1].next_retry_at, Some(at));
+    assert_eq!(page.rows[1].last.as_ref().unwrap().http_status, Some(500));
+    let rest = world.records.deliveries_of(WebhookNo(1), page.next, 3).unwrap();
+    assert_eq!(
+        rest.rows.iter().map(|record| (record.id.event, record.status)).collect::<Vec<_>>(),
+        [(events[0], Delivered)]
+    );
+    assert_eq!(rest.next, None);
+    let of_event = world.records.of_event(events[0], &[WebhookNo(1), WebhookNo(5)]).unwrap();
+    assert_eq!(of_event.iter().map(|record| record.status).collect::<Vec<_>>(), [Delivered, Pending]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
+    for room in 0.. {
+        let mut world = World::new();
+        let events: Vec<_> = (0..3).map(|_| world.announce(&[1, 2])).collect();
+        world.settle(1, events[0], Some(attempt(1)), Decision::Delivered);
+        world.retry(2, events[0], 1, MINUTE);
+        world.spill(1, events[1]);
+        world.disk.set_room(room);
+        let done = world.keeper.flush();
+        world.disk.set_room(-1);
+        if done.is_ok() {
+            assert!(room > 5, "the disk was full at each of some writes");
+            return;
+        }
+        assert!(super::store::is_full(&done.unwrap_err()));
+        world.keeper.reopen().unwrap();
+        world.flush();
+        assert!(world.gathered().changes.is_empty());
+        world = world.crash();
+        assert_eq!(world.ready(1), events[1..], "room for {room} writes");
+        assert_eq!(world.ready(2), events[1..]);
+        assert_eq!(world.records.attempts(id(1, events[0])).unwrap(), [attempt(1)]);
+        tokio::time::advance(2 * MINUTE).await;
+        assert_eq!(world.due(2), [Row { event: events[0], attempts: 1 }]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn statistics_and_high_waters_are_there_after_a_stop() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    tokio::time::advance(HOUR).await;
+    let steady = world.clock.steady();
+    world = world.reopen();
+    assert_eq!(world.records.stats(WebhookNo(1)).delivered, 1);
+    let disk = world.disk.crash();
+    drop(world);
+    let opened = World::open(&disk);
+    assert_eq!((opened.last_event(), opened.steady()), (event, steady));
+    assert_eq!(opened.counts().unwrap().webhooks, 1);
+}
