@@ -163,7 +163,11 @@ fn delivery(c: &mut Criterion) {
                 LocalSet::new().block_on(&runtime, async {
                     let clock = Clock::system(Timestamp::from_millis(0));
                     let tls = tls_config(None).expect("a TLS configuration");
-                    let client = Rc::new(Client::new(ClientSetup { guard: guard(), tls, clock: clock.clone() }));
+                    let client = Rc::new(Client::new(ClientSetup {
+                        guard: Arc::new(arc_swap::ArcSwap::new(guard())),
+                        tls,
+                        clock: clock.clone(),
+                    }));
                     let (webhook, event) = (webhook(at), event(bytes, &clock));
                     let left = Rc::new(Cell::new(iterations));
                     let began = cpu_time();

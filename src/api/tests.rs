@@ -902,7 +902,7 @@ async fn a_key_makes_one_thing() {
 async fn a_webhook_that_failed_comes_back_by_resume() {
     let world = world();
     let place = made(&world).await;
-    assert!(world.api.writer.disable(WebhookNo(0), crate::registry::DisableReason::Gone));
+    assert!(world.api.writer.disable(WebhookNo(0), crate::settle::DisableReason::Gone));
     // The writer works in order, so the answer to this comes after the disabling.
     world.api.writer.set_keys(Vec::new()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;

@@ -10,21 +10,21 @@ use tokio::sync::watch;
 
 use super::health;
 use super::store::Store;
-use crate::admit::{self, Admit, BodyRoom, Directory as _, Health, Limits, Listeners, Management, Submit};
+use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners, Management, Submit};
 use crate::api::{self, Api, Call, Response, UrlProblem};
 use crate::commit::{self, Refused, Submission};
 use crate::config::{ApiKey, Config, Role};
 use crate::dispatch::{self, Shards};
-use crate::limits::CLOSE_RESERVE;
 use crate::model::{Endpoint, Secret, WebhookNo};
 use crate::registry::{self, Shared};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
-use crate::settle;
+use crate::settle::{self, DisableReason};
 
 /// A server that runs.
 pub(super) struct Server {
     config: Config,
+    clock: Clock,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
@@ -153,12 +153,15 @@ impl Server {
             hooks: hooks(&registry, ballast, &failed),
         })?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
-        let dispatch = ground.dispatch(&config, &registry, &commit, last_event, inboxes, ClientSetup {
-            guard: Arc::clone(&guard),
-            tls,
-            clock: ground.clock.clone(),
-        })?;
-        commit.retain(Arc::new(settle::SettleNeeds::new(state.records.clone(), state.handle.clone())));
+        let dispatch = ground.dispatch(
+            &config,
+            &registry,
+            &commit,
+            last_event,
+            inboxes,
+            ClientSetup { guard: Arc::clone(&guard), tls, clock: ground.clock.clone() },
+        )?;
+        commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = health::of(&dir, Arc::clone(&ground.disk), commit.poison().clone(), Arc::clone(&failed));
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
@@ -185,6 +188,7 @@ impl Server {
         );
         Ok(Self {
             config,
+            clock: ground.clock,
             addresses,
             admin_address,
             admin_key,
@@ -248,15 +252,16 @@ impl Server {
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
     pub(super) fn stop(self) -> bool {
-        let Self { config, health, mut listeners, mut commit, mut shards, settle, registry, .. } = self;
-        let drain = config.server.drain;
-        tracing::info!(within_seconds = drain.as_secs(), "stopping");
+        let Self { config, clock, health, listeners, mut commit, mut shards, settle, registry, .. } = self;
+        let deadline = clock.instant() + config.server.drain;
+        let left = || deadline.saturating_duration_since(clock.instant());
+        tracing::info!(within_seconds = left().as_secs(), "stopping");
         health.drains();
-        // Running deliveries may go on while requests are still being answered.
-        listeners.stop(drain);
+        // Deliveries go on while requests are still being answered.
+        listeners.stop(left());
         listeners.join();
         commit.drain();
-        shards.stop(drain.saturating_sub(CLOSE_RESERVE));
+        shards.stop(left());
         let mut clean = true;
         if let Err(error) = shards.join() {
             tracing::error!(%error, "stopping");
@@ -303,7 +308,7 @@ impl Ground {
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no| disable(&writer, no, registry::DisableReason::Gone)),
+            disable: Arc::new(move |no| disable(&writer, no, DisableReason::Gone)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),
@@ -367,12 +372,7 @@ fn hooks(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Fa
     let failed = Arc::clone(failed);
     settle::Hooks {
         known: Arc::new(move |no| shared.load().webhook(no).is_some()),
-        disable: Arc::new(move |no, reason| {
-            let reason = match reason {
-                settle::DisableReason::Failing => registry::DisableReason::Failing,
-            };
-            disable(&writer, no, reason);
-        }),
+        disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {
                 tracing::error!(%error, "the ballast file cannot be given up");
@@ -385,7 +385,7 @@ fn hooks(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Fa
     }
 }
 
-fn disable(writer: &registry::Writer, no: WebhookNo, reason: registry::DisableReason) {
+fn disable(writer: &registry::Writer, no: WebhookNo, reason: DisableReason) {
     if !writer.disable(no, reason) {
         tracing::warn!(webhook = no.0, "too many changes wait; the webhook is disabled at its next failure");
     }
@@ -437,6 +437,10 @@ impl Management for Manage {
     }
 
     fn document(&self, path: &str) -> Option<Response> {
-        api::document_at(path)
+        match path {
+            "/openapi.json" => Some(api::document(api::Format::Json)),
+            "/openapi.yaml" => Some(api::document(api::Format::Yaml)),
+            _ => None,
+        }
     }
 }

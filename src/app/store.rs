@@ -105,7 +105,13 @@ impl From<DeliveryRecord> for Delivery {
 
 impl From<settle::DeadLetter> for DeadLetter {
     fn from(letter: settle::DeadLetter) -> Self {
-        Self { id: letter.id, reason: letter.reason, error: letter.error, attempts: letter.attempts, at: letter.at }
+        Self {
+            id: letter.id,
+            reason: letter.reason,
+            error: Some(letter.error),
+            attempts: letter.attempts,
+            at: letter.at,
+        }
     }
 }
 

@@ -35,10 +35,11 @@ use tokio::sync::mpsc;
 use crate::commit::{RecallRequest, Recalled};
 use crate::config;
 use crate::limits::SHARD_QUEUE;
-use crate::model::{AttemptError, Decision, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
+use crate::model::{AttemptError, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::Refilled;
+use crate::settle::Verdict;
 
 pub use start::{Running, ShardPanicked, start};
 
@@ -162,14 +163,3 @@ impl Directory for ArcSwap<Registry> {
 /// The retry policy: the attempt's result, `Retry-After`, attempts made (this one too), the webhook's policy, the time of
 /// the scheduling clock, and 64 random bits for the jitter.
 pub type Decide = fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, Timestamp, u64) -> Verdict;
-
-/// What the retry policy says after an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// What becomes of this delivery.
-    pub decision: Decision,
-    /// Nothing goes to the webhook before this time of the scheduling clock (429, 502, 503, 504).
-    pub pause_webhook_until: Option<Timestamp>,
-    /// The webhook is to be disabled (410).
-    pub disable: bool,
-}

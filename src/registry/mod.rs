@@ -25,7 +25,7 @@ pub use record::{Draft, is_secret_header};
 pub use secret::{KeyFileError, SecretError, admin_key, generate_secret, signing_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use store::StoreError;
-pub use writer::{ChangeError, DisableReason, Running, Start, Writer, start};
+pub use writer::{ChangeError, Running, Start, Writer, start};
 
 /// Where every stage finds the current snapshot.
 pub type Shared = Arc<ArcSwap<Registry>>;

@@ -18,7 +18,7 @@ use crate::dispatch::{Shards, ToShard};
 use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
 use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookStatus};
 use crate::runtime::{Clock, Disk, Metrics, Random};
-use crate::settle::{self, Command, ToSettle};
+use crate::settle::{self, Command, DisableReason, ToSettle};
 
 /// What the registry needs to start.
 #[derive(Debug)]
@@ -93,15 +93,6 @@ pub enum ChangeError {
     /// registry.redb cannot be written, or the server is stopping.
     #[error("the registry takes no more changes")]
     Stopped,
-}
-
-/// Why a webhook is disabled without its user's doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DisableReason {
-    /// Its endpoint answered 410 Gone.
-    Gone,
-    /// It did nothing but fail for longer than `breaker.disable_after_hours`.
-    Failing,
 }
 
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::resolve::{Resolve, SystemResolver};
 use super::response::Answer;
 use super::sign::{Signed, Signer};
-use super::{Carrier, Guard, Outcome, Parcel};
+use super::{Carrier, Guard, Outcome, Parcel, SharedGuard};
 use crate::limits::IN_FLIGHT_PER_SHARD;
 use crate::model::{AttemptError, Webhook};
 use crate::runtime::{Clock, Instant};
@@ -26,7 +26,7 @@ use crate::runtime::{Clock, Instant};
 #[derive(Debug, Clone)]
 pub struct ClientSetup {
     /// Where deliveries may go.
-    pub guard: Arc<Guard>,
+    pub guard: SharedGuard,
     /// From [`super::tls_config`].
     pub tls: Arc<ClientConfig>,
     /// The wall clock goes into signatures.
@@ -38,6 +38,8 @@ pub struct ClientSetup {
 pub struct Client<R = SystemResolver> {
     connector: Connector<R>,
     pool: Pool,
+    /// The rules that the pool's connections were made under.
+    rules: RefCell<Arc<Guard>>,
     signer: RefCell<Signer>,
     timers: RefCell<Vec<Pin<Box<Sleep>>>>,
     clock: Clock,
@@ -61,6 +63,7 @@ impl<R: Resolve> Client<R> {
     /// A client that asks `resolver` for addresses.
     pub fn with_resolver(setup: ClientSetup, resolver: R) -> Self {
         Self {
+            rules: RefCell::new(setup.guard.load_full()),
             connector: Connector::new(setup.guard, setup.tls, resolver),
             pool: Pool::new(setup.clock.clone()),
             signer: RefCell::default(),
@@ -75,6 +78,7 @@ impl<R: Resolve> Client<R> {
             .borrow_mut()
             .sign(parcel.webhook, parcel.event, self.clock.now())
             .map_err(|why| AttemptError::Connect(why.to_string().into()))?;
+        self.keep_to_rules();
         if let Some(connection) = self.pool.take(&parcel.webhook.endpoint) {
             match self.exchange(connection, parcel.webhook, &signed, answer).await {
                 Err(failure) if failure.is_stale => *answer = Answer::default(),
@@ -84,6 +88,16 @@ impl<R: Resolve> Client<R> {
         // Boxed: the rare case must not make the future of each delivery as large as a TLS handshake.
         let connection = Box::pin(self.connector.connect(&parcel.webhook.endpoint)).await?;
         self.exchange(connection, parcel.webhook, &signed, answer).await.map_err(|failure| failure.error)
+    }
+
+    /// Connections that were made under other rules are not used again.
+    fn keep_to_rules(&self) {
+        let now = self.connector.guard();
+        let mut rules = self.rules.borrow_mut();
+        if !Arc::ptr_eq(&now, &rules) {
+            *rules = Arc::clone(&now);
+            self.pool.clear();
+        }
     }
 
     async fn exchange(

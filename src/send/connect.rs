@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Socket};
-use super::guard::{Forbidden, Guard};
+use super::guard::{Forbidden, Guard, SharedGuard};
 use super::resolve::Resolve;
 use crate::limits::{CONNECT_TIMEOUT, DNS_TIMEOUT, TLS_TIMEOUT};
 use crate::model::{AttemptError, Endpoint};
@@ -25,7 +25,7 @@ const TLS_SESSIONS: usize = 1_024;
 
 /// Makes connections for one shard.
 pub(super) struct Connector<R> {
-    guard: Arc<Guard>,
+    guard: SharedGuard,
     tls: TlsConnector,
     resolver: R,
 }
@@ -74,8 +74,13 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
 
 impl<R: Resolve> Connector<R> {
     /// A connector within these egress rules.
-    pub(super) fn new(guard: Arc<Guard>, tls: Arc<ClientConfig>, resolver: R) -> Self {
+    pub(super) fn new(guard: SharedGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
         Self { guard, tls: tls.into(), resolver }
+    }
+
+    /// The egress rules in force.
+    pub(super) fn guard(&self) -> arc_swap::Guard<Arc<Guard>> {
+        self.guard.load()
     }
 
     /// A new connection to an endpoint.
@@ -95,10 +100,11 @@ impl<R: Resolve> Connector<R> {
         if ips.is_empty() {
             return Err(failed("name resolution", "the name has no address"));
         }
+        let guard = self.guard.load();
         ips.into_iter()
             .map(|ip| {
                 let target = SocketAddr::new(ip.to_canonical(), endpoint.port);
-                self.guard.check_target(target).map(|()| target).map_err(|why| refused(&why))
+                guard.check_target(target).map(|()| target).map_err(|why| refused(&why))
             })
             .collect()
     }
@@ -122,7 +128,7 @@ impl<R: Resolve> Connector<R> {
     fn check_socket(&self, socket: TcpStream) -> Result<TcpStream, AttemptError> {
         let ends = socket.peer_addr().and_then(|peer| Ok((peer, socket.local_addr()?)));
         let (peer, local) = ends.map_err(|why| failed("connect", why))?;
-        self.guard.check_connected(peer, local).map_err(|why| refused(&why))?;
+        self.guard.load().check_connected(peer, local).map_err(|why| refused(&why))?;
         // A request goes out in one piece, and what is small must not wait for an acknowledgement.
         socket.set_nodelay(true).map_err(|why| failed("connect", why))?;
         Ok(socket)

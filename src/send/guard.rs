@@ -6,7 +6,9 @@
 //! IPv4 address. `egress.allow` opens, `egress.deny` closes and wins; our own listeners stay closed whatever is allowed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::Egress;
@@ -68,6 +70,9 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> Ipv4Net {
 const fn v6(s: [u16; 8], bits: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]), bits)
 }
+
+/// The rules in force, which a reload replaces.
+pub type SharedGuard = Arc<ArcSwap<Guard>>;
 
 impl Guard {
     /// The rules of `[egress]`. `own` are the addresses our listeners are bound to.

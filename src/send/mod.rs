@@ -22,7 +22,7 @@ mod tests;
 pub use client::{Client, ClientSetup};
 pub use connect::{TlsError, tls_config};
 pub use endpoint::EndpointError;
-pub use guard::{Forbidden, Guard};
+pub use guard::{Forbidden, Guard, SharedGuard};
 pub use resolve::{Resolve, SystemResolver};
 pub use sign::{HOPS, is_reserved_header};
 

@@ -79,6 +79,13 @@ impl<C: 'static> Pool<C> {
         }
     }
 
+    /// Closes all idle connections.
+    pub(super) fn clear(&self) {
+        let mut idle = self.idle.borrow_mut();
+        idle.by_host.clear();
+        idle.count = 0;
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.idle.borrow().count

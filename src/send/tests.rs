@@ -61,12 +61,16 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn guard(allow: &[&str]) -> Arc<Guard> {
+fn guard(allow: &[&str]) -> SharedGuard {
     let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
-    Arc::new(Guard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
+    shared(Guard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
 }
 
-fn client(guard: Arc<Guard>, names: Names) -> Client<Names> {
+fn shared(guard: Guard) -> SharedGuard {
+    Arc::new(arc_swap::ArcSwap::from_pointee(guard))
+}
+
+fn client(guard: SharedGuard, names: Names) -> Client<Names> {
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
     let setup = ClientSetup { guard, tls: tls_config(Some(&ca_file)).unwrap(), clock: Clock::test(NOW) };
     Client::with_resolver(setup, names)
@@ -795,7 +799,7 @@ async fn our_own_listener_is_refused_even_where_loopback_is_open() {
         for own in [at, SocketAddr::new(ip("0.0.0.0"), at.port()), SocketAddr::new(ip("::"), at.port())] {
             let rules =
                 Egress { allow: vec!["0.0.0.0/0".parse().unwrap()], deny: vec![], require_https: false, ca_file: None };
-            let client = client(Arc::new(Guard::new(&rules, [own])), Names::default());
+            let client = client(shared(Guard::new(&rules, [own])), Names::default());
             let outcome = send(&client, at, LONG).await;
             assert!(matches!(outcome.result, Err(AttemptError::Egress(_))), "{outcome:?}");
         }

@@ -10,7 +10,7 @@ const BATCH: usize = 500;
 
 #[test]
 fn a_backlog_far_beyond_the_window_survives_restarts_and_arrives() {
-    let breaker = [("BREAKER__OPEN_SECONDS", "1"), ("BREAKER__OPEN_MAX_SECONDS", "1")];
+    let breaker = [("DELIVERY__BREAKER__OPEN_SECONDS", "1"), ("DELIVERY__BREAKER__OPEN_SECONDS_MAX", "1")];
     let mut server = Server::start(&breaker);
     let addr = dead_address();
     let policy =

@@ -30,7 +30,7 @@ fn a_command_says_what_it_did() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("http://{}", server.addr);
     let env = [("HOOKTIDE_URL", &*url), ("HOOKTIDE_KEY", &*server.key)];
-    let (code, out, err) = run(dir.path(), &["webhook", "add", "--url", &sink.url("/"), "--event", "a.*"], &env);
+    let (code, out, err) = run(dir.path(), &["webhook", "add", &sink.url("/"), "--event", "a.*"], &env);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("wh_") && out.contains("whsec_"), "{out}");
     let (code, out, err) = run(dir.path(), &["send", "a.b", r#"{"n":1}"#], &env);

@@ -24,7 +24,7 @@ const FAILING: u64 = 4;
 
 #[test]
 fn kill_9_under_load_loses_nothing_acknowledged() {
-    let breaker = [("BREAKER__OPEN_SECONDS", "1"), ("BREAKER__OPEN_MAX_SECONDS", "1")];
+    let breaker = [("DELIVERY__BREAKER__OPEN_SECONDS", "1"), ("DELIVERY__BREAKER__OPEN_SECONDS_MAX", "1")];
     let mut server = Server::start(&breaker);
     let healed = Arc::new(AtomicBool::new(false));
     let sinks: Vec<_> = (0..WEBHOOKS)
