@@ -299,7 +299,7 @@ impl Target {
         if !self.has_nothing_to_do() {
             return false;
         }
-        match self.pace.is_new(now) {
+        match self.pace.forgettable(now) {
             _ if self.ended.is_some() => true,
             Forgettable::Yes => true,
             Forgettable::Later => {
