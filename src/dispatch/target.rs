@@ -172,7 +172,7 @@ impl Target {
 
     /// Rows that were asked for.
     pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut Common) {
-        let Some(fresh) = self.backlog.answered(reply) else { return };
+        let Some(usable) = self.backlog.answered(reply) else { return };
         let kind = match reply.lane {
             Lane::Ready { .. } => Kind::Main,
             Lane::Due { .. } => Kind::Due,
@@ -181,13 +181,13 @@ impl Target {
         known.clear();
         self.queue.ids(known);
         known.extend_from_slice(&self.in_flight);
-        known.extend_from_slice(&fresh.settled);
+        known.extend_from_slice(&usable.settled);
         known.sort_unstable();
         for row in reply.rows.iter().filter(|row| known.binary_search(&row.event).is_err()) {
             common.early.row_taken(row.event, self.webhook.no);
             self.queue.push(kind, Entry::from_row(row));
         }
-        if fresh.is_live {
+        if usable.is_live {
             self.queue.join_fresh();
         }
     }
