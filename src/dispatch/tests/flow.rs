@@ -238,10 +238,24 @@ async fn webhooks_take_turns_when_the_shard_is_full() {
         pass(ms(10)).await;
         let before = flow.seen(0).len();
         flow.send(40, &[1]).await;
-        pass(ms(22)).await;
-        assert_eq!(flow.seen(1).len(), 40, "half of the places are its own");
+        pass(ms(45)).await;
+        assert_eq!(flow.seen(1).len(), 40, "it has places of its own");
         assert!(flow.seen(0).len() - before >= 40);
         assert!(flow.log.borrow().seen.iter().all(|seen| seen.at_once <= 4));
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_slow_webhooks_cannot_take_every_place() {
+    let scene = async {
+        let bounds = Bounds { in_flight: 16, ..Bounds::default() };
+        let mut flow = Flow::start(plain(4), bounds, |no, _, _| Answer::After(ms(if no < 3 { 30_000 } else { 1 })));
+        flow.send(100, &[0, 1, 2]).await;
+        pass(ms(10)).await;
+        flow.send(100, &[3]).await;
+        pass(ms(101)).await;
+        assert_eq!(flow.seen(3).len(), 100);
     };
     LocalSet::new().run_until(scene).await;
 }
