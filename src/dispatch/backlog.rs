@@ -18,7 +18,14 @@
 //!   a few are kept *fresh* in memory, and served in turn with the backlog.
 //! - **Held** (paused, inactive): only what is under way is in memory. Every arrival is spilled.
 //!
+//! A webhook that failed or was removed is held as well; what is in memory of it ends as a dead letter instead of going to
+//! disk, and so does what still arrives. What its rows become is not decided here.
+//!
 //! # Messages
+//! - *Arrivals*: join, are kept fresh, or are spilled, as the state says.
+//! - *Waiting*: somebody else wrote rows (start, replay): a live webhook lags, a lagging one moves its cursor to the start;
+//!   a due time joins those it knows.
+//! - *Changed*: pause spills what arrived and forgets what has rows; resume starts the cursor and a round.
 //! - *Spill*: settle moves the delivery from its list to a row. Only what arrived is spilled. What came from a row still has
 //!   it (a row goes when its outcome is told, not when it is read), and is forgotten without a word.
 //! - *Refill (Ready)*: asked while lagging and less than half the window is held, with a cursor that starts at the
@@ -41,6 +48,9 @@
 //! - it was settled after the request: the reply may be older than that, so the row is dropped as well. Each lane keeps the
 //!   settled ids since its own request. A retry of it is found by its time;
 //! - the request was made before a pause or a restart of the cursor: the whole reply is dropped (*stale*) and asked again.
+//!
+//! What is dropped unfinished in a stop or a crash was not told, and so is still announced or a row: the next start sends
+//! it again, which at-least-once allows.
 //!
 //! One case comes from the other side: settle can give a row to a delivery that is announced but whose arrival is still on
 //! its way here. The shard remembers rows newer than its newest arrival and drops these arrivals (see [`Early`]).
@@ -112,9 +122,9 @@ pub(super) struct Backlog {
 /// Before every due row.
 const ROUND_START: (Timestamp, EventId) = (Timestamp::from_millis(i64::MIN), EventId::MIN);
 
-/// What of a reply is to be looked at.
+/// What a reply that is not stale means.
 #[derive(Debug)]
-pub(super) struct Fresh {
+pub(super) struct Usable {
     /// Settled since the request: not to be taken.
     pub(super) settled: Vec<EventId>,
     /// Everything is in memory now.
@@ -240,7 +250,7 @@ impl Backlog {
     }
 
     /// A reply came; `None`: it is of no use.
-    pub(super) fn answered(&mut self, reply: &Refilled) -> Option<Fresh> {
+    pub(super) fn answered(&mut self, reply: &Refilled) -> Option<Usable> {
         match reply.lane {
             Lane::Ready { after } => {
                 let asked = self.ready.take()?;
@@ -252,7 +262,7 @@ impl Backlog {
                 if is_live {
                     self.mode = Mode::Live;
                 }
-                Some(Fresh { settled: asked.settled, is_live })
+                Some(Usable { settled: asked.settled, is_live })
             }
             Lane::Due { after, .. } => {
                 let asked = self.due.take()?;
@@ -263,7 +273,7 @@ impl Backlog {
                 if let (true, Some(at)) = (reply.end, reply.next_due) {
                     self.due_at(at);
                 }
-                Some(Fresh { settled: asked.settled, is_live: false })
+                Some(Usable { settled: asked.settled, is_live: false })
             }
         }
     }

@@ -118,15 +118,14 @@ impl Pace {
         self.failing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Whether nothing is lost by forgetting it; a bucket that is not full yet will be.
-    pub(super) fn is_new(&self, now: Instant) -> Forgettable {
-        if self.failing_since.is_some() || self.paused_until.is_some_and(|until| now < until) {
-            Forgettable::No
-        } else if self.breaker.stands() == super::breaker::Stands::Closed && self.bucket.is_full(now) {
-            Forgettable::Yes
-        } else {
-            Forgettable::Later
+    /// Whether nothing is lost by forgetting it.
+    pub(super) fn forgettable(&mut self, now: Instant) -> Forgettable {
+        if self.failing_since.is_some() {
+            return Forgettable::No;
         }
+        let is_paused = self.paused_until.is_some_and(|until| now < until);
+        let is_open = matches!(self.breaker.admits(now), Admits::NothingUntil(_));
+        if is_paused || is_open || !self.bucket.is_full(now) { Forgettable::Later } else { Forgettable::Yes }
     }
 
     fn start_ramp(&mut self) {
@@ -137,11 +136,11 @@ impl Pace {
 /// Whether a pace may be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forgettable {
-    /// A new one would do the same.
+    /// A new one would do as well.
     Yes,
     /// Time will make it so.
     Later,
-    /// It holds what only a delivery can change.
+    /// It tells of failures that only a delivery can end.
     No,
 }
 
@@ -200,7 +199,7 @@ mod tests {
         let later = now + Duration::from_secs(100);
         pace.end(false, false, later, &settings());
         assert_eq!(pace.failing_for(later), Duration::from_secs(100));
-        assert_eq!(pace.is_new(later), Forgettable::No);
+        assert_eq!(pace.forgettable(later), Forgettable::No);
         pace.end(true, false, later, &settings());
         assert_eq!(pace.failing_for(later), Duration::ZERO);
     }

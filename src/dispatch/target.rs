@@ -172,7 +172,7 @@ impl Target {
 
     /// Rows that were asked for.
     pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut Common) {
-        let Some(fresh) = self.backlog.answered(reply) else { return };
+        let Some(usable) = self.backlog.answered(reply) else { return };
         let kind = match reply.lane {
             Lane::Ready { .. } => Kind::Main,
             Lane::Due { .. } => Kind::Due,
@@ -181,13 +181,13 @@ impl Target {
         known.clear();
         self.queue.ids(known);
         known.extend_from_slice(&self.in_flight);
-        known.extend_from_slice(&fresh.settled);
+        known.extend_from_slice(&usable.settled);
         known.sort_unstable();
         for row in reply.rows.iter().filter(|row| known.binary_search(&row.event).is_err()) {
             common.early.row_taken(row.event, self.webhook.no);
             self.queue.push(kind, Entry::from_row(row));
         }
-        if fresh.is_live {
+        if usable.is_live {
             self.queue.join_fresh();
         }
     }
@@ -299,7 +299,7 @@ impl Target {
         if !self.has_nothing_to_do() {
             return false;
         }
-        match self.pace.is_new(now) {
+        match self.pace.forgettable(now) {
             _ if self.ended.is_some() => true,
             Forgettable::Yes => true,
             Forgettable::Later => {
@@ -328,11 +328,13 @@ impl Target {
     }
 }
 
+/// The last quarter of a shard's places is for webhooks with nothing under way, so that many slow ones cannot take all. Who
+/// is held back by that is looked at again when one of its own deliveries ends.
 fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
-    Allowed {
-        in_flight_max: webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight),
-        rate: webhook.rate_limit.as_ref(),
-    }
+    let is_crowded = common.in_flight >= common.bounds.in_flight - common.bounds.in_flight / 4;
+    let in_flight_max =
+        if is_crowded { 1 } else { webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight) };
+    Allowed { in_flight_max, rate: webhook.rate_limit.as_ref() }
 }
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ use crate::commit::RecallRequest;
 use crate::dispatch::backlog::Bounds;
 use crate::dispatch::shard::Shard;
 use crate::dispatch::start::run;
-use crate::dispatch::testing::{Made, World, event};
+use crate::dispatch::testing::{Made, START, World, event};
 use crate::dispatch::worker::Crew;
-use crate::dispatch::{Arrival, ToShard};
+use crate::dispatch::{Arrival, ShardPanicked, Shards, ToShard, Waiting, start};
 use crate::limits::{FRESH_ENTRIES, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
 use crate::runtime::{Instant, Random};
 use crate::send::{Carrier, Outcome, Parcel};
+use crate::settle::ToSettle;
 
 /// How a receiver answers.
 #[derive(Debug, Clone, Copy)]
@@ -237,10 +238,24 @@ async fn webhooks_take_turns_when_the_shard_is_full() {
         pass(ms(10)).await;
         let before = flow.seen(0).len();
         flow.send(40, &[1]).await;
-        pass(ms(22)).await;
-        assert_eq!(flow.seen(1).len(), 40, "half of the places are its own");
+        pass(ms(45)).await;
+        assert_eq!(flow.seen(1).len(), 40, "it has places of its own");
         assert!(flow.seen(0).len() - before >= 40);
         assert!(flow.log.borrow().seen.iter().all(|seen| seen.at_once <= 4));
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_slow_webhooks_cannot_take_every_place() {
+    let scene = async {
+        let bounds = Bounds { in_flight: 16, ..Bounds::default() };
+        let mut flow = Flow::start(plain(4), bounds, |no, _, _| Answer::After(ms(if no < 3 { 30_000 } else { 1 })));
+        flow.send(100, &[0, 1, 2]).await;
+        pass(ms(10)).await;
+        flow.send(100, &[3]).await;
+        pass(ms(101)).await;
+        assert_eq!(flow.seen(3).len(), 100);
     };
     LocalSet::new().run_until(scene).await;
 }
@@ -449,4 +464,78 @@ async fn a_million_for_a_dead_webhook_wait_on_disk() {
         assert!(flow.seen(0).len() < 20);
     };
     LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_thousand_due_at_once_come_at_the_rate_and_new_events_pass_them() {
+    let scene = async {
+        let made = Made { rate_limit: Some(RateLimit { per_second: 50.0, burst: 5 }), ..Made::default() };
+        let mut flow = Flow::start(world(&[(0, made)]), Bounds::default(), |_, _, _| Answer::After(ms(1)));
+        for n in 1..=100_000 {
+            flow.settle.borrow_mut().rows.insert((WebhookNo(0), EventId::from_u128(n)), (1, Some(START)));
+        }
+        flow.last = 100_000;
+        flow.to
+            .send(ToShard::Waiting(vec![Waiting { webhook: WebhookNo(0), ready: false, due: Some(START) }]))
+            .await
+            .unwrap();
+        pass(ms(10_000)).await;
+        flow.send(10, &[0]).await;
+        pass(ms(10_000)).await;
+        let seen = flow.seen(0);
+        assert!((950..=1_006).contains(&seen.len()), "{}", seen.len());
+        for (i, from) in seen.iter().enumerate() {
+            assert!(seen[i..].iter().take_while(|seen| seen.at - from.at < ms(1_000)).count() <= 55);
+        }
+        assert_eq!(seen.iter().filter(|seen| seen.event > 100_000).count(), 10);
+        assert!((flow.held)(0) <= WINDOW_ENTRIES);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+/// A carrier that is made on its shard's thread, and cannot leave it.
+struct AtOnce(Rc<std::cell::Cell<usize>>);
+
+impl Carrier for AtOnce {
+    async fn carry(&self, _: Parcel<'_>) -> Outcome {
+        self.0.set(self.0.get() + 1);
+        Outcome {
+            result: Ok(()),
+            http_status: Some(200),
+            retry_after: None,
+            response: Box::default(),
+            latency: Duration::ZERO,
+            sent_at: None,
+        }
+    }
+}
+
+#[test]
+fn threads_share_the_webhooks_and_tell_everything_before_they_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let world = runtime.block_on(async { plain(10) });
+    let (shards, inboxes) = Shards::channels(2);
+    let mut running = start(&world.setup, inboxes, |_| AtOnce(Rc::default())).unwrap();
+    for no in 0..10 {
+        let arrival = Arrival { event: event(u128::from(no) + 1), webhooks: [WebhookNo(no)].into_iter().collect() };
+        shards.tell(shards.of(WebhookNo(no)), ToShard::Arrivals(vec![arrival]));
+    }
+    let mut delivered = 0;
+    while delivered < 10 {
+        if let ToSettle::Settled(list) = world.told.recv().unwrap() {
+            delivered += list.len();
+        }
+    }
+    assert!(!running.has_ended());
+    running.stop(Duration::ZERO);
+    assert_eq!(running.join(), Ok(()));
+    assert_eq!(world.setup.metrics.successes.get(), 10);
+}
+
+#[test]
+fn a_thread_that_panics_is_told_of() {
+    let world = plain(1);
+    let (_shards, inboxes) = Shards::channels(1);
+    let running = start(&world.setup, inboxes, |_| -> AtOnce { panic!("no carrier") }).unwrap();
+    assert_eq!(running.join(), Err(ShardPanicked(0)));
 }

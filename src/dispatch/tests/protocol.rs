@@ -13,8 +13,8 @@ use crate::dispatch::shard::Shard;
 use crate::dispatch::target::Job;
 use crate::dispatch::testing::{Made, World, event};
 use crate::dispatch::{Arrival, ToShard, Waiting};
-use crate::limits::WEBHOOK_IDLE;
-use crate::model::{AttemptError, EventId, Timestamp, WebhookNo, WebhookStatus};
+use crate::limits::{RECALL_PAUSE, WEBHOOK_IDLE};
+use crate::model::{AttemptError, DeadReason, Decision, EventId, Timestamp, WebhookNo, WebhookStatus};
 use crate::runtime::{BodyLease, Metrics, Random};
 use crate::send::Outcome;
 
@@ -360,4 +360,36 @@ fn an_arrival_that_its_row_has_overtaken_is_not_sent_again() {
     }
     story.extend([Op::ReadCommit, Op::Begin]);
     run(story);
+}
+
+/// A webhook with one delivery whose body is not held, and the request for it.
+fn bodiless() -> (Test, RecallRequest) {
+    let mut test = Test::new();
+    test.too_much = Some(test.world.setup.memory.lease(1 << 30));
+    test.commit(1);
+    test.read_commit();
+    assert!(!test.begin(), "there is nothing to send yet");
+    test.tell();
+    let request = test.recalls.pop_front().expect("its body is asked for");
+    (test, request)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_whose_body_is_gone_expires() {
+    let (mut test, RecallRequest { webhook, events, .. }) = bodiless();
+    test.shard.handle(ToShard::Recalled { webhook, events: vec![(events[0], None)] });
+    test.tell();
+    test.flush();
+    assert_eq!(test.settle.ended[&(webhook, events[0])], (Decision::Dead(DeadReason::Expired), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_could_not_be_read_are_asked_for_again_after_a_while() {
+    let (mut test, RecallRequest { webhook, .. }) = bodiless();
+    test.shard.handle(ToShard::Recalled { webhook, events: Vec::new() });
+    test.tell();
+    assert!(test.recalls.is_empty(), "not at once");
+    test.pass(RECALL_PAUSE.as_millis() as u64).await;
+    test.tell();
+    assert!(test.read_bodies() && test.begin());
 }
