@@ -125,6 +125,7 @@ fn bare_hyper() -> SocketAddr {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).expect("a socket");
                 tokio::spawn(http1::Builder::new().writev(false).serve_connection(
                     TokioIo::new(stream),
                     service_fn(|mut request: Request<Incoming>| async move {

@@ -260,8 +260,10 @@ impl<'de> Deserialize<'de> for Array<'de> {
 /// Whether arrays and objects are nested deeper than `most` in this JSON, which is well formed.
 pub(super) fn is_deeper(json: &str, most: usize) -> bool {
     let bytes = json.as_bytes();
-    // Most payloads have fewer brackets than the limit in all, and counting them takes a tenth of the time.
-    if bytes.iter().filter(|&&b| b == b'[' || b == b'{').count() <= most {
+    // Most payloads have fewer brackets than the limit in all, and counting them, by blocks whose count fits a byte so that
+    // the compiler can make vectors of it, takes a small part of the time.
+    let opens = |&byte: &u8| u8::from(byte | 0x20 == b'{');
+    if bytes.chunks(255).map(|block| usize::from(block.iter().map(opens).sum::<u8>())).sum::<usize>() <= most {
         return false;
     }
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);

@@ -165,11 +165,11 @@ impl Exchange<'_> {
     }
 }
 
-/// A log line for people only where it is our side that fails: what clients send must not fill the disk.
+/// A log line for people only where something is broken: neither what clients send nor an overload may fill the disk.
 fn refuse(problem: Problem, id: &HeaderValue) -> Response {
     let id = id.to_str().unwrap_or_default();
-    if problem.code.status().is_server_error() {
-        tracing::warn!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
+    if problem.code == ProblemCode::Internal {
+        tracing::error!(request_id = id, detail = %problem.detail, "request failed");
     } else {
         tracing::debug!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
     }

@@ -637,6 +637,23 @@ async fn slow_heads_and_idle_connections_are_closed() {
         .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_answers_is_closed() {
+    use crate::limits::{SWEEP_INTERVAL, WRITE_TIMEOUT};
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            // More answers than fit between the two.
+            let requests = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_500);
+            let (_client, worker) = on_paused_clock(requests).await;
+            tokio::time::sleep(WRITE_TIMEOUT).await;
+            assert_eq!(worker.connections.count(), 1);
+            tokio::time::sleep(SWEEP_INTERVAL * 3).await;
+            assert_eq!(worker.connections.count(), 0);
+        })
+        .await;
+}
+
 /// Publishes a body without a socket.
 fn publish(body: &[u8]) -> (Result<Response, crate::api::Problem>, Fake) {
     let fake = Fake::default();
