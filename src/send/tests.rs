@@ -317,7 +317,7 @@ async fn connections_are_used_again() {
         }
         assert_eq!(connections.get(), 1);
         for _ in 0..10 {
-            let one = || send(&client, at, LONG);
+            let one = || Box::pin(send(&client, at, LONG));
             let (a, b, c) = tokio::join!(one(), one(), one());
             assert!([a, b, c].iter().all(|outcome| outcome.result == Ok(())));
         }
