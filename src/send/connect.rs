@@ -1,7 +1,7 @@
 //! Makes connections: resolves, checks every address, connects to those that were checked, and checks the socket.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Socket};
+use super::endpoint::is_localhost;
 use super::guard::{Forbidden, Guard, SharedGuard};
 use super::resolve::Resolve;
 use crate::limits::{CONNECT_TIMEOUT, DNS_TIMEOUT, TLS_TIMEOUT};
@@ -95,6 +96,7 @@ impl<R: Resolve> Connector<R> {
     pub(super) async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
         let ips: Vec<IpAddr> = match endpoint.host.parse() {
             Ok(ip) => vec![ip],
+            Err(_) if is_localhost(&endpoint.host) => self.loopback(),
             Err(_) => within(DNS_TIMEOUT, "name resolution", self.resolver.resolve(&endpoint.host)).await?,
         };
         if ips.is_empty() {
@@ -107,6 +109,13 @@ impl<R: Resolve> Connector<R> {
                 guard.check_target(target).map(|()| target).map_err(|why| refused(&why))
             })
             .collect()
+    }
+
+    /// The loopback addresses that are open: where only 127.0.0.0/8 is, `localhost` must not fail for ::1.
+    fn loopback(&self) -> Vec<IpAddr> {
+        let all = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let open: Vec<_> = all.into_iter().filter(|ip| self.guard.check(*ip).is_ok()).collect();
+        if open.is_empty() { all.to_vec() } else { open }
     }
 
     /// Connects to the first address that answers. They share the time, so that one that swallows packets leaves some for

@@ -161,16 +161,23 @@ fn check_name<'n>(name: &'n str, guard: &Guard) -> Result<&'n str, EndpointError
     if name.len() > NAME_BYTES_MAX || !name.split('.').all(is_label) {
         return Err(EndpointError::Spelling("not a host name"));
     }
-    let is_below =
-        |suffix: &str| name.strip_suffix(suffix).is_some_and(|before| before.is_empty() || before.ends_with('.'));
-    let open = if is_below("localhost") {
+    let open = if is_localhost(name) {
         guard.allows_loopback()
-    } else if !name.contains('.') || PRIVATE_SUFFIXES.into_iter().any(is_below) {
+    } else if !name.contains('.') || PRIVATE_SUFFIXES.into_iter().any(|suffix| is_below(name, suffix)) {
         guard.allows_private()
     } else {
         true
     };
     if open { Ok(name) } else { Err(EndpointError::Name(name.into())) }
+}
+
+/// Whether a name is `localhost` or below it: loopback, whatever a resolver would say (RFC 6761 section 6.3).
+pub(super) fn is_localhost(name: &str) -> bool {
+    is_below(name, "localhost")
+}
+
+fn is_below(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 #[cfg(test)]

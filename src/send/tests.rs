@@ -321,7 +321,7 @@ async fn connections_are_used_again() {
         }
         assert_eq!(connections.get(), 1);
         for _ in 0..10 {
-            let one = || send(&client, at, LONG);
+            let one = || Box::pin(send(&client, at, LONG));
             let (a, b, c) = tokio::join!(one(), one(), one());
             assert!([a, b, c].iter().all(|outcome| outcome.result == Ok(())));
         }
@@ -788,6 +788,22 @@ async fn redirects_are_failures_and_nothing_else_is_reached() {
             }
         }
         assert_eq!((sent, requests.get()), (11, 11));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn localhost_is_loopback_as_far_as_that_is_open_and_nobody_is_asked() {
+    local(async {
+        let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
+        // An answer that would be followed, if it were asked for.
+        let elsewhere = || Names::default().with("localhost", |_| vec![ip("127.0.0.9")]);
+        let to = || webhook(&format!("http://localhost:{}/", at.port()));
+        let outcome = send_to(&client(guard(&["127.0.0.0/8"]), elsewhere()), to(), LONG).await;
+        assert_eq!(outcome.result, Ok(()));
+        let outcome = send_to(&client(guard(&[]), elsewhere()), to(), LONG).await;
+        assert!(matches!(outcome.result, Err(AttemptError::Egress(_))), "{outcome:?}");
+        assert_eq!(connections.get(), 1);
     })
     .await;
 }
