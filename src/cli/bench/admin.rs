@@ -3,17 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::http::Reader;
 use super::traffic::{Audience, Traffic};
 
 /// Connections that make webhooks: enough for the registry to make many durable at once.
 const CONNECTIONS: u32 = 64;
+/// How long an answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A server's management interface.
 #[derive(Debug, Clone)]
@@ -45,7 +49,8 @@ impl Admin {
             let mut stream = TcpStream::connect(self.server).await?;
             stream.write_all(self.request("GET", "/health", "").as_bytes()).await?;
             let mut reader = Reader::new();
-            serde_json::from_slice::<Value>(reader.next(&mut stream).await?.body).map_err(io::Error::other)
+            let answer = timeout(ANSWER_WITHIN, reader.next(&mut stream)).await??;
+            serde_json::from_slice::<Value>(answer.body).map_err(io::Error::other)
         })?;
         let names = ["first_attempt_latency", "first_attempt"];
         let found = names.iter().find_map(|name| find_object(&answer, name));
@@ -92,7 +97,7 @@ async fn make_some(admin: Admin, bodies: Arc<Mutex<Vec<String>>>) -> io::Result<
     loop {
         let Some(body) = bodies.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return Ok(()) };
         stream.write_all(admin.request("POST", "/api/v1/webhooks", &body).as_bytes()).await?;
-        let answer = reader.next(&mut stream).await?;
+        let answer = timeout(ANSWER_WITHIN, reader.next(&mut stream)).await??;
         if answer.status != 201 {
             let text = String::from_utf8_lossy(answer.body);
             return Err(io::Error::other(format!("POST /api/v1/webhooks: {}: {text}", answer.status)));

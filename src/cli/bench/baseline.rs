@@ -241,3 +241,29 @@ impl Handover {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_hand_over_waits_and_loses_nothing() {
+        let handover = Handover::default();
+        let bodies = HANDOVER as u32 * 2;
+        let give = async {
+            for n in 0..bodies {
+                handover.give(n, Bytes::new()).await;
+                assert!(handover.0.borrow().bodies.len() <= HANDOVER);
+            }
+        };
+        let take = async {
+            let mut taken = Vec::new();
+            while taken.len() < bodies as usize {
+                taken.push(handover.take().await.0);
+            }
+            taken
+        };
+        let ((), taken) = tokio::join!(give, take);
+        assert!(taken.into_iter().eq(0..bodies));
+    }
+}

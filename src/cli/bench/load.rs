@@ -342,4 +342,66 @@ mod tests {
         assert_eq!(accepted(r#"{"accepted":2,"rejected":1,"events":[{"id":"a"},{"error":{}},{"id":"c"}]}"#), [0, 2]);
         assert_eq!(accepted("<html>"), [0; 0]);
     }
+
+    /// Answers each request of each connection with `answer`, until the connections end.
+    fn server(connections: usize, answer: &'static [u8]) -> SocketAddr {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(connections) {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let (mut buffer, mut chunk) = (Vec::new(), [0; 1024]);
+                    while let Ok(len @ 1..) = stream.read(&mut chunk) {
+                        buffer.extend_from_slice(&chunk[..len]);
+                        while let Some(head) = super::super::http::Head::parse(&buffer).unwrap()
+                            && buffer.len() >= head.message_len()
+                        {
+                            buffer.drain(..head.message_len());
+                            stream.write_all(answer).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn drive_against(answer: &'static [u8], pace: Pace) -> (Sent, Arc<LoadCounts>) {
+        let traffic = super::super::traffic::Traffic { webhooks: 2, fanout: 1, payload: 128, batch: 1, failing: 0.0 };
+        let target = server(4, answer);
+        let audience = super::super::traffic::Audience::Webhooks;
+        let template = Template::new(&traffic, audience, "host", "key");
+        let (stage, counts) = (Arc::new(Stage::new()), Arc::new(LoadCounts::default()));
+        stage.enter(Phase::Measured);
+        let job = Job { target, template, connections: 4, batch: 1, pace };
+        let sent = drive(&job, stage, Arc::clone(&counts)).unwrap();
+        (sent, counts)
+    }
+
+    #[test]
+    fn every_event_of_a_counted_load_is_sent_once() {
+        let accepted = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
+        let (sent, counts) = drive_against(accepted, Pace::Counted { events: 1_001 });
+        assert_eq!((counts.accepted.load(Relaxed), counts.refused.load(Relaxed)), (1_001, 0));
+        assert_eq!((sent.ack_us.len(), sent.first_refusal), (1_001, None));
+    }
+
+    #[test]
+    fn every_event_of_a_schedule_is_sent_and_those_after_the_warm_up_are_measured() {
+        let accepted = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}";
+        let (warmup, duration) = (Duration::from_millis(2), Duration::from_millis(3));
+        let (sent, counts) = drive_against(accepted, Pace::Open { rate: 20_000, warmup, duration });
+        assert_eq!(counts.accepted.load(Relaxed), 100);
+        assert_eq!(sent.ack_us.len(), 60);
+    }
+
+    #[test]
+    fn a_refusal_is_counted_and_quoted() {
+        let refused = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nfull";
+        let (sent, counts) = drive_against(refused, Pace::Counted { events: 8 });
+        assert_eq!((counts.accepted.load(Relaxed), counts.refused.load(Relaxed)), (0, 8));
+        assert_eq!(sent.first_refusal.as_deref(), Some("503: full"));
+    }
 }

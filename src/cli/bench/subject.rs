@@ -80,11 +80,13 @@ pub(super) fn measure(
     };
     let peak_bytes = proc::memory(bench.server.pid())?.peak_bytes;
     let Bench { stage, folder, sink, mut server, .. } = bench;
+    let address = sink.address;
+    // Before restarts, which may send again what was not yet noted as sent.
+    let received = sink.finish()?;
     if plan.restart {
-        (server, start) = restart(plan, server, &folder, sink.address, &stage, start)?;
+        (server, start) = restart(plan, server, &folder, address, &stage, start)?;
     }
     server.stop()?;
-    let received = sink.finish()?;
     let balance = tally::balance(&plan.traffic, &loaded.sent.accepted, &received.arrivals);
     let readings = loaded.readings;
     Ok(Measurement {

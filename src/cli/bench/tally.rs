@@ -70,7 +70,7 @@ pub(super) struct Balance {
     pub(super) duplicated: u64,
 }
 
-/// Deliveries that must come once `accepted` events, `from` the first number on, are acknowledged.
+/// Deliveries that must come once these events are acknowledged.
 pub(super) fn expected(traffic: &Traffic, accepted: &Accepted) -> u64 {
     accepted.iter().map(|seq| healthy(traffic, seq).count() as u64).sum()
 }
