@@ -1,6 +1,6 @@
 //! Which ids were there already: exactly, in memory, within a window.
 //!
-//! Promises: a key is found from [`Dedup::insert`] on until its time to live ends or `max_keys` younger keys came. About 56
+//! Promises: a key is found from [`Dedup::insert`] on until its time to live ends or `max_keys` younger keys came. About 64
 //! bytes a key, reserved at the start but touched only as keys come. Must never know: the log, other threads.
 
 use std::time::Duration;
@@ -16,13 +16,33 @@ pub struct Dedup {
     oldest: usize,
     len: usize,
     max: usize,
-    /// Place in the ring and one more; 0 is free. At most half full.
-    index: Vec<u32>,
+    /// [`Slot`]s as numbers, because a vector of zeroes comes from the system untouched. At most half full.
+    index: Vec<u64>,
     /// Keys are hashes of what strangers choose, who must not know which of them meet in the index.
     seeds: (u64, u64),
     ttl: Duration,
     /// A key left before its time to live was over.
     crowded: bool,
+}
+
+/// A slot of the index: the hash, so that a search reads the ring once and a removal not at all, and the place in the ring
+/// and one more.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: u32,
+    place: u32,
+}
+
+const FREE: u32 = 0;
+
+impl Slot {
+    fn of(bits: u64) -> Self {
+        Self { hash: (bits >> 32) as u32, place: bits as u32 }
+    }
+
+    fn bits(self) -> u64 {
+        u64::from(self.hash) << 32 | u64::from(self.place)
+    }
 }
 
 /// What the table remembers of an event.
@@ -94,7 +114,7 @@ impl Dedup {
 
     /// Looks a key up.
     pub fn look(&self, key: &DedupKey, kind: DedupKind, fingerprint: u64, now: Timestamp) -> Seen {
-        match self.find(key).map(|slot| &self.ring[self.index[slot] as usize - 1]) {
+        match self.find(key).map(|slot| &self.ring[self.at(slot).place as usize - 1]) {
             Some(entry) if now.since(entry.at) < self.ttl => entry.judge(kind, fingerprint),
             _ => Seen::No,
         }
@@ -145,37 +165,49 @@ impl Dedup {
         self.ttl
     }
 
-    fn home(&self, key: &DedupKey) -> usize {
+    fn hash(&self, key: &DedupKey) -> u32 {
         let key = u128::from_le_bytes(*key);
         let product = u128::from(key as u64 ^ self.seeds.0) * u128::from((key >> 64) as u64 ^ self.seeds.1);
-        (product as u64 ^ (product >> 64) as u64) as usize & (self.index.len() - 1)
+        product as u32 ^ (product >> 64) as u32
     }
 
-    fn find(&self, key: &DedupKey) -> Option<usize> {
-        let mut slot = self.home(key);
-        while self.index[slot] != 0 {
-            if self.ring[self.index[slot] as usize - 1].key == *key {
-                return Some(slot);
+    fn at(&self, slot: usize) -> Slot {
+        Slot::of(self.index[slot])
+    }
+
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.index.len() - 1)
+    }
+
+    /// The slot of a key, or the free one where it would be.
+    fn slot(&self, key: &DedupKey, hash: u32) -> usize {
+        let mut slot = self.home(hash);
+        loop {
+            let Slot { hash: other, place } = self.at(slot);
+            if place == FREE || (other == hash && self.ring[place as usize - 1].key == *key) {
+                return slot;
             }
             slot = (slot + 1) & (self.index.len() - 1);
         }
-        None
+    }
+
+    fn find(&self, key: &DedupKey) -> Option<usize> {
+        let slot = self.slot(key, self.hash(key));
+        (self.at(slot).place != FREE).then_some(slot)
     }
 
     /// Points the index at `place`; an older entry with the same key is no longer found.
     fn link(&mut self, place: usize) {
         let key = self.ring[place].key;
-        let mut slot = self.home(&key);
-        while self.index[slot] != 0 && self.ring[self.index[slot] as usize - 1].key != key {
-            slot = (slot + 1) & (self.index.len() - 1);
-        }
-        self.index[slot] = place as u32 + 1;
+        let hash = self.hash(&key);
+        let slot = self.slot(&key, hash);
+        self.index[slot] = Slot { hash, place: place as u32 + 1 }.bits();
     }
 
     fn forget_oldest(&mut self) {
         let place = self.oldest;
         if let Some(slot) = self.find(&self.ring[place].key)
-            && self.index[slot] as usize == place + 1
+            && self.at(slot).place as usize == place + 1
         {
             self.unlink(slot);
         }
@@ -193,10 +225,11 @@ impl Dedup {
         let mut slot = gap;
         loop {
             slot = (slot + 1) & mask;
-            if self.index[slot] == 0 {
+            let Slot { hash, place } = self.at(slot);
+            if place == FREE {
                 break;
             }
-            let home = self.home(&self.ring[self.index[slot] as usize - 1].key);
+            let home = self.home(hash);
             if (slot.wrapping_sub(home) & mask) >= (slot.wrapping_sub(gap) & mask) {
                 self.index[gap] = self.index[slot];
                 gap = slot;

@@ -2,6 +2,10 @@
 //!
 //! Promises: a [`Committed`] exists only after the fsync of its event; ids rise in the order of acceptance; an id or
 //! idempotency key within the dedup window is stored once. Must never know: HTTP, webhooks beyond their numbers.
+//!
+//! Three threads: `commit` owns a [`Group`] and alone gives ids, decides duplicates and writes; `recall` reads bodies back for
+//! the shards; `retain` makes segments ahead, seals those that are full, and retires what the log's limits take. All share
+//! the [`Log`], which anybody may read, and its [`Poison`]: after a failed fsync nothing more is acknowledged.
 
 mod group;
 

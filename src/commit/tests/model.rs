@@ -197,6 +197,36 @@ fn a_duplicate_within_a_batch_shares_its_fate() {
 }
 
 #[test]
+fn segments_go_by_age_but_for_the_one_that_grows() {
+    /// Something of the segment is on its way.
+    struct Busy;
+    impl Needs for Busy {
+        fn needed(&self, _: EventId, _: EventId) -> Option<Vec<EventId>> {
+            None
+        }
+        fn expire(&self, events: Vec<EventId>) {
+            panic!("{events:?} were not to go");
+        }
+    }
+    let disk = SimDisk::default();
+    let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
+    let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
+    let mut config = log_config(SEGMENT_BYTES);
+    let retire = |config: &_, needs: &dyn Needs| {
+        retain::retire_one(&world.log, config, clock().steady(), needs, &mut || {}).unwrap()
+    };
+    assert!(!retire(&config, &Wanted::default()), "none is old enough");
+    config.retention = std::time::Duration::ZERO;
+    assert!(!retire(&config, &Busy), "later again");
+    while retire(&config, &Wanted::default()) {}
+    assert_eq!(world.log.segments().len(), 1);
+    assert_eq!(disk.list(&world.log.dir).unwrap().len(), 1);
+    let left = all(&world.log);
+    assert!(!left.is_empty() && left.len() < ids.len());
+    assert_eq!(left.last().unwrap().0, ids[39]);
+}
+
+#[test]
 fn what_is_carried_beyond_its_limit_expires() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
