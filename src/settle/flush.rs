@@ -18,6 +18,15 @@ const JOBS_KEPT: usize = 100;
 /// Rows looked at for each row that an expiry may move in one step.
 const LOOKED_AT_PER_ROW: usize = 16;
 
+/// How far an expiry is.
+#[derive(Debug, Default)]
+enum Progress {
+    #[default]
+    NoneToDo,
+    Rest(Expiring),
+    Done,
+}
+
 /// What a transaction did that memory must learn once it is durable.
 #[derive(Debug, Default)]
 struct Written {
@@ -26,8 +35,8 @@ struct Written {
     oldest_dead: Option<Timestamp>,
     job: Option<Job>,
     forgotten: Vec<u64>,
-    /// What is left of the oldest expiry, if there is one.
-    expiring: Option<Option<Expiring>>,
+    /// How far the oldest expiry is, if there is one.
+    expiring: Progress,
     waiting: Vec<Waiting>,
     died: Vec<WebhookNo>,
     /// Rows made for each replay of named dead letters.
@@ -240,7 +249,10 @@ impl Keeper {
             dead.put(webhook, event, &Note { reason, attempts, at, steady: now, http_status: None, error: "".into() })?;
             written.died.push(webhook);
         }
-        written.expiring = Some(at.map(|from| Expiring { events: expiring.events.clone(), from }));
+        written.expiring = match at {
+            Some(from) => Progress::Rest(Expiring { events: expiring.events.clone(), from }),
+            None => Progress::Done,
+        };
         Ok(())
     }
 
@@ -257,9 +269,11 @@ impl Keeper {
         for no in written.forgotten {
             self.jobs.remove(&no);
         }
-        if let Some(rest) = written.expiring {
-            self.expiring.pop_front();
-            if let Some(rest) = rest {
+        match written.expiring {
+            Progress::NoneToDo => {}
+            Progress::Done => _ = self.expiring.pop_front(),
+            Progress::Rest(rest) => {
+                self.expiring.pop_front();
                 self.expiring.push_front(rest);
             }
         }
@@ -343,7 +357,9 @@ impl Keeper {
         }
         for (shard, waiting) in per_shard.into_iter().enumerate().filter(|(_, waiting)| !waiting.is_empty()) {
             if let Err(ToShard::Waiting(waiting)) = self.shards.try_tell(shard, ToShard::Waiting(waiting)) {
-                waiting.into_iter().for_each(|waiting| self.nudge(waiting));
+                for waiting in waiting {
+                    self.nudge(waiting);
+                }
             }
         }
     }

@@ -226,8 +226,7 @@ impl History {
 
     fn reopen_last(&self) -> Result<bool, Error> {
         let Some(last) = self.files.list().last().cloned() else { return Ok(false) };
-        last.store.close(HISTORY_CACHE_BYTES)?;
-        last.store.reopen()?;
+        last.store.reopen_with(HISTORY_CACHE_BYTES)?;
         Ok(true)
     }
 
@@ -477,7 +476,7 @@ fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
         Some(AttemptError::Dropped) => (5, "", None),
         Some(AttemptError::PayloadGone) => (6, "", None),
     };
-    let words = &words.as_bytes()[..words.floor_char_boundary(usize::from(u16::MAX))];
+    let words = bounded(words).as_bytes();
     let latency_us = u32::try_from(attempt.latency.as_micros()).unwrap_or(u32::MAX);
     out.push(kind);
     out.extend_from_slice(&attempt.http_status.or(status).unwrap_or(0).to_le_bytes());
@@ -486,6 +485,15 @@ fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
     out.extend_from_slice(&(words.len() as u16).to_le_bytes());
     out.extend_from_slice(words);
     out.extend_from_slice(attempt.response.as_bytes());
+}
+
+/// As much of a text as its length field can count.
+fn bounded(words: &str) -> &str {
+    let mut end = words.len().min(usize::from(u16::MAX));
+    while !words.is_char_boundary(end) {
+        end -= 1;
+    }
+    &words[..end]
 }
 
 fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {

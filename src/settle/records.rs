@@ -97,7 +97,7 @@ impl Records {
     /// its way to its first attempt ([`Records::sync`] names those).
     pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, Error> {
         let key = key(id.webhook, id.event);
-        let (row, letter) = self.state.read(|txn| {
+        let (waits, letter) = self.state.read(|txn| {
             let row = txn.open_table(PENDING)?.get(&key)?.map(|row| PendingRow::decode(row.value()));
             let letter = match txn.open_table(DEAD)?.get(&key)? {
                 Some(value) => Some(dead::decode(id, value.value())?),
@@ -106,7 +106,7 @@ impl Records {
             Ok((row, letter))
         })?;
         let last = self.files.attempts(id)?.pop();
-        Ok(match (row, letter, last) {
+        Ok(match (waits, letter, last) {
             (None, None, None) => None,
             (Some(row), _, last) => Some(DeliveryRecord::of_row(id, row, last)),
             (None, Some(letter), last) => Some(DeliveryRecord::of_letter(letter, last)),

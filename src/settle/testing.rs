@@ -271,8 +271,8 @@ impl World {
         let around =
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
-        let (state, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(state, files, stats, depth, handle);
+        let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
+        let records = Records::new(store, files, stats, depth, handle);
         let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), removed, disabled, last };
         world.flush();
         world
@@ -337,9 +337,8 @@ impl World {
         self.keeper.apply(ToSettle::Refill(Refill { shard: 0, webhook: WebhookNo(webhook), lane, rows }));
         self.keeper.flush().unwrap();
         loop {
-            match self.shard.try_recv().unwrap() {
-                ToShard::Refilled(refilled) => return refilled,
-                _ => {}
+            if let ToShard::Refilled(refilled) = self.shard.try_recv().unwrap() {
+                return refilled;
             }
         }
     }
