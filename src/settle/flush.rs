@@ -4,6 +4,7 @@
 
 use redb::{Error, WriteTransaction};
 
+use super::checkpoint::{CHECKPOINT, MARKS, Marks};
 use super::dead::{DeadLetters, Note};
 use super::gather::{Change, Expiring, What};
 use super::job::{Ground, Job};
@@ -368,37 +369,5 @@ impl Keeper {
     pub(super) fn reopen(&mut self) -> Result<(), Error> {
         self.state.reopen()?;
         self.history.reopen()
-    }
-}
-
-pub(super) const CHECKPOINT: &str = "checkpoint";
-pub(super) const MARKS: &str = "marks";
-
-/// The high waters that a start reads before anything else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marks {
-    /// The scheduling clock at the last flush.
-    pub(super) steady: Timestamp,
-    pub(super) next_job: u64,
-    /// Whether the last flush was that of an orderly stop.
-    pub(super) clean: bool,
-}
-
-impl Marks {
-    pub(super) fn encode(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        bytes[..8].copy_from_slice(&self.steady.as_millis().to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.next_job.to_le_bytes());
-        bytes[16] = u8::from(self.clean);
-        bytes
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Self {
-        use super::table::part;
-        Self {
-            steady: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 0))),
-            next_job: u64::from_le_bytes(part(bytes, 8)),
-            clean: bytes.get(16) == Some(&1),
-        }
     }
 }

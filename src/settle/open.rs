@@ -9,9 +9,8 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use redb::{Error, ReadableTableMetadata, TableError};
 
-use super::checkpoint::{Checkpoint, Outstanding, encode_webhooks};
+use super::checkpoint::{CHECKPOINT, Checkpoint, MARKS, Marks, Outstanding, encode_webhooks};
 use super::dead::DeadLetters;
-use super::flush::{CHECKPOINT, MARKS, Marks};
 use super::gather::Gathered;
 use super::history::History;
 use super::job::{Job, JobKind};

@@ -6,7 +6,7 @@ use super::testing::{HOUR, World, attempt, failed, permit_of};
 use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle};
 use crate::dispatch::{ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
-use crate::model::{DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Door;
 
 const MINUTE: Duration = Duration::from_secs(60);
