@@ -41,6 +41,9 @@ struct MemoryFile {
 #[derive(Debug)]
 struct Open(Arc<MemoryFile>);
 
+/// For [`MemoryDisk::set_room`]: every write fails, and not for want of room.
+pub(super) const BROKEN: i64 = -2;
+
 impl MemoryDisk {
     pub(super) fn new() -> Arc<Self> {
         let disk = Self::default();
@@ -73,6 +76,7 @@ impl MemoryFile {
     fn take_room(&self) -> io::Result<()> {
         match self.room.load(Ordering::Relaxed) {
             0 => Err(io::ErrorKind::StorageFull.into()),
+            BROKEN => Err(io::Error::other("the disk is broken")),
             room => {
                 if room > 0 {
                     self.room.store(room - 1, Ordering::Relaxed);
