@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Announced;
 use super::table::part;
-use crate::model::{EventId, WebhookNo, Webhooks};
+use crate::model::{EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::Permit;
 
 /// Announced and not settled, in order of acceptance.
@@ -167,6 +167,39 @@ impl Checkpoint {
             list.push((event, webhooks));
         }
         Some(Self { head, list })
+    }
+}
+
+/// The checkpoint's name in the table `meta`.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The high waters' name.
+pub(super) const MARKS: &str = "marks";
+
+/// The high waters that a start reads before anything else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The scheduling clock at the last flush.
+    pub(super) steady: Timestamp,
+    pub(super) next_job: u64,
+    /// Whether the last flush was that of an orderly stop.
+    pub(super) clean: bool,
+}
+
+impl Marks {
+    pub(super) fn encode(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        bytes[..8].copy_from_slice(&self.steady.as_millis().to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.next_job.to_le_bytes());
+        bytes[16] = u8::from(self.clean);
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Self {
+        Self {
+            steady: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 0))),
+            next_job: u64::from_le_bytes(part(bytes, 8)),
+            clean: bytes.get(16) == Some(&1),
+        }
     }
 }
 

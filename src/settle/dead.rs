@@ -152,6 +152,11 @@ pub(super) fn decode(id: DeliveryId, bytes: &[u8]) -> Result<DeadLetter, Error> 
     })
 }
 
+/// Whether a stored dead letter lost its body before it was delivered.
+pub(super) fn is_expired(bytes: &[u8]) -> bool {
+    bytes.get(1) == Some(&(DeadReason::Expired as u8))
+}
+
 fn steady_of(bytes: &[u8]) -> Timestamp {
     Timestamp::from_millis(i64::from_le_bytes(part(bytes, 12)))
 }

@@ -4,6 +4,7 @@
 
 use redb::{Error, WriteTransaction};
 
+use super::checkpoint::{CHECKPOINT, MARKS, Marks};
 use super::dead::{DeadLetters, Note};
 use super::gather::{Change, Expiring, What};
 use super::job::{Ground, Job};
@@ -18,6 +19,15 @@ const JOBS_KEPT: usize = 100;
 /// Rows looked at for each row that an expiry may move in one step.
 const LOOKED_AT_PER_ROW: usize = 16;
 
+/// How far an expiry is.
+#[derive(Debug, Default)]
+enum Progress {
+    #[default]
+    NoneToDo,
+    Rest(Expiring),
+    Done,
+}
+
 /// What a transaction did that memory must learn once it is durable.
 #[derive(Debug, Default)]
 struct Written {
@@ -26,8 +36,8 @@ struct Written {
     oldest_dead: Option<Timestamp>,
     job: Option<Job>,
     forgotten: Vec<u64>,
-    /// What is left of the oldest expiry, if there is one.
-    expiring: Option<Option<Expiring>>,
+    /// How far the oldest expiry is, if there is one.
+    expiring: Progress,
     waiting: Vec<Waiting>,
     died: Vec<WebhookNo>,
     /// Rows made for each replay of named dead letters.
@@ -240,7 +250,10 @@ impl Keeper {
             dead.put(webhook, event, &Note { reason, attempts, at, steady: now, http_status: None, error: "".into() })?;
             written.died.push(webhook);
         }
-        written.expiring = Some(at.map(|from| Expiring { events: expiring.events.clone(), from }));
+        written.expiring = match at {
+            Some(from) => Progress::Rest(Expiring { events: expiring.events.clone(), from }),
+            None => Progress::Done,
+        };
         Ok(())
     }
 
@@ -257,9 +270,11 @@ impl Keeper {
         for no in written.forgotten {
             self.jobs.remove(&no);
         }
-        if let Some(rest) = written.expiring {
-            self.expiring.pop_front();
-            if let Some(rest) = rest {
+        match written.expiring {
+            Progress::NoneToDo => {}
+            Progress::Done => _ = self.expiring.pop_front(),
+            Progress::Rest(rest) => {
+                self.expiring.pop_front();
                 self.expiring.push_front(rest);
             }
         }
@@ -343,7 +358,9 @@ impl Keeper {
         }
         for (shard, waiting) in per_shard.into_iter().enumerate().filter(|(_, waiting)| !waiting.is_empty()) {
             if let Err(ToShard::Waiting(waiting)) = self.shards.try_tell(shard, ToShard::Waiting(waiting)) {
-                waiting.into_iter().for_each(|waiting| self.nudge(waiting));
+                for waiting in waiting {
+                    self.nudge(waiting);
+                }
             }
         }
     }
@@ -352,37 +369,5 @@ impl Keeper {
     pub(super) fn reopen(&mut self) -> Result<(), Error> {
         self.state.reopen()?;
         self.history.reopen()
-    }
-}
-
-pub(super) const CHECKPOINT: &str = "checkpoint";
-pub(super) const MARKS: &str = "marks";
-
-/// The high waters that a start reads before anything else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marks {
-    /// The scheduling clock at the last flush.
-    pub(super) steady: Timestamp,
-    pub(super) next_job: u64,
-    /// Whether the last flush was that of an orderly stop.
-    pub(super) clean: bool,
-}
-
-impl Marks {
-    pub(super) fn encode(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        bytes[..8].copy_from_slice(&self.steady.as_millis().to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.next_job.to_le_bytes());
-        bytes[16] = u8::from(self.clean);
-        bytes
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Self {
-        use super::table::part;
-        Self {
-            steady: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 0))),
-            next_job: u64::from_le_bytes(part(bytes, 8)),
-            clean: bytes.get(16) == Some(&1),
-        }
     }
 }

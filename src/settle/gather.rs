@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::Refill;
 use super::dead::Note;
-use super::history::Attempts;
+use super::history_rows::Attempts;
 use super::table::Key;
 use crate::model::{EventId, Timestamp, WebhookNo};
 

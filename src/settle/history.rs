@@ -1,38 +1,28 @@
 //! History: every attempt, for people to read. Nothing is decided by it and recovery never looks at it.
 //!
 //! Files `<n>.redb` in order of settling, rolled by size, removed whole when all in them is old; only the last is open for
-//! writing. Their one table: (u8 bucket = webhook mod 64, u128 event, u32 webhook, u16 attempt), big-endian, so that a
-//! flush touches at most 64 places whatever the number of webhooks → u8 kind of error, u16 status (0: none), i64 time,
-//! u32 latency in µs, u16 length of the error's words, those, the response; little-endian.
+//! writing. What a row looks like is in [`super::history_rows`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{CursorError, Error, ReadTransaction, TableDefinition, TableError, WriteTransaction};
+use redb::{Error, ReadTransaction, WriteTransaction};
 
+use super::history_rows::{
+    Attempts, Key, decode, decode_row, event_of, insert_sorted, key, key_before, number_of, open, webhook_of,
+};
 use super::store::Store;
 use super::table::{HISTORY, part};
 use crate::limits::{HISTORY_BUCKETS, HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
-use crate::model::{Attempt, AttemptError, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Disk;
-
-type Key = [u8; 23];
-const ATTEMPTS: TableDefinition<&Key, &[u8]> = TableDefinition::new("attempts");
 
 /// Files that one read looks into, newest first: it must end soon.
 const FILES_PER_READ: usize = 64;
 /// Rows that one read looks at in a file.
 const ROWS_PER_READ: usize = 20_000;
-
-/// Attempts gathered for one transaction.
-#[derive(Debug, Default)]
-pub(super) struct Attempts {
-    rows: Vec<(Key, usize, usize)>,
-    bytes: Vec<u8>,
-}
 
 /// The writer's side.
 #[derive(Debug)]
@@ -73,26 +63,6 @@ struct Span {
     last: EventId,
     /// When it was last written to, by the scheduling clock.
     until: Timestamp,
-}
-
-impl Attempts {
-    /// Adds one.
-    pub(super) fn push(&mut self, webhook: WebhookNo, event: EventId, attempt: &Attempt) {
-        let start = self.bytes.len();
-        encode(attempt, &mut self.bytes);
-        self.rows.push((key(webhook, event, attempt.number), start, self.bytes.len()));
-    }
-
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Forgets all, keeps the memory.
-    pub(super) fn clear(&mut self) {
-        self.rows.clear();
-        self.bytes.clear();
-    }
 }
 
 impl History {
@@ -149,14 +119,13 @@ impl History {
 
     /// Writes what was gathered, in one transaction that is durable afterwards.
     pub(super) fn write(&mut self, attempts: &mut Attempts, now: Timestamp) -> Result<(), Error> {
-        attempts.rows.sort_unstable_by_key(|(key, ..)| *key);
+        attempts.sort();
         let current = self.current()?;
         let txn = current.store.write(self.two_phase)?;
         insert_sorted(&txn, attempts)?;
         txn.commit()?;
         let mut span = current.span();
-        for (key, ..) in &attempts.rows {
-            let event = event_of(key);
+        for event in attempts.events() {
             span.first = span.first.min(event);
             span.last = span.last.max(event);
         }
@@ -226,8 +195,7 @@ impl History {
 
     fn reopen_last(&self) -> Result<bool, Error> {
         let Some(last) = self.files.list().last().cloned() else { return Ok(false) };
-        last.store.close(HISTORY_CACHE_BYTES)?;
-        last.store.reopen()?;
+        last.store.reopen_with(HISTORY_CACHE_BYTES)?;
         Ok(true)
     }
 
@@ -259,31 +227,6 @@ impl History {
         self.files.list.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&file));
         Ok(file)
     }
-}
-
-/// Inserts runs of keys through one cursor each: a run ends where a key of the table comes between.
-fn insert_sorted(txn: &WriteTransaction, attempts: &Attempts) -> Result<(), Error> {
-    let mut table = txn.open_table(ATTEMPTS)?;
-    let mut rest = attempts.rows.as_slice();
-    while let Some((first, start, end)) = rest.first() {
-        let mut cursor = table.lower_bound_mut(Bound::Included(first))?;
-        let mut inserted = 0;
-        for (key, start, end) in rest {
-            match cursor.insert_before(key, &attempts.bytes[*start..*end]) {
-                Ok(()) => inserted += 1,
-                Err(CursorError::UnorderedKey) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        cursor.close()?;
-        if inserted == 0 {
-            // An attempt that a crash made us repeat: the later record stands.
-            table.insert(first, &attempts.bytes[*start..*end])?;
-            inserted = 1;
-        }
-        rest = &rest[inserted..];
-    }
-    Ok(())
 }
 
 /// What history knows of a webhook's latest deliveries.
@@ -423,97 +366,6 @@ fn recent_in(txn: &ReadTransaction, webhook: WebhookNo, before: EventId, limit: 
     Ok((rows, EventId::MIN))
 }
 
-fn open(txn: &ReadTransaction) -> Result<Option<redb::ReadOnlyTable<&'static Key, &'static [u8]>>, Error> {
-    match txn.open_table(ATTEMPTS) {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-type RawRow<'a> = (redb::AccessGuard<'a, &'static Key>, redb::AccessGuard<'a, &'static [u8]>);
-
-fn decode_row((key, value): RawRow<'_>) -> Result<(EventId, Attempt), Error> {
-    Ok((event_of(key.value()), decode(number_of(key.value()), value.value())?))
-}
-
-fn key(webhook: WebhookNo, event: EventId, number: u16) -> Key {
-    let mut key = [0; 23];
-    key[0] = (webhook.0 % HISTORY_BUCKETS) as u8;
-    key[1..17].copy_from_slice(&event.as_u128().to_be_bytes());
-    key[17..21].copy_from_slice(&webhook.0.to_be_bytes());
-    key[21..].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-/// The least key of the webhook's bucket that is not before this event.
-fn key_before(webhook: WebhookNo, before: EventId) -> Key {
-    let mut key = key(webhook, before, 0);
-    key[17..21].fill(0);
-    key
-}
-
-fn event_of(key: &Key) -> EventId {
-    EventId::from_u128(u128::from_be_bytes(part(key, 1)))
-}
-
-fn webhook_of(key: &Key) -> WebhookNo {
-    WebhookNo(u32::from_be_bytes(part(key, 17)))
-}
-
-fn number_of(key: &Key) -> u16 {
-    u16::from_be_bytes(part(key, 21))
-}
-
-const FIXED: usize = 17;
-
-fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
-    let (kind, words, status): (u8, &str, Option<u16>) = match &attempt.error {
-        None => (0, "", None),
-        Some(AttemptError::Status(status)) => (1, "", Some(*status)),
-        Some(AttemptError::Timeout) => (2, "", None),
-        Some(AttemptError::Connect(why)) => (3, why, None),
-        Some(AttemptError::Egress(why)) => (4, why, None),
-        Some(AttemptError::Dropped) => (5, "", None),
-        Some(AttemptError::PayloadGone) => (6, "", None),
-    };
-    let words = &words.as_bytes()[..words.floor_char_boundary(usize::from(u16::MAX))];
-    let latency_us = u32::try_from(attempt.latency.as_micros()).unwrap_or(u32::MAX);
-    out.push(kind);
-    out.extend_from_slice(&attempt.http_status.or(status).unwrap_or(0).to_le_bytes());
-    out.extend_from_slice(&attempt.at.as_millis().to_le_bytes());
-    out.extend_from_slice(&latency_us.to_le_bytes());
-    out.extend_from_slice(&(words.len() as u16).to_le_bytes());
-    out.extend_from_slice(words);
-    out.extend_from_slice(attempt.response.as_bytes());
-}
-
-fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
-    let damaged = || Error::Corrupted("an attempt in the history cannot be read".to_owned());
-    let words_len = usize::from(u16::from_le_bytes(part(bytes, 15)));
-    let texts = bytes.get(FIXED..).and_then(|texts| std::str::from_utf8(texts).ok()).ok_or_else(damaged)?;
-    let (words, response) = texts.split_at_checked(words_len).ok_or_else(damaged)?;
-    let status = u16::from_le_bytes(part(bytes, 1));
-    let error = match bytes[0] {
-        0 => None,
-        1 => Some(AttemptError::Status(status)),
-        2 => Some(AttemptError::Timeout),
-        3 => Some(AttemptError::Connect(words.into())),
-        4 => Some(AttemptError::Egress(words.into())),
-        5 => Some(AttemptError::Dropped),
-        6 => Some(AttemptError::PayloadGone),
-        _ => return Err(damaged()),
-    };
-    Ok(Attempt {
-        number,
-        at: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 3))),
-        latency: Duration::from_micros(u64::from(u32::from_le_bytes(part(bytes, 11)))),
-        http_status: (status != 0).then_some(status),
-        error,
-        response: response.into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{MemoryDisk, attempt, failed};
@@ -533,30 +385,6 @@ mod tests {
 
     fn event(n: u128) -> EventId {
         EventId::from_u128(n)
-    }
-
-    #[test]
-    fn attempts_read_back_whatever_their_error() {
-        let errors = [
-            None,
-            Some(AttemptError::Status(503)),
-            Some(AttemptError::Timeout),
-            Some(AttemptError::Connect("refused".into())),
-            Some(AttemptError::Egress("loopback".into())),
-            Some(AttemptError::Dropped),
-            Some(AttemptError::PayloadGone),
-        ];
-        for error in errors {
-            let http_status = match &error {
-                Some(AttemptError::Status(status)) => Some(*status),
-                _ => None,
-            };
-            let written = Attempt { error, http_status, response: "größer".into(), ..attempt(3) };
-            let mut bytes = Vec::new();
-            encode(&written, &mut bytes);
-            assert_eq!(decode(3, &bytes).unwrap(), written);
-            assert!(decode(3, &bytes[..FIXED - 1]).is_err());
-        }
     }
 
     #[test]

@@ -342,6 +342,7 @@ mod webhook_number {
     use super::WebhookNo;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(webhook: &WebhookNo, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u32(webhook.0)
     }

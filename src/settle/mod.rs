@@ -11,6 +11,7 @@ mod dead;
 mod flush;
 mod gather;
 mod history;
+mod history_rows;
 mod job;
 mod keeper;
 mod needs;

@@ -2,6 +2,7 @@
 
 use redb::Error;
 
+use super::dead::is_expired;
 use super::job::{Job, JobKind};
 use super::pending::between;
 use super::records::Records;
@@ -27,12 +28,17 @@ impl SettleNeeds {
         let mut events = self.records.state().read(|txn| {
             let mut events = Vec::new();
             let from = key(WebhookNo(0), first);
-            let mut note = |_: WebhookNo, event| {
+            between(&txn.open_table(PENDING)?, &from, first, last, |_, event, _| {
                 events.push(event);
                 true
-            };
-            between(&txn.open_table(PENDING)?, &from, first, last, &mut note)?;
-            between(&txn.open_table(DEAD)?, &from, first, last, &mut note)?;
+            })?;
+            between(&txn.open_table(DEAD)?, &from, first, last, |_, event, letter| {
+                // One that expired has no body to keep.
+                if !is_expired(letter) {
+                    events.push(event);
+                }
+                true
+            })?;
             for job in Job::load(&txn.open_table(JOBS)?)?.iter().filter(|job| job.is_running()) {
                 match job.kind {
                     JobKind::Wide { event } if (first..=last).contains(&event) => events.push(event),

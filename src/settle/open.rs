@@ -1,6 +1,7 @@
 //! Opening: state.redb first, for the high waters that the log and the clock are built on; then recovery from the
 //! checkpoint and the log; then the thread.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use redb::{Error, ReadableTableMetadata, TableError};
 
-use super::checkpoint::{Checkpoint, Outstanding, encode_webhooks};
+use super::checkpoint::{CHECKPOINT, Checkpoint, MARKS, Marks, Outstanding, encode_webhooks};
 use super::dead::DeadLetters;
-use super::flush::{CHECKPOINT, MARKS, Marks};
+use super::gather::Gathered;
 use super::history::History;
 use super::job::{Job, JobKind};
 use super::keeper::Keeper;
@@ -107,7 +108,7 @@ pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, Open
     let state = Arc::new(Store::open(Arc::clone(&disk), &dir.join("state.redb"), STATE_CACHE_BYTES)?);
     disk.sync_dir(&dir).map_err(Error::Io)?;
     make_tables(&state, options.two_phase_commit)?;
-    let (marks, checkpoint, jobs, stats) = state.read(|txn| {
+    let (marks, checkpoint, jobs, figures) = state.read(|txn| {
         let meta = txn.open_table(META)?;
         let marks = meta.get(MARKS)?.map_or_else(Marks::default, |marks| Marks::decode(marks.value()));
         let checkpoint = match meta.get(CHECKPOINT)? {
@@ -122,7 +123,7 @@ pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, Open
         let disk = Arc::clone(&disk);
         History::open(disk, &history_dir, file_bytes, options.two_phase_commit, txn, marks.clean, marks.steady)
     })?;
-    Ok(Opened { state, history, stats: Arc::new(stats), marks, checkpoint, jobs, options, bounds })
+    Ok(Opened { state, history, stats: Arc::new(figures), marks, checkpoint, jobs, options, bounds })
 }
 
 impl Opened {
@@ -201,16 +202,16 @@ impl Opened {
             outstanding: Outstanding::new(self.checkpoint.head),
             state: self.state,
             history: self.history,
-            gathered: Default::default(),
+            gathered: Gathered::default(),
             next_job: self.marks.next_job.max(1),
             jobs: self.jobs.into_iter().map(|job| (job.no, job)).collect(),
             turn: 0,
-            expiring: Default::default(),
+            expiring: VecDeque::default(),
             oldest_dead: None,
             stats: self.stats,
             depth: around.depth,
-            waiting: Default::default(),
-            kept: Default::default(),
+            waiting: BTreeMap::default(),
+            kept: VecDeque::default(),
             disable: Vec::new(),
             history_written: false,
             scratch: Vec::new(),

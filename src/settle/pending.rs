@@ -105,9 +105,9 @@ impl<'txn> Rows<'txn> {
         from: &Key,
         first: EventId,
         last: EventId,
-        visit: impl FnMut(WebhookNo, EventId) -> bool,
+        mut visit: impl FnMut(WebhookNo, EventId) -> bool,
     ) -> Result<(), Error> {
-        between(&self.pending, from, first, last, visit)
+        between(&self.pending, from, first, last, |webhook, event, _| visit(webhook, event))
     }
 
     /// How many rows there are.
@@ -236,12 +236,13 @@ pub(super) fn between<V: redb::Value + 'static>(
     from: &Key,
     first: EventId,
     last: EventId,
-    mut visit: impl FnMut(WebhookNo, EventId) -> bool,
+    mut visit: impl FnMut(WebhookNo, EventId, V::SelfType<'_>) -> bool,
 ) -> Result<(), Error> {
     let mut from = *from;
     'seek: loop {
         for entry in table.range::<&Key>(&from..)? {
-            let at = super::table::delivery(entry?.0.value());
+            let (key_at, value) = entry?;
+            let at = super::table::delivery(key_at.value());
             if at.event < first {
                 from = key(at.webhook, first);
                 continue 'seek;
@@ -251,7 +252,7 @@ pub(super) fn between<V: redb::Value + 'static>(
                 from = key(WebhookNo(no), first);
                 continue 'seek;
             }
-            if !visit(at.webhook, at.event) {
+            if !visit(at.webhook, at.event, value.value()) {
                 return Ok(());
             }
         }

@@ -74,7 +74,7 @@ mod tests {
         let status = |s| Err(AttemptError::Status(s));
         let retry = |s: u64| Decision::Retry { at: NOW.plus(Duration::from_secs(s)) };
         let pause = |s: u64| Some(NOW.plus(Duration::from_secs(s)));
-        let cases: [(Result<(), AttemptError>, Option<u64>, u16, Decision, Option<Timestamp>, bool); 15] = [
+        let cases = [
             (Ok(()), None, 1, Decision::Delivered, None, false),
             (Ok(()), Some(9), 3, Decision::Delivered, None, false),
             (status(500), None, 1, retry(10), None, false),

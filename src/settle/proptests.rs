@@ -79,6 +79,7 @@ impl Model {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
 async fn check(mut world: World, operations: Vec<Operation>) {
     let mut model = Model::default();
     let mut durable = Model::default();

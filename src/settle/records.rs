@@ -15,9 +15,11 @@ use super::job::Job;
 use super::pending::{self, PendingRow};
 use super::stats::{Stats, WebhookStats};
 use super::store::Store;
-use super::table::{DEAD, JOBS, Key, PENDING, delivery, key, next};
+use super::table::{DEAD, JOBS, Key, PENDING, delivery, key, next, previous};
 use super::{Command, Handle, ReplayFilter, ToSettle};
-use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+use crate::commit::ReadLog;
+use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookNo};
+use crate::runtime::Metrics;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -82,11 +84,11 @@ impl Records {
     pub(super) fn new(
         state: Arc<Store>,
         files: Arc<Files>,
-        stats: Arc<Stats>,
+        figures: Arc<Stats>,
         depth: Arc<Depth>,
         handle: Handle,
     ) -> Self {
-        Self { state, files, stats, depth, handle }
+        Self { state, files, stats: figures, depth, handle }
     }
 
     pub(super) fn state(&self) -> &Store {
@@ -97,7 +99,7 @@ impl Records {
     /// its way to its first attempt ([`Records::sync`] names those).
     pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, Error> {
         let key = key(id.webhook, id.event);
-        let (row, letter) = self.state.read(|txn| {
+        let (waits, letter) = self.state.read(|txn| {
             let row = txn.open_table(PENDING)?.get(&key)?.map(|row| PendingRow::decode(row.value()));
             let letter = match txn.open_table(DEAD)?.get(&key)? {
                 Some(value) => Some(dead::decode(id, value.value())?),
@@ -106,7 +108,7 @@ impl Records {
             Ok((row, letter))
         })?;
         let last = self.files.attempts(id)?.pop();
-        Ok(match (row, letter, last) {
+        Ok(match (waits, letter, last) {
             (None, None, None) => None,
             (Some(row), _, last) => Some(DeliveryRecord::of_row(id, row, last)),
             (None, Some(letter), last) => Some(DeliveryRecord::of_letter(letter, last)),
@@ -217,6 +219,19 @@ impl Records {
             (Some(row), Some(outstanding)) => Some(row.min(outstanding)),
             (row, outstanding) => row.or(outstanding),
         })
+    }
+
+    /// Brings the figures up to date that change while settle has nothing to do; for whoever shows them. `now` is of the
+    /// wall clock.
+    pub fn observe(&self, log: &dyn ReadLog, now: Timestamp, metrics: &Metrics) -> Result<(), Error> {
+        metrics.queue_depth.set(self.depth() as i64);
+        let head = match self.oldest_pending()? {
+            Some(event) => log.heads_after(previous(event), 1).unwrap_or_default().pop(),
+            None => None,
+        };
+        let received = head.and_then(|(_, head)| Some(EventHead::parse(&head).ok()?.event.received_at));
+        metrics.oldest_pending_seconds.set(received.map_or(0, |at| now.since(at).as_secs() as i64));
+        Ok(())
     }
 
     /// Waits for a flush; then every outcome and row from before is in the records, and the answer names what was

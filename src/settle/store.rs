@@ -55,6 +55,12 @@ impl Store {
         Ok(())
     }
 
+    /// The same, with another cache.
+    pub(super) fn reopen_with(&self, cache_bytes: usize) -> Result<(), Error> {
+        self.cache_bytes.store(cache_bytes, Ordering::Relaxed);
+        self.reopen()
+    }
+
     /// Closes the file; from now on it is opened with another cache.
     pub(super) fn close(&self, cache_bytes: usize) -> Result<(), Error> {
         self.cache_bytes.store(cache_bytes, Ordering::Relaxed);

@@ -41,6 +41,9 @@ struct MemoryFile {
 #[derive(Debug)]
 struct Open(Arc<MemoryFile>);
 
+/// For [`MemoryDisk::set_room`]: every write fails, and not for want of room.
+pub(super) const BROKEN: i64 = -2;
+
 impl MemoryDisk {
     pub(super) fn new() -> Arc<Self> {
         let disk = Self::default();
@@ -73,6 +76,7 @@ impl MemoryFile {
     fn take_room(&self) -> io::Result<()> {
         match self.room.load(Ordering::Relaxed) {
             0 => Err(io::ErrorKind::StorageFull.into()),
+            BROKEN => Err(io::Error::other("the disk is broken")),
             room => {
                 if room > 0 {
                     self.room.store(room - 1, Ordering::Relaxed);
@@ -271,8 +275,8 @@ impl World {
         let around =
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
-        let (state, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(state, files, stats, depth, handle);
+        let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
+        let records = Records::new(store, files, stats, depth, handle);
         let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), removed, disabled, last };
         world.flush();
         world
@@ -337,9 +341,8 @@ impl World {
         self.keeper.apply(ToSettle::Refill(Refill { shard: 0, webhook: WebhookNo(webhook), lane, rows }));
         self.keeper.flush().unwrap();
         loop {
-            match self.shard.try_recv().unwrap() {
-                ToShard::Refilled(refilled) => return refilled,
-                _ => {}
+            if let ToShard::Refilled(refilled) = self.shard.try_recv().unwrap() {
+                return refilled;
             }
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::testing::{HOUR, World, attempt, failed, permit_of};
 use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle};
 use crate::dispatch::{ToShard, Waiting};
-use crate::model::{DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
+use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Door;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,7 +50,7 @@ async fn a_crash_between_history_and_state_sends_again_and_loses_nothing() {
     world.settle(1, event, Some(attempt(1)), Decision::Delivered);
     world.flush();
     assert_eq!(world.records.attempts(id(1, event)).unwrap(), [attempt(1)]);
-    assert_eq!(world.records.delivery(id(1, event)).unwrap().unwrap().status, DeliveryStatus::Delivered);
+    assert_eq!(world.records.delivery(id(1, event)).unwrap().unwrap().status, Delivered);
     assert!(world.ready(1).is_empty());
 }
 
@@ -230,8 +231,8 @@ async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_suc
     world.settle(1, won, Some(attempt(1)), Decision::Delivered);
     world.flush();
     let status = |event| world.records.delivery(id(1, event)).unwrap().unwrap().status;
-    assert_eq!(status(lost), DeliveryStatus::Abandoned);
-    assert_eq!(status(won), DeliveryStatus::Delivered);
+    assert_eq!(status(lost), Abandoned);
+    assert_eq!(status(won), Delivered);
     assert_eq!(world.records.depth(), 0);
 }
 
@@ -296,7 +297,6 @@ async fn a_list_of_deliveries_merges_rows_dead_letters_and_history_newest_first(
     world.flush();
     let page = world.records.deliveries_of(WebhookNo(1), None, 3).unwrap();
     let seen: Vec<_> = page.rows.iter().map(|record| (record.id.event, record.status)).collect();
-    use DeliveryStatus::{Delivered, Failed, Pending, Retrying};
     assert_eq!(seen, [(events[3], Pending), (events[2], Retrying), (events[1], Failed)]);
     assert_eq!(page.rows[1].next_retry_at, Some(at));
     assert_eq!(page.rows[1].last.as_ref().unwrap().http_status, Some(500));

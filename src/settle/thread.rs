@@ -127,3 +127,134 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::super::testing::{BROKEN, MemoryDisk, MemoryLog, World, attempt, permit};
+    use super::super::{Announced, Hooks, SettleNeeds, Settled, Start};
+    use super::*;
+    use crate::commit::Needs;
+    use crate::dispatch::Shards;
+    use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+    use crate::runtime::{Clock, Metrics};
+
+    struct Thread {
+        disk: Arc<MemoryDisk>,
+        running: Running,
+        poisoned: Receiver<()>,
+        ballasts: Arc<AtomicUsize>,
+    }
+
+    /// A thread on this disk, whose ballast, when given up, makes room.
+    fn start(disk: Arc<MemoryDisk>) -> Thread {
+        let log = Arc::new(MemoryLog::default());
+        let mut opened = World::open(&disk);
+        opened.recover(&*log).unwrap();
+        let (handle, messages, bell) = Handle::channel();
+        let (poison, poisoned) = crossbeam_channel::bounded(1);
+        let ballasts = Arc::new(AtomicUsize::new(0));
+        let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
+        let hooks = Hooks {
+            known: Arc::new(|_| true),
+            disable: Arc::new(|_, _| {}),
+            ballast: Arc::new(move || {
+                given.fetch_add(1, Ordering::Relaxed);
+                room.set_room(-1);
+            }),
+            poisoned: Arc::new(move |_| poison.send(()).unwrap()),
+        };
+        let (shards, _) = Shards::channels(1);
+        let (clock, metrics) = (Clock::test(Timestamp::from_millis(1_000)), Metrics::new().unwrap());
+        let start = Start { handle, messages, bell, shards, clock, log, metrics, hooks };
+        Thread { disk, running: opened.start(start).unwrap(), poisoned, ballasts }
+    }
+
+    impl Thread {
+        fn announce(&self, event: u128) -> DeliveryId {
+            let id = DeliveryId { event: EventId::from_u128(event), webhook: WebhookNo(1) };
+            let webhooks = [id.webhook].into_iter().collect();
+            let announced = Announced { event: id.event, webhooks, permit: permit() };
+            self.running.handle.tell(ToSettle::Announce(vec![announced]));
+            id
+        }
+
+        fn deliver(&self, id: DeliveryId) {
+            let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
+            let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision };
+            self.running.handle.tell(ToSettle::Settled(vec![settled]));
+        }
+
+        fn status(&self, id: DeliveryId) -> Option<DeliveryStatus> {
+            self.running.records.delivery(id).unwrap().map(|record| record.status)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_told_before_a_sync_can_be_read_after_it() {
+        let thread = start(MemoryDisk::new());
+        let (one, two) = (thread.announce(1), thread.announce(2));
+        thread.deliver(one);
+        let outstanding = thread.running.records.sync(None, None, 9).await;
+        assert_eq!(outstanding, [(two.event, two.webhook)]);
+        assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
+        assert_eq!(thread.running.records.depth(), 1);
+        assert!(thread.running.stop());
+    }
+
+    #[test]
+    fn a_stop_writes_everything_and_the_next_start_finds_it() {
+        let thread = start(MemoryDisk::new());
+        let (one, two) = (thread.announce(1), thread.announce(2));
+        thread.deliver(one);
+        let disk = Arc::clone(&thread.disk);
+        assert!(thread.running.stop());
+        let thread = start(disk.crash());
+        assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
+        assert_eq!(thread.status(two), Some(DeliveryStatus::Pending));
+        assert!(thread.running.stop());
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_takes_the_ballast_and_goes_on() {
+        let thread = start(MemoryDisk::new());
+        thread.running.records.sync(None, None, 0).await;
+        thread.disk.set_room(3);
+        let one = thread.announce(1);
+        thread.deliver(one);
+        thread.running.records.sync(None, None, 0).await;
+        assert_eq!(thread.ballasts.load(Ordering::Relaxed), 1);
+        assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
+        assert!(thread.running.stop());
+    }
+
+    #[tokio::test]
+    async fn any_other_error_poisons() {
+        let thread = start(MemoryDisk::new());
+        thread.running.records.sync(None, None, 0).await;
+        thread.disk.set_room(BROKEN);
+        thread.announce(1);
+        thread.running.handle.tell(ToSettle::Command(Command::Expire { events: vec![] }));
+        thread.poisoned.recv().unwrap();
+        assert!(thread.running.is_poisoned());
+        assert!(!thread.running.stop());
+    }
+
+    #[test]
+    fn retention_learns_which_bodies_are_needed_and_waits_for_what_is_on_its_way() {
+        let thread = start(MemoryDisk::new());
+        let ids: Vec<_> = (1..=4).map(|n| thread.announce(n)).collect();
+        thread.deliver(ids[1]);
+        thread.running.handle.tell(ToSettle::Spill(vec![(WebhookNo(1), ids[0].event), (WebhookNo(1), ids[2].event)]));
+        let needs = SettleNeeds::new(thread.running.handle.clone(), thread.running.records.clone());
+        assert_eq!(needs.needed(ids[0].event, ids[2].event), Some(vec![ids[0].event, ids[2].event]));
+        assert_eq!(needs.needed(ids[1].event, ids[1].event), Some(vec![]));
+        assert_eq!(needs.needed(ids[0].event, ids[3].event), None);
+        needs.expire(vec![ids[0].event]);
+        assert_eq!(needs.needed(ids[0].event, ids[1].event), Some(vec![]), "its body may go");
+        assert_eq!(thread.status(ids[0]), Some(DeliveryStatus::Abandoned));
+        assert_eq!(needs.needed(ids[2].event, ids[2].event), Some(vec![ids[2].event]));
+        assert!(thread.running.stop());
+    }
+}

@@ -1,0 +1,174 @@
+//! What settle costs: a flush of outcomes, of rows, a refill, a verdict. One flush is two commits with their fsyncs, on the
+//! disk that holds the temporary folder.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use hooktide::commit::{ReadError, ReadLog, Stored};
+use hooktide::dispatch::{Shards, ToShard};
+use hooktide::model::{Attempt, AttemptError, Decision, EventId, RetryPolicy, Timestamp, WebhookNo};
+use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
+use hooktide::settle::{
+    Announced, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Running, Settled, Start, ToSettle, decide,
+    open,
+};
+
+const ITEMS: u64 = 2_000;
+
+/// An empty log.
+struct NoLog;
+
+impl ReadLog for NoLog {
+    fn last(&self) -> EventId {
+        EventId::MIN
+    }
+    fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError> {
+        Ok(vec![None; events.len()])
+    }
+    fn heads_after(&self, _: EventId, _: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
+        Ok(Vec::new())
+    }
+    fn heads_before(&self, _: EventId, _: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Settle on a folder of its own, with one shard that the bench plays.
+struct World {
+    running: Running,
+    shard: tokio::sync::mpsc::Receiver<ToShard>,
+    permit: Arc<Permit>,
+    last: u128,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            two_phase_commit: true,
+            history_retention: Duration::from_secs(3_600),
+            dead_letter_retention: Duration::from_secs(3_600),
+            disable_after: Duration::from_secs(3_600),
+        };
+        let place = OpenState { disk: Arc::new(RealDisk), dir: dir.path().to_owned(), options };
+        let mut opened = open(place).unwrap();
+        opened.recover(&NoLog).unwrap();
+        let (handle, messages, bell) = Handle::channel();
+        let (shards, mut ends) = Shards::channels(1);
+        let hooks = Hooks {
+            known: Arc::new(|_| true),
+            disable: Arc::new(|_, _| {}),
+            ballast: Arc::new(|| {}),
+            poisoned: Arc::new(|error| panic!("{error}")),
+        };
+        let (clock, log, metrics) = (Clock::system(opened.steady()), Arc::new(NoLog), Metrics::new().unwrap());
+        let start = Start { handle, messages, bell, shards, clock, log, metrics, hooks };
+        let running = opened.start(start).unwrap();
+        let permit = block_on(Door::new(1 << 20).enter(1, 1)).unwrap();
+        Self { running, shard: ends.remove(0), permit, last: 0, _dir: dir }
+    }
+
+    /// Announces [`ITEMS`] events for one webhook each, and waits until they are in the checkpoint.
+    fn announce(&mut self, webhooks: u32) -> Vec<(WebhookNo, EventId)> {
+        let first = self.last + 1;
+        self.last += u128::from(ITEMS);
+        let delivery =
+            |n: u128| (WebhookNo((n.wrapping_mul(7_919) % u128::from(webhooks)) as u32), EventId::from_u128(n));
+        let deliveries: Vec<_> = (first..=self.last).map(delivery).collect();
+        let announced = deliveries.iter().map(|(webhook, event)| Announced {
+            event: *event,
+            webhooks: [*webhook].into_iter().collect(),
+            permit: Arc::clone(&self.permit),
+        });
+        self.running.handle.tell(ToSettle::Announce(announced.collect()));
+        self.sync();
+        deliveries
+    }
+
+    /// Waits until everything told is durable.
+    fn sync(&self) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let sync = Command::Sync { webhook: None, event: None, limit: 0, reply };
+        self.running.handle.tell(ToSettle::Command(sync));
+        answer.blocking_recv().unwrap();
+    }
+
+    fn refill(&mut self, webhook: WebhookNo, rows: usize) -> usize {
+        let lane = Lane::Ready { after: EventId::MIN };
+        self.running.handle.tell(ToSettle::Refill(Refill { shard: 0, webhook, lane, rows }));
+        loop {
+            if let Some(ToShard::Refilled(refilled)) = self.shard.blocking_recv() {
+                return refilled.rows.len();
+            }
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+fn delivered((webhook, event): (WebhookNo, EventId)) -> Settled {
+    let attempt = Attempt {
+        number: 1,
+        at: Timestamp::from_millis(1_700_000_000_000),
+        latency: Duration::from_millis(2),
+        http_status: Some(200),
+        error: None,
+        response: "ok".into(),
+    };
+    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered }
+}
+
+fn flushes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("settle");
+    group.throughput(Throughput::Elements(ITEMS)).sample_size(20);
+    for webhooks in [16, 100_000] {
+        let world = std::cell::RefCell::new(World::new());
+        group.bench_function(format!("flush of {ITEMS} delivered, {webhooks} webhooks"), |b| {
+            b.iter_batched(
+                || world.borrow_mut().announce(webhooks).into_iter().map(delivered).collect::<Vec<_>>(),
+                |outcomes| {
+                    let world = world.borrow();
+                    world.running.handle.tell(ToSettle::Settled(outcomes));
+                    world.sync();
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        assert!(world.into_inner().running.stop());
+    }
+    let world = std::cell::RefCell::new(World::new());
+    group.bench_function(format!("spill of {ITEMS} rows"), |b| {
+        b.iter_batched(
+            || world.borrow_mut().announce(16),
+            |deliveries| {
+                let world = world.borrow();
+                world.running.handle.tell(ToSettle::Spill(deliveries));
+                world.sync();
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    let mut world = world.into_inner();
+    group.throughput(Throughput::Elements(512));
+    group.bench_function("refill of 512 rows", |b| b.iter(|| assert_eq!(world.refill(WebhookNo(3), 512), 512)));
+    assert!(world.running.stop());
+    group.finish();
+}
+
+fn policy(c: &mut Criterion) {
+    let policy = RetryPolicy::Schedule([5, 60, 300, 900, 3_600].map(Duration::from_secs).as_slice().into());
+    let result = Err(AttemptError::Status(503));
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    c.bench_function("policy", |b| {
+        b.iter(|| decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, now, black_box(42)));
+    });
+}
+
+criterion_group!(benches, flushes, policy);
+criterion_main!(benches);
