@@ -114,7 +114,7 @@ impl<R: Resolve> Connector<R> {
     /// The loopback addresses that are open: where only 127.0.0.0/8 is, `localhost` must not fail for ::1.
     fn loopback(&self) -> Vec<IpAddr> {
         let all = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let open: Vec<_> = all.into_iter().filter(|ip| self.guard.check(*ip).is_ok()).collect();
+        let open: Vec<_> = all.into_iter().filter(|ip| self.guard.load().check(*ip).is_ok()).collect();
         if open.is_empty() { all.to_vec() } else { open }
     }
 
