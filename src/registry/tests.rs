@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::settle::DisableReason;
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::model::{

@@ -87,7 +87,7 @@ fn webhook(url: &str) -> Webhook {
         id: WebhookId::from_u128(1),
         tenant: "default".into(),
         status: WebhookStatus::Active,
-        endpoint: Endpoint::try_new(url, &guard(&["127.0.0.0/8"])).unwrap(),
+        endpoint: Endpoint::try_new(url, &guard(&["127.0.0.0/8"]).load()).unwrap(),
         events: vec![],
         keys,
         retry_policy: None,
@@ -563,7 +563,7 @@ async fn a_closed_port_is_a_failure_with_its_reason() {
         let outcome = send(&loopback(), at, LONG).await;
         let Err(AttemptError::Connect(why)) = &outcome.result else { panic!("{outcome:?}") };
         assert!(why.contains("refused"), "{why}");
-        let missing = Endpoint::try_new("http://missing.example/", &guard(&[])).unwrap();
+        let missing = Endpoint::try_new("http://missing.example/", &guard(&[]).load()).unwrap();
         let mut webhook = webhook("http://127.0.0.1:1234/");
         webhook.endpoint = missing;
         assert!(is_connect(&send_to(&loopback(), webhook, LONG).await));
@@ -655,7 +655,7 @@ fn each_line_of_the_table_of_bypasses_is_refused_and_each_control_is_not() {
     let guard = guard(&[]);
     let (mut refused, mut allowed) = (0, 0);
     for Line { url, why, expect, class } in lines() {
-        let endpoint = Endpoint::try_new(&url, &guard);
+        let endpoint = Endpoint::try_new(&url, &guard.load());
         match (expect.as_str(), class.as_str()) {
             // Names, which only their addresses give away: below.
             ("refuse", "dns" | "dns-wellknown") | ("fail-no-follow", _) => assert!(endpoint.is_ok(), "{url}"),
@@ -705,11 +705,11 @@ async fn names_are_judged_by_all_their_addresses_at_each_connection() {
     let mut count = 0;
     for Line { url, expect, .. } in named {
         let connector = Connector::new(Arc::clone(&guard), tls_config(None).unwrap(), zone());
-        let endpoint = Endpoint::try_new(&url, &guard).unwrap();
+        let endpoint = Endpoint::try_new(&url, &guard.load()).unwrap();
         let mut refused = 0;
         for _ in 0..10 {
             match connector.addresses(&endpoint).await {
-                Ok(addresses) => assert!(addresses.iter().all(|at| guard.check(at.ip()).is_ok()), "{url}"),
+                Ok(addresses) => assert!(addresses.iter().all(|at| guard.load().check(at.ip()).is_ok()), "{url}"),
                 Err(AttemptError::Egress(_)) => refused += 1,
                 Err(why) => panic!("{url}: {why}"),
             }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by failing")]
 #![expect(clippy::disallowed_methods, reason = "these tests wait for another process, on the real clock")]
 #![expect(clippy::needless_pass_by_value, clippy::format_push_string, reason = "brevity; nothing here is hot")]
-#![expect(unreachable_pub, missing_docs, clippy::print_stdout, reason = "a test binary has no interface")]
+#![expect(unreachable_pub, clippy::print_stdout, reason = "a test binary has no interface")]
 
 mod support;
 
