@@ -63,7 +63,7 @@ impl About {
 }
 
 impl View {
-    fn of(delivery: Delivery, webhook: WebhookId, about: Option<&About>) -> Self {
+    fn of(delivery: &Delivery, webhook: WebhookId, about: Option<&About>) -> Self {
         let last = delivery.last.as_ref();
         let ended = last.map(|attempt| attempt.at.plus(attempt.latency));
         let created_at = about.map(|about| about.received_at).or(last.map(|attempt| attempt.at));
@@ -124,7 +124,7 @@ impl Api {
         let (rows, more) = page.cut(found);
         let cursor = if more { rows.last().map(|row| row.id.event) } else { end };
         let rows = self.read(move |_, log| with_events(log, rows)).await?;
-        let rows: Vec<_> = rows.into_iter().map(|(row, about)| View::of(row, id, about.as_ref())).collect();
+        let rows: Vec<_> = rows.into_iter().map(|(row, about)| View::of(&row, id, about.as_ref())).collect();
         reply::list(&rows, cursor.map(|event| query.next(&event)).as_ref())
     }
 
@@ -145,7 +145,7 @@ impl Api {
                 let stored = log.read(&[id.event])?.pop().flatten();
                 let about = stored.as_ref().and_then(|(head, _)| About::of(head));
                 let payload = stored.map(|(_, data)| raw(&data));
-                Ok(View { attempts: Some(attempts), payload, ..View::of(delivery, webhook, about.as_ref()) })
+                Ok(View { attempts: Some(attempts), payload, ..View::of(&delivery, webhook, about.as_ref()) })
             })
             .await?;
         reply::read(&call.parts.headers, &view)
@@ -214,7 +214,11 @@ fn newest(
 
 /// Each delivery with what it shows of its event, `None` where the log no longer has it.
 fn with_events(log: &dyn ReadLog, rows: Vec<Delivery>) -> Result<Vec<(Delivery, Option<About>)>, Problem> {
-    rows.into_iter().map(|row| Ok((about(log, row.id.event)?, row))).map(|r| r.map(|(a, row)| (row, a))).collect()
+    let with_event = |row: Delivery| {
+        let about = about(log, row.id.event)?;
+        Ok((row, about))
+    };
+    rows.into_iter().map(with_event).collect()
 }
 
 /// What is shown of an event, from its head alone.

@@ -125,7 +125,7 @@ impl Api {
                 let waits = waiting.iter().any(|(_, webhook)| webhook == no);
                 waits.then(|| Delivery::pending(DeliveryId { event: id, webhook: *no }))
             };
-            self.short(row.or_else(pending)?, *no)
+            self.short(&row.or_else(pending)?, *no)
         });
         let deliveries = Some(deliveries.collect());
         reply::read(&call.parts.headers, &View { data: Some(raw(&data)), deliveries, ..View::of(id, &head) })
@@ -139,7 +139,7 @@ impl Api {
             .ok_or_else(|| Problem::not_found("event"))
     }
 
-    fn short(&self, delivery: Delivery, no: WebhookNo) -> Option<Short> {
+    fn short(&self, delivery: &Delivery, no: WebhookNo) -> Option<Short> {
         Some(Short {
             id: delivery.id.to_string(),
             webhook_id: self.registry.load().known(no)?.id().to_string(),

@@ -157,7 +157,7 @@ mod tests {
         for scope in [["default", "/b"], ["acme", "/a"]] {
             assert!(matches!(all.claim(&key("k"), scope, b"other"), Ok(Turn::First(_))));
         }
-        tokio::time::advance(IDEMPOTENCY_TTL - Duration::from_millis(1)).await;
+        tokio::time::advance(IDEMPOTENCY_TTL.saturating_sub(Duration::from_millis(1))).await;
         assert!(matches!(all.claim(&key("k"), scope, b"body"), Ok(Turn::Again(_))));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(matches!(all.claim(&key("k"), scope, b"body"), Ok(Turn::First(_))));

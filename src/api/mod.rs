@@ -198,7 +198,7 @@ impl Api {
     async fn make(
         &self,
         call: &Call,
-        make: impl Future<Output = Result<Made, Problem>> + Send + 'static,
+        work: impl Future<Output = Result<Made, Problem>> + Send + 'static,
     ) -> Result<Response, Problem> {
         let tenant = call.principal.tenant.as_deref().unwrap_or("*");
         let scope = [tenant, call.parts.uri.path()];
@@ -207,7 +207,7 @@ impl Api {
             Turn::Again(answer) => return Ok(answer),
         };
         let making = tokio::spawn(async move {
-            let made = make.await?;
+            let made = work.await?;
             claim.keep(made.remembered);
             Ok(made.answer)
         });

@@ -390,6 +390,7 @@ async fn a_secret_is_in_no_answer_but_the_first() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn each_wrong_field_is_named() {
     let world = world();
     let long = "x".repeat(2000);

@@ -153,9 +153,9 @@ impl Postings {
             let mut low = chunk.to_vec();
             let mut high = low.split_off(CHUNK_MAX / 2);
             if place <= low.len() {
-                low.insert(place, no)
+                low.insert(place, no);
             } else {
-                high.insert(place - low.len(), no)
+                high.insert(place - low.len(), no);
             }
             self.chunks.splice(at..=at, [Arc::new(low), Arc::new(high)]);
         }

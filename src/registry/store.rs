@@ -44,11 +44,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether there was no room: nothing was written, and it may go better later.
     pub fn is_disk_full(&self) -> bool {
-        let error = match self {
-            Self::Storage(redb::Error::Io(error)) | Self::Io(error) => error,
-            // After an I/O error redb refuses everything until it is opened again.
-            _ => return false,
-        };
+        let (Self::Storage(redb::Error::Io(error)) | Self::Io(error)) = self else { return false };
         matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
     }
 }
@@ -82,8 +78,17 @@ impl Store {
         Ok(Self { disk, path, database, vault })
     }
 
-    /// Everything stored, as a snapshot without keys. Opens the file again after a failure.
+    /// Everything stored, as a snapshot without keys. Opens the file again after a failure: redb refuses everything from
+    /// the first I/O error on.
     pub(super) fn load(&mut self) -> Result<Registry, StoreError> {
+        let loaded = self.try_load();
+        if loaded.is_err() {
+            self.database = None;
+        }
+        loaded
+    }
+
+    fn try_load(&mut self) -> Result<Registry, StoreError> {
         let database = match &mut self.database {
             Some(database) => database,
             closed => closed.insert(open(&self.path, &*self.disk)?),

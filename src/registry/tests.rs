@@ -1,13 +1,16 @@
 //! The registry as a whole: a folder, a thread, readers.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use data_encoding::BASE64;
 use hyper::http::uri::PathAndQuery;
 use hyper::http::{HeaderName, HeaderValue};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{BackendError, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -18,7 +21,7 @@ use crate::model::{
     DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKeys, Timestamp, Webhook, WebhookId,
     WebhookNo, WebhookStatus,
 };
-use crate::runtime::{Clock, Metrics, Random, RealDisk};
+use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
 use crate::settle::{self, Command, ToSettle};
 
 pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> Draft {
@@ -63,11 +66,15 @@ pub(crate) struct World {
 }
 
 pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
+    world_on(Arc::new(RealDisk), dir, keys)
+}
+
+fn world_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
     let (shards, inboxes) = Shards::channels(2);
     let (handle, messages, _bell) = settle::Handle::channel();
     let running = start(Start {
         dir,
-        disk: Arc::new(RealDisk),
+        disk,
         keys,
         clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
         random: Random::seeded(1),
@@ -309,4 +316,136 @@ async fn secrets_are_in_no_file_and_in_no_debug_output() {
             assert!(!bytes.windows(canary.len()).any(|window| window == canary), "in {}", path.display());
         }
     }
+}
+
+/// The real disk, on which every write fails with an error of the test's choice (`0`: none).
+#[derive(Debug, Clone, Default)]
+struct FailingDisk(Arc<AtomicI32>);
+
+impl FailingDisk {
+    fn fail(&self, error: nix::errno::Errno) {
+        self.0.store(error as i32, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile(Backend, FailingDisk);
+
+impl StorageBackend for FailingFile {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.1.check()?;
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.1.check()?;
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.1.check()?;
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> Result<(), io::Error> {
+        self.0.close()
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_range(start, end)
+    }
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_shared_range(start, end)
+    }
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_range(start, end)
+    }
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_shared_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.query_lock_range(start, end)
+    }
+}
+
+impl Disk for FailingDisk {
+    fn open(&self, path: &Path) -> io::Result<Backend> {
+        Ok(Backend::new(FailingFile(RealDisk.open(path)?, self.clone())))
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        RealDisk.list(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        RealDisk.truncate(path, len)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn size(&self, path: &Path) -> io::Result<FileSize> {
+        RealDisk.size(path)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
+    }
+    fn reserve(&self, path: &Path, len: u64) -> io::Result<()> {
+        RealDisk.reserve(path, len)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FailingDisk::default();
+    let key = ApiKey { key: Secret::new("a-key-of-the-file"), tenant: None, role: Role::Admin };
+    let World { running, .. } = world_on(Arc::new(disk.clone()), dir.path(), vec![key]).unwrap();
+    let one = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    disk.fail(nix::errno::Errno::ENOSPC);
+    for _ in 0..3 {
+        let refused = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await;
+        assert_eq!(refused.err(), Some(ChangeError::DiskFull));
+        assert_eq!(running.shared.load().matching("default", "a").to_vec(), [one.no], "readers see what was");
+    }
+    disk.0.store(0, Ordering::SeqCst);
+    let two = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    assert_eq!(running.shared.load().matching("default", "a").to_vec(), [one.no, two.no]);
+    assert!(running.shared.load().authenticate("a-key-of-the-file").is_some());
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn another_failure_of_the_disk_ends_the_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FailingDisk::default();
+    let World { running, .. } = world_on(Arc::new(disk.clone()), dir.path(), Vec::new()).unwrap();
+    let one = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    disk.fail(nix::errno::Errno::EIO);
+    let draft = draft("default", &["a"], WebhookStatus::Active);
+    assert_eq!(running.writer.create(draft.clone()).await.err(), Some(ChangeError::Stopped));
+    assert_eq!(running.writer.create(draft).await.err(), Some(ChangeError::Stopped));
+    assert!(matches!(running.stop(), Err(StoreError::Storage(_))));
+    disk.0.store(0, Ordering::SeqCst);
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    assert!(running.shared.load().webhook_by_id(one.id).is_some(), "what was answered is there");
+    running.stop().unwrap();
 }

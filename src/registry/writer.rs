@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::record::Draft;
@@ -60,8 +60,10 @@ impl Running {
 
     /// Lets the thread do what was sent before, and waits for its end.
     pub fn stop(self) -> Result<(), StoreError> {
-        // A thread that has ended reads nothing more.
-        let _ = self.writer.to.send(Request { change: Change::Stop, reply: None });
+        let stop = Request { change: Change::Stop, reply: None };
+        // On a thread of its own, as the caller may be a runtime's, which may not block on a channel. A writer that has ended
+        // reads nothing more.
+        thread::scope(|scope| scope.spawn(|| drop(self.writer.to.blocking_send(stop))).join()).unwrap_or_default();
         match self.thread.join() {
             Ok(ended) => ended,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -72,7 +74,8 @@ impl Running {
 /// The way to the thread, for whoever changes something.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    to: Sender<Request>,
+    /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
+    to: mpsc::Sender<Request>,
 }
 
 /// Why a change was not made.
@@ -143,7 +146,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.to.try_send(Request { change, reply: Some(reply) }).map_err(|e| match e {
             TrySendError::Full(_) => ChangeError::Overloaded,
-            TrySendError::Disconnected(_) => ChangeError::Stopped,
+            TrySendError::Closed(_) => ChangeError::Stopped,
         })?;
         answer.await.unwrap_or(Err(ChangeError::Stopped))
     }
@@ -156,7 +159,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     registry.set_keys(&start.keys);
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
-    let (to, inbox) = bounded(REGISTRY_QUEUE);
+    let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
     let work = Work {
         inbox,
         store,
@@ -173,7 +176,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
 }
 
 struct Work {
-    inbox: Receiver<Request>,
+    inbox: mpsc::Receiver<Request>,
     store: Store,
     shared: Shared,
     keys: Vec<ApiKey>,
@@ -198,9 +201,9 @@ type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
 impl Work {
     fn run(mut self) -> Result<(), StoreError> {
         let mut requests = Vec::new();
-        while let Ok(first) = self.inbox.recv() {
+        while let Some(first) = self.inbox.blocking_recv() {
             requests.push(first);
-            requests.extend(self.inbox.try_iter().take(REGISTRY_BATCH - 1));
+            requests.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()).take(REGISTRY_BATCH - 1));
             let stop = requests.iter().position(|request| matches!(request.change, Change::Stop));
             if let Some(at) = stop {
                 requests.truncate(at);
