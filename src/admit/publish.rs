@@ -190,14 +190,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         let mut verdicts_out = Vec::with_capacity(counts.len());
         for (verdict, webhooks) in verdicts.into_iter().zip(counts) {
             verdicts_out.push(match verdict {
-                Ok(taken) if taken.is_duplicate() => {
-                    self.metrics.duplicates.inc();
-                    Verdict::Taken(taken, webhooks)
-                }
-                Ok(taken) => {
-                    self.metrics.accepted.inc();
-                    Verdict::Taken(taken, webhooks)
-                }
+                Ok(taken) => Verdict::Taken(taken, webhooks),
                 Err(why) => Verdict::Refused(refused(why)),
             });
         }

@@ -51,7 +51,8 @@ fn run(config: Config, options: &ServeOptions) -> Result<bool, StartError> {
     // Signals are taken before anything is opened, so that none falls between.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let server = Server::start(config)?;
-    announce(&server, options)?;
+    // Whoever waits for the line may hang up after it.
+    let _ = io::stdout().lock().write_all(announcement(&server, options).as_bytes());
     let failed = runtime.block_on(watch(&server, options, &mut signals));
     if let Some(reason) = &failed {
         tracing::error!(reason = %reason, "the server ends, so that a restart can recover what was acknowledged");
@@ -94,32 +95,30 @@ async fn watch(server: &Server, options: &ServeOptions, signals: &mut Signals) -
 
 /// The ready line, which a supervisor or a test can wait for, and at the first start of a development server what a person
 /// needs to begin.
-fn announce(server: &Server, options: &ServeOptions) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn announcement(server: &Server, options: &ServeOptions) -> String {
     let listen = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let admin = server.admin_address().map(|addr| addr.to_string());
     if server.config().logging.json {
-        let line = serde_json::json!({ "message": "ready", "listen": listen, "admin_listen": admin });
-        writeln!(out, "{line}")?;
-    } else {
-        let admin = admin.map(|addr| format!(" admin_listen={addr}")).unwrap_or_default();
-        writeln!(out, "hooktide ready listen={listen}{admin} data_dir={}", server.config().server.data_dir.display())?;
+        let ready = serde_json::json!({ "message": "ready", "listen": listen, "admin_listen": admin });
+        return format!("{ready}\n");
     }
-    if let Some(key) = server.admin_key() {
-        let path = server.config().server.data_dir.join("admin.key");
-        greet(&mut out, &path, &listen, if options.dev { key.first_shown() } else { None })?;
-    }
-    out.flush()
+    let data_dir = &server.config().server.data_dir;
+    let admin = admin.map(|addr| format!(" admin_listen={addr}")).unwrap_or_default();
+    let ready = format!("hooktide ready listen={listen}{admin} data_dir={}\n", data_dir.display());
+    let key = server.admin_key().map(|key| {
+        let shown = if options.dev { key.first_shown() } else { None };
+        greeting(&data_dir.join("admin.key"), &listen, shown)
+    });
+    ready + &key.unwrap_or_default()
 }
 
-fn greet(out: &mut impl Write, path: &Path, listen: &str, shown: Option<&str>) -> io::Result<()> {
+fn greeting(path: &Path, listen: &str, shown: Option<&str>) -> String {
     let path = path.display();
-    let Some(key) = shown else { return writeln!(out, "admin key: in {path}") };
+    let Some(key) = shown else { return format!("admin key: in {path}\n") };
     let addr = listen.split(',').next().unwrap_or_default();
-    writeln!(
-        out,
+    format!(
         "admin key: {key} (kept in {path}, shown this once)\n\
          try:\n  curl -s http://{addr}/api/v1/events -H 'Authorization: Bearer {key}' \\\n       \
-         -d '{{\"type\":\"order.created\",\"data\":{{\"order_id\":\"ord_1\"}}}}'"
+         -d '{{\"type\":\"order.created\",\"data\":{{\"order_id\":\"ord_1\"}}}}'\n"
     )
 }

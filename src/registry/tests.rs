@@ -14,7 +14,6 @@ use redb::{BackendError, Database, ReadableDatabase, ReadableTable, StorageBacke
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::settle::DisableReason;
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::model::{
@@ -22,6 +21,7 @@ use crate::model::{
     WebhookNo, WebhookStatus,
 };
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
+use crate::settle::DisableReason;
 use crate::settle::{self, Command, ToSettle};
 
 pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> Draft {

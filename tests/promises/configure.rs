@@ -39,9 +39,9 @@ fn a_command_says_what_it_did() {
     assert!(out.contains(delivery.id()), "{out}");
     assert_eq!(delivery.json()["data"], json!({ "n": 1 }));
 
-    let (code, _, err) = run(dir.path(), &["send", "not a type", "1"], &env);
+    let (code, _, err) = run(dir.path(), &["send", "a.b", "1", "--key", "hk_wrong"], &env);
     assert_eq!(code, 1);
-    assert!(err.contains("/type"), "the server's words are shown: {err}");
+    assert!(err.contains("bearer"), "the server's words are shown: {err}");
     let (code, _, _) = run(dir.path(), &["send"], &env);
     assert_eq!(code, 2, "bad usage");
 }

@@ -40,7 +40,7 @@ fn a_name_that_resolves_to_a_forbidden_address_is_refused_at_the_connection() {
     server.restart(nix::sys::signal::Signal::SIGTERM);
     server.publish("a.b", &json!(1));
     let page = server.until(&format!("/api/v1/webhooks/{webhook}/dead-letters"), |page| page["data"][0].is_object());
-    assert!(page["data"][0]["failure_reason"].as_str().unwrap().contains("egress"), "{page}");
+    assert!(page["data"][0]["error_message"].as_str().unwrap().contains("egress"), "{page}");
     assert!(sink.within(Duration::from_millis(100)).is_none());
 }
 
@@ -53,6 +53,6 @@ fn a_redirect_is_a_failure_and_not_followed() {
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({ "retry_policy": { "schedule": [] } }));
     server.publish("a.b", &json!(1));
     let page = server.until(&format!("/api/v1/webhooks/{webhook}/dead-letters"), |page| page["data"][0].is_object());
-    assert!(page["data"][0]["failure_reason"].as_str().unwrap().contains("302"), "{page}");
+    assert!(page["data"][0]["error_message"].as_str().unwrap().contains("302"), "{page}");
     assert!(target.all().is_empty());
 }

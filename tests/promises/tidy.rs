@@ -56,9 +56,12 @@ fn files_are_short_enough_to_read() {
     let mut folders = vec![root().join("src")];
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.ends_with("tests") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !path.ends_with("tests.rs") && !path.ends_with("proptests.rs") && !path.ends_with("testing.rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
                 assert!(lines <= 400, "{} has {lines} lines without its tests", path.display());
