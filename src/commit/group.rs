@@ -293,7 +293,7 @@ impl Group {
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut replies: Vec<(oneshot::Sender<Verdicts>, Verdicts)> = Vec::with_capacity(batch.len());
-        let (mut accepted, mut duplicates) = (0, 0);
+        let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
@@ -303,10 +303,11 @@ impl Group {
                     Some(Ok(committed)) => {
                         accepted += 1;
                         let Admitted { head, data, webhooks, .. } = admitted;
+                        let id = committed.id();
                         if webhooks.is_empty() {
+                            passed = Some((id, Arc::clone(&permit)));
                             continue;
                         }
-                        let id = committed.id();
                         if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
                             let event = Event { id, head, data, committed_at, lease: Arc::clone(&lease) };
                             self.share(&Arc::new(event), &webhooks, &mut arrivals);
@@ -320,6 +321,10 @@ impl Group {
         }
         self.metrics.accepted.inc_by(accepted);
         self.metrics.duplicates.inc_by(duplicates);
+        // Nobody waits for an event without webhooks, but the checkpoint must pass it, or a start would read it again.
+        if let Some((event, permit)) = passed.filter(|(id, _)| announced.last().is_none_or(|last| last.event < *id)) {
+            announced.push(Announced { event, webhooks: Webhooks::new(), permit });
+        }
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
