@@ -64,6 +64,8 @@ pub const DOOR_WAIT: Duration = Duration::from_millis(250);
 
 /// Requests waiting for the commit thread.
 pub const COMMIT_QUEUE: usize = 8_192;
+/// Commits whose answers wait for a worker; what finds no room is given out by the commit thread itself.
+pub const DESK_QUEUE: usize = 64;
 /// Events in one commit; more only delay the first one's answer.
 pub const COMMIT_BATCH_EVENTS: usize = 4_096;
 /// Bytes in one commit: half of [`LOG_CACHE_BYTES`], because redb writes what outgrows its cache twice (measured with 16 MiB

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use super::dedup::{Dedup, Entry, Seen};
 use super::ids::Ids;
 use super::poison::Poison;
 use super::record::Packer;
+use super::reply::Round;
 use super::room::Room;
 use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
@@ -112,7 +112,7 @@ impl Group {
             self.metrics.writable.set(0);
             while let Ok(submission) = queue.try_recv() {
                 let refused = submission.events.iter().map(|_| Err(Refused::Poisoned)).collect();
-                let _ = submission.reply.send(refused);
+                submission.reply.give(refused);
             }
         }
     }
@@ -292,7 +292,7 @@ impl Group {
         let mut verdicts = self.scratch.verdicts.iter().copied();
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
-        let mut replies: Vec<(oneshot::Sender<Verdicts>, Verdicts)> = Vec::with_capacity(batch.len());
+        let mut round = Round::default();
         let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
@@ -317,7 +317,7 @@ impl Group {
                     Some(Err(_)) | None => {}
                 }
             }
-            replies.push((reply, answers));
+            round.add(reply, answers);
         }
         self.metrics.accepted.inc_by(accepted);
         self.metrics.duplicates.inc_by(duplicates);
@@ -331,10 +331,7 @@ impl Group {
         for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
             self.shards.tell(shard, ToShard::Arrivals(arrivals));
         }
-        for (reply, answers) in replies {
-            // A client that went away has no need of its answer.
-            let _ = reply.send(answers);
-        }
+        round.hand_in();
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {
