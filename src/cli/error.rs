@@ -42,7 +42,7 @@ pub(super) enum CliError {
     #[error("the log is damaged")]
     Damaged,
     /// `log verify` beside a running server.
-    #[error("not everything was verified: stop the server first, or verify a copy of the folder")]
+    #[error("not everything was verified: stop the server first, or verify a backup of the folder")]
     InUse,
     /// There is nothing to look at.
     #[error("there is no data folder {} (--data-dir names another one)", path.display())]
