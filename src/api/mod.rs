@@ -150,7 +150,7 @@ impl Api {
     }
 
     async fn answer(&self, call: &Call) -> Result<Response, Problem> {
-        let route = Route::parse(call.parts.uri.path()).ok_or_else(|| Problem::not_found("path"))?;
+        let route = Route::parse(call.parts.uri.path()).ok_or_else(|| Problem::not_found("path or id"))?;
         let method = if call.parts.method == Method::HEAD { &Method::GET } else { &call.parts.method };
         if !route.allows(method) {
             return Err(Problem::method_not_allowed(route.allow()));

@@ -120,6 +120,8 @@ impl Problem {
     /// A body that breaks its rules, each breach named.
     pub fn invalid_body(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
+            // The body itself.
+            [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
             many => format!("{} fields are wrong", many.len()),
         };
@@ -178,5 +180,27 @@ impl FieldError {
     /// A breach at this pointer.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_entry_and_no_other_is_there() {
+        let text = include_str!("../../docs/errors.md");
+        let there: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        for code in ProblemCode::ALL {
+            let entry = format!("\n## {}\n\n{}. ", code.as_str(), code.status().as_u16());
+            assert!(text.contains(&entry), "docs/errors.md lacks{entry}");
+        }
+        assert_eq!(there.len(), ProblemCode::ALL.len(), "{there:?}");
+    }
+
+    #[test]
+    fn a_breach_is_named_with_its_place_unless_it_is_the_whole_body() {
+        let detail = |pointer| Problem::invalid_body(vec![FieldError::new(pointer, "expected an object")]).detail;
+        assert_eq!((&*detail("/a"), &*detail("")), ("/a: expected an object", "expected an object"));
     }
 }

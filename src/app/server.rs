@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -65,6 +66,12 @@ pub(super) enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Two servers on one folder.
+    #[error("another server has the data folder {path} open")]
+    InUse {
+        /// Which.
+        path: std::path::PathBuf,
+    },
     /// state.redb or the history.
     #[error(transparent)]
     State(#[from] settle::OpenError),
@@ -86,6 +93,16 @@ pub(super) enum StartError {
     /// Two figures of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+impl StartError {
+    /// state.redb is the first file that is opened and locked.
+    fn of_state(error: settle::OpenError, dir: &Path) -> Self {
+        match error {
+            settle::OpenError::Storage(redb::Error::DatabaseAlreadyOpen) => Self::InUse { path: dir.to_owned() },
+            other => Self::State(other),
+        }
+    }
 }
 
 /// The stages that are there before anything runs.
@@ -110,7 +127,8 @@ impl Server {
 
         // The state first: it knows where the scheduling clock and the ids of the last run were.
         let options = settle_options(&config);
-        let mut state = settle::open(settle::OpenState { disk: Arc::clone(&disk), dir: dir.clone(), options })?;
+        let mut state = settle::open(settle::OpenState { disk: Arc::clone(&disk), dir: dir.clone(), options })
+            .map_err(|error| StartError::of_state(error, &dir))?;
         let clock = Clock::system(state.steady());
         let log = commit::open(commit::OpenLog {
             disk: Arc::clone(&disk),
@@ -282,7 +300,7 @@ impl Server {
 }
 
 impl Ground {
-    fn registry(&self, dir: &std::path::Path, keys: Vec<ApiKey>) -> Result<registry::Running, registry::StoreError> {
+    fn registry(&self, dir: &Path, keys: Vec<ApiKey>) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
             dir,
             disk: Arc::clone(&self.disk),

@@ -94,7 +94,6 @@ impl Client {
     pub(super) fn try_new(args: &ClientArgs, environment: &Environment, ingest: bool) -> Result<Self, CliError> {
         let url = args.url.as_deref().or_else(|| environment.get("HOOKTIDE_URL"));
         let key = args.key.as_deref().or_else(|| environment.get("HOOKTIDE_KEY"));
-        // The configuration is read only if something is left open: who names a server elsewhere needs none here.
         // Read only if something is left open: who names a server elsewhere needs no configuration here.
         let config = || {
             let (config, data_dir) = (args.config.clone(), args.data_dir.clone());

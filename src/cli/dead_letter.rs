@@ -32,10 +32,10 @@ enum Command {
         /// The webhook's id
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
         webhook: String,
-        /// Ids of dead letters
+        /// Ids of dead letters, or --all
         #[arg(value_name = "ID", value_parser = parse::path_part, required_unless_present = "all")]
         ids: Vec<String>,
-        /// All of the webhook's
+        /// All dead letters of the webhook
         #[arg(long, conflicts_with = "ids")]
         all: bool,
         #[command(flatten)]
@@ -55,6 +55,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
                 ("CREATED", "/created_at"),
                 ("EVENT", "/event_type"),
                 ("REASON", "/failure_reason"),
+                ("ERROR", "/error_message"),
             ];
             print(out, &answer, args.json, |out, value| output::page(out, value, &columns, "no dead letters"))
         }
@@ -63,7 +64,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
             let wanted = if all { json!({}) } else { json!({ "ids": ids }) };
             let path = format!("{}/dead-letters/bulk-replay", webhook::path(&webhook));
             let answer = block_on(async { Ok(client.post(&path, &wanted).await?) })?;
-            print(out, &answer, args.json, output::object)
+            print(out, &answer, args.json, |out, value| output::object(out, value, &["replayed"]))
         }
     }
 }

@@ -20,7 +20,7 @@ enum Command {
         /// The webhook's id
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
         webhook: String,
-        /// Only of this status: pending, retrying, delivered, failed, abandoned
+        /// Only those of this status
         #[arg(long, value_parser = ["pending", "retrying", "delivered", "failed", "abandoned"])]
         status: Option<String>,
         #[command(flatten)]
@@ -37,6 +37,24 @@ enum Command {
         client: ClientArgs,
     },
 }
+
+/// What a person is shown of a delivery: each thing under one of its names.
+const SHOWN: [&str; 14] = [
+    "id",
+    "status",
+    "webhook_id",
+    "event_id",
+    "event_type",
+    "attempt_count",
+    "http_status",
+    "error_message",
+    "next_retry_at",
+    "delivered_at",
+    "failed_at",
+    "created_at",
+    "attempts",
+    "payload",
+];
 
 pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     match args.command {
@@ -59,7 +77,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         Command::Show { id, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
             let answer = block_on(async { Ok(client.get(&format!("/api/v1/deliveries/{id}")).await?) })?;
-            print(out, &answer, args.json, output::object)
+            print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
         }
     }
 }

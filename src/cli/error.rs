@@ -41,6 +41,15 @@ pub(super) enum CliError {
     /// `log verify` found something, and has said what.
     #[error("the log is damaged")]
     Damaged,
+    /// `log verify` beside a running server.
+    #[error("not everything was verified: stop the server first, or verify a backup of the folder")]
+    InUse,
+    /// There is nothing to look at.
+    #[error("there is no data folder {} (--data-dir names another one)", path.display())]
+    NoFolder { path: PathBuf },
+    /// The address to receive on cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
     /// The logger could not be started.
     #[error("logging cannot start: {0}")]
     Logging(#[from] tracing_subscriber::util::TryInitError),
@@ -58,8 +67,15 @@ impl CliError {
             | Self::Key { .. }
             | Self::Payload { .. }
             | Self::NotJson(_)
-            | Self::Secret(_) => ExitCode::from(2),
-            Self::Client(_) | Self::Replay { .. } | Self::Damaged | Self::Logging(_) | Self::Io(_) => ExitCode::FAILURE,
+            | Self::Secret(_)
+            | Self::NoFolder { .. } => ExitCode::from(2),
+            Self::Client(_)
+            | Self::Replay { .. }
+            | Self::Damaged
+            | Self::InUse
+            | Self::Listen { .. }
+            | Self::Logging(_)
+            | Self::Io(_) => ExitCode::FAILURE,
         }
     }
 }

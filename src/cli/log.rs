@@ -1,4 +1,4 @@
-//! `hooktide log`: the log on the disk, read while no server has it open.
+//! `hooktide log`: the log on the disk. Beside a running server, what can be read of it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Segments, events and bytes; changes nothing
+    /// Show segments, events and bytes; changes nothing
     Stat(FolderArgs),
-    /// Read every event, compare every checksum, repair a segment that was open in a crash
+    /// Read every event, compare every checksum, repair a segment that was open in a crash; with the server stopped
     Verify(FolderArgs),
 }
 
@@ -31,10 +31,10 @@ struct FolderArgs {
     /// Configuration file that names the data folder
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Data folder
+    /// Data folder [default: the configured one]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Print an object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -45,6 +45,8 @@ struct Report {
     events: u64,
     allocated_bytes: u64,
     sound: bool,
+    /// Whether a running server has the folder open.
+    in_use: bool,
     /// Segments, oldest first, then files of carried bodies.
     data: Vec<FileReport>,
 }
@@ -62,7 +64,7 @@ struct FileReport {
 }
 
 /// # Errors
-/// [`CliError::Damaged`] after the report, if not everything could be read.
+/// After the report: [`CliError::Damaged`] if something cannot be read, [`CliError::InUse`] if not all was verified.
 pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let (folder, thorough) = match args.command {
         Command::Stat(folder) => (folder, false),
@@ -70,11 +72,17 @@ pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> 
     };
     let server = ServerArgs { config: folder.config, data_dir: folder.data_dir, ..ServerArgs::default() };
     let dir = server.loader(false, environment).load()?.server.data_dir;
+    if !dir.is_dir() {
+        return Err(CliError::NoFolder { path: dir });
+    }
     let stat = if thorough { commit::verify(&RealDisk, &dir)? } else { commit::stat(&RealDisk, &dir)? };
     print(&stat, folder.json, out)?;
     let damaged = |file: &SegmentStat| matches!(file.state, SegmentState::Damaged(_)) || !file.damaged.is_empty();
     // That a segment was not closed is damage to nobody: the next start repairs it.
-    if stat.segments.iter().chain(&stat.carried).any(damaged) { Err(CliError::Damaged) } else { Ok(()) }
+    if stat.segments.iter().chain(&stat.carried).any(damaged) {
+        return Err(CliError::Damaged);
+    }
+    if thorough && stat.is_in_use() { Err(CliError::InUse) } else { Ok(()) }
 }
 
 fn print(stat: &LogStat, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
@@ -82,6 +90,7 @@ fn print(stat: &LogStat, json: bool, out: &mut dyn Write) -> Result<(), CliError
         events: stat.events(),
         allocated_bytes: stat.allocated(),
         sound: stat.is_sound(),
+        in_use: stat.is_in_use(),
         data: stat.segments.iter().chain(&stat.carried).map(file_report).collect(),
     };
     let value = serde_json::to_value(&report).map_err(std::io::Error::from)?;
@@ -101,7 +110,11 @@ fn print(stat: &LogStat, json: bool, out: &mut dyn Write) -> Result<(), CliError
     for file in &report.data {
         file.damaged.iter().try_for_each(|event| writeln!(out, "damaged: {event} in {}", file.file))?;
     }
-    Ok(writeln!(out, "{} events, {} bytes on the disk", report.events, report.allocated_bytes)?)
+    writeln!(out, "{} events, {} bytes on the disk", report.events, report.allocated_bytes)?;
+    if report.in_use {
+        writeln!(out, "a running server has this folder open: what it is writing is not counted")?;
+    }
+    Ok(())
 }
 
 fn file_report(file: &SegmentStat) -> FileReport {
@@ -116,6 +129,7 @@ fn file_report(file: &SegmentStat) -> FileReport {
         state: match &file.state {
             SegmentState::Sound => "sound".to_owned(),
             SegmentState::NotClosed => "not closed".to_owned(),
+            SegmentState::InUse => "in use".to_owned(),
             SegmentState::Damaged(why) => format!("damaged: {why}"),
         },
         damaged: file.damaged.iter().map(ToString::to_string).collect(),

@@ -40,7 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server; without this word and without --config as well, as `serve --dev`
+    /// Run the server; `hooktide` alone is `serve --dev`
     Serve(ServerArgs),
     /// Check the configuration and print what is in force, secrets hidden
     Check(ServerArgs),
@@ -50,28 +50,28 @@ enum Command {
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
     Listen(listen::Args),
-    /// Deliver again what was accepted in a span of time
-    Replay(replay::Args),
     /// Look at deliveries and their attempts
     Delivery(delivery::Args),
     /// Look at dead letters and deliver them again
     DeadLetter(dead_letter::Args),
-    /// Look at the log on the disk
+    /// Deliver again what was accepted in a span of time
+    Replay(replay::Args),
+    /// Count or verify the events in a data folder
     Log(log::Args),
-    /// Measure this machine
+    /// Measure what this machine can take and deliver
     Bench(bench::Args),
 }
 
 /// Where the server's configuration comes from.
 #[derive(Debug, Clone, Default, Args)]
 struct ServerArgs {
-    /// Configuration file
+    /// Configuration file [default: none; every key has a default]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder of all data
+    /// Folder of all data [default: hooktide-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address to listen on; may be given several times
+    /// Address to listen on; may be given several times [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
     /// Address for management and metrics alone
@@ -97,7 +97,7 @@ struct ClientArgs {
     /// Data folder of the server on this machine
     #[arg(long, value_name = "DIR", help_heading = "Server")]
     data_dir: Option<PathBuf>,
-    /// Print the server's answer as it came
+    /// Print JSON, as the server answered
     #[arg(long)]
     json: bool,
 }
@@ -165,9 +165,9 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Webhook(args)) => webhook::run(args, &environment, out)?,
         Some(Command::Send(args)) => send::run(&args, &environment, out)?,
         Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
-        Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
+        Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
         Some(Command::Log(args)) => log::run(args, environment, out)?,
         Some(Command::Bench(args)) => return Ok(bench::run(&args)),
     }

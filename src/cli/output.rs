@@ -22,26 +22,27 @@ pub(super) fn page(out: &mut dyn Write, answer: &Value, columns: &[Column], none
     }
 }
 
-/// Prints an object, a line for each of its members, nested ones below theirs.
-pub(super) fn object(out: &mut dyn Write, value: &Value) -> io::Result<()> {
-    members(out, value, 0)
-}
-
-fn members(out: &mut dyn Write, value: &Value, indent: usize) -> io::Result<()> {
-    let Value::Object(object) = value else { return writeln!(out, "{:indent$}{}", "", cell(value)) };
-    for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+/// Prints these members of an object, as far as it has them, a line for each; lists of objects below their name.
+pub(super) fn object(out: &mut dyn Write, value: &Value, names: &[&str]) -> io::Result<()> {
+    for (name, value) in names.iter().filter_map(|name| Some((name, value.get(name)?))) {
         match value {
+            Value::Null => {}
+            Value::Object(members) if members.is_empty() => {}
             Value::Array(items) if items.iter().any(Value::is_object) => {
-                writeln!(out, "{:indent$}{name}:", "")?;
-                for item in items {
-                    writeln!(out, "{:indent$}  -", "")?;
-                    members(out, item, indent + 4)?;
-                }
+                writeln!(out, "{name}:")?;
+                items.iter().try_for_each(|item| writeln!(out, "  {}", inline(item)))?;
             }
-            _ => writeln!(out, "{:indent$}{name}: {}", "", cell(value))?,
+            _ => writeln!(out, "{name}: {}", cell(value))?,
         }
     }
     Ok(())
+}
+
+/// `number=1 http_status=500`: what an object says, on one line.
+fn inline(value: &Value) -> String {
+    let members = value.as_object().into_iter().flatten();
+    let told = members.filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+    told.map(|(name, value)| format!("{}={}", visible(name), cell(value))).collect::<Vec<_>>().join(" ")
 }
 
 /// Rows with their columns below each other, the last one as long as it is.
@@ -106,11 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_in_lines() {
-        let value = json!({"id": "dlv_1", "nothing": null, "attempts": [{"number": 1, "http_status": 500}], "metadata": {"a": 1}});
+    fn of_an_object_the_named_members_are_shown_in_their_order() {
+        let value = json!({"id": "dlv_1", "nothing": null, "attempts": [{"number": 1, "http_status": 500}], "metadata": {"a": 1},
+            "headers": {}, "id_of_old_clients": "dlv_1"});
         assert_eq!(
-            printed(|out| object(out, &value)),
-            "attempts:\n  -\n    http_status: 500\n    number: 1\nid: dlv_1\nmetadata: {\"a\":1}\n"
+            printed(|out| object(out, &value, &["id", "absent", "nothing", "metadata", "headers", "attempts"])),
+            "id: dlv_1\nmetadata: {\"a\":1}\nattempts:\n  http_status=500 number=1\n"
         );
     }
 }

@@ -88,6 +88,28 @@ struct Add {
     client: ClientArgs,
 }
 
+/// What a person is shown of a webhook: each thing under one of its names.
+const SHOWN: [&str; 18] = [
+    "id",
+    "status",
+    "url",
+    "events",
+    "name",
+    "description",
+    "tenant",
+    "user_id",
+    "secret_hint",
+    "retry_policy",
+    "timeout_seconds",
+    "rate_limit_rps",
+    "burst",
+    "max_in_flight",
+    "headers",
+    "metadata",
+    "created_at",
+    "updated_at",
+];
+
 pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     match args.command {
         Command::Add(add) => {
@@ -106,7 +128,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         Command::Show(one) => {
             let client = Client::try_new(&one.client, environment, false)?;
             let answer = block_on(async { Ok(client.get(&path(&one.id)).await?) })?;
-            print(out, &answer, one.client.json, output::object)
+            print(out, &answer, one.client.json, |out, value| output::object(out, value, &SHOWN))
         }
         Command::Pause(one) => set_status(&one, "paused", environment, out),
         Command::Resume(one) => set_status(&one, "active", environment, out),

@@ -1,4 +1,5 @@
-//! `hooktide log stat` and `hooktide log verify`: what a log holds, of a folder that no server has open.
+//! `hooktide log stat` and `hooktide log verify`: what a log holds. Beside a running server the segment that is being
+//! written cannot be read, and none is locked, as the server must find them free.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub enum SegmentState {
     Sound,
     /// It was open in a crash; the next start (or `verify`) repairs it.
     NotClosed,
+    /// A running server has it open: not read, or by `verify` without comparing its checksums.
+    InUse,
     /// No.
     Damaged(String),
 }
@@ -60,6 +63,11 @@ impl LogStat {
     /// Bytes on the disk of all files.
     pub fn allocated(&self) -> u64 {
         self.segments.iter().chain(&self.carried).map(|segment| segment.allocated).sum()
+    }
+
+    /// Whether a running server has the folder open.
+    pub fn is_in_use(&self) -> bool {
+        self.segments.iter().chain(&self.carried).any(|segment| segment.state == SegmentState::InUse)
     }
 
     /// Whether everything could be read.
@@ -80,18 +88,40 @@ pub fn verify(disk: &dyn Disk, dir: &Path) -> io::Result<LogStat> {
 }
 
 fn look(disk: &dyn Disk, dir: &Path, thorough: bool) -> io::Result<LogStat> {
-    let files = |name: &str| -> io::Result<Vec<SegmentStat>> {
-        let paths = match disk.list(&dir.join(name)) {
+    let files = |name: &str| -> io::Result<Vec<PathBuf>> {
+        let mut paths = match disk.list(&dir.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             paths => paths?,
         };
-        let segments = paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "redb"));
-        segments.map(|path| look_at(disk, path, thorough)).collect()
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "redb"));
+        Ok(paths)
     };
-    Ok(LogStat { segments: files("log")?, carried: files("carry")? })
+    let (log, carried) = (files("log")?, files("carry")?);
+    // A server always has the newest segment open, so that one tells.
+    let is_locked =
+        |path: &PathBuf| matches!(segment::open_unrepaired(disk, path), Err(redb::Error::DatabaseAlreadyOpen));
+    let depth = match (thorough, log.last().is_some_and(is_locked)) {
+        (false, _) => Depth::Count,
+        (true, true) => Depth::Read,
+        (true, false) => Depth::Check,
+    };
+    let look_at_all = |paths: Vec<PathBuf>| paths.into_iter().map(|path| look_at(disk, path, depth)).collect();
+    let segments: io::Result<_> = look_at_all(log);
+    Ok(LogStat { segments: segments?, carried: look_at_all(carried)? })
 }
 
-fn look_at(disk: &dyn Disk, path: PathBuf, thorough: bool) -> io::Result<SegmentStat> {
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Heads.
+    Count,
+    /// Heads and bodies, taking no lock that a server would miss.
+    Read,
+    /// Heads, bodies and the checksum of every page.
+    Check,
+}
+
+fn look_at(disk: &dyn Disk, path: PathBuf, depth: Depth) -> io::Result<SegmentStat> {
     let size = disk.size(&path)?;
     let mut stat = SegmentStat {
         path,
@@ -103,7 +133,7 @@ fn look_at(disk: &dyn Disk, path: PathBuf, thorough: bool) -> io::Result<Segment
         state: SegmentState::Sound,
         damaged: Vec::new(),
     };
-    if thorough {
+    if depth == Depth::Check {
         match segment::check(disk, &stat.path) {
             Ok(true) => {}
             Ok(false) => stat.state = SegmentState::Damaged("pages with a wrong checksum".into()),
@@ -114,16 +144,22 @@ fn look_at(disk: &dyn Disk, path: PathBuf, thorough: bool) -> io::Result<Segment
         }
     }
     let counted = match segment::open_unrepaired(disk, &stat.path) {
-        Ok(Some(tables)) => count(&tables, &mut stat, thorough).map_err(|error| error.to_string()),
+        Ok(Some(tables)) => count(&tables, &mut stat, depth != Depth::Count).map_err(|error| error.to_string()),
         Ok(None) => Ok(()),
         Err(redb::Error::RepairAborted) => {
             stat.state = SegmentState::NotClosed;
             Ok(())
         }
+        Err(redb::Error::DatabaseAlreadyOpen) => {
+            stat.state = SegmentState::InUse;
+            Ok(())
+        }
         Err(error) => Err(error.to_string()),
     };
-    if let Err(error) = counted {
-        stat.state = SegmentState::Damaged(error);
+    match counted {
+        Err(error) => stat.state = SegmentState::Damaged(error),
+        Ok(()) if depth == Depth::Read => stat.state = SegmentState::InUse,
+        Ok(()) => {}
     }
     Ok(stat)
 }

@@ -23,6 +23,9 @@ macro_rules! metrics {
             pub first_attempt_latency: Percentiles,
         }
 
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$($name,)*];
+
         impl Metrics {
             /// All figures at zero.
             ///
@@ -200,6 +203,14 @@ mod tests {
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(text.contains("# HELP webhook_delivery_attempts_total Attempts at a delivery."), "{text}");
         assert!(text.contains("webhook_delivery_attempts_total 1"), "{text}");
+    }
+
+    #[test]
+    fn every_figure_is_in_the_handbook() {
+        let handbook = include_str!("../../docs/OPERATIONS.md");
+        for name in NAMES {
+            assert!(handbook.contains(&format!("`{name}`")), "docs/OPERATIONS.md does not say what {name} is");
+        }
     }
 
     #[test]

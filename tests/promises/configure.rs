@@ -41,7 +41,7 @@ fn a_command_says_what_it_did() {
 
     let (code, _, err) = run(dir.path(), &["send", "a.b", "1", "--key", "hk_wrong"], &env);
     assert_eq!(code, 1);
-    assert!(err.contains("bearer"), "the server's words are shown: {err}");
+    assert!(err.contains("unauthenticated"), "the server's words are shown: {err}");
     let (code, _, _) = run(dir.path(), &["send"], &env);
     assert_eq!(code, 2, "bad usage");
 }
@@ -61,4 +61,39 @@ fn the_log_can_be_counted_and_verified_offline() {
         assert_eq!(code, 0, "{err}");
         assert!(out.contains("100"), "{command}: {out}");
     }
+}
+
+#[test]
+fn beside_a_running_server_the_log_is_not_called_damaged() {
+    let server = Server::start(&[]);
+    server.publish("a.b", &json!(1));
+    let data = server.data_dir();
+    let folder = ["--data-dir", data.to_str().unwrap()];
+    let (code, out, err) = run(&data, &[&["log", "stat"][..], &folder].concat(), &[]);
+    assert_eq!((code, &*err), (0, ""), "{out}");
+    assert!(out.contains("in use") && out.contains("a running server has this folder open"), "{out}");
+    let (code, out, err) = run(&data, &[&["log", "verify"][..], &folder].concat(), &[]);
+    assert_eq!(code, 1, "{out}");
+    assert!(err.contains("stop the server") && !out.contains("damaged"), "{out}{err}");
+
+    // Nor was the server disturbed.
+    assert_eq!(server.call("GET", "/ready", None).status, 200);
+    server.publish("a.b", &json!(2));
+}
+
+#[test]
+fn a_second_server_on_a_folder_says_so_and_ends() {
+    let server = Server::start(&[]);
+    let data = server.data_dir();
+    let (code, out, err) = run(&data, &["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()], &[]);
+    assert_eq!((code, &*out), (1, ""));
+    assert!(err.contains("another server has the data folder"), "{err}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_has_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(dir.path(), &["log", "stat", "--data-dir", "nowhere"], &[]);
+    assert_eq!(code, 2);
+    assert!(err.contains("nowhere"), "{err}");
 }

@@ -14,6 +14,7 @@ mod deliver;
 mod drain;
 mod egress;
 mod isolation;
+mod openapi;
 mod retry;
 mod secrecy;
 mod tidy;

@@ -3,6 +3,7 @@
 mod receiver;
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -19,7 +20,7 @@ use receiver::Receiver;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Port on loopback; 0 picks one
+    /// Port on 127.0.0.1; 0 picks one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     port: u16,
     /// Verify with this secret, and make no webhook
@@ -68,7 +69,9 @@ async fn run_until(
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
-    let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|source| CliError::Listen { address, source })?;
     let url = format!("http://{}/", listener.local_addr()?);
     let (secret, temporary) = if let Some(secret) = &args.secret {
         (Secret::new(secret.as_str()), None)

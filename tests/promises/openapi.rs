@@ -1,0 +1,337 @@
+//! The description of the interface says what the server does: every path, every method, and the shape of every answer.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Server, Sink};
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+const NO_KEY: &str = "";
+
+/// `/openapi.json` of a running server.
+struct Document(Value);
+
+impl Document {
+    fn of(server: &Server) -> Self {
+        let answer = server.call("GET", "/openapi.json", None);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Self(answer.json())
+    }
+
+    /// What a value stands for, if it is a reference.
+    fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value["$ref"].as_str() {
+            Some(to) => self.resolve(self.0.pointer(to.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{to}"))),
+            None => value,
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0["paths"].as_object().unwrap().iter().map(|(path, item)| (&**path, self.resolve(item)))
+    }
+
+    /// Whether an operation can be called without a key.
+    fn is_open(&self, operation: &Value) -> bool {
+        let security = operation.get("security").unwrap_or(&self.0["security"]);
+        security.as_array().unwrap().iter().any(|way| way.as_object().unwrap().is_empty())
+    }
+
+    /// Everything in which an answer differs from its description.
+    fn breaches(&self, path: &str, method: &str, answer: &Answer) -> Vec<String> {
+        let item = self.resolve(&self.0["paths"][path]);
+        let response = &item[method.to_ascii_lowercase()]["responses"][answer.status.to_string()];
+        if response.is_null() {
+            return vec![format!("the status {} is not described", answer.status)];
+        }
+        let response = self.resolve(response);
+        let Some(content) = response["content"].as_object() else {
+            return if answer.body.is_empty() { vec![] } else { vec!["a body that is not described".to_owned()] };
+        };
+        let media = answer.headers["content-type"].split(';').next().unwrap();
+        let Some(content) = content.get(media) else { return vec![format!("{media} is not described")] };
+        self.differences(&content["schema"], &answer.json(), "")
+    }
+
+    /// The part of JSON Schema that the document uses: a type, required and known members, choices.
+    fn differences(&self, schema: &Value, value: &Value, at: &str) -> Vec<String> {
+        let mut parts = Vec::new();
+        self.collect(schema, &mut parts);
+        let mut found = Vec::new();
+        for part in &parts {
+            if !is_of_type(&part["type"], value) {
+                found.push(format!("{at}: {value} is not {}", part["type"]));
+            }
+            let is_chosen = part["enum"].as_array().is_none_or(|choices| choices.contains(value));
+            if !is_chosen || part.get("const").is_some_and(|only| only != value) {
+                found.push(format!("{at}: {value} is no choice"));
+            }
+            if let Some(branches) = part["oneOf"].as_array() {
+                let branches = branches.iter().map(|branch| self.differences(branch, value, at));
+                found.extend(branches.min_by_key(Vec::len).unwrap_or_default());
+            }
+            for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+                if let Some(items) = part.get("items") {
+                    found.extend(self.differences(items, item, &format!("{at}/{n}")));
+                }
+            }
+        }
+        if let Some(members) = value.as_object() {
+            found.extend(self.member_differences(&parts, members, at));
+        }
+        found
+    }
+
+    fn member_differences(&self, parts: &[&Value], members: &serde_json::Map<String, Value>, at: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let required = parts.iter().filter_map(|part| part["required"].as_array()).flatten();
+        let missing = required.filter_map(Value::as_str).filter(|name| !members.contains_key(*name));
+        found.extend(missing.map(|name| format!("{at}/{name} is missing")));
+        // An object of which no member is described may have any.
+        let is_described = parts.iter().any(|part| part.get("properties").is_some());
+        for (name, member) in members.iter().filter(|_| is_described) {
+            let described: Vec<_> = parts.iter().filter_map(|part| part["properties"].get(name)).collect();
+            if described.is_empty() {
+                found.push(format!("{at}/{name} is not described"));
+            }
+            found.extend(described.iter().flat_map(|to| self.differences(to, member, &format!("{at}/{name}"))));
+        }
+        found
+    }
+
+    /// A schema and all that hold beside it.
+    fn collect<'a>(&'a self, schema: &'a Value, parts: &mut Vec<&'a Value>) {
+        let schema = self.resolve(schema);
+        parts.push(schema);
+        for more in schema["allOf"].as_array().into_iter().flatten() {
+            self.collect(more, parts);
+        }
+    }
+}
+
+fn is_of_type(wanted: &Value, value: &Value) -> bool {
+    let is = |name: &str| match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("no type of JSON Schema: {other}"),
+    };
+    match wanted {
+        Value::Null => true,
+        Value::Array(any) => any.iter().any(|name| is(name.as_str().unwrap())),
+        one => is(one.as_str().unwrap()),
+    }
+}
+
+/// A path with ids that are well formed and name nothing.
+fn filled(path: &str) -> String {
+    let zeros = |n| "0".repeat(n);
+    path.replace("{event_id}", &format!("evt_{}", zeros(26)))
+        .replace("{webhook_id}", &format!("wh_{}", zeros(26)))
+        .replace("{delivery_id}", &format!("dlv_{}", zeros(33)))
+        .replace("{dead_letter_id}", &format!("dlv_{}", zeros(33)))
+        .replace("{replay_id}", "rpl_4000000000")
+}
+
+#[test]
+fn every_path_and_method_is_there_no_other_and_a_key_is_needed_unless_it_is_open() {
+    let server = Server::start(&[]);
+    let document = Document::of(&server);
+    let (mut known, mut stranger) = (server.client(), Client::to(server.addr, NO_KEY.to_owned()));
+    let empty = json!({});
+    let mut operations = 0;
+    for (path, item) in document.paths() {
+        let at = filled(path);
+        assert!(!at.contains('{'), "{path} has a parameter that this test does not know");
+        for method in METHODS {
+            let upper = method.to_ascii_uppercase();
+            let body = (method != "get").then_some(&empty);
+            let answer = known.call(&upper, &at, body);
+            let Some(operation) = item.get(method) else {
+                assert_eq!(answer.status, 405, "{upper} {path} is not described, and is there: {}", answer.text());
+                continue;
+            };
+            operations += 1;
+            let is_missing = answer.status == 404 && answer.json()["detail"].as_str().unwrap().contains("path");
+            assert!(answer.status != 405 && !is_missing, "{upper} {path} is not there: {}", answer.text());
+            let without = stranger.call(&upper, &at, body);
+            let is_refused = without.status == 401 && without.headers["www-authenticate"] == "Bearer";
+            assert_eq!(is_refused, !document.is_open(operation), "{upper} {path}: {}", without.text());
+        }
+    }
+    assert!(operations > 30, "only {operations} operations are described");
+}
+
+#[test]
+fn the_codes_of_problems_are_those_that_there_are() {
+    let server = Server::start(&[]);
+    let document = Document::of(&server);
+    let codes = document.0.pointer("/components/schemas/Problem/properties/code/enum").unwrap();
+    let described: BTreeSet<_> = codes.as_array().unwrap().iter().map(|code| code.as_str().unwrap()).collect();
+    let there: BTreeSet<_> = hooktide::api::ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(described, there);
+}
+
+/// Calls whose answers are held against the document.
+struct Session {
+    document: Document,
+    client: Client,
+}
+
+impl Session {
+    /// One call: its answer has the status that is wanted, and is as described for `path`, into which `ids` are put.
+    fn see(&mut self, method: &str, path: &str, ids: &[&str], query: &str, body: Option<Value>, want: u16) -> Answer {
+        let bytes = body.map(|body| serde_json::to_vec(&body).unwrap()).unwrap_or_default();
+        self.see_with(&[("Content-Type", "application/json")], method, path, ids, query, &bytes, want)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a line of the script each")]
+    fn see_with(
+        &mut self,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        ids: &[&str],
+        query: &str,
+        body: &[u8],
+        want: u16,
+    ) -> Answer {
+        let parts = path
+            .split('/')
+            .scan(ids.iter(), |ids, part| Some(if part.starts_with('{') { *ids.next().unwrap() } else { part }));
+        let at = parts.collect::<Vec<_>>().join("/") + query;
+        let answer = self.client.send(method, &at, headers, body).unwrap();
+        assert_eq!(answer.status, want, "{method} {at}: {}", answer.text());
+        let breaches = self.document.breaches(path, method, &answer);
+        assert!(breaches.is_empty(), "{method} {at} {want}:\n{}\n{}", breaches.join("\n"), answer.text());
+        answer
+    }
+}
+
+fn id_of(answer: &Answer) -> String {
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+const EVENTS: &str = "/api/v1/events";
+const EVENT: &str = "/api/v1/events/{event_id}";
+const WEBHOOKS: &str = "/api/v1/webhooks";
+const WEBHOOK: &str = "/api/v1/webhooks/{webhook_id}";
+const DELIVERIES: &str = "/api/v1/webhooks/{webhook_id}/deliveries";
+const LETTERS: &str = "/api/v1/webhooks/{webhook_id}/dead-letters";
+const REPLAYS: &str = "/api/v1/replays";
+
+#[test]
+fn answers_are_as_they_are_described() {
+    const PUBLISHER: &str = "a-publisher-s-key-of-the-tests";
+    let keys = format!(r#"[{{ key = "{PUBLISHER}", tenant = "default", role = "publisher" }}]"#);
+    // With a key configured none is made; so the folder gets its admin key first.
+    let mut server = Server::start(&[]);
+    server.set("AUTH__API_KEYS", &keys);
+    server.restart(nix::sys::signal::Signal::SIGTERM);
+    let sink = Sink::answering(|delivery| if delivery.path == "/dead" { 500.into() } else { 204.into() });
+    let mut session = Session { document: Document::of(&server), client: server.client() };
+    let s = &mut session;
+
+    for path in ["/health", "/api/v1/health", "/ready", "/api/v1/health/ready", "/api/v1/health/live"] {
+        s.see("GET", path, &[], "", None, 200);
+    }
+    webhooks(s, &sink);
+    let good = json!({ "url": sink.url("/good"), "events": ["order.*"] });
+    let good = id_of(&s.see("POST", WEBHOOKS, &[], "", Some(good), 201));
+    let dead = json!({ "url": sink.url("/dead"), "events": ["order.*"], "max_retries": 0 });
+    let dead = id_of(&s.see("POST", WEBHOOKS, &[], "", Some(dead), 201));
+    let event = events(s);
+    server.until(&format!("/api/v1/webhooks/{dead}/dead-letters"), |page| !page["data"].as_array().unwrap().is_empty());
+    let delivered =
+        |page: &Value| page["data"].as_array().unwrap().iter().any(|delivery| delivery["status"] == "delivered");
+    server.until(&format!("/api/v1/webhooks/{good}/deliveries"), delivered);
+    deliveries(s, &good, &dead, &event);
+    replays(s, &dead, &event);
+    s.see("DELETE", WEBHOOK, &[&good], "", None, 204);
+
+    s.client.key = PUBLISHER.to_owned();
+    s.see("GET", WEBHOOKS, &[], "", None, 403);
+    s.see("POST", REPLAYS, &[], "", Some(json!({})), 403);
+    s.see("GET", "/metrics", &[], "", None, 403);
+    s.client.key = NO_KEY.to_owned();
+    s.see("GET", EVENT, &[&event], "", None, 401);
+    s.see("GET", "/health", &[], "", None, 200);
+}
+
+fn webhooks(s: &mut Session, sink: &Sink) {
+    let all = json!({
+        "url": sink.url("/all"), "events": ["some.thing", "other.*"], "name": "a name", "description": "a description",
+        "retry_policy": { "max_retries": 3, "retry_delay": 60 }, "timeout_seconds": 5, "rate_limit_rps": 10, "burst": 20,
+        "max_in_flight": 2, "headers": { "Authorization": "Bearer token" }, "metadata": { "a": [1] }, "user_id": 7,
+    });
+    let made = s.see("POST", WEBHOOKS, &[], "", Some(all), 201);
+    let id = id_of(&made);
+    s.see("POST", WEBHOOKS, &[], "", Some(json!({ "urll": 1 })), 422);
+    s.see("POST", WEBHOOKS, &[], "", Some(json!({ "url": "http://10.0.0.1/" })), 422);
+    s.see_with(&[("Content-Type", "text/csv")], "POST", WEBHOOKS, &[], "", b"a,b", 415);
+    s.see_with(&[], "POST", WEBHOOKS, &[], "", b"{", 400);
+    s.see("GET", WEBHOOKS, &[], "?limit=1&status=active", None, 200);
+    s.see("GET", WEBHOOKS, &[], "?limit=0", None, 400);
+    let etag = s.see("GET", WEBHOOK, &[&id], "", None, 200).headers["etag"].clone();
+    s.see_with(&[("If-None-Match", &etag)], "GET", WEBHOOK, &[&id], "", b"", 304);
+    s.see("PATCH", WEBHOOK, &[&id], "", Some(json!({ "description": null })), 200);
+    let patch = br#"{"name":"b"}"#;
+    s.see_with(&[("Content-Type", "application/merge-patch+json")], "PATCH", WEBHOOK, &[&id], "", patch, 200);
+    s.see_with(&[("If-Match", &etag)], "PATCH", WEBHOOK, &[&id], "", patch, 412);
+    s.see("PUT", WEBHOOK, &[&id], "", Some(json!({ "url": sink.url("/all") })), 200);
+    s.see("POST", "/api/v1/webhooks/{webhook_id}/pause", &[&id], "", None, 200);
+    s.see("POST", "/api/v1/webhooks/{webhook_id}/resume", &[&id], "", None, 200);
+    s.see("PATCH", WEBHOOK, &[&id], "", Some(json!({ "active": false })), 200);
+    s.see("POST", "/api/v1/webhooks/{webhook_id}/pause", &[&id], "", None, 409);
+    s.see("DELETE", WEBHOOK, &[&id], "", None, 204);
+    s.see("GET", WEBHOOK, &[&id], "", None, 404);
+}
+
+fn events(s: &mut Session) -> String {
+    let event = json!({
+        "type": "order.created", "data": { "n": 1 }, "id": "mine", "resource_id": 1, "workspace_id": "w", "user_id": "u",
+        "metadata": { "k": "v" }, "timestamp": "2026-01-31T12:00:00Z", "tenant": "default",
+    });
+    let id = id_of(&s.see("POST", EVENTS, &[], "", Some(event.clone()), 202));
+    s.see("POST", EVENTS, &[], "", Some(event), 200);
+    let many = json!([{ "event": "order.paid", "data": 1 }, { "type": "a b", "data": 1 }]);
+    s.see("POST", EVENTS, &[], "", Some(many), 202);
+    s.see("POST", EVENTS, &[], "", Some(json!({ "type": "order.created" })), 422);
+    s.see_with(&[("Content-Type", "application/json")], "POST", EVENTS, &[], "", b"{\"type\":", 400);
+    let page = s.see("GET", EVENTS, &[], "?limit=1&type=order.*", None, 200);
+    assert!(page.json()["next_cursor"].is_string(), "{}", page.text());
+    let read = s.see("GET", EVENT, &[&id], "", None, 200);
+    assert_eq!(read.json()["data"], json!({ "n": 1 }));
+    id
+}
+
+fn deliveries(s: &mut Session, good: &str, dead: &str, event: &str) {
+    s.see("GET", EVENT, &[event], "", None, 200);
+    let page = s.see("GET", DELIVERIES, &[good], "?status=delivered", None, 200).json();
+    let delivery = page["data"][0]["id"].as_str().unwrap();
+    s.see("GET", "/api/v1/deliveries/{delivery_id}", &[delivery], "", None, 200);
+    s.see("GET", DELIVERIES, &[dead], "", None, 200);
+    let page = s.see("GET", LETTERS, &[dead], "", None, 200).json();
+    let letter = page["data"][0]["id"].as_str().unwrap();
+    let one = "/api/v1/webhooks/{webhook_id}/dead-letters/{dead_letter_id}";
+    s.see("GET", one, &[dead, letter], "", None, 200);
+    s.see("POST", &format!("{one}/replay"), &[dead, letter], "", None, 202);
+    let filter = json!({ "filter": { "types": ["order.*"], "failure_reason": "exhausted" } });
+    s.see("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(filter), 202);
+    s.see("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": ["x"] })), 422);
+}
+
+fn replays(s: &mut Session, webhook: &str, event: &str) {
+    let to = json!({ "webhook_id": webhook });
+    s.see("POST", "/api/v1/events/{event_id}/replay", &[event], "", Some(to), 202);
+    let wanted = json!({ "since": "2026-01-31T12:00:00Z", "types": ["order.*"], "webhook_id": webhook });
+    let id = id_of(&s.see("POST", REPLAYS, &[], "", Some(wanted), 202));
+    s.see("POST", "/api/v1/replay", &[], "", Some(json!({ "since": "yesterday" })), 422);
+    s.see("GET", REPLAYS, &[], "", None, 200);
+    s.see("GET", "/api/v1/replays/{replay_id}", &[&id], "", None, 200);
+    s.see("GET", "/api/v1/replays/{replay_id}", &["rpl_4000000000"], "", None, 404);
+}
