@@ -160,6 +160,6 @@ impl Directory for ArcSwap<Registry> {
     }
 }
 
-/// The retry policy: the attempt's result, `Retry-After`, attempts made (this one too), the webhook's policy, the time of
+/// The retry policy: the attempt's result, `Retry-After`, attempts made since the last replay (this one too), the webhook's policy, the time of
 /// the scheduling clock, and 64 random bits for the jitter.
 pub type Decide = fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, Timestamp, u64) -> Verdict;

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Outstanding, decode_webhooks};
 use super::dead::{DeadLetters, Note};
+use super::history::Files;
 use super::pending::{PendingRow, Rows, behind};
 use super::table::{JOBS, WIDE, delivery, previous};
 use super::{ReplayFilter, WebhookGate};
 use crate::commit::{ReadError, ReadLog};
 use crate::dispatch::Waiting;
-use crate::model::{DeadReason, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
+use crate::model::{DeadReason, DeliveryId, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
 
 /// A job, as it is stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,7 @@ pub(super) struct Ground<'a, 'txn> {
     /// Wide events whose rows are not all written, with their jobs.
     pub(super) wide: &'a [(u64, EventId)],
     pub(super) log: &'a dyn ReadLog,
+    pub(super) history: &'a Files,
     pub(super) gate: &'a WebhookGate,
     pub(super) now: Timestamp,
     pub(super) wall: Timestamp,
@@ -283,13 +285,16 @@ impl Ground<'_, '_> {
         if waits || !(self.gate)(webhook) {
             return Ok(false);
         }
-        let row = PendingRow { attempts: 0, due: Some(self.now) };
-        let is_new = self.rows.put_new(webhook, event, row)?;
-        if is_new {
-            self.dead.remove(webhook, event)?;
-            self.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+        if self.rows.get(webhook, event)?.is_some() {
+            return Ok(false);
         }
-        Ok(is_new)
+        let attempts = match self.dead.remove(webhook, event)? {
+            Some(attempts) => attempts,
+            None => self.history.last_number(DeliveryId { event, webhook })?,
+        };
+        self.rows.put(webhook, event, PendingRow::again(attempts, self.now))?;
+        self.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+        Ok(true)
     }
 
     fn bury(&mut self, webhook: WebhookNo, event: EventId, attempts: u16, reason: DeadReason) -> Result<(), Error> {

@@ -171,6 +171,8 @@ pub struct Row {
     pub event: EventId,
     /// Attempts made so far.
     pub attempts: u16,
+    /// Those of them before the last replay, which the retry schedule does not count.
+    pub base: u16,
 }
 
 /// Something to do beside the flow of deliveries.

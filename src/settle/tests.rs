@@ -34,7 +34,7 @@ async fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_atte
     tokio::time::advance(HOUR).await;
     assert!(world.due(1).is_empty(), "the millisecond itself is left to the next look");
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!(world.due(1), [Row { event, attempts: 3 }]);
+    assert_eq!(world.due(1), [Row { event, attempts: 3, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,14 +140,14 @@ async fn a_due_lane_ends_before_the_flush_so_that_no_row_falls_behind_its_cursor
     let after = (Timestamp::from_millis(0), EventId::MIN);
     let far = Lane::Due { after, until: Timestamp::from_millis(i64::MAX) };
     let refilled = world.refill(1, far, 9);
-    assert_eq!(refilled.rows, [Row { event: first, attempts: 1 }]);
+    assert_eq!(refilled.rows, [Row { event: first, attempts: 1, base: 0 }]);
     let Lane::Due { until, after: cursor } = refilled.lane else { panic!("{refilled:?}") };
     assert_eq!(until.as_millis(), now.as_millis() - 1);
     assert!(refilled.end && refilled.next_due.is_none());
     world.settle(1, second, Some(failed(1, 500)), Decision::Retry { at: now });
     tokio::time::advance(Duration::from_millis(1)).await;
     let refilled = world.refill(1, Lane::Due { after: cursor, until: world.clock.steady() }, 9);
-    assert_eq!(refilled.rows, [Row { event: second, attempts: 1 }]);
+    assert_eq!(refilled.rows, [Row { event: second, attempts: 1, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +164,7 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     tokio::time::advance(Duration::from_millis(1)).await;
     let due: Vec<_> = world.due(1).into_iter().map(|row| row.event).collect();
     assert_eq!(due, events[..4]);
-    assert_eq!(world.due(2), [Row { event: events[0], attempts: 0 }]);
+    assert_eq!(world.due(2), [Row { event: events[0], attempts: 1, base: 1 }]);
     assert!(world.records.dead_letter(id(2, events[0])).unwrap().is_none());
     let jobs = world.records.jobs().unwrap();
     assert_eq!((jobs[0].no, jobs[0].state, jobs[0].done), (no, JobState::Done, 5));
@@ -176,7 +176,40 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     tokio::time::advance(Duration::from_millis(1)).await;
     let done: Vec<_> = world.records.jobs().unwrap().iter().map(|job| job.done).collect();
     assert_eq!(done, [1, 0, 5]);
-    assert_eq!(world.due(7), [Row { event: events[4], attempts: 0 }]);
+    assert_eq!(world.due(7), [Row { event: events[4], attempts: 0, base: 0 }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_count_on_through_replays_and_only_the_schedule_starts_again() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.retry(1, event, 1, MINUTE);
+    world.settle(1, event, Some(failed(2, 500)), Decision::Dead(DeadReason::Exhausted));
+    world.flush();
+    let events = Some(vec![event]);
+    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events, reply }), 1);
+    let record = world.records.delivery(id(1, event)).unwrap().unwrap();
+    assert_eq!((record.status, record.attempt_count), (Pending, 2));
+
+    world.retry(1, event, 3, MINUTE);
+    world = world.reopen();
+    tokio::time::advance(2 * MINUTE).await;
+    assert_eq!(world.due(1), [Row { event, attempts: 3, base: 2 }]);
+    let record = world.records.delivery(id(1, event)).unwrap().unwrap();
+    assert_eq!((record.status, record.attempt_count), (Retrying, 3));
+
+    world.settle(1, event, Some(attempt(4)), Decision::Delivered);
+    world.flush();
+    let record = world.records.delivery(id(1, event)).unwrap().unwrap();
+    assert_eq!((record.status, record.attempt_count), (Delivered, 4));
+
+    world.ask(|reply| Command::Replay { filter: everything(), reply });
+    tokio::time::advance(MINUTE).await;
+    assert_eq!(world.due(1), [Row { event, attempts: 4, base: 4 }]);
+    world.settle(1, event, None, Decision::Dead(DeadReason::Expired));
+    world.flush();
+    assert_eq!(world.records.dead_letter(id(1, event)).unwrap().unwrap().attempts, 4, "it ended without a fifth");
+    assert_eq!(world.records.attempts(id(1, event)).unwrap().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +367,7 @@ async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
         assert_eq!(world.ready(2), events[1..]);
         assert_eq!(world.records.attempts(id(1, events[0])).unwrap(), [attempt(1)]);
         tokio::time::advance(2 * MINUTE).await;
-        assert_eq!(world.due(2), [Row { event: events[0], attempts: 1 }]);
+        assert_eq!(world.due(2), [Row { event: events[0], attempts: 1, base: 0 }]);
     }
 }
 

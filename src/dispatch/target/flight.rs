@@ -24,6 +24,8 @@ pub(in crate::dispatch) struct Job {
     pub(in crate::dispatch) timeout: Duration,
     /// Before this one.
     pub(in crate::dispatch) attempts: u16,
+    /// Those of them before the last replay.
+    base: u16,
     has_row: bool,
     recalled: bool,
     is_probe: bool,
@@ -36,6 +38,11 @@ impl Job {
     pub(in crate::dispatch) fn number(&self) -> u16 {
         self.attempts.saturating_add(1)
     }
+
+    /// Its number in the retry schedule, which a replay begins anew.
+    fn number_in_schedule(&self) -> u16 {
+        self.number().saturating_sub(self.base)
+    }
 }
 
 impl Target {
@@ -45,7 +52,7 @@ impl Target {
         if self.gate(now, common) != Gate::Open {
             return None;
         }
-        let Entry { event, body, attempts, has_row, recalled } = self.queue.pop()?;
+        let Entry { event, body, attempts, base, has_row, recalled } = self.queue.pop()?;
         let body = body?;
         let is_probe = self.pace.begin(self.webhook.rate_limit.as_ref(), now);
         self.in_flight.push(event);
@@ -57,6 +64,7 @@ impl Target {
             event: body,
             timeout: self.webhook.timeout.unwrap_or(common.setup.delivery.timeout),
             attempts,
+            base,
             has_row,
             recalled,
             is_probe,
@@ -73,7 +81,7 @@ impl Target {
         let verdict = (common.setup.decide)(
             &outcome.result,
             outcome.retry_after,
-            job.number(),
+            job.number_in_schedule(),
             policy,
             common.setup.clock.steady(),
             common.random.between(0..=u64::MAX),
@@ -118,8 +126,9 @@ impl Target {
     pub(in crate::dispatch) fn dropped(&mut self, job: Job, now: Instant, common: &mut Common) {
         if common.is_stopping {
             self.land(job.event.id, common);
-            let Job { event, attempts, has_row, recalled, .. } = job;
-            return self.queue.push_front(Entry { event: event.id, body: Some(event), attempts, has_row, recalled });
+            let Job { event, attempts, base, has_row, recalled, .. } = job;
+            let entry = Entry { event: event.id, body: Some(event), attempts, base, has_row, recalled };
+            return self.queue.push_front(entry);
         }
         let outcome = Outcome {
             result: Err(AttemptError::Dropped),
