@@ -308,7 +308,7 @@ impl Ground {
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no| disable(&writer, no, DisableReason::Gone)),
+            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),
@@ -371,7 +371,7 @@ fn hooks(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Fa
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let failed = Arc::clone(failed);
     settle::Hooks {
-        known: Arc::new(move |no| shared.load().webhook(no).is_some()),
+        abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {

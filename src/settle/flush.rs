@@ -163,7 +163,7 @@ impl Keeper {
                 }
             }
             What::Recover { reply } => {
-                if (self.hooks.known)(webhook)
+                if (self.hooks.abandons)(webhook).is_none()
                     && let Some(attempts) = dead.remove(webhook, event)?
                 {
                     let row = PendingRow::again(attempts, now);
@@ -213,7 +213,7 @@ impl Keeper {
             wide: &self.wide_events(),
             log: &*self.log,
             history: &self.history.files(),
-            gate: &self.hooks.known,
+            abandons: &self.hooks.abandons,
             now,
             wall: self.clock.now(),
             rows_max: self.bounds.job_rows,

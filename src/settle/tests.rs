@@ -160,6 +160,7 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     world.settle(2, events[0], Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
     world.flush();
     let filter = ReplayFilter { types: vec!["order.created".into()], ..everything() };
+    let asked_at = world.clock.now();
     let no = world.ask(|reply| Command::Replay { filter, reply });
     tokio::time::advance(Duration::from_millis(1)).await;
     let due: Vec<_> = world.due(1).into_iter().map(|row| row.event).collect();
@@ -168,6 +169,7 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     assert!(world.records.dead_letter(id(2, events[0])).unwrap().is_none());
     let jobs = world.records.jobs().unwrap();
     assert_eq!((jobs[0].no, jobs[0].state, jobs[0].done), (no, JobState::Done, 5));
+    assert_eq!(jobs[0].created_at, asked_at);
 
     let other = ReplayFilter { types: vec!["invoice.*".into()], ..everything() };
     world.ask(|reply| Command::Replay { filter: other, reply });
@@ -240,7 +242,7 @@ async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
     let events: Vec<_> = (0..5).map(|_| world.announce(&[1])).collect();
     events[..3].iter().for_each(|event| world.spill(1, *event));
     world.flush();
-    world.removed.lock().unwrap().push(WebhookNo(1));
+    world.abandoned.lock().unwrap().insert(WebhookNo(1), DeadReason::Removed);
     world.retry(1, events[3], 1, MINUTE);
     world.spill(1, events[4]);
     world.flush();
@@ -249,6 +251,25 @@ async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
     assert_eq!(letters.len(), 5);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Removed));
     assert_eq!(world.records.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_failed_webhook_are_abandoned_at_the_start_if_a_crash_lost_the_command() {
+    let mut world = World::new();
+    let (waits, listed) = (world.announce(&[1]), world.announce(&[1, 2]));
+    world.retry(1, waits, 1, HOUR);
+    world.flush();
+    world.abandoned.lock().unwrap().insert(WebhookNo(1), DeadReason::Disabled);
+    world = world.crash();
+    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let seen: Vec<_> = letters.iter().map(|letter| (letter.id.event, letter.reason, letter.attempts)).collect();
+    assert_eq!(seen, [(listed, DeadReason::Disabled, 0), (waits, DeadReason::Disabled, 1)]);
+    assert!(world.nudges().iter().all(|waiting| waiting.webhook == WebhookNo(2)));
+    assert_eq!((world.ready(1), world.ready(2)), (vec![], vec![listed]));
+
+    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }), 0);
+    world.abandoned.lock().unwrap().clear();
+    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,7 +326,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_and_nothing_but_failure_ask_for_the_webhook_to_be_disabled() {
+async fn nothing_but_failure_asks_for_the_webhook_to_be_disabled() {
     let mut world = World::new();
     let (one, two) = (world.announce(&[1]), world.announce(&[2]));
     world.settle(1, one, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
@@ -313,10 +334,10 @@ async fn gone_and_nothing_but_failure_ask_for_the_webhook_to_be_disabled() {
     world.flush();
     tokio::time::advance(25 * HOUR).await;
     world.retry(2, two, 2, HOUR);
-    assert_eq!(world.disabled.lock().unwrap().len(), 1, "what is not durable is not acted on");
+    assert!(world.disabled.lock().unwrap().is_empty(), "what is not durable is not acted on");
     world.flush();
     let asked = world.disabled.lock().unwrap().clone();
-    assert_eq!(asked, [(WebhookNo(1), DisableReason::Gone), (WebhookNo(2), DisableReason::Failing)]);
+    assert_eq!(asked, [(WebhookNo(2), DisableReason::Failing)], "of 410 dispatch tells at once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use crate::limits::DISABLE_GRACE;
 use crate::model::{Attempt, AttemptError, Decision, Event, EventId, Timestamp, Webhook};
 use crate::runtime::Instant;
 use crate::send::Outcome;
-use crate::settle::Settled;
+use crate::settle::{DisableReason, Settled};
 
 /// A delivery under way.
 #[derive(Debug)]
@@ -95,8 +95,10 @@ impl Target {
         if let Some(until) = verdict.pause_webhook_until {
             self.pace.pause(common.setup.clock.instant_of(until));
         }
-        if verdict.disable || self.pace.failing_for(now) >= common.setup.breaker.disable_after {
-            self.disable(now, common);
+        if verdict.disable {
+            self.disable(DisableReason::Gone, now, common);
+        } else if self.pace.failing_for(now) >= common.setup.breaker.disable_after {
+            self.disable(DisableReason::Failing, now, common);
         }
         if !ok && self.pace.breaker.stands() == Stands::Open {
             self.queue.shed_bodies();
@@ -151,10 +153,10 @@ impl Target {
     }
 
     /// Has the registry disable the webhook, and leaves it alone until that is done.
-    fn disable(&mut self, now: Instant, common: &Common) {
+    fn disable(&mut self, reason: DisableReason, now: Instant, common: &Common) {
         if self.ended.is_none() {
-            tracing::warn!(webhook = %self.webhook.id, "webhook is to be disabled: it answered 410 or did nothing but fail");
-            (common.setup.disable)(self.no());
+            tracing::warn!(webhook = %self.webhook.id, ?reason, "webhook is to be disabled");
+            (common.setup.disable)(self.no(), reason);
             self.pace.pause(now + DISABLE_GRACE);
         }
     }

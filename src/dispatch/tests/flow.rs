@@ -22,7 +22,7 @@ use crate::limits::{FRESH_ENTRIES, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
 use crate::runtime::{Instant, Random};
 use crate::send::{Carrier, Outcome, Parcel};
-use crate::settle::ToSettle;
+use crate::settle::{DisableReason, ToSettle};
 
 /// How a receiver answers.
 #[derive(Debug, Clone, Copy)]
@@ -436,7 +436,7 @@ async fn gone_disables_the_webhook_and_nothing_more_is_sent() {
         flow.send(10, &[0]).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.events(0), [1]);
-        assert_eq!(*flow.world.disabled.lock().unwrap(), [WebhookNo(0)]);
+        assert_eq!(*flow.world.disabled.lock().unwrap(), [(WebhookNo(0), DisableReason::Gone)]);
         flow.status(0, WebhookStatus::Failed).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.ended(0).len(), 10);
