@@ -96,7 +96,10 @@ impl Management for Echo {
 }
 
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
-    let health = Health::new(|| vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }]);
+    let metrics = Metrics::new().unwrap();
+    let observed = Arc::clone(&metrics);
+    let probe = || vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }];
+    let health = Health::new(probe, move || observed.oldest_pending_seconds.inc());
     health.started();
     Arc::new(Admit {
         directory: fake.clone(),
@@ -107,7 +110,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         memory: MemoryBudget::new(1 << 30),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
-        metrics: Metrics::new().unwrap(),
+        metrics,
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }
@@ -321,11 +324,17 @@ fn the_other_routes() {
     };
     assert_eq!(body_of(&get("/health", ""))["figures"], Value::Null);
     assert_eq!(body_of(&get("/health", "Authorization: Bearer publisher\r\n"))["figures"], Value::Null);
-    assert_eq!(body_of(&get("/health", "Authorization: Bearer viewer\r\n"))["figures"]["ack"]["count"], 0);
+    let figures = &body_of(&get("/health", "Authorization: Bearer viewer\r\n"))["figures"];
+    assert_eq!(
+        (&figures["ack"]["count"], &figures["oldest_pending_seconds"]),
+        (&json!(0), &json!(1)),
+        "looked at once"
+    );
     assert_eq!(status(&get("/ready", "")), 200);
     assert_eq!(status(&get("/metrics", "")), 401);
     assert_eq!(status(&get("/metrics", "Authorization: Bearer publisher\r\n")), 403);
-    assert!(get("/metrics", "Authorization: Bearer viewer\r\n").contains("hooktide_requests_total"));
+    let metrics = get("/metrics", "Authorization: Bearer viewer\r\n");
+    assert!(metrics.contains("hooktide_requests_total") && metrics.contains("hooktide_oldest_pending_seconds 2"));
     assert_eq!(status(&get("/api/v1/webhooks", "")), 401);
     assert_eq!(
         body_of(&get("/api/v1/webhooks?limit=1", "Authorization: Bearer viewer\r\n"))["path"],

@@ -163,7 +163,10 @@ impl Server {
         )?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
-        let health = health::of(&dir, Arc::clone(&ground.disk), commit.poison().clone(), Arc::clone(&failed));
+        let (records, metrics) = (state.records.clone(), Arc::clone(&ground.metrics));
+        let observe = health::observer(records, commit.log(), ground.clock.clone(), metrics);
+        let (disk, poison) = (Arc::clone(&ground.disk), commit.poison().clone());
+        let health = health::of(&dir, disk, poison, Arc::clone(&failed), observe);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
