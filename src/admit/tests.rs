@@ -219,6 +219,17 @@ fn an_event_is_stored_as_it_was_sent_and_answered_from_its_commit() {
 }
 
 #[test]
+fn an_event_that_goes_round_in_a_loop_is_refused_and_named() {
+    let served = Served::new();
+    assert_eq!(served.post(&format!("{KEY}Webhook-Hops: 8\r\n"), EVENT).0, 202);
+    assert_eq!(EventHead::parse(&served.fake.stored()[0].0).unwrap().event.hops, 8);
+    let (code, problem) = served.post(&format!("{KEY}Webhook-Hops: 9\r\n"), EVENT);
+    assert_eq!((code, &problem["code"]), (400, &json!("invalid_request")));
+    assert!(problem["detail"].as_str().unwrap().contains("webhook-hops"), "{problem}");
+    assert_eq!(served.fake.stored().len(), 1);
+}
+
+#[test]
 fn an_idempotency_key_holds_for_one_body() {
     let served = Served::new();
     let key = format!("{KEY}Idempotency-Key: k\r\n");
