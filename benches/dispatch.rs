@@ -14,14 +14,16 @@ use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::bucket::Bucket;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
-use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, Verdict, start};
+use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
     Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
     WebhookId, WebhookNo, WebhookStatus,
 };
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
 use hooktide::send::{Carrier, Outcome, Parcel};
-use hooktide::settle::{Handle, ToSettle};
+use hooktide::settle::{
+    Verdict, {Handle, ToSettle},
+};
 
 const EVENTS: usize = 10_000;
 const BATCH: usize = 64;
@@ -92,7 +94,7 @@ impl Scene {
                 pause_webhook_until: None,
                 disable: false,
             },
-            disable: Arc::new(|_| ()),
+            disable: Arc::new(|_, _| ()),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),

@@ -181,7 +181,10 @@ impl Server {
         )?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
-        let health = health::of(&dir, Arc::clone(&ground.disk), commit.poison().clone(), Arc::clone(&failed));
+        let (records, metrics) = (state.records.clone(), Arc::clone(&ground.metrics));
+        let observe = health::observer(records, commit.log(), ground.clock.clone(), metrics);
+        let (disk, poison) = (Arc::clone(&ground.disk), commit.poison().clone());
+        let health = health::of(&dir, disk, poison, Arc::clone(&failed), observe);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
@@ -326,7 +329,7 @@ impl Ground {
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no| disable(&writer, no, DisableReason::Gone)),
+            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),
@@ -389,7 +392,7 @@ fn hooks(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Fa
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let failed = Arc::clone(failed);
     settle::Hooks {
-        known: Arc::new(move |no| shared.load().webhook(no).is_some()),
+        abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {
