@@ -14,14 +14,14 @@ use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::bucket::Bucket;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
-use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, Verdict, start};
+use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
     Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
     WebhookId, WebhookNo, WebhookStatus,
 };
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
 use hooktide::send::{Carrier, Outcome, Parcel};
-use hooktide::settle::{Handle, ToSettle};
+use hooktide::settle::{Handle, ToSettle, Verdict};
 
 const EVENTS: usize = 10_000;
 const BATCH: usize = 64;

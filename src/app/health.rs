@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::server::Failures;
+use super::hooks::Failures;
 use crate::admit::{Health, Part, PartState};
 use crate::commit::Poison;
 use crate::limits::DISK_RESERVE_BYTES;
