@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::hooks::Failures;
 use crate::admit::{Health, Part, PartState};
-use crate::commit::Poison;
-use crate::limits::DISK_RESERVE_BYTES;
+use crate::commit::{Poison, disk_reserve};
 use crate::runtime::Disk;
 
 /// The probe over all parts: reads flags, and asks the disk for its free space.
@@ -29,9 +28,10 @@ fn failed_if(name: &'static str, reason: Option<String>) -> Part {
 
 /// Below the reserve new events are refused while deliveries go on; no restart helps that.
 fn disk_space(disk: &dyn Disk, dir: &Path) -> Part {
-    let (state, detail) = match disk.free_bytes(dir) {
-        Ok(free) if free >= DISK_RESERVE_BYTES => (PartState::Ok, None),
-        Ok(free) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {DISK_RESERVE_BYTES}"))),
+    let asked = disk.free_bytes(dir).and_then(|free| Ok((free, disk_reserve(disk, dir)?)));
+    let (state, detail) = match asked {
+        Ok((free, reserve)) if free >= reserve => (PartState::Ok, None),
+        Ok((free, reserve)) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {reserve}"))),
         Err(error) => (PartState::Degraded, Some(error.to_string())),
     };
     Part { name: "disk", state, ready: state == PartState::Ok, detail }

@@ -10,6 +10,7 @@ mod keys;
 mod reload;
 mod server;
 mod store;
+mod ways;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -10,13 +10,11 @@ use tokio::sync::watch;
 use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
-use super::store::Store;
-use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners, Management, Submit};
-use crate::api::{self, Api, Call, Response, UrlProblem};
-use crate::commit::{self, Refused, Submission};
+use super::ways::{Manage, ToCommit, api};
+use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
+use crate::commit;
 use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
-use crate::model::Endpoint;
 use crate::registry::{self, Shared};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
@@ -349,53 +347,4 @@ fn settle_options(config: &Config) -> settle::Options {
 /// The rules for where deliveries may go: never to this server itself.
 fn guard(config: &Config, listeners: &Listeners) -> Guard {
     Guard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
-}
-
-fn api(
-    config: &Config,
-    registry: &registry::Running,
-    state: &settle::Running,
-    commit: &commit::Running,
-    guard: &SharedGuard,
-    clock: &Clock,
-) -> Api {
-    let guard = Arc::clone(guard);
-    Api::new(api::Parts {
-        registry: Shared::clone(&registry.shared),
-        writer: registry.writer.clone(),
-        deliveries: Arc::new(Store(state.records.clone())),
-        log: commit.log(),
-        check_url: Box::new(move |url| {
-            Endpoint::try_new(url, &guard.load())
-                .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
-        }),
-        default_retry: config.delivery.retry_policy.clone(),
-        clock: clock.clone(),
-    })
-}
-
-/// Admit's way to the commit thread.
-struct ToCommit(commit::Handle);
-
-impl Submit for ToCommit {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
-        self.0.submit(submission)
-    }
-}
-
-/// Admit's way to the interface.
-struct Manage(Api);
-
-impl Management for Manage {
-    async fn handle(&self, call: Call) -> Response {
-        self.0.handle(call).await
-    }
-
-    fn document(&self, path: &str) -> Option<Response> {
-        match path {
-            "/openapi.json" => Some(api::document(api::Format::Json)),
-            "/openapi.yaml" => Some(api::document(api::Format::Yaml)),
-            _ => None,
-        }
-    }
 }

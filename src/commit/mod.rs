@@ -31,7 +31,7 @@ pub use log::Log;
 pub use poison::Poison;
 pub use record::{BadBlock, Packer, Records};
 pub use recover::{OpenError, OpenLog, OpenedLog, Running, open};
-pub use room::Ballast;
+pub use room::{Ballast, disk_reserve};
 pub use segment::Span;
 pub use verify::{LogStat, SegmentStat, SegmentState, stat, verify};
 
