@@ -48,7 +48,8 @@ impl Directory for Fake {
 impl Submit for Fake {
     fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
         let verdicts: Verdicts = submission.events.iter().map(|_| Err(Refused::KeyReused)).collect();
-        submission.reply.send(verdicts).map_err(drop).or(Ok(()))
+        submission.reply.give(verdicts);
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::commit::{Admitted, Dedup, Entry, Group, OpenLog, Packer, Records, Submission, open};
+use hooktide::commit::{Admitted, Dedup, Entry, Group, OpenLog, Packer, Records, Reply, Submission, open};
 use hooktide::config;
 use hooktide::dispatch::Shards;
 use hooktide::limits::DOOR_DELIVERIES;
@@ -22,7 +22,6 @@ use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, Webhoo
 use hooktide::runtime::{Backend, Clock, Disk, Door, FileSize, MemoryBudget, Metrics, Permit, Random, RealDisk};
 use hooktide::settle;
 use redb::StorageBackend;
-use tokio::sync::oneshot;
 
 /// The real disk, with a count of what is written.
 #[derive(Debug, Clone, Default)]
@@ -136,7 +135,7 @@ fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<Memor
         events: [Admitted { head: head.clone(), data: data.clone(), dedup: None, webhooks: Webhooks::new() }].into(),
         permit: Arc::clone(permit),
         lease: memory.lease(payload),
-        reply: oneshot::channel().0,
+        reply: Reply::direct().0,
     };
     (0..events).map(|_| submission()).collect()
 }

@@ -64,6 +64,8 @@ pub const DOOR_WAIT: Duration = Duration::from_millis(250);
 
 /// Requests waiting for the commit thread.
 pub const COMMIT_QUEUE: usize = 8_192;
+/// Commits whose answers wait for a worker; what finds no room is given out by the commit thread itself.
+pub const DESK_QUEUE: usize = 64;
 /// Events in one commit; more only delay the first one's answer.
 pub const COMMIT_BATCH_EVENTS: usize = 4_096;
 /// Bytes in one commit: half of [`LOG_CACHE_BYTES`], because redb writes what outgrows its cache twice (measured with 16 MiB
@@ -153,8 +155,8 @@ pub const SCHEDULE_DELAYS_MAX: usize = 64;
 
 // --- settle --------------------------------------------------------------------------------------------------------
 
-/// Messages waiting for the settle thread.
-pub const SETTLE_QUEUE: usize = 65_536 * 2;
+/// Messages waiting for the settle thread, which waits for nobody: who finds the queue full waits for one flush.
+pub const SETTLE_QUEUE: usize = 16_384;
 /// What has gathered is flushed after this time …
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// … or when this many items wait.
@@ -216,7 +218,7 @@ const _: () = assert!(COMMIT_BATCH_BYTES * 2 <= LOG_CACHE_BYTES, "a batch must f
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
 const _: () =
     assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");
-const _: () = assert!(SETTLE_QUEUE >= DOOR_DELIVERIES + IN_FLIGHT_PER_SHARD + REFILLS_PER_SHARD);
+const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell must ring before the queue is full");
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);

@@ -19,6 +19,7 @@ use super::connection::serve;
 use super::route::Surface;
 use super::service::Worker;
 use super::{Admit, Directory, Management, Submit};
+use crate::commit::Desk;
 use crate::config::Server;
 use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, SWEEP_INTERVAL};
 
@@ -169,7 +170,9 @@ impl Seat {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
         runtime.block_on(async move {
             let clock = admit.clock.clone();
-            let worker = Rc::new(Worker::new(admit));
+            let (desk, clerk) = Desk::open();
+            tokio::task::spawn_local(clerk.run());
+            let worker = Rc::new(Worker::new(admit, desk));
             // Nothing is ever sent: the receiver sees the last connection drop its sender.
             let (held, mut gone) = mpsc::channel::<std::convert::Infallible>(1);
             let mut acceptors = Vec::new();

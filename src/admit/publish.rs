@@ -7,7 +7,6 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use ring::digest::{Context, SHA256, digest};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use super::body::Bounds;
 use super::parse::{self, Item, Items, SyntaxError};
@@ -16,7 +15,7 @@ use super::request::{Head, MediaType, unsupported};
 use super::validate::{Checked, validate};
 use super::{Admit, Directory, Limits, Submit};
 use crate::api::{FieldError, Problem, ProblemCode, Response};
-use crate::commit::{Admitted, Refused, Submission};
+use crate::commit::{Admitted, Desk, Refused, Reply, Submission};
 use crate::limits::BATCH_EVENTS_MAX;
 use crate::model::{DedupKey, DedupKind, NewEvent, Timestamp};
 use crate::registry::Principal;
@@ -37,6 +36,8 @@ pub(super) struct Envelope<'a> {
     pub(super) correlation_id: &'a str,
     pub(super) traceparent: Option<&'a str>,
     pub(super) received_at: Timestamp,
+    /// Of the thread that waits for the answer, if it has one.
+    pub(super) desk: Option<&'a Desk>,
 }
 
 impl<'a> Envelope<'a> {
@@ -47,6 +48,7 @@ impl<'a> Envelope<'a> {
         principal: &'a Principal,
         request_id: &'a HeaderValue,
         received_at: Timestamp,
+        desk: &'a Desk,
     ) -> Result<Self, Problem> {
         Ok(Self {
             principal,
@@ -55,6 +57,7 @@ impl<'a> Envelope<'a> {
             correlation_id: head.correlation_id().unwrap_or_else(|| request_id.to_str().unwrap_or_default()),
             traceparent: head.traceparent(),
             received_at,
+            desk: Some(desk),
         })
     }
 }
@@ -97,6 +100,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
             correlation_id: "",
             traceparent: None,
             received_at: self.clock.now(),
+            desk: None,
         };
         self.publish(envelope, body).await
     }
@@ -177,10 +181,11 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
 
     /// Through the door and onto the disk; one verdict for each event of the batch.
     async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Vec<Verdict>, Problem> {
+        let desk = batch.envelope.desk;
         let (events, counts) = batch.finish();
         let deliveries = counts.iter().sum();
         let permit = self.door.enter(deliveries, body.len()).await.ok_or_else(|| refused(Refused::Overloaded))?;
-        let (reply, verdicts) = oneshot::channel();
+        let (reply, verdicts) = desk.map_or_else(Reply::direct, Desk::reply);
         let submission = Submission { events, permit, lease: self.memory.lease(body.len()), reply };
         self.submit.submit(submission).map_err(|(why, _)| refused(why))?;
         let verdicts = verdicts.await.map_err(|_| lost())?;

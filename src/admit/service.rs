@@ -16,6 +16,7 @@ use super::request::{Head, X_REQUEST_ID, request_id, unauthenticated};
 use super::route::{Route, Surface, route};
 use super::{Admit, Directory, Management, Submit};
 use crate::api::{Call, Problem, ProblemCode, Response};
+use crate::commit::Desk;
 use crate::config::Role;
 use crate::registry::Principal;
 use crate::runtime::metrics::Recorder;
@@ -26,6 +27,7 @@ use crate::runtime::{Instant, Random};
 pub(super) struct Worker<D, S, M> {
     admit: Arc<Admit<D, S, M>>,
     pub(super) connections: Connections,
+    desk: Desk,
     random: RefCell<Random>,
     ack: Recorder,
     classes: [IntCounter; 4],
@@ -43,10 +45,11 @@ struct Exchange<'a> {
 }
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
-    pub(super) fn new(admit: Arc<Admit<D, S, M>>) -> Self {
+    /// `desk` is of the thread that this worker lives on.
+    pub(super) fn new(admit: Arc<Admit<D, S, M>>, desk: Desk) -> Self {
         let classes = ["2xx", "3xx", "4xx", "5xx"].map(|class| admit.metrics.requests.with_label_values(&[class]));
         let ack = admit.metrics.ack_latency.recorder();
-        Self { admit, connections: Connections::default(), random: RefCell::new(Random::system()), ack, classes }
+        Self { admit, connections: Connections::default(), desk, random: RefCell::new(Random::system()), ack, classes }
     }
 
     /// Answers a request, whatever it is.
@@ -110,7 +113,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             if let Some(problem) = publish::closed(&admit.health) {
                 return Err(problem);
             }
-            let envelope = Envelope::of(head, &principal, id, admit.clock.now())?;
+            let envelope = Envelope::of(head, &principal, id, admit.clock.now(), &self.desk)?;
             let body = exchange.body(publish::bounds(envelope.media_type, admit.limits), admit).await?;
             exchange.complete_at = Some(admit.clock.instant());
             admit.publish(envelope, &body.bytes).await

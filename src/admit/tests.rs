@@ -78,7 +78,8 @@ impl Submit for Fake {
             });
         }
         self.ids.store(stored.len() as u64, Ordering::Relaxed);
-        submission.reply.send(verdicts).map_err(drop).or(Ok(()))
+        submission.reply.give(verdicts);
+        Ok(())
     }
 }
 
@@ -552,9 +553,16 @@ fn a_stop_answers_what_is_in_flight_and_closes_what_is_idle() {
 }
 
 /// A connection in memory, served on the paused clock of the test.
+/// A desk whose clerk runs here.
+fn on_this_thread() -> crate::commit::Desk {
+    let (desk, clerk) = crate::commit::Desk::open();
+    tokio::task::spawn(clerk.run());
+    desk
+}
+
 async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::Rc<service::Worker<Fake, Fake, Echo>>) {
     use tokio::io::AsyncWriteExt as _;
-    let worker = std::rc::Rc::new(service::Worker::new(admit(Fake::default())));
+    let worker = std::rc::Rc::new(service::Worker::new(admit(Fake::default()), on_this_thread()));
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     let watch = worker.connections.watch();
     let serving = std::rc::Rc::clone(&worker);

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use super::dedup::{Dedup, Entry, Seen};
 use super::ids::Ids;
 use super::poison::Poison;
 use super::record::Packer;
+use super::reply::Round;
 use super::room::Room;
 use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
@@ -112,7 +112,7 @@ impl Group {
             self.metrics.writable.set(0);
             while let Ok(submission) = queue.try_recv() {
                 let refused = submission.events.iter().map(|_| Err(Refused::Poisoned)).collect();
-                let _ = submission.reply.send(refused);
+                submission.reply.give(refused);
             }
         }
     }
@@ -292,8 +292,8 @@ impl Group {
         let mut verdicts = self.scratch.verdicts.iter().copied();
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
-        let mut replies: Vec<(oneshot::Sender<Verdicts>, Verdicts)> = Vec::with_capacity(batch.len());
-        let (mut accepted, mut duplicates) = (0, 0);
+        let mut round = Round::default();
+        let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
@@ -303,10 +303,11 @@ impl Group {
                     Some(Ok(committed)) => {
                         accepted += 1;
                         let Admitted { head, data, webhooks, .. } = admitted;
+                        let id = committed.id();
                         if webhooks.is_empty() {
+                            passed = Some((id, Arc::clone(&permit)));
                             continue;
                         }
-                        let id = committed.id();
                         if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
                             let event = Event { id, head, data, committed_at, lease: Arc::clone(&lease) };
                             self.share(&Arc::new(event), &webhooks, &mut arrivals);
@@ -316,20 +317,21 @@ impl Group {
                     Some(Err(_)) | None => {}
                 }
             }
-            replies.push((reply, answers));
+            round.add(reply, answers);
         }
         self.metrics.accepted.inc_by(accepted);
         self.metrics.duplicates.inc_by(duplicates);
+        // Nobody waits for an event without webhooks, but the checkpoint must pass it, or a start would read it again.
+        if let Some((event, permit)) = passed.filter(|(id, _)| announced.last().is_none_or(|last| last.event < *id)) {
+            announced.push(Announced { event, webhooks: Webhooks::new(), permit });
+        }
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
         for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
             self.shards.tell(shard, ToShard::Arrivals(arrivals));
         }
-        for (reply, answers) in replies {
-            // A client that went away has no need of its answer.
-            let _ = reply.send(answers);
-        }
+        round.hand_in();
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {

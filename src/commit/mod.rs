@@ -19,6 +19,7 @@ mod log;
 mod poison;
 mod recall;
 mod recover;
+mod reply;
 mod retain;
 mod verify;
 
@@ -31,6 +32,7 @@ pub use log::Log;
 pub use poison::Poison;
 pub use record::{BadBlock, Packer, Records};
 pub use recover::{OpenError, OpenLog, OpenedLog, Running, open};
+pub use reply::{Clerk, Desk, Reply};
 pub use room::{Ballast, disk_reserve};
 pub use segment::Span;
 pub use verify::{LogStat, SegmentStat, SegmentState, stat, verify};
@@ -40,7 +42,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use crate::model::{DedupKey, DedupKind, Event, EventId, WebhookNo, Webhooks};
 use crate::runtime::{BodyLease, Permit};
@@ -68,7 +69,7 @@ pub struct Submission {
     /// The request's buffer.
     pub lease: Arc<BodyLease>,
     /// One verdict per event, in the same order.
-    pub reply: oneshot::Sender<Verdicts>,
+    pub reply: Reply,
 }
 
 /// What became of a request's events, one for one.

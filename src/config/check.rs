@@ -86,9 +86,10 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
     config
 }
 
-/// What `"auto"` means for a number of threads: half the cores, at least one.
+/// What `"auto"` means for a number of threads: half the cores, at least two, because the system shares cores out by thread:
+/// with one, two busy cores left deliveries behind what came in (docs/BENCHMARKS.md).
 pub(super) fn threads_of(written: AutoCount) -> u64 {
-    written.0.unwrap_or_else(|| available_parallelism().map_or(1, |cores| (cores.get() as u64 / 2).max(1)))
+    written.0.unwrap_or_else(|| available_parallelism().map_or(2, |cores| (cores.get() as u64 / 2).max(2)))
 }
 
 struct Check<'a> {

@@ -123,7 +123,7 @@ pub(super) fn submission(
     memory: &Arc<MemoryBudget>,
     clock: &Clock,
 ) -> (Submission, oneshot::Receiver<Verdicts>) {
-    let (reply, answer) = oneshot::channel();
+    let (reply, answer) = Reply::direct();
     let events = drafts.iter().map(|draft| admitted(draft, clock.now())).collect();
     (Submission { events, permit: Arc::clone(permit), lease: memory.lease(1), reply }, answer)
 }
