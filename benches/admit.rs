@@ -60,7 +60,7 @@ impl Management for Fake {
 }
 
 fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
-    let health = Health::new(Vec::new);
+    let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
         directory: Fake,

@@ -62,7 +62,7 @@ impl World {
         let (handle, messages, bell) = Handle::channel();
         let (shards, mut ends) = Shards::channels(1);
         let hooks = Hooks {
-            known: Arc::new(|_| true),
+            abandons: Arc::new(|_| None),
             disable: Arc::new(|_, _| {}),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),

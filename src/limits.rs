@@ -27,6 +27,8 @@ pub const URI_BYTES_MAX: usize = 8 * 1024;
 pub const BODIES_IN_FLIGHT_BYTES: usize = 64 << 20;
 /// Events in one array or NDJSON request.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Gateways that an event may have passed through: more are a loop, in which it would go round for ever.
+pub const HOPS_MAX: u8 = 8;
 /// Depth of JSON that is parsed.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Bytes in an event type (`[A-Za-z0-9][A-Za-z0-9._:-]{0,127}`).

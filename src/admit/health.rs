@@ -1,6 +1,7 @@
 //! `/health`, `/ready`, `/metrics`: what the process says of itself.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::StatusCode;
@@ -14,6 +15,7 @@ pub struct Health {
     starting: AtomicBool,
     draining: AtomicBool,
     probe: Box<dyn Fn() -> Vec<Part> + Send + Sync>,
+    observe: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// A part of the process.
@@ -63,9 +65,25 @@ struct Figures {
 }
 
 impl Health {
-    /// A process that is starting; `probe` looks at its parts, quickly and without waiting.
-    pub fn new(probe: impl Fn() -> Vec<Part> + Send + Sync + 'static) -> Self {
-        Self { starting: AtomicBool::new(true), draining: AtomicBool::new(false), probe: Box::new(probe) }
+    /// A process that is starting; `probe` looks at its parts, quickly and without waiting; `observe` brings the figures
+    /// up to date that change while nothing happens, and may read the disk.
+    pub fn new(
+        probe: impl Fn() -> Vec<Part> + Send + Sync + 'static,
+        observe: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            starting: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            probe: Box::new(probe),
+            observe: Arc::new(observe),
+        }
+    }
+
+    /// Brings the figures up to date, before they are shown.
+    pub(super) async fn observe(&self) {
+        let observe = Arc::clone(&self.observe);
+        // Should it panic, the figures of before are shown.
+        let _ = tokio::task::spawn_blocking(move || observe()).await;
     }
 
     /// Recovery is done.
@@ -143,7 +161,7 @@ mod tests {
     use super::*;
 
     fn health(state: PartState, ready: bool) -> Health {
-        Health::new(move || vec![Part { name: "log", state, detail: None, ready }])
+        Health::new(move || vec![Part { name: "log", state, detail: None, ready }], || {})
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(super) struct Envelope<'a> {
     pub(super) idempotency_key: Option<&'a str>,
     pub(super) correlation_id: &'a str,
     pub(super) traceparent: Option<&'a str>,
+    pub(super) hops: u8,
     pub(super) received_at: Timestamp,
     /// Of the thread that waits for the answer, if it has one.
     pub(super) desk: Option<&'a Desk>,
@@ -56,6 +57,7 @@ impl<'a> Envelope<'a> {
             idempotency_key: head.idempotency_key()?,
             correlation_id: head.correlation_id().unwrap_or_else(|| request_id.to_str().unwrap_or_default()),
             traceparent: head.traceparent(),
+            hops: head.hops()?,
             received_at,
             desk: Some(desk),
         })
@@ -99,6 +101,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
             idempotency_key: None,
             correlation_id: "",
             traceparent: None,
+            hops: 0,
             received_at: self.clock.now(),
             desk: None,
         };
@@ -257,6 +260,7 @@ impl<'a> Batch<'a> {
             dedup: dedup.map(|(key, kind, _)| (key, kind)),
             fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
             data_len: event.data.len() as u32,
+            hops: self.envelope.hops,
         };
         new.encode(&webhooks, &mut self.heads);
         self.ends.push(self.heads.len());

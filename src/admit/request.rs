@@ -5,8 +5,9 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderM
 use hyper::http::request::Parts;
 
 use crate::api::{Problem, ProblemCode};
-use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, URI_BYTES_MAX};
+use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOPS_MAX, URI_BYTES_MAX};
 use crate::runtime::Random;
+use crate::send::HOPS;
 
 /// The request's id, on every response.
 pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,6 +34,7 @@ pub(super) struct Head<'a> {
     correlation_id: Option<&'a HeaderValue>,
     traceparent: Option<&'a HeaderValue>,
     idempotency_key: Option<&'a HeaderValue>,
+    hops: Option<&'a HeaderValue>,
 }
 
 /// What a body is, by its headers.
@@ -68,6 +70,8 @@ impl<'a> Head<'a> {
                 head.traceparent = Some(value);
             } else if *name == X_CORRELATION_ID {
                 head.correlation_id = Some(value);
+            } else if *name == HOPS {
+                head.hops = Some(value);
             }
         }
         head
@@ -151,6 +155,23 @@ impl<'a> Head<'a> {
             Ok(text) if (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) => Ok(Some(text)),
             _ => Err(invalid(format!("Idempotency-Key must have 1 to {CLIENT_ID_BYTES_MAX} printable characters"))),
         }
+    }
+
+    /// How many gateways the request's events have passed through.
+    ///
+    /// # Errors
+    /// 400 for what is no number, and for so many that it must be a loop.
+    pub(super) fn hops(&self) -> Result<u8, Problem> {
+        let Some(value) = self.hops else { return Ok(0) };
+        let digits = value.as_bytes();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(invalid(format!("{HOPS} must be a number")));
+        }
+        let hops = digits.iter().fold(0u8, |hops, digit| hops.saturating_mul(10).saturating_add(digit - b'0'));
+        if hops > HOPS_MAX {
+            return Err(invalid(format!("{HOPS} is above {HOPS_MAX}: the event goes round in a loop of gateways")));
+        }
+        Ok(hops)
     }
 }
 
@@ -308,6 +329,18 @@ mod tests {
         ] {
             assert_eq!(media_type(&HeaderValue::from_static(text)).ok(), want, "{text}");
         }
+    }
+
+    #[test]
+    fn hops_are_a_number_up_to_a_limit() {
+        let hops = |text| Head { hops: Some(&HeaderValue::from_static(text)), ..Head::default() }.hops().ok();
+        for (text, want) in [("0", 0), ("1", 1), ("08", HOPS_MAX)] {
+            assert_eq!(hops(text), Some(want), "{text}");
+        }
+        for bad in ["", "9", "256", "99999999999999999999", "-1", "+1", "1.0", "1, 1", "one"] {
+            assert_eq!(hops(bad), None, "{bad}");
+        }
+        assert_eq!(Head::default().hops().ok(), Some(0));
     }
 
     #[test]

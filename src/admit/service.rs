@@ -89,11 +89,14 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             }
             Route::Health => {
                 let figures = head.has_credentials() && self.authenticate(&head).is_ok_and(|who| may_read(&who));
+                if figures {
+                    self.admit.health.observe().await;
+                }
                 Ok(self.admit.health.report(figures.then_some(&*self.admit.metrics)))
             }
             Route::Ready => Ok(self.admit.health.readiness()),
             Route::Live => Ok(super::reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }))),
-            Route::Metrics => self.metrics(exchange.surface, &head),
+            Route::Metrics => self.metrics(exchange.surface, &head).await,
             Route::Document => {
                 self.admit.management.document(parts.uri.path()).ok_or_else(|| Problem::not_found("document"))
             }
@@ -143,11 +146,12 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         self.admit.directory.authenticate(head.bearer()?).ok_or_else(unauthenticated)
     }
 
-    fn metrics(&self, surface: Surface, head: &Head<'_>) -> Result<Response, Problem> {
+    async fn metrics(&self, surface: Surface, head: &Head<'_>) -> Result<Response, Problem> {
         let admit = &*self.admit;
         if !admit.limits.public_metrics && surface != Surface::Admin && !may_read(&self.authenticate(head)?) {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
+        admit.health.observe().await;
         admit.metrics.door_deliveries.set(admit.door.deliveries() as i64);
         admit.metrics.body_bytes.set(admit.memory.used() as i64);
         let mut response = Response::new(bytes::Bytes::from(admit.metrics.render()).into());

@@ -97,7 +97,10 @@ impl Management for Echo {
 }
 
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
-    let health = Health::new(|| vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }]);
+    let metrics = Metrics::new().unwrap();
+    let observed = Arc::clone(&metrics);
+    let probe = || vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }];
+    let health = Health::new(probe, move || observed.oldest_pending_seconds.inc());
     health.started();
     Arc::new(Admit {
         directory: fake.clone(),
@@ -108,7 +111,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         memory: MemoryBudget::new(1 << 30),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
-        metrics: Metrics::new().unwrap(),
+        metrics,
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }
@@ -217,6 +220,17 @@ fn an_event_is_stored_as_it_was_sent_and_answered_from_its_commit() {
 }
 
 #[test]
+fn an_event_that_goes_round_in_a_loop_is_refused_and_named() {
+    let served = Served::new();
+    assert_eq!(served.post(&format!("{KEY}Webhook-Hops: 8\r\n"), EVENT).0, 202);
+    assert_eq!(EventHead::parse(&served.fake.stored()[0].0).unwrap().event.hops, 8);
+    let (code, problem) = served.post(&format!("{KEY}Webhook-Hops: 9\r\n"), EVENT);
+    assert_eq!((code, &problem["code"]), (400, &json!("invalid_request")));
+    assert!(problem["detail"].as_str().unwrap().contains("webhook-hops"), "{problem}");
+    assert_eq!(served.fake.stored().len(), 1);
+}
+
+#[test]
 fn an_idempotency_key_holds_for_one_body() {
     let served = Served::new();
     let key = format!("{KEY}Idempotency-Key: k\r\n");
@@ -322,11 +336,17 @@ fn the_other_routes() {
     };
     assert_eq!(body_of(&get("/health", ""))["figures"], Value::Null);
     assert_eq!(body_of(&get("/health", "Authorization: Bearer publisher\r\n"))["figures"], Value::Null);
-    assert_eq!(body_of(&get("/health", "Authorization: Bearer viewer\r\n"))["figures"]["ack"]["count"], 0);
+    let figures = &body_of(&get("/health", "Authorization: Bearer viewer\r\n"))["figures"];
+    assert_eq!(
+        (&figures["ack"]["count"], &figures["oldest_pending_seconds"]),
+        (&json!(0), &json!(1)),
+        "looked at once"
+    );
     assert_eq!(status(&get("/ready", "")), 200);
     assert_eq!(status(&get("/metrics", "")), 401);
     assert_eq!(status(&get("/metrics", "Authorization: Bearer publisher\r\n")), 403);
-    assert!(get("/metrics", "Authorization: Bearer viewer\r\n").contains("hooktide_requests_total"));
+    let metrics = get("/metrics", "Authorization: Bearer viewer\r\n");
+    assert!(metrics.contains("hooktide_requests_total") && metrics.contains("hooktide_oldest_pending_seconds 2"));
     assert_eq!(status(&get("/api/v1/webhooks", "")), 401);
     assert_eq!(
         body_of(&get("/api/v1/webhooks?limit=1", "Authorization: Bearer viewer\r\n"))["path"],

@@ -5,20 +5,42 @@ use std::sync::Arc;
 
 use super::hooks::Failures;
 use crate::admit::{Health, Part, PartState};
-use crate::commit::{Poison, disk_reserve};
-use crate::runtime::Disk;
+use crate::commit::{Poison, ReadLog, disk_reserve};
+use crate::runtime::{Clock, Disk, Metrics};
+use crate::settle::Records;
 
-/// The probe over all parts: reads flags, and asks the disk for its free space.
-pub(super) fn of(dir: &Path, disk: Arc<dyn Disk>, log: Poison, failures: Arc<Failures>) -> Arc<Health> {
+/// The probe over all parts: reads flags, and asks the disk for its free space. `observe` is for the figures beside it.
+pub(super) fn of(
+    dir: &Path,
+    disk: Arc<dyn Disk>,
+    log: Poison,
+    failures: Arc<Failures>,
+    observe: impl Fn() + Send + Sync + 'static,
+) -> Arc<Health> {
     let dir = dir.to_path_buf();
-    Arc::new(Health::new(move || {
+    let probe = move || {
         vec![
             failed_if("log", log.reason().map(|reason| reason.to_string())),
             failed_if("state", failures.state().map(str::to_owned)),
             failed_if("dispatchers", failures.dispatch_ended().then(|| "a dispatch thread ended".to_owned())),
             disk_space(&*disk, &dir),
         ]
-    }))
+    };
+    Arc::new(Health::new(probe, observe))
+}
+
+/// Looks at how much waits and for how long: that grows while settle has nothing to do.
+pub(super) fn observer(
+    records: Records,
+    log: Arc<dyn ReadLog>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        if let Err(error) = records.observe(&*log, clock.now(), &metrics) {
+            tracing::warn!(%error, "how much waits cannot be read");
+        }
+    }
 }
 
 fn failed_if(name: &'static str, reason: Option<String>) -> Part {

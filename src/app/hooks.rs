@@ -37,7 +37,7 @@ pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed:
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let failed = Arc::clone(failed);
     settle::Hooks {
-        known: Arc::new(move |no| shared.load().webhook(no).is_some()),
+        abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {

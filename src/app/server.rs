@@ -18,7 +18,7 @@ use crate::dispatch::{self, Shards};
 use crate::registry::{self, Shared};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
-use crate::settle::{self, DisableReason};
+use crate::settle;
 
 /// A server that runs.
 pub(super) struct Server {
@@ -122,7 +122,7 @@ impl Server {
         )?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
-        let health = health::of(&dir, Arc::clone(&ground.disk), commit.poison().clone(), Arc::clone(&failed));
+        let health = ground.health(&dir, &state, &commit, &failed);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
@@ -267,6 +267,19 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
 }
 
 impl Ground {
+    fn health(
+        &self,
+        dir: &std::path::Path,
+        state: &settle::Running,
+        commit: &commit::Running,
+        failed: &Arc<Failures>,
+    ) -> Arc<Health> {
+        let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
+        let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
+        let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
+        health::of(dir, disk, poison, Arc::clone(failed), observe)
+    }
+
     fn ballast(&self, dir: &std::path::Path) -> commit::Ballast {
         let ballast = commit::Ballast::new(Arc::clone(&self.disk), dir);
         if let Err(error) = ballast.restore() {
@@ -320,7 +333,7 @@ impl Ground {
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no| disable(&writer, no, DisableReason::Gone)),
+            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),

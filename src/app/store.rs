@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use crate::api::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
-use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::model::{Attempt, DeliveryId, EventId, WebhookNo};
 use crate::settle::{self, DeliveryRecord, JobKind, JobState, Page, Records, ReplayFilter};
 
 /// Settle's records.
@@ -122,6 +122,6 @@ impl TryFrom<settle::Job> for Replay {
     fn try_from(job: settle::Job) -> Result<Self, ()> {
         let JobKind::Replay(filter) = job.kind else { return Err(()) };
         let done = job.state != JobState::Running;
-        Ok(Self { no: job.no, filter, created_at: Timestamp::default(), deliveries: job.done, done })
+        Ok(Self { no: job.no, filter, created_at: job.created_at, deliveries: job.done, done })
     }
 }

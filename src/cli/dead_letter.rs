@@ -27,7 +27,7 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
-    /// Deliver dead letters again, attempts starting anew
+    /// Deliver dead letters again, the retry schedule starting anew
     Replay {
         /// The webhook's id
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]

@@ -38,8 +38,7 @@ use crate::limits::SHARD_QUEUE;
 use crate::model::{AttemptError, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
-use crate::settle::Refilled;
-use crate::settle::Verdict;
+use crate::settle::{DisableReason, Refilled, Verdict};
 
 pub use start::{Running, ShardPanicked, start};
 
@@ -129,7 +128,7 @@ pub struct Setup {
     pub decide: Decide,
     /// Told when a webhook is to be disabled (410, or nothing but failure for too long); must not block. What it leads to
     /// comes back as [`ToShard::Changed`].
-    pub disable: Arc<dyn Fn(WebhookNo) + Send + Sync>,
+    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// For webhooks without settings of their own.
     pub delivery: config::DeliveryDefaults,
     /// Of every webhook's breaker.
@@ -160,6 +159,6 @@ impl Directory for ArcSwap<Registry> {
     }
 }
 
-/// The retry policy: the attempt's result, `Retry-After`, attempts made (this one too), the webhook's policy, the time of
-/// the scheduling clock, and 64 random bits for the jitter.
+/// The retry policy: the attempt's result, `Retry-After`, attempts made since the last replay (this one too), the webhook's
+/// policy, the time of the scheduling clock, and 64 random bits for the jitter.
 pub type Decide = fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, Timestamp, u64) -> Verdict;

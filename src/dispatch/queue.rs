@@ -15,6 +15,8 @@ pub struct Entry {
     pub body: Option<Arc<Event>>,
     /// Attempts made so far.
     pub attempts: u16,
+    /// Those of them before the last replay.
+    pub base: u16,
     /// Whether state.redb has a row for it, so that it may be forgotten here without a word.
     pub has_row: bool,
     /// Whether the body came from the log and not from the door.
@@ -25,12 +27,13 @@ impl Entry {
     /// A delivery as it arrives, with or without its body.
     pub fn arrived(event: &Arc<Event>, keep_body: bool) -> Self {
         let body = keep_body.then(|| Arc::clone(event));
-        Self { event: event.id, body, attempts: 0, has_row: false, recalled: false }
+        Self { event: event.id, body, attempts: 0, base: 0, has_row: false, recalled: false }
     }
 
     /// A delivery as its row tells of it.
     pub fn from_row(row: &crate::settle::Row) -> Self {
-        Self { event: row.event, body: None, attempts: row.attempts, has_row: true, recalled: false }
+        let crate::settle::Row { event, attempts, base } = *row;
+        Self { event, body: None, attempts, base, has_row: true, recalled: false }
     }
 
     /// Bytes that it holds in memory.

@@ -16,7 +16,7 @@ use crate::model::{
     SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
-use crate::settle::{Handle, ToSettle};
+use crate::settle::{DisableReason, Handle, ToSettle};
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -133,7 +133,7 @@ pub(super) struct World {
     pub(super) setup: Setup,
     pub(super) told: Receiver<ToSettle>,
     pub(super) recalls: Receiver<RecallRequest>,
-    pub(super) disabled: Arc<Mutex<Vec<WebhookNo>>>,
+    pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
     /// Held so that settle's bell has somebody to hear it.
     _bell: Receiver<()>,
 }
@@ -148,7 +148,7 @@ impl World {
         let setup = Setup {
             webhooks: Arc::clone(&book) as _,
             decide,
-            disable: Arc::new(move |no| told_of.lock().unwrap().push(no)),
+            disable: Arc::new(move |no, reason| told_of.lock().unwrap().push((no, reason))),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),

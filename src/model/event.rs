@@ -4,7 +4,7 @@
 //! field reads it in place. Layout (version 1, integers little-endian):
 //!
 //! ```text
-//! u8 version, u8 flags, u8 dedup kind, u8 0, i64 timestamp, i64 received_at, [u8; 16] dedup key, u64 fingerprint,
+//! u8 version, u8 flags, u8 dedup kind, u8 hops, i64 timestamp, i64 received_at, [u8; 16] dedup key, u64 fingerprint,
 //! u32 data length, 9 × (u16 length, bytes): tenant, type, source, external id, correlation id, traceparent, resource id,
 //! workspace id, user id; u32 length, metadata; varint count, count × varint webhook number less the one before
 //! ```
@@ -90,6 +90,8 @@ pub struct NewEvent<'a> {
     pub fingerprint: u64,
     /// Length of the data in bytes.
     pub data_len: u32,
+    /// Gateways that the event has passed through before this one.
+    pub hops: u8,
 }
 
 /// A head, read in place.
@@ -136,7 +138,7 @@ impl NewEvent<'_> {
             Some((key, DedupKind::Id)) => (key, 1),
             Some((key, DedupKind::IdempotencyKey)) => (key, 2),
         };
-        out.extend_from_slice(&[VERSION, if self.verified { FLAG_VERIFIED } else { 0 }, kind, 0]);
+        out.extend_from_slice(&[VERSION, if self.verified { FLAG_VERIFIED } else { 0 }, kind, self.hops]);
         out.extend_from_slice(&self.timestamp.as_millis().to_le_bytes());
         out.extend_from_slice(&self.received_at.as_millis().to_le_bytes());
         out.extend_from_slice(&key);
@@ -183,7 +185,7 @@ impl<'a> EventHead<'a> {
     /// Reads a head in place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
         let mut from = Reader(bytes);
-        let [version, flags, kind, _] = from.array()?;
+        let [version, flags, kind, hops] = from.array()?;
         if version != VERSION {
             return Err(HeadError::Version(version));
         }
@@ -197,6 +199,7 @@ impl<'a> EventHead<'a> {
             fingerprint: u64::from_le_bytes(from.array()?),
             data_len: u32::from_le_bytes(from.array()?),
             verified: flags & FLAG_VERIFIED != 0,
+            hops,
             tenant: from.text()?.ok_or(HeadError::Damaged)?,
             event_type: from.text()?.ok_or(HeadError::Damaged)?,
             source: from.text()?.ok_or(HeadError::Damaged)?,
@@ -319,6 +322,7 @@ mod tests {
             dedup: Some(([7; 16], DedupKind::IdempotencyKey)),
             fingerprint: 42,
             data_len: 9,
+            hops: 3,
             ..NewEvent::default()
         }
     }

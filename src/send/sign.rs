@@ -22,7 +22,7 @@ pub const HOPS: HeaderName = HeaderName::from_static("webhook-hops");
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// An event is given its first hop here.
+/// Of most events this is the first.
 const FIRST_HOP: HeaderValue = HeaderValue::from_static("1");
 
 /// What the texts of a delivery take, seldom more.
@@ -65,6 +65,7 @@ pub(super) struct Signed {
     signature: HeaderValue,
     correlation_id: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
+    hops: HeaderValue,
     body: Envelope,
 }
 
@@ -117,6 +118,7 @@ impl Signer {
             signature: value(signature)?,
             correlation_id: given(correlation_id),
             traceparent: given(traceparent),
+            hops: if head.hops == 0 { FIRST_HOP } else { (u16::from(head.hops) + 1).into() },
             body: Envelope::new(texts.slice(prefix), event.data.clone()),
         })
     }
@@ -139,7 +141,7 @@ impl Signed {
         headers.insert(ID, self.id.clone());
         headers.insert(TIMESTAMP, self.timestamp.clone());
         headers.insert(SIGNATURE, self.signature.clone());
-        headers.insert(HOPS, FIRST_HOP);
+        headers.insert(HOPS, self.hops.clone());
         if let Some(id) = &self.correlation_id {
             headers.insert(CORRELATION_ID, id.clone());
         }

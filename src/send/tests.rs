@@ -106,6 +106,11 @@ fn webhook(url: &str) -> Webhook {
 }
 
 fn event(data: impl Into<Bytes>) -> Arc<Event> {
+    event_after(0, data)
+}
+
+/// An event that came through other gateways.
+fn event_after(hops: u8, data: impl Into<Bytes>) -> Arc<Event> {
     let mut head = Vec::new();
     let new = NewEvent {
         tenant: "default",
@@ -114,6 +119,7 @@ fn event(data: impl Into<Bytes>) -> Arc<Event> {
         timestamp: NOW,
         correlation_id: "req_1",
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        hops,
         ..NewEvent::default()
     };
     new.encode(&[WebhookNo(1)], &mut head);
@@ -279,6 +285,18 @@ async fn a_previous_secret_signs_until_its_end() {
         };
         assert_eq!(count(&mut signer, &webhook, Timestamp::from_millis(NOW.as_millis() - 1)), 2);
         assert_eq!(count(&mut signer, &webhook, NOW), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_gateway_counts_itself() {
+    local(async {
+        let webhook = webhook("http://127.0.0.1:9000/");
+        for (came_through, says) in [(0, "1"), (3, "4"), (u8::MAX, "256")] {
+            let made = sign::Signer::default().sign(&webhook, &event_after(came_through, "{}"), NOW).unwrap();
+            assert_eq!(made.request(&webhook, hyper::HeaderMap::new()).headers()["webhook-hops"], says);
+        }
     })
     .await;
 }

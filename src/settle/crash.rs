@@ -118,7 +118,7 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
     let (handle, told, _) = Handle::channel();
     let metrics = Metrics::new().unwrap();
     let hooks = Hooks {
-        known: Arc::new(|_| true),
+        abandons: Arc::new(|_| None),
         disable: Arc::new(|no, reason| panic!("{no:?} is to be disabled: {reason:?}")),
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
@@ -183,7 +183,7 @@ impl Node {
             dedup: None,
             webhooks: webhooks.iter().copied().collect(),
         };
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = commit::Reply::direct();
         let events = [admitted].into_iter().collect();
         (Submission { events, permit: permit(), lease: self.memory.lease(1), reply }, answer)
     }
@@ -245,9 +245,9 @@ impl Node {
         let (reply, mut answer) = oneshot::channel();
         self.keeper.apply(ToSettle::Command(Command::ReplayDead { webhook, events: None, reply }));
         let mut back = 0;
-        for (_, stands) in ledger.told.stands.iter_mut().filter(|(id, _)| id.webhook == webhook) {
+        for (id, stands) in ledger.told.stands.iter_mut().filter(|(id, _)| id.webhook == webhook) {
             if *stands == Stands::Dead {
-                *stands = Stands::Waits { attempts: 0, due: Some(START) };
+                *stands = Stands::Waits { attempts: ledger.told.attempts[id], due: Some(START) };
                 back += 1;
             }
         }

@@ -65,13 +65,12 @@ impl<'txn> DeadLetters<'txn> {
         Ok(())
     }
 
-    /// Removes one; whether it was there.
-    pub(super) fn remove(&mut self, webhook: WebhookNo, event: EventId) -> Result<bool, Error> {
-        let Some(at) = self.dead.remove(&key(webhook, event))?.map(|old| steady_of(old.value())) else {
-            return Ok(false);
-        };
+    /// Removes one; if it was there, the attempts made.
+    pub(super) fn remove(&mut self, webhook: WebhookNo, event: EventId) -> Result<Option<u16>, Error> {
+        let old = self.dead.remove(&key(webhook, event))?.map(|old| (steady_of(old.value()), attempts_of(old.value())));
+        let Some((at, attempts)) = old else { return Ok(None) };
         self.times.remove(&dead_at_key(at, webhook, event))?;
-        Ok(true)
+        Ok(Some(attempts))
     }
 
     /// Whether there is one.
@@ -145,7 +144,7 @@ pub(super) fn decode(id: DeliveryId, bytes: &[u8]) -> Result<DeadLetter, Error> 
     Ok(DeadLetter {
         id,
         reason,
-        attempts: u16::from_le_bytes(part(bytes, 2)),
+        attempts: attempts_of(bytes),
         at: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 4))),
         http_status: (status != 0).then_some(status),
         error: error.into(),
@@ -155,6 +154,10 @@ pub(super) fn decode(id: DeliveryId, bytes: &[u8]) -> Result<DeadLetter, Error> 
 /// Whether a stored dead letter lost its body before it was delivered.
 pub(super) fn is_expired(bytes: &[u8]) -> bool {
     bytes.get(1) == Some(&(DeadReason::Expired as u8))
+}
+
+fn attempts_of(bytes: &[u8]) -> u16 {
+    u16::from_le_bytes(part(bytes, 2))
 }
 
 fn steady_of(bytes: &[u8]) -> Timestamp {

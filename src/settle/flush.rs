@@ -140,22 +140,33 @@ impl Keeper {
             }
             What::Retry { attempts, at, was_outstanding } => {
                 // An attempt that was under way while its row was abandoned or expired does not bring it back.
-                if was_outstanding || rows.holds(webhook, event)? || !dead.holds(webhook, event)? {
-                    rows.put(webhook, event, PendingRow { attempts, due: Some(at) })?;
+                let row = if was_outstanding { None } else { rows.get(webhook, event)? };
+                if was_outstanding || row.is_some() || !dead.holds(webhook, event)? {
+                    let base = row.map_or(0, |row| row.base);
+                    rows.put(webhook, event, PendingRow { attempts, base, due: Some(at) })?;
                 }
             }
             What::Remove => {
                 if rows.remove(webhook, event)?.is_none() {
+                    // Abandoned while it was under way, and delivered all the same.
                     dead.remove(webhook, event)?;
                 }
             }
             What::Dead { note } => {
-                rows.remove(webhook, event)?;
-                dead.put(webhook, event, &self.gathered.notes[note])?;
+                let note = &self.gathered.notes[note];
+                match rows.remove(webhook, event)? {
+                    // It ended without an attempt, but not without those before.
+                    Some(row) if row.attempts > note.attempts => {
+                        dead.put(webhook, event, &Note { attempts: row.attempts, ..note.clone() })?;
+                    }
+                    _ => dead.put(webhook, event, note)?,
+                }
             }
             What::Recover { reply } => {
-                if (self.hooks.known)(webhook) && dead.remove(webhook, event)? {
-                    let row = PendingRow { attempts: 0, due: Some(now) };
+                if (self.hooks.abandons)(webhook).is_none()
+                    && let Some(attempts) = dead.remove(webhook, event)?
+                {
+                    let row = PendingRow::again(attempts, now);
                     written.recovered[reply] += u64::from(rows.put_new(webhook, event, row)?);
                     written.waiting.push(Waiting { webhook, ready: false, due: Some(now) });
                 }
@@ -201,7 +212,8 @@ impl Keeper {
             outstanding: &self.outstanding,
             wide: &self.wide_events(),
             log: &*self.log,
-            gate: &self.hooks.known,
+            history: &self.history.files(),
+            abandons: &self.hooks.abandons,
             now,
             wall: self.clock.now(),
             rows_max: self.bounds.job_rows,

@@ -250,6 +250,23 @@ impl Files {
         Ok(found.into_values().collect())
     }
 
+    /// The number of the last attempt at a delivery; 0 if history does not know of any.
+    pub(super) fn last_number(&self, id: DeliveryId) -> Result<u16, Error> {
+        let (first, last) = (key(id.webhook, id.event, 0), key(id.webhook, id.event, u16::MAX));
+        for file in self.newest_first(|span| span.first <= id.event && id.event <= span.last) {
+            let number = self.read(&file, |txn| {
+                let Some(table) = open(txn)? else { return Ok(None) };
+                let row = table.range::<&Key>(&first..=&last)?.next_back().transpose()?;
+                Ok(row.map(|(key, _)| number_of(key.value())))
+            })?;
+            // Numbers rise with time, and so from file to file.
+            if let Some(number) = number {
+                return Ok(number);
+            }
+        }
+        Ok(0)
+    }
+
     /// The webhook's latest `limit` events before `before`, with the last attempt at each.
     pub(super) fn recent(&self, webhook: WebhookNo, before: EventId, limit: usize) -> Result<Recent, Error> {
         let mut recent = Recent::default();

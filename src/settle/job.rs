@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Outstanding, decode_webhooks};
 use super::dead::{DeadLetters, Note};
+use super::history::Files;
 use super::pending::{PendingRow, Rows, behind};
 use super::table::{JOBS, WIDE, delivery, previous};
-use super::{ReplayFilter, WebhookGate};
+use super::{Abandons, ReplayFilter};
 use crate::commit::{ReadError, ReadLog};
 use crate::dispatch::Waiting;
-use crate::model::{DeadReason, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
+use crate::model::{DeadReason, DeliveryId, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
 
 /// A job, as it is stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Job {
     pub kind: JobKind,
     /// How far it is.
     pub state: JobState,
+    /// When it was asked for, by the wall clock.
+    pub created_at: Timestamp,
     /// Deliveries moved so far.
     pub done: u64,
     /// Deliveries to move in all, where that is known beforehand.
@@ -88,7 +91,8 @@ pub(super) struct Ground<'a, 'txn> {
     /// Wide events whose rows are not all written, with their jobs.
     pub(super) wide: &'a [(u64, EventId)],
     pub(super) log: &'a dyn ReadLog,
-    pub(super) gate: &'a WebhookGate,
+    pub(super) history: &'a Files,
+    pub(super) abandons: &'a Abandons,
     pub(super) now: Timestamp,
     pub(super) wall: Timestamp,
     pub(super) rows_max: usize,
@@ -103,7 +107,7 @@ const HEADS_PER_STEP: usize = 1_024;
 
 impl Job {
     /// A job that begins.
-    pub(super) fn new(no: u64, kind: JobKind, total: Option<u64>, last: EventId) -> Self {
+    pub(super) fn new(no: u64, kind: JobKind, total: Option<u64>, last: EventId, created_at: Timestamp) -> Self {
         let (after, last) = match &kind {
             JobKind::Replay(filter) => match filter.event.as_deref().map(str::parse::<EventId>) {
                 Some(Ok(event)) => (previous(event), event),
@@ -113,7 +117,7 @@ impl Job {
             },
             _ => (EventId::MIN, EventId::MAX),
         };
-        Self { no, kind, state: JobState::Running, done: 0, total, after, from: 0, last }
+        Self { no, kind, state: JobState::Running, created_at, done: 0, total, after, from: 0, last }
     }
 
     /// Whether it has more to do.
@@ -190,11 +194,12 @@ impl Job {
         let start = webhooks.partition_point(|no| no.0 < self.from);
         let part = &webhooks[start..webhooks.len().min(start + ground.rows_max)];
         for webhook in part {
-            if (ground.gate)(*webhook) {
-                ground.rows.put_new(*webhook, event, PendingRow::READY)?;
-                ground.waiting.push(Waiting { webhook: *webhook, ready: true, due: None });
-            } else {
-                ground.bury(*webhook, event, 0, DeadReason::Removed)?;
+            match (ground.abandons)(*webhook) {
+                None => {
+                    ground.rows.put_new(*webhook, event, PendingRow::READY)?;
+                    ground.waiting.push(Waiting { webhook: *webhook, ready: true, due: None });
+                }
+                Some(reason) => ground.bury(*webhook, event, 0, reason)?,
             }
         }
         self.done += part.len() as u64;
@@ -240,7 +245,7 @@ impl Job {
 
     fn step_recover(&mut self, webhook: WebhookNo, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
         let events = ground.dead.of(webhook, self.after, ground.rows_max)?;
-        if !(ground.gate)(webhook) || events.len() < ground.rows_max {
+        if (ground.abandons)(webhook).is_some() || events.len() < ground.rows_max {
             self.state = JobState::Done;
         }
         for event in events {
@@ -280,16 +285,19 @@ impl Ground<'_, '_> {
     /// Makes a row that is due now, unless the delivery waits already; whether it did.
     fn deliver_again(&mut self, webhook: WebhookNo, event: EventId) -> Result<bool, Error> {
         let waits = self.outstanding.holds(webhook, event) || self.wide.iter().any(|(_, wide)| *wide == event);
-        if waits || !(self.gate)(webhook) {
+        if waits || (self.abandons)(webhook).is_some() {
             return Ok(false);
         }
-        let row = PendingRow { attempts: 0, due: Some(self.now) };
-        let is_new = self.rows.put_new(webhook, event, row)?;
-        if is_new {
-            self.dead.remove(webhook, event)?;
-            self.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+        if self.rows.get(webhook, event)?.is_some() {
+            return Ok(false);
         }
-        Ok(is_new)
+        let attempts = match self.dead.remove(webhook, event)? {
+            Some(attempts) => attempts,
+            None => self.history.last_number(DeliveryId { event, webhook })?,
+        };
+        self.rows.put(webhook, event, PendingRow::again(attempts, self.now))?;
+        self.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+        Ok(true)
     }
 
     fn bury(&mut self, webhook: WebhookNo, event: EventId, attempts: u16, reason: DeadReason) -> Result<(), Error> {

@@ -54,12 +54,12 @@ pub(super) struct Keeper {
     pub(super) stopping: bool,
 }
 
-/// Why settle asks for a webhook to be disabled.
+/// Why a webhook is to be disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableReason {
-    /// It answered 410 Gone.
+    /// It answered 410 Gone; dispatch asks, so that nothing more is sent.
     Gone,
-    /// Nothing but failure for as long as the configuration allows.
+    /// Nothing but failure for as long as the configuration allows; settle asks as well, which counts over restarts.
     Failing,
 }
 
@@ -112,17 +112,14 @@ impl Keeper {
             match outcome.decision {
                 Decision::Delivered if was_outstanding => {}
                 Decision::Delivered => self.gathered.change(webhook, event, What::Remove),
-                Decision::Retry { at } if (self.hooks.known)(webhook) => {
-                    let attempts = outcome.attempt.as_ref().map_or(0, |attempt| attempt.number);
-                    self.gathered.change(webhook, event, What::Retry { attempts, at, was_outstanding });
-                }
-                Decision::Retry { .. } => self.bury(outcome, DeadReason::Removed),
-                Decision::Dead(reason) => {
-                    if reason == DeadReason::Gone {
-                        self.disable.push((webhook, DisableReason::Gone));
+                Decision::Retry { at } => match (self.hooks.abandons)(webhook) {
+                    None => {
+                        let attempts = outcome.attempt.as_ref().map_or(0, |attempt| attempt.number);
+                        self.gathered.change(webhook, event, What::Retry { attempts, at, was_outstanding });
                     }
-                    self.bury(outcome, reason);
-                }
+                    Some(reason) => self.bury(outcome, reason),
+                },
+                Decision::Dead(reason) => self.bury(outcome, reason),
             }
         }
     }
@@ -144,13 +141,14 @@ impl Keeper {
         self.gathered.dead(outcome.webhook, outcome.event, note);
     }
 
-    /// A row for a delivery that has just left the list; a dead letter if its webhook is no more.
+    /// A row for a delivery that has just left the list; a dead letter if its webhook takes no more.
     pub(super) fn wait(&mut self, webhook: WebhookNo, event: EventId) {
-        if (self.hooks.known)(webhook) {
-            self.gathered.change(webhook, event, What::Ready);
-        } else {
-            let outcome = Settled { webhook, event, attempt: None, decision: Decision::Dead(DeadReason::Removed) };
-            self.bury(&outcome, DeadReason::Removed);
+        match (self.hooks.abandons)(webhook) {
+            None => self.gathered.change(webhook, event, What::Ready),
+            Some(reason) => {
+                let outcome = Settled { webhook, event, attempt: None, decision: Decision::Dead(reason) };
+                self.bury(&outcome, reason);
+            }
         }
     }
 
@@ -203,7 +201,7 @@ impl Keeper {
         self.next_job += 1;
         self.gathered.items += 1;
         self.gathered.jobs.push(no);
-        self.jobs.insert(no, Job::new(no, kind, total, self.log.last()));
+        self.jobs.insert(no, Job::new(no, kind, total, self.log.last(), self.clock.now()));
         no
     }
 

@@ -173,6 +173,8 @@ pub struct Row {
     pub event: EventId,
     /// Attempts made so far.
     pub attempts: u16,
+    /// Those of them before the last replay, which the retry schedule does not count.
+    pub base: u16,
 }
 
 /// Something to do beside the flow of deliveries.
@@ -242,14 +244,15 @@ pub struct Options {
     pub disable_after: Duration,
 }
 
-/// Whether a webhook of this number exists.
-pub type WebhookGate = Arc<dyn Fn(WebhookNo) -> bool + Send + Sync>;
+/// Why whatever waits for a webhook is to be abandoned, if it is: it failed, or is no more.
+pub type Abandons = Arc<dyn Fn(WebhookNo) -> Option<DeadReason> + Send + Sync>;
 
 /// What settle calls. None of these may wait for settle, for a shard or for the disk.
 #[derive(Clone)]
 pub struct Hooks {
-    /// Rows, list entries and outcomes of a webhook that does not exist settle as abandoned.
-    pub known: WebhookGate,
+    /// What waits for such a webhook becomes a dead letter of this reason, at the start too: a crash may have lost the
+    /// [`Command::Abandon`] that the registry sent.
+    pub abandons: Abandons,
     /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
     pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// The disk is full: give up the ballast.

@@ -25,7 +25,7 @@ use super::{Bounds, Handle, Hooks, Options, ToSettle};
 use crate::commit::{ReadError, ReadLog};
 use crate::dispatch::Shards;
 use crate::limits::STATE_CACHE_BYTES;
-use crate::model::{DeadReason, EventHead, EventId, Timestamp};
+use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Disk, Metrics};
 
 /// Where settle's files are, and how they are kept.
@@ -158,7 +158,8 @@ impl Opened {
                     let webhooks = head.webhooks();
                     if webhooks.len() > self.bounds.wide_event_webhooks {
                         let total = Some(webhooks.len() as u64);
-                        let job = Job::new(self.marks.next_job.max(1), JobKind::Wide { event: *event }, total, *event);
+                        let (no, kind) = (self.marks.next_job.max(1), JobKind::Wide { event: *event });
+                        let job = Job::new(no, kind, total, *event, head.event.received_at);
                         self.marks.next_job = job.no + 1;
                         job.store(&txn)?;
                         let mut encoded = Vec::new();
@@ -228,10 +229,9 @@ impl Opened {
         let (waiting, rows) = keeper.state.read(|txn| Ok((pending::waiting(txn)?, txn.open_table(PENDING)?.len()?)))?;
         keeper.depth.set(rows, 0, None);
         for waiting in waiting {
-            if (keeper.hooks.known)(waiting.webhook) {
-                keeper.nudge(waiting);
-            } else {
-                keeper.add_job(JobKind::Abandon { webhook: waiting.webhook, reason: DeadReason::Removed }, None);
+            match (keeper.hooks.abandons)(waiting.webhook) {
+                None => keeper.nudge(waiting),
+                Some(reason) => _ = keeper.add_job(JobKind::Abandon { webhook: waiting.webhook, reason }, None),
             }
         }
         // The first flush makes the start durable and learns what the tables hold.

@@ -1,7 +1,7 @@
 //! Rows: deliveries that wait on disk. `pending` is the authority; `due` holds those of them that wait for a time.
 //!
-//! A row's value is u16 attempts, i64 due time (0: ready), little-endian. A row with a due time has exactly one entry in
-//! `due`, made and removed in the same transaction.
+//! A row's value is u16 attempts, u16 base, i64 due time (0: ready), little-endian. A row with a due time has exactly one
+//! entry in `due`, made and removed in the same transaction.
 
 use std::ops::Bound;
 
@@ -17,14 +17,16 @@ use crate::model::{EventId, Timestamp, WebhookNo};
 pub(super) struct PendingRow {
     /// Attempts made so far.
     pub(super) attempts: u16,
+    /// Those of them before the last replay, which the retry schedule does not count.
+    pub(super) base: u16,
     /// When the next one is due; `None`: now.
     pub(super) due: Option<Timestamp>,
 }
 
 /// The tables, open for writing.
 pub(super) struct Rows<'txn> {
-    pending: Table<'txn, &'static Key, &'static [u8; 10]>,
-    due: Table<'txn, &'static TimeKey, u16>,
+    pending: Table<'txn, &'static Key, &'static [u8; 12]>,
+    due: Table<'txn, &'static TimeKey, (u16, u16)>,
 }
 
 /// Rows that a refill looks at for each row that it may return: among rows of the other lane it gives up for this time,
@@ -48,7 +50,7 @@ impl<'txn> Rows<'txn> {
             self.due.remove(&due_key(webhook, at, event))?;
         }
         if let Some(at) = row.due {
-            self.due.insert(&due_key(webhook, at, event), row.attempts)?;
+            self.due.insert(&due_key(webhook, at, event), (row.attempts, row.base))?;
         }
         Ok(())
     }
@@ -62,7 +64,7 @@ impl<'txn> Rows<'txn> {
             return Ok(false);
         }
         if let Some(at) = row.due {
-            self.due.insert(&due_key(webhook, at, event), row.attempts)?;
+            self.due.insert(&due_key(webhook, at, event), (row.attempts, row.base))?;
         }
         Ok(true)
     }
@@ -76,9 +78,9 @@ impl<'txn> Rows<'txn> {
         Ok(old)
     }
 
-    /// Whether there is a row.
-    pub(super) fn holds(&self, webhook: WebhookNo, event: EventId) -> Result<bool, Error> {
-        Ok(self.pending.get(&key(webhook, event))?.is_some())
+    /// The row, if there is one.
+    pub(super) fn get(&self, webhook: WebhookNo, event: EventId) -> Result<Option<PendingRow>, Error> {
+        Ok(self.pending.get(&key(webhook, event))?.map(|row| PendingRow::decode(row.value())))
     }
 
     /// The first rows at or after this key, at most `limit`, for as long as `wanted` says.
@@ -119,19 +121,29 @@ impl<'txn> Rows<'txn> {
 
 impl PendingRow {
     /// A row that waits for nothing.
-    pub(super) const READY: Self = Self { attempts: 0, due: None };
+    pub(super) const READY: Self = Self { attempts: 0, base: 0, due: None };
 
-    fn encode(self) -> [u8; 10] {
-        let mut bytes = [0; 10];
+    /// A row of a delivery that is to be made again, after so many attempts.
+    pub(super) const fn again(attempts: u16, due: Timestamp) -> Self {
+        Self { attempts, base: attempts, due: Some(due) }
+    }
+
+    fn encode(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
         bytes[..2].copy_from_slice(&self.attempts.to_le_bytes());
-        bytes[2..].copy_from_slice(&self.due.map_or(0, Timestamp::as_millis).to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.base.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.due.map_or(0, Timestamp::as_millis).to_le_bytes());
         bytes
     }
 
     /// Reads a row's value.
-    pub(super) fn decode(bytes: &[u8; 10]) -> Self {
-        let due = i64::from_le_bytes(part(bytes, 2));
-        Self { attempts: u16::from_le_bytes(part(bytes, 0)), due: (due != 0).then(|| Timestamp::from_millis(due)) }
+    pub(super) fn decode(bytes: &[u8; 12]) -> Self {
+        let due = i64::from_le_bytes(part(bytes, 4));
+        Self {
+            attempts: u16::from_le_bytes(part(bytes, 0)),
+            base: u16::from_le_bytes(part(bytes, 2)),
+            due: (due != 0).then(|| Timestamp::from_millis(due)),
+        }
     }
 }
 
@@ -162,7 +174,7 @@ fn refill_ready(txn: &ReadTransaction, refill: &Refill, after: EventId) -> Resul
         let (event, row) = (super::table::delivery(key.value()).event, PendingRow::decode(row.value()));
         cursor = event;
         if row.due.is_none() {
-            rows.push(Row { event, attempts: row.attempts });
+            rows.push(Row { event, attempts: row.attempts, base: row.base });
         }
     }
     let next_due = first_due(txn, webhook, (Timestamp::from_millis(i64::MIN), EventId::MIN))?;
@@ -185,9 +197,10 @@ fn refill_due(
                 end = false;
                 break;
             }
-            let (key, attempts) = entry?;
+            let (key, made) = entry?;
             cursor = due_of(key.value());
-            rows.push(Row { event: cursor.1, attempts: attempts.value() });
+            let (attempts, base) = made.value();
+            rows.push(Row { event: cursor.1, attempts, base });
         }
     }
     let next_due = first_due(txn, webhook, cursor)?;

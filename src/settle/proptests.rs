@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::testing::{World, attempt, failed};
-use super::{Command, Lane, ReplayFilter, ToSettle};
-use crate::model::{DeadReason, Decision, EventId, Timestamp, WebhookNo};
+use super::{Command, Lane, ReplayFilter, Row, ToSettle};
+use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 
 const WEBHOOKS: u32 = 6;
 
@@ -56,10 +56,11 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 type Delivery = (u32, EventId);
 
-/// Attempts made and due time of what waits.
+/// Attempts made in all, those of them before the last replay, and due time of what waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waits {
     attempts: u16,
+    base: u16,
     due: Option<Timestamp>,
 }
 
@@ -71,6 +72,8 @@ struct Model {
     /// What the shard holds in memory and may settle.
     held: BTreeSet<Delivery>,
     all: BTreeSet<Delivery>,
+    /// Number and success of the last attempt.
+    last: BTreeMap<Delivery, (u16, bool)>,
 }
 
 impl Model {
@@ -83,7 +86,7 @@ impl Model {
 async fn check(mut world: World, operations: Vec<Operation>) {
     let mut model = Model::default();
     let mut durable = Model::default();
-    let ready = Waits { attempts: 0, due: None };
+    let ready = Waits { attempts: 0, base: 0, due: None };
     for operation in operations {
         match operation {
             Operation::Announce(webhooks) => {
@@ -102,14 +105,17 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 let number = model.waits[&one].attempts + 1;
                 world.settle(one.0, one.1, Some(attempt(number)), Decision::Delivered);
                 model.held.remove(&one);
+                model.last.insert(one, (number, true));
                 model.waits.remove(&one);
             }
             Operation::Retry(n, ms) => {
                 let Some(one) = model.pick(n) else { continue };
-                let attempts = model.waits[&one].attempts + 1;
+                let Waits { attempts, base, .. } = model.waits[&one];
+                let attempts = attempts + 1;
                 let at = world.retry(one.0, one.1, attempts, Duration::from_millis(ms));
                 model.held.remove(&one);
-                model.waits.insert(one, Waits { attempts, due: Some(at) });
+                model.waits.insert(one, Waits { attempts, base, due: Some(at) });
+                model.last.insert(one, (attempts, false));
             }
             Operation::Bury(n) => {
                 let Some(one) = model.pick(n) else { continue };
@@ -119,6 +125,7 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 model.held.remove(&one);
                 model.waits.remove(&one);
                 model.dead.insert(one);
+                model.last.insert(one, (number, false));
             }
             Operation::Spill(n) => {
                 // A shard spills only what has just arrived.
@@ -130,7 +137,8 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 let rows = world.drain(no, Lane::Ready { after: EventId::MIN });
                 durable = model.clone();
                 for row in rows {
-                    assert_eq!(model.waits[&(no, row.event)], Waits { attempts: row.attempts, due: None });
+                    let Row { event, attempts, base } = row;
+                    assert_eq!(model.waits[&(no, event)], Waits { attempts, base, due: None });
                     model.held.insert((no, row.event));
                 }
             }
@@ -139,7 +147,7 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 durable = model.clone();
                 for row in rows {
                     let waits = model.waits[&(no, row.event)];
-                    assert_eq!(waits.attempts, row.attempts);
+                    assert_eq!((waits.attempts, waits.base), (row.attempts, row.base));
                     assert!(waits.due.unwrap() < world.clock.steady());
                     model.held.insert((no, row.event));
                 }
@@ -227,7 +235,8 @@ async fn check(mut world: World, operations: Vec<Operation>) {
 fn recover(world: &World, model: &mut Model, back: Vec<Delivery>) {
     for one in back {
         model.dead.remove(&one);
-        model.waits.insert(one, Waits { attempts: 0, due: Some(world.clock.steady()) });
+        let attempts = model.last.get(&one).map_or(0, |(number, _)| *number);
+        model.waits.insert(one, Waits { attempts, base: attempts, due: Some(world.clock.steady()) });
     }
 }
 
@@ -235,9 +244,9 @@ fn recover(world: &World, model: &mut Model, back: Vec<Delivery>) {
 /// not durable is one or the other, and the model takes what it finds.
 fn settle_on_what_is_there(world: &World, model: &mut Model, durable: &Model) {
     model.held.clear();
-    let mut found = Model { all: model.all.clone(), ..Model::default() };
+    let mut found = Model { all: model.all.clone(), last: durable.last.clone(), ..Model::default() };
     for one in &model.all {
-        let id = crate::model::DeliveryId { webhook: WebhookNo(one.0), event: one.1 };
+        let id = DeliveryId { webhook: WebhookNo(one.0), event: one.1 };
         let record = world.records.delivery(id).unwrap();
         let row = record.as_ref().filter(|record| {
             use crate::model::DeliveryStatus::{Pending, Retrying};
@@ -246,8 +255,9 @@ fn settle_on_what_is_there(world: &World, model: &mut Model, durable: &Model) {
         let is_dead = record.as_ref().is_some_and(|record| record.dead.is_some());
         let was_known = durable.all.contains(one);
         if let Some(row) = row {
-            let waits = Waits { attempts: row.attempt_count, due: row.next_retry_at };
             let was = durable.waits.get(one).copied();
+            let base = was.map_or(0, |was| was.base);
+            let waits = Waits { attempts: row.attempt_count, base, due: row.next_retry_at };
             assert!(!was_known || was.is_some() && was == Some(waits), "{one:?}: {was:?} became {waits:?}");
             found.waits.insert(*one, waits);
         } else {
@@ -279,6 +289,15 @@ async fn assert_holds(world: &mut World, model: &Model) {
         assert_eq!(dead, model.dead.iter().filter(|one| one.0 == no).copied().collect(), "dead letters of {no}");
     }
     assert_eq!(world.records.depth(), model.waits.len() as u64);
+    for (one, (number, is_ok)) in &model.last {
+        let id = DeliveryId { webhook: WebhookNo(one.0), event: one.1 };
+        let record = world.records.delivery(id).unwrap().unwrap();
+        let last = record.last.unwrap();
+        assert_eq!((last.number, last.error.is_none()), (*number, *is_ok), "the last attempt of {one:?}");
+        assert_eq!(record.attempt_count, *number, "{one:?}");
+        let numbers: Vec<_> = world.records.attempts(id).unwrap().iter().map(|attempt| attempt.number).collect();
+        assert_eq!(numbers, (1..=*number).collect::<Vec<_>>(), "each attempt of {one:?}, once");
+    }
 }
 
 proptest! {

@@ -38,7 +38,7 @@ pub struct DeliveryRecord {
     pub id: DeliveryId,
     /// Its state.
     pub status: DeliveryStatus,
-    /// Attempts made; of a delivery that was replayed, since then.
+    /// Attempts made, those before a replay too.
     pub attempt_count: u16,
     /// When the next one is due, by the scheduling clock.
     pub next_retry_at: Option<Timestamp>,
@@ -269,7 +269,7 @@ impl Records {
 
 impl DeliveryRecord {
     fn of_row(id: DeliveryId, row: PendingRow, last: Option<Attempt>) -> Self {
-        let status = if row.attempts > 0 { DeliveryStatus::Retrying } else { DeliveryStatus::Pending };
+        let status = if row.attempts > row.base { DeliveryStatus::Retrying } else { DeliveryStatus::Pending };
         Self { id, status, attempt_count: row.attempts, next_retry_at: row.due, last, dead: None }
     }
 

@@ -11,9 +11,9 @@ pub(super) type Key = [u8; 20];
 pub(super) type TimeKey = [u8; 28];
 
 /// What waits on disk: see [`super::pending`].
-pub(super) const PENDING: TableDefinition<&Key, &[u8; 10]> = TableDefinition::new("pending");
-/// (webhook, time, event) → attempts, of the rows that wait for a time.
-pub(super) const DUE: TableDefinition<&TimeKey, u16> = TableDefinition::new("due");
+pub(super) const PENDING: TableDefinition<&Key, &[u8; 12]> = TableDefinition::new("pending");
+/// (webhook, time, event) → attempts and base, of the rows that wait for a time.
+pub(super) const DUE: TableDefinition<&TimeKey, (u16, u16)> = TableDefinition::new("due");
 /// Dead letters: see [`super::dead`].
 pub(super) const DEAD: TableDefinition<&Key, &[u8]> = TableDefinition::new("dead");
 /// (time, webhook, event), for retention.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::commit::{ReadError, ReadLog, Stored};
 use crate::dispatch::{Shards, ToShard, Waiting};
-use crate::model::{Attempt, AttemptError, Decision, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo};
 use crate::runtime::{Backend, Clock, Disk, Door, FileSize, Metrics, Permit};
 
 /// Files by path; a crash leaves of each what was last synced.
@@ -222,7 +222,7 @@ pub(super) struct World {
     pub(super) keeper: Keeper,
     pub(super) records: Records,
     pub(super) shard: mpsc::Receiver<ToShard>,
-    pub(super) removed: Arc<Mutex<Vec<WebhookNo>>>,
+    pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
     last: u128,
 }
@@ -255,16 +255,16 @@ impl World {
         disk: Arc<MemoryDisk>,
         log: Arc<MemoryLog>,
         clock: Clock,
-        removed: Arc<Mutex<Vec<WebhookNo>>>,
+        abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
         last: u128,
     ) -> Self {
         let mut opened = Self::open(&disk);
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
-        let (gone, asked) = (Arc::clone(&removed), Arc::clone(&disabled));
+        let (gone, asked) = (Arc::clone(&abandoned), Arc::clone(&disabled));
         let hooks = Hooks {
-            known: Arc::new(move |webhook| !gone.lock().unwrap().contains(&webhook)),
+            abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
             disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
@@ -277,7 +277,7 @@ impl World {
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
         let records = Records::new(store, files, stats, depth, handle);
-        let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), removed, disabled, last };
+        let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, last };
         world.flush();
         world
     }
@@ -285,12 +285,12 @@ impl World {
     /// Stops in order and starts again.
     pub(super) fn reopen(mut self) -> Self {
         self.keeper.finish().unwrap();
-        Self::start(self.disk, self.log, self.clock, self.removed, self.last)
+        Self::start(self.disk, self.log, self.clock, self.abandoned, self.last)
     }
 
     /// Starts from what was durable.
     pub(super) fn crash(self) -> Self {
-        Self::start(self.disk.crash(), self.log, self.clock, self.removed, self.last)
+        Self::start(self.disk.crash(), self.log, self.clock, self.abandoned, self.last)
     }
 
     /// Until nothing is left to do without a message.

@@ -34,7 +34,7 @@ async fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_atte
     tokio::time::advance(HOUR).await;
     assert!(world.due(1).is_empty(), "the millisecond itself is left to the next look");
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!(world.due(1), [Row { event, attempts: 3 }]);
+    assert_eq!(world.due(1), [Row { event, attempts: 3, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,14 +140,14 @@ async fn a_due_lane_ends_before_the_flush_so_that_no_row_falls_behind_its_cursor
     let after = (Timestamp::from_millis(0), EventId::MIN);
     let far = Lane::Due { after, until: Timestamp::from_millis(i64::MAX) };
     let refilled = world.refill(1, far, 9);
-    assert_eq!(refilled.rows, [Row { event: first, attempts: 1 }]);
+    assert_eq!(refilled.rows, [Row { event: first, attempts: 1, base: 0 }]);
     let Lane::Due { until, after: cursor } = refilled.lane else { panic!("{refilled:?}") };
     assert_eq!(until.as_millis(), now.as_millis() - 1);
     assert!(refilled.end && refilled.next_due.is_none());
     world.settle(1, second, Some(failed(1, 500)), Decision::Retry { at: now });
     tokio::time::advance(Duration::from_millis(1)).await;
     let refilled = world.refill(1, Lane::Due { after: cursor, until: world.clock.steady() }, 9);
-    assert_eq!(refilled.rows, [Row { event: second, attempts: 1 }]);
+    assert_eq!(refilled.rows, [Row { event: second, attempts: 1, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,14 +160,16 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     world.settle(2, events[0], Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
     world.flush();
     let filter = ReplayFilter { types: vec!["order.created".into()], ..everything() };
+    let asked_at = world.clock.now();
     let no = world.ask(|reply| Command::Replay { filter, reply });
     tokio::time::advance(Duration::from_millis(1)).await;
     let due: Vec<_> = world.due(1).into_iter().map(|row| row.event).collect();
     assert_eq!(due, events[..4]);
-    assert_eq!(world.due(2), [Row { event: events[0], attempts: 0 }]);
+    assert_eq!(world.due(2), [Row { event: events[0], attempts: 1, base: 1 }]);
     assert!(world.records.dead_letter(id(2, events[0])).unwrap().is_none());
     let jobs = world.records.jobs().unwrap();
     assert_eq!((jobs[0].no, jobs[0].state, jobs[0].done), (no, JobState::Done, 5));
+    assert_eq!(jobs[0].created_at, asked_at);
 
     let other = ReplayFilter { types: vec!["invoice.*".into()], ..everything() };
     world.ask(|reply| Command::Replay { filter: other, reply });
@@ -176,7 +178,40 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     tokio::time::advance(Duration::from_millis(1)).await;
     let done: Vec<_> = world.records.jobs().unwrap().iter().map(|job| job.done).collect();
     assert_eq!(done, [1, 0, 5]);
-    assert_eq!(world.due(7), [Row { event: events[4], attempts: 0 }]);
+    assert_eq!(world.due(7), [Row { event: events[4], attempts: 0, base: 0 }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_count_on_through_replays_and_only_the_schedule_starts_again() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.retry(1, event, 1, MINUTE);
+    world.settle(1, event, Some(failed(2, 500)), Decision::Dead(DeadReason::Exhausted));
+    world.flush();
+    let events = Some(vec![event]);
+    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events, reply }), 1);
+    let record = world.records.delivery(id(1, event)).unwrap().unwrap();
+    assert_eq!((record.status, record.attempt_count), (Pending, 2));
+
+    world.retry(1, event, 3, MINUTE);
+    world = world.reopen();
+    tokio::time::advance(2 * MINUTE).await;
+    assert_eq!(world.due(1), [Row { event, attempts: 3, base: 2 }]);
+    let record = world.records.delivery(id(1, event)).unwrap().unwrap();
+    assert_eq!((record.status, record.attempt_count), (Retrying, 3));
+
+    world.settle(1, event, Some(attempt(4)), Decision::Delivered);
+    world.flush();
+    let record = world.records.delivery(id(1, event)).unwrap().unwrap();
+    assert_eq!((record.status, record.attempt_count), (Delivered, 4));
+
+    world.ask(|reply| Command::Replay { filter: everything(), reply });
+    tokio::time::advance(MINUTE).await;
+    assert_eq!(world.due(1), [Row { event, attempts: 4, base: 4 }]);
+    world.settle(1, event, None, Decision::Dead(DeadReason::Expired));
+    world.flush();
+    assert_eq!(world.records.dead_letter(id(1, event)).unwrap().unwrap().attempts, 4, "it ended without a fifth");
+    assert_eq!(world.records.attempts(id(1, event)).unwrap().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +242,7 @@ async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
     let events: Vec<_> = (0..5).map(|_| world.announce(&[1])).collect();
     events[..3].iter().for_each(|event| world.spill(1, *event));
     world.flush();
-    world.removed.lock().unwrap().push(WebhookNo(1));
+    world.abandoned.lock().unwrap().insert(WebhookNo(1), DeadReason::Removed);
     world.retry(1, events[3], 1, MINUTE);
     world.spill(1, events[4]);
     world.flush();
@@ -216,6 +251,25 @@ async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
     assert_eq!(letters.len(), 5);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Removed));
     assert_eq!(world.records.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_failed_webhook_are_abandoned_at_the_start_if_a_crash_lost_the_command() {
+    let mut world = World::new();
+    let (waits, listed) = (world.announce(&[1]), world.announce(&[1, 2]));
+    world.retry(1, waits, 1, HOUR);
+    world.flush();
+    world.abandoned.lock().unwrap().insert(WebhookNo(1), DeadReason::Disabled);
+    world = world.crash();
+    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let seen: Vec<_> = letters.iter().map(|letter| (letter.id.event, letter.reason, letter.attempts)).collect();
+    assert_eq!(seen, [(listed, DeadReason::Disabled, 0), (waits, DeadReason::Disabled, 1)]);
+    assert!(world.nudges().iter().all(|waiting| waiting.webhook == WebhookNo(2)));
+    assert_eq!((world.ready(1), world.ready(2)), (vec![], vec![listed]));
+
+    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }), 0);
+    world.abandoned.lock().unwrap().clear();
+    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,7 +326,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_and_nothing_but_failure_ask_for_the_webhook_to_be_disabled() {
+async fn nothing_but_failure_asks_for_the_webhook_to_be_disabled() {
     let mut world = World::new();
     let (one, two) = (world.announce(&[1]), world.announce(&[2]));
     world.settle(1, one, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
@@ -280,10 +334,10 @@ async fn gone_and_nothing_but_failure_ask_for_the_webhook_to_be_disabled() {
     world.flush();
     tokio::time::advance(25 * HOUR).await;
     world.retry(2, two, 2, HOUR);
-    assert_eq!(world.disabled.lock().unwrap().len(), 1, "what is not durable is not acted on");
+    assert!(world.disabled.lock().unwrap().is_empty(), "what is not durable is not acted on");
     world.flush();
     let asked = world.disabled.lock().unwrap().clone();
-    assert_eq!(asked, [(WebhookNo(1), DisableReason::Gone), (WebhookNo(2), DisableReason::Failing)]);
+    assert_eq!(asked, [(WebhookNo(2), DisableReason::Failing)], "of 410 dispatch tells at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,7 +388,7 @@ async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
         assert_eq!(world.ready(2), events[1..]);
         assert_eq!(world.records.attempts(id(1, events[0])).unwrap(), [attempt(1)]);
         tokio::time::advance(2 * MINUTE).await;
-        assert_eq!(world.due(2), [Row { event: events[0], attempts: 1 }]);
+        assert_eq!(world.due(2), [Row { event: events[0], attempts: 1, base: 0 }]);
     }
 }
 

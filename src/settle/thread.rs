@@ -157,7 +157,7 @@ mod tests {
         let ballasts = Arc::new(AtomicUsize::new(0));
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
         let hooks = Hooks {
-            known: Arc::new(|_| true),
+            abandons: Arc::new(|_| None),
             disable: Arc::new(|_, _| {}),
             ballast: Arc::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);

@@ -82,6 +82,33 @@ fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_attempt() 
 }
 
 #[test]
+fn what_waits_for_a_failing_webhook_shows_in_the_figures() {
+    let server = Server::start(&[]);
+    let sink = Sink::answering(|_| 500.into());
+    server.webhook(&sink.url("/"), &["*"], json!({ "retry_policy": { "schedule": [600] } }));
+    server.publish("a.b", &json!(1));
+    sink.next();
+    let figure = |metrics: &str, name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse::<u64>().unwrap()
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let metrics = server.call("GET", "/metrics", None).text();
+        let depth = figure(&metrics, "hooktide_queue_depth");
+        let age = figure(&metrics, "hooktide_oldest_pending_seconds");
+        // It grows while nothing else happens.
+        if depth == 1 && age >= 2 {
+            break;
+        }
+        assert!(Instant::now() < until, "{depth} waiting, the oldest for {age} s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let health = server.until("/health", |health| health["figures"]["queue_depth"] == 1);
+    assert!(health["figures"]["oldest_pending_seconds"].as_u64().unwrap() >= 2, "{health}");
+}
+
+#[test]
 fn gone_disables_the_webhook_and_says_so() {
     let server = Server::start(&[]);
     let sink = Sink::answering(|_| 410.into());

@@ -13,7 +13,7 @@ use crate::limits::DISABLE_GRACE;
 use crate::model::{Attempt, AttemptError, Decision, Event, EventId, Timestamp, Webhook};
 use crate::runtime::Instant;
 use crate::send::Outcome;
-use crate::settle::Settled;
+use crate::settle::{DisableReason, Settled};
 
 /// A delivery under way.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(in crate::dispatch) struct Job {
     pub(in crate::dispatch) timeout: Duration,
     /// Before this one.
     pub(in crate::dispatch) attempts: u16,
+    /// Those of them before the last replay.
+    base: u16,
     has_row: bool,
     recalled: bool,
     is_probe: bool,
@@ -36,6 +38,11 @@ impl Job {
     pub(in crate::dispatch) fn number(&self) -> u16 {
         self.attempts.saturating_add(1)
     }
+
+    /// Its number in the retry schedule, which a replay begins anew.
+    fn number_in_schedule(&self) -> u16 {
+        self.number().saturating_sub(self.base)
+    }
 }
 
 impl Target {
@@ -45,7 +52,7 @@ impl Target {
         if self.gate(now, common) != Gate::Open {
             return None;
         }
-        let Entry { event, body, attempts, has_row, recalled } = self.queue.pop()?;
+        let Entry { event, body, attempts, base, has_row, recalled } = self.queue.pop()?;
         let body = body?;
         let is_probe = self.pace.begin(self.webhook.rate_limit.as_ref(), now);
         self.in_flight.push(event);
@@ -57,6 +64,7 @@ impl Target {
             event: body,
             timeout: self.webhook.timeout.unwrap_or(common.setup.delivery.timeout),
             attempts,
+            base,
             has_row,
             recalled,
             is_probe,
@@ -73,7 +81,7 @@ impl Target {
         let verdict = (common.setup.decide)(
             &outcome.result,
             outcome.retry_after,
-            job.number(),
+            job.number_in_schedule(),
             policy,
             common.setup.clock.steady(),
             common.random.between(0..=u64::MAX),
@@ -87,8 +95,10 @@ impl Target {
         if let Some(until) = verdict.pause_webhook_until {
             self.pace.pause(common.setup.clock.instant_of(until));
         }
-        if verdict.disable || self.pace.failing_for(now) >= common.setup.breaker.disable_after {
-            self.disable(now, common);
+        if verdict.disable {
+            self.disable(DisableReason::Gone, now, common);
+        } else if self.pace.failing_for(now) >= common.setup.breaker.disable_after {
+            self.disable(DisableReason::Failing, now, common);
         }
         if !ok && self.pace.breaker.stands() == Stands::Open {
             self.queue.shed_bodies();
@@ -118,8 +128,9 @@ impl Target {
     pub(in crate::dispatch) fn dropped(&mut self, job: Job, now: Instant, common: &mut Common) {
         if common.is_stopping {
             self.land(job.event.id, common);
-            let Job { event, attempts, has_row, recalled, .. } = job;
-            return self.queue.push_front(Entry { event: event.id, body: Some(event), attempts, has_row, recalled });
+            let Job { event, attempts, base, has_row, recalled, .. } = job;
+            let entry = Entry { event: event.id, body: Some(event), attempts, base, has_row, recalled };
+            return self.queue.push_front(entry);
         }
         let outcome = Outcome {
             result: Err(AttemptError::Dropped),
@@ -142,10 +153,10 @@ impl Target {
     }
 
     /// Has the registry disable the webhook, and leaves it alone until that is done.
-    fn disable(&mut self, now: Instant, common: &Common) {
+    fn disable(&mut self, reason: DisableReason, now: Instant, common: &Common) {
         if self.ended.is_none() {
-            tracing::warn!(webhook = %self.webhook.id, "webhook is to be disabled: it answered 410 or did nothing but fail");
-            (common.setup.disable)(self.no());
+            tracing::warn!(webhook = %self.webhook.id, ?reason, "webhook is to be disabled");
+            (common.setup.disable)(self.no(), reason);
             self.pace.pause(now + DISABLE_GRACE);
         }
     }

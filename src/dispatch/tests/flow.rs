@@ -22,7 +22,7 @@ use crate::limits::{FRESH_ENTRIES, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
 use crate::runtime::{Instant, Random};
 use crate::send::{Carrier, Outcome, Parcel};
-use crate::settle::ToSettle;
+use crate::settle::{DisableReason, ToSettle};
 
 /// How a receiver answers.
 #[derive(Debug, Clone, Copy)]
@@ -369,6 +369,28 @@ async fn a_delivery_that_breaks_its_worker_is_a_failed_attempt_and_the_worker_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replayed_delivery_has_its_whole_schedule_again_and_its_attempts_count_on() {
+    let scene = async {
+        let numbers = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&numbers);
+        let flow = Flow::start(plain(1), Bounds::default(), move |_, _, number| {
+            seen.borrow_mut().push(number);
+            Answer::Status(500)
+        });
+        let delivery = (WebhookNo(0), EventId::from_u128(1));
+        flow.settle.borrow_mut().rows.insert(delivery, (4, Some(START)));
+        flow.settle.borrow_mut().bases.insert(delivery, 4);
+        let waiting = Waiting { webhook: WebhookNo(0), ready: false, due: Some(START) };
+        flow.to.send(ToShard::Waiting(vec![waiting])).await.unwrap();
+        pass(ms(5_000)).await;
+        assert_eq!(*numbers.borrow(), [5, 6, 7]);
+        let dead = (Decision::Dead(DeadReason::Exhausted), 7);
+        assert_eq!(flow.settle.borrow().ended.get(&delivery), Some(&dead));
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_webhook_holds_and_a_resumed_one_sends() {
     let scene = async {
         let mut flow = Flow::start(plain(1), Bounds::default(), |_, _, _| Answer::After(ms(100)));
@@ -414,7 +436,7 @@ async fn gone_disables_the_webhook_and_nothing_more_is_sent() {
         flow.send(10, &[0]).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.events(0), [1]);
-        assert_eq!(*flow.world.disabled.lock().unwrap(), [WebhookNo(0)]);
+        assert_eq!(*flow.world.disabled.lock().unwrap(), [(WebhookNo(0), DisableReason::Gone)]);
         flow.status(0, WebhookStatus::Failed).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.ended(0).len(), 10);

@@ -11,6 +11,8 @@ pub(super) type Delivery = (WebhookNo, EventId);
 pub(super) struct Settle {
     pub(super) outstanding: BTreeSet<(EventId, WebhookNo)>,
     pub(super) rows: BTreeMap<Delivery, (u16, Option<Timestamp>)>,
+    /// Attempts of these before their last replay.
+    pub(super) bases: BTreeMap<Delivery, u16>,
     pub(super) answers: VecDeque<Refilled>,
     /// How each delivery ended that did, and at which attempt.
     pub(super) ended: BTreeMap<Delivery, (Decision, u16)>,
@@ -86,12 +88,10 @@ impl Settle {
             }
         };
         let end = found.len() <= refill.rows;
-        rows.extend(
-            found
-                .iter()
-                .take(refill.rows)
-                .map(|((_, event), (attempts, _))| Row { event: *event, attempts: *attempts }),
-        );
+        rows.extend(found.iter().take(refill.rows).map(|(delivery, (attempts, _))| {
+            let base = self.bases.get(delivery).copied().unwrap_or(0);
+            Row { event: delivery.1, attempts: *attempts, base }
+        }));
         Refilled { webhook: refill.webhook, lane, rows, end, next_due }
     }
 }
