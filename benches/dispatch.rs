@@ -21,9 +21,7 @@ use hooktide::model::{
 };
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
 use hooktide::send::{Carrier, Outcome, Parcel};
-use hooktide::settle::{
-    Verdict, {Handle, ToSettle},
-};
+use hooktide::settle::{Handle, ToSettle, Verdict};
 
 const EVENTS: usize = 10_000;
 const BATCH: usize = 64;

@@ -1,6 +1,8 @@
 //! What settle costs: a flush of outcomes, of rows, a refill, a verdict. One flush is two commits with their fsyncs, on the
 //! disk that holds the temporary folder.
 
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run ends")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;

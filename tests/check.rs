@@ -1,5 +1,7 @@
 //! `hooktide check`, the real binary: what is wrong is said on standard error, a line for each thing, with exit code 2.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
+
 use std::process::{Command, Output};
 
 fn hooktide(args: &[&str], vars: &[(&str, &str)]) -> Output {

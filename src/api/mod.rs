@@ -27,6 +27,7 @@ mod replay;
 mod webhook;
 mod webhook_body;
 mod webhook_fields;
+mod webhook_headers;
 mod webhook_view;
 
 mod body;

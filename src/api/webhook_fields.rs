@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Number, Value};
 
 use super::body::{pointer, unknown};
 use super::{FieldError, Problem};
 use crate::limits::RETRY_DELAY_MAX;
 use crate::model::{EventPattern, RetryPolicy, Timestamp};
-use crate::registry::is_secret_header;
 
 /// Characters of a name.
 pub(super) const NAME_CHARS_MAX: usize = 128;
@@ -23,14 +21,8 @@ const EVENTS_MAX: usize = 256;
 const SCHEDULE_MAX: usize = 32;
 /// Retries of a policy.
 pub(super) const RETRIES_MAX: u64 = 100;
-/// Headers of a webhook.
-const HEADERS_MAX: usize = 32;
-/// Bytes of a header's value.
-const HEADER_VALUE_BYTES_MAX: usize = 4_096;
 /// Bytes of the metadata as JSON.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
-/// What stands for a value that is not shown.
-pub(super) const HIDDEN: &str = "***";
 
 /// A field as a body gives it.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,52 +221,6 @@ impl Fields {
         Some(RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille: factor, max_delay: longest })
     }
 
-    /// `headers`; in a patch they are merged with the present ones. `***` for a hidden value keeps it.
-    pub(super) fn headers(
-        &mut self,
-        present: &[(HeaderName, HeaderValue)],
-        merge: bool,
-    ) -> Given<Vec<(HeaderName, HeaderValue)>> {
-        let given = match self.left.remove("headers") {
-            None => return Given::Absent,
-            Some(Value::Null) => return Given::Null,
-            Some(Value::Object(given)) => given,
-            Some(_) => {
-                self.wrong("/headers", "expected an object of names and values");
-                return Given::Absent;
-            }
-        };
-        let mut headers: Vec<_> = if merge { present.to_vec() } else { Vec::new() };
-        let mut seen = Vec::with_capacity(given.len());
-        for (name, value) in given {
-            let at = format!("/headers{}", pointer(&name));
-            let name = match header_name(&name) {
-                Ok(name) if !seen.contains(&name) => name,
-                Ok(_) => {
-                    self.wrong(at, "given twice; header names do not differ by case");
-                    continue;
-                }
-                Err(detail) => {
-                    self.wrong(at, detail);
-                    continue;
-                }
-            };
-            seen.push(name.clone());
-            headers.retain(|(other, _)| *other != name);
-            if value.is_null() && merge {
-                continue;
-            }
-            match header_value(&name, &value, present) {
-                Ok(value) => headers.push((name, value)),
-                Err(detail) => self.wrong(at, detail),
-            }
-        }
-        if headers.len() > HEADERS_MAX {
-            self.wrong("/headers", format!("expected at most {HEADERS_MAX} headers"));
-        }
-        Given::Value(headers)
-    }
-
     /// `metadata`, as JSON; in a patch it is merged with the present one (RFC 7396).
     pub(super) fn metadata(&mut self, present: Option<&str>) -> Given<Box<str>> {
         let given = match self.left.remove("metadata") {
@@ -325,60 +271,6 @@ pub(super) fn shown_seconds(duration: Duration) -> Number {
     }
     // No duration is infinite.
     Number::from_f64(duration.as_millis() as f64 / 1000.0).unwrap_or_else(|| 0.into())
-}
-
-/// Names that are the connection's, the message's framing or the gateway's own: a webhook cannot set them.
-const DENIED: [&str; 19] = [
-    "host",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    "date",
-    "accept-encoding",
-    "user-agent",
-    "signature",
-    "signature-input",
-    "traceparent",
-    "tracestate",
-    "x-correlation-id",
-    "forwarded",
-    "via",
-];
-const DENIED_PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-forwarded-"];
-const DENIED_SUFFIX: &str = "-signature";
-
-fn header_name(text: &str) -> Result<HeaderName, String> {
-    let name = HeaderName::try_from(text).map_err(|_| "expected a header name: letters, digits and -".to_owned())?;
-    let lower = name.as_str();
-    let denied = DENIED.contains(&lower)
-        || DENIED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
-        || lower.ends_with(DENIED_SUFFIX);
-    if denied { Err("this header is set by the server or by HTTP itself".to_owned()) } else { Ok(name) }
-}
-
-fn header_value(
-    name: &HeaderName,
-    value: &Value,
-    present: &[(HeaderName, HeaderValue)],
-) -> Result<HeaderValue, String> {
-    let secret = is_secret_header(name);
-    let allowed = || format!("expected at most {HEADER_VALUE_BYTES_MAX} visible characters of ASCII, and spaces");
-    let text = value.as_str().ok_or_else(allowed)?;
-    if secret && text == HIDDEN {
-        let kept = present.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
-        return kept.ok_or_else(|| format!("{HIDDEN} keeps a value, and there is none"));
-    }
-    if text.len() > HEADER_VALUE_BYTES_MAX || !text.bytes().all(|b| (0x20..0x7F).contains(&b)) {
-        return Err(allowed());
-    }
-    let mut value = HeaderValue::from_str(text).map_err(|_| allowed())?;
-    value.set_sensitive(secret);
-    Ok(value)
 }
 
 /// RFC 7396.

@@ -6,7 +6,8 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::webhook_body::retries_of;
-use super::webhook_fields::{HIDDEN, shown_seconds};
+use super::webhook_fields::shown_seconds;
+use super::webhook_headers::HIDDEN;
 use crate::model::{RetryPolicy, Timestamp, Webhook, WebhookStatus};
 
 /// A webhook without its secrets.

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::server::Failures;
+use super::hooks::Failures;
 use crate::admit::{Health, Part, PartState};
-use crate::commit::{Poison, ReadLog};
-use crate::limits::DISK_RESERVE_BYTES;
+use crate::commit::{Poison, ReadLog, disk_reserve};
 use crate::runtime::{Clock, Disk, Metrics};
 use crate::settle::Records;
 
@@ -51,9 +50,10 @@ fn failed_if(name: &'static str, reason: Option<String>) -> Part {
 
 /// Below the reserve new events are refused while deliveries go on; no restart helps that.
 fn disk_space(disk: &dyn Disk, dir: &Path) -> Part {
-    let (state, detail) = match disk.free_bytes(dir) {
-        Ok(free) if free >= DISK_RESERVE_BYTES => (PartState::Ok, None),
-        Ok(free) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {DISK_RESERVE_BYTES}"))),
+    let asked = disk.free_bytes(dir).and_then(|free| Ok((free, disk_reserve(disk, dir)?)));
+    let (state, detail) = match asked {
+        Ok((free, reserve)) if free >= reserve => (PartState::Ok, None),
+        Ok((free, reserve)) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {reserve}"))),
         Err(error) => (PartState::Degraded, Some(error.to_string())),
     };
     Part { name: "disk", state, ready: state == PartState::Ok, detail }

@@ -5,9 +5,12 @@
 //! file; a thread that fails for good ends the process, so that a restart can recover.
 
 mod health;
+mod hooks;
+mod keys;
 mod reload;
 mod server;
 mod store;
+mod ways;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -35,8 +38,8 @@ pub struct ServeOptions {
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop; 0 after a clean drain, 1 after a failure.
-pub fn serve(config: Config, options: ServeOptions) -> ExitCode {
-    match run(config, &options) {
+pub fn serve(config: Config, options: &ServeOptions) -> ExitCode {
+    match run(config, options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -3,24 +3,23 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::health;
-use super::store::Store;
-use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners, Management, Submit};
-use crate::api::{self, Api, Call, Response, UrlProblem};
-use crate::commit::{self, Refused, Submission};
-use crate::config::{ApiKey, Config, Role};
+use super::hooks::{self, Failures, disable};
+use super::keys::{AdminKey, keys};
+use super::ways::{Manage, ToCommit, api};
+use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
+use crate::commit;
+use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
-use crate::model::{Endpoint, Secret, WebhookNo};
 use crate::registry::{self, Shared};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
-use crate::settle::{self, DisableReason};
+use crate::settle;
 
 /// A server that runs.
 pub(super) struct Server {
@@ -37,19 +36,6 @@ pub(super) struct Server {
     shards: dispatch::Running,
     settle: settle::Running,
     registry: registry::Running,
-}
-
-/// The key of the first start.
-pub(super) struct AdminKey {
-    secret: Secret,
-    is_new: bool,
-}
-
-/// What failed for good, in threads that cannot return it to anybody.
-#[derive(Debug, Default)]
-pub(super) struct Failures {
-    state: OnceLock<String>,
-    dispatch_ended: AtomicBool,
 }
 
 /// Why the server cannot start.
@@ -125,22 +111,7 @@ impl Server {
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
 
-        // The state first: it knows where the scheduling clock and the ids of the last run were.
-        let options = settle_options(&config);
-        let mut state = settle::open(settle::OpenState { disk: Arc::clone(&disk), dir: dir.clone(), options })
-            .map_err(|error| StartError::of_state(error, &dir))?;
-        let clock = Clock::system(state.steady());
-        let log = commit::open(commit::OpenLog {
-            disk: Arc::clone(&disk),
-            dir: &dir,
-            config: &config.log,
-            dedup: &config.dedup,
-            clock: clock.clone(),
-            random: Random::system(),
-            high_water: state.last_event(),
-        })?;
-        state.recover(&*log.log())?;
-        let last_event = commit::ReadLog::last(&*log.log());
+        let Recovered { state, log, clock } = recover(&config, &disk)?;
 
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
         let (settle, messages, bell) = settle::Handle::channel();
@@ -156,35 +127,19 @@ impl Server {
             Arc::clone(&ground.memory),
         )?;
         let failed = Arc::new(Failures::default());
-        let ballast = commit::Ballast::new(Arc::clone(&ground.disk), &dir);
-        if let Err(error) = ballast.restore() {
-            tracing::warn!(%error, "no room for the ballast file");
-        }
-        let state = state.start(settle::Start {
-            handle: ground.settle.clone(),
-            messages,
-            bell,
-            shards: ground.shards.clone(),
-            clock: ground.clock.clone(),
-            log: commit.log(),
-            metrics: Arc::clone(&ground.metrics),
-            hooks: hooks(&registry, ballast, &failed),
-        })?;
+        let state =
+            ground.state(state, messages, bell, &commit, hooks::of(&registry, ground.ballast(&dir), &failed))?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
         let dispatch = ground.dispatch(
             &config,
             &registry,
             &commit,
-            last_event,
             inboxes,
             ClientSetup { guard: Arc::clone(&guard), tls, clock: ground.clock.clone() },
         )?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
-        let (records, metrics) = (state.records.clone(), Arc::clone(&ground.metrics));
-        let observe = health::observer(records, commit.log(), ground.clock.clone(), metrics);
-        let (disk, poison) = (Arc::clone(&ground.disk), commit.poison().clone());
-        let health = health::of(&dir, disk, poison, Arc::clone(&failed), observe);
+        let health = ground.health(&dir, &state, &commit, &failed);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
@@ -252,14 +207,14 @@ impl Server {
     /// What has failed for good, if anything.
     pub(super) fn failure(&self) -> Option<String> {
         if self.shards.has_ended() {
-            self.failed.dispatch_ended.store(true, Ordering::Release);
+            self.failed.end_dispatch();
             return Some("a dispatch thread ended".to_owned());
         }
         if !self.registry.is_running() {
             return Some("the registry cannot be written".to_owned());
         }
         let log = self.commit.poison().reason().map(|reason| format!("the log: {reason}"));
-        log.or_else(|| self.failed.state.get().map(|reason| format!("the state: {reason}")))
+        log.or_else(|| self.failed.state().map(|reason| format!("the state: {reason}")))
     }
 
     /// New egress rules and keys, from a configuration that was checked.
@@ -302,7 +257,75 @@ impl Server {
     }
 }
 
+/// State and log, with everything acknowledged earlier known again; nothing runs yet.
+struct Recovered {
+    state: settle::Opened,
+    log: commit::OpenedLog,
+    clock: Clock,
+}
+
+fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartError> {
+    let dir = &config.server.data_dir;
+    // The state first: it knows where the scheduling clock and the ids of the last run were.
+    let options = settle_options(config);
+    let mut state = settle::open(settle::OpenState { disk: Arc::clone(disk), dir: dir.clone(), options })
+        .map_err(|error| StartError::of_state(error, dir))?;
+    let clock = Clock::system(state.steady());
+    let log = commit::open(commit::OpenLog {
+        disk: Arc::clone(disk),
+        dir,
+        config: &config.log,
+        dedup: &config.dedup,
+        clock: clock.clone(),
+        random: Random::system(),
+        high_water: state.last_event(),
+    })?;
+    state.recover(&*log.log())?;
+    Ok(Recovered { state, log, clock })
+}
+
 impl Ground {
+    fn health(
+        &self,
+        dir: &Path,
+        state: &settle::Running,
+        commit: &commit::Running,
+        failed: &Arc<Failures>,
+    ) -> Arc<Health> {
+        let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
+        let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
+        let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
+        health::of(dir, disk, poison, Arc::clone(failed), observe)
+    }
+
+    fn ballast(&self, dir: &Path) -> commit::Ballast {
+        let ballast = commit::Ballast::new(Arc::clone(&self.disk), dir);
+        if let Err(error) = ballast.restore() {
+            tracing::warn!(%error, "no room for the ballast file");
+        }
+        ballast
+    }
+
+    fn state(
+        &self,
+        state: settle::Opened,
+        messages: crossbeam_channel::Receiver<settle::ToSettle>,
+        bell: crossbeam_channel::Receiver<()>,
+        commit: &commit::Running,
+        hooks: settle::Hooks,
+    ) -> Result<settle::Running, settle::OpenError> {
+        state.start(settle::Start {
+            handle: self.settle.clone(),
+            messages,
+            bell,
+            shards: self.shards.clone(),
+            clock: self.clock.clone(),
+            log: commit.log(),
+            metrics: Arc::clone(&self.metrics),
+            hooks,
+        })
+    }
+
     fn registry(&self, dir: &Path, keys: Vec<ApiKey>) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
             dir,
@@ -321,7 +344,6 @@ impl Ground {
         config: &Config,
         registry: &registry::Running,
         commit: &commit::Running,
-        last_event: crate::model::EventId,
         inboxes: Vec<tokio::sync::mpsc::Receiver<dispatch::ToShard>>,
         client: ClientSetup,
     ) -> io::Result<dispatch::Running> {
@@ -337,46 +359,11 @@ impl Ground {
             settle: self.settle.clone(),
             recall: commit.recall(),
             memory: Arc::clone(&self.memory),
-            last_event,
+            // No submission can have come yet.
+            last_event: commit::ReadLog::last(&*commit.log()),
         };
         dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
     }
-}
-
-impl AdminKey {
-    /// The key, if this start made it.
-    pub(super) fn first_shown(&self) -> Option<&str> {
-        self.is_new.then(|| self.secret.reveal())
-    }
-
-    fn as_api_key(&self) -> ApiKey {
-        ApiKey { key: self.secret.clone(), tenant: None, role: Role::Admin }
-    }
-}
-
-impl Failures {
-    /// Why the state cannot be written, if so.
-    pub(super) fn state(&self) -> Option<&str> {
-        self.state.get().map(String::as_str)
-    }
-
-    /// Whether a dispatch thread has ended.
-    pub(super) fn dispatch_ended(&self) -> bool {
-        self.dispatch_ended.load(Ordering::Acquire)
-    }
-}
-
-/// The configured keys, and the admin key: made at the first start of a folder for which none is configured.
-fn keys(config: &Config) -> Result<(Option<AdminKey>, Vec<ApiKey>), registry::KeyFileError> {
-    let mut keys = config.auth.api_keys.clone();
-    let dir = &config.server.data_dir;
-    if !keys.is_empty() && !dir.join("admin.key").exists() {
-        return Ok((None, keys));
-    }
-    let (secret, is_new) = registry::admin_key(dir)?;
-    let admin = AdminKey { secret, is_new };
-    keys.push(admin.as_api_key());
-    Ok((Some(admin), keys))
 }
 
 fn settle_options(config: &Config) -> settle::Options {
@@ -388,80 +375,7 @@ fn settle_options(config: &Config) -> settle::Options {
     }
 }
 
-fn hooks(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Failures>) -> settle::Hooks {
-    let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
-    let failed = Arc::clone(failed);
-    settle::Hooks {
-        abandons: Arc::new(move |no| shared.load().abandons(no)),
-        disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
-        ballast: Arc::new(move || {
-            if let Err(error) = ballast.release() {
-                tracing::error!(%error, "the ballast file cannot be given up");
-            }
-        }),
-        poisoned: Arc::new(move |error| {
-            // Only the first reason matters.
-            let _ = failed.state.set(error.to_string());
-        }),
-    }
-}
-
-fn disable(writer: &registry::Writer, no: WebhookNo, reason: DisableReason) {
-    if !writer.disable(no, reason) {
-        tracing::warn!(webhook = no.0, "too many changes wait; the webhook is disabled at its next failure");
-    }
-}
-
 /// The rules for where deliveries may go: never to this server itself.
 fn guard(config: &Config, listeners: &Listeners) -> Guard {
     Guard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
-}
-
-fn api(
-    config: &Config,
-    registry: &registry::Running,
-    state: &settle::Running,
-    commit: &commit::Running,
-    guard: &SharedGuard,
-    clock: &Clock,
-) -> Api {
-    let guard = Arc::clone(guard);
-    Api::new(api::Parts {
-        registry: Shared::clone(&registry.shared),
-        writer: registry.writer.clone(),
-        deliveries: Arc::new(Store(state.records.clone())),
-        log: commit.log(),
-        check_url: Box::new(move |url| {
-            Endpoint::try_new(url, &guard.load())
-                .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
-        }),
-        default_retry: config.delivery.retry_policy.clone(),
-        clock: clock.clone(),
-    })
-}
-
-/// Admit's way to the commit thread.
-struct ToCommit(commit::Handle);
-
-impl Submit for ToCommit {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
-        self.0.submit(submission)
-    }
-}
-
-/// Admit's way to the interface.
-struct Manage(Api);
-
-impl Management for Manage {
-    async fn handle(&self, call: Call) -> Response {
-        self.0.handle(call).await
-    }
-
-    fn document(&self, path: &str) -> Option<Response> {
-        match path {
-            "/openapi.json" => Some(api::document(api::Format::Json)),
-            "/openapi.yaml" => Some(api::document(api::Format::Yaml)),
-            _ => None,
-        }
-    }
 }

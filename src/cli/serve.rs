@@ -17,5 +17,5 @@ pub(super) fn run(loader: Loader) -> Result<ExitCode, CliError> {
     if !ignored.is_empty() {
         tracing::info!(variables = ignored.join(" "), "environment variables that mean nothing here are ignored");
     }
-    Ok(app::serve(config, ServeOptions { dev: loader.dev, loader, logging }))
+    Ok(app::serve(config, &ServeOptions { dev: loader.dev, loader, logging }))
 }

@@ -33,7 +33,7 @@ pub use poison::Poison;
 pub use record::{BadBlock, Packer, Records};
 pub use recover::{OpenError, OpenLog, OpenedLog, Running, open};
 pub use reply::{Clerk, Desk, Reply};
-pub use room::Ballast;
+pub use room::{Ballast, disk_reserve};
 pub use segment::Span;
 pub use verify::{LogStat, SegmentStat, SegmentState, stat, verify};
 

@@ -19,10 +19,14 @@ pub(super) struct Room {
     written: u64,
 }
 
+/// Free bytes below which no events are taken: on a small disk an eighth of it.
+pub fn disk_reserve(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
+    Ok(DISK_RESERVE_BYTES.min(disk.total_bytes(dir)? / 8))
+}
+
 impl Room {
-    /// For a folder; on a small disk the reserve is an eighth of it.
     pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
-        let reserve = DISK_RESERVE_BYTES.min(disk.total_bytes(dir)? / 8);
+        let reserve = disk_reserve(&*disk, dir)?;
         Ok(Self { disk, dir: dir.into(), reserve, enough: true, asked: None, written: 0 })
     }
 

@@ -208,15 +208,7 @@ impl History {
         }
         let no = last.as_ref().map_or(1, |last| last.no + 1);
         let path = self.dir.join(format!("{no:08}.redb"));
-        // A crash between redb's first writes leaves a file that cannot be opened, so it gets its name when it is whole.
-        let new = path.with_extension("new");
-        if self.disk.size(&new).is_ok() {
-            // So does a disk that was full.
-            self.disk.remove(&new)?;
-        }
-        Store::open(Arc::clone(&self.disk), &new, HISTORY_CACHE_BYTES)?.close(HISTORY_CACHE_BYTES)?;
-        self.disk.rename(&new, &path)?;
-        self.disk.sync_dir(&self.dir)?;
+        Store::make(&self.disk, &path)?;
         let store = Store::open(Arc::clone(&self.disk), &path, HISTORY_CACHE_BYTES)?;
         let span = Span { first: EventId::MAX, last: EventId::MIN, until: Timestamp::default() };
         let file = Arc::new(File { no, path, store, span: Mutex::new(span) });

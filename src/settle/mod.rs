@@ -24,6 +24,8 @@ mod table;
 mod thread;
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod proptests;
 #[cfg(test)]
 mod testing;

@@ -105,8 +105,9 @@ pub fn open(place: OpenState) -> Result<Opened, OpenError> {
 
 pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, OpenError> {
     let OpenState { disk, dir, options } = place;
-    let state = Arc::new(Store::open(Arc::clone(&disk), &dir.join("state.redb"), STATE_CACHE_BYTES)?);
-    disk.sync_dir(&dir).map_err(Error::Io)?;
+    let path = dir.join("state.redb");
+    Store::make(&disk, &path)?;
+    let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
     make_tables(&state, options.two_phase_commit)?;
     let (marks, checkpoint, jobs, figures) = state.read(|txn| {
         let meta = txn.open_table(META)?;

@@ -29,12 +29,33 @@ enum Slot {
     Retired,
 }
 
+/// An empty file needs no more.
+const MAKING_CACHE_BYTES: usize = 1 << 20;
+
 impl Store {
     /// Opens the file, made if it is not there.
     pub(super) fn open(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let store = Self::closed(disk, path, cache_bytes);
         store.reopen()?;
         Ok(store)
+    }
+
+    /// Makes the file if it is not there: under another name first, as a crash between redb's first writes leaves one that
+    /// cannot be opened.
+    pub(super) fn make(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), Error> {
+        if disk.size(path).is_ok() {
+            return Ok(());
+        }
+        let new = path.with_extension("new");
+        if disk.size(&new).is_ok() {
+            disk.remove(&new)?;
+        }
+        Self::open(Arc::clone(disk), &new, MAKING_CACHE_BYTES)?.close(MAKING_CACHE_BYTES)?;
+        disk.rename(&new, path)?;
+        if let Some(dir) = path.parent() {
+            disk.sync_dir(dir)?;
+        }
+        Ok(())
     }
 
     /// A file that is opened when it is first read by [`Store::read_opening`].

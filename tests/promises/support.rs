@@ -21,45 +21,58 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
+    /// Where management listens, if that is elsewhere.
+    pub admin: Option<SocketAddr>,
     pub key: String,
     dir: Arc<tempfile::TempDir>,
     settings: Vec<(String, String)>,
 }
 
 impl Server {
-    /// Starts one on a fresh folder, with settings as environment variables without their prefix.
+    /// Starts one on a fresh folder, with settings as environment variables without their prefix; `NOFILE` is the limit of
+    /// open files.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), settings)
+    }
+
+    /// The same in a folder that the test has prepared; the data goes to `data` in it.
+    pub fn start_in(dir: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Self {
         Self::start_on(dir, settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
 
     fn start_on(dir: Arc<tempfile::TempDir>, settings: Vec<(String, String)>) -> Self {
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("stderr.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hooktide"));
+        let files = settings.iter().find(|(key, _)| key == "NOFILE").map(|(_, files)| format!("--nofile={files}"));
+        let binary = env!("CARGO_BIN_EXE_hooktide");
+        let mut command = Command::new(files.as_ref().map_or(binary, |_| "prlimit"));
+        command.args(files.iter().map(String::as_str).chain(files.as_ref().map(|_| binary)));
         command.arg("serve").current_dir(dir.path()).env_clear().stdout(Stdio::piped()).stderr(stderr);
         command.env("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:0");
         command.env("HOOKTIDE_SERVER__DATA_DIR", dir.path().join("data"));
         command.env("HOOKTIDE_EGRESS__ALLOW", r#"["127.0.0.0/8"]"#);
         for (key, value) in &settings {
             match key.as_str() {
+                "NOFILE" => &mut command,
                 "CONFIG" => command.args(["--config", value]).env_remove("HOOKTIDE_EGRESS__ALLOW"),
                 _ => command.env(format!("HOOKTIDE_{key}"), value),
             };
         }
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let addr = loop {
+        let (addr, admin) = loop {
             let Some(Ok(line)) = lines.next() else {
                 let log = std::fs::read_to_string(dir.path().join("stderr.log")).unwrap_or_default();
                 let _ = child.wait();
                 panic!("the server ended before it was ready:\n{log}");
             };
             if let Some(rest) = line.strip_prefix("hooktide ready listen=") {
-                break rest.split([' ', ',']).next().unwrap().parse().unwrap();
+                let addr = rest.split([' ', ',']).next().unwrap().parse().unwrap();
+                let admin = rest.split(' ').find_map(|field| field.strip_prefix("admin_listen="));
+                break (addr, admin.map(|admin| admin.parse().unwrap()));
             }
         };
         let key = std::fs::read_to_string(dir.path().join("data/admin.key")).unwrap().trim().to_owned();
-        Self { child, addr, key, dir, settings }
+        Self { child, addr, admin, key, dir, settings }
     }
 
     /// The folder of all data.
