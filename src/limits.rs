@@ -161,6 +161,8 @@ pub const SCHEDULE_DELAYS_MAX: usize = 64;
 pub const SETTLE_QUEUE: usize = 16_384;
 /// What has gathered is flushed after this time …
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
+/// … but no sooner than this after the flush before, whoever rings for it …
+pub const FLUSH_PAUSE: Duration = Duration::from_millis(5);
 /// … or when this many items wait.
 pub const FLUSH_ITEMS: usize = 8_192;
 /// Deliveries in the checkpoint's list; beyond that the oldest get rows.

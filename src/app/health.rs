@@ -15,6 +15,7 @@ pub(super) fn of(
     disk: Arc<dyn Disk>,
     log: Poison,
     failures: Arc<Failures>,
+    metrics: Arc<Metrics>,
     observe: impl Fn() + Send + Sync + 'static,
 ) -> Arc<Health> {
     let dir = dir.to_path_buf();
@@ -23,7 +24,7 @@ pub(super) fn of(
             failed_if("log", log.reason().map(|reason| reason.to_string())),
             failed_if("state", failures.state().map(str::to_owned)),
             failed_if("dispatchers", failures.dispatch_ended().then(|| "a dispatch thread ended".to_owned())),
-            disk_space(&*disk, &dir),
+            disk_space(&*disk, &dir, metrics.writable.get() == 1),
         ]
     };
     Arc::new(Health::new(probe, observe))
@@ -49,10 +50,13 @@ fn failed_if(name: &'static str, reason: Option<String>) -> Part {
 }
 
 /// Below the reserve new events are refused while deliveries go on; no restart helps that.
-fn disk_space(disk: &dyn Disk, dir: &Path) -> Part {
+fn disk_space(disk: &dyn Disk, dir: &Path, is_writable: bool) -> Part {
     let asked = disk.free_bytes(dir).and_then(|free| Ok((free, disk_reserve(disk, dir)?)));
     let (state, detail) = match asked {
-        Ok((free, reserve)) if free >= reserve => (PartState::Ok, None),
+        Ok((free, reserve)) if free >= reserve && is_writable => (PartState::Ok, None),
+        Ok((free, reserve)) if free >= reserve => {
+            (PartState::Degraded, Some("there is no room for the ballast file".to_owned()))
+        }
         Ok((free, reserve)) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {reserve}"))),
         Err(error) => (PartState::Degraded, Some(error.to_string())),
     };

@@ -295,7 +295,7 @@ impl Ground {
         let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
         let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
         let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
-        health::of(dir, disk, poison, Arc::clone(failed), observe)
+        health::of(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
     }
 
     fn ballast(&self, dir: &Path) -> commit::Ballast {

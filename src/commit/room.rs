@@ -1,5 +1,6 @@
 //! Room on the disk: new events are refused while there is less than a reserve, so that deliveries and their outcomes can
-//! still be written; and a ballast file is given up when even they cannot.
+//! still be written; and a ballast file is given up when even they cannot. What the ballast gave is settle's: new events
+//! are taken again when there is room for the ballast as well, and then it is made anew.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ pub(super) struct Room {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     reserve: u64,
+    ballast: Ballast,
+    /// Whether there has been a ballast file, which is missing when it is not there.
+    had_ballast: bool,
     enough: bool,
     asked: Option<Instant>,
     written: u64,
@@ -27,7 +31,8 @@ pub fn disk_reserve(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
 impl Room {
     pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
         let reserve = disk_reserve(&*disk, dir)?;
-        Ok(Self { disk, dir: dir.into(), reserve, enough: true, asked: None, written: 0 })
+        let ballast = Ballast::new(Arc::clone(&disk), dir);
+        Ok(Self { disk, dir: dir.into(), reserve, ballast, had_ballast: false, enough: true, asked: None, written: 0 })
     }
 
     /// Whether `bytes` more can be written.
@@ -38,12 +43,27 @@ impl Room {
             self.asked = Some(now);
             self.written = bytes;
             match self.disk.free_bytes(&self.dir) {
-                Ok(free) => self.enough = free >= self.reserve.saturating_add(bytes),
+                Ok(free) => self.enough = self.is_enough_of(free, bytes),
                 // Who cannot say how much is free may still take what is written; if not, the write says so.
                 Err(error) => tracing::warn!(target: "hooktide::commit", %error, "free space is not known"),
             }
         }
         self.enough
+    }
+
+    fn is_enough_of(&mut self, free: u64, bytes: u64) -> bool {
+        let is_there = self.ballast.is_there();
+        let is_missing = self.had_ballast && !is_there;
+        self.had_ballast |= is_there;
+        let needed = self.reserve.saturating_add(bytes);
+        if !is_missing {
+            return free >= needed;
+        }
+        let is_enough = free >= needed.saturating_add(BALLAST_BYTES);
+        if is_enough && let Err(error) = self.ballast.restore() {
+            tracing::warn!(target: "hooktide::commit", %error, "the ballast file cannot be made again");
+        }
+        is_enough
     }
 
     /// What [`Room::has`] said last.
@@ -69,6 +89,10 @@ impl Ballast {
     /// The ballast of a data folder; call [`Ballast::restore`] to have it.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
         Self { disk, path: dir.join("ballast") }
+    }
+
+    fn is_there(&self) -> bool {
+        self.disk.size(&self.path).is_ok()
     }
 
     /// Gives the room up. It is no error if there was none.

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, after};
 use redb::Error;
 
 use super::keeper::Keeper;
 use super::records::Records;
 use super::store::is_full;
 use super::{Command, Handle, ToSettle};
-use crate::limits::{FLUSH_INTERVAL, FLUSH_ITEMS};
+use crate::limits::{FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
 
 /// How long a full disk is left alone before the next try.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
@@ -76,6 +76,7 @@ impl Worker {
     fn run(&mut self) -> Result<(), Error> {
         // What recovery found waits to be told.
         self.try_until_room(Keeper::flush)?;
+        let mut flushed_at = self.keeper.clock.instant();
         while !self.keeper.stopping {
             if self.keeper.is_idle() {
                 let Ok(message) = self.messages.recv() else { break };
@@ -86,9 +87,13 @@ impl Worker {
                 if self.bell.recv_timeout(FLUSH_INTERVAL) == Err(RecvTimeoutError::Disconnected) {
                     self.keeper.stopping = true;
                 }
+                // Refills of many webhooks ring it all the time; each flush costs two fsyncs.
+                let since = self.keeper.clock.instant().duration_since(flushed_at);
+                let _ = after(FLUSH_PAUSE.saturating_sub(since)).recv();
             }
             self.drain();
             self.try_until_room(Keeper::flush)?;
+            flushed_at = self.keeper.clock.instant();
         }
         while let Ok(message) = self.messages.try_recv() {
             self.keeper.apply(message);
@@ -118,7 +123,7 @@ impl Worker {
                     }
                     (self.keeper.hooks.ballast)();
                     if tries > 1 {
-                        let _ = crossbeam_channel::after(FULL_PAUSE).recv();
+                        let _ = after(FULL_PAUSE).recv();
                     }
                     done = self.keeper.reopen().and_then(|()| write(&mut self.keeper));
                 }

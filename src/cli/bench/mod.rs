@@ -5,7 +5,7 @@
 //!
 //! Must never know: anything of the server's insides. It speaks HTTP, reads `/proc`, and counts.
 //!
-//! One thread sends ([`load`]), one receives ([`sink`]), this one waits and takes readings ([`subject`]). They share the
+//! One thread sends (`load`), one receives (`sink`), this one waits and takes readings (`subject`). They share the
 //! cores with the server, so both do without a library, and without allocating per request.
 
 mod args;
