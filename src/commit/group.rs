@@ -89,7 +89,6 @@ impl Group {
     /// Commits what comes until `quit`'s other end is dropped or a write fails, then answers what is still queued.
     pub(super) fn run(mut self, queue: &Receiver<Submission>, quit: &Receiver<()>) {
         let _guard = self.poison.guard("commit", Arc::clone(&self.metrics));
-        self.metrics.writable.set(1);
         self.show_window(self.clock.steady());
         let mut stopping = false;
         while !self.poison.is_set() {

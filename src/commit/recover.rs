@@ -187,6 +187,8 @@ impl OpenedLog {
         let reader = Worker { quit, thread };
         let (to, queue) = bounded(COMMIT_QUEUE);
         let (quit, end) = bounded(0);
+        // Before anybody can ask.
+        group.metrics.writable.set(1);
         let thread = std::thread::Builder::new().name("commit".into());
         let thread = thread.spawn(move || group.run(&queue, &end)).map_err(OpenError::Thread)?;
         let handle = Handle { to, poison: poison.clone() };
