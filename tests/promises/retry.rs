@@ -146,15 +146,24 @@ fn retry_after_holds_the_whole_webhook() {
 fn events_can_be_replayed() {
     let server = Server::start(&[]);
     let sink = Sink::start();
-    server.webhook(&sink.url("/"), &["order.*"], json!({}));
+    let (webhook, _) = server.webhook(&sink.url("/"), &["order.*"], json!({}));
+    // What is still under way is not delivered again, and it is until its outcome is told.
+    let all_are_delivered = || {
+        server.until(&format!("/api/v1/webhooks/{webhook}/deliveries"), |page| {
+            let rows = page["data"].as_array().unwrap();
+            rows.len() == 20 && rows.iter().all(|one| one["status"] == "delivered")
+        });
+    };
     let events: Vec<_> = (0..20).map(|n| server.publish("order.created", &json!(n))).collect();
     let other = server.publish("invoice.paid", &json!(1));
     for _ in &events {
         sink.next();
     }
+    all_are_delivered();
     let answer = server.call("POST", &format!("/api/v1/events/{}/replay", events[3]), None);
     assert_eq!(answer.status, 202, "{}", answer.text());
     assert_eq!(sink.next().id(), events[3]);
+    all_are_delivered();
     let answer =
         server.call("POST", "/api/v1/replays", Some(&json!({ "since": "2020-01-01T00:00:00Z", "types": ["order.*"] })));
     assert_eq!(answer.status, 202, "{}", answer.text());
