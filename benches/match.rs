@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::dispatch::Shards;
-use hooktide::model::{Endpoint, EventPattern, SigningKeys, Timestamp, WebhookStatus};
-use hooktide::registry::{Draft, Running, Start, generate_secret, signing_key, start};
+use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookStatus};
+use hooktide::registry::{Draft, Running, Start, start};
 use hooktide::runtime::{Clock, Metrics, Random, RealDisk};
 use hooktide::settle;
 use hyper::http::HeaderValue;
@@ -35,7 +35,7 @@ fn draft(n: usize) -> Draft {
             target: PathAndQuery::from_static("/hook"),
         },
         events: vec![EventPattern::try_new(&pattern).expect("a pattern")],
-        keys: SigningKeys { current: Arc::new(signing_key(generate_secret()).expect("a secret")), previous: None },
+        keys: SigningKeys { current: Arc::new(SigningKey::generate()), previous: None },
         retry_policy: None,
         timeout: None,
         max_in_flight: None,

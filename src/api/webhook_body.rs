@@ -9,8 +9,8 @@ use super::body::{pointer, unknown};
 use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, RETRIES_MAX};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{Endpoint, RateLimit, RetryPolicy, Secret, SigningKeys, Webhook, WebhookStatus};
-use crate::registry::{DEFAULT_TENANT, Draft, Principal, generate_secret, signing_key};
+use crate::model::{Endpoint, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookStatus};
+use crate::registry::{DEFAULT_TENANT, Draft, Principal};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
@@ -218,13 +218,13 @@ fn keys(fields: &mut Fields, current: Option<&Webhook>) -> Option<SigningKeys> {
     }
     let before = fields.errors.len();
     let given = fields.take("secret", |value| match value {
-        Value::String(text) => signing_key(Secret::new(text)).map_err(|error| error.to_string()),
+        Value::String(text) => SigningKey::try_new(Secret::new(text)).map_err(|error| error.to_string()),
         _ => Err("expected text".to_owned()),
     });
     if fields.errors.len() > before {
         return None;
     }
-    let key = given.value().or_else(|| signing_key(generate_secret()).ok())?;
+    let key = given.value().unwrap_or_else(SigningKey::generate);
     Some(SigningKeys { current: Arc::new(key), previous: None })
 }
 

@@ -22,7 +22,7 @@ mod store;
 mod writer;
 
 pub use record::{Draft, is_secret_header};
-pub use secret::{KeyFileError, SecretError, admin_key, generate_secret, signing_key};
+pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use store::StoreError;
 pub use writer::{ChangeError, Running, Start, Writer, start};

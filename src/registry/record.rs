@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::secret::{OpenError, Vault, signing_key};
+use super::secret::{OpenError, Vault};
 use super::snapshot::Removed;
 use crate::model::{
-    Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo,
-    WebhookStatus,
+    Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId,
+    WebhookNo, WebhookStatus,
 };
 
 const VERSION: u16 = 1;
@@ -314,7 +314,7 @@ pub(super) fn decode(
 }
 
 fn keys(sealed: &Sealed<'_>) -> Result<SigningKeys, RecordError> {
-    let key = |text: &str| signing_key(Secret::new(text)).map(Arc::new).map_err(damaged);
+    let key = |text: &str| SigningKey::try_new(Secret::new(text)).map(Arc::new).map_err(damaged);
     let previous = match &sealed.previous {
         Some((text, until)) => Some((key(text)?, Timestamp::from_millis(*until))),
         None => None,

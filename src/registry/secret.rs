@@ -11,20 +11,15 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hmac;
 use zeroize::Zeroizing;
 
-use crate::model::{Secret, SigningKey};
+use crate::model::Secret;
 use crate::runtime::Random;
 
 const SECRETS_FILE: &str = "secrets.key";
 const ADMIN_FILE: &str = "admin.key";
 const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 4;
-/// What a signing secret begins with (Standard Webhooks).
-const PREFIX: &str = "whsec_";
-/// Bytes of a signing secret, as Standard Webhooks bounds them.
-const SIGNING_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +39,6 @@ pub enum KeyFileError {
     #[error("{0}: damaged")]
     Damaged(PathBuf),
 }
-
-/// Text that is no signing secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected whsec_ and 24 to 64 bytes in base64")]
-pub struct SecretError;
 
 /// Why a sealed value does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,23 +132,6 @@ pub fn admin_key(dir: &Path) -> Result<(Secret, bool), KeyFileError> {
     Ok((Secret::new(key), made))
 }
 
-/// A new signing secret.
-pub fn generate_secret() -> Secret {
-    Secret::new(format!("{PREFIX}{}", BASE64.encode(&*Zeroizing::new(Random::secret::<KEY_BYTES>()))))
-}
-
-/// The key that signs from a secret as a user shows it. This is the one place where registry and api turn a secret into a
-/// key; other profiles' secrets come in here.
-pub fn signing_key(secret: Secret) -> Result<SigningKey, SecretError> {
-    let text = secret.reveal().strip_prefix(PREFIX).ok_or(SecretError)?;
-    let bytes = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(|_| SecretError)?);
-    if !SIGNING_BYTES.contains(&bytes.len()) {
-        return Err(SecretError);
-    }
-    let hmac = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
-    Ok(SigningKey { secret, hmac })
-}
-
 /// The file's text and whether it was made just now. A file is made whole or not at all, and never over another.
 fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(Zeroizing<String>, bool), KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
@@ -247,16 +220,5 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short\n").unwrap();
         assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Damaged(_))));
-    }
-
-    #[test]
-    fn a_signing_secret_has_24_to_64_bytes() {
-        let of = |bytes: usize| signing_key(Secret::new(format!("whsec_{}", BASE64.encode(&vec![1; bytes]))));
-        for (bytes, good) in [(0, false), (23, false), (24, true), (64, true), (65, false)] {
-            assert_eq!(of(bytes).is_ok(), good, "{bytes}");
-        }
-        assert!(signing_key(generate_secret()).is_ok());
-        assert!(signing_key(Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).is_err());
-        assert!(signing_key(Secret::new("whsec_not base64")).is_err());
     }
 }

@@ -17,8 +17,8 @@ use super::*;
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::model::{
-    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKeys, Timestamp, Webhook, WebhookId,
-    WebhookNo, WebhookStatus,
+    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
+    WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
 use crate::settle::DisableReason;
@@ -38,7 +38,7 @@ pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> D
         },
         events: patterns.iter().map(|text| EventPattern::try_new(text).unwrap()).collect(),
         keys: SigningKeys {
-            current: Arc::new(signing_key(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap()),
+            current: Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap()),
             previous: None,
         },
         retry_policy: None,
@@ -95,7 +95,8 @@ fn shown(webhook: &Webhook) -> String {
 fn full() -> Draft {
     let mut token = HeaderValue::from_static("Bearer canary-in-a-header");
     token.set_sensitive(true);
-    let key = |byte: u8| Arc::new(signing_key(Secret::new(format!("whsec_{}", BASE64.encode(&[byte; 32])))).unwrap());
+    let key =
+        |byte: u8| Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[byte; 32])))).unwrap());
     Draft {
         keys: SigningKeys { current: key(1), previous: Some((key(2), Timestamp::from_millis(99))) },
         retry_policy: Some(RetryPolicy::Backoff {
