@@ -11,7 +11,7 @@ mod webhook;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks};
-pub use id::{DeliveryId, EventId, IdError, WebhookId, WebhookNo};
+pub use id::{DeliveryId, EventId, IdError, SourceId, WebhookId, WebhookNo};
 pub use secret::Secret;
 pub use time::{TimeError, Timestamp};
 pub use webhook::{
