@@ -17,6 +17,7 @@ mod egress;
 mod isolation;
 mod listen;
 mod openapi;
+mod providers;
 mod retry;
 mod secrecy;
 mod tidy;
