@@ -21,3 +21,4 @@ mod providers;
 mod retry;
 mod secrecy;
 mod tidy;
+mod timing;
