@@ -178,7 +178,7 @@ impl Scheme {
     }
 
     /// What `{id}` stands for.
-    fn id<'a>(&self, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, VerifyError> {
+    pub(super) fn id<'a>(&self, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, VerifyError> {
         if !self.needs_id() {
             return Ok(None);
         }
