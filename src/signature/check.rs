@@ -150,18 +150,14 @@ fn places(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Vec<Place> {
 
 fn split(raw: &RawScheme, errors: &mut Errors) -> Option<char> {
     let mut chars = raw.split.as_deref()?.chars();
-    match (chars.next(), chars.next()) {
-        (Some(one @ (',' | ';' | ' ')), None) => {
-            if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
-                errors.add("prefix", "holds what separates signatures, so that none has it");
-            }
-            Some(one)
-        }
-        _ => {
-            errors.add("split", "expected \",\", \";\" or \" \"");
-            None
-        }
+    let (Some(one @ (',' | ';' | ' ')), None) = (chars.next(), chars.next()) else {
+        errors.add("split", "expected \",\", \";\" or \" \"");
+        return None;
+    };
+    if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
+        errors.add("prefix", "holds what separates signatures, so that none has it");
     }
+    Some(one)
 }
 
 fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {

@@ -237,7 +237,7 @@ fn put(outgoing: &mut Outgoing, base: &str, place: &Place, text: &str, is_number
             outgoing.body = json::set(&outgoing.body, &pointer, &value).ok_or_else(refused)?;
         }
         Place::Query(name) => {
-            outgoing.query = Some(with_pair(outgoing.query.as_deref().unwrap_or_default(), name, text))
+            outgoing.query = Some(with_pair(outgoing.query.as_deref().unwrap_or_default(), name, text));
         }
         Place::Form(name) => {
             let form = std::str::from_utf8(&outgoing.body).map_err(|_| refused())?;

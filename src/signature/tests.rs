@@ -24,8 +24,8 @@ fn hmac() -> Value {
 }
 
 /// The value with these fields in place of its own; `null` takes one away.
-fn with(mut value: Value, fields: Value) -> Value {
-    for (name, field) in fields.as_object().unwrap() {
+fn with(mut value: Value, fields: impl std::borrow::Borrow<Value>) -> Value {
+    for (name, field) in fields.borrow().as_object().unwrap() {
         match field {
             Value::Null => value.as_object_mut().unwrap().remove(name),
             field => value.as_object_mut().unwrap().insert(name.clone(), field.clone()),

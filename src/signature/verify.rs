@@ -89,10 +89,7 @@ impl Scheme {
                 given.push((place, value));
             }
         }
-        match given.is_empty() {
-            true => Err(VerifyError::Missing(self.sig_place())),
-            false => Ok(given),
-        }
+        if given.is_empty() { Err(VerifyError::Missing(self.sig_place())) } else { Ok(given) }
     }
 
     fn sig_place(&self) -> Box<str> {
@@ -125,13 +122,11 @@ impl Scheme {
                 candidates.extend(decoded.filter(|decoded| self.has_length(decoded.as_slice().len())));
             }
         }
-        match candidates.is_empty() {
-            true => Err(VerifyError::NoSignature {
-                place: self.sig_place(),
-                form: format!("{}{}", self.prefix, self.encoding.name()).into(),
-            }),
-            false => Ok(candidates),
+        if candidates.is_empty() {
+            let form = format!("{}{}", self.prefix, self.encoding.name()).into();
+            return Err(VerifyError::NoSignature { place: self.sig_place(), form });
         }
+        Ok(candidates)
     }
 
     fn has_length(&self, bytes: usize) -> bool {
