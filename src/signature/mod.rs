@@ -15,7 +15,7 @@ mod request;
 mod scheme;
 pub mod standard;
 
-pub use code::Certificate;
+pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
 pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
