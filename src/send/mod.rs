@@ -15,6 +15,8 @@ mod connection;
 mod endpoint;
 mod envelope;
 mod fetch;
+#[cfg(test)]
+mod fetch_tests;
 mod guard;
 mod pool;
 mod resolve;

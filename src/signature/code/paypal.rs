@@ -77,11 +77,12 @@ impl<'a> Transmission<'a> {
 
     fn check_time(&self, now: Timestamp, tolerance: Duration) -> Result<(), VerifyError> {
         let (old, ahead, allowed) = (now.since(self.sent_at), self.sent_at.since(now), tolerance.as_secs());
+        let seconds = |by: Duration| by.as_millis().div_ceil(1000) as u64;
         if old > tolerance {
-            return Err(VerifyError::TooOld { seconds: old.as_secs(), allowed });
+            return Err(VerifyError::TooOld { seconds: seconds(old), allowed });
         }
         if ahead > tolerance {
-            return Err(VerifyError::TooNew { seconds: ahead.as_secs(), allowed });
+            return Err(VerifyError::TooNew { seconds: seconds(ahead), allowed });
         }
         Ok(())
     }

@@ -252,6 +252,7 @@ fn paypal_s_time_is_kept_to_on_both_sides() {
         ("2026-05-28T20:21:40Z", Ok(())),
         ("2026-05-28T20:31:40Z", Ok(())),
         ("2026-05-28T20:21:39Z", Err(VerifyError::TooOld { seconds: 301, allowed: 300 })),
+        ("2026-05-28T20:21:39.999Z", Err(VerifyError::TooOld { seconds: 301, allowed: 300 })),
         ("2026-05-28T20:31:41Z", Err(VerifyError::TooNew { seconds: 301, allowed: 300 })),
         ("1780000000", Err(VerifyError::Time { place: "paypal-transmission-time".into(), unit: "RFC 3339" })),
         ("2026-05-28", Err(VerifyError::Time { place: "paypal-transmission-time".into(), unit: "RFC 3339" })),
