@@ -29,14 +29,14 @@ impl Decoded {
 
 impl Encoding {
     /// The bytes that a text stands for; `None` if it is not of this form, empty, or longer than any signature.
-    pub(super) fn decode(self, text: &str) -> Option<Decoded> {
+    pub(super) fn decode(self, text: &[u8]) -> Option<Decoded> {
         let encoding = match self {
             Self::Hex => &HEXLOWER_PERMISSIVE,
             Self::Base64 => &BASE64,
         };
         let mut bytes = [0; BYTES_MAX];
         let room = encoding.decode_len(text.len()).ok()?;
-        let length = encoding.decode_mut(text.as_bytes(), bytes.get_mut(..room)?).ok()?;
+        let length = encoding.decode_mut(text, bytes.get_mut(..room)?).ok()?;
         if length == 0 { None } else { Some(Decoded { bytes, length }) }
     }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn only_one_text_stands_for_some_bytes() {
-        let decode = |encoding: Encoding, text: &str| encoding.decode(text).map(|d| d.as_slice().to_vec());
+        let decode = |encoding: Encoding, text: &str| encoding.decode(text.as_bytes()).map(|d| d.as_slice().to_vec());
         assert_eq!(decode(Encoding::Hex, "00fF"), Some(vec![0, 255]));
         assert_eq!(decode(Encoding::Base64, "AP8="), Some(vec![0, 255]));
         for text in ["", "0", "0g", " 00", "00 ", "0x00", &"00".repeat(BYTES_MAX + 1)] {

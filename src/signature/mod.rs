@@ -29,3 +29,8 @@ pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
 pub use request::Request;
 pub use scheme::{RawScheme, Scheme, SchemeError};
 pub use sign::{Outgoing, SignError};
+
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod tests;
