@@ -144,6 +144,21 @@ impl Scheme {
         &self.sig
     }
 
+    /// Whether the signature covers what stands at this place: if not, somebody who saw one request can send it again with
+    /// another value there.
+    pub fn covers(&self, place: &Place) -> bool {
+        match (&self.method, place) {
+            (_, Place::Const(_)) => true,
+            (Method::Token | Method::Basic | Method::None, _) => false,
+            (Method::Code(which), _) => which.covers(place),
+            _ => {
+                self.signed.covers(place)
+                    || self.signed.has(&Piece::Time) && self.time.as_ref().is_some_and(|time| time.place == *place)
+                    || self.needs_id() && self.id.contains(place)
+            }
+        }
+    }
+
     /// The key that a secret's text stands for. An HMAC key (and that of a `hash`) has at least 8 bytes.
     ///
     /// # Errors
