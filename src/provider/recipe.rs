@@ -208,11 +208,12 @@ impl Recipe {
             parts.push(place.read(request)?.unwrap_or_default());
         }
         let id = parts.join(":");
-        let id = id.trim_end_matches(':');
+        // Of some providers one kind of request has this part, and another that.
+        let id = id.trim_matches(':');
         Ok((!id.is_empty()).then(|| Cow::Owned(id.to_owned())))
     }
 
-    /// The event's type in the provider's own spelling; in a path `-` stands for `/` (`orders-create`).
+    /// The event's type in the provider's own spelling; in a path the first `-` may stand for `/` (`orders-create`).
     ///
     /// # Errors
     /// If a header is there twice with different values.
@@ -220,7 +221,7 @@ impl Recipe {
         for place in &self.event_type {
             let Some(found) = place.read(request)?.filter(|found| !found.is_empty()) else { continue };
             return Ok(Some(match place {
-                Place::Path => Cow::Owned(found.replace('-', "/")),
+                Place::Path if !found.contains('/') => Cow::Owned(found.replacen('-', "/", 1)),
                 _ => found,
             }));
         }

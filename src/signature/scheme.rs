@@ -34,7 +34,7 @@ pub struct RawScheme {
     /// What marks a signature: `v1=`, `sha256=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// `hex` or `base64`.
+    /// `hex`, `base64` or `base64url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
     /// What is signed; `{body}` by default.
