@@ -165,13 +165,14 @@ fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
     match raw.encoding.as_deref() {
         Some("hex") => Encoding::Hex,
         Some("base64") => Encoding::Base64,
+        Some("base64url") => Encoding::Base64Url,
         None if !is_needed => Encoding::Hex,
         None => {
-            errors.add("encoding", "is missing; allowed: hex, base64");
+            errors.add("encoding", "is missing; allowed: hex, base64, base64url");
             Encoding::Hex
         }
         Some(other) => {
-            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64"));
+            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64, base64url"));
             Encoding::Hex
         }
     }

@@ -1,6 +1,6 @@
-//! Signatures as text: hexadecimal in either case, or base64 with its padding.
+//! Signatures as text: hexadecimal in either case, base64 with its padding, or base64url without.
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 
 /// The longest signature: two numbers of 33 bytes in ASN.1, as ECDSA over P-256 has them.
 const BYTES_MAX: usize = 72;
@@ -12,6 +12,8 @@ pub(super) enum Encoding {
     Hex,
     /// RFC 4648 section 4, padded, with no bits left over.
     Base64,
+    /// RFC 4648 section 5, without padding, with no bits left over.
+    Base64Url,
 }
 
 /// A signature's bytes, on the stack.
@@ -33,6 +35,7 @@ impl Encoding {
         let encoding = match self {
             Self::Hex => &HEXLOWER_PERMISSIVE,
             Self::Base64 => &BASE64,
+            Self::Base64Url => &BASE64URL_NOPAD,
         };
         let mut bytes = [0; BYTES_MAX];
         let room = encoding.decode_len(text.len()).ok()?;
@@ -44,6 +47,7 @@ impl Encoding {
         match self {
             Self::Hex => HEXLOWER.encode(bytes),
             Self::Base64 => BASE64.encode(bytes),
+            Self::Base64Url => BASE64URL_NOPAD.encode(bytes),
         }
     }
 
@@ -52,6 +56,7 @@ impl Encoding {
         match self {
             Self::Hex => "HEX",
             Self::Base64 => "BASE64",
+            Self::Base64Url => "BASE64URL",
         }
     }
 }
@@ -65,6 +70,10 @@ mod tests {
         let decode = |encoding: Encoding, text: &str| encoding.decode(text.as_bytes()).map(|d| d.as_slice().to_vec());
         assert_eq!(decode(Encoding::Hex, "00fF"), Some(vec![0, 255]));
         assert_eq!(decode(Encoding::Base64, "AP8="), Some(vec![0, 255]));
+        assert_eq!(decode(Encoding::Base64Url, "A_8"), Some(vec![3, 255]));
+        for text in ["", "A_8=", "A/8", "A_9"] {
+            assert_eq!(decode(Encoding::Base64Url, text), None, "{text:?}");
+        }
         for text in ["", "0", "0g", " 00", "00 ", "0x00", &"00".repeat(BYTES_MAX + 1)] {
             assert_eq!(decode(Encoding::Hex, text), None, "{text:?}");
         }

@@ -22,7 +22,7 @@ use url::Url;
 pub use certificate::{Certificate, CertificateError};
 pub(super) use twilio::{body_hash, sign as sign_twilio};
 
-use super::{Request, VerifyError};
+use super::{Place, Request, VerifyError};
 use crate::model::{Secret, Timestamp};
 
 /// One of the schemes.
@@ -51,6 +51,12 @@ impl FromStr for Code {
     }
 }
 
+/// What PayPal signs whole.
+const PAYPAL_SIGNED: [&str; 2] = ["paypal-transmission-id", "paypal-transmission-time"];
+/// What SNS signs of a message.
+const SNS_SIGNED: [&str; 8] =
+    ["/Message", "/MessageId", "/Subject", "/SubscribeURL", "/Timestamp", "/Token", "/TopicArn", "/Type"];
+
 impl Code {
     /// Its name, as it stands after `code:`.
     pub(super) fn name(self) -> &'static str {
@@ -64,6 +70,18 @@ impl Code {
     /// Whether a source cannot do without a key. One of SNS that names no topic takes every topic's messages.
     pub(super) fn needs_secret(self) -> bool {
         self != Self::Sns
+    }
+
+    /// Whether the signature covers what stands at this place.
+    pub(super) fn covers(self, place: &Place) -> bool {
+        match (self, place) {
+            // A form's fields are signed one by one, a JSON body by its digest in the query, the query by the URL.
+            (Self::Twilio, place) => !matches!(place, Place::Header(_) | Place::Sig(_)),
+            // The body is signed by its CRC-32 only, which is no obstacle.
+            (Self::Paypal, Place::Header(names)) => names.iter().all(|name| PAYPAL_SIGNED.contains(&name.as_str())),
+            (Self::Sns, Place::Json(pointer)) => SNS_SIGNED.contains(&pointer.as_str()),
+            (Self::Paypal | Self::Sns, _) => false,
+        }
     }
 
     /// Whether the public URL is signed.
