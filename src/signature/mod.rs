@@ -7,17 +7,30 @@
 //! Standard Webhooks specification in code, because each delivery of the default profile goes through it; `code` holds the
 //! few schemes that no data says.
 
+mod scheme;
+
+mod check;
 mod code;
+mod encoding;
 mod error;
 mod key;
 mod place;
 mod request;
-mod scheme;
+mod sign;
 pub mod standard;
+mod template;
+mod time;
+mod verify;
 
-pub use code::Certificate;
+pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
 pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
 pub use request::Request;
 pub use scheme::{RawScheme, Scheme, SchemeError};
+pub use sign::{Outgoing, SignError};
+
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod tests;
