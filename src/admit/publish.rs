@@ -261,11 +261,12 @@ impl<'a> Batch<'a> {
             fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
             data_len: event.data.len() as u32,
             hops: self.envelope.hops,
+            ..NewEvent::default()
         };
         new.encode(&webhooks, &mut self.heads);
         self.ends.push(self.heads.len());
         let data = self.body.slice_ref(event.data.as_bytes());
-        self.events.push(Admitted { head: Bytes::new(), data, dedup, webhooks });
+        self.events.push(Admitted { head: Bytes::new(), body: data, dedup, once: None, webhooks });
     }
 
     /// The events, each with its slice of the one buffer of heads, and how many webhooks each one has.
