@@ -52,6 +52,18 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Breaches of its rules that are listed for one event.
 pub const BREACHES_LISTED_MAX: usize = 32;
+/// Bytes of a body whose sender is not known: what a source's may weigh when it does not say.
+pub const STRANGER_BODY_BYTES_MAX: usize = 10 << 20;
+/// Bytes of a provider's own type that are kept, and of the path that may name one.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Refused requests that are kept for each source …
+pub const REJECTIONS_PER_SOURCE: usize = 100;
+/// … each with the beginning of its body …
+pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
+/// … and all together: some hundred sources with a hundred requests of usual headers.
+pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
+/// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
+pub const LIMITER_BUCKETS: usize = 1_024;
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
