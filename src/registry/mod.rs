@@ -18,6 +18,7 @@ mod cow;
 mod record;
 mod secret;
 mod snapshot;
+mod sources;
 mod store;
 mod writer;
 
