@@ -7,6 +7,7 @@
 //! what they come to.
 
 mod build;
+mod form;
 mod limit;
 mod map;
 mod rejection;
@@ -16,6 +17,7 @@ mod settings;
 use std::sync::Arc;
 
 pub use build::Identity;
+pub use form::form_object;
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
 pub use rejection::{Rejection, Rejections};
