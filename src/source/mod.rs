@@ -11,6 +11,7 @@ mod limit;
 mod map;
 mod rejection;
 mod rules;
+mod schema;
 mod settings;
 
 use std::sync::Arc;
