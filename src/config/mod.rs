@@ -17,7 +17,7 @@ mod tests;
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
-pub(crate) use value::parse_duration;
+pub(crate) use value::{parse_duration, parse_size};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{RetryPolicy, Secret};
+use crate::source::{Settings, TokenHash};
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -55,6 +56,23 @@ pub struct Config {
     pub egress: Egress,
     /// `[metrics]`
     pub metrics: MetricsAccess,
+    /// `[[sources]]`
+    pub sources: Vec<FileSource>,
+    /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
+    pub source_body_bytes: Option<u64>,
+    /// Things that a person should know, in sentences; nothing is wrong.
+    pub warnings: Vec<String>,
+}
+
+/// An entry of `[[sources]]`, checked.
+#[derive(Debug, Clone)]
+pub struct FileSource {
+    /// As written, with secrets of variables and files read.
+    pub settings: Settings,
+    /// The tenant it belongs to.
+    pub tenant: Arc<str>,
+    /// Of a partner.
+    pub token: Option<TokenHash>,
 }
 
 /// `[server]`
@@ -74,6 +92,8 @@ pub struct Server {
     pub workers: usize,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Where the world reaches this server, without a `/` at its end; `None`: at the first listener's address.
+    pub public_url: Option<Box<str>>,
 }
 
 /// `[auth]`
