@@ -65,6 +65,28 @@ pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
 
+// --- source: what the rules of a partner may cost ------------------------------------------------------------------
+
+/// Entries of a list in the short form of the rules.
+pub const RULES_ENTRIES_MAX: usize = 256;
+/// Bytes of a field's path in the rules.
+pub const RULES_PATH_BYTES_MAX: usize = 256;
+/// Parts of such a path.
+pub const RULES_PATH_SEGMENTS_MAX: usize = 16;
+/// Bytes of a JSON Schema.
+pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// Schemas in a schema with every reference written out: references that multiply would let one check run for hours.
+pub const SCHEMA_NODES_MAX: usize = 2_048;
+/// How deep they lie: the check recurses as deep.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Bytes that an expression of a schema may take compiled.
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Schemas times values of one check: about a second at worst. A schema of 50 parts takes a body of 10 MiB.
+pub const SCHEMA_WORK_MAX: usize = 20_000_000;
+/// Up to so much work all breaches are listed; beyond, the list itself could take more memory than the body.
+pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
+/// Characters of one breach's words.
+pub const BREACH_CHARS_MAX: usize = 300;
 /// Fields of a form: each costs far more memory than the three bytes it may take in a body.
 pub const FORM_FIELDS_MAX: usize = 10_000;
 
@@ -273,6 +295,7 @@ const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
+const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);
 const _: () = assert!(
     SOURCE_BODY_BYTES_DEFAULT <= SOURCE_BODY_BYTES_MAX && SOURCE_BODY_BYTES_MAX * 2 <= BODIES_IN_FLIGHT_BYTES,
     "one sender must not hold all the room for bodies"

@@ -14,6 +14,7 @@ mod map;
 mod name;
 mod rejection;
 mod rules;
+mod schema;
 mod secret;
 mod settings;
 mod token;
