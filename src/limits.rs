@@ -121,6 +121,8 @@ pub const MAP_NODES_MAX: usize = 1_000;
 pub const MAP_DEPTH_MAX: usize = 16;
 /// Bytes of the data that a rule builds: a rule that takes a large value many times would make far more than was sent.
 pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
+/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
+pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
 
 // --- signature: what a request may make us compute ------------------------------------------------------------------
 
