@@ -15,6 +15,8 @@ mod rejection;
 mod rules;
 mod secret;
 mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
