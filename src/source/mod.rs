@@ -21,6 +21,8 @@ mod schema;
 mod secret;
 mod settings;
 mod token;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
