@@ -17,7 +17,7 @@ mod tests;
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
-pub(crate) use value::parse_duration;
+pub(crate) use value::{parse_duration, parse_size};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,7 +5,9 @@
 //! sources, HTTP servers, the log.
 
 mod handshake;
+mod maps;
 mod recipe;
 
 pub use handshake::{Answer, Effect, Handshake};
+pub use maps::default_map;
 pub use recipe::{Dedup, RawRecipe, Recipe, recipe, recipes};

@@ -7,17 +7,21 @@
 //! what they come to.
 
 mod build;
+mod check;
+mod form;
 mod limit;
 mod map;
 mod name;
 mod rejection;
 mod rules;
+mod secret;
 mod settings;
 mod token;
 
 use std::sync::Arc;
 
-pub use build::Identity;
+pub use build::{Identity, PLAIN_KINDS};
+pub use form::form_object;
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
 pub use name::{check_name, file_id};
