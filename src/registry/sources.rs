@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Registry;
 use super::cow::CowMap;
-use crate::model::SourceId;
+use crate::model::{Secret, SourceId};
 use crate::source::{Source, token_hash};
 
 /// Sources by id, by tenant and name, and by the hash of their token. One from the file hides one from the interface that
@@ -21,6 +21,8 @@ pub(super) struct Sources {
     /// By the hash of the token: those that are not deleted.
     tokens: CowMap<[u8; 32], usize>,
     files: Arc<Files>,
+    /// Secrets that handshakes brought to sources of the file.
+    learned: CowMap<SourceId, Secret>,
 }
 
 /// Those of the configuration file.
@@ -112,6 +114,27 @@ impl Sources {
             by_name.entry(Arc::clone(&source.tenant)).or_default().insert(source.name.clone(), Arc::clone(source));
         }
         self.files = Arc::new(Files { by_id, by_name, by_token, all });
+    }
+
+    /// One of the sources of the file, changed.
+    pub(super) fn replace_file(&mut self, source: Arc<Source>) {
+        let new = |old: &Arc<Source>| Arc::clone(if old.id == source.id { &source } else { old });
+        self.set_files(self.files.all.iter().map(new).collect());
+    }
+
+    /// The sources of the file as another snapshot has them.
+    pub(super) fn take_files(&mut self, from: &Self) {
+        self.files = Arc::clone(&from.files);
+    }
+
+    /// Notes the secret that a handshake brought to a source of the file.
+    pub(super) fn learn(&mut self, id: SourceId, secret: Secret) {
+        let place = self.learned.entry(&id, || (id, secret.clone()));
+        *place = secret;
+    }
+
+    pub(super) fn learned(&self, id: SourceId) -> Option<&Secret> {
+        self.learned.get(&id)
     }
 
     /// The source of the file with this name.

@@ -8,10 +8,10 @@
 
 mod build;
 mod check;
+mod file_id;
 mod form;
 mod limit;
 mod map;
-mod name;
 mod rejection;
 mod rules;
 mod secret;
@@ -21,10 +21,10 @@ mod token;
 use std::sync::Arc;
 
 pub use build::{Identity, PLAIN_KINDS};
+pub use file_id::file_id;
 pub use form::form_object;
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
-pub use name::{check_name, file_id};
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub use settings::{Breach, SecretSetting, SecretTable, Settings};
