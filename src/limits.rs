@@ -99,6 +99,8 @@ pub const SOURCE_SECRET_CHARS_MAX: usize = 8 * 1024;
 /// A secret of fewer characters can be guessed: the source is taken, with a warning, because some providers let a person
 /// choose it.
 pub const SOURCE_SECRET_CHARS_GOOD: usize = 16;
+/// Bytes of a file that a secret is read from.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Characters of a description.
 pub const SOURCE_DESCRIPTION_CHARS_MAX: usize = 1_024;
 /// Bytes of a body when a source does not say.

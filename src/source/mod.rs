@@ -8,12 +8,12 @@
 
 mod build;
 mod check;
+mod file_id;
 mod form;
 mod headers;
 mod intake;
 mod limit;
 mod map;
-mod name;
 mod plan;
 mod rejection;
 mod rules;
@@ -27,12 +27,12 @@ pub(crate) mod testing;
 use std::sync::Arc;
 
 pub use build::{Identity, PLAIN_KINDS};
+pub use file_id::file_id;
 pub use form::form_object;
 pub use headers::{is_hidden, kept_headers};
 pub use intake::{Content, Data, Intake, Unfit, spend};
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
-pub use name::{check_name, file_id};
 pub use plan::Plan;
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
