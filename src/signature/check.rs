@@ -2,9 +2,9 @@
 
 use ring::{digest, hmac};
 
+use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
-use super::code::Code;
 use super::scheme::Method;
 use super::template::{Piece, Template};
 use super::time::{TimeRule, Unit};
@@ -247,11 +247,8 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
         _ => (),
     }
     if let Method::Token | Method::Basic | Method::None = scheme.method {
-        let given = [
-            ("encoding", raw.encoding.is_some()),
-            ("signed", raw.signed.is_some()),
-            ("time", raw.time.is_some()),
-        ];
+        let given =
+            [("encoding", raw.encoding.is_some()), ("signed", raw.signed.is_some()), ("time", raw.time.is_some())];
         return errors.refuse(&given, &raw.scheme);
     }
     // A signature cannot cover itself.

@@ -69,7 +69,9 @@ impl Source {
         });
 
         let Check { breaches, mut warnings, .. } = check;
-        let Some((recipe, plan, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else { return Err(breaches) };
+        let Some((recipe, plan, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else {
+            return Err(breaches);
+        };
         let url = own_url.unwrap_or_else(|| usual_url(&settings, &identity, public_url));
         if recipe.scheme.needs_url() && is_loopback(&url) {
             warnings.push(format!(

@@ -32,8 +32,10 @@ pub enum Content {
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
-    /// `text/plain`, or nothing said: whatever it turns out to be.
+    /// `text/plain`.
     Text,
+    /// Nothing said: whatever it turns out to be.
+    Unsaid,
     /// Anything else.
     Other,
 }
@@ -119,12 +121,13 @@ impl Source {
     /// Whether a body of this kind is taken. Providers send what their recipe says; of who signs in a way of their own
     /// nobody knows more than they do.
     pub fn takes(&self, content: Content) -> bool {
+        let has_own_way = || matches!(self.settings.kind.as_str(), "custom" | "token" | "basic" | "none");
         match content {
-            Content::Json => true,
-            _ if self.is_partner() => content == Content::Text,
-            Content::Text => true,
+            Content::Json | Content::Unsaid => true,
+            _ if self.is_partner() => false,
             Content::Form => self.recipe.takes_forms,
-            Content::Other => matches!(self.settings.kind.as_str(), "custom" | "token" | "basic" | "none"),
+            Content::Text => self.recipe.takes_text || has_own_way(),
+            Content::Other => has_own_way(),
         }
     }
 

@@ -70,7 +70,9 @@ impl Plan {
         plan.once = recipe.once.as_ref().map(|place| plan.slot(place));
         plan.keep = recipe.keep.iter().map(|(name, place)| (name.clone(), plan.slot(place))).collect();
         let mut field = |pointer: &str| Pointer::try_new(pointer).ok().map(|pointer| plan.pointers.add(&pointer));
-        if is_partner && let (Some(id), Some(data), Some(timestamp)) = (field("/id"), field("/data"), field("/timestamp")) {
+        if is_partner
+            && let (Some(id), Some(data), Some(timestamp)) = (field("/id"), field("/data"), field("/timestamp"))
+        {
             plan.partner = Some(Partner { id, data, timestamp });
         }
         let sig = match sig {
