@@ -52,6 +52,77 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Breaches of its rules that are listed for one event.
 pub const BREACHES_LISTED_MAX: usize = 32;
+/// Bytes of a body whose sender is not known: what a source's may weigh when it does not say.
+pub const STRANGER_BODY_BYTES_MAX: usize = 10 << 20;
+/// Bytes of a provider's own type that are kept, and of the path that may name one.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Refused requests that are kept for each source …
+pub const REJECTIONS_PER_SOURCE: usize = 100;
+/// … each with the beginning of its body …
+pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
+/// … and all together: some hundred sources with a hundred requests of usual headers.
+pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
+/// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
+pub const LIMITER_BUCKETS: usize = 1_024;
+
+// --- source: what the rules of a partner may cost ------------------------------------------------------------------
+
+/// Entries of a list in the short form of the rules.
+pub const RULES_ENTRIES_MAX: usize = 256;
+/// Bytes of a field's path in the rules.
+pub const RULES_PATH_BYTES_MAX: usize = 256;
+/// Parts of such a path.
+pub const RULES_PATH_SEGMENTS_MAX: usize = 16;
+/// Bytes of a JSON Schema.
+pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// Schemas in a schema with every reference written out: references that multiply would let one check run for hours.
+pub const SCHEMA_NODES_MAX: usize = 2_048;
+/// How deep they lie: the check recurses as deep.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Bytes that an expression of a schema may take compiled.
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Schemas times values of one check: about a second at worst. A schema of 50 parts takes a body of 10 MiB.
+pub const SCHEMA_WORK_MAX: usize = 20_000_000;
+/// Up to so much work all breaches are listed; beyond, the list itself could take more memory than the body.
+pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
+/// Characters of one breach's words.
+pub const BREACH_CHARS_MAX: usize = 300;
+/// Fields of a form: each costs far more memory than the three bytes it may take in a body.
+pub const FORM_FIELDS_MAX: usize = 10_000;
+
+// --- sources: what a person may write of one -----------------------------------------------------------------------
+
+/// Secrets of a source: one for each shop or account, each with a key in memory.
+pub const SOURCE_SECRETS_MAX: usize = 1_000;
+/// Characters of a secret: the longest are public keys and certificates.
+pub const SOURCE_SECRET_CHARS_MAX: usize = 8 * 1024;
+/// A secret of fewer characters can be guessed: the source is taken, with a warning, because some providers let a person
+/// choose it.
+pub const SOURCE_SECRET_CHARS_GOOD: usize = 16;
+/// Bytes of a file that a secret is read from.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Characters of a description.
+pub const SOURCE_DESCRIPTION_CHARS_MAX: usize = 1_024;
+/// Bytes of a body when a source does not say.
+pub const SOURCE_BODY_BYTES_DEFAULT: usize = 10 << 20;
+/// Bytes of a body that a source may allow: GitHub, the largest, sends up to 25 MB.
+pub const SOURCE_BODY_BYTES_MAX: usize = 25 << 20;
+/// Bytes of an answer that a source gives to each event.
+pub const SOURCE_RESPOND_BYTES_MAX: usize = 1_024;
+/// Bytes of an option: the longest is a certificate chain.
+pub const SOURCE_OPTION_BYTES_MAX: usize = 64 * 1024;
+/// The most that a signed time may be off, in seconds: a day, after which no duplicate is remembered either.
+pub const SOURCE_TOLERANCE_MAX: u64 = 24 * 60 * 60;
+/// Places that an id or a type is read from.
+pub const SOURCE_PLACES_MAX: usize = 8;
+/// Rules of an event map; Stripe has some 300 event types.
+pub const MAP_RULES_MAX: usize = 1_000;
+/// Values and nested objects in one rule's data.
+pub const MAP_NODES_MAX: usize = 1_000;
+/// Depth of one rule's data.
+pub const MAP_DEPTH_MAX: usize = 16;
+/// Bytes of the data that a rule builds: a rule that takes a large value many times would make far more than was sent.
+pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
 /// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
 pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
 
@@ -257,3 +328,8 @@ const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
+const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);
+const _: () = assert!(
+    SOURCE_BODY_BYTES_DEFAULT <= SOURCE_BODY_BYTES_MAX && SOURCE_BODY_BYTES_MAX * 2 <= BODIES_IN_FLIGHT_BYTES,
+    "one sender must not hold all the room for bodies"
+);

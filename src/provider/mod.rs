@@ -6,6 +6,7 @@
 
 mod guide;
 mod handshake;
+mod maps;
 mod recipe;
 mod table;
 
@@ -14,5 +15,6 @@ mod tests;
 
 pub use guide::{FAMILIES, Family, guide_index, guide_page};
 pub use handshake::{Answer, Effect, Handshake};
+pub use maps::default_map;
 pub use recipe::{Dedup, DedupError, RawRecipe, Recipe};
 pub use table::{recipe, recipes};
