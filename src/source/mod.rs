@@ -17,6 +17,8 @@ mod rules;
 mod secret;
 mod settings;
 mod token;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
