@@ -249,11 +249,8 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
         _ => (),
     }
     if let Method::Token | Method::Basic | Method::None = scheme.method {
-        let given = [
-            ("encoding", raw.encoding.is_some()),
-            ("signed", raw.signed.is_some()),
-            ("time", raw.time.is_some()),
-        ];
+        let given =
+            [("encoding", raw.encoding.is_some()), ("signed", raw.signed.is_some()), ("time", raw.time.is_some())];
         return errors.refuse(&given, &raw.scheme);
     }
     // A signature cannot cover itself.

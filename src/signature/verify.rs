@@ -47,9 +47,9 @@ impl Scheme {
         let missing = || VerifyError::Missing(Place::Json(each.clone()).to_string().into());
         let array = each.find(request.body).ok_or_else(missing)?;
         let elements = json::elements(array).filter(|elements| !elements.is_empty()).ok_or_else(missing)?;
-        elements
-            .into_iter()
-            .try_for_each(|element| self.verify_one(&keys, &Request { body: element.get().as_bytes(), ..*request }, now))
+        elements.into_iter().try_for_each(|element| {
+            self.verify_one(&keys, &Request { body: element.get().as_bytes(), ..*request }, now)
+        })
     }
 
     fn verify_one(&self, keys: &Keys<'_>, request: &Request<'_>, now: Timestamp) -> Result<(), VerifyError> {
@@ -149,9 +149,8 @@ impl Scheme {
             Place::Sig(prefix) => self.element(given, prefix)?.map(Cow::Borrowed),
             place => place.read(request)?,
         };
-        let time = found
-            .filter(|time| !time.is_empty())
-            .ok_or_else(|| VerifyError::Missing(rule.place.to_string().into()))?;
+        let time =
+            found.filter(|time| !time.is_empty()).ok_or_else(|| VerifyError::Missing(rule.place.to_string().into()))?;
         rule.check(&time, now)?;
         Ok(Some(time))
     }
@@ -228,9 +227,7 @@ fn basic(value: &str) -> Option<Zeroizing<Vec<u8>>> {
 fn any_fits(keys: &Keys<'_>, parts: &[Part<'_>], candidates: &[Decoded]) -> Choice {
     let mut joined: Option<Vec<u8>> = None;
     let mut found = Choice::from(0);
-    let same = |made: &[u8]| {
-        candidates.iter().fold(Choice::from(0), |any, given| any | given.as_slice().ct_eq(made))
-    };
+    let same = |made: &[u8]| candidates.iter().fold(Choice::from(0), |any, given| any | given.as_slice().ct_eq(made));
     for key in keys {
         found |= match &key.kind {
             Kind::Hmac(key) => same(mac(key, parts).as_ref()),

@@ -16,9 +16,9 @@ mod rejection;
 mod rules;
 mod secret;
 mod settings;
-mod token;
 #[cfg(test)]
 pub(crate) mod testing;
+mod token;
 
 use std::sync::Arc;
 
