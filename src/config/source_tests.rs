@@ -17,7 +17,7 @@ fn secrets(config: &Config, at: usize) -> Vec<&str> {
 fn reference() -> String {
     let lines = REFERENCE.lines().filter_map(|line| line.strip_prefix('#'));
     let is_toml = |line: &&str| !line.is_empty() && (!line.starts_with(' ') || line.starts_with("    "));
-    lines.filter(is_toml).map(|line| format!("{line}\n")).collect()
+    lines.filter(is_toml).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
@@ -175,8 +175,8 @@ const WRONG: &[(&str, &str)] = &[
         "sources[1].name (config.toml:6): expected 1 to 63 of a-z, 0-9 and -, not - at first",
     ),
     (
-        "secrets = [\"0123456789abcdef\"]\n[[sources]]\nname = \"b\"\nkind = \"githib\"\nsecrets = [\"0123456789abcdef\"]",
-        "sources[1].kind (config.toml:7): unknown; is it github or gitlab?",
+        "secrets = [\"0123456789abcdef\"]\n[[sources]]\nname = \"b\"\nkind = \"Shopify\"\nsecrets = [\"0123456789abcdef\"]",
+        "sources[1].kind (config.toml:7): unknown; is it shopify?",
     ),
     (
         "secrets = [\"0123456789abcdef\"]\n[[sources]]\nname = \"b\"\nkind = \"partner\"",
@@ -287,20 +287,19 @@ fn what_a_person_should_know_is_said_and_secrets_are_not() {
         "[[sources]]\nname = \"open\"\nkind = \"none\"\n[[sources]]\nname = \"hook\"\nkind = \"meta\"\n\
          secrets = [\"canary-one-of-the-file\"]\noptions = { verify_token = \"canary-two\" }\nevent_map = [{ when = \"*\", type = \"a.b\" }]\n",
     );
-    let loaded = loader.explain().unwrap();
-    let [warning] = loaded.config.warnings.as_slice() else { panic!("{:?}", loaded.config.warnings) };
+    let read = loader.explain().unwrap();
+    let [warning] = read.config.warnings.as_slice() else { panic!("{:?}", read.config.warnings) };
     assert!(warning.starts_with("sources[0] (") && warning.contains("config.toml:1): kind none"), "{warning}");
-    assert!(loaded.shown.starts_with("# warning: sources[0] ("), "{}", loaded.shown);
+    assert!(read.shown.starts_with("# warning: sources[0] ("), "{}", read.shown);
     assert!(
-        !loaded.shown.contains("canary")
-            && !format!("{:?}", loaded.config.sources[1].settings.secrets).contains("canary")
+        !read.shown.contains("canary") && !format!("{:?}", read.config.sources[1].settings.secrets).contains("canary")
     );
     // What is shown can be read again.
-    let (again, _folder) = with_file(&loaded.shown.replace("***", "0123456789abcdef"));
+    let (again, _other) = with_file(&read.shown.replace("***", "0123456789abcdef"));
     let strip = |shown: &str| {
         shown.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).skip(1).collect::<Vec<_>>()
     };
-    assert_eq!(strip(&again.explain().unwrap().shown), strip(&loaded.shown));
+    assert_eq!(strip(&again.explain().unwrap().shown), strip(&read.shown));
 }
 
 #[test]

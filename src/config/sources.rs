@@ -237,27 +237,16 @@ impl Entry<'_> {
     /// The secret itself in place of the variable or file that holds it; `None`: it cannot be read, which is said.
     fn resolve(&mut self, at: &str, secret: &SecretSetting) -> Option<SecretSetting> {
         let SecretSetting::Table(table) = secret else { return Some(secret.clone()) };
-        let value = match (&table.value, &table.env, &table.file) {
-            (Some(value), None, None) => value.clone(),
-            (None, Some(name), None) => match self.environment.get(name) {
-                Some(text) => Secret::new(text),
-                None => {
-                    self.wrong(&format!("{at}/env"), format!("the environment variable {name} is not set"));
-                    return None;
-                }
-            },
-            (None, None, Some(path)) => match read(path) {
-                Ok(secret) => secret,
-                Err(problem) => {
-                    self.wrong(&format!("{at}/file"), problem);
-                    return None;
-                }
-            },
-            _ => {
-                self.wrong(at, "expected exactly one of value, env and file");
-                return None;
+        let read = match (&table.value, &table.env, &table.file) {
+            (Some(value), None, None) => Ok(value.clone()),
+            (None, Some(name), None) => {
+                let missing = || ("/env", format!("the environment variable {name} is not set"));
+                self.environment.get(name).map(Secret::new).ok_or_else(missing)
             }
+            (None, None, Some(path)) => read(path).map_err(|problem| ("/file", problem)),
+            _ => Err(("", "expected exactly one of value, env and file".to_owned())),
         };
+        let value = read.map_err(|(field, problem)| self.wrong(&format!("{at}{field}"), problem)).ok()?;
         let (value, until, when) = (Some(value), table.until.clone(), table.when.clone());
         Some(SecretSetting::Table(SecretTable { value, env: None, file: None, until, when }))
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde_json::json;
 
-use super::tests::{World, world_with};
+use super::tests::{FailingDisk, World, world_with};
 use super::*;
 use crate::config::FileSource;
 use crate::model::{Secret, SourceId};
@@ -251,13 +251,17 @@ async fn a_reload_brings_the_sources_of_the_file_and_hides_those_of_their_name()
     assert_eq!(shared.load().source_by_id(of_api.id).map(|source| source.id), Some(of_api.id));
     assert!(shared.load().source_by_token(token.reveal()).is_none(), "the partner is gone");
 
+    // It can still be changed, under the name that it has.
+    let two = writer.replace_source(of_api.id, None, Settings { description: Some("x".into()), ..open("two") }).await;
+    assert_eq!(two.unwrap().version, 2);
+
     let elsewhere = SourceSetup { public_url: "https://other.example.com".into(), ..setup(Vec::new()) };
     let another = token_kind("one", "two-secret-of-the-file");
     writer.set_sources(SourceSetup { files: vec![of_file(another, None)], ..elsewhere }).await.unwrap();
     assert_eq!(shared.load().source("default", "one").map(|source| source.version), Some(2));
     let two = Arc::clone(shared.load().source("default", "two").unwrap());
     assert_eq!((two.id, &*two.url), (of_api.id, "https://other.example.com/api/v1/webhooks/two"));
-    assert_eq!(two.version, 1, "no change of its own");
+    assert_eq!(two.version, 2, "another URL is no change of its own");
     running.stop().unwrap();
     let running = world(dir.path(), Vec::new());
     assert_eq!(names(&running.shared.load(), true), ["two"], "what the file names is not stored");
@@ -402,5 +406,26 @@ async fn a_secret_is_learned_once_and_kept() {
     let running = world(dir.path(), files());
     assert_eq!(version(&running, of_api), Some((1, 2)));
     assert_eq!(version(&running, of_file).map(|(secrets, _)| secrets), Some(1));
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn what_finds_no_room_changes_nothing_and_the_sources_of_the_file_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FailingDisk::default();
+    let files = setup(vec![of_file(open("file"), None)]);
+    let World { running, .. } = world_with(Arc::new(disk.clone()), dir.path(), Vec::new(), files).unwrap();
+    let writer = &running.writer;
+    let one = writer.create_source("default", open("one"), None).await.unwrap();
+    disk.fail(nix::errno::Errno::ENOSPC);
+    for _ in 0..2 {
+        let refused = writer.replace_source(one.id, None, open("uno")).await.err();
+        assert_eq!(refused, Some(SourceError::Unavailable(ChangeError::DiskFull)));
+        assert_eq!(names(&running.shared.load(), true), ["file", "one"]);
+    }
+    disk.mend();
+    let uno = writer.replace_source(one.id, None, open("uno")).await.unwrap();
+    assert_eq!(uno.version, 2);
+    assert_eq!(names(&running.shared.load(), true), ["file", "uno"]);
     running.stop().unwrap();
 }
