@@ -272,6 +272,10 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// When a client that was told 503 by the management interface should come back.
 pub const RETRY_SOON: Duration = Duration::from_secs(1);
+/// How long the secrets before stay valid beside a new one, unless the caller says: a day, in which every sender can change.
+pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// … and at most: a secret that is replaced should end.
+pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 

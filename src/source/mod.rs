@@ -9,6 +9,7 @@
 mod build;
 mod check;
 mod form;
+mod guide;
 mod limit;
 mod map;
 mod name;
