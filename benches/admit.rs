@@ -165,6 +165,7 @@ fn requests(c: &mut Criterion) {
         max_batch_bytes: 16 << 20,
         workers: 1,
         drain: Duration::ZERO,
+        public_url: None,
     })
     .expect("a port");
     let ours = listeners.addresses()[0];

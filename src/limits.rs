@@ -64,6 +64,19 @@ pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
 pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
+/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
+pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
+
+// --- signature: what a request may make us compute ------------------------------------------------------------------
+
+/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
+pub const SIGNATURES_MAX: usize = 8;
+/// Bytes of an HMAC key below which anybody guesses it.
+pub const HMAC_KEY_BYTES_MIN: usize = 8;
+/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
+pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
+pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
 // --- source: what the rules of a partner may cost ------------------------------------------------------------------
 
@@ -99,6 +112,8 @@ pub const SOURCE_SECRET_CHARS_MAX: usize = 8 * 1024;
 /// A secret of fewer characters can be guessed: the source is taken, with a warning, because some providers let a person
 /// choose it.
 pub const SOURCE_SECRET_CHARS_GOOD: usize = 16;
+/// Bytes of a file that a secret is read from.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Characters of a description.
 pub const SOURCE_DESCRIPTION_CHARS_MAX: usize = 1_024;
 /// Bytes of a body when a source does not say.

@@ -151,6 +151,7 @@ impl Served {
             max_batch_bytes: 0,
             workers: 1,
             drain: Duration::ZERO,
+            public_url: None,
         })
         .unwrap();
         let address = listeners.addresses()[0];

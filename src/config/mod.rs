@@ -9,6 +9,7 @@ mod layers;
 mod load;
 mod raw;
 mod show;
+mod sources;
 mod value;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
 pub(crate) use value::{parse_duration, parse_size};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +95,27 @@ pub struct Server {
     pub drain: Duration,
     /// Where the world reaches this server, without a `/` at its end; `None`: at the first listener's address.
     pub public_url: Option<Box<str>>,
+}
+
+impl Server {
+    /// Where the world reaches this server, as far as is known before it listens.
+    pub fn public_url(&self) -> String {
+        self.public_url_at(self.listen.first().copied())
+    }
+
+    /// The same, with the address that it listens on.
+    pub fn public_url_at(&self, listen: Option<SocketAddr>) -> String {
+        let local = || {
+            let mut addr = listen?;
+            match addr.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
+            Some(format!("http://{addr}"))
+        };
+        self.public_url.as_deref().map(str::to_owned).or_else(local).unwrap_or_default()
+    }
 }
 
 /// `[auth]`

@@ -46,4 +46,6 @@ pub struct Principal {
 }
 
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -9,9 +9,7 @@ use super::source_setup::SourceSetup;
 use super::store::Row;
 use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
 use crate::model::{Secret, SourceId};
-use crate::source::{
-    Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash, check_name,
-};
+use crate::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 
 /// The kind whose URL holds a token.
 const PARTNER: &str = "partner";
@@ -191,21 +189,17 @@ impl Work {
     }
 
     /// Settings that may be wrong.
-    fn put(
-        &self,
-        mut settings: Settings,
-        identity: Identity,
-        next: &mut Registry,
-        batch: &mut Batch,
-    ) -> SourceAnswer {
+    fn put(&self, mut settings: Settings, identity: Identity, next: &mut Registry, batch: &mut Batch) -> SourceAnswer {
         settings.tenant = Some(identity.tenant.to_string());
-        let mut breaches: Vec<_> = check_name(&settings.name).err().into_iter().collect();
-        breaches.extend(token_fits(&settings, &identity).err());
-        if !breaches.is_empty() {
-            return Err(SourceError::Invalid(breaches));
-        }
-        is_free(next, &settings.name, &identity)?;
-        let source = self.sources.build(settings, identity).map_err(SourceError::Invalid)?;
+        let unfit = token_fits(&settings, &identity).err();
+        let source = match (unfit, self.sources.build(settings, identity.clone())) {
+            (None, Ok(source)) => source,
+            (unfit, built) => {
+                let breaches = unfit.into_iter().chain(built.err().unwrap_or_default());
+                return Err(SourceError::Invalid(breaches.collect()));
+            }
+        };
+        is_free(next, &source.name, &identity)?;
         Ok(batch.put_source(next, Arc::new(source)))
     }
 

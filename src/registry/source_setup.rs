@@ -11,7 +11,7 @@ use crate::model::{SourceId, Timestamp};
 use crate::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id};
 
 /// What sources are built with beside their own settings, and those that the configuration names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SourceSetup {
     /// `server.public_url`, or the first listener's address.
     pub public_url: Box<str>,
@@ -43,7 +43,7 @@ impl SourceSetup {
             target: "hooktide::registry", source_id = %id, source = name, problem = refused,
             "a source cannot be used any more; it is kept, and taken as inactive"
         );
-        match Source::build(idle(&settings.name), identity, &self.public_url) {
+        match Source::build(Settings::new(&settings.name, "none"), identity, &self.public_url) {
             Ok(mut source) => {
                 source.settings = settings;
                 source.status = SourceStatus::Inactive;
@@ -59,32 +59,6 @@ impl SourceSetup {
 fn in_words(breaches: &[Breach]) -> String {
     let lines: Vec<_> = breaches.iter().map(|breach| format!("{}: {}", breach.pointer, breach.detail)).collect();
     lines.join("; ")
-}
-
-/// Settings that nothing can be wrong with, but for the name.
-fn idle(name: &str) -> Settings {
-    Settings {
-        name: name.to_owned(),
-        kind: "none".to_owned(),
-        tenant: None,
-        description: None,
-        status: Some("inactive".to_owned()),
-        secrets: Vec::new(),
-        verify: None,
-        id: None,
-        r#type: None,
-        dedup: None,
-        handshake: None,
-        respond: None,
-        tolerance: None,
-        options: std::collections::BTreeMap::new(),
-        event_map: None,
-        validation_config: None,
-        max_body_bytes: None,
-        rate_limit_rps: None,
-        burst: None,
-        url: None,
-    }
 }
 
 impl Registry {

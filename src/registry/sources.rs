@@ -129,7 +129,8 @@ impl Sources {
 
     /// Notes the secret that a handshake brought to a source of the file.
     pub(super) fn learn(&mut self, id: SourceId, secret: Secret) {
-        *self.learned.entry(&id, || (id, secret.clone())) = secret;
+        let place = self.learned.entry(&id, || (id, secret.clone()));
+        *place = secret;
     }
 
     pub(super) fn learned(&self, id: SourceId) -> Option<&Secret> {

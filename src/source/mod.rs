@@ -8,25 +8,27 @@
 
 mod build;
 mod check;
+mod file_id;
 mod form;
 mod guide;
 mod limit;
 mod map;
-mod name;
 mod rejection;
 mod rules;
 mod schema;
 mod secret;
 mod settings;
 mod token;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
 pub use build::{Identity, PLAIN_KINDS};
+pub use file_id::file_id;
 pub use form::form_object;
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
-pub use name::{check_name, file_id};
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub use settings::{Breach, SecretSetting, SecretTable, Settings};
