@@ -79,7 +79,7 @@ impl Api {
     }
 
     pub(super) async fn patch_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        changeable(&self.source(call, of)?)?;
+        self.source(call, of).and_then(|source| changeable(&source))?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         for _ in 0..TRIES {
             let source = self.source(call, of)?;

@@ -212,7 +212,11 @@ fn settings(fields: &mut Fields, before: Option<&Settings>) -> Settings {
         description: text(fields, "description"),
         status: text(fields, "status"),
         secrets: secrets(fields, before),
-        verify: field(fields, "verify", "an object such as {\"scheme\":\"hmac\",\"sig\":\"header:X-Signature\",\"encoding\":\"hex\"}, each field text"),
+        verify: field(
+            fields,
+            "verify",
+            "an object such as {\"scheme\":\"hmac\",\"sig\":\"header:X-Signature\",\"encoding\":\"hex\"}, each field text",
+        ),
         id: field(fields, "id", PLACES),
         r#type: field(fields, "type", PLACES),
         dedup: text(fields, "dedup"),

@@ -142,11 +142,12 @@ impl Server {
 
         let health = ground.health(&dir, &state, &commit, &failed);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let rejections = Arc::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &ground.clock)),
+            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
             health: Arc::clone(&health),
             door,
             memory: Arc::clone(&ground.memory),

@@ -18,9 +18,9 @@ mod rules;
 mod schema;
 mod secret;
 mod settings;
-mod token;
 #[cfg(test)]
 pub(crate) mod testing;
+mod token;
 
 use std::sync::Arc;
 

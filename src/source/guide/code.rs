@@ -31,7 +31,9 @@ pub(super) fn shell(url: &str, sample: &Sample, signing: Option<&Signing>, schem
         match (&*scheme.scheme, first(scheme.sig.as_ref()).and_then(header)) {
             ("basic", _) => credentials = " -u \"$WEBHOOK_SECRET\"".to_owned(),
             ("token", Some(name)) => {
-                headers.push(word(&format!("{name}: {}", scheme.prefix.as_deref().unwrap_or_default())) + "\"$WEBHOOK_SECRET\"");
+                headers.push(
+                    word(&format!("{name}: {}", scheme.prefix.as_deref().unwrap_or_default())) + "\"$WEBHOOK_SECRET\"",
+                );
             }
             _ => {}
         }

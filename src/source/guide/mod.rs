@@ -82,12 +82,22 @@ impl Guide<'_> {
         }
         writeln!(to, "Send each event as one `POST` with a JSON body to\n\n    {}\n", self.address)?;
         if is_partner {
-            writeln!(to, "The last part of this URL is a secret that names you. Keep it like a password: not in code that others see,")?;
+            writeln!(
+                to,
+                "The last part of this URL is a secret that names you. Keep it like a password: not in code that others see,"
+            )?;
             writeln!(to, "not in logs. If it is lost, ask for another; from then on only the new URL works.\n")?;
         }
         let signing = Signing::of(source, &self.scheme);
-        writeln!(to, "## Try it\n\n```sh\n{}```\n", code::shell(&self.address, &sample, signing.as_ref(), &self.scheme))?;
-        writeln!(to, "The answer is `202` with the event's id. Sent once more it is `200` with `\"duplicate\":true`.\n")?;
+        writeln!(
+            to,
+            "## Try it\n\n```sh\n{}```\n",
+            code::shell(&self.address, &sample, signing.as_ref(), &self.scheme)
+        )?;
+        writeln!(
+            to,
+            "The answer is `202` with the event's id. Sent once more it is `200` with `\"duplicate\":true`.\n"
+        )?;
         self.format(to, is_partner)?;
         self.rules(to)?;
         self.dedup(to)?;
@@ -130,6 +140,9 @@ impl Guide<'_> {
 
     fn dedup(&self, to: &mut String) -> std::fmt::Result {
         let source = self.source;
+        if source.recipe.dedup == Dedup::Never {
+            return Ok(());
+        }
         writeln!(to, "## Once and only once\n")?;
         let places: Vec<_> = source.recipe.id.iter().map(|place| format!("`{place}`")).collect();
         let id = match (places.is_empty(), source.settings.kind == PARTNER) {
@@ -139,7 +152,7 @@ impl Guide<'_> {
         };
         let same = match (source.recipe.dedup, id.is_empty()) {
             (Dedup::Body, _) | (_, true) => "Two requests with the same body, byte for byte, are one event.",
-            (Dedup::Id, false) => "Two requests with the same id are one event.",
+            (Dedup::Id | Dedup::Never, false) => "Two requests with the same id are one event.",
             (Dedup::IdAndBody, false) => "Two requests with the same id and the same body are one event.",
         };
         writeln!(to, "{} {same} So send again whatever you are not sure of,", id.trim_end())?;
@@ -159,7 +172,10 @@ impl Guide<'_> {
         writeln!(to, "## Signature\n\nEvery request is signed; one that is not is answered `401`.\n")?;
         signing::table(to, scheme, self.source)?;
         let Some(signing) = signing else { return writeln!(to) };
-        writeln!(to, "\nSign the bytes that you send: make the body once, sign it, send it. The secret is read from the")?;
+        writeln!(
+            to,
+            "\nSign the bytes that you send: make the body once, sign it, send it. The secret is read from the"
+        )?;
         writeln!(to, "environment (`WEBHOOK_SECRET`) in these programs.\n")?;
         for (title, language, text) in [
             ("Python", "python", code::python(&self.address, sample, signing)),
@@ -182,17 +198,28 @@ impl Guide<'_> {
         for (status, means, action) in [
             ("202", "Taken, and safely on disk.", "Nothing."),
             ("200", "It was taken before.", "Nothing."),
-            ("400, 415, 422", "The body is no JSON, or breaks a rule; `errors` names each place.", "Mend it. Sending it again unchanged does not help."),
+            (
+                "400, 415, 422",
+                "The body is no JSON, or breaks a rule; `errors` names each place.",
+                "Mend it. Sending it again unchanged does not help.",
+            ),
             ("401", unknown, "Mend it, then send again."),
             ("403", "You are suspended.", "Ask us."),
             ("404", "There is nobody at this URL.", "Compare the URL."),
             ("413", "The body is too large.", "Send less at once."),
             ("429", "Too many requests.", "Wait as long as `Retry-After` says, then send again."),
-            ("408, 500, 503, no answer", "It may or may not have been taken.", "Send it again, unchanged: after `Retry-After` where it is given, otherwise with growing pauses, for a day."),
+            (
+                "408, 500, 503, no answer",
+                "It may or may not have been taken.",
+                "Send it again, unchanged: after `Retry-After` where it is given, otherwise with growing pauses, for a day.",
+            ),
         ] {
             writeln!(to, "| {status} | {means} | {action} |")?;
         }
-        writeln!(to, "\nErrors are JSON (`application/problem+json`): `code` is made for programs, `detail` for people, `request_id` is what to")?;
+        writeln!(
+            to,
+            "\nErrors are JSON (`application/problem+json`): `code` is made for programs, `detail` for people, `request_id` is what to"
+        )?;
         writeln!(to, "name when you ask us.\n")
     }
 
@@ -218,9 +245,17 @@ impl Guide<'_> {
         if let Some(description) = &source.settings.description {
             writeln!(to, "{description}\n")?;
         }
-        writeln!(to, "## Set it up\n\n1. In the settings of {title}, make a webhook with this URL:\n\n       {}\n", self.address)?;
+        writeln!(
+            to,
+            "## Set it up\n\n1. In the settings of {title}, make a webhook with this URL:\n\n       {}\n",
+            self.address
+        )?;
         if source.recipe.scheme.needs_secret() {
-            writeln!(to, "2. Give the secret that {title} shows for it to this source: `hooktide source rotate {} --secret -`.", source.name)?;
+            writeln!(
+                to,
+                "2. Give the secret that {title} shows for it to this source: `hooktide source rotate {} --secret -`.",
+                source.name
+            )?;
             writeln!(to, "   Several may be in force at once, so that none is lost while one is changed.")?;
         }
         if let Some(notes) = recipe.map(|recipe| recipe.notes.trim()).filter(|notes| !notes.is_empty()) {
@@ -238,7 +273,11 @@ impl Guide<'_> {
         self.dedup(to)?;
         self.topics(to)?;
         writeln!(to, "## If nothing arrives\n")?;
-        writeln!(to, "`hooktide source check {0}` says what is lacking, `hooktide source rejections {0}` what was refused, and why.\n", source.name)?;
+        writeln!(
+            to,
+            "`hooktide source check {0}` says what is lacking, `hooktide source rejections {0}` what was refused, and why.\n",
+            source.name
+        )?;
         self.limits(to)
     }
 
@@ -248,10 +287,8 @@ impl Guide<'_> {
         let own = source.settings.event_map.as_deref();
         let rules = own.or_else(|| provider::default_map(&source.settings.kind)).unwrap_or_default();
         writeln!(to, "## Events\n")?;
-        let rows: Vec<_> = rules
-            .iter()
-            .filter_map(|rule| Some((rule.get("when")?.as_str()?, rule.get("type")?.as_str()?)))
-            .collect();
+        let rows: Vec<_> =
+            rules.iter().filter_map(|rule| Some((rule.get("when")?.as_str()?, rule.get("type")?.as_str()?))).collect();
         if !rows.is_empty() {
             writeln!(to, "| of the sender | becomes |\n|---|---|")?;
             for (when, event_type) in rows {
@@ -266,7 +303,10 @@ impl Guide<'_> {
 fn credentials(scheme: &RawScheme) -> String {
     let place = signing::first(scheme.sig.as_ref()).unwrap_or("header:Authorization");
     match (&*scheme.scheme, signing::header(place)) {
-        ("basic", _) => "Every request carries `Authorization: Basic …` (RFC 7617): the user and the password that you were given.".to_owned(),
+        ("basic", _) => {
+            "Every request carries `Authorization: Basic …` (RFC 7617): the user and the password that you were given."
+                .to_owned()
+        }
         (_, Some(name)) => format!(
             "Every request carries the token that you were given in the header `{name}`{}.",
             scheme.prefix.as_deref().map(|prefix| format!(", after `{prefix}`")).unwrap_or_default()
@@ -283,3 +323,6 @@ fn of_pattern(pattern: &EventPattern) -> String {
         EventPattern::All => sample::EVENT_TYPE.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
