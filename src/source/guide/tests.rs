@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -74,7 +74,7 @@ fn receive(stream: &mut TcpStream) -> Received {
 
 /// Runs a program of the guide and gives what it sent; `None` where its language is not installed.
 fn run(listener: &TcpListener, command: &mut Command, secret: &str) -> Option<Received> {
-    let mut child = command.env("WEBHOOK_SECRET", secret).spawn().ok()?;
+    let mut child = command.env("WEBHOOK_SECRET", secret).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
     let accepting = listener.try_clone().unwrap();
     let server = thread::spawn(move || receive(&mut accepting.accept().unwrap().0));
     assert!(child.wait().unwrap().success(), "{command:?}");
@@ -185,10 +185,10 @@ fn a_partner_s_curl_line_works_as_it_stands() {
 #[test]
 fn a_guide_holds_no_secret_and_only_the_token_that_it_is_given() {
     let settings = json!({ "kind": "partner", "verify": { "scheme": "hmac", "sig": "header:X-S", "encoding": "hex" },
-        "secrets": [SECRET], "description": "Orders of Acme", "rate_limit_rps": 5.0, "max_body_bytes": 1000 });
+        "secrets": [SECRET], "description": "Orders of Acme", "rate_limit_rps": 5.0, "max_body_bytes": 2000 });
     let source = source(&settings, "https://hooks.example.com");
     let text = source.guide(None);
-    for part in ["…4QIb", "Orders of Acme", "1000 bytes", "5 requests a second", "HMAC-SHA256", "| 429 |", "package main"] {
+    for part in ["…4QIb", "Orders of Acme", "2000 bytes", "5 requests a second", "HMAC-SHA256", "| 429 |", "package main"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(!text.contains("nNsCbb") && !text.contains(SECRET));
