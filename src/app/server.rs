@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
+use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
@@ -18,8 +19,9 @@ use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
 use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
-use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
+use crate::send::{self, Certificates, Client, ClientSetup, Fetcher, Guard, SharedGuard};
 use crate::settle;
+use crate::source::{Limiter, Rejections};
 
 /// A server that runs.
 pub(super) struct Server {
@@ -136,23 +138,30 @@ impl Server {
             &registry,
             &commit,
             inboxes,
-            ClientSetup { guard: Arc::clone(&guard), tls, clock: ground.clock.clone() },
+            ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() },
         )?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = ground.health(&dir, &state, &commit, &failed);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let rejections = Arc::<Rejections>::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &ground.clock)),
+            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
             health: Arc::clone(&health),
             door,
             memory: Arc::clone(&ground.memory),
             bodies: BodyRoom::new(),
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
+            limiter: Limiter::default(),
+            rejections: Arc::clone(&rejections),
+            outside: Arc::new(World {
+                certificates: Certificates::new(Fetcher::new(Arc::clone(&guard), tls), ground.clock.clone()),
+                writer: registry.writer.clone(),
+            }),
             limits: Limits::of(&config),
         });
         let listeners = listeners.serve(&admit)?;

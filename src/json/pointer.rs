@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn values_say_what_they_mean() {
-        let says = |raw: &str| text(&serde_json::from_str::<Box<RawValue>>(raw).unwrap()).map(|t| t.into_owned());
+        let says =
+            |raw: &str| text(&serde_json::from_str::<Box<RawValue>>(raw).unwrap()).map(std::borrow::Cow::into_owned);
         assert_eq!(says(r#""a\u00e9\n\/""#).as_deref(), Some("aé\n/"));
         assert_eq!(says("1.50").as_deref(), Some("1.50"));
         assert_eq!(says("true").as_deref(), Some("true"));

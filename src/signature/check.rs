@@ -2,9 +2,10 @@
 
 use ring::{digest, hmac};
 
+use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
-use super::scheme::{Code, Method};
+use super::scheme::Method;
 use super::template::{Piece, Template};
 use super::time::{TimeRule, Unit};
 use super::{Place, RawScheme, Scheme, SchemeError};
@@ -75,10 +76,7 @@ fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
         "token" => Some(Method::Token),
         "basic" => Some(Method::Basic),
         "none" => Some(Method::None),
-        "code:twilio" => Some(Method::Code(Code::Twilio)),
-        "code:paypal" => Some(Method::Code(Code::Paypal)),
-        "code:sns" => Some(Method::Code(Code::Sns)),
-        _ => None,
+        other => other.strip_prefix("code:").and_then(|name| name.parse::<Code>().ok()).map(Method::Code),
     };
     let Some(method) = method else {
         let allowed = "hmac, hash, ed25519, ecdsa-p256, token, basic, none, code:twilio, code:paypal, code:sns";
@@ -152,18 +150,14 @@ fn places(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Vec<Place> {
 
 fn split(raw: &RawScheme, errors: &mut Errors) -> Option<char> {
     let mut chars = raw.split.as_deref()?.chars();
-    match (chars.next(), chars.next()) {
-        (Some(one @ (',' | ';' | ' ')), None) => {
-            if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
-                errors.add("prefix", "holds what separates signatures, so that none has it");
-            }
-            Some(one)
-        }
-        _ => {
-            errors.add("split", "expected \",\", \";\" or \" \"");
-            None
-        }
+    let (Some(one @ (',' | ';' | ' ')), None) = (chars.next(), chars.next()) else {
+        errors.add("split", "expected \",\", \";\" or \" \"");
+        return None;
+    };
+    if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
+        errors.add("prefix", "holds what separates signatures, so that none has it");
     }
+    Some(one)
 }
 
 fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
@@ -171,13 +165,14 @@ fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
     match raw.encoding.as_deref() {
         Some("hex") => Encoding::Hex,
         Some("base64") => Encoding::Base64,
+        Some("base64url") => Encoding::Base64Url,
         None if !is_needed => Encoding::Hex,
         None => {
-            errors.add("encoding", "is missing; allowed: hex, base64");
+            errors.add("encoding", "is missing; allowed: hex, base64, base64url");
             Encoding::Hex
         }
         Some(other) => {
-            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64"));
+            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64, base64url"));
             Encoding::Hex
         }
     }
