@@ -316,7 +316,8 @@ fn sources(s: &mut Session) {
     s.see("POST", SOURCES, &[], "", Some(partner), 409);
     s.see("POST", SOURCES, &[], "", Some(json!({ "name": "b", "kind": "nobody" })), 422);
     let verify = json!({ "scheme": "hmac", "sig": "header:X-S", "encoding": "hex" });
-    let custom = json!({ "name": "erp", "kind": "custom", "verify": verify, "id": ["header:X-Id"], "type": "json:/type" });
+    let custom =
+        json!({ "name": "erp", "kind": "custom", "verify": verify, "id": ["header:X-Id"], "type": "json:/type" });
     s.see("POST", SOURCES, &[], "", Some(custom), 201);
     s.see("GET", SOURCES, &[], "?limit=1&status=ACTIVE&q=acme", None, 200);
     s.see("GET", SOURCES, &[], "?status=gone", None, 400);
@@ -325,7 +326,14 @@ fn sources(s: &mut Session) {
     s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "description": null })), 200);
     s.see_with(&[("If-Match", &etag)], "PATCH", SOURCE, &["acme"], "", br#"{"burst":3}"#, 412);
     s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "nope": 1 })), 422);
-    s.see("POST", "/api/v1/sources/{source_id}/rotate-secret", &["erp"], "", Some(json!({ "overlap_seconds": 60 })), 200);
+    s.see(
+        "POST",
+        "/api/v1/sources/{source_id}/rotate-secret",
+        &["erp"],
+        "",
+        Some(json!({ "overlap_seconds": 60 })),
+        200,
+    );
     s.see("POST", "/api/v1/sources/{source_id}/rotate-token", &["erp"], "", None, 409);
     s.see("GET", "/api/v1/sources/{source_id}/guide", &["erp"], "", None, 200);
 
