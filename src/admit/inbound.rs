@@ -75,14 +75,12 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             return Err(unsupported("send application/json"));
         }
         let found = self.admit.directory.source_by_token(token);
-        match found.filter(|source| source.status != SourceStatus::Inactive) {
-            Some(source) => self.receive(exchange, call, &source).await,
-            None => {
-                let body = exchange.body(Bounds::flat(STRANGER_BODY_BYTES_MAX), &self.admit).await?;
-                spend(&body.bytes);
-                Err(unknown_token())
-            }
-        }
+        let Some(source) = found.filter(|source| source.status != SourceStatus::Inactive) else {
+            let body = exchange.body(Bounds::flat(STRANGER_BODY_BYTES_MAX), &self.admit).await?;
+            spend(&body.bytes);
+            return Err(unknown_token());
+        };
+        self.receive(exchange, call, &source).await
     }
 
     /// A request of a source that is not hidden behind a token.
