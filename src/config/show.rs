@@ -67,7 +67,7 @@ fn expand(table: &mut Table, path: &mut Vec<String>, comment: &dyn Fn(&[String],
 }
 
 /// A list of tables as `[[tables]]`; what is below them stays on one line.
-fn expand_list(item: &mut Item, path: &mut Vec<String>, comment: &dyn Fn(&[String], &Value) -> Option<String>) {
+fn expand_list(item: &mut Item, path: &[String], comment: &dyn Fn(&[String], &Value) -> Option<String>) {
     let Item::Value(Value::Array(entries)) = item else { return };
     let mut tables = ArrayOfTables::new();
     for (index, entry) in std::mem::take(entries).into_iter().enumerate() {

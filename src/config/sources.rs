@@ -150,9 +150,10 @@ pub(super) fn check(
     warnings: &mut Vec<String>,
 ) -> Vec<FileSource> {
     let public_url = config.server.public_url();
+    let unread = errors.clone();
     let mut sources: Vec<FileSource> = Vec::with_capacity(raw.len());
     for (index, source) in raw.iter().enumerate() {
-        let mut entry = Entry { index, source, environment, origins, errors: Vec::new() };
+        let mut entry = Entry { index, source, environment, origins, unread: &unread, errors: Vec::new() };
         let (checked, said) = entry.check(&public_url, &sources);
         errors.extend(entry.errors);
         warnings.extend(said);
@@ -167,6 +168,8 @@ struct Entry<'a> {
     source: &'a RawSource,
     environment: &'a Environment,
     origins: &'a Origins<'a>,
+    /// Of values that could not even be read.
+    unread: &'a [ConfigError],
     errors: Vec<ConfigError>,
 }
 
@@ -234,34 +237,29 @@ impl Entry<'_> {
     /// The secret itself in place of the variable or file that holds it; `None`: it cannot be read, which is said.
     fn resolve(&mut self, at: &str, secret: &SecretSetting) -> Option<SecretSetting> {
         let SecretSetting::Table(table) = secret else { return Some(secret.clone()) };
-        let value = match (&table.value, &table.env, &table.file) {
-            (Some(value), None, None) => value.clone(),
-            (None, Some(name), None) => match self.environment.get(name) {
-                Some(text) => Secret::new(text),
-                None => {
-                    self.wrong(&format!("{at}/env"), format!("the environment variable {name} is not set"));
-                    return None;
-                }
-            },
-            (None, None, Some(path)) => match read(path) {
-                Ok(secret) => secret,
-                Err(problem) => {
-                    self.wrong(&format!("{at}/file"), problem);
-                    return None;
-                }
-            },
-            _ => {
-                self.wrong(at, "expected exactly one of value, env and file");
-                return None;
+        let read = match (&table.value, &table.env, &table.file) {
+            (Some(value), None, None) => Ok(value.clone()),
+            (None, Some(name), None) => {
+                let missing = || ("/env", format!("the environment variable {name} is not set"));
+                self.environment.get(name).map(Secret::new).ok_or_else(missing)
             }
+            (None, None, Some(path)) => read(path).map_err(|problem| ("/file", problem)),
+            _ => Err(("", "expected exactly one of value, env and file".to_owned())),
         };
+        let value = read.map_err(|(field, problem)| self.wrong(&format!("{at}{field}"), problem)).ok()?;
         let (value, until, when) = (Some(value), table.until.clone(), table.when.clone());
         Some(SecretSetting::Table(SecretTable { value, env: None, file: None, until, when }))
     }
 
     fn wrong(&mut self, pointer: &str, problem: impl Into<String>) {
         let (key, origin) = self.place(pointer);
-        self.errors.push(ConfigError { key, origin, problem: problem.into() });
+        // Of what could not be read it is no news that it or a part of it is missing.
+        let unread = |e: &ConfigError| {
+            key.strip_prefix(&*e.key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if !self.unread.iter().any(unread) {
+            self.errors.push(ConfigError { key, origin, problem: problem.into() });
+        }
     }
 
     /// The key of what stands at a pointer into the entry, and where it comes from.

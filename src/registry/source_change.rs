@@ -189,18 +189,17 @@ impl Work {
     }
 
     /// Settings that may be wrong.
-    fn put(&self, mut settings: Settings, identity: Identity, next: &mut Registry, batch: &mut Batch) -> SourceAnswer {
-        settings.tenant = Some(identity.tenant.to_string());
-        let unfit = token_fits(&settings, &identity).err();
-        let source = match (unfit, self.sources.build(settings, identity.clone())) {
-            (None, Ok(source)) => source,
-            (unfit, built) => {
-                let breaches = unfit.into_iter().chain(built.err().unwrap_or_default());
-                return Err(SourceError::Invalid(breaches.collect()));
+    fn put(&self, settings: Settings, identity: Identity, next: &mut Registry, batch: &mut Batch) -> SourceAnswer {
+        let settings = Settings { tenant: Some(identity.tenant.to_string()), ..settings };
+        let mut breaches: Vec<_> = token_fits(&settings, &identity).err().into_iter().collect();
+        let is_free = is_free(next, &settings.name, &identity);
+        match self.sources.build(settings, identity) {
+            Ok(source) if breaches.is_empty() => is_free.map(|()| batch.put_source(next, Arc::new(source))),
+            built => {
+                breaches.extend(built.err().unwrap_or_default());
+                Err(SourceError::Invalid(breaches))
             }
-        };
-        is_free(next, &source.name, &identity)?;
-        Ok(batch.put_source(next, Arc::new(source)))
+        }
     }
 
     /// The settings as they are, whether or not they would still be taken.
@@ -225,7 +224,7 @@ impl Work {
         let source = Arc::new(self.sources.build(settings, identity).map_err(SourceError::Invalid)?);
         if old.managed_by == ManagedBy::File {
             next.sources.learn(id, secret.clone());
-            next.sources.replace_file(Arc::clone(&source));
+            next.sources.replace_file(&source);
             batch.rows.push(Row::Learned(id, secret));
             return Ok(source);
         }
@@ -275,14 +274,16 @@ fn changeable(next: &Registry, id: SourceId, version: Option<u64>) -> SourceAnsw
     Ok(Arc::clone(old))
 }
 
-/// Whether no other source has the name or the token.
+/// Whether no other source has the name or the token. A name that the source has already is its own, also while a source of
+/// the file hides it.
 fn is_free(next: &Registry, name: &str, identity: &Identity) -> Result<(), SourceError> {
-    let is_other = |found: &&Arc<Source>| found.id != identity.id;
-    if next.source(&identity.tenant, name).filter(is_other).is_some() {
+    let is_other = |found: &Arc<Source>| found.id != identity.id;
+    let is_kept = next.source_by_id(identity.id).is_some_and(|old| *old.name == *name);
+    if !is_kept && next.source(&identity.tenant, name).is_some_and(is_other) {
         return Err(SourceError::NameTaken);
     }
     let token = identity.token.as_ref().and_then(|token| next.sources.by_token(&token.hash));
-    if token.filter(is_other).is_some() { Err(SourceError::TokenTaken) } else { Ok(()) }
+    if token.is_some_and(is_other) { Err(SourceError::TokenTaken) } else { Ok(()) }
 }
 
 fn token_fits(settings: &Settings, identity: &Identity) -> Result<(), Breach> {

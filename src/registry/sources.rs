@@ -36,7 +36,7 @@ struct Files {
 }
 
 /// Sources that share a copy when one of them changes: 1 KiB of pointers.
-const CHUNK: usize = 128;
+const CHUNK: usize = if cfg!(test) { 8 } else { 128 };
 
 impl Registry {
     /// The source of this name; a deleted one is none.
@@ -117,8 +117,8 @@ impl Sources {
     }
 
     /// One of the sources of the file, changed.
-    pub(super) fn replace_file(&mut self, source: Arc<Source>) {
-        let new = |old: &Arc<Source>| Arc::clone(if old.id == source.id { &source } else { old });
+    pub(super) fn replace_file(&mut self, source: &Arc<Source>) {
+        let new = |old: &Arc<Source>| Arc::clone(if old.id == source.id { source } else { old });
         self.set_files(self.files.all.iter().map(new).collect());
     }
 
@@ -173,6 +173,94 @@ impl Sources {
             && self.tokens.get(&token.hash) == Some(&no)
         {
             self.tokens.remove(&token.hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::source::{Identity, ManagedBy, Settings, Token};
+
+    const TENANTS: [&str; 2] = ["default", "acme"];
+
+    fn token(n: u8) -> Token {
+        Token::try_new(&format!("a-token-of-a-partner-{n:02}")).unwrap()
+    }
+
+    fn source(id: u8, name: u8, token_of: u8, is_deleted: bool) -> Arc<Source> {
+        let identity = Identity {
+            id: SourceId::from_u128(id.into()),
+            tenant: TENANTS[usize::from(id) % 2].into(),
+            managed_by: ManagedBy::Api,
+            token: Some(token(token_of).hash()),
+            created_at: Timestamp::default(),
+            modified_at: Timestamp::default(),
+            deleted_at: is_deleted.then(Timestamp::default),
+            version: 1,
+        };
+        let settings = Settings::new(&format!("name{name}"), "partner");
+        Arc::new(Source::build(settings, identity, "https://hooks.example.com").unwrap())
+    }
+
+    /// What the model says of each id: name, token, whether it is deleted.
+    type Model = BTreeMap<u8, (u8, u8, bool)>;
+
+    fn agrees(registry: &Registry, model: &Model, order: &[u8]) -> Result<(), TestCaseError> {
+        let found = |source: Option<&Arc<Source>>| source.map(|source| source.id.as_u128() as u8);
+        let live = |fits: &dyn Fn(u8, u8, u8) -> bool| {
+            model.iter().find(|(id, (name, token, gone))| !gone && fits(**id, *name, *token)).map(|(id, _)| *id)
+        };
+        for n in 0..40u8 {
+            let id = SourceId::from_u128(n.into());
+            prop_assert_eq!(found(registry.known_source(id)), model.contains_key(&n).then_some(n));
+            prop_assert_eq!(found(registry.source_by_id(id)), live(&|of, _, _| of == n));
+            prop_assert_eq!(found(registry.source_by_token(token(n).reveal())), live(&|_, _, token| token == n));
+            for (at, tenant) in TENANTS.into_iter().enumerate() {
+                let expected = live(&|of, name, _| name == n && usize::from(of) % 2 == at);
+                prop_assert_eq!(found(registry.source(tenant, &format!("name{n}"))), expected);
+            }
+        }
+        let newest: Vec<_> = registry.sources(None, true).filter_map(|source| found(Some(source))).collect();
+        prop_assert!(newest.iter().eq(order.iter().rev()));
+        let of_one = registry.sources(Some("acme"), false).filter_map(|source| found(Some(source)));
+        let expected = order.iter().rev().filter(|id| **id % 2 == 1 && !model[*id].2);
+        prop_assert!(of_one.eq(expected.copied()));
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn sources_are_found_as_a_search_of_all_finds_them_and_copies_do_not_change(
+            operations in proptest::collection::vec((0u8..40, 0u8..40, 0u8..40, any::<bool>()), 1..150),
+        ) {
+            let (mut registry, mut model, mut order) = (Registry::default(), Model::new(), Vec::new());
+            let mut copy = None;
+            for (i, (id, name, token, is_deleted)) in operations.into_iter().enumerate() {
+                // The writer sees to it that names and tokens are free.
+                let is_taken = model.iter().any(|(other, (n, t, gone))| {
+                    *other != id && !gone && (*t == token || (*n == name && other % 2 == id % 2))
+                });
+                if is_taken && !is_deleted {
+                    continue;
+                }
+                if model.insert(id, (name, token, is_deleted)).is_none() {
+                    order.push(id);
+                }
+                registry.sources.put(source(id, name, token, is_deleted));
+                if i == 60 {
+                    copy = Some((registry.clone(), model.clone(), order.clone()));
+                }
+            }
+            for (registry, model, order) in copy.into_iter().chain([(registry, model, order)]) {
+                agrees(&registry, &model, &order)?;
+            }
         }
     }
 }

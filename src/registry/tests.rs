@@ -331,11 +331,15 @@ async fn secrets_are_in_no_file_and_in_no_debug_output() {
 
 /// The real disk, on which every write fails with an error of the test's choice (`0`: none).
 #[derive(Debug, Clone, Default)]
-struct FailingDisk(Arc<AtomicI32>);
+pub(super) struct FailingDisk(Arc<AtomicI32>);
 
 impl FailingDisk {
-    fn fail(&self, error: nix::errno::Errno) {
+    pub(super) fn fail(&self, error: nix::errno::Errno) {
         self.0.store(error as i32, Ordering::SeqCst);
+    }
+
+    pub(super) fn mend(&self) {
+        self.0.store(0, Ordering::SeqCst);
     }
 
     fn check(&self) -> io::Result<()> {
