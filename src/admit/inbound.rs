@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use smallvec::smallvec;
@@ -164,7 +164,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let event = self.event(call, source, &intake, hops, &body.bytes);
         let taken = self.commit_one(event, body.bytes.len()).await?;
         let outcome = if taken.is_duplicate() { Outcome::Duplicate } else { Outcome::Accepted };
-        Ok((accepted(source, taken), outcome))
+        Ok((reply::accepted(source, taken), outcome))
     }
 
     /// Whether a source may send this, as far as that is known before its body.
@@ -324,27 +324,6 @@ fn stored(intake: &Intake<'_>, raw: &Bytes) -> (Bytes, u32, Option<u32>) {
             (both.freeze(), data.len() as u32, Some(raw.len() as u32))
         }
     }
-}
-
-/// What a sender hears whose event is on the disk: in its own words, where it wants some.
-fn accepted(source: &Source, taken: Committed) -> Response {
-    let (words, status) = (source.recipe.respond.as_deref(), source.recipe.status);
-    if words.is_none() && status.is_none_or(|status| status != StatusCode::NO_CONTENT) {
-        let mut response = reply::inbound(taken);
-        if let Some(status) = status {
-            *response.status_mut() = status;
-        }
-        return response;
-    }
-    let words = words.unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(words.as_bytes())));
-    *response.status_mut() = status.unwrap_or(StatusCode::OK);
-    if !words.is_empty() {
-        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();
-        let media_type = if is_json { "application/json; charset=utf-8" } else { "text/plain; charset=utf-8" };
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    }
-    response
 }
 
 /// What a body is, by its headers.
