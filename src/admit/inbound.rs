@@ -97,6 +97,12 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let result = match &received {
             Ok((_, Outcome::Accepted)) => "accepted",
             Ok((_, Outcome::Duplicate)) => "duplicate",
+            Ok((response, Outcome::Handshake)) if response.status().is_client_error() => {
+                // The provider wants its own status for a handshake that proves nothing.
+                let refusal = unsigned(source, "a handshake whose token or signature is not the configured one");
+                self.reject(call, source, &refusal, response.status(), &body);
+                "bad_signature"
+            }
             Ok((_, Outcome::Handshake)) => "handshake",
             Err(refusal) => match refusal.problem.code {
                 ProblemCode::BadSignature | ProblemCode::UnknownToken => "bad_signature",
@@ -107,7 +113,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         };
         self.admit.metrics.inbound.with_label_values(&[&*source.name, result]).inc();
         received.map(|(response, _)| response).map_err(|refusal| {
-            self.reject(call, source, &refusal, &body);
+            self.reject(call, source, &refusal, refusal.problem.code.status(), &body);
             refusal.problem
         })
     }
@@ -278,7 +284,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     }
 
     /// Keeps a refused request for the person who sets the source up.
-    fn reject(&self, call: Call<'_>, source: &Source, refusal: &Refusal, body: &[u8]) {
+    fn reject(&self, call: Call<'_>, source: &Source, refusal: &Refusal, status: StatusCode, body: &[u8]) {
         let mut reason = match (&refusal.reason, &*refusal.problem.detail) {
             (Some(reason), _) => reason.to_string(),
             (None, detail) => detail.to_owned(),
@@ -294,7 +300,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let rejection = Rejection {
             at: self.admit.clock.now(),
             request_id: call.id.to_str().unwrap_or_default().into(),
-            status: refusal.problem.code.status().as_u16(),
+            status: status.as_u16(),
             reason: reason.into(),
             request: format!("{} {path}", call.parts.method).into(),
             headers: Vec::new(),

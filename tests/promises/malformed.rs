@@ -164,7 +164,10 @@ fn headers() -> Vec<Case> {
     let signed = shopify(&body);
     let with = |headers: &str| post("/api/v1/webhooks/shopify", &format!("{signed}{headers}"), &body);
     let bare = |headers: &str| {
-        let head = format!("POST /api/v1/webhooks/shopify HTTP/1.1\r\n{signed}{headers}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /api/v1/webhooks/shopify HTTP/1.1\r\n{signed}{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
         [head.as_bytes(), &body].concat()
     };
     named(vec![
@@ -218,9 +221,17 @@ fn framing() -> Vec<Case> {
         ("S22 long trailers", chunked(&format!("2\r\n{{}}\r\n0\r\nX: {}\r\n\r\n", "x".repeat(73 * 1024))), &[400]),
         ("S23 a body that ends early", frame("Content-Length: 100", "{"), &[0, 400]),
         ("S26 neither length nor chunks", format!("POST {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes(), &[401]),
-        ("S28 a large body", frame("Content-Length: 26214400", "{}").into_iter().chain([b' '; 100_000]).collect(), &[413]),
+        (
+            "S28 a large body",
+            frame("Content-Length: 26214400", "{}").into_iter().chain([b' '; 100_000]).collect(),
+            &[413],
+        ),
         ("S29 an upgrade", post(path, "Upgrade: websocket\r\nConnection: upgrade\r\n", b"{}"), &[400, 401]),
-        ("S29 h2c", post(path, "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: upgrade\r\n", b"{}"), &[400, 401]),
+        (
+            "S29 h2c",
+            post(path, "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: upgrade\r\n", b"{}"),
+            &[400, 401],
+        ),
     ]);
     for value in ["+5", "-5", "0x5", "5 5", "5_0", "5.0", "1e2", "\u{665}", "", "18446744073709551616"] {
         let bytes = frame(&format!("Content-Length: {value}"), "{}   ");
@@ -244,8 +255,15 @@ fn framing() -> Vec<Case> {
     for (len, allowed) in [((1 << 20) - 1, &[202][..]), (1 << 20, &[202]), ((1 << 20) + 1, &[413])] {
         let body = format!("\"{}\"", "x".repeat(len - 2)).into_bytes();
         cases.push((format!("S30 {len} bytes declared"), post(path, &acme(&body), &body), allowed));
-        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nX-Acme-Id: {len}\r\n{}Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n", acme(&body));
-        cases.push((format!("S30 {len} bytes in a chunk"), [head.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat(), allowed));
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nX-Acme-Id: {len}\r\n{}Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n",
+            acme(&body)
+        );
+        cases.push((
+            format!("S30 {len} bytes in a chunk"),
+            [head.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat(),
+            allowed,
+        ));
     }
     cases
 }
@@ -268,16 +286,47 @@ fn no_body_of_a_source_harms_and_none_is_changed() {
         ("J01 129 deep".into(), nested(129), &[400]),
         ("J01 100000 deep".into(), nested(100_000), &[400]),
         ("J01 without an end".into(), "[".repeat(500_000).into_bytes(), &[202]),
-        ("J02 objects".into(), [r#"{"a":"#.repeat(50_000), "1".into(), "}".repeat(50_000)].concat().into_bytes(), &[400]),
-        ("J04 many keys".into(), format!("{{{}\"z\":0}}", (0..60_000).map(|n| format!("\"k{n}\":1,")).collect::<String>()).into_bytes(), &[202]),
+        (
+            "J02 objects".into(),
+            [r#"{"a":"#.repeat(50_000), "1".into(), "}".repeat(50_000)].concat().into_bytes(),
+            &[400],
+        ),
+        (
+            "J04 many keys".into(),
+            format!("{{{}\"z\":0}}", (0..60_000).map(|n| format!("\"k{n}\":1,")).collect::<String>()).into_bytes(),
+            &[202],
+        ),
         ("J05 a long number".into(), "1".repeat(1_000_000).into_bytes(), &[202]),
         ("J14 white space".into(), [" ".repeat(1_000_000), "{}".into()].concat().into_bytes(), &[202]),
     ];
     let texts = [
-        r#"{"id":1,"id":2}"#, r#"{"id":"a","\u0069d":"b"}"#, "1e400", "-0", "18446744073709551616", "0.1e999999999",
-        r#""\ud800""#, r#""\udc00\ud800""#, "\"no end", "\u{feff}{}", "\0{}", "{}\0", "{}{}", "{} garbage", "// c\n{}",
-        "{'a':1}", "{a:1}", "[1,]", "NaN", " ", "null", "true", "0", "\"\"", "[]",
-        r#"{"__proto__":{},"constructor":1,"":2}"#, "{\"a\":\"<script>${jndi:ldap://x}{{7*7}}%s%n\u{2028}\"}",
+        r#"{"id":1,"id":2}"#,
+        r#"{"id":"a","\u0069d":"b"}"#,
+        "1e400",
+        "-0",
+        "18446744073709551616",
+        "0.1e999999999",
+        r#""\ud800""#,
+        r#""\udc00\ud800""#,
+        "\"no end",
+        "\u{feff}{}",
+        "\0{}",
+        "{}\0",
+        "{}{}",
+        "{} garbage",
+        "// c\n{}",
+        "{'a':1}",
+        "{a:1}",
+        "[1,]",
+        "NaN",
+        " ",
+        "null",
+        "true",
+        "0",
+        "\"\"",
+        "[]",
+        r#"{"__proto__":{},"constructor":1,"":2}"#,
+        "{\"a\":\"<script>${jndi:ldap://x}{{7*7}}%s%n\u{2028}\"}",
     ];
     cases.extend(texts.iter().map(|text| (format!("J {text:?}"), text.as_bytes().to_vec(), &[202][..])));
     for bytes in [&b"\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"{\"a\":\"\xe2\x82", b""] {
@@ -313,16 +362,28 @@ fn wrong_signatures(body: &[u8]) -> Vec<(String, String)> {
         ("G02 empty".to_owned(), header(String::new())),
         ("G03 an empty signature".to_owned(), sign("")),
         ("G05 more bytes".to_owned(), sign(&format!("{right}00"))),
-        ("G06 a wrong end".to_owned(), sign(&format!("{}{}", &right[..63], if right.ends_with('0') { '1' } else { '0' }))),
-        ("G06 a wrong beginning".to_owned(), sign(&format!("{}{}", if right.starts_with('0') { '1' } else { '0' }, &right[1..]))),
+        (
+            "G06 a wrong end".to_owned(),
+            sign(&format!("{}{}", &right[..63], if right.ends_with('0') { '1' } else { '0' })),
+        ),
+        (
+            "G06 a wrong beginning".to_owned(),
+            sign(&format!("{}{}", if right.starts_with('0') { '1' } else { '0' }, &right[1..])),
+        ),
         ("G08 another body".to_owned(), sign(&stripe_at(&time, &[body, b"\n"].concat()))),
-        ("G10 another source's secret".to_owned(), sign(&HEXLOWER.encode(&mac(SHOPIFY, &[time.as_bytes(), b".", body])))),
+        (
+            "G10 another source's secret".to_owned(),
+            sign(&HEXLOWER.encode(&mac(SHOPIFY, &[time.as_bytes(), b".", body]))),
+        ),
         ("G11 an empty secret".to_owned(), sign(&HEXLOWER.encode(&mac("", &[time.as_bytes(), b".", body])))),
         ("G12 v0 only".to_owned(), header(format!("t={time},v0={right}"))),
         ("G14 odd".to_owned(), sign(&right[..63])),
         ("G14 0x".to_owned(), sign(&format!("0x{right}"))),
         ("G14 no hex".to_owned(), sign(&"z".repeat(64))),
-        ("G16 the right one is the hundredth".to_owned(), header(format!("t={time}{},v1={right}", ",v1=00".repeat(99)))),
+        (
+            "G16 the right one is the hundredth".to_owned(),
+            header(format!("t={time}{},v1={right}", ",v1=00".repeat(99))),
+        ),
         ("G18 two headers".to_owned(), format!("{}{}", sign(&right), sign(&"0".repeat(64)))),
         ("G19 no time".to_owned(), header(format!("v1={right}"))),
         ("G21 another time".to_owned(), header(format!("t={},v1={right}", now() - 1))),
@@ -388,12 +449,8 @@ fn a_replay_is_stored_once_and_a_restart_forgets_nothing() {
     let json = |answer: &str| -> Value { serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap() };
     let first = exchange(&server, &post(path, &signed, &body));
     assert_eq!(status(&first), 202, "{first}");
-    let two = format!(
-        "Stripe-Signature: t={},v1={},v1={}\r\n",
-        now(),
-        "0".repeat(64),
-        stripe_at(&now().to_string(), &body)
-    );
+    let two =
+        format!("Stripe-Signature: t={},v1={},v1={}\r\n", now(), "0".repeat(64), stripe_at(&now().to_string(), &body));
     for headers in [&signed, &two] {
         let again = exchange(&server, &post(path, headers, &body));
         assert_eq!((status(&again), &json(&again)["id"]), (200, &json(&first)["id"]), "{again}");

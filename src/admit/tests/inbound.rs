@@ -44,7 +44,7 @@ fn served() -> Served {
         format!("name = \"off\"\nkind = \"shopify\"\nstatus = \"inactive\"\nsecrets = [\"{SECRET}\"]"),
         format!("name = \"held\"\nkind = \"shopify\"\nstatus = \"suspended\"\nsecrets = [\"{SECRET}\"]"),
         format!("name = \"slow\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\nrate_limit_rps = 0.5\nburst = 1"),
-        format!("name = \"small\"\nkind = \"custom\"\nsecrets = [\"{SECRET}\"]\nmax_body_bytes = 64\n{mac}"),
+        format!("name = \"small\"\nkind = \"custom\"\nsecrets = [\"{SECRET}\"]\nmax_body_bytes = 1024\n{mac}"),
         format!(
             "name = \"meta\"\nkind = \"meta\"\nsecrets = [\"{SECRET}\"]\noptions = {{ verify_token = \"open sesame\" }}"
         ),
@@ -119,7 +119,8 @@ fn a_signed_event_is_stored_as_it_came_with_what_is_known_of_it() {
 fn a_topic_in_the_path_wins_and_a_map_makes_what_is_delivered() {
     let served = served();
     for (n, path) in ["orders/create", "orders-create"].into_iter().enumerate() {
-        let headers = format!("{}X-Shopify-Webhook-Id: {n}\r\nX-Shopify-Topic: app/uninstalled\r\n", shopify(ORDER.as_bytes()));
+        let headers =
+            format!("{}X-Shopify-Webhook-Id: {n}\r\nX-Shopify-Topic: app/uninstalled\r\n", shopify(ORDER.as_bytes()));
         assert_eq!(served.hook(&format!("/api/v1/webhooks/mapped/{path}"), &headers, ORDER).0, 202);
         let (head, body) = served.fake.stored().remove(n);
         let event = EventHead::parse(&head).unwrap().event;
@@ -150,7 +151,11 @@ fn what_is_not_signed_is_answered_alike_and_kept_with_its_reason() {
             answer.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n")
         })
         .collect();
-    assert!(answers[0].starts_with("HTTP/1.1 401") && answers[0].contains(r#""code":"bad_signature""#), "{}", answers[0]);
+    assert!(
+        answers[0].starts_with("HTTP/1.1 401") && answers[0].contains(r#""code":"bad_signature""#),
+        "{}",
+        answers[0]
+    );
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
     let kept = served.rejections(1);
     assert_eq!((kept.len(), kept[0].status, &*kept[0].request), (5, 401, "POST /api/v1/webhooks/shopify"));
@@ -247,10 +252,9 @@ fn where_no_source_is_nothing_is_told_and_the_management_goes_on() {
 #[test]
 fn what_a_source_may_send_is_bounded() {
     let served = served();
-    let signed = |body: &str| {
-        format!("X-Sig: {}\r\n", HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[body.as_bytes()])))
-    };
-    let most = format!("\"{}\"", "x".repeat(62));
+    let signed =
+        |body: &str| format!("X-Sig: {}\r\n", HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[body.as_bytes()])));
+    let most = format!("\"{}\"", "x".repeat(1022));
     assert_eq!(served.hook("/api/v1/webhooks/small", &signed(&most), &most).0, 202);
     let more = format!("{most} ");
     assert_eq!(served.hook("/api/v1/webhooks/small", &signed(&more), &more).0, 413);
@@ -303,7 +307,8 @@ fn a_handshake_is_answered_and_is_no_event() {
     assert!(answer.ends_with("\r\n\r\n<b>1") && answer.contains("x-content-type-options: nosniff"), "{answer}");
     assert!(!answer.contains("text/html"), "{answer}");
     assert_ne!(status(&served.send("GET", &format!("{path}guess"), "", b"")), 200);
-    assert_eq!(served.counted("meta", "handshake"), 1);
+    assert_eq!((served.counted("meta", "handshake"), served.counted("meta", "bad_signature")), (1, 1));
+    assert!(served.rejections(7)[0].reason.contains("handshake"));
     assert!(served.fake.stored().is_empty());
 }
 
