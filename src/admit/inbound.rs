@@ -29,7 +29,7 @@ use crate::commit::{Admitted, Committed};
 use crate::limits::{RETRY_SOON, STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::model::{Inbound, NewEvent};
 use crate::provider::{Answer, Effect};
-use crate::signature::{Request, VerifyError};
+use crate::signature::{Certificate, Request, VerifyError};
 use crate::source::{Content, Data, Intake, Rejection, Source, SourceStatus, Unfit, is_hidden, kept_headers, spend};
 
 /// A request of a source, before its body.
@@ -97,6 +97,12 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let result = match &received {
             Ok((_, Outcome::Accepted)) => "accepted",
             Ok((_, Outcome::Duplicate)) => "duplicate",
+            Ok((response, Outcome::Handshake)) if response.status().is_client_error() => {
+                // The provider wants its own status for a handshake that proves nothing.
+                let refusal = unsigned(source, "a handshake whose token or signature is not the configured one");
+                self.reject(call, source, &refusal, response.status(), &body);
+                "bad_signature"
+            }
             Ok((_, Outcome::Handshake)) => "handshake",
             Err(refusal) => match refusal.problem.code {
                 ProblemCode::BadSignature | ProblemCode::UnknownToken => "bad_signature",
@@ -107,7 +113,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         };
         self.admit.metrics.inbound.with_label_values(&[&*source.name, result]).inc();
         received.map(|(response, _)| response).map_err(|refusal| {
-            self.reject(call, source, &refusal, &body);
+            self.reject(call, source, &refusal, refusal.problem.code.status(), &body);
             refusal.problem
         })
     }
@@ -190,7 +196,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     async fn verify(&self, source: &Source, request: &Request<'_>) -> Result<(), Refusal> {
         let checked = match source.recipe.scheme.certificate_url(request) {
             Ok(None) => source.verify(request, None, self.admit.clock.now()),
-            Ok(Some(url)) => match self.admit.outside.certificate(&url).await {
+            Ok(Some(url)) => match self.certificate(source, &url).await {
                 Ok(certificate) => source.verify(request, Some(&certificate), self.admit.clock.now()),
                 Err(Errand::Never(why)) => Err(VerifyError::Certificate(why)),
                 Err(error @ Errand::Later(_)) => return Err(errand(&error)),
@@ -204,6 +210,13 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             }
             unsigned(source, &error.to_string())
         })
+    }
+
+    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, Errand> {
+        match source.plan.certificate() {
+            Some(given) => Ok(Arc::clone(given)),
+            None => self.admit.outside.certificate(url).await,
+        }
     }
 
     /// Answers a handshake, when what it asks for is done.
@@ -271,7 +284,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     }
 
     /// Keeps a refused request for the person who sets the source up.
-    fn reject(&self, call: Call<'_>, source: &Source, refusal: &Refusal, body: &[u8]) {
+    fn reject(&self, call: Call<'_>, source: &Source, refusal: &Refusal, status: StatusCode, body: &[u8]) {
         let mut reason = match (&refusal.reason, &*refusal.problem.detail) {
             (Some(reason), _) => reason.to_string(),
             (None, detail) => detail.to_owned(),
@@ -287,7 +300,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let rejection = Rejection {
             at: self.admit.clock.now(),
             request_id: call.id.to_str().unwrap_or_default().into(),
-            status: refusal.problem.code.status().as_u16(),
+            status: status.as_u16(),
             reason: reason.into(),
             request: format!("{} {path}", call.parts.method).into(),
             headers: Vec::new(),
