@@ -86,7 +86,11 @@ fn schemes() -> Vec<(Value, Value, String)> {
     let none = Value::Null;
     let sig = "header:X-Acme-Signature";
     vec![
-        (json!({ "scheme": "hmac", "sig": sig, "prefix": "sha256=", "encoding": "hex" }), none.clone(), SECRET.to_owned()),
+        (
+            json!({ "scheme": "hmac", "sig": sig, "prefix": "sha256=", "encoding": "hex" }),
+            none.clone(),
+            SECRET.to_owned(),
+        ),
         (
             json!({ "scheme": "hmac", "alg": "sha512", "key": "hex", "sig": sig, "encoding": "base64",
                 "signed": "v0:{time}:{body}", "time": "header:X-Acme-Time", "unit": "ms" }),
@@ -188,7 +192,9 @@ fn a_guide_holds_no_secret_and_only_the_token_that_it_is_given() {
         "secrets": [SECRET], "description": "Orders of Acme", "rate_limit_rps": 5.0, "max_body_bytes": 2000 });
     let source = source(&settings, "https://hooks.example.com");
     let text = source.guide(None);
-    for part in ["…4QIb", "Orders of Acme", "2000 bytes", "5 requests a second", "HMAC-SHA256", "| 429 |", "package main"] {
+    for part in
+        ["…4QIb", "Orders of Acme", "2000 bytes", "5 requests a second", "HMAC-SHA256", "| 429 |", "package main"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert!(!text.contains("nNsCbb") && !text.contains(SECRET));
@@ -203,9 +209,13 @@ fn the_go_program_imports_what_it_uses() {
             "validation_config": { "max_age_seconds": 60 } });
         let guide = guide(&source(&settings, "https://hooks.example.com"));
         let (imports, code) = program(&guide, "### Go").split_once(")\n\n").unwrap();
-        let all = ["bytes", "hmac", "sha1", "sha256", "sha512", "base64", "hex", "fmt", "io", "http", "os", "strconv", "strings", "time"];
+        let all = [
+            "bytes", "hmac", "sha1", "sha256", "sha512", "base64", "hex", "fmt", "io", "http", "os", "strconv",
+            "strings", "time",
+        ];
         for name in all {
-            let is_imported = imports.lines().any(|line| line.trim().trim_matches('"').rsplit('/').next() == Some(name));
+            let is_imported =
+                imports.lines().any(|line| line.trim().trim_matches('"').rsplit('/').next() == Some(name));
             assert_eq!(is_imported, code.contains(&format!("{name}.")), "{name} in {imports}{code}");
         }
     }
@@ -216,7 +226,12 @@ fn a_provider_s_guide_says_what_to_do_there() {
     for (kind, secret) in [("stripe", "whsec_0123456789abcdef"), ("github", SECRET), ("shopify", SECRET)] {
         let source = source(&json!({ "kind": kind, "secrets": [secret] }), "https://hooks.example.com");
         let text = source.guide(None);
-        for part in ["https://hooks.example.com/api/v1/webhooks/acme", "hooktide source rotate acme", "## Signature", "HMAC-SHA256"] {
+        for part in [
+            "https://hooks.example.com/api/v1/webhooks/acme",
+            "hooktide source rotate acme",
+            "## Signature",
+            "HMAC-SHA256",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains(secret));
