@@ -26,6 +26,15 @@ pub(super) enum CliError {
     /// The payload cannot be read.
     #[error("{from} cannot be read: {source}")]
     Payload { from: String, source: io::Error },
+    /// A secret stands where everybody can read it.
+    #[error("{option} takes only -, for standard input: what stands on a command line is seen by others and kept in histories")]
+    ExposedSecret { option: &'static str },
+    /// There is no secret where one was to be.
+    #[error("{from} holds no secret")]
+    NoSecretIn { from: String },
+    /// Two things are to come from standard input.
+    #[error("only one of {0} can come from standard input")]
+    InputTwice(&'static str),
     /// The payload is not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(serde_json::Error),
@@ -66,6 +75,9 @@ impl CliError {
             | Self::Url { .. }
             | Self::Key { .. }
             | Self::Payload { .. }
+            | Self::ExposedSecret { .. }
+            | Self::NoSecretIn { .. }
+            | Self::InputTwice(_)
             | Self::NotJson(_)
             | Self::Secret(_)
             | Self::NoFolder { .. } => ExitCode::from(2),

@@ -9,6 +9,7 @@ mod client;
 mod dead_letter;
 mod delivery;
 mod error;
+mod input;
 mod listen;
 mod log;
 mod output;
@@ -16,6 +17,7 @@ mod parse;
 mod replay;
 mod send;
 mod serve;
+mod source;
 mod webhook;
 
 use std::ffi::OsString;
@@ -46,6 +48,8 @@ enum Command {
     Check(ServerArgs),
     /// Manage webhooks
     Webhook(webhook::Args),
+    /// Manage those whom webhooks come from: providers and partners
+    Source(source::Args),
     /// Publish an event
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
@@ -163,6 +167,7 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
             out.write_all(args.loader(dev, environment).explain()?.shown.as_bytes())?;
         }
         Some(Command::Webhook(args)) => webhook::run(args, &environment, out)?,
+        Some(Command::Source(args)) => return source::run(args, &environment, out),
         Some(Command::Send(args)) => send::run(&args, &environment, out)?,
         Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
