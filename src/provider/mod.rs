@@ -6,6 +6,8 @@
 
 mod handshake;
 mod recipe;
+mod samples;
 
 pub use handshake::{Answer, Effect, Handshake};
 pub use recipe::{Dedup, RawRecipe, Recipe, recipe, recipes};
+pub use samples::{Sample, sample_headers, samples};

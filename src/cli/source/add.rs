@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PLACE=VALUE")]
     when: Option<String>,
     /// A partner's token of your own, from standard input, so that an old URL lives on; without it one is made
-    #[arg(long, value_name = "-", requires = "partner", value_parser = InputArg::parse)]
+    #[arg(long, value_name = "-", conflicts_with = "kind", value_parser = InputArg::parse)]
     token: Option<InputArg>,
     /// What a partner's events must be: JSON or @FILE, the short form or {"schema": …}
     #[arg(long, value_name = "JSON|@FILE")]

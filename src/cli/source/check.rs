@@ -190,7 +190,7 @@ impl Facts {
             "{all} request{} refused, the last at {} ({}); mostly, {} of {all}: {common}",
             if all == 1 { " was" } else { "s were" },
             text(last, "at"),
-            text(last, "status"),
+            last.get("status").unwrap_or(&Value::Null),
             reasons.get(common).copied().unwrap_or(0),
         );
         // RFC 3339 in UTC sorts as text.
