@@ -52,6 +52,19 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Breaches of its rules that are listed for one event.
 pub const BREACHES_LISTED_MAX: usize = 32;
+/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
+pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
+
+// --- signature: what a request may make us compute ------------------------------------------------------------------
+
+/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
+pub const SIGNATURES_MAX: usize = 8;
+/// Bytes of an HMAC key below which anybody guesses it.
+pub const HMAC_KEY_BYTES_MIN: usize = 8;
+/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
+pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
+pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 

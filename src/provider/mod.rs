@@ -4,10 +4,18 @@
 //! Promises: what fits the model is an entry of `table.toml`, not code; every entry is checked by a test. Must never know:
 //! sources, HTTP servers, the log.
 
+mod cover;
+mod guide;
 mod handshake;
 mod recipe;
 mod samples;
+mod table;
 
+#[cfg(test)]
+mod tests;
+
+pub use guide::{FAMILIES, Family, guide_index, guide_page};
 pub use handshake::{Answer, Effect, Handshake};
-pub use recipe::{Dedup, RawRecipe, Recipe, recipe, recipes};
+pub use recipe::{Dedup, DedupError, RawRecipe, Recipe};
 pub use samples::{Sample, sample_headers, samples};
+pub use table::{recipe, recipes};

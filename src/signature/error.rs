@@ -1,5 +1,7 @@
 //! Why a request is not believed, in words for whoever sets a source up; never a secret, never a value of the request.
 
+use super::Ambiguous;
+
 /// See the module. The sender is told none of this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
@@ -41,6 +43,14 @@ pub enum VerifyError {
         /// `sha256=HEX`.
         form: Box<str>,
     },
+    /// More signatures than any sender gives: each costs a comparison.
+    #[error("{place} holds more than {allowed} signatures")]
+    TooMany {
+        /// Where.
+        place: Box<str>,
+        /// How many there may be.
+        allowed: usize,
+    },
     /// None of the keys made it over these bytes.
     #[error("the signature does not fit: is the secret the right one, and did no proxy change or re-encode the body?")]
     Mismatch,
@@ -53,4 +63,10 @@ pub enum VerifyError {
     /// The certificate.
     #[error("the certificate: {0}")]
     Certificate(Box<str>),
+}
+
+impl From<Ambiguous> for VerifyError {
+    fn from(Ambiguous(name): Ambiguous) -> Self {
+        Self::Ambiguous(format!("the header {name}").into())
+    }
 }

@@ -7,13 +7,19 @@
 //! Standard Webhooks specification in code, because each delivery of the default profile goes through it; `code` holds the
 //! few schemes that no data says.
 
+mod scheme;
+
+mod check;
 mod code;
+mod encoding;
 mod error;
 mod key;
 mod place;
 mod request;
-mod scheme;
 pub mod standard;
+mod template;
+mod time;
+mod verify;
 
 pub use code::Certificate;
 pub use error::VerifyError;

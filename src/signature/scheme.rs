@@ -1,9 +1,16 @@
 //! A scheme: how a signature is made and where it stands, as data. The same value signs and verifies.
 
+use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Key, OneOrMany, Request, VerifyError};
-use crate::model::{Secret, Timestamp};
+use super::encoding::Encoding;
+use super::key::Form;
+use super::template::{Piece, Template};
+use super::time::TimeRule;
+use super::{Key, OneOrMany, Place, Request, VerifyError, check, code};
+use crate::json::Pointer;
+use crate::limits::HMAC_KEY_BYTES_MIN;
+use crate::model::Secret;
 
 /// A scheme as it is written, in a table of providers, in `config.toml`, in the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,33 +63,131 @@ pub struct SchemeError {
     pub detail: String,
 }
 
+/// What makes a signature.
+#[derive(Debug, Clone)]
+pub(super) enum Method {
+    Hmac(hmac::Algorithm),
+    /// A digest over a text with the key in it.
+    Hash(&'static digest::Algorithm),
+    Ed25519,
+    /// With SHA-256, in ASN.1.
+    EcdsaP256,
+    /// The secret itself.
+    Token,
+    /// RFC 7617.
+    Basic,
+    /// Nothing is verified.
+    None,
+    Code(Code),
+}
+
+/// A scheme that no data says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    Twilio,
+    Paypal,
+    Sns,
+}
+
+/// Fields of an SNS message that are signed
+/// (<https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html>).
+const SNS_SIGNED: [&str; 8] =
+    ["/Message", "/MessageId", "/Subject", "/SubscribeURL", "/Timestamp", "/Token", "/TopicArn", "/Type"];
+
 /// A scheme that can be used.
 #[derive(Debug, Clone)]
-pub struct Scheme {}
+pub struct Scheme {
+    pub(super) method: Method,
+    pub(super) form: Form,
+    /// Where signatures stand; empty only if nothing or code verifies.
+    pub(super) sig: Vec<Place>,
+    pub(super) split: Option<char>,
+    pub(super) prefix: Box<str>,
+    pub(super) encoding: Encoding,
+    pub(super) signed: Template,
+    pub(super) time: Option<TimeRule>,
+    /// What `{id}` stands for: the values of these, joined by `:`.
+    pub(super) id: Vec<Place>,
+    pub(super) each: Option<Pointer>,
+}
 
 impl Scheme {
     /// # Errors
     /// Everything that is wrong, by field (the loader's rules of the providers' page).
-    pub fn try_new(_raw: &RawScheme) -> Result<Self, Vec<SchemeError>> {
-        Ok(Self {})
+    pub fn try_new(raw: &RawScheme) -> Result<Self, Vec<SchemeError>> {
+        check::scheme(raw)
     }
 
-    /// Whether a secret is needed at all (all but `none`).
+    /// The same scheme, where `{id}` stands for the values at these places, joined by `:`. Without them a scheme that
+    /// [`Self::needs_id`] believes nothing.
+    #[must_use]
+    pub fn with_id(self, id: &[Place]) -> Self {
+        Self { id: id.to_vec(), ..self }
+    }
+
+    /// Whether a secret is needed: for all but `none`, and SNS, whose messages are signed by a certificate alone.
     pub fn needs_secret(&self) -> bool {
-        true
+        !matches!(self.method, Method::None | Method::Code(Code::Sns))
     }
 
     /// Whether `{url}` is signed, so that the public URL must be known.
     pub fn needs_url(&self) -> bool {
-        false
+        self.signed.has_url() || matches!(self.method, Method::Code(Code::Twilio))
     }
 
-    /// The key that a secret's text stands for.
+    /// Whether `{id}` is signed, so that [`Self::with_id`] must say where it stands.
+    pub fn needs_id(&self) -> bool {
+        self.signed.has(&Piece::Id)
+    }
+
+    /// Whether the secret itself travels where the signature stands (`token`, `basic`), so that the value there is kept
+    /// nowhere.
+    pub fn sends_secret(&self) -> bool {
+        matches!(self.method, Method::Token | Method::Basic)
+    }
+
+    /// Where signatures stand.
+    pub fn places(&self) -> &[Place] {
+        &self.sig
+    }
+
+    /// Whether the signature covers what stands at this place: if not, somebody who saw one request can send it again with
+    /// another value there.
+    pub fn covers(&self, place: &Place) -> bool {
+        if let Place::Const(_) = place {
+            return true;
+        }
+        match &self.method {
+            Method::Token | Method::Basic | Method::None => false,
+            // A form's fields are signed one by one, a JSON body by its digest in the query, the query by the URL.
+            Method::Code(Code::Twilio) => !matches!(place, Place::Header(_) | Place::Sig(_)),
+            // The body is signed by its CRC-32 only, which is no obstacle.
+            Method::Code(Code::Paypal) => matches!(place, Place::Header(names)
+                if names.iter().all(|n| ["paypal-transmission-id", "paypal-transmission-time"].contains(&n.as_str()))),
+            Method::Code(Code::Sns) => matches!(place, Place::Json(pointer) if SNS_SIGNED.contains(&pointer.as_str())),
+            _ => {
+                self.signed.covers(place)
+                    || self.signed.has(&Piece::Time) && self.time.as_ref().is_some_and(|time| time.place == *place)
+                    || self.needs_id() && self.id.contains(place)
+            }
+        }
+    }
+
+    /// The key that a secret's text stands for. An HMAC key (and that of a `hash`) has at least 8 bytes.
     ///
     /// # Errors
     /// For text that is no such key; says nothing of the secret itself.
-    pub fn key(&self, _secret: &Secret) -> Result<Key, SchemeError> {
-        Err(SchemeError { field: "secrets", detail: String::new() })
+    pub fn key(&self, secret: &Secret) -> Result<Key, SchemeError> {
+        Key::try_new(&self.method, self.form, secret, HMAC_KEY_BYTES_MIN)
+    }
+
+    /// The same for a key of any length but none: for the examples that providers publish, signed with secrets like
+    /// `12345`, and for people who check them. Never for a source.
+    ///
+    /// # Errors
+    /// For text that is no such key.
+    pub fn key_of_any_length(&self, secret: &Secret) -> Result<Key, SchemeError> {
+        Key::try_new(&self.method, self.form, secret, 1)
     }
 
     /// Where the certificate is that this request was signed with, for the schemes that name one; checked against the
@@ -90,21 +195,10 @@ impl Scheme {
     ///
     /// # Errors
     /// For a request that names none, or one elsewhere.
-    pub fn certificate_url(&self, _request: &Request<'_>) -> Result<Option<url::Url>, VerifyError> {
-        Ok(None)
-    }
-
-    /// Whether one of the keys signed this request, `now` by the wall clock.
-    ///
-    /// # Errors
-    /// Why it is not believed.
-    pub fn verify<'k>(
-        &self,
-        _keys: impl IntoIterator<Item = &'k Key>,
-        _certificate: Option<&Certificate>,
-        _request: &Request<'_>,
-        _now: Timestamp,
-    ) -> Result<(), VerifyError> {
-        Err(VerifyError::Mismatch)
+    pub fn certificate_url(&self, request: &Request<'_>) -> Result<Option<url::Url>, VerifyError> {
+        match &self.method {
+            Method::Code(which) => code::certificate_url(*which, request),
+            _ => Ok(None),
+        }
     }
 }
