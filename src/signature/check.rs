@@ -4,7 +4,8 @@ use ring::{digest, hmac};
 
 use super::encoding::Encoding;
 use super::key::Form;
-use super::scheme::{Code, Method};
+use super::code::Code;
+use super::scheme::Method;
 use super::template::{Piece, Template};
 use super::time::{TimeRule, Unit};
 use super::{Place, RawScheme, Scheme, SchemeError};
@@ -75,10 +76,7 @@ fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
         "token" => Some(Method::Token),
         "basic" => Some(Method::Basic),
         "none" => Some(Method::None),
-        "code:twilio" => Some(Method::Code(Code::Twilio)),
-        "code:paypal" => Some(Method::Code(Code::Paypal)),
-        "code:sns" => Some(Method::Code(Code::Sns)),
-        _ => None,
+        other => other.strip_prefix("code:").and_then(|name| name.parse::<Code>().ok()).map(Method::Code),
     };
     let Some(method) = method else {
         let allowed = "hmac, hash, ed25519, ecdsa-p256, token, basic, none, code:twilio, code:paypal, code:sns";

@@ -1,6 +1,7 @@
 //! Checks a request: from its bytes to the MAC without a copy of them.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use ring::{digest, hmac};
@@ -8,6 +9,7 @@ use smallvec::SmallVec;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
+use super::code::PAYPAL_TOLERANCE;
 use super::encoding::Decoded;
 use super::key::{Kind, token_digest};
 use super::scheme::Method;
@@ -15,7 +17,7 @@ use super::template::{Part, Piece, Values};
 use super::{Certificate, Key, Place, Request, Scheme, VerifyError, code};
 use crate::json;
 use crate::limits::SIGNATURES_MAX;
-use crate::model::Timestamp;
+use crate::model::{Secret, Timestamp};
 
 /// Keys kept without a heap: a source has one, or two while one is rotated.
 const KEYS: usize = 8;
@@ -40,7 +42,11 @@ impl Scheme {
         let keys: Keys<'k> = keys.into_iter().collect();
         match &self.method {
             Method::None => return Ok(()),
-            Method::Code(which) => return code::verify(*which, &keys, certificate, request, now),
+            Method::Code(which) => {
+                let secrets: SmallVec<[&Secret; KEYS]> = keys.iter().map(|key| key.secret()).collect();
+                let tolerance = self.time.as_ref().map_or(PAYPAL_TOLERANCE, |time| Duration::from_secs(time.tolerance_s));
+                return code::verify(*which, &secrets, certificate, request, now, tolerance);
+            }
             _ => (),
         }
         let Some(each) = &self.each else { return self.verify_one(&keys, request, now) };
@@ -172,7 +178,7 @@ impl Scheme {
     }
 
     /// What `{id}` stands for.
-    fn id<'a>(&self, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, VerifyError> {
+    pub(super) fn id<'a>(&self, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, VerifyError> {
         if !self.needs_id() {
             return Ok(None);
         }
