@@ -66,6 +66,43 @@ pub const HMAC_KEY_BYTES_WANTED: usize = 16;
 /// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
 pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
+/// Fields of a form: each costs far more memory than the three bytes it may take in a body.
+pub const FORM_FIELDS_MAX: usize = 10_000;
+
+// --- sources: what a person may write of one -----------------------------------------------------------------------
+
+/// Secrets of a source: one for each shop or account, each with a key in memory.
+pub const SOURCE_SECRETS_MAX: usize = 1_000;
+/// Characters of a secret: the longest are public keys and certificates.
+pub const SOURCE_SECRET_CHARS_MAX: usize = 8 * 1024;
+/// A secret of fewer characters can be guessed: the source is taken, with a warning, because some providers let a person
+/// choose it.
+pub const SOURCE_SECRET_CHARS_GOOD: usize = 16;
+/// Bytes of a file that a secret is read from.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Characters of a description.
+pub const SOURCE_DESCRIPTION_CHARS_MAX: usize = 1_024;
+/// Bytes of a body when a source does not say.
+pub const SOURCE_BODY_BYTES_DEFAULT: usize = 10 << 20;
+/// Bytes of a body that a source may allow: GitHub, the largest, sends up to 25 MB.
+pub const SOURCE_BODY_BYTES_MAX: usize = 25 << 20;
+/// Bytes of an answer that a source gives to each event.
+pub const SOURCE_RESPOND_BYTES_MAX: usize = 1_024;
+/// Bytes of an option: the longest is a certificate chain.
+pub const SOURCE_OPTION_BYTES_MAX: usize = 64 * 1024;
+/// The most that a signed time may be off, in seconds: a day, after which no duplicate is remembered either.
+pub const SOURCE_TOLERANCE_MAX: u64 = 24 * 60 * 60;
+/// Places that an id or a type is read from.
+pub const SOURCE_PLACES_MAX: usize = 8;
+/// Rules of an event map; Stripe has some 300 event types.
+pub const MAP_RULES_MAX: usize = 1_000;
+/// Values and nested objects in one rule's data.
+pub const MAP_NODES_MAX: usize = 1_000;
+/// Depth of one rule's data.
+pub const MAP_DEPTH_MAX: usize = 16;
+/// Bytes of the data that a rule builds: a rule that takes a large value many times would make far more than was sent.
+pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
+
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
 /// Deliveries between the door and a durable outcome or row.
@@ -241,3 +278,7 @@ const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
+const _: () = assert!(
+    SOURCE_BODY_BYTES_DEFAULT <= SOURCE_BODY_BYTES_MAX && SOURCE_BODY_BYTES_MAX * 2 <= BODIES_IN_FLIGHT_BYTES,
+    "one sender must not hold all the room for bodies"
+);

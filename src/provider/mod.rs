@@ -7,6 +7,7 @@
 mod cover;
 mod guide;
 mod handshake;
+mod maps;
 mod recipe;
 mod samples;
 mod table;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use guide::{FAMILIES, Family, guide_index, guide_page};
 pub use handshake::{Answer, Effect, Handshake};
+pub use maps::default_map;
 pub use recipe::{Dedup, DedupError, RawRecipe, Recipe};
 pub use samples::{Sample, sample_headers, samples};
 pub use table::{recipe, recipes};

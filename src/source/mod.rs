@@ -7,20 +7,28 @@
 //! what they come to.
 
 mod build;
+mod check;
+mod file_id;
+mod form;
 mod limit;
 mod map;
 mod rejection;
 mod rules;
+mod secret;
 mod settings;
+mod token;
 
 use std::sync::Arc;
 
-pub use build::Identity;
+pub use build::{Identity, PLAIN_KINDS};
+pub use file_id::file_id;
+pub use form::form_object;
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub use settings::{Breach, SecretSetting, SecretTable, Settings};
+pub use token::{Token, TokenError, token_hash};
 
 use crate::model::{RateLimit, Secret, SourceId, Timestamp};
 use crate::provider::Recipe;
