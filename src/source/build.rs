@@ -98,6 +98,11 @@ impl Source {
     }
 }
 
+/// What a sender of this source does, for whoever acts as one; `None` if the kind is none, or does not say how it signs.
+pub fn recipe_of(settings: &Settings) -> Option<RawRecipe> {
+    Kind::find(&mut Check::new(settings)).map(|kind| kind.raw)
+}
+
 /// The recipe of a source's kind, with what its settings say otherwise.
 struct Kind {
     raw: RawRecipe,

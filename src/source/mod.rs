@@ -20,7 +20,7 @@ mod token;
 
 use std::sync::Arc;
 
-pub use build::{Identity, PLAIN_KINDS};
+pub use build::{Identity, PLAIN_KINDS, recipe_of};
 pub use file_id::file_id;
 pub use form::form_object;
 pub use limit::Limiter;

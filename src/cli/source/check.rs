@@ -16,7 +16,7 @@ use super::super::{Client, block_on, output};
 use super::{One, path, text, unreachable};
 use crate::config::Environment;
 use crate::model::EventPattern;
-use crate::provider::{RawRecipe, recipe};
+use crate::provider::{default_map, recipe};
 use crate::signature::{RawScheme, Scheme};
 
 /// Webhooks in a page that is asked for …
@@ -262,9 +262,10 @@ impl Made {
 /// What a source's events become: what its map or its kind's map makes, and plain types for what no rule wants.
 fn types(source: &Value) -> Vec<Made> {
     let name = text(source, "name");
-    let own = source.get("event_map").and_then(Value::as_array).cloned();
-    let rules = own.or_else(|| recipe(text(source, "kind")).map(|raw: &RawRecipe| raw.event_map.clone()));
-    let rules = rules.unwrap_or_default();
+    let kind = text(source, "kind");
+    let own = source.get("event_map").and_then(Value::as_array).map(Vec::as_slice);
+    let of_kind = || default_map(kind).or_else(|| recipe(kind).map(|raw| raw.event_map.as_slice()));
+    let rules = own.or_else(of_kind).unwrap_or_default();
     let mut types = Vec::new();
     for template in rules.iter().filter_map(|rule| rule.get("type").and_then(Value::as_str)) {
         let template = template.replace("{source}", name);

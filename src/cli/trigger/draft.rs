@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fill::Fill;
 use crate::provider::{RawRecipe, Sample, sample_headers, samples};
-use crate::signature::{OneOrMany, RawScheme, Request};
+use crate::signature::{OneOrMany, RawScheme};
 
 /// What a generic event says where the recipe asks for nothing special.
 const GENERIC_USER_AGENT: &str = concat!("hooktide-trigger/", env!("CARGO_PKG_VERSION"));
@@ -49,16 +49,6 @@ impl Draft {
             map.append(header, value);
         }
         Ok(map)
-    }
-
-    /// The request as signatures see it.
-    pub(in super::super) fn request<'a>(
-        &'a self,
-        url: &'a str,
-        query: Option<&'a str>,
-        headers: &'a HeaderMap,
-    ) -> Request<'a> {
-        Request { method: "POST", url, query, path: &self.path, headers, body: &self.body }
     }
 }
 
@@ -116,8 +106,9 @@ fn places(places: &OneOrMany) -> impl Iterator<Item = &str> {
 /// Puts type, ids, time, and whatever else is signed where the recipe says, as far as nothing stands there.
 fn place_all(recipe: &RawRecipe, draft: &mut Draft, tree: &mut Value, fill: &mut Fill<'_>) {
     let event_type = fill.event_type.to_owned();
-    // A sample has its type in its body; elsewhere the first place that counts gets it.
-    for place in recipe.r#type.iter().flat_map(places).take(1) {
+    // A sample has its type in its body; elsewhere the first place gets it, the path only if there is no other.
+    let type_places = || recipe.r#type.iter().flat_map(places);
+    if let Some(place) = type_places().find(|place| *place != "path").or_else(|| type_places().next()) {
         put(place, &Value::from(event_type.as_str()), draft, tree, !draft.sample);
     }
     for place in recipe.id.iter().flat_map(places).chain(recipe.once.as_deref()) {
@@ -141,7 +132,7 @@ fn place_all(recipe: &RawRecipe, draft: &mut Draft, tree: &mut Value, fill: &mut
 }
 
 /// The values that a scheme signs beside the body, as places; those of `each` in its first element.
-fn signed_places(scheme: &RawScheme) -> Vec<String> {
+pub(in super::super) fn signed_places(scheme: &RawScheme) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = scheme.signed.as_deref().unwrap_or_default();
     while let Some((place, after)) = rest.split_once('{').and_then(|(_, from)| from.split_once('}')) {
