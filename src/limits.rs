@@ -201,6 +201,24 @@ pub const RESPONSE_BYTES_KEPT: usize = 1024;
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The longest delay a `Retry-After` can ask for, and the longest a schedule can hold.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time for a fetch as a whole (a certificate, a subscription's confirmation): a sender waits for its answer meanwhile, SNS
+/// for 15 s.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
+/// Bytes of what is fetched: a chain of certificates has some 10 KiB.
+pub const FETCH_BYTES_MAX: usize = 64 * 1024;
+/// Certificates in a chain; those of the public authorities have up to 4.
+pub const CERTIFICATE_CHAIN_MAX: usize = 8;
+/// Fetched certificates that are kept: providers have one or two at a time in each region.
+pub const CERTIFICATES_KEPT: usize = 64;
+/// A fetched certificate is fetched again after this, so that one that its provider took back goes.
+pub const CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// After a failure a certificate is not asked for again for this long, whoever names its address.
+pub const CERTIFICATE_RETRY: Duration = Duration::from_secs(30);
+/// Certificates being fetched at once.
+pub const CERTIFICATE_FETCHES: usize = 4;
+/// Fetches of certificates that may fail in a [`CERTIFICATE_RETRY`] before no other address is tried: whoever makes addresses
+/// up does not make us a nuisance to providers.
+pub const CERTIFICATE_FAILURES_MAX: usize = 16;
 
 /// Delays in a schedule: enough for a month of daily attempts and then some.
 pub const SCHEDULE_DELAYS_MAX: usize = 64;

@@ -24,7 +24,9 @@ pub fn set(body: &[u8], pointer: &Pointer, value: &str) -> Option<Vec<u8>> {
 fn splice(body: &[u8], start: usize, end: usize, parts: &[&str]) -> Vec<u8> {
     let (head, tail) = (body.get(..start).unwrap_or_default(), body.get(end..).unwrap_or_default());
     let mut edited = head.to_vec();
-    parts.iter().for_each(|part| edited.extend_from_slice(part.as_bytes()));
+    for part in parts {
+        edited.extend_from_slice(part.as_bytes());
+    }
     edited.extend_from_slice(tail);
     edited
 }

@@ -39,10 +39,10 @@ impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
 
     fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<(), D::Error> {
         let Some(slot) = self.node.slot else {
-            return match self.node.children.is_empty() {
-                true => from.deserialize_ignored_any(IgnoredAny).map(|_| ()),
-                false => from.deserialize_any(self),
-            };
+            if self.node.children.is_empty() {
+                return from.deserialize_ignored_any(IgnoredAny).map(|_| ());
+            }
+            return from.deserialize_any(self);
         };
         let raw: &'a RawValue = serde::Deserialize::deserialize(from)?;
         if let Some(value) = self.values.get_mut(slot) {

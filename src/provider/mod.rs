@@ -4,7 +4,6 @@
 //! Promises: what fits the model is an entry of `table.toml`, not code; every entry is checked by a test. Must never know:
 //! sources, HTTP servers, the log.
 
-mod cover;
 mod guide;
 mod handshake;
 mod maps;

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Handshake, cover};
+use super::Handshake;
+use crate::json::Pointer;
 use crate::signature::{Ambiguous, OneOrMany, Place, RawScheme, Request, Scheme, SchemeError};
 
 /// A recipe as it stands in `table.toml`, where the scheme's fields are beside the others; a custom source has its own.
@@ -160,33 +161,38 @@ impl Recipe {
         let id = errors.places("id", raw.id.as_ref());
         let event_type = errors.places("type", raw.r#type.as_ref());
         let once = raw.once.as_deref().and_then(|text| errors.place("once", text));
-        if once.as_ref().is_some_and(|place| !cover::covers(&raw.verify, place)) {
+        let dedup = errors.dedup(raw.dedup.as_deref(), !id.is_empty());
+        let handshake = errors.handshake(raw.handshake.as_deref());
+        let status = raw.status.and_then(|status| errors.status(status));
+        let [takes_forms, takes_text] = errors.content(&raw.content);
+        let keep = raw.keep.iter().filter_map(|(name, text)| Some((name.as_str().into(), errors.place("keep", text)?)));
+        let keep = keep.collect();
+        let Some(scheme) = scheme.map(|scheme| scheme.with_id(&id)) else { return Err(errors.0) };
+        let covers = |place: &Place| covers(&scheme, raw.verify.each.as_deref(), place);
+        if scheme.needs_id() && id.is_empty() {
+            errors.add("signed", "{id} is signed, so id says where it stands".to_owned());
+        }
+        if once.as_ref().is_some_and(|place| !covers(place)) {
             errors.add("once", "it is not signed, so that anyone could use it up".to_owned());
         }
-        let keep = raw
-            .keep
-            .iter()
-            .filter_map(|(name, text)| Some((name.as_str().into(), errors.place("keep", text)?)))
-            .collect();
-        let recipe = Self {
-            id_is_signed: !id.is_empty() && id.iter().all(|place| cover::covers(&raw.verify, place)),
-            type_is_signed: event_type.iter().all(|place| cover::covers(&raw.verify, place)),
-            dedup: errors.dedup(raw.dedup.as_deref(), !id.is_empty()),
+        if !errors.0.is_empty() {
+            return Err(errors.0);
+        }
+        Ok(Self {
+            id_is_signed: !id.is_empty() && id.iter().all(covers),
+            type_is_signed: event_type.iter().all(covers),
+            scheme,
             id,
             event_type,
             once,
-            handshake: errors.handshake(raw.handshake.as_deref()),
+            dedup,
+            handshake,
             respond: raw.respond.as_deref().map(Into::into),
-            status: raw.status.and_then(|status| errors.status(status)),
-            takes_forms: errors.content(&raw.content, "form"),
-            takes_text: raw.content.iter().any(|content| content == "text"),
+            status,
+            takes_forms,
+            takes_text,
             keep,
-            scheme: match scheme {
-                Some(scheme) if errors.0.is_empty() => scheme,
-                _ => return Err(errors.0),
-            },
-        };
-        Ok(recipe)
+        })
     }
 
     /// The sender's id of a delivery: its parts joined by `:`, a missing one as nothing; `None` if all are missing.
@@ -202,11 +208,12 @@ impl Recipe {
             parts.push(place.read(request)?.unwrap_or_default());
         }
         let id = parts.join(":");
-        let id = id.trim_end_matches(':');
+        // Of some providers one kind of request has this part, and another that.
+        let id = id.trim_matches(':');
         Ok((!id.is_empty()).then(|| Cow::Owned(id.to_owned())))
     }
 
-    /// The event's type in the provider's own spelling; in a path `-` stands for `/` (`orders-create`).
+    /// The event's type in the provider's own spelling; in a path the first `-` may stand for `/` (`orders-create`).
     ///
     /// # Errors
     /// If a header is there twice with different values.
@@ -214,7 +221,7 @@ impl Recipe {
         for place in &self.event_type {
             let Some(found) = place.read(request)?.filter(|found| !found.is_empty()) else { continue };
             return Ok(Some(match place {
-                Place::Path => Cow::Owned(found.replace('-', "/")),
+                Place::Path if !found.contains('/') => Cow::Owned(found.replacen('-', "/", 1)),
                 _ => found,
             }));
         }
@@ -255,7 +262,10 @@ impl Errors {
         let Some(text) = text else { return default };
         match text.parse() {
             Ok(Dedup::Id | Dedup::IdAndBody) if !has_id => {
-                self.add("dedup", format!("{text:?} needs \"id\", which says where the id stands; without it: \"body\""));
+                self.add(
+                    "dedup",
+                    format!("{text:?} needs \"id\", which says where the id stands; without it: \"body\""),
+                );
                 default
             }
             Ok(dedup) => dedup,
@@ -284,11 +294,24 @@ impl Errors {
         found
     }
 
-    /// Whether `wanted` is among the media types; each must be a known one.
-    fn content(&mut self, content: &[String], wanted: &str) -> bool {
-        for unknown in content.iter().filter(|content| !["form", "text"].contains(&content.as_str())) {
+    /// Whether forms, whether text.
+    fn content(&mut self, content: &[String]) -> [bool; 2] {
+        let known = ["form", "text"];
+        for unknown in content.iter().filter(|content| !known.contains(&content.as_str())) {
             self.add("content", format!("expected \"form\" or \"text\", not {unknown:?}"));
         }
-        content.iter().any(|content| content == wanted)
+        known.map(|known| content.iter().any(|content| content == known))
     }
+}
+
+/// Whether the signature covers what stands there. Of an array of which each element is signed by itself, the scheme's
+/// pointers start at an element, and a recipe's at the body.
+fn covers(scheme: &Scheme, each: Option<&str>, place: &Place) -> bool {
+    let (Some(each), Place::Json(pointer)) = (each, place) else { return scheme.covers(place) };
+    let element = pointer.as_str().strip_prefix(each.strip_prefix("json:").unwrap_or(each));
+    let inside = element.and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('/'));
+    inside.is_some_and(|(index, rest)| {
+        let inside = Pointer::try_new(&format!("/{rest}"));
+        index.bytes().all(|b| b.is_ascii_digit()) && inside.is_ok_and(|inside| scheme.covers(&Place::Json(inside)))
+    })
 }

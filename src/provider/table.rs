@@ -92,3 +92,22 @@ pub(super) fn form(name: &str) -> Option<&'static Form> {
 pub(super) fn forms() -> impl Iterator<Item = &'static Form> {
     TABLE.handshakes.values()
 }
+
+/// What of the table cannot be used.
+#[cfg(test)]
+pub(super) fn wrong() -> Vec<String> {
+    Table::read(TEXT).1
+}
+
+/// The recipes as they are written.
+#[cfg(test)]
+pub(super) fn entries() -> impl Iterator<Item = (String, Map<String, Value>)> {
+    let entries: Map<String, Value> = toml_edit::de::from_str(TEXT).unwrap_or_default();
+    entries
+        .into_iter()
+        .filter_map(|(name, entry)| match entry {
+            Value::Object(entry) => Some((name, entry)),
+            _ => None,
+        })
+        .filter(|(name, _)| name != HANDSHAKES)
+}

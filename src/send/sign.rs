@@ -20,7 +20,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Counts how often an event has passed through a gateway, by which a loop over several of them is found.
 pub const HOPS: HeaderName = HeaderName::from_static("webhook-hops");
 
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
+pub(super) const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Of most events this is the first.
 const FIRST_HOP: HeaderValue = HeaderValue::from_static("1");

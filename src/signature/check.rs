@@ -2,9 +2,9 @@
 
 use ring::{digest, hmac};
 
+use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
-use super::code::Code;
 use super::scheme::Method;
 use super::template::{Piece, Template};
 use super::time::{TimeRule, Unit};
@@ -150,18 +150,14 @@ fn places(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Vec<Place> {
 
 fn split(raw: &RawScheme, errors: &mut Errors) -> Option<char> {
     let mut chars = raw.split.as_deref()?.chars();
-    match (chars.next(), chars.next()) {
-        (Some(one @ (',' | ';' | ' ')), None) => {
-            if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
-                errors.add("prefix", "holds what separates signatures, so that none has it");
-            }
-            Some(one)
-        }
-        _ => {
-            errors.add("split", "expected \",\", \";\" or \" \"");
-            None
-        }
+    let (Some(one @ (',' | ';' | ' ')), None) = (chars.next(), chars.next()) else {
+        errors.add("split", "expected \",\", \";\" or \" \"");
+        return None;
+    };
+    if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
+        errors.add("prefix", "holds what separates signatures, so that none has it");
     }
+    Some(one)
 }
 
 fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
@@ -169,13 +165,14 @@ fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
     match raw.encoding.as_deref() {
         Some("hex") => Encoding::Hex,
         Some("base64") => Encoding::Base64,
+        Some("base64url") => Encoding::Base64Url,
         None if !is_needed => Encoding::Hex,
         None => {
-            errors.add("encoding", "is missing; allowed: hex, base64");
+            errors.add("encoding", "is missing; allowed: hex, base64, base64url");
             Encoding::Hex
         }
         Some(other) => {
-            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64"));
+            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64, base64url"));
             Encoding::Hex
         }
     }
@@ -247,11 +244,8 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
         _ => (),
     }
     if let Method::Token | Method::Basic | Method::None = scheme.method {
-        let given = [
-            ("encoding", raw.encoding.is_some()),
-            ("signed", raw.signed.is_some()),
-            ("time", raw.time.is_some()),
-        ];
+        let given =
+            [("encoding", raw.encoding.is_some()), ("signed", raw.signed.is_some()), ("time", raw.time.is_some())];
         return errors.refuse(&given, &raw.scheme);
     }
     // A signature cannot cover itself.

@@ -1,6 +1,6 @@
-//! Signatures as text: hexadecimal in either case, or base64 with its padding.
+//! Signatures as text: hexadecimal in either case, base64 with its padding, or base64url without.
 
-use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 
 /// The longest signature: two numbers of 33 bytes in ASN.1, as ECDSA over P-256 has them.
 const BYTES_MAX: usize = 72;
@@ -12,6 +12,8 @@ pub(super) enum Encoding {
     Hex,
     /// RFC 4648 section 4, padded, with no bits left over.
     Base64,
+    /// RFC 4648 section 5, without padding, with no bits left over.
+    Base64Url,
 }
 
 /// A signature's bytes, on the stack.
@@ -29,14 +31,15 @@ impl Decoded {
 
 impl Encoding {
     /// The bytes that a text stands for; `None` if it is not of this form, empty, or longer than any signature.
-    pub(super) fn decode(self, text: &str) -> Option<Decoded> {
+    pub(super) fn decode(self, text: &[u8]) -> Option<Decoded> {
         let encoding = match self {
             Self::Hex => &HEXLOWER_PERMISSIVE,
             Self::Base64 => &BASE64,
+            Self::Base64Url => &BASE64URL_NOPAD,
         };
         let mut bytes = [0; BYTES_MAX];
         let room = encoding.decode_len(text.len()).ok()?;
-        let length = encoding.decode_mut(text.as_bytes(), bytes.get_mut(..room)?).ok()?;
+        let length = encoding.decode_mut(text, bytes.get_mut(..room)?).ok()?;
         if length == 0 { None } else { Some(Decoded { bytes, length }) }
     }
 
@@ -44,6 +47,7 @@ impl Encoding {
         match self {
             Self::Hex => HEXLOWER.encode(bytes),
             Self::Base64 => BASE64.encode(bytes),
+            Self::Base64Url => BASE64URL_NOPAD.encode(bytes),
         }
     }
 
@@ -52,6 +56,7 @@ impl Encoding {
         match self {
             Self::Hex => "HEX",
             Self::Base64 => "BASE64",
+            Self::Base64Url => "BASE64URL",
         }
     }
 }
@@ -62,9 +67,13 @@ mod tests {
 
     #[test]
     fn only_one_text_stands_for_some_bytes() {
-        let decode = |encoding: Encoding, text: &str| encoding.decode(text).map(|d| d.as_slice().to_vec());
+        let decode = |encoding: Encoding, text: &str| encoding.decode(text.as_bytes()).map(|d| d.as_slice().to_vec());
         assert_eq!(decode(Encoding::Hex, "00fF"), Some(vec![0, 255]));
         assert_eq!(decode(Encoding::Base64, "AP8="), Some(vec![0, 255]));
+        assert_eq!(decode(Encoding::Base64Url, "A_8"), Some(vec![3, 255]));
+        for text in ["", "A_8=", "A/8", "A_9"] {
+            assert_eq!(decode(Encoding::Base64Url, text), None, "{text:?}");
+        }
         for text in ["", "0", "0g", " 00", "00 ", "0x00", &"00".repeat(BYTES_MAX + 1)] {
             assert_eq!(decode(Encoding::Hex, text), None, "{text:?}");
         }

@@ -157,7 +157,9 @@ fn symmetric(form: Form, secret: &Secret, length_min: usize) -> Result<Zeroizing
 fn ed25519(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
     let bytes = bytes(form, secret)?;
     let point = match form {
-        Form::SpkiBase64 => bytes.strip_prefix(&ED25519_SPKI).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?,
+        Form::SpkiBase64 => {
+            bytes.strip_prefix(&ED25519_SPKI).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?
+        }
         _ => &bytes,
     };
     let point: [u8; ED25519_BYTES] = point

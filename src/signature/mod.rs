@@ -22,10 +22,15 @@ mod template;
 mod time;
 mod verify;
 
-pub use code::Certificate;
+pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
 pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
 pub use request::Request;
 pub use scheme::{RawScheme, Scheme, SchemeError};
 pub use sign::{Outgoing, SignError};
+
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod tests;

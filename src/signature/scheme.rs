@@ -34,7 +34,7 @@ pub struct RawScheme {
     /// What marks a signature: `v1=`, `sha256=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// `hex` or `base64`.
+    /// `hex`, `base64` or `base64url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
     /// What is signed; `{body}` by default.
@@ -142,6 +142,21 @@ impl Scheme {
     /// Where signatures stand.
     pub fn places(&self) -> &[Place] {
         &self.sig
+    }
+
+    /// Whether the signature covers what stands at this place: if not, somebody who saw one request can send it again with
+    /// another value there.
+    pub fn covers(&self, place: &Place) -> bool {
+        match (&self.method, place) {
+            (_, Place::Const(_)) => true,
+            (Method::Token | Method::Basic | Method::None, _) => false,
+            (Method::Code(which), _) => which.covers(place),
+            _ => {
+                self.signed.covers(place)
+                    || self.signed.has(&Piece::Time) && self.time.as_ref().is_some_and(|time| time.place == *place)
+                    || self.needs_id() && self.id.contains(place)
+            }
+        }
     }
 
     /// The key that a secret's text stands for. An HMAC key (and that of a `hash`) has at least 8 bytes.

@@ -118,19 +118,15 @@ impl Scheme {
             Method::Ed25519 => Signer::Ed25519(Box::new(ed25519(secret)?)),
             Method::EcdsaP256 => Signer::EcdsaP256(Box::new(p256(secret)?)),
             Method::Token => Signer::Value(Zeroizing::new(secret.reveal().to_owned())),
-            Method::Basic => Signer::Value(Zeroizing::new(format!("Basic {}", BASE64.encode(secret.reveal().as_bytes())))),
+            Method::Basic => {
+                Signer::Value(Zeroizing::new(format!("Basic {}", BASE64.encode(secret.reveal().as_bytes()))))
+            }
             _ => Signer::Symmetric(self.key_of_any_length(secret)?),
         })
     }
 
     /// Signs the body's value at this pointer: the whole of it, or an element of which each is signed.
-    fn sign_at(
-        &self,
-        base: &str,
-        signer: &Signer,
-        outgoing: &mut Outgoing,
-        time: Timestamp,
-    ) -> Result<(), SignError> {
+    fn sign_at(&self, base: &str, signer: &Signer, outgoing: &mut Outgoing, time: Timestamp) -> Result<(), SignError> {
         let spelled = self.time.as_ref().map(|rule| (rule, rule.spell(time)));
         let mut value = String::new();
         match &spelled {
@@ -147,7 +143,13 @@ impl Scheme {
         put(outgoing, base, place, &value, false)
     }
 
-    fn signature(&self, base: &str, signer: &Signer, outgoing: &Outgoing, time: Option<&str>) -> Result<String, SignError> {
+    fn signature(
+        &self,
+        base: &str,
+        signer: &Signer,
+        outgoing: &Outgoing,
+        time: Option<&str>,
+    ) -> Result<String, SignError> {
         if let Signer::Value(value) = signer {
             return Ok(value.to_string());
         }
@@ -234,7 +236,9 @@ fn put(outgoing: &mut Outgoing, base: &str, place: &Place, text: &str, is_number
             let value = if is_number && !is_text { text.to_owned() } else { serde_json::Value::from(text).to_string() };
             outgoing.body = json::set(&outgoing.body, &pointer, &value).ok_or_else(refused)?;
         }
-        Place::Query(name) => outgoing.query = Some(with_pair(outgoing.query.as_deref().unwrap_or_default(), name, text)),
+        Place::Query(name) => {
+            outgoing.query = Some(with_pair(outgoing.query.as_deref().unwrap_or_default(), name, text));
+        }
         Place::Form(name) => {
             let form = std::str::from_utf8(&outgoing.body).map_err(|_| refused())?;
             outgoing.body = with_pair(form, name, text).into_bytes();

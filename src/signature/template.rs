@@ -140,7 +140,8 @@ impl Template {
         match place {
             Place::Header(names) => self.pieces.iter().any(|p| matches!(p, Piece::Header(signed) if signed == names)),
             Place::Json(pointer) => {
-                self.has(&Piece::Body) || self.pieces.iter().any(|p| matches!(p, Piece::Json(signed, _) if signed == pointer))
+                self.has(&Piece::Body)
+                    || self.pieces.iter().any(|p| matches!(p, Piece::Json(signed, _) if signed == pointer))
             }
             Place::Form(_) => self.has(&Piece::Body),
             Place::Query(_) | Place::Path => self.has_url(),
@@ -151,17 +152,18 @@ impl Template {
 
     /// The parts, in order.
     pub(super) fn parts<'a>(&'a self, request: &Request<'a>, values: Values<'a>) -> Result<Parts<'a>, VerifyError> {
-        let found = match self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..))) {
-            true => self.json.read(request.body).ok_or(VerifyError::Body("JSON"))?,
-            false => json::Found::default(),
+        let found = if self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..))) {
+            self.json.read(request.body).ok_or(VerifyError::Body("JSON"))?
+        } else {
+            json::Found::default()
         };
         let mut parts = Parts::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(literal) => parts.push(Part::text(literal)),
                 Piece::Body => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
-                Piece::Time => parts.push(Part::text(values.time.ok_or_else(|| VerifyError::Missing("the time".into()))?)),
-                Piece::Id => parts.push(Part::text(values.id.ok_or_else(|| VerifyError::Missing("the id".into()))?)),
+                Piece::Time => parts.push(given(values.time, "the time")?),
+                Piece::Id => parts.push(given(values.id, "the id")?),
                 Piece::Method => parts.push(Part::text(request.method)),
                 Piece::Url => {
                     parts.push(Part::text(request.url));
@@ -180,7 +182,8 @@ impl Template {
                 Piece::Key => parts.push(Part::Key),
                 Piece::Header(names) => {
                     let missing = || VerifyError::Missing(Place::Header(names.clone()).to_string().into());
-                    let value = header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
+                    let value =
+                        header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
                     parts.push(Part::text(value));
                 }
                 // Adyen signs a field that is not there as nothing.
@@ -193,6 +196,10 @@ impl Template {
         }
         Ok(parts)
     }
+}
+
+fn given<'a>(value: Option<&'a str>, what: &str) -> Result<Part<'a>, VerifyError> {
+    value.map(Part::text).ok_or_else(|| VerifyError::Missing(what.into()))
 }
 
 /// The text with the sequences for [`UNESCAPED`] decoded, once.
@@ -210,15 +217,12 @@ fn unescaped(text: &str) -> Cow<'_, [u8]> {
     let (head, mut rest) = bytes.split_at(first);
     let mut plain = head.to_vec();
     while let Some((byte, after)) = rest.split_first() {
-        match decoded(rest) {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &rest[3..];
-            }
-            None => {
-                plain.push(*byte);
-                rest = after;
-            }
+        if let Some(byte) = decoded(rest) {
+            plain.push(byte);
+            rest = &rest[3..];
+        } else {
+            plain.push(*byte);
+            rest = after;
         }
     }
     Cow::Owned(plain)

@@ -44,7 +44,8 @@ impl Scheme {
             Method::None => return Ok(()),
             Method::Code(which) => {
                 let secrets: SmallVec<[&Secret; KEYS]> = keys.iter().map(|key| key.secret()).collect();
-                let tolerance = self.time.as_ref().map_or(PAYPAL_TOLERANCE, |time| Duration::from_secs(time.tolerance_s));
+                let tolerance =
+                    self.time.as_ref().map_or(PAYPAL_TOLERANCE, |time| Duration::from_secs(time.tolerance_s));
                 return code::verify(*which, &secrets, certificate, request, now, tolerance);
             }
             _ => (),
@@ -53,9 +54,9 @@ impl Scheme {
         let missing = || VerifyError::Missing(Place::Json(each.clone()).to_string().into());
         let array = each.find(request.body).ok_or_else(missing)?;
         let elements = json::elements(array).filter(|elements| !elements.is_empty()).ok_or_else(missing)?;
-        elements
-            .into_iter()
-            .try_for_each(|element| self.verify_one(&keys, &Request { body: element.get().as_bytes(), ..*request }, now))
+        elements.into_iter().try_for_each(|element| {
+            self.verify_one(&keys, &Request { body: element.get().as_bytes(), ..*request }, now)
+        })
     }
 
     fn verify_one(&self, keys: &Keys<'_>, request: &Request<'_>, now: Timestamp) -> Result<(), VerifyError> {
@@ -88,10 +89,7 @@ impl Scheme {
                 given.push((place, value));
             }
         }
-        match given.is_empty() {
-            true => Err(VerifyError::Missing(self.sig_place())),
-            false => Ok(given),
-        }
+        if given.is_empty() { Err(VerifyError::Missing(self.sig_place())) } else { Ok(given) }
     }
 
     fn sig_place(&self) -> Box<str> {
@@ -120,17 +118,15 @@ impl Scheme {
                 if count > SIGNATURES_MAX {
                     return Err(VerifyError::TooMany { place: place.to_string().into(), allowed: SIGNATURES_MAX });
                 }
-                let decoded = self.encoding.decode(element);
+                let decoded = self.encoding.decode(element.as_bytes());
                 candidates.extend(decoded.filter(|decoded| self.has_length(decoded.as_slice().len())));
             }
         }
-        match candidates.is_empty() {
-            true => Err(VerifyError::NoSignature {
-                place: self.sig_place(),
-                form: format!("{}{}", self.prefix, self.encoding.name()).into(),
-            }),
-            false => Ok(candidates),
+        if candidates.is_empty() {
+            let form = format!("{}{}", self.prefix, self.encoding.name()).into();
+            return Err(VerifyError::NoSignature { place: self.sig_place(), form });
         }
+        Ok(candidates)
     }
 
     fn has_length(&self, bytes: usize) -> bool {
@@ -155,9 +151,8 @@ impl Scheme {
             Place::Sig(prefix) => self.element(given, prefix)?.map(Cow::Borrowed),
             place => place.read(request)?,
         };
-        let time = found
-            .filter(|time| !time.is_empty())
-            .ok_or_else(|| VerifyError::Missing(rule.place.to_string().into()))?;
+        let time =
+            found.filter(|time| !time.is_empty()).ok_or_else(|| VerifyError::Missing(rule.place.to_string().into()))?;
         rule.check(&time, now)?;
         Ok(Some(time))
     }
@@ -234,9 +229,7 @@ fn basic(value: &str) -> Option<Zeroizing<Vec<u8>>> {
 fn any_fits(keys: &Keys<'_>, parts: &[Part<'_>], candidates: &[Decoded]) -> Choice {
     let mut joined: Option<Vec<u8>> = None;
     let mut found = Choice::from(0);
-    let same = |made: &[u8]| {
-        candidates.iter().fold(Choice::from(0), |any, given| any | given.as_slice().ct_eq(made))
-    };
+    let same = |made: &[u8]| candidates.iter().fold(Choice::from(0), |any, given| any | given.as_slice().ct_eq(made));
     for key in keys {
         found |= match &key.kind {
             Kind::Hmac(key) => same(mac(key, parts).as_ref()),
