@@ -566,6 +566,27 @@ fn only_the_provider_signs_by_certificate() {
 }
 
 #[test]
+fn twilio_signs_forms_by_their_fields_and_other_bodies_by_their_digest() {
+    let scheme = scheme(json!({"scheme": "code:twilio"}));
+    assert!(scheme.needs_url());
+    for (kind, body, other) in [
+        ("application/json", r#"{"EventType":"onMessageAdded"}"#, r#"{"EventType":"onMessageRemoved"}"#),
+        ("application/x-www-form-urlencoded", "To=%2B1800&From=%2B1415&To=%2B1800", "To=%2B1801&From=%2B1415"),
+        ("application/json", "", "{}"),
+    ] {
+        let mut request = outgoing(body);
+        request.query = Some("a=1&bodySHA256=old".into()).filter(|_| !body.is_empty());
+        set(&mut request, "content-type", kind);
+        scheme.sign(&secret(), &mut request, NOW).unwrap();
+        assert_eq!(check(&scheme, &request), Ok(()), "{request:?}");
+        let changed = Outgoing { body: other.into(), ..request.clone() };
+        assert!(check(&scheme, &changed).is_err(), "{changed:?}");
+        let moved = Outgoing { url: "https://hooks.example.com/in/b".into(), ..request.clone() };
+        assert_eq!(check(&scheme, &moved), Err(VerifyError::Mismatch));
+    }
+}
+
+#[test]
 fn values_are_written_where_they_can_be() {
     let query = scheme(with(hmac(), json!({"sig": "query:sig", "signed": "{time}.{body}", "time": "query:t"})));
     let mut request = outgoing("{}");

@@ -88,10 +88,9 @@ impl<'a> Reader<'a> {
         };
         let years = if century == 0 { 4 } else { 2 };
         let (year, rest) = text.split_at_checked(years)?;
-        let [month, day, hour, minute, second] = match rest.strip_suffix(b"Z")?.as_chunks::<2>() {
-            (&[a, b, c, d, e], []) => [digits(&a)?, digits(&b)?, digits(&c)?, digits(&d)?, digits(&e)?],
-            _ => return None,
-        };
+        let (pairs, []) = rest.strip_suffix(b"Z")?.as_chunks::<2>() else { return None };
+        let fields: Vec<i16> = pairs.iter().map(|pair| digits(pair)).collect::<Option<_>>()?;
+        let [month, day, hour, minute, second] = *fields else { return None };
         let small = |n: i16| i8::try_from(n).ok();
         let at = DateTime::new(
             century + digits(year)?,

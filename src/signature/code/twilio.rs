@@ -98,13 +98,11 @@ fn other_spelling(url: &str) -> Option<String> {
     let host = authority.rfind('@').map_or(0, |at| at + 1);
     // The colons of an IPv6 address are in brackets.
     let after_address = authority[host..].rfind(']').map_or(host, |at| host + at);
-    match authority[after_address..].rfind(':') {
-        Some(at) => Some(format!("{scheme}://{}{rest}", &authority[..after_address + at])),
-        None => {
-            let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
-            Some(format!("{scheme}://{authority}:{port}{rest}"))
-        }
+    if let Some(colon) = authority[after_address..].rfind(':') {
+        return Some(format!("{scheme}://{}{rest}", &authority[..after_address + colon]));
     }
+    let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    Some(format!("{scheme}://{authority}:{port}{rest}"))
 }
 
 #[cfg(test)]
