@@ -32,8 +32,8 @@ pub enum Unavailable {
     /// It could not be fetched.
     #[error("it could not be fetched: {0}")]
     Fetch(#[from] FetchError),
-    /// What was fetched is none.
-    #[error("what its address gave: {0}")]
+    /// What was fetched, or is in the settings, is none.
+    #[error("not usable: {0}")]
     Form(#[from] CertificateError),
     /// Others are being fetched, or many could not be.
     #[error("too many certificates are being fetched, or could not be")]
@@ -76,6 +76,18 @@ impl<R: Resolve> Certificates<R> {
     /// What fetches, for whoever has something else to get.
     pub fn fetcher(&self) -> &Fetcher<R> {
         &self.fetcher
+    }
+
+    /// The certificate that a source's settings hold in PEM, or else the one at this address. Reading PEM costs less than
+    /// the check that follows, so that nothing is kept of it.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and for text that is no certificate.
+    pub async fn pinned_or_at(&self, pinned: Option<&str>, url: &Url) -> Result<Arc<Certificate>, Unavailable> {
+        match pinned {
+            Some(pem) => Ok(Arc::new(Certificate::from_pem(pem.as_bytes())?)),
+            None => self.get(url).await,
+        }
     }
 
     /// The certificate at this address, which must have been checked to be a provider's.

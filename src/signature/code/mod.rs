@@ -67,7 +67,7 @@ impl Code {
         }
     }
 
-    /// Whether a source cannot do without a key. One of SNS that names no topic takes every topic's messages.
+    /// Whether a source cannot do without a key. SNS's topic may be looked at afterwards.
     pub(super) fn needs_secret(self) -> bool {
         self != Self::Sns
     }

@@ -2,7 +2,8 @@
 //! (<https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html>).
 //!
 //! The signature says that SNS sent the message, not that the topic is one's own: anybody can have a topic. Therefore the
-//! topics that may speak are this scheme's keys. What "raw message delivery" sends is not signed at all.
+//! topics that may speak are this scheme's keys; without any, whoever calls looks at the topic, which is signed. What "raw
+//! message delivery" sends is not signed at all.
 
 use serde::Deserialize;
 use subtle::{Choice, ConstantTimeEq};
