@@ -13,6 +13,8 @@ mod sources;
 mod value;
 
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, ConfigErrors};

@@ -150,9 +150,10 @@ pub(super) fn check(
     warnings: &mut Vec<String>,
 ) -> Vec<FileSource> {
     let public_url = config.server.public_url();
+    let unread = errors.clone();
     let mut sources: Vec<FileSource> = Vec::with_capacity(raw.len());
     for (index, source) in raw.iter().enumerate() {
-        let mut entry = Entry { index, source, environment, origins, errors: Vec::new() };
+        let mut entry = Entry { index, source, environment, origins, unread: &unread, errors: Vec::new() };
         let (checked, said) = entry.check(&public_url, &sources);
         errors.extend(entry.errors);
         warnings.extend(said);
@@ -167,6 +168,8 @@ struct Entry<'a> {
     source: &'a RawSource,
     environment: &'a Environment,
     origins: &'a Origins<'a>,
+    /// Of values that could not even be read.
+    unread: &'a [ConfigError],
     errors: Vec<ConfigError>,
 }
 
@@ -261,7 +264,13 @@ impl Entry<'_> {
 
     fn wrong(&mut self, pointer: &str, problem: impl Into<String>) {
         let (key, origin) = self.place(pointer);
-        self.errors.push(ConfigError { key, origin, problem: problem.into() });
+        // Of what could not be read it is no news that it or a part of it is missing.
+        let unread = |e: &ConfigError| {
+            key.strip_prefix(&*e.key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if !self.unread.iter().any(unread) {
+            self.errors.push(ConfigError { key, origin, problem: problem.into() });
+        }
     }
 
     /// The key of what stands at a pointer into the entry, and where it comes from.

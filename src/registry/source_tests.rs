@@ -104,13 +104,14 @@ async fn what_was_answered_is_there_after_a_restart() {
 async fn secrets_and_tokens_are_on_the_disk_only_sealed_or_hashed() {
     let dir = tempfile::tempdir().unwrap();
     let token = Token::try_new("canary-token-of-a-partner").unwrap();
-    let running = world(dir.path(), vec![of_file(open("file"), None)]);
+    let running = world(dir.path(), vec![of_file(Settings::new("file", "asana"), None)]);
     let writer = &running.writer;
     writer.create_source("default", full("one"), None).await.unwrap();
     let partner = settings(json!({ "name": "two", "kind": "partner" }));
     writer.create_source("default", partner, Some(&token)).await.unwrap();
-    let learned = writer.create_source("default", open("three"), None).await.unwrap();
-    let _ = writer.learn_secret(learned.id, Secret::new("canary-secret-learned")).await;
+    let asana = writer.create_source("default", Settings::new("three", "asana"), None).await.unwrap();
+    writer.learn_secret(asana.id, Secret::new("canary-secret-learned")).await.unwrap();
+    writer.learn_secret(file_id("default", "file"), Secret::new("canary-secret-of-the-file")).await.unwrap();
     running.stop().unwrap();
     let bytes = std::fs::read(dir.path().join("registry.redb")).unwrap();
     let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -374,5 +375,32 @@ async fn many_partners_come_newest_first_and_are_found() {
     assert_eq!(times.len(), 300);
     assert!(times.windows(2).all(|pair| pair[0] >= pair[1]));
     drop(registry);
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_is_learned_once_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = || vec![of_file(Settings::new("file", "asana"), None)];
+    let running = world(dir.path(), files());
+    let writer = &running.writer;
+    let of_api = writer.create_source("default", Settings::new("api", "asana"), None).await.unwrap().id;
+    let of_file = file_id("default", "file");
+    for id in [of_api, of_file] {
+        let secret = || Secret::new("a-secret-of-a-handshake");
+        let learned = writer.learn_secret(id, secret()).await.unwrap();
+        assert_eq!((learned.secrets.len(), learned.version), (1, 2));
+        assert_eq!(writer.learn_secret(id, secret()).await.err(), Some(SourceError::HasSecret));
+    }
+    let blank = writer.create_source("default", Settings::new("blank", "asana"), None).await.unwrap().id;
+    assert!(matches!(writer.learn_secret(blank, Secret::new(" ")).await, Err(SourceError::Invalid(_))));
+    writer.set_sources(setup(files())).await.unwrap();
+    let version = |running: &Running, id| running.shared.load().source_by_id(id).map(|s| (s.secrets.len(), s.version));
+    assert_eq!(version(&running, of_file), Some((1, 2)), "a reload changes nothing");
+    running.stop().unwrap();
+
+    let running = world(dir.path(), files());
+    assert_eq!(version(&running, of_api), Some((1, 2)));
+    assert_eq!(version(&running, of_file).map(|(secrets, _)| secrets), Some(1));
     running.stop().unwrap();
 }

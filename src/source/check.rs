@@ -21,6 +21,8 @@ const BODY_BYTES_MIN: usize = 1024;
 const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: std::ops::RangeInclusive<u32> = 1..=100_000;
 const URL_BYTES_MAX: usize = 2_048;
+/// So the table begins what it says of an option that a source cannot do without.
+const REQUIRED: &str = "required: ";
 /// Kinds offered for one that is unknown.
 const NEAREST: usize = 3;
 
@@ -134,8 +136,8 @@ impl<'a> Check<'a> {
                 self.warn(format!("the option {name} begins or ends with white space"));
             }
         }
-        for (name, meaning) in &raw.options {
-            if is_required(meaning) && !settings.options.contains_key(name) {
+        for (name, meaning) in raw.options.iter().filter(|(name, _)| !settings.options.contains_key(*name)) {
+            if let Some(meaning) = meaning.strip_prefix(REQUIRED) {
                 self.wrong(format!("/options/{}", escape(name)), format!("kind {} needs it: {meaning}", settings.kind));
             }
         }
@@ -199,11 +201,6 @@ impl<'a> Check<'a> {
         };
         self.wrong("/kind", detail);
     }
-}
-
-/// Whether the table says of an option that a source cannot do without it.
-pub(super) fn is_required(meaning: &str) -> bool {
-    meaning.get(..8).is_some_and(|word| word.eq_ignore_ascii_case("required"))
 }
 
 /// `[a-z0-9][a-z0-9-]{0,62}`

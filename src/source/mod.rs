@@ -16,6 +16,8 @@ mod rejection;
 mod rules;
 mod secret;
 mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
 mod token;
 
 use std::sync::Arc;

@@ -54,7 +54,7 @@ impl Check<'_> {
             }
             return Vec::new();
         }
-        if given.is_empty() && !recipe.handshake.is_some_and(learns) {
+        if given.is_empty() && !recipe.handshake.is_some_and(Handshake::learns) {
             self.wrong("/secrets", format!("kind {kind} needs at least one"));
         }
         if given.len() > SOURCE_SECRETS_MAX {
@@ -114,11 +114,6 @@ impl Check<'_> {
         }
         recipe.scheme.key(secret).map_err(|error| self.wrong(pointer, error.detail)).ok()
     }
-}
-
-/// Whether the first request brings the secret.
-fn learns(handshake: Handshake) -> bool {
-    ["asana", "notion"].iter().any(|name| handshake.name().starts_with(name))
 }
 
 /// `header:X-Shopify-Shop-Domain=a.myshopify.com`; nothing of the body, which is not believed yet.
