@@ -182,6 +182,10 @@ impl Kind {
         let raw = RawRecipe { dedup: self.raw.dedup.filter(|_| !self.is_partner), ..self.raw };
         match Recipe::try_new(&raw) {
             Ok(mut recipe) => {
+                if recipe.scheme.needs_id() && recipe.id.is_empty() {
+                    check.wrong("/id", "its signature covers the id: say where it stands");
+                }
+                recipe.scheme = recipe.scheme.with_id(&recipe.id);
                 if self.is_partner {
                     recipe.dedup = dedup.unwrap_or(Dedup::Id);
                     if recipe.scheme.needs_url() {
