@@ -18,9 +18,10 @@ use hooktide::admit::{Admit, BodyRoom, Directory, Health, Limits, Management, Su
 use hooktide::api::{Call, Response};
 use hooktide::commit::{Refused, Submission, Verdicts};
 use hooktide::config::{Role, Server};
-use hooktide::model::{Timestamp, WebhookNo, Webhooks};
+use hooktide::model::{SourceId, Timestamp, WebhookNo, Webhooks};
 use hooktide::registry::Principal;
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
+use hooktide::source::Source;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -42,6 +43,18 @@ impl Directory for Fake {
 
     fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
+    }
+
+    fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {
+        None
+    }
+
+    fn source_by_id(&self, _id: SourceId) -> Option<Arc<Source>> {
+        None
+    }
+
+    fn source_by_token(&self, _token: &str) -> Option<Arc<Source>> {
+        None
     }
 }
 
@@ -152,6 +165,7 @@ fn requests(c: &mut Criterion) {
         max_batch_bytes: 16 << 20,
         workers: 1,
         drain: Duration::ZERO,
+        public_url: None,
     })
     .expect("a port");
     let ours = listeners.addresses()[0];

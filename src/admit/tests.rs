@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::commit::Committed;
 use crate::config::Role;
-use crate::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp, WebhookNo};
+use crate::source::Source;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
 /// that remembers ids.
@@ -49,6 +50,18 @@ impl Directory for Fake {
     fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
+
+    fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {
+        None
+    }
+
+    fn source_by_id(&self, _id: SourceId) -> Option<Arc<Source>> {
+        None
+    }
+
+    fn source_by_token(&self, _token: &str) -> Option<Arc<Source>> {
+        None
+    }
 }
 
 impl Submit for Fake {
@@ -72,7 +85,7 @@ impl Submit for Fake {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
                 Some(place) => Ok(Committed::for_test(EventId::from_u128(place as u128 + 1), true)),
                 None => {
-                    stored.push((event.head, event.data));
+                    stored.push((event.head, event.body));
                     Ok(Committed::for_test(EventId::from_u128(stored.len() as u128), false))
                 }
             });
@@ -138,6 +151,7 @@ impl Served {
             max_batch_bytes: 0,
             workers: 1,
             drain: Duration::ZERO,
+            public_url: None,
         })
         .unwrap();
         let address = listeners.addresses()[0];

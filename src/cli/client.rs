@@ -98,7 +98,7 @@ impl Client {
         let config = || {
             let (config, data_dir) = (args.config.clone(), args.data_dir.clone());
             let server = ServerArgs { config, data_dir, ..ServerArgs::default() };
-            server.loader(false, environment.clone()).load()
+            server.loader(false, environment.clone()).load_for_client()
         };
         let url = match url {
             Some(url) => url.to_owned(),

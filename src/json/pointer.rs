@@ -228,13 +228,7 @@ mod tests {
         let values = slots.map(|slot| found.raw(slot).unwrap().get());
         assert_eq!(
             values,
-            [
-                r#"{"x":null, "a" : {"b" : [1, "two"]}}"#,
-                r#"{"b" : [1, "two"]}"#,
-                r#"[1, "two"]"#,
-                r#""two""#,
-                "null"
-            ]
+            [r#"{"x":null, "a" : {"b" : [1, "two"]}}"#, r#"{"b" : [1, "two"]}"#, r#"[1, "two"]"#, r#""two""#, "null"]
         );
         assert!(found.raw(99).is_none());
     }
@@ -243,7 +237,8 @@ mod tests {
     fn a_body_that_is_not_one_value_holds_nothing() {
         let mut set = PointerSet::default();
         set.add(&Pointer::try_new("/a").unwrap());
-        for body in ["", " ", r#"{"a":1"#, r#"{"a":1}}"#, r#"{"a":1} 2"#, r#"{"a":01}"#, "nul", r#"{"a":1,}"#, "[1 2]"] {
+        for body in ["", " ", r#"{"a":1"#, r#"{"a":1}}"#, r#"{"a":1} 2"#, r#"{"a":01}"#, "nul", r#"{"a":1,}"#, "[1 2]"]
+        {
             assert!(set.read(body.as_bytes()).is_none(), "{body}");
             assert!(PointerSet::default().read(body.as_bytes()).is_none(), "{body}");
         }

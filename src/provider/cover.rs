@@ -4,7 +4,8 @@
 use crate::signature::{Place, RawScheme};
 
 /// What SNS signs of its JSON (the documentation of its message signatures).
-const SNS_SIGNED: [&str; 7] = ["/Message", "/MessageId", "/Subject", "/SubscribeURL", "/Timestamp", "/TopicArn", "/Type"];
+const SNS_SIGNED: [&str; 7] =
+    ["/Message", "/MessageId", "/Subject", "/SubscribeURL", "/Timestamp", "/TopicArn", "/Type"];
 /// What PayPal signs whole; the body only by a CRC32, which anyone can make to fit.
 const PAYPAL_SIGNED: [&str; 2] = ["paypal-transmission-id", "paypal-transmission-time"];
 
@@ -49,7 +50,8 @@ fn is_same(part: &str, place: &Place) -> bool {
 /// Whether `pointer` is `part`, or `part` of one of the elements of which each is signed by itself.
 fn is_element(each: Option<&str>, part: &str, pointer: &str) -> bool {
     let Some(each) = each.map(|each| each.strip_prefix("json:").unwrap_or(each)) else { return part == pointer };
-    let element = pointer.strip_prefix(each).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('/'));
+    let element =
+        pointer.strip_prefix(each).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('/'));
     element.is_some_and(|(index, rest)| {
         index.bytes().all(|b| b.is_ascii_digit()) && part.strip_prefix('/').unwrap_or(part) == rest
     })

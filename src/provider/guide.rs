@@ -78,7 +78,10 @@ fn section(name: &str, raw: &RawRecipe) -> String {
     row("Duplicates", duplicates(raw, &recipe));
     row("Handshake", recipe.handshake.map_or(String::new(), |shake| shake.about().collect::<Vec<_>>().join(" ")));
     row("Answer", answer(raw));
-    row("Metadata", raw.keep.iter().map(|(name, place)| format!("`{name}`: {}", words(place))).collect::<Vec<_>>().join("; "));
+    row(
+        "Metadata",
+        raw.keep.iter().map(|(name, place)| format!("`{name}`: {}", words(place))).collect::<Vec<_>>().join("; "),
+    );
     row("Body", body(&recipe));
     for (option, meaning) in &raw.options {
         row("Option", format!("`{option}`: {meaning}"));
@@ -120,16 +123,23 @@ fn verified(scheme: &RawScheme) -> String {
     let prefix = scheme.prefix.as_deref().map_or(String::new(), |prefix| format!(" after `{prefix}`"));
     let encoding = scheme.encoding.as_deref().map_or(String::new(), |encoding| format!(", {encoding}{prefix}"));
     let several = if scheme.split.is_some() { "; of several signatures any may fit" } else { "" };
-    let each = scheme.each.as_deref().map_or(String::new(), |each| format!(", each element of {} by itself", words(each)));
+    let each =
+        scheme.each.as_deref().map_or(String::new(), |each| format!(", each element of {} by itself", words(each)));
     let alg = scheme.alg.as_deref().unwrap_or("sha256").to_uppercase().replace("SHA", "SHA-");
     let how = match scheme.scheme.as_str() {
         "hmac" => format!("HMAC-{alg}"),
         "hash" => alg,
         "ed25519" => "Ed25519".to_owned(),
         "ecdsa-p256" => "ECDSA P-256".to_owned(),
-        "token" => return format!("The secret itself in {at}{each}. Nothing is signed: who learns it can send anything."),
-        "basic" => return format!("User and password in {at} (Basic). Nothing is signed: who learns them can send anything."),
-        "code:twilio" => return format!("HMAC-SHA-1 over the URL and the form's fields, or the body's SHA-256 in the URL, in {at}"),
+        "token" => {
+            return format!("The secret itself in {at}{each}. Nothing is signed: who learns it can send anything.");
+        }
+        "basic" => {
+            return format!("User and password in {at} (Basic). Nothing is signed: who learns them can send anything.");
+        }
+        "code:twilio" => {
+            return format!("HMAC-SHA-1 over the URL and the form's fields, or the body's SHA-256 in the URL, in {at}");
+        }
         "code:paypal" => return format!("RSA over transmission, webhook ID and the body's CRC32, in {at}"),
         "code:sns" => return format!("RSA over the message's fields, in {at}"),
         other => other.to_owned(),
@@ -169,7 +179,15 @@ fn kind_of_event(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
 
 /// A type as events carry it, where no map says otherwise.
 fn plain(topic: &str) -> String {
-    let plain = |c: char| if c == '/' { '.' } else if c.is_ascii_alphanumeric() || ".:-".contains(c) { c } else { '_' };
+    let plain = |c: char| {
+        if c == '/' {
+            '.'
+        } else if c.is_ascii_alphanumeric() || ".:-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
     topic.chars().map(plain).collect()
 }
 

@@ -255,7 +255,10 @@ impl Errors {
         let Some(text) = text else { return default };
         match text.parse() {
             Ok(Dedup::Id | Dedup::IdAndBody) if !has_id => {
-                self.add("dedup", format!("{text:?} needs \"id\", which says where the id stands; without it: \"body\""));
+                self.add(
+                    "dedup",
+                    format!("{text:?} needs \"id\", which says where the id stands; without it: \"body\""),
+                );
                 default
             }
             Ok(dedup) => dedup,

@@ -70,12 +70,22 @@ pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> 
 }
 
 fn world_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
+    world_with(disk, dir, keys, SourceSetup::default())
+}
+
+pub(super) fn world_with(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    keys: Vec<ApiKey>,
+    sources: SourceSetup,
+) -> Result<World, StoreError> {
     let (shards, inboxes) = Shards::channels(2);
     let (handle, messages, _bell) = settle::Handle::channel();
     let running = start(Start {
         dir,
         disk,
         keys,
+        sources,
         clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
         random: Random::seeded(1),
         shards,

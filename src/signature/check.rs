@@ -2,9 +2,10 @@
 
 use ring::{digest, hmac};
 
+use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
-use super::scheme::{Code, Method};
+use super::scheme::Method;
 use super::template::{Piece, Template};
 use super::time::{TimeRule, Unit};
 use super::{Place, RawScheme, Scheme, SchemeError};
@@ -75,10 +76,7 @@ fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
         "token" => Some(Method::Token),
         "basic" => Some(Method::Basic),
         "none" => Some(Method::None),
-        "code:twilio" => Some(Method::Code(Code::Twilio)),
-        "code:paypal" => Some(Method::Code(Code::Paypal)),
-        "code:sns" => Some(Method::Code(Code::Sns)),
-        _ => None,
+        other => other.strip_prefix("code:").and_then(|name| name.parse::<Code>().ok()).map(Method::Code),
     };
     let Some(method) = method else {
         let allowed = "hmac, hash, ed25519, ecdsa-p256, token, basic, none, code:twilio, code:paypal, code:sns";
@@ -249,11 +247,8 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
         _ => (),
     }
     if let Method::Token | Method::Basic | Method::None = scheme.method {
-        let given = [
-            ("encoding", raw.encoding.is_some()),
-            ("signed", raw.signed.is_some()),
-            ("time", raw.time.is_some()),
-        ];
+        let given =
+            [("encoding", raw.encoding.is_some()), ("signed", raw.signed.is_some()), ("time", raw.time.is_some())];
         return errors.refuse(&given, &raw.scheme);
     }
     // A signature cannot cover itself.

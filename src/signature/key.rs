@@ -8,7 +8,8 @@ use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
 use super::SchemeError;
-use super::scheme::{Code, Method};
+use super::code::Code;
+use super::scheme::Method;
 use crate::limits::{HMAC_KEY_BYTES_MIN, HMAC_KEY_BYTES_WANTED};
 use crate::model::Secret;
 
@@ -51,7 +52,7 @@ pub(super) enum Form {
 
 /// A key that verifies. Prints as `***`.
 pub struct Key {
-    text: Secret,
+    secret: Secret,
     pub(super) kind: Kind,
     is_short: bool,
 }
@@ -64,7 +65,7 @@ pub(super) enum Kind {
     Public(UnparsedPublicKey<Box<[u8]>>),
     /// SHA-256 of a token, or of `user:password`: equal digests are compared, so that nothing tells how long the text is.
     Token(digest::Digest),
-    /// The text itself is all there is to know (PayPal's webhook id).
+    /// For a scheme in code, which reads the secret itself.
     Text,
 }
 
@@ -80,17 +81,9 @@ impl Key {
         self.is_short
     }
 
-    /// The secret's text.
-    pub(super) fn text(&self) -> &[u8] {
-        self.text.reveal().as_bytes()
-    }
-
-    /// The key for HMAC, of the schemes that have one.
-    pub(super) fn hmac(&self) -> Option<&hmac::Key> {
-        match &self.kind {
-            Kind::Hmac(key) => Some(key),
-            _ => None,
-        }
+    /// The secret it was made from, for the schemes in code.
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
     }
 
     /// The key that a secret's text stands for; `length_min` in bytes for HMAC.
@@ -110,10 +103,10 @@ impl Key {
                 is_short = bytes.len() < HMAC_KEY_BYTES_WANTED;
                 Kind::Hmac(hmac::Key::new(*algorithm, &bytes))
             }
+            // The account's auth token is an HMAC key too.
             Method::Code(Code::Twilio) => {
-                let bytes = symmetric(form, secret, length_min)?;
-                is_short = bytes.len() < HMAC_KEY_BYTES_WANTED;
-                Kind::Hmac(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &bytes))
+                is_short = symmetric(form, secret, length_min)?.len() < HMAC_KEY_BYTES_WANTED;
+                Kind::Text
             }
             Method::Hash(algorithm) => {
                 let bytes = symmetric(form, secret, length_min)?;
@@ -126,7 +119,7 @@ impl Key {
             Method::Token | Method::Basic => Kind::Token(token_digest(secret.reveal().as_bytes())),
             Method::None | Method::Code(_) => Kind::Text,
         };
-        Ok(Self { text: secret.clone(), kind, is_short })
+        Ok(Self { secret: secret.clone(), kind, is_short })
     }
 }
 
@@ -164,7 +157,9 @@ fn symmetric(form: Form, secret: &Secret, length_min: usize) -> Result<Zeroizing
 fn ed25519(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
     let bytes = bytes(form, secret)?;
     let point = match form {
-        Form::SpkiBase64 => bytes.strip_prefix(&ED25519_SPKI).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?,
+        Form::SpkiBase64 => {
+            bytes.strip_prefix(&ED25519_SPKI).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?
+        }
         _ => &bytes,
     };
     let point: [u8; ED25519_BYTES] = point

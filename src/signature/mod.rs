@@ -21,7 +21,7 @@ mod template;
 mod time;
 mod verify;
 
-pub use code::Certificate;
+pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
 pub use place::{Ambiguous, OneOrMany, Place, PlaceError};

@@ -153,7 +153,12 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn read(place: &str, headers: &[(&str, &str)], query: Option<&str>, body: &str) -> Result<Option<String>, Ambiguous> {
+    fn read(
+        place: &str,
+        headers: &[(&str, &str)],
+        query: Option<&str>,
+        body: &str,
+    ) -> Result<Option<String>, Ambiguous> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
@@ -171,12 +176,12 @@ mod tests {
 
     #[test]
     fn places_print_as_they_are_written() {
-        for text in
-            ["header:x-a|x-b", "json:/a/0", "json:", "form:a b", "query:x", "sig:t=", "path", "const:a:b"]
-        {
+        for text in ["header:x-a|x-b", "json:/a/0", "json:", "form:a b", "query:x", "sig:t=", "path", "const:a:b"] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
-        for text in ["", "header", "header:", "header:a b", "header:a|", "json:a", "json:/~", "form:", "x:y", "Path", "sig:"] {
+        for text in
+            ["", "header", "header:", "header:a b", "header:a|", "json:a", "json:/~", "form:", "x:y", "Path", "sig:"]
+        {
             assert_eq!(text.parse::<Place>(), Err(PlaceError), "{text:?}");
         }
     }

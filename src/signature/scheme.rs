@@ -3,6 +3,7 @@
 use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 
+use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
 use super::template::{Piece, Template};
@@ -78,21 +79,9 @@ pub(super) enum Method {
     Basic,
     /// Nothing is verified.
     None,
+    /// One that no data says.
     Code(Code),
 }
-
-/// A scheme that no data says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    Twilio,
-    Paypal,
-    Sns,
-}
-
-/// Fields of an SNS message that are signed
-/// (<https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html>).
-const SNS_SIGNED: [&str; 8] =
-    ["/Message", "/MessageId", "/Subject", "/SubscribeURL", "/Timestamp", "/Token", "/TopicArn", "/Type"];
 
 /// A scheme that can be used.
 #[derive(Debug, Clone)]
@@ -127,12 +116,16 @@ impl Scheme {
 
     /// Whether a secret is needed: for all but `none`, and SNS, whose messages are signed by a certificate alone.
     pub fn needs_secret(&self) -> bool {
-        !matches!(self.method, Method::None | Method::Code(Code::Sns))
+        match self.method {
+            Method::None => false,
+            Method::Code(which) => which.needs_secret(),
+            _ => true,
+        }
     }
 
     /// Whether `{url}` is signed, so that the public URL must be known.
     pub fn needs_url(&self) -> bool {
-        self.signed.has_url() || matches!(self.method, Method::Code(Code::Twilio))
+        self.signed.has_url() || matches!(self.method, Method::Code(which) if which.needs_url())
     }
 
     /// Whether `{id}` is signed, so that [`Self::with_id`] must say where it stands.
@@ -149,28 +142,6 @@ impl Scheme {
     /// Where signatures stand.
     pub fn places(&self) -> &[Place] {
         &self.sig
-    }
-
-    /// Whether the signature covers what stands at this place: if not, somebody who saw one request can send it again with
-    /// another value there.
-    pub fn covers(&self, place: &Place) -> bool {
-        if let Place::Const(_) = place {
-            return true;
-        }
-        match &self.method {
-            Method::Token | Method::Basic | Method::None => false,
-            // A form's fields are signed one by one, a JSON body by its digest in the query, the query by the URL.
-            Method::Code(Code::Twilio) => !matches!(place, Place::Header(_) | Place::Sig(_)),
-            // The body is signed by its CRC-32 only, which is no obstacle.
-            Method::Code(Code::Paypal) => matches!(place, Place::Header(names)
-                if names.iter().all(|n| ["paypal-transmission-id", "paypal-transmission-time"].contains(&n.as_str()))),
-            Method::Code(Code::Sns) => matches!(place, Place::Json(pointer) if SNS_SIGNED.contains(&pointer.as_str())),
-            _ => {
-                self.signed.covers(place)
-                    || self.signed.has(&Piece::Time) && self.time.as_ref().is_some_and(|time| time.place == *place)
-                    || self.needs_id() && self.id.contains(place)
-            }
-        }
     }
 
     /// The key that a secret's text stands for. An HMAC key (and that of a `hash`) has at least 8 bytes.

@@ -140,7 +140,8 @@ impl Template {
         match place {
             Place::Header(names) => self.pieces.iter().any(|p| matches!(p, Piece::Header(signed) if signed == names)),
             Place::Json(pointer) => {
-                self.has(&Piece::Body) || self.pieces.iter().any(|p| matches!(p, Piece::Json(signed, _) if signed == pointer))
+                self.has(&Piece::Body)
+                    || self.pieces.iter().any(|p| matches!(p, Piece::Json(signed, _) if signed == pointer))
             }
             Place::Form(_) => self.has(&Piece::Body),
             Place::Query(_) | Place::Path => self.has_url(),
@@ -160,7 +161,9 @@ impl Template {
             match piece {
                 Piece::Text(literal) => parts.push(Part::text(literal)),
                 Piece::Body => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
-                Piece::Time => parts.push(Part::text(values.time.ok_or_else(|| VerifyError::Missing("the time".into()))?)),
+                Piece::Time => {
+                    parts.push(Part::text(values.time.ok_or_else(|| VerifyError::Missing("the time".into()))?))
+                }
                 Piece::Id => parts.push(Part::text(values.id.ok_or_else(|| VerifyError::Missing("the id".into()))?)),
                 Piece::Method => parts.push(Part::text(request.method)),
                 Piece::Url => {
@@ -180,7 +183,8 @@ impl Template {
                 Piece::Key => parts.push(Part::Key),
                 Piece::Header(names) => {
                     let missing = || VerifyError::Missing(Place::Header(names.clone()).to_string().into());
-                    let value = header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
+                    let value =
+                        header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
                     parts.push(Part::text(value));
                 }
                 // Adyen signs a field that is not there as nothing.

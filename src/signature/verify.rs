@@ -1,6 +1,7 @@
 //! Checks a request: from its bytes to the MAC without a copy of them.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use ring::{digest, hmac};
@@ -8,6 +9,7 @@ use smallvec::SmallVec;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
+use super::code::PAYPAL_TOLERANCE;
 use super::encoding::Decoded;
 use super::key::{Kind, token_digest};
 use super::scheme::Method;
@@ -15,7 +17,7 @@ use super::template::{Part, Piece, Values};
 use super::{Certificate, Key, Place, Request, Scheme, VerifyError, code};
 use crate::json;
 use crate::limits::SIGNATURES_MAX;
-use crate::model::Timestamp;
+use crate::model::{Secret, Timestamp};
 
 /// Keys kept without a heap: a source has one, or two while one is rotated.
 const KEYS: usize = 8;
@@ -40,16 +42,21 @@ impl Scheme {
         let keys: Keys<'k> = keys.into_iter().collect();
         match &self.method {
             Method::None => return Ok(()),
-            Method::Code(which) => return code::verify(*which, &keys, certificate, request, now),
+            Method::Code(which) => {
+                let secrets: SmallVec<[&Secret; KEYS]> = keys.iter().map(|key| key.secret()).collect();
+                let tolerance =
+                    self.time.as_ref().map_or(PAYPAL_TOLERANCE, |time| Duration::from_secs(time.tolerance_s));
+                return code::verify(*which, &secrets, certificate, request, now, tolerance);
+            }
             _ => (),
         }
         let Some(each) = &self.each else { return self.verify_one(&keys, request, now) };
         let missing = || VerifyError::Missing(Place::Json(each.clone()).to_string().into());
         let array = each.find(request.body).ok_or_else(missing)?;
         let elements = json::elements(array).filter(|elements| !elements.is_empty()).ok_or_else(missing)?;
-        elements
-            .into_iter()
-            .try_for_each(|element| self.verify_one(&keys, &Request { body: element.get().as_bytes(), ..*request }, now))
+        elements.into_iter().try_for_each(|element| {
+            self.verify_one(&keys, &Request { body: element.get().as_bytes(), ..*request }, now)
+        })
     }
 
     fn verify_one(&self, keys: &Keys<'_>, request: &Request<'_>, now: Timestamp) -> Result<(), VerifyError> {
@@ -149,9 +156,8 @@ impl Scheme {
             Place::Sig(prefix) => self.element(given, prefix)?.map(Cow::Borrowed),
             place => place.read(request)?,
         };
-        let time = found
-            .filter(|time| !time.is_empty())
-            .ok_or_else(|| VerifyError::Missing(rule.place.to_string().into()))?;
+        let time =
+            found.filter(|time| !time.is_empty()).ok_or_else(|| VerifyError::Missing(rule.place.to_string().into()))?;
         rule.check(&time, now)?;
         Ok(Some(time))
     }
@@ -228,9 +234,7 @@ fn basic(value: &str) -> Option<Zeroizing<Vec<u8>>> {
 fn any_fits(keys: &Keys<'_>, parts: &[Part<'_>], candidates: &[Decoded]) -> Choice {
     let mut joined: Option<Vec<u8>> = None;
     let mut found = Choice::from(0);
-    let same = |made: &[u8]| {
-        candidates.iter().fold(Choice::from(0), |any, given| any | given.as_slice().ct_eq(made))
-    };
+    let same = |made: &[u8]| candidates.iter().fold(Choice::from(0), |any, given| any | given.as_slice().ct_eq(made));
     for key in keys {
         found |= match &key.kind {
             Kind::Hmac(key) => same(mac(key, parts).as_ref()),

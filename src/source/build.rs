@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::Check;
-use super::{Breach, EventMap, ManagedBy, Rules, Settings, Source, TokenHash};
+use super::{Breach, EventMap, ManagedBy, Plan, Rules, Settings, Source, TokenHash};
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
 use crate::model::{SourceId, Timestamp};
 use crate::provider::{self, Dedup, RawRecipe, Recipe};
@@ -60,14 +60,18 @@ impl Source {
         let parts = kind.and_then(|kind| {
             check.options(&kind.raw);
             let event_map = event_map(&mut check, &kind.raw);
+            let (sig, is_partner) = (kind.raw.verify.sig.clone(), kind.is_partner);
             let recipe = kind.recipe(&mut check)?;
+            let plan = Plan::of(&recipe, sig.as_ref(), is_partner);
             check.needs_url(&recipe.scheme, own_url.is_some() || !public_url.is_empty());
             let secrets = check.secrets(&recipe);
-            Some((recipe, secrets, event_map?))
+            Some((recipe, plan, secrets, event_map?))
         });
 
         let Check { breaches, mut warnings, .. } = check;
-        let Some((recipe, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else { return Err(breaches) };
+        let Some((recipe, plan, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else {
+            return Err(breaches);
+        };
         let url = own_url.unwrap_or_else(|| usual_url(&settings, &identity, public_url));
         if recipe.scheme.needs_url() && is_loopback(&url) {
             warnings.push(format!(
@@ -81,6 +85,7 @@ impl Source {
             status,
             managed_by: identity.managed_by,
             recipe,
+            plan,
             secrets,
             event_map,
             rules,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::settings::is_secret_name;
-use super::{Breach, PLAIN_KINDS, Settings, check_name};
+use super::{Breach, PLAIN_KINDS, Settings};
 use crate::config::parse_size;
 use crate::limits::{
     SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX, SOURCE_RESPOND_BYTES_MAX,
@@ -13,10 +13,11 @@ use crate::model::RateLimit;
 use crate::provider::{self, Dedup, RawRecipe};
 use crate::signature::{RawScheme, Scheme, SchemeError};
 
-/// The types of a source's events begin with its name, and those that begin so are reserved.
-const OWN_NAME: &str = "hooktide";
-/// Characters of a kind that is looked for among the known ones.
-const KIND_CHARS_MAX: usize = 63;
+/// Characters of a name: a DNS label's.
+const NAME_CHARS_MAX: usize = 63;
+/// Fixed words below `/api/v1/webhooks/`, and what the gateway's own types begin with, as those of a source's events begin
+/// with its name.
+const NAMES_TAKEN: [&str; 3] = ["events", "deliveries", "hooktide"];
 const BODY_BYTES_MIN: usize = 1024;
 const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: std::ops::RangeInclusive<u32> = 1..=100_000;
@@ -47,11 +48,11 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn name(&mut self) {
-        if let Err(breach) = check_name(&self.settings.name) {
-            self.breaches.push(breach);
-        }
-        if self.settings.name == OWN_NAME {
-            self.wrong("/name", format!("types that begin with {OWN_NAME} are the gateway's own; choose another name"));
+        let name = self.settings.name.as_str();
+        if NAMES_TAKEN.contains(&name) {
+            self.wrong("/name", format!("{name} means something else in paths or types; choose another name"));
+        } else if !is_name(name) {
+            self.wrong("/name", "expected 1 to 63 of a-z, 0-9 and -, not - at first");
         }
     }
 
@@ -203,6 +204,13 @@ impl<'a> Check<'a> {
     }
 }
 
+/// `[a-z0-9][a-z0-9-]{0,62}`
+fn is_name(name: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
 /// One token of a JSON pointer.
 pub(super) fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
@@ -211,7 +219,7 @@ pub(super) fn escape(token: &str) -> String {
 /// The names that somebody may have meant, the nearest first.
 fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     let word = word.to_ascii_lowercase();
-    if word.is_empty() || word.len() > KIND_CHARS_MAX {
+    if word.is_empty() || word.len() > NAME_CHARS_MAX {
         return Vec::new();
     }
     let contains = |name: &str| word.len() > 2 && (name.contains(&word) || (name.len() > 2 && word.contains(name)));

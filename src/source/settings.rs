@@ -143,6 +143,32 @@ impl SecretSetting {
 }
 
 impl Settings {
+    /// A name and a kind, and nothing else.
+    pub fn new(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            tenant: None,
+            description: None,
+            status: None,
+            secrets: Vec::new(),
+            verify: None,
+            id: None,
+            r#type: None,
+            dedup: None,
+            handshake: None,
+            respond: None,
+            tolerance: None,
+            options: BTreeMap::new(),
+            event_map: None,
+            validation_config: None,
+            max_body_bytes: None,
+            rate_limit_rps: None,
+            burst: None,
+            url: None,
+        }
+    }
+
     /// The status that is written, `active` if none is.
     ///
     /// # Errors

@@ -285,7 +285,8 @@ fn check(text: &str) -> Result<(Place, Box<str>), String> {
 /// An address that may be visited: HTTPS on its usual port, without a password, at one of the hosts.
 fn address(text: &str, hosts: &[Box<str>]) -> Option<url::Url> {
     let url = url::Url::parse(text).ok()?;
-    let plain = url.scheme() == "https" && url.port().is_none() && url.username().is_empty() && url.password().is_none();
+    let plain =
+        url.scheme() == "https" && url.port().is_none() && url.username().is_empty() && url.password().is_none();
     let host = url.domain()?;
     (plain && hosts.iter().any(|pattern| is_host(host, pattern))).then_some(url)
 }
