@@ -164,7 +164,7 @@ fn event(n: u128, memory: &Arc<MemoryBudget>, clock: &Clock) -> Arc<Event> {
     Arc::new(Event {
         id: EventId::from_u128(n),
         head: Bytes::from_static(&[0; 128]),
-        data: Bytes::from_static(&[0; 1_024]),
+        body: Bytes::from_static(&[0; 1_024]),
         committed_at: clock.instant(),
         lease: memory.lease(1_024),
     })

@@ -52,20 +52,41 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Breaches of its rules that are listed for one event.
 pub const BREACHES_LISTED_MAX: usize = 32;
-/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
-pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a body whose sender is not known: what a source's may weigh when it does not say.
+pub const STRANGER_BODY_BYTES_MAX: usize = 10 << 20;
+/// Bytes of a provider's own type that are kept, and of the path that may name one.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Refused requests that are kept for each source …
+pub const REJECTIONS_PER_SOURCE: usize = 100;
+/// … each with the beginning of its body …
+pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
+/// … and all together: some hundred sources with a hundred requests of usual headers.
+pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
+/// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
+pub const LIMITER_BUCKETS: usize = 1_024;
 
-// --- signature: what a request may make us compute ------------------------------------------------------------------
+// --- source: what the rules of a partner may cost ------------------------------------------------------------------
 
-/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
-pub const SIGNATURES_MAX: usize = 8;
-/// Bytes of an HMAC key below which anybody guesses it.
-pub const HMAC_KEY_BYTES_MIN: usize = 8;
-/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
-pub const HMAC_KEY_BYTES_WANTED: usize = 16;
-/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
-pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
-
+/// Entries of a list in the short form of the rules.
+pub const RULES_ENTRIES_MAX: usize = 256;
+/// Bytes of a field's path in the rules.
+pub const RULES_PATH_BYTES_MAX: usize = 256;
+/// Parts of such a path.
+pub const RULES_PATH_SEGMENTS_MAX: usize = 16;
+/// Bytes of a JSON Schema.
+pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// Schemas in a schema with every reference written out: references that multiply would let one check run for hours.
+pub const SCHEMA_NODES_MAX: usize = 2_048;
+/// How deep they lie: the check recurses as deep.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Bytes that an expression of a schema may take compiled.
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Schemas times values of one check: about a second at worst. A schema of 50 parts takes a body of 10 MiB.
+pub const SCHEMA_WORK_MAX: usize = 20_000_000;
+/// Up to so much work all breaches are listed; beyond, the list itself could take more memory than the body.
+pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
+/// Characters of one breach's words.
+pub const BREACH_CHARS_MAX: usize = 300;
 /// Fields of a form: each costs far more memory than the three bytes it may take in a body.
 pub const FORM_FIELDS_MAX: usize = 10_000;
 
@@ -102,6 +123,19 @@ pub const MAP_NODES_MAX: usize = 1_000;
 pub const MAP_DEPTH_MAX: usize = 16;
 /// Bytes of the data that a rule builds: a rule that takes a large value many times would make far more than was sent.
 pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
+/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
+pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
+
+// --- signature: what a request may make us compute ------------------------------------------------------------------
+
+/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
+pub const SIGNATURES_MAX: usize = 8;
+/// Bytes of an HMAC key below which anybody guesses it.
+pub const HMAC_KEY_BYTES_MIN: usize = 8;
+/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
+pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
+pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
@@ -296,6 +330,7 @@ const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
+const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);
 const _: () = assert!(
     SOURCE_BODY_BYTES_DEFAULT <= SOURCE_BODY_BYTES_MAX && SOURCE_BODY_BYTES_MAX * 2 <= BODIES_IN_FLIGHT_BYTES,
     "one sender must not hold all the room for bodies"

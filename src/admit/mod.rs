@@ -14,7 +14,9 @@
 mod body;
 mod connection;
 mod health;
+mod inbound;
 mod listener;
+mod outside;
 mod parse;
 mod publish;
 mod reply;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
 pub use listener::{BindError, Listeners, Running, bind};
+pub use outside::{Errand, Errands, Outside};
 pub use request::is_json;
 
 use crate::api::{Call, Response};
@@ -37,7 +40,7 @@ use crate::config;
 use crate::model::{SourceId, Webhooks};
 use crate::registry::{Principal, Shared};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
-use crate::source::Source;
+use crate::source::{Limiter, Rejections, Source};
 
 /// All that the workers share.
 #[derive(Debug)]
@@ -60,6 +63,12 @@ pub struct Admit<D, S, M> {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// How fast each source may send.
+    pub limiter: Limiter,
+    /// What sources were refused, for whoever sets them up.
+    pub rejections: Arc<Rejections>,
+    /// For certificates, confirmations and secrets that a handshake brings.
+    pub outside: Arc<dyn Outside>,
     /// What a body may weigh, and who may see the metrics.
     pub limits: Limits,
 }

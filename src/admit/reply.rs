@@ -35,6 +35,15 @@ pub(super) fn single(taken: Committed, webhooks: usize) -> Response {
     written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
 }
 
+/// The answer to a source: 202, or 200 for a duplicate.
+pub(super) fn inbound(taken: Committed) -> Response {
+    let (id, duplicate) = (taken.id(), taken.is_duplicate());
+    let mut out = Vec::with_capacity(EVENT_BYTES);
+    // Writing to memory does not fail.
+    let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate}}}"#);
+    written(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
+}
+
 /// The answer for many: 202 if any was accepted, 200 if all were duplicates, else 422.
 pub(super) fn batch(verdicts: &[Verdict]) -> Response {
     let (mut accepted, mut duplicates, mut rejected) = (0, 0, 0);

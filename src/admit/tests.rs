@@ -85,7 +85,7 @@ impl Submit for Fake {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
                 Some(place) => Ok(Committed::for_test(EventId::from_u128(place as u128 + 1), true)),
                 None => {
-                    stored.push((event.head, event.data));
+                    stored.push((event.head, event.body));
                     Ok(Committed::for_test(EventId::from_u128(stored.len() as u128), false))
                 }
             });

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::commit::{ReadError, Stored};
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, NewEvent, Timestamp, WebhookNo,
-    WebhookStatus,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Timestamp,
+    WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
@@ -706,6 +706,48 @@ async fn events_are_listed_and_read_with_their_deliveries() {
         assert_eq!(list(bad).await.status, 400, "{bad}");
     }
     assert_eq!(ask().send(&world, "GET", &format!("/api/v1/events/{}", EventId::MAX)).await.status, 404);
+}
+
+/// What a source sent is shown as it came, beside the data that is delivered.
+#[tokio::test]
+async fn an_event_of_a_source_shows_what_came() {
+    let world = world();
+    for (n, raw, key, shown) in
+        [(1, &b"a=1"[..], "raw", "a=1"), (2, b"\xff\xfe", "raw_base64", "//4="), (3, b"", "raw", "")]
+    {
+        let data = r#"{"a":"1"}"#;
+        let mut head = Vec::new();
+        let event = NewEvent {
+            tenant: "default",
+            event_type: "forms.event",
+            source: "forms",
+            correlation_id: "cor_1",
+            verified: true,
+            data_len: data.len() as u32,
+            raw_len: Some(raw.len() as u32),
+            inbound: Some(Inbound {
+                content_type: Some("application/x-www-form-urlencoded"),
+                headers: r#"{"x-topic":"t"}"#,
+                topic: Some("t"),
+                mapping: Mapping::Failed,
+                signed_id: true,
+                signed_type: false,
+            }),
+            ..NewEvent::default()
+        };
+        event.encode(&[], &mut head);
+        let id = EventId::from_u128(n);
+        world.log.0.lock().unwrap().insert(id, (head.into(), [data.as_bytes(), raw].concat().into()));
+        let body = ask().send(&world, "GET", &format!("/api/v1/events/{id}")).await.body;
+        assert_eq!((&body["data"], &body[key]), (&json!({"a": "1"}), &json!(shown)), "{body}");
+        assert_eq!((&body["headers"], &body["mapping"]), (&json!({"x-topic": "t"}), &json!("failed")), "{body}");
+        assert_eq!((&body["external_id_signed"], &body["type_signed"]), (&json!(true), &json!(false)), "{body}");
+        assert_eq!((&body["topic"], &body["verified"]), (&json!("t"), &json!(true)), "{body}");
+        assert_eq!(body["content_type"], "application/x-www-form-urlencoded");
+    }
+    let own = world.event(9, "default", "a", &[]);
+    let body = ask().send(&world, "GET", &format!("/api/v1/events/{own}")).await.body;
+    assert!(body.get("raw").is_none() && body.get("mapping").is_none(), "{body}");
 }
 
 #[tokio::test]

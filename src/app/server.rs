@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
+use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
@@ -18,8 +19,9 @@ use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
 use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
-use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
+use crate::send::{self, Certificates, Client, ClientSetup, Fetcher, Guard, SharedGuard};
 use crate::settle;
+use crate::source::Limiter;
 
 /// A server that runs.
 pub(super) struct Server {
@@ -136,7 +138,7 @@ impl Server {
             &registry,
             &commit,
             inboxes,
-            ClientSetup { guard: Arc::clone(&guard), tls, clock: ground.clock.clone() },
+            ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() },
         )?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
@@ -153,6 +155,12 @@ impl Server {
             bodies: BodyRoom::new(),
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
+            limiter: Limiter::default(),
+            rejections: Arc::default(),
+            outside: Arc::new(World {
+                certificates: Certificates::new(Fetcher::new(Arc::clone(&guard), tls), ground.clock.clone()),
+                writer: registry.writer.clone(),
+            }),
             limits: Limits::of(&config),
         });
         let listeners = listeners.serve(&admit)?;

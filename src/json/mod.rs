@@ -3,6 +3,7 @@
 //! Promises: nothing is built in memory but what is asked for; of a name that is there twice the last one counts, here as in
 //! every other reader of this program. Must never know: what the values mean.
 
+mod depth;
 mod edit;
 mod pass;
 mod pointer;
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+pub use depth::is_deeper;
 pub use edit::set;
 pub use pointer::{Found, Pointer, PointerError, PointerSet};
 

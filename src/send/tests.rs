@@ -128,7 +128,7 @@ fn event_after(hops: u8, data: impl Into<Bytes>) -> Arc<Event> {
         id: EventId::from_u128(7),
         head: head.into(),
         lease: MemoryBudget::new(1 << 20).lease(data.len()),
-        data,
+        body: data,
         committed_at: Clock::test(NOW).instant(),
     })
 }

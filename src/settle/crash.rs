@@ -179,8 +179,9 @@ impl Node {
         event.encode(webhooks, &mut head);
         let admitted = Admitted {
             head: head.into(),
-            data: data.clone(),
+            body: data.clone(),
             dedup: None,
+            once: None,
             webhooks: webhooks.iter().copied().collect(),
         };
         let (reply, answer) = commit::Reply::direct();

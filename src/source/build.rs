@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::Check;
-use super::{Breach, EventMap, ManagedBy, Rules, Settings, Source, TokenHash};
+use super::{Breach, EventMap, ManagedBy, Plan, Rules, Settings, Source, TokenHash};
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
 use crate::model::{SourceId, Timestamp};
 use crate::provider::{self, Dedup, RawRecipe, Recipe};
@@ -60,14 +60,18 @@ impl Source {
         let parts = kind.and_then(|kind| {
             check.options(&kind.raw);
             let event_map = event_map(&mut check, &kind.raw);
+            let (sig, is_partner) = (kind.raw.verify.sig.clone(), kind.is_partner);
             let recipe = kind.recipe(&mut check)?;
+            let plan = Plan::of(&recipe, sig.as_ref(), is_partner);
             check.needs_url(&recipe.scheme, own_url.is_some() || !public_url.is_empty());
             let secrets = check.secrets(&recipe);
-            Some((recipe, secrets, event_map?))
+            Some((recipe, plan, secrets, event_map?))
         });
 
         let Check { breaches, mut warnings, .. } = check;
-        let Some((recipe, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else { return Err(breaches) };
+        let Some((recipe, plan, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else {
+            return Err(breaches);
+        };
         let url = own_url.unwrap_or_else(|| usual_url(&settings, &identity, public_url));
         if recipe.scheme.needs_url() && is_loopback(&url) {
             warnings.push(format!(
@@ -81,6 +85,7 @@ impl Source {
             status,
             managed_by: identity.managed_by,
             recipe,
+            plan,
             secrets,
             event_map,
             rules,
@@ -187,6 +192,10 @@ impl Kind {
         let raw = RawRecipe { dedup: self.raw.dedup.filter(|_| !self.is_partner), ..self.raw };
         match Recipe::try_new(&raw) {
             Ok(mut recipe) => {
+                if recipe.scheme.needs_id() && recipe.id.is_empty() {
+                    check.wrong("/id", "its signature covers the id: say where it stands");
+                }
+                recipe.scheme = recipe.scheme.with_id(&recipe.id);
                 if self.is_partner {
                     recipe.dedup = dedup.unwrap_or(Dedup::Id);
                     if recipe.scheme.needs_url() {

@@ -10,14 +10,20 @@ mod build;
 mod check;
 mod file_id;
 mod form;
+mod headers;
+mod intake;
 mod limit;
 mod map;
+mod plan;
 mod rejection;
 mod rules;
+mod schema;
 mod secret;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::sync::Arc;
@@ -25,8 +31,11 @@ use std::sync::Arc;
 pub use build::{Identity, PLAIN_KINDS, recipe_of};
 pub use file_id::file_id;
 pub use form::form_object;
+pub use headers::{is_hidden, kept_headers};
+pub use intake::{Content, Data, Intake, Unfit, spend};
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
+pub use plan::Plan;
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub use settings::{Breach, SecretSetting, SecretTable, Settings};
@@ -53,6 +62,8 @@ pub struct Source {
     pub managed_by: ManagedBy,
     /// How it is verified, and what its requests say.
     pub recipe: Recipe,
+    /// Where the recipe's values stand, compiled.
+    pub plan: Plan,
     /// Its secrets, each with its key.
     pub secrets: Vec<SourceSecret>,
     /// What its events become.

@@ -1,0 +1,59 @@
+//! Which headers of a request are kept, and which are nobody's business.
+
+use hyper::HeaderMap;
+use hyper::http::HeaderName;
+
+use super::Source;
+use super::form::push_text;
+use crate::registry::is_secret_header;
+
+/// Headers of the connection, and those that an event has in a field of its own.
+const NOT_KEPT: [&str; 17] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "traceparent",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-correlation-id",
+    "x-request-id",
+];
+
+/// Whether a header's value is a secret, by its name or because the source's signature or token stands there.
+pub fn is_hidden(source: &Source, name: &HeaderName) -> bool {
+    is_secret_header(name) || *name == "proxy-authorization" || source.plan.is_signature(name)
+}
+
+/// The headers of a request as a JSON object, without those of the connection and those that hold secrets; one that is
+/// there more than once has its values in one text, with commas between them (RFC 9110 section 5.3).
+pub fn kept_headers(source: &Source, headers: &HeaderMap) -> String {
+    let mut out = String::with_capacity(512);
+    out.push('{');
+    for name in headers.keys() {
+        if NOT_KEPT.contains(&name.as_str()) || is_hidden(source, name) {
+            continue;
+        }
+        if out.len() > 1 {
+            out.push(',');
+        }
+        push_text(&mut out, name.as_str());
+        out.push(':');
+        let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let mut text = values.next().unwrap_or_default();
+        for more in values {
+            text = format!("{text}, {more}").into();
+        }
+        push_text(&mut out, &text);
+    }
+    out.push('}');
+    out
+}
