@@ -65,6 +65,17 @@ pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
 
+// --- signature: what a request may make us compute ------------------------------------------------------------------
+
+/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
+pub const SIGNATURES_MAX: usize = 8;
+/// Bytes of an HMAC key below which anybody guesses it.
+pub const HMAC_KEY_BYTES_MIN: usize = 8;
+/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
+pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
+pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
 // --- source: what the rules of a partner may cost ------------------------------------------------------------------
 
 /// Entries of a list in the short form of the rules.
@@ -125,17 +136,6 @@ pub const MAP_DEPTH_MAX: usize = 16;
 pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
 /// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
 pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
-
-// --- signature: what a request may make us compute ------------------------------------------------------------------
-
-/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
-pub const SIGNATURES_MAX: usize = 8;
-/// Bytes of an HMAC key below which anybody guesses it.
-pub const HMAC_KEY_BYTES_MIN: usize = 8;
-/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
-pub const HMAC_KEY_BYTES_WANTED: usize = 16;
-/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
-pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
@@ -305,6 +305,10 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// When a client that was told 503 by the management interface should come back.
 pub const RETRY_SOON: Duration = Duration::from_secs(1);
+/// How long the secrets before stay valid beside a new one, unless the caller says: a day, in which every sender can change.
+pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// … and at most: a secret that is replaced should end.
+pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 

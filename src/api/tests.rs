@@ -20,6 +20,8 @@ use crate::model::{
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
 
+mod source;
+
 /// What settle would know.
 #[derive(Default)]
 struct Store {
@@ -121,6 +123,7 @@ impl ReadLog for Log {
 
 struct World {
     api: Api,
+    rejections: Arc<Rejections>,
     store: Arc<Store>,
     log: Arc<Log>,
     _shards: Vec<tokio::sync::mpsc::Receiver<crate::dispatch::ToShard>>,
@@ -149,6 +152,7 @@ fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry_tests::world(dir.path(), Vec::new()).unwrap();
     let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
+    let rejections = Arc::new(Rejections::default());
     let api = Api::new(Parts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
@@ -156,9 +160,10 @@ fn world() -> World {
         log: Arc::clone(&log) as Arc<dyn ReadLog>,
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
+        rejections: Arc::clone(&rejections),
         clock: Clock::test(Timestamp::default()),
     });
-    World { api, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
+    World { api, rejections, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
 }
 
 struct Got {

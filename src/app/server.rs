@@ -21,7 +21,7 @@ use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Certificates, Client, ClientSetup, Fetcher, Guard, SharedGuard};
 use crate::settle;
-use crate::source::Limiter;
+use crate::source::{Limiter, Rejections};
 
 /// A server that runs.
 pub(super) struct Server {
@@ -144,11 +144,12 @@ impl Server {
 
         let health = ground.health(&dir, &state, &commit, &failed);
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let rejections = Arc::<Rejections>::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Arc::new(Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &ground.clock)),
+            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
             health: Arc::clone(&health),
             door,
             memory: Arc::clone(&ground.memory),
@@ -156,7 +157,7 @@ impl Server {
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
             limiter: Limiter::default(),
-            rejections: Arc::default(),
+            rejections: Arc::clone(&rejections),
             outside: Arc::new(World {
                 certificates: Certificates::new(Fetcher::new(Arc::clone(&guard), tls), ground.clock.clone()),
                 writer: registry.writer.clone(),

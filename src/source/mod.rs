@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod file_id;
 mod form;
+mod guide;
 mod headers;
 mod intake;
 mod limit;

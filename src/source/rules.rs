@@ -93,6 +93,26 @@ impl Rules {
         if listed.is_empty() { Ok(()) } else { Err(listed) }
     }
 
+    /// The types that are allowed, if not all are.
+    pub(super) fn allowed_types(&self) -> Option<&[EventPattern]> {
+        self.types.as_deref()
+    }
+
+    /// The fields that must be there, each by its parts.
+    pub(super) fn required_paths(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        self.required.iter().map(Path::parts)
+    }
+
+    /// The field that must hold the time, as a pointer and by its parts.
+    pub(super) fn time_path(&self) -> Option<(String, impl Iterator<Item = &str>)> {
+        self.age.as_ref().map(|age| (age.field.pointer(), age.field.parts()))
+    }
+
+    /// What the schema gives as an example.
+    pub(super) fn schema_example(&self) -> Option<&Value> {
+        self.schema.as_ref().and_then(Schema::example)
+    }
+
     /// The rules in words, one sentence each, for the integration guide.
     pub fn describe(&self) -> Vec<String> {
         let mut sentences = Vec::new();
@@ -282,8 +302,12 @@ impl Path {
         })
     }
 
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|part| &**part)
+    }
+
     fn pointer(&self) -> String {
-        pointer(self.segments.iter().map(|part| &**part))
+        pointer(self.parts())
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) struct Schema {
     validator: Validator,
     /// Schemas that a value meets at most, with every reference written out.
     nodes: usize,
+    example: Option<Value>,
 }
 
 impl std::fmt::Debug for Schema {
@@ -92,9 +93,17 @@ impl Schema {
             .with_pattern_options(patterns)
             .build(schema);
         match built {
-            Ok(validator) => Ok(Self { validator, nodes: cost.nodes }),
+            Ok(validator) => {
+                let example = schema.pointer("/examples/0").filter(|example| validator.is_valid(example)).cloned();
+                Ok(Self { validator, nodes: cost.nodes, example })
+            }
             Err(error) => Err(one(error.instance_path().as_str(), cut(&error.to_string()))),
         }
+    }
+
+    /// The first of its `examples`, if it is one.
+    pub(super) fn example(&self) -> Option<&Value> {
+        self.example.as_ref()
     }
 
     /// Adds the breaches of a body; of one that is large only that there are some.
