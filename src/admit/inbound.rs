@@ -29,7 +29,7 @@ use crate::commit::{Admitted, Committed};
 use crate::limits::{RETRY_SOON, STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::model::{Inbound, NewEvent};
 use crate::provider::{Answer, Effect};
-use crate::signature::{Request, VerifyError};
+use crate::signature::{Certificate, Request, VerifyError};
 use crate::source::{Content, Data, Intake, Rejection, Source, SourceStatus, Unfit, is_hidden, kept_headers, spend};
 
 /// A request of a source, before its body.
@@ -190,7 +190,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     async fn verify(&self, source: &Source, request: &Request<'_>) -> Result<(), Refusal> {
         let checked = match source.recipe.scheme.certificate_url(request) {
             Ok(None) => source.verify(request, None, self.admit.clock.now()),
-            Ok(Some(url)) => match self.admit.outside.certificate(&url).await {
+            Ok(Some(url)) => match self.certificate(source, &url).await {
                 Ok(certificate) => source.verify(request, Some(&certificate), self.admit.clock.now()),
                 Err(Errand::Never(why)) => Err(VerifyError::Certificate(why)),
                 Err(error @ Errand::Later(_)) => return Err(errand(&error)),
@@ -204,6 +204,13 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             }
             unsigned(source, &error.to_string())
         })
+    }
+
+    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, Errand> {
+        match source.plan.certificate() {
+            Some(given) => Ok(Arc::clone(given)),
+            None => self.admit.outside.certificate(url).await,
+        }
     }
 
     /// Answers a handshake, when what it asks for is done.

@@ -16,6 +16,7 @@ mod drain;
 mod egress;
 mod isolation;
 mod listen;
+mod malformed;
 mod openapi;
 mod retry;
 mod secrecy;
