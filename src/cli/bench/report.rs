@@ -410,11 +410,11 @@ mod tests {
     #[test]
     fn a_source_is_compared_with_events() {
         let run = Run { source: Some(measurement(7_500.0, 0)), hooktide: Some(measurement(10_000.0, 0)), baseline: None };
-        let report = Report { options: Options { source: Some("stripe".into()), ..report(Vec::new()).options }, ..report(vec![run]) };
-        let table = report.table();
+        let options = Options { source: Some("stripe".into()), ..report(Vec::new()).options };
+        let table = Report { options, ..report(vec![run]) }.table();
         assert!(table.contains("stripe: 0.75 of POST /api/v1/events accepted a second\n"), "{table}");
         assert!(table.contains("stripe                        events\n"), "{table}");
         let lossy = Run { source: Some(measurement(1.0, 3)), hooktide: None, baseline: None };
-        assert!(super::tests::report(vec![lossy]).has_loss());
+        assert!(report(vec![lossy]).has_loss());
     }
 }

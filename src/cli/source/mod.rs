@@ -68,6 +68,12 @@ struct Rotate {
     name: String,
     #[command(flatten)]
     secret: SecretArgs,
+    /// Seconds for which the secrets before stay in force
+    #[arg(long, value_name = "SECONDS", conflicts_with = "token")]
+    overlap: Option<u64>,
+    /// Only for requests like these, such as header:X-Shopify-Shop-Domain=a.myshopify.com
+    #[arg(long, value_name = "PLACE=VALUE", conflicts_with = "token")]
+    when: Option<String>,
     /// Another token for a partner, of your own (- for standard input) or a new one; the old URL ends
     #[arg(long, value_name = "-", num_args = 0..=1, value_parser = InputArg::parse, conflicts_with_all = ["secret", "secret_env", "secret_file"])]
     #[expect(clippy::option_option, reason = "clap's form of a flag that may have a value")]
@@ -77,7 +83,7 @@ struct Rotate {
 }
 
 /// What a person is shown of a source.
-const SHOWN: [&str; 24] = [
+const SHOWN: [&str; 26] = [
     "id",
     "name",
     "kind",
@@ -86,7 +92,9 @@ const SHOWN: [&str; 24] = [
     "tenant",
     "description",
     "secret_hints",
+    "secrets",
     "verify",
+    "delivery_id",
     "type",
     "dedup",
     "handshake",
@@ -188,6 +196,8 @@ fn run_rotate(
         if let Some(secret) = args.secret.read(environment, input)? {
             body.insert("secret".into(), secret.reveal().into());
         }
+        body.extend(args.overlap.map(|seconds| ("overlap_seconds".to_owned(), seconds.into())));
+        body.extend(args.when.as_deref().map(|when| ("when".to_owned(), when.into())));
         "/rotate-secret"
     };
     let client = Client::try_new(&args.client, environment, false)?;
