@@ -28,7 +28,9 @@ pub(super) enum CliError {
     #[error("{from} cannot be read: {source}")]
     Payload { from: String, source: io::Error },
     /// A secret stands where everybody can read it.
-    #[error("{option} takes only -, for standard input: what stands on a command line is seen by others and kept in histories")]
+    #[error(
+        "{option} takes only -, for standard input: what stands on a command line is seen by others and kept in histories"
+    )]
     ExposedSecret { option: &'static str },
     /// There is no secret where one was to be.
     #[error("{from} holds no secret")]

@@ -64,11 +64,13 @@ impl SecretArgs {
         }
         if let Some(path) = &self.secret_file {
             let from = path.display().to_string();
-            let mut file = std::fs::File::open(path).map_err(|source| CliError::Payload { from: from.clone(), source })?;
+            let mut file =
+                std::fs::File::open(path).map_err(|source| CliError::Payload { from: from.clone(), source })?;
             return secret(&mut file, &from).map(Some);
         }
         let Some(name) = &self.secret_env else { return Ok(None) };
-        let value = environment.get(name).ok_or_else(|| CliError::NoSecretIn { from: format!("the variable {name}") })?;
+        let value =
+            environment.get(name).ok_or_else(|| CliError::NoSecretIn { from: format!("the variable {name}") })?;
         Ok(Some(Secret::new(value)))
     }
 }

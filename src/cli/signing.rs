@@ -293,17 +293,33 @@ mod tests {
         assert!(printed.starts_with("x-acme: sha256="), "{printed}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("scheme.toml");
-        std::fs::write(&file, "scheme = \"hmac\"\nsig = \"header:X-Acme\"\nprefix = \"sha256=\"\nencoding = \"hex\"\n").unwrap();
+        std::fs::write(&file, "scheme = \"hmac\"\nsig = \"header:X-Acme\"\nprefix = \"sha256=\"\nencoding = \"hex\"\n")
+            .unwrap();
         let path = file.display().to_string();
         assert_eq!(run(&["sign", "--scheme", &path, "--secret-env", "SECRET", "hello"]), (Ok(true), printed));
     }
 
     #[test]
     fn a_curl_line_can_be_pasted() {
-        let words = ["sign", "--kind", "github", "--secret-env", "SECRET", "--url", "http://127.0.0.1:8080/x", "--curl", "it's"];
+        let words = [
+            "sign",
+            "--kind",
+            "github",
+            "--secret-env",
+            "SECRET",
+            "--url",
+            "http://127.0.0.1:8080/x",
+            "--curl",
+            "it's",
+        ];
         let (done, printed) = run(&words);
         assert_eq!(done, Ok(true));
-        assert!(printed.starts_with("curl 'http://127.0.0.1:8080/x' -H 'content-type: application/json' -H 'x-hub-signature-256: sha256="), "{printed}");
+        assert!(
+            printed.starts_with(
+                "curl 'http://127.0.0.1:8080/x' -H 'content-type: application/json' -H 'x-hub-signature-256: sha256="
+            ),
+            "{printed}"
+        );
         assert!(printed.ends_with(" --data-raw 'it'\\''s'\n"), "{printed}");
     }
 
@@ -311,10 +327,19 @@ mod tests {
     fn what_is_missing_is_said() {
         for (words, wanted) in [
             (&["sign", "--kind", "stripe", "x"][..], "the scheme needs a secret: "),
-            (&["sign", "--kind", "nobody", "--secret-env", "SECRET", "x"], "\"nobody\" is no kind of provider; known are "),
+            (
+                &["sign", "--kind", "nobody", "--secret-env", "SECRET", "x"],
+                "\"nobody\" is no kind of provider; known are ",
+            ),
             (&["sign", "--kind", "square", "--secret-env", "SECRET", "x"], "this scheme signs the URL: --url"),
-            (&["sign", "--scheme", r#"{"scheme":"hmac"}"#, "--secret-env", "SECRET", "x"], "the scheme cannot be used: "),
-            (&["sign", "--kind", "stripe", "--secret", "-", "-"], "only one of the secret and the body can come from standard input"),
+            (
+                &["sign", "--scheme", r#"{"scheme":"hmac"}"#, "--secret-env", "SECRET", "x"],
+                "the scheme cannot be used: ",
+            ),
+            (
+                &["sign", "--kind", "stripe", "--secret", "-", "-"],
+                "only one of the secret and the body can come from standard input",
+            ),
         ] {
             let (done, _) = run(words);
             assert!(done.clone().unwrap_err().starts_with(wanted), "{done:?}");

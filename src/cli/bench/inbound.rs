@@ -181,7 +181,8 @@ impl Inbound {
         let is_hex = scheme.encoding.as_deref() == Some("hex");
         let signed = scheme.signed.clone().unwrap_or_else(|| "{body}".into());
         let bytes = if scheme.key.is_none() { self.secret().into_bytes() } else { KEY.to_vec() };
-        let parts = Parts { headers, members, seal: Spec { key: hmac::Key::new(algorithm, &bytes), is_hex, signed, time } };
+        let parts =
+            Parts { headers, members, seal: Spec { key: hmac::Key::new(algorithm, &bytes), is_hex, signed, time } };
         // All that is signed must be known before any request is.
         parts.seal.pieces(&[], 0).map(drop).map_err(unfit)?;
         Ok(parts)
@@ -348,7 +349,8 @@ mod tests {
     fn parsed(request: &[u8]) -> Outgoing {
         let at = request.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
         let (head, body) = (std::str::from_utf8(&request[..at]).unwrap(), &request[at + 4..]);
-        let mut outgoing = Outgoing { method: "POST".into(), url: PUBLIC_URL.into(), body: body.to_vec(), ..Outgoing::default() };
+        let mut outgoing =
+            Outgoing { method: "POST".into(), url: PUBLIC_URL.into(), body: body.to_vec(), ..Outgoing::default() };
         for line in head.lines().skip(1) {
             let (name, value) = line.split_once(": ").unwrap();
             let name: hyper::http::HeaderName = name.parse().unwrap();

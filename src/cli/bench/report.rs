@@ -233,7 +233,8 @@ impl Report {
         }
         if let Some((ratio, kind)) = self.source_ratio.zip(kind) {
             let cpu = ratio.cpu_us_per_event.map(|cpu| format!(", {cpu:.2} of its CPU per event")).unwrap_or_default();
-            let _ = writeln!(text, "\n{kind}: {:.2} of POST /api/v1/events accepted a second{cpu}", ratio.accepted_per_s);
+            let _ =
+                writeln!(text, "\n{kind}: {:.2} of POST /api/v1/events accepted a second{cpu}", ratio.accepted_per_s);
         }
         if let Some(refusal) = [source, real, bare].into_iter().flatten().find_map(|one| one.first_refusal.as_ref()) {
             let _ = writeln!(text, "\nfirst refusal: {refusal}");
@@ -386,7 +387,8 @@ mod tests {
     #[test]
     fn medians_are_of_figures_and_losses_are_never_hidden() {
         let runs = [(3.0, 0), (1.0, 7), (2.0, 0)];
-        let runs = runs.map(|(rate, lost)| Run { source: None, hooktide: Some(measurement(rate, lost)), baseline: None });
+        let runs =
+            runs.map(|(rate, lost)| Run { source: None, hooktide: Some(measurement(rate, lost)), baseline: None });
         let report = report(runs.to_vec());
         let median = report.median.hooktide.as_ref().unwrap();
         assert_eq!((median.delivered_per_s, median.lost), (2.0, 7));
@@ -396,7 +398,8 @@ mod tests {
 
     #[test]
     fn the_ratio_is_of_the_server_to_the_baseline() {
-        let run = Run { source: None, hooktide: Some(measurement(8_000.0, 0)), baseline: Some(measurement(10_000.0, 0)) };
+        let run =
+            Run { source: None, hooktide: Some(measurement(8_000.0, 0)), baseline: Some(measurement(10_000.0, 0)) };
         let report = report(vec![run]);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["ratio"], serde_json::json!({"delivered_per_s": 0.8, "cpu_us_per_webhook": 1.25}));
@@ -409,7 +412,8 @@ mod tests {
     }
     #[test]
     fn a_source_is_compared_with_events() {
-        let run = Run { source: Some(measurement(7_500.0, 0)), hooktide: Some(measurement(10_000.0, 0)), baseline: None };
+        let run =
+            Run { source: Some(measurement(7_500.0, 0)), hooktide: Some(measurement(10_000.0, 0)), baseline: None };
         let options = Options { source: Some("stripe".into()), ..report(Vec::new()).options };
         let table = Report { options, ..report(vec![run]) }.table();
         assert!(table.contains("stripe: 0.75 of POST /api/v1/events accepted a second\n"), "{table}");

@@ -105,7 +105,8 @@ fn body(args: &Args, environment: &Environment, stdin: &mut dyn Read) -> Result<
     if let Some(secret) = args.secret.read(environment, stdin)? {
         let value = secret.reveal();
         let when = args.when.as_deref();
-        let secret = when.map_or_else(|| Value::from(value), |when| serde_json::json!({ "value": value, "when": when }));
+        let secret =
+            when.map_or_else(|| Value::from(value), |when| serde_json::json!({ "value": value, "when": when }));
         set("secrets", Some(Value::from(vec![secret])));
     }
     if let Some(token) = args.token {

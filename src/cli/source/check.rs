@@ -53,7 +53,11 @@ pub(super) fn run(one: &One, environment: &Environment, out: &mut dyn Write) -> 
     let findings = facts.judge();
     let ready = findings.lacks.is_empty();
     if one.client.json {
-        writeln!(out, "{}", json!({"name": one.name, "ready": ready, "lacks": findings.lacks, "notes": findings.notes}))?;
+        writeln!(
+            out,
+            "{}",
+            json!({"name": one.name, "ready": ready, "lacks": findings.lacks, "notes": findings.notes})
+        )?;
     } else {
         let name = output::visible(&facts.name);
         writeln!(out, "{name} {}", if ready { "is ready" } else { "is not ready" })?;
@@ -94,7 +98,9 @@ impl Facts {
         let mut found = Findings::default();
         let Some(source) = &self.source else {
             let (name, add) = (&self.name, "hooktide source add");
-            found.lacks.push(format!("it is not configured: add [[sources]] with name = \"{name}\" to the file, or `{add} {name} --kind …`"));
+            found.lacks.push(format!(
+                "it is not configured: add [[sources]] with name = \"{name}\" to the file, or `{add} {name} --kind …`"
+            ));
             return found;
         };
         self.judge_state(source, &mut found);
@@ -148,7 +154,11 @@ impl Facts {
         let (on, off): (Vec<_>, Vec<_>) =
             subscribed.partition(|webhook| matches!(text(webhook, "status"), "active" | "paused"));
         if !on.is_empty() {
-            found.notes.push(format!("{} webhook{} may match its events", on.len(), if on.len() == 1 { "" } else { "s" }));
+            found.notes.push(format!(
+                "{} webhook{} may match its events",
+                on.len(),
+                if on.len() == 1 { "" } else { "s" }
+            ));
             return;
         }
         let made = types.iter().map(Made::to_string).collect::<Vec<_>>().join(", ");
@@ -174,7 +184,11 @@ impl Facts {
         let accepted = self.last_event.as_ref().map(|event| text(event, "received_at").to_owned());
         match (&self.last_event, &accepted) {
             (Some(event), Some(at)) => {
-                found.notes.push(format!("the last event was accepted at {at}: {} ({})", text(event, "type"), text(event, "id")));
+                found.notes.push(format!(
+                    "the last event was accepted at {at}: {} ({})",
+                    text(event, "type"),
+                    text(event, "id")
+                ));
             }
             _ => found.notes.push("no event has been accepted yet".to_owned()),
         }
@@ -290,7 +304,9 @@ mod tests {
                 "event_map": [{"when": "orders/create", "type": "order.created"}, {"when": "*", "type": "{source}.x.{topic}"}]})),
             webhooks: vec![json!({"status": "active", "events": ["order.*"]})],
             rejections: Vec::new(),
-            last_event: Some(json!({"id": "evt_1", "type": "order.created", "received_at": "2026-01-31T12:00:00.000Z"})),
+            last_event: Some(
+                json!({"id": "evt_1", "type": "order.created", "received_at": "2026-01-31T12:00:00.000Z"}),
+            ),
             handshakes: Some(1),
         }
     }
@@ -322,12 +338,26 @@ mod tests {
             (|facts| facts.source = None, "it is not configured: "),
             (|facts| change(facts, "status", json!("SUSPENDED")), "it is suspended: "),
             (|facts| change(facts, "deleted_at", json!("2026-01-31T12:00:00.000Z")), "it has been deleted: "),
-            (|facts| change(facts, "url", json!("http://127.0.0.1:8080/x")), "a public URL: http://127.0.0.1:8080/x is an address of this machine"),
-            (|facts| change(facts, "url", json!("http://10.0.0.1/x")), "a public URL: http://10.0.0.1/x is an address of a private network"),
-            (|facts| facts.webhooks[0]["events"] = json!(["product.*"]), "a webhook: nobody subscribes to what its events become, order.created, shop.x.*, shop.*"),
+            (
+                |facts| change(facts, "url", json!("http://127.0.0.1:8080/x")),
+                "a public URL: http://127.0.0.1:8080/x is an address of this machine",
+            ),
+            (
+                |facts| change(facts, "url", json!("http://10.0.0.1/x")),
+                "a public URL: http://10.0.0.1/x is an address of a private network",
+            ),
+            (
+                |facts| facts.webhooks[0]["events"] = json!(["product.*"]),
+                "a webhook: nobody subscribes to what its events become, order.created, shop.x.*, shop.*",
+            ),
             (|facts| facts.webhooks[0]["status"] = json!("failed"), "a webhook: nobody subscribes"),
             (|facts| (facts.handshakes, facts.last_event) = (Some(0), None), "its handshake (slack-challenge): "),
-            (|facts| facts.rejections = vec![json!({"at": "2026-01-31T12:00:01.000Z", "status": 401, "reason": "no"})], "a request that is believed since: 1 request was refused, the last at 2026-01-31T12:00:01.000Z (401); mostly, 1 of 1: no"),
+            (
+                |facts| {
+                    facts.rejections = vec![json!({"at": "2026-01-31T12:00:01.000Z", "status": 401, "reason": "no"})]
+                },
+                "a request that is believed since: 1 request was refused, the last at 2026-01-31T12:00:01.000Z (401); mostly, 1 of 1: no",
+            ),
         ];
         for (change, wanted) in cases {
             let mut facts = facts();
@@ -340,7 +370,8 @@ mod tests {
 
     #[test]
     fn rejections_before_the_last_event_are_told_with_the_commonest_reason() {
-        let rejection = |n: u32, reason| json!({"at": format!("2026-01-31T11:00:0{n}.000Z"), "status": 401, "reason": reason});
+        let rejection =
+            |n: u32, reason| json!({"at": format!("2026-01-31T11:00:0{n}.000Z"), "status": 401, "reason": reason});
         let rejections = vec![rejection(3, "old"), rejection(2, "wrong"), rejection(1, "wrong")];
         let found = Facts { rejections, ..facts() }.judge();
         assert_eq!(found.lacks, [""; 0]);
@@ -351,11 +382,15 @@ mod tests {
     #[test]
     fn patterns_meet_what_events_become() {
         let below = Made::Below("shop.".into());
-        for (pattern, meets) in [("*", true), ("shop.*", true), ("shop.orders.*", true), ("shop.orders", true), ("sho.*", false)] {
+        for (pattern, meets) in
+            [("*", true), ("shop.*", true), ("shop.orders.*", true), ("shop.orders", true), ("sho.*", false)]
+        {
             assert_eq!(below.may_match(pattern), meets, "{pattern}");
         }
         let one = Made::One("order.created".into());
-        for (pattern, meets) in [("*", true), ("order.*", true), ("order.created", true), ("order", false), ("order.created.*", false)] {
+        for (pattern, meets) in
+            [("*", true), ("order.*", true), ("order.created", true), ("order", false), ("order.created.*", false)]
+        {
             assert_eq!(one.may_match(pattern), meets, "{pattern}");
         }
     }

@@ -148,8 +148,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         Command::Guide(one) => markdown(out, &String::from_utf8_lossy(&read(&one, "/guide", environment)?))?,
         Command::Rejections(one) => {
             let answer = read(&one, "/rejections", environment)?;
-            let columns =
-                [("WHEN", "/at"), ("STATUS", "/status"), ("REQUEST", "/request"), ("REASON", "/reason")];
+            let columns = [("WHEN", "/at"), ("STATUS", "/status"), ("REQUEST", "/request"), ("REASON", "/reason")];
             print(out, &answer, one.client.json, |out, value| {
                 output::page(out, value, &columns, "nothing was refused since the server's start")
             })?;

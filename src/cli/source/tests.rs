@@ -10,7 +10,8 @@ fn add_prints_the_url_and_sends_what_was_given() {
     std::fs::write(&file, "shpss_1\n").unwrap();
     let answer = r#"{"id":"src_1","url":"https://hooks.example.com/api/v1/webhooks/shopify","secret_hints":["…ss_1"]}"#;
     let path = file.display().to_string();
-    let words = ["source", "add", "shopify", "--kind", "shopify", "--secret-file", &path, "--option", "a=b=c", "--rate", "5"];
+    let words =
+        ["source", "add", "shopify", "--kind", "shopify", "--secret-file", &path, "--option", "a=b=c", "--rate", "5"];
     let (printed, requests) = command(&words, &[("201 Created", answer)]);
     assert_eq!(
         printed.unwrap(),
@@ -34,8 +35,7 @@ fn a_partner_is_told_token_and_guide_this_once() {
         "id: src_1\nurl: http://127.0.0.1:1/webhook/v1/tok\ntoken: tok\nwarning: w\n\n# Acme\n\nSend\\u{1b} it.\n"
     );
     let sent: Value = serde_json::from_str(requests[0].split_once("\r\n\r\n").unwrap().1).unwrap();
-    let wanted =
-        json!({"name": "acme", "kind": "partner", "validation_config": {"required": ["id"]}, "max_body_bytes": "2 MiB"});
+    let wanted = json!({"name": "acme", "kind": "partner", "validation_config": {"required": ["id"]}, "max_body_bytes": "2 MiB"});
     assert_eq!(sent, wanted);
 }
 

@@ -52,7 +52,8 @@ impl<'r> Fill<'r> {
     /// `caps`, `alnum` with a length, `digits:13`, and a name if it is to be the same in several places, `digits:13:order`.
     pub(super) fn value(&mut self, place: &str) -> Option<String> {
         let secs = self.now.as_secs();
-        let at = |form| jiff::Timestamp::from_millisecond(self.now.as_millis()).ok().map(|at| at.strftime(form).to_string());
+        let at =
+            |form| jiff::Timestamp::from_millisecond(self.now.as_millis()).ok().map(|at| at.strftime(form).to_string());
         match place {
             "uuid" => return Some(self.uuid()),
             "type" => return Some(self.event_type.to_owned()),
@@ -122,7 +123,10 @@ mod tests {
     #[test]
     fn places_are_filled_and_the_rest_stays() {
         assert_eq!(fill("%{type} %{unix} %{unix+10} %{unix-20}"), "orders/create 1711015200 1711015210 1711015180");
-        assert_eq!(fill(r##"{"a":"#{unix-ms}","b":"#1 %{rfc3339}"}"##), r##"{"a":1711015200120,"b":"#1 2024-03-21T10:00:00Z"}"##);
+        assert_eq!(
+            fill(r##"{"a":"#{unix-ms}","b":"#1 %{rfc3339}"}"##),
+            r##"{"a":1711015200120,"b":"#1 2024-03-21T10:00:00Z"}"##
+        );
         assert_eq!(fill("%{rfc3339-ms} %{rfc3339-ns}"), "2024-03-21T10:00:00.120Z 2024-03-21T10:00:00.120000000Z");
         assert_eq!(fill("100 %{} {{amount}} %{nothing:3} \"#{"), "100 %{} {{amount}} %{nothing:3} \"#{");
     }

@@ -25,8 +25,8 @@ use crate::provider::{RawRecipe, recipe, samples};
 use crate::runtime::{Clock, Random};
 use crate::signature::{Outgoing, SignError};
 use crate::source::{SecretSetting, Settings, recipe_of};
-use draft::{Draft, draft};
 pub(super) use draft::signed_places;
+use draft::{Draft, draft};
 use fill::Fill;
 
 #[derive(Debug, clap::Args)]
@@ -226,8 +226,14 @@ fn show(target: &Target, draft: &Draft, outgoing: &Outgoing, out: &mut dyn Write
     writeln!(out, "POST {}{query}", target.address(draft))?;
     // As the provider spells them, where it is known.
     for (name, value) in &outgoing.headers {
-        let spelled = draft.headers.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name.as_str()));
-        writeln!(out, "{}: {}", spelled.map_or(name.as_str(), String::as_str), String::from_utf8_lossy(value.as_bytes()))?;
+        let spelled =
+            draft.headers.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name.as_str()));
+        writeln!(
+            out,
+            "{}: {}",
+            spelled.map_or(name.as_str(), String::as_str),
+            String::from_utf8_lossy(value.as_bytes())
+        )?;
     }
     writeln!(out)?;
     out.write_all(&outgoing.body)?;

@@ -47,8 +47,12 @@ fn round_trip(kind: &str, recipe: &RawRecipe, event_type: &str, seed: u64) -> (O
     let mut outgoing = target(kind, recipe).outgoing(&draft).unwrap();
     usable.scheme.sign(&secret, &mut outgoing, NOW).unwrap_or_else(|e| panic!("{kind} {event_type}: {e}"));
     let verifying = usable.scheme.verifying_secret(&secret).unwrap();
-    let keys: Vec<_> =
-        usable.scheme.needs_secret().then(|| usable.scheme.key_of_any_length(&verifying).unwrap()).into_iter().collect();
+    let keys: Vec<_> = usable
+        .scheme
+        .needs_secret()
+        .then(|| usable.scheme.key_of_any_length(&verifying).unwrap())
+        .into_iter()
+        .collect();
     let request = outgoing.request();
     usable.scheme.verify(&keys, None, &request, NOW).unwrap_or_else(|e| panic!("{kind} {event_type}: {e}"));
     if usable.scheme.needs_secret() {
@@ -102,7 +106,8 @@ fn run(words: &[&str]) -> Result<String, CliError> {
 
 #[test]
 fn a_kind_is_sent_to_any_url_without_a_server() {
-    let (url, served) = server(&[("202 Accepted", r#"{"id":"evt_1","duplicate":false}"#), ("401 Unauthorized", r#"{"detail":"no"}"#)]);
+    let (url, served) =
+        server(&[("202 Accepted", r#"{"id":"evt_1","duplicate":false}"#), ("401 Unauthorized", r#"{"detail":"no"}"#)]);
     let to = format!("{url}/in?x=1");
     let words = ["trigger", "github", "push", "--to", &to, "--secret-env", "SECRET", "--count", "2"];
     assert_eq!(run(&words).unwrap(), "202 evt_1\n401 no\n");
@@ -119,11 +124,15 @@ fn a_kind_is_sent_to_any_url_without_a_server() {
 fn a_configured_source_needs_no_secret_on_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    std::fs::write(&file, format!("[[sources]]\nname = \"shop\"\nkind = \"shopify\"\nsecrets = [\"{HEX}\"]\n")).unwrap();
+    std::fs::write(&file, format!("[[sources]]\nname = \"shop\"\nkind = \"shopify\"\nsecrets = [\"{HEX}\"]\n"))
+        .unwrap();
     let path = file.display().to_string();
     let printed = run(&["trigger", "shop", "orders/create", "--print", "--config", &path]).unwrap();
     assert!(printed.starts_with("POST http://127.0.0.1:8080/api/v1/webhooks/shop\n"), "{printed}");
-    assert!(printed.contains("\nX-Shopify-Topic: orders/create\n") && printed.contains("\nx-shopify-hmac-sha256: "), "{printed}");
+    assert!(
+        printed.contains("\nX-Shopify-Topic: orders/create\n") && printed.contains("\nx-shopify-hmac-sha256: "),
+        "{printed}"
+    );
     let printed = run(&["trigger", "shop", "--config", &path]).unwrap();
     assert!(printed.contains("orders/create\n") && printed.contains("shop/redact\n"), "{printed}");
 }
