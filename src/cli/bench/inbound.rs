@@ -136,6 +136,9 @@ impl Inbound {
         if scheme.scheme != "hmac" || scheme.each.is_some() {
             return Err(unfit("only HMAC over whole requests is"));
         }
+        if !matches!(scheme.encoding.as_deref(), Some("hex" | "base64")) {
+            return Err(unfit("its signature is neither in hexadecimal nor in base64"));
+        }
         let algorithm = match scheme.alg.as_deref() {
             Some("sha1") => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Some("sha512") => hmac::HMAC_SHA512,
