@@ -318,6 +318,8 @@ pub const API_READS_AT_ONCE: usize = 16;
 pub const CLI_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer that a client command reads: the largest page is far below.
 pub const CLI_ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a secret that a command reads from a file or standard input; no key of any scheme comes near.
+pub const CLI_SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a body that `hooktide listen` takes: the largest event that a server can be configured for, in its envelope.
 pub const LISTEN_BODY_BYTES_MAX: usize = 32 << 20;
 /// Requests that `hooktide listen` has answered and not printed; the next wait with their answer.

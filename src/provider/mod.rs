@@ -8,6 +8,7 @@ mod guide;
 mod handshake;
 mod maps;
 mod recipe;
+mod samples;
 mod table;
 
 #[cfg(test)]
@@ -17,4 +18,5 @@ pub use guide::{FAMILIES, Family, guide_index, guide_page};
 pub use handshake::{Answer, Effect, Handshake};
 pub use maps::default_map;
 pub use recipe::{Dedup, DedupError, RawRecipe, Recipe};
+pub use samples::{Sample, sample_headers, samples};
 pub use table::{recipe, recipes};

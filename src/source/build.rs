@@ -103,6 +103,11 @@ impl Source {
     }
 }
 
+/// What a sender of this source does, for whoever acts as one; `None` if the kind is none, or does not say how it signs.
+pub fn recipe_of(settings: &Settings) -> Option<RawRecipe> {
+    Kind::find(&mut Check::new(settings)).map(|kind| kind.raw)
+}
+
 /// The recipe of a source's kind, with what its settings say otherwise.
 struct Kind {
     raw: RawRecipe,
@@ -187,6 +192,10 @@ impl Kind {
         let raw = RawRecipe { dedup: self.raw.dedup.filter(|_| !self.is_partner), ..self.raw };
         match Recipe::try_new(&raw) {
             Ok(mut recipe) => {
+                if recipe.scheme.needs_id() && recipe.id.is_empty() {
+                    check.wrong("/id", "its signature covers the id: say where it stands");
+                }
+                recipe.scheme = recipe.scheme.with_id(&recipe.id);
                 if self.is_partner {
                     recipe.dedup = dedup.unwrap_or(Dedup::Id);
                     if recipe.scheme.needs_url() {

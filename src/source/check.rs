@@ -15,7 +15,8 @@ use crate::signature::{RawScheme, Scheme, SchemeError};
 
 /// Characters of a name: a DNS label's.
 const NAME_CHARS_MAX: usize = 63;
-/// Names that mean something else below `/api/v1/webhooks/`, or in the types of events.
+/// Fixed words below `/api/v1/webhooks/`, and what the gateway's own types begin with, as those of a source's events begin
+/// with its name.
 const NAMES_TAKEN: [&str; 3] = ["events", "deliveries", "hooktide"];
 const BODY_BYTES_MIN: usize = 1024;
 const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
@@ -49,7 +50,7 @@ impl<'a> Check<'a> {
     pub(super) fn name(&mut self) {
         let name = self.settings.name.as_str();
         if NAMES_TAKEN.contains(&name) {
-            self.wrong("/name", format!("{name} is taken: it means something else"));
+            self.wrong("/name", format!("{name} means something else in paths or types; choose another name"));
         } else if !is_name(name) {
             self.wrong("/name", "expected 1 to 63 of a-z, 0-9 and -, not - at first");
         }

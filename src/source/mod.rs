@@ -23,11 +23,13 @@ mod secret;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::sync::Arc;
 
-pub use build::{Identity, PLAIN_KINDS};
+pub use build::{Identity, PLAIN_KINDS, recipe_of};
 pub use file_id::file_id;
 pub use form::form_object;
 pub use headers::{is_hidden, kept_headers};
