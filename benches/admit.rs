@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::admit::{Admit, BodyRoom, Directory, Health, Limits, Management, Submit, bind};
+use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limits, Management, Outside, Submit, bind};
 use hooktide::api::{Call, Response};
 use hooktide::commit::{Refused, Submission, Verdicts};
 use hooktide::config::{Role, Server};
-use hooktide::model::{SourceId, Timestamp, WebhookNo, Webhooks};
+use hooktide::model::{Secret, SourceId, Timestamp, WebhookNo, Webhooks};
 use hooktide::registry::Principal;
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
-use hooktide::source::Source;
+use hooktide::signature::Certificate;
+use hooktide::source::{Limiter, Source};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -72,6 +73,20 @@ impl Management for Fake {
     }
 }
 
+impl Outside for Fake {
+    fn certificate<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+        Box::pin(std::future::ready(Err(Errand::Never("a bench has none".into()))))
+    }
+
+    fn visit<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn learn(&self, _: SourceId, _: Secret) -> Errands<'_, Result<(), Errand>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
@@ -85,6 +100,9 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics: Metrics::new().expect("each figure has a name"),
+        limiter: Limiter::default(),
+        rejections: Arc::default(),
+        outside: Arc::new(Fake),
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 16 << 20, public_metrics: false },
     })
 }

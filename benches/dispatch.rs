@@ -12,13 +12,13 @@ use crossbeam_channel::{Receiver, bounded};
 
 use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
-use hooktide::dispatch::bucket::Bucket;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
     Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
     WebhookId, WebhookNo, WebhookStatus,
 };
+use hooktide::runtime::Bucket;
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
 use hooktide::send::{Carrier, Outcome, Parcel};
 use hooktide::settle::{Handle, ToSettle, Verdict};

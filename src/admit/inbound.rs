@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use smallvec::smallvec;
@@ -29,7 +29,7 @@ use crate::commit::{Admitted, Committed};
 use crate::limits::{RETRY_SOON, STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::model::{Inbound, NewEvent};
 use crate::provider::{Answer, Effect};
-use crate::signature::{Request, VerifyError};
+use crate::signature::{Certificate, Request, VerifyError};
 use crate::source::{Content, Data, Intake, Rejection, Source, SourceStatus, Unfit, is_hidden, kept_headers, spend};
 
 /// A request of a source, before its body.
@@ -75,14 +75,12 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             return Err(unsupported("send application/json"));
         }
         let found = self.admit.directory.source_by_token(token);
-        match found.filter(|source| source.status != SourceStatus::Inactive) {
-            Some(source) => self.receive(exchange, call, &source).await,
-            None => {
-                let body = exchange.body(Bounds::flat(STRANGER_BODY_BYTES_MAX), &self.admit).await?;
-                spend(&body.bytes);
-                Err(unknown_token())
-            }
-        }
+        let Some(source) = found.filter(|source| source.status != SourceStatus::Inactive) else {
+            let body = exchange.body(Bounds::flat(STRANGER_BODY_BYTES_MAX), &self.admit).await?;
+            spend(&body.bytes);
+            return Err(unknown_token());
+        };
+        self.receive(exchange, call, &source).await
     }
 
     /// A request of a source that is not hidden behind a token.
@@ -97,6 +95,12 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let result = match &received {
             Ok((_, Outcome::Accepted)) => "accepted",
             Ok((_, Outcome::Duplicate)) => "duplicate",
+            Ok((response, Outcome::Handshake)) if response.status().is_client_error() => {
+                // The provider wants its own status for a handshake that proves nothing.
+                let refusal = unsigned(source, "a handshake whose token or signature is not the configured one");
+                self.reject(call, source, &refusal, response.status(), &body);
+                "bad_signature"
+            }
             Ok((_, Outcome::Handshake)) => "handshake",
             Err(refusal) => match refusal.problem.code {
                 ProblemCode::BadSignature | ProblemCode::UnknownToken => "bad_signature",
@@ -107,7 +111,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         };
         self.admit.metrics.inbound.with_label_values(&[&*source.name, result]).inc();
         received.map(|(response, _)| response).map_err(|refusal| {
-            self.reject(call, source, &refusal, &body);
+            self.reject(call, source, &refusal, refusal.problem.code.status(), &body);
             refusal.problem
         })
     }
@@ -160,7 +164,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let event = self.event(call, source, &intake, hops, &body.bytes);
         let taken = self.commit_one(event, body.bytes.len()).await?;
         let outcome = if taken.is_duplicate() { Outcome::Duplicate } else { Outcome::Accepted };
-        Ok((accepted(source, taken), outcome))
+        Ok((reply::accepted(source, taken), outcome))
     }
 
     /// Whether a source may send this, as far as that is known before its body.
@@ -190,7 +194,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     async fn verify(&self, source: &Source, request: &Request<'_>) -> Result<(), Refusal> {
         let checked = match source.recipe.scheme.certificate_url(request) {
             Ok(None) => source.verify(request, None, self.admit.clock.now()),
-            Ok(Some(url)) => match self.admit.outside.certificate(&url).await {
+            Ok(Some(url)) => match self.certificate(source, &url).await {
                 Ok(certificate) => source.verify(request, Some(&certificate), self.admit.clock.now()),
                 Err(Errand::Never(why)) => Err(VerifyError::Certificate(why)),
                 Err(error @ Errand::Later(_)) => return Err(errand(&error)),
@@ -204,6 +208,13 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             }
             unsigned(source, &error.to_string())
         })
+    }
+
+    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, Errand> {
+        match source.plan.certificate() {
+            Some(given) => Ok(Arc::clone(given)),
+            None => self.admit.outside.certificate(url).await,
+        }
     }
 
     /// Answers a handshake, when what it asks for is done.
@@ -271,7 +282,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     }
 
     /// Keeps a refused request for the person who sets the source up.
-    fn reject(&self, call: Call<'_>, source: &Source, refusal: &Refusal, body: &[u8]) {
+    fn reject(&self, call: Call<'_>, source: &Source, refusal: &Refusal, status: StatusCode, body: &[u8]) {
         let mut reason = match (&refusal.reason, &*refusal.problem.detail) {
             (Some(reason), _) => reason.to_string(),
             (None, detail) => detail.to_owned(),
@@ -287,7 +298,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let rejection = Rejection {
             at: self.admit.clock.now(),
             request_id: call.id.to_str().unwrap_or_default().into(),
-            status: refusal.problem.code.status().as_u16(),
+            status: status.as_u16(),
             reason: reason.into(),
             request: format!("{} {path}", call.parts.method).into(),
             headers: Vec::new(),
@@ -313,27 +324,6 @@ fn stored(intake: &Intake<'_>, raw: &Bytes) -> (Bytes, u32, Option<u32>) {
             (both.freeze(), data.len() as u32, Some(raw.len() as u32))
         }
     }
-}
-
-/// What a sender hears whose event is on the disk: in its own words, where it wants some.
-fn accepted(source: &Source, taken: Committed) -> Response {
-    let (words, status) = (source.recipe.respond.as_deref(), source.recipe.status);
-    if words.is_none() && status.is_none_or(|status| status != StatusCode::NO_CONTENT) {
-        let mut response = reply::inbound(taken);
-        if let Some(status) = status {
-            *response.status_mut() = status;
-        }
-        return response;
-    }
-    let words = words.unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(words.as_bytes())));
-    *response.status_mut() = status.unwrap_or(StatusCode::OK);
-    if !words.is_empty() {
-        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();
-        let media_type = if is_json { "application/json; charset=utf-8" } else { "text/plain; charset=utf-8" };
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    }
-    response
 }
 
 /// What a body is, by its headers.

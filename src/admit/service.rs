@@ -90,16 +90,14 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 let call = inbound::Call { head: &head, parts: &parts, id, path: "" };
                 self.partner(exchange, call, token).await
             }
-            Route::Source { name, path } => match self.source(&parts.method, exchange.surface, name, path)? {
-                Some(source) => {
+            Route::Source { name, path } => {
+                if let Some(source) = self.source(&parts.method, exchange.surface, name, path)? {
                     let call = inbound::Call { head: &head, parts: &parts, id, path: path.unwrap_or_default() };
-                    self.receive(exchange, call, &source).await
+                    return self.receive(exchange, call, &source).await;
                 }
-                None => {
-                    let principal = self.authenticate(&head)?;
-                    self.manage(exchange, parts, principal, id).await
-                }
-            },
+                let principal = self.authenticate(&head)?;
+                self.manage(exchange, parts, principal, id).await
+            }
             Route::Management => {
                 let principal = self.authenticate(&head)?;
                 self.manage(exchange, parts, principal, id).await

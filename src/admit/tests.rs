@@ -14,7 +14,10 @@ use super::*;
 use crate::commit::Committed;
 use crate::config::Role;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp, WebhookNo};
-use crate::source::Source;
+use crate::signature::Certificate;
+use crate::source::{Source, token_hash};
+
+mod inbound;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
 /// that remembers ids.
@@ -23,6 +26,7 @@ pub(super) struct Fake {
     stored: Arc<Mutex<Vec<(Bytes, Bytes)>>>,
     ids: Arc<AtomicU64>,
     refuses: Option<Refused>,
+    sources: Vec<Arc<Source>>,
 }
 
 impl Fake {
@@ -51,16 +55,17 @@ impl Directory for Fake {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 
-    fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {
-        None
+    fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {
+        self.sources.iter().find(|source| *source.tenant == *tenant && *source.name == *name).cloned()
     }
 
-    fn source_by_id(&self, _id: SourceId) -> Option<Arc<Source>> {
-        None
+    fn source_by_id(&self, id: SourceId) -> Option<Arc<Source>> {
+        self.sources.iter().find(|source| source.id == id).cloned()
     }
 
-    fn source_by_token(&self, _token: &str) -> Option<Arc<Source>> {
-        None
+    fn source_by_token(&self, token: &str) -> Option<Arc<Source>> {
+        let hash = token_hash(token);
+        self.sources.iter().find(|source| source.token.as_ref().is_some_and(|token| token.hash == hash)).cloned()
     }
 }
 
@@ -109,6 +114,26 @@ impl Management for Echo {
     }
 }
 
+/// An outside that has nothing, and remembers what was asked of it.
+#[derive(Debug, Default)]
+struct Outdoors(Mutex<Vec<String>>);
+
+impl Outside for Outdoors {
+    fn certificate<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+        Box::pin(std::future::ready(Err(Errand::Later("nothing is there".into()))))
+    }
+
+    fn visit<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
+        self.0.lock().unwrap().push(format!("visit {url}"));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn learn(&self, source: SourceId, secret: crate::model::Secret) -> Errands<'_, Result<(), Errand>> {
+        self.0.lock().unwrap().push(format!("learn {source} {}", secret.reveal()));
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     let metrics = Metrics::new().unwrap();
     let observed = Arc::clone(&metrics);
@@ -125,6 +150,9 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics,
+        limiter: Limiter::default(),
+        rejections: Arc::default(),
+        outside: Arc::new(Outdoors::default()),
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }

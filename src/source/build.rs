@@ -7,7 +7,7 @@ use super::{Breach, EventMap, ManagedBy, Plan, Rules, Settings, Source, TokenHas
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
 use crate::model::{SourceId, Timestamp};
 use crate::provider::{self, Dedup, RawRecipe, Recipe};
-use crate::signature::{OneOrMany, RawScheme};
+use crate::signature::{Certificate, OneOrMany, RawScheme};
 
 /// The kinds that are no provider's.
 pub const PLAIN_KINDS: [&str; 5] = ["partner", "custom", "token", "basic", "none"];
@@ -62,7 +62,7 @@ impl Source {
             let event_map = event_map(&mut check, &kind.raw);
             let (sig, is_partner) = (kind.raw.verify.sig.clone(), kind.is_partner);
             let recipe = kind.recipe(&mut check)?;
-            let plan = Plan::of(&recipe, sig.as_ref(), is_partner);
+            let plan = Plan::of(&recipe, sig.as_ref(), is_partner).with_certificate(certificate(&mut check));
             check.needs_url(&recipe.scheme, own_url.is_some() || !public_url.is_empty());
             let secrets = check.secrets(&recipe);
             Some((recipe, plan, secrets, event_map?))
@@ -232,6 +232,13 @@ fn overridden(mut raw: RawRecipe, settings: &Settings) -> RawRecipe {
         raw.verify.tolerance = settings.tolerance;
     }
     raw
+}
+
+/// The certificate that the options give, for a kind that has one.
+fn certificate(check: &mut Check<'_>) -> Option<Certificate> {
+    let pem = check.settings.options.get("certificate")?;
+    let read = Certificate::from_pem(pem.as_bytes());
+    read.map_err(|error| check.wrong("/options/certificate", error.to_string())).ok()
 }
 
 fn event_map(check: &mut Check<'_>, raw: &RawRecipe) -> Option<EventMap> {

@@ -326,3 +326,64 @@ fn first_bytes<const N: usize>(digest: &[u8]) -> [u8; N] {
     first.copy_from_slice(&digest[..N]);
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+    use hyper::http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::source::testing::build;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
+
+    fn intake<'a>(source: &Source, headers: &'a HeaderMap, body: &'a [u8]) -> Intake<'a> {
+        let request = Request { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
+        source.intake(&request, Content::Json, None, NOW).unwrap()
+    }
+
+    fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
+        all.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn what_makes_two_events_the_same_is_the_recipes() {
+        let by = |more: &str| build(&format!("name = \"a\"\nkind = \"none\"\n{more}")).unwrap();
+        let (none, one, two) = (headers(&[]), headers(&[("x-id", "1")]), headers(&[("x-id", "2")]));
+        let id = by("id = \"header:X-Id\"");
+        let both = by("id = \"header:X-Id\"\ndedup = \"id+body\"");
+        let body = by("dedup = \"body\"");
+        for (source, same_id, same_body) in [(&id, true, false), (&both, false, false), (&body, false, true)] {
+            let first = intake(source, &one, b"1").dedup;
+            assert!(first.is_some() && first == intake(source, &one, b"1").dedup);
+            assert_eq!(first == intake(source, &one, b"2").dedup, same_id);
+            assert_eq!(first == intake(source, &two, b"1").dedup, same_body);
+        }
+        let without = intake(&id, &none, b"1").dedup;
+        assert_eq!(without, intake(&id, &none, b"1").dedup, "without an id the body says it");
+        assert_ne!(without, intake(&id, &none, b"2").dedup);
+    }
+
+    #[test]
+    fn a_secret_for_such_requests_comes_before_those_for_all_and_none_outlives_its_end() {
+        let source = build(
+            r#"
+            name = "shops"
+            kind = "shopify"
+            secrets = [
+                "general-secret-of-the-app",
+                { value = "an-old-secret-of-the-app", until = "2020-01-01T00:00:00Z" },
+                { value = "the-secret-of-one-shop-a", when = "header:X-Shop=a.example" },
+            ]"#,
+        )
+        .unwrap();
+        let chosen = |headers: &HeaderMap| -> Vec<String> {
+            let request = Request { method: "POST", url: "", query: None, path: "", headers, body: b"" };
+            let secrets = source.secrets_for(&request, NOW).unwrap();
+            secrets.iter().map(|secret| secret.secret.reveal().to_owned()).collect()
+        };
+        assert_eq!(chosen(&headers(&[("x-shop", "a.example")])), ["the-secret-of-one-shop-a"]);
+        assert_eq!(chosen(&headers(&[("x-shop", "b.example")])), ["general-secret-of-the-app"]);
+        assert_eq!(chosen(&headers(&[])), ["general-secret-of-the-app"]);
+    }
+}

@@ -1,6 +1,7 @@
 //! Where a source's values stand in a request, compiled once, so that one pass over a body finds all that stand there.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::http::HeaderName;
 use serde_json::value::RawValue;
@@ -9,7 +10,7 @@ use super::form::push_text;
 use crate::json::{self, Found, Pointer, PointerSet};
 use crate::limits::{METADATA_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::provider::Recipe;
-use crate::signature::{Ambiguous, OneOrMany, Place, Request};
+use crate::signature::{Ambiguous, Certificate, OneOrMany, Place, Request};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Plan {
     partner: Option<Partner>,
     /// The headers in which signatures and tokens stand.
     signatures: Vec<HeaderName>,
+    /// The certificate that the settings give, in place of the one that a request names.
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// Where one value stands.
@@ -88,6 +91,18 @@ impl Plan {
         plan
     }
 
+    /// With a certificate that is not to be fetched.
+    #[must_use]
+    pub(super) fn with_certificate(mut self, certificate: Option<Certificate>) -> Self {
+        self.certificate = certificate.map(Arc::new);
+        self
+    }
+
+    /// The certificate that the settings give.
+    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
     /// Whether a signature or token of the source stands in this header.
     pub(super) fn is_signature(&self, name: &HeaderName) -> bool {
         self.signatures.contains(name)
@@ -142,16 +157,15 @@ impl Plan {
             return Ok(read(one)?.filter(|id| !id.is_empty()));
         }
         let mut joined = String::new();
-        let mut is_there = false;
         for (n, slot) in self.id.iter().enumerate() {
-            let part = read(slot)?.unwrap_or_default();
-            is_there |= !part.is_empty();
             if n > 0 {
                 joined.push(':');
             }
-            joined.push_str(&part);
+            joined.push_str(&read(slot)?.unwrap_or_default());
         }
-        Ok(is_there.then_some(Cow::Owned(joined)))
+        // Of some providers one kind of request has this part, and another that.
+        let id = joined.trim_matches(':');
+        Ok((!id.is_empty()).then(|| Cow::Owned(id.to_owned())))
     }
 
     /// Values to keep: numbers and truth values as they are, also where a header says `true` or `false`, the rest as text.

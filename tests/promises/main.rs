@@ -17,6 +17,7 @@ mod egress;
 mod fuzz;
 mod isolation;
 mod listen;
+mod malformed;
 mod openapi;
 mod retry;
 mod secrecy;
