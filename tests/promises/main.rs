@@ -14,6 +14,7 @@ mod deliver;
 mod disk;
 mod drain;
 mod egress;
+mod fuzz;
 mod isolation;
 mod listen;
 mod malformed;

@@ -279,3 +279,38 @@ proptest! {
         prop_assert!(is_event_type(&plain_type("0-shop", topic.as_deref())));
     }
 }
+
+/// What stands between the fences of the guide, with the text before each.
+fn blocks(guide: &str) -> Vec<(&str, &str, &str)> {
+    let mut parts = guide.split("```");
+    let mut blocks = Vec::new();
+    while let (Some(before), Some(block)) = (parts.next(), parts.next()) {
+        let (language, text) = block.split_once('\n').unwrap();
+        blocks.push((before, language, text));
+    }
+    blocks
+}
+
+/// The word between backquotes after `mark`.
+fn word<'a>(text: &'a str, mark: &str) -> &'a str {
+    text.split_once(&format!("{mark} `")).and_then(|(_, rest)| rest.split('`').next()).unwrap()
+}
+
+#[test]
+fn the_guides_examples_are_true() {
+    let blocks = blocks(include_str!("../../../docs/guides/event-maps.md"));
+    let json: Vec<_> = blocks.iter().filter(|(_, language, _)| *language == "json").collect();
+    assert!(json.len() >= 9 && json.len().is_multiple_of(3), "{}", json.len());
+    for example in json.chunks(3) {
+        let [(_, _, rules), (sends, _, payload), (becomes, _, data)] = example else { unreachable!() };
+        let rules = serde_json::from_str(rules).unwrap();
+        let mapped = apply(&rules, Some(word(sends, "topic")), payload.trim()).unwrap().unwrap();
+        assert_eq!(mapped.event_type, word(becomes, "becomes"));
+        assert_eq!(mapped.data.as_deref(), Some(data.trim()));
+    }
+    let toml: Vec<_> = blocks.iter().filter(|(_, language, _)| *language == "toml").collect();
+    assert_eq!(toml.len(), 1);
+    let source = build(toml[0].2.trim().strip_prefix("[[sources]]").unwrap()).unwrap();
+    let event = Incoming { source: &source, topic: Some("orders/paid"), data: "{}", headers: &HeaderMap::new() };
+    assert_eq!(source.event_map.apply(&event).unwrap().unwrap().event_type, "order.changed");
+}
