@@ -52,8 +52,8 @@ fn trials() -> impl Strategy<Value = Trial> {
     ]);
     let times = select(vec![None, Some("header:x-time"), Some("sig:t="), Some("query:t")]);
     let marks = (select(vec!["", "v1=", "sha256="]), select(vec![None, Some(","), Some(";"), Some(" ")]));
-    (methods(), marks, select(vec!["hex", "base64", "base64url"]), parts, times, select(vec!["s", "ms", "rfc3339"])).prop_map(
-        |((scheme, alg, key, secret), (prefix, split), encoding, parts, time, unit)| {
+    (methods(), marks, select(vec!["hex", "base64", "base64url"]), parts, times, select(vec!["s", "ms", "rfc3339"]))
+        .prop_map(|((scheme, alg, key, secret), (prefix, split), encoding, parts, time, unit)| {
             let time = if split.is_none() && time == Some("sig:t=") { None } else { time };
             let key_part = if scheme == "hash" { "{key}" } else { "" };
             let time_part = if time.is_some() { "{time}." } else { "" };
@@ -73,8 +73,7 @@ fn trials() -> impl Strategy<Value = Trial> {
                 each: None,
             };
             Trial { raw, secret }
-        },
-    )
+        })
 }
 
 /// Something of a request in which one bit changes.
