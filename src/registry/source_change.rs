@@ -109,6 +109,11 @@ impl Writer {
         self.ask_source(SourceChange::Learn { id, secret }).await
     }
 
+    /// Sources of the configuration in place of those before, and what all are built with (a reload).
+    pub async fn set_sources(&self, sources: SourceSetup) -> Result<(), ChangeError> {
+        self.ask(Change::Sources(Box::new(sources))).await.map(drop)
+    }
+
     async fn ask_source(&self, change: SourceChange) -> SourceAnswer {
         let (reply, answer) = oneshot::channel();
         self.send(Change::Source(change), Reply::Source(reply))?;

@@ -155,18 +155,13 @@ impl Writer {
         self.ask(Change::Keys(keys)).await.map(drop)
     }
 
-    /// Sources of the configuration in place of those before, and what all are built with (a reload).
-    pub async fn set_sources(&self, sources: SourceSetup) -> Result<(), ChangeError> {
-        self.ask(Change::Sources(Box::new(sources))).await.map(drop)
-    }
-
     /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
     #[must_use]
     pub fn disable(&self, no: WebhookNo, reason: DisableReason) -> bool {
         self.to.try_send(Request { change: Change::Disable { no, reason }, reply: Reply::Nobody }).is_ok()
     }
 
-    async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
+    pub(super) async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
         let (reply, answer) = oneshot::channel();
         self.send(change, Reply::Webhook(reply))?;
         answer.await.unwrap_or(Err(ChangeError::Stopped))
@@ -335,7 +330,6 @@ impl Work {
                 self.apply_setup(*sources, next);
                 Ok(None)
             }
-            // `work_off` and `run` have taken them out.
             Change::Source(_) | Change::Stop => Ok(None),
         }
     }
