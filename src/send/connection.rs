@@ -23,6 +23,9 @@ use tokio_rustls::client::TlsStream;
 use super::envelope::Envelope;
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
 
+/// A request of so few bytes is copied into one piece: the system sends that for less than it gathers several.
+const JOINED_BYTES_MAX: usize = 2 * 1024;
+
 /// A TCP connection, with or without TLS.
 #[derive(Debug)]
 pub(super) enum Socket {
@@ -165,6 +168,16 @@ impl Socket {
     }
 }
 
+/// The parts one after the other, if they are few bytes in all.
+fn join<'a>(parts: &[IoSlice<'_>], into: &'a mut [u8; JOINED_BYTES_MAX]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    for part in parts {
+        into.get_mut(len..len + part.len())?.copy_from_slice(part);
+        len += part.len();
+    }
+    Some(&into[..len])
+}
+
 impl Wire {
     fn note_sent(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(1..))) {
@@ -196,7 +209,11 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         from: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.socket.writer().poll_write_vectored(cx, from);
+        let mut joined = [0; JOINED_BYTES_MAX];
+        let written = match join(from, &mut joined) {
+            Some(whole) => self.socket.writer().poll_write(cx, whole),
+            None => self.socket.writer().poll_write_vectored(cx, from),
+        };
         self.note_sent(&written);
         written
     }
