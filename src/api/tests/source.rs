@@ -140,9 +140,9 @@ async fn a_partner_is_told_its_token_once() {
     assert_eq!((by_token(&second), by_token("the-old-one-lives-on-4QIb")), (None, Some(id)));
     assert_eq!(ask().json(&json!({ "token": "short" })).send(&world, "POST", &place).await.wrong(), ["/token"]);
 
-    let taken = json!({ "name": "other", "kind": "partner", "token": "the-old-one-lives-on-4QIb" });
-    assert_eq!(make(&world, &taken).await.status, 409);
-    assert_eq!(ask().role(Role::Member).json(&taken).send(&world, "POST", SOURCES).await.status, 403);
+    let in_use = json!({ "name": "other", "kind": "partner", "token": "the-old-one-lives-on-4QIb" });
+    assert_eq!(make(&world, &in_use).await.status, 409);
+    assert_eq!(ask().role(Role::Member).json(&in_use).send(&world, "POST", SOURCES).await.status, 403);
     make(&world, &custom("shop")).await;
     assert_eq!(ask().send(&world, "POST", &format!("{SOURCES}/shop/rotate-token")).await.status, 409);
 }
