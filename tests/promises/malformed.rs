@@ -54,7 +54,9 @@ fn start() -> Server {
 
 fn mac(secret: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     context.sign().as_ref().to_vec()
 }
 
