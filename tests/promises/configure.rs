@@ -106,7 +106,7 @@ fn the_log_can_be_counted_and_verified_offline() {
     for n in 0..100 {
         server.publish("a.b", &json!(n));
     }
-    server.signal(Signal::SIGTERM);
+    server.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(server.wait(), Some(0));
     let data = server.data_dir();
     let env = [("HOOKTIDE_SERVER__DATA_DIR", data.to_str().unwrap())];
