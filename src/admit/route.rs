@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn each_listener_has_its_routes() {
         use Route::{Document, Health, Live, Management, Metrics, Partner, Publish, Ready};
-        let source = |name, path| Ok(Route::Source { name, path });
         use Surface::{Admin, Public, Whole};
+        let source = |name, path| Ok(Route::Source { name, path });
         for (method, path, surface, want) in [
             (Method::POST, "/api/v1/events", Whole, Ok(Publish)),
             (Method::GET, "/api/v1/events", Whole, Ok(Management)),

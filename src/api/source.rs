@@ -247,12 +247,11 @@ fn filter(query: &Query) -> Result<impl Fn(&Source) -> bool, Problem> {
 impl From<SourceError> for Problem {
     fn from(error: SourceError) -> Self {
         let code = match error {
-            SourceError::NotFound => return not_found(),
+            SourceError::NotFound | SourceError::Unavailable(ChangeError::NotFound) => return not_found(),
             SourceError::Invalid(breaches) => {
                 let field = |Breach { pointer, detail }| FieldError { pointer, detail };
                 return Self::invalid_body(breaches.into_iter().map(field).collect());
             }
-            SourceError::Unavailable(ChangeError::NotFound) => return not_found(),
             SourceError::Unavailable(error) => return error.into(),
             SourceError::ManagedByFile => ProblemCode::ManagedByFile,
             SourceError::Changed

@@ -2,18 +2,27 @@
 
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use url::Url;
 
 use crate::admit::{Errand, Errands, Outside};
 use crate::model::{Secret, SourceId};
 use crate::registry::{SourceError, Writer};
-use crate::send::Certificates;
+use crate::runtime::Clock;
+use crate::send::{Certificates, Fetcher, SharedGuard};
 use crate::signature::Certificate;
 
 /// See the module.
 pub(super) struct World {
-    pub(super) certificates: Certificates,
-    pub(super) writer: Writer,
+    certificates: Certificates,
+    writer: Writer,
+}
+
+impl World {
+    /// Reaches out by the guard's rules, and changes the registry by its writer.
+    pub(super) fn new(guard: &SharedGuard, tls: Arc<ClientConfig>, writer: Writer, clock: Clock) -> Self {
+        Self { certificates: Certificates::new(Fetcher::new(Arc::clone(guard), tls), clock), writer }
+    }
 }
 
 impl std::fmt::Debug for World {

@@ -19,7 +19,7 @@ use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
 use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
-use crate::send::{self, Certificates, Client, ClientSetup, Fetcher, Guard, SharedGuard};
+use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
 use crate::settle;
 use crate::source::{Limiter, Rejections};
 
@@ -123,48 +123,35 @@ impl Server {
         let (admin_key, keys) = keys(&config)?;
         let sources = sources(&config, listeners.addresses());
         let registry = ground.registry(&dir, keys, sources)?;
-        let commit = log.start(
-            ground.settle.clone(),
-            ground.shards.clone(),
-            Arc::clone(&ground.metrics),
-            Arc::clone(&ground.memory),
-        )?;
+        let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
+        let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
         let state =
             ground.state(state, messages, bell, &commit, hooks::of(&registry, ground.ballast(&dir), &failed))?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
-        let dispatch = ground.dispatch(
-            &config,
-            &registry,
-            &commit,
-            inboxes,
-            ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() },
-        )?;
+        let setup = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
+        let dispatch = ground.dispatch(&config, &registry, &commit, inboxes, setup)?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = ground.health(&dir, &state, &commit, &failed);
-        let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let rejections = Arc::<Rejections>::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let admit = Arc::new(Admit {
+        let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
             management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
             health: Arc::clone(&health),
-            door,
+            door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),
             bodies: BodyRoom::new(),
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
             limiter: Limiter::default(),
-            rejections: Arc::clone(&rejections),
-            outside: Arc::new(World {
-                certificates: Certificates::new(Fetcher::new(Arc::clone(&guard), tls), ground.clock.clone()),
-                writer: registry.writer.clone(),
-            }),
+            rejections,
+            outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
             limits: Limits::of(&config),
-        });
-        let listeners = listeners.serve(&admit)?;
+        };
+        let listeners = listeners.serve(&Arc::new(admit))?;
         health.started();
         tracing::info!(
             dedup_keys = ground.metrics.dedup_keys.get(),

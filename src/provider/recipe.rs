@@ -123,6 +123,7 @@ impl fmt::Display for Dedup {
 
 /// A recipe that can be used.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "four things that are so or not, and depend on nothing")]
 pub struct Recipe {
     /// How it signs.
     pub scheme: Scheme,

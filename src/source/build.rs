@@ -127,16 +127,14 @@ impl Kind {
         let own = |usual: RawScheme| settings.verify.clone().unwrap_or(usual);
         let (verify, is_partner) = match kind {
             "partner" => (own(scheme("none", None)), true),
-            "custom" => match settings.verify.clone() {
-                Some(verify) => (verify, false),
-                None => {
-                    check.wrong(
-                        "/verify",
-                        "a source of kind custom says how it is verified: { scheme, sig, encoding, … }",
-                    );
+            "custom" => {
+                let Some(verify) = settings.verify.clone() else {
+                    let detail = "a source of kind custom says how it is verified: { scheme, sig, encoding, … }";
+                    check.wrong("/verify", detail);
                     return None;
-                }
-            },
+                };
+                (verify, false)
+            }
             "token" | "basic" => (own(scheme(kind, Some("header:Authorization"))), false),
             "none" => (scheme("none", None), false),
             _ => return Self::provider(check),

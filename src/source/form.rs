@@ -17,12 +17,11 @@ pub fn form_object(body: &[u8]) -> Option<String> {
         if count == FORM_FIELDS_MAX {
             return None;
         }
-        match slots.get(&name) {
-            Some(&slot) => fields[slot].1.push(value),
-            None => {
-                slots.insert(name.clone(), fields.len());
-                fields.push((name, vec![value]));
-            }
+        if let Some(&slot) = slots.get(&name) {
+            fields[slot].1.push(value);
+        } else {
+            slots.insert(name.clone(), fields.len());
+            fields.push((name, vec![value]));
         }
     }
     let mut text = String::with_capacity(body.len() + 16 * fields.len() + 2);

@@ -228,7 +228,7 @@ pub(super) fn cut(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return text;
     }
-    let end = text.floor_char_boundary(most);
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
         Cow::Owned(mut text) => {

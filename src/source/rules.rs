@@ -85,7 +85,7 @@ impl Rules {
         // A field that is missing by two rules is said once.
         let mut listed: Vec<Breach> = Vec::with_capacity(breaches.len().min(BREACHES_LISTED_MAX));
         for found in breaches {
-            let is_said = listed.iter().any(|said| *said == found);
+            let is_said = listed.contains(&found);
             if !is_said && listed.len() < BREACHES_LISTED_MAX {
                 listed.push(found);
             }
@@ -195,14 +195,12 @@ fn age(fields: &Map<String, Value>, breaches: &mut Vec<Breach>) -> Option<Age> {
         }
         return None;
     };
-    match seconds.as_u64().filter(|seconds| (1..=AGE_SECONDS_MAX).contains(seconds)) {
-        Some(seconds_max) => Some(Age { seconds_max, field }),
-        None => {
-            let detail = format!("expected a whole number of seconds, 1 to {AGE_SECONDS_MAX}");
-            breaches.push(breach(format!("{ROOT}/max_age_seconds"), detail));
-            None
-        }
-    }
+    let Some(seconds_max) = seconds.as_u64().filter(|seconds| (1..=AGE_SECONDS_MAX).contains(seconds)) else {
+        let detail = format!("expected a whole number of seconds, 1 to {AGE_SECONDS_MAX}");
+        breaches.push(breach(format!("{ROOT}/max_age_seconds"), detail));
+        return None;
+    };
+    Some(Age { seconds_max, field })
 }
 
 /// `null` is as good as absent.

@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
             return refuse(at, format!("lies deeper than {SCHEMA_DEPTH_MAX} with its references written out"));
         }
         let Value::Object(keywords) = node else { return Ok(Cost { nodes: 1, height: 1 }) };
-        self.refusals(keywords, at)?;
+        Self::refusals(keywords, at)?;
         let (mut here, mut below) = (Cost::default(), 1);
         for (keyword, value) in keywords {
             at.push(keyword);
@@ -233,7 +233,7 @@ impl<'a> Walk<'a> {
         Ok(sum)
     }
 
-    fn refusals(&self, keywords: &Map<String, Value>, at: &[&str]) -> Result<(), Refused> {
+    fn refusals(keywords: &Map<String, Value>, at: &[&str]) -> Result<(), Refused> {
         let below = |keyword| [at, &[keyword]].concat();
         for keyword in REFUSED {
             if keywords.contains_key(keyword) {

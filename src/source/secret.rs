@@ -16,9 +16,10 @@ impl Source {
         let in_force = || self.secrets.iter().filter(|secret| secret.is_in_force(now));
         let chosen: SmallVec<[&Key; 2]> =
             in_force().filter(|secret| secret.is_for(request)).map(|secret| &secret.key).collect();
-        match chosen.is_empty() {
-            true => in_force().filter(|secret| secret.when.is_none()).map(|secret| &secret.key).collect(),
-            false => chosen,
+        if chosen.is_empty() {
+            in_force().filter(|secret| secret.when.is_none()).map(|secret| &secret.key).collect()
+        } else {
+            chosen
         }
     }
 

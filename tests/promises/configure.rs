@@ -1,16 +1,20 @@
 //! A wrong configuration is named, key by key, before anything is opened.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Server, Sink, run};
 
-/// What a source of kind `token` answers to this token.
+/// What a source of kind `token` answers to this token, with a body that never came before.
 fn sent(server: &Server, path: &str, token: &str) -> u16 {
+    static BODIES: AtomicU64 = AtomicU64::new(0);
+    let body = format!("{{\"n\":{}}}", BODIES.fetch_add(1, Ordering::Relaxed));
     let headers = [("Content-Type", "application/json"), ("X-Token", token)];
     let mut client = server.client();
     client.key.clear();
-    client.send("POST", path, &headers, br#"{"n":1}"#).unwrap().status
+    client.send("POST", path, &headers, body.as_bytes()).unwrap().status
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn the_log_can_be_counted_and_verified_offline() {
     for n in 0..100 {
         server.publish("a.b", &json!(n));
     }
-    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(), Some(0));
     let data = server.data_dir();
     let env = [("HOOKTIDE_SERVER__DATA_DIR", data.to_str().unwrap())];

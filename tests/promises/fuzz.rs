@@ -54,9 +54,11 @@ fn run(target: &str, check: fn(&[u8])) {
     let mut random = fastrand::Rng::with_seed(7);
     let mutations = std::iter::repeat_with(|| mutated(&mut random, &seeds)).take(ROUNDS);
     for input in seeds.iter().cloned().chain(mutations) {
-        if std::panic::catch_unwind(|| check(&input)).is_err() {
-            panic!("{target} fails with {:?}", String::from_utf8_lossy(&input));
-        }
+        assert!(
+            !std::panic::catch_unwind(|| check(&input)).is_err(),
+            "{target} fails with {:?}",
+            String::from_utf8_lossy(&input)
+        );
     }
 }
 

@@ -18,7 +18,9 @@ const ORDER: &str = r#"{"id": 820982911946154508, "total_price":"409.94"}"#;
 
 fn mac(algorithm: hmac::Algorithm, secret: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut context = hmac::Context::with_key(&hmac::Key::new(algorithm, secret.as_bytes()));
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     context.sign().as_ref().to_vec()
 }
 

@@ -354,7 +354,7 @@ mod tests {
             (|facts| (facts.handshakes, facts.last_event) = (Some(0), None), "its handshake (slack-challenge): "),
             (
                 |facts| {
-                    facts.rejections = vec![json!({"at": "2026-01-31T12:00:01.000Z", "status": 401, "reason": "no"})]
+                    facts.rejections = vec![json!({"at": "2026-01-31T12:00:01.000Z", "status": 401, "reason": "no"})];
                 },
                 "a request that is believed since: 1 request was refused, the last at 2026-01-31T12:00:01.000Z (401); mostly, 1 of 1: no",
             ),

@@ -63,8 +63,9 @@ pub(super) fn draft(kind: &str, recipe: &RawRecipe, data: Option<&Value>, fill: 
     let content = if is_form { FORM } else { JSON };
     draft.set_header("User-Agent", GENERIC_USER_AGENT);
     draft.set_header("Content-Type", content);
-    let own = sample_headers(kind).and_then(|text| serde_json::from_str(&fill.text(text)).ok());
-    for (name, value) in own.unwrap_or_else(Map::new) {
+    let own: Option<Map<String, Value>> =
+        sample_headers(kind).and_then(|text| serde_json::from_str(&fill.text(text)).ok());
+    for (name, value) in own.unwrap_or_default() {
         if !(is_form && name.eq_ignore_ascii_case("content-type")) {
             draft.set_header(&name, value.as_str().unwrap_or_default());
         }
@@ -232,11 +233,11 @@ mod tests {
     use crate::model::Timestamp;
     use crate::runtime::Random;
 
-    fn drafted(kind: &str, recipe: &Value, event_type: &str, data: Option<Value>) -> Draft {
+    fn drafted(kind: &str, recipe: &Value, event_type: &str, data: Option<&Value>) -> Draft {
         let recipe: RawRecipe = serde_json::from_value(recipe.clone()).unwrap();
         let mut random = Random::seeded(1);
         let mut fill = Fill::new(event_type, Timestamp::from_millis(1_711_015_200_120), &mut random);
-        draft(kind, &recipe, data.as_ref(), &mut fill)
+        draft(kind, &recipe, data, &mut fill)
     }
 
     fn header<'d>(draft: &'d Draft, name: &str) -> Option<&'d str> {
@@ -247,7 +248,7 @@ mod tests {
     fn a_sample_has_its_own_headers_and_what_the_recipe_asks_for() {
         let recipe = json!({"scheme": "hmac", "sig": "header:X-Shopify-Hmac-Sha256", "encoding": "base64",
             "id": "header:X-Shopify-Webhook-Id", "type": "header:X-Shopify-Topic"});
-        let draft = drafted("shopify", &recipe, "orders/create", Some(json!({"note": "quick", "email": null})));
+        let draft = drafted("shopify", &recipe, "orders/create", Some(&json!({"note": "quick", "email": null})));
         assert_eq!(header(&draft, "X-Shopify-Topic"), Some("orders/create"));
         assert_eq!(header(&draft, "User-Agent"), Some("Shopify-Captain-Hook"));
         assert_eq!(header(&draft, "Content-Type"), Some("application/json"));
@@ -283,7 +284,7 @@ mod tests {
     fn forms_are_forms() {
         let slack = json!({"scheme": "hmac", "sig": "header:X-Slack-Signature", "encoding": "hex", "id": "json:/event_id",
             "type": ["json:/event/type", "json:/type", "form:command"]});
-        let draft = drafted("slack", &slack, "slash_command", Some(json!({"text": "a b&c"})));
+        let draft = drafted("slack", &slack, "slash_command", Some(&json!({"text": "a b&c"})));
         assert_eq!(header(&draft, "Content-Type"), Some(FORM));
         let body = String::from_utf8(draft.body).unwrap();
         assert!(body.contains("command=%2Forder&") && body.contains("text=a+b%26c"), "{body}");

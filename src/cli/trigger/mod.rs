@@ -145,11 +145,11 @@ impl Target {
             (Some(to), _) => to.clone(),
             (None, config) => format!("{}/api/v1/webhooks/{}", server(args, environment, config.as_ref()), args.source),
         };
-        let parsed = Url::parse(&to).ok().filter(|url| url.has_host());
+        let parsed = Url::parse(&to).ok().filter(Url::has_host);
         let target = parsed.ok_or(CliError::Url { url: to })?;
         let mut plain = target.clone();
         plain.set_query(None);
-        let signed_url = url.filter(|_| args.to.is_none()).unwrap_or_else(|| plain.to_string());
+        let signed_url = url.filter(|_| args.to.is_none()).unwrap_or_else(|| plain.into());
         Ok(Self { kind, recipe, secret, url: target, signed_url })
     }
 

@@ -209,8 +209,9 @@ fn a_duplicate_within_a_batch_shares_its_fate() {
     assert!(refused[0].iter().all(|verdict| *verdict == Err(Refused::DiskFull)));
 }
 
-/// 1. A provider signs a one-time id and little of the body. 2. Somebody sends a captured request again, with another body
-/// and so another id, also after a restart. 3. It is the first one's event.
+/// 1. A provider signs a one-time id and little of the body.
+/// 2. Somebody sends a captured request again, with another body and so another id, also after a restart.
+/// 3. It is the first one's event.
 #[test]
 fn what_may_come_once_comes_once_whatever_its_id() {
     let disk = SimDisk::default();

@@ -29,7 +29,7 @@ pub(super) fn shell(url: &str, sample: &Sample, signing: Option<&Signing>, schem
     let Some(signing) = signing else {
         let mut credentials = String::new();
         match (&*scheme.scheme, first(scheme.sig.as_ref()).and_then(header)) {
-            ("basic", _) => credentials = " -u \"$WEBHOOK_SECRET\"".to_owned(),
+            ("basic", _) => credentials.push_str(" -u \"$WEBHOOK_SECRET\""),
             ("token", Some(name)) => {
                 headers.push(
                     word(&format!("{name}: {}", scheme.prefix.as_deref().unwrap_or_default())) + "\"$WEBHOOK_SECRET\"",
@@ -130,9 +130,10 @@ pub(super) fn python(url: &str, sample: &Sample, signing: &Signing) -> String {
     };
     let signed = signing.signed.iter().map(bytes).collect::<Vec<_>>().join(" + ");
     let digest = format!("hmac.new(key, {signed}, hashlib.{})", signing.alg);
-    text += &match signing.is_base64 {
-        true => format!("signature = base64.b64encode({digest}.digest()).decode()\n"),
-        false => format!("signature = {digest}.hexdigest()\n"),
+    text += &if signing.is_base64 {
+        format!("signature = base64.b64encode({digest}.digest()).decode()\n")
+    } else {
+        format!("signature = {digest}.hexdigest()\n")
     };
     let value = value(&signing.value, "timestamp", " + ");
     text += "headers = {\n";
@@ -195,16 +196,10 @@ pub(super) fn node(url: &str, sample: &Sample, signing: &Signing) -> String {
         console.log(answer.status, await answer.text());\n"
 }
 
-pub(super) fn go(url: &str, sample: &Sample, signing: &Signing) -> String {
-    let now = "time.Now().UTC().Format(time.RFC3339)";
+/// What a program in Go imports, in the order that gofmt wants.
+fn go_packages(sample: &Sample, signing: &Signing, hash: &'static str) -> Vec<&'static str> {
     let mut packages = vec!["bytes", "crypto/hmac", "fmt", "io", "net/http", "os"];
-    let hash = match signing.alg {
-        "sha1" => ("crypto/sha1", "sha1.New"),
-        "sha512" => ("crypto/sha512", "sha512.New"),
-        _ => ("crypto/sha256", "sha256.New"),
-    };
-    packages.push(hash.0);
-    let is_decoded = signing.key != KeyForm::Utf8;
+    packages.push(hash);
     if signing.is_base64 || matches!(signing.key, KeyForm::Base64 | KeyForm::Whsec) {
         packages.push("encoding/base64");
     }
@@ -221,12 +216,24 @@ pub(super) fn go(url: &str, sample: &Sample, signing: &Signing) -> String {
         packages.push("time");
     }
     packages.sort_unstable();
+    packages
+}
+
+pub(super) fn go(url: &str, sample: &Sample, signing: &Signing) -> String {
+    let now = "time.Now().UTC().Format(time.RFC3339)";
+    let hash = match signing.alg {
+        "sha1" => ("crypto/sha1", "sha1.New"),
+        "sha512" => ("crypto/sha512", "sha512.New"),
+        _ => ("crypto/sha256", "sha256.New"),
+    };
+    let is_decoded = signing.key != KeyForm::Utf8;
     let mut text = "package main\n\nimport (\n".to_owned();
-    text.extend(packages.iter().map(|package| format!("\t\"{package}\"\n")));
+    text.extend(go_packages(sample, signing, hash.0).iter().map(|package| format!("\t\"{package}\"\n")));
     text += &format!(")\n\nfunc main() {{\n\turl := {}\n", quoted(url));
-    text += &match sample.has_now {
-        true => format!("\tbody := []byte(strings.ReplaceAll(`{}`, \"{NOW}\", {now}))\n", sample.text),
-        false => format!("\tbody := []byte(`{}`)\n", sample.text),
+    text += &if sample.has_now {
+        format!("\tbody := []byte(strings.ReplaceAll(`{}`, \"{NOW}\", {now}))\n", sample.text)
+    } else {
+        format!("\tbody := []byte(`{}`)\n", sample.text)
     };
     let secret = "os.Getenv(\"WEBHOOK_SECRET\")";
     text += &match signing.key {

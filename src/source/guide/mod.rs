@@ -98,7 +98,7 @@ impl Guide<'_> {
             to,
             "The answer is `202` with the event's id. Sent once more it is `200` with `\"duplicate\":true`.\n"
         )?;
-        self.format(to, is_partner)?;
+        Self::format(to, is_partner)?;
         self.rules(to)?;
         self.dedup(to)?;
         self.signature(to, signing.as_ref(), &sample)?;
@@ -106,7 +106,7 @@ impl Guide<'_> {
         self.limits(to)
     }
 
-    fn format(&self, to: &mut String, is_partner: bool) -> std::fmt::Result {
+    fn format(to: &mut String, is_partner: bool) -> std::fmt::Result {
         if !is_partner {
             return Ok(());
         }
@@ -229,9 +229,10 @@ impl Guide<'_> {
         if let Some(limit) = source.rate_limit {
             writeln!(to, "- At most {} requests a second, {} of them at once.", limit.per_second, limit.burst)?;
         }
-        match source.recipe.takes_forms {
-            true => writeln!(to, "- `Content-Type` is `application/json`; forms are taken as well."),
-            false => writeln!(to, "- `Content-Type` is `application/json`, in UTF-8."),
+        if source.recipe.takes_forms {
+            writeln!(to, "- `Content-Type` is `application/json`; forms are taken as well.")
+        } else {
+            writeln!(to, "- `Content-Type` is `application/json`, in UTF-8.")
         }
     }
 

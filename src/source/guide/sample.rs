@@ -23,9 +23,10 @@ pub(super) struct Sample {
 
 impl Sample {
     pub(super) fn of(source: &Source) -> Self {
-        let mut body = match source.settings.kind == PARTNER {
-            true => json!({ "event_type": EVENT_TYPE, "id": ID, "data": { "order_id": 1017 } }),
-            false => json!({ "type": EVENT_TYPE, "data": { "order_id": 1017 } }),
+        let mut body = if source.settings.kind == PARTNER {
+            json!({ "event_type": EVENT_TYPE, "id": ID, "data": { "order_id": 1017 } })
+        } else {
+            json!({ "type": EVENT_TYPE, "data": { "order_id": 1017 } })
         };
         if let Some(rules) = &source.rules {
             rules.fill(&mut body);

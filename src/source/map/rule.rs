@@ -159,7 +159,7 @@ impl Compiler {
         match node {
             Node::Taken { optional: true, .. } => self.wrong(at, "the data itself cannot be optional"),
             Node::Constant(_) if data.is_string() => {
-                self.wrong(at, "expected a value that is taken: /pointer or $payload")
+                self.wrong(at, "expected a value that is taken: /pointer or $payload");
             }
             node => return Some(node),
         }
@@ -177,7 +177,7 @@ impl Compiler {
         }
         match value {
             Value::String(text) => self.text(text, at),
-            Value::Object(fields) => self.object(fields, at, depth),
+            Value::Object(fields) => Some(self.object(fields, at, depth)),
             Value::Array(values) => {
                 let nodes = values.iter().enumerate();
                 let nodes: Vec<_> =
@@ -188,13 +188,13 @@ impl Compiler {
         }
     }
 
-    fn object(&mut self, fields: &Map<String, Value>, at: &str, depth: usize) -> Option<Node> {
+    fn object(&mut self, fields: &Map<String, Value>, at: &str, depth: usize) -> Node {
         let mut nodes = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             let node = self.node(value, &format!("{at}/{}", escape(name)), depth + 1);
             nodes.extend(node.map(|node| (json_text(name), node)));
         }
-        Some(Node::Object(nodes))
+        Node::Object(nodes)
     }
 
     fn text(&mut self, text: &str, at: &str) -> Option<Node> {
