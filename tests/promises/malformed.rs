@@ -81,7 +81,9 @@ fn start() -> Server {
 
 fn mac(secret: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     context.sign().as_ref().to_vec()
 }
 
@@ -262,7 +264,7 @@ fn headers() -> Vec<Case> {
         ("H23 no base64", post("/api/v1/webhooks/basic", "Authorization: Basic ====\r\n", &body), &[401]),
         (
             "H25 LF alone",
-            format!("POST /api/v1/webhooks/shopify HTTP/1.1\nHost: a\nContent-Length: 2\n\n{{}}").into_bytes(),
+            b"POST /api/v1/webhooks/shopify HTTP/1.1\nHost: a\nContent-Length: 2\n\n{}".to_vec(),
             &[400, 401],
         ),
     ]);
@@ -275,13 +277,20 @@ fn headers() -> Vec<Case> {
     cases
 }
 
-fn framing() -> Vec<Case> {
-    let path = "/api/v1/webhooks/acme";
-    let frame = |framing: &str, body: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: a\r\n{}{framing}\r\n\r\n{body}", acme(b"{}")).into_bytes()
-    };
-    let chunked = |body: &str| frame("Transfer-Encoding: chunked", body);
-    let mut cases = named(vec![
+const ACME_PATH: &str = "/api/v1/webhooks/acme";
+
+/// A request with the signature of `{}`, framed so.
+fn frame(framing: &str, body: &str) -> Vec<u8> {
+    format!("POST {ACME_PATH} HTTP/1.1\r\nHost: a\r\n{}{framing}\r\n\r\n{body}", acme(b"{}")).into_bytes()
+}
+
+fn chunked(body: &str) -> Vec<u8> {
+    frame("Transfer-Encoding: chunked", body)
+}
+
+fn lengths_and_codings() -> Vec<Case> {
+    let path = ACME_PATH;
+    named(vec![
         ("S01 CL.TE", frame("Content-Length: 6\r\nTransfer-Encoding: chunked", "0\r\n\r\nG"), &[400, 401]),
         ("S02 TE.CL", frame("Transfer-Encoding: chunked\r\nContent-Length: 6", "0\r\n\r\nG"), &[400, 401]),
         ("S04 two lengths", frame("Content-Length: 5\r\nContent-Length: 6", "{}   "), &[400]),
@@ -310,6 +319,12 @@ fn framing() -> Vec<Case> {
         ("S17 LF alone at the end", chunked("0\n\r\n"), &[400]),
         ("S18 one byte too many", chunked("2\r\n{}x\r\n0\r\n\r\n"), &[400]),
         ("S19 LF in an extension", chunked("2;a=\n\r\n{}\r\n0\r\n\r\n"), &[400]),
+    ])
+}
+
+fn bodies() -> Vec<Case> {
+    let path = ACME_PATH;
+    named(vec![
         (
             "S20 chunks of a byte",
             chunked(&format!("{}1\r\n{{\r\n1\r\n}}\r\n0\r\n\r\n", "1\r\n \r\n".repeat(100_000))),
@@ -360,7 +375,12 @@ fn framing() -> Vec<Case> {
             post(path, "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: upgrade\r\n", b"{}"),
             &[400, 401],
         ),
-    ]);
+    ])
+}
+
+fn sizes_and_limits() -> Vec<Case> {
+    let path = ACME_PATH;
+    let mut cases: Vec<Case> = Vec::new();
     for value in ["+5", "-5", "0x5", "5 5", "5_0", "5.0", "1e2", "\u{665}", "", "18446744073709551616"] {
         let bytes = frame(&format!("Content-Length: {value}"), "{}   ");
         cases.push((format!("S06 a length of {value:?}"), bytes, &[400, 413, 431]));
@@ -401,7 +421,9 @@ fn malformed_requests_get_one_answer_and_leave_nothing_behind() {
     let server = start();
     hold(&server, lines());
     hold(&server, headers());
-    hold(&server, framing());
+    hold(&server, lengths_and_codings());
+    hold(&server, bodies());
+    hold(&server, sizes_and_limits());
 }
 
 /// What a source is sent is kept as it came, however little it is JSON; JSON that is too deep is nobody's.
@@ -618,7 +640,7 @@ fn wrong_of_their_kind() -> Vec<Case> {
     let (spaced, dense) = (b"{ \"id\": 1 }".as_slice(), b"{\"id\":1}".as_slice());
     let flipped = b"{ \"id\": 3 }".as_slice();
     // A body whose signature has a character that the two alphabets write differently.
-    let odd = (0..).map(|n| format!("{{\"n\":{n}}}")).find(|body| shopify(body.as_bytes()).contains('+')).unwrap();
+    let odd = (0..1_000).map(|n| format!("{{\"n\":{n}}}")).find(|body| shopify(body.as_bytes()).contains('+')).unwrap();
     let right = BASE64.encode(&mac(SHOPIFY, &[odd.as_bytes()]));
     let header = |value: &str| format!("X-Shopify-Hmac-Sha256: {value}\r\n");
     let last = right.as_bytes()[42];
@@ -716,7 +738,7 @@ fn what_follows_a_request_is_a_request_of_its_own() {
     let codes: Vec<u16> = answer.match_indices("HTTP/1.1 ").map(|(at, _)| status(&answer[at..])).collect();
     assert_eq!(codes, [202, 400], "{answer}");
     // S28: behind a body that is refused nothing is read.
-    let refused = post("/api/v1/webhooks/shopify", "", &[b' '; 11 << 20]);
+    let refused = post("/api/v1/webhooks/shopify", "", &vec![b' '; 11 << 20]);
     let answer = exchange(&server, &[refused, post("/api/v1/webhooks/acme", &acme(b"[]"), b"[]")].concat());
     assert!(answer.matches("HTTP/1.1 ").count() <= 1 && [0, 413].contains(&status(&answer)), "{answer}");
     assert_eq!(stored(&server).len(), 1);
