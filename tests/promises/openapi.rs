@@ -232,6 +232,7 @@ const EVENTS: &str = "/api/v1/events";
 const EVENT: &str = "/api/v1/events/{event_id}";
 const WEBHOOKS: &str = "/api/v1/webhooks";
 const WEBHOOK: &str = "/api/v1/webhooks/{webhook_id}";
+const PARTNER: &str = "/webhook/v1/{token}";
 const DELIVERIES: &str = "/api/v1/webhooks/{webhook_id}/deliveries";
 const LETTERS: &str = "/api/v1/webhooks/{webhook_id}/dead-letters";
 const REPLAYS: &str = "/api/v1/replays";
@@ -337,7 +338,6 @@ fn sources(s: &mut Session) {
     s.see("POST", "/api/v1/sources/{source_id}/rotate-token", &["erp"], "", None, 409);
     s.see("GET", "/api/v1/sources/{source_id}/guide", &["erp"], "", None, 200);
 
-    const PARTNER: &str = "/webhook/v1/{token}";
     let event = json!({ "event_type": "user.created", "id": "1", "data": { "id": 7 } });
     s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 202);
     s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 200);

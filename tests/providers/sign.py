@@ -79,7 +79,7 @@ def slack():
     body = json.dumps({"type": "event_callback", "event_id": event_id, "event": {"type": "app_mention", "text": "<@U1> hi"}})
     case(source, signed(body, "application/json"), body, "slack.app_mention", event_id)
     form = f"token=x&command=%2Fweather&text=94070&user_name=Steve&trigger_id={uuid.uuid4().hex}"
-    case(source, signed(form, "application/x-www-form-urlencoded"), form, "slack._weather")
+    case(source, signed(form, "application/x-www-form-urlencoded"), form, "slack.weather")
 
 
 def twilio():

@@ -64,14 +64,15 @@ impl Template {
     }
 }
 
-/// A topic in the letters of an event type: `/` as `.`, what no type may have as `_`.
+/// A topic in the letters of an event type: `/` as `.` (one at the beginning, as a slash command has, goes), what no type
+/// may have as `_`.
 pub(super) fn plain_topic(topic: &str) -> String {
     let letter = |c| match c {
         '/' => '.',
         c if c.is_ascii_alphanumeric() || "._:-".contains(c) => c,
         _ => '_',
     };
-    topic.chars().map(letter).collect()
+    topic.strip_prefix('/').unwrap_or(topic).chars().map(letter).collect()
 }
 
 fn parse(text: &str) -> Result<Vec<Part>, String> {

@@ -192,6 +192,7 @@ fn plain_types() {
     for (topic, becomes) in [
         (Some("orders/create"), "shop.orders.create"),
         (Some("a b[ü]"), "shop.a_b___"),
+        (Some("/weather"), "shop.weather"),
         (Some(""), "shop.event"),
         (None, "shop.event"),
     ] {
