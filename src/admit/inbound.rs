@@ -30,7 +30,9 @@ use crate::limits::{RETRY_SOON, STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::model::{Inbound, NewEvent};
 use crate::provider::{Answer, Effect};
 use crate::signature::{Certificate, Request, VerifyError};
-use crate::source::{Content, Data, Intake, Rejection, Source, SourceStatus, Unfit, is_hidden, kept_headers, spend};
+use crate::source::{
+    Content, Data, Intake, Rejection, Source, SourceStatus, Unfit, has_secret_in_body, is_hidden, kept_headers, spend,
+};
 
 /// A request of a source, before its body.
 #[derive(Clone, Copy)]
@@ -306,7 +308,11 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             body_bytes: 0,
         };
         let hidden = |name: &HeaderName| is_hidden(source, name);
-        if !self.admit.rejections.push(source.id, rejection.with(&call.parts.headers, hidden, body)) {
+        let mut rejection = rejection.with(&call.parts.headers, hidden, body);
+        if has_secret_in_body(source) {
+            rejection.body = Box::default();
+        }
+        if !self.admit.rejections.push(source.id, rejection) {
             self.admit.metrics.rejections_dropped.inc();
         }
     }

@@ -27,6 +27,7 @@ pub(super) struct Fake {
     ids: Arc<AtomicU64>,
     refuses: Option<Refused>,
     sources: Vec<Arc<Source>>,
+    outdoors: Arc<Outdoors>,
 }
 
 impl Fake {
@@ -81,12 +82,17 @@ impl Submit for Fake {
                 let before = EventHead::parse(head).unwrap().event.dedup;
                 event.dedup.is_some_and(|(key, ..)| before.is_some_and(|before| before.0 == key))
             });
+            let once = || {
+                stored.iter().position(|(head, _)| {
+                    event.once.is_some() && EventHead::parse(head).unwrap().event.once == event.once
+                })
+            };
             let reused = |place: usize| {
-                let (_, kind, fingerprint) = event.dedup.unwrap();
+                let Some((_, kind, fingerprint)) = event.dedup else { return false };
                 let before = EventHead::parse(&stored[place].0).unwrap().event.fingerprint;
                 kind == DedupKind::IdempotencyKey && before != fingerprint
             };
-            verdicts.push(match same {
+            verdicts.push(match same.or_else(once) {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
                 Some(place) => Ok(Committed::for_test(EventId::from_u128(place as u128 + 1), true)),
                 None => {
@@ -116,21 +122,35 @@ impl Management for Echo {
 
 /// An outside that has nothing, and remembers what was asked of it.
 #[derive(Debug, Default)]
-struct Outdoors(Mutex<Vec<String>>);
+struct Outdoors {
+    asked: Mutex<Vec<String>>,
+    /// What every errand fails with; `None`: certificates are not there for now, the rest goes well.
+    fails: Option<Errand>,
+}
+
+impl Outdoors {
+    fn failing(error: Errand) -> Arc<Self> {
+        Arc::new(Self { fails: Some(error), ..Self::default() })
+    }
+
+    fn ask(&self, what: String) -> Result<(), Errand> {
+        self.asked.lock().unwrap().push(what);
+        self.fails.clone().map_or(Ok(()), Err)
+    }
+}
 
 impl Outside for Outdoors {
-    fn certificate<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
-        Box::pin(std::future::ready(Err(Errand::Later("nothing is there".into()))))
+    fn certificate<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+        let asked = self.ask(format!("certificate {url}"));
+        Box::pin(std::future::ready(asked.and(Err(Errand::Later("nothing is there".into())))))
     }
 
     fn visit<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
-        self.0.lock().unwrap().push(format!("visit {url}"));
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(self.ask(format!("visit {url}"))))
     }
 
     fn learn(&self, source: SourceId, secret: crate::model::Secret) -> Errands<'_, Result<(), Errand>> {
-        self.0.lock().unwrap().push(format!("learn {source} {}", secret.reveal()));
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(self.ask(format!("learn {source} {}", secret.reveal()))))
     }
 }
 
@@ -140,6 +160,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     let probe = || vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }];
     let health = Health::new(probe, move || observed.oldest_pending_seconds.inc());
     health.started();
+    let outside = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
         directory: fake.clone(),
         submit: fake,
@@ -152,7 +173,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         metrics,
         limiter: Limiter::default(),
         rejections: Arc::default(),
-        outside: Arc::new(Outdoors::default()),
+        outside,
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }

@@ -11,6 +11,9 @@ pub enum VerifyError {
     /// It is there twice, with different values.
     #[error("{0} is there more than once, with different values")]
     Ambiguous(Box<str>),
+    /// What ends a value in the text that is signed stands in the value too, so that it could end in two places.
+    #[error("{0} holds a full stop, which separates it from the rest of what is signed")]
+    Separator(Box<str>),
     /// The time is not what the scheme says.
     #[error("{place} holds no time in {unit}")]
     Time {

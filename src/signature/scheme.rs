@@ -123,6 +123,11 @@ impl Scheme {
         }
     }
 
+    /// Whether anything is checked: for all but `none`.
+    pub fn checks(&self) -> bool {
+        !matches!(self.method, Method::None)
+    }
+
     /// Whether `{url}` is signed, so that the public URL must be known.
     pub fn needs_url(&self) -> bool {
         self.signed.has_url() || matches!(self.method, Method::Code(which) if which.needs_url())

@@ -158,7 +158,7 @@ impl Template {
             json::Found::default()
         };
         let mut parts = Parts::new();
-        for piece in &self.pieces {
+        for (n, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Text(literal) => parts.push(Part::text(literal)),
                 Piece::Body => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
@@ -184,6 +184,12 @@ impl Template {
                     let missing = || VerifyError::Missing(Place::Header(names.clone()).to_string().into());
                     let value =
                         header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
+                    // Standard Webhooks allows no full stop in an id: `a.1` and `2.body` would be signed like `a` and `1.2.body`.
+                    if matches!(self.pieces.get(n + 1), Some(Piece::Text(text)) if **text == *".")
+                        && value.contains('.')
+                    {
+                        return Err(VerifyError::Separator(Place::Header(names.clone()).to_string().into()));
+                    }
                     parts.push(Part::text(value));
                 }
                 // Adyen signs a field that is not there as nothing.

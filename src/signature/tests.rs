@@ -600,3 +600,24 @@ fn values_are_written_where_they_can_be() {
     let not_json = body.sign(&secret(), &mut outgoing("[]"), NOW);
     assert_eq!(not_json, Err(SignError::Place("json:/t".into())));
 }
+
+/// Else `a`, `1` and `2.body` would be signed like `a.1`, `2` and `body`.
+#[test]
+fn an_id_does_not_hold_what_ends_it() {
+    let standard = json!({ "signed": "{header:X-Id}.{body}" });
+    let plain = json!({ "signed": "{header:X-Id}{body}" });
+    for (fields, id, verdict) in [
+        (&standard, "msg_1", Ok(())),
+        (&standard, "msg.1", Err(VerifyError::Separator("header:x-id".into()))),
+        (&plain, "msg.1", Ok(())),
+    ] {
+        let scheme = scheme(with(hmac(), fields));
+        let mut request = outgoing("{}");
+        set(&mut request, "x-id", id);
+        let dot = if fields == &standard { "." } else { "" };
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let signature = ring::hmac::sign(&key, format!("{id}{dot}{{}}").as_bytes());
+        set(&mut request, "x-sig", &data_encoding::HEXLOWER.encode(signature.as_ref()));
+        assert_eq!(check(&scheme, &request), verdict, "{id}");
+    }
+}

@@ -5,7 +5,9 @@ use hyper::http::HeaderName;
 
 use super::Source;
 use super::form::push_text;
+use super::settings::is_secret_name;
 use crate::registry::is_secret_header;
+use crate::signature::Place;
 
 /// Headers of the connection, and those that an event has in a field of its own.
 const NOT_KEPT: [&str; 17] = [
@@ -28,9 +30,24 @@ const NOT_KEPT: [&str; 17] = [
     "x-request-id",
 ];
 
-/// Whether a header's value is a secret, by its name or because the source's signature or token stands there.
+/// Headers that repeat the URL, in which the token of a partner or of a query stands.
+const OF_THE_URL: [&str; 6] =
+    ["referer", "x-envoy-original-path", "x-forwarded-uri", "x-original-uri", "x-original-url", "x-rewrite-url"];
+
+/// Whether a header's value is a secret, by its name or because the source's signature or token may stand there.
 pub fn is_hidden(source: &Source, name: &HeaderName) -> bool {
-    is_secret_header(name) || *name == "proxy-authorization" || source.plan.is_signature(name)
+    is_secret_header(name)
+        || is_secret_name(name.as_str())
+        || OF_THE_URL.contains(&name.as_str())
+        || source.plan.is_signature(name)
+}
+
+/// Whether a secret itself may stand in a body: the token that is compared, or the one that a handshake brings.
+pub fn has_secret_in_body(source: &Source) -> bool {
+    let scheme = &source.recipe.scheme;
+    let in_body = |place: &Place| matches!(place, Place::Json(_) | Place::Form(_));
+    scheme.sends_secret() && scheme.places().iter().any(in_body)
+        || source.recipe.handshake.is_some_and(|handshake| handshake.learned_places().any(in_body))
 }
 
 /// The headers of a request as a JSON object, without those of the connection and those that hold secrets; one that is

@@ -115,7 +115,7 @@ impl Source {
 
     /// Whether who sends was proved: by a signature, or by the token of the URL.
     pub fn is_verified(&self) -> bool {
-        self.token.is_some() || self.recipe.scheme.needs_secret()
+        self.token.is_some() || self.recipe.scheme.checks()
     }
 
     /// Whether a body of this kind is taken. Providers send what their recipe says; of who signs in a way of their own
@@ -403,5 +403,72 @@ mod tests {
         assert_eq!(chosen(&headers(&[("x-shop", "a.example")])), ["the-secret-of-one-shop-a"]);
         assert_eq!(chosen(&headers(&[("x-shop", "b.example")])), ["general-secret-of-the-app"]);
         assert_eq!(chosen(&headers(&[])), ["general-secret-of-the-app"]);
+    }
+
+    #[test]
+    fn what_may_come_only_once_is_known_apart_from_the_id() {
+        let mailgun = build("name = \"mail\"\nkind = \"mailgun\"\nsecrets = [\"a-long-secret\"]").unwrap();
+        let event = |id: &str, token: &str| {
+            let body = format!(r#"{{"signature":{{"token":"{token}"}},"event-data":{{"id":"{id}"}}}}"#);
+            let headers = headers(&[]);
+            let intake = intake(&mailgun, &headers, body.as_bytes());
+            (intake.dedup, intake.once)
+        };
+        let (first, same, other) = (event("1", "a"), event("2", "a"), event("1", "b"));
+        assert!(first.1.is_some() && first.1 == same.1 && first.1 != other.1);
+        assert!(first.0 != same.0 && first.0 == other.0);
+        assert!(event("1", "").1.is_none(), "nothing is nobody's token");
+
+        // PayPal signs the transmission's id and the body's checksum, which leaves room for another body.
+        let paypal = build("name = \"pay\"\nkind = \"paypal\"\nsecrets = [\"8PT597110X687430LKGECATA\"]").unwrap();
+        let headers = headers(&[("paypal-transmission-id", "t-1")]);
+        let (one, two) = (intake(&paypal, &headers, br#"{"id":"1"}"#), intake(&paypal, &headers, br#"{"id":"2"}"#));
+        assert!(one.once.is_some() && one.once == two.once && one.dedup != two.dedup);
+        // Another source's is another, and it is no id.
+        let twin = Source { id: crate::model::SourceId::from_u128(99), ..paypal };
+        assert_ne!(intake(&twin, &headers, br#"{"id":"1"}"#).once, one.once);
+        assert_ne!(one.once, intake(&twin, &headers, br#"{"id":"t-1"}"#).dedup.map(|(key, ..)| key));
+    }
+
+    #[test]
+    fn whoever_signs_or_has_the_token_is_verified() {
+        for (toml, verified) in [
+            ("kind = \"none\"", false),
+            ("kind = \"shopify\"\nsecrets = [\"a-long-secret\"]", true),
+            ("kind = \"aws-sns\"\noptions = { topic_arn = \"arn:aws:sns:us-east-1:1:a\" }", true),
+        ] {
+            assert_eq!(build(&format!("name = \"a\"\n{toml}")).unwrap().is_verified(), verified, "{toml}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_fails_loses_nothing() {
+        let source = build(
+            r#"
+            name = "shop"
+            kind = "none"
+            type = "header:X-Topic"
+            event_map = [
+                { when = "a", type = "mapped.a", data = { id = "/id" } },
+            ]"#,
+        )
+        .unwrap();
+        for (topic, body, mapping, event_type, said) in [
+            ("a", &br#"{"id":1}"#[..], Mapping::Mapped, "mapped.a", None),
+            ("a", br#"{"no":1}"#, Mapping::Failed, "shop.a", Some("/id")),
+            ("a", b"no json", Mapping::Failed, "shop.a", Some("/id")),
+            ("c", br#"{"id":1}"#, Mapping::Plain, "shop.c", None),
+        ] {
+            let headers = headers(&[("x-topic", topic)]);
+            let intake = intake(&source, &headers, body);
+            assert_eq!((intake.mapping, &*intake.event_type), (mapping, event_type), "{topic}");
+            assert_eq!(intake.map_error.is_some(), said.is_some());
+            assert!(
+                said.is_none_or(|said| intake.map_error.as_ref().unwrap().contains(said)),
+                "{:?}",
+                intake.map_error
+            );
+            assert_eq!(intake.data == Data::Body, mapping != Mapping::Mapped && body[0] == b'{');
+        }
     }
 }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub use build::{Identity, PLAIN_KINDS, recipe_of};
 pub use file_id::file_id;
 pub use form::form_object;
-pub use headers::{is_hidden, kept_headers};
+pub use headers::{has_secret_in_body, is_hidden, kept_headers};
 pub use intake::{Content, Data, Intake, Unfit, spend};
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};

@@ -27,7 +27,7 @@ pub struct Rejection {
     pub request: Box<str>,
     /// Headers, secrets hidden.
     pub headers: Vec<(Box<str>, Box<str>)>,
-    /// The first 4 KiB of the body.
+    /// The first 4 KiB of the body; nothing of one in which a secret may stand.
     pub body: Box<[u8]>,
     /// How long the body was.
     pub body_bytes: usize,

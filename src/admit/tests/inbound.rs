@@ -2,6 +2,10 @@
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::*;
 use crate::model::Mapping;
@@ -326,4 +330,244 @@ fn what_found_no_room_is_taken_later() {
     assert_eq!(full.counted("shopify", "error"), 1);
     assert_eq!(served.hook("/api/v1/webhooks/shopify", &headers, ORDER).0, 202);
     served.fake.sources.clear();
+}
+
+fn world(sources: &[String], outdoors: Arc<Outdoors>) -> Served {
+    let sources = (1..).zip(sources).map(|(n, toml)| source(n, toml)).collect();
+    Served::with(Fake { sources, outdoors, ..Fake::default() })
+}
+
+fn data(name: &str) -> Vec<u8> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(root.join("tests/data/certificates").join(name)).unwrap()
+}
+
+/// By the key of `chain.pem`.
+fn rsa_sign(message: &[u8]) -> String {
+    let der = PrivatePkcs8KeyDer::from_pem_slice(&data("leaf.key")).unwrap();
+    let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
+    let mut signature = vec![0; key.public().modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).unwrap();
+    BASE64.encode(&signature)
+}
+
+const TOPIC: &str = "arn:aws:sns:us-west-2:1:orders";
+const VISIT: &str = "https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription&Token=t-1";
+
+/// A confirmation as SNS signs it, for this topic.
+fn confirmation(topic: &str) -> String {
+    let signed = format!(
+        "Message\nhello\nMessageId\nm-1\nSubscribeURL\n{VISIT}\nTimestamp\n2026-01-31T12:00:00.000Z\nToken\nt-1\n\
+         TopicArn\n{topic}\nType\nSubscriptionConfirmation\n"
+    );
+    json!({
+        "Type": "SubscriptionConfirmation", "MessageId": "m-1", "Token": "t-1", "TopicArn": topic, "Message": "hello",
+        "SubscribeURL": VISIT, "Timestamp": "2026-01-31T12:00:00.000Z", "SignatureVersion": "2",
+        "Signature": rsa_sign(signed.as_bytes()),
+        "SigningCertURL": "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+    })
+    .to_string()
+}
+
+fn sns(certificate: &str) -> [String; 1] {
+    [format!("name = \"sns\"\nkind = \"aws-sns\"\noptions = {{ topic_arn = \"{TOPIC}\"{certificate} }}")]
+}
+
+fn pinned() -> String {
+    let pem = String::from_utf8(data("chain.pem")).unwrap();
+    format!(", certificate = {}", json!(pem))
+}
+
+/// Whoever saw one request has its token and signature, and can write any id beside them.
+#[test]
+fn what_may_come_once_comes_once_whatever_id_stands_beside_it() {
+    let served = world(&[format!("name = \"mail\"\nkind = \"mailgun\"\nsecrets = [\"{SECRET}\"]")], Arc::default());
+    let now = (Clock::system(Timestamp::default()).now().as_millis() / 1000).to_string();
+    let send = |token: &str, id: &str| {
+        let signature = HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[now.as_bytes(), token.as_bytes()]));
+        let body = json!({
+            "signature": { "timestamp": now, "token": token, "signature": signature },
+            "event-data": { "id": id, "event": "delivered" },
+        });
+        served.hook("/api/v1/webhooks/mail", "", &body.to_string())
+    };
+    let (first, again, other) = (send("token-1", "a"), send("token-1", "another"), send("token-2", "another"));
+    assert_eq!((first.0, &first.1["duplicate"]), (200, &json!(false)), "Mailgun wants 200");
+    assert_eq!((again.0, &again.1["duplicate"], &again.1["id"]), (200, &json!(true), &first.1["id"]));
+    assert_eq!((other.0, &other.1["duplicate"]), (200, &json!(false)));
+    assert_eq!(served.fake.stored().len(), 2);
+    assert_eq!((served.counted("mail", "accepted"), served.counted("mail", "duplicate")), (2, 1));
+}
+
+/// Once the source has a secret, even one that has ended, a stranger's would take it over.
+#[test]
+fn a_secret_is_learned_by_a_source_that_has_none_and_by_no_other() {
+    let ended = format!("{{ value = \"{SECRET}\", until = \"2020-01-01T00:00:00Z\" }}");
+    let sources = [
+        "name = \"asana\"\nkind = \"asana\"".to_owned(),
+        format!("name = \"taken\"\nkind = \"asana\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"ended\"\nkind = \"asana\"\nsecrets = [{ended}]"),
+        "name = \"notion\"\nkind = \"notion\"".to_owned(),
+        format!("name = \"noted\"\nkind = \"notion\"\nsecrets = [\"{SECRET}\"]"),
+    ];
+    let served = world(&sources, Arc::default());
+    let brought = "a-secret-that-is-brought";
+    let header = format!("X-Hook-Secret: {brought}\r\n");
+    let body = json!({ "verification_token": brought }).to_string();
+    let asana = |name: &str| served.send("POST", &format!("/api/v1/webhooks/{name}"), &header, b"{}");
+    let answer = asana("asana");
+    assert!(status(&answer) == 200 && answer.contains(&format!("x-hook-secret: {brought}\r\n")), "{answer}");
+    assert_eq!((status(&asana("taken")), status(&asana("ended"))), (401, 401));
+    let notion = |name: &str| served.hook(&format!("/api/v1/webhooks/{name}"), "", &body).0;
+    assert_eq!((notion("notion"), notion("noted")), (200, 401));
+    let learn = |n: u128| format!("learn {} {brought}", SourceId::from_u128(n));
+    assert_eq!(*served.fake.outdoors.asked.lock().unwrap(), [learn(1), learn(4)]);
+    assert_eq!((served.counted("asana", "handshake"), served.counted("taken", "bad_signature")), (1, 1));
+    for n in [2, 3, 5] {
+        let kept = served.rejections(n);
+        assert_eq!((kept.len(), kept[0].status), (1, 401));
+        assert!(!told(&kept[0]).contains(brought), "{:?}", kept[0]);
+    }
+    assert!(served.fake.stored().is_empty());
+}
+
+#[test]
+fn a_secret_that_could_not_be_kept_is_not_said_to_be() {
+    let sources = ["name = \"asana\"\nkind = \"asana\"".to_owned(), "name = \"notion\"\nkind = \"notion\"".to_owned()];
+    let served = world(&sources, Outdoors::failing(Errand::Later("the registry is not to be had".into())));
+    let brought = "a-secret-that-is-brought";
+    let answer = served.send("POST", "/api/v1/webhooks/asana", &format!("X-Hook-Secret: {brought}\r\n"), b"{}");
+    assert!(status(&answer) == 503 && answer.contains("retry-after: ") && !answer.contains(brought), "{answer}");
+    let body = json!({ "verification_token": brought }).to_string();
+    assert_eq!(served.hook("/api/v1/webhooks/notion", "", &body).0, 503);
+    for (n, name) in [(1, "asana"), (2, "notion")] {
+        let kept = served.rejections(n);
+        assert_eq!((kept[0].status, &*kept[0].reason), (503, "the registry is not to be had"));
+        assert!(!told(&kept[0]).contains(brought), "{:?}", kept[0]);
+        assert_eq!(served.counted(name, "error"), 1);
+    }
+}
+
+/// All of a rejection that a person is shown.
+fn told(kept: &Rejection) -> String {
+    format!("{kept:?}{}", String::from_utf8_lossy(&kept.body))
+}
+
+#[test]
+fn a_subscription_is_visited_before_it_is_answered() {
+    let served = world(&sns(&pinned()), Arc::default());
+    let text = "Content-Type: text/plain; charset=UTF-8\r\n";
+    let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert_eq!(*served.fake.outdoors.asked.lock().unwrap(), [format!("visit {VISIT}")]);
+    assert_eq!(served.counted("sns", "handshake"), 1);
+    // Signed by Amazon too, but for somebody else's topic.
+    let other = confirmation("arn:aws:sns:us-west-2:2:evil");
+    assert_eq!(status(&served.send("POST", "/api/v1/webhooks/sns", text, other.as_bytes())), 403);
+    let changed = confirmation(TOPIC).replace("t-1", "t-2");
+    assert_eq!(status(&served.send("POST", "/api/v1/webhooks/sns", text, changed.as_bytes())), 401);
+    assert_eq!(served.fake.outdoors.asked.lock().unwrap().len(), 1);
+    assert_eq!((served.counted("sns", "bad_signature"), served.rejections(1).len()), (2, 2));
+    assert!(served.fake.stored().is_empty());
+
+    let served = world(&sns(&pinned()), Outdoors::failing(Errand::Never("the visit was answered with 403".into())));
+    let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
+    assert_eq!((status(&answer), served.counted("sns", "error")), (503, 1), "SNS is to ask again");
+    assert!(served.rejections(1)[0].reason.contains("the visit was answered with 403"));
+}
+
+#[test]
+fn a_message_that_a_certificate_signed_is_verified_and_stored_so() {
+    let served = world(&sns(&pinned()), Arc::default());
+    let signed = format!(
+        "Message\nhello\nMessageId\nm-2\nTimestamp\n2026-01-31T12:00:00.000Z\nTopicArn\n{TOPIC}\nType\nNotification\n"
+    );
+    let body = json!({
+        "Type": "Notification", "MessageId": "m-2", "TopicArn": TOPIC, "Message": "hello", "SignatureVersion": "2",
+        "Timestamp": "2026-01-31T12:00:00.000Z", "Signature": rsa_sign(signed.as_bytes()),
+        "SigningCertURL": "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+    });
+    assert_eq!(served.hook("/api/v1/webhooks/sns", "", &body.to_string()).0, 202);
+    let (head, _) = served.fake.stored().remove(0);
+    let event = EventHead::parse(&head).unwrap().event;
+    assert!(event.verified && event.external_id == Some("m-2"), "{event:?}");
+}
+
+#[test]
+fn a_certificate_that_is_not_there_now_is_no_wrong_signature() {
+    for (error, code, result) in [
+        (Errand::Later("no answer within 5 s".into()), 503, "error"),
+        (Errand::Never("it is no certificate".into()), 401, "bad_signature"),
+    ] {
+        let served = world(&sns(""), Outdoors::failing(error.clone()));
+        let answer = served.send("POST", "/api/v1/webhooks/sns", "", confirmation(TOPIC).as_bytes());
+        assert_eq!(status(&answer), code, "{answer}");
+        assert_eq!(answer.contains("retry-after: "), code == 503, "{answer}");
+        assert!(!answer.contains(&error.to_string()), "a stranger is not told: {answer}");
+        assert!(served.rejections(1)[0].reason.contains(&error.to_string()), "{:?}", served.rejections(1));
+        assert_eq!(served.counted("sns", result), 1);
+        assert_eq!(served.fake.outdoors.asked.lock().unwrap().len(), 1);
+    }
+}
+
+/// What was refused is shown to people who may not see the source's secrets.
+#[test]
+fn no_rejection_holds_a_secret() {
+    let sources = [
+        format!("name = \"gitlab\"\nkind = \"gitlab\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"monday\"\nkind = \"monday\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"graph\"\nkind = \"microsoft-graph\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"basic\"\nkind = \"basic\"\nsecrets = [\"user:{SECRET}\"]"),
+        "name = \"acme\"\nkind = \"partner\"\nvalidation_config = { required_fields = [\"data.id\"] }".to_owned(),
+    ];
+    let sources: Vec<_> = (1..).zip(&sources).map(|(n, toml)| source(n, toml)).collect();
+    let fake = Fake { sources, refuses: Some(Refused::DiskFull), ..Fake::default() };
+    let served = Served::with(fake);
+    let basic = BASE64.encode(format!("user:{SECRET}").as_bytes());
+    let referer = format!("Referer: https://a.example/webhook/v1/{TOKEN}acme?token={SECRET}\r\n");
+    let state = json!({ "clientState": SECRET, "value": [{ "clientState": SECRET }] }).to_string();
+    for (n, path, headers, body, code) in [
+        (1, "/api/v1/webhooks/gitlab".to_owned(), format!("X-Gitlab-Token: {SECRET}\r\n"), "{}", 503),
+        (2, format!("/api/v1/webhooks/monday?token={SECRET}"), String::new(), "{}", 503),
+        (3, "/api/v1/webhooks/graph".to_owned(), String::new(), &*state, 503),
+        (4, "/api/v1/webhooks/basic".to_owned(), format!("Authorization: Basic {basic}\r\n"), "{}", 503),
+        (5, format!("/webhook/v1/{TOKEN}acme"), String::new(), "{}", 422),
+    ] {
+        assert_eq!(served.hook(&path, &format!("{headers}{referer}"), body).0, code, "{path}");
+        let kept = served.rejections(n);
+        let shown = told(&kept[0]);
+        for secret in [SECRET, TOKEN, &basic] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(kept[0].reason.contains(' '), "in words: {shown}");
+    }
+}
+
+#[test]
+fn what_a_source_is_refused_for_is_kept_in_words() {
+    let served = served();
+    let large = "x".repeat(1025);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let charset = "Content-Type: application/json; charset=utf-7\r\n";
+    for (n, name, headers, body, code, word) in [
+        (6, "small", "", &*large, 413, "1024"),
+        (1, "shopify", form, "a=1", 415, "media type"),
+        (1, "shopify", charset, "{}", 415, "utf-8"),
+        (1, "shopify", "Content-Encoding: gzip\r\n", "{}", 415, "compress"),
+        (4, "held", "", "{}", 403, "suspended"),
+    ] {
+        let answer = served.send("POST", &format!("/api/v1/webhooks/{name}"), headers, body.as_bytes());
+        assert_eq!(status(&answer), code, "{name}: {answer}");
+        let kept = &served.rejections(n)[0];
+        assert!(kept.status == code && kept.reason.contains(word), "{kept:?}");
+        assert_eq!(served.counted(name, "invalid"), served.rejections(n).len() as u64, "{name}");
+    }
+    for _ in 0..3 {
+        served.send("POST", "/api/v1/webhooks/slow", "", b"{}");
+    }
+    let kept = served.rejections(5);
+    assert_eq!((kept.len(), kept[0].status, &*kept[0].reason), (3, 429, "this source sends too fast"));
+    assert_eq!((served.counted("slow", "bad_signature"), served.counted("slow", "limited")), (1, 2));
+    // Each source has a rate of its own.
+    assert_eq!(served.hook("/api/v1/webhooks/shopify", "", ORDER).0, 401);
 }

@@ -18,7 +18,7 @@ use rule::{Asked, Rule};
 
 use super::table;
 use crate::model::Secret;
-use crate::signature::Request;
+use crate::signature::{Place, Request};
 
 /// One of the forms.
 #[derive(Clone, Copy)]
@@ -89,6 +89,11 @@ impl Handshake {
     /// Whether the provider itself hands over the secret, so that a source may begin without one.
     pub fn learns(self) -> bool {
         self.0.rules.iter().any(Rule::learns)
+    }
+
+    /// Where the secret stands that the provider hands over.
+    pub fn learned_places(self) -> impl Iterator<Item = &'static Place> {
+        self.0.rules.iter().filter_map(Rule::learned_place)
     }
 
     /// The answer to a request that comes without a signature; `None`: it is no handshake. `secrets` are those in force,

@@ -155,6 +155,10 @@ impl Rule {
         self.learn.is_some()
     }
 
+    pub(super) fn learned_place(&self) -> Option<&Place> {
+        self.learn.as_ref()
+    }
+
     /// The answer, if this rule wants the request.
     pub(super) fn answer(&self, asked: &Asked<'_>) -> Option<Answer> {
         if !self.methods.iter().any(|method| **method == *asked.request.method)
