@@ -168,7 +168,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "secrets = [\"0123456789abcdef\"]\n[[sources]]\nname = \"events\"\nkind = \"github\"\nsecrets = [\"0123456789abcdef\"]",
-        "sources[1].name (config.toml:6): events is taken: it means something else",
+        "sources[1].name (config.toml:6): events means something else in paths or types; choose another name",
     ),
     (
         "secrets = [\"0123456789abcdef\"]\n[[sources]]\nname = \"src_x\"\nkind = \"github\"\nsecrets = [\"0123456789abcdef\"]",
@@ -221,7 +221,7 @@ fn each_thing_that_is_wrong_is_named_with_its_place_and_what_is_allowed() {
 #[test]
 fn all_that_is_wrong_with_a_source_is_said_at_once() {
     let said = errors_of_file(
-        "[[sources]]\nname = \"A\"\nkind = \"github\"\nsecrets = [{ env = \"NOT_SET\" }]\ndedup = \"never\"\n\
+        "[[sources]]\nname = \"A\"\nkind = \"github\"\nsecrets = [{ env = \"NOT_SET\" }]\ndedup = \"sometimes\"\n\
          [[sources]]\nname = \"b\"\nkind = \"github\"\nsecrets = [\"0123456789abcdef\"]\nburst = 3",
     );
     let keys: Vec<_> = said.iter().map(|line| line.split_once(" (").unwrap().0).collect();

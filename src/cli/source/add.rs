@@ -46,7 +46,7 @@ pub(super) struct Args {
     #[arg(long = "type", value_name = "PLACE")]
     event_type: Vec<String>,
     /// What makes two events the same
-    #[arg(long, value_parser = ["id", "id+body", "body"])]
+    #[arg(long, value_parser = ["id", "id+body", "body", "never"])]
     dedup: Option<String>,
     /// What the kind asks for beside secrets, such as webhook_id=… for PayPal; may be given several times
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = option)]
