@@ -103,6 +103,22 @@ async fn a_source_is_made_read_changed_deleted_and_restored() {
 }
 
 #[tokio::test]
+async fn null_goes_back_to_what_the_kind_says() {
+    let world = world();
+    let rules = json!([{ "when": "*", "type": "shop.{topic}" }]);
+    let body = json!({ "name": "shop", "kind": "github", "secrets": ["0123456789-of-a-shop"], "event_map": rules, "dedup": "never" });
+    let created = make(&world, &body).await;
+    assert_eq!((created.status, &created.body["event_map"]), (201, &rules), "{}", created.body);
+    assert_eq!(created.body["dedup"], "never");
+    let place = created.header("location").to_owned();
+    let changed = ask().json(&json!({ "event_map": null, "dedup": null })).send(&world, "PATCH", &place).await;
+    assert_eq!((changed.status, &changed.body["event_map"]), (200, &Value::Null), "{}", changed.body);
+    assert_eq!(changed.body["dedup"], "id");
+    let none = ask().json(&json!({ "event_map": [] })).send(&world, "PATCH", &place).await;
+    assert_eq!(none.body["event_map"], json!([]), "no map at all is not the kind's map: {}", none.body);
+}
+
+#[tokio::test]
 async fn a_partner_is_told_its_token_once() {
     let world = world();
     let body = json!({ "name": "acme", "kind": "partner", "validation_config": { "required_fields": ["data.id"] } });

@@ -159,7 +159,8 @@ impl Inbound {
         let event_type = event_type.ok_or_else(|| unfit("its events have no type"))?;
         let group = "0".repeat(GROUP_DIGITS);
         put(event_type, &json!(format!("{TOPIC}{group}")), &mut headers, &mut body).ok_or_else(|| unfit("its type"))?;
-        for place in places(self.recipe.id.as_ref()) {
+        // Requests are JSON here: what stands in a form (of Slack's commands) is not there.
+        for place in places(self.recipe.id.as_ref()).filter(|place| !place.starts_with("form:")) {
             let id = json!(format!("{ID}{}", "0".repeat(SEQ_DIGITS)));
             put(place, &id, &mut headers, &mut body).ok_or_else(|| unfit("its id"))?;
         }

@@ -10,8 +10,21 @@ fn add_prints_the_url_and_sends_what_was_given() {
     std::fs::write(&file, "shpss_1\n").unwrap();
     let answer = r#"{"id":"src_1","url":"https://hooks.example.com/api/v1/webhooks/shopify","secret_hints":["…ss_1"]}"#;
     let path = file.display().to_string();
-    let words =
-        ["source", "add", "shopify", "--kind", "shopify", "--secret-file", &path, "--option", "a=b=c", "--rate", "5"];
+    let words = [
+        "source",
+        "add",
+        "shopify",
+        "--kind",
+        "shopify",
+        "--secret-file",
+        &path,
+        "--option",
+        "a=b=c",
+        "--rate",
+        "5",
+        "--dedup",
+        "never",
+    ];
     let (printed, requests) = command(&words, &[("201 Created", answer)]);
     assert_eq!(
         printed.unwrap(),
@@ -20,7 +33,7 @@ fn add_prints_the_url_and_sends_what_was_given() {
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /api/v1/sources HTTP/1.1\r\n"), "{head}");
     let sent: Value = serde_json::from_str(body).unwrap();
-    let wanted = json!({"name": "shopify", "kind": "shopify", "secrets": ["shpss_1"], "options": {"a": "b=c"}, "rate_limit_rps": 5.0});
+    let wanted = json!({"name": "shopify", "kind": "shopify", "secrets": ["shpss_1"], "options": {"a": "b=c"}, "rate_limit_rps": 5.0, "dedup": "never"});
     assert_eq!(sent, wanted);
 }
 
