@@ -339,8 +339,8 @@ fn sources(s: &mut Session) {
     s.see("GET", "/api/v1/sources/{source_id}/guide", &["erp"], "", None, 200);
 
     let event = json!({ "event_type": "user.created", "id": "1", "data": { "id": 7 } });
-    let taken = id_of(&s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 202));
-    let read = s.see("GET", EVENT, &[&taken], "", None, 200).json();
+    let first = id_of(&s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 202));
+    let read = s.see("GET", EVENT, &[&first], "", None, 200).json();
     assert_eq!((&read["topic"], &read["mapping"]), (&json!("user.created"), &json!("mapped")), "{read}");
     assert!(read["raw"].as_str().is_some_and(|raw| raw.contains("event_type")), "{read}");
     s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 200);
