@@ -12,6 +12,7 @@ use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
 use super::outside::World;
+use super::store;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
@@ -278,7 +279,7 @@ struct Recovered {
 fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartError> {
     let dir = &config.server.data_dir;
     // The state first: it knows where the scheduling clock and the ids of the last run were.
-    let options = settle_options(config);
+    let options = store::settle_options(config);
     let mut state = settle::open(settle::OpenState { disk: Arc::clone(disk), dir: dir.clone(), options })
         .map_err(|error| StartError::of_state(error, dir))?;
     let clock = Clock::system(state.steady());
@@ -380,15 +381,6 @@ impl Ground {
             last_event: commit::ReadLog::last(&*commit.log()),
         };
         dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
-    }
-}
-
-fn settle_options(config: &Config) -> settle::Options {
-    settle::Options {
-        two_phase_commit: config.log.two_phase_commit,
-        history_retention: config.history.retention,
-        dead_letter_retention: config.dead_letters.retention,
-        disable_after: config.breaker.disable_after,
     }
 }
 

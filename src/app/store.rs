@@ -125,3 +125,13 @@ impl TryFrom<settle::Job> for Replay {
         Ok(Self { no: job.no, filter, created_at: job.created_at, deliveries: job.done, done })
     }
 }
+
+/// What settle is told of the configuration.
+pub(super) fn settle_options(config: &crate::config::Config) -> settle::Options {
+    settle::Options {
+        two_phase_commit: config.log.two_phase_commit,
+        history_retention: config.history.retention,
+        dead_letter_retention: config.dead_letters.retention,
+        disable_after: config.breaker.disable_after,
+    }
+}

@@ -1,5 +1,7 @@
 //! A wrong configuration is named, key by key, before anything is opened.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -7,10 +9,13 @@ use crate::support::{Server, Sink, run};
 
 /// What a source of kind `token` answers to this token.
 fn sent(server: &Server, path: &str, token: &str) -> u16 {
+    static SENT: AtomicU32 = AtomicU32::new(0);
     let headers = [("Content-Type", "application/json"), ("X-Token", token)];
     let mut client = server.client();
     client.key.clear();
-    client.send("POST", path, &headers, br#"{"n":1}"#).unwrap().status
+    // Never the same twice: what has no id is known by its body.
+    let body = format!("{{\"n\":{}}}", SENT.fetch_add(1, Ordering::Relaxed));
+    client.send("POST", path, &headers, body.as_bytes()).unwrap().status
 }
 
 #[test]
@@ -106,7 +111,7 @@ fn the_log_can_be_counted_and_verified_offline() {
     for n in 0..100 {
         server.publish("a.b", &json!(n));
     }
-    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(), Some(0));
     let data = server.data_dir();
     let env = [("HOOKTIDE_SERVER__DATA_DIR", data.to_str().unwrap())];
