@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::admit::{Admit, BodyRoom, Directory, Health, Limits, Management, Submit, bind};
+use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limits, Management, Outside, Submit, bind};
 use hooktide::api::{Call, Response};
 use hooktide::commit::{Refused, Submission, Verdicts};
 use hooktide::config::{Role, Server};
-use hooktide::model::{Timestamp, WebhookNo, Webhooks};
+use hooktide::model::{Secret, SourceId, Timestamp, WebhookNo, Webhooks};
 use hooktide::registry::Principal;
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
+use hooktide::signature::Certificate;
+use hooktide::source::{Limiter, Source};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -43,6 +45,18 @@ impl Directory for Fake {
     fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
+
+    fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {
+        None
+    }
+
+    fn source_by_id(&self, _id: SourceId) -> Option<Arc<Source>> {
+        None
+    }
+
+    fn source_by_token(&self, _token: &str) -> Option<Arc<Source>> {
+        None
+    }
 }
 
 impl Submit for Fake {
@@ -59,6 +73,20 @@ impl Management for Fake {
     }
 }
 
+impl Outside for Fake {
+    fn certificate<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+        Box::pin(std::future::ready(Err(Errand::Never("a bench has none".into()))))
+    }
+
+    fn visit<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn learn(&self, _: SourceId, _: Secret) -> Errands<'_, Result<(), Errand>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
@@ -72,6 +100,9 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics: Metrics::new().expect("each figure has a name"),
+        limiter: Limiter::default(),
+        rejections: Arc::default(),
+        outside: Arc::new(Fake),
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 16 << 20, public_metrics: false },
     })
 }
@@ -152,6 +183,7 @@ fn requests(c: &mut Criterion) {
         max_batch_bytes: 16 << 20,
         workers: 1,
         drain: Duration::ZERO,
+        public_url: None,
     })
     .expect("a port");
     let ours = listeners.addresses()[0];

@@ -132,7 +132,14 @@ fn head(payload: usize) -> Bytes {
 fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<MemoryBudget>) -> Vec<Submission> {
     let (head, data) = (head(payload), Bytes::from(vec![b'x'; payload]));
     let submission = || Submission {
-        events: [Admitted { head: head.clone(), data: data.clone(), dedup: None, webhooks: Webhooks::new() }].into(),
+        events: [Admitted {
+            head: head.clone(),
+            body: data.clone(),
+            dedup: None,
+            once: None,
+            webhooks: Webhooks::new(),
+        }]
+        .into(),
         permit: Arc::clone(permit),
         lease: memory.lease(payload),
         reply: Reply::direct().0,

@@ -12,13 +12,13 @@ use crossbeam_channel::{Receiver, bounded};
 
 use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
-use hooktide::dispatch::bucket::Bucket;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
     Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
     WebhookId, WebhookNo, WebhookStatus,
 };
+use hooktide::runtime::Bucket;
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
 use hooktide::send::{Carrier, Outcome, Parcel};
 use hooktide::settle::{Handle, ToSettle, Verdict};
@@ -164,7 +164,7 @@ fn event(n: u128, memory: &Arc<MemoryBudget>, clock: &Clock) -> Arc<Event> {
     Arc::new(Event {
         id: EventId::from_u128(n),
         head: Bytes::from_static(&[0; 128]),
-        data: Bytes::from_static(&[0; 1_024]),
+        body: Bytes::from_static(&[0; 1_024]),
         committed_at: clock.instant(),
         lease: memory.lease(1_024),
     })

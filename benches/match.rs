@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::dispatch::Shards;
 use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookStatus};
-use hooktide::registry::{Draft, Running, Start, start};
+use hooktide::registry::{Draft, Running, SourceSetup, Start, start};
 use hooktide::runtime::{Clock, Metrics, Random, RealDisk};
 use hooktide::settle;
 use hyper::http::HeaderValue;
@@ -55,6 +55,7 @@ fn open(dir: &Path) -> Running {
         dir,
         disk: Arc::new(RealDisk),
         keys: Vec::new(),
+        sources: SourceSetup::default(),
         clock: Clock::system(Timestamp::default()),
         random: Random::system(),
         shards,

@@ -104,7 +104,7 @@ fn event(bytes: usize, clock: &Clock) -> Arc<Event> {
     Arc::new(Event {
         id: EventId::from_u128(7 << 80),
         head: head.into(),
-        data: Bytes::from(format!("\"{}\"", "x".repeat(bytes - 2))),
+        body: Bytes::from(format!("\"{}\"", "x".repeat(bytes - 2))),
         committed_at: clock.instant(),
         lease: MemoryBudget::new(1 << 20).lease(bytes),
     })

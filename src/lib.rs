@@ -20,7 +20,10 @@ pub mod dispatch;
 pub mod send;
 pub mod settle;
 
+pub mod json;
+pub mod provider;
 pub mod signature;
+pub mod source;
 
 pub mod api;
 pub mod registry;

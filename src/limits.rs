@@ -52,6 +52,90 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Breaches of its rules that are listed for one event.
 pub const BREACHES_LISTED_MAX: usize = 32;
+/// Bytes of a body whose sender is not known: what a source's may weigh when it does not say.
+pub const STRANGER_BODY_BYTES_MAX: usize = 10 << 20;
+/// Bytes of a provider's own type that are kept, and of the path that may name one.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Refused requests that are kept for each source …
+pub const REJECTIONS_PER_SOURCE: usize = 100;
+/// … each with the beginning of its body …
+pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
+/// … and all together: some hundred sources with a hundred requests of usual headers.
+pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
+/// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
+pub const LIMITER_BUCKETS: usize = 1_024;
+
+// --- signature: what a request may make us compute ------------------------------------------------------------------
+
+/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
+pub const SIGNATURES_MAX: usize = 8;
+/// Bytes of an HMAC key below which anybody guesses it.
+pub const HMAC_KEY_BYTES_MIN: usize = 8;
+/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
+pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
+pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+// --- source: what the rules of a partner may cost ------------------------------------------------------------------
+
+/// Entries of a list in the short form of the rules.
+pub const RULES_ENTRIES_MAX: usize = 256;
+/// Bytes of a field's path in the rules.
+pub const RULES_PATH_BYTES_MAX: usize = 256;
+/// Parts of such a path.
+pub const RULES_PATH_SEGMENTS_MAX: usize = 16;
+/// Bytes of a JSON Schema.
+pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// Schemas in a schema with every reference written out: references that multiply would let one check run for hours.
+pub const SCHEMA_NODES_MAX: usize = 2_048;
+/// How deep they lie: the check recurses as deep.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Bytes that an expression of a schema may take compiled.
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Schemas times values of one check: about a second at worst. A schema of 50 parts takes a body of 10 MiB.
+pub const SCHEMA_WORK_MAX: usize = 20_000_000;
+/// Up to so much work all breaches are listed; beyond, the list itself could take more memory than the body.
+pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
+/// Characters of one breach's words.
+pub const BREACH_CHARS_MAX: usize = 300;
+/// Fields of a form: each costs far more memory than the three bytes it may take in a body.
+pub const FORM_FIELDS_MAX: usize = 10_000;
+
+// --- sources: what a person may write of one -----------------------------------------------------------------------
+
+/// Secrets of a source: one for each shop or account, each with a key in memory.
+pub const SOURCE_SECRETS_MAX: usize = 1_000;
+/// Characters of a secret: the longest are public keys and certificates.
+pub const SOURCE_SECRET_CHARS_MAX: usize = 8 * 1024;
+/// A secret of fewer characters can be guessed: the source is taken, with a warning, because some providers let a person
+/// choose it.
+pub const SOURCE_SECRET_CHARS_GOOD: usize = 16;
+/// Bytes of a file that a secret is read from.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Characters of a description.
+pub const SOURCE_DESCRIPTION_CHARS_MAX: usize = 1_024;
+/// Bytes of a body when a source does not say.
+pub const SOURCE_BODY_BYTES_DEFAULT: usize = 10 << 20;
+/// Bytes of a body that a source may allow: GitHub, the largest, sends up to 25 MB.
+pub const SOURCE_BODY_BYTES_MAX: usize = 25 << 20;
+/// Bytes of an answer that a source gives to each event.
+pub const SOURCE_RESPOND_BYTES_MAX: usize = 1_024;
+/// Bytes of an option: the longest is a certificate chain.
+pub const SOURCE_OPTION_BYTES_MAX: usize = 64 * 1024;
+/// The most that a signed time may be off, in seconds: a day, after which no duplicate is remembered either.
+pub const SOURCE_TOLERANCE_MAX: u64 = 24 * 60 * 60;
+/// Places that an id or a type is read from.
+pub const SOURCE_PLACES_MAX: usize = 8;
+/// Rules of an event map; Stripe has some 300 event types.
+pub const MAP_RULES_MAX: usize = 1_000;
+/// Values and nested objects in one rule's data.
+pub const MAP_NODES_MAX: usize = 1_000;
+/// Depth of one rule's data.
+pub const MAP_DEPTH_MAX: usize = 16;
+/// Bytes of the data that a rule builds: a rule that takes a large value many times would make far more than was sent.
+pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
+/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
+pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
@@ -151,6 +235,24 @@ pub const RESPONSE_BYTES_KEPT: usize = 1024;
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The longest delay a `Retry-After` can ask for, and the longest a schedule can hold.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time for a fetch as a whole (a certificate, a subscription's confirmation): a sender waits for its answer meanwhile, SNS
+/// for 15 s.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
+/// Bytes of what is fetched: a chain of certificates has some 10 KiB.
+pub const FETCH_BYTES_MAX: usize = 64 * 1024;
+/// Certificates in a chain; those of the public authorities have up to 4.
+pub const CERTIFICATE_CHAIN_MAX: usize = 8;
+/// Fetched certificates that are kept: providers have one or two at a time in each region.
+pub const CERTIFICATES_KEPT: usize = 64;
+/// A fetched certificate is fetched again after this, so that one that its provider took back goes.
+pub const CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// After a failure a certificate is not asked for again for this long, whoever names its address.
+pub const CERTIFICATE_RETRY: Duration = Duration::from_secs(30);
+/// Certificates being fetched at once.
+pub const CERTIFICATE_FETCHES: usize = 4;
+/// Fetches of certificates that may fail in a [`CERTIFICATE_RETRY`] before no other address is tried: whoever makes addresses
+/// up does not make us a nuisance to providers.
+pub const CERTIFICATE_FAILURES_MAX: usize = 16;
 
 /// Delays in a schedule: enough for a month of daily attempts and then some.
 pub const SCHEDULE_DELAYS_MAX: usize = 64;
@@ -203,6 +305,10 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// When a client that was told 503 by the management interface should come back.
 pub const RETRY_SOON: Duration = Duration::from_secs(1);
+/// How long the secrets before stay valid beside a new one, unless the caller says: a day, in which every sender can change.
+pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// … and at most: a secret that is replaced should end.
+pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 
@@ -212,6 +318,8 @@ pub const API_READS_AT_ONCE: usize = 16;
 pub const CLI_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer that a client command reads: the largest page is far below.
 pub const CLI_ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a secret that a command reads from a file or standard input; no key of any scheme comes near.
+pub const CLI_SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a body that `hooktide listen` takes: the largest event that a server can be configured for, in its envelope.
 pub const LISTEN_BODY_BYTES_MAX: usize = 32 << 20;
 /// Requests that `hooktide listen` has answered and not printed; the next wait with their answer.
@@ -226,3 +334,8 @@ const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
+const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);
+const _: () = assert!(
+    SOURCE_BODY_BYTES_DEFAULT <= SOURCE_BODY_BYTES_MAX && SOURCE_BODY_BYTES_MAX * 2 <= BODIES_IN_FLIGHT_BYTES,
+    "one sender must not hold all the room for bodies"
+);

@@ -14,7 +14,9 @@
 mod body;
 mod connection;
 mod health;
+mod inbound;
 mod listener;
+mod outside;
 mod parse;
 mod publish;
 mod reply;
@@ -29,14 +31,16 @@ use std::sync::Arc;
 pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
 pub use listener::{BindError, Listeners, Running, bind};
+pub use outside::{Errand, Errands, Outside};
 pub use request::is_json;
 
 use crate::api::{Call, Response};
 use crate::commit::{Refused, Submission};
 use crate::config;
-use crate::model::Webhooks;
+use crate::model::{SourceId, Webhooks};
 use crate::registry::{Principal, Shared};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
+use crate::source::{Limiter, Rejections, Source};
 
 /// All that the workers share.
 #[derive(Debug)]
@@ -59,6 +63,12 @@ pub struct Admit<D, S, M> {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// How fast each source may send.
+    pub limiter: Limiter,
+    /// What sources were refused, for whoever sets them up.
+    pub rejections: Arc<Rejections>,
+    /// For certificates, confirmations and secrets that a handshake brings.
+    pub outside: Arc<dyn Outside>,
     /// What a body may weigh, and who may see the metrics.
     pub limits: Limits,
 }
@@ -93,6 +103,12 @@ pub trait Directory: Send + Sync + 'static {
     fn has_tenant(&self, name: &str) -> bool;
     /// The webhooks that an event goes to, ascending.
     fn matching(&self, tenant: &str, event_type: &str) -> Webhooks;
+    /// The source of this name; a deleted one is none.
+    fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>>;
+    /// The source with this public id; a deleted one is none.
+    fn source_by_id(&self, id: SourceId) -> Option<Arc<Source>>;
+    /// The source whose token this is, whatever its status; a deleted one is none.
+    fn source_by_token(&self, token: &str) -> Option<Arc<Source>>;
 }
 
 impl Directory for Shared {
@@ -106,6 +122,18 @@ impl Directory for Shared {
 
     fn matching(&self, tenant: &str, event_type: &str) -> Webhooks {
         self.load().matching(tenant, event_type)
+    }
+
+    fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {
+        self.load().source(tenant, name).cloned()
+    }
+
+    fn source_by_id(&self, id: SourceId) -> Option<Arc<Source>> {
+        self.load().source_by_id(id).cloned()
+    }
+
+    fn source_by_token(&self, token: &str) -> Option<Arc<Source>> {
+        self.load().source_by_token(token).cloned()
     }
 }
 

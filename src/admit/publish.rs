@@ -182,14 +182,28 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         Ok(reply::batch(&verdicts.ok_or_else(lost)?))
     }
 
-    /// Through the door and onto the disk; one verdict for each event of the batch.
     async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Vec<Verdict>, Problem> {
         let desk = batch.envelope.desk;
         let (events, counts) = batch.finish();
+        self.hand_in(events, counts, body.len(), desk).await
+    }
+
+    /// Through the door and onto the disk; one verdict for each event. `counts` are the webhooks of each, `bytes` what the
+    /// request's buffer takes.
+    ///
+    /// # Errors
+    /// If the request as a whole finds no room, or the log is gone.
+    pub(super) async fn hand_in(
+        &self,
+        events: SmallVec<[Admitted; 1]>,
+        counts: SmallVec<[usize; 1]>,
+        bytes: usize,
+        desk: Option<&Desk>,
+    ) -> Result<Vec<Verdict>, Problem> {
         let deliveries = counts.iter().sum();
-        let permit = self.door.enter(deliveries, body.len()).await.ok_or_else(|| refused(Refused::Overloaded))?;
+        let permit = self.door.enter(deliveries, bytes).await.ok_or_else(|| refused(Refused::Overloaded))?;
         let (reply, verdicts) = desk.map_or_else(Reply::direct, Desk::reply);
-        let submission = Submission { events, permit, lease: self.memory.lease(body.len()), reply };
+        let submission = Submission { events, permit, lease: self.memory.lease(bytes), reply };
         self.submit.submit(submission).map_err(|(why, _)| refused(why))?;
         let verdicts = verdicts.await.map_err(|_| lost())?;
         if verdicts.len() != counts.len() {
@@ -261,11 +275,12 @@ impl<'a> Batch<'a> {
             fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
             data_len: event.data.len() as u32,
             hops: self.envelope.hops,
+            ..NewEvent::default()
         };
         new.encode(&webhooks, &mut self.heads);
         self.ends.push(self.heads.len());
         let data = self.body.slice_ref(event.data.as_bytes());
-        self.events.push(Admitted { head: Bytes::new(), data, dedup, webhooks });
+        self.events.push(Admitted { head: Bytes::new(), body: data, dedup, once: None, webhooks });
     }
 
     /// The events, each with its slice of the one buffer of heads, and how many webhooks each one has.
@@ -323,7 +338,7 @@ fn bad_json(error: &SyntaxError) -> Problem {
     Problem::new(ProblemCode::InvalidJson, error.to_string())
 }
 
-fn refused(why: Refused) -> Problem {
+pub(super) fn refused(why: Refused) -> Problem {
     match why {
         Refused::KeyReused => Problem::new(ProblemCode::IdempotencyKeyReused, why.to_string()),
         Refused::Overloaded | Refused::Poisoned => {
@@ -335,7 +350,7 @@ fn refused(why: Refused) -> Problem {
 
 /// The commit thread went without a verdict: whether the event is on the disk shows at the next start, so the sender is to
 /// try again, which its id makes harmless.
-fn lost() -> Problem {
+pub(super) fn lost() -> Problem {
     refused(Refused::Poisoned)
 }
 

@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::api::{FieldError, Problem, Response};
 use crate::commit::Committed;
+use crate::source::Source;
 
 /// Bytes of one event's answer, roughly.
 const EVENT_BYTES: usize = 96;
@@ -33,6 +34,36 @@ pub(super) fn single(taken: Committed, webhooks: usize) -> Response {
     let mut out = Vec::with_capacity(EVENT_BYTES);
     event(&mut out, taken, webhooks);
     written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
+}
+
+/// The answer to a source: 202, or 200 for a duplicate.
+fn inbound(taken: Committed) -> Response {
+    let (id, duplicate) = (taken.id(), taken.is_duplicate());
+    let mut out = Vec::with_capacity(EVENT_BYTES);
+    // Writing to memory does not fail.
+    let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate}}}"#);
+    written(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
+}
+
+/// What a sender hears whose event is on the disk: in its own words, where it wants some.
+pub(super) fn accepted(source: &Source, taken: Committed) -> Response {
+    let (words, status) = (source.recipe.respond.as_deref(), source.recipe.status);
+    if words.is_none() && status.is_none_or(|status| status != StatusCode::NO_CONTENT) {
+        let mut response = inbound(taken);
+        if let Some(status) = status {
+            *response.status_mut() = status;
+        }
+        return response;
+    }
+    let words = words.unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(words.as_bytes())));
+    *response.status_mut() = status.unwrap_or(StatusCode::OK);
+    if !words.is_empty() {
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();
+        let media_type = if is_json { "application/json; charset=utf-8" } else { "text/plain; charset=utf-8" };
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
+    response
 }
 
 /// The answer for many: 202 if any was accepted, 200 if all were duplicates, else 422.

@@ -135,6 +135,11 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// The `Content-Type` header, if it is text.
+    pub(super) fn content_type(&self) -> Option<&'a str> {
+        self.content_type.and_then(|value| value.to_str().ok())
+    }
+
     /// The correlation id, if it is sane.
     pub(super) fn correlation_id(&self) -> Option<&'a str> {
         self.correlation_id.and_then(|value| value.to_str().ok()).filter(|text| is_trace_id(text))

@@ -4,6 +4,9 @@ use hyper::Method;
 
 use crate::api::Problem;
 
+/// Words below `/api/v1/webhooks/` that are no source's name.
+const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
+
 /// What a listener answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Surface {
@@ -17,9 +20,18 @@ pub(super) enum Surface {
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Route<'a> {
     /// `POST /api/v1/events`.
     Publish,
+    /// `POST /webhook/v1/{token}`.
+    Partner(&'a str),
+    /// Below `/api/v1/webhooks/`: if it is the name of a source, there, else to the management.
+    Source {
+        /// The first part of the path.
+        name: &'a str,
+        /// What follows it, without the slash before it.
+        path: Option<&'a str>,
+    },
     /// State of the parts.
     Health,
     /// Whether requests should be sent here.
@@ -38,12 +50,17 @@ pub(super) enum Route {
 ///
 /// # Errors
 /// 404, and 405 with what is allowed.
-pub(super) fn route(method: &Method, path: &str, surface: Surface) -> Result<Route, Problem> {
+pub(super) fn route<'a>(method: &Method, path: &'a str, surface: Surface) -> Result<Route<'a>, Problem> {
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Problem::method_not_allowed("GET, HEAD, POST, PUT, PATCH, DELETE"));
     }
     let is_get = matches!(*method, Method::GET | Method::HEAD);
     let readable = |route| if is_get { Ok(route) } else { Err(Problem::method_not_allowed("GET, HEAD")) };
+    if surface != Surface::Admin
+        && let Some(inbound) = inbound(method, path)
+    {
+        return inbound;
+    }
     match path {
         "/api/v1/events" if surface == Surface::Public && *method != Method::POST => {
             Err(Problem::method_not_allowed("POST"))
@@ -64,14 +81,30 @@ pub(super) fn route(method: &Method, path: &str, surface: Surface) -> Result<Rou
     }
 }
 
+/// What may be a source's.
+fn inbound<'a>(method: &Method, path: &'a str) -> Option<Result<Route<'a>, Problem>> {
+    if let Some(token) = path.strip_prefix("/webhook/v1/") {
+        let is_one = !token.is_empty() && !token.contains('/');
+        return is_one.then(|| match *method {
+            Method::POST => Ok(Route::Partner(token)),
+            _ => Err(Problem::method_not_allowed("POST")),
+        });
+    }
+    let rest = path.strip_prefix("/api/v1/webhooks/")?;
+    let (name, path) = rest.split_once('/').map_or((rest, None), |(name, path)| (name, Some(path)));
+    let is_other = name.is_empty() || FIXED_WORDS.contains(&name) || name.starts_with("wh_");
+    (!is_other).then_some(Ok(Route::Source { name, path }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_listener_has_its_routes() {
-        use Route::{Document, Health, Live, Management, Metrics, Publish, Ready};
+        use Route::{Document, Health, Live, Management, Metrics, Partner, Publish, Ready};
         use Surface::{Admin, Public, Whole};
+        let source = |name, path| Ok(Route::Source { name, path });
         for (method, path, surface, want) in [
             (Method::POST, "/api/v1/events", Whole, Ok(Publish)),
             (Method::GET, "/api/v1/events", Whole, Ok(Management)),
@@ -92,6 +125,21 @@ mod tests {
             (Method::GET, "/openapi.json", Public, Err(404)),
             (Method::PATCH, "/api/v1/webhooks/wh_1", Whole, Ok(Management)),
             (Method::PATCH, "/api/v1/webhooks/wh_1", Public, Err(404)),
+            (Method::POST, "/webhook/v1/abc", Whole, Ok(Partner("abc"))),
+            (Method::POST, "/webhook/v1/abc", Public, Ok(Partner("abc"))),
+            (Method::POST, "/webhook/v1/abc", Admin, Err(404)),
+            (Method::GET, "/webhook/v1/abc", Whole, Err(405)),
+            (Method::POST, "/webhook/v1/", Whole, Err(404)),
+            (Method::POST, "/webhook/v1/a/b", Whole, Err(404)),
+            (Method::POST, "/api/v1/webhooks/stripe", Whole, source("stripe", None)),
+            (Method::GET, "/api/v1/webhooks/meta", Public, source("meta", None)),
+            (Method::POST, "/api/v1/webhooks/shopify/orders/create", Public, source("shopify", Some("orders/create"))),
+            (Method::POST, "/api/v1/webhooks/src_1", Whole, source("src_1", None)),
+            (Method::POST, "/api/v1/webhooks/stripe", Admin, Ok(Management)),
+            (Method::GET, "/api/v1/webhooks/events", Whole, Ok(Management)),
+            (Method::GET, "/api/v1/webhooks/deliveries", Public, Err(404)),
+            (Method::GET, "/api/v1/webhooks/", Whole, Ok(Management)),
+            (Method::POST, "/api/v1/webhooks", Whole, Ok(Management)),
             (Method::TRACE, "/health", Whole, Err(405)),
             (Method::CONNECT, "", Whole, Err(405)),
             (Method::GET, "/", Whole, Err(404)),

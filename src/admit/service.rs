@@ -11,9 +11,11 @@ use prometheus::IntCounter;
 
 use super::body::{self, Body, Bounds};
 use super::connection::{Connections, Watch};
+use super::inbound;
 use super::publish::{self, Envelope};
 use super::request::{Head, X_REQUEST_ID, request_id, unauthenticated};
 use super::route::{Route, Surface, route};
+use super::validate::DEFAULT_TENANT;
 use super::{Admit, Directory, Management, Submit};
 use crate::api::{Call, Problem, ProblemCode, Response};
 use crate::commit::Desk;
@@ -21,27 +23,28 @@ use crate::config::Role;
 use crate::registry::Principal;
 use crate::runtime::metrics::Recorder;
 use crate::runtime::{Instant, Random};
+use crate::source::{Source, SourceStatus};
 
 /// What one thread has for its requests.
 #[derive(Debug)]
 pub(super) struct Worker<D, S, M> {
-    admit: Arc<Admit<D, S, M>>,
+    pub(super) admit: Arc<Admit<D, S, M>>,
     pub(super) connections: Connections,
-    desk: Desk,
+    pub(super) desk: Desk,
     random: RefCell<Random>,
     ack: Recorder,
     classes: [IntCounter; 4],
 }
 
 /// A request whose answer is being made.
-struct Exchange<'a> {
+pub(super) struct Exchange<'a> {
     surface: Surface,
     watch: &'a Watch,
     incoming: Option<Incoming>,
     /// Whether a part of the request may still come in when the answer goes out.
     unread: bool,
     /// When the last byte had come.
-    complete_at: Option<Instant>,
+    pub(super) complete_at: Option<Instant>,
 }
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
@@ -83,6 +86,18 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         head.check(&parts)?;
         match route(&parts.method, parts.uri.path(), exchange.surface)? {
             Route::Publish => self.publish(exchange, &head, id).await,
+            Route::Partner(token) => {
+                let call = inbound::Call { head: &head, parts: &parts, id, path: "" };
+                self.partner(exchange, call, token).await
+            }
+            Route::Source { name, path } => {
+                if let Some(source) = self.source(&parts.method, exchange.surface, name, path)? {
+                    let call = inbound::Call { head: &head, parts: &parts, id, path: path.unwrap_or_default() };
+                    return self.receive(exchange, call, &source).await;
+                }
+                let principal = self.authenticate(&head)?;
+                self.manage(exchange, parts, principal, id).await
+            }
             Route::Management => {
                 let principal = self.authenticate(&head)?;
                 self.manage(exchange, parts, principal, id).await
@@ -126,6 +141,42 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         })
     }
 
+    /// The source that a path below `/api/v1/webhooks/` names; `None`: it is for the management.
+    ///
+    /// # Errors
+    /// 404 where nothing else can be meant, 405 for what a source does not answer.
+    fn source(
+        &self,
+        method: &Method,
+        surface: Surface,
+        name: &str,
+        path: Option<&str>,
+    ) -> Result<Option<Arc<Source>>, Problem> {
+        let none = || Problem::new(ProblemCode::SourceNotFound, "there is no such source");
+        let directory = &self.admit.directory;
+        let found = match name.parse() {
+            Ok(id) => directory.source_by_id(id),
+            Err(_) => directory.source(DEFAULT_TENANT, name),
+        };
+        let Some(source) = found else {
+            let is_for_a_source = name.starts_with("src_") || (*method == Method::POST && path.is_none());
+            return if surface == Surface::Public || is_for_a_source { Err(none()) } else { Ok(None) };
+        };
+        // A partner is only known by its token.
+        if source.status == SourceStatus::Inactive || source.token.is_some() {
+            return Err(none());
+        }
+        let path = path.filter(|path| !path.is_empty());
+        if path.is_some_and(|path| !source.takes_path() || !inbound::is_name_in_path(path)) {
+            return Err(Problem::not_found("path"));
+        }
+        match (source.recipe.handshake.is_some(), method) {
+            (_, &Method::POST) | (true, &(Method::GET | Method::HEAD)) => Ok(Some(source)),
+            (true, _) => Err(Problem::method_not_allowed("GET, HEAD, POST")),
+            (false, _) => Err(Problem::method_not_allowed("POST")),
+        }
+    }
+
     async fn manage(
         &self,
         exchange: &mut Exchange<'_>,
@@ -163,7 +214,11 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 }
 
 impl Exchange<'_> {
-    async fn body<'b, D, S, M>(&mut self, bounds: Bounds, admit: &'b Admit<D, S, M>) -> Result<Body<'b>, Problem> {
+    pub(super) async fn body<'b, D, S, M>(
+        &mut self,
+        bounds: Bounds,
+        admit: &'b Admit<D, S, M>,
+    ) -> Result<Body<'b>, Problem> {
         let incoming = self.incoming.take().ok_or_else(|| Problem::new(ProblemCode::Internal, "the body was read"))?;
         let body = body::read(incoming, bounds, &admit.bodies, self.watch).await;
         self.watch.body_ends();

@@ -13,7 +13,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::commit::Committed;
 use crate::config::Role;
-use crate::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp, WebhookNo};
+use crate::signature::Certificate;
+use crate::source::{Source, token_hash};
+
+mod inbound;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
 /// that remembers ids.
@@ -22,6 +26,8 @@ pub(super) struct Fake {
     stored: Arc<Mutex<Vec<(Bytes, Bytes)>>>,
     ids: Arc<AtomicU64>,
     refuses: Option<Refused>,
+    sources: Vec<Arc<Source>>,
+    outdoors: Arc<Outdoors>,
 }
 
 impl Fake {
@@ -49,6 +55,19 @@ impl Directory for Fake {
     fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
+
+    fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {
+        self.sources.iter().find(|source| *source.tenant == *tenant && *source.name == *name).cloned()
+    }
+
+    fn source_by_id(&self, id: SourceId) -> Option<Arc<Source>> {
+        self.sources.iter().find(|source| source.id == id).cloned()
+    }
+
+    fn source_by_token(&self, token: &str) -> Option<Arc<Source>> {
+        let hash = token_hash(token);
+        self.sources.iter().find(|source| source.token.as_ref().is_some_and(|token| token.hash == hash)).cloned()
+    }
 }
 
 impl Submit for Fake {
@@ -63,16 +82,21 @@ impl Submit for Fake {
                 let before = EventHead::parse(head).unwrap().event.dedup;
                 event.dedup.is_some_and(|(key, ..)| before.is_some_and(|before| before.0 == key))
             });
+            let once = || {
+                stored.iter().position(|(head, _)| {
+                    event.once.is_some() && EventHead::parse(head).unwrap().event.once == event.once
+                })
+            };
             let reused = |place: usize| {
-                let (_, kind, fingerprint) = event.dedup.unwrap();
+                let Some((_, kind, fingerprint)) = event.dedup else { return false };
                 let before = EventHead::parse(&stored[place].0).unwrap().event.fingerprint;
                 kind == DedupKind::IdempotencyKey && before != fingerprint
             };
-            verdicts.push(match same {
+            verdicts.push(match same.or_else(once) {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
                 Some(place) => Ok(Committed::for_test(EventId::from_u128(place as u128 + 1), true)),
                 None => {
-                    stored.push((event.head, event.data));
+                    stored.push((event.head, event.body));
                     Ok(Committed::for_test(EventId::from_u128(stored.len() as u128), false))
                 }
             });
@@ -96,12 +120,47 @@ impl Management for Echo {
     }
 }
 
+/// An outside that has nothing, and remembers what was asked of it.
+#[derive(Debug, Default)]
+struct Outdoors {
+    asked: Mutex<Vec<String>>,
+    /// What every errand fails with; `None`: certificates are not there for now, the rest goes well.
+    fails: Option<Errand>,
+}
+
+impl Outdoors {
+    fn failing(error: Errand) -> Arc<Self> {
+        Arc::new(Self { fails: Some(error), ..Self::default() })
+    }
+
+    fn ask(&self, what: String) -> Result<(), Errand> {
+        self.asked.lock().unwrap().push(what);
+        self.fails.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Outside for Outdoors {
+    fn certificate<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+        let asked = self.ask(format!("certificate {url}"));
+        Box::pin(std::future::ready(asked.and(Err(Errand::Later("nothing is there".into())))))
+    }
+
+    fn visit<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
+        Box::pin(std::future::ready(self.ask(format!("visit {url}"))))
+    }
+
+    fn learn(&self, source: SourceId, secret: crate::model::Secret) -> Errands<'_, Result<(), Errand>> {
+        Box::pin(std::future::ready(self.ask(format!("learn {source} {}", secret.reveal()))))
+    }
+}
+
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     let metrics = Metrics::new().unwrap();
     let observed = Arc::clone(&metrics);
     let probe = || vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }];
     let health = Health::new(probe, move || observed.oldest_pending_seconds.inc());
     health.started();
+    let outside = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
         directory: fake.clone(),
         submit: fake,
@@ -112,6 +171,9 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics,
+        limiter: Limiter::default(),
+        rejections: Arc::default(),
+        outside,
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }
@@ -138,6 +200,7 @@ impl Served {
             max_batch_bytes: 0,
             workers: 1,
             drain: Duration::ZERO,
+            public_url: None,
         })
         .unwrap();
         let address = listeners.addresses()[0];

@@ -14,7 +14,7 @@ use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, Response, reply};
 use crate::commit::ReadLog;
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
-use crate::model::{DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo};
+use crate::model::{DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
 
 /// A dead letter as the interface shows it.
 #[derive(Serialize)]
@@ -90,7 +90,7 @@ impl Api {
             .read(move |_, log| {
                 let stored = log.read(&[letter.event])?.pop().flatten();
                 let about = stored.as_ref().and_then(|(head, _)| About::of(head));
-                Ok(View::of(found, id, about, stored.map(|(_, data)| raw(&data))))
+                Ok(View::of(found, id, about, stored.map(|(head, body)| raw(&data_of(&head, &body)))))
             })
             .await?;
         reply::read(&call.parts.headers, &view)

@@ -8,7 +8,7 @@ use super::store::{Delivery, DeliveryStore};
 use super::{Api, Call, Problem, Response, reply, sees};
 use crate::commit::ReadLog;
 use crate::limits::{CHECKPOINT_LIST_MAX, PAGE_SCAN_MAX};
-use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookId};
+use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookId, data_of};
 
 /// A delivery as the interface shows it, under the names of each dialect.
 #[derive(Serialize)]
@@ -144,7 +144,7 @@ impl Api {
                 let attempts = store.attempts(id)?.into_iter().map(AttemptView::from).collect();
                 let stored = log.read(&[id.event])?.pop().flatten();
                 let about = stored.as_ref().and_then(|(head, _)| About::of(head));
-                let payload = stored.map(|(_, data)| raw(&data));
+                let payload = stored.map(|(head, body)| raw(&data_of(&head, &body)));
                 Ok(View { attempts: Some(attempts), payload, ..View::of(&delivery, webhook, about.as_ref()) })
             })
             .await?;

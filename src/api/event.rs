@@ -9,7 +9,9 @@ use super::store::Delivery;
 use super::webhook::{tenant_of, wants};
 use super::{Api, Call, Problem, ProblemCode, Response, reply, sees};
 use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
-use crate::model::{DeliveryId, EventHead, EventId, EventPattern, NewEvent, Timestamp, WebhookNo};
+use crate::model::{
+    DeliveryId, EventHead, EventId, EventPattern, Mapping, NewEvent, Timestamp, WebhookNo, data_of, raw_of,
+};
 
 /// Heads read at once while a list looks for those it wants.
 const HEADS_AT_ONCE: usize = 512;
@@ -30,12 +32,41 @@ struct View {
     workspace_id: Option<Box<str>>,
     user_id: Option<Box<str>>,
     metadata: Option<Box<RawValue>>,
+    /// Of a source's event.
+    #[serde(flatten)]
+    inbound: Option<InboundView>,
     /// How many webhooks matched.
     webhooks: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<RawValue>>,
+    #[serde(flatten)]
+    raw: Option<RawView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deliveries: Option<Vec<Short>>,
+}
+
+/// What is kept of the request that an event came with.
+#[derive(Serialize)]
+struct InboundView {
+    /// The provider's type in its own spelling.
+    topic: Option<Box<str>>,
+    /// What the source's event map made of it.
+    mapping: Mapping,
+    /// Whether the signature covers where `external_id` came from.
+    external_id_signed: bool,
+    /// Whether the signature covers where the type came from.
+    type_signed: bool,
+    content_type: Option<Box<str>>,
+    headers: Box<RawValue>,
+}
+
+/// The request's body, byte for byte: as text, or in base64 if it is none.
+#[derive(Serialize)]
+enum RawView {
+    #[serde(rename = "raw")]
+    Text(String),
+    #[serde(rename = "raw_base64")]
+    Base64(String),
 }
 
 /// A delivery in short.
@@ -66,9 +97,27 @@ impl View {
             workspace_id: text(event.workspace_id),
             user_id: text(event.user_id),
             metadata: event.metadata.map(|metadata| raw(metadata.as_bytes())),
+            inbound: event.inbound.map(|inbound| InboundView {
+                topic: text(inbound.topic),
+                mapping: inbound.mapping,
+                external_id_signed: inbound.signed_id,
+                type_signed: inbound.signed_type,
+                content_type: text(inbound.content_type),
+                headers: raw(inbound.headers.as_bytes()),
+            }),
             webhooks: head.webhook_count(),
             data: None,
+            raw: None,
             deliveries: None,
+        }
+    }
+}
+
+impl RawView {
+    fn of(body: &[u8]) -> Self {
+        match std::str::from_utf8(body) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Base64(data_encoding::BASE64.encode(body)),
         }
     }
 }
@@ -112,8 +161,8 @@ impl Api {
     }
 
     pub(super) async fn read_event(&self, call: &Call, id: EventId) -> Result<Response, Problem> {
-        let (head, data) = self.stored(call, id).await?;
-        let head = EventHead::parse(&head).map_err(|_| crate::commit::ReadError::Damaged(id))?;
+        let (stored, body) = self.stored(call, id).await?;
+        let head = EventHead::parse(&stored).map_err(|_| crate::commit::ReadError::Damaged(id))?;
         let mut webhooks = head.webhooks();
         webhooks.truncate(EVENT_DELIVERIES_SHOWN);
         let waiting = self.deliveries.sync(None, Some(id), head.webhook_count().max(1)).await?;
@@ -127,8 +176,13 @@ impl Api {
             };
             self.short(&row.or_else(pending)?, *no)
         });
-        let deliveries = Some(deliveries.collect());
-        reply::read(&call.parts.headers, &View { data: Some(raw(&data)), deliveries, ..View::of(id, &head) })
+        let view = View {
+            data: Some(raw(&data_of(&stored, &body))),
+            raw: head.event.inbound.is_some().then(|| RawView::of(&raw_of(&stored, &body))),
+            deliveries: Some(deliveries.collect()),
+            ..View::of(id, &head)
+        };
+        reply::read(&call.parts.headers, &view)
     }
 
     /// An event as the log holds it, if it is there for the caller.

@@ -15,6 +15,7 @@ use crate::limits::API_READS_AT_ONCE;
 use crate::model::{Endpoint, RetryPolicy, WebhookId};
 use crate::registry::{Known, Principal, Shared, Writer};
 use crate::runtime::Clock;
+use crate::source::Rejections;
 
 pub mod problem;
 mod route;
@@ -24,6 +25,10 @@ mod delivery;
 mod event;
 mod openapi;
 mod replay;
+mod source;
+mod source_body;
+mod source_rotate;
+mod source_view;
 mod webhook;
 mod webhook_body;
 mod webhook_fields;
@@ -88,7 +93,9 @@ pub struct Parts {
     pub check_url: CheckUrl,
     /// `delivery.schedule`, for webhooks without a policy of their own.
     pub default_retry: RetryPolicy,
-    /// For idempotency keys.
+    /// What sources refused.
+    pub rejections: Arc<Rejections>,
+    /// For idempotency keys, and the ends of secrets.
     pub clock: Clock,
 }
 
@@ -113,6 +120,8 @@ pub struct Api {
     log: Arc<dyn ReadLog>,
     check_url: CheckUrl,
     default_retry: RetryPolicy,
+    rejections: Arc<Rejections>,
+    clock: Clock,
     idempotency: Arc<Idempotency>,
     reads: Semaphore,
 }
@@ -133,7 +142,9 @@ impl Api {
             log: parts.log,
             check_url: parts.check_url,
             default_retry: parts.default_retry,
-            idempotency: Idempotency::new(parts.clock),
+            rejections: parts.rejections,
+            idempotency: Idempotency::new(parts.clock.clone()),
+            clock: parts.clock,
             reads: Semaphore::new(API_READS_AT_ONCE),
         }
     }
@@ -160,6 +171,35 @@ impl Api {
             return Ok(document(format));
         }
         authorise(call.principal.role, method)?;
+        match route {
+            Route::Sources
+            | Route::Source(_)
+            | Route::SourceRestore(_)
+            | Route::RotateSecret(_)
+            | Route::RotateToken(_)
+            | Route::Guide(_)
+            | Route::Rejections(_) => self.answer_source(call, route, method).await,
+            _ => self.answer_other(call, route, method).await,
+        }
+    }
+
+    async fn answer_source(&self, call: &Call, route: Route<'_>, method: &Method) -> Result<Response, Problem> {
+        match (route, method) {
+            (Route::Sources, &Method::POST) => self.create_source(call).await,
+            (Route::Sources, _) => self.list_sources(call),
+            (Route::Source(of), &Method::PATCH) => self.patch_source(call, of).await,
+            (Route::Source(of), &Method::DELETE) => self.delete_source(call, of).await,
+            (Route::Source(of), _) => self.read_source(call, of),
+            (Route::SourceRestore(of), _) => self.restore_source(call, of).await,
+            (Route::RotateSecret(of), _) => self.rotate_secret(call, of).await,
+            (Route::RotateToken(of), _) => self.rotate_token(call, of).await,
+            (Route::Guide(of), _) => self.guide(call, of),
+            (Route::Rejections(of), _) => self.list_rejections(call, of),
+            _ => Err(Problem::not_found("path or id")),
+        }
+    }
+
+    async fn answer_other(&self, call: &Call, route: Route<'_>, method: &Method) -> Result<Response, Problem> {
         match (route, method) {
             (Route::Webhooks, &Method::POST) => self.create_webhook(call).await,
             (Route::Webhooks, _) => self.list_webhooks(call),
@@ -182,6 +222,7 @@ impl Api {
             (Route::ReplayDeadLetter(id, letter), _) => self.replay_dead_letter(call, id, letter).await,
             (Route::BulkReplay(id), _) => self.bulk_replay(call, id).await,
             (Route::Document(format), _) => Ok(document(format)),
+            _ => Err(Problem::not_found("path or id")),
         }
     }
 

@@ -44,10 +44,15 @@ codes! {
     InvalidJson => BAD_REQUEST, "invalid_json", "The body is not JSON";
     InvalidRequest => BAD_REQUEST, "invalid_request", "The request cannot be understood";
     Unauthenticated => UNAUTHORIZED, "unauthenticated", "A valid bearer token is needed";
+    UnknownToken => UNAUTHORIZED, "unknown_token", "The token is not known";
+    BadSignature => UNAUTHORIZED, "bad_signature", "The signature is missing or wrong";
     Forbidden => FORBIDDEN, "forbidden", "The caller's role does not allow this";
+    Suspended => FORBIDDEN, "suspended", "The source is suspended";
     NotFound => NOT_FOUND, "not_found", "There is no such thing";
+    SourceNotFound => NOT_FOUND, "source_not_found", "There is no such source";
     MethodNotAllowed => METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here";
     Conflict => CONFLICT, "conflict", "The state of the thing forbids this";
+    ManagedByFile => CONFLICT, "managed_by_file", "The configuration file manages this";
     PreconditionFailed => PRECONDITION_FAILED, "precondition_failed", "It was changed meanwhile";
     TooLarge => PAYLOAD_TOO_LARGE, "too_large", "The body is too large";
     UriTooLong => URI_TOO_LONG, "uri_too_long", "The URI is too long";
@@ -111,7 +116,7 @@ impl Problem {
     /// A problem with its explanation.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let header = match code {
-            ProblemCode::Unauthenticated => Header::Bearer,
+            ProblemCode::Unauthenticated | ProblemCode::UnknownToken | ProblemCode::BadSignature => Header::Bearer,
             _ => Header::None,
         };
         Self { code, detail: detail.into(), errors: Vec::new(), header }

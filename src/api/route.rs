@@ -3,11 +3,11 @@
 use hyper::Method;
 
 use super::openapi::Format;
-use crate::model::{DeliveryId, EventId, WebhookId};
+use crate::model::{DeliveryId, EventId, SourceId, WebhookId};
 
 /// A path of the interface, its ids parsed: text that is no id is no resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Route<'p> {
     Webhooks,
     Webhook(WebhookId),
     Pause(WebhookId),
@@ -23,11 +23,36 @@ pub(super) enum Route {
     ReplayEvent(EventId),
     Replays,
     Replay(u64),
+    Sources,
+    Source(SourceRef<'p>),
+    SourceRestore(SourceRef<'p>),
+    RotateSecret(SourceRef<'p>),
+    RotateToken(SourceRef<'p>),
+    Guide(SourceRef<'p>),
+    Rejections(SourceRef<'p>),
     Document(Format),
 }
 
-impl Route {
-    pub(super) fn parse(path: &str) -> Option<Self> {
+/// How a path names a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceRef<'p> {
+    Id(SourceId),
+    /// Within the caller's tenant.
+    Name(&'p str),
+}
+
+impl<'p> SourceRef<'p> {
+    /// A name has no `_`, an id has one.
+    fn parse(text: &'p str) -> Option<Self> {
+        let is_name = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        text.parse().map(Self::Id).ok().or_else(|| is_name(text).then_some(Self::Name(text)))
+    }
+}
+
+impl<'p> Route<'p> {
+    pub(super) fn parse(path: &'p str) -> Option<Self> {
         match path {
             "/openapi.json" => return Some(Self::Document(Format::Json)),
             "/openapi.yaml" => return Some(Self::Document(Format::Yaml)),
@@ -62,6 +87,19 @@ impl Route {
             [Some("events"), Some(event), Some("replay"), None, ..] => Self::ReplayEvent(event.parse().ok()?),
             [Some("replays" | "replay"), None, ..] => Self::Replays,
             [Some("replays"), Some(replay), None, ..] => Self::Replay(replay.strip_prefix("rpl_")?.parse().ok()?),
+            [Some("sources"), None, ..] => Self::Sources,
+            [Some("sources"), Some(source), None, ..] => Self::Source(SourceRef::parse(source)?),
+            [Some("sources"), Some(source), Some(what), None, ..] => {
+                let source = SourceRef::parse(source)?;
+                match what {
+                    "restore" => Self::SourceRestore(source),
+                    "rotate-secret" => Self::RotateSecret(source),
+                    "rotate-token" => Self::RotateToken(source),
+                    "guide" => Self::Guide(source),
+                    "rejections" => Self::Rejections(source),
+                    _ => return None,
+                }
+            }
             _ => return None,
         })
     }
@@ -69,19 +107,25 @@ impl Route {
     /// The `Allow` header. That of events names POST, which admit answers before it comes here.
     pub(super) fn allow(self) -> &'static str {
         match self {
-            Self::Webhooks | Self::Events | Self::Replays => "GET, HEAD, POST",
+            Self::Webhooks | Self::Events | Self::Replays | Self::Sources => "GET, HEAD, POST",
+            Self::Source(_) => "GET, HEAD, PATCH, DELETE",
             Self::Webhook(_) => "GET, HEAD, PUT, PATCH, DELETE",
             Self::Pause(_)
             | Self::Resume(_)
             | Self::ReplayDeadLetter(..)
             | Self::BulkReplay(_)
-            | Self::ReplayEvent(_) => "POST",
+            | Self::ReplayEvent(_)
+            | Self::SourceRestore(_)
+            | Self::RotateSecret(_)
+            | Self::RotateToken(_) => "POST",
             Self::DeliveriesOf(_)
             | Self::DeadLetters(_)
             | Self::DeadLetter(..)
             | Self::Delivery(_)
             | Self::Event(_)
             | Self::Replay(_)
+            | Self::Guide(_)
+            | Self::Rejections(_)
             | Self::Document(_) => "GET, HEAD",
         }
     }
@@ -112,6 +156,12 @@ mod tests {
             &format!("/api/v1/events/{webhook}"),
             "/api/v1/replays/1",
             "/api/v1/replay/rpl_1",
+            "/api/v1/sources/",
+            "/api/v1/sources/Acme",
+            "/api/v1/sources/src_1",
+            "/api/v1/sources/acme/",
+            "/api/v1/sources/acme/unknown",
+            "/api/v1/sources/acme/guide/x",
             "/api/v2/webhooks",
         ] {
             assert_eq!(Route::parse(path), None, "{path}");

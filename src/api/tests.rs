@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::commit::{ReadError, Stored};
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, NewEvent, Timestamp, WebhookNo,
-    WebhookStatus,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Timestamp,
+    WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
+
+mod source;
 
 /// What settle would know.
 #[derive(Default)]
@@ -121,6 +123,7 @@ impl ReadLog for Log {
 
 struct World {
     api: Api,
+    rejections: Arc<Rejections>,
     store: Arc<Store>,
     log: Arc<Log>,
     _shards: Vec<tokio::sync::mpsc::Receiver<crate::dispatch::ToShard>>,
@@ -149,6 +152,7 @@ fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry_tests::world(dir.path(), Vec::new()).unwrap();
     let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
+    let rejections = Arc::new(Rejections::default());
     let api = Api::new(Parts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
@@ -156,9 +160,10 @@ fn world() -> World {
         log: Arc::clone(&log) as Arc<dyn ReadLog>,
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
+        rejections: Arc::clone(&rejections),
         clock: Clock::test(Timestamp::default()),
     });
-    World { api, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
+    World { api, rejections, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
 }
 
 struct Got {
@@ -708,6 +713,48 @@ async fn events_are_listed_and_read_with_their_deliveries() {
     assert_eq!(ask().send(&world, "GET", &format!("/api/v1/events/{}", EventId::MAX)).await.status, 404);
 }
 
+/// What a source sent is shown as it came, beside the data that is delivered.
+#[tokio::test]
+async fn an_event_of_a_source_shows_what_came() {
+    let world = world();
+    for (n, raw, key, shown) in
+        [(1, &b"a=1"[..], "raw", "a=1"), (2, b"\xff\xfe", "raw_base64", "//4="), (3, b"", "raw", "")]
+    {
+        let data = r#"{"a":"1"}"#;
+        let mut head = Vec::new();
+        let event = NewEvent {
+            tenant: "default",
+            event_type: "forms.event",
+            source: "forms",
+            correlation_id: "cor_1",
+            verified: true,
+            data_len: data.len() as u32,
+            raw_len: Some(raw.len() as u32),
+            inbound: Some(Inbound {
+                content_type: Some("application/x-www-form-urlencoded"),
+                headers: r#"{"x-topic":"t"}"#,
+                topic: Some("t"),
+                mapping: Mapping::Failed,
+                signed_id: true,
+                signed_type: false,
+            }),
+            ..NewEvent::default()
+        };
+        event.encode(&[], &mut head);
+        let id = EventId::from_u128(n);
+        world.log.0.lock().unwrap().insert(id, (head.into(), [data.as_bytes(), raw].concat().into()));
+        let body = ask().send(&world, "GET", &format!("/api/v1/events/{id}")).await.body;
+        assert_eq!((&body["data"], &body[key]), (&json!({"a": "1"}), &json!(shown)), "{body}");
+        assert_eq!((&body["headers"], &body["mapping"]), (&json!({"x-topic": "t"}), &json!("failed")), "{body}");
+        assert_eq!((&body["external_id_signed"], &body["type_signed"]), (&json!(true), &json!(false)), "{body}");
+        assert_eq!((&body["topic"], &body["verified"]), (&json!("t"), &json!(true)), "{body}");
+        assert_eq!(body["content_type"], "application/x-www-form-urlencoded");
+    }
+    let own = world.event(9, "default", "a", &[]);
+    let body = ask().send(&world, "GET", &format!("/api/v1/events/{own}")).await.body;
+    assert!(body.get("raw").is_none() && body.get("mapping").is_none(), "{body}");
+}
+
 #[tokio::test]
 async fn dead_letters_are_read_and_delivered_again() {
     let world = world();
@@ -930,15 +977,25 @@ async fn the_description_is_served_and_names_each_route() {
             .replace("{delivery_id}", &delivery.to_string())
             .replace("{dead_letter_id}", &delivery.to_string())
             .replace("{event_id}", &delivery.event.to_string())
+            .replace("{source_id}", "acme")
             .replace("{replay_id}", "rpl_1");
         let Some(route) = Route::parse(&filled) else {
-            let others =
-                ["/health", "/api/v1/health", "/ready", "/api/v1/health/ready", "/api/v1/health/live", "/metrics"];
+            let others = [
+                "/health",
+                "/api/v1/health",
+                "/ready",
+                "/api/v1/health/ready",
+                "/api/v1/health/live",
+                "/metrics",
+                "/webhook/v1/{token}",
+            ];
             assert!(others.contains(&&**path), "{path}");
             continue;
         };
         let mut methods: Vec<_> = item.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
-        methods.retain(|method| method != "PARAMETERS");
+        // A POST with a source's name in the place of a webhook's id is admit's.
+        let is_inbound = |method: &str| path == "/api/v1/webhooks/{webhook_id}" && method == "POST";
+        methods.retain(|method| method != "PARAMETERS" && !is_inbound(method));
         let mut allowed: Vec<_> = route.allow().split(", ").filter(|method| *method != "HEAD").collect();
         methods.sort();
         allowed.sort_unstable();

@@ -178,7 +178,7 @@ fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> O
     (fields.errors.len() == before).then(|| tenant.unwrap_or_else(|| DEFAULT_TENANT.into()))
 }
 
-fn is_tenant(name: &str) -> bool {
+pub(super) fn is_tenant(name: &str) -> bool {
     (1..=TENANT_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
         && name.as_bytes()[0].is_ascii_alphanumeric()

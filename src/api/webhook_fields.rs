@@ -274,7 +274,7 @@ pub(super) fn shown_seconds(duration: Duration) -> Number {
 }
 
 /// RFC 7396.
-fn merge_patch(target: &mut Value, patch: Value) {
+pub(super) fn merge_patch(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;

@@ -7,6 +7,7 @@
 mod health;
 mod hooks;
 mod keys;
+mod outside;
 mod reload;
 mod server;
 mod store;

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again. Egress rules, API keys and the log level change at once; a file with an error
-//! in it changes nothing.
+//! SIGHUP: the configuration is read again. Egress rules, API keys, sources and the log level change at once; a file with an
+//! error in it changes nothing.
 
 use super::ServeOptions;
 use super::server::Server;
@@ -18,8 +18,13 @@ pub(super) async fn reload(server: &Server, options: &ServeOptions) {
     if let Ok(filter) = config.logging.level.parse() {
         options.logging.set(filter);
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match server.apply(&config).await {
-        Ok(()) => tracing::info!("configuration reloaded: egress, auth and logging.level; other keys need a restart"),
-        Err(error) => tracing::error!(%error, "the API keys are not reloaded"),
+        Ok(()) => tracing::info!(
+            "configuration reloaded: egress, auth, sources, server.public_url and logging.level; other keys need a restart"
+        ),
+        Err(error) => tracing::error!(%error, "API keys and sources are not reloaded"),
     }
 }

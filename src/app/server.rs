@@ -11,15 +11,17 @@ use tokio::sync::watch;
 use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
+use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
 use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
-use crate::registry::{self, Shared};
+use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
 use crate::settle;
+use crate::source::{Limiter, Rejections};
 
 /// A server that runs.
 pub(super) struct Server {
@@ -119,42 +121,37 @@ impl Server {
         let ground = Ground { disk, clock, metrics, memory, shards, settle };
 
         let (admin_key, keys) = keys(&config)?;
-        let registry = ground.registry(&dir, keys)?;
-        let commit = log.start(
-            ground.settle.clone(),
-            ground.shards.clone(),
-            Arc::clone(&ground.metrics),
-            Arc::clone(&ground.memory),
-        )?;
+        let sources = sources(&config, listeners.addresses());
+        let registry = ground.registry(&dir, keys, sources)?;
+        let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
+        let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
         let state =
             ground.state(state, messages, bell, &commit, hooks::of(&registry, ground.ballast(&dir), &failed))?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
-        let dispatch = ground.dispatch(
-            &config,
-            &registry,
-            &commit,
-            inboxes,
-            ClientSetup { guard: Arc::clone(&guard), tls, clock: ground.clock.clone() },
-        )?;
+        let setup = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
+        let dispatch = ground.dispatch(&config, &registry, &commit, inboxes, setup)?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = ground.health(&dir, &state, &commit, &failed);
-        let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let rejections = Arc::<Rejections>::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let admit = Arc::new(Admit {
+        let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &ground.clock)),
+            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
             health: Arc::clone(&health),
-            door,
+            door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),
             bodies: BodyRoom::new(),
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
+            limiter: Limiter::default(),
+            rejections,
+            outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
             limits: Limits::of(&config),
-        });
-        let listeners = listeners.serve(&admit)?;
+        };
+        let listeners = listeners.serve(&Arc::new(admit))?;
         health.started();
         tracing::info!(
             dedup_keys = ground.metrics.dedup_keys.get(),
@@ -217,13 +214,14 @@ impl Server {
         log.or_else(|| self.failed.state().map(|reason| format!("the state: {reason}")))
     }
 
-    /// New egress rules and keys, from a configuration that was checked.
+    /// New egress rules, keys and sources, from a configuration that was checked.
     pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
         self.guard.store(Arc::new(Guard::new(&config.egress, own)));
         let mut keys = config.auth.api_keys.clone();
         keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
-        self.registry.writer.set_keys(keys).await
+        self.registry.writer.set_keys(keys).await?;
+        self.registry.writer.set_sources(sources(config, &self.addresses)).await
     }
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
@@ -326,11 +324,17 @@ impl Ground {
         })
     }
 
-    fn registry(&self, dir: &Path, keys: Vec<ApiKey>) -> Result<registry::Running, registry::StoreError> {
+    fn registry(
+        &self,
+        dir: &Path,
+        keys: Vec<ApiKey>,
+        sources: SourceSetup,
+    ) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
             dir,
             disk: Arc::clone(&self.disk),
             keys,
+            sources,
             clock: self.clock.clone(),
             random: Random::system(),
             shards: self.shards.clone(),
@@ -372,6 +376,15 @@ fn settle_options(config: &Config) -> settle::Options {
         history_retention: config.history.retention,
         dead_letter_retention: config.dead_letters.retention,
         disable_after: config.breaker.disable_after,
+    }
+}
+
+/// What sources are made of: the configuration, and where the world reaches this server.
+fn sources(config: &Config, addresses: &[SocketAddr]) -> SourceSetup {
+    SourceSetup {
+        public_url: config.server.public_url_at(addresses.first().copied()).into(),
+        max_body_bytes: config.source_body_bytes,
+        files: config.sources.clone(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::registry::{self, Shared};
 use crate::runtime::Clock;
 use crate::send::SharedGuard;
 use crate::settle;
+use crate::source::Rejections;
 
 /// The interface over what runs.
 pub(super) fn api(
@@ -20,6 +21,7 @@ pub(super) fn api(
     state: &settle::Running,
     commit: &commit::Running,
     guard: &SharedGuard,
+    rejections: &Arc<Rejections>,
     clock: &Clock,
 ) -> Api {
     let guard = Arc::clone(guard);
@@ -33,6 +35,7 @@ pub(super) fn api(
                 .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
         }),
         default_retry: config.delivery.retry_policy.clone(),
+        rejections: Arc::clone(rejections),
         clock: clock.clone(),
     })
 }

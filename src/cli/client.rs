@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -98,7 +98,7 @@ impl Client {
         let config = || {
             let (config, data_dir) = (args.config.clone(), args.data_dir.clone());
             let server = ServerArgs { config, data_dir, ..ServerArgs::default() };
-            server.loader(false, environment.clone()).load()
+            server.loader(false, environment.clone()).load_for_client()
         };
         let url = match url {
             Some(url) => url.to_owned(),
@@ -109,6 +109,11 @@ impl Client {
             None => read_key(&config()?.server.data_dir)?,
         };
         Self::new(&url, key)
+    }
+
+    /// For any URL, without a key.
+    pub(super) fn to(text: &str) -> Result<Self, CliError> {
+        Self::new(text, Secret::new(""))
     }
 
     fn new(text: &str, key: Secret) -> Result<Self, CliError> {
@@ -137,7 +142,33 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, ClientError> {
-        let request = self.request(method, path, body)?;
+        let (status, body) = self.exchange(self.request(method, path, body)?).await?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_default();
+        Err(ClientError::Refused(Refusal { status, ..refusal }))
+    }
+
+    /// Posts this body with these headers alone, and gives whatever is answered. The target is the URL's own path and query,
+    /// with `query` in place of its query.
+    pub(super) async fn deliver(
+        &self,
+        headers: HeaderMap,
+        query: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = format!("{}{query}", self.url.path()).parse().map_err(hyper::http::Error::from)?;
+        *request.headers_mut() = headers;
+        let host = HeaderValue::try_from(self.authority()).map_err(hyper::http::Error::from)?;
+        request.headers_mut().insert(HOST, host);
+        self.exchange(request).await
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
         let exchange = async {
             let connect = |source| ClientError::Connect { url: self.url.clone(), source };
             let tcp = self.connect().await.map_err(connect)?;
@@ -151,17 +182,20 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let host = self.url.host_str().unwrap_or_default();
-        let authority = self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url.path().trim_end_matches('/')))
-            .header(HOST, authority)
+            .header(HOST, self.authority())
             .header(AUTHORIZATION, format!("Bearer {}", self.key.reveal()))
             .header(USER_AGENT, concat!("hooktide/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json");
         let request = if body.is_some() { request.header(CONTENT_TYPE, "application/json") } else { request };
         Ok(request.body(Full::new(Bytes::from(body.unwrap_or_default())))?)
+    }
+
+    fn authority(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
@@ -183,7 +217,7 @@ impl Client {
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -202,7 +236,7 @@ where
     }
 }
 
-async fn answer(response: Response<hyper::body::Incoming>) -> Result<Bytes, ClientError> {
+async fn answer(response: Response<hyper::body::Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
     let status = response.status();
     let mut incoming = response.into_body();
     let mut body = BytesMut::new();
@@ -213,15 +247,11 @@ async fn answer(response: Response<hyper::body::Incoming>) -> Result<Bytes, Clie
         }
         body.extend_from_slice(&data);
     }
-    if status.is_success() {
-        return Ok(body.freeze());
-    }
-    let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_default();
-    Err(ClientError::Refused(Refusal { status, ..refusal }))
+    Ok((status, body.freeze()))
 }
 
 /// The listener of a server with this configuration, as this machine reaches it.
-fn local_url(config: &Config, ingest: bool) -> String {
+pub(super) fn local_url(config: &Config, ingest: bool) -> String {
     let listen = config.server.listen.first().copied().unwrap_or(DEFAULT_ADDRESS);
     let mut address = config.server.admin_listen.filter(|_| !ingest).unwrap_or(listen);
     if address.ip().is_unspecified() {

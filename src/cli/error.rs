@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::client::ClientError;
 use crate::config::ConfigErrors;
+use crate::signature::SignError;
 use crate::signature::standard::SecretError;
 
 /// A command's failure, in a sentence.
@@ -26,6 +27,38 @@ pub(super) enum CliError {
     /// The payload cannot be read.
     #[error("{from} cannot be read: {source}")]
     Payload { from: String, source: io::Error },
+    /// A secret stands where everybody can read it.
+    #[error(
+        "{option} takes only -, for standard input: what stands on a command line is seen by others and kept in histories"
+    )]
+    ExposedSecret { option: &'static str },
+    /// There is no secret where one was to be.
+    #[error("{from} holds no secret")]
+    NoSecretIn { from: String },
+    /// Two things are to come from standard input.
+    #[error("only one of {0} can come from standard input")]
+    InputTwice(&'static str),
+    /// Nobody sends as this kind.
+    #[error("{kind:?} is no kind of provider; known are {known}")]
+    UnknownKind { kind: String, known: String },
+    /// The scheme, or a key of it, is wrong.
+    #[error("the scheme cannot be used: {0}")]
+    Scheme(String),
+    /// There is nothing to sign or verify with.
+    #[error("{of} needs a secret: --secret - (standard input), --secret-env or --secret-file")]
+    SecretWanted { of: String },
+    /// The scheme signs what was not given.
+    #[error("this scheme signs the URL: --url says which is called")]
+    UrlWanted,
+    /// The request cannot be signed.
+    #[error("this cannot be signed: {0}")]
+    Sign(#[from] SignError),
+    /// A body of bytes in a line for a shell.
+    #[error("the body is not UTF-8 text: give it as @FILE")]
+    NotText,
+    /// Nothing says how the source signs, or where it sends to.
+    #[error("{source_name}: {problem}")]
+    Trigger { source_name: String, problem: &'static str },
     /// The payload is not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(serde_json::Error),
@@ -66,6 +99,16 @@ impl CliError {
             | Self::Url { .. }
             | Self::Key { .. }
             | Self::Payload { .. }
+            | Self::ExposedSecret { .. }
+            | Self::NoSecretIn { .. }
+            | Self::InputTwice(_)
+            | Self::UnknownKind { .. }
+            | Self::Scheme(_)
+            | Self::SecretWanted { .. }
+            | Self::UrlWanted
+            | Self::Sign(_)
+            | Self::NotText
+            | Self::Trigger { .. }
             | Self::NotJson(_)
             | Self::Secret(_)
             | Self::NoFolder { .. } => ExitCode::from(2),

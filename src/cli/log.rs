@@ -71,7 +71,7 @@ pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> 
         Command::Verify(folder) => (folder, true),
     };
     let server = ServerArgs { config: folder.config, data_dir: folder.data_dir, ..ServerArgs::default() };
-    let dir = server.loader(false, environment).load()?.server.data_dir;
+    let dir = server.loader(false, environment).load_for_client()?.server.data_dir;
     if !dir.is_dir() {
         return Err(CliError::NoFolder { path: dir });
     }

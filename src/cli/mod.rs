@@ -9,6 +9,7 @@ mod client;
 mod dead_letter;
 mod delivery;
 mod error;
+mod input;
 mod listen;
 mod log;
 mod output;
@@ -16,6 +17,9 @@ mod parse;
 mod replay;
 mod send;
 mod serve;
+mod signing;
+mod source;
+mod trigger;
 mod webhook;
 
 use std::ffi::OsString;
@@ -46,6 +50,14 @@ enum Command {
     Check(ServerArgs),
     /// Manage webhooks
     Webhook(webhook::Args),
+    /// Manage those whom webhooks come from: providers and partners
+    Source(source::Args),
+    /// Send an event as a provider would, with its signature, to a source or any URL
+    Trigger(Box<trigger::Args>),
+    /// Sign a body in any scheme, and print the headers
+    Sign(Box<signing::SignArgs>),
+    /// Check the signature of a body in any scheme; exit code 0 if it is valid, 1 if not
+    Verify(Box<signing::VerifyArgs>),
     /// Publish an event
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
@@ -163,6 +175,10 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
             out.write_all(args.loader(dev, environment).explain()?.shown.as_bytes())?;
         }
         Some(Command::Webhook(args)) => webhook::run(args, &environment, out)?,
+        Some(Command::Source(args)) => return source::run(args, &environment, out),
+        Some(Command::Trigger(args)) => return trigger::run(&args, &environment, out),
+        Some(Command::Sign(args)) => signing::sign(&args, &environment, &mut std::io::stdin(), out)?,
+        Some(Command::Verify(args)) => return signing::verify(&args, &environment, &mut std::io::stdin(), out),
         Some(Command::Send(args)) => send::run(&args, &environment, out)?,
         Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,

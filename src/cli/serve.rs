@@ -17,5 +17,8 @@ pub(super) fn run(loader: Loader) -> Result<ExitCode, CliError> {
     if !ignored.is_empty() {
         tracing::info!(variables = ignored.join(" "), "environment variables that mean nothing here are ignored");
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     Ok(app::serve(config, &ServeOptions { dev: loader.dev, loader, logging }))
 }

@@ -32,6 +32,11 @@ fn bad_usage_is_2_and_help_is_0() {
         (&["hooktide", "webhook", "add", "http://x/", "--event", "order.*.x"], 2),
         (&["hooktide", "replay", "--since", "yesterday"], 2),
         (&["hooktide", "listen", "--fail", "99"], 2),
+        (&["hooktide", "source", "add", "shop"], 2),
+        (&["hooktide", "source", "add", "shop", "--kind", "shopify", "--partner"], 2),
+        (&["hooktide", "source", "add", "shop", "--kind", "shopify", "--token", "-"], 2),
+        (&["hooktide", "source", "add", "shop", "--kind", "paypal", "--option", "webhook_id"], 2),
+        (&["hooktide", "source", "rotate", "shop", "--token", "--secret", "-"], 2),
     ] {
         assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), code, "{args:?}");
     }
@@ -82,7 +87,7 @@ fn one_request(mut stream: &TcpStream, answer: &str) -> String {
 }
 
 /// Runs a command against a server that answers so; gives what was printed, and the requests.
-fn command(words: &[&str], answers: &[(&str, &str)]) -> (Result<String, CliError>, Vec<String>) {
+pub(super) fn command(words: &[&str], answers: &[(&str, &str)]) -> (Result<String, CliError>, Vec<String>) {
     let (url, served) = server(answers);
     let args = ["hooktide"].iter().chain(words).copied().chain(["--url", &url, "--key", "a-key-of-the-tests"]);
     let mut out = Vec::new();

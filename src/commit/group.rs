@@ -19,7 +19,7 @@ use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
 use crate::dispatch::{Arrival, Shards, ToShard};
 use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
-use crate::model::{DedupKey, Event, EventId, Timestamp, Webhooks};
+use crate::model::{DedupKey, DedupKind, Event, EventId, Timestamp, Webhooks};
 use crate::runtime::{Clock, Metrics};
 use crate::settle::{self, Announced, ToSettle};
 
@@ -154,23 +154,27 @@ impl Group {
         self.scratch.verdicts.clear();
         let wall = self.clock.now();
         for admitted in batch.iter().flat_map(|submission| &submission.events) {
-            let verdict = match admitted.dedup {
-                None => Verdict::New(self.ids.next(wall)),
-                Some((key, kind, fingerprint)) => match self.dedup.look(&key, kind, fingerprint, now) {
-                    Seen::Before(id) => Verdict::Known(id),
-                    Seen::OtherBody => Verdict::Reused,
-                    Seen::No => match self.scratch.keys.get(&key).map(|twin| twin.judge(kind, fingerprint)) {
-                        Some(Seen::Before(id)) => Verdict::Twin(id),
-                        Some(_) => Verdict::TwinReused,
-                        None => {
-                            let id = self.ids.next(wall);
-                            self.scratch.keys.insert(key, Entry { key, id, fingerprint, at: now });
-                            Verdict::New(id)
-                        }
-                    },
-                },
-            };
+            let known = keys(admitted).find_map(|(key, kind, fingerprint)| self.known(&key, kind, fingerprint, now));
+            let verdict = known.unwrap_or_else(|| {
+                let id = self.ids.next(wall);
+                for (key, _, fingerprint) in keys(admitted) {
+                    self.scratch.keys.insert(key, Entry { key, id, fingerprint, at: now });
+                }
+                Verdict::New(id)
+            });
             self.scratch.verdicts.push(verdict);
+        }
+    }
+
+    /// What a key that was there before, in the table or in this batch, says of its event.
+    fn known(&self, key: &DedupKey, kind: DedupKind, fingerprint: u64, now: Timestamp) -> Option<Verdict> {
+        match self.dedup.look(key, kind, fingerprint, now) {
+            Seen::Before(id) => Some(Verdict::Known(id)),
+            Seen::OtherBody => Some(Verdict::Reused),
+            Seen::No => match self.scratch.keys.get(key)?.judge(kind, fingerprint) {
+                Seen::Before(id) => Some(Verdict::Twin(id)),
+                Seen::OtherBody | Seen::No => Some(Verdict::TwinReused),
+            },
         }
     }
 
@@ -188,7 +192,7 @@ impl Group {
             })
         };
         heads.pack(events().map(|(id, admitted)| (id, &admitted.head[..])));
-        bodies.pack(events().map(|(id, admitted)| (id, &admitted.data[..])));
+        bodies.pack(events().map(|(id, admitted)| (id, &admitted.body[..])));
         let Some(((first, _), (last, _))) = events().next().zip(events().last()) else { return Ok(()) };
         let bytes = (heads.len() + bodies.len()) as u64;
 
@@ -279,7 +283,8 @@ impl Group {
     fn remember(&mut self, batch: &[Submission], now: Timestamp) {
         let admitted = batch.iter().flat_map(|submission| &submission.events);
         for (verdict, admitted) in self.scratch.verdicts.iter().zip(admitted) {
-            if let (Verdict::New(id), Some((key, _, fingerprint))) = (verdict, admitted.dedup) {
+            let Verdict::New(id) = verdict else { continue };
+            for (key, _, fingerprint) in keys(admitted) {
                 self.dedup.insert(Entry { key, id: *id, fingerprint, at: now });
             }
         }
@@ -301,14 +306,14 @@ impl Group {
                     Some(Ok(committed)) if committed.is_duplicate() => duplicates += 1,
                     Some(Ok(committed)) => {
                         accepted += 1;
-                        let Admitted { head, data, webhooks, .. } = admitted;
+                        let Admitted { head, body, webhooks, .. } = admitted;
                         let id = committed.id();
                         if webhooks.is_empty() {
                             passed = Some((id, Arc::clone(&permit)));
                             continue;
                         }
                         if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
-                            let event = Event { id, head, data, committed_at, lease: Arc::clone(&lease) };
+                            let event = Event { id, head, body, committed_at, lease: Arc::clone(&lease) };
                             self.share(&Arc::new(event), &webhooks, &mut arrivals);
                         }
                         announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
@@ -360,10 +365,15 @@ impl Verdict {
     }
 }
 
+/// The keys of an event, in the order in which they are asked and remembered.
+fn keys(admitted: &Admitted) -> impl Iterator<Item = (DedupKey, DedupKind, u64)> {
+    admitted.dedup.into_iter().chain(admitted.once.map(|key| (key, DedupKind::Id, 0)))
+}
+
 /// What is queued, up to the bounds of a batch; waits for nothing.
 fn gather(first: Submission, queue: &Receiver<Submission>) -> Vec<Submission> {
     let weight = |submission: &Submission| -> (usize, usize) {
-        (submission.events.len(), submission.events.iter().map(|event| event.head.len() + event.data.len()).sum())
+        (submission.events.len(), submission.events.iter().map(|event| event.head.len() + event.body.len()).sum())
     };
     let (mut events, mut bytes) = weight(&first);
     let mut batch = Vec::with_capacity(queue.len().min(COMMIT_BATCH_EVENTS) + 1);

@@ -51,10 +51,12 @@ use crate::runtime::{BodyLease, Permit};
 pub struct Admitted {
     /// The head as the log keeps it ([`crate::model::NewEvent::encode`]).
     pub head: Bytes,
-    /// The payload.
-    pub data: Bytes,
+    /// The payload, and the raw body behind it where the head says so.
+    pub body: Bytes,
     /// What makes it the same as another, with the fingerprint of its body.
     pub dedup: Option<(DedupKey, DedupKind, u64)>,
+    /// What may come only once, beside that: an event with a key that was there is the event that it came with.
+    pub once: Option<DedupKey>,
     /// The webhooks it goes to, ascending.
     pub webhooks: Webhooks,
 }
@@ -160,14 +162,14 @@ pub struct RecallRequest {
 /// An event read back; `None`: the log's limits took it.
 pub type Recalled = (EventId, Option<Arc<Event>>);
 
-/// An event as the log holds it: its encoded head and its data.
+/// An event as the log holds it: its encoded head and its body ([`crate::model::data_of`], [`crate::model::raw_of`]).
 pub type Stored = (Bytes, Bytes);
 
 /// The log as its readers see it; the seam for another store of events.
 pub trait ReadLog: Send + Sync + 'static {
     /// The last event that is durable, [`EventId::MIN`] in an empty log.
     fn last(&self) -> EventId;
-    /// These events (ascending), each with head and data; `None` for what the log's limits took.
+    /// These events (ascending), each with head and body; `None` for what the log's limits took.
     fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError>;
     /// Encoded heads of the events after `after`, ascending, at most `limit`.
     fn heads_after(&self, after: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError>;

@@ -74,9 +74,9 @@ impl Recall {
     fn recall(&self, ids: &[EventId]) -> Result<Vec<Recalled>, ReadError> {
         let stored = self.log.read(ids)?;
         let now = self.clock.instant();
-        let event = |id, (head, data): super::Stored| {
-            let lease = self.memory.lease(data.len());
-            Arc::new(Event { id, head, data, committed_at: now, lease })
+        let event = |id, (head, body): super::Stored| {
+            let lease = self.memory.lease(body.len());
+            Arc::new(Event { id, head, body, committed_at: now, lease })
         };
         Ok(ids.iter().zip(stored).map(|(&id, stored)| (id, stored.map(|stored| event(id, stored)))).collect())
     }

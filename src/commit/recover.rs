@@ -288,8 +288,10 @@ fn rebuild(log: &Log, config: &config::Dedup, random: &mut Random, now: Timestam
                     let at = stamp.received_at.min(now);
                     let live = now.since(at) < config.ttl;
                     over &= !live;
-                    if let (true, Some((key, _))) = (live, stamp.dedup) {
-                        entries.push(Entry { key, id, fingerprint: stamp.fingerprint, at });
+                    // In the order in which they were remembered.
+                    let keys = stamp.dedup.map(|(key, _)| (key, stamp.fingerprint)).into_iter();
+                    for (key, fingerprint) in keys.chain(stamp.once.map(|key| (key, 0))).filter(|_| live) {
+                        entries.push(Entry { key, id, fingerprint, at });
                     }
                 }
                 entries[begin..].reverse();

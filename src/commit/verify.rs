@@ -184,7 +184,7 @@ fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), 
                     stat.first.get_or_insert(at);
                     stat.last = Some(at);
                     if thorough {
-                        heads.push((id, head.event.data_len));
+                        heads.push((id, head.event.body_len()));
                     }
                 }
                 Err(_) => stat.damaged.push(id),
@@ -198,7 +198,7 @@ fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), 
 }
 
 /// Each head has its body, of the length it says.
-fn compare_bodies(tables: &Tables, heads: &[(EventId, u32)], stat: &mut SegmentStat) -> Result<(), ReadError> {
+fn compare_bodies(tables: &Tables, heads: &[(EventId, usize)], stat: &mut SegmentStat) -> Result<(), ReadError> {
     let mut heads = heads.iter().copied().peekable();
     for entry in tables.bodies.range::<u128>(..).map_err(redb::Error::from)? {
         let (key, block) = entry.map_err(redb::Error::from)?;
@@ -211,7 +211,7 @@ fn compare_bodies(tables: &Tables, heads: &[(EventId, u32)], stat: &mut SegmentS
             while let Some((missing, _)) = heads.next_if(|(head, _)| *head < id) {
                 stat.damaged.push(missing);
             }
-            if heads.next_if(|(head, _)| *head == id).is_some_and(|(_, len)| len as usize != body.len()) {
+            if heads.next_if(|(head, _)| *head == id).is_some_and(|(_, len)| len != body.len()) {
                 stat.damaged.push(id);
             }
         }

@@ -67,6 +67,9 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         },
         egress: check.egress(&raw.egress),
         metrics: MetricsAccess { public: raw.metrics.public.0 },
+        sources: Vec::new(),
+        source_body_bytes: None,
+        warnings: Vec::new(),
     };
     check.not_above(
         ("server.max_body_bytes", raw.server.max_body_bytes),
@@ -134,6 +137,7 @@ impl Check<'_> {
             max_batch_bytes: self.size("server.max_batch_bytes", raw.max_batch_bytes, KIB..=bodies) as usize,
             workers: self.threads("server.workers", raw.workers),
             drain: self.seconds("server.drain_seconds", raw.drain_seconds, SECOND..=HOUR),
+            public_url: self.public_url(&raw.public_url),
         }
     }
 
@@ -147,6 +151,28 @@ impl Check<'_> {
             );
         }
         address.ok()
+    }
+
+    fn public_url(&mut self, text: &str) -> Option<Box<str>> {
+        if text.is_empty() {
+            return None;
+        }
+        let url = url::Url::parse(text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.host().is_some()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        if url.is_none() {
+            self.wrong(
+                "server.public_url",
+                format!("{text:?} is not an http or https URL without a query, such as \"https://hooks.example.com\""),
+            );
+        }
+        // As written: providers sign the text that they were given.
+        Some(text.trim_end_matches('/').into())
     }
 
     fn loopback_if(&mut self, dev: bool, key: &str, address: SocketAddr) {
@@ -345,7 +371,7 @@ fn api_key(written: Option<&Secret>, others: &[ApiKey]) -> Result<Secret, String
     Ok(key.clone())
 }
 
-fn is_tenant(name: &str) -> bool {
+pub(super) fn is_tenant(name: &str) -> bool {
     let bytes = name.as_bytes();
     (1..=63).contains(&bytes.len())
         && bytes[0] != b'-'

@@ -47,7 +47,17 @@ impl std::error::Error for ConfigErrors {}
 /// What figment found wrong at this path, in words.
 pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
     match kind {
+        Kind::UnknownField(field, known) if is_source(path) => unknown_key(field, &[*known, &["token"]].concat()),
         Kind::UnknownField(field, known) => unknown_key(field, known),
+        Kind::MissingField(field) => format!("{field} is missing"),
+        // Serde does not say what the forms of a value are that may be written in more than one.
+        Kind::Message(text) if text.ends_with("enum SecretSetting") => {
+            "what stands here (hidden) is neither text nor a table of value, env or file, with until and when"
+                .to_owned()
+        }
+        Kind::Message(text) if text.ends_with("enum OneOrMany") => {
+            "this is neither text nor a list of texts".to_owned()
+        }
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
             let expected = match &**expected {
                 "a sequence" => "a list",
@@ -103,9 +113,20 @@ fn written(actual: &Actual, path: &[String]) -> String {
 }
 
 /// Whether a key may be written here: in `auth.api_keys`, whatever its shape, all but the two that are known to hold none.
+/// Of a source, in all that can hold one.
 fn is_secret(path: &[String]) -> bool {
-    matches!(path, [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys")
-        && !path.last().is_some_and(|key| key == "role" || key == "tenant")
+    match path {
+        [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys" => {
+            !path.last().is_some_and(|key| key == "role" || key == "tenant")
+        }
+        [sources, _, key, ..] if sources == "sources" => matches!(key.as_str(), "secrets" | "token" | "options"),
+        _ => false,
+    }
+}
+
+/// Whether this is an entry of `[[sources]]`, or a key of one.
+fn is_source(path: &[String]) -> bool {
+    matches!(path, [sources, _] | [sources, _, _] if sources == "sources")
 }
 
 /// Levenshtein's: letters to add, drop or change.

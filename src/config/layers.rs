@@ -319,7 +319,7 @@ fn from_flags(flags: &Flags) -> Vec<Single> {
     layers
 }
 
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     format!("environment variable {name}")
 }
 

@@ -11,7 +11,7 @@ use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
 use super::layers::{Environment, File, Flags, stack};
 use super::raw::Raw;
-use super::{Config, show};
+use super::{Config, show, sources};
 
 /// Remembers where the configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +49,19 @@ impl Loader {
     /// # Errors
     /// As [`Loader::load`].
     pub fn explain(&self) -> Result<Loaded, ConfigErrors> {
+        self.read(true)
+    }
+
+    /// What a client of the server needs to know of it. The sources are left out: their secrets are the server's alone, and
+    /// what holds them need not be there.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn load_for_client(&self) -> Result<Config, ConfigErrors> {
+        self.read(false).map(|loaded| loaded.config)
+    }
+
+    fn read(&self, with_sources: bool) -> Result<Loaded, ConfigErrors> {
         let mut errors = Vec::new();
         let file = self.file.as_deref().and_then(|path| File::read(path).map_err(|e| errors.push(e)).ok());
         let defaults = Figment::from(Serialized::defaults(Raw::default()));
@@ -58,7 +71,15 @@ impl Loader {
         if self.dev {
             raw.reach_loopback();
         }
-        let config = check(&raw, self.dev, &origins, &mut errors);
+        let mut config = check(&raw, self.dev, &origins, &mut errors);
+        if with_sources {
+            let mut warnings = Vec::new();
+            config.source_body_bytes =
+                sources::add_old_names(&mut raw.sources, &self.environment, &mut errors, &mut warnings);
+            let (raw, environment) = (&raw.sources, &self.environment);
+            config.sources = sources::check(raw, &config, environment, &origins, &mut errors, &mut warnings);
+            config.warnings = warnings;
+        }
         match (ConfigErrors::try_new(errors), config) {
             (None, config) => Ok(Loaded { shown: show::toml(&raw, &config, &origins), config }),
             (Some(errors), _) => Err(errors),

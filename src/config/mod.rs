@@ -9,17 +9,20 @@ mod layers;
 mod load;
 mod raw;
 mod show;
+mod sources;
 mod value;
 
+#[cfg(test)]
+mod source_tests;
 #[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
-pub(crate) use value::parse_duration;
+pub(crate) use value::{parse_duration, parse_size};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{RetryPolicy, Secret};
+use crate::source::{Settings, TokenHash};
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -55,6 +59,23 @@ pub struct Config {
     pub egress: Egress,
     /// `[metrics]`
     pub metrics: MetricsAccess,
+    /// `[[sources]]`
+    pub sources: Vec<FileSource>,
+    /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
+    pub source_body_bytes: Option<u64>,
+    /// Things that a person should know, in sentences; nothing is wrong.
+    pub warnings: Vec<String>,
+}
+
+/// An entry of `[[sources]]`, checked.
+#[derive(Debug, Clone)]
+pub struct FileSource {
+    /// As written, with secrets of variables and files read.
+    pub settings: Settings,
+    /// The tenant it belongs to.
+    pub tenant: Arc<str>,
+    /// Of a partner.
+    pub token: Option<TokenHash>,
 }
 
 /// `[server]`
@@ -74,6 +95,29 @@ pub struct Server {
     pub workers: usize,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Where the world reaches this server, without a `/` at its end; `None`: at the first listener's address.
+    pub public_url: Option<Box<str>>,
+}
+
+impl Server {
+    /// Where the world reaches this server, as far as is known before it listens.
+    pub fn public_url(&self) -> String {
+        self.public_url_at(self.listen.first().copied())
+    }
+
+    /// The same, with the address that it listens on.
+    pub fn public_url_at(&self, listen: Option<SocketAddr>) -> String {
+        let local = || {
+            let mut addr = listen?;
+            match addr.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
+            Some(format!("http://{addr}"))
+        };
+        self.public_url.as_deref().map(str::to_owned).or_else(local).unwrap_or_default()
+    }
 }
 
 /// `[auth]`

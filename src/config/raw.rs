@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::sources::RawSource;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
 use crate::model::Secret;
 
@@ -43,6 +44,8 @@ sections! {
         dispatch: Dispatch = Dispatch::default(),
         egress: Egress = Egress::default(),
         metrics: Metrics = Metrics::default(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        sources: Vec<RawSource> = Vec::new(),
     }
     /// `[server]`
     Server {
@@ -54,6 +57,7 @@ sections! {
         max_batch_bytes: Size = Size(16 * MIB),
         workers: AutoCount = AutoCount(None),
         drain_seconds: Seconds = Seconds::whole(30),
+        public_url: String = String::new(),
     }
     /// `[auth]`
     Auth {

@@ -1,15 +1,17 @@
 //! What is in force, as TOML.
 
-use toml_edit::{DocumentMut, Item, Table, Value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
 
 use super::Config;
 use super::load::Origins;
 use super::raw::Raw;
+use super::sources::RawSource;
 
 /// Every key with its value, secrets hidden; behind what is not a default stands where it comes from, behind `"auto"`
 /// what it comes to.
 pub(super) fn toml(raw: &Raw, config: &Config, origins: &Origins<'_>) -> String {
-    let mut document = match toml_edit::ser::to_document(raw) {
+    let hidden = Raw { sources: raw.sources.iter().map(RawSource::hidden).collect(), ..raw.clone() };
+    let mut document = match toml_edit::ser::to_document(&hidden) {
         Ok(document) => document,
         // Structs of text, numbers and lists always serialise.
         Err(_) => DocumentMut::new(),
@@ -20,7 +22,7 @@ pub(super) fn toml(raw: &Raw, config: &Config, origins: &Origins<'_>) -> String 
         _ => None,
     };
     expand(document.as_table_mut(), &mut Vec::new(), &|path, value| {
-        let origin = origins.of(path);
+        let origin = source_origin(raw, path).or_else(|| origins.of(path));
         let meaning = auto(&path.join(".")).filter(|_| value.as_str() == Some("auto"));
         match (origin, meaning) {
             (Some(origin), Some(number)) => Some(format!("{number}; {origin}")),
@@ -28,7 +30,15 @@ pub(super) fn toml(raw: &Raw, config: &Config, origins: &Origins<'_>) -> String 
             (origin, None) => origin,
         }
     });
-    document.to_string()
+    let warnings = config.warnings.iter().map(|warning| format!("# warning: {warning}\n"));
+    warnings.chain([document.to_string()]).collect()
+}
+
+/// Where a value of a source comes from, if a variable of a replaced system made it.
+fn source_origin(raw: &Raw, path: &[String]) -> Option<String> {
+    let [sources, index, key, ..] = path else { return None };
+    let source = raw.sources.get(index.parse::<usize>().ok()?).filter(|_| sources == "sources")?;
+    source.origin(Some(key))
 }
 
 /// Sections as `[tables]`, and a comment behind each value that has one.
@@ -39,6 +49,9 @@ fn expand(table: &mut Table, path: &mut Vec<String>, comment: &dyn Fn(&[String],
         path.push(key.get().to_owned());
         if let Item::Value(Value::InlineTable(inline)) = item {
             *item = Item::Table(std::mem::take(inline).into_table());
+        }
+        if *path == ["sources"] {
+            expand_list(item, path, comment);
         }
         match item {
             Item::Table(inner) => expand(inner, path, comment),
@@ -51,4 +64,24 @@ fn expand(table: &mut Table, path: &mut Vec<String>, comment: &dyn Fn(&[String],
         }
         path.pop();
     }
+}
+
+/// A list of tables as `[[tables]]`; what is below them stays on one line.
+fn expand_list(item: &mut Item, path: &[String], comment: &dyn Fn(&[String], &Value) -> Option<String>) {
+    let Item::Value(Value::Array(entries)) = item else { return };
+    let mut tables = ArrayOfTables::new();
+    for (index, entry) in std::mem::take(entries).into_iter().enumerate() {
+        let Value::InlineTable(entry) = entry else { continue };
+        let mut table = entry.into_table();
+        for (key, item) in table.iter_mut() {
+            let at: Vec<String> = path.iter().cloned().chain([index.to_string(), key.get().to_owned()]).collect();
+            if let Some(value) = item.as_value_mut()
+                && let Some(text) = comment(&at, value)
+            {
+                value.decor_mut().set_suffix(format!("  # {text}"));
+            }
+        }
+        tables.push(table);
+    }
+    *item = Item::ArrayOfTables(tables);
 }

@@ -9,18 +9,18 @@ use super::raw::Raw;
 use super::{Config, Environment, Flags, Loader, Role};
 use crate::model::RetryPolicy;
 
-const REFERENCE: &str = include_str!("../../config.toml");
+pub(super) const REFERENCE: &str = include_str!("../../config.toml");
 
-fn environment(vars: &[(&str, &str)]) -> Environment {
+pub(super) fn environment(vars: &[(&str, &str)]) -> Environment {
     Environment::new(vars.iter().map(|(name, value)| ((*name).into(), (*value).into())))
 }
 
-fn with_vars(vars: &[(&str, &str)]) -> Loader {
+pub(super) fn with_vars(vars: &[(&str, &str)]) -> Loader {
     Loader { environment: environment(vars), ..Loader::default() }
 }
 
 /// A loader of this text, from a file that goes with the returned folder.
-fn with_file(text: &str) -> (Loader, tempfile::TempDir) {
+pub(super) fn with_file(text: &str) -> (Loader, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     std::fs::write(&path, text).unwrap();
@@ -28,13 +28,13 @@ fn with_file(text: &str) -> (Loader, tempfile::TempDir) {
 }
 
 /// The lines that are said of it, the file's folder left out.
-fn errors(loader: &Loader) -> Vec<String> {
+pub(super) fn errors(loader: &Loader) -> Vec<String> {
     let folder = loader.file.as_ref().and_then(|path| path.parent()).map(|path| format!("{}/", path.display()));
     let said = loader.load().unwrap_err().to_string();
     said.lines().map(|line| line.replace(folder.as_deref().unwrap_or("\0"), "")).collect()
 }
 
-fn errors_of_file(text: &str) -> Vec<String> {
+pub(super) fn errors_of_file(text: &str) -> Vec<String> {
     let (loader, _folder) = with_file(text);
     errors(&loader)
 }
@@ -211,7 +211,7 @@ const WRONG: &[(&str, &str)] = &[
     ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
     (
         "[nats]\nurl = \"x\"",
-        "nats (config.toml:1): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics",
+        "nats (config.toml:1): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
     ),
     ("[server]\n\nlisen = \"x\"", "server.lisen (config.toml:3): unknown key; did you mean \"listen\"?"),
     ("[auth]\njwt_secret = \"x\"", "auth.jwt_secret (config.toml:2): unknown key; allowed here: api_keys"),
@@ -330,7 +330,7 @@ fn variables_and_flags_are_named() {
         ),
         (
             ("HOOKTIDE_NATS__URL", "x"),
-            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics",
+            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
         ),
         (
             ("HOOKTIDE_LOG__LEVL", "x"),

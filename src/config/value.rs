@@ -200,6 +200,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     Seconds::from_text(text.trim()).map(|seconds| seconds.0)
 }
 
+/// Bytes as people write them where JSON or TOML is read elsewhere than in the configuration: `"10 MiB"`, a number.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    Size::from_text(text.trim()).map(|size| size.0)
+}
+
 /// A delay of a schedule: read like [`Seconds`], always shown with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(transparent)]

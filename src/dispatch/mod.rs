@@ -14,7 +14,6 @@ mod common;
 mod pace;
 
 pub mod breaker;
-pub mod bucket;
 
 mod start;
 mod timer;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::breaker::{Admits, Breaker};
-use super::bucket::Bucket;
 use crate::config;
 use crate::model::RateLimit;
-use crate::runtime::Instant;
+use crate::runtime::{Bucket, Instant};
 
 /// Whether a delivery may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

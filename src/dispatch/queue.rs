@@ -38,7 +38,7 @@ impl Entry {
 
     /// Bytes that it holds in memory.
     pub fn bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |event| event.head.len() + event.data.len())
+        self.body.as_ref().map_or(0, |event| event.head.len() + event.body.len())
     }
 }
 

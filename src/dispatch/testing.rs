@@ -32,7 +32,7 @@ pub(super) fn event_of(n: u128, data: &'static [u8], lease: Arc<crate::runtime::
     Arc::new(Event {
         id: EventId::from_u128(n),
         head: Bytes::new(),
-        data: Bytes::from_static(data),
+        body: Bytes::from_static(data),
         committed_at: Clock::test(START).instant(),
         lease,
     })

@@ -1,20 +1,26 @@
 //! An event: its head in the form in which the log keeps it, and its data, byte for byte as it came.
 //!
 //! The head is encoded once, at the door, and from there on handed around and written as bytes; a stage that needs a
-//! field reads it in place. Layout (version 1, integers little-endian):
+//! field reads it in place. Layout (integers little-endian):
 //!
 //! ```text
 //! u8 version, u8 flags, u8 dedup kind, u8 hops, i64 timestamp, i64 received_at, [u8; 16] dedup key, u64 fingerprint,
-//! u32 data length, 9 × (u16 length, bytes): tenant, type, source, external id, correlation id, traceparent, resource id,
-//! workspace id, user id; u32 length, metadata; varint count, count × varint webhook number less the one before
+//! u32 data length, u32 raw length (flag 2), [u8; 16] once (flag 4), 9 × (u16 length, bytes): tenant, type, source, external id, correlation id,
+//! traceparent, resource id, workspace id, user id; u32 length, metadata; the inbound section (flag 8, see `inbound`);
+//! varint count, count × varint webhook number less the one before
 //! ```
-//! A length of 0xFFFF (u16) or 0xFFFF_FFFF (u32) says that the field is absent.
+//! A length of 0xFFFF (u16) or 0xFFFF_FFFF (u32) says that the field is absent. Flags: 1 verified, 2 the raw body follows the
+//! data. A head with one of the flags 2, 4 and 8 is of version 2, one without of version 1, so that a program that knows
+//! only version 1 never misreads one.
+//!
+//! The body of an event is its data, JSON, followed by the raw body where that is not the data itself.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::inbound::Inbound;
 use super::{EventId, Timestamp, WebhookNo};
 use crate::runtime::{BodyLease, Instant};
 
@@ -40,11 +46,11 @@ pub struct Event {
     pub id: EventId,
     /// The encoded head; see [`Event::head`].
     pub head: Bytes,
-    /// The payload: raw JSON as it was sent.
-    pub data: Bytes,
+    /// The data, and the raw body behind it where that is another; see [`Event::data`].
+    pub body: Bytes,
     /// When its commit was durable; of a recalled event, when it was recalled.
     pub committed_at: Instant,
-    /// Counts the memory that `data` pins.
+    /// Counts the memory that `body` pins.
     pub lease: Arc<BodyLease>,
 }
 
@@ -53,6 +59,35 @@ impl Event {
     pub fn head(&self) -> EventHead<'_> {
         EventHead::parse(&self.head).unwrap_or_default()
     }
+
+    /// The payload: JSON, as it is delivered.
+    pub fn data(&self) -> Bytes {
+        data_of(&self.head, &self.body)
+    }
+
+    /// The body of the request that the event came with, byte for byte; of an application's event, its data.
+    pub fn raw(&self) -> Bytes {
+        raw_of(&self.head, &self.body)
+    }
+}
+
+/// The data within an event's body, by its encoded head.
+pub fn data_of(head: &[u8], body: &Bytes) -> Bytes {
+    raw_start(head, body).map_or_else(|| body.clone(), |start| body.slice(..start))
+}
+
+/// The raw body within an event's body, by its encoded head.
+pub fn raw_of(head: &[u8], body: &Bytes) -> Bytes {
+    raw_start(head, body).map_or_else(|| body.clone(), |start| body.slice(start..))
+}
+
+/// Where the data ends and the raw body begins; `None`: they are one.
+fn raw_start(head: &[u8], body: &Bytes) -> Option<usize> {
+    if head.get(1)? & FLAG_RAW == 0 {
+        return None;
+    }
+    let len = head.get(DATA_LEN_AT..)?.first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*len) as usize).min(body.len()))
 }
 
 /// What is needed to encode a head.
@@ -88,8 +123,14 @@ pub struct NewEvent<'a> {
     pub dedup: Option<(DedupKey, DedupKind)>,
     /// First 64 bits of the body's SHA-256; compared for [`DedupKind::IdempotencyKey`]. 0 without a dedup key.
     pub fingerprint: u64,
+    /// A signed value that may come only once, beside the id.
+    pub once: Option<DedupKey>,
     /// Length of the data in bytes.
     pub data_len: u32,
+    /// Length of the raw body that follows the data in bytes; `None`: the data is the raw body.
+    pub raw_len: Option<u32>,
+    /// What is kept of a source's request.
+    pub inbound: Option<Inbound<'a>>,
     /// Gateways that the event has passed through before this one.
     pub hops: u8,
 }
@@ -110,6 +151,8 @@ pub struct HeadStamp {
     pub received_at: Timestamp,
     /// What makes the event the same as another.
     pub dedup: Option<(DedupKey, DedupKind)>,
+    /// What may come only once.
+    pub once: Option<DedupKey>,
     /// First 64 bits of the body's SHA-256.
     pub fingerprint: u64,
 }
@@ -118,19 +161,32 @@ pub struct HeadStamp {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// A later program wrote it.
-    #[error("event head of version {0}; this program reads version {VERSION}")]
+    #[error("event head of version {0}; this program reads versions up to {VERSION_MAX}")]
     Version(u8),
     /// It ends early or its text is not UTF-8.
     #[error("damaged event head")]
     Damaged,
 }
 
-const VERSION: u8 = 1;
+/// Of a head without any of [`FLAGS_OF_2`].
+const VERSION_PLAIN: u8 = 1;
+const VERSION_MAX: u8 = 2;
 const FLAG_VERIFIED: u8 = 1;
+const FLAG_RAW: u8 = 2;
+const FLAG_ONCE: u8 = 4;
+const FLAG_INBOUND: u8 = 8;
+const FLAGS_OF_2: u8 = FLAG_RAW | FLAG_ONCE | FLAG_INBOUND;
+/// Where the data's length stands.
+const DATA_LEN_AT: usize = 4 + 8 + 8 + 16 + 8;
 const ABSENT_16: u16 = u16::MAX;
 const ABSENT_32: u32 = u32::MAX;
 
 impl NewEvent<'_> {
+    /// Length of the event's body, which is the data and what follows it.
+    pub fn body_len(&self) -> usize {
+        self.data_len as usize + self.raw_len.unwrap_or(0) as usize
+    }
+
     /// Appends the encoded head to `out`. Texts are at most 65,534 bytes long, which the door sees to.
     pub fn encode(&self, webhooks: &[WebhookNo], out: &mut Vec<u8>) {
         let (key, kind) = match self.dedup {
@@ -138,12 +194,24 @@ impl NewEvent<'_> {
             Some((key, DedupKind::Id)) => (key, 1),
             Some((key, DedupKind::IdempotencyKey)) => (key, 2),
         };
-        out.extend_from_slice(&[VERSION, if self.verified { FLAG_VERIFIED } else { 0 }, kind, self.hops]);
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let flags = flag(self.verified, FLAG_VERIFIED)
+            | flag(self.raw_len.is_some(), FLAG_RAW)
+            | flag(self.once.is_some(), FLAG_ONCE)
+            | flag(self.inbound.is_some(), FLAG_INBOUND);
+        let version = if flags & FLAGS_OF_2 == 0 { VERSION_PLAIN } else { VERSION_MAX };
+        out.extend_from_slice(&[version, flags, kind, self.hops]);
         out.extend_from_slice(&self.timestamp.as_millis().to_le_bytes());
         out.extend_from_slice(&self.received_at.as_millis().to_le_bytes());
         out.extend_from_slice(&key);
         out.extend_from_slice(&self.fingerprint.to_le_bytes());
         out.extend_from_slice(&self.data_len.to_le_bytes());
+        if let Some(len) = self.raw_len {
+            out.extend_from_slice(&len.to_le_bytes());
+        }
+        if let Some(once) = &self.once {
+            out.extend_from_slice(once);
+        }
         for text in
             [Some(self.tenant), Some(self.event_type), Some(self.source), self.external_id, Some(self.correlation_id)]
         {
@@ -152,12 +220,9 @@ impl NewEvent<'_> {
         for text in [self.traceparent, self.resource_id, self.workspace_id, self.user_id] {
             put_text(text, out);
         }
-        match self.metadata {
-            None => out.extend_from_slice(&ABSENT_32.to_le_bytes()),
-            Some(raw) => {
-                out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-                out.extend_from_slice(raw.as_bytes());
-            }
+        put_long_text(self.metadata, out);
+        if let Some(inbound) = &self.inbound {
+            inbound.encode(out);
         }
         put_varint(webhooks.len() as u32, out);
         let mut last = 0;
@@ -172,21 +237,27 @@ impl<'a> EventHead<'a> {
     /// Reads only the fixed fields that come first: a million of them are read at each start.
     pub fn stamp(bytes: &[u8]) -> Result<HeadStamp, HeadError> {
         let mut from = Reader(bytes);
-        let [version, _, kind, _] = from.array()?;
-        if version != VERSION {
+        let [version, flags, kind, _] = from.array()?;
+        if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
             return Err(HeadError::Version(version));
         }
         let _timestamp: [u8; 8] = from.array()?;
         let received_at = Timestamp::from_millis(i64::from_le_bytes(from.array()?));
         let dedup = dedup_of(kind, from.array()?)?;
-        Ok(HeadStamp { received_at, dedup, fingerprint: u64::from_le_bytes(from.array()?) })
+        let fingerprint = u64::from_le_bytes(from.array()?);
+        let _data_len: [u8; 4] = from.array()?;
+        if flags & FLAG_RAW != 0 {
+            let _raw_len: [u8; 4] = from.array()?;
+        }
+        let once = if flags & FLAG_ONCE != 0 { Some(from.array()?) } else { None };
+        Ok(HeadStamp { received_at, dedup, once, fingerprint })
     }
 
     /// Reads a head in place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
         let mut from = Reader(bytes);
         let [version, flags, kind, hops] = from.array()?;
-        if version != VERSION {
+        if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
             return Err(HeadError::Version(version));
         }
         let timestamp = Timestamp::from_millis(i64::from_le_bytes(from.array()?));
@@ -198,6 +269,8 @@ impl<'a> EventHead<'a> {
             dedup,
             fingerprint: u64::from_le_bytes(from.array()?),
             data_len: u32::from_le_bytes(from.array()?),
+            raw_len: if flags & FLAG_RAW != 0 { Some(u32::from_le_bytes(from.array()?)) } else { None },
+            once: if flags & FLAG_ONCE != 0 { Some(from.array()?) } else { None },
             verified: flags & FLAG_VERIFIED != 0,
             hops,
             tenant: from.text()?.ok_or(HeadError::Damaged)?,
@@ -209,10 +282,8 @@ impl<'a> EventHead<'a> {
             resource_id: from.text()?,
             workspace_id: from.text()?,
             user_id: from.text()?,
-            metadata: match u32::from_le_bytes(from.array()?) {
-                ABSENT_32 => None,
-                len => Some(from.str(len as usize)?),
-            },
+            metadata: from.long_text()?,
+            inbound: if flags & FLAG_INBOUND != 0 { Some(Inbound::parse(&mut from)?) } else { None },
         };
         let count = from.varint()? as usize;
         Ok(Self { event, webhooks: from.0, count })
@@ -245,12 +316,22 @@ fn dedup_of(kind: u8, key: DedupKey) -> Result<Option<(DedupKey, DedupKind)>, He
     }
 }
 
-fn put_text(text: Option<&str>, out: &mut Vec<u8>) {
+pub(super) fn put_text(text: Option<&str>, out: &mut Vec<u8>) {
     match text {
         None => out.extend_from_slice(&ABSENT_16.to_le_bytes()),
         Some(text) => {
             debug_assert!(text.len() < usize::from(ABSENT_16));
             out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+pub(super) fn put_long_text(text: Option<&str>, out: &mut Vec<u8>) {
+    match text {
+        None => out.extend_from_slice(&ABSENT_32.to_le_bytes()),
+        Some(text) => {
+            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
         }
     }
@@ -264,7 +345,7 @@ fn put_varint(mut n: u32, out: &mut Vec<u8>) {
     out.push(n as u8);
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], HeadError> {
@@ -273,7 +354,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], HeadError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], HeadError> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(HeadError::Damaged)?;
         self.0 = rest;
         Ok(*head)
@@ -283,10 +364,17 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(len)?).map_err(|_| HeadError::Damaged)
     }
 
-    fn text(&mut self) -> Result<Option<&'a str>, HeadError> {
+    pub(super) fn text(&mut self) -> Result<Option<&'a str>, HeadError> {
         match u16::from_le_bytes(self.array()?) {
             ABSENT_16 => Ok(None),
             len => self.str(usize::from(len)).map(Some),
+        }
+    }
+
+    pub(super) fn long_text(&mut self) -> Result<Option<&'a str>, HeadError> {
+        match u32::from_le_bytes(self.array()?) {
+            ABSENT_32 => Ok(None),
+            len => self.str(len as usize).map(Some),
         }
     }
 
@@ -306,6 +394,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Mapping;
     use proptest::prelude::*;
 
     fn sample() -> NewEvent<'static> {
@@ -327,25 +416,63 @@ mod tests {
         }
     }
 
+    fn from_a_source() -> NewEvent<'static> {
+        NewEvent {
+            source: "shopify",
+            verified: true,
+            once: Some([9; 16]),
+            raw_len: Some(70_000),
+            inbound: Some(Inbound {
+                content_type: Some("application/x-www-form-urlencoded"),
+                headers: r#"{"x-a":"b"}"#,
+                topic: Some("orders/create"),
+                mapping: Mapping::Failed,
+                signed_id: true,
+                signed_type: false,
+            }),
+            ..sample()
+        }
+    }
+
     #[test]
     fn a_head_reads_back_as_encoded() {
-        let mut bytes = Vec::new();
-        let webhooks: Vec<_> = [0, 1, 127, 128, 70_000, u32::MAX].map(WebhookNo).to_vec();
-        sample().encode(&webhooks, &mut bytes);
-        let head = EventHead::parse(&bytes).unwrap();
-        assert_eq!(format!("{:?}", head.event), format!("{:?}", sample()));
-        assert_eq!(head.webhooks().to_vec(), webhooks);
-        let stamp = EventHead::stamp(&bytes).unwrap();
-        assert_eq!((stamp.dedup, stamp.fingerprint), (sample().dedup, 42));
-        assert_eq!(stamp.received_at, sample().received_at);
+        for event in [sample(), from_a_source()] {
+            let mut bytes = Vec::new();
+            let webhooks: Vec<_> = [0, 1, 127, 128, 70_000, u32::MAX].map(WebhookNo).to_vec();
+            event.encode(&webhooks, &mut bytes);
+            assert_eq!(bytes[0], if event.inbound.is_some() { 2 } else { 1 });
+            let head = EventHead::parse(&bytes).unwrap();
+            assert_eq!(format!("{:?}", head.event), format!("{event:?}"));
+            assert_eq!(head.webhooks().to_vec(), webhooks);
+            let stamp = EventHead::stamp(&bytes).unwrap();
+            assert_eq!((stamp.dedup, stamp.once, stamp.fingerprint), (event.dedup, event.once, 42));
+            assert_eq!(stamp.received_at, event.received_at);
+        }
+    }
+
+    #[test]
+    fn the_raw_body_stands_behind_the_data_or_is_the_data() {
+        let body = Bytes::from_static(b"{\"a\":1}\na=1");
+        let parts = |event: NewEvent<'_>| {
+            let mut head = Vec::new();
+            event.encode(&[], &mut head);
+            (data_of(&head, &body), raw_of(&head, &body))
+        };
+        let both = NewEvent { raw_len: Some(4), data_len: 7, ..sample() };
+        assert_eq!(parts(both), (Bytes::from_static(b"{\"a\":1}"), Bytes::from_static(b"\na=1")));
+        assert_eq!(parts(NewEvent { raw_len: Some(0), data_len: 11, ..sample() }), (body.clone(), Bytes::new()));
+        assert_eq!(parts(sample()), (body.clone(), body.clone()));
     }
 
     #[test]
     fn a_cut_head_is_damaged_and_a_later_version_is_named() {
         let mut bytes = Vec::new();
-        sample().encode(&[], &mut bytes);
-        for len in 0..bytes.len() {
-            assert_eq!(EventHead::parse(&bytes[..len]).err(), Some(HeadError::Damaged), "cut at {len}");
+        for event in [sample(), from_a_source()] {
+            bytes.clear();
+            event.encode(&[], &mut bytes);
+            for len in 0..bytes.len() {
+                assert_eq!(EventHead::parse(&bytes[..len]).err(), Some(HeadError::Damaged), "cut at {len}");
+            }
         }
         bytes[0] = 9;
         assert_eq!(EventHead::parse(&bytes).err(), Some(HeadError::Version(9)));

@@ -43,6 +43,22 @@ impl WebhookId {
     }
 }
 
+/// A source's public id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(u128);
+
+impl SourceId {
+    /// The id with this number.
+    pub const fn from_u128(n: u128) -> Self {
+        Self(n)
+    }
+
+    /// The id as a number.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
 /// A webhook's number within this data folder: dense, never used again, the key of everything stored per webhook.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WebhookNo(pub u32);
@@ -101,6 +117,13 @@ impl fmt::Display for WebhookId {
     }
 }
 
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("src_")?;
+        f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
+    }
+}
+
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("dlv_")?;
@@ -122,6 +145,13 @@ impl FromStr for WebhookId {
     type Err = IdError;
     fn from_str(s: &str) -> Result<Self, IdError> {
         parse_ulid(s, "wh").map(Self)
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = IdError;
+    fn from_str(s: &str) -> Result<Self, IdError> {
+        parse_ulid(s, "src").map(Self)
     }
 }
 
@@ -148,6 +178,12 @@ impl fmt::Debug for EventId {
 }
 
 impl fmt::Debug for WebhookId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

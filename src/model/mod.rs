@@ -5,13 +5,15 @@
 mod attempt;
 mod event;
 mod id;
+mod inbound;
 mod secret;
 mod time;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
-pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks};
-pub use id::{DeliveryId, EventId, IdError, WebhookId, WebhookNo};
+pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use id::{DeliveryId, EventId, IdError, SourceId, WebhookId, WebhookNo};
+pub use inbound::{Inbound, Mapping};
 pub use secret::Secret;
 pub use time::{TimeError, Timestamp};
 pub use webhook::{

@@ -1,4 +1,4 @@
-//! registry: webhooks and keys, as an immutable snapshot for readers and one thread that changes them.
+//! registry: webhooks, sources and keys, as an immutable snapshot for readers and one thread that changes them.
 //!
 //! Promises: a change is durable in registry.redb before its answer, and in the snapshot before it too; a secret is on the
 //! disk only encrypted. Readers load the snapshot without a lock. Must never know: HTTP, or what is delivered.
@@ -18,12 +18,18 @@ mod cow;
 mod record;
 mod secret;
 mod snapshot;
+mod source_change;
+mod source_record;
+mod source_setup;
+mod sources;
 mod store;
 mod writer;
 
 pub use record::{Draft, is_secret_header};
 pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
+pub use source_change::SourceError;
+pub use source_setup::SourceSetup;
 pub use store::StoreError;
 pub use writer::{ChangeError, Running, Start, Writer, start};
 
@@ -39,5 +45,7 @@ pub struct Principal {
     pub role: Role,
 }
 
+#[cfg(test)]
+mod source_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -359,7 +359,7 @@ pub(super) fn decode_removed(
 }
 
 /// A later version may not even parse as ours; its number says so better than the parser.
-fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> RecordError {
+pub(super) fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> RecordError {
     #[derive(Deserialize)]
     struct Version {
         v: u16,
@@ -370,6 +370,6 @@ fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> RecordError {
     }
 }
 
-fn damaged(error: impl std::fmt::Display) -> RecordError {
+pub(super) fn damaged(error: impl std::fmt::Display) -> RecordError {
     RecordError::Damaged(error.to_string().into())
 }

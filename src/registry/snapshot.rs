@@ -7,6 +7,7 @@ use ring::digest::{SHA256, digest};
 
 use super::Principal;
 use super::cow::{CowMap, Postings};
+use super::sources::Sources;
 use crate::config::ApiKey;
 use crate::model::{DeadReason, EventPattern, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus, Webhooks};
 
@@ -15,12 +16,14 @@ pub const DEFAULT_TENANT: &str = "default";
 /// Types that begin so are Hooktide's own; only a pattern that spells the prefix matches them.
 const RESERVED: &str = "hooktide.";
 
-/// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, keys by hash.
+/// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
+/// keys by hash.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     slots: Slots,
     ids: CowMap<WebhookId, WebhookNo>,
     tenants: CowMap<Arc<str>, Arc<Tenant>>,
+    pub(super) sources: Sources,
     keys: Arc<HashMap<[u8; 32], Principal>>,
     active: usize,
 }

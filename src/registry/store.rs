@@ -1,19 +1,24 @@
-//! registry.redb: a row for each webhook, and a tombstone for each that was removed.
+//! registry.redb: a row for each webhook, a tombstone for each that was removed, and a row for each source.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::record::{RecordError, decode, decode_removed, encode, encode_removed};
 use super::secret::{KeyFileError, Vault};
 use super::snapshot::{Registry, Removed};
+use super::source_record::{decode_learned, decode_source, encode_learned, encode_source};
+use super::source_setup::SourceSetup;
 use crate::limits::REGISTRY_CACHE_BYTES;
-use crate::model::{Webhook, WebhookNo};
+use crate::model::{Secret, SourceId, Webhook, WebhookNo};
 use crate::runtime::Disk;
+use crate::source::Source;
 
 const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
 const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
+const SOURCES: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
+const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
 const FILE: &str = "registry.redb";
 
 /// Why registry.redb cannot be used.
@@ -36,6 +41,14 @@ pub enum StoreError {
         /// What is wrong with it.
         error: RecordError,
     },
+    /// The same of a source.
+    #[error("registry.redb: source {id}: {error}")]
+    Source {
+        /// Its id.
+        id: SourceId,
+        /// What is wrong with it.
+        error: RecordError,
+    },
     /// A record that cannot be written.
     #[error("registry.redb: {0}")]
     Encode(#[from] serde_json::Error),
@@ -54,6 +67,8 @@ impl StoreError {
 pub(super) enum Row {
     Put(Arc<Webhook>),
     Bury(Arc<Removed>),
+    Source(Arc<Source>),
+    Learned(SourceId, Secret),
 }
 
 #[derive(Debug)]
@@ -80,15 +95,15 @@ impl Store {
 
     /// Everything stored, as a snapshot without keys. Opens the file again after a failure: redb refuses everything from
     /// the first I/O error on.
-    pub(super) fn load(&mut self) -> Result<Registry, StoreError> {
-        let loaded = self.try_load();
+    pub(super) fn load(&mut self, setup: &SourceSetup) -> Result<Registry, StoreError> {
+        let loaded = self.try_load(setup);
         if loaded.is_err() {
             self.database = None;
         }
         loaded
     }
 
-    fn try_load(&mut self) -> Result<Registry, StoreError> {
+    fn try_load(&mut self, setup: &SourceSetup) -> Result<Registry, StoreError> {
         let database = match &mut self.database {
             Some(database) => database,
             closed => closed.insert(open(&self.path, &*self.disk)?),
@@ -111,7 +126,30 @@ impl Store {
                 .map_err(|error| StoreError::Record { no: no.0, error })?;
             registry.bury(Arc::new(tombstone));
         }
+        self.load_sources(&read, setup, &mut registry)?;
         Ok(registry)
+    }
+
+    fn load_sources(
+        &self,
+        read: &ReadTransaction,
+        setup: &SourceSetup,
+        registry: &mut Registry,
+    ) -> Result<(), StoreError> {
+        let failed = |id, error| StoreError::Source { id, error };
+        each(read, SOURCES, |id, bytes| {
+            let (settings, identity) = decode_source(id, bytes, &self.vault, |name| registry.make_tenant(name))
+                .map_err(|error| failed(id, error))?;
+            if let Some(source) = setup.rebuild(settings, identity) {
+                registry.sources.put(source);
+            }
+            Ok(())
+        })?;
+        each(read, LEARNED, |id, bytes| {
+            let secret = decode_learned(id, bytes, &self.vault).map_err(|error| failed(id, error))?;
+            registry.sources.learn(id, secret);
+            Ok(())
+        })
     }
 
     /// Whether a failure closed the file, so that only [`Self::load`] tells what it holds.
@@ -137,6 +175,8 @@ fn commit(database: &Database, rows: &[Row], vault: &Vault) -> Result<(), StoreE
     {
         let mut webhooks = write.open_table(WEBHOOKS).map_err(redb::Error::from)?;
         let mut removed = write.open_table(REMOVED).map_err(redb::Error::from)?;
+        let mut sources = write.open_table(SOURCES).map_err(redb::Error::from)?;
+        let mut learned = write.open_table(LEARNED).map_err(redb::Error::from)?;
         for row in rows {
             match row {
                 Row::Put(webhook) => {
@@ -147,6 +187,14 @@ fn commit(database: &Database, rows: &[Row], vault: &Vault) -> Result<(), StoreE
                     let bytes = encode_removed(tombstone)?;
                     webhooks.remove(tombstone.no.0).map_err(redb::Error::from)?;
                     removed.insert(tombstone.no.0, &*bytes).map_err(redb::Error::from)?;
+                }
+                Row::Source(source) => {
+                    let bytes = encode_source(source, vault)?;
+                    sources.insert(source.id.as_u128(), &*bytes).map_err(redb::Error::from)?;
+                }
+                Row::Learned(id, secret) => {
+                    let bytes = encode_learned(*id, secret, vault);
+                    learned.insert(id.as_u128(), &*bytes).map_err(redb::Error::from)?;
                 }
             }
         }
@@ -169,6 +217,24 @@ fn make(dir: &Path, path: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     drop(database);
     disk.rename(&unfinished, path)?;
     disk.sync_dir(dir)?;
+    Ok(())
+}
+
+/// Each row of a table by source; none if the table is not there, as in a file that an earlier program made.
+fn each(
+    read: &ReadTransaction,
+    table: TableDefinition<'static, u128, &'static [u8]>,
+    mut row: impl FnMut(SourceId, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let table = match read.open_table(table) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(redb::Error::from(error).into()),
+    };
+    for entry in table.iter().map_err(redb::Error::from)? {
+        let (id, bytes) = entry.map_err(redb::Error::from)?;
+        row(SourceId::from_u128(id.value()), bytes.value())?;
+    }
     Ok(())
 }
 

@@ -70,12 +70,22 @@ pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> 
 }
 
 fn world_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
+    world_with(disk, dir, keys, SourceSetup::default())
+}
+
+pub(super) fn world_with(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    keys: Vec<ApiKey>,
+    sources: SourceSetup,
+) -> Result<World, StoreError> {
     let (shards, inboxes) = Shards::channels(2);
     let (handle, messages, _bell) = settle::Handle::channel();
     let running = start(Start {
         dir,
         disk,
         keys,
+        sources,
         clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
         random: Random::seeded(1),
         shards,
@@ -321,11 +331,15 @@ async fn secrets_are_in_no_file_and_in_no_debug_output() {
 
 /// The real disk, on which every write fails with an error of the test's choice (`0`: none).
 #[derive(Debug, Clone, Default)]
-struct FailingDisk(Arc<AtomicI32>);
+pub(super) struct FailingDisk(Arc<AtomicI32>);
 
 impl FailingDisk {
-    fn fail(&self, error: nix::errno::Errno) {
+    pub(super) fn fail(&self, error: nix::errno::Errno) {
         self.0.store(error as i32, Ordering::SeqCst);
+    }
+
+    pub(super) fn mend(&self) {
+        self.0.store(0, Ordering::SeqCst);
     }
 
     fn check(&self) -> io::Result<()> {

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::record::Draft;
 use super::snapshot::{Registry, Removed};
+use super::source_change::{SourceAnswer, SourceChange, SourceError};
+use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
@@ -29,6 +31,8 @@ pub struct Start<'a> {
     pub disk: Arc<dyn Disk>,
     /// The keys in force: those of the configuration, and the first-start key.
     pub keys: Vec<ApiKey>,
+    /// The sources of the configuration, and what those of registry.redb are built with.
+    pub sources: SourceSetup,
     /// For the times of changes.
     pub clock: Clock,
     /// For ids.
@@ -60,7 +64,7 @@ impl Running {
 
     /// Lets the thread do what was sent before, and waits for its end.
     pub fn stop(self) -> Result<(), StoreError> {
-        let stop = Request { change: Change::Stop, reply: None };
+        let stop = Request { change: Change::Stop, reply: Reply::Nobody };
         // On a thread of its own, as the caller may be a runtime's, which may not block on a channel. A writer that has ended
         // reads nothing more.
         thread::scope(|scope| scope.spawn(|| drop(self.writer.to.blocking_send(stop))).join()).unwrap_or_default();
@@ -75,7 +79,7 @@ impl Running {
 #[derive(Debug, Clone)]
 pub struct Writer {
     /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
-    to: mpsc::Sender<Request>,
+    pub(super) to: mpsc::Sender<Request>,
 }
 
 /// Why a change was not made.
@@ -99,19 +103,34 @@ pub enum ChangeError {
 }
 
 #[derive(Debug)]
-struct Request {
-    change: Change,
-    /// Nobody waits for the end of a disabling.
-    reply: Option<oneshot::Sender<Result<Option<Arc<Webhook>>, ChangeError>>>,
+pub(super) struct Request {
+    pub(super) change: Change,
+    pub(super) reply: Reply,
+}
+
+/// Who waits for the end of a change.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Nobody,
+    Webhook(oneshot::Sender<Answer>),
+    Source(oneshot::Sender<SourceAnswer>),
+}
+
+/// What a change came to.
+enum Outcome {
+    Webhook(Answer),
+    Source(SourceAnswer),
 }
 
 #[derive(Debug)]
-enum Change {
+pub(super) enum Change {
     Create(Box<Draft>),
     Replace { no: WebhookNo, version: u64, draft: Box<Draft> },
     Remove { no: WebhookNo, version: Option<u64> },
     Disable { no: WebhookNo, reason: DisableReason },
     Keys(Vec<ApiKey>),
+    Source(SourceChange),
+    Sources(Box<SourceSetup>),
     Stop,
 }
 
@@ -139,24 +158,29 @@ impl Writer {
     /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
     #[must_use]
     pub fn disable(&self, no: WebhookNo, reason: DisableReason) -> bool {
-        self.to.try_send(Request { change: Change::Disable { no, reason }, reply: None }).is_ok()
+        self.to.try_send(Request { change: Change::Disable { no, reason }, reply: Reply::Nobody }).is_ok()
     }
 
-    async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
+    pub(super) async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.to.try_send(Request { change, reply: Some(reply) }).map_err(|e| match e {
+        self.send(change, Reply::Webhook(reply))?;
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    pub(super) fn send(&self, change: Change, reply: Reply) -> Result<(), ChangeError> {
+        self.to.try_send(Request { change, reply }).map_err(|e| match e {
             TrySendError::Full(_) => ChangeError::Overloaded,
             TrySendError::Closed(_) => ChangeError::Stopped,
-        })?;
-        answer.await.unwrap_or(Err(ChangeError::Stopped))
+        })
     }
 }
 
 /// Reads registry.redb (made if it is not there) and starts the thread.
 pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let mut store = Store::open(start.dir, start.disk)?;
-    let mut registry = store.load()?;
+    let mut registry = store.load(&start.sources)?;
     registry.set_keys(&start.keys);
+    registry.set_sources(&start.sources, start.clock.now());
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
@@ -165,6 +189,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
         store,
         shared: Arc::clone(&shared),
         keys: start.keys,
+        sources: start.sources,
         clock: start.clock,
         random: start.random,
         shards: start.shards,
@@ -175,13 +200,14 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     Ok(Running { shared, writer: Writer { to }, thread })
 }
 
-struct Work {
+pub(super) struct Work {
     inbox: mpsc::Receiver<Request>,
     store: Store,
     shared: Shared,
     keys: Vec<ApiKey>,
-    clock: Clock,
-    random: Random,
+    pub(super) sources: SourceSetup,
+    pub(super) clock: Clock,
+    pub(super) random: Random,
     shards: Shards,
     settle: settle::Handle,
     metrics: Arc<Metrics>,
@@ -189,14 +215,14 @@ struct Work {
 
 /// What a batch comes to, before it is durable.
 #[derive(Default)]
-struct Batch {
-    rows: Vec<Row>,
+pub(super) struct Batch {
+    pub(super) rows: Vec<Row>,
     /// Those that the shards must hear of.
     changed: Vec<WebhookNo>,
     abandon: Vec<(WebhookNo, DeadReason)>,
 }
 
-type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
+pub(super) type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
 
 impl Work {
     fn run(mut self) -> Result<(), StoreError> {
@@ -223,7 +249,11 @@ impl Work {
         let written = self.reopened().and_then(|()| {
             let mut next = Registry::clone(&self.shared.load());
             for Request { change, reply } in requests.drain(..) {
-                answers.push((reply, self.apply(change, &mut next, &mut batch)));
+                let outcome = match change {
+                    Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
+                    change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
+                };
+                answers.push((reply, outcome));
             }
             if !batch.rows.is_empty() {
                 self.store.write(&batch.rows)?;
@@ -237,13 +267,13 @@ impl Work {
             tracing::error!(target: "hooktide::registry", %error, "changes were not written");
             let refusal = if full { ChangeError::DiskFull } else { ChangeError::Stopped };
             for reply in requests.drain(..).map(|r| r.reply).chain(answers.into_iter().map(|(reply, _)| reply)) {
-                answer(reply, Err(refusal));
+                reply.refuse(refusal);
             }
             return if full { Ok(()) } else { Err(error) };
         }
         self.announce(&batch);
         for (reply, result) in answers {
-            answer(reply, result);
+            reply.give(result);
         }
         Ok(())
     }
@@ -251,8 +281,9 @@ impl Work {
     /// After a full disk only the file itself says what it holds.
     fn reopened(&mut self) -> Result<(), StoreError> {
         if self.store.is_closed() {
-            let mut registry = self.store.load()?;
+            let mut registry = self.store.load(&self.sources)?;
             registry.set_keys(&self.keys);
+            registry.sources.take_files(&self.shared.load().sources);
             self.shared.store(Arc::new(registry));
         }
         Ok(())
@@ -295,8 +326,11 @@ impl Work {
                 self.keys = keys;
                 Ok(None)
             }
-            // `run` has taken it out.
-            Change::Stop => Ok(None),
+            Change::Sources(sources) => {
+                self.apply_setup(*sources, next);
+                Ok(None)
+            }
+            Change::Source(_) | Change::Stop => Ok(None),
         }
     }
 
@@ -346,9 +380,21 @@ fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<W
     Ok(Arc::clone(old))
 }
 
-fn answer(reply: Option<oneshot::Sender<Answer>>, result: Answer) {
-    if let Some(reply) = reply {
-        // Whoever asked may have hung up; the change is made all the same.
-        let _ = reply.send(result);
+impl Reply {
+    /// Whoever asked may have hung up; the change is made all the same.
+    fn give(self, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Webhook(reply), Outcome::Webhook(answer)) => drop(reply.send(answer)),
+            (Self::Source(reply), Outcome::Source(answer)) => drop(reply.send(answer)),
+            _ => {}
+        }
+    }
+
+    fn refuse(self, refusal: ChangeError) {
+        match self {
+            Self::Nobody => {}
+            Self::Webhook(reply) => drop(reply.send(Err(refusal))),
+            Self::Source(reply) => drop(reply.send(Err(SourceError::Unavailable(refusal)))),
+        }
     }
 }

@@ -45,8 +45,8 @@ macro_rules! metrics {
     };
     (@make IntCounter, $name:literal, $help:expr) => { IntCounter::new($name, $help.trim()) };
     (@make IntGauge, $name:literal, $help:expr) => { IntGauge::new($name, $help.trim()) };
-    (@make IntCounterVec, $name:literal, $help:expr, $label:expr) => { IntCounterVec::new(Opts::new($name, $help.trim()), &[$label]) };
-    (@make IntGaugeVec, $name:literal, $help:expr, $label:expr) => { IntGaugeVec::new(Opts::new($name, $help.trim()), &[$label]) };
+    (@make IntCounterVec, $name:literal, $help:expr, $labels:expr) => { IntCounterVec::new(Opts::new($name, $help.trim()), &$labels) };
+    (@make IntGaugeVec, $name:literal, $help:expr, $labels:expr) => { IntGaugeVec::new(Opts::new($name, $help.trim()), &$labels) };
     (@make Histogram, $name:literal, $help:expr, $buckets:expr) => {
         Histogram::with_opts(HistogramOpts::new($name, $help.trim()).buckets($buckets.to_vec()))
     };
@@ -69,15 +69,21 @@ metrics! {
     /// Dead letters that wait for somebody.
     dead_letters: IntGauge("webhook_dead_letters_total"),
     /// Circuit breakers that are not closed: 1 half-open, 2 open; a webhook without a series is closed (0).
-    breaker_state: IntGaugeVec("webhook_circuit_breaker_state", "webhook_id"),
+    breaker_state: IntGaugeVec("webhook_circuit_breaker_state", ["webhook_id"]),
     /// Requests answered, by class of status.
-    requests: IntCounterVec("hooktide_requests_total", "class"),
+    requests: IntCounterVec("hooktide_requests_total", ["class"]),
     /// Events accepted.
     accepted: IntCounter("hooktide_events_accepted_total"),
     /// Events that were there already.
     duplicates: IntCounter("hooktide_events_duplicate_total"),
     /// Events refused for what they are (422) or for want of room (503).
-    refused: IntCounterVec("hooktide_events_refused_total", "code"),
+    refused: IntCounterVec("hooktide_events_refused_total", ["code"]),
+    /// Requests of sources, by source and by what became of them: accepted, duplicate, handshake, bad_signature, invalid, limited, error.
+    inbound: IntCounterVec("hooktide_inbound_total", ["source", "result"]),
+    /// Events that their source's event map could not be applied to, which stay as they came.
+    map_failures: IntCounterVec("hooktide_event_map_failures_total", ["source"]),
+    /// Refused requests that were not kept for the person who sets a source up, because another one was just being kept.
+    rejections_dropped: IntCounter("hooktide_rejections_dropped_total"),
     /// From the request's last byte to the answer.
     ack_seconds: Histogram("hooktide_ack_seconds", SECONDS),
     /// Events in a commit.

@@ -1,8 +1,9 @@
-//! What every stage stands on: clock, randomness, disk, memory budget, door, metrics, threads.
+//! What every stage stands on: clock, randomness, disk, memory budget, door, token bucket, metrics, threads.
 //!
 //! The only place that may ask the operating system for the time or for randomness (a lint holds that), so that every
 //! other part can be tested on a clock and a seed of the test's own.
 
+mod bucket;
 mod budget;
 mod clock;
 mod disk;
@@ -11,6 +12,7 @@ pub mod logging;
 pub mod metrics;
 mod random;
 
+pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
 pub use clock::{Clock, Instant};
 pub use disk::{Backend, Disk, FileSize, RealDisk};

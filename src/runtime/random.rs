@@ -35,6 +35,11 @@ impl Random {
         (u128::from(now.as_millis().unsigned_abs() & ((1 << 48) - 1)) << 80) | (self.bits() >> 48)
     }
 
+    /// The operating system's generator, for algorithms that draw from it themselves.
+    pub fn secure() -> SystemRandom {
+        SystemRandom::new()
+    }
+
     /// `N` bytes for a secret, from the operating system.
     ///
     /// # Panics
@@ -42,7 +47,7 @@ impl Random {
     #[expect(clippy::expect_used, reason = "no secret can be made without the system's randomness")]
     pub fn secret<const N: usize>() -> [u8; N] {
         let mut bytes = [0; N];
-        SystemRandom::new().fill(&mut bytes).expect("the operating system gives randomness");
+        Self::secure().fill(&mut bytes).expect("the operating system gives randomness");
         bytes
     }
 }

@@ -173,7 +173,7 @@ impl<R: Resolve> Carrier for Client<R> {
 }
 
 /// hyper's own words are few; the causes below say the rest.
-fn broken(why: &hyper::Error) -> AttemptError {
+pub(super) fn broken(why: &hyper::Error) -> AttemptError {
     let mut text = why.to_string();
     let mut cause = why.source();
     while let Some(why) = cause {

@@ -32,6 +32,12 @@ impl Envelope {
     pub(super) fn new(prefix: Bytes, data: Bytes) -> Self {
         Self { parts: [prefix, data, Bytes::from_static(SUFFIX)], next: 0 }
     }
+
+    /// No body at all, as of a GET.
+    pub(super) fn none() -> Self {
+        let parts = <[Bytes; 3]>::default();
+        Self { next: parts.len(), parts }
+    }
 }
 
 impl Body for Envelope {

@@ -3,14 +3,20 @@
 //! Promises: every way it can end is an [`Outcome`], within the webhook's timeout, body included. Must never know: redb,
 //! the retry schedule.
 //!
+//! [`Fetcher`] gets what others publish, over the same guarded connections, and [`Certificates`] remembers some of it.
+//!
 //! [`Client`] carries parcels: `sign` makes the request around the event's data (`envelope`), `pool` has a connection or
 //! `connect` makes one within the egress rules (`guard`, `resolve`), `connection` exchanges, `response` reads.
 
+mod certificates;
 mod client;
 mod connect;
 mod connection;
 mod endpoint;
 mod envelope;
+mod fetch;
+#[cfg(test)]
+mod fetch_tests;
 mod guard;
 mod pool;
 mod resolve;
@@ -19,9 +25,11 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
+pub use certificates::{Certificates, Unavailable};
 pub use client::{Client, ClientSetup};
 pub use connect::{TlsError, tls_config};
 pub use endpoint::EndpointError;
+pub use fetch::{FetchError, Fetcher};
 pub use guard::{Forbidden, Guard, SharedGuard};
 pub use resolve::{Resolve, SystemResolver};
 pub use sign::{HOPS, is_reserved_header};

@@ -20,7 +20,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Counts how often an event has passed through a gateway, by which a loop over several of them is found.
 pub const HOPS: HeaderName = HeaderName::from_static("webhook-hops");
 
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
+pub(super) const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Of most events this is the first.
 const FIRST_HOP: HeaderValue = HeaderValue::from_static("1");
@@ -92,10 +92,11 @@ impl Signer {
         let correlation_id = text(out, |out| out.write_str(head.correlation_id));
         let traceparent = text(out, |out| out.write_str(head.traceparent.unwrap_or_default()));
 
+        let data = event.data();
         let message = Message {
             id: &out[id.clone()],
             timestamp: &out[timestamp.clone()],
-            body: &[&out[prefix.clone()], &event.data, envelope::SUFFIX],
+            body: &[&out[prefix.clone()], &data, envelope::SUFFIX],
         };
         let current = message.sign(&webhook.keys.current);
         let previous = webhook.keys.previous.as_ref().filter(|(_, until)| now < *until);
@@ -119,7 +120,7 @@ impl Signer {
             correlation_id: given(correlation_id),
             traceparent: given(traceparent),
             hops: if head.hops == 0 { FIRST_HOP } else { (u16::from(head.hops) + 1).into() },
-            body: Envelope::new(texts.slice(prefix), event.data.clone()),
+            body: Envelope::new(texts.slice(prefix), data),
         })
     }
 }

@@ -32,19 +32,19 @@ use crate::model::{
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{Received, verify};
 
-const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 const LONG: Duration = Duration::from_secs(30);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Answers given by name; a name without one does not exist.
 #[derive(Default)]
-struct Names(HashMap<&'static str, NameAnswer>, Cell<usize>);
+pub(super) struct Names(HashMap<&'static str, NameAnswer>, Cell<usize>);
 
 /// The addresses, by the number of the query.
 type NameAnswer = Box<dyn Fn(usize) -> Vec<IpAddr>>;
 
 impl Names {
-    fn with(mut self, name: &'static str, answer: impl Fn(usize) -> Vec<IpAddr> + 'static) -> Self {
+    pub(super) fn with(mut self, name: &'static str, answer: impl Fn(usize) -> Vec<IpAddr> + 'static) -> Self {
         self.0.insert(name, Box::new(answer));
         self
     }
@@ -57,11 +57,11 @@ impl Resolve for Names {
     }
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn guard(allow: &[&str]) -> SharedGuard {
+pub(super) fn guard(allow: &[&str]) -> SharedGuard {
     let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
     shared(Guard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
 }
@@ -128,7 +128,7 @@ fn event_after(hops: u8, data: impl Into<Bytes>) -> Arc<Event> {
         id: EventId::from_u128(7),
         head: head.into(),
         lease: MemoryBudget::new(1 << 20).lease(data.len()),
-        data,
+        body: data,
         committed_at: Clock::test(NOW).instant(),
     })
 }
@@ -143,7 +143,7 @@ async fn send<R: Resolve>(client: &Client<R>, at: SocketAddr, timeout: Duration)
 }
 
 /// A receiver: what it does with each connection, and how many there were.
-async fn receiver<F: Future<Output = ()> + 'static>(
+pub(super) async fn receiver<F: Future<Output = ()> + 'static>(
     serve: impl Fn(usize, TcpStream) -> F + 'static,
 ) -> (SocketAddr, Rc<Cell<usize>>) {
     receiver_on("127.0.0.1:0", serve).await
@@ -204,7 +204,7 @@ async fn flood(mut socket: TcpStream, begin: Vec<u8>, more: Vec<u8>) {
     }
 }
 
-async fn local<T>(test: impl Future<Output = T>) -> T {
+pub(super) async fn local<T>(test: impl Future<Output = T>) -> T {
     LocalSet::new().run_until(test).await
 }
 
@@ -589,7 +589,8 @@ async fn a_closed_port_is_a_failure_with_its_reason() {
     .await;
 }
 
-async fn tls_receiver() -> (SocketAddr, Rc<Cell<usize>>) {
+/// What speaks TLS with the test's certificate.
+pub(super) fn acceptor() -> TlsAcceptor {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
     let chain = vec![CertificateDer::from_pem_file(folder.join("server.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
@@ -599,7 +600,11 @@ async fn tls_receiver() -> (SocketAddr, Rc<Cell<usize>>) {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn tls_receiver() -> (SocketAddr, Rc<Cell<usize>>) {
+    let acceptor = acceptor();
     receiver(move |_, socket| {
         let acceptor = acceptor.clone();
         async move {

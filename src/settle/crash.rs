@@ -177,12 +177,8 @@ impl Node {
             ..NewEvent::default()
         };
         event.encode(webhooks, &mut head);
-        let admitted = Admitted {
-            head: head.into(),
-            data: data.clone(),
-            dedup: None,
-            webhooks: webhooks.iter().copied().collect(),
-        };
+        let webhooks = webhooks.iter().copied().collect();
+        let admitted = Admitted { head: head.into(), body: data.clone(), dedup: None, once: None, webhooks };
         let (reply, answer) = commit::Reply::direct();
         let events = [admitted].into_iter().collect();
         (Submission { events, permit: permit(), lease: self.memory.lease(1), reply }, answer)

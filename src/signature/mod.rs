@@ -1,9 +1,36 @@
 //! signature: makes and checks signatures, the same scheme in both directions.
 //!
 //! Promises: a body is signed and checked byte for byte as it travels, in parts and without a copy; every signature
-//! given is looked at, in constant time; a failure is named. Must never know: HTTP, webhooks, sources, who calls.
+//! given is looked at, in constant time; a failure is named. Must never know: webhooks, sources, who calls.
 //!
-//! [`standard`] is the Standard Webhooks specification, in code because each delivery of the default profile goes
-//! through it. Schemes that are data (ten fields, DESIGN section 4) stand beside it as `scheme` and `builtin`.
+//! A [`Scheme`] is data: where the signature stands, how it is encoded, what is signed, by which key. [`standard`] is the
+//! Standard Webhooks specification in code, because each delivery of the default profile goes through it; `code` holds the
+//! few schemes that no data says.
 
+mod scheme;
+
+mod check;
+mod code;
+mod encoding;
+mod error;
+mod key;
+mod place;
+mod request;
+mod sign;
 pub mod standard;
+mod template;
+mod time;
+mod verify;
+
+pub use code::{Certificate, CertificateError};
+pub use error::VerifyError;
+pub use key::Key;
+pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
+pub use request::Request;
+pub use scheme::{RawScheme, Scheme, SchemeError};
+pub use sign::{Outgoing, SignError};
+
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod tests;

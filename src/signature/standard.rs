@@ -8,6 +8,7 @@ use ring::hmac;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroize;
 
+use super::encoding::{Decoded, Encoding};
 use crate::model::{Secret, SigningKey, Timestamp};
 use crate::runtime::Random;
 
@@ -159,7 +160,7 @@ pub fn verify<'k>(
         for given in signatures.split(|b| *b == b' ') {
             let Some(given) = decode(given) else { continue };
             any = true;
-            found |= given.ct_eq(tag.as_ref());
+            found |= given.as_slice().ct_eq(tag.as_ref());
         }
     }
     match (any, bool::from(found)) {
@@ -171,15 +172,9 @@ pub fn verify<'k>(
 
 /// The MAC of a `v1` signature; `None` for another version, and for one that is empty or has the wrong length (an empty
 /// one once passed for a match: CVE-2024-21491).
-fn decode(signature: &[u8]) -> Option<[u8; TAG_BYTES]> {
+fn decode(signature: &[u8]) -> Option<Decoded> {
     let encoded = signature.strip_prefix(VERSION.as_bytes())?;
-    if encoded.len() != SIGNATURE_CHARS - VERSION.len() {
-        return None;
-    }
-    // 44 characters hold up to 33 bytes, depending on the padding.
-    let mut bytes = [0; TAG_BYTES + 1];
-    let length = BASE64.decode_mut(encoded, &mut bytes).ok()?;
-    if length == TAG_BYTES { bytes[..TAG_BYTES].try_into().ok() } else { None }
+    Encoding::Base64.decode(encoded).filter(|decoded| decoded.as_slice().len() == TAG_BYTES)
 }
 
 fn check_time(timestamp: &[u8], now: Timestamp) -> Result<(), VerifyError> {

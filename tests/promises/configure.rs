@@ -1,8 +1,66 @@
 //! A wrong configuration is named, key by key, before anything is opened.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Server, Sink, run};
+
+/// What a source of kind `token` answers to this token, with a body that never came before.
+fn sent(server: &Server, path: &str, token: &str) -> u16 {
+    static BODIES: AtomicU64 = AtomicU64::new(0);
+    let body = format!("{{\"n\":{}}}", BODIES.fetch_add(1, Ordering::Relaxed));
+    let headers = [("Content-Type", "application/json"), ("X-Token", token)];
+    let mut client = server.client();
+    client.key.clear();
+    client.send("POST", path, &headers, body.as_bytes()).unwrap().status
+}
+
+#[test]
+fn sources_of_the_file_are_there_at_the_start_and_change_with_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, secret) = (dir.path().join("config.toml"), dir.path().join("secret"));
+    std::fs::write(&secret, "first-secret-of-the-file\n").unwrap();
+    let source = |name: &str| {
+        let (sig, secret) = ("{ scheme = \"token\", sig = \"header:X-Token\" }", secret.display());
+        format!(
+            "[[sources]]\nname = \"{name}\"\nkind = \"token\"\nverify = {sig}\nsecrets = [{{ file = \"{secret}\" }}]\n"
+        )
+    };
+    let partner = "[[sources]]\nname = \"acme\"\nkind = \"partner\"\ntoken = \"nNsCbbEO316t13WsH3fw4QIb\"\n";
+    std::fs::write(&file, source("one") + partner).unwrap();
+    let mut server = Server::start(&[("CONFIG", file.to_str().unwrap())]);
+    let (one, two) = ("/api/v1/webhooks/one", "/api/v1/webhooks/two");
+    let to_partner = "/webhook/v1/nNsCbbEO316t13WsH3fw4QIb";
+    assert_eq!(sent(&server, one, "first-secret-of-the-file"), 202);
+    assert_eq!(sent(&server, to_partner, ""), 202);
+    assert_eq!((sent(&server, one, "another-secret"), sent(&server, two, "first-secret-of-the-file")), (401, 404));
+
+    // A bad file changes nothing, neither does a secret's file that is gone.
+    std::fs::write(&file, source("one") + &source("two") + "[[sources]]\nname = \"x\"\nkind = \"nobody\"\n").unwrap();
+    server.signal(Signal::SIGHUP);
+    server.until_logged("sources[2].kind");
+    assert_eq!(
+        (sent(&server, one, "first-secret-of-the-file"), sent(&server, two, "first-secret-of-the-file")),
+        (202, 404)
+    );
+
+    std::fs::write(&secret, "second-secret-of-the-file\n").unwrap();
+    std::fs::write(&file, source("one") + &source("two")).unwrap();
+    server.signal(Signal::SIGHUP);
+    server.until_logged("configuration reloaded");
+    assert_eq!(
+        (sent(&server, one, "first-secret-of-the-file"), sent(&server, one, "second-secret-of-the-file")),
+        (401, 202)
+    );
+    assert_eq!(sent(&server, two, "second-secret-of-the-file"), 202);
+    assert_eq!(sent(&server, to_partner, ""), 401);
+
+    server.restart(Signal::SIGTERM);
+    assert_eq!(sent(&server, two, "second-secret-of-the-file"), 202);
+    assert!(!server.log().contains("of-the-file"), "{}", server.log());
+}
 
 #[test]
 fn check_prints_what_is_in_force_or_one_line_for_each_thing_wrong() {
@@ -52,7 +110,7 @@ fn the_log_can_be_counted_and_verified_offline() {
     for n in 0..100 {
         server.publish("a.b", &json!(n));
     }
-    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(), Some(0));
     let data = server.data_dir();
     let env = [("HOOKTIDE_SERVER__DATA_DIR", data.to_str().unwrap())];

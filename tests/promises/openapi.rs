@@ -50,6 +50,9 @@ impl Document {
         };
         let media = answer.headers["content-type"].split(';').next().unwrap();
         let Some(content) = content.get(media) else { return vec![format!("{media} is not described")] };
+        if media.starts_with("text/") {
+            return Vec::new();
+        }
         self.differences(&content["schema"], &answer.json(), "")
     }
 
@@ -128,9 +131,15 @@ fn is_of_type(wanted: &Value, value: &Value) -> bool {
 }
 
 /// A path with ids that are well formed and name nothing.
-fn filled(path: &str) -> String {
+fn filled(method: &str, path: &str) -> String {
     let zeros = |n| "0".repeat(n);
-    path.replace("{event_id}", &format!("evt_{}", zeros(26)))
+    if (method, path) == ("post", WEBHOOK) {
+        // The name of a source stands there.
+        return "/api/v1/webhooks/nobody".to_owned();
+    }
+    path.replace("{source_id}", &format!("src_{}", zeros(26)))
+        .replace("{token}", &zeros(24))
+        .replace("{event_id}", &format!("evt_{}", zeros(26)))
         .replace("{webhook_id}", &format!("wh_{}", zeros(26)))
         .replace("{delivery_id}", &format!("dlv_{}", zeros(33)))
         .replace("{dead_letter_id}", &format!("dlv_{}", zeros(33)))
@@ -145,9 +154,9 @@ fn every_path_and_method_is_there_no_other_and_a_key_is_needed_unless_it_is_open
     let empty = json!({});
     let mut operations = 0;
     for (path, item) in document.paths() {
-        let at = filled(path);
-        assert!(!at.contains('{'), "{path} has a parameter that this test does not know");
         for method in METHODS {
+            let at = filled(method, path);
+            assert!(!at.contains('{'), "{path} has a parameter that this test does not know");
             let upper = method.to_ascii_uppercase();
             let body = (method != "get").then_some(&empty);
             let answer = known.call(&upper, &at, body);
@@ -159,7 +168,10 @@ fn every_path_and_method_is_there_no_other_and_a_key_is_needed_unless_it_is_open
             let is_missing = answer.status == 404 && answer.json()["detail"].as_str().unwrap().contains("path");
             assert!(answer.status != 405 && !is_missing, "{upper} {path} is not there: {}", answer.text());
             let without = stranger.call(&upper, &at, body);
-            let is_refused = without.status == 401 && without.headers["www-authenticate"] == "Bearer";
+            // A partner's token that is not known is refused as well, but not for a key.
+            let is_refused = without.status == 401
+                && without.headers["www-authenticate"] == "Bearer"
+                && without.json()["code"] == "unauthenticated";
             assert_eq!(is_refused, !document.is_open(operation), "{upper} {path}: {}", without.text());
         }
     }
@@ -220,6 +232,7 @@ const EVENTS: &str = "/api/v1/events";
 const EVENT: &str = "/api/v1/events/{event_id}";
 const WEBHOOKS: &str = "/api/v1/webhooks";
 const WEBHOOK: &str = "/api/v1/webhooks/{webhook_id}";
+const PARTNER: &str = "/webhook/v1/{token}";
 const DELIVERIES: &str = "/api/v1/webhooks/{webhook_id}/deliveries";
 const LETTERS: &str = "/api/v1/webhooks/{webhook_id}/dead-letters";
 const REPLAYS: &str = "/api/v1/replays";
@@ -240,6 +253,7 @@ fn answers_are_as_they_are_described() {
         s.see("GET", path, &[], "", None, 200);
     }
     webhooks(s, &sink);
+    sources(s);
     let good = json!({ "url": sink.url("/good"), "events": ["order.*"] });
     let good = id_of(&s.see("POST", WEBHOOKS, &[], "", Some(good), 201));
     let dead = json!({ "url": sink.url("/dead"), "events": ["order.*"], "max_retries": 0 });
@@ -289,6 +303,63 @@ fn webhooks(s: &mut Session, sink: &Sink) {
     s.see("POST", "/api/v1/webhooks/{webhook_id}/pause", &[&id], "", None, 409);
     s.see("DELETE", WEBHOOK, &[&id], "", None, 204);
     s.see("GET", WEBHOOK, &[&id], "", None, 404);
+}
+
+const SOURCES: &str = "/api/v1/sources";
+const SOURCE: &str = "/api/v1/sources/{source_id}";
+
+fn sources(s: &mut Session) {
+    let rules = json!({ "required_fields": ["data.id"], "schema": { "type": "object" } });
+    let partner = json!({ "name": "acme", "kind": "partner", "description": "A partner", "rate_limit_rps": 2,
+        "validation_config": rules, "max_body_bytes": "1 MiB", "event_map": [{ "when": "*", "type": "acme.{topic}" }] });
+    let made = s.see("POST", SOURCES, &[], "", Some(partner.clone()), 201).json();
+    let token = made["token"].as_str().unwrap().to_owned();
+    s.see("POST", SOURCES, &[], "", Some(partner), 409);
+    s.see("POST", SOURCES, &[], "", Some(json!({ "name": "b", "kind": "nobody" })), 422);
+    let verify = json!({ "scheme": "hmac", "sig": "header:X-S", "encoding": "hex" });
+    let custom =
+        json!({ "name": "erp", "kind": "custom", "verify": verify, "id": ["header:X-Id"], "type": "json:/type" });
+    s.see("POST", SOURCES, &[], "", Some(custom), 201);
+    s.see("GET", SOURCES, &[], "?limit=1&status=ACTIVE&q=acme", None, 200);
+    s.see("GET", SOURCES, &[], "?status=gone", None, 400);
+    let etag = s.see("GET", SOURCE, &["acme"], "", None, 200).headers["etag"].clone();
+    s.see_with(&[("If-None-Match", &etag)], "GET", SOURCE, &["acme"], "", b"", 304);
+    s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "description": null })), 200);
+    s.see_with(&[("If-Match", &etag)], "PATCH", SOURCE, &["acme"], "", br#"{"burst":3}"#, 412);
+    s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "nope": 1 })), 422);
+    s.see(
+        "POST",
+        "/api/v1/sources/{source_id}/rotate-secret",
+        &["erp"],
+        "",
+        Some(json!({ "overlap_seconds": 60 })),
+        200,
+    );
+    s.see("POST", "/api/v1/sources/{source_id}/rotate-token", &["erp"], "", None, 409);
+    s.see("GET", "/api/v1/sources/{source_id}/guide", &["erp"], "", None, 200);
+
+    let event = json!({ "event_type": "user.created", "id": "1", "data": { "id": 7 } });
+    let first = id_of(&s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 202));
+    let read = s.see("GET", EVENT, &[&first], "", None, 200).json();
+    assert_eq!((&read["topic"], &read["mapping"]), (&json!("user.created"), &json!("mapped")), "{read}");
+    assert!(read["raw"].as_str().is_some_and(|raw| raw.contains("event_type")), "{read}");
+    s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 200);
+    s.see("POST", PARTNER, &["0123456789012345678901234567"], "", Some(event.clone()), 401);
+    s.see("POST", WEBHOOK, &["erp"], "", Some(event.clone()), 401);
+    s.see("POST", WEBHOOK, &["nobody"], "", Some(event.clone()), 404);
+    let rejections = s.see("GET", "/api/v1/sources/{source_id}/rejections", &["erp"], "", None, 200).json();
+    assert_eq!(rejections["data"].as_array().unwrap().len(), 1, "{rejections}");
+    s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "status": "suspended", "rate_limit_rps": null })), 200);
+    s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 403);
+    s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "status": "active" })), 200);
+    s.see("POST", PARTNER, &[&token], "", Some(json!({ "event_type": "user.created", "data": {} })), 422);
+    let rotated = s.see("POST", "/api/v1/sources/{source_id}/rotate-token", &["acme"], "", None, 200).json();
+    s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 401);
+    s.see("POST", PARTNER, &[rotated["token"].as_str().unwrap()], "", Some(event), 200);
+    s.see("DELETE", SOURCE, &["acme"], "", None, 204);
+    s.see("GET", SOURCE, &["acme"], "", None, 404);
+    s.see("POST", "/api/v1/sources/{source_id}/restore", &["acme"], "", None, 200);
+    s.see("DELETE", SOURCE, &["acme"], "", None, 204);
 }
 
 fn events(s: &mut Session) -> String {

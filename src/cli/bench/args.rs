@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::inbound::{Inbound, InboundError};
 use super::traffic::Traffic;
 
 /// Webhooks where neither `--webhooks` nor `--fanout` asks for another number.
@@ -64,6 +65,9 @@ pub struct Args {
     /// Alternate with a bare hyper server and client that only pass the body on: the ceiling of this machine
     #[arg(long)]
     baseline: bool,
+    /// Alternate with webhooks of a provider, signed as this kind signs (stripe, shopify, github, …), each of --payload bytes
+    #[arg(long, value_name = "KIND", conflicts_with_all = ["batch", "baseline_only"])]
+    source: Option<String>,
     /// Measure only that ceiling
     #[arg(long, conflicts_with = "baseline")]
     baseline_only: bool,
@@ -102,6 +106,8 @@ pub(super) enum Subjects {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) subjects: Subjects,
+    /// Measure a provider's webhooks as well.
+    pub(super) source: Option<Inbound>,
     pub(super) runs: u32,
     pub(super) traffic: Traffic,
     pub(super) connections: usize,
@@ -132,8 +138,10 @@ pub(super) struct BaselinePlan {
 }
 
 /// Options that do not go together.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum PlanError {
+    #[error(transparent)]
+    Source(#[from] InboundError),
     #[error("--webhooks {webhooks}: must be a multiple of --fanout {fanout}")]
     NotAMultiple { webhooks: u32, fanout: u32 },
     #[error("--failing {0}: must be between 0 and 1")]
@@ -172,8 +180,10 @@ impl Args {
         if subjects != Subjects::Server && beyond {
             return Err(PlanError::BeyondBaseline);
         }
+        let source = self.source.as_deref().map(Inbound::try_new).transpose()?;
         Ok(Plan {
             subjects,
+            source,
             runs: self.runs,
             traffic: Traffic { webhooks, fanout, batch, payload: self.payload as usize, failing: self.failing },
             connections: self.connections as usize,
@@ -245,6 +255,13 @@ mod tests {
             assert_eq!(plan(&format!("--baseline-only {line}")).unwrap_err(), PlanError::BeyondBaseline, "{line}");
         }
         assert_eq!(plan("--baseline --fanout 4").unwrap().subjects, Subjects::Both);
+    }
+
+    #[test]
+    fn a_source_is_a_kind_that_can_be_signed() {
+        assert_eq!(plan("--source stripe --fanout 4").unwrap().source.unwrap().kind, "stripe");
+        assert!(matches!(plan("--source paypal"), Err(PlanError::Source(_))));
+        assert!(Command::try_parse_from(["bench", "--source", "stripe", "--batch", "2"]).is_err());
     }
 
     #[test]

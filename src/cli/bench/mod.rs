@@ -9,6 +9,7 @@
 //! cores with the server, so both do without a library, and without allocating per request.
 
 mod args;
+mod inbound;
 mod traffic;
 
 mod subject;
@@ -70,9 +71,10 @@ fn measure(plan: &Plan) -> Result<Report, BenchError> {
     let mut runs = Vec::with_capacity(plan.runs as usize);
     for _ in 0..plan.runs {
         let one = |subject| subject::measure(plan, subject, &parent, &interrupted);
+        let source = plan.source.as_ref().map(|_| one(Subject::Source)).transpose()?;
         let hooktide = (plan.subjects != Subjects::Baseline).then(|| one(Subject::Server)).transpose()?;
         let baseline = (plan.subjects != Subjects::Server).then(|| one(Subject::Baseline)).transpose()?;
-        runs.push(Run { hooktide, baseline });
+        runs.push(Run { source, hooktide, baseline });
     }
     Ok(Report::new(plan, machine, settings(std::env::vars()), runs))
 }

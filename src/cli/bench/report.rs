@@ -107,6 +107,9 @@ pub(super) struct Starts {
 /// One run: each subject once.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Run {
+    /// The server, sent a provider's webhooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<Measurement>,
     pub(super) hooktide: Option<Measurement>,
     pub(super) baseline: Option<Measurement>,
 }
@@ -120,6 +123,8 @@ pub(super) struct Report {
     /// Each figure's median over the runs, but of `lost`, `duplicated`, `refused`, `broken` the worst.
     median: Run,
     ratio: Option<Ratio>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ratio: Option<SourceRatio>,
 }
 
 /// What was asked for.
@@ -137,6 +142,8 @@ struct Options {
     warmup_s: u64,
     duration_s: u64,
     runs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     /// Settings of the server that come from the environment.
     settings: Vec<String>,
 }
@@ -148,15 +155,27 @@ struct Ratio {
     cpu_us_per_webhook: Option<f64>,
 }
 
+/// A provider's webhooks against `POST /api/v1/events`, by medians.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct SourceRatio {
+    accepted_per_s: f64,
+    cpu_us_per_event: Option<f64>,
+}
+
 impl Report {
     pub(super) fn new(plan: &Plan, machine: Machine, settings: Vec<String>, runs: Vec<Run>) -> Self {
         let median = Run {
+            source: median_of(runs.iter().filter_map(|run| run.source.as_ref())),
             hooktide: median_of(runs.iter().filter_map(|run| run.hooktide.as_ref())),
             baseline: median_of(runs.iter().filter_map(|run| run.baseline.as_ref())),
         };
         let ratio = median.hooktide.as_ref().zip(median.baseline.as_ref()).map(|(real, bare)| Ratio {
             delivered_per_s: real.delivered_per_s / bare.delivered_per_s,
             cpu_us_per_webhook: real.cpu_us_per_webhook.zip(bare.cpu_us_per_webhook).map(|(r, b)| r.total / b.total),
+        });
+        let source_ratio = median.source.as_ref().zip(median.hooktide.as_ref()).map(|(source, events)| SourceRatio {
+            accepted_per_s: source.accepted_per_s / events.accepted_per_s,
+            cpu_us_per_event: source.cpu_us_per_event.zip(events.cpu_us_per_event).map(|(s, e)| s.total / e.total),
         });
         let traffic = plan.traffic;
         let options = Options {
@@ -172,28 +191,32 @@ impl Report {
             warmup_s: plan.warmup.as_secs(),
             duration_s: plan.duration.as_secs(),
             runs: plan.runs,
+            source: plan.source.as_ref().map(|source| source.kind.clone()),
             settings,
         };
-        Self { machine, options, runs, median, ratio }
+        Self { machine, options, runs, median, ratio, source_ratio }
     }
 
     /// Whether anything was lost in any run.
     pub(super) fn has_loss(&self) -> bool {
-        self.runs.iter().flat_map(|run| [&run.hooktide, &run.baseline]).flatten().any(|one| one.lost > 0)
+        self.runs.iter().flat_map(|run| [&run.source, &run.hooktide, &run.baseline]).flatten().any(|one| one.lost > 0)
     }
 
     /// The table for people.
     pub(super) fn table(&self) -> String {
         let mut text = self.heading();
-        let (real, bare) = (self.median.hooktide.as_ref(), self.median.baseline.as_ref());
-        let columns = [real.map(|_| "hooktide"), bare.map(|_| "baseline")];
+        let Run { source, hooktide, baseline } = &self.median;
+        let (source, real, bare) = (source.as_ref(), hooktide.as_ref(), baseline.as_ref());
+        // Beside webhooks of a provider, those who read want to know what the others are.
+        let (kind, events) = (self.options.source.as_deref(), if source.is_some() { "events" } else { "hooktide" });
+        let columns = [source.and(kind), real.map(|_| events), bare.map(|_| "baseline")];
         let _ = write!(text, "{:34}", "");
         for name in columns.iter().flatten() {
             let _ = write!(text, "{name:>30}");
         }
         text.push('\n');
         for (name, show) in ROWS {
-            let cells = [real, bare].map(|one| one.map(show));
+            let cells = [source, real, bare].map(|one| one.map(show));
             if cells.iter().flatten().all(Option::is_none) {
                 continue;
             }
@@ -208,7 +231,12 @@ impl Report {
             let (rate, cpu) = (ratio.delivered_per_s, cpu.unwrap_or_default());
             let _ = writeln!(text, "\n{rate:.2} of the baseline's deliveries a second{cpu}");
         }
-        if let Some(refusal) = real.or(bare).and_then(|one| one.first_refusal.as_ref()) {
+        if let Some((ratio, kind)) = self.source_ratio.zip(kind) {
+            let cpu = ratio.cpu_us_per_event.map(|cpu| format!(", {cpu:.2} of its CPU per event")).unwrap_or_default();
+            let _ =
+                writeln!(text, "\n{kind}: {:.2} of POST /api/v1/events accepted a second{cpu}", ratio.accepted_per_s);
+        }
+        if let Some(refusal) = [source, real, bare].into_iter().flatten().find_map(|one| one.first_refusal.as_ref()) {
             let _ = writeln!(text, "\nfirst refusal: {refusal}");
         }
         text
@@ -359,7 +387,8 @@ mod tests {
     #[test]
     fn medians_are_of_figures_and_losses_are_never_hidden() {
         let runs = [(3.0, 0), (1.0, 7), (2.0, 0)];
-        let runs = runs.map(|(rate, lost)| Run { hooktide: Some(measurement(rate, lost)), baseline: None });
+        let runs =
+            runs.map(|(rate, lost)| Run { source: None, hooktide: Some(measurement(rate, lost)), baseline: None });
         let report = report(runs.to_vec());
         let median = report.median.hooktide.as_ref().unwrap();
         assert_eq!((median.delivered_per_s, median.lost), (2.0, 7));
@@ -369,7 +398,8 @@ mod tests {
 
     #[test]
     fn the_ratio_is_of_the_server_to_the_baseline() {
-        let run = Run { hooktide: Some(measurement(8_000.0, 0)), baseline: Some(measurement(10_000.0, 0)) };
+        let run =
+            Run { source: None, hooktide: Some(measurement(8_000.0, 0)), baseline: Some(measurement(10_000.0, 0)) };
         let report = report(vec![run]);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["ratio"], serde_json::json!({"delivered_per_s": 0.8, "cpu_us_per_webhook": 1.25}));
@@ -379,5 +409,16 @@ mod tests {
         assert!(table.contains("1.50 / 0.00 / 0.00") && table.contains("125.0 (1.0 + 2.0)"), "{table}");
         assert!(table.contains("HOOKTIDE_LOG__TWO_PHASE_COMMIT=false") && !table.contains("refus"), "{table}");
         assert!(!report.has_loss());
+    }
+    #[test]
+    fn a_source_is_compared_with_events() {
+        let run =
+            Run { source: Some(measurement(7_500.0, 0)), hooktide: Some(measurement(10_000.0, 0)), baseline: None };
+        let options = Options { source: Some("stripe".into()), ..report(Vec::new()).options };
+        let table = Report { options, ..report(vec![run]) }.table();
+        assert!(table.contains("stripe: 0.75 of POST /api/v1/events accepted a second\n"), "{table}");
+        assert!(table.contains("stripe                        events\n"), "{table}");
+        let lossy = Run { source: Some(measurement(1.0, 3)), hooktide: None, baseline: None };
+        assert!(report(vec![lossy]).has_loss());
     }
 }

@@ -1,5 +1,6 @@
 //! One measurement of one subject: started fresh, warmed up, measured, drained, counted, stopped.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -13,6 +14,7 @@ use nix::sys::signal::Signal;
 
 use super::admin::Admin;
 use super::args::Plan;
+use super::inbound::InboundError;
 use super::load::{Job, Load, Pace, Sent};
 use super::proc::{self, Usage};
 use super::report::{Cpu, Latency, Measurement, Rss, Starts};
@@ -34,8 +36,10 @@ const BACKLOG_CONNECTIONS: usize = 16;
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// The real server.
+    /// The real server, sent events by an application.
     Server,
+    /// The real server, sent webhooks by a provider.
+    Source,
     /// The bare one.
     Baseline,
 }
@@ -45,6 +49,8 @@ pub(super) enum Subject {
 pub(super) enum BenchError {
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error(transparent)]
+    Source(#[from] InboundError),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the server left requests without an answer for {} s after the load", .0.as_secs())]
@@ -75,7 +81,7 @@ pub(super) fn measure(
     let expected = tally::expected(&plan.traffic, &loaded.sent.accepted);
     bench.drain(expected)?;
     let first_attempt = match subject {
-        Subject::Server => Admin::new(bench.server.address, key).first_attempt()?,
+        Subject::Server | Subject::Source => Admin::new(bench.server.address, key).first_attempt()?,
         Subject::Baseline => None,
     };
     let peak_bytes = proc::memory(bench.server.pid())?.peak_bytes;
@@ -84,7 +90,7 @@ pub(super) fn measure(
     // Before restarts, which may send again what was not yet noted as sent.
     let received = sink.finish()?;
     if plan.restart {
-        (server, start) = restart(plan, server, &folder, address, &stage, start)?;
+        (server, start) = restart(plan, subject, server, &folder, address, &stage, start)?;
     }
     server.stop()?;
     let balance = tally::balance(&plan.traffic, &loaded.sent.accepted, &received.arrivals);
@@ -150,7 +156,7 @@ impl Bench<'_> {
         let traffic = Traffic { batch: BACKLOG_BATCH, ..self.plan.traffic };
         let job = Job {
             target: self.server.address,
-            template: self.template(&traffic, Audience::Dead, key),
+            template: self.template(&traffic, Audience::Dead, key)?,
             connections: BACKLOG_CONNECTIONS,
             batch: BACKLOG_BATCH,
             pace: Pace::Counted { events },
@@ -172,7 +178,7 @@ impl Bench<'_> {
     fn drive(&mut self, key: &str) -> Result<Loaded, BenchError> {
         let Plan { traffic, connections, warmup, duration, .. } = *self.plan;
         let pace = self.plan.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, warmup, duration });
-        let template = self.template(&traffic, Audience::Webhooks, key);
+        let template = self.template(&traffic, Audience::Webhooks, key)?;
         let job = Job { target: self.server.address, template, connections, batch: traffic.batch, pace };
         let load = Load::start(job, Arc::clone(&self.stage))?;
         self.wait(warmup, |_| Ok(()))?;
@@ -216,8 +222,13 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn template(&self, traffic: &Traffic, audience: Audience, key: &str) -> Template {
-        Template::new(traffic, audience, &self.server.address.to_string(), key)
+    fn template(&self, traffic: &Traffic, audience: Audience, key: &str) -> Result<Template, BenchError> {
+        if let Some(source) = self.plan.source.as_ref().filter(|_| self.subject == Subject::Source)
+            && audience == Audience::Webhooks
+        {
+            return Ok(Template::inbound(traffic, &source.parts()?, &self.server.address.to_string()));
+        }
+        Ok(Template::new(traffic, audience, &self.server.address.to_string(), key))
     }
 
     /// Waits, looking up from time to time.
@@ -301,6 +312,7 @@ impl Readings {
 /// Times a start after a clean stop, and one after a kill.
 fn restart(
     plan: &Plan,
+    subject: Subject,
     server: Server,
     folder: &Folder,
     sink: SocketAddr,
@@ -308,7 +320,7 @@ fn restart(
     mut start: Starts,
 ) -> Result<(Server, Starts), BenchError> {
     let again = || -> Result<Server, BenchError> {
-        Ok(Server::start(command(plan, Subject::Server, folder.path(), sink)?, folder.path(), stage)?)
+        Ok(Server::start(command(plan, subject, folder.path(), sink)?, folder.path(), stage)?)
     };
     server.stop()?;
     let server = again()?;
@@ -324,8 +336,8 @@ fn command(plan: &Plan, subject: Subject, folder: &Path, sink: SocketAddr) -> io
     let mut command = Command::new(std::env::current_exe()?);
     match subject {
         Subject::Baseline => command.args(plan.baseline_args(sink)),
-        Subject::Server => command
-            .arg("serve")
+        Subject::Server | Subject::Source => command
+            .args(serve_args(plan, subject, folder)?)
             .env("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:0")
             .env("HOOKTIDE_SERVER__DATA_DIR", folder.join(DATA))
             .env("HOOKTIDE_EGRESS__ALLOW", r#"["127.0.0.0/8"]"#)
@@ -333,6 +345,17 @@ fn command(plan: &Plan, subject: Subject, folder: &Path, sink: SocketAddr) -> io
             .env("HOOKTIDE_LOGGING__LEVEL", "warn"),
     };
     Ok(command)
+}
+
+/// `serve`, with a configuration of its own where a source is measured.
+fn serve_args(plan: &Plan, subject: Subject, folder: &Path) -> io::Result<Vec<OsString>> {
+    let mut args = vec![OsString::from("serve")];
+    if let Some(source) = plan.source.as_ref().filter(|_| subject == Subject::Source) {
+        let file = folder.join("bench.toml");
+        std::fs::write(&file, source.config())?;
+        args.extend(["--config".into(), file.into_os_string()]);
+    }
+    Ok(args)
 }
 
 /// The server's data, within the bench's folder, which is its working folder and holds no configuration.

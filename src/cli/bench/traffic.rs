@@ -5,10 +5,12 @@
 //! is made once for a connection and only digits change, and so that a sink knows at once what arrived: no id has to be
 //! carried from answers to sinks.
 
+use super::inbound::{Parts, SOURCE, Seal};
+
 /// Digits of an event's number, of a time in microseconds, of a group.
-const SEQ_DIGITS: usize = 12;
+pub(super) const SEQ_DIGITS: usize = 12;
 const SENT_DIGITS: usize = 16;
-const GROUP_DIGITS: usize = 7;
+pub(super) const GROUP_DIGITS: usize = 7;
 /// What stands before the number and, right after it, before the time.
 const SEQ_KEY: &[u8] = br#""seq":""#;
 const SENT_KEY: &[u8] = br#"","sent":""#;
@@ -87,12 +89,14 @@ pub(super) struct Template {
     bytes: Vec<u8>,
     events: Vec<Places>,
     groups: u64,
+    /// Of a provider's webhook.
+    seal: Option<Seal>,
 }
 
 /// Where an event's digits stand.
 #[derive(Debug, Clone, Copy)]
 struct Places {
-    group: usize,
+    group: Option<usize>,
     seq: usize,
     sent: usize,
 }
@@ -117,37 +121,71 @@ impl Template {
         let head = bytes.len();
         bytes.append(&mut body);
         for places in &mut events {
-            places.group += head;
+            places.group = places.group.map(|at| at + head);
             places.seq += head;
             places.sent += head;
         }
-        Self { bytes, events, groups: u64::from(traffic.groups()) }
+        Self { bytes, events, groups: u64::from(traffic.groups()), seal: None }
+    }
+
+    /// A provider's webhook, whose body is the event's `data`.
+    pub(super) fn inbound(traffic: &Traffic, parts: &Parts, host: &str) -> Self {
+        let mut body = Vec::new();
+        let (seq, sent) = append_data(&mut body, traffic.payload, &parts.members);
+        let mut bytes = format!(
+            "POST /api/v1/webhooks/{SOURCE} HTTP/1.1\r\nhost: {host}\r\n{}content-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            parts.sealed_headers(),
+            body.len()
+        )
+        .into_bytes();
+        let head = bytes.len();
+        bytes.append(&mut body);
+        let seal = parts.seal(&bytes, head);
+        // The group stands where the seal knows.
+        let places = Places { group: None, seq: head + seq, sent: head + sent };
+        Self { bytes, events: vec![places], groups: u64::from(traffic.groups()), seal: Some(seal) }
     }
 
     /// The request for the events from `first` on, sent (or due) at `sent_us`.
     pub(super) fn stamp(&mut self, first: u64, sent_us: u64) -> &[u8] {
         for (seq, places) in (first..).zip(&self.events) {
-            write_digits(&mut self.bytes[places.group..][..GROUP_DIGITS], seq % self.groups);
+            if let Some(at) = places.group {
+                write_digits(&mut self.bytes[at..][..GROUP_DIGITS], seq % self.groups);
+            }
             write_digits(&mut self.bytes[places.seq..][..SEQ_DIGITS], seq);
             write_digits(&mut self.bytes[places.sent..][..SENT_DIGITS], sent_us);
+        }
+        if let Some(seal) = &self.seal {
+            seal.close(&mut self.bytes, first, first % self.groups);
         }
         &self.bytes
     }
 }
 
-/// Appends one event whose `data` has `payload` bytes: the digits, then small objects as payloads have them.
+/// Appends one event whose `data` has `payload` bytes.
 fn append_event(body: &mut Vec<u8>, audience: Audience, payload: usize) -> Places {
     body.extend_from_slice(br#"{"type":""#);
     body.extend_from_slice(audience.type_prefix().as_bytes());
-    let group = append_digits(body, GROUP_DIGITS);
+    let group = Some(append_digits(body, GROUP_DIGITS));
     body.extend_from_slice(br#"","data":"#);
+    let (seq, sent) = append_data(body, payload, "");
+    body.push(b'}');
+    Places { group, seq, sent }
+}
+
+/// Appends an object of `payload` bytes: the digits, `members`, then small objects as payloads have them. Gives where the
+/// digits are.
+fn append_data(body: &mut Vec<u8>, payload: usize, members: &str) -> (usize, usize) {
     let data = body.len();
     body.push(b'{');
     body.extend_from_slice(SEQ_KEY);
     let seq = append_digits(body, SEQ_DIGITS);
     body.extend_from_slice(SENT_KEY);
     let sent = append_digits(body, SENT_DIGITS);
-    body.extend_from_slice(br#"","items":["#);
+    body.extend_from_slice(br#"","#);
+    body.extend_from_slice(members.as_bytes());
+    body.extend_from_slice(br#""items":["#);
     let (item, pad) = (br#"{"sku":"HT-1048","quantity":3,"price":19.99},"#, br#"{"pad":""}]}"#);
     while body.len() - data + item.len() + pad.len() <= payload {
         body.extend_from_slice(item);
@@ -155,8 +193,8 @@ fn append_event(body: &mut Vec<u8>, audience: Audience, payload: usize) -> Place
     body.extend_from_slice(br#"{"pad":""#);
     let fill = payload.saturating_sub(body.len() - data + br#""}]}"#.len());
     body.resize(body.len() + fill, b'x');
-    body.extend_from_slice(br#""}]}}"#);
-    Places { group, seq, sent }
+    body.extend_from_slice(br#""}]}"#);
+    (seq, sent)
 }
 
 fn append_digits(body: &mut Vec<u8>, digits: usize) -> usize {
@@ -165,7 +203,7 @@ fn append_digits(body: &mut Vec<u8>, digits: usize) -> usize {
     at
 }
 
-fn write_digits(place: &mut [u8], number: u64) {
+pub(super) fn write_digits(place: &mut [u8], number: u64) {
     let mut rest = number;
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;

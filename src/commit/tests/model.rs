@@ -37,6 +37,7 @@ struct Model {
     events: BTreeMap<EventId, Bytes>,
     carried: BTreeMap<EventId, Bytes>,
     keys: BTreeMap<(u8, bool), (EventId, u64)>,
+    once: BTreeMap<u8, EventId>,
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
@@ -46,12 +47,13 @@ fn draft() -> impl Strategy<Value = Draft> {
             .prop_map(|(n, by_id)| { Some((n, if by_id { DedupKind::Id } else { DedupKind::IdempotencyKey })) })
     ];
     let body = (0..4u8, prop_oneof![4 => 0..200usize, 2 => 0..3_000usize, 1 => 60_000..70_000usize]);
-    (key, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, (byte, len), mut webhooks)| {
+    let once = prop_oneof![2 => Just(None), 1 => (0..6u8).prop_map(Some)];
+    (key, once, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, once, (byte, len), mut webhooks)| {
         webhooks.sort_unstable();
         webhooks.dedup();
         // Keyed bodies are few, so that keys meet both the same body and another.
         let len = if key.is_some() { 8 } else { len };
-        Draft { key, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
+        Draft { key, once, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
     })
 }
 
@@ -74,22 +76,27 @@ impl Model {
         for (draft, verdict) in requests.iter().flatten().zip(verdicts.iter().flatten()) {
             let fingerprint = fingerprint(&draft.body);
             let key = draft.key.map(|(n, kind)| (n, kind == DedupKind::Id));
-            match key.and_then(|key| self.keys.get(&key).map(|seen| (key, *seen))) {
-                Some(((_, false), (_, other))) if other != fingerprint => {
+            let seen = key.and_then(|key| self.keys.get(&key).map(|seen| (key, *seen)));
+            let once = draft.once.and_then(|once| self.once.get(&once));
+            match (seen, once) {
+                (Some(((_, false), (_, other))), _) if other != fingerprint => {
                     assert_eq!(*verdict, Err(Refused::KeyReused));
                 }
-                Some((_, (first, _))) => {
+                (Some((_, (first, _))), _) | (None, Some(&first)) => {
                     let committed = verdict.unwrap();
                     assert!(committed.is_duplicate());
                     assert_eq!(committed.id(), first);
                 }
-                None => {
+                (None, None) => {
                     let id = verdict.unwrap().id();
                     assert!(!verdict.unwrap().is_duplicate());
                     assert!(self.events.last_key_value().is_none_or(|(last, _)| *last < id), "ids rise");
                     self.events.insert(id, draft.body.clone().into());
                     if let Some(key) = key {
                         self.keys.insert(key, (id, fingerprint));
+                    }
+                    if let Some(once) = draft.once {
+                        self.once.insert(once, id);
                     }
                     newest = Some(id);
                     if !draft.webhooks.is_empty() {
@@ -124,6 +131,7 @@ impl Model {
     /// After a restart only what the log still holds is known.
     fn forget_retired_keys(&mut self) {
         self.keys.retain(|_, (id, _)| self.events.contains_key(id));
+        self.once.retain(|_, id| self.events.contains_key(id));
     }
 }
 
@@ -193,11 +201,34 @@ proptest! {
 fn a_duplicate_within_a_batch_shares_its_fate() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
-    let keyed = |body: u8| Draft { key: Some((1, DedupKind::IdempotencyKey)), body: vec![body], webhooks: vec![] };
+    let keyed =
+        |body: u8| Draft { key: Some((1, DedupKind::IdempotencyKey)), once: None, body: vec![body], webhooks: vec![] };
     world.commit(&one(plain(1, 1)));
     disk.set_full(true);
     let refused = world.commit(&[vec![keyed(1), keyed(1), keyed(2), plain(1, 50_000)]]);
     assert!(refused[0].iter().all(|verdict| *verdict == Err(Refused::DiskFull)));
+}
+
+/// 1. A provider signs a one-time id and little of the body.
+/// 2. Somebody sends a captured request again, with another body and so another id, also after a restart.
+/// 3. It is the first one's event.
+#[test]
+fn what_may_come_once_comes_once_whatever_its_id() {
+    let disk = SimDisk::default();
+    let arc: Arc<dyn Disk> = Arc::new(disk);
+    let mut world = World::open(&arc, SEGMENT_BYTES, 1).unwrap();
+    let event = |id: u8, once: u8| Draft { key: Some((id, DedupKind::Id)), once: Some(once), ..plain(id, 8) };
+    let verdicts = world.commit(&[vec![event(1, 1), event(2, 1), event(3, 3), event(3, 4)]]);
+    let ids: Vec<_> = verdicts[0].iter().map(|verdict| verdict.unwrap()).collect();
+    assert_eq!(ids.iter().map(|one| one.is_duplicate()).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!((ids[1].id(), ids[3].id()), (ids[0].id(), ids[2].id()));
+    for seed in 2..4 {
+        let again = world.commit(&[vec![event(5, 1), event(3, 6)]]);
+        assert_eq!((again[0][0].unwrap().id(), again[0][1].unwrap().id()), (ids[0].id(), ids[2].id()));
+        world.log.close().unwrap();
+        world = World::open(&arc, SEGMENT_BYTES, seed).unwrap();
+    }
+    assert!(!world.commit(&[vec![event(2, 2)]])[0][0].unwrap().is_duplicate(), "what was refused remembers nothing");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn events_are_told_to_their_shard_and_can_be_recalled() {
     threads.running.recall().try_send(request).unwrap();
     let Some(ToShard::Recalled { webhook, events }) = threads.shards[0].blocking_recv() else { panic!("no answer") };
     assert_eq!((webhook, events.len()), (WebhookNo(1), 2));
-    assert_eq!(events[0].1.as_ref().unwrap().data, arrivals[0].event.data);
+    assert_eq!(events[0].1.as_ref().unwrap().body, arrivals[0].event.body);
     assert!(events[1].1.is_none());
     assert_eq!(threads.metrics.accepted.get(), 1);
     threads.running.stop().unwrap();

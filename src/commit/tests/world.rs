@@ -22,6 +22,7 @@ pub(super) const DIR: &str = "/data";
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     pub(super) key: Option<(u8, DedupKind)>,
+    pub(super) once: Option<u8>,
     pub(super) body: Vec<u8>,
     pub(super) webhooks: Vec<u32>,
 }
@@ -138,6 +139,7 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
         key[0] = u8::from(kind == DedupKind::Id);
         (key, kind)
     });
+    let once = draft.once.map(|n| [n | 0x80; 16]);
     let fingerprint = fingerprint(&draft.body);
     let webhooks: Vec<_> = draft.webhooks.iter().copied().map(WebhookNo).collect();
     let mut head = Vec::new();
@@ -148,6 +150,7 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
         received_at: now,
         correlation_id: "req_1",
         dedup,
+        once,
         fingerprint,
         data_len: draft.body.len() as u32,
         ..NewEvent::default()
@@ -155,14 +158,15 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
     event.encode(&webhooks, &mut head);
     Admitted {
         head: head.into(),
-        data: Bytes::from(draft.body.clone()),
+        body: Bytes::from(draft.body.clone()),
         dedup: dedup.map(|(key, kind)| (key, kind, fingerprint)),
+        once,
         webhooks: webhooks.into(),
     }
 }
 
 pub(super) fn plain(byte: u8, len: usize) -> Draft {
-    Draft { key: None, body: vec![byte; len], webhooks: vec![1, 2] }
+    Draft { key: None, once: None, body: vec![byte; len], webhooks: vec![1, 2] }
 }
 
 /// All events, from the first to the last, as readers see them.

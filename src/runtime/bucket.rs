@@ -1,12 +1,12 @@
-//! The token bucket of a webhook, as the generic cell rate algorithm (ITU-T I.371): one instant instead of a count and the
+//! The token bucket of a webhook or a source, as the generic cell rate algorithm (ITU-T I.371): one instant instead of a count and the
 //! time of its last change, so nothing has to be refilled.
 
 use std::time::Duration;
 
+use super::Instant;
 use crate::model::RateLimit;
-use crate::runtime::Instant;
 
-/// A token bucket, full at first. Its limit is a parameter, so that a webhook's change takes effect at once.
+/// A token bucket, full at first. Its limit is a parameter, so that a change of it takes effect at once.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bucket {
     full_at: Option<Instant>,

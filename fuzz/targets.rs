@@ -1,0 +1,186 @@
+//! What the fuzzer and the test run: each takes any bytes, and panics where a promise is broken.
+
+use std::sync::LazyLock;
+
+use hooktide::json::{Pointer, PointerSet};
+use hooktide::model::{Secret, SourceId, Timestamp, is_event_type};
+use hooktide::provider::{Recipe, recipes};
+use hooktide::signature::{Key, Place, RawScheme, Request, Scheme};
+use hooktide::source::{
+    EventMap, Identity, Incoming, ManagedBy, Settings, Source, Token, form_object, plain_type, token_hash,
+};
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A moment at which the seeds' times are good.
+const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
+/// Text that is a key in one scheme or another: text, hex, base64, `user:password`, public keys.
+const SECRETS: [&str; 5] = [
+    "a-canary-that-nobody-guesses",
+    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "user:a-canary-that-nobody-guesses",
+    "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+];
+
+/// A provider's scheme with a key.
+struct Provider {
+    scheme: Scheme,
+    key: Key,
+    headers: Vec<HeaderName>,
+}
+
+static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
+    let provider = |recipe: Recipe| {
+        let key = SECRETS.iter().find_map(|secret| recipe.scheme.key(&Secret::new(*secret)).ok())?;
+        let name = |place: &Place| if let Place::Header(names) = place { names.first().cloned() } else { None };
+        let headers = recipe.scheme.places().iter().chain(&recipe.id).filter_map(name).collect();
+        Some(Provider { scheme: recipe.scheme, key, headers })
+    };
+    recipes()
+        .filter_map(|(_, raw)| Recipe::try_new(raw).ok())
+        .filter(|r| r.scheme.needs_secret())
+        .filter_map(provider)
+        .collect()
+});
+
+static SHOP: LazyLock<Option<Source>> = LazyLock::new(|| build(r#"{"name":"shop","kind":"none"}"#.as_bytes()));
+
+/// The first byte chooses a provider; then a line for each header that its signature may need, and the body.
+pub fn signatures(data: &[u8]) {
+    let Some((which, rest)) = data.split_first() else { return };
+    let provider = &PROVIDERS[usize::from(*which) % PROVIDERS.len()];
+    let mut rest = rest;
+    let mut headers = HeaderMap::new();
+    for name in &provider.headers {
+        let (line, after) = line(rest);
+        rest = after;
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(name.clone(), value);
+        }
+    }
+    let verdict = provider.scheme.verify([&provider.key], None, &request(&headers, rest), NOW);
+    assert!(verdict.is_err(), "a request that nobody signed is believed");
+    assert!(!format!("{verdict:?}").contains("canary"), "a verdict tells a secret");
+}
+
+/// A scheme as JSON, or a place.
+pub fn schemes(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(place) = text.parse::<Place>() {
+        let shown = place.to_string();
+        assert_eq!(shown.parse::<Place>().as_ref(), Ok(&place), "{shown}");
+        let _ = place.read(&request(&HeaderMap::new(), data));
+    }
+    let Ok(raw) = serde_json::from_str::<RawScheme>(text) else { return };
+    let Ok(scheme) = Scheme::try_new(&raw) else { return };
+    for key in SECRETS.iter().filter_map(|secret| scheme.key(&Secret::new(*secret)).ok()) {
+        let _ = scheme.verify([&key], None, &request(&HeaderMap::new(), data), NOW);
+    }
+    assert!(!scheme.needs_secret() || scheme.verify([], None, &request(&HeaderMap::new(), data), NOW).is_err());
+}
+
+/// The last part of a partner's path.
+pub fn tokens(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let hash = token_hash(text);
+    let Ok(token) = Token::try_new(text) else { return };
+    assert!(text.len() >= 22 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{text}");
+    assert_eq!(token.hash().hash, hash);
+    assert!(!format!("{token:?}").contains(text));
+}
+
+/// A line of rules, a line of topic, the payload.
+pub fn event_maps(data: &[u8]) {
+    let (rules, rest) = line(data);
+    let (topic, payload) = line(rest);
+    let topic = std::str::from_utf8(topic).ok();
+    assert!(is_event_type(&plain_type("shop", topic)), "{topic:?}");
+    let (Ok(Value::Array(rules)), Some(source)) = (serde_json::from_slice(rules), SHOP.as_ref()) else { return };
+    let map = match EventMap::try_new(&rules) {
+        Ok(map) => map,
+        Err(breaches) => {
+            assert!(!breaches.is_empty() && breaches.iter().all(|breach| breach.pointer.starts_with("/event_map")));
+            return;
+        }
+    };
+    let Ok(payload) = serde_json::from_slice::<&RawValue>(payload) else { return };
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-shop"), HeaderValue::from_static("\"a\\"))]);
+    if let Ok(Some(mapped)) = map.apply(&Incoming { source, topic, data: payload.get(), headers: &headers }) {
+        assert!(is_event_type(&mapped.event_type) && !mapped.event_type.starts_with("hooktide."), "{mapped:?}");
+        let data = mapped.data.as_deref().unwrap_or("null");
+        assert!(serde_json::from_str::<&RawValue>(data).is_ok(), "{data}");
+    }
+}
+
+/// A form.
+pub fn forms(data: &[u8]) {
+    let Some(object) = form_object(data) else { return };
+    assert!(serde_json::from_str::<Value>(&object).is_ok_and(|value| value.is_object()), "{object}");
+}
+
+/// A line of pointer, the body.
+pub fn pointers(data: &[u8]) {
+    let (pointer, body) = line(data);
+    let Some(Ok(pointer)) = std::str::from_utf8(pointer).ok().map(Pointer::try_new) else { return };
+    let mut set = PointerSet::default();
+    let slot = set.add(&pointer);
+    let found = set.read(body);
+    // A parser of the whole refuses more: numbers past what a float holds.
+    let Ok(whole) = serde_json::from_slice::<Value>(body) else { return };
+    let found = found.expect("what is JSON is read");
+    let found = found.raw(slot).map(|raw| serde_json::from_str::<Value>(raw.get()).expect("a value is JSON"));
+    assert_eq!(found.as_ref(), whole.pointer(pointer.as_str()), "{} in {whole}", pointer.as_str());
+}
+
+/// A source's settings as JSON.
+pub fn settings(data: &[u8]) {
+    if let Some(source) = build(data) {
+        let headers = HeaderMap::new();
+        let keys = source.keys(&request(&headers, b"{}"), NOW);
+        assert!(keys.len() <= source.secrets.len());
+        assert!(source.url.starts_with("http"), "{}", source.url);
+    }
+}
+
+fn build(settings: &[u8]) -> Option<Source> {
+    let settings: Settings = serde_json::from_slice(settings).ok()?;
+    let identity = Identity {
+        id: SourceId::from_u128(1),
+        tenant: "default".into(),
+        managed_by: ManagedBy::Api,
+        token: None,
+        created_at: NOW,
+        modified_at: NOW,
+        deleted_at: None,
+        version: 1,
+    };
+    let secrets: Vec<String> = settings.secrets.iter().filter_map(|s| Some(s.value()?.reveal().to_owned())).collect();
+    match Source::build(settings, identity, "https://hooks.example.com") {
+        Ok(source) => Some(source),
+        Err(breaches) => {
+            assert!(
+                !breaches.is_empty() && breaches.iter().all(|breach| breach.pointer.starts_with('/')),
+                "{breaches:?}"
+            );
+            let tells =
+                |secret: &&String| secret.contains("canary") && breaches.iter().any(|b| b.detail.contains(&***secret));
+            assert_eq!(secrets.iter().find(tells), None, "what is wrong tells a secret");
+            None
+        }
+    }
+}
+
+fn request<'a>(headers: &'a HeaderMap, body: &'a [u8]) -> Request<'a> {
+    Request { method: "POST", url: "https://a.example/", query: Some("a=1&b=%zz"), path: "a", headers, body }
+}
+
+/// Up to the first line end, and what follows it.
+fn line(data: &[u8]) -> (&[u8], &[u8]) {
+    match data.iter().position(|b| *b == b'\n') {
+        Some(end) => (&data[..end], &data[end + 1..]),
+        None => (data, &[]),
+    }
+}

@@ -1,0 +1,573 @@
+//! Sources, over a socket.
+
+use data_encoding::{BASE64, HEXLOWER};
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::*;
+use crate::model::Mapping;
+use crate::source::testing::{identity, settings};
+use crate::source::{Rejection, Source, Token};
+
+const SECRET: &str = "shpss_0123456789abcdef";
+const TOKEN: &str = "nNsCbbEO316t13WsH3fw4QIb";
+const ORDER: &str = r#"{"id": 820982911946154508, "total_price":"409.94"}"#;
+
+fn mac(algorithm: hmac::Algorithm, secret: &str, parts: &[&[u8]]) -> Vec<u8> {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(algorithm, secret.as_bytes()));
+    for part in parts {
+        context.update(part);
+    }
+    context.sign().as_ref().to_vec()
+}
+
+fn shopify(body: &[u8]) -> String {
+    format!("X-Shopify-Hmac-Sha256: {}\r\n", BASE64.encode(&mac(hmac::HMAC_SHA256, SECRET, &[body])))
+}
+
+fn source(n: u128, toml: &str) -> Arc<Source> {
+    let mut identity = identity();
+    identity.id = SourceId::from_u128(n);
+    let settings = settings(toml);
+    if settings.kind == "partner" {
+        identity.token = Some(Token::try_new(&format!("{TOKEN}{}", settings.name)).unwrap().hash());
+    }
+    let built = Source::build(settings, identity, "https://hooks.example.com");
+    Arc::new(built.unwrap_or_else(|breaches| panic!("{toml}: {breaches:?}")))
+}
+
+fn served() -> Served {
+    let mac = "verify = { scheme = \"hmac\", sig = \"header:X-Sig\", encoding = \"hex\" }";
+    let sources = [
+        format!("name = \"shopify\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\nevent_map = []"),
+        format!(
+            "name = \"mapped\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\n\
+             event_map = [{{ when = \"orders/create\", type = \"order.created\", data = {{ order = \"/id\" }} }}]"
+        ),
+        format!("name = \"off\"\nkind = \"shopify\"\nstatus = \"inactive\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"held\"\nkind = \"shopify\"\nstatus = \"suspended\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"slow\"\nkind = \"shopify\"\nsecrets = [\"{SECRET}\"]\nrate_limit_rps = 0.5\nburst = 1"),
+        format!("name = \"small\"\nkind = \"custom\"\nsecrets = [\"{SECRET}\"]\nmax_body_bytes = 1024\n{mac}"),
+        format!(
+            "name = \"meta\"\nkind = \"meta\"\nsecrets = [\"{SECRET}\"]\noptions = {{ verify_token = \"open sesame\" }}"
+        ),
+        format!("name = \"said\"\nkind = \"custom\"\nsecrets = [\"{SECRET}\"]\nrespond = \"[accepted]\"\n{mac}"),
+        "name = \"acme\"\nkind = \"partner\"\nvalidation_config = { required_fields = [\"data.user_id\", \"event_type\"] }"
+            .to_owned(),
+        "name = \"quiet\"\nkind = \"partner\"\nstatus = \"inactive\"".to_owned(),
+        "name = \"halted\"\nkind = \"partner\"\nstatus = \"suspended\"".to_owned(),
+    ];
+    let sources = (1..).zip(&sources).map(|(n, toml)| source(n, toml)).collect();
+    Served::with(Fake { sources, ..Fake::default() })
+}
+
+impl Served {
+    fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-ID: r-1\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        self.exchange(&[head.as_bytes(), body].concat())
+    }
+
+    fn hook(&self, path: &str, headers: &str, body: &str) -> (u16, Value) {
+        let json = "Content-Type: application/json\r\n";
+        let answer = self.send("POST", path, &format!("{json}{headers}"), body.as_bytes());
+        (status(&answer), body_of(&answer))
+    }
+
+    fn rejections(&self, source: u128) -> Vec<Rejection> {
+        self.admit.rejections.of(SourceId::from_u128(source))
+    }
+
+    fn counted(&self, source: &str, result: &str) -> u64 {
+        self.admit.metrics.inbound.with_label_values(&[source, result]).get()
+    }
+}
+
+#[test]
+fn a_signed_event_is_stored_as_it_came_with_what_is_known_of_it() {
+    let served = served();
+    let headers = format!(
+        "{}X-Shopify-Webhook-Id: w-1\r\nX-Shopify-Topic: orders/create\r\nX-Shopify-Shop-Domain: a.myshopify.com\r\n\
+         X-Shopify-Test: false\r\nX-Correlation-ID: c-1\r\nX-Api-Key: k\r\n",
+        shopify(ORDER.as_bytes())
+    );
+    let (code, answer) = served.hook("/api/v1/webhooks/shopify", &headers, ORDER);
+    assert_eq!(code, 202);
+    let id = EventId::from_u128(1).to_string();
+    assert_eq!(answer, json!({"id": id, "status": "accepted", "duplicate": false}));
+    let (head, body) = served.fake.stored().remove(0);
+    assert_eq!(body, ORDER);
+    let event = EventHead::parse(&head).unwrap().event;
+    assert_eq!((event.event_type, event.source, event.tenant), ("shopify.orders.create", "shopify", "default"));
+    assert_eq!((event.external_id, event.correlation_id), (Some("w-1"), "c-1"));
+    assert!(event.verified && event.raw_len.is_none());
+    let metadata: Value = serde_json::from_str(event.metadata.unwrap()).unwrap();
+    assert_eq!((&metadata["shop"], &metadata["test"]), (&json!("a.myshopify.com"), &json!(false)));
+    let inbound = event.inbound.unwrap();
+    assert_eq!((inbound.topic, inbound.mapping), (Some("orders/create"), Mapping::Plain));
+    assert!(!inbound.signed_id && !inbound.signed_type, "Shopify signs the body only");
+    let kept: Value = serde_json::from_str(inbound.headers).unwrap();
+    assert_eq!(kept["x-shopify-topic"], "orders/create");
+    for secret in ["x-shopify-hmac-sha256", "x-api-key", "host"] {
+        assert!(kept.get(secret).is_none(), "{kept}");
+    }
+    let (code, again) = served.hook("/api/v1/webhooks/shopify", &headers, ORDER);
+    assert_eq!((code, &again["id"], &again["duplicate"]), (200, &answer["id"], &json!(true)));
+    assert_eq!((served.counted("shopify", "accepted"), served.counted("shopify", "duplicate")), (1, 1));
+}
+
+#[test]
+fn a_topic_in_the_path_wins_and_a_map_makes_what_is_delivered() {
+    let served = served();
+    for (n, path) in ["orders/create", "orders-create"].into_iter().enumerate() {
+        let headers =
+            format!("{}X-Shopify-Webhook-Id: {n}\r\nX-Shopify-Topic: app/uninstalled\r\n", shopify(ORDER.as_bytes()));
+        assert_eq!(served.hook(&format!("/api/v1/webhooks/mapped/{path}"), &headers, ORDER).0, 202);
+        let (head, body) = served.fake.stored().remove(n);
+        let event = EventHead::parse(&head).unwrap().event;
+        assert_eq!((event.event_type, event.inbound.unwrap().mapping), ("order.created", Mapping::Mapped));
+        assert_eq!(crate::model::data_of(&head, &body), r#"{"order":820982911946154508}"#);
+        assert_eq!(crate::model::raw_of(&head, &body), ORDER);
+    }
+    let unmappable = r#"{"no":"id"}"#;
+    let headers = format!("{}X-Shopify-Webhook-Id: 3\r\n", shopify(unmappable.as_bytes()));
+    assert_eq!(served.hook("/api/v1/webhooks/mapped/orders/create", &headers, unmappable).0, 202, "never lost");
+    let (head, body) = served.fake.stored().remove(2);
+    let event = EventHead::parse(&head).unwrap().event;
+    assert_eq!((event.event_type, event.inbound.unwrap().mapping), ("mapped.orders.create", Mapping::Failed));
+    assert_eq!(crate::model::data_of(&head, &body), unmappable);
+    assert_eq!(served.admit.metrics.map_failures.with_label_values(&["mapped"]).get(), 1);
+}
+
+#[test]
+fn what_is_not_signed_is_answered_alike_and_kept_with_its_reason() {
+    let served = served();
+    let wrong = shopify(b"another body");
+    let cut = format!("{}\r\n", &wrong[..40]);
+    let answers: Vec<_> = ["", "X-Shopify-Hmac-Sha256: \r\n", &wrong, &cut, "X-Shopify-Hmac-Sha256: \u{e9}\r\n"]
+        .iter()
+        .map(|headers| {
+            let json = "Content-Type: application/json\r\n";
+            let answer = served.send("POST", "/api/v1/webhooks/shopify", &format!("{json}{headers}"), ORDER.as_bytes());
+            answer.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    assert!(
+        answers[0].starts_with("HTTP/1.1 401") && answers[0].contains(r#""code":"bad_signature""#),
+        "{}",
+        answers[0]
+    );
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    let kept = served.rejections(1);
+    assert_eq!((kept.len(), kept[0].status, &*kept[0].request), (5, 401, "POST /api/v1/webhooks/shopify"));
+    assert!(kept[4].reason.contains("missing"), "{}", kept[4].reason);
+    assert!(kept[2].reason.contains("secret"), "{}", kept[2].reason);
+    assert_eq!(&*kept[0].body, ORDER.as_bytes());
+    assert!(kept[2].headers.iter().any(|(name, value)| &**name == "x-shopify-hmac-sha256" && &**value == "***"));
+    assert_eq!(served.counted("shopify", "bad_signature"), 5);
+    assert!(served.fake.stored().is_empty());
+}
+
+#[test]
+fn a_token_that_is_unknown_and_one_that_is_inactive_are_answered_alike() {
+    let served = served();
+    let ask = |token: &str, headers: &str| {
+        let answer = served.send("POST", &format!("/webhook/v1/{token}"), headers, b"{}");
+        answer.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n")
+    };
+    let unknown = ask("abcdefghijklmnopqrstuvwx", "");
+    assert!(unknown.starts_with("HTTP/1.1 401") && unknown.contains(r#""code":"unknown_token""#), "{unknown}");
+    assert_eq!(ask(&format!("{TOKEN}quiet"), ""), unknown);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    assert_eq!(ask("abcdefghijklmnopqrstuvwx", form), ask(&format!("{TOKEN}acme"), form));
+    assert!(ask(&format!("{TOKEN}halted"), "").starts_with("HTTP/1.1 403"));
+    assert_eq!(served.hook("/api/v1/webhooks/acme", "", "{}").0, 404, "a partner is only known by its token");
+}
+
+#[test]
+fn a_partners_body_is_an_event() {
+    let served = served();
+    let path = format!("/webhook/v1/{TOKEN}acme");
+    let body = r#"{"event_type":"user.added","id":7,"timestamp":"2026-01-31T12:00:00Z","data":{"user_id": 1}}"#;
+    let (code, answer) = served.hook(&path, "", body);
+    assert_eq!(code, 202, "{answer}");
+    let (head, stored) = served.fake.stored().remove(0);
+    let event = EventHead::parse(&head).unwrap().event;
+    assert_eq!((event.event_type, event.external_id), ("acme.user.added", Some("7")));
+    assert_eq!(event.timestamp, "2026-01-31T12:00:00Z".parse().unwrap());
+    assert_eq!(crate::model::data_of(&head, &stored), r#"{"user_id": 1}"#);
+    assert_eq!(crate::model::raw_of(&head, &stored), body);
+    assert_eq!(served.hook(&path, "", body).0, 200);
+
+    let key = "Idempotency-Key: k\r\n";
+    let without_id = r#"{"event_type":"user.added","data":{"user_id":2}}"#;
+    assert_eq!(served.hook(&path, key, without_id).0, 202);
+    assert_eq!(served.hook(&path, key, without_id).0, 200);
+    assert_eq!(served.hook(&path, key, r#"{"event_type":"x","data":{"user_id":3}}"#).0, 422);
+    assert_eq!(served.hook(&path, "", without_id).0, 202, "alike, but nothing says that it is the same");
+
+    let (code, problem) = served.hook(&path, "", r#"{"data":{}}"#);
+    assert_eq!((code, &problem["code"]), (422, &json!("invalid_body")));
+    let pointers: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| &error["pointer"]).collect();
+    assert_eq!(pointers, ["/data/user_id", "/event_type"]);
+    let (code, problem) = served.hook(&path, "", "{\"a\":}");
+    assert_eq!((code, &problem["code"]), (400, &json!("invalid_json")));
+    assert!(problem["detail"].as_str().unwrap().ends_with("at byte 5"), "{problem}");
+    let deep = format!("{{\"event_type\":\"a\",\"data\":{{\"user_id\":{}{}}}}}", "[".repeat(129), "]".repeat(129));
+    assert_eq!(served.hook(&path, "", &deep).0, 400);
+    let kept = served.rejections(9);
+    assert!(kept.iter().all(|one| &*one.request == "POST /webhook/v1/…acme"), "{kept:?}");
+    assert!(kept.iter().any(|one| one.reason.contains("/data/user_id")), "{kept:?}");
+}
+
+#[test]
+fn where_no_source_is_nothing_is_told_and_the_management_goes_on() {
+    let served = served();
+    let signed = shopify(ORDER.as_bytes());
+    for (path, code) in [
+        ("/api/v1/webhooks/nobody", 404),
+        ("/api/v1/webhooks/off", 404),
+        ("/api/v1/webhooks/held", 403),
+        ("/api/v1/webhooks/said/more", 404),
+        ("/api/v1/webhooks/shopify/a%20b", 404),
+        ("/api/v1/webhooks/SHOPIFY", 404),
+        ("/api/v1/webhooks/src_7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 404),
+        ("/webhook/v1/a/b", 404),
+    ] {
+        assert_eq!(served.hook(path, &signed, ORDER).0, code, "{path}");
+    }
+    let id = SourceId::from_u128(1).to_string();
+    assert_eq!(served.hook(&format!("/api/v1/webhooks/{id}"), &signed, ORDER).0, 202);
+    let bearer = "Authorization: Bearer admin\r\n";
+    for (method, path, code) in [
+        ("PUT", "/api/v1/webhooks/shopify", 405),
+        ("GET", "/api/v1/webhooks/shopify", 405),
+        ("GET", "/api/v1/webhooks/webhook_123", 200),
+        ("POST", "/api/v1/webhooks/webhook_123/test", 200),
+        ("GET", "/webhook/v1/abc", 405),
+    ] {
+        assert_eq!(status(&served.send(method, path, bearer, b"")), code, "{method} {path}");
+    }
+}
+
+#[test]
+fn what_a_source_may_send_is_bounded() {
+    let served = served();
+    let signed =
+        |body: &str| format!("X-Sig: {}\r\n", HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[body.as_bytes()])));
+    let most = format!("\"{}\"", "x".repeat(1022));
+    assert_eq!(served.hook("/api/v1/webhooks/small", &signed(&most), &most).0, 202);
+    let more = format!("{most} ");
+    assert_eq!(served.hook("/api/v1/webhooks/small", &signed(&more), &more).0, 413);
+    for (headers, code) in [
+        ("Content-Encoding: gzip\r\n", 415),
+        ("Content-Type: application/json; charset=utf-7\r\n", 415),
+        ("Content-Type: multipart/form-data\r\n", 415),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", 415),
+        ("Content-Encoding: identity\r\n", 401),
+        ("", 401),
+    ] {
+        assert_eq!(status(&served.send("POST", "/api/v1/webhooks/shopify", headers, b"{}")), code, "{headers}");
+    }
+    assert_eq!(served.hook("/api/v1/webhooks/slow", "", ORDER).0, 401);
+    let answer = served.send("POST", "/api/v1/webhooks/slow", "", ORDER.as_bytes());
+    assert_eq!(status(&answer), 429);
+    assert!(answer.contains("retry-after: 2\r\n"), "{answer}");
+    assert_eq!(served.counted("slow", "limited"), 1);
+}
+
+#[test]
+fn a_body_that_is_no_json_is_kept_as_it_came() {
+    let served = served();
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("text/plain", b"a \"b\"\n", r#""a \"b\"\n""#),
+        ("application/x-www-form-urlencoded", b"a=1&b=2&a=3", r#"{"a":["1","3"],"b":"2"}"#),
+        ("application/json", b"{\"a\":", r#""{\"a\":""#),
+        ("application/xml", b"<a>\xff</a>", "\"<a>\u{fffd}</a>\""),
+        ("application/json", b"", "null"),
+    ];
+    for (n, (media_type, body, data)) in cases.into_iter().enumerate() {
+        let signature = HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[body]));
+        let headers = format!("Content-Type: {media_type}\r\nX-Sig: {signature}\r\n");
+        let answer = served.send("POST", "/api/v1/webhooks/said", &headers, body);
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.ends_with("\r\n\r\n[accepted]"), "the source's own words: {answer}");
+        let (head, stored) = served.fake.stored().remove(n);
+        assert_eq!(crate::model::data_of(&head, &stored), data, "{media_type}");
+        assert_eq!(crate::model::raw_of(&head, &stored), body);
+        assert_eq!(EventHead::parse(&head).unwrap().event.body_len(), stored.len());
+    }
+}
+
+#[test]
+fn a_handshake_is_answered_and_is_no_event() {
+    let served = served();
+    let path = "/api/v1/webhooks/meta?hub.mode=subscribe&hub.challenge=%3Cb%3E1&hub.verify_token=";
+    let answer = served.send("GET", &format!("{path}open%20sesame"), "", b"");
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(answer.ends_with("\r\n\r\n<b>1") && answer.contains("x-content-type-options: nosniff"), "{answer}");
+    assert!(!answer.contains("text/html"), "{answer}");
+    assert_ne!(status(&served.send("GET", &format!("{path}guess"), "", b"")), 200);
+    assert_eq!((served.counted("meta", "handshake"), served.counted("meta", "bad_signature")), (1, 1));
+    assert!(served.rejections(7)[0].reason.contains("handshake"));
+    assert!(served.fake.stored().is_empty());
+}
+
+/// A 503 burns nothing: whoever sends again is taken.
+#[test]
+fn what_found_no_room_is_taken_later() {
+    let mut served = served();
+    let sources = served.fake.sources.clone();
+    let full = Served::with(Fake { sources, refuses: Some(Refused::DiskFull), ..Fake::default() });
+    let headers = format!("{}X-Shopify-Webhook-Id: w-1\r\n", shopify(ORDER.as_bytes()));
+    let (code, problem) = full.hook("/api/v1/webhooks/shopify", &headers, ORDER);
+    assert_eq!((code, &problem["code"]), (503, &json!("disk_full")));
+    assert_eq!(full.counted("shopify", "error"), 1);
+    assert_eq!(served.hook("/api/v1/webhooks/shopify", &headers, ORDER).0, 202);
+    served.fake.sources.clear();
+}
+
+fn world(sources: &[String], outdoors: Arc<Outdoors>) -> Served {
+    let sources = (1..).zip(sources).map(|(n, toml)| source(n, toml)).collect();
+    Served::with(Fake { sources, outdoors, ..Fake::default() })
+}
+
+fn data(name: &str) -> Vec<u8> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(root.join("tests/data/certificates").join(name)).unwrap()
+}
+
+/// By the key of `chain.pem`.
+fn rsa_sign(message: &[u8]) -> String {
+    let der = PrivatePkcs8KeyDer::from_pem_slice(&data("leaf.key")).unwrap();
+    let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
+    let mut signature = vec![0; key.public().modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).unwrap();
+    BASE64.encode(&signature)
+}
+
+const TOPIC: &str = "arn:aws:sns:us-west-2:1:orders";
+const VISIT: &str = "https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription&Token=t-1";
+
+/// A confirmation as SNS signs it, for this topic.
+fn confirmation(topic: &str) -> String {
+    let signed = format!(
+        "Message\nhello\nMessageId\nm-1\nSubscribeURL\n{VISIT}\nTimestamp\n2026-01-31T12:00:00.000Z\nToken\nt-1\n\
+         TopicArn\n{topic}\nType\nSubscriptionConfirmation\n"
+    );
+    json!({
+        "Type": "SubscriptionConfirmation", "MessageId": "m-1", "Token": "t-1", "TopicArn": topic, "Message": "hello",
+        "SubscribeURL": VISIT, "Timestamp": "2026-01-31T12:00:00.000Z", "SignatureVersion": "2",
+        "Signature": rsa_sign(signed.as_bytes()),
+        "SigningCertURL": "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+    })
+    .to_string()
+}
+
+fn sns(certificate: &str) -> [String; 1] {
+    [format!("name = \"sns\"\nkind = \"aws-sns\"\noptions = {{ topic_arn = \"{TOPIC}\"{certificate} }}")]
+}
+
+fn pinned() -> String {
+    let pem = String::from_utf8(data("chain.pem")).unwrap();
+    format!(", certificate = {}", json!(pem))
+}
+
+/// Whoever saw one request has its token and signature, and can write any id beside them.
+#[test]
+fn what_may_come_once_comes_once_whatever_id_stands_beside_it() {
+    let served = world(&[format!("name = \"mail\"\nkind = \"mailgun\"\nsecrets = [\"{SECRET}\"]")], Arc::default());
+    let now = (Clock::system(Timestamp::default()).now().as_millis() / 1000).to_string();
+    let send = |token: &str, id: &str| {
+        let signature = HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[now.as_bytes(), token.as_bytes()]));
+        let body = json!({
+            "signature": { "timestamp": now, "token": token, "signature": signature },
+            "event-data": { "id": id, "event": "delivered" },
+        });
+        served.hook("/api/v1/webhooks/mail", "", &body.to_string())
+    };
+    let (first, again, other) = (send("token-1", "a"), send("token-1", "another"), send("token-2", "another"));
+    assert_eq!((first.0, &first.1["duplicate"]), (200, &json!(false)), "Mailgun wants 200");
+    assert_eq!((again.0, &again.1["duplicate"], &again.1["id"]), (200, &json!(true), &first.1["id"]));
+    assert_eq!((other.0, &other.1["duplicate"]), (200, &json!(false)));
+    assert_eq!(served.fake.stored().len(), 2);
+    assert_eq!((served.counted("mail", "accepted"), served.counted("mail", "duplicate")), (2, 1));
+}
+
+/// Once the source has a secret, even one that has ended, a stranger's would take it over.
+#[test]
+fn a_secret_is_learned_by_a_source_that_has_none_and_by_no_other() {
+    let ended = format!("{{ value = \"{SECRET}\", until = \"2020-01-01T00:00:00Z\" }}");
+    let sources = [
+        "name = \"asana\"\nkind = \"asana\"".to_owned(),
+        format!("name = \"taken\"\nkind = \"asana\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"ended\"\nkind = \"asana\"\nsecrets = [{ended}]"),
+        "name = \"notion\"\nkind = \"notion\"".to_owned(),
+        format!("name = \"noted\"\nkind = \"notion\"\nsecrets = [\"{SECRET}\"]"),
+    ];
+    let served = world(&sources, Arc::default());
+    let brought = "a-secret-that-is-brought";
+    let header = format!("X-Hook-Secret: {brought}\r\n");
+    let body = json!({ "verification_token": brought }).to_string();
+    let asana = |name: &str| served.send("POST", &format!("/api/v1/webhooks/{name}"), &header, b"{}");
+    let answer = asana("asana");
+    assert!(status(&answer) == 200 && answer.contains(&format!("x-hook-secret: {brought}\r\n")), "{answer}");
+    assert_eq!((status(&asana("taken")), status(&asana("ended"))), (401, 401));
+    let notion = |name: &str| served.hook(&format!("/api/v1/webhooks/{name}"), "", &body).0;
+    assert_eq!((notion("notion"), notion("noted")), (200, 401));
+    let learn = |n: u128| format!("learn {} {brought}", SourceId::from_u128(n));
+    assert_eq!(*served.fake.outdoors.asked.lock().unwrap(), [learn(1), learn(4)]);
+    assert_eq!((served.counted("asana", "handshake"), served.counted("taken", "bad_signature")), (1, 1));
+    for n in [2, 3, 5] {
+        let kept = served.rejections(n);
+        assert_eq!((kept.len(), kept[0].status), (1, 401));
+        assert!(!told(&kept[0]).contains(brought), "{:?}", kept[0]);
+    }
+    assert!(served.fake.stored().is_empty());
+}
+
+#[test]
+fn a_secret_that_could_not_be_kept_is_not_said_to_be() {
+    let sources = ["name = \"asana\"\nkind = \"asana\"".to_owned(), "name = \"notion\"\nkind = \"notion\"".to_owned()];
+    let served = world(&sources, Outdoors::failing(Errand::Later("the registry is not to be had".into())));
+    let brought = "a-secret-that-is-brought";
+    let answer = served.send("POST", "/api/v1/webhooks/asana", &format!("X-Hook-Secret: {brought}\r\n"), b"{}");
+    assert!(status(&answer) == 503 && answer.contains("retry-after: ") && !answer.contains(brought), "{answer}");
+    let body = json!({ "verification_token": brought }).to_string();
+    assert_eq!(served.hook("/api/v1/webhooks/notion", "", &body).0, 503);
+    for (n, name) in [(1, "asana"), (2, "notion")] {
+        let kept = served.rejections(n);
+        assert_eq!((kept[0].status, &*kept[0].reason), (503, "the registry is not to be had"));
+        assert!(!told(&kept[0]).contains(brought), "{:?}", kept[0]);
+        assert_eq!(served.counted(name, "error"), 1);
+    }
+}
+
+/// All of a rejection that a person is shown.
+fn told(kept: &Rejection) -> String {
+    format!("{kept:?}{}", String::from_utf8_lossy(&kept.body))
+}
+
+#[test]
+fn a_subscription_is_visited_before_it_is_answered() {
+    let served = world(&sns(&pinned()), Arc::default());
+    let text = "Content-Type: text/plain; charset=UTF-8\r\n";
+    let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert_eq!(*served.fake.outdoors.asked.lock().unwrap(), [format!("visit {VISIT}")]);
+    assert_eq!(served.counted("sns", "handshake"), 1);
+    // Signed by Amazon too, but for somebody else's topic.
+    let other = confirmation("arn:aws:sns:us-west-2:2:evil");
+    assert_eq!(status(&served.send("POST", "/api/v1/webhooks/sns", text, other.as_bytes())), 403);
+    let changed = confirmation(TOPIC).replace("t-1", "t-2");
+    assert_eq!(status(&served.send("POST", "/api/v1/webhooks/sns", text, changed.as_bytes())), 401);
+    assert_eq!(served.fake.outdoors.asked.lock().unwrap().len(), 1);
+    assert_eq!((served.counted("sns", "bad_signature"), served.rejections(1).len()), (2, 2));
+    assert!(served.fake.stored().is_empty());
+
+    let served = world(&sns(&pinned()), Outdoors::failing(Errand::Never("the visit was answered with 403".into())));
+    let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
+    assert_eq!((status(&answer), served.counted("sns", "error")), (503, 1), "SNS is to ask again");
+    assert!(served.rejections(1)[0].reason.contains("the visit was answered with 403"));
+}
+
+#[test]
+fn a_message_that_a_certificate_signed_is_verified_and_stored_so() {
+    let served = world(&sns(&pinned()), Arc::default());
+    let signed = format!(
+        "Message\nhello\nMessageId\nm-2\nTimestamp\n2026-01-31T12:00:00.000Z\nTopicArn\n{TOPIC}\nType\nNotification\n"
+    );
+    let body = json!({
+        "Type": "Notification", "MessageId": "m-2", "TopicArn": TOPIC, "Message": "hello", "SignatureVersion": "2",
+        "Timestamp": "2026-01-31T12:00:00.000Z", "Signature": rsa_sign(signed.as_bytes()),
+        "SigningCertURL": "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+    });
+    assert_eq!(served.hook("/api/v1/webhooks/sns", "", &body.to_string()).0, 202);
+    let (head, _) = served.fake.stored().remove(0);
+    let event = EventHead::parse(&head).unwrap().event;
+    assert!(event.verified && event.external_id == Some("m-2"), "{event:?}");
+}
+
+#[test]
+fn a_certificate_that_is_not_there_now_is_no_wrong_signature() {
+    for (error, code, result) in [
+        (Errand::Later("no answer within 5 s".into()), 503, "error"),
+        (Errand::Never("it is no certificate".into()), 401, "bad_signature"),
+    ] {
+        let served = world(&sns(""), Outdoors::failing(error.clone()));
+        let answer = served.send("POST", "/api/v1/webhooks/sns", "", confirmation(TOPIC).as_bytes());
+        assert_eq!(status(&answer), code, "{answer}");
+        assert_eq!(answer.contains("retry-after: "), code == 503, "{answer}");
+        assert!(!answer.contains(&error.to_string()), "a stranger is not told: {answer}");
+        assert!(served.rejections(1)[0].reason.contains(&error.to_string()), "{:?}", served.rejections(1));
+        assert_eq!(served.counted("sns", result), 1);
+        assert_eq!(served.fake.outdoors.asked.lock().unwrap().len(), 1);
+    }
+}
+
+/// What was refused is shown to people who may not see the source's secrets.
+#[test]
+fn no_rejection_holds_a_secret() {
+    let sources = [
+        format!("name = \"gitlab\"\nkind = \"gitlab\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"monday\"\nkind = \"monday\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"graph\"\nkind = \"microsoft-graph\"\nsecrets = [\"{SECRET}\"]"),
+        format!("name = \"basic\"\nkind = \"basic\"\nsecrets = [\"user:{SECRET}\"]"),
+        "name = \"acme\"\nkind = \"partner\"\nvalidation_config = { required_fields = [\"data.id\"] }".to_owned(),
+    ];
+    let sources: Vec<_> = (1..).zip(&sources).map(|(n, toml)| source(n, toml)).collect();
+    let fake = Fake { sources, refuses: Some(Refused::DiskFull), ..Fake::default() };
+    let served = Served::with(fake);
+    let basic = BASE64.encode(format!("user:{SECRET}").as_bytes());
+    let referer = format!("Referer: https://a.example/webhook/v1/{TOKEN}acme?token={SECRET}\r\n");
+    let state = json!({ "clientState": SECRET, "value": [{ "clientState": SECRET }] }).to_string();
+    for (n, path, headers, body, code) in [
+        (1, "/api/v1/webhooks/gitlab".to_owned(), format!("X-Gitlab-Token: {SECRET}\r\n"), "{}", 503),
+        (2, format!("/api/v1/webhooks/monday?token={SECRET}"), String::new(), "{}", 503),
+        (3, "/api/v1/webhooks/graph".to_owned(), String::new(), &*state, 503),
+        (4, "/api/v1/webhooks/basic".to_owned(), format!("Authorization: Basic {basic}\r\n"), "{}", 503),
+        (5, format!("/webhook/v1/{TOKEN}acme"), String::new(), "{}", 422),
+    ] {
+        assert_eq!(served.hook(&path, &format!("{headers}{referer}"), body).0, code, "{path}");
+        let kept = served.rejections(n);
+        let shown = told(&kept[0]);
+        for secret in [SECRET, TOKEN, &basic] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(kept[0].reason.contains(' '), "in words: {shown}");
+    }
+}
+
+#[test]
+fn what_a_source_is_refused_for_is_kept_in_words() {
+    let served = served();
+    let large = "x".repeat(1025);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let charset = "Content-Type: application/json; charset=utf-7\r\n";
+    for (n, name, headers, body, code, word) in [
+        (6, "small", "", &*large, 413, "1024"),
+        (1, "shopify", form, "a=1", 415, "media type"),
+        (1, "shopify", charset, "{}", 415, "utf-8"),
+        (1, "shopify", "Content-Encoding: gzip\r\n", "{}", 415, "compress"),
+        (4, "held", "", "{}", 403, "suspended"),
+    ] {
+        let answer = served.send("POST", &format!("/api/v1/webhooks/{name}"), headers, body.as_bytes());
+        assert_eq!(status(&answer), code, "{name}: {answer}");
+        let kept = &served.rejections(n)[0];
+        assert!(kept.status == code && kept.reason.contains(word), "{kept:?}");
+        assert_eq!(served.counted(name, "invalid"), served.rejections(n).len() as u64, "{name}");
+    }
+    for _ in 0..3 {
+        served.send("POST", "/api/v1/webhooks/slow", "", b"{}");
+    }
+    let kept = served.rejections(5);
+    assert_eq!((kept.len(), kept[0].status, &*kept[0].reason), (3, 429, "this source sends too fast"));
+    assert_eq!((served.counted("slow", "bad_signature"), served.counted("slow", "limited")), (1, 2));
+    // Each source has a rate of its own.
+    assert_eq!(served.hook("/api/v1/webhooks/shopify", "", ORDER).0, 401);
+}

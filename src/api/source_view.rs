@@ -1,0 +1,167 @@
+//! A source as the interface shows it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::Timestamp;
+use crate::provider::Dedup;
+use crate::signature::{OneOrMany, RawScheme};
+use crate::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
+
+/// Stands for a value that nobody is to see.
+pub(super) const HIDDEN: &str = "***";
+
+/// A source without its secrets and its token.
+#[derive(Serialize)]
+pub(super) struct View {
+    id: String,
+    name: String,
+    kind: String,
+    tenant: String,
+    description: Option<String>,
+    status: SourceStatus,
+    url: String,
+    secret_hints: Vec<String>,
+    /// One for each hint: until when, for which requests.
+    secrets: Vec<SecretView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<RawScheme>,
+    /// The setting `id`, which cannot have its own name beside the source's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_id: Option<OneOrMany>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<OneOrMany>,
+    dedup: Dedup,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    respond: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tolerance: Option<u64>,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    options: std::collections::BTreeMap<String, String>,
+    validation_config: Option<Value>,
+    event_map: Option<Vec<Value>>,
+    max_body_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit_rps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+    managed_by: ManagedBy,
+    warnings: Vec<String>,
+    created_at: Timestamp,
+    modified_at: Timestamp,
+    deleted_at: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct SecretView {
+    hint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when: Option<String>,
+}
+
+/// The answer to whoever made a source, a secret or a token.
+#[derive(Serialize)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub(super) source: View,
+    /// Shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<String>,
+    /// Shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<String>,
+    /// With the token in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) guide: Option<String>,
+}
+
+impl View {
+    /// `token` is shown in the URL where it was just made; without it only its end is.
+    pub(super) fn of(source: &Source, token: Option<&Token>) -> Self {
+        let Settings { kind, description, verify, id, r#type, handshake, respond, tolerance, options, .. } =
+            source.settings.hidden();
+        Self {
+            id: source.id.to_string(),
+            name: source.name.to_string(),
+            kind,
+            tenant: source.tenant.to_string(),
+            description,
+            status: source.status,
+            url: source.address(token),
+            secret_hints: source.settings.secret_hints(),
+            secrets: secrets(&source.settings),
+            verify,
+            delivery_id: id,
+            r#type,
+            dedup: source.recipe.dedup,
+            handshake,
+            respond,
+            tolerance,
+            options,
+            validation_config: source.settings.validation_config.clone(),
+            event_map: source.settings.event_map.clone(),
+            max_body_bytes: source.max_body_bytes,
+            rate_limit_rps: source.rate_limit.map(|limit| limit.per_second),
+            burst: source.rate_limit.map(|limit| limit.burst),
+            managed_by: source.managed_by,
+            warnings: source.warnings.clone(),
+            created_at: source.created_at,
+            modified_at: source.modified_at,
+            deleted_at: source.deleted_at,
+        }
+    }
+}
+
+fn secrets(settings: &Settings) -> Vec<SecretView> {
+    let told = settings.secrets.iter().filter(|setting| setting.value().is_some());
+    let views = told.zip(settings.secret_hints()).map(|(setting, hint)| match setting {
+        SecretSetting::Text(_) => SecretView { hint, until: None, when: None },
+        SecretSetting::Table(table) => SecretView { hint, until: table.until.clone(), when: table.when.clone() },
+    });
+    views.collect()
+}
+
+/// The tag of a source's state.
+pub(super) fn etag(source: &Source) -> String {
+    format!("\"{}\"", source.version)
+}
+
+/// A request that a source refused.
+#[derive(Serialize)]
+pub(super) struct RejectionView {
+    at: Timestamp,
+    request_id: Box<str>,
+    status: u16,
+    reason: Box<str>,
+    request: Box<str>,
+    headers: serde_json::Map<String, Value>,
+    body: String,
+    body_bytes: usize,
+}
+
+impl From<Rejection> for RejectionView {
+    fn from(rejection: Rejection) -> Self {
+        let mut headers = serde_json::Map::new();
+        for (name, value) in rejection.headers {
+            match headers.get_mut(&*name) {
+                // As RFC 9110 joins the lines of a field.
+                Some(Value::String(first)) => *first = format!("{first}, {value}"),
+                _ => _ = headers.insert(name.into(), String::from(value).into()),
+            }
+        }
+        Self {
+            at: rejection.at,
+            request_id: rejection.request_id,
+            status: rejection.status,
+            reason: rejection.reason,
+            request: rejection.request,
+            headers,
+            body: String::from_utf8_lossy(&rejection.body).into_owned(),
+            body_bytes: rejection.body_bytes,
+        }
+    }
+}

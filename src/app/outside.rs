@@ -1,0 +1,57 @@
+//! What the way in asks of others: certificates and confirmations over the network, secrets for the registry.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use url::Url;
+
+use crate::admit::{Errand, Errands, Outside};
+use crate::model::{Secret, SourceId};
+use crate::registry::{SourceError, Writer};
+use crate::runtime::Clock;
+use crate::send::{Certificates, Fetcher, SharedGuard};
+use crate::signature::Certificate;
+
+/// See the module.
+pub(super) struct World {
+    certificates: Certificates,
+    writer: Writer,
+}
+
+impl World {
+    /// Reaches out by the guard's rules, and changes the registry by its writer.
+    pub(super) fn new(guard: &SharedGuard, tls: Arc<ClientConfig>, writer: Writer, clock: Clock) -> Self {
+        Self { certificates: Certificates::new(Fetcher::new(Arc::clone(guard), tls), clock), writer }
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
+
+fn failed(is_temporary: bool, why: &impl ToString) -> Errand {
+    let why = why.to_string().into();
+    if is_temporary { Errand::Later(why) } else { Errand::Never(why) }
+}
+
+impl Outside for World {
+    fn certificate<'a>(&'a self, url: &'a Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+        Box::pin(async { self.certificates.get(url).await.map_err(|why| failed(why.is_temporary(), &why)) })
+    }
+
+    fn visit<'a>(&'a self, url: &'a Url) -> Errands<'a, Result<(), Errand>> {
+        Box::pin(async {
+            let fetched = self.certificates.fetcher().get(url).await;
+            fetched.map(drop).map_err(|why| failed(why.is_temporary(), &why))
+        })
+    }
+
+    fn learn(&self, source: SourceId, secret: Secret) -> Errands<'_, Result<(), Errand>> {
+        Box::pin(async move {
+            let learned = self.writer.learn_secret(source, secret).await;
+            learned.map(drop).map_err(|why| failed(matches!(why, SourceError::Unavailable(_)), &why))
+        })
+    }
+}

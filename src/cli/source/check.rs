@@ -1,0 +1,406 @@
+//! `hooktide source check`: what a source still lacks, in plain sentences.
+//!
+//! The looking is one place ([`Facts::gather`]), the judging another ([`Facts::judge`]), which sees nothing but the answers
+//! of the server.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::super::client::ClientError;
+use super::super::error::CliError;
+use super::super::{Client, block_on, output};
+use super::{One, path, text, unreachable};
+use crate::config::Environment;
+use crate::model::EventPattern;
+use crate::provider::{default_map, recipe};
+use crate::signature::{RawScheme, Scheme};
+
+/// Webhooks in a page that is asked for …
+const PAGE: u16 = 250;
+/// … and pages: a check looks for one that matches, it is no census.
+const PAGES_MAX: usize = 40;
+
+/// What there is to know.
+#[derive(Debug, Default)]
+struct Facts {
+    name: String,
+    /// `None`: there is no such source.
+    source: Option<Value>,
+    webhooks: Vec<Value>,
+    /// Newest first.
+    rejections: Vec<Value>,
+    last_event: Option<Value>,
+    /// Handshakes answered since the server's start; `None`: it does not say.
+    handshakes: Option<u64>,
+}
+
+/// What comes of it.
+#[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
+struct Findings {
+    /// What has to be done before events arrive.
+    lacks: Vec<String>,
+    /// What is as it should be, or good to know.
+    notes: Vec<String>,
+}
+
+pub(super) fn run(one: &One, environment: &Environment, out: &mut dyn Write) -> Result<ExitCode, CliError> {
+    let client = Client::try_new(&one.client, environment, false)?;
+    let facts = block_on(Facts::gather(&client, &one.name))?;
+    let findings = facts.judge();
+    let ready = findings.lacks.is_empty();
+    if one.client.json {
+        writeln!(
+            out,
+            "{}",
+            json!({"name": one.name, "ready": ready, "lacks": findings.lacks, "notes": findings.notes})
+        )?;
+    } else {
+        let name = output::visible(&facts.name);
+        writeln!(out, "{name} {}", if ready { "is ready" } else { "is not ready" })?;
+        findings.lacks.iter().try_for_each(|lack| writeln!(out, "  lacks: {}", output::visible(lack)))?;
+        findings.notes.iter().try_for_each(|note| writeln!(out, "  {}", output::visible(note)))?;
+    }
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Facts {
+    async fn gather(client: &Client, name: &str) -> Result<Self, CliError> {
+        let mut facts = Self { name: name.to_owned(), ..Self::default() };
+        facts.source = match client.get(&path(name, "")).await {
+            Ok(answer) => Some(value(&answer)?),
+            Err(ClientError::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => return Ok(facts),
+            Err(e) => return Err(e.into()),
+        };
+        let source = facts.source.as_ref().unwrap_or(&Value::Null);
+        let (name, tenant) = (text(source, "name").to_owned(), text(source, "tenant").to_owned());
+        let of_tenant = if tenant == "-" { String::new() } else { format!("&tenant={tenant}") };
+        let mut cursor = String::new();
+        for _ in 0..PAGES_MAX {
+            let page = value(&client.get(&format!("/api/v1/webhooks?limit={PAGE}{of_tenant}{cursor}")).await?)?;
+            facts.webhooks.extend(rows(&page).iter().cloned());
+            let Some(next) = page.get("next_cursor").and_then(Value::as_str) else { break };
+            cursor = format!("&cursor={next}");
+        }
+        facts.rejections = rows(&value(&client.get(&path(&facts.name, "/rejections")).await?)?).to_vec();
+        let events = client.get(&format!("/api/v1/events?source={name}&limit=1{of_tenant}")).await?;
+        facts.last_event = rows(&value(&events)?).first().cloned();
+        // A server whose figures this key may not read can be checked all the same.
+        let figures = client.get("/metrics").await.ok();
+        facts.handshakes = figures.and_then(|figures| handshakes(&String::from_utf8_lossy(&figures), &name));
+        Ok(facts)
+    }
+
+    fn judge(&self) -> Findings {
+        let mut found = Findings::default();
+        let Some(source) = &self.source else {
+            let (name, add) = (&self.name, "hooktide source add");
+            found.lacks.push(format!(
+                "it is not configured: add [[sources]] with name = \"{name}\" to the file, or `{add} {name} --kind …`"
+            ));
+            return found;
+        };
+        self.judge_state(source, &mut found);
+        self.judge_secret(source, &mut found);
+        match unreachable(text(source, "url")) {
+            Some(why) => found.lacks.push(format!("a public URL: {why}")),
+            None => found.notes.push(format!("the URL to give to the sender is {}", text(source, "url"))),
+        }
+        self.judge_audience(source, &mut found);
+        self.judge_handshake(source, &mut found);
+        self.judge_traffic(&mut found);
+        let warnings = source.get("warnings").and_then(Value::as_array).into_iter().flatten();
+        found.notes.extend(warnings.filter_map(Value::as_str).map(|warning| format!("warning: {warning}")));
+        found
+    }
+
+    fn judge_state(&self, source: &Value, found: &mut Findings) {
+        let name = &self.name;
+        if source.get("deleted_at").is_some_and(|at| !at.is_null()) {
+            found.lacks.push(format!("it has been deleted: `hooktide source restore {name}` brings it back"));
+        }
+        match text(source, "status").to_ascii_lowercase().as_str() {
+            "active" => {}
+            status => found.lacks.push(format!("it is {status}: `hooktide source enable {name}` lets requests in")),
+        }
+    }
+
+    fn judge_secret(&self, source: &Value, found: &mut Findings) {
+        let hints = source.get("secret_hints").and_then(Value::as_array).map_or(0, Vec::len);
+        if hints > 0 {
+            found.notes.push(format!("{hints} secret{} in force", if hints == 1 { "" } else { "s" }));
+        } else if needs_secret(source) {
+            found.lacks.push(format!(
+                "a secret: the one that the sender's settings show, `hooktide source rotate {} --secret -`",
+                self.name
+            ));
+        } else if text(source, "kind") == "none" {
+            found.notes.push("kind none: whoever knows the URL can send, nothing is verified".to_owned());
+        }
+    }
+
+    /// Whether a webhook asks for what the source's events become.
+    fn judge_audience(&self, source: &Value, found: &mut Findings) {
+        let types = types(source);
+        let wants = |webhook: &&Value| {
+            let events = webhook.get("events").and_then(Value::as_array).into_iter().flatten();
+            let patterns = events.filter_map(Value::as_str).filter_map(|text| EventPattern::try_new(text).ok());
+            patterns.into_iter().any(|pattern| types.iter().any(|made| made.may_match(&pattern.to_string())))
+        };
+        let subscribed = self.webhooks.iter().filter(wants);
+        let (on, off): (Vec<_>, Vec<_>) =
+            subscribed.partition(|webhook| matches!(text(webhook, "status"), "active" | "paused"));
+        if !on.is_empty() {
+            found.notes.push(format!(
+                "{} webhook{} may match its events",
+                on.len(),
+                if on.len() == 1 { "" } else { "s" }
+            ));
+            return;
+        }
+        let made = types.iter().map(Made::to_string).collect::<Vec<_>>().join(", ");
+        let disabled = if off.is_empty() { "" } else { " (those that would match are disabled)" };
+        found.lacks.push(format!("a webhook: nobody subscribes to what its events become, {made}{disabled}"));
+    }
+
+    fn judge_handshake(&self, source: &Value, found: &mut Findings) {
+        let own = source.get("handshake").and_then(Value::as_str);
+        let of_kind = || recipe(text(source, "kind")).and_then(|raw| raw.handshake.as_deref());
+        let Some(form) = own.or_else(of_kind).filter(|form| !form.is_empty()) else { return };
+        match self.handshakes {
+            Some(n @ 1..) => found.notes.push(format!("its handshake was answered ({n} since the server's start)")),
+            Some(0) if self.last_event.is_none() => found.lacks.push(format!(
+                "its handshake ({form}): the provider asks whether the address is ours before it sends, and has not yet; enter the URL there"
+            )),
+            _ => {}
+        }
+    }
+
+    /// What came, and what was refused.
+    fn judge_traffic(&self, found: &mut Findings) {
+        let accepted = self.last_event.as_ref().map(|event| text(event, "received_at").to_owned());
+        match (&self.last_event, &accepted) {
+            (Some(event), Some(at)) => {
+                found.notes.push(format!(
+                    "the last event was accepted at {at}: {} ({})",
+                    text(event, "type"),
+                    text(event, "id")
+                ));
+            }
+            _ => found.notes.push("no event has been accepted yet".to_owned()),
+        }
+        let Some(last) = self.rejections.first() else { return };
+        let mut reasons = BTreeMap::<&str, usize>::new();
+        for rejection in &self.rejections {
+            *reasons.entry(text(rejection, "reason")).or_default() += 1;
+        }
+        // Of two that are as common the one that was seen last.
+        let common = self.rejections.iter().map(|one| text(one, "reason")).rev().max_by_key(|reason| reasons[reason]);
+        let (all, common) = (self.rejections.len(), common.unwrap_or("-"));
+        let told = format!(
+            "{all} request{} refused, the last at {} ({}); mostly, {} of {all}: {common}",
+            if all == 1 { " was" } else { "s were" },
+            text(last, "at"),
+            last.get("status").unwrap_or(&Value::Null),
+            reasons.get(common).copied().unwrap_or(0),
+        );
+        // RFC 3339 in UTC sorts as text.
+        if accepted.is_none_or(|at| text(last, "at") > at.as_str()) {
+            found.lacks.push(format!("a request that is believed since: {told}"));
+        } else {
+            found.notes.push(told);
+        }
+    }
+}
+
+fn value(answer: &[u8]) -> Result<Value, CliError> {
+    Ok(serde_json::from_slice(answer).map_err(ClientError::Answer)?)
+}
+
+fn rows(page: &Value) -> &[Value] {
+    page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Handshakes of a source, of Prometheus' text.
+fn handshakes(figures: &str, name: &str) -> Option<u64> {
+    let series = figures.lines().filter(|line| line.starts_with("hooktide_inbound_total{"));
+    let (source, result) = (format!("source=\"{name}\""), "result=\"handshake\"");
+    let mut known = figures.contains("hooktide_inbound_total").then_some(0);
+    for line in series.filter(|line| line.contains(&source) && line.contains(result)) {
+        let count = line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok());
+        known = count.map(|count| count as u64).or(known);
+    }
+    known
+}
+
+/// Whether nothing is verified before the source has a secret.
+fn needs_secret(source: &Value) -> bool {
+    let own = source.get("verify").and_then(|verify| serde_json::from_value::<RawScheme>(verify.clone()).ok());
+    let of_kind = || recipe(text(source, "kind")).map(|raw| raw.verify.clone());
+    let scheme = own.or_else(of_kind).and_then(|raw| Scheme::try_new(&raw).ok());
+    scheme.is_some_and(|scheme| scheme.needs_secret())
+}
+
+/// A type that events may become: one, or all that begin like this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Made {
+    One(String),
+    Below(String),
+}
+
+impl std::fmt::Display for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(text) => f.write_str(text),
+            Self::Below(front) => write!(f, "{front}*"),
+        }
+    }
+}
+
+impl Made {
+    /// Whether a pattern can match one of them.
+    fn may_match(&self, pattern: &str) -> bool {
+        let front = pattern.strip_suffix('*');
+        match (self, front) {
+            (Self::One(text), None) => text == pattern,
+            (Self::One(text), Some(front)) => text.starts_with(front),
+            (Self::Below(made), None) => pattern.starts_with(made.as_str()),
+            (Self::Below(made), Some(front)) => made.starts_with(front) || front.starts_with(made.as_str()),
+        }
+    }
+}
+
+/// What a source's events become: what its map or its kind's map makes, and plain types for what no rule wants.
+fn types(source: &Value) -> Vec<Made> {
+    let name = text(source, "name");
+    let kind = text(source, "kind");
+    let own = source.get("event_map").and_then(Value::as_array).map(Vec::as_slice);
+    let of_kind = || default_map(kind).or_else(|| recipe(kind).map(|raw| raw.event_map.as_slice()));
+    let rules = own.or_else(of_kind).unwrap_or_default();
+    let mut types = Vec::new();
+    for template in rules.iter().filter_map(|rule| rule.get("type").and_then(Value::as_str)) {
+        let template = template.replace("{source}", name);
+        types.push(match template.split_once('{') {
+            Some((front, _)) => Made::Below(front.to_owned()),
+            None => Made::One(template),
+        });
+    }
+    types.push(Made::Below(format!("{name}.")));
+    types
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            name: "shop".into(),
+            source: Some(json!({"name": "shop", "kind": "custom", "status": "active", "deleted_at": null,
+                "url": "https://hooks.example.com/api/v1/webhooks/shop", "secret_hints": ["…4QIb"], "handshake": "slack-challenge",
+                "event_map": [{"when": "orders/create", "type": "order.created"}, {"when": "*", "type": "{source}.x.{topic}"}]})),
+            webhooks: vec![json!({"status": "active", "events": ["order.*"]})],
+            rejections: Vec::new(),
+            last_event: Some(
+                json!({"id": "evt_1", "type": "order.created", "received_at": "2026-01-31T12:00:00.000Z"}),
+            ),
+            handshakes: Some(1),
+        }
+    }
+
+    fn change(facts: &mut Facts, name: &str, value: Value) {
+        facts.source.as_mut().unwrap()[name] = value;
+    }
+
+    #[test]
+    fn a_source_with_everything_is_ready() {
+        let found = facts().judge();
+        assert_eq!(found.lacks, [""; 0]);
+        assert_eq!(
+            found.notes,
+            [
+                "1 secret in force",
+                "the URL to give to the sender is https://hooks.example.com/api/v1/webhooks/shop",
+                "1 webhook may match its events",
+                "its handshake was answered (1 since the server's start)",
+                "the last event was accepted at 2026-01-31T12:00:00.000Z: order.created (evt_1)",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_lack_is_a_sentence() {
+        type Change = fn(&mut Facts);
+        let cases: [(Change, &str); 9] = [
+            (|facts| facts.source = None, "it is not configured: "),
+            (|facts| change(facts, "status", json!("SUSPENDED")), "it is suspended: "),
+            (|facts| change(facts, "deleted_at", json!("2026-01-31T12:00:00.000Z")), "it has been deleted: "),
+            (
+                |facts| change(facts, "url", json!("http://127.0.0.1:8080/x")),
+                "a public URL: http://127.0.0.1:8080/x is an address of this machine",
+            ),
+            (
+                |facts| change(facts, "url", json!("http://10.0.0.1/x")),
+                "a public URL: http://10.0.0.1/x is an address of a private network",
+            ),
+            (
+                |facts| facts.webhooks[0]["events"] = json!(["product.*"]),
+                "a webhook: nobody subscribes to what its events become, order.created, shop.x.*, shop.*",
+            ),
+            (|facts| facts.webhooks[0]["status"] = json!("failed"), "a webhook: nobody subscribes"),
+            (|facts| (facts.handshakes, facts.last_event) = (Some(0), None), "its handshake (slack-challenge): "),
+            (
+                |facts| {
+                    facts.rejections = vec![json!({"at": "2026-01-31T12:00:01.000Z", "status": 401, "reason": "no"})];
+                },
+                "a request that is believed since: 1 request was refused, the last at 2026-01-31T12:00:01.000Z (401); mostly, 1 of 1: no",
+            ),
+        ];
+        for (change, wanted) in cases {
+            let mut facts = facts();
+            change(&mut facts);
+            let lacks = facts.judge().lacks;
+            assert_eq!(lacks.len(), 1, "{lacks:?}");
+            assert!(lacks[0].starts_with(wanted), "{lacks:?}");
+        }
+    }
+
+    #[test]
+    fn rejections_before_the_last_event_are_told_with_the_commonest_reason() {
+        let rejection =
+            |n: u32, reason| json!({"at": format!("2026-01-31T11:00:0{n}.000Z"), "status": 401, "reason": reason});
+        let rejections = vec![rejection(3, "old"), rejection(2, "wrong"), rejection(1, "wrong")];
+        let found = Facts { rejections, ..facts() }.judge();
+        assert_eq!(found.lacks, [""; 0]);
+        let told = "3 requests were refused, the last at 2026-01-31T11:00:03.000Z (401); mostly, 2 of 3: wrong";
+        assert_eq!(found.notes.last().unwrap(), told);
+    }
+
+    #[test]
+    fn patterns_meet_what_events_become() {
+        let below = Made::Below("shop.".into());
+        for (pattern, meets) in
+            [("*", true), ("shop.*", true), ("shop.orders.*", true), ("shop.orders", true), ("sho.*", false)]
+        {
+            assert_eq!(below.may_match(pattern), meets, "{pattern}");
+        }
+        let one = Made::One("order.created".into());
+        for (pattern, meets) in
+            [("*", true), ("order.*", true), ("order.created", true), ("order", false), ("order.created.*", false)]
+        {
+            assert_eq!(one.may_match(pattern), meets, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn handshakes_are_counted_for_the_source_alone() {
+        let figures = "# TYPE hooktide_inbound_total counter\nhooktide_inbound_total{result=\"handshake\",source=\"slack\"} 3\n\
+                       hooktide_inbound_total{result=\"accepted\",source=\"zoom\"} 9\n";
+        assert_eq!(handshakes(figures, "slack"), Some(3));
+        assert_eq!(handshakes(figures, "zoom"), Some(0));
+        assert_eq!(handshakes("", "slack"), None);
+    }
+}

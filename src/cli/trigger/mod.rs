@@ -1,0 +1,292 @@
+//! `hooktide trigger`: an event as a provider would send it, signed, to a server or any URL.
+//!
+//! It works offline: what providers send is part of the program (`provider::samples`), and how they sign too. A source's
+//! kind comes from the configuration on this machine or from the server, its secret from that configuration or from the
+//! caller: a server gives no secret away.
+
+mod draft;
+mod fill;
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use hyper::StatusCode;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::client::{ClientError, local_url};
+use super::error::CliError;
+use super::input::{self, SecretArgs};
+use super::signing::{known, scheme_of};
+use super::{Client, ClientArgs, ServerArgs, block_on, output, parse};
+use crate::config::{Config, Environment};
+use crate::model::{Secret, Timestamp};
+use crate::provider::{RawRecipe, recipe, samples};
+use crate::runtime::{Clock, Random};
+use crate::signature::{Outgoing, SignError};
+use crate::source::{SecretSetting, Settings, recipe_of};
+pub(super) use draft::signed_places;
+use draft::{Draft, draft};
+use fill::Fill;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name of a source, or a kind of provider
+    #[arg(value_name = "SOURCE", value_parser = parse::path_part)]
+    source: String,
+    /// The event's type as the provider spells it, such as orders/create or payment_intent.succeeded; without it the
+    /// types of which there are samples are listed
+    #[arg(value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Send here, in place of the source's own place at the server
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// How to sign, if it is not the source's own kind
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
+    /// Put this into the body, by name; null takes out: JSON or @FILE
+    #[arg(long, value_name = "JSON|@FILE")]
+    data: Option<String>,
+    /// How many, each with ids of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    count: u32,
+    /// Print the request, and send nothing
+    #[arg(long)]
+    print: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// Whom to act as, and where to.
+struct Target {
+    kind: String,
+    recipe: RawRecipe,
+    secret: Option<Secret>,
+    /// Where requests go.
+    url: Url,
+    /// What a sender that signs its URL was told, without a query.
+    signed_url: String,
+}
+
+pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<ExitCode, CliError> {
+    run_with(args, environment, &mut io::stdin(), out)
+}
+
+fn run_with(
+    args: &Args,
+    environment: &Environment,
+    stdin: &mut dyn Read,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CliError> {
+    let Some(event_type) = &args.event_type else {
+        list(args, environment, out)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    if args.secret.reads_input() && args.data.as_deref() == Some("-") {
+        return Err(CliError::InputTwice("the secret and the data"));
+    }
+    let given = args.secret.read(environment, stdin)?;
+    let data: Option<Value> = args.data.as_deref().map(|data| input::json(data, stdin)).transpose()?;
+    let target = Target::find(args, environment, given)?;
+    let scheme = scheme_of(&target.recipe)?;
+    if target.secret.is_none() && scheme.needs_secret() {
+        let of = format!("{}, of which no secret is known here,", args.source);
+        return Err(CliError::SecretWanted { of });
+    }
+    let secret = target.secret.clone().unwrap_or_else(|| Secret::new(""));
+    let clock = Clock::system(Timestamp::default());
+    let mut random = Random::system();
+    let mut all_taken = true;
+    for _ in 0..args.count {
+        let now = clock.now();
+        let mut fill = Fill::new(event_type, now, &mut random);
+        let draft = draft(&target.kind, &target.recipe, data.as_ref(), &mut fill);
+        let mut outgoing = target.outgoing(&draft)?;
+        scheme.sign(&secret, &mut outgoing, now)?;
+        if args.print {
+            show(&target, &draft, &outgoing, out)?;
+        } else {
+            all_taken &= send(&target, &draft, outgoing, args.client.json, out)?;
+        }
+    }
+    Ok(if all_taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Target {
+    /// The source by its name: of the configuration on this machine, of the server, or a kind by itself.
+    fn find(args: &Args, environment: &Environment, given: Option<Secret>) -> Result<Self, CliError> {
+        let of_kind = args.kind.as_deref().map(known).transpose()?;
+        // Who says everything needs neither a configuration nor a server.
+        let is_said = args.to.is_some() && (of_kind.is_some() || recipe(&args.source).is_some() && given.is_some());
+        let config = if is_said { None } else { Some(config(args, environment)?) };
+        let own = config.as_ref().and_then(|config| settings(config, &args.source));
+        let secret = given.or_else(|| own.and_then(secret));
+        let mut url = own.and_then(|own| own.url.clone());
+        let mut found = own.and_then(|own| Some((own.kind.clone(), recipe_of(own)?)));
+        if found.is_none() && !is_said && recipe(&args.source).is_none_or(|_| args.to.is_none()) {
+            let view = ask(args, environment)?;
+            url = view.as_ref().and_then(|view| view.get("url")?.as_str().map(str::to_owned));
+            found = view.as_ref().and_then(viewed);
+        }
+        if let Some(recipe) = of_kind {
+            found = Some((args.kind.clone().unwrap_or_default(), recipe.clone()));
+        }
+        let by_name = || Some((args.source.clone(), recipe(&args.source)?.clone()));
+        let trigger = |problem| CliError::Trigger { source_name: args.source.clone(), problem };
+        let (kind, recipe) = found.or_else(by_name).ok_or_else(|| {
+            trigger("no source of this name is configured here or known to the server, and no kind of provider has it (--kind)")
+        })?;
+        if kind == "partner" && args.to.is_none() {
+            return Err(trigger("a partner's URL holds its token, which nobody knows but the partner: --to"));
+        }
+        let to = match (&args.to, &config) {
+            (Some(to), _) => to.clone(),
+            (None, config) => format!("{}/api/v1/webhooks/{}", server(args, environment, config.as_ref()), args.source),
+        };
+        let parsed = Url::parse(&to).ok().filter(Url::has_host);
+        let target = parsed.ok_or(CliError::Url { url: to })?;
+        let mut plain = target.clone();
+        plain.set_query(None);
+        let signed_url = url.filter(|_| args.to.is_none()).unwrap_or_else(|| plain.into());
+        Ok(Self { kind, recipe, secret, url: target, signed_url })
+    }
+
+    /// The request before it is signed.
+    fn outgoing(&self, draft: &Draft) -> Result<Outgoing, CliError> {
+        let mut pairs = url::form_urlencoded::Serializer::new(self.url.query().unwrap_or_default().to_owned());
+        pairs.extend_pairs(&draft.query);
+        let query = Some(pairs.finish()).filter(|query| !query.is_empty());
+        let headers = draft.header_map().map_err(|name| SignError::Place(format!("header:{name}").into()))?;
+        Ok(Outgoing { method: "POST".into(), url: self.signed_url.clone(), query, headers, body: draft.body.clone() })
+    }
+
+    /// Where a request goes: below the source, if its type stands in the path.
+    fn address(&self, draft: &Draft) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        let front = url.as_str().trim_end_matches('/');
+        if draft.path.is_empty() { url.to_string() } else { format!("{front}/{}", draft.path) }
+    }
+}
+
+/// The configuration of the server on this machine, sources and all.
+fn config(args: &Args, environment: &Environment) -> Result<Config, CliError> {
+    let (config, data_dir) = (args.client.config.clone(), args.client.data_dir.clone());
+    let server = ServerArgs { config, data_dir, ..ServerArgs::default() };
+    Ok(server.loader(false, environment.clone()).load()?)
+}
+
+fn settings<'c>(config: &'c Config, name: &str) -> Option<&'c Settings> {
+    config.sources.iter().map(|source| &source.settings).find(|settings| settings.name == name)
+}
+
+/// The first secret, which is in force for every request if any is.
+fn secret(settings: &Settings) -> Option<Secret> {
+    let value = |setting: &SecretSetting| match setting {
+        SecretSetting::Text(secret) => Some(secret.clone()),
+        SecretSetting::Table(table) => table.value.clone().filter(|_| table.when.is_none()),
+    };
+    settings.secrets.iter().find_map(value)
+}
+
+/// What the server says of the source; `None`: it knows none of this name, or there is no server to ask.
+fn ask(args: &Args, environment: &Environment) -> Result<Option<Value>, CliError> {
+    // A kind by itself can be sent without a key, to a server that is elsewhere.
+    let Ok(client) = Client::try_new(&args.client, environment, false) else { return Ok(None) };
+    let asked = block_on(async { Ok(client.get(&format!("/api/v1/sources/{}", args.source)).await) })?;
+    match asked {
+        Ok(answer) => Ok(serde_json::from_slice(&answer).map_err(ClientError::Answer)?),
+        Err(ClientError::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
+        Err(ClientError::Connect { .. }) if args.to.is_some() || args.print => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The kind and recipe of a source as the interface shows it.
+fn viewed(view: &Value) -> Option<(String, RawRecipe)> {
+    let shown = ["name", "kind", "verify", "type", "tolerance"];
+    let members = shown.iter().filter_map(|name| Some(((*name).to_owned(), view.get(name)?.clone())));
+    let members = members.filter(|(_, value)| !value.is_null()).collect::<Map<String, Value>>();
+    let settings: Settings = serde_json::from_value(members.into()).ok()?;
+    Some((settings.kind.clone(), recipe_of(&settings)?))
+}
+
+/// Where the server takes webhooks.
+fn server(args: &Args, environment: &Environment, config: Option<&Config>) -> String {
+    let told = args.client.url.as_deref().or_else(|| environment.get("HOOKTIDE_URL"));
+    let url = told.map(str::to_owned).or_else(|| config.map(|config| local_url(config, true)));
+    url.unwrap_or_default().trim_end_matches('/').to_owned()
+}
+
+/// The request as it would travel.
+fn show(target: &Target, draft: &Draft, outgoing: &Outgoing, out: &mut dyn Write) -> Result<(), CliError> {
+    let query = outgoing.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    writeln!(out, "POST {}{query}", target.address(draft))?;
+    // As the provider spells them, where it is known.
+    for (name, value) in &outgoing.headers {
+        let spelled =
+            draft.headers.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name.as_str()));
+        writeln!(
+            out,
+            "{}: {}",
+            spelled.map_or(name.as_str(), String::as_str),
+            String::from_utf8_lossy(value.as_bytes())
+        )?;
+    }
+    writeln!(out)?;
+    out.write_all(&outgoing.body)?;
+    Ok(writeln!(out)?)
+}
+
+/// Sends, and prints what is answered; whether it was taken.
+fn send(target: &Target, draft: &Draft, outgoing: Outgoing, json: bool, out: &mut dyn Write) -> Result<bool, CliError> {
+    let client = Client::to(&target.address(draft))?;
+    let Outgoing { headers, query, body, .. } = outgoing;
+    let (status, answer) = block_on(async { Ok(client.deliver(headers, query.as_deref(), body).await?) })?;
+    if json {
+        out.write_all(&answer)?;
+        writeln!(out)?;
+        return Ok(status.is_success());
+    }
+    let text = String::from_utf8_lossy(&answer);
+    let parsed: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+    let told = parsed.get("id").or_else(|| parsed.get("detail")).and_then(Value::as_str);
+    let duplicate = parsed.get("duplicate").and_then(Value::as_bool).unwrap_or(false);
+    let line = output::visible(told.unwrap_or_else(|| text.lines().next().unwrap_or_default()));
+    let note = match (duplicate, draft.sample) {
+        (true, _) => " (duplicate)",
+        (false, true) => "",
+        (false, false) => " (there is no sample of this type: a generic event)",
+    };
+    writeln!(out, "{} {line}{note}", status.as_u16())?;
+    Ok(status.is_success())
+}
+
+/// The types of which there are samples.
+fn list(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    let config = || config(args, environment);
+    let named = match &args.kind {
+        Some(kind) => Some(kind.clone()),
+        None if recipe(&args.source).is_some() => None,
+        None => settings(&config()?, &args.source).map(|own| own.kind.clone()),
+    };
+    let kind = named.unwrap_or_else(|| args.source.clone());
+    let recipe = known(&kind)?;
+    let types = samples(&kind).iter().map(|sample| sample.event_type);
+    types.into_iter().try_for_each(|event_type| writeln!(out, "{event_type}"))?;
+    if samples(&kind).is_empty() {
+        let example = if recipe.example.is_empty() { String::new() } else { format!(", such as {}", recipe.example) };
+        writeln!(out, "{kind} has no samples; any type makes a generic event{example}")?;
+    }
+    Ok(())
+}
+
+/// An id for a message, as Standard Webhooks senders make them.
+pub(super) fn fresh_id(now: Timestamp, random: &mut Random) -> String {
+    Fill::new("", now, random).text("msg_%{alnum:27}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! The pages of `docs/guides/providers/`, made from the table, so that they say what the program does.
+
+use super::{Dedup, RawRecipe, Recipe, recipes};
+use crate::signature::{OneOrMany, RawScheme};
+
+/// A page of the guides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// As recipes name it, and the file's name: `developer-tools`.
+    pub name: &'static str,
+    /// Its heading.
+    pub title: &'static str,
+    /// What it is about, a sentence.
+    pub about: &'static str,
+}
+
+/// Every page, in the order of the index.
+pub const FAMILIES: [Family; 9] = [
+    Family { name: "commerce", title: "Commerce", about: "Shops, and what sells in them." },
+    Family { name: "payments", title: "Payments and finance", about: "Payments, cards, subscriptions, accounts." },
+    Family { name: "developer-tools", title: "Developer tools", about: "Code, builds, incidents, models." },
+    Family { name: "messaging", title: "Messaging", about: "Chat, mail, calls, social networks." },
+    Family { name: "crm-and-support", title: "CRM and support", about: "Customers, sales, tickets." },
+    Family { name: "identity", title: "Identity", about: "Users, directories, checks of identity." },
+    Family { name: "productivity", title: "Productivity", about: "Documents, calendars, forms, boards, files." },
+    Family { name: "media-and-cloud", title: "Media and cloud", about: "Video, streams, cloud services." },
+    Family { name: "standards", title: "Standards", about: "Senders that follow a common specification." },
+];
+
+/// What stands at the top of each page.
+const MADE: &str = "<!-- Made from src/provider/table.toml; a test compares them. -->\n";
+
+/// The index of the pages, in Markdown.
+pub fn guide_index() -> String {
+    let mut page = format!(
+        "{MADE}# Providers\n\nEach of these is a `kind` of source: three lines of configuration, and its webhooks are verified over their raw \
+         bytes, deduplicated and delivered like every event. A sender that is not here is a source of kind `custom` with its \
+         own `verify`, or `partner` with a secret URL.\n"
+    );
+    for family in FAMILIES {
+        page.push_str(&format!("\n## [{}]({}.md)\n\n{}\n\n", family.title, family.name, family.about));
+        for (name, raw) in of(family.name) {
+            page.push_str(&format!("- [{}]({}.md#{name}), kind `{name}`\n", raw.title, family.name));
+        }
+    }
+    page
+}
+
+/// The page of a family, in Markdown; without a heading but for its name if there is no such family.
+pub fn guide_page(family: &str) -> String {
+    let known = FAMILIES.iter().find(|known| known.name == family);
+    let (title, about) = known.map_or((family, ""), |known| (known.title, known.about));
+    let mut page = format!("{MADE}# {title}\n\n{about} All kinds: [Providers](README.md).\n");
+    for (name, raw) in of(family) {
+        page.push_str(&section(name, raw));
+    }
+    page
+}
+
+fn of(family: &str) -> impl Iterator<Item = (&'static str, &'static RawRecipe)> {
+    recipes().filter(move |(_, raw)| raw.family == family)
+}
+
+fn section(name: &str, raw: &RawRecipe) -> String {
+    let Ok(recipe) = Recipe::try_new(raw) else { return String::new() };
+    let mut text = format!("\n## {}\n<a id=\"{name}\"></a>\n\n{}\n\n", raw.title, raw.notes);
+    text.push_str(&configuration(name, raw, &recipe));
+    text.push_str(&format!("\nIts URL is `https://hooks.example.com/api/v1/webhooks/{name}`.\n\n| | |\n|---|---|\n"));
+    let mut row = |what: &str, words: String| {
+        if !words.is_empty() {
+            // A bar would end the cell.
+            text.push_str(&format!("| {what} | {} |\n", words.replace('|', "\\|")));
+        }
+    };
+    row("Verified", verified(&raw.verify));
+    row("Time", time(&raw.verify));
+    row("Type", kind_of_event(name, raw, &recipe));
+    row("Duplicates", duplicates(raw, &recipe));
+    row("Handshake", recipe.handshake.map_or(String::new(), |shake| shake.about().collect::<Vec<_>>().join(" ")));
+    row("Answer", answer(raw));
+    row(
+        "Metadata",
+        raw.keep.iter().map(|(name, place)| format!("`{name}`: {}", words(place))).collect::<Vec<_>>().join("; "),
+    );
+    row("Body", body(&recipe));
+    for (option, meaning) in &raw.options {
+        row("Option", format!("`{option}`: {meaning}"));
+    }
+    row("Other names", raw.also.iter().map(|alias| format!("`{alias}`")).collect::<Vec<_>>().join(", "));
+    row("Not confirmed", raw.unconfirmed.clone());
+    text
+}
+
+fn configuration(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
+    let mut text = format!("```toml\n[[sources]]\nname = \"{name}\"\nkind = \"{name}\"\n");
+    let learned = recipe.handshake.is_some_and(super::Handshake::learns);
+    if recipe.scheme.needs_secret() && !learned {
+        let variable = name.replace('-', "_").to_uppercase();
+        text.push_str(&format!("secrets = [{{ env = \"{variable}_WEBHOOK_SECRET\" }}]\n"));
+    }
+    let required: Vec<String> = raw
+        .options
+        .iter()
+        .filter(|(_, meaning)| meaning.starts_with("required"))
+        .map(|(option, _)| format!("{option} = \"…\""))
+        .collect();
+    if !required.is_empty() {
+        text.push_str(&format!("options = {{ {} }}\n", required.join(", ")));
+    }
+    text.push_str("```\n");
+    text
+}
+
+/// How, over what and where.
+fn verified(scheme: &RawScheme) -> String {
+    let places = list(scheme.sig.as_ref());
+    let places: Vec<String> = places.iter().map(|place| words(place)).collect();
+    let at = match places.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, .., last] => format!("{first} to {last}, any of which may fit"),
+    };
+    let prefix = scheme.prefix.as_deref().map_or(String::new(), |prefix| format!(" after `{prefix}`"));
+    let encoding = scheme.encoding.as_deref().map_or(String::new(), |encoding| format!(", {encoding}{prefix}"));
+    let several = if scheme.split.is_some() { "; of several signatures any may fit" } else { "" };
+    let each =
+        scheme.each.as_deref().map_or(String::new(), |each| format!(", each element of {} by itself", words(each)));
+    let alg = scheme.alg.as_deref().unwrap_or("sha256").to_uppercase().replace("SHA", "SHA-");
+    let how = match scheme.scheme.as_str() {
+        "hmac" => format!("HMAC-{alg}"),
+        "hash" => alg,
+        "ed25519" => "Ed25519".to_owned(),
+        "ecdsa-p256" => "ECDSA P-256".to_owned(),
+        "token" => {
+            return format!("The secret itself in {at}{each}. Nothing is signed: who learns it can send anything.");
+        }
+        "basic" => {
+            return format!("User and password in {at} (Basic). Nothing is signed: who learns them can send anything.");
+        }
+        "code:twilio" => {
+            return format!("HMAC-SHA-1 over the URL and the form's fields, or the body's SHA-256 in the URL, in {at}");
+        }
+        "code:paypal" => return format!("RSA over transmission, webhook ID and the body's CRC32, in {at}"),
+        "code:sns" => return format!("RSA over the message's fields, in {at}"),
+        other => other.to_owned(),
+    };
+    let signed = scheme.signed.as_deref().unwrap_or("{body}");
+    let key = match scheme.key.as_deref() {
+        None | Some("utf8") => "",
+        Some("hex") => "; the secret is hexadecimal",
+        Some(_) => "; the secret is base64",
+    };
+    format!("{how} over `{signed}`{each}, in {at}{encoding}{several}{key}")
+}
+
+fn time(scheme: &RawScheme) -> String {
+    let Some(place) = &scheme.time else { return String::new() };
+    let unit = match scheme.unit.as_deref() {
+        Some("ms") => "milliseconds",
+        Some("rfc3339") => "RFC 3339",
+        _ => "seconds",
+    };
+    format!("{} in {unit}; at most {} s old or ahead", words(place), scheme.tolerance.unwrap_or(300))
+}
+
+fn kind_of_event(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
+    if recipe.event_type.is_empty() {
+        return format!("none is given: `{name}.event`");
+    }
+    let places: Vec<String> = list(raw.r#type.as_ref()).iter().map(|place| words(place)).collect();
+    let unsigned = if recipe.type_is_signed { "" } else { " (not signed)" };
+    let example = if raw.example.is_empty() {
+        String::new()
+    } else {
+        format!("; `{}` arrives as `{name}.{}`", raw.example, plain(&raw.example))
+    };
+    format!("{}{unsigned}{example}", places.join(", else "))
+}
+
+/// A type as events carry it, where no map says otherwise.
+fn plain(topic: &str) -> String {
+    let plain = |c: char| {
+        if c == '/' {
+            '.'
+        } else if c.is_ascii_alphanumeric() || ".:-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    topic.chars().map(plain).collect()
+}
+
+fn duplicates(raw: &RawRecipe, recipe: &Recipe) -> String {
+    let id: Vec<String> = list(raw.id.as_ref()).iter().map(|place| words(place)).collect();
+    let unsigned = if recipe.id_is_signed { "" } else { " (not signed)" };
+    let mut text = match recipe.dedup {
+        Dedup::Id => format!("known by {}{unsigned}; without it by the body", id.join(" + ")),
+        Dedup::IdAndBody => format!("known by {}{unsigned} together with the body", id.join(" + ")),
+        Dedup::Body => "known by the body".to_owned(),
+        Dedup::Never => "none is dropped".to_owned(),
+    };
+    if let Some(once) = &raw.once {
+        text.push_str(&format!("; {} is taken once", words(once)));
+    }
+    text
+}
+
+fn answer(raw: &RawRecipe) -> String {
+    match (raw.status, raw.respond.as_deref()) {
+        (None, None) => String::new(),
+        (Some(status), None) => format!("{status}"),
+        (status, Some("")) => format!("{} with an empty body", status.unwrap_or(200)),
+        (status, Some(body)) => format!("{} with `{body}`", status.unwrap_or(200)),
+    }
+}
+
+fn body(recipe: &Recipe) -> String {
+    match (recipe.takes_forms, recipe.takes_text) {
+        (false, false) => String::new(),
+        (true, false) => "JSON or a form".to_owned(),
+        (false, true) => "JSON, also as `text/plain`".to_owned(),
+        (true, true) => "JSON, a form or text".to_owned(),
+    }
+}
+
+fn list(places: Option<&OneOrMany>) -> &[String] {
+    match places {
+        None => &[],
+        Some(OneOrMany::One(place)) => std::slice::from_ref(place),
+        Some(OneOrMany::Many(places)) => places,
+    }
+}
+
+/// A place in words: `` header `X-Topic` or `Topic` ``.
+fn words(place: &str) -> String {
+    match place.split_once(':') {
+        Some(("header", names)) => {
+            format!("header {}", names.split('|').map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
+        }
+        Some(("json", pointer)) => format!("JSON `{pointer}`"),
+        Some(("form", field)) => format!("form field `{field}`"),
+        Some(("query", name)) => format!("query parameter `{name}`"),
+        Some(("sig", prefix)) => format!("what follows `{prefix}` in the signature"),
+        _ if place == "path" => "what follows in the URL's path".to_owned(),
+        _ => format!("`{place}`"),
+    }
+}

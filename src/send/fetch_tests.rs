@@ -1,0 +1,386 @@
+//! What is fetched, and the certificates that are kept, against servers on real sockets.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio_rustls::server::TlsStream;
+use url::Url;
+
+use super::tests::{NOW, Names, acceptor, guard, ip, local, receiver};
+use super::*;
+use crate::limits::{
+    CERTIFICATE_FAILURES_MAX, CERTIFICATE_FETCHES, CERTIFICATE_RETRY, CERTIFICATE_TTL, CERTIFICATES_KEPT,
+    FETCH_BYTES_MAX, FETCH_TIMEOUT,
+};
+use crate::runtime::Clock;
+use crate::signature::Certificate;
+
+const LOOPBACK: &[&str] = &["127.0.0.0/8"];
+
+fn fetcher(allow: &[&str], names: Names) -> Fetcher<Names> {
+    let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
+    Fetcher::with_resolver(guard(allow), tls_config(Some(&ca_file)).unwrap(), names)
+}
+
+fn chain() -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates/chain.pem")).unwrap()
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
+}
+
+fn answer(status: u16) -> Vec<u8> {
+    format!("HTTP/1.1 {status} X\r\nlocation: https://127.0.0.1/\r\ncontent-length: 2\r\n\r\nno").into_bytes()
+}
+
+/// The request's head, in lines.
+async fn head(socket: &mut TlsStream<TcpStream>) -> Vec<String> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        assert_ne!(socket.read_buf(&mut bytes).await.unwrap(), 0);
+    }
+    String::from_utf8(bytes).unwrap().trim_end().split("\r\n").map(str::to_owned).collect()
+}
+
+/// A server that gives the n-th connection, from 1, this answer for its path.
+async fn server(answer: impl Fn(usize, &str) -> Vec<u8> + 'static) -> (SocketAddr, Rc<Cell<usize>>) {
+    let (acceptor, answer) = (acceptor(), Rc::new(answer));
+    receiver(move |n, socket| {
+        let (acceptor, answer) = (acceptor.clone(), Rc::clone(&answer));
+        async move {
+            let Ok(mut socket) = acceptor.accept(socket).await else { return };
+            let head = head(&mut socket).await;
+            let path = head[0].split(' ').nth(1).unwrap();
+            let _ = socket.write_all(&answer(n, path)).await;
+            let _ = socket.shutdown().await;
+        }
+    })
+    .await
+}
+
+fn url(at: SocketAddr, path: &str) -> Url {
+    Url::parse(&format!("https://{at}{path}")).unwrap()
+}
+
+async fn get(allow: &[&str], address: &str) -> Result<Vec<u8>, FetchError> {
+    fetcher(allow, Names::default()).get(&Url::parse(address).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_get_says_who_it_is_and_brings_the_body() {
+    local(async {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let (acceptor, noted) = (acceptor(), Rc::clone(&seen));
+        let (at, _) = receiver(move |_, socket| {
+            let (acceptor, noted) = (acceptor.clone(), Rc::clone(&noted));
+            async move {
+                let mut socket = acceptor.accept(socket).await.unwrap();
+                *noted.borrow_mut() = head(&mut socket).await;
+                socket.write_all(&ok(b"body")).await.unwrap();
+            }
+        })
+        .await;
+        let names = Names::default().with("receiver.test", |_| vec![ip("127.0.0.1")]);
+        let address = Url::parse(&format!("https://receiver.test:{}/a/b.pem?x=1#f", at.port())).unwrap();
+        assert_eq!(fetcher(LOOPBACK, names).get(&address).await, Ok(b"body".to_vec()));
+        let seen = seen.borrow();
+        assert_eq!(seen[0], "GET /a/b.pem?x=1 HTTP/1.1");
+        assert!(seen.contains(&format!("host: receiver.test:{}", at.port())), "{seen:?}");
+        assert!(seen.iter().any(|line| line.starts_with("user-agent: Hooktide/")), "{seen:?}");
+        assert!(
+            !seen.iter().any(|line| line.starts_with("content-length") || line.starts_with("transfer")),
+            "{seen:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_200_is_taken_and_no_redirect_followed() {
+    local(async {
+        for status in [201, 204, 206, 301, 302, 303, 307, 308, 400, 403, 404, 410, 500, 503] {
+            let (at, count) = server(move |_, _| answer(status)).await;
+            let got = get(LOOPBACK, &format!("https://{at}/")).await;
+            assert_eq!(got, Err(FetchError::Status(status)));
+            assert_eq!(got.unwrap_err().is_temporary(), status >= 500, "{status}");
+            assert_eq!(count.get(), 1, "{status}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_has_a_bound_and_must_be_whole() {
+    local(async {
+        let chunked = |size: usize| {
+            let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n");
+            [head.as_bytes(), &vec![b'x'; size], b"\r\n0\r\n\r\n"].concat()
+        };
+        for (answer, expected) in [
+            (ok(&vec![b'x'; FETCH_BYTES_MAX]), Ok(FETCH_BYTES_MAX)),
+            (chunked(FETCH_BYTES_MAX), Ok(FETCH_BYTES_MAX)),
+            (ok(&vec![b'x'; FETCH_BYTES_MAX + 1]), Err(FetchError::TooLarge)),
+            (chunked(FETCH_BYTES_MAX + 1), Err(FetchError::TooLarge)),
+            (chunked(FETCH_BYTES_MAX * 20), Err(FetchError::TooLarge)),
+        ] {
+            let (at, _) = server(move |_, _| answer.clone()).await;
+            let got = get(LOOPBACK, &format!("https://{at}/")).await;
+            assert_eq!(got.map(|body| body.len()), expected);
+        }
+        for cut in ["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab", "HTTP/1.1 200 OK\r\n", "", "nonsense\r\n\r\n"] {
+            let (at, _) = server(|_, _| cut.into()).await;
+            let got = get(LOOPBACK, &format!("https://{at}/")).await;
+            assert!(matches!(got, Err(FetchError::Broken(_))), "{cut:?}: {got:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_end_is_left() {
+    local(async {
+        for begin in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"] {
+            let acceptor = acceptor();
+            let (at, _) = receiver(move |_, socket| {
+                let acceptor = acceptor.clone();
+                async move {
+                    let mut socket = acceptor.accept(socket).await.unwrap();
+                    head(&mut socket).await;
+                    socket.write_all(begin.as_bytes()).await.unwrap();
+                    std::future::pending::<()>().await;
+                }
+            })
+            .await;
+            let (clock, fetcher) = (Clock::test(NOW), fetcher(LOOPBACK, Names::default()));
+            let began = clock.instant();
+            assert_eq!(fetcher.get(&url(at, "/")).await, Err(FetchError::Timeout));
+            assert_eq!((clock.instant() - began).as_secs(), FETCH_TIMEOUT.as_secs());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_fetched_is_fetched_by_https_within_the_guard() {
+    local(async {
+        let (at, count) = server(|_, _| ok(b"body")).await;
+        assert_eq!(get(LOOPBACK, &format!("http://{at}/")).await, Err(FetchError::Plain));
+        let closed = get(&[], &format!("https://{at}/")).await;
+        assert!(matches!(closed, Err(FetchError::Address(_))), "{closed:?}");
+        for bad in ["https://user@127.0.0.1/", "https://169.254.169.254/latest", "https://[::1]/", "https://localhost/"]
+        {
+            let got = get(&[], bad).await;
+            assert!(matches!(got, Err(FetchError::Address(_))), "{bad}: {got:?}");
+        }
+        // A name that leads inside, all of it or a part.
+        for ips in [&["127.0.0.1"][..], &["10.0.0.1"], &["203.0.114.1", "127.0.0.1"], &["::ffff:127.0.0.1"]] {
+            let ips: Vec<_> = ips.iter().map(|text| ip(text)).collect();
+            let names = Names::default().with("sns.us-west-2.amazonaws.com", move |_| ips.clone());
+            let address = Url::parse("https://sns.us-west-2.amazonaws.com/x.pem").unwrap();
+            let got = fetcher(&[], names).get(&address).await;
+            assert!(matches!(got, Err(FetchError::Forbidden(_))), "{got:?}");
+        }
+        // Nobody speaks for this server under that name.
+        let names = Names::default().with("other.test", |_| vec![ip("127.0.0.1")]);
+        let address = Url::parse(&format!("https://other.test:{}/", at.port())).unwrap();
+        let got = fetcher(LOOPBACK, names).get(&address).await;
+        assert!(matches!(&got, Err(FetchError::Broken(why)) if why.starts_with("TLS handshake")), "{got:?}");
+        assert_eq!(count.get(), 1);
+    })
+    .await;
+}
+
+fn certificates() -> Certificates<Names> {
+    Certificates::new(fetcher(LOOPBACK, Names::default()), Clock::test(NOW))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_fetched_once_and_again_a_day_later() {
+    local(async {
+        let (at, count) = server(|_, _| ok(&chain())).await;
+        let (certificates, address) = (Rc::new(certificates()), url(at, "/a.pem"));
+        // All of them at once.
+        let asked: Vec<_> = (0..20)
+            .map(|_| {
+                let (certificates, address) = (Rc::clone(&certificates), address.clone());
+                spawn_local(async move { certificates.get(&address).await.is_ok() })
+            })
+            .collect();
+        for got in asked {
+            assert!(got.await.unwrap());
+        }
+        assert_eq!(count.get(), 1);
+        tokio::time::advance(CERTIFICATE_TTL.mul_f32(0.99)).await;
+        assert!(certificates.get(&address).await.is_ok());
+        assert_eq!(count.get(), 1);
+        tokio::time::advance(CERTIFICATE_TTL.mul_f32(0.02)).await;
+        assert!(certificates.get(&address).await.is_ok());
+        assert_eq!(count.get(), 2);
+        assert!(certificates.get(&url(at, "/b.pem")).await.is_ok());
+        assert_eq!(count.get(), 3);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_while_fetching_leaves_it_to_the_next() {
+    local(async {
+        let acceptor = acceptor();
+        let (at, count) = receiver(move |n, socket| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut socket = acceptor.accept(socket).await.unwrap();
+                head(&mut socket).await;
+                if n == 1 {
+                    std::future::pending::<()>().await;
+                }
+                socket.write_all(&ok(&chain())).await.unwrap();
+            }
+        })
+        .await;
+        let (certificates, address) = (certificates(), url(at, "/a.pem"));
+        let gone = tokio::time::timeout(Duration::from_secs(1), certificates.get(&address)).await;
+        assert!(gone.is_err());
+        assert!(certificates.get(&address).await.is_ok());
+        assert_eq!(count.get(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_remembered_for_a_while() {
+    local(async {
+        let (at, count) = server(|n, _| if n == 1 { answer(404) } else { ok(&chain()) }).await;
+        let (certificates, address) = (certificates(), url(at, "/a.pem"));
+        let missing = Unavailable::Fetch(FetchError::Status(404));
+        assert!(!missing.is_temporary());
+        for _ in 0..3 {
+            assert_eq!(certificates.get(&address).await.map(|_| ()), Err(missing.clone()));
+        }
+        assert_eq!(count.get(), 1);
+        tokio::time::advance(CERTIFICATE_RETRY).await;
+        assert!(certificates.get(&address).await.is_ok());
+        assert_eq!(count.get(), 2);
+
+        let (at, _) = server(|_, _| ok(b"<html>")).await;
+        let got = certificates.get(&url(at, "/a.pem")).await.map(|_| ());
+        assert!(matches!(got, Err(Unavailable::Form(_))), "{got:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_outlives_its_host_s_bad_days_but_not_its_withdrawal() {
+    local(async {
+        let (at, count) = server(|n, _| match n {
+            1 => ok(&chain()),
+            2 => answer(503),
+            _ => answer(404),
+        })
+        .await;
+        let (certificates, address) = (certificates(), url(at, "/a.pem"));
+        assert!(certificates.get(&address).await.is_ok());
+        tokio::time::advance(CERTIFICATE_TTL).await;
+        for _ in 0..3 {
+            assert!(certificates.get(&address).await.is_ok());
+        }
+        assert_eq!(count.get(), 2);
+        tokio::time::advance(CERTIFICATE_RETRY).await;
+        let gone = certificates.get(&address).await.map(|_| ());
+        assert_eq!(gone, Err(Unavailable::Fetch(FetchError::Status(404))));
+        assert_eq!(count.get(), 3);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn made_up_addresses_neither_hammer_nor_push_out_what_is_known() {
+    local(async {
+        let (at, count) = server(|_, path| if path == "/good.pem" { ok(&chain()) } else { answer(404) }).await;
+        let (certificates, good) = (certificates(), url(at, "/good.pem"));
+        assert!(certificates.get(&good).await.is_ok());
+        for n in 0..3 * CERTIFICATES_KEPT {
+            assert!(certificates.get(&url(at, &format!("/{n}.pem"))).await.is_err());
+        }
+        assert_eq!(count.get(), 1 + CERTIFICATE_FAILURES_MAX);
+        let other = url(at, "/other.pem");
+        assert_eq!(certificates.get(&other).await.map(|_| ()), Err(Unavailable::Busy));
+        assert!(Unavailable::Busy.is_temporary());
+        assert!(certificates.get(&good).await.is_ok());
+        assert_eq!(count.get(), 1 + CERTIFICATE_FAILURES_MAX, "the good one is still known");
+        // Even when it is time to ask again.
+        tokio::time::advance(CERTIFICATE_TTL).await;
+        for n in 0..CERTIFICATE_FAILURES_MAX {
+            assert!(certificates.get(&url(at, &format!("/again-{n}.pem"))).await.is_err());
+        }
+        let before = count.get();
+        assert!(certificates.get(&good).await.is_ok());
+        assert_eq!(count.get(), before);
+        tokio::time::advance(CERTIFICATE_RETRY).await;
+        assert!(certificates.get(&good).await.is_ok());
+        assert_eq!(count.get(), before + 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_are_fetched_at_once_and_no_more() {
+    local(async {
+        let acceptor = acceptor();
+        let (at, count) = receiver(move |_, socket| {
+            let acceptor = acceptor.clone();
+            async move {
+                let _held = acceptor.accept(socket).await;
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        let certificates = Rc::new(certificates());
+        let ask = |n: usize| {
+            let (certificates, address) = (Rc::clone(&certificates), url(at, &format!("/{n}.pem")));
+            async move { certificates.get(&address).await.map(|_| ()) }
+        };
+        let held: Vec<_> = (0..CERTIFICATE_FETCHES).map(|n| spawn_local(ask(n))).collect();
+        tokio::task::yield_now().await;
+        assert_eq!(ask(99).await, Err(Unavailable::Busy));
+        for held in held {
+            assert_eq!(held.await.unwrap(), Err(Unavailable::Fetch(FetchError::Timeout)));
+        }
+        assert_eq!(count.get(), CERTIFICATE_FETCHES);
+        // That others were being fetched was not remembered of this one.
+        assert_eq!(ask(99).await, Err(Unavailable::Fetch(FetchError::Timeout)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_the_settings_hold_is_not_asked_for() {
+    local(async {
+        let (at, count) = server(|_, _| ok(&chain())).await;
+        let (certificates, address) = (certificates(), url(at, "/a.pem"));
+        let pem = String::from_utf8(chain()).unwrap();
+        assert!(certificates.pinned_or_at(Some(&pem), &address).await.is_ok());
+        let bad = certificates.pinned_or_at(Some("x"), &address).await.map(|_| ());
+        assert!(matches!(bad, Err(Unavailable::Form(_))), "{bad:?}");
+        assert_eq!(count.get(), 0);
+        assert!(certificates.pinned_or_at(None, &address).await.is_ok());
+        assert_eq!(count.get(), 1);
+    })
+    .await;
+}
+
+#[test]
+fn certificates_are_shared_between_threads() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Certificates>();
+    is_shared::<Fetcher>();
+    is_shared::<Certificate>();
+}

@@ -1,0 +1,279 @@
+//! From a scheme as it is written to one that can be used: every rule that a scheme breaks is named.
+
+use ring::{digest, hmac};
+
+use super::code::Code;
+use super::encoding::Encoding;
+use super::key::Form;
+use super::scheme::Method;
+use super::template::{Piece, Template};
+use super::time::{TimeRule, Unit};
+use super::{Place, RawScheme, Scheme, SchemeError};
+use crate::json::Pointer;
+use crate::limits::TOLERANCE_SECONDS_MAX;
+
+/// Seconds that a signed time may be off where the scheme does not say.
+const TOLERANCE_SECONDS: u64 = 300;
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Errors(Vec<SchemeError>);
+
+impl Errors {
+    fn add(&mut self, field: &'static str, detail: impl Into<String>) {
+        self.0.push(SchemeError { field, detail: detail.into() });
+    }
+
+    /// The value, or its error.
+    fn take<T>(&mut self, field: &'static str, result: Result<T, impl ToString>) -> Option<T> {
+        result.map_err(|error| self.add(field, error.to_string())).ok()
+    }
+
+    /// Says of fields that are given that they have no meaning here.
+    fn refuse(&mut self, fields: &[(&'static str, bool)], scheme: &str) {
+        for (field, is_given) in fields {
+            if *is_given {
+                self.add(field, format!("has no meaning with scheme = {scheme:?}"));
+            }
+        }
+    }
+}
+
+/// See [`Scheme::try_new`].
+pub(super) fn scheme(raw: &RawScheme) -> Result<Scheme, Vec<SchemeError>> {
+    let mut errors = Errors::default();
+    let parsed = method(raw, &mut errors).map(|method| {
+        let form = form(raw, &method, &mut errors);
+        let sig = places(raw, &method, &mut errors);
+        let split = split(raw, &mut errors);
+        let scheme = Scheme {
+            encoding: encoding(raw, &method, &mut errors),
+            signed: template(raw, &method, &mut errors),
+            time: time(raw, &mut errors),
+            prefix: raw.prefix.as_deref().unwrap_or_default().into(),
+            id: Vec::new(),
+            each: each(raw, &mut errors),
+            method,
+            form,
+            sig,
+            split,
+        };
+        relations(&scheme, raw, &mut errors);
+        scheme
+    });
+    match parsed {
+        Some(scheme) if errors.0.is_empty() => Ok(scheme),
+        _ => Err(errors.0),
+    }
+}
+
+fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
+    let method = match raw.scheme.as_str() {
+        "hmac" => Some(Method::Hmac(hmac::HMAC_SHA256)),
+        "hash" => Some(Method::Hash(&digest::SHA256)),
+        "ed25519" => Some(Method::Ed25519),
+        "ecdsa-p256" => Some(Method::EcdsaP256),
+        "token" => Some(Method::Token),
+        "basic" => Some(Method::Basic),
+        "none" => Some(Method::None),
+        other => other.strip_prefix("code:").and_then(|name| name.parse::<Code>().ok()).map(Method::Code),
+    };
+    let Some(method) = method else {
+        let allowed = "hmac, hash, ed25519, ecdsa-p256, token, basic, none, code:twilio, code:paypal, code:sns";
+        errors.add("scheme", format!("{:?} is not known; allowed: {allowed}", raw.scheme));
+        return None;
+    };
+    let Some(alg) = raw.alg.as_deref() else { return Some(method) };
+    let named = match (&method, alg) {
+        (Method::Hmac(_), "sha1") => Method::Hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+        (Method::Hmac(_), "sha256") => Method::Hmac(hmac::HMAC_SHA256),
+        (Method::Hmac(_), "sha512") => Method::Hmac(hmac::HMAC_SHA512),
+        (Method::Hash(_), "sha1") => Method::Hash(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+        (Method::Hash(_), "sha256") => Method::Hash(&digest::SHA256),
+        (Method::Hash(_), "sha512") => Method::Hash(&digest::SHA512),
+        (Method::Hmac(_) | Method::Hash(_), _) => {
+            errors.add("alg", format!("{alg:?} is not known; allowed: sha1, sha256, sha512"));
+            method
+        }
+        _ => {
+            errors.refuse(&[("alg", true)], &raw.scheme);
+            method
+        }
+    };
+    Some(named)
+}
+
+fn form(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Form {
+    let all = [
+        ("utf8", Form::Utf8),
+        ("hex", Form::Hex),
+        ("base64", Form::Base64),
+        ("whsec", Form::Whsec),
+        ("whpk", Form::Whpk),
+        ("spki-base64", Form::SpkiBase64),
+    ];
+    let allowed: &[Form] = match method {
+        Method::Hmac(_) | Method::Hash(_) => &[Form::Utf8, Form::Hex, Form::Base64, Form::Whsec],
+        Method::Ed25519 => &[Form::Hex, Form::Base64, Form::Whpk, Form::SpkiBase64],
+        Method::EcdsaP256 => &[Form::Hex, Form::Base64, Form::SpkiBase64],
+        Method::Token | Method::Basic | Method::None | Method::Code(_) => &[Form::Utf8],
+    };
+    let given = raw.key.as_deref().unwrap_or("utf8");
+    let found = all.iter().find(|(name, form)| *name == given && allowed.contains(form)).map(|(_, form)| *form);
+    found.unwrap_or_else(|| {
+        let names: Vec<_> = all.iter().filter(|(_, form)| allowed.contains(form)).map(|(name, _)| *name).collect();
+        errors.add("key", format!("{given:?} is no key of scheme = {:?}; allowed: {}", raw.scheme, names.join(", ")));
+        Form::Utf8
+    })
+}
+
+fn places(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Vec<Place> {
+    let Some(written) = &raw.sig else {
+        if !matches!(method, Method::None | Method::Code(_)) {
+            errors.add("sig", "is missing: where does the signature stand?");
+        }
+        return Vec::new();
+    };
+    let mut places = Vec::new();
+    for text in written.iter() {
+        match errors.take("sig", text.parse::<Place>()) {
+            Some(Place::Sig(_) | Place::Const(_)) => errors.add("sig", format!("{text}: no signature stands there")),
+            Some(place) => places.push(place),
+            None => (),
+        }
+    }
+    if written.iter().next().is_none() {
+        errors.add("sig", "is empty: where does the signature stand?");
+    }
+    places
+}
+
+fn split(raw: &RawScheme, errors: &mut Errors) -> Option<char> {
+    let mut chars = raw.split.as_deref()?.chars();
+    let (Some(one @ (',' | ';' | ' ')), None) = (chars.next(), chars.next()) else {
+        errors.add("split", "expected \",\", \";\" or \" \"");
+        return None;
+    };
+    if raw.prefix.as_deref().is_some_and(|prefix| prefix.contains(one)) {
+        errors.add("prefix", "holds what separates signatures, so that none has it");
+    }
+    Some(one)
+}
+
+fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
+    let is_needed = matches!(method, Method::Hmac(_) | Method::Hash(_) | Method::Ed25519 | Method::EcdsaP256);
+    match raw.encoding.as_deref() {
+        Some("hex") => Encoding::Hex,
+        Some("base64") => Encoding::Base64,
+        Some("base64url") => Encoding::Base64Url,
+        None if !is_needed => Encoding::Hex,
+        None => {
+            errors.add("encoding", "is missing; allowed: hex, base64, base64url");
+            Encoding::Hex
+        }
+        Some(other) => {
+            errors.add("encoding", format!("{other:?} is not known; allowed: hex, base64, base64url"));
+            Encoding::Hex
+        }
+    }
+}
+
+fn template(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Template {
+    let is_signed = matches!(method, Method::Hmac(_) | Method::Hash(_) | Method::Ed25519 | Method::EcdsaP256);
+    let text = if is_signed { raw.signed.as_deref().unwrap_or("{body}") } else { "" };
+    let Some(template) = errors.take("signed", text.parse::<Template>()) else { return Template::default() };
+    if is_signed && !template.says_something() {
+        errors.add("signed", "holds nothing of the request, so that one signature would fit all");
+    }
+    match (template.has(&Piece::Key), method) {
+        (false, Method::Hash(_)) => errors.add("signed", "a hash without {key} is no signature: anybody can make it"),
+        (true, Method::Hash(_)) | (false, _) => (),
+        (true, _) => errors.add("signed", "{key} has a meaning with scheme = \"hash\" only"),
+    }
+    template
+}
+
+fn time(raw: &RawScheme, errors: &mut Errors) -> Option<TimeRule> {
+    let Some(text) = &raw.time else {
+        for (field, is_given) in [("unit", raw.unit.is_some()), ("tolerance", raw.tolerance.is_some())] {
+            if is_given {
+                errors.add(field, "has a meaning with `time` only");
+            }
+        }
+        return None;
+    };
+    let place = errors.take("time", text.parse::<Place>());
+    if let Some(Place::Const(_) | Place::Path) = place {
+        errors.add("time", format!("{text}: no time stands there"));
+    }
+    let unit = match raw.unit.as_deref() {
+        None | Some("s") => Unit::Seconds,
+        Some("ms") => Unit::Millis,
+        Some("rfc3339") => Unit::Rfc3339,
+        Some(other) => {
+            errors.add("unit", format!("{other:?} is not known; allowed: s, ms, rfc3339"));
+            Unit::Seconds
+        }
+    };
+    let tolerance_s = raw.tolerance.unwrap_or(TOLERANCE_SECONDS);
+    if !(1..=TOLERANCE_SECONDS_MAX).contains(&tolerance_s) {
+        errors.add("tolerance", format!("expected 1 to {TOLERANCE_SECONDS_MAX} seconds"));
+    }
+    place.map(|place| TimeRule { place, unit, tolerance_s })
+}
+
+fn each(raw: &RawScheme, errors: &mut Errors) -> Option<Pointer> {
+    let text = raw.each.as_deref()?;
+    errors.take("each", Pointer::try_new(text.strip_prefix("json:").unwrap_or(text)))
+}
+
+/// What fields demand of each other.
+fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
+    match scheme.method {
+        // What code verifies, code knows; the table may still say where things stand.
+        Method::Code(_) => return,
+        Method::None => errors.refuse(
+            &[
+                ("sig", raw.sig.is_some()),
+                ("split", raw.split.is_some()),
+                ("prefix", raw.prefix.is_some()),
+                ("each", raw.each.is_some()),
+            ],
+            &raw.scheme,
+        ),
+        _ => (),
+    }
+    if let Method::Token | Method::Basic | Method::None = scheme.method {
+        let given =
+            [("encoding", raw.encoding.is_some()), ("signed", raw.signed.is_some()), ("time", raw.time.is_some())];
+        return errors.refuse(&given, &raw.scheme);
+    }
+    // A signature cannot cover itself.
+    for place in &scheme.sig {
+        let is_inside = match place {
+            Place::Json(_) | Place::Form(_) => scheme.signed.has(&Piece::Body),
+            Place::Query(_) | Place::Path => scheme.signed.has_url(),
+            _ => false,
+        } || scheme.signed.covers(place);
+        if is_inside {
+            errors.add("signed", format!("covers {place}, where the signature itself stands"));
+        }
+    }
+    if scheme.each.is_some() && !scheme.sig.iter().all(|place| matches!(place, Place::Json(_))) {
+        errors.add("sig", "with `each` the signature of an element stands in it: json:/POINTER");
+    }
+    let Some(time) = &scheme.time else {
+        if scheme.signed.has(&Piece::Time) && raw.time.is_none() {
+            errors.add("time", "is missing, but {time} is signed: where does it stand?");
+        }
+        return;
+    };
+    if let Place::Sig(_) = time.place
+        && (scheme.split.is_none() || scheme.sig.len() != 1)
+    {
+        errors.add("time", "sig: needs `split`, and one place in `sig`");
+    }
+    if !scheme.signed.has(&Piece::Time) && !scheme.signed.covers(&time.place) {
+        errors.add("time", "is not signed, so that anybody can change it: add {time} to `signed`");
+    }
+}

@@ -1,0 +1,163 @@
+//! X.509 certificates (RFC 5280): what a sender's signatures are checked with.
+
+use ring::signature::{
+    RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters, UnparsedPublicKey,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
+
+use super::der;
+use crate::limits::CERTIFICATE_CHAIN_MAX;
+use crate::model::Timestamp;
+use crate::signature::VerifyError;
+
+/// A certificate with an RSA key, and what came with it.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The certificate itself, then those that vouch for it.
+    chain: Box<[CertificateDer<'static>]>,
+    trust: Trust,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    /// In the form of RFC 8017, which ring takes.
+    key: Box<[u8]>,
+    /// DNS names.
+    names: Box<[Box<str>]>,
+}
+
+/// Why a certificate is believed to be the provider's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Whoever set the source up says so.
+    Pinned,
+    /// It came from the provider's own host.
+    Fetched,
+}
+
+/// What verifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Digest {
+    Sha1,
+    Sha256,
+}
+
+/// What is no certificate that could be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// No PEM, or nothing in it.
+    #[error("expected a certificate in PEM (-----BEGIN CERTIFICATE-----)")]
+    Pem,
+    /// A chain that nobody needs.
+    #[error("more than {CERTIFICATE_CHAIN_MAX} certificates")]
+    TooMany,
+    /// It cannot be read.
+    #[error("not a certificate of RFC 5280")]
+    Form,
+    /// The key is of another kind.
+    #[error("its key is not RSA")]
+    Key,
+}
+
+impl Certificate {
+    /// One that the settings of a source hold: believed as it is, while its dates allow.
+    ///
+    /// # Errors
+    /// For anything but PEM with one certificate or a chain, the sender's own first, with an RSA key.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
+        Self::read(pem, Trust::Pinned)
+    }
+
+    /// One that the provider's host gave: its name is checked as well, and the chain that came with it.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem`].
+    pub fn fetched(pem: &[u8]) -> Result<Self, CertificateError> {
+        Self::read(pem, Trust::Fetched)
+    }
+
+    fn read(pem: &[u8], trust: Trust) -> Result<Self, CertificateError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+            .take(CERTIFICATE_CHAIN_MAX + 1)
+            .collect::<Result<_, _>>()
+            .map_err(|_| CertificateError::Pem)?;
+        if chain.len() > CERTIFICATE_CHAIN_MAX {
+            return Err(CertificateError::TooMany);
+        }
+        let leaf = chain.first().ok_or(CertificateError::Pem)?;
+        let read = der::read(leaf).ok_or(CertificateError::Form)?;
+        let key = read.rsa.ok_or(CertificateError::Key)?.into();
+        // One of version 1 has no such names.
+        let names = EndEntityCert::try_from(leaf)
+            .map(|leaf| leaf.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect())
+            .unwrap_or_default();
+        Ok(Self { trust, not_before: read.not_before, not_after: read.not_after, key, names, chain: chain.into() })
+    }
+
+    /// The last moment at which it is valid.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Whether it holds at `now` by its own dates.
+    pub(super) fn check_dates(&self, now: Timestamp) -> Result<(), VerifyError> {
+        if now < self.not_before {
+            return Err(refused(format!("it is not valid before {}", self.not_before)));
+        }
+        if now > self.not_after {
+            return Err(refused(format!("it was valid until {}", self.not_after)));
+        }
+        Ok(())
+    }
+
+    /// Whether it is one for names below `domain`, if it was fetched, and the authorities that browsers trust say so, if
+    /// it came with a chain. One that came alone has none to check: what speaks for it then is the host that gave it,
+    /// over a connection that was checked the same way.
+    pub(super) fn check_issued_below(&self, domain: &str, now: Timestamp) -> Result<(), VerifyError> {
+        if self.trust == Trust::Pinned {
+            return Ok(());
+        }
+        let below = |name: &str| name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+        if !self.names.iter().any(|name| below(name)) {
+            return Err(refused(format!("it is not one for *.{domain}")));
+        }
+        match self.chain.len() {
+            1 => Ok(()),
+            _ => self.check_chain(webpki_roots::TLS_SERVER_ROOTS, now),
+        }
+    }
+
+    /// Whether the chain leads to one of these authorities.
+    pub(super) fn check_chain(&self, anchors: &[TrustAnchor<'_>], now: Timestamp) -> Result<(), VerifyError> {
+        let since_1970 = now.since(Timestamp::from_millis(0));
+        let [leaf, others @ ..] = &*self.chain else { return Err(refused("there is none")) };
+        EndEntityCert::try_from(leaf)
+            .and_then(|leaf| {
+                leaf.verify_for_usage(
+                    webpki::ALL_VERIFICATION_ALGS,
+                    anchors,
+                    others,
+                    UnixTime::since_unix_epoch(since_1970),
+                    KeyUsage::server_auth(),
+                    None,
+                    None,
+                )
+                .map(|_| ())
+            })
+            .map_err(|why| refused(format!("its chain leads to no known authority: {why}")))
+    }
+
+    /// Whether its key made this signature (RSASSA-PKCS1-v1_5).
+    pub(super) fn verify(&self, digest: Digest, message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
+        let parameters: &RsaParameters = match digest {
+            Digest::Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+            Digest::Sha256 => &RSA_PKCS1_2048_8192_SHA256,
+        };
+        let key = UnparsedPublicKey::new(parameters, &self.key);
+        key.verify(message, signature).map_err(|_| VerifyError::Mismatch)
+    }
+}
+
+fn refused(why: impl Into<Box<str>>) -> VerifyError {
+    VerifyError::Certificate(why.into())
+}

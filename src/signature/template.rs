@@ -1,0 +1,235 @@
+//! What is signed: a text with the parts of a request in it, put together without a copy of them.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use hyper::http::HeaderName;
+use smallvec::SmallVec;
+
+use super::place::{header, header_names};
+use super::{Place, Request, VerifyError};
+use crate::json::{self, Pointer, PointerSet};
+
+/// Parts of what is signed that are kept without a heap: more than any template of a header signature has.
+const PARTS: usize = 12;
+
+/// The placeholders, for whoever wrote another one.
+const PLACEHOLDERS: &str =
+    "{body}, {time}, {id}, {method}, {url}, {url:unescaped}, {key}, {header:NAME} and {json:/POINTER} are allowed";
+
+/// Sequences of the URL that HubSpot decodes before it signs, all others stay
+/// (<https://developers.hubspot.com/docs/apps/legacy-apps/authentication/validating-requests>).
+const UNESCAPED: &[u8] = b":/?@!$'()*,;";
+
+/// `{time}.{body}`; `{{` and `}}` stand for braces.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Template {
+    pieces: Vec<Piece>,
+    /// What the `{json:…}` pieces lead to, found in one pass.
+    json: PointerSet,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Text(Box<str>),
+    Body,
+    Time,
+    Id,
+    Method,
+    Url,
+    UrlUnescaped,
+    Key,
+    Header(Vec<HeaderName>),
+    Json(Pointer, usize),
+}
+
+/// A part of what is signed.
+#[derive(Debug)]
+pub(super) enum Part<'a> {
+    Bytes(Cow<'a, [u8]>),
+    /// The key stands here (scheme `hash`).
+    Key,
+}
+
+impl<'a> Part<'a> {
+    fn text(text: &'a str) -> Self {
+        Self::Bytes(Cow::Borrowed(text.as_bytes()))
+    }
+}
+
+pub(super) type Parts<'a> = SmallVec<[Part<'a>; PARTS]>;
+
+/// Values that a template takes from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Values<'a> {
+    pub(super) time: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut template = Self { pieces: Vec::new(), json: PointerSet::default() };
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..at]);
+            let from = &rest[at..];
+            if from.starts_with("{{") || from.starts_with("}}") {
+                literal.push_str(&from[..1]);
+                rest = &from[2..];
+                continue;
+            }
+            let Some((name, after)) = from.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
+                return Err("a brace is not closed or not opened; {{ and }} stand for braces".to_owned());
+            };
+            if !literal.is_empty() {
+                template.pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
+            }
+            let piece = template.piece(name).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))?;
+            template.pieces.push(piece);
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            template.pieces.push(Piece::Text(literal.into()));
+        }
+        Ok(template)
+    }
+}
+
+impl Template {
+    fn piece(&mut self, name: &str) -> Option<Piece> {
+        Some(match name {
+            "body" => Piece::Body,
+            "time" => Piece::Time,
+            "id" => Piece::Id,
+            "method" => Piece::Method,
+            "url" => Piece::Url,
+            "url:unescaped" => Piece::UrlUnescaped,
+            "key" => Piece::Key,
+            _ => match name.split_once(':')? {
+                ("header", names) => Piece::Header(header_names(names).ok()?),
+                ("json", pointer) => {
+                    let pointer = Pointer::try_new(pointer).ok()?;
+                    let slot = self.json.add(&pointer);
+                    Piece::Json(pointer, slot)
+                }
+                _ => return None,
+            },
+        })
+    }
+
+    pub(super) fn has(&self, piece: &Piece) -> bool {
+        self.pieces.contains(piece)
+    }
+
+    /// Whether the URL is signed, in one spelling or the other.
+    pub(super) fn has_url(&self) -> bool {
+        self.has(&Piece::Url) || self.has(&Piece::UrlUnescaped)
+    }
+
+    /// Whether anything of a request is signed, so that two requests have two signatures.
+    pub(super) fn says_something(&self) -> bool {
+        self.pieces.iter().any(|piece| !matches!(piece, Piece::Text(_) | Piece::Key | Piece::Method))
+    }
+
+    /// Whether what stands at this place is signed as it is there; the time and the id not looked at.
+    pub(super) fn covers(&self, place: &Place) -> bool {
+        match place {
+            Place::Header(names) => self.pieces.iter().any(|p| matches!(p, Piece::Header(signed) if signed == names)),
+            Place::Json(pointer) => {
+                self.has(&Piece::Body)
+                    || self.pieces.iter().any(|p| matches!(p, Piece::Json(signed, _) if signed == pointer))
+            }
+            Place::Form(_) => self.has(&Piece::Body),
+            Place::Query(_) | Place::Path => self.has_url(),
+            Place::Sig(_) => false,
+            Place::Const(_) => true,
+        }
+    }
+
+    /// The parts, in order.
+    pub(super) fn parts<'a>(&'a self, request: &Request<'a>, values: Values<'a>) -> Result<Parts<'a>, VerifyError> {
+        let found = if self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..))) {
+            self.json.read(request.body).ok_or(VerifyError::Body("JSON"))?
+        } else {
+            json::Found::default()
+        };
+        let mut parts = Parts::new();
+        for (n, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Text(literal) => parts.push(Part::text(literal)),
+                Piece::Body => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
+                Piece::Time => parts.push(given(values.time, "the time")?),
+                Piece::Id => parts.push(given(values.id, "the id")?),
+                Piece::Method => parts.push(Part::text(request.method)),
+                Piece::Url => {
+                    parts.push(Part::text(request.url));
+                    if let Some(query) = request.query {
+                        parts.push(Part::text("?"));
+                        parts.push(Part::text(query));
+                    }
+                }
+                Piece::UrlUnescaped => {
+                    parts.push(Part::Bytes(unescaped(request.url)));
+                    if let Some(query) = request.query {
+                        parts.push(Part::Bytes(Cow::Borrowed(b"?")));
+                        parts.push(Part::Bytes(unescaped(query)));
+                    }
+                }
+                Piece::Key => parts.push(Part::Key),
+                Piece::Header(names) => {
+                    let missing = || VerifyError::Missing(Place::Header(names.clone()).to_string().into());
+                    let value =
+                        header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
+                    // Standard Webhooks allows no full stop in an id: `a.1` and `2.body` would be signed like `a` and `1.2.body`.
+                    if matches!(self.pieces.get(n + 1), Some(Piece::Text(text)) if **text == *".")
+                        && value.contains('.')
+                    {
+                        return Err(VerifyError::Separator(Place::Header(names.clone()).to_string().into()));
+                    }
+                    parts.push(Part::text(value));
+                }
+                // Adyen signs a field that is not there as nothing.
+                Piece::Json(_, slot) => match found.raw(*slot).and_then(json::text) {
+                    None => (),
+                    Some(Cow::Borrowed(value)) => parts.push(Part::text(value)),
+                    Some(Cow::Owned(value)) => parts.push(Part::Bytes(Cow::Owned(value.into_bytes()))),
+                },
+            }
+        }
+        Ok(parts)
+    }
+}
+
+fn given<'a>(value: Option<&'a str>, what: &str) -> Result<Part<'a>, VerifyError> {
+    value.map(Part::text).ok_or_else(|| VerifyError::Missing(what.into()))
+}
+
+/// The text with the sequences for [`UNESCAPED`] decoded, once.
+fn unescaped(text: &str) -> Cow<'_, [u8]> {
+    let decoded = |from: &[u8]| match from {
+        [b'%', high, low, ..] => {
+            let digit = |b: &u8| char::from(*b).to_digit(16);
+            let byte = u8::try_from(digit(high)? * 16 + digit(low)?).ok()?;
+            UNESCAPED.contains(&byte).then_some(byte)
+        }
+        _ => None,
+    };
+    let bytes = text.as_bytes();
+    let Some(first) = (0..bytes.len()).find(|at| decoded(&bytes[*at..]).is_some()) else { return Cow::Borrowed(bytes) };
+    let (head, mut rest) = bytes.split_at(first);
+    let mut plain = head.to_vec();
+    while let Some((byte, after)) = rest.split_first() {
+        if let Some(byte) = decoded(rest) {
+            plain.push(byte);
+            rest = &rest[3..];
+        } else {
+            plain.push(*byte);
+            rest = after;
+        }
+    }
+    Cow::Owned(plain)
+}

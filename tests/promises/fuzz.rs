@@ -1,0 +1,116 @@
+//! Whatever bytes come, nothing panics and no promise breaks: the fuzzer's targets over its seeds and mutations of them,
+//! the same at each run.
+
+use std::path::Path;
+
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+
+/// Mutated inputs for each target.
+const ROUNDS: usize = 3_000;
+/// Changes of one input at the most.
+const CHANGES_MAX: usize = 6;
+/// What the grammars are made of, so that a mutation often says something.
+const WORDS: [&str; 24] = [
+    "\"", "\\", "{", "}", "[", "]", ",", ":", "\n", "/", "~1", "?", "*", "$", "%2", "&", "=", "null", "1e999",
+    "{topic}", "\\u00", "json:/", "header:", "é",
+];
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // The order of a folder differs from machine to machine.
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn mutated(random: &mut fastrand::Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = seeds[random.usize(..seeds.len())].clone();
+    for _ in 0..random.usize(1..=CHANGES_MAX) {
+        let at = random.usize(..=input.len());
+        let end = random.usize(at..=input.len().min(at + 8));
+        let new: Vec<u8> = match random.u8(..6) {
+            0 => vec![],
+            1 => vec![random.u8(..)],
+            2 => WORDS[random.usize(..WORDS.len())].into(),
+            3 => input[at..end].repeat(2),
+            4 => {
+                let other = &seeds[random.usize(..seeds.len())];
+                other[random.usize(..=other.len())..].to_vec()
+            }
+            _ => {
+                input.truncate(at);
+                continue;
+            }
+        };
+        input.splice(at..end, new);
+    }
+    input
+}
+
+fn run(target: &str, check: fn(&[u8])) {
+    let seeds = seeds(target);
+    assert!(seeds.len() > 2, "{target} has no seeds, so this tells little");
+    let mut random = fastrand::Rng::with_seed(7);
+    let mutations = std::iter::repeat_with(|| mutated(&mut random, &seeds)).take(ROUNDS);
+    for input in seeds.iter().cloned().chain(mutations) {
+        assert!(
+            std::panic::catch_unwind(|| check(&input)).is_ok(),
+            "{target} fails with {:?}",
+            String::from_utf8_lossy(&input)
+        );
+    }
+}
+
+#[test]
+fn signatures() {
+    // The first byte chooses the provider: each has its turn with each seed.
+    for which in 0..=u8::MAX {
+        for mut seed in seeds("signatures") {
+            seed[0] = which;
+            targets::signatures(&seed);
+        }
+    }
+    run("signatures", targets::signatures);
+}
+
+#[test]
+fn schemes() {
+    run("schemes", targets::schemes);
+}
+
+#[test]
+fn tokens() {
+    run("tokens", targets::tokens);
+}
+
+#[test]
+fn event_maps() {
+    run("event_maps", targets::event_maps);
+}
+
+#[test]
+fn forms() {
+    run("forms", targets::forms);
+}
+
+#[test]
+fn pointers() {
+    run("pointers", targets::pointers);
+}
+
+#[test]
+fn settings() {
+    run("settings", targets::settings);
+}
+
+#[test]
+fn every_target_has_its_binary() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    for target in ["signatures", "schemes", "tokens", "event_maps", "forms", "pointers", "settings"] {
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
+        let binary = std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{target}.rs"))).unwrap();
+        assert!(binary.contains(&format!("targets::{target}(data)")), "{target}");
+    }
+}
