@@ -321,9 +321,9 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 /// The body of the event: its data, and the raw body behind it where that is another.
 fn stored(intake: &Intake<'_>, raw: &Bytes) -> (Bytes, u32, Option<u32>) {
     match &intake.data {
-        Data::Body => (raw.clone(), raw.len() as u32, None),
+        Data::Body(_) => (raw.clone(), raw.len() as u32, None),
         data => {
-            let data = data.text(raw).as_bytes();
+            let data = data.text().as_bytes();
             let mut both = BytesMut::with_capacity(data.len() + raw.len());
             both.extend_from_slice(data);
             both.extend_from_slice(raw);

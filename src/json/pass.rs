@@ -9,13 +9,13 @@ use super::pointer::Node;
 
 type Slots<'s, 'a> = &'s mut [Option<&'a RawValue>];
 
-/// Fills the slots of a tree; `None` if the body is not one JSON value in UTF-8.
-pub(super) fn read<'a>(root: &Node, body: &'a [u8], values: Slots<'_, 'a>) -> Option<()> {
+/// Fills the slots of a tree, and gives the body back as text; `None` if it is not one JSON value in UTF-8.
+pub(super) fn read<'a>(root: &Node, body: &'a [u8], values: Slots<'_, 'a>) -> Option<&'a str> {
     // A string that no pointer leads to is skipped without a look at its bytes, so they are looked at here.
     let text = std::str::from_utf8(body).ok()?;
     let mut from = serde_json::Deserializer::from_str(text);
     Walk { node: root, values }.deserialize(&mut from).ok()?;
-    from.end().ok()
+    from.end().ok().map(|()| text)
 }
 
 /// What is to be done with the value that comes next.

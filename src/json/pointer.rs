@@ -127,6 +127,7 @@ pub struct PointerSet {
 /// What a pass found, by the slots that [`PointerSet::add`] gave.
 #[derive(Debug, Clone, Default)]
 pub struct Found<'a> {
+    text: &'a str,
     values: Vec<Option<&'a RawValue>>,
 }
 
@@ -147,12 +148,17 @@ impl PointerSet {
     /// may be nested as deep as it likes.
     pub fn read<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
         let mut values = vec![None; self.slots];
-        pass::read(&self.root, body, &mut values)?;
-        Some(Found { values })
+        let text = pass::read(&self.root, body, &mut values)?;
+        Some(Found { text, values })
     }
 }
 
 impl<'a> Found<'a> {
+    /// The whole body, which is JSON.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// The value of a slot, as it stands in the body.
     pub fn raw(&self, slot: usize) -> Option<&'a RawValue> {
         self.values.get(slot).copied().flatten()

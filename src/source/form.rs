@@ -52,8 +52,15 @@ pub fn form_object(body: &[u8]) -> Option<String> {
 
 /// Text as a JSON string.
 pub(super) fn push_text(to: &mut String, text: &str) {
-    // Text always has a JSON form.
-    to.push_str(&serde_json::to_string(text).unwrap_or_default());
+    // Most texts need no escapes, and are not worth a string of their own.
+    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+        to.push('"');
+        to.push_str(text);
+        to.push('"');
+    } else {
+        // Text always has a JSON form.
+        to.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub struct Intake<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Data<'a> {
     /// The body as it came.
-    Body,
+    Body(&'a str),
     /// A part of it.
     Part(&'a str),
     /// Something else: a form as an object, text as a string, what a map built.
@@ -191,19 +191,19 @@ impl Source {
         now: Timestamp,
     ) -> Result<Intake<'a>, Unfit> {
         let values = self.plan.read(request, content == Content::Form)?;
-        let mut data = whole(request.body, content, values.is_json)?;
-        if self.is_partner() && !values.is_json {
+        let mut data = whole(request.body, content, values.json)?;
+        if self.is_partner() && values.json.is_none() {
             return Err(syntax_error(request.body));
         }
         if let Some(rules) = &self.rules {
-            let value: Value = serde_json::from_str(data.text(request.body)).unwrap_or_default();
+            let value: Value = serde_json::from_str(data.text()).unwrap_or_default();
             rules.check(&value, now).map_err(Unfit::Rules)?;
         }
         if let Some(part) = values.data {
             data = Data::Part(part.get());
         }
         let topic = values.topic.as_deref();
-        let incoming = Incoming { source: self, topic, data: data.text(request.body), headers: request.headers };
+        let incoming = Incoming { source: self, topic, data: data.text(), headers: request.headers };
         let mapped = self.event_map.apply(&incoming);
         let (mapping, mapped, map_error) = match mapped {
             Ok(Some(mapped)) if is_free(&mapped.event_type) => (Mapping::Mapped, Some(mapped), None),
@@ -265,12 +265,10 @@ impl Source {
 }
 
 impl Data<'_> {
-    /// The data, of an event with this body.
-    pub fn text<'b>(&'b self, body: &'b [u8]) -> &'b str {
+    /// The data itself.
+    pub fn text(&self) -> &str {
         match self {
-            // That the body is JSON was seen by the pass, and JSON is UTF-8.
-            Self::Body => std::str::from_utf8(body).unwrap_or(NOTHING),
-            Self::Part(part) => part,
+            Self::Body(text) | Self::Part(text) => text,
             Self::Made(text) => text,
         }
     }
@@ -285,11 +283,9 @@ pub fn spend(body: &[u8]) {
 
 /// What is delivered of a body, before anything is made of it: JSON byte for byte, a form as an object, nothing as `null`,
 /// anything else as text.
-fn whole<'a>(body: &[u8], content: Content, is_json: bool) -> Result<Data<'a>, Unfit> {
-    if is_json {
-        // The pass saw that it is UTF-8.
-        let is_deep = std::str::from_utf8(body).is_ok_and(|text| is_deeper(text, JSON_DEPTH_MAX));
-        return if is_deep { Err(Unfit::TooDeep) } else { Ok(Data::Body) };
+fn whole<'a>(body: &'a [u8], content: Content, json: Option<&'a str>) -> Result<Data<'a>, Unfit> {
+    if let Some(text) = json {
+        return if is_deeper(text, JSON_DEPTH_MAX) { Err(Unfit::TooDeep) } else { Ok(Data::Body(text)) };
     }
     if body.is_empty() {
         return Ok(Data::Made(NOTHING.to_owned()));
@@ -468,7 +464,7 @@ mod tests {
                 "{:?}",
                 intake.map_error
             );
-            assert_eq!(intake.data == Data::Body, mapping != Mapping::Mapped && body[0] == b'{');
+            assert_eq!(matches!(intake.data, Data::Body(_)), mapping != Mapping::Mapped && body[0] == b'{');
         }
     }
 }

@@ -48,8 +48,8 @@ struct Partner {
 /// What a request says.
 #[derive(Debug, Default)]
 pub(super) struct Values<'a> {
-    /// Whether the body is one JSON value in UTF-8.
-    pub(super) is_json: bool,
+    /// The body as text, if it is JSON.
+    pub(super) json: Option<&'a str>,
     /// The sender's id.
     pub(super) id: Option<Cow<'a, str>>,
     /// The type in the provider's own spelling.
@@ -125,7 +125,8 @@ impl Plan {
     pub(super) fn read<'a>(&self, request: &Request<'a>, is_form: bool) -> Result<Values<'a>, Ambiguous> {
         let found = if is_form { None } else { self.pointers.read(request.body) };
         let read = |slot: &Slot| slot.read(found.as_ref(), request);
-        let mut values = Values { is_json: found.is_some(), id: self.read_id(&read)?, ..Values::default() };
+        let mut values =
+            Values { json: found.as_ref().map(Found::text), id: self.read_id(&read)?, ..Values::default() };
         for slot in &self.event_type {
             if let Some(topic) = read(slot)?.filter(|topic| !topic.is_empty()) {
                 let topic = if matches!(slot, Slot::Place(Place::Path)) { topic_of_path(topic) } else { topic };

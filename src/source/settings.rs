@@ -211,7 +211,9 @@ fn hint(secret: &Secret) -> String {
 
 /// Whether what has this name is a secret: `verify_token`, `X-Api-Key`.
 pub(super) fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        return is_secret_name(&name.to_ascii_lowercase());
+    }
     if name == "idempotency-key" {
         return false;
     }

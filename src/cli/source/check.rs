@@ -19,6 +19,9 @@ use crate::model::EventPattern;
 use crate::provider::{default_map, recipe};
 use crate::signature::{RawScheme, Scheme};
 
+/// Types that are named where nobody subscribes to any; a provider may have hundreds.
+const TYPES_NAMED_MAX: usize = 8;
+
 /// Webhooks in a page that is asked for …
 const PAGE: u16 = 250;
 /// … and pages: a check looks for one that matches, it is no census.
@@ -161,7 +164,12 @@ impl Facts {
             ));
             return;
         }
-        let made = types.iter().map(Made::to_string).collect::<Vec<_>>().join(", ");
+        let mut made: Vec<_> = types.iter().map(Made::to_string).collect();
+        made.dedup();
+        let more = made.len().saturating_sub(TYPES_NAMED_MAX);
+        made.truncate(TYPES_NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let made = made.join(", ") + &more;
         let disabled = if off.is_empty() { "" } else { " (those that would match are disabled)" };
         found.lacks.push(format!("a webhook: nobody subscribes to what its events become, {made}{disabled}"));
     }
