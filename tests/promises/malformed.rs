@@ -840,7 +840,8 @@ fn the_slow_are_shut_out_while_the_good_are_served() {
     assert_eq!(stored(&server).len(), waits.len().min(250));
     drop(slow);
     let until = std::time::Instant::now() + Duration::from_secs(5);
-    while files() > base + 8 {
+    // The log and the history open files of their own meanwhile; connections that leak would be hundreds.
+    while files() > base + 32 {
         assert!(std::time::Instant::now() < until, "{} open files, at first {base}", files());
         std::thread::sleep(Duration::from_millis(50));
     }
