@@ -78,18 +78,6 @@ impl<R: Resolve> Certificates<R> {
         &self.fetcher
     }
 
-    /// The certificate that a source's settings hold in PEM, or else the one at this address. Reading PEM costs less than
-    /// the check that follows, so that nothing is kept of it.
-    ///
-    /// # Errors
-    /// As [`Self::get`], and for text that is no certificate.
-    pub async fn pinned_or_at(&self, pinned: Option<&str>, url: &Url) -> Result<Arc<Certificate>, Unavailable> {
-        match pinned {
-            Some(pem) => Ok(Arc::new(Certificate::from_pem(pem.as_bytes())?)),
-            None => self.get(url).await,
-        }
-    }
-
     /// The certificate at this address, which must have been checked to be a provider's.
     ///
     /// # Errors

@@ -361,22 +361,6 @@ async fn so_many_are_fetched_at_once_and_no_more() {
     .await;
 }
 
-#[tokio::test]
-async fn one_that_the_settings_hold_is_not_asked_for() {
-    local(async {
-        let (at, count) = server(|_, _| ok(&chain())).await;
-        let (certificates, address) = (certificates(), url(at, "/a.pem"));
-        let pem = String::from_utf8(chain()).unwrap();
-        assert!(certificates.pinned_or_at(Some(&pem), &address).await.is_ok());
-        let bad = certificates.pinned_or_at(Some("x"), &address).await.map(|_| ());
-        assert!(matches!(bad, Err(Unavailable::Form(_))), "{bad:?}");
-        assert_eq!(count.get(), 0);
-        assert!(certificates.pinned_or_at(None, &address).await.is_ok());
-        assert_eq!(count.get(), 1);
-    })
-    .await;
-}
-
 #[test]
 fn certificates_are_shared_between_threads() {
     fn is_shared<T: Send + Sync>() {}

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::form::{form_object, push_text};
 use super::plan::{Values, cut};
-use super::{Breach, Incoming, Source, SourceSecret, plain_type};
+use super::{Breach, Incoming, Source, plain_type};
 use crate::json::is_deeper;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX};
 use crate::model::{DedupKey, DedupKind, Mapping, Secret, Timestamp, is_event_type};
@@ -131,22 +131,6 @@ impl Source {
         }
     }
 
-    /// The secrets that may have signed a request: those for such requests, if there are any, else those for all.
-    ///
-    /// # Errors
-    /// If the header that chooses is there twice with different values.
-    fn secrets_for(&self, request: &Request<'_>, now: Timestamp) -> Result<SmallVec<[&SourceSecret; 4]>, Ambiguous> {
-        let (mut own, mut general) = (SmallVec::new(), SmallVec::new());
-        for secret in self.secrets.iter().filter(|secret| secret.until.is_none_or(|until| now <= until)) {
-            match &secret.when {
-                None => general.push(secret),
-                Some((place, value)) if place.read(request)?.is_some_and(|found| *found == **value) => own.push(secret),
-                Some(_) => {}
-            }
-        }
-        Ok(if own.is_empty() { general } else { own })
-    }
-
     /// Whether one of the source's secrets signed this request.
     ///
     /// # Errors
@@ -166,8 +150,8 @@ impl Source {
     /// The answer to a handshake, before the signature is looked at or, once it was checked, behind it.
     pub fn handshake(&self, request: &Request<'_>, is_signed: bool, now: Timestamp) -> Option<Answer> {
         let handshake = self.recipe.handshake?;
-        let secrets: Vec<Secret> =
-            self.secrets_for(request, now).ok()?.iter().map(|secret| secret.secret.clone()).collect();
+        let secrets = self.secrets_for(request, now).ok()?;
+        let secrets: SmallVec<[&Secret; 4]> = secrets.iter().map(|secret| &secret.secret).collect();
         let option = |name: &str| self.settings.options.get(name).cloned();
         let answer = if is_signed {
             handshake.signed(request, &secrets, &option)
@@ -376,29 +360,6 @@ mod tests {
         let without = intake(&id, &none, b"1").dedup;
         assert_eq!(without, intake(&id, &none, b"1").dedup, "without an id the body says it");
         assert_ne!(without, intake(&id, &none, b"2").dedup);
-    }
-
-    #[test]
-    fn a_secret_for_such_requests_comes_before_those_for_all_and_none_outlives_its_end() {
-        let source = build(
-            r#"
-            name = "shops"
-            kind = "shopify"
-            secrets = [
-                "general-secret-of-the-app",
-                { value = "an-old-secret-of-the-app", until = "2020-01-01T00:00:00Z" },
-                { value = "the-secret-of-one-shop-a", when = "header:X-Shop=a.example" },
-            ]"#,
-        )
-        .unwrap();
-        let chosen = |headers: &HeaderMap| -> Vec<String> {
-            let request = Request { method: "POST", url: "", query: None, path: "", headers, body: b"" };
-            let secrets = source.secrets_for(&request, NOW).unwrap();
-            secrets.iter().map(|secret| secret.secret.reveal().to_owned()).collect()
-        };
-        assert_eq!(chosen(&headers(&[("x-shop", "a.example")])), ["the-secret-of-one-shop-a"]);
-        assert_eq!(chosen(&headers(&[("x-shop", "b.example")])), ["general-secret-of-the-app"]);
-        assert_eq!(chosen(&headers(&[])), ["general-secret-of-the-app"]);
     }
 
     #[test]

@@ -7,39 +7,27 @@ use super::{SecretSetting, Source, SourceSecret};
 use crate::limits::{SOURCE_SECRET_CHARS_GOOD, SOURCE_SECRET_CHARS_MAX, SOURCE_SECRETS_MAX};
 use crate::model::{Secret, Timestamp};
 use crate::provider::{Handshake, Recipe};
-use crate::signature::{Key, Place, Request};
+use crate::signature::{Ambiguous, Key, Place, Request};
 
 impl Source {
-    /// The keys that a request may have been signed with: of the secrets in force those that are for such requests; where
-    /// there is none, those that are for every request.
-    pub fn keys(&self, request: &Request<'_>, now: Timestamp) -> SmallVec<[&Key; 2]> {
-        let in_force = || self.secrets.iter().filter(|secret| secret.is_in_force(now));
-        let chosen: SmallVec<[&Key; 2]> =
-            in_force().filter(|secret| secret.is_for(request)).map(|secret| &secret.key).collect();
-        if chosen.is_empty() {
-            in_force().filter(|secret| secret.when.is_none()).map(|secret| &secret.key).collect()
-        } else {
-            chosen
+    /// The secrets that may have signed a request: those for such requests, if there are any, else those for all.
+    ///
+    /// # Errors
+    /// If the header that chooses is there twice with different values.
+    pub(super) fn secrets_for(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<SmallVec<[&SourceSecret; 4]>, Ambiguous> {
+        let (mut own, mut general) = (SmallVec::new(), SmallVec::new());
+        for secret in self.secrets.iter().filter(|secret| secret.until.is_none_or(|until| now <= until)) {
+            match &secret.when {
+                None => general.push(secret),
+                Some((place, value)) if place.read(request)?.is_some_and(|found| *found == **value) => own.push(secret),
+                Some(_) => {}
+            }
         }
-    }
-
-    /// What the settings say for an option of the kind.
-    pub fn option(&self, name: &str) -> Option<&str> {
-        self.settings.options.get(name).map(String::as_str)
-    }
-}
-
-impl SourceSecret {
-    /// Whether its end has not come.
-    pub fn is_in_force(&self, now: Timestamp) -> bool {
-        self.until.is_none_or(|until| now <= until)
-    }
-
-    /// Whether it is for this request by name; a secret for every request is for none by name. A value that is there twice
-    /// chooses nothing: the signature would have to be believed first.
-    fn is_for(&self, request: &Request<'_>) -> bool {
-        let Some((place, value)) = &self.when else { return false };
-        matches!(place.read(request), Ok(Some(found)) if *found == **value)
+        Ok(if own.is_empty() { general } else { own })
     }
 }
 

@@ -209,10 +209,9 @@ fn tried(source: &Source, headers: &[(&str, &str)], query: Option<&str>, path: &
     let headers: HeaderMap =
         headers.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap())).collect();
     let request = Request { method: "POST", url: "https://a.example/", query, path, headers: &headers, body: b"" };
-    let keys = source.keys(&request, Timestamp::from_millis(seconds * 1000));
-    keys.iter()
-        .map(|key| source.secrets.iter().position(|secret| std::ptr::eq(&raw const secret.key, *key)).unwrap())
-        .collect()
+    let tried = source.secrets_for(&request, Timestamp::from_millis(seconds * 1000)).unwrap();
+    let place = |one: &SourceSecret| source.secrets.iter().position(|secret| std::ptr::eq(secret, one)).unwrap();
+    tried.iter().map(|secret| place(secret)).collect()
 }
 
 #[test]

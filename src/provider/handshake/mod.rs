@@ -101,7 +101,7 @@ impl Handshake {
     pub fn unsigned(
         self,
         request: &Request<'_>,
-        secrets: &[Secret],
+        secrets: &[&Secret],
         option: &dyn Fn(&str) -> Option<String>,
     ) -> Option<Answer> {
         self.answer(false, &Asked { request, secrets, option })
@@ -111,7 +111,7 @@ impl Handshake {
     pub fn signed(
         self,
         request: &Request<'_>,
-        secrets: &[Secret],
+        secrets: &[&Secret],
         option: &dyn Fn(&str) -> Option<String>,
     ) -> Option<Answer> {
         self.answer(true, &Asked { request, secrets, option })

@@ -106,7 +106,7 @@ enum Field {
 pub(super) struct Asked<'a> {
     pub(super) request: &'a Request<'a>,
     /// Those in force.
-    pub(super) secrets: &'a [Secret],
+    pub(super) secrets: &'a [&'a Secret],
     pub(super) option: &'a dyn Fn(&str) -> Option<String>,
 }
 
