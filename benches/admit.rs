@@ -18,6 +18,7 @@ use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limit
 use hooktide::api::{Call, Response};
 use hooktide::commit::{Refused, Submission, Verdicts};
 use hooktide::config::{Role, Server};
+use hooktide::filter::Facts;
 use hooktide::model::{Secret, SourceId, Timestamp, WebhookNo, Webhooks};
 use hooktide::registry::Principal;
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
@@ -35,14 +36,14 @@ struct Fake;
 
 impl Directory for Fake {
     fn authenticate(&self, _key: &str) -> Option<Principal> {
-        Some(Principal { tenant: None, role: Role::Admin })
+        Some(Principal::new(None, Role::Admin))
     }
 
     fn has_tenant(&self, _name: &str) -> bool {
         true
     }
 
-    fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 
@@ -122,7 +123,7 @@ fn bodies(c: &mut Criterion) {
         let body = Bytes::from(body);
         group.throughput(Throughput::Elements(events));
         group.bench_function(name, |b| {
-            b.iter(|| runtime.block_on(admit.take(Principal { tenant: None, role: Role::Admin }, &body)));
+            b.iter(|| runtime.block_on(admit.take(Principal::new(None, Role::Admin), &body)));
         });
     }
     group.finish();

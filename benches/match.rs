@@ -10,41 +10,33 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::dispatch::Shards;
-use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookStatus};
-use hooktide::registry::{Draft, Running, SourceSetup, Start, start};
+use hooktide::filter::Facts;
+use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookSettings};
+use hooktide::profile::Profiles;
+use hooktide::registry::{Running, SourceSetup, Start, start};
 use hooktide::runtime::{Clock, Metrics, Random, RealDisk};
 use hooktide::settle;
 use hyper::http::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 
 /// One webhook in sixteen wants what is published; the others want types of their own.
-fn draft(n: usize) -> Draft {
+fn draft(n: usize) -> WebhookSettings {
     let pattern = match n % 16 {
         0 if n < 256 => "order.*".to_owned(),
         _ => format!("type{n}.created"),
     };
-    Draft {
-        tenant: "default".into(),
-        status: WebhookStatus::Active,
-        endpoint: Endpoint {
-            url: "https://example.com/hook".into(),
-            tls: true,
-            host: "example.com".into(),
-            port: 443,
-            authority: HeaderValue::from_static("example.com"),
-            target: PathAndQuery::from_static("/hook"),
-        },
+    let endpoint = Endpoint {
+        url: "https://example.com/hook".into(),
+        tls: true,
+        host: "example.com".into(),
+        port: 443,
+        authority: HeaderValue::from_static("example.com"),
+        target: PathAndQuery::from_static("/hook"),
+    };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    WebhookSettings {
         events: vec![EventPattern::try_new(&pattern).expect("a pattern")],
-        keys: SigningKeys { current: Arc::new(SigningKey::generate()), previous: None },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        ..WebhookSettings::new("default".into(), endpoint, keys)
     }
 }
 
@@ -56,6 +48,7 @@ fn open(dir: &Path) -> Running {
         disk: Arc::new(RealDisk),
         keys: Vec::new(),
         sources: SourceSetup::default(),
+        profiles: Profiles::default(),
         clock: Clock::system(Timestamp::default()),
         random: Random::system(),
         shards,
@@ -91,10 +84,22 @@ fn matching(c: &mut Criterion) {
         made = webhooks;
         let registry = running.shared.load_full();
         group.bench_function(format!("one of {webhooks} webhooks, exact"), |b| {
-            b.iter(|| registry.matching(black_box("default"), black_box("type9.created")));
+            b.iter(|| {
+                registry.matching(black_box(&Facts {
+                    tenant: "default",
+                    event_type: "type9.created",
+                    ..Facts::default()
+                }))
+            });
         });
         group.bench_function(format!("up to 16 of {webhooks} webhooks, prefix"), |b| {
-            b.iter(|| registry.matching(black_box("default"), black_box("order.created")));
+            b.iter(|| {
+                registry.matching(black_box(&Facts {
+                    tenant: "default",
+                    event_type: "order.created",
+                    ..Facts::default()
+                }))
+            });
         });
     }
     group.finish();

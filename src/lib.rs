@@ -20,7 +20,9 @@ pub mod dispatch;
 pub mod send;
 pub mod settle;
 
+pub mod filter;
 pub mod json;
+pub mod profile;
 pub mod provider;
 pub mod signature;
 pub mod source;

@@ -26,6 +26,7 @@ use super::service::{Exchange, Worker};
 use super::{Directory, Management, Submit, reply};
 use crate::api::{FieldError, Problem, ProblemCode, Response};
 use crate::commit::{Admitted, Committed};
+use crate::filter::Facts;
 use crate::limits::{RETRY_SOON, STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::model::{Inbound, NewEvent};
 use crate::provider::{Answer, Effect};
@@ -238,15 +239,25 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 
     /// The event as the log will hold it.
     fn event(&self, call: Call<'_>, source: &Source, intake: &Intake<'_>, hops: u8, body: &Bytes) -> Admitted {
-        let webhooks = self.admit.directory.matching(&source.tenant, &intake.event_type);
         let headers = kept_headers(source, &call.parts.headers);
         let (stored, data_len, raw_len) = stored(intake, body);
         let received_at = self.admit.clock.now();
+        let timestamp = intake.timestamp.unwrap_or(received_at);
+        let webhooks = self.admit.directory.matching(&Facts {
+            tenant: &source.tenant,
+            event_type: &intake.event_type,
+            source: &source.name,
+            timestamp,
+            external_id: intake.external_id.as_deref(),
+            metadata: intake.metadata.as_deref(),
+            data: &stored[..data_len as usize],
+            ..Facts::default()
+        });
         let new = NewEvent {
             tenant: &source.tenant,
             event_type: &intake.event_type,
             source: &source.name,
-            timestamp: intake.timestamp.unwrap_or(received_at),
+            timestamp,
             received_at,
             external_id: intake.external_id.as_deref(),
             correlation_id: call.head.correlation_id().unwrap_or_else(|| call.id.to_str().unwrap_or_default()),

@@ -37,6 +37,7 @@ pub use request::is_json;
 use crate::api::{Call, Response};
 use crate::commit::{Refused, Submission};
 use crate::config;
+use crate::filter::Facts;
 use crate::model::{SourceId, Webhooks};
 use crate::registry::{Principal, Shared};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
@@ -102,7 +103,7 @@ pub trait Directory: Send + Sync + 'static {
     /// Whether there is such a tenant.
     fn has_tenant(&self, name: &str) -> bool;
     /// The webhooks that an event goes to, ascending.
-    fn matching(&self, tenant: &str, event_type: &str) -> Webhooks;
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks;
     /// The source of this name; a deleted one is none.
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>>;
     /// The source with this public id; a deleted one is none.
@@ -120,8 +121,8 @@ impl Directory for Shared {
         self.load().tenant(name).is_some()
     }
 
-    fn matching(&self, tenant: &str, event_type: &str) -> Webhooks {
-        self.load().matching(tenant, event_type)
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
+        self.load().matching(facts)
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {

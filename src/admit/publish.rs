@@ -16,6 +16,7 @@ use super::validate::{Checked, validate};
 use super::{Admit, Directory, Limits, Submit};
 use crate::api::{FieldError, Problem, ProblemCode, Response};
 use crate::commit::{Admitted, Desk, Refused, Reply, Submission};
+use crate::filter::Facts;
 use crate::limits::BATCH_EVENTS_MAX;
 use crate::model::{DedupKey, DedupKind, NewEvent, Timestamp};
 use crate::registry::Principal;
@@ -248,7 +249,19 @@ impl<'a> Batch<'a> {
 
     /// Matches an event and encodes its head; `place` is its index where the request has many.
     fn add(&mut self, event: &Checked<'_>, place: Option<usize>, directory: &impl Directory) {
-        let webhooks = directory.matching(&event.tenant, &event.event_type);
+        let timestamp = event.timestamp.unwrap_or(self.envelope.received_at);
+        let webhooks = directory.matching(&Facts {
+            tenant: &event.tenant,
+            event_type: &event.event_type,
+            source: SOURCE,
+            timestamp,
+            external_id: event.id.as_deref(),
+            resource_id: event.resource_id.as_deref(),
+            workspace_id: event.workspace_id.as_deref(),
+            user_id: event.user_id.as_deref(),
+            metadata: event.metadata,
+            data: event.data.as_bytes(),
+        });
         let dedup = match (&event.id, self.envelope.idempotency_key) {
             (Some(id), _) => Some((dedup_key(&event.tenant, DedupKind::Id, id, None), DedupKind::Id, 0)),
             (None, Some(key)) => {
@@ -261,7 +274,7 @@ impl<'a> Batch<'a> {
             tenant: &event.tenant,
             event_type: &event.event_type,
             source: SOURCE,
-            timestamp: event.timestamp.unwrap_or(self.envelope.received_at),
+            timestamp,
             received_at: self.envelope.received_at,
             external_id: event.id.as_deref(),
             correlation_id: self.envelope.correlation_id,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::commit::Committed;
 use crate::config::Role;
+use crate::filter::Facts;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp, WebhookNo};
 use crate::signature::Certificate;
 use crate::source::{Source, token_hash};
@@ -45,14 +46,14 @@ impl Directory for Fake {
             "admin" => (Role::Admin, None),
             _ => return None,
         };
-        Some(Principal { tenant, role })
+        Some(Principal::new(tenant, role))
     }
 
     fn has_tenant(&self, name: &str) -> bool {
         matches!(name, "default" | "acme")
     }
 
-    fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 
@@ -749,7 +750,7 @@ async fn a_client_that_takes_no_answers_is_closed() {
 fn publish(body: &[u8]) -> (Result<Response, crate::api::Problem>, Fake) {
     let fake = Fake::default();
     let admit = admit(fake.clone());
-    let principal = Principal { tenant: None, role: Role::Admin };
+    let principal = Principal::new(None, Role::Admin);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     (runtime.block_on(admit.take(principal, &Bytes::copy_from_slice(body))), fake)
 }

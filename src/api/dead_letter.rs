@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::body::{object, unknown};
 use super::delivery::{About, about, raw};
 use super::page::Query;
+use super::route::WebhookRef;
 use super::store::{DeadLetter, DeliveryStore};
-use super::webhook::wants;
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, Response, reply};
 use crate::commit::ReadLog;
@@ -57,8 +57,9 @@ impl View {
 }
 
 impl Api {
-    pub(super) async fn list_dead_letters(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.known(&call.principal, id)?.no();
+    pub(super) async fn list_dead_letters(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let known = self.known(&call.principal, of)?;
+        let (webhook, id) = (known.no(), known.id());
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let before = query.cursor::<EventId>()?;
@@ -79,13 +80,27 @@ impl Api {
         reply::list(&rows, next.as_ref())
     }
 
+    pub(super) async fn list_all_dead_letters(&self, _call: &Call) -> Result<Response, Problem> {
+        Err(Problem::not_found("path or id"))
+    }
+
+    pub(super) async fn discard_dead_letter(
+        &self,
+        _call: &Call,
+        _of: WebhookRef<'_>,
+        _letter: DeliveryId,
+    ) -> Result<Response, Problem> {
+        Err(Problem::not_found("path or id"))
+    }
+
     pub(super) async fn read_dead_letter(
         &self,
         call: &Call,
-        id: WebhookId,
+        of: WebhookRef<'_>,
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
-        let found = self.dead_letter(call, id, letter).await?;
+        let id = self.known(&call.principal, of)?.id();
+        let found = self.dead_letter(call, of, letter).await?;
         let view = self
             .read(move |_, log| {
                 let stored = log.read(&[letter.event])?.pop().flatten();
@@ -99,18 +114,18 @@ impl Api {
     pub(super) async fn replay_dead_letter(
         &self,
         call: &Call,
-        id: WebhookId,
+        of: WebhookRef<'_>,
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
         // Whom nothing can be sent to has no use for its dead letters.
-        let webhook = self.live(&call.principal, id)?.no;
-        self.dead_letter(call, id, letter).await?;
+        let webhook = self.live(&call.principal, of)?.no;
+        self.dead_letter(call, of, letter).await?;
         self.replay_dead(call, webhook, Some(vec![letter.event])).await
     }
 
     /// `{"ids":[…]}`, `{"filter":{"since","until","types","failure_reason"}}`, or nothing for all.
-    pub(super) async fn bulk_replay(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, id)?.no;
+    pub(super) async fn bulk_replay(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let webhook = self.live(&call.principal, of)?.no;
         let chosen = choice(object(&call.parts.headers, &call.body, true)?, webhook)?;
         let events = match chosen {
             Choice::All => None,
@@ -137,8 +152,8 @@ impl Api {
         self.make(call, make).await
     }
 
-    async fn dead_letter(&self, call: &Call, id: WebhookId, letter: DeliveryId) -> Result<DeadLetter, Problem> {
-        let webhook = self.known(&call.principal, id)?.no();
+    async fn dead_letter(&self, call: &Call, of: WebhookRef<'_>, letter: DeliveryId) -> Result<DeadLetter, Problem> {
+        let webhook = self.known(&call.principal, of)?.no();
         if letter.webhook != webhook {
             return Err(Problem::not_found("dead letter"));
         }
@@ -226,7 +241,7 @@ fn matching(
                 && filter.reason.as_deref().is_none_or(|reason| reason == letter.reason.as_str());
             let of_type = || -> Result<bool, Problem> {
                 let about = about(log, letter.id.event)?;
-                Ok(about.is_some_and(|about| filter.types.iter().any(|pattern| wants(pattern, &about.event_type))))
+                Ok(about.is_some_and(|about| filter.types.iter().any(|pattern| pattern.matches(&about.event_type))))
             };
             if taken && (filter.types.is_empty() || of_type()?) {
                 events.push(letter.id.event);

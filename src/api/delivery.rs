@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::page::Query;
+use super::route::WebhookRef;
 use super::store::{Delivery, DeliveryStore};
 use super::{Api, Call, Problem, Response, reply, sees};
 use crate::commit::ReadLog;
@@ -111,8 +112,9 @@ impl From<Attempt> for AttemptView {
 
 impl Api {
     /// Filters: `status`.
-    pub(super) async fn list_deliveries(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.known(&call.principal, id)?.no();
+    pub(super) async fn list_deliveries(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let known = self.known(&call.principal, of)?;
+        let (webhook, id) = (known.no(), known.id());
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let before = query.cursor::<EventId>()?;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::delivery::raw;
 use super::page::Query;
 use super::store::Delivery;
-use super::webhook::{tenant_of, wants};
+use super::webhook::tenant_of;
 use super::{Api, Call, Problem, ProblemCode, Response, reply, sees};
 use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
 use crate::model::{
@@ -213,7 +213,7 @@ fn filter(query: &Query, tenant: Option<String>) -> Result<impl Fn(&NewEvent<'_>
     let external_id = query.get("external_id").map(str::to_owned);
     Ok(move |event: &NewEvent<'_>| {
         tenant.as_deref().is_none_or(|tenant| tenant == event.tenant)
-            && pattern.as_ref().is_none_or(|pattern| wants(pattern, event.event_type))
+            && pattern.as_ref().is_none_or(|pattern| pattern.matches(event.event_type))
             && source.as_deref().is_none_or(|source| source == event.source)
             && external_id.as_deref().is_none_or(|id| Some(id) == event.external_id)
             && since.is_none_or(|since| event.received_at >= since)

@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use super::body::object;
 use super::page::Query;
+use super::route::WebhookRef;
 use super::store::Replay;
 use super::webhook::tenant_of;
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, Response, reply, sees};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{EventHead, EventId, Timestamp, WebhookId, WebhookNo};
+use crate::model::{EventHead, EventId, Timestamp, WebhookNo};
 use crate::registry::{DEFAULT_TENANT, Known, Principal};
 use crate::settle::ReplayFilter;
 
@@ -119,6 +120,10 @@ impl Api {
         reply::list(&rows, cursor.map(|no| query.next(&id(no))).as_ref())
     }
 
+    pub(super) async fn cancel_replay(&self, _call: &Call, _no: u64) -> Result<Response, Problem> {
+        Err(Problem::not_found("path or id"))
+    }
+
     pub(super) async fn read_replay(&self, call: &Call, no: u64) -> Result<Response, Problem> {
         let found = self.read(move |store, _| Ok(store.replay_job(no)?)).await?;
         let replay = found
@@ -140,8 +145,8 @@ impl Api {
     /// `webhook_id`: a webhook of the tenant that is there.
     fn webhook_field(&self, fields: &mut Fields, principal: &Principal, tenant: &str) -> Option<WebhookNo> {
         let read = |value: serde_json::Value| {
-            let id = value.as_str().and_then(|text| text.parse::<WebhookId>().ok());
-            let webhook = id.and_then(|id| self.live(principal, id).ok()).filter(|webhook| *webhook.tenant == *tenant);
+            let of = value.as_str().and_then(WebhookRef::parse);
+            let webhook = of.and_then(|of| self.live(principal, of).ok()).filter(|webhook| *webhook.tenant == *tenant);
             webhook.map(|webhook| webhook.no).ok_or_else(|| "expected the id of a webhook of this tenant".to_owned())
         };
         fields.take("webhook_id", read).value()

@@ -31,7 +31,7 @@ impl Api {
         let is_partner = settings.kind == PARTNER;
         let token = token.or_else(|| is_partner.then(Token::generate));
         let secret = if settings.secrets.is_empty() { made_secret(&mut settings) } else { None };
-        let writer = self.writer.clone();
+        let writer = self.writer.by(&call.principal);
         let make = async move {
             let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
             let place = format!("/api/v1/sources/{}", source.id);
@@ -85,7 +85,7 @@ impl Api {
             let source = self.source(call, of)?;
             reply::matches(&call.parts.headers, &etag(&source))?;
             let settings = patch(fields.clone(), &source)?;
-            match self.writer.replace_source(source.id, Some(source.version), settings).await {
+            match self.writer.by(&call.principal).replace_source(source.id, Some(source.version), settings).await {
                 Err(SourceError::Changed) => {}
                 changed => return shown(&*changed?),
             }
@@ -97,7 +97,7 @@ impl Api {
         let source = self.source(call, of)?;
         changeable(&source)?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        match self.writer.delete_source(source.id, named_version(call, &source)).await {
+        match self.writer.by(&call.principal).delete_source(source.id, named_version(call, &source)).await {
             Err(SourceError::Changed) => return Err(changed_meanwhile()),
             deleted => deleted?,
         };
@@ -109,7 +109,7 @@ impl Api {
         let source = self.source(call, of).or_else(|_| self.deleted_source(call, of))?;
         changeable(&source)?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        shown(&*self.writer.restore_source(source.id).await?)
+        shown(&*self.writer.by(&call.principal).restore_source(source.id).await?)
     }
 
     pub(super) fn guide(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {

@@ -38,7 +38,7 @@ impl Api {
         let wanted = Rotation::read(&mut fields, &source);
         fields.finish("overlap_seconds, secret, when")?;
         let Some(wanted) = wanted else { return Err(Problem::new(ProblemCode::Internal, "no secret was made")) };
-        let (writer, clock, registry) = (self.writer.clone(), self.clock.clone(), self.registry.clone());
+        let (writer, clock, registry) = (self.writer.by(&call.principal), self.clock.clone(), self.registry.clone());
         let (id, version) = (source.id, named_version(call, &source));
         let make = async move {
             for _ in 0..TRIES {
@@ -72,7 +72,7 @@ impl Api {
             }
         };
         fields.finish("token")?;
-        let (writer, id, version) = (self.writer.clone(), source.id, named_version(call, &source));
+        let (writer, id, version) = (self.writer.by(&call.principal), source.id, named_version(call, &source));
         let make = async move {
             let source = writer.rotate_token(id, version, &token).await?;
             told(&source, Some(&token), None, |told| reply::json(StatusCode::OK, told))

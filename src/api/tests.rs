@@ -15,7 +15,7 @@ use super::*;
 use crate::commit::{ReadError, Stored};
 use crate::model::{
     Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Timestamp,
-    WebhookNo, WebhookStatus,
+    WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
@@ -228,7 +228,7 @@ impl<'a> Ask<'a> {
             request = request.header(name, value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let principal = Principal { tenant: self.tenant.map(Into::into), role: self.role };
+        let principal = Principal::new(self.tenant.map(Into::into), self.role);
         let call = Call { parts, body: self.body.into(), principal, request_id: "req_1".into() };
         let (head, body) = world.api.handle(call).await.into_parts();
         #[expect(clippy::disallowed_methods, reason = "the body is whole in memory already")]

@@ -6,12 +6,13 @@ use hyper::StatusCode;
 use hyper::header::{ETAG, IF_MATCH};
 
 use super::page::Query;
+use super::route::WebhookRef;
 use super::webhook_body::{Purpose, Rules, read};
 use super::webhook_view::{Created, View, etag};
 use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply, sees};
 use crate::limits::{PAGE_SCAN_MAX, RETRY_SOON};
-use crate::model::{EventPattern, Webhook, WebhookId, WebhookNo, WebhookStatus, is_event_type};
-use crate::registry::{ChangeError, Draft, Known, Principal};
+use crate::model::{Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus, is_event_type};
+use crate::registry::{ChangeError, Known, Principal};
 
 /// How often a change is made anew because another came between, before the caller is told.
 const TRIES: usize = 8;
@@ -20,7 +21,7 @@ impl Api {
     pub(super) async fn create_webhook(&self, call: &Call) -> Result<Response, Problem> {
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let draft = read(fields, Purpose::Create, &self.rules(&call.principal))?;
-        let (writer, default_retry) = (self.writer.clone(), self.default_retry.clone());
+        let (writer, default_retry) = (self.writer.by(&call.principal), self.default_retry.clone());
         let make = async move {
             let webhook = writer.create(draft).await?;
             let answer = |secret| {
@@ -67,32 +68,32 @@ impl Api {
         reply::list(&rows, next.as_ref())
     }
 
-    pub(super) fn read_webhook(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, id)?;
+    pub(super) fn read_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let webhook = self.live(&call.principal, of)?;
         let response = self.shown(&webhook)?;
         Ok(reply::tagged(&call.parts.headers, &etag(&webhook), response))
     }
 
-    pub(super) async fn put_webhook(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        self.live(&call.principal, id)?;
+    pub(super) async fn put_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        self.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let rules = self.rules(&call.principal);
-        self.change(call, id, |webhook| read(fields.clone(), Purpose::Replace(webhook), &rules).map(Some)).await
+        self.change(call, of, |webhook| read(fields.clone(), Purpose::Replace(webhook), &rules).map(Some)).await
     }
 
-    pub(super) async fn patch_webhook(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        self.live(&call.principal, id)?;
+    pub(super) async fn patch_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        self.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let rules = self.rules(&call.principal);
-        self.change(call, id, |webhook| read(fields.clone(), Purpose::Patch(webhook), &rules).map(Some)).await
+        self.change(call, of, |webhook| read(fields.clone(), Purpose::Patch(webhook), &rules).map(Some)).await
     }
 
-    pub(super) async fn delete_webhook(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, id)?;
+    pub(super) async fn delete_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let webhook = self.live(&call.principal, of)?;
         reply::matches(&call.parts.headers, &etag(&webhook))?;
         let version = call.parts.headers.contains_key(IF_MATCH).then_some(webhook.version);
         let changed = || Problem::new(ProblemCode::PreconditionFailed, "it was changed meanwhile");
-        match self.writer.remove(webhook.no, version).await {
+        match self.writer.by(&call.principal).remove(webhook.no, version).await {
             Err(ChangeError::Changed) => return Err(changed()),
             removed => removed?,
         }
@@ -100,24 +101,26 @@ impl Api {
     }
 
     /// Holds deliveries; one that is paused already stays so.
-    pub(super) async fn pause_webhook(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
+    pub(super) async fn pause_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         let pause = |webhook: &Webhook| match webhook.status {
-            WebhookStatus::Active => Ok(Some(Draft { status: WebhookStatus::Paused, ..Draft::of(webhook) })),
+            WebhookStatus::Active => {
+                Ok(Some(WebhookSettings { status: WebhookStatus::Paused, ..webhook.settings.clone() }))
+            }
             WebhookStatus::Paused => Ok(None),
             WebhookStatus::Inactive | WebhookStatus::Failed => {
                 Err(Problem::new(ProblemCode::Conflict, "only an active webhook can be paused; resume it first"))
             }
         };
-        self.change(call, id, pause).await
+        self.change(call, of, pause).await
     }
 
     /// Makes a webhook active, whatever it was.
-    pub(super) async fn resume_webhook(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
+    pub(super) async fn resume_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         let resume = |webhook: &Webhook| {
             let stays = webhook.status == WebhookStatus::Active;
-            Ok((!stays).then(|| Draft { status: WebhookStatus::Active, ..Draft::of(webhook) }))
+            Ok((!stays).then(|| WebhookSettings { status: WebhookStatus::Active, ..webhook.settings.clone() }))
         };
-        self.change(call, id, resume).await
+        self.change(call, of, resume).await
     }
 
     /// Changes a webhook as `change` says of its present state (`None`: not at all), anew if another change came between
@@ -125,15 +128,15 @@ impl Api {
     async fn change(
         &self,
         call: &Call,
-        id: WebhookId,
-        change: impl Fn(&Webhook) -> Result<Option<Draft>, Problem>,
+        of: WebhookRef<'_>,
+        change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Problem>,
     ) -> Result<Response, Problem> {
         for _ in 0..TRIES {
-            let webhook = self.live(&call.principal, id)?;
+            let webhook = self.live(&call.principal, of)?;
             reply::matches(&call.parts.headers, &etag(&webhook))?;
             let changed = match change(&webhook)? {
                 None => Ok(webhook),
-                Some(draft) => self.writer.replace(webhook.no, webhook.version, draft).await,
+                Some(draft) => self.writer.by(&call.principal).replace(webhook.no, webhook.version, draft).await,
             };
             match changed {
                 Err(ChangeError::Changed) => {}
@@ -157,8 +160,8 @@ impl Api {
     }
 
     /// The webhook, if it is there for the caller.
-    pub(super) fn live(&self, principal: &Principal, id: WebhookId) -> Result<Arc<Webhook>, Problem> {
-        match self.known(principal, id)? {
+    pub(super) fn live(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Problem> {
+        match self.known(principal, of)? {
             Known::Live(webhook) => Ok(webhook),
             Known::Removed(_) => Err(Problem::not_found("webhook")),
         }
@@ -171,15 +174,6 @@ pub(super) fn tenant_of<'a>(principal: &'a Principal, query: &'a Query) -> Resul
         Some(named) if sees(principal, named) => Ok(Some(named)),
         Some(_) => Err(Problem::not_found("tenant")),
         None => Ok(principal.tenant.as_deref()),
-    }
-}
-
-/// Whether a pattern wants a type, by the index's rule.
-pub(super) fn wants(pattern: &EventPattern, event_type: &str) -> bool {
-    match pattern {
-        EventPattern::Exact(text) => **text == *event_type,
-        EventPattern::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
-        EventPattern::All => !event_type.starts_with("hooktide."),
     }
 }
 
@@ -201,7 +195,7 @@ fn filter(query: &Query) -> Result<impl Fn(&Webhook) -> bool, Problem> {
     Ok(move |webhook: &Webhook| {
         let texts = [webhook.name.as_deref(), webhook.description.as_deref(), Some(&*webhook.endpoint.url)];
         status.is_none_or(|status| status == webhook.status)
-            && event_type.as_deref().is_none_or(|text| webhook.events.iter().any(|pattern| wants(pattern, text)))
+            && event_type.as_deref().is_none_or(|text| webhook.events.iter().any(|pattern| pattern.matches(text)))
             && needle
                 .as_deref()
                 .is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))

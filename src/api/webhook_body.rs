@@ -9,8 +9,10 @@ use super::body::{pointer, unknown};
 use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, RETRIES_MAX};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{Endpoint, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookStatus};
-use crate::registry::{DEFAULT_TENANT, Draft, Principal};
+use crate::model::{
+    Endpoint, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookSettings, WebhookStatus,
+};
+use crate::registry::{DEFAULT_TENANT, Principal};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
@@ -60,7 +62,11 @@ pub(super) struct Rules<'a> {
 }
 
 /// Reads a body. Each field that is wrong is named.
-pub(super) fn read(body: Map<String, Value>, purpose: Purpose<'_>, rules: &Rules<'_>) -> Result<Draft, Problem> {
+pub(super) fn read(
+    body: Map<String, Value>,
+    purpose: Purpose<'_>,
+    rules: &Rules<'_>,
+) -> Result<WebhookSettings, Problem> {
     let mut fields = Fields::new(body);
     let base = purpose.base();
     if let Some(current) = purpose.current() {
@@ -93,12 +99,9 @@ pub(super) fn read(body: Map<String, Value>, purpose: Purpose<'_>, rules: &Rules
     let Fields { left, mut errors } = fields;
     errors.extend(unknown(&left, ALLOWED));
     match (endpoint, tenant, keys) {
-        (Some(endpoint), Some(tenant), Some(keys)) if errors.is_empty() => Ok(Draft {
-            tenant,
+        (Some(endpoint), Some(tenant), Some(keys)) if errors.is_empty() => Ok(WebhookSettings {
             status,
-            endpoint,
             events,
-            keys,
             retry_policy,
             timeout,
             max_in_flight,
@@ -108,6 +111,7 @@ pub(super) fn read(body: Map<String, Value>, purpose: Purpose<'_>, rules: &Rules
             description,
             user_id,
             metadata: metadata.unwrap_or_else(|| "{}".into()),
+            ..WebhookSettings::new(tenant, endpoint, keys)
         }),
         _ => Err(refusal(errors, egress_only)),
     }

@@ -17,6 +17,7 @@ use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
 use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
+use crate::profile::Profiles;
 use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
@@ -335,6 +336,7 @@ impl Ground {
             disk: Arc::clone(&self.disk),
             keys,
             sources,
+            profiles: Profiles::default(),
             clock: self.clock.clone(),
             random: Random::system(),
             shards: self.shards.clone(),

@@ -13,7 +13,7 @@ use crate::commit::RecallRequest;
 use crate::config;
 use crate::model::{
     AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey,
-    SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
+    SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::{DisableReason, Handle, ToSettle};
@@ -54,30 +54,24 @@ impl Default for Made {
 
 pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
     let hmac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
+    let endpoint = Endpoint {
+        url: "http://127.0.0.1/".into(),
+        tls: false,
+        host: "127.0.0.1".into(),
+        port: 80,
+        authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
+        target: hyper::http::uri::PathAndQuery::from_static("/"),
+    };
+    let keys = SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),
-        tenant: "default".into(),
-        status: made.status,
-        endpoint: Endpoint {
-            url: "http://127.0.0.1/".into(),
-            tls: false,
-            host: "127.0.0.1".into(),
-            port: 80,
-            authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
-            target: hyper::http::uri::PathAndQuery::from_static("/"),
+        settings: WebhookSettings {
+            status: made.status,
+            max_in_flight: made.max_in_flight,
+            rate_limit: made.rate_limit,
+            ..WebhookSettings::new("default".into(), endpoint, keys)
         },
-        events: Vec::new(),
-        keys: SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: made.max_in_flight,
-        rate_limit: made.rate_limit,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
         created_at: START,
         updated_at: START,
         version: 1,

@@ -7,16 +7,18 @@ mod event;
 mod id;
 mod inbound;
 mod secret;
+mod tenant;
 mod time;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
-pub use id::{DeliveryId, EventId, IdError, SourceId, WebhookId, WebhookNo};
+pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
 pub use secret::Secret;
+pub use tenant::{TenantSettings, Visibility};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{
-    Endpoint, EventPattern, PatternError, RateLimit, RetryPolicy, SigningKey, SigningKeys, Webhook, WebhookStatus,
-    is_event_type,
+    BreakerSettings, Endpoint, EventPattern, PatternError, RESERVED_TYPES, RateLimit, RetryOn, RetryPolicy, SigningKey,
+    SigningKeys, Subscription, Webhook, WebhookSettings, WebhookStatus, is_event_type,
 };

@@ -1,37 +1,78 @@
 //! A webhook: where events go, which, how they are signed, and at what pace.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Secret, Timestamp, WebhookId, WebhookNo};
+use super::{Secret, SubscriptionId, Timestamp, WebhookId, WebhookNo};
+use crate::filter::{Facts, Filter};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
+use crate::profile::Profile;
 
-/// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one.
+/// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one. What its user decides is read through
+/// it: `webhook.status` is `webhook.settings.status`.
 #[derive(Debug)]
 pub struct Webhook {
     /// Its number, the key of everything stored per webhook.
     pub no: WebhookNo,
     /// Its public id.
     pub id: WebhookId,
+    /// What its user decides.
+    pub settings: WebhookSettings,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Rises by one with each change; the ETag.
+    pub version: u64,
+}
+
+impl Deref for Webhook {
+    type Target = WebhookSettings;
+
+    fn deref(&self) -> &WebhookSettings {
+        &self.settings
+    }
+}
+
+/// Everything of a webhook that its user decides; numbers, times and versions are the registry's.
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
     /// The tenant it belongs to.
     pub tenant: Arc<str>,
+    /// An id of the user's own, unique within the tenant, under which it is found as well.
+    pub uid: Option<Box<str>>,
     /// Whether it is matched and sent to.
     pub status: WebhookStatus,
     /// Where events go.
     pub endpoint: Endpoint,
-    /// Which events.
+    /// Which events, each pattern once.
     pub events: Vec<EventPattern>,
+    /// Events that `events` does not name, each with conditions of its own.
+    pub subscriptions: Arc<[Subscription]>,
+    /// Holds for `events` and subscriptions alike; `None`: all.
+    pub filters: Option<Arc<Filter>>,
+    /// Only events of this workspace; `None`: all.
+    pub workspace_id: Option<Box<str>>,
+    /// What a delivery looks like and how it is signed.
+    pub profile: Arc<Profile>,
     /// The secret and the keys made from it.
     pub keys: SigningKeys,
     /// When and how often to try again; `None`: the configured default.
     pub retry_policy: Option<RetryPolicy>,
+    /// Which failures are tried again.
+    pub retry_on: RetryOn,
     /// For one attempt, body included; `None`: the configured default.
     pub timeout: Option<Duration>,
     /// Deliveries at once; `None`: the configured default.
     pub max_in_flight: Option<u16>,
     /// Deliveries a second; `None`: no limit.
     pub rate_limit: Option<RateLimit>,
+    /// The circuit breaker, where it differs from the configured one.
+    pub breaker: BreakerSettings,
+    /// In order of acceptance, one at a time, a retry holding back what follows.
+    pub ordered: bool,
     /// Headers of the user's own, checked; values that hold secrets are marked by [`http::HeaderValue::is_sensitive`].
     ///
     /// [`http::HeaderValue::is_sensitive`]: hyper::http::HeaderValue::is_sensitive
@@ -44,12 +85,142 @@ pub struct Webhook {
     pub user_id: Option<Box<str>>,
     /// Raw JSON object of the user's own; `{}` without one.
     pub metadata: Box<str>,
+}
+
+impl WebhookSettings {
+    /// An active webhook that wants no event yet, with defaults for all the rest.
+    pub fn new(tenant: Arc<str>, endpoint: Endpoint, keys: SigningKeys) -> Self {
+        Self {
+            tenant,
+            uid: None,
+            status: WebhookStatus::Active,
+            endpoint,
+            events: Vec::new(),
+            subscriptions: Arc::new([]),
+            filters: None,
+            workspace_id: None,
+            profile: Profile::standard(),
+            keys,
+            retry_policy: None,
+            retry_on: RetryOn::ALL,
+            timeout: None,
+            max_in_flight: None,
+            rate_limit: None,
+            breaker: BreakerSettings::default(),
+            ordered: false,
+            headers: Vec::new(),
+            name: None,
+            description: None,
+            user_id: None,
+            metadata: "{}".into(),
+        }
+    }
+
+    /// Whether an event is wanted, by type and by every condition; the status is not looked at.
+    pub fn wants(&self, facts: &Facts<'_>) -> bool {
+        let by_events = || self.events.iter().any(|pattern| pattern.matches(facts.event_type));
+        let by_subscription = || self.subscriptions.iter().any(|subscription| subscription.wants(facts));
+        self.workspace_id.as_deref().is_none_or(|own| facts.workspace_id == Some(own))
+            && (by_events() || by_subscription())
+            && self.filters.as_ref().is_none_or(|filter| filter.matches(facts))
+    }
+
+    /// Whether a match by type is all there is to it: no filter, workspace or subscription has to be looked at.
+    pub fn is_unconditional(&self) -> bool {
+        self.filters.is_none() && self.workspace_id.is_none() && self.subscriptions.is_empty()
+    }
+}
+
+/// Events of one type that a webhook wants under conditions (API section 4).
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its public id.
+    pub id: SubscriptionId,
+    /// Which events.
+    pub event_type: EventPattern,
+    /// Only of this resource; `None`: all.
+    pub resource_id: Option<Box<str>>,
+    /// Whether it is looked at.
+    pub is_active: bool,
+    /// Which of them; `None`: all.
+    pub filters: Option<Arc<Filter>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Rises by one with each change; the ETag.
-    pub version: u64,
+}
+
+impl Subscription {
+    /// Whether it is active and wants this event.
+    pub fn wants(&self, facts: &Facts<'_>) -> bool {
+        self.is_active
+            && self.event_type.matches(facts.event_type)
+            && self.resource_id.as_deref().is_none_or(|own| facts.resource_id == Some(own))
+            && self.filters.as_ref().is_none_or(|filter| filter.matches(facts))
+    }
+}
+
+/// Which failures are tried again (`retry_policy.retry_on`), a set; what is left out fails at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct RetryOn(u8);
+
+impl RetryOn {
+    /// 500..=599.
+    pub const SERVER_ERROR: Self = Self(1);
+    /// 400..=499 but 429 (and 410, which disables the webhook).
+    pub const CLIENT_ERROR: Self = Self(2);
+    /// 429.
+    pub const TOO_MANY_REQUESTS: Self = Self(4);
+    /// No complete answer in time.
+    pub const TIMEOUT: Self = Self(8);
+    /// Name resolution, connection, TLS, or the exchange broke off.
+    pub const CONNECT: Self = Self(16);
+    /// Everything; the default.
+    pub const ALL: Self = Self(31);
+    /// Each with the word that names it.
+    pub const WORDS: [(&str, Self); 5] = [
+        ("5xx", Self::SERVER_ERROR),
+        ("4xx", Self::CLIENT_ERROR),
+        ("429", Self::TOO_MANY_REQUESTS),
+        ("timeout", Self::TIMEOUT),
+        ("connect", Self::CONNECT),
+    ];
+
+    /// All that is in one or the other.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in it.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A webhook's own settings of its circuit breaker; `None`: as configured under `[delivery.breaker]`.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerSettings {
+    /// Attempts looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<u16>,
+    /// Share of failures among them that opens it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_ratio: Option<f64>,
+    /// No fewer attempts open it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_attempts: Option<u16>,
+    /// Seconds that it stays open at first, doubling with each failed probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_seconds: Option<f64>,
+    /// Successes that close it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub close_after: Option<u16>,
+    /// Hours of nothing but failure after which the webhook is disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_after_hours: Option<f64>,
 }
 
 /// Where a webhook's events go: an absolute `http` or `https` URL, checked by the egress rules for literals.
@@ -140,6 +311,9 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
+/// Types that begin so are Hooktide's own: refused on ingest, matched only by a pattern that spells the prefix.
+pub const RESERVED_TYPES: &str = "hooktide.";
+
 /// Which events a webhook wants: an exact type, a prefix of whole segments, or all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EventPattern {
@@ -166,6 +340,15 @@ impl EventPattern {
             Some(prefix) if is_event_type(prefix) => Ok(Self::Prefix(text[..text.len() - 1].into())),
             None if is_event_type(text) => Ok(Self::Exact(text.into())),
             _ => Err(PatternError),
+        }
+    }
+
+    /// Whether it wants events of this type; those of the gateway itself only if it spells their prefix.
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::Exact(text) => **text == *event_type,
+            Self::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
+            Self::All => !event_type.starts_with(RESERVED_TYPES),
         }
     }
 }

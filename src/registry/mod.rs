@@ -25,7 +25,7 @@ mod sources;
 mod store;
 mod writer;
 
-pub use record::{Draft, is_secret_header};
+pub use record::is_secret_header;
 pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use source_change::SourceError;
@@ -43,6 +43,17 @@ pub struct Principal {
     pub tenant: Option<Arc<str>>,
     /// What it may do.
     pub role: Role,
+    /// The user on whose behalf it acts: `sub` of a JWT, or what a trusted proxy says; `None` for a key.
+    pub user: Option<Arc<str>>,
+    /// Who it is in the audit log: `key_…`, `user 42`, `the first key`; never a secret.
+    pub name: Arc<str>,
+}
+
+impl Principal {
+    /// Somebody who is nobody in particular.
+    pub fn new(tenant: Option<Arc<str>>, role: Role) -> Self {
+        Self { tenant, role, user: None, name: "".into() }
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@ use super::Principal;
 use super::cow::{CowMap, Postings};
 use super::sources::Sources;
 use crate::config::ApiKey;
-use crate::model::{DeadReason, EventPattern, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus, Webhooks};
+use crate::filter::Facts;
+use crate::model::{
+    DeadReason, EventPattern, RESERVED_TYPES, TenantSettings, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
+    Webhooks,
+};
 
 /// The tenant that is always there, and the one meant when none is named.
 pub const DEFAULT_TENANT: &str = "default";
-/// Types that begin so are Hooktide's own; only a pattern that spells the prefix matches them.
-const RESERVED: &str = "hooktide.";
 
 /// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
 /// keys by hash.
@@ -77,8 +79,9 @@ impl Known {
 }
 
 impl Registry {
-    /// The webhooks of the tenant that want this type and are matched in their status, ascending, each once.
-    pub fn matching(&self, tenant: &str, event_type: &str) -> Webhooks {
+    /// The webhooks of the tenant that want this event and are matched in their status, ascending, each once.
+    pub fn matching(&self, facts: &Facts<'_>) -> Webhooks {
+        let Facts { tenant, event_type, .. } = *facts;
         let mut found = Webhooks::new();
         let Some(tenant) = self.tenants.get(tenant) else { return found };
         let mut lists = 0;
@@ -95,7 +98,7 @@ impl Registry {
                 add(tenant.prefix.get(&event_type[..=dot]));
             }
         }
-        if !event_type.starts_with(RESERVED) {
+        if !event_type.starts_with(RESERVED_TYPES) {
             add(Some(&tenant.all));
         }
         if lists > 1 {
@@ -116,6 +119,11 @@ impl Registry {
     /// The webhook with this public id, unless it was removed.
     pub fn webhook_by_id(&self, id: WebhookId) -> Option<&Arc<Webhook>> {
         self.webhook(*self.ids.get(&id)?)
+    }
+
+    /// The webhook with this id of the user's own, unless it was removed.
+    pub fn webhook_by_uid(&self, tenant: &str, uid: &str) -> Option<&Arc<Webhook>> {
+        self.webhook(*self.tenants.get(tenant)?.uids.get(uid)?)
     }
 
     /// The webhook with this number, also after its removal.
@@ -148,6 +156,11 @@ impl Registry {
             .get(name)
             .map(|tenant| Arc::clone(&tenant.name))
             .or_else(|| (name == DEFAULT_TENANT).then(|| DEFAULT_TENANT.into()))
+    }
+
+    /// What holds for the tenant's webhooks by default.
+    pub fn tenant_settings(&self, name: &str) -> TenantSettings {
+        self.tenants.get(name).map(|tenant| tenant.settings.clone()).unwrap_or_default()
     }
 
     /// Webhooks with numbers below `before`, newest first: of one tenant, or of all.
@@ -192,6 +205,9 @@ impl Registry {
         let no = webhook.no;
         let tenant = self.tenant_mut(&webhook.tenant);
         tenant.webhooks.insert(no.0);
+        if let Some(uid) = &webhook.uid {
+            *tenant.uids.entry(&**uid, || (uid.clone(), no)) = no;
+        }
         if webhook.status.is_matched() {
             for pattern in &webhook.events {
                 tenant.postings(pattern).insert(no.0);
@@ -214,7 +230,7 @@ impl Registry {
         let mut map = HashMap::new();
         for key in keys {
             let tenant = key.tenant.as_deref().map(|name| self.make_tenant(name));
-            map.insert(key_hash(key.key.reveal()), Principal { tenant, role: key.role });
+            map.insert(key_hash(key.key.reveal()), Principal::new(tenant, key.role));
         }
         self.keys = Arc::new(map);
     }
@@ -223,6 +239,9 @@ impl Registry {
         self.active -= usize::from(old.status == WebhookStatus::Active);
         let tenant = self.tenant_mut(&old.tenant);
         tenant.webhooks.remove(old.no.0);
+        if let Some(uid) = &old.uid {
+            tenant.uids.remove(&**uid);
+        }
         if old.status.is_matched() {
             for pattern in &old.events {
                 tenant.withdraw(pattern, old.no.0);
@@ -243,7 +262,9 @@ impl Registry {
 #[derive(Debug, Clone, Default)]
 struct Tenant {
     name: Arc<str>,
+    settings: TenantSettings,
     webhooks: Postings,
+    uids: CowMap<Box<str>, WebhookNo>,
     exact: CowMap<Box<str>, Postings>,
     /// By the prefix with its dot.
     prefix: CowMap<Box<str>, Postings>,
@@ -327,6 +348,10 @@ mod tests {
     const STATUSES: [WebhookStatus; 4] =
         [WebhookStatus::Active, WebhookStatus::Paused, WebhookStatus::Inactive, WebhookStatus::Failed];
 
+    fn facts<'a>(tenant: &'a str, event_type: &'a str) -> Facts<'a> {
+        Facts { tenant, event_type, data: b"{}", ..Facts::default() }
+    }
+
     /// The rule of API section 4, said without an index.
     fn wants(pattern: &str, event_type: &str) -> bool {
         match pattern.strip_suffix('*') {
@@ -388,7 +413,7 @@ mod tests {
                         .filter(|w| w.events.iter().any(|p| wants(&p.to_string(), event_type)))
                         .map(|w| w.no)
                         .collect();
-                    prop_assert_eq!(registry.matching(tenant, event_type).to_vec(), expected, "{}", event_type);
+                    prop_assert_eq!(registry.matching(&facts(tenant, event_type)).to_vec(), expected, "{}", event_type);
                 }
                 let newest: Vec<_> = registry.newest(Some(tenant), WebhookNo(u32::MAX)).map(|w| w.no).collect();
                 let expected: Vec<_> = live().filter(|w| &*w.tenant == tenant).map(|w| w.no).rev().collect();
@@ -404,10 +429,10 @@ mod tests {
         let before = registry.clone();
         registry.put(Arc::new(webhook(0, "default", &["b"], WebhookStatus::Active)));
         registry.put(Arc::new(webhook(1, "default", &["a"], WebhookStatus::Active)));
-        assert_eq!(before.matching("default", "a").to_vec(), [WebhookNo(0)]);
+        assert_eq!(before.matching(&facts("default", "a")).to_vec(), [WebhookNo(0)]);
         assert!(before.webhook(WebhookNo(1)).is_none());
-        assert_eq!(registry.matching("default", "a").to_vec(), [WebhookNo(1)]);
-        assert_eq!(registry.matching("default", "b").to_vec(), [WebhookNo(0)]);
+        assert_eq!(registry.matching(&facts("default", "a")).to_vec(), [WebhookNo(1)]);
+        assert_eq!(registry.matching(&facts("default", "b")).to_vec(), [WebhookNo(0)]);
     }
 
     #[test]
@@ -425,7 +450,7 @@ mod tests {
         assert_eq!(registry.known_by_id(old.id).map(|known| known.tenant().to_string()).as_deref(), Some("acme"));
         assert_eq!(registry.abandons(old.no), Some(DeadReason::Removed));
         assert_eq!(registry.next_no(), WebhookNo(1));
-        assert!(registry.matching("acme", "a").is_empty());
+        assert!(registry.matching(&facts("acme", "a")).is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::source_record::{decode_learned, decode_source, encode_learned, encode
 use super::source_setup::SourceSetup;
 use crate::limits::REGISTRY_CACHE_BYTES;
 use crate::model::{Secret, SourceId, Webhook, WebhookNo};
+use crate::profile::Profiles;
 use crate::runtime::Disk;
 use crate::source::Source;
 
@@ -95,15 +96,15 @@ impl Store {
 
     /// Everything stored, as a snapshot without keys. Opens the file again after a failure: redb refuses everything from
     /// the first I/O error on.
-    pub(super) fn load(&mut self, setup: &SourceSetup) -> Result<Registry, StoreError> {
-        let loaded = self.try_load(setup);
+    pub(super) fn load(&mut self, setup: &SourceSetup, profiles: &Profiles) -> Result<Registry, StoreError> {
+        let loaded = self.try_load(setup, profiles);
         if loaded.is_err() {
             self.database = None;
         }
         loaded
     }
 
-    fn try_load(&mut self, setup: &SourceSetup) -> Result<Registry, StoreError> {
+    fn try_load(&mut self, setup: &SourceSetup, profiles: &Profiles) -> Result<Registry, StoreError> {
         let database = match &mut self.database {
             Some(database) => database,
             closed => closed.insert(open(&self.path, &*self.disk)?),
@@ -114,7 +115,7 @@ impl Store {
         for row in webhooks.iter().map_err(redb::Error::from)? {
             let (no, bytes) = row.map_err(redb::Error::from)?;
             let no = WebhookNo(no.value());
-            let webhook = decode(no, bytes.value(), &self.vault, |name| registry.make_tenant(name))
+            let webhook = decode(no, bytes.value(), &self.vault, profiles, |name| registry.make_tenant(name))
                 .map_err(|error| StoreError::Record { no: no.0, error })?;
             registry.put(Arc::new(webhook));
         }

@@ -16,47 +16,39 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
+use crate::filter::Facts;
 use crate::model::{
     DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookStatus,
+    WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
+use crate::profile::Profiles;
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
 use crate::settle::DisableReason;
 use crate::settle::{self, Command, ToSettle};
 
-pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> Draft {
-    Draft {
-        tenant: tenant.into(),
+pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> WebhookSettings {
+    let endpoint = Endpoint {
+        url: "https://example.com/hook?a=b".into(),
+        tls: true,
+        host: "example.com".into(),
+        port: 443,
+        authority: HeaderValue::from_static("example.com"),
+        target: PathAndQuery::from_static("/hook?a=b"),
+    };
+    let key = SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap();
+    let keys = SigningKeys { current: Arc::new(key), previous: None };
+    WebhookSettings {
         status,
-        endpoint: Endpoint {
-            url: "https://example.com/hook?a=b".into(),
-            tls: true,
-            host: "example.com".into(),
-            port: 443,
-            authority: HeaderValue::from_static("example.com"),
-            target: PathAndQuery::from_static("/hook?a=b"),
-        },
         events: patterns.iter().map(|text| EventPattern::try_new(text).unwrap()).collect(),
-        keys: SigningKeys {
-            current: Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap()),
-            previous: None,
-        },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        ..WebhookSettings::new(tenant.into(), endpoint, keys)
     }
 }
 
 /// A webhook whose id follows from its number.
 pub(crate) fn webhook(no: u32, tenant: &str, patterns: &[&str], status: WebhookStatus) -> Webhook {
     let id = WebhookId::from_u128(u128::from(no) + 1000);
-    draft(tenant, patterns, status).into_webhook(WebhookNo(no), id, Timestamp::default())
+    let (at, settings) = (Timestamp::default(), draft(tenant, patterns, status));
+    Webhook { no: WebhookNo(no), id, settings, created_at: at, updated_at: at, version: 1 }
 }
 
 pub(crate) struct World {
@@ -86,6 +78,7 @@ pub(super) fn world_with(
         disk,
         keys,
         sources,
+        profiles: Profiles::default(),
         clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
         // Not seeded: a world that is started again within a millisecond would make the same ids again.
         random: Random::system(),
@@ -103,12 +96,12 @@ fn shown(webhook: &Webhook) -> String {
     format!("{webhook:?} {headers:?} {} {secrets:?}", webhook.keys.current.secret.reveal())
 }
 
-fn full() -> Draft {
+fn full() -> WebhookSettings {
     let mut token = HeaderValue::from_static("Bearer canary-in-a-header");
     token.set_sensitive(true);
     let key =
         |byte: u8| Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[byte; 32])))).unwrap());
-    Draft {
+    WebhookSettings {
         keys: SigningKeys { current: key(1), previous: Some((key(2), Timestamp::from_millis(99))) },
         retry_policy: Some(RetryPolicy::Backoff {
             max_retries: 3,
@@ -139,7 +132,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     let one = writer.create(full()).await.unwrap();
     let two = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     let schedule = RetryPolicy::Schedule([std::time::Duration::from_millis(1)].into());
-    let changed = Draft { retry_policy: Some(schedule), name: Some("new".into()), ..Draft::of(&two) };
+    let changed = WebhookSettings { retry_policy: Some(schedule), name: Some("new".into()), ..two.settings.clone() };
     let two = writer.replace(two.no, two.version, changed).await.unwrap();
     let gone = writer.create(draft("other", &["a"], WebhookStatus::Active)).await.unwrap();
     writer.remove(gone.no, None).await.unwrap();
@@ -153,7 +146,10 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!((two.version, two.no), (2, WebhookNo(1)));
     assert!(registry.webhook_by_id(gone.id).is_none());
     assert_eq!(registry.known_by_id(gone.id).map(|known| &**known.tenant()), Some("other"));
-    assert_eq!(registry.matching("acme", "order.created").to_vec(), [one.no]);
+    assert_eq!(
+        registry.matching(&Facts { tenant: "acme", event_type: "order.created", ..Facts::default() }).to_vec(),
+        [one.no]
+    );
     let next = running.writer.create(draft("default", &[], WebhookStatus::Active)).await.unwrap();
     assert_eq!(next.no, WebhookNo(3), "the number of a removed webhook is not used again");
     running.stop().unwrap();
@@ -169,7 +165,7 @@ async fn shards_and_settle_hear_of_changes() {
         webhooks.push(writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap());
     }
     assert!(shards.iter_mut().all(|shard| shard.try_recv().is_err()), "a new webhook concerns no shard yet");
-    let paused = Draft { status: WebhookStatus::Paused, ..Draft::of(&webhooks[0]) };
+    let paused = WebhookSettings { status: WebhookStatus::Paused, ..webhooks[0].settings.clone() };
     writer.replace(WebhookNo(0), 1, paused).await.unwrap();
     assert!(writer.disable(WebhookNo(1), DisableReason::Gone) && writer.disable(WebhookNo(1), DisableReason::Failing));
     writer.remove(WebhookNo(3), None).await.unwrap();
@@ -206,7 +202,7 @@ async fn of_two_changes_from_one_version_one_is_refused() {
     let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
     let made = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     let change = |name: &str| {
-        let draft = Draft { name: Some(name.into()), ..Draft::of(&made) };
+        let draft = WebhookSettings { name: Some(name.into()), ..made.settings.clone() };
         running.writer.replace(made.no, made.version, draft)
     };
     let (one, two) = tokio::join!(change("one"), change("two"));
@@ -226,7 +222,7 @@ async fn readers_see_whole_snapshots_while_it_is_written() {
         let mut seen = 0;
         while seen < 200 {
             let registry = shared.load();
-            let matched = registry.matching("default", "a");
+            let matched = registry.matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() });
             assert!(matched.len() >= seen, "a webhook that was there is gone");
             assert!(matched.windows(2).all(|pair| pair[0] < pair[1]));
             for no in &matched {
@@ -440,11 +436,18 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
     for _ in 0..3 {
         let refused = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await;
         assert_eq!(refused.err(), Some(ChangeError::DiskFull));
-        assert_eq!(running.shared.load().matching("default", "a").to_vec(), [one.no], "readers see what was");
+        assert_eq!(
+            running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
+            [one.no],
+            "readers see what was"
+        );
     }
     disk.0.store(0, Ordering::SeqCst);
     let two = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
-    assert_eq!(running.shared.load().matching("default", "a").to_vec(), [one.no, two.no]);
+    assert_eq!(
+        running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
+        [one.no, two.no]
+    );
     assert!(running.shared.load().authenticate("a-key-of-the-file").is_some());
     running.stop().unwrap();
 }

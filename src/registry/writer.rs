@@ -9,16 +9,16 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
-use super::record::Draft;
 use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
+use super::{Principal, Shared};
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
-use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookStatus};
+use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus};
+use crate::profile::Profiles;
 use crate::runtime::{Clock, Disk, Metrics, Random};
 use crate::settle::{self, Command, DisableReason, ToSettle};
 
@@ -33,6 +33,8 @@ pub struct Start<'a> {
     pub keys: Vec<ApiKey>,
     /// The sources of the configuration, and what those of registry.redb are built with.
     pub sources: SourceSetup,
+    /// The forms of deliveries that webhooks name.
+    pub profiles: Profiles,
     /// For the times of changes.
     pub clock: Clock,
     /// For ids.
@@ -64,7 +66,7 @@ impl Running {
 
     /// Lets the thread do what was sent before, and waits for its end.
     pub fn stop(self) -> Result<(), StoreError> {
-        let stop = Request { change: Change::Stop, reply: Reply::Nobody };
+        let stop = Request { change: Change::Stop, actor: None, reply: Reply::Nobody };
         // On a thread of its own, as the caller may be a runtime's, which may not block on a channel. A writer that has ended
         // reads nothing more.
         thread::scope(|scope| scope.spawn(|| drop(self.writer.to.blocking_send(stop))).join()).unwrap_or_default();
@@ -80,6 +82,8 @@ impl Running {
 pub struct Writer {
     /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
     pub(super) to: mpsc::Sender<Request>,
+    /// Who changes something, for the audit log; `None`: the server itself.
+    pub(super) actor: Option<Arc<str>>,
 }
 
 /// Why a change was not made.
@@ -105,6 +109,7 @@ pub enum ChangeError {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) change: Change,
+    pub(super) actor: Option<Arc<str>>,
     pub(super) reply: Reply,
 }
 
@@ -124,8 +129,8 @@ enum Outcome {
 
 #[derive(Debug)]
 pub(super) enum Change {
-    Create(Box<Draft>),
-    Replace { no: WebhookNo, version: u64, draft: Box<Draft> },
+    Create(Box<WebhookSettings>),
+    Replace { no: WebhookNo, version: u64, settings: Box<WebhookSettings> },
     Remove { no: WebhookNo, version: Option<u64> },
     Disable { no: WebhookNo, reason: DisableReason },
     Keys(Vec<ApiKey>),
@@ -135,14 +140,25 @@ pub(super) enum Change {
 }
 
 impl Writer {
-    /// Makes a webhook.
-    pub async fn create(&self, draft: Draft) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Create(Box::new(draft))).await?.ok_or(ChangeError::Stopped)
+    /// The same, for changes that this caller makes.
+    #[must_use]
+    pub fn by(&self, principal: &Principal) -> Self {
+        Self { to: self.to.clone(), actor: Some(Arc::clone(&principal.name)) }
     }
 
-    /// Puts `draft` in the place of a webhook of this version.
-    pub async fn replace(&self, no: WebhookNo, version: u64, draft: Draft) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Replace { no, version, draft: Box::new(draft) }).await?.ok_or(ChangeError::Stopped)
+    /// Makes a webhook.
+    pub async fn create(&self, settings: WebhookSettings) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Create(Box::new(settings))).await?.ok_or(ChangeError::Stopped)
+    }
+
+    /// Gives a webhook of this version other settings.
+    pub async fn replace(
+        &self,
+        no: WebhookNo,
+        version: u64,
+        settings: WebhookSettings,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Replace { no, version, settings: Box::new(settings) }).await?.ok_or(ChangeError::Stopped)
     }
 
     /// Removes a webhook: of this version only, if one is given.
@@ -158,7 +174,7 @@ impl Writer {
     /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
     #[must_use]
     pub fn disable(&self, no: WebhookNo, reason: DisableReason) -> bool {
-        self.to.try_send(Request { change: Change::Disable { no, reason }, reply: Reply::Nobody }).is_ok()
+        self.to.try_send(Request { change: Change::Disable { no, reason }, actor: None, reply: Reply::Nobody }).is_ok()
     }
 
     pub(super) async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
@@ -168,7 +184,7 @@ impl Writer {
     }
 
     pub(super) fn send(&self, change: Change, reply: Reply) -> Result<(), ChangeError> {
-        self.to.try_send(Request { change, reply }).map_err(|e| match e {
+        self.to.try_send(Request { change, actor: self.actor.clone(), reply }).map_err(|e| match e {
             TrySendError::Full(_) => ChangeError::Overloaded,
             TrySendError::Closed(_) => ChangeError::Stopped,
         })
@@ -178,7 +194,7 @@ impl Writer {
 /// Reads registry.redb (made if it is not there) and starts the thread.
 pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let mut store = Store::open(start.dir, start.disk)?;
-    let mut registry = store.load(&start.sources)?;
+    let mut registry = store.load(&start.sources, &start.profiles)?;
     registry.set_keys(&start.keys);
     registry.set_sources(&start.sources, start.clock.now());
     start.metrics.webhooks_active.set(registry.active() as i64);
@@ -190,6 +206,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
         shared: Arc::clone(&shared),
         keys: start.keys,
         sources: start.sources,
+        profiles: start.profiles,
         clock: start.clock,
         random: start.random,
         shards: start.shards,
@@ -197,7 +214,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
         metrics: start.metrics,
     };
     let thread = thread::Builder::new().name("registry".into()).spawn(move || work.run())?;
-    Ok(Running { shared, writer: Writer { to }, thread })
+    Ok(Running { shared, writer: Writer { to, actor: None }, thread })
 }
 
 pub(super) struct Work {
@@ -206,6 +223,7 @@ pub(super) struct Work {
     shared: Shared,
     keys: Vec<ApiKey>,
     pub(super) sources: SourceSetup,
+    profiles: Profiles,
     pub(super) clock: Clock,
     pub(super) random: Random,
     shards: Shards,
@@ -248,7 +266,7 @@ impl Work {
         let mut answers: SmallVec<[_; 4]> = SmallVec::new();
         let written = self.reopened().and_then(|()| {
             let mut next = Registry::clone(&self.shared.load());
-            for Request { change, reply } in requests.drain(..) {
+            for Request { change, reply, .. } in requests.drain(..) {
                 let outcome = match change {
                     Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
                     change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
@@ -281,7 +299,7 @@ impl Work {
     /// After a full disk only the file itself says what it holds.
     fn reopened(&mut self) -> Result<(), StoreError> {
         if self.store.is_closed() {
-            let mut registry = self.store.load(&self.sources)?;
+            let mut registry = self.store.load(&self.sources, &self.profiles)?;
             registry.set_keys(&self.keys);
             registry.sources.take_files(&self.shared.load().sources);
             self.shared.store(Arc::new(registry));
@@ -291,19 +309,16 @@ impl Work {
 
     fn apply(&mut self, change: Change, next: &mut Registry, batch: &mut Batch) -> Answer {
         match change {
-            Change::Create(draft) => {
+            Change::Create(settings) => {
                 let now = self.clock.now();
                 let id = WebhookId::from_u128(self.random.ulid(now));
-                let mut webhook = draft.into_webhook(next.next_no(), id, now);
-                webhook.tenant = next.make_tenant(&webhook.tenant);
-                Ok(Some(batch.put(next, webhook)))
+                let settings = WebhookSettings { tenant: next.make_tenant(&settings.tenant), ..*settings };
+                let no = next.next_no();
+                Ok(Some(batch.put(next, Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 })))
             }
-            Change::Replace { no, version, draft } => {
+            Change::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
-                let mut webhook = draft.into_webhook(no, old.id, old.created_at);
-                webhook.tenant = Arc::clone(&old.tenant);
-                webhook.updated_at = self.clock.now();
-                webhook.version = old.version + 1;
+                let webhook = self.changed(&old, WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings });
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
@@ -340,13 +355,22 @@ impl Work {
             return Ok(None);
         }
         tracing::warn!(target: "hooktide::registry", webhook_id = %old.id, ?reason, "webhook disabled");
-        let mut webhook = Draft::of(&old).into_webhook(no, old.id, old.created_at);
-        webhook.status = WebhookStatus::Failed;
-        webhook.updated_at = self.clock.now();
-        webhook.version = old.version + 1;
+        let webhook = self.changed(&old, WebhookSettings { status: WebhookStatus::Failed, ..old.settings.clone() });
         batch.changed.push(no);
         batch.abandon.push((no, DeadReason::Disabled));
         Ok(Some(batch.put(next, webhook)))
+    }
+
+    /// The webhook with other settings.
+    fn changed(&self, old: &Webhook, settings: WebhookSettings) -> Webhook {
+        Webhook {
+            no: old.no,
+            id: old.id,
+            settings,
+            created_at: old.created_at,
+            updated_at: self.clock.now(),
+            version: old.version + 1,
+        }
     }
 
     /// Tells the shards first: what they settle from then on is of the new status, what waited before is settle's to end.

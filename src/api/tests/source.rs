@@ -21,7 +21,7 @@ fn custom(name: &str) -> Value {
 /// The text of an answer that is not JSON.
 async fn markdown(world: &World, target: &str) -> (String, String) {
     let (parts, ()) = Request::builder().uri(target).body(()).unwrap().into_parts();
-    let principal = Principal { tenant: Some("default".into()), role: Role::Viewer };
+    let principal = Principal::new(Some("default".into()), Role::Viewer);
     let call = Call { parts, body: Bytes::new(), principal, request_id: "req_1".into() };
     let (head, body) = world.api.handle(call).await.into_parts();
     #[expect(clippy::disallowed_methods, reason = "the body is whole in memory already")]
