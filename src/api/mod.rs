@@ -24,11 +24,11 @@ mod audit;
 mod dead_letter;
 mod delivery;
 mod delivery_list;
+pub mod docs;
 mod event;
 mod event_type;
 mod filter_test;
 mod key;
-mod openapi;
 mod recover;
 mod replay;
 mod source;
@@ -53,10 +53,10 @@ mod page;
 mod reply;
 mod store;
 
-pub use openapi::{Format, document};
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
 
+use docs::document;
 use idempotency::{Idempotency, Turn};
 use route::{Route, WebhookRef};
 

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use super::openapi::Format;
+use super::docs::Format;
 use crate::model::{DeliveryId, EventId, KeyId, SourceId, SubscriptionId, WebhookId, is_event_type};
 
 /// A path of the interface, its ids parsed: text that is no id is no resource.

@@ -967,7 +967,7 @@ async fn the_description_is_served_and_names_each_route() {
     let world = world();
     let json = ask().role(Role::Publisher).send(&world, "GET", "/openapi.json").await;
     assert_eq!((json.status, json.text("openapi")), (200, "3.1.0"));
-    assert_eq!(document(Format::Yaml).headers()["content-type"], "application/yaml; charset=utf-8");
+    assert_eq!(document(docs::Format::Yaml).headers()["content-type"], "application/yaml; charset=utf-8");
     let paths = json.body["paths"].as_object().unwrap();
     let (webhook, delivery) =
         (WebhookId::from_u128(1).to_string(), DeliveryId { event: EventId::from_u128(1), webhook: WebhookNo(1) });
@@ -1010,8 +1010,8 @@ async fn the_description_is_served_and_names_each_route() {
 /// docs/openapi.json is made from docs/openapi.yaml by any converter; run one after changing the latter.
 #[test]
 fn the_description_says_the_same_in_both_forms() {
-    let yaml: Value = serde_yaml_ng::from_str(openapi::YAML).unwrap();
-    let json: Value = serde_json::from_str(openapi::JSON).unwrap();
+    let yaml: Value = serde_yaml_ng::from_str(docs::YAML).unwrap();
+    let json: Value = serde_json::from_str(docs::JSON).unwrap();
     for (key, value) in yaml.as_object().unwrap() {
         assert_eq!(Some(value), json.get(key), "{key}");
     }

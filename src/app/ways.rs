@@ -58,10 +58,6 @@ impl Management for Manage {
     }
 
     fn document(&self, path: &str) -> Option<Response> {
-        match path {
-            "/openapi.json" => Some(api::document(api::Format::Json)),
-            "/openapi.yaml" => Some(api::document(api::Format::Yaml)),
-            _ => None,
-        }
+        api::docs::at(path)
     }
 }
