@@ -9,6 +9,7 @@ mod support;
 mod accept;
 mod backlog;
 mod configure;
+mod contract;
 mod crash;
 mod deliver;
 mod disk;
