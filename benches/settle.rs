@@ -63,6 +63,7 @@ impl World {
         let (shards, mut ends) = Shards::channels(1);
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
+            targets: Arc::new(()),
             disable: Arc::new(|_, _| {}),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),

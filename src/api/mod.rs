@@ -51,11 +51,12 @@ mod body;
 mod idempotency;
 mod page;
 mod reply;
+mod search;
 mod store;
 
 pub use openapi::{Format, document};
 pub use problem::{FieldError, Problem, ProblemCode};
-pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
+pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 
 use idempotency::{Idempotency, Turn};
 use route::{Route, WebhookRef};
