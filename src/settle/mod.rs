@@ -31,6 +31,8 @@ mod thread;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod list_tests;
+#[cfg(test)]
 mod proptests;
 #[cfg(test)]
 mod testing;
