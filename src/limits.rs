@@ -295,6 +295,8 @@ pub const PAGE_ROWS_DEFAULT: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 250;
 /// Rows or heads that one list request looks at for those that its filters want; the page then ends early, with a cursor.
 pub const PAGE_SCAN_MAX: usize = 10_000;
+/// The same where each row needs a look at its event in the log, which costs ten times as much.
+pub const PAGE_EVENTS_MAX: usize = 2_000;
 /// Deliveries shown with an event; the rest are found by webhook.
 pub const EVENT_DELIVERIES_SHOWN: usize = 250;
 /// Dead letters that one bulk replay names, given or found by its filter.

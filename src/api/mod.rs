@@ -51,10 +51,11 @@ mod body;
 mod idempotency;
 mod page;
 mod reply;
+mod search;
 mod store;
 
 pub use problem::{FieldError, Problem, ProblemCode};
-pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
+pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 
 use docs::document;
 use idempotency::{Idempotency, Turn};

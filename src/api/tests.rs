@@ -18,8 +18,9 @@ use crate::model::{
     WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
-use crate::settle::ReplayFilter;
+use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 
+mod delivery;
 mod source;
 
 /// What settle would know.
@@ -28,7 +29,7 @@ struct Store {
     waiting: Mutex<Vec<(EventId, WebhookNo)>>,
     rows: Mutex<BTreeMap<DeliveryId, Delivery>>,
     dead: Mutex<BTreeMap<DeliveryId, DeadLetter>>,
-    replays: Mutex<Vec<ReplayFilter>>,
+    replays: Mutex<Vec<(JobState, Work)>>,
     asked: Mutex<Vec<(WebhookNo, Option<Vec<EventId>>)>>,
 }
 
@@ -52,50 +53,95 @@ impl DeliveryStore for Store {
     fn attempts(&self, id: DeliveryId) -> Answered<Vec<Attempt>> {
         Ok(self.rows.lock().unwrap().get(&id).and_then(|row| row.last.clone()).into_iter().collect())
     }
-    fn deliveries_of(&self, webhook: WebhookNo, before: Option<EventId>, limit: usize) -> Answered<Vec<Delivery>> {
-        let end = before.unwrap_or(EventId::MAX);
+    fn deliveries(&self, wanted: &Wanted, limit: usize) -> Answered<Part<Delivery>> {
         let rows = self.rows.lock().unwrap();
-        let of = rows.values().rev().filter(|row| row.id.webhook == webhook && row.id.event < end);
-        Ok(of.take(limit).cloned().collect())
+        let of = rows.values().rev().filter(|row| is_wanted(wanted, row.id));
+        let rows: Vec<_> = of.take(limit).cloned().collect();
+        let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.id);
+        Ok(Part { rows, next })
     }
     fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Answered<Vec<Delivery>> {
         let rows = self.rows.lock().unwrap();
         Ok(webhooks.iter().filter_map(|no| rows.get(&DeliveryId { event, webhook: *no }).cloned()).collect())
     }
-    fn dead_letters(&self, webhook: WebhookNo, before: Option<EventId>, limit: usize) -> Answered<Vec<DeadLetter>> {
-        let end = before.unwrap_or(EventId::MAX);
+    fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Answered<Part<DeadLetter>> {
         let dead = self.dead.lock().unwrap();
-        let of = dead.values().rev().filter(|row| row.id.webhook == webhook && row.id.event < end);
-        Ok(of.take(limit).cloned().collect())
+        let of = dead.values().rev().filter(|row| is_wanted(wanted, row.id));
+        let rows: Vec<_> = of.take(limit).cloned().collect();
+        let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.id);
+        Ok(Part { rows, next })
     }
     fn dead_letter(&self, id: DeliveryId) -> Answered<Option<DeadLetter>> {
         Ok(self.dead.lock().unwrap().get(&id).cloned())
     }
     fn replay(&self, filter: ReplayFilter) -> Later<'_, Answered<u64>> {
-        let mut replays = self.replays.lock().unwrap();
-        replays.push(filter);
-        let no = replays.len() as u64;
-        Box::pin(async move { Ok(no) })
+        self.start(Work::Events(filter))
     }
     fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> Later<'_, Answered<u64>> {
         let count = events.as_ref().map_or(self.dead.lock().unwrap().len(), Vec::len) as u64;
         self.asked.lock().unwrap().push((webhook, events));
         Box::pin(async move { Ok(count) })
     }
+    fn retry(&self, id: DeliveryId) -> Later<'_, Answered<Retried>> {
+        let status = self.rows.lock().unwrap().get(&id).map(|row| row.status);
+        let letter = self.dead.lock().unwrap().remove(&id);
+        let retried = match (status, letter) {
+            (None | Some(DeliveryStatus::Pending), None) => Retried::Waits,
+            _ => Retried::Again,
+        };
+        Box::pin(async move { Ok(retried) })
+    }
+    fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> Later<'_, Answered<u64>> {
+        let mut dead = self.dead.lock().unwrap();
+        let gone = events.into_iter().filter(|event| dead.remove(&DeliveryId { event: *event, webhook }).is_some());
+        let gone = gone.count() as u64;
+        Box::pin(async move { Ok(gone) })
+    }
+    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> Later<'_, Answered<u64>> {
+        self.start(Work::DeadLetters { webhook, since: Some(since) })
+    }
+    fn cancel_replay(&self, no: u64) -> Later<'_, Answered<bool>> {
+        let mut replays = self.replays.lock().unwrap();
+        let found = replays.get_mut((no as usize).wrapping_sub(1)).filter(|(state, _)| *state == JobState::Running);
+        let was_running = found.map(|(state, _)| *state = JobState::Cancelled).is_some();
+        Box::pin(async move { Ok(was_running) })
+    }
     fn replays(&self, before: Option<u64>, limit: usize) -> Answered<Vec<Replay>> {
         let replays = self.replays.lock().unwrap();
         let all = (1u64..).zip(replays.iter()).collect::<Vec<_>>().into_iter().rev();
         let all = all.filter(|(no, _)| before.is_none_or(|before| *no < before));
-        Ok(all.take(limit).map(|(no, filter)| replay(no, filter)).collect())
+        Ok(all.take(limit).map(|(no, one)| replay(no, one)).collect())
     }
     fn replay_job(&self, no: u64) -> Answered<Option<Replay>> {
         let replays = self.replays.lock().unwrap();
-        Ok(replays.get((no as usize).wrapping_sub(1)).map(|filter| replay(no, filter)))
+        Ok(replays.get((no as usize).wrapping_sub(1)).map(|one| replay(no, one)))
     }
 }
 
-fn replay(no: u64, filter: &ReplayFilter) -> Replay {
-    Replay { no, filter: filter.clone(), created_at: Timestamp::default(), deliveries: 3, done: no > 1 }
+impl Store {
+    fn start(&self, work: Work) -> Later<'_, Answered<u64>> {
+        let mut replays = self.replays.lock().unwrap();
+        replays.push((JobState::Running, work));
+        let no = replays.len() as u64;
+        Box::pin(async move { Ok(no) })
+    }
+}
+
+fn is_wanted(wanted: &Wanted, id: DeliveryId) -> bool {
+    wanted.webhooks.contains(&id.webhook) && id.event >= wanted.first && id < wanted.before
+}
+
+fn replay(no: u64, (state, work): &(JobState, Work)) -> Replay {
+    Replay {
+        no,
+        work: work.clone(),
+        state: *state,
+        created_at: Timestamp::default(),
+        ended_at: None,
+        events: 9,
+        deliveries: 3,
+        total: None,
+    }
 }
 
 /// What commit would know.
@@ -279,7 +325,7 @@ impl World {
             error: Some(AttemptError::Status(500)),
             response: "oops".into(),
         };
-        let row = Delivery { id, status, attempts: 2, next_at: None, dead_at: None, last: Some(last) };
+        let row = Delivery { id, status, attempts: 2, next_at: None, dead_at: None, reason: None, last: Some(last) };
         self.store.rows.lock().unwrap().insert(id, row);
         id
     }
@@ -658,14 +704,19 @@ async fn a_delivery_is_shown_with_attempts_and_payload() {
         "id": id.to_string(), "webhook_id": place.rsplit('/').next().unwrap(), "event_id": event.to_string(),
         "event_type": "order.created", "event": "order.created", "status": "delivered", "attempt_count": 2,
         "attempt_number": 2, "http_status": 500, "response_status": 500, "response": "oops",
-        "response_body": "oops", "latency_ms": 25, "error_message": "the endpoint answered 500",
+        "response_body": "oops", "latency_ms": 25, "error_message": "the endpoint answered 500", "failure_reason": null, "correlation_id": "cor_1",
         "next_retry_at": null, "delivered_at": "1970-01-01T00:00:01.025Z", "failed_at": null,
         "created_at": "1970-01-01T00:00:00.005Z", "updated_at": "1970-01-01T00:00:01.025Z",
         "attempts": [{"number": 2, "at": "1970-01-01T00:00:01.000Z", "http_status": 500, "latency_ms": 25,
             "error": "the endpoint answered 500", "response": "oops"}],
-        "payload": {"n": 1.5},
+        "payload": {"n": 1.5}, "request": got.body["request"],
     });
     assert_eq!(got.body, expected);
+    let request = &got.body["request"];
+    assert_eq!((&request["method"], &request["url"]), (&json!("POST"), &json!("https://example.com/hook")));
+    assert_eq!(request["headers"]["webhook-id"], event.to_string());
+    assert_eq!(request["headers"]["webhook-timestamp"], "1", "the time of the last attempt");
+    assert!(request["body_bytes"].as_u64().unwrap() > 10);
     let waits = world.wait(world.event(6, "default", "order.created", &[0]), 0);
     let got = ask().send(&world, "GET", &format!("/api/v1/deliveries/{waits}")).await;
     assert_eq!((got.text("status"), &got.body["attempts"]), ("pending", &json!([])));
@@ -763,7 +814,7 @@ async fn dead_letters_are_read_and_delivered_again() {
         (1..=5).map(|n| world.dead(world.event(n, "default", if n == 3 { "a" } else { "b" }, &[0]), 0)).collect();
     let list = ask().send(&world, "GET", &format!("{place}/dead-letters?limit=3")).await;
     assert_eq!(list.ids(), [4, 3, 2].map(|n: usize| letters[n].to_string()));
-    assert_eq!(list.text("next_cursor"), letters[2].event.to_string());
+    assert_eq!(list.text("next_cursor"), letters[2].to_string());
     let one = ask().send(&world, "GET", &format!("{place}/dead-letters/{}", letters[0])).await;
     assert_eq!((one.text("failure_reason"), &one.body["payload"]), ("exhausted", &json!({"n": 1.5})));
     assert_eq!((&one.body["is_processed"], one.text("event_type")), (&json!(false), "b"));
@@ -818,7 +869,7 @@ async fn replays_are_started_and_watched() {
     let read = ask().send(&world, "GET", "/api/v1/replays/rpl_2").await;
     assert_eq!(
         (read.text("status"), read.text("webhook_id"), &read.body["deliveries"]),
-        ("done", &*webhook, &json!(3))
+        ("running", &*webhook, &json!(3))
     );
     assert_eq!(read.body["types"], json!(["order.*"]));
     for (body, wrong) in [
@@ -839,6 +890,7 @@ async fn things_of_default(world: &World) -> Vec<(&'static str, String)> {
     let event = world.event(5, "default", "order.created", &[0]);
     world.row(event, 0, DeliveryStatus::Failed);
     let letter = world.dead(event, 0);
+    let other_letter = world.dead(world.event(6, "default", "order.created", &[0]), 0);
     ask().send(world, "POST", &format!("/api/v1/events/{event}/replay")).await;
     [
         ("GET", place.clone()),
@@ -856,6 +908,10 @@ async fn things_of_default(world: &World) -> Vec<(&'static str, String)> {
         ("GET", format!("/api/v1/events/{event}")),
         ("POST", format!("/api/v1/events/{event}/replay")),
         ("GET", "/api/v1/replays/rpl_1".to_owned()),
+        ("DELETE", "/api/v1/replays/rpl_1".to_owned()),
+        ("GET", format!("/api/v1/webhooks/deliveries/{letter}")),
+        ("POST", format!("/api/v1/deliveries/{letter}/retry")),
+        ("DELETE", format!("{place}/dead-letters/{other_letter}")),
         ("DELETE", place),
     ]
     .into()
@@ -873,8 +929,9 @@ async fn what_belongs_to_another_tenant_is_not_there() {
         let own = own.send(&world, method, &target).await;
         assert!((200..300).contains(&own.status), "{method} {target}: {}", own.body);
     }
-    for list in ["/api/v1/webhooks", "/api/v1/events", "/api/v1/replays"] {
-        assert!(ask().tenant(Some("acme")).send(&world, "GET", list).await.ids().is_empty(), "{list}");
+    let lists = ["webhooks", "events", "replays", "deliveries", "webhooks/deliveries", "dead-letters"];
+    for list in lists.map(|list| format!("/api/v1/{list}")) {
+        assert!(ask().tenant(Some("acme")).send(&world, "GET", &list).await.ids().is_empty(), "{list}");
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::commit;
-use crate::model::WebhookNo;
+use crate::filter::Facts;
+use crate::model::{Webhook, WebhookNo, WebhookStatus, Webhooks};
 use crate::registry::{self, Shared};
 use crate::settle::{self, DisableReason};
 
@@ -37,6 +38,7 @@ pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed:
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let failed = Arc::clone(failed);
     settle::Hooks {
+        targets: Arc::new(Today(Shared::clone(&shared))),
         abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
         ballast: Arc::new(move || {
@@ -48,6 +50,20 @@ pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed:
             // Only the first reason matters.
             let _ = failed.state.set(error.to_string());
         }),
+    }
+}
+
+/// Whom replays go to: the webhooks of the snapshot.
+struct Today(Shared);
+
+impl settle::Targets for Today {
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
+        self.0.load().matching(facts)
+    }
+
+    fn is_held(&self, webhook: WebhookNo) -> bool {
+        let held = |webhook: &Arc<Webhook>| matches!(webhook.status, WebhookStatus::Paused | WebhookStatus::Inactive);
+        self.0.load().webhook(webhook).is_some_and(held)
     }
 }
 

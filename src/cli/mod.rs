@@ -28,8 +28,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use url::form_urlencoded;
 
 use crate::config::{Environment, Flags, Loader};
+use crate::model::Timestamp;
+use crate::runtime::Clock;
 use client::Client;
 use error::CliError;
 
@@ -62,12 +65,12 @@ enum Command {
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
     Listen(listen::Args),
-    /// Look at deliveries and their attempts
+    /// Look at deliveries and their attempts, and try one again
     Delivery(delivery::Args),
-    /// Look at dead letters and deliver them again
+    /// Look at dead letters, deliver them again or discard them
     DeadLetter(dead_letter::Args),
-    /// Deliver again what was accepted in a span of time
-    Replay(replay::Args),
+    /// Deliver again what was accepted in a span of time; watch and cancel that
+    Replay(Box<replay::Args>),
     /// Count or verify the events in a data folder
     Log(log::Args),
     /// Measure what this machine can take and deliver
@@ -125,10 +128,51 @@ struct PageArgs {
     cursor: Option<String>,
 }
 
+/// Which deliveries or dead letters of a list.
+#[derive(Debug, Clone, Args)]
+struct SearchArgs {
+    /// Only events whose type matches
+    #[arg(long = "type", value_name = "PATTERN", value_parser = parse::pattern)]
+    event_type: Option<String>,
+    /// Only this event
+    #[arg(long, value_name = "ID", value_parser = parse::path_part)]
+    event: Option<String>,
+    /// Since a time, or how long ago, such as 2h
+    #[arg(long, value_name = "T", value_parser = parse::When::parse)]
+    since: Option<parse::When>,
+    /// Before a time, or how long ago
+    #[arg(long, value_name = "T", value_parser = parse::When::parse)]
+    until: Option<parse::When>,
+    /// Only those that hold this text: in type, error, answer, correlation id
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+}
+
 impl ServerArgs {
     fn loader(self, dev: bool, environment: Environment) -> Loader {
         let flags = Flags { listen: self.listen, admin_listen: self.admin_listen, data_dir: self.data_dir };
         Loader { file: self.config, dev, environment, flags }
+    }
+}
+
+impl SearchArgs {
+    /// What follows the page in a query.
+    fn query(&self) -> String {
+        let now = Clock::system(Timestamp::default()).now();
+        let time = |when: &Option<parse::When>| when.map(|when| when.before(now).to_string());
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let pairs = [
+            ("event_type", self.event_type.clone()),
+            ("event_id", self.event.clone()),
+            ("since", time(&self.since)),
+            ("until", time(&self.until)),
+            ("q", self.search.clone()),
+        ];
+        for (name, value) in pairs.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            query.append_pair(name, &value);
+        }
+        let query = query.finish();
+        if query.is_empty() { query } else { format!("&{query}") }
     }
 }
 

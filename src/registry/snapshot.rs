@@ -136,6 +136,11 @@ impl Registry {
         self.known(*self.ids.get(&id)?)
     }
 
+    /// All webhooks, there and removed, in order of their numbers.
+    pub fn all(&self) -> impl Iterator<Item = &Known> {
+        (0..self.slots.end()).filter_map(|no| self.known(WebhookNo(no)))
+    }
+
     /// Why whatever waits for this webhook must be abandoned, if it must.
     pub fn abandons(&self, no: WebhookNo) -> Option<DeadReason> {
         match self.webhook(no) {

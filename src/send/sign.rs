@@ -162,3 +162,21 @@ impl Signed {
         request
     }
 }
+
+/// A request as it would be sent.
+#[derive(Debug)]
+pub struct RebuiltRequest {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The length of its body.
+    pub body_bytes: u64,
+}
+
+/// The request that an event makes for a webhook at this time of the wall clock, for people to look at; `None` if it cannot
+/// be signed.
+pub fn rebuilt_request(webhook: &Webhook, event: &Event, at: Timestamp) -> Option<RebuiltRequest> {
+    let signed = Signer::default().sign(webhook, event, at).ok()?;
+    let (parts, body) = signed.request(webhook, HeaderMap::new()).into_parts();
+    let body_bytes = hyper::body::Body::size_hint(&body).exact()?;
+    Some(RebuiltRequest { headers: parts.headers, body_bytes })
+}

@@ -119,6 +119,7 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
     let metrics = Metrics::new().unwrap();
     let hooks = Hooks {
         abandons: Arc::new(|_| None),
+        targets: Arc::new(()),
         disable: Arc::new(|no, reason| panic!("{no:?} is to be disabled: {reason:?}")),
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),

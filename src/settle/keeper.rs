@@ -168,8 +168,14 @@ impl Keeper {
                     self.gathered.change(webhook, event, What::Recover { reply: counter });
                 }
             }
+            Command::Retry { id, reply } => self.retry(id, reply),
+            Command::Discard { webhook, events, reply } => self.discard(webhook, events, reply),
+            Command::Recover { webhook, since, reply } => {
+                let no = self.add_job(JobKind::Recover { webhook, since: Some(since) }, None);
+                self.gathered.job_replies.push((reply, no));
+            }
             Command::ReplayDead { webhook, events: None, reply } => {
-                let no = self.add_job(JobKind::Recover { webhook }, None);
+                let no = self.add_job(JobKind::Recover { webhook, since: None }, None);
                 self.gathered.recover_alls.push((reply, webhook, no));
             }
             Command::Replay { filter, reply } => {
@@ -178,7 +184,7 @@ impl Keeper {
             }
             Command::CancelJob { job, reply } => {
                 let found = self.jobs.get_mut(&job).filter(|job| job.can_be_cancelled());
-                let is_cancelled = found.map(Job::cancel).is_some();
+                let is_cancelled = found.map(|job| job.cancel(self.clock.now())).is_some();
                 if is_cancelled {
                     self.gathered.items += 1;
                     self.gathered.jobs.push(job);

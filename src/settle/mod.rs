@@ -6,18 +6,23 @@
 pub mod backoff;
 pub mod policy;
 
+mod again;
 mod checkpoint;
 mod dead;
+mod expiry;
 mod flush;
 mod gather;
 mod history;
 mod history_rows;
 mod job;
+mod job_text;
 mod keeper;
+mod list;
 mod needs;
 mod open;
 mod pending;
 mod records;
+mod replay;
 mod stats;
 mod store;
 mod table;
@@ -26,15 +31,19 @@ mod thread;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod list_tests;
+#[cfg(test)]
 mod proptests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use again::Retried;
 pub use dead::DeadLetter;
 pub use job::{Job, JobKind, JobState};
 pub use keeper::DisableReason;
+pub use list::Wanted;
 pub use needs::SettleNeeds;
 pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
 pub use policy::{Verdict, decide};
@@ -48,10 +57,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::filter::Facts;
 use crate::limits::{
     CHECKPOINT_LIST_MAX, FLUSH_ITEMS, HISTORY_FILE_BYTES, JOB_ROWS, SETTLE_QUEUE, WIDE_EVENT_WEBHOOKS,
 };
-use crate::model::{Attempt, DeadReason, Decision, EventId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::Permit;
 
 /// An event just committed, with everything that must be settled for it.
@@ -208,6 +218,31 @@ pub enum Command {
         /// How many became rows (of all: how many there are; a job moves them).
         reply: tokio::sync::oneshot::Sender<u64>,
     },
+    /// Try a delivery once more, now.
+    Retry {
+        /// Which.
+        id: DeliveryId,
+        /// What came of it.
+        reply: tokio::sync::oneshot::Sender<Retried>,
+    },
+    /// Forget dead letters of a webhook.
+    Discard {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// Which.
+        events: Vec<EventId>,
+        /// How many there were.
+        reply: tokio::sync::oneshot::Sender<u64>,
+    },
+    /// Deliver again, by a job, what failed since a time, and at once what waits for its next attempt.
+    Recover {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// By the wall clock.
+        since: Timestamp,
+        /// The job's number, once it is durable.
+        reply: tokio::sync::oneshot::Sender<u64>,
+    },
     /// Deliver again what the log holds, by a job.
     Replay {
         /// What.
@@ -247,12 +282,33 @@ pub struct Options {
 /// Why whatever waits for a webhook is to be abandoned, if it is: it failed, or is no more.
 pub type Abandons = Arc<dyn Fn(WebhookNo) -> Option<DeadReason> + Send + Sync>;
 
+/// Whom a replay may go to, as the webhooks are now.
+pub trait Targets: Send + Sync {
+    /// The webhooks that want this event today, ascending.
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks;
+    /// Whether the webhook is there and takes nothing for the time being: paused or inactive.
+    fn is_held(&self, webhook: WebhookNo) -> bool;
+}
+
+/// Nobody matches, and nobody is held.
+impl Targets for () {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+        Webhooks::new()
+    }
+
+    fn is_held(&self, _: WebhookNo) -> bool {
+        false
+    }
+}
+
 /// What settle calls. None of these may wait for settle, for a shard or for the disk.
 #[derive(Clone)]
 pub struct Hooks {
     /// What waits for such a webhook becomes a dead letter of this reason, at the start too: a crash may have lost the
     /// [`Command::Abandon`] that the registry sent.
     pub abandons: Abandons,
+    /// Whom replays go to.
+    pub targets: Arc<dyn Targets>,
     /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
     pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// The disk is full: give up the ballast.
@@ -288,7 +344,7 @@ impl Default for Bounds {
 }
 
 /// Which events a replay takes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ReplayFilter {
     /// Only events of this tenant.
     pub tenant: Box<str>,
@@ -300,6 +356,12 @@ pub struct ReplayFilter {
     pub types: Vec<Box<str>>,
     /// Only for this webhook; `None`: each webhook that matched when the event was accepted.
     pub webhook: Option<u32>,
-    /// Only this event.
+    /// Only this event; to a webhook that is named it goes whether it matched or not.
     pub event: Option<Box<str>>,
+    /// To those as well that match today and did not when the event was accepted.
+    #[serde(default)]
+    pub include_unmatched: bool,
+    /// To those as well that are paused or inactive, where they wait until the webhook is resumed.
+    #[serde(default)]
+    pub include_paused: bool,
 }

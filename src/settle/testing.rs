@@ -11,17 +11,19 @@ use futures_util::FutureExt;
 use redb::StorageBackend;
 use tokio::sync::{mpsc, oneshot};
 
+use super::dead::DeadLetter;
 use super::gather::Gathered;
 use super::keeper::Keeper;
 use super::open::{Opened, Surroundings, open_with};
 use super::records::Depth;
 use super::{
     Announced, Bounds, Command, DisableReason, Handle, Hooks, Lane, OpenState, Options, Records, Refill, Refilled,
-    Settled, ToSettle,
+    Settled, Targets, ToSettle, Wanted,
 };
 use crate::commit::{ReadError, ReadLog, Stored};
 use crate::dispatch::{Shards, ToShard, Waiting};
-use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::filter::Facts;
+use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::{Backend, Clock, Disk, Door, FileSize, Metrics, Permit};
 
 /// Files by path; a crash leaves of each what was last synced.
@@ -214,6 +216,25 @@ impl ReadLog for MemoryLog {
     }
 }
 
+/// The webhooks as they are today.
+#[derive(Debug, Default)]
+pub(super) struct Today {
+    /// Who wants every event.
+    pub(super) matching: Mutex<Vec<u32>>,
+    /// Who is paused.
+    pub(super) held: Mutex<Vec<u32>>,
+}
+
+impl Targets for Today {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+        self.matching.lock().unwrap().iter().copied().map(WebhookNo).collect()
+    }
+
+    fn is_held(&self, webhook: WebhookNo) -> bool {
+        self.held.lock().unwrap().contains(&webhook.0)
+    }
+}
+
 /// Settle without its thread, on a disk in memory, with one shard that the test plays.
 pub(super) struct World {
     pub(super) disk: Arc<MemoryDisk>,
@@ -224,6 +245,7 @@ pub(super) struct World {
     pub(super) shard: mpsc::Receiver<ToShard>,
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
+    pub(super) today: Arc<Today>,
     last: u128,
 }
 
@@ -263,7 +285,9 @@ impl World {
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
         let (gone, asked) = (Arc::clone(&abandoned), Arc::clone(&disabled));
+        let today = Arc::new(Today::default());
         let hooks = Hooks {
+            targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
             disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
             ballast: Arc::new(|| {}),
@@ -277,7 +301,8 @@ impl World {
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
         let records = Records::new(store, files, stats, depth, handle);
-        let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, last };
+        let mut world =
+            Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, today, last };
         world.flush();
         world
     }
@@ -368,6 +393,11 @@ impl World {
     pub(super) fn due(&mut self, webhook: u32) -> Vec<super::Row> {
         let after = (Timestamp::from_millis(0), EventId::MIN);
         self.drain(webhook, Lane::Due { after, until: self.clock.steady() })
+    }
+
+    /// A webhook's dead letters, newest event first.
+    pub(super) fn letters(&self, webhook: u32) -> Vec<DeadLetter> {
+        self.records.dead_letters(&Wanted::all([WebhookNo(webhook)]), 1_000).unwrap().rows
     }
 
     /// What the shard has been told is waiting.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::testing::{HOUR, World, attempt, failed, permit_of};
-use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle};
+use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Retried, Row, ToSettle, Wanted};
 use crate::dispatch::{ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
@@ -16,7 +16,7 @@ fn id(webhook: u32, event: EventId) -> DeliveryId {
 }
 
 fn everything() -> ReplayFilter {
-    ReplayFilter { tenant: "default".into(), since: None, until: None, types: vec![], webhook: None, event: None }
+    ReplayFilter { tenant: "default".into(), ..ReplayFilter::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +247,7 @@ async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
     world.spill(1, events[4]);
     world.flush();
     world = world.reopen();
-    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let letters = world.letters(1);
     assert_eq!(letters.len(), 5);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Removed));
     assert_eq!(world.records.depth(), 0);
@@ -261,7 +261,7 @@ async fn rows_of_a_failed_webhook_are_abandoned_at_the_start_if_a_crash_lost_the
     world.flush();
     world.abandoned.lock().unwrap().insert(WebhookNo(1), DeadReason::Disabled);
     world = world.crash();
-    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let letters = world.letters(1);
     let seen: Vec<_> = letters.iter().map(|letter| (letter.id.event, letter.reason, letter.attempts)).collect();
     assert_eq!(seen, [(listed, DeadReason::Disabled, 0), (waits, DeadReason::Disabled, 1)]);
     assert!(world.nudges().iter().all(|waiting| waiting.webhook == WebhookNo(2)));
@@ -303,7 +303,7 @@ async fn dead_letters_are_forgotten_by_age() {
     tokio::time::advance(9 * HOUR).await;
     assert!(!world.keeper.is_idle());
     world.flush();
-    let left = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let left = world.letters(1);
     assert_eq!(left.iter().map(|letter| letter.id.event).collect::<Vec<_>>(), [young]);
 }
 
@@ -319,7 +319,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
     world.keeper.apply(ToSettle::Command(Command::Expire { events: events[1..5].to_vec() }));
     world.flush();
     assert_eq!(world.ready(1), [events[0], events[5]]);
-    let letters = world.records.dead_letters(WebhookNo(9), None, 9).unwrap().rows;
+    let letters = world.letters(9);
     assert_eq!(letters.len(), 4);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Expired && letter.attempts == 2));
     assert_eq!(world.records.stats(WebhookNo(1)).dead, 4);
@@ -349,12 +349,13 @@ async fn a_list_of_deliveries_merges_rows_dead_letters_and_history_newest_first(
     let at = world.retry(1, events[2], 1, MINUTE);
     world.spill(1, events[3]);
     world.flush();
-    let page = world.records.deliveries_of(WebhookNo(1), None, 3).unwrap();
+    let wanted = Wanted::all([WebhookNo(1)]);
+    let page = world.records.deliveries(&wanted, 3).unwrap();
     let seen: Vec<_> = page.rows.iter().map(|record| (record.id.event, record.status)).collect();
     assert_eq!(seen, [(events[3], Pending), (events[2], Retrying), (events[1], Failed)]);
     assert_eq!(page.rows[1].next_retry_at, Some(at));
     assert_eq!(page.rows[1].last.as_ref().unwrap().http_status, Some(500));
-    let rest = world.records.deliveries_of(WebhookNo(1), page.next, 3).unwrap();
+    let rest = world.records.deliveries(&Wanted { before: page.next.unwrap(), ..wanted }, 3).unwrap();
     assert_eq!(
         rest.rows.iter().map(|record| (record.id.event, record.status)).collect::<Vec<_>>(),
         [(events[0], Delivered)]

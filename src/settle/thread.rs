@@ -163,6 +163,7 @@ mod tests {
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
+            targets: Arc::new(()),
             disable: Arc::new(|_, _| {}),
             ballast: Arc::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);

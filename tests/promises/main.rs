@@ -21,6 +21,7 @@ mod listen;
 mod malformed;
 mod openapi;
 mod providers;
+mod recover;
 mod retry;
 mod secrecy;
 mod tidy;
