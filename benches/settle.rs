@@ -64,6 +64,8 @@ impl World {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             disable: Arc::new(|_, _| {}),
+            compose: Arc::new(|_| None),
+            outbox: Arc::new(|| {}),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -123,7 +125,18 @@ fn delivered((webhook, event): (WebhookNo, EventId)) -> Settled {
         error: None,
         response: "ok".into(),
     };
-    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered }
+    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered, head: head() }
+}
+
+/// Of an event that an application sent.
+fn head() -> Bytes {
+    static HEAD: LazyLock<Bytes> = LazyLock::new(|| {
+        let new = NewEvent { tenant: "default", event_type: "order.created", source: "api", ..NewEvent::default() };
+        let mut head = Vec::new();
+        new.encode(&[], &mut head);
+        head.into()
+    });
+    HEAD.clone()
 }
 
 fn flushes(c: &mut Criterion) {

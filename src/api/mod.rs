@@ -26,6 +26,7 @@ mod delivery;
 mod delivery_list;
 mod event;
 mod event_type;
+mod figures;
 mod filter_test;
 mod key;
 mod openapi;
@@ -53,6 +54,7 @@ mod page;
 mod reply;
 mod store;
 
+pub use figures::{BreakerState, FigureStore};
 pub use openapi::{Format, document};
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
@@ -99,6 +101,8 @@ pub struct Parts {
     pub writer: Writer,
     /// Deliveries, dead letters, replays.
     pub deliveries: Arc<dyn DeliveryStore>,
+    /// Figures.
+    pub figures: Arc<dyn FigureStore>,
     /// Events.
     pub log: Arc<dyn ReadLog>,
     /// The rules for URLs.
@@ -129,6 +133,7 @@ pub struct Api {
     registry: Shared,
     writer: Writer,
     deliveries: Arc<dyn DeliveryStore>,
+    figures: Arc<dyn FigureStore>,
     log: Arc<dyn ReadLog>,
     check_url: CheckUrl,
     default_retry: RetryPolicy,
@@ -151,6 +156,7 @@ impl Api {
             registry: parts.registry,
             writer: parts.writer,
             deliveries: parts.deliveries,
+            figures: parts.figures,
             log: parts.log,
             check_url: parts.check_url,
             default_retry: parts.default_retry,

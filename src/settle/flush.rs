@@ -9,6 +9,7 @@ use super::dead::{DeadLetters, Note};
 use super::gather::{Change, Expiring, What};
 use super::job::{Ground, Job};
 use super::keeper::Keeper;
+use super::outbox::Outbox;
 use super::pending::{self, PendingRow, Rows};
 use super::table::META;
 use crate::dispatch::{ToShard, Waiting};
@@ -44,6 +45,8 @@ struct Written {
     recovered: Vec<u64>,
     recover_alls: Vec<u64>,
     stats: bool,
+    hours: bool,
+    outbox: Outbox,
 }
 
 impl Keeper {
@@ -115,6 +118,9 @@ impl Keeper {
         }
         self.history.note(&txn)?;
         written.stats = self.stats.write(&txn, now, is_last)?;
+        written.hours = self.hours.write(&txn, now, self.clock.now(), is_last)?;
+        self.watches.write(&txn)?;
+        written.outbox = self.outbox.write(&txn, &self.gathered.outbox, self.gathered.admitted)?;
         let marks = Marks { steady: now, next_job: self.next_job, clean: is_last };
         {
             let mut meta = txn.open_table(META)?;
@@ -292,6 +298,16 @@ impl Keeper {
         }
         if written.stats {
             self.stats.written(now);
+        }
+        if written.hours {
+            self.hours.written(now);
+        }
+        self.watches.written();
+        let has_new = written.outbox.next > self.outbox.next;
+        self.outbox = written.outbox;
+        self.metrics.outbox_waiting.set(written.outbox.rows as i64);
+        if has_new {
+            (self.hooks.outbox)();
         }
         self.stats.count_dead(&written.died);
         self.oldest_dead = written.oldest_dead;

@@ -27,6 +27,10 @@ pub(super) struct Gathered {
     pub(super) cancel_replies: Vec<(oneshot::Sender<bool>, bool)>,
     /// Replays of named dead letters; [`What::Recover`] says which.
     pub(super) recovers: Vec<oneshot::Sender<u64>>,
+    /// Operational events for the outbox.
+    pub(super) outbox: Vec<Box<[u8]>>,
+    /// Up to which of its rows the log has them.
+    pub(super) admitted: Option<u64>,
     /// Replays of all of a webhook's.
     pub(super) recover_alls: Vec<(oneshot::Sender<u64>, WebhookNo, u64)>,
 }
@@ -98,5 +102,7 @@ impl Gathered {
         self.notes.clear();
         self.jobs.clear();
         self.wide.clear();
+        self.outbox.clear();
+        self.admitted = None;
     }
 }

@@ -8,20 +8,24 @@ pub mod policy;
 
 mod checkpoint;
 mod dead;
+mod figures;
 mod flush;
 mod gather;
 mod history;
 mod history_rows;
+mod hours;
 mod job;
 mod keeper;
 mod needs;
 mod open;
+mod outbox;
 mod pending;
 mod records;
 mod stats;
 mod store;
 mod table;
 mod thread;
+mod watch;
 
 #[cfg(test)]
 mod crash;
@@ -33,19 +37,24 @@ mod testing;
 mod tests;
 
 pub use dead::DeadLetter;
+pub use figures::{Figures, Hour, HourRow, OTHER_TYPES};
+pub use hours::FiguresOf;
 pub use job::{Job, JobKind, JobState};
 pub use keeper::DisableReason;
 pub use needs::SettleNeeds;
 pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
+pub use outbox::OutboxRow;
 pub use policy::{Verdict, decide};
 pub use records::{DeliveryRecord, Page, Records};
 pub use stats::WebhookStats;
 pub use thread::Running;
+pub use watch::{FAILING_PERCENT, Happened, Happening, Noted};
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::limits::{
@@ -76,6 +85,8 @@ pub struct Settled {
     pub attempt: Option<Attempt>,
     /// What becomes of it.
     pub decision: Decision,
+    /// The event's encoded head, for the figures of its type; empty where it is not at hand, which is never so of an attempt.
+    pub head: Bytes,
 }
 
 /// What settle is told, on one FIFO channel: a refill is answered after everything sent before it.
@@ -199,6 +210,18 @@ pub enum Command {
         /// Why.
         reason: DeadReason,
     },
+    /// The registry says how a webhook stands.
+    Note {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// How.
+        noted: Noted,
+    },
+    /// The log has the operational events of the outbox up to this row.
+    Admitted {
+        /// Inclusive.
+        through: u64,
+    },
     /// Deliver dead letters of a webhook again: these, or all.
     ReplayDead {
         /// The webhook.
@@ -247,6 +270,9 @@ pub struct Options {
 /// Why whatever waits for a webhook is to be abandoned, if it is: it failed, or is no more.
 pub type Abandons = Arc<dyn Fn(WebhookNo) -> Option<DeadReason> + Send + Sync>;
 
+/// Makes the row of an operational event, if anybody listens for it.
+pub type Compose = Arc<dyn Fn(&Happening<'_>) -> Option<Box<[u8]>> + Send + Sync>;
+
 /// What settle calls. None of these may wait for settle, for a shard or for the disk.
 #[derive(Clone)]
 pub struct Hooks {
@@ -255,6 +281,10 @@ pub struct Hooks {
     pub abandons: Abandons,
     /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
     pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
+    /// See [`Compose`].
+    pub compose: Compose,
+    /// Rows wait in the outbox.
+    pub outbox: Arc<dyn Fn() + Send + Sync>,
     /// The disk is full: give up the ballast.
     pub ballast: Arc<dyn Fn() + Send + Sync>,
     /// A write failed for another reason: settle has ended, and the process must.
