@@ -4,14 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run ends")]
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::commit::{ReadError, ReadLog, Stored};
 use hooktide::dispatch::{Shards, ToShard};
-use hooktide::model::{Attempt, AttemptError, Decision, EventId, RetryPolicy, Timestamp, WebhookNo};
+use hooktide::model::{Attempt, AttemptError, Decision, EventId, NewEvent, RetryPolicy, Timestamp, WebhookNo};
 use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
 use hooktide::settle::{
     Announced, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Running, Settled, Start, ToSettle, decide,

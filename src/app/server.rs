@@ -145,7 +145,16 @@ impl Server {
         let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock, &ground.metrics)),
+            management: Manage(api(
+                &config,
+                &registry,
+                &state,
+                &commit,
+                &guard,
+                &rejections,
+                &ground.clock,
+                &ground.metrics,
+            )),
             health: Arc::clone(&health),
             door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),

@@ -68,7 +68,13 @@ impl Common {
 
     /// A delivery ends without an attempt.
     pub(super) fn bury(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
-        self.settled.push(Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() });
+        self.settled.push(Settled {
+            webhook,
+            event,
+            attempt: None,
+            decision: Decision::Dead(reason),
+            head: Bytes::new(),
+        });
     }
 
     /// A delivery gets a row.

@@ -217,7 +217,7 @@ impl Node {
     }
 
     fn settle(&mut self, id: DeliveryId, attempt: Option<crate::model::Attempt>, decision: Decision) {
-        let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
+        let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision, head: Bytes::new() };
         self.keeper.apply(ToSettle::Settled(vec![settled]));
     }
 

@@ -46,7 +46,7 @@ impl Hour {
 
 /// How often each of at most 256 things happened; those that never did take no room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts(SmallVec<[(u8, u32); 4]>);
+pub(super) struct Counts(SmallVec<[(u8, u32); 4]>);
 
 impl Counts {
     fn add(&mut self, index: u8, count: u32) {
@@ -68,7 +68,7 @@ impl Counts {
 }
 
 /// Numbers of attempts above this are counted as this one.
-pub const ATTEMPTS_TOLD_APART: u8 = 20;
+pub(super) const ATTEMPTS_TOLD_APART: u8 = 20;
 
 /// The figures of one event type, or of several together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,6 +102,14 @@ impl Figures {
         }
         let number = u8::try_from(number).unwrap_or(u8::MAX).min(ATTEMPTS_TOLD_APART);
         self.needed.add(number, 1);
+    }
+
+    /// Those of one first attempt.
+    #[cfg(test)]
+    pub fn of_attempt(is_success: bool) -> Self {
+        let mut figures = Self::default();
+        figures.count(1, Duration::from_millis(10), if is_success { Ended::Delivered } else { Ended::NotYet });
+        figures
     }
 
     /// Adds those of another hour, type or webhook.
@@ -211,6 +219,14 @@ impl HourRow {
 
     fn find(&self, event_type: &str) -> Result<usize, usize> {
         self.types.binary_search_by(|(name, _)| (**name).cmp(event_type))
+    }
+
+    /// Of one type.
+    #[cfg(test)]
+    pub fn of_type(event_type: &str, figures: &Figures) -> Self {
+        let mut row = Self::default();
+        row.of(event_type, 1, |name| name.into()).merge(figures);
+        row
     }
 
     /// Adds another's.

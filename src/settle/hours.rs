@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
 
+use super::Settled;
 use super::figures::{Ended, Hour, HourRow};
 use super::store::Store;
 use super::table::{HOURS, META, part};
-use super::Settled;
 use crate::limits::{
     FIGURES_FORGOTTEN, FIGURES_HOURS, FIGURES_SHOWN_TYPES_MAX, FIGURES_TENANT_TYPES_MAX, FIGURES_WEBHOOK_TYPES_MAX,
 };
@@ -302,4 +302,160 @@ fn tenant_key(hour: Hour, tenant: &str) -> Vec<u8> {
     let mut key = kind_key(hour, KIND_TENANT);
     key.extend_from_slice(tenant.as_bytes());
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::super::testing::{World, attempt, failed};
+    use super::*;
+    use crate::model::DeadReason;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Each hour's types with delivered, failed and attempts, of the last 24 hours.
+    fn told(world: &World, of: FiguresOf<'_>) -> Vec<(i64, String, u32, u32, u64)> {
+        let last = Hour::of(world.clock.now());
+        let rows = world.records.figures(of, last.before(FIGURES_HOURS), last).unwrap();
+        let mut told = Vec::new();
+        for (hour, row) in &rows {
+            let ago = (last.start().as_millis() - hour.start().as_millis()) / 3_600_000;
+            let row = row.types().map(|(name, f)| (ago, name.to_owned(), f.delivered, f.failed, f.attempts()));
+            told.extend(row);
+        }
+        told
+    }
+
+    fn row(ago: i64, name: &str, delivered: u32, failed: u32, attempts: u64) -> (i64, String, u32, u32, u64) {
+        (ago, name.to_owned(), delivered, failed, attempts)
+    }
+
+    const ONE: FiguresOf<'_> = FiguresOf::Webhooks(&[WebhookNo(1)]);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_counted_is_told_before_and_after_it_is_written_and_after_a_restart() {
+        let mut world = World::new();
+        let deliver = |world: &mut World, webhook| {
+            let event = world.announce(&[webhook]);
+            world.settle(webhook, event, Some(attempt(1)), Decision::Delivered);
+        };
+        deliver(&mut world, 1);
+        deliver(&mut world, 2);
+        let one = [row(0, "order.created", 1, 0, 1)];
+        assert_eq!(told(&world, ONE), one, "from memory");
+        world.flush();
+        assert_eq!(told(&world, ONE), one, "from the disk, once");
+        let event = world.announce(&[1]);
+        world.retry(1, event, 1, HOUR);
+        world.settle(1, event, Some(failed(2, 500)), Decision::Dead(DeadReason::Exhausted));
+        let both = [row(0, "order.created", 1, 1, 3)];
+        assert_eq!(told(&world, ONE), both, "from both");
+        let mut world = world.reopen();
+        assert_eq!(told(&world, ONE), both);
+        assert_eq!(told(&world, FiguresOf::Tenant("default")), [row(0, "order.created", 2, 1, 4)]);
+        assert_eq!(told(&world, FiguresOf::Everybody), [row(0, "order.created", 2, 1, 4)]);
+        assert_eq!(told(&world, FiguresOf::Tenant("other")), []);
+        assert_eq!(
+            told(&world, FiguresOf::Webhooks(&[WebhookNo(1), WebhookNo(2)])),
+            [row(0, "order.created", 2, 1, 4)]
+        );
+        // A crash forgets what was not flushed, and nothing else.
+        deliver(&mut world, 1);
+        let world = world.crash();
+        assert_eq!(told(&world, ONE), both);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hours_follow_each_other_and_old_ones_are_forgotten() {
+        let mut world = World::new();
+        for event_type in ["a", "b"] {
+            let event = world.announce(&[1]);
+            world.settle_of(event_type, 1, event, Some(attempt(1)), Decision::Delivered);
+            tokio::time::advance(HOUR).await;
+        }
+        assert_eq!(
+            told(&world, ONE),
+            [row(2, "a", 1, 0, 1), row(1, "b", 1, 0, 1)],
+            "the hour before is still in memory"
+        );
+        world.flush();
+        assert_eq!(told(&world, ONE), [row(2, "a", 1, 0, 1), row(1, "b", 1, 0, 1)]);
+        tokio::time::advance(23 * HOUR).await;
+        let event = world.announce(&[1]);
+        world.settle_of("c", 1, event, Some(attempt(1)), Decision::Delivered);
+        world.flush();
+        assert_eq!(told(&world, ONE), [row(24, "b", 1, 0, 1), row(0, "c", 1, 0, 1)]);
+        let rows = world.records.state().read(|txn| Ok(txn.open_table(HOURS)?.iter()?.count())).unwrap();
+        assert_eq!(rows, 4, "two hours of a webhook and of its tenant");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_had_no_attempt_is_in_no_figure_of_a_type() {
+        let mut world = World::new();
+        let event = world.announce(&[1]);
+        world.settle(1, event, None, Decision::Dead(DeadReason::Disabled));
+        world.flush();
+        assert_eq!(told(&world, ONE), []);
+        assert_eq!(world.records.stats(WebhookNo(1)).dead, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_webhooks_wait_for_their_turn_and_a_stop_writes_all() {
+        let mut world = World::new();
+        let deliver = |world: &mut World, webhooks: std::ops::Range<u32>| {
+            for webhook in webhooks {
+                let event = world.announce(&[webhook]);
+                world.settle(webhook, event, Some(attempt(1)), Decision::Delivered);
+            }
+        };
+        let on_disk =
+            |world: &World| world.records.state().read(|txn| Ok(txn.open_table(HOURS)?.iter()?.count())).unwrap();
+        let many = ROWS_PER_FLUSH as u32 + 1;
+        tokio::time::advance(INTERVAL).await;
+        deliver(&mut world, 0..1);
+        world.flush();
+        assert_eq!(on_disk(&world), 2);
+        deliver(&mut world, 0..many);
+        world.flush();
+        assert_eq!(on_disk(&world), 2, "too many for this flush");
+        assert_eq!(told(&world, FiguresOf::Everybody), [row(0, "order.created", many + 1, 0, u64::from(many) + 1)]);
+        tokio::time::advance(INTERVAL).await;
+        deliver(&mut world, 0..1);
+        world.flush();
+        assert_eq!(on_disk(&world), many as usize + 1);
+        deliver(&mut world, 0..many);
+        let world = world.reopen();
+        let all = 2 * many + 2;
+        assert_eq!(told(&world, FiguresOf::Everybody), [row(0, "order.created", all, 0, u64::from(all))]);
+    }
+
+    #[test]
+    fn a_reader_beside_the_writer_sees_each_delivery_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let _within = runtime.enter();
+        let mut world = World::new();
+        let (records, done) = (world.records.clone(), AtomicU32::new(0));
+        let hour = Hour::of(world.clock.now());
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                loop {
+                    let before = done.load(Ordering::Acquire);
+                    let rows = records.figures(ONE, hour, hour).unwrap();
+                    let seen = rows.get(&hour).map_or(0, |row| row.sum().delivered);
+                    assert!((before..=done.load(Ordering::Acquire) + 1).contains(&seen), "{seen} of {before}");
+                    if before == 300 {
+                        return;
+                    }
+                }
+            });
+            for n in 1..=300 {
+                let event = world.announce(&[1]);
+                world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+                done.store(n, Ordering::Release);
+                world.flush();
+            }
+            reader.join().unwrap();
+        });
+    }
 }

@@ -156,7 +156,8 @@ impl Keeper {
         match (self.hooks.abandons)(webhook) {
             None => self.gathered.change(webhook, event, What::Ready),
             Some(reason) => {
-                let outcome = Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
+                let outcome =
+                    Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
                 self.bury(&outcome, reason);
             }
         }

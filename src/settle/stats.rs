@@ -202,11 +202,17 @@ impl WebhookStats {
 mod tests {
     use super::super::testing::{attempt, failed};
     use super::*;
-    use bytes::Bytes;
     use crate::model::EventId;
+    use bytes::Bytes;
 
     fn settled(attempt: crate::model::Attempt, decision: Decision) -> Settled {
-        Settled { webhook: WebhookNo(1), event: EventId::from_u128(1), attempt: Some(attempt), decision, head: Bytes::new() }
+        Settled {
+            webhook: WebhookNo(1),
+            event: EventId::from_u128(1),
+            attempt: Some(attempt),
+            decision,
+            head: Bytes::new(),
+        }
     }
 
     #[test]

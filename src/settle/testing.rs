@@ -294,7 +294,8 @@ impl World {
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
         let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
-        let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, told, last };
+        let mut world =
+            Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, told, last };
         world.flush();
         world
     }

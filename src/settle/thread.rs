@@ -189,7 +189,8 @@ mod tests {
 
         fn deliver(&self, id: DeliveryId) {
             let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
-            let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
+            let settled =
+                Settled { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
             self.running.handle.tell(ToSettle::Settled(vec![settled]));
         }
 

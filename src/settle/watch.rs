@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::keeper::{DisableReason, Keeper};
 use super::Settled;
+use super::keeper::{DisableReason, Keeper};
 use super::table::WATCH;
 use crate::limits::OUTBOX_ROWS_MAX;
 use crate::model::{Attempt, DeadReason, Decision, EventHead, EventId, RESERVED_TYPES, Timestamp, WebhookNo};
@@ -268,4 +268,174 @@ fn is_own(head: &[u8]) -> bool {
 fn percent_reached(failing_for: Duration, disable_after: Duration) -> Option<u8> {
     let reached = |percent: &u8| failing_for.as_millis() * 100 >= disable_after.as_millis() * u128::from(*percent);
     FAILING_PERCENT.into_iter().rev().find(reached)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{HOUR, World, attempt, failed};
+    use super::super::{Command, ToSettle};
+    use super::*;
+
+    const FAILING: &str = "hooktide.webhook.failing";
+    const DISABLED_TYPE: &str = "hooktide.webhook.disabled";
+    const RECOVERED: &str = "hooktide.webhook.recovered";
+    const EXHAUSTED: &str = "hooktide.delivery.exhausted";
+
+    fn told(world: &World) -> Vec<&'static str> {
+        world.told.lock().unwrap().drain(..).map(|(_, event_type)| event_type).collect()
+    }
+
+    fn fail(world: &mut World) {
+        let event = world.announce(&[1]);
+        world.retry(1, event, 1, HOUR);
+    }
+
+    fn succeed(world: &mut World) {
+        let event = world.announce(&[1]);
+        world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    }
+
+    fn note(world: &mut World, noted: Noted) {
+        world.keeper.apply(ToSettle::Command(Command::Note { webhook: WebhookNo(1), noted }));
+        world.flush();
+    }
+
+    /// The rows of the outbox, as the test's own `compose` wrote them.
+    fn outbox(world: &World) -> Vec<String> {
+        let rows = world.records.outbox(None, 100).unwrap();
+        rows.into_iter().map(|(_, row)| String::from_utf8(row).unwrap()).collect()
+    }
+
+    #[test]
+    fn stages_by_table() {
+        let after = Duration::from_secs(1_000);
+        for (seconds, percent) in [
+            (0, None),
+            (499, None),
+            (500, Some(50)),
+            (699, Some(50)),
+            (700, Some(70)),
+            (900, Some(90)),
+            (9_999, Some(90)),
+        ] {
+            assert_eq!(percent_reached(Duration::from_secs(seconds), after), percent, "{seconds}");
+        }
+    }
+
+    /// The test's webhooks are disabled after 24 hours of failure.
+    #[tokio::test(start_paused = true)]
+    async fn each_stage_is_told_once_also_over_restarts_and_a_success_ends_it() {
+        let mut world = World::new();
+        fail(&mut world);
+        assert!(told(&world).is_empty());
+        tokio::time::advance(12 * HOUR).await;
+        fail(&mut world);
+        fail(&mut world);
+        assert_eq!(told(&world), [FAILING]);
+        world.flush();
+        let rows = outbox(&world);
+        assert!(rows[0].contains("percent: 50"), "{rows:?}");
+        let mut world = world.reopen();
+        fail(&mut world);
+        assert!(told(&world).is_empty(), "a restart says nothing anew");
+        tokio::time::advance(10 * HOUR).await;
+        fail(&mut world);
+        assert_eq!(told(&world), [FAILING], "70 and 90 at once are one");
+        world.flush();
+        let mut world = world.crash();
+        fail(&mut world);
+        assert!(told(&world).is_empty());
+        succeed(&mut world);
+        succeed(&mut world);
+        assert_eq!(told(&world), [RECOVERED]);
+        world.flush();
+        let mut world = world.reopen();
+        succeed(&mut world);
+        assert!(told(&world).is_empty());
+        tokio::time::advance(13 * HOUR).await;
+        fail(&mut world);
+        assert!(told(&world).is_empty(), "its time began anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_registry_says_twice_is_told_once() {
+        let mut world = World::new();
+        note(&mut world, Noted::Resumed);
+        assert!(told(&world).is_empty(), "it was never disabled");
+        note(&mut world, Noted::Disabled(Some(DisableReason::Gone)));
+        note(&mut world, Noted::Disabled(None));
+        assert_eq!(told(&world), [DISABLED_TYPE]);
+        assert_eq!(world.records.told_disabled().unwrap(), [WebhookNo(1)]);
+        let mut world = world.crash();
+        note(&mut world, Noted::Disabled(None));
+        succeed(&mut world);
+        assert!(told(&world).is_empty(), "a delivery that was under way does not make it well");
+        note(&mut world, Noted::Resumed);
+        note(&mut world, Noted::Resumed);
+        assert_eq!(told(&world), [RECOVERED]);
+        note(&mut world, Noted::Disabled(None));
+        note(&mut world, Noted::Removed);
+        assert!(world.records.told_disabled().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_resumed_has_all_the_time_again() {
+        let mut world = World::new();
+        fail(&mut world);
+        tokio::time::advance(23 * HOUR).await;
+        note(&mut world, Noted::Disabled(Some(DisableReason::Gone)));
+        note(&mut world, Noted::Resumed);
+        tokio::time::advance(2 * HOUR).await;
+        fail(&mut world);
+        world.flush();
+        assert!(world.disabled.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delivery_given_up_is_told_and_an_operational_one_is_not() {
+        let mut world = World::new();
+        for (event_type, reason, is_told) in [
+            ("order.created", DeadReason::Exhausted, true),
+            ("order.created", DeadReason::NotRetryable, true),
+            ("order.created", DeadReason::Gone, false),
+            ("order.created", DeadReason::Expired, false),
+            ("hooktide.webhook.failing", DeadReason::Exhausted, false),
+        ] {
+            let event = world.announce(&[1]);
+            world.settle_of(event_type, 1, event, Some(failed(3, 500)), Decision::Dead(reason));
+            let expected: &[&str] = if is_told { &[EXHAUSTED] } else { &[] };
+            assert_eq!(told(&world), expected, "{event_type} {reason:?}");
+        }
+        // Nor does it say anything of how far a webhook is on its way.
+        tokio::time::advance(13 * HOUR).await;
+        let event = world.announce(&[1]);
+        let decision = Decision::Retry { at: world.clock.steady().plus(HOUR) };
+        world.settle_of("hooktide.webhook.failing", 1, event, Some(failed(1, 500)), decision);
+        assert!(told(&world).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_stay_until_the_log_has_them_and_their_number_is_bounded() {
+        let mut world = World::new();
+        let exhaust = |world: &mut World| {
+            let event = world.announce(&[1]);
+            world.settle(1, event, Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
+        };
+        exhaust(&mut world);
+        exhaust(&mut world);
+        assert!(outbox(&world).is_empty(), "not before the flush");
+        world.flush();
+        let mut world = world.crash();
+        let rows = world.records.outbox(None, 1).unwrap();
+        assert_eq!((rows.len(), outbox(&world).len()), (1, 2));
+        world.keeper.apply(ToSettle::Command(Command::Admitted { through: rows[0].0 }));
+        world.flush();
+        assert_eq!(world.records.outbox(None, 9).unwrap(), world.records.outbox(Some(rows[0].0), 9).unwrap());
+        assert_eq!(outbox(&world).len(), 1);
+        world.keeper.outbox.rows = OUTBOX_ROWS_MAX - 1;
+        exhaust(&mut world);
+        exhaust(&mut world);
+        assert_eq!(world.keeper.gathered.outbox.len(), 1);
+        assert_eq!(world.keeper.metrics.operational_dropped.get(), 1);
+    }
 }
