@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run ends")]
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hooktide::commit::{ReadError, ReadLog, Stored};
 use hooktide::dispatch::{Shards, ToShard};
 use hooktide::model::{
-    Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, RetryPolicy, Timestamp, WebhookNo,
+    Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryPolicy, Timestamp,
+    WebhookNo,
 };
 use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
 use hooktide::settle::{
@@ -67,6 +68,8 @@ impl World {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
             disable: Arc::new(|_, _| {}),
+            compose: Arc::new(|_| None),
+            outbox: Arc::new(|| {}),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -126,7 +129,18 @@ fn delivered((webhook, event): (WebhookNo, EventId)) -> Settled {
         error: None,
         response: "ok".into(),
     };
-    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered }
+    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered, head: head() }
+}
+
+/// Of an event that an application sent.
+fn head() -> Bytes {
+    static HEAD: LazyLock<Bytes> = LazyLock::new(|| {
+        let new = NewEvent { tenant: "default", event_type: "order.created", source: "api", ..NewEvent::default() };
+        let mut head = Vec::new();
+        new.encode(&[], &mut head);
+        head.into()
+    });
+    HEAD.clone()
 }
 
 fn flushes(c: &mut Criterion) {

@@ -278,6 +278,23 @@ pub const HISTORY_BUCKETS: u32 = 64;
 /// A history file is followed by the next at this size.
 pub const HISTORY_FILE_BYTES: u64 = 256 << 20;
 
+/// Event types that are told apart in the figures of a webhook in an hour; the rest count together.
+pub const FIGURES_WEBHOOK_TYPES_MAX: usize = 32;
+/// Event types that are told apart in the figures of a tenant in an hour.
+pub const FIGURES_TENANT_TYPES_MAX: usize = 256;
+/// Full hours whose figures are kept beside the one that runs.
+pub const FIGURES_HOURS: u32 = 24;
+/// Event types in an answer with figures, over all hours and tenants; the rest count together.
+pub const FIGURES_SHOWN_TYPES_MAX: usize = 250;
+/// Rows of figures that are forgotten in one flush.
+pub const FIGURES_FORGOTTEN: usize = 4_096;
+/// Operational events that wait for their place in the log. Many deliveries may be given up at once; more are only counted.
+pub const OUTBOX_ROWS_MAX: u64 = 10_000;
+/// Operational events that are admitted together.
+pub const OUTBOX_BATCH: usize = 64;
+/// When an operational event that the log did not take is tried again.
+pub const OUTBOX_PAUSE: Duration = Duration::from_secs(1);
+
 // --- registry ------------------------------------------------------------------------------------------------------
 
 /// Changes waiting for the registry's writer; a client beyond that is told 503.
@@ -314,6 +331,11 @@ pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 
+/// Deliveries of one webhook that wait are counted up to this; a count of more would be a long read of the state.
+pub const QUEUE_COUNTED_MAX: usize = 100_000;
+/// Webhooks whose figures are added up for a caller who does not see all of the tenant's: the newest.
+pub const STATS_WEBHOOKS_MAX: usize = 4_096;
+
 // --- cli -----------------------------------------------------------------------------------------------------------
 
 /// For a client command's whole call: longer than the slowest answer that a server that works gives.
@@ -327,6 +349,7 @@ pub const LISTEN_BODY_BYTES_MAX: usize = 32 << 20;
 /// Requests that `hooktide listen` has answered and not printed; the next wait with their answer.
 pub const LISTEN_QUEUE: usize = 64;
 
+const _: () = assert!(FIGURES_WEBHOOK_TYPES_MAX <= FIGURES_TENANT_TYPES_MAX && OUTBOX_BATCH <= BATCH_EVENTS_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
 const _: () = assert!(COMMIT_BATCH_BYTES * 2 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);

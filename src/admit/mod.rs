@@ -17,6 +17,7 @@ mod health;
 mod inbound;
 mod listener;
 mod outside;
+mod own;
 mod parse;
 mod publish;
 mod reply;
@@ -32,6 +33,7 @@ pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
 pub use listener::{BindError, Listeners, Running, bind};
 pub use outside::{Errand, Errands, Outside};
+pub use own::{OWN_SOURCE, OwnEvent};
 pub use request::is_json;
 
 use crate::api::{Call, Response};

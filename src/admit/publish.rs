@@ -316,8 +316,13 @@ fn dedup_key(tenant: &str, kind: DedupKind, id: &str, place: Option<usize>) -> D
         DedupKind::IdempotencyKey => "idempotency-key",
     };
     let place = place.map_or(Cow::Borrowed(""), |place| Cow::Owned(place.to_string()));
+    dedup_key_of([tenant, SOURCE, kind, id, &place])
+}
+
+/// A key of tenant, source, kind, id and place.
+pub(super) fn dedup_key_of(parts: [&str; 5]) -> DedupKey {
     let mut context = Context::new(&SHA256);
-    for part in [tenant, SOURCE, kind, id, &place] {
+    for part in parts {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part.as_bytes());
     }

@@ -27,6 +27,7 @@ mod delivery_list;
 pub mod docs;
 mod event;
 mod event_type;
+mod figures;
 mod filter_test;
 mod key;
 mod recover;
@@ -54,6 +55,7 @@ mod reply;
 mod search;
 mod store;
 
+pub use figures::{BreakerState, FigureStore};
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 
@@ -100,6 +102,8 @@ pub struct Parts {
     pub writer: Writer,
     /// Deliveries, dead letters, replays.
     pub deliveries: Arc<dyn DeliveryStore>,
+    /// Figures.
+    pub figures: Arc<dyn FigureStore>,
     /// Events.
     pub log: Arc<dyn ReadLog>,
     /// The rules for URLs.
@@ -130,6 +134,7 @@ pub struct Api {
     registry: Shared,
     writer: Writer,
     deliveries: Arc<dyn DeliveryStore>,
+    figures: Arc<dyn FigureStore>,
     log: Arc<dyn ReadLog>,
     check_url: CheckUrl,
     default_retry: RetryPolicy,
@@ -152,6 +157,7 @@ impl Api {
             registry: parts.registry,
             writer: parts.writer,
             deliveries: parts.deliveries,
+            figures: parts.figures,
             log: parts.log,
             check_url: parts.check_url,
             default_retry: parts.default_retry,

@@ -22,6 +22,7 @@ use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 
 mod delivery;
 mod source;
+mod stats;
 
 /// What settle would know.
 #[derive(Default)]
@@ -171,6 +172,7 @@ struct World {
     api: Api,
     rejections: Arc<Rejections>,
     store: Arc<Store>,
+    figures: Arc<stats::Figures>,
     log: Arc<Log>,
     _shards: Vec<tokio::sync::mpsc::Receiver<crate::dispatch::ToShard>>,
     _settle: crossbeam_channel::Receiver<crate::settle::ToSettle>,
@@ -198,18 +200,19 @@ fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry_tests::world(dir.path(), Vec::new()).unwrap();
     let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
-    let rejections = Arc::new(Rejections::default());
+    let (rejections, figures) = (Arc::new(Rejections::default()), Arc::new(stats::Figures::default()));
     let api = Api::new(Parts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
         deliveries: Arc::clone(&store) as Arc<dyn DeliveryStore>,
+        figures: Arc::clone(&figures) as Arc<dyn FigureStore>,
         log: Arc::clone(&log) as Arc<dyn ReadLog>,
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
         clock: Clock::test(Timestamp::default()),
     });
-    World { api, rejections, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
+    World { api, rejections, store, figures, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
 }
 
 struct Got {

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crossbeam_channel::Sender;
+
+use super::operational;
 use crate::commit;
 use crate::filter::Facts;
 use crate::model::{Webhook, WebhookNo, WebhookStatus, Webhooks};
@@ -34,13 +37,24 @@ impl Failures {
 }
 
 /// Settle's.
-pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Failures>) -> settle::Hooks {
+pub(super) fn of(
+    registry: &registry::Running,
+    ballast: commit::Ballast,
+    failed: &Arc<Failures>,
+    bell: Sender<()>,
+) -> settle::Hooks {
+    let snapshot = Shared::clone(&registry.shared);
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let failed = Arc::clone(failed);
     settle::Hooks {
         targets: Arc::new(Today(Shared::clone(&shared))),
         abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
+        compose: Arc::new(move |happening| operational::compose(&snapshot.load(), happening)),
+        outbox: Arc::new(move || {
+            // A full bell is already ringing.
+            let _ = bell.try_send(());
+        }),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {
                 tracing::error!(%error, "the ballast file cannot be given up");

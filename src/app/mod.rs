@@ -4,9 +4,11 @@
 //! answer what is in flight, let running deliveries end within `server.drain_seconds`, write the checkpoint and close every
 //! file; a thread that fails for good ends the process, so that a restart can recover.
 
+mod figures;
 mod health;
 mod hooks;
 mod keys;
+mod operational;
 mod outside;
 mod reload;
 mod server;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
+use super::operational::{self, Courier};
 use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
@@ -35,6 +36,7 @@ pub(super) struct Server {
     guard: SharedGuard,
     failed: Arc<Failures>,
     listeners: admit::Running,
+    courier: Courier,
     commit: commit::Running,
     shards: dispatch::Running,
     settle: settle::Running,
@@ -127,8 +129,11 @@ impl Server {
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
-        let state =
-            ground.state(state, messages, bell, &commit, hooks::of(&registry, ground.ballast(&dir), &failed))?;
+        let (ring, rung) = operational::bell();
+        let hooks = hooks::of(&registry, ground.ballast(&dir), &failed, ring);
+        let state = ground.state(state, messages, bell, &commit, hooks)?;
+        operational::reconcile(&registry.shared.load(), &state.records, &state.handle)
+            .map_err(|error| StartError::of_state(settle::OpenError::Storage(error), &dir))?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
         let setup = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
         let dispatch = ground.dispatch(&config, &registry, &commit, inboxes, setup)?;
@@ -140,7 +145,16 @@ impl Server {
         let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
+            management: Manage(api(
+                &config,
+                &registry,
+                &state,
+                &commit,
+                &guard,
+                &rejections,
+                &ground.clock,
+                &ground.metrics,
+            )),
             health: Arc::clone(&health),
             door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),
@@ -152,7 +166,9 @@ impl Server {
             outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
             limits: Limits::of(&config),
         };
-        let listeners = listeners.serve(&Arc::new(admit))?;
+        let admit = Arc::new(admit);
+        let listeners = listeners.serve(&admit)?;
+        let courier = Courier::start(admit, state.records.clone(), state.handle.clone(), rung)?;
         health.started();
         tracing::info!(
             dedup_keys = ground.metrics.dedup_keys.get(),
@@ -170,6 +186,7 @@ impl Server {
             guard,
             failed,
             listeners,
+            courier,
             commit,
             shards: dispatch,
             settle: state,
@@ -227,7 +244,7 @@ impl Server {
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, mut commit, mut shards, settle, registry, .. } = self;
+        let Self { config, clock, health, listeners, courier, mut commit, mut shards, settle, registry, .. } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
@@ -235,6 +252,7 @@ impl Server {
         // Deliveries go on while requests are still being answered.
         listeners.stop(left());
         listeners.join();
+        courier.stop();
         commit.drain();
         shards.stop(left());
         let mut clean = true;

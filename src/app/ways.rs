@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::figures::Figures;
 use super::store::Store;
 use crate::admit::{Management, Submit};
 use crate::api::{self, Api, Call, Response, UrlProblem};
@@ -9,7 +10,7 @@ use crate::commit::{self, Refused, Submission};
 use crate::config::Config;
 use crate::model::Endpoint;
 use crate::registry::{self, Shared};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Metrics};
 use crate::send::SharedGuard;
 use crate::settle;
 use crate::source::Rejections;
@@ -23,12 +24,14 @@ pub(super) fn api(
     guard: &SharedGuard,
     rejections: &Arc<Rejections>,
     clock: &Clock,
+    metrics: &Arc<Metrics>,
 ) -> Api {
     let guard = Arc::clone(guard);
     Api::new(api::Parts {
         registry: Shared::clone(&registry.shared),
         writer: registry.writer.clone(),
         deliveries: Arc::new(Store(state.records.clone())),
+        figures: Arc::new(Figures { records: state.records.clone(), metrics: Arc::clone(metrics) }),
         log: commit.log(),
         check_url: Box::new(move |url| {
             Endpoint::try_new(url, &guard.load())

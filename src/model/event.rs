@@ -253,6 +253,19 @@ impl<'a> EventHead<'a> {
         Ok(HeadStamp { received_at, dedup, once, fingerprint })
     }
 
+    /// Reads only the tenant and the type: each delivery is counted by them.
+    pub fn labels(bytes: &'a [u8]) -> Result<(&'a str, &'a str), HeadError> {
+        let [version, flags, ..] = *bytes.first_chunk::<4>().ok_or(HeadError::Damaged)?;
+        if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
+            return Err(HeadError::Version(version));
+        }
+        let raw = if flags & FLAG_RAW != 0 { 4 } else { 0 };
+        let once = if flags & FLAG_ONCE != 0 { 16 } else { 0 };
+        let mut from = Reader(bytes.get(DATA_LEN_AT + 4 + raw + once..).ok_or(HeadError::Damaged)?);
+        let tenant = from.text()?.ok_or(HeadError::Damaged)?;
+        Ok((tenant, from.text()?.ok_or(HeadError::Damaged)?))
+    }
+
     /// Reads a head in place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
         let mut from = Reader(bytes);
@@ -444,6 +457,7 @@ mod tests {
             let head = EventHead::parse(&bytes).unwrap();
             assert_eq!(format!("{:?}", head.event), format!("{event:?}"));
             assert_eq!(head.webhooks().to_vec(), webhooks);
+            assert_eq!(EventHead::labels(&bytes), Ok((event.tenant, event.event_type)));
             let stamp = EventHead::stamp(&bytes).unwrap();
             assert_eq!((stamp.dedup, stamp.once, stamp.fingerprint), (event.dedup, event.once, 42));
             assert_eq!(stamp.received_at, event.received_at);
@@ -481,6 +495,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = EventHead::labels(&bytes);
             if let Ok(head) = EventHead::parse(&bytes) {
                 let _ = head.webhooks();
             }

@@ -108,6 +108,21 @@ impl Registry {
         found
     }
 
+    /// Whether any webhook of the tenant has a pattern for this type; filters are not asked.
+    pub fn listens(&self, tenant: &str, event_type: &str) -> bool {
+        let Some(tenant) = self.tenants.get(tenant) else { return false };
+        let by_prefix = |dot: usize| dot + 1 < event_type.len() && tenant.prefix.get(&event_type[..=dot]).is_some();
+        tenant.exact.get(event_type).is_some()
+            || event_type.match_indices('.').any(|(dot, _)| by_prefix(dot))
+            || (!event_type.starts_with(RESERVED_TYPES) && !tenant.all.is_empty())
+    }
+
+    /// The webhooks whose status is failed.
+    pub fn failed(&self) -> impl Iterator<Item = WebhookNo> {
+        let all = (0..self.slots.end()).filter_map(|no| self.webhook(WebhookNo(no)));
+        all.filter(|webhook| webhook.status == WebhookStatus::Failed).map(|webhook| webhook.no)
+    }
+
     /// The webhook with this number, unless it was removed.
     pub fn webhook(&self, no: WebhookNo) -> Option<&Arc<Webhook>> {
         match self.known(no)? {

@@ -20,7 +20,7 @@ use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
 use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus};
 use crate::profile::Profiles;
 use crate::runtime::{Clock, Disk, Metrics, Random};
-use crate::settle::{self, Command, DisableReason, ToSettle};
+use crate::settle::{self, Command, DisableReason, Noted, ToSettle};
 
 /// What the registry needs to start.
 #[derive(Debug)]
@@ -238,6 +238,7 @@ pub(super) struct Batch {
     /// Those that the shards must hear of.
     changed: Vec<WebhookNo>,
     abandon: Vec<(WebhookNo, DeadReason)>,
+    noted: Vec<(WebhookNo, Noted)>,
 }
 
 pub(super) type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
@@ -322,6 +323,9 @@ impl Work {
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
+                if old.status == WebhookStatus::Failed && webhook.status != WebhookStatus::Failed {
+                    batch.noted.push((no, Noted::Resumed));
+                }
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
             }
@@ -333,6 +337,7 @@ impl Work {
                 batch.rows.push(Row::Bury(removed));
                 batch.changed.push(no);
                 batch.abandon.push((no, DeadReason::Removed));
+                batch.noted.push((no, Noted::Removed));
                 Ok(None)
             }
             Change::Disable { no, reason } => self.disable(no, reason, next, batch),
@@ -358,6 +363,7 @@ impl Work {
         let webhook = self.changed(&old, WebhookSettings { status: WebhookStatus::Failed, ..old.settings.clone() });
         batch.changed.push(no);
         batch.abandon.push((no, DeadReason::Disabled));
+        batch.noted.push((no, Noted::Disabled(Some(reason))));
         Ok(Some(batch.put(next, webhook)))
     }
 
@@ -383,6 +389,9 @@ impl Work {
         }
         for (webhook, reason) in &batch.abandon {
             self.settle.tell(ToSettle::Command(Command::Abandon { webhook: *webhook, reason: *reason }));
+        }
+        for (webhook, noted) in &batch.noted {
+            self.settle.tell(ToSettle::Command(Command::Note { webhook: *webhook, noted: *noted }));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::expiry::Progress;
 use super::gather::{Change, What};
 use super::job::{Ground, Job};
 use super::keeper::Keeper;
+use super::outbox::Outbox;
 use super::pending::{self, PendingRow, Rows};
 use super::table::META;
 use crate::dispatch::{ToShard, Waiting};
@@ -38,6 +39,8 @@ pub(super) struct Written {
     pub(super) retried: Vec<Retried>,
     discarded: Vec<u64>,
     stats: bool,
+    hours: bool,
+    outbox: Outbox,
 }
 
 impl Keeper {
@@ -114,6 +117,9 @@ impl Keeper {
         }
         self.history.note(&txn)?;
         written.stats = self.stats.write(&txn, now, is_last)?;
+        written.hours = self.hours.write(&txn, now, self.clock.now(), is_last)?;
+        self.watches.write(&txn)?;
+        written.outbox = self.outbox.write(&txn, &self.gathered.outbox, self.gathered.admitted)?;
         let marks = Marks { steady: now, next_job: self.next_job, clean: is_last };
         {
             let mut meta = txn.open_table(META)?;
@@ -261,6 +267,16 @@ impl Keeper {
         }
         if written.stats {
             self.stats.written(now);
+        }
+        if written.hours {
+            self.hours.written(now);
+        }
+        self.watches.written();
+        let has_new = written.outbox.next > self.outbox.next;
+        self.outbox = written.outbox;
+        self.metrics.outbox_waiting.set(written.outbox.rows as i64);
+        if has_new {
+            (self.hooks.outbox)();
         }
         self.stats.count_dead(&written.died);
         self.oldest_dead = written.oldest_dead;

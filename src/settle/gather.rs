@@ -32,6 +32,10 @@ pub(super) struct Gathered {
     pub(super) retries: Vec<AskedAgain>,
     /// Dead letters to forget; [`What::Discard`] says which.
     pub(super) discards: Vec<oneshot::Sender<u64>>,
+    /// Operational events for the outbox.
+    pub(super) outbox: Vec<Box<[u8]>>,
+    /// Up to which of its rows the log has them.
+    pub(super) admitted: Option<u64>,
     /// Replays of all of a webhook's.
     pub(super) recover_alls: Vec<(oneshot::Sender<u64>, WebhookNo, u64)>,
 }
@@ -107,5 +111,7 @@ impl Gathered {
         self.notes.clear();
         self.jobs.clear();
         self.wide.clear();
+        self.outbox.clear();
+        self.admitted = None;
     }
 }

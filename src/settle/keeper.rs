@@ -5,15 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::checkpoint::{Outstanding, encode_webhooks};
 use super::dead::Note;
 use super::gather::{Expiring, Gathered, Sync, What};
 use super::history::History;
+use super::hours::Hours;
 use super::job::{Job, JobKind, JobState};
+use super::outbox::Outbox;
 use super::records::Depth;
 use super::stats::Stats;
 use super::store::Store;
 use super::table::key;
+use super::watch::Watches;
 use super::{Announced, Bounds, Command, Hooks, Options, Settled, ToSettle};
 use crate::commit::ReadLog;
 use crate::dispatch::{Shards, ToShard, Waiting};
@@ -34,6 +39,9 @@ pub(super) struct Keeper {
     /// When the oldest dead letter ended, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
     pub(super) stats: Arc<Stats>,
+    pub(super) hours: Arc<Hours>,
+    pub(super) watches: Watches,
+    pub(super) outbox: Outbox,
     pub(super) depth: Arc<Depth>,
     /// Webhooks to tell the shards about, coalesced.
     pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
@@ -103,6 +111,8 @@ impl Keeper {
         self.stats.count(outcomes, self.clock.steady(), self.options.disable_after, |webhook| {
             disable.push((webhook, DisableReason::Failing));
         });
+        self.hours.count(outcomes, self.clock.now());
+        self.watch(outcomes);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
@@ -146,7 +156,8 @@ impl Keeper {
         match (self.hooks.abandons)(webhook) {
             None => self.gathered.change(webhook, event, What::Ready),
             Some(reason) => {
-                let outcome = Settled { webhook, event, attempt: None, decision: Decision::Dead(reason) };
+                let outcome =
+                    Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
                 self.bury(&outcome, reason);
             }
         }
@@ -159,6 +170,11 @@ impl Keeper {
             }
             Command::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
+            }
+            Command::Note { webhook, noted } => self.note(webhook, noted),
+            Command::Admitted { through } => {
+                self.gathered.admitted = self.gathered.admitted.max(Some(through));
+                self.gathered.items += 1;
             }
             Command::ReplayDead { webhook, events: Some(events), reply } => {
                 let counter = self.gathered.recovers.len();

@@ -10,16 +10,19 @@ mod again;
 mod checkpoint;
 mod dead;
 mod expiry;
+mod figures;
 mod flush;
 mod gather;
 mod history;
 mod history_rows;
+mod hours;
 mod job;
 mod job_text;
 mod keeper;
 mod list;
 mod needs;
 mod open;
+mod outbox;
 mod pending;
 mod records;
 mod replay;
@@ -27,6 +30,7 @@ mod stats;
 mod store;
 mod table;
 mod thread;
+mod watch;
 
 #[cfg(test)]
 mod crash;
@@ -41,20 +45,25 @@ mod tests;
 
 pub use again::Retried;
 pub use dead::DeadLetter;
+pub use figures::{Figures, Hour, HourRow, OTHER_TYPES};
+pub use hours::FiguresOf;
 pub use job::{Job, JobKind, JobState};
 pub use keeper::DisableReason;
 pub use list::Wanted;
 pub use needs::SettleNeeds;
 pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
+pub use outbox::OutboxRow;
 pub use policy::{Verdict, decide};
 pub use records::{DeliveryRecord, Page, Records};
 pub use stats::WebhookStats;
 pub use thread::Running;
+pub use watch::{FAILING_PERCENT, Happened, Happening, Noted};
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::filter::Facts;
@@ -86,6 +95,8 @@ pub struct Settled {
     pub attempt: Option<Attempt>,
     /// What becomes of it.
     pub decision: Decision,
+    /// The event's encoded head, for the figures of its type; empty where it is not at hand, which is never so of an attempt.
+    pub head: Bytes,
 }
 
 /// What settle is told, on one FIFO channel: a refill is answered after everything sent before it.
@@ -209,6 +220,18 @@ pub enum Command {
         /// Why.
         reason: DeadReason,
     },
+    /// The registry says how a webhook stands.
+    Note {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// How.
+        noted: Noted,
+    },
+    /// The log has the operational events of the outbox up to this row.
+    Admitted {
+        /// Inclusive.
+        through: u64,
+    },
     /// Deliver dead letters of a webhook again: these, or all.
     ReplayDead {
         /// The webhook.
@@ -300,6 +323,8 @@ impl Targets for () {
         false
     }
 }
+/// Makes the row of an operational event, if anybody listens for it.
+pub type Compose = Arc<dyn Fn(&Happening<'_>) -> Option<Box<[u8]>> + Send + Sync>;
 
 /// What settle calls. None of these may wait for settle, for a shard or for the disk.
 #[derive(Clone)]
@@ -311,6 +336,10 @@ pub struct Hooks {
     pub targets: Arc<dyn Targets>,
     /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
     pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
+    /// See [`Compose`].
+    pub compose: Compose,
+    /// Rows wait in the outbox.
+    pub outbox: Arc<dyn Fn() + Send + Sync>,
     /// The disk is full: give up the ballast.
     pub ballast: Arc<dyn Fn() + Send + Sync>,
     /// A write failed for another reason: settle has ended, and the process must.

@@ -1,6 +1,7 @@
 //! The reading side: what became of deliveries, for the interface. Each call is short and reads the disk, so it belongs on
 //! a thread that may block; none of them waits for the settle thread but those that say so.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,14 +9,17 @@ use redb::Error;
 use tokio::sync::oneshot;
 
 use super::dead::{self, DeadLetter};
+use super::figures::{Hour, HourRow};
 use super::history::Files;
+use super::hours::{FiguresOf, Hours};
 use super::job::Job;
 use super::list::{self, Wanted};
+use super::outbox::{self, OutboxRow};
 use super::pending::{self, PendingRow};
 use super::stats::{Stats, WebhookStats};
 use super::store::Store;
-use super::table::{DEAD, JOBS, PENDING, key, previous};
-use super::{Command, Handle, ReplayFilter, Retried, ToSettle};
+use super::table::{DEAD, JOBS, Key, PENDING, key, previous};
+use super::{Command, Handle, ReplayFilter, Retried, ToSettle, watch};
 use crate::commit::ReadLog;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
@@ -26,6 +30,7 @@ pub struct Records {
     state: Arc<Store>,
     files: Arc<Files>,
     stats: Arc<Stats>,
+    hours: Arc<Hours>,
     depth: Arc<Depth>,
     handle: Handle,
 }
@@ -84,10 +89,11 @@ impl Records {
         state: Arc<Store>,
         files: Arc<Files>,
         figures: Arc<Stats>,
+        hours: Arc<Hours>,
         depth: Arc<Depth>,
         handle: Handle,
     ) -> Self {
-        Self { state, files, stats: figures, depth, handle }
+        Self { state, files, stats: figures, hours, depth, handle }
     }
 
     pub(super) fn state(&self) -> &Store {
@@ -150,6 +156,27 @@ impl Records {
     /// A webhook's figures.
     pub fn stats(&self, webhook: WebhookNo) -> WebhookStats {
         self.stats.get(webhook)
+    }
+
+    /// Figures by hour, of the hours from `first` to `last`; an hour without any is not there.
+    pub fn figures(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Result<BTreeMap<Hour, HourRow>, Error> {
+        self.hours.read(&self.state, of, first, last)
+    }
+
+    /// Deliveries of a webhook that have a row, up to `most`.
+    pub fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, Error> {
+        let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
+        self.state.read(|txn| Ok(txn.open_table(PENDING)?.range::<&Key>(&first..=&last)?.take(most).count()))
+    }
+
+    /// Operational events after this row that wait for the log, the first of them.
+    pub fn outbox(&self, after: Option<u64>, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+        self.state.read(|txn| outbox::rows_after(txn, after, limit))
+    }
+
+    /// The webhooks of which an operational event, or its want of listeners, was settled that says they are disabled.
+    pub fn told_disabled(&self) -> Result<Vec<WebhookNo>, Error> {
+        self.state.read(watch::disabled)
     }
 
     /// Jobs, newest first: the running ones and the last replays.

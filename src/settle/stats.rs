@@ -83,6 +83,18 @@ impl Stats {
         }
     }
 
+    /// From now on it is as if the webhook had not failed.
+    pub(super) fn begin_anew(&self, webhook: WebhookNo) {
+        let mut guard = self.lock();
+        let Inner { of, dirty, .. } = &mut *guard;
+        if let Some((stats, is_dirty)) = of.get_mut(&webhook) {
+            stats.failing_since = None;
+            if !std::mem::replace(is_dirty, true) {
+                dirty.push(webhook);
+            }
+        }
+    }
+
     /// Counts dead letters that no outcome made, one for each mention.
     pub(super) fn count_dead(&self, webhooks: &[WebhookNo]) {
         let mut guard = self.lock();
@@ -191,9 +203,16 @@ mod tests {
     use super::super::testing::{attempt, failed};
     use super::*;
     use crate::model::EventId;
+    use bytes::Bytes;
 
     fn settled(attempt: crate::model::Attempt, decision: Decision) -> Settled {
-        Settled { webhook: WebhookNo(1), event: EventId::from_u128(1), attempt: Some(attempt), decision }
+        Settled {
+            webhook: WebhookNo(1),
+            event: EventId::from_u128(1),
+            attempt: Some(attempt),
+            decision,
+            head: Bytes::new(),
+        }
     }
 
     #[test]

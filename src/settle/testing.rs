@@ -184,6 +184,13 @@ pub(super) fn failed(number: u16, status: u16) -> Attempt {
     Attempt { http_status: Some(status), error: Some(AttemptError::Status(status)), ..attempt(number) }
 }
 
+/// The head of an event of this type, of tenant `default`.
+pub(super) fn head(event_type: &str) -> bytes::Bytes {
+    let mut head = Vec::new();
+    NewEvent { tenant: "default", event_type, source: "api", ..NewEvent::default() }.encode(&[], &mut head);
+    head.into()
+}
+
 /// The heads of a log.
 #[derive(Debug, Default)]
 pub(super) struct MemoryLog(Mutex<BTreeMap<EventId, bytes::Bytes>>);
@@ -246,6 +253,8 @@ pub(super) struct World {
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
     pub(super) today: Arc<Today>,
+    /// Operational events that were composed, since the last start.
+    pub(super) told: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
     last: u128,
 }
 
@@ -286,10 +295,18 @@ impl World {
         let disabled = Arc::new(Mutex::new(Vec::new()));
         let (gone, asked) = (Arc::clone(&abandoned), Arc::clone(&disabled));
         let today = Arc::new(Today::default());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let says = Arc::clone(&told);
         let hooks = Hooks {
             targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
             disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
+            compose: Arc::new(move |happening| {
+                let row = format!("{happening:?}");
+                says.lock().unwrap().push((happening.webhook, happening.what.event_type()));
+                Some(row.into_bytes().into())
+            }),
+            outbox: Arc::new(|| {}),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -300,9 +317,9 @@ impl World {
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(store, files, stats, depth, handle);
+        let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
         let mut world =
-            Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, today, last };
+            Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, today, told, last };
         world.flush();
         world
     }
@@ -347,7 +364,19 @@ impl World {
     }
 
     pub(super) fn settle(&mut self, webhook: u32, event: EventId, attempt: Option<Attempt>, decision: Decision) {
-        let settled = Settled { webhook: WebhookNo(webhook), event, attempt, decision };
+        self.settle_of("order.created", webhook, event, attempt, decision);
+    }
+
+    /// The same of an event of this type.
+    pub(super) fn settle_of(
+        &mut self,
+        event_type: &str,
+        webhook: u32,
+        event: EventId,
+        attempt: Option<Attempt>,
+        decision: Decision,
+    ) {
+        let settled = Settled { webhook: WebhookNo(webhook), event, attempt, decision, head: head(event_type) };
         self.keeper.apply(ToSettle::Settled(vec![settled]));
     }
 

@@ -42,7 +42,15 @@ fn made_up_requests_get_answers_that_are_described() {
         .args(["run", &format!("http://{}/openapi.json", server.addr), "--no-color", "--continue-on-failure"])
         .args(["--header", &format!("Authorization: Bearer {}", server.client().key)])
         .args(["--checks", "all", "--exclude-checks", UNASKED])
-        .args(["--max-examples", &examples, "--seed", "1", "--generation-deterministic", "--generation-database", "none"])
+        .args([
+            "--max-examples",
+            &examples,
+            "--seed",
+            "1",
+            "--generation-deterministic",
+            "--generation-database",
+            "none",
+        ])
         .args(["--phases", "examples,coverage,fuzzing", "--warnings", "off", "--request-timeout", "20"])
         .current_dir(server.data_dir())
         .output()

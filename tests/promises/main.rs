@@ -20,6 +20,7 @@ mod isolation;
 mod listen;
 mod malformed;
 mod openapi;
+mod operational;
 mod providers;
 mod recover;
 mod retry;

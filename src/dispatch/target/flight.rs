@@ -120,7 +120,8 @@ impl Target {
             error: outcome.result.err(),
             response: outcome.response,
         };
-        common.settled.push(Settled { webhook: self.no(), event: job.event.id, attempt: Some(attempt), decision });
+        let (webhook, event, head) = (self.no(), job.event.id, job.event.head.clone());
+        common.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
     }
 
     /// A delivery was dropped unfinished. In a stop that is as if it had never begun; else it is a failed attempt, so that
