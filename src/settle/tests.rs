@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::testing::{HOUR, World, attempt, failed, permit_of};
-use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Retried, Row, ToSettle, Wanted};
+use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle, Wanted};
 use crate::dispatch::{ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
