@@ -9,6 +9,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 
+mod again;
+
 #[test]
 fn the_commands_hold_together() {
     Cli::command().debug_assert();
