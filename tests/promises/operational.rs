@@ -89,7 +89,8 @@ fn without_a_listener_nothing_is_made_and_it_is_counted_all_the_same() {
     let (webhook, _) = server.webhook(&subject.url("/"), &["order.*"], json!({}));
     server.publish("order.created", &json!({}));
     server.until(&format!("/api/v1/webhooks/{webhook}"), |webhook| webhook["status"] == "failed");
-    let metrics = server.until(&format!("/api/v1/webhooks/{webhook}/metrics"), |metrics| metrics["totals"]["failed"] == 1);
+    let metrics =
+        server.until(&format!("/api/v1/webhooks/{webhook}/metrics"), |metrics| metrics["totals"]["failed"] == 1);
     assert_eq!(metrics["last_24h"]["failed"], 1);
     let text = server.call("GET", "/metrics", None).text();
     assert!(text.contains("hooktide_operational_events_total{type=\"hooktide.webhook.disabled\"} 1"), "{text}");
