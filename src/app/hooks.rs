@@ -1,5 +1,6 @@
 //! What settle and dispatch call when something is beyond them: a webhook to disable, a disk to make room on, a failure.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +11,7 @@ use crate::commit;
 use crate::filter::Facts;
 use crate::model::{Webhook, WebhookNo, WebhookStatus, Webhooks};
 use crate::registry::{self, Shared};
+use crate::runtime::Disk;
 use crate::settle::{self, DisableReason};
 
 /// What failed for good, in threads that cannot return it to anybody.
@@ -79,6 +81,15 @@ impl settle::Targets for Today {
         let held = |webhook: &Arc<Webhook>| matches!(webhook.status, WebhookStatus::Paused | WebhookStatus::Inactive);
         self.0.load().webhook(webhook).is_some_and(held)
     }
+}
+
+/// The file that is given up when the disk is full, made again if it was.
+pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> commit::Ballast {
+    let ballast = commit::Ballast::new(Arc::clone(disk), dir);
+    if let Err(error) = ballast.restore() {
+        tracing::warn!(%error, "no room for the ballast file");
+    }
+    ballast
 }
 
 /// Asks the registry for it, without waiting.

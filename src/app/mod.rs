@@ -5,6 +5,7 @@
 //! file; a thread that fails for good ends the process, so that a restart can recover.
 
 mod figures;
+mod ground;
 mod health;
 mod hooks;
 mod keys;

@@ -16,7 +16,7 @@ use crate::admit::{Admit, OwnEvent};
 use crate::limits::{OUTBOX_BATCH, OUTBOX_PAUSE};
 use crate::model::{DeliveryId, Webhook, WebhookNo};
 use crate::registry::{Registry, Shared};
-use crate::settle::{Command, DisableReason, Handle, Happened, Happening, Noted, Records, ToSettle};
+use crate::settle::{Command, DisableReason, Handle, Happened, Happening, Noted, OpenError, Records, ToSettle};
 
 /// The row of an operational event, if a webhook of the tenant asks for its type.
 pub(super) fn compose(registry: &Registry, happening: &Happening<'_>) -> Option<Box<[u8]>> {
@@ -88,7 +88,7 @@ fn data(webhook: &Webhook, happening: &Happening<'_>) -> Map<String, Value> {
 }
 
 /// Tells settle of webhooks that were disabled, resumed or removed when a crash came before it knew.
-pub(super) fn reconcile(registry: &Registry, records: &Records, settle: &Handle) -> Result<(), redb::Error> {
+pub(super) fn reconcile(registry: &Registry, records: &Records, settle: &Handle) -> Result<(), OpenError> {
     let told: HashSet<WebhookNo> = records.told_disabled()?.into_iter().collect();
     let failed: HashSet<WebhookNo> = registry.failed().collect();
     let note = |webhook, noted| settle.tell(ToSettle::Command(Command::Note { webhook, noted }));

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::health;
-use super::hooks::{self, Failures, disable};
+use super::hooks::{Failures, disable};
 use super::keys::{AdminKey, keys};
-use super::operational::{self, Courier};
+use super::operational::Courier;
 use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
@@ -97,13 +96,13 @@ impl StartError {
 }
 
 /// The stages that are there before anything runs.
-struct Ground {
-    disk: Arc<dyn Disk>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
+pub(super) struct Ground {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
-    shards: Shards,
-    settle: settle::Handle,
+    pub(super) shards: Shards,
+    pub(super) settle: settle::Handle,
 }
 
 impl Server {
@@ -129,11 +128,7 @@ impl Server {
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
-        let (ring, rung) = operational::bell();
-        let hooks = hooks::of(&registry, ground.ballast(&dir), &failed, ring);
-        let state = ground.state(state, messages, bell, &commit, hooks)?;
-        operational::reconcile(&registry.shared.load(), &state.records, &state.handle)
-            .map_err(|error| StartError::of_state(settle::OpenError::Storage(error), &dir))?;
+        let (state, rung) = ground.state(state, (messages, bell), &dir, &registry, &commit, &failed)?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
         let setup = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
         let dispatch = ground.dispatch(&config, &registry, &commit, inboxes, setup)?;
@@ -302,47 +297,6 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
 }
 
 impl Ground {
-    fn health(
-        &self,
-        dir: &Path,
-        state: &settle::Running,
-        commit: &commit::Running,
-        failed: &Arc<Failures>,
-    ) -> Arc<Health> {
-        let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
-        let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
-        let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
-        health::of(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
-    }
-
-    fn ballast(&self, dir: &Path) -> commit::Ballast {
-        let ballast = commit::Ballast::new(Arc::clone(&self.disk), dir);
-        if let Err(error) = ballast.restore() {
-            tracing::warn!(%error, "no room for the ballast file");
-        }
-        ballast
-    }
-
-    fn state(
-        &self,
-        state: settle::Opened,
-        messages: crossbeam_channel::Receiver<settle::ToSettle>,
-        bell: crossbeam_channel::Receiver<()>,
-        commit: &commit::Running,
-        hooks: settle::Hooks,
-    ) -> Result<settle::Running, settle::OpenError> {
-        state.start(settle::Start {
-            handle: self.settle.clone(),
-            messages,
-            bell,
-            shards: self.shards.clone(),
-            clock: self.clock.clone(),
-            log: commit.log(),
-            metrics: Arc::clone(&self.metrics),
-            hooks,
-        })
-    }
-
     fn registry(
         &self,
         dir: &Path,

@@ -3,7 +3,9 @@
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
+use super::keeper::Keeper;
 use super::table::OUTBOX;
+use crate::model::Timestamp;
 
 /// A row: its number, and what was composed.
 pub type OutboxRow = (u64, Vec<u8>);
@@ -42,6 +44,38 @@ impl Outbox {
             }
         }
         Ok(Self { next, rows: table.len()? })
+    }
+}
+
+/// What a transaction did of figures and operational events.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    hours: bool,
+    outbox: Outbox,
+}
+
+impl Keeper {
+    /// Writes figures, how webhooks stand, and operational events.
+    pub(super) fn write_told(&self, txn: &WriteTransaction, now: Timestamp, is_last: bool) -> Result<Told, Error> {
+        self.watches.write(txn)?;
+        Ok(Told {
+            hours: self.hours.write(txn, now, self.clock.now(), is_last)?,
+            outbox: self.outbox.write(txn, &self.gathered.outbox, self.gathered.admitted)?,
+        })
+    }
+
+    /// All of that is durable.
+    pub(super) fn learn_told(&mut self, told: Told, now: Timestamp) {
+        if told.hours {
+            self.hours.written(now);
+        }
+        self.watches.written();
+        let has_new = told.outbox.next > self.outbox.next;
+        self.outbox = told.outbox;
+        self.metrics.outbox_waiting.set(told.outbox.rows as i64);
+        if has_new {
+            (self.hooks.outbox)();
+        }
     }
 }
 

@@ -1,0 +1,54 @@
+//! Settle and the health probe, started on what is there before them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use super::hooks::{self, Failures};
+use super::server::Ground;
+use super::{health, operational};
+use crate::admit::Health;
+use crate::settle::{self, ToSettle};
+use crate::{commit, registry};
+
+impl Ground {
+    /// Settle, with the bell that it rings when operational events wait.
+    pub(super) fn state(
+        &self,
+        opened: settle::Opened,
+        (messages, bell): (Receiver<ToSettle>, Receiver<()>),
+        dir: &Path,
+        registry: &registry::Running,
+        commit: &commit::Running,
+        failed: &Arc<Failures>,
+    ) -> Result<(settle::Running, Receiver<()>), settle::OpenError> {
+        let (ring, rung) = operational::bell();
+        let running = opened.start(settle::Start {
+            handle: self.settle.clone(),
+            messages,
+            bell,
+            shards: self.shards.clone(),
+            clock: self.clock.clone(),
+            log: commit.log(),
+            metrics: Arc::clone(&self.metrics),
+            hooks: hooks::of(registry, hooks::ballast(&self.disk, dir), failed, ring),
+        })?;
+        operational::reconcile(&registry.shared.load(), &running.records, &running.handle)?;
+        Ok((running, rung))
+    }
+
+    /// The probe over all parts.
+    pub(super) fn health(
+        &self,
+        dir: &Path,
+        state: &settle::Running,
+        commit: &commit::Running,
+        failed: &Arc<Failures>,
+    ) -> Arc<Health> {
+        let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
+        let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
+        let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
+        health::of(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
+    }
+}
