@@ -11,7 +11,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::commit::{ReadError, ReadLog, Stored};
 use hooktide::dispatch::{Shards, ToShard};
-use hooktide::model::{Attempt, AttemptError, Decision, EventId, RetryPolicy, Timestamp, WebhookNo};
+use hooktide::model::{Attempt, AttemptError, Decision, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
 use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
 use hooktide::settle::{
     Announced, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Running, Settled, Start, ToSettle, decide,
@@ -64,6 +64,7 @@ impl World {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             disable: Arc::new(|_, _| {}),
+            disable_after: Arc::new(|_| None),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -168,7 +169,7 @@ fn policy(c: &mut Criterion) {
     let result = Err(AttemptError::Status(503));
     let now = Timestamp::from_millis(1_700_000_000_000);
     c.bench_function("policy", |b| {
-        b.iter(|| decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, now, black_box(42)));
+        b.iter(|| decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, RetryOn::ALL, now, black_box(42)));
     });
 }
 

@@ -35,10 +35,11 @@ impl Failures {
 /// Settle's.
 pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Failures>) -> settle::Hooks {
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
-    let failed = Arc::clone(failed);
+    let (failed, times) = (Arc::clone(failed), Shared::clone(&registry.shared));
     settle::Hooks {
         abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
+        disable_after: Arc::new(move |no| times.load().webhook(no)?.breaker.disable_after()),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {
                 tracing::error!(%error, "the ballast file cannot be given up");

@@ -297,7 +297,7 @@ impl Group {
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut round = Round::default();
-        let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
+        let (mut accepted, mut duplicates, mut passed, mut is_wide) = (0, 0, None, false);
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
@@ -315,6 +315,8 @@ impl Group {
                         if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
                             let event = Event { id, head, body, committed_at, lease: Arc::clone(&lease) };
                             self.share(&Arc::new(event), &webhooks, &mut arrivals);
+                        } else {
+                            is_wide = true;
                         }
                         announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
                     }
@@ -331,6 +333,9 @@ impl Group {
         }
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
+        }
+        if is_wide {
+            (0..self.shards.count()).for_each(|shard| self.shards.tell(shard, ToShard::Wide));
         }
         for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
             self.shards.tell(shard, ToShard::Arrivals(arrivals));

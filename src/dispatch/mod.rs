@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use crate::commit::{RecallRequest, Recalled};
 use crate::config;
 use crate::limits::SHARD_QUEUE;
-use crate::model::{AttemptError, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
+use crate::model::{AttemptError, Event, EventId, RetryOn, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::{DisableReason, Refilled, Verdict};
@@ -55,6 +55,9 @@ pub struct Arrival {
 pub enum ToShard {
     /// Events just committed, in order of acceptance. Settle was told before.
     Arrivals(Vec<Arrival>),
+    /// An event was committed for so many webhooks that a job of settle's writes their rows. Comes before the arrivals of
+    /// later events.
+    Wide,
     /// The answer to a [`crate::settle::ToSettle::Refill`].
     Refilled(Refilled),
     /// The answer to a [`crate::commit::RecallRequest`].
@@ -130,7 +133,7 @@ pub struct Setup {
     pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// For webhooks without settings of their own.
     pub delivery: config::DeliveryDefaults,
-    /// Of every webhook's breaker.
+    /// Of the breaker of every webhook without settings of its own.
     pub breaker: config::Breaker,
     /// Both clocks.
     pub clock: Clock,
@@ -159,5 +162,6 @@ impl Directory for ArcSwap<Registry> {
 }
 
 /// The retry policy: the attempt's result, `Retry-After`, attempts made since the last replay (this one too), the webhook's
-/// policy, the time of the scheduling clock, and 64 random bits for the jitter.
-pub type Decide = fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, Timestamp, u64) -> Verdict;
+/// policy, what it retries, the time of the scheduling clock, and 64 random bits for the jitter.
+pub type Decide =
+    fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, RetryOn, Timestamp, u64) -> Verdict;

@@ -63,9 +63,16 @@ impl Shard {
             ToShard::Waiting(list) => {
                 for Waiting { webhook, ready, due } in list {
                     if let Some((target, common)) = self.open(webhook) {
-                        target.rows_wait(ready, due);
+                        target.rows_wait(ready, due, common);
                         target.serve(now, common);
                     }
+                }
+            }
+            ToShard::Wide => {
+                // One that is not here now begins by reading its rows.
+                for target in self.targets.iter_mut().flatten() {
+                    target.wide();
+                    target.serve(now, &mut self.common);
                 }
             }
             ToShard::Changed(webhooks) => {
@@ -255,7 +262,7 @@ impl Shard {
             if self.targets.len() <= at {
                 self.targets.resize_with(at + 1, || None);
             }
-            self.targets[at] = Some(Box::new(Target::new(key, Arc::clone(&webhook))));
+            self.targets[at] = Some(Box::new(Target::new(key, Arc::clone(&webhook), &self.common)));
         }
         self.at(key)
     }

@@ -120,6 +120,7 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
     let hooks = Hooks {
         abandons: Arc::new(|_| None),
         disable: Arc::new(|no, reason| panic!("{no:?} is to be disabled: {reason:?}")),
+        disable_after: Arc::new(|_| None),
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
     };

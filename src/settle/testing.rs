@@ -224,6 +224,8 @@ pub(super) struct World {
     pub(super) shard: mpsc::Receiver<ToShard>,
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
+    /// Webhooks with a `disable_after` of their own.
+    pub(super) disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>>,
     last: u128,
 }
 
@@ -262,10 +264,12 @@ impl World {
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
-        let (gone, asked) = (Arc::clone(&abandoned), Arc::clone(&disabled));
+        let disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>> = Arc::default();
+        let (gone, asked, times) = (Arc::clone(&abandoned), Arc::clone(&disabled), Arc::clone(&disable_after));
         let hooks = Hooks {
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
             disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
+            disable_after: Arc::new(move |webhook| times.lock().unwrap().get(&webhook).copied()),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -277,7 +281,9 @@ impl World {
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
         let records = Records::new(store, files, stats, depth, handle);
-        let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, last };
+        let shard = ends.remove(0);
+        let mut world =
+            Self { disk, log, clock, keeper, records, shard, abandoned, disabled, disable_after, last };
         world.flush();
         world
     }

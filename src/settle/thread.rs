@@ -164,6 +164,7 @@ mod tests {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             disable: Arc::new(|_, _| {}),
+            disable_after: Arc::new(|_| None),
             ballast: Arc::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);
                 room.set_room(-1);

@@ -62,7 +62,7 @@ impl Settle {
 
     fn answer(&self, refill: &Refill, now: Timestamp) -> Refilled {
         let of_webhook = self.rows.range((refill.webhook, EventId::MIN)..=(refill.webhook, EventId::MAX));
-        let (mut rows, mut lane, mut next_due) = (Vec::new(), refill.lane, None);
+        let (mut rows, mut not_before, mut lane, mut next_due) = (Vec::new(), Vec::new(), refill.lane, None);
         let found: Vec<_> = match &mut lane {
             Lane::Ready { after } => {
                 let found: Vec<_> = of_webhook
@@ -71,6 +71,14 @@ impl Settle {
                     .collect();
                 if let Some(((_, last), _)) = found.iter().take(refill.rows).next_back() {
                     *after = *last;
+                }
+                found
+            }
+            Lane::Ordered { after } => {
+                let found: Vec<_> = of_webhook.filter(|((_, event), _)| *event > *after).take(refill.rows + 1).collect();
+                for ((_, event), (_, at)) in found.iter().take(refill.rows) {
+                    *after = *event;
+                    not_before.extend(at.map(|at| (*event, at)));
                 }
                 found
             }
@@ -92,6 +100,6 @@ impl Settle {
             let base = self.bases.get(delivery).copied().unwrap_or(0);
             Row { event: delivery.1, attempts: *attempts, base }
         }));
-        Refilled { webhook: refill.webhook, lane, rows, end, next_due }
+        Refilled { webhook: refill.webhook, lane, rows, not_before, end, next_due }
     }
 }
