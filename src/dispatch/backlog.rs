@@ -31,6 +31,8 @@
 //!   entry; rows that somebody else wrote may lie before it, so all that is held goes to disk and is read anew.
 //! - Rows of an event with very many webhooks are written by a job, after later events have arrived. Commit tells of it
 //!   before those (*Wide*): the webhook lags, and settle answers no further than up to that event until its rows are there.
+//! - A row may overtake the arrivals of earlier events, where settle gave it: it waits until its own arrival has come, which
+//!   comes after theirs, and an arrival that lies before the cursor has all that is held read anew.
 //! - What a change of `ordered` finds in memory goes to disk, and is read anew by the other rule.
 //!
 //! # Messages
@@ -113,8 +115,8 @@ struct Asked {
     rows: usize,
     /// Settled since the request.
     settled: Vec<EventId>,
-    /// Something was spilled since the request.
-    spilled: bool,
+    /// The first event that was spilled since the request.
+    spilled: Option<EventId>,
     /// The reply is of no use.
     stale: bool,
 }
@@ -179,7 +181,7 @@ impl Backlog {
                 self.cursor = last;
             }
             // Where a request under way says that it has seen the end, there may be more by now.
-            Mode::Lagging => self.spilled(),
+            Mode::Lagging => self.spilled(EventId::MAX),
             Mode::Held => {}
         }
     }
@@ -229,9 +231,9 @@ impl Backlog {
     }
 
     /// A delivery of this webhook was spilled.
-    pub(super) fn spilled(&mut self) {
+    pub(super) fn spilled(&mut self, event: EventId) {
         if let Some(ready) = &mut self.ready {
-            ready.spilled = true;
+            ready.spilled = Some(ready.spilled.map_or(event, |first| first.min(event)));
         }
     }
 
@@ -274,7 +276,7 @@ impl Backlog {
             return None;
         }
         let rows = self.room(held, bounds).min(bounds.refill_rows);
-        let asked = Some(Asked { rows, settled: Vec::new(), spilled: false, stale: false });
+        let asked = Some(Asked { rows, settled: Vec::new(), spilled: None, stale: false });
         match self.round {
             Some(after) if self.due.is_none() => {
                 self.due = asked;
@@ -307,8 +309,12 @@ impl Backlog {
                 if asked.stale || self.mode != Mode::Lagging {
                     return None;
                 }
+                if self.ordered && asked.spilled.is_some_and(|event| event <= after) {
+                    // Rows of later events have overtaken it.
+                    return None;
+                }
                 self.cursor = after;
-                let is_live = reply.end && !asked.spilled;
+                let is_live = reply.end && asked.spilled.is_none();
                 if is_live {
                     self.mode = Mode::Live;
                 }
@@ -362,6 +368,11 @@ impl Early {
         }
     }
 
+    /// Whether arrivals of this event, or of earlier ones, may be still to come.
+    pub(super) fn is_ahead(&self, event: EventId) -> bool {
+        event > self.newest_arrival
+    }
+
     /// Whether the arrival was taken before as a row.
     pub(super) fn is_taken(&mut self, event: EventId, webhook: WebhookNo) -> bool {
         !self.rows.is_empty() && self.rows.remove(&(event, webhook))
@@ -399,7 +410,7 @@ mod tests {
         backlog.lag();
         assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(0)));
         assert_eq!(backlog.ask(0, now, &bounds), None, "one at a time");
-        backlog.spilled();
+        backlog.spilled(id(9));
         assert!(!backlog.answered(&reply(ready(7), true)).unwrap().is_live);
         assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(7)));
         assert!(backlog.answered(&reply(ready(8), true)).unwrap().is_live);

@@ -55,9 +55,8 @@ pub struct Arrival {
 pub enum ToShard {
     /// Events just committed, in order of acceptance. Settle was told before.
     Arrivals(Vec<Arrival>),
-    /// An event was committed for so many webhooks that a job of settle's writes their rows. Comes before the arrivals of
-    /// later events.
-    Wide,
+    /// This event was committed for so many webhooks that a job of settle's writes their rows. In order with arrivals.
+    Wide(EventId),
     /// The answer to a [`crate::settle::ToSettle::Refill`].
     Refilled(Refilled),
     /// The answer to a [`crate::commit::RecallRequest`].

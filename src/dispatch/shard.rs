@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::backlog::Bounds;
 use super::common::Common;
 use super::target::{Job, Target};
@@ -68,7 +70,8 @@ impl Shard {
                     }
                 }
             }
-            ToShard::Wide => {
+            ToShard::Wide(event) => {
+                self.common.early.arrived(event);
                 // One that is not here now begins by reading its rows.
                 for target in self.targets.iter_mut().flatten() {
                     target.wide();
@@ -90,8 +93,10 @@ impl Shard {
     fn arrived(&mut self, arrivals: &[Arrival], now: Instant) {
         let keep_bodies = !self.common.setup.memory.is_over();
         for Arrival { event, webhooks } in arrivals {
+            let mut taken = SmallVec::<[WebhookNo; 4]>::new();
             for no in webhooks.iter().copied() {
                 if self.common.early.is_taken(event.id, no) {
+                    taken.push(no);
                     continue;
                 }
                 match self.open(no) {
@@ -103,6 +108,12 @@ impl Shard {
                 }
             }
             self.common.early.arrived(event.id);
+            // An ordered webhook has waited for that.
+            for no in taken {
+                if let Some((target, common)) = self.known(no) {
+                    target.serve(now, common);
+                }
+            }
         }
     }
 

@@ -123,7 +123,9 @@ impl Target {
         let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
         let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
-            Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
+            Mode::Live if fits && held < bounds.window_entries => {
+                return if self.webhook.ordered { self.queue.insert(entry) } else { self.queue.push(Kind::Main, entry) };
+            }
             Mode::Live if self.webhook.ordered => self.backlog.lag_behind(self.last_held()),
             Mode::Live => self.backlog.lag(),
             Mode::Lagging | Mode::Held => {}
@@ -134,8 +136,13 @@ impl Target {
         if self.backlog.mode() == Mode::Lagging && fits && has_room {
             self.queue.push(Kind::Fresh, entry);
         } else {
-            self.backlog.spilled();
+            self.backlog.spilled(event.id);
             common.spill(self.no(), event.id);
+            if self.webhook.ordered && self.backlog.mode() == Mode::Lagging && self.backlog.has_reached(event.id) {
+                // A row of a later event has overtaken it.
+                self.put_down(common);
+                self.backlog.resume();
+            }
         }
     }
 
@@ -313,7 +320,10 @@ impl Target {
     /// that is under way.
     fn held_back(&self, now: Instant, common: &Common) -> Option<Gate> {
         let first = self.queue.first().filter(|_| self.webhook.ordered)?;
-        if !self.backlog.has_reached(first.event) {
+        // A row may have overtaken arrivals: its own and those of earlier events are still to come. One that waits for a time
+        // has been here before, or is a replay's.
+        let is_early = first.has_row && first.not_before.is_none() && common.early.is_ahead(first.event);
+        if is_early || !self.backlog.has_reached(first.event) {
             return Some(Gate::Shut);
         }
         let at = first.not_before.map(|at| common.setup.clock.instant_of(at)).filter(|at| now < *at);
