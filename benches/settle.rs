@@ -169,7 +169,9 @@ fn policy(c: &mut Criterion) {
     let result = Err(AttemptError::Status(503));
     let now = Timestamp::from_millis(1_700_000_000_000);
     c.bench_function("policy", |b| {
-        b.iter(|| decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, RetryOn::ALL, now, black_box(42)));
+        b.iter(|| {
+            decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, RetryOn::ALL, now, black_box(42))
+        });
     });
 }
 

@@ -56,6 +56,7 @@ mod store;
 pub use openapi::{Format, document};
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
+pub use webhook_test::{TestDelivery, TestRefused, Tested, Tester};
 
 use idempotency::{Idempotency, Turn};
 use route::{Route, WebhookRef};
@@ -109,6 +110,8 @@ pub struct Parts {
     pub rejections: Arc<Rejections>,
     /// For idempotency keys, and the ends of secrets.
     pub clock: Clock,
+    /// Makes test deliveries.
+    pub tester: Arc<dyn Tester>,
 }
 
 /// The answer to whoever had something made.
@@ -134,6 +137,7 @@ pub struct Api {
     default_retry: RetryPolicy,
     rejections: Arc<Rejections>,
     clock: Clock,
+    tester: Arc<dyn Tester>,
     idempotency: Arc<Idempotency>,
     reads: Semaphore,
 }
@@ -155,6 +159,7 @@ impl Api {
             check_url: parts.check_url,
             default_retry: parts.default_retry,
             rejections: parts.rejections,
+            tester: parts.tester,
             idempotency: Idempotency::new(parts.clock.clone()),
             clock: parts.clock,
             reads: Semaphore::new(API_READS_AT_ONCE),

@@ -8,6 +8,7 @@ mod health;
 mod hooks;
 mod keys;
 mod outside;
+mod probe;
 mod reload;
 mod server;
 mod store;

@@ -270,7 +270,12 @@ mod tests {
             }
             assert_eq!(breaker.stands(), Stands::Closed, "{window}");
         }
-        breaker.end(false, false, now, &config::Breaker { window: 70, min_attempts: 4, failure_ratio: 1.0, ..settings() });
+        breaker.end(
+            false,
+            false,
+            now,
+            &config::Breaker { window: 70, min_attempts: 4, failure_ratio: 1.0, ..settings() },
+        );
         assert_eq!(breaker.stands(), Stands::Open);
     }
 

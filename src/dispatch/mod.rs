@@ -19,6 +19,8 @@ mod start;
 mod timer;
 mod worker;
 
+mod probe;
+
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::{DisableReason, Refilled, Verdict};
 
+pub use probe::{Probe, ProbeRefused};
 pub use start::{Running, ShardPanicked, start};
 
 /// An event and those of its webhooks that live on this shard.
@@ -71,6 +74,8 @@ pub enum ToShard {
     Waiting(Vec<Waiting>),
     /// The registry's snapshot changed for these webhooks: pause, resume, limits, removal.
     Changed(SmallVec<[WebhookNo; 4]>),
+    /// A test delivery, beside all that waits.
+    Probe(Probe),
 }
 
 /// The way to the shards.

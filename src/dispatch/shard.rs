@@ -2,6 +2,7 @@
 //! waits, so a test can put any order of events before it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -11,7 +12,7 @@ use super::target::{Job, Target};
 use super::timer::Key;
 use super::{Arrival, Setup, ToShard, Waiting};
 use crate::limits::RECALL_FULL_PAUSE;
-use crate::model::{DeadReason, WebhookNo};
+use crate::model::{DeadReason, Webhook, WebhookNo};
 use crate::runtime::{Instant, Random};
 use crate::send::Outcome;
 use crate::settle::{Refill, ToSettle};
@@ -78,6 +79,8 @@ impl Shard {
                     target.serve(now, &mut self.common);
                 }
             }
+            // The workers' matter: see `Crew::probe`.
+            ToShard::Probe(_) => {}
             ToShard::Changed(webhooks) => {
                 for no in webhooks {
                     let latest = self.common.setup.webhooks.webhook(no);
@@ -237,6 +240,12 @@ impl Shard {
     /// From now on no delivery begins.
     pub(super) fn stop(&mut self) {
         self.common.is_stopping = true;
+    }
+
+    /// The time that a test delivery may take; none any more in a stop.
+    pub(super) fn probe_timeout(&self, webhook: &Webhook) -> Option<Duration> {
+        let default = self.common.setup.delivery.timeout;
+        (!self.common.is_stopping).then(|| webhook.timeout.unwrap_or(default))
     }
 
     /// Whether something waits for a worker.

@@ -9,9 +9,9 @@ use super::breaker::Stands;
 use super::common::Common;
 use super::pace::{Allowed, Forgettable, Gate, Pace};
 use super::queue::{Entry, Kind, Queue};
-use crate::config;
 use super::timer::Key;
 use crate::commit::{RecallRequest, Recalled};
+use crate::config;
 use crate::limits::RECALL_PAUSE;
 use crate::model::{BreakerSettings, DeadReason, Event, EventId, Timestamp, Webhook, WebhookNo, WebhookStatus};
 use crate::runtime::Instant;
@@ -124,7 +124,11 @@ impl Target {
         let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
             Mode::Live if fits && held < bounds.window_entries => {
-                return if self.webhook.ordered { self.queue.insert(entry) } else { self.queue.push(Kind::Main, entry) };
+                return if self.webhook.ordered {
+                    self.queue.insert(entry)
+                } else {
+                    self.queue.push(Kind::Main, entry)
+                };
             }
             Mode::Live if self.webhook.ordered => self.backlog.lag_behind(self.last_held()),
             Mode::Live => self.backlog.lag(),
@@ -405,8 +409,11 @@ impl Target {
 /// is held back by that is looked at again when one of its own deliveries ends.
 fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
     let is_crowded = common.in_flight >= common.bounds.in_flight - common.bounds.in_flight / 4;
-    let in_flight_max =
-        if is_crowded || webhook.ordered { 1 } else { webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight) };
+    let in_flight_max = if is_crowded || webhook.ordered {
+        1
+    } else {
+        webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight)
+    };
     Allowed { in_flight_max, rate: webhook.rate_limit.as_ref() }
 }
 

@@ -282,8 +282,7 @@ impl World {
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
         let records = Records::new(store, files, stats, depth, handle);
         let shard = ends.remove(0);
-        let mut world =
-            Self { disk, log, clock, keeper, records, shard, abandoned, disabled, disable_after, last };
+        let mut world = Self { disk, log, clock, keeper, records, shard, abandoned, disabled, disable_after, last };
         world.flush();
         world
     }

@@ -191,7 +191,8 @@ fn plain(count: u32) -> World {
     world(&(0..count).map(|no| (no, Made::default())).collect::<Vec<_>>())
 }
 
-const ONE_AT_A_TIME: Made = Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None, ordered: false };
+const ONE_AT_A_TIME: Made =
+    Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None, ordered: false };
 
 #[tokio::test(start_paused = true)]
 async fn a_live_webhook_is_sent_to_in_order_and_forgotten_when_idle() {

@@ -134,8 +134,10 @@ impl Test {
         // A world in which breakers open as well.
         world.setup.breaker.min_attempts = 5;
         // The last is sent to in order from the beginning.
-        let made = std::array::from_fn(|no| {
-            Made { max_in_flight: Some(2), ordered: no == WEBHOOKS as usize - 1, ..Made::default() }
+        let made = std::array::from_fn(|no| Made {
+            max_in_flight: Some(2),
+            ordered: no == WEBHOOKS as usize - 1,
+            ..Made::default()
         });
         (0..).zip(made).for_each(|(no, made)| world.book.put(no, made));
         let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), BOUNDS);
@@ -400,7 +402,10 @@ fn run(operations: Vec<Operation>) {
         }
         test.finish().await;
         let settle = &test.settle;
-        assert!(settle.rows.is_empty() && settle.outstanding.is_empty() && settle.unwritten.is_empty(), "all is settled");
+        assert!(
+            settle.rows.is_empty() && settle.outstanding.is_empty() && settle.unwritten.is_empty(),
+            "all is settled"
+        );
         for _ in 0..100 {
             test.pass(WEBHOOK_IDLE.as_millis() as u64).await;
             test.tell();
