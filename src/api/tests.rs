@@ -21,6 +21,7 @@ use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
 
 mod source;
+mod webhook_test;
 
 /// What settle would know.
 #[derive(Default)]
@@ -126,6 +127,7 @@ struct World {
     rejections: Arc<Rejections>,
     store: Arc<Store>,
     log: Arc<Log>,
+    tester: Arc<webhook_test::Receiver>,
     _shards: Vec<tokio::sync::mpsc::Receiver<crate::dispatch::ToShard>>,
     _settle: crossbeam_channel::Receiver<crate::settle::ToSettle>,
     _dir: tempfile::TempDir,
@@ -153,6 +155,7 @@ fn world() -> World {
     let registry = registry_tests::world(dir.path(), Vec::new()).unwrap();
     let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
     let rejections = Arc::new(Rejections::default());
+    let tester = Arc::new(webhook_test::Receiver::default());
     let api = Api::new(Parts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
@@ -162,8 +165,9 @@ fn world() -> World {
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
         clock: Clock::test(Timestamp::default()),
+        tester: Arc::clone(&tester) as Arc<dyn Tester>,
     });
-    World { api, rejections, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
+    World { api, rejections, store, log, tester, _shards: registry.shards, _settle: registry.settle, _dir: dir }
 }
 
 struct Got {

@@ -396,7 +396,7 @@ mod tests {
     }
 
     fn reply(lane: Lane, end: bool) -> Refilled {
-        Refilled { webhook: WebhookNo(1), lane, rows: Vec::new(), not_before: Vec::new(), end, next_due: None }
+        Refilled { webhook: WebhookNo(1), lane, rows: Vec::new(), not_before: Box::default(), end, next_due: None }
     }
 
     fn ready(after: u128) -> Lane {

@@ -123,13 +123,10 @@ impl Target {
         let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
         let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
-            Mode::Live if fits && held < bounds.window_entries => {
-                return if self.webhook.ordered {
-                    self.queue.insert(entry)
-                } else {
-                    self.queue.push(Kind::Main, entry)
-                };
+            Mode::Live if fits && held < bounds.window_entries && self.webhook.ordered => {
+                return self.queue.insert(entry);
             }
+            Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
             Mode::Live if self.webhook.ordered => self.backlog.lag_behind(self.last_held()),
             Mode::Live => self.backlog.lag(),
             Mode::Lagging | Mode::Held => {}

@@ -167,7 +167,7 @@ pub struct Refilled {
     /// The rows, in the lane's order.
     pub rows: Vec<Row>,
     /// Of [`Lane::Ordered`]: which of the rows wait for a time, and for which; ascending by event.
-    pub not_before: Vec<(EventId, Timestamp)>,
+    pub not_before: Box<[(EventId, Timestamp)]>,
     /// Whether the lane was empty behind them when the flush was done.
     pub end: bool,
     /// The earliest due time behind the cursor, if any row waits for one.

@@ -185,7 +185,7 @@ fn refill_ready(txn: &ReadTransaction, refill: &Refill, after: EventId) -> Resul
         }
     }
     let next_due = first_due(txn, webhook, (Timestamp::from_millis(i64::MIN), EventId::MIN))?;
-    Ok(Refilled { webhook, lane: Lane::Ready { after: cursor }, rows, not_before: Vec::new(), end, next_due })
+    Ok(Refilled { webhook, lane: Lane::Ready { after: cursor }, rows, not_before: Box::default(), end, next_due })
 }
 
 fn refill_ordered(
@@ -211,7 +211,14 @@ fn refill_ordered(
             not_before.extend(due.map(|at| (cursor, at)));
         }
     }
-    Ok(Refilled { webhook, lane: Lane::Ordered { after: cursor }, rows, not_before, end, next_due: None })
+    Ok(Refilled {
+        webhook,
+        lane: Lane::Ordered { after: cursor },
+        rows,
+        not_before: not_before.into(),
+        end,
+        next_due: None,
+    })
 }
 
 fn refill_due(
@@ -237,7 +244,7 @@ fn refill_due(
         }
     }
     let next_due = first_due(txn, webhook, cursor)?;
-    Ok(Refilled { webhook, lane: Lane::Due { after: cursor, until }, rows, not_before: Vec::new(), end, next_due })
+    Ok(Refilled { webhook, lane: Lane::Due { after: cursor, until }, rows, not_before: Box::default(), end, next_due })
 }
 
 fn first_due(

@@ -11,6 +11,7 @@ mod backlog;
 mod configure;
 mod crash;
 mod deliver;
+mod dialects;
 mod disk;
 mod drain;
 mod egress;

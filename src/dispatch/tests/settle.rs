@@ -108,6 +108,6 @@ impl Settle {
             let base = self.bases.get(delivery).copied().unwrap_or(0);
             Row { event: delivery.1, attempts: *attempts, base }
         }));
-        Refilled { webhook: refill.webhook, lane, rows, not_before, end, next_due }
+        Refilled { webhook: refill.webhook, lane, rows, not_before: not_before.into(), end, next_due }
     }
 }
