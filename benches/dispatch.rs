@@ -87,7 +87,7 @@ impl Scene {
         let (recall, _) = bounded(1);
         let setup = Setup {
             webhooks: Arc::new(Book((0..webhooks).map(webhook).collect())),
-            decide: |_, _, _, _, _, _| Verdict {
+            decide: |_, _, _, _, _, _, _| Verdict {
                 decision: Decision::Delivered,
                 pause_webhook_until: None,
                 disable: false,

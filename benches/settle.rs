@@ -12,8 +12,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hooktide::commit::{ReadError, ReadLog, Stored};
 use hooktide::dispatch::{Shards, ToShard};
 use hooktide::model::{
-    Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryPolicy, Timestamp,
-    WebhookNo,
+    Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryOn, RetryPolicy,
+    Timestamp, WebhookNo,
 };
 use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
 use hooktide::settle::{
@@ -70,6 +70,7 @@ impl World {
             disable: Arc::new(|_, _| {}),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
+            disable_after: Arc::new(|_| None),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -185,7 +186,9 @@ fn policy(c: &mut Criterion) {
     let result = Err(AttemptError::Status(503));
     let now = Timestamp::from_millis(1_700_000_000_000);
     c.bench_function("policy", |b| {
-        b.iter(|| decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, now, black_box(42)));
+        b.iter(|| {
+            decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, RetryOn::ALL, now, black_box(42))
+        });
     });
 }
 

@@ -214,6 +214,10 @@ pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
 pub const RECALL_PAUSE: Duration = Duration::from_secs(1);
 /// A shard that finds the queue before the recall thread full comes again after this.
 pub const RECALL_FULL_PAUSE: Duration = Duration::from_millis(10);
+/// Test deliveries that a shard has under way at once, beside all others …
+pub const PROBES_PER_SHARD: usize = 32;
+/// … and of one webhook, so that a slow one cannot take all of these places.
+pub const PROBES_PER_WEBHOOK: usize = 2;
 /// Messages that a shard takes at once before its deliveries go on.
 pub const SHARD_MESSAGES: usize = 64;
 /// Messages waiting for a shard.
@@ -340,6 +344,8 @@ pub const STATS_WEBHOOKS_MAX: usize = 4_096;
 
 /// For a client command's whole call: longer than the slowest answer that a server that works gives.
 pub const CLI_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// … and for a test delivery's, which lasts as long as a webhook's timeout may.
+pub const CLI_TEST_TIMEOUT: Duration = Duration::from_secs(310);
 /// Bytes of an answer that a client command reads: the largest page is far below.
 pub const CLI_ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a secret that a command reads from a file or standard input; no key of any scheme comes near.

@@ -58,6 +58,7 @@ mod store;
 pub use figures::{BreakerState, FigureStore};
 pub use problem::{FieldError, Problem, ProblemCode};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
+pub use webhook_test::{TestDelivery, TestRefused, Tested, Tester};
 
 use docs::document;
 use idempotency::{Idempotency, Turn};
@@ -114,6 +115,8 @@ pub struct Parts {
     pub rejections: Arc<Rejections>,
     /// For idempotency keys, and the ends of secrets.
     pub clock: Clock,
+    /// Makes test deliveries.
+    pub tester: Arc<dyn Tester>,
 }
 
 /// The answer to whoever had something made.
@@ -140,6 +143,7 @@ pub struct Api {
     default_retry: RetryPolicy,
     rejections: Arc<Rejections>,
     clock: Clock,
+    tester: Arc<dyn Tester>,
     idempotency: Arc<Idempotency>,
     reads: Semaphore,
 }
@@ -162,6 +166,7 @@ impl Api {
             check_url: parts.check_url,
             default_retry: parts.default_retry,
             rejections: parts.rejections,
+            tester: parts.tester,
             idempotency: Idempotency::new(parts.clock.clone()),
             clock: parts.clock,
             reads: Semaphore::new(API_READS_AT_ONCE),

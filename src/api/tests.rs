@@ -23,6 +23,7 @@ use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 mod delivery;
 mod source;
 mod stats;
+mod webhook_test;
 
 /// What settle would know.
 #[derive(Default)]
@@ -174,6 +175,7 @@ struct World {
     store: Arc<Store>,
     figures: Arc<stats::Figures>,
     log: Arc<Log>,
+    tester: Arc<webhook_test::Receiver>,
     _shards: Vec<tokio::sync::mpsc::Receiver<crate::dispatch::ToShard>>,
     _settle: crossbeam_channel::Receiver<crate::settle::ToSettle>,
     _dir: tempfile::TempDir,
@@ -201,6 +203,7 @@ fn world() -> World {
     let registry = registry_tests::world(dir.path(), Vec::new()).unwrap();
     let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
     let (rejections, figures) = (Arc::new(Rejections::default()), Arc::new(stats::Figures::default()));
+    let tester = Arc::new(webhook_test::Receiver::default());
     let api = Api::new(Parts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
@@ -211,8 +214,10 @@ fn world() -> World {
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
         clock: Clock::test(Timestamp::default()),
+        tester: Arc::clone(&tester) as Arc<dyn Tester>,
     });
-    World { api, rejections, store, figures, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
+    let (shards, settle) = (registry.shards, registry.settle);
+    World { api, rejections, store, figures, log, tester, _shards: shards, _settle: settle, _dir: dir }
 }
 
 struct Got {

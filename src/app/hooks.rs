@@ -47,7 +47,7 @@ pub(super) fn of(
 ) -> settle::Hooks {
     let snapshot = Shared::clone(&registry.shared);
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
-    let failed = Arc::clone(failed);
+    let (failed, times) = (Arc::clone(failed), Shared::clone(&registry.shared));
     settle::Hooks {
         targets: Arc::new(Today(Shared::clone(&shared))),
         abandons: Arc::new(move |no| shared.load().abandons(no)),
@@ -57,6 +57,7 @@ pub(super) fn of(
             // A full bell is already ringing.
             let _ = bell.try_send(());
         }),
+        disable_after: Arc::new(move |no| times.load().webhook(no)?.breaker.disable_after()),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {
                 tracing::error!(%error, "the ballast file cannot be given up");

@@ -11,6 +11,7 @@ mod hooks;
 mod keys;
 mod operational;
 mod outside;
+mod probe;
 mod reload;
 mod server;
 mod store;

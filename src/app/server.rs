@@ -12,7 +12,8 @@ use super::hooks::{Failures, disable};
 use super::keys::{AdminKey, keys};
 use super::operational::Courier;
 use super::outside::World;
-use super::ways::{Manage, ToCommit, api};
+use super::probe::Prober;
+use super::ways::{Given, Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
 use crate::config::{ApiKey, Config};
@@ -136,20 +137,14 @@ impl Server {
 
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
+        let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
+        let given =
+            Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(
-                &config,
-                &registry,
-                &state,
-                &commit,
-                &guard,
-                &rejections,
-                &ground.clock,
-                &ground.metrics,
-            )),
+            management: Manage(api(&config, &registry, &state, &commit, given)),
             health: Arc::clone(&health),
             door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),

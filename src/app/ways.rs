@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::figures::Figures;
 use super::store::Store;
 use crate::admit::{Management, Submit};
-use crate::api::{self, Api, Call, Response, UrlProblem};
+use crate::api::{self, Api, Call, Response, Tester, UrlProblem};
 use crate::commit::{self, Refused, Submission};
 use crate::config::Config;
 use crate::model::Endpoint;
@@ -15,31 +15,38 @@ use crate::send::SharedGuard;
 use crate::settle;
 use crate::source::Rejections;
 
+/// What the interface is given beside the stages.
+pub(super) struct Given<'a> {
+    pub(super) guard: &'a SharedGuard,
+    pub(super) rejections: &'a Arc<Rejections>,
+    pub(super) clock: &'a Clock,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) tester: Arc<dyn Tester>,
+}
+
 /// The interface over what runs.
 pub(super) fn api(
     config: &Config,
     registry: &registry::Running,
     state: &settle::Running,
     commit: &commit::Running,
-    guard: &SharedGuard,
-    rejections: &Arc<Rejections>,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
+    given: Given<'_>,
 ) -> Api {
-    let guard = Arc::clone(guard);
+    let guard = Arc::clone(given.guard);
     Api::new(api::Parts {
         registry: Shared::clone(&registry.shared),
         writer: registry.writer.clone(),
         deliveries: Arc::new(Store(state.records.clone())),
-        figures: Arc::new(Figures { records: state.records.clone(), metrics: Arc::clone(metrics) }),
+        figures: Arc::new(Figures { records: state.records.clone(), metrics: Arc::clone(given.metrics) }),
         log: commit.log(),
         check_url: Box::new(move |url| {
             Endpoint::try_new(url, &guard.load())
                 .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
         }),
         default_retry: config.delivery.retry_policy.clone(),
-        rejections: Arc::clone(rejections),
-        clock: clock.clone(),
+        rejections: Arc::clone(given.rejections),
+        clock: given.clock.clone(),
+        tester: given.tester,
     })
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -32,6 +33,7 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 pub(super) struct Client {
     url: Url,
     key: Secret,
+    patience: Duration,
 }
 
 /// Why a call did not work.
@@ -41,8 +43,8 @@ pub(super) enum ClientError {
     Connect { url: Url, source: io::Error },
     #[error("the exchange with the server broke off: {0}")]
     Exchange(#[from] hyper::Error),
-    #[error("the server did not answer within {} s", CLI_CALL_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the server did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("the server's answer is larger than {CLI_ANSWER_BYTES_MAX} bytes")]
     TooLarge,
     #[error("the server's answer is not what was expected: {0}")]
@@ -118,7 +120,13 @@ impl Client {
 
     fn new(text: &str, key: Secret) -> Result<Self, CliError> {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        url.map(|url| Self { url, key }).ok_or_else(|| CliError::Url { url: text.to_owned() })
+        url.map(|url| Self { url, key, patience: CLI_CALL_TIMEOUT })
+            .ok_or_else(|| CliError::Url { url: text.to_owned() })
+    }
+
+    /// Waits for an answer as long as this.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Reads.
@@ -178,7 +186,9 @@ impl Client {
                 exchange(tcp, request).await
             }
         };
-        tokio::time::timeout(CLI_CALL_TIMEOUT, Box::pin(exchange)).await.map_err(|_| ClientError::Timeout)?
+        tokio::time::timeout(self.patience, Box::pin(exchange))
+            .await
+            .map_err(|_| ClientError::Timeout(self.patience))?
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, ClientError> {

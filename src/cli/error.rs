@@ -71,6 +71,9 @@ pub(super) enum CliError {
     /// The replay ended otherwise than by having delivered all.
     #[error("the replay {id} ended as {status}")]
     Replay { id: String, status: String },
+    /// `webhook test` was not answered with 200 to 299, and has shown what came.
+    #[error("the endpoint did not take the test delivery")]
+    TestFailed,
     /// `log verify` found something, and has said what.
     #[error("the log is damaged")]
     Damaged,
@@ -114,6 +117,7 @@ impl CliError {
             | Self::NoFolder { .. } => ExitCode::from(2),
             Self::Client(_)
             | Self::Replay { .. }
+            | Self::TestFailed
             | Self::Damaged
             | Self::InUse
             | Self::Listen { .. }

@@ -32,6 +32,8 @@ enum Command {
     Pause(One),
     /// Send what was held, and what comes
     Resume(One),
+    /// Send a test event at once and show the attempt; fails unless the endpoint takes it
+    Test(super::webhook_test::Args),
     /// Remove a webhook; what waits for it is abandoned
     Remove(One),
 }
@@ -132,6 +134,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         }
         Command::Pause(one) => set_status(&one, "paused", environment, out),
         Command::Resume(one) => set_status(&one, "active", environment, out),
+        Command::Test(test) => super::webhook_test::run(&test, environment, out),
         Command::Remove(one) => {
             let client = Client::try_new(&one.client, environment, false)?;
             block_on(async { Ok(client.delete(&path(&one.id)).await?) })?;

@@ -298,6 +298,8 @@ impl Group {
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut round = Round::default();
         let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
+        // Wide events, each with the arrivals before it.
+        let mut wide = Vec::new();
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
@@ -315,6 +317,9 @@ impl Group {
                         if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
                             let event = Event { id, head, body, committed_at, lease: Arc::clone(&lease) };
                             self.share(&Arc::new(event), &webhooks, &mut arrivals);
+                        } else {
+                            let next = vec![Vec::new(); self.shards.count()];
+                            wide.push((std::mem::replace(&mut arrivals, next), id));
                         }
                         announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
                     }
@@ -332,10 +337,18 @@ impl Group {
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
+        for (before, event) in wide {
+            self.tell_arrivals(before);
+            (0..self.shards.count()).for_each(|shard| self.shards.tell(shard, ToShard::Wide(event)));
+        }
+        self.tell_arrivals(arrivals);
+        round.hand_in();
+    }
+
+    fn tell_arrivals(&self, arrivals: Vec<Vec<Arrival>>) {
         for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
             self.shards.tell(shard, ToShard::Arrivals(arrivals));
         }
-        round.hand_in();
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{RetryPolicy, Secret};
+use crate::model::{BreakerSettings, RetryPolicy, Secret};
 use crate::source::{Settings, TokenHash};
 
 /// What is in force.
@@ -229,6 +229,26 @@ pub struct Breaker {
     pub close_after: u16,
     /// After this long of nothing but failure the webhook is disabled.
     pub disable_after: Duration,
+}
+
+impl Breaker {
+    /// As it is for a webhook with settings of its own.
+    #[must_use]
+    pub fn with(&self, own: &BreakerSettings) -> Self {
+        let window = own.window.unwrap_or(self.window);
+        let open = own.open_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(self.open);
+        Self {
+            window,
+            failure_ratio: own.failure_ratio.unwrap_or(self.failure_ratio),
+            // More attempts than the window holds are never seen.
+            min_attempts: own.min_attempts.unwrap_or(self.min_attempts).min(window),
+            open,
+            // It doubles from where it begins.
+            open_max: self.open_max.max(open),
+            close_after: own.close_after.unwrap_or(self.close_after),
+            disable_after: own.disable_after().unwrap_or(self.disable_after),
+        }
+    }
 }
 
 /// `[dispatch]`

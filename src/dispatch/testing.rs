@@ -12,7 +12,7 @@ use super::{Directory, Setup, Verdict};
 use crate::commit::RecallRequest;
 use crate::config;
 use crate::model::{
-    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey,
+    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryOn, RetryPolicy, Secret, SigningKey,
     SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
@@ -44,11 +44,12 @@ pub(super) struct Made {
     pub(super) status: WebhookStatus,
     pub(super) max_in_flight: Option<u16>,
     pub(super) rate_limit: Option<RateLimit>,
+    pub(super) ordered: bool,
 }
 
 impl Default for Made {
     fn default() -> Self {
-        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None }
+        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, ordered: false }
     }
 }
 
@@ -70,6 +71,7 @@ pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
             status: made.status,
             max_in_flight: made.max_in_flight,
             rate_limit: made.rate_limit,
+            ordered: made.ordered,
             ..WebhookSettings::new("default".into(), endpoint, keys)
         },
         created_at: START,
@@ -104,6 +106,7 @@ pub(super) fn decide(
     retry_after: Option<Duration>,
     attempts: u16,
     _policy: &RetryPolicy,
+    _retry_on: RetryOn,
     now: Timestamp,
     _random: u64,
 ) -> Verdict {

@@ -223,6 +223,13 @@ pub struct BreakerSettings {
     pub disable_after_hours: Option<f64>,
 }
 
+impl BreakerSettings {
+    /// The time of nothing but failure after which the webhook is disabled, where it has one of its own.
+    pub fn disable_after(&self) -> Option<Duration> {
+        self.disable_after_hours.and_then(|hours| Duration::try_from_secs_f64(hours * 3600.0).ok())
+    }
+}
+
 /// Where a webhook's events go: an absolute `http` or `https` URL, checked by the egress rules for literals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

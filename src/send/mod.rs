@@ -19,6 +19,7 @@ mod fetch;
 mod fetch_tests;
 mod guard;
 mod pool;
+mod probe;
 mod resolve;
 mod response;
 mod sign;
@@ -31,6 +32,7 @@ pub use connect::{TlsError, tls_config};
 pub use endpoint::EndpointError;
 pub use fetch::{FetchError, Fetcher};
 pub use guard::{Forbidden, Guard, SharedGuard};
+pub use probe::{Probed, SentRequest};
 pub use resolve::{Resolve, SystemResolver};
 pub use sign::{HOPS, RebuiltRequest, is_reserved_header, rebuilt_request};
 
@@ -75,4 +77,9 @@ pub struct Outcome {
 pub trait Carrier: 'static {
     /// One attempt; returns within the parcel's timeout.
     async fn carry(&self, parcel: Parcel<'_>) -> Outcome;
+
+    /// The same, with all there is to see of it.
+    async fn probe(&self, parcel: Parcel<'_>) -> Probed {
+        self.carry(parcel).await.into()
+    }
 }

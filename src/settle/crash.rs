@@ -123,6 +123,7 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
         disable: Arc::new(|no, reason| panic!("{no:?} is to be disabled: {reason:?}")),
         compose: Arc::new(|_| None),
         outbox: Arc::new(|| {}),
+        disable_after: Arc::new(|_| None),
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
     };

@@ -310,10 +310,11 @@ impl Keeper {
             return Ok(());
         }
         let refills = &self.gathered.refills;
+        let unwritten = self.wide_events().into_iter().map(|(_, event)| event).min();
         let answers = self.state.read(|txn| {
             refills
                 .iter()
-                .map(|refill| Ok((refill.shard, pending::refill(txn, refill, now)?)))
+                .map(|refill| Ok((refill.shard, pending::refill(txn, refill, now, unwritten)?)))
                 .collect::<Result<Vec<_>, Error>>()
         })?;
         self.gathered.refills.clear();

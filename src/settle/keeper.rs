@@ -108,7 +108,8 @@ impl Keeper {
     fn settle(&mut self, outcomes: &[Settled]) {
         self.gathered.items += outcomes.len();
         let disable = &mut self.disable;
-        self.stats.count(outcomes, self.clock.steady(), self.options.disable_after, |webhook| {
+        let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
+        self.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
             disable.push((webhook, DisableReason::Failing));
         });
         self.hours.count(outcomes, self.clock.now());

@@ -170,6 +170,12 @@ pub enum Lane {
         /// later never falls behind the cursor.
         until: Timestamp,
     },
+    /// All rows, in order of acceptance, after this event: of a webhook that is sent to in that order. While the rows of an
+    /// event with very many webhooks are still being written, those up to it.
+    Ordered {
+        /// Exclusive; [`EventId::MIN`] for the start.
+        after: EventId,
+    },
 }
 
 /// The answer to a [`Refill`].
@@ -181,6 +187,8 @@ pub struct Refilled {
     pub lane: Lane,
     /// The rows, in the lane's order.
     pub rows: Vec<Row>,
+    /// Of [`Lane::Ordered`]: which of the rows wait for a time, and for which; ascending by event.
+    pub not_before: Box<[(EventId, Timestamp)]>,
     /// Whether the lane was empty behind them when the flush was done.
     pub end: bool,
     /// The earliest due time behind the cursor, if any row waits for one.
@@ -298,7 +306,7 @@ pub struct Options {
     pub history_retention: Duration,
     /// Age at which dead letters are.
     pub dead_letter_retention: Duration,
-    /// After this long of nothing but failure a webhook is disabled.
+    /// After this long of nothing but failure a webhook is disabled, unless it has a time of its own.
     pub disable_after: Duration,
 }
 
@@ -340,6 +348,8 @@ pub struct Hooks {
     pub compose: Compose,
     /// Rows wait in the outbox.
     pub outbox: Arc<dyn Fn() + Send + Sync>,
+    /// The time of nothing but failure after which this webhook is disabled, where it has one of its own.
+    pub disable_after: Arc<dyn Fn(WebhookNo) -> Option<Duration> + Send + Sync>,
     /// The disk is full: give up the ballast.
     pub ballast: Arc<dyn Fn() + Send + Sync>,
     /// A write failed for another reason: settle has ended, and the process must.

@@ -255,6 +255,8 @@ pub(super) struct World {
     pub(super) today: Arc<Today>,
     /// Operational events that were composed, since the last start.
     pub(super) told: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
+    /// Webhooks with a `disable_after` of their own.
+    pub(super) disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>>,
     last: u128,
 }
 
@@ -293,10 +295,11 @@ impl World {
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
-        let (gone, asked) = (Arc::clone(&abandoned), Arc::clone(&disabled));
         let today = Arc::new(Today::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let says = Arc::clone(&told);
+        let disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>> = Arc::default();
+        let (gone, asked, times) = (Arc::clone(&abandoned), Arc::clone(&disabled), Arc::clone(&disable_after));
         let hooks = Hooks {
             targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
@@ -307,6 +310,7 @@ impl World {
                 Some(row.into_bytes().into())
             }),
             outbox: Arc::new(|| {}),
+            disable_after: Arc::new(move |webhook| times.lock().unwrap().get(&webhook).copied()),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -318,8 +322,9 @@ impl World {
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
         let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
+        let shard = ends.remove(0);
         let mut world =
-            Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, today, told, last };
+            Self { disk, log, clock, keeper, records, shard, abandoned, disabled, today, told, disable_after, last };
         world.flush();
         world
     }

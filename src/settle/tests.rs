@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::pending::refill;
 use super::testing::{HOUR, World, attempt, failed, permit_of};
-use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle, Wanted};
+use super::{Command, DisableReason, JobKind, JobState, Lane, Refill, ReplayFilter, Row, ToSettle, Wanted};
 use crate::dispatch::{ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
@@ -407,4 +408,40 @@ async fn statistics_and_high_waters_are_there_after_a_stop() {
     let opened = World::open(&disk);
     assert_eq!((opened.last_event(), opened.steady()), (event, steady));
     assert_eq!(opened.counts().unwrap().webhooks, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_an_ordered_webhook_come_in_order_and_no_further_than_all_are_written() {
+    let mut world = World::new();
+    let events: Vec<_> = (0..3).map(|_| world.announce(&[1])).collect();
+    let due = world.retry(1, events[0], 1, Duration::from_secs(60));
+    world.spill(1, events[1]);
+    world.spill(1, events[2]);
+    world.flush();
+    let all = Lane::Ordered { after: EventId::MIN };
+    let refilled = world.refill(1, all, 2);
+    assert_eq!(refilled.rows.iter().map(|row| row.event).collect::<Vec<_>>(), events[..2]);
+    assert_eq!((&*refilled.not_before, refilled.end), (&[(events[0], due)][..], false));
+    let rest = world.refill(1, refilled.lane, 2);
+    assert_eq!((rest.rows.len(), rest.rows[0].event, rest.end), (1, events[2], true));
+    // The rows of the second are still being written, for other webhooks at least.
+    let ask = Refill { shard: 0, webhook: WebhookNo(1), lane: all, rows: 9 };
+    let now = world.clock.steady();
+    let refilled = world.keeper.state.read(|txn| refill(txn, &ask, now, Some(events[1]))).unwrap();
+    assert_eq!((refilled.rows.len(), refilled.rows[0].event, refilled.end), (1, events[0], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_with_a_time_of_its_own_is_disabled_by_that() {
+    let mut world = World::new();
+    world.disable_after.lock().unwrap().insert(WebhookNo(2), HOUR);
+    for webhook in [1, 2] {
+        for _ in 0..2 {
+            let event = world.announce(&[webhook]);
+            world.retry(webhook, event, 1, Duration::from_secs(60));
+            world.flush();
+            tokio::time::advance(HOUR).await;
+        }
+    }
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(2), DisableReason::Failing)]);
 }

@@ -167,6 +167,7 @@ mod tests {
             disable: Arc::new(|_, _| {}),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
+            disable_after: Arc::new(|_| None),
             ballast: Arc::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);
                 room.set_room(-1);

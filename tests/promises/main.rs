@@ -12,6 +12,7 @@ mod configure;
 mod contract;
 mod crash;
 mod deliver;
+mod dialects;
 mod disk;
 mod drain;
 mod egress;
