@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
+use smallvec::SmallVec;
 
 use super::Principal;
 use super::cow::{CowMap, Postings};
 use super::sources::Sources;
 use crate::config::ApiKey;
-use crate::filter::Facts;
+use crate::filter::{Facts, Subject};
 use crate::model::{
     DeadReason, EventPattern, RESERVED_TYPES, TenantSettings, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
     Webhooks,
@@ -80,14 +81,16 @@ impl Known {
 
 impl Registry {
     /// The webhooks of the tenant that want this event and are matched in their status, ascending, each once.
+    ///
+    /// Found by type first; only those with conditions are looked at, and the payload is read once for all of these.
     pub fn matching(&self, facts: &Facts<'_>) -> Webhooks {
         let Facts { tenant, event_type, .. } = *facts;
-        let mut found = Webhooks::new();
-        let Some(tenant) = self.tenants.get(tenant) else { return found };
+        let mut found = SmallVec::<[Posting; 8]>::new();
+        let Some(tenant) = self.tenants.get(tenant) else { return Webhooks::new() };
         let mut lists = 0;
         let mut add = |postings: Option<&Postings>| {
             if let Some(postings) = postings {
-                found.extend(postings.iter().map(WebhookNo));
+                found.extend(postings.iter().map(Posting));
                 lists += 1;
             }
         };
@@ -105,7 +108,14 @@ impl Registry {
             found.sort_unstable();
             found.dedup();
         }
-        found
+        let mut subject = None;
+        let mut wants = |posting: &Posting| {
+            !posting.is_conditional()
+                || self
+                    .webhook(posting.no())
+                    .is_some_and(|webhook| webhook.wants_also(subject.get_or_insert_with(|| Subject::new(facts))))
+        };
+        found.into_iter().filter(|posting| wants(posting)).map(Posting::no).collect()
     }
 
     /// The webhook with this number, unless it was removed.
@@ -209,8 +219,8 @@ impl Registry {
             *tenant.uids.entry(&**uid, || (uid.clone(), no)) = no;
         }
         if webhook.status.is_matched() {
-            for pattern in &webhook.events {
-                tenant.postings(pattern).insert(no.0);
+            for pattern in patterns(&webhook) {
+                tenant.postings(pattern).insert(Posting::of(&webhook).0);
             }
         }
         self.slots.put(no, Known::Live(webhook));
@@ -243,8 +253,8 @@ impl Registry {
             tenant.uids.remove(&**uid);
         }
         if old.status.is_matched() {
-            for pattern in &old.events {
-                tenant.withdraw(pattern, old.no.0);
+            for pattern in patterns(old) {
+                tenant.withdraw(pattern, Posting::of(old));
             }
         }
     }
@@ -256,6 +266,31 @@ impl Registry {
         };
         Arc::make_mut(self.tenants.entry(name, make))
     }
+}
+
+/// A webhook in the index by type: its number, and in the lowest bit whether the type is not all that it asks for, so that a
+/// match of those that have no conditions looks at no webhook. Numbers are given one by one and stay below 2^31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Posting(u32);
+
+impl Posting {
+    fn of(webhook: &Webhook) -> Self {
+        Self(webhook.no.0 << 1 | u32::from(!webhook.is_unconditional()))
+    }
+
+    fn no(self) -> WebhookNo {
+        WebhookNo(self.0 >> 1)
+    }
+
+    fn is_conditional(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// Under which a webhook is found by type; one that is there twice is one in the index.
+fn patterns(webhook: &Webhook) -> impl Iterator<Item = &EventPattern> {
+    let subscriptions = webhook.subscriptions.iter().filter(|subscription| subscription.is_active);
+    webhook.events.iter().chain(subscriptions.map(|subscription| &subscription.event_type))
 }
 
 /// A tenant's part of the index. A webhook that is not matched in its status is in `webhooks` alone.
@@ -280,9 +315,9 @@ impl Tenant {
         }
     }
 
-    fn withdraw(&mut self, pattern: &EventPattern, no: u32) {
+    fn withdraw(&mut self, pattern: &EventPattern, posting: Posting) {
         let postings = self.postings(pattern);
-        postings.remove(no);
+        postings.remove(posting.0);
         if postings.is_empty() {
             match pattern {
                 EventPattern::Exact(text) => drop(self.exact.remove(&**text)),
