@@ -9,6 +9,7 @@ mod client;
 mod dead_letter;
 mod delivery;
 mod error;
+mod filter;
 mod input;
 mod listen;
 mod log;
@@ -68,6 +69,8 @@ enum Command {
     DeadLetter(dead_letter::Args),
     /// Deliver again what was accepted in a span of time
     Replay(replay::Args),
+    /// Try a filter on an event, without a server
+    Filter(filter::Args),
     /// Count or verify the events in a data folder
     Log(log::Args),
     /// Measure what this machine can take and deliver
@@ -184,6 +187,7 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
         Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
+        Some(Command::Filter(args)) => return filter::run(&args, &mut std::io::stdin(), out),
         Some(Command::Log(args)) => log::run(args, environment, out)?,
         Some(Command::Bench(args)) => return Ok(bench::run(&args)),
     }

@@ -1,5 +1,7 @@
 //! Why a filter let an event pass, or not.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -11,7 +13,7 @@ use crate::limits::FILTER_SHOWN_BYTES_MAX;
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict<'a> {
     /// Where it stands in the filter.
-    pub pointer: std::borrow::Cow<'a, str>,
+    pub pointer: Cow<'a, str>,
     /// Whether it holds.
     pub matches: bool,
     /// Of a group: `and`, `or`, `not`.
@@ -30,14 +32,25 @@ pub struct Verdict<'a> {
 
 impl<'a> Verdict<'a> {
     /// One that looked at no value.
-    pub fn new(pointer: impl Into<std::borrow::Cow<'a, str>>, matches: bool) -> Self {
+    pub fn new(pointer: impl Into<Cow<'a, str>>, matches: bool) -> Self {
         let (found, found_bytes) = (None, None);
         Self { pointer: pointer.into(), matches, group: None, found, found_bytes, missing: false }
     }
 
+    /// One of a group.
+    pub fn of_group(pointer: impl Into<Cow<'a, str>>, group: &'static str, matches: bool) -> Self {
+        Self { group: Some(group), ..Self::new(pointer, matches) }
+    }
+
     /// One that looked at a text of the event.
-    pub fn of_text(pointer: impl Into<std::borrow::Cow<'a, str>>, matches: bool, text: Option<&str>) -> Self {
+    pub fn of_text(pointer: impl Into<Cow<'a, str>>, matches: bool, text: Option<&str>) -> Self {
         Self::new(pointer, matches).with(text.map(Found::Text).as_ref())
+    }
+
+    /// The same with a pointer from further above.
+    #[must_use]
+    pub fn below(self, above: &str) -> Self {
+        Self { pointer: format!("{above}{}", self.pointer).into(), ..self }
     }
 
     fn with(mut self, found: Option<&Found<'_>>) -> Self {
@@ -71,7 +84,7 @@ impl Node {
             Self::Group(group) => {
                 let at = verdicts.len();
                 if let Some(pointer) = &group.pointer {
-                    verdicts.push(Verdict { group: Some(group.kind.name()), ..Verdict::new(&**pointer, false) });
+                    verdicts.push(Verdict::of_group(&**pointer, group.kind.name(), false));
                 }
                 // Each is asked, also where the answer is known.
                 let held = group.nodes.iter().filter(|node| node.explain(subject, verdicts)).count();
