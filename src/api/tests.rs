@@ -20,6 +20,7 @@ use crate::model::{
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
 
+mod filter;
 mod source;
 
 /// What settle would know.

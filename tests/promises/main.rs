@@ -14,6 +14,7 @@ mod deliver;
 mod disk;
 mod drain;
 mod egress;
+mod filters;
 mod fuzz;
 mod isolation;
 mod listen;
