@@ -101,6 +101,36 @@ pub const BREACH_CHARS_MAX: usize = 300;
 /// Fields of a form: each costs far more memory than the three bytes it may take in a body.
 pub const FORM_FIELDS_MAX: usize = 10_000;
 
+// --- filter: what one may cost an event ----------------------------------------------------------------------------
+
+/// Groups within groups of conditions: nobody reads more, and matching recurses as deep.
+pub const FILTER_DEPTH_MAX: usize = 8;
+/// Rules of a filter, fields and lists of ids included.
+pub const FILTER_RULES_MAX: usize = 100;
+/// Values in the lists of a filter, all together.
+pub const FILTER_VALUES_MAX: usize = 1_000;
+/// Bytes of a text in a filter.
+pub const FILTER_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a field's path.
+pub const FILTER_PATH_BYTES_MAX: usize = 256;
+/// Names in such a path.
+pub const FILTER_PATH_STEPS_MAX: usize = 16;
+/// Rules of a filter with a regular expression: each has memory of its own.
+pub const FILTER_PATTERNS_MAX: usize = 16;
+/// Bytes that such an expression may take compiled: the time of a search is this times the text. `\w{1,50}` takes 50 KiB.
+pub const FILTER_PATTERN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the table that makes a search fast; without room for it the search is slower, not wrong.
+pub const FILTER_PATTERN_CACHE_BYTES: usize = 256 * 1024;
+/// Groups within groups of an expression: the compiler recurses as deep.
+pub const FILTER_PATTERN_DEPTH_MAX: u32 = 32;
+/// Bytes of a text of an event that rules search; in a longer one nothing is found.
+pub const FILTER_SEARCHED_BYTES_MAX: usize = 64 * 1024;
+/// Names and elements of a payload whose places are remembered while its event is matched: more than the largest body of an
+/// application's event has by default. What is beyond is looked up anew by each rule.
+pub const DOCUMENT_MEMBERS_MAX: usize = 1_000_000;
+/// Bytes of a found value that the test of a filter shows.
+pub const FILTER_SHOWN_BYTES_MAX: usize = 1_024;
+
 // --- sources: what a person may write of one -----------------------------------------------------------------------
 
 /// Secrets of a source: one for each shop or account, each with a key in memory.
@@ -363,6 +393,7 @@ const _: () =
     assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");
 const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell must ring before the queue is full");
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
+const _: () = assert!(FILTER_TEXT_BYTES_MAX <= FILTER_SEARCHED_BYTES_MAX && FILTER_DEPTH_MAX < JSON_DEPTH_MAX);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
 const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);

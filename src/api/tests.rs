@@ -21,6 +21,7 @@ use crate::registry::tests as registry_tests;
 use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 
 mod delivery;
+mod filter;
 mod source;
 mod stats;
 mod webhook_test;

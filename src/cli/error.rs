@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::client::ClientError;
 use crate::config::ConfigErrors;
+use crate::filter::FilterError;
 use crate::signature::SignError;
 use crate::signature::standard::SecretError;
 
@@ -62,6 +63,9 @@ pub(super) enum CliError {
     /// The payload is not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(serde_json::Error),
+    /// A filter, or the event to try it on, is wrong: a line for each thing.
+    #[error("{what} cannot be used:\n{}", wrong.iter().map(|e| format!("  {}: {}", shown(&e.pointer), e.detail)).collect::<Vec<_>>().join("\n"))]
+    Filter { what: &'static str, wrong: Vec<FilterError> },
     /// The secret to verify with is none.
     #[error("this secret cannot be used: {0}")]
     Secret(SecretError),
@@ -113,6 +117,7 @@ impl CliError {
             | Self::NotText
             | Self::Trigger { .. }
             | Self::NotJson(_)
+            | Self::Filter { .. }
             | Self::Secret(_)
             | Self::NoFolder { .. } => ExitCode::from(2),
             Self::Client(_)
@@ -125,4 +130,9 @@ impl CliError {
             | Self::Io(_) => ExitCode::FAILURE,
         }
     }
+}
+
+/// The whole has an empty pointer, which nobody sees.
+fn shown(pointer: &str) -> &str {
+    if pointer.is_empty() { "as a whole" } else { pointer }
 }

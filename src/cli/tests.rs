@@ -34,6 +34,7 @@ fn bad_usage_is_2_and_help_is_0() {
         (&["hooktide", "webhook", "add", "http://x/", "--event", "order.*.x"], 2),
         (&["hooktide", "replay", "--since", "yesterday"], 2),
         (&["hooktide", "listen", "--fail", "99"], 2),
+        (&["hooktide", "filter", "test", "{}"], 2),
         (&["hooktide", "source", "add", "shop"], 2),
         (&["hooktide", "source", "add", "shop", "--kind", "shopify", "--partner"], 2),
         (&["hooktide", "source", "add", "shop", "--kind", "shopify", "--token", "-"], 2),

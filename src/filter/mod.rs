@@ -1,17 +1,34 @@
 //! filter: which events of a type a webhook wants (API section 4), compiled once when the webhook is made.
 //!
 //! Promises: what cannot be compiled is refused with each fault named; matching never fails, an event whose types do not fit
-//! simply does not match. Must never know: webhooks, the log, HTTP.
+//! simply does not match. A payload is read when a rule asks for it, and once for all rules of all webhooks. Must never know:
+//! webhooks, the log, HTTP.
+//!
+//! What a rule means is said in `docs/guides/filters.md`; `compile` makes rules of JSON, `program` runs them, `value` compares.
+
+mod compile;
+mod explain;
+mod program;
+mod sample;
+mod subject;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::model::{NewEvent, Timestamp};
+pub use explain::Verdict;
+pub use sample::Sample;
+pub use subject::Subject;
 
 /// A compiled filter, with the JSON that it was made from.
 #[derive(Debug, Clone)]
 pub struct Filter {
     source: Box<RawValue>,
+    program: program::Node,
 }
 
 /// What is wrong with a part of a filter.
@@ -73,12 +90,9 @@ impl Filter {
     /// # Errors
     /// Everything that is wrong, by JSON pointer.
     pub fn compile(filter: &Value) -> Result<Self, Vec<FilterError>> {
-        let wrong = |detail: String| vec![FilterError { pointer: String::new(), detail }];
-        if !filter.is_object() {
-            return Err(wrong("expected an object".to_owned()));
-        }
-        let source = serde_json::value::to_raw_value(filter).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { source })
+        let program = compile::compile(filter)?;
+        let wrong = |error: serde_json::Error| vec![FilterError { pointer: String::new(), detail: error.to_string() }];
+        Ok(Self { source: serde_json::value::to_raw_value(filter).map_err(wrong)?, program })
     }
 
     /// The filter as it was written.
@@ -87,7 +101,19 @@ impl Filter {
     }
 
     /// Whether an event passes.
-    pub fn matches(&self, _facts: &Facts<'_>) -> bool {
-        true
+    pub fn matches(&self, facts: &Facts<'_>) -> bool {
+        self.passes(&mut Subject::new(facts))
+    }
+
+    /// Whether an event passes that other filters look at too.
+    pub fn passes(&self, subject: &mut Subject<'_>) -> bool {
+        self.program.holds(subject)
+    }
+
+    /// Each rule, whether it holds, and what it found; the pointers lead into the filter.
+    pub fn explain<'a>(&'a self, subject: &mut Subject<'a>) -> Vec<Verdict<'a>> {
+        let mut verdicts = Vec::new();
+        self.program.explain(subject, &mut verdicts);
+        verdicts
     }
 }

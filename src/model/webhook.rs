@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Secret, SubscriptionId, Timestamp, WebhookId, WebhookNo};
-use crate::filter::{Facts, Filter};
+use crate::filter::{Facts, Filter, Subject};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::profile::Profile;
 
@@ -118,11 +118,16 @@ impl WebhookSettings {
 
     /// Whether an event is wanted, by type and by every condition; the status is not looked at.
     pub fn wants(&self, facts: &Facts<'_>) -> bool {
-        let by_events = || self.events.iter().any(|pattern| pattern.matches(facts.event_type));
-        let by_subscription = || self.subscriptions.iter().any(|subscription| subscription.wants(facts));
+        self.wants_also(&mut Subject::new(facts))
+    }
+
+    /// The same of an event that other webhooks look at too: its payload is read once for all of them.
+    pub fn wants_also(&self, subject: &mut Subject<'_>) -> bool {
+        let facts = *subject.facts();
+        let by_events = self.events.iter().any(|pattern| pattern.matches(facts.event_type));
         self.workspace_id.as_deref().is_none_or(|own| facts.workspace_id == Some(own))
-            && (by_events() || by_subscription())
-            && self.filters.as_ref().is_none_or(|filter| filter.matches(facts))
+            && (by_events || self.subscriptions.iter().any(|subscription| subscription.wants_also(subject)))
+            && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
     }
 
     /// Whether a match by type is all there is to it: no filter, workspace or subscription has to be looked at.
@@ -153,10 +158,16 @@ pub struct Subscription {
 impl Subscription {
     /// Whether it is active and wants this event.
     pub fn wants(&self, facts: &Facts<'_>) -> bool {
+        self.wants_also(&mut Subject::new(facts))
+    }
+
+    /// The same of an event that others look at too.
+    pub fn wants_also(&self, subject: &mut Subject<'_>) -> bool {
+        let facts = *subject.facts();
         self.is_active
             && self.event_type.matches(facts.event_type)
             && self.resource_id.as_deref().is_none_or(|own| facts.resource_id == Some(own))
-            && self.filters.as_ref().is_none_or(|filter| filter.matches(facts))
+            && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
     }
 }
 

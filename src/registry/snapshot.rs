@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
+use smallvec::SmallVec;
 
 use super::Principal;
 use super::cow::{CowMap, Postings};
 use super::sources::Sources;
 use crate::config::ApiKey;
-use crate::filter::Facts;
+use crate::filter::{Facts, Subject};
 use crate::model::{
     DeadReason, EventPattern, RESERVED_TYPES, TenantSettings, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
     Webhooks,
@@ -80,14 +81,16 @@ impl Known {
 
 impl Registry {
     /// The webhooks of the tenant that want this event and are matched in their status, ascending, each once.
+    ///
+    /// Found by type first; only those with conditions are looked at, and the payload is read once for all of these.
     pub fn matching(&self, facts: &Facts<'_>) -> Webhooks {
         let Facts { tenant, event_type, .. } = *facts;
-        let mut found = Webhooks::new();
-        let Some(tenant) = self.tenants.get(tenant) else { return found };
+        let mut found = SmallVec::<[Posting; 8]>::new();
+        let Some(tenant) = self.tenants.get(tenant) else { return Webhooks::new() };
         let mut lists = 0;
         let mut add = |postings: Option<&Postings>| {
             if let Some(postings) = postings {
-                found.extend(postings.iter().map(WebhookNo));
+                found.extend(postings.iter().map(Posting));
                 lists += 1;
             }
         };
@@ -105,7 +108,14 @@ impl Registry {
             found.sort_unstable();
             found.dedup();
         }
-        found
+        let mut subject = None;
+        let mut wants = |posting: &Posting| {
+            !posting.is_conditional()
+                || self
+                    .webhook(posting.no())
+                    .is_some_and(|webhook| webhook.wants_also(subject.get_or_insert_with(|| Subject::new(facts))))
+        };
+        found.into_iter().filter(|posting| wants(posting)).map(Posting::no).collect()
     }
 
     /// Whether any webhook of the tenant has a pattern for this type; filters are not asked.
@@ -229,8 +239,8 @@ impl Registry {
             *tenant.uids.entry(&**uid, || (uid.clone(), no)) = no;
         }
         if webhook.status.is_matched() {
-            for pattern in &webhook.events {
-                tenant.postings(pattern).insert(no.0);
+            for pattern in patterns(&webhook) {
+                tenant.postings(pattern).insert(Posting::of(&webhook).0);
             }
         }
         self.slots.put(no, Known::Live(webhook));
@@ -263,8 +273,8 @@ impl Registry {
             tenant.uids.remove(&**uid);
         }
         if old.status.is_matched() {
-            for pattern in &old.events {
-                tenant.withdraw(pattern, old.no.0);
+            for pattern in patterns(old) {
+                tenant.withdraw(pattern, Posting::of(old));
             }
         }
     }
@@ -276,6 +286,31 @@ impl Registry {
         };
         Arc::make_mut(self.tenants.entry(name, make))
     }
+}
+
+/// A webhook in the index by type: its number, and in the lowest bit whether the type is not all that it asks for, so that a
+/// match of those that have no conditions looks at no webhook. Numbers are given one by one and stay below 2^31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Posting(u32);
+
+impl Posting {
+    fn of(webhook: &Webhook) -> Self {
+        Self(webhook.no.0 << 1 | u32::from(!webhook.is_unconditional()))
+    }
+
+    fn no(self) -> WebhookNo {
+        WebhookNo(self.0 >> 1)
+    }
+
+    fn is_conditional(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// Under which a webhook is found by type; one that is there twice is one in the index.
+fn patterns(webhook: &Webhook) -> impl Iterator<Item = &EventPattern> {
+    let subscriptions = webhook.subscriptions.iter().filter(|subscription| subscription.is_active);
+    webhook.events.iter().chain(subscriptions.map(|subscription| &subscription.event_type))
 }
 
 /// A tenant's part of the index. A webhook that is not matched in its status is in `webhooks` alone.
@@ -300,9 +335,9 @@ impl Tenant {
         }
     }
 
-    fn withdraw(&mut self, pattern: &EventPattern, no: u32) {
+    fn withdraw(&mut self, pattern: &EventPattern, posting: Posting) {
         let postings = self.postings(pattern);
-        postings.remove(no);
+        postings.remove(posting.0);
         if postings.is_empty() {
             match pattern {
                 EventPattern::Exact(text) => drop(self.exact.remove(&**text)),
@@ -354,10 +389,12 @@ fn key_hash(key: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::config::Role;
-    use crate::model::Secret;
+    use crate::filter::Filter;
+    use crate::model::{Secret, Subscription, SubscriptionId, WebhookSettings};
     use crate::registry::tests::webhook;
 
     const TENANTS: [&str; 2] = ["default", "acme"];
@@ -368,8 +405,63 @@ mod tests {
     const STATUSES: [WebhookStatus; 4] =
         [WebhookStatus::Active, WebhookStatus::Paused, WebhookStatus::Inactive, WebhookStatus::Failed];
 
+    const DATA: [&str; 3] = [r#"{"n":1}"#, r#"{"n":2}"#, "null"];
+    const WORKSPACES: [Option<&str>; 3] = [None, Some("w1"), Some("w2")];
+
     fn facts<'a>(tenant: &'a str, event_type: &'a str) -> Facts<'a> {
         Facts { tenant, event_type, data: b"{}", ..Facts::default() }
+    }
+
+    /// A filter that wants `n` to be this; 0 is none.
+    fn filter(n: u8) -> Option<Arc<Filter>> {
+        (n > 0).then(|| Arc::new(Filter::compile(&json!({"fields": {"n": n}})).unwrap()))
+    }
+
+    /// What a webhook asks for beside its patterns.
+    #[derive(Debug, Clone)]
+    struct Conditions {
+        filter: u8,
+        workspace: usize,
+        /// Pattern, filter, whether it is active.
+        subscriptions: Vec<(usize, u8, bool)>,
+    }
+
+    impl Conditions {
+        fn set(&self, settings: &mut WebhookSettings) {
+            settings.filters = filter(self.filter);
+            settings.workspace_id = WORKSPACES[self.workspace].map(Box::from);
+            let subscription = |(n, (pattern, filters, is_active)): (usize, &(usize, u8, bool))| Subscription {
+                id: SubscriptionId::from_u128(n as u128),
+                event_type: EventPattern::try_new(PATTERNS[*pattern]).unwrap(),
+                resource_id: None,
+                is_active: *is_active,
+                filters: filter(*filters),
+                created_at: Timestamp::default(),
+                updated_at: Timestamp::default(),
+            };
+            settings.subscriptions = self.subscriptions.iter().enumerate().map(subscription).collect();
+        }
+
+        /// API section 4, said without filters or an index.
+        fn want(&self, patterns: &[EventPattern], facts: &Facts<'_>) -> bool {
+            let passes = |n: u8| n == 0 || facts.data == DATA[usize::from(n) - 1].as_bytes();
+            let by_events = patterns.iter().any(|p| wants(&p.to_string(), facts.event_type));
+            let mut subscriptions = self.subscriptions.iter();
+            let subscribed = |(pattern, filter, is_active): &(usize, u8, bool)| {
+                *is_active && wants(PATTERNS[*pattern], facts.event_type) && passes(*filter)
+            };
+            (by_events || subscriptions.any(subscribed))
+                && passes(self.filter)
+                && WORKSPACES[self.workspace].is_none_or(|own| facts.workspace_id == Some(own))
+        }
+    }
+
+    /// Half of the webhooks ask for nothing beside their types.
+    fn conditions() -> impl Strategy<Value = Conditions> {
+        let subscription = (0..PATTERNS.len(), 0_u8..3, any::<bool>());
+        let some = (0_u8..3, 0_usize..3, proptest::collection::vec(subscription, 0..3))
+            .prop_map(|(filter, workspace, subscriptions)| Conditions { filter, workspace, subscriptions });
+        prop_oneof![Just(Conditions { filter: 0, workspace: 0, subscriptions: Vec::new() }), some]
     }
 
     /// The rule of API section 4, said without an index.
@@ -383,13 +475,15 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Operation {
-        Put { no: u32, tenant: usize, patterns: Vec<usize>, status: usize },
+        Put { no: u32, tenant: usize, patterns: Vec<usize>, status: usize, conditions: Conditions },
         Remove { no: u32 },
     }
 
     fn operation() -> impl Strategy<Value = Operation> {
-        let put = (0u32..600, 0usize..2, proptest::collection::vec(0..PATTERNS.len(), 0..4), 0usize..4)
-            .prop_map(|(no, tenant, patterns, status)| Operation::Put { no, tenant, patterns, status });
+        let patterns = proptest::collection::vec(0..PATTERNS.len(), 0..4);
+        let put = (0u32..600, 0usize..2, patterns, 0usize..4, conditions()).prop_map(
+            |(no, tenant, patterns, status, conditions)| Operation::Put { no, tenant, patterns, status, conditions },
+        );
         prop_oneof![4 => put, 1 => (0u32..600).prop_map(|no| Operation::Remove { no })]
     }
 
@@ -399,21 +493,23 @@ mod tests {
             operations in proptest::collection::vec(operation(), 1..200),
         ) {
             let mut registry = Registry::default();
-            let mut model: Vec<Option<Arc<Webhook>>> = vec![None; 600];
+            let mut model: Vec<Option<(Arc<Webhook>, Conditions)>> = vec![None; 600];
             for operation in operations {
                 match operation {
-                    Operation::Put { no, tenant, patterns, status } => {
+                    Operation::Put { no, tenant, patterns, status, conditions } => {
                         // A webhook keeps its tenant.
-                        let tenant = model[no as usize].as_ref().map_or(TENANTS[tenant], |old| {
+                        let tenant = model[no as usize].as_ref().map_or(TENANTS[tenant], |(old, _)| {
                             TENANTS[usize::from(&*old.tenant == TENANTS[1])]
                         });
                         let patterns: Vec<_> = patterns.iter().map(|n| PATTERNS[*n]).collect();
-                        let new = Arc::new(webhook(no, tenant, &patterns, STATUSES[status]));
-                        model[no as usize] = Some(Arc::clone(&new));
+                        let mut new = webhook(no, tenant, &patterns, STATUSES[status]);
+                        conditions.set(&mut new.settings);
+                        let new = Arc::new(new);
+                        model[no as usize] = Some((Arc::clone(&new), conditions));
                         registry.put(new);
                     }
                     Operation::Remove { no } => {
-                        if let Some(old) = model[no as usize].take() {
+                        if let Some((old, _)) = model[no as usize].take() {
                             registry.bury(Arc::new(Removed {
                                 no: old.no,
                                 id: old.id,
@@ -425,18 +521,22 @@ mod tests {
                 }
             }
             let live = || model.iter().flatten();
-            prop_assert_eq!(registry.active(), live().filter(|w| w.status == WebhookStatus::Active).count());
+            prop_assert_eq!(registry.active(), live().filter(|(w, _)| w.status == WebhookStatus::Active).count());
             for tenant in TENANTS {
-                for event_type in TYPES {
-                    let expected: Vec<_> = live()
-                        .filter(|w| &*w.tenant == tenant && w.status.is_matched())
-                        .filter(|w| w.events.iter().any(|p| wants(&p.to_string(), event_type)))
-                        .map(|w| w.no)
-                        .collect();
-                    prop_assert_eq!(registry.matching(&facts(tenant, event_type)).to_vec(), expected, "{}", event_type);
+                for (n, event_type) in TYPES.into_iter().enumerate() {
+                    for (m, data) in DATA.into_iter().enumerate() {
+                        let data = data.as_bytes();
+                        let facts = Facts { data, workspace_id: WORKSPACES[(n + m) % 3], ..facts(tenant, event_type) };
+                        let expected: Vec<_> = live()
+                            .filter(|(w, _)| &*w.tenant == tenant && w.status.is_matched())
+                            .filter(|(w, conditions)| conditions.want(&w.events, &facts))
+                            .map(|(w, _)| w.no)
+                            .collect();
+                        prop_assert_eq!(registry.matching(&facts).to_vec(), expected, "{:?}", facts);
+                    }
                 }
                 let newest: Vec<_> = registry.newest(Some(tenant), WebhookNo(u32::MAX)).map(|w| w.no).collect();
-                let expected: Vec<_> = live().filter(|w| &*w.tenant == tenant).map(|w| w.no).rev().collect();
+                let expected: Vec<_> = live().map(|(w, _)| w).filter(|w| &*w.tenant == tenant).map(|w| w.no).rev().collect();
                 prop_assert_eq!(newest, expected);
             }
         }
@@ -453,6 +553,20 @@ mod tests {
         assert!(before.webhook(WebhookNo(1)).is_none());
         assert_eq!(registry.matching(&facts("default", "a")).to_vec(), [WebhookNo(1)]);
         assert_eq!(registry.matching(&facts("default", "b")).to_vec(), [WebhookNo(0)]);
+    }
+
+    #[test]
+    fn a_changed_webhook_leaves_nothing_behind_in_the_index() {
+        let mut registry = Registry::default();
+        let subscribed = Conditions { filter: 0, workspace: 0, subscriptions: vec![(0, 0, true), (3, 0, true)] };
+        for filter in [0, 1, 0] {
+            let mut new = webhook(0, "default", &["a", "a.*", "*"], WebhookStatus::Active);
+            Conditions { filter, ..subscribed.clone() }.set(&mut new.settings);
+            registry.put(Arc::new(new));
+        }
+        registry.put(Arc::new(webhook(0, "default", &[], WebhookStatus::Active)));
+        let tenant = registry.tenants.get("default").unwrap();
+        assert!(tenant.all.is_empty() && tenant.exact.len() == 0 && tenant.prefix.len() == 0);
     }
 
     #[test]

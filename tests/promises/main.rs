@@ -16,6 +16,7 @@ mod dialects;
 mod disk;
 mod drain;
 mod egress;
+mod filters;
 mod fuzz;
 mod isolation;
 mod listen;
