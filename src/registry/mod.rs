@@ -23,6 +23,7 @@ mod source_record;
 mod source_setup;
 mod sources;
 mod store;
+mod webhook_change;
 mod writer;
 
 pub use record::is_secret_header;
@@ -31,6 +32,7 @@ pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use store::StoreError;
+pub use webhook_change::SubscriptionSettings;
 pub use writer::{ChangeError, Running, Start, Writer, start};
 
 /// Where every stage finds the current snapshot.

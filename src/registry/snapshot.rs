@@ -239,8 +239,8 @@ impl Registry {
         self.active -= usize::from(old.status == WebhookStatus::Active);
         let tenant = self.tenant_mut(&old.tenant);
         tenant.webhooks.remove(old.no.0);
-        if let Some(uid) = &old.uid {
-            tenant.uids.remove(&**uid);
+        if let Some(uid) = old.uid.as_deref().filter(|uid| tenant.uids.get(*uid) == Some(&old.no)) {
+            tenant.uids.remove(uid);
         }
         if old.status.is_matched() {
             for pattern in &old.events {
