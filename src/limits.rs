@@ -299,6 +299,10 @@ pub const REGISTRY_BATCH: usize = 1_024;
 /// Subscriptions of one webhook: each change writes all of them, and an event that none of the webhook's patterns decides is
 /// compared with each.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Webhooks that are decoded together at start: what they take in memory beside the snapshot.
+pub const LOAD_ROWS: usize = if cfg!(test) { 3 } else { 8_192 };
+/// Threads that decode them at most: the rest of the work is one thread's, and more would wait for it.
+pub const LOAD_THREADS_MAX: usize = 4;
 /// Page cache of registry.redb, which is read whole at start and then only written.
 pub const REGISTRY_CACHE_BYTES: usize = 4 << 20;
 

@@ -260,9 +260,7 @@ impl From<SourceError> for Problem {
                 return problem;
             }
             SourceError::ManagedByFile => ProblemCode::ManagedByFile,
-            SourceError::Changed
-            | SourceError::HasSecret
-            | SourceError::NoToken => ProblemCode::Conflict,
+            SourceError::Changed | SourceError::HasSecret | SourceError::NoToken => ProblemCode::Conflict,
         };
         Self::new(code, error.to_string())
     }

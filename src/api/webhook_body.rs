@@ -293,4 +293,3 @@ fn profile(fields: &mut Fields) {
         _ => Err("expected \"standard\"".to_owned()),
     });
 }
-

@@ -65,7 +65,11 @@ impl Fields {
 
 fn header_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text).map_err(|_| "expected a header name: letters, digits and -".to_owned())?;
-    if is_reserved_header(&name) { Err("this header is set by the server or by HTTP itself".to_owned()) } else { Ok(name) }
+    if is_reserved_header(&name) {
+        Err("this header is set by the server or by HTTP itself".to_owned())
+    } else {
+        Ok(name)
+    }
 }
 
 fn header_value(

@@ -140,7 +140,8 @@ impl Fields {
             None => None,
         };
         for key in given.keys() {
-            let detail = "unknown field; allowed: retry_on, and schedule or max_retries, retry_delay, backoff, max_delay";
+            let detail =
+                "unknown field; allowed: retry_on, and schedule or max_retries, retry_delay, backoff, max_delay";
             self.errors.push(FieldError::new(format!("/retry_policy{}", pointer(key)), detail));
         }
         Given::Value(Retry { policy, on })

@@ -43,8 +43,8 @@ pub(super) struct View<'a> {
     burst: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_in_flight: Option<u16>,
-    #[serde(skip_serializing_if = "is_default")]
-    breaker: &'a BreakerSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<Breaker<'a>>,
     ordered: bool,
     headers: Headers<'a>,
     metadata: Box<RawValue>,
@@ -105,7 +105,7 @@ impl<'a> View<'a> {
             rate_limit_rps: webhook.rate_limit.and_then(|limit| shown_number(limit.per_second)),
             burst: webhook.rate_limit.map(|limit| limit.burst),
             max_in_flight: webhook.max_in_flight,
-            breaker: &webhook.breaker,
+            breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
             ordered: webhook.ordered,
             headers: Headers(webhook),
             // It was checked when it came in.
@@ -127,8 +127,25 @@ fn shown_number(n: f64) -> Option<Number> {
     if n.fract() == 0.0 { Some(Number::from(n as u64)) } else { Number::from_f64(n) }
 }
 
-fn is_default(breaker: &BreakerSettings) -> bool {
-    *breaker == BreakerSettings::default()
+/// What of the breaker is the webhook's own.
+struct Breaker<'a>(&'a BreakerSettings);
+
+impl Serialize for Breaker<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let BreakerSettings { window, failure_ratio, min_attempts, open_seconds, close_after, disable_after_hours } =
+            self.0;
+        let whole = |n: &Option<u16>| n.map(Number::from);
+        let number = |n: &Option<f64>| n.and_then(shown_number);
+        let parts = [
+            ("window", whole(window)),
+            ("failure_ratio", number(failure_ratio)),
+            ("min_attempts", whole(min_attempts)),
+            ("open_seconds", number(open_seconds)),
+            ("close_after", whole(close_after)),
+            ("disable_after_hours", number(disable_after_hours)),
+        ];
+        to.collect_map(parts.into_iter().filter_map(|(name, n)| Some((name, n?))))
+    }
 }
 
 struct Policy<'a>(&'a RetryPolicy, RetryOn);

@@ -21,6 +21,7 @@ mod signing;
 mod source;
 mod trigger;
 mod webhook;
+mod webhook_fields;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -266,11 +266,7 @@ impl Check<'_> {
             failure_ratio,
             min_attempts: self.count("delivery.breaker.min_attempts", raw.min_attempts, attempts.clone()) as u16,
             open: self.seconds("delivery.breaker.open_seconds", raw.open_seconds, open.clone()),
-            open_max: self.seconds(
-                "delivery.breaker.open_seconds_max",
-                raw.open_seconds_max,
-                open,
-            ),
+            open_max: self.seconds("delivery.breaker.open_seconds_max", raw.open_seconds_max, open),
             close_after: self.count("delivery.breaker.close_after", raw.close_after, attempts) as u16,
             disable_after: self.hours(
                 "delivery.breaker.disable_after_hours",

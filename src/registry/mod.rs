@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use crate::config::Role;
 
 mod cow;
+mod load;
 mod record;
 mod secret;
 mod snapshot;
@@ -62,3 +63,5 @@ impl Principal {
 mod source_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod webhook_tests;

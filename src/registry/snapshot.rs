@@ -163,6 +163,12 @@ impl Registry {
         self.tenants.get(name).map(|tenant| tenant.settings.clone()).unwrap_or_default()
     }
 
+    /// What holds for the tenant's webhooks by default from now on.
+    #[cfg(test)]
+    pub(crate) fn set_tenant_settings(&mut self, name: &str, settings: TenantSettings) {
+        self.tenant_mut(name).settings = settings;
+    }
+
     /// Webhooks with numbers below `before`, newest first: of one tenant, or of all.
     pub fn newest<'a>(
         &'a self,

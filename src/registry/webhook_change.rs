@@ -82,9 +82,8 @@ impl Work {
         let old = current(next, no, version)?;
         let now = self.clock.now();
         let mut all = old.subscriptions.to_vec();
-        let place = |all: &[Subscription], id| {
-            all.iter().position(|one| one.id == id).ok_or(ChangeError::SubscriptionNotFound)
-        };
+        let place =
+            |all: &[Subscription], id| all.iter().position(|one| one.id == id).ok_or(ChangeError::SubscriptionNotFound);
         match change {
             SubscriptionChange::Add(_) if all.len() >= SUBSCRIPTIONS_MAX => {
                 return Err(ChangeError::TooManySubscriptions);

@@ -349,9 +349,7 @@ impl Work {
                 Ok(None)
             }
             Change::Disable { no, reason } => self.disable(no, reason, next, batch),
-            Change::Subscription { no, version, change } => {
-                self.apply_subscription((no, version), change, next, batch)
-            }
+            Change::Subscription { no, version, change } => self.apply_subscription((no, version), change, next, batch),
             Change::Keys(keys) => {
                 next.set_keys(&keys);
                 self.keys = keys;

@@ -34,7 +34,7 @@ const SCRATCH_BYTES: usize = 8 * TEXT_BYTES;
 /// 7.6.1), what says for whom it is and from whom, how it is encoded and which way it came, and signatures. The one list, for
 /// whoever takes headers and for whoever sends them.
 pub fn is_reserved_header(name: &HeaderName) -> bool {
-    const NAMES: [&str; 19] = [
+    const NAMES: [&str; 18] = [
         "host",
         "connection",
         "keep-alive",
@@ -46,7 +46,6 @@ pub fn is_reserved_header(name: &HeaderName) -> bool {
         "expect",
         "date",
         "accept-encoding",
-        "user-agent",
         "signature",
         "signature-input",
         "traceparent",

@@ -21,6 +21,7 @@ mod malformed;
 mod openapi;
 mod providers;
 mod retry;
+mod scale;
 mod secrecy;
 mod tidy;
 mod timing;
