@@ -25,7 +25,7 @@ impl Api {
         let webhook = self.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let settings = read(fields, None)?;
-        let version = self.guarded(call, &webhook)?;
+        let version = guarded(call, &webhook)?;
         let writer = self.writer.by(&call.principal);
         let make = async move {
             let webhook = writer.add_subscription(webhook.no, version, settings).await.map_err(changed)?;
@@ -92,7 +92,7 @@ impl Api {
         let current = find(&webhook, id)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let settings = read(fields, Some((webhook.id, current)))?;
-        let version = self.guarded(call, &webhook)?;
+        let version = guarded(call, &webhook)?;
         let writer = self.writer.by(&call.principal);
         let webhook = writer.replace_subscription(webhook.no, version, id, settings).await.map_err(changed)?;
         let mut response = reply::json(StatusCode::OK, &View::of(webhook.id, find(&webhook, id)?))?;
@@ -108,17 +108,17 @@ impl Api {
     ) -> Result<Response, Problem> {
         let webhook = self.live(&call.principal, of)?;
         find(&webhook, id)?;
-        let version = self.guarded(call, &webhook)?;
+        let version = guarded(call, &webhook)?;
         let writer = self.writer.by(&call.principal);
         writer.remove_subscription(webhook.no, version, id).await.map_err(changed)?;
         Ok(reply::no_content())
     }
+}
 
-    /// The version that a change is bound to: the present one if the caller named a state by `If-Match`, else none.
-    fn guarded(&self, call: &Call, webhook: &Webhook) -> Result<Option<u64>, Problem> {
-        reply::matches(&call.parts.headers, &etag(webhook))?;
-        Ok(call.parts.headers.contains_key(IF_MATCH).then_some(webhook.version))
-    }
+/// The version that a change is bound to: the present one if the caller named a state by `If-Match`, else none.
+fn guarded(call: &Call, webhook: &Webhook) -> Result<Option<u64>, Problem> {
+    reply::matches(&call.parts.headers, &etag(webhook))?;
+    Ok(call.parts.headers.contains_key(IF_MATCH).then_some(webhook.version))
 }
 
 /// Only a change that was bound to a version can come too late.

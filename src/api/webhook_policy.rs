@@ -241,7 +241,9 @@ impl Fields {
             min_attempts: count(part.whole("min_attempts", attempts.clone()), of.min_attempts),
             open_seconds: part.number("open_seconds", open).or(of.open_seconds),
             close_after: count(part.whole("close_after", attempts), of.close_after),
-            disable_after_hours: part.take("disable_after_hours", disable_after).or(of.disable_after_hours),
+            disable_after_hours: part
+                .take("disable_after_hours", |value| disable_after(&value))
+                .or(of.disable_after_hours),
         };
         if let (Some(least), Some(window)) = (breaker.min_attempts, breaker.window)
             && least > window
@@ -260,10 +262,10 @@ impl Fields {
 }
 
 /// Hours of nothing but failure.
-fn disable_after(value: Value) -> Result<f64, String> {
+fn disable_after(value: &Value) -> Result<f64, String> {
     let hours = |duration: Duration| duration.as_secs_f64() / 3600.0;
     let (least, most) = (hours(BREAKER_DISABLE_MIN), hours(BREAKER_DISABLE_MAX));
-    number(&value, least..=most).map_err(|_| format!("expected hours, {least:.4} (a minute) to {most} (ten years)"))
+    number(value, least..=most).map_err(|_| format!("expected hours, {least:.4} (a minute) to {most} (ten years)"))
 }
 
 /// A delay of at least a millisecond and at most a day.
