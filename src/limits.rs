@@ -288,6 +288,18 @@ pub const CERTIFICATE_FETCHES: usize = 4;
 /// up does not make us a nuisance to providers.
 pub const CERTIFICATE_FAILURES_MAX: usize = 16;
 
+/// Attempts that a circuit breaker looks at or asks for: more say nothing about a receiver's present state.
+pub const BREAKER_ATTEMPTS_MAX: u16 = 1_000;
+/// Share of failures that opens it, at least: below, one in a hundred is an accident.
+pub const BREAKER_RATIO_MIN: f64 = 0.01;
+/// How long it stays open at first, at least: a shorter pause spares nobody anything.
+pub const BREAKER_OPEN_MIN: Duration = Duration::from_millis(100);
+/// … and at most: somebody looks after a receiver once a day.
+pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nothing but failure for this long may disable a webhook, at least: a restart of the receiver must not.
+pub const BREAKER_DISABLE_MIN: Duration = Duration::from_secs(60);
+/// … and at most: in effect never.
+pub const BREAKER_DISABLE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Delays in a schedule: enough for a month of daily attempts and then some.
 pub const SCHEDULE_DELAYS_MAX: usize = 64;
 
@@ -335,11 +347,20 @@ pub const OUTBOX_PAUSE: Duration = Duration::from_secs(1);
 pub const REGISTRY_QUEUE: usize = 4_096;
 /// Changes in one transaction of registry.redb.
 pub const REGISTRY_BATCH: usize = 1_024;
+/// Subscriptions of one webhook: each change writes all of them, and an event that none of the webhook's patterns decides is
+/// compared with each.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Webhooks that are decoded together at start: what they take in memory beside the snapshot.
+pub const LOAD_ROWS: usize = if cfg!(test) { 3 } else { 8_192 };
+/// Threads that decode them at most: the rest of the work is one thread's, and more would wait for it.
+pub const LOAD_THREADS_MAX: usize = 4;
 /// Page cache of registry.redb, which is read whole at start and then only written.
 pub const REGISTRY_CACHE_BYTES: usize = 4 << 20;
 
 // --- api -----------------------------------------------------------------------------------------------------------
 
+/// Bytes of the filters of a webhook or of a subscription as JSON; they are in memory with it.
+pub const FILTERS_BYTES_MAX: usize = 16 * 1024;
 /// Rows of a list page when the client does not say.
 pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Rows of a list page at most.

@@ -43,7 +43,9 @@ mod webhook;
 mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
+mod webhook_list;
 mod webhook_metrics;
+mod webhook_policy;
 mod webhook_secret;
 mod webhook_test;
 mod webhook_view;
@@ -186,7 +188,8 @@ impl Api {
     }
 
     async fn answer(&self, call: &Call) -> Result<Response, Problem> {
-        let route = Route::parse(call.parts.uri.path()).ok_or_else(|| Problem::not_found("path or id"))?;
+        let path = route::spelled(call.parts.uri.path());
+        let mut route = Route::parse(&path).ok_or_else(|| Problem::not_found("path or id"))?;
         let method = if call.parts.method == Method::HEAD { &Method::GET } else { &call.parts.method };
         if !route.allows(method) {
             return Err(Problem::method_not_allowed(route.allow()));
@@ -197,6 +200,7 @@ impl Api {
         // A try changes nothing: whoever may read may ask for one.
         let acts_as = if matches!(route, Route::FilterTest) { &Method::GET } else { method };
         authorise(call.principal.role, acts_as)?;
+        self.look_up(call, &mut route)?;
         match route {
             Route::Sources
             | Route::Source(_)
@@ -311,6 +315,22 @@ impl Api {
             (Route::EventType(name), _) => self.read_event_type(call, name),
             _ => Err(Problem::not_found("path or id")),
         }
+    }
+
+    /// For a key of tenant `*`, a uid is one of `?tenant=`, where that is given; from here on the webhook has its id.
+    fn look_up(&self, call: &Call, route: &mut Route<'_>) -> Result<(), Problem> {
+        if call.principal.tenant.is_some() {
+            return Ok(());
+        }
+        if let Some(of) = route.webhook_mut()
+            && let WebhookRef::Uid(uid) = *of
+            && let Some(tenant) = webhook_list::tenant_of(&call.principal, &page::Query::of(&call.parts.uri))?
+        {
+            let registry = self.registry.load();
+            let webhook = registry.webhook_by_uid(tenant, uid).ok_or_else(|| Problem::not_found("webhook"))?;
+            *of = WebhookRef::Id(webhook.id);
+        }
+        Ok(())
     }
 
     /// The webhook that a path names, removed or not, if the caller may know of it. A uid leads only to one that is there.

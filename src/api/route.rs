@@ -1,5 +1,7 @@
 //! Which path is which resource, and what may be done with it.
 
+use std::borrow::Cow;
+
 use hyper::Method;
 
 use super::docs::Format;
@@ -78,6 +80,15 @@ impl<'p> WebhookRef<'p> {
             Err(_) => is_uid(text).then_some(Self::Uid(text)),
         }
     }
+}
+
+/// A path whose `:` and `@` stand as they are. Uids and event types may hold them, and most clients escape them; nothing else
+/// is decoded, so that no spelling leads past a check.
+pub(super) fn spelled(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    Cow::Owned(path.replace("%3A", ":").replace("%3a", ":").replace("%40", "@"))
 }
 
 /// Whether text may be a webhook's `uid`: 1 to 128 of what a path needs no escapes for, and no id or fixed word of ours.
@@ -196,6 +207,27 @@ impl<'p> Route<'p> {
             }
             _ => return None,
         })
+    }
+
+    /// The webhook that the path names, if it names one.
+    pub(super) fn webhook_mut(&mut self) -> Option<&mut WebhookRef<'p>> {
+        match self {
+            Self::Webhook(of)
+            | Self::Pause(of)
+            | Self::Resume(of)
+            | Self::Test(of)
+            | Self::RegenerateSecret(of)
+            | Self::Recover(of)
+            | Self::WebhookMetrics(of)
+            | Self::Subscriptions(of)
+            | Self::Subscription(of, _)
+            | Self::DeliveriesOf(of)
+            | Self::DeadLettersOf(of)
+            | Self::DeadLetterOf(of, _)
+            | Self::ReplayDeadLetter(of, _)
+            | Self::BulkReplay(of) => Some(of),
+            _ => None,
+        }
     }
 
     /// The `Allow` header. That of events names POST, which admit answers before it comes here.

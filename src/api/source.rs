@@ -253,12 +253,14 @@ impl From<SourceError> for Problem {
                 return Self::invalid_body(breaches.into_iter().map(field).collect());
             }
             SourceError::Unavailable(error) => return error.into(),
+            SourceError::NameTaken | SourceError::TokenTaken => {
+                let at = if error == SourceError::NameTaken { "/name" } else { "/token" };
+                let mut problem = Self::new(ProblemCode::Conflict, error.to_string());
+                problem.errors.push(FieldError::new(at, error.to_string()));
+                return problem;
+            }
             SourceError::ManagedByFile => ProblemCode::ManagedByFile,
-            SourceError::Changed
-            | SourceError::NameTaken
-            | SourceError::TokenTaken
-            | SourceError::HasSecret
-            | SourceError::NoToken => ProblemCode::Conflict,
+            SourceError::Changed | SourceError::HasSecret | SourceError::NoToken => ProblemCode::Conflict,
         };
         Self::new(code, error.to_string())
     }

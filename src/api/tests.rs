@@ -24,6 +24,8 @@ mod delivery;
 mod filter;
 mod source;
 mod stats;
+mod subscription;
+mod webhook;
 mod webhook_test;
 
 /// What settle would know.
@@ -374,10 +376,10 @@ async fn a_webhook_is_made_read_changed_and_removed() {
     let expected = json!({
         "id": created.text("id"), "tenant": "default", "user_id": "7", "name": "n",
         "url": "https://example.com/hook", "description": "d", "status": "active", "active": true,
-        "is_active": true, "events": ["order.*", "a"], "profile": "standard",
+        "is_active": true, "events": ["order.*", "a"], "subscription_count": 0, "profile": "standard",
         "retry_policy": {"max_retries": 3, "retry_delay": 60, "backoff": 2.0, "max_delay": 86400},
         "max_retries": 3, "timeout_seconds": 2.5, "rate_limit_rps": 10, "burst": 10, "max_in_flight": 4,
-        "headers": {"authorization": "***", "x-team": "a"}, "metadata": {"environment": "production"},
+        "ordered": false, "headers": {"authorization": "***", "x-team": "a"}, "metadata": {"environment": "production"},
         "created_at": created.body["created_at"], "updated_at": created.body["created_at"],
         "secret_hint": read.text("secret_hint"),
     });
@@ -475,7 +477,7 @@ async fn each_wrong_field_is_named() {
             json!({"retry_policy": {"schedule": [0, 1, 86401, "5s"]}}),
             vec!["/retry_policy/schedule/0", "/retry_policy/schedule/2", "/retry_policy/schedule/3"],
         ),
-        (json!({"retry_policy": {"schedule": vec![1; 33]}}), vec!["/retry_policy/schedule"]),
+        (json!({"retry_policy": {"schedule": vec![1; 65]}}), vec!["/retry_policy/schedule"]),
         (json!({"retry_policy": {"schedule": [1], "max_retries": 1}}), vec!["/retry_policy/max_retries"]),
         (
             json!({"retry_policy": {"max_retries": 101, "retry_delay": -1, "backoff": 0.5, "max_delay": 1e9}}),
@@ -520,10 +522,7 @@ async fn each_wrong_field_is_named() {
         (json!({"tenant": "acme"}), vec!["/tenant"]),
         (json!({"org_id": "acme"}), vec!["/org_id"]),
         (json!({"profile": "raw"}), vec!["/profile"]),
-        (
-            json!({"filters": {}, "uid": "1", "ordered": true, "id": "wh_1"}),
-            vec!["/filters", "/id", "/ordered", "/uid"],
-        ),
+        (json!({"filter": {}, "uuid": "1", "order": true, "id": "wh_1"}), vec!["/filter", "/id", "/order", "/uuid"]),
     ] {
         let mut body = json!({"url": "https://example.com/"});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());

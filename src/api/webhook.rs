@@ -1,17 +1,17 @@
-//! Webhooks: make, list, read, change, remove, pause, resume.
+//! Webhooks: make, read, change, remove, pause, resume.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{ETAG, IF_MATCH};
 
-use super::page::Query;
 use super::route::WebhookRef;
 use super::webhook_body::{Purpose, Rules, read};
-use super::webhook_view::{Created, View, etag};
-use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply, sees};
-use crate::limits::{PAGE_SCAN_MAX, RETRY_SOON};
-use crate::model::{Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus, is_event_type};
+pub(super) use super::webhook_list::tenant_of;
+use super::webhook_view::{View, Written, etag, warnings};
+use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply};
+use crate::limits::RETRY_SOON;
+use crate::model::{Webhook, WebhookSettings, WebhookStatus};
 use crate::registry::{ChangeError, Known, Principal};
 
 /// How often a change is made anew because another came between, before the caller is told.
@@ -25,9 +25,8 @@ impl Api {
         let make = async move {
             let webhook = writer.create(draft).await?;
             let answer = |secret| {
-                let none = webhook.events.is_empty();
-                let warnings = if none { vec!["no events: nothing will match"] } else { Vec::new() };
-                let created = Created { webhook: View::of(&webhook, &default_retry), secret, warnings };
+                let view = View::of(&webhook, &default_retry);
+                let created = Written { webhook: view, secret, warnings: warnings(&webhook) };
                 let place = format!("/api/v1/webhooks/{}", webhook.id);
                 let mut response = reply::made(StatusCode::CREATED, &place, &created)?;
                 reply::set(&mut response, ETAG, &etag(&webhook));
@@ -38,39 +37,9 @@ impl Api {
         self.make(call, make).await
     }
 
-    /// Filters: `status`, `event_type` or `type` (webhooks that would match it), `q` (in name, description and URL).
-    pub(super) fn list_webhooks(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let page = query.page()?;
-        let tenant = tenant_of(&call.principal, &query)?;
-        let wanted = filter(&query)?;
-        let registry = self.registry.load();
-        let before = match query.cursor::<WebhookId>()? {
-            None => WebhookNo(u32::MAX),
-            Some(id) => registry.known_by_id(id).map_or(WebhookNo(0), Known::no),
-        };
-        let mut found: Vec<&Arc<Webhook>> = Vec::new();
-        let (mut looked_at, mut last) = (0, None);
-        for webhook in registry.newest(tenant, before).take(PAGE_SCAN_MAX) {
-            looked_at += 1;
-            last = Some(webhook);
-            if wanted(webhook) {
-                found.push(webhook);
-                if found.len() == page.wanted() {
-                    break;
-                }
-            }
-        }
-        let (rows, more) = page.cut(found);
-        let cursor = if more { rows.last().copied() } else { last.filter(|_| looked_at == PAGE_SCAN_MAX) };
-        let next = cursor.map(|webhook| query.next(&webhook.id));
-        let rows: Vec<_> = rows.into_iter().map(|webhook| View::of(webhook, &self.default_retry)).collect();
-        reply::list(&rows, next.as_ref())
-    }
-
     pub(super) fn read_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         let webhook = self.live(&call.principal, of)?;
-        let response = self.shown(&webhook)?;
+        let response = reply::json(StatusCode::OK, &View::of(&webhook, &self.default_retry))?;
         Ok(reply::tagged(&call.parts.headers, &etag(&webhook), response))
     }
 
@@ -142,7 +111,9 @@ impl Api {
                 Err(ChangeError::Changed) => {}
                 changed => {
                     let webhook = changed?;
-                    let mut response = self.shown(&webhook)?;
+                    let view = View::of(&webhook, &self.default_retry);
+                    let written = Written { webhook: view, secret: None, warnings: warnings(&webhook) };
+                    let mut response = reply::json(StatusCode::OK, &written)?;
                     reply::set(&mut response, ETAG, &etag(&webhook));
                     return Ok(response);
                 }
@@ -151,12 +122,9 @@ impl Api {
         Err(ChangeError::Changed.into())
     }
 
-    fn shown(&self, webhook: &Webhook) -> Result<Response, Problem> {
-        reply::json(StatusCode::OK, &View::of(webhook, &self.default_retry))
-    }
-
     fn rules<'a>(&'a self, principal: &'a Principal) -> Rules<'a> {
-        Rules { check_url: &self.check_url, default_retry: &self.default_retry, principal }
+        let (check_url, default_retry, registry) = (&self.check_url, &self.default_retry, &self.registry);
+        Rules { check_url, default_retry, principal, registry }
     }
 
     /// The webhook, if it is there for the caller.
@@ -168,45 +136,17 @@ impl Api {
     }
 }
 
-/// The tenant whose things are listed; `None`: everybody's, for a key of tenant `*`.
-pub(super) fn tenant_of<'a>(principal: &'a Principal, query: &'a Query) -> Result<Option<&'a str>, Problem> {
-    match query.get("tenant").or_else(|| query.get("org_id")) {
-        Some(named) if sees(principal, named) => Ok(Some(named)),
-        Some(_) => Err(Problem::not_found("tenant")),
-        None => Ok(principal.tenant.as_deref()),
-    }
-}
-
-fn filter(query: &Query) -> Result<impl Fn(&Webhook) -> bool, Problem> {
-    let bad = |detail| Problem::new(ProblemCode::InvalidRequest, detail);
-    let status = match query.get("status") {
-        None => None,
-        Some("active") => Some(WebhookStatus::Active),
-        Some("paused") => Some(WebhookStatus::Paused),
-        Some("inactive") => Some(WebhookStatus::Inactive),
-        Some("failed") => Some(WebhookStatus::Failed),
-        Some(_) => return Err(bad("query parameter status: expected active, paused, inactive or failed")),
-    };
-    let event_type = query.get("event_type").or_else(|| query.get("type")).map(str::to_owned);
-    if event_type.as_deref().is_some_and(|text| !is_event_type(text)) {
-        return Err(bad("query parameter event_type: expected an event type such as order.created"));
-    }
-    let needle = query.get("q").map(str::to_lowercase);
-    Ok(move |webhook: &Webhook| {
-        let texts = [webhook.name.as_deref(), webhook.description.as_deref(), Some(&*webhook.endpoint.url)];
-        status.is_none_or(|status| status == webhook.status)
-            && event_type.as_deref().is_none_or(|text| webhook.events.iter().any(|pattern| pattern.matches(text)))
-            && needle
-                .as_deref()
-                .is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
-    })
-}
-
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         let code = match error {
             ChangeError::NotFound => return Self::not_found("webhook"),
-            ChangeError::Changed => ProblemCode::Conflict,
+            ChangeError::SubscriptionNotFound => return Self::not_found("subscription"),
+            ChangeError::UidTaken => {
+                let mut problem = Self::new(ProblemCode::Conflict, error.to_string());
+                problem.errors.push(FieldError::new("/uid", error.to_string()));
+                return problem;
+            }
+            ChangeError::Changed | ChangeError::TooManySubscriptions => ProblemCode::Conflict,
             ChangeError::Overloaded => ProblemCode::Overloaded,
             ChangeError::DiskFull => ProblemCode::DiskFull,
             ChangeError::Stopped => ProblemCode::Draining,

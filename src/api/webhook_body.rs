@@ -6,31 +6,34 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
-use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, RETRIES_MAX};
+use super::route::{UID_BYTES_MAX, is_uid};
+use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
+use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
 use crate::model::{
-    Endpoint, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookSettings, WebhookStatus,
+    Endpoint, RetryOn, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookSettings, WebhookStatus,
 };
-use crate::registry::{DEFAULT_TENANT, Principal};
+use crate::registry::{DEFAULT_TENANT, Principal, Shared};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
-const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
-const BURST: std::ops::RangeInclusive<u64> = 1..=100_000;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const TENANT_BYTES_MAX: usize = 63;
-const ALLOWED: &str = "url, events, secret, name, description, status, active, is_active, profile, retry_policy, \
-    max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, headers, metadata, user_id, tenant, org_id";
+const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
+    profile, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
+    metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
 const READ_ONLY: [&str; 3] = ["id", "created_at", "secret_hint"];
+/// Fields that a client may send back, and that may have changed meanwhile; `If-Match` is for who wants to be sure.
+const IGNORED: [&str; 3] = ["updated_at", "subscription_count", "warnings"];
 
 /// What a body is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose<'a> {
     /// A new webhook.
     Create,
-    /// What is absent goes back to its default, but for secret, status and owner.
+    /// What is absent goes back to its default, but for secret, status and owner, and the uid that old clients know it by.
     Replace(&'a Webhook),
     /// What is absent stays.
     Patch(&'a Webhook),
@@ -59,6 +62,8 @@ pub(super) struct Rules<'a> {
     pub(super) check_url: &'a CheckUrl,
     pub(super) default_retry: &'a RetryPolicy,
     pub(super) principal: &'a Principal,
+    /// For what holds in a tenant by default.
+    pub(super) registry: &'a Shared,
 }
 
 /// Reads a body. Each field that is wrong is named.
@@ -77,22 +82,35 @@ pub(super) fn read(
     let status = status(&mut fields, purpose);
     let keys = keys(&mut fields, purpose.current());
     profile(&mut fields);
+    let defaults = tenant.as_deref().map(|tenant| rules.registry.load().tenant_settings(tenant)).unwrap_or_default();
+    let uid = uid(&mut fields).or(purpose.current().and_then(|w| w.uid.clone()));
     let events = fields.events().or(base.map(|w| w.events.clone())).unwrap_or_default();
     let name = fields.text("name", NAME_CHARS_MAX).or(base.and_then(|w| w.name.clone()));
     let description = fields.text("description", DESCRIPTION_CHARS_MAX).or(base.and_then(|w| w.description.clone()));
-    let user_id = fields.id("user_id").or(purpose.current().and_then(|w| w.user_id.clone()));
-    let retry_policy = retry_policy(&mut fields, base, rules.default_retry);
+    let filters = fields.filters().or(base.map(|w| w.filters.clone())).flatten();
+    let workspace_id = fields.id("workspace_id").or(base.and_then(|w| w.workspace_id.clone()));
+    let user_id = fields.id("user_id").or(owner(purpose, rules.principal));
+    let retries = Retries {
+        present: base.and_then(|w| w.retry_policy.as_ref()),
+        present_on: base.map_or(RetryOn::ALL, |w| w.retry_on),
+        absent: base.map_or(defaults.retry_policy.as_ref(), |w| w.retry_policy.as_ref()),
+        null: defaults.retry_policy.as_ref(),
+        default: rules.default_retry,
+    };
+    let (retry_policy, retry_on) = retries.read(&mut fields);
     let timeout = match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
         Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
         Given::Null => None,
         Given::Absent => base.and_then(|w| w.timeout),
     };
-    let rate_limit = rate_limit(&mut fields, base);
+    let rate_limit = rate_limit(&mut fields, base.and_then(|w| w.rate_limit));
     let max_in_flight = match fields.whole("max_in_flight", IN_FLIGHT) {
         Given::Value(n) => Some(n as u16),
         Given::Null => None,
         Given::Absent => base.and_then(|w| w.max_in_flight),
     };
+    let breaker = fields.breaker(base.map(|w| &w.breaker)).or(base.map(|w| w.breaker.clone())).unwrap_or_default();
+    let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
     let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
     let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
@@ -100,12 +118,19 @@ pub(super) fn read(
     errors.extend(unknown(&left, ALLOWED));
     match (endpoint, tenant, keys) {
         (Some(endpoint), Some(tenant), Some(keys)) if errors.is_empty() => Ok(WebhookSettings {
+            uid,
             status,
             events,
+            subscriptions: purpose.current().map_or_else(|| [].into(), |w| Arc::clone(&w.subscriptions)),
+            filters,
+            workspace_id,
             retry_policy,
+            retry_on,
             timeout,
             max_in_flight,
             rate_limit,
+            breaker,
+            ordered,
             headers,
             name,
             description,
@@ -128,8 +153,9 @@ fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {
 
 /// A client may send back what it read; what the server sets must be as it was.
 fn sent_back(fields: &mut Fields, current: &Webhook, rules: &Rules<'_>) {
-    // It tells when, not what; `If-Match` is for who wants to be sure.
-    fields.left.remove("updated_at");
+    for key in IGNORED {
+        fields.left.remove(key);
+    }
     let shown = serde_json::to_value(View::of(current, rules.default_retry)).unwrap_or_default();
     for key in READ_ONLY {
         if let Some(given) = fields.left.remove(key)
@@ -157,6 +183,32 @@ fn endpoint(fields: &mut Fields, base: Option<&Webhook>, check: &CheckUrl) -> (O
         return (None, false);
     }
     (given.or(base.map(|w| w.endpoint.clone())), egress)
+}
+
+/// The user who owns it, where the body does not say: for a new webhook, the caller.
+fn owner(purpose: Purpose<'_>, caller: &Principal) -> Option<Box<str>> {
+    match purpose.current() {
+        Some(current) => current.user_id.clone(),
+        None => caller.user.as_deref().map(Into::into),
+    }
+}
+
+/// An id of the user's own, under which paths find it; a number is read as its text.
+fn uid(fields: &mut Fields) -> Given<Box<str>> {
+    fields.take("uid", |value| {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        };
+        let allowed = || {
+            format!(
+                "expected 1 to {UID_BYTES_MAX} of A-Z a-z 0-9 . _ : @ -, which does not begin with wh_ or src_ and is not \
+                events or deliveries"
+            )
+        };
+        if is_uid(&text) { Ok(text.into()) } else { Err(allowed()) }
+    })
 }
 
 /// Whose it is. Only a key of tenant `*` names another tenant, and only for a new webhook.
@@ -206,6 +258,9 @@ fn status(fields: &mut Fields, purpose: Purpose<'_>) -> WebhookStatus {
         match status {
             Some(status) if status.is_matched() == active => {}
             Some(_) => fields.wrong(pointer(key), "contradicts another of status, active and is_active"),
+            // A flag that says what is so already changes nothing: a paused webhook, which reads `active: true`, stays
+            // paused for a client that knows no pause and writes back what it read.
+            None if current.is_some_and(|current| current.is_matched() == active) => status = current,
             None => status = Some(if active { WebhookStatus::Active } else { WebhookStatus::Inactive }),
         }
     }
@@ -237,66 +292,4 @@ fn profile(fields: &mut Fields) {
         Some("standard") => Ok(()),
         _ => Err("expected \"standard\"".to_owned()),
     });
-}
-
-/// `retry_policy` beats `max_retries`; that alone changes how many retries the present policy makes.
-fn retry_policy(fields: &mut Fields, base: Option<&Webhook>, default: &RetryPolicy) -> Option<RetryPolicy> {
-    let present = base.and_then(|w| w.retry_policy.as_ref());
-    let given = fields.retry_policy(present);
-    let retries = fields.whole("max_retries", 0..=RETRIES_MAX);
-    match (given, retries) {
-        (Given::Value(policy), _) => Some(policy),
-        (Given::Null, Given::Value(retries)) => Some(with_retries(default, retries as u16)),
-        (Given::Absent, Given::Value(retries)) => Some(with_retries(present.unwrap_or(default), retries as u16)),
-        (Given::Null, _) | (_, Given::Null) => None,
-        (Given::Absent, Given::Absent) => present.cloned(),
-    }
-}
-
-/// The policy with this many retries: a schedule is cut, or goes on with its last delay.
-fn with_retries(policy: &RetryPolicy, retries: u16) -> RetryPolicy {
-    match policy {
-        RetryPolicy::Schedule(delays) => {
-            let last = delays.last().copied().unwrap_or(Duration::from_secs(60));
-            RetryPolicy::Schedule(
-                delays.iter().copied().chain(std::iter::repeat(last)).take(usize::from(retries)).collect(),
-            )
-        }
-        RetryPolicy::Backoff { retry_delay, backoff_permille, max_delay, .. } => RetryPolicy::Backoff {
-            max_retries: retries,
-            retry_delay: *retry_delay,
-            backoff_permille: *backoff_permille,
-            max_delay: *max_delay,
-        },
-    }
-}
-
-/// How many retries a policy makes.
-pub(super) fn retries_of(policy: &RetryPolicy) -> usize {
-    match policy {
-        RetryPolicy::Schedule(delays) => delays.len(),
-        RetryPolicy::Backoff { max_retries, .. } => usize::from(*max_retries),
-    }
-}
-
-fn rate_limit(fields: &mut Fields, base: Option<&Webhook>) -> Option<RateLimit> {
-    let present = base.and_then(|w| w.rate_limit);
-    let rate = fields.number("rate_limit_rps", RATE);
-    let burst = fields.whole("burst", BURST);
-    let no_rate = matches!(rate, Given::Null);
-    let per_second = rate.or(present.map(|limit| limit.per_second));
-    let Some(per_second) = per_second else {
-        if matches!(burst, Given::Value(_)) && fields.errors.iter().all(|error| error.pointer != "/rate_limit_rps") {
-            fields.wrong("/burst", "needs rate_limit_rps");
-        }
-        return None;
-    };
-    // As much as a second lets through, at least one.
-    let default = (per_second.ceil() as u32).max(1);
-    let burst = match burst {
-        Given::Value(burst) => burst as u32,
-        Given::Absent if !no_rate => present.map_or(default, |limit| limit.burst),
-        Given::Absent | Given::Null => default,
-    };
-    Some(RateLimit { per_second, burst })
 }

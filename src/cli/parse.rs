@@ -5,11 +5,11 @@ use crate::model::{EventPattern, Timestamp, is_event_type};
 
 /// An id, uid or cursor that can stand in a URL as it is.
 pub(super) fn path_part(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~=".contains(&b));
+    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~=:@".contains(&b));
     if fits && !text.starts_with('.') {
         Ok(text.to_owned())
     } else {
-        Err("expected letters, digits, and -_.~=".to_owned())
+        Err("expected letters, digits, and -_.~=:@".to_owned())
     }
 }
 
@@ -74,6 +74,7 @@ mod tests {
         for (text, fits) in [
             ("wh_01ABC", true),
             ("webhook_123", true),
+            ("shop:7@eu", true),
             ("a/b", false),
             ("..", false),
             ("a?b", false),

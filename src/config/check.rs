@@ -18,7 +18,10 @@ use super::{
     ApiKey, Auth, Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging,
     MetricsAccess, Role, Server,
 };
-use crate::limits::{BODIES_IN_FLIGHT_BYTES, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
+use crate::limits::{
+    BODIES_IN_FLIGHT_BYTES, BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX,
+    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+};
 use crate::model::{RetryPolicy, Secret};
 use crate::runtime::logging::Filter;
 
@@ -253,25 +256,22 @@ impl Check<'_> {
 
     fn breaker(&mut self, raw: &raw::Breaker) -> Breaker {
         let Ratio(failure_ratio) = raw.failure_ratio;
-        if !(0.01..=1.0).contains(&failure_ratio) {
-            self.wrong("delivery.breaker.failure_ratio", format!("{failure_ratio}; allowed is 0.01 to 1"));
+        if !(BREAKER_RATIO_MIN..=1.0).contains(&failure_ratio) {
+            let detail = format!("{failure_ratio}; allowed is {BREAKER_RATIO_MIN} to 1");
+            self.wrong("delivery.breaker.failure_ratio", detail);
         }
-        let day = 24 * HOUR;
+        let (attempts, open) = (1..=u64::from(BREAKER_ATTEMPTS_MAX), BREAKER_OPEN_MIN..=BREAKER_OPEN_MAX);
         Breaker {
-            window: self.count("delivery.breaker.window", raw.window, 1..=1_000) as u16,
+            window: self.count("delivery.breaker.window", raw.window, attempts.clone()) as u16,
             failure_ratio,
-            min_attempts: self.count("delivery.breaker.min_attempts", raw.min_attempts, 1..=1_000) as u16,
-            open: self.seconds("delivery.breaker.open_seconds", raw.open_seconds, Duration::from_millis(100)..=day),
-            open_max: self.seconds(
-                "delivery.breaker.open_seconds_max",
-                raw.open_seconds_max,
-                Duration::from_millis(100)..=day,
-            ),
-            close_after: self.count("delivery.breaker.close_after", raw.close_after, 1..=1_000) as u16,
+            min_attempts: self.count("delivery.breaker.min_attempts", raw.min_attempts, attempts.clone()) as u16,
+            open: self.seconds("delivery.breaker.open_seconds", raw.open_seconds, open.clone()),
+            open_max: self.seconds("delivery.breaker.open_seconds_max", raw.open_seconds_max, open),
+            close_after: self.count("delivery.breaker.close_after", raw.close_after, attempts) as u16,
             disable_after: self.hours(
                 "delivery.breaker.disable_after_hours",
                 raw.disable_after_hours,
-                MINUTE..=TEN_YEARS,
+                BREAKER_DISABLE_MIN..=BREAKER_DISABLE_MAX,
             ),
         }
     }

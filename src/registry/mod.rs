@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use crate::config::Role;
 
 mod cow;
+mod load;
 mod record;
 mod secret;
 mod snapshot;
@@ -23,6 +24,7 @@ mod source_record;
 mod source_setup;
 mod sources;
 mod store;
+mod webhook_change;
 mod writer;
 
 pub use record::is_secret_header;
@@ -31,6 +33,7 @@ pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use store::StoreError;
+pub use webhook_change::SubscriptionSettings;
 pub use writer::{ChangeError, Running, Start, Writer, start};
 
 /// Where every stage finds the current snapshot.
@@ -60,3 +63,5 @@ impl Principal {
 mod source_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod webhook_tests;

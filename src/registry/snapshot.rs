@@ -193,6 +193,12 @@ impl Registry {
         self.tenants.get(name).map(|tenant| tenant.settings.clone()).unwrap_or_default()
     }
 
+    /// What holds for the tenant's webhooks by default from now on.
+    #[cfg(test)]
+    pub(crate) fn set_tenant_settings(&mut self, name: &str, settings: TenantSettings) {
+        self.tenant_mut(name).settings = settings;
+    }
+
     /// Webhooks with numbers below `before`, newest first: of one tenant, or of all.
     pub fn newest<'a>(
         &'a self,
@@ -269,8 +275,8 @@ impl Registry {
         self.active -= usize::from(old.status == WebhookStatus::Active);
         let tenant = self.tenant_mut(&old.tenant);
         tenant.webhooks.remove(old.no.0);
-        if let Some(uid) = &old.uid {
-            tenant.uids.remove(&**uid);
+        if let Some(uid) = old.uid.as_deref().filter(|uid| tenant.uids.get(*uid) == Some(&old.no)) {
+            tenant.uids.remove(uid);
         }
         if old.status.is_matched() {
             for pattern in patterns(old) {

@@ -23,8 +23,8 @@ pub enum SourceError {
     /// It is not of the version that the change was made from.
     #[error("the source was changed meanwhile")]
     Changed,
-    /// The tenant has another source of this name.
-    #[error("there is another source of this name")]
+    /// The tenant has another source of this name, or a webhook with this uid.
+    #[error("there is another source of this name, or a webhook with this uid")]
     NameTaken,
     /// Another source has this token.
     #[error("there is another source with this token")]
@@ -279,12 +279,14 @@ fn changeable(next: &Registry, id: SourceId, version: Option<u64>) -> SourceAnsw
     Ok(Arc::clone(old))
 }
 
-/// Whether no other source has the name or the token. A name that the source has already is its own, also while a source of
+/// Whether no other source has the name or the token, and no webhook the name as its uid. A name that the source has already is its own, also while a source of
 /// the file hides it.
 fn is_free(next: &Registry, name: &str, identity: &Identity) -> Result<(), SourceError> {
     let is_other = |found: &Arc<Source>| found.id != identity.id;
     let is_kept = next.source_by_id(identity.id).is_some_and(|old| *old.name == *name);
-    if !is_kept && next.source(&identity.tenant, name).is_some_and(is_other) {
+    let is_taken = next.source(&identity.tenant, name).is_some_and(is_other)
+        || next.webhook_by_uid(&identity.tenant, name).is_some();
+    if !is_kept && is_taken {
         return Err(SourceError::NameTaken);
     }
     let token = identity.token.as_ref().and_then(|token| next.sources.by_token(&token.hash));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use super::record::{RecordError, decode, decode_removed, encode, encode_removed};
+use super::load::load_webhooks;
+use super::record::{RecordError, decode_removed, encode, encode_removed};
 use super::secret::{KeyFileError, Vault};
 use super::snapshot::{Registry, Removed};
 use super::source_record::{decode_learned, decode_source, encode_learned, encode_source};
@@ -16,7 +17,7 @@ use crate::profile::Profiles;
 use crate::runtime::Disk;
 use crate::source::Source;
 
-const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
+pub(super) const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
 const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
 const SOURCES: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
 const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
@@ -111,14 +112,7 @@ impl Store {
         };
         let read = database.begin_read().map_err(redb::Error::from)?;
         let mut registry = Registry::default();
-        let webhooks = read.open_table(WEBHOOKS).map_err(redb::Error::from)?;
-        for row in webhooks.iter().map_err(redb::Error::from)? {
-            let (no, bytes) = row.map_err(redb::Error::from)?;
-            let no = WebhookNo(no.value());
-            let webhook = decode(no, bytes.value(), &self.vault, profiles, |name| registry.make_tenant(name))
-                .map_err(|error| StoreError::Record { no: no.0, error })?;
-            registry.put(Arc::new(webhook));
-        }
+        load_webhooks(&read, &self.vault, profiles, &mut registry)?;
         let removed = read.open_table(REMOVED).map_err(redb::Error::from)?;
         for row in removed.iter().map_err(redb::Error::from)? {
             let (no, bytes) = row.map_err(redb::Error::from)?;

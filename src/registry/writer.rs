@@ -13,10 +13,11 @@ use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
+use super::webhook_change::SubscriptionChange;
 use super::{Principal, Shared};
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
-use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
+use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE, SUBSCRIPTIONS_MAX};
 use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus};
 use crate::profile::Profiles;
 use crate::runtime::{Clock, Disk, Metrics, Random};
@@ -95,6 +96,15 @@ pub enum ChangeError {
     /// It is not of the version that the change was made from.
     #[error("the webhook was changed meanwhile")]
     Changed,
+    /// Another webhook of the tenant, or a source, is found by this uid.
+    #[error("another webhook or a source of the tenant is found by this uid")]
+    UidTaken,
+    /// The webhook has no such subscription.
+    #[error("there is no such subscription")]
+    SubscriptionNotFound,
+    /// It has as many subscriptions as it may.
+    #[error("the webhook has {SUBSCRIPTIONS_MAX} subscriptions, as many as it may")]
+    TooManySubscriptions,
     /// Too many changes wait.
     #[error("too many changes wait for the disk")]
     Overloaded,
@@ -133,6 +143,7 @@ pub(super) enum Change {
     Replace { no: WebhookNo, version: u64, settings: Box<WebhookSettings> },
     Remove { no: WebhookNo, version: Option<u64> },
     Disable { no: WebhookNo, reason: DisableReason },
+    Subscription { no: WebhookNo, version: Option<u64>, change: SubscriptionChange },
     Keys(Vec<ApiKey>),
     Source(SourceChange),
     Sources(Box<SourceSetup>),
@@ -311,6 +322,7 @@ impl Work {
     fn apply(&mut self, change: Change, next: &mut Registry, batch: &mut Batch) -> Answer {
         match change {
             Change::Create(settings) => {
+                next.check_uid(&settings, None)?;
                 let now = self.clock.now();
                 let id = WebhookId::from_u128(self.random.ulid(now));
                 let settings = WebhookSettings { tenant: next.make_tenant(&settings.tenant), ..*settings };
@@ -319,6 +331,7 @@ impl Work {
             }
             Change::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
+                next.check_uid(&settings, Some(&old))?;
                 let webhook = self.changed(&old, WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings });
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
@@ -341,6 +354,7 @@ impl Work {
                 Ok(None)
             }
             Change::Disable { no, reason } => self.disable(no, reason, next, batch),
+            Change::Subscription { no, version, change } => self.apply_subscription((no, version), change, next, batch),
             Change::Keys(keys) => {
                 next.set_keys(&keys);
                 self.keys = keys;
@@ -368,7 +382,7 @@ impl Work {
     }
 
     /// The webhook with other settings.
-    fn changed(&self, old: &Webhook, settings: WebhookSettings) -> Webhook {
+    pub(super) fn changed(&self, old: &Webhook, settings: WebhookSettings) -> Webhook {
         Webhook {
             no: old.no,
             id: old.id,
@@ -397,7 +411,7 @@ impl Work {
 }
 
 impl Batch {
-    fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
+    pub(super) fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
         let webhook = Arc::new(webhook);
         next.put(Arc::clone(&webhook));
         self.rows.push(Row::Put(Arc::clone(&webhook)));
@@ -405,7 +419,7 @@ impl Batch {
     }
 }
 
-fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<Webhook>, ChangeError> {
+pub(super) fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<Webhook>, ChangeError> {
     let old = next.webhook(no).ok_or(ChangeError::NotFound)?;
     if version.is_some_and(|version| version != old.version) {
         return Err(ChangeError::Changed);

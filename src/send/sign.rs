@@ -30,25 +30,34 @@ const TEXT_BYTES: usize = 512;
 /// Bytes made ready at once, for the texts of several deliveries.
 const SCRATCH_BYTES: usize = 8 * TEXT_BYTES;
 
-/// Whether a webhook's own headers may not have this name: those that frame the message (RFC 9110 section 7.6.1), those
-/// that say for whom it is and from whom, and those that are added to every delivery.
+/// Whether a webhook's own headers may not have this name: what frames the message or is the connection's (RFC 9110 section
+/// 7.6.1), what says for whom it is and from whom, how it is encoded and which way it came, and signatures. The one list, for
+/// whoever takes headers and for whoever sends them.
 pub fn is_reserved_header(name: &HeaderName) -> bool {
-    const FRAMING: [HeaderName; 11] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::EXPECT,
-        header::PROXY_AUTHORIZATION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
+    const NAMES: [&str; 18] = [
+        "host",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "expect",
+        "date",
+        "accept-encoding",
+        "signature",
+        "signature-input",
+        "traceparent",
+        "tracestate",
+        "x-correlation-id",
+        "forwarded",
+        "via",
     ];
-    let name_is = |other: &HeaderName| other == name;
-    // All of the specification's own headers, of today and of tomorrow, begin like this.
-    name.as_str().starts_with("webhook-") || FRAMING.iter().any(name_is) || [CORRELATION_ID, TRACEPARENT].contains(name)
+    // All of the Standard Webhooks specification's own headers, of today and of tomorrow, begin with `webhook-`.
+    const PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-forwarded-"];
+    let name = name.as_str();
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("-signature")
 }
 
 /// Signs deliveries; keeps a buffer that all texts of a delivery go into.

@@ -26,6 +26,7 @@ mod operational;
 mod providers;
 mod recover;
 mod retry;
+mod scale;
 mod secrecy;
 mod tidy;
 mod timing;
