@@ -76,8 +76,8 @@ impl<R: Resolve> Client<R> {
         let signed = self
             .signer
             .borrow_mut()
-            .sign(parcel.webhook, parcel.event, self.clock.now())
-            .map_err(|why| AttemptError::Connect(why.to_string().into()))?;
+            .sign(parcel.webhook, parcel.event, parcel.attempt, self.clock.now())
+            .map_err(|why| AttemptError::Unsigned(why.to_string().into()))?;
         self.keep_to_rules();
         if let Some(connection) = self.pool.take(&parcel.webhook.endpoint) {
             match self.exchange(connection, parcel.webhook, &signed, answer).await {

@@ -32,7 +32,7 @@ pub use endpoint::EndpointError;
 pub use fetch::{FetchError, Fetcher};
 pub use guard::{Forbidden, Guard, SharedGuard};
 pub use resolve::{Resolve, SystemResolver};
-pub use sign::{HOPS, is_reserved_header};
+pub use sign::{HOPS, Preview, is_reserved_header, preview};
 
 use std::sync::Arc;
 use std::time::Duration;
