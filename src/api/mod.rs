@@ -42,6 +42,7 @@ mod webhook;
 mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
+mod webhook_keys;
 mod webhook_metrics;
 mod webhook_secret;
 mod webhook_test;

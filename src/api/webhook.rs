@@ -156,7 +156,8 @@ impl Api {
     }
 
     fn rules<'a>(&'a self, principal: &'a Principal) -> Rules<'a> {
-        Rules { check_url: &self.check_url, default_retry: &self.default_retry, principal }
+        let registry = self.registry.load_full();
+        Rules { check_url: &self.check_url, default_retry: &self.default_retry, principal, registry }
     }
 
     /// The webhook, if it is there for the caller.

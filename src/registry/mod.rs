@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use crate::config::Role;
 
 mod cow;
+mod profiles;
 mod record;
 mod secret;
 mod snapshot;

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::profiles::fitted;
 use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
@@ -136,6 +137,7 @@ pub(super) enum Change {
     Keys(Vec<ApiKey>),
     Source(SourceChange),
     Sources(Box<SourceSetup>),
+    Profiles(Profiles),
     Stop,
 }
 
@@ -196,6 +198,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let mut store = Store::open(start.dir, start.disk)?;
     let mut registry = store.load(&start.sources, &start.profiles)?;
     registry.set_keys(&start.keys);
+    registry.profiles = start.profiles.clone();
     registry.set_sources(&start.sources, start.clock.now());
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
@@ -223,7 +226,7 @@ pub(super) struct Work {
     shared: Shared,
     keys: Vec<ApiKey>,
     pub(super) sources: SourceSetup,
-    profiles: Profiles,
+    pub(super) profiles: Profiles,
     pub(super) clock: Clock,
     pub(super) random: Random,
     shards: Shards,
@@ -301,6 +304,7 @@ impl Work {
         if self.store.is_closed() {
             let mut registry = self.store.load(&self.sources, &self.profiles)?;
             registry.set_keys(&self.keys);
+            registry.profiles = self.profiles.clone();
             registry.sources.take_files(&self.shared.load().sources);
             self.shared.store(Arc::new(registry));
         }
@@ -312,13 +316,15 @@ impl Work {
             Change::Create(settings) => {
                 let now = self.clock.now();
                 let id = WebhookId::from_u128(self.random.ulid(now));
-                let settings = WebhookSettings { tenant: next.make_tenant(&settings.tenant), ..*settings };
+                let tenant = next.make_tenant(&settings.tenant);
+                let settings = fitted(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
                 Ok(Some(batch.put(next, Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 })))
             }
             Change::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
-                let webhook = self.changed(&old, WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings });
+                let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
+                let webhook = self.changed(&old, fitted(settings, &self.profiles));
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
@@ -343,6 +349,10 @@ impl Work {
             }
             Change::Sources(sources) => {
                 self.apply_setup(*sources, next);
+                Ok(None)
+            }
+            Change::Profiles(profiles) => {
+                self.apply_profiles(profiles, next, batch);
                 Ok(None)
             }
             Change::Source(_) | Change::Stop => Ok(None),
@@ -388,6 +398,11 @@ impl Work {
 }
 
 impl Batch {
+    /// The webhook's shard is to hear of its change.
+    pub(super) fn tell(&mut self, no: WebhookNo) {
+        self.changed.push(no);
+    }
+
     fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
         let webhook = Arc::new(webhook);
         next.put(Arc::clone(&webhook));
