@@ -15,8 +15,8 @@ use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
-    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey, SigningKeys, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookSettings,
+    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId,
+    WebhookNo, WebhookSettings,
 };
 use hooktide::runtime::Bucket;
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};

@@ -7,13 +7,11 @@ use hyper::http::HeaderName;
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
-use super::webhook_keys::{keys, profile};
 use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, RETRIES_MAX};
+use super::webhook_keys::{keys, profile};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{
-    Endpoint, RateLimit, RetryPolicy, Webhook, WebhookSettings, WebhookStatus,
-};
+use crate::model::{Endpoint, RateLimit, RetryPolicy, Webhook, WebhookSettings, WebhookStatus};
 use crate::registry::{DEFAULT_TENANT, Principal, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;

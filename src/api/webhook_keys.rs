@@ -117,9 +117,9 @@ impl NewSecret {
     pub(super) fn key(self, profile: &Profile) -> Result<SigningKey, (&'static str, KeyError)> {
         match self {
             Self::Given(secret) => profile.key(secret).map_err(|error| ("/secret", error)),
-            Self::Made(wanted) => profile.generate_key(wanted).map_err(|error| {
-                (if matches!(error, KeyError::Type(_)) { "/key_type" } else { "/profile" }, error)
-            }),
+            Self::Made(wanted) => profile
+                .generate_key(wanted)
+                .map_err(|error| (if matches!(error, KeyError::Type(_)) { "/key_type" } else { "/profile" }, error)),
         }
     }
 }

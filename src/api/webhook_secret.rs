@@ -39,8 +39,8 @@ impl Api {
             Given::Value(seconds) => Duration::from_secs(seconds),
             Given::Absent | Given::Null => SECRET_OVERLAP_DEFAULT,
         };
-        let made = new_secret(&mut fields).map(|wanted| wanted.key(&webhook.profile));
-        let key = match made {
+        let fresh = new_secret(&mut fields).map(|wanted| wanted.key(&webhook.profile));
+        let key = match fresh {
             Some(Ok(key)) if key.secret == webhook.keys.current.secret => {
                 fields.wrong("/secret", "is the present secret; give another one, or none to have one made");
                 None
@@ -88,12 +88,7 @@ impl Api {
 }
 
 /// The webhook's settings with another secret; its profile may have changed since that was made.
-fn replaced(
-    webhook: &Webhook,
-    secret: &Secret,
-    overlap: Duration,
-    now: Timestamp,
-) -> Result<WebhookSettings, Problem> {
+fn replaced(webhook: &Webhook, secret: &Secret, overlap: Duration, now: Timestamp) -> Result<WebhookSettings, Problem> {
     let key = webhook.profile.key(secret.clone());
     let key = key.map_err(|error| Problem::new(ProblemCode::Conflict, error.to_string()))?;
     let previous = (!overlap.is_zero()).then(|| (Arc::clone(&webhook.keys.current), now.plus(overlap)));

@@ -12,8 +12,8 @@ use super::{Directory, Setup, Verdict};
 use crate::commit::RecallRequest;
 use crate::config;
 use crate::model::{
-    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey,
-    SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey, SigningKeys,
+    Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::{DisableReason, Handle, ToSettle};

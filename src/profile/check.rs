@@ -195,7 +195,8 @@ impl Check {
     }
 
     fn user_agent(&mut self, name: &str, text: &str) -> Option<HeaderValue> {
-        let fits = (1..=PROFILE_TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7F).contains(&b));
+        let fits =
+            (1..=PROFILE_TEXT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7F).contains(&b));
         let value = HeaderValue::from_str(text).ok().filter(|_| fits);
         if value.is_none() {
             let problem = format!("expected 1 to {PROFILE_TEXT_BYTES_MAX} visible characters of ASCII, and spaces");

@@ -372,13 +372,16 @@ impl Work {
     }
 
     /// The webhook with other settings.
-    fn changed(&self, old: &Webhook, settings: WebhookSettings) -> Webhook {
+    fn changed(&self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
+        let now = self.clock.now();
+        // A secret that has ended is nowhere any more.
+        settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
         Webhook {
             no: old.no,
             id: old.id,
             settings,
             created_at: old.created_at,
-            updated_at: self.clock.now(),
+            updated_at: now,
             version: old.version + 1,
         }
     }

@@ -19,6 +19,8 @@ mod fetch;
 mod fetch_tests;
 mod guard;
 mod pool;
+#[cfg(test)]
+mod profile_tests;
 mod resolve;
 mod response;
 mod sign;

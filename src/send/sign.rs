@@ -13,7 +13,7 @@ use super::envelope::Envelope;
 use crate::model::{DeliveryId, Event, NewEvent, SigningKey, SigningKind, Timestamp, Webhook};
 use crate::profile::{Body, Signing, Values, WebhookName};
 use crate::signature::standard::{ID_HEADER, Message, SIGNATURE_HEADER, TIMESTAMP_HEADER};
-use crate::signature::{self, Outbound, ToSign};
+use crate::signature::{self, Outbound, OutboundKey, ToSign};
 
 const ID: HeaderName = HeaderName::from_static(ID_HEADER);
 const TIMESTAMP: HeaderName = HeaderName::from_static(TIMESTAMP_HEADER);
@@ -179,13 +179,7 @@ impl Signer {
     }
 }
 
-fn values<'a>(
-    webhook: &'a Webhook,
-    event: &Event,
-    head: &'a NewEvent<'a>,
-    attempt: u16,
-    now: Timestamp,
-) -> Values<'a> {
+fn values<'a>(webhook: &'a Webhook, event: &Event, head: &'a NewEvent<'a>, attempt: u16, now: Timestamp) -> Values<'a> {
     Values {
         event: head,
         id: event.id,
@@ -206,11 +200,15 @@ fn write(values: &Values<'_>, webhook: &Webhook, out: &mut BytesMut) -> Texts {
         id: text(out, |out| write!(out, "{}", values.id)),
         timestamp: text(out, |out| write!(out, "{}", values.now.as_secs())),
         prefix: text(out, |out| {
-            object.iter().for_each(|object| object.write_prefix(values, out));
+            if let Some(object) = object {
+                object.write_prefix(values, out);
+            }
             Ok(())
         }),
         suffix: text(out, |out| {
-            object.iter().filter(|o| o.constant_suffix().is_none()).for_each(|object| object.write_suffix(values, out));
+            if let Some(object) = object.filter(|object| object.constant_suffix().is_none()) {
+                object.write_suffix(values, out);
+            }
             Ok(())
         }),
         correlation_id: text(out, |out| out.write_str(values.event.correlation_id)),
@@ -240,11 +238,8 @@ fn by_scheme(
     body: &[&[u8]],
     headers: &mut OwnHeaders,
 ) -> Result<(), SignError> {
-    let key = |key: &'_ SigningKey| matches!(key.kind, SigningKind::Scheme(_));
-    let (SigningKind::Scheme(current), previous) = (&current.kind, previous.filter(|previous| key(previous))) else {
-        return Err(SignError::Unfit("it was read for another profile".into()));
-    };
-    let previous = previous.and_then(|key| if let SigningKind::Scheme(key) = &key.kind { Some(&**key) } else { None });
+    let current = of_scheme(current).ok_or_else(|| SignError::Unfit("it was read for another profile".into()))?;
+    let previous = previous.and_then(of_scheme);
     let mut signed = HeaderMap::new();
     if scheme.signed_headers().next().is_some() {
         signed.extend(headers.iter().cloned());
@@ -253,6 +248,10 @@ fn by_scheme(
     let message = ToSign { url: &webhook.endpoint.url, headers: &signed, id: &id, time: values.now, body };
     scheme.sign(current, previous, &message, |name, value| headers.push((name.clone(), value)))?;
     Ok(())
+}
+
+fn of_scheme(key: &SigningKey) -> Option<&OutboundKey> {
+    if let SigningKind::Scheme(key) = &key.kind { Some(key) } else { None }
 }
 
 /// JSON, but for a body that goes on as it came.

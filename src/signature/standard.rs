@@ -129,7 +129,7 @@ impl SigningKey {
             SECRET_BYTES_MIN..=SECRET_BYTES_MAX => SigningKind::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
             other => return Err(SecretError::Length(other)),
         };
-        Ok(Self { kind, secret })
+        Ok(Self { secret, kind })
     }
 
     /// A key from a new secret of 32 random bytes.
@@ -347,7 +347,10 @@ mod tests {
         assert_eq!(verify([&hmac], received, b"{}", at(1_711_015_200)), Err(VerifyError::NoSignature));
         let both = [&message.sign(&hmac).unwrap()[..], &signed].join(&b' ');
         for key in [&key, &hmac] {
-            assert_eq!(verify([key], Received { signatures: Some(&both), ..received }, b"{}", at(1_711_015_200)), Ok(()));
+            assert_eq!(
+                verify([key], Received { signatures: Some(&both), ..received }, b"{}", at(1_711_015_200)),
+                Ok(())
+            );
         }
     }
 
