@@ -20,6 +20,7 @@ use crate::model::{
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
 
+mod secret;
 mod source;
 
 /// What settle would know.
@@ -161,7 +162,7 @@ fn world() -> World {
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
-        clock: Clock::test(Timestamp::default()),
+        clock: Clock::test(registry_tests::NOW),
     });
     World { api, rejections, store, log, _shards: registry.shards, _settle: registry.settle, _dir: dir }
 }

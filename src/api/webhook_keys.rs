@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::body::pointer;
 use super::webhook_body::Purpose;
 use super::webhook_fields::{Fields, Given};
-use crate::model::{Secret, SigningKey, SigningKeys, Timestamp, Webhook};
+use crate::model::{Secret, SigningKey, SigningKeys, SigningKind, Timestamp, Webhook};
 use crate::profile::{KeyError, KeyType, Profile};
 use crate::registry::Registry;
 
@@ -113,6 +113,14 @@ pub(super) fn new_secret(fields: &mut Fields) -> Option<NewSecret> {
 }
 
 impl NewSecret {
+    /// The same, but where it was not said what is made, another of the present kind.
+    pub(super) fn like(self, present: &SigningKey) -> Self {
+        match (self, &present.kind) {
+            (Self::Made(None), SigningKind::Ed25519(_)) => Self::Made(Some(KeyType::Ed25519)),
+            (wanted, _) => wanted,
+        }
+    }
+
     /// The key for a profile, or the field that is wrong and why.
     pub(super) fn key(self, profile: &Profile) -> Result<SigningKey, (&'static str, KeyError)> {
         match self {

@@ -39,7 +39,8 @@ impl Api {
             Given::Value(seconds) => Duration::from_secs(seconds),
             Given::Absent | Given::Null => SECRET_OVERLAP_DEFAULT,
         };
-        let fresh = new_secret(&mut fields).map(|wanted| wanted.key(&webhook.profile));
+        let wanted = new_secret(&mut fields);
+        let fresh = wanted.map(|wanted| wanted.like(&webhook.keys.current).key(&webhook.profile));
         let key = match fresh {
             Some(Ok(key)) if key.secret == webhook.keys.current.secret => {
                 fields.wrong("/secret", "is the present secret; give another one, or none to have one made");

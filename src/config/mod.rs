@@ -14,6 +14,8 @@ mod sources;
 mod value;
 
 #[cfg(test)]
+mod profile_tests;
+#[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 mod tests;

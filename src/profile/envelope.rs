@@ -1,6 +1,6 @@
 //! The body: what stands before the data, the data as it was accepted, what stands after it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use serde_json::Value;
 
 use super::value::{Field, Values};
@@ -19,8 +19,6 @@ pub enum Body {
 pub struct Object {
     prefix: Vec<Piece>,
     suffix: Vec<Piece>,
-    /// The suffix, if there is no value in it: shared by all deliveries.
-    constant: Option<Bytes>,
     has_data: bool,
 }
 
@@ -50,12 +48,7 @@ impl Object {
         text.push('}');
         let pieces = if has_data { &mut suffix } else { &mut prefix };
         pieces.push(Piece::Text(text.into()));
-        let constant = match &suffix[..] {
-            [] => Some(Bytes::new()),
-            [Piece::Text(text)] => Some(Bytes::copy_from_slice(text.as_bytes())),
-            _ => None,
-        };
-        Self { prefix, suffix, constant, has_data }
+        Self { prefix, suffix, has_data }
     }
 
     /// Whether the event's data is in it.
@@ -68,9 +61,14 @@ impl Object {
         write(&self.prefix, values, out);
     }
 
-    /// What stands after the data, if that is always the same.
-    pub fn constant_suffix(&self) -> Option<&Bytes> {
-        self.constant.as_ref()
+    /// What stands after the data, if that is known without writing it: most envelopes end with it. Nothing counts its
+    /// users, as shared bytes would, across the threads that deliver.
+    pub fn constant_suffix(&self) -> Option<&'static [u8]> {
+        match &self.suffix[..] {
+            [] => Some(b""),
+            [Piece::Text(text)] if **text == *"}" => Some(b"}"),
+            _ => None,
+        }
     }
 
     /// Appends what stands after the data.

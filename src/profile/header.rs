@@ -77,12 +77,6 @@ impl FromStr for HeaderTemplate {
 }
 
 impl HeaderTemplate {
-    /// Whether it stands for the event's id and nothing else.
-    #[cfg(test)]
-    pub(super) fn is_event_id(&self) -> bool {
-        self.0 == [Piece::Value(Field::Id)]
-    }
-
     /// The value for a delivery.
     pub(super) fn fill(&self, values: &Values<'_>) -> Option<HeaderValue> {
         let mut text = String::new();

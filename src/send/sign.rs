@@ -123,14 +123,12 @@ impl Signer {
             out.reserve(SCRATCH_BYTES);
         }
         let (data, constant) = match profile.body() {
-            Body::Raw => (event.raw(), Bytes::new()),
-            Body::Object(object) if object.has_data() => {
-                (event.data(), object.constant_suffix().cloned().unwrap_or_default())
-            }
-            Body::Object(_) => (Bytes::new(), Bytes::new()),
+            Body::Raw => (event.raw(), Some(&b""[..])),
+            Body::Object(object) if object.has_data() => (event.data(), object.constant_suffix()),
+            Body::Object(_) => (Bytes::new(), Some(&b""[..])),
         };
         let mut texts = write(&values, webhook, out);
-        let suffix = if constant.is_empty() { &out[texts.suffix.clone()] } else { &constant[..] };
+        let suffix = constant.unwrap_or(&out[texts.suffix.clone()]);
         let body = [&out[texts.prefix.clone()], &data[..], suffix];
         let (current, previous) = keys(webhook, now)?;
         let mut headers = OwnHeaders::new();
@@ -167,7 +165,7 @@ impl Signer {
             headers.push((TIMESTAMP, value(texts.timestamp)?));
             headers.push((SIGNATURE, value(texts.signature)?));
         }
-        let suffix = if constant.is_empty() { written.slice(texts.suffix) } else { constant };
+        let suffix = constant.map_or_else(|| written.slice(texts.suffix), Bytes::from_static);
         Ok(Signed {
             headers,
             content_type,

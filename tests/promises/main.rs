@@ -19,6 +19,7 @@ mod isolation;
 mod listen;
 mod malformed;
 mod openapi;
+mod profiles;
 mod providers;
 mod retry;
 mod secrecy;
