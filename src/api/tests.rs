@@ -465,7 +465,7 @@ async fn each_wrong_field_is_named() {
         (json!({"user_id": {}}), vec!["/user_id"]),
         (json!({"tenant": "acme"}), vec!["/tenant"]),
         (json!({"org_id": "acme"}), vec!["/org_id"]),
-        (json!({"profile": "raw"}), vec!["/profile"]),
+        (json!({"profile": "mine"}), vec!["/profile"]),
         (
             json!({"filters": {}, "uid": "1", "ordered": true, "id": "wh_1"}),
             vec!["/filters", "/id", "/ordered", "/uid"],

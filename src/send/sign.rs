@@ -117,31 +117,30 @@ impl Signer {
         let head = event.head();
         let values = values(webhook, event, &head.event, attempt, now);
         let profile = &*webhook.profile;
+        let (current, previous) = keys(webhook, now)?;
         let out = &mut self.scratch;
+        // What a delivery that could not be signed left behind.
+        out.clear();
         if out.capacity() < TEXT_BYTES {
             // Takes the buffer of deliveries that are done, or a new one.
             out.reserve(SCRATCH_BYTES);
         }
-        let (data, constant) = match profile.body() {
-            Body::Raw => (event.raw(), Some(&b""[..])),
-            Body::Object(object) if object.has_data() => (event.data(), object.constant_suffix()),
-            Body::Object(_) => (Bytes::new(), Some(&b""[..])),
-        };
+        let (data, constant) = payload(profile.body(), event);
         let mut texts = write(&values, webhook, out);
         let suffix = constant.unwrap_or(&out[texts.suffix.clone()]);
         let body = [&out[texts.prefix.clone()], &data[..], suffix];
-        let (current, previous) = keys(webhook, now)?;
         let mut headers = OwnHeaders::new();
         match profile.signing() {
             Signing::Standard => {
                 let message =
                     Message { id: &out[texts.id.clone()], timestamp: &out[texts.timestamp.clone()], body: &body };
-                let first = message.sign(current);
+                let first = message.sign(current).ok_or_else(of_another_profile)?;
                 let second = previous.and_then(|key| message.sign(key));
                 let start = out.len();
-                for (n, signature) in first.iter().chain(&second).enumerate() {
-                    out.extend_from_slice(if n == 0 { b"" } else { b" " });
-                    out.extend_from_slice(signature);
+                out.extend_from_slice(&first);
+                if let Some(second) = second {
+                    out.extend_from_slice(b" ");
+                    out.extend_from_slice(&second);
                 }
                 texts.signature = start..out.len();
                 headers.extend(profile.headers(&values).map(|(name, value)| (name.clone(), value)));
@@ -175,6 +174,20 @@ impl Signer {
             body: Envelope::new(written.slice(texts.prefix), data, suffix),
         })
     }
+}
+
+/// The event's part of the body, and what follows it if that need not be written.
+fn payload(body: &Body, event: &Event) -> (Bytes, Option<&'static [u8]>) {
+    match body {
+        Body::Raw => (event.raw(), Some(b"")),
+        Body::Object(object) if object.has_data() => (event.data(), object.constant_suffix()),
+        Body::Object(_) => (Bytes::new(), Some(b"")),
+    }
+}
+
+/// The registry reads secrets for the profile that a webhook has; a delivery does not trust that with its signature.
+fn of_another_profile() -> SignError {
+    SignError::Unfit("it was read for another profile".into())
 }
 
 fn values<'a>(webhook: &'a Webhook, event: &Event, head: &'a NewEvent<'a>, attempt: u16, now: Timestamp) -> Values<'a> {
@@ -236,7 +249,7 @@ fn by_scheme(
     body: &[&[u8]],
     headers: &mut OwnHeaders,
 ) -> Result<(), SignError> {
-    let current = of_scheme(current).ok_or_else(|| SignError::Unfit("it was read for another profile".into()))?;
+    let current = of_scheme(current).ok_or_else(of_another_profile)?;
     let previous = previous.and_then(of_scheme);
     let mut signed = HeaderMap::new();
     if scheme.signed_headers().next().is_some() {
