@@ -15,8 +15,8 @@ use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
-    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookSettings,
+    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId,
+    WebhookNo, WebhookSettings,
 };
 use hooktide::runtime::Bucket;
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
@@ -183,7 +183,6 @@ fn breaker() -> config::Breaker {
 }
 
 fn webhook(no: u32) -> Arc<Webhook> {
-    let hmac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
     let endpoint = Endpoint {
         url: "http://127.0.0.1/".into(),
         tls: false,
@@ -192,7 +191,7 @@ fn webhook(no: u32) -> Arc<Webhook> {
         authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
         target: hyper::http::uri::PathAndQuery::from_static("/"),
     };
-    let keys = SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),

@@ -54,7 +54,7 @@ fn signature(c: &mut Criterion) {
             body: &[br#"{"type":"order.created","timestamp":"2024-03-21T10:00:00.120Z","data":"#, &body, b"}"],
         };
         let whole = message.body.concat();
-        let signed = message.sign(&key);
+        let signed = message.sign(&key).expect("a key of the specification");
         let received = Received { id: Some(message.id), timestamp: Some(message.timestamp), signatures: Some(&signed) };
         let mut group = c.benchmark_group(format!("signature/{name}"));
         group.throughput(Throughput::Bytes(bytes as u64));

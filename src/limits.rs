@@ -167,6 +167,23 @@ pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
 /// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
 pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
 
+// --- profiles: what a person may write of one ----------------------------------------------------------------------
+
+/// Profiles of the configuration: each is looked for by name among all.
+pub const PROFILES_MAX: usize = 256;
+/// Bytes of a profile's name, as of a source's.
+pub const PROFILE_NAME_BYTES_MAX: usize = 63;
+/// Fields of an envelope; there are 14 values to put there.
+pub const PROFILE_FIELDS_MAX: usize = 64;
+/// Headers of a profile, as many as a webhook may have of its own.
+pub const PROFILE_HEADERS_MAX: usize = 32;
+/// Bytes of a field's name, a header's template or a user agent: with all of them a request's head stays small.
+pub const PROFILE_TEXT_BYTES_MAX: usize = 256;
+/// Characters of the secret of a profile with a scheme of its own: fewer can be guessed …
+pub const PROFILE_SECRET_CHARS_MIN: usize = 16;
+/// … and a private key on P-256 in PKCS #8 has 189.
+pub const PROFILE_SECRET_CHARS_MAX: usize = 256;
+
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
 /// Deliveries between the door and a durable outcome or row.

@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::registry::{Known, Principal};
 use crate::runtime::MemoryBudget;
-use crate::send::rebuilt_request;
+use crate::send::preview;
 
 /// A delivery as the interface shows it, under the names of each dialect.
 #[derive(Serialize)]
@@ -124,7 +124,7 @@ impl Api {
         let attempts = self.read(move |store, _| Ok(store.attempts(id)?)).await?;
         let about = stored.as_ref().and_then(|(head, _)| About::of(head));
         let request = match (&known, &stored, attempts.last()) {
-            (Known::Live(webhook), Some(stored), Some(last)) => self.request(webhook, id, stored, last.at),
+            (Known::Live(webhook), Some(stored), Some(last)) => self.request(webhook, id, stored, last),
             _ => None,
         };
         let view = View {
@@ -154,12 +154,12 @@ impl Api {
         .await
     }
 
-    fn request(&self, webhook: &Webhook, id: DeliveryId, stored: &Stored, at: Timestamp) -> Option<RequestView> {
+    fn request(&self, webhook: &Arc<Webhook>, id: DeliveryId, stored: &Stored, last: &Attempt) -> Option<RequestView> {
         let (head, body) = stored.clone();
         EventHead::parse(&head).ok()?;
         let (committed_at, lease) = (self.clock.instant(), MemoryBudget::new(usize::MAX).lease(0));
         let event = Event { id: id.event, head, body, committed_at, lease };
-        let rebuilt = rebuilt_request(webhook, &event, at)?;
+        let rebuilt = preview(webhook, &event, last.number, last.at).ok()?;
         let shown = rebuilt.headers.iter().map(|(name, value)| {
             let shown = if value.is_sensitive() { HIDDEN } else { value.to_str().unwrap_or(HIDDEN) };
             (name.to_string(), shown.into())
@@ -168,7 +168,7 @@ impl Api {
             method: "POST",
             url: webhook.endpoint.url.clone(),
             headers: shown.collect(),
-            body_bytes: rebuilt.body_bytes,
+            body_bytes: rebuilt.body_len as u64,
         })
     }
 }

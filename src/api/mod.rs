@@ -44,6 +44,7 @@ mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
 mod webhook_list;
+mod webhook_keys;
 mod webhook_metrics;
 mod webhook_policy;
 mod webhook_secret;

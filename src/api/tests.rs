@@ -22,6 +22,7 @@ use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 
 mod delivery;
 mod filter;
+mod secret;
 mod source;
 mod stats;
 mod subscription;

@@ -123,8 +123,8 @@ impl Api {
     }
 
     fn rules<'a>(&'a self, principal: &'a Principal) -> Rules<'a> {
-        let (check_url, default_retry, registry) = (&self.check_url, &self.default_retry, &self.registry);
-        Rules { check_url, default_retry, principal, registry }
+        let registry = self.registry.load_full();
+        Rules { check_url: &self.check_url, default_retry: &self.default_retry, principal, registry }
     }
 
     /// The webhook, if it is there for the caller.

@@ -3,28 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::http::HeaderName;
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
 use super::route::{UID_BYTES_MAX, is_uid};
 use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
+use super::webhook_keys::{keys, profile};
 use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{
-    Endpoint, RetryOn, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookSettings, WebhookStatus,
-};
-use crate::registry::{DEFAULT_TENANT, Principal, Shared};
+use crate::model::{Endpoint, RetryOn, RetryPolicy, Webhook, WebhookSettings, WebhookStatus};
+use crate::registry::{DEFAULT_TENANT, Principal, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const TENANT_BYTES_MAX: usize = 63;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
-    profile, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
+    profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
     metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
-const READ_ONLY: [&str; 3] = ["id", "created_at", "secret_hint"];
+const READ_ONLY: [&str; 5] = ["id", "created_at", "secret_hint", "public_key", "previous_secret_ends_at"];
 /// Fields that a client may send back, and that may have changed meanwhile; `If-Match` is for who wants to be sure.
 const IGNORED: [&str; 3] = ["updated_at", "subscription_count", "warnings"];
 
@@ -41,7 +41,7 @@ pub(super) enum Purpose<'a> {
 
 impl<'a> Purpose<'a> {
     /// The webhook as it is.
-    fn current(self) -> Option<&'a Webhook> {
+    pub(super) fn current(self) -> Option<&'a Webhook> {
         match self {
             Self::Create => None,
             Self::Replace(webhook) | Self::Patch(webhook) => Some(webhook),
@@ -49,7 +49,7 @@ impl<'a> Purpose<'a> {
     }
 
     /// The webhook whose fields stay where the body has none.
-    fn base(self) -> Option<&'a Webhook> {
+    pub(super) fn base(self) -> Option<&'a Webhook> {
         match self {
             Self::Patch(webhook) => Some(webhook),
             Self::Create | Self::Replace(_) => None,
@@ -62,8 +62,8 @@ pub(super) struct Rules<'a> {
     pub(super) check_url: &'a CheckUrl,
     pub(super) default_retry: &'a RetryPolicy,
     pub(super) principal: &'a Principal,
-    /// For what holds in a tenant by default.
-    pub(super) registry: &'a Shared,
+    /// Profiles, and what holds for tenants by default.
+    pub(super) registry: Arc<Registry>,
 }
 
 /// Reads a body. Each field that is wrong is named.
@@ -80,9 +80,9 @@ pub(super) fn read(
     let (endpoint, egress_only) = endpoint(&mut fields, base, rules.check_url);
     let tenant = tenant(&mut fields, purpose, rules.principal);
     let status = status(&mut fields, purpose);
-    let keys = keys(&mut fields, purpose.current());
-    profile(&mut fields);
-    let defaults = tenant.as_deref().map(|tenant| rules.registry.load().tenant_settings(tenant)).unwrap_or_default();
+    let profile = profile(&mut fields, purpose, tenant.as_deref(), &rules.registry);
+    let keys = profile.as_deref().and_then(|profile| keys(&mut fields, purpose.current(), profile));
+    let defaults = tenant.as_deref().map(|tenant| rules.registry.tenant_settings(tenant)).unwrap_or_default();
     let uid = uid(&mut fields).or(purpose.current().and_then(|w| w.uid.clone()));
     let events = fields.events().or(base.map(|w| w.events.clone())).unwrap_or_default();
     let name = fields.text("name", NAME_CHARS_MAX).or(base.and_then(|w| w.name.clone()));
@@ -113,13 +113,18 @@ pub(super) fn read(
     let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
     let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
     let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
+    let sets = |name: &HeaderName| profile.as_ref().is_some_and(|profile| profile.sets(name));
+    for (name, _) in headers.iter().filter(|(name, _)| sets(name)) {
+        fields.wrong(format!("/headers/{name}"), "the webhook's profile sets this header");
+    }
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
     let Fields { left, mut errors } = fields;
     errors.extend(unknown(&left, ALLOWED));
-    match (endpoint, tenant, keys) {
-        (Some(endpoint), Some(tenant), Some(keys)) if errors.is_empty() => Ok(WebhookSettings {
+    match (endpoint, tenant, profile.zip(keys)) {
+        (Some(endpoint), Some(tenant), Some((profile, keys))) if errors.is_empty() => Ok(WebhookSettings {
             uid,
             status,
+            profile,
             events,
             subscriptions: purpose.current().map_or_else(|| [].into(), |w| Arc::clone(&w.subscriptions)),
             filters,
@@ -265,31 +270,4 @@ fn status(fields: &mut Fields, purpose: Purpose<'_>) -> WebhookStatus {
         }
     }
     status.or(current).unwrap_or(WebhookStatus::Active)
-}
-
-/// The secret is given at creation or made; afterwards it stays.
-fn keys(fields: &mut Fields, current: Option<&Webhook>) -> Option<SigningKeys> {
-    if let Some(current) = current {
-        if fields.left.remove("secret").is_some() {
-            fields.wrong("/secret", "is set at creation and cannot be changed here");
-        }
-        return Some(current.keys.clone());
-    }
-    let before = fields.errors.len();
-    let given = fields.take("secret", |value| match value {
-        Value::String(text) => SigningKey::try_new(Secret::new(text)).map_err(|error| error.to_string()),
-        _ => Err("expected text".to_owned()),
-    });
-    if fields.errors.len() > before {
-        return None;
-    }
-    let key = given.value().unwrap_or_else(SigningKey::generate);
-    Some(SigningKeys { current: Arc::new(key), previous: None })
-}
-
-fn profile(fields: &mut Fields) {
-    let _standard = fields.take("profile", |value| match value.as_str() {
-        Some("standard") => Ok(()),
-        _ => Err("expected \"standard\"".to_owned()),
-    });
 }

@@ -1,5 +1,7 @@
 //! A webhook as the interface shows it.
 
+use std::borrow::Cow;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Number;
@@ -8,7 +10,7 @@ use serde_json::value::RawValue;
 use super::webhook_headers::HIDDEN;
 use super::webhook_policy::{retries_of, shown_seconds};
 use crate::filter::Filter;
-use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Timestamp, Webhook, WebhookStatus};
+use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, Webhook, WebhookStatus};
 
 /// A webhook without its secrets.
 #[derive(Serialize)]
@@ -51,6 +53,12 @@ pub(super) struct View<'a> {
     created_at: Timestamp,
     updated_at: Timestamp,
     secret_hint: String,
+    /// What receivers verify with, if that is not the secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<Cow<'a, str>>,
+    /// Until then the secret before signs too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_secret_ends_at: Option<Timestamp>,
 }
 
 /// The answer to the creation or a change of a webhook.
@@ -112,9 +120,17 @@ impl<'a> View<'a> {
             metadata: RawValue::from_string(webhook.metadata.to_string()).unwrap_or_default(),
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
-            secret_hint: format!("whsec_{}", webhook.keys.current.secret.hint()),
+            secret_hint: hint(&webhook.keys.current.secret),
+            public_key: webhook.keys.current.public_key(),
+            previous_secret_ends_at: webhook.keys.previous.as_ref().map(|(_, until)| *until),
         }
     }
+}
+
+/// The last characters of a secret, behind the prefix that says what it is.
+fn hint(secret: &Secret) -> String {
+    let prefix = ["whsec_", "whsk_"].into_iter().find(|prefix| secret.reveal().starts_with(prefix));
+    format!("{}{}", prefix.unwrap_or_default(), secret.hint())
 }
 
 /// The tag of a webhook's state.

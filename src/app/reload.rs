@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again. Egress rules, API keys, sources and the log level change at once; a file with an
-//! error in it changes nothing.
+//! SIGHUP: the configuration is read again. Egress rules, API keys, sources, profiles and the log level change at once; a
+//! file with an error in it changes nothing.
 
 use super::ServeOptions;
 use super::server::Server;
@@ -23,8 +23,8 @@ pub(super) async fn reload(server: &Server, options: &ServeOptions) {
     }
     match server.apply(&config).await {
         Ok(()) => tracing::info!(
-            "configuration reloaded: egress, auth, sources, server.public_url and logging.level; other keys need a restart"
+            "configuration reloaded: egress, auth, sources, profiles, server.public_url and logging.level; other keys need a restart"
         ),
-        Err(error) => tracing::error!(%error, "API keys and sources are not reloaded"),
+        Err(error) => tracing::error!(%error, "API keys, profiles and sources are not reloaded"),
     }
 }

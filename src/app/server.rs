@@ -18,7 +18,6 @@ use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
 use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
-use crate::profile::Profiles;
 use crate::registry::{self, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
@@ -125,7 +124,7 @@ impl Server {
 
         let (admin_key, keys) = keys(&config)?;
         let sources = sources(&config, listeners.addresses());
-        let registry = ground.registry(&dir, keys, sources)?;
+        let registry = ground.registry(&config, keys, sources)?;
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
@@ -222,13 +221,14 @@ impl Server {
         log.or_else(|| self.failed.state().map(|reason| format!("the state: {reason}")))
     }
 
-    /// New egress rules, keys and sources, from a configuration that was checked.
+    /// New egress rules, keys, profiles and sources, from a configuration that was checked.
     pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
         self.guard.store(Arc::new(Guard::new(&config.egress, own)));
         let mut keys = config.auth.api_keys.clone();
         keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
         self.registry.writer.set_keys(keys).await?;
+        self.registry.writer.set_profiles(config.profiles.clone()).await?;
         self.registry.writer.set_sources(sources(config, &self.addresses)).await
     }
 
@@ -294,16 +294,16 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
 impl Ground {
     fn registry(
         &self,
-        dir: &Path,
+        config: &Config,
         keys: Vec<ApiKey>,
         sources: SourceSetup,
     ) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
-            dir,
+            dir: &config.server.data_dir,
             disk: Arc::clone(&self.disk),
             keys,
             sources,
-            profiles: Profiles::default(),
+            profiles: config.profiles.clone(),
             clock: self.clock.clone(),
             random: Random::system(),
             shards: self.shards.clone(),

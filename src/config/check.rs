@@ -23,6 +23,7 @@ use crate::limits::{
     BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
 use crate::model::{RetryPolicy, Secret};
+use crate::profile::Profiles;
 use crate::runtime::logging::Filter;
 
 const KIB: u64 = 1 << 10;
@@ -71,6 +72,7 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         egress: check.egress(&raw.egress),
         metrics: MetricsAccess { public: raw.metrics.public.0 },
         sources: Vec::new(),
+        profiles: Profiles::default(),
         source_body_bytes: None,
         warnings: Vec::new(),
     };

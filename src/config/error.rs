@@ -61,6 +61,7 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
             let expected = match &**expected {
                 "a sequence" => "a list",
+                "a map" => "a table",
                 section if section.starts_with("struct ") => "a table",
                 words => words,
             };

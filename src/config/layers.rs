@@ -111,6 +111,17 @@ impl File {
     }
 }
 
+impl File {
+    /// The keys of the table at this path, in order; none if there is none.
+    pub(super) fn keys(&self, path: &[String]) -> Vec<String> {
+        let root = Node::of(self.document.as_item());
+        match path.iter().try_fold(root, |node, part| node.child(part).map(|(child, _)| child)) {
+            Some(Node::Table(table)) => table.iter().map(|(key, _)| key.to_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Provider for &File {
     fn metadata(&self) -> Metadata {
         Metadata::from("file", self.path.as_path())

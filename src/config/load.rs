@@ -11,7 +11,7 @@ use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
 use super::layers::{Environment, File, Flags, stack};
 use super::raw::Raw;
-use super::{Config, show, sources};
+use super::{Config, profiles, show, sources};
 
 /// Remembers where the configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -76,8 +76,9 @@ impl Loader {
             let mut warnings = Vec::new();
             config.source_body_bytes =
                 sources::add_old_names(&mut raw.sources, &self.environment, &mut errors, &mut warnings);
-            let (raw, environment) = (&raw.sources, &self.environment);
-            config.sources = sources::check(raw, &config, environment, &origins, &mut errors, &mut warnings);
+            let (sources, environment) = (&raw.sources, &self.environment);
+            config.sources = sources::check(sources, &config, environment, &origins, &mut errors, &mut warnings);
+            config.profiles = profiles::check(&mut raw.profiles, &self.environment, &origins, &mut errors);
             config.warnings = warnings;
         }
         match (ConfigErrors::try_new(errors), config) {
@@ -104,6 +105,11 @@ impl Origins<'_> {
             Some(value.tag())
         });
         self.of_tag(tag?, path)
+    }
+
+    /// The keys of the table at this path, in the order in which the file has them.
+    pub(super) fn order(&self, path: &[String]) -> Vec<String> {
+        self.file.map(|file| file.keys(path)).unwrap_or_default()
     }
 
     fn of_tag(&self, tag: Tag, path: &[String]) -> Option<String> {

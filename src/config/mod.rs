@@ -7,11 +7,14 @@ mod check;
 mod error;
 mod layers;
 mod load;
+mod profiles;
 mod raw;
 mod show;
 mod sources;
 mod value;
 
+#[cfg(test)]
+mod profile_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
@@ -30,6 +33,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{BreakerSettings, RetryPolicy, Secret};
+use crate::profile::Profiles;
 use crate::source::{Settings, TokenHash};
 
 /// What is in force.
@@ -61,6 +65,8 @@ pub struct Config {
     pub metrics: MetricsAccess,
     /// `[[sources]]`
     pub sources: Vec<FileSource>,
+    /// Those built in, and `[profiles]`.
+    pub profiles: Profiles,
     /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
     /// Things that a person should know, in sentences; nothing is wrong.

@@ -1,10 +1,13 @@
 //! The configuration as it is written, with its defaults: shape and spelling are right, meaning is not checked yet.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::sources::RawSource;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
 use crate::model::Secret;
+use crate::profile::RawProfile;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = KIB << 10;
@@ -46,6 +49,8 @@ sections! {
         metrics: Metrics = Metrics::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sources: Vec<RawSource> = Vec::new(),
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
     }
     /// `[server]`
     Server {

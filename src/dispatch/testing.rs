@@ -12,7 +12,7 @@ use super::{Directory, Setup, Verdict};
 use crate::commit::RecallRequest;
 use crate::config;
 use crate::model::{
-    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryOn, RetryPolicy, Secret, SigningKey,
+    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryOn, RetryPolicy, SigningKey,
     SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
@@ -54,7 +54,6 @@ impl Default for Made {
 }
 
 pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
-    let hmac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
     let endpoint = Endpoint {
         url: "http://127.0.0.1/".into(),
         tls: false,
@@ -63,7 +62,7 @@ pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
         authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
         target: hyper::http::uri::PathAndQuery::from_static("/"),
     };
-    let keys = SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),

@@ -20,5 +20,5 @@ pub use tenant::{TenantSettings, Visibility};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{
     BreakerSettings, Endpoint, EventPattern, PatternError, RESERVED_TYPES, RateLimit, RetryOn, RetryPolicy, SigningKey,
-    SigningKeys, Subscription, Webhook, WebhookSettings, WebhookStatus, is_event_type,
+    SigningKeys, SigningKind, Subscription, Webhook, WebhookSettings, WebhookStatus, is_event_type,
 };

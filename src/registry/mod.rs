@@ -16,6 +16,7 @@ use crate::config::Role;
 
 mod cow;
 mod load;
+mod profiles;
 mod record;
 mod secret;
 mod snapshot;

@@ -240,7 +240,7 @@ pub(super) fn decode(
     let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let ms = Duration::from_millis;
     let profile = record.profile.as_deref().map_or_else(Profile::standard, |name| profiles.resolve(name));
-    let keys = keys(&sealed, &profile)?;
+    let keys = keys(&sealed, &profile);
     let (created_at, updated_at) =
         (Timestamp::from_millis(record.created_ms), Timestamp::from_millis(record.updated_ms));
     let settings = WebhookSettings {
@@ -324,13 +324,11 @@ fn filter(written: Option<&RawValue>) -> Result<Option<Arc<Filter>>, RecordError
     Filter::compile(&value).map(|filter| Some(Arc::new(filter))).map_err(fault)
 }
 
-fn keys(sealed: &Sealed<'_>, profile: &Profile) -> Result<SigningKeys, RecordError> {
-    let key = |text: &str| profile.key(Secret::new(text)).map(Arc::new).map_err(damaged);
-    let previous = match &sealed.previous {
-        Some((text, until)) => Some((key(text)?, Timestamp::from_millis(*until))),
-        None => None,
-    };
-    Ok(SigningKeys { current: key(&sealed.secret)?, previous })
+/// A secret that its profile cannot use any more is kept with the reason: the profile may come back.
+fn keys(sealed: &Sealed<'_>, profile: &Profile) -> SigningKeys {
+    let key = |text: &str| Arc::new(profile.stored_key(Secret::new(text)));
+    let previous = sealed.previous.as_ref().map(|(text, until)| (key(text), Timestamp::from_millis(*until)));
+    SigningKeys { current: key(&sealed.secret), previous }
 }
 
 fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, RecordError> {

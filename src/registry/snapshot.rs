@@ -15,6 +15,7 @@ use crate::model::{
     DeadReason, EventPattern, RESERVED_TYPES, TenantSettings, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
     Webhooks,
 };
+use crate::profile::Profiles;
 
 /// The tenant that is always there, and the one meant when none is named.
 pub const DEFAULT_TENANT: &str = "default";
@@ -27,6 +28,7 @@ pub struct Registry {
     ids: CowMap<WebhookId, WebhookNo>,
     tenants: CowMap<Arc<str>, Arc<Tenant>>,
     pub(super) sources: Sources,
+    pub(super) profiles: Profiles,
     keys: Arc<HashMap<[u8; 32], Principal>>,
     active: usize,
 }
@@ -214,6 +216,11 @@ impl Registry {
                 }
             },
         }
+    }
+
+    /// The forms that deliveries can have.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
     }
 
     /// How many webhooks are active.

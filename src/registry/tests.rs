@@ -18,8 +18,8 @@ use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::filter::Facts;
 use crate::model::{
-    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, SigningKind,
+    Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::profile::Profiles;
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
@@ -57,6 +57,9 @@ pub(crate) struct World {
     pub(crate) settle: crossbeam_channel::Receiver<ToSettle>,
 }
 
+/// When a world begins.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
+
 pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
     world_on(Arc::new(RealDisk), dir, keys)
 }
@@ -79,7 +82,7 @@ pub(super) fn world_with(
         keys,
         sources,
         profiles: Profiles::default(),
-        clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
+        clock: Clock::test(NOW),
         // Not seeded: a world that is started again within a millisecond would make the same ids again.
         random: Random::system(),
         shards,
@@ -467,4 +470,70 @@ async fn another_failure_of_the_disk_ends_the_thread() {
     let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
     assert!(running.shared.load().webhook_by_id(one.id).is_some(), "what was answered is there");
     running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_webhook_keeps_its_place_and_its_secret_while_its_profile_is_away() {
+    let mine = |key: &str| {
+        let toml = format!(
+            "[mine]\nsign = {{ scheme = \"hmac\", key = \"{key}\", sig = \"header:X-S\", encoding = \"hex\" }}"
+        );
+        Profiles::try_new(&toml_edit::de::from_str(&toml).unwrap(), None).unwrap()
+    };
+    let secret = "a secret of people";
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, mut shards, .. } = world(dir.path(), Vec::new()).unwrap();
+    let writer = &running.writer;
+    writer.set_profiles(mine("utf8")).await.unwrap();
+    let profile = running.shared.load().profiles().resolve("mine");
+    let keys = SigningKeys { current: Arc::new(profile.key(Secret::new(secret)).unwrap()), previous: None };
+    let settings = WebhookSettings { profile, keys, ..draft("default", &["a"], WebhookStatus::Active) };
+    let no = writer.create(settings).await.unwrap().no;
+    let other = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    let now = |running: &Running| Arc::clone(running.shared.load().webhook(no).unwrap());
+    let mut told = || shards.iter_mut().filter_map(|inbox| inbox.try_recv().ok()).count();
+    assert!(matches!(now(&running).keys.current.kind, SigningKind::Scheme(_)));
+    assert_eq!(told(), 0);
+
+    // The secret does not fit what the profile says now; then the profile is gone; then all is as it was.
+    for (profiles, fits) in [(mine("hex"), false), (Profiles::default(), false), (mine("utf8"), true)] {
+        writer.set_profiles(profiles).await.unwrap();
+        let webhook = now(&running);
+        assert_eq!(matches!(webhook.keys.current.kind, SigningKind::Scheme(_)), fits);
+        assert_eq!((webhook.keys.current.secret.reveal(), webhook.profile.name()), (secret, "mine"));
+        assert_eq!(webhook.version, 1);
+        assert_eq!(told(), 1, "the shard of the one webhook that is concerned");
+        assert!(Arc::ptr_eq(running.shared.load().webhook(other.no).unwrap(), &other), "built anew for nothing");
+    }
+    // The same again concerns nobody.
+    writer.set_profiles(mine("utf8")).await.unwrap();
+    assert_eq!(told(), 0);
+    // A change that was begun before a reload gets the profile as it is.
+    let draft = now(&running).settings.clone();
+    writer.set_profiles(mine("hex")).await.unwrap();
+    let webhook = writer.replace(no, 1, draft).await.unwrap();
+    assert!(matches!(webhook.keys.current.kind, SigningKind::Unfit(_)));
+    running.stop().unwrap();
+
+    // A start without the profile.
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let webhook = now(&running);
+    assert!(!webhook.profile.is_known() && matches!(webhook.keys.current.kind, SigningKind::Unfit(_)));
+    assert_eq!((webhook.keys.current.secret.reveal(), webhook.profile.name()), (secret, "mine"));
+    running.writer.set_profiles(mine("utf8")).await.unwrap();
+    assert!(matches!(now(&running).keys.current.kind, SigningKind::Scheme(_)));
+}
+
+#[tokio::test]
+async fn a_secret_that_has_ended_goes_with_the_next_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let key = || Arc::new(SigningKey::generate());
+    for (until, stays) in [(NOW, false), (NOW.plus(std::time::Duration::from_secs(3600)), true)] {
+        let keys = SigningKeys { current: key(), previous: Some((key(), until)) };
+        let made = WebhookSettings { keys, ..draft("default", &["a"], WebhookStatus::Active) };
+        let made = running.writer.create(made).await.unwrap();
+        let changed = running.writer.replace(made.no, made.version, made.settings.clone()).await.unwrap();
+        assert_eq!(changed.keys.previous.is_some(), stays);
+    }
 }

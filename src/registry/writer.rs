@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::profiles::fitted;
 use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
@@ -147,6 +148,7 @@ pub(super) enum Change {
     Keys(Vec<ApiKey>),
     Source(SourceChange),
     Sources(Box<SourceSetup>),
+    Profiles(Profiles),
     Stop,
 }
 
@@ -207,6 +209,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let mut store = Store::open(start.dir, start.disk)?;
     let mut registry = store.load(&start.sources, &start.profiles)?;
     registry.set_keys(&start.keys);
+    registry.profiles = start.profiles.clone();
     registry.set_sources(&start.sources, start.clock.now());
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
@@ -234,7 +237,7 @@ pub(super) struct Work {
     shared: Shared,
     keys: Vec<ApiKey>,
     pub(super) sources: SourceSetup,
-    profiles: Profiles,
+    pub(super) profiles: Profiles,
     pub(super) clock: Clock,
     pub(super) random: Random,
     shards: Shards,
@@ -313,6 +316,7 @@ impl Work {
         if self.store.is_closed() {
             let mut registry = self.store.load(&self.sources, &self.profiles)?;
             registry.set_keys(&self.keys);
+            registry.profiles = self.profiles.clone();
             registry.sources.take_files(&self.shared.load().sources);
             self.shared.store(Arc::new(registry));
         }
@@ -325,14 +329,16 @@ impl Work {
                 next.check_uid(&settings, None)?;
                 let now = self.clock.now();
                 let id = WebhookId::from_u128(self.random.ulid(now));
-                let settings = WebhookSettings { tenant: next.make_tenant(&settings.tenant), ..*settings };
+                let tenant = next.make_tenant(&settings.tenant);
+                let settings = fitted(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
                 Ok(Some(batch.put(next, Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 })))
             }
             Change::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
                 next.check_uid(&settings, Some(&old))?;
-                let webhook = self.changed(&old, WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings });
+                let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
+                let webhook = self.changed(&old, fitted(settings, &self.profiles));
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
@@ -364,6 +370,10 @@ impl Work {
                 self.apply_setup(*sources, next);
                 Ok(None)
             }
+            Change::Profiles(profiles) => {
+                self.apply_profiles(profiles, next, batch);
+                Ok(None)
+            }
             Change::Source(_) | Change::Stop => Ok(None),
         }
     }
@@ -382,13 +392,16 @@ impl Work {
     }
 
     /// The webhook with other settings.
-    pub(super) fn changed(&self, old: &Webhook, settings: WebhookSettings) -> Webhook {
+    pub(super) fn changed(&self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
+        let now = self.clock.now();
+        // A secret that has ended is nowhere any more.
+        settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
         Webhook {
             no: old.no,
             id: old.id,
             settings,
             created_at: old.created_at,
-            updated_at: self.clock.now(),
+            updated_at: now,
             version: old.version + 1,
         }
     }
@@ -411,6 +424,11 @@ impl Work {
 }
 
 impl Batch {
+    /// The webhook's shard is to hear of its change.
+    pub(super) fn tell(&mut self, no: WebhookNo) {
+        self.changed.push(no);
+    }
+
     pub(super) fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
         let webhook = Arc::new(webhook);
         next.put(Arc::clone(&webhook));

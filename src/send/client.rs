@@ -80,8 +80,8 @@ impl<R: Resolve> Client<R> {
     fn sign(&self, parcel: Parcel<'_>) -> Result<Signed, AttemptError> {
         self.signer
             .borrow_mut()
-            .sign(parcel.webhook, parcel.event, self.clock.now())
-            .map_err(|why| AttemptError::Connect(why.to_string().into()))
+            .sign(parcel.webhook, parcel.event, parcel.attempt, self.clock.now())
+            .map_err(|why| AttemptError::Unsigned(why.to_string().into()))
     }
 
     async fn send(&self, webhook: &Webhook, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {

@@ -20,6 +20,8 @@ mod fetch_tests;
 mod guard;
 mod pool;
 mod probe;
+#[cfg(test)]
+mod profile_tests;
 mod resolve;
 mod response;
 mod sign;
@@ -34,7 +36,7 @@ pub use fetch::{FetchError, Fetcher};
 pub use guard::{Forbidden, Guard, SharedGuard};
 pub use probe::{Probed, SentRequest};
 pub use resolve::{Resolve, SystemResolver};
-pub use sign::{HOPS, RebuiltRequest, is_reserved_header, rebuilt_request};
+pub use sign::{HOPS, Preview, is_reserved_header, preview};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -267,7 +267,7 @@ async fn a_previous_secret_signs_until_its_end() {
         webhook.settings.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
         let mut signer = sign::Signer::default();
         let count = |signer: &mut sign::Signer, webhook: &Webhook, now| {
-            let made = signer.sign(webhook, &event("{}"), now).unwrap();
+            let made = signer.sign(webhook, &event("{}"), 1, now).unwrap();
             let request = made.request(webhook, hyper::HeaderMap::new());
             request.headers()["webhook-signature"].to_str().unwrap().split(' ').count()
         };
@@ -282,7 +282,7 @@ async fn each_gateway_counts_itself() {
     local(async {
         let webhook = webhook("http://127.0.0.1:9000/");
         for (came_through, says) in [(0, "1"), (3, "4"), (u8::MAX, "256")] {
-            let made = sign::Signer::default().sign(&webhook, &event_after(came_through, "{}"), NOW).unwrap();
+            let made = sign::Signer::default().sign(&webhook, &event_after(came_through, "{}"), 1, NOW).unwrap();
             assert_eq!(made.request(&webhook, hyper::HeaderMap::new()).headers()["webhook-hops"], says);
         }
     })

@@ -187,6 +187,7 @@ fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
         Some(AttemptError::Egress(why)) => (4, why, None),
         Some(AttemptError::Dropped) => (5, "", None),
         Some(AttemptError::PayloadGone) => (6, "", None),
+        Some(AttemptError::Unsigned(why)) => (7, why, None),
     };
     let words = bounded(words).as_bytes();
     let latency_us = u32::try_from(attempt.latency.as_micros()).unwrap_or(u32::MAX);
@@ -223,6 +224,7 @@ fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
         4 => Some(AttemptError::Egress(words.into())),
         5 => Some(AttemptError::Dropped),
         6 => Some(AttemptError::PayloadGone),
+        7 => Some(AttemptError::Unsigned(words.into())),
         _ => return Err(damaged()),
     };
     Ok(Attempt {
@@ -250,6 +252,7 @@ mod tests {
             Some(AttemptError::Egress("loopback".into())),
             Some(AttemptError::Dropped),
             Some(AttemptError::PayloadGone),
+            Some(AttemptError::Unsigned("no such profile".into())),
         ];
         for error in errors {
             let http_status = match &error {

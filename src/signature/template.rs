@@ -64,6 +64,8 @@ pub(super) type Parts<'a> = SmallVec<[Part<'a>; PARTS]>;
 pub(super) struct Values<'a> {
     pub(super) time: Option<&'a str>,
     pub(super) id: Option<&'a str>,
+    /// The body in parts, where it does not lie in one piece; the request's own is then not looked at.
+    pub(super) body: Option<&'a [&'a [u8]]>,
 }
 
 impl FromStr for Template {
@@ -130,6 +132,16 @@ impl Template {
         self.has(&Piece::Url) || self.has(&Piece::UrlUnescaped)
     }
 
+    /// The headers that are signed.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.pieces.iter().flat_map(|piece| if let Piece::Header(names) = piece { &names[..] } else { &[] })
+    }
+
+    /// Whether values of a JSON body are signed.
+    pub(super) fn has_json(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..)))
+    }
+
     /// Whether anything of a request is signed, so that two requests have two signatures.
     pub(super) fn says_something(&self) -> bool {
         self.pieces.iter().any(|piece| !matches!(piece, Piece::Text(_) | Piece::Key | Piece::Method))
@@ -152,7 +164,7 @@ impl Template {
 
     /// The parts, in order.
     pub(super) fn parts<'a>(&'a self, request: &Request<'a>, values: Values<'a>) -> Result<Parts<'a>, VerifyError> {
-        let found = if self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..))) {
+        let found = if self.has_json() {
             self.json.read(request.body).ok_or(VerifyError::Body("JSON"))?
         } else {
             json::Found::default()
@@ -161,7 +173,10 @@ impl Template {
         for (n, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Text(literal) => parts.push(Part::text(literal)),
-                Piece::Body => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
+                Piece::Body => match values.body {
+                    None => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
+                    Some(body) => parts.extend(body.iter().map(|part| Part::Bytes(Cow::Borrowed(*part)))),
+                },
                 Piece::Time => parts.push(given(values.time, "the time")?),
                 Piece::Id => parts.push(given(values.id, "the id")?),
                 Piece::Method => parts.push(Part::text(request.method)),

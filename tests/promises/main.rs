@@ -23,6 +23,7 @@ mod listen;
 mod malformed;
 mod openapi;
 mod operational;
+mod profiles;
 mod providers;
 mod recover;
 mod retry;

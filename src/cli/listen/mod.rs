@@ -90,7 +90,8 @@ async fn run_until(
 }
 
 async fn make_webhook(client: Client, url: &str, events: &[String]) -> Result<(Secret, Temporary), CliError> {
-    let wanted = json!({ "url": url, "events": events, "name": "hooktide listen" });
+    // Whatever the tenant's default is, this receiver verifies the standard form.
+    let wanted = json!({ "url": url, "events": events, "name": "hooktide listen", "profile": "standard" });
     let answer = client.post("/api/v1/webhooks", &wanted).await?;
     let Made { id, secret } = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
     Ok((secret, Temporary { client, id }))
