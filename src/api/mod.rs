@@ -43,6 +43,7 @@ mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
 mod webhook_metrics;
+mod webhook_preview;
 mod webhook_secret;
 mod webhook_test;
 mod webhook_view;

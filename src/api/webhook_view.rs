@@ -51,7 +51,7 @@ pub(super) struct Created<'a> {
     /// Shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<&'a str>,
-    pub(super) warnings: Vec<&'static str>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> View<'a> {

@@ -14,6 +14,7 @@ use super::keys::{AdminKey, keys};
 use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
+use crate::catalogue;
 use crate::commit;
 use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
@@ -123,7 +124,7 @@ impl Server {
 
         let (admin_key, keys) = keys(&config)?;
         let sources = sources(&config, listeners.addresses());
-        let registry = ground.registry(&dir, keys, sources)?;
+        let registry = ground.registry(&dir, keys, sources, config.event_types.clone())?;
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
@@ -222,7 +223,8 @@ impl Server {
         let mut keys = config.auth.api_keys.clone();
         keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
         self.registry.writer.set_keys(keys).await?;
-        self.registry.writer.set_sources(sources(config, &self.addresses)).await
+        self.registry.writer.set_sources(sources(config, &self.addresses)).await?;
+        self.registry.writer.set_event_types(config.event_types.clone()).await
     }
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
@@ -330,12 +332,14 @@ impl Ground {
         dir: &Path,
         keys: Vec<ApiKey>,
         sources: SourceSetup,
+        event_types: catalogue::Setup,
     ) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
             dir,
             disk: Arc::clone(&self.disk),
             keys,
             sources,
+            event_types,
             profiles: Profiles::default(),
             clock: self.clock.clone(),
             random: Random::system(),

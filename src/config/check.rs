@@ -69,6 +69,8 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         metrics: MetricsAccess { public: raw.metrics.public.0 },
         sources: Vec::new(),
         source_body_bytes: None,
+        event_types: crate::catalogue::Setup::default(),
+        apply: None,
         warnings: Vec::new(),
     };
     check.not_above(

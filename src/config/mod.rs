@@ -5,6 +5,7 @@
 
 mod check;
 mod error;
+mod event_types;
 mod layers;
 mod load;
 mod raw;
@@ -18,6 +19,9 @@ mod source_tests;
 mod tests;
 
 pub use error::{ConfigError, ConfigErrors};
+pub(crate) use error::key_of;
+pub(crate) use layers::TomlFile;
+pub(crate) use sources::read_secret_file;
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
 pub(crate) use value::{parse_duration, parse_size};
@@ -63,6 +67,10 @@ pub struct Config {
     pub sources: Vec<FileSource>,
     /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
+    /// `[events]` and `[[event_types]]`
+    pub event_types: crate::catalogue::Setup,
+    /// `apply`: webhooks that a file declares.
+    pub apply: Option<Arc<crate::apply::Declared>>,
     /// Things that a person should know, in sentences; nothing is wrong.
     pub warnings: Vec<String>,
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::event_types::Catalogue;
 use super::sources::RawSource;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
+use crate::catalogue;
 use crate::model::Secret;
 
 const KIB: u64 = 1 << 10;
@@ -33,6 +35,7 @@ macro_rules! sections {
 sections! {
     /// The file.
     Raw {
+        apply: String = String::new(),
         server: Server = Server::default(),
         auth: Auth = Auth::default(),
         logging: Logging = Logging::default(),
@@ -44,8 +47,11 @@ sections! {
         dispatch: Dispatch = Dispatch::default(),
         egress: Egress = Egress::default(),
         metrics: Metrics = Metrics::default(),
+        events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sources: Vec<RawSource> = Vec::new(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        event_types: Vec<catalogue::Settings> = Vec::new(),
     }
     /// `[server]`
     Server {
@@ -125,6 +131,11 @@ sections! {
         deny: List<String> = List(Vec::new()),
         require_https: Toggle = Toggle(false),
         ca_file: String = String::new(),
+    }
+    /// `[events]`
+    Events {
+        strict: Toggle = Toggle(false),
+        catalogues: List<Catalogue> = List(Vec::new()),
     }
     /// `[metrics]`
     Metrics {

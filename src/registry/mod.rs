@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use crate::config::Role;
 
 mod cow;
+mod event_type_change;
+mod event_types;
 mod record;
 mod secret;
 mod snapshot;
@@ -25,6 +27,7 @@ mod sources;
 mod store;
 mod writer;
 
+pub use event_type_change::{ChangedType, EventTypeError, Replaces};
 pub use record::is_secret_header;
 pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};

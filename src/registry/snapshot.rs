@@ -7,6 +7,7 @@ use ring::digest::{SHA256, digest};
 
 use super::Principal;
 use super::cow::{CowMap, Postings};
+use super::event_types::EventTypes;
 use super::sources::Sources;
 use crate::config::ApiKey;
 use crate::filter::Facts;
@@ -26,6 +27,7 @@ pub struct Registry {
     ids: CowMap<WebhookId, WebhookNo>,
     tenants: CowMap<Arc<str>, Arc<Tenant>>,
     pub(super) sources: Sources,
+    pub(super) event_types: EventTypes,
     keys: Arc<HashMap<[u8; 32], Principal>>,
     active: usize,
 }

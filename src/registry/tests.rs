@@ -78,6 +78,7 @@ pub(super) fn world_with(
         disk,
         keys,
         sources,
+        event_types: crate::catalogue::Setup::default(),
         profiles: Profiles::default(),
         clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
         // Not seeded: a world that is started again within a millisecond would make the same ids again.
