@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::catalogue::EventType;
 use crate::commit::Committed;
 use crate::config::Role;
 use crate::filter::Facts;
@@ -28,6 +29,8 @@ pub(super) struct Fake {
     ids: Arc<AtomicU64>,
     refuses: Option<Refused>,
     sources: Vec<Arc<Source>>,
+    /// A strict catalogue, if there are any.
+    types: Vec<Arc<EventType>>,
     outdoors: Arc<Outdoors>,
 }
 
@@ -55,6 +58,14 @@ impl Directory for Fake {
 
     fn matching(&self, _: &Facts<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
+    }
+
+    fn type_rule(&self, _: &str, event_type: &str) -> TypeRule {
+        match self.types.iter().find(|known| known.name() == event_type) {
+            Some(known) => TypeRule::Known(Arc::clone(known)),
+            None if self.types.is_empty() => TypeRule::Free,
+            None => TypeRule::Unknown,
+        }
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {

@@ -20,7 +20,7 @@ const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: std::ops::RangeInclusive<u64> = 1..=100_000;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const TENANT_BYTES_MAX: usize = 63;
-const ALLOWED: &str = "url, events, secret, name, description, status, active, is_active, profile, retry_policy, \
+const ALLOWED: &str = "url, uid, events, secret, name, description, status, active, is_active, profile, retry_policy, \
     max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, headers, metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
 const READ_ONLY: [&str; 3] = ["id", "created_at", "secret_hint"];
@@ -78,6 +78,11 @@ pub(super) fn read(
     let keys = keys(&mut fields, purpose.current());
     profile(&mut fields);
     let events = fields.events().or(base.map(|w| w.events.clone())).unwrap_or_default();
+    let uid = fields.take("uid", |value| match value.as_str() {
+        Some(uid) if super::route::is_uid(uid) => Ok(Box::from(uid)),
+        _ => Err("expected text of 1 to 128 of A-Z a-z 0-9 . _ : @ -".to_owned()),
+    });
+    let uid = uid.or(purpose.current().and_then(|w| w.uid.clone()));
     let name = fields.text("name", NAME_CHARS_MAX).or(base.and_then(|w| w.name.clone()));
     let description = fields.text("description", DESCRIPTION_CHARS_MAX).or(base.and_then(|w| w.description.clone()));
     let user_id = fields.id("user_id").or(purpose.current().and_then(|w| w.user_id.clone()));
@@ -100,6 +105,7 @@ pub(super) fn read(
     errors.extend(unknown(&left, ALLOWED));
     match (endpoint, tenant, keys) {
         (Some(endpoint), Some(tenant), Some(keys)) if errors.is_empty() => Ok(WebhookSettings {
+            uid,
             status,
             events,
             retry_policy,

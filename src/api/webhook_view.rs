@@ -14,6 +14,8 @@ use crate::model::{RetryPolicy, Timestamp, Webhook, WebhookStatus};
 #[derive(Serialize)]
 pub(super) struct View<'a> {
     id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
     tenant: &'a str,
     user_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +63,7 @@ impl<'a> View<'a> {
         let active = webhook.status.is_matched();
         Self {
             id: webhook.id.to_string(),
+            uid: webhook.uid.as_deref(),
             tenant: &webhook.tenant,
             user_id: webhook.user_id.as_deref(),
             name: webhook.name.as_deref(),

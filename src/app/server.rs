@@ -8,11 +8,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::declare;
 use super::health;
 use super::hooks::{self, Failures, disable};
 use super::keys::{AdminKey, keys};
 use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
+use crate::api::Api;
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::catalogue;
 use crate::commit;
@@ -32,6 +34,7 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
+    api: Arc<Api>,
     health: Arc<Health>,
     guard: SharedGuard,
     failed: Arc<Failures>,
@@ -138,10 +141,11 @@ impl Server {
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
+        let api = Arc::new(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock));
         let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
+            management: Manage(Arc::clone(&api)),
             health: Arc::clone(&health),
             door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),
@@ -167,6 +171,7 @@ impl Server {
             addresses,
             admin_address,
             admin_key,
+            api,
             health,
             guard,
             failed,
@@ -225,6 +230,13 @@ impl Server {
         self.registry.writer.set_keys(keys).await?;
         self.registry.writer.set_sources(sources(config, &self.addresses)).await?;
         self.registry.writer.set_event_types(config.event_types.clone()).await
+    }
+
+    /// Makes webhooks as the file declares them that the configuration names, if it names one.
+    pub(super) async fn declare(&self, config: &Config) {
+        if let Some(declared) = &config.apply {
+            declare::run(&self.api, declared).await;
+        }
     }
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.

@@ -4,11 +4,13 @@
 //! standard error; `--json` prints what the server answered, byte for byte. Must never know: the stages, but for the log's
 //! `stat` and `verify`.
 
+mod apply;
 pub mod bench;
 mod client;
 mod dead_letter;
 mod delivery;
 mod error;
+mod event_type;
 mod input;
 mod listen;
 mod log;
@@ -62,6 +64,10 @@ enum Command {
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
     Listen(listen::Args),
+    /// Manage the catalogue of event types
+    EventType(event_type::Args),
+    /// Make webhooks and event types as a file declares them
+    Apply(apply::Args),
     /// Look at deliveries and their attempts
     Delivery(delivery::Args),
     /// Look at dead letters and deliver them again
@@ -181,6 +187,8 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Verify(args)) => return signing::verify(&args, &environment, &mut std::io::stdin(), out),
         Some(Command::Send(args)) => send::run(&args, &environment, out)?,
         Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
+        Some(Command::EventType(args)) => event_type::run(args, &environment, out)?,
+        Some(Command::Apply(args)) => apply::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
         Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
