@@ -19,6 +19,7 @@ use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp,
 use crate::signature::Certificate;
 use crate::source::{Source, token_hash};
 
+mod event_type;
 mod inbound;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit

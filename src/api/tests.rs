@@ -20,6 +20,8 @@ use crate::model::{
 use crate::registry::tests as registry_tests;
 use crate::settle::ReplayFilter;
 
+mod apply;
+mod event_type;
 mod source;
 
 /// What settle would know.

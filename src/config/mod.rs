@@ -14,6 +14,8 @@ mod sources;
 mod value;
 
 #[cfg(test)]
+mod event_type_tests;
+#[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 mod tests;
