@@ -36,8 +36,8 @@ pub use outside::{Errand, Errands, Outside};
 pub use request::is_json;
 
 use crate::api::{Call, Response};
-use crate::commit::{Refused, Submission};
 use crate::catalogue::TypeRule;
+use crate::commit::{Refused, Submission};
 use crate::config;
 use crate::filter::Facts;
 use crate::model::{SourceId, Webhooks};

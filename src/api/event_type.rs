@@ -197,7 +197,9 @@ pub(super) fn type_warnings(registry: &Registry, settings: &WebhookSettings) -> 
     }
     let patterns = settings.events.iter().chain(settings.subscriptions.iter().map(|one| &one.event_type));
     let warning = |pattern: &EventPattern| match pattern {
-        EventPattern::Exact(name) if registry.knows(tenant, pattern) => registry.event_type(tenant, name)?.definition.deprecation(),
+        EventPattern::Exact(name) if registry.knows(tenant, pattern) => {
+            registry.event_type(tenant, name)?.definition.deprecation()
+        }
         _ if registry.knows(tenant, pattern) => None,
         _ => Some(format!("no event type of the catalogue fits {pattern}")),
     };
@@ -217,11 +219,7 @@ fn tenant_of_catalogue(call: &Call, query: &Query) -> Result<String, Problem> {
 }
 
 /// The tenant and the definition that a body holds. `name` is the path's.
-fn read(
-    call: &Call,
-    mut fields: Map<String, Value>,
-    name: Option<&str>,
-) -> Result<(String, Arc<Definition>), Problem> {
+fn read(call: &Call, mut fields: Map<String, Value>, name: Option<&str>) -> Result<(String, Arc<Definition>), Problem> {
     let mut errors = Vec::new();
     let query = Query::of(&call.parts.uri);
     let named = ["tenant", "org_id"].map(|key| (key, fields.remove(key)));

@@ -49,9 +49,8 @@ impl Api {
 
 /// The names of the fields that differ. Of headers whose values are hidden the values count, not what is shown of them.
 fn changed(before: &Map<String, Value>, after: &Map<String, Value>, old: &Webhook, new: &Webhook) -> Vec<String> {
-    let differs = |name: &String| {
-        before.get(name) != after.get(name) || (name == "headers" && old.headers != new.headers)
-    };
+    let differs =
+        |name: &String| before.get(name) != after.get(name) || (name == "headers" && old.headers != new.headers);
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     after.keys().chain(gone).filter(|name| differs(name)).cloned().collect()
 }

@@ -218,9 +218,8 @@ impl<I: Interface> Run<'_, I> {
 
     async fn subscribe(&self, path: &str, at: &[String], steps: Vec<Step>) -> Result<(), ApplyError> {
         let all = format!("{path}/subscriptions");
-        let at = |n: usize| -> Vec<_> {
-            at.iter().cloned().chain(["subscriptions".to_owned(), n.to_string()]).collect()
-        };
+        let at =
+            |n: usize| -> Vec<_> { at.iter().cloned().chain(["subscriptions".to_owned(), n.to_string()]).collect() };
         for step in steps {
             match step {
                 Step::Make(n, body) => self.call(Method::POST, &all, "", Some(&body), &at(n)).await?,

@@ -57,9 +57,9 @@ impl Declared {
     pub fn read(path: &Path, environment: &Environment) -> Result<Self, Vec<Fault>> {
         let file = TomlFile::read(path)
             .map_err(|e| vec![Fault { place: e.origin, key: String::new(), problem: e.problem }])?;
-        let values = file.values().map_err(|problem| {
-            vec![Fault { place: path.display().to_string(), key: String::new(), problem }]
-        })?;
+        let values = file
+            .values()
+            .map_err(|problem| vec![Fault { place: path.display().to_string(), key: String::new(), problem }])?;
         let Value::Object(values) = values else { return Err(Vec::new()) };
         let mut reader = Reader { file: &file, environment, faults: Vec::new() };
         let (tenant, set, prune, event_types, webhooks) = reader.whole(values);
@@ -109,8 +109,7 @@ impl Reader<'_> {
         for key in values.keys() {
             self.wrong(&[key], format!("unknown key; allowed here: {}", ALLOWED.join(", ")));
         }
-        let webhooks: Vec<_> =
-            tables.into_iter().enumerate().filter_map(|(n, table)| self.webhook(n, table)).collect();
+        let webhooks: Vec<_> = tables.into_iter().enumerate().filter_map(|(n, table)| self.webhook(n, table)).collect();
         self.no_twice("webhooks", "uid", webhooks.iter().map(|webhook| webhook.uid.as_str()));
         let named = |body: &Map<String, Value>| body.get("name").and_then(Value::as_str).map(str::to_owned);
         let names: Vec<_> = event_types.iter().map(|body| named(body).unwrap_or_default()).collect();

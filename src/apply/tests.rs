@@ -30,8 +30,14 @@ fn each_fault_of_the_shape_is_named_by_line_and_key() {
             "[[webhooks]]\nurl = \"https://x\"",
             "webhooks.toml:1: webhooks[0].uid: is required: text of 1 to 128 of A-Z a-z 0-9 . _ : @ -",
         ),
-        ("[[webhooks]]\nuid = \"a\"\n[[webhooks]]\nuid = \"a\"", "webhooks.toml:4: webhooks[1].uid: \"a\" is there twice"),
-        ("[[webhooks]]\nuid = \"a\"\ntenant = \"x\"", "webhooks.toml:3: webhooks[0].tenant: is set for the whole file, above its tables"),
+        (
+            "[[webhooks]]\nuid = \"a\"\n[[webhooks]]\nuid = \"a\"",
+            "webhooks.toml:4: webhooks[1].uid: \"a\" is there twice",
+        ),
+        (
+            "[[webhooks]]\nuid = \"a\"\ntenant = \"x\"",
+            "webhooks.toml:3: webhooks[0].tenant: is set for the whole file, above its tables",
+        ),
         (
             "[[webhooks]]\nuid = \"a\"\nsecret = \"whsec_canary\"",
             "webhooks.toml:3: webhooks[0].secret: expected { env = \"VARIABLE\" } or { file = \"PATH\" }: a secret does not stand in this file",
@@ -44,9 +50,15 @@ fn each_fault_of_the_shape_is_named_by_line_and_key() {
             "[[webhooks]]\nuid = \"a\"\nsecret = { env = \"ABSENT\" }",
             "webhooks.toml:3: webhooks[0].secret: the environment variable ABSENT is not set",
         ),
-        ("[[webhooks]]\nuid = \"a\"\nsubscriptions = [7]", "webhooks.toml:3: webhooks[0].subscriptions[0]: expected a table"),
+        (
+            "[[webhooks]]\nuid = \"a\"\nsubscriptions = [7]",
+            "webhooks.toml:3: webhooks[0].subscriptions[0]: expected a table",
+        ),
         ("[[event_types]]\ncategory = \"x\"", "webhooks.toml:1: event_types[0]: needs a name"),
-        ("[[event_types]]\nname = \"a\"\n[[event_types]]\nname = \"a\"", "webhooks.toml:4: event_types[1].name: \"a\" is there twice"),
+        (
+            "[[event_types]]\nname = \"a\"\n[[event_types]]\nname = \"a\"",
+            "webhooks.toml:4: event_types[1].name: \"a\" is there twice",
+        ),
     ] {
         let faults = read(text).unwrap_err();
         let found: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -70,7 +82,10 @@ impl Interface for Scripted {
         }
         let asked = format!("{method} {path}");
         let known = self.answers.iter().find(|(of, _)| *of == asked);
-        Ok(known.map_or_else(|| (if method == Method::GET { 404 } else { 200 }, Value::Null), |(_, answer)| (200, answer.clone())))
+        Ok(known.map_or_else(
+            || (if method == Method::GET { 404 } else { 200 }, Value::Null),
+            |(_, answer)| (200, answer.clone()),
+        ))
     }
 }
 
@@ -125,7 +140,10 @@ async fn a_webhook_that_is_there_is_changed_where_it_differs() {
     let answers = |hint: &str, changed: Value, subscriptions: Value| {
         vec![
             ("GET /api/v1/webhooks/crm?tenant=acme", there(hint)),
-            ("PUT /api/v1/webhooks/crm?tenant=acme&dry_run=true", json!({"changed": changed, "url": "https://example.com"})),
+            (
+                "PUT /api/v1/webhooks/crm?tenant=acme&dry_run=true",
+                json!({"changed": changed, "url": "https://example.com"}),
+            ),
             ("GET /api/v1/webhooks/crm/subscriptions?tenant=acme&limit=250", subscriptions),
             (LIST, json!({"data": [there(hint)], "next_cursor": null})),
         ]
@@ -135,7 +153,10 @@ async fn a_webhook_that_is_there_is_changed_where_it_differs() {
         {"id": "sub_2", "event_type": "record.created", "is_active": true},
     ]});
     let (made, report) = changes(answers("whsec_…ment", json!([]), fit.clone()), Options::default()).await;
-    assert!(made.is_empty() && matches!(report.items[..], [Item { outcome: Outcome::Unchanged, .. }]), "{made:?} {report:?}");
+    assert!(
+        made.is_empty() && matches!(report.items[..], [Item { outcome: Outcome::Unchanged, .. }]),
+        "{made:?} {report:?}"
+    );
 
     let (made, _) = changes(answers("whsec_…abcd", json!([]), fit), Options::default()).await;
     assert_eq!(

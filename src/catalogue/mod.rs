@@ -67,7 +67,10 @@ impl Definition {
         let mut breaches = Vec::new();
         let mut wrong = |pointer: &str, detail: String| breaches.push(Breach { pointer: pointer.to_owned(), detail });
         if !is_event_type(&settings.name) {
-            wrong("/name", "expected an event type: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ : -".to_owned());
+            wrong(
+                "/name",
+                "expected an event type: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ : -".to_owned(),
+            );
         } else if settings.name.starts_with(RESERVED_TYPES) {
             wrong("/name", format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
         }

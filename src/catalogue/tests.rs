@@ -23,7 +23,10 @@ fn each_fault_of_a_definition_is_named() {
         (json!({"name": "a", "validate": true}), &["/validate"]),
         (json!({"name": "a", "schema": {"type": "objekt"}}), &["/schema/type"]),
         (json!({"name": "a", "schema": {"required": ["id"]}, "example": {}}), &["/example"]),
-        (json!({"name": "a", "schema": {"properties": {"n": {"type": "integer"}}}, "example": {"n": "1"}}), &["/example/n"]),
+        (
+            json!({"name": "a", "schema": {"properties": {"n": {"type": "integer"}}}, "example": {"n": "1"}}),
+            &["/example/n"],
+        ),
         (json!({"name": "a", "example": "x".repeat(EVENT_TYPE_EXAMPLE_BYTES_MAX)}), &["/example"]),
     ] {
         let found = Definition::try_new(settings(written.clone())).err().unwrap_or_default();

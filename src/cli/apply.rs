@@ -123,12 +123,16 @@ mod tests {
             items: vec![
                 item("event type", "order.created", Outcome::Unchanged),
                 item("webhook", "billing", Outcome::Added { secret: Some("whsec_x".into()) }),
-                item("webhook", "crm", Outcome::Changed(vec![
-                    change("url", Some(json!("https://a")), Some(json!("https://b"))),
-                    change("name", None, Some(json!("CRM"))),
-                    change("burst", Some(json!(5)), None),
-                    change("secret", None, None),
-                ])),
+                item(
+                    "webhook",
+                    "crm",
+                    Outcome::Changed(vec![
+                        change("url", Some(json!("https://a")), Some(json!("https://b"))),
+                        change("name", None, Some(json!("CRM"))),
+                        change("burst", Some(json!(5)), None),
+                        change("secret", None, None),
+                    ]),
+                ),
                 item("webhook", "old", Outcome::Left),
                 item("webhook", "older", Outcome::Removed),
             ],
@@ -145,7 +149,10 @@ mod tests {
              would be: 1 added, 1 changed, 1 unchanged, 1 removed, 1 left\n"
         );
         let shown = as_json(&report, false);
-        assert_eq!(shown["items"][1], json!({"kind": "webhook", "name": "billing", "outcome": "added", "secret": "whsec_x"}));
+        assert_eq!(
+            shown["items"][1],
+            json!({"kind": "webhook", "name": "billing", "outcome": "added", "secret": "whsec_x"})
+        );
         assert_eq!(shown["items"][2]["changes"][0], json!({"field": "url", "from": "https://a", "to": "https://b"}));
     }
 }

@@ -10,7 +10,10 @@ fn each_fault_of_an_event_type_is_named_with_its_line() {
             "event_types[0].name (config.toml:2): expected an event type: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ : -",
         ),
         ("[[event_types]]\ncategory = \"x\"", "event_types[0] (config.toml:1): name is missing"),
-        ("[[event_types]]\nname = \"a\"\n[[event_types]]\nname = \"a\"", "event_types[1].name (config.toml:4): \"a\" is there twice"),
+        (
+            "[[event_types]]\nname = \"a\"\n[[event_types]]\nname = \"a\"",
+            "event_types[1].name (config.toml:4): \"a\" is there twice",
+        ),
         ("[[event_types]]\nname = \"a\"\nvalidate = true", "event_types[0].validate (config.toml:3): needs a schema"),
         (
             "[[event_types]]\nname = \"a\"\n[event_types.schema]\ntype = \"objekt\"",
@@ -28,10 +31,7 @@ fn each_fault_of_an_event_type_is_named_with_its_line() {
             "[events]\ncatalogues = [7]",
             "events.catalogues[0] (config.toml:2): this is neither the path of a file nor a table of file and tenant",
         ),
-        (
-            "[events]\nstrict = \"maybe\"",
-            "events.strict (config.toml:2): \"maybe\" is not true or false",
-        ),
+        ("[events]\nstrict = \"maybe\"", "events.strict (config.toml:2): \"maybe\" is not true or false"),
     ] {
         assert_eq!(errors_of_file(text), [said], "{text}");
     }
@@ -43,7 +43,10 @@ fn a_catalogues_faults_are_named_by_its_own_lines() {
     let path = folder.path().join("types.toml");
     let config = format!("[events]\ncatalogues = [\"{}\"]", path.display());
     for (text, said) in [
-        ("[[event_types]]\nname = \"a\"\n\n[[event_types]]\nname = \"hooktide.x\"", "event_types[1].name (types.toml:5): types that begin"),
+        (
+            "[[event_types]]\nname = \"a\"\n\n[[event_types]]\nname = \"hooktide.x\"",
+            "event_types[1].name (types.toml:5): types that begin",
+        ),
         ("[[event_type]]\nname = \"a\"", "event_type (types.toml:1): unknown key; did you mean \"event_types\"?"),
         ("[[event_types]]\nname = 7", "event_types[0].name (types.toml:2): 7 is not a string"),
     ] {
@@ -98,7 +101,8 @@ fn the_catalogues_of_the_replaced_systems_load_beside_each_other_each_for_its_te
         }
     }
     // Without their tenants they have a type in common.
-    let (loader, _folder) = with_file(&format!("[events]\ncatalogues = [\"{}\", \"{}\"]", file("homechef"), file("epic")));
+    let (loader, _folder) =
+        with_file(&format!("[events]\ncatalogues = [\"{}\", \"{}\"]", file("homechef"), file("epic")));
     let said = loader.load().unwrap_err().to_string();
     assert!(said.contains("\"payment.failed\" is there twice") && said.lines().count() == 1, "{said}");
 }

@@ -97,7 +97,8 @@ impl TomlFile {
         let cannot = |why: String| wrong(path.display().to_string(), format!("cannot be read: {why}"));
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(|e| cannot(e.to_string()))?;
-        let read = file.take(DECLARED_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| cannot(e.to_string()))?;
+        let read =
+            file.take(DECLARED_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| cannot(e.to_string()))?;
         if read as u64 > DECLARED_FILE_BYTES_MAX {
             return Err(cannot(format!("it has more than {DECLARED_FILE_BYTES_MAX} bytes")));
         }

@@ -12,8 +12,8 @@ use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
 use super::layers::{Environment, Flags, TomlFile, stack};
 use super::raw::Raw;
-use crate::apply::{Declared, Fault};
 use super::{Config, event_types, show, sources};
+use crate::apply::{Declared, Fault};
 
 /// Remembers where the configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +106,11 @@ fn apply(
         Err(faults) => {
             let place = ["apply".to_owned()];
             let origin = origins.of(&place).unwrap_or_else(|| "default".to_owned());
-            let of = |fault: Fault| ConfigError { key: "apply".to_owned(), origin: origin.clone(), problem: fault.to_string() };
+            let of = |fault: Fault| ConfigError {
+                key: "apply".to_owned(),
+                origin: origin.clone(),
+                problem: fault.to_string(),
+            };
             errors.extend(faults.into_iter().map(of));
             None
         }

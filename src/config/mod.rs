@@ -20,12 +20,12 @@ mod source_tests;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ConfigError, ConfigErrors};
 pub(crate) use error::key_of;
+pub use error::{ConfigError, ConfigErrors};
 pub(crate) use layers::TomlFile;
-pub(crate) use sources::read_secret_file;
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
+pub(crate) use sources::read_secret_file;
 pub(crate) use value::{parse_duration, parse_size};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -60,6 +60,8 @@ impl Principal {
 }
 
 #[cfg(test)]
+mod event_type_tests;
+#[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 pub(crate) mod tests;

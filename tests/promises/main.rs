@@ -10,6 +10,7 @@ mod accept;
 mod backlog;
 mod configure;
 mod crash;
+mod declare;
 mod deliver;
 mod disk;
 mod drain;

@@ -39,7 +39,8 @@ fn an_event_of_an_unknown_type_or_with_other_data_is_refused_and_each_breach_is_
         (json!({"type": "order.created", "data": null}), "invalid_body", &["/data"]),
     ] {
         let (status, answer) = served.post(KEY, &body.to_string());
-        let found: Vec<_> = answer["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+        let found: Vec<_> =
+            answer["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
         assert_eq!((status, answer["code"].as_str(), &*found), (422, Some(code), pointers), "{answer}");
     }
     assert!(served.fake.stored().is_empty());

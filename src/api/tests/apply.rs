@@ -149,7 +149,10 @@ async fn pruning_takes_what_an_earlier_file_of_the_set_made_and_nothing_else() {
     assert_eq!(told(&file.apply(&world, one, Options::default()).await), ["= crm", "? billing"]);
     let prune = Options { prune: true, dry_run: true };
     assert_eq!(told(&file.apply(&world, one, prune).await), ["= crm", "- billing"]);
-    assert_eq!(told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await), ["= crm", "- billing"]);
+    assert_eq!(
+        told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await),
+        ["= crm", "- billing"]
+    );
     assert_eq!(told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await), ["= crm"]);
     let left = ask().send(&world, "GET", WEBHOOKS).await;
     let uids: Vec<_> = left.body["data"].as_array().unwrap().iter().map(|row| row["uid"].as_str()).collect();
@@ -159,10 +162,14 @@ async fn pruning_takes_what_an_earlier_file_of_the_set_made_and_nothing_else() {
 #[tokio::test]
 async fn a_fault_is_named_by_line_and_key_and_nothing_is_made() {
     let (world, file) = (world(), File::new());
-    let wrong = TWO.replace("timeout_seconds = 10", "timeout_seconds = \"soon\"").replace("https://example.com/crm", "nowhere");
+    let wrong =
+        TWO.replace("timeout_seconds = 10", "timeout_seconds = \"soon\"").replace("https://example.com/crm", "nowhere");
     assert_eq!(file.faults(&world, &wrong).await, ["10 webhooks[0].timeout_seconds", "16 webhooks[1].url"]);
     let wrong = TWO.replace("max_retries = 3", "max_retries = -1").replace("\"order.*\"", "\"order.*\", \"a b\"");
-    assert_eq!(file.faults(&world, &wrong).await, ["9 webhooks[0].events[1]", "18 webhooks[1].retry_policy.max_retries"]);
+    assert_eq!(
+        file.faults(&world, &wrong).await,
+        ["9 webhooks[0].events[1]", "18 webhooks[1].retry_policy.max_retries"]
+    );
     assert_eq!(ask().send(&world, "GET", WEBHOOKS).await.ids(), [""; 0]);
     let wrong = format!("{TWO}\n[[event_types]]\nname = \"x\"\nschema = 7");
     assert_eq!(file.faults(&world, &wrong).await, ["21 event_types[1].schema"]);

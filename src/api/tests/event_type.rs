@@ -78,7 +78,10 @@ async fn each_wrong_field_of_a_type_is_named() {
     let world = world();
     for (body, pointers) in [
         (json!({}), &["/name"][..]),
-        (json!({"name": 7, "category": [], "deprecated": "yes", "colour": 1}), &["/name", "/category", "/deprecated", "/colour"]),
+        (
+            json!({"name": 7, "category": [], "deprecated": "yes", "colour": 1}),
+            &["/name", "/category", "/deprecated", "/colour"],
+        ),
         (json!({"name": "hooktide.x"}), &["/name"]),
         (json!({"name": "a", "schema": {"type": "objekt"}}), &["/schema/type"]),
         (json!({"name": "a", "schema": {"type": "object"}, "example": 7}), &["/example"]),
@@ -147,7 +150,10 @@ async fn an_admin_changes_its_own_tenants_catalogue_and_not_the_files() {
     let all = || ask().tenant(None);
     let body = json!({"name": "x", "tenant": "acme"});
     assert_eq!(all().json(&body).send(&world, "POST", TYPES).await.text("tenant"), "acme");
-    assert_eq!(names(&all().send(&world, "GET", &format!("{TYPES}?tenant=acme")).await), ["file.type", "order.created", "x"]);
+    assert_eq!(
+        names(&all().send(&world, "GET", &format!("{TYPES}?tenant=acme")).await),
+        ["file.type", "order.created", "x"]
+    );
     assert_eq!(names(&all().send(&world, "GET", TYPES).await), ["file.type", "order.created"]);
     assert_eq!(all().send(&world, "DELETE", &format!("{TYPES}/x?tenant=acme")).await.status, 204);
 }
@@ -201,7 +207,8 @@ async fn a_dry_run_shows_what_would_be_and_changes_nothing() {
         let mut whole = body.clone();
         whole.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let preview = ask().json(&whole).send(&world, "PUT", &format!("{place}?dry_run=true")).await;
-        let mut found: Vec<_> = preview.body["changed"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
+        let mut found: Vec<_> =
+            preview.body["changed"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
         found.sort_unstable();
         assert_eq!(found, changed, "{}", preview.body);
         assert!(!preview.body.to_string().contains("canary"), "{}", preview.body);
