@@ -330,7 +330,7 @@ fn variables_and_flags_are_named() {
         ),
         (
             ("HOOKTIDE_NATS__URL", "x"),
-            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
+            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, event_types",
         ),
         (
             ("HOOKTIDE_LOG__LEVL", "x"),

@@ -576,7 +576,7 @@ fn what_a_source_is_refused_for_is_kept_in_words() {
 fn a_strict_catalogue_holds_partners_and_takes_whatever_a_provider_sends() {
     let mut served = served();
     let sources = served.fake.sources.clone();
-    served = Served::with(Fake { sources, types: super::event_type::catalogue(), ..Fake::default() });
+    served = Served::with(Fake { sources, types: event_type::catalogue(), ..Fake::default() });
     let (code, answer) = served.hook("/api/v1/webhooks/shopify", &shopify(ORDER.as_bytes()), ORDER);
     assert_eq!(code, 202, "{answer}");
     let partner = format!("/webhook/v1/{TOKEN}acme");

@@ -172,7 +172,7 @@ async fn a_fault_is_named_by_line_and_key_and_nothing_is_made() {
     );
     assert_eq!(ask().send(&world, "GET", WEBHOOKS).await.ids(), [""; 0]);
     let wrong = format!("{TWO}\n[[event_types]]\nname = \"x\"\nschema = 7");
-    assert_eq!(file.faults(&world, &wrong).await, ["21 event_types[1].schema"]);
+    assert_eq!(file.faults(&world, &wrong).await, ["22 event_types[1].schema"]);
     // A tenant that is not there has nothing, and gets what is declared.
     let report = file.apply(&world, &format!("tenant = \"acme\"\n{TWO}"), Options::default()).await;
     assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
