@@ -4,9 +4,23 @@
 use serde_json::Value;
 
 use super::Directory;
+use super::validate::Checked;
 use crate::api::{FieldError, Problem};
 use crate::catalogue::{EventType, TypeRule};
 use crate::source::Breach;
+
+/// What the catalogue says of an application's event, which stands at `place` in the body.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn fits_catalogue(
+    event: &Checked<'_>,
+    place: &str,
+    directory: &impl Directory,
+) -> Result<Option<String>, Problem> {
+    let of = (&*event.tenant, &*event.event_type);
+    check(directory, of, &format!("{place}/type"), event.data, Some(&format!("{place}/data")))
+}
 
 /// Checks an event; `data_at` is where its data stand in the body, `None` where they are not the sender's.
 ///

@@ -9,7 +9,7 @@ use ring::digest::{Context, SHA256, digest};
 use smallvec::SmallVec;
 
 use super::body::Bounds;
-use super::event_type;
+use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict};
 use super::request::{Head, MediaType, unsupported};
@@ -229,12 +229,6 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         }
         Ok(verdicts_out)
     }
-}
-
-/// What the catalogue says of an application's event, which stands at `place` in the body.
-fn fits_catalogue(event: &Checked<'_>, place: &str, directory: &impl Directory) -> Result<Option<String>, Problem> {
-    let of = (&*event.tenant, &*event.event_type);
-    event_type::check(directory, of, &format!("{place}/type"), event.data, Some(&format!("{place}/data")))
 }
 
 /// Events of one request on their way to a [`Submission`].

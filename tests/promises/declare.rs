@@ -33,7 +33,7 @@ fn a_file_is_applied_by_the_command_twice_the_same_and_pruned() {
     let path = folder.path().join("webhooks.toml");
     let file = path.to_str().unwrap();
     let webhook =
-        |uid: &str| format!("[[webhooks]]\nuid = \"{uid}\"\nurl = \"http://127.0.0.1:9/{uid}\"\nevents = [\"a\"]\n");
+        |uid: &str| format!("[[webhooks]]\nuid = \"{uid}\"\nurl = \"http://127.0.0.1:9999/{uid}\"\nevents = [\"a\"]\n");
     std::fs::write(&path, format!("[[event_types]]\nname = \"a\"\n{}{}", webhook("one"), webhook("two"))).unwrap();
 
     let (code, out, err) = hooktide(&server, &["apply", "-f", file, "--dry-run"], &[]);
