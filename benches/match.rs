@@ -49,6 +49,7 @@ fn open(dir: &Path) -> Running {
         disk: Arc::new(RealDisk),
         keys: Vec::new(),
         sources: SourceSetup::default(),
+        event_types: hooktide::catalogue::Setup::default(),
         profiles: Profiles::default(),
         clock: Clock::system(Timestamp::default()),
         random: Random::system(),

@@ -20,6 +20,7 @@ pub mod dispatch;
 pub mod send;
 pub mod settle;
 
+pub mod catalogue;
 pub mod filter;
 pub mod json;
 pub mod profile;
@@ -28,6 +29,7 @@ pub mod signature;
 pub mod source;
 
 pub mod api;
+pub mod apply;
 pub mod registry;
 
 pub mod app;

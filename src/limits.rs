@@ -374,6 +374,20 @@ pub const LOAD_THREADS_MAX: usize = 4;
 /// Page cache of registry.redb, which is read whole at start and then only written.
 pub const REGISTRY_CACHE_BYTES: usize = 4 << 20;
 
+// --- catalogue: what a person may write of event types ---------------------------------------------------------------
+
+/// Characters of a category: a word or two, by which lists are narrowed.
+pub const EVENT_TYPE_CATEGORY_CHARS_MAX: usize = 64;
+/// Characters of a description.
+pub const EVENT_TYPE_DESCRIPTION_CHARS_MAX: usize = 1_024;
+/// Bytes of an example as JSON: a page of a list shows up to 250 of them.
+pub const EVENT_TYPE_EXAMPLE_BYTES_MAX: usize = 16 * 1024;
+/// Types that a tenant makes through the interface: each change copies the tenant's list of pointers, and each schema is
+/// compiled at start. The largest provider has some 300.
+pub const EVENT_TYPES_PER_TENANT_MAX: usize = 2_000;
+/// Bytes of a file of event types or of declared webhooks: thousands of them.
+pub const DECLARED_FILE_BYTES_MAX: u64 = 16 << 20;
+
 // --- api -----------------------------------------------------------------------------------------------------------
 
 /// Bytes of the filters of a webhook or of a subscription as JSON; they are in memory with it.

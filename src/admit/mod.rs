@@ -13,6 +13,7 @@
 
 mod body;
 mod connection;
+mod event_type;
 mod health;
 mod inbound;
 mod listener;
@@ -37,6 +38,7 @@ pub use own::{OWN_SOURCE, OwnEvent};
 pub use request::is_json;
 
 use crate::api::{Call, Response};
+use crate::catalogue::TypeRule;
 use crate::commit::{Refused, Submission};
 use crate::config;
 use crate::filter::Facts;
@@ -106,6 +108,8 @@ pub trait Directory: Send + Sync + 'static {
     fn has_tenant(&self, name: &str) -> bool;
     /// The webhooks that an event goes to, ascending.
     fn matching(&self, facts: &Facts<'_>) -> Webhooks;
+    /// What the catalogue says of a tenant's events of this type.
+    fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule;
     /// The source of this name; a deleted one is none.
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>>;
     /// The source with this public id; a deleted one is none.
@@ -125,6 +129,10 @@ impl Directory for Shared {
 
     fn matching(&self, facts: &Facts<'_>) -> Webhooks {
         self.load().matching(facts)
+    }
+
+    fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule {
+        self.load().type_rule(tenant, event_type)
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {

@@ -9,6 +9,7 @@ use ring::digest::{Context, SHA256, digest};
 use smallvec::SmallVec;
 
 use super::body::Bounds;
+use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict};
 use super::request::{Head, MediaType, unsupported};
@@ -145,10 +146,11 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         }
         let event = validate(item, None, envelope.principal.tenant.as_deref(), &self.directory)
             .map_err(Problem::invalid_body)?;
+        let warning = fits_catalogue(&event, "", &self.directory)?;
         let mut batch = Batch::new(envelope, body, 1);
         batch.add(&event, None, &self.directory);
         match self.commit(batch, body).await?.pop() {
-            Some(Verdict::Taken(taken, webhooks)) => Ok(reply::single(taken, webhooks)),
+            Some(Verdict::Taken(taken, webhooks)) => Ok(reply::single(taken, webhooks, warning.as_deref())),
             Some(Verdict::Refused(problem)) => Err(problem),
             None => Err(lost()),
         }
@@ -163,16 +165,24 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         let mut batch = Batch::new(envelope, body, items.len());
         // In the order sent: a refusal, or a place in the batch.
         let mut places = Vec::with_capacity(items.len());
+        let mut warnings = Vec::new();
         for (place, item) in items.iter().enumerate() {
             let own = envelope.principal.tenant.as_deref();
             let checked = match item {
                 Ok(item) => validate(item, Some(place), own, &self.directory).map_err(Problem::invalid_body),
                 Err(error) => Err(bad_json(error)),
             };
-            places.push(checked.map(|event| batch.add(&event, Some(place), &self.directory)).err());
+            let checked = checked.and_then(|event| {
+                let warning = fits_catalogue(&event, &format!("/{place}"), &self.directory)?;
+                warnings.extend(warning.map(|warning| (place, warning)));
+                batch.add(&event, Some(place), &self.directory);
+                Ok(())
+            });
+            places.push(checked.err());
         }
-        let refused = places.iter().flatten().count();
-        self.metrics.refused.with_label_values(&[ProblemCode::InvalidBody.as_str()]).inc_by(refused as u64);
+        for problem in places.iter().flatten() {
+            self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
+        }
         let taken = if batch.events.is_empty() { Vec::new() } else { self.commit(batch, body).await? };
         if let Some(problem) = nothing_fits(&taken) {
             return Err(problem);
@@ -180,7 +190,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         let mut taken = taken.into_iter();
         let verdicts: Option<Vec<_>> =
             places.into_iter().map(|refused| refused.map(Verdict::Refused).or_else(|| taken.next())).collect();
-        Ok(reply::batch(&verdicts.ok_or_else(lost)?))
+        Ok(reply::batch(&verdicts.ok_or_else(lost)?, &warnings))
     }
 
     async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Vec<Verdict>, Problem> {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::catalogue::EventType;
 use crate::commit::Committed;
 use crate::config::Role;
 use crate::filter::Facts;
@@ -18,6 +19,7 @@ use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp,
 use crate::signature::Certificate;
 use crate::source::{Source, token_hash};
 
+mod event_type;
 mod inbound;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
@@ -28,6 +30,8 @@ pub(super) struct Fake {
     ids: Arc<AtomicU64>,
     refuses: Option<Refused>,
     sources: Vec<Arc<Source>>,
+    /// A strict catalogue, if there are any.
+    types: Vec<Arc<EventType>>,
     outdoors: Arc<Outdoors>,
 }
 
@@ -55,6 +59,14 @@ impl Directory for Fake {
 
     fn matching(&self, _: &Facts<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
+    }
+
+    fn type_rule(&self, _: &str, event_type: &str) -> TypeRule {
+        match self.types.iter().find(|known| known.name() == event_type) {
+            Some(known) => TypeRule::Known(Arc::clone(known)),
+            None if self.types.is_empty() => TypeRule::Free,
+            None => TypeRule::Unknown,
+        }
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {

@@ -47,6 +47,7 @@ mod webhook_list;
 mod webhook_keys;
 mod webhook_metrics;
 mod webhook_policy;
+mod webhook_preview;
 mod webhook_secret;
 mod webhook_test;
 mod webhook_view;

@@ -23,6 +23,8 @@ use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 mod delivery;
 mod filter;
 mod secret;
+mod apply;
+mod event_type;
 mod source;
 mod stats;
 mod subscription;
@@ -217,7 +219,7 @@ fn world() -> World {
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
-        clock: Clock::test(Timestamp::default()),
+        clock: Clock::test(registry_tests::NOW),
         tester: Arc::clone(&tester) as Arc<dyn Tester>,
     });
     let (shards, settle) = (registry.shards, registry.settle);
@@ -522,7 +524,7 @@ async fn each_wrong_field_is_named() {
         (json!({"user_id": {}}), vec!["/user_id"]),
         (json!({"tenant": "acme"}), vec!["/tenant"]),
         (json!({"org_id": "acme"}), vec!["/org_id"]),
-        (json!({"profile": "raw"}), vec!["/profile"]),
+        (json!({"profile": "mine"}), vec!["/profile"]),
         (json!({"filter": {}, "uuid": "1", "order": true, "id": "wh_1"}), vec!["/filter", "/id", "/order", "/uuid"]),
     ] {
         let mut body = json!({"url": "https://example.com/"});

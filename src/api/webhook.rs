@@ -5,9 +5,11 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::{ETAG, IF_MATCH};
 
+use super::event_type::{type_warnings, unknown_types};
 use super::route::WebhookRef;
 use super::webhook_body::{Purpose, Rules, read};
 pub(super) use super::webhook_list::tenant_of;
+use super::webhook_preview::is_dry_run;
 use super::webhook_view::{View, Written, etag, warnings};
 use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply};
 use crate::limits::RETRY_SOON;
@@ -21,12 +23,18 @@ impl Api {
     pub(super) async fn create_webhook(&self, call: &Call) -> Result<Response, Problem> {
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let draft = read(fields, Purpose::Create, &self.rules(&call.principal))?;
+        unknown_types(&self.registry.load(), None, &draft)?;
+        if is_dry_run(call)? {
+            return self.preview(None, draft);
+        }
+        let of_types = type_warnings(&self.registry.load(), &draft);
         let (writer, default_retry) = (self.writer.by(&call.principal), self.default_retry.clone());
         let make = async move {
             let webhook = writer.create(draft).await?;
             let answer = |secret| {
                 let view = View::of(&webhook, &default_retry);
-                let created = Written { webhook: view, secret, warnings: warnings(&webhook) };
+                let warnings = warnings(&webhook).into_iter().chain(of_types.iter().cloned()).collect();
+                let created = Written { webhook: view, secret, warnings };
                 let place = format!("/api/v1/webhooks/{}", webhook.id);
                 let mut response = reply::made(StatusCode::CREATED, &place, &created)?;
                 reply::set(&mut response, ETAG, &etag(&webhook));
@@ -47,14 +55,27 @@ impl Api {
         self.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let rules = self.rules(&call.principal);
-        self.change(call, of, |webhook| read(fields.clone(), Purpose::Replace(webhook), &rules).map(Some)).await
+        if is_dry_run(call)? {
+            let webhook = self.live(&call.principal, of)?;
+            let draft = self.known_types(&webhook, read(fields, Purpose::Replace(&webhook), &rules)?)?;
+            return self.preview(Some(&webhook), draft);
+        }
+        let change = |webhook: &Webhook| {
+            let draft = read(fields.clone(), Purpose::Replace(webhook), &rules)?;
+            self.known_types(webhook, draft).map(Some)
+        };
+        self.change(call, of, change).await
     }
 
     pub(super) async fn patch_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let rules = self.rules(&call.principal);
-        self.change(call, of, |webhook| read(fields.clone(), Purpose::Patch(webhook), &rules).map(Some)).await
+        let change = |webhook: &Webhook| {
+            let draft = read(fields.clone(), Purpose::Patch(webhook), &rules)?;
+            self.known_types(webhook, draft).map(Some)
+        };
+        self.change(call, of, change).await
     }
 
     pub(super) async fn delete_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
@@ -120,6 +141,11 @@ impl Api {
             }
         }
         Err(ChangeError::Changed.into())
+    }
+
+    /// The draft, if the catalogue takes the types that it newly names.
+    fn known_types(&self, webhook: &Webhook, draft: WebhookSettings) -> Result<WebhookSettings, Problem> {
+        unknown_types(&self.registry.load(), Some(&webhook.settings), &draft).map(|()| draft)
     }
 
     fn rules<'a>(&'a self, principal: &'a Principal) -> Rules<'a> {

@@ -85,6 +85,11 @@ pub(super) fn read(
     let defaults = tenant.as_deref().map(|tenant| rules.registry.tenant_settings(tenant)).unwrap_or_default();
     let uid = uid(&mut fields).or(purpose.current().and_then(|w| w.uid.clone()));
     let events = fields.events().or(base.map(|w| w.events.clone())).unwrap_or_default();
+    let uid = fields.take("uid", |value| match value.as_str() {
+        Some(uid) if super::route::is_uid(uid) => Ok(Box::from(uid)),
+        _ => Err("expected text of 1 to 128 of A-Z a-z 0-9 . _ : @ -".to_owned()),
+    });
+    let uid = uid.or(purpose.current().and_then(|w| w.uid.clone()));
     let name = fields.text("name", NAME_CHARS_MAX).or(base.and_then(|w| w.name.clone()));
     let description = fields.text("description", DESCRIPTION_CHARS_MAX).or(base.and_then(|w| w.description.clone()));
     let filters = fields.filters().or(base.map(|w| w.filters.clone())).flatten();

@@ -6,6 +6,7 @@
 
 mod figures;
 mod ground;
+mod declare;
 mod health;
 mod hooks;
 mod keys;
@@ -59,6 +60,7 @@ fn run(config: Config, options: &ServeOptions) -> Result<bool, StartError> {
     // Signals are taken before anything is opened, so that none falls between.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let server = Server::start(config)?;
+    runtime.block_on(server.declare(server.config()));
     // Whoever waits for the line may hang up after it.
     let _ = io::stdout().lock().write_all(announcement(&server, options).as_bytes());
     let failed = runtime.block_on(watch(&server, options, &mut signals));

@@ -23,8 +23,10 @@ pub(super) async fn reload(server: &Server, options: &ServeOptions) {
     }
     match server.apply(&config).await {
         Ok(()) => tracing::info!(
-            "configuration reloaded: egress, auth, sources, profiles, server.public_url and logging.level; other keys need a restart"
+            "configuration reloaded: apply, egress, auth, events, event_types, profiles, sources, server.public_url and \
+             logging.level; other keys need a restart"
         ),
-        Err(error) => tracing::error!(%error, "API keys, profiles and sources are not reloaded"),
+        Err(error) => tracing::error!(%error, "API keys, profiles, sources and event types are not reloaded"),
     }
+    server.declare(&config).await;
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::declare;
 use super::hooks::{Failures, disable};
 use super::keys::{AdminKey, keys};
 use super::operational::Courier;
@@ -15,6 +16,7 @@ use super::outside::World;
 use super::probe::Prober;
 use super::ways::{Given, Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
+use crate::api::Api;
 use crate::commit;
 use crate::config::{ApiKey, Config};
 use crate::dispatch::{self, Shards};
@@ -31,6 +33,7 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
+    api: Arc<Api>,
     health: Arc<Health>,
     guard: SharedGuard,
     failed: Arc<Failures>,
@@ -140,10 +143,11 @@ impl Server {
         let given =
             Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
+        let api = Arc::new(api(&config, &registry, &state, &commit, given));
         let admit = Admit {
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, given)),
+            management: Manage(Arc::clone(&api)),
             health: Arc::clone(&health),
             door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),
@@ -171,6 +175,7 @@ impl Server {
             addresses,
             admin_address,
             admin_key,
+            api,
             health,
             guard,
             failed,
@@ -229,7 +234,15 @@ impl Server {
         keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
         self.registry.writer.set_keys(keys).await?;
         self.registry.writer.set_profiles(config.profiles.clone()).await?;
-        self.registry.writer.set_sources(sources(config, &self.addresses)).await
+        self.registry.writer.set_sources(sources(config, &self.addresses)).await?;
+        self.registry.writer.set_event_types(config.event_types.clone()).await
+    }
+
+    /// Makes webhooks as the file declares them that the configuration names, if it names one.
+    pub(super) async fn declare(&self, config: &Config) {
+        if let Some(declared) = &config.apply {
+            declare::run(&self.api, declared).await;
+        }
     }
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
@@ -303,6 +316,7 @@ impl Ground {
             disk: Arc::clone(&self.disk),
             keys,
             sources,
+            event_types: config.event_types.clone(),
             profiles: config.profiles.clone(),
             clock: self.clock.clone(),
             random: Random::system(),

@@ -60,7 +60,7 @@ impl Submit for ToCommit {
 }
 
 /// Admit's way to the interface.
-pub(super) struct Manage(pub(super) Api);
+pub(super) struct Manage(pub(super) Arc<Api>);
 
 impl Management for Manage {
     async fn handle(&self, call: Call) -> Response {

@@ -144,6 +144,22 @@ impl Client {
         self.call(Method::PATCH, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    /// Puts in place of what is there.
+    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
+        self.call(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    /// Any call, with whatever is answered.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let body = body.map(serde_json::to_vec).transpose()?;
+        self.exchange(self.request(method, path, body)?).await
+    }
+
     /// Removes.
     pub(super) async fn delete(&self, path: &str) -> Result<Bytes, ClientError> {
         self.call(Method::DELETE, path, None).await

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::client::ClientError;
+use crate::apply::{ApplyError, Fault};
 use crate::config::ConfigErrors;
 use crate::filter::FilterError;
 use crate::signature::SignError;
@@ -16,6 +17,12 @@ pub(super) enum CliError {
     /// The configuration is wrong: a line for each thing.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// A file that declares webhooks is wrong: a line for each thing.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Declared(Vec<Fault>),
+    /// What it declares could not be made.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     /// The address of the server is none.
     #[error("{url:?} is not the URL of a server, such as http://127.0.0.1:8080")]
     Url { url: String },
@@ -103,6 +110,7 @@ impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_)
+            | Self::Declared(_)
             | Self::Url { .. }
             | Self::Key { .. }
             | Self::Payload { .. }
@@ -121,6 +129,7 @@ impl CliError {
             | Self::Secret(_)
             | Self::NoFolder { .. } => ExitCode::from(2),
             Self::Client(_)
+            | Self::Apply(_)
             | Self::Replay { .. }
             | Self::TestFailed
             | Self::Damaged

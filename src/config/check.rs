@@ -74,6 +74,8 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         sources: Vec::new(),
         profiles: Profiles::default(),
         source_body_bytes: None,
+        event_types: crate::catalogue::Setup::default(),
+        apply: None,
         warnings: Vec::new(),
     };
     check.not_above(

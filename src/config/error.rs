@@ -55,6 +55,9 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
             "what stands here (hidden) is neither text nor a table of value, env or file, with until and when"
                 .to_owned()
         }
+        Kind::Message(text) if text.ends_with("enum Catalogue") => {
+            "this is neither the path of a file nor a table of file and tenant".to_owned()
+        }
         Kind::Message(text) if text.ends_with("enum OneOrMany") => {
             "this is neither text nor a list of texts".to_owned()
         }
@@ -73,7 +76,7 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
 }
 
 /// A path as people write it: `auth.api_keys[0].role`.
-pub(super) fn key_of(path: &[String]) -> String {
+pub(crate) fn key_of(path: &[String]) -> String {
     let mut key = String::new();
     for part in path {
         if part.bytes().all(|b| b.is_ascii_digit()) {

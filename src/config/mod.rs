@@ -5,6 +5,7 @@
 
 mod check;
 mod error;
+mod event_types;
 mod layers;
 mod load;
 mod profiles;
@@ -14,15 +15,20 @@ mod sources;
 mod value;
 
 #[cfg(test)]
+mod event_type_tests;
+#[cfg(test)]
 mod profile_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use error::key_of;
 pub use error::{ConfigError, ConfigErrors};
+pub(crate) use layers::TomlFile;
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
+pub(crate) use sources::read_secret_file;
 pub(crate) use value::{parse_duration, parse_size};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -69,6 +75,10 @@ pub struct Config {
     pub profiles: Profiles,
     /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
+    /// `[events]` and `[[event_types]]`
+    pub event_types: crate::catalogue::Setup,
+    /// `apply`: webhooks that a file declares.
+    pub apply: Option<Arc<crate::apply::Declared>>,
     /// Things that a person should know, in sentences; nothing is wrong.
     pub warnings: Vec<String>,
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::event_types::Catalogue;
 use super::sources::RawSource;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
+use crate::catalogue;
 use crate::model::Secret;
 use crate::profile::RawProfile;
 
@@ -36,6 +38,7 @@ macro_rules! sections {
 sections! {
     /// The file.
     Raw {
+        apply: String = String::new(),
         server: Server = Server::default(),
         auth: Auth = Auth::default(),
         logging: Logging = Logging::default(),
@@ -47,10 +50,13 @@ sections! {
         dispatch: Dispatch = Dispatch::default(),
         egress: Egress = Egress::default(),
         metrics: Metrics = Metrics::default(),
+        events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sources: Vec<RawSource> = Vec::new(),
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        event_types: Vec<catalogue::Settings> = Vec::new(),
     }
     /// `[server]`
     Server {
@@ -130,6 +136,11 @@ sections! {
         deny: List<String> = List(Vec::new()),
         require_https: Toggle = Toggle(false),
         ca_file: String = String::new(),
+    }
+    /// `[events]`
+    Events {
+        strict: Toggle = Toggle(false),
+        catalogues: List<Catalogue> = List(Vec::new()),
     }
     /// `[metrics]`
     Metrics {

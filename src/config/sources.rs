@@ -243,7 +243,7 @@ impl Entry<'_> {
                 let missing = || ("/env", format!("the environment variable {name} is not set"));
                 self.environment.get(name).map(Secret::new).ok_or_else(missing)
             }
-            (None, None, Some(path)) => read(path).map_err(|problem| ("/file", problem)),
+            (None, None, Some(path)) => read_secret_file(path).map_err(|problem| ("/file", problem)),
             _ => Err(("", "expected exactly one of value, env and file".to_owned())),
         };
         let value = read.map_err(|(field, problem)| self.wrong(&format!("{at}{field}"), problem)).ok()?;
@@ -288,7 +288,7 @@ fn identity(tenant: &Arc<str>, name: &str, token: Option<TokenHash>) -> Identity
 }
 
 /// The secret in a file, without the line end after it.
-fn read(path: &str) -> Result<Secret, String> {
+pub(crate) fn read_secret_file(path: &str) -> Result<Secret, String> {
     let failed = |e| format!("{path} cannot be read: {e}");
     let mut text = Zeroizing::new(String::new());
     let file = File::open(path).map_err(failed)?;

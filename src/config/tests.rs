@@ -211,7 +211,7 @@ const WRONG: &[(&str, &str)] = &[
     ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
     (
         "[nats]\nurl = \"x\"",
-        "nats (config.toml:1): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
+        "nats (config.toml:1): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, event_types",
     ),
     ("[server]\n\nlisen = \"x\"", "server.lisen (config.toml:3): unknown key; did you mean \"listen\"?"),
     ("[auth]\njwt_secret = \"x\"", "auth.jwt_secret (config.toml:2): unknown key; allowed here: api_keys"),
@@ -330,7 +330,7 @@ fn variables_and_flags_are_named() {
         ),
         (
             ("HOOKTIDE_NATS__URL", "x"),
-            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
+            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, event_types",
         ),
         (
             ("HOOKTIDE_LOG__LEVL", "x"),

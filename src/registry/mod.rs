@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use crate::config::Role;
 
 mod cow;
+mod event_type_change;
+mod event_types;
 mod load;
 mod profiles;
 mod record;
@@ -28,6 +30,7 @@ mod store;
 mod webhook_change;
 mod writer;
 
+pub use event_type_change::{ChangedType, EventTypeError, Replaces};
 pub use record::is_secret_header;
 pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
@@ -60,6 +63,8 @@ impl Principal {
     }
 }
 
+#[cfg(test)]
+mod event_type_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::Principal;
 use super::cow::{CowMap, Postings};
+use super::event_types::EventTypes;
 use super::sources::Sources;
 use crate::config::ApiKey;
 use crate::filter::{Facts, Subject};
@@ -29,6 +30,7 @@ pub struct Registry {
     tenants: CowMap<Arc<str>, Arc<Tenant>>,
     pub(super) sources: Sources,
     pub(super) profiles: Profiles,
+    pub(super) event_types: EventTypes,
     keys: Arc<HashMap<[u8; 32], Principal>>,
     active: usize,
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
+use super::event_type_change::{EVENT_TYPES, decode_event_type, encode_event_type};
 use super::load::load_webhooks;
 use super::record::{RecordError, decode_removed, encode, encode_removed};
 use super::secret::{KeyFileError, Vault};
 use super::snapshot::{Registry, Removed};
 use super::source_record::{decode_learned, decode_source, encode_learned, encode_source};
 use super::source_setup::SourceSetup;
+use crate::catalogue::EventType;
 use crate::limits::REGISTRY_CACHE_BYTES;
 use crate::model::{Secret, SourceId, Webhook, WebhookNo};
 use crate::profile::Profiles;
@@ -51,6 +53,14 @@ pub enum StoreError {
         /// What is wrong with it.
         error: RecordError,
     },
+    /// The same of an event type.
+    #[error("registry.redb: event type {name}: {error}")]
+    EventType {
+        /// Its name.
+        name: Box<str>,
+        /// What is wrong with it.
+        error: RecordError,
+    },
     /// A record that cannot be written.
     #[error("registry.redb: {0}")]
     Encode(#[from] serde_json::Error),
@@ -71,6 +81,8 @@ pub(super) enum Row {
     Bury(Arc<Removed>),
     Source(Arc<Source>),
     Learned(SourceId, Secret),
+    EventType(Arc<str>, Arc<EventType>),
+    NoEventType(Arc<str>, Box<str>),
 }
 
 #[derive(Debug)]
@@ -122,6 +134,7 @@ impl Store {
             registry.bury(Arc::new(tombstone));
         }
         self.load_sources(&read, setup, &mut registry)?;
+        load_event_types(&read, &mut registry)?;
         Ok(registry)
     }
 
@@ -172,6 +185,7 @@ fn commit(database: &Database, rows: &[Row], vault: &Vault) -> Result<(), StoreE
         let mut removed = write.open_table(REMOVED).map_err(redb::Error::from)?;
         let mut sources = write.open_table(SOURCES).map_err(redb::Error::from)?;
         let mut learned = write.open_table(LEARNED).map_err(redb::Error::from)?;
+        let mut event_types = write.open_table(EVENT_TYPES).map_err(redb::Error::from)?;
         for row in rows {
             match row {
                 Row::Put(webhook) => {
@@ -190,6 +204,14 @@ fn commit(database: &Database, rows: &[Row], vault: &Vault) -> Result<(), StoreE
                 Row::Learned(id, secret) => {
                     let bytes = encode_learned(*id, secret, vault);
                     learned.insert(id.as_u128(), &*bytes).map_err(redb::Error::from)?;
+                }
+                Row::EventType(tenant, event_type) => {
+                    let bytes = encode_event_type(event_type)?;
+                    let key = (&**tenant, event_type.name());
+                    event_types.insert(key, &*bytes).map_err(redb::Error::from)?;
+                }
+                Row::NoEventType(tenant, name) => {
+                    event_types.remove((&**tenant, &**name)).map_err(redb::Error::from)?;
                 }
             }
         }
@@ -229,6 +251,23 @@ fn each(
     for entry in table.iter().map_err(redb::Error::from)? {
         let (id, bytes) = entry.map_err(redb::Error::from)?;
         row(SourceId::from_u128(id.value()), bytes.value())?;
+    }
+    Ok(())
+}
+
+fn load_event_types(read: &ReadTransaction, registry: &mut Registry) -> Result<(), StoreError> {
+    let table = match read.open_table(EVENT_TYPES) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(redb::Error::from(error).into()),
+    };
+    for entry in table.iter().map_err(redb::Error::from)? {
+        let (key, bytes) = entry.map_err(redb::Error::from)?;
+        let (tenant, name) = key.value();
+        let tenant = registry.make_tenant(tenant);
+        let event_type = decode_event_type(&tenant, bytes.value())
+            .map_err(|error| StoreError::EventType { name: name.into(), error })?;
+        registry.event_types.put(&tenant, Arc::new(event_type));
     }
     Ok(())
 }

@@ -81,6 +81,7 @@ pub(super) fn world_with(
         disk,
         keys,
         sources,
+        event_types: crate::catalogue::Setup::default(),
         profiles: Profiles::default(),
         clock: Clock::test(NOW),
         // Not seeded: a world that is started again within a millisecond would make the same ids again.

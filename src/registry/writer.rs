@@ -10,12 +10,14 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::profiles::fitted;
+use super::event_type_change::{EventTypeAnswer, EventTypeChange, EventTypeError};
 use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
 use super::webhook_change::SubscriptionChange;
 use super::{Principal, Shared};
+use crate::catalogue;
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE, SUBSCRIPTIONS_MAX};
@@ -35,6 +37,8 @@ pub struct Start<'a> {
     pub keys: Vec<ApiKey>,
     /// The sources of the configuration, and what those of registry.redb are built with.
     pub sources: SourceSetup,
+    /// The event types of the configuration.
+    pub event_types: catalogue::Setup,
     /// The forms of deliveries that webhooks name.
     pub profiles: Profiles,
     /// For the times of changes.
@@ -130,12 +134,14 @@ pub(super) enum Reply {
     Nobody,
     Webhook(oneshot::Sender<Answer>),
     Source(oneshot::Sender<SourceAnswer>),
+    EventType(oneshot::Sender<EventTypeAnswer>),
 }
 
 /// What a change came to.
 enum Outcome {
     Webhook(Answer),
     Source(SourceAnswer),
+    EventType(EventTypeAnswer),
 }
 
 #[derive(Debug)]
@@ -149,6 +155,8 @@ pub(super) enum Change {
     Source(SourceChange),
     Sources(Box<SourceSetup>),
     Profiles(Profiles),
+    EventType(EventTypeChange),
+    EventTypes(Box<catalogue::Setup>),
     Stop,
 }
 
@@ -211,6 +219,7 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     registry.set_keys(&start.keys);
     registry.profiles = start.profiles.clone();
     registry.set_sources(&start.sources, start.clock.now());
+    registry.set_event_types(&start.event_types, start.clock.now());
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
@@ -284,6 +293,9 @@ impl Work {
             for Request { change, reply, .. } in requests.drain(..) {
                 let outcome = match change {
                     Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
+                    Change::EventType(change) => {
+                        Outcome::EventType(self.apply_event_type(change, &mut next, &mut batch))
+                    }
                     change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
                 };
                 answers.push((reply, outcome));
@@ -318,6 +330,7 @@ impl Work {
             registry.set_keys(&self.keys);
             registry.profiles = self.profiles.clone();
             registry.sources.take_files(&self.shared.load().sources);
+            registry.event_types.take_files(&self.shared.load().event_types);
             self.shared.store(Arc::new(registry));
         }
         Ok(())
@@ -374,7 +387,11 @@ impl Work {
                 self.apply_profiles(profiles, next, batch);
                 Ok(None)
             }
-            Change::Source(_) | Change::Stop => Ok(None),
+            Change::EventTypes(setup) => {
+                next.set_event_types(&setup, self.clock.now());
+                Ok(None)
+            }
+            Change::Source(_) | Change::EventType(_) | Change::Stop => Ok(None),
         }
     }
 
@@ -451,6 +468,7 @@ impl Reply {
         match (self, outcome) {
             (Self::Webhook(reply), Outcome::Webhook(answer)) => drop(reply.send(answer)),
             (Self::Source(reply), Outcome::Source(answer)) => drop(reply.send(answer)),
+            (Self::EventType(reply), Outcome::EventType(answer)) => drop(reply.send(answer)),
             _ => {}
         }
     }
@@ -460,6 +478,7 @@ impl Reply {
             Self::Nobody => {}
             Self::Webhook(reply) => drop(reply.send(Err(refusal))),
             Self::Source(reply) => drop(reply.send(Err(SourceError::Unavailable(refusal)))),
+            Self::EventType(reply) => drop(reply.send(Err(EventTypeError::Unavailable(refusal)))),
         }
     }
 }

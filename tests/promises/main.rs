@@ -11,6 +11,7 @@ mod backlog;
 mod configure;
 mod contract;
 mod crash;
+mod declare;
 mod deliver;
 mod dialects;
 mod disk;
