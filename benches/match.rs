@@ -46,7 +46,7 @@ fn open(dir: &Path) -> Running {
     start(Start {
         dir,
         disk: Arc::new(RealDisk),
-        keys: Vec::new(),
+        access: hooktide::registry::FileAccess::default(),
         sources: SourceSetup::default(),
         profiles: Profiles::default(),
         clock: Clock::system(Timestamp::default()),

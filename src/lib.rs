@@ -28,6 +28,7 @@ pub mod signature;
 pub mod source;
 
 pub mod api;
+pub mod auth;
 pub mod registry;
 
 pub mod app;

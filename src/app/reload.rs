@@ -1,4 +1,5 @@
-//! SIGHUP: the configuration is read again. Egress rules, API keys, sources and the log level change at once; a file with an
+//! SIGHUP: the configuration is read again. Egress rules, API keys, what tokens are taken, tenants, sources and the log level
+//! change at once; a file with an
 //! error in it changes nothing.
 
 use super::ServeOptions;
@@ -23,7 +24,7 @@ pub(super) async fn reload(server: &Server, options: &ServeOptions) {
     }
     match server.apply(&config).await {
         Ok(()) => tracing::info!(
-            "configuration reloaded: egress, auth, sources, server.public_url and logging.level; other keys need a restart"
+            "configuration reloaded: egress, auth, tenants, sources, server.cors_origins, server.public_url and logging.level; other keys need a restart"
         ),
         Err(error) => tracing::error!(%error, "API keys and sources are not reloaded"),
     }

@@ -10,15 +10,16 @@ use tokio::sync::watch;
 
 use super::health;
 use super::hooks::{self, Failures, disable};
-use super::keys::{AdminKey, keys};
+use super::keys::{AdminKey, access, first_key};
 use super::outside::World;
 use super::ways::{Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::commit;
-use crate::config::{ApiKey, Config};
+use crate::auth::{Access, SharedAccess};
+use crate::config::Config;
 use crate::dispatch::{self, Shards};
 use crate::profile::Profiles;
-use crate::registry::{self, Shared, SourceSetup};
+use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
 use crate::settle;
@@ -33,6 +34,7 @@ pub(super) struct Server {
     admin_key: Option<AdminKey>,
     health: Arc<Health>,
     guard: SharedGuard,
+    tokens: SharedAccess,
     failed: Arc<Failures>,
     listeners: admit::Running,
     commit: commit::Running,
@@ -121,9 +123,9 @@ impl Server {
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
         let ground = Ground { disk, clock, metrics, memory, shards, settle };
 
-        let (admin_key, keys) = keys(&config)?;
+        let admin_key = first_key(&config)?;
         let sources = sources(&config, listeners.addresses());
-        let registry = ground.registry(&dir, keys, sources)?;
+        let registry = ground.registry(&dir, access(&config, admin_key.as_ref()), sources)?;
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
@@ -137,7 +139,9 @@ impl Server {
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
+        let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
         let admit = Admit {
+            access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
             management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
@@ -168,6 +172,7 @@ impl Server {
             admin_key,
             health,
             guard,
+            tokens,
             failed,
             listeners,
             commit,
@@ -219,10 +224,10 @@ impl Server {
     pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
         self.guard.store(Arc::new(Guard::new(&config.egress, own)));
-        let mut keys = config.auth.api_keys.clone();
-        keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
-        self.registry.writer.set_keys(keys).await?;
-        self.registry.writer.set_sources(sources(config, &self.addresses)).await
+        self.tokens.store(Arc::new(Access::of(config)));
+        let writer = self.registry.writer.by_file();
+        writer.set_access(access(config, self.admin_key.as_ref())).await?;
+        writer.set_sources(sources(config, &self.addresses)).await
     }
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
@@ -328,13 +333,13 @@ impl Ground {
     fn registry(
         &self,
         dir: &Path,
-        keys: Vec<ApiKey>,
+        access: FileAccess,
         sources: SourceSetup,
     ) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
             dir,
             disk: Arc::clone(&self.disk),
-            keys,
+            access,
             sources,
             profiles: Profiles::default(),
             clock: self.clock.clone(),

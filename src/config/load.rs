@@ -11,7 +11,7 @@ use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
 use super::layers::{Environment, File, Flags, stack};
 use super::raw::Raw;
-use super::{Config, show, sources};
+use super::{Config, access, show, sources};
 
 /// Remembers where the configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +73,9 @@ impl Loader {
         }
         let mut config = check(&raw, self.dev, &origins, &mut errors);
         if with_sources {
+            if !raw.auth.jwks_file.is_empty() {
+                config.auth.jwt = access::read_jwks(&raw.auth.jwks_file, &origins, &mut errors);
+            }
             let mut warnings = Vec::new();
             config.source_body_bytes =
                 sources::add_old_names(&mut raw.sources, &self.environment, &mut errors, &mut warnings);

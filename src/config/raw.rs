@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::sources::RawSource;
+use super::tenants::RawTenant;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
 use crate::model::Secret;
 
@@ -46,6 +47,8 @@ sections! {
         metrics: Metrics = Metrics::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sources: Vec<RawSource> = Vec::new(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tenants: Vec<RawTenant> = Vec::new(),
     }
     /// `[server]`
     Server {
@@ -58,10 +61,19 @@ sections! {
         workers: AutoCount = AutoCount(None),
         drain_seconds: Seconds = Seconds::whole(30),
         public_url: String = String::new(),
+        cors_origins: List<String> = List(Vec::new()),
     }
     /// `[auth]`
     Auth {
         api_keys: Vec<ApiKey> = Vec::new(),
+        #[serde(serialize_with = "hidden_unless_empty")]
+        jwt_secret: Secret = Secret::new(""),
+        jwks_file: String = String::new(),
+        jwt_issuer: String = String::new(),
+        jwt_audience: String = String::new(),
+        default_role: String = "member".to_owned(),
+        token_ttl_seconds: Seconds = Seconds::whole(3_600),
+        trusted_proxy: List<String> = List(Vec::new()),
     }
     /// An entry of `auth.api_keys`; what is missing is found by the check, which names the entry.
     ApiKey {
@@ -155,4 +167,8 @@ fn default_schedule() -> List<Delay> {
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("***")
+}
+
+fn hidden_unless_empty<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if secret.reveal().is_empty() { "" } else { "***" })
 }

@@ -76,7 +76,7 @@ pub(super) fn world_with(
     let running = start(Start {
         dir,
         disk,
-        keys,
+        access: keys.into(),
         sources,
         profiles: Profiles::default(),
         clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
@@ -249,7 +249,7 @@ async fn keys_are_replaced_by_a_reload() {
     let key = |text: &str| ApiKey { key: Secret::new(text), tenant: None, role: Role::Admin };
     let World { running, .. } = world(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
     assert!(running.shared.load().authenticate("first-key-of-the-file").is_some());
-    running.writer.set_keys(vec![key("second-key-of-the-file")]).await.unwrap();
+    running.writer.set_access(vec![key("second-key-of-the-file")].into()).await.unwrap();
     assert!(running.shared.load().authenticate("first-key-of-the-file").is_none());
     assert!(running.shared.load().authenticate("second-key-of-the-file").is_some());
     running.stop().unwrap();

@@ -9,12 +9,13 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Shared;
+use super::access::{AccessAnswer, AccessChange, AccessError, FileAccess};
+use super::audit::{Actor, AuditPage, AuditQuery, Note, change_of};
 use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
-use super::{Principal, Shared};
-use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
 use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus};
@@ -29,8 +30,8 @@ pub struct Start<'a> {
     pub dir: &'a Path,
     /// Where it is.
     pub disk: Arc<dyn Disk>,
-    /// The keys in force: those of the configuration, and the first-start key.
-    pub keys: Vec<ApiKey>,
+    /// Keys and tenants of the configuration, and the first-start key.
+    pub access: FileAccess,
     /// The sources of the configuration, and what those of registry.redb are built with.
     pub sources: SourceSetup,
     /// The forms of deliveries that webhooks name.
@@ -83,7 +84,7 @@ pub struct Writer {
     /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
     pub(super) to: mpsc::Sender<Request>,
     /// Who changes something, for the audit log; `None`: the server itself.
-    pub(super) actor: Option<Arc<str>>,
+    pub(super) actor: Option<Actor>,
 }
 
 /// Why a change was not made.
@@ -109,7 +110,7 @@ pub enum ChangeError {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) change: Change,
-    pub(super) actor: Option<Arc<str>>,
+    pub(super) actor: Option<Actor>,
     pub(super) reply: Reply,
 }
 
@@ -119,12 +120,17 @@ pub(super) enum Reply {
     Nobody,
     Webhook(oneshot::Sender<Answer>),
     Source(oneshot::Sender<SourceAnswer>),
+    Access(oneshot::Sender<AccessAnswer>),
+    Audit(oneshot::Sender<Result<AuditPage, ChangeError>>),
 }
 
 /// What a change came to.
 enum Outcome {
     Webhook(Answer),
     Source(SourceAnswer),
+    Access(AccessAnswer),
+    /// Is answered when the batch is written.
+    Audit(Box<AuditQuery>),
 }
 
 #[derive(Debug)]
@@ -133,19 +139,15 @@ pub(super) enum Change {
     Replace { no: WebhookNo, version: u64, settings: Box<WebhookSettings> },
     Remove { no: WebhookNo, version: Option<u64> },
     Disable { no: WebhookNo, reason: DisableReason },
-    Keys(Vec<ApiKey>),
+    Access(Box<FileAccess>),
+    KeyOrTenant(AccessChange),
+    Audit(Box<AuditQuery>),
     Source(SourceChange),
     Sources(Box<SourceSetup>),
     Stop,
 }
 
 impl Writer {
-    /// The same, for changes that this caller makes.
-    #[must_use]
-    pub fn by(&self, principal: &Principal) -> Self {
-        Self { to: self.to.clone(), actor: Some(Arc::clone(&principal.name)) }
-    }
-
     /// Makes a webhook.
     pub async fn create(&self, settings: WebhookSettings) -> Result<Arc<Webhook>, ChangeError> {
         self.ask(Change::Create(Box::new(settings))).await?.ok_or(ChangeError::Stopped)
@@ -164,11 +166,6 @@ impl Writer {
     /// Removes a webhook: of this version only, if one is given.
     pub async fn remove(&self, no: WebhookNo, version: Option<u64>) -> Result<(), ChangeError> {
         self.ask(Change::Remove { no, version }).await.map(drop)
-    }
-
-    /// Keys in place of those before (a reload of the configuration).
-    pub async fn set_keys(&self, keys: Vec<ApiKey>) -> Result<(), ChangeError> {
-        self.ask(Change::Keys(keys)).await.map(drop)
     }
 
     /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
@@ -195,16 +192,17 @@ impl Writer {
 pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let mut store = Store::open(start.dir, start.disk)?;
     let mut registry = store.load(&start.sources, &start.profiles)?;
-    registry.set_keys(&start.keys);
+    registry.set_access(&start.access);
     registry.set_sources(&start.sources, start.clock.now());
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
     let work = Work {
         inbox,
+        last_audit: store.last_audit()?,
         store,
         shared: Arc::clone(&shared),
-        keys: start.keys,
+        access: start.access,
         sources: start.sources,
         profiles: start.profiles,
         clock: start.clock,
@@ -221,7 +219,9 @@ pub(super) struct Work {
     inbox: mpsc::Receiver<Request>,
     store: Store,
     shared: Shared,
-    keys: Vec<ApiKey>,
+    pub(super) access: FileAccess,
+    /// The id of the newest entry of the audit log.
+    pub(super) last_audit: u128,
     pub(super) sources: SourceSetup,
     profiles: Profiles,
     pub(super) clock: Clock,
@@ -235,6 +235,9 @@ pub(super) struct Work {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
+    /// Whose change is being applied.
+    pub(super) actor: Option<Actor>,
+    pub(super) notes: Vec<(Option<Actor>, Note)>,
     /// Those that the shards must hear of.
     changed: Vec<WebhookNo>,
     abandon: Vec<(WebhookNo, DeadReason)>,
@@ -266,13 +269,20 @@ impl Work {
         let mut answers: SmallVec<[_; 4]> = SmallVec::new();
         let written = self.reopened().and_then(|()| {
             let mut next = Registry::clone(&self.shared.load());
-            for Request { change, reply, .. } in requests.drain(..) {
+            for Request { change, actor, reply } in requests.drain(..) {
+                batch.actor = actor;
                 let outcome = match change {
                     Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
+                    Change::KeyOrTenant(change) => {
+                        Outcome::Access(self.apply_access(change, &mut next, &mut batch))
+                    }
+                    Change::Audit(query) => Outcome::Audit(query),
                     change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
                 };
                 answers.push((reply, outcome));
             }
+            let notes = std::mem::take(&mut batch.notes);
+            batch.rows.extend(self.entries(notes).into_iter().map(Row::Audit));
             if !batch.rows.is_empty() {
                 self.store.write(&batch.rows)?;
             }
@@ -290,8 +300,8 @@ impl Work {
             return if full { Ok(()) } else { Err(error) };
         }
         self.announce(&batch);
-        for (reply, result) in answers {
-            reply.give(result);
+        for (reply, outcome) in answers {
+            reply.give(outcome, &self.store);
         }
         Ok(())
     }
@@ -300,7 +310,7 @@ impl Work {
     fn reopened(&mut self) -> Result<(), StoreError> {
         if self.store.is_closed() {
             let mut registry = self.store.load(&self.sources, &self.profiles)?;
-            registry.set_keys(&self.keys);
+            registry.set_access(&self.access);
             registry.sources.take_files(&self.shared.load().sources);
             self.shared.store(Arc::new(registry));
         }
@@ -314,7 +324,9 @@ impl Work {
                 let id = WebhookId::from_u128(self.random.ulid(now));
                 let settings = WebhookSettings { tenant: next.make_tenant(&settings.tenant), ..*settings };
                 let no = next.next_no();
-                Ok(Some(batch.put(next, Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 })))
+                let webhook = Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 };
+                batch.note_webhook("webhook.created", &webhook, Vec::new());
+                Ok(Some(batch.put(next, webhook)))
             }
             Change::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
@@ -322,6 +334,8 @@ impl Work {
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
+                let (action, changed) = change_of(&old, &webhook);
+                batch.note_webhook(action, &webhook, changed);
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
             }
@@ -329,6 +343,7 @@ impl Work {
                 let old = current(next, no, version)?;
                 let (tenant, removed_at) = (Arc::clone(&old.tenant), self.clock.now());
                 let removed = Arc::new(Removed { no, id: old.id, tenant, removed_at });
+                batch.note_webhook("webhook.deleted", &old, Vec::new());
                 next.bury(Arc::clone(&removed));
                 batch.rows.push(Row::Bury(removed));
                 batch.changed.push(no);
@@ -336,16 +351,15 @@ impl Work {
                 Ok(None)
             }
             Change::Disable { no, reason } => self.disable(no, reason, next, batch),
-            Change::Keys(keys) => {
-                next.set_keys(&keys);
-                self.keys = keys;
+            Change::Access(access) => {
+                self.apply_file_access(*access, next, batch);
                 Ok(None)
             }
             Change::Sources(sources) => {
-                self.apply_setup(*sources, next);
+                self.apply_setup(*sources, next, batch);
                 Ok(None)
             }
-            Change::Source(_) | Change::Stop => Ok(None),
+            Change::Source(_) | Change::KeyOrTenant(_) | Change::Audit(_) | Change::Stop => Ok(None),
         }
     }
 
@@ -356,6 +370,7 @@ impl Work {
         }
         tracing::warn!(target: "hooktide::registry", webhook_id = %old.id, ?reason, "webhook disabled");
         let webhook = self.changed(&old, WebhookSettings { status: WebhookStatus::Failed, ..old.settings.clone() });
+        batch.note_webhook("webhook.disabled", &webhook, vec!["status"]);
         batch.changed.push(no);
         batch.abandon.push((no, DeadReason::Disabled));
         Ok(Some(batch.put(next, webhook)))
@@ -406,8 +421,16 @@ fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<W
 
 impl Reply {
     /// Whoever asked may have hung up; the change is made all the same.
-    fn give(self, outcome: Outcome) {
+    fn give(self, outcome: Outcome, store: &Store) {
         match (self, outcome) {
+            (Self::Access(reply), Outcome::Access(answer)) => drop(reply.send(answer)),
+            (Self::Audit(reply), Outcome::Audit(query)) => {
+                let page = store.audit(&query).map_err(|error| {
+                    tracing::error!(target: "hooktide::registry", %error, "the audit log cannot be read");
+                    ChangeError::Stopped
+                });
+                drop(reply.send(page));
+            }
             (Self::Webhook(reply), Outcome::Webhook(answer)) => drop(reply.send(answer)),
             (Self::Source(reply), Outcome::Source(answer)) => drop(reply.send(answer)),
             _ => {}
@@ -419,6 +442,8 @@ impl Reply {
             Self::Nobody => {}
             Self::Webhook(reply) => drop(reply.send(Err(refusal))),
             Self::Source(reply) => drop(reply.send(Err(SourceError::Unavailable(refusal)))),
+            Self::Access(reply) => drop(reply.send(Err(AccessError::Unavailable(refusal)))),
+            Self::Audit(reply) => drop(reply.send(Err(refusal))),
         }
     }
 }
