@@ -69,8 +69,14 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         watch.request_begins();
         let (parts, incoming) = request.into_parts();
         let id = request_id(&parts.headers, &mut self.random.borrow_mut());
-        let mut exchange =
-            Exchange { surface, peer, watch, unread: !incoming.is_end_stream(), incoming: Some(incoming), complete_at: None };
+        let mut exchange = Exchange {
+            surface,
+            peer,
+            watch,
+            unread: !incoming.is_end_stream(),
+            incoming: Some(incoming),
+            complete_at: None,
+        };
         // A page's site is looked at only where sites are listed.
         let access = Some(self.admit.access.load_full()).filter(|access| access.has_origins());
         let origin = access.as_ref().and_then(|_| parts.headers.get(ORIGIN).cloned());
@@ -119,7 +125,8 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 self.manage(exchange, parts, principal, id).await
             }
             Route::Health => {
-                let figures = head.has_credentials() && self.authenticate(&head, exchange.peer).is_ok_and(|who| may_read(&who));
+                let figures =
+                    head.has_credentials() && self.authenticate(&head, exchange.peer).is_ok_and(|who| may_read(&who));
                 if figures {
                     self.admit.health.observe().await;
                 }
@@ -212,7 +219,10 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 
     async fn metrics(&self, exchange: &Exchange<'_>, head: &Head<'_>) -> Result<Response, Problem> {
         let admit = &*self.admit;
-        if !admit.limits.public_metrics && exchange.surface != Surface::Admin && !may_read(&self.authenticate(head, exchange.peer)?) {
+        if !admit.limits.public_metrics
+            && exchange.surface != Surface::Admin
+            && !may_read(&self.authenticate(head, exchange.peer)?)
+        {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
         admit.health.observe().await;

@@ -658,7 +658,9 @@ async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::
     let serving = std::rc::Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let service = hyper::service::service_fn(|request| async {
-            Ok::<_, std::convert::Infallible>(serving.answer((route::Surface::Whole, Ipv4Addr::LOCALHOST.into()), &watch, request).await)
+            Ok::<_, std::convert::Infallible>(
+                serving.answer((route::Surface::Whole, Ipv4Addr::LOCALHOST.into()), &watch, request).await,
+            )
         });
         connection::serve(&listener::http(), server, std::rc::Rc::clone(&watch), service).await;
     });

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::page::Query;
 use super::route::WebhookRef;
 use super::store::{Delivery, DeliveryStore};
-use super::{Api, Call, Problem, Response, reply, sees};
+use super::{Api, Call, Problem, Response, may_see, reply};
 use crate::commit::ReadLog;
 use crate::limits::{CHECKPOINT_LIST_MAX, PAGE_SCAN_MAX};
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookId, data_of};
@@ -133,7 +133,7 @@ impl Api {
     pub(super) async fn read_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
         let webhook = {
             let registry = self.registry.load();
-            let known = registry.known(id.webhook).filter(|known| sees(&call.principal, known.tenant()));
+            let known = registry.known(id.webhook).filter(|known| may_see(&call.principal, known));
             known.map(crate::registry::Known::id).ok_or_else(|| Problem::not_found("delivery"))?
         };
         let waiting = self.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::commit::{ReadError, Stored};
+use crate::config::Role;
 use crate::model::{
     Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Timestamp,
     WebhookId, WebhookNo, WebhookStatus,

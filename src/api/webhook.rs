@@ -9,7 +9,7 @@ use super::page::Query;
 use super::route::WebhookRef;
 use super::webhook_body::{Purpose, Rules, read};
 use super::webhook_view::{Created, View, etag};
-use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply, sees};
+use super::{Api, Call, Made, Problem, ProblemCode, Response, body, may_see_live, reply, sees};
 use crate::limits::{PAGE_SCAN_MAX, RETRY_SOON};
 use crate::model::{Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus, is_event_type};
 use crate::registry::{ChangeError, Known, Principal};
@@ -54,7 +54,7 @@ impl Api {
         for webhook in registry.newest(tenant, before).take(PAGE_SCAN_MAX) {
             looked_at += 1;
             last = Some(webhook);
-            if wanted(webhook) {
+            if may_see_live(&call.principal, webhook) && wanted(webhook) {
                 found.push(webhook);
                 if found.len() == page.wanted() {
                     break;

@@ -97,7 +97,8 @@ fn shown_number(n: f64) -> Option<Number> {
     if n.fract() == 0.0 { Some(Number::from(n as u64)) } else { Number::from_f64(n) }
 }
 
-struct Policy<'a>(&'a RetryPolicy);
+/// A retry policy.
+pub(super) struct Policy<'a>(pub(super) &'a RetryPolicy);
 
 impl Serialize for Policy<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

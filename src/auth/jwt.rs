@@ -172,9 +172,10 @@ impl Tokens {
 
     fn role(&self, claims: &RawClaims) -> Result<Role, TokenError> {
         // A word that means nothing here must not become a role that somebody else's word did not mean.
-        claims.role.as_ref().map_or(Ok(self.default_role), |role| {
-            role.as_str().and_then(Role::from_word).ok_or(TokenError::Role)
-        })
+        claims
+            .role
+            .as_ref()
+            .map_or(Ok(self.default_role), |role| role.as_str().and_then(Role::from_word).ok_or(TokenError::Role))
     }
 }
 

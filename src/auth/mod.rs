@@ -77,7 +77,8 @@ impl Access {
         }
         let user = said.user.filter(|user| is_user(user))?;
         let tenant = said.org.unwrap_or(DEFAULT_TENANT);
-        is_tenant_name(tenant).then(|| principal(tenant.into(), self.default_role.unwrap_or(Role::Viewer), Some(user.into())))
+        is_tenant_name(tenant)
+            .then(|| principal(tenant.into(), self.default_role.unwrap_or(Role::Viewer), Some(user.into())))
     }
 
     /// Whether pages of any other site may ask.

@@ -10,6 +10,7 @@ mod dead_letter;
 mod delivery;
 mod error;
 mod input;
+mod key;
 mod listen;
 mod log;
 mod output;
@@ -19,6 +20,8 @@ mod send;
 mod serve;
 mod signing;
 mod source;
+mod tenant;
+mod token;
 mod trigger;
 mod webhook;
 
@@ -68,6 +71,12 @@ enum Command {
     DeadLetter(dead_letter::Args),
     /// Deliver again what was accepted in a span of time
     Replay(replay::Args),
+    /// Make, list and revoke API keys
+    Key(key::Args),
+    /// Make a token (JWT) with the configured secret
+    Token(token::Args),
+    /// Make and list tenants
+    Tenant(tenant::Args),
     /// Count or verify the events in a data folder
     Log(log::Args),
     /// Measure what this machine can take and deliver
@@ -184,6 +193,9 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
         Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
+        Some(Command::Key(args)) => key::run(args, &environment, out)?,
+        Some(Command::Token(args)) => token::run(args, environment, out)?,
+        Some(Command::Tenant(args)) => tenant::run(args, &environment, out)?,
         Some(Command::Log(args)) => log::run(args, environment, out)?,
         Some(Command::Bench(args)) => return Ok(bench::run(&args)),
     }

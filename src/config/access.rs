@@ -27,7 +27,10 @@ impl Check<'_> {
             self.wrong("auth.jwt_secret", format!("{} bytes; allowed is {least} to {most}", secret.len()));
         }
         if !secret.is_empty() && !raw.jwks_file.is_empty() {
-            self.wrong("auth.jwks_file", "auth.jwt_secret is set as well; tokens are signed by the one or by the other");
+            self.wrong(
+                "auth.jwks_file",
+                "auth.jwt_secret is set as well; tokens are signed by the one or by the other",
+            );
         }
         let default_role = Role::from_word(&raw.default_role);
         if default_role.is_none() {
@@ -82,7 +85,9 @@ impl Check<'_> {
             match spelled.map(|url| url.origin().ascii_serialization()) {
                 Some(origin) if origin == text.trim_end_matches('/') => origins.push(origin.into()),
                 Some(origin) => self.wrong(KEY, format!("{text:?} is not an origin; a browser says {origin:?}")),
-                None if text == "*" => self.wrong(KEY, "\"*\" is not taken: name each site, such as \"https://app.example.com\""),
+                None if text == "*" => {
+                    self.wrong(KEY, "\"*\" is not taken: name each site, such as \"https://app.example.com\"")
+                }
                 None => self.wrong(KEY, format!("{text:?} is not an origin such as \"https://app.example.com\"")),
             }
         }

@@ -14,8 +14,8 @@ use super::load::Origins;
 use super::raw::{self, Raw};
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Span};
 use super::{
-    Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging,
-    MetricsAccess, Server,
+    Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging, MetricsAccess,
+    Server,
 };
 use crate::limits::{BODIES_IN_FLIGHT_BYTES, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 use crate::model::RetryPolicy;

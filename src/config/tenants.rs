@@ -71,7 +71,9 @@ impl Check<'_> {
     }
 
     fn policy(&mut self, at: &str, raw: &RawPolicy) -> Option<RetryPolicy> {
-        let delay = |check: &mut Self, key: &str, delay| check.seconds(&format!("{at}.{key}"), delay, SHORTEST..=RETRY_DELAY_MAX);
+        let delay = |check: &mut Self, key: &str, delay| {
+            check.seconds(&format!("{at}.{key}"), delay, SHORTEST..=RETRY_DELAY_MAX)
+        };
         match (&raw.schedule, raw.max_retries, raw.retry_delay) {
             (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (None, None, _) | (None, _, None) => {
                 self.wrong(at, "expected schedule, or max_retries and retry_delay");

@@ -306,7 +306,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "[[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\ntenant = \"A b\"",
-        "auth.api_keys[0].tenant (config.toml:4): \"A b\" is not a tenant: \"*\", or 1 to 63 of a-z, 0-9 and -, not - at first",
+        "auth.api_keys[0].tenant (config.toml:4): \"A b\" is not a tenant: \"*\", or 1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit",
     ),
 ];
 

@@ -186,7 +186,8 @@ impl Work {
         let same_key = |a: &ApiKey, b: &ApiKey| a.key == b.key && a.tenant == b.tenant && a.role == b.role;
         let (old, new) = (&self.access.keys, &access.keys);
         let same_keys = old.len() == new.len() && old.iter().zip(new).all(|(a, b)| same_key(a, b));
-        let marks = |all: &[FileTenant]| all.iter().map(|one| (one.name.clone(), one.settings.clone())).collect::<Vec<_>>();
+        let marks =
+            |all: &[FileTenant]| all.iter().map(|one| (one.name.clone(), one.settings.clone())).collect::<Vec<_>>();
         let same_tenants = marks(&self.access.tenants) == marks(&access.tenants);
         let changed: Vec<_> = [("auth.api_keys", same_keys), ("tenants", same_tenants)]
             .into_iter()

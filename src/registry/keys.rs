@@ -82,7 +82,8 @@ impl Registry {
         }
         let key = self.keys.made(*self.keys.by_hash.get(&hash)?)?;
         let is_in_force = key.expires_at.is_none_or(|end| now < end);
-        let principal = || Principal { name: key.id.to_string().into(), ..Principal::new(key.tenant.clone(), key.role) };
+        let principal =
+            || Principal { name: key.id.to_string().into(), ..Principal::new(key.tenant.clone(), key.role) };
         is_in_force.then(principal)
     }
 

@@ -8,8 +8,7 @@ use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::Facts;
 use crate::model::{
-    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
-    Webhooks,
+    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus, Webhooks,
 };
 
 /// The tenant that is always there, and the one meant when none is named.

@@ -273,9 +273,7 @@ impl Work {
                 batch.actor = actor;
                 let outcome = match change {
                     Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
-                    Change::KeyOrTenant(change) => {
-                        Outcome::Access(self.apply_access(change, &mut next, &mut batch))
-                    }
+                    Change::KeyOrTenant(change) => Outcome::Access(self.apply_access(change, &mut next, &mut batch)),
                     Change::Audit(query) => Outcome::Audit(query),
                     change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
                 };
