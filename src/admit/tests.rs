@@ -49,8 +49,8 @@ impl Directory for Fake {
         Some(Principal::new(tenant, role))
     }
 
-    fn visibility(&self, _: &str) -> crate::model::Visibility {
-        crate::model::Visibility::Tenant
+    fn visibility(&self, _: &str) -> Visibility {
+        Visibility::Tenant
     }
 
     fn has_tenant(&self, name: &str) -> bool {
