@@ -954,7 +954,7 @@ async fn a_webhook_that_failed_comes_back_by_resume() {
     let place = made(&world).await;
     assert!(world.api.writer.disable(WebhookNo(0), crate::settle::DisableReason::Gone));
     // The writer works in order, so the answer to this comes after the disabling.
-    world.api.writer.set_access(Vec::new().into()).await.unwrap();
+    world.api.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;
     assert_eq!((failed.text("status"), &failed.body["active"]), ("failed", &json!(false)));
     let same = ask().json(&json!({"status": "failed", "name": "n"})).send(&world, "PATCH", &place).await;

@@ -259,7 +259,8 @@ async fn nobody_grants_more_than_is_theirs() {
 #[tokio::test]
 async fn tenants_are_made_by_a_key_for_all_alone_and_hold_defaults() {
     let world = world();
-    let body = json!({"name": "epic", "profile": "standard", "retry_policy": {"schedule": [60, 300]}, "visibility": "owner"});
+    let body =
+        json!({"name": "epic", "profile": "standard", "retry_policy": {"schedule": [60, 300]}, "visibility": "owner"});
     assert_eq!(ask().json(&body).send(&world, "POST", TENANTS).await.status, 403);
     let made = ask().tenant(None).json(&body).send(&world, "POST", TENANTS).await;
     assert_eq!(made.status, 201, "{}", made.body);
