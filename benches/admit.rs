@@ -19,7 +19,7 @@ use hooktide::api::{Call, Response};
 use hooktide::commit::{Refused, Submission, Verdicts};
 use hooktide::config::{Role, Server};
 use hooktide::filter::Facts;
-use hooktide::model::{Secret, SourceId, Timestamp, WebhookNo, Webhooks};
+use hooktide::model::{Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::registry::Principal;
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
 use hooktide::signature::Certificate;
@@ -35,8 +35,12 @@ use hyper_util::rt::TokioIo;
 struct Fake;
 
 impl Directory for Fake {
-    fn authenticate(&self, _key: &str) -> Option<Principal> {
+    fn authenticate(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
         Some(Principal::new(None, Role::Admin))
+    }
+
+    fn visibility(&self, _tenant: &str) -> Visibility {
+        Visibility::Tenant
     }
 
     fn has_tenant(&self, _name: &str) -> bool {
@@ -92,6 +96,7 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
+        access: Arc::default(),
         directory: Fake,
         submit: Fake,
         management: Fake,
@@ -185,6 +190,7 @@ fn requests(c: &mut Criterion) {
         workers: 1,
         drain: Duration::ZERO,
         public_url: None,
+        cors_origins: Vec::new(),
     })
     .expect("a port");
     let ours = listeners.addresses()[0];

@@ -47,7 +47,7 @@ fn open(dir: &Path) -> Running {
     start(Start {
         dir,
         disk: Arc::new(RealDisk),
-        keys: Vec::new(),
+        access: hooktide::registry::FileAccess::default(),
         sources: SourceSetup::default(),
         event_types: hooktide::catalogue::Setup::default(),
         profiles: Profiles::default(),

@@ -30,6 +30,7 @@ pub mod source;
 
 pub mod api;
 pub mod apply;
+pub mod auth;
 pub mod registry;
 
 pub mod app;

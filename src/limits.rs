@@ -65,6 +65,19 @@ pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
 
+// --- auth ------------------------------------------------------------------------------------------------------------
+
+/// How far the clocks of those who sign tokens may be off.
+pub const JWT_LEEWAY: Duration = Duration::from_secs(60);
+/// Keys of `auth.jwks_file`: a token that names none is tried with each of its algorithm, so they are few.
+pub const JWKS_KEYS_MAX: usize = 16;
+/// Bytes of that file; keys with their certificates have some KiB each.
+pub const JWKS_BYTES_MAX: u64 = 256 * 1024;
+/// Sites of `server.cors_origins`: each request's is compared with them one by one.
+pub const CORS_ORIGINS_MAX: usize = 64;
+/// How long a browser may remember that a site may ask.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(600);
+
 // --- signature: what a request may make us compute ------------------------------------------------------------------
 
 /// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
@@ -387,6 +400,12 @@ pub const EVENT_TYPE_EXAMPLE_BYTES_MAX: usize = 16 * 1024;
 pub const EVENT_TYPES_PER_TENANT_MAX: usize = 2_000;
 /// Bytes of a file of event types or of declared webhooks: thousands of them.
 pub const DECLARED_FILE_BYTES_MAX: u64 = 16 << 20;
+/// Keys that the interface has made for one tenant, `*` included; each change copies the table.
+pub const KEYS_PER_TENANT_MAX: usize = 1_000;
+/// … and for all: some megabytes.
+pub const KEYS_MAX: usize = 20_000;
+/// Entries of the audit log, some 300 bytes each; the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = if cfg!(test) { 40 } else { 100_000 };
 
 // --- api -----------------------------------------------------------------------------------------------------------
 

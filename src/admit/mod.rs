@@ -12,7 +12,9 @@
 //! to it.
 
 mod body;
+mod caller;
 mod connection;
+mod cors;
 mod event_type;
 mod health;
 mod inbound;
@@ -39,10 +41,11 @@ pub use request::is_json;
 
 use crate::api::{Call, Response};
 use crate::catalogue::TypeRule;
+use crate::auth::SharedAccess;
 use crate::commit::{Refused, Submission};
 use crate::config;
 use crate::filter::Facts;
-use crate::model::{SourceId, Webhooks};
+use crate::model::{SourceId, Timestamp, Visibility, Webhooks};
 use crate::registry::{Principal, Shared};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
 use crate::source::{Limiter, Rejections, Source};
@@ -50,6 +53,8 @@ use crate::source::{Limiter, Rejections, Source};
 /// All that the workers share.
 #[derive(Debug)]
 pub struct Admit<D, S, M> {
+    /// Who may without an API key, and from which sites.
+    pub access: SharedAccess,
     /// Who may, and who wants what.
     pub directory: D,
     /// The way to the commit thread.
@@ -102,8 +107,10 @@ impl Limits {
 
 /// The part of the registry that a request needs.
 pub trait Directory: Send + Sync + 'static {
-    /// Who the bearer of this key is.
-    fn authenticate(&self, key: &str) -> Option<Principal>;
+    /// Who the bearer of this API key is, at this time.
+    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal>;
+    /// What a member of this tenant sees.
+    fn visibility(&self, tenant: &str) -> Visibility;
     /// Whether there is such a tenant.
     fn has_tenant(&self, name: &str) -> bool;
     /// The webhooks that an event goes to, ascending.
@@ -119,8 +126,12 @@ pub trait Directory: Send + Sync + 'static {
 }
 
 impl Directory for Shared {
-    fn authenticate(&self, key: &str) -> Option<Principal> {
-        self.load().authenticate(key)
+    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal> {
+        self.load().authenticate(key, now)
+    }
+
+    fn visibility(&self, tenant: &str) -> Visibility {
+        self.load().visibility(tenant)
     }
 
     fn has_tenant(&self, name: &str) -> bool {

@@ -43,7 +43,7 @@ impl Fake {
 }
 
 impl Directory for Fake {
-    fn authenticate(&self, key: &str) -> Option<Principal> {
+    fn authenticate(&self, key: &str, _: Timestamp) -> Option<Principal> {
         let (role, tenant) = match key {
             "viewer" => (Role::Viewer, Some("default".into())),
             "publisher" => (Role::Publisher, Some("default".into())),
@@ -51,6 +51,10 @@ impl Directory for Fake {
             _ => return None,
         };
         Some(Principal::new(tenant, role))
+    }
+
+    fn visibility(&self, _: &str) -> Visibility {
+        Visibility::Tenant
     }
 
     fn has_tenant(&self, name: &str) -> bool {
@@ -175,6 +179,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     health.started();
     let outside = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
+        access: Arc::default(),
         directory: fake.clone(),
         submit: fake,
         management: Echo::default(),
@@ -214,6 +219,7 @@ impl Served {
             workers: 1,
             drain: Duration::ZERO,
             public_url: None,
+            cors_origins: Vec::new(),
         })
         .unwrap();
         let address = listeners.addresses()[0];
@@ -664,7 +670,9 @@ async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::
     let serving = std::rc::Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let service = hyper::service::service_fn(|request| async {
-            Ok::<_, std::convert::Infallible>(serving.answer(route::Surface::Whole, &watch, request).await)
+            Ok::<_, std::convert::Infallible>(
+                serving.answer((route::Surface::Whole, Ipv4Addr::LOCALHOST.into()), &watch, request).await,
+            )
         });
         connection::serve(&listener::http(), server, std::rc::Rc::clone(&watch), service).await;
     });

@@ -10,9 +10,8 @@ use hyper::Method;
 use tokio::sync::Semaphore;
 
 use crate::commit::ReadLog;
-use crate::config::Role;
 use crate::limits::API_READS_AT_ONCE;
-use crate::model::{Endpoint, RetryPolicy};
+use crate::model::{Endpoint, RetryPolicy, Webhook};
 use crate::registry::{DEFAULT_TENANT, Known, Principal, Shared, Writer};
 use crate::runtime::Clock;
 use crate::source::Rejections;
@@ -56,6 +55,7 @@ mod body;
 mod idempotency;
 mod page;
 mod reply;
+mod roles;
 mod search;
 mod store;
 
@@ -199,10 +199,7 @@ impl Api {
         if let Route::Document(format) = route {
             return Ok(document(format));
         }
-        // A try changes nothing: whoever may read may ask for one.
-        let acts_as = if matches!(route, Route::FilterTest) { &Method::GET } else { method };
-        authorise(call.principal.role, acts_as)?;
-        self.look_up(call, &mut route)?;
+        roles::authorise(call.principal.role, route, method)?;
         match route {
             Route::Sources
             | Route::Source(_)
@@ -380,14 +377,6 @@ impl Api {
     }
 }
 
-fn authorise(role: Role, method: &Method) -> Result<(), Problem> {
-    match role {
-        Role::Publisher => Err(Problem::new(ProblemCode::Forbidden, "a publisher may only publish events")),
-        Role::Viewer if method != Method::GET => Err(Problem::new(ProblemCode::Forbidden, "a viewer may only read")),
-        Role::Viewer | Role::Member | Role::Admin => Ok(()),
-    }
-}
-
 /// Whether what belongs to `tenant` is there for the caller.
 fn sees(principal: &Principal, tenant: &str) -> bool {
     principal.tenant.as_deref().is_none_or(|own| own == tenant)
@@ -395,5 +384,14 @@ fn sees(principal: &Principal, tenant: &str) -> bool {
 
 /// Whether a webhook, there or removed, is there for the caller: the one rule for reads, lists, counts and figures.
 fn may_see(principal: &Principal, webhook: &Known) -> bool {
-    sees(principal, webhook.tenant())
+    match webhook {
+        Known::Live(webhook) => may_see_live(principal, webhook),
+        // Whose it was is not known any more.
+        Known::Removed(removed) => sees(principal, &removed.tenant) && principal.sees_user(None),
+    }
+}
+
+/// The same of a webhook that is there.
+fn may_see_live(principal: &Principal, webhook: &Webhook) -> bool {
+    sees(principal, &webhook.tenant) && principal.sees_user(webhook.user_id.as_deref())
 }

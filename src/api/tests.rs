@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::commit::{ReadError, Stored};
+use crate::config::Role;
 use crate::model::{
     Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Timestamp,
     WebhookId, WebhookNo, WebhookStatus,
@@ -25,6 +26,7 @@ mod filter;
 mod secret;
 mod apply;
 mod event_type;
+mod access;
 mod source;
 mod stats;
 mod subscription;
@@ -1020,7 +1022,7 @@ async fn a_webhook_that_failed_comes_back_by_resume() {
     let place = made(&world).await;
     assert!(world.api.writer.disable(WebhookNo(0), crate::settle::DisableReason::Gone));
     // The writer works in order, so the answer to this comes after the disabling.
-    world.api.writer.set_keys(Vec::new()).await.unwrap();
+    world.api.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;
     assert_eq!((failed.text("status"), &failed.body["active"]), ("failed", &json!(false)));
     let same = ask().json(&json!({"status": "failed", "name": "n"})).send(&world, "PATCH", &place).await;

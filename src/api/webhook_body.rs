@@ -13,7 +13,7 @@ use super::webhook_keys::{keys, profile};
 use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{Endpoint, RetryOn, RetryPolicy, Webhook, WebhookSettings, WebhookStatus};
+use crate::model::{Endpoint, RetryOn, RetryPolicy, Webhook, WebhookSettings, WebhookStatus, is_tenant_name};
 use crate::registry::{DEFAULT_TENANT, Principal, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;
@@ -245,9 +245,7 @@ fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> O
 }
 
 pub(super) fn is_tenant(name: &str) -> bool {
-    (1..=TENANT_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
-        && name.as_bytes()[0].is_ascii_alphanumeric()
+    is_tenant_name(name)
 }
 
 /// `status`, `active` and `is_active` say one thing in three dialects.

@@ -164,7 +164,8 @@ impl Serialize for Breaker<'_> {
     }
 }
 
-struct Policy<'a>(&'a RetryPolicy, RetryOn);
+/// A retry policy, with what it tries again.
+pub(super) struct Policy<'a>(pub(super) &'a RetryPolicy, pub(super) RetryOn);
 
 impl Serialize for Policy<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -10,17 +10,18 @@ use tokio::sync::watch;
 
 use super::declare;
 use super::hooks::{Failures, disable};
-use super::keys::{AdminKey, keys};
+use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
 use super::ways::{Given, Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::api::Api;
+use crate::auth::{Access, SharedAccess};
 use crate::commit;
-use crate::config::{ApiKey, Config};
+use crate::config::Config;
 use crate::dispatch::{self, Shards};
-use crate::registry::{self, Shared, SourceSetup};
+use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
 use crate::settle;
@@ -36,6 +37,7 @@ pub(super) struct Server {
     api: Arc<Api>,
     health: Arc<Health>,
     guard: SharedGuard,
+    tokens: SharedAccess,
     failed: Arc<Failures>,
     listeners: admit::Running,
     courier: Courier,
@@ -125,9 +127,9 @@ impl Server {
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
         let ground = Ground { disk, clock, metrics, memory, shards, settle };
 
-        let (admin_key, keys) = keys(&config)?;
+        let admin_key = first_key(&config)?;
         let sources = sources(&config, listeners.addresses());
-        let registry = ground.registry(&config, keys, sources)?;
+        let registry = ground.registry(&config, access(&config, admin_key.as_ref()), sources)?;
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
@@ -144,7 +146,9 @@ impl Server {
             Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let api = Arc::new(api(&config, &registry, &state, &commit, given));
+        let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
         let admit = Admit {
+            access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
             management: Manage(Arc::clone(&api)),
@@ -178,6 +182,7 @@ impl Server {
             api,
             health,
             guard,
+            tokens,
             failed,
             listeners,
             courier,
@@ -230,12 +235,12 @@ impl Server {
     pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
         self.guard.store(Arc::new(Guard::new(&config.egress, own)));
-        let mut keys = config.auth.api_keys.clone();
-        keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
-        self.registry.writer.set_keys(keys).await?;
-        self.registry.writer.set_profiles(config.profiles.clone()).await?;
-        self.registry.writer.set_sources(sources(config, &self.addresses)).await?;
-        self.registry.writer.set_event_types(config.event_types.clone()).await
+        self.tokens.store(Arc::new(Access::of(config)));
+        let writer = self.registry.writer.by_file();
+        writer.set_access(access(config, self.admin_key.as_ref())).await?;
+        writer.set_profiles(config.profiles.clone()).await?;
+        writer.set_sources(sources(config, &self.addresses)).await?;
+        writer.set_event_types(config.event_types.clone()).await
     }
 
     /// Makes webhooks as the file declares them that the configuration names, if it names one.
@@ -308,13 +313,13 @@ impl Ground {
     fn registry(
         &self,
         config: &Config,
-        keys: Vec<ApiKey>,
+        access: FileAccess,
         sources: SourceSetup,
     ) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
             dir: &config.server.data_dir,
             disk: Arc::clone(&self.disk),
-            keys,
+            access,
             sources,
             event_types: config.event_types.clone(),
             profiles: config.profiles.clone(),

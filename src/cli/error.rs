@@ -76,6 +76,11 @@ pub(super) enum CliError {
     /// The secret to verify with is none.
     #[error("this secret cannot be used: {0}")]
     Secret(SecretError),
+    /// There is nothing to sign a token with.
+    #[error(
+        "a token needs auth.jwt_secret (--config, HOOKTIDE_AUTH__JWT_SECRET or JWT_SECRET): what the server reads it with"
+    )]
+    NoTokenSecret,
     /// The server did not do it.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -123,6 +128,7 @@ impl CliError {
             | Self::UrlWanted
             | Self::Sign(_)
             | Self::NotText
+            | Self::NoTokenSecret
             | Self::Trigger { .. }
             | Self::NotJson(_)
             | Self::Filter { .. }

@@ -4,12 +4,16 @@
 //! standard error; `--json` prints what the server answered, byte for byte. Must never know: the stages, but for the log's
 //! `stat` and `verify`.
 
+mod apply;
 pub mod bench;
 mod client;
 mod dead_letter;
 mod delivery;
 mod error;
+mod event_type;
+mod filter;
 mod input;
+mod key;
 mod listen;
 mod log;
 mod output;
@@ -19,8 +23,12 @@ mod send;
 mod serve;
 mod signing;
 mod source;
+mod tenant;
+mod token;
 mod trigger;
 mod webhook;
+mod webhook_fields;
+mod webhook_test;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -65,12 +73,24 @@ enum Command {
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
     Listen(listen::Args),
+    /// Manage the catalogue of event types
+    EventType(event_type::Args),
+    /// Make webhooks and event types as a file declares them
+    Apply(apply::Args),
     /// Look at deliveries and their attempts, and try one again
     Delivery(delivery::Args),
     /// Look at dead letters, deliver them again or discard them
     DeadLetter(dead_letter::Args),
     /// Deliver again what was accepted in a span of time; watch and cancel that
     Replay(Box<replay::Args>),
+    /// Try a filter on an event, without a server
+    Filter(filter::Args),
+    /// Make, list and revoke API keys
+    Key(key::Args),
+    /// Make a token (JWT) with the configured secret
+    Token(token::Args),
+    /// Make and list tenants
+    Tenant(tenant::Args),
     /// Count or verify the events in a data folder
     Log(log::Args),
     /// Measure what this machine can take and deliver
@@ -159,13 +179,13 @@ impl SearchArgs {
     /// What follows the page in a query.
     fn query(&self) -> String {
         let now = Clock::system(Timestamp::default()).now();
-        let time = |when: &Option<parse::When>| when.map(|when| when.before(now).to_string());
+        let time = |when: Option<parse::When>| when.map(|when| when.before(now).to_string());
         let mut query = form_urlencoded::Serializer::new(String::new());
         let pairs = [
             ("event_type", self.event_type.clone()),
             ("event_id", self.event.clone()),
-            ("since", time(&self.since)),
-            ("until", time(&self.until)),
+            ("since", time(self.since)),
+            ("until", time(self.until)),
             ("q", self.search.clone()),
         ];
         for (name, value) in pairs.into_iter().filter_map(|(name, value)| Some((name, value?))) {
@@ -225,9 +245,15 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Verify(args)) => return signing::verify(&args, &environment, &mut std::io::stdin(), out),
         Some(Command::Send(args)) => send::run(&args, &environment, out)?,
         Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
+        Some(Command::EventType(args)) => event_type::run(args, &environment, out)?,
+        Some(Command::Apply(args)) => apply::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
         Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
+        Some(Command::Filter(args)) => return filter::run(&args, &mut std::io::stdin(), out),
+        Some(Command::Key(args)) => key::run(args, &environment, out)?,
+        Some(Command::Token(args)) => token::run(args, environment, out)?,
+        Some(Command::Tenant(args)) => tenant::run(args, &environment, out)?,
         Some(Command::Log(args)) => log::run(args, environment, out)?,
         Some(Command::Bench(args)) => return Ok(bench::run(&args)),
     }

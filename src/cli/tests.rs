@@ -262,4 +262,30 @@ fn flags_that_contradict_are_bad_usage() {
     let args = ["hooktide", "webhook", "add", "https://example.com/", "--secret", "-", "--metadata", "-"];
     let e = dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err();
     assert_eq!(e.to_string(), "only one of the secret and the JSON can come from standard input");
+fn keys_are_made_and_revoked() {
+    let answer = r#"{"id":"key_1","key":"hk_x","role":"member"}"#;
+    let words = ["key", "add", "--role", "member", "--tenant", "*", "--expires", "2999-01-01T00:00:00Z"];
+    let (printed, requests) = command(&words, &[("201 Created", answer)]);
+    assert_eq!(printed.unwrap(), "id: key_1\nkey: hk_x\n");
+    let body = requests[0].split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(body, r#"{"role":"member","tenant":"*","expires_at":"2999-01-01T00:00:00.000Z"}"#);
+    let (printed, requests) = command(&["key", "revoke", "key_1"], &[("204 No Content", "")]);
+    assert_eq!(printed.unwrap(), "key_1 revoked\n");
+    assert!(requests[0].starts_with("DELETE /api/v1/keys/key_1 "), "{requests:?}");
+}
+
+#[test]
+fn a_token_needs_the_configured_secret() {
+    let run = |environment: &[(&str, &str)]| {
+        let cli = Cli::try_parse_from(["hooktide", "token", "--role", "viewer", "--ttl", "15m"]).unwrap();
+        let environment = Environment::new(environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let mut out = Vec::new();
+        dispatch(cli, environment, &mut out).map(|_| String::from_utf8(out).unwrap())
+    };
+    assert_eq!(run(&[]).unwrap_err().exit_code(), ExitCode::from(2));
+    let token = run(&[("JWT_SECRET", "a-secret-of-more-than-32-bytes-in-all")]).unwrap();
+    assert_eq!(token.trim().split('.').count(), 3, "{token}");
+    for words in [&["hooktide", "token", "--role", "root"][..], &["hooktide", "token", "--tenant", "*"]] {
+        assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{words:?}");
+    }
 }

@@ -123,6 +123,7 @@ fn is_secret(path: &[String]) -> bool {
         [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys" => {
             !path.last().is_some_and(|key| key == "role" || key == "tenant")
         }
+        [auth, key, ..] if auth == "auth" && key == "jwt_secret" => true,
         [sources, _, key, ..] if sources == "sources" => matches!(key.as_str(), "secrets" | "token" | "options"),
         _ => false,
     }

@@ -237,10 +237,14 @@ pub(super) fn stack(
 
 /// The names that the replaced systems use.
 fn old_names(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Vec<Single> {
-    const SAME_MEANING: [(&str, &str); 3] = [
+    const SAME_MEANING: [(&str, &str); 7] = [
         ("DEDUP_TTL_HOURS", "dedup.ttl_hours"),
         ("WEBHOOK_TIMEOUT", "delivery.timeout_seconds"),
         ("WEBHOOK_MAX_PAYLOAD_SIZE", "server.max_body_bytes"),
+        ("JWT_SECRET", "auth.jwt_secret"),
+        ("JWT_EXPIRATION", "auth.token_ttl_seconds"),
+        ("JWT_TTL", "auth.token_ttl_seconds"),
+        ("CORS_ALLOWED_ORIGINS", "server.cors_origins"),
     ];
     let mut layers: Vec<Single> = SAME_MEANING
         .iter()

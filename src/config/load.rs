@@ -12,7 +12,7 @@ use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
 use super::layers::{Environment, Flags, TomlFile, stack};
 use super::raw::Raw;
-use super::{Config, event_types, profiles, show, sources};
+use super::{Config, access, event_types, profiles, show, sources};
 use crate::apply::{Declared, Fault};
 
 /// Remembers where the configuration is read from.
@@ -75,6 +75,9 @@ impl Loader {
         }
         let mut config = check(&raw, self.dev, &origins, &mut errors);
         if with_sources {
+            if !raw.auth.jwks_file.is_empty() {
+                config.auth.jwt = access::read_jwks(&raw.auth.jwks_file, &origins, &mut errors);
+            }
             let mut warnings = Vec::new();
             config.source_body_bytes =
                 sources::add_old_names(&mut raw.sources, &self.environment, &mut errors, &mut warnings);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::event_types::Catalogue;
 use super::sources::RawSource;
+use super::tenants::RawTenant;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
 use crate::catalogue;
 use crate::model::Secret;
@@ -57,6 +58,8 @@ sections! {
         profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         event_types: Vec<catalogue::Settings> = Vec::new(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tenants: Vec<RawTenant> = Vec::new(),
     }
     /// `[server]`
     Server {
@@ -69,10 +72,19 @@ sections! {
         workers: AutoCount = AutoCount(None),
         drain_seconds: Seconds = Seconds::whole(30),
         public_url: String = String::new(),
+        cors_origins: List<String> = List(Vec::new()),
     }
     /// `[auth]`
     Auth {
         api_keys: Vec<ApiKey> = Vec::new(),
+        #[serde(serialize_with = "hidden_unless_empty")]
+        jwt_secret: Secret = Secret::new(""),
+        jwks_file: String = String::new(),
+        jwt_issuer: String = String::new(),
+        jwt_audience: String = String::new(),
+        default_role: String = "member".to_owned(),
+        token_ttl_seconds: Seconds = Seconds::whole(3_600),
+        trusted_proxy: List<String> = List(Vec::new()),
     }
     /// An entry of `auth.api_keys`; what is missing is found by the check, which names the entry.
     ApiKey {
@@ -171,4 +183,8 @@ fn default_schedule() -> List<Delay> {
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("***")
+}
+
+fn hidden_unless_empty<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if secret.reveal().is_empty() { "" } else { "***" })
 }

@@ -16,7 +16,7 @@ pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, New
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
 pub use secret::Secret;
-pub use tenant::{TenantSettings, Visibility};
+pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{
     BreakerSettings, Endpoint, EventPattern, PatternError, RESERVED_TYPES, RateLimit, RetryOn, RetryPolicy, SigningKey,

@@ -2,6 +2,18 @@
 
 use super::RetryPolicy;
 
+/// Bytes of a tenant's name.
+pub const TENANT_BYTES_MAX: usize = 63;
+/// What [`is_tenant_name`] takes, in words.
+pub const TENANT_NAME_ALLOWED: &str = "1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit";
+
+/// Whether text may be the name of a tenant; `*` never is.
+pub fn is_tenant_name(text: &str) -> bool {
+    (1..=TENANT_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
 /// What holds for a tenant's webhooks that do not say otherwise, so that old clients need not name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantSettings {

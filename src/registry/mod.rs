@@ -13,10 +13,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::Role;
+use crate::model::Visibility;
 
+mod access;
+mod audit;
 mod cow;
 mod event_type_change;
 mod event_types;
+mod keys;
 mod load;
 mod profiles;
 mod record;
@@ -27,16 +31,21 @@ mod source_record;
 mod source_setup;
 mod sources;
 mod store;
+mod tenants;
 mod webhook_change;
 mod writer;
 
+pub use access::{AccessError, FileAccess, NewKey};
+pub use audit::{AuditEntry, AuditPage, AuditQuery};
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
+pub use keys::Key;
 pub use record::is_secret_header;
 pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use store::StoreError;
+pub use tenants::TenantInfo;
 pub use webhook_change::SubscriptionSettings;
 pub use writer::{ChangeError, Running, Start, Writer, start};
 
@@ -54,12 +63,22 @@ pub struct Principal {
     pub user: Option<Arc<str>>,
     /// Who it is in the audit log: `key_…`, `user 42`, `the first key`; never a secret.
     pub name: Arc<str>,
+    /// What it sees of its tenant, if it is not an admin.
+    pub visibility: Visibility,
+    /// The request that it asks in, for the audit log.
+    pub request_id: Option<Arc<str>>,
 }
 
 impl Principal {
     /// Somebody who is nobody in particular.
     pub fn new(tenant: Option<Arc<str>>, role: Role) -> Self {
-        Self { tenant, role, user: None, name: "".into() }
+        Self { tenant, role, user: None, name: "".into(), visibility: Visibility::default(), request_id: None }
+    }
+
+    /// Whether it sees a webhook of its tenant whose user this is.
+    pub fn sees_user(&self, user_id: Option<&str>) -> bool {
+        let is_own = || self.user.is_some() && self.user.as_deref() == user_id;
+        self.visibility == Visibility::Tenant || self.role == Role::Admin || is_own()
     }
 }
 

@@ -1,20 +1,17 @@
 //! The snapshot: what readers see. A change makes another one that shares with it whatever stayed the same.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
 use smallvec::SmallVec;
 
-use super::Principal;
 use super::cow::{CowMap, Postings};
 use super::event_types::EventTypes;
+use super::keys::Keys;
 use super::sources::Sources;
-use crate::config::ApiKey;
+use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
 use crate::model::{
-    DeadReason, EventPattern, RESERVED_TYPES, TenantSettings, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
-    Webhooks,
+    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus, Webhooks,
 };
 use crate::profile::Profiles;
 
@@ -31,7 +28,7 @@ pub struct Registry {
     pub(super) sources: Sources,
     pub(super) profiles: Profiles,
     pub(super) event_types: EventTypes,
-    keys: Arc<HashMap<[u8; 32], Principal>>,
+    pub(super) keys: Arc<Keys>,
     active: usize,
 }
 
@@ -179,28 +176,12 @@ impl Registry {
         }
     }
 
-    /// Who the bearer of this key is. Keys are found by their SHA-256, so that the time tells nothing about them.
-    pub fn authenticate(&self, key: &str) -> Option<Principal> {
-        self.keys.get(&key_hash(key)).cloned()
-    }
-
     /// The tenant's name as a shared string, if there is such a tenant (`default` always is).
     pub fn tenant(&self, name: &str) -> Option<Arc<str>> {
         self.tenants
             .get(name)
             .map(|tenant| Arc::clone(&tenant.name))
             .or_else(|| (name == DEFAULT_TENANT).then(|| DEFAULT_TENANT.into()))
-    }
-
-    /// What holds for the tenant's webhooks by default.
-    pub fn tenant_settings(&self, name: &str) -> TenantSettings {
-        self.tenants.get(name).map(|tenant| tenant.settings.clone()).unwrap_or_default()
-    }
-
-    /// What holds for the tenant's webhooks by default from now on.
-    #[cfg(test)]
-    pub(crate) fn set_tenant_settings(&mut self, name: &str, settings: TenantSettings) {
-        self.tenant_mut(name).settings = settings;
     }
 
     /// Webhooks with numbers below `before`, newest first: of one tenant, or of all.
@@ -270,14 +251,24 @@ impl Registry {
         self.slots.put(removed.no, Known::Removed(removed));
     }
 
-    /// The keys in force, in place of those before.
-    pub(super) fn set_keys<'a>(&mut self, keys: impl IntoIterator<Item = &'a ApiKey>) {
-        let mut map = HashMap::new();
-        for key in keys {
-            let tenant = key.tenant.as_deref().map(|name| self.make_tenant(name));
-            map.insert(key_hash(key.key.reveal()), Principal::new(tenant, key.role));
-        }
-        self.keys = Arc::new(map);
+    /// Where the settings of a tenant that is there come from.
+    pub(super) fn origins(&self, tenant: &str) -> Option<&Origins> {
+        self.tenants.get(tenant).map(|tenant| &tenant.origins)
+    }
+
+    /// The same with its name.
+    pub(super) fn origins_of(&self, tenant: &str) -> Option<(&Arc<str>, &Origins)> {
+        self.tenants.get(tenant).map(|tenant| (&tenant.name, &tenant.origins))
+    }
+
+    /// The same of all.
+    pub(super) fn all_origins(&self) -> impl Iterator<Item = (&Arc<str>, &Origins)> {
+        self.tenants.values().into_iter().map(|tenant| (&tenant.name, &tenant.origins))
+    }
+
+    /// The same to be changed; the tenant is made if it is new.
+    pub(super) fn origins_mut(&mut self, tenant: &str) -> &mut Origins {
+        &mut self.tenant_mut(tenant).origins
     }
 
     fn unlink(&mut self, old: &Webhook) {
@@ -332,7 +323,7 @@ fn patterns(webhook: &Webhook) -> impl Iterator<Item = &EventPattern> {
 #[derive(Debug, Clone, Default)]
 struct Tenant {
     name: Arc<str>,
-    settings: TenantSettings,
+    origins: Origins,
     webhooks: Postings,
     uids: CowMap<Box<str>, WebhookNo>,
     exact: CowMap<Box<str>, Postings>,
@@ -393,12 +384,6 @@ impl Slots {
     fn end(&self) -> u32 {
         self.chunks.last().map_or(0, |last| ((self.chunks.len() - 1) * SLOTS_PER_CHUNK + last.len()) as u32)
     }
-}
-
-fn key_hash(key: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
-    hash
 }
 
 #[cfg(test)]
@@ -600,23 +585,5 @@ mod tests {
         assert_eq!(registry.abandons(old.no), Some(DeadReason::Removed));
         assert_eq!(registry.next_no(), WebhookNo(1));
         assert!(registry.matching(&facts("acme", "a")).is_empty());
-    }
-
-    #[test]
-    fn a_key_names_its_tenant_and_role() {
-        let mut registry = Registry::default();
-        let key = |key: &str, tenant: Option<&str>, role| ApiKey {
-            key: Secret::new(key),
-            tenant: tenant.map(Arc::from),
-            role,
-        };
-        registry.set_keys(&[key("one-of-sixteen-characters", Some("acme"), Role::Viewer)]);
-        let principal = registry.authenticate("one-of-sixteen-characters").unwrap();
-        assert_eq!((principal.tenant.as_deref(), principal.role), (Some("acme"), Role::Viewer));
-        assert!(registry.authenticate("one-of-sixteen-characterS").is_none());
-        assert!(registry.tenant("acme").is_some() && registry.tenant("default").is_some());
-        assert!(registry.tenant("other").is_none());
-        registry.set_keys(&[key("another-of-many-characters", None, Role::Admin)]);
-        assert!(registry.authenticate("one-of-sixteen-characters").is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Registry;
+use super::audit::{changed_settings, file_sources, note_file_sources};
 use super::source_setup::SourceSetup;
 use super::store::Row;
 use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
@@ -123,13 +124,15 @@ impl Writer {
 
 impl Work {
     /// Another configuration: its sources, and what those of registry.redb are built with.
-    pub(super) fn apply_setup(&mut self, setup: SourceSetup, next: &mut Registry) {
+    pub(super) fn apply_setup(&mut self, setup: SourceSetup, next: &mut Registry, batch: &mut Batch) {
+        let files = file_sources(next);
         let before = std::mem::replace(&mut self.sources, setup);
         let setup = &self.sources;
         if before.public_url != setup.public_url || before.max_body_bytes != setup.max_body_bytes {
             next.rebuild_sources(setup);
         }
         next.set_sources(setup, self.clock.now());
+        note_file_sources(&files, next, batch);
     }
 
     pub(super) fn apply_source(
@@ -138,6 +141,24 @@ impl Work {
         next: &mut Registry,
         batch: &mut Batch,
     ) -> SourceAnswer {
+        let (action, id) = match &change {
+            SourceChange::Create { .. } => ("source.created", None),
+            SourceChange::Replace { id, .. } => ("source.updated", Some(*id)),
+            SourceChange::Rotate { id, .. } => ("source.token_rotated", Some(*id)),
+            SourceChange::Delete { id, .. } => ("source.deleted", Some(*id)),
+            SourceChange::Restore { id } => ("source.restored", Some(*id)),
+            SourceChange::Learn { id, .. } => ("source.secret_learned", Some(*id)),
+        };
+        let old = id.and_then(|id| next.known_source(id)).cloned();
+        let source = self.apply_to_source(change, next, batch)?;
+        if old.as_ref().is_none_or(|old| old.version != source.version) {
+            let changed = old.map(|old| changed_settings(&old.settings, &source.settings)).unwrap_or_default();
+            batch.note_source(action, &source, changed);
+        }
+        Ok(source)
+    }
+
+    fn apply_to_source(&mut self, change: SourceChange, next: &mut Registry, batch: &mut Batch) -> SourceAnswer {
         match change {
             SourceChange::Create { tenant, settings, token } => self.create(&tenant, *settings, token, next, batch),
             SourceChange::Replace { id, version, settings } => {

@@ -79,7 +79,7 @@ pub(super) fn world_with(
     let running = start(Start {
         dir,
         disk,
-        keys,
+        access: keys.into(),
         sources,
         event_types: crate::catalogue::Setup::default(),
         profiles: Profiles::default(),
@@ -252,10 +252,10 @@ async fn keys_are_replaced_by_a_reload() {
     let dir = tempfile::tempdir().unwrap();
     let key = |text: &str| ApiKey { key: Secret::new(text), tenant: None, role: Role::Admin };
     let World { running, .. } = world(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
-    assert!(running.shared.load().authenticate("first-key-of-the-file").is_some());
-    running.writer.set_keys(vec![key("second-key-of-the-file")]).await.unwrap();
-    assert!(running.shared.load().authenticate("first-key-of-the-file").is_none());
-    assert!(running.shared.load().authenticate("second-key-of-the-file").is_some());
+    assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_some());
+    running.writer.set_access(vec![key("second-key-of-the-file")].into()).await.unwrap();
+    assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_none());
+    assert!(running.shared.load().authenticate("second-key-of-the-file", Timestamp::default()).is_some());
     running.stop().unwrap();
 }
 
@@ -452,7 +452,7 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
         running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
         [one.no, two.no]
     );
-    assert!(running.shared.load().authenticate("a-key-of-the-file").is_some());
+    assert!(running.shared.load().authenticate("a-key-of-the-file", Timestamp::default()).is_some());
     running.stop().unwrap();
 }
 

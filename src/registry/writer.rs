@@ -9,16 +9,17 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::profiles::fitted;
+use super::Shared;
+use super::access::{AccessAnswer, AccessChange, AccessError, FileAccess};
+use super::audit::{Actor, AuditPage, AuditQuery, Note, change_of};
 use super::event_type_change::{EventTypeAnswer, EventTypeChange, EventTypeError};
+use super::profiles::fitted;
 use super::snapshot::{Registry, Removed};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
 use super::webhook_change::SubscriptionChange;
-use super::{Principal, Shared};
 use crate::catalogue;
-use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE, SUBSCRIPTIONS_MAX};
 use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus};
@@ -33,8 +34,8 @@ pub struct Start<'a> {
     pub dir: &'a Path,
     /// Where it is.
     pub disk: Arc<dyn Disk>,
-    /// The keys in force: those of the configuration, and the first-start key.
-    pub keys: Vec<ApiKey>,
+    /// Keys and tenants of the configuration, and the first-start key.
+    pub access: FileAccess,
     /// The sources of the configuration, and what those of registry.redb are built with.
     pub sources: SourceSetup,
     /// The event types of the configuration.
@@ -89,7 +90,7 @@ pub struct Writer {
     /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
     pub(super) to: mpsc::Sender<Request>,
     /// Who changes something, for the audit log; `None`: the server itself.
-    pub(super) actor: Option<Arc<str>>,
+    pub(super) actor: Option<Actor>,
 }
 
 /// Why a change was not made.
@@ -124,7 +125,7 @@ pub enum ChangeError {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) change: Change,
-    pub(super) actor: Option<Arc<str>>,
+    pub(super) actor: Option<Actor>,
     pub(super) reply: Reply,
 }
 
@@ -135,6 +136,8 @@ pub(super) enum Reply {
     Webhook(oneshot::Sender<Answer>),
     Source(oneshot::Sender<SourceAnswer>),
     EventType(oneshot::Sender<EventTypeAnswer>),
+    Access(oneshot::Sender<AccessAnswer>),
+    Audit(oneshot::Sender<Result<AuditPage, ChangeError>>),
 }
 
 /// What a change came to.
@@ -142,6 +145,9 @@ enum Outcome {
     Webhook(Answer),
     Source(SourceAnswer),
     EventType(EventTypeAnswer),
+    Access(AccessAnswer),
+    /// Is answered when the batch is written.
+    Audit(Box<AuditQuery>),
 }
 
 #[derive(Debug)]
@@ -152,6 +158,9 @@ pub(super) enum Change {
     Disable { no: WebhookNo, reason: DisableReason },
     Subscription { no: WebhookNo, version: Option<u64>, change: SubscriptionChange },
     Keys(Vec<ApiKey>),
+    Access(Box<FileAccess>),
+    KeyOrTenant(AccessChange),
+    Audit(Box<AuditQuery>),
     Source(SourceChange),
     Sources(Box<SourceSetup>),
     Profiles(Profiles),
@@ -161,12 +170,6 @@ pub(super) enum Change {
 }
 
 impl Writer {
-    /// The same, for changes that this caller makes.
-    #[must_use]
-    pub fn by(&self, principal: &Principal) -> Self {
-        Self { to: self.to.clone(), actor: Some(Arc::clone(&principal.name)) }
-    }
-
     /// Makes a webhook.
     pub async fn create(&self, settings: WebhookSettings) -> Result<Arc<Webhook>, ChangeError> {
         self.ask(Change::Create(Box::new(settings))).await?.ok_or(ChangeError::Stopped)
@@ -185,11 +188,6 @@ impl Writer {
     /// Removes a webhook: of this version only, if one is given.
     pub async fn remove(&self, no: WebhookNo, version: Option<u64>) -> Result<(), ChangeError> {
         self.ask(Change::Remove { no, version }).await.map(drop)
-    }
-
-    /// Keys in place of those before (a reload of the configuration).
-    pub async fn set_keys(&self, keys: Vec<ApiKey>) -> Result<(), ChangeError> {
-        self.ask(Change::Keys(keys)).await.map(drop)
     }
 
     /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
@@ -216,7 +214,7 @@ impl Writer {
 pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let mut store = Store::open(start.dir, start.disk)?;
     let mut registry = store.load(&start.sources, &start.profiles)?;
-    registry.set_keys(&start.keys);
+    registry.set_access(&start.access);
     registry.profiles = start.profiles.clone();
     registry.set_sources(&start.sources, start.clock.now());
     registry.set_event_types(&start.event_types, start.clock.now());
@@ -225,9 +223,10 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
     let work = Work {
         inbox,
+        last_audit: store.last_audit()?,
         store,
         shared: Arc::clone(&shared),
-        keys: start.keys,
+        access: start.access,
         sources: start.sources,
         profiles: start.profiles,
         clock: start.clock,
@@ -244,7 +243,9 @@ pub(super) struct Work {
     inbox: mpsc::Receiver<Request>,
     store: Store,
     shared: Shared,
-    keys: Vec<ApiKey>,
+    pub(super) access: FileAccess,
+    /// The id of the newest entry of the audit log.
+    pub(super) last_audit: u128,
     pub(super) sources: SourceSetup,
     pub(super) profiles: Profiles,
     pub(super) clock: Clock,
@@ -258,6 +259,9 @@ pub(super) struct Work {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
+    /// Whose change is being applied.
+    pub(super) actor: Option<Actor>,
+    pub(super) notes: Vec<(Option<Actor>, Note)>,
     /// Those that the shards must hear of.
     changed: Vec<WebhookNo>,
     abandon: Vec<(WebhookNo, DeadReason)>,
@@ -290,16 +294,21 @@ impl Work {
         let mut answers: SmallVec<[_; 4]> = SmallVec::new();
         let written = self.reopened().and_then(|()| {
             let mut next = Registry::clone(&self.shared.load());
-            for Request { change, reply, .. } in requests.drain(..) {
+            for Request { change, actor, reply } in requests.drain(..) {
+                batch.actor = actor;
                 let outcome = match change {
                     Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
                     Change::EventType(change) => {
                         Outcome::EventType(self.apply_event_type(change, &mut next, &mut batch))
                     }
+                    Change::KeyOrTenant(change) => Outcome::Access(self.apply_access(change, &mut next, &mut batch)),
+                    Change::Audit(query) => Outcome::Audit(query),
                     change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
                 };
                 answers.push((reply, outcome));
             }
+            let notes = std::mem::take(&mut batch.notes);
+            batch.rows.extend(self.entries(notes).into_iter().map(Row::Audit));
             if !batch.rows.is_empty() {
                 self.store.write(&batch.rows)?;
             }
@@ -317,8 +326,8 @@ impl Work {
             return if full { Ok(()) } else { Err(error) };
         }
         self.announce(&batch);
-        for (reply, result) in answers {
-            reply.give(result);
+        for (reply, outcome) in answers {
+            reply.give(outcome, &self.store);
         }
         Ok(())
     }
@@ -327,7 +336,7 @@ impl Work {
     fn reopened(&mut self) -> Result<(), StoreError> {
         if self.store.is_closed() {
             let mut registry = self.store.load(&self.sources, &self.profiles)?;
-            registry.set_keys(&self.keys);
+            registry.set_access(&self.access);
             registry.profiles = self.profiles.clone();
             registry.sources.take_files(&self.shared.load().sources);
             registry.event_types.take_files(&self.shared.load().event_types);
@@ -345,7 +354,9 @@ impl Work {
                 let tenant = next.make_tenant(&settings.tenant);
                 let settings = fitted(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
-                Ok(Some(batch.put(next, Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 })))
+                let webhook = Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 };
+                batch.note_webhook("webhook.created", &webhook, Vec::new());
+                Ok(Some(batch.put(next, webhook)))
             }
             Change::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
@@ -358,6 +369,8 @@ impl Work {
                 if old.status == WebhookStatus::Failed && webhook.status != WebhookStatus::Failed {
                     batch.noted.push((no, Noted::Resumed));
                 }
+                let (action, changed) = change_of(&old, &webhook);
+                batch.note_webhook(action, &webhook, changed);
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
             }
@@ -365,6 +378,7 @@ impl Work {
                 let old = current(next, no, version)?;
                 let (tenant, removed_at) = (Arc::clone(&old.tenant), self.clock.now());
                 let removed = Arc::new(Removed { no, id: old.id, tenant, removed_at });
+                batch.note_webhook("webhook.deleted", &old, Vec::new());
                 next.bury(Arc::clone(&removed));
                 batch.rows.push(Row::Bury(removed));
                 batch.changed.push(no);
@@ -374,13 +388,12 @@ impl Work {
             }
             Change::Disable { no, reason } => self.disable(no, reason, next, batch),
             Change::Subscription { no, version, change } => self.apply_subscription((no, version), change, next, batch),
-            Change::Keys(keys) => {
-                next.set_keys(&keys);
-                self.keys = keys;
+            Change::Access(access) => {
+                self.apply_file_access(*access, next, batch);
                 Ok(None)
             }
             Change::Sources(sources) => {
-                self.apply_setup(*sources, next);
+                self.apply_setup(*sources, next, batch);
                 Ok(None)
             }
             Change::Profiles(profiles) => {
@@ -391,7 +404,11 @@ impl Work {
                 next.set_event_types(&setup, self.clock.now());
                 Ok(None)
             }
-            Change::Source(_) | Change::EventType(_) | Change::Stop => Ok(None),
+            Change::Source(_)
+            | Change::EventType(_)
+            | Change::KeyOrTenant(_)
+            | Change::Audit(_)
+            | Change::Stop => Ok(None),
         }
     }
 
@@ -402,6 +419,7 @@ impl Work {
         }
         tracing::warn!(target: "hooktide::registry", webhook_id = %old.id, ?reason, "webhook disabled");
         let webhook = self.changed(&old, WebhookSettings { status: WebhookStatus::Failed, ..old.settings.clone() });
+        batch.note_webhook("webhook.disabled", &webhook, vec!["status"]);
         batch.changed.push(no);
         batch.abandon.push((no, DeadReason::Disabled));
         batch.noted.push((no, Noted::Disabled(Some(reason))));
@@ -464,8 +482,16 @@ pub(super) fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> R
 
 impl Reply {
     /// Whoever asked may have hung up; the change is made all the same.
-    fn give(self, outcome: Outcome) {
+    fn give(self, outcome: Outcome, store: &Store) {
         match (self, outcome) {
+            (Self::Access(reply), Outcome::Access(answer)) => drop(reply.send(answer)),
+            (Self::Audit(reply), Outcome::Audit(query)) => {
+                let page = store.audit(&query).map_err(|error| {
+                    tracing::error!(target: "hooktide::registry", %error, "the audit log cannot be read");
+                    ChangeError::Stopped
+                });
+                drop(reply.send(page));
+            }
             (Self::Webhook(reply), Outcome::Webhook(answer)) => drop(reply.send(answer)),
             (Self::Source(reply), Outcome::Source(answer)) => drop(reply.send(answer)),
             (Self::EventType(reply), Outcome::EventType(answer)) => drop(reply.send(answer)),
@@ -479,6 +505,8 @@ impl Reply {
             Self::Webhook(reply) => drop(reply.send(Err(refusal))),
             Self::Source(reply) => drop(reply.send(Err(SourceError::Unavailable(refusal)))),
             Self::EventType(reply) => drop(reply.send(Err(EventTypeError::Unavailable(refusal)))),
+            Self::Access(reply) => drop(reply.send(Err(AccessError::Unavailable(refusal)))),
+            Self::Audit(reply) => drop(reply.send(Err(refusal))),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod support;
 
 mod accept;
+mod access;
 mod backlog;
 mod configure;
 mod contract;
