@@ -126,12 +126,11 @@ impl<'a> Document<'a> {
         let mut owner = Some(NOWHERE);
         for step in &path.0 {
             let inside = owner.and_then(|owner| self.look_into(owner, value));
-            match inside {
-                Some(container) => {
-                    let at = self.member(container, step, value)?;
-                    (value, owner) = (self.members[at].value, Some(at as u32));
-                }
-                None => (value, owner) = (search(self.text, value, step)?, None),
+            if let Some(container) = inside {
+                let at = self.member(container, step, value)?;
+                (value, owner) = (self.members[at].value, Some(at as u32));
+            } else {
+                (value, owner) = (search(self.text, value, step)?, None);
             }
         }
         Some(value.of(self.text))
