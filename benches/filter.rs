@@ -65,8 +65,8 @@ fn reading(c: &mut Criterion) {
                 let value = tape.as_value();
                 let tier = value.get("customer").and_then(|customer| customer.get("tier"));
                 is_right(
-                    value.get("status").and_then(|v| v.into_string()).unwrap_or(""),
-                    tier.and_then(|v| v.into_string()).unwrap_or(""),
+                    value.get("status").and_then(ValueIntoString::into_string).unwrap_or(""),
+                    tier.and_then(ValueIntoString::into_string).unwrap_or(""),
                 );
             });
         });

@@ -250,7 +250,7 @@ fn groups() {
         (group("or", &[rule(0), rule(1), rule(2)]), |a, b, c| a || b || c),
         (group("not", &[rule(0), rule(1)]), |a, b, _| !a && !b),
         (group("and", &[rule(0), group("or", &[rule(1), rule(2)])]), |a, b, c| a && (b || c)),
-        (group("or", &[group("and", &[rule(0), rule(1)]), group("not", &[rule(2)])]), |a, b, c| a && b || !c),
+        (group("or", &[group("and", &[rule(0), rule(1)]), group("not", &[rule(2)])]), |a, b, c| (a && b) || !c),
         (group("not", &[group("not", &[rule(0), rule(2)])]), |a, _, c| a || c),
     ];
     for (conditions, means) in table {
@@ -264,6 +264,7 @@ fn groups() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_be_compiled_is_named() {
     let rule = |rule: Value| json!({"conditions": {"operator": "and", "rules": [rule]}});
     let of = |operator: &str, value: Value| rule(json!({"field": "a", "operator": operator, "value": value}));

@@ -310,7 +310,7 @@ mod tests {
             assert_eq!(found(&mut Document::new(text.as_bytes()), path), wanted, "{text}");
         }
         let many: String = (0..100).map(|n| format!("\"k{}\":{n},\"\\u006b{}\":-{n},", n % 40, n % 7)).collect();
-        let text = format!("{{{}\"z\":0}}", many);
+        let text = format!("{{{many}\"z\":0}}");
         let mut document = Document::new(text.as_bytes());
         assert_eq!(found(&mut document, "k39"), Some("79"));
         assert_eq!(found(&mut document, "k1"), Some("-99"));
