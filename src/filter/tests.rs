@@ -243,9 +243,11 @@ fn ids_of_the_payload_stand_in_for_the_events_own() {
 
 #[test]
 fn groups() {
+    type Means = fn(bool, bool, bool) -> bool;
+
     let rule = |n: u8| json!({"field": format!("f{n}"), "operator": "equals", "value": true});
     let group = |operator: &str, rules: &[Value]| json!({"operator": operator, "rules": rules});
-    let table: [(Value, fn(bool, bool, bool) -> bool); 6] = [
+    let table: [(Value, Means); 6] = [
         (group("and", &[rule(0), rule(1), rule(2)]), |a, b, c| a && b && c),
         (group("or", &[rule(0), rule(1), rule(2)]), |a, b, c| a || b || c),
         (group("not", &[rule(0), rule(1)]), |a, b, _| !a && !b),
