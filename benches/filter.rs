@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use hooktide::filter::{Facts, Filter};
 use hooktide::json::{Document, Path, Pointer, PointerSet};
 use serde_json::{Value, json};
-use simd_json::prelude::{ValueAsScalar, ValueObjectAccess};
+use simd_json::prelude::{ValueAsScalar, ValueIntoString, ValueObjectAccess};
 
 /// An order of about so many bytes, with as many items as it takes; what is asked for stands before and behind them.
 fn payload(bytes: usize) -> Vec<u8> {
@@ -65,8 +65,8 @@ fn reading(c: &mut Criterion) {
                 let value = tape.as_value();
                 let tier = value.get("customer").and_then(|customer| customer.get("tier"));
                 is_right(
-                    value.get("status").and_then(|v| v.into_string()).unwrap_or(""),
-                    tier.and_then(|v| v.into_string()).unwrap_or(""),
+                    value.get("status").and_then(ValueIntoString::into_string).unwrap_or(""),
+                    tier.and_then(ValueIntoString::into_string).unwrap_or(""),
                 );
             });
         });

@@ -130,8 +130,9 @@ pub const FILTER_PATH_BYTES_MAX: usize = 256;
 pub const FILTER_PATH_STEPS_MAX: usize = 16;
 /// Rules of a filter with a regular expression: each has memory of its own.
 pub const FILTER_PATTERNS_MAX: usize = 16;
-/// Bytes that such an expression may take compiled: the time of a search is this times the text. `\w{1,50}` takes 50 KiB.
-pub const FILTER_PATTERN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that such an expression may take compiled: a search takes at worst this times the text. It has room for `\w`,
+/// which knows all of Unicode, four times, and for a class of ASCII hundreds of times.
+pub const FILTER_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of the table that makes a search fast; without room for it the search is slower, not wrong.
 pub const FILTER_PATTERN_CACHE_BYTES: usize = 256 * 1024;
 /// Groups within groups of an expression: the compiler recurses as deep.

@@ -126,12 +126,11 @@ impl<'a> Document<'a> {
         let mut owner = Some(NOWHERE);
         for step in &path.0 {
             let inside = owner.and_then(|owner| self.look_into(owner, value));
-            match inside {
-                Some(container) => {
-                    let at = self.member(container, step, value)?;
-                    (value, owner) = (self.members[at].value, Some(at as u32));
-                }
-                None => (value, owner) = (search(self.text, value, step)?, None),
+            if let Some(container) = inside {
+                let at = self.member(container, step, value)?;
+                (value, owner) = (self.members[at].value, Some(at as u32));
+            } else {
+                (value, owner) = (search(self.text, value, step)?, None);
             }
         }
         Some(value.of(self.text))
@@ -311,7 +310,7 @@ mod tests {
             assert_eq!(found(&mut Document::new(text.as_bytes()), path), wanted, "{text}");
         }
         let many: String = (0..100).map(|n| format!("\"k{}\":{n},\"\\u006b{}\":-{n},", n % 40, n % 7)).collect();
-        let text = format!("{{{}\"z\":0}}", many);
+        let text = format!("{{{many}\"z\":0}}");
         let mut document = Document::new(text.as_bytes());
         assert_eq!(found(&mut document, "k39"), Some("79"));
         assert_eq!(found(&mut document, "k1"), Some("-99"));
