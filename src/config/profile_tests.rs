@@ -16,8 +16,8 @@ fn reference() -> String {
 #[test]
 fn the_profile_of_the_reference_file_holds_and_has_every_key() {
     let (loader, _folder) = with_file(&reference());
-    let loaded = loader.explain().unwrap();
-    assert!(loaded.config.profiles.get("mine").unwrap().is_known());
+    let explained = loader.explain().unwrap();
+    assert!(explained.config.profiles.get("mine").unwrap().is_known());
     let written: toml_edit::DocumentMut = reference().parse().unwrap();
     let known = serde_json::from_value::<RawProfile>(serde_json::json!({ "?": 1 })).unwrap_err().to_string();
     let known: Vec<_> = known.split('`').skip(3).step_by(2).collect();
@@ -26,8 +26,8 @@ fn the_profile_of_the_reference_file_holds_and_has_every_key() {
         assert!(written["profiles"]["mine"].get(key).is_some(), "{key} is not in config.toml");
     }
     // What is shown can be read again.
-    let (loader, _folder) = with_file(&loaded.shown);
-    let again = loader.load().unwrap_or_else(|e| panic!("{e}\n{}", loaded.shown));
+    let (loader, _folder) = with_file(&explained.shown);
+    let again = loader.load().unwrap_or_else(|e| panic!("{e}\n{}", explained.shown));
     assert!(again.profiles.get("mine").is_some());
 }
 
