@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::check::{Check, SECOND, TEN_YEARS};
+use super::check::{Check, SECOND};
 use super::error::ConfigError;
 use super::load::Origins;
 use super::raw;
@@ -17,6 +18,8 @@ use crate::model::{Secret, TENANT_NAME_ALLOWED, is_tenant_name};
 const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;
 /// Bytes of `auth.jwt_secret`: as many as HMAC-SHA256 gives (RFC 7518, 3.2), and what a file of keys is not mistaken for.
 const JWT_SECRET_BYTES: RangeInclusive<usize> = 32..=1024;
+/// The longest that a token may last: it cannot be revoked.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const ROLES: &str = "publisher, viewer, member or admin";
 
 impl Check<'_> {
@@ -43,7 +46,7 @@ impl Check<'_> {
             jwt_issuer: text(&raw.jwt_issuer),
             jwt_audience: text(&raw.jwt_audience),
             default_role: default_role.unwrap_or(Role::Viewer),
-            token_ttl: self.seconds("auth.token_ttl_seconds", raw.token_ttl_seconds, SECOND..=TEN_YEARS),
+            token_ttl: self.seconds("auth.token_ttl_seconds", raw.token_ttl_seconds, SECOND..=YEAR),
             trusted_proxy: self.networks("auth.trusted_proxy", &raw.trusted_proxy),
         }
     }
@@ -86,7 +89,7 @@ impl Check<'_> {
                 Some(origin) if origin == text.trim_end_matches('/') => origins.push(origin.into()),
                 Some(origin) => self.wrong(KEY, format!("{text:?} is not an origin; a browser says {origin:?}")),
                 None if text == "*" => {
-                    self.wrong(KEY, "\"*\" is not taken: name each site, such as \"https://app.example.com\"")
+                    self.wrong(KEY, "\"*\" is not taken: name each site, such as \"https://app.example.com\"");
                 }
                 None => self.wrong(KEY, format!("{text:?} is not an origin such as \"https://app.example.com\"")),
             }

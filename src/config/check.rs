@@ -33,7 +33,7 @@ const TIB: u64 = GIB << 10;
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-pub(super) const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Threads of one kind.
 const THREADS: RangeInclusive<u64> = 1..=256;

@@ -450,12 +450,12 @@ fn tokens_tenants_and_sites_are_read() {
         ("JWT_EXPIRATION", "24h"),
         ("CORS_ALLOWED_ORIGINS", "https://app.example.com, http://localhost:3000/"),
     ]);
-    let loaded = loader.explain().unwrap();
-    let config = loaded.config;
+    let read = loader.explain().unwrap();
+    let config = read.config;
     assert_eq!(config.auth.token_ttl, Duration::from_secs(24 * 3600));
     assert!(matches!(&config.auth.jwt, JwtKeys::Secret(secret) if secret.reveal().len() == 37));
     assert_eq!(config.server.cors_origins, ["https://app.example.com".into(), "http://localhost:3000".into()]);
-    assert!(!loaded.shown.contains("a-secret-of-more"), "{}", loaded.shown);
+    assert!(!read.shown.contains("a-secret-of-more"), "{}", read.shown);
     let [homechef, epic] = &*config.tenants else { panic!("{:?}", config.tenants) };
     assert_eq!((&*homechef.name, homechef.settings.profile.as_deref()), ("homechef", Some("homechef")));
     let doubled = RetryPolicy::Backoff {
