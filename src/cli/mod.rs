@@ -159,13 +159,13 @@ impl SearchArgs {
     /// What follows the page in a query.
     fn query(&self) -> String {
         let now = Clock::system(Timestamp::default()).now();
-        let time = |when: &Option<parse::When>| when.map(|when| when.before(now).to_string());
+        let time = |when: Option<parse::When>| when.map(|when| when.before(now).to_string());
         let mut query = form_urlencoded::Serializer::new(String::new());
         let pairs = [
             ("event_type", self.event_type.clone()),
             ("event_id", self.event.clone()),
-            ("since", time(&self.since)),
-            ("until", time(&self.until)),
+            ("since", time(self.since)),
+            ("until", time(self.until)),
             ("q", self.search.clone()),
         ];
         for (name, value) in pairs.into_iter().filter_map(|(name, value)| Some((name, value?))) {
