@@ -211,7 +211,7 @@ impl Api {
             Work::Events(filter) => ("events", filter),
             Work::DeadLetters { webhook, since } => {
                 let (webhook, include_paused) = (Some(webhook.0), true);
-                ("dead_letters", ReplayFilter { webhook, since, include_paused, ..ReplayFilter::default() })
+                ("dead_letters", ReplayFilter { since, webhook, include_paused, ..ReplayFilter::default() })
             }
         };
         let webhook = filter.webhook.and_then(|no| registry.known(WebhookNo(no)).map(Known::id));

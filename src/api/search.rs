@@ -132,8 +132,8 @@ impl Filters {
         let Some(needle) = &self.needle else { return true };
         let of_event =
             about.map(|about| [Some(&*about.event_type), Some(&*about.correlation_id), about.external_id.as_deref()]);
-        let all = texts.iter().chain(of_event.iter().flatten()).flatten();
-        all.into_iter().any(|text| text.to_lowercase().contains(needle))
+        let mut all = texts.iter().chain(of_event.iter().flatten()).flatten();
+        all.any(|text| text.to_lowercase().contains(needle))
     }
 
     fn takes_delivery(&self, row: &Delivery, about: Option<&About>) -> bool {
