@@ -157,14 +157,14 @@ impl<I: Interface> Run<'_, I> {
             return Ok(Plan { n, webhook, body: new, changes: None, rotates: false, steps });
         };
         let preview = self.call(Method::PUT, &path, "dry_run=true", Some(&body), &at).await?;
-        let changed = preview["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names = preview["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
         let value = |of: &Value, field: &str| of.get(field).filter(|value| !value.is_null()).cloned();
         let difference = |field: &str| Difference {
             field: field.to_owned(),
             from: value(&present, field),
             to: value(&preview, field),
         };
-        let mut changes: Vec<_> = changed.iter().filter_map(Value::as_str).map(difference).collect();
+        let mut changes: Vec<_> = names.iter().filter_map(Value::as_str).map(difference).collect();
         let rotates = webhook.secret.as_ref().is_some_and(|secret| !fits_hint(secret.reveal(), &present));
         if rotates {
             changes.push(Difference { field: "secret".to_owned(), from: None, to: None });

@@ -111,8 +111,8 @@ impl Reader<'_> {
         }
         let webhooks: Vec<_> = tables.into_iter().enumerate().filter_map(|(n, table)| self.webhook(n, table)).collect();
         self.no_twice("webhooks", "uid", webhooks.iter().map(|webhook| webhook.uid.as_str()));
-        let named = |body: &Map<String, Value>| body.get("name").and_then(Value::as_str).map(str::to_owned);
-        let names: Vec<_> = event_types.iter().map(|body| named(body).unwrap_or_default()).collect();
+        let name_of = |body: &Map<String, Value>| body.get("name").and_then(Value::as_str).map(str::to_owned);
+        let names: Vec<_> = event_types.iter().map(|body| name_of(body).unwrap_or_default()).collect();
         for n in (0..names.len()).filter(|n| names[*n].is_empty()) {
             self.wrong(&["event_types", &n.to_string()], "needs a name");
         }
