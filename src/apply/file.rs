@@ -64,7 +64,7 @@ impl Declared {
         let mut reader = Reader { file: &file, environment, faults: Vec::new() };
         let (tenant, set, prune, event_types, webhooks) = reader.whole(values);
         if reader.faults.is_empty() {
-            Ok(Self { tenant, set, prune, event_types, webhooks, file })
+            Ok(Self { file, tenant, set, prune, event_types, webhooks })
         } else {
             Err(reader.faults)
         }
@@ -130,13 +130,11 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, values: &mut Map<String, Value>, key: &str) -> Option<String> {
-        match values.remove(key)? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.wrong(&[key], "expected text");
-                None
-            }
+        let value = values.remove(key)?;
+        if !value.is_string() {
+            self.wrong(&[key], "expected text");
         }
+        value.as_str().map(str::to_owned)
     }
 
     /// A list of tables; none if it is not there.
