@@ -51,6 +51,10 @@ impl Directory for Fake {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 
+    fn type_rule(&self, _: &str, _: &str) -> hooktide::catalogue::TypeRule {
+        hooktide::catalogue::TypeRule::Free
+    }
+
     fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {
         None
     }

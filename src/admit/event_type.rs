@@ -7,7 +7,7 @@ use super::Directory;
 use super::validate::Checked;
 use crate::api::{FieldError, Problem};
 use crate::catalogue::{EventType, TypeRule};
-use crate::source::Breach;
+use crate::source::{Breach, Data, Intake, Source};
 
 /// What the catalogue says of an application's event, which stands at `place` in the body.
 ///
@@ -20,6 +20,23 @@ pub(super) fn fits_catalogue(
 ) -> Result<Option<String>, Problem> {
     let of = (&*event.tenant, &*event.event_type);
     check(directory, of, &format!("{place}/type"), event.data, Some(&format!("{place}/data")))
+}
+
+/// Holds a partner's events to the catalogue. A provider's are taken whatever they are: it knows nothing of our types, and
+/// what it is refused is lost.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn of_source(directory: &impl Directory, source: &Source, intake: &Intake<'_>) -> Result<(), Problem> {
+    if !source.is_partner() {
+        return Ok(());
+    }
+    let data_at = match &intake.data {
+        Data::Body(_) => Some(""),
+        Data::Part(_) => Some("/data"),
+        Data::Made(_) => None,
+    };
+    check(directory, (&source.tenant, &intake.event_type), "", intake.data.text(), data_at).map(drop)
 }
 
 /// Checks an event; `data_at` is where its data stand in the body, `None` where they are not the sender's.

@@ -160,7 +160,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let hops = call.head.hops()?;
         let key = if source.is_partner() { call.head.idempotency_key()? } else { None };
         let intake = source.intake(&request, content, key, now)?;
-        self.fits_catalogue(source, &intake)?;
+        event_type::of_source(&admit.directory, source, &intake)?;
         if let Some(error) = &intake.map_error {
             admit.metrics.map_failures.with_label_values(&[&*source.name]).inc();
             let request_id = call.id.to_str().unwrap_or_default();
@@ -170,21 +170,6 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let taken = self.commit_one(event, body.bytes.len()).await?;
         let outcome = if taken.is_duplicate() { Outcome::Duplicate } else { Outcome::Accepted };
         Ok((reply::accepted(source, taken), outcome))
-    }
-
-    /// Holds a partner's events to the catalogue. A provider's are taken whatever they are: it knows nothing of our types, and
-    /// what it is refused is lost.
-    fn fits_catalogue(&self, source: &Source, intake: &Intake<'_>) -> Result<(), Problem> {
-        if !source.is_partner() {
-            return Ok(());
-        }
-        let data_at = match &intake.data {
-            Data::Body(_) => Some(""),
-            Data::Part(_) => Some("/data"),
-            Data::Made(_) => None,
-        };
-        let of = (&*source.tenant, &*intake.event_type);
-        event_type::check(&self.admit.directory, of, "", intake.data.text(), data_at).map(drop)
     }
 
     /// Whether a source may send this, as far as that is known before its body.

@@ -273,12 +273,12 @@ fn read(call: &Call, mut fields: Map<String, Value>, name: Option<&str>) -> Resu
 /// The fields by their kinds; what is not of its kind is named, and left out. `null` is as if it were not there.
 fn settings(mut fields: Map<String, Value>, errors: &mut Vec<FieldError>) -> Settings {
     fields.retain(|key, value| !value.is_null() || key == "example");
-    let mut text = |key: &str| match fields.remove(key)? {
-        Value::String(text) => Some(text),
-        _ => {
+    let mut text = |key: &str| {
+        let value = fields.remove(key)?;
+        if !value.is_string() {
             errors.push(FieldError::new(body::pointer(key), "expected text"));
-            None
         }
+        value.as_str().map(str::to_owned)
     };
     let (name, category) = (text("name").unwrap_or_default(), text("category"));
     let (description, replaced_by) = (text("description"), text("replaced_by"));

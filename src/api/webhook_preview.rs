@@ -19,28 +19,20 @@ pub(super) fn is_dry_run(call: &Call) -> Result<bool, Problem> {
 impl Api {
     /// A webhook as it would be, and which of its fields would be others. `old` is the one that it would replace.
     pub(super) fn preview(&self, old: Option<&Webhook>, settings: WebhookSettings) -> Result<Response, Problem> {
-        let new = match old {
-            Some(old) => Webhook {
-                no: old.no,
-                id: old.id,
-                settings,
-                created_at: old.created_at,
-                updated_at: old.updated_at,
-                version: old.version,
-            },
-            None => {
-                let (created_at, updated_at) = (Timestamp::default(), Timestamp::default());
-                let (no, id) = (WebhookNo(u32::MAX), WebhookId::from_u128(0));
-                Webhook { no, id, settings, created_at, updated_at, version: 0 }
-            }
+        let new = if let Some(old) = old {
+            let (created_at, updated_at) = (old.created_at, old.updated_at);
+            Webhook { no: old.no, id: old.id, settings, created_at, updated_at, version: old.version }
+        } else {
+            let (created_at, updated_at) = (Timestamp::default(), Timestamp::default());
+            let (no, id) = (WebhookNo(u32::MAX), WebhookId::from_u128(0));
+            Webhook { no, id, settings, created_at, updated_at, version: 0 }
         };
         let mut shown = fields(&new, &self.default_retry)?;
-        let changed = match old {
-            Some(old) => changed(&fields(old, &self.default_retry)?, &shown, old, &new),
-            None => {
-                shown.retain(|name, _| !MADE.contains(&name.as_str()));
-                shown.keys().cloned().collect()
-            }
+        let changed = if let Some(old) = old {
+            changed(&fields(old, &self.default_retry)?, &shown, old, &new)
+        } else {
+            shown.retain(|name, _| !MADE.contains(&name.as_str()));
+            shown.keys().cloned().collect()
         };
         shown.insert("changed".to_owned(), changed.into());
         reply::json(StatusCode::OK, &shown)

@@ -31,7 +31,7 @@ pub struct Options {
 /// Everything that was found wrong. Event types are made before webhooks are looked at, which may name them; no webhook is
 /// touched while one has a fault that can be seen beforehand.
 pub async fn apply(declared: &Declared, interface: &impl Interface, options: Options) -> Result<Report, ApplyError> {
-    let run = Run { declared, interface, dry_run: options.dry_run };
+    let run = Run { declared, interface, is_dry: options.dry_run };
     let mut report = Report::default();
     run.event_types(&mut report).await?;
     let mut plans = Vec::with_capacity(declared.webhooks.len());
@@ -56,7 +56,7 @@ pub async fn apply(declared: &Declared, interface: &impl Interface, options: Opt
 struct Run<'a, I> {
     declared: &'a Declared,
     interface: &'a I,
-    dry_run: bool,
+    is_dry: bool,
 }
 
 /// What is to become of a webhook.
@@ -132,7 +132,7 @@ impl<I: Interface> Run<'_, I> {
             let present = self.read(&path, &at).await?;
             let differences = present.as_ref().map(|present| different_type(present, body));
             if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
-                let query = if self.dry_run { "dry_run=true" } else { "" };
+                let query = if self.is_dry { "dry_run=true" } else { "" };
                 self.call(Method::PUT, &path, query, Some(&Value::Object(body.clone())), &at).await?;
             }
             let outcome = outcome(differences, None);
@@ -157,14 +157,14 @@ impl<I: Interface> Run<'_, I> {
             return Ok(Plan { n, webhook, body: new, changes: None, rotates: false, steps });
         };
         let preview = self.call(Method::PUT, &path, "dry_run=true", Some(&body), &at).await?;
-        let changed = preview["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names = preview["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
         let value = |of: &Value, field: &str| of.get(field).filter(|value| !value.is_null()).cloned();
         let difference = |field: &str| Difference {
             field: field.to_owned(),
             from: value(&present, field),
             to: value(&preview, field),
         };
-        let mut changes: Vec<_> = changed.iter().filter_map(Value::as_str).map(difference).collect();
+        let mut changes: Vec<_> = names.iter().filter_map(Value::as_str).map(difference).collect();
         let rotates = webhook.secret.as_ref().is_some_and(|secret| !fits_hint(secret.reveal(), &present));
         if rotates {
             changes.push(Difference { field: "secret".to_owned(), from: None, to: None });
@@ -194,7 +194,7 @@ impl<I: Interface> Run<'_, I> {
         let Plan { n, webhook, mut body, changes, rotates, steps } = plan;
         let (at, path) = (place(n), webhook_path(&webhook.uid));
         let mut secret = None;
-        if !self.dry_run {
+        if !self.is_dry {
             let is_new = changes.is_none();
             if is_new {
                 if let (Some(tenant), Some(fields)) = (&self.declared.tenant, body.as_object_mut()) {
@@ -245,7 +245,7 @@ impl<I: Interface> Run<'_, I> {
             if self.declared.tenant.as_deref().unwrap_or(tenant) != tenant {
                 continue;
             }
-            if prune && !self.dry_run {
+            if prune && !self.is_dry {
                 let id = webhook["id"].as_str().unwrap_or_default();
                 self.call(Method::DELETE, &webhook_path(id), "", None, &[]).await?;
             }

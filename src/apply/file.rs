@@ -64,7 +64,7 @@ impl Declared {
         let mut reader = Reader { file: &file, environment, faults: Vec::new() };
         let (tenant, set, prune, event_types, webhooks) = reader.whole(values);
         if reader.faults.is_empty() {
-            Ok(Self { tenant, set, prune, event_types, webhooks, file })
+            Ok(Self { file, tenant, set, prune, event_types, webhooks })
         } else {
             Err(reader.faults)
         }
@@ -111,8 +111,8 @@ impl Reader<'_> {
         }
         let webhooks: Vec<_> = tables.into_iter().enumerate().filter_map(|(n, table)| self.webhook(n, table)).collect();
         self.no_twice("webhooks", "uid", webhooks.iter().map(|webhook| webhook.uid.as_str()));
-        let named = |body: &Map<String, Value>| body.get("name").and_then(Value::as_str).map(str::to_owned);
-        let names: Vec<_> = event_types.iter().map(|body| named(body).unwrap_or_default()).collect();
+        let name_of = |body: &Map<String, Value>| body.get("name").and_then(Value::as_str).map(str::to_owned);
+        let names: Vec<_> = event_types.iter().map(|body| name_of(body).unwrap_or_default()).collect();
         for n in (0..names.len()).filter(|n| names[*n].is_empty()) {
             self.wrong(&["event_types", &n.to_string()], "needs a name");
         }
@@ -130,13 +130,11 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, values: &mut Map<String, Value>, key: &str) -> Option<String> {
-        match values.remove(key)? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.wrong(&[key], "expected text");
-                None
-            }
+        let value = values.remove(key)?;
+        if !value.is_string() {
+            self.wrong(&[key], "expected text");
         }
+        value.as_str().map(str::to_owned)
     }
 
     /// A list of tables; none if it is not there.

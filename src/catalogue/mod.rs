@@ -84,12 +84,11 @@ impl Definition {
             }
         }
         match settings.replaced_by.as_deref() {
-            None => {}
             Some(_) if !settings.deprecated => wrong("/replaced_by", "needs deprecated to be true".to_owned()),
             Some(other) if !is_event_type(other) || other == settings.name => {
                 wrong("/replaced_by", "expected another event type".to_owned());
             }
-            Some(_) => {}
+            Some(_) | None => {}
         }
         if settings.validate && settings.schema.is_none() {
             wrong("/validate", "needs a schema".to_owned());

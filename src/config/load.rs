@@ -85,7 +85,7 @@ impl Loader {
             let (whole, environment) = (&raw, &self.environment);
             config.sources = sources::check(&whole.sources, &config, environment, &origins, &mut errors, &mut warnings);
             config.warnings = warnings;
-            config.event_types = event_types::check(&whole, &origins, &mut errors);
+            config.event_types = event_types::check(whole, &origins, &mut errors);
             config.apply = apply(&whole.apply, environment, &origins, &mut errors);
         }
         match (ConfigErrors::try_new(errors), config) {
