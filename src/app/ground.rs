@@ -38,6 +38,16 @@ impl Ground {
         Ok((running, listener))
     }
 
+    /// The log's line for the start.
+    pub(super) fn log_ready(&self, state: &settle::Running, registry: &registry::Running) {
+        tracing::info!(
+            dedup_keys = self.metrics.dedup_keys.get(),
+            queue_depth = state.records.depth(),
+            webhooks = registry.shared.load().active(),
+            "ready"
+        );
+    }
+
     /// The probe over all parts.
     pub(super) fn health(
         &self,
