@@ -46,7 +46,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
     /// If the log has no room or is gone: nothing, or a part that may be given again, was taken.
     pub async fn take_own(&self, events: Vec<OwnEvent>) -> Result<(), Problem> {
         let (mut admitted, mut counts, mut bytes) = (SmallVec::new(), SmallVec::new(), 0);
-        for event in events {
+        for event in &events {
             let one = self.own(event);
             counts.push(one.webhooks.len());
             bytes += one.body.len();
@@ -60,7 +60,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         Ok(())
     }
 
-    fn own(&self, event: OwnEvent) -> Admitted {
+    fn own(&self, event: &OwnEvent) -> Admitted {
         let received_at = self.clock.now();
         // No source is named so: what a client or a provider sends has another key.
         let key = dedup_key_of([&event.tenant, "", "own", &event.id, ""]);

@@ -23,7 +23,7 @@ impl Ground {
         commit: &commit::Running,
         failed: &Arc<Failures>,
     ) -> Result<(settle::Running, Receiver<()>), settle::OpenError> {
-        let (ring, rung) = operational::bell();
+        let (outbox, listener) = operational::bell();
         let running = opened.start(settle::Start {
             handle: self.settle.clone(),
             messages,
@@ -32,10 +32,20 @@ impl Ground {
             clock: self.clock.clone(),
             log: commit.log(),
             metrics: Arc::clone(&self.metrics),
-            hooks: hooks::of(registry, hooks::ballast(&self.disk, dir), failed, ring),
+            hooks: hooks::of(registry, hooks::ballast(&self.disk, dir), failed, outbox),
         })?;
         operational::reconcile(&registry.shared.load(), &running.records, &running.handle)?;
-        Ok((running, rung))
+        Ok((running, listener))
+    }
+
+    /// The log's line for the start.
+    pub(super) fn log_ready(&self, state: &settle::Running, registry: &registry::Running) {
+        tracing::info!(
+            dedup_keys = self.metrics.dedup_keys.get(),
+            queue_depth = state.records.depth(),
+            webhooks = registry.shared.load().active(),
+            "ready"
+        );
     }
 
     /// The probe over all parts.

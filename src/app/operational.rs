@@ -168,7 +168,7 @@ struct Rows {
 
 impl Rows {
     /// Takes the next rows to the log; whether there were any. An error says why they have to be tried again.
-    fn take_some(&mut self, take: impl Fn(Vec<OwnEvent>) -> Result<(), String>) -> Result<bool, String> {
+    fn take_some(&mut self, take: &impl Fn(Vec<OwnEvent>) -> Result<(), String>) -> Result<bool, String> {
         let rows = self.records.outbox(self.after, OUTBOX_BATCH).map_err(|error| error.to_string())?;
         let Some((last, _)) = rows.last() else { return Ok(false) };
         let last = *last;

@@ -167,12 +167,7 @@ impl Server {
         let listeners = listeners.serve(&admit)?;
         let courier = Courier::start(admit, state.records.clone(), state.handle.clone(), rung)?;
         health.started();
-        tracing::info!(
-            dedup_keys = ground.metrics.dedup_keys.get(),
-            queue_depth = state.records.depth(),
-            webhooks = registry.shared.load().active(),
-            "ready"
-        );
+        ground.log_ready(&state, &registry);
         Ok(Self {
             config,
             clock: ground.clock,

@@ -23,8 +23,8 @@ use crate::model::{
 };
 use crate::profile::Profiles;
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
-use crate::settle::DisableReason;
 use crate::settle::{self, Command, ToSettle};
+use crate::settle::{DisableReason, Noted};
 
 pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> WebhookSettings {
     let endpoint = Endpoint {
@@ -184,14 +184,16 @@ async fn shards_and_settle_hear_of_changes() {
         }
     }
     assert_eq!(heard, [(0, 0), (1, 1), (1, 3)]);
-    let abandoned: Vec<_> = settle
-        .try_iter()
-        .map(|message| match message {
-            ToSettle::Command(Command::Abandon { webhook, reason }) => (webhook.0, reason),
+    let (mut abandoned, mut noted) = (Vec::new(), Vec::new());
+    for message in settle.try_iter() {
+        match message {
+            ToSettle::Command(Command::Abandon { webhook, reason }) => abandoned.push((webhook.0, reason)),
+            ToSettle::Command(Command::Note { webhook, noted: what }) => noted.push((webhook.0, what)),
             other => panic!("{other:?}"),
-        })
-        .collect();
+        }
+    }
     assert_eq!(abandoned, [(1, DeadReason::Disabled), (3, DeadReason::Removed)]);
+    assert_eq!(noted, [(1, Noted::Disabled(Some(DisableReason::Gone))), (3, Noted::Removed)]);
     let registry = running.shared.load();
     assert_eq!(registry.webhook(WebhookNo(1)).map(|w| (w.status, w.version)), Some((WebhookStatus::Failed, 2)));
     assert_eq!(registry.abandons(WebhookNo(1)), Some(DeadReason::Disabled));

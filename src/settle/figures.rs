@@ -171,7 +171,7 @@ fn bucket(latency: Duration) -> u8 {
     if us < 8 {
         return us as u8;
     }
-    let exponent = 63 - us.leading_zeros();
+    let exponent = us.ilog2();
     let eighth = (us >> (exponent - 3)) & 7;
     u8::try_from(u64::from(exponent - 2) * 8 + eighth).unwrap_or(u8::MAX)
 }

@@ -122,7 +122,7 @@ impl Hours {
         }
         let mut table = txn.open_table(HOURS)?;
         forget(&mut table, Hour::of(wall).before(FIGURES_HOURS))?;
-        let mut keyed: Vec<_> = inner.rows().map(|(key, types_max, row)| (key, types_max, row)).collect();
+        let mut keyed: Vec<_> = inner.rows().collect();
         keyed.sort_by(|(one, ..), (other, ..)| one.cmp(other));
         let mut bytes = Vec::new();
         for (key, types_max, row) in keyed {
@@ -166,9 +166,12 @@ impl Hours {
         store.read(|txn| {
             let mut rows = if generation(txn)? >= number { BTreeMap::new() } else { recent.clone() };
             let table = txn.open_table(HOURS)?;
-            let mut add = |hour, bytes: &[u8]| match HourRow::decode(bytes) {
-                Some(row) => merge(&mut rows, hour, &row),
-                None => tracing::warn!("figures of an hour cannot be read; they are left out"),
+            let mut add = |hour, bytes: &[u8]| {
+                if let Some(row) = HourRow::decode(bytes) {
+                    merge(&mut rows, hour, &row);
+                } else {
+                    tracing::warn!("figures of an hour cannot be read; they are left out");
+                }
             };
             for hour in first.to(last) {
                 match of {

@@ -242,11 +242,10 @@ impl Keeper {
     fn tell(&mut self, webhook: WebhookNo, what: Happened<'_>) {
         let event_type = what.event_type();
         self.metrics.operational.with_label_values(&[event_type]).inc();
-        match what {
-            Happened::Exhausted { event, reason, .. } => {
-                tracing::debug!(webhook = webhook.0, %event, reason = reason.as_str(), "delivery given up");
-            }
-            _ => tracing::info!(webhook = webhook.0, event_type, "how a webhook stands has changed"),
+        if let Happened::Exhausted { event, reason, .. } = what {
+            tracing::debug!(webhook = webhook.0, %event, reason = reason.as_str(), "delivery given up");
+        } else {
+            tracing::info!(webhook = webhook.0, event_type, "how a webhook stands has changed");
         }
         let happening = Happening { webhook, at: self.clock.now(), what };
         let Some(row) = (self.hooks.compose)(&happening) else { return };
