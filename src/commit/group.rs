@@ -298,7 +298,6 @@ impl Group {
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut round = Round::default();
         let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
-        // Wide events, each with the arrivals before it.
         let mut wide = Vec::new();
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
@@ -337,18 +336,12 @@ impl Group {
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
-        for (before, event) in wide {
-            self.tell_arrivals(before);
-            (0..self.shards.count()).for_each(|shard| self.shards.tell(shard, ToShard::Wide(event)));
+        let told = wide.into_iter().map(|(before, event)| (before, Some(event))).chain([(arrivals, None)]);
+        for (arrivals, wide) in told {
+            self.shards.tell_arrivals(arrivals);
+            wide.into_iter().for_each(|event| self.shards.tell_all(event));
         }
-        self.tell_arrivals(arrivals);
         round.hand_in();
-    }
-
-    fn tell_arrivals(&self, arrivals: Vec<Vec<Arrival>>) {
-        for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
-            self.shards.tell(shard, ToShard::Arrivals(arrivals));
-        }
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {
