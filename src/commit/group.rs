@@ -17,7 +17,7 @@ use super::room::Room;
 use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
-use crate::dispatch::{Arrival, Shards, ToShard};
+use crate::dispatch::{Arrival, Shards};
 use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
 use crate::model::{DedupKey, DedupKind, Event, EventId, Timestamp, Webhooks};
 use crate::runtime::{Clock, Metrics};
@@ -336,11 +336,11 @@ impl Group {
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
-        let told = wide.into_iter().map(|(before, event)| (before, Some(event))).chain([(arrivals, None)]);
-        for (arrivals, wide) in told {
-            self.shards.tell_arrivals(arrivals);
-            wide.into_iter().for_each(|event| self.shards.tell_all(event));
+        for (before, event) in wide {
+            self.shards.tell_arrivals(before);
+            self.shards.tell_all(event);
         }
+        self.shards.tell_arrivals(arrivals);
         round.hand_in();
     }
 
