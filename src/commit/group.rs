@@ -297,8 +297,7 @@ impl Group {
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut round = Round::default();
-        let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
-        let mut wide = Vec::new();
+        let (mut accepted, mut duplicates, mut passed, mut wide) = (0, 0, None, Vec::new());
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
