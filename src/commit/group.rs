@@ -17,7 +17,7 @@ use super::room::Room;
 use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
-use crate::dispatch::{Arrival, Shards, ToShard};
+use crate::dispatch::{Arrival, Shards};
 use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
 use crate::model::{DedupKey, DedupKind, Event, EventId, Timestamp, Webhooks};
 use crate::runtime::{Clock, Metrics};
@@ -297,9 +297,7 @@ impl Group {
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut round = Round::default();
-        let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
-        // Wide events, each with the arrivals before it.
-        let mut wide = Vec::new();
+        let (mut accepted, mut duplicates, mut passed, mut wide) = (0, 0, None, Vec::new());
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
@@ -338,17 +336,11 @@ impl Group {
             self.settle.tell(ToSettle::Announce(announced));
         }
         for (before, event) in wide {
-            self.tell_arrivals(before);
-            (0..self.shards.count()).for_each(|shard| self.shards.tell(shard, ToShard::Wide(event)));
+            self.shards.tell_arrivals(before);
+            self.shards.tell_all(event);
         }
-        self.tell_arrivals(arrivals);
+        self.shards.tell_arrivals(arrivals);
         round.hand_in();
-    }
-
-    fn tell_arrivals(&self, arrivals: Vec<Vec<Arrival>>) {
-        for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
-            self.shards.tell(shard, ToShard::Arrivals(arrivals));
-        }
     }
 
     fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {

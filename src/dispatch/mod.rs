@@ -105,6 +105,18 @@ impl Shards {
         let _ = self.0[shard].blocking_send(what);
     }
 
+    /// Tells each shard its arrivals, waiting for room.
+    pub fn tell_arrivals(&self, arrivals: Vec<Vec<Arrival>>) {
+        for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
+            self.tell(shard, ToShard::Arrivals(arrivals));
+        }
+    }
+
+    /// Tells every shard of a wide event, waiting for room.
+    pub fn tell_all(&self, wide: EventId) {
+        (0..self.count()).for_each(|shard| self.tell(shard, ToShard::Wide(wide)));
+    }
+
     /// Tells a shard or gives the message back: for settle, which must not wait for a shard.
     pub fn try_tell(&self, shard: usize, what: ToShard) -> Result<(), ToShard> {
         match self.0[shard].try_send(what) {

@@ -1,6 +1,7 @@
 //! A webhook as its shard sees it: its queue, its backlog, its pace, and what is under way.
 
 mod flight;
+mod order;
 
 use std::sync::Arc;
 
@@ -165,26 +166,6 @@ impl Target {
         }
     }
 
-    /// An event is accepted whose rows a job is going to write; what arrives from now on is later.
-    pub(super) fn wide(&mut self) {
-        if self.webhook.ordered {
-            self.backlog.lag_behind(self.last_held());
-        }
-    }
-
-    /// The last that is in memory, of an ordered webhook.
-    fn last_held(&self) -> EventId {
-        self.queue.last().map_or(EventId::MIN, |entry| entry.event)
-    }
-
-    /// Everything that is not under way goes to disk.
-    fn put_down(&mut self, common: &mut Common) {
-        self.backlog.hold();
-        for entry in self.queue.take_all().filter(|entry| !entry.has_row) {
-            common.spill(self.webhook.no, entry.event);
-        }
-    }
-
     /// The registry has a new version of the webhook, or none.
     pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut Common) {
         if let Some(webhook) = latest.as_deref()
@@ -315,20 +296,6 @@ impl Target {
             common.recall_turns.push_back(self.key);
         }
         if self.queue.is_servable() { gate } else { Gate::Shut }
-    }
-
-    /// What keeps an ordered webhook's next delivery from its turn: one before it that is not read yet, its own time, or one
-    /// that is under way.
-    fn held_back(&self, now: Instant, common: &Common) -> Option<Gate> {
-        let first = self.queue.first().filter(|_| self.webhook.ordered)?;
-        // A row may have overtaken arrivals: its own and those of earlier events are still to come. One that waits for a time
-        // has been here before, or is a replay's.
-        let is_early = first.has_row && first.not_before.is_none() && common.early.is_ahead(first.event);
-        if is_early || !self.backlog.has_reached(first.event) {
-            return Some(Gate::Shut);
-        }
-        let at = first.not_before.map(|at| common.setup.clock.instant_of(at)).filter(|at| now < *at);
-        at.map(Gate::Until).or_else(|| (!self.in_flight.is_empty()).then_some(Gate::Shut))
     }
 
     /// Its turn to ask for rows.

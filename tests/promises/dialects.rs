@@ -55,7 +55,7 @@ fn server() -> Server {
     let file = dir.path().join("hooktide.toml");
     std::fs::write(&file, config()).unwrap();
     let file = file.to_str().unwrap().to_owned();
-    Server::start_in(dir, &[("CONFIG", &file)])
+    Server::start_in(dir.into(), &[("CONFIG", &file)])
 }
 
 /// A token as the old services' identity provider makes it.
