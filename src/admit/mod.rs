@@ -40,8 +40,8 @@ pub use own::{OWN_SOURCE, OwnEvent};
 pub use request::is_json;
 
 use crate::api::{Call, Response};
-use crate::catalogue::TypeRule;
 use crate::auth::SharedAccess;
+use crate::catalogue::TypeRule;
 use crate::commit::{Refused, Submission};
 use crate::config;
 use crate::filter::Facts;

@@ -1,5 +1,7 @@
 //! A delivery as it is shown: in a list, and alone with its attempts, its payload and its request.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 

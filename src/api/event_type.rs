@@ -12,7 +12,7 @@ use super::webhook_preview::is_dry_run;
 use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply, sees};
 use crate::catalogue::{Definition, EventType, Settings};
 use crate::config::Role;
-use crate::model::{EventPattern, Timestamp, WebhookSettings};
+use crate::model::{EventPattern, Timestamp, WebhookSettings, is_tenant_name};
 use crate::registry::{ChangeError, DEFAULT_TENANT, EventTypeError, Registry, Replaces};
 use crate::source::{Breach, ManagedBy};
 
@@ -227,7 +227,7 @@ fn read(call: &Call, mut fields: Map<String, Value>, name: Option<&str>) -> Resu
     for (key, value) in named {
         match value {
             None | Some(Value::Null) => {}
-            Some(Value::String(text)) if !super::webhook_body::is_tenant(&text) => {
+            Some(Value::String(text)) if !is_tenant_name(&text) => {
                 errors.push(FieldError::new(body::pointer(key), "is no tenant"));
             }
             Some(Value::String(text)) if tenant.as_ref().is_some_and(|tenant| *tenant != text) => {

@@ -9,11 +9,10 @@ use serde_json::Value;
 use super::page::Query;
 use super::source_body::text;
 use super::webhook::tenant_of;
-use super::webhook_body::is_tenant;
 use super::webhook_fields::{Fields, NAME_CHARS_MAX};
 use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply, sees};
 use crate::config::Role;
-use crate::model::{KeyId, TENANT_NAME_ALLOWED, Timestamp};
+use crate::model::{KeyId, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 use crate::registry::{AccessError, DEFAULT_TENANT, Key, NewKey, Principal};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
@@ -155,7 +154,7 @@ fn tenant(fields: &mut Fields, principal: &Principal) -> Option<Arc<str>> {
         let pointer = body::pointer(key);
         if named.as_ref().is_some_and(|other| *other != name) {
             fields.wrong(pointer, "contradicts tenant");
-        } else if name != "*" && !is_tenant(&name) {
+        } else if name != "*" && !is_tenant_name(&name) {
             fields.wrong(pointer, format!("expected {TENANT_NAME_ALLOWED}; or * for all"));
         } else if principal.tenant.as_deref().is_some_and(|own| *own != name) {
             fields.wrong(pointer, "only a key of tenant * may name another tenant");

@@ -42,8 +42,8 @@ mod webhook;
 mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
-mod webhook_list;
 mod webhook_keys;
+mod webhook_list;
 mod webhook_metrics;
 mod webhook_policy;
 mod webhook_preview;
@@ -200,6 +200,7 @@ impl Api {
             return Ok(document(format));
         }
         roles::authorise(call.principal.role, route, method)?;
+        self.look_up(call, &mut route)?;
         match route {
             Route::Sources
             | Route::Source(_)

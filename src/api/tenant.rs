@@ -10,7 +10,7 @@ use super::webhook::tenant_of;
 use super::webhook_fields::Fields;
 use super::webhook_view::Policy;
 use super::{Api, Call, Problem, ProblemCode, Response, body, reply};
-use crate::model::{TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
+use crate::model::{RetryOn, TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
 use crate::registry::TenantInfo;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
@@ -35,7 +35,7 @@ impl<'a> View<'a> {
         Self {
             name: &tenant.name,
             profile: tenant.settings.profile.as_deref(),
-            retry_policy: tenant.settings.retry_policy.as_ref().map(Policy),
+            retry_policy: tenant.settings.retry_policy.as_ref().map(|policy| Policy(policy, RetryOn::ALL)),
             visibility: tenant.settings.visibility,
             managed_by: if tenant.is_of_file { "file" } else { "api" },
             created_at: tenant.created_at,
@@ -90,6 +90,6 @@ fn new_tenant(fields: &mut Fields) -> (String, TenantSettings) {
             Visibility::default()
         }),
     };
-    let retry_policy = fields.retry_policy(None).value();
+    let retry_policy = fields.retry_policy(None).value().and_then(|retry| retry.policy);
     (name, TenantSettings { profile, retry_policy, visibility })
 }

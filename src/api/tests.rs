@@ -21,12 +21,12 @@ use crate::model::{
 use crate::registry::tests as registry_tests;
 use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 
+mod access;
+mod apply;
 mod delivery;
+mod event_type;
 mod filter;
 mod secret;
-mod apply;
-mod event_type;
-mod access;
 mod source;
 mod stats;
 mod subscription;

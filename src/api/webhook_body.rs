@@ -13,13 +13,14 @@ use super::webhook_keys::{keys, profile};
 use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{Endpoint, RetryOn, RetryPolicy, Webhook, WebhookSettings, WebhookStatus, is_tenant_name};
+use crate::model::{
+    Endpoint, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, Webhook, WebhookSettings, WebhookStatus, is_tenant_name,
+};
 use crate::registry::{DEFAULT_TENANT, Principal, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
-const TENANT_BYTES_MAX: usize = 63;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
     profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
     metadata, user_id, tenant, org_id";
@@ -85,16 +86,14 @@ pub(super) fn read(
     let defaults = tenant.as_deref().map(|tenant| rules.registry.tenant_settings(tenant)).unwrap_or_default();
     let uid = uid(&mut fields).or(purpose.current().and_then(|w| w.uid.clone()));
     let events = fields.events().or(base.map(|w| w.events.clone())).unwrap_or_default();
-    let uid = fields.take("uid", |value| match value.as_str() {
-        Some(uid) if super::route::is_uid(uid) => Ok(Box::from(uid)),
-        _ => Err("expected text of 1 to 128 of A-Z a-z 0-9 . _ : @ -".to_owned()),
-    });
-    let uid = uid.or(purpose.current().and_then(|w| w.uid.clone()));
     let name = fields.text("name", NAME_CHARS_MAX).or(base.and_then(|w| w.name.clone()));
     let description = fields.text("description", DESCRIPTION_CHARS_MAX).or(base.and_then(|w| w.description.clone()));
     let filters = fields.filters().or(base.map(|w| w.filters.clone())).flatten();
     let workspace_id = fields.id("workspace_id").or(base.and_then(|w| w.workspace_id.clone()));
     let user_id = fields.id("user_id").or(owner(purpose, rules.principal));
+    if !rules.principal.sees_user(user_id.as_deref()) {
+        fields.wrong("/user_id", "expected your own: in this tenant everybody sees only the webhooks of his own");
+    }
     let retries = Retries {
         present: base.and_then(|w| w.retry_policy.as_ref()),
         present_on: base.map_or(RetryOn::ALL, |w| w.retry_on),
@@ -233,19 +232,13 @@ fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> O
             Some(_) if purpose.current().is_some() => fields.wrong(pointer(key), "cannot be changed"),
             Some(_) if own.is_some() => fields.wrong(pointer(key), "only a key of tenant * may name another tenant"),
             Some(_) => fields.wrong(pointer(key), "contradicts tenant"),
-            None if is_tenant(&named) => tenant = Some((*named).into()),
+            None if is_tenant_name(&named) => tenant = Some((*named).into()),
             None => {
-                let detail =
-                    format!("expected 1 to {TENANT_BYTES_MAX} of A-Z a-z 0-9 . _ : -, the first a letter or digit");
-                fields.wrong(pointer(key), detail);
+                fields.wrong(pointer(key), format!("expected {TENANT_NAME_ALLOWED}"));
             }
         }
     }
     (fields.errors.len() == before).then(|| tenant.unwrap_or_else(|| DEFAULT_TENANT.into()))
-}
-
-pub(super) fn is_tenant(name: &str) -> bool {
-    is_tenant_name(name)
 }
 
 /// `status`, `active` and `is_active` say one thing in three dialects.

@@ -23,9 +23,9 @@ const BACKOFF: [&str; 4] = ["max_retries", "retry_delay", "backoff", "max_delay"
 
 /// What `retry_policy` says.
 #[derive(Debug)]
-struct Retry {
+pub(super) struct Retry {
     /// When and how often; `None`: nothing of it.
-    policy: Option<RetryPolicy>,
+    pub(super) policy: Option<RetryPolicy>,
     on: Given<RetryOn>,
 }
 
@@ -121,7 +121,7 @@ pub(super) fn rate_limit(fields: &mut Fields, present: Option<RateLimit>) -> Opt
 
 impl Fields {
     /// `retry_policy`; a policy of the present one's form is a merge patch of it.
-    fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<Retry> {
+    pub(super) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<Retry> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object".to_owned()),

@@ -4,9 +4,9 @@
 //! answer what is in flight, let running deliveries end within `server.drain_seconds`, write the checkpoint and close every
 //! file; a thread that fails for good ends the process, so that a restart can recover.
 
+mod declare;
 mod figures;
 mod ground;
-mod declare;
 mod health;
 mod hooks;
 mod keys;

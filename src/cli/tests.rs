@@ -262,6 +262,9 @@ fn flags_that_contradict_are_bad_usage() {
     let args = ["hooktide", "webhook", "add", "https://example.com/", "--secret", "-", "--metadata", "-"];
     let e = dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err();
     assert_eq!(e.to_string(), "only one of the secret and the JSON can come from standard input");
+}
+
+#[test]
 fn keys_are_made_and_revoked() {
     let answer = r#"{"id":"key_1","key":"hk_x","role":"member"}"#;
     let words = ["key", "add", "--role", "member", "--tenant", "*", "--expires", "2999-01-01T00:00:00Z"];

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
-use super::check::is_tenant;
 use super::error::{ConfigError, describe, key_of};
 use super::layers::TomlFile;
 use super::load::{Origins, path_of};
 use super::raw::Raw;
 use crate::catalogue::{Definition, Settings, Setup};
+use crate::model::is_tenant_name;
 
 /// An entry of `events.catalogues`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl Types {
                 errors.push(ConfigError { key, origin, problem });
             }
         };
-        if let Some(tenant) = settings.tenant.as_deref().filter(|tenant| !is_tenant(tenant)) {
+        if let Some(tenant) = settings.tenant.as_deref().filter(|tenant| !is_tenant_name(tenant)) {
             wrong("/tenant", format!("{tenant:?} is not a tenant: 1 to 63 of a-z, 0-9 and -, not - at first"));
         }
         if !self.known.insert((settings.tenant.clone(), settings.name.clone())) {

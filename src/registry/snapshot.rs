@@ -392,9 +392,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Role;
     use crate::filter::Filter;
-    use crate::model::{Secret, Subscription, SubscriptionId, WebhookSettings};
+    use crate::model::{Subscription, SubscriptionId, WebhookSettings};
     use crate::registry::tests::webhook;
 
     const TENANTS: [&str; 2] = ["default", "acme"];

@@ -157,7 +157,6 @@ pub(super) enum Change {
     Remove { no: WebhookNo, version: Option<u64> },
     Disable { no: WebhookNo, reason: DisableReason },
     Subscription { no: WebhookNo, version: Option<u64>, change: SubscriptionChange },
-    Keys(Vec<ApiKey>),
     Access(Box<FileAccess>),
     KeyOrTenant(AccessChange),
     Audit(Box<AuditQuery>),
@@ -404,11 +403,9 @@ impl Work {
                 next.set_event_types(&setup, self.clock.now());
                 Ok(None)
             }
-            Change::Source(_)
-            | Change::EventType(_)
-            | Change::KeyOrTenant(_)
-            | Change::Audit(_)
-            | Change::Stop => Ok(None),
+            Change::Source(_) | Change::EventType(_) | Change::KeyOrTenant(_) | Change::Audit(_) | Change::Stop => {
+                Ok(None)
+            }
         }
     }
 

@@ -73,7 +73,7 @@ fn kind(error: &AttemptError) -> Option<RetryOn> {
         AttemptError::Status(_) => Some(RetryOn::CLIENT_ERROR),
         AttemptError::Timeout => Some(RetryOn::TIMEOUT),
         AttemptError::Connect(_) | AttemptError::Egress(_) => Some(RetryOn::CONNECT),
-        AttemptError::Dropped | AttemptError::PayloadGone => None,
+        AttemptError::Dropped | AttemptError::PayloadGone | AttemptError::Unsigned(_) => None,
     }
 }
 

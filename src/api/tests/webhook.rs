@@ -233,18 +233,9 @@ async fn names_of_sources_and_uids_are_unique_together() {
 #[tokio::test]
 async fn a_tenants_defaults_hold_for_what_its_clients_do_not_name() {
     let world = world();
-    let policy = RetryPolicy::Backoff {
-        max_retries: 3,
-        retry_delay: Duration::from_secs(60),
-        backoff_permille: 2_000,
-        max_delay: Duration::from_secs(86_400),
-    };
-    let settings = TenantSettings { retry_policy: Some(policy), ..TenantSettings::default() };
-    world.api.registry.rcu(|now| {
-        let mut next = crate::registry::Registry::clone(now);
-        next.set_tenant_settings("default", settings.clone());
-        next
-    });
+    let settings = json!({"name": "default", "retry_policy": {"max_retries": 3, "retry_delay": 60}});
+    let of_all = ask().tenant(None).json(&settings).send(&world, "POST", "/api/v1/tenants").await;
+    assert_eq!(of_all.status, 201, "{}", of_all.body);
     let of_tenant = json!({"max_retries": 3, "retry_delay": 60, "backoff": 2.0, "max_delay": 86400});
     let made = create(&world, &json!({"url": HOOK})).await;
     assert_eq!(made.body["retry_policy"], of_tenant);
