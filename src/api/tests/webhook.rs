@@ -1,7 +1,6 @@
 //! Webhooks in all their fields: uids, conditions, policies, tenants' defaults, lists; and as each dialect makes them.
 
 use super::*;
-use crate::model::TenantSettings;
 
 const HOOK: &str = "https://example.com/hook";
 
