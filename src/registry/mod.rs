@@ -25,6 +25,7 @@ mod keys;
 mod load;
 mod profiles;
 mod record;
+mod retry_record;
 mod secret;
 mod snapshot;
 mod source_change;
