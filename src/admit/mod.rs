@@ -11,6 +11,7 @@
 //! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that end TLS in front of a gateway speak HTTP/1.1
 //! to it.
 
+mod batch;
 mod body;
 mod caller;
 mod connection;
@@ -23,6 +24,7 @@ mod outside;
 mod own;
 mod parse;
 mod publish;
+mod refusal;
 mod reply;
 mod request;
 mod route;

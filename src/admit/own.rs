@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::publish::dedup_key_of;
+use super::batch::dedup_key_of;
 use super::reply::Verdict;
 use super::{Admit, Directory, Submit};
 use crate::api::Problem;

@@ -88,14 +88,9 @@ impl Api {
         let rows = page.wanted();
         self.deliveries.sync(webhook, None, 1).await?;
         let found = self.read(move |store, log| Search { store, log, filters: &filters, rows }.letters(wanted)).await?;
-        let (mut rows, more) = page.cut(found.rows);
+        let (rows, more) = page.cut(found.rows);
         let cursor = if more { rows.last().map(|(row, _)| row.id) } else { found.next };
-        let rows = self
-            .read(move |_, log| {
-                Heads::new(log).fill(&mut rows, |row| row.id.event)?;
-                Ok(rows)
-            })
-            .await?;
+        let rows = self.with_heads(rows, |row| row.id.event).await?;
         let registry = self.registry.load();
         let view = |(letter, about): (DeadLetter, _)| {
             let id = registry.known(letter.id.webhook)?.id();

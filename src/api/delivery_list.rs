@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::delivery::View;
 use super::page::Query;
 use super::route::WebhookRef;
-use super::search::{Filters, Heads, Search};
+use super::search::{Filters, Search};
 use super::{Api, Call, Problem, Response, reply};
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{DeliveryId, WebhookNo};
@@ -43,14 +43,9 @@ impl Api {
         let found = self
             .read(move |store, log| Search { store, log, filters: &filters, rows }.deliveries(wanted, &waiting))
             .await?;
-        let (mut rows, more) = page.cut(found.rows);
+        let (rows, more) = page.cut(found.rows);
         let cursor = if more { rows.last().map(|(row, _)| row.id) } else { found.next };
-        let rows = self
-            .read(move |_, log| {
-                Heads::new(log).fill(&mut rows, |row| row.id.event)?;
-                Ok(rows)
-            })
-            .await?;
+        let rows = self.with_heads(rows, |row| row.id.event).await?;
         let registry = self.registry.load();
         let view = |(row, about): &(super::Delivery, _)| {
             let known = registry.known(row.id.webhook)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::http::HeaderName;
+use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
@@ -14,8 +14,10 @@ use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
 use crate::model::{
-    Endpoint, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, Webhook, WebhookSettings, WebhookStatus, is_tenant_name,
+    Endpoint, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook, WebhookSettings, WebhookStatus,
+    is_tenant_name,
 };
+use crate::profile::Profile;
 use crate::registry::{DEFAULT_TENANT, Principal, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;
@@ -94,19 +96,8 @@ pub(super) fn read(
     if !rules.principal.sees_user(user_id.as_deref()) {
         fields.wrong("/user_id", "expected your own: in this tenant everybody sees only the webhooks of his own");
     }
-    let retries = Retries {
-        present: base.and_then(|w| w.retry_policy.as_ref()),
-        present_on: base.map_or(RetryOn::ALL, |w| w.retry_on),
-        absent: base.map_or(defaults.retry_policy.as_ref(), |w| w.retry_policy.as_ref()),
-        null: defaults.retry_policy.as_ref(),
-        default: rules.default_retry,
-    };
-    let (retry_policy, retry_on) = retries.read(&mut fields);
-    let timeout = match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
-        Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
-        Given::Null => None,
-        Given::Absent => base.and_then(|w| w.timeout),
-    };
+    let (retry_policy, retry_on) = retries(&mut fields, base, &defaults, rules.default_retry);
+    let timeout = timeout(&mut fields, base);
     let rate_limit = rate_limit(&mut fields, base.and_then(|w| w.rate_limit));
     let max_in_flight = match fields.whole("max_in_flight", IN_FLIGHT) {
         Given::Value(n) => Some(n as u16),
@@ -115,12 +106,7 @@ pub(super) fn read(
     };
     let breaker = fields.breaker(base.map(|w| &w.breaker)).or(base.map(|w| w.breaker.clone())).unwrap_or_default();
     let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
-    let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
-    let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
-    let sets = |name: &HeaderName| profile.as_ref().is_some_and(|profile| profile.sets(name));
-    for (name, _) in headers.iter().filter(|(name, _)| sets(name)) {
-        fields.wrong(format!("/headers/{name}"), "the webhook's profile sets this header");
-    }
+    let headers = headers(&mut fields, purpose, profile.as_deref());
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
     let Fields { left, mut errors } = fields;
     errors.extend(unknown(&left, ALLOWED));
@@ -149,6 +135,42 @@ pub(super) fn read(
         }),
         _ => Err(refusal(errors, egress_only)),
     }
+}
+
+/// Whether and when to try again, and after which failures: the tenant's way, where the body does not say.
+fn retries(
+    fields: &mut Fields,
+    base: Option<&Webhook>,
+    defaults: &TenantSettings,
+    default: &RetryPolicy,
+) -> (Option<RetryPolicy>, RetryOn) {
+    let retries = Retries {
+        present: base.and_then(|w| w.retry_policy.as_ref()),
+        present_on: base.map_or(RetryOn::ALL, |w| w.retry_on),
+        absent: base.map_or(defaults.retry_policy.as_ref(), |w| w.retry_policy.as_ref()),
+        null: defaults.retry_policy.as_ref(),
+        default,
+    };
+    retries.read(fields)
+}
+
+fn timeout(fields: &mut Fields, base: Option<&Webhook>) -> Option<Duration> {
+    match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
+        Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
+        Given::Null => None,
+        Given::Absent => base.and_then(|w| w.timeout),
+    }
+}
+
+/// Headers of the user's own, none of which the profile sets itself.
+fn headers(fields: &mut Fields, purpose: Purpose<'_>, profile: Option<&Profile>) -> Vec<(HeaderName, HeaderValue)> {
+    let base = purpose.base();
+    let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
+    let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
+    for (name, _) in headers.iter().filter(|(name, _)| profile.is_some_and(|profile| profile.sets(name))) {
+        fields.wrong(format!("/headers/{name}"), "the webhook's profile sets this header");
+    }
+    headers
 }
 
 fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {

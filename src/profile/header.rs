@@ -6,6 +6,7 @@ use std::str::FromStr;
 use hyper::header::HeaderValue;
 
 use super::value::Values;
+use crate::signature::{Segment, segments};
 
 /// `order {event.type}`; `{{` and `}}` stand for braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,32 +46,17 @@ impl FromStr for HeaderTemplate {
             return Err("expected visible characters of ASCII, and spaces".to_owned());
         }
         let mut pieces = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            let from = &rest[at..];
-            if from.starts_with("{{") || from.starts_with("}}") {
-                literal.push_str(&from[..1]);
-                rest = &from[2..];
-                continue;
-            }
-            let Some((name, after)) = from.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
-                return Err("a brace is not closed or not opened; {{ and }} stand for braces".to_owned());
-            };
-            let Some((_, field)) = NAMES.iter().find(|(own, _)| *own == name) else {
-                let names: Vec<_> = NAMES.iter().map(|(own, _)| format!("{{{own}}}")).collect();
-                return Err(format!("{{{name}}} is not known; allowed: {}", names.join(" ")));
-            };
-            if !literal.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
-            }
-            pieces.push(Piece::Value(*field));
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            pieces.push(Piece::Text(literal.into()));
+        for segment in segments(text) {
+            pieces.push(match segment.map_err(|unbalanced| unbalanced.to_string())? {
+                Segment::Text(literal) => Piece::Text(literal.into()),
+                Segment::Name(name) => {
+                    let Some((_, field)) = NAMES.iter().find(|(own, _)| *own == name) else {
+                        let names: Vec<_> = NAMES.iter().map(|(own, _)| format!("{{{own}}}")).collect();
+                        return Err(format!("{{{name}}} is not known; allowed: {}", names.join(" ")));
+                    };
+                    Piece::Value(*field)
+                }
+            });
         }
         Ok(Self(pieces))
     }

@@ -8,10 +8,12 @@ use zeroize::Zeroizing;
 
 use super::Registry;
 use super::audit::Note;
+use super::change::{Change, ChangeError, Reply};
 use super::keys::{Key, key_hash};
 use super::store::Row;
 use super::tenants::{StoredTenant, TenantInfo};
-use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
+use super::work::{Batch, Work};
+use super::writer::Writer;
 use crate::config::{ApiKey, FileTenant, Role};
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
 use crate::model::{KeyId, Secret, TenantSettings, Timestamp};

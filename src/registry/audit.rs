@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
+use super::change::{Change, ChangeError, Reply};
 use super::record::{RecordError, version_or_damage};
-use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
+use super::work::{Batch, Work};
+use super::writer::Writer;
 use super::{Principal, Registry};
 use crate::model::{AuditId, SourceId, Subscription, Timestamp, Webhook, WebhookSettings, WebhookStatus};
 use crate::source::{ManagedBy, Settings, Source};

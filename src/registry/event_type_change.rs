@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Registry;
+use super::change::{Change, ChangeError, Reply};
 use super::record::{RecordError, damaged, version_or_damage};
 use super::store::Row;
-use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
+use super::work::{Batch, Work};
+use super::writer::Writer;
 use crate::catalogue::{Definition, EventType, Settings, Setup};
 use crate::limits::EVENT_TYPES_PER_TENANT_MAX;
 use crate::model::Timestamp;

@@ -17,6 +17,7 @@ use crate::model::Visibility;
 
 mod access;
 mod audit;
+mod change;
 mod cow;
 mod event_type_change;
 mod event_types;
@@ -24,6 +25,7 @@ mod keys;
 mod load;
 mod profiles;
 mod record;
+mod retry_record;
 mod secret;
 mod snapshot;
 mod source_change;
@@ -33,10 +35,12 @@ mod sources;
 mod store;
 mod tenants;
 mod webhook_change;
+mod work;
 mod writer;
 
 pub use access::{AccessError, FileAccess, NewKey};
 pub use audit::{AuditEntry, AuditPage, AuditQuery};
+pub use change::ChangeError;
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
 pub use keys::Key;
 pub use record::is_secret_header;
@@ -47,7 +51,7 @@ pub use source_setup::SourceSetup;
 pub use store::StoreError;
 pub use tenants::TenantInfo;
 pub use webhook_change::SubscriptionSettings;
-pub use writer::{ChangeError, Running, Start, Writer, start};
+pub use writer::{Running, Start, Writer, start};
 
 /// Where every stage finds the current snapshot.
 pub type Shared = Arc<ArcSwap<Registry>>;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::change::{Change, ChangeError};
 use super::snapshot::Registry;
-use super::writer::{Batch, Change, ChangeError, Work, Writer};
+use super::work::{Batch, Work};
+use super::writer::Writer;
 use crate::model::{SigningKey, SigningKeys, Webhook, WebhookNo, WebhookSettings};
 use crate::profile::Profiles;
 

@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::retry_record::RetryRecord;
 use super::secret::{OpenError, Vault};
 use super::snapshot::Removed;
 use crate::filter::{Filter, FilterError};
 use crate::model::{
-    BreakerSettings, Endpoint, EventPattern, RateLimit, RetryOn, RetryPolicy, Secret, SigningKeys, Subscription,
-    Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    BreakerSettings, Endpoint, EventPattern, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
+    WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::profile::{Profile, Profiles};
 
@@ -127,14 +128,6 @@ struct SubscriptionRecord<'a> {
     updated_ms: i64,
 }
 
-#[derive(Serialize, Deserialize)]
-enum RetryRecord {
-    #[serde(rename = "schedule_ms")]
-    Schedule(Vec<u64>),
-    #[serde(rename = "backoff")]
-    Backoff { max_retries: u16, retry_delay_ms: u64, backoff_permille: u32, max_delay_ms: u64 },
-}
-
 /// What of a webhook is nobody's to read: its secret, and all its headers, as any may carry a password.
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {
@@ -191,15 +184,7 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
         },
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
         sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
-        retry: webhook.retry_policy.as_ref().map(|policy| match policy {
-            RetryPolicy::Schedule(delays) => RetryRecord::Schedule(delays.iter().copied().map(ms).collect()),
-            RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay } => RetryRecord::Backoff {
-                max_retries: *max_retries,
-                retry_delay_ms: ms(*retry_delay),
-                backoff_permille: *backoff_permille,
-                max_delay_ms: ms(*max_delay),
-            },
-        }),
+        retry: webhook.retry_policy.as_ref().map(RetryRecord::of),
         timeout_ms: webhook.timeout.map(ms),
         max_in_flight: webhook.max_in_flight,
         breaker: (webhook.breaker != BreakerSettings::default()).then(|| webhook.breaker.clone()),
@@ -255,13 +240,7 @@ pub(super) fn decode(
         filters: filter(record.filters)?,
         workspace_id: record.workspace_id.map(Into::into),
         profile,
-        retry_policy: record.retry.map(|retry| match retry {
-            RetryRecord::Schedule(delays) => RetryPolicy::Schedule(delays.into_iter().map(ms).collect()),
-            RetryRecord::Backoff { max_retries, retry_delay_ms, backoff_permille, max_delay_ms } => {
-                let (retry_delay, max_delay) = (ms(retry_delay_ms), ms(max_delay_ms));
-                RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay }
-            }
-        }),
+        retry_policy: record.retry.map(RetryRecord::policy),
         retry_on: record.retry_on.unwrap_or(RetryOn::ALL),
         timeout: record.timeout_ms.map(ms),
         max_in_flight: record.max_in_flight,

@@ -6,9 +6,11 @@ use tokio::sync::oneshot;
 
 use super::Registry;
 use super::audit::{changed_settings, file_sources, note_file_sources};
+use super::change::{Change, ChangeError, Reply};
 use super::source_setup::SourceSetup;
 use super::store::Row;
-use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
+use super::work::{Batch, Work};
+use super::writer::Writer;
 use crate::model::{Secret, SourceId};
 use crate::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 

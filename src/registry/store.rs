@@ -5,33 +5,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, TableError, WriteTransaction,
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 
 use super::audit::{AuditEntry, AuditPage, AuditQuery, decode_entry, encode_entry};
-use super::event_type_change::{EVENT_TYPES, decode_event_type, encode_event_type};
-use super::keys::{Key, Keys, decode_key, encode_key};
-use super::load::load_webhooks;
-use super::record::{RecordError, decode_removed, encode, encode_removed};
+use super::event_type_change::{EVENT_TYPES, encode_event_type};
+use super::keys::{Key, encode_key};
+use super::load::{load, table};
+use super::record::{RecordError, encode, encode_removed};
 use super::secret::{KeyFileError, Vault};
 use super::snapshot::{Registry, Removed};
-use super::source_record::{decode_learned, decode_source, encode_learned, encode_source};
+use super::source_record::{encode_learned, encode_source};
 use super::source_setup::SourceSetup;
-use super::tenants::{StoredTenant, decode_tenant, encode_tenant};
+use super::tenants::{StoredTenant, encode_tenant};
 use crate::catalogue::EventType;
 use crate::limits::{AUDIT_ENTRIES_MAX, REGISTRY_CACHE_BYTES};
-use crate::model::{AuditId, KeyId, Secret, SourceId, Webhook, WebhookNo};
+use crate::model::{AuditId, KeyId, Secret, SourceId, Webhook};
 use crate::profile::Profiles;
 use crate::runtime::Disk;
 use crate::source::Source;
 
 pub(super) const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
-const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
-const SOURCES: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
-const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
-const KEYS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("keys");
-const TENANTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tenants");
+pub(super) const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
+pub(super) const SOURCES: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
+pub(super) const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
+pub(super) const KEYS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("keys");
+pub(super) const TENANTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tenants");
 const AUDIT: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("audit");
 const FILE: &str = "registry.redb";
 
@@ -161,42 +160,7 @@ impl Store {
             closed => closed.insert(open(&self.path, &*self.disk)?),
         };
         let read = database.begin_read().map_err(redb::Error::from)?;
-        let mut registry = Registry::default();
-        load_webhooks(&read, &self.vault, profiles, &mut registry)?;
-        let removed = read.open_table(REMOVED).map_err(redb::Error::from)?;
-        for row in removed.iter().map_err(redb::Error::from)? {
-            let (no, bytes) = row.map_err(redb::Error::from)?;
-            let no = WebhookNo(no.value());
-            let tombstone = decode_removed(no, bytes.value(), |name| registry.make_tenant(name))
-                .map_err(|error| StoreError::Record { no: no.0, error })?;
-            registry.bury(Arc::new(tombstone));
-        }
-        self.load_sources(&read, setup, &mut registry)?;
-        load_event_types(&read, &mut registry)?;
-        load_access(&read, &mut registry)?;
-        Ok(registry)
-    }
-
-    fn load_sources(
-        &self,
-        read: &ReadTransaction,
-        setup: &SourceSetup,
-        registry: &mut Registry,
-    ) -> Result<(), StoreError> {
-        let failed = |id, error| StoreError::Source { id, error };
-        each(read, SOURCES, |id, bytes| {
-            let (settings, identity) = decode_source(id, bytes, &self.vault, |name| registry.make_tenant(name))
-                .map_err(|error| failed(id, error))?;
-            if let Some(source) = setup.rebuild(settings, identity) {
-                registry.sources.put(source);
-            }
-            Ok(())
-        })?;
-        each(read, LEARNED, |id, bytes| {
-            let secret = decode_learned(id, bytes, &self.vault).map_err(|error| failed(id, error))?;
-            registry.sources.learn(id, secret);
-            Ok(())
-        })
+        load(&read, &self.vault, setup, profiles)
     }
 
     /// Whether a failure closed the file, so that only [`Self::load`] tells what it holds.
@@ -281,41 +245,6 @@ fn insert(write: &WriteTransaction, rows: &[Row], vault: &Vault) -> Result<(), S
     Ok(())
 }
 
-/// Keys and tenants that the interface made.
-fn load_access(read: &ReadTransaction, registry: &mut Registry) -> Result<(), StoreError> {
-    if let Some(table) = table(read, TENANTS)? {
-        for row in table.iter().map_err(redb::Error::from)? {
-            let (name, bytes) = row.map_err(redb::Error::from)?;
-            let tenant = decode_tenant(bytes.value())
-                .map_err(|error| StoreError::Tenant { name: name.value().into(), error })?;
-            registry.put_stored_tenant(name.value(), Arc::new(tenant));
-        }
-    }
-    let Some(table) = table(read, KEYS)? else { return Ok(()) };
-    let mut keys = Keys::default();
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (id, bytes) = row.map_err(redb::Error::from)?;
-        let id = KeyId::from_u128(id.value());
-        let key = decode_key(id, bytes.value(), |name| registry.make_tenant(name))
-            .map_err(|error| StoreError::Key { id, error })?;
-        keys.put(Arc::new(key));
-    }
-    registry.keys = Arc::new(keys);
-    Ok(())
-}
-
-/// A table; `None` in a file that an earlier program made.
-fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
-    read: &ReadTransaction,
-    table: TableDefinition<'static, K, V>,
-) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
-    match read.open_table(table) {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(redb::Error::from(error).into()),
-    }
-}
-
 impl Store {
     /// The id of the newest entry of the audit log.
     pub(super) fn last_audit(&self) -> Result<u128, StoreError> {
@@ -363,37 +292,6 @@ fn make(dir: &Path, path: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     drop(database);
     disk.rename(&unfinished, path)?;
     disk.sync_dir(dir)?;
-    Ok(())
-}
-
-/// Each row of a table by source; none if the table is not there, as in a file that an earlier program made.
-fn each(
-    read: &ReadTransaction,
-    of: TableDefinition<'static, u128, &'static [u8]>,
-    mut row: impl FnMut(SourceId, &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let Some(table) = table(read, of)? else { return Ok(()) };
-    for entry in table.iter().map_err(redb::Error::from)? {
-        let (id, bytes) = entry.map_err(redb::Error::from)?;
-        row(SourceId::from_u128(id.value()), bytes.value())?;
-    }
-    Ok(())
-}
-
-fn load_event_types(read: &ReadTransaction, registry: &mut Registry) -> Result<(), StoreError> {
-    let table = match read.open_table(EVENT_TYPES) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-        Err(error) => return Err(redb::Error::from(error).into()),
-    };
-    for entry in table.iter().map_err(redb::Error::from)? {
-        let (key, bytes) = entry.map_err(redb::Error::from)?;
-        let (tenant, name) = key.value();
-        let tenant = registry.make_tenant(tenant);
-        let event_type = decode_event_type(&tenant, bytes.value())
-            .map_err(|error| StoreError::EventType { name: name.into(), error })?;
-        registry.event_types.put(&tenant, Arc::new(event_type));
-    }
     Ok(())
 }
 

@@ -3,15 +3,15 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::access::AccessError;
 use super::record::{RecordError, version_or_damage};
+use super::retry_record::RetryRecord;
 use super::snapshot::{DEFAULT_TENANT, Registry};
 use crate::config::FileTenant;
-use crate::model::{RetryPolicy, TenantSettings, Timestamp, Visibility};
+use crate::model::{TenantSettings, Timestamp, Visibility};
 
 const VERSION: u16 = 1;
 
@@ -137,25 +137,8 @@ struct Record<'a> {
     created_ms: i64,
 }
 
-#[derive(Serialize, Deserialize)]
-enum RetryRecord {
-    #[serde(rename = "schedule_ms")]
-    Schedule(Vec<u64>),
-    #[serde(rename = "backoff")]
-    Backoff { max_retries: u16, retry_delay_ms: u64, backoff_permille: u32, max_delay_ms: u64 },
-}
-
 pub(super) fn encode_tenant(tenant: &StoredTenant) -> Result<Vec<u8>, serde_json::Error> {
-    let ms = |duration: &Duration| duration.as_millis() as u64;
-    let retry = tenant.settings.retry_policy.as_ref().map(|policy| match policy {
-        RetryPolicy::Schedule(delays) => RetryRecord::Schedule(delays.iter().map(ms).collect()),
-        RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay } => RetryRecord::Backoff {
-            max_retries: *max_retries,
-            retry_delay_ms: ms(retry_delay),
-            backoff_permille: *backoff_permille,
-            max_delay_ms: ms(max_delay),
-        },
-    });
+    let retry = tenant.settings.retry_policy.as_ref().map(RetryRecord::of);
     serde_json::to_vec(&Record {
         v: VERSION,
         profile: tenant.settings.profile.as_deref().map(Into::into),
@@ -170,16 +153,7 @@ pub(super) fn decode_tenant(bytes: &[u8]) -> Result<StoredTenant, RecordError> {
     if record.v != VERSION {
         return Err(RecordError::Version(record.v));
     }
-    let ms = Duration::from_millis;
-    let retry_policy = record.retry.map(|retry| match retry {
-        RetryRecord::Schedule(delays) => RetryPolicy::Schedule(delays.into_iter().map(ms).collect()),
-        RetryRecord::Backoff { max_retries, retry_delay_ms, backoff_permille, max_delay_ms } => RetryPolicy::Backoff {
-            max_retries,
-            retry_delay: ms(retry_delay_ms),
-            backoff_permille,
-            max_delay: ms(max_delay_ms),
-        },
-    });
+    let retry_policy = record.retry.map(RetryRecord::policy);
     let profile = record.profile.as_deref().map(Into::into);
     let settings = TenantSettings { profile, retry_policy, visibility: record.visibility };
     Ok(StoredTenant { settings, created_at: Timestamp::from_millis(record.created_ms) })

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::change::{Answer, Change, ChangeError};
 use super::snapshot::{DEFAULT_TENANT, Registry};
-use super::writer::{Answer, Batch, Change, ChangeError, Work, Writer, current};
+use super::work::{Batch, Work, current};
+use super::writer::Writer;
 use crate::filter::Filter;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookNo, WebhookSettings};

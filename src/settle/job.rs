@@ -292,13 +292,7 @@ impl Job {
 
     /// The second part of a recovery: what waits for its next attempt is due now, and goes on in its schedule.
     fn step_hurry(&mut self, webhook: WebhookNo, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
-        let from = behind(webhook, self.after);
-        let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
-        if rows.len() < ground.rows_max {
-            self.state = JobState::Done;
-        }
-        for (key, row) in rows {
-            let event = delivery(&key).event;
+        for (event, row) in self.next_rows(webhook, ground)? {
             if row.due.is_some_and(|at| at > ground.now) {
                 ground.rows.put(webhook, event, PendingRow { due: Some(ground.now), ..row })?;
                 ground.waiting.push(Waiting { webhook, ready: false, due: Some(ground.now) });
@@ -307,6 +301,16 @@ impl Job {
             self.after = event;
         }
         Ok(())
+    }
+
+    /// The webhook's next rows; without more behind them, the job is done with them.
+    fn next_rows(&mut self, webhook: WebhookNo, ground: &Ground<'_, '_>) -> Result<Vec<(EventId, PendingRow)>, Error> {
+        let from = behind(webhook, self.after);
+        let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
+        if rows.len() < ground.rows_max {
+            self.state = JobState::Done;
+        }
+        Ok(rows.into_iter().map(|(key, row)| (delivery(&key).event, row)).collect())
     }
 
     fn step_abandon(
@@ -319,13 +323,7 @@ impl Job {
             // Rows of the webhook are still to come from an event that was accepted before.
             return Ok(());
         }
-        let from = behind(webhook, self.after);
-        let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
-        if rows.len() < ground.rows_max {
-            self.state = JobState::Done;
-        }
-        for (key, row) in rows {
-            let event = delivery(&key).event;
+        for (event, row) in self.next_rows(webhook, ground)? {
             ground.rows.remove(webhook, event)?;
             ground.bury(webhook, event, row.attempts, reason)?;
             self.done += 1;

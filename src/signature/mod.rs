@@ -9,6 +9,7 @@
 
 mod scheme;
 
+mod braces;
 mod check;
 mod code;
 mod encoding;
@@ -23,6 +24,7 @@ mod template;
 mod time;
 mod verify;
 
+pub(crate) use braces::{Segment, segments};
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use hyper::http::HeaderName;
 use smallvec::SmallVec;
 
+use super::braces::{Segment, segments};
 use super::place::{header, header_names};
 use super::{Place, Request, VerifyError};
 use crate::json::{self, Pointer, PointerSet};
@@ -73,29 +74,14 @@ impl FromStr for Template {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut template = Self { pieces: Vec::new(), json: PointerSet::default() };
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            let from = &rest[at..];
-            if from.starts_with("{{") || from.starts_with("}}") {
-                literal.push_str(&from[..1]);
-                rest = &from[2..];
-                continue;
-            }
-            let Some((name, after)) = from.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
-                return Err("a brace is not closed or not opened; {{ and }} stand for braces".to_owned());
+        for segment in segments(text) {
+            let piece = match segment.map_err(|unbalanced| unbalanced.to_string())? {
+                Segment::Text(literal) => Piece::Text(literal.into()),
+                Segment::Name(name) => {
+                    template.piece(name).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))?
+                }
             };
-            if !literal.is_empty() {
-                template.pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
-            }
-            let piece = template.piece(name).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))?;
             template.pieces.push(piece);
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            template.pieces.push(Piece::Text(literal.into()));
         }
         Ok(template)
     }
