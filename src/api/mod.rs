@@ -200,6 +200,7 @@ impl Api {
             return Ok(document(format));
         }
         roles::authorise(call.principal.role, route, method)?;
+        page::Query::of(&call.parts.uri).none_is_empty()?;
         self.look_up(call, &mut route)?;
         match route {
             Route::Sources

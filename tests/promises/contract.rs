@@ -48,8 +48,6 @@ fn made_up_requests_get_answers_that_are_described() {
             "--seed",
             "1",
             "--generation-deterministic",
-            "--generation-database",
-            "none",
         ])
         .args(["--phases", "examples,coverage,fuzzing", "--warnings", "off", "--request-timeout", "20"])
         .current_dir(server.data_dir())
