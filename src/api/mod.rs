@@ -201,6 +201,7 @@ impl Api {
         }
         roles::authorise(call.principal.role, route, method)?;
         page::Query::of(&call.parts.uri).none_is_empty()?;
+        idempotency::key_of(&call.parts.headers)?;
         self.look_up(call, &mut route)?;
         match route {
             Route::Sources

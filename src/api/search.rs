@@ -327,7 +327,8 @@ fn status(query: &Query) -> Result<Option<DeliveryStatus>, Problem> {
 
 fn reason(query: &Query) -> Result<Option<DeadReason>, Problem> {
     let Some(text) = query.get("failure_reason") else { return Ok(None) };
-    let bad = || Problem::new(ProblemCode::InvalidRequest, format!("query parameter failure_reason: {REASONS_ALLOWED}"));
+    let bad =
+        || Problem::new(ProblemCode::InvalidRequest, format!("query parameter failure_reason: {REASONS_ALLOWED}"));
     reason_of(text).map(Some).ok_or_else(bad)
 }
 

@@ -125,7 +125,8 @@ impl Api {
     pub(super) fn list_rejections(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         let limit = Query::of(&call.parts.uri).parse::<NonZeroUsize>("limit", "expected a number from 1")?;
         let source = self.source(call, of)?;
-        let kept = self.rejections.of(source.id).into_iter().take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
+        let kept =
+            self.rejections.of(source.id).into_iter().take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
         let rows: Vec<_> = kept.map(RejectionView::from).collect();
         reply::list(&rows, None)
     }

@@ -15,8 +15,8 @@ use super::*;
 use crate::commit::{ReadError, Stored};
 use crate::config::Role;
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, SubscriptionId,
-    Timestamp, WebhookId, WebhookNo, WebhookStatus,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
+    SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
 use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
@@ -1068,9 +1068,7 @@ async fn the_description_is_served_and_names_each_route() {
             continue;
         };
         let mut methods: Vec<_> = item.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
-        // A POST with a source's name in the place of a webhook's id is admit's.
-        let is_inbound = |method: &str| path == "/api/v1/webhooks/{webhook_id}" && method == "POST";
-        methods.retain(|method| method != "PARAMETERS" && !is_inbound(method));
+        methods.retain(|method| method != "PARAMETERS");
         let mut allowed: Vec<_> = route.allow().split(", ").filter(|method| *method != "HEAD").collect();
         methods.sort();
         allowed.sort_unstable();
