@@ -359,7 +359,8 @@ fn more_of_webhooks(s: &mut Session, sink: &Sink) {
     s.see("POST", test, &[&id], "", Some(json!({ "event_type": "order.paid", "data": [1] })), 200);
     s.see("POST", test, &[&id], "", Some(json!({ "event_type": "a b" })), 422);
     let again = "/api/v1/webhooks/{webhook_id}/regenerate-secret";
-    s.see("POST", again, &[&id], "", Some(json!({ "overlap_seconds": 60, "key_type": "hmac" })), 200);
+    s.see("POST", again, &[&id], "", Some(json!({ "overlap_seconds": 60 })), 200);
+    s.see("POST", again, &[&id], "", Some(json!({ "key_type": "rsa" })), 422);
     s.see("POST", again, &[&id], "", Some(json!({ "overlap_seconds": -1 })), 422);
     s.see_with(&[("If-Match", "\"0\"")], "POST", again, &[&id], "", b"", 412);
     for path in ["/api/v1/webhooks/{webhook_id}/metrics", "/api/v1/webhooks/{webhook_id}/stats"] {
