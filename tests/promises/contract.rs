@@ -39,6 +39,7 @@ fn made_up_requests_get_answers_that_are_described() {
     furnish(&server, &sink);
     let examples = std::env::var("HOOKTIDE_CONTRACT_EXAMPLES").unwrap_or_else(|_| EXAMPLES.to_owned());
     let output = Command::new(format!("{ROOT}/target/python/bin/schemathesis"))
+        .args(["--config-file", &format!("{ROOT}/tests/data/contract.toml")])
         .args(["run", &format!("http://{}/openapi.json", server.addr), "--no-color", "--continue-on-failure"])
         .args(["--header", &format!("Authorization: Bearer {}", server.client().key)])
         .args(["--checks", "all", "--exclude-checks", UNASKED])

@@ -513,6 +513,9 @@ fn events(s: &mut Session) -> String {
     let many = json!([{ "event": "order.paid", "data": 1 }, { "type": "a b", "data": 1 }]);
     s.see("POST", EVENTS, &[], "", Some(many), 202);
     s.see("POST", EVENTS, &[], "", Some(json!({ "type": "order.created" })), 422);
+    s.see("POST", EVENTS, &[], "", Some(json!({ "type": "order.created", "data": 1, "nope": 1 })), 422);
+    let refused = s.see("POST", EVENTS, &[], "", Some(json!([{ "type": "a b", "data": 1 }])), 422);
+    assert_eq!(refused.json()["rejected"], 1, "{}", refused.text());
     s.see_with(&[("Content-Type", "application/json")], "POST", EVENTS, &[], "", b"{\"type\":", 400);
     let page = s.see("GET", EVENTS, &[], "?limit=1&type=order.*", None, 200);
     assert!(page.json()["next_cursor"].is_string(), "{}", page.text());
