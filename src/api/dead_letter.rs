@@ -12,13 +12,13 @@ use super::delivery::raw;
 use super::page::Query;
 use super::recover::nothing_asked;
 use super::route::WebhookRef;
-use super::search::{About, Filters, Heads, Search};
+use super::search::{About, Filters, Heads, REASONS_ALLOWED, Search, reason_of};
 use super::store::{DeadLetter, DeliveryStore};
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, Response, reply};
 use crate::commit::ReadLog;
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
-use crate::model::{DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
+use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
 use crate::settle::Wanted;
 
 /// A dead letter as the interface shows it.
@@ -194,7 +194,7 @@ struct Filter {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     types: Vec<EventPattern>,
-    reason: Option<Box<str>>,
+    reason: Option<DeadReason>,
 }
 
 fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Problem> {
@@ -228,7 +228,7 @@ fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Proble
             since: inner.time("since"),
             until: inner.time("until"),
             types: inner.types("types"),
-            reason: inner.text("failure_reason", 32).value(),
+            reason: inner.take("failure_reason", read_reason).value(),
         };
         inner.errors.extend(unknown(&inner.left, "since, until, types, failure_reason"));
         for error in inner.errors {
@@ -244,6 +244,10 @@ fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Proble
     })
 }
 
+fn read_reason(value: Value) -> Result<DeadReason, String> {
+    value.as_str().and_then(reason_of).ok_or_else(|| REASONS_ALLOWED.to_owned())
+}
+
 /// The dead letters that a filter takes, newest first, at most [`BULK_REPLAY_MAX`]; asked again, it takes the rest.
 fn matching(
     store: &dyn DeliveryStore,
@@ -257,7 +261,7 @@ fn matching(
         for letter in part.rows {
             let taken = filter.since.is_none_or(|since| letter.at >= since)
                 && filter.until.is_none_or(|until| letter.at < until)
-                && filter.reason.as_deref().is_none_or(|reason| reason == letter.reason.as_str());
+                && filter.reason.is_none_or(|reason| reason == letter.reason);
             let mut of_type = || -> Result<bool, Problem> {
                 let about = heads.about(letter.id.event)?;
                 Ok(about.is_some_and(|about| filter.types.iter().any(|pattern| pattern.matches(&about.event_type))))

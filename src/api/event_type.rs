@@ -115,13 +115,13 @@ impl Api {
         admin(call)?;
         let dry_run = is_dry_run(call)?;
         let present = self.own(call, name)?;
+        let fields = body::object(&call.parts.headers, &call.body, false)?;
+        let (tenant, definition) = read(call, fields, Some(name))?;
         if let Some(present) = &present {
             reply::matches(&call.parts.headers, &etag(present))?;
         } else if call.parts.headers.contains_key(IF_MATCH) {
             return Err(Problem::new(ProblemCode::PreconditionFailed, "there is no such event type"));
         }
-        let fields = body::object(&call.parts.headers, &call.body, false)?;
-        let (tenant, definition) = read(call, fields, Some(name))?;
         if dry_run {
             return reply::json(StatusCode::OK, &definition.settings);
         }

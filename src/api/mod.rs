@@ -1,8 +1,8 @@
 //! api: management over HTTP, one file per resource. Knows the stages by their handles; is known by admit's router.
 //!
 //! Promises: what belongs to another tenant is not there (404); a secret is in no answer but the one that made it; every
-//! list is bounded; what a 202 acknowledged is found at once. Checked in this order: role, existence, media type, body.
-//! Must never know: redb, threads, how a delivery is made.
+//! list is bounded; what a 202 acknowledged is found at once. Checked in this order: role, query, existence, media
+//! type, body, state. Must never know: redb, threads, how a delivery is made.
 
 use std::sync::Arc;
 
@@ -200,6 +200,8 @@ impl Api {
             return Ok(document(format));
         }
         roles::authorise(call.principal.role, route, method)?;
+        page::Query::of(&call.parts.uri).none_is_empty()?;
+        idempotency::key_of(&call.parts.headers)?;
         self.look_up(call, &mut route)?;
         match route {
             Route::Sources

@@ -230,7 +230,8 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// The `Allow` header. That of events names POST, which admit answers before it comes here.
+    /// The `Allow` header. That of events and of a webhook, whose place may be a source's, names POST, which admit answers
+    /// before it comes here.
     pub(super) fn allow(self) -> &'static str {
         match self {
             Self::Webhooks
@@ -242,7 +243,7 @@ impl<'p> Route<'p> {
             | Self::Keys
             | Self::Tenants => "GET, HEAD, POST",
             Self::Source(_) => "GET, HEAD, PATCH, DELETE",
-            Self::Webhook(_) => "GET, HEAD, PUT, PATCH, DELETE",
+            Self::Webhook(_) => "GET, HEAD, POST, PUT, PATCH, DELETE",
             Self::Subscription(..) | Self::EventType(_) => "GET, HEAD, PUT, DELETE",
             Self::DeadLetterOf(..) | Self::Replay(_) | Self::Key(_) => "GET, HEAD, DELETE",
             Self::Pause(_)
@@ -276,7 +277,7 @@ impl<'p> Route<'p> {
 
     pub(super) fn allows(self, method: &Method) -> bool {
         self.allow().split(", ").any(|allowed| allowed == method.as_str())
-            && !(self == Self::Events && method == Method::POST)
+            && !(matches!(self, Self::Events | Self::Webhook(_)) && method == Method::POST)
     }
 }
 

@@ -338,7 +338,16 @@ fn status(query: &Query) -> Result<Option<DeliveryStatus>, Problem> {
 
 fn reason(query: &Query) -> Result<Option<DeadReason>, Problem> {
     let Some(text) = query.get("failure_reason") else { return Ok(None) };
+    let bad =
+        || Problem::new(ProblemCode::InvalidRequest, format!("query parameter failure_reason: {REASONS_ALLOWED}"));
+    reason_of(text).map(Some).ok_or_else(bad)
+}
+
+/// What [`reason_of`] takes.
+pub(super) const REASONS_ALLOWED: &str = "expected exhausted, not_retryable, gone, disabled, removed or expired";
+
+/// The reason of this name.
+pub(super) fn reason_of(text: &str) -> Option<DeadReason> {
     let mut all = (0..=u8::MAX).map_while(|n| DeadReason::from_u8(n + 1));
-    let bad = "query parameter failure_reason: expected exhausted, not_retryable, gone, disabled, removed or expired";
-    all.find(|reason| reason.as_str() == text).map(Some).ok_or_else(|| Problem::new(ProblemCode::InvalidRequest, bad))
+    all.find(|reason| reason.as_str() == text)
 }

@@ -1,5 +1,6 @@
 //! Sources: make, list, read, change, delete, restore; what they refused; the guide for whoever sends.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -83,8 +84,8 @@ impl Api {
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         for _ in 0..TRIES {
             let source = self.source(call, of)?;
-            reply::matches(&call.parts.headers, &etag(&source))?;
             let settings = patch(fields.clone(), &source)?;
+            reply::matches(&call.parts.headers, &etag(&source))?;
             match self.writer.by(&call.principal).replace_source(source.id, Some(source.version), settings).await {
                 Err(SourceError::Changed) => {}
                 changed => return shown(&*changed?),
@@ -122,9 +123,10 @@ impl Api {
 
     /// What the source refused since the server's start, newest first.
     pub(super) fn list_rejections(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let limit = Query::of(&call.parts.uri).parse::<usize>("limit", "expected a number from 1")?;
+        let limit = Query::of(&call.parts.uri).parse::<NonZeroUsize>("limit", "expected a number from 1")?;
         let source = self.source(call, of)?;
-        let kept = self.rejections.of(source.id).into_iter().take(limit.unwrap_or(REJECTIONS_PER_SOURCE));
+        let kept =
+            self.rejections.of(source.id).into_iter().take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
         let rows: Vec<_> = kept.map(RejectionView::from).collect();
         reply::list(&rows, None)
     }

@@ -15,8 +15,8 @@ use super::*;
 use crate::commit::{ReadError, Stored};
 use crate::config::Role;
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Timestamp,
-    WebhookId, WebhookNo, WebhookStatus,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
+    SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
 use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
@@ -1048,7 +1048,10 @@ async fn the_description_is_served_and_names_each_route() {
             .replace("{dead_letter_id}", &delivery.to_string())
             .replace("{event_id}", &delivery.event.to_string())
             .replace("{source_id}", "acme")
-            .replace("{replay_id}", "rpl_1");
+            .replace("{replay_id}", "rpl_1")
+            .replace("{subscription_id}", &SubscriptionId::from_u128(1).to_string())
+            .replace("{key_id}", &KeyId::from_u128(1).to_string())
+            .replace("{event_type}", "order.created");
         let Some(route) = Route::parse(&filled) else {
             let others = [
                 "/health",
@@ -1058,14 +1061,14 @@ async fn the_description_is_served_and_names_each_route() {
                 "/api/v1/health/live",
                 "/metrics",
                 "/webhook/v1/{token}",
+                "/docs",
+                "/docs/errors",
             ];
             assert!(others.contains(&&**path), "{path}");
             continue;
         };
         let mut methods: Vec<_> = item.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
-        // A POST with a source's name in the place of a webhook's id is admit's.
-        let is_inbound = |method: &str| path == "/api/v1/webhooks/{webhook_id}" && method == "POST";
-        methods.retain(|method| method != "PARAMETERS" && !is_inbound(method));
+        methods.retain(|method| method != "PARAMETERS");
         let mut allowed: Vec<_> = route.allow().split(", ").filter(|method| *method != "HEAD").collect();
         methods.sort();
         allowed.sort_unstable();

@@ -123,8 +123,10 @@ impl Api {
     ) -> Result<Response, Problem> {
         for _ in 0..TRIES {
             let webhook = self.live(&call.principal, of)?;
+            // What could not be done in any case is told as such (RFC 9110, 13.2.1).
+            let draft = change(&webhook)?;
             reply::matches(&call.parts.headers, &etag(&webhook))?;
-            let changed = match change(&webhook)? {
+            let changed = match draft {
                 None => Ok(webhook),
                 Some(draft) => self.writer.by(&call.principal).replace(webhook.no, webhook.version, draft).await,
             };

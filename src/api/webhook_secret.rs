@@ -33,7 +33,6 @@ impl Api {
     /// before that ends now.
     pub(super) async fn regenerate_secret(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         let webhook = self.live(&call.principal, of)?;
-        reply::matches(&call.parts.headers, &etag(&webhook))?;
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, true)?);
         let overlap = match fields.whole("overlap_seconds", 0..=SECRET_OVERLAP_MAX.as_secs()) {
             Given::Value(seconds) => Duration::from_secs(seconds),
@@ -56,6 +55,7 @@ impl Api {
             None => None,
         };
         fields.finish("overlap_seconds, secret, key_type")?;
+        reply::matches(&call.parts.headers, &etag(&webhook))?;
         let Some(key) = key else { return Err(Problem::new(ProblemCode::Internal, "no secret was made")) };
         let secret = key.secret;
 

@@ -64,7 +64,7 @@ async fn all_that_a_webhook_asks_for_is_explained() {
     let world = world();
     let compiled = |value: Value| Some(Arc::new(crate::filter::Filter::compile(&value).unwrap()));
     let subscription = |is_active, resource_id: Option<&str>| crate::model::Subscription {
-        id: crate::model::SubscriptionId::from_u128(1),
+        id: SubscriptionId::from_u128(1),
         event_type: EventPattern::try_new("order.*").unwrap(),
         resource_id: resource_id.map(Box::from),
         is_active,
