@@ -67,6 +67,10 @@ fn normal(subscription: &Value) -> Value {
             let text = number.to_string();
             fields.insert("resource_id".to_owned(), Value::from(text));
         }
+        // None are shown as an empty object, which an empty table of the file means too.
+        if fields.get("filters").and_then(Value::as_object).is_some_and(Map::is_empty) {
+            fields.remove("filters");
+        }
         for key in ["resource_id", "filters"] {
             fields.entry(key).or_insert(Value::Null);
         }

@@ -223,7 +223,8 @@ impl Keeper {
 
     fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt) {
         let Some(since) = self.stats.get(webhook).failing_since else { return };
-        let (after, failing_for) = (self.options.disable_after, self.clock.steady().since(since));
+        let after = (self.hooks.disable_after)(webhook).unwrap_or(self.options.disable_after);
+        let failing_for = self.clock.steady().since(since);
         let Some(percent) = percent_reached(failing_for, after) else { return };
         let standing = Standing::Failing(percent);
         if self.watches.of.get(&webhook).is_some_and(|before| *before >= standing) {
