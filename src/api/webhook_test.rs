@@ -85,9 +85,9 @@ impl Api {
     fn sample(&self, webhook: &Webhook, event_type: &str) -> Value {
         let registry = self.registry.load();
         let known = registry.event_type(&webhook.tenant, event_type);
-        known.and_then(|known| known.definition.settings.example.clone()).unwrap_or_else(|| {
-            json!({ "test": true, "message": "A test delivery of Hooktide", "webhook_id": webhook.id.to_string() })
-        })
+        known.and_then(|known| known.definition.settings.example.clone()).unwrap_or_else(
+            || json!({ "test": true, "message": "A test delivery of Hooktide", "webhook_id": webhook.id.to_string() }),
+        )
     }
 }
 

@@ -94,7 +94,7 @@ mod tests {
         let present = [
             json!({"id": "sub_1", "webhook_id": "wh_1", "event_type": "a", "resource_id": null, "is_active": true, "filters": null}),
             json!({"id": "sub_2", "event_type": "b", "resource_id": "7", "is_active": true, "filters": {"user_id": [1]}}),
-            json!({"id": "sub_3", "event_type": "c", "is_active": true}),
+            json!({"id": "sub_3", "event_type": "c", "is_active": true, "filters": {}}),
         ];
         let wanted = |value: Value| value.as_object().unwrap().clone();
         let same = [

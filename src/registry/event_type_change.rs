@@ -140,7 +140,9 @@ impl Work {
                 next.event_types.put(&tenant, Arc::clone(&event_type));
                 match &old {
                     None => note(batch, "event_type.created", &tenant, &event_type, Vec::new()),
-                    Some(old) => note(batch, "event_type.updated", &tenant, &event_type, changed_fields(old, &event_type)),
+                    Some(old) => {
+                        note(batch, "event_type.updated", &tenant, &event_type, changed_fields(old, &event_type))
+                    }
                 }
                 batch.rows.push(Row::EventType(tenant, Arc::clone(&event_type)));
                 Ok(ChangedType { event_type, is_new: old.is_none() })

@@ -358,6 +358,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_stages_are_of_the_webhooks_own_time() {
+        let mut world = World::new();
+        world.disable_after.lock().unwrap().insert(WebhookNo(1), 2 * HOUR);
+        fail(&mut world);
+        tokio::time::advance(HOUR).await;
+        fail(&mut world);
+        assert_eq!(told(&world), [FAILING]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_the_registry_says_twice_is_told_once() {
         let mut world = World::new();
         note(&mut world, Noted::Resumed);
