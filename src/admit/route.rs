@@ -46,7 +46,8 @@ pub(super) enum Route<'a> {
     Management,
 }
 
-/// Paths are matched as they came: nothing is decoded and no dots are resolved, so no spelling reaches another route.
+/// Paths are matched as they came: nothing is decoded and no dots are resolved, so no spelling reaches another route. The
+/// management decodes `%3A` and `%40` within what it was given, which no word that is matched here has.
 ///
 /// # Errors
 /// 404, and 405 with what is allowed.

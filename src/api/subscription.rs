@@ -8,12 +8,13 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
+use super::event_type::unknown_type;
 use super::page::Query;
 use super::route::WebhookRef;
 use super::webhook_fields::{Fields, Given};
 use super::webhook_list::event_type;
 use super::webhook_view::etag;
-use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply};
+use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply};
 use crate::filter::Filter;
 use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookId};
 use crate::registry::{ChangeError, SubscriptionSettings};
@@ -25,6 +26,7 @@ impl Api {
         let webhook = self.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let settings = read(fields, None)?;
+        self.known_type(&webhook, None, &settings)?;
         let version = guarded(call, &webhook)?;
         let writer = self.writer.by(&call.principal);
         let make = async move {
@@ -92,6 +94,7 @@ impl Api {
         let current = find(&webhook, id)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let settings = read(fields, Some((webhook.id, current)))?;
+        self.known_type(&webhook, Some(current), &settings)?;
         let version = guarded(call, &webhook)?;
         let writer = self.writer.by(&call.principal);
         let webhook = writer.replace_subscription(webhook.no, version, id, settings).await.map_err(changed)?;
@@ -112,6 +115,22 @@ impl Api {
         let writer = self.writer.by(&call.principal);
         writer.remove_subscription(webhook.no, version, id).await.map_err(changed)?;
         Ok(reply::no_content())
+    }
+
+    /// Whether the catalogue takes the type that a subscription names, unless it names it already.
+    fn known_type(
+        &self,
+        webhook: &Webhook,
+        current: Option<&Subscription>,
+        settings: &SubscriptionSettings,
+    ) -> Result<(), Problem> {
+        if current.is_some_and(|current| current.event_type == settings.event_type) {
+            return Ok(());
+        }
+        match unknown_type(&self.registry.load(), &webhook.tenant, &settings.event_type) {
+            Some(detail) => Err(Problem::unknown_types(vec![FieldError::new("/event_type", detail)])),
+            None => Ok(()),
+        }
     }
 }
 

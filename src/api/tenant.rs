@@ -11,11 +11,10 @@ use super::webhook_fields::Fields;
 use super::webhook_view::Policy;
 use super::{Api, Call, Problem, ProblemCode, Response, body, reply};
 use crate::model::{RetryOn, TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
+use crate::profile::Profiles;
 use crate::registry::TenantInfo;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
-/// Characters of a profile's name.
-const PROFILE_CHARS_MAX: usize = 63;
 
 #[derive(Serialize)]
 struct View<'a> {
@@ -49,7 +48,7 @@ impl Api {
             return Err(Problem::new(ProblemCode::Forbidden, "only a key of tenant * may make tenants"));
         }
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, false)?);
-        let (name, settings) = new_tenant(&mut fields);
+        let (name, settings) = new_tenant(&mut fields, self.registry.load().profiles());
         fields.finish(ALLOWED)?;
         let writer = self.writer.by(&call.principal);
         let make = async move {
@@ -74,14 +73,15 @@ impl Api {
     }
 }
 
-fn new_tenant(fields: &mut Fields) -> (String, TenantSettings) {
+fn new_tenant(fields: &mut Fields, profiles: &Profiles) -> (String, TenantSettings) {
     let name = text(fields, "name").unwrap_or_default();
     if !is_tenant_name(&name) {
         fields.wrong("/name", format!("expected {TENANT_NAME_ALLOWED}"));
     }
     let profile = text(fields, "profile").map(String::into_boxed_str);
-    if profile.as_deref().is_some_and(|name| !(1..=PROFILE_CHARS_MAX).contains(&name.len())) {
-        fields.wrong("/profile", "expected the name of a profile, such as standard");
+    if profile.as_deref().is_some_and(|name| profiles.get(name).is_none()) {
+        let names = profiles.names().collect::<Vec<_>>().join(", ");
+        fields.wrong("/profile", format!("is no profile; there are: {names}"));
     }
     let visibility = match fields.left.remove("visibility") {
         None | Some(Value::Null) => Visibility::default(),

@@ -135,7 +135,9 @@ impl Api {
                 changed => {
                     let webhook = changed?;
                     let view = View::of(&webhook, &self.default_retry);
-                    let written = Written { webhook: view, secret: None, warnings: warnings(&webhook) };
+                    let of_types = type_warnings(&self.registry.load(), &webhook);
+                    let warnings = warnings(&webhook).into_iter().chain(of_types).collect();
+                    let written = Written { webhook: view, secret: None, warnings };
                     let mut response = reply::json(StatusCode::OK, &written)?;
                     reply::set(&mut response, ETAG, &etag(&webhook));
                     return Ok(response);

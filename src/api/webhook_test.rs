@@ -72,13 +72,22 @@ impl Api {
             }
         };
         let data = match fields.get("data") {
-            None => sample(&webhook).to_string().into(),
+            None => self.sample(&webhook, &event_type).to_string().into(),
             Some(value) => given(&call.body, value),
         };
         let correlation_id = call.request_id.clone();
         let test = TestDelivery { webhook, event_type: event_type.clone(), data, correlation_id };
         let tested = self.tester.test(test).await?;
         reply::json(StatusCode::OK, &View::of(&tested, &event_type))
+    }
+
+    /// A payload where the caller gives none: the catalogue's example of the type, if it has one.
+    fn sample(&self, webhook: &Webhook, event_type: &str) -> Value {
+        let registry = self.registry.load();
+        let known = registry.event_type(&webhook.tenant, event_type);
+        known.and_then(|known| known.definition.settings.example.clone()).unwrap_or_else(
+            || json!({ "test": true, "message": "A test delivery of Hooktide", "webhook_id": webhook.id.to_string() }),
+        )
     }
 }
 
@@ -98,11 +107,6 @@ fn type_for(webhook: &Webhook) -> String {
         family.filter(|name| is_event_type(name))
     };
     named.or_else(of_family).unwrap_or_else(|| TEST_TYPE.to_owned())
-}
-
-/// A payload where the caller gives none.
-fn sample(webhook: &Webhook) -> Value {
-    json!({ "test": true, "message": "A test delivery of Hooktide", "webhook_id": webhook.id.to_string() })
 }
 
 /// `data` as it was written; as it was read, where it was written twice.

@@ -102,6 +102,8 @@ fn what_is_no_token_of_ours_is_refused() {
         ("empty", String::new(), Invalid),
         ("dots", "..".to_owned(), Invalid),
         ("claims that are a list", token(SECRET, HS256, "[]"), Invalid),
+        ("claims in a list", token(SECRET, HS256, &format!(r#" [{EXP},1,null,null,"42",null,null,null]"#)), Invalid),
+        ("a header that is a list", token(SECRET, r#"["HS256",null,null]"#, &good), Invalid),
         ("exp twice", token(SECRET, HS256, &twice), Invalid),
         ("no exp", token(SECRET, HS256, r#"{"sub":"42"}"#), Times),
         ("exp as text", of(json!({"exp": EXP.to_string()})), Times),

@@ -20,8 +20,8 @@ fn each_fault_of_an_event_type_is_named_with_its_line() {
             "event_types[0].schema.type (config.toml:4): \"objekt\" is not valid under any of the schemas listed in the 'anyOf' keyword",
         ),
         (
-            "[[event_types]]\nname = \"a\"\ntenant = \"A\"",
-            "event_types[0].tenant (config.toml:3): \"A\" is not a tenant: 1 to 63 of a-z, 0-9 and -, not - at first",
+            "[[event_types]]\nname = \"a\"\ntenant = \"A b\"",
+            "event_types[0].tenant (config.toml:3): \"A b\" is not a tenant: 1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit",
         ),
         (
             "[[event_types]]\nname = \"a\"\ncategori = \"x\"",

@@ -12,7 +12,7 @@ use super::layers::TomlFile;
 use super::load::{Origins, path_of};
 use super::raw::Raw;
 use crate::catalogue::{Definition, Settings, Setup};
-use crate::model::is_tenant_name;
+use crate::model::{TENANT_NAME_ALLOWED, is_tenant_name};
 
 /// An entry of `events.catalogues`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ impl Types {
             }
         };
         if let Some(tenant) = settings.tenant.as_deref().filter(|tenant| !is_tenant_name(tenant)) {
-            wrong("/tenant", format!("{tenant:?} is not a tenant: 1 to 63 of a-z, 0-9 and -, not - at first"));
+            wrong("/tenant", format!("{tenant:?} is not a tenant: {TENANT_NAME_ALLOWED}"));
         }
         if !self.known.insert((settings.tenant.clone(), settings.name.clone())) {
             wrong("/name", format!("{:?} is there twice", settings.name));

@@ -82,6 +82,7 @@ impl Loader {
             config.source_body_bytes =
                 sources::add_old_names(&mut raw.sources, &self.environment, &mut errors, &mut warnings);
             config.profiles = profiles::check(&mut raw.profiles, &self.environment, &origins, &mut errors);
+            tenants_profiles(&raw, &config, &origins, &mut errors);
             let (whole, environment) = (&raw, &self.environment);
             config.sources = sources::check(&whole.sources, &config, environment, &origins, &mut errors, &mut warnings);
             config.warnings = warnings;
@@ -91,6 +92,22 @@ impl Loader {
         match (ConfigErrors::try_new(errors), config) {
             (None, config) => Ok(Loaded { shown: show::toml(&raw, &config, &origins), config }),
             (Some(errors), _) => Err(errors),
+        }
+    }
+}
+
+/// Each profile that a tenant's webhooks get must be there.
+fn tenants_profiles(raw: &Raw, config: &Config, origins: &Origins<'_>, errors: &mut Vec<ConfigError>) {
+    for (n, tenant) in raw.tenants.iter().enumerate() {
+        let Some(profile) = tenant.profile.as_deref() else { continue };
+        let path = ["tenants".to_owned(), n.to_string(), "profile".to_owned()];
+        let key = key_of(&path);
+        // Of one that is written, but wrong, its own faults are told.
+        let is_there = config.profiles.get(profile).is_some() || raw.profiles.contains_key(profile);
+        if !is_there && errors.iter().all(|known| known.key != key) {
+            let names = config.profiles.names().collect::<Vec<_>>().join(", ");
+            let origin = origins.of(&path).unwrap_or_else(|| "default".to_owned());
+            errors.push(ConfigError { key, origin, problem: format!("{profile:?} is no profile; there are: {names}") });
         }
     }
 }

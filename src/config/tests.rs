@@ -471,6 +471,22 @@ fn tokens_tenants_and_sites_are_read() {
 }
 
 #[test]
+fn a_tenant_s_profile_is_one_that_there_is() {
+    let tenants = "[[tenants]]\nname = \"a\"\nprofile = \"epic\"\n[[tenants]]\nname = \"b\"\nprofile = \"mine\"\n";
+    assert_eq!(
+        errors_of_file(tenants),
+        [
+            "tenants[1].profile (config.toml:6): \"mine\" is no profile; there are: standard, raw, homechef, pyairtable, epic"
+        ]
+    );
+    let (loader, _folder) = with_file(&format!("{tenants}[profiles.mine]\nuser_agent = \"Mine\"\n"));
+    assert_eq!(loader.load().unwrap().tenants[1].settings.profile.as_deref(), Some("mine"));
+    // Of one that is there with a fault, the fault is told, and no more.
+    let said = errors_of_file(&format!("{tenants}[profiles.mine]\nuser_agent = \"\"\n"));
+    assert!(said.len() == 1 && said[0].starts_with("profiles.mine.user_agent "), "{said:?}");
+}
+
+#[test]
 fn tokens_are_signed_by_the_one_or_by_the_other() {
     let both = "[auth]\njwt_secret = \"a-secret-of-more-than-32-bytes-in-all\"\njwks_file = \"/nowhere/keys.json\"";
     let said = errors_of_file(both);

@@ -13,7 +13,7 @@ use super::{Body, Profile, ProfileError, Signing};
 use crate::limits::{
     PROFILE_FIELDS_MAX, PROFILE_HEADERS_MAX, PROFILE_NAME_BYTES_MAX, PROFILE_TEXT_BYTES_MAX, PROFILES_MAX,
 };
-use crate::send::{HOPS, is_reserved_header};
+use crate::send::{HOPS, is_reserved_header, is_signature_header};
 use crate::signature::{OneOrMany, Outbound};
 
 const HOMECHEF: &str = "homechef";
@@ -114,7 +114,7 @@ impl Check {
             }
             Sign::Scheme(raw) => match Outbound::try_new(raw) {
                 Ok(scheme) => {
-                    for header in scheme.headers() {
+                    for header in scheme.headers().filter(|header| !is_signature_header(header)) {
                         if let Some(problem) = refusal(header, false) {
                             self.wrong(name, &["sign"], format!("{header}: {problem}"));
                         }

@@ -210,6 +210,10 @@ fn what_is_wrong_is_named_by_its_key() {
         (format!(r#"sign = {{ {hmac}, sig = "json:/s", signed = "{{id}}" }}"#), "mine.sign.sig", "one header"),
         (format!(r#"sign = {{ {hmac}, sig = ["header:A", "header:B"] }}"#), "mine.sign.sig", "one header"),
         (format!(r#"sign = {{ {hmac}, sig = "header:Host" }}"#), "mine.sign", "set by the server"),
+        (format!(r#"sign = {{ {hmac}, sig = "header:Content-Signature" }}"#), "mine.sign", "set by the server"),
+        (format!(r#"sign = {{ {hmac}, sig = "header:Webhook-Hops" }}"#), "mine.sign", "set by the server"),
+        (r#"headers = { webhook-signature = "a" }"#.into(), "mine.headers.webhook-signature", "set by the server"),
+        (r#"headers = { X-A-Signature = "a" }"#.into(), "mine.headers.X-A-Signature", "set by the server"),
         (
             format!(r#"sign = {{ {hmac}, sig = "header:X-S", signed = "{{body}}{{json:/a}}" }}"#),
             "mine.sign.signed",

@@ -1,5 +1,6 @@
 //! Changes of the catalogue: event types made, replaced and removed by the interface; and its rows in registry.redb.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use redb::TableDefinition;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Registry;
+use super::audit::Note;
 use super::change::{Change, ChangeError, Reply};
 use super::record::{RecordError, damaged, version_or_damage};
 use super::store::Row;
@@ -138,6 +140,12 @@ impl Work {
                     version: old.as_ref().map_or(1, |old| old.version + 1),
                 });
                 next.event_types.put(&tenant, Arc::clone(&event_type));
+                match &old {
+                    None => note(batch, "event_type.created", &tenant, &event_type, Vec::new()),
+                    Some(old) => {
+                        note(batch, "event_type.updated", &tenant, &event_type, changed_fields(old, &event_type))
+                    }
+                }
                 batch.rows.push(Row::EventType(tenant, Arc::clone(&event_type)));
                 Ok(ChangedType { event_type, is_new: old.is_none() })
             }
@@ -148,11 +156,37 @@ impl Work {
                 }
                 let tenant = next.make_tenant(&tenant);
                 next.event_types.remove(&tenant, &name);
+                note(batch, "event_type.deleted", &tenant, &old, Vec::new());
                 batch.rows.push(Row::NoEventType(tenant, name));
                 Ok(ChangedType { event_type: old, is_new: false })
             }
         }
     }
+}
+
+fn note(
+    batch: &mut Batch,
+    action: &'static str,
+    tenant: &Arc<str>,
+    event_type: &EventType,
+    changed: Vec<Cow<'static, str>>,
+) {
+    let tenant = Some(Arc::clone(tenant));
+    batch.note(Note { action, tenant, target: event_type.name().into(), target_name: None, changed });
+}
+
+fn changed_fields(old: &EventType, new: &EventType) -> Vec<Cow<'static, str>> {
+    let (old, new) = (&old.definition.settings, &new.definition.settings);
+    let fields = [
+        ("category", old.category != new.category),
+        ("description", old.description != new.description),
+        ("schema", old.schema != new.schema),
+        ("example", old.example != new.example),
+        ("deprecated", old.deprecated != new.deprecated),
+        ("replaced_by", old.replaced_by != new.replaced_by),
+        ("validate", old.validate != new.validate),
+    ];
+    fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.into()).collect()
 }
 
 /// The tenant's own type of this name, if there is one; not while one of the configuration stands before it.

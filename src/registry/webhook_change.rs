@@ -86,27 +86,47 @@ impl Work {
         let mut all = old.subscriptions.to_vec();
         let place =
             |all: &[Subscription], id| all.iter().position(|one| one.id == id).ok_or(ChangeError::SubscriptionNotFound);
-        match change {
+        let (action, fields) = match change {
             SubscriptionChange::Add(_) if all.len() >= SUBSCRIPTIONS_MAX => {
                 return Err(ChangeError::TooManySubscriptions);
             }
             SubscriptionChange::Add(settings) => {
                 let id = SubscriptionId::from_u128(self.random.ulid(now));
                 all.push(settings.subscription(id, now, now));
+                ("subscription.created", Vec::new())
             }
             SubscriptionChange::Replace(id, settings) => {
                 let at = place(&all, id)?;
+                let fields = settings.changed(&all[at]);
                 all[at] = settings.subscription(id, all[at].created_at, now);
+                ("subscription.updated", fields)
             }
-            SubscriptionChange::Remove(id) => drop(all.remove(place(&all, id)?)),
-        }
+            SubscriptionChange::Remove(id) => {
+                all.remove(place(&all, id)?);
+                ("subscription.deleted", Vec::new())
+            }
+        };
         let settings = WebhookSettings { subscriptions: all.into(), ..old.settings.clone() };
         let webhook = self.changed(&old, settings);
-        Ok(Some(batch.put(next, webhook)))
+        let webhook = batch.put(next, webhook);
+        batch.note_webhook(action, &webhook, fields);
+        Ok(Some(webhook))
     }
 }
 
 impl SubscriptionSettings {
+    /// The fields that are others than those of a subscription.
+    fn changed(&self, old: &Subscription) -> Vec<&'static str> {
+        let text = |filter: &Option<Arc<Filter>>| filter.as_ref().map(|filter| filter.as_json().get().to_owned());
+        let fields = [
+            ("event_type", self.event_type != old.event_type),
+            ("resource_id", self.resource_id != old.resource_id),
+            ("is_active", self.is_active != old.is_active),
+            ("filters", text(&self.filters) != text(&old.filters)),
+        ];
+        fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+
     fn subscription(self, id: SubscriptionId, created_at: Timestamp, updated_at: Timestamp) -> Subscription {
         let Self { event_type, resource_id, is_active, filters } = self;
         Subscription { id, event_type, resource_id, is_active, filters, created_at, updated_at }

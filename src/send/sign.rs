@@ -34,10 +34,20 @@ const TEXT_BYTES: usize = 512;
 /// Bytes made ready at once, for the texts of several deliveries.
 const SCRATCH_BYTES: usize = 8 * TEXT_BYTES;
 
-/// Whether a webhook's own headers may not have this name: what frames the message or is the connection's (RFC 9110 section
-/// 7.6.1), what says for whom it is and from whom, how it is encoded and which way it came, and signatures. The one list, for
-/// whoever takes headers and for whoever sends them.
+/// Whether a webhook's own headers may not have this name: one that is the server's, or a signature's, so that nobody's text
+/// passes for one. The one list, for whoever takes headers and for whoever sends them.
 pub fn is_reserved_header(name: &HeaderName) -> bool {
+    is_server_header(name) || is_signature_header(name)
+}
+
+/// Whether a name is that of a scheme's signature, such as `X-Hub-Signature`.
+pub fn is_signature_header(name: &HeaderName) -> bool {
+    !is_server_header(name) && name.as_str().ends_with("-signature")
+}
+
+/// What frames the message or is the connection's (RFC 9110 section 7.6.1), what says for whom it is and from whom, how it is
+/// encoded and which way it came, and the signatures of the standards.
+fn is_server_header(name: &HeaderName) -> bool {
     const NAMES: [&str; 18] = [
         "host",
         "connection",
@@ -61,7 +71,7 @@ pub fn is_reserved_header(name: &HeaderName) -> bool {
     // All of the Standard Webhooks specification's own headers, of today and of tomorrow, begin with `webhook-`.
     const PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-forwarded-"];
     let name = name.as_str();
-    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("-signature")
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Signs deliveries; keeps a buffer that all texts of a delivery go into.

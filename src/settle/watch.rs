@@ -223,7 +223,8 @@ impl Keeper {
 
     fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt) {
         let Some(since) = self.stats.get(webhook).failing_since else { return };
-        let (after, failing_for) = (self.options.disable_after, self.clock.steady().since(since));
+        let after = (self.hooks.disable_after)(webhook).unwrap_or(self.options.disable_after);
+        let failing_for = self.clock.steady().since(since);
         let Some(percent) = percent_reached(failing_for, after) else { return };
         let standing = Standing::Failing(percent);
         if self.watches.of.get(&webhook).is_some_and(|before| *before >= standing) {
@@ -354,6 +355,16 @@ mod tests {
         tokio::time::advance(13 * HOUR).await;
         fail(&mut world);
         assert!(told(&world).is_empty(), "its time began anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_stages_are_of_the_webhooks_own_time() {
+        let mut world = World::new();
+        world.disable_after.lock().unwrap().insert(WebhookNo(1), 2 * HOUR);
+        fail(&mut world);
+        tokio::time::advance(HOUR).await;
+        fail(&mut world);
+        assert_eq!(told(&world), [FAILING]);
     }
 
     #[tokio::test(start_paused = true)]

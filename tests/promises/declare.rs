@@ -68,6 +68,74 @@ fn a_file_is_applied_by_the_command_twice_the_same_and_pruned() {
 }
 
 #[test]
+fn subscriptions_types_and_secrets_by_reference_are_applied_once() {
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let (path, secret) = (folder.path().join("webhooks.toml"), folder.path().join("secret"));
+    let file = path.to_str().unwrap();
+    let whsec = |letter: &str| format!("whsec_{}", letter.repeat(32));
+    std::fs::write(&secret, whsec("a")).unwrap();
+    let types = "[[event_types]]\nname = \"order.created\"\ncategory = \"orders\"\nexample = { id = 1 }\n";
+    let one = format!(
+        "[[webhooks]]\nuid = \"one\"\nurl = \"http://127.0.0.1:9999/\"\nsecret = {{ file = \"{}\" }}\n\
+         [[webhooks.subscriptions]]\nevent_type = \"order.created\"\n\
+         [[webhooks.subscriptions]]\nevent_type = \"order.*\"\nresource_id = 7\nfilters = {{ fields = {{ paid = true }} }}\n",
+        secret.display()
+    );
+    let two = "[[webhooks]]\nuid = \"two\"\nurl = \"http://127.0.0.1:9999/two\"\n";
+    let apply = |more: &[&str]| {
+        let (code, out, err) = hooktide(&server, &[&["apply", "-f", file], more].concat(), &[]);
+        assert_eq!((code, &*err), (0, ""), "{out}");
+        assert!(!out.contains(&whsec("a")) && !out.contains(&whsec("b")), "{out}");
+        out
+    };
+    let subscriptions = || {
+        let list = server.call("GET", "/api/v1/webhooks/one/subscriptions", None).json();
+        let rows = list["data"].as_array().unwrap().iter();
+        rows.map(|row| (row["id"].clone(), row["event_type"].clone(), row["is_active"].clone())).collect::<Vec<_>>()
+    };
+    let hint = || server.call("GET", "/api/v1/webhooks/one", None).json()["secret_hint"].clone();
+    std::fs::write(&path, format!("{types}{one}{two}")).unwrap();
+    let out = apply(&[]);
+    assert!(out.ends_with("3 added, 0 changed, 0 unchanged, 0 removed, 0 left\n"), "{out}");
+    assert_eq!(out.matches("secret: whsec_").count(), 1, "of the one that was made: {out}");
+    let (before, version) =
+        (subscriptions(), server.call("GET", "/api/v1/webhooks/one", None).json()["updated_at"].clone());
+    assert_eq!((before.len(), hint()), (2, json!("whsec_…aaaa")));
+    let same = "0 added, 0 changed, 3 unchanged, 0 removed, 0 left\n";
+    assert_eq!(apply(&[]), same);
+    assert_eq!(subscriptions(), before);
+    assert_eq!(server.call("GET", "/api/v1/webhooks/one", None).json()["updated_at"], version);
+
+    // Another secret in the file, a subscription changed and one gone, an event type changed.
+    std::fs::write(&secret, whsec("b")).unwrap();
+    let changed =
+        one.replacen("event_type = \"order.created\"", "event_type = \"order.created\"\nis_active = false", 1);
+    let (changed, _) = changed.rsplit_once("[[webhooks.subscriptions]]").unwrap();
+    std::fs::write(&path, format!("{}{changed}{two}", types.replace("orders", "sales"))).unwrap();
+    let out = apply(&[]);
+    for line in [
+        "category: \"orders\" -> \"sales\"",
+        "secret: another one",
+        "subscription order.created: ",
+        "subscription order.*: ",
+    ] {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    assert!(out.ends_with("0 added, 2 changed, 1 unchanged, 0 removed, 0 left\n"), "{out}");
+    assert_eq!(hint(), "whsec_…bbbb");
+    assert_eq!(subscriptions(), [(before[1].0.clone(), json!("order.created"), json!(false))]);
+    assert_eq!(apply(&[]), same);
+
+    std::fs::write(&path, format!("{}{changed}", types.replace("orders", "sales"))).unwrap();
+    let left = "? webhook two\n    is not in the file any more; --prune removes it\n0 added, 0 changed, 2 unchanged, 0 removed, 1 left\n";
+    assert_eq!(apply(&[]), left);
+    assert_eq!(apply(&["--prune"]), "- webhook two\n0 added, 0 changed, 2 unchanged, 1 removed, 0 left\n");
+    assert_eq!(apply(&["--prune"]), "0 added, 0 changed, 2 unchanged, 0 removed, 0 left\n");
+    assert_eq!(uids(&server), ["one"]);
+}
+
+#[test]
 fn the_configured_file_is_applied_before_the_server_is_ready_and_with_each_reload() {
     let folder = tempfile::tempdir().unwrap();
     let (config, file) = (folder.path().join("config.toml"), folder.path().join("webhooks.toml"));

@@ -27,7 +27,11 @@ jwt_secret = "{JWT_SECRET}"
 allow = ["127.0.0.0/8"]
 
 [events]
-catalogues = ["{}", "{}", "{}"]
+catalogues = [
+    {{ file = "{}", tenant = "homechef" }},
+    {{ file = "{}", tenant = "pyairtable" }},
+    {{ file = "{}", tenant = "epic" }},
+]
 
 [[tenants]]
 name = "homechef"

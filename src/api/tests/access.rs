@@ -276,6 +276,9 @@ async fn tenants_are_made_by_a_key_for_all_alone_and_hold_defaults() {
     let wrong = json!({"name": "*", "visibility": "all", "retry_policy": {"schedule": [0]}, "more": 1});
     let got = ask().tenant(None).json(&wrong).send(&world, "POST", TENANTS).await;
     assert_eq!(got.wrong(), ["/name", "/visibility", "/retry_policy/schedule/0", "/more"]);
+    let got = ask().tenant(None).json(&json!({"name": "a", "profile": "mine"})).send(&world, "POST", TENANTS).await;
+    assert_eq!(got.wrong(), ["/profile"]);
+    assert!(got.body.to_string().contains("there are: standard, raw, "), "{}", got.body);
 }
 
 #[tokio::test]
@@ -359,6 +362,36 @@ async fn each_change_is_written_down_with_who_and_what() {
     assert_eq!([first.ids(), second.ids()].concat(), log.ids());
     assert_eq!(second.body["next_cursor"], Value::Null);
     assert_eq!(ask().send(&world, "GET", &format!("{AUDIT}?since=yesterday")).await.status, 400);
+}
+
+#[tokio::test]
+async fn changes_of_subscriptions_and_event_types_are_written_down() {
+    let world = world();
+    let webhook = made(&world).await;
+    let id = webhook.rsplit('/').next().unwrap();
+    let all = format!("{webhook}/subscriptions");
+    let subscription = ask().json(&json!({"event_type": "a"})).send(&world, "POST", &all).await;
+    let one = subscription.header("location").to_owned();
+    let body = json!({"event_type": "a", "is_active": false, "filters": {"user_id": [1]}});
+    assert_eq!(ask().json(&body).send(&world, "PUT", &one).await.status, 200);
+    assert_eq!(ask().send(&world, "DELETE", &one).await.status, 204);
+    let (types, name) = ("/api/v1/event-types", "order.created");
+    assert_eq!(ask().json(&json!({"name": name})).send(&world, "POST", types).await.status, 201);
+    let body = json!({"category": "orders", "example": {"a": 1}});
+    assert_eq!(ask().json(&body).send(&world, "PUT", &format!("{types}/{name}")).await.status, 200);
+    assert_eq!(ask().send(&world, "DELETE", &format!("{types}/{name}")).await.status, 204);
+    let log = ask().send(&world, "GET", &format!("{AUDIT}?limit=6")).await;
+    let row = |row: &Value| (row["action"].clone(), row["target"].clone(), row["changed"].clone());
+    let said: Vec<_> = log.body["data"].as_array().unwrap().iter().map(row).collect();
+    let expected = [
+        ("event_type.deleted", name, json!([])),
+        ("event_type.updated", name, json!(["category", "example"])),
+        ("event_type.created", name, json!([])),
+        ("subscription.deleted", id, json!([])),
+        ("subscription.updated", id, json!(["is_active", "filters"])),
+        ("subscription.created", id, json!([])),
+    ];
+    assert_eq!(said, expected.map(|(action, target, changed)| (json!(action), json!(target), changed)));
 }
 
 #[tokio::test]

@@ -178,10 +178,27 @@ async fn a_strict_catalogue_holds_what_webhooks_name() {
     let put = ask().json(&webhook(&["order.lost"])).send(&world, "PUT", &place).await;
     assert_eq!(put.wrong(), ["/events/0"]);
 
-    // An open one only says so.
+    // So does a subscription.
+    let all = format!("{place}/subscriptions");
+    let refused = ask().json(&json!({"event_type": "order.lost"})).send(&world, "POST", &all).await;
+    assert_eq!((refused.wrong(), refused.text("code")), (vec!["/event_type"], "unknown_event_type"));
+    let one = ask().json(&json!({"event_type": "order.created"})).send(&world, "POST", &all).await;
+    assert_eq!(one.status, 201, "{}", one.body);
+    configure(&world, true, &[("user.created", None)]).await;
+    let kept = json!({"event_type": "order.created", "is_active": false});
+    assert_eq!(ask().json(&kept).send(&world, "PUT", one.header("location")).await.status, 200);
+    let other = json!({"event_type": "order.lost"});
+    assert_eq!(ask().json(&other).send(&world, "PUT", one.header("location")).await.wrong(), ["/event_type"]);
+
+    // An open one only says so, with each change.
     configure(&world, false, &[("order.created", None)]).await;
     let made = create(&world, &webhook(&["order.lost", "order.created"])).await;
     assert_eq!(made.body["warnings"], json!(["no event type of the catalogue fits order.lost"]));
+    let place = format!("{WEBHOOKS}/{}", made.text("id"));
+    let patched = ask().json(&json!({"name": "n"})).send(&world, "PATCH", &place).await;
+    assert_eq!(patched.body["warnings"], made.body["warnings"]);
+    let put = ask().json(&webhook(&["order.created"])).send(&world, "PUT", &place).await;
+    assert_eq!(put.body["warnings"], json!([]));
     configure(&world, false, &[]).await;
     assert_eq!(create(&world, &webhook(&["order.lost"])).await.body["warnings"], json!([]));
 }

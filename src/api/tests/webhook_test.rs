@@ -73,6 +73,22 @@ async fn the_answer_is_the_attempt_whatever_the_endpoint_said() {
 }
 
 #[tokio::test]
+async fn the_catalogues_example_is_sent_where_there_is_one() {
+    let world = world();
+    let place = made(&world).await;
+    let body = json!({"name": "order.created", "example": {"order_id": "ord_1"}});
+    assert_eq!(ask().json(&body).send(&world, "POST", "/api/v1/event-types").await.status, 201);
+    for (body, expected) in [
+        (json!({"event_type": "order.created"}), json!({"order_id": "ord_1"})),
+        (json!({"event_type": "order.created", "data": {"n": 1}}), json!({"n": 1})),
+    ] {
+        let got = ask().json(&body).send(&world, "POST", &format!("{place}/test")).await;
+        assert_eq!(got.status, 200, "{}", got.body);
+        assert_eq!(serde_json::from_str::<Value>(&world.came().1).unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn type_and_data_are_the_callers_or_fit_the_webhook() {
     let world = world();
     for (events, expected) in [

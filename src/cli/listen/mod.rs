@@ -150,7 +150,7 @@ mod tests {
         let url = printed.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next()).unwrap();
         assert_eq!(printed, format!("listening on {url} for order.*, webhook wh_1\n"));
         let requests = served.join().unwrap();
-        let wanted = format!(r#"{{"events":["order.*"],"name":"hooktide listen","url":"{url}"}}"#);
+        let wanted = format!(r#"{{"events":["order.*"],"name":"hooktide listen","profile":"standard","url":"{url}"}}"#);
         assert!(requests[0].starts_with("POST /api/v1/webhooks ") && requests[0].ends_with(&wanted), "{requests:?}");
         assert!(requests[1].starts_with("DELETE /api/v1/webhooks/wh_1 "), "{requests:?}");
     }
