@@ -228,7 +228,7 @@ fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Proble
             since: inner.time("since"),
             until: inner.time("until"),
             types: inner.types("types"),
-            reason: inner.take("failure_reason", read_reason).value(),
+            reason: inner.take("failure_reason", |value| read_reason(&value)).value(),
         };
         inner.errors.extend(unknown(&inner.left, "since, until, types, failure_reason"));
         for error in inner.errors {
@@ -244,7 +244,7 @@ fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Proble
     })
 }
 
-fn read_reason(value: Value) -> Result<DeadReason, String> {
+fn read_reason(value: &Value) -> Result<DeadReason, String> {
     value.as_str().and_then(reason_of).ok_or_else(|| REASONS_ALLOWED.to_owned())
 }
 

@@ -53,7 +53,7 @@ struct View<'a> {
     event_types: Vec<TypeView<'a>>,
 }
 
-/// Since the webhook was made.
+/// Of a day, or since the webhook was made.
 #[derive(Serialize)]
 struct Totals {
     deliveries: u64,
@@ -66,12 +66,8 @@ struct Totals {
 
 #[derive(Serialize)]
 struct Day {
-    deliveries: u64,
-    successful: u64,
-    failed: u64,
-    attempts: u64,
-    failed_attempts: u64,
-    success_rate: Option<f64>,
+    #[serde(flatten)]
+    totals: Totals,
     average_attempts: Option<f64>,
     attempts_histogram: Vec<Needed>,
     latency_ms: Option<Latency>,
@@ -138,13 +134,16 @@ impl Totals {
 
 impl Day {
     fn of(figures: &Figures) -> Self {
-        Self {
+        let totals = Totals {
             deliveries: figures.deliveries(),
             successful: figures.delivered.into(),
             failed: figures.failed.into(),
             attempts: figures.attempts(),
             failed_attempts: figures.failed_attempts(),
             success_rate: figures.success_rate().map(rounded),
+        };
+        Self {
+            totals,
             average_attempts: figures.average_attempts().map(rounded),
             attempts_histogram: figures
                 .attempts_needed()
