@@ -197,7 +197,7 @@ fn homechef_clients_find_failed_deliveries_and_retry_them() {
     let sink =
         Sink::answering(move |_| if is_up.load(std::sync::atomic::Ordering::Relaxed) { 204 } else { 500 }.into());
     let mut old = Old::of(&server, "homechef");
-    let body = json!({ "url": sink.url("/hooks"), "events": ["order.created"], "retry_policy": { "max_retries": 0 } });
+    let body = json!({ "url": sink.url("/hooks"), "events": ["order.created"], "retry_policy": { "max_retries": 0, "retry_delay": 60 } });
     let made = old.call(201, "POST", "/api/v1/webhooks", body);
     old.call(202, "POST", "/api/v1/events", json!({ "event": "order.created", "data": {} }));
     sink.next();
