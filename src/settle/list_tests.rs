@@ -161,7 +161,9 @@ async fn what_waits_is_unknown_or_has_no_webhook_is_not_tried_again() {
 async fn a_discarded_dead_letter_is_gone_from_the_list_and_from_the_count() {
     let mut world = World::new();
     let events: Vec<_> = (0..3).map(|_| world.announce(&[1])).collect();
-    events.iter().for_each(|event| die(&mut world, 1, *event));
+    for event in &events {
+        die(&mut world, 1, *event);
+    }
     world.flush();
     assert_eq!(world.keeper.metrics.dead_letters.get(), 3);
     let (webhook, gone) = (WebhookNo(1), vec![events[1], EventId::from_u128(99)]);
@@ -182,12 +184,16 @@ async fn a_discarded_dead_letter_is_gone_from_the_list_and_from_the_count() {
 async fn a_recovery_takes_what_died_since_and_hurries_what_waits_also_over_a_crash() {
     let mut world = World::new();
     let old: Vec<_> = (0..4).map(|_| world.announce(&[1])).collect();
-    old.iter().for_each(|event| die(&mut world, 1, *event));
+    for event in &old {
+        die(&mut world, 1, *event);
+    }
     world.flush();
     tokio::time::advance(HOUR).await;
     let since = world.clock.now();
     let died: Vec<_> = (0..4).map(|_| world.announce(&[1])).collect();
-    died.iter().for_each(|event| die(&mut world, 1, *event));
+    for event in &died {
+        die(&mut world, 1, *event);
+    }
     let waits: Vec<_> = (0..4).map(|_| world.announce(&[1, 2])).collect();
     for event in &waits {
         world.retry(1, *event, 2, HOUR);

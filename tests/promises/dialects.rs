@@ -417,6 +417,35 @@ fn epic_clients_make_switch_off_and_remove_webhooks() {
 }
 
 #[test]
+fn what_watches_the_old_services_finds_its_figures() {
+    let (server, sink) = (server(), Sink::start());
+    let mut old = Old::of(&server, "epic");
+    old.call(201, "POST", "/api/v1/webhooks", json!({ "url": sink.url("/"), "events": ["user.created"] }));
+    old.call(202, "POST", "/api/v1/events", json!({ "event": "user.created", "data": {} }));
+    sink.next();
+    let stats = old.until("/api/v1/stats", 1);
+    let row = &stats["data"][0];
+    assert_eq!(
+        (&row["event_type"], &row["total"], &row["successful"], row["average_attempts"].as_f64()),
+        (&json!("user.created"), &json!(1), &json!(1), Some(1.0)),
+        "{row}"
+    );
+    assert_eq!(old.get("/health")["status"], "ok");
+    assert_eq!(server.call("GET", "/ready", None).status, 200);
+    let metrics = server.call("GET", "/metrics", None).text();
+    for name in [
+        "webhook_delivery_attempts_total",
+        "webhook_delivery_successes_total",
+        "webhook_delivery_failures_total",
+        "webhook_delivery_duration_seconds",
+        "webhook_active_total",
+        "webhook_dead_letters_total",
+    ] {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} in {metrics}");
+    }
+}
+
+#[test]
 fn the_ids_of_before_go_on_as_uids() {
     let (server, sink) = (server(), Sink::start());
     for (tenant, uid) in
