@@ -97,13 +97,9 @@ pub(super) fn read(
         fields.wrong("/user_id", "expected your own: in this tenant everybody sees only the webhooks of his own");
     }
     let (retry_policy, retry_on) = retries(&mut fields, base, &defaults, rules.default_retry);
-    let timeout = timeout(&mut fields, base);
+    let timeout = timeout(&mut fields, base.and_then(|w| w.timeout));
     let rate_limit = rate_limit(&mut fields, base.and_then(|w| w.rate_limit));
-    let max_in_flight = match fields.whole("max_in_flight", IN_FLIGHT) {
-        Given::Value(n) => Some(n as u16),
-        Given::Null => None,
-        Given::Absent => base.and_then(|w| w.max_in_flight),
-    };
+    let max_in_flight = max_in_flight(&mut fields, base.and_then(|w| w.max_in_flight));
     let breaker = fields.breaker(base.map(|w| &w.breaker)).or(base.map(|w| w.breaker.clone())).unwrap_or_default();
     let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
     let headers = headers(&mut fields, purpose, profile.as_deref());
@@ -154,11 +150,19 @@ fn retries(
     retries.read(fields)
 }
 
-fn timeout(fields: &mut Fields, base: Option<&Webhook>) -> Option<Duration> {
+fn timeout(fields: &mut Fields, present: Option<Duration>) -> Option<Duration> {
     match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
         Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
         Given::Null => None,
-        Given::Absent => base.and_then(|w| w.timeout),
+        Given::Absent => present,
+    }
+}
+
+fn max_in_flight(fields: &mut Fields, present: Option<u16>) -> Option<u16> {
+    match fields.whole("max_in_flight", IN_FLIGHT) {
+        Given::Value(n) => Some(n as u16),
+        Given::Null => None,
+        Given::Absent => present,
     }
 }
 

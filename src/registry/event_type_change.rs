@@ -140,12 +140,11 @@ impl Work {
                     version: old.as_ref().map_or(1, |old| old.version + 1),
                 });
                 next.event_types.put(&tenant, Arc::clone(&event_type));
-                match &old {
-                    None => note(batch, "event_type.created", &tenant, &event_type, Vec::new()),
-                    Some(old) => {
-                        note(batch, "event_type.updated", &tenant, &event_type, changed_fields(old, &event_type))
-                    }
-                }
+                let (action, fields) = match &old {
+                    None => ("event_type.created", Vec::new()),
+                    Some(old) => ("event_type.updated", changed_fields(old, &event_type)),
+                };
+                note(batch, action, &tenant, &event_type, fields);
                 batch.rows.push(Row::EventType(tenant, Arc::clone(&event_type)));
                 Ok(ChangedType { event_type, is_new: old.is_none() })
             }

@@ -111,7 +111,9 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 fn hex(secret: &str, parts: &[&[u8]]) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     HEXLOWER.encode(context.sign().as_ref())
 }
 
@@ -197,7 +199,7 @@ fn homechef_clients_find_failed_deliveries_and_retry_them() {
     let sink =
         Sink::answering(move |_| if is_up.load(std::sync::atomic::Ordering::Relaxed) { 204 } else { 500 }.into());
     let mut old = Old::of(&server, "homechef");
-    let body = json!({ "url": sink.url("/hooks"), "events": ["order.created"], "retry_policy": { "max_retries": 0 } });
+    let body = json!({ "url": sink.url("/hooks"), "events": ["order.created"], "retry_policy": { "max_retries": 0, "retry_delay": 60 } });
     let made = old.call(201, "POST", "/api/v1/webhooks", body);
     old.call(202, "POST", "/api/v1/events", json!({ "event": "order.created", "data": {} }));
     sink.next();
@@ -414,6 +416,35 @@ fn epic_clients_make_switch_off_and_remove_webhooks() {
     let published = old.call(202, "POST", "/api/v1/events", event);
     assert_eq!(published["webhooks"], 0);
     old.call(204, "DELETE", &place, Value::Null);
+}
+
+#[test]
+fn what_watches_the_old_services_finds_its_figures() {
+    let (server, sink) = (server(), Sink::start());
+    let mut old = Old::of(&server, "epic");
+    old.call(201, "POST", "/api/v1/webhooks", json!({ "url": sink.url("/"), "events": ["user.created"] }));
+    old.call(202, "POST", "/api/v1/events", json!({ "event": "user.created", "data": {} }));
+    sink.next();
+    let stats = old.until("/api/v1/stats", 1);
+    let row = &stats["data"][0];
+    assert_eq!(
+        (&row["event_type"], &row["total"], &row["successful"], row["average_attempts"].as_f64()),
+        (&json!("user.created"), &json!(1), &json!(1), Some(1.0)),
+        "{row}"
+    );
+    assert_eq!(old.get("/health")["status"], "ok");
+    assert_eq!(server.call("GET", "/ready", None).status, 200);
+    let metrics = server.call("GET", "/metrics", None).text();
+    for name in [
+        "webhook_delivery_attempts_total",
+        "webhook_delivery_successes_total",
+        "webhook_delivery_failures_total",
+        "webhook_delivery_duration_seconds",
+        "webhook_active_total",
+        "webhook_dead_letters_total",
+    ] {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} in {metrics}");
+    }
 }
 
 #[test]
