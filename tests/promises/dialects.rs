@@ -111,7 +111,9 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 fn hex(secret: &str, parts: &[&[u8]]) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     HEXLOWER.encode(context.sign().as_ref())
 }
 
