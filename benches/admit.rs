@@ -18,7 +18,8 @@ use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limit
 use hooktide::api::{Call, Response};
 use hooktide::commit::{Refused, Submission, Verdicts};
 use hooktide::config::{Role, Server};
-use hooktide::model::{Secret, SourceId, Timestamp, WebhookNo, Webhooks};
+use hooktide::filter::Facts;
+use hooktide::model::{Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::registry::Principal;
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
 use hooktide::signature::Certificate;
@@ -34,16 +35,24 @@ use hyper_util::rt::TokioIo;
 struct Fake;
 
 impl Directory for Fake {
-    fn authenticate(&self, _key: &str) -> Option<Principal> {
-        Some(Principal { tenant: None, role: Role::Admin })
+    fn authenticate(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
+        Some(Principal::new(None, Role::Admin))
+    }
+
+    fn visibility(&self, _tenant: &str) -> Visibility {
+        Visibility::Tenant
     }
 
     fn has_tenant(&self, _name: &str) -> bool {
         true
     }
 
-    fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
+    }
+
+    fn type_rule(&self, _: &str, _: &str) -> hooktide::catalogue::TypeRule {
+        hooktide::catalogue::TypeRule::Free
     }
 
     fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {
@@ -91,6 +100,7 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
+        access: Arc::default(),
         directory: Fake,
         submit: Fake,
         management: Fake,
@@ -122,7 +132,7 @@ fn bodies(c: &mut Criterion) {
         let body = Bytes::from(body);
         group.throughput(Throughput::Elements(events));
         group.bench_function(name, |b| {
-            b.iter(|| runtime.block_on(admit.take(Principal { tenant: None, role: Role::Admin }, &body)));
+            b.iter(|| runtime.block_on(admit.take(Principal::new(None, Role::Admin), &body)));
         });
     }
     group.finish();
@@ -184,6 +194,7 @@ fn requests(c: &mut Criterion) {
         workers: 1,
         drain: Duration::ZERO,
         public_url: None,
+        cors_origins: Vec::new(),
     })
     .expect("a port");
     let ours = listeners.addresses()[0];

@@ -15,8 +15,8 @@ use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
 use hooktide::model::{
-    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookStatus,
+    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId,
+    WebhookNo, WebhookSettings,
 };
 use hooktide::runtime::Bucket;
 use hooktide::runtime::{Clock, MemoryBudget, Metrics};
@@ -87,7 +87,7 @@ impl Scene {
         let (recall, _) = bounded(1);
         let setup = Setup {
             webhooks: Arc::new(Book((0..webhooks).map(webhook).collect())),
-            decide: |_, _, _, _, _, _| Verdict {
+            decide: |_, _, _, _, _, _, _| Verdict {
                 decision: Decision::Delivered,
                 pause_webhook_until: None,
                 disable: false,
@@ -183,31 +183,19 @@ fn breaker() -> config::Breaker {
 }
 
 fn webhook(no: u32) -> Arc<Webhook> {
-    let hmac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
+    let endpoint = Endpoint {
+        url: "http://127.0.0.1/".into(),
+        tls: false,
+        host: "127.0.0.1".into(),
+        port: 80,
+        authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
+        target: hyper::http::uri::PathAndQuery::from_static("/"),
+    };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),
-        tenant: "default".into(),
-        status: WebhookStatus::Active,
-        endpoint: Endpoint {
-            url: "http://127.0.0.1/".into(),
-            tls: false,
-            host: "127.0.0.1".into(),
-            port: 80,
-            authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
-            target: hyper::http::uri::PathAndQuery::from_static("/"),
-        },
-        events: Vec::new(),
-        keys: SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        settings: WebhookSettings::new("default".into(), endpoint, keys),
         created_at: Timestamp::from_millis(0),
         updated_at: Timestamp::from_millis(0),
         version: 1,

@@ -10,41 +10,34 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::dispatch::Shards;
-use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookStatus};
-use hooktide::registry::{Draft, Running, SourceSetup, Start, start};
+use hooktide::filter::{Facts, Filter};
+use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookSettings};
+use hooktide::profile::Profiles;
+use hooktide::registry::{Running, SourceSetup, Start, start};
 use hooktide::runtime::{Clock, Metrics, Random, RealDisk};
 use hooktide::settle;
 use hyper::http::HeaderValue;
 use hyper::http::uri::PathAndQuery;
+use serde_json::json;
 
 /// One webhook in sixteen wants what is published; the others want types of their own.
-fn draft(n: usize) -> Draft {
+fn draft(n: usize) -> WebhookSettings {
     let pattern = match n % 16 {
         0 if n < 256 => "order.*".to_owned(),
         _ => format!("type{n}.created"),
     };
-    Draft {
-        tenant: "default".into(),
-        status: WebhookStatus::Active,
-        endpoint: Endpoint {
-            url: "https://example.com/hook".into(),
-            tls: true,
-            host: "example.com".into(),
-            port: 443,
-            authority: HeaderValue::from_static("example.com"),
-            target: PathAndQuery::from_static("/hook"),
-        },
+    let endpoint = Endpoint {
+        url: "https://example.com/hook".into(),
+        tls: true,
+        host: "example.com".into(),
+        port: 443,
+        authority: HeaderValue::from_static("example.com"),
+        target: PathAndQuery::from_static("/hook"),
+    };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    WebhookSettings {
         events: vec![EventPattern::try_new(&pattern).expect("a pattern")],
-        keys: SigningKeys { current: Arc::new(SigningKey::generate()), previous: None },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        ..WebhookSettings::new("default".into(), endpoint, keys)
     }
 }
 
@@ -54,8 +47,10 @@ fn open(dir: &Path) -> Running {
     start(Start {
         dir,
         disk: Arc::new(RealDisk),
-        keys: Vec::new(),
+        access: hooktide::registry::FileAccess::default(),
         sources: SourceSetup::default(),
+        event_types: hooktide::catalogue::Setup::default(),
+        profiles: Profiles::default(),
         clock: Clock::system(Timestamp::default()),
         random: Random::system(),
         shards,
@@ -67,6 +62,10 @@ fn open(dir: &Path) -> Running {
 
 /// As many clients at once as webhooks, at most a thousand, as an import would.
 fn create(running: &Running, range: std::ops::Range<usize>) {
+    create_all(running, range, draft);
+}
+
+fn create_all(running: &Running, range: std::ops::Range<usize>, draft: fn(usize) -> WebhookSettings) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let all: Vec<_> = range.collect();
@@ -91,10 +90,22 @@ fn matching(c: &mut Criterion) {
         made = webhooks;
         let registry = running.shared.load_full();
         group.bench_function(format!("one of {webhooks} webhooks, exact"), |b| {
-            b.iter(|| registry.matching(black_box("default"), black_box("type9.created")));
+            b.iter(|| {
+                registry.matching(black_box(&Facts {
+                    tenant: "default",
+                    event_type: "type9.created",
+                    ..Facts::default()
+                }))
+            });
         });
         group.bench_function(format!("up to 16 of {webhooks} webhooks, prefix"), |b| {
-            b.iter(|| registry.matching(black_box("default"), black_box("order.created")));
+            b.iter(|| {
+                registry.matching(black_box(&Facts {
+                    tenant: "default",
+                    event_type: "order.created",
+                    ..Facts::default()
+                }))
+            });
         });
     }
     group.finish();
@@ -108,6 +119,66 @@ fn matching(c: &mut Criterion) {
     group.finish();
 }
 
+/// Webhooks of each of many tenants: three want `order.created`, one of these only some of them, the others types of their own.
+fn of_tenant(n: usize) -> WebhookSettings {
+    let (tenant, place) = (n / PER_TENANT, n % PER_TENANT);
+    let pattern = match place {
+        0 => "order.created".to_owned(),
+        1 => "order.*".to_owned(),
+        2 => "*".to_owned(),
+        _ => format!("type{place}.created"),
+    };
+    let filter = json!({"conditions": {"operator": "and", "rules": [
+        {"field": "total", "operator": "greater_than", "value": 1000},
+        {"field": "customer.tier", "operator": "equals", "value": "gold"}]}});
+    WebhookSettings {
+        tenant: format!("tenant{tenant}").into(),
+        events: vec![EventPattern::try_new(&pattern).expect("a pattern")],
+        filters: (place == 1).then(|| Arc::new(Filter::compile(&filter).expect("a filter"))),
+        ..draft(n)
+    }
+}
+
+const TENANTS: usize = 1_000;
+const PER_TENANT: usize = 100;
+
+/// An order of 1 KiB; what the filter asks for stands before and behind the rest.
+fn order() -> Vec<u8> {
+    let item = |n: usize| json!({"sku": format!("sku-{n:06}"), "name": "A thing that was ordered", "quantity": 2, "price": 12.5});
+    let mut items = Vec::new();
+    loop {
+        let order =
+            json!({"customer": {"id": 4711, "tier": "gold"}, "items": items, "status": "paid", "total": 1234.5});
+        let text = serde_json::to_vec(&order).expect("JSON");
+        if text.len() >= 1024 {
+            return text;
+        }
+        items.push(item(items.len()));
+    }
+}
+
+fn matching_with_a_filter(c: &mut Criterion) {
+    let mut group = c.benchmark_group("match");
+    let dir = tempfile::tempdir().expect("a folder");
+    let running = open(dir.path());
+    create_all(&running, 0..TENANTS * PER_TENANT, of_tenant);
+    let (registry, data) = (running.shared.load_full(), order());
+    let tenants: Vec<_> = (0..TENANTS).map(|n| format!("tenant{n}")).collect();
+    let mut next = 0;
+    group.bench_function("3 of 100000 webhooks in 1000 tenants, one by a filter of two rules on 1 KiB", |b| {
+        b.iter(|| {
+            // Another tenant each time, as events come.
+            next = (next + 7) % TENANTS;
+            let facts = Facts { tenant: &tenants[next], event_type: "order.created", data: &data, ..Facts::default() };
+            let found = registry.matching(black_box(&facts));
+            assert_eq!(found.len(), 3);
+        });
+    });
+    group.finish();
+    drop(registry);
+    running.stop().expect("a clean end");
+}
+
 fn creating(c: &mut Criterion) {
     let mut group = c.benchmark_group("create");
     group.sample_size(10).throughput(Throughput::Elements(2_000));
@@ -118,5 +189,5 @@ fn creating(c: &mut Criterion) {
     running.stop().expect("a clean end");
 }
 
-criterion_group!(benches, matching, creating);
+criterion_group!(benches, matching, matching_with_a_filter, creating);
 criterion_main!(benches);

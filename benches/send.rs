@@ -20,7 +20,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::config::Egress;
 use hooktide::model::{
     Endpoint, Event, EventId, NewEvent, Secret, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo,
-    WebhookStatus,
+    WebhookSettings,
 };
 use hooktide::runtime::{Clock, MemoryBudget};
 use hooktide::send::{Carrier, Client, ClientSetup, Guard, Parcel, tls_config};
@@ -54,7 +54,7 @@ fn signature(c: &mut Criterion) {
             body: &[br#"{"type":"order.created","timestamp":"2024-03-21T10:00:00.120Z","data":"#, &body, b"}"],
         };
         let whole = message.body.concat();
-        let signed = message.sign(&key);
+        let signed = message.sign(&key).expect("a key of the specification");
         let received = Received { id: Some(message.id), timestamp: Some(message.timestamp), signatures: Some(&signed) };
         let mut group = c.benchmark_group(format!("signature/{name}"));
         group.throughput(Throughput::Bytes(bytes as u64));
@@ -66,23 +66,12 @@ fn signature(c: &mut Criterion) {
 }
 
 fn webhook(at: SocketAddr) -> Arc<Webhook> {
+    let endpoint = Endpoint::try_new(&format!("http://{at}/hook"), &guard()).expect("a URL");
+    let keys = SigningKeys { current: Arc::new(key()), previous: None };
     Arc::new(Webhook {
         no: WebhookNo(1),
         id: WebhookId::from_u128(1),
-        tenant: "default".into(),
-        status: WebhookStatus::Active,
-        endpoint: Endpoint::try_new(&format!("http://{at}/hook"), &guard()).expect("a URL"),
-        events: vec![],
-        keys: SigningKeys { current: Arc::new(key()), previous: None },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: vec![],
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        settings: WebhookSettings::new("default".into(), endpoint, keys),
         created_at: NOW,
         updated_at: NOW,
         version: 1,

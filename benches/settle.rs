@@ -4,18 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run ends")]
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::commit::{ReadError, ReadLog, Stored};
 use hooktide::dispatch::{Shards, ToShard};
-use hooktide::model::{Attempt, AttemptError, Decision, EventId, RetryPolicy, Timestamp, WebhookNo};
+use hooktide::model::{
+    Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryOn, RetryPolicy,
+    Timestamp, WebhookNo,
+};
 use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
 use hooktide::settle::{
-    Announced, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Running, Settled, Start, ToSettle, decide,
-    open,
+    Announced, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Running, Settled, Start, ToSettle, Wanted,
+    decide, open,
 };
 
 const ITEMS: u64 = 2_000;
@@ -63,7 +66,11 @@ impl World {
         let (shards, mut ends) = Shards::channels(1);
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
+            targets: Arc::new(()),
             disable: Arc::new(|_, _| {}),
+            compose: Arc::new(|_| None),
+            outbox: Arc::new(|| {}),
+            disable_after: Arc::new(|_| None),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -123,7 +130,18 @@ fn delivered((webhook, event): (WebhookNo, EventId)) -> Settled {
         error: None,
         response: "ok".into(),
     };
-    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered }
+    Settled { webhook, event, attempt: Some(attempt), decision: Decision::Delivered, head: head() }
+}
+
+/// Of an event that an application sent.
+fn head() -> Bytes {
+    static HEAD: LazyLock<Bytes> = LazyLock::new(|| {
+        let new = NewEvent { tenant: "default", event_type: "order.created", source: "api", ..NewEvent::default() };
+        let mut head = Vec::new();
+        new.encode(&[], &mut head);
+        head.into()
+    });
+    HEAD.clone()
 }
 
 fn flushes(c: &mut Criterion) {
@@ -168,9 +186,49 @@ fn policy(c: &mut Criterion) {
     let result = Err(AttemptError::Status(503));
     let now = Timestamp::from_millis(1_700_000_000_000);
     c.bench_function("policy", |b| {
-        b.iter(|| decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, now, black_box(42)));
+        b.iter(|| {
+            decide(black_box(&result), Some(Duration::from_secs(7)), 2, &policy, RetryOn::ALL, now, black_box(42))
+        });
     });
 }
 
-criterion_group!(benches, flushes, policy);
+/// Deliveries in history while lists are measured.
+const HISTORY: u64 = 10_000_000;
+/// Webhooks that they go to; one delivery in a thousand becomes a dead letter.
+const WEBHOOKS: u32 = 1_000;
+
+/// Pages of lists over a long history, spread over many webhooks.
+fn lists(c: &mut Criterion) {
+    let mut world = World::new();
+    for _ in 0..HISTORY / ITEMS {
+        let outcomes = world.announce(WEBHOOKS).into_iter().map(|delivery| match delivery.1.as_u128() % 1_000 {
+            0 => Settled { decision: Decision::Dead(DeadReason::Exhausted), ..delivered(delivery) },
+            _ => delivered(delivery),
+        });
+        world.running.handle.tell(ToSettle::Settled(outcomes.collect()));
+    }
+    world.sync();
+    let one = Wanted::all([WebhookNo(7)]);
+    let all = Wanted::all((0..WEBHOOKS).map(WebhookNo).collect::<Vec<_>>());
+    let failed = |wanted: &Wanted| Wanted { status: Some(DeliveryStatus::Failed), ..wanted.clone() };
+    let half = EventId::from_u128(u128::from(HISTORY / 2));
+    let old = Wanted { before: DeliveryId { event: half, webhook: WebhookNo(0) }, ..all.clone() };
+    let mut group = c.benchmark_group("lists");
+    for (name, wanted, rows) in [
+        ("one webhook", &one, 51),
+        ("1,000 webhooks", &all, 51),
+        ("1,000 webhooks, from the middle", &old, 51),
+        ("1,000 webhooks, 10,000 rows", &all, 10_001),
+        ("one webhook, failed", &failed(&one), 10),
+        ("1,000 webhooks, failed", &failed(&all), 51),
+    ] {
+        group.bench_function(format!("page of {name}"), |b| {
+            b.iter(|| assert_eq!(world.running.records.deliveries(wanted, rows).unwrap().rows.len(), rows));
+        });
+    }
+    group.finish();
+    assert!(world.running.stop());
+}
+
+criterion_group!(benches, flushes, policy, lists);
 criterion_main!(benches);

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use hooktide::json::{Pointer, PointerSet};
+use hooktide::filter::{Facts, Filter, Subject};
+use hooktide::json::{Document, Path, Pointer, PointerSet};
 use hooktide::model::{Secret, SourceId, Timestamp, is_event_type};
 use hooktide::provider::{Recipe, recipes};
 use hooktide::signature::{Key, Place, RawScheme, Request, Scheme};
@@ -142,6 +143,36 @@ pub fn settings(data: &[u8]) {
         let verified = source.verify(&request(&headers, b"{}"), None, NOW);
         assert!(verified.is_err() || !source.is_verified(), "a request without headers carries no signature");
         assert!(source.url.starts_with("http"), "{}", source.url);
+    }
+}
+
+/// A line of filter, the payload, which need not be JSON.
+pub fn filters(data: &[u8]) {
+    let (filter, payload) = line(data);
+    let Ok(written) = serde_json::from_slice::<Value>(filter) else { return };
+    let filter = match Filter::compile(&written) {
+        Ok(filter) => filter,
+        Err(wrong) => {
+            assert!(!wrong.is_empty() && wrong.iter().all(|e| e.pointer.is_empty() || e.pointer.starts_with('/')));
+            return;
+        }
+    };
+    let facts = Facts { tenant: "default", event_type: "a.b", user_id: Some("7"), data: payload, ..Facts::default() };
+    let subject = &mut Subject::new(&facts);
+    let passes = filter.passes(subject);
+    assert_eq!(passes, filter.matches(&facts), "a second look sees something else");
+    // Of a filter with one part, the first verdict is the whole's.
+    let verdicts = filter.explain(subject);
+    let parts = written.as_object().map_or(0, |parts| parts.values().filter(|part| !part.is_null()).count());
+    if parts == 1 && written.get("conditions").is_some() {
+        assert_eq!(verdicts.first().map(|verdict| verdict.matches), Some(passes), "{written}");
+    }
+    let Ok(whole) = serde_json::from_slice::<Value>(payload) else { return };
+    for path in ["/a", "/a/b", "/list/0", "/n"] {
+        let Ok(parsed) = Path::try_new(path) else { return };
+        let found = Document::new(payload).find(&parsed);
+        let found = found.map(|raw| serde_json::from_slice::<Value>(raw).expect("a value is JSON"));
+        assert_eq!(found.as_ref(), whole.pointer(path), "{path} in {whole}");
     }
 }
 

@@ -20,12 +20,17 @@ pub mod dispatch;
 pub mod send;
 pub mod settle;
 
+pub mod catalogue;
+pub mod filter;
 pub mod json;
+pub mod profile;
 pub mod provider;
 pub mod signature;
 pub mod source;
 
 pub mod api;
+pub mod apply;
+pub mod auth;
 pub mod registry;
 
 pub mod app;

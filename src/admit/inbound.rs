@@ -18,20 +18,23 @@ use hyper::{Method, StatusCode};
 use smallvec::smallvec;
 
 use super::body::Bounds;
+use super::event_type;
 use super::outside::Errand;
 use super::publish::{closed, lost};
+use super::refusal::{Refusal, errand, unknown_token, unsigned};
 use super::reply::Verdict;
-use super::request::{Head, MediaType, invalid, unsupported};
+use super::request::{Head, MediaType, unsupported};
 use super::service::{Exchange, Worker};
 use super::{Directory, Management, Submit, reply};
-use crate::api::{FieldError, Problem, ProblemCode, Response};
+use crate::api::{Problem, ProblemCode, Response};
 use crate::commit::{Admitted, Committed};
-use crate::limits::{RETRY_SOON, STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
+use crate::filter::Facts;
+use crate::limits::{STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::model::{Inbound, NewEvent};
 use crate::provider::{Answer, Effect};
 use crate::signature::{Certificate, Request, VerifyError};
 use crate::source::{
-    Content, Data, Intake, Rejection, Source, SourceStatus, Unfit, has_secret_in_body, is_hidden, kept_headers, spend,
+    Content, Data, Intake, Rejection, Source, SourceStatus, has_secret_in_body, is_hidden, kept_headers, spend,
 };
 
 /// A request of a source, before its body.
@@ -51,14 +54,6 @@ enum Outcome {
     Accepted,
     Duplicate,
     Handshake,
-}
-
-/// A request that was refused.
-struct Refusal {
-    /// What its sender is told.
-    problem: Problem,
-    /// What the person who sets the source up is told, where that is more.
-    reason: Option<Box<str>>,
 }
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
@@ -158,6 +153,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let hops = call.head.hops()?;
         let key = if source.is_partner() { call.head.idempotency_key()? } else { None };
         let intake = source.intake(&request, content, key, now)?;
+        event_type::of_source(&admit.directory, source, &intake)?;
         if let Some(error) = &intake.map_error {
             admit.metrics.map_failures.with_label_values(&[&*source.name]).inc();
             let request_id = call.id.to_str().unwrap_or_default();
@@ -238,15 +234,25 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 
     /// The event as the log will hold it.
     fn event(&self, call: Call<'_>, source: &Source, intake: &Intake<'_>, hops: u8, body: &Bytes) -> Admitted {
-        let webhooks = self.admit.directory.matching(&source.tenant, &intake.event_type);
         let headers = kept_headers(source, &call.parts.headers);
         let (stored, data_len, raw_len) = stored(intake, body);
         let received_at = self.admit.clock.now();
+        let timestamp = intake.timestamp.unwrap_or(received_at);
+        let webhooks = self.admit.directory.matching(&Facts {
+            tenant: &source.tenant,
+            event_type: &intake.event_type,
+            source: &source.name,
+            timestamp,
+            external_id: intake.external_id.as_deref(),
+            metadata: intake.metadata.as_deref(),
+            data: &stored[..data_len as usize],
+            ..Facts::default()
+        });
         let new = NewEvent {
             tenant: &source.tenant,
             event_type: &intake.event_type,
             source: &source.name,
-            timestamp: intake.timestamp.unwrap_or(received_at),
+            timestamp,
             received_at,
             external_id: intake.external_id.as_deref(),
             correlation_id: call.head.correlation_id().unwrap_or_else(|| call.id.to_str().unwrap_or_default()),
@@ -356,43 +362,4 @@ fn content(head: &Head<'_>) -> Result<Content, Problem> {
 /// What a path below a source says, if it is a topic or another name that some source might use.
 pub(super) fn is_name_in_path(path: &str) -> bool {
     path.len() <= TOPIC_BYTES_MAX && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b))
-}
-
-fn unsigned(source: &Source, reason: &str) -> Refusal {
-    // A partner's URL is its token, so it must not show that the token was the right one.
-    let problem = if source.token.is_some() {
-        unknown_token()
-    } else {
-        Problem::new(ProblemCode::BadSignature, "the signature is missing or wrong")
-    };
-    Refusal { problem, reason: Some(reason.into()) }
-}
-
-fn unknown_token() -> Problem {
-    Problem::new(ProblemCode::UnknownToken, "the token is not known, or what it needs beside it is missing or wrong")
-}
-
-fn errand(error: &Errand) -> Refusal {
-    let problem =
-        Problem::new(ProblemCode::Overloaded, "what this request needs could not be had").retry_after(RETRY_SOON);
-    Refusal { problem, reason: Some(error.to_string().into()) }
-}
-
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self { problem, reason: None }
-    }
-}
-
-impl From<Unfit> for Refusal {
-    fn from(unfit: Unfit) -> Self {
-        let problem = match &unfit {
-            Unfit::NotJson { .. } | Unfit::TooDeep => Problem::new(ProblemCode::InvalidJson, unfit.to_string()),
-            Unfit::TooManyFields | Unfit::Ambiguous(_) => invalid(unfit.to_string()),
-            Unfit::Rules(breaches) => Problem::invalid_body(
-                breaches.iter().map(|breach| FieldError::new(&*breach.pointer, &*breach.detail)).collect(),
-            ),
-        };
-        problem.into()
-    }
 }

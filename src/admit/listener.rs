@@ -219,8 +219,8 @@ async fn accept<D: Directory, S: Submit, M: Management>(
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match socket.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
@@ -234,7 +234,7 @@ async fn accept<D: Directory, S: Submit, M: Management>(
         tokio::task::spawn_local(async move {
             let watch = worker.connections.watch();
             let service = service_fn(|request| async {
-                Ok::<_, std::convert::Infallible>(worker.answer(surface, &watch, request).await)
+                Ok::<_, std::convert::Infallible>(worker.answer((surface, peer), &watch, request).await)
             });
             serve(&builder, stream, Rc::clone(&watch), service).await;
             drop((place, held));

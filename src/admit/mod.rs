@@ -11,14 +11,20 @@
 //! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that end TLS in front of a gateway speak HTTP/1.1
 //! to it.
 
+mod batch;
 mod body;
+mod caller;
 mod connection;
+mod cors;
+mod event_type;
 mod health;
 mod inbound;
 mod listener;
 mod outside;
+mod own;
 mod parse;
 mod publish;
+mod refusal;
 mod reply;
 mod request;
 mod route;
@@ -32,12 +38,16 @@ pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
 pub use listener::{BindError, Listeners, Running, bind};
 pub use outside::{Errand, Errands, Outside};
+pub use own::{OWN_SOURCE, OwnEvent};
 pub use request::is_json;
 
 use crate::api::{Call, Response};
+use crate::auth::SharedAccess;
+use crate::catalogue::TypeRule;
 use crate::commit::{Refused, Submission};
 use crate::config;
-use crate::model::{SourceId, Webhooks};
+use crate::filter::Facts;
+use crate::model::{SourceId, Timestamp, Visibility, Webhooks};
 use crate::registry::{Principal, Shared};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
 use crate::source::{Limiter, Rejections, Source};
@@ -45,6 +55,8 @@ use crate::source::{Limiter, Rejections, Source};
 /// All that the workers share.
 #[derive(Debug)]
 pub struct Admit<D, S, M> {
+    /// Who may without an API key, and from which sites.
+    pub access: SharedAccess,
     /// Who may, and who wants what.
     pub directory: D,
     /// The way to the commit thread.
@@ -97,12 +109,16 @@ impl Limits {
 
 /// The part of the registry that a request needs.
 pub trait Directory: Send + Sync + 'static {
-    /// Who the bearer of this key is.
-    fn authenticate(&self, key: &str) -> Option<Principal>;
+    /// Who the bearer of this API key is, at this time.
+    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal>;
+    /// What a member of this tenant sees.
+    fn visibility(&self, tenant: &str) -> Visibility;
     /// Whether there is such a tenant.
     fn has_tenant(&self, name: &str) -> bool;
     /// The webhooks that an event goes to, ascending.
-    fn matching(&self, tenant: &str, event_type: &str) -> Webhooks;
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks;
+    /// What the catalogue says of a tenant's events of this type.
+    fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule;
     /// The source of this name; a deleted one is none.
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>>;
     /// The source with this public id; a deleted one is none.
@@ -112,16 +128,24 @@ pub trait Directory: Send + Sync + 'static {
 }
 
 impl Directory for Shared {
-    fn authenticate(&self, key: &str) -> Option<Principal> {
-        self.load().authenticate(key)
+    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal> {
+        self.load().authenticate(key, now)
+    }
+
+    fn visibility(&self, tenant: &str) -> Visibility {
+        self.load().visibility(tenant)
     }
 
     fn has_tenant(&self, name: &str) -> bool {
         self.load().tenant(name).is_some()
     }
 
-    fn matching(&self, tenant: &str, event_type: &str) -> Webhooks {
-        self.load().matching(tenant, event_type)
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
+        self.load().matching(facts)
+    }
+
+    fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule {
+        self.load().type_rule(tenant, event_type)
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {

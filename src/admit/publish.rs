@@ -1,27 +1,25 @@
 //! `POST /api/v1/events`: an application's own events, one or many.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
-use ring::digest::{Context, SHA256, digest};
 use smallvec::SmallVec;
 
+use super::batch::Batch;
 use super::body::Bounds;
+use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict};
 use super::request::{Head, MediaType, unsupported};
-use super::validate::{Checked, validate};
+use super::validate::validate;
 use super::{Admit, Directory, Limits, Submit};
 use crate::api::{FieldError, Problem, ProblemCode, Response};
 use crate::commit::{Admitted, Desk, Refused, Reply, Submission};
 use crate::limits::BATCH_EVENTS_MAX;
-use crate::model::{DedupKey, DedupKind, NewEvent, Timestamp};
+use crate::model::Timestamp;
 use crate::registry::Principal;
 
-/// The source of what comes this way.
-const SOURCE: &str = "api";
 /// When a sender that found no room should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is full, an operator has to come first.
@@ -144,10 +142,11 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         }
         let event = validate(item, None, envelope.principal.tenant.as_deref(), &self.directory)
             .map_err(Problem::invalid_body)?;
+        let warning = fits_catalogue(&event, "", &self.directory)?;
         let mut batch = Batch::new(envelope, body, 1);
         batch.add(&event, None, &self.directory);
         match self.commit(batch, body).await?.pop() {
-            Some(Verdict::Taken(taken, webhooks)) => Ok(reply::single(taken, webhooks)),
+            Some(Verdict::Taken(taken, webhooks)) => Ok(reply::single(taken, webhooks, warning.as_deref())),
             Some(Verdict::Refused(problem)) => Err(problem),
             None => Err(lost()),
         }
@@ -162,28 +161,36 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         let mut batch = Batch::new(envelope, body, items.len());
         // In the order sent: a refusal, or a place in the batch.
         let mut places = Vec::with_capacity(items.len());
+        let mut warnings = Vec::new();
         for (place, item) in items.iter().enumerate() {
             let own = envelope.principal.tenant.as_deref();
             let checked = match item {
                 Ok(item) => validate(item, Some(place), own, &self.directory).map_err(Problem::invalid_body),
                 Err(error) => Err(bad_json(error)),
             };
-            places.push(checked.map(|event| batch.add(&event, Some(place), &self.directory)).err());
+            let checked = checked.and_then(|event| {
+                let warning = fits_catalogue(&event, &format!("/{place}"), &self.directory)?;
+                warnings.extend(warning.map(|warning| (place, warning)));
+                batch.add(&event, Some(place), &self.directory);
+                Ok(())
+            });
+            places.push(checked.err());
         }
-        let refused = places.iter().flatten().count();
-        self.metrics.refused.with_label_values(&[ProblemCode::InvalidBody.as_str()]).inc_by(refused as u64);
-        let taken = if batch.events.is_empty() { Vec::new() } else { self.commit(batch, body).await? };
+        for problem in places.iter().flatten() {
+            self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
+        }
+        let taken = if batch.is_empty() { Vec::new() } else { self.commit(batch, body).await? };
         if let Some(problem) = nothing_fits(&taken) {
             return Err(problem);
         }
         let mut taken = taken.into_iter();
         let verdicts: Option<Vec<_>> =
             places.into_iter().map(|refused| refused.map(Verdict::Refused).or_else(|| taken.next())).collect();
-        Ok(reply::batch(&verdicts.ok_or_else(lost)?))
+        Ok(reply::batch(&verdicts.ok_or_else(lost)?, &warnings))
     }
 
     async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Vec<Verdict>, Problem> {
-        let desk = batch.envelope.desk;
+        let desk = batch.desk();
         let (events, counts) = batch.finish();
         self.hand_in(events, counts, body.len(), desk).await
     }
@@ -218,107 +225,6 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         }
         Ok(verdicts_out)
     }
-}
-
-/// Events of one request on their way to a [`Submission`].
-struct Batch<'a> {
-    envelope: Envelope<'a>,
-    body: &'a Bytes,
-    fingerprint: u64,
-    heads: Vec<u8>,
-    ends: SmallVec<[usize; 1]>,
-    events: SmallVec<[Admitted; 1]>,
-}
-
-/// Bytes of an encoded head, roughly.
-const HEAD_BYTES: usize = 256;
-
-impl<'a> Batch<'a> {
-    fn new(envelope: Envelope<'a>, body: &'a Bytes, events: usize) -> Self {
-        let fingerprint = if envelope.idempotency_key.is_some() { fingerprint(body) } else { 0 };
-        Self {
-            envelope,
-            body,
-            fingerprint,
-            heads: Vec::with_capacity(HEAD_BYTES * events),
-            ends: SmallVec::with_capacity(events),
-            events: SmallVec::with_capacity(events),
-        }
-    }
-
-    /// Matches an event and encodes its head; `place` is its index where the request has many.
-    fn add(&mut self, event: &Checked<'_>, place: Option<usize>, directory: &impl Directory) {
-        let webhooks = directory.matching(&event.tenant, &event.event_type);
-        let dedup = match (&event.id, self.envelope.idempotency_key) {
-            (Some(id), _) => Some((dedup_key(&event.tenant, DedupKind::Id, id, None), DedupKind::Id, 0)),
-            (None, Some(key)) => {
-                let kind = DedupKind::IdempotencyKey;
-                Some((dedup_key(&event.tenant, kind, key, place), kind, self.fingerprint))
-            }
-            (None, None) => None,
-        };
-        let new = NewEvent {
-            tenant: &event.tenant,
-            event_type: &event.event_type,
-            source: SOURCE,
-            timestamp: event.timestamp.unwrap_or(self.envelope.received_at),
-            received_at: self.envelope.received_at,
-            external_id: event.id.as_deref(),
-            correlation_id: self.envelope.correlation_id,
-            traceparent: self.envelope.traceparent,
-            resource_id: event.resource_id.as_deref(),
-            workspace_id: event.workspace_id.as_deref(),
-            user_id: event.user_id.as_deref(),
-            metadata: event.metadata,
-            verified: false,
-            dedup: dedup.map(|(key, kind, _)| (key, kind)),
-            fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
-            data_len: event.data.len() as u32,
-            hops: self.envelope.hops,
-            ..NewEvent::default()
-        };
-        new.encode(&webhooks, &mut self.heads);
-        self.ends.push(self.heads.len());
-        let data = self.body.slice_ref(event.data.as_bytes());
-        self.events.push(Admitted { head: Bytes::new(), body: data, dedup, once: None, webhooks });
-    }
-
-    /// The events, each with its slice of the one buffer of heads, and how many webhooks each one has.
-    fn finish(mut self) -> (SmallVec<[Admitted; 1]>, SmallVec<[usize; 1]>) {
-        let heads = Bytes::from(self.heads);
-        let mut start = 0;
-        for (event, end) in self.events.iter_mut().zip(self.ends) {
-            event.head = heads.slice(start..end);
-            start = end;
-        }
-        let counts = self.events.iter().map(|event| event.webhooks.len()).collect();
-        (self.events, counts)
-    }
-}
-
-/// SHA-256, cut to 128 bits, over the parts that make two events the same, each with its length.
-fn dedup_key(tenant: &str, kind: DedupKind, id: &str, place: Option<usize>) -> DedupKey {
-    let kind = match kind {
-        DedupKind::Id => "id",
-        DedupKind::IdempotencyKey => "idempotency-key",
-    };
-    let place = place.map_or(Cow::Borrowed(""), |place| Cow::Owned(place.to_string()));
-    let mut context = Context::new(&SHA256);
-    for part in [tenant, SOURCE, kind, id, &place] {
-        context.update(&(part.len() as u64).to_le_bytes());
-        context.update(part.as_bytes());
-    }
-    first_bytes(context.finish().as_ref())
-}
-
-fn fingerprint(body: &[u8]) -> u64 {
-    u64::from_le_bytes(first_bytes(digest(&SHA256, body).as_ref()))
-}
-
-fn first_bytes<const N: usize>(digest: &[u8]) -> [u8; N] {
-    let mut first = [0; N];
-    first.copy_from_slice(&digest[..N]);
-    first
 }
 
 /// Whether the request as a whole found no room: nothing of it was taken, and something only for that.

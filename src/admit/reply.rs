@@ -30,9 +30,9 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
 }
 
 /// The answer for a single event: 202, or 200 for a duplicate.
-pub(super) fn single(taken: Committed, webhooks: usize) -> Response {
+pub(super) fn single(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
     let mut out = Vec::with_capacity(EVENT_BYTES);
-    event(&mut out, taken, webhooks);
+    event(&mut out, taken, webhooks, warning);
     written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
 }
 
@@ -66,8 +66,9 @@ pub(super) fn accepted(source: &Source, taken: Committed) -> Response {
     response
 }
 
-/// The answer for many: 202 if any was accepted, 200 if all were duplicates, else 422.
-pub(super) fn batch(verdicts: &[Verdict]) -> Response {
+/// The answer for many: 202 if any was accepted, 200 if all were duplicates, else 422. `warnings` are of the events in these
+/// places, ascending.
+pub(super) fn batch(verdicts: &[Verdict], warnings: &[(usize, String)]) -> Response {
     let (mut accepted, mut duplicates, mut rejected) = (0, 0, 0);
     for verdict in verdicts {
         match verdict {
@@ -84,7 +85,10 @@ pub(super) fn batch(verdicts: &[Verdict]) -> Response {
             out.push(b',');
         }
         match verdict {
-            Verdict::Taken(taken, webhooks) => event(&mut out, *taken, *webhooks),
+            Verdict::Taken(taken, webhooks) => {
+                let of_it = warnings.binary_search_by_key(&n, |(place, _)| *place).ok();
+                event(&mut out, *taken, *webhooks, of_it.map(|at| &*warnings[at].1));
+            }
             Verdict::Refused(problem) => {
                 let error = ItemError { code: problem.code.as_str(), detail: &problem.detail, errors: &problem.errors };
                 out.extend_from_slice(br#"{"error":"#);
@@ -110,9 +114,14 @@ struct ItemError<'a> {
     errors: &'a [FieldError],
 }
 
-fn event(out: &mut Vec<u8>, taken: Committed, webhooks: usize) {
+fn event(out: &mut Vec<u8>, taken: Committed, webhooks: usize, warning: Option<&str>) {
     let (id, duplicate) = (taken.id(), taken.is_duplicate());
-    let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate},"webhooks":{webhooks}}}"#);
+    let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate},"webhooks":{webhooks}"#);
+    if let Some(warning) = warning {
+        out.extend_from_slice(br#","warnings":"#);
+        let _ = serde_json::to_writer(&mut *out, &[warning]);
+    }
+    out.push(b'}');
 }
 
 fn written(status: StatusCode, body: Vec<u8>) -> Response {

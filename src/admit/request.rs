@@ -5,6 +5,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderM
 use hyper::http::request::Parts;
 
 use crate::api::{Problem, ProblemCode};
+use crate::auth::Forwarded;
 use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOPS_MAX, URI_BYTES_MAX};
 use crate::runtime::Random;
 use crate::send::HOPS;
@@ -13,6 +14,8 @@ use crate::send::HOPS;
 pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
+static X_ORG_ID: HeaderName = HeaderName::from_static("x-org-id");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Characters of a request or correlation id.
@@ -35,6 +38,9 @@ pub(super) struct Head<'a> {
     traceparent: Option<&'a HeaderValue>,
     idempotency_key: Option<&'a HeaderValue>,
     hops: Option<&'a HeaderValue>,
+    /// `X-User-ID` and `X-Org-ID`, each with how often it is there.
+    user: (Option<&'a HeaderValue>, usize),
+    org: (Option<&'a HeaderValue>, usize),
 }
 
 /// What a body is, by its headers.
@@ -72,6 +78,10 @@ impl<'a> Head<'a> {
                 head.correlation_id = Some(value);
             } else if *name == HOPS {
                 head.hops = Some(value);
+            } else if *name == X_USER_ID {
+                head.user = (Some(value), head.user.1 + 1);
+            } else if *name == X_ORG_ID {
+                head.org = (Some(value), head.org.1 + 1);
             }
         }
         head
@@ -118,6 +128,16 @@ impl<'a> Head<'a> {
     /// Whether any credentials came.
     pub(super) fn has_credentials(&self) -> bool {
         self.authorizations > 0
+    }
+
+    /// What a proxy says of the user; `None` if it says one thing twice, of which it may have written only one.
+    pub(super) fn forwarded(&self) -> Option<Forwarded<'a>> {
+        let one = |(value, times): (Option<&'a HeaderValue>, usize)| match (value, times) {
+            (None, _) => Some(None),
+            (Some(value), 1) => value.to_str().ok().map(Some),
+            _ => None,
+        };
+        Some(Forwarded { user: one(self.user)?, org: one(self.org)? })
     }
 
     /// What the body is.
@@ -277,7 +297,7 @@ pub(super) fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Prob
 }
 
 pub(super) fn unauthenticated() -> Problem {
-    Problem::new(ProblemCode::Unauthenticated, "send Authorization: Bearer <API key>")
+    Problem::new(ProblemCode::Unauthenticated, "send Authorization: Bearer <API key or token>")
 }
 
 pub(super) fn unsupported(detail: &'static str) -> Problem {

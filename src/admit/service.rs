@@ -1,19 +1,21 @@
 //! A request from its head to its answer, in this order: what no request may be, path and method, who asks, body.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use prometheus::IntCounter;
 
 use super::body::{self, Body, Bounds};
 use super::connection::{Connections, Watch};
+use super::cors;
 use super::inbound;
 use super::publish::{self, Envelope};
-use super::request::{Head, X_REQUEST_ID, request_id, unauthenticated};
+use super::request::{Head, X_REQUEST_ID, request_id};
 use super::route::{Route, Surface, route};
 use super::validate::DEFAULT_TENANT;
 use super::{Admit, Directory, Management, Submit};
@@ -39,6 +41,8 @@ pub(super) struct Worker<D, S, M> {
 /// A request whose answer is being made.
 pub(super) struct Exchange<'a> {
     surface: Surface,
+    /// Where the connection comes from.
+    peer: IpAddr,
     watch: &'a Watch,
     incoming: Option<Incoming>,
     /// Whether a part of the request may still come in when the answer goes out.
@@ -56,16 +60,34 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     }
 
     /// Answers a request, whatever it is.
-    pub(super) async fn answer(&self, surface: Surface, watch: &Watch, request: Request<Incoming>) -> Response {
+    pub(super) async fn answer(
+        &self,
+        (surface, peer): (Surface, IpAddr),
+        watch: &Watch,
+        request: Request<Incoming>,
+    ) -> Response {
         watch.request_begins();
         let (parts, incoming) = request.into_parts();
         let id = request_id(&parts.headers, &mut self.random.borrow_mut());
-        let mut exchange =
-            Exchange { surface, watch, unread: !incoming.is_end_stream(), incoming: Some(incoming), complete_at: None };
-        let mut response = match self.handle(&mut exchange, parts, &id).await {
-            Ok(response) => response,
-            Err(problem) => refuse(problem, &id),
+        let mut exchange = Exchange {
+            surface,
+            peer,
+            watch,
+            unread: !incoming.is_end_stream(),
+            incoming: Some(incoming),
+            complete_at: None,
         };
+        // A page's site is looked at only where sites are listed.
+        let access = Some(self.admit.access.load_full()).filter(|access| access.has_origins());
+        let origin = access.as_ref().and_then(|_| parts.headers.get(ORIGIN).cloned());
+        let preflight = access.as_ref().and_then(|access| cors::preflight(access, &parts, origin.as_ref()));
+        let mut response = match preflight {
+            Some(response) => response,
+            None => self.handle(&mut exchange, parts, &id).await.unwrap_or_else(|problem| refuse(problem, &id)),
+        };
+        if let Some(access) = access {
+            cors::stamp(&access, origin.as_ref(), &mut response);
+        }
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
         if exchange.unread {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -95,15 +117,16 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                     let call = inbound::Call { head: &head, parts: &parts, id, path: path.unwrap_or_default() };
                     return self.receive(exchange, call, &source).await;
                 }
-                let principal = self.authenticate(&head)?;
+                let principal = self.authenticate(&head, exchange.peer)?;
                 self.manage(exchange, parts, principal, id).await
             }
             Route::Management => {
-                let principal = self.authenticate(&head)?;
+                let principal = self.authenticate(&head, exchange.peer)?;
                 self.manage(exchange, parts, principal, id).await
             }
             Route::Health => {
-                let figures = head.has_credentials() && self.authenticate(&head).is_ok_and(|who| may_read(&who));
+                let figures =
+                    head.has_credentials() && self.authenticate(&head, exchange.peer).is_ok_and(|who| may_read(&who));
                 if figures {
                     self.admit.health.observe().await;
                 }
@@ -111,7 +134,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             }
             Route::Ready => Ok(self.admit.health.readiness()),
             Route::Live => Ok(super::reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }))),
-            Route::Metrics => self.metrics(exchange.surface, &head).await,
+            Route::Metrics => self.metrics(exchange, &head).await,
             Route::Document => {
                 self.admit.management.document(parts.uri.path()).ok_or_else(|| Problem::not_found("document"))
             }
@@ -126,7 +149,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     ) -> Result<Response, Problem> {
         let admit = &*self.admit;
         let published = async {
-            let principal = self.authenticate(head)?;
+            let principal = self.authenticate(head, exchange.peer)?;
             publish::may_publish(&principal)?;
             if let Some(problem) = publish::closed(&admit.health) {
                 return Err(problem);
@@ -189,17 +212,17 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             // The same answer; its body stays here.
             parts.method = Method::GET;
         }
-        let request_id = id.to_str().unwrap_or_default().into();
+        let request_id: Box<str> = id.to_str().unwrap_or_default().into();
+        let principal = self.introduced(principal, &request_id);
         Ok(self.admit.management.handle(Call { parts, body: body.bytes.clone(), principal, request_id }).await)
     }
 
-    fn authenticate(&self, head: &Head<'_>) -> Result<Principal, Problem> {
-        self.admit.directory.authenticate(head.bearer()?).ok_or_else(unauthenticated)
-    }
-
-    async fn metrics(&self, surface: Surface, head: &Head<'_>) -> Result<Response, Problem> {
+    async fn metrics(&self, exchange: &Exchange<'_>, head: &Head<'_>) -> Result<Response, Problem> {
         let admit = &*self.admit;
-        if !admit.limits.public_metrics && surface != Surface::Admin && !may_read(&self.authenticate(head)?) {
+        if !admit.limits.public_metrics
+            && exchange.surface != Surface::Admin
+            && !may_read(&self.authenticate(head, exchange.peer)?)
+        {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
         admit.health.observe().await;

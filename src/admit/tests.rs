@@ -11,12 +11,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::catalogue::EventType;
 use crate::commit::Committed;
 use crate::config::Role;
+use crate::filter::Facts;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp, WebhookNo};
 use crate::signature::Certificate;
 use crate::source::{Source, token_hash};
 
+mod event_type;
 mod inbound;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
@@ -27,6 +30,8 @@ pub(super) struct Fake {
     ids: Arc<AtomicU64>,
     refuses: Option<Refused>,
     sources: Vec<Arc<Source>>,
+    /// A strict catalogue, if there are any.
+    types: Vec<Arc<EventType>>,
     outdoors: Arc<Outdoors>,
 }
 
@@ -38,22 +43,34 @@ impl Fake {
 }
 
 impl Directory for Fake {
-    fn authenticate(&self, key: &str) -> Option<Principal> {
+    fn authenticate(&self, key: &str, _: Timestamp) -> Option<Principal> {
         let (role, tenant) = match key {
             "viewer" => (Role::Viewer, Some("default".into())),
             "publisher" => (Role::Publisher, Some("default".into())),
             "admin" => (Role::Admin, None),
             _ => return None,
         };
-        Some(Principal { tenant, role })
+        Some(Principal::new(tenant, role))
+    }
+
+    fn visibility(&self, _: &str) -> Visibility {
+        Visibility::Tenant
     }
 
     fn has_tenant(&self, name: &str) -> bool {
         matches!(name, "default" | "acme")
     }
 
-    fn matching(&self, _tenant: &str, _event_type: &str) -> Webhooks {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
+    }
+
+    fn type_rule(&self, _: &str, event_type: &str) -> TypeRule {
+        match self.types.iter().find(|known| known.name() == event_type) {
+            Some(known) => TypeRule::Known(Arc::clone(known)),
+            None if self.types.is_empty() => TypeRule::Free,
+            None => TypeRule::Unknown,
+        }
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {
@@ -162,6 +179,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     health.started();
     let outside = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
+        access: Arc::default(),
         directory: fake.clone(),
         submit: fake,
         management: Echo::default(),
@@ -201,6 +219,7 @@ impl Served {
             workers: 1,
             drain: Duration::ZERO,
             public_url: None,
+            cors_origins: Vec::new(),
         })
         .unwrap();
         let address = listeners.addresses()[0];
@@ -651,7 +670,9 @@ async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::
     let serving = std::rc::Rc::clone(&worker);
     tokio::task::spawn_local(async move {
         let service = hyper::service::service_fn(|request| async {
-            Ok::<_, std::convert::Infallible>(serving.answer(route::Surface::Whole, &watch, request).await)
+            Ok::<_, std::convert::Infallible>(
+                serving.answer((route::Surface::Whole, Ipv4Addr::LOCALHOST.into()), &watch, request).await,
+            )
         });
         connection::serve(&listener::http(), server, std::rc::Rc::clone(&watch), service).await;
     });
@@ -749,7 +770,7 @@ async fn a_client_that_takes_no_answers_is_closed() {
 fn publish(body: &[u8]) -> (Result<Response, crate::api::Problem>, Fake) {
     let fake = Fake::default();
     let admit = admit(fake.clone());
-    let principal = Principal { tenant: None, role: Role::Admin };
+    let principal = Principal::new(None, Role::Admin);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     (runtime.block_on(admit.take(principal, &Bytes::copy_from_slice(body))), fake)
 }

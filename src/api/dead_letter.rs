@@ -1,4 +1,6 @@
-//! Dead letters of a webhook: list, read, deliver again. They stay readable when the webhook is gone.
+//! Dead letters: list, read, deliver again, discard. They stay readable when the webhook is gone.
+
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -6,15 +8,18 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::body::{object, unknown};
-use super::delivery::{About, about, raw};
+use super::delivery::raw;
 use super::page::Query;
+use super::recover::nothing_asked;
+use super::route::WebhookRef;
+use super::search::{About, Filters, Heads, REASONS_ALLOWED, Search, reason_of};
 use super::store::{DeadLetter, DeliveryStore};
-use super::webhook::wants;
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, Response, reply};
 use crate::commit::ReadLog;
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
-use crate::model::{DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
+use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
+use crate::settle::Wanted;
 
 /// A dead letter as the interface shows it.
 #[derive(Serialize)]
@@ -57,35 +62,66 @@ impl View {
 }
 
 impl Api {
-    pub(super) async fn list_dead_letters(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.known(&call.principal, id)?.no();
+    /// Filters: `event_type` or `type`, `event_id`, `since`, `until`, `failure_reason`, `q`.
+    pub(super) async fn list_dead_letters(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let webhook = self.known(&call.principal, of)?.no();
+        self.page_of_letters(&Query::of(&call.parts.uri), Some(webhook), [webhook].into()).await
+    }
+
+    /// The same, and `webhook_id`, `tenant`.
+    pub(super) async fn list_all_dead_letters(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
+        let webhooks = self.scope(call, &query)?;
+        self.page_of_letters(&query, None, webhooks).await
+    }
+
+    async fn page_of_letters(
+        &self,
+        query: &Query,
+        webhook: Option<WebhookNo>,
+        webhooks: Arc<[WebhookNo]>,
+    ) -> Result<Response, Problem> {
         let page = query.page()?;
-        let before = query.cursor::<EventId>()?;
-        let wanted = page.wanted();
-        self.deliveries.sync(Some(webhook), None, 1).await?;
-        let found = self.read(move |store, _| Ok(store.dead_letters(webhook, before, wanted)?)).await?;
-        let (rows, more) = page.cut(found);
-        let next = rows.last().filter(|_| more).map(|row| query.next(&row.id.event));
-        let rows = self
-            .read(move |_, log| {
-                let view = |letter: DeadLetter| {
-                    let about = about(log, letter.id.event)?;
-                    Ok(View::of(letter, id, about, None))
-                };
-                rows.into_iter().map(view).collect::<Result<Vec<_>, Problem>>()
-            })
-            .await?;
-        reply::list(&rows, next.as_ref())
+        let mut wanted = Wanted::all(webhooks);
+        wanted.before = query.cursor::<DeliveryId>()?.unwrap_or(Wanted::END);
+        let filters = Filters::of(query)?;
+        let rows = page.wanted();
+        self.deliveries.sync(webhook, None, 1).await?;
+        let found = self.read(move |store, log| Search { store, log, filters: &filters, rows }.letters(wanted)).await?;
+        let (rows, more) = page.cut(found.rows);
+        let cursor = if more { rows.last().map(|(row, _)| row.id) } else { found.next };
+        let rows = self.with_heads(rows, |row| row.id.event).await?;
+        let registry = self.registry.load();
+        let view = |(letter, about): (DeadLetter, _)| {
+            let id = registry.known(letter.id.webhook)?.id();
+            Some(View::of(letter, id, about, None))
+        };
+        let rows: Vec<_> = rows.into_iter().filter_map(view).collect();
+        reply::list(&rows, cursor.map(|place| query.next(&place)).as_ref())
+    }
+
+    /// Forgets it: it is not delivered again. Its delivery stays in history, as failed.
+    pub(super) async fn discard_dead_letter(
+        &self,
+        call: &Call,
+        of: WebhookRef<'_>,
+        letter: DeliveryId,
+    ) -> Result<Response, Problem> {
+        self.dead_letter(call, of, letter).await?;
+        match self.deliveries.discard(letter.webhook, vec![letter.event]).await? {
+            0 => Err(Problem::not_found("dead letter")),
+            _ => Ok(reply::no_content()),
+        }
     }
 
     pub(super) async fn read_dead_letter(
         &self,
         call: &Call,
-        id: WebhookId,
+        of: WebhookRef<'_>,
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
-        let found = self.dead_letter(call, id, letter).await?;
+        let id = self.known(&call.principal, of)?.id();
+        let found = self.dead_letter(call, of, letter).await?;
         let view = self
             .read(move |_, log| {
                 let stored = log.read(&[letter.event])?.pop().flatten();
@@ -99,18 +135,18 @@ impl Api {
     pub(super) async fn replay_dead_letter(
         &self,
         call: &Call,
-        id: WebhookId,
+        of: WebhookRef<'_>,
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
-        // Whom nothing can be sent to has no use for its dead letters.
-        let webhook = self.live(&call.principal, id)?.no;
-        self.dead_letter(call, id, letter).await?;
+        self.dead_letter(call, of, letter).await?;
+        let webhook = self.deliverable(&call.principal, of)?.no;
+        nothing_asked(call)?;
         self.replay_dead(call, webhook, Some(vec![letter.event])).await
     }
 
     /// `{"ids":[…]}`, `{"filter":{"since","until","types","failure_reason"}}`, or nothing for all.
-    pub(super) async fn bulk_replay(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, id)?.no;
+    pub(super) async fn bulk_replay(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let webhook = self.deliverable(&call.principal, of)?.no;
         let chosen = choice(object(&call.parts.headers, &call.body, true)?, webhook)?;
         let events = match chosen {
             Choice::All => None,
@@ -129,7 +165,7 @@ impl Api {
         webhook: WebhookNo,
         events: Option<Vec<EventId>>,
     ) -> Result<Response, Problem> {
-        let store = std::sync::Arc::clone(&self.deliveries);
+        let store = Arc::clone(&self.deliveries);
         let make = async move {
             let replayed = store.replay_dead(webhook, events).await?;
             reply::json(StatusCode::ACCEPTED, &Replayed { replayed }).map(Made::from)
@@ -137,8 +173,8 @@ impl Api {
         self.make(call, make).await
     }
 
-    async fn dead_letter(&self, call: &Call, id: WebhookId, letter: DeliveryId) -> Result<DeadLetter, Problem> {
-        let webhook = self.known(&call.principal, id)?.no();
+    async fn dead_letter(&self, call: &Call, of: WebhookRef<'_>, letter: DeliveryId) -> Result<DeadLetter, Problem> {
+        let webhook = self.known(&call.principal, of)?.no();
         if letter.webhook != webhook {
             return Err(Problem::not_found("dead letter"));
         }
@@ -158,7 +194,7 @@ struct Filter {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     types: Vec<EventPattern>,
-    reason: Option<Box<str>>,
+    reason: Option<DeadReason>,
 }
 
 fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Problem> {
@@ -192,7 +228,7 @@ fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Proble
             since: inner.time("since"),
             until: inner.time("until"),
             types: inner.types("types"),
-            reason: inner.text("failure_reason", 32).value(),
+            reason: inner.take("failure_reason", |value| read_reason(&value)).value(),
         };
         inner.errors.extend(unknown(&inner.left, "since, until, types, failure_reason"));
         for error in inner.errors {
@@ -208,6 +244,10 @@ fn choice(body: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Proble
     })
 }
 
+fn read_reason(value: &Value) -> Result<DeadReason, String> {
+    value.as_str().and_then(reason_of).ok_or_else(|| REASONS_ALLOWED.to_owned())
+}
+
 /// The dead letters that a filter takes, newest first, at most [`BULK_REPLAY_MAX`]; asked again, it takes the rest.
 fn matching(
     store: &dyn DeliveryStore,
@@ -215,27 +255,27 @@ fn matching(
     webhook: WebhookNo,
     filter: &Filter,
 ) -> Result<Vec<EventId>, Problem> {
-    let (mut events, mut before) = (Vec::new(), None);
+    let (mut events, mut wanted, mut heads) = (Vec::new(), Wanted::all([webhook]), Heads::new(log));
     loop {
-        let letters = store.dead_letters(webhook, before, PAGE_ROWS_MAX)?;
-        let full = letters.len() == PAGE_ROWS_MAX;
-        for letter in letters {
-            before = Some(letter.id.event);
+        let part = store.dead_letters(&wanted, PAGE_ROWS_MAX)?;
+        for letter in part.rows {
             let taken = filter.since.is_none_or(|since| letter.at >= since)
                 && filter.until.is_none_or(|until| letter.at < until)
-                && filter.reason.as_deref().is_none_or(|reason| reason == letter.reason.as_str());
-            let of_type = || -> Result<bool, Problem> {
-                let about = about(log, letter.id.event)?;
-                Ok(about.is_some_and(|about| filter.types.iter().any(|pattern| wants(pattern, &about.event_type))))
+                && filter.reason.is_none_or(|reason| reason == letter.reason);
+            let mut of_type = || -> Result<bool, Problem> {
+                let about = heads.about(letter.id.event)?;
+                Ok(about.is_some_and(|about| filter.types.iter().any(|pattern| pattern.matches(&about.event_type))))
             };
             if taken && (filter.types.is_empty() || of_type()?) {
                 events.push(letter.id.event);
             }
         }
-        if !full || events.len() >= BULK_REPLAY_MAX {
-            events.truncate(BULK_REPLAY_MAX);
-            events.sort_unstable();
-            return Ok(events);
+        match part.next {
+            Some(next) if events.len() < BULK_REPLAY_MAX => wanted.before = next,
+            _ => break,
         }
     }
+    events.truncate(BULK_REPLAY_MAX);
+    events.sort_unstable();
+    Ok(events)
 }

@@ -1,18 +1,25 @@
-//! Deliveries: those of a webhook, and one with its attempts and payload.
+//! A delivery as it is shown: in a list, and alone with its attempts, its payload and its request.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::page::Query;
-use super::store::{Delivery, DeliveryStore};
-use super::{Api, Call, Problem, Response, reply, sees};
-use crate::commit::ReadLog;
-use crate::limits::{CHECKPOINT_LIST_MAX, PAGE_SCAN_MAX};
-use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookId, data_of};
+use super::search::About;
+use super::store::Delivery;
+use super::webhook_headers::HIDDEN;
+use super::{Api, Call, Problem, Response, may_see, reply};
+use crate::commit::Stored;
+use crate::model::{
+    Attempt, DeadReason, DeliveryId, DeliveryStatus, Event, EventHead, Timestamp, Webhook, WebhookId, data_of,
+};
+use crate::registry::{Known, Principal};
+use crate::runtime::MemoryBudget;
+use crate::send::preview;
 
 /// A delivery as the interface shows it, under the names of each dialect.
 #[derive(Serialize)]
-struct View {
+pub(super) struct View {
     id: String,
     webhook_id: String,
     event_id: String,
@@ -27,6 +34,8 @@ struct View {
     response_body: Option<Box<str>>,
     latency_ms: Option<u64>,
     error_message: Option<String>,
+    failure_reason: Option<&'static str>,
+    correlation_id: Option<Box<str>>,
     next_retry_at: Option<Timestamp>,
     delivered_at: Option<Timestamp>,
     failed_at: Option<Timestamp>,
@@ -36,6 +45,8 @@ struct View {
     attempts: Option<Vec<AttemptView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<RequestView>,
 }
 
 #[derive(Serialize)]
@@ -48,22 +59,18 @@ struct AttemptView {
     response: Box<str>,
 }
 
-/// What a delivery shows of its event.
-#[derive(Debug, Clone)]
-pub(super) struct About {
-    pub(super) event_type: Box<str>,
-    pub(super) received_at: Timestamp,
-}
-
-impl About {
-    pub(super) fn of(head: &[u8]) -> Option<Self> {
-        let head = EventHead::parse(head).ok()?.event;
-        Some(Self { event_type: head.event_type.into(), received_at: head.received_at })
-    }
+/// What is sent: the request of the last attempt, made anew from the webhook and the event as they are now, so that it
+/// differs from what was sent where the webhook was changed since.
+#[derive(Serialize)]
+struct RequestView {
+    method: &'static str,
+    url: Box<str>,
+    headers: serde_json::Map<String, serde_json::Value>,
+    body_bytes: u64,
 }
 
 impl View {
-    fn of(delivery: &Delivery, webhook: WebhookId, about: Option<&About>) -> Self {
+    pub(super) fn of(delivery: &Delivery, webhook: WebhookId, about: Option<&About>) -> Self {
         let last = delivery.last.as_ref();
         let ended = last.map(|attempt| attempt.at.plus(attempt.latency));
         let created_at = about.map(|about| about.received_at).or(last.map(|attempt| attempt.at));
@@ -85,6 +92,8 @@ impl View {
             response,
             latency_ms: last.map(|attempt| attempt.latency.as_millis() as u64),
             error_message: last.and_then(|attempt| attempt.error.as_ref()).map(ToString::to_string),
+            failure_reason: delivery.reason.map(DeadReason::as_str),
+            correlation_id: about.map(|about| about.correlation_id.clone()),
             next_retry_at: delivery.next_at,
             delivered_at: ended.filter(|_| delivery.status == DeliveryStatus::Delivered),
             failed_at: delivery.dead_at,
@@ -92,6 +101,7 @@ impl View {
             updated_at: delivery.dead_at.or(ended).or(created_at),
             attempts: None,
             payload: None,
+            request: None,
         }
     }
 }
@@ -110,45 +120,58 @@ impl From<Attempt> for AttemptView {
 }
 
 impl Api {
-    /// Filters: `status`.
-    pub(super) async fn list_deliveries(&self, call: &Call, id: WebhookId) -> Result<Response, Problem> {
-        let webhook = self.known(&call.principal, id)?.no();
-        let query = Query::of(&call.parts.uri);
-        let page = query.page()?;
-        let before = query.cursor::<EventId>()?;
-        let status = status(&query)?;
-        let waiting = self.deliveries.sync(Some(webhook), None, CHECKPOINT_LIST_MAX).await?;
-        let wanted = page.wanted();
-        let (found, end) =
-            self.read(move |store, _| Ok(newest(store, webhook, &waiting, before, wanted, status)?)).await?;
-        let (rows, more) = page.cut(found);
-        let cursor = if more { rows.last().map(|row| row.id.event) } else { end };
-        let rows = self.read(move |_, log| with_events(log, rows)).await?;
-        let rows: Vec<_> = rows.into_iter().map(|(row, about)| View::of(&row, id, about.as_ref())).collect();
-        reply::list(&rows, cursor.map(|event| query.next(&event)).as_ref())
+    pub(super) async fn read_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
+        let known = self.of_delivery(&call.principal, id)?;
+        let (delivery, stored) = self.delivery(id).await?;
+        let attempts = self.read(move |store, _| Ok(store.attempts(id)?)).await?;
+        let about = stored.as_ref().and_then(|(head, _)| About::of(head));
+        let request = match (&known, &stored, attempts.last()) {
+            (Known::Live(webhook), Some(stored), Some(last)) => self.request(webhook, id, stored, last),
+            _ => None,
+        };
+        let view = View {
+            attempts: Some(attempts.into_iter().map(AttemptView::from).collect()),
+            payload: stored.map(|(head, body)| raw(&data_of(&head, &body))),
+            request,
+            ..View::of(&delivery, known.id(), about.as_ref())
+        };
+        reply::read(&call.parts.headers, &view)
     }
 
-    pub(super) async fn read_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
-        let webhook = {
-            let registry = self.registry.load();
-            let known = registry.known(id.webhook).filter(|known| sees(&call.principal, known.tenant()));
-            known.map(crate::registry::Known::id).ok_or_else(|| Problem::not_found("delivery"))?
-        };
+    /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
+    pub(super) fn of_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<Known, Problem> {
+        let registry = self.registry.load();
+        let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
+        known.cloned().ok_or_else(|| Problem::not_found("delivery"))
+    }
+
+    /// A delivery, and its event if the log still has it.
+    pub(super) async fn delivery(&self, id: DeliveryId) -> Result<(Delivery, Option<Stored>), Problem> {
         let waiting = self.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;
-        let view = self
-            .read(move |store, log| {
-                let pending = (!waiting.is_empty()).then(|| Delivery::pending(id));
-                let Some(delivery) = store.delivery(id)?.or(pending) else {
-                    return Err(Problem::not_found("delivery"));
-                };
-                let attempts = store.attempts(id)?.into_iter().map(AttemptView::from).collect();
-                let stored = log.read(&[id.event])?.pop().flatten();
-                let about = stored.as_ref().and_then(|(head, _)| About::of(head));
-                let payload = stored.map(|(head, body)| raw(&data_of(&head, &body)));
-                Ok(View { attempts: Some(attempts), payload, ..View::of(&delivery, webhook, about.as_ref()) })
-            })
-            .await?;
-        reply::read(&call.parts.headers, &view)
+        self.read(move |store, log| {
+            let pending = (!waiting.is_empty()).then(|| Delivery::pending(id));
+            let delivery = store.delivery(id)?.or(pending).ok_or_else(|| Problem::not_found("delivery"))?;
+            Ok((delivery, log.read(&[id.event])?.pop().flatten()))
+        })
+        .await
+    }
+
+    fn request(&self, webhook: &Arc<Webhook>, id: DeliveryId, stored: &Stored, last: &Attempt) -> Option<RequestView> {
+        let (head, body) = stored.clone();
+        EventHead::parse(&head).ok()?;
+        let (committed_at, lease) = (self.clock.instant(), MemoryBudget::new(usize::MAX).lease(0));
+        let event = Event { id: id.event, head, body, committed_at, lease };
+        let rebuilt = preview(webhook, &event, last.number, last.at).ok()?;
+        let shown = rebuilt.headers.iter().map(|(name, value)| {
+            let shown = if value.is_sensitive() { HIDDEN } else { value.to_str().unwrap_or(HIDDEN) };
+            (name.to_string(), shown.into())
+        });
+        Some(RequestView {
+            method: "POST",
+            url: webhook.endpoint.url.clone(),
+            headers: shown.collect(),
+            body_bytes: rebuilt.body_len as u64,
+        })
     }
 }
 
@@ -158,81 +181,4 @@ pub(super) fn raw(data: &[u8]) -> Box<RawValue> {
         let text = serde_json::to_string(&String::from_utf8_lossy(data)).unwrap_or_default();
         RawValue::from_string(text).unwrap_or_default()
     })
-}
-
-/// Deliveries of a webhook, newest first: those with rows, and those that wait without one. With a filter, also where the
-/// search stopped, if that was before the end.
-fn newest(
-    store: &dyn DeliveryStore,
-    webhook: crate::model::WebhookNo,
-    waiting: &[(EventId, crate::model::WebhookNo)],
-    before: Option<EventId>,
-    wanted: usize,
-    status: Option<DeliveryStatus>,
-) -> Result<(Vec<Delivery>, Option<EventId>), super::StoreFailed> {
-    let end = before.unwrap_or(EventId::MAX);
-    let mut waiting = waiting.iter().map(|(event, _)| *event).filter(|event| *event < end).peekable();
-    let (mut found, mut looked_at, mut cursor) = (Vec::new(), 0, before);
-    loop {
-        let rows = store.deliveries_of(webhook, cursor, wanted)?;
-        let full = rows.len() == wanted;
-        let floor = rows.last().filter(|_| full).map(|row| row.id.event);
-        let mut rows = rows.into_iter().peekable();
-        // Both lists fall; what has a row is shown by its row. Past the floor another page of rows may come first.
-        while found.len() < wanted {
-            let from_list = match (waiting.peek(), rows.peek()) {
-                (Some(event), Some(row)) if *event == row.id.event => {
-                    waiting.next();
-                    continue;
-                }
-                (Some(event), Some(row)) => *event > row.id.event,
-                (Some(event), None) => floor.is_none_or(|floor| *event > floor),
-                (None, _) => false,
-            };
-            let next = if from_list {
-                waiting.next().map(|event| Delivery::pending(DeliveryId { event, webhook }))
-            } else {
-                rows.next()
-            };
-            let Some(next) = next else { break };
-            looked_at += 1;
-            if status.is_none_or(|status| status == next.status) {
-                found.push(next);
-            }
-        }
-        match floor {
-            Some(floor) if found.len() < wanted => {
-                if looked_at >= PAGE_SCAN_MAX {
-                    return Ok((found, Some(floor)));
-                }
-                cursor = Some(floor);
-            }
-            _ => return Ok((found, None)),
-        }
-    }
-}
-
-/// Each delivery with what it shows of its event, `None` where the log no longer has it.
-fn with_events(log: &dyn ReadLog, rows: Vec<Delivery>) -> Result<Vec<(Delivery, Option<About>)>, Problem> {
-    let with_event = |row: Delivery| {
-        let about = about(log, row.id.event)?;
-        Ok((row, about))
-    };
-    rows.into_iter().map(with_event).collect()
-}
-
-/// What is shown of an event, from its head alone.
-pub(super) fn about(log: &dyn ReadLog, event: EventId) -> Result<Option<About>, Problem> {
-    let after = EventId::from_u128(event.as_u128().saturating_sub(1));
-    let head = log.heads_after(after, 1)?.pop().filter(|(id, _)| *id == event);
-    Ok(head.and_then(|(_, head)| About::of(&head)))
-}
-
-fn status(query: &Query) -> Result<Option<DeliveryStatus>, Problem> {
-    use DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
-    let Some(text) = query.get("status") else { return Ok(None) };
-    let all = [Pending, Retrying, Delivered, Failed, Abandoned];
-    let found = all.into_iter().find(|status| status.as_str() == text);
-    let bad = "query parameter status: expected pending, retrying, delivered, failed or abandoned";
-    found.map(Some).ok_or_else(|| Problem::new(super::ProblemCode::InvalidRequest, bad))
 }

@@ -6,12 +6,13 @@ use serde_json::value::RawValue;
 use super::delivery::raw;
 use super::page::Query;
 use super::store::Delivery;
-use super::webhook::{tenant_of, wants};
-use super::{Api, Call, Problem, ProblemCode, Response, reply, sees};
+use super::webhook::tenant_of;
+use super::{Api, Call, Problem, ProblemCode, Response, may_see, reply, sees};
 use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
 use crate::model::{
     DeliveryId, EventHead, EventId, EventPattern, Mapping, NewEvent, Timestamp, WebhookNo, data_of, raw_of,
 };
+use crate::registry::Principal;
 
 /// Heads read at once while a list looks for those it wants.
 const HEADS_AT_ONCE: usize = 512;
@@ -174,7 +175,7 @@ impl Api {
                 let waits = waiting.iter().any(|(_, webhook)| webhook == no);
                 waits.then(|| Delivery::pending(DeliveryId { event: id, webhook: *no }))
             };
-            self.short(&row.or_else(pending)?, *no)
+            self.short(&call.principal, &row.or_else(pending)?, *no)
         });
         let view = View {
             data: Some(raw(&data_of(&stored, &body))),
@@ -193,10 +194,12 @@ impl Api {
             .ok_or_else(|| Problem::not_found("event"))
     }
 
-    fn short(&self, delivery: &Delivery, no: WebhookNo) -> Option<Short> {
+    fn short(&self, principal: &Principal, delivery: &Delivery, no: WebhookNo) -> Option<Short> {
+        let registry = self.registry.load();
+        let known = registry.known(no).filter(|known| may_see(principal, known))?;
         Some(Short {
             id: delivery.id.to_string(),
-            webhook_id: self.registry.load().known(no)?.id().to_string(),
+            webhook_id: known.id().to_string(),
             status: delivery.status.as_str(),
             attempt_count: delivery.attempts,
             next_retry_at: delivery.next_at,
@@ -213,7 +216,7 @@ fn filter(query: &Query, tenant: Option<String>) -> Result<impl Fn(&NewEvent<'_>
     let external_id = query.get("external_id").map(str::to_owned);
     Ok(move |event: &NewEvent<'_>| {
         tenant.as_deref().is_none_or(|tenant| tenant == event.tenant)
-            && pattern.as_ref().is_none_or(|pattern| wants(pattern, event.event_type))
+            && pattern.as_ref().is_none_or(|pattern| pattern.matches(event.event_type))
             && source.as_deref().is_none_or(|source| source == event.source)
             && external_id.as_deref().is_none_or(|id| Some(id) == event.external_id)
             && since.is_none_or(|since| event.received_at >= since)

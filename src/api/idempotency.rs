@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use ring::digest::{Context, SHA256};
 
 use super::{Problem, ProblemCode, Response};
@@ -58,12 +58,7 @@ impl Idempotency {
 
     /// `scope` is whatever a key is unique within: the tenant and the route.
     pub(super) fn claim(self: &Arc<Self>, headers: &HeaderMap, scope: [&str; 2], body: &[u8]) -> Result<Turn, Problem> {
-        let Some(key) = headers.get("idempotency-key") else { return Ok(Turn::First(Claim { of: None })) };
-        let key = key.as_bytes();
-        if !(1..=CLIENT_ID_BYTES_MAX).contains(&key.len()) || !key.iter().all(|b| (0x20..0x7F).contains(b)) {
-            let detail = format!("Idempotency-Key: expected 1 to {CLIENT_ID_BYTES_MAX} characters of ASCII");
-            return Err(Problem::new(ProblemCode::InvalidRequest, detail));
-        }
+        let Some(key) = key_of(headers)? else { return Ok(Turn::First(Claim { of: None })) };
         let place = hash([scope[0].as_bytes(), scope[1].as_bytes(), key]);
         let body = hash([body]);
         let mut known = self.lock();
@@ -120,6 +115,16 @@ impl Drop for Claim {
             all.lock().entries.remove(&place);
         }
     }
+}
+
+/// The key of a request, which must be short text.
+pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+    let Some(key) = headers.get("idempotency-key").map(HeaderValue::as_bytes) else { return Ok(None) };
+    if (1..=CLIENT_ID_BYTES_MAX).contains(&key.len()) && key.iter().all(|b| (0x20..0x7F).contains(b)) {
+        return Ok(Some(key));
+    }
+    let detail = format!("Idempotency-Key: expected 1 to {CLIENT_ID_BYTES_MAX} characters of ASCII");
+    Err(Problem::new(ProblemCode::InvalidRequest, detail))
 }
 
 fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Hash {

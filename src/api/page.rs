@@ -9,6 +9,38 @@ use super::{Problem, ProblemCode};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
 
+/// Parameters that may not be empty. Not among them: `q` and `cursor`, which a form or a loop may send empty for none.
+const SAY_SOMETHING: [&str; 28] = [
+    "action",
+    "actor",
+    "category",
+    "deleted",
+    "deprecated",
+    "dry_run",
+    "event_id",
+    "event_type",
+    "external_id",
+    "failure_reason",
+    "is_active",
+    "kind",
+    "limit",
+    "org_id",
+    "page",
+    "resource_id",
+    "role",
+    "since",
+    "source",
+    "status",
+    "target",
+    "tenant",
+    "type",
+    "uid",
+    "until",
+    "user_id",
+    "webhook_id",
+    "workspace_id",
+];
+
 /// A request's query.
 #[derive(Debug)]
 pub(super) struct Query {
@@ -36,6 +68,16 @@ impl Query {
     pub(super) fn of(uri: &Uri) -> Self {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         Self { path: uri.path().to_owned(), pairs }
+    }
+
+    /// Refuses a parameter that says nothing: what was meant to narrow a list must not widen it to everything.
+    pub(super) fn none_is_empty(&self) -> Result<(), Problem> {
+        match self.pairs.iter().find(|(key, value)| value.is_empty() && SAY_SOMETHING.contains(&key.as_str())) {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(Problem::new(ProblemCode::InvalidRequest, format!("query parameter {key}: expected a value")))
+            }
+        }
     }
 
     /// The value of a parameter, if it is there and not empty.

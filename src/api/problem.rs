@@ -58,6 +58,7 @@ codes! {
     UriTooLong => URI_TOO_LONG, "uri_too_long", "The URI is too long";
     UnsupportedMediaType => UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The media type is not supported";
     InvalidBody => UNPROCESSABLE_ENTITY, "invalid_body", "The body breaks its rules";
+    UnknownEventType => UNPROCESSABLE_ENTITY, "unknown_event_type", "The event type is not in the catalogue";
     EgressRefused => UNPROCESSABLE_ENTITY, "egress_refused", "The egress rules forbid this address";
     IdempotencyKeyReused => UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The idempotency key was used with another body";
     HeadersTooLarge => REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too large";
@@ -131,6 +132,11 @@ impl Problem {
             many => format!("{} fields are wrong", many.len()),
         };
         Self { errors, ..Self::new(ProblemCode::InvalidBody, detail) }
+    }
+
+    /// Types that are not in a catalogue that is strict, each named by its place.
+    pub fn unknown_types(errors: Vec<FieldError>) -> Self {
+        Self { code: ProblemCode::UnknownEventType, ..Self::invalid_body(errors) }
     }
 
     /// Nothing there that this caller may know of.

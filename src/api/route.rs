@@ -1,28 +1,50 @@
 //! Which path is which resource, and what may be done with it.
 
+use std::borrow::Cow;
+
 use hyper::Method;
 
-use super::openapi::Format;
-use crate::model::{DeliveryId, EventId, SourceId, WebhookId};
+use super::docs::Format;
+use crate::model::{DeliveryId, EventId, KeyId, SourceId, SubscriptionId, WebhookId, is_event_type};
 
 /// A path of the interface, its ids parsed: text that is no id is no resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route<'p> {
     Webhooks,
-    Webhook(WebhookId),
-    Pause(WebhookId),
-    Resume(WebhookId),
-    DeliveriesOf(WebhookId),
-    DeadLetters(WebhookId),
-    DeadLetter(WebhookId, DeliveryId),
-    ReplayDeadLetter(WebhookId, DeliveryId),
-    BulkReplay(WebhookId),
+    Webhook(WebhookRef<'p>),
+    Pause(WebhookRef<'p>),
+    Resume(WebhookRef<'p>),
+    Test(WebhookRef<'p>),
+    RegenerateSecret(WebhookRef<'p>),
+    Recover(WebhookRef<'p>),
+    /// `/metrics` and `/stats` of a webhook.
+    WebhookMetrics(WebhookRef<'p>),
+    Subscriptions(WebhookRef<'p>),
+    Subscription(WebhookRef<'p>, SubscriptionId),
+    DeliveriesOf(WebhookRef<'p>),
+    DeadLettersOf(WebhookRef<'p>),
+    DeadLetterOf(WebhookRef<'p>, DeliveryId),
+    ReplayDeadLetter(WebhookRef<'p>, DeliveryId),
+    BulkReplay(WebhookRef<'p>),
+    /// `/webhooks/deliveries` and `/deliveries`.
+    Deliveries,
     Delivery(DeliveryId),
+    RetryDelivery(DeliveryId),
+    DeadLetters,
     Events,
     Event(EventId),
     ReplayEvent(EventId),
     Replays,
     Replay(u64),
+    Stats,
+    FilterTest,
+    /// `/event-types`, `/webhooks/events` and `/webhooks/events/available`.
+    EventTypes(Spelling),
+    EventType(&'p str),
+    Keys,
+    Key(KeyId),
+    Tenants,
+    Audit,
     Sources,
     Source(SourceRef<'p>),
     SourceRestore(SourceRef<'p>),
@@ -32,6 +54,56 @@ pub(super) enum Route<'p> {
     Rejections(SourceRef<'p>),
     Document(Format),
 }
+
+/// Which of its paths the catalogue was asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// `/api/v1/event-types`, the one that takes POST.
+    EventTypes,
+    /// An alias below `/api/v1/webhooks/`, which only reads.
+    Alias,
+}
+
+/// How a path names a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WebhookRef<'p> {
+    Id(WebhookId),
+    /// Within the caller's tenant.
+    Uid(&'p str),
+}
+
+impl<'p> WebhookRef<'p> {
+    /// What begins like an id and is none names nothing.
+    pub(super) fn parse(text: &'p str) -> Option<Self> {
+        match text.parse() {
+            Ok(id) => Some(Self::Id(id)),
+            Err(_) => is_uid(text).then_some(Self::Uid(text)),
+        }
+    }
+}
+
+/// A path whose `:` and `@` stand as they are. Uids and event types may hold them, and most clients escape them; nothing else
+/// is decoded, so that no spelling leads past a check.
+pub(super) fn spelled(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    Cow::Owned(path.replace("%3A", ":").replace("%3a", ":").replace("%40", "@"))
+}
+
+/// Whether text may be a webhook's `uid`: 1 to 128 of what a path needs no escapes for, and no id or fixed word of ours.
+pub(super) fn is_uid(text: &str) -> bool {
+    (1..=UID_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
+        && !text.bytes().all(|b| b == b'.')
+        && !FIXED_WORDS.contains(&text)
+        && !["wh_", "src_"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// Bytes of a webhook's `uid`.
+pub(super) const UID_BYTES_MAX: usize = 128;
+/// Words below `/api/v1/webhooks/` that are no uid.
+const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
 
 /// How a path names a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,32 +133,27 @@ impl<'p> Route<'p> {
         let rest = path.strip_prefix("/api/v1/")?;
         let mut parts = rest.split('/');
         let parts = [(); 6].map(|()| parts.next());
-        let id = |text: &str| text.parse().ok();
         Some(match parts {
-            [Some("webhooks"), None, ..] => Self::Webhooks,
-            [Some("webhooks"), Some(webhook), None, ..] => Self::Webhook(id(webhook)?),
-            [Some("webhooks"), Some(webhook), Some(what), None, ..] => match what {
-                "pause" => Self::Pause(id(webhook)?),
-                "resume" => Self::Resume(id(webhook)?),
-                "deliveries" => Self::DeliveriesOf(id(webhook)?),
-                "dead-letters" => Self::DeadLetters(id(webhook)?),
-                _ => return None,
-            },
-            [Some("webhooks"), Some(webhook), Some("dead-letters"), Some("bulk-replay"), None, ..] => {
-                Self::BulkReplay(id(webhook)?)
-            }
-            [Some("webhooks"), Some(webhook), Some("dead-letters"), Some(letter), None, ..] => {
-                Self::DeadLetter(id(webhook)?, letter.parse().ok()?)
-            }
-            [Some("webhooks"), Some(webhook), Some("dead-letters"), Some(letter), Some("replay"), None] => {
-                Self::ReplayDeadLetter(id(webhook)?, letter.parse().ok()?)
-            }
+            [Some("webhooks"), rest @ ..] => return Self::webhooks(rest),
+            [Some("deliveries"), None, ..] => Self::Deliveries,
             [Some("deliveries"), Some(delivery), None, ..] => Self::Delivery(delivery.parse().ok()?),
+            [Some("deliveries"), Some(delivery), Some("retry"), None, ..] => {
+                Self::RetryDelivery(delivery.parse().ok()?)
+            }
+            [Some("dead-letters"), None, ..] => Self::DeadLetters,
             [Some("events"), None, ..] => Self::Events,
             [Some("events"), Some(event), None, ..] => Self::Event(event.parse().ok()?),
             [Some("events"), Some(event), Some("replay"), None, ..] => Self::ReplayEvent(event.parse().ok()?),
             [Some("replays" | "replay"), None, ..] => Self::Replays,
             [Some("replays"), Some(replay), None, ..] => Self::Replay(replay.strip_prefix("rpl_")?.parse().ok()?),
+            [Some("stats"), None, ..] => Self::Stats,
+            [Some("filters"), Some("test"), None, ..] => Self::FilterTest,
+            [Some("event-types"), None, ..] => Self::EventTypes(Spelling::EventTypes),
+            [Some("event-types"), Some(name), None, ..] if is_event_type(name) => Self::EventType(name),
+            [Some("keys"), None, ..] => Self::Keys,
+            [Some("keys"), Some(key), None, ..] => Self::Key(key.parse().ok()?),
+            [Some("tenants"), None, ..] => Self::Tenants,
+            [Some("audit"), None, ..] => Self::Audit,
             [Some("sources"), None, ..] => Self::Sources,
             [Some("sources"), Some(source), None, ..] => Self::Source(SourceRef::parse(source)?),
             [Some("sources"), Some(source), Some(what), None, ..] => {
@@ -104,26 +171,104 @@ impl<'p> Route<'p> {
         })
     }
 
-    /// The `Allow` header. That of events names POST, which admit answers before it comes here.
+    /// What stands below `/api/v1/webhooks`.
+    fn webhooks(parts: [Option<&'p str>; 5]) -> Option<Self> {
+        let [first, what, letter, last, end] = parts;
+        let Some(first) = first else { return Some(Self::Webhooks) };
+        let Some(what) = what else {
+            return match first {
+                "events" => Some(Self::EventTypes(Spelling::Alias)),
+                "deliveries" => Some(Self::Deliveries),
+                _ => WebhookRef::parse(first).map(Self::Webhook),
+            };
+        };
+        match (first, what, letter, last, end) {
+            ("events", "available", None, ..) => return Some(Self::EventTypes(Spelling::Alias)),
+            ("deliveries", delivery, None, ..) => return delivery.parse().ok().map(Self::Delivery),
+            ("deliveries", delivery, Some("retry"), None, _) => return delivery.parse().ok().map(Self::RetryDelivery),
+            _ => {}
+        }
+        let webhook = WebhookRef::parse(first)?;
+        Some(match (what, letter, last, end) {
+            ("pause", None, ..) => Self::Pause(webhook),
+            ("resume", None, ..) => Self::Resume(webhook),
+            ("test", None, ..) => Self::Test(webhook),
+            ("regenerate-secret", None, ..) => Self::RegenerateSecret(webhook),
+            ("recover", None, ..) => Self::Recover(webhook),
+            ("metrics" | "stats", None, ..) => Self::WebhookMetrics(webhook),
+            ("subscriptions", None, ..) => Self::Subscriptions(webhook),
+            ("subscriptions", Some(id), None, _) => Self::Subscription(webhook, id.parse().ok()?),
+            ("deliveries", None, ..) => Self::DeliveriesOf(webhook),
+            ("dead-letters", None, ..) => Self::DeadLettersOf(webhook),
+            ("dead-letters", Some("bulk-replay"), None, _) => Self::BulkReplay(webhook),
+            ("dead-letters", Some(letter), None, _) => Self::DeadLetterOf(webhook, letter.parse().ok()?),
+            ("dead-letters", Some(letter), Some("replay"), None) => {
+                Self::ReplayDeadLetter(webhook, letter.parse().ok()?)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The webhook that the path names, if it names one.
+    pub(super) fn webhook_mut(&mut self) -> Option<&mut WebhookRef<'p>> {
+        match self {
+            Self::Webhook(of)
+            | Self::Pause(of)
+            | Self::Resume(of)
+            | Self::Test(of)
+            | Self::RegenerateSecret(of)
+            | Self::Recover(of)
+            | Self::WebhookMetrics(of)
+            | Self::Subscriptions(of)
+            | Self::Subscription(of, _)
+            | Self::DeliveriesOf(of)
+            | Self::DeadLettersOf(of)
+            | Self::DeadLetterOf(of, _)
+            | Self::ReplayDeadLetter(of, _)
+            | Self::BulkReplay(of) => Some(of),
+            _ => None,
+        }
+    }
+
+    /// The `Allow` header. That of events and of a webhook, whose place may be a source's, names POST, which admit answers
+    /// before it comes here.
     pub(super) fn allow(self) -> &'static str {
         match self {
-            Self::Webhooks | Self::Events | Self::Replays | Self::Sources => "GET, HEAD, POST",
+            Self::Webhooks
+            | Self::Events
+            | Self::Replays
+            | Self::Sources
+            | Self::Subscriptions(_)
+            | Self::EventTypes(Spelling::EventTypes)
+            | Self::Keys
+            | Self::Tenants => "GET, HEAD, POST",
             Self::Source(_) => "GET, HEAD, PATCH, DELETE",
-            Self::Webhook(_) => "GET, HEAD, PUT, PATCH, DELETE",
+            Self::Webhook(_) => "GET, HEAD, POST, PUT, PATCH, DELETE",
+            Self::Subscription(..) | Self::EventType(_) => "GET, HEAD, PUT, DELETE",
+            Self::DeadLetterOf(..) | Self::Replay(_) | Self::Key(_) => "GET, HEAD, DELETE",
             Self::Pause(_)
             | Self::Resume(_)
+            | Self::Test(_)
+            | Self::RegenerateSecret(_)
+            | Self::Recover(_)
             | Self::ReplayDeadLetter(..)
             | Self::BulkReplay(_)
+            | Self::RetryDelivery(_)
             | Self::ReplayEvent(_)
+            | Self::FilterTest
             | Self::SourceRestore(_)
             | Self::RotateSecret(_)
             | Self::RotateToken(_) => "POST",
-            Self::DeliveriesOf(_)
-            | Self::DeadLetters(_)
-            | Self::DeadLetter(..)
+            Self::WebhookMetrics(_)
+            | Self::DeliveriesOf(_)
+            | Self::DeadLettersOf(_)
+            | Self::Deliveries
             | Self::Delivery(_)
+            | Self::DeadLetters
             | Self::Event(_)
-            | Self::Replay(_)
+            | Self::Stats
+            | Self::EventTypes(Spelling::Alias)
+            | Self::Audit
             | Self::Guide(_)
             | Self::Rejections(_)
             | Self::Document(_) => "GET, HEAD",
@@ -132,7 +277,7 @@ impl<'p> Route<'p> {
 
     pub(super) fn allows(self, method: &Method) -> bool {
         self.allow().split(", ").any(|allowed| allowed == method.as_str())
-            && !(self == Self::Events && method == Method::POST)
+            && !(matches!(self, Self::Events | Self::Webhook(_)) && method == Method::POST)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sources: make, list, read, change, delete, restore; what they refused; the guide for whoever sends.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ impl Api {
         let is_partner = settings.kind == PARTNER;
         let token = token.or_else(|| is_partner.then(Token::generate));
         let secret = if settings.secrets.is_empty() { made_secret(&mut settings) } else { None };
-        let writer = self.writer.clone();
+        let writer = self.writer.by(&call.principal);
         let make = async move {
             let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
             let place = format!("/api/v1/sources/{}", source.id);
@@ -83,9 +84,9 @@ impl Api {
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         for _ in 0..TRIES {
             let source = self.source(call, of)?;
-            reply::matches(&call.parts.headers, &etag(&source))?;
             let settings = patch(fields.clone(), &source)?;
-            match self.writer.replace_source(source.id, Some(source.version), settings).await {
+            reply::matches(&call.parts.headers, &etag(&source))?;
+            match self.writer.by(&call.principal).replace_source(source.id, Some(source.version), settings).await {
                 Err(SourceError::Changed) => {}
                 changed => return shown(&*changed?),
             }
@@ -97,7 +98,7 @@ impl Api {
         let source = self.source(call, of)?;
         changeable(&source)?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        match self.writer.delete_source(source.id, named_version(call, &source)).await {
+        match self.writer.by(&call.principal).delete_source(source.id, named_version(call, &source)).await {
             Err(SourceError::Changed) => return Err(changed_meanwhile()),
             deleted => deleted?,
         };
@@ -109,7 +110,7 @@ impl Api {
         let source = self.source(call, of).or_else(|_| self.deleted_source(call, of))?;
         changeable(&source)?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        shown(&*self.writer.restore_source(source.id).await?)
+        shown(&*self.writer.by(&call.principal).restore_source(source.id).await?)
     }
 
     pub(super) fn guide(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
@@ -122,9 +123,10 @@ impl Api {
 
     /// What the source refused since the server's start, newest first.
     pub(super) fn list_rejections(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let limit = Query::of(&call.parts.uri).parse::<usize>("limit", "expected a number from 1")?;
+        let limit = Query::of(&call.parts.uri).parse::<NonZeroUsize>("limit", "expected a number from 1")?;
         let source = self.source(call, of)?;
-        let kept = self.rejections.of(source.id).into_iter().take(limit.unwrap_or(REJECTIONS_PER_SOURCE));
+        let kept =
+            self.rejections.of(source.id).into_iter().take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
         let rows: Vec<_> = kept.map(RejectionView::from).collect();
         reply::list(&rows, None)
     }
@@ -253,12 +255,14 @@ impl From<SourceError> for Problem {
                 return Self::invalid_body(breaches.into_iter().map(field).collect());
             }
             SourceError::Unavailable(error) => return error.into(),
+            SourceError::NameTaken | SourceError::TokenTaken => {
+                let at = if error == SourceError::NameTaken { "/name" } else { "/token" };
+                let mut problem = Self::new(ProblemCode::Conflict, error.to_string());
+                problem.errors.push(FieldError::new(at, error.to_string()));
+                return problem;
+            }
             SourceError::ManagedByFile => ProblemCode::ManagedByFile,
-            SourceError::Changed
-            | SourceError::NameTaken
-            | SourceError::TokenTaken
-            | SourceError::HasSecret
-            | SourceError::NoToken => ProblemCode::Conflict,
+            SourceError::Changed | SourceError::HasSecret | SourceError::NoToken => ProblemCode::Conflict,
         };
         Self::new(code, error.to_string())
     }

@@ -7,11 +7,10 @@ use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
 use super::source_view::{HIDDEN, View};
-use super::webhook_body::is_tenant;
 use super::webhook_fields::{Fields, Given, merge_patch};
 use super::{FieldError, Problem, ProblemCode};
 use crate::config::Role;
-use crate::model::{Secret, SourceId};
+use crate::model::{Secret, SourceId, is_tenant_name};
 use crate::registry::{DEFAULT_TENANT, Principal};
 use crate::source::{SecretSetting, SecretTable, Settings, Source, Token};
 
@@ -172,7 +171,7 @@ fn tenant(fields: &mut Fields, principal: &Principal) -> Box<str> {
                 fields.wrong(pointer(key), "only a key of tenant * may name another tenant");
             }
             Some(_) => fields.wrong(pointer(key), "contradicts tenant"),
-            None if is_tenant(&named) => tenant = Some(named),
+            None if is_tenant_name(&named) => tenant = Some(named),
             None => fields.wrong(pointer(key), "expected 1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit"),
         }
     }

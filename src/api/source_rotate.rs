@@ -33,12 +33,12 @@ impl Api {
     pub(super) async fn rotate_secret(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         let source = self.source(call, of)?;
         changeable(&source)?;
-        reply::matches(&call.parts.headers, &etag(&source))?;
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, true)?);
         let wanted = Rotation::read(&mut fields, &source);
         fields.finish("overlap_seconds, secret, when")?;
+        reply::matches(&call.parts.headers, &etag(&source))?;
         let Some(wanted) = wanted else { return Err(Problem::new(ProblemCode::Internal, "no secret was made")) };
-        let (writer, clock, registry) = (self.writer.clone(), self.clock.clone(), self.registry.clone());
+        let (writer, clock, registry) = (self.writer.by(&call.principal), self.clock.clone(), self.registry.clone());
         let (id, version) = (source.id, named_version(call, &source));
         let make = async move {
             for _ in 0..TRIES {
@@ -59,7 +59,6 @@ impl Api {
     pub(super) async fn rotate_token(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         let source = self.source(call, of)?;
         changeable(&source)?;
-        reply::matches(&call.parts.headers, &etag(&source))?;
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, true)?);
         let token = match text(&mut fields, "token") {
             None => Token::generate(),
@@ -72,7 +71,8 @@ impl Api {
             }
         };
         fields.finish("token")?;
-        let (writer, id, version) = (self.writer.clone(), source.id, named_version(call, &source));
+        reply::matches(&call.parts.headers, &etag(&source))?;
+        let (writer, id, version) = (self.writer.by(&call.principal), source.id, named_version(call, &source));
         let make = async move {
             let source = writer.rotate_token(id, version, &token).await?;
             told(&source, Some(&token), None, |told| reply::json(StatusCode::OK, told))

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use super::{Problem, ProblemCode};
 use crate::commit::ReadError;
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
-use crate::settle::ReplayFilter;
+use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 
 /// A future of a trait object.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -26,18 +26,26 @@ pub trait DeliveryStore: Send + Sync + 'static {
     fn delivery(&self, id: DeliveryId) -> Answered<Option<Delivery>>;
     /// A delivery's attempts, first to last, as far as history still has them.
     fn attempts(&self, id: DeliveryId) -> Answered<Vec<Attempt>>;
-    /// Deliveries of a webhook, newest first, of events before the given one.
-    fn deliveries_of(&self, webhook: WebhookNo, before: Option<EventId>, limit: usize) -> Answered<Vec<Delivery>>;
+    /// The newest deliveries that are wanted and have a row or an attempt, at most `limit`.
+    fn deliveries(&self, wanted: &Wanted, limit: usize) -> Answered<Part<Delivery>>;
     /// An event's deliveries to these webhooks (ascending), in their order.
     fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Answered<Vec<Delivery>>;
-    /// A webhook's dead letters, newest first, of events before the given one.
-    fn dead_letters(&self, webhook: WebhookNo, before: Option<EventId>, limit: usize) -> Answered<Vec<DeadLetter>>;
+    /// The newest dead letters that are wanted, at most `limit`.
+    fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Answered<Part<DeadLetter>>;
     /// One dead letter.
     fn dead_letter(&self, id: DeliveryId) -> Answered<Option<DeadLetter>>;
     /// Starts a replay; answers its number once it is durable.
     fn replay(&self, filter: ReplayFilter) -> Later<'_, Answered<u64>>;
     /// Delivers dead letters of a webhook again, these or all; answers how many there were.
     fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> Later<'_, Answered<u64>>;
+    /// Tries a delivery once more, now.
+    fn retry(&self, id: DeliveryId) -> Later<'_, Answered<Retried>>;
+    /// Forgets dead letters of a webhook; answers how many there were.
+    fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> Later<'_, Answered<u64>>;
+    /// Starts to deliver again what failed since a time; answers the number once it is durable.
+    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> Later<'_, Answered<u64>>;
+    /// Stops a replay; whether it was running.
+    fn cancel_replay(&self, no: u64) -> Later<'_, Answered<bool>>;
     /// Replays with numbers before the given one, newest first.
     fn replays(&self, before: Option<u64>, limit: usize) -> Answered<Vec<Replay>>;
     /// One replay.
@@ -64,6 +72,8 @@ pub struct Delivery {
     pub next_at: Option<Timestamp>,
     /// When it became a dead letter, if it did.
     pub dead_at: Option<Timestamp>,
+    /// Why it did.
+    pub reason: Option<DeadReason>,
     /// The last attempt, if history still has it.
     pub last: Option<Attempt>,
 }
@@ -71,7 +81,15 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery of which nothing is known but that it was accepted.
     pub(super) fn pending(id: DeliveryId) -> Self {
-        Self { id, status: DeliveryStatus::Pending, attempts: 0, next_at: None, dead_at: None, last: None }
+        Self {
+            id,
+            status: DeliveryStatus::Pending,
+            attempts: 0,
+            next_at: None,
+            dead_at: None,
+            reason: None,
+            last: None,
+        }
     }
 }
 
@@ -90,19 +108,48 @@ pub struct DeadLetter {
     pub at: Timestamp,
 }
 
+/// A part of a list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part<T> {
+    /// At most as many as were asked for; fewer do not mean the end.
+    pub rows: Vec<T>,
+    /// The delivery before which the next part begins; `None` at the end.
+    pub next: Option<DeliveryId>,
+}
+
 /// A replay, running or done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
     /// Its number.
     pub no: u64,
     /// What it takes.
-    pub filter: ReplayFilter,
+    pub work: Work,
+    /// How far it is.
+    pub state: JobState,
     /// When it was asked for.
     pub created_at: Timestamp,
+    /// When it came to its end.
+    pub ended_at: Option<Timestamp>,
+    /// Events looked at so far, of a replay of events.
+    pub events: u64,
     /// Deliveries made so far.
     pub deliveries: u64,
-    /// Whether it has come to its end.
-    pub done: bool,
+    /// Deliveries to make, where that is known beforehand.
+    pub total: Option<u64>,
+}
+
+/// What a replay takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Events of the log.
+    Events(ReplayFilter),
+    /// A webhook's dead letters.
+    DeadLetters {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// Those that ended since, and what waits for its next attempt; `None`: all.
+        since: Option<Timestamp>,
+    },
 }
 
 impl fmt::Display for StoreFailed {

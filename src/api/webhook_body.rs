@@ -3,32 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
-use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, RETRIES_MAX};
+use super::route::{UID_BYTES_MAX, is_uid};
+use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
+use super::webhook_keys::{keys, profile};
+use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode};
-use crate::model::{Endpoint, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Webhook, WebhookStatus};
-use crate::registry::{DEFAULT_TENANT, Draft, Principal};
+use crate::model::{
+    Endpoint, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook, WebhookSettings, WebhookStatus,
+    is_tenant_name,
+};
+use crate::profile::Profile;
+use crate::registry::{DEFAULT_TENANT, Principal, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
-const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
-const BURST: std::ops::RangeInclusive<u64> = 1..=100_000;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
-const TENANT_BYTES_MAX: usize = 63;
-const ALLOWED: &str = "url, events, secret, name, description, status, active, is_active, profile, retry_policy, \
-    max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, headers, metadata, user_id, tenant, org_id";
+const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
+    profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
+    metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
-const READ_ONLY: [&str; 3] = ["id", "created_at", "secret_hint"];
+const READ_ONLY: [&str; 5] = ["id", "created_at", "secret_hint", "public_key", "previous_secret_ends_at"];
+/// Fields that a client may send back, and that may have changed meanwhile; `If-Match` is for who wants to be sure.
+const IGNORED: [&str; 3] = ["updated_at", "subscription_count", "warnings"];
 
 /// What a body is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose<'a> {
     /// A new webhook.
     Create,
-    /// What is absent goes back to its default, but for secret, status and owner.
+    /// What is absent goes back to its default, but for secret, status and owner, and the uid that old clients know it by.
     Replace(&'a Webhook),
     /// What is absent stays.
     Patch(&'a Webhook),
@@ -36,7 +44,7 @@ pub(super) enum Purpose<'a> {
 
 impl<'a> Purpose<'a> {
     /// The webhook as it is.
-    fn current(self) -> Option<&'a Webhook> {
+    pub(super) fn current(self) -> Option<&'a Webhook> {
         match self {
             Self::Create => None,
             Self::Replace(webhook) | Self::Patch(webhook) => Some(webhook),
@@ -44,7 +52,7 @@ impl<'a> Purpose<'a> {
     }
 
     /// The webhook whose fields stay where the body has none.
-    fn base(self) -> Option<&'a Webhook> {
+    pub(super) fn base(self) -> Option<&'a Webhook> {
         match self {
             Self::Patch(webhook) => Some(webhook),
             Self::Create | Self::Replace(_) => None,
@@ -57,10 +65,16 @@ pub(super) struct Rules<'a> {
     pub(super) check_url: &'a CheckUrl,
     pub(super) default_retry: &'a RetryPolicy,
     pub(super) principal: &'a Principal,
+    /// Profiles, and what holds for tenants by default.
+    pub(super) registry: Arc<Registry>,
 }
 
 /// Reads a body. Each field that is wrong is named.
-pub(super) fn read(body: Map<String, Value>, purpose: Purpose<'_>, rules: &Rules<'_>) -> Result<Draft, Problem> {
+pub(super) fn read(
+    body: Map<String, Value>,
+    purpose: Purpose<'_>,
+    rules: &Rules<'_>,
+) -> Result<WebhookSettings, Problem> {
     let mut fields = Fields::new(body);
     let base = purpose.base();
     if let Some(current) = purpose.current() {
@@ -69,48 +83,98 @@ pub(super) fn read(body: Map<String, Value>, purpose: Purpose<'_>, rules: &Rules
     let (endpoint, egress_only) = endpoint(&mut fields, base, rules.check_url);
     let tenant = tenant(&mut fields, purpose, rules.principal);
     let status = status(&mut fields, purpose);
-    let keys = keys(&mut fields, purpose.current());
-    profile(&mut fields);
+    let profile = profile(&mut fields, purpose, tenant.as_deref(), &rules.registry);
+    let keys = profile.as_deref().and_then(|profile| keys(&mut fields, purpose.current(), profile));
+    let defaults = tenant.as_deref().map(|tenant| rules.registry.tenant_settings(tenant)).unwrap_or_default();
+    let uid = uid(&mut fields).or(purpose.current().and_then(|w| w.uid.clone()));
     let events = fields.events().or(base.map(|w| w.events.clone())).unwrap_or_default();
     let name = fields.text("name", NAME_CHARS_MAX).or(base.and_then(|w| w.name.clone()));
     let description = fields.text("description", DESCRIPTION_CHARS_MAX).or(base.and_then(|w| w.description.clone()));
-    let user_id = fields.id("user_id").or(purpose.current().and_then(|w| w.user_id.clone()));
-    let retry_policy = retry_policy(&mut fields, base, rules.default_retry);
-    let timeout = match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
-        Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
-        Given::Null => None,
-        Given::Absent => base.and_then(|w| w.timeout),
-    };
-    let rate_limit = rate_limit(&mut fields, base);
-    let max_in_flight = match fields.whole("max_in_flight", IN_FLIGHT) {
-        Given::Value(n) => Some(n as u16),
-        Given::Null => None,
-        Given::Absent => base.and_then(|w| w.max_in_flight),
-    };
-    let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
-    let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
+    let filters = fields.filters().or(base.map(|w| w.filters.clone())).flatten();
+    let workspace_id = fields.id("workspace_id").or(base.and_then(|w| w.workspace_id.clone()));
+    let user_id = fields.id("user_id").or(owner(purpose, rules.principal));
+    if !rules.principal.sees_user(user_id.as_deref()) {
+        fields.wrong("/user_id", "expected your own: in this tenant everybody sees only the webhooks of his own");
+    }
+    let (retry_policy, retry_on) = retries(&mut fields, base, &defaults, rules.default_retry);
+    let timeout = timeout(&mut fields, base.and_then(|w| w.timeout));
+    let rate_limit = rate_limit(&mut fields, base.and_then(|w| w.rate_limit));
+    let max_in_flight = max_in_flight(&mut fields, base.and_then(|w| w.max_in_flight));
+    let breaker = fields.breaker(base.map(|w| &w.breaker)).or(base.map(|w| w.breaker.clone())).unwrap_or_default();
+    let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
+    let headers = headers(&mut fields, purpose, profile.as_deref());
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
     let Fields { left, mut errors } = fields;
     errors.extend(unknown(&left, ALLOWED));
-    match (endpoint, tenant, keys) {
-        (Some(endpoint), Some(tenant), Some(keys)) if errors.is_empty() => Ok(Draft {
-            tenant,
+    match (endpoint, tenant, profile.zip(keys)) {
+        (Some(endpoint), Some(tenant), Some((profile, keys))) if errors.is_empty() => Ok(WebhookSettings {
+            uid,
             status,
-            endpoint,
+            profile,
             events,
-            keys,
+            subscriptions: purpose.current().map_or_else(|| [].into(), |w| Arc::clone(&w.subscriptions)),
+            filters,
+            workspace_id,
             retry_policy,
+            retry_on,
             timeout,
             max_in_flight,
             rate_limit,
+            breaker,
+            ordered,
             headers,
             name,
             description,
             user_id,
             metadata: metadata.unwrap_or_else(|| "{}".into()),
+            ..WebhookSettings::new(tenant, endpoint, keys)
         }),
         _ => Err(refusal(errors, egress_only)),
     }
+}
+
+/// Whether and when to try again, and after which failures: the tenant's way, where the body does not say.
+fn retries(
+    fields: &mut Fields,
+    base: Option<&Webhook>,
+    defaults: &TenantSettings,
+    default: &RetryPolicy,
+) -> (Option<RetryPolicy>, RetryOn) {
+    let retries = Retries {
+        present: base.and_then(|w| w.retry_policy.as_ref()),
+        present_on: base.map_or(RetryOn::ALL, |w| w.retry_on),
+        absent: base.map_or(defaults.retry_policy.as_ref(), |w| w.retry_policy.as_ref()),
+        null: defaults.retry_policy.as_ref(),
+        default,
+    };
+    retries.read(fields)
+}
+
+fn timeout(fields: &mut Fields, present: Option<Duration>) -> Option<Duration> {
+    match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
+        Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
+        Given::Null => None,
+        Given::Absent => present,
+    }
+}
+
+fn max_in_flight(fields: &mut Fields, present: Option<u16>) -> Option<u16> {
+    match fields.whole("max_in_flight", IN_FLIGHT) {
+        Given::Value(n) => Some(n as u16),
+        Given::Null => None,
+        Given::Absent => present,
+    }
+}
+
+/// Headers of the user's own, none of which the profile sets itself.
+fn headers(fields: &mut Fields, purpose: Purpose<'_>, profile: Option<&Profile>) -> Vec<(HeaderName, HeaderValue)> {
+    let base = purpose.base();
+    let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
+    let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
+    for (name, _) in headers.iter().filter(|(name, _)| profile.is_some_and(|profile| profile.sets(name))) {
+        fields.wrong(format!("/headers/{name}"), "the webhook's profile sets this header");
+    }
+    headers
 }
 
 fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {
@@ -124,8 +188,9 @@ fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {
 
 /// A client may send back what it read; what the server sets must be as it was.
 fn sent_back(fields: &mut Fields, current: &Webhook, rules: &Rules<'_>) {
-    // It tells when, not what; `If-Match` is for who wants to be sure.
-    fields.left.remove("updated_at");
+    for key in IGNORED {
+        fields.left.remove(key);
+    }
     let shown = serde_json::to_value(View::of(current, rules.default_retry)).unwrap_or_default();
     for key in READ_ONLY {
         if let Some(given) = fields.left.remove(key)
@@ -155,6 +220,32 @@ fn endpoint(fields: &mut Fields, base: Option<&Webhook>, check: &CheckUrl) -> (O
     (given.or(base.map(|w| w.endpoint.clone())), egress)
 }
 
+/// The user who owns it, where the body does not say: for a new webhook, the caller.
+fn owner(purpose: Purpose<'_>, caller: &Principal) -> Option<Box<str>> {
+    match purpose.current() {
+        Some(current) => current.user_id.clone(),
+        None => caller.user.as_deref().map(Into::into),
+    }
+}
+
+/// An id of the user's own, under which paths find it; a number is read as its text.
+fn uid(fields: &mut Fields) -> Given<Box<str>> {
+    fields.take("uid", |value| {
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        };
+        let allowed = || {
+            format!(
+                "expected 1 to {UID_BYTES_MAX} of A-Z a-z 0-9 . _ : @ -, which does not begin with wh_ or src_ and is not \
+                events or deliveries"
+            )
+        };
+        if is_uid(&text) { Ok(text.into()) } else { Err(allowed()) }
+    })
+}
+
 /// Whose it is. Only a key of tenant `*` names another tenant, and only for a new webhook.
 fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> Option<Arc<str>> {
     let own = purpose.current().map(|w| &w.tenant).or(principal.tenant.as_ref());
@@ -167,21 +258,13 @@ fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> O
             Some(_) if purpose.current().is_some() => fields.wrong(pointer(key), "cannot be changed"),
             Some(_) if own.is_some() => fields.wrong(pointer(key), "only a key of tenant * may name another tenant"),
             Some(_) => fields.wrong(pointer(key), "contradicts tenant"),
-            None if is_tenant(&named) => tenant = Some((*named).into()),
+            None if is_tenant_name(&named) => tenant = Some((*named).into()),
             None => {
-                let detail =
-                    format!("expected 1 to {TENANT_BYTES_MAX} of A-Z a-z 0-9 . _ : -, the first a letter or digit");
-                fields.wrong(pointer(key), detail);
+                fields.wrong(pointer(key), format!("expected {TENANT_NAME_ALLOWED}"));
             }
         }
     }
     (fields.errors.len() == before).then(|| tenant.unwrap_or_else(|| DEFAULT_TENANT.into()))
-}
-
-pub(super) fn is_tenant(name: &str) -> bool {
-    (1..=TENANT_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
-        && name.as_bytes()[0].is_ascii_alphanumeric()
 }
 
 /// `status`, `active` and `is_active` say one thing in three dialects.
@@ -202,97 +285,11 @@ fn status(fields: &mut Fields, purpose: Purpose<'_>) -> WebhookStatus {
         match status {
             Some(status) if status.is_matched() == active => {}
             Some(_) => fields.wrong(pointer(key), "contradicts another of status, active and is_active"),
+            // A flag that says what is so already changes nothing: a paused webhook, which reads `active: true`, stays
+            // paused for a client that knows no pause and writes back what it read.
+            None if current.is_some_and(|current| current.is_matched() == active) => status = current,
             None => status = Some(if active { WebhookStatus::Active } else { WebhookStatus::Inactive }),
         }
     }
     status.or(current).unwrap_or(WebhookStatus::Active)
-}
-
-/// The secret is given at creation or made; afterwards it stays.
-fn keys(fields: &mut Fields, current: Option<&Webhook>) -> Option<SigningKeys> {
-    if let Some(current) = current {
-        if fields.left.remove("secret").is_some() {
-            fields.wrong("/secret", "is set at creation and cannot be changed here");
-        }
-        return Some(current.keys.clone());
-    }
-    let before = fields.errors.len();
-    let given = fields.take("secret", |value| match value {
-        Value::String(text) => SigningKey::try_new(Secret::new(text)).map_err(|error| error.to_string()),
-        _ => Err("expected text".to_owned()),
-    });
-    if fields.errors.len() > before {
-        return None;
-    }
-    let key = given.value().unwrap_or_else(SigningKey::generate);
-    Some(SigningKeys { current: Arc::new(key), previous: None })
-}
-
-fn profile(fields: &mut Fields) {
-    let _standard = fields.take("profile", |value| match value.as_str() {
-        Some("standard") => Ok(()),
-        _ => Err("expected \"standard\"".to_owned()),
-    });
-}
-
-/// `retry_policy` beats `max_retries`; that alone changes how many retries the present policy makes.
-fn retry_policy(fields: &mut Fields, base: Option<&Webhook>, default: &RetryPolicy) -> Option<RetryPolicy> {
-    let present = base.and_then(|w| w.retry_policy.as_ref());
-    let given = fields.retry_policy(present);
-    let retries = fields.whole("max_retries", 0..=RETRIES_MAX);
-    match (given, retries) {
-        (Given::Value(policy), _) => Some(policy),
-        (Given::Null, Given::Value(retries)) => Some(with_retries(default, retries as u16)),
-        (Given::Absent, Given::Value(retries)) => Some(with_retries(present.unwrap_or(default), retries as u16)),
-        (Given::Null, _) | (_, Given::Null) => None,
-        (Given::Absent, Given::Absent) => present.cloned(),
-    }
-}
-
-/// The policy with this many retries: a schedule is cut, or goes on with its last delay.
-fn with_retries(policy: &RetryPolicy, retries: u16) -> RetryPolicy {
-    match policy {
-        RetryPolicy::Schedule(delays) => {
-            let last = delays.last().copied().unwrap_or(Duration::from_secs(60));
-            RetryPolicy::Schedule(
-                delays.iter().copied().chain(std::iter::repeat(last)).take(usize::from(retries)).collect(),
-            )
-        }
-        RetryPolicy::Backoff { retry_delay, backoff_permille, max_delay, .. } => RetryPolicy::Backoff {
-            max_retries: retries,
-            retry_delay: *retry_delay,
-            backoff_permille: *backoff_permille,
-            max_delay: *max_delay,
-        },
-    }
-}
-
-/// How many retries a policy makes.
-pub(super) fn retries_of(policy: &RetryPolicy) -> usize {
-    match policy {
-        RetryPolicy::Schedule(delays) => delays.len(),
-        RetryPolicy::Backoff { max_retries, .. } => usize::from(*max_retries),
-    }
-}
-
-fn rate_limit(fields: &mut Fields, base: Option<&Webhook>) -> Option<RateLimit> {
-    let present = base.and_then(|w| w.rate_limit);
-    let rate = fields.number("rate_limit_rps", RATE);
-    let burst = fields.whole("burst", BURST);
-    let no_rate = matches!(rate, Given::Null);
-    let per_second = rate.or(present.map(|limit| limit.per_second));
-    let Some(per_second) = per_second else {
-        if matches!(burst, Given::Value(_)) && fields.errors.iter().all(|error| error.pointer != "/rate_limit_rps") {
-            fields.wrong("/burst", "needs rate_limit_rps");
-        }
-        return None;
-    };
-    // As much as a second lets through, at least one.
-    let default = (per_second.ceil() as u32).max(1);
-    let burst = match burst {
-        Given::Value(burst) => burst as u32,
-        Given::Absent if !no_rate => present.map_or(default, |limit| limit.burst),
-        Given::Absent | Given::Null => default,
-    };
-    Some(RateLimit { per_second, burst })
 }

@@ -1,13 +1,14 @@
 //! The fields of a webhook as a body writes them, one by one: each is read, checked and named if it is wrong.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
 use super::{FieldError, Problem};
-use crate::limits::RETRY_DELAY_MAX;
-use crate::model::{EventPattern, RetryPolicy, Timestamp};
+use crate::filter::{Filter, FilterError};
+use crate::limits::FILTERS_BYTES_MAX;
+use crate::model::{EventPattern, Timestamp};
 
 /// Characters of a name.
 pub(super) const NAME_CHARS_MAX: usize = 128;
@@ -17,10 +18,6 @@ pub(super) const DESCRIPTION_CHARS_MAX: usize = 1_024;
 pub(super) const USER_ID_CHARS_MAX: usize = 256;
 /// Patterns of a webhook.
 const EVENTS_MAX: usize = 256;
-/// Delays of a schedule.
-const SCHEDULE_MAX: usize = 32;
-/// Retries of a policy.
-pub(super) const RETRIES_MAX: u64 = 100;
 /// Bytes of the metadata as JSON.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
 
@@ -158,67 +155,26 @@ impl Fields {
         Given::Value(patterns)
     }
 
-    /// `retry_policy`; a policy of the present one's form is a merge patch of it.
-    pub(super) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<RetryPolicy> {
-        let Some(value) = self.left.remove("retry_policy") else { return Given::Absent };
-        match value {
-            Value::Null => Given::Null,
-            Value::Object(mut given) => {
-                let policy = match given.remove("schedule") {
-                    Some(schedule) => self.schedule(&schedule),
-                    None => self.backoff(&mut given, present),
-                };
-                for key in given.keys() {
-                    let detail = "unknown field; allowed: schedule, or max_retries, retry_delay, backoff, max_delay";
-                    self.errors.push(FieldError::new(format!("/retry_policy{}", pointer(key)), detail));
-                }
-                policy.map_or(Given::Absent, Given::Value)
-            }
-            _ => {
-                self.wrong("/retry_policy", "expected an object");
+    /// `filters`; an empty object asks for nothing, and is none.
+    pub(super) fn filters(&mut self) -> Given<Option<Arc<Filter>>> {
+        let value = match self.left.remove("filters") {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(Value::Object(empty)) if empty.is_empty() => return Given::Value(None),
+            Some(value) => value,
+        };
+        if value.to_string().len() > FILTERS_BYTES_MAX {
+            self.wrong("/filters", format!("expected at most {FILTERS_BYTES_MAX} bytes of JSON"));
+            return Given::Absent;
+        }
+        match Filter::compile(&value) {
+            Ok(filter) => Given::Value(Some(Arc::new(filter))),
+            Err(errors) => {
+                let below = |FilterError { pointer, detail }| FieldError::new(format!("/filters{pointer}"), detail);
+                self.errors.extend(errors.into_iter().map(below));
                 Given::Absent
             }
         }
-    }
-
-    fn schedule(&mut self, value: &Value) -> Option<RetryPolicy> {
-        let at = "/retry_policy/schedule";
-        let Some(delays) = value.as_array().filter(|delays| delays.len() <= SCHEDULE_MAX) else {
-            self.wrong(at, format!("expected an array of at most {SCHEDULE_MAX} delays in seconds"));
-            return None;
-        };
-        let read = |(i, value)| {
-            seconds(value).map_err(|detail| self.errors.push(FieldError::new(format!("{at}/{i}"), detail))).ok()
-        };
-        let read: Vec<_> = delays.iter().enumerate().map(read).collect();
-        read.into_iter().collect::<Option<Vec<_>>>().map(|delays| RetryPolicy::Schedule(delays.into()))
-    }
-
-    fn backoff(&mut self, given: &mut Map<String, Value>, present: Option<&RetryPolicy>) -> Option<RetryPolicy> {
-        let (mut retries, mut delay, mut factor, mut longest) = match present {
-            Some(RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay }) => {
-                (Some(*max_retries), Some(*retry_delay), *backoff_permille, *max_delay)
-            }
-            _ => (None, None, 2_000, RETRY_DELAY_MAX),
-        };
-        let mut part = |key: &str, read: &mut dyn FnMut(&Value) -> Result<(), String>| {
-            let Some(value) = given.remove(key) else { return true };
-            read(&value)
-                .map_err(|detail| self.errors.push(FieldError::new(format!("/retry_policy/{key}"), detail)))
-                .is_ok()
-        };
-        let mut good = part("max_retries", &mut |v| whole(v, 0..=RETRIES_MAX).map(|n| retries = Some(n as u16)));
-        good &= part("retry_delay", &mut |v| seconds(v).map(|d| delay = Some(d)));
-        good &= part("backoff", &mut |v| number(v, 1.0..=10.0).map(|n| factor = (n * 1000.0).round() as u32));
-        good &= part("max_delay", &mut |v| seconds(v).map(|d| longest = d));
-        if !good {
-            return None;
-        }
-        let (Some(max_retries), Some(retry_delay)) = (retries, delay) else {
-            self.wrong("/retry_policy", "expected schedule, or max_retries and retry_delay");
-            return None;
-        };
-        Some(RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille: factor, max_delay: longest })
     }
 
     /// `metadata`, as JSON; in a patch it is merged with the present one (RFC 7396).
@@ -242,35 +198,18 @@ impl Fields {
     }
 }
 
-fn whole(value: &Value, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
+pub(super) fn whole(value: &Value, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
     value
         .as_u64()
         .filter(|n| allowed.contains(n))
         .ok_or_else(|| format!("expected a whole number, {} to {}", allowed.start(), allowed.end()))
 }
 
-fn number(value: &Value, allowed: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
+pub(super) fn number(value: &Value, allowed: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
     value
         .as_f64()
         .filter(|n| allowed.contains(n))
         .ok_or_else(|| format!("expected a number, {} to {}", allowed.start(), allowed.end()))
-}
-
-/// A delay of at least a millisecond and at most a day.
-fn seconds(value: &Value) -> Result<Duration, String> {
-    let longest = RETRY_DELAY_MAX.as_secs_f64();
-    number(value, 0.001..=longest)
-        .map(|n| Duration::from_millis((n * 1000.0).round() as u64))
-        .map_err(|_| format!("expected seconds, 0.001 to {longest}"))
-}
-
-/// Seconds as they are shown: whole where they are whole.
-pub(super) fn shown_seconds(duration: Duration) -> Number {
-    if duration.subsec_nanos() == 0 {
-        return duration.as_secs().into();
-    }
-    // No duration is infinite.
-    Number::from_f64(duration.as_millis() as f64 / 1000.0).unwrap_or_else(|| 0.into())
 }
 
 /// RFC 7396.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
 use crate::registry::is_secret_header;
+use crate::send::is_reserved_header;
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;
@@ -62,38 +63,13 @@ impl Fields {
     }
 }
 
-/// Names that are the connection's, the message's framing or the gateway's own: a webhook cannot set them.
-const DENIED: [&str; 19] = [
-    "host",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    "date",
-    "accept-encoding",
-    "user-agent",
-    "signature",
-    "signature-input",
-    "traceparent",
-    "tracestate",
-    "x-correlation-id",
-    "forwarded",
-    "via",
-];
-const DENIED_PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-forwarded-"];
-const DENIED_SUFFIX: &str = "-signature";
-
 fn header_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text).map_err(|_| "expected a header name: letters, digits and -".to_owned())?;
-    let lower = name.as_str();
-    let denied = DENIED.contains(&lower)
-        || DENIED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
-        || lower.ends_with(DENIED_SUFFIX);
-    if denied { Err("this header is set by the server or by HTTP itself".to_owned()) } else { Ok(name) }
+    if is_reserved_header(&name) {
+        Err("this header is set by the server or by HTTP itself".to_owned())
+    } else {
+        Ok(name)
+    }
 }
 
 fn header_value(

@@ -1,21 +1,27 @@
 //! A webhook as the interface shows it.
 
+use std::borrow::Cow;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::webhook_body::retries_of;
-use super::webhook_fields::shown_seconds;
 use super::webhook_headers::HIDDEN;
-use crate::model::{RetryPolicy, Timestamp, Webhook, WebhookStatus};
+use super::webhook_policy::{retries_of, shown_seconds};
+use crate::filter::Filter;
+use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, Webhook, WebhookStatus};
 
 /// A webhook without its secrets.
 #[derive(Serialize)]
 pub(super) struct View<'a> {
     id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
     tenant: &'a str,
     user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workspace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     url: &'a str,
@@ -25,7 +31,10 @@ pub(super) struct View<'a> {
     active: bool,
     is_active: bool,
     events: Vec<String>,
-    profile: &'static str,
+    subscription_count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<&'a RawValue>,
+    profile: &'a str,
     retry_policy: Policy<'a>,
     max_retries: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,22 +45,45 @@ pub(super) struct View<'a> {
     burst: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_in_flight: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<Breaker<'a>>,
+    ordered: bool,
     headers: Headers<'a>,
     metadata: Box<RawValue>,
     created_at: Timestamp,
     updated_at: Timestamp,
     secret_hint: String,
+    /// What receivers verify with, if that is not the secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<Cow<'a, str>>,
+    /// Until then the secret before signs too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_secret_ends_at: Option<Timestamp>,
 }
 
-/// The answer to the creation of a webhook.
+/// The answer to the creation or a change of a webhook.
 #[derive(Serialize)]
-pub(super) struct Created<'a> {
+pub(super) struct Written<'a> {
     #[serde(flatten)]
     pub(super) webhook: View<'a>,
     /// Shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<&'a str>,
-    pub(super) warnings: Vec<&'static str>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What its user is told of a webhook that is good and yet likely not what was meant.
+pub(super) fn warnings(webhook: &Webhook) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match &*webhook.subscriptions {
+        _ if !webhook.events.is_empty() => {}
+        [] => warnings.push("no events: nothing will match".to_owned()),
+        subscriptions if subscriptions.iter().all(|subscription| !subscription.is_active) => {
+            warnings.push("no events and no active subscription: nothing will match".to_owned());
+        }
+        _ => {}
+    }
+    warnings
 }
 
 impl<'a> View<'a> {
@@ -61,8 +93,10 @@ impl<'a> View<'a> {
         let active = webhook.status.is_matched();
         Self {
             id: webhook.id.to_string(),
+            uid: webhook.uid.as_deref(),
             tenant: &webhook.tenant,
             user_id: webhook.user_id.as_deref(),
+            workspace_id: webhook.workspace_id.as_deref(),
             name: webhook.name.as_deref(),
             url: &webhook.endpoint.url,
             description: webhook.description.as_deref(),
@@ -70,21 +104,33 @@ impl<'a> View<'a> {
             active,
             is_active: active,
             events: webhook.events.iter().map(ToString::to_string).collect(),
-            profile: "standard",
-            retry_policy: Policy(policy),
+            subscription_count: webhook.subscriptions.len(),
+            filters: webhook.filters.as_deref().map(Filter::as_json),
+            profile: webhook.profile.name(),
+            retry_policy: Policy(policy, webhook.retry_on),
             max_retries: retries_of(policy),
             timeout_seconds: webhook.timeout.map(shown_seconds),
             rate_limit_rps: webhook.rate_limit.and_then(|limit| shown_number(limit.per_second)),
             burst: webhook.rate_limit.map(|limit| limit.burst),
             max_in_flight: webhook.max_in_flight,
+            breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
+            ordered: webhook.ordered,
             headers: Headers(webhook),
             // It was checked when it came in.
             metadata: RawValue::from_string(webhook.metadata.to_string()).unwrap_or_default(),
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
-            secret_hint: format!("whsec_{}", webhook.keys.current.secret.hint()),
+            secret_hint: hint(&webhook.keys.current.secret),
+            public_key: webhook.keys.current.public_key(),
+            previous_secret_ends_at: webhook.keys.previous.as_ref().map(|(_, until)| *until),
         }
     }
+}
+
+/// The last characters of a secret, behind the prefix that says what it is.
+fn hint(secret: &Secret) -> String {
+    let prefix = ["whsec_", "whsk_"].into_iter().find(|prefix| secret.reveal().starts_with(prefix));
+    format!("{}{}", prefix.unwrap_or_default(), secret.hint())
 }
 
 /// The tag of a webhook's state.
@@ -97,7 +143,29 @@ fn shown_number(n: f64) -> Option<Number> {
     if n.fract() == 0.0 { Some(Number::from(n as u64)) } else { Number::from_f64(n) }
 }
 
-struct Policy<'a>(&'a RetryPolicy);
+/// What of the breaker is the webhook's own.
+struct Breaker<'a>(&'a BreakerSettings);
+
+impl Serialize for Breaker<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let BreakerSettings { window, failure_ratio, min_attempts, open_seconds, close_after, disable_after_hours } =
+            self.0;
+        let whole = |n: &Option<u16>| n.map(Number::from);
+        let number = |n: &Option<f64>| n.and_then(shown_number);
+        let parts = [
+            ("window", whole(window)),
+            ("failure_ratio", number(failure_ratio)),
+            ("min_attempts", whole(min_attempts)),
+            ("open_seconds", number(open_seconds)),
+            ("close_after", whole(close_after)),
+            ("disable_after_hours", number(disable_after_hours)),
+        ];
+        to.collect_map(parts.into_iter().filter_map(|(name, n)| Some((name, n?))))
+    }
+}
+
+/// A retry policy, with what it tries again.
+pub(super) struct Policy<'a>(pub(super) &'a RetryPolicy, pub(super) RetryOn);
 
 impl Serialize for Policy<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -113,6 +181,11 @@ impl Serialize for Policy<'_> {
                 map.serialize_entry("backoff", &(f64::from(*backoff_permille) / 1000.0))?;
                 map.serialize_entry("max_delay", &shown_seconds(*max_delay))?;
             }
+        }
+        // Everything is the default, and goes without saying.
+        if self.1 != RetryOn::ALL {
+            let words = RetryOn::WORDS.iter().filter(|(_, one)| self.1.has(*one)).map(|(word, _)| *word);
+            map.serialize_entry("retry_on", &words.collect::<Vec<_>>())?;
         }
         map.end()
     }

@@ -1,11 +1,17 @@
 //! What settle and dispatch call when something is beyond them: a webhook to disable, a disk to make room on, a failure.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crossbeam_channel::Sender;
+
+use super::operational;
 use crate::commit;
-use crate::model::WebhookNo;
+use crate::filter::Facts;
+use crate::model::{Webhook, WebhookNo, WebhookStatus, Webhooks};
 use crate::registry::{self, Shared};
+use crate::runtime::Disk;
 use crate::settle::{self, DisableReason};
 
 /// What failed for good, in threads that cannot return it to anybody.
@@ -33,12 +39,25 @@ impl Failures {
 }
 
 /// Settle's.
-pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed: &Arc<Failures>) -> settle::Hooks {
+pub(super) fn of(
+    registry: &registry::Running,
+    ballast: commit::Ballast,
+    failed: &Arc<Failures>,
+    bell: Sender<()>,
+) -> settle::Hooks {
+    let snapshot = Shared::clone(&registry.shared);
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
-    let failed = Arc::clone(failed);
+    let (failed, times) = (Arc::clone(failed), Shared::clone(&registry.shared));
     settle::Hooks {
+        targets: Arc::new(Today(Shared::clone(&shared))),
         abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
+        compose: Arc::new(move |happening| operational::compose(&snapshot.load(), happening)),
+        outbox: Arc::new(move || {
+            // A full bell is already ringing.
+            let _ = bell.try_send(());
+        }),
+        disable_after: Arc::new(move |no| times.load().webhook(no)?.breaker.disable_after()),
         ballast: Arc::new(move || {
             if let Err(error) = ballast.release() {
                 tracing::error!(%error, "the ballast file cannot be given up");
@@ -49,6 +68,29 @@ pub(super) fn of(registry: &registry::Running, ballast: commit::Ballast, failed:
             let _ = failed.state.set(error.to_string());
         }),
     }
+}
+
+/// Whom replays go to: the webhooks of the snapshot.
+struct Today(Shared);
+
+impl settle::Targets for Today {
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
+        self.0.load().matching(facts)
+    }
+
+    fn is_held(&self, webhook: WebhookNo) -> bool {
+        let held = |webhook: &Arc<Webhook>| matches!(webhook.status, WebhookStatus::Paused | WebhookStatus::Inactive);
+        self.0.load().webhook(webhook).is_some_and(held)
+    }
+}
+
+/// The file that is given up when the disk is full, made again if it was.
+pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> commit::Ballast {
+    let ballast = commit::Ballast::new(Arc::clone(disk), dir);
+    if let Err(error) = ballast.restore() {
+        tracing::warn!(%error, "no room for the ballast file");
+    }
+    ballast
 }
 
 /// Asks the registry for it, without waiting.

@@ -2,7 +2,7 @@
 
 use crate::config::{ApiKey, Config, Role};
 use crate::model::Secret;
-use crate::registry::{self, KeyFileError};
+use crate::registry::{self, FileAccess, KeyFileError};
 
 /// The key of the first start.
 pub(super) struct AdminKey {
@@ -22,15 +22,21 @@ impl AdminKey {
     }
 }
 
-/// The configured keys, and the admin key: made at the first start of a folder for which none is configured.
-pub(super) fn keys(config: &Config) -> Result<(Option<AdminKey>, Vec<ApiKey>), KeyFileError> {
-    let mut keys = config.auth.api_keys.clone();
+/// The admin key: made at the first start of a folder for which no key is configured.
+pub(super) fn first_key(config: &Config) -> Result<Option<AdminKey>, KeyFileError> {
     let dir = &config.server.data_dir;
-    if !keys.is_empty() && !dir.join("admin.key").exists() {
-        return Ok((None, keys));
+    if !config.auth.api_keys.is_empty() && !dir.join("admin.key").exists() {
+        return Ok(None);
     }
     let (secret, is_new) = registry::admin_key(dir)?;
-    let admin = AdminKey { secret, is_new };
-    keys.push(admin.as_api_key());
-    Ok((Some(admin), keys))
+    Ok(Some(AdminKey { secret, is_new }))
+}
+
+/// Who may ask: the configured keys and tenants, and the admin key.
+pub(super) fn access(config: &Config, first: Option<&AdminKey>) -> FileAccess {
+    FileAccess {
+        keys: config.auth.api_keys.clone(),
+        first: first.map(AdminKey::as_api_key),
+        tenants: config.tenants.clone(),
+    }
 }

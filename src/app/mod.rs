@@ -4,10 +4,15 @@
 //! answer what is in flight, let running deliveries end within `server.drain_seconds`, write the checkpoint and close every
 //! file; a thread that fails for good ends the process, so that a restart can recover.
 
+mod declare;
+mod figures;
+mod ground;
 mod health;
 mod hooks;
 mod keys;
+mod operational;
 mod outside;
+mod probe;
 mod reload;
 mod server;
 mod store;
@@ -55,6 +60,7 @@ fn run(config: Config, options: &ServeOptions) -> Result<bool, StartError> {
     // Signals are taken before anything is opened, so that none falls between.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let server = Server::start(config)?;
+    runtime.block_on(server.declare(server.config()));
     // Whoever waits for the line may hang up after it.
     let _ = io::stdout().lock().write_all(announcement(&server, options).as_bytes());
     let failed = runtime.block_on(watch(&server, options, &mut signals));

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again. Egress rules, API keys, sources and the log level change at once; a file with an
-//! error in it changes nothing.
+//! SIGHUP: the configuration is read again. Egress rules, API keys, what tokens are taken, tenants, sources, profiles, event types and
+//! the log level change at once; a file with an error in it changes nothing.
 
 use super::ServeOptions;
 use super::server::Server;
@@ -23,8 +23,10 @@ pub(super) async fn reload(server: &Server, options: &ServeOptions) {
     }
     match server.apply(&config).await {
         Ok(()) => tracing::info!(
-            "configuration reloaded: egress, auth, sources, server.public_url and logging.level; other keys need a restart"
+            "configuration reloaded: apply, egress, auth, tenants, events, event_types, profiles, sources, server.cors_origins, server.public_url and \
+             logging.level; other keys need a restart"
         ),
-        Err(error) => tracing::error!(%error, "API keys and sources are not reloaded"),
+        Err(error) => tracing::error!(%error, "API keys, profiles, sources and event types are not reloaded"),
     }
+    server.declare(&config).await;
 }

@@ -8,16 +8,20 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::health;
-use super::hooks::{self, Failures, disable};
-use super::keys::{AdminKey, keys};
+use super::declare;
+use super::hooks::{Failures, disable};
+use super::keys::{AdminKey, access, first_key};
+use super::operational::Courier;
 use super::outside::World;
-use super::ways::{Manage, ToCommit, api};
+use super::probe::Prober;
+use super::ways::{Given, Manage, ToCommit, api};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
+use crate::api::Api;
+use crate::auth::{Access, SharedAccess};
 use crate::commit;
-use crate::config::{ApiKey, Config};
+use crate::config::Config;
 use crate::dispatch::{self, Shards};
-use crate::registry::{self, Shared, SourceSetup};
+use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
 use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
 use crate::settle;
@@ -30,10 +34,13 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
+    api: Arc<Api>,
     health: Arc<Health>,
     guard: SharedGuard,
+    tokens: SharedAccess,
     failed: Arc<Failures>,
     listeners: admit::Running,
+    courier: Courier,
     commit: commit::Running,
     shards: dispatch::Running,
     settle: settle::Running,
@@ -94,13 +101,13 @@ impl StartError {
 }
 
 /// The stages that are there before anything runs.
-struct Ground {
-    disk: Arc<dyn Disk>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
+pub(super) struct Ground {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
-    shards: Shards,
-    settle: settle::Handle,
+    pub(super) shards: Shards,
+    pub(super) settle: settle::Handle,
 }
 
 impl Server {
@@ -120,14 +127,13 @@ impl Server {
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
         let ground = Ground { disk, clock, metrics, memory, shards, settle };
 
-        let (admin_key, keys) = keys(&config)?;
+        let admin_key = first_key(&config)?;
         let sources = sources(&config, listeners.addresses());
-        let registry = ground.registry(&dir, keys, sources)?;
+        let registry = ground.registry(&config, access(&config, admin_key.as_ref()), sources)?;
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
-        let state =
-            ground.state(state, messages, bell, &commit, hooks::of(&registry, ground.ballast(&dir), &failed))?;
+        let (state, rung) = ground.state(state, (messages, bell), &dir, &registry, &commit, &failed)?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
         let setup = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
         let dispatch = ground.dispatch(&config, &registry, &commit, inboxes, setup)?;
@@ -135,11 +141,17 @@ impl Server {
 
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
+        let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
+        let given =
+            Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
+        let api = Arc::new(api(&config, &registry, &state, &commit, given));
+        let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
         let admit = Admit {
+            access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),
-            management: Manage(api(&config, &registry, &state, &commit, &guard, &rejections, &ground.clock)),
+            management: Manage(Arc::clone(&api)),
             health: Arc::clone(&health),
             door: Arc::new(Door::new(config.dispatch.memory_bytes)),
             memory: Arc::clone(&ground.memory),
@@ -151,24 +163,24 @@ impl Server {
             outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
             limits: Limits::of(&config),
         };
-        let listeners = listeners.serve(&Arc::new(admit))?;
+        let admit = Arc::new(admit);
+        let listeners = listeners.serve(&admit)?;
+        let courier = Courier::start(admit, state.records.clone(), state.handle.clone(), rung)?;
         health.started();
-        tracing::info!(
-            dedup_keys = ground.metrics.dedup_keys.get(),
-            queue_depth = state.records.depth(),
-            webhooks = registry.shared.load().active(),
-            "ready"
-        );
+        ground.log_ready(&state, &registry);
         Ok(Self {
             config,
             clock: ground.clock,
             addresses,
             admin_address,
             admin_key,
+            api,
             health,
             guard,
+            tokens,
             failed,
             listeners,
+            courier,
             commit,
             shards: dispatch,
             settle: state,
@@ -214,19 +226,28 @@ impl Server {
         log.or_else(|| self.failed.state().map(|reason| format!("the state: {reason}")))
     }
 
-    /// New egress rules, keys and sources, from a configuration that was checked.
+    /// New egress rules, keys, profiles and sources, from a configuration that was checked.
     pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
         self.guard.store(Arc::new(Guard::new(&config.egress, own)));
-        let mut keys = config.auth.api_keys.clone();
-        keys.extend(self.admin_key.as_ref().map(AdminKey::as_api_key));
-        self.registry.writer.set_keys(keys).await?;
-        self.registry.writer.set_sources(sources(config, &self.addresses)).await
+        self.tokens.store(Arc::new(Access::of(config)));
+        let writer = self.registry.writer.by_file();
+        writer.set_access(access(config, self.admin_key.as_ref())).await?;
+        writer.set_profiles(config.profiles.clone()).await?;
+        writer.set_sources(sources(config, &self.addresses)).await?;
+        writer.set_event_types(config.event_types.clone()).await
+    }
+
+    /// Makes webhooks as the file declares them that the configuration names, if it names one.
+    pub(super) async fn declare(&self, config: &Config) {
+        if let Some(declared) = &config.apply {
+            declare::run(&self.api, declared).await;
+        }
     }
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, mut commit, mut shards, settle, registry, .. } = self;
+        let Self { config, clock, health, listeners, courier, mut commit, mut shards, settle, registry, .. } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
@@ -234,6 +255,7 @@ impl Server {
         // Deliveries go on while requests are still being answered.
         listeners.stop(left());
         listeners.join();
+        courier.stop();
         commit.drain();
         shards.stop(left());
         let mut clean = true;
@@ -283,58 +305,19 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
 }
 
 impl Ground {
-    fn health(
-        &self,
-        dir: &Path,
-        state: &settle::Running,
-        commit: &commit::Running,
-        failed: &Arc<Failures>,
-    ) -> Arc<Health> {
-        let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
-        let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
-        let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
-        health::of(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
-    }
-
-    fn ballast(&self, dir: &Path) -> commit::Ballast {
-        let ballast = commit::Ballast::new(Arc::clone(&self.disk), dir);
-        if let Err(error) = ballast.restore() {
-            tracing::warn!(%error, "no room for the ballast file");
-        }
-        ballast
-    }
-
-    fn state(
-        &self,
-        state: settle::Opened,
-        messages: crossbeam_channel::Receiver<settle::ToSettle>,
-        bell: crossbeam_channel::Receiver<()>,
-        commit: &commit::Running,
-        hooks: settle::Hooks,
-    ) -> Result<settle::Running, settle::OpenError> {
-        state.start(settle::Start {
-            handle: self.settle.clone(),
-            messages,
-            bell,
-            shards: self.shards.clone(),
-            clock: self.clock.clone(),
-            log: commit.log(),
-            metrics: Arc::clone(&self.metrics),
-            hooks,
-        })
-    }
-
     fn registry(
         &self,
-        dir: &Path,
-        keys: Vec<ApiKey>,
+        config: &Config,
+        access: FileAccess,
         sources: SourceSetup,
     ) -> Result<registry::Running, registry::StoreError> {
         registry::start(registry::Start {
-            dir,
+            dir: &config.server.data_dir,
             disk: Arc::clone(&self.disk),
-            keys,
+            access,
             sources,
+            event_types: config.event_types.clone(),
+            profiles: config.profiles.clone(),
             clock: self.clock.clone(),
             random: Random::system(),
             shards: self.shards.clone(),

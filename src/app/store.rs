@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use crate::api::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Replay, StoreFailed};
-use crate::model::{Attempt, DeliveryId, EventId, WebhookNo};
-use crate::settle::{self, DeliveryRecord, JobKind, JobState, Page, Records, ReplayFilter};
+use crate::api::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
+use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::settle::{self, DeliveryRecord, JobKind, Page, Records, ReplayFilter, Retried, Wanted};
 
 /// Settle's records.
 pub(super) struct Store(pub(super) Records);
@@ -27,16 +27,16 @@ impl DeliveryStore for Store {
         self.0.attempts(id).map_err(failed)
     }
 
-    fn deliveries_of(&self, webhook: WebhookNo, before: Option<EventId>, limit: usize) -> Answered<Vec<Delivery>> {
-        fill(before, limit, |before, limit| self.0.deliveries_of(webhook, before, limit))
+    fn deliveries(&self, wanted: &Wanted, limit: usize) -> Answered<Part<Delivery>> {
+        self.0.deliveries(wanted, limit).map(part).map_err(failed)
     }
 
     fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Answered<Vec<Delivery>> {
         self.0.of_event(event, webhooks).map(|found| found.into_iter().map(Delivery::from).collect()).map_err(failed)
     }
 
-    fn dead_letters(&self, webhook: WebhookNo, before: Option<EventId>, limit: usize) -> Answered<Vec<DeadLetter>> {
-        fill(before, limit, |before, limit| self.0.dead_letters(webhook, before, limit))
+    fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Answered<Part<DeadLetter>> {
+        self.0.dead_letters(wanted, limit).map(part).map_err(failed)
     }
 
     fn dead_letter(&self, id: DeliveryId) -> Answered<Option<DeadLetter>> {
@@ -51,6 +51,22 @@ impl DeliveryStore for Store {
         or_failed(self.0.replay_dead(webhook, events))
     }
 
+    fn retry(&self, id: DeliveryId) -> Later<'_, Answered<Retried>> {
+        or_failed(self.0.retry(id))
+    }
+
+    fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> Later<'_, Answered<u64>> {
+        or_failed(self.0.discard(webhook, events))
+    }
+
+    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> Later<'_, Answered<u64>> {
+        or_failed(self.0.recover(webhook, since))
+    }
+
+    fn cancel_replay(&self, no: u64) -> Later<'_, Answered<bool>> {
+        or_failed(self.0.cancel_job(no))
+    }
+
     fn replays(&self, before: Option<u64>, limit: usize) -> Answered<Vec<Replay>> {
         let jobs = self.0.jobs().map_err(failed)?;
         let earlier = jobs.into_iter().filter(|job| before.is_none_or(|before| job.no < before));
@@ -63,21 +79,8 @@ impl DeliveryStore for Store {
     }
 }
 
-/// Pages of the records until `limit` rows are there, or all: a page may be short although more follows.
-fn fill<R, T: From<R>>(
-    before: Option<EventId>,
-    limit: usize,
-    page: impl Fn(Option<EventId>, usize) -> Result<Page<R>, redb::Error>,
-) -> Answered<Vec<T>> {
-    let (mut rows, mut before) = (Vec::new(), before);
-    loop {
-        let Page { rows: found, next } = page(before, limit - rows.len()).map_err(failed)?;
-        rows.extend(found.into_iter().map(T::from));
-        match next {
-            Some(next) if rows.len() < limit => before = Some(next),
-            _ => return Ok(rows),
-        }
-    }
+fn part<R, T: From<R>>(page: Page<R>) -> Part<T> {
+    Part { rows: page.rows.into_iter().map(T::from).collect(), next: page.next }
 }
 
 fn or_failed<'a, T>(answer: impl Future<Output = Option<T>> + Send + 'a) -> Later<'a, Answered<T>> {
@@ -97,7 +100,8 @@ impl From<DeliveryRecord> for Delivery {
             status: record.status,
             attempts: record.attempt_count,
             next_at: record.next_retry_at,
-            dead_at: record.dead.map(|letter| letter.at),
+            dead_at: record.dead.as_ref().map(|letter| letter.at),
+            reason: record.dead.map(|letter| letter.reason),
             last: record.last,
         }
     }
@@ -120,8 +124,20 @@ impl TryFrom<settle::Job> for Replay {
     type Error = ();
 
     fn try_from(job: settle::Job) -> Result<Self, ()> {
-        let JobKind::Replay(filter) = job.kind else { return Err(()) };
-        let done = job.state != JobState::Running;
-        Ok(Self { no: job.no, filter, created_at: job.created_at, deliveries: job.done, done })
+        let work = match job.kind {
+            JobKind::Replay(filter) => Work::Events(filter),
+            JobKind::Recover { webhook, since } => Work::DeadLetters { webhook, since },
+            JobKind::Wide { .. } | JobKind::Abandon { .. } => return Err(()),
+        };
+        Ok(Self {
+            no: job.no,
+            work,
+            state: job.state,
+            created_at: job.created_at,
+            ended_at: job.ended_at,
+            events: job.looked_at,
+            deliveries: job.done,
+            total: job.total,
+        })
     }
 }

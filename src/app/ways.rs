@@ -2,17 +2,27 @@
 
 use std::sync::Arc;
 
+use super::figures::Figures;
 use super::store::Store;
 use crate::admit::{Management, Submit};
-use crate::api::{self, Api, Call, Response, UrlProblem};
+use crate::api::{self, Api, Call, Response, Tester, UrlProblem};
 use crate::commit::{self, Refused, Submission};
 use crate::config::Config;
 use crate::model::Endpoint;
 use crate::registry::{self, Shared};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Metrics};
 use crate::send::SharedGuard;
 use crate::settle;
 use crate::source::Rejections;
+
+/// What the interface is given beside the stages.
+pub(super) struct Given<'a> {
+    pub(super) guard: &'a SharedGuard,
+    pub(super) rejections: &'a Arc<Rejections>,
+    pub(super) clock: &'a Clock,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) tester: Arc<dyn Tester>,
+}
 
 /// The interface over what runs.
 pub(super) fn api(
@@ -20,23 +30,23 @@ pub(super) fn api(
     registry: &registry::Running,
     state: &settle::Running,
     commit: &commit::Running,
-    guard: &SharedGuard,
-    rejections: &Arc<Rejections>,
-    clock: &Clock,
+    given: Given<'_>,
 ) -> Api {
-    let guard = Arc::clone(guard);
+    let guard = Arc::clone(given.guard);
     Api::new(api::Parts {
         registry: Shared::clone(&registry.shared),
         writer: registry.writer.clone(),
         deliveries: Arc::new(Store(state.records.clone())),
+        figures: Arc::new(Figures { records: state.records.clone(), metrics: Arc::clone(given.metrics) }),
         log: commit.log(),
         check_url: Box::new(move |url| {
             Endpoint::try_new(url, &guard.load())
                 .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
         }),
         default_retry: config.delivery.retry_policy.clone(),
-        rejections: Arc::clone(rejections),
-        clock: clock.clone(),
+        rejections: Arc::clone(given.rejections),
+        clock: given.clock.clone(),
+        tester: given.tester,
     })
 }
 
@@ -50,7 +60,7 @@ impl Submit for ToCommit {
 }
 
 /// Admit's way to the interface.
-pub(super) struct Manage(pub(super) Api);
+pub(super) struct Manage(pub(super) Arc<Api>);
 
 impl Management for Manage {
     async fn handle(&self, call: Call) -> Response {
@@ -58,10 +68,6 @@ impl Management for Manage {
     }
 
     fn document(&self, path: &str) -> Option<Response> {
-        match path {
-            "/openapi.json" => Some(api::document(api::Format::Json)),
-            "/openapi.yaml" => Some(api::document(api::Format::Yaml)),
-            _ => None,
-        }
+        api::docs::at(path)
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -32,6 +33,7 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 pub(super) struct Client {
     url: Url,
     key: Secret,
+    patience: Duration,
 }
 
 /// Why a call did not work.
@@ -41,8 +43,8 @@ pub(super) enum ClientError {
     Connect { url: Url, source: io::Error },
     #[error("the exchange with the server broke off: {0}")]
     Exchange(#[from] hyper::Error),
-    #[error("the server did not answer within {} s", CLI_CALL_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the server did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("the server's answer is larger than {CLI_ANSWER_BYTES_MAX} bytes")]
     TooLarge,
     #[error("the server's answer is not what was expected: {0}")]
@@ -118,7 +120,13 @@ impl Client {
 
     fn new(text: &str, key: Secret) -> Result<Self, CliError> {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        url.map(|url| Self { url, key }).ok_or_else(|| CliError::Url { url: text.to_owned() })
+        url.map(|url| Self { url, key, patience: CLI_CALL_TIMEOUT })
+            .ok_or_else(|| CliError::Url { url: text.to_owned() })
+    }
+
+    /// Waits for an answer as long as this.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Reads.
@@ -134,6 +142,22 @@ impl Client {
     /// Changes.
     pub(super) async fn patch(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
         self.call(Method::PATCH, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    /// Puts in place of what is there.
+    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
+        self.call(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    /// Any call, with whatever is answered.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let body = body.map(serde_json::to_vec).transpose()?;
+        self.exchange(self.request(method, path, body)?).await
     }
 
     /// Removes.
@@ -178,7 +202,9 @@ impl Client {
                 exchange(tcp, request).await
             }
         };
-        tokio::time::timeout(CLI_CALL_TIMEOUT, Box::pin(exchange)).await.map_err(|_| ClientError::Timeout)?
+        tokio::time::timeout(self.patience, Box::pin(exchange))
+            .await
+            .map_err(|_| ClientError::Timeout(self.patience))?
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, ClientError> {

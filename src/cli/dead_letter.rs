@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::error::CliError;
 use super::webhook::{self, print};
-use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
+use super::{Client, ClientArgs, PageArgs, SearchArgs, block_on, output, parse};
 use crate::config::Environment;
 
 #[derive(Debug, clap::Args)]
@@ -17,13 +17,40 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List a webhook's dead letters, the newest first
+    /// List dead letters, the newest event first
     List {
+        /// The webhook's id [default: all webhooks]
+        #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
+        webhook: Option<String>,
+        /// Only those that ended for this reason
+        #[arg(long, value_parser = ["exhausted", "not_retryable", "gone", "disabled", "removed", "expired"])]
+        reason: Option<String>,
+        #[command(flatten)]
+        search: SearchArgs,
+        #[command(flatten)]
+        page: PageArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show one dead letter with its payload
+    Show {
         /// The webhook's id
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
         webhook: String,
+        /// The dead letter's id
+        #[arg(value_name = "ID", value_parser = parse::path_part)]
+        id: String,
         #[command(flatten)]
-        page: PageArgs,
+        client: ClientArgs,
+    },
+    /// Forget dead letters: they can no longer be delivered
+    Discard {
+        /// The webhook's id
+        #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
+        webhook: String,
+        /// Ids of dead letters
+        #[arg(value_name = "ID", value_parser = parse::path_part, required = true)]
+        ids: Vec<String>,
         #[command(flatten)]
         client: ClientArgs,
     },
@@ -43,11 +70,26 @@ enum Command {
     },
 }
 
+/// What a person is shown of a dead letter.
+const SHOWN: [&str; 9] = [
+    "id",
+    "webhook_id",
+    "event_id",
+    "event_type",
+    "failure_reason",
+    "error_message",
+    "attempt_count",
+    "created_at",
+    "payload",
+];
+
 pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     match args.command {
-        Command::List { webhook, page, client: args } => {
+        Command::List { webhook, reason, search, page, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
-            let path = format!("{}/dead-letters?{}", webhook::path(&webhook), page.query());
+            let place = webhook.map_or_else(|| "/api/v1".to_owned(), |webhook| webhook::path(&webhook));
+            let reason = reason.map(|reason| format!("&failure_reason={reason}")).unwrap_or_default();
+            let path = format!("{place}/dead-letters?{}{reason}{}", page.query(), search.query());
             let answer = block_on(async { Ok(client.get(&path).await?) })?;
             let columns = [
                 ("ID", "/id"),
@@ -58,6 +100,24 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
                 ("ERROR", "/error_message"),
             ];
             print(out, &answer, args.json, |out, value| output::page(out, value, &columns, "no dead letters"))
+        }
+        Command::Show { webhook, id, client: args } => {
+            let client = Client::try_new(&args, environment, false)?;
+            let path = format!("{}/dead-letters/{id}", webhook::path(&webhook));
+            let answer = block_on(async { Ok(client.get(&path).await?) })?;
+            print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
+        }
+        Command::Discard { webhook, ids, client: args } => {
+            let client = Client::try_new(&args, environment, false)?;
+            block_on(async {
+                for id in &ids {
+                    client.delete(&format!("{}/dead-letters/{id}", webhook::path(&webhook))).await?;
+                    if !args.json {
+                        writeln!(out, "{id} discarded")?;
+                    }
+                }
+                Ok(())
+            })
         }
         Command::Replay { webhook, ids, all, client: args } => {
             let client = Client::try_new(&args, environment, false)?;

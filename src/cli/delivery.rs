@@ -2,9 +2,11 @@
 
 use std::io::Write;
 
+use serde_json::json;
+
 use super::error::CliError;
 use super::webhook::{self, print};
-use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
+use super::{Client, ClientArgs, PageArgs, SearchArgs, block_on, output, parse};
 use crate::config::Environment;
 
 #[derive(Debug, clap::Args)]
@@ -15,14 +17,16 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List a webhook's deliveries, the newest first
+    /// List deliveries, the newest first
     List {
-        /// The webhook's id
+        /// The webhook's id [default: all webhooks]
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
-        webhook: String,
+        webhook: Option<String>,
         /// Only those of this status
         #[arg(long, value_parser = ["pending", "retrying", "delivered", "failed", "abandoned"])]
         status: Option<String>,
+        #[command(flatten)]
+        search: SearchArgs,
         #[command(flatten)]
         page: PageArgs,
         #[command(flatten)]
@@ -36,10 +40,18 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Try a delivery once more, now
+    Retry {
+        /// The delivery's id
+        #[arg(value_name = "ID", value_parser = parse::path_part)]
+        id: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
 }
 
 /// What a person is shown of a delivery: each thing under one of its names.
-const SHOWN: [&str; 14] = [
+const SHOWN: [&str; 17] = [
     "id",
     "status",
     "webhook_id",
@@ -48,20 +60,24 @@ const SHOWN: [&str; 14] = [
     "attempt_count",
     "http_status",
     "error_message",
+    "failure_reason",
+    "correlation_id",
     "next_retry_at",
     "delivered_at",
     "failed_at",
     "created_at",
     "attempts",
     "payload",
+    "request",
 ];
 
 pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     match args.command {
-        Command::List { webhook, status, page, client: args } => {
+        Command::List { webhook, status, search, page, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
             let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
-            let path = format!("{}/deliveries?{}{status}", webhook::path(&webhook), page.query());
+            let place = webhook.map_or_else(|| "/api/v1".to_owned(), |webhook| webhook::path(&webhook));
+            let path = format!("{place}/deliveries?{}{status}{}", page.query(), search.query());
             let answer = block_on(async { Ok(client.get(&path).await?) })?;
             let columns = [
                 ("ID", "/id"),
@@ -78,6 +94,12 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
             let client = Client::try_new(&args, environment, false)?;
             let answer = block_on(async { Ok(client.get(&format!("/api/v1/deliveries/{id}")).await?) })?;
             print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
+        }
+        Command::Retry { id, client: args } => {
+            let client = Client::try_new(&args, environment, false)?;
+            let path = format!("/api/v1/deliveries/{id}/retry");
+            let answer = block_on(async { Ok(client.post(&path, &json!({})).await?) })?;
+            print(out, &answer, args.json, |out, value| output::object(out, value, &["id", "status", "next_retry_at"]))
         }
     }
 }

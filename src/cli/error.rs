@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::client::ClientError;
+use crate::apply::{ApplyError, Fault};
 use crate::config::ConfigErrors;
+use crate::filter::FilterError;
 use crate::signature::SignError;
 use crate::signature::standard::SecretError;
 
@@ -15,6 +17,12 @@ pub(super) enum CliError {
     /// The configuration is wrong: a line for each thing.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// A file that declares webhooks is wrong: a line for each thing.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Declared(Vec<Fault>),
+    /// What it declares could not be made.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     /// The address of the server is none.
     #[error("{url:?} is not the URL of a server, such as http://127.0.0.1:8080")]
     Url { url: String },
@@ -62,15 +70,26 @@ pub(super) enum CliError {
     /// The payload is not JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(serde_json::Error),
+    /// A filter, or the event to try it on, is wrong: a line for each thing.
+    #[error("{what} cannot be used:\n{}", wrong.iter().map(|e| format!("  {}: {}", shown(&e.pointer), e.detail)).collect::<Vec<_>>().join("\n"))]
+    Filter { what: &'static str, wrong: Vec<FilterError> },
     /// The secret to verify with is none.
     #[error("this secret cannot be used: {0}")]
     Secret(SecretError),
+    /// There is nothing to sign a token with.
+    #[error(
+        "a token needs auth.jwt_secret (--config, HOOKTIDE_AUTH__JWT_SECRET or JWT_SECRET): what the server reads it with"
+    )]
+    NoTokenSecret,
     /// The server did not do it.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The replay ended otherwise than by having delivered all.
     #[error("the replay {id} ended as {status}")]
     Replay { id: String, status: String },
+    /// `webhook test` was not answered with 200 to 299, and has shown what came.
+    #[error("the endpoint did not take the test delivery")]
+    TestFailed,
     /// `log verify` found something, and has said what.
     #[error("the log is damaged")]
     Damaged,
@@ -96,6 +115,7 @@ impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_)
+            | Self::Declared(_)
             | Self::Url { .. }
             | Self::Key { .. }
             | Self::Payload { .. }
@@ -108,12 +128,16 @@ impl CliError {
             | Self::UrlWanted
             | Self::Sign(_)
             | Self::NotText
+            | Self::NoTokenSecret
             | Self::Trigger { .. }
             | Self::NotJson(_)
+            | Self::Filter { .. }
             | Self::Secret(_)
             | Self::NoFolder { .. } => ExitCode::from(2),
             Self::Client(_)
+            | Self::Apply(_)
             | Self::Replay { .. }
+            | Self::TestFailed
             | Self::Damaged
             | Self::InUse
             | Self::Listen { .. }
@@ -121,4 +145,9 @@ impl CliError {
             | Self::Io(_) => ExitCode::FAILURE,
         }
     }
+}
+
+/// The whole has an empty pointer, which nobody sees.
+fn shown(pointer: &str) -> &str {
+    if pointer.is_empty() { "as a whole" } else { pointer }
 }

@@ -4,12 +4,16 @@
 //! standard error; `--json` prints what the server answered, byte for byte. Must never know: the stages, but for the log's
 //! `stat` and `verify`.
 
+mod apply;
 pub mod bench;
 mod client;
 mod dead_letter;
 mod delivery;
 mod error;
+mod event_type;
+mod filter;
 mod input;
+mod key;
 mod listen;
 mod log;
 mod output;
@@ -19,8 +23,12 @@ mod send;
 mod serve;
 mod signing;
 mod source;
+mod tenant;
+mod token;
 mod trigger;
 mod webhook;
+mod webhook_fields;
+mod webhook_test;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -28,8 +36,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use url::form_urlencoded;
 
 use crate::config::{Environment, Flags, Loader};
+use crate::model::Timestamp;
+use crate::runtime::Clock;
 use client::Client;
 use error::CliError;
 
@@ -62,12 +73,24 @@ enum Command {
     Send(send::Args),
     /// Receive events on this machine and verify their signatures
     Listen(listen::Args),
-    /// Look at deliveries and their attempts
+    /// Manage the catalogue of event types
+    EventType(event_type::Args),
+    /// Make webhooks and event types as a file declares them
+    Apply(apply::Args),
+    /// Look at deliveries and their attempts, and try one again
     Delivery(delivery::Args),
-    /// Look at dead letters and deliver them again
+    /// Look at dead letters, deliver them again or discard them
     DeadLetter(dead_letter::Args),
-    /// Deliver again what was accepted in a span of time
-    Replay(replay::Args),
+    /// Deliver again what was accepted in a span of time; watch and cancel that
+    Replay(Box<replay::Args>),
+    /// Try a filter on an event, without a server
+    Filter(filter::Args),
+    /// Make, list and revoke API keys
+    Key(key::Args),
+    /// Make a token (JWT) with the configured secret
+    Token(token::Args),
+    /// Make and list tenants
+    Tenant(tenant::Args),
     /// Count or verify the events in a data folder
     Log(log::Args),
     /// Measure what this machine can take and deliver
@@ -125,10 +148,51 @@ struct PageArgs {
     cursor: Option<String>,
 }
 
+/// Which deliveries or dead letters of a list.
+#[derive(Debug, Clone, Args)]
+struct SearchArgs {
+    /// Only events whose type matches
+    #[arg(long = "type", value_name = "PATTERN", value_parser = parse::pattern)]
+    event_type: Option<String>,
+    /// Only this event
+    #[arg(long, value_name = "ID", value_parser = parse::path_part)]
+    event: Option<String>,
+    /// Since a time, or how long ago, such as 2h
+    #[arg(long, value_name = "T", value_parser = parse::When::parse)]
+    since: Option<parse::When>,
+    /// Before a time, or how long ago
+    #[arg(long, value_name = "T", value_parser = parse::When::parse)]
+    until: Option<parse::When>,
+    /// Only those that hold this text: in type, error, answer, correlation id
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+}
+
 impl ServerArgs {
     fn loader(self, dev: bool, environment: Environment) -> Loader {
         let flags = Flags { listen: self.listen, admin_listen: self.admin_listen, data_dir: self.data_dir };
         Loader { file: self.config, dev, environment, flags }
+    }
+}
+
+impl SearchArgs {
+    /// What follows the page in a query.
+    fn query(&self) -> String {
+        let now = Clock::system(Timestamp::default()).now();
+        let time = |when: Option<parse::When>| when.map(|when| when.before(now).to_string());
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let pairs = [
+            ("event_type", self.event_type.clone()),
+            ("event_id", self.event.clone()),
+            ("since", time(self.since)),
+            ("until", time(self.until)),
+            ("q", self.search.clone()),
+        ];
+        for (name, value) in pairs.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            query.append_pair(name, &value);
+        }
+        let query = query.finish();
+        if query.is_empty() { query } else { format!("&{query}") }
     }
 }
 
@@ -181,9 +245,15 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         Some(Command::Verify(args)) => return signing::verify(&args, &environment, &mut std::io::stdin(), out),
         Some(Command::Send(args)) => send::run(&args, &environment, out)?,
         Some(Command::Listen(args)) => listen::run(&args, &environment, out)?,
+        Some(Command::EventType(args)) => event_type::run(args, &environment, out)?,
+        Some(Command::Apply(args)) => apply::run(&args, &environment, out)?,
         Some(Command::Delivery(args)) => delivery::run(args, &environment, out)?,
         Some(Command::DeadLetter(args)) => dead_letter::run(args, &environment, out)?,
         Some(Command::Replay(args)) => replay::run(&args, &environment, out)?,
+        Some(Command::Filter(args)) => return filter::run(&args, &mut std::io::stdin(), out),
+        Some(Command::Key(args)) => key::run(args, &environment, out)?,
+        Some(Command::Token(args)) => token::run(args, environment, out)?,
+        Some(Command::Tenant(args)) => tenant::run(args, &environment, out)?,
         Some(Command::Log(args)) => log::run(args, environment, out)?,
         Some(Command::Bench(args)) => return Ok(bench::run(&args)),
     }

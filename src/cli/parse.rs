@@ -1,15 +1,17 @@
 //! What arguments may be.
 
-use crate::config::parse_duration;
-use crate::model::{EventPattern, Timestamp, is_event_type};
+use std::time::Duration;
+
+use crate::config::{Role, parse_duration};
+use crate::model::{EventPattern, TENANT_NAME_ALLOWED, Timestamp, is_event_type, is_tenant_name};
 
 /// An id, uid or cursor that can stand in a URL as it is.
 pub(super) fn path_part(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~=".contains(&b));
+    let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~=:@".contains(&b));
     if fits && !text.starts_with('.') {
         Ok(text.to_owned())
     } else {
-        Err("expected letters, digits, and -_.~=".to_owned())
+        Err("expected letters, digits, and -_.~=:@".to_owned())
     }
 }
 
@@ -27,11 +29,54 @@ pub(super) fn event_type(text: &str) -> Result<String, String> {
     }
 }
 
+/// `member`.
+pub(super) fn role(text: &str) -> Result<Role, String> {
+    Role::from_word(text).ok_or_else(|| "expected publisher, viewer, member or admin".to_owned())
+}
+
+/// The name of one tenant.
+pub(super) fn tenant(text: &str) -> Result<String, String> {
+    if is_tenant_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {TENANT_NAME_ALLOWED}")) }
+}
+
+/// The name of one tenant, or `*`.
+pub(super) fn tenant_or_all(text: &str) -> Result<String, String> {
+    if text == "*" { Ok(text.to_owned()) } else { tenant(text) }
+}
+
+/// `15m`, `90`.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    let span = parse_duration(text).filter(|span| !span.is_zero());
+    span.ok_or_else(|| "expected a span of time such as 15m, 2h, 7d, or a number of seconds".to_owned())
+}
+
+/// A point in time to come, or how far ahead it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    At(Timestamp),
+    In(Duration),
+}
+
+impl Ahead {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let at = text.parse().map(Self::At).ok();
+        at.or_else(|| span(text).ok().map(Self::In))
+            .ok_or_else(|| "expected a time such as 2030-01-31T12:00:00Z, or how long from now, such as 90d".to_owned())
+    }
+
+    pub(super) fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::In(span) => now.plus(span),
+        }
+    }
+}
+
 /// A point in time, or how long ago it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     At(Timestamp),
-    Ago(std::time::Duration),
+    Ago(Duration),
 }
 
 impl When {
@@ -74,6 +119,7 @@ mod tests {
         for (text, fits) in [
             ("wh_01ABC", true),
             ("webhook_123", true),
+            ("shop:7@eu", true),
             ("a/b", false),
             ("..", false),
             ("a?b", false),

@@ -10,7 +10,7 @@ use super::client::ClientError;
 use super::error::CliError;
 use super::parse::When;
 use super::webhook::print;
-use super::{Client, ClientArgs, block_on, output, parse};
+use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
 use crate::config::Environment;
 use crate::model::Timestamp;
 use crate::runtime::Clock;
@@ -19,10 +19,13 @@ use crate::runtime::Clock;
 const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Events received since: a time, or how long ago, such as 2h
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    since: When,
+    #[arg(long, value_name = "T", value_parser = When::parse, required = true)]
+    since: Option<When>,
     /// Events received before
     #[arg(long, value_name = "T", value_parser = When::parse)]
     until: Option<When>,
@@ -32,6 +35,12 @@ pub(super) struct Args {
     /// Only types that match; may be given several times
     #[arg(long = "type", value_name = "PATTERN", value_parser = parse::pattern)]
     types: Vec<String>,
+    /// To webhooks as well that match today and did not when the event was accepted
+    #[arg(long)]
+    include_unmatched: bool,
+    /// To webhooks as well that are paused or inactive; a webhook that is named is meant in any case
+    #[arg(long)]
+    include_paused: bool,
     /// Print the replay's id and do not wait for its end
     #[arg(long)]
     detach: bool,
@@ -39,25 +48,78 @@ pub(super) struct Args {
     client: ClientArgs,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List replays, the newest first
+    List {
+        #[command(flatten)]
+        page: PageArgs,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show one replay and how far it is
+    Show(One),
+    /// Stop a replay; what it has made by then is delivered
+    Cancel(One),
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The replay's id
+    #[arg(value_name = "ID", value_parser = parse::path_part)]
+    id: String,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 #[derive(Serialize)]
 struct Wanted<'a> {
-    since: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_id: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     types: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    include_unmatched: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    include_paused: bool,
 }
 
+/// What a person is shown of a replay.
+const SHOWN: [&str; 15] = [
+    "id",
+    "kind",
+    "status",
+    "tenant",
+    "since",
+    "until",
+    "types",
+    "webhook_id",
+    "event_id",
+    "include_unmatched",
+    "include_paused",
+    "events",
+    "deliveries",
+    "created_at",
+    "ended_at",
+];
+
 pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    if let Some(command) = &args.command {
+        return run_command(command, environment, out);
+    }
     let client = Client::try_new(&args.client, environment, false)?;
     let now = Clock::system(Timestamp::default()).now();
     let wanted = Wanted {
-        since: args.since.before(now),
+        since: args.since.map(|since| since.before(now)),
         until: args.until.map(|until| until.before(now)),
         webhook_id: args.webhook.as_deref(),
         types: &args.types,
+        include_unmatched: args.include_unmatched,
+        include_paused: args.include_paused,
     };
     block_on(async {
         let made = client.post("/api/v1/replays", &wanted).await?;
@@ -66,6 +128,38 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
         }
         wait(&client, made.to_vec(), args.client.json, out).await
     })
+}
+
+fn run_command(command: &Command, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    match command {
+        Command::List { page, client: args } => {
+            let client = Client::try_new(args, environment, false)?;
+            let answer = block_on(async { Ok(client.get(&format!("/api/v1/replays?{}", page.query())).await?) })?;
+            let columns = [
+                ("ID", "/id"),
+                ("STATUS", "/status"),
+                ("KIND", "/kind"),
+                ("EVENTS", "/events"),
+                ("DELIVERIES", "/deliveries"),
+                ("CREATED", "/created_at"),
+                ("ENDED", "/ended_at"),
+            ];
+            print(out, &answer, args.json, |out, value| output::page(out, value, &columns, "no replays"))
+        }
+        Command::Show(One { id, client: args }) => {
+            let client = Client::try_new(args, environment, false)?;
+            let answer = block_on(async { Ok(client.get(&format!("/api/v1/replays/{id}")).await?) })?;
+            print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
+        }
+        Command::Cancel(One { id, client: args }) => {
+            let client = Client::try_new(args, environment, false)?;
+            block_on(async { Ok(client.delete(&format!("/api/v1/replays/{id}")).await?) })?;
+            if !args.json {
+                writeln!(out, "{id} cancelled")?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Looks until the replay has ended; a line for each change.

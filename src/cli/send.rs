@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
 }
 
 /// The JSON that the argument stands for, byte for byte.
-fn payload(argument: &str, input: &mut dyn Read) -> Result<Box<RawValue>, CliError> {
+pub(super) fn payload(argument: &str, input: &mut dyn Read) -> Result<Box<RawValue>, CliError> {
     let read = match argument.strip_prefix('@') {
         Some(path) => std::fs::read_to_string(path),
         None if argument == "-" => {

@@ -9,6 +9,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 
+mod again;
+
 #[test]
 fn the_commands_hold_together() {
     Cli::command().debug_assert();
@@ -32,6 +34,7 @@ fn bad_usage_is_2_and_help_is_0() {
         (&["hooktide", "webhook", "add", "http://x/", "--event", "order.*.x"], 2),
         (&["hooktide", "replay", "--since", "yesterday"], 2),
         (&["hooktide", "listen", "--fail", "99"], 2),
+        (&["hooktide", "filter", "test", "{}"], 2),
         (&["hooktide", "source", "add", "shop"], 2),
         (&["hooktide", "source", "add", "shop", "--kind", "shopify", "--partner"], 2),
         (&["hooktide", "source", "add", "shop", "--kind", "shopify", "--token", "-"], 2),
@@ -120,7 +123,7 @@ fn webhook_add_prints_id_and_secret() {
     let (printed, requests) = command(&words, &[("201 Created", answer)]);
     assert_eq!(printed.unwrap(), "id: wh_1\nsecret: whsec_x\nwarning: no events: nothing will match\n");
     let body = requests[0].split_once("\r\n\r\n").unwrap().1;
-    assert_eq!(body, r#"{"url":"https://example.com/in","events":["order.*","a"],"rate_limit_rps":2.5}"#);
+    assert_eq!(body, r#"{"events":["order.*","a"],"rate_limit_rps":2.5,"url":"https://example.com/in"}"#);
 }
 
 #[test]
@@ -193,4 +196,99 @@ fn a_key_is_needed_and_a_server() {
     let e = run(&["hooktide", "webhook", "list", "--key", "k", "--url", &format!("http://{deaf}")]);
     assert!(e.to_string().starts_with(&format!("http://{deaf}/ cannot be reached: ")), "{e}");
     assert_eq!(e.exit_code(), ExitCode::FAILURE);
+}
+
+#[test]
+fn every_field_of_a_webhook_has_its_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("filters.json");
+    std::fs::write(&file, r#"{"fields":{"a":1}}"#).unwrap();
+    let filters = format!("@{}", file.display());
+    let words = [
+        &["webhook", "add", "https://example.com/in", "--uid", "shop:7", "--name", "n", "--description", "d"][..],
+        &["--user-id", "u", "--workspace-id", "w", "--filters", &filters, "--profile", "raw", "--max-retries", "3"],
+        &["--retry-delay", "1m", "--backoff", "1.5", "--max-delay", "2h", "--retry-on", "5xx,429"],
+        &["--timeout-seconds", "2.5", "--rate-limit-rps", "10", "--burst", "20", "--max-in-flight", "4", "--ordered"],
+        &["--breaker", r#"{"window":20}"#, "--header", "X-Team=a=b", "--metadata", r#"{"a":[]}"#],
+        &["--status", "paused", "--tenant", "acme"],
+    ]
+    .concat();
+    let (printed, requests) = command(&words, &[("201 Created", r#"{"id":"wh_1","secret":"s"}"#)]);
+    assert_eq!(printed.unwrap(), "id: wh_1\nsecret: s\n");
+    let body: serde_json::Value = serde_json::from_str(requests[0].split_once("\r\n\r\n").unwrap().1).unwrap();
+    let expected = serde_json::json!({
+        "url": "https://example.com/in", "uid": "shop:7", "name": "n", "description": "d", "user_id": "u",
+        "workspace_id": "w", "filters": {"fields": {"a": 1}}, "profile": "raw",
+        "retry_policy": {"max_retries": 3, "retry_delay": 60, "backoff": 1.5, "max_delay": 7200, "retry_on": ["5xx", "429"]},
+        "timeout_seconds": 2.5, "rate_limit_rps": 10, "burst": 20, "max_in_flight": 4, "ordered": true,
+        "breaker": {"window": 20}, "headers": {"X-Team": "a=b"}, "metadata": {"a": []}, "status": "paused", "tenant": "acme",
+    });
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn webhooks_are_updated_listed_and_found_by_uid() {
+    let words = ["webhook", "update", "shop:7", "--tenant", "acme", "--retry-schedule", "5s,1m,90", "--unset", "burst"];
+    let words = [&words[..], &["--endpoint", "https://example.com/new", "--ordered", "false"]].concat();
+    let answer = r#"{"id":"wh_1","uid":"shop:7","ordered":false,"warnings":["no events: nothing will match"]}"#;
+    let (printed, requests) = command(&words, &[("200 OK", answer)]);
+    assert_eq!(printed.unwrap(), "id: wh_1\nuid: shop:7\nordered: false\nwarning: no events: nothing will match\n");
+    assert!(requests[0].starts_with("PATCH /api/v1/webhooks/shop:7?tenant=acme "), "{requests:?}");
+    let expected =
+        r#"{"burst":null,"ordered":false,"retry_policy":{"schedule":[5,60,90]},"url":"https://example.com/new"}"#;
+    assert!(requests[0].ends_with(expected), "{requests:?}");
+
+    let words = ["webhook", "list", "--status", "paused", "--type", "order.created", "--search", "a b", "--uid", "x@y"];
+    let (printed, requests) = command(&words, &[("200 OK", r#"{"data":[]}"#)]);
+    assert_eq!(printed.unwrap(), "no webhooks\n");
+    let path = "/api/v1/webhooks?limit=50&status=paused&event_type=order.created&q=a+b&uid=x%40y";
+    assert!(requests[0].starts_with(&format!("GET {path} ")), "{requests:?}");
+}
+
+#[test]
+fn flags_that_contradict_are_bad_usage() {
+    for words in [
+        &["--retry-schedule", "5s", "--max-retries", "1", "--retry-delay", "5"][..],
+        &["--retry-delay", "5s"],
+        &["--backoff", "2"],
+        &["--retry-on", "3xx"],
+        &["--header", "X-Team"],
+        &["--status", "failed"],
+        &["--retry-schedule", "soon"],
+    ] {
+        let args = [&["hooktide", "webhook", "add", "https://example.com/"], words].concat();
+        assert_eq!(Cli::try_parse_from(&args).unwrap_err().exit_code(), 2, "{words:?}");
+    }
+    let args = ["hooktide", "webhook", "add", "https://example.com/", "--secret", "-", "--metadata", "-"];
+    let e = dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err();
+    assert_eq!(e.to_string(), "only one of the secret and the JSON can come from standard input");
+}
+
+#[test]
+fn keys_are_made_and_revoked() {
+    let answer = r#"{"id":"key_1","key":"hk_x","role":"member"}"#;
+    let words = ["key", "add", "--role", "member", "--tenant", "*", "--expires", "2999-01-01T00:00:00Z"];
+    let (printed, requests) = command(&words, &[("201 Created", answer)]);
+    assert_eq!(printed.unwrap(), "id: key_1\nkey: hk_x\n");
+    let body = requests[0].split_once("\r\n\r\n").unwrap().1;
+    assert_eq!(body, r#"{"role":"member","tenant":"*","expires_at":"2999-01-01T00:00:00.000Z"}"#);
+    let (printed, requests) = command(&["key", "revoke", "key_1"], &[("204 No Content", "")]);
+    assert_eq!(printed.unwrap(), "key_1 revoked\n");
+    assert!(requests[0].starts_with("DELETE /api/v1/keys/key_1 "), "{requests:?}");
+}
+
+#[test]
+fn a_token_needs_the_configured_secret() {
+    let run = |environment: &[(&str, &str)]| {
+        let cli = Cli::try_parse_from(["hooktide", "token", "--role", "viewer", "--ttl", "15m"]).unwrap();
+        let environment = Environment::new(environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let mut out = Vec::new();
+        dispatch(cli, environment, &mut out).map(|_| String::from_utf8(out).unwrap())
+    };
+    assert_eq!(run(&[]).unwrap_err().exit_code(), ExitCode::from(2));
+    let token = run(&[("JWT_SECRET", "a-secret-of-more-than-32-bytes-in-all")]).unwrap();
+    assert_eq!(token.trim().split('.').count(), 3, "{token}");
+    for words in [&["hooktide", "token", "--role", "root"][..], &["hooktide", "token", "--tenant", "*"]] {
+        assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{words:?}");
+    }
 }

@@ -1,11 +1,13 @@
 //! `hooktide webhook`
 
-use std::io::Write;
+use std::io::{Read, Write};
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use url::form_urlencoded;
 
 use super::error::CliError;
+use super::input::SecretArgs;
+use super::webhook_fields::FieldArgs;
 use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
 use crate::config::Environment;
 
@@ -18,92 +20,117 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Make a webhook; its secret is shown this once
-    Add(Add),
+    Add(Box<Add>),
     /// List webhooks, the newest first
-    List {
-        #[command(flatten)]
-        page: PageArgs,
-        #[command(flatten)]
-        client: ClientArgs,
-    },
+    List(List),
     /// Show one webhook
     Show(One),
+    /// Change what is given of a webhook; the rest stays
+    Update(Box<Update>),
     /// Hold deliveries without losing one
     Pause(One),
     /// Send what was held, and what comes
     Resume(One),
+    /// Send a test event at once and show the attempt; fails unless the endpoint takes it
+    Test(super::webhook_test::Args),
     /// Remove a webhook; what waits for it is abandoned
     Remove(One),
 }
 
 #[derive(Debug, clap::Args)]
 struct One {
-    /// The webhook's id
+    /// The webhook's id or uid
     #[arg(value_name = "ID", value_parser = parse::path_part)]
     id: String,
+    /// Whose uid it is, for a key of all tenants [default: default]
+    #[arg(long, value_parser = parse::path_part)]
+    tenant: Option<String>,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// The fields of a webhook that can be given on the command line, as the interface names them.
-#[derive(Debug, clap::Args, Serialize)]
+#[derive(Debug, clap::Args)]
 struct Add {
     /// Where events go: https://… or http://…
     #[arg(value_name = "ENDPOINT")]
-    #[serde(rename = "url")]
     endpoint: String,
-    /// Which events: a type, order.* or *; may be given several times
-    #[arg(long = "event", value_name = "PATTERN", required = true, value_parser = parse::pattern)]
-    events: Vec<String>,
-    /// A name for people
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// A description for people
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
-    /// Secret of your own, whsec_ and 24 to 64 bytes in base64; without it one is made
-    #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
-    /// Seconds for one attempt
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_seconds: Option<u32>,
-    /// Deliveries at once
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_in_flight: Option<u16>,
-    /// Deliveries a second
-    #[arg(long, value_name = "RATE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit_rps: Option<f64>,
+    #[command(flatten)]
+    fields: FieldArgs,
+    /// A secret of your own; without one it is made
+    #[command(flatten)]
+    secret: SecretArgs,
     /// Whose it is, for a key of all tenants
     #[arg(long)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
     #[command(flatten)]
-    #[serde(skip)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct Update {
+    #[command(flatten)]
+    one: One,
+    /// Where events go from now on
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    #[command(flatten)]
+    fields: FieldArgs,
+    /// Field that goes back to its default, as the interface names it, such as rate_limit_rps; may be given several times
+    #[arg(long, value_name = "FIELD")]
+    unset: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[arg(long, value_parser = ["active", "paused", "inactive", "failed"], help = "Only those of this status")]
+    status: Option<String>,
+    /// Only those that want events of this type
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse::event_type)]
+    event_type: Option<String>,
+    /// Only those with this text in their name, description, uid or URL
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Only those of this user
+    #[arg(long, value_name = "ID")]
+    user_id: Option<String>,
+    /// Only those of this workspace
+    #[arg(long, value_name = "ID")]
+    workspace_id: Option<String>,
+    /// Only the one with this uid
+    #[arg(long)]
+    uid: Option<String>,
+    /// Only those of this tenant, for a key of all tenants
+    #[arg(long)]
+    tenant: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
     client: ClientArgs,
 }
 
 /// What a person is shown of a webhook: each thing under one of its names.
-const SHOWN: [&str; 18] = [
+const SHOWN: [&str; 25] = [
     "id",
+    "uid",
     "status",
     "url",
     "events",
+    "subscription_count",
+    "filters",
+    "workspace_id",
     "name",
     "description",
     "tenant",
     "user_id",
+    "profile",
     "secret_hint",
     "retry_policy",
     "timeout_seconds",
     "rate_limit_rps",
     "burst",
     "max_in_flight",
+    "breaker",
+    "ordered",
     "headers",
     "metadata",
     "created_at",
@@ -111,30 +138,41 @@ const SHOWN: [&str; 18] = [
 ];
 
 pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    let stdin = &mut std::io::stdin();
     match args.command {
         Command::Add(add) => {
+            let body = add.body(environment, stdin)?;
             let client = Client::try_new(&add.client, environment, false)?;
-            let answer = block_on(async { Ok(client.post("/api/v1/webhooks", &add).await?) })?;
+            let answer = block_on(async { Ok(client.post("/api/v1/webhooks", &body).await?) })?;
             print(out, &answer, add.client.json, added)
         }
-        Command::List { page, client: args } => {
-            let client = Client::try_new(&args, environment, false)?;
-            let path = format!("/api/v1/webhooks?{}", page.query());
-            let answer = block_on(async { Ok(client.get(&path).await?) })?;
+        Command::List(list) => {
+            let client = Client::try_new(&list.client, environment, false)?;
+            let answer = block_on(async { Ok(client.get(&list.path()).await?) })?;
             let columns =
                 [("ID", "/id"), ("STATUS", "/status"), ("EVENTS", "/events"), ("URL", "/url"), ("NAME", "/name")];
-            print(out, &answer, args.json, |out, value| output::page(out, value, &columns, "no webhooks"))
+            print(out, &answer, list.client.json, |out, value| output::page(out, value, &columns, "no webhooks"))
         }
         Command::Show(one) => {
             let client = Client::try_new(&one.client, environment, false)?;
-            let answer = block_on(async { Ok(client.get(&path(&one.id)).await?) })?;
+            let answer = block_on(async { Ok(client.get(&one.path()).await?) })?;
             print(out, &answer, one.client.json, |out, value| output::object(out, value, &SHOWN))
+        }
+        Command::Update(update) => {
+            let body = update.body(environment, stdin)?;
+            let client = Client::try_new(&update.one.client, environment, false)?;
+            let answer = block_on(async { Ok(client.patch(&update.one.path(), &body).await?) })?;
+            print(out, &answer, update.one.client.json, |out, value| {
+                output::object(out, value, &SHOWN)?;
+                warnings(out, value)
+            })
         }
         Command::Pause(one) => set_status(&one, "paused", environment, out),
         Command::Resume(one) => set_status(&one, "active", environment, out),
+        Command::Test(test) => super::webhook_test::run(&test, environment, out),
         Command::Remove(one) => {
             let client = Client::try_new(&one.client, environment, false)?;
-            block_on(async { Ok(client.delete(&path(&one.id)).await?) })?;
+            block_on(async { Ok(client.delete(&one.path()).await?) })?;
             if !one.client.json {
                 writeln!(out, "{} removed", one.id)?;
             }
@@ -145,10 +183,68 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
 
 fn set_status(one: &One, status: &str, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let client = Client::try_new(&one.client, environment, false)?;
-    let answer = block_on(async { Ok(client.patch(&path(&one.id), &json!({ "status": status })).await?) })?;
+    let answer = block_on(async { Ok(client.patch(&one.path(), &json!({ "status": status })).await?) })?;
     print(out, &answer, one.client.json, |out, value| {
         writeln!(out, "{} {}", one.id, value.get("status").and_then(Value::as_str).unwrap_or(status))
     })
+}
+
+impl One {
+    fn path(&self) -> String {
+        let path = path(&self.id);
+        self.tenant.as_ref().map_or_else(|| path.clone(), |tenant| format!("{path}?tenant={tenant}"))
+    }
+}
+
+impl Add {
+    fn body(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
+        if self.fields.inputs() + usize::from(self.secret.reads_input()) > 1 {
+            return Err(CliError::InputTwice("the secret and the JSON"));
+        }
+        let mut body = Map::from_iter([("url".to_owned(), Value::from(self.endpoint.as_str()))]);
+        if let Some(secret) = self.secret.read(environment, stdin)? {
+            body.insert("secret".to_owned(), secret.reveal().into());
+        }
+        if let Some(tenant) = &self.tenant {
+            body.insert("tenant".to_owned(), tenant.as_str().into());
+        }
+        self.fields.fill(&mut body, environment, stdin)?;
+        Ok(body)
+    }
+}
+
+impl Update {
+    fn body(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
+        if self.fields.inputs() > 1 {
+            return Err(CliError::InputTwice("the JSON"));
+        }
+        let mut body: Map<_, _> = self.unset.iter().map(|field| (field.clone(), Value::Null)).collect();
+        if let Some(endpoint) = &self.endpoint {
+            body.insert("url".to_owned(), endpoint.as_str().into());
+        }
+        self.fields.fill(&mut body, environment, stdin)?;
+        Ok(body)
+    }
+}
+
+impl List {
+    fn path(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, given) in [
+            ("status", &self.status),
+            ("event_type", &self.event_type),
+            ("q", &self.search),
+            ("user_id", &self.user_id),
+            ("workspace_id", &self.workspace_id),
+            ("uid", &self.uid),
+            ("tenant", &self.tenant),
+        ] {
+            query.extend_pairs(given.iter().map(|value| (name, value)));
+        }
+        let filters = query.finish();
+        let and = if filters.is_empty() { "" } else { "&" };
+        format!("/api/v1/webhooks?{}{and}{filters}", self.page.query())
+    }
 }
 
 /// The webhook's place in the interface.
@@ -159,6 +255,10 @@ pub(super) fn path(id: &str) -> String {
 fn added(out: &mut dyn Write, webhook: &Value) -> std::io::Result<()> {
     let text = |name: &str| webhook.get(name).and_then(Value::as_str).unwrap_or("-");
     writeln!(out, "id: {}\nsecret: {}", output::visible(text("id")), output::visible(text("secret")))?;
+    warnings(out, webhook)
+}
+
+fn warnings(out: &mut dyn Write, webhook: &Value) -> std::io::Result<()> {
     let warnings = webhook.get("warnings").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     warnings.iter().filter_map(Value::as_str).try_for_each(|text| writeln!(out, "warning: {}", output::visible(text)))
 }

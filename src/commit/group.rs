@@ -17,7 +17,7 @@ use super::room::Room;
 use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
-use crate::dispatch::{Arrival, Shards, ToShard};
+use crate::dispatch::{Arrival, Shards};
 use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
 use crate::model::{DedupKey, DedupKind, Event, EventId, Timestamp, Webhooks};
 use crate::runtime::{Clock, Metrics};
@@ -297,7 +297,7 @@ impl Group {
         let mut announced = Vec::new();
         let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
         let mut round = Round::default();
-        let (mut accepted, mut duplicates, mut passed) = (0, 0, None);
+        let (mut accepted, mut duplicates, mut passed, mut wide) = (0, 0, None, Vec::new());
         for Submission { events, permit, lease, reply } in batch {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
@@ -315,6 +315,9 @@ impl Group {
                         if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
                             let event = Event { id, head, body, committed_at, lease: Arc::clone(&lease) };
                             self.share(&Arc::new(event), &webhooks, &mut arrivals);
+                        } else {
+                            let next = vec![Vec::new(); self.shards.count()];
+                            wide.push((std::mem::replace(&mut arrivals, next), id));
                         }
                         announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
                     }
@@ -332,9 +335,11 @@ impl Group {
         if !announced.is_empty() {
             self.settle.tell(ToSettle::Announce(announced));
         }
-        for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
-            self.shards.tell(shard, ToShard::Arrivals(arrivals));
+        for (before, event) in wide {
+            self.shards.tell_arrivals(before);
+            self.shards.tell_all(event);
         }
+        self.shards.tell_arrivals(arrivals);
         round.hand_in();
     }
 

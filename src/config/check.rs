@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -15,11 +14,15 @@ use super::load::Origins;
 use super::raw::{self, Raw};
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Span};
 use super::{
-    ApiKey, Auth, Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging,
-    MetricsAccess, Role, Server,
+    Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging, MetricsAccess,
+    Server,
 };
-use crate::limits::{BODIES_IN_FLIGHT_BYTES, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
-use crate::model::{RetryPolicy, Secret};
+use crate::limits::{
+    BODIES_IN_FLIGHT_BYTES, BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX,
+    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+};
+use crate::model::RetryPolicy;
+use crate::profile::Profiles;
 use crate::runtime::logging::Filter;
 
 const KIB: u64 = 1 << 10;
@@ -27,13 +30,11 @@ const MIB: u64 = KIB << 10;
 const GIB: u64 = MIB << 10;
 const TIB: u64 = GIB << 10;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Characters of an API key: at least what cannot be guessed, at most what fits a header.
-const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;
 /// Threads of one kind.
 const THREADS: RangeInclusive<u64> = 1..=256;
 
@@ -42,7 +43,7 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
     let mut check = Check { origins, unread: errors.len(), errors };
     let config = Config {
         server: check.server(&raw.server, dev),
-        auth: Auth { api_keys: check.api_keys(&raw.auth.api_keys) },
+        auth: check.auth(&raw.auth),
         logging: check.logging(&raw.logging),
         log: check.log(&raw.log),
         history: History {
@@ -68,7 +69,11 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         egress: check.egress(&raw.egress),
         metrics: MetricsAccess { public: raw.metrics.public.0 },
         sources: Vec::new(),
+        profiles: Profiles::default(),
+        tenants: check.tenants(&raw.tenants),
         source_body_bytes: None,
+        event_types: crate::catalogue::Setup::default(),
+        apply: None,
         warnings: Vec::new(),
     };
     check.not_above(
@@ -95,7 +100,7 @@ pub(super) fn threads_of(written: AutoCount) -> u64 {
     written.0.unwrap_or_else(|| available_parallelism().map_or(2, |cores| (cores.get() as u64 / 2).max(2)))
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     origins: &'a Origins<'a>,
     /// How many of the errors are of values that could not even be read.
     unread: usize,
@@ -138,6 +143,7 @@ impl Check<'_> {
             workers: self.threads("server.workers", raw.workers),
             drain: self.seconds("server.drain_seconds", raw.drain_seconds, SECOND..=HOUR),
             public_url: self.public_url(&raw.public_url),
+            cors_origins: self.origins(&raw.cors_origins),
         }
     }
 
@@ -179,35 +185,6 @@ impl Check<'_> {
         if dev && !address.ip().is_loopback() {
             self.wrong(key, format!("--dev listens on loopback only, not on {address}"));
         }
-    }
-
-    fn api_keys(&mut self, raw: &[raw::ApiKey]) -> Vec<ApiKey> {
-        let mut keys: Vec<ApiKey> = Vec::with_capacity(raw.len());
-        for (n, entry) in raw.iter().enumerate() {
-            let at = |field: &str| format!("auth.api_keys[{n}].{field}");
-            let role = role_of(&entry.role);
-            if role.is_none() {
-                let problem = format!("{:?} is not a role: publisher, viewer, member or admin", entry.role);
-                self.wrong(&at("role"), problem);
-            }
-            let tenant = match &*entry.tenant {
-                "*" => None,
-                name => {
-                    if !is_tenant(name) {
-                        self.wrong(
-                            &at("tenant"),
-                            format!("{name:?} is not a tenant: \"*\", or 1 to 63 of a-z, 0-9 and -, not - at first"),
-                        );
-                    }
-                    Some(Arc::from(name))
-                }
-            };
-            match api_key(entry.key.as_ref(), &keys) {
-                Ok(key) => keys.extend(role.map(|role| ApiKey { key, tenant, role })),
-                Err(problem) => self.wrong(&at("key"), problem),
-            }
-        }
-        keys
     }
 
     fn logging(&mut self, raw: &raw::Logging) -> Logging {
@@ -253,25 +230,22 @@ impl Check<'_> {
 
     fn breaker(&mut self, raw: &raw::Breaker) -> Breaker {
         let Ratio(failure_ratio) = raw.failure_ratio;
-        if !(0.01..=1.0).contains(&failure_ratio) {
-            self.wrong("delivery.breaker.failure_ratio", format!("{failure_ratio}; allowed is 0.01 to 1"));
+        if !(BREAKER_RATIO_MIN..=1.0).contains(&failure_ratio) {
+            let detail = format!("{failure_ratio}; allowed is {BREAKER_RATIO_MIN} to 1");
+            self.wrong("delivery.breaker.failure_ratio", detail);
         }
-        let day = 24 * HOUR;
+        let (attempts, open) = (1..=u64::from(BREAKER_ATTEMPTS_MAX), BREAKER_OPEN_MIN..=BREAKER_OPEN_MAX);
         Breaker {
-            window: self.count("delivery.breaker.window", raw.window, 1..=1_000) as u16,
+            window: self.count("delivery.breaker.window", raw.window, attempts.clone()) as u16,
             failure_ratio,
-            min_attempts: self.count("delivery.breaker.min_attempts", raw.min_attempts, 1..=1_000) as u16,
-            open: self.seconds("delivery.breaker.open_seconds", raw.open_seconds, Duration::from_millis(100)..=day),
-            open_max: self.seconds(
-                "delivery.breaker.open_seconds_max",
-                raw.open_seconds_max,
-                Duration::from_millis(100)..=day,
-            ),
-            close_after: self.count("delivery.breaker.close_after", raw.close_after, 1..=1_000) as u16,
+            min_attempts: self.count("delivery.breaker.min_attempts", raw.min_attempts, attempts.clone()) as u16,
+            open: self.seconds("delivery.breaker.open_seconds", raw.open_seconds, open.clone()),
+            open_max: self.seconds("delivery.breaker.open_seconds_max", raw.open_seconds_max, open),
+            close_after: self.count("delivery.breaker.close_after", raw.close_after, attempts) as u16,
             disable_after: self.hours(
                 "delivery.breaker.disable_after_hours",
                 raw.disable_after_hours,
-                MINUTE..=TEN_YEARS,
+                BREAKER_DISABLE_MIN..=BREAKER_DISABLE_MAX,
             ),
         }
     }
@@ -285,7 +259,7 @@ impl Check<'_> {
         }
     }
 
-    fn networks(&mut self, key: &str, raw: &List<String>) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, key: &str, raw: &List<String>) -> Vec<IpNet> {
         let mut networks = Vec::with_capacity(raw.0.len());
         for text in &raw.0 {
             match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
@@ -302,7 +276,7 @@ impl Check<'_> {
         self.count(key, Count(threads_of(written)), THREADS) as usize
     }
 
-    fn count(&mut self, key: &str, Count(value): Count, allowed: RangeInclusive<u64>) -> u64 {
+    pub(super) fn count(&mut self, key: &str, Count(value): Count, allowed: RangeInclusive<u64>) -> u64 {
         self.within(key, Count(value), Count(*allowed.start())..=Count(*allowed.end())).0
     }
 
@@ -310,7 +284,7 @@ impl Check<'_> {
         self.within(key, value, Size(*allowed.start())..=Size(*allowed.end())).0
     }
 
-    fn seconds(&mut self, key: &str, value: Seconds, allowed: RangeInclusive<Duration>) -> Duration {
+    pub(super) fn seconds(&mut self, key: &str, value: Seconds, allowed: RangeInclusive<Duration>) -> Duration {
         self.within(key, value, Span(*allowed.start())..=Span(*allowed.end())).0
     }
 
@@ -333,7 +307,7 @@ impl Check<'_> {
         }
     }
 
-    fn wrong(&mut self, key: &str, problem: impl Display) {
+    pub(super) fn wrong(&mut self, key: &str, problem: impl Display) {
         let path: Vec<String> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let origin = self.origins.of(&path).unwrap_or_else(|| "default".to_owned());
         // Of what could not be read it is no news that it or a part of it is missing.
@@ -345,35 +319,4 @@ impl Check<'_> {
             self.errors.push(error);
         }
     }
-}
-
-fn role_of(text: &str) -> Option<Role> {
-    match text {
-        "publisher" => Some(Role::Publisher),
-        "viewer" => Some(Role::Viewer),
-        "member" => Some(Role::Member),
-        "admin" => Some(Role::Admin),
-        _ => None,
-    }
-}
-
-/// The key, or what is wrong with it.
-fn api_key(written: Option<&Secret>, others: &[ApiKey]) -> Result<Secret, String> {
-    let (least, most) = API_KEY_CHARS.into_inner();
-    let Some(key) = written else { return Err(format!("a key of {least} to {most} characters is needed")) };
-    let text = key.reveal();
-    if !API_KEY_CHARS.contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("a key has {least} to {most} visible ASCII characters"));
-    }
-    if others.iter().any(|other| other.key == *key) {
-        return Err("this key is there twice".to_owned());
-    }
-    Ok(key.clone())
-}
-
-pub(super) fn is_tenant(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    (1..=63).contains(&bytes.len())
-        && bytes[0] != b'-'
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }

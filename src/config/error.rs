@@ -55,12 +55,16 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
             "what stands here (hidden) is neither text nor a table of value, env or file, with until and when"
                 .to_owned()
         }
+        Kind::Message(text) if text.ends_with("enum Catalogue") => {
+            "this is neither the path of a file nor a table of file and tenant".to_owned()
+        }
         Kind::Message(text) if text.ends_with("enum OneOrMany") => {
             "this is neither text nor a list of texts".to_owned()
         }
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
             let expected = match &**expected {
                 "a sequence" => "a list",
+                "a map" => "a table",
                 section if section.starts_with("struct ") => "a table",
                 words => words,
             };
@@ -72,7 +76,7 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
 }
 
 /// A path as people write it: `auth.api_keys[0].role`.
-pub(super) fn key_of(path: &[String]) -> String {
+pub(crate) fn key_of(path: &[String]) -> String {
     let mut key = String::new();
     for part in path {
         if part.bytes().all(|b| b.is_ascii_digit()) {
@@ -119,6 +123,7 @@ fn is_secret(path: &[String]) -> bool {
         [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys" => {
             !path.last().is_some_and(|key| key == "role" || key == "tenant")
         }
+        [auth, key, ..] if auth == "auth" && key == "jwt_secret" => true,
         [sources, _, key, ..] if sources == "sources" => matches!(key.as_str(), "secrets" | "token" | "options"),
         _ => false,
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Read as _;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,11 @@ use toml_edit::{Array, ArrayOfTables, ImDocument, Item, TableLike};
 
 use super::error::ConfigError;
 use super::value::{List, Seconds, Span};
-use crate::limits::{RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
+use crate::limits::{DECLARED_FILE_BYTES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 
 const PREFIX: &str = "HOOKTIDE_";
+/// The one key that stands in no section.
+const APPLY: &str = "APPLY";
 /// What client commands read.
 const CLIENT_VARIABLES: [&str; 2] = ["HOOKTIDE_URL", "HOOKTIDE_KEY"];
 
@@ -56,8 +59,10 @@ impl Environment {
     /// Hooktide replaces, and what starts with `HOOKTIDE_` but names no section.
     pub fn ignored(&self) -> Vec<&str> {
         let old = |name: &str| name.starts_with("DB_") || name.starts_with("REDIS_") || name.ends_with("_SERVICE_URL");
-        let no_section =
-            |name: &str| name.starts_with(PREFIX) && !name.contains("__") && !CLIENT_VARIABLES.contains(&name);
+        let no_section = |name: &str| {
+            let named = name.strip_prefix(PREFIX).filter(|path| !path.contains("__") && *path != APPLY);
+            named.is_some() && !CLIENT_VARIABLES.contains(&name)
+        };
         let ignored = |name: &&str| *name == "ENVIRONMENT" || old(name) || no_section(name);
         self.0.keys().map(String::as_str).filter(ignored).collect()
     }
@@ -74,19 +79,29 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
 }
 
-/// The configuration file, read and parsed.
+/// The configuration file, or another one in TOML, read and parsed.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct TomlFile {
     path: PathBuf,
     document: ImDocument<String>,
 }
 
-impl File {
-    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+impl TomlFile {
+    /// Reads and parses it.
+    ///
+    /// # Errors
+    /// With the line, if it is not TOML.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let wrong =
             |origin: String, problem: String| ConfigError { key: "configuration file".to_owned(), origin, problem };
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| wrong(path.display().to_string(), format!("cannot be read: {e}")))?;
+        let cannot = |why: String| wrong(path.display().to_string(), format!("cannot be read: {why}"));
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|e| cannot(e.to_string()))?;
+        let read =
+            file.take(DECLARED_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| cannot(e.to_string()))?;
+        if read as u64 > DECLARED_FILE_BYTES_MAX {
+            return Err(cannot(format!("it has more than {DECLARED_FILE_BYTES_MAX} bytes")));
+        }
         let document = ImDocument::parse(text.clone()).map_err(|e| {
             let line = e.span().map_or(1, |span| line_at(&text, span.start));
             let words = e.message().trim().replace('\n', ", ");
@@ -96,7 +111,7 @@ impl File {
     }
 
     /// `config.toml:12` for the key at this path, or for the nearest thing around it.
-    pub(super) fn origin(&self, path: &[String]) -> String {
+    pub(crate) fn origin(&self, path: &[String]) -> String {
         let mut node = Node::of(self.document.as_item());
         let mut span = None;
         for part in path {
@@ -111,7 +126,26 @@ impl File {
     }
 }
 
-impl Provider for &File {
+impl TomlFile {
+    /// The keys of the table at this path, in order; none if there is none.
+    pub(super) fn keys(&self, path: &[String]) -> Vec<String> {
+        let root = Node::of(self.document.as_item());
+        match path.iter().try_fold(root, |node, part| node.child(part).map(|(child, _)| child)) {
+            Some(Node::Table(table)) => table.iter().map(|(key, _)| key.to_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What stands in it, as JSON.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn values(&self) -> Result<serde_json::Value, String> {
+        toml_edit::de::from_str(self.document.raw()).map_err(|e| e.message().to_owned())
+    }
+}
+
+impl Provider for &TomlFile {
     fn metadata(&self) -> Metadata {
         Metadata::from("file", self.path.as_path())
     }
@@ -186,7 +220,7 @@ impl Provider for Single {
 /// All layers above the defaults, the lowest first. What an old name holds and cannot mean anything goes to `errors`.
 pub(super) fn stack(
     defaults: Figment,
-    file: Option<&File>,
+    file: Option<&TomlFile>,
     environment: &Environment,
     flags: &Flags,
     errors: &mut Vec<ConfigError>,
@@ -203,10 +237,14 @@ pub(super) fn stack(
 
 /// The names that the replaced systems use.
 fn old_names(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Vec<Single> {
-    const SAME_MEANING: [(&str, &str); 3] = [
+    const SAME_MEANING: [(&str, &str); 7] = [
         ("DEDUP_TTL_HOURS", "dedup.ttl_hours"),
         ("WEBHOOK_TIMEOUT", "delivery.timeout_seconds"),
         ("WEBHOOK_MAX_PAYLOAD_SIZE", "server.max_body_bytes"),
+        ("JWT_SECRET", "auth.jwt_secret"),
+        ("JWT_EXPIRATION", "auth.token_ttl_seconds"),
+        ("JWT_TTL", "auth.token_ttl_seconds"),
+        ("CORS_ALLOWED_ORIGINS", "server.cors_origins"),
     ];
     let mut layers: Vec<Single> = SAME_MEANING
         .iter()
@@ -288,7 +326,7 @@ fn old_schedule(environment: &Environment, errors: &mut Vec<ConfigError>) -> Opt
 /// `HOOKTIDE_SECTION__KEY`. Names without `__` belong to the client commands, or to whoever runs the process.
 fn ours(environment: &Environment) -> impl Iterator<Item = Single> + '_ {
     environment.0.iter().filter_map(|(name, text)| {
-        let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
+        let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__") || *path == APPLY)?;
         let key = path.to_ascii_lowercase().replace("__", ".");
         Some(Single::new(key.trim_matches('.'), variable(name), from_text(text)))
     })

@@ -1,6 +1,7 @@
 //! From the layers to a checked configuration, as often as it is asked for: at the start, and at each SIGHUP.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use figment::Figment;
 use figment::error::Kind;
@@ -9,9 +10,10 @@ use figment::value::{Dict, Tag, Value};
 
 use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
-use super::layers::{Environment, File, Flags, stack};
+use super::layers::{Environment, Flags, TomlFile, stack};
 use super::raw::Raw;
-use super::{Config, show, sources};
+use super::{Config, access, event_types, profiles, show, sources};
+use crate::apply::{Declared, Fault};
 
 /// Remembers where the configuration is read from.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +65,7 @@ impl Loader {
 
     fn read(&self, with_sources: bool) -> Result<Loaded, ConfigErrors> {
         let mut errors = Vec::new();
-        let file = self.file.as_deref().and_then(|path| File::read(path).map_err(|e| errors.push(e)).ok());
+        let file = self.file.as_deref().and_then(|path| TomlFile::read(path).map_err(|e| errors.push(e)).ok());
         let defaults = Figment::from(Serialized::defaults(Raw::default()));
         let figment = stack(defaults, file.as_ref(), &self.environment, &self.flags, &mut errors);
         let origins = Origins { figment: &figment, file: file.as_ref() };
@@ -73,12 +75,19 @@ impl Loader {
         }
         let mut config = check(&raw, self.dev, &origins, &mut errors);
         if with_sources {
+            if !raw.auth.jwks_file.is_empty() {
+                config.auth.jwt = access::read_jwks(&raw.auth.jwks_file, &origins, &mut errors);
+            }
             let mut warnings = Vec::new();
             config.source_body_bytes =
                 sources::add_old_names(&mut raw.sources, &self.environment, &mut errors, &mut warnings);
-            let (raw, environment) = (&raw.sources, &self.environment);
-            config.sources = sources::check(raw, &config, environment, &origins, &mut errors, &mut warnings);
+            config.profiles = profiles::check(&mut raw.profiles, &self.environment, &origins, &mut errors);
+            tenants_profiles(&raw, &config, &origins, &mut errors);
+            let (whole, environment) = (&raw, &self.environment);
+            config.sources = sources::check(&whole.sources, &config, environment, &origins, &mut errors, &mut warnings);
             config.warnings = warnings;
+            config.event_types = event_types::check(whole, &origins, &mut errors);
+            config.apply = apply(&whole.apply, environment, &origins, &mut errors);
         }
         match (ConfigErrors::try_new(errors), config) {
             (None, config) => Ok(Loaded { shown: show::toml(&raw, &config, &origins), config }),
@@ -87,10 +96,52 @@ impl Loader {
     }
 }
 
+/// Each profile that a tenant's webhooks get must be there.
+fn tenants_profiles(raw: &Raw, config: &Config, origins: &Origins<'_>, errors: &mut Vec<ConfigError>) {
+    for (n, tenant) in raw.tenants.iter().enumerate() {
+        let Some(profile) = tenant.profile.as_deref() else { continue };
+        let path = ["tenants".to_owned(), n.to_string(), "profile".to_owned()];
+        let key = key_of(&path);
+        // Of one that is written, but wrong, its own faults are told.
+        let is_there = config.profiles.get(profile).is_some() || raw.profiles.contains_key(profile);
+        if !is_there && errors.iter().all(|known| known.key != key) {
+            let names = config.profiles.names().collect::<Vec<_>>().join(", ");
+            let origin = origins.of(&path).unwrap_or_else(|| "default".to_owned());
+            errors.push(ConfigError { key, origin, problem: format!("{profile:?} is no profile; there are: {names}") });
+        }
+    }
+}
+
+/// The file of declared webhooks, if one is named: it must be readable and right before the server starts.
+fn apply(
+    path: &str,
+    environment: &Environment,
+    origins: &Origins<'_>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Arc<Declared>> {
+    if path.is_empty() {
+        return None;
+    }
+    match Declared::read(Path::new(path), environment) {
+        Ok(declared) => Some(Arc::new(declared)),
+        Err(faults) => {
+            let place = ["apply".to_owned()];
+            let origin = origins.of(&place).unwrap_or_else(|| "default".to_owned());
+            let of = |fault: Fault| ConfigError {
+                key: "apply".to_owned(),
+                origin: origin.clone(),
+                problem: fault.to_string(),
+            };
+            errors.extend(faults.into_iter().map(of));
+            None
+        }
+    }
+}
+
 /// Says of each key where its value came from.
 pub(super) struct Origins<'a> {
     figment: &'a Figment,
-    file: Option<&'a File>,
+    file: Option<&'a TomlFile>,
 }
 
 impl Origins<'_> {
@@ -104,6 +155,11 @@ impl Origins<'_> {
             Some(value.tag())
         });
         self.of_tag(tag?, path)
+    }
+
+    /// The keys of the table at this path, in the order in which the file has them.
+    pub(super) fn order(&self, path: &[String]) -> Vec<String> {
+        self.file.map(|file| file.keys(path)).unwrap_or_default()
     }
 
     fn of_tag(&self, tag: Tag, path: &[String]) -> Option<String> {
@@ -147,7 +203,7 @@ fn extract(origins: &Origins<'_>, errors: &mut Vec<ConfigError>) -> Raw {
     }
 }
 
-fn path_of(error: &figment::Error) -> Vec<String> {
+pub(super) fn path_of(error: &figment::Error) -> Vec<String> {
     match &error.kind {
         Kind::UnknownField(field, _) if error.path.last() != Some(field) => {
             error.path.iter().chain([field]).cloned().collect()

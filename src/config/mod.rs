@@ -3,23 +3,34 @@
 //! Promises: everything is checked before anything is opened; an error names the key, where it came from, and what is
 //! allowed. Every field here is a key of `config.toml`, which documents them all. Must never know: the stages.
 
+mod access;
 mod check;
 mod error;
+mod event_types;
 mod layers;
 mod load;
+mod profiles;
 mod raw;
 mod show;
 mod sources;
+mod tenants;
 mod value;
 
+#[cfg(test)]
+mod event_type_tests;
+#[cfg(test)]
+mod profile_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use error::key_of;
 pub use error::{ConfigError, ConfigErrors};
+pub(crate) use layers::TomlFile;
 pub use layers::{Environment, Flags};
 pub use load::{Loaded, Loader};
+pub(crate) use sources::read_secret_file;
 pub(crate) use value::{parse_duration, parse_size};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,7 +40,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{RetryPolicy, Secret};
+use crate::auth::KeySet;
+use crate::model::{BreakerSettings, RetryPolicy, Secret, TenantSettings};
+use crate::profile::Profiles;
 use crate::source::{Settings, TokenHash};
 
 /// What is in force.
@@ -61,8 +74,16 @@ pub struct Config {
     pub metrics: MetricsAccess,
     /// `[[sources]]`
     pub sources: Vec<FileSource>,
+    /// Those built in, and `[profiles]`.
+    pub profiles: Profiles,
+    /// `[[tenants]]`
+    pub tenants: Vec<FileTenant>,
     /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
+    /// `[events]` and `[[event_types]]`
+    pub event_types: crate::catalogue::Setup,
+    /// `apply`: webhooks that a file declares.
+    pub apply: Option<Arc<crate::apply::Declared>>,
     /// Things that a person should know, in sentences; nothing is wrong.
     pub warnings: Vec<String>,
 }
@@ -76,6 +97,15 @@ pub struct FileSource {
     pub tenant: Arc<str>,
     /// Of a partner.
     pub token: Option<TokenHash>,
+}
+
+/// An entry of `[[tenants]]`, checked.
+#[derive(Debug, Clone)]
+pub struct FileTenant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What holds for its webhooks.
+    pub settings: TenantSettings,
 }
 
 /// `[server]`
@@ -97,6 +127,8 @@ pub struct Server {
     pub drain: Duration,
     /// Where the world reaches this server, without a `/` at its end; `None`: at the first listener's address.
     pub public_url: Option<Box<str>>,
+    /// The other sites whose pages may ask, as browsers name them.
+    pub cors_origins: Vec<Box<str>>,
 }
 
 impl Server {
@@ -125,6 +157,29 @@ impl Server {
 pub struct Auth {
     /// Keys from the configuration; the first-start key and those made by the interface come on top.
     pub api_keys: Vec<ApiKey>,
+    /// What signs the tokens that are taken.
+    pub jwt: JwtKeys,
+    /// The `iss` that a token must have.
+    pub jwt_issuer: Option<Box<str>>,
+    /// The `aud` that a token must have, alone or among others.
+    pub jwt_audience: Option<Box<str>>,
+    /// Of a token without a role, and of a user that a trusted proxy names.
+    pub default_role: Role,
+    /// How long a token of `hooktide token` lasts.
+    pub token_ttl: Duration,
+    /// From whom `X-User-ID` and `X-Org-ID` are believed.
+    pub trusted_proxy: Vec<IpNet>,
+}
+
+/// What signs tokens: one algorithm, or keys of which each has its own.
+#[derive(Debug, Clone)]
+pub enum JwtKeys {
+    /// No token is taken.
+    None,
+    /// HS256 with `auth.jwt_secret`.
+    Secret(Secret),
+    /// RS256, ES256 and EdDSA with the keys of `auth.jwks_file`.
+    Published(Arc<KeySet>),
 }
 
 /// An entry of `auth.api_keys`.
@@ -150,6 +205,29 @@ pub enum Role {
     Member,
     /// Those too.
     Admin,
+}
+
+impl Role {
+    /// The role that a word means.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "publisher" => Some(Self::Publisher),
+            "viewer" => Some(Self::Viewer),
+            "member" => Some(Self::Member),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Viewer => "viewer",
+            Self::Member => "member",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// `[logging]`
@@ -229,6 +307,26 @@ pub struct Breaker {
     pub close_after: u16,
     /// After this long of nothing but failure the webhook is disabled.
     pub disable_after: Duration,
+}
+
+impl Breaker {
+    /// As it is for a webhook with settings of its own.
+    #[must_use]
+    pub fn with(&self, own: &BreakerSettings) -> Self {
+        let window = own.window.unwrap_or(self.window);
+        let open = own.open_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(self.open);
+        Self {
+            window,
+            failure_ratio: own.failure_ratio.unwrap_or(self.failure_ratio),
+            // More attempts than the window holds are never seen.
+            min_attempts: own.min_attempts.unwrap_or(self.min_attempts).min(window),
+            open,
+            // It doubles from where it begins.
+            open_max: self.open_max.max(open),
+            close_after: own.close_after.unwrap_or(self.close_after),
+            disable_after: own.disable_after().unwrap_or(self.disable_after),
+        }
+    }
 }
 
 /// `[dispatch]`

@@ -1,10 +1,16 @@
 //! The configuration as it is written, with its defaults: shape and spelling are right, meaning is not checked yet.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::event_types::Catalogue;
 use super::sources::RawSource;
+use super::tenants::RawTenant;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
+use crate::catalogue;
 use crate::model::Secret;
+use crate::profile::RawProfile;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = KIB << 10;
@@ -33,6 +39,7 @@ macro_rules! sections {
 sections! {
     /// The file.
     Raw {
+        apply: String = String::new(),
         server: Server = Server::default(),
         auth: Auth = Auth::default(),
         logging: Logging = Logging::default(),
@@ -44,8 +51,15 @@ sections! {
         dispatch: Dispatch = Dispatch::default(),
         egress: Egress = Egress::default(),
         metrics: Metrics = Metrics::default(),
+        events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sources: Vec<RawSource> = Vec::new(),
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        event_types: Vec<catalogue::Settings> = Vec::new(),
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tenants: Vec<RawTenant> = Vec::new(),
     }
     /// `[server]`
     Server {
@@ -58,10 +72,19 @@ sections! {
         workers: AutoCount = AutoCount(None),
         drain_seconds: Seconds = Seconds::whole(30),
         public_url: String = String::new(),
+        cors_origins: List<String> = List(Vec::new()),
     }
     /// `[auth]`
     Auth {
         api_keys: Vec<ApiKey> = Vec::new(),
+        #[serde(serialize_with = "hidden_unless_empty")]
+        jwt_secret: Secret = Secret::new(""),
+        jwks_file: String = String::new(),
+        jwt_issuer: String = String::new(),
+        jwt_audience: String = String::new(),
+        default_role: String = "member".to_owned(),
+        token_ttl_seconds: Seconds = Seconds::whole(3_600),
+        trusted_proxy: List<String> = List(Vec::new()),
     }
     /// An entry of `auth.api_keys`; what is missing is found by the check, which names the entry.
     ApiKey {
@@ -126,6 +149,11 @@ sections! {
         require_https: Toggle = Toggle(false),
         ca_file: String = String::new(),
     }
+    /// `[events]`
+    Events {
+        strict: Toggle = Toggle(false),
+        catalogues: List<Catalogue> = List(Vec::new()),
+    }
     /// `[metrics]`
     Metrics {
         public: Toggle = Toggle(false),
@@ -155,4 +183,8 @@ fn default_schedule() -> List<Delay> {
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("***")
+}
+
+fn hidden_unless_empty<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if secret.reveal().is_empty() { "" } else { "***" })
 }

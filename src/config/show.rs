@@ -50,7 +50,7 @@ fn expand(table: &mut Table, path: &mut Vec<String>, comment: &dyn Fn(&[String],
         if let Item::Value(Value::InlineTable(inline)) = item {
             *item = Item::Table(std::mem::take(inline).into_table());
         }
-        if *path == ["sources"] {
+        if *path == ["sources"] || *path == ["event_types"] || *path == ["tenants"] {
             expand_list(item, path, comment);
         }
         match item {

@@ -156,7 +156,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "secrets = [\"0123456789abcdef\"]\ntenant = \"A b\"",
-        "sources[0].tenant (config.toml:5): \"A b\" is not a tenant: 1 to 63 of a-z, 0-9 and -, not - at first",
+        "sources[0].tenant (config.toml:5): \"A b\" is not a tenant: 1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit",
     ),
     (
         "secrets = [\"0123456789abcdef\"]\nmax_body_bytes = \"100 MiB\"",

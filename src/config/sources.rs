@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::check::is_tenant;
 use super::error::{ConfigError, key_of};
 use super::layers::{Environment, variable};
 use super::load::Origins;
 use super::{Config, FileSource};
 use crate::limits::{SECRET_FILE_BYTES_MAX, SOURCE_BODY_BYTES_MAX};
-use crate::model::{Secret, Timestamp};
+use crate::model::{Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 use crate::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id};
 
 const DEFAULT_TENANT: &str = "default";
@@ -177,8 +176,8 @@ impl Entry<'_> {
     fn check(&mut self, public_url: &str, before: &[FileSource]) -> (FileSource, Vec<String>) {
         let mut settings = self.source.settings.clone();
         let tenant: Arc<str> = settings.tenant.as_deref().unwrap_or(DEFAULT_TENANT).into();
-        if !is_tenant(&tenant) {
-            let problem = format!("{tenant:?} is not a tenant: 1 to 63 of a-z, 0-9 and -, not - at first");
+        if !is_tenant_name(&tenant) {
+            let problem = format!("{tenant:?} is not a tenant: {TENANT_NAME_ALLOWED}");
             self.wrong("/tenant", problem);
         }
         if before.iter().any(|other| other.settings.name == settings.name && other.tenant == tenant) {
@@ -243,7 +242,7 @@ impl Entry<'_> {
                 let missing = || ("/env", format!("the environment variable {name} is not set"));
                 self.environment.get(name).map(Secret::new).ok_or_else(missing)
             }
-            (None, None, Some(path)) => read(path).map_err(|problem| ("/file", problem)),
+            (None, None, Some(path)) => read_secret_file(path).map_err(|problem| ("/file", problem)),
             _ => Err(("", "expected exactly one of value, env and file".to_owned())),
         };
         let value = read.map_err(|(field, problem)| self.wrong(&format!("{at}{field}"), problem)).ok()?;
@@ -288,7 +287,7 @@ fn identity(tenant: &Arc<str>, name: &str, token: Option<TokenHash>) -> Identity
 }
 
 /// The secret in a file, without the line end after it.
-fn read(path: &str) -> Result<Secret, String> {
+pub(crate) fn read_secret_file(path: &str) -> Result<Secret, String> {
     let failed = |e| format!("{path} cannot be read: {e}");
     let mut text = Zeroizing::new(String::new());
     let file = File::open(path).map_err(failed)?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::raw::Raw;
-use super::{Config, Environment, Flags, Loader, Role};
-use crate::model::RetryPolicy;
+use super::{Config, Environment, Flags, JwtKeys, Loader, Role};
+use crate::model::{RetryPolicy, Visibility};
 
 pub(super) const REFERENCE: &str = include_str!("../../config.toml");
 
@@ -211,10 +211,36 @@ const WRONG: &[(&str, &str)] = &[
     ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
     (
         "[nats]\nurl = \"x\"",
-        "nats (config.toml:1): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
+        "nats (config.toml:1): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, profiles, event_types, tenants",
     ),
     ("[server]\n\nlisen = \"x\"", "server.lisen (config.toml:3): unknown key; did you mean \"listen\"?"),
-    ("[auth]\njwt_secret = \"x\"", "auth.jwt_secret (config.toml:2): unknown key; allowed here: api_keys"),
+    ("[auth]\njwt_secrets = [\"x\"]", "auth.jwt_secrets (config.toml:2): unknown key; did you mean \"jwt_secret\"?"),
+    ("[auth]\njwt_secret = \"hunter2\"", "auth.jwt_secret (config.toml:2): 7 bytes; allowed is 32 to 1024"),
+    (
+        "[auth]\ndefault_role = \"root\"",
+        "auth.default_role (config.toml:2): \"root\" is not a role: publisher, viewer, member or admin",
+    ),
+    (
+        "[auth]\ntrusted_proxy = [\"proxy\"]",
+        "auth.trusted_proxy (config.toml:2): \"proxy\" is not a network such as \"10.0.0.0/8\" or \"fd00::/8\"",
+    ),
+    (
+        "[server]\ncors_origins = [\"*\"]",
+        "server.cors_origins (config.toml:2): \"*\" is not taken: name each site, such as \"https://app.example.com\"",
+    ),
+    (
+        "[server]\ncors_origins = [\"https://app.example.com/a\"]",
+        "server.cors_origins (config.toml:2): \"https://app.example.com/a\" is not an origin; a browser says \"https://app.example.com\"",
+    ),
+    (
+        "[[tenants]]\nname = \"*\"",
+        "tenants[0].name (config.toml:2): \"*\" is not a tenant: 1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit",
+    ),
+    ("[[tenants]]\nname = \"a\"\n[[tenants]]\nname = \"a\"", "tenants[1].name (config.toml:4): \"a\" is there twice"),
+    (
+        "[[tenants]]\nname = \"a\"\nretry_policy = { max_retries = 101, retry_delay = 60 }",
+        "tenants[0].retry_policy.max_retries (config.toml:3): 101; allowed is 0 to 100",
+    ),
     ("server = 1", "server (config.toml:1): 1 is not a table"),
     (
         "[server]\nlisten = []",
@@ -306,7 +332,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "[[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\ntenant = \"A b\"",
-        "auth.api_keys[0].tenant (config.toml:4): \"A b\" is not a tenant: \"*\", or 1 to 63 of a-z, 0-9 and -, not - at first",
+        "auth.api_keys[0].tenant (config.toml:4): \"A b\" is not a tenant: \"*\", or 1 to 63 of A-Z a-z 0-9 . _ : -, the first a letter or digit",
     ),
 ];
 
@@ -330,7 +356,7 @@ fn variables_and_flags_are_named() {
         ),
         (
             ("HOOKTIDE_NATS__URL", "x"),
-            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, sources",
+            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, profiles, event_types, tenants",
         ),
         (
             ("HOOKTIDE_LOG__LEVL", "x"),
@@ -411,4 +437,59 @@ fn what_is_shown_hides_secrets_and_reads_back_the_same() {
     let strip =
         |shown: &str| shown.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(strip(&again.explain().unwrap().shown), strip(&shown));
+}
+
+#[test]
+fn tokens_tenants_and_sites_are_read() {
+    let (mut loader, _folder) = with_file(
+        "[[tenants]]\nname = \"homechef\"\nprofile = \"homechef\"\nretry_policy = { max_retries = 3, retry_delay = 60 }\n\
+         [[tenants]]\nname = \"epic\"\nretry_policy = { schedule = [60, \"5m\"] }\nvisibility = \"owner\"\n",
+    );
+    loader.environment = environment(&[
+        ("JWT_SECRET", "a-secret-of-more-than-32-bytes-in-all"),
+        ("JWT_EXPIRATION", "24h"),
+        ("CORS_ALLOWED_ORIGINS", "https://app.example.com, http://localhost:3000/"),
+    ]);
+    let read = loader.explain().unwrap();
+    let config = read.config;
+    assert_eq!(config.auth.token_ttl, Duration::from_secs(24 * 3600));
+    assert!(matches!(&config.auth.jwt, JwtKeys::Secret(secret) if secret.reveal().len() == 37));
+    assert_eq!(config.server.cors_origins, ["https://app.example.com".into(), "http://localhost:3000".into()]);
+    assert!(!read.shown.contains("a-secret-of-more"), "{}", read.shown);
+    let [homechef, epic] = &*config.tenants else { panic!("{:?}", config.tenants) };
+    assert_eq!((&*homechef.name, homechef.settings.profile.as_deref()), ("homechef", Some("homechef")));
+    let doubled = RetryPolicy::Backoff {
+        max_retries: 3,
+        retry_delay: Duration::from_secs(60),
+        backoff_permille: 2_000,
+        max_delay: Duration::from_secs(86_400),
+    };
+    assert_eq!(homechef.settings.retry_policy, Some(doubled));
+    let delays = [60, 300].map(Duration::from_secs);
+    assert_eq!(epic.settings.retry_policy, Some(RetryPolicy::Schedule(delays.into())));
+    assert_eq!((homechef.settings.visibility, epic.settings.visibility), (Visibility::Tenant, Visibility::Owner));
+}
+
+#[test]
+fn a_tenant_s_profile_is_one_that_there_is() {
+    let tenants = "[[tenants]]\nname = \"a\"\nprofile = \"epic\"\n[[tenants]]\nname = \"b\"\nprofile = \"mine\"\n";
+    assert_eq!(
+        errors_of_file(tenants),
+        [
+            "tenants[1].profile (config.toml:6): \"mine\" is no profile; there are: standard, raw, homechef, pyairtable, epic"
+        ]
+    );
+    let (loader, _folder) = with_file(&format!("{tenants}[profiles.mine]\nuser_agent = \"Mine\"\n"));
+    assert_eq!(loader.load().unwrap().tenants[1].settings.profile.as_deref(), Some("mine"));
+    // Of one that is there with a fault, the fault is told, and no more.
+    let said = errors_of_file(&format!("{tenants}[profiles.mine]\nuser_agent = \"\"\n"));
+    assert!(said.len() == 1 && said[0].starts_with("profiles.mine.user_agent "), "{said:?}");
+}
+
+#[test]
+fn tokens_are_signed_by_the_one_or_by_the_other() {
+    let both = "[auth]\njwt_secret = \"a-secret-of-more-than-32-bytes-in-all\"\njwks_file = \"/nowhere/keys.json\"";
+    let said = errors_of_file(both);
+    assert!(said[0].starts_with("auth.jwks_file (config.toml:3): auth.jwt_secret is set as well"), "{said:?}");
+    assert!(said[1].starts_with("auth.jwks_file (config.toml:3): /nowhere/keys.json cannot be read: "), "{said:?}");
 }

@@ -21,6 +21,20 @@
 //! A webhook that failed or was removed is held as well; what is in memory of it ends as a dead letter instead of going to
 //! disk, and so does what still arrives. What its rows become is not decided here.
 //!
+//! # In order
+//! What waits for a webhook with `ordered` is sent in the order of acceptance, one at a time, and what waits for a time
+//! holds back all behind it. For it the rules above have these exceptions:
+//! - There are no fresh entries and no due lane: every row, whether it waits for a time or not, is read in the order of
+//!   acceptance (*Refill (Ordered)*), and a retry stays in memory, with its time.
+//! - What is in memory is the beginning of what waits, up to the cursor: nothing behind the cursor is sent. Such a webhook
+//!   begins as lagging, as rows may be on disk that nobody has told of yet; when its window is full the cursor is its last
+//!   entry; rows that somebody else wrote may lie before it, so all that is held goes to disk and is read anew.
+//! - Rows of an event with very many webhooks are written by a job, after later events have arrived. Commit tells of it
+//!   before those (*Wide*): the webhook lags, and settle answers no further than up to that event until its rows are there.
+//! - A row may overtake the arrivals of earlier events, where settle gave it: it waits until its own arrival has come, which
+//!   comes after theirs, and an arrival that lies before the cursor has all that is held read anew.
+//! - What a change of `ordered` finds in memory goes to disk, and is read anew by the other rule.
+//!
 //! # Messages
 //! - *Arrivals*: join, are kept fresh, or are spilled, as the state says.
 //! - *Waiting*: somebody else wrote rows (start, replay): a live webhook lags, a lagging one moves its cursor to the start;
@@ -101,8 +115,8 @@ struct Asked {
     rows: usize,
     /// Settled since the request.
     settled: Vec<EventId>,
-    /// Something was spilled since the request.
-    spilled: bool,
+    /// The first event that was spilled since the request.
+    spilled: Option<EventId>,
     /// The reply is of no use.
     stale: bool,
 }
@@ -117,6 +131,8 @@ pub(super) struct Backlog {
     round: Option<(Timestamp, EventId)>,
     due: Option<Asked>,
     next_due: Option<Timestamp>,
+    /// In order of acceptance; see the module.
+    ordered: bool,
 }
 
 /// Before every due row.
@@ -133,7 +149,41 @@ pub(super) struct Usable {
 
 impl Backlog {
     pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, cursor: EventId::MIN, ready: None, round: None, due: None, next_due: None }
+        Self { mode, cursor: EventId::MIN, ready: None, round: None, due: None, next_due: None, ordered: false }
+    }
+
+    /// From now on in order, or no longer; what was held went to disk before.
+    pub(super) fn set_ordered(&mut self, ordered: bool) {
+        self.ordered = ordered;
+        if ordered {
+            self.next_due = None;
+            if self.mode == Mode::Live {
+                self.mode = Mode::Lagging;
+            }
+        }
+    }
+
+    /// Of an ordered webhook: whether everything accepted before this event is in memory or settled.
+    pub(super) fn has_reached(&self, event: EventId) -> bool {
+        match self.mode {
+            Mode::Live => true,
+            Mode::Lagging => event <= self.cursor,
+            Mode::Held => false,
+        }
+    }
+
+    /// Of an ordered webhook that is sent to: from here on all that comes is on disk, behind `last`, the last that is in
+    /// memory. Rows may be written behind it that no spill of ours explains.
+    pub(super) fn lag_behind(&mut self, last: EventId) {
+        match self.mode {
+            Mode::Live => {
+                self.mode = Mode::Lagging;
+                self.cursor = last;
+            }
+            // Where a request under way says that it has seen the end, there may be more by now.
+            Mode::Lagging => self.spilled(EventId::MAX),
+            Mode::Held => {}
+        }
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -170,7 +220,7 @@ impl Backlog {
     pub(super) fn resume(&mut self) {
         debug_assert_eq!(self.mode, Mode::Held);
         self.mode = Mode::Lagging;
-        self.round = Some(ROUND_START);
+        self.round = if self.ordered { None } else { Some(ROUND_START) };
     }
 
     fn restart(&mut self) {
@@ -181,9 +231,9 @@ impl Backlog {
     }
 
     /// A delivery of this webhook was spilled.
-    pub(super) fn spilled(&mut self) {
+    pub(super) fn spilled(&mut self, event: EventId) {
         if let Some(ready) = &mut self.ready {
-            ready.spilled = true;
+            ready.spilled = Some(ready.spilled.map_or(event, |first| first.min(event)));
         }
     }
 
@@ -196,6 +246,7 @@ impl Backlog {
 
     /// A row waits for this time.
     pub(super) fn due_at(&mut self, at: Timestamp) {
+        debug_assert!(!self.ordered);
         self.next_due = Some(self.next_due.map_or(at, |next| next.min(at)));
     }
 
@@ -225,7 +276,7 @@ impl Backlog {
             return None;
         }
         let rows = self.room(held, bounds).min(bounds.refill_rows);
-        let asked = Some(Asked { rows, settled: Vec::new(), spilled: false, stale: false });
+        let asked = Some(Asked { rows, settled: Vec::new(), spilled: None, stale: false });
         match self.round {
             Some(after) if self.due.is_none() => {
                 self.due = asked;
@@ -233,7 +284,8 @@ impl Backlog {
             }
             _ => {
                 self.ready = asked;
-                Some((Lane::Ready { after: self.cursor }, rows))
+                let after = self.cursor;
+                Some((if self.ordered { Lane::Ordered { after } } else { Lane::Ready { after } }, rows))
             }
         }
     }
@@ -252,13 +304,17 @@ impl Backlog {
     /// A reply came; `None`: it is of no use.
     pub(super) fn answered(&mut self, reply: &Refilled) -> Option<Usable> {
         match reply.lane {
-            Lane::Ready { after } => {
+            Lane::Ready { after } | Lane::Ordered { after } => {
                 let asked = self.ready.take()?;
                 if asked.stale || self.mode != Mode::Lagging {
                     return None;
                 }
+                if self.ordered && asked.spilled.is_some_and(|event| event <= after) {
+                    // Rows of later events have overtaken it.
+                    return None;
+                }
                 self.cursor = after;
-                let is_live = reply.end && !asked.spilled;
+                let is_live = reply.end && asked.spilled.is_none();
                 if is_live {
                     self.mode = Mode::Live;
                 }
@@ -312,6 +368,11 @@ impl Early {
         }
     }
 
+    /// Whether arrivals of this event, or of earlier ones, may be still to come.
+    pub(super) fn is_ahead(&self, event: EventId) -> bool {
+        event > self.newest_arrival
+    }
+
     /// Whether the arrival was taken before as a row.
     pub(super) fn is_taken(&mut self, event: EventId, webhook: WebhookNo) -> bool {
         !self.rows.is_empty() && self.rows.remove(&(event, webhook))
@@ -335,7 +396,7 @@ mod tests {
     }
 
     fn reply(lane: Lane, end: bool) -> Refilled {
-        Refilled { webhook: WebhookNo(1), lane, rows: Vec::new(), end, next_due: None }
+        Refilled { webhook: WebhookNo(1), lane, rows: Vec::new(), not_before: Box::default(), end, next_due: None }
     }
 
     fn ready(after: u128) -> Lane {
@@ -349,7 +410,7 @@ mod tests {
         backlog.lag();
         assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(0)));
         assert_eq!(backlog.ask(0, now, &bounds), None, "one at a time");
-        backlog.spilled();
+        backlog.spilled(id(9));
         assert!(!backlog.answered(&reply(ready(7), true)).unwrap().is_live);
         assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(7)));
         assert!(backlog.answered(&reply(ready(8), true)).unwrap().is_live);

@@ -130,9 +130,11 @@ impl Breaker {
     }
 }
 
-/// The last outcomes. As long as all are successes they are only counted; the ring exists while a failure is in it.
+/// The last outcomes. As long as all are successes they are only counted; the ring exists while a failure is in it. One of
+/// another size begins anew.
 #[derive(Debug, Default)]
 struct Window {
+    size: u16,
     seen: u16,
     failures: u16,
     next: u16,
@@ -141,6 +143,9 @@ struct Window {
 
 impl Window {
     fn push(&mut self, ok: bool, size: u16) {
+        if self.size != size {
+            *self = Self { size, ..Self::default() };
+        }
         if ok && self.failed.is_none() {
             self.seen = (self.seen + 1).min(size);
             return;
@@ -253,6 +258,25 @@ mod tests {
         assert_eq!(breaker.admits(now), Admits::All);
         breaker.end(false, false, now, &settings);
         assert_eq!(breaker.stands(), Stands::Closed, "the window starts anew");
+    }
+
+    #[test]
+    fn a_window_of_another_size_begins_anew() {
+        let (mut breaker, now) = (Breaker::default(), start());
+        for window in [4, 200, 10, 70] {
+            let settings = config::Breaker { window, min_attempts: 4, failure_ratio: 1.0, ..settings() };
+            for _ in 0..3 {
+                breaker.end(false, false, now, &settings);
+            }
+            assert_eq!(breaker.stands(), Stands::Closed, "{window}");
+        }
+        breaker.end(
+            false,
+            false,
+            now,
+            &config::Breaker { window: 70, min_attempts: 4, failure_ratio: 1.0, ..settings() },
+        );
+        assert_eq!(breaker.stands(), Stands::Open);
     }
 
     #[test]

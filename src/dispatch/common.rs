@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::Setup;
 use super::backlog::{Bounds, Early};
 use super::breaker::Stands;
@@ -66,7 +68,13 @@ impl Common {
 
     /// A delivery ends without an attempt.
     pub(super) fn bury(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
-        self.settled.push(Settled { webhook, event, attempt: None, decision: Decision::Dead(reason) });
+        self.settled.push(Settled {
+            webhook,
+            event,
+            attempt: None,
+            decision: Decision::Dead(reason),
+            head: Bytes::new(),
+        });
     }
 
     /// A delivery gets a row.
@@ -108,6 +116,7 @@ impl Common {
         if stood == stands {
             return;
         }
+        metrics.breakers.set(webhook.no.0, stands as u8);
         let id = webhook.id.to_string();
         match stands {
             // Without a series it is closed; there may be none to remove.

@@ -19,6 +19,8 @@ mod start;
 mod timer;
 mod worker;
 
+mod probe;
+
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -34,11 +36,12 @@ use tokio::sync::mpsc;
 use crate::commit::{RecallRequest, Recalled};
 use crate::config;
 use crate::limits::SHARD_QUEUE;
-use crate::model::{AttemptError, Event, EventId, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
+use crate::model::{AttemptError, Event, EventId, RetryOn, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::{DisableReason, Refilled, Verdict};
 
+pub use probe::{Probe, ProbeRefused};
 pub use start::{Running, ShardPanicked, start};
 
 /// An event and those of its webhooks that live on this shard.
@@ -55,6 +58,8 @@ pub struct Arrival {
 pub enum ToShard {
     /// Events just committed, in order of acceptance. Settle was told before.
     Arrivals(Vec<Arrival>),
+    /// This event was committed for so many webhooks that a job of settle's writes their rows. In order with arrivals.
+    Wide(EventId),
     /// The answer to a [`crate::settle::ToSettle::Refill`].
     Refilled(Refilled),
     /// The answer to a [`crate::commit::RecallRequest`].
@@ -69,6 +74,8 @@ pub enum ToShard {
     Waiting(Vec<Waiting>),
     /// The registry's snapshot changed for these webhooks: pause, resume, limits, removal.
     Changed(SmallVec<[WebhookNo; 4]>),
+    /// A test delivery, beside all that waits.
+    Probe(Probe),
 }
 
 /// The way to the shards.
@@ -96,6 +103,18 @@ impl Shards {
     pub fn tell(&self, shard: usize, what: ToShard) {
         // A shard that is gone has been drained; what it did not do is in the state for the next start.
         let _ = self.0[shard].blocking_send(what);
+    }
+
+    /// Tells each shard its arrivals, waiting for room.
+    pub fn tell_arrivals(&self, arrivals: Vec<Vec<Arrival>>) {
+        for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
+            self.tell(shard, ToShard::Arrivals(arrivals));
+        }
+    }
+
+    /// Tells every shard of a wide event, waiting for room.
+    pub fn tell_all(&self, wide: EventId) {
+        (0..self.count()).for_each(|shard| self.tell(shard, ToShard::Wide(wide)));
     }
 
     /// Tells a shard or gives the message back: for settle, which must not wait for a shard.
@@ -130,7 +149,7 @@ pub struct Setup {
     pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// For webhooks without settings of their own.
     pub delivery: config::DeliveryDefaults,
-    /// Of every webhook's breaker.
+    /// Of the breaker of every webhook without settings of its own.
     pub breaker: config::Breaker,
     /// Both clocks.
     pub clock: Clock,
@@ -159,5 +178,6 @@ impl Directory for ArcSwap<Registry> {
 }
 
 /// The retry policy: the attempt's result, `Retry-After`, attempts made since the last replay (this one too), the webhook's
-/// policy, the time of the scheduling clock, and 64 random bits for the jitter.
-pub type Decide = fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, Timestamp, u64) -> Verdict;
+/// policy, what it retries, the time of the scheduling clock, and 64 random bits for the jitter.
+pub type Decide =
+    fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, RetryOn, Timestamp, u64) -> Verdict;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::model::{Event, EventId};
+use crate::model::{Event, EventId, Timestamp};
 
 /// A delivery that waits in memory.
 #[derive(Debug, Clone)]
@@ -21,19 +21,21 @@ pub struct Entry {
     pub has_row: bool,
     /// Whether the body came from the log and not from the door.
     pub recalled: bool,
+    /// Of a webhook that is sent to in order: the time it waits for. Others leave what waits for a time on disk.
+    pub not_before: Option<Timestamp>,
 }
 
 impl Entry {
     /// A delivery as it arrives, with or without its body.
     pub fn arrived(event: &Arc<Event>, keep_body: bool) -> Self {
         let body = keep_body.then(|| Arc::clone(event));
-        Self { event: event.id, body, attempts: 0, base: 0, has_row: false, recalled: false }
+        Self { event: event.id, body, attempts: 0, base: 0, has_row: false, recalled: false, not_before: None }
     }
 
     /// A delivery as its row tells of it.
     pub fn from_row(row: &crate::settle::Row) -> Self {
         let crate::settle::Row { event, attempts, base } = *row;
-        Self { event, body: None, attempts, base, has_row: true, recalled: false }
+        Self { event, body: None, attempts, base, has_row: true, recalled: false, not_before: None }
     }
 
     /// Bytes that it holds in memory.
@@ -89,6 +91,27 @@ impl Queue {
     pub fn push_front(&mut self, entry: Entry) {
         self.bytes += entry.bytes();
         self.main.push_front(entry);
+    }
+
+    /// Puts an entry in its place by the order of acceptance, which is its lane's as well.
+    pub fn insert(&mut self, entry: Entry) {
+        self.bytes += entry.bytes();
+        // Most are later than all before.
+        let at = match self.main.back() {
+            Some(last) if entry.event < last.event => self.main.partition_point(|held| held.event < entry.event),
+            _ => self.main.len(),
+        };
+        self.main.insert(at, entry);
+    }
+
+    /// The first in order of acceptance, of a queue that is filled by [`Self::insert`] alone.
+    pub fn first(&self) -> Option<&Entry> {
+        self.main.front()
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Option<&Entry> {
+        self.main.back()
     }
 
     /// Takes the next entry of the lane whose turn it is, or of another if that has none with a body at its head.
@@ -261,6 +284,18 @@ mod tests {
         queue.recalled(&[(EventId::from_u128(1), Some(event(1)))], &mut gone);
         assert!(gone.is_empty());
         assert_eq!(drain(&mut queue), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_inserted_stands_in_order_of_acceptance() {
+        let mut queue = Queue::default();
+        for n in [5, 9, 1, 7, 8, 2] {
+            queue.insert(entry(n));
+        }
+        assert_eq!(queue.first().map(|entry| entry.event.as_u128()), Some(1));
+        assert_eq!(queue.last().map(|entry| entry.event.as_u128()), Some(9));
+        assert_eq!(drain(&mut queue), [1, 2, 5, 7, 8, 9]);
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //! waits, so a test can put any order of events before it.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::backlog::Bounds;
 use super::common::Common;
@@ -9,7 +12,7 @@ use super::target::{Job, Target};
 use super::timer::Key;
 use super::{Arrival, Setup, ToShard, Waiting};
 use crate::limits::RECALL_FULL_PAUSE;
-use crate::model::{DeadReason, WebhookNo};
+use crate::model::{DeadReason, Webhook, WebhookNo};
 use crate::runtime::{Instant, Random};
 use crate::send::Outcome;
 use crate::settle::{Refill, ToSettle};
@@ -63,11 +66,21 @@ impl Shard {
             ToShard::Waiting(list) => {
                 for Waiting { webhook, ready, due } in list {
                     if let Some((target, common)) = self.open(webhook) {
-                        target.rows_wait(ready, due);
+                        target.rows_wait(ready, due, common);
                         target.serve(now, common);
                     }
                 }
             }
+            ToShard::Wide(event) => {
+                self.common.early.arrived(event);
+                // One that is not here now begins by reading its rows.
+                for target in self.targets.iter_mut().flatten() {
+                    target.wide();
+                    target.serve(now, &mut self.common);
+                }
+            }
+            // The workers' matter: see `Crew::probe`.
+            ToShard::Probe(_) => {}
             ToShard::Changed(webhooks) => {
                 for no in webhooks {
                     let latest = self.common.setup.webhooks.webhook(no);
@@ -83,8 +96,10 @@ impl Shard {
     fn arrived(&mut self, arrivals: &[Arrival], now: Instant) {
         let keep_bodies = !self.common.setup.memory.is_over();
         for Arrival { event, webhooks } in arrivals {
+            let mut taken = SmallVec::<[WebhookNo; 4]>::new();
             for no in webhooks.iter().copied() {
                 if self.common.early.is_taken(event.id, no) {
+                    taken.push(no);
                     continue;
                 }
                 match self.open(no) {
@@ -96,6 +111,12 @@ impl Shard {
                 }
             }
             self.common.early.arrived(event.id);
+            // An ordered webhook has waited for that.
+            for no in taken {
+                if let Some((target, common)) = self.known(no) {
+                    target.serve(now, common);
+                }
+            }
         }
     }
 
@@ -221,6 +242,12 @@ impl Shard {
         self.common.is_stopping = true;
     }
 
+    /// The time that a test delivery may take; none any more in a stop.
+    pub(super) fn probe_timeout(&self, webhook: &Webhook) -> Option<Duration> {
+        let default = self.common.setup.delivery.timeout;
+        (!self.common.is_stopping).then(|| webhook.timeout.unwrap_or(default))
+    }
+
     /// Whether something waits for a worker.
     pub(super) fn has_work(&self) -> bool {
         !self.common.ready.is_empty() && !self.common.is_stopping
@@ -255,7 +282,7 @@ impl Shard {
             if self.targets.len() <= at {
                 self.targets.resize_with(at + 1, || None);
             }
-            self.targets[at] = Some(Box::new(Target::new(key, Arc::clone(&webhook))));
+            self.targets[at] = Some(Box::new(Target::new(key, Arc::clone(&webhook), &self.common)));
         }
         self.at(key)
     }

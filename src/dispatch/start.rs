@@ -132,7 +132,10 @@ pub(super) async fn run<C: Carrier>(
             count = inbox.recv_many(&mut messages, SHARD_MESSAGES), if inbox_is_open => {
                 (inbox_is_open, has_taken) = (count > 0, count > 0);
                 for message in messages.drain(..) {
-                    crew.shard.borrow_mut().handle(message);
+                    match message {
+                        ToShard::Probe(probe) => crew.probe(probe),
+                        message => crew.shard.borrow_mut().handle(message),
+                    }
                 }
             }
             () = sleep.as_mut(), if wake.is_some() => {}

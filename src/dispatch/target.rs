@@ -1,6 +1,7 @@
 //! A webhook as its shard sees it: its queue, its backlog, its pace, and what is under way.
 
 mod flight;
+mod order;
 
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use super::pace::{Allowed, Forgettable, Gate, Pace};
 use super::queue::{Entry, Kind, Queue};
 use super::timer::Key;
 use crate::commit::{RecallRequest, Recalled};
+use crate::config;
 use crate::limits::RECALL_PAUSE;
-use crate::model::{DeadReason, Event, EventId, Timestamp, Webhook, WebhookNo, WebhookStatus};
+use crate::model::{BreakerSettings, DeadReason, Event, EventId, Timestamp, Webhook, WebhookNo, WebhookStatus};
 use crate::runtime::Instant;
 use crate::settle::{Lane, Refill, Refilled};
 
@@ -28,6 +30,8 @@ pub(super) struct Target {
     queue: Queue,
     backlog: Backlog,
     pace: Pace,
+    /// The breaker's settings, where the webhook has its own.
+    breaker: Option<Box<config::Breaker>>,
     in_flight: Vec<EventId>,
     recall: Recall,
     armed: Option<Instant>,
@@ -75,18 +79,21 @@ fn standing(webhook: Option<&Webhook>) -> Standing {
 }
 
 impl Target {
-    pub(super) fn new(key: Key, webhook: Arc<Webhook>) -> Self {
+    pub(super) fn new(key: Key, webhook: Arc<Webhook>, common: &Common) -> Self {
         let (mode, ended) = match standing(Some(&webhook)) {
             Standing::Sending => (Mode::Live, None),
             Standing::Held => (Mode::Held, None),
             Standing::Ended(reason) => (Mode::Held, Some(reason)),
         };
+        let mut backlog = Backlog::new(mode);
+        backlog.set_ordered(webhook.ordered);
         Self {
             key,
+            breaker: own_breaker(&webhook, common),
             webhook,
             ended,
             queue: Queue::default(),
-            backlog: Backlog::new(mode),
+            backlog,
             pace: Pace::default(),
             in_flight: Vec::new(),
             recall: Recall::NotAsked,
@@ -110,28 +117,47 @@ impl Target {
             return common.bury(self.no(), event.id, reason);
         }
         // What cannot be sent for a while need not be held whole.
-        let keep_body = keep_bodies && self.pace.breaker.stands() != Stands::Open;
+        let holds_back = self.queue.first().is_some_and(|entry| entry.not_before.is_some());
+        let keep_body = keep_bodies && self.pace.breaker.stands() != Stands::Open && !holds_back;
         let entry = Entry::arrived(event, keep_body);
         let bounds = &common.bounds;
         let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
         let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
+            Mode::Live if fits && held < bounds.window_entries && self.webhook.ordered => {
+                return self.queue.insert(entry);
+            }
             Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
+            Mode::Live if self.webhook.ordered => self.backlog.lag_behind(self.last_held()),
             Mode::Live => self.backlog.lag(),
             Mode::Lagging | Mode::Held => {}
         }
-        let has_room =
-            self.queue.fresh_len() < bounds.fresh_entries && held < bounds.window_entries + bounds.fresh_entries;
+        let has_room = !self.webhook.ordered
+            && self.queue.fresh_len() < bounds.fresh_entries
+            && held < bounds.window_entries + bounds.fresh_entries;
         if self.backlog.mode() == Mode::Lagging && fits && has_room {
             self.queue.push(Kind::Fresh, entry);
         } else {
-            self.backlog.spilled();
+            self.backlog.spilled(event.id);
             common.spill(self.no(), event.id);
+            if self.webhook.ordered && self.backlog.mode() == Mode::Lagging && self.backlog.has_reached(event.id) {
+                // A row of a later event has overtaken it.
+                self.put_down(common);
+                self.backlog.resume();
+            }
         }
     }
 
     /// Rows that somebody else wrote.
-    pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>) {
+    pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>, common: &mut Common) {
+        if self.webhook.ordered {
+            // They may be of events before those that are held.
+            if self.backlog.mode() != Mode::Held {
+                self.put_down(common);
+                self.backlog.resume();
+            }
+            return;
+        }
         if ready {
             self.backlog.rows_appeared();
         }
@@ -142,6 +168,16 @@ impl Target {
 
     /// The registry has a new version of the webhook, or none.
     pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut Common) {
+        if let Some(webhook) = latest.as_deref()
+            && webhook.ordered != self.webhook.ordered
+        {
+            let is_held = self.backlog.mode() == Mode::Held;
+            self.put_down(common);
+            self.backlog.set_ordered(webhook.ordered);
+            if !is_held {
+                self.backlog.resume();
+            }
+        }
         match standing(latest.as_deref()) {
             Standing::Sending => {
                 self.ended = None;
@@ -152,10 +188,7 @@ impl Target {
             }
             Standing::Held => {
                 self.ended = None;
-                self.backlog.hold();
-                for entry in self.queue.take_all().filter(|entry| !entry.has_row) {
-                    common.spill(self.webhook.no, entry.event);
-                }
+                self.put_down(common);
             }
             Standing::Ended(reason) => {
                 self.ended = Some(reason);
@@ -166,6 +199,7 @@ impl Target {
             }
         }
         if let Some(webhook) = latest {
+            self.breaker = own_breaker(&webhook, common);
             self.webhook = webhook;
         }
     }
@@ -173,10 +207,6 @@ impl Target {
     /// Rows that were asked for.
     pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut Common) {
         let Some(usable) = self.backlog.answered(reply) else { return };
-        let kind = match reply.lane {
-            Lane::Ready { .. } => Kind::Main,
-            Lane::Due { .. } => Kind::Due,
-        };
         let known = &mut common.known;
         known.clear();
         self.queue.ids(known);
@@ -185,7 +215,15 @@ impl Target {
         known.sort_unstable();
         for row in reply.rows.iter().filter(|row| known.binary_search(&row.event).is_err()) {
             common.early.row_taken(row.event, self.webhook.no);
-            self.queue.push(kind, Entry::from_row(row));
+            match reply.lane {
+                Lane::Ready { .. } => self.queue.push(Kind::Main, Entry::from_row(row)),
+                Lane::Due { .. } => self.queue.push(Kind::Due, Entry::from_row(row)),
+                Lane::Ordered { .. } => {
+                    let waits = reply.not_before.binary_search_by_key(&row.event, |(event, _)| *event);
+                    let not_before = waits.ok().map(|at| reply.not_before[at].1);
+                    self.queue.insert(Entry { not_before, ..Entry::from_row(row) });
+                }
+            }
         }
         if usable.is_live {
             self.queue.join_fresh();
@@ -239,7 +277,10 @@ impl Target {
         if self.queue.is_empty() {
             return Gate::Shut;
         }
-        let gate = self.pace.gate(self.in_flight.len(), allowed(&self.webhook, common), now);
+        let gate = match self.held_back(now, common) {
+            Some(gate) => gate,
+            None => self.pace.gate(self.in_flight.len(), allowed(&self.webhook, common), now),
+        };
         if matches!(gate, Gate::Until(_)) {
             return gate;
         }
@@ -332,9 +373,18 @@ impl Target {
 /// is held back by that is looked at again when one of its own deliveries ends.
 fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
     let is_crowded = common.in_flight >= common.bounds.in_flight - common.bounds.in_flight / 4;
-    let in_flight_max =
-        if is_crowded { 1 } else { webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight) };
+    let in_flight_max = if is_crowded || webhook.ordered {
+        1
+    } else {
+        webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight)
+    };
     Allowed { in_flight_max, rate: webhook.rate_limit.as_ref() }
+}
+
+/// The breaker's settings, if they are not the configured ones.
+fn own_breaker(webhook: &Webhook, common: &Common) -> Option<Box<config::Breaker>> {
+    let own = &webhook.breaker;
+    (*own != BreakerSettings::default()).then(|| Box::new(common.setup.breaker.with(own)))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::{Directory, Setup, Verdict};
 use crate::commit::RecallRequest;
 use crate::config;
 use crate::model::{
-    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, Secret, SigningKey,
-    SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus,
+    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryOn, RetryPolicy, SigningKey,
+    SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::settle::{DisableReason, Handle, ToSettle};
@@ -44,40 +44,35 @@ pub(super) struct Made {
     pub(super) status: WebhookStatus,
     pub(super) max_in_flight: Option<u16>,
     pub(super) rate_limit: Option<RateLimit>,
+    pub(super) ordered: bool,
 }
 
 impl Default for Made {
     fn default() -> Self {
-        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None }
+        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, ordered: false }
     }
 }
 
 pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
-    let hmac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
+    let endpoint = Endpoint {
+        url: "http://127.0.0.1/".into(),
+        tls: false,
+        host: "127.0.0.1".into(),
+        port: 80,
+        authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
+        target: hyper::http::uri::PathAndQuery::from_static("/"),
+    };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),
-        tenant: "default".into(),
-        status: made.status,
-        endpoint: Endpoint {
-            url: "http://127.0.0.1/".into(),
-            tls: false,
-            host: "127.0.0.1".into(),
-            port: 80,
-            authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
-            target: hyper::http::uri::PathAndQuery::from_static("/"),
+        settings: WebhookSettings {
+            status: made.status,
+            max_in_flight: made.max_in_flight,
+            rate_limit: made.rate_limit,
+            ordered: made.ordered,
+            ..WebhookSettings::new("default".into(), endpoint, keys)
         },
-        events: Vec::new(),
-        keys: SigningKeys { current: Arc::new(SigningKey { secret: Secret::new("whsec_"), hmac }), previous: None },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: made.max_in_flight,
-        rate_limit: made.rate_limit,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
         created_at: START,
         updated_at: START,
         version: 1,
@@ -110,6 +105,7 @@ pub(super) fn decide(
     retry_after: Option<Duration>,
     attempts: u16,
     _policy: &RetryPolicy,
+    _retry_on: RetryOn,
     now: Timestamp,
     _random: u64,
 ) -> Verdict {

@@ -10,12 +10,15 @@ use tokio::sync::Notify;
 
 use super::shard::Shard;
 use super::target::Job;
+use crate::model::WebhookNo;
 use crate::send::{Carrier, Parcel};
 
 /// A shard's workers, and what they share.
 pub(super) struct Crew<C: Carrier> {
     pub(super) shard: RefCell<Shard>,
-    carrier: C,
+    pub(super) carrier: C,
+    /// The webhooks of the test deliveries under way.
+    pub(super) probes: RefCell<Vec<WebhookNo>>,
     parked: RefCell<Vec<Rc<Seat<C>>>>,
     hired: Cell<usize>,
     /// Rung when the shard's loop has something to do: outcomes to tell, a worker to replace.
@@ -39,6 +42,7 @@ impl<C: Carrier> Crew<C> {
         Rc::new(Self {
             shard: RefCell::new(shard),
             carrier,
+            probes: RefCell::default(),
             parked: RefCell::default(),
             hired: Cell::new(0),
             bell: Notify::new(),

@@ -4,17 +4,21 @@
 //! every other reader of this program. Must never know: what the values mean.
 
 mod depth;
+mod document;
 mod edit;
 mod pass;
 mod pointer;
+mod scan;
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 pub use depth::is_deeper;
+pub use document::{Document, Path, PathError};
 pub use edit::set;
 pub use pointer::{Found, Pointer, PointerError, PointerSet};
+pub use scan::items;
 
 /// What a value says: text as it means, anything else as it is written; `None` for `null`, and for text that no UTF-8 can
 /// say (half of a surrogate pair).

@@ -61,7 +61,7 @@ impl Node {
     }
 }
 
-fn unescape(token: &str) -> Result<String, PointerError> {
+pub(super) fn unescape(token: &str) -> Result<String, PointerError> {
     let mut parts = token.split('~');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -33,6 +33,8 @@ pub enum AttemptError {
     Connect(Box<str>),
     /// The egress guard forbids the address. Never retried sooner than the schedule says.
     Egress(Box<str>),
+    /// It cannot be signed as the webhook's profile says; nothing was sent.
+    Unsigned(Box<str>),
     /// The attempt was dropped unfinished: a fault of ours.
     Dropped,
     /// The payload is no longer in the log.
@@ -135,6 +137,7 @@ impl fmt::Display for AttemptError {
             Self::Timeout => f.write_str("no complete answer in time"),
             Self::Connect(why) => write!(f, "connection failed: {why}"),
             Self::Egress(why) => write!(f, "refused by the egress guard: {why}"),
+            Self::Unsigned(why) => write!(f, "not sent: {why}"),
             Self::Dropped => f.write_str("the attempt ended early; see the log"),
             Self::PayloadGone => f.write_str("the payload is no longer in the log"),
         }

@@ -9,7 +9,7 @@
 //! traceparent, resource id, workspace id, user id; u32 length, metadata; the inbound section (flag 8, see `inbound`);
 //! varint count, count × varint webhook number less the one before
 //! ```
-//! A length of 0xFFFF (u16) or 0xFFFF_FFFF (u32) says that the field is absent. Flags: 1 verified, 2 the raw body follows the
+//! `wire` writes and reads texts and numbers. Flags: 1 verified, 2 the raw body follows the
 //! data. A head with one of the flags 2, 4 and 8 is of version 2, one without of version 1, so that a program that knows
 //! only version 1 never misreads one.
 //!
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::inbound::Inbound;
+use super::wire::{Reader, put_long_text, put_text, put_varint};
 use super::{EventId, Timestamp, WebhookNo};
 use crate::runtime::{BodyLease, Instant};
 
@@ -178,8 +179,6 @@ const FLAG_INBOUND: u8 = 8;
 const FLAGS_OF_2: u8 = FLAG_RAW | FLAG_ONCE | FLAG_INBOUND;
 /// Where the data's length stands.
 const DATA_LEN_AT: usize = 4 + 8 + 8 + 16 + 8;
-const ABSENT_16: u16 = u16::MAX;
-const ABSENT_32: u32 = u32::MAX;
 
 impl NewEvent<'_> {
     /// Length of the event's body, which is the data and what follows it.
@@ -236,7 +235,7 @@ impl NewEvent<'_> {
 impl<'a> EventHead<'a> {
     /// Reads only the fixed fields that come first: a million of them are read at each start.
     pub fn stamp(bytes: &[u8]) -> Result<HeadStamp, HeadError> {
-        let mut from = Reader(bytes);
+        let mut from = Reader::new(bytes);
         let [version, flags, kind, _] = from.array()?;
         if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
             return Err(HeadError::Version(version));
@@ -253,9 +252,22 @@ impl<'a> EventHead<'a> {
         Ok(HeadStamp { received_at, dedup, once, fingerprint })
     }
 
+    /// Reads only the tenant and the type: each delivery is counted by them.
+    pub fn labels(bytes: &'a [u8]) -> Result<(&'a str, &'a str), HeadError> {
+        let [version, flags, ..] = *bytes.first_chunk::<4>().ok_or(HeadError::Damaged)?;
+        if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
+            return Err(HeadError::Version(version));
+        }
+        let raw = if flags & FLAG_RAW != 0 { 4 } else { 0 };
+        let once = if flags & FLAG_ONCE != 0 { 16 } else { 0 };
+        let mut from = Reader::new(bytes.get(DATA_LEN_AT + 4 + raw + once..).ok_or(HeadError::Damaged)?);
+        let tenant = from.text()?.ok_or(HeadError::Damaged)?;
+        Ok((tenant, from.text()?.ok_or(HeadError::Damaged)?))
+    }
+
     /// Reads a head in place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
-        let mut from = Reader(bytes);
+        let mut from = Reader::new(bytes);
         let [version, flags, kind, hops] = from.array()?;
         if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
             return Err(HeadError::Version(version));
@@ -286,12 +298,12 @@ impl<'a> EventHead<'a> {
             inbound: if flags & FLAG_INBOUND != 0 { Some(Inbound::parse(&mut from)?) } else { None },
         };
         let count = from.varint()? as usize;
-        Ok(Self { event, webhooks: from.0, count })
+        Ok(Self { event, webhooks: from.rest(), count })
     }
 
     /// The webhooks that matched, ascending.
     pub fn webhooks(&self) -> Webhooks {
-        let mut from = Reader(self.webhooks);
+        let mut from = Reader::new(self.webhooks);
         let mut last = 0u32;
         (0..self.count)
             .map_while(|_| {
@@ -313,81 +325,6 @@ fn dedup_of(kind: u8, key: DedupKey) -> Result<Option<(DedupKey, DedupKind)>, He
         1 => Ok(Some((key, DedupKind::Id))),
         2 => Ok(Some((key, DedupKind::IdempotencyKey))),
         _ => Err(HeadError::Damaged),
-    }
-}
-
-pub(super) fn put_text(text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        None => out.extend_from_slice(&ABSENT_16.to_le_bytes()),
-        Some(text) => {
-            debug_assert!(text.len() < usize::from(ABSENT_16));
-            out.extend_from_slice(&(text.len() as u16).to_le_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
-}
-
-pub(super) fn put_long_text(text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        None => out.extend_from_slice(&ABSENT_32.to_le_bytes()),
-        Some(text) => {
-            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
-}
-
-fn put_varint(mut n: u32, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-pub(super) struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], HeadError> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or(HeadError::Damaged)?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], HeadError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(HeadError::Damaged)?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn str(&mut self, len: usize) -> Result<&'a str, HeadError> {
-        std::str::from_utf8(self.take(len)?).map_err(|_| HeadError::Damaged)
-    }
-
-    pub(super) fn text(&mut self) -> Result<Option<&'a str>, HeadError> {
-        match u16::from_le_bytes(self.array()?) {
-            ABSENT_16 => Ok(None),
-            len => self.str(usize::from(len)).map(Some),
-        }
-    }
-
-    pub(super) fn long_text(&mut self) -> Result<Option<&'a str>, HeadError> {
-        match u32::from_le_bytes(self.array()?) {
-            ABSENT_32 => Ok(None),
-            len => self.str(len as usize).map(Some),
-        }
-    }
-
-    fn varint(&mut self) -> Result<u32, HeadError> {
-        let mut n = 0u32;
-        for shift in (0..35).step_by(7) {
-            let [byte] = self.array()?;
-            n |= u32::from(byte & 0x7F).checked_shl(shift).ok_or(HeadError::Damaged)?;
-            if byte & 0x80 == 0 {
-                return Ok(n);
-            }
-        }
-        Err(HeadError::Damaged)
     }
 }
 
@@ -444,6 +381,7 @@ mod tests {
             let head = EventHead::parse(&bytes).unwrap();
             assert_eq!(format!("{:?}", head.event), format!("{event:?}"));
             assert_eq!(head.webhooks().to_vec(), webhooks);
+            assert_eq!(EventHead::labels(&bytes), Ok((event.tenant, event.event_type)));
             let stamp = EventHead::stamp(&bytes).unwrap();
             assert_eq!((stamp.dedup, stamp.once, stamp.fingerprint), (event.dedup, event.once, 42));
             assert_eq!(stamp.received_at, event.received_at);
@@ -481,6 +419,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = EventHead::labels(&bytes);
             if let Ok(head) = EventHead::parse(&bytes) {
                 let _ = head.webhooks();
             }

@@ -27,36 +27,58 @@ impl EventId {
     }
 }
 
-/// A webhook's public id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WebhookId(u128);
+/// Public ids that are a prefix and a ULID, and nothing more.
+macro_rules! ids {
+    ($($(#[doc = $doc:literal])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
 
-impl WebhookId {
-    /// The id with this number.
-    pub const fn from_u128(n: u128) -> Self {
-        Self(n)
-    }
+        impl $name {
+            /// The id with this number.
+            pub const fn from_u128(n: u128) -> Self {
+                Self(n)
+            }
 
-    /// The id as a number.
-    pub const fn as_u128(self) -> u128 {
-        self.0
-    }
+            /// The id as a number; numbers sort as ids do.
+            pub const fn as_u128(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(s: &str) -> Result<Self, IdError> {
+                parse_ulid(s, $prefix).map(Self)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
 }
 
-/// A source's public id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceId(u128);
-
-impl SourceId {
-    /// The id with this number.
-    pub const fn from_u128(n: u128) -> Self {
-        Self(n)
-    }
-
-    /// The id as a number.
-    pub const fn as_u128(self) -> u128 {
-        self.0
-    }
+ids! {
+    /// A webhook's public id.
+    WebhookId = "wh";
+    /// A source's public id.
+    SourceId = "src";
+    /// A subscription's public id.
+    SubscriptionId = "sub";
+    /// An API key's public id.
+    KeyId = "key";
+    /// An entry of the audit log.
+    AuditId = "aud";
 }
 
 /// A webhook's number within this data folder: dense, never used again, the key of everything stored per webhook.
@@ -110,20 +132,6 @@ impl fmt::Display for EventId {
     }
 }
 
-impl fmt::Display for WebhookId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("wh_")?;
-        f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
-    }
-}
-
-impl fmt::Display for SourceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("src_")?;
-        f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
-    }
-}
-
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("dlv_")?;
@@ -138,20 +146,6 @@ impl FromStr for EventId {
     type Err = IdError;
     fn from_str(s: &str) -> Result<Self, IdError> {
         parse_ulid(s, "evt").map(Self)
-    }
-}
-
-impl FromStr for WebhookId {
-    type Err = IdError;
-    fn from_str(s: &str) -> Result<Self, IdError> {
-        parse_ulid(s, "wh").map(Self)
-    }
-}
-
-impl FromStr for SourceId {
-    type Err = IdError;
-    fn from_str(s: &str) -> Result<Self, IdError> {
-        parse_ulid(s, "src").map(Self)
     }
 }
 
@@ -172,18 +166,6 @@ impl FromStr for DeliveryId {
 }
 
 impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for WebhookId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for SourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -5,7 +5,8 @@
 //! u16 length, topic, u32 length, headers
 //! ```
 
-use super::event::{HeadError, Reader, put_long_text, put_text};
+use super::HeadError;
+use super::wire::{Reader, put_long_text, put_text};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,17 +6,22 @@ mod attempt;
 mod event;
 mod id;
 mod inbound;
+mod policy;
 mod secret;
+mod tenant;
 mod time;
 mod webhook;
+mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
-pub use id::{DeliveryId, EventId, IdError, SourceId, WebhookId, WebhookNo};
+pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
+pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use secret::Secret;
+pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{
-    Endpoint, EventPattern, PatternError, RateLimit, RetryPolicy, SigningKey, SigningKeys, Webhook, WebhookStatus,
-    is_event_type,
+    Endpoint, EventPattern, PatternError, RESERVED_TYPES, SigningKey, SigningKeys, SigningKind, Subscription, Webhook,
+    WebhookSettings, WebhookStatus, is_event_type,
 };

@@ -1,37 +1,82 @@
 //! A webhook: where events go, which, how they are signed, and at what pace.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Secret, Timestamp, WebhookId, WebhookNo};
+use super::{
+    BreakerSettings, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId, WebhookNo,
+};
+use crate::filter::{Facts, Filter, Subject};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
+use crate::profile::Profile;
+use crate::signature::{OutboundKey, standard};
 
-/// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one.
+/// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one. What its user decides is read through
+/// it: `webhook.status` is `webhook.settings.status`.
 #[derive(Debug)]
 pub struct Webhook {
     /// Its number, the key of everything stored per webhook.
     pub no: WebhookNo,
     /// Its public id.
     pub id: WebhookId,
+    /// What its user decides.
+    pub settings: WebhookSettings,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Rises by one with each change; the ETag.
+    pub version: u64,
+}
+
+impl Deref for Webhook {
+    type Target = WebhookSettings;
+
+    fn deref(&self) -> &WebhookSettings {
+        &self.settings
+    }
+}
+
+/// Everything of a webhook that its user decides; numbers, times and versions are the registry's.
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
     /// The tenant it belongs to.
     pub tenant: Arc<str>,
+    /// An id of the user's own, unique within the tenant, under which it is found as well.
+    pub uid: Option<Box<str>>,
     /// Whether it is matched and sent to.
     pub status: WebhookStatus,
     /// Where events go.
     pub endpoint: Endpoint,
-    /// Which events.
+    /// Which events, each pattern once.
     pub events: Vec<EventPattern>,
+    /// Events that `events` does not name, each with conditions of its own.
+    pub subscriptions: Arc<[Subscription]>,
+    /// Holds for `events` and subscriptions alike; `None`: all.
+    pub filters: Option<Arc<Filter>>,
+    /// Only events of this workspace; `None`: all.
+    pub workspace_id: Option<Box<str>>,
+    /// What a delivery looks like and how it is signed.
+    pub profile: Arc<Profile>,
     /// The secret and the keys made from it.
     pub keys: SigningKeys,
     /// When and how often to try again; `None`: the configured default.
     pub retry_policy: Option<RetryPolicy>,
+    /// Which failures are tried again.
+    pub retry_on: RetryOn,
     /// For one attempt, body included; `None`: the configured default.
     pub timeout: Option<Duration>,
     /// Deliveries at once; `None`: the configured default.
     pub max_in_flight: Option<u16>,
     /// Deliveries a second; `None`: no limit.
     pub rate_limit: Option<RateLimit>,
+    /// The circuit breaker, where it differs from the configured one.
+    pub breaker: BreakerSettings,
+    /// In order of acceptance, one at a time, a retry holding back what follows.
+    pub ordered: bool,
     /// Headers of the user's own, checked; values that hold secrets are marked by [`http::HeaderValue::is_sensitive`].
     ///
     /// [`http::HeaderValue::is_sensitive`]: hyper::http::HeaderValue::is_sensitive
@@ -44,12 +89,90 @@ pub struct Webhook {
     pub user_id: Option<Box<str>>,
     /// Raw JSON object of the user's own; `{}` without one.
     pub metadata: Box<str>,
+}
+
+impl WebhookSettings {
+    /// An active webhook that wants no event yet, with defaults for all the rest.
+    pub fn new(tenant: Arc<str>, endpoint: Endpoint, keys: SigningKeys) -> Self {
+        Self {
+            tenant,
+            uid: None,
+            status: WebhookStatus::Active,
+            endpoint,
+            events: Vec::new(),
+            subscriptions: Arc::new([]),
+            filters: None,
+            workspace_id: None,
+            profile: Profile::standard(),
+            keys,
+            retry_policy: None,
+            retry_on: RetryOn::ALL,
+            timeout: None,
+            max_in_flight: None,
+            rate_limit: None,
+            breaker: BreakerSettings::default(),
+            ordered: false,
+            headers: Vec::new(),
+            name: None,
+            description: None,
+            user_id: None,
+            metadata: "{}".into(),
+        }
+    }
+
+    /// Whether an event is wanted, by type and by every condition; the status is not looked at.
+    pub fn wants(&self, facts: &Facts<'_>) -> bool {
+        self.wants_also(&mut Subject::new(facts))
+    }
+
+    /// The same of an event that other webhooks look at too: its payload is read once for all of them.
+    pub fn wants_also(&self, subject: &mut Subject<'_>) -> bool {
+        let facts = *subject.facts();
+        let by_events = self.events.iter().any(|pattern| pattern.matches(facts.event_type));
+        self.workspace_id.as_deref().is_none_or(|own| facts.workspace_id == Some(own))
+            && (by_events || self.subscriptions.iter().any(|subscription| subscription.wants_also(subject)))
+            && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
+    }
+
+    /// Whether a match by type is all there is to it: no filter, workspace or subscription has to be looked at.
+    pub fn is_unconditional(&self) -> bool {
+        self.filters.is_none() && self.workspace_id.is_none() && self.subscriptions.is_empty()
+    }
+}
+
+/// Events of one type that a webhook wants under conditions (API section 4).
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its public id.
+    pub id: SubscriptionId,
+    /// Which events.
+    pub event_type: EventPattern,
+    /// Only of this resource; `None`: all.
+    pub resource_id: Option<Box<str>>,
+    /// Whether it is looked at.
+    pub is_active: bool,
+    /// Which of them; `None`: all.
+    pub filters: Option<Arc<Filter>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Rises by one with each change; the ETag.
-    pub version: u64,
+}
+
+impl Subscription {
+    /// Whether it is active and wants this event.
+    pub fn wants(&self, facts: &Facts<'_>) -> bool {
+        self.wants_also(&mut Subject::new(facts))
+    }
+
+    /// The same of an event that others look at too.
+    pub fn wants_also(&self, subject: &mut Subject<'_>) -> bool {
+        let facts = *subject.facts();
+        self.is_active
+            && self.event_type.matches(facts.event_type)
+            && self.resource_id.as_deref().is_none_or(|own| facts.resource_id == Some(own))
+            && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
+    }
 }
 
 /// Where a webhook's events go: an absolute `http` or `https` URL, checked by the egress rules for literals.
@@ -99,12 +222,41 @@ pub struct SigningKeys {
     pub previous: Option<(Arc<SigningKey>, Timestamp)>,
 }
 
-/// One secret and its prepared HMAC key.
+/// One secret and the key made from it, in the form that the webhook's profile asks for.
 pub struct SigningKey {
     /// As shown once to the user.
     pub secret: Secret,
-    /// HMAC-SHA256 over what follows `whsec_`, decoded; the key schedule is done once, here.
-    pub hmac: ring::hmac::Key,
+    /// What signs.
+    pub kind: SigningKind,
+}
+
+/// A key by what it signs with; its schedule is done once.
+pub enum SigningKind {
+    /// Standard Webhooks `v1`: HMAC-SHA256 by what follows `whsec_`, decoded.
+    Hmac(ring::hmac::Key),
+    /// Standard Webhooks `v1a`: Ed25519 by what follows `whsk_`, decoded.
+    Ed25519(Box<ring::signature::Ed25519KeyPair>),
+    /// Of a profile with a scheme of its own.
+    Scheme(Box<OutboundKey>),
+    /// The webhook's profile cannot use the secret, for this reason: its deliveries fail until it can.
+    Unfit(Box<str>),
+}
+
+impl SigningKey {
+    /// What receivers verify with, if that is not the secret itself.
+    pub fn public_key(&self) -> Option<Cow<'_, str>> {
+        match &self.kind {
+            SigningKind::Ed25519(pair) => Some(standard::public_key(pair).into()),
+            SigningKind::Scheme(key) => key.public_key().map(Cow::from),
+            SigningKind::Hmac(_) | SigningKind::Unfit(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl fmt::Debug for SigningKeys {
@@ -113,32 +265,8 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// When and how often a failed delivery is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RetryPolicy {
-    /// n delays make n + 1 attempts.
-    Schedule(Arc<[Duration]>),
-    /// Delays that grow by a factor.
-    Backoff {
-        /// Retries after the first attempt.
-        max_retries: u16,
-        /// Before the first retry.
-        retry_delay: Duration,
-        /// Each delay is the one before times this, in thousandths.
-        backoff_permille: u32,
-        /// No delay is longer.
-        max_delay: Duration,
-    },
-}
-
-/// A token bucket.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RateLimit {
-    /// Tokens a second.
-    pub per_second: f64,
-    /// Tokens it holds at most, at least 1.
-    pub burst: u32,
-}
+/// Types that begin so are Hooktide's own: refused on ingest, matched only by a pattern that spells the prefix.
+pub const RESERVED_TYPES: &str = "hooktide.";
 
 /// Which events a webhook wants: an exact type, a prefix of whole segments, or all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -166,6 +294,15 @@ impl EventPattern {
             Some(prefix) if is_event_type(prefix) => Ok(Self::Prefix(text[..text.len() - 1].into())),
             None if is_event_type(text) => Ok(Self::Exact(text.into())),
             _ => Err(PatternError),
+        }
+    }
+
+    /// Whether it wants events of this type; those of the gateway itself only if it spells their prefix.
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self {
+            Self::Exact(text) => **text == *event_type,
+            Self::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
+            Self::All => !event_type.starts_with(RESERVED_TYPES),
         }
     }
 }

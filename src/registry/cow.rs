@@ -107,6 +107,18 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         }
     }
 
+    /// All values, in no order.
+    pub(super) fn values(&self) -> Vec<&V> {
+        let (mut found, mut nodes) = (Vec::with_capacity(self.len), vec![&self.root]);
+        while let Some(node) = nodes.pop() {
+            match &**node {
+                Node::Leaf(entries) => found.extend(entries.iter().map(|(_, value)| value)),
+                Node::Branch(children) => nodes.extend(children.iter()),
+            }
+        }
+        found
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len

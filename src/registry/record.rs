@@ -14,93 +14,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::retry_record::RetryRecord;
 use super::secret::{OpenError, Vault};
 use super::snapshot::Removed;
+use crate::filter::{Filter, FilterError};
 use crate::model::{
-    Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId,
-    WebhookNo, WebhookStatus,
+    BreakerSettings, Endpoint, EventPattern, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
+    WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
+use crate::profile::{Profile, Profiles};
 
 const VERSION: u16 = 1;
-
-/// Everything of a webhook that its user decides; numbers, times and versions are the registry's.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    /// The tenant it belongs to.
-    pub tenant: Arc<str>,
-    /// Whether it is matched and sent to.
-    pub status: WebhookStatus,
-    /// Where events go.
-    pub endpoint: Endpoint,
-    /// Which events, each pattern once.
-    pub events: Vec<EventPattern>,
-    /// The secret and the keys made from it.
-    pub keys: SigningKeys,
-    /// `None`: the configured default.
-    pub retry_policy: Option<RetryPolicy>,
-    /// `None`: the configured default.
-    pub timeout: Option<Duration>,
-    /// `None`: the configured default.
-    pub max_in_flight: Option<u16>,
-    /// `None`: no limit.
-    pub rate_limit: Option<RateLimit>,
-    /// Checked; values that hold secrets are marked sensitive.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// A name for people.
-    pub name: Option<Box<str>>,
-    /// A description for people.
-    pub description: Option<Box<str>>,
-    /// The user who owns it.
-    pub user_id: Option<Box<str>>,
-    /// Raw JSON object; `{}` without one.
-    pub metadata: Box<str>,
-}
-
-impl Draft {
-    /// A webhook as it is, to be changed in part.
-    pub fn of(webhook: &Webhook) -> Self {
-        Self {
-            tenant: Arc::clone(&webhook.tenant),
-            status: webhook.status,
-            endpoint: webhook.endpoint.clone(),
-            events: webhook.events.clone(),
-            keys: webhook.keys.clone(),
-            retry_policy: webhook.retry_policy.clone(),
-            timeout: webhook.timeout,
-            max_in_flight: webhook.max_in_flight,
-            rate_limit: webhook.rate_limit,
-            headers: webhook.headers.clone(),
-            name: webhook.name.clone(),
-            description: webhook.description.clone(),
-            user_id: webhook.user_id.clone(),
-            metadata: webhook.metadata.clone(),
-        }
-    }
-
-    pub(super) fn into_webhook(self, no: WebhookNo, id: WebhookId, created_at: Timestamp) -> Webhook {
-        Webhook {
-            no,
-            id,
-            tenant: self.tenant,
-            status: self.status,
-            endpoint: self.endpoint,
-            events: self.events,
-            keys: self.keys,
-            retry_policy: self.retry_policy,
-            timeout: self.timeout,
-            max_in_flight: self.max_in_flight,
-            rate_limit: self.rate_limit,
-            headers: self.headers,
-            name: self.name,
-            description: self.description,
-            user_id: self.user_id,
-            metadata: self.metadata,
-            created_at,
-            updated_at: created_at,
-            version: 1,
-        }
-    }
-}
 
 /// Whether a header's value is a secret by its name: `Authorization`, `Cookie`, `*-Key`, `*-Token`.
 pub fn is_secret_header(name: &HeaderName) -> bool {
@@ -145,6 +69,23 @@ struct Record<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rate: Option<(f64, u32)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerSettings>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ordered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_on: Option<RetryOn>,
+    /// `standard` where there is none.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    profile: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    filters: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    subscriptions: Vec<SubscriptionRecord<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workspace_id: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<Cow<'a, str>>,
@@ -173,11 +114,18 @@ struct EndpointRecord<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-enum RetryRecord {
-    #[serde(rename = "schedule_ms")]
-    Schedule(Vec<u64>),
-    #[serde(rename = "backoff")]
-    Backoff { max_retries: u16, retry_delay_ms: u64, backoff_permille: u32, max_delay_ms: u64 },
+struct SubscriptionRecord<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    resource_id: Option<Cow<'a, str>>,
+    is_active: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    filters: Option<&'a RawValue>,
+    created_ms: i64,
+    updated_ms: i64,
 }
 
 /// What of a webhook is nobody's to read: its secret, and all its headers, as any may carry a password.
@@ -236,17 +184,17 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
         },
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
         sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
-        retry: webhook.retry_policy.as_ref().map(|policy| match policy {
-            RetryPolicy::Schedule(delays) => RetryRecord::Schedule(delays.iter().copied().map(ms).collect()),
-            RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay } => RetryRecord::Backoff {
-                max_retries: *max_retries,
-                retry_delay_ms: ms(*retry_delay),
-                backoff_permille: *backoff_permille,
-                max_delay_ms: ms(*max_delay),
-            },
-        }),
+        retry: webhook.retry_policy.as_ref().map(RetryRecord::of),
         timeout_ms: webhook.timeout.map(ms),
         max_in_flight: webhook.max_in_flight,
+        breaker: (webhook.breaker != BreakerSettings::default()).then(|| webhook.breaker.clone()),
+        ordered: webhook.ordered,
+        retry_on: Some(webhook.retry_on).filter(|set| *set != RetryOn::ALL),
+        profile: Some(webhook.profile.name()).filter(|name| *name != Profile::STANDARD).map(Cow::from),
+        filters: webhook.filters.as_deref().map(Filter::as_json),
+        subscriptions: webhook.subscriptions.iter().map(SubscriptionRecord::of).collect(),
+        workspace_id: webhook.workspace_id.as_deref().map(Cow::from),
+        uid: webhook.uid.as_deref().map(Cow::from),
         rate: webhook.rate_limit.map(|rate| (rate.per_second, rate.burst)),
         name: webhook.name.as_deref().map(Cow::from),
         description: webhook.description.as_deref().map(Cow::from),
@@ -258,10 +206,13 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
     })
 }
 
+/// Reads a row. A filter or a subscription that this program cannot compile is damage: without it the webhook would get
+/// events that it did not ask for.
 pub(super) fn decode(
     no: WebhookNo,
     bytes: &[u8],
     vault: &Vault,
+    profiles: &Profiles,
     tenant: impl FnOnce(&str) -> Arc<str>,
 ) -> Result<Webhook, RecordError> {
     let record: Record<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
@@ -273,53 +224,90 @@ pub(super) fn decode(
     let plain = vault.open(&place(no, id), &sealed)?;
     let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let ms = Duration::from_millis;
-    Ok(Webhook {
-        no,
-        id,
-        tenant: tenant(&record.tenant),
+    let profile = record.profile.as_deref().map_or_else(Profile::standard, |name| profiles.resolve(name));
+    let keys = keys(&sealed, &profile);
+    let (created_at, updated_at) =
+        (Timestamp::from_millis(record.created_ms), Timestamp::from_millis(record.updated_ms));
+    let settings = WebhookSettings {
+        uid: record.uid.map(Into::into),
         status: record.status,
-        endpoint: Endpoint {
-            url: record.endpoint.url.into(),
-            tls: record.endpoint.tls,
-            host: record.endpoint.host.into(),
-            port: record.endpoint.port,
-            authority: HeaderValue::from_str(&record.endpoint.authority).map_err(damaged)?,
-            target: PathAndQuery::try_from(&*record.endpoint.target).map_err(damaged)?,
-        },
         events: record
             .events
             .iter()
             .map(|text| EventPattern::try_new(text).map_err(damaged))
             .collect::<Result<_, _>>()?,
-        keys: keys(&sealed)?,
-        retry_policy: record.retry.map(|retry| match retry {
-            RetryRecord::Schedule(delays) => RetryPolicy::Schedule(delays.into_iter().map(ms).collect()),
-            RetryRecord::Backoff { max_retries, retry_delay_ms, backoff_permille, max_delay_ms } => {
-                let (retry_delay, max_delay) = (ms(retry_delay_ms), ms(max_delay_ms));
-                RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille, max_delay }
-            }
-        }),
+        subscriptions: record.subscriptions.iter().map(SubscriptionRecord::read).collect::<Result<_, _>>()?,
+        filters: filter(record.filters)?,
+        workspace_id: record.workspace_id.map(Into::into),
+        profile,
+        retry_policy: record.retry.map(RetryRecord::policy),
+        retry_on: record.retry_on.unwrap_or(RetryOn::ALL),
         timeout: record.timeout_ms.map(ms),
         max_in_flight: record.max_in_flight,
         rate_limit: record.rate.map(|(per_second, burst)| RateLimit { per_second, burst }),
+        breaker: record.breaker.unwrap_or_default(),
+        ordered: record.ordered,
         headers: headers(&sealed)?,
         name: record.name.map(Into::into),
         description: record.description.map(Into::into),
         user_id: record.user_id.map(Into::into),
         metadata: record.metadata.get().into(),
-        created_at: Timestamp::from_millis(record.created_ms),
-        updated_at: Timestamp::from_millis(record.updated_ms),
-        version: record.version,
-    })
+        ..WebhookSettings::new(tenant(&record.tenant), record.endpoint.read()?, keys)
+    };
+    Ok(Webhook { no, id, settings, created_at, updated_at, version: record.version })
 }
 
-fn keys(sealed: &Sealed<'_>) -> Result<SigningKeys, RecordError> {
-    let key = |text: &str| SigningKey::try_new(Secret::new(text)).map(Arc::new).map_err(damaged);
-    let previous = match &sealed.previous {
-        Some((text, until)) => Some((key(text)?, Timestamp::from_millis(*until))),
-        None => None,
-    };
-    Ok(SigningKeys { current: key(&sealed.secret)?, previous })
+impl EndpointRecord<'_> {
+    fn read(self) -> Result<Endpoint, RecordError> {
+        Ok(Endpoint {
+            url: self.url.into(),
+            tls: self.tls,
+            host: self.host.into(),
+            port: self.port,
+            authority: HeaderValue::from_str(&self.authority).map_err(damaged)?,
+            target: PathAndQuery::try_from(&*self.target).map_err(damaged)?,
+        })
+    }
+}
+
+impl<'a> SubscriptionRecord<'a> {
+    fn of(subscription: &'a Subscription) -> Self {
+        Self {
+            id: subscription.id.to_string().into(),
+            event_type: subscription.event_type.to_string().into(),
+            resource_id: subscription.resource_id.as_deref().map(Cow::from),
+            is_active: subscription.is_active,
+            filters: subscription.filters.as_deref().map(Filter::as_json),
+            created_ms: subscription.created_at.as_millis(),
+            updated_ms: subscription.updated_at.as_millis(),
+        }
+    }
+
+    fn read(&self) -> Result<Subscription, RecordError> {
+        Ok(Subscription {
+            id: self.id.parse().map_err(damaged)?,
+            event_type: EventPattern::try_new(&self.event_type).map_err(damaged)?,
+            resource_id: self.resource_id.as_deref().map(Into::into),
+            is_active: self.is_active,
+            filters: filter(self.filters)?,
+            created_at: Timestamp::from_millis(self.created_ms),
+            updated_at: Timestamp::from_millis(self.updated_ms),
+        })
+    }
+}
+
+fn filter(written: Option<&RawValue>) -> Result<Option<Arc<Filter>>, RecordError> {
+    let Some(written) = written else { return Ok(None) };
+    let value = serde_json::from_str(written.get()).map_err(damaged)?;
+    let fault = |errors: Vec<FilterError>| damaged(errors.first().map_or_else(String::new, ToString::to_string));
+    Filter::compile(&value).map(|filter| Some(Arc::new(filter))).map_err(fault)
+}
+
+/// A secret that its profile cannot use any more is kept with the reason: the profile may come back.
+fn keys(sealed: &Sealed<'_>, profile: &Profile) -> SigningKeys {
+    let key = |text: &str| Arc::new(profile.stored_key(Secret::new(text)));
+    let previous = sealed.previous.as_ref().map(|(text, until)| (key(text), Timestamp::from_millis(*until)));
+    SigningKeys { current: key(&sealed.secret), previous }
 }
 
 fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, RecordError> {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Registry;
+use super::audit::{changed_settings, file_sources, note_file_sources};
+use super::change::{Change, ChangeError, Reply};
 use super::source_setup::SourceSetup;
 use super::store::Row;
-use super::writer::{Batch, Change, ChangeError, Reply, Work, Writer};
+use super::work::{Batch, Work};
+use super::writer::Writer;
 use crate::model::{Secret, SourceId};
 use crate::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 
@@ -23,8 +26,8 @@ pub enum SourceError {
     /// It is not of the version that the change was made from.
     #[error("the source was changed meanwhile")]
     Changed,
-    /// The tenant has another source of this name.
-    #[error("there is another source of this name")]
+    /// The tenant has another source of this name, or a webhook with this uid.
+    #[error("there is another source of this name, or a webhook with this uid")]
     NameTaken,
     /// Another source has this token.
     #[error("there is another source with this token")]
@@ -123,13 +126,15 @@ impl Writer {
 
 impl Work {
     /// Another configuration: its sources, and what those of registry.redb are built with.
-    pub(super) fn apply_setup(&mut self, setup: SourceSetup, next: &mut Registry) {
+    pub(super) fn apply_setup(&mut self, setup: SourceSetup, next: &mut Registry, batch: &mut Batch) {
+        let files = file_sources(next);
         let before = std::mem::replace(&mut self.sources, setup);
         let setup = &self.sources;
         if before.public_url != setup.public_url || before.max_body_bytes != setup.max_body_bytes {
             next.rebuild_sources(setup);
         }
         next.set_sources(setup, self.clock.now());
+        note_file_sources(&files, next, batch);
     }
 
     pub(super) fn apply_source(
@@ -138,6 +143,24 @@ impl Work {
         next: &mut Registry,
         batch: &mut Batch,
     ) -> SourceAnswer {
+        let (action, id) = match &change {
+            SourceChange::Create { .. } => ("source.created", None),
+            SourceChange::Replace { id, .. } => ("source.updated", Some(*id)),
+            SourceChange::Rotate { id, .. } => ("source.token_rotated", Some(*id)),
+            SourceChange::Delete { id, .. } => ("source.deleted", Some(*id)),
+            SourceChange::Restore { id } => ("source.restored", Some(*id)),
+            SourceChange::Learn { id, .. } => ("source.secret_learned", Some(*id)),
+        };
+        let old = id.and_then(|id| next.known_source(id)).cloned();
+        let source = self.apply_to_source(change, next, batch)?;
+        if old.as_ref().is_none_or(|old| old.version != source.version) {
+            let changed = old.map(|old| changed_settings(&old.settings, &source.settings)).unwrap_or_default();
+            batch.note_source(action, &source, changed);
+        }
+        Ok(source)
+    }
+
+    fn apply_to_source(&mut self, change: SourceChange, next: &mut Registry, batch: &mut Batch) -> SourceAnswer {
         match change {
             SourceChange::Create { tenant, settings, token } => self.create(&tenant, *settings, token, next, batch),
             SourceChange::Replace { id, version, settings } => {
@@ -279,12 +302,14 @@ fn changeable(next: &Registry, id: SourceId, version: Option<u64>) -> SourceAnsw
     Ok(Arc::clone(old))
 }
 
-/// Whether no other source has the name or the token. A name that the source has already is its own, also while a source of
+/// Whether no other source has the name or the token, and no webhook the name as its uid. A name that the source has already is its own, also while a source of
 /// the file hides it.
 fn is_free(next: &Registry, name: &str, identity: &Identity) -> Result<(), SourceError> {
     let is_other = |found: &Arc<Source>| found.id != identity.id;
     let is_kept = next.source_by_id(identity.id).is_some_and(|old| *old.name == *name);
-    if !is_kept && next.source(&identity.tenant, name).is_some_and(is_other) {
+    let is_taken = next.source(&identity.tenant, name).is_some_and(is_other)
+        || next.webhook_by_uid(&identity.tenant, name).is_some();
+    if !is_kept && is_taken {
         return Err(SourceError::NameTaken);
     }
     let token = identity.token.as_ref().and_then(|token| next.sources.by_token(&token.hash));

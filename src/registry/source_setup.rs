@@ -74,6 +74,12 @@ impl Registry {
                     "the configuration has a source of the same name as one of the interface, which it hides"
                 );
             }
+            if let Some(hidden) = self.webhook_by_uid(&tenant, &file.settings.name) {
+                tracing::warn!(
+                    target: "hooktide::registry", source = file.settings.name, hidden = %hidden.id,
+                    "the configuration has a source whose name is a webhook's uid, under which that is not found meanwhile"
+                );
+            }
             let settings = self.with_learned(id, &file.settings);
             let mut identity = Identity {
                 id,

@@ -16,47 +16,39 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
+use crate::filter::Facts;
 use crate::model::{
-    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookStatus,
+    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, SigningKind,
+    Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
+use crate::profile::Profiles;
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
-use crate::settle::DisableReason;
 use crate::settle::{self, Command, ToSettle};
+use crate::settle::{DisableReason, Noted};
 
-pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> Draft {
-    Draft {
-        tenant: tenant.into(),
+pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> WebhookSettings {
+    let endpoint = Endpoint {
+        url: "https://example.com/hook?a=b".into(),
+        tls: true,
+        host: "example.com".into(),
+        port: 443,
+        authority: HeaderValue::from_static("example.com"),
+        target: PathAndQuery::from_static("/hook?a=b"),
+    };
+    let key = SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap();
+    let keys = SigningKeys { current: Arc::new(key), previous: None };
+    WebhookSettings {
         status,
-        endpoint: Endpoint {
-            url: "https://example.com/hook?a=b".into(),
-            tls: true,
-            host: "example.com".into(),
-            port: 443,
-            authority: HeaderValue::from_static("example.com"),
-            target: PathAndQuery::from_static("/hook?a=b"),
-        },
         events: patterns.iter().map(|text| EventPattern::try_new(text).unwrap()).collect(),
-        keys: SigningKeys {
-            current: Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap()),
-            previous: None,
-        },
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: Vec::new(),
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        ..WebhookSettings::new(tenant.into(), endpoint, keys)
     }
 }
 
 /// A webhook whose id follows from its number.
 pub(crate) fn webhook(no: u32, tenant: &str, patterns: &[&str], status: WebhookStatus) -> Webhook {
     let id = WebhookId::from_u128(u128::from(no) + 1000);
-    draft(tenant, patterns, status).into_webhook(WebhookNo(no), id, Timestamp::default())
+    let (at, settings) = (Timestamp::default(), draft(tenant, patterns, status));
+    Webhook { no: WebhookNo(no), id, settings, created_at: at, updated_at: at, version: 1 }
 }
 
 pub(crate) struct World {
@@ -64,6 +56,9 @@ pub(crate) struct World {
     pub(crate) shards: Vec<mpsc::Receiver<ToShard>>,
     pub(crate) settle: crossbeam_channel::Receiver<ToSettle>,
 }
+
+/// When a world begins.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 
 pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
     world_on(Arc::new(RealDisk), dir, keys)
@@ -84,9 +79,11 @@ pub(super) fn world_with(
     let running = start(Start {
         dir,
         disk,
-        keys,
+        access: keys.into(),
         sources,
-        clock: Clock::test(Timestamp::from_millis(1_711_015_200_120)),
+        event_types: crate::catalogue::Setup::default(),
+        profiles: Profiles::default(),
+        clock: Clock::test(NOW),
         // Not seeded: a world that is started again within a millisecond would make the same ids again.
         random: Random::system(),
         shards,
@@ -103,12 +100,12 @@ fn shown(webhook: &Webhook) -> String {
     format!("{webhook:?} {headers:?} {} {secrets:?}", webhook.keys.current.secret.reveal())
 }
 
-fn full() -> Draft {
+fn full() -> WebhookSettings {
     let mut token = HeaderValue::from_static("Bearer canary-in-a-header");
     token.set_sensitive(true);
     let key =
         |byte: u8| Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[byte; 32])))).unwrap());
-    Draft {
+    WebhookSettings {
         keys: SigningKeys { current: key(1), previous: Some((key(2), Timestamp::from_millis(99))) },
         retry_policy: Some(RetryPolicy::Backoff {
             max_retries: 3,
@@ -139,7 +136,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     let one = writer.create(full()).await.unwrap();
     let two = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     let schedule = RetryPolicy::Schedule([std::time::Duration::from_millis(1)].into());
-    let changed = Draft { retry_policy: Some(schedule), name: Some("new".into()), ..Draft::of(&two) };
+    let changed = WebhookSettings { retry_policy: Some(schedule), name: Some("new".into()), ..two.settings.clone() };
     let two = writer.replace(two.no, two.version, changed).await.unwrap();
     let gone = writer.create(draft("other", &["a"], WebhookStatus::Active)).await.unwrap();
     writer.remove(gone.no, None).await.unwrap();
@@ -153,7 +150,10 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!((two.version, two.no), (2, WebhookNo(1)));
     assert!(registry.webhook_by_id(gone.id).is_none());
     assert_eq!(registry.known_by_id(gone.id).map(|known| &**known.tenant()), Some("other"));
-    assert_eq!(registry.matching("acme", "order.created").to_vec(), [one.no]);
+    assert_eq!(
+        registry.matching(&Facts { tenant: "acme", event_type: "order.created", ..Facts::default() }).to_vec(),
+        [one.no]
+    );
     let next = running.writer.create(draft("default", &[], WebhookStatus::Active)).await.unwrap();
     assert_eq!(next.no, WebhookNo(3), "the number of a removed webhook is not used again");
     running.stop().unwrap();
@@ -169,7 +169,7 @@ async fn shards_and_settle_hear_of_changes() {
         webhooks.push(writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap());
     }
     assert!(shards.iter_mut().all(|shard| shard.try_recv().is_err()), "a new webhook concerns no shard yet");
-    let paused = Draft { status: WebhookStatus::Paused, ..Draft::of(&webhooks[0]) };
+    let paused = WebhookSettings { status: WebhookStatus::Paused, ..webhooks[0].settings.clone() };
     writer.replace(WebhookNo(0), 1, paused).await.unwrap();
     assert!(writer.disable(WebhookNo(1), DisableReason::Gone) && writer.disable(WebhookNo(1), DisableReason::Failing));
     writer.remove(WebhookNo(3), None).await.unwrap();
@@ -184,14 +184,16 @@ async fn shards_and_settle_hear_of_changes() {
         }
     }
     assert_eq!(heard, [(0, 0), (1, 1), (1, 3)]);
-    let abandoned: Vec<_> = settle
-        .try_iter()
-        .map(|message| match message {
-            ToSettle::Command(Command::Abandon { webhook, reason }) => (webhook.0, reason),
+    let (mut abandoned, mut noted) = (Vec::new(), Vec::new());
+    for message in settle.try_iter() {
+        match message {
+            ToSettle::Command(Command::Abandon { webhook, reason }) => abandoned.push((webhook.0, reason)),
+            ToSettle::Command(Command::Note { webhook, noted: what }) => noted.push((webhook.0, what)),
             other => panic!("{other:?}"),
-        })
-        .collect();
+        }
+    }
     assert_eq!(abandoned, [(1, DeadReason::Disabled), (3, DeadReason::Removed)]);
+    assert_eq!(noted, [(1, Noted::Disabled(Some(DisableReason::Gone))), (3, Noted::Removed)]);
     let registry = running.shared.load();
     assert_eq!(registry.webhook(WebhookNo(1)).map(|w| (w.status, w.version)), Some((WebhookStatus::Failed, 2)));
     assert_eq!(registry.abandons(WebhookNo(1)), Some(DeadReason::Disabled));
@@ -206,7 +208,7 @@ async fn of_two_changes_from_one_version_one_is_refused() {
     let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
     let made = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     let change = |name: &str| {
-        let draft = Draft { name: Some(name.into()), ..Draft::of(&made) };
+        let draft = WebhookSettings { name: Some(name.into()), ..made.settings.clone() };
         running.writer.replace(made.no, made.version, draft)
     };
     let (one, two) = tokio::join!(change("one"), change("two"));
@@ -226,7 +228,7 @@ async fn readers_see_whole_snapshots_while_it_is_written() {
         let mut seen = 0;
         while seen < 200 {
             let registry = shared.load();
-            let matched = registry.matching("default", "a");
+            let matched = registry.matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() });
             assert!(matched.len() >= seen, "a webhook that was there is gone");
             assert!(matched.windows(2).all(|pair| pair[0] < pair[1]));
             for no in &matched {
@@ -252,10 +254,10 @@ async fn keys_are_replaced_by_a_reload() {
     let dir = tempfile::tempdir().unwrap();
     let key = |text: &str| ApiKey { key: Secret::new(text), tenant: None, role: Role::Admin };
     let World { running, .. } = world(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
-    assert!(running.shared.load().authenticate("first-key-of-the-file").is_some());
-    running.writer.set_keys(vec![key("second-key-of-the-file")]).await.unwrap();
-    assert!(running.shared.load().authenticate("first-key-of-the-file").is_none());
-    assert!(running.shared.load().authenticate("second-key-of-the-file").is_some());
+    assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_some());
+    running.writer.set_access(vec![key("second-key-of-the-file")].into()).await.unwrap();
+    assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_none());
+    assert!(running.shared.load().authenticate("second-key-of-the-file", Timestamp::default()).is_some());
     running.stop().unwrap();
 }
 
@@ -440,12 +442,19 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
     for _ in 0..3 {
         let refused = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await;
         assert_eq!(refused.err(), Some(ChangeError::DiskFull));
-        assert_eq!(running.shared.load().matching("default", "a").to_vec(), [one.no], "readers see what was");
+        assert_eq!(
+            running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
+            [one.no],
+            "readers see what was"
+        );
     }
     disk.0.store(0, Ordering::SeqCst);
     let two = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
-    assert_eq!(running.shared.load().matching("default", "a").to_vec(), [one.no, two.no]);
-    assert!(running.shared.load().authenticate("a-key-of-the-file").is_some());
+    assert_eq!(
+        running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
+        [one.no, two.no]
+    );
+    assert!(running.shared.load().authenticate("a-key-of-the-file", Timestamp::default()).is_some());
     running.stop().unwrap();
 }
 
@@ -464,4 +473,70 @@ async fn another_failure_of_the_disk_ends_the_thread() {
     let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
     assert!(running.shared.load().webhook_by_id(one.id).is_some(), "what was answered is there");
     running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_webhook_keeps_its_place_and_its_secret_while_its_profile_is_away() {
+    let mine = |key: &str| {
+        let toml = format!(
+            "[mine]\nsign = {{ scheme = \"hmac\", key = \"{key}\", sig = \"header:X-S\", encoding = \"hex\" }}"
+        );
+        Profiles::try_new(&toml_edit::de::from_str(&toml).unwrap(), None).unwrap()
+    };
+    let secret = "a secret of people";
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, mut shards, .. } = world(dir.path(), Vec::new()).unwrap();
+    let writer = &running.writer;
+    writer.set_profiles(mine("utf8")).await.unwrap();
+    let profile = running.shared.load().profiles().resolve("mine");
+    let keys = SigningKeys { current: Arc::new(profile.key(Secret::new(secret)).unwrap()), previous: None };
+    let settings = WebhookSettings { profile, keys, ..draft("default", &["a"], WebhookStatus::Active) };
+    let no = writer.create(settings).await.unwrap().no;
+    let other = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
+    let now = |running: &Running| Arc::clone(running.shared.load().webhook(no).unwrap());
+    let mut told = || shards.iter_mut().filter_map(|inbox| inbox.try_recv().ok()).count();
+    assert!(matches!(now(&running).keys.current.kind, SigningKind::Scheme(_)));
+    assert_eq!(told(), 0);
+
+    // The secret does not fit what the profile says now; then the profile is gone; then all is as it was.
+    for (profiles, fits) in [(mine("hex"), false), (Profiles::default(), false), (mine("utf8"), true)] {
+        writer.set_profiles(profiles).await.unwrap();
+        let webhook = now(&running);
+        assert_eq!(matches!(webhook.keys.current.kind, SigningKind::Scheme(_)), fits);
+        assert_eq!((webhook.keys.current.secret.reveal(), webhook.profile.name()), (secret, "mine"));
+        assert_eq!(webhook.version, 1);
+        assert_eq!(told(), 1, "the shard of the one webhook that is concerned");
+        assert!(Arc::ptr_eq(running.shared.load().webhook(other.no).unwrap(), &other), "built anew for nothing");
+    }
+    // The same again concerns nobody.
+    writer.set_profiles(mine("utf8")).await.unwrap();
+    assert_eq!(told(), 0);
+    // A change that was begun before a reload gets the profile as it is.
+    let draft = now(&running).settings.clone();
+    writer.set_profiles(mine("hex")).await.unwrap();
+    let webhook = writer.replace(no, 1, draft).await.unwrap();
+    assert!(matches!(webhook.keys.current.kind, SigningKind::Unfit(_)));
+    running.stop().unwrap();
+
+    // A start without the profile.
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let webhook = now(&running);
+    assert!(!webhook.profile.is_known() && matches!(webhook.keys.current.kind, SigningKind::Unfit(_)));
+    assert_eq!((webhook.keys.current.secret.reveal(), webhook.profile.name()), (secret, "mine"));
+    running.writer.set_profiles(mine("utf8")).await.unwrap();
+    assert!(matches!(now(&running).keys.current.kind, SigningKind::Scheme(_)));
+}
+
+#[tokio::test]
+async fn a_secret_that_has_ended_goes_with_the_next_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let key = || Arc::new(SigningKey::generate());
+    for (until, stays) in [(NOW, false), (NOW.plus(std::time::Duration::from_secs(3600)), true)] {
+        let keys = SigningKeys { current: key(), previous: Some((key(), until)) };
+        let made = WebhookSettings { keys, ..draft("default", &["a"], WebhookStatus::Active) };
+        let made = running.writer.create(made).await.unwrap();
+        let changed = running.writer.replace(made.no, made.version, made.settings.clone()).await.unwrap();
+        assert_eq!(changed.keys.previous.is_some(), stays);
+    }
 }

@@ -1,26 +1,27 @@
-//! The one thread that changes the registry. What arrives while it writes gathers, and goes in the next transaction.
+//! The way to change the registry: asks the one thread that does, and waits for its answer.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use smallvec::SmallVec;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use super::record::Draft;
-use super::snapshot::{Registry, Removed};
-use super::source_change::{SourceAnswer, SourceChange, SourceError};
+use super::access::FileAccess;
+use super::audit::Actor;
+use super::change::{Change, ChangeError, Reply, Request};
 use super::source_setup::SourceSetup;
-use super::store::{Row, Store, StoreError};
-use crate::config::ApiKey;
-use crate::dispatch::{Shards, ToShard};
-use crate::limits::{REGISTRY_BATCH, REGISTRY_QUEUE};
-use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookStatus};
+use super::store::{Store, StoreError};
+use super::work::Work;
+use crate::catalogue;
+use crate::dispatch::Shards;
+use crate::limits::REGISTRY_QUEUE;
+use crate::model::{Webhook, WebhookNo, WebhookSettings};
+use crate::profile::Profiles;
 use crate::runtime::{Clock, Disk, Metrics, Random};
-use crate::settle::{self, Command, DisableReason, ToSettle};
+use crate::settle::{self, DisableReason};
 
 /// What the registry needs to start.
 #[derive(Debug)]
@@ -29,10 +30,14 @@ pub struct Start<'a> {
     pub dir: &'a Path,
     /// Where it is.
     pub disk: Arc<dyn Disk>,
-    /// The keys in force: those of the configuration, and the first-start key.
-    pub keys: Vec<ApiKey>,
+    /// Keys and tenants of the configuration, and the first-start key.
+    pub access: FileAccess,
     /// The sources of the configuration, and what those of registry.redb are built with.
     pub sources: SourceSetup,
+    /// The event types of the configuration.
+    pub event_types: catalogue::Setup,
+    /// The forms of deliveries that webhooks name.
+    pub profiles: Profiles,
     /// For the times of changes.
     pub clock: Clock,
     /// For ids.
@@ -43,6 +48,35 @@ pub struct Start<'a> {
     pub settle: settle::Handle,
     /// Of which `webhooks_active` is the registry's.
     pub metrics: Arc<Metrics>,
+}
+
+/// Reads registry.redb (made if it is not there) and starts the thread.
+pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
+    let mut store = Store::open(start.dir, start.disk)?;
+    let mut registry = store.load(&start.sources, &start.profiles)?;
+    registry.set_access(&start.access);
+    registry.profiles = start.profiles.clone();
+    registry.set_sources(&start.sources, start.clock.now());
+    registry.set_event_types(&start.event_types, start.clock.now());
+    start.metrics.webhooks_active.set(registry.active() as i64);
+    let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
+    let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
+    let work = Work {
+        inbox,
+        last_audit: store.last_audit()?,
+        store,
+        shared: Arc::clone(&shared),
+        access: start.access,
+        sources: start.sources,
+        profiles: start.profiles,
+        clock: start.clock,
+        random: start.random,
+        shards: start.shards,
+        settle: start.settle,
+        metrics: start.metrics,
+    };
+    let thread = thread::Builder::new().name("registry".into()).spawn(move || work.run())?;
+    Ok(Running { shared, writer: Writer { to, actor: None }, thread })
 }
 
 /// A registry that runs.
@@ -64,7 +98,7 @@ impl Running {
 
     /// Lets the thread do what was sent before, and waits for its end.
     pub fn stop(self) -> Result<(), StoreError> {
-        let stop = Request { change: Change::Stop, reply: Reply::Nobody };
+        let stop = Request { change: Change::Stop, actor: None, reply: Reply::Nobody };
         // On a thread of its own, as the caller may be a runtime's, which may not block on a channel. A writer that has ended
         // reads nothing more.
         thread::scope(|scope| scope.spawn(|| drop(self.writer.to.blocking_send(stop))).join()).unwrap_or_default();
@@ -80,69 +114,24 @@ impl Running {
 pub struct Writer {
     /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
     pub(super) to: mpsc::Sender<Request>,
-}
-
-/// Why a change was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// The webhook is not there any more.
-    #[error("there is no such webhook")]
-    NotFound,
-    /// It is not of the version that the change was made from.
-    #[error("the webhook was changed meanwhile")]
-    Changed,
-    /// Too many changes wait.
-    #[error("too many changes wait for the disk")]
-    Overloaded,
-    /// There is no room.
-    #[error("the disk is full")]
-    DiskFull,
-    /// registry.redb cannot be written, or the server is stopping.
-    #[error("the registry takes no more changes")]
-    Stopped,
-}
-
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) change: Change,
-    pub(super) reply: Reply,
-}
-
-/// Who waits for the end of a change.
-#[derive(Debug)]
-pub(super) enum Reply {
-    Nobody,
-    Webhook(oneshot::Sender<Answer>),
-    Source(oneshot::Sender<SourceAnswer>),
-}
-
-/// What a change came to.
-enum Outcome {
-    Webhook(Answer),
-    Source(SourceAnswer),
-}
-
-#[derive(Debug)]
-pub(super) enum Change {
-    Create(Box<Draft>),
-    Replace { no: WebhookNo, version: u64, draft: Box<Draft> },
-    Remove { no: WebhookNo, version: Option<u64> },
-    Disable { no: WebhookNo, reason: DisableReason },
-    Keys(Vec<ApiKey>),
-    Source(SourceChange),
-    Sources(Box<SourceSetup>),
-    Stop,
+    /// Who changes something, for the audit log; `None`: the server itself.
+    pub(super) actor: Option<Actor>,
 }
 
 impl Writer {
     /// Makes a webhook.
-    pub async fn create(&self, draft: Draft) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Create(Box::new(draft))).await?.ok_or(ChangeError::Stopped)
+    pub async fn create(&self, settings: WebhookSettings) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Create(Box::new(settings))).await?.ok_or(ChangeError::Stopped)
     }
 
-    /// Puts `draft` in the place of a webhook of this version.
-    pub async fn replace(&self, no: WebhookNo, version: u64, draft: Draft) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Replace { no, version, draft: Box::new(draft) }).await?.ok_or(ChangeError::Stopped)
+    /// Gives a webhook of this version other settings.
+    pub async fn replace(
+        &self,
+        no: WebhookNo,
+        version: u64,
+        settings: WebhookSettings,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Replace { no, version, settings: Box::new(settings) }).await?.ok_or(ChangeError::Stopped)
     }
 
     /// Removes a webhook: of this version only, if one is given.
@@ -150,15 +139,10 @@ impl Writer {
         self.ask(Change::Remove { no, version }).await.map(drop)
     }
 
-    /// Keys in place of those before (a reload of the configuration).
-    pub async fn set_keys(&self, keys: Vec<ApiKey>) -> Result<(), ChangeError> {
-        self.ask(Change::Keys(keys)).await.map(drop)
-    }
-
     /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
     #[must_use]
     pub fn disable(&self, no: WebhookNo, reason: DisableReason) -> bool {
-        self.to.try_send(Request { change: Change::Disable { no, reason }, reply: Reply::Nobody }).is_ok()
+        self.to.try_send(Request { change: Change::Disable { no, reason }, actor: None, reply: Reply::Nobody }).is_ok()
     }
 
     pub(super) async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
@@ -168,233 +152,9 @@ impl Writer {
     }
 
     pub(super) fn send(&self, change: Change, reply: Reply) -> Result<(), ChangeError> {
-        self.to.try_send(Request { change, reply }).map_err(|e| match e {
+        self.to.try_send(Request { change, actor: self.actor.clone(), reply }).map_err(|e| match e {
             TrySendError::Full(_) => ChangeError::Overloaded,
             TrySendError::Closed(_) => ChangeError::Stopped,
         })
-    }
-}
-
-/// Reads registry.redb (made if it is not there) and starts the thread.
-pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
-    let mut store = Store::open(start.dir, start.disk)?;
-    let mut registry = store.load(&start.sources)?;
-    registry.set_keys(&start.keys);
-    registry.set_sources(&start.sources, start.clock.now());
-    start.metrics.webhooks_active.set(registry.active() as i64);
-    let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
-    let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
-    let work = Work {
-        inbox,
-        store,
-        shared: Arc::clone(&shared),
-        keys: start.keys,
-        sources: start.sources,
-        clock: start.clock,
-        random: start.random,
-        shards: start.shards,
-        settle: start.settle,
-        metrics: start.metrics,
-    };
-    let thread = thread::Builder::new().name("registry".into()).spawn(move || work.run())?;
-    Ok(Running { shared, writer: Writer { to }, thread })
-}
-
-pub(super) struct Work {
-    inbox: mpsc::Receiver<Request>,
-    store: Store,
-    shared: Shared,
-    keys: Vec<ApiKey>,
-    pub(super) sources: SourceSetup,
-    pub(super) clock: Clock,
-    pub(super) random: Random,
-    shards: Shards,
-    settle: settle::Handle,
-    metrics: Arc<Metrics>,
-}
-
-/// What a batch comes to, before it is durable.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub(super) rows: Vec<Row>,
-    /// Those that the shards must hear of.
-    changed: Vec<WebhookNo>,
-    abandon: Vec<(WebhookNo, DeadReason)>,
-}
-
-pub(super) type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
-
-impl Work {
-    fn run(mut self) -> Result<(), StoreError> {
-        let mut requests = Vec::new();
-        while let Some(first) = self.inbox.blocking_recv() {
-            requests.push(first);
-            requests.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()).take(REGISTRY_BATCH - 1));
-            let stop = requests.iter().position(|request| matches!(request.change, Change::Stop));
-            if let Some(at) = stop {
-                requests.truncate(at);
-            }
-            self.work_off(&mut requests)?;
-            if stop.is_some() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// One transaction for all, then the snapshot, then whoever must know, then the answers. An error ends the thread.
-    fn work_off(&mut self, requests: &mut Vec<Request>) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
-        let mut answers: SmallVec<[_; 4]> = SmallVec::new();
-        let written = self.reopened().and_then(|()| {
-            let mut next = Registry::clone(&self.shared.load());
-            for Request { change, reply } in requests.drain(..) {
-                let outcome = match change {
-                    Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
-                    change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
-                };
-                answers.push((reply, outcome));
-            }
-            if !batch.rows.is_empty() {
-                self.store.write(&batch.rows)?;
-            }
-            self.metrics.webhooks_active.set(next.active() as i64);
-            self.shared.store(Arc::new(next));
-            Ok(())
-        });
-        if let Err(error) = written {
-            let full = error.is_disk_full();
-            tracing::error!(target: "hooktide::registry", %error, "changes were not written");
-            let refusal = if full { ChangeError::DiskFull } else { ChangeError::Stopped };
-            for reply in requests.drain(..).map(|r| r.reply).chain(answers.into_iter().map(|(reply, _)| reply)) {
-                reply.refuse(refusal);
-            }
-            return if full { Ok(()) } else { Err(error) };
-        }
-        self.announce(&batch);
-        for (reply, result) in answers {
-            reply.give(result);
-        }
-        Ok(())
-    }
-
-    /// After a full disk only the file itself says what it holds.
-    fn reopened(&mut self) -> Result<(), StoreError> {
-        if self.store.is_closed() {
-            let mut registry = self.store.load(&self.sources)?;
-            registry.set_keys(&self.keys);
-            registry.sources.take_files(&self.shared.load().sources);
-            self.shared.store(Arc::new(registry));
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, change: Change, next: &mut Registry, batch: &mut Batch) -> Answer {
-        match change {
-            Change::Create(draft) => {
-                let now = self.clock.now();
-                let id = WebhookId::from_u128(self.random.ulid(now));
-                let mut webhook = draft.into_webhook(next.next_no(), id, now);
-                webhook.tenant = next.make_tenant(&webhook.tenant);
-                Ok(Some(batch.put(next, webhook)))
-            }
-            Change::Replace { no, version, draft } => {
-                let old = current(next, no, Some(version))?;
-                let mut webhook = draft.into_webhook(no, old.id, old.created_at);
-                webhook.tenant = Arc::clone(&old.tenant);
-                webhook.updated_at = self.clock.now();
-                webhook.version = old.version + 1;
-                if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
-                    batch.abandon.push((no, DeadReason::Disabled));
-                }
-                batch.changed.push(no);
-                Ok(Some(batch.put(next, webhook)))
-            }
-            Change::Remove { no, version } => {
-                let old = current(next, no, version)?;
-                let (tenant, removed_at) = (Arc::clone(&old.tenant), self.clock.now());
-                let removed = Arc::new(Removed { no, id: old.id, tenant, removed_at });
-                next.bury(Arc::clone(&removed));
-                batch.rows.push(Row::Bury(removed));
-                batch.changed.push(no);
-                batch.abandon.push((no, DeadReason::Removed));
-                Ok(None)
-            }
-            Change::Disable { no, reason } => self.disable(no, reason, next, batch),
-            Change::Keys(keys) => {
-                next.set_keys(&keys);
-                self.keys = keys;
-                Ok(None)
-            }
-            Change::Sources(sources) => {
-                self.apply_setup(*sources, next);
-                Ok(None)
-            }
-            Change::Source(_) | Change::Stop => Ok(None),
-        }
-    }
-
-    fn disable(&self, no: WebhookNo, reason: DisableReason, next: &mut Registry, batch: &mut Batch) -> Answer {
-        let old = current(next, no, None)?;
-        if old.status == WebhookStatus::Failed {
-            return Ok(None);
-        }
-        tracing::warn!(target: "hooktide::registry", webhook_id = %old.id, ?reason, "webhook disabled");
-        let mut webhook = Draft::of(&old).into_webhook(no, old.id, old.created_at);
-        webhook.status = WebhookStatus::Failed;
-        webhook.updated_at = self.clock.now();
-        webhook.version = old.version + 1;
-        batch.changed.push(no);
-        batch.abandon.push((no, DeadReason::Disabled));
-        Ok(Some(batch.put(next, webhook)))
-    }
-
-    /// Tells the shards first: what they settle from then on is of the new status, what waited before is settle's to end.
-    fn announce(&self, batch: &Batch) {
-        for shard in 0..self.shards.count() {
-            let here: SmallVec<_> = batch.changed.iter().copied().filter(|no| self.shards.of(*no) == shard).collect();
-            if !here.is_empty() {
-                self.shards.tell(shard, ToShard::Changed(here));
-            }
-        }
-        for (webhook, reason) in &batch.abandon {
-            self.settle.tell(ToSettle::Command(Command::Abandon { webhook: *webhook, reason: *reason }));
-        }
-    }
-}
-
-impl Batch {
-    fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
-        let webhook = Arc::new(webhook);
-        next.put(Arc::clone(&webhook));
-        self.rows.push(Row::Put(Arc::clone(&webhook)));
-        webhook
-    }
-}
-
-fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<Webhook>, ChangeError> {
-    let old = next.webhook(no).ok_or(ChangeError::NotFound)?;
-    if version.is_some_and(|version| version != old.version) {
-        return Err(ChangeError::Changed);
-    }
-    Ok(Arc::clone(old))
-}
-
-impl Reply {
-    /// Whoever asked may have hung up; the change is made all the same.
-    fn give(self, outcome: Outcome) {
-        match (self, outcome) {
-            (Self::Webhook(reply), Outcome::Webhook(answer)) => drop(reply.send(answer)),
-            (Self::Source(reply), Outcome::Source(answer)) => drop(reply.send(answer)),
-            _ => {}
-        }
-    }
-
-    fn refuse(self, refusal: ChangeError) {
-        match self {
-            Self::Nobody => {}
-            Self::Webhook(reply) => drop(reply.send(Err(refusal))),
-            Self::Source(reply) => drop(reply.send(Err(SourceError::Unavailable(refusal)))),
-        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Updated with relaxed atomics where they happen; read by `/metrics`. No label holds a value that a stranger can choose.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ macro_rules! metrics {
             pub ack_latency: Percentiles,
             /// From the commit to the first attempt's bytes being sent.
             pub first_attempt_latency: Percentiles,
+            /// The circuit breakers that are not closed.
+            pub breakers: Breakers,
         }
 
         #[cfg(test)]
@@ -39,6 +42,7 @@ macro_rules! metrics {
                     registry, $($field,)*
                     ack_latency: Percentiles::default(),
                     first_attempt_latency: Percentiles::default(),
+                    breakers: Breakers::default(),
                 }))
             }
         }
@@ -116,6 +120,12 @@ metrics! {
     flush_seconds: Histogram("hooktide_flush_seconds", SECONDS),
     /// Items in a flush.
     flush_items: Histogram("hooktide_flush_items", SIZES),
+    /// What operational events tell, whether anybody listens for them or not, by their type.
+    operational: IntCounterVec("hooktide_operational_events_total", ["type"]),
+    /// Operational events that somebody listened for and that were not made, as too many were waiting for the log.
+    operational_dropped: IntCounter("hooktide_operational_events_dropped_total"),
+    /// Operational events that wait for the log.
+    outbox_waiting: IntGauge("hooktide_outbox_waiting"),
     /// Whether the log takes events (1) or is poisoned or full (0).
     writable: IntGauge("hooktide_log_writable"),
 }
@@ -127,6 +137,27 @@ impl Metrics {
         // The encoder fails only on a metric without a name.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
         out
+    }
+}
+
+/// States of circuit breakers, by their webhook's number and as the metric numbers them; one that is closed takes no room.
+#[derive(Debug, Default)]
+pub struct Breakers(Mutex<HashMap<u32, u8>>);
+
+impl Breakers {
+    /// Notes a change, which is rare.
+    pub fn set(&self, webhook: u32, state: u8) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state == 0 {
+            states.remove(&webhook);
+        } else {
+            states.insert(webhook, state);
+        }
+    }
+
+    /// A webhook's: 0 closed, 1 half-open, 2 open.
+    pub fn get(&self, webhook: u32) -> u8 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&webhook).copied().unwrap_or_default()
     }
 }
 

@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::resolve::{Resolve, SystemResolver};
 use super::response::Answer;
 use super::sign::{Signed, Signer};
-use super::{Carrier, Guard, Outcome, Parcel, SharedGuard};
+use super::{Carrier, Guard, Outcome, Parcel, Probed, SentRequest, SharedGuard};
 use crate::limits::IN_FLIGHT_PER_SHARD;
 use crate::model::{AttemptError, Webhook};
 use crate::runtime::{Clock, Instant};
@@ -73,21 +73,28 @@ impl<R: Resolve> Client<R> {
     }
 
     async fn attempt(&self, parcel: Parcel<'_>, answer: &mut Answer) -> Result<(), AttemptError> {
-        let signed = self
-            .signer
+        let signed = self.sign(parcel)?;
+        self.send(parcel.webhook, &signed, answer).await
+    }
+
+    fn sign(&self, parcel: Parcel<'_>) -> Result<Signed, AttemptError> {
+        self.signer
             .borrow_mut()
-            .sign(parcel.webhook, parcel.event, self.clock.now())
-            .map_err(|why| AttemptError::Connect(why.to_string().into()))?;
+            .sign(parcel.webhook, parcel.event, parcel.attempt, self.clock.now())
+            .map_err(|why| AttemptError::Unsigned(why.to_string().into()))
+    }
+
+    async fn send(&self, webhook: &Webhook, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
         self.keep_to_rules();
-        if let Some(connection) = self.pool.take(&parcel.webhook.endpoint) {
-            match self.exchange(connection, parcel.webhook, &signed, answer).await {
-                Err(failure) if failure.is_stale => *answer = Answer::default(),
+        if let Some(connection) = self.pool.take(&webhook.endpoint) {
+            match self.exchange(connection, webhook, signed, answer).await {
+                Err(failure) if failure.is_stale => answer.begin_again(),
                 other => return other.map_err(|failure| failure.error),
             }
         }
         // Boxed: the rare case must not make the future of each delivery as large as a TLS handshake.
-        let connection = Box::pin(self.connector.connect(&parcel.webhook.endpoint)).await?;
-        self.exchange(connection, parcel.webhook, &signed, answer).await.map_err(|failure| failure.error)
+        let connection = Box::pin(self.connector.connect(&webhook.endpoint)).await?;
+        self.exchange(connection, webhook, signed, answer).await.map_err(|failure| failure.error)
     }
 
     /// Connections that were made under other rules are not used again.
@@ -155,6 +162,29 @@ impl<R: Resolve> Carrier for Client<R> {
         let began = self.clock.instant();
         let mut answer = Answer::default();
         let done = self.until(began + parcel.timeout, self.attempt(parcel, &mut answer)).await;
+        self.outcome(began, done, answer)
+    }
+
+    async fn probe(&self, parcel: Parcel<'_>) -> Probed {
+        let began = self.clock.instant();
+        let mut answer = Answer::whole();
+        let signed = self.sign(parcel);
+        let request = signed.as_ref().ok().map(|signed| SentRequest::of(parcel.webhook, signed));
+        let done = match signed {
+            Ok(signed) => {
+                let send = self.send(parcel.webhook, &signed, &mut answer);
+                self.until(began + parcel.timeout, send).await
+            }
+            Err(why) => Some(Err(why)),
+        };
+        let (headers, body, is_cut) = answer.shown();
+        Probed { outcome: self.outcome(began, done, answer), request, headers, body, is_cut }
+    }
+}
+
+impl<R: Resolve> Client<R> {
+    /// What came of an attempt; `done` is nothing where its time was over before.
+    fn outcome(&self, began: Instant, done: Option<Result<(), AttemptError>>, answer: Answer) -> Outcome {
         let result = match (done, answer.status) {
             (None, _) => Err(AttemptError::Timeout),
             (Some(Err(why)), _) => Err(why),

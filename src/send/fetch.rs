@@ -65,7 +65,9 @@ impl From<AttemptError> for FetchError {
             AttemptError::Connect(why) => Self::Broken(why),
             AttemptError::Timeout => Self::Timeout,
             AttemptError::Status(status) => Self::Status(status),
-            AttemptError::Dropped | AttemptError::PayloadGone => Self::Broken("not done".into()),
+            AttemptError::Dropped | AttemptError::PayloadGone | AttemptError::Unsigned(_) => {
+                Self::Broken("not done".into())
+            }
         }
     }
 }

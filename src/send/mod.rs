@@ -19,6 +19,9 @@ mod fetch;
 mod fetch_tests;
 mod guard;
 mod pool;
+mod probe;
+#[cfg(test)]
+mod profile_tests;
 mod resolve;
 mod response;
 mod sign;
@@ -31,8 +34,9 @@ pub use connect::{TlsError, tls_config};
 pub use endpoint::EndpointError;
 pub use fetch::{FetchError, Fetcher};
 pub use guard::{Forbidden, Guard, SharedGuard};
+pub use probe::{Probed, SentRequest};
 pub use resolve::{Resolve, SystemResolver};
-pub use sign::{HOPS, is_reserved_header};
+pub use sign::{HOPS, Preview, is_reserved_header, is_signature_header, preview};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,4 +79,9 @@ pub struct Outcome {
 pub trait Carrier: 'static {
     /// One attempt; returns within the parcel's timeout.
     async fn carry(&self, parcel: Parcel<'_>) -> Outcome;
+
+    /// The same, with all there is to see of it.
+    async fn probe(&self, parcel: Parcel<'_>) -> Probed {
+        self.carry(parcel).await.into()
+    }
 }

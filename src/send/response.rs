@@ -19,9 +19,27 @@ pub(super) struct Answer {
     pub(super) status: Option<StatusCode>,
     pub(super) retry_after: Option<Duration>,
     body: Vec<u8>,
+    /// Kept where all of the answer is.
+    headers: Option<HeaderMap>,
+    is_cut: bool,
 }
 
 impl Answer {
+    /// One of which all is kept that is read.
+    pub(super) fn whole() -> Self {
+        Self { headers: Some(HeaderMap::new()), ..Self::default() }
+    }
+
+    /// What was read of it is forgotten: another connection is tried.
+    pub(super) fn begin_again(&mut self) {
+        *self = if self.headers.is_some() { Self::whole() } else { Self::default() };
+    }
+
+    /// Headers, body, and whether there was more of that than is read.
+    pub(super) fn shown(&mut self) -> (HeaderMap, Vec<u8>, bool) {
+        (self.headers.take().unwrap_or_default(), self.body.clone(), self.is_cut)
+    }
+
     /// Reads a response up to its bounds, at `now` of the wall clock. Keeps the connection in `keep` if it can take another
     /// request.
     pub(super) async fn read(
@@ -35,14 +53,20 @@ impl Answer {
         if matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             self.retry_after = retry_after(&head.headers, now);
         }
+        let mut kept_max = RESPONSE_BYTES_KEPT;
+        if let Some(kept) = &mut self.headers {
+            kept.clone_from(&head.headers);
+            kept_max = RESPONSE_BYTES_MAX;
+        }
         let mut read = 0;
         while let Some(frame) = connection.frame(&mut body).await {
             // Trailers have nothing to say.
             let Ok(data) = frame?.into_data() else { continue };
-            let room = RESPONSE_BYTES_KEPT - self.body.len();
+            let room = kept_max - self.body.len();
             self.body.extend_from_slice(&data[..data.len().min(room)]);
             read += data.len();
             if read > RESPONSE_BYTES_MAX {
+                self.is_cut = true;
                 return Ok(None);
             }
         }

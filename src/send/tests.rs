@@ -27,7 +27,7 @@ use super::*;
 use crate::config::Egress;
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
 use crate::model::{
-    Endpoint, EventId, NewEvent, SigningKey, SigningKeys, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+    Endpoint, EventId, NewEvent, SigningKey, SigningKeys, Timestamp, WebhookId, WebhookNo, WebhookSettings,
 };
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{Received, verify};
@@ -82,23 +82,11 @@ fn loopback() -> Client<Names> {
 
 fn webhook(url: &str) -> Webhook {
     let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let endpoint = Endpoint::try_new(url, &guard(&["127.0.0.0/8"]).load()).unwrap();
     Webhook {
         no: WebhookNo(1),
         id: WebhookId::from_u128(1),
-        tenant: "default".into(),
-        status: WebhookStatus::Active,
-        endpoint: Endpoint::try_new(url, &guard(&["127.0.0.0/8"]).load()).unwrap(),
-        events: vec![],
-        keys,
-        retry_policy: None,
-        timeout: None,
-        max_in_flight: None,
-        rate_limit: None,
-        headers: vec![],
-        name: None,
-        description: None,
-        user_id: None,
-        metadata: "{}".into(),
+        settings: WebhookSettings::new("default".into(), endpoint, keys),
         created_at: NOW,
         updated_at: NOW,
         version: 1,
@@ -228,10 +216,10 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
         .await;
         let mut webhook = webhook(&format!("http://{at}/hook?x=1"));
         let previous = Arc::new(SigningKey::generate());
-        webhook.keys.previous = Some((Arc::clone(&previous), NOW.plus(LONG)));
+        webhook.settings.keys.previous = Some((Arc::clone(&previous), NOW.plus(LONG)));
         for (name, value) in [("x-own", "1"), ("user-agent", "mine"), ("webhook-id", "forged"), ("content-length", "1")]
         {
-            webhook.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
+            webhook.settings.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
         }
         let webhook = Arc::new(webhook);
         let data = format!("{{\"n\":\"{}\"}}", "x".repeat(1 << 20));
@@ -265,7 +253,7 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
             timestamp: Some(header("webhook-timestamp").as_bytes()),
             signatures: Some(header("webhook-signature").as_bytes()),
         };
-        for key in [&*webhook.keys.current, &*previous] {
+        for key in [&*webhook.settings.keys.current, &*previous] {
             assert_eq!(verify([key], received, &body, NOW), Ok(()));
         }
     })
@@ -276,10 +264,10 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
 async fn a_previous_secret_signs_until_its_end() {
     local(async {
         let mut webhook = webhook("http://127.0.0.1:9000/");
-        webhook.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
+        webhook.settings.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
         let mut signer = sign::Signer::default();
         let count = |signer: &mut sign::Signer, webhook: &Webhook, now| {
-            let made = signer.sign(webhook, &event("{}"), now).unwrap();
+            let made = signer.sign(webhook, &event("{}"), 1, now).unwrap();
             let request = made.request(webhook, hyper::HeaderMap::new());
             request.headers()["webhook-signature"].to_str().unwrap().split(' ').count()
         };
@@ -294,7 +282,7 @@ async fn each_gateway_counts_itself() {
     local(async {
         let webhook = webhook("http://127.0.0.1:9000/");
         for (came_through, says) in [(0, "1"), (3, "4"), (u8::MAX, "256")] {
-            let made = sign::Signer::default().sign(&webhook, &event_after(came_through, "{}"), NOW).unwrap();
+            let made = sign::Signer::default().sign(&webhook, &event_after(came_through, "{}"), 1, NOW).unwrap();
             assert_eq!(made.request(&webhook, hyper::HeaderMap::new()).headers()["webhook-hops"], says);
         }
     })
@@ -583,7 +571,7 @@ async fn a_closed_port_is_a_failure_with_its_reason() {
         assert!(why.contains("refused"), "{why}");
         let missing = Endpoint::try_new("http://missing.example/", &guard(&[]).load()).unwrap();
         let mut webhook = webhook("http://127.0.0.1:1234/");
-        webhook.endpoint = missing;
+        webhook.settings.endpoint = missing;
         assert!(is_connect(&send_to(&loopback(), webhook, LONG).await));
     })
     .await;
@@ -801,7 +789,7 @@ async fn redirects_are_failures_and_nothing_else_is_reached() {
         let mut sent = 0;
         for Line { url, .. } in lines().into_iter().filter(|line| line.expect == "fail-no-follow") {
             let mut webhook = webhook(&url);
-            webhook.endpoint.port = at.port();
+            webhook.settings.endpoint.port = at.port();
             let outcome = send_to(&client, webhook, LONG).await;
             sent += 1;
             if url.ends_with("alt-svc") {

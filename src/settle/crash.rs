@@ -119,7 +119,11 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
     let metrics = Metrics::new().unwrap();
     let hooks = Hooks {
         abandons: Arc::new(|_| None),
+        targets: Arc::new(()),
         disable: Arc::new(|no, reason| panic!("{no:?} is to be disabled: {reason:?}")),
+        compose: Arc::new(|_| None),
+        outbox: Arc::new(|| {}),
+        disable_after: Arc::new(|_| None),
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
     };
@@ -215,7 +219,7 @@ impl Node {
     }
 
     fn settle(&mut self, id: DeliveryId, attempt: Option<crate::model::Attempt>, decision: Decision) {
-        let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision };
+        let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision, head: Bytes::new() };
         self.keeper.apply(ToSettle::Settled(vec![settled]));
     }
 

@@ -98,13 +98,22 @@ impl<'txn> DeadLetters<'txn> {
         Ok(self.times.first()?.map(|(key, _)| dead_at_of(key.value()).0))
     }
 
-    /// The events after `after` whose delivery to the webhook is a dead letter, at most `limit`.
-    pub(super) fn of(&self, webhook: WebhookNo, after: EventId, limit: usize) -> Result<Vec<EventId>, Error> {
+    /// The events after `after` whose delivery to the webhook is a dead letter, at most `limit`, each with the wall clock's
+    /// time of its end.
+    pub(super) fn of(
+        &self,
+        webhook: WebhookNo,
+        after: EventId,
+        limit: usize,
+    ) -> Result<Vec<(EventId, Timestamp)>, Error> {
         let (first, last) = (key(webhook, after), key(webhook, EventId::MAX));
         self.dead
             .range::<&Key>((Bound::Excluded(&first), Bound::Included(&last)))?
             .take(limit)
-            .map(|entry| Ok(super::table::delivery(entry?.0.value()).event))
+            .map(|entry| {
+                let (key, value) = entry?;
+                Ok((super::table::delivery(key.value()).event, wall_of(value.value())))
+            })
             .collect()
     }
 
@@ -145,7 +154,7 @@ pub(super) fn decode(id: DeliveryId, bytes: &[u8]) -> Result<DeadLetter, Error> 
         id,
         reason,
         attempts: attempts_of(bytes),
-        at: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 4))),
+        at: wall_of(bytes),
         http_status: (status != 0).then_some(status),
         error: error.into(),
     })
@@ -158,6 +167,10 @@ pub(super) fn is_expired(bytes: &[u8]) -> bool {
 
 fn attempts_of(bytes: &[u8]) -> u16 {
     u16::from_le_bytes(part(bytes, 2))
+}
+
+fn wall_of(bytes: &[u8]) -> Timestamp {
+    Timestamp::from_millis(i64::from_le_bytes(part(bytes, 4)))
 }
 
 fn steady_of(bytes: &[u8]) -> Timestamp {

@@ -4,46 +4,42 @@
 
 use redb::{Error, WriteTransaction};
 
+use super::again::Retried;
 use super::checkpoint::{CHECKPOINT, MARKS, Marks};
 use super::dead::{DeadLetters, Note};
-use super::gather::{Change, Expiring, What};
+use super::expiry::Progress;
+use super::gather::{Change, What};
 use super::job::{Ground, Job};
 use super::keeper::Keeper;
+use super::outbox::Told;
 use super::pending::{self, PendingRow, Rows};
 use super::table::META;
 use crate::dispatch::{ToShard, Waiting};
-use crate::model::{DeadReason, Timestamp, WebhookNo};
+use crate::model::{DeliveryId, Timestamp, WebhookNo};
 
 /// Finished replays that are still shown.
 const JOBS_KEPT: usize = 100;
-/// Rows looked at for each row that an expiry may move in one step.
-const LOOKED_AT_PER_ROW: usize = 16;
-
-/// How far an expiry is.
-#[derive(Debug, Default)]
-enum Progress {
-    #[default]
-    NoneToDo,
-    Rest(Expiring),
-    Done,
-}
 
 /// What a transaction did that memory must learn once it is durable.
 #[derive(Debug, Default)]
-struct Written {
+pub(super) struct Written {
     rows: u64,
     dead: u64,
     oldest_dead: Option<Timestamp>,
     job: Option<Job>,
     forgotten: Vec<u64>,
     /// How far the oldest expiry is, if there is one.
-    expiring: Progress,
-    waiting: Vec<Waiting>,
-    died: Vec<WebhookNo>,
+    pub(super) expiring: Progress,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) died: Vec<WebhookNo>,
     /// Rows made for each replay of named dead letters.
     recovered: Vec<u64>,
     recover_alls: Vec<u64>,
+    /// What came of each wish for a delivery once more.
+    pub(super) retried: Vec<Retried>,
+    discarded: Vec<u64>,
     stats: bool,
+    told: Told,
 }
 
 impl Keeper {
@@ -92,7 +88,12 @@ impl Keeper {
 
     fn write_state(&self, now: Timestamp, is_last: bool) -> Result<Written, Error> {
         let txn = self.state.write(self.options.two_phase_commit)?;
-        let mut written = Written { recovered: vec![0; self.gathered.recovers.len()], ..Written::default() };
+        let mut written = Written {
+            recovered: vec![0; self.gathered.recovers.len()],
+            retried: vec![Retried::default(); self.gathered.retries.len()],
+            discarded: vec![0; self.gathered.discards.len()],
+            ..Written::default()
+        };
         {
             let (mut rows, mut dead) = (Rows::open(&txn)?, DeadLetters::open(&txn)?);
             for change in &self.gathered.changes {
@@ -115,6 +116,7 @@ impl Keeper {
         }
         self.history.note(&txn)?;
         written.stats = self.stats.write(&txn, now, is_last)?;
+        written.told = self.write_told(&txn, now, is_last)?;
         let marks = Marks { steady: now, next_job: self.next_job, clean: is_last };
         {
             let mut meta = txn.open_table(META)?;
@@ -161,6 +163,10 @@ impl Keeper {
                     }
                     _ => dead.put(webhook, event, note)?,
                 }
+            }
+            What::Again { reply } => self.again(DeliveryId { event, webhook }, reply, now, rows, dead, written)?,
+            What::Discard { reply } => {
+                written.discarded[reply] += u64::from(dead.remove(webhook, event)?.is_some());
             }
             What::Recover { reply } => {
                 if (self.hooks.abandons)(webhook).is_none()
@@ -214,6 +220,7 @@ impl Keeper {
             log: &*self.log,
             history: &self.history.files(),
             abandons: &self.hooks.abandons,
+            targets: &*self.hooks.targets,
             now,
             wall: self.clock.now(),
             rows_max: self.bounds.job_rows,
@@ -234,44 +241,10 @@ impl Keeper {
         Ok(())
     }
 
-    fn step_expiry(
-        &self,
-        now: Timestamp,
-        rows: &mut Rows<'_>,
-        dead: &mut DeadLetters<'_>,
-        written: &mut Written,
-    ) -> Result<(), Error> {
-        let Some(expiring) = self.expiring.front() else { return Ok(()) };
-        let (Some(first), Some(last)) = (expiring.events.first(), expiring.events.last()) else { return Ok(()) };
-        let (mut found, mut looked_at, mut at) = (Vec::new(), 0, None);
-        let rows_max = self.bounds.job_rows;
-        rows.between(&expiring.from, *first, *last, |webhook, event| {
-            if found.len() == rows_max || looked_at == rows_max * LOOKED_AT_PER_ROW {
-                at = Some(super::table::key(webhook, event));
-                return false;
-            }
-            looked_at += 1;
-            if expiring.events.binary_search(&event).is_ok() {
-                found.push((webhook, event));
-            }
-            true
-        })?;
-        for (webhook, event) in found {
-            let attempts = rows.remove(webhook, event)?.map_or(0, |row| row.attempts);
-            let (at, reason) = (self.clock.now(), DeadReason::Expired);
-            dead.put(webhook, event, &Note { reason, attempts, at, steady: now, http_status: None, error: "".into() })?;
-            written.died.push(webhook);
-        }
-        written.expiring = match at {
-            Some(from) => Progress::Rest(Expiring { events: expiring.events.clone(), from }),
-            None => Progress::Done,
-        };
-        Ok(())
-    }
-
     /// What was written is durable: memory may forget it, and those who wait may know.
     fn learn(&mut self, written: Written, now: Timestamp) {
         self.history_written = false;
+        self.learn_told(written.told, now);
         self.gathered.clear();
         // Permits go here, and so new work comes in.
         drop(self.outstanding.take_released());
@@ -305,6 +278,12 @@ impl Keeper {
         for (reply, rows) in self.gathered.recovers.drain(..).zip(written.recovered) {
             let _ = reply.send(rows);
         }
+        for (asked, retried) in self.gathered.retries.drain(..).zip(written.retried) {
+            let _ = asked.reply.send(retried);
+        }
+        for (reply, letters) in self.gathered.discards.drain(..).zip(written.discarded) {
+            let _ = reply.send(letters);
+        }
         for ((reply, _, no), rows) in self.gathered.recover_alls.drain(..).zip(written.recover_alls) {
             if let Some(job) = self.jobs.get_mut(&no) {
                 job.total = job.total.or(Some(rows));
@@ -331,10 +310,11 @@ impl Keeper {
             return Ok(());
         }
         let refills = &self.gathered.refills;
+        let unwritten = self.wide_events().into_iter().map(|(_, event)| event).min();
         let answers = self.state.read(|txn| {
             refills
                 .iter()
-                .map(|refill| Ok((refill.shard, pending::refill(txn, refill, now)?)))
+                .map(|refill| Ok((refill.shard, pending::refill(txn, refill, now, unwritten)?)))
                 .collect::<Result<Vec<_>, Error>>()
         })?;
         self.gathered.refills.clear();

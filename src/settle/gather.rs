@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::Refill;
+use super::again::AskedAgain;
 use super::dead::Note;
 use super::history_rows::Attempts;
 use super::table::Key;
@@ -27,6 +28,14 @@ pub(super) struct Gathered {
     pub(super) cancel_replies: Vec<(oneshot::Sender<bool>, bool)>,
     /// Replays of named dead letters; [`What::Recover`] says which.
     pub(super) recovers: Vec<oneshot::Sender<u64>>,
+    /// Deliveries to be tried once more; [`What::Again`] says which.
+    pub(super) retries: Vec<AskedAgain>,
+    /// Dead letters to forget; [`What::Discard`] says which.
+    pub(super) discards: Vec<oneshot::Sender<u64>>,
+    /// Operational events for the outbox.
+    pub(super) outbox: Vec<Box<[u8]>>,
+    /// Up to which of its rows the log has them.
+    pub(super) admitted: Option<u64>,
     /// Replays of all of a webhook's.
     pub(super) recover_alls: Vec<(oneshot::Sender<u64>, WebhookNo, u64)>,
 }
@@ -51,6 +60,10 @@ pub(super) enum What {
     Dead { note: usize },
     /// From dead letter to row; the index of the reply that counts it.
     Recover { reply: usize },
+    /// Once more now; the index of the reply.
+    Again { reply: usize },
+    /// No dead letter any more; the index of the reply that counts it.
+    Discard { reply: usize },
 }
 
 /// Who waits for a [`super::Command::Sync`].
@@ -98,5 +111,7 @@ impl Gathered {
         self.notes.clear();
         self.jobs.clear();
         self.wide.clear();
+        self.outbox.clear();
+        self.admitted = None;
     }
 }

@@ -10,19 +10,16 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, WriteTransaction};
 
-use super::history_rows::{
-    Attempts, Key, decode, decode_row, event_of, insert_sorted, key, key_before, number_of, open, webhook_of,
-};
+use super::history_rows::{Attempts, Key, decode_row, insert_sorted, key, newest_in, number_of, open};
+use super::list::Wanted;
 use super::store::Store;
 use super::table::{HISTORY, part};
-use crate::limits::{HISTORY_BUCKETS, HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
-use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::limits::{HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
+use crate::model::{Attempt, DeliveryId, EventId, Timestamp};
 use crate::runtime::Disk;
 
 /// Files that one read looks into, newest first: it must end soon.
 const FILES_PER_READ: usize = 64;
-/// Rows that one read looks at in a file.
-const ROWS_PER_READ: usize = 20_000;
 
 /// The writer's side.
 #[derive(Debug)]
@@ -221,13 +218,13 @@ impl History {
     }
 }
 
-/// What history knows of a webhook's latest deliveries.
+/// What history knows of the newest deliveries of some webhooks.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// The last attempt of each event.
-    pub(super) last: BTreeMap<EventId, Attempt>,
-    /// Events before this one have not been looked at for want of time; [`EventId::MIN`]: all have.
-    pub(super) floor: EventId,
+    /// The last attempt of each.
+    pub(super) last: BTreeMap<DeliveryId, Attempt>,
+    /// This delivery and those before it have not been looked at for want of time; `None`: all have.
+    pub(super) floor: Option<DeliveryId>,
 }
 
 impl Files {
@@ -267,18 +264,18 @@ impl Files {
         Ok(0)
     }
 
-    /// The webhook's latest `limit` events before `before`, with the last attempt at each.
-    pub(super) fn recent(&self, webhook: WebhookNo, before: EventId, limit: usize) -> Result<Recent, Error> {
+    /// The newest `limit` deliveries that are wanted, with the last attempt at each.
+    pub(super) fn newest(&self, wanted: &Wanted, limit: usize) -> Result<Recent, Error> {
         let mut recent = Recent::default();
-        for file in self.newest_first(|span| span.first < before) {
+        for file in self.newest_first(|span| span.first <= wanted.before.event && wanted.first <= span.last) {
             let enough = recent.last.keys().rev().nth(limit.saturating_sub(1)).copied();
-            if enough.is_some_and(|oldest| file.span().last < oldest) {
+            if enough.is_some_and(|oldest| file.span().last < oldest.event) {
                 continue;
             }
-            let (rows, floor) = self.read(&file, |txn| recent_in(txn, webhook, before, limit))?;
-            recent.floor = recent.floor.max(floor);
-            for (event, attempt) in rows {
-                match recent.last.entry(event) {
+            let found = self.read(&file, |txn| newest_in(txn, wanted, limit))?;
+            recent.floor = recent.floor.max(found.floor);
+            for (id, attempt) in found.rows {
+                match recent.last.entry(id) {
                     std::collections::btree_map::Entry::Vacant(slot) => _ = slot.insert(attempt),
                     std::collections::btree_map::Entry::Occupied(mut slot) => {
                         if slot.get().number < attempt.number {
@@ -288,7 +285,8 @@ impl Files {
                 }
             }
         }
-        recent.last.retain(|event, _| *event >= recent.floor);
+        let floor = recent.floor;
+        recent.last.retain(|id, _| floor.is_none_or(|floor| *id > floor));
         while recent.last.len() > limit {
             recent.last.pop_first();
         }
@@ -351,34 +349,12 @@ impl Span {
     }
 }
 
-type Found = (Vec<(EventId, Attempt)>, EventId);
-
-fn recent_in(txn: &ReadTransaction, webhook: WebhookNo, before: EventId, limit: usize) -> Result<Found, Error> {
-    let Some(table) = open(txn)? else { return Ok((Vec::new(), EventId::MIN)) };
-    let (first, last) = (key(WebhookNo(webhook.0 % HISTORY_BUCKETS), EventId::MIN, 0), key_before(webhook, before));
-    let mut rows: Vec<(EventId, Attempt)> = Vec::new();
-    for (looked_at, row) in table.range::<&Key>(&first..&last)?.rev().enumerate() {
-        let (key, value) = row?;
-        let (event, number) = (event_of(key.value()), number_of(key.value()));
-        if looked_at == ROWS_PER_READ {
-            return Ok((rows, event));
-        }
-        let seen = rows.last().is_some_and(|(last, _)| *last == event);
-        if webhook_of(key.value()) != webhook || seen {
-            continue;
-        }
-        if rows.len() == limit {
-            break;
-        }
-        rows.push((event, decode(number, value.value())?));
-    }
-    Ok((rows, EventId::MIN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{MemoryDisk, attempt, failed};
     use super::*;
+    use crate::limits::HISTORY_BUCKETS;
+    use crate::model::WebhookNo;
 
     fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> History {
         let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20).unwrap();
@@ -390,6 +366,10 @@ mod tests {
             History::open(disk.clone(), Path::new("/d/history"), file_bytes, false, txn, false, zero)
         };
         state.read(open).unwrap()
+    }
+
+    fn wanted(webhooks: &[WebhookNo]) -> Wanted {
+        Wanted::all(webhooks)
     }
 
     fn event(n: u128) -> EventId {
@@ -412,10 +392,11 @@ mod tests {
         history.write(&mut late, Timestamp::from_millis(7)).unwrap();
         let files = history.files();
         assert_eq!(files.list().len(), 7, "each write is past the size and begins a file");
-        let recent = files.recent(one, EventId::MAX, 3).unwrap();
-        assert_eq!(recent.last.keys().copied().collect::<Vec<_>>(), [event(4), event(5), event(6)]);
-        let recent = files.recent(one, event(4), 2).unwrap();
-        assert_eq!(recent.last[&event(2)].number, 2);
+        let recent = files.newest(&wanted(&[one]), 3).unwrap();
+        assert_eq!(recent.last.keys().map(|id| id.event).collect::<Vec<_>>(), [event(4), event(5), event(6)]);
+        let before = DeliveryId { event: event(4), webhook: one };
+        let recent = files.newest(&Wanted { before, ..wanted(&[one]) }, 2).unwrap();
+        assert_eq!(recent.last[&DeliveryId { event: event(2), webhook: one }].number, 2);
         assert_eq!(recent.last.len(), 2);
         let id = DeliveryId { event: event(2), webhook: one };
         assert_eq!(files.attempts(id).unwrap(), [failed(1, 500), attempt(2)]);
@@ -435,12 +416,12 @@ mod tests {
         for _ in 0..1_000 {
             history.retain(Timestamp::from_millis(2_400), retention).unwrap();
         }
-        assert_eq!(history.files().recent(WebhookNo(1), EventId::MAX, 9).unwrap().last.len(), 2);
+        assert_eq!(history.files().newest(&wanted(&[WebhookNo(1)]), 9).unwrap().last.len(), 2);
         for _ in 0..1_000 {
             history.retain(Timestamp::from_millis(99_000), retention).unwrap();
         }
         assert!(!history.is_retiring());
-        assert_eq!(history.files().recent(WebhookNo(1), EventId::MAX, 9).unwrap().last.len(), 1);
+        assert_eq!(history.files().newest(&wanted(&[WebhookNo(1)]), 9).unwrap().last.len(), 1);
         assert_eq!(disk.list(Path::new("/d/history")).unwrap().len(), 1);
     }
 

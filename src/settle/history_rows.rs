@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use redb::{CursorError, Error, ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
+use super::list::{ROWS_PER_READ, Wanted};
 use super::table::part;
 use crate::limits::HISTORY_BUCKETS;
-use crate::model::{Attempt, AttemptError, EventId, Timestamp, WebhookNo};
+use crate::model::{Attempt, AttemptError, DeliveryId, EventId, Timestamp, WebhookNo};
 
 pub(super) type Key = [u8; 23];
 const ATTEMPTS: TableDefinition<&Key, &[u8]> = TableDefinition::new("attempts");
@@ -94,29 +95,81 @@ pub(super) fn decode_row((key, value): RawRow<'_>) -> Result<(EventId, Attempt),
     Ok((event_of(key.value()), decode(number_of(key.value()), value.value())?))
 }
 
+/// What one file knows of the newest deliveries.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    /// Each delivery with its last attempt in this file, newest first.
+    pub(super) rows: Vec<(DeliveryId, Attempt)>,
+    /// The first delivery that was not looked at, if it gave up before the end.
+    pub(super) floor: Option<DeliveryId>,
+}
+
+/// A bucket, read from its end.
+struct Lane<'a> {
+    head: (DeliveryId, RawRow<'a>),
+    rest: redb::Range<'a, &'static Key, &'static [u8]>,
+}
+
+/// The newest `limit` deliveries of a file that are wanted: a merge of the buckets that they are in.
+pub(super) fn newest_in(txn: &ReadTransaction, wanted: &Wanted, limit: usize) -> Result<Newest, Error> {
+    let mut found = Newest::default();
+    let Some(table) = open(txn)? else { return Ok(found) };
+    let first = DeliveryId { event: wanted.first, webhook: WebhookNo(0) };
+    if first >= wanted.before {
+        return Ok(found);
+    }
+    let mut lanes = Vec::new();
+    for bucket in wanted.buckets() {
+        let (first, last) = (key_in(bucket, first, 0), key_in(bucket, wanted.before, 0));
+        lanes.extend(lane(table.range::<&Key>(&first..&last)?)?);
+    }
+    for looked_at in 0.. {
+        let newest = (0..lanes.len()).max_by_key(|at| lanes[*at].head.0);
+        let Some(newest) = newest else { break };
+        let Lane { head: (id, row), rest } = lanes.swap_remove(newest);
+        if looked_at == ROWS_PER_READ {
+            found.floor = Some(id);
+            break;
+        }
+        lanes.extend(lane(rest)?);
+        let seen = found.rows.last().is_some_and(|(last, _)| *last == id);
+        if seen || !wanted.holds(id.webhook) {
+            continue;
+        }
+        if found.rows.len() == limit {
+            break;
+        }
+        found.rows.push((id, decode_row(row)?.1));
+    }
+    Ok(found)
+}
+
+fn lane<'a>(mut rest: redb::Range<'a, &'static Key, &'static [u8]>) -> Result<Option<Lane<'a>>, Error> {
+    let row = rest.next_back().transpose()?;
+    Ok(row.map(|row| Lane { head: (id_of(row.0.value()), row), rest }))
+}
+
 /// The key of an attempt.
 pub(super) fn key(webhook: WebhookNo, event: EventId, number: u16) -> Key {
+    key_in((webhook.0 % HISTORY_BUCKETS) as u8, DeliveryId { event, webhook }, number)
+}
+
+/// The key of an attempt in a bucket.
+fn key_in(bucket: u8, id: DeliveryId, number: u16) -> Key {
     let mut key = [0; 23];
-    key[0] = (webhook.0 % HISTORY_BUCKETS) as u8;
-    key[1..17].copy_from_slice(&event.as_u128().to_be_bytes());
-    key[17..21].copy_from_slice(&webhook.0.to_be_bytes());
+    key[0] = bucket;
+    key[1..17].copy_from_slice(&id.event.as_u128().to_be_bytes());
+    key[17..21].copy_from_slice(&id.webhook.0.to_be_bytes());
     key[21..].copy_from_slice(&number.to_be_bytes());
     key
 }
 
-/// The least key of the webhook's bucket that is not before this event.
-pub(super) fn key_before(webhook: WebhookNo, before: EventId) -> Key {
-    let mut key = key(webhook, before, 0);
-    key[17..21].fill(0);
-    key
+fn id_of(key: &Key) -> DeliveryId {
+    DeliveryId { event: event_of(key), webhook: WebhookNo(u32::from_be_bytes(part(key, 17))) }
 }
 
-pub(super) fn event_of(key: &Key) -> EventId {
+fn event_of(key: &Key) -> EventId {
     EventId::from_u128(u128::from_be_bytes(part(key, 1)))
-}
-
-pub(super) fn webhook_of(key: &Key) -> WebhookNo {
-    WebhookNo(u32::from_be_bytes(part(key, 17)))
 }
 
 pub(super) fn number_of(key: &Key) -> u16 {
@@ -134,6 +187,7 @@ fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
         Some(AttemptError::Egress(why)) => (4, why, None),
         Some(AttemptError::Dropped) => (5, "", None),
         Some(AttemptError::PayloadGone) => (6, "", None),
+        Some(AttemptError::Unsigned(why)) => (7, why, None),
     };
     let words = bounded(words).as_bytes();
     let latency_us = u32::try_from(attempt.latency.as_micros()).unwrap_or(u32::MAX);
@@ -156,7 +210,7 @@ fn bounded(words: &str) -> &str {
 }
 
 /// Reads an attempt.
-pub(super) fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
+fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
     let damaged = || Error::Corrupted("an attempt in the history cannot be read".to_owned());
     let words_len = usize::from(u16::from_le_bytes(part(bytes, 15)));
     let texts = bytes.get(FIXED..).and_then(|texts| std::str::from_utf8(texts).ok()).ok_or_else(damaged)?;
@@ -170,6 +224,7 @@ pub(super) fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
         4 => Some(AttemptError::Egress(words.into())),
         5 => Some(AttemptError::Dropped),
         6 => Some(AttemptError::PayloadGone),
+        7 => Some(AttemptError::Unsigned(words.into())),
         _ => return Err(damaged()),
     };
     Ok(Attempt {
@@ -197,6 +252,7 @@ mod tests {
             Some(AttemptError::Egress("loopback".into())),
             Some(AttemptError::Dropped),
             Some(AttemptError::PayloadGone),
+            Some(AttemptError::Unsigned("no such profile".into())),
         ];
         for error in errors {
             let http_status = match &error {

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{Outstanding, decode_webhooks};
 use super::dead::{DeadLetters, Note};
 use super::history::Files;
+use super::job_text::{event_text, reason_number, webhook_number};
 use super::pending::{PendingRow, Rows, behind};
+use super::replay;
 use super::table::{JOBS, WIDE, delivery, previous};
-use super::{Abandons, ReplayFilter};
+use super::{Abandons, ReplayFilter, Targets};
 use crate::commit::{ReadError, ReadLog};
 use crate::dispatch::Waiting;
 use crate::model::{DeadReason, DeliveryId, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
@@ -30,11 +32,17 @@ pub struct Job {
     pub created_at: Timestamp,
     /// Deliveries moved so far.
     pub done: u64,
+    /// Events that a replay has looked at so far.
+    #[serde(default)]
+    pub looked_at: u64,
+    /// When it came to its end, by the wall clock.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
     /// Deliveries to move in all, where that is known beforehand.
     pub total: Option<u64>,
     #[serde(with = "event_text")]
     after: EventId,
-    /// Within the event behind `after`: webhooks below this number are done.
+    /// Within the event behind `after`: webhooks below this number are done. Of a recovery: which part it is at.
     from: u32,
     /// The last event it takes.
     #[serde(with = "event_text")]
@@ -57,6 +65,10 @@ pub enum JobKind {
         /// The webhook.
         #[serde(with = "webhook_number")]
         webhook: WebhookNo,
+        /// Only those that ended since, by the wall clock, and then what waits for its next attempt; `None`: all, and
+        /// nothing else.
+        #[serde(default)]
+        since: Option<Timestamp>,
     },
     /// Makes dead letters of all that waits for a webhook.
     Abandon {
@@ -93,6 +105,7 @@ pub(super) struct Ground<'a, 'txn> {
     pub(super) log: &'a dyn ReadLog,
     pub(super) history: &'a Files,
     pub(super) abandons: &'a Abandons,
+    pub(super) targets: &'a dyn Targets,
     pub(super) now: Timestamp,
     pub(super) wall: Timestamp,
     pub(super) rows_max: usize,
@@ -102,8 +115,12 @@ pub(super) struct Ground<'a, 'txn> {
     pub(super) died: &'a mut Vec<WebhookNo>,
 }
 
+/// [`Job::from`] of a recovery in its second part.
+const HURRY: u32 = 1;
 /// Heads that a replay looks at in one step.
 const HEADS_PER_STEP: usize = 1_024;
+/// Events that it matches anew in one step, for which each body is read.
+const MATCHES_PER_STEP: usize = 128;
 
 impl Job {
     /// A job that begins.
@@ -117,7 +134,8 @@ impl Job {
             },
             _ => (EventId::MIN, EventId::MAX),
         };
-        Self { no, kind, state: JobState::Running, created_at, done: 0, total, after, from: 0, last }
+        let (state, ended_at) = (JobState::Running, None);
+        Self { no, kind, state, created_at, done: 0, looked_at: 0, ended_at, total, after, from: 0, last }
     }
 
     /// Whether it has more to do.
@@ -135,9 +153,9 @@ impl Job {
         matches!(self.kind, JobKind::Replay(_) | JobKind::Recover { .. })
     }
 
-    /// Stops it.
-    pub(super) fn cancel(&mut self) {
-        self.state = JobState::Cancelled;
+    /// Stops it, at this time of the wall clock.
+    pub(super) fn cancel(&mut self, now: Timestamp) {
+        (self.state, self.ended_at) = (JobState::Cancelled, Some(now));
     }
 
     /// Writes it.
@@ -169,6 +187,14 @@ impl Job {
 
     /// Moves rows, and its own cursor behind them.
     pub(super) fn step(&mut self, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
+        let stepped = self.step_kind(ground);
+        if !self.is_running() {
+            self.ended_at = Some(ground.wall);
+        }
+        stepped
+    }
+
+    fn step_kind(&mut self, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
         match self.kind.clone() {
             JobKind::Wide { event } => self.step_wide(event, ground),
             JobKind::Replay(filter) => match self.step_replay(&filter, ground) {
@@ -180,7 +206,8 @@ impl Job {
                 }
                 Ok(()) => Ok(()),
             },
-            JobKind::Recover { webhook } => self.step_recover(webhook, ground),
+            JobKind::Recover { webhook, since } if self.from == 0 => self.step_recover(webhook, since, ground),
+            JobKind::Recover { webhook, .. } => self.step_hurry(webhook, ground),
             JobKind::Abandon { webhook, reason } => self.step_abandon(webhook, reason, ground),
         }
     }
@@ -212,8 +239,8 @@ impl Job {
 
     fn step_replay(&mut self, filter: &ReplayFilter, ground: &mut Ground<'_, '_>) -> Result<(), StepError> {
         let patterns: Vec<_> = filter.types.iter().filter_map(|text| EventPattern::try_new(text).ok()).collect();
-        let heads =
-            if self.after >= self.last { Vec::new() } else { ground.log.heads_after(self.after, HEADS_PER_STEP)? };
+        let most = if filter.include_unmatched { MATCHES_PER_STEP } else { HEADS_PER_STEP };
+        let heads = if self.after >= self.last { Vec::new() } else { ground.log.heads_after(self.after, most)? };
         if heads.is_empty() {
             self.state = JobState::Done;
         }
@@ -224,11 +251,8 @@ impl Job {
                 break;
             }
             let head = EventHead::parse(&bytes).map_err(|_| ReadError::Damaged(event))?;
-            if takes(filter, &patterns, &head) {
-                let webhooks = match filter.webhook {
-                    Some(no) => [WebhookNo(no)].into_iter().collect(),
-                    None => head.webhooks(),
-                };
+            if replay::takes(filter, &patterns, &head) {
+                let webhooks = replay::targets(filter, event, &bytes, &head, ground)?;
                 for webhook in webhooks.into_iter().filter(|no| no.0 >= self.from) {
                     if room == 0 {
                         self.from = webhook.0;
@@ -239,20 +263,54 @@ impl Job {
                 }
             }
             (self.after, self.from) = (event, 0);
+            self.looked_at += 1;
         }
         Ok(())
     }
 
-    fn step_recover(&mut self, webhook: WebhookNo, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
-        let events = ground.dead.of(webhook, self.after, ground.rows_max)?;
-        if (ground.abandons)(webhook).is_some() || events.len() < ground.rows_max {
-            self.state = JobState::Done;
+    fn step_recover(
+        &mut self,
+        webhook: WebhookNo,
+        since: Option<Timestamp>,
+        ground: &mut Ground<'_, '_>,
+    ) -> Result<(), Error> {
+        let letters = ground.dead.of(webhook, self.after, ground.rows_max)?;
+        let is_end = (ground.abandons)(webhook).is_some() || letters.len() < ground.rows_max;
+        for (event, at) in letters {
+            if since.is_none_or(|since| at >= since) {
+                self.done += u64::from(ground.deliver_again(webhook, event)?);
+            }
+            self.after = event;
         }
-        for event in events {
-            self.done += u64::from(ground.deliver_again(webhook, event)?);
+        match (is_end, since) {
+            (false, _) => {}
+            (true, None) => self.state = JobState::Done,
+            (true, Some(_)) => (self.after, self.from) = (EventId::MIN, HURRY),
+        }
+        Ok(())
+    }
+
+    /// The second part of a recovery: what waits for its next attempt is due now, and goes on in its schedule.
+    fn step_hurry(&mut self, webhook: WebhookNo, ground: &mut Ground<'_, '_>) -> Result<(), Error> {
+        for (event, row) in self.next_rows(webhook, ground)? {
+            if row.due.is_some_and(|at| at > ground.now) {
+                ground.rows.put(webhook, event, PendingRow { due: Some(ground.now), ..row })?;
+                ground.waiting.push(Waiting { webhook, ready: false, due: Some(ground.now) });
+                self.done += 1;
+            }
             self.after = event;
         }
         Ok(())
+    }
+
+    /// The webhook's next rows; without more behind them, the job is done with them.
+    fn next_rows(&mut self, webhook: WebhookNo, ground: &Ground<'_, '_>) -> Result<Vec<(EventId, PendingRow)>, Error> {
+        let from = behind(webhook, self.after);
+        let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
+        if rows.len() < ground.rows_max {
+            self.state = JobState::Done;
+        }
+        Ok(rows.into_iter().map(|(key, row)| (delivery(&key).event, row)).collect())
     }
 
     fn step_abandon(
@@ -265,13 +323,7 @@ impl Job {
             // Rows of the webhook are still to come from an event that was accepted before.
             return Ok(());
         }
-        let from = behind(webhook, self.after);
-        let rows = ground.rows.from(&from, ground.rows_max, |key| delivery(key).webhook == webhook)?;
-        if rows.len() < ground.rows_max {
-            self.state = JobState::Done;
-        }
-        for (key, row) in rows {
-            let event = delivery(&key).event;
+        for (event, row) in self.next_rows(webhook, ground)? {
             ground.rows.remove(webhook, event)?;
             ground.bury(webhook, event, row.attempts, reason)?;
             self.done += 1;
@@ -307,70 +359,11 @@ impl Ground<'_, '_> {
     }
 }
 
-fn takes(filter: &ReplayFilter, patterns: &[EventPattern], head: &EventHead<'_>) -> bool {
-    let event = &head.event;
-    *filter.tenant == *event.tenant
-        && filter.since.is_none_or(|since| event.received_at >= since)
-        && filter.until.is_none_or(|until| event.received_at < until)
-        && (filter.types.is_empty() || patterns.iter().any(|pattern| matches(pattern, event.event_type)))
-}
-
-fn matches(pattern: &EventPattern, event_type: &str) -> bool {
-    match pattern {
-        EventPattern::Exact(text) => **text == *event_type,
-        EventPattern::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
-        EventPattern::All => !event_type.starts_with("hooktide."),
-    }
-}
-
 /// What stops a step: the state is settle's own and ends it; the log only ends the job.
 #[derive(Debug, thiserror::Error)]
-enum StepError {
+pub(super) enum StepError {
     #[error(transparent)]
     State(#[from] Error),
     #[error(transparent)]
     Log(#[from] ReadError),
-}
-
-mod event_text {
-    use super::EventId;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(event: &EventId, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&format!("{:032x}", event.as_u128()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EventId, D::Error> {
-        let text = String::deserialize(from)?;
-        u128::from_str_radix(&text, 16).map(EventId::from_u128).map_err(serde::de::Error::custom)
-    }
-}
-
-mod webhook_number {
-    use super::WebhookNo;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(webhook: &WebhookNo, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u32(webhook.0)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<WebhookNo, D::Error> {
-        u32::deserialize(from).map(WebhookNo)
-    }
-}
-
-mod reason_number {
-    use super::DeadReason;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(reason: &DeadReason, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u8(*reason as u8)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DeadReason, D::Error> {
-        let number = u8::deserialize(from)?;
-        DeadReason::from_u8(number).ok_or_else(|| serde::de::Error::custom("no reason has this number"))
-    }
 }

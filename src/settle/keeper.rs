@@ -5,15 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::checkpoint::{Outstanding, encode_webhooks};
 use super::dead::Note;
 use super::gather::{Expiring, Gathered, Sync, What};
 use super::history::History;
+use super::hours::Hours;
 use super::job::{Job, JobKind, JobState};
+use super::outbox::Outbox;
 use super::records::Depth;
 use super::stats::Stats;
 use super::store::Store;
 use super::table::key;
+use super::watch::Watches;
 use super::{Announced, Bounds, Command, Hooks, Options, Settled, ToSettle};
 use crate::commit::ReadLog;
 use crate::dispatch::{Shards, ToShard, Waiting};
@@ -34,6 +39,9 @@ pub(super) struct Keeper {
     /// When the oldest dead letter ended, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
     pub(super) stats: Arc<Stats>,
+    pub(super) hours: Arc<Hours>,
+    pub(super) watches: Watches,
+    pub(super) outbox: Outbox,
     pub(super) depth: Arc<Depth>,
     /// Webhooks to tell the shards about, coalesced.
     pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
@@ -100,9 +108,12 @@ impl Keeper {
     fn settle(&mut self, outcomes: &[Settled]) {
         self.gathered.items += outcomes.len();
         let disable = &mut self.disable;
-        self.stats.count(outcomes, self.clock.steady(), self.options.disable_after, |webhook| {
+        let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
+        self.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
             disable.push((webhook, DisableReason::Failing));
         });
+        self.hours.count(outcomes, self.clock.now());
+        self.watch(outcomes);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
@@ -146,7 +157,8 @@ impl Keeper {
         match (self.hooks.abandons)(webhook) {
             None => self.gathered.change(webhook, event, What::Ready),
             Some(reason) => {
-                let outcome = Settled { webhook, event, attempt: None, decision: Decision::Dead(reason) };
+                let outcome =
+                    Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
                 self.bury(&outcome, reason);
             }
         }
@@ -160,6 +172,11 @@ impl Keeper {
             Command::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }
+            Command::Note { webhook, noted } => self.note(webhook, noted),
+            Command::Admitted { through } => {
+                self.gathered.admitted = self.gathered.admitted.max(Some(through));
+                self.gathered.items += 1;
+            }
             Command::ReplayDead { webhook, events: Some(events), reply } => {
                 let counter = self.gathered.recovers.len();
                 self.gathered.recovers.push(reply);
@@ -168,8 +185,14 @@ impl Keeper {
                     self.gathered.change(webhook, event, What::Recover { reply: counter });
                 }
             }
+            Command::Retry { id, reply } => self.retry(id, reply),
+            Command::Discard { webhook, events, reply } => self.discard(webhook, events, reply),
+            Command::Recover { webhook, since, reply } => {
+                let no = self.add_job(JobKind::Recover { webhook, since: Some(since) }, None);
+                self.gathered.job_replies.push((reply, no));
+            }
             Command::ReplayDead { webhook, events: None, reply } => {
-                let no = self.add_job(JobKind::Recover { webhook }, None);
+                let no = self.add_job(JobKind::Recover { webhook, since: None }, None);
                 self.gathered.recover_alls.push((reply, webhook, no));
             }
             Command::Replay { filter, reply } => {
@@ -178,7 +201,7 @@ impl Keeper {
             }
             Command::CancelJob { job, reply } => {
                 let found = self.jobs.get_mut(&job).filter(|job| job.can_be_cancelled());
-                let is_cancelled = found.map(Job::cancel).is_some();
+                let is_cancelled = found.map(|job| job.cancel(self.clock.now())).is_some();
                 if is_cancelled {
                     self.gathered.items += 1;
                     self.gathered.jobs.push(job);

@@ -6,25 +6,37 @@
 pub mod backoff;
 pub mod policy;
 
+mod again;
 mod checkpoint;
 mod dead;
+mod expiry;
+mod figures;
 mod flush;
 mod gather;
 mod history;
 mod history_rows;
+mod hooks;
+mod hours;
 mod job;
+mod job_text;
 mod keeper;
+mod list;
 mod needs;
 mod open;
+mod outbox;
 mod pending;
 mod records;
+mod replay;
 mod stats;
 mod store;
 mod table;
 mod thread;
+mod watch;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod list_tests;
 #[cfg(test)]
 mod proptests;
 #[cfg(test)]
@@ -32,26 +44,33 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use again::Retried;
 pub use dead::DeadLetter;
+pub use figures::{Figures, Hour, HourRow, OTHER_TYPES};
+pub use hooks::{Abandons, Compose, Hooks, Targets};
+pub use hours::FiguresOf;
 pub use job::{Job, JobKind, JobState};
 pub use keeper::DisableReason;
+pub use list::Wanted;
 pub use needs::SettleNeeds;
 pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
+pub use outbox::OutboxRow;
 pub use policy::{Verdict, decide};
 pub use records::{DeliveryRecord, Page, Records};
 pub use stats::WebhookStats;
 pub use thread::Running;
+pub use watch::{FAILING_PERCENT, Happened, Happening, Noted};
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::limits::{
     CHECKPOINT_LIST_MAX, FLUSH_ITEMS, HISTORY_FILE_BYTES, JOB_ROWS, SETTLE_QUEUE, WIDE_EVENT_WEBHOOKS,
 };
-use crate::model::{Attempt, DeadReason, Decision, EventId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::Permit;
 
 /// An event just committed, with everything that must be settled for it.
@@ -76,6 +95,8 @@ pub struct Settled {
     pub attempt: Option<Attempt>,
     /// What becomes of it.
     pub decision: Decision,
+    /// The event's encoded head, for the figures of its type; empty where it is not at hand, which is never so of an attempt.
+    pub head: Bytes,
 }
 
 /// What settle is told, on one FIFO channel: a refill is answered after everything sent before it.
@@ -149,6 +170,12 @@ pub enum Lane {
         /// later never falls behind the cursor.
         until: Timestamp,
     },
+    /// All rows, in order of acceptance, after this event: of a webhook that is sent to in that order. While the rows of an
+    /// event with very many webhooks are still being written, those up to it.
+    Ordered {
+        /// Exclusive; [`EventId::MIN`] for the start.
+        after: EventId,
+    },
 }
 
 /// The answer to a [`Refill`].
@@ -160,6 +187,8 @@ pub struct Refilled {
     pub lane: Lane,
     /// The rows, in the lane's order.
     pub rows: Vec<Row>,
+    /// Of [`Lane::Ordered`]: which of the rows wait for a time, and for which; ascending by event.
+    pub not_before: Box<[(EventId, Timestamp)]>,
     /// Whether the lane was empty behind them when the flush was done.
     pub end: bool,
     /// The earliest due time behind the cursor, if any row waits for one.
@@ -199,6 +228,18 @@ pub enum Command {
         /// Why.
         reason: DeadReason,
     },
+    /// The registry says how a webhook stands.
+    Note {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// How.
+        noted: Noted,
+    },
+    /// The log has the operational events of the outbox up to this row.
+    Admitted {
+        /// Inclusive.
+        through: u64,
+    },
     /// Deliver dead letters of a webhook again: these, or all.
     ReplayDead {
         /// The webhook.
@@ -206,6 +247,31 @@ pub enum Command {
         /// Which; `None`: all.
         events: Option<Vec<EventId>>,
         /// How many became rows (of all: how many there are; a job moves them).
+        reply: tokio::sync::oneshot::Sender<u64>,
+    },
+    /// Try a delivery once more, now.
+    Retry {
+        /// Which.
+        id: DeliveryId,
+        /// What came of it.
+        reply: tokio::sync::oneshot::Sender<Retried>,
+    },
+    /// Forget dead letters of a webhook.
+    Discard {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// Which.
+        events: Vec<EventId>,
+        /// How many there were.
+        reply: tokio::sync::oneshot::Sender<u64>,
+    },
+    /// Deliver again, by a job, what failed since a time, and at once what waits for its next attempt.
+    Recover {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// By the wall clock.
+        since: Timestamp,
+        /// The job's number, once it is durable.
         reply: tokio::sync::oneshot::Sender<u64>,
     },
     /// Deliver again what the log holds, by a job.
@@ -240,34 +306,11 @@ pub struct Options {
     pub history_retention: Duration,
     /// Age at which dead letters are.
     pub dead_letter_retention: Duration,
-    /// After this long of nothing but failure a webhook is disabled.
+    /// After this long of nothing but failure a webhook is disabled, unless it has a time of its own.
     pub disable_after: Duration,
 }
 
-/// Why whatever waits for a webhook is to be abandoned, if it is: it failed, or is no more.
-pub type Abandons = Arc<dyn Fn(WebhookNo) -> Option<DeadReason> + Send + Sync>;
-
-/// What settle calls. None of these may wait for settle, for a shard or for the disk.
-#[derive(Clone)]
-pub struct Hooks {
-    /// What waits for such a webhook becomes a dead letter of this reason, at the start too: a crash may have lost the
-    /// [`Command::Abandon`] that the registry sent.
-    pub abandons: Abandons,
-    /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
-    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
-    /// The disk is full: give up the ballast.
-    pub ballast: Arc<dyn Fn() + Send + Sync>,
-    /// A write failed for another reason: settle has ended, and the process must.
-    pub poisoned: Arc<dyn Fn(&redb::Error) + Send + Sync>,
-}
-
-impl fmt::Debug for Hooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hooks")
-    }
-}
-
-/// The limits of `limits.rs` that tests make small, so that overflow and roll-over happen all the time.
+/// The limits of [`crate::limits`] that tests make small, so that overflow and roll-over happen all the time.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     checkpoint_list_max: usize,
@@ -288,7 +331,7 @@ impl Default for Bounds {
 }
 
 /// Which events a replay takes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ReplayFilter {
     /// Only events of this tenant.
     pub tenant: Box<str>,
@@ -300,6 +343,12 @@ pub struct ReplayFilter {
     pub types: Vec<Box<str>>,
     /// Only for this webhook; `None`: each webhook that matched when the event was accepted.
     pub webhook: Option<u32>,
-    /// Only this event.
+    /// Only this event; to a webhook that is named it goes whether it matched or not.
     pub event: Option<Box<str>>,
+    /// To those as well that match today and did not when the event was accepted.
+    #[serde(default)]
+    pub include_unmatched: bool,
+    /// To those as well that are paused or inactive, where they wait until the webhook is resumed.
+    #[serde(default)]
+    pub include_paused: bool,
 }

@@ -13,14 +13,17 @@ use super::checkpoint::{CHECKPOINT, Checkpoint, MARKS, Marks, Outstanding, encod
 use super::dead::DeadLetters;
 use super::gather::Gathered;
 use super::history::History;
+use super::hours::Hours;
 use super::job::{Job, JobKind};
 use super::keeper::Keeper;
+use super::outbox::Outbox;
 use super::pending::{self, PendingRow, Rows};
 use super::records::{Depth, Records};
 use super::stats::Stats;
 use super::store::Store;
-use super::table::{DEAD, DUE, HISTORY, JOBS, META, PENDING, STATS, WIDE};
+use super::table::{DEAD, DUE, HISTORY, HOURS, JOBS, META, OUTBOX, PENDING, STATS, WATCH, WIDE};
 use super::thread::Running;
+use super::watch::Watches;
 use super::{Bounds, Handle, Hooks, Options, ToSettle};
 use crate::commit::{ReadError, ReadLog};
 use crate::dispatch::Shards;
@@ -45,6 +48,9 @@ pub struct Opened {
     state: Arc<Store>,
     history: History,
     stats: Arc<Stats>,
+    hours: Arc<Hours>,
+    watches: Watches,
+    outbox: Outbox,
     marks: Marks,
     checkpoint: Checkpoint,
     jobs: Vec<Job>,
@@ -109,14 +115,15 @@ pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, Open
     Store::make(&disk, &path)?;
     let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
     make_tables(&state, options.two_phase_commit)?;
-    let (marks, checkpoint, jobs, figures) = state.read(|txn| {
+    let (marks, checkpoint, jobs, (figures, hours, watches, outbox)) = state.read(|txn| {
         let meta = txn.open_table(META)?;
         let marks = meta.get(MARKS)?.map_or_else(Marks::default, |marks| Marks::decode(marks.value()));
         let checkpoint = match meta.get(CHECKPOINT)? {
             Some(bytes) => Checkpoint::decode(bytes.value()),
             None => Some(Checkpoint::default()),
         };
-        Ok((marks, checkpoint, Job::load(&txn.open_table(JOBS)?)?, Stats::load(txn)?))
+        let figures = (Stats::load(txn)?, Hours::load(txn)?, Watches::load(txn)?, Outbox::load(txn)?);
+        Ok((marks, checkpoint, Job::load(&txn.open_table(JOBS)?)?, figures))
     })?;
     let checkpoint = checkpoint.ok_or(OpenError::Checkpoint)?;
     let (history_dir, file_bytes) = (dir.join("history"), bounds.history_file_bytes);
@@ -124,7 +131,8 @@ pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, Open
         let disk = Arc::clone(&disk);
         History::open(disk, &history_dir, file_bytes, options.two_phase_commit, txn, marks.clean, marks.steady)
     })?;
-    Ok(Opened { state, history, stats: Arc::new(figures), marks, checkpoint, jobs, options, bounds })
+    let (figures, hours) = (Arc::new(figures), Arc::new(hours));
+    Ok(Opened { state, history, stats: figures, hours, watches, outbox, marks, checkpoint, jobs, options, bounds })
 }
 
 impl Opened {
@@ -192,6 +200,7 @@ impl Opened {
             Arc::clone(&self.state),
             self.history.files(),
             Arc::clone(&self.stats),
+            Arc::clone(&self.hours),
             Arc::clone(&depth),
             handle.clone(),
         );
@@ -211,6 +220,9 @@ impl Opened {
             expiring: VecDeque::default(),
             oldest_dead: None,
             stats: self.stats,
+            hours: self.hours,
+            watches: self.watches,
+            outbox: self.outbox,
             depth: around.depth,
             waiting: BTreeMap::default(),
             kept: VecDeque::default(),
@@ -289,7 +301,8 @@ pub(super) struct Surroundings {
 }
 
 fn make_tables(state: &Store, two_phase: bool) -> Result<(), Error> {
-    let made = state.read(|txn| match txn.open_table(META) {
+    // The last table that was added says whether all are there: a state of an earlier program has not all.
+    let made = state.read(|txn| match txn.open_table(OUTBOX) {
         Ok(_) => Ok(true),
         Err(TableError::TableDoesNotExist(_)) => Ok(false),
         Err(error) => Err(error.into()),
@@ -301,6 +314,7 @@ fn make_tables(state: &Store, two_phase: bool) -> Result<(), Error> {
     drop((Rows::open(&txn)?, DeadLetters::open(&txn)?));
     drop((txn.open_table(JOBS)?, txn.open_table(WIDE)?, txn.open_table(STATS)?));
     drop((txn.open_table(HISTORY)?, txn.open_table(META)?));
+    drop((txn.open_table(HOURS)?, txn.open_table(WATCH)?, txn.open_table(OUTBOX)?));
     txn.commit()?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
 
-use super::table::{DUE, Key, PENDING, TimeKey, due_key, due_of, key, next, part};
+use super::table::{DUE, Key, PENDING, TimeKey, due_key, due_of, key, next, part, previous};
 use super::{Lane, Refill, Refilled, Row};
 use crate::dispatch::Waiting;
 use crate::model::{EventId, Timestamp, WebhookNo};
@@ -147,14 +147,21 @@ impl PendingRow {
     }
 }
 
-/// Answers a refill from what is durable. `now` is the time of the flush before it.
-pub(super) fn refill(txn: &ReadTransaction, refill: &Refill, now: Timestamp) -> Result<Refilled, Error> {
+/// Answers a refill from what is durable. `now` is the time of the flush before it; `before` is the first event whose rows
+/// are not all written.
+pub(super) fn refill(
+    txn: &ReadTransaction,
+    refill: &Refill,
+    now: Timestamp,
+    before: Option<EventId>,
+) -> Result<Refilled, Error> {
     match refill.lane {
         Lane::Ready { after } => refill_ready(txn, refill, after),
         Lane::Due { after, until } => {
             let until = until.min(Timestamp::from_millis(now.as_millis().saturating_sub(1)));
             refill_due(txn, refill, after, until)
         }
+        Lane::Ordered { after } => refill_ordered(txn, refill, after, before),
     }
 }
 
@@ -178,7 +185,40 @@ fn refill_ready(txn: &ReadTransaction, refill: &Refill, after: EventId) -> Resul
         }
     }
     let next_due = first_due(txn, webhook, (Timestamp::from_millis(i64::MIN), EventId::MIN))?;
-    Ok(Refilled { webhook, lane: Lane::Ready { after: cursor }, rows, end, next_due })
+    Ok(Refilled { webhook, lane: Lane::Ready { after: cursor }, rows, not_before: Box::default(), end, next_due })
+}
+
+fn refill_ordered(
+    txn: &ReadTransaction,
+    refill: &Refill,
+    after: EventId,
+    before: Option<EventId>,
+) -> Result<Refilled, Error> {
+    let webhook = refill.webhook;
+    let pending = txn.open_table(PENDING)?;
+    let (first, last) = (key(webhook, after), key(webhook, before.map_or(EventId::MAX, previous)));
+    let (mut rows, mut not_before, mut cursor, mut end) = (Vec::new(), Vec::new(), after, before.is_none());
+    if first < last {
+        for entry in pending.range::<&Key>((Bound::Excluded(&first), Bound::Included(&last)))? {
+            if rows.len() == refill.rows {
+                end = false;
+                break;
+            }
+            let (key, row) = entry?;
+            let PendingRow { attempts, base, due } = PendingRow::decode(row.value());
+            cursor = super::table::delivery(key.value()).event;
+            rows.push(Row { event: cursor, attempts, base });
+            not_before.extend(due.map(|at| (cursor, at)));
+        }
+    }
+    Ok(Refilled {
+        webhook,
+        lane: Lane::Ordered { after: cursor },
+        rows,
+        not_before: not_before.into(),
+        end,
+        next_due: None,
+    })
 }
 
 fn refill_due(
@@ -204,7 +244,7 @@ fn refill_due(
         }
     }
     let next_due = first_due(txn, webhook, cursor)?;
-    Ok(Refilled { webhook, lane: Lane::Due { after: cursor, until }, rows, end, next_due })
+    Ok(Refilled { webhook, lane: Lane::Due { after: cursor, until }, rows, not_before: Box::default(), end, next_due })
 }
 
 fn first_due(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::backoff::{jittered, scheduled};
 use crate::limits::RETRY_DELAY_MAX;
-use crate::model::{AttemptError, DeadReason, Decision, RetryPolicy, Timestamp};
+use crate::model::{AttemptError, DeadReason, Decision, RetryOn, RetryPolicy, Timestamp};
 
 /// The decision, and what it means for the rest of the webhook's deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,14 @@ pub struct Verdict {
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);
 
 /// Decides. `attempts` counts this attempt too, `now` is of the scheduling clock, `random` is any 64 random bits. The
-/// delay is the scheduled one, spread by jitter, or `Retry-After` (of a 429 or 503) if that is longer, up to a day.
+/// delay is the scheduled one, spread by jitter, or `Retry-After` (of a 429 or 503) if that is longer, up to a day. What
+/// `retry_on` leaves out is not tried again.
 pub fn decide(
     result: &Result<(), AttemptError>,
     retry_after: Option<Duration>,
     attempts: u16,
     policy: &RetryPolicy,
+    retry_on: RetryOn,
     now: Timestamp,
     random: u64,
 ) -> Verdict {
@@ -49,11 +51,30 @@ pub fn decide(
         _ => None,
     };
     let pauses = matches!(error, AttemptError::Status(429 | 502 | 503 | 504));
+    // The receiver's wish to be left alone holds for its other deliveries, whatever becomes of this one.
+    let left_alone_until = asked.map(|after| now.plus(after));
+    if !kind(error).is_none_or(|kind| retry_on.has(kind)) {
+        return dead(DeadReason::NotRetryable, left_alone_until);
+    }
     let Some(delay) = scheduled(policy, attempts) else {
-        return dead(DeadReason::Exhausted, asked.map(|after| now.plus(after)));
+        return dead(DeadReason::Exhausted, left_alone_until);
     };
     let at = now.plus(jittered(delay, random).max(asked.unwrap_or_default()).max(RETRY_DELAY_MIN));
     Verdict { decision: Decision::Retry { at }, pause_webhook_until: pauses.then_some(at), disable: false }
+}
+
+/// The word of `retry_on` that a failure goes by; `None`: a fault of ours, for which no webhook's policy is asked. A redirect
+/// or any other status that is no success is the receiver's doing, as one of 4xx is; an address that the egress guard
+/// refuses is one that cannot be connected to.
+fn kind(error: &AttemptError) -> Option<RetryOn> {
+    match error {
+        AttemptError::Status(429) => Some(RetryOn::TOO_MANY_REQUESTS),
+        AttemptError::Status(500..=599) => Some(RetryOn::SERVER_ERROR),
+        AttemptError::Status(_) => Some(RetryOn::CLIENT_ERROR),
+        AttemptError::Timeout => Some(RetryOn::TIMEOUT),
+        AttemptError::Connect(_) | AttemptError::Egress(_) => Some(RetryOn::CONNECT),
+        AttemptError::Dropped | AttemptError::PayloadGone | AttemptError::Unsigned(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -92,9 +113,50 @@ mod tests {
             (Err(AttemptError::Timeout), None, 1, retry(10), None, false),
         ];
         for (result, after, attempts, decision, pause_webhook_until, disable) in cases {
-            let verdict = decide(&result, after.map(Duration::from_secs), attempts, &policy(), NOW, EVEN);
+            let verdict = decide(&result, after.map(Duration::from_secs), attempts, &policy(), RetryOn::ALL, NOW, EVEN);
             assert_eq!(verdict, Verdict { decision, pause_webhook_until, disable }, "{result:?} {after:?} {attempts}");
         }
+    }
+
+    #[test]
+    fn what_retry_on_leaves_out_fails_at_once() {
+        let status = |s| AttemptError::Status(s);
+        let words = |list: &[&str]| {
+            let named = RetryOn::WORDS.iter().filter(|(word, _)| list.contains(word));
+            named.map(|(_, one)| *one).reduce(RetryOn::and).unwrap()
+        };
+        let connect = || AttemptError::Connect("refused".into());
+        let cases = [
+            (words(&["5xx"]), status(500), true),
+            (words(&["5xx"]), status(599), true),
+            (words(&["5xx"]), status(404), false),
+            (words(&["5xx"]), status(429), false),
+            (words(&["5xx"]), AttemptError::Timeout, false),
+            (words(&["4xx"]), status(404), true),
+            (words(&["4xx"]), status(429), false),
+            (words(&["4xx"]), status(302), true),
+            (words(&["5xx"]), status(302), false),
+            (words(&["429"]), status(429), true),
+            (words(&["429"]), status(400), false),
+            (words(&["timeout"]), AttemptError::Timeout, true),
+            (words(&["timeout"]), connect(), false),
+            (words(&["connect"]), connect(), true),
+            (words(&["connect"]), AttemptError::Egress("private".into()), true),
+            (words(&["connect", "429"]), AttemptError::Timeout, false),
+            // A fault of ours is tried again whatever the policy says.
+            (words(&["429"]), AttemptError::Dropped, true),
+            (RetryOn::ALL, status(302), true),
+        ];
+        for (retry_on, error, again) in cases {
+            let verdict = decide(&Err(error.clone()), None, 1, &policy(), retry_on, NOW, EVEN);
+            let dead = Decision::Dead(DeadReason::NotRetryable);
+            assert_eq!(verdict.decision != dead, again, "{retry_on:?} {error:?}");
+        }
+        let gone = decide(&Err(status(410)), None, 1, &policy(), words(&["5xx"]), NOW, EVEN);
+        assert_eq!((gone.decision, gone.disable), (Decision::Dead(DeadReason::Gone), true));
+        let asked = Some(Duration::from_secs(50));
+        let busy = decide(&Err(status(429)), asked, 1, &policy(), words(&["5xx"]), NOW, EVEN);
+        assert_eq!(busy.pause_webhook_until, Some(NOW.plus(Duration::from_secs(50))), "the rest is held back");
     }
 
     proptest! {
@@ -104,7 +166,7 @@ mod tests {
             let policy = RetryPolicy::Schedule(delays.into_iter().map(Duration::from_secs).collect());
             let mut attempts = 1;
             while let Decision::Retry { .. } =
-                decide(&Err(AttemptError::Timeout), None, attempts, &policy, NOW, random).decision
+                decide(&Err(AttemptError::Timeout), None, attempts, &policy, RetryOn::ALL, NOW, random).decision
             {
                 attempts += 1;
             }
@@ -117,7 +179,7 @@ mod tests {
         ) {
             let policy = RetryPolicy::Schedule([Duration::from_millis(delay_ms)].as_slice().into());
             let result = Err(AttemptError::Status(status));
-            let verdict = decide(&result, after.map(Duration::from_secs), 1, &policy, NOW, random);
+            let verdict = decide(&result, after.map(Duration::from_secs), 1, &policy, RetryOn::ALL, NOW, random);
             if let Decision::Retry { at } = verdict.decision {
                 prop_assert!(at > NOW && at <= NOW.plus(RETRY_DELAY_MAX));
                 if let (429 | 503, Some(after)) = (status, after) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::testing::{World, attempt, failed};
-use super::{Command, Lane, ReplayFilter, Row, ToSettle};
+use super::{Command, Lane, ReplayFilter, Retried, Row, ToSettle};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 
 const WEBHOOKS: u32 = 6;
@@ -22,6 +22,8 @@ enum Operation {
     RefillDue(u32),
     RecoverDead(u32),
     RecoverOne(usize),
+    Again(usize),
+    Discard(usize),
     Abandon(u32),
     Replay,
     Advance(u64),
@@ -44,6 +46,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0..WEBHOOKS).prop_map(RefillDue),
         1 => (0..WEBHOOKS).prop_map(RecoverDead),
         1 => any::<usize>().prop_map(RecoverOne),
+        2 => any::<usize>().prop_map(Again),
+        1 => any::<usize>().prop_map(Discard),
         1 => (0..WEBHOOKS).prop_map(Abandon),
         1 => Just(Replay),
         2 => (1u64..3_000).prop_map(Advance),
@@ -166,6 +170,34 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 recover(&world, &mut model, vec![one]);
                 durable = model.clone();
             }
+            Operation::Again(n) => {
+                let Some(one) = model.all.iter().nth(n % model.all.len().max(1)).copied() else { continue };
+                let id = DeliveryId { webhook: WebhookNo(one.0), event: one.1 };
+                let retried = world.ask(|reply| Command::Retry { id, reply });
+                let now = world.clock.steady();
+                let is_known = model.dead.contains(&one) || model.last.contains_key(&one);
+                let expected = match model.waits.get_mut(&one) {
+                    Some(waits) if waits.due.is_some_and(|at| at > now) => {
+                        waits.due = Some(now);
+                        Retried::Again
+                    }
+                    Some(_) => Retried::Waits,
+                    None if is_known => {
+                        recover(&world, &mut model, vec![one]);
+                        Retried::Again
+                    }
+                    None => Retried::Unknown,
+                };
+                assert_eq!(retried, expected, "{one:?}");
+                durable = model.clone();
+            }
+            Operation::Discard(n) => {
+                let Some(one) = model.dead.iter().nth(n % model.dead.len().max(1)).copied() else { continue };
+                let (webhook, events) = (WebhookNo(one.0), vec![one.1]);
+                assert_eq!(world.ask(|reply| Command::Discard { webhook, events, reply }), 1);
+                model.dead.remove(&one);
+                durable = model.clone();
+            }
             Operation::Abandon(no) => {
                 // The shard drops what it holds of a disabled webhook as it hears of it.
                 let held: Vec<_> = model.held.iter().filter(|one| one.0 == no).copied().collect();
@@ -184,14 +216,8 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 durable = model.clone();
             }
             Operation::Replay => {
-                let filter = ReplayFilter {
-                    tenant: "default".into(),
-                    since: None,
-                    until: None,
-                    types: vec!["order.*".into()],
-                    webhook: None,
-                    event: None,
-                };
+                let types = vec!["order.*".into()];
+                let filter = ReplayFilter { tenant: "default".into(), types, ..ReplayFilter::default() };
                 world.flush();
                 world.ask(|reply| Command::Replay { filter, reply });
                 let again: Vec<_> = model.all.iter().filter(|one| !model.waits.contains_key(one)).copied().collect();
@@ -284,7 +310,7 @@ async fn assert_holds(world: &mut World, model: &Model) {
         let mut due: Vec<_> = world.due(no).into_iter().map(|row| row.event).collect();
         due.sort_unstable();
         assert_eq!(due, of(true), "due rows of {no}");
-        let dead = world.records.dead_letters(WebhookNo(no), None, 1_000).unwrap().rows;
+        let dead = world.letters(no);
         let dead: BTreeSet<_> = dead.into_iter().map(|letter| (no, letter.id.event)).collect();
         assert_eq!(dead, model.dead.iter().filter(|one| one.0 == no).copied().collect(), "dead letters of {no}");
     }

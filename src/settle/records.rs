@@ -2,21 +2,24 @@
 //! a thread that may block; none of them waits for the settle thread but those that say so.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Error, ReadTransaction};
+use redb::Error;
 use tokio::sync::oneshot;
 
 use super::dead::{self, DeadLetter};
+use super::figures::{Hour, HourRow};
 use super::history::Files;
+use super::hours::{FiguresOf, Hours};
 use super::job::Job;
+use super::list::{self, Wanted};
+use super::outbox::{self, OutboxRow};
 use super::pending::{self, PendingRow};
 use super::stats::{Stats, WebhookStats};
 use super::store::Store;
-use super::table::{DEAD, JOBS, Key, PENDING, delivery, key, next, previous};
-use super::{Command, Handle, ReplayFilter, ToSettle};
+use super::table::{DEAD, JOBS, Key, PENDING, key, previous};
+use super::{Command, Handle, ReplayFilter, Retried, ToSettle, watch};
 use crate::commit::ReadLog;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
@@ -27,6 +30,7 @@ pub struct Records {
     state: Arc<Store>,
     files: Arc<Files>,
     stats: Arc<Stats>,
+    hours: Arc<Hours>,
     depth: Arc<Depth>,
     handle: Handle,
 }
@@ -54,7 +58,7 @@ pub struct Page<T> {
     /// At most as many as were asked for; fewer do not mean the end.
     pub rows: Vec<T>,
     /// Where the next page begins (pass it as `before`); `None` at the end.
-    pub next: Option<EventId>,
+    pub next: Option<DeliveryId>,
 }
 
 /// How much waits, as of the last flush.
@@ -85,10 +89,11 @@ impl Records {
         state: Arc<Store>,
         files: Arc<Files>,
         figures: Arc<Stats>,
+        hours: Arc<Hours>,
         depth: Arc<Depth>,
         handle: Handle,
     ) -> Self {
-        Self { state, files, stats: figures, depth, handle }
+        Self { state, files, stats: figures, hours, depth, handle }
     }
 
     pub(super) fn state(&self) -> &Store {
@@ -121,47 +126,14 @@ impl Records {
         self.files.attempts(id)
     }
 
-    /// Deliveries to a webhook of events before `before`.
-    pub fn deliveries_of(
-        &self,
-        webhook: WebhookNo,
-        before: Option<EventId>,
-        limit: usize,
-    ) -> Result<Page<DeliveryRecord>, Error> {
-        let before = before.unwrap_or(EventId::MAX);
-        let mut recent = self.files.recent(webhook, before, limit)?;
-        let floor = recent.floor;
-        let (rows, letters) = self.state.read(|txn| {
-            let rows = rows_before(txn, webhook, before, limit)?;
-            Ok((rows, letters_before(txn, webhook, before, limit)?))
-        })?;
-        let mut found = BTreeMap::new();
-        for (id, row) in rows {
-            found.insert(id.event, DeliveryRecord::of_row(id, row, recent.last.remove(&id.event)));
-        }
-        for letter in letters {
-            let last = recent.last.remove(&letter.id.event);
-            found.entry(letter.id.event).or_insert_with(|| DeliveryRecord::of_letter(letter, last));
-        }
-        for (event, last) in recent.last {
-            let id = DeliveryId { event, webhook };
-            found.entry(event).or_insert_with(|| DeliveryRecord::of_history(id, last));
-        }
-        let mut rows: Vec<_> =
-            found.into_values().rev().filter(|record| record.id.event >= floor).take(limit).collect();
-        for record in &mut rows {
-            let is_attempted = record.attempt_count > 0 || record.dead.is_some();
-            if record.last.is_none() && is_attempted {
-                record.last = self.files.attempts(record.id)?.pop();
-            }
-        }
-        let next = match rows.last() {
-            Some(last) if rows.len() == limit => Some(last.id.event),
-            _ if floor > EventId::MIN => Some(next(floor)),
-            _ => None,
-        };
-        // A page of nothing that does not move on would be asked for again and again.
-        Ok(Page { rows, next: next.filter(|next| *next < before) })
+    /// The newest deliveries that are wanted, at most `limit`.
+    pub fn deliveries(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeliveryRecord>, Error> {
+        list::deliveries(&self.state, &self.files, wanted, limit)
+    }
+
+    /// The newest dead letters that are wanted, at most `limit`.
+    pub fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeadLetter>, Error> {
+        list::letters(&self.state, wanted, limit)
     }
 
     /// The deliveries of an event to these webhooks, in their order; of which nothing is known yet is pending.
@@ -171,19 +143,6 @@ impl Records {
             Ok(self.delivery(id)?.unwrap_or_else(|| DeliveryRecord::of_row(id, PendingRow::READY, None)))
         };
         webhooks.iter().map(record).collect()
-    }
-
-    /// Dead letters of a webhook, of events before `before`.
-    pub fn dead_letters(
-        &self,
-        webhook: WebhookNo,
-        before: Option<EventId>,
-        limit: usize,
-    ) -> Result<Page<DeadLetter>, Error> {
-        let before = before.unwrap_or(EventId::MAX);
-        let rows = self.state.read(|txn| letters_before(txn, webhook, before, limit))?;
-        let next = rows.last().filter(|_| rows.len() == limit).map(|letter| letter.id.event);
-        Ok(Page { rows, next })
     }
 
     /// A dead letter.
@@ -197,6 +156,27 @@ impl Records {
     /// A webhook's figures.
     pub fn stats(&self, webhook: WebhookNo) -> WebhookStats {
         self.stats.get(webhook)
+    }
+
+    /// Figures by hour, of the hours from `first` to `last`; an hour without any is not there.
+    pub fn figures(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Result<BTreeMap<Hour, HourRow>, Error> {
+        self.hours.read(&self.state, of, first, last)
+    }
+
+    /// Deliveries of a webhook that have a row, up to `most`.
+    pub fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, Error> {
+        let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
+        self.state.read(|txn| Ok(txn.open_table(PENDING)?.range::<&Key>(&first..=&last)?.take(most).count()))
+    }
+
+    /// Operational events after this row that wait for the log, the first of them.
+    pub fn outbox(&self, after: Option<u64>, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+        self.state.read(|txn| outbox::rows_after(txn, after, limit))
+    }
+
+    /// The webhooks of which an operational event, or its want of listeners, was settled that says they are disabled.
+    pub fn told_disabled(&self) -> Result<Vec<WebhookNo>, Error> {
+        self.state.read(watch::disabled)
     }
 
     /// Jobs, newest first: the running ones and the last replays.
@@ -255,9 +235,24 @@ impl Records {
         self.ask(|reply| Command::ReplayDead { webhook, events, reply }).await
     }
 
-    /// Stops a replay; whether there was one to stop.
-    pub async fn cancel_job(&self, job: u64) -> bool {
-        self.ask(|reply| Command::CancelJob { job, reply }).await.unwrap_or(false)
+    /// Tries a delivery once more, now; `None` if settle has ended.
+    pub async fn retry(&self, id: DeliveryId) -> Option<Retried> {
+        self.ask(|reply| Command::Retry { id, reply }).await
+    }
+
+    /// Forgets dead letters of a webhook; how many there were, `None` if settle has ended.
+    pub async fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> Option<u64> {
+        self.ask(|reply| Command::Discard { webhook, events, reply }).await
+    }
+
+    /// Begins to deliver again what failed since a time; the job's number, `None` if settle has ended.
+    pub async fn recover(&self, webhook: WebhookNo, since: Timestamp) -> Option<u64> {
+        self.ask(|reply| Command::Recover { webhook, since, reply }).await
+    }
+
+    /// Stops a replay; whether there was one to stop, `None` if settle has ended.
+    pub async fn cancel_job(&self, job: u64) -> Option<bool> {
+        self.ask(|reply| Command::CancelJob { job, reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
@@ -268,12 +263,12 @@ impl Records {
 }
 
 impl DeliveryRecord {
-    fn of_row(id: DeliveryId, row: PendingRow, last: Option<Attempt>) -> Self {
+    pub(super) fn of_row(id: DeliveryId, row: PendingRow, last: Option<Attempt>) -> Self {
         let status = if row.attempts > row.base { DeliveryStatus::Retrying } else { DeliveryStatus::Pending };
         Self { id, status, attempt_count: row.attempts, next_retry_at: row.due, last, dead: None }
     }
 
-    fn of_letter(letter: DeadLetter, last: Option<Attempt>) -> Self {
+    pub(super) fn of_letter(letter: DeadLetter, last: Option<Attempt>) -> Self {
         Self {
             id: letter.id,
             status: letter.reason.status(),
@@ -285,42 +280,8 @@ impl DeliveryRecord {
     }
 
     /// Without a row or a dead letter: done, or a dead letter that has been forgotten since.
-    fn of_history(id: DeliveryId, last: Attempt) -> Self {
+    pub(super) fn of_history(id: DeliveryId, last: Attempt) -> Self {
         let status = if last.error.is_none() { DeliveryStatus::Delivered } else { DeliveryStatus::Failed };
         Self { id, status, attempt_count: last.number, next_retry_at: None, last: Some(last), dead: None }
     }
-}
-
-fn rows_before(
-    txn: &ReadTransaction,
-    webhook: WebhookNo,
-    before: EventId,
-    limit: usize,
-) -> Result<Vec<(DeliveryId, PendingRow)>, Error> {
-    let (first, last) = (key(webhook, EventId::MIN), key(webhook, before));
-    let rows = txn.open_table(PENDING)?.range::<&Key>((Bound::Included(&first), Bound::Excluded(&last)))?;
-    rows.rev()
-        .take(limit)
-        .map(|row| {
-            let (key, value) = row?;
-            Ok((delivery(key.value()), PendingRow::decode(value.value())))
-        })
-        .collect()
-}
-
-fn letters_before(
-    txn: &ReadTransaction,
-    webhook: WebhookNo,
-    before: EventId,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, Error> {
-    let (first, last) = (key(webhook, EventId::MIN), key(webhook, before));
-    let rows = txn.open_table(DEAD)?.range::<&Key>((Bound::Included(&first), Bound::Excluded(&last)))?;
-    rows.rev()
-        .take(limit)
-        .map(|row| {
-            let (key, value) = row?;
-            dead::decode(delivery(key.value()), value.value())
-        })
-        .collect()
 }

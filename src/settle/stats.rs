@@ -62,12 +62,12 @@ impl Stats {
         self.lock().of.get(&webhook).map_or_else(WebhookStats::default, |(stats, _)| *stats)
     }
 
-    /// Counts outcomes; names the webhooks that have done nothing but fail for `disable_after`, each once in that time.
+    /// Counts outcomes; names the webhooks that have done nothing but fail for as long as `disable_after` says, each once in that time.
     pub(super) fn count(
         &self,
         settled: &[Settled],
         now: Timestamp,
-        disable_after: Duration,
+        disable_after: impl Fn(WebhookNo) -> Duration,
         mut failing: impl FnMut(WebhookNo),
     ) {
         let mut guard = self.lock();
@@ -77,8 +77,20 @@ impl Stats {
             if !std::mem::replace(is_dirty, true) {
                 dirty.push(outcome.webhook);
             }
-            if stats.note(outcome, now, disable_after) {
+            if stats.note(outcome, now, || disable_after(outcome.webhook)) {
                 failing(outcome.webhook);
+            }
+        }
+    }
+
+    /// From now on it is as if the webhook had not failed.
+    pub(super) fn begin_anew(&self, webhook: WebhookNo) {
+        let mut guard = self.lock();
+        let Inner { of, dirty, .. } = &mut *guard;
+        if let Some((stats, is_dirty)) = of.get_mut(&webhook) {
+            stats.failing_since = None;
+            if !std::mem::replace(is_dirty, true) {
+                dirty.push(webhook);
             }
         }
     }
@@ -132,7 +144,7 @@ impl Stats {
 
 impl WebhookStats {
     /// Counts one outcome; whether the webhook has failed for too long with it.
-    fn note(&mut self, outcome: &Settled, now: Timestamp, disable_after: Duration) -> bool {
+    fn note(&mut self, outcome: &Settled, now: Timestamp, disable_after: impl FnOnce() -> Duration) -> bool {
         match outcome.decision {
             Decision::Delivered => self.delivered += 1,
             Decision::Dead(_) => self.dead += 1,
@@ -147,7 +159,7 @@ impl WebhookStats {
         self.failed_attempts += 1;
         self.last_failure = Some(attempt.at);
         let since = *self.failing_since.get_or_insert(now);
-        let too_long = now.since(since) >= disable_after;
+        let too_long = now.since(since) >= disable_after();
         if too_long {
             self.failing_since = Some(now);
         }
@@ -191,15 +203,22 @@ mod tests {
     use super::super::testing::{attempt, failed};
     use super::*;
     use crate::model::EventId;
+    use bytes::Bytes;
 
     fn settled(attempt: crate::model::Attempt, decision: Decision) -> Settled {
-        Settled { webhook: WebhookNo(1), event: EventId::from_u128(1), attempt: Some(attempt), decision }
+        Settled {
+            webhook: WebhookNo(1),
+            event: EventId::from_u128(1),
+            attempt: Some(attempt),
+            decision,
+            head: Bytes::new(),
+        }
     }
 
     #[test]
     fn only_nothing_but_failure_for_long_enough_disables() {
         let mut stats = WebhookStats::default();
-        let long = Duration::from_millis(100);
+        let long = || Duration::from_millis(100);
         let at = Timestamp::from_millis;
         let failure = || settled(failed(1, 500), Decision::Retry { at: at(1) });
         assert!(!stats.note(&failure(), at(1_000), long));

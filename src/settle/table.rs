@@ -26,6 +26,12 @@ pub(super) const WIDE: TableDefinition<u64, &[u8]> = TableDefinition::new("wide"
 pub(super) const STATS: TableDefinition<u32, &[u8; 48]> = TableDefinition::new("stats");
 /// Number of a history file → what it spans: see [`super::history`].
 pub(super) const HISTORY: TableDefinition<u64, &[u8; 40]> = TableDefinition::new("history");
+/// (hour, webhook or tenant) → figures by event type: see [`super::hours`].
+pub(super) const HOURS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("hours");
+/// Webhook → how badly it stands: see [`super::watch`].
+pub(super) const WATCH: TableDefinition<u32, u8> = TableDefinition::new("watch");
+/// Operational events that are not in the log yet: see [`super::outbox`].
+pub(super) const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
 /// The checkpoint and the high waters, by name.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 

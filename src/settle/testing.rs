@@ -11,17 +11,19 @@ use futures_util::FutureExt;
 use redb::StorageBackend;
 use tokio::sync::{mpsc, oneshot};
 
+use super::dead::DeadLetter;
 use super::gather::Gathered;
 use super::keeper::Keeper;
 use super::open::{Opened, Surroundings, open_with};
 use super::records::Depth;
 use super::{
     Announced, Bounds, Command, DisableReason, Handle, Hooks, Lane, OpenState, Options, Records, Refill, Refilled,
-    Settled, ToSettle,
+    Settled, Targets, ToSettle, Wanted,
 };
 use crate::commit::{ReadError, ReadLog, Stored};
 use crate::dispatch::{Shards, ToShard, Waiting};
-use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::filter::Facts;
+use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::{Backend, Clock, Disk, Door, FileSize, Metrics, Permit};
 
 /// Files by path; a crash leaves of each what was last synced.
@@ -182,6 +184,13 @@ pub(super) fn failed(number: u16, status: u16) -> Attempt {
     Attempt { http_status: Some(status), error: Some(AttemptError::Status(status)), ..attempt(number) }
 }
 
+/// The head of an event of this type, of tenant `default`.
+pub(super) fn head(event_type: &str) -> bytes::Bytes {
+    let mut head = Vec::new();
+    NewEvent { tenant: "default", event_type, source: "api", ..NewEvent::default() }.encode(&[], &mut head);
+    head.into()
+}
+
 /// The heads of a log.
 #[derive(Debug, Default)]
 pub(super) struct MemoryLog(Mutex<BTreeMap<EventId, bytes::Bytes>>);
@@ -214,6 +223,25 @@ impl ReadLog for MemoryLog {
     }
 }
 
+/// The webhooks as they are today.
+#[derive(Debug, Default)]
+pub(super) struct Today {
+    /// Who wants every event.
+    pub(super) matching: Mutex<Vec<u32>>,
+    /// Who is paused.
+    pub(super) held: Mutex<Vec<u32>>,
+}
+
+impl Targets for Today {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+        self.matching.lock().unwrap().iter().copied().map(WebhookNo).collect()
+    }
+
+    fn is_held(&self, webhook: WebhookNo) -> bool {
+        self.held.lock().unwrap().contains(&webhook.0)
+    }
+}
+
 /// Settle without its thread, on a disk in memory, with one shard that the test plays.
 pub(super) struct World {
     pub(super) disk: Arc<MemoryDisk>,
@@ -224,6 +252,11 @@ pub(super) struct World {
     pub(super) shard: mpsc::Receiver<ToShard>,
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
+    pub(super) today: Arc<Today>,
+    /// Operational events that were composed, since the last start.
+    pub(super) told: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
+    /// Webhooks with a `disable_after` of their own.
+    pub(super) disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>>,
     last: u128,
 }
 
@@ -262,10 +295,22 @@ impl World {
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
-        let (gone, asked) = (Arc::clone(&abandoned), Arc::clone(&disabled));
+        let today = Arc::new(Today::default());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let says = Arc::clone(&told);
+        let disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>> = Arc::default();
+        let (gone, asked, times) = (Arc::clone(&abandoned), Arc::clone(&disabled), Arc::clone(&disable_after));
         let hooks = Hooks {
+            targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
             disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
+            compose: Arc::new(move |happening| {
+                let row = format!("{happening:?}");
+                says.lock().unwrap().push((happening.webhook, happening.what.event_type()));
+                Some(row.into_bytes().into())
+            }),
+            outbox: Arc::new(|| {}),
+            disable_after: Arc::new(move |webhook| times.lock().unwrap().get(&webhook).copied()),
             ballast: Arc::new(|| {}),
             poisoned: Arc::new(|error| panic!("{error}")),
         };
@@ -276,8 +321,10 @@ impl World {
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
         let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(store, files, stats, depth, handle);
-        let mut world = Self { disk, log, clock, keeper, records, shard: ends.remove(0), abandoned, disabled, last };
+        let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
+        let shard = ends.remove(0);
+        let mut world =
+            Self { disk, log, clock, keeper, records, shard, abandoned, disabled, today, told, disable_after, last };
         world.flush();
         world
     }
@@ -322,7 +369,19 @@ impl World {
     }
 
     pub(super) fn settle(&mut self, webhook: u32, event: EventId, attempt: Option<Attempt>, decision: Decision) {
-        let settled = Settled { webhook: WebhookNo(webhook), event, attempt, decision };
+        self.settle_of("order.created", webhook, event, attempt, decision);
+    }
+
+    /// The same of an event of this type.
+    pub(super) fn settle_of(
+        &mut self,
+        event_type: &str,
+        webhook: u32,
+        event: EventId,
+        attempt: Option<Attempt>,
+        decision: Decision,
+    ) {
+        let settled = Settled { webhook: WebhookNo(webhook), event, attempt, decision, head: head(event_type) };
         self.keeper.apply(ToSettle::Settled(vec![settled]));
     }
 
@@ -368,6 +427,11 @@ impl World {
     pub(super) fn due(&mut self, webhook: u32) -> Vec<super::Row> {
         let after = (Timestamp::from_millis(0), EventId::MIN);
         self.drain(webhook, Lane::Due { after, until: self.clock.steady() })
+    }
+
+    /// A webhook's dead letters, newest event first.
+    pub(super) fn letters(&self, webhook: u32) -> Vec<DeadLetter> {
+        self.records.dead_letters(&Wanted::all([WebhookNo(webhook)]), 1_000).unwrap().rows
     }
 
     /// What the shard has been told is waiting.

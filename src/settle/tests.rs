@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::pending::refill;
 use super::testing::{HOUR, World, attempt, failed, permit_of};
-use super::{Command, DisableReason, JobKind, JobState, Lane, ReplayFilter, Row, ToSettle};
+use super::{Command, DisableReason, JobKind, JobState, Lane, Refill, ReplayFilter, Row, ToSettle, Wanted};
 use crate::dispatch::{ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
@@ -16,7 +17,7 @@ fn id(webhook: u32, event: EventId) -> DeliveryId {
 }
 
 fn everything() -> ReplayFilter {
-    ReplayFilter { tenant: "default".into(), since: None, until: None, types: vec![], webhook: None, event: None }
+    ReplayFilter { tenant: "default".into(), ..ReplayFilter::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +248,7 @@ async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
     world.spill(1, events[4]);
     world.flush();
     world = world.reopen();
-    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let letters = world.letters(1);
     assert_eq!(letters.len(), 5);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Removed));
     assert_eq!(world.records.depth(), 0);
@@ -261,7 +262,7 @@ async fn rows_of_a_failed_webhook_are_abandoned_at_the_start_if_a_crash_lost_the
     world.flush();
     world.abandoned.lock().unwrap().insert(WebhookNo(1), DeadReason::Disabled);
     world = world.crash();
-    let letters = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let letters = world.letters(1);
     let seen: Vec<_> = letters.iter().map(|letter| (letter.id.event, letter.reason, letter.attempts)).collect();
     assert_eq!(seen, [(listed, DeadReason::Disabled, 0), (waits, DeadReason::Disabled, 1)]);
     assert!(world.nudges().iter().all(|waiting| waiting.webhook == WebhookNo(2)));
@@ -303,7 +304,7 @@ async fn dead_letters_are_forgotten_by_age() {
     tokio::time::advance(9 * HOUR).await;
     assert!(!world.keeper.is_idle());
     world.flush();
-    let left = world.records.dead_letters(WebhookNo(1), None, 9).unwrap().rows;
+    let left = world.letters(1);
     assert_eq!(left.iter().map(|letter| letter.id.event).collect::<Vec<_>>(), [young]);
 }
 
@@ -319,7 +320,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
     world.keeper.apply(ToSettle::Command(Command::Expire { events: events[1..5].to_vec() }));
     world.flush();
     assert_eq!(world.ready(1), [events[0], events[5]]);
-    let letters = world.records.dead_letters(WebhookNo(9), None, 9).unwrap().rows;
+    let letters = world.letters(9);
     assert_eq!(letters.len(), 4);
     assert!(letters.iter().all(|letter| letter.reason == DeadReason::Expired && letter.attempts == 2));
     assert_eq!(world.records.stats(WebhookNo(1)).dead, 4);
@@ -349,12 +350,13 @@ async fn a_list_of_deliveries_merges_rows_dead_letters_and_history_newest_first(
     let at = world.retry(1, events[2], 1, MINUTE);
     world.spill(1, events[3]);
     world.flush();
-    let page = world.records.deliveries_of(WebhookNo(1), None, 3).unwrap();
+    let wanted = Wanted::all([WebhookNo(1)]);
+    let page = world.records.deliveries(&wanted, 3).unwrap();
     let seen: Vec<_> = page.rows.iter().map(|record| (record.id.event, record.status)).collect();
     assert_eq!(seen, [(events[3], Pending), (events[2], Retrying), (events[1], Failed)]);
     assert_eq!(page.rows[1].next_retry_at, Some(at));
     assert_eq!(page.rows[1].last.as_ref().unwrap().http_status, Some(500));
-    let rest = world.records.deliveries_of(WebhookNo(1), page.next, 3).unwrap();
+    let rest = world.records.deliveries(&Wanted { before: page.next.unwrap(), ..wanted }, 3).unwrap();
     assert_eq!(
         rest.rows.iter().map(|record| (record.id.event, record.status)).collect::<Vec<_>>(),
         [(events[0], Delivered)]
@@ -406,4 +408,40 @@ async fn statistics_and_high_waters_are_there_after_a_stop() {
     let opened = World::open(&disk);
     assert_eq!((opened.last_event(), opened.steady()), (event, steady));
     assert_eq!(opened.counts().unwrap().webhooks, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_an_ordered_webhook_come_in_order_and_no_further_than_all_are_written() {
+    let mut world = World::new();
+    let events: Vec<_> = (0..3).map(|_| world.announce(&[1])).collect();
+    let due = world.retry(1, events[0], 1, Duration::from_secs(60));
+    world.spill(1, events[1]);
+    world.spill(1, events[2]);
+    world.flush();
+    let all = Lane::Ordered { after: EventId::MIN };
+    let refilled = world.refill(1, all, 2);
+    assert_eq!(refilled.rows.iter().map(|row| row.event).collect::<Vec<_>>(), events[..2]);
+    assert_eq!((&*refilled.not_before, refilled.end), (&[(events[0], due)][..], false));
+    let rest = world.refill(1, refilled.lane, 2);
+    assert_eq!((rest.rows.len(), rest.rows[0].event, rest.end), (1, events[2], true));
+    // The rows of the second are still being written, for other webhooks at least.
+    let ask = Refill { shard: 0, webhook: WebhookNo(1), lane: all, rows: 9 };
+    let now = world.clock.steady();
+    let refilled = world.keeper.state.read(|txn| refill(txn, &ask, now, Some(events[1]))).unwrap();
+    assert_eq!((refilled.rows.len(), refilled.rows[0].event, refilled.end), (1, events[0], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_with_a_time_of_its_own_is_disabled_by_that() {
+    let mut world = World::new();
+    world.disable_after.lock().unwrap().insert(WebhookNo(2), HOUR);
+    for webhook in [1, 2] {
+        for _ in 0..2 {
+            let event = world.announce(&[webhook]);
+            world.retry(webhook, event, 1, Duration::from_secs(60));
+            world.flush();
+            tokio::time::advance(HOUR).await;
+        }
+    }
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(2), DisableReason::Failing)]);
 }

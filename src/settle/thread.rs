@@ -163,7 +163,11 @@ mod tests {
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
+            targets: Arc::new(()),
             disable: Arc::new(|_, _| {}),
+            compose: Arc::new(|_| None),
+            outbox: Arc::new(|| {}),
+            disable_after: Arc::new(|_| None),
             ballast: Arc::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);
                 room.set_room(-1);
@@ -187,7 +191,8 @@ mod tests {
 
         fn deliver(&self, id: DeliveryId) {
             let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
-            let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision };
+            let settled =
+                Settled { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
             self.running.handle.tell(ToSettle::Settled(vec![settled]));
         }
 

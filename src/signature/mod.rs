@@ -9,11 +9,13 @@
 
 mod scheme;
 
+mod braces;
 mod check;
 mod code;
 mod encoding;
 mod error;
 mod key;
+mod outbound;
 mod place;
 mod request;
 mod sign;
@@ -22,9 +24,11 @@ mod template;
 mod time;
 mod verify;
 
+pub(crate) use braces::{Segment, segments};
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
+pub use outbound::{Outbound, OutboundKey, ToSign};
 pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
 pub use request::Request;
 pub use scheme::{RawScheme, Scheme, SchemeError};

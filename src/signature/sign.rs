@@ -60,8 +60,8 @@ pub enum SignError {
     Provider(&'static str),
 }
 
-/// What makes signatures.
-enum Signer {
+/// A key that makes signatures, prepared once. Prints as `***`.
+pub(super) enum Signer {
     /// Of HMAC and hashes: the key that verifies.
     Symmetric(Key),
     Ed25519(Box<Ed25519KeyPair>),
@@ -113,7 +113,7 @@ impl Scheme {
         }
     }
 
-    fn signer(&self, secret: &Secret) -> Result<Signer, SchemeError> {
+    pub(super) fn signer(&self, secret: &Secret) -> Result<Signer, SchemeError> {
         Ok(match self.method {
             Method::Ed25519 => Signer::Ed25519(Box::new(ed25519(secret)?)),
             Method::EcdsaP256 => Signer::EcdsaP256(Box::new(p256(secret)?)),
@@ -159,7 +159,7 @@ impl Scheme {
             request.body = element.map(RawValue::get).ok_or(VerifyError::Body("JSON"))?.as_bytes();
         }
         let id = self.id(&request)?;
-        let parts = self.signed.parts(&request, Values { time, id: id.as_deref() })?;
+        let parts = self.signed.parts(&request, Values { time, id: id.as_deref(), body: None })?;
         Ok(self.encoding.encode(&signer.sign(&parts)?))
     }
 }
@@ -179,7 +179,7 @@ impl Outgoing {
 }
 
 impl Signer {
-    fn sign(&self, parts: &[Part<'_>]) -> Result<Vec<u8>, SchemeError> {
+    pub(super) fn sign(&self, parts: &[Part<'_>]) -> Result<Vec<u8>, SchemeError> {
         match self {
             Self::Symmetric(key) => match &key.kind {
                 Kind::Hmac(key) => Ok(mac(key, parts).as_ref().to_vec()),
@@ -196,7 +196,7 @@ impl Signer {
     }
 }
 
-fn no_key(detail: &str) -> SchemeError {
+pub(super) fn no_key(detail: &str) -> SchemeError {
     SchemeError { field: "secrets", detail: detail.to_owned() }
 }
 
@@ -207,7 +207,7 @@ fn private(secret: &Secret) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
     bytes.map(Zeroizing::new).map_err(|_| no_key("expected a private key in hexadecimal or base64"))
 }
 
-fn ed25519(secret: &Secret) -> Result<Ed25519KeyPair, SchemeError> {
+pub(super) fn ed25519(secret: &Secret) -> Result<Ed25519KeyPair, SchemeError> {
     let bytes = private(secret)?;
     match bytes.len() {
         32 => Ed25519KeyPair::from_seed_unchecked(&bytes),

@@ -1,15 +1,18 @@
 //! The Standard Webhooks scheme (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>):
-//! HMAC-SHA256 in base64 over `id.timestamp.body`, several signatures in one header while a secret is rotated.
+//! HMAC-SHA256 (`v1`) or Ed25519 (`v1a`) in base64 over `id.timestamp.body`, several signatures in one header while a secret
+//! is rotated.
 
 use std::time::Duration;
 
 use data_encoding::BASE64;
 use ring::hmac;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use smallvec::SmallVec;
 use subtle::{Choice, ConstantTimeEq};
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::encoding::{Decoded, Encoding};
-use crate::model::{Secret, SigningKey, Timestamp};
+use crate::model::{Secret, SigningKey, SigningKind, Timestamp};
 use crate::runtime::Random;
 
 /// Header with the message's id, the same for every attempt.
@@ -22,15 +25,20 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 /// How far a message's timestamp may lie before or after the receiver's clock.
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Characters in one signature: `v1,` and 32 bytes in base64.
-pub const SIGNATURE_CHARS: usize = VERSION.len() + 44;
+/// Characters in one signature at most: `v1a,` and 64 bytes in base64.
+pub const SIGNATURE_CHARS_MAX: usize = VERSION_ED25519.len() + 88;
 
 const VERSION: &str = "v1,";
+const VERSION_ED25519: &str = "v1a,";
 const SECRET_PREFIX: &str = "whsec_";
+const PRIVATE_PREFIX: &str = "whsk_";
+const PUBLIC_PREFIX: &str = "whpk_";
 const SECRET_BYTES_MIN: usize = 24;
 const SECRET_BYTES_MAX: usize = 64;
 const GENERATED_SECRET_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
+const SEED_BYTES: usize = 32;
+const ED25519_SIGNATURE_BYTES: usize = 64;
 
 /// What is signed: the parts go into the MAC one after the other, so that nobody has to join them.
 #[derive(Debug, Clone, Copy)]
@@ -56,53 +64,104 @@ impl Message<'_> {
         mac.sign()
     }
 
-    /// The signature by this key, `v1,<base64>`, as it stands in the header.
-    pub fn sign(&self, key: &SigningKey) -> [u8; SIGNATURE_CHARS] {
-        let mut text = [0; SIGNATURE_CHARS];
-        let (version, encoded) = text.split_at_mut(VERSION.len());
-        version.copy_from_slice(VERSION.as_bytes());
-        BASE64.encode_mut(self.tag(&key.hmac).as_ref(), encoded);
-        text
+    /// The signature by this key as it stands in the header, `v1,<base64>` or `v1a,<base64>`; `None` for a key that is not of
+    /// this specification.
+    pub fn sign(&self, key: &SigningKey) -> Option<Signature> {
+        match &key.kind {
+            SigningKind::Hmac(key) => Some(written(VERSION, self.tag(key).as_ref())),
+            // Ed25519 reads what it signs twice, so that it must lie in one piece.
+            SigningKind::Ed25519(pair) => Some(written(VERSION_ED25519, pair.sign(&self.joined()).as_ref())),
+            SigningKind::Scheme(_) | SigningKind::Unfit(_) => None,
+        }
     }
+
+    fn joined(&self) -> Vec<u8> {
+        let mut joined = [self.id, b".", self.timestamp, b"."].concat();
+        self.body.iter().for_each(|part| joined.extend_from_slice(part));
+        joined
+    }
+}
+
+/// A signature as text, on the stack.
+pub type Signature = SmallVec<[u8; SIGNATURE_CHARS_MAX]>;
+
+fn written(version: &str, signature: &[u8]) -> Signature {
+    let mut text = Signature::from_slice(version.as_bytes());
+    text.resize(version.len() + BASE64.encode_len(signature.len()), 0);
+    if let Some(encoded) = text.get_mut(version.len()..) {
+        BASE64.encode_mut(signature, encoded);
+    }
+    text
+}
+
+/// A public key as receivers are given it: `whpk_` and base64.
+pub fn public_key(pair: &Ed25519KeyPair) -> String {
+    format!("{PUBLIC_PREFIX}{}", BASE64.encode(pair.public_key().as_ref()))
 }
 
 /// Text that is not a secret of this scheme. Says nothing of the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The prefix is missing.
-    #[error("a secret starts with \"whsec_\"")]
+    #[error("a secret starts with \"whsec_\", or with \"whsk_\" if it is an Ed25519 key")]
     Prefix,
     /// What follows is not base64.
-    #[error("what follows \"whsec_\" is base64 (RFC 4648 section 4, with padding)")]
+    #[error("what follows \"whsec_\" or \"whsk_\" is base64 (RFC 4648 section 4, with padding)")]
     Base64,
     /// It is too short to be safe or longer than the specification allows.
     #[error("what follows \"whsec_\" is {0} bytes in base64; 24 to 64 are allowed")]
     Length(usize),
+    /// It is no private key.
+    #[error("what follows \"whsk_\" is an Ed25519 key in base64: a seed of 32 bytes, or seed and public key, 64 bytes")]
+    Ed25519,
 }
 
 impl SigningKey {
-    /// Reads a secret, `whsec_` and 24 to 64 bytes in base64, and prepares its key.
+    /// Reads a secret and prepares its key: `whsec_` and 24 to 64 bytes in base64, or `whsk_` and an Ed25519 private key.
     pub fn try_new(secret: Secret) -> Result<Self, SecretError> {
-        let encoded = secret.reveal().strip_prefix(SECRET_PREFIX).ok_or(SecretError::Prefix)?;
-        let mut bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| SecretError::Base64)?;
-        let hmac = match bytes.len() {
-            SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
-            other => Err(SecretError::Length(other)),
+        let (encoded, is_private) = match secret.reveal().strip_prefix(PRIVATE_PREFIX) {
+            Some(encoded) => (encoded, true),
+            None => (secret.reveal().strip_prefix(SECRET_PREFIX).ok_or(SecretError::Prefix)?, false),
         };
-        bytes.zeroize();
-        Ok(Self { hmac: hmac?, secret })
+        let bytes = Zeroizing::new(BASE64.decode(encoded.as_bytes()).map_err(|_| SecretError::Base64)?);
+        let kind = match bytes.len() {
+            _ if is_private => SigningKind::Ed25519(Box::new(pair(&bytes)?)),
+            SECRET_BYTES_MIN..=SECRET_BYTES_MAX => SigningKind::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
+            other => return Err(SecretError::Length(other)),
+        };
+        Ok(Self { secret, kind })
     }
 
     /// A key from a new secret of 32 random bytes.
     pub fn generate() -> Self {
-        let mut bytes: [u8; GENERATED_SECRET_BYTES] = Random::secret();
-        let mut text = String::with_capacity(SECRET_PREFIX.len() + BASE64.encode_len(bytes.len()));
-        text.push_str(SECRET_PREFIX);
-        BASE64.encode_append(&bytes, &mut text);
-        let hmac = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
-        bytes.zeroize();
-        Self { secret: Secret::new(text), hmac }
+        let bytes = Zeroizing::new(Random::secret::<GENERATED_SECRET_BYTES>());
+        let kind = SigningKind::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &*bytes));
+        Self { secret: encoded(SECRET_PREFIX, &*bytes), kind }
     }
+
+    /// A new Ed25519 key: its secret holds seed and public key.
+    pub fn generate_ed25519() -> Result<Self, SecretError> {
+        let seed = Zeroizing::new(Random::secret::<SEED_BYTES>());
+        let pair = pair(&*seed)?;
+        let bytes = Zeroizing::new([&*seed, pair.public_key().as_ref()].concat());
+        Ok(Self { secret: encoded(PRIVATE_PREFIX, &bytes), kind: SigningKind::Ed25519(Box::new(pair)) })
+    }
+}
+
+fn encoded(prefix: &str, bytes: &[u8]) -> Secret {
+    let mut text = String::with_capacity(prefix.len() + BASE64.encode_len(bytes.len()));
+    text.push_str(prefix);
+    BASE64.encode_append(bytes, &mut text);
+    Secret::new(text)
+}
+
+fn pair(bytes: &[u8]) -> Result<Ed25519KeyPair, SecretError> {
+    match bytes.split_at_checked(SEED_BYTES) {
+        Some((seed, [])) => Ed25519KeyPair::from_seed_unchecked(seed),
+        Some((seed, public)) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
+        None => return Err(SecretError::Ed25519),
+    }
+    .map_err(|_| SecretError::Ed25519)
 }
 
 /// The headers of a message that was received; `None` for one that is missing.
@@ -132,7 +191,7 @@ pub enum VerifyError {
     #[error("the message is dated {0} seconds ahead, more than the {allowed} allowed", allowed = TOLERANCE.as_secs())]
     TooNew(u64),
     /// No signature of a version that is known.
-    #[error("the header {SIGNATURE_HEADER} holds no signature of version v1")]
+    #[error("the header {SIGNATURE_HEADER} holds no signature of the secret's version (v1, or v1a of an Ed25519 key)")]
     NoSignature,
     /// None of the signatures was made with one of the secrets over this body.
     #[error("no signature in {SIGNATURE_HEADER} fits the body and the secret")]
@@ -156,12 +215,21 @@ pub fn verify<'k>(
     let mut found = Choice::from(0);
     let mut any = false;
     for key in keys {
-        let tag = message.tag(&key.hmac);
-        for given in signatures.split(|b| *b == b' ') {
-            let Some(given) = decode(given) else { continue };
-            any = true;
-            found |= given.as_slice().ct_eq(tag.as_ref());
-        }
+        let (is_given, fits) = match &key.kind {
+            SigningKind::Hmac(key) => {
+                let tag = message.tag(key);
+                any_fits(signatures, VERSION, TAG_BYTES, |given| given.ct_eq(tag.as_ref()))
+            }
+            SigningKind::Ed25519(pair) => {
+                let public = UnparsedPublicKey::new(&ED25519, pair.public_key().as_ref());
+                let joined = message.joined();
+                let fits = |given: &[u8]| Choice::from(u8::from(public.verify(&joined, given).is_ok()));
+                any_fits(signatures, VERSION_ED25519, ED25519_SIGNATURE_BYTES, fits)
+            }
+            SigningKind::Scheme(_) | SigningKind::Unfit(_) => continue,
+        };
+        any |= is_given;
+        found |= fits;
     }
     match (any, bool::from(found)) {
         (_, true) => Ok(()),
@@ -170,11 +238,18 @@ pub fn verify<'k>(
     }
 }
 
-/// The MAC of a `v1` signature; `None` for another version, and for one that is empty or has the wrong length (an empty
-/// one once passed for a match: CVE-2024-21491).
-fn decode(signature: &[u8]) -> Option<Decoded> {
-    let encoded = signature.strip_prefix(VERSION.as_bytes())?;
-    Encoding::Base64.decode(encoded).filter(|decoded| decoded.as_slice().len() == TAG_BYTES)
+/// Whether there are signatures of this version, and whether any fits: all are looked at.
+fn any_fits(signatures: &[u8], version: &str, length: usize, fits: impl Fn(&[u8]) -> Choice) -> (bool, Choice) {
+    let mut given = signatures.split(|b| *b == b' ').filter_map(|text| decode(text, version, length)).peekable();
+    let is_given = given.peek().is_some();
+    (is_given, given.fold(Choice::from(0), |any, one| any | fits(one.as_slice())))
+}
+
+/// The bytes of a signature of this version; `None` for another version, and for one that is empty or has the wrong length
+/// (an empty one once passed for a match: CVE-2024-21491).
+fn decode(signature: &[u8], version: &str, length: usize) -> Option<Decoded> {
+    let encoded = signature.strip_prefix(version.as_bytes())?;
+    Encoding::Base64.decode(encoded).filter(|decoded| decoded.as_slice().len() == length)
 }
 
 fn check_time(timestamp: &[u8], now: Timestamp) -> Result<(), VerifyError> {
@@ -248,10 +323,34 @@ mod tests {
             let timestamp = seconds.to_string();
             let (id, timestamp) = (id.as_bytes(), timestamp.as_bytes());
             let (head, tail) = body.as_bytes().split_at(body.len() / 2);
-            let signed = Message { id, timestamp, body: &[head, b"", tail] }.sign(&key(secret));
+            let signed = Message { id, timestamp, body: &[head, b"", tail] }.sign(&key(secret)).unwrap();
             assert_eq!(std::str::from_utf8(&signed), Ok(signature));
             let received = Received { id: Some(id), timestamp: Some(timestamp), signatures: Some(&signed) };
             assert_eq!(verify([&key(secret)], received, body.as_bytes(), at(seconds)), Ok(()));
+        }
+    }
+
+    /// The first key of RFC 8032 section 7.1, in base64.
+    const SEED: &str = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+
+    #[test]
+    fn ed25519_signs_as_v1a_and_its_public_key_is_that_of_the_rfc() {
+        let key = key(&format!("whsk_{SEED}"));
+        assert_eq!(key.public_key().as_deref(), Some("whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="));
+        let message = Message { id: b"evt_1", timestamp: b"1711015200", body: &[b"{", b"}"] };
+        let signed = message.sign(&key).unwrap();
+        assert!(signed.starts_with(b"v1a,") && signed.len() == SIGNATURE_CHARS_MAX);
+        let received = Received { id: Some(b"evt_1"), timestamp: Some(b"1711015200"), signatures: Some(&signed) };
+        assert_eq!(verify([&key], received, b"{}", at(1_711_015_200)), Ok(()));
+        assert_eq!(verify([&key], received, b"{ }", at(1_711_015_200)), Err(VerifyError::Mismatch));
+        let hmac = SigningKey::generate();
+        assert_eq!(verify([&hmac], received, b"{}", at(1_711_015_200)), Err(VerifyError::NoSignature));
+        let both = [&message.sign(&hmac).unwrap()[..], &signed].join(&b' ');
+        for key in [&key, &hmac] {
+            assert_eq!(
+                verify([key], Received { signatures: Some(&both), ..received }, b"{}", at(1_711_015_200)),
+                Ok(())
+            );
         }
     }
 
@@ -311,6 +410,12 @@ mod tests {
             ("whsec_".into(), Some(SecretError::Length(0))),
             ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(), Some(SecretError::Prefix)),
             ("whsec_not base64!".into(), Some(SecretError::Base64)),
+            ("whsk_not base64!".into(), Some(SecretError::Base64)),
+            (format!("whsk_{SEED}"), None),
+            (format!("whsk_{}", BASE64.encode(&[7; 31])), Some(SecretError::Ed25519)),
+            (format!("whsk_{}", BASE64.encode(&[7; 33])), Some(SecretError::Ed25519)),
+            // A public key of another seed.
+            (format!("whsk_{}", BASE64.encode(&[7; 64])), Some(SecretError::Ed25519)),
             ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n".into(), Some(SecretError::Base64)),
         ] {
             assert_eq!(SigningKey::try_new(Secret::new(secret.as_str())).err(), error, "{secret}");
@@ -319,10 +424,13 @@ mod tests {
 
     #[test]
     fn a_generated_secret_reads_back_as_the_same_key() {
-        let made = SigningKey::generate();
-        let read = SigningKey::try_new(made.secret.clone()).unwrap();
         let message = Message { id: b"evt_1", timestamp: b"1", body: &[b"{}"] };
-        assert_eq!(message.sign(&made), message.sign(&read));
+        for made in [SigningKey::generate(), SigningKey::generate_ed25519().unwrap()] {
+            let read = SigningKey::try_new(made.secret.clone()).unwrap();
+            assert_eq!(message.sign(&made), message.sign(&read));
+            assert_eq!(made.public_key(), read.public_key());
+        }
+        let made = SigningKey::generate();
         assert!(made.secret != SigningKey::generate().secret);
     }
 
@@ -333,7 +441,7 @@ mod tests {
         ) {
             let key = key(VECTORS[1].0);
             let (head, tail) = body.split_at(cut.index(body.len() + 1));
-            let signed = Message { id: b"evt_1", timestamp: b"1711015200", body: &[head, tail] }.sign(&key);
+            let signed = Message { id: b"evt_1", timestamp: b"1711015200", body: &[head, tail] }.sign(&key).unwrap();
             let received = Received { id: Some(b"evt_1"), timestamp: Some(b"1711015200"), signatures: Some(&signed) };
             prop_assert_eq!(verify([&key], received, &body, at(1_711_015_200)), Ok(()));
             let mut other = body.clone();

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use hyper::http::HeaderName;
 use smallvec::SmallVec;
 
+use super::braces::{Segment, segments};
 use super::place::{header, header_names};
 use super::{Place, Request, VerifyError};
 use crate::json::{self, Pointer, PointerSet};
@@ -64,6 +65,8 @@ pub(super) type Parts<'a> = SmallVec<[Part<'a>; PARTS]>;
 pub(super) struct Values<'a> {
     pub(super) time: Option<&'a str>,
     pub(super) id: Option<&'a str>,
+    /// The body in parts, where it does not lie in one piece; the request's own is then not looked at.
+    pub(super) body: Option<&'a [&'a [u8]]>,
 }
 
 impl FromStr for Template {
@@ -71,29 +74,14 @@ impl FromStr for Template {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut template = Self { pieces: Vec::new(), json: PointerSet::default() };
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            let from = &rest[at..];
-            if from.starts_with("{{") || from.starts_with("}}") {
-                literal.push_str(&from[..1]);
-                rest = &from[2..];
-                continue;
-            }
-            let Some((name, after)) = from.strip_prefix('{').and_then(|inner| inner.split_once('}')) else {
-                return Err("a brace is not closed or not opened; {{ and }} stand for braces".to_owned());
+        for segment in segments(text) {
+            let piece = match segment.map_err(|unbalanced| unbalanced.to_string())? {
+                Segment::Text(literal) => Piece::Text(literal.into()),
+                Segment::Name(name) => {
+                    template.piece(name).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))?
+                }
             };
-            if !literal.is_empty() {
-                template.pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
-            }
-            let piece = template.piece(name).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))?;
             template.pieces.push(piece);
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            template.pieces.push(Piece::Text(literal.into()));
         }
         Ok(template)
     }
@@ -130,6 +118,16 @@ impl Template {
         self.has(&Piece::Url) || self.has(&Piece::UrlUnescaped)
     }
 
+    /// The headers that are signed.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.pieces.iter().flat_map(|piece| if let Piece::Header(names) = piece { &names[..] } else { &[] })
+    }
+
+    /// Whether values of a JSON body are signed.
+    pub(super) fn has_json(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..)))
+    }
+
     /// Whether anything of a request is signed, so that two requests have two signatures.
     pub(super) fn says_something(&self) -> bool {
         self.pieces.iter().any(|piece| !matches!(piece, Piece::Text(_) | Piece::Key | Piece::Method))
@@ -152,7 +150,7 @@ impl Template {
 
     /// The parts, in order.
     pub(super) fn parts<'a>(&'a self, request: &Request<'a>, values: Values<'a>) -> Result<Parts<'a>, VerifyError> {
-        let found = if self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..))) {
+        let found = if self.has_json() {
             self.json.read(request.body).ok_or(VerifyError::Body("JSON"))?
         } else {
             json::Found::default()
@@ -161,7 +159,10 @@ impl Template {
         for (n, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Text(literal) => parts.push(Part::text(literal)),
-                Piece::Body => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
+                Piece::Body => match values.body {
+                    None => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
+                    Some(body) => parts.extend(body.iter().map(|part| Part::Bytes(Cow::Borrowed(*part)))),
+                },
                 Piece::Time => parts.push(given(values.time, "the time")?),
                 Piece::Id => parts.push(given(values.id, "the id")?),
                 Piece::Method => parts.push(Part::text(request.method)),

@@ -71,7 +71,7 @@ impl Scheme {
             && self.time.as_ref().is_some_and(|rule| matches!(rule.place, Place::Json(_) | Place::Form(_)));
         let time = if is_late { None } else { self.checked_time(request, &given, now)? };
         let id = self.id(request)?;
-        let parts = self.signed.parts(request, Values { time: time.as_deref(), id: id.as_deref() })?;
+        let parts = self.signed.parts(request, Values { time: time.as_deref(), id: id.as_deref(), body: None })?;
         if !bool::from(any_fits(keys, &parts, &candidates)) {
             return Err(VerifyError::Mismatch);
         }

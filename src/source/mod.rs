@@ -39,6 +39,7 @@ pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
 pub use plan::Plan;
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
+pub(crate) use schema::Schema;
 pub use settings::{Breach, SecretSetting, SecretTable, Settings};
 pub use token::{Token, TokenError, token_hash};
 

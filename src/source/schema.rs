@@ -47,7 +47,7 @@ const UNEVALUATED: [&str; 2] = ["unevaluatedItems", "unevaluatedProperties"];
 const REFUSED: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor"];
 
 /// A compiled schema.
-pub(super) struct Schema {
+pub(crate) struct Schema {
     validator: Validator,
     /// Schemas that a value meets at most, with every reference written out.
     nodes: usize,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Schema {
 impl Schema {
     /// # Errors
     /// Everything that is wrong; pointers begin with `root`.
-    pub(super) fn try_new(schema: &Value, root: &str) -> Result<Self, Vec<Breach>> {
+    pub(crate) fn try_new(schema: &Value, root: &str) -> Result<Self, Vec<Breach>> {
         let one = |at: &str, detail: String| vec![Breach { pointer: format!("{root}{at}"), detail }];
         if !matches!(schema, Value::Object(_) | Value::Bool(_)) {
             return Err(one("", "expected a JSON Schema, an object".to_owned()));
@@ -107,7 +107,7 @@ impl Schema {
     }
 
     /// Adds the breaches of a body; of one that is large only that there are some.
-    pub(super) fn check(&self, body: &Value, breaches: &mut Vec<Breach>) {
+    pub(crate) fn check(&self, body: &Value, breaches: &mut Vec<Breach>) {
         let work = self.nodes.saturating_mul(size(body));
         if work > SCHEMA_WORK_MAX {
             let detail = "has more values than can be checked against the schema in time; send less at once";

@@ -100,6 +100,11 @@ fn pointers() {
 }
 
 #[test]
+fn filters() {
+    run("filters", targets::filters);
+}
+
+#[test]
 fn settings() {
     run("settings", targets::settings);
 }
@@ -108,7 +113,7 @@ fn settings() {
 fn every_target_has_its_binary() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
-    for target in ["signatures", "schemes", "tokens", "event_maps", "forms", "pointers", "settings"] {
+    for target in ["signatures", "schemes", "tokens", "event_maps", "forms", "pointers", "filters", "settings"] {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
         let binary = std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{target}.rs"))).unwrap();
         assert!(binary.contains(&format!("targets::{target}(data)")), "{target}");

@@ -31,6 +31,14 @@ impl Document {
         self.0["paths"].as_object().unwrap().iter().map(|(path, item)| (&**path, self.resolve(item)))
     }
 
+    /// Every path with each of its methods.
+    fn operations(&self) -> impl Iterator<Item = (String, String)> {
+        self.paths().flat_map(|(path, item)| {
+            let methods = METHODS.iter().filter(|method| item.get(**method).is_some());
+            methods.map(|method| (path.to_owned(), (*method).to_owned()))
+        })
+    }
+
     /// Whether an operation can be called without a key.
     fn is_open(&self, operation: &Value) -> bool {
         let security = operation.get("security").unwrap_or(&self.0["security"]);
@@ -50,7 +58,7 @@ impl Document {
         };
         let media = answer.headers["content-type"].split(';').next().unwrap();
         let Some(content) = content.get(media) else { return vec![format!("{media} is not described")] };
-        if media.starts_with("text/") {
+        if !media.ends_with("json") {
             return Vec::new();
         }
         self.differences(&content["schema"], &answer.json(), "")
@@ -69,7 +77,7 @@ impl Document {
             if !is_chosen || part.get("const").is_some_and(|only| only != value) {
                 found.push(format!("{at}: {value} is no choice"));
             }
-            if let Some(branches) = part["oneOf"].as_array() {
+            for branches in ["oneOf", "anyOf"].iter().filter_map(|choice| part[*choice].as_array()) {
                 let branches = branches.iter().map(|branch| self.differences(branch, value, at));
                 found.extend(branches.min_by_key(Vec::len).unwrap_or_default());
             }
@@ -137,7 +145,10 @@ fn filled(method: &str, path: &str) -> String {
         // The name of a source stands there.
         return "/api/v1/webhooks/nobody".to_owned();
     }
-    path.replace("{source_id}", &format!("src_{}", zeros(26)))
+    path.replace("{subscription_id}", &format!("sub_{}", zeros(26)))
+        .replace("{key_id}", &format!("key_{}", zeros(26)))
+        .replace("{event_type}", "no.such.type")
+        .replace("{source_id}", &format!("src_{}", zeros(26)))
         .replace("{token}", &zeros(24))
         .replace("{event_id}", &format!("evt_{}", zeros(26)))
         .replace("{webhook_id}", &format!("wh_{}", zeros(26)))
@@ -192,6 +203,8 @@ fn the_codes_of_problems_are_those_that_there_are() {
 struct Session {
     document: Document,
     client: Client,
+    /// Operations that gave a good answer.
+    good: BTreeSet<(String, String)>,
 }
 
 impl Session {
@@ -220,6 +233,9 @@ impl Session {
         assert_eq!(answer.status, want, "{method} {at}: {}", answer.text());
         let breaches = self.document.breaches(path, method, &answer);
         assert!(breaches.is_empty(), "{method} {at} {want}:\n{}\n{}", breaches.join("\n"), answer.text());
+        if want < 400 {
+            self.good.insert((path.to_owned(), method.to_ascii_lowercase()));
+        }
         answer
     }
 }
@@ -236,6 +252,8 @@ const PARTNER: &str = "/webhook/v1/{token}";
 const DELIVERIES: &str = "/api/v1/webhooks/{webhook_id}/deliveries";
 const LETTERS: &str = "/api/v1/webhooks/{webhook_id}/dead-letters";
 const REPLAYS: &str = "/api/v1/replays";
+/// Its good answer is not waited for: a replay of so few events has ended before it can be stopped.
+const SOON_OVER: (&str, &str) = ("/api/v1/replays/{replay_id}", "delete");
 
 #[test]
 fn answers_are_as_they_are_described() {
@@ -246,26 +264,35 @@ fn answers_are_as_they_are_described() {
     server.set("AUTH__API_KEYS", &keys);
     server.restart(nix::sys::signal::Signal::SIGTERM);
     let sink = Sink::answering(|delivery| if delivery.path == "/dead" { 500.into() } else { 204.into() });
-    let mut session = Session { document: Document::of(&server), client: server.client() };
+    let mut session = Session { document: Document::of(&server), client: server.client(), good: BTreeSet::new() };
     let s = &mut session;
 
     for path in ["/health", "/api/v1/health", "/ready", "/api/v1/health/ready", "/api/v1/health/live"] {
         s.see("GET", path, &[], "", None, 200);
     }
+    for path in ["/metrics", "/openapi.json", "/openapi.yaml", "/docs", "/docs/errors"] {
+        s.see("GET", path, &[], "", None, 200);
+    }
     webhooks(s, &sink);
+    more_of_webhooks(s, &sink);
+    catalogue(s);
+    access(s);
     sources(s);
     let good = json!({ "url": sink.url("/good"), "events": ["order.*"] });
     let good = id_of(&s.see("POST", WEBHOOKS, &[], "", Some(good), 201));
     let dead = json!({ "url": sink.url("/dead"), "events": ["order.*"], "max_retries": 0 });
     let dead = id_of(&s.see("POST", WEBHOOKS, &[], "", Some(dead), 201));
     let event = events(s);
-    server.until(&format!("/api/v1/webhooks/{dead}/dead-letters"), |page| !page["data"].as_array().unwrap().is_empty());
+    server.until(&format!("/api/v1/webhooks/{dead}/dead-letters"), |page| page["data"].as_array().unwrap().len() == 2);
     let delivered =
         |page: &Value| page["data"].as_array().unwrap().iter().any(|delivery| delivery["status"] == "delivered");
     server.until(&format!("/api/v1/webhooks/{good}/deliveries"), delivered);
-    deliveries(s, &good, &dead, &event);
-    replays(s, &dead, &event);
+    deliveries(s, &server, (&good, &dead), &event);
+    replays(s, &server, &dead, &event);
     s.see("DELETE", WEBHOOK, &[&good], "", None, 204);
+    let unseen = s.document.operations().filter(|operation| !s.good.contains(operation));
+    let unseen: Vec<_> = unseen.filter(|(path, method)| (&**path, &**method) != SOON_OVER).collect();
+    assert!(unseen.is_empty(), "no good answer was seen of {unseen:?}");
 
     s.client.key = PUBLISHER.to_owned();
     s.see("GET", WEBHOOKS, &[], "", None, 403);
@@ -303,6 +330,117 @@ fn webhooks(s: &mut Session, sink: &Sink) {
     s.see("POST", "/api/v1/webhooks/{webhook_id}/pause", &[&id], "", None, 409);
     s.see("DELETE", WEBHOOK, &[&id], "", None, 204);
     s.see("GET", WEBHOOK, &[&id], "", None, 404);
+}
+
+fn more_of_webhooks(s: &mut Session, sink: &Sink) {
+    let all = json!({
+        "url": sink.url("/all"), "uid": "mine", "workspace_id": 7, "events": ["order.paid"], "profile": "homechef",
+        "filters": { "conditions": { "operator": "not", "rules": [{ "field": "a", "operator": "exists" }] } },
+        "retry_policy": { "schedule": [1, 2], "retry_on": ["5xx", "timeout"] }, "ordered": true,
+        "breaker": { "window": 20, "failure_ratio": 0.9, "open_seconds": 2.5 },
+    });
+    s.see("POST", WEBHOOKS, &[], "?dry_run=true", Some(all.clone()), 200);
+    s.see("POST", WEBHOOKS, &[], "?dry_run=maybe", Some(all.clone()), 400);
+    let id = id_of(&s.see("POST", WEBHOOKS, &[], "", Some(all.clone()), 201));
+    s.see("POST", WEBHOOKS, &[], "", Some(all.clone()), 409);
+    s.see("PUT", WEBHOOK, &["mine"], "?dry_run=true", Some(all), 200);
+    s.see("GET", WEBHOOK, &["mine"], "", None, 200);
+    s.see("GET", WEBHOOKS, &[], "?uid=mine&user_id=nobody&workspace_id=7&q=x&event_type=order.paid", None, 200);
+    for empty in ["status", "event_type", "uid", "tenant", "limit"] {
+        let answer = s.see("GET", WEBHOOKS, &[], &format!("?{empty}="), None, 400);
+        assert!(answer.text().contains(&format!("query parameter {empty}")), "{}", answer.text());
+    }
+    s.see("GET", WEBHOOKS, &[], "?q=&cursor=", None, 200);
+    let bad = br#"{"url":7}"#;
+    s.see_with(&[("If-Match", "\"0\"")], "PATCH", WEBHOOK, &[&id], "", bad, 422);
+
+    let test = "/api/v1/webhooks/{webhook_id}/test";
+    s.see("POST", test, &[&id], "", None, 200);
+    s.see("POST", test, &[&id], "", Some(json!({ "event_type": "order.paid", "data": [1] })), 200);
+    s.see("POST", test, &[&id], "", Some(json!({ "event_type": "a b" })), 422);
+    let again = "/api/v1/webhooks/{webhook_id}/regenerate-secret";
+    s.see("POST", again, &[&id], "", Some(json!({ "overlap_seconds": 60 })), 200);
+    s.see("POST", again, &[&id], "", Some(json!({ "key_type": "rsa" })), 422);
+    s.see("POST", again, &[&id], "", Some(json!({ "overlap_seconds": -1 })), 422);
+    s.see_with(&[("If-Match", "\"0\"")], "POST", again, &[&id], "", b"", 412);
+    for path in ["/api/v1/webhooks/{webhook_id}/metrics", "/api/v1/webhooks/{webhook_id}/stats"] {
+        s.see("GET", path, &[&id], "", None, 200);
+        s.see("GET", path, &["nobody"], "", None, 404);
+    }
+
+    let all = "/api/v1/webhooks/{webhook_id}/subscriptions";
+    let wanted = json!({ "event_type": "record.*", "resource_id": 7, "filters": { "fields": { "status": "done" } } });
+    let one = id_of(&s.see("POST", all, &[&id], "", Some(wanted.clone()), 201));
+    s.see("POST", all, &[&id], "", Some(json!({})), 422);
+    s.see("GET", all, &[&id], "?event_type=record.new&resource_id=7&is_active=true", None, 200);
+    s.see("GET", all, &[&id], "?is_active=perhaps", None, 400);
+    let path = "/api/v1/webhooks/{webhook_id}/subscriptions/{subscription_id}";
+    let read = s.see("GET", path, &[&id, &one], "", None, 200);
+    let etag = read.headers["etag"].clone();
+    s.see_with(&[("If-None-Match", &etag)], "GET", path, &[&id, &one], "", b"", 304);
+    s.see("PUT", path, &[&id, &one], "", Some(read.json()), 200);
+    s.see("PUT", path, &[&id, &one], "", Some(json!({ "event_type": "record.new" })), 200);
+    s.see("PUT", path, &[&id, &one], "", Some(json!({ "event_type": 7 })), 422);
+    let put = serde_json::to_vec(&wanted).unwrap();
+    s.see_with(&[("If-Match", &etag)], "PUT", path, &[&id, &one], "", &put, 412);
+    s.see("DELETE", path, &[&id, &one], "", None, 204);
+    s.see("DELETE", path, &[&id, &one], "", None, 404);
+    s.see("DELETE", WEBHOOK, &["mine"], "", None, 204);
+
+    let filter = json!({ "fields": { "n": 1 }, "user_id": ["u"] });
+    let tried = "/api/v1/filters/test";
+    let event = json!({ "type": "order.paid", "data": { "n": 1 }, "user_id": "u" });
+    let answer = s.see("POST", tried, &[], "", Some(json!({ "filter": filter, "event": event })), 200);
+    assert_eq!(answer.json()["matches"], true, "{}", answer.text());
+    s.see("POST", tried, &[], "", Some(json!({ "filter": { "nope": 1 }, "event": event })), 422);
+}
+
+fn catalogue(s: &mut Session) {
+    let (all, one) = ("/api/v1/event-types", "/api/v1/event-types/{event_type}");
+    let good = json!({ "name": "some.thing", "category": "things", "description": "A thing", "example": { "n": 1 },
+        "schema": { "type": "object" }, "validate": true });
+    s.see("POST", all, &[], "", Some(good.clone()), 201);
+    s.see("POST", all, &[], "", Some(good.clone()), 409);
+    s.see("POST", all, &[], "", Some(json!({ "name": "a b", "validate": true })), 422);
+    for path in [all, "/api/v1/webhooks/events", "/api/v1/webhooks/events/available"] {
+        s.see("GET", path, &[], "?category=things&deprecated=false&q=thing", None, 200);
+        s.see("GET", path, &[], "?deprecated=perhaps", None, 400);
+    }
+    let etag = s.see("GET", one, &["some.thing"], "", None, 200).headers["etag"].clone();
+    s.see_with(&[("If-None-Match", &etag)], "GET", one, &["some.thing"], "", b"", 304);
+    s.see("GET", one, &["no.such.type"], "", None, 404);
+    s.see("PUT", one, &["some.thing"], "?dry_run=true", Some(json!({ "deprecated": true })), 200);
+    let old = json!({ "deprecated": true, "replaced_by": "other.thing" });
+    s.see("PUT", one, &["some.thing"], "", Some(old.clone()), 200);
+    s.see("PUT", one, &["other.thing"], "", Some(json!({})), 201);
+    let bytes = serde_json::to_vec(&old).unwrap();
+    s.see_with(&[("If-Match", &etag)], "PUT", one, &["some.thing"], "", &bytes, 412);
+    s.see("PUT", one, &["some.thing"], "", Some(json!({ "name": "another" })), 422);
+    s.see("DELETE", one, &["some.thing"], "", None, 204);
+    s.see("DELETE", one, &["some.thing"], "", None, 404);
+}
+
+fn access(s: &mut Session) {
+    let (all, one) = ("/api/v1/keys", "/api/v1/keys/{key_id}");
+    let good = json!({ "name": "a shop", "role": "viewer", "tenant": "acme", "expires_at": "2999-01-31T12:00:00Z" });
+    let id = id_of(&s.see("POST", all, &[], "", Some(good), 201));
+    s.see("POST", all, &[], "", Some(json!({ "role": "king" })), 422);
+    s.see("GET", all, &[], "?role=viewer&tenant=acme", None, 200);
+    s.see("GET", all, &[], "?role=king", None, 400);
+    let etag = s.see("GET", one, &[&id], "", None, 200).headers["etag"].clone();
+    s.see_with(&[("If-None-Match", &etag)], "GET", one, &[&id], "", b"", 304);
+    s.see("DELETE", one, &[&id], "", None, 204);
+    s.see("DELETE", one, &[&id], "", None, 404);
+    let tenants = "/api/v1/tenants";
+    let good = json!({ "name": "umbrella", "profile": "homechef", "retry_policy": { "schedule": [1] }, "visibility": "owner" });
+    s.see("POST", tenants, &[], "", Some(good.clone()), 201);
+    s.see("POST", tenants, &[], "", Some(good), 409);
+    s.see("POST", tenants, &[], "", Some(json!({ "name": "*", "visibility": 7 })), 422);
+    s.see("GET", tenants, &[], "", None, 200);
+    s.see("GET", tenants, &[], "?limit=251", None, 400);
+    let changes = s.see("GET", "/api/v1/audit", &[], "?action=tenant.*&since=2020-01-01T00:00:00Z", None, 200).json();
+    assert_eq!(changes["data"].as_array().unwrap().len(), 1, "{changes}");
+    s.see("GET", "/api/v1/audit", &[], "?since=", None, 400);
 }
 
 const SOURCES: &str = "/api/v1/sources";
@@ -346,9 +484,12 @@ fn sources(s: &mut Session) {
     s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 200);
     s.see("POST", PARTNER, &["0123456789012345678901234567"], "", Some(event.clone()), 401);
     s.see("POST", WEBHOOK, &["erp"], "", Some(event.clone()), 401);
+    s.see("POST", SOURCES, &[], "", Some(json!({ "name": "open", "kind": "none" })), 201);
+    s.see("POST", WEBHOOK, &["open"], "", Some(event.clone()), 202);
     s.see("POST", WEBHOOK, &["nobody"], "", Some(event.clone()), 404);
     let rejections = s.see("GET", "/api/v1/sources/{source_id}/rejections", &["erp"], "", None, 200).json();
     assert_eq!(rejections["data"].as_array().unwrap().len(), 1, "{rejections}");
+    s.see("GET", "/api/v1/sources/{source_id}/rejections", &["erp"], "?limit=0", None, 400);
     s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "status": "suspended", "rate_limit_rps": null })), 200);
     s.see("POST", PARTNER, &[&token], "", Some(event.clone()), 403);
     s.see("PATCH", SOURCE, &["acme"], "", Some(json!({ "status": "active" })), 200);
@@ -372,6 +513,9 @@ fn events(s: &mut Session) -> String {
     let many = json!([{ "event": "order.paid", "data": 1 }, { "type": "a b", "data": 1 }]);
     s.see("POST", EVENTS, &[], "", Some(many), 202);
     s.see("POST", EVENTS, &[], "", Some(json!({ "type": "order.created" })), 422);
+    s.see("POST", EVENTS, &[], "", Some(json!({ "type": "order.created", "data": 1, "nope": 1 })), 422);
+    let refused = s.see("POST", EVENTS, &[], "", Some(json!([{ "type": "a b", "data": 1 }])), 422);
+    assert_eq!(refused.json()["rejected"], 1, "{}", refused.text());
     s.see_with(&[("Content-Type", "application/json")], "POST", EVENTS, &[], "", b"{\"type\":", 400);
     let page = s.see("GET", EVENTS, &[], "?limit=1&type=order.*", None, 200);
     assert!(page.json()["next_cursor"].is_string(), "{}", page.text());
@@ -380,29 +524,64 @@ fn events(s: &mut Session) -> String {
     id
 }
 
-fn deliveries(s: &mut Session, good: &str, dead: &str, event: &str) {
+fn deliveries(s: &mut Session, server: &Server, (good, dead): (&str, &str), event: &str) {
     s.see("GET", EVENT, &[event], "", None, 200);
     let page = s.see("GET", DELIVERIES, &[good], "?status=delivered", None, 200).json();
     let delivery = page["data"][0]["id"].as_str().unwrap();
-    s.see("GET", "/api/v1/deliveries/{delivery_id}", &[delivery], "", None, 200);
+    for path in ["/api/v1/deliveries/{delivery_id}", "/api/v1/webhooks/deliveries/{delivery_id}"] {
+        let etag = s.see("GET", path, &[delivery], "", None, 200).headers["etag"].clone();
+        s.see_with(&[("If-None-Match", &etag)], "GET", path, &[delivery], "", b"", 304);
+    }
     s.see("GET", DELIVERIES, &[dead], "", None, 200);
+    for path in ["/api/v1/deliveries", "/api/v1/webhooks/deliveries"] {
+        s.see("GET", path, &[], &format!("?webhook_id={good}&event_type=order.*&q=order&limit=1"), None, 200);
+        s.see("GET", path, &[], "?status=gone", None, 400);
+    }
+    s.see("GET", "/api/v1/dead-letters", &[], &format!("?webhook_id={dead}&failure_reason=exhausted"), None, 200);
+    s.see("GET", "/api/v1/dead-letters", &[], "?failure_reason=bored", None, 400);
+    s.see("GET", "/api/v1/stats", &[], "?since=2026-01-31T12:00:00Z", None, 200);
+    s.see("GET", "/api/v1/stats", &[], "?since=yesterday", None, 400);
+    let delivered = |page: &Value| page["status"] == "delivered";
+    for path in ["/api/v1/deliveries/{delivery_id}/retry", "/api/v1/webhooks/deliveries/{delivery_id}/retry"] {
+        // What was delivered is delivered again.
+        s.see("POST", path, &[delivery], "", None, 202);
+        server.until(&format!("/api/v1/deliveries/{delivery}"), delivered);
+        s.see("POST", path, &[delivery], "", Some(json!({ "now": true })), 422);
+    }
     let page = s.see("GET", LETTERS, &[dead], "", None, 200).json();
-    let letter = page["data"][0]["id"].as_str().unwrap();
+    let [letter, other] = [0, 1].map(|n| page["data"][n]["id"].as_str().unwrap());
     let one = "/api/v1/webhooks/{webhook_id}/dead-letters/{dead_letter_id}";
+    s.see("DELETE", one, &[dead, other], "", None, 204);
+    s.see("GET", one, &[dead, other], "", None, 404);
     s.see("GET", one, &[dead, letter], "", None, 200);
     s.see("POST", &format!("{one}/replay"), &[dead, letter], "", None, 202);
+    let dead_again = |page: &Value| !page["data"].as_array().unwrap().is_empty();
+    server.until(&format!("/api/v1/webhooks/{dead}/dead-letters"), dead_again);
+    s.see("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": [letter] })), 202);
+    let recover = "/api/v1/webhooks/{webhook_id}/recover";
+    s.see("POST", recover, &[dead], "", Some(json!({ "since": "2026-01-31T12:00:00Z" })), 202);
+    s.see("POST", recover, &[dead], "", Some(json!({})), 422);
+    let since = json!({ "since": "2026-01-31T12:00:00Z" });
+    s.see("POST", recover, &["nobody"], "", Some(since), 404);
     let filter = json!({ "filter": { "types": ["order.*"], "failure_reason": "exhausted" } });
     s.see("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(filter), 202);
     s.see("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": ["x"] })), 422);
+    let unknown = json!({ "filter": { "failure_reason": "bored" } });
+    s.see("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(unknown), 422);
 }
 
-fn replays(s: &mut Session, webhook: &str, event: &str) {
+fn replays(s: &mut Session, server: &Server, webhook: &str, event: &str) {
     let to = json!({ "webhook_id": webhook });
     s.see("POST", "/api/v1/events/{event_id}/replay", &[event], "", Some(to), 202);
     let wanted = json!({ "since": "2026-01-31T12:00:00Z", "types": ["order.*"], "webhook_id": webhook });
     let id = id_of(&s.see("POST", REPLAYS, &[], "", Some(wanted), 202));
     s.see("POST", "/api/v1/replay", &[], "", Some(json!({ "since": "yesterday" })), 422);
-    s.see("GET", REPLAYS, &[], "", None, 200);
+    for path in ["/api/v1/replay", REPLAYS] {
+        s.see("POST", path, &[], "", Some(json!({ "until": "2026-01-31T12:00:00Z" })), 202);
+        s.see("GET", path, &[], "?limit=1", None, 200);
+    }
     s.see("GET", "/api/v1/replays/{replay_id}", &[&id], "", None, 200);
     s.see("GET", "/api/v1/replays/{replay_id}", &["rpl_4000000000"], "", None, 404);
+    server.until(&format!("/api/v1/replays/{id}"), |replay| replay["status"] == "done");
+    s.see("DELETE", "/api/v1/replays/{replay_id}", &[&id], "", None, 409);
 }

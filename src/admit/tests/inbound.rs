@@ -571,3 +571,18 @@ fn what_a_source_is_refused_for_is_kept_in_words() {
     // Each source has a rate of its own.
     assert_eq!(served.hook("/api/v1/webhooks/shopify", "", ORDER).0, 401);
 }
+
+#[test]
+fn a_strict_catalogue_holds_partners_and_takes_whatever_a_provider_sends() {
+    let mut served = served();
+    let sources = served.fake.sources.clone();
+    served = Served::with(Fake { sources, types: event_type::catalogue(), ..Fake::default() });
+    let (code, answer) = served.hook("/api/v1/webhooks/shopify", &shopify(ORDER.as_bytes()), ORDER);
+    assert_eq!(code, 202, "{answer}");
+    let partner = format!("/webhook/v1/{TOKEN}acme");
+    let (code, answer) = served.hook(&partner, "", r#"{"event_type":"order.lost","data":{"user_id":1}}"#);
+    assert_eq!((code, answer["code"].as_str()), (422, Some("unknown_event_type")), "{answer}");
+    let (code, answer) = served.hook(&partner, "", r#"{"event_type":"acme.order.lost","data":{"user_id":1}}"#);
+    assert_eq!(code, 422, "{answer}");
+    assert_eq!(served.fake.stored().len(), 1);
+}

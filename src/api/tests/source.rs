@@ -21,7 +21,7 @@ fn custom(name: &str) -> Value {
 /// The text of an answer that is not JSON.
 async fn markdown(world: &World, target: &str) -> (String, String) {
     let (parts, ()) = Request::builder().uri(target).body(()).unwrap().into_parts();
-    let principal = Principal { tenant: Some("default".into()), role: Role::Viewer };
+    let principal = Principal::new(Some("default".into()), Role::Viewer);
     let call = Call { parts, body: Bytes::new(), principal, request_id: "req_1".into() };
     let (head, body) = world.api.handle(call).await.into_parts();
     #[expect(clippy::disallowed_methods, reason = "the body is whole in memory already")]
@@ -172,14 +172,14 @@ async fn a_new_secret_stands_beside_the_one_before_until_the_overlap_ends() {
     assert_eq!(rotated.status, 200, "{}", rotated.body);
     let secret = rotated.text("secret").to_owned();
     assert_eq!(secret.len(), 43, "32 bytes in base64");
-    // A day after the clock's zero.
+    // A day after the test's now.
     let until = |got: &Got, n: usize| got.body["secrets"][n]["until"].as_str().unwrap()[..16].to_owned();
-    assert_eq!((&rotated.body["secrets"][1]["hint"], &*until(&rotated, 1)), (&json!("…nary"), "1970-01-02T00:00"));
+    assert_eq!((&rotated.body["secrets"][1]["hint"], &*until(&rotated, 1)), (&json!("…nary"), "2024-03-22T10:00"));
     let second = json!({ "secret": "a-secret-that-is-given", "overlap_seconds": 3600 });
     let rotated = ask().json(&second).send(&world, "POST", &place).await;
     assert_eq!(rotated.body.get("secret"), None, "whoever gave it knows it");
     assert_eq!(rotated.body["secrets"][0].get("until"), None);
-    assert_eq!([until(&rotated, 1), until(&rotated, 2)], ["1970-01-01T01:00", "1970-01-01T01:00"]);
+    assert_eq!([until(&rotated, 1), until(&rotated, 2)], ["2024-03-21T11:00", "2024-03-21T11:00"]);
     let at_once = ask().json(&json!({ "overlap_seconds": 0 })).send(&world, "POST", &place).await;
     assert_eq!(at_once.body["secrets"].as_array().unwrap().len(), 1);
     for (body, wrong) in [

@@ -90,7 +90,8 @@ async fn run_until(
 }
 
 async fn make_webhook(client: Client, url: &str, events: &[String]) -> Result<(Secret, Temporary), CliError> {
-    let wanted = json!({ "url": url, "events": events, "name": "hooktide listen" });
+    // Whatever the tenant's default is, this receiver verifies the standard form.
+    let wanted = json!({ "url": url, "events": events, "name": "hooktide listen", "profile": "standard" });
     let answer = client.post("/api/v1/webhooks", &wanted).await?;
     let Made { id, secret } = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
     Ok((secret, Temporary { client, id }))
@@ -149,7 +150,7 @@ mod tests {
         let url = printed.strip_prefix("listening on ").and_then(|rest| rest.split(' ').next()).unwrap();
         assert_eq!(printed, format!("listening on {url} for order.*, webhook wh_1\n"));
         let requests = served.join().unwrap();
-        let wanted = format!(r#"{{"events":["order.*"],"name":"hooktide listen","url":"{url}"}}"#);
+        let wanted = format!(r#"{{"events":["order.*"],"name":"hooktide listen","profile":"standard","url":"{url}"}}"#);
         assert!(requests[0].starts_with("POST /api/v1/webhooks ") && requests[0].ends_with(&wanted), "{requests:?}");
         assert!(requests[1].starts_with("DELETE /api/v1/webhooks/wh_1 "), "{requests:?}");
     }

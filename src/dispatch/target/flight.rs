@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Target;
+use crate::dispatch::backlog::Mode;
 use crate::dispatch::breaker::Stands;
 use crate::dispatch::common::Common;
 use crate::dispatch::pace::Gate;
@@ -52,7 +53,7 @@ impl Target {
         if self.gate(now, common) != Gate::Open {
             return None;
         }
-        let Entry { event, body, attempts, base, has_row, recalled } = self.queue.pop()?;
+        let Entry { event, body, attempts, base, has_row, recalled, .. } = self.queue.pop()?;
         let body = body?;
         let is_probe = self.pace.begin(self.webhook.rate_limit.as_ref(), now);
         self.in_flight.push(event);
@@ -83,12 +84,14 @@ impl Target {
             outcome.retry_after,
             job.number_in_schedule(),
             policy,
+            self.webhook.retry_on,
             common.setup.clock.steady(),
             common.random.between(0..=u64::MAX),
         );
         let ok = outcome.result.is_ok();
+        let breaker = self.breaker.as_deref().unwrap_or(&common.setup.breaker);
         if outcome.result != Err(AttemptError::Dropped) {
-            self.pace.end(ok, job.is_probe, now, &common.setup.breaker);
+            self.pace.end(ok, job.is_probe, now, breaker);
         } else if job.is_probe {
             self.pace.breaker.forget_probe();
         }
@@ -97,7 +100,7 @@ impl Target {
         }
         if verdict.disable {
             self.disable(DisableReason::Gone, now, common);
-        } else if self.pace.failing_for(now) >= common.setup.breaker.disable_after {
+        } else if self.pace.failing_for(now) >= breaker.disable_after {
             self.disable(DisableReason::Failing, now, common);
         }
         if !ok && self.pace.breaker.stands() == Stands::Open {
@@ -108,8 +111,10 @@ impl Target {
             (Decision::Retry { .. }, Some(reason)) => Decision::Dead(reason),
             (decision, _) => decision,
         };
-        if let Decision::Retry { at } = decision {
-            self.backlog.due_at(at);
+        match decision {
+            Decision::Retry { at } if self.webhook.ordered => self.hold_back(job, at),
+            Decision::Retry { at } => self.backlog.due_at(at),
+            Decision::Delivered | Decision::Dead(_) => {}
         }
         self.backlog.settled(job.event.id);
         let attempt = Attempt {
@@ -120,7 +125,26 @@ impl Target {
             error: outcome.result.err(),
             response: outcome.response,
         };
-        common.settled.push(Settled { webhook: self.no(), event: job.event.id, attempt: Some(attempt), decision });
+        let (webhook, event, head) = (self.no(), job.event.id, job.event.head.clone());
+        common.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
+    }
+
+    /// A delivery of an ordered webhook is to be made again: it stays, and all that waits behind it.
+    fn hold_back(&mut self, job: &Job, at: Timestamp) {
+        if self.backlog.mode() == Mode::Held {
+            return;
+        }
+        // It may be a day; the log has what was held.
+        self.queue.shed_bodies();
+        self.queue.insert(Entry {
+            event: job.event.id,
+            body: None,
+            attempts: job.number(),
+            base: job.base,
+            has_row: true,
+            recalled: false,
+            not_before: Some(at),
+        });
     }
 
     /// A delivery was dropped unfinished. In a stop that is as if it had never begun; else it is a failed attempt, so that
@@ -129,7 +153,8 @@ impl Target {
         if common.is_stopping {
             self.land(job.event.id, common);
             let Job { event, attempts, base, has_row, recalled, .. } = job;
-            let entry = Entry { event: event.id, body: Some(event), attempts, base, has_row, recalled };
+            let body = Some(Arc::clone(&event));
+            let entry = Entry { event: event.id, body, attempts, base, has_row, recalled, not_before: None };
             return self.queue.push_front(entry);
         }
         let outcome = Outcome {

@@ -17,8 +17,8 @@ use crate::dispatch::shard::Shard;
 use crate::dispatch::start::run;
 use crate::dispatch::testing::{Made, START, World, event};
 use crate::dispatch::worker::Crew;
-use crate::dispatch::{Arrival, ShardPanicked, Shards, ToShard, Waiting, start};
-use crate::limits::{FRESH_ENTRIES, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
+use crate::dispatch::{Arrival, Directory, Probe, ProbeRefused, ShardPanicked, Shards, ToShard, Waiting, start};
+use crate::limits::{FRESH_ENTRIES, PROBES_PER_SHARD, PROBES_PER_WEBHOOK, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
 use crate::runtime::{Instant, Random};
 use crate::send::{Carrier, Outcome, Parcel};
@@ -191,7 +191,8 @@ fn plain(count: u32) -> World {
     world(&(0..count).map(|no| (no, Made::default())).collect::<Vec<_>>())
 }
 
-const ONE_AT_A_TIME: Made = Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None };
+const ONE_AT_A_TIME: Made =
+    Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None, ordered: false };
 
 #[tokio::test(start_paused = true)]
 async fn a_live_webhook_is_sent_to_in_order_and_forgotten_when_idle() {
@@ -560,4 +561,131 @@ fn a_thread_that_panics_is_told_of() {
     let (_shards, inboxes) = Shards::channels(1);
     let running = start(&world.setup, inboxes, |_| -> AtOnce { panic!("no carrier") }).unwrap();
     assert_eq!(running.join(), Err(ShardPanicked(0)));
+}
+
+const ORDERED: Made = Made { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, ordered: true };
+
+#[tokio::test(start_paused = true)]
+async fn an_ordered_webhook_is_sent_one_at_a_time_and_a_retry_holds_back_what_follows() {
+    let scene = async {
+        let mut flow = Flow::start(world(&[(0, ORDERED)]), Bounds::default(), |_, event, attempt| {
+            if event == 3 && attempt < 3 { Answer::Status(500) } else { Answer::After(ms(1)) }
+        });
+        flow.send(6, &[0]).await;
+        pass(ms(900)).await;
+        assert_eq!(flow.events(0), [1, 2, 3], "the third waits for its time, and the rest for the third");
+        flow.send(2, &[0]).await;
+        pass(ms(5_000)).await;
+        assert_eq!(flow.events(0), [1, 2, 3, 3, 3, 4, 5, 6, 7, 8]);
+        assert!(flow.seen(0).iter().all(|seen| seen.at_once == 1));
+        pass(WEBHOOK_IDLE + ms(100)).await;
+        assert_eq!((flow.delivered(0), (flow.webhooks)()), (8, 0));
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_lets_the_next_go_and_a_backlog_stays_in_order() {
+    let scene = async {
+        let mut flow = Flow::start(world(&[(0, ORDERED)]), Bounds::default(), |_, event, _| {
+            if event == 2 { Answer::Status(410) } else { Answer::After(ms(1)) }
+        });
+        let count = WINDOW_ENTRIES + 500;
+        flow.send(count, &[0]).await;
+        // The webhook is left alone while it is to be disabled, which nobody does here.
+        pass(ms(120_000)).await;
+        assert_eq!(flow.ended(0)[1], (2, Decision::Dead(DeadReason::Gone)));
+        assert_eq!(flow.events(0), (1..=count as u128).collect::<Vec<_>>());
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_asked_for_later_holds_for_what_waits_already() {
+    let scene = async {
+        let mut flow = Flow::start(plain(1), Bounds::default(), |_, _, _| Answer::After(ms(100)));
+        flow.send(40, &[0]).await;
+        pass(ms(50)).await;
+        flow.world.book.put(0, ORDERED);
+        flow.changed(0).await;
+        pass(ms(10_000)).await;
+        let seen = flow.seen(0);
+        assert_eq!(seen.len(), 40);
+        assert!(seen[8..].iter().all(|seen| seen.at_once == 1), "{seen:?}");
+        assert_eq!(seen[8..].iter().map(|seen| seen.event).collect::<Vec<_>>(), (9..=40).collect::<Vec<_>>());
+        flow.world.book.put(0, Made::default());
+        flow.changed(0).await;
+        flow.send(16, &[0]).await;
+        pass(ms(350)).await;
+        assert_eq!(flow.delivered(0), 56, "eight at once again");
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+/// A test delivery of this webhook.
+async fn probe(flow: &Flow, no: u32) -> oneshot::Receiver<Result<crate::send::Probed, ProbeRefused>> {
+    let (reply, answer) = oneshot::channel();
+    let webhook = flow.world.book.webhook(WebhookNo(no)).unwrap();
+    let probe = Probe { webhook, event: event(1_000 + u128::from(no)), reply };
+    flow.to.send(ToShard::Probe(probe)).await.unwrap();
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_delivery_goes_at_once_and_leaves_no_trace() {
+    let scene = async {
+        let webhooks = [
+            (0, Made { status: WebhookStatus::Paused, ..Made::default() }),
+            (1, Made { status: WebhookStatus::Failed, ..Made::default() }),
+            (2, Made { rate_limit: Some(RateLimit { per_second: 0.01, burst: 1 }), ..ONE_AT_A_TIME }),
+        ];
+        let mut flow = Flow::start(world(&webhooks), Bounds::default(), |no, event, _| match no {
+            2 if event < 1_000 => Answer::After(ms(60_000)),
+            2 => Answer::Status(500),
+            _ => Answer::After(ms(1)),
+        });
+        // Its only place and its only token are taken.
+        flow.send(2, &[2]).await;
+        pass(ms(10)).await;
+        for no in 0..3 {
+            let answer = probe(&flow, no).await.await.unwrap().unwrap();
+            assert_eq!(answer.outcome.result.is_ok(), no != 2);
+            assert_eq!(flow.events(no).last(), Some(&(1_000 + u128::from(no))));
+        }
+        for _ in 0..20 {
+            assert!(probe(&flow, 2).await.await.unwrap().is_ok());
+        }
+        let metrics = &flow.world.setup.metrics;
+        assert_eq!((metrics.attempts.get(), metrics.failures.get(), metrics.in_flight.get()), (0, 0, 1));
+        pass(ms(100)).await;
+        assert!((0..3).all(|no| flow.ended(no).is_empty()), "settle hears of none");
+        let shown = String::from_utf8(metrics.render()).unwrap();
+        assert!(!shown.contains("webhook_circuit_breaker_state{"), "no breaker counts them");
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn test_deliveries_are_few_at_once_and_end_with_whoever_asked() {
+    let scene = async {
+        let webhooks = PROBES_PER_SHARD as u32;
+        let flow = Flow::start(plain(webhooks), Bounds::default(), |_, _, _| Answer::Never);
+        let mut first: Vec<_> = Vec::new();
+        for _ in 0..PROBES_PER_WEBHOOK {
+            first.push(probe(&flow, 0).await);
+        }
+        assert_eq!(probe(&flow, 0).await.await.unwrap().unwrap_err(), ProbeRefused::WebhookBusy);
+        let mut others = Vec::new();
+        for no in 1..=(PROBES_PER_SHARD - PROBES_PER_WEBHOOK) as u32 {
+            others.push(probe(&flow, no).await);
+        }
+        assert_eq!(probe(&flow, webhooks - 1).await.await.unwrap().unwrap_err(), ProbeRefused::Busy);
+        drop(first.pop());
+        pass(ms(1)).await;
+        let mut again = probe(&flow, 0).await;
+        pass(ms(1)).await;
+        assert!(again.try_recv().is_err(), "under way");
+        assert_eq!(flow.seen(0).len(), PROBES_PER_WEBHOOK + 1);
+    };
+    LocalSet::new().run_until(scene).await;
 }

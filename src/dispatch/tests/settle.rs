@@ -10,6 +10,8 @@ pub(super) type Delivery = (WebhookNo, EventId);
 #[derive(Debug, Default)]
 pub(super) struct Settle {
     pub(super) outstanding: BTreeSet<(EventId, WebhookNo)>,
+    /// Of events whose rows a job is going to write.
+    pub(super) unwritten: BTreeSet<(EventId, WebhookNo)>,
     pub(super) rows: BTreeMap<Delivery, (u16, Option<Timestamp>)>,
     /// Attempts of these before their last replay.
     pub(super) bases: BTreeMap<Delivery, u16>,
@@ -62,7 +64,8 @@ impl Settle {
 
     fn answer(&self, refill: &Refill, now: Timestamp) -> Refilled {
         let of_webhook = self.rows.range((refill.webhook, EventId::MIN)..=(refill.webhook, EventId::MAX));
-        let (mut rows, mut lane, mut next_due) = (Vec::new(), refill.lane, None);
+        let (mut rows, mut not_before, mut lane, mut next_due) = (Vec::new(), Vec::new(), refill.lane, None);
+        let mut is_all = true;
         let found: Vec<_> = match &mut lane {
             Lane::Ready { after } => {
                 let found: Vec<_> = of_webhook
@@ -71,6 +74,19 @@ impl Settle {
                     .collect();
                 if let Some(((_, last), _)) = found.iter().take(refill.rows).next_back() {
                     *after = *last;
+                }
+                found
+            }
+            Lane::Ordered { after } => {
+                let before = self.unwritten.first().map(|(event, _)| *event);
+                is_all = before.is_none();
+                let found: Vec<_> = of_webhook
+                    .filter(|((_, event), _)| *event > *after && before.is_none_or(|before| *event < before))
+                    .take(refill.rows + 1)
+                    .collect();
+                for ((_, event), (_, at)) in found.iter().take(refill.rows) {
+                    *after = *event;
+                    not_before.extend(at.map(|at| (*event, at)));
                 }
                 found
             }
@@ -87,11 +103,11 @@ impl Settle {
                 due.into_iter().map(|(_, row)| row).collect()
             }
         };
-        let end = found.len() <= refill.rows;
+        let end = found.len() <= refill.rows && is_all;
         rows.extend(found.iter().take(refill.rows).map(|(delivery, (attempts, _))| {
             let base = self.bases.get(delivery).copied().unwrap_or(0);
             Row { event: delivery.1, attempts: *attempts, base }
         }));
-        Refilled { webhook: refill.webhook, lane, rows, end, next_due }
+        Refilled { webhook: refill.webhook, lane, rows, not_before: not_before.into(), end, next_due }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Source;
-use crate::signature::{OneOrMany, RawScheme};
+use crate::signature::{OneOrMany, RawScheme, Segment, segments};
 
 /// A part of what is signed, or of the value that carries the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,36 +106,18 @@ impl Signing {
 
 /// `{time}.{body}` in its parts.
 fn pieces(template: &str) -> Option<Vec<Piece>> {
-    let mut pieces = Vec::new();
-    let mut literal = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find(['{', '}']) {
-        literal.push_str(&rest[..at]);
-        let from = &rest[at..];
-        if from.starts_with("{{") || from.starts_with("}}") {
-            literal.push_str(&from[..1]);
-            rest = &from[2..];
-            continue;
-        }
-        let (name, after) = from.strip_prefix('{')?.split_once('}')?;
-        if !literal.is_empty() {
-            pieces.push(Piece::Text(std::mem::take(&mut literal)));
-        }
-        pieces.push(match name {
-            "body" => Piece::Body,
-            "time" => Piece::Time,
-            "id" => Piece::Id,
-            "method" => Piece::Method,
-            "url" => Piece::Url,
-            _ => return None,
-        });
-        rest = after;
-    }
-    literal.push_str(rest);
-    if !literal.is_empty() {
-        pieces.push(Piece::Text(literal));
-    }
-    Some(pieces)
+    let piece = |segment| {
+        Some(match segment {
+            Segment::Text(literal) => Piece::Text(literal),
+            Segment::Name("body") => Piece::Body,
+            Segment::Name("time") => Piece::Time,
+            Segment::Name("id") => Piece::Id,
+            Segment::Name("method") => Piece::Method,
+            Segment::Name("url") => Piece::Url,
+            Segment::Name(_) => return None,
+        })
+    };
+    segments(template).map(|segment| piece(segment.ok()?)).collect()
 }
 
 pub(super) fn first(places: Option<&OneOrMany>) -> Option<&str> {

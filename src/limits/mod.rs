@@ -1,9 +1,13 @@
 //! Every bound of the process that is not a configuration key, in one place, each with its reason.
 //!
-//! The assertions at the end relate them: a change that would let a queue block or a block outgrow its page does not
-//! compile.
+//! Here is what the process and those who talk to it may take; what a person may write is in `input`. The assertions at the
+//! end relate them: a change that would let a queue block or a block outgrow its page does not compile.
 
 use std::time::Duration;
+
+mod input;
+
+pub use input::*;
 
 // --- admit: what a request may cost (RFC 9110 status codes for what is beyond) -------------------------------------
 
@@ -64,78 +68,6 @@ pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
 pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
-
-// --- signature: what a request may make us compute ------------------------------------------------------------------
-
-/// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
-pub const SIGNATURES_MAX: usize = 8;
-/// Bytes of an HMAC key below which anybody guesses it.
-pub const HMAC_KEY_BYTES_MIN: usize = 8;
-/// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
-pub const HMAC_KEY_BYTES_WANTED: usize = 16;
-/// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
-pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
-
-// --- source: what the rules of a partner may cost ------------------------------------------------------------------
-
-/// Entries of a list in the short form of the rules.
-pub const RULES_ENTRIES_MAX: usize = 256;
-/// Bytes of a field's path in the rules.
-pub const RULES_PATH_BYTES_MAX: usize = 256;
-/// Parts of such a path.
-pub const RULES_PATH_SEGMENTS_MAX: usize = 16;
-/// Bytes of a JSON Schema.
-pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
-/// Schemas in a schema with every reference written out: references that multiply would let one check run for hours.
-pub const SCHEMA_NODES_MAX: usize = 2_048;
-/// How deep they lie: the check recurses as deep.
-pub const SCHEMA_DEPTH_MAX: usize = 64;
-/// Bytes that an expression of a schema may take compiled.
-pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
-/// Schemas times values of one check: about a second at worst. A schema of 50 parts takes a body of 10 MiB.
-pub const SCHEMA_WORK_MAX: usize = 20_000_000;
-/// Up to so much work all breaches are listed; beyond, the list itself could take more memory than the body.
-pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
-/// Characters of one breach's words.
-pub const BREACH_CHARS_MAX: usize = 300;
-/// Fields of a form: each costs far more memory than the three bytes it may take in a body.
-pub const FORM_FIELDS_MAX: usize = 10_000;
-
-// --- sources: what a person may write of one -----------------------------------------------------------------------
-
-/// Secrets of a source: one for each shop or account, each with a key in memory.
-pub const SOURCE_SECRETS_MAX: usize = 1_000;
-/// Characters of a secret: the longest are public keys and certificates.
-pub const SOURCE_SECRET_CHARS_MAX: usize = 8 * 1024;
-/// A secret of fewer characters can be guessed: the source is taken, with a warning, because some providers let a person
-/// choose it.
-pub const SOURCE_SECRET_CHARS_GOOD: usize = 16;
-/// Bytes of a file that a secret is read from.
-pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Characters of a description.
-pub const SOURCE_DESCRIPTION_CHARS_MAX: usize = 1_024;
-/// Bytes of a body when a source does not say.
-pub const SOURCE_BODY_BYTES_DEFAULT: usize = 10 << 20;
-/// Bytes of a body that a source may allow: GitHub, the largest, sends up to 25 MB.
-pub const SOURCE_BODY_BYTES_MAX: usize = 25 << 20;
-/// Bytes of an answer that a source gives to each event.
-pub const SOURCE_RESPOND_BYTES_MAX: usize = 1_024;
-/// Bytes of an option: the longest is a certificate chain.
-pub const SOURCE_OPTION_BYTES_MAX: usize = 64 * 1024;
-/// The most that a signed time may be off, in seconds: a day, after which no duplicate is remembered either.
-pub const SOURCE_TOLERANCE_MAX: u64 = 24 * 60 * 60;
-/// Places that an id or a type is read from.
-pub const SOURCE_PLACES_MAX: usize = 8;
-/// Rules of an event map; Stripe has some 300 event types.
-pub const MAP_RULES_MAX: usize = 1_000;
-/// Values and nested objects in one rule's data.
-pub const MAP_NODES_MAX: usize = 1_000;
-/// Depth of one rule's data.
-pub const MAP_DEPTH_MAX: usize = 16;
-/// Bytes of the data that a rule builds: a rule that takes a large value many times would make far more than was sent.
-pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
-/// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
-pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
@@ -214,6 +146,10 @@ pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
 pub const RECALL_PAUSE: Duration = Duration::from_secs(1);
 /// A shard that finds the queue before the recall thread full comes again after this.
 pub const RECALL_FULL_PAUSE: Duration = Duration::from_millis(10);
+/// Test deliveries that a shard has under way at once, beside all others …
+pub const PROBES_PER_SHARD: usize = 32;
+/// … and of one webhook, so that a slow one cannot take all of these places.
+pub const PROBES_PER_WEBHOOK: usize = 2;
 /// Messages that a shard takes at once before its deliveries go on.
 pub const SHARD_MESSAGES: usize = 64;
 /// Messages waiting for a shard.
@@ -254,6 +190,18 @@ pub const CERTIFICATE_FETCHES: usize = 4;
 /// up does not make us a nuisance to providers.
 pub const CERTIFICATE_FAILURES_MAX: usize = 16;
 
+/// Attempts that a circuit breaker looks at or asks for: more say nothing about a receiver's present state.
+pub const BREAKER_ATTEMPTS_MAX: u16 = 1_000;
+/// Share of failures that opens it, at least: below, one in a hundred is an accident.
+pub const BREAKER_RATIO_MIN: f64 = 0.01;
+/// How long it stays open at first, at least: a shorter pause spares nobody anything.
+pub const BREAKER_OPEN_MIN: Duration = Duration::from_millis(100);
+/// … and at most: somebody looks after a receiver once a day.
+pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nothing but failure for this long may disable a webhook, at least: a restart of the receiver must not.
+pub const BREAKER_DISABLE_MIN: Duration = Duration::from_secs(60);
+/// … and at most: in effect never.
+pub const BREAKER_DISABLE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Delays in a schedule: enough for a month of daily attempts and then some.
 pub const SCHEDULE_DELAYS_MAX: usize = 64;
 
@@ -278,23 +226,57 @@ pub const HISTORY_BUCKETS: u32 = 64;
 /// A history file is followed by the next at this size.
 pub const HISTORY_FILE_BYTES: u64 = 256 << 20;
 
+/// Event types that are told apart in the figures of a webhook in an hour; the rest count together.
+pub const FIGURES_WEBHOOK_TYPES_MAX: usize = 32;
+/// Event types that are told apart in the figures of a tenant in an hour.
+pub const FIGURES_TENANT_TYPES_MAX: usize = 256;
+/// Full hours whose figures are kept beside the one that runs.
+pub const FIGURES_HOURS: u32 = 24;
+/// Event types in an answer with figures, over all hours and tenants; the rest count together.
+pub const FIGURES_SHOWN_TYPES_MAX: usize = 250;
+/// Rows of figures that are forgotten in one flush.
+pub const FIGURES_FORGOTTEN: usize = 4_096;
+/// Operational events that wait for their place in the log. Many deliveries may be given up at once; more are only counted.
+pub const OUTBOX_ROWS_MAX: u64 = 10_000;
+/// Operational events that are admitted together.
+pub const OUTBOX_BATCH: usize = 64;
+/// When an operational event that the log did not take is tried again.
+pub const OUTBOX_PAUSE: Duration = Duration::from_secs(1);
+
 // --- registry ------------------------------------------------------------------------------------------------------
 
 /// Changes waiting for the registry's writer; a client beyond that is told 503.
 pub const REGISTRY_QUEUE: usize = 4_096;
 /// Changes in one transaction of registry.redb.
 pub const REGISTRY_BATCH: usize = 1_024;
+/// Subscriptions of one webhook: each change writes all of them, and an event that none of the webhook's patterns decides is
+/// compared with each.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Webhooks that are decoded together at start: what they take in memory beside the snapshot.
+pub const LOAD_ROWS: usize = if cfg!(test) { 3 } else { 8_192 };
+/// Threads that decode them at most: the rest of the work is one thread's, and more would wait for it.
+pub const LOAD_THREADS_MAX: usize = 4;
 /// Page cache of registry.redb, which is read whole at start and then only written.
 pub const REGISTRY_CACHE_BYTES: usize = 4 << 20;
+/// Keys that the interface has made for one tenant, `*` included; each change copies the table.
+pub const KEYS_PER_TENANT_MAX: usize = 1_000;
+/// … and for all: some megabytes.
+pub const KEYS_MAX: usize = 20_000;
+/// Entries of the audit log, some 300 bytes each; the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = if cfg!(test) { 40 } else { 100_000 };
 
 // --- api -----------------------------------------------------------------------------------------------------------
 
+/// Bytes of the filters of a webhook or of a subscription as JSON; they are in memory with it.
+pub const FILTERS_BYTES_MAX: usize = 16 * 1024;
 /// Rows of a list page when the client does not say.
 pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Rows of a list page at most.
 pub const PAGE_ROWS_MAX: usize = 250;
 /// Rows or heads that one list request looks at for those that its filters want; the page then ends early, with a cursor.
 pub const PAGE_SCAN_MAX: usize = 10_000;
+/// The same where each row needs a look at its event in the log, which costs ten times as much.
+pub const PAGE_EVENTS_MAX: usize = 2_000;
 /// Deliveries shown with an event; the rest are found by webhook.
 pub const EVENT_DELIVERIES_SHOWN: usize = 250;
 /// Dead letters that one bulk replay names, given or found by its filter.
@@ -312,10 +294,17 @@ pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 
+/// Deliveries of one webhook that wait are counted up to this; a count of more would be a long read of the state.
+pub const QUEUE_COUNTED_MAX: usize = 100_000;
+/// Webhooks whose figures are added up for a caller who does not see all of the tenant's: the newest.
+pub const STATS_WEBHOOKS_MAX: usize = 4_096;
+
 // --- cli -----------------------------------------------------------------------------------------------------------
 
 /// For a client command's whole call: longer than the slowest answer that a server that works gives.
 pub const CLI_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// … and for a test delivery's, which lasts as long as a webhook's timeout may.
+pub const CLI_TEST_TIMEOUT: Duration = Duration::from_secs(310);
 /// Bytes of an answer that a client command reads: the largest page is far below.
 pub const CLI_ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a secret that a command reads from a file or standard input; no key of any scheme comes near.
@@ -325,6 +314,7 @@ pub const LISTEN_BODY_BYTES_MAX: usize = 32 << 20;
 /// Requests that `hooktide listen` has answered and not printed; the next wait with their answer.
 pub const LISTEN_QUEUE: usize = 64;
 
+const _: () = assert!(FIGURES_WEBHOOK_TYPES_MAX <= FIGURES_TENANT_TYPES_MAX && OUTBOX_BATCH <= BATCH_EVENTS_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
 const _: () = assert!(COMMIT_BATCH_BYTES * 2 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
@@ -332,9 +322,9 @@ const _: () =
     assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");
 const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell must ring before the queue is full");
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
+const _: () = assert!(FILTER_TEXT_BYTES_MAX <= FILTER_SEARCHED_BYTES_MAX && FILTER_DEPTH_MAX < JSON_DEPTH_MAX);
 const _: () = assert!(REGISTRY_BATCH <= REGISTRY_QUEUE && PAGE_ROWS_MAX <= PAGE_SCAN_MAX);
 const _: () = assert!(RESPONSE_BYTES_KEPT <= RESPONSE_BYTES_MAX);
-const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);
 const _: () = assert!(
     SOURCE_BODY_BYTES_DEFAULT <= SOURCE_BODY_BYTES_MAX && SOURCE_BODY_BYTES_MAX * 2 <= BODIES_IN_FLIGHT_BYTES,
     "one sender must not hold all the room for bodies"

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
-use super::{Response, reply};
+use super::super::{Response, reply};
 
 /// A form of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub enum Format {
     Yaml,
 }
 
-pub(super) const YAML: &str = include_str!("../../docs/openapi.yaml");
-pub(super) const JSON: &str = include_str!("../../docs/openapi.json");
+pub(in crate::api) const YAML: &str = include_str!("../../../docs/openapi.yaml");
+pub(in crate::api) const JSON: &str = include_str!("../../../docs/openapi.json");
 
 /// The document. It holds nothing of anybody's, so it needs no key.
 pub fn document(format: Format) -> Response {

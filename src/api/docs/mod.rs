@@ -1,0 +1,68 @@
+//! What the interface says of itself: the OpenAPI document, and pages for people made from it and from `docs/errors.md`.
+//!
+//! Pages are made once, here, from what is compiled in: they need no script, no other server, and hold nothing of anybody's,
+//! so they are open. Must never know: webhooks, events, who asks.
+
+mod html;
+mod markdown;
+mod openapi;
+mod page;
+mod schema;
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
+use hyper::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
+
+use super::Response;
+pub(in crate::api) use openapi::JSON;
+#[cfg(test)]
+pub(in crate::api) use openapi::YAML;
+pub use openapi::{Format, document};
+
+const ERRORS: &str = include_str!("../../../docs/errors.md");
+const STYLE: &str = include_str!("style.css");
+
+static INTERFACE_PAGE: LazyLock<Bytes> = LazyLock::new(|| page::interface(JSON).into());
+static ERRORS_PAGE: LazyLock<Bytes> = LazyLock::new(|| page::errors(ERRORS).into());
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+/// Nothing but the style sheet beside it may be loaded, no script may run, no other page may frame it.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+
+/// The page, style sheet or document at this path, if there is one.
+pub fn at(path: &str) -> Option<Response> {
+    match path {
+        "/openapi.json" => Some(document(Format::Json)),
+        "/openapi.yaml" => Some(document(Format::Yaml)),
+        "/docs" | "/docs/" => Some(shown(HTML, INTERFACE_PAGE.clone())),
+        "/docs/errors" => Some(shown(HTML, ERRORS_PAGE.clone())),
+        "/docs/style.css" => Some(shown(CSS, Bytes::from_static(STYLE.as_bytes()))),
+        _ => None,
+    }
+}
+
+fn shown(media_type: HeaderValue, body: Bytes) -> Response {
+    let mut response = Response::new(Full::new(body));
+    let frame: HeaderName = HeaderName::from_static("x-frame-options");
+    for (name, value) in [
+        (CONTENT_TYPE, media_type),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (frame, HeaderValue::from_static("DENY")),
+        (CACHE_CONTROL, HOUR),
+    ] {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

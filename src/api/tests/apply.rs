@@ -1,0 +1,181 @@
+//! Declared webhooks, brought about by the interface's own handlers.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, Report, apply};
+use crate::config::Environment;
+
+impl Interface for World {
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
+        let ask = ask().tenant(None);
+        let ask = if let Some(body) = body { ask.json(body) } else { ask };
+        let got = ask.send(self, method.as_str(), path).await;
+        Ok((got.status, got.body))
+    }
+}
+
+struct File {
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { path: folder.path().join("webhooks.toml"), _folder: folder }
+    }
+
+    fn read(&self, text: &str) -> Declared {
+        std::fs::write(&self.path, text).unwrap();
+        let environment = Environment::new([("API_KEY".into(), "canary-of-the-environment".into())]);
+        Declared::read(&self.path, &environment).unwrap()
+    }
+
+    async fn apply(&self, world: &World, text: &str, options: Options) -> Report {
+        apply(&self.read(text), world, options).await.unwrap()
+    }
+
+    /// The places and keys of what is wrong.
+    async fn faults(&self, world: &World, text: &str) -> Vec<String> {
+        match apply(&self.read(text), world, Options::default()).await {
+            Err(ApplyError::Faults(faults)) => {
+                let line = |place: &str| place.rsplit(':').next().unwrap().to_owned();
+                faults.iter().map(|fault| format!("{} {}", line(&fault.place), fault.key)).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// `+ billing`, `~ crm url name`, `= x`.
+fn told(report: &Report) -> Vec<String> {
+    let item = |item: &crate::apply::Item| match &item.outcome {
+        Outcome::Added { .. } => format!("+ {}", item.name),
+        Outcome::Changed(changes) => {
+            let fields: Vec<_> = changes.iter().map(|change| &*change.field).collect();
+            format!("~ {} {}", item.name, fields.join(" "))
+        }
+        Outcome::Unchanged => format!("= {}", item.name),
+        Outcome::Removed => format!("- {}", item.name),
+        Outcome::Left => format!("? {}", item.name),
+    };
+    report.items.iter().map(item).collect()
+}
+
+const TWO: &str = r#"
+[[event_types]]
+name = "order.created"
+description = "A new order was placed."
+
+[[webhooks]]
+uid = "billing"
+url = "https://example.com/billing"
+events = ["order.*"]
+timeout_seconds = 10
+headers = { "X-Team" = "a", "X-Api-Key" = { env = "API_KEY" } }
+metadata = { environment = "production" }
+
+[[webhooks]]
+uid = "crm"
+url = "https://example.com/crm"
+events = ["order.created"]
+retry_policy = { max_retries = 3, retry_delay = 60 }
+"#;
+
+#[tokio::test]
+async fn a_file_applied_twice_changes_nothing_the_second_time() {
+    let (world, file) = (world(), File::new());
+    let dry = Options { dry_run: true, ..Options::default() };
+    let report = file.apply(&world, TWO, dry).await;
+    assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
+    assert_eq!(ask().send(&world, "GET", WEBHOOKS).await.ids(), [""; 0]);
+
+    let report = file.apply(&world, TWO, Options::default()).await;
+    assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
+    let Outcome::Added { secret: Some(secret) } = &report.items[1].outcome else { panic!("{report:?}") };
+    assert!(secret.starts_with("whsec_"));
+    let billing = ask().send(&world, "GET", &format!("{WEBHOOKS}/billing")).await;
+    assert_eq!(billing.body["metadata"], json!({"environment": "production", "hooktide.apply": "default"}));
+    let read = |uid: &str| world.api.registry.load().webhook_by_uid("default", uid).unwrap().version;
+    for _ in 0..2 {
+        let report = file.apply(&world, TWO, Options::default()).await;
+        assert_eq!(told(&report), ["= order.created", "= billing", "= crm"]);
+        assert_eq!((read("billing"), read("crm")), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn what_differs_is_told_and_changed_also_what_somebody_else_changed() {
+    let (world, file) = (world(), File::new());
+    file.apply(&world, TWO, Options::default()).await;
+    let other = TWO.replace("timeout_seconds = 10", "name = \"Billing\"").replace("A new order", "An order");
+    let report = file.apply(&world, &other, Options { dry_run: true, ..Options::default() }).await;
+    assert_eq!(told(&report), ["~ order.created description", "~ billing name timeout_seconds", "= crm"]);
+    let Outcome::Changed(changes) = &report.items[1].outcome else { panic!("{report:?}") };
+    assert_eq!((&changes[1].from, &changes[1].to), (&Some(json!(10)), &None));
+    assert_eq!(told(&file.apply(&world, &other, Options::default()).await), told(&report));
+    assert_eq!(ask().send(&world, "GET", &format!("{WEBHOOKS}/billing")).await.text("name"), "Billing");
+
+    // The file is right, whoever changed what it does not even name; but what holds deliveries back stays.
+    let patch = json!({"url": "https://example.com/other", "burst": 5, "rate_limit_rps": 1, "status": "paused"});
+    assert_eq!(ask().json(&patch).send(&world, "PATCH", &format!("{WEBHOOKS}/crm")).await.status, 200);
+    let report = file.apply(&world, &other, Options::default()).await;
+    let mut fields: Vec<_> = told(&report)[2].split(' ').skip(2).map(str::to_owned).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["burst", "rate_limit_rps", "url"]);
+    let crm = ask().send(&world, "GET", &format!("{WEBHOOKS}/crm")).await;
+    assert_eq!((crm.text("url"), crm.text("status")), ("https://example.com/crm", "paused"));
+    // A hidden header is compared all the same.
+    let other = other.replace("{ env = \"API_KEY\" }", "{ file = \"KEY\" }");
+    let key = file.path.with_file_name("key");
+    std::fs::write(&key, "canary-of-a-file\n").unwrap();
+    let report = file.apply(&world, &other.replace("KEY", key.to_str().unwrap()), Options::default()).await;
+    assert_eq!(told(&report)[1], "~ billing headers");
+    assert!(!format!("{report:?}").contains("canary"), "{report:?}");
+}
+
+#[tokio::test]
+async fn pruning_takes_what_an_earlier_file_of_the_set_made_and_nothing_else() {
+    let (world, file) = (world(), File::new());
+    made(&world).await;
+    let by_hand = json!({"uid": "by-hand", "url": "https://example.com/x"});
+    assert_eq!(create(&world, &by_hand).await.status, 201);
+    file.apply(&world, TWO, Options::default()).await;
+    let other_set = "set = \"other\"\n[[webhooks]]\nuid = \"theirs\"\nurl = \"https://example.com/t\"";
+    file.apply(&world, other_set, Options::default()).await;
+    let one = "[[webhooks]]\nuid = \"crm\"\nurl = \"https://example.com/crm\"\nevents = [\"order.created\"]\n\
+               retry_policy = { max_retries = 3, retry_delay = 60 }";
+    assert_eq!(told(&file.apply(&world, one, Options::default()).await), ["= crm", "? billing"]);
+    let prune = Options { prune: true, dry_run: true };
+    assert_eq!(told(&file.apply(&world, one, prune).await), ["= crm", "- billing"]);
+    assert_eq!(
+        told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await),
+        ["= crm", "- billing"]
+    );
+    assert_eq!(told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await), ["= crm"]);
+    let left = ask().send(&world, "GET", WEBHOOKS).await;
+    let uids: Vec<_> = left.body["data"].as_array().unwrap().iter().map(|row| row["uid"].as_str()).collect();
+    assert_eq!(uids, [Some("theirs"), Some("crm"), Some("by-hand"), None]);
+}
+
+#[tokio::test]
+async fn a_fault_is_named_by_line_and_key_and_nothing_is_made() {
+    let (world, file) = (world(), File::new());
+    let wrong =
+        TWO.replace("timeout_seconds = 10", "timeout_seconds = \"soon\"").replace("https://example.com/crm", "nowhere");
+    assert_eq!(file.faults(&world, &wrong).await, ["10 webhooks[0].timeout_seconds", "16 webhooks[1].url"]);
+    let wrong = TWO.replace("max_retries = 3", "max_retries = -1").replace("\"order.*\"", "\"order.*\", \"a b\"");
+    assert_eq!(
+        file.faults(&world, &wrong).await,
+        ["9 webhooks[0].events[1]", "18 webhooks[1].retry_policy.max_retries"]
+    );
+    assert_eq!(ask().send(&world, "GET", WEBHOOKS).await.ids(), [""; 0]);
+    let wrong = format!("{TWO}\n[[event_types]]\nname = \"x\"\nschema = 7");
+    assert_eq!(file.faults(&world, &wrong).await, ["22 event_types[1].schema"]);
+    // A tenant that is not there has nothing, and gets what is declared.
+    let report = file.apply(&world, &format!("tenant = \"acme\"\n{TWO}"), Options::default()).await;
+    assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
+    let of_acme = ask().tenant(Some("acme")).send(&world, "GET", WEBHOOKS).await;
+    assert_eq!(of_acme.ids().len(), 2);
+}

@@ -1,0 +1,134 @@
+//! Test deliveries, to a receiver of the test's own.
+
+use hyper::HeaderMap;
+
+use super::*;
+use crate::send::{Outcome, Probed, SentRequest};
+
+/// Answers 418 to everything, unless it is told to refuse.
+#[derive(Default)]
+pub(super) struct Receiver {
+    came: Mutex<Vec<TestDelivery>>,
+    refuses: Mutex<Option<TestRefused>>,
+}
+
+impl Tester for Receiver {
+    fn test(&self, delivery: TestDelivery) -> Later<'_, Result<Tested, TestRefused>> {
+        let refused = *self.refuses.lock().unwrap();
+        let id = DeliveryId { event: EventId::from_u128(7), webhook: delivery.webhook.no };
+        self.came.lock().unwrap().push(delivery);
+        Box::pin(async move { refused.map_or(Ok(Tested { id, probed: probed() }), Err) })
+    }
+}
+
+fn probed() -> Probed {
+    let mut secret = HeaderValue::from_static("Bearer canary");
+    secret.set_sensitive(true);
+    let sent = [("x-team", HeaderValue::from_static("a")), ("authorization", secret)];
+    let sent: HeaderMap = sent.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect();
+    let mut headers = HeaderMap::new();
+    headers.append("via", HeaderValue::from_static("one"));
+    headers.append("via", HeaderValue::from_static("two"));
+    Probed {
+        outcome: Outcome {
+            result: Err(AttemptError::Status(418)),
+            http_status: Some(418),
+            retry_after: None,
+            response: "short".into(),
+            latency: Duration::from_millis(12),
+            sent_at: None,
+        },
+        request: Some(SentRequest { headers: sent, body: b"{}".to_vec() }),
+        headers,
+        body: b"I am a teapot".to_vec(),
+        is_cut: false,
+    }
+}
+
+impl World {
+    fn came(&self) -> (String, String) {
+        let came = self.tester.came.lock().unwrap();
+        let last = came.last().unwrap();
+        (last.event_type.to_string(), String::from_utf8(last.data.to_vec()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn the_answer_is_the_attempt_whatever_the_endpoint_said() {
+    let world = world();
+    let place = made(&world).await;
+    let got = ask().send(&world, "POST", &format!("{place}/test")).await;
+    let no = WebhookNo(world.tester.came.lock().unwrap()[0].webhook.no.0);
+    let id = DeliveryId { event: EventId::from_u128(7), webhook: no };
+    let expected = json!({
+        "success": false, "status": 418, "headers": {"via": "one, two"}, "body": "I am a teapot", "truncated": false,
+        "latency_ms": 12, "error": "the endpoint answered 418",
+        "request": {"headers": {"x-team": "a", "authorization": "***"}, "body": "{}"},
+        "delivery_id": id.to_string(), "event_id": id.event.to_string(), "event_type": "order.test",
+    });
+    assert_eq!((got.status, got.body), (200, expected));
+    let (_, data) = world.came();
+    assert_eq!(serde_json::from_str::<Value>(&data).unwrap()["test"], true);
+    assert_eq!(&*world.tester.came.lock().unwrap()[0].correlation_id, "req_1");
+}
+
+#[tokio::test]
+async fn the_catalogues_example_is_sent_where_there_is_one() {
+    let world = world();
+    let place = made(&world).await;
+    let body = json!({"name": "order.created", "example": {"order_id": "ord_1"}});
+    assert_eq!(ask().json(&body).send(&world, "POST", "/api/v1/event-types").await.status, 201);
+    for (body, expected) in [
+        (json!({"event_type": "order.created"}), json!({"order_id": "ord_1"})),
+        (json!({"event_type": "order.created", "data": {"n": 1}}), json!({"n": 1})),
+    ] {
+        let got = ask().json(&body).send(&world, "POST", &format!("{place}/test")).await;
+        assert_eq!(got.status, 200, "{}", got.body);
+        assert_eq!(serde_json::from_str::<Value>(&world.came().1).unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn type_and_data_are_the_callers_or_fit_the_webhook() {
+    let world = world();
+    for (events, expected) in [
+        (json!(["*"]), "webhook.test"),
+        (json!([]), "webhook.test"),
+        (json!(["order.*"]), "order.test"),
+        (json!(["order.*", "user.created", "user.deleted"]), "user.created"),
+    ] {
+        let got = create(&world, &json!({"url": "https://example.com/hook", "events": events})).await;
+        let place = format!("{WEBHOOKS}/{}/test", got.text("id"));
+        assert_eq!(ask().json(&json!({"unknown": 1})).send(&world, "POST", &place).await.status, 200);
+        assert_eq!(world.came().0, expected, "{events}");
+    }
+    let place = format!("{}/test", made(&world).await);
+    let body = r#"{"event_type": "a.b", "data": {"n":  1.50}}"#;
+    let ask_with =
+        |body: &str| Ask { body: body.as_bytes().to_vec(), ..ask().header("content-type", "application/json") };
+    assert_eq!(ask_with(body).send(&world, "POST", &place).await.status, 200);
+    assert_eq!(world.came(), ("a.b".to_owned(), r#"{"n":  1.50}"#.to_owned()), "byte for byte");
+    assert_eq!(ask_with(r#"{"data": null}"#).send(&world, "POST", &place).await.status, 200);
+    assert_eq!(world.came().1, "null");
+    for wrong in [r#"{"event_type": "a b"}"#, r#"{"event_type": 1}"#] {
+        assert_eq!(ask_with(wrong).send(&world, "POST", &place).await.wrong(), ["/event_type"]);
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_write_or_comes_too_often_is_told_so() {
+    let world = world();
+    let place = format!("{}/test", made(&world).await);
+    assert_eq!(ask().role(Role::Viewer).send(&world, "POST", &place).await.status, 403);
+    assert_eq!(ask().tenant(Some("other")).send(&world, "POST", &place).await.status, 404);
+    assert!(world.tester.came.lock().unwrap().is_empty());
+    for (refused, status, code) in [
+        (TestRefused::WebhookBusy, 429, "rate_limited"),
+        (TestRefused::Busy, 503, "overloaded"),
+        (TestRefused::Stopping, 503, "draining"),
+    ] {
+        *world.tester.refuses.lock().unwrap() = Some(refused);
+        let got = ask().send(&world, "POST", &place).await;
+        assert_eq!((got.status, got.text("code"), got.header("retry-after")), (status, code, "1"));
+    }
+}

@@ -1,0 +1,210 @@
+//! What a file declares: its shape is checked here, its meaning by the interface.
+
+use std::path::Path;
+
+use hyper::http::HeaderName;
+use serde_json::{Map, Value};
+
+use super::Fault;
+use crate::config::{Environment, TomlFile, key_of, read_secret_file};
+use crate::model::Secret;
+use crate::registry::is_secret_header;
+
+const ALLOWED: [&str; 5] = ["tenant", "set", "prune", "event_types", "webhooks"];
+/// What a webhook may not say: its tenant is the file's, its id the server's.
+const NOT_HERE: [(&str, &str); 3] = [
+    ("id", "is given by the server; a declared webhook is known by its uid"),
+    ("tenant", "is set for the whole file, above its tables"),
+    ("org_id", "is set for the whole file, as tenant"),
+];
+const REFERENCE: &str = "expected { env = \"VARIABLE\" } or { file = \"PATH\" }: a secret does not stand in this file";
+const SET_CHARS_MAX: usize = 64;
+
+/// A file that declares webhooks, read, with its references resolved.
+#[derive(Debug)]
+pub struct Declared {
+    file: TomlFile,
+    /// Whose all of it is, for a key of all tenants.
+    pub tenant: Option<String>,
+    /// The name under which its webhooks are known to be this file's.
+    pub set: String,
+    /// Whether webhooks go that it declares no more.
+    pub prune: bool,
+    /// Bodies as the interface takes them.
+    pub event_types: Vec<Map<String, Value>>,
+    /// As they stand in the file.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// A declared webhook.
+#[derive(Debug)]
+pub struct Webhook {
+    /// By which it is known.
+    pub uid: String,
+    /// The rest, as the interface takes it.
+    pub body: Map<String, Value>,
+    /// Its secret, if the file says where that stands.
+    pub secret: Option<Secret>,
+    /// All that it is to have; `None`: the file says nothing of them.
+    pub subscriptions: Option<Vec<Map<String, Value>>>,
+}
+
+impl Declared {
+    /// Reads a file, and what it refers to.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its shape.
+    pub fn read(path: &Path, environment: &Environment) -> Result<Self, Vec<Fault>> {
+        let file = TomlFile::read(path)
+            .map_err(|e| vec![Fault { place: e.origin, key: String::new(), problem: e.problem }])?;
+        let values = file
+            .values()
+            .map_err(|problem| vec![Fault { place: path.display().to_string(), key: String::new(), problem }])?;
+        let Value::Object(values) = values else { return Err(Vec::new()) };
+        let mut reader = Reader { file: &file, environment, faults: Vec::new() };
+        let (tenant, set, prune, event_types, webhooks) = reader.whole(values);
+        if reader.faults.is_empty() {
+            Ok(Self { file, tenant, set, prune, event_types, webhooks })
+        } else {
+            Err(reader.faults)
+        }
+    }
+
+    /// A fault at this path into the file.
+    pub(super) fn fault(&self, path: &[String], problem: impl Into<String>) -> Fault {
+        Fault { place: self.file.origin(path), key: key_of(path), problem: problem.into() }
+    }
+}
+
+struct Reader<'a> {
+    file: &'a TomlFile,
+    environment: &'a Environment,
+    faults: Vec<Fault>,
+}
+
+type Whole = (Option<String>, String, bool, Vec<Map<String, Value>>, Vec<Webhook>);
+
+impl Reader<'_> {
+    fn wrong(&mut self, path: &[&str], problem: impl Into<String>) {
+        let path: Vec<_> = path.iter().map(|part| (*part).to_owned()).collect();
+        self.faults.push(Fault { place: self.file.origin(&path), key: key_of(&path), problem: problem.into() });
+    }
+
+    fn whole(&mut self, mut values: Map<String, Value>) -> Whole {
+        let tenant = self.text(&mut values, "tenant");
+        let set = self.text(&mut values, "set").unwrap_or_else(|| "default".to_owned());
+        if set.is_empty() || set.chars().count() > SET_CHARS_MAX {
+            self.wrong(&["set"], format!("expected 1 to {SET_CHARS_MAX} characters"));
+        }
+        let prune = match values.remove("prune") {
+            None => false,
+            Some(Value::Bool(prune)) => prune,
+            Some(_) => {
+                self.wrong(&["prune"], "expected true or false");
+                false
+            }
+        };
+        let event_types = self.tables(&mut values, &["event_types"]);
+        let tables = self.tables(&mut values, &["webhooks"]);
+        for key in values.keys() {
+            self.wrong(&[key], format!("unknown key; allowed here: {}", ALLOWED.join(", ")));
+        }
+        let webhooks: Vec<_> = tables.into_iter().enumerate().filter_map(|(n, table)| self.webhook(n, table)).collect();
+        self.no_twice("webhooks", "uid", webhooks.iter().map(|webhook| webhook.uid.as_str()));
+        let name_of = |body: &Map<String, Value>| body.get("name").and_then(Value::as_str).map(str::to_owned);
+        let names: Vec<_> = event_types.iter().map(|body| name_of(body).unwrap_or_default()).collect();
+        for n in (0..names.len()).filter(|n| names[*n].is_empty()) {
+            self.wrong(&["event_types", &n.to_string()], "needs a name");
+        }
+        self.no_twice("event_types", "name", names.iter().map(String::as_str));
+        (tenant, set, prune, event_types, webhooks)
+    }
+
+    fn no_twice<'n>(&mut self, list: &str, field: &str, names: impl Iterator<Item = &'n str>) {
+        let mut known = std::collections::HashSet::new();
+        for (n, name) in names.enumerate() {
+            if !name.is_empty() && !known.insert(name) {
+                self.wrong(&[list, &n.to_string(), field], format!("{name:?} is there twice"));
+            }
+        }
+    }
+
+    fn text(&mut self, values: &mut Map<String, Value>, key: &str) -> Option<String> {
+        let value = values.remove(key)?;
+        if !value.is_string() {
+            self.wrong(&[key], "expected text");
+        }
+        value.as_str().map(str::to_owned)
+    }
+
+    /// A list of tables; none if it is not there.
+    fn tables(&mut self, values: &mut Map<String, Value>, at: &[&str]) -> Vec<Map<String, Value>> {
+        let Some(list) = at.last().and_then(|key| values.remove(*key)) else { return Vec::new() };
+        let Value::Array(items) = list else {
+            self.wrong(at, "expected a list of tables");
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for (n, item) in items.into_iter().enumerate() {
+            if let Value::Object(table) = item {
+                tables.push(table);
+            } else {
+                self.wrong(&[at, &[&n.to_string()]].concat(), "expected a table");
+            }
+        }
+        tables
+    }
+
+    fn webhook(&mut self, n: usize, mut body: Map<String, Value>) -> Option<Webhook> {
+        let n = n.to_string();
+        let at = ["webhooks", &n];
+        for (key, problem) in NOT_HERE {
+            if body.remove(key).is_some() {
+                self.wrong(&[at[0], at[1], key], problem);
+            }
+        }
+        let secret = body.remove("secret").and_then(|written| self.secret(&written, &[at[0], at[1], "secret"]));
+        let has_subscriptions = body.contains_key("subscriptions");
+        let subscriptions = self.tables(&mut body, &[at[0], at[1], "subscriptions"]);
+        self.headers(&mut body, at);
+        if !matches!(body.get("metadata"), None | Some(Value::Object(_))) {
+            self.wrong(&[at[0], at[1], "metadata"], "expected a table");
+        }
+        match body.remove("uid") {
+            Some(Value::String(uid)) if !uid.is_empty() && !uid.contains(['/', '?', '#', '%']) => {
+                Some(Webhook { uid, body, secret, subscriptions: has_subscriptions.then_some(subscriptions) })
+            }
+            _ => {
+                self.wrong(&[at[0], at[1], "uid"], "is required: text of 1 to 128 of A-Z a-z 0-9 . _ : @ -");
+                None
+            }
+        }
+    }
+
+    /// Headers may be references; those that carry secrets by their name must be.
+    fn headers(&mut self, body: &mut Map<String, Value>, at: [&str; 2]) {
+        let Some(Value::Object(headers)) = body.get_mut("headers") else { return };
+        for (name, value) in headers {
+            let is_secret = HeaderName::try_from(name.as_str()).is_ok_and(|name| is_secret_header(&name));
+            if is_secret || value.is_object() {
+                let secret = self.secret(value, &[at[0], at[1], "headers", name]);
+                *value = secret.map_or(Value::Null, |secret| Value::from(secret.reveal()));
+            }
+        }
+    }
+
+    /// What a reference leads to.
+    fn secret(&mut self, written: &Value, at: &[&str]) -> Option<Secret> {
+        let reference = written.as_object().filter(|table| table.len() == 1);
+        let of = |key: &str| reference.and_then(|table| table.get(key)).and_then(Value::as_str);
+        let found = match (of("env"), of("file")) {
+            (Some(name), _) => {
+                let value = self.environment.get(name).map(Secret::new);
+                value.ok_or_else(|| format!("the environment variable {name} is not set"))
+            }
+            (_, Some(path)) => read_secret_file(path),
+            _ => Err(REFERENCE.to_owned()),
+        };
+        found.map_err(|problem| self.wrong(at, problem)).ok()
+    }
+}

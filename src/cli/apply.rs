@@ -1,0 +1,158 @@
+//! `hooktide apply`: webhooks and event types as a file declares them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::error::CliError;
+use super::{Client, ClientArgs, block_on, output};
+use crate::apply::{self, CallFailed, Declared, Difference, Interface, Item, Options, Outcome, Report};
+use crate::config::Environment;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The file that declares webhooks and event types
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Change nothing; say what would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove webhooks that an earlier file of the same set made and this one does not name
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Interface for Client {
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
+        let (status, bytes) = self.ask(method, path, body).await.map_err(|e| CallFailed(e.to_string()))?;
+        let answer = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or_default() };
+        Ok((status.as_u16(), answer))
+    }
+}
+
+pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+    let declared = Declared::read(&args.file, environment).map_err(CliError::Declared)?;
+    let client = Client::try_new(&args.client, environment, false)?;
+    let options = Options { dry_run: args.dry_run, prune: args.prune };
+    let report = block_on(async { Ok(apply::apply(&declared, &client, options).await?) })?;
+    if args.client.json {
+        return Ok(writeln!(out, "{}", as_json(&report, args.dry_run))?);
+    }
+    Ok(print(out, &report, args.dry_run)?)
+}
+
+fn print(out: &mut dyn Write, report: &Report, dry_run: bool) -> std::io::Result<()> {
+    for item in &report.items {
+        let (mark, secret, changes) = parts(item);
+        if mark != '=' {
+            writeln!(out, "{mark} {} {}", item.kind, output::visible(&item.name))?;
+        }
+        for change in changes {
+            writeln!(out, "    {}", difference(change))?;
+        }
+        if let Some(secret) = secret {
+            writeln!(out, "    secret: {} (shown this once)", output::visible(secret))?;
+        }
+        if matches!(item.outcome, Outcome::Left) {
+            writeln!(out, "    is not in the file any more; --prune removes it")?;
+        }
+    }
+    let [added, changed, unchanged, removed, left] = report.counts();
+    let would = if dry_run { "would be: " } else { "" };
+    writeln!(out, "{would}{added} added, {changed} changed, {unchanged} unchanged, {removed} removed, {left} left")
+}
+
+/// The sign of what became of a thing, its secret, and its differences.
+fn parts(item: &Item) -> (char, Option<&str>, &[Difference]) {
+    match &item.outcome {
+        Outcome::Added { secret } => ('+', secret.as_deref(), &[]),
+        Outcome::Changed(changes) => ('~', None, changes),
+        Outcome::Unchanged => ('=', None, &[]),
+        Outcome::Removed => ('-', None, &[]),
+        Outcome::Left => ('?', None, &[]),
+    }
+}
+
+fn difference(change: &Difference) -> String {
+    let shown = |value: &Value| output::visible(&value.to_string());
+    let field = output::visible(&change.field);
+    match (&change.from, &change.to) {
+        (None, None) => format!("{field}: another one"),
+        (None, Some(to)) => format!("{field}: {}", shown(to)),
+        (Some(from), None) => format!("{field}: {} -> (nothing)", shown(from)),
+        (Some(from), Some(to)) => format!("{field}: {} -> {}", shown(from), shown(to)),
+    }
+}
+
+fn as_json(report: &Report, dry_run: bool) -> Value {
+    let of = |change: &Difference| json!({ "field": change.field, "from": change.from, "to": change.to });
+    let item = |item: &Item| {
+        let (_, secret, changes) = parts(item);
+        let outcome = match item.outcome {
+            Outcome::Added { .. } => "added",
+            Outcome::Changed(_) => "changed",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Removed => "removed",
+            Outcome::Left => "left",
+        };
+        let mut shown = json!({ "kind": item.kind, "name": item.name, "outcome": outcome });
+        if let Some(secret) = secret {
+            shown["secret"] = secret.into();
+        }
+        if !changes.is_empty() {
+            shown["changes"] = changes.iter().map(of).collect();
+        }
+        shown
+    };
+    json!({ "dry_run": dry_run, "items": report.items.iter().map(item).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_became_of_each_thing() {
+        let item = |kind, name: &str, outcome| Item { kind, name: name.to_owned(), outcome };
+        let change = |field: &str, from: Option<Value>, to: Option<Value>| Difference { field: field.into(), from, to };
+        let report = Report {
+            items: vec![
+                item("event type", "order.created", Outcome::Unchanged),
+                item("webhook", "billing", Outcome::Added { secret: Some("whsec_x".into()) }),
+                item(
+                    "webhook",
+                    "crm",
+                    Outcome::Changed(vec![
+                        change("url", Some(json!("https://a")), Some(json!("https://b"))),
+                        change("name", None, Some(json!("CRM"))),
+                        change("burst", Some(json!(5)), None),
+                        change("secret", None, None),
+                    ]),
+                ),
+                item("webhook", "old", Outcome::Left),
+                item("webhook", "older", Outcome::Removed),
+            ],
+        };
+        let mut out = Vec::new();
+        print(&mut out, &report, true).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "+ webhook billing\n    secret: whsec_x (shown this once)\n\
+             ~ webhook crm\n    url: \"https://a\" -> \"https://b\"\n    name: \"CRM\"\n    burst: 5 -> (nothing)\n    \
+             secret: another one\n\
+             ? webhook old\n    is not in the file any more; --prune removes it\n\
+             - webhook older\n\
+             would be: 1 added, 1 changed, 1 unchanged, 1 removed, 1 left\n"
+        );
+        let shown = as_json(&report, false);
+        assert_eq!(
+            shown["items"][1],
+            json!({"kind": "webhook", "name": "billing", "outcome": "added", "secret": "whsec_x"})
+        );
+        assert_eq!(shown["items"][2]["changes"][0], json!({"field": "url", "from": "https://a", "to": "https://b"}));
+    }
+}

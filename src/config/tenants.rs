@@ -1,0 +1,110 @@
+//! `[[tenants]]`: what holds for the webhooks of each, so that clients need not say it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::FileTenant;
+use super::check::Check;
+use super::value::{Count, Delay, List, Ratio, Seconds};
+use crate::limits::{RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
+use crate::model::{RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
+
+/// An entry as it is written; what is missing is found by the check, which names the entry.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTenant {
+    pub(super) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_policy: Option<RawPolicy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visibility: Option<Visibility>,
+}
+
+/// Delays one by one, or how they grow.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPolicy {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<List<Delay>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_retries: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_delay: Option<Seconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backoff: Option<Ratio>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_delay: Option<Seconds>,
+}
+
+const SHORTEST: Duration = Duration::from_millis(1);
+/// Retries of a policy, as of a webhook's own.
+const RETRIES_MAX: u64 = 100;
+/// Characters of a profile's name.
+const PROFILE_CHARS_MAX: usize = 63;
+
+impl Check<'_> {
+    pub(super) fn tenants(&mut self, raw: &[RawTenant]) -> Vec<FileTenant> {
+        let mut tenants: Vec<FileTenant> = Vec::with_capacity(raw.len());
+        for (n, entry) in raw.iter().enumerate() {
+            let at = |field: &str| format!("tenants[{n}].{field}");
+            let name = &*entry.name;
+            if !is_tenant_name(name) {
+                self.wrong(&at("name"), format!("{name:?} is not a tenant: {TENANT_NAME_ALLOWED}"));
+            } else if tenants.iter().any(|other| *other.name == *name) {
+                self.wrong(&at("name"), format!("{name:?} is there twice"));
+            }
+            if let Some(profile) = entry.profile.as_deref().filter(|profile| !is_profile_name(profile)) {
+                self.wrong(&at("profile"), format!("{profile:?} is not a profile's name, such as \"standard\""));
+            }
+            let retry_policy = entry.retry_policy.as_ref().and_then(|raw| self.policy(&at("retry_policy"), raw));
+            let settings = TenantSettings {
+                profile: entry.profile.as_deref().map(Into::into),
+                retry_policy,
+                visibility: entry.visibility.unwrap_or_default(),
+            };
+            tenants.push(FileTenant { name: name.into(), settings });
+        }
+        tenants
+    }
+
+    fn policy(&mut self, at: &str, raw: &RawPolicy) -> Option<RetryPolicy> {
+        let delay = |check: &mut Self, key: &str, delay| {
+            check.seconds(&format!("{at}.{key}"), delay, SHORTEST..=RETRY_DELAY_MAX)
+        };
+        match (&raw.schedule, raw.max_retries, raw.retry_delay) {
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (None, None, _) | (None, _, None) => {
+                self.wrong(at, "expected schedule, or max_retries and retry_delay");
+                None
+            }
+            (Some(schedule), None, None) => {
+                if schedule.0.len() > SCHEDULE_DELAYS_MAX {
+                    let problem = format!("{} delays; allowed is at most {SCHEDULE_DELAYS_MAX}", schedule.0.len());
+                    self.wrong(&format!("{at}.schedule"), problem);
+                }
+                let delays = schedule.0.iter().map(|Delay(seconds)| delay(self, "schedule", *seconds)).collect();
+                Some(RetryPolicy::Schedule(delays))
+            }
+            (None, Some(retries), Some(first)) => {
+                let Ratio(backoff) = raw.backoff.unwrap_or(Ratio(2.0));
+                if !(1.0..=10.0).contains(&backoff) {
+                    self.wrong(&format!("{at}.backoff"), format!("{backoff}; allowed is 1 to 10"));
+                }
+                Some(RetryPolicy::Backoff {
+                    max_retries: self.count(&format!("{at}.max_retries"), retries, 0..=RETRIES_MAX) as u16,
+                    retry_delay: delay(self, "retry_delay", first),
+                    backoff_permille: (backoff * 1000.0).round() as u32,
+                    max_delay: raw.max_delay.map_or(RETRY_DELAY_MAX, |longest| delay(self, "max_delay", longest)),
+                })
+            }
+        }
+    }
+}
+
+/// Whether text may be the name of a profile.
+fn is_profile_name(text: &str) -> bool {
+    (1..=PROFILE_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+}

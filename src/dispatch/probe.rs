@@ -1,0 +1,87 @@
+//! Test deliveries: sent at once by the webhook's own shard, with its client. They touch neither its queue nor its breaker,
+//! and nothing remembers them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::worker::Crew;
+use crate::limits::{PROBES_PER_SHARD, PROBES_PER_WEBHOOK};
+use crate::model::{Event, Webhook, WebhookNo};
+use crate::send::{Carrier, Parcel, Probed};
+
+/// A test delivery, and where its attempt goes.
+#[derive(Debug)]
+pub struct Probe {
+    /// To whom, whatever its status is.
+    pub webhook: Arc<Webhook>,
+    /// What.
+    pub event: Arc<Event>,
+    /// Dropped where the shard stops. Whoever gives up waiting ends the attempt.
+    pub reply: oneshot::Sender<Result<Probed, ProbeRefused>>,
+}
+
+/// Why a test delivery is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeRefused {
+    /// So many of this webhook are under way.
+    #[error("{PROBES_PER_WEBHOOK} test deliveries of this webhook are under way already")]
+    WebhookBusy,
+    /// So many are under way in all.
+    #[error("too many test deliveries are under way")]
+    Busy,
+}
+
+impl<C: Carrier> Crew<C> {
+    /// Makes a test delivery, if there is a place for it.
+    pub(super) fn probe(self: &Rc<Self>, probe: Probe) {
+        let Probe { webhook, event, mut reply } = probe;
+        let Some(timeout) = self.shard.borrow().probe_timeout(&webhook) else { return };
+        let place = match Place::take(self, webhook.no) {
+            Ok(place) => place,
+            Err(why) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(why));
+                return;
+            }
+        };
+        tokio::task::spawn_local(async move {
+            let parcel = Parcel { webhook: &webhook, event: &event, attempt: 1, timeout };
+            let probed = tokio::select! {
+                biased;
+                () = reply.closed() => None,
+                probed = place.0.carrier.probe(parcel) => Some(probed),
+            };
+            if let Some(probed) = probed {
+                let _ = reply.send(Ok(probed));
+            }
+        });
+    }
+}
+
+/// A test delivery's place, given back when it is dropped.
+struct Place<C: Carrier>(Rc<Crew<C>>, WebhookNo);
+
+impl<C: Carrier> Place<C> {
+    fn take(crew: &Rc<Crew<C>>, webhook: WebhookNo) -> Result<Self, ProbeRefused> {
+        let mut probes = crew.probes.borrow_mut();
+        if probes.iter().filter(|other| **other == webhook).count() >= PROBES_PER_WEBHOOK {
+            return Err(ProbeRefused::WebhookBusy);
+        }
+        if probes.len() >= PROBES_PER_SHARD {
+            return Err(ProbeRefused::Busy);
+        }
+        probes.push(webhook);
+        Ok(Self(Rc::clone(crew), webhook))
+    }
+}
+
+impl<C: Carrier> Drop for Place<C> {
+    fn drop(&mut self) {
+        let mut probes = self.0.probes.borrow_mut();
+        if let Some(at) = probes.iter().position(|webhook| *webhook == self.1) {
+            probes.swap_remove(at);
+        }
+    }
+}

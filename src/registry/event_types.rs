@@ -1,0 +1,166 @@
+//! The catalogue in the snapshot: event types of the configuration, which come and go together, and those of registry.redb.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::Registry;
+use super::cow::CowMap;
+use crate::catalogue::{EventType, Setup, TypeRule};
+use crate::model::{EventPattern, RESERVED_TYPES, Timestamp};
+use crate::source::ManagedBy;
+
+/// Types by name. One of the configuration hides one of the interface that has its name.
+type Types = BTreeMap<Box<str>, Arc<EventType>>;
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EventTypes {
+    strict: bool,
+    files: Arc<Files>,
+    /// Those of registry.redb, by tenant.
+    stored: CowMap<Arc<str>, Arc<Types>>,
+    stored_count: usize,
+}
+
+/// Those of the configuration.
+#[derive(Debug, Default)]
+struct Files {
+    /// Every tenant's.
+    shared: Types,
+    /// One tenant's alone.
+    of_tenant: HashMap<Arc<str>, Types>,
+}
+
+impl Registry {
+    /// The event type of this name that a tenant knows.
+    pub fn event_type(&self, tenant: &str, name: &str) -> Option<&Arc<EventType>> {
+        self.event_types.layers(tenant).find_map(|types| types.get(name))
+    }
+
+    /// All that a tenant knows, by name.
+    pub fn event_types(&self, tenant: &str) -> impl Iterator<Item = &Arc<EventType>> {
+        let mut all = BTreeMap::new();
+        for types in self.event_types.layers(tenant) {
+            for (name, event_type) in types {
+                all.entry(&**name).or_insert(event_type);
+            }
+        }
+        all.into_values()
+    }
+
+    /// What holds for a tenant's events of this type.
+    pub fn type_rule(&self, tenant: &str, name: &str) -> TypeRule {
+        let types = &self.event_types;
+        if types.is_empty() && !types.strict {
+            return TypeRule::Free;
+        }
+        match self.event_type(tenant, name) {
+            Some(known) => TypeRule::Known(Arc::clone(known)),
+            None if types.strict && !name.starts_with(RESERVED_TYPES) => TypeRule::Unknown,
+            None => TypeRule::Free,
+        }
+    }
+
+    /// Whether the catalogue is strict: types that are not in it are refused.
+    pub fn is_strict(&self) -> bool {
+        self.event_types.strict
+    }
+
+    /// Whether a tenant has a catalogue at all.
+    pub fn has_catalogue(&self, tenant: &str) -> bool {
+        self.event_types.layers(tenant).any(|types| !types.is_empty())
+    }
+
+    /// Whether some type that a tenant knows fits the pattern. The gateway's own types are always known.
+    pub fn knows(&self, tenant: &str, pattern: &EventPattern) -> bool {
+        match pattern {
+            EventPattern::All => true,
+            EventPattern::Exact(name) => name.starts_with(RESERVED_TYPES) || self.event_type(tenant, name).is_some(),
+            EventPattern::Prefix(prefix) => {
+                let from = (Bound::Excluded(&**prefix), Bound::Unbounded);
+                let begins = |types: &Types| {
+                    types.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(&**prefix))
+                };
+                prefix.starts_with(RESERVED_TYPES) || self.event_types.layers(tenant).any(begins)
+            }
+        }
+    }
+
+    /// The types of the configuration, in place of those before. One that is as it was keeps its version and times.
+    pub(super) fn set_event_types(&mut self, setup: &Setup, now: Timestamp) {
+        let mut files = Files::default();
+        for definition in &setup.files {
+            let tenant = definition.settings.tenant.as_deref().map(|name| self.make_tenant(name));
+            let name: Box<str> = definition.settings.name.as_str().into();
+            let old = self.event_types.files.types(tenant.as_deref()).and_then(|types| types.get(&name));
+            let (mut created_at, mut updated_at, mut version) = (now, now, 1);
+            if let Some(old) = old {
+                let is_same = old.definition.settings == definition.settings;
+                created_at = old.created_at;
+                updated_at = if is_same { old.updated_at } else { now };
+                version = old.version + u64::from(!is_same);
+            }
+            let (definition, managed_by) = (Arc::clone(definition), ManagedBy::File);
+            let event_type =
+                EventType { definition, tenant: tenant.clone(), managed_by, created_at, updated_at, version };
+            let types = match tenant {
+                None => &mut files.shared,
+                Some(tenant) => files.of_tenant.entry(tenant).or_default(),
+            };
+            types.insert(name, Arc::new(event_type));
+        }
+        self.event_types.files = Arc::new(files);
+        self.event_types.strict = setup.strict;
+    }
+}
+
+impl EventTypes {
+    /// What a tenant knows, what hides first.
+    fn layers(&self, tenant: &str) -> impl Iterator<Item = &Types> {
+        let files = [Some(&self.files.shared), self.files.types(Some(tenant))];
+        files.into_iter().flatten().chain(self.stored.get(tenant).map(|types| &**types))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stored_count == 0 && self.files.shared.is_empty() && self.files.of_tenant.is_empty()
+    }
+
+    /// The type of registry.redb with this name.
+    pub(super) fn of_store(&self, tenant: &str, name: &str) -> Option<&Arc<EventType>> {
+        self.stored.get(tenant)?.get(name)
+    }
+
+    /// How many types of registry.redb are a tenant's.
+    pub(super) fn count(&self, tenant: &str) -> usize {
+        self.stored.get(tenant).map_or(0, |types| types.len())
+    }
+
+    /// Puts one of registry.redb in the place of whatever had its name.
+    pub(super) fn put(&mut self, tenant: &Arc<str>, event_type: Arc<EventType>) {
+        let types = Arc::make_mut(self.stored.entry(&**tenant, || (Arc::clone(tenant), Arc::default())));
+        let is_new = types.insert(event_type.name().into(), event_type).is_none();
+        self.stored_count += usize::from(is_new);
+    }
+
+    /// Takes one of registry.redb out.
+    pub(super) fn remove(&mut self, tenant: &Arc<str>, name: &str) {
+        let types = Arc::make_mut(self.stored.entry(&**tenant, || (Arc::clone(tenant), Arc::default())));
+        self.stored_count -= usize::from(types.remove(name).is_some());
+    }
+
+    /// The types of the configuration as another snapshot has them.
+    pub(super) fn take_files(&mut self, from: &Self) {
+        self.files = Arc::clone(&from.files);
+        self.strict = from.strict;
+    }
+}
+
+impl Files {
+    fn types(&self, tenant: Option<&str>) -> Option<&Types> {
+        match tenant {
+            None => Some(&self.shared),
+            Some(tenant) => self.of_tenant.get(tenant),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Tenants: those of the configuration, those that the interface made, and those that came into being because something is
+//! theirs.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::access::AccessError;
+use super::record::{RecordError, version_or_damage};
+use super::retry_record::RetryRecord;
+use super::snapshot::{DEFAULT_TENANT, Registry};
+use crate::config::FileTenant;
+use crate::model::{TenantSettings, Timestamp, Visibility};
+
+const VERSION: u16 = 1;
+
+/// A tenant that the interface made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredTenant {
+    pub(super) settings: TenantSettings,
+    pub(super) created_at: Timestamp,
+}
+
+/// Where a tenant's settings come from; those of the file hide those of the interface.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origins {
+    file: Option<Arc<TenantSettings>>,
+    stored: Option<Arc<StoredTenant>>,
+}
+
+/// A tenant as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantInfo {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is in force.
+    pub settings: TenantSettings,
+    /// Whether the configuration file has it.
+    pub is_of_file: bool,
+    /// When the interface made it, if it did.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Origins {
+    pub(super) fn settings(&self) -> TenantSettings {
+        let file = self.file.as_deref();
+        file.or_else(|| self.stored.as_ref().map(|stored| &stored.settings)).cloned().unwrap_or_default()
+    }
+
+    fn visibility(&self) -> Visibility {
+        let file = self.file.as_deref();
+        let settings = file.or_else(|| self.stored.as_ref().map(|stored| &stored.settings));
+        settings.map(|settings| settings.visibility).unwrap_or_default()
+    }
+
+    fn info(&self, name: &Arc<str>) -> TenantInfo {
+        TenantInfo {
+            name: Arc::clone(name),
+            settings: self.settings(),
+            is_of_file: self.file.is_some(),
+            created_at: self.stored.as_ref().map(|stored| stored.created_at),
+        }
+    }
+}
+
+impl Registry {
+    /// What holds for the tenant's webhooks by default.
+    pub fn tenant_settings(&self, name: &str) -> TenantSettings {
+        self.origins(name).map(Origins::settings).unwrap_or_default()
+    }
+
+    /// What a member of the tenant sees.
+    pub fn visibility(&self, name: &str) -> Visibility {
+        self.origins(name).map(Origins::visibility).unwrap_or_default()
+    }
+
+    /// Tenants in the order of their names: one, or all.
+    pub fn tenants(&self, only: Option<&str>) -> Vec<TenantInfo> {
+        let mut found: Vec<_> = match only {
+            Some(name) => self.origins_of(name).map(|(name, origins)| origins.info(name)).into_iter().collect(),
+            None => self.all_origins().map(|(name, origins)| origins.info(name)).collect(),
+        };
+        let is_wanted = only.is_none_or(|only| only == DEFAULT_TENANT);
+        if is_wanted && self.origins(DEFAULT_TENANT).is_none() {
+            found.push(Origins::default().info(&DEFAULT_TENANT.into()));
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found
+    }
+
+    /// Makes a tenant of the interface, or gives one that merely came into being its settings.
+    pub(super) fn store_tenant(&mut self, name: &str, stored: Arc<StoredTenant>) -> Result<TenantInfo, AccessError> {
+        if let Some(there) = self.origins(name) {
+            if there.file.is_some() {
+                return Err(AccessError::ManagedByFile);
+            }
+            if there.stored.is_some() {
+                return Err(AccessError::TenantExists);
+            }
+        }
+        Ok(self.put_stored_tenant(name, stored))
+    }
+
+    pub(super) fn put_stored_tenant(&mut self, name: &str, stored: Arc<StoredTenant>) -> TenantInfo {
+        let name = self.make_tenant(name);
+        let origins = self.origins_mut(&name);
+        origins.stored = Some(stored);
+        origins.info(&name)
+    }
+
+    /// Tenants of the configuration, in place of those before.
+    pub(super) fn set_file_tenants(&mut self, files: &[FileTenant]) {
+        let before: Vec<_> = self
+            .all_origins()
+            .filter(|(_, origins)| origins.file.is_some())
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in before {
+            self.origins_mut(&name).file = None;
+        }
+        for FileTenant { name, settings } in files {
+            self.origins_mut(name).file = Some(Arc::new(settings.clone()));
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    v: u16,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    profile: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<RetryRecord>,
+    #[serde(default)]
+    visibility: Visibility,
+    created_ms: i64,
+}
+
+pub(super) fn encode_tenant(tenant: &StoredTenant) -> Result<Vec<u8>, serde_json::Error> {
+    let retry = tenant.settings.retry_policy.as_ref().map(RetryRecord::of);
+    serde_json::to_vec(&Record {
+        v: VERSION,
+        profile: tenant.settings.profile.as_deref().map(Into::into),
+        retry,
+        visibility: tenant.settings.visibility,
+        created_ms: tenant.created_at.as_millis(),
+    })
+}
+
+pub(super) fn decode_tenant(bytes: &[u8]) -> Result<StoredTenant, RecordError> {
+    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|error| version_or_damage(bytes, &error))?;
+    if record.v != VERSION {
+        return Err(RecordError::Version(record.v));
+    }
+    let retry_policy = record.retry.map(RetryRecord::policy);
+    let profile = record.profile.as_deref().map(Into::into);
+    let settings = TenantSettings { profile, retry_policy, visibility: record.visibility };
+    Ok(StoredTenant { settings, created_at: Timestamp::from_millis(record.created_ms) })
+}

@@ -1,0 +1,150 @@
+//! What the writer sees to for a webhook beside its own settings: that its uid is nobody else's, and its subscriptions.
+
+use std::sync::Arc;
+
+use super::change::{Answer, Change, ChangeError};
+use super::snapshot::{DEFAULT_TENANT, Registry};
+use super::work::{Batch, Work, current};
+use super::writer::Writer;
+use crate::filter::Filter;
+use crate::limits::SUBSCRIPTIONS_MAX;
+use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookNo, WebhookSettings};
+
+/// Everything of a subscription that its user decides.
+#[derive(Debug, Clone)]
+pub struct SubscriptionSettings {
+    /// Which events.
+    pub event_type: EventPattern,
+    /// Only of this resource; `None`: all.
+    pub resource_id: Option<Box<str>>,
+    /// Whether it is looked at.
+    pub is_active: bool,
+    /// Which of them; `None`: all.
+    pub filters: Option<Arc<Filter>>,
+}
+
+#[derive(Debug)]
+pub(super) enum SubscriptionChange {
+    Add(SubscriptionSettings),
+    Replace(SubscriptionId, SubscriptionSettings),
+    Remove(SubscriptionId),
+}
+
+impl Writer {
+    /// Adds a subscription to a webhook: of this version only, if one is given. It is the last of the answer's.
+    pub async fn add_subscription(
+        &self,
+        no: WebhookNo,
+        version: Option<u64>,
+        settings: SubscriptionSettings,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.subscribe(no, version, SubscriptionChange::Add(settings)).await
+    }
+
+    /// Puts settings in place of those of a subscription, which keeps its id, its time and its place.
+    pub async fn replace_subscription(
+        &self,
+        no: WebhookNo,
+        version: Option<u64>,
+        id: SubscriptionId,
+        settings: SubscriptionSettings,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.subscribe(no, version, SubscriptionChange::Replace(id, settings)).await
+    }
+
+    /// Removes a subscription.
+    pub async fn remove_subscription(
+        &self,
+        no: WebhookNo,
+        version: Option<u64>,
+        id: SubscriptionId,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.subscribe(no, version, SubscriptionChange::Remove(id)).await
+    }
+
+    /// Made where the webhook is, so that many at once do not come between each other.
+    async fn subscribe(
+        &self,
+        no: WebhookNo,
+        version: Option<u64>,
+        change: SubscriptionChange,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        self.ask(Change::Subscription { no, version, change }).await?.ok_or(ChangeError::Stopped)
+    }
+}
+
+impl Work {
+    pub(super) fn apply_subscription(
+        &mut self,
+        (no, version): (WebhookNo, Option<u64>),
+        change: SubscriptionChange,
+        next: &mut Registry,
+        batch: &mut Batch,
+    ) -> Answer {
+        let old = current(next, no, version)?;
+        let now = self.clock.now();
+        let mut all = old.subscriptions.to_vec();
+        let place =
+            |all: &[Subscription], id| all.iter().position(|one| one.id == id).ok_or(ChangeError::SubscriptionNotFound);
+        let (action, fields) = match change {
+            SubscriptionChange::Add(_) if all.len() >= SUBSCRIPTIONS_MAX => {
+                return Err(ChangeError::TooManySubscriptions);
+            }
+            SubscriptionChange::Add(settings) => {
+                let id = SubscriptionId::from_u128(self.random.ulid(now));
+                all.push(settings.subscription(id, now, now));
+                ("subscription.created", Vec::new())
+            }
+            SubscriptionChange::Replace(id, settings) => {
+                let at = place(&all, id)?;
+                let fields = settings.changed(&all[at]);
+                all[at] = settings.subscription(id, all[at].created_at, now);
+                ("subscription.updated", fields)
+            }
+            SubscriptionChange::Remove(id) => {
+                all.remove(place(&all, id)?);
+                ("subscription.deleted", Vec::new())
+            }
+        };
+        let settings = WebhookSettings { subscriptions: all.into(), ..old.settings.clone() };
+        let webhook = self.changed(&old, settings);
+        let webhook = batch.put(next, webhook);
+        batch.note_webhook(action, &webhook, fields);
+        Ok(Some(webhook))
+    }
+}
+
+impl SubscriptionSettings {
+    /// The fields that are others than those of a subscription.
+    fn changed(&self, old: &Subscription) -> Vec<&'static str> {
+        let text = |filter: &Option<Arc<Filter>>| filter.as_ref().map(|filter| filter.as_json().get().to_owned());
+        let fields = [
+            ("event_type", self.event_type != old.event_type),
+            ("resource_id", self.resource_id != old.resource_id),
+            ("is_active", self.is_active != old.is_active),
+            ("filters", text(&self.filters) != text(&old.filters)),
+        ];
+        fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+
+    fn subscription(self, id: SubscriptionId, created_at: Timestamp, updated_at: Timestamp) -> Subscription {
+        let Self { event_type, resource_id, is_active, filters } = self;
+        Subscription { id, event_type, resource_id, is_active, filters, created_at, updated_at }
+    }
+}
+
+impl Registry {
+    /// Whether no other webhook and no source of the tenant is found by the uid of these settings, nor a source of tenant
+    /// `default`, which a bare name means whoever asks. One that `old` has already is its own, also while a source of the
+    /// file hides it.
+    pub(super) fn check_uid(&self, settings: &WebhookSettings, old: Option<&Webhook>) -> Result<(), ChangeError> {
+        let Some(uid) = settings.uid.as_deref().filter(|uid| old.and_then(|old| old.uid.as_deref()) != Some(uid))
+        else {
+            return Ok(());
+        };
+        let tenant = old.map_or(&settings.tenant, |old| &old.tenant);
+        let is_source = [tenant, DEFAULT_TENANT].iter().any(|tenant| self.source(tenant, uid).is_some());
+        let is_taken = is_source || self.webhook_by_uid(tenant, uid).is_some();
+        if is_taken { Err(ChangeError::UidTaken) } else { Ok(()) }
+    }
+}
