@@ -28,11 +28,13 @@ pub(super) struct Name {
     pub(super) is_escaped: bool,
 }
 
-/// The value that stands in a text, less the blanks around it; `None` in an empty text, and in one of 4 GiB.
+/// The value that is a text, less the blanks around it; `None` in an empty text, and in one of 4 GiB. Nothing is read for it:
+/// the text is one value.
 pub(super) fn whole(text: &[u8]) -> Option<Span> {
     u32::try_from(text.len()).ok()?;
     let start = blanks_end(text, 0);
-    Some(Span::new(start, value_end(text, start)?))
+    let end = start + text[start..].trim_ascii_end().len();
+    (start < end).then(|| Span::new(start, end))
 }
 
 /// Each member of an object, or each element of an array, in its order; `None` if the text ends early.

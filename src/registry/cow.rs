@@ -17,8 +17,25 @@ pub(super) struct CowMap<K, V> {
 
 #[derive(Debug, Clone)]
 enum Node<K, V> {
-    Leaf(Vec<(K, V)>),
+    Leaf(Vec<Entry<K, V>>),
     Branch(Box<[Arc<Node<K, V>>; FAN]>),
+}
+
+/// A key with its hash, so that a search need not follow a key that is another one, and a split need not hash again.
+#[derive(Debug, Clone)]
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+}
+
+impl<K, V> Entry<K, V> {
+    fn is<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.hash == hash && self.key.borrow() == key
+    }
 }
 
 const FAN: usize = 16;
@@ -37,11 +54,14 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let mut rest = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key);
+        let mut rest = hash;
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Leaf(entries) => return entries.iter().find(|(k, _)| k.borrow() == key).map(|(_, v)| v),
+                Node::Leaf(entries) => {
+                    return entries.iter().find(|entry| entry.is(hash, key)).map(|entry| &entry.value);
+                }
                 Node::Branch(children) => {
                     node = &children[place(rest)];
                     rest >>= BITS;
@@ -55,16 +75,17 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let mut rest = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key);
+        let mut rest = hash;
         let mut depth = 0;
         let mut node = Arc::make_mut(&mut self.root);
         loop {
             if let Node::Leaf(entries) = node
                 && entries.len() >= LEAF_MAX
                 && depth < u64::BITS / BITS
-                && entries.iter().all(|(k, _)| k.borrow() != key)
+                && entries.iter().all(|entry| !entry.is(hash, key))
             {
-                *node = split(std::mem::take(entries), &self.hasher, depth);
+                *node = split(std::mem::take(entries), depth);
             }
             match node {
                 Node::Branch(children) => {
@@ -73,12 +94,13 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
                     depth += 1;
                 }
                 Node::Leaf(entries) => {
-                    let at = entries.iter().position(|(k, _)| k.borrow() == key).unwrap_or_else(|| {
-                        entries.push(make());
+                    let at = entries.iter().position(|entry| entry.is(hash, key)).unwrap_or_else(|| {
+                        let (key, value) = make();
+                        entries.push(Entry { hash, key, value });
                         self.len += 1;
                         entries.len() - 1
                     });
-                    return &mut entries[at].1;
+                    return &mut entries[at].value;
                 }
             }
         }
@@ -90,7 +112,8 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         K: Borrow<Q>,
     {
         self.get(key)?;
-        let mut rest = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key);
+        let mut rest = hash;
         let mut node = Arc::make_mut(&mut self.root);
         loop {
             match node {
@@ -99,9 +122,9 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
                     rest >>= BITS;
                 }
                 Node::Leaf(entries) => {
-                    let at = entries.iter().position(|(k, _)| k.borrow() == key)?;
+                    let at = entries.iter().position(|entry| entry.is(hash, key))?;
                     self.len -= 1;
-                    return Some(entries.swap_remove(at).1);
+                    return Some(entries.swap_remove(at).value);
                 }
             }
         }
@@ -112,7 +135,7 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         let (mut found, mut nodes) = (Vec::with_capacity(self.len), vec![&self.root]);
         while let Some(node) = nodes.pop() {
             match &**node {
-                Node::Leaf(entries) => found.extend(entries.iter().map(|(_, value)| value)),
+                Node::Leaf(entries) => found.extend(entries.iter().map(|entry| &entry.value)),
                 Node::Branch(children) => nodes.extend(children.iter()),
             }
         }
@@ -129,10 +152,10 @@ fn place(hash: u64) -> usize {
     hash as usize % FAN
 }
 
-fn split<K: Hash, V>(entries: Vec<(K, V)>, hasher: &RandomState, depth: u32) -> Node<K, V> {
-    let mut parts: [Vec<(K, V)>; FAN] = Default::default();
-    for (key, value) in entries {
-        parts[place(hasher.hash_one(&key) >> (depth * BITS))].push((key, value));
+fn split<K, V>(entries: Vec<Entry<K, V>>, depth: u32) -> Node<K, V> {
+    let mut parts: [Vec<Entry<K, V>>; FAN] = [(); FAN].map(|()| Vec::new());
+    for entry in entries {
+        parts[place(entry.hash >> (depth * BITS))].push(entry);
     }
     Node::Branch(Box::new(parts.map(|part| Arc::new(Node::Leaf(part)))))
 }
