@@ -33,7 +33,8 @@
 //!   before those (*Wide*): the webhook lags, and settle answers no further than up to that event until its rows are there.
 //! - A row may overtake the arrivals of earlier events, where settle gave it: it waits until its own arrival has come, which
 //!   comes after theirs, and an arrival that lies before the cursor has all that is held read anew.
-//! - What a change of `ordered` finds in memory goes to disk, and is read anew by the other rule.
+//! - What a change of `ordered` finds in memory goes to disk, and is read anew by the other rule. So does what is under way
+//!   then and fails, unless the cursor has passed it.
 //!
 //! # Messages
 //! - *Arrivals*: join, are kept fresh, or are spilled, as the state says.
@@ -52,9 +53,10 @@
 //! # Nothing is lost
 //! The channel to settle is FIFO, and a request is answered after a flush that applied all before it. So a Ready reply
 //! with `end` has shown every row that was spilled before its request; if nothing was spilled or told of since, nothing
-//! is left on disk, and only then the webhook is live. Had something been spilled since, it lies after the cursor (ids
-//! rise) and the next request finds it. What is older than the cursor and goes back to disk does so by a pause, which
-//! moves the cursor to the start.
+//! is left on disk, and only then the webhook is live. Had something been spilled since, it lies after the cursor and the
+//! next request finds it: ids rise, and where a job's row has overtaken the arrivals of earlier events, a spill before the
+//! cursor takes the cursor back. What was in memory and goes back to disk does so by a pause, which moves the cursor to
+//! the start.
 //!
 //! # Nothing is doubled
 //! A reply may show a delivery that is already here, as a row lives until its outcome is told:
@@ -230,8 +232,12 @@ impl Backlog {
         }
     }
 
-    /// A delivery of this webhook was spilled.
+    /// A delivery of this webhook gets a row. One that lies before the cursor, as rows of later events have overtaken its
+    /// arrival, takes the cursor back.
     pub(super) fn spilled(&mut self, event: EventId) {
+        if !self.ordered {
+            self.cursor = self.cursor.min(before(event));
+        }
         if let Some(ready) = &mut self.ready {
             ready.spilled = Some(ready.spilled.map_or(event, |first| first.min(event)));
         }
@@ -313,7 +319,8 @@ impl Backlog {
                     // Rows of later events have overtaken it.
                     return None;
                 }
-                self.cursor = after;
+                // A row that is not written yet may lie before where the reply ends.
+                self.cursor = asked.spilled.map_or(after, |event| after.min(before(event)));
                 let is_live = reply.end && asked.spilled.is_none();
                 if is_live {
                     self.mode = Mode::Live;
@@ -343,6 +350,11 @@ impl Backlog {
     pub(super) fn is_asking(&self) -> bool {
         self.ready.is_some() || self.due.is_some()
     }
+}
+
+/// The place just before an event.
+fn before(event: EventId) -> EventId {
+    EventId::from_u128(event.as_u128().saturating_sub(1))
 }
 
 /// Rows taken of events newer than the newest arrival: their arrivals are still to come, and are dropped then. Events of
@@ -415,6 +427,18 @@ mod tests {
         assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(7)));
         assert!(backlog.answered(&reply(ready(8), true)).unwrap().is_live);
         assert!(backlog.is_clear());
+    }
+
+    #[test]
+    fn what_is_spilled_before_the_cursor_takes_it_back() {
+        let (mut backlog, bounds, now) = (Backlog::new(Mode::Live), Bounds::default(), Timestamp::from_millis(5));
+        backlog.lag();
+        backlog.ask(0, now, &bounds);
+        backlog.spilled(id(5));
+        assert!(!backlog.answered(&reply(ready(9), true)).unwrap().is_live, "spilled while asking");
+        backlog.spilled(id(3));
+        assert_eq!(backlog.ask(0, now, &bounds).map(|(lane, _)| lane), Some(ready(2)), "spilled between two requests");
+        assert!(backlog.answered(&reply(ready(9), true)).unwrap().is_live);
     }
 
     #[test]

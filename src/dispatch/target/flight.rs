@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Target;
-use crate::dispatch::backlog::Mode;
 use crate::dispatch::breaker::Stands;
 use crate::dispatch::common::Common;
 use crate::dispatch::pace::Gate;
@@ -131,8 +130,9 @@ impl Target {
 
     /// A delivery of an ordered webhook is to be made again: it stays, and all that waits behind it.
     fn hold_back(&mut self, job: &Job, at: Timestamp) {
-        if self.backlog.mode() == Mode::Held {
-            return;
+        if !self.backlog.has_reached(job.event.id) {
+            // What is before it is read first, and then its row.
+            return self.backlog.spilled(job.event.id);
         }
         // It may be a day; the log has what was held.
         self.queue.shed_bodies();

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::settle::{Delivery, Settle};
 use crate::commit::RecallRequest;
@@ -419,8 +418,7 @@ fn run(operations: Vec<Operation>) {
 }
 
 proptest! {
-    // The same cases each time: one that these do not hold is known, an event whose row is written after that of a wide event behind it.
-    #![proptest_config(ProptestConfig { cases: 500, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     /// Each delivery is sent, never twice at once, never again without a failure, a replay or a crash, never before its time;
     /// those of an ordered webhook one at a time, and none before all that were accepted earlier are done; memory stays
@@ -429,6 +427,18 @@ proptest! {
     fn each_delivery_is_sent_once(operations in operations()) {
         run(operations);
     }
+}
+
+/// 1. Eight events are announced, the sixth for very many webhooks; their arrivals are on their way to the shard. 2. The job
+/// writes the sixth's row first, and the webhook lags. 3. The first arrivals come and are spilled while the refill that brings
+/// that row is under way: they lie before where it ends.
+#[test]
+fn a_row_of_a_wide_event_that_overtakes_earlier_arrivals_hides_none_of_them() {
+    use Operation as Op;
+    let mut story = vec![Op::Commit(1); 5];
+    story.extend([Op::CommitWide(3), Op::Commit(1), Op::Begin, Op::WriteRow, Op::Tell, Op::Commit(1)]);
+    story.extend([Op::ReadCommit, Op::ReadCommit, Op::Flush]);
+    run(story);
 }
 
 /// 1. An event is announced, its arrival is still on its way to the shard. 2. Settle's list is too long, so it gets a row.
