@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::body::{object, unknown};
 use super::delivery::raw;
-use super::page::Query;
+use super::listing::Listing;
 use super::recover::nothing_asked;
 use super::route::WebhookRef;
-use super::search::{About, Filters, Heads, REASONS_ALLOWED, Search, reason_of};
+use super::search::{About, Heads, REASONS_ALLOWED, Search, reason_of};
 use super::store::{DeadLetter, DeliveryStore};
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, Response, reply};
@@ -62,42 +62,15 @@ impl View {
 }
 
 impl Api {
-    /// Filters: `event_type` or `type`, `event_id`, `since`, `until`, `failure_reason`, `q`.
-    pub(super) async fn list_dead_letters(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.known(&call.principal, of)?.no();
-        self.page_of_letters(&Query::of(&call.parts.uri), Some(webhook), [webhook].into()).await
-    }
-
-    /// The same, and `webhook_id`, `tenant`.
-    pub(super) async fn list_all_dead_letters(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let webhooks = self.scope(call, &query)?;
-        self.page_of_letters(&query, None, webhooks).await
-    }
-
-    async fn page_of_letters(
-        &self,
-        query: &Query,
-        webhook: Option<WebhookNo>,
-        webhooks: Arc<[WebhookNo]>,
-    ) -> Result<Response, Problem> {
-        let page = query.page()?;
-        let mut wanted = Wanted::all(webhooks);
-        wanted.before = query.cursor::<DeliveryId>()?.unwrap_or(Wanted::END);
-        let filters = Filters::of(query)?;
-        let rows = page.wanted();
+    /// Of one webhook or of all. Filters: `event_type` or `type`, `event_id`, `since`, `until`, `failure_reason`, `q`; of all
+    /// also `webhook_id`, `tenant`.
+    pub(super) async fn list_dead_letters(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
+        let Listing { part, webhook, wanted, filters } = self.listing(call, of)?;
+        let rows = part.rows();
         self.deliveries.sync(webhook, None, 1).await?;
         let found = self.read(move |store, log| Search { store, log, filters: &filters, rows }.letters(wanted)).await?;
-        let (rows, more) = page.cut(found.rows);
-        let cursor = if more { rows.last().map(|(row, _)| row.id) } else { found.next };
-        let rows = self.with_heads(rows, |row| row.id.event).await?;
-        let registry = self.registry.load();
-        let view = |(letter, about): (DeadLetter, _)| {
-            let id = registry.known(letter.id.webhook)?.id();
-            Some(View::of(letter, id, about, None))
-        };
-        let rows: Vec<_> = rows.into_iter().filter_map(view).collect();
-        reply::list(&rows, cursor.map(|place| query.next(&place)).as_ref())
+        let view = |letter, webhook, about| View::of(letter, webhook, about, None);
+        self.listed(part, found, |letter| letter.id, view).await
     }
 
     /// Forgets it: it is not delivered again. Its delivery stays in history, as failed.

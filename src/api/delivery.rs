@@ -5,11 +5,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::search::About;
+use super::listing::Listing;
+use super::route::WebhookRef;
+use super::search::{About, Search};
 use super::store::Delivery;
 use super::webhook_headers::HIDDEN;
 use super::{Api, Call, Problem, Response, may_see, reply};
 use crate::commit::Stored;
+use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{
     Attempt, DeadReason, DeliveryId, DeliveryStatus, Event, EventHead, Timestamp, Webhook, WebhookId, data_of,
 };
@@ -120,6 +123,20 @@ impl From<Attempt> for AttemptView {
 }
 
 impl Api {
+    /// Of one webhook or of all. Filters: `status`, `event_type` or `type`, `event_id`, `since`, `until`, `q`; of all also
+    /// `webhook_id`, `tenant`.
+    pub(super) async fn list_deliveries(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
+        let Listing { part, webhook, wanted, filters } = self.listing(call, of)?;
+        let rows = part.rows();
+        let waiting = self.deliveries.sync(webhook, None, CHECKPOINT_LIST_MAX).await?;
+        let mut waiting: Vec<_> = waiting.into_iter().map(|(event, webhook)| DeliveryId { event, webhook }).collect();
+        waiting.sort_unstable_by(|one, other| other.cmp(one));
+        let found = self
+            .read(move |store, log| Search { store, log, filters: &filters, rows }.deliveries(wanted, &waiting))
+            .await?;
+        self.listed(part, found, |row| row.id, |row, webhook, about| View::of(&row, webhook, about.as_ref())).await
+    }
+
     pub(super) async fn read_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
         let known = self.of_delivery(&call.principal, id)?;
         let (delivery, stored) = self.delivery(id).await?;

@@ -22,13 +22,13 @@ mod route;
 mod audit;
 mod dead_letter;
 mod delivery;
-mod delivery_list;
 pub mod docs;
 mod event;
 mod event_type;
 mod figures;
 mod filter_test;
 mod key;
+mod listing;
 mod recover;
 mod replay;
 mod source;
@@ -279,8 +279,8 @@ impl Api {
 
     async fn answer_delivery(&self, call: &Call, route: Route<'_>, method: &Method) -> Result<Response, Problem> {
         match (route, method) {
-            (Route::Deliveries, _) => self.list_all_deliveries(call).await,
-            (Route::DeliveriesOf(of), _) => self.list_deliveries(call, of).await,
+            (Route::Deliveries, _) => self.list_deliveries(call, None).await,
+            (Route::DeliveriesOf(of), _) => self.list_deliveries(call, Some(of)).await,
             (Route::Delivery(id), _) => self.read_delivery(call, id).await,
             (Route::RetryDelivery(id), _) => self.retry_delivery(call, id).await,
             (Route::Recover(of), _) => self.recover(call, of).await,
@@ -291,8 +291,8 @@ impl Api {
             (Route::Replays, _) => self.list_replays(call).await,
             (Route::Replay(no), &Method::DELETE) => self.cancel_replay(call, no).await,
             (Route::Replay(no), _) => self.read_replay(call, no).await,
-            (Route::DeadLetters, _) => self.list_all_dead_letters(call).await,
-            (Route::DeadLettersOf(of), _) => self.list_dead_letters(call, of).await,
+            (Route::DeadLetters, _) => self.list_dead_letters(call, None).await,
+            (Route::DeadLettersOf(of), _) => self.list_dead_letters(call, Some(of)).await,
             (Route::DeadLetterOf(of, letter), &Method::DELETE) => self.discard_dead_letter(call, of, letter).await,
             (Route::DeadLetterOf(of, letter), _) => self.read_dead_letter(call, of, letter).await,
             (Route::ReplayDeadLetter(of, letter), _) => self.replay_dead_letter(call, of, letter).await,

@@ -269,26 +269,15 @@ impl<'a> Heads<'a> {
     }
 
     /// Each row with what is shown of its event.
-    fn fill<T>(&mut self, rows: &mut [(T, Option<About>)], event: impl Fn(&T) -> EventId) -> Result<(), Problem> {
+    pub(super) fn fill<T>(
+        &mut self,
+        rows: &mut [(T, Option<About>)],
+        event: impl Fn(&T) -> EventId,
+    ) -> Result<(), Problem> {
         for (row, about) in rows.iter_mut().filter(|(_, about)| about.is_none()) {
             *about = self.about(event(row))?;
         }
         Ok(())
-    }
-}
-
-impl Api {
-    /// Each row with what is shown of its event.
-    pub(super) async fn with_heads<T: Send + 'static>(
-        &self,
-        mut rows: Vec<(T, Option<About>)>,
-        event: fn(&T) -> EventId,
-    ) -> Result<Vec<(T, Option<About>)>, Problem> {
-        let fill = move |_: &dyn DeliveryStore, log: &dyn ReadLog| {
-            Heads::new(log).fill(&mut rows, event)?;
-            Ok(rows)
-        };
-        self.read(fill).await
     }
 }
 

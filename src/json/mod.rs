@@ -3,6 +3,7 @@
 //! Promises: nothing is built in memory but what is asked for; of a name that is there twice the last one counts, here as in
 //! every other reader of this program. Must never know: what the values mean.
 
+mod brackets;
 mod depth;
 mod document;
 mod edit;

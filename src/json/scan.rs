@@ -2,6 +2,8 @@
 //!
 //! Nothing here fails on text that is not JSON; it says `None`, or something that is not there. Nothing recurses.
 
+use super::brackets::container_end;
+
 /// From here to before there, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span {
@@ -147,28 +149,6 @@ fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
             }
             _ => at += 1,
         }
-    }
-}
-
-/// Past the bracket that closes the one here.
-fn container_end(text: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    loop {
-        match text.get(at)? {
-            b'"' => {
-                at = string_end(text, at + 1)?.0;
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(at + 1);
-                }
-            }
-            _ => {}
-        }
-        at += 1;
     }
 }
 

@@ -429,9 +429,9 @@ proptest! {
     }
 }
 
-/// 1. Eight events are announced, the sixth for very many webhooks; their arrivals are on their way to the shard. 2. The job
-/// writes the sixth's row first, and the webhook lags. 3. The first arrivals come and are spilled while the refill that brings
-/// that row is under way: they lie before where it ends.
+/// Eight events are announced, the sixth for very many webhooks, and their arrivals are on their way to the shard. The job
+/// writes the sixth's row first, and the webhook lags. Now the first arrivals come, and are spilled while the refill that
+/// brings that row is under way: they lie before where it ends.
 #[test]
 fn a_row_of_a_wide_event_that_overtakes_earlier_arrivals_hides_none_of_them() {
     use Operation as Op;
