@@ -235,7 +235,7 @@ impl Files {
         for file in self.newest_first(|span| span.first <= id.event && id.event <= span.last) {
             let rows = self.read(&file, |txn| {
                 let Some(table) = open(txn)? else { return Ok(Vec::new()) };
-                table.range::<&Key>(&first..=&last)?.map(|row| decode_row(row?)).collect::<Result<Vec<_>, Error>>()
+                table.range::<&Key>(&first..=&last)?.map(|row| decode_row(&row?)).collect::<Result<Vec<_>, Error>>()
             })?;
             for (_, attempt) in rows {
                 found.entry(attempt.number).or_insert(attempt);

@@ -4,6 +4,8 @@
 //! places whatever the number of webhooks. Value: u8 kind of error, u16 status (0: none), i64 time, u32 latency in µs, u16
 //! length of the error's words, those, the response; little-endian.
 
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -91,7 +93,7 @@ pub(super) fn open(txn: &ReadTransaction) -> Result<Option<redb::ReadOnlyTable<&
 type RawRow<'a> = (redb::AccessGuard<'a, &'static Key>, redb::AccessGuard<'a, &'static [u8]>);
 
 /// Reads a row.
-pub(super) fn decode_row((key, value): RawRow<'_>) -> Result<(EventId, Attempt), Error> {
+pub(super) fn decode_row((key, value): &RawRow<'_>) -> Result<(EventId, Attempt), Error> {
     Ok((event_of(key.value()), decode(number_of(key.value()), value.value())?))
 }
 
@@ -104,12 +106,6 @@ pub(super) struct Newest {
     pub(super) floor: Option<DeliveryId>,
 }
 
-/// A bucket, read from its end.
-struct Lane<'a> {
-    head: (DeliveryId, RawRow<'a>),
-    rest: redb::Range<'a, &'static Key, &'static [u8]>,
-}
-
 /// The newest `limit` deliveries of a file that are wanted: a merge of the buckets that they are in.
 pub(super) fn newest_in(txn: &ReadTransaction, wanted: &Wanted, limit: usize) -> Result<Newest, Error> {
     let mut found = Newest::default();
@@ -118,35 +114,39 @@ pub(super) fn newest_in(txn: &ReadTransaction, wanted: &Wanted, limit: usize) ->
     if first >= wanted.before {
         return Ok(found);
     }
-    let mut lanes = Vec::new();
+    // Each bucket's newest row, and the rest of it; and which of these rows is the newest.
+    let (mut lanes, mut heads) = (Vec::new(), BinaryHeap::new());
     for bucket in wanted.buckets() {
         let (first, last) = (key_in(bucket, first, 0), key_in(bucket, wanted.before, 0));
-        lanes.extend(lane(table.range::<&Key>(&first..&last)?)?);
+        let mut rest = table.range::<&Key>(&first..&last)?;
+        if let Some(row) = rest.next_back().transpose()? {
+            heads.push((id_of(row.0.value()), lanes.len()));
+            lanes.push((row, rest));
+        }
     }
     for looked_at in 0.. {
-        let newest = (0..lanes.len()).max_by_key(|at| lanes[*at].head.0);
-        let Some(newest) = newest else { break };
-        let Lane { head: (id, row), rest } = lanes.swap_remove(newest);
+        let Some(mut head) = heads.peek_mut() else { break };
+        let (id, lane) = *head;
         if looked_at == ROWS_PER_READ {
             found.floor = Some(id);
             break;
         }
-        lanes.extend(lane(rest)?);
+        let (row, rest) = &mut lanes[lane];
         let seen = found.rows.last().is_some_and(|(last, _)| *last == id);
-        if seen || !wanted.holds(id.webhook) {
-            continue;
+        if !seen && wanted.holds(id.webhook) {
+            if found.rows.len() == limit {
+                break;
+            }
+            found.rows.push((id, decode_row(row)?.1));
         }
-        if found.rows.len() == limit {
-            break;
+        if let Some(next) = rest.next_back().transpose()? {
+            *row = next;
+            head.0 = id_of(row.0.value());
+        } else {
+            PeekMut::pop(head);
         }
-        found.rows.push((id, decode_row(row)?.1));
     }
     Ok(found)
-}
-
-fn lane<'a>(mut rest: redb::Range<'a, &'static Key, &'static [u8]>) -> Result<Option<Lane<'a>>, Error> {
-    let row = rest.next_back().transpose()?;
-    Ok(row.map(|row| Lane { head: (id_of(row.0.value()), row), rest }))
 }
 
 /// The key of an attempt.
