@@ -62,10 +62,11 @@ struct AttemptView {
     response: Box<str>,
 }
 
-/// What is sent: the request of the last attempt, made anew from the webhook and the event as they are now, so that it
-/// differs from what was sent where the webhook was changed since.
+/// The request of the last attempt, made anew from the webhook and the event.
 #[derive(Serialize)]
 struct RequestView {
+    /// The webhook was changed since, so that this is what would be sent now.
+    changed_since: bool,
     method: &'static str,
     url: Box<str>,
     headers: serde_json::Map<String, serde_json::Value>,
@@ -184,6 +185,7 @@ impl Api {
             (name.to_string(), shown.into())
         });
         Some(RequestView {
+            changed_since: webhook.updated_at >= last.at,
             method: "POST",
             url: webhook.endpoint.url.clone(),
             headers: shown.collect(),

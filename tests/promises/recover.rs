@@ -22,7 +22,8 @@ fn rows(page: &Value) -> &[Value] {
 fn failed_deliveries_are_found_by_page_and_tried_again_one_by_one() {
     let server = Server::start(&[]);
     let (status, sink) = switched(500);
-    server.webhook(&sink.url("/"), &["order.*"], json!({ "retry_policy": { "schedule": [] } }));
+    let settings = json!({ "retry_policy": { "schedule": [] }, "headers": { "x-api-key": "canary" } });
+    let (id_of_webhook, _) = server.webhook(&sink.url("/"), &["order.*"], settings);
     let (good, _) = server.webhook(&sink.url("/good"), &["invoice.*"], json!({}));
     let event = server.publish("order.created", &json!({ "n": 1 }));
     let failed = "/api/v1/webhooks/deliveries?status=failed&page=1&limit=10";
@@ -40,8 +41,19 @@ fn failed_deliveries_are_found_by_page_and_tried_again_one_by_one() {
     assert_eq!(server.call("POST", &retry, None).status, 202);
     let again = server.until(&one, |delivery| delivery["attempt_count"] == 3 && delivery["status"] == "delivered");
     assert_eq!(again["attempts"].as_array().unwrap().len(), 3);
-    assert_eq!(again["request"]["headers"]["webhook-id"], event);
-    assert!(sink.all().iter().all(|delivery| delivery.id() == event));
+    let sent = sink.all();
+    assert!(sent.iter().all(|delivery| delivery.id() == event));
+    let (request, received) = (&again["request"], &sent.last().unwrap().headers);
+    assert_eq!(request["changed_since"], false);
+    let shown = request["headers"].as_object().unwrap();
+    assert!(shown.len() > 5, "{shown:?}");
+    for (name, value) in shown {
+        let expected = if name == "x-api-key" { "***" } else { received[name].as_str() };
+        assert_eq!(value, expected, "{name}");
+    }
+    let place = format!("/api/v1/webhooks/{id_of_webhook}");
+    assert_eq!(server.call("PATCH", &place, Some(&json!({ "profile": "raw" }))).status, 200);
+    assert_eq!(server.call("GET", &one, None).json()["request"]["changed_since"], true);
 
     let other = server.publish("invoice.paid", &json!({}));
     let list = format!("/api/v1/deliveries?event_type=invoice.*&webhook_id={good}");
