@@ -82,33 +82,38 @@ pub(super) fn deliveries(
     wanted: &Wanted,
     limit: usize,
 ) -> Result<Page<DeliveryRecord>, Error> {
-    // The state first: what is settled meanwhile is then in history, and so in the page.
-    let (mut found, floor) = state.read(|txn| {
+    // The state's snapshot first: what is settled meanwhile is then in history, and so in the page.
+    let (mut found, floor, recent) = state.read(|txn| {
+        let recent = if wanted.is_of_state() { Recent::default() } else { files.newest(wanted, limit)? };
+        let mut wanted = wanted.clone();
+        if let (Some((oldest, _)), true) = (recent.last.first_key_value(), recent.last.len() >= limit) {
+            // A page of these is full: nothing older is on it.
+            wanted.first = wanted.first.max(oldest.event);
+        }
         let mut found = BTreeMap::new();
         let mut floor = None;
         if wanted.reads_pending() {
-            floor = newest(&txn.open_table(PENDING)?, wanted, limit, |id, row| {
+            floor = newest(&txn.open_table(PENDING)?, &wanted, limit, |id, row| {
                 let record = DeliveryRecord::of_row(id, PendingRow::decode(row), None);
-                Ok(keep(&mut found, wanted, record))
+                Ok(keep(&mut found, &wanted, record))
             })?;
         }
         if wanted.reads_dead() {
-            let of_dead = newest(&txn.open_table(DEAD)?, wanted, limit, |id, letter| {
+            let of_dead = newest(&txn.open_table(DEAD)?, &wanted, limit, |id, letter| {
                 let record = DeliveryRecord::of_letter(dead::decode(id, letter)?, None);
-                Ok(keep(&mut found, wanted, record))
+                Ok(keep(&mut found, &wanted, record))
             })?;
             floor = floor.max(of_dead);
         }
-        Ok((found, floor))
+        Ok((found, floor, recent))
     })?;
-    let recent = if wanted.is_of_state() { Recent::default() } else { files.newest(wanted, limit)? };
+    let floor = floor.max(recent.floor);
     for (id, last) in recent.last {
         match found.entry(id) {
             std::collections::btree_map::Entry::Occupied(mut record) => record.get_mut().last = Some(last),
             std::collections::btree_map::Entry::Vacant(place) => _ = place.insert(DeliveryRecord::of_history(id, last)),
         }
     }
-    let floor = floor.max(recent.floor);
     let mut page = page(found.into_iter().rev(), floor, wanted, limit);
     for record in &mut page.rows {
         if record.last.is_none() && (record.attempt_count > 0 || record.dead.is_some()) {
