@@ -1,6 +1,5 @@
 //! A recipe: a scheme, and what else there is to know of a kind of source.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Handshake;
 use crate::json::Pointer;
-use crate::signature::{Ambiguous, OneOrMany, Place, RawScheme, Request, Scheme, SchemeError};
+use crate::signature::{OneOrMany, Place, RawScheme, Scheme, SchemeError};
 
 /// A recipe as it stands in `table.toml`, where the scheme's fields are beside the others; a custom source has its own.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -194,39 +193,6 @@ impl Recipe {
             takes_text,
             keep,
         })
-    }
-
-    /// The sender's id of a delivery: its parts joined by `:`, a missing one as nothing; `None` if all are missing.
-    ///
-    /// # Errors
-    /// If a header is there twice with different values.
-    pub fn read_id<'a>(&self, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Ambiguous> {
-        if let [place] = self.id.as_slice() {
-            return Ok(place.read(request)?.filter(|id| !id.is_empty()));
-        }
-        let mut parts = Vec::with_capacity(self.id.len());
-        for place in &self.id {
-            parts.push(place.read(request)?.unwrap_or_default());
-        }
-        let id = parts.join(":");
-        // Of some providers one kind of request has this part, and another that.
-        let id = id.trim_matches(':');
-        Ok((!id.is_empty()).then(|| Cow::Owned(id.to_owned())))
-    }
-
-    /// The event's type in the provider's own spelling; in a path the first `-` may stand for `/` (`orders-create`).
-    ///
-    /// # Errors
-    /// If a header is there twice with different values.
-    pub fn read_type<'a>(&self, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Ambiguous> {
-        for place in &self.event_type {
-            let Some(found) = place.read(request)?.filter(|found| !found.is_empty()) else { continue };
-            return Ok(Some(match place {
-                Place::Path if !found.contains('/') => Cow::Owned(found.replacen('-', "/", 1)),
-                _ => found,
-            }));
-        }
-        Ok(None)
     }
 }
 

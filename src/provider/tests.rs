@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::*;
 use crate::model::{Secret, Timestamp};
 use crate::signature::{Certificate, Place, RawScheme, Request, VerifyError};
+use crate::source::id_and_topic;
 
 /// A request of the data, with everything that is needed to build it.
 #[derive(Deserialize)]
@@ -174,8 +175,7 @@ fn every_vector_gets_its_verdict() {
         }
         if verdict.is_ok() {
             accepted += 1;
-            let id = recipe.read_id(&held.request()).unwrap();
-            let event_type = recipe.read_type(&held.request()).unwrap();
+            let (id, event_type) = id_and_topic(&recipe, &held.request());
             for (what, found, wanted) in [("id", id, &vector.event_id), ("type", event_type, &vector.event_type)] {
                 if wanted.is_some() && found.as_deref() != wanted.as_deref() {
                     wrong.push(format!("{}: {what} {found:?}, {wanted:?} is right", vector.id));
@@ -365,7 +365,7 @@ fn xero_s_intent_to_receive_is_no_event() {
     let event = intent.replace("[]", r#"[{"eventCategory":"INVOICE"}]"#);
     let held = Held::post(&[], &event);
     assert_eq!(recipe.handshake.unwrap().signed(&held.request(), &[], &|_| None), None);
-    assert_eq!(recipe.read_type(&held.request()).unwrap().as_deref(), Some("INVOICE"));
+    assert_eq!(id_and_topic(&recipe, &held.request()).1.as_deref(), Some("INVOICE"));
     assert_eq!((recipe.status.map(|status| status.as_u16()), recipe.respond.as_deref()), (Some(200), Some("")));
 }
 
@@ -392,11 +392,11 @@ fn every_notification_of_microsoft_graph_brings_the_client_state() {
 fn shopify_s_topic_stands_in_the_path_or_in_a_header() {
     let recipe = recipe_of("shopify");
     let held = Held::post(&[("X-Shopify-Topic", "products/update"), ("Shopify-Webhook-Id", "w1")], "{}");
-    let topic = |path| recipe.read_type(&Request { path, ..held.request() }).unwrap().unwrap().into_owned();
+    let topic = |path| id_and_topic(&recipe, &Request { path, ..held.request() }).1.unwrap();
     assert_eq!(topic(""), "products/update");
     assert_eq!(topic("orders/create"), "orders/create");
     assert_eq!(topic("customers-data_request"), "customers/data_request");
-    assert_eq!(recipe.read_id(&held.request()).unwrap().as_deref(), Some("w1"), "as the preview spells it");
+    assert_eq!(id_and_topic(&recipe, &held.request()).0.as_deref(), Some("w1"), "as the preview spells it");
 }
 
 #[test]
@@ -525,9 +525,7 @@ fn retries_that_change_the_body_are_not_known_by_it() {
         assert_eq!(recipe_of(kind).dedup, Dedup::Body, "{kind}");
     }
     assert_eq!(recipe_of("woocommerce").dedup, Dedup::IdAndBody);
-    let id = |kind: &str, body: &str| {
-        recipe_of(kind).read_id(&Held::post(&[], body).request()).unwrap().map(std::borrow::Cow::into_owned)
-    };
+    let id = |kind: &str, body: &str| id_and_topic(&recipe_of(kind), &Held::post(&[], body).request()).0;
     let first = r#"[{"eventId":1,"subscriptionId":2,"portalId":3,"occurredAt":4,"attemptNumber":0}]"#;
     assert_eq!(id("hubspot", first).as_deref(), Some("3:2:4:1"));
     assert_eq!(id("hubspot", first), id("hubspot", &first.replace("mber\":0", "mber\":1")), "sent again");

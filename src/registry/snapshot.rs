@@ -142,11 +142,6 @@ impl Registry {
         }
     }
 
-    /// The webhook with this public id, unless it was removed.
-    pub fn webhook_by_id(&self, id: WebhookId) -> Option<&Arc<Webhook>> {
-        self.webhook(*self.ids.get(&id)?)
-    }
-
     /// The webhook with this id of the user's own, unless it was removed.
     pub fn webhook_by_uid(&self, tenant: &str, uid: &str) -> Option<&Arc<Webhook>> {
         self.webhook(*self.tenants.get(tenant)?.uids.get(uid)?)
@@ -383,6 +378,14 @@ impl Slots {
     /// One past the last number ever used.
     fn end(&self) -> u32 {
         self.chunks.last().map_or(0, |last| ((self.chunks.len() - 1) * SLOTS_PER_CHUNK + last.len()) as u32)
+    }
+}
+
+#[cfg(test)]
+impl Registry {
+    /// The webhook with this public id, unless it was removed.
+    pub(crate) fn webhook_by_id(&self, id: WebhookId) -> Option<&Arc<Webhook>> {
+        self.webhook(*self.ids.get(&id)?)
     }
 }
 

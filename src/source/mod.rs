@@ -37,6 +37,8 @@ pub use intake::{Content, Data, Intake, Unfit, spend};
 pub use limit::Limiter;
 pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
 pub use plan::Plan;
+#[cfg(test)]
+pub(crate) use plan::id_and_topic;
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub(crate) use schema::Schema;

@@ -210,6 +210,14 @@ impl Plan {
     }
 }
 
+/// The id and the type that a recipe reads, of a request that is no form.
+#[cfg(test)]
+pub(crate) fn id_and_topic(recipe: &Recipe, request: &Request<'_>) -> (Option<String>, Option<String>) {
+    let plan = Plan::of(recipe, None, false);
+    let values = plan.read(request, false).unwrap();
+    [values.id, values.topic].map(|text| text.map(Cow::into_owned)).into()
+}
+
 impl Slot {
     fn read<'a>(&self, found: Option<&Found<'a>>, request: &Request<'a>) -> Result<Option<Cow<'a, str>>, Ambiguous> {
         match self {

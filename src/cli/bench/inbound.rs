@@ -380,12 +380,12 @@ mod tests {
                 recipe.scheme.verify([&key], None, &request, now).unwrap_or_else(|e| panic!("{kind}: {e}"));
                 serde_json::from_slice::<Value>(&outgoing.body).unwrap();
                 assert_eq!(Mark::find(&outgoing.body), Some(Mark { seq, sent_us: 99 }), "{kind}");
-                let topic = recipe.read_type(&request).unwrap();
+                let (id, topic) = crate::source::id_and_topic(&recipe, &request);
                 let event_type = crate::source::plain_type(SOURCE, topic.as_deref());
                 for webhook in TRAFFIC.webhooks_of(seq) {
                     assert_eq!(event_type, TRAFFIC.pattern(webhook), "{kind}");
                 }
-                ids.push(recipe.read_id(&request).unwrap().map(std::borrow::Cow::into_owned));
+                ids.push(id);
             }
             ids.dedup();
             assert!(ids.len() == 3 || recipe.id.is_empty(), "{kind}: {ids:?}");

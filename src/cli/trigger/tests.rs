@@ -61,8 +61,8 @@ fn round_trip(kind: &str, recipe: &RawRecipe, event_type: &str, seed: u64) -> (O
             assert!(usable.scheme.verify([&key], None, &request, NOW).is_err(), "{kind}: another secret");
         }
     }
-    let owned = |text: Option<std::borrow::Cow<'_, str>>| text.map(std::borrow::Cow::into_owned);
-    (owned(usable.read_type(&request).unwrap()), owned(usable.read_id(&request).unwrap()))
+    let (id, topic) = crate::source::id_and_topic(&usable, &request);
+    (topic, id)
 }
 
 #[test]
