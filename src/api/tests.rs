@@ -1037,7 +1037,7 @@ async fn the_description_is_served_and_names_each_route() {
     let world = world();
     let json = ask().role(Role::Publisher).send(&world, "GET", "/openapi.json").await;
     assert_eq!((json.status, json.text("openapi")), (200, "3.1.0"));
-    assert_eq!(document(docs::Format::Yaml).headers()["content-type"], "application/yaml; charset=utf-8");
+    assert_eq!(docs::document(docs::Format::Yaml).headers()["content-type"], "application/yaml; charset=utf-8");
     let paths = json.body["paths"].as_object().unwrap();
     let (webhook, delivery) =
         (WebhookId::from_u128(1).to_string(), DeliveryId { event: EventId::from_u128(1), webhook: WebhookNo(1) });
@@ -1052,7 +1052,7 @@ async fn the_description_is_served_and_names_each_route() {
             .replace("{subscription_id}", &SubscriptionId::from_u128(1).to_string())
             .replace("{key_id}", &KeyId::from_u128(1).to_string())
             .replace("{event_type}", "order.created");
-        let Some(route) = Route::parse(&filled) else {
+        let Some(route) = route::Route::parse(&filled) else {
             let others = [
                 "/health",
                 "/api/v1/health",

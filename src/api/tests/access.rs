@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::route::Route;
 use crate::model::Visibility;
 
 const KEYS: &str = "/api/v1/keys";

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use hyper::Method;
+
 use super::*;
 use crate::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, Report, apply};
 use crate::config::Environment;
