@@ -39,6 +39,7 @@ mod stats;
 mod subscription;
 mod tenant;
 mod webhook;
+mod webhook_auth;
 mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
@@ -49,6 +50,7 @@ mod webhook_policy;
 mod webhook_preview;
 mod webhook_secret;
 mod webhook_test;
+mod webhook_tls;
 mod webhook_view;
 
 mod body;

@@ -261,7 +261,7 @@ fn flags_that_contradict_are_bad_usage() {
     }
     let args = ["hooktide", "webhook", "add", "https://example.com/", "--secret", "-", "--metadata", "-"];
     let e = dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err();
-    assert_eq!(e.to_string(), "only one of the secret and the JSON can come from standard input");
+    assert_eq!(e.to_string(), "only one of the secrets and the JSON can come from standard input");
 }
 
 #[test]
