@@ -1,5 +1,7 @@
 //! How an endpoint is shown who calls it: `auth` as a body writes it, and as it is shown.
 
+use std::sync::Arc;
+
 use hyper::http::HeaderName;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -26,7 +28,7 @@ struct Present<'a> {
 
 impl Fields {
     /// `auth`; in a patch it is merged with the present one of its kind. `***` for a secret keeps it.
-    pub(super) fn auth(&mut self, present: Option<&EndpointAuth>, merge: bool) -> Given<EndpointAuth> {
+    pub(super) fn auth(&mut self, present: Option<&EndpointAuth>, merge: bool) -> Given<Arc<EndpointAuth>> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object with type: basic, bearer or header".to_owned()),
@@ -41,7 +43,7 @@ impl Fields {
         let is_good = part.errors.is_empty();
         self.errors.extend(part.errors.into_iter().map(below));
         match credentials.map(EndpointAuth::try_new) {
-            Some(Ok(auth)) if is_good => Given::Value(auth),
+            Some(Ok(auth)) if is_good => Given::Value(Arc::new(auth)),
             Some(Err(_)) if is_good => {
                 self.wrong("/auth", "expected what a header can carry");
                 Given::Absent

@@ -188,9 +188,9 @@ fn auth(
     purpose: Purpose<'_>,
     profile: Option<&Profile>,
     headers: &[(HeaderName, HeaderValue)],
-) -> Option<EndpointAuth> {
+) -> Option<Arc<EndpointAuth>> {
     let base = purpose.base();
-    let present = purpose.current().and_then(|w| w.auth.as_ref());
+    let present = purpose.current().and_then(|w| w.auth.as_deref());
     let auth = fields.auth(present, base.is_some()).or(base.and_then(|w| w.auth.clone()))?;
     let (at, (name, _)) = (webhook_auth::place(&auth), auth.header());
     if profile.is_some_and(|profile| profile.sets(name)) {

@@ -124,7 +124,7 @@ impl<'a> View<'a> {
             breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
             ordered: webhook.ordered,
             headers: Headers(webhook),
-            auth: webhook.auth.as_ref().map(webhook_auth::Shown),
+            auth: webhook.auth.as_deref().map(webhook_auth::Shown),
             tls: webhook.tls.as_deref().map(webhook_tls::Shown::of),
             // It was checked when it came in.
             metadata: RawValue::from_string(webhook.metadata.to_string()).unwrap_or_default(),

@@ -84,7 +84,7 @@ pub struct WebhookSettings {
     /// [`http::HeaderValue::is_sensitive`]: hyper::http::HeaderValue::is_sensitive
     pub headers: Vec<(hyper::http::HeaderName, hyper::http::HeaderValue)>,
     /// How deliveries show the endpoint who sends them, beside the signature; no header of `headers`.
-    pub auth: Option<EndpointAuth>,
+    pub auth: Option<Arc<EndpointAuth>>,
     /// Whom to trust and as whom to come, of an https endpoint; `None`: the server's own way.
     pub tls: Option<Arc<EndpointTls>>,
     /// A name for people.

@@ -155,7 +155,7 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
         secret: webhook.keys.current.secret.reveal().into(),
         previous: webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal().into(), until.as_millis())),
         headers: headers.iter().map(|(n, v)| (n.as_str().into(), String::from_utf8_lossy(v.as_bytes()))).collect(),
-        auth: webhook.auth.as_ref().map(AuthRecord::of),
+        auth: webhook.auth.as_deref().map(AuthRecord::of),
         tls: webhook.tls.as_deref().map(TlsRecord::of),
     };
     let plain = Zeroizing::new(serde_json::to_vec(&sealed)?);
@@ -232,7 +232,7 @@ pub(super) fn decode(
         breaker: record.breaker.unwrap_or_default(),
         ordered: record.ordered,
         headers: headers(&sealed)?,
-        auth: sealed.auth.map(AuthRecord::read).transpose()?,
+        auth: sealed.auth.map(AuthRecord::read).transpose()?.map(Arc::new),
         tls: sealed.tls.map(TlsRecord::read),
         name: record.name.map(Into::into),
         description: record.description.map(Into::into),
@@ -333,4 +333,17 @@ pub(super) fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> Reco
 
 pub(super) fn damaged(error: impl std::fmt::Display) -> RecordError {
     RecordError::Damaged(error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_before_there_were_auth_and_tls_is_read_and_written_as_it_was() {
+        let before = r#"{"secret":"whsec_x","previous":["whsec_y",7],"headers":[["x-team","a"]]}"#;
+        let sealed: Sealed<'_> = serde_json::from_str(before).unwrap();
+        assert!(sealed.auth.is_none() && sealed.tls.is_none());
+        assert_eq!(serde_json::to_string(&sealed).unwrap(), before);
+    }
 }

@@ -135,7 +135,7 @@ fn full() -> WebhookSettings {
             (HeaderName::from_static("authorization"), token),
             (HeaderName::from_static("x-team"), HeaderValue::from_static("a \"b\"")),
         ],
-        auth: Some(EndpointAuth::try_new(credentials).unwrap()),
+        auth: Some(Arc::new(EndpointAuth::try_new(credentials).unwrap())),
         tls: Some(Arc::new(EndpointTls::try_new(tls).unwrap())),
         name: Some("name".into()),
         description: Some("\u{1F600}".into()),

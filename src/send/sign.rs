@@ -332,7 +332,7 @@ impl Signed {
         if let Some(traceparent) = &self.traceparent {
             headers.insert(TRACEPARENT, traceparent.clone());
         }
-        let auth = webhook.auth.as_ref().map(EndpointAuth::header);
+        let auth = webhook.auth.as_deref().map(EndpointAuth::header);
         for (name, value) in webhook.headers.iter().map(|(name, value)| (name, value)).chain(auth) {
             // Whoever took the webhook in refused these; a delivery never trusts that with its framing and signature.
             if !is_reserved_header(name) && !profile.sets(name) {
