@@ -196,7 +196,8 @@ fn an_endpoint_with_a_private_authority_that_asks_for_a_certificate_takes_delive
 
     // Without a certificate; without the authority; without both.
     for (change, why) in [
-        (json!({ "tls": { "client_certificate": null, "client_key": null } }), "certificate"),
+        // What it says of this may be lost on a connection that it closes at once.
+        (json!({ "tls": { "client_certificate": null, "client_key": null } }), ""),
         (json!({ "tls": { "ca": null, "client_certificate": ONE, "client_key": ONE_KEY } }), "UnknownIssuer"),
         (json!({ "tls": null }), "UnknownIssuer"),
     ] {
@@ -204,8 +205,9 @@ fn an_endpoint_with_a_private_authority_that_asks_for_a_certificate_takes_delive
         let tested = test(&server);
         assert_eq!(tested["success"], false, "{tested}");
         let error = tested["error"].as_str().unwrap();
-        assert!(error.to_ascii_lowercase().contains(&why.to_ascii_lowercase()), "{error}");
+        assert!(error.contains(why), "{error}");
     }
+    assert!(sink.from.try_recv().is_err(), "nothing was taken");
     let seen = server.log() + &shown.text();
     for key in [ONE_KEY, TWO_KEY] {
         assert!(!seen.contains(&piece(key)), "a key is shown");
