@@ -27,6 +27,7 @@ pub mod profile;
 pub mod provider;
 pub mod signature;
 pub mod source;
+pub mod tls;
 
 pub mod api;
 pub mod apply;

@@ -38,6 +38,7 @@ mod stats;
 mod subscription;
 mod tenant;
 mod webhook;
+mod webhook_auth;
 mod webhook_body;
 mod webhook_fields;
 mod webhook_headers;
@@ -48,6 +49,7 @@ mod webhook_policy;
 mod webhook_preview;
 mod webhook_secret;
 mod webhook_test;
+mod webhook_tls;
 mod webhook_view;
 
 mod answer;

@@ -24,6 +24,7 @@ use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
 mod access;
 mod apply;
 mod delivery;
+mod endpoint_auth;
 mod event_type;
 mod filter;
 mod secret;
@@ -193,14 +194,15 @@ fn check_url(url: &str) -> Result<Endpoint, UrlProblem> {
     if url == "http://10.0.0.1/" {
         return Err(UrlProblem { egress: true, detail: "10.0.0.1 is a private address".into() });
     }
-    let Some(target) = url.strip_prefix("https://example.com") else {
+    let tls = url.starts_with("https:");
+    let Some(target) = url.strip_prefix("https://example.com").or(url.strip_prefix("http://example.com")) else {
         return Err(UrlProblem { egress: false, detail: "expected an http or https URL".into() });
     };
     Ok(Endpoint {
         url: url.into(),
-        tls: true,
+        tls,
         host: "example.com".into(),
-        port: 443,
+        port: if tls { 443 } else { 80 },
         authority: HeaderValue::from_static("example.com"),
         target: PathAndQuery::try_from(target).unwrap(),
     })

@@ -12,20 +12,21 @@ use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX
 use super::webhook_keys::{keys, profile};
 use super::webhook_policy::{Retries, rate_limit};
 use super::webhook_view::View;
-use super::{CheckUrl, FieldError, Problem, ProblemCode};
+use super::{CheckUrl, FieldError, Problem, ProblemCode, webhook_auth};
 use crate::model::{
-    Endpoint, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook, WebhookSettings, WebhookStatus,
-    is_tenant_name,
+    Endpoint, EndpointAuth, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook, WebhookSettings,
+    WebhookStatus, is_tenant_name,
 };
 use crate::profile::Profile;
 use crate::registry::{DEFAULT_TENANT, Principal, Registry};
+use crate::tls::EndpointTls;
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
     profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
-    metadata, user_id, tenant, org_id";
+    auth, tls, metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
 const READ_ONLY: [&str; 5] = ["id", "created_at", "secret_hint", "public_key", "previous_secret_ends_at"];
 /// Fields that a client may send back, and that may have changed meanwhile; `If-Match` is for who wants to be sure.
@@ -103,6 +104,8 @@ pub(super) fn read(
     let breaker = fields.breaker(base.map(|w| &w.breaker)).or(base.map(|w| w.breaker.clone())).unwrap_or_default();
     let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
     let headers = headers(&mut fields, purpose, profile.as_deref());
+    let auth = auth(&mut fields, purpose, profile.as_deref(), &headers);
+    let tls = tls(&mut fields, purpose, endpoint.as_ref());
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
     let Fields { left, mut errors } = fields;
     errors.extend(unknown(&left, ALLOWED));
@@ -123,6 +126,8 @@ pub(super) fn read(
             breaker,
             ordered,
             headers,
+            auth,
+            tls,
             name,
             description,
             user_id,
@@ -175,6 +180,38 @@ fn headers(fields: &mut Fields, purpose: Purpose<'_>, profile: Option<&Profile>)
         fields.wrong(format!("/headers/{name}"), "the webhook's profile sets this header");
     }
     headers
+}
+
+/// Credentials, whose header neither the profile nor `headers` sets.
+fn auth(
+    fields: &mut Fields,
+    purpose: Purpose<'_>,
+    profile: Option<&Profile>,
+    headers: &[(HeaderName, HeaderValue)],
+) -> Option<Arc<EndpointAuth>> {
+    let base = purpose.base();
+    let present = purpose.current().and_then(|w| w.auth.as_deref());
+    let auth = fields.auth(present, base.is_some()).or(base.and_then(|w| w.auth.clone()))?;
+    let (at, (name, _)) = (webhook_auth::place(&auth), auth.header());
+    if profile.is_some_and(|profile| profile.sets(name)) {
+        fields.wrong(at, format!("the webhook's profile sets the header {name}"));
+    }
+    if headers.iter().any(|(other, _)| other == name) {
+        fields.wrong(at, format!("sets the header {name}, and so do the headers; leave it out of one of them"));
+        fields.wrong(format!("/headers/{name}"), "auth sets this header; leave it out of one of them");
+    }
+    Some(auth)
+}
+
+/// TLS settings, of an endpoint that speaks TLS.
+fn tls(fields: &mut Fields, purpose: Purpose<'_>, endpoint: Option<&Endpoint>) -> Option<Arc<EndpointTls>> {
+    let base = purpose.base();
+    let present = purpose.current().and_then(|w| w.tls.as_ref());
+    let tls = fields.tls(present, base.is_some()).or(base.map(|w| w.tls.clone())).flatten()?;
+    if endpoint.is_some_and(|endpoint| !endpoint.tls) {
+        fields.wrong("/tls", "is for an https endpoint, and this one is http: expected an https url, or no tls");
+    }
+    Some(tls)
 }
 
 fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {

@@ -63,7 +63,8 @@ impl Fields {
     }
 }
 
-fn header_name(text: &str) -> Result<HeaderName, String> {
+/// The name of a header that a webhook may set, or why it is none.
+pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text).map_err(|_| "expected a header name: letters, digits and -".to_owned())?;
     if is_reserved_header(&name) {
         Err("this header is set by the server or by HTTP itself".to_owned())

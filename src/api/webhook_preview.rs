@@ -39,10 +39,15 @@ impl Api {
     }
 }
 
-/// The names of the fields that differ. Of headers whose values are hidden the values count, not what is shown of them.
+/// The names of the fields that differ. Of what is hidden the values count, not what is shown of them.
 fn changed(before: &Map<String, Value>, after: &Map<String, Value>, old: &Webhook, new: &Webhook) -> Vec<String> {
-    let differs =
-        |name: &String| before.get(name) != after.get(name) || (name == "headers" && old.headers != new.headers);
+    let is_other = |name: &str| match name {
+        "headers" => old.headers != new.headers,
+        "auth" => old.auth != new.auth,
+        "tls" => old.tls.as_ref().map(|tls| tls.settings()) != new.tls.as_ref().map(|tls| tls.settings()),
+        _ => false,
+    };
+    let differs = |name: &String| before.get(name) != after.get(name) || is_other(name);
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     after.keys().chain(gone).filter(|name| differs(name)).cloned().collect()
 }

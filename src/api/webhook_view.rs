@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::webhook_headers::HIDDEN;
 use super::webhook_policy::{retries_of, shown_seconds};
+use super::{webhook_auth, webhook_tls};
 use crate::filter::Filter;
 use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, Webhook, WebhookStatus};
 
@@ -49,6 +50,10 @@ pub(super) struct View<'a> {
     breaker: Option<Breaker<'a>>,
     ordered: bool,
     headers: Headers<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth: Option<webhook_auth::Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<webhook_tls::Shown<'a>>,
     metadata: Box<RawValue>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -83,6 +88,9 @@ pub(super) fn warnings(webhook: &Webhook) -> Vec<String> {
         }
         _ => {}
     }
+    if webhook.auth.is_some() && !webhook.endpoint.tls {
+        warnings.push("auth goes to an http endpoint: whoever is on the way reads it".to_owned());
+    }
     warnings
 }
 
@@ -116,6 +124,8 @@ impl<'a> View<'a> {
             breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
             ordered: webhook.ordered,
             headers: Headers(webhook),
+            auth: webhook.auth.as_deref().map(webhook_auth::Shown),
+            tls: webhook.tls.as_deref().map(webhook_tls::Shown::of),
             // It was checked when it came in.
             metadata: RawValue::from_string(webhook.metadata.to_string()).unwrap_or_default(),
             created_at: webhook.created_at,

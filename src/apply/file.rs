@@ -18,6 +18,8 @@ const NOT_HERE: [(&str, &str); 3] = [
     ("org_id", "is set for the whole file, as tenant"),
 ];
 const REFERENCE: &str = "expected { env = \"VARIABLE\" } or { file = \"PATH\" }: a secret does not stand in this file";
+/// The fields of a webhook that hold secrets, and under which names.
+const SECRETS_OF: [(&str, &[&str]); 2] = [("auth", &["password", "token", "value"]), ("tls", &["client_key"])];
 const SET_CHARS_MAX: usize = 64;
 
 /// A file that declares webhooks, read, with its references resolved.
@@ -167,6 +169,7 @@ impl Reader<'_> {
         let has_subscriptions = body.contains_key("subscriptions");
         let subscriptions = self.tables(&mut body, &[at[0], at[1], "subscriptions"]);
         self.headers(&mut body, at);
+        self.references(&mut body, at);
         if !matches!(body.get("metadata"), None | Some(Value::Object(_))) {
             self.wrong(&[at[0], at[1], "metadata"], "expected a table");
         }
@@ -189,6 +192,19 @@ impl Reader<'_> {
             if is_secret || value.is_object() {
                 let secret = self.secret(value, &[at[0], at[1], "headers", name]);
                 *value = secret.map_or(Value::Null, |secret| Value::from(secret.reveal()));
+            }
+        }
+    }
+
+    /// Secrets of `auth` and `tls` are references; what else is there may be one, such as a file of certificates.
+    fn references(&mut self, body: &mut Map<String, Value>, at: [&str; 2]) {
+        for (field, secrets) in SECRETS_OF {
+            let Some(Value::Object(members)) = body.get_mut(field) else { continue };
+            for (name, value) in members {
+                if secrets.contains(&name.as_str()) || value.is_object() {
+                    let secret = self.secret(value, &[at[0], at[1], field, name]);
+                    *value = secret.map_or(Value::Null, |secret| Value::from(secret.reveal()));
+                }
             }
         }
     }

@@ -47,6 +47,18 @@ fn each_fault_of_the_shape_is_named_by_line_and_key() {
             "webhooks.toml:3: webhooks[0].headers.Authorization: expected { env = \"VARIABLE\" } or { file = \"PATH\" }: a secret does not stand in this file",
         ),
         (
+            "[[webhooks]]\nuid = \"a\"\nauth = { type = \"bearer\", token = \"canary\" }",
+            "webhooks.toml:3: webhooks[0].auth.token: expected { env = \"VARIABLE\" } or { file = \"PATH\" }: a secret does not stand in this file",
+        ),
+        (
+            "[[webhooks]]\nuid = \"a\"\n[webhooks.tls]\nclient_key = \"canary\"",
+            "webhooks.toml:4: webhooks[0].tls.client_key: expected { env = \"VARIABLE\" } or { file = \"PATH\" }: a secret does not stand in this file",
+        ),
+        (
+            "[[webhooks]]\nuid = \"a\"\ntls = { ca = { env = \"ABSENT\" } }",
+            "webhooks.toml:3: webhooks[0].tls.ca: the environment variable ABSENT is not set",
+        ),
+        (
             "[[webhooks]]\nuid = \"a\"\nsecret = { env = \"ABSENT\" }",
             "webhooks.toml:3: webhooks[0].secret: the environment variable ABSENT is not set",
         ),

@@ -1,7 +1,7 @@
 //! What a command is given beside its arguments: bodies and JSON from files and standard input, and secrets.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
@@ -60,20 +60,35 @@ impl SecretArgs {
 
     /// The secret, if there is to be one.
     pub(super) fn read(&self, environment: &Environment, input: &mut dyn Read) -> Result<Option<Secret>, CliError> {
-        if let Some(given) = self.secret {
-            return given.read("--secret", input).map(Some);
-        }
-        if let Some(path) = &self.secret_file {
-            let from = path.display().to_string();
-            let mut file =
-                std::fs::File::open(path).map_err(|source| CliError::Payload { from: from.clone(), source })?;
-            return secret(&mut file, &from).map(Some);
-        }
-        let Some(name) = &self.secret_env else { return Ok(None) };
-        let value =
-            environment.get(name).ok_or_else(|| CliError::NoSecretIn { from: format!("the variable {name}") })?;
-        Ok(Some(Secret::new(value)))
+        let (variable, file) = (self.secret_env.as_deref(), self.secret_file.as_deref());
+        secret_of(("--secret", self.secret), variable, file, environment, input)
     }
+}
+
+/// The secret that an option has read from standard input, or that stands in a variable or a file; the first that is named.
+pub(super) fn secret_of(
+    (option, given): (&'static str, Option<InputArg>),
+    variable: Option<&str>,
+    file: Option<&Path>,
+    environment: &Environment,
+    input: &mut dyn Read,
+) -> Result<Option<Secret>, CliError> {
+    if let Some(given) = given {
+        return given.read(option, input).map(Some);
+    }
+    if let Some(path) = file {
+        return secret_in(path).map(Some);
+    }
+    let Some(name) = variable else { return Ok(None) };
+    let value = environment.get(name).ok_or_else(|| CliError::NoSecretIn { from: format!("the variable {name}") })?;
+    Ok(Some(Secret::new(value)))
+}
+
+/// The secret that a file holds.
+pub(super) fn secret_in(path: &Path) -> Result<Secret, CliError> {
+    let from = path.display().to_string();
+    let mut file = std::fs::File::open(path).map_err(|source| CliError::Payload { from: from.clone(), source })?;
+    secret(&mut file, &from)
 }
 
 /// The text of a stream without the line end after it.

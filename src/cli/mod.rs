@@ -27,6 +27,7 @@ mod tenant;
 mod token;
 mod trigger;
 mod webhook;
+mod webhook_auth;
 mod webhook_fields;
 mod webhook_test;
 

@@ -246,6 +246,60 @@ fn webhooks_are_updated_listed_and_found_by_uid() {
 }
 
 #[test]
+fn credentials_and_certificates_come_from_files_and_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (secret, ca, key) = (file("secret", "hunter2\n"), file("ca", "CA\n"), file("key", "KEY\n"));
+    for (words, expected) in [
+        (
+            &["--auth-basic", "shop", "--auth-secret-file", &secret][..],
+            serde_json::json!({"auth": {"type": "basic", "username": "shop", "password": "hunter2"}}),
+        ),
+        (
+            &["--auth-bearer", "--auth-secret-file", &secret],
+            serde_json::json!({"auth": {"type": "bearer", "token": "hunter2"}}),
+        ),
+        (
+            &["--auth-header", "X-Api-Key", "--auth-secret-file", &secret],
+            serde_json::json!({"auth": {"type": "header", "name": "X-Api-Key", "value": "hunter2"}}),
+        ),
+        (&["--auth-basic", "other"], serde_json::json!({"auth": {"type": "basic", "username": "other"}})),
+        (
+            &["--tls-ca", &ca, "--tls-client-certificate", &ca, "--tls-client-key", &key],
+            serde_json::json!({"tls": {"ca": "CA", "client_certificate": "CA", "client_key": "KEY"}}),
+        ),
+        (&["--unset", "auth", "--unset", "tls"], serde_json::json!({"auth": null, "tls": null})),
+    ] {
+        let words = [&["webhook", "update", "wh_1"][..], words].concat();
+        let (printed, requests) = command(&words, &[("200 OK", r#"{"id":"wh_1","auth":{"type":"basic"}}"#)]);
+        assert_eq!(printed.unwrap(), "id: wh_1\nauth: {\"type\":\"basic\"}\n");
+        let body: serde_json::Value = serde_json::from_str(requests[0].split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(body, expected);
+    }
+    for words in [
+        &["--auth-basic", "a", "--auth-bearer"][..],
+        &["--auth-secret", "-"],
+        &["--auth-bearer", "--auth-secret", "-", "--auth-secret-env", "A"],
+    ] {
+        let args = [&["hooktide", "webhook", "update", "wh_1"], words].concat();
+        assert_eq!(Cli::try_parse_from(&args).unwrap_err().exit_code(), 2, "{words:?}");
+    }
+    let told = |args: &[&str]| {
+        let args = [&["hooktide", "webhook", "add", "https://example.com/"], args].concat();
+        dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err().to_string()
+    };
+    let exposed = told(&["--auth-bearer", "--auth-secret", "hunter2"]);
+    assert!(exposed.starts_with("--auth-secret takes only -") && !exposed.contains("hunter2"), "{exposed}");
+    let twice = told(&["--auth-bearer", "--auth-secret", "-", "--secret", "-"]);
+    assert_eq!(twice, "only one of the secrets and the JSON can come from standard input");
+    assert!(told(&["--tls-ca", "/nowhere/ca.pem"]).starts_with("/nowhere/ca.pem cannot be read"));
+}
+
+#[test]
 fn flags_that_contradict_are_bad_usage() {
     for words in [
         &["--retry-schedule", "5s", "--max-retries", "1", "--retry-delay", "5"][..],
@@ -261,7 +315,7 @@ fn flags_that_contradict_are_bad_usage() {
     }
     let args = ["hooktide", "webhook", "add", "https://example.com/", "--secret", "-", "--metadata", "-"];
     let e = dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err();
-    assert_eq!(e.to_string(), "only one of the secret and the JSON can come from standard input");
+    assert_eq!(e.to_string(), "only one of the secrets and the JSON can come from standard input");
 }
 
 #[test]

@@ -109,7 +109,7 @@ struct List {
 }
 
 /// What a person is shown of a webhook: each thing under one of its names.
-const SHOWN: [&str; 25] = [
+const SHOWN: [&str; 27] = [
     "id",
     "uid",
     "status",
@@ -132,6 +132,8 @@ const SHOWN: [&str; 25] = [
     "breaker",
     "ordered",
     "headers",
+    "auth",
+    "tls",
     "metadata",
     "created_at",
     "updated_at",
@@ -199,7 +201,7 @@ impl One {
 impl Add {
     fn body(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
         if self.fields.inputs() + usize::from(self.secret.reads_input()) > 1 {
-            return Err(CliError::InputTwice("the secret and the JSON"));
+            return Err(CliError::InputTwice("the secrets and the JSON"));
         }
         let mut body = Map::from_iter([("url".to_owned(), Value::from(self.endpoint.as_str()))]);
         if let Some(secret) = self.secret.read(environment, stdin)? {
@@ -216,7 +218,7 @@ impl Add {
 impl Update {
     fn body(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
         if self.fields.inputs() > 1 {
-            return Err(CliError::InputTwice("the JSON"));
+            return Err(CliError::InputTwice("the secret and the JSON"));
         }
         let mut body: Map<_, _> = self.unset.iter().map(|field| (field.clone(), Value::Null)).collect();
         if let Some(endpoint) = &self.endpoint {

@@ -5,6 +5,7 @@ use std::io::Read;
 use serde_json::{Map, Value};
 
 use super::error::CliError;
+use super::webhook_auth::AuthArgs;
 use super::{input, parse};
 use crate::config::{Environment, parse_duration};
 
@@ -77,6 +78,8 @@ pub(super) struct FieldArgs {
     /// Header whose value an environment variable holds, for passwords and tokens
     #[arg(long = "header-env", value_name = "NAME=VAR", value_parser = pair)]
     headers_env: Vec<(String, String)>,
+    #[command(flatten)]
+    auth: AuthArgs,
     /// What you want to remember with it: JSON, @FILE or -
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
@@ -88,7 +91,8 @@ pub(super) struct FieldArgs {
 impl FieldArgs {
     /// How many of them take what standard input holds.
     pub(super) fn inputs(&self) -> usize {
-        self.jsons().into_iter().filter(|(_, given)| *given == Some("-")).count()
+        let jsons = self.jsons().into_iter().filter(|(_, given)| *given == Some("-")).count();
+        jsons + usize::from(self.auth.reads_input())
     }
 
     fn jsons(&self) -> [(&'static str, Option<&str>); 3] {
@@ -134,6 +138,8 @@ impl FieldArgs {
         set("ordered", self.ordered.map(Value::from));
         let headers = self.headers(environment)?;
         set("headers", (!headers.is_empty()).then(|| headers.into()));
+        set("auth", self.auth.auth(environment, stdin)?);
+        set("tls", self.auth.tls()?);
         Ok(())
     }
 

@@ -119,6 +119,19 @@ pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
 /// Bytes of a value that a provider's handshake has us give back; a stranger can ask for it, so it is short.
 pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;
 
+// --- webhooks: how their endpoints know us ---------------------------------------------------------------------------
+
+/// Characters of a username.
+pub const AUTH_USERNAME_CHARS_MAX: usize = 256;
+/// Characters of a password: with the username it makes a header of some KiB at the most.
+pub const AUTH_PASSWORD_CHARS_MAX: usize = 1_024;
+/// Characters of a token, or of the value of a header: as many as any header of a webhook has.
+pub const AUTH_VALUE_CHARS_MAX: usize = 4_096;
+/// Bytes of the certificates that a webhook trusts: some thirty.
+pub const TLS_CA_BYTES_MAX: usize = 48 * 1024;
+/// Bytes of a client's certificate with those that lead to its authority, and of its key: RSA of 4,096 bits has 3 KiB.
+pub const TLS_CLIENT_BYTES_MAX: usize = 16 * 1024;
+
 // --- profiles: what a person may write of one ----------------------------------------------------------------------
 
 /// Profiles of the configuration: each is looked for by name among all.
@@ -150,4 +163,5 @@ pub const EVENT_TYPES_PER_TENANT_MAX: usize = 2_000;
 /// Bytes of a file of event types or of declared webhooks: thousands of them.
 pub const DECLARED_FILE_BYTES_MAX: u64 = 16 << 20;
 
+const _: () = assert!(TLS_CA_BYTES_MAX as u64 <= SECRET_FILE_BYTES_MAX && TLS_CLIENT_BYTES_MAX <= TLS_CA_BYTES_MAX);
 const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);

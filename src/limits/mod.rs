@@ -163,6 +163,8 @@ pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake.
 pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// TLS sessions remembered for one webhook with TLS settings of its own, which has one endpoint.
+pub const TLS_SESSIONS_PER_WEBHOOK: usize = 32;
 /// Bytes of a response's body that are read.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a response's body that are kept with the attempt.

@@ -3,6 +3,7 @@
 //! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
 
 mod attempt;
+mod endpoint_auth;
 mod event;
 mod id;
 mod inbound;
@@ -14,6 +15,7 @@ mod webhook;
 mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
+pub use endpoint_auth::{Credentials, EndpointAuth};
 pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BreakerSettings, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId, WebhookNo,
+    BreakerSettings, EndpointAuth, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId,
+    WebhookNo,
 };
 use crate::filter::{Facts, Filter, Subject};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::profile::Profile;
 use crate::signature::{OutboundKey, standard};
+use crate::tls::EndpointTls;
 
 /// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one. What its user decides is read through
 /// it: `webhook.status` is `webhook.settings.status`.
@@ -81,6 +83,10 @@ pub struct WebhookSettings {
     ///
     /// [`http::HeaderValue::is_sensitive`]: hyper::http::HeaderValue::is_sensitive
     pub headers: Vec<(hyper::http::HeaderName, hyper::http::HeaderValue)>,
+    /// How deliveries show the endpoint who sends them, beside the signature; no header of `headers`.
+    pub auth: Option<Arc<EndpointAuth>>,
+    /// Whom to trust and as whom to come, of an https endpoint; `None`: the server's own way.
+    pub tls: Option<Arc<EndpointTls>>,
     /// A name for people.
     pub name: Option<Box<str>>,
     /// A description for people.
@@ -113,6 +119,8 @@ impl WebhookSettings {
             breaker: BreakerSettings::default(),
             ordered: false,
             headers: Vec::new(),
+            auth: None,
+            tls: None,
             name: None,
             description: None,
             user_id: None,

@@ -16,6 +16,7 @@ use super::writer::Writer;
 use super::{Principal, Registry};
 use crate::model::{AuditId, SourceId, Subscription, Timestamp, Webhook, WebhookSettings, WebhookStatus};
 use crate::source::{ManagedBy, Settings, Source};
+use crate::tls::TlsSettings;
 
 const VERSION: u16 = 1;
 /// Who changes what nobody asked for.
@@ -231,12 +232,18 @@ fn changed_fields(old: &WebhookSettings, new: &WebhookSettings) -> Vec<&'static 
         ("breaker", old.breaker != new.breaker),
         ("ordered", old.ordered != new.ordered),
         ("headers", old.headers != new.headers),
+        ("auth", old.auth != new.auth),
+        ("tls", tls_settings(old) != tls_settings(new)),
         ("name", old.name != new.name),
         ("description", old.description != new.description),
         ("user_id", old.user_id != new.user_id),
         ("metadata", old.metadata != new.metadata),
     ];
     fields.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}
+
+fn tls_settings(settings: &WebhookSettings) -> Option<&TlsSettings> {
+    settings.tls.as_ref().map(|tls| tls.settings())
 }
 
 fn filter_text(settings: &WebhookSettings) -> Option<&str> {

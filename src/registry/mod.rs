@@ -19,6 +19,7 @@ mod access;
 mod audit;
 mod change;
 mod cow;
+mod endpoint_record;
 mod event_type_change;
 mod event_types;
 mod keys;

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use hyper::http::uri::PathAndQuery;
 use hyper::http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::endpoint_record::{AuthRecord, EndpointRecord, TlsRecord};
 use super::retry_record::RetryRecord;
 use super::secret::{OpenError, Vault};
 use super::snapshot::Removed;
 use crate::filter::{Filter, FilterError};
 use crate::model::{
-    BreakerSettings, Endpoint, EventPattern, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
+    BreakerSettings, EventPattern, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
     WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::profile::{Profile, Profiles};
@@ -98,21 +98,6 @@ struct Record<'a> {
     version: u64,
 }
 
-/// Kept in parts, so that a change of the rules for new URLs does not keep a server from starting.
-#[derive(Serialize, Deserialize)]
-struct EndpointRecord<'a> {
-    #[serde(borrow)]
-    url: Cow<'a, str>,
-    tls: bool,
-    #[serde(borrow)]
-    host: Cow<'a, str>,
-    port: u16,
-    #[serde(borrow)]
-    authority: Cow<'a, str>,
-    #[serde(borrow)]
-    target: Cow<'a, str>,
-}
-
 #[derive(Serialize, Deserialize)]
 struct SubscriptionRecord<'a> {
     #[serde(borrow)]
@@ -128,7 +113,8 @@ struct SubscriptionRecord<'a> {
     updated_ms: i64,
 }
 
-/// What of a webhook is nobody's to read: its secret, and all its headers, as any may carry a password.
+/// What of a webhook is nobody's to read: its secret, all its headers, as any may carry a password, and how its endpoint
+/// knows it.
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {
     #[serde(borrow)]
@@ -137,6 +123,10 @@ struct Sealed<'a> {
     previous: Option<(Cow<'a, str>, i64)>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    auth: Option<AuthRecord<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsRecord<'a>>,
 }
 
 /// The tombstone of a webhook.
@@ -165,23 +155,17 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
         secret: webhook.keys.current.secret.reveal().into(),
         previous: webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal().into(), until.as_millis())),
         headers: headers.iter().map(|(n, v)| (n.as_str().into(), String::from_utf8_lossy(v.as_bytes()))).collect(),
+        auth: webhook.auth.as_deref().map(AuthRecord::of),
+        tls: webhook.tls.as_deref().map(TlsRecord::of),
     };
     let plain = Zeroizing::new(serde_json::to_vec(&sealed)?);
     let ms = |duration: Duration| duration.as_millis() as u64;
-    let endpoint = &webhook.endpoint;
     serde_json::to_vec(&Record {
         v: VERSION,
         id: webhook.id.to_string().into(),
         tenant: (&*webhook.tenant).into(),
         status: webhook.status,
-        endpoint: EndpointRecord {
-            url: (&*endpoint.url).into(),
-            tls: endpoint.tls,
-            host: (&*endpoint.host).into(),
-            port: endpoint.port,
-            authority: String::from_utf8_lossy(endpoint.authority.as_bytes()),
-            target: endpoint.target.as_str().into(),
-        },
+        endpoint: EndpointRecord::of(&webhook.endpoint),
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
         sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
         retry: webhook.retry_policy.as_ref().map(RetryRecord::of),
@@ -248,6 +232,8 @@ pub(super) fn decode(
         breaker: record.breaker.unwrap_or_default(),
         ordered: record.ordered,
         headers: headers(&sealed)?,
+        auth: sealed.auth.map(AuthRecord::read).transpose()?.map(Arc::new),
+        tls: sealed.tls.map(TlsRecord::read),
         name: record.name.map(Into::into),
         description: record.description.map(Into::into),
         user_id: record.user_id.map(Into::into),
@@ -255,19 +241,6 @@ pub(super) fn decode(
         ..WebhookSettings::new(tenant(&record.tenant), record.endpoint.read()?, keys)
     };
     Ok(Webhook { no, id, settings, created_at, updated_at, version: record.version })
-}
-
-impl EndpointRecord<'_> {
-    fn read(self) -> Result<Endpoint, RecordError> {
-        Ok(Endpoint {
-            url: self.url.into(),
-            tls: self.tls,
-            host: self.host.into(),
-            port: self.port,
-            authority: HeaderValue::from_str(&self.authority).map_err(damaged)?,
-            target: PathAndQuery::try_from(&*self.target).map_err(damaged)?,
-        })
-    }
 }
 
 impl<'a> SubscriptionRecord<'a> {
@@ -360,4 +333,17 @@ pub(super) fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> Reco
 
 pub(super) fn damaged(error: impl std::fmt::Display) -> RecordError {
     RecordError::Damaged(error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_before_there_were_auth_and_tls_is_read_and_written_as_it_was() {
+        let before = r#"{"secret":"whsec_x","previous":["whsec_y",7],"headers":[["x-team","a"]]}"#;
+        let sealed: Sealed<'_> = serde_json::from_str(before).unwrap();
+        assert!(sealed.auth.is_none() && sealed.tls.is_none());
+        assert_eq!(serde_json::to_string(&sealed).unwrap(), before);
+    }
 }

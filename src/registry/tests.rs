@@ -18,13 +18,14 @@ use crate::config::ApiKey;
 use crate::dispatch::{Shards, ToShard};
 use crate::filter::Facts;
 use crate::model::{
-    DeadReason, Endpoint, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey, SigningKeys, SigningKind,
-    Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    Credentials, DeadReason, Endpoint, EndpointAuth, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey,
+    SigningKeys, SigningKind, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::profile::Profiles;
 use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
 use crate::settle::{self, Command, ToSettle};
 use crate::settle::{DisableReason, Noted};
+use crate::tls::{EndpointTls, TlsSettings};
 
 pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> WebhookSettings {
     let endpoint = Endpoint {
@@ -97,14 +98,28 @@ pub(super) fn world_with(
 fn shown(webhook: &Webhook) -> String {
     let headers: Vec<_> = webhook.headers.iter().map(|(n, v)| (n, v.as_bytes(), v.is_sensitive())).collect();
     let secrets = webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal(), until));
-    format!("{webhook:?} {headers:?} {} {secrets:?}", webhook.keys.current.secret.reveal())
+    let auth = webhook.auth.as_ref().map(|auth| (auth.header(), auth.header().1.is_sensitive()));
+    let key = webhook.tls.as_ref().and_then(|tls| tls.settings().client_key.as_ref()).map(Secret::reveal);
+    let value = webhook.auth.as_ref().map(|auth| auth.header().1.as_bytes());
+    format!("{webhook:?} {headers:?} {} {secrets:?} {auth:?} {value:?} {key:?}", webhook.keys.current.secret.reveal())
 }
+
+const CLIENT_KEY: &str = include_str!("../../tests/data/tls/client-one.key");
 
 fn full() -> WebhookSettings {
     let mut token = HeaderValue::from_static("Bearer canary-in-a-header");
     token.set_sensitive(true);
     let key =
         |byte: u8| Arc::new(SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[byte; 32])))).unwrap());
+    let credentials = Credentials::Header {
+        name: HeaderName::from_static("x-api-key"),
+        value: Secret::new("canary-in-the-credentials"),
+    };
+    let tls = TlsSettings {
+        ca: Some(include_str!("../../tests/data/tls/ca.pem").into()),
+        client_certificate: Some(include_str!("../../tests/data/tls/client-one.pem").into()),
+        client_key: Some(Secret::new(CLIENT_KEY)),
+    };
     WebhookSettings {
         keys: SigningKeys { current: key(1), previous: Some((key(2), Timestamp::from_millis(99))) },
         retry_policy: Some(RetryPolicy::Backoff {
@@ -120,6 +135,8 @@ fn full() -> WebhookSettings {
             (HeaderName::from_static("authorization"), token),
             (HeaderName::from_static("x-team"), HeaderValue::from_static("a \"b\"")),
         ],
+        auth: Some(Arc::new(EndpointAuth::try_new(credentials).unwrap())),
+        tls: Some(Arc::new(EndpointTls::try_new(tls).unwrap())),
         name: Some("name".into()),
         description: Some("\u{1F600}".into()),
         user_id: Some("7".into()),
@@ -322,7 +339,9 @@ async fn secrets_are_in_no_file_and_in_no_debug_output() {
     let debug = format!("{made:?} {:?} {:?}", running, running.shared.load());
     running.stop().unwrap();
     let secret = made.keys.current.secret.reveal();
-    for canary in [secret.as_bytes(), &secret.as_bytes()[6..30], &[1; 24], b"canary-in-a-header"] {
+    let key = CLIENT_KEY.lines().nth(1).unwrap().as_bytes();
+    let given = [b"canary-in-a-header".as_slice(), b"canary-in-the-credentials", key];
+    for canary in [secret.as_bytes(), &secret.as_bytes()[6..30], &[1; 24]].into_iter().chain(given) {
         assert!(!debug.as_bytes().windows(canary.len()).any(|window| window == canary), "in debug output");
         for file in fs::read_dir(dir.path()).unwrap() {
             let path = file.unwrap().path();

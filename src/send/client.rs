@@ -86,14 +86,14 @@ impl<R: Resolve> Client<R> {
 
     async fn send(&self, webhook: &Webhook, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
         self.keep_to_rules();
-        if let Some(connection) = self.pool.take(&webhook.endpoint) {
+        if let Some(connection) = self.pool.take(&webhook.endpoint, webhook.tls.as_ref()) {
             match self.exchange(connection, webhook, signed, answer).await {
                 Err(failure) if failure.is_stale => answer.begin_again(),
                 other => return other.map_err(|failure| failure.error),
             }
         }
         // Boxed: the rare case must not make the future of each delivery as large as a TLS handshake.
-        let connection = Box::pin(self.connector.connect(&webhook.endpoint)).await?;
+        let connection = Box::pin(self.connector.connect(&webhook.endpoint, webhook.tls.as_deref())).await?;
         self.exchange(connection, webhook, signed, answer).await.map_err(|failure| failure.error)
     }
 
@@ -121,7 +121,7 @@ impl<R: Resolve> Client<R> {
             Err(why) => return Err(Failure { error: broken(&why), is_stale: connection.was_stale() }),
         };
         match answer.read(connection, response, self.clock.now()).await {
-            Ok(Some(connection)) => self.pool.put(&webhook.endpoint, connection),
+            Ok(Some(connection)) => self.pool.put(&webhook.endpoint, webhook.tls.as_ref(), connection),
             Ok(None) => {}
             Err(why) => return Err(Failure { error: broken(&why), is_stale: false }),
         }

@@ -18,6 +18,7 @@ use super::guard::{Forbidden, Guard, SharedGuard};
 use super::resolve::Resolve;
 use crate::limits::{CONNECT_TIMEOUT, DNS_TIMEOUT, TLS_TIMEOUT};
 use crate::model::{AttemptError, Endpoint};
+use crate::tls::{EndpointTls, client_config};
 
 /// Addresses of a name that are tried; all that a name has are checked.
 const ADDRESSES_TRIED: usize = 4;
@@ -64,12 +65,8 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
             return Err(TlsError::Empty(path.to_owned()));
         }
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = client_config(roots)?;
     config.resumption = client::Resumption::in_memory_sessions(TLS_SESSIONS);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -84,11 +81,16 @@ impl<R: Resolve> Connector<R> {
         self.guard.load()
     }
 
-    /// A new connection to an endpoint.
-    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Box<Connection>, AttemptError> {
+    /// A new connection to an endpoint, with TLS settings of its own if it has some.
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        own: Option<&EndpointTls>,
+    ) -> Result<Box<Connection>, AttemptError> {
         let addresses = self.addresses(endpoint).await?;
         let socket = self.open(&addresses).await?;
-        let socket = if endpoint.tls { self.encrypt(&endpoint.host, socket).await? } else { Socket::Plain(socket) };
+        let socket =
+            if endpoint.tls { self.encrypt(&endpoint.host, own, socket).await? } else { Socket::Plain(socket) };
         Connection::new(socket).await.map_err(|why| failed("HTTP", why))
     }
 
@@ -143,9 +145,13 @@ impl<R: Resolve> Connector<R> {
         Ok(socket)
     }
 
-    async fn encrypt(&self, host: &str, socket: TcpStream) -> Result<Socket, AttemptError> {
+    async fn encrypt(&self, host: &str, own: Option<&EndpointTls>, socket: TcpStream) -> Result<Socket, AttemptError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|why| failed("TLS", why))?;
-        let socket = within(TLS_TIMEOUT, "TLS handshake", self.tls.connect(name, socket)).await?;
+        let own =
+            own.map(|own| own.config(self.tls.config())).transpose().map_err(|why| failed("TLS settings", why))?;
+        let own = own.map(TlsConnector::from);
+        let connect = own.as_ref().unwrap_or(&self.tls).connect(name, socket);
+        let socket = within(TLS_TIMEOUT, "TLS handshake", connect).await?;
         Ok(Socket::Tls(Box::new(socket)))
     }
 }

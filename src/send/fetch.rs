@@ -102,7 +102,7 @@ impl<R: Resolve> Fetcher<R> {
     }
 
     async fn exchange(&self, endpoint: &Endpoint) -> Result<Vec<u8>, FetchError> {
-        let mut connection = self.connector.connect(endpoint).await?;
+        let mut connection = self.connector.connect(endpoint, None).await?;
         let mut request = Request::new(Envelope::none());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = endpoint.target.clone().into();

@@ -1,8 +1,9 @@
-//! Idle connections of a shard, by origin.
+//! Idle connections of a shard, by origin; those of a webhook with TLS settings of its own are its own.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -11,6 +12,7 @@ use super::connection::Connection;
 use crate::limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS_PER_SHARD};
 use crate::model::Endpoint;
 use crate::runtime::{Clock, Instant};
+use crate::tls::EndpointTls;
 
 /// How often old connections are looked for, while there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(IDLE_CONNECTION_TIMEOUT.as_millis() as u64 / 4);
@@ -24,11 +26,16 @@ pub(super) struct Pool<C = Box<Connection>> {
 
 #[derive(Debug)]
 struct Idle<C> {
-    /// By host, so that a look-up needs no key of its own; a host rarely has more than one scheme and port.
-    by_host: HashMap<Box<str>, SmallVec<[Origin<C>; 1]>>,
+    /// Of the server's own way of TLS, and without TLS.
+    usual: Hosts<C>,
+    /// Of settings of their own, by where these are in memory. They are held here, so that no others come to be there.
+    own: HashMap<*const EndpointTls, (Arc<EndpointTls>, Hosts<C>)>,
     count: usize,
     is_swept: bool,
 }
+
+/// By host, so that a look-up needs no key of its own; a host rarely has more than one scheme and port.
+type Hosts<C> = HashMap<Box<str>, SmallVec<[Origin<C>; 1]>>;
 
 #[derive(Debug)]
 struct Origin<C> {
@@ -41,14 +48,18 @@ struct Origin<C> {
 impl<C: 'static> Pool<C> {
     /// An empty pool.
     pub(super) fn new(clock: Clock) -> Self {
-        let idle = Idle { by_host: HashMap::new(), count: 0, is_swept: false };
+        let idle = Idle { usual: HashMap::new(), own: HashMap::new(), count: 0, is_swept: false };
         Self { idle: Rc::new(RefCell::new(idle)), clock }
     }
 
-    /// The connection to the endpoint's origin that was used last.
-    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<C> {
+    /// The connection to the endpoint's origin that was used last, of those made with the same settings.
+    pub(super) fn take(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>) -> Option<C> {
         let mut idle = self.idle.borrow_mut();
-        let origin = idle.by_host.get_mut(&endpoint.host)?;
+        let hosts = match own {
+            None => &mut idle.usual,
+            Some(own) => &mut idle.own.get_mut(&Arc::as_ptr(own))?.1,
+        };
+        let origin = hosts.get_mut(&endpoint.host)?;
         let (connection, since) = origin.iter_mut().find(|origin| origin.is_of(endpoint))?.connections.pop()?;
         idle.count -= 1;
         // If the newest is too old, the sweep will soon see to the others.
@@ -56,7 +67,7 @@ impl<C: 'static> Pool<C> {
     }
 
     /// Keeps an idle connection, if there is room.
-    pub(super) fn put(&self, endpoint: &Endpoint, connection: C) {
+    pub(super) fn put(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, connection: C) {
         let now = self.clock.instant();
         let mut idle = self.idle.borrow_mut();
         if idle.count >= IDLE_CONNECTIONS_PER_SHARD {
@@ -67,10 +78,14 @@ impl<C: 'static> Pool<C> {
             idle.is_swept = true;
             tokio::task::spawn_local(sweep(Rc::downgrade(&self.idle), self.clock.clone()));
         }
-        if !idle.by_host.contains_key(&endpoint.host) {
-            idle.by_host.insert(endpoint.host.clone(), SmallVec::new());
+        let hosts = match own {
+            None => &mut idle.usual,
+            Some(own) => &mut idle.own.entry(Arc::as_ptr(own)).or_insert_with(|| (Arc::clone(own), HashMap::new())).1,
+        };
+        if !hosts.contains_key(&endpoint.host) {
+            hosts.insert(endpoint.host.clone(), SmallVec::new());
         }
-        let Some(of_host) = idle.by_host.get_mut(&endpoint.host) else { return };
+        let Some(of_host) = hosts.get_mut(&endpoint.host) else { return };
         match of_host.iter_mut().find(|origin| origin.is_of(endpoint)) {
             Some(origin) => origin.connections.push((connection, now)),
             None => {
@@ -82,7 +97,8 @@ impl<C: 'static> Pool<C> {
     /// Closes all idle connections.
     pub(super) fn clear(&self) {
         let mut idle = self.idle.borrow_mut();
-        idle.by_host.clear();
+        idle.usual.clear();
+        idle.own.clear();
         idle.count = 0;
     }
 
@@ -108,19 +124,29 @@ async fn sweep<C>(idle: Weak<RefCell<Idle<C>>>, clock: Clock) {
 
 impl<C> Idle<C> {
     fn close_old(&mut self, now: Instant) {
-        let mut closed = 0;
-        self.by_host.retain(|_, of_host| {
-            of_host.retain(|origin| {
-                // Pushed in the order of time.
-                let old = origin.connections.partition_point(|(_, since)| now - *since >= IDLE_CONNECTION_TIMEOUT);
-                origin.connections.drain(..old);
-                closed += old;
-                !origin.connections.is_empty()
-            });
-            !of_host.is_empty()
+        let mut closed = close_old(&mut self.usual, now);
+        self.own.retain(|_, (_, hosts)| {
+            closed += close_old(hosts, now);
+            !hosts.is_empty()
         });
         self.count -= closed;
     }
+}
+
+/// Closes old connections and says how many there were.
+fn close_old<C>(hosts: &mut Hosts<C>, now: Instant) -> usize {
+    let mut closed = 0;
+    hosts.retain(|_, of_host| {
+        of_host.retain(|origin| {
+            // Pushed in the order of time.
+            let old = origin.connections.partition_point(|(_, since)| now - *since >= IDLE_CONNECTION_TIMEOUT);
+            origin.connections.drain(..old);
+            closed += old;
+            !origin.connections.is_empty()
+        });
+        !of_host.is_empty()
+    });
+    closed
 }
 
 impl<C> Origin<C> {
@@ -135,6 +161,7 @@ mod tests {
     use crate::config::Egress;
     use crate::model::Timestamp;
     use crate::send::Guard;
+    use crate::tls::TlsSettings;
     use tokio::task::LocalSet;
 
     fn endpoint(url: &str) -> Endpoint {
@@ -156,14 +183,38 @@ mod tests {
                     endpoint("https://a.example:80/"),
                     endpoint("http://a.example:81/"),
                 );
-                pool.put(&one, 1);
-                pool.put(&one, 2);
-                pool.put(&tls, 3);
-                assert_eq!(pool.take(&port), None);
-                assert_eq!(pool.take(&endpoint("http://a.example/other")), Some(2));
-                assert_eq!(pool.take(&tls), Some(3));
-                assert_eq!((pool.take(&one), pool.take(&one)), (Some(1), None));
+                pool.put(&one, None, 1);
+                pool.put(&one, None, 2);
+                pool.put(&tls, None, 3);
+                assert_eq!(pool.take(&port, None), None);
+                assert_eq!(pool.take(&endpoint("http://a.example/other"), None), Some(2));
+                assert_eq!(pool.take(&tls, None), Some(3));
+                assert_eq!((pool.take(&one, None), pool.take(&one, None)), (Some(1), None));
                 assert_eq!(pool.len(), 0);
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_of_their_own_share_with_nobody() {
+        LocalSet::new()
+            .run_until(async {
+                let (pool, at) = (pool(), endpoint("https://a.example/"));
+                let own = || Arc::new(EndpointTls::stored(TlsSettings::default()));
+                let (one, other) = (own(), own());
+                pool.put(&at, Some(&one), 1);
+                pool.put(&at, None, 2);
+                assert_eq!(pool.take(&at, Some(&other)), None, "equal ones are others");
+                assert_eq!(pool.take(&endpoint("https://b.example/"), Some(&one)), None);
+                assert_eq!((pool.take(&at, None), pool.take(&at, None)), (Some(2), None));
+                assert_eq!((pool.take(&at, Some(&one)), pool.take(&at, Some(&one))), (Some(1), None));
+                pool.put(&at, Some(&other), 3);
+                tokio::time::sleep(IDLE_CONNECTION_TIMEOUT * 2).await;
+                assert_eq!(pool.len(), 0);
+                assert!(pool.idle.borrow().own.is_empty(), "nor are the settings held any more");
+                pool.put(&at, Some(&one), 4);
+                pool.clear();
+                assert_eq!((pool.len(), pool.take(&at, Some(&one))), (0, None));
             })
             .await;
     }
@@ -174,14 +225,14 @@ mod tests {
             .run_until(async {
                 let pool = pool();
                 let at = endpoint("http://a.example/");
-                pool.put(&at, 1);
+                pool.put(&at, None, 1);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2).await;
-                pool.put(&at, 2);
+                pool.put(&at, None, 2);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2 + SWEEP_INTERVAL).await;
                 assert_eq!(pool.len(), 1);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT).await;
                 assert_eq!(pool.len(), 0);
-                assert!(pool.idle.borrow().by_host.is_empty() && !pool.idle.borrow().is_swept);
+                assert!(pool.idle.borrow().usual.is_empty() && !pool.idle.borrow().is_swept);
             })
             .await;
     }
@@ -192,10 +243,10 @@ mod tests {
             .run_until(async {
                 let pool = pool();
                 let at = endpoint("http://a.example/");
-                pool.put(&at, 1);
+                pool.put(&at, None, 1);
                 // The clock moves in one step, before the sweep has its turn.
                 tokio::time::advance(IDLE_CONNECTION_TIMEOUT + Duration::from_millis(1)).await;
-                assert_eq!(pool.take(&at), None);
+                assert_eq!(pool.take(&at, None), None);
             })
             .await;
     }
@@ -206,7 +257,7 @@ mod tests {
             .run_until(async {
                 let pool = pool();
                 for n in 0..=IDLE_CONNECTIONS_PER_SHARD as u32 {
-                    pool.put(&endpoint(&format!("http://h{n}.example/")), n);
+                    pool.put(&endpoint(&format!("http://h{n}.example/")), None, n);
                 }
                 assert_eq!(pool.len(), IDLE_CONNECTIONS_PER_SHARD);
             })

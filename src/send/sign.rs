@@ -10,7 +10,7 @@ use hyper::{Method, Request, Uri};
 use smallvec::SmallVec;
 
 use super::envelope::Envelope;
-use crate::model::{DeliveryId, Event, NewEvent, SigningKey, SigningKind, Timestamp, Webhook};
+use crate::model::{DeliveryId, EndpointAuth, Event, NewEvent, SigningKey, SigningKind, Timestamp, Webhook};
 use crate::profile::{Body, Signing, Values, WebhookName};
 use crate::signature::standard::{ID_HEADER, Message, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use crate::signature::{self, Outbound, OutboundKey, ToSign};
@@ -332,7 +332,8 @@ impl Signed {
         if let Some(traceparent) = &self.traceparent {
             headers.insert(TRACEPARENT, traceparent.clone());
         }
-        for (name, value) in &webhook.headers {
+        let auth = webhook.auth.as_deref().map(EndpointAuth::header);
+        for (name, value) in webhook.headers.iter().map(|(name, value)| (name, value)).chain(auth) {
             // Whoever took the webhook in refused these; a delivery never trusts that with its framing and signature.
             if !is_reserved_header(name) && !profile.sets(name) {
                 headers.insert(name.clone(), value.clone());

@@ -1,7 +1,8 @@
 //! The client against receivers on real sockets, well-meaning and hostile (RELIABILITY P6, P7).
 //!
 //! `tests/data/tls` holds a certificate for `receiver.test` and 127.0.0.1, valid until 2120, with its key, and the
-//! authority that signed it, whose key was thrown away. `tests/data/ssrf_urls.jsonl` is the table of bypasses.
+//! authority that signed it, and two clients' with theirs (the one of a P-256 key, the other of an RSA key), and the authority
+//! that signed them; the keys of the authorities were thrown away. `tests/data/ssrf_urls.jsonl` is the table of bypasses.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -27,10 +28,12 @@ use super::*;
 use crate::config::Egress;
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
 use crate::model::{
-    Endpoint, EventId, NewEvent, SigningKey, SigningKeys, Timestamp, WebhookId, WebhookNo, WebhookSettings,
+    Credentials, Endpoint, EndpointAuth, EventId, NewEvent, Secret, SigningKey, SigningKeys, Timestamp, WebhookId,
+    WebhookNo, WebhookSettings,
 };
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{Received, verify};
+use crate::tls::{EndpointTls, TlsSettings};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 const LONG: Duration = Duration::from_secs(30);
@@ -635,6 +638,127 @@ async fn an_authority_that_nobody_named_is_not_trusted() {
             ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
         let outcome = send_to(&Client::new(setup), webhook(&format!("https://{at}/")), LONG).await;
         assert!(is_connect(&outcome) && outcome.sent_at.is_none(), "{outcome:?}");
+    })
+    .await;
+}
+
+/// Speaks TLS with whoever shows a certificate of the clients' authority; notes, for each connection, the certificate.
+async fn mutual_receiver() -> (SocketAddr, Rc<RefCell<Vec<CertificateDer<'static>>>>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let mut clients = rustls::RootCertStore::empty();
+    clients.add(CertificateDer::from_pem_file(folder.join("clients-ca.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(clients.into(), Arc::clone(&provider));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(folder.join("server.pem")).unwrap()],
+            PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&seen);
+    let (at, _) = receiver(move |_, socket| {
+        let (acceptor, noted) = (acceptor.clone(), Rc::clone(&noted));
+        async move {
+            if let Ok(socket) = acceptor.accept(socket).await {
+                noted.borrow_mut().push(socket.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned());
+                answer_all(socket, OK.to_vec()).await;
+            }
+        }
+    })
+    .await;
+    (at, seen)
+}
+
+/// The settings of a client of `tests/data/tls`, which trusts its authority.
+fn identity(name: &str) -> TlsSettings {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let read = |file: String| std::fs::read_to_string(folder.join(file)).unwrap();
+    TlsSettings {
+        ca: Some(read("ca.pem".to_owned()).into()),
+        client_certificate: Some(read(format!("client-{name}.pem")).into()),
+        client_key: Some(Secret::new(read(format!("client-{name}.key")))),
+    }
+}
+
+#[tokio::test]
+async fn each_webhook_shows_its_own_certificate_and_shares_no_connection() {
+    local(async {
+        let (at, seen) = mutual_receiver().await;
+        let client = loopback();
+        let with = |tls: Option<TlsSettings>| {
+            let mut webhook = webhook(&format!("https://{at}/"));
+            webhook.settings.tls = tls.map(|tls| Arc::new(EndpointTls::try_new(tls).unwrap()));
+            Arc::new(webhook)
+        };
+        let deliver = async |webhook: &Arc<Webhook>| {
+            let event = event(&b"{}"[..]);
+            client.carry(Parcel { webhook, event: &event, attempt: 1, timeout: LONG }).await.result
+        };
+        // The usual authorities, with those of the configuration, hold where there is no `ca`.
+        let usual = |name| Some(TlsSettings { ca: None, ..identity(name) });
+        let webhooks = [Some(identity("one")), Some(identity("two")), usual("one"), usual("two")].map(with);
+        for _ in 0..3 {
+            for webhook in &webhooks {
+                assert_eq!(deliver(webhook).await, Ok(()));
+            }
+        }
+        let shown =
+            |name: &str| CertificateDer::from_pem_slice(identity(name).client_certificate.unwrap().as_bytes()).unwrap();
+        assert_eq!(*seen.borrow(), [shown("one"), shown("two"), shown("one"), shown("two")], "one connection each");
+
+        // Of the same host without a certificate, while connections and sessions with one are there.
+        assert!(matches!(deliver(&with(None)).await, Err(AttemptError::Connect(_))));
+        // A test delivery goes the same way.
+        let event = event(&b"{}"[..]);
+        let parcel = Parcel { webhook: &webhooks[1], event: &event, attempt: 1, timeout: LONG };
+        assert_eq!(client.probe(parcel).await.outcome.result, Ok(()));
+        assert_eq!(seen.borrow().len(), 4);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_webhooks_own_authority_holds_in_place_of_all_others() {
+    local(async {
+        let (at, _) = tls_receiver().await;
+        let with = |ca: &str| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+            let ca = Some(std::fs::read_to_string(folder.join(ca)).unwrap().into());
+            let mut webhook = webhook(&format!("https://{at}/"));
+            webhook.settings.tls =
+                Some(Arc::new(EndpointTls::try_new(TlsSettings { ca, ..TlsSettings::default() }).unwrap()));
+            webhook
+        };
+        // The configuration trusts the receiver's authority; this webhook does not.
+        let outcome = send_to(&loopback(), with("clients-ca.pem"), LONG).await;
+        let Err(AttemptError::Connect(why)) = &outcome.result else { panic!("{outcome:?}") };
+        assert!(why.starts_with("TLS handshake: invalid peer certificate"), "{why}");
+        // And the other way round.
+        let setup =
+            ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
+        let outcome = send_to(&Client::new(setup), with("ca.pem"), LONG).await;
+        assert_eq!(outcome.result, Ok(()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_shown_as_secrets() {
+    local(async {
+        let mut webhook = webhook("http://127.0.0.1:9000/");
+        let credentials = Credentials::Basic { username: "u".into(), password: Secret::new("p") };
+        webhook.settings.auth = Some(Arc::new(EndpointAuth::try_new(credentials).unwrap()));
+        let event = event("{}");
+        let made = sign::Signer::default().sign(&webhook, &event, 1, NOW).unwrap();
+        let sent = made.request(&webhook, hyper::HeaderMap::new());
+        assert_eq!(sent.headers()["authorization"], "Basic dTpw");
+        let shown = preview(&Arc::new(webhook), &event, 1, NOW).unwrap();
+        assert!(shown.headers["authorization"].is_sensitive());
     })
     .await;
 }

@@ -18,6 +18,7 @@ mod dialects;
 mod disk;
 mod drain;
 mod egress;
+mod endpoint_auth;
 mod filters;
 mod fuzz;
 mod isolation;

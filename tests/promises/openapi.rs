@@ -311,6 +311,12 @@ fn webhooks(s: &mut Session, sink: &Sink) {
     });
     let made = s.see("POST", WEBHOOKS, &[], "", Some(all), 201);
     let id = id_of(&made);
+    let tls = json!({
+        "ca": include_str!("../data/tls/ca.pem"), "client_certificate": include_str!("../data/tls/client-one.pem"),
+        "client_key": include_str!("../data/tls/client-one.key"),
+    });
+    let secure = json!({ "url": "https://example.com/", "tls": tls, "auth": { "type": "bearer", "token": "a.token" } });
+    s.see("POST", WEBHOOKS, &[], "", Some(secure), 201);
     s.see("POST", WEBHOOKS, &[], "", Some(json!({ "urll": 1 })), 422);
     s.see("POST", WEBHOOKS, &[], "", Some(json!({ "url": "http://10.0.0.1/" })), 422);
     s.see_with(&[("Content-Type", "text/csv")], "POST", WEBHOOKS, &[], "", b"a,b", 415);
@@ -338,6 +344,7 @@ fn more_of_webhooks(s: &mut Session, sink: &Sink) {
         "filters": { "conditions": { "operator": "not", "rules": [{ "field": "a", "operator": "exists" }] } },
         "retry_policy": { "schedule": [1, 2], "retry_on": ["5xx", "timeout"] }, "ordered": true,
         "breaker": { "window": 20, "failure_ratio": 0.9, "open_seconds": 2.5 },
+        "auth": { "type": "header", "name": "X-Api-Key", "value": "a secret" },
     });
     s.see("POST", WEBHOOKS, &[], "?dry_run=true", Some(all.clone()), 200);
     s.see("POST", WEBHOOKS, &[], "?dry_run=maybe", Some(all.clone()), 400);

@@ -42,7 +42,7 @@ fn a_secret_is_nowhere_to_be_found() {
     }
 }
 
-fn holding(dir: &Path, needle: &[u8]) -> Vec<String> {
+pub fn holding(dir: &Path, needle: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         if entry.path().is_dir() {

@@ -181,3 +181,29 @@ async fn a_fault_is_named_by_line_and_key_and_nothing_is_made() {
     let of_acme = ask().tenant(Some("acme")).send(&world, "GET", WEBHOOKS).await;
     assert_eq!(of_acme.ids().len(), 2);
 }
+
+#[tokio::test]
+async fn auth_and_tls_are_declared_by_reference_and_applied_once() {
+    let (world, file) = (world(), File::new());
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
+    let text = format!(
+        "[[webhooks]]\nuid = \"a\"\nurl = \"https://example.com/a\"\nevents = [\"a\"]\n\
+         auth = {{ type = \"header\", name = \"X-Api-Key\", value = {{ env = \"API_KEY\" }} }}\n\
+         [webhooks.tls]\nca = {{ file = \"{tls}/ca.pem\" }}\nclient_certificate = {{ file = \"{tls}/client-one.pem\" }}\n\
+         client_key = {{ file = \"{tls}/client-one.key\" }}\n"
+    );
+    let added = file.apply(&world, &text, Options::default()).await;
+    assert_eq!(told(&added), ["+ a"]);
+    let webhook = Arc::clone(world.api.registry.load().webhook(WebhookNo(0)).unwrap());
+    assert_eq!(webhook.auth.as_ref().unwrap().header().1, "canary-of-the-environment");
+    assert_eq!(told(&file.apply(&world, &text, Options::default()).await), ["= a"]);
+
+    let other = text.replace("client-one", "client-two");
+    let changed = file.apply(&world, &other, Options::default()).await;
+    assert_eq!(told(&changed), ["~ a tls"]);
+    assert!(!format!("{added:?}{changed:?}").contains("PRIVATE KEY"));
+    let mixed = text.replacen("client-one.key", "client-two.key", 1);
+    assert_eq!(file.faults(&world, &mixed).await, ["9 webhooks[0].tls.client_key"]);
+    let less = text.split("auth").next().unwrap();
+    assert_eq!(told(&file.apply(&world, less, Options::default()).await), ["~ a auth tls"]);
+}

@@ -135,7 +135,7 @@ async fn each_wrong_condition_and_policy_is_named() {
             vec!["/retry_policy/retry_on/1", "/retry_policy/retry_on/2"],
         ),
         (json!({"retry_policy": {"retry_on": ["5xx"], "retry_delay": 5}}), vec!["/retry_policy"]),
-        (json!({"ordered_by": "x", "auth": {}, "tls": {}}), vec!["/auth", "/ordered_by", "/tls"]),
+        (json!({"ordered_by": "x", "mtls": {}}), vec!["/mtls", "/ordered_by"]),
     ] {
         let got = create(&world, &with(&fields)).await;
         assert_eq!(got.wrong(), wrong, "{fields}");

@@ -1,0 +1,118 @@
+//! A webhook's endpoint in its record: where it is, and, sealed, how it knows who comes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use hyper::http::uri::PathAndQuery;
+use hyper::http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use super::record::{RecordError, damaged};
+use crate::model::{Credentials, Endpoint, EndpointAuth, Secret};
+use crate::tls::{EndpointTls, TlsSettings};
+
+/// Kept in parts, so that a change of the rules for new URLs does not keep a server from starting.
+#[derive(Serialize, Deserialize)]
+pub(super) struct EndpointRecord<'a> {
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    tls: bool,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    port: u16,
+    #[serde(borrow)]
+    authority: Cow<'a, str>,
+    #[serde(borrow)]
+    target: Cow<'a, str>,
+}
+
+/// [`Credentials`]; a part of what is sealed.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AuthRecord<'a> {
+    Basic { username: Cow<'a, str>, password: Cow<'a, str> },
+    Bearer { token: Cow<'a, str> },
+    Header { name: Cow<'a, str>, value: Cow<'a, str> },
+}
+
+/// [`TlsSettings`]; a part of what is sealed, though only the key is a secret.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TlsRecord<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_key: Option<Cow<'a, str>>,
+}
+
+impl<'a> EndpointRecord<'a> {
+    pub(super) fn of(endpoint: &'a Endpoint) -> Self {
+        Self {
+            url: (&*endpoint.url).into(),
+            tls: endpoint.tls,
+            host: (&*endpoint.host).into(),
+            port: endpoint.port,
+            authority: String::from_utf8_lossy(endpoint.authority.as_bytes()),
+            target: endpoint.target.as_str().into(),
+        }
+    }
+
+    pub(super) fn read(self) -> Result<Endpoint, RecordError> {
+        Ok(Endpoint {
+            url: self.url.into(),
+            tls: self.tls,
+            host: self.host.into(),
+            port: self.port,
+            authority: HeaderValue::from_str(&self.authority).map_err(damaged)?,
+            target: PathAndQuery::try_from(&*self.target).map_err(damaged)?,
+        })
+    }
+}
+
+impl<'a> AuthRecord<'a> {
+    pub(super) fn of(auth: &'a EndpointAuth) -> Self {
+        match auth.credentials() {
+            Credentials::Basic { username, password } => {
+                Self::Basic { username: (&**username).into(), password: password.reveal().into() }
+            }
+            Credentials::Bearer { token } => Self::Bearer { token: token.reveal().into() },
+            Credentials::Header { name, value } => {
+                Self::Header { name: name.as_str().into(), value: value.reveal().into() }
+            }
+        }
+    }
+
+    pub(super) fn read(self) -> Result<EndpointAuth, RecordError> {
+        let credentials = match self {
+            Self::Basic { username, password } => {
+                Credentials::Basic { username: username.into(), password: Secret::new(password) }
+            }
+            Self::Bearer { token } => Credentials::Bearer { token: Secret::new(token) },
+            Self::Header { name, value } => {
+                let name = HeaderName::try_from(&*name).map_err(damaged)?;
+                Credentials::Header { name, value: Secret::new(value) }
+            }
+        };
+        EndpointAuth::try_new(credentials).map_err(damaged)
+    }
+}
+
+impl<'a> TlsRecord<'a> {
+    pub(super) fn of(tls: &'a EndpointTls) -> Self {
+        let TlsSettings { ca, client_certificate, client_key } = tls.settings();
+        Self {
+            ca: ca.as_deref().map(Cow::from),
+            client_certificate: client_certificate.as_deref().map(Cow::from),
+            client_key: client_key.as_ref().map(|key| key.reveal().into()),
+        }
+    }
+
+    pub(super) fn read(self) -> Arc<EndpointTls> {
+        Arc::new(EndpointTls::stored(TlsSettings {
+            ca: self.ca.map(Into::into),
+            client_certificate: self.client_certificate.map(Into::into),
+            client_key: self.client_key.map(Secret::new),
+        }))
+    }
+}
