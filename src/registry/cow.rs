@@ -7,6 +7,8 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 /// A hash map as a trie of 16-way branches.
 #[derive(Debug, Clone)]
 pub(super) struct CowMap<K, V> {
@@ -15,11 +17,14 @@ pub(super) struct CowMap<K, V> {
     len: usize,
 }
 
+/// What a search goes through lies in the node itself: with many webhooks each step to elsewhere is a miss of the caches.
 #[derive(Debug, Clone)]
 enum Node<K, V> {
-    Leaf(Vec<Entry<K, V>>),
-    Branch(Box<[Arc<Node<K, V>>; FAN]>),
+    Leaf(Leaf<K, V>),
+    Branch([Arc<Node<K, V>>; FAN]),
 }
+
+type Leaf<K, V> = SmallVec<[Entry<K, V>; LEAF_MAX]>;
 
 /// A key with its hash, so that a search need not follow a key that is another one, and a split need not hash again.
 #[derive(Debug, Clone)]
@@ -45,7 +50,7 @@ const LEAF_MAX: usize = 8;
 
 impl<K, V> Default for CowMap<K, V> {
     fn default() -> Self {
-        Self { root: Arc::new(Node::Leaf(Vec::new())), hasher: RandomState::new(), len: 0 }
+        Self { root: Arc::new(Node::Leaf(Leaf::new())), hasher: RandomState::new(), len: 0 }
     }
 }
 
@@ -152,30 +157,50 @@ fn place(hash: u64) -> usize {
     hash as usize % FAN
 }
 
-fn split<K, V>(entries: Vec<Entry<K, V>>, depth: u32) -> Node<K, V> {
-    let mut parts: [Vec<Entry<K, V>>; FAN] = [(); FAN].map(|()| Vec::new());
+fn split<K, V>(entries: Leaf<K, V>, depth: u32) -> Node<K, V> {
+    let mut parts: [Leaf<K, V>; FAN] = [(); FAN].map(|()| Leaf::new());
     for entry in entries {
         parts[place(entry.hash >> (depth * BITS))].push(entry);
     }
-    Node::Branch(Box::new(parts.map(|part| Arc::new(Node::Leaf(part)))))
+    Node::Branch(parts.map(|part| Arc::new(Node::Leaf(part))))
 }
 
-/// Numbers in ascending order, each once, in chunks.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Postings {
-    chunks: Vec<Arc<Vec<u32>>>,
+/// Numbers in ascending order, each once: a few in place, more in chunks.
+#[derive(Debug, Clone)]
+pub(super) enum Postings {
+    Few(SmallVec<[u32; FEW_MAX]>),
+    Many(Vec<Arc<Vec<u32>>>),
 }
 
+/// As many as fit beside the pointers of the chunks.
+const FEW_MAX: usize = 4;
 /// Numbers in a chunk at most: 2 KiB to copy for a change.
 const CHUNK_MAX: usize = 512;
 
+impl Default for Postings {
+    fn default() -> Self {
+        Self::Few(SmallVec::new())
+    }
+}
+
 impl Postings {
     pub(super) fn insert(&mut self, no: u32) {
+        let chunks = match self {
+            Self::Many(chunks) => chunks,
+            Self::Few(few) => {
+                let Err(place) = few.binary_search(&no) else { return };
+                if few.len() < FEW_MAX {
+                    return few.insert(place, no);
+                }
+                *self = Self::Many(vec![Arc::new(few.to_vec())]);
+                return self.insert(no);
+            }
+        };
         // The chunk that may hold the number: the first whose last is not before it, else the last.
-        let at = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
-        let at = at.min(self.chunks.len().saturating_sub(1));
-        let Some(chunk) = self.chunks.get_mut(at) else {
-            self.chunks.push(Arc::new(vec![no]));
+        let at = chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
+        let at = at.min(chunks.len().saturating_sub(1));
+        let Some(chunk) = chunks.get_mut(at) else {
+            chunks.push(Arc::new(vec![no]));
             return;
         };
         let Err(place) = chunk.binary_search(&no) else { return };
@@ -183,7 +208,7 @@ impl Postings {
             Arc::make_mut(chunk).insert(place, no);
         } else if place == CHUNK_MAX {
             // Numbers rise, so most come at the end: full chunks stay full.
-            self.chunks.insert(at + 1, Arc::new(vec![no]));
+            chunks.insert(at + 1, Arc::new(vec![no]));
         } else {
             let mut low = chunk.to_vec();
             let mut high = low.split_off(CHUNK_MAX / 2);
@@ -192,38 +217,51 @@ impl Postings {
             } else {
                 high.insert(place - low.len(), no);
             }
-            self.chunks.splice(at..=at, [Arc::new(low), Arc::new(high)]);
+            chunks.splice(at..=at, [Arc::new(low), Arc::new(high)]);
         }
     }
 
     pub(super) fn remove(&mut self, no: u32) {
-        let at = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
-        let Some(chunk) = self.chunks.get_mut(at) else { return };
-        let Ok(place) = chunk.binary_search(&no) else { return };
-        let numbers = Arc::make_mut(chunk);
-        numbers.remove(place);
-        if numbers.is_empty() {
-            self.chunks.remove(at);
+        match self {
+            Self::Few(few) => few.retain(|held| *held != no),
+            Self::Many(chunks) => {
+                let at = chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
+                let Some(chunk) = chunks.get_mut(at) else { return };
+                let Ok(place) = chunk.binary_search(&no) else { return };
+                let numbers = Arc::make_mut(chunk);
+                numbers.remove(place);
+                if numbers.is_empty() {
+                    chunks.remove(at);
+                }
+            }
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        let (few, chunks) = self.parts();
+        few.is_empty() && chunks.is_empty()
     }
 
     /// All, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter().copied())
+        let (few, chunks) = self.parts();
+        few.iter().chain(chunks.iter().flat_map(|chunk| chunk.iter())).copied()
     }
 
     /// Those below `before`, descending.
     pub(super) fn descending(&self, before: u32) -> impl Iterator<Item = u32> {
-        let end = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| *first < before));
-        self.chunks[..end]
-            .iter()
-            .rev()
-            .flat_map(|chunk| chunk.iter().rev().copied())
-            .skip_while(move |no| *no >= before)
+        let (few, chunks) = self.parts();
+        let end = chunks.partition_point(|chunk| chunk.first().is_some_and(|first| *first < before));
+        let many = chunks[..end].iter().rev().flat_map(|chunk| chunk.iter().rev());
+        few.iter().rev().chain(many).copied().skip_while(move |no| *no >= before)
+    }
+
+    /// One of them is empty.
+    fn parts(&self) -> (&[u32], &[Arc<Vec<u32>>]) {
+        match self {
+            Self::Few(few) => (few, &[]),
+            Self::Many(chunks) => (&[], chunks),
+        }
     }
 }
 
