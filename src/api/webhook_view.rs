@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::webhook_headers::HIDDEN;
 use super::webhook_policy::{retries_of, shown_seconds};
-use crate::filter::Filter;
+use crate::filter::{Field, Filter};
 use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, Webhook, WebhookStatus};
 
 /// A webhook without its secrets.
@@ -48,6 +48,8 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     breaker: Option<Breaker<'a>>,
     ordered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordered_by: Option<&'a str>,
     headers: Headers<'a>,
     metadata: Box<RawValue>,
     created_at: Timestamp,
@@ -114,7 +116,8 @@ impl<'a> View<'a> {
             burst: webhook.rate_limit.map(|limit| limit.burst),
             max_in_flight: webhook.max_in_flight,
             breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
-            ordered: webhook.ordered,
+            ordered: webhook.is_ordered(),
+            ordered_by: webhook.order.field().map(Field::as_str),
             headers: Headers(webhook),
             // It was checked when it came in.
             metadata: RawValue::from_string(webhook.metadata.to_string()).unwrap_or_default(),

@@ -109,7 +109,7 @@ struct List {
 }
 
 /// What a person is shown of a webhook: each thing under one of its names.
-const SHOWN: [&str; 25] = [
+const SHOWN: [&str; 26] = [
     "id",
     "uid",
     "status",
@@ -131,6 +131,7 @@ const SHOWN: [&str; 25] = [
     "max_in_flight",
     "breaker",
     "ordered",
+    "ordered_by",
     "headers",
     "metadata",
     "created_at",

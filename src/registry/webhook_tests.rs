@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::tests::{World, draft, world};
 use super::*;
-use crate::filter::Filter;
+use crate::filter::{Field, Filter};
 use crate::limits::{LOAD_ROWS, SUBSCRIPTIONS_MAX};
 use crate::model::{
-    BreakerSettings, EventPattern, RetryOn, SubscriptionId, Webhook, WebhookNo, WebhookSettings, WebhookStatus,
+    BreakerSettings, EventPattern, Order, RetryOn, SubscriptionId, Webhook, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::source::Settings;
 
@@ -97,7 +97,7 @@ async fn subscriptions_are_kept_in_the_order_of_their_making() {
         filters: filter(&json!({"fields": {"status": "completed"}})),
         retry_on: RetryOn::TIMEOUT.and(RetryOn::CONNECT),
         breaker: BreakerSettings { window: Some(7), failure_ratio: Some(0.25), ..BreakerSettings::default() },
-        ordered: true,
+        order: Order::By(Arc::new(Field::try_new("customer.id").unwrap())),
         ..draft("acme", &["order.*"], WebhookStatus::Active)
     };
     let no = writer.create(full).await.unwrap().no;
