@@ -36,6 +36,15 @@
 //! - What a change of `ordered` finds in memory goes to disk, and is read anew by the other rule. So does what is under way
 //!   then and fails, unless the cursor has passed it.
 //!
+//! # In order by a field
+//! The same holds for a webhook with `ordered_by`. Only what goes next is another ([`super::turns`]): an entry of which all
+//! that was accepted before it is here, done or under way, as above, and none of these is of its value. So several are
+//! under way, and these may lie behind the cursor, where the webhook lagged after they began: one that fails there is read
+//! again as a row, after what lies before it.
+//!
+//! What waits behind a failing event stays in memory too, so its room is bounded by the window: rows are asked for until
+//! only an eighth is free, and then others wait as well.
+//!
 //! # Messages
 //! - *Arrivals*: join, are kept fresh, or are spilled, as the state says.
 //! - *Waiting*: somebody else wrote rows (start, replay): a live webhook lags, a lagging one moves its cursor to the start;
