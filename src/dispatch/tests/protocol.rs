@@ -449,6 +449,19 @@ fn a_row_of_a_wide_event_that_overtakes_earlier_arrivals_hides_none_of_them() {
     run(story);
 }
 
+/// Five events are announced, and a sixth for very many webhooks; the arrivals are on their way to the shard. The job writes
+/// the sixth's row, which a refill brings first, and its body is read.
+#[test]
+fn a_row_of_a_wide_event_that_overtakes_earlier_arrivals_is_not_sent_before_those_of_its_value() {
+    use Operation as Op;
+    for webhook in [1 << 2, 1 << 3] {
+        let mut story = vec![Op::Commit(webhook); 5];
+        story.extend([Op::CommitWide(webhook), Op::WriteRow, Op::Tell, Op::Flush, Op::ReadSettle, Op::Tell]);
+        story.extend([Op::ReadBodies, Op::Begin, Op::Begin, Op::ReadCommit, Op::Begin]);
+        run(story);
+    }
+}
+
 /// 1. An event is announced, its arrival is still on its way to the shard. 2. Settle's list is too long, so it gets a row.
 /// 3. The webhook lags; its refill brings the row, which is sent and settled. 4. Now the arrival comes.
 #[test]
