@@ -477,12 +477,16 @@ fn an_arrival_that_its_row_has_overtaken_is_not_sent_again() {
 }
 
 /// A webhook with one delivery whose body is not held, and the request for it.
-fn bodiless() -> (Test, RecallRequest) {
+fn bodiless(webhook: u32) -> (Test, RecallRequest) {
     let mut test = Test::new();
     test.too_much = Some(test.world.setup.memory.lease(1 << 30));
-    test.commit(1);
+    test.commit(1 << webhook);
     test.read_commit();
     assert!(!test.begin(), "there is nothing to send yet");
+    // One in order has it from its row.
+    test.tell();
+    test.flush();
+    test.read_settle();
     test.tell();
     let request = test.recalls.pop_front().expect("its body is asked for");
     (test, request)
@@ -490,20 +494,28 @@ fn bodiless() -> (Test, RecallRequest) {
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_whose_body_is_gone_expires() {
-    let (mut test, RecallRequest { webhook, events, .. }) = bodiless();
-    test.shard.handle(ToShard::Recalled { webhook, events: vec![(events[0], None)] });
-    test.tell();
-    test.flush();
-    assert_eq!(test.settle.ended[&(webhook, events[0])], (Decision::Dead(DeadReason::Expired), 0));
+    for webhook in 0..WEBHOOKS {
+        let (mut test, RecallRequest { webhook, events, .. }) = bodiless(webhook);
+        test.shard.handle(ToShard::Recalled { webhook, events: vec![(events[0], None)] });
+        test.tell();
+        test.flush();
+        assert_eq!(test.settle.ended[&(webhook, events[0])], (Decision::Dead(DeadReason::Expired), 0));
+        // And what comes is sent.
+        test.model.insert((webhook, events[0]), State::Done);
+        test.commit(1 << webhook.0);
+        test.finish().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_could_not_be_read_are_asked_for_again_after_a_while() {
-    let (mut test, RecallRequest { webhook, .. }) = bodiless();
-    test.shard.handle(ToShard::Recalled { webhook, events: Vec::new() });
-    test.tell();
-    assert!(test.recalls.is_empty(), "not at once");
-    test.pass(RECALL_PAUSE.as_millis() as u64).await;
-    test.tell();
-    assert!(test.read_bodies() && test.begin());
+    for webhook in 0..WEBHOOKS {
+        let (mut test, RecallRequest { webhook, .. }) = bodiless(webhook);
+        test.shard.handle(ToShard::Recalled { webhook, events: Vec::new() });
+        test.tell();
+        assert!(test.recalls.is_empty(), "not at once");
+        test.pass(RECALL_PAUSE.as_millis() as u64).await;
+        test.tell();
+        assert!(test.read_bodies() && test.begin());
+    }
 }
