@@ -10,7 +10,7 @@ use super::body::{pointer, unknown};
 use super::route::{UID_BYTES_MAX, is_uid};
 use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
 use super::webhook_keys::{keys, profile};
-use super::webhook_policy::{Retries, rate_limit};
+use super::webhook_policy::{Retries, order, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode, webhook_auth};
 use crate::model::{
@@ -25,8 +25,8 @@ const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
-    profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, headers, \
-    auth, tls, metadata, user_id, tenant, org_id";
+    profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, ordered_by, \
+    headers, auth, tls, metadata, user_id, tenant, org_id";
 /// Fields that a client may send back as it read them.
 const READ_ONLY: [&str; 5] = ["id", "created_at", "secret_hint", "public_key", "previous_secret_ends_at"];
 /// Fields that a client may send back, and that may have changed meanwhile; `If-Match` is for who wants to be sure.
@@ -102,7 +102,7 @@ pub(super) fn read(
     let rate_limit = rate_limit(&mut fields, base.and_then(|w| w.rate_limit));
     let max_in_flight = max_in_flight(&mut fields, base.and_then(|w| w.max_in_flight));
     let breaker = fields.breaker(base.map(|w| &w.breaker)).or(base.map(|w| w.breaker.clone())).unwrap_or_default();
-    let ordered = fields.flag("ordered").or(base.map(|w| w.ordered)).unwrap_or_default();
+    let order = order(&mut fields, base.map(|w| &w.order));
     let headers = headers(&mut fields, purpose, profile.as_deref());
     let auth = auth(&mut fields, purpose, profile.as_deref(), &headers);
     let tls = tls(&mut fields, purpose, endpoint.as_ref());
@@ -124,7 +124,7 @@ pub(super) fn read(
             max_in_flight,
             rate_limit,
             breaker,
-            ordered,
+            order,
             headers,
             auth,
             tls,

@@ -1,6 +1,7 @@
 //! How fast and how often deliveries are made (API section 5), as a body writes it: retries, rates, the breaker.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Number, Value};
@@ -8,11 +9,13 @@ use serde_json::{Map, Number, Value};
 use super::FieldError;
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given, number, whole};
+use crate::filter::Field;
+use crate::json::PathError;
 use crate::limits::{
     BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX, BREAKER_OPEN_MIN,
     BREAKER_RATIO_MIN, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
-use crate::model::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
+use crate::model::{BreakerSettings, Order, RateLimit, RetryOn, RetryPolicy};
 
 /// Retries of a policy.
 const RETRIES_MAX: u64 = 100;
@@ -117,6 +120,31 @@ pub(super) fn rate_limit(fields: &mut Fields, present: Option<RateLimit>) -> Opt
         Given::Absent | Given::Null => default,
     };
     Some(RateLimit { per_second, burst })
+}
+
+/// `ordered` and `ordered_by`, which implies it. What is left of them when one is taken away is what a reader was shown:
+/// without its field a webhook is in order over all, and one that is not ordered has no field.
+pub(super) fn order(fields: &mut Fields, present: Option<&Order>) -> Order {
+    let present = present.cloned().unwrap_or_default();
+    let ordered = fields.flag("ordered");
+    let by = fields.take("ordered_by", |value| {
+        let path = value.as_str().ok_or(PathError).and_then(Field::try_new);
+        path.map(|field| Order::By(Arc::new(field))).map_err(|error| error.to_string())
+    });
+    match (ordered, by) {
+        (Given::Value(false), Given::Value(_)) => {
+            fields.wrong("/ordered", "contradicts ordered_by, which is an order: expected true, or one of them alone");
+            fields.wrong("/ordered_by", "contradicts ordered: expected null where that is false");
+            present
+        }
+        (_, Given::Value(by)) => by,
+        (Given::Value(false), _) | (Given::Null, Given::Null) => Order::Any,
+        (Given::Value(true), Given::Null) => Order::Acceptance,
+        (Given::Absent, Given::Null) if present != Order::Any => Order::Acceptance,
+        (Given::Value(true), Given::Absent) if present == Order::Any => Order::Acceptance,
+        (Given::Null, Given::Absent) if present == Order::Acceptance => Order::Any,
+        (Given::Absent | Given::Null | Given::Value(true), Given::Absent | Given::Null) => present,
+    }
 }
 
 impl Fields {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::webhook_headers::HIDDEN;
 use super::webhook_policy::{retries_of, shown_seconds};
 use super::{webhook_auth, webhook_tls};
-use crate::filter::Filter;
+use crate::filter::{Field, Filter};
 use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, Webhook, WebhookStatus};
 
 /// A webhook without its secrets.
@@ -49,6 +49,8 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     breaker: Option<Breaker<'a>>,
     ordered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordered_by: Option<&'a str>,
     headers: Headers<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth: Option<webhook_auth::Shown<'a>>,
@@ -122,7 +124,8 @@ impl<'a> View<'a> {
             burst: webhook.rate_limit.map(|limit| limit.burst),
             max_in_flight: webhook.max_in_flight,
             breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
-            ordered: webhook.ordered,
+            ordered: webhook.is_ordered(),
+            ordered_by: webhook.order.field().map(Field::as_str),
             headers: Headers(webhook),
             auth: webhook.auth.as_deref().map(webhook_auth::Shown),
             tls: webhook.tls.as_deref().map(webhook_tls::Shown::of),

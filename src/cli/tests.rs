@@ -209,6 +209,7 @@ fn every_field_of_a_webhook_has_its_flag() {
         &["--user-id", "u", "--workspace-id", "w", "--filters", &filters, "--profile", "raw", "--max-retries", "3"],
         &["--retry-delay", "1m", "--backoff", "1.5", "--max-delay", "2h", "--retry-on", "5xx,429"],
         &["--timeout-seconds", "2.5", "--rate-limit-rps", "10", "--burst", "20", "--max-in-flight", "4", "--ordered"],
+        &["--ordered-by", "customer.id"],
         &["--breaker", r#"{"window":20}"#, "--header", "X-Team=a=b", "--metadata", r#"{"a":[]}"#],
         &["--status", "paused", "--tenant", "acme"],
     ]
@@ -220,7 +221,7 @@ fn every_field_of_a_webhook_has_its_flag() {
         "url": "https://example.com/in", "uid": "shop:7", "name": "n", "description": "d", "user_id": "u",
         "workspace_id": "w", "filters": {"fields": {"a": 1}}, "profile": "raw",
         "retry_policy": {"max_retries": 3, "retry_delay": 60, "backoff": 1.5, "max_delay": 7200, "retry_on": ["5xx", "429"]},
-        "timeout_seconds": 2.5, "rate_limit_rps": 10, "burst": 20, "max_in_flight": 4, "ordered": true,
+        "timeout_seconds": 2.5, "rate_limit_rps": 10, "burst": 20, "max_in_flight": 4, "ordered": true, "ordered_by": "customer.id",
         "breaker": {"window": 20}, "headers": {"X-Team": "a=b"}, "metadata": {"a": []}, "status": "paused", "tenant": "acme",
     });
     assert_eq!(body, expected);

@@ -109,7 +109,7 @@ struct List {
 }
 
 /// What a person is shown of a webhook: each thing under one of its names.
-const SHOWN: [&str; 27] = [
+const SHOWN: [&str; 28] = [
     "id",
     "uid",
     "status",
@@ -131,6 +131,7 @@ const SHOWN: [&str; 27] = [
     "max_in_flight",
     "breaker",
     "ordered",
+    "ordered_by",
     "headers",
     "auth",
     "tls",

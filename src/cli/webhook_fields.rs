@@ -69,6 +69,9 @@ pub(super) struct FieldArgs {
     /// Strictly in order of acceptance, one at a time (--ordered false: not any more)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     ordered: Option<bool>,
+    /// The same among events with the same value of this field only, such as customer.id
+    #[arg(long, value_name = "PATH")]
+    ordered_by: Option<String>,
     /// The circuit breaker, where it differs from the configured one: JSON, @FILE or -
     #[arg(long, value_name = "JSON")]
     breaker: Option<String>,
@@ -120,6 +123,7 @@ impl FieldArgs {
             ("user_id", &self.user_id),
             ("workspace_id", &self.workspace_id),
             ("profile", &self.profile),
+            ("ordered_by", &self.ordered_by),
             ("status", &self.status),
         ] {
             set(name, text.as_deref().map(Value::from));

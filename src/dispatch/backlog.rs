@@ -36,6 +36,15 @@
 //! - What a change of `ordered` finds in memory goes to disk, and is read anew by the other rule. So does what is under way
 //!   then and fails, unless the cursor has passed it.
 //!
+//! # In order by a field
+//! The same holds for a webhook with `ordered_by`. Only what goes next is another ([`super::turns`]): an entry of which all
+//! that was accepted before it is here, done or under way, as above, and none of these is of its value. So several are
+//! under way, and these may lie behind the cursor, where the webhook lagged after they began: one that fails there is read
+//! again as a row, after what lies before it.
+//!
+//! What waits behind a failing event stays in memory too, so its room is bounded by the window: rows are asked for until
+//! only an eighth is free, and then others wait as well.
+//!
 //! # Messages
 //! - *Arrivals*: join, are kept fresh, or are spilled, as the state says.
 //! - *Waiting*: somebody else wrote rows (start, replay): a live webhook lags, a lagging one moves its cursor to the start;
@@ -69,12 +78,10 @@
 //! it again, which at-least-once allows.
 //!
 //! One case comes from the other side: settle can give a row to a delivery that is announced but whose arrival is still on
-//! its way here. The shard remembers rows newer than its newest arrival and drops these arrivals (see [`Early`]).
+//! its way here. The shard remembers rows newer than its newest arrival and drops these arrivals (see [`super::early`]).
 
-use std::collections::BTreeSet;
-
-use crate::limits;
-use crate::model::{EventId, Timestamp, WebhookNo};
+use crate::limits::{self, WINDOW_PART_REFILLED};
+use crate::model::{EventId, Order, Timestamp};
 use crate::settle::{Lane, Refilled};
 
 /// How much a webhook and a shard may hold; a test's are small.
@@ -135,6 +142,8 @@ pub(super) struct Backlog {
     next_due: Option<Timestamp>,
     /// In order of acceptance; see the module.
     ordered: bool,
+    /// Of the events that have the same value of a field only.
+    by_field: bool,
 }
 
 /// Before every due row.
@@ -151,13 +160,23 @@ pub(super) struct Usable {
 
 impl Backlog {
     pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, cursor: EventId::MIN, ready: None, round: None, due: None, next_due: None, ordered: false }
+        Self {
+            mode,
+            cursor: EventId::MIN,
+            ready: None,
+            round: None,
+            due: None,
+            next_due: None,
+            ordered: false,
+            by_field: false,
+        }
     }
 
     /// From now on in order, or no longer; what was held went to disk before.
-    pub(super) fn set_ordered(&mut self, ordered: bool) {
-        self.ordered = ordered;
-        if ordered {
+    pub(super) fn set_order(&mut self, order: &Order) {
+        self.ordered = *order != Order::Any;
+        self.by_field = order.field().is_some();
+        if self.ordered {
             self.next_due = None;
             if self.mode == Mode::Live {
                 self.mode = Mode::Lagging;
@@ -297,9 +316,16 @@ impl Backlog {
     }
 
     /// How many rows may be asked for: none before half the window is free, never more than fit beside those under way.
+    /// What waits behind others of its value may take more of the window, so that those behind it are read.
     fn room(&self, held: usize, bounds: &Bounds) -> usize {
         let taken = held + self.rows_coming();
-        if held < bounds.window_entries.div_ceil(2) { bounds.window_entries.saturating_sub(taken) } else { 0 }
+        if self.is_full(held, bounds) { 0 } else { bounds.window_entries.saturating_sub(taken) }
+    }
+
+    /// Whether so much is held that no rows are asked for.
+    pub(super) fn is_full(&self, held: usize, bounds: &Bounds) -> bool {
+        let window = bounds.window_entries;
+        held >= if self.by_field { window - window / WINDOW_PART_REFILLED } else { window.div_ceil(2) }
     }
 
     /// Rows that requests under way may bring.
@@ -357,51 +383,10 @@ fn before(event: EventId) -> EventId {
     EventId::from_u128(event.as_u128().saturating_sub(1))
 }
 
-/// Rows taken of events newer than the newest arrival: their arrivals are still to come, and are dropped then. Events of
-/// jobs have no arrivals, so the oldest entries go when there are too many.
-#[derive(Debug)]
-pub(super) struct Early {
-    newest_arrival: EventId,
-    rows: BTreeSet<(EventId, WebhookNo)>,
-}
-
-impl Early {
-    /// Every event up to `newest` came before the start, and arrives no more.
-    pub(super) fn new(newest: EventId) -> Self {
-        Self { newest_arrival: newest, rows: BTreeSet::new() }
-    }
-
-    pub(super) fn row_taken(&mut self, event: EventId, webhook: WebhookNo) {
-        if event > self.newest_arrival {
-            self.rows.insert((event, webhook));
-            if self.rows.len() > limits::DOOR_DELIVERIES {
-                self.rows.pop_first();
-            }
-        }
-    }
-
-    /// Whether arrivals of this event, or of earlier ones, may be still to come.
-    pub(super) fn is_ahead(&self, event: EventId) -> bool {
-        event > self.newest_arrival
-    }
-
-    /// Whether the arrival was taken before as a row.
-    pub(super) fn is_taken(&mut self, event: EventId, webhook: WebhookNo) -> bool {
-        !self.rows.is_empty() && self.rows.remove(&(event, webhook))
-    }
-
-    /// All arrivals of this event and those before it have been looked at.
-    pub(super) fn arrived(&mut self, event: EventId) {
-        self.newest_arrival = self.newest_arrival.max(event);
-        while self.rows.first().is_some_and(|(first, _)| *first <= event) {
-            self.rows.pop_first();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::WebhookNo;
 
     fn id(n: u128) -> EventId {
         EventId::from_u128(n)
@@ -492,17 +477,5 @@ mod tests {
         assert_eq!(backlog.ask(4, now, &bounds), None, "half is held");
         assert_eq!(backlog.ask(1, now, &bounds).map(|(_, rows)| rows), Some(6));
         assert_eq!(backlog.ask(1, now, &bounds).map(|(_, rows)| rows), Some(1));
-    }
-
-    #[test]
-    fn an_arrival_whose_row_was_taken_is_known_once() {
-        let mut early = Early::new(id(10));
-        early.row_taken(id(5), WebhookNo(1));
-        early.row_taken(id(11), WebhookNo(1));
-        assert!(!early.is_taken(id(5), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(2)));
-        assert!(early.is_taken(id(11), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(1)));
-        early.row_taken(id(12), WebhookNo(1));
-        early.arrived(id(12));
-        assert!(!early.is_taken(id(12), WebhookNo(1)));
     }
 }

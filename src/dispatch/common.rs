@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Setup;
-use super::backlog::{Bounds, Early};
+use super::backlog::Bounds;
 use super::breaker::Stands;
+use super::early::Early;
 use super::timer::{Key, Timers};
 use crate::limits::WEBHOOK_IDLE;
 use crate::model::{DeadReason, Decision, EventId, Webhook, WebhookNo};

@@ -8,9 +8,11 @@ mod shard;
 mod target;
 
 pub mod queue;
+mod turns;
 
 mod backlog;
 mod common;
+mod early;
 mod pace;
 
 pub mod breaker;

@@ -1,9 +1,12 @@
 //! What of one webhook is in memory: three lanes, bounded by count and bytes, served so that new events are not stuck
 //! behind old ones.
 
+mod by_field;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::turns::{Turn, Turns};
 use crate::model::{Event, EventId, Timestamp};
 
 /// A delivery that waits in memory.
@@ -63,6 +66,8 @@ pub struct Queue {
     due: VecDeque<Entry>,
     bytes: usize,
     turn: u8,
+    /// Of a webhook that is sent to in order by a field, which has the main lane only.
+    turns: Option<Box<Turns>>,
 }
 
 /// Half of these orders serve what is new first, half what is old, and of those half what waited for its turn and half what
@@ -116,6 +121,9 @@ impl Queue {
 
     /// Takes the next entry of the lane whose turn it is, or of another if that has none with a body at its head.
     pub fn pop(&mut self) -> Option<Entry> {
+        if self.turns.is_some() {
+            return self.pop_in_turn();
+        }
         let kind = self.next_kind()?;
         self.turn = self.turn.wrapping_add(1);
         let entry = self.lane_mut(kind).pop_front()?;
@@ -125,7 +133,10 @@ impl Queue {
 
     /// Whether [`Self::pop`] has something to give.
     pub fn is_servable(&self) -> bool {
-        self.next_kind().is_some()
+        match &self.turns {
+            Some(turns) => matches!(turns.next(), Turn::Now(_)),
+            None => self.next_kind().is_some(),
+        }
     }
 
     /// Entries held.
@@ -156,6 +167,7 @@ impl Queue {
     /// Everything held, which is held no more.
     pub fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         self.bytes = 0;
+        self.turns.iter_mut().for_each(|turns| turns.clear());
         let lanes = [&mut self.main, &mut self.due, &mut self.fresh].map(std::mem::take);
         lanes.into_iter().flatten()
     }
@@ -163,6 +175,7 @@ impl Queue {
     /// Keeps ids only: the bodies are in the log.
     pub fn shed_bodies(&mut self) {
         self.bytes = 0;
+        self.turns.iter_mut().for_each(|turns| turns.bodies_went());
         for entry in self.main.iter_mut().chain(&mut self.fresh).chain(&mut self.due) {
             entry.body = None;
         }
@@ -176,12 +189,18 @@ impl Queue {
     /// Whether bodies are missing at the heads of the lanes, or will be when half of the next `limit` entries are gone: so
     /// that they are asked for before they are missed.
     pub fn lacks_bodies(&self, limit: usize) -> bool {
+        if let Some(turns) = &self.turns {
+            return turns.lacks_bodies(limit);
+        }
         let lacks = |lane: &VecDeque<Entry>, at: usize| lane.get(at).is_some_and(|entry| entry.body.is_none());
         [&self.main, &self.due, &self.fresh].iter().any(|lane| lacks(lane, 0) || lacks(lane, limit / 2))
     }
 
     /// The entries without a body near the heads of the lanes, ascending, at most `limit`.
     pub fn bodiless(&self, limit: usize) -> Vec<EventId> {
+        if let Some(turns) = &self.turns {
+            return turns.bodiless(limit);
+        }
         let mut ids = Vec::with_capacity(limit);
         for at in 0..limit {
             let heads = [&self.main, &self.due, &self.fresh].into_iter().filter_map(|lane| lane.get(at));

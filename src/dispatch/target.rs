@@ -14,7 +14,7 @@ use super::timer::Key;
 use crate::commit::{RecallRequest, Recalled};
 use crate::config;
 use crate::limits::RECALL_PAUSE;
-use crate::model::{BreakerSettings, DeadReason, Event, EventId, Timestamp, Webhook, WebhookNo, WebhookStatus};
+use crate::model::{BreakerSettings, DeadReason, Event, EventId, Order, Timestamp, Webhook, WebhookNo, WebhookStatus};
 use crate::runtime::Instant;
 use crate::settle::{Lane, Refill, Refilled};
 
@@ -44,11 +44,12 @@ pub(super) struct Target {
     shown: Shown,
 }
 
-/// What the metrics show of it.
+/// What the metrics and the log show of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shown {
     lagging: bool,
     breaker: Stands,
+    stuck: bool,
 }
 
 /// How far the reading back of bodies is.
@@ -86,13 +87,15 @@ impl Target {
             Standing::Ended(reason) => (Mode::Held, Some(reason)),
         };
         let mut backlog = Backlog::new(mode);
-        backlog.set_ordered(webhook.ordered);
+        backlog.set_order(&webhook.order);
+        let mut queue = Queue::default();
+        queue.set_by_field(webhook.order.field().is_some(), &[]);
         Self {
             key,
             breaker: own_breaker(&webhook, common),
             webhook,
             ended,
-            queue: Queue::default(),
+            queue,
             backlog,
             pace: Pace::default(),
             in_flight: Vec::new(),
@@ -101,7 +104,7 @@ impl Target {
             is_listed: false,
             waits_for_refill: false,
             is_idle: false,
-            shown: Shown { lagging: false, breaker: Stands::Closed },
+            shown: Shown { lagging: false, breaker: Stands::Closed, stuck: false },
         }
     }
 
@@ -117,22 +120,22 @@ impl Target {
             return common.bury(self.no(), event.id, reason);
         }
         // What cannot be sent for a while need not be held whole.
-        let holds_back = self.queue.first().is_some_and(|entry| entry.not_before.is_some());
-        let keep_body = keep_bodies && self.pace.breaker.stands() != Stands::Open && !holds_back;
+        let group = if self.backlog.mode() == Mode::Live { self.group_of(event) } else { None };
+        let keep_body = keep_bodies && self.pace.breaker.stands() != Stands::Open && !self.queue.waits(group);
         let entry = Entry::arrived(event, keep_body);
         let bounds = &common.bounds;
         let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
         let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
-            Mode::Live if fits && held < bounds.window_entries && self.webhook.ordered => {
-                return self.queue.insert(entry);
+            Mode::Live if fits && held < bounds.window_entries && self.webhook.is_ordered() => {
+                return self.queue.insert_in(group, entry);
             }
             Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
-            Mode::Live if self.webhook.ordered => self.backlog.lag_behind(self.last_held()),
+            Mode::Live if self.webhook.is_ordered() => self.backlog.lag_behind(self.last_held()),
             Mode::Live => self.backlog.lag(),
             Mode::Lagging | Mode::Held => {}
         }
-        let has_room = !self.webhook.ordered
+        let has_room = !self.webhook.is_ordered()
             && self.queue.fresh_len() < bounds.fresh_entries
             && held < bounds.window_entries + bounds.fresh_entries;
         if self.backlog.mode() == Mode::Lagging && fits && has_room {
@@ -140,7 +143,7 @@ impl Target {
         } else {
             self.backlog.spilled(event.id);
             common.spill(self.no(), event.id);
-            if self.webhook.ordered && self.backlog.mode() == Mode::Lagging && self.backlog.has_reached(event.id) {
+            if self.webhook.is_ordered() && self.backlog.mode() == Mode::Lagging && self.backlog.has_reached(event.id) {
                 // A row of a later event has overtaken it.
                 self.put_down(common);
                 self.backlog.resume();
@@ -150,7 +153,7 @@ impl Target {
 
     /// Rows that somebody else wrote.
     pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>, common: &mut Common) {
-        if self.webhook.ordered {
+        if self.webhook.is_ordered() {
             // They may be of events before those that are held.
             if self.backlog.mode() != Mode::Held {
                 self.put_down(common);
@@ -169,14 +172,9 @@ impl Target {
     /// The registry has a new version of the webhook, or none.
     pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut Common) {
         if let Some(webhook) = latest.as_deref()
-            && webhook.ordered != self.webhook.ordered
+            && webhook.order != self.webhook.order
         {
-            let is_held = self.backlog.mode() == Mode::Held;
-            self.put_down(common);
-            self.backlog.set_ordered(webhook.ordered);
-            if !is_held {
-                self.backlog.resume();
-            }
+            self.reorder(&webhook.order, common);
         }
         match standing(latest.as_deref()) {
             Standing::Sending => {
@@ -221,7 +219,7 @@ impl Target {
                 Lane::Ordered { .. } => {
                     let waits = reply.not_before.binary_search_by_key(&row.event, |(event, _)| *event);
                     let not_before = waits.ok().map(|at| reply.not_before[at].1);
-                    self.queue.insert(Entry { not_before, ..Entry::from_row(row) });
+                    self.queue.insert_in(None, Entry { not_before, ..Entry::from_row(row) });
                 }
             }
         }
@@ -232,8 +230,7 @@ impl Target {
 
     /// Bodies that were asked for, in ascending order.
     pub(super) fn recalled(&mut self, events: &[Recalled], now: Instant, common: &mut Common) {
-        let mut gone = Vec::new();
-        self.queue.recalled(events, &mut gone);
+        let gone = self.put_bodies(events, common);
         // An answer without any event: the log could not be read.
         self.recall = if events.is_empty() { Recall::NotBefore(now + RECALL_PAUSE) } else { Recall::NotAsked };
         for entry in gone {
@@ -277,6 +274,9 @@ impl Target {
         if self.queue.is_empty() {
             return Gate::Shut;
         }
+        if self.webhook.order.field().is_some() {
+            return self.gate_by_field(now, common);
+        }
         let gate = match self.held_back(now, common) {
             Some(gate) => gate,
             None => self.pace.gate(self.in_flight.len(), allowed(&self.webhook, common), now),
@@ -284,18 +284,23 @@ impl Target {
         if matches!(gate, Gate::Until(_)) {
             return gate;
         }
+        let again = self.want_bodies(now, common);
+        if self.queue.is_servable() { gate } else { again.map_or(Gate::Shut, Gate::Until) }
+    }
+
+    /// Has bodies asked for that are missing; answers when, where the log could not be read a moment ago.
+    fn want_bodies(&mut self, now: Instant, common: &mut Common) -> Option<Instant> {
         if let Recall::NotBefore(at) = self.recall {
-            if now >= at {
-                self.recall = Recall::NotAsked;
-            } else if !self.queue.is_servable() {
-                return Gate::Until(at);
+            if now < at {
+                return Some(at);
             }
+            self.recall = Recall::NotAsked;
         }
         if self.recall == Recall::NotAsked && self.queue.lacks_bodies(common.recall_limit()) {
             self.recall = Recall::Waits;
             common.recall_turns.push_back(self.key);
         }
-        if self.queue.is_servable() { gate } else { Gate::Shut }
+        None
     }
 
     /// Its turn to ask for rows.
@@ -361,8 +366,12 @@ impl Target {
         let now = Shown {
             lagging: self.ended.is_none() && self.backlog.mode() != Mode::Live,
             breaker: self.pace.breaker.stands(),
+            stuck: self.is_stuck(common),
         };
         if now != self.shown {
+            if now.stuck && !self.shown.stuck {
+                self.say_stuck();
+            }
             common.show(&self.webhook, self.shown.lagging, now.lagging, self.shown.breaker, now.breaker);
             self.shown = now;
         }
@@ -373,7 +382,7 @@ impl Target {
 /// is held back by that is looked at again when one of its own deliveries ends.
 fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
     let is_crowded = common.in_flight >= common.bounds.in_flight - common.bounds.in_flight / 4;
-    let in_flight_max = if is_crowded || webhook.ordered {
+    let in_flight_max = if is_crowded || webhook.order == Order::Acceptance {
         1
     } else {
         webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight)

@@ -11,8 +11,9 @@ use crossbeam_channel::{Receiver, bounded};
 use super::{Directory, Setup, Verdict};
 use crate::commit::RecallRequest;
 use crate::config;
+use crate::filter::Field;
 use crate::model::{
-    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, RateLimit, RetryOn, RetryPolicy, SigningKey,
+    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, Order, RateLimit, RetryOn, RetryPolicy, SigningKey,
     SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
@@ -20,11 +21,31 @@ use crate::settle::{DisableReason, Handle, ToSettle};
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+/// What events say in turn, with two fields to keep order by: the values are few, and some have none. All of one length.
+const DATA: [&[u8]; 7] = [
+    br#"{"k":1,"j":"a"}  "#,
+    br#"{"k":"1","j":"b"}"#,
+    br#"{"k":2,"j":"a"}  "#,
+    br#"{"j":"b"}        "#,
+    br#"{"k":2}          "#,
+    br#"{"k":null,"j":1} "#,
+    br#"{"k":"2","j":"a"}"#,
+];
+
+/// What event `n` says in a field, as [`DATA`] has it.
+pub(super) fn value(path: &str, n: u128) -> Option<&'static str> {
+    let values = match path {
+        "k" => [Some("1"), Some("1"), Some("2"), None, Some("2"), None, Some("2")],
+        _ => [Some("a"), Some("b"), Some("a"), Some("b"), None, Some("1"), Some("a")],
+    };
+    values[n as usize % values.len()]
+}
+
 /// Event `n`, with a body of a few bytes.
 pub(super) fn event(n: u128) -> Arc<Event> {
     static BUDGET: OnceLock<Arc<MemoryBudget>> = OnceLock::new();
     let lease = BUDGET.get_or_init(|| MemoryBudget::new(usize::MAX)).lease(2);
-    event_of(n, b"{}", lease)
+    event_of(n, DATA[n as usize % DATA.len()], lease)
 }
 
 /// Event `n` with this body.
@@ -44,12 +65,30 @@ pub(super) struct Made {
     pub(super) status: WebhookStatus,
     pub(super) max_in_flight: Option<u16>,
     pub(super) rate_limit: Option<RateLimit>,
-    pub(super) ordered: bool,
+    pub(super) order: Kept,
 }
 
 impl Default for Made {
     fn default() -> Self {
-        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, ordered: false }
+        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, order: Kept::Any }
+    }
+}
+
+/// An order that a test asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Any,
+    Acceptance,
+    By(&'static str),
+}
+
+impl From<Kept> for Order {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Any => Self::Any,
+            Kept::Acceptance => Self::Acceptance,
+            Kept::By(path) => Self::By(Arc::new(Field::try_new(path).unwrap())),
+        }
     }
 }
 
@@ -70,7 +109,7 @@ pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
             status: made.status,
             max_in_flight: made.max_in_flight,
             rate_limit: made.rate_limit,
-            ordered: made.ordered,
+            order: made.order.into(),
             ..WebhookSettings::new("default".into(), endpoint, keys)
         },
         created_at: START,

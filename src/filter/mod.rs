@@ -8,6 +8,7 @@
 
 mod compile;
 mod explain;
+mod field;
 mod program;
 mod sample;
 mod subject;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{NewEvent, Timestamp};
 pub use explain::Verdict;
+pub use field::Field;
 pub use sample::Sample;
 pub use subject::Subject;
 

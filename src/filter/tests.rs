@@ -454,3 +454,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_field_says_the_same_of_what_ids_have_as_the_same() {
+    let data = r#"{"n":7,"text":"7","null":null,"yes":true,"list":[1, 2],"object":{"a":"b"},"esc":"\u0037","half":"\ud800",
+        "resource_id":"mine","fields":{"deep":"d","n":8},"a.b":{"c":1.0}}"#;
+    for (path, says) in [
+        ("n", Some("7")),
+        ("text", Some("7")),
+        ("esc", Some("7")),
+        ("null", None),
+        ("missing", None),
+        ("yes", Some("true")),
+        ("list", Some("[1, 2]")),
+        ("list.1", Some("2")),
+        ("object.a", Some("b")),
+        ("half", Some(r#""\ud800""#)),
+        ("deep", Some("d")),
+        ("/a.b/c", Some("1.0")),
+        ("resource_id", Some("mine")),
+        ("user_id", Some("123")),
+        ("workspace_id", None),
+        ("type", Some("order.created")),
+        ("external_id", Some("ext-1")),
+        ("metadata.region", Some("eu")),
+        ("data.object.a", Some("b")),
+        ("timestamp", Some("2024-01-01T00:00:00.500Z")),
+    ] {
+        assert_eq!(Field::try_new(path).unwrap().text(&facts(data)).as_deref(), says, "{path}");
+    }
+    for path in ["", "a..b", ".a", "/", "/a~2", &"a.".repeat(200)] {
+        assert!(Field::try_new(path).is_err(), "{path}");
+    }
+    assert_eq!(Field::try_new("a.b").unwrap(), Field::try_new("a.b").unwrap());
+    assert_ne!(Field::try_new("a.b").unwrap(), Field::try_new("/a/b").unwrap());
+}

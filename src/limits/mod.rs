@@ -122,6 +122,9 @@ pub const CARRY_EVENTS: usize = 32;
 
 /// Entries of one webhook held in memory; past it the webhook lags and what arrives is spilled to disk.
 pub const WINDOW_ENTRIES: usize = 1_024;
+/// Of a webhook in order by a field this part of the window must be free before rows are asked for: what waits behind a
+/// failing event may take the rest, and a refill is still worth its flush.
+pub const WINDOW_PART_REFILLED: usize = 8;
 /// Bytes of one webhook's entries held in memory.
 pub const WINDOW_BYTES: usize = 8 << 20;
 /// New arrivals of a lagging webhook kept in memory, served 1 : 1 with its backlog.

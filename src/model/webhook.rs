@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BreakerSettings, EndpointAuth, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId,
-    WebhookNo,
+    BreakerSettings, EndpointAuth, Order, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp,
+    WebhookId, WebhookNo,
 };
 use crate::filter::{Facts, Filter, Subject};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
@@ -77,8 +77,8 @@ pub struct WebhookSettings {
     pub rate_limit: Option<RateLimit>,
     /// The circuit breaker, where it differs from the configured one.
     pub breaker: BreakerSettings,
-    /// In order of acceptance, one at a time, a retry holding back what follows.
-    pub ordered: bool,
+    /// Which deliveries wait for which.
+    pub order: Order,
     /// Headers of the user's own, checked; values that hold secrets are marked by [`http::HeaderValue::is_sensitive`].
     ///
     /// [`http::HeaderValue::is_sensitive`]: hyper::http::HeaderValue::is_sensitive
@@ -117,7 +117,7 @@ impl WebhookSettings {
             max_in_flight: None,
             rate_limit: None,
             breaker: BreakerSettings::default(),
-            ordered: false,
+            order: Order::Any,
             headers: Vec::new(),
             auth: None,
             tls: None,
@@ -140,6 +140,11 @@ impl WebhookSettings {
         self.workspace_id.as_deref().is_none_or(|own| facts.workspace_id == Some(own))
             && (by_events || self.subscriptions.iter().any(|subscription| subscription.wants_also(subject)))
             && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
+    }
+
+    /// Whether some deliveries wait for others.
+    pub fn is_ordered(&self) -> bool {
+        self.order != Order::Any
     }
 
     /// Whether a match by type is all there is to it: no filter, workspace or subscription has to be looked at.

@@ -17,9 +17,9 @@ use super::endpoint_record::{AuthRecord, EndpointRecord, TlsRecord};
 use super::retry_record::RetryRecord;
 use super::secret::{OpenError, Vault};
 use super::snapshot::Removed;
-use crate::filter::{Filter, FilterError};
+use crate::filter::{Field, Filter, FilterError};
 use crate::model::{
-    BreakerSettings, EventPattern, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
+    BreakerSettings, EventPattern, Order, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
     WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::profile::{Profile, Profiles};
@@ -72,6 +72,9 @@ struct Record<'a> {
     breaker: Option<BreakerSettings>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ordered: bool,
+    /// With it `ordered` is set as well, so that a program that does not know it keeps order over all.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    ordered_by: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_on: Option<RetryOn>,
     /// `standard` where there is none.
@@ -172,7 +175,8 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
         timeout_ms: webhook.timeout.map(ms),
         max_in_flight: webhook.max_in_flight,
         breaker: (webhook.breaker != BreakerSettings::default()).then(|| webhook.breaker.clone()),
-        ordered: webhook.ordered,
+        ordered: webhook.is_ordered(),
+        ordered_by: webhook.order.field().map(|field| field.as_str().into()),
         retry_on: Some(webhook.retry_on).filter(|set| *set != RetryOn::ALL),
         profile: Some(webhook.profile.name()).filter(|name| *name != Profile::STANDARD).map(Cow::from),
         filters: webhook.filters.as_deref().map(Filter::as_json),
@@ -230,7 +234,7 @@ pub(super) fn decode(
         max_in_flight: record.max_in_flight,
         rate_limit: record.rate.map(|(per_second, burst)| RateLimit { per_second, burst }),
         breaker: record.breaker.unwrap_or_default(),
-        ordered: record.ordered,
+        order: order(record.ordered, record.ordered_by.as_deref())?,
         headers: headers(&sealed)?,
         auth: sealed.auth.map(AuthRecord::read).transpose()?.map(Arc::new),
         tls: sealed.tls.map(TlsRecord::read),
@@ -266,6 +270,14 @@ impl<'a> SubscriptionRecord<'a> {
             created_at: Timestamp::from_millis(self.created_ms),
             updated_at: Timestamp::from_millis(self.updated_ms),
         })
+    }
+}
+
+fn order(ordered: bool, by: Option<&str>) -> Result<Order, RecordError> {
+    match by {
+        Some(path) => Field::try_new(path).map(|field| Order::By(Arc::new(field))).map_err(damaged),
+        None if ordered => Ok(Order::Acceptance),
+        None => Ok(Order::Any),
     }
 }
 

@@ -49,11 +49,11 @@ fn a_file_is_applied_by_the_command_twice_the_same_and_pruned() {
     let (_, out, _) = hooktide(&server, &["apply", "-f", file], &[]);
     assert_eq!(out, "0 added, 0 changed, 3 unchanged, 0 removed, 0 left\n");
 
-    std::fs::write(&path, webhook("one").replace("[\"a\"]", "[\"a\", \"b\"]")).unwrap();
+    std::fs::write(&path, webhook("one").replace("[\"a\"]", "[\"a\", \"b\"]\nordered_by = \"a.b\"")).unwrap();
     let (_, out, _) = hooktide(&server, &["apply", "-f", file, "--prune"], &[]);
     assert_eq!(
         out,
-        "~ webhook one\n    events: [\"a\"] -> [\"a\",\"b\"]\n- webhook two\n0 added, 1 changed, 0 unchanged, 1 removed, 0 left\n"
+        "~ webhook one\n    events: [\"a\"] -> [\"a\",\"b\"]\n    ordered: false -> true\n    ordered_by: \"a.b\"\n- webhook two\n0 added, 1 changed, 0 unchanged, 1 removed, 0 left\n"
     );
     assert_eq!(uids(&server), ["one"]);
 

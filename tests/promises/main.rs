@@ -26,6 +26,7 @@ mod listen;
 mod malformed;
 mod openapi;
 mod operational;
+mod order;
 mod profiles;
 mod providers;
 mod recover;

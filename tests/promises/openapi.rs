@@ -342,7 +342,7 @@ fn more_of_webhooks(s: &mut Session, sink: &Sink) {
     let all = json!({
         "url": sink.url("/all"), "uid": "mine", "workspace_id": 7, "events": ["order.paid"], "profile": "homechef",
         "filters": { "conditions": { "operator": "not", "rules": [{ "field": "a", "operator": "exists" }] } },
-        "retry_policy": { "schedule": [1, 2], "retry_on": ["5xx", "timeout"] }, "ordered": true,
+        "retry_policy": { "schedule": [1, 2], "retry_on": ["5xx", "timeout"] }, "ordered": true, "ordered_by": "customer.id",
         "breaker": { "window": 20, "failure_ratio": 0.9, "open_seconds": 2.5 },
         "auth": { "type": "header", "name": "X-Api-Key", "value": "a secret" },
     });

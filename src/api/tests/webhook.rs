@@ -22,7 +22,7 @@ async fn every_field_is_kept_shown_and_written_back() {
         "uid": "webhook_123", "workspace_id": 9, "user_id": "u1", "name": "n", "description": "d", "events": ["order.*"],
         "filters": {"fields": {"status": "completed"}}, "profile": "standard",
         "retry_policy": {"schedule": [60, 0.5], "retry_on": ["429", "5xx", "5xx"]}, "timeout_seconds": 2,
-        "rate_limit_rps": 1.5, "burst": 7, "max_in_flight": 2, "ordered": true,
+        "rate_limit_rps": 1.5, "burst": 7, "max_in_flight": 2, "ordered": true, "ordered_by": "/customer/id.x",
         "breaker": {"window": 20, "failure_ratio": 0.25, "min_attempts": 5, "open_seconds": 1.5, "close_after": 3,
             "disable_after_hours": 24},
         "headers": {"X-Team": "a"}, "metadata": {"a": [1, null]},
@@ -51,7 +51,16 @@ async fn every_field_is_kept_shown_and_written_back() {
     for (key, kept) in [("uid", "webhook_123"), ("user_id", "u1"), ("tenant", "default"), ("status", "active")] {
         assert_eq!(put.text(key), kept, "{key} stays");
     }
-    for key in ["workspace_id", "filters", "breaker", "timeout_seconds", "rate_limit_rps", "max_in_flight", "name"] {
+    for key in [
+        "workspace_id",
+        "filters",
+        "breaker",
+        "timeout_seconds",
+        "rate_limit_rps",
+        "max_in_flight",
+        "ordered_by",
+        "name",
+    ] {
         assert_eq!(put.body[key], Value::Null, "{key} goes back");
     }
     assert_eq!(put.body["retry_policy"], json!({"schedule": [5, 60]}), "all failures again, and the default");
@@ -135,13 +144,59 @@ async fn each_wrong_condition_and_policy_is_named() {
             vec!["/retry_policy/retry_on/1", "/retry_policy/retry_on/2"],
         ),
         (json!({"retry_policy": {"retry_on": ["5xx"], "retry_delay": 5}}), vec!["/retry_policy"]),
-        (json!({"ordered_by": "x", "mtls": {}}), vec!["/mtls", "/ordered_by"]),
+        (json!({"ordered_by": 7}), vec!["/ordered_by"]),
+        (json!({"ordered_by": ""}), vec!["/ordered_by"]),
+        (json!({"ordered_by": "a..b"}), vec!["/ordered_by"]),
+        (json!({"ordered_by": "/a~2"}), vec!["/ordered_by"]),
+        (json!({"ordered_by": "a.".repeat(16) + "a"}), vec!["/ordered_by"]),
+        (json!({"ordered": false, "ordered_by": "user_id"}), vec!["/ordered", "/ordered_by"]),
+        (json!({"order_by": "x", "mtls": {}}), vec!["/mtls", "/order_by"]),
     ] {
         let got = create(&world, &with(&fields)).await;
         assert_eq!(got.wrong(), wrong, "{fields}");
     }
     let hint = create(&world, &with(&json!({"event": []}))).await;
     assert!(hint.text("detail").starts_with("/event: unknown field; did you mean events? allowed: "), "{}", hint.body);
+}
+
+#[tokio::test]
+async fn ordered_by_implies_ordered_and_leaves_it_behind() {
+    let world = world();
+    let shown = |body: &Value| (body["ordered"].clone(), body.get("ordered_by").cloned().unwrap_or(Value::Null));
+    for (fields, expected) in [
+        (json!({}), (json!(false), Value::Null)),
+        (json!({"ordered_by": null}), (json!(false), Value::Null)),
+        (json!({"ordered": false, "ordered_by": null}), (json!(false), Value::Null)),
+        (json!({"ordered_by": "user_id"}), (json!(true), json!("user_id"))),
+        (json!({"ordered": null, "ordered_by": "user_id"}), (json!(true), json!("user_id"))),
+        (json!({"ordered": true, "ordered_by": "user_id"}), (json!(true), json!("user_id"))),
+    ] {
+        let made = create(&world, &with(&fields)).await;
+        assert_eq!(shown(&made.body), expected, "{fields}");
+    }
+    let made = create(&world, &with(&json!({"ordered_by": "user_id"}))).await;
+    let place = made.header("location").to_owned();
+    for (change, expected) in [
+        (json!({"name": "n"}), (json!(true), json!("user_id"))),
+        (json!({"ordered": true}), (json!(true), json!("user_id"))),
+        (json!({"ordered": null}), (json!(true), json!("user_id"))),
+        (json!({"ordered_by": null}), (json!(true), Value::Null)),
+        (json!({"ordered_by": null}), (json!(true), Value::Null)),
+        (json!({"ordered_by": "customer.id"}), (json!(true), json!("customer.id"))),
+        (json!({"ordered": false}), (json!(false), Value::Null)),
+        (json!({"ordered_by": null}), (json!(false), Value::Null)),
+        (json!({"ordered_by": "a"}), (json!(true), json!("a"))),
+        (json!({"ordered": false, "ordered_by": null}), (json!(false), Value::Null)),
+        (json!({"ordered_by": "a"}), (json!(true), json!("a"))),
+        (json!({"ordered": null, "ordered_by": null}), (json!(false), Value::Null)),
+        (json!({"ordered_by": "a"}), (json!(true), json!("a"))),
+        (json!({"ordered": true, "ordered_by": null}), (json!(true), Value::Null)),
+    ] {
+        let got = patch(&world, &place, &change).await;
+        assert_eq!((got.status, shown(&got.body)), (200, expected), "{change}");
+    }
+    let refused = create(&world, &with(&json!({"ordered_by": "a..b"}))).await;
+    assert!(refused.text("detail").contains("expected a path such as \"customer.city\""), "{}", refused.body);
 }
 
 #[tokio::test]

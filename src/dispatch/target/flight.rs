@@ -111,7 +111,7 @@ impl Target {
             (decision, _) => decision,
         };
         match decision {
-            Decision::Retry { at } if self.webhook.ordered => self.hold_back(job, at),
+            Decision::Retry { at } if self.webhook.is_ordered() => self.hold_back(job, at),
             Decision::Retry { at } => self.backlog.due_at(at),
             Decision::Delivered | Decision::Dead(_) => {}
         }
@@ -128,15 +128,16 @@ impl Target {
         common.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
     }
 
-    /// A delivery of an ordered webhook is to be made again: it stays, and all that waits behind it.
+    /// A delivery of an ordered webhook is to be made again: it stays, and all that waits behind it, or those of its value.
     fn hold_back(&mut self, job: &Job, at: Timestamp) {
         if !self.backlog.has_reached(job.event.id) {
             // What is before it is read first, and then its row.
             return self.backlog.spilled(job.event.id);
         }
         // It may be a day; the log has what was held.
-        self.queue.shed_bodies();
-        self.queue.insert(Entry {
+        let group = self.group_of(&job.event);
+        self.queue.shed_behind(group);
+        let entry = Entry {
             event: job.event.id,
             body: None,
             attempts: job.number(),
@@ -144,7 +145,8 @@ impl Target {
             has_row: true,
             recalled: false,
             not_before: Some(at),
-        });
+        };
+        self.queue.insert_in(group, entry);
     }
 
     /// A delivery was dropped unfinished. In a stop that is as if it had never begun; else it is a failed attempt, so that
@@ -155,7 +157,7 @@ impl Target {
             let Job { event, attempts, base, has_row, recalled, .. } = job;
             let body = Some(Arc::clone(&event));
             let entry = Entry { event: event.id, body, attempts, base, has_row, recalled, not_before: None };
-            return self.queue.push_front(entry);
+            return self.put_back(entry);
         }
         let outcome = Outcome {
             result: Err(AttemptError::Dropped),
@@ -173,6 +175,7 @@ impl Target {
         if let Some(at) = self.in_flight.iter().position(|id| *id == event) {
             self.in_flight.swap_remove(at);
         }
+        self.queue.landed(event);
         common.in_flight -= 1;
         common.setup.metrics.in_flight.dec();
     }

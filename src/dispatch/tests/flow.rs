@@ -15,7 +15,7 @@ use crate::commit::RecallRequest;
 use crate::dispatch::backlog::Bounds;
 use crate::dispatch::shard::Shard;
 use crate::dispatch::start::run;
-use crate::dispatch::testing::{Made, START, World, event};
+use crate::dispatch::testing::{Kept, Made, START, World, event, value};
 use crate::dispatch::worker::Crew;
 use crate::dispatch::{Arrival, Directory, Probe, ProbeRefused, ShardPanicked, Shards, ToShard, Waiting, start};
 use crate::limits::{FRESH_ENTRIES, PROBES_PER_SHARD, PROBES_PER_WEBHOOK, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
@@ -192,7 +192,7 @@ fn plain(count: u32) -> World {
 }
 
 const ONE_AT_A_TIME: Made =
-    Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None, ordered: false };
+    Made { status: WebhookStatus::Active, max_in_flight: Some(1), rate_limit: None, order: Kept::Any };
 
 #[tokio::test(start_paused = true)]
 async fn a_live_webhook_is_sent_to_in_order_and_forgotten_when_idle() {
@@ -563,7 +563,8 @@ fn a_thread_that_panics_is_told_of() {
     assert_eq!(running.join(), Err(ShardPanicked(0)));
 }
 
-const ORDERED: Made = Made { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, ordered: true };
+const ORDERED: Made =
+    Made { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, order: Kept::Acceptance };
 
 #[tokio::test(start_paused = true)]
 async fn an_ordered_webhook_is_sent_one_at_a_time_and_a_retry_holds_back_what_follows() {
@@ -618,6 +619,103 @@ async fn order_asked_for_later_holds_for_what_waits_already() {
         flow.send(16, &[0]).await;
         pass(ms(350)).await;
         assert_eq!(flow.delivered(0), 56, "eight at once again");
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+const BY_K: Made = Made { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, order: Kept::By("k") };
+
+/// The attempts of the events that have this value of `k`, in their order.
+fn of_value(flow: &Flow, k: Option<&str>) -> Vec<u128> {
+    flow.events(0).into_iter().filter(|event| value("k", *event) == k).collect()
+}
+
+/// The events up to `last` that have this value.
+fn with_value(last: u128, k: Option<&str>) -> Vec<u128> {
+    (1..=last).filter(|event| value("k", *event) == k).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_event_holds_back_those_of_its_value_and_no_others() {
+    let scene = async {
+        let mut flow = Flow::start(world(&[(0, BY_K)]), Bounds::default(), |_, event, attempt| {
+            if event == 2 && attempt < 3 { Answer::Status(500) } else { Answer::After(ms(20)) }
+        });
+        flow.send(16, &[0]).await;
+        pass(ms(15)).await;
+        assert_eq!(flow.events(0), [1, 2, 3, 5, 10, 12], "the first of each value, and all that have none");
+        assert_eq!(
+            flow.seen(0).last().map(|seen| seen.at_once),
+            Some(5),
+            "the second has failed, the others go at once"
+        );
+        pass(ms(500)).await;
+        assert_eq!(of_value(&flow, Some("1")), with_value(16, Some("1")));
+        assert_eq!(of_value(&flow, Some("2")), [2]);
+        flow.send(4, &[0]).await;
+        pass(ms(100)).await;
+        assert_eq!(of_value(&flow, Some("2")), [2]);
+        assert_eq!(of_value(&flow, None), with_value(20, None));
+        pass(ms(5_000)).await;
+        assert_eq!(of_value(&flow, Some("2")), [&[2, 2], &*with_value(20, Some("2"))].concat());
+        assert_eq!(flow.delivered(0), 20);
+        pass(WEBHOOK_IDLE + ms(100)).await;
+        assert_eq!((flow.webhooks)(), 0);
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_failing_event_is_held_within_the_window_and_nothing_overtakes_its_own() {
+    let scene = async {
+        let bounds = Bounds { window_entries: 16, refill_rows: 8, recall_events: 4, ..Bounds::default() };
+        let mut flow = Flow::start(world(&[(0, BY_K)]), bounds, |_, event, attempt| {
+            if event == 2 && attempt < 3 { Answer::Status(500) } else { Answer::After(ms(1)) }
+        });
+        flow.send(200, &[0]).await;
+        pass(ms(900)).await;
+        let others = of_value(&flow, None).len() + of_value(&flow, Some("1")).len();
+        // The window has room for 15 of the failing value, which are among 35 events.
+        assert!((18..=22).contains(&others), "{:?}", flow.events(0));
+        assert!((flow.held)(0) <= 16);
+        flow.send(10, &[0]).await;
+        pass(ms(20_000)).await;
+        assert_eq!(flow.delivered(0), 210);
+        assert_eq!(of_value(&flow, Some("1")), with_value(210, Some("1")));
+        assert_eq!(of_value(&flow, Some("2")), [&[2, 2], &*with_value(210, Some("2"))].concat());
+    };
+    LocalSet::new().run_until(scene).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_by_a_field_obeys_breaker_rate_and_number_at_once() {
+    let scene = async {
+        let is_down = Rc::new(std::cell::Cell::new(true));
+        let down = Rc::clone(&is_down);
+        let made = Made { max_in_flight: Some(3), ..BY_K };
+        let mut flow = Flow::start(world(&[(0, made)]), Bounds::default(), move |_, _, _| {
+            if down.get() { Answer::Status(500) } else { Answer::After(ms(50)) }
+        });
+        flow.send(28, &[0]).await;
+        pass(ms(25_000)).await;
+        let before = flow.seen(0).len();
+        assert!((10..20).contains(&before), "the breaker is open: {before}");
+        is_down.set(false);
+        pass(ms(10_000)).await;
+        let seen = flow.seen(0);
+        assert!(
+            seen[before].at_once == 1 && seen[before + 1].at_once == 1,
+            "one probe at a time: {:?}",
+            &seen[before..]
+        );
+        assert!(seen.iter().all(|seen| seen.at_once <= 3) && seen.iter().any(|seen| seen.at_once == 3));
+        assert_eq!(flow.ended(0).len(), 28);
+        let rate_limit = Some(RateLimit { per_second: 10.0, burst: 1 });
+        flow.world.book.put(0, Made { rate_limit, ..BY_K });
+        flow.changed(0).await;
+        flow.send(28, &[0]).await;
+        pass(ms(1_000)).await;
+        assert!((10..=12).contains(&(flow.seen(0).len() - seen.len())));
     };
     LocalSet::new().run_until(scene).await;
 }

@@ -2,6 +2,7 @@
 //! whether it waits, is under way, waits for a time, or is done.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -11,14 +12,14 @@ use crate::commit::RecallRequest;
 use crate::dispatch::backlog::Bounds;
 use crate::dispatch::shard::Shard;
 use crate::dispatch::target::Job;
-use crate::dispatch::testing::{Made, World, event};
+use crate::dispatch::testing::{Kept, Made, World, event, value};
 use crate::dispatch::{Arrival, ToShard, Waiting};
 use crate::limits::{RECALL_PAUSE, WEBHOOK_IDLE};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, Timestamp, WebhookNo, WebhookStatus};
 use crate::runtime::{BodyLease, Metrics, Random};
 use crate::send::Outcome;
 
-const WEBHOOKS: u32 = 3;
+const WEBHOOKS: u32 = 4;
 
 /// So small that everything overflows all the time.
 const BOUNDS: Bounds = Bounds {
@@ -53,8 +54,8 @@ enum Operation {
     End(usize, Ending),
     /// The webhook gets this status.
     Status(u32, WebhookStatus),
-    /// The webhook is to be sent to in order, or no longer.
-    Order(u32, bool),
+    /// The webhook is to be sent to in this order.
+    Order(u32, Kept),
     /// The i-th delivery that has ended is to be made again.
     Replay(usize),
     /// An event is accepted for very many webhooks, these (a bit each) among them: a job is to write its rows.
@@ -82,6 +83,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let ending = prop_oneof![6 => Just(Ending::Ok), 3 => Just(Ending::Fails), 1 => Just(Ending::Unavailable), 1 => Just(Ending::Dropped)];
     let status = prop_oneof![
         3 => Just(WebhookStatus::Active), 2 => Just(WebhookStatus::Paused), 1 => Just(WebhookStatus::Inactive)];
+    let kept = prop_oneof![Just(Kept::Any), Just(Kept::Acceptance), Just(Kept::By("k")), Just(Kept::By("j"))];
     let operation = prop_oneof![
         12 => (1u8..1 << WEBHOOKS).prop_map(Op::Commit),
         12 => Just(Op::ReadCommit),
@@ -93,7 +95,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         10 => Just(Op::Begin),
         10 => (0usize..8, ending).prop_map(|(i, ending)| Op::End(i, ending)),
         2 => (0..WEBHOOKS, status).prop_map(|(no, status)| Op::Status(no, status)),
-        1 => (0..WEBHOOKS, any::<bool>()).prop_map(|(no, ordered)| Op::Order(no, ordered)),
+        1 => (0..WEBHOOKS, kept).prop_map(|(no, kept)| Op::Order(no, kept)),
         1 => (0usize..100).prop_map(Op::Replay),
         1 => (1u8..1 << WEBHOOKS).prop_map(Op::CommitWide),
         2 => Just(Op::WriteRow),
@@ -122,7 +124,7 @@ struct Test {
     jobs: Vec<Job>,
     committed: u128,
     model: BTreeMap<Delivery, State>,
-    too_much: Option<std::sync::Arc<BodyLease>>,
+    too_much: Option<Arc<BodyLease>>,
     made: [Made; WEBHOOKS as usize],
     /// Attempts before the last replay.
     bases: BTreeMap<Delivery, u16>,
@@ -133,12 +135,9 @@ impl Test {
         let mut world = World::new();
         // A world in which breakers open as well.
         world.setup.breaker.min_attempts = 5;
-        // The last is sent to in order from the beginning.
-        let made = std::array::from_fn(|no| Made {
-            max_in_flight: Some(2),
-            ordered: no == WEBHOOKS as usize - 1,
-            ..Made::default()
-        });
+        // The last two are sent to in order from the beginning.
+        let orders = [Kept::Any, Kept::Any, Kept::Acceptance, Kept::By("k")];
+        let made = orders.map(|order| Made { max_in_flight: Some(2), order, ..Made::default() });
         (0..).zip(made).for_each(|(no, made)| world.book.put(no, made));
         let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), BOUNDS);
         Self {
@@ -218,12 +217,20 @@ impl Test {
             State::UnderWay | State::Done => panic!("{no:?} {:?} is sent again: {state:?}", job.event.id),
         }
         *state = State::UnderWay;
-        if self.made[no.0 as usize].ordered {
-            let before = self.model.range((no, EventId::MIN)..(no, job.event.id));
-            let left: Vec<_> = before.filter(|(_, state)| **state != State::Done).collect();
-            assert!(left.is_empty(), "{:?} is sent before {left:?}", job.event.id);
-            assert!(self.jobs.iter().all(|other| other.webhook.no != no), "two at once");
-        }
+        let id = job.event.id;
+        let keep_order = |other: EventId| match self.made[no.0 as usize].order {
+            Kept::Any => false,
+            Kept::Acceptance => true,
+            Kept::By(path) => {
+                let own = value(path, id.as_u128());
+                own.is_some() && own == value(path, other.as_u128())
+            }
+        };
+        let before = self.model.range((no, EventId::MIN)..(no, id)).filter(|((_, other), _)| keep_order(*other));
+        let left: Vec<_> = before.filter(|(_, state)| **state != State::Done).collect();
+        assert!(left.is_empty(), "{id:?} is sent before {left:?}");
+        let mut others = self.jobs.iter().filter(|other| other.webhook.no == no);
+        assert!(!others.any(|other| keep_order(other.event.id)), "two at once");
         self.jobs.push(job);
         assert!(self.jobs.iter().filter(|job| job.webhook.no == no).count() <= 2, "more at once than allowed");
         true
@@ -290,8 +297,8 @@ impl Test {
         self.changed(no);
     }
 
-    fn order(&mut self, no: u32, ordered: bool) {
-        self.made[no as usize].ordered = ordered;
+    fn order(&mut self, no: u32, order: Kept) {
+        self.made[no as usize].order = order;
         self.changed(no);
     }
 
@@ -350,7 +357,7 @@ impl Test {
             }
             Operation::End(..) => {}
             Operation::Status(no, status) => self.status(no, status),
-            Operation::Order(no, ordered) => self.order(no, ordered),
+            Operation::Order(no, order) => self.order(no, order),
             Operation::Replay(i) => self.replay(i),
             Operation::CommitWide(webhooks) => self.commit_wide(webhooks),
             Operation::WriteRow => drop(self.write_row()),
@@ -421,7 +428,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     /// Each delivery is sent, never twice at once, never again without a failure, a replay or a crash, never before its time;
-    /// those of an ordered webhook one at a time, and none before all that were accepted earlier are done; memory stays
+    /// those of an ordered webhook one at a time, and none before all that were accepted earlier are done, or of one in order
+    /// by a field the same of those with the same value; memory stays
     /// bounded; in the end every webhook is live and forgotten.
     #[test]
     fn each_delivery_is_sent_once(operations in operations()) {
@@ -441,6 +449,19 @@ fn a_row_of_a_wide_event_that_overtakes_earlier_arrivals_hides_none_of_them() {
     run(story);
 }
 
+/// Five events are announced, and a sixth for very many webhooks; the arrivals are on their way to the shard. The job writes
+/// the sixth's row, which a refill brings first, and its body is read.
+#[test]
+fn a_row_of_a_wide_event_that_overtakes_earlier_arrivals_is_not_sent_before_those_of_its_value() {
+    use Operation as Op;
+    for webhook in [1 << 2, 1 << 3] {
+        let mut story = vec![Op::Commit(webhook); 5];
+        story.extend([Op::CommitWide(webhook), Op::WriteRow, Op::Tell, Op::Flush, Op::ReadSettle, Op::Tell]);
+        story.extend([Op::ReadBodies, Op::Begin, Op::Begin, Op::ReadCommit, Op::Begin]);
+        run(story);
+    }
+}
+
 /// 1. An event is announced, its arrival is still on its way to the shard. 2. Settle's list is too long, so it gets a row.
 /// 3. The webhook lags; its refill brings the row, which is sent and settled. 4. Now the arrival comes.
 #[test]
@@ -456,12 +477,16 @@ fn an_arrival_that_its_row_has_overtaken_is_not_sent_again() {
 }
 
 /// A webhook with one delivery whose body is not held, and the request for it.
-fn bodiless() -> (Test, RecallRequest) {
+fn bodiless(webhook: u32) -> (Test, RecallRequest) {
     let mut test = Test::new();
     test.too_much = Some(test.world.setup.memory.lease(1 << 30));
-    test.commit(1);
+    test.commit(1 << webhook);
     test.read_commit();
     assert!(!test.begin(), "there is nothing to send yet");
+    // One in order has it from its row.
+    test.tell();
+    test.flush();
+    test.read_settle();
     test.tell();
     let request = test.recalls.pop_front().expect("its body is asked for");
     (test, request)
@@ -469,20 +494,28 @@ fn bodiless() -> (Test, RecallRequest) {
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_whose_body_is_gone_expires() {
-    let (mut test, RecallRequest { webhook, events, .. }) = bodiless();
-    test.shard.handle(ToShard::Recalled { webhook, events: vec![(events[0], None)] });
-    test.tell();
-    test.flush();
-    assert_eq!(test.settle.ended[&(webhook, events[0])], (Decision::Dead(DeadReason::Expired), 0));
+    for webhook in 0..WEBHOOKS {
+        let (mut test, RecallRequest { webhook, events, .. }) = bodiless(webhook);
+        test.shard.handle(ToShard::Recalled { webhook, events: vec![(events[0], None)] });
+        test.tell();
+        test.flush();
+        assert_eq!(test.settle.ended[&(webhook, events[0])], (Decision::Dead(DeadReason::Expired), 0));
+        // And what comes is sent.
+        test.model.insert((webhook, events[0]), State::Done);
+        test.commit(1 << webhook.0);
+        test.finish().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn bodies_that_could_not_be_read_are_asked_for_again_after_a_while() {
-    let (mut test, RecallRequest { webhook, .. }) = bodiless();
-    test.shard.handle(ToShard::Recalled { webhook, events: Vec::new() });
-    test.tell();
-    assert!(test.recalls.is_empty(), "not at once");
-    test.pass(RECALL_PAUSE.as_millis() as u64).await;
-    test.tell();
-    assert!(test.read_bodies() && test.begin());
+    for webhook in 0..WEBHOOKS {
+        let (mut test, RecallRequest { webhook, .. }) = bodiless(webhook);
+        test.shard.handle(ToShard::Recalled { webhook, events: Vec::new() });
+        test.tell();
+        assert!(test.recalls.is_empty(), "not at once");
+        test.pass(RECALL_PAUSE.as_millis() as u64).await;
+        test.tell();
+        assert!(test.read_bodies() && test.begin());
+    }
 }
