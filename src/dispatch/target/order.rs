@@ -116,6 +116,8 @@ impl Target {
             && self.backlog.mode() == Mode::Lagging
             && self.backlog.is_full(self.queue.len(), &common.bounds)
     }
+
+    /// Says so in the log.
     pub(super) fn say_stuck(&self) {
         let held = self.queue.len();
         tracing::warn!(webhook = %self.webhook.id, held, "what waits behind failed deliveries is all that is held; the rest waits too");
