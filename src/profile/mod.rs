@@ -173,4 +173,10 @@ impl Profiles {
         let same = |new: &Arc<Profile>| before.get(new.name()).filter(|old| old.written == new.written).cloned();
         Self { all: self.all.iter().map(|new| same(new).unwrap_or_else(|| Arc::clone(new))).collect() }
     }
+
+    /// Whether they are the very profiles that these are.
+    pub fn are(&self, these: &Self) -> bool {
+        self.all.len() == these.all.len()
+            && self.all.iter().zip(&*these.all).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
 }

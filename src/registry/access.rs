@@ -197,8 +197,7 @@ impl Work {
             .map(|(key, _)| key.into())
             .collect();
         if !changed.is_empty() {
-            let (action, target) = ("configuration.reloaded", "config.toml".into());
-            batch.note(Note { action, tenant: None, target, target_name: None, changed });
+            batch.note(Note::reloaded(changed));
         }
         next.set_access(&access);
         self.access = access;

@@ -117,6 +117,14 @@ pub(super) struct Note {
     pub(super) changed: Vec<Cow<'static, str>>,
 }
 
+impl Note {
+    /// The configuration was read again, and these tables of it have other values.
+    pub(super) fn reloaded(changed: Vec<Cow<'static, str>>) -> Self {
+        let (action, target) = ("configuration.reloaded", "config.toml".into());
+        Self { action, tenant: None, target, target_name: None, changed }
+    }
+}
+
 impl Batch {
     /// Whose change is being applied.
     pub(super) fn actor_name(&self) -> Arc<str> {

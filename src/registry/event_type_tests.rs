@@ -74,13 +74,25 @@ async fn types_of_the_configuration_come_first_and_cannot_be_changed() {
     assert_eq!(refused, EventTypeError::ManagedByFile);
     assert_eq!(writer.remove_event_type("acme", "a", None).await.unwrap_err(), EventTypeError::ManagedByFile);
 
+    let reloads = async || {
+        let query =
+            AuditQuery { action: Some("configuration.*".into()), limit: 10, scan: 100, ..AuditQuery::default() };
+        let entries = writer.audit(query).await.unwrap().entries;
+        assert!(entries.iter().all(|entry| entry.changed == ["event_types"]), "{entries:?}");
+        entries.len()
+    };
+
     // A reload that changes nothing is no change; what goes uncovers what it hid.
-    writer.set_event_types(setup).await.unwrap();
-    assert_eq!(running.shared.load().event_type("acme", "a").unwrap().version, 1);
+    assert_eq!(reloads().await, 1);
+    writer.set_event_types(setup.clone()).await.unwrap();
+    assert_eq!((running.shared.load().event_type("acme", "a").unwrap().version, reloads().await), (1, 1));
+    writer.set_event_types(Setup { strict: false, ..setup }).await.unwrap();
+    assert_eq!(reloads().await, 2, "open instead of strict");
     let files = vec![definition(json!({"name": "a", "category": "other"}))];
     writer.set_event_types(Setup { strict: false, files }).await.unwrap();
-    assert_eq!(running.shared.load().event_type("acme", "a").unwrap().version, 2);
+    assert_eq!((running.shared.load().event_type("acme", "a").unwrap().version, reloads().await), (2, 3));
     writer.set_event_types(Setup::default()).await.unwrap();
+    assert_eq!(reloads().await, 4, "one is gone");
     let own = Arc::clone(running.shared.load().event_type("acme", "a").unwrap());
     assert_eq!((own.managed_by, own.definition.settings.category.as_deref()), (ManagedBy::Api, Some("own")));
 }

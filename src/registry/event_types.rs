@@ -87,9 +87,11 @@ impl Registry {
         }
     }
 
-    /// The types of the configuration, in place of those before. One that is as it was keeps its version and times.
-    pub(super) fn set_event_types(&mut self, setup: &Setup, now: Timestamp) {
+    /// The types of the configuration, in place of those before; answers whether they are others. One that is as it was keeps
+    /// its version and times.
+    pub(super) fn set_event_types(&mut self, setup: &Setup, now: Timestamp) -> bool {
         let mut files = Files::default();
+        let mut kept = 0;
         for definition in &setup.files {
             let tenant = definition.settings.tenant.as_deref().map(|name| self.make_tenant(name));
             let name: Box<str> = definition.settings.name.as_str().into();
@@ -100,6 +102,7 @@ impl Registry {
                 created_at = old.created_at;
                 updated_at = if is_same { old.updated_at } else { now };
                 version = old.version + u64::from(!is_same);
+                kept += usize::from(is_same);
             }
             let (definition, managed_by) = (Arc::clone(definition), ManagedBy::File);
             let event_type =
@@ -110,8 +113,12 @@ impl Registry {
             };
             types.insert(name, Arc::new(event_type));
         }
+        let is_same = self.event_types.strict == setup.strict
+            && kept == setup.files.len()
+            && kept == self.event_types.files.len();
         self.event_types.files = Arc::new(files);
         self.event_types.strict = setup.strict;
+        !is_same
     }
 }
 
@@ -157,6 +164,10 @@ impl EventTypes {
 }
 
 impl Files {
+    fn len(&self) -> usize {
+        self.shared.len() + self.of_tenant.values().map(BTreeMap::len).sum::<usize>()
+    }
+
     fn types(&self, tenant: Option<&str>) -> Option<&Types> {
         match tenant {
             None => Some(&self.shared),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::audit::Note;
 use super::change::{Change, ChangeError};
 use super::snapshot::Registry;
 use super::work::{Batch, Work};
@@ -20,7 +21,11 @@ impl Writer {
 impl Work {
     /// Nothing of this is a row: a record names its profile.
     pub(super) fn apply_profiles(&mut self, profiles: Profiles, next: &mut Registry, batch: &mut Batch) {
-        self.profiles = profiles.keeping(&self.profiles);
+        let profiles = profiles.keeping(&self.profiles);
+        if !profiles.are(&self.profiles) {
+            batch.note(Note::reloaded(vec!["profiles".into()]));
+        }
+        self.profiles = profiles;
         next.profiles = self.profiles.clone();
         let all = next.newest(None, WebhookNo(u32::MAX));
         let concerned: Vec<_> = all.filter(|webhook| !is_current(webhook, &self.profiles)).map(Arc::clone).collect();

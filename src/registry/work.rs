@@ -182,7 +182,9 @@ impl Work {
                 Ok(None)
             }
             Change::EventTypes(setup) => {
-                next.set_event_types(&setup, self.clock.now());
+                if next.set_event_types(&setup, self.clock.now()) {
+                    batch.note(Note::reloaded(vec!["event_types".into()]));
+                }
                 Ok(None)
             }
             Change::Source(_) | Change::EventType(_) | Change::KeyOrTenant(_) | Change::Audit(_) | Change::Stop => {

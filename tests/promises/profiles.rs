@@ -248,6 +248,8 @@ fn a_profile_that_is_taken_away_holds_its_webhooks_until_it_is_back() {
     write("");
     server.signal(Signal::SIGHUP);
     server.until_logged("configuration reloaded");
+    let reloads = server.call("GET", "/api/v1/audit?action=configuration.reloaded", None).json();
+    assert_eq!((&reloads["data"][0]["changed"], &reloads["data"][1]), (&json!(["profiles"]), &Value::Null));
     server.publish("a", &json!(2));
     let path = format!("/api/v1/webhooks/{id}/deliveries");
     let says_why = |rows: &Value| rows["data"][0]["error_message"].as_str().is_some_and(|why| why.contains("\"mine\""));
