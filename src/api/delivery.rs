@@ -65,7 +65,8 @@ struct AttemptView {
 /// The request of the last attempt, made anew from the webhook and the event.
 #[derive(Serialize)]
 struct RequestView {
-    /// The webhook was changed since, so that this is what would be sent now.
+    /// The webhook was changed since, so that this is what would be sent now. Another definition of its profile in the
+    /// configuration is no change of the webhook, and not known here.
     changed_since: bool,
     method: &'static str,
     url: Box<str>,

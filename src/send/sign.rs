@@ -37,12 +37,16 @@ const SCRATCH_BYTES: usize = 8 * TEXT_BYTES;
 /// Whether a webhook's own headers may not have this name: one that is the server's, or a signature's, so that nobody's text
 /// passes for one. The one list, for whoever takes headers and for whoever sends them.
 pub fn is_reserved_header(name: &HeaderName) -> bool {
-    is_server_header(name) || is_signature_header(name)
+    is_server_header(name) || has_signature_name(name)
 }
 
 /// Whether a name is that of a scheme's signature, such as `X-Hub-Signature`.
 pub fn is_signature_header(name: &HeaderName) -> bool {
-    !is_server_header(name) && name.as_str().ends_with("-signature")
+    !is_server_header(name) && has_signature_name(name)
+}
+
+fn has_signature_name(name: &HeaderName) -> bool {
+    name.as_str().ends_with("-signature")
 }
 
 /// What frames the message or is the connection's (RFC 9110 section 7.6.1), what says for whom it is and from whom, how it is

@@ -86,7 +86,9 @@ pub(super) fn deliveries(
     let (mut found, floor, recent) = state.read(|txn| {
         let recent = if wanted.is_of_state() { Recent::default() } else { files.newest(wanted, limit)? };
         let mut wanted = wanted.clone();
-        if let (Some((oldest, _)), true) = (recent.last.first_key_value(), recent.last.len() >= limit) {
+        if recent.last.len() >= limit
+            && let Some((oldest, _)) = recent.last.first_key_value()
+        {
             // A page of these is full: nothing older is on it.
             wanted.first = wanted.first.max(oldest.event);
         }
