@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use smallvec::SmallVec;
 
 use super::dedup::{Dedup, Entry, Seen};
+use super::gather::Gatherer;
 use super::ids::Ids;
 use super::poison::Poison;
 use super::record::Packer;
@@ -18,7 +19,7 @@ use super::segment::{Segment, Spare};
 use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
 use crate::dispatch::{Arrival, Shards};
-use crate::limits::{COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
+use crate::limits::{ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
 use crate::model::{DedupKey, DedupKind, Event, EventId, Timestamp, Webhooks};
 use crate::runtime::{Clock, Metrics};
 use crate::settle::{self, Announced, ToSettle};
@@ -90,7 +91,7 @@ impl Group {
     pub(super) fn run(mut self, queue: &Receiver<Submission>, quit: &Receiver<()>) {
         let _guard = self.poison.guard("commit", Arc::clone(&self.metrics));
         self.show_window(self.clock.steady());
-        let mut stopping = false;
+        let (mut gatherer, mut stopping) = (Gatherer::default(), false);
         while !self.poison.is_set() {
             let first = if stopping {
                 queue.try_recv().ok()
@@ -104,7 +105,7 @@ impl Group {
                 }
             };
             let Some(first) = first else { break };
-            let batch = gather(first, queue);
+            let batch = gatherer.gather(first, queue);
             self.commit(batch);
         }
         if self.poison.is_set() {
@@ -373,24 +374,6 @@ impl Verdict {
 /// The keys of an event, in the order in which they are asked and remembered.
 fn keys(admitted: &Admitted) -> impl Iterator<Item = (DedupKey, DedupKind, u64)> {
     admitted.dedup.into_iter().chain(admitted.once.map(|key| (key, DedupKind::Id, 0)))
-}
-
-/// What is queued, up to the bounds of a batch; waits for nothing.
-fn gather(first: Submission, queue: &Receiver<Submission>) -> Vec<Submission> {
-    let weight = |submission: &Submission| -> (usize, usize) {
-        (submission.events.len(), submission.events.iter().map(|event| event.head.len() + event.body.len()).sum())
-    };
-    let (mut events, mut bytes) = weight(&first);
-    let mut batch = Vec::with_capacity(queue.len().min(COMMIT_BATCH_EVENTS) + 1);
-    batch.push(first);
-    while events < COMMIT_BATCH_EVENTS && bytes < COMMIT_BATCH_BYTES {
-        let Ok(next) = queue.try_recv() else { break };
-        let more = weight(&next);
-        events += more.0;
-        bytes += more.1;
-        batch.push(next);
-    }
-    batch
 }
 
 /// Whether an error says that the disk is full, which is the one failure that passes.

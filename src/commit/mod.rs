@@ -7,6 +7,7 @@
 //! the shards; `retain` makes segments ahead, seals those that are full, and retires what the log's limits take. All share
 //! the [`Log`], which anybody may read, and its [`Poison`]: after a failed fsync nothing more is acknowledged.
 
+mod gather;
 mod group;
 
 mod dedup;

@@ -80,21 +80,33 @@ pub const DOOR_WAIT: Duration = Duration::from_millis(250);
 
 // --- commit --------------------------------------------------------------------------------------------------------
 
-/// Requests waiting for the commit thread.
-pub const COMMIT_QUEUE: usize = 8_192;
+/// Requests waiting for the commit thread; who finds no room is told 503. The queue's memory is gone through in a ring.
+pub const COMMIT_QUEUE: usize = 4_096;
 /// Commits whose answers wait for a worker; what finds no room is given out by the commit thread itself.
 pub const DESK_QUEUE: usize = 64;
 /// Events in one commit; more only delay the first one's answer.
 pub const COMMIT_BATCH_EVENTS: usize = 4_096;
-/// Bytes in one commit: half of [`LOG_CACHE_BYTES`], because redb writes what outgrows its cache twice (measured with 16 MiB
-/// batches: 44 KiB written for each event of 16 KiB, not 22).
-pub const COMMIT_BATCH_BYTES: usize = 8 << 20;
+/// Bytes in one commit, which the last request may exceed: a quarter of [`LOG_CACHE_BYTES`], because redb writes what outgrows
+/// half of its cache twice (measured with a cache of 16 MiB and batches as large: 44 KiB written for each event of 16 KiB, not
+/// 22).
+pub const COMMIT_BATCH_BYTES: usize = 1 << 20;
+/// After a commit of so many requests the next one is held back …
+pub const GATHER_LOAD: usize = 8;
+/// … a step at a time …
+pub const GATHER_STEP: Duration = Duration::from_micros(200);
+/// … as long as at least so many requests came in the last step …
+pub const GATHER_ARRIVALS: usize = 6;
+/// … until so many wait: beyond that a commit's own cost is small beside that of its events …
+pub const GATHER_REQUESTS: usize = 128;
+/// … or so long.
+pub const GATHER_TIME: Duration = Duration::from_millis(4);
 /// Bytes in a block of the log. With redb's own header such a value fits a page of 64 KiB; a larger one would take 128.
 pub const BLOCK_BYTES_MAX: usize = 63 * 1024;
 /// Sealed segments kept open for reading; few under test, so that they are closed and opened all the time.
 pub const SEALED_OPEN_MAX: usize = if cfg!(test) { 2 } else { 16 };
-/// redb page cache of the open segment, of a sealed one, of state.redb, of a history file.
-pub const LOG_CACHE_BYTES: usize = 16 << 20;
+/// redb's page cache of the open segment. Each page that is written goes through it, so one that is larger than it must be
+/// turns the processor's caches over.
+pub const LOG_CACHE_BYTES: usize = 4 << 20;
 /// Cache of a sealed segment.
 pub const SEALED_CACHE_BYTES: usize = 1 << 20;
 /// Cache of state.redb.
@@ -214,6 +226,8 @@ pub const SCHEDULE_DELAYS_MAX: usize = 64;
 
 /// Messages waiting for the settle thread, which waits for nobody: who finds the queue full waits for one flush.
 pub const SETTLE_QUEUE: usize = 16_384;
+/// Settle takes in what it was told this often while something waits for a flush.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 /// What has gathered is flushed after this time …
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// … but no sooner than this after the flush before, whoever rings for it …
@@ -321,7 +335,8 @@ pub const LISTEN_QUEUE: usize = 64;
 
 const _: () = assert!(FIGURES_WEBHOOK_TYPES_MAX <= FIGURES_TENANT_TYPES_MAX && OUTBOX_BATCH <= BATCH_EVENTS_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
-const _: () = assert!(COMMIT_BATCH_BYTES * 2 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
+const _: () = assert!(COMMIT_BATCH_BYTES * 4 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
+const _: () = assert!(GATHER_LOAD <= GATHER_REQUESTS && GATHER_REQUESTS < COMMIT_QUEUE);
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
 const _: () =
     assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");

@@ -129,7 +129,8 @@ impl Handle {
         (Self { to, bell }, messages, rung)
     }
 
-    /// Tells settle; it looks within [`crate::limits::FLUSH_INTERVAL`]. Refills and commands ring the bell.
+    /// Tells settle; it looks within [`crate::limits::DRAIN_INTERVAL`], and flushes within
+    /// [`crate::limits::FLUSH_INTERVAL`]. Refills and commands ring the bell.
     pub fn tell(&self, what: ToSettle) {
         let urgent = matches!(what, ToSettle::Refill(_) | ToSettle::Command(_)) || self.to.len() > FLUSH_ITEMS;
         // Settle is gone only when the process ends; the state on disk then says what is still to be done.

@@ -12,7 +12,7 @@ use super::keeper::Keeper;
 use super::records::Records;
 use super::store::is_full;
 use super::{Command, Handle, ToSettle};
-use crate::limits::{FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
+use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
 
 /// How long a full disk is left alone before the next try.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
@@ -83,10 +83,7 @@ impl Worker {
                 self.keeper.apply(message);
             }
             if !self.keeper.is_busy() {
-                // Many messages, one wake-up: the bell rings for what cannot wait.
-                if self.bell.recv_timeout(FLUSH_INTERVAL) == Err(RecvTimeoutError::Disconnected) {
-                    self.keeper.stopping = true;
-                }
+                self.gather();
                 // Refills of many webhooks ring it all the time; each flush costs two fsyncs.
                 let since = self.keeper.clock.instant().duration_since(flushed_at);
                 let _ = after(FLUSH_PAUSE.saturating_sub(since)).recv();
@@ -99,6 +96,23 @@ impl Worker {
             self.keeper.apply(message);
         }
         self.try_until_room(Keeper::finish)
+    }
+
+    /// Lets things gather for a flush. What has come is taken in every few milliseconds: many messages, one wake-up, and yet
+    /// what they hold (the heads of events) is given back while it is still in the processor's caches.
+    fn gather(&mut self) {
+        let mut waited = Duration::ZERO;
+        while waited < FLUSH_INTERVAL && self.keeper.gathered.items < FLUSH_ITEMS && !self.keeper.stopping {
+            match self.bell.recv_timeout(DRAIN_INTERVAL) {
+                // It rings for what cannot wait.
+                Ok(()) => return,
+                Err(RecvTimeoutError::Disconnected) => self.keeper.stopping = true,
+                Err(RecvTimeoutError::Timeout) => {
+                    waited += DRAIN_INTERVAL;
+                    self.drain();
+                }
+            }
+        }
     }
 
     /// Takes what is there, up to what one transaction should hold.
