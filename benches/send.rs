@@ -162,12 +162,14 @@ fn delivery(c: &mut Criterion) {
                     let workers: Vec<_> = (0..IN_FLIGHT)
                         .map(|_| {
                             let (client, webhook, event) = (Rc::clone(&client), Arc::clone(&webhook), event.clone());
+                            let clock = clock.clone();
                             let left = Rc::clone(&left);
                             spawn_local(async move {
                                 while let Some(rest) = left.get().checked_sub(1) {
                                     left.set(rest);
-                                    let timeout = Duration::from_secs(30);
-                                    let parcel = Parcel { webhook: &webhook, event: &event, attempt: 1, timeout };
+                                    let (timeout, began) = (Duration::from_secs(30), clock.moment(clock.instant()));
+                                    let (webhook, event) = (&webhook, &event);
+                                    let parcel = Parcel { webhook, event, attempt: 1, timeout, began };
                                     let outcome = client.carry(parcel).await;
                                     assert!(outcome.result.is_ok(), "{outcome:?}");
                                 }

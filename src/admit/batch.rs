@@ -7,6 +7,7 @@ use ring::digest::{Context, SHA256, digest};
 use smallvec::SmallVec;
 
 use super::Directory;
+use super::body::keep;
 use super::publish::Envelope;
 use super::validate::Checked;
 #[cfg(doc)]
@@ -98,8 +99,8 @@ impl<'a> Batch<'a> {
         };
         new.encode(&webhooks, &mut self.heads);
         self.ends.push(self.heads.len());
-        let data = self.body.slice_ref(event.data.as_bytes());
-        self.events.push(Admitted { head: Bytes::new(), body: data, dedup, once: None, webhooks });
+        let body = keep(self.body, event.data.as_bytes());
+        self.events.push(Admitted { head: Bytes::new(), body, dedup, once: None, webhooks });
     }
 
     /// The events, each with its slice of the one buffer of heads, and how many webhooks each one has.

@@ -13,8 +13,8 @@ use super::connection::Watch;
 use crate::api::{Problem, ProblemCode};
 use crate::limits::BODIES_IN_FLIGHT_BYTES;
 
-/// A body of up to so many bytes is copied out of the connection's read buffer, which is at least twice as large and would
-/// live as long as the event does.
+/// Of a body of up to so many bytes what outlives the request is copied out of the connection's read buffer, which is at least
+/// twice as large.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 /// The most that a declared length makes us allocate before a byte of it has come.
 const ALLOCATED_AHEAD_MAX: usize = 64 * 1024;
@@ -118,8 +118,7 @@ pub(super) async fn read<'a>(
     }
     share.grow_to(first.len())?;
     if declared == Some(first.len()) {
-        let bytes = if first.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&first) } else { first };
-        return Ok(Body { bytes, _share: share });
+        return Ok(Body { bytes: first, _share: share });
     }
     let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len() * 2).min(ALLOCATED_AHEAD_MAX));
     whole.extend_from_slice(&first);
@@ -132,6 +131,11 @@ pub(super) async fn read<'a>(
         whole.extend_from_slice(&more);
     }
     Ok(Body { bytes: whole.freeze(), _share: share })
+}
+
+/// A part of a body that outlives its request.
+pub(super) fn keep(body: &Bytes, part: &[u8]) -> Bytes {
+    if body.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(part) } else { body.slice_ref(part) }
 }
 
 /// The next bytes; `None` at the end. The watch is told to look at the time only if they are not here yet.

@@ -17,7 +17,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use smallvec::smallvec;
 
-use super::body::Bounds;
+use super::body::{Bounds, keep};
 use super::event_type;
 use super::outside::Errand;
 use super::publish::{closed, lost};
@@ -327,7 +327,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 /// The body of the event: its data, and the raw body behind it where that is another.
 fn stored(intake: &Intake<'_>, raw: &Bytes) -> (Bytes, u32, Option<u32>) {
     match &intake.data {
-        Data::Body(_) => (raw.clone(), raw.len() as u32, None),
+        Data::Body(_) => (keep(raw, raw), raw.len() as u32, None),
         data => {
             let data = data.text().as_bytes();
             let mut both = BytesMut::with_capacity(data.len() + raw.len());

@@ -59,9 +59,10 @@ pub(super) struct Item<'a> {
 
 /// What a body holds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the usual one, of which there is one for the time of a call")]
 pub(super) enum Items<'a> {
     /// An object.
-    One(Box<Item<'a>>),
+    One(Item<'a>),
     /// An array: its first [`BATCH_EVENTS_MAX`] items, and how many there are.
     Many(Vec<Item<'a>>, usize),
     /// Lines, each by itself; and how many there are.
@@ -98,7 +99,7 @@ impl<'a> Item<'a> {
 pub(super) fn json(body: &[u8]) -> Result<Items<'_>, SyntaxError> {
     let text = utf8(body)?;
     match text.trim_start_matches([' ', '\t', '\n', '\r']).as_bytes().first() {
-        Some(b'{') => parse(text).map(|item| Items::One(Box::new(item))),
+        Some(b'{') => parse(text).map(Items::One),
         Some(b'[') => parse::<Array<'_>>(text).map(|array| Items::Many(array.items, array.count)),
         _ => parse::<IgnoredAny>(text).map(|_| Items::Neither),
     }

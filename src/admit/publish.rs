@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::body::Bounds;
 use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
-use super::reply::{self, Verdict};
+use super::reply::{self, Verdict, Verdicts};
 use super::request::{Head, MediaType, unsupported};
 use super::validate::validate;
 use super::{Admit, Directory, Limits, Submit};
@@ -179,7 +179,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         for problem in places.iter().flatten() {
             self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
         }
-        let taken = if batch.is_empty() { Vec::new() } else { self.commit(batch, body).await? };
+        let taken = if batch.is_empty() { Verdicts::new() } else { self.commit(batch, body).await? };
         if let Some(problem) = nothing_fits(&taken) {
             return Err(problem);
         }
@@ -189,7 +189,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         Ok(reply::batch(&verdicts.ok_or_else(lost)?, &warnings))
     }
 
-    async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Vec<Verdict>, Problem> {
+    async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Verdicts, Problem> {
         let desk = batch.desk();
         let (events, counts) = batch.finish();
         self.hand_in(events, counts, body.len(), desk).await
@@ -206,7 +206,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         counts: SmallVec<[usize; 1]>,
         bytes: usize,
         desk: Option<&Desk>,
-    ) -> Result<Vec<Verdict>, Problem> {
+    ) -> Result<Verdicts, Problem> {
         let deliveries = counts.iter().sum();
         let permit = self.door.enter(deliveries, bytes).await.ok_or_else(|| refused(Refused::Overloaded))?;
         let (reply, verdicts) = desk.map_or_else(Reply::direct, Desk::reply);
@@ -216,14 +216,11 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         if verdicts.len() != counts.len() {
             return Err(lost());
         }
-        let mut verdicts_out = Vec::with_capacity(counts.len());
-        for (verdict, webhooks) in verdicts.into_iter().zip(counts) {
-            verdicts_out.push(match verdict {
-                Ok(taken) => Verdict::Taken(taken, webhooks),
-                Err(why) => Verdict::Refused(refused(why)),
-            });
-        }
-        Ok(verdicts_out)
+        let told = verdicts.into_iter().zip(counts).map(|(verdict, webhooks)| match verdict {
+            Ok(taken) => Verdict::Taken(taken, webhooks),
+            Err(why) => Verdict::Refused(refused(why)),
+        });
+        Ok(told.collect())
     }
 }
 

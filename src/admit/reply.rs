@@ -1,11 +1,12 @@
 //! Answers, written into one buffer.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::api::{FieldError, Problem, Response};
 use crate::commit::Committed;
@@ -13,6 +14,9 @@ use crate::source::Source;
 
 /// Bytes of one event's answer, roughly.
 const EVENT_BYTES: usize = 96;
+
+/// A single event's answer while it is written, on the stack.
+type Line = SmallVec<[u8; 2 * EVENT_BYTES]>;
 
 /// What became of one event of a request.
 #[derive(Debug)]
@@ -23,26 +27,29 @@ pub(super) enum Verdict {
     Refused(Problem),
 }
 
+/// One for each event, in the order sent.
+pub(super) type Verdicts = SmallVec<[Verdict; 1]>;
+
 /// Any value as JSON.
 pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     // Structs of text and numbers always serialise.
-    written(status, serde_json::to_vec(value).unwrap_or_default())
+    written(status, serde_json::to_vec(value).unwrap_or_default().into())
 }
 
 /// The answer for a single event: 202, or 200 for a duplicate.
 pub(super) fn single(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
-    let mut out = Vec::with_capacity(EVENT_BYTES);
+    let mut out = Line::new();
     event(&mut out, taken, webhooks, warning);
-    written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
+    written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
 }
 
 /// The answer to a source: 202, or 200 for a duplicate.
 fn inbound(taken: Committed) -> Response {
     let (id, duplicate) = (taken.id(), taken.is_duplicate());
-    let mut out = Vec::with_capacity(EVENT_BYTES);
+    let mut out = Line::new();
     // Writing to memory does not fail.
     let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate}}}"#);
-    written(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, out)
+    written(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
 }
 
 /// What a sender hears whose event is on the disk: in its own words, where it wants some.
@@ -103,7 +110,7 @@ pub(super) fn batch(verdicts: &[Verdict], warnings: &[(usize, String)]) -> Respo
         (0, 1..) if rejected == 0 => StatusCode::OK,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    written(status, out)
+    written(status, out.into())
 }
 
 #[derive(serde::Serialize)]
@@ -114,18 +121,18 @@ struct ItemError<'a> {
     errors: &'a [FieldError],
 }
 
-fn event(out: &mut Vec<u8>, taken: Committed, webhooks: usize, warning: Option<&str>) {
+fn event(out: &mut impl io::Write, taken: Committed, webhooks: usize, warning: Option<&str>) {
     let (id, duplicate) = (taken.id(), taken.is_duplicate());
     let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate},"webhooks":{webhooks}"#);
     if let Some(warning) = warning {
-        out.extend_from_slice(br#","warnings":"#);
+        let _ = out.write_all(br#","warnings":"#);
         let _ = serde_json::to_writer(&mut *out, &[warning]);
     }
-    out.push(b'}');
+    let _ = out.write_all(b"}");
 }
 
-fn written(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn written(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response

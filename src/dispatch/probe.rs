@@ -37,7 +37,7 @@ impl<C: Carrier> Crew<C> {
     /// Makes a test delivery, if there is a place for it.
     pub(super) fn probe(self: &Rc<Self>, probe: Probe) {
         let Probe { webhook, event, mut reply } = probe;
-        let Some(timeout) = self.shard.borrow().probe_timeout(&webhook) else { return };
+        let Some((timeout, began)) = self.shard.borrow().probe_begins(&webhook) else { return };
         let place = match Place::take(self, webhook.no) {
             Ok(place) => place,
             Err(why) => {
@@ -47,7 +47,7 @@ impl<C: Carrier> Crew<C> {
             }
         };
         tokio::task::spawn_local(async move {
-            let parcel = Parcel { webhook: &webhook, event: &event, attempt: 1, timeout };
+            let parcel = Parcel { webhook: &webhook, event: &event, attempt: 1, timeout, began };
             let probed = tokio::select! {
                 biased;
                 () = reply.closed() => None,

@@ -13,7 +13,7 @@ use super::timer::Key;
 use super::{Arrival, Setup, ToShard, Waiting};
 use crate::limits::RECALL_FULL_PAUSE;
 use crate::model::{DeadReason, Webhook, WebhookNo};
-use crate::runtime::{Instant, Random};
+use crate::runtime::{Instant, Moment, Random};
 use crate::send::Outcome;
 use crate::settle::{Refill, ToSettle};
 
@@ -146,10 +146,13 @@ impl Shard {
 
     /// The next delivery, of the webhook whose turn it is.
     pub(super) fn next_job(&mut self) -> Option<Job> {
+        self.next_job_at(self.common.setup.clock.instant())
+    }
+
+    fn next_job_at(&mut self, now: Instant) -> Option<Job> {
         if self.common.is_stopping {
             return None;
         }
-        let now = self.common.setup.clock.instant();
         while let Some(key) = self.common.ready.pop_front() {
             let Some((target, common)) = self.at(key) else { continue };
             let job = target.take(now, common);
@@ -161,9 +164,20 @@ impl Shard {
         None
     }
 
-    /// A delivery ended.
-    pub(super) fn finished(&mut self, job: &Job, outcome: Outcome) {
+    /// A delivery ended, and the next one begins.
+    pub(super) fn relay(&mut self, job: &Job, outcome: Outcome) -> Option<Job> {
         let now = self.common.setup.clock.instant();
+        self.finished_at(job, outcome, now);
+        self.next_job_at(now)
+    }
+
+    /// A delivery ended.
+    #[cfg(test)]
+    pub(super) fn finished(&mut self, job: &Job, outcome: Outcome) {
+        self.finished_at(job, outcome, self.common.setup.clock.instant());
+    }
+
+    fn finished_at(&mut self, job: &Job, outcome: Outcome, now: Instant) {
         // A webhook with a delivery under way is never forgotten.
         if let Some((target, common)) = self.at(job.key) {
             target.finished(job, outcome, now, common);
@@ -242,10 +256,11 @@ impl Shard {
         self.common.is_stopping = true;
     }
 
-    /// The time that a test delivery may take; none any more in a stop.
-    pub(super) fn probe_timeout(&self, webhook: &Webhook) -> Option<Duration> {
-        let default = self.common.setup.delivery.timeout;
-        (!self.common.is_stopping).then(|| webhook.timeout.unwrap_or(default))
+    /// The time that a test delivery may take, and when it begins; none any more in a stop.
+    pub(super) fn probe_begins(&self, webhook: &Webhook) -> Option<(Duration, Moment)> {
+        let Setup { delivery, clock, .. } = &self.common.setup;
+        let begins = || (webhook.timeout.unwrap_or(delivery.timeout), clock.moment(clock.instant()));
+        (!self.common.is_stopping).then(begins)
     }
 
     /// Whether something waits for a worker.

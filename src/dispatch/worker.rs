@@ -110,14 +110,11 @@ impl<C: Carrier> Delivery<C> {
     /// Makes the attempt and says how it ended; becomes the next delivery whose turn it is.
     async fn carry(mut self) -> Option<Self> {
         let job = self.job.as_ref()?;
-        let parcel = Parcel { webhook: &job.webhook, event: &job.event, attempt: job.number(), timeout: job.timeout };
+        let Job { webhook, event, timeout, began, .. } = job;
+        let parcel = Parcel { webhook, event, attempt: job.number(), timeout: *timeout, began: *began };
         let outcome = self.crew.carrier.carry(parcel).await;
         let job = self.job.take()?;
-        {
-            let mut shard = self.crew.shard.borrow_mut();
-            shard.finished(&job, outcome);
-            self.job = shard.next_job();
-        }
+        self.job = self.crew.shard.borrow_mut().relay(&job, outcome);
         self.crew.bell.notify_one();
         self.job.is_some().then_some(self)
     }

@@ -1,10 +1,19 @@
 //! Time as a parameter.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use tokio::time::Instant;
 
 use crate::model::Timestamp;
+
+/// A point in time on both clocks, for what needs both and is read once.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// For latencies and timers.
+    pub instant: Instant,
+    /// For signatures, and for what people read.
+    pub wall: Timestamp,
+}
 
 /// Two clocks. The wall clock is what receivers compare with; it may jump. The scheduling clock starts at the wall's time
 /// (or where the last run of this data folder left off, if that is later) and from there on only runs forward at the pace
@@ -33,12 +42,22 @@ impl Clock {
 
     /// The wall clock: for signatures, and for what people read.
     pub fn now(&self) -> Timestamp {
-        if self.follow_system { system_now() } else { self.wall.plus(self.elapsed()) }
+        if self.follow_system { system_now() } else { self.wall.plus(self.instant().duration_since(self.started)) }
+    }
+
+    /// A point of the monotonic clock, with what the wall clock shows now.
+    pub fn moment(&self, instant: Instant) -> Moment {
+        Moment { instant, wall: self.now() }
     }
 
     /// The scheduling clock: for retries, due times, windows.
     pub fn steady(&self) -> Timestamp {
-        self.steady.plus(self.elapsed())
+        self.steady_at(self.instant())
+    }
+
+    /// What the scheduling clock shows at a point of the monotonic one.
+    pub fn steady_at(&self, at: Instant) -> Timestamp {
+        self.steady.plus(at.saturating_duration_since(self.started))
     }
 
     /// When the scheduling clock will show `at`; now, if it has.
@@ -51,10 +70,6 @@ impl Clock {
     pub fn instant(&self) -> Instant {
         Instant::now()
     }
-
-    fn elapsed(&self) -> Duration {
-        self.instant().duration_since(self.started)
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
@@ -65,6 +80,8 @@ fn system_now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

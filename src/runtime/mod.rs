@@ -14,7 +14,7 @@ mod random;
 
 pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
-pub use clock::{Clock, Instant};
+pub use clock::{Clock, Instant, Moment};
 pub use disk::{Backend, Disk, FileSize, RealDisk};
 pub use door::{Door, Permit};
 pub use metrics::Metrics;

@@ -74,19 +74,20 @@ impl<R: Resolve> Client<R> {
 
     async fn attempt(&self, parcel: Parcel<'_>, answer: &mut Answer) -> Result<(), AttemptError> {
         let signed = self.sign(parcel)?;
-        self.send(parcel.webhook, &signed, answer).await
+        self.send(parcel, &signed, answer).await
     }
 
     fn sign(&self, parcel: Parcel<'_>) -> Result<Signed, AttemptError> {
         self.signer
             .borrow_mut()
-            .sign(parcel.webhook, parcel.event, parcel.attempt, self.clock.now())
+            .sign(parcel.webhook, parcel.event, parcel.attempt, parcel.began.wall)
             .map_err(|why| AttemptError::Unsigned(why.to_string().into()))
     }
 
-    async fn send(&self, webhook: &Webhook, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
+    async fn send(&self, parcel: Parcel<'_>, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
         self.keep_to_rules();
-        if let Some(connection) = self.pool.take(&webhook.endpoint, webhook.tls.as_ref()) {
+        let webhook = parcel.webhook;
+        if let Some(connection) = self.pool.take(&webhook.endpoint, webhook.tls.as_ref(), parcel.began.instant) {
             match self.exchange(connection, webhook, signed, answer).await {
                 Err(failure) if failure.is_stale => answer.begin_again(),
                 other => return other.map_err(|failure| failure.error),
@@ -120,8 +121,11 @@ impl<R: Resolve> Client<R> {
             Ok(response) => response,
             Err(why) => return Err(Failure { error: broken(&why), is_stale: connection.was_stale() }),
         };
-        match answer.read(connection, response, self.clock.now()).await {
-            Ok(Some(connection)) => self.pool.put(&webhook.endpoint, webhook.tls.as_ref(), connection),
+        let kept = answer.read(connection, response, &self.clock).await;
+        let now = self.clock.instant();
+        answer.ended_at = Some(now);
+        match kept {
+            Ok(Some(connection)) => self.pool.put(&webhook.endpoint, webhook.tls.as_ref(), connection, now),
             Ok(None) => {}
             Err(why) => return Err(Failure { error: broken(&why), is_stale: false }),
         }
@@ -159,32 +163,32 @@ impl<R: Resolve> Client<R> {
 
 impl<R: Resolve> Carrier for Client<R> {
     async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
-        let began = self.clock.instant();
         let mut answer = Answer::default();
-        let done = self.until(began + parcel.timeout, self.attempt(parcel, &mut answer)).await;
-        self.outcome(began, done, answer)
+        let deadline = parcel.began.instant + parcel.timeout;
+        let done = self.until(deadline, self.attempt(parcel, &mut answer)).await;
+        self.outcome(parcel, done, answer)
     }
 
     async fn probe(&self, parcel: Parcel<'_>) -> Probed {
-        let began = self.clock.instant();
         let mut answer = Answer::whole();
         let signed = self.sign(parcel);
         let request = signed.as_ref().ok().map(|signed| SentRequest::of(parcel.webhook, signed));
         let done = match signed {
             Ok(signed) => {
-                let send = self.send(parcel.webhook, &signed, &mut answer);
-                self.until(began + parcel.timeout, send).await
+                let send = self.send(parcel, &signed, &mut answer);
+                self.until(parcel.began.instant + parcel.timeout, send).await
             }
             Err(why) => Some(Err(why)),
         };
         let (headers, body, is_cut) = answer.shown();
-        Probed { outcome: self.outcome(began, done, answer), request, headers, body, is_cut }
+        Probed { outcome: self.outcome(parcel, done, answer), request, headers, body, is_cut }
     }
 }
 
 impl<R: Resolve> Client<R> {
     /// What came of an attempt; `done` is nothing where its time was over before.
-    fn outcome(&self, began: Instant, done: Option<Result<(), AttemptError>>, answer: Answer) -> Outcome {
+    fn outcome(&self, parcel: Parcel<'_>, done: Option<Result<(), AttemptError>>, answer: Answer) -> Outcome {
+        let ended_at = answer.ended_at.unwrap_or_else(|| self.clock.instant());
         let result = match (done, answer.status) {
             (None, _) => Err(AttemptError::Timeout),
             (Some(Err(why)), _) => Err(why),
@@ -197,7 +201,7 @@ impl<R: Resolve> Client<R> {
             retry_after: answer.retry_after,
             sent_at: answer.sent_at,
             response: answer.into_text(),
-            latency: self.clock.instant() - began,
+            latency: ended_at.saturating_duration_since(parcel.began.instant),
         }
     }
 }

@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptError, Event, Webhook};
-use crate::runtime::Instant;
+use crate::runtime::{Instant, Moment};
 
 /// What is sent: an event for a webhook, the how-manieth time.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,8 @@ pub struct Parcel<'a> {
     pub attempt: u16,
     /// For the whole attempt.
     pub timeout: Duration,
+    /// When the attempt begins; the wall clock goes into its signature.
+    pub began: Moment,
 }
 
 /// How an attempt ended.

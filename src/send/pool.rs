@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::connection::Connection;
 use crate::limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS_PER_SHARD};
@@ -53,7 +53,7 @@ impl<C: 'static> Pool<C> {
     }
 
     /// The connection to the endpoint's origin that was used last, of those made with the same settings.
-    pub(super) fn take(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>) -> Option<C> {
+    pub(super) fn take(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, now: Instant) -> Option<C> {
         let mut idle = self.idle.borrow_mut();
         let hosts = match own {
             None => &mut idle.usual,
@@ -63,12 +63,11 @@ impl<C: 'static> Pool<C> {
         let (connection, since) = origin.iter_mut().find(|origin| origin.is_of(endpoint))?.connections.pop()?;
         idle.count -= 1;
         // If the newest is too old, the sweep will soon see to the others.
-        (self.clock.instant() - since < IDLE_CONNECTION_TIMEOUT).then_some(connection)
+        (now.saturating_duration_since(since) < IDLE_CONNECTION_TIMEOUT).then_some(connection)
     }
 
     /// Keeps an idle connection, if there is room.
-    pub(super) fn put(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, connection: C) {
-        let now = self.clock.instant();
+    pub(super) fn put(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, connection: C, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.count >= IDLE_CONNECTIONS_PER_SHARD {
             return;
@@ -82,15 +81,14 @@ impl<C: 'static> Pool<C> {
             None => &mut idle.usual,
             Some(own) => &mut idle.own.entry(Arc::as_ptr(own)).or_insert_with(|| (Arc::clone(own), HashMap::new())).1,
         };
-        if !hosts.contains_key(&endpoint.host) {
-            hosts.insert(endpoint.host.clone(), SmallVec::new());
-        }
-        let Some(of_host) = hosts.get_mut(&endpoint.host) else { return };
+        let new = |connection| Origin { tls: endpoint.tls, port: endpoint.port, connections: vec![(connection, now)] };
+        let Some(of_host) = hosts.get_mut(&endpoint.host) else {
+            hosts.insert(endpoint.host.clone(), smallvec![new(connection)]);
+            return;
+        };
         match of_host.iter_mut().find(|origin| origin.is_of(endpoint)) {
             Some(origin) => origin.connections.push((connection, now)),
-            None => {
-                of_host.push(Origin { tls: endpoint.tls, port: endpoint.port, connections: vec![(connection, now)] });
-            }
+            None => of_host.push(new(connection)),
         }
     }
 
@@ -173,6 +171,16 @@ mod tests {
         Pool::new(Clock::test(Timestamp::from_millis(0)))
     }
 
+    impl Pool<u32> {
+        fn take_now(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>) -> Option<u32> {
+            self.take(endpoint, own, self.clock.instant())
+        }
+
+        fn put_now(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, connection: u32) {
+            self.put(endpoint, own, connection, self.clock.instant());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_one_used_last_is_used_next_and_origins_are_apart() {
         LocalSet::new()
@@ -183,13 +191,13 @@ mod tests {
                     endpoint("https://a.example:80/"),
                     endpoint("http://a.example:81/"),
                 );
-                pool.put(&one, None, 1);
-                pool.put(&one, None, 2);
-                pool.put(&tls, None, 3);
-                assert_eq!(pool.take(&port, None), None);
-                assert_eq!(pool.take(&endpoint("http://a.example/other"), None), Some(2));
-                assert_eq!(pool.take(&tls, None), Some(3));
-                assert_eq!((pool.take(&one, None), pool.take(&one, None)), (Some(1), None));
+                pool.put_now(&one, None, 1);
+                pool.put_now(&one, None, 2);
+                pool.put_now(&tls, None, 3);
+                assert_eq!(pool.take_now(&port, None), None);
+                assert_eq!(pool.take_now(&endpoint("http://a.example/other"), None), Some(2));
+                assert_eq!(pool.take_now(&tls, None), Some(3));
+                assert_eq!((pool.take_now(&one, None), pool.take_now(&one, None)), (Some(1), None));
                 assert_eq!(pool.len(), 0);
             })
             .await;
@@ -202,19 +210,19 @@ mod tests {
                 let (pool, at) = (pool(), endpoint("https://a.example/"));
                 let own = || Arc::new(EndpointTls::stored(TlsSettings::default()));
                 let (one, other) = (own(), own());
-                pool.put(&at, Some(&one), 1);
-                pool.put(&at, None, 2);
-                assert_eq!(pool.take(&at, Some(&other)), None, "equal ones are others");
-                assert_eq!(pool.take(&endpoint("https://b.example/"), Some(&one)), None);
-                assert_eq!((pool.take(&at, None), pool.take(&at, None)), (Some(2), None));
-                assert_eq!((pool.take(&at, Some(&one)), pool.take(&at, Some(&one))), (Some(1), None));
-                pool.put(&at, Some(&other), 3);
+                pool.put_now(&at, Some(&one), 1);
+                pool.put_now(&at, None, 2);
+                assert_eq!(pool.take_now(&at, Some(&other)), None, "equal ones are others");
+                assert_eq!(pool.take_now(&endpoint("https://b.example/"), Some(&one)), None);
+                assert_eq!((pool.take_now(&at, None), pool.take_now(&at, None)), (Some(2), None));
+                assert_eq!((pool.take_now(&at, Some(&one)), pool.take_now(&at, Some(&one))), (Some(1), None));
+                pool.put_now(&at, Some(&other), 3);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT * 2).await;
                 assert_eq!(pool.len(), 0);
                 assert!(pool.idle.borrow().own.is_empty(), "nor are the settings held any more");
-                pool.put(&at, Some(&one), 4);
+                pool.put_now(&at, Some(&one), 4);
                 pool.clear();
-                assert_eq!((pool.len(), pool.take(&at, Some(&one))), (0, None));
+                assert_eq!((pool.len(), pool.take_now(&at, Some(&one))), (0, None));
             })
             .await;
     }
@@ -225,9 +233,9 @@ mod tests {
             .run_until(async {
                 let pool = pool();
                 let at = endpoint("http://a.example/");
-                pool.put(&at, None, 1);
+                pool.put_now(&at, None, 1);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2).await;
-                pool.put(&at, None, 2);
+                pool.put_now(&at, None, 2);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2 + SWEEP_INTERVAL).await;
                 assert_eq!(pool.len(), 1);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT).await;
@@ -243,10 +251,10 @@ mod tests {
             .run_until(async {
                 let pool = pool();
                 let at = endpoint("http://a.example/");
-                pool.put(&at, None, 1);
+                pool.put_now(&at, None, 1);
                 // The clock moves in one step, before the sweep has its turn.
                 tokio::time::advance(IDLE_CONNECTION_TIMEOUT + Duration::from_millis(1)).await;
-                assert_eq!(pool.take(&at, None), None);
+                assert_eq!(pool.take_now(&at, None), None);
             })
             .await;
     }
@@ -257,7 +265,7 @@ mod tests {
             .run_until(async {
                 let pool = pool();
                 for n in 0..=IDLE_CONNECTIONS_PER_SHARD as u32 {
-                    pool.put(&endpoint(&format!("http://h{n}.example/")), None, n);
+                    pool.put_now(&endpoint(&format!("http://h{n}.example/")), None, n);
                 }
                 assert_eq!(pool.len(), IDLE_CONNECTIONS_PER_SHARD);
             })

@@ -10,12 +10,14 @@ use hyper::{Response, StatusCode};
 use super::connection::Connection;
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, RETRY_DELAY_MAX};
 use crate::model::Timestamp;
-use crate::runtime::Instant;
+use crate::runtime::{Clock, Instant};
 
 /// What is known of an answer so far; what an attempt that runs out of time leaves behind.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub(super) sent_at: Option<Instant>,
+    /// When it had been read.
+    pub(super) ended_at: Option<Instant>,
     pub(super) status: Option<StatusCode>,
     pub(super) retry_after: Option<Duration>,
     body: Vec<u8>,
@@ -40,18 +42,18 @@ impl Answer {
         (self.headers.take().unwrap_or_default(), self.body.clone(), self.is_cut)
     }
 
-    /// Reads a response up to its bounds, at `now` of the wall clock. Keeps the connection in `keep` if it can take another
-    /// request.
+    /// Reads a response up to its bounds, and gives the connection back if it can take another request. `clock` is for a
+    /// `Retry-After` that is a date.
     pub(super) async fn read(
         &mut self,
         mut connection: Box<Connection>,
         response: Response<Incoming>,
-        now: Timestamp,
+        clock: &Clock,
     ) -> hyper::Result<Option<Box<Connection>>> {
         let (head, mut body) = response.into_parts();
         self.status = Some(head.status);
         if matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            self.retry_after = retry_after(&head.headers, now);
+            self.retry_after = retry_after(&head.headers, clock.now());
         }
         let mut kept_max = RESPONSE_BYTES_KEPT;
         if let Some(kept) = &mut self.headers {

@@ -124,9 +124,15 @@ fn event_after(hops: u8, data: impl Into<Bytes>) -> Arc<Event> {
     })
 }
 
+/// A first attempt that begins now.
+fn first<'a>(webhook: &'a Arc<Webhook>, event: &'a Arc<Event>, timeout: Duration) -> Parcel<'a> {
+    let clock = Clock::test(NOW);
+    Parcel { webhook, event, attempt: 1, timeout, began: clock.moment(clock.instant()) }
+}
+
 async fn send_to<R: Resolve>(client: &Client<R>, webhook: Webhook, timeout: Duration) -> Outcome {
     let webhook = Arc::new(webhook);
-    client.carry(Parcel { webhook: &webhook, event: &event(&b"{}"[..]), attempt: 1, timeout }).await
+    client.carry(first(&webhook, &event(&b"{}"[..]), timeout)).await
 }
 
 async fn send<R: Resolve>(client: &Client<R>, at: SocketAddr, timeout: Duration) -> Outcome {
@@ -228,7 +234,7 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
         let data = format!("{{\"n\":\"{}\"}}", "x".repeat(1 << 20));
         let event = event(data.clone());
         let client = loopback();
-        let outcome = client.carry(Parcel { webhook: &webhook, event: &event, attempt: 1, timeout: LONG }).await;
+        let outcome = client.carry(first(&webhook, &event, LONG)).await;
         assert_eq!(outcome.result, Ok(()));
         assert_eq!((outcome.http_status, &*outcome.response), (Some(200), "ok"));
         assert!(outcome.sent_at.is_some() && outcome.latency > Duration::ZERO);
@@ -697,7 +703,7 @@ async fn each_webhook_shows_its_own_certificate_and_shares_no_connection() {
         };
         let deliver = async |webhook: &Arc<Webhook>| {
             let event = event(&b"{}"[..]);
-            client.carry(Parcel { webhook, event: &event, attempt: 1, timeout: LONG }).await.result
+            client.carry(first(webhook, &event, LONG)).await.result
         };
         // The usual authorities, with those of the configuration, hold where there is no `ca`.
         let usual = |name| Some(TlsSettings { ca: None, ..identity(name) });
@@ -715,8 +721,7 @@ async fn each_webhook_shows_its_own_certificate_and_shares_no_connection() {
         assert!(matches!(deliver(&with(None)).await, Err(AttemptError::Connect(_))));
         // A test delivery goes the same way.
         let event = event(&b"{}"[..]);
-        let parcel = Parcel { webhook: &webhooks[1], event: &event, attempt: 1, timeout: LONG };
-        assert_eq!(client.probe(parcel).await.outcome.result, Ok(()));
+        assert_eq!(client.probe(first(&webhooks[1], &event, LONG)).await.outcome.result, Ok(()));
         assert_eq!(seen.borrow().len(), 4);
     })
     .await;
@@ -964,6 +969,6 @@ async fn our_own_listener_is_refused_even_where_loopback_is_open() {
 fn a_delivery_under_way_is_small() {
     let client = loopback();
     let (webhook, event) = (Arc::new(webhook("http://127.0.0.1:9000/")), event("{}"));
-    let carried = client.carry(Parcel { webhook: &webhook, event: &event, attempt: 1, timeout: LONG });
+    let carried = client.carry(first(&webhook, &event, LONG));
     assert!(size_of_val(&carried) <= 4096, "{} bytes", size_of_val(&carried));
 }

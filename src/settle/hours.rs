@@ -94,13 +94,12 @@ impl Hours {
             let row = webhooks.entry(outcome.webhook).or_default();
             let figures = row.of(event_type, FIGURES_WEBHOOK_TYPES_MAX, |name| shared(names, name));
             figures.count(attempt.number, attempt.latency, ended);
-            if !tenants.contains_key(tenant) {
-                tenants.insert(shared(names, tenant), HourRow::default());
-            }
-            if let Some(row) = tenants.get_mut(tenant) {
-                let figures = row.of(event_type, FIGURES_TENANT_TYPES_MAX, |name| shared(names, name));
-                figures.count(attempt.number, attempt.latency, ended);
-            }
+            let row = match tenants.get_mut(tenant) {
+                Some(row) => row,
+                None => tenants.entry(shared(names, tenant)).or_default(),
+            };
+            let figures = row.of(event_type, FIGURES_TENANT_TYPES_MAX, |name| shared(names, name));
+            figures.count(attempt.number, attempt.latency, ended);
         }
     }
 

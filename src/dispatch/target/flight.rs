@@ -11,7 +11,7 @@ use crate::dispatch::queue::Entry;
 use crate::dispatch::timer::Key;
 use crate::limits::DISABLE_GRACE;
 use crate::model::{Attempt, AttemptError, Decision, Event, EventId, Timestamp, Webhook};
-use crate::runtime::Instant;
+use crate::runtime::{Instant, Moment};
 use crate::send::Outcome;
 use crate::settle::{DisableReason, Settled};
 
@@ -29,8 +29,7 @@ pub(in crate::dispatch) struct Job {
     has_row: bool,
     recalled: bool,
     is_probe: bool,
-    began: Instant,
-    began_at: Timestamp,
+    pub(in crate::dispatch) began: Moment,
 }
 
 impl Job {
@@ -68,8 +67,7 @@ impl Target {
             has_row,
             recalled,
             is_probe,
-            began: now,
-            began_at: common.setup.clock.now(),
+            began: common.setup.clock.moment(now),
         })
     }
 
@@ -84,7 +82,7 @@ impl Target {
             job.number_in_schedule(),
             policy,
             self.webhook.retry_on,
-            common.setup.clock.steady(),
+            common.setup.clock.steady_at(now),
             common.random.between(0..=u64::MAX),
         );
         let ok = outcome.result.is_ok();
@@ -118,7 +116,7 @@ impl Target {
         self.backlog.settled(job.event.id);
         let attempt = Attempt {
             number: job.number(),
-            at: job.began_at,
+            at: job.began.wall,
             latency: outcome.latency,
             http_status: outcome.http_status,
             error: outcome.result.err(),
@@ -164,7 +162,7 @@ impl Target {
             http_status: None,
             retry_after: None,
             response: Box::default(),
-            latency: now.saturating_duration_since(job.began),
+            latency: now.saturating_duration_since(job.began.instant),
             sent_at: None,
         };
         self.finished(&job, outcome, now, common);
