@@ -78,7 +78,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             complete_at: None,
         };
         // A page's site is looked at only where sites are listed.
-        let access = Some(self.admit.access.load_full()).filter(|access| access.has_origins());
+        let access = self.admit.access.load().has_origins().then(|| self.admit.access.load_full());
         let origin = access.as_ref().and_then(|_| parts.headers.get(ORIGIN).cloned());
         let preflight = access.as_ref().and_then(|access| cors::preflight(access, &parts, origin.as_ref()));
         let mut response = match preflight {

@@ -8,12 +8,11 @@ use super::Setup;
 use super::backlog::Bounds;
 use super::breaker::Stands;
 use super::early::Early;
+use super::tally::Tally;
 use super::timer::{Key, Timers};
 use crate::limits::WEBHOOK_IDLE;
 use crate::model::{DeadReason, Decision, EventId, Webhook, WebhookNo};
-use crate::runtime::metrics::Recorder;
 use crate::runtime::{Instant, Random};
-use crate::send::Outcome;
 use crate::settle::Settled;
 
 /// See the module.
@@ -22,7 +21,7 @@ pub(super) struct Common {
     pub(super) setup: Setup,
     pub(super) bounds: Bounds,
     pub(super) random: Random,
-    recorder: Recorder,
+    pub(super) tally: Tally,
     /// Webhooks to which something can be sent now; each gives one delivery at its turn.
     pub(super) ready: VecDeque<Key>,
     /// Webhooks that want rows.
@@ -49,7 +48,7 @@ impl Common {
     pub(super) fn new(index: usize, setup: Setup, random: Random, bounds: Bounds) -> Self {
         Self {
             index,
-            recorder: setup.metrics.first_attempt_latency.recorder(),
+            tally: Tally::new(&setup.metrics),
             early: Early::new(setup.last_event),
             setup,
             bounds,
@@ -91,23 +90,6 @@ impl Common {
     /// would ever leave.
     pub(super) fn recall_limit(&self) -> usize {
         if self.setup.memory.is_over() { 1 } else { self.bounds.recall_events }
-    }
-
-    /// Counts an attempt; `committed_at` of a first one whose event came straight from its commit.
-    pub(super) fn count(&self, outcome: &Outcome, committed_at: Option<Instant>) {
-        let metrics = &self.setup.metrics;
-        metrics.attempts.inc();
-        if outcome.result.is_ok() {
-            metrics.successes.inc();
-        } else {
-            metrics.failures.inc();
-        }
-        metrics.duration.observe(outcome.latency.as_secs_f64());
-        if let (Some(committed_at), Some(sent_at)) = (committed_at, outcome.sent_at) {
-            let waited = sent_at.saturating_duration_since(committed_at);
-            metrics.first_attempt_seconds.observe(waited.as_secs_f64());
-            self.recorder.record(waited);
-        }
     }
 
     /// Shows what changed of a webhook.

@@ -14,6 +14,7 @@ mod backlog;
 mod common;
 mod early;
 mod pace;
+mod tally;
 
 pub mod breaker;
 

@@ -194,11 +194,12 @@ impl Shard {
         }
     }
 
-    /// Tells settle what has gathered, then asks for rows: settle looks for them after what it was told before. Asks for
+    /// Tells the metrics and settle what has gathered, then asks for rows: settle looks for them after what it was told before. Asks for
     /// bodies as far as there is room.
     pub(super) fn flush(&mut self) {
         let refills = self.next_refills();
-        let Common { settled, spilled, setup, .. } = &mut self.common;
+        let Common { settled, spilled, setup, tally, in_flight, .. } = &mut self.common;
+        tally.flush(*in_flight);
         if !settled.is_empty() {
             setup.settle.tell(ToSettle::Settled(std::mem::take(settled)));
         }

@@ -56,7 +56,6 @@ impl Target {
         let is_probe = self.pace.begin(self.webhook.rate_limit.as_ref(), now);
         self.in_flight.push(event);
         common.in_flight += 1;
-        common.setup.metrics.in_flight.inc();
         Some(Job {
             key: self.key,
             webhook: Arc::clone(&self.webhook),
@@ -74,7 +73,9 @@ impl Target {
     /// A delivery ended.
     pub(in crate::dispatch) fn finished(&mut self, job: &Job, outcome: Outcome, now: Instant, common: &mut Common) {
         self.land(job.event.id, common);
-        common.count(&outcome, (job.attempts == 0 && !job.has_row && !job.recalled).then_some(job.event.committed_at));
+        common
+            .tally
+            .count(&outcome, (job.attempts == 0 && !job.has_row && !job.recalled).then_some(job.event.committed_at));
         let policy = self.webhook.retry_policy.as_ref().unwrap_or(&common.setup.delivery.retry_policy);
         let verdict = (common.setup.decide)(
             &outcome.result,
@@ -175,7 +176,6 @@ impl Target {
         }
         self.queue.landed(event);
         common.in_flight -= 1;
-        common.setup.metrics.in_flight.dec();
     }
 
     /// Has the registry disable the webhook, and leaves it alone until that is done.

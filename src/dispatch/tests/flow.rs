@@ -96,6 +96,8 @@ struct Flow {
     log: Rc<RefCell<Log>>,
     settle: Rc<RefCell<Settle>>,
     held: Rc<dyn Fn(u32) -> usize>,
+    /// What a shard's thread does last.
+    flush: Rc<dyn Fn()>,
     webhooks: Rc<dyn Fn() -> usize>,
     last: u128,
 }
@@ -108,13 +110,14 @@ impl Flow {
         let clock = world.setup.clock.clone();
         let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), bounds);
         let crew = Crew::new(shard, FakeCarrier { answer, log: Rc::clone(&log), clock: clock.clone() });
-        let (one, two) = (Rc::clone(&crew), Rc::clone(&crew));
+        let (one, two, three) = (Rc::clone(&crew), Rc::clone(&crew), Rc::clone(&crew));
         let held = Rc::new(move |no| one.shard.borrow().held(WebhookNo(no)));
         let webhooks = Rc::new(move || two.shard.borrow().webhooks());
+        let flush = Rc::new(move || three.shard.borrow_mut().flush());
         let thread = tokio::task::spawn_local(async move { run(&crew, inbox, stopped, &clock).await });
         let settle = Rc::new(RefCell::new(Settle::default()));
         tokio::task::spawn_local(keep(Rc::clone(&world), Rc::clone(&settle), to.clone()));
-        Self { world, to, stop: Some(stop), thread, log, settle, held, webhooks, last: 0 }
+        Self { world, to, stop: Some(stop), thread, log, settle, held, webhooks, flush, last: 0 }
     }
 
     /// Events for these webhooks.
@@ -467,6 +470,7 @@ async fn a_stop_lets_run_what_runs_and_returns_the_rest_at_the_deadline() {
         };
     let flow = local.run_until(scene).await;
     drop(local);
+    (flow.flush)();
     assert_eq!(flow.world.setup.metrics.in_flight.get(), 0, "the one that never ends is back in the queue");
     assert_eq!((flow.held)(0), 13);
     assert!(flow.world.told.try_iter().next().is_none(), "and no attempt is told of");
