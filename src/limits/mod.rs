@@ -80,8 +80,8 @@ pub const DOOR_WAIT: Duration = Duration::from_millis(250);
 
 // --- commit --------------------------------------------------------------------------------------------------------
 
-/// Requests waiting for the commit thread; who finds no room is told 503. The queue's memory is gone through in a ring.
-pub const COMMIT_QUEUE: usize = 4_096;
+/// Requests waiting for the commit thread; who finds no room is told 503. An fsync that takes 200 ms fits.
+pub const COMMIT_QUEUE: usize = 8_192;
 /// Commits whose answers wait for a worker; what finds no room is given out by the commit thread itself.
 pub const DESK_QUEUE: usize = 64;
 /// Events in one commit; more only delay the first one's answer.
