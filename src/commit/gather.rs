@@ -22,7 +22,7 @@ pub(super) struct Gatherer {
 
 impl Gatherer {
     /// The next batch, up to its bounds.
-    pub(super) fn gather(&mut self, first: Submission, queue: &Receiver<Submission>) -> Vec<Submission> {
+    pub(super) fn gather(&mut self, first: Box<Submission>, queue: &Receiver<Box<Submission>>) -> Vec<Submission> {
         let sleep = |step| {
             let _ = never::<()>().recv_timeout(step);
         };
@@ -51,19 +51,19 @@ impl Gatherer {
     }
 }
 
-fn take(first: Submission, queue: &Receiver<Submission>) -> Vec<Submission> {
+fn take(first: Box<Submission>, queue: &Receiver<Box<Submission>>) -> Vec<Submission> {
     let weight = |submission: &Submission| -> (usize, usize) {
         (submission.events.len(), submission.events.iter().map(|event| event.head.len() + event.body.len()).sum())
     };
     let (mut events, mut bytes) = weight(&first);
     let mut batch = Vec::with_capacity(queue.len().min(COMMIT_BATCH_EVENTS) + 1);
-    batch.push(first);
+    batch.push(*first);
     while events < COMMIT_BATCH_EVENTS && bytes < COMMIT_BATCH_BYTES {
         let Ok(next) = queue.try_recv() else { break };
         let more = weight(&next);
         events += more.0;
         bytes += more.1;
-        batch.push(next);
+        batch.push(*next);
     }
     batch
 }

@@ -88,7 +88,7 @@ enum Verdict {
 
 impl Group {
     /// Commits what comes until `quit`'s other end is dropped or a write fails, then answers what is still queued.
-    pub(super) fn run(mut self, queue: &Receiver<Submission>, quit: &Receiver<()>) {
+    pub(super) fn run(mut self, queue: &Receiver<Box<Submission>>, quit: &Receiver<()>) {
         let _guard = self.poison.guard("commit", Arc::clone(&self.metrics));
         self.show_window(self.clock.steady());
         let (mut gatherer, mut stopping) = (Gatherer::default(), false);

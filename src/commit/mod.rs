@@ -125,7 +125,8 @@ pub enum Refused {
 /// The way to the commit thread.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    to: Sender<Submission>,
+    /// Boxed: the queue is gone through in a ring, and as few bytes of it as can be.
+    to: Sender<Box<Submission>>,
     poison: Poison,
 }
 
@@ -137,9 +138,9 @@ impl Handle {
         if self.poison.is_set() {
             return Err((Refused::Poisoned, submission));
         }
-        self.to.try_send(submission).map_err(|error| match error {
-            TrySendError::Full(submission) => (Refused::Overloaded, submission),
-            TrySendError::Disconnected(submission) => (Refused::Poisoned, submission),
+        self.to.try_send(Box::new(submission)).map_err(|error| match error {
+            TrySendError::Full(submission) => (Refused::Overloaded, *submission),
+            TrySendError::Disconnected(submission) => (Refused::Poisoned, *submission),
         })
     }
 
