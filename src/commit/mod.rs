@@ -125,7 +125,7 @@ pub enum Refused {
 /// The way to the commit thread.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// Boxed: the queue is gone through in a ring, and as few bytes of it as can be.
+    /// Boxed, as the queue is a ring that is gone through from end to end: whole submissions would turn the caches over.
     to: Sender<Box<Submission>>,
     poison: Poison,
 }

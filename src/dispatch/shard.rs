@@ -194,8 +194,8 @@ impl Shard {
         }
     }
 
-    /// Tells the metrics and settle what has gathered, then asks for rows: settle looks for them after what it was told before. Asks for
-    /// bodies as far as there is room.
+    /// Tells the metrics and settle what has gathered, then asks for rows: settle looks for them after what it was told
+    /// before. Asks for bodies as far as there is room.
     pub(super) fn flush(&mut self) {
         let refills = self.next_refills();
         let Common { settled, spilled, setup, tally, in_flight, .. } = &mut self.common;
