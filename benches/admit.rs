@@ -15,15 +15,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limits, Management, Outside, Submit, bind};
-use hooktide::api::{Call, Response};
-use hooktide::commit::{Refused, Submission, Verdicts};
-use hooktide::config::{Role, Server};
+use hooktide::api::Call;
+use hooktide::config::Server;
 use hooktide::filter::Facts;
-use hooktide::model::{Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
-use hooktide::registry::Principal;
+use hooktide::handoff::{Refused, Submission, Verdicts};
+use hooktide::http::Response;
+use hooktide::inbound::source::{Limiter, Source};
+use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
 use hooktide::signature::Certificate;
-use hooktide::source::{Limiter, Source};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -51,8 +51,8 @@ impl Directory for Fake {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 
-    fn type_rule(&self, _: &str, _: &str) -> hooktide::catalogue::TypeRule {
-        hooktide::catalogue::TypeRule::Free
+    fn type_rule(&self, _: &str, _: &str) -> hooktide::registry::catalogue::TypeRule {
+        hooktide::registry::catalogue::TypeRule::Free
     }
 
     fn source(&self, _tenant: &str, _name: &str) -> Option<Arc<Source>> {

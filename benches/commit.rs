@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::commit::{Admitted, Dedup, Entry, Group, OpenLog, Packer, Records, Reply, Submission, open};
+use hooktide::commit::{Dedup, Entry, Group, OpenLog, Packer, Records, open};
 use hooktide::config;
-use hooktide::dispatch::Shards;
+use hooktide::handoff::{Admitted, Reply, SettleHandle, Shards, Submission};
 use hooktide::limits::DOOR_DELIVERIES;
 use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
-use hooktide::runtime::{Backend, Clock, Disk, Door, FileSize, MemoryBudget, Metrics, Permit, Random, RealDisk};
-use hooktide::settle;
+use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics, Permit, Random};
+use hooktide::storage::{Backend, Disk, FileSize, RealDisk};
 use redb::StorageBackend;
 
 /// The real disk, with a count of what is written.
@@ -110,7 +110,7 @@ fn group(disk: &CountingDisk, dir: &Path, two_phase_commit: bool) -> Group {
         high_water: EventId::MIN,
     });
     // Nobody reads what is announced, as no event here has a webhook.
-    let (settle, _, _) = settle::Handle::channel();
+    let (settle, _, _) = SettleHandle::channel();
     opened.expect("a new folder").into_group(settle, Shards::channels(1).0, Metrics::new().expect("names differ"))
 }
 

@@ -13,15 +13,12 @@ use crossbeam_channel::{Receiver, bounded};
 use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
-use hooktide::dispatch::{Arrival, Directory, Running, Setup, Shards, ToShard, start};
-use hooktide::model::{
-    Decision, Endpoint, Event, EventId, RateLimit, RetryPolicy, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId,
-    WebhookNo, WebhookSettings,
-};
-use hooktide::runtime::Bucket;
-use hooktide::runtime::{Clock, MemoryBudget, Metrics};
-use hooktide::send::{Carrier, Outcome, Parcel};
-use hooktide::settle::{Handle, ToSettle, Verdict};
+use hooktide::dispatch::{Directory, Running, Setup, start};
+use hooktide::handoff::{Arrival, Outcome, Parcel, SettleHandle, Shards, ToSettle, ToShard, Transport};
+use hooktide::model::{Decision, EventId, RateLimit, RetryPolicy, Timestamp, WebhookId, WebhookNo};
+use hooktide::outbound::{Endpoint, Event, SigningKey, SigningKeys, Webhook, WebhookSettings};
+use hooktide::runtime::{Bucket, Clock, MemoryBudget, Metrics};
+use hooktide::settle::Verdict;
 
 const EVENTS: usize = 10_000;
 const BATCH: usize = 64;
@@ -83,7 +80,7 @@ impl Scene {
     fn new(webhooks: u32) -> Self {
         let clock = Clock::system(Timestamp::from_millis(0));
         let memory = MemoryBudget::new(1 << 30);
-        let (settle, told, _bell) = Handle::channel();
+        let (settle, told, _bell) = SettleHandle::channel();
         let (recall, _) = bounded(1);
         let setup = Setup {
             webhooks: Arc::new(Book((0..webhooks).map(webhook).collect())),
@@ -139,7 +136,7 @@ impl Scene {
 
 struct AtOnce(Clock);
 
-impl Carrier for AtOnce {
+impl Transport for AtOnce {
     async fn carry(&self, _: Parcel<'_>) -> Outcome {
         Outcome {
             result: Ok(()),
@@ -188,8 +185,8 @@ fn webhook(no: u32) -> Arc<Webhook> {
         tls: false,
         host: "127.0.0.1".into(),
         port: 80,
-        authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
-        target: hyper::http::uri::PathAndQuery::from_static("/"),
+        authority: http::HeaderValue::from_static("127.0.0.1"),
+        target: http::uri::PathAndQuery::from_static("/"),
     };
     let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
     Arc::new(Webhook {

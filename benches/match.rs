@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::dispatch::Shards;
 use hooktide::filter::{Facts, Filter};
-use hooktide::model::{Endpoint, EventPattern, SigningKey, SigningKeys, Timestamp, WebhookSettings};
-use hooktide::profile::Profiles;
+use hooktide::handoff::{SettleHandle, Shards};
+use hooktide::model::{EventPattern, Timestamp};
+use hooktide::outbound::profile::Profiles;
+use hooktide::outbound::{Endpoint, SigningKey, SigningKeys, WebhookSettings};
 use hooktide::registry::{Running, SourceSetup, Start, start};
-use hooktide::runtime::{Clock, Metrics, Random, RealDisk};
-use hooktide::settle;
+use hooktide::runtime::{Clock, Metrics, Random};
+use hooktide::storage::RealDisk;
 use hyper::http::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 use serde_json::json;
@@ -43,13 +44,13 @@ fn draft(n: usize) -> WebhookSettings {
 
 fn open(dir: &Path) -> Running {
     let (shards, _) = Shards::channels(1);
-    let (settle, _, _) = settle::Handle::channel();
+    let (settle, _, _) = SettleHandle::channel();
     start(Start {
         dir,
         disk: Arc::new(RealDisk),
         access: hooktide::registry::FileAccess::default(),
         sources: SourceSetup::default(),
-        event_types: hooktide::catalogue::Setup::default(),
+        event_types: hooktide::registry::catalogue::Setup::default(),
         profiles: Profiles::default(),
         clock: Clock::system(Timestamp::default()),
         random: Random::system(),

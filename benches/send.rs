@@ -18,12 +18,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::config::Egress;
-use hooktide::model::{
-    Endpoint, Event, EventId, NewEvent, Secret, SigningKey, SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo,
-    WebhookSettings,
-};
+use hooktide::handoff::{Parcel, Transport};
+use hooktide::model::{EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
+use hooktide::outbound::{Endpoint, Event, Guard, SigningKey, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Clock, MemoryBudget};
-use hooktide::send::{Carrier, Client, ClientSetup, Guard, Parcel, tls_config};
+use hooktide::send::{Client, ClientSetup, tls_config};
 use hooktide::signature::standard::{Message, Received, verify};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;

@@ -9,17 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::commit::{ReadError, ReadLog, Stored};
-use hooktide::dispatch::{Shards, ToShard};
+use hooktide::handoff::{Announced, Command, Lane, Refill, SettleHandle, Settled, Shards, ToSettle, ToShard};
 use hooktide::model::{
     Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryOn, RetryPolicy,
     Timestamp, WebhookNo,
 };
-use hooktide::runtime::{Clock, Door, Metrics, Permit, RealDisk};
-use hooktide::settle::{
-    Announced, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Running, Settled, Start, ToSettle, Wanted,
-    decide, open,
-};
+use hooktide::runtime::{Clock, Door, Metrics, Permit};
+use hooktide::settle::{Hooks, OpenState, Options, Running, Start, Wanted, decide, open};
+use hooktide::storage::{ReadError, ReadLog, RealDisk, Stored};
 
 const ITEMS: u64 = 2_000;
 
@@ -62,7 +59,7 @@ impl World {
         let place = OpenState { disk: Arc::new(RealDisk), dir: dir.path().to_owned(), options };
         let mut opened = open(place).unwrap();
         opened.recover(&NoLog).unwrap();
-        let (handle, messages, bell) = Handle::channel();
+        let (handle, messages, bell) = SettleHandle::channel();
         let (shards, mut ends) = Shards::channels(1);
         let hooks = Hooks {
             abandons: Arc::new(|_| None),

@@ -3,13 +3,13 @@
 use std::sync::LazyLock;
 
 use hooktide::filter::{Facts, Filter, Subject};
-use hooktide::json::{Document, Path, Pointer, PointerSet};
-use hooktide::model::{Secret, SourceId, Timestamp, is_event_type};
-use hooktide::provider::{Recipe, recipes};
-use hooktide::signature::{Key, Place, RawScheme, Request, Scheme};
-use hooktide::source::{
+use hooktide::inbound::provider::{Recipe, recipes};
+use hooktide::inbound::source::{
     EventMap, Identity, Incoming, ManagedBy, Settings, Source, Token, form_object, plain_type, token_hash,
 };
+use hooktide::json::{Document, Path, Pointer, PointerSet};
+use hooktide::model::{Secret, SourceId, Timestamp, is_event_type};
+use hooktide::signature::{Key, Place, RawScheme, Request, Scheme};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;

@@ -10,10 +10,10 @@ use super::Directory;
 use super::body::keep;
 use super::publish::Envelope;
 use super::validate::Checked;
-#[cfg(doc)]
-use crate::commit::Submission;
-use crate::commit::{Admitted, Desk};
 use crate::filter::Facts;
+#[cfg(doc)]
+use crate::handoff::Submission;
+use crate::handoff::{Admitted, Desk};
 use crate::model::{DedupKey, DedupKind, NewEvent};
 
 /// The source of an application's own events.

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Frame, Incoming};
 
 use super::connection::Watch;
-use crate::api::{Problem, ProblemCode};
+use crate::http::{Problem, ProblemCode};
 use crate::limits::BODIES_IN_FLIGHT_BYTES;
 
 /// Of a body of up to so many bytes what outlives the request is copied out of the connection's read buffer, which is at least

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::request::{Head, unauthenticated};
 use super::service::Worker;
 use super::{Directory, Management, Submit};
-use crate::api::{Problem, ProblemCode};
-use crate::registry::Principal;
+use crate::http::{Problem, ProblemCode};
+use crate::model::Principal;
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     /// Who asks. Credentials count alone: what headers say beside them is not looked at.

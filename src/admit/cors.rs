@@ -8,8 +8,8 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use crate::api::Response;
 use crate::auth::Access;
+use crate::http::Response;
 use crate::limits::CORS_MAX_AGE;
 
 /// What a page may send …

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::Directory;
 use super::validate::Checked;
-use crate::api::{FieldError, Problem};
-use crate::catalogue::{EventType, TypeRule};
-use crate::source::{Breach, Data, Intake, Source};
+use crate::http::{FieldError, Problem};
+use crate::inbound::source::{Breach, Data, Intake, Source};
+use crate::registry::catalogue::{EventType, TypeRule};
 
 /// What the catalogue says of an application's event, which stands at `place` in the body.
 ///

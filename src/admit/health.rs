@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::StatusCode;
 
-use crate::api::Response;
+use crate::http::Response;
 use crate::runtime::Metrics;
 use crate::runtime::metrics::Summary;
 

@@ -26,16 +26,16 @@ use super::reply::Verdict;
 use super::request::{Head, MediaType, unsupported};
 use super::service::{Exchange, Worker};
 use super::{Directory, Management, Submit, reply};
-use crate::api::{Problem, ProblemCode, Response};
-use crate::commit::{Admitted, Committed};
 use crate::filter::Facts;
-use crate::limits::{STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
-use crate::model::{Inbound, NewEvent};
-use crate::provider::{Answer, Effect};
-use crate::signature::{Certificate, Request, VerifyError};
-use crate::source::{
+use crate::handoff::{Admitted, Committed};
+use crate::http::{Problem, ProblemCode, Response};
+use crate::inbound::provider::{Answer, Effect};
+use crate::inbound::source::{
     Content, Data, Intake, Rejection, Source, SourceStatus, has_secret_in_body, is_hidden, kept_headers, spend,
 };
+use crate::limits::{STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
+use crate::model::{Inbound, NewEvent};
+use crate::signature::{Certificate, Request, VerifyError};
 
 /// A request of a source, before its body.
 #[derive(Clone, Copy)]

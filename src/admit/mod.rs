@@ -1,6 +1,6 @@
 //! admit: HTTP in. Checks what came, matches it, hands it to commit, and answers when it is on the disk.
 //!
-//! Promises: an answer that says "accepted" is built from a [`Committed`](crate::commit::Committed) and from nothing else;
+//! Promises: an answer that says "accepted" is built from a [`Committed`](crate::handoff::Committed) and from nothing else;
 //! what one client may cost, in bytes, time and connections, is bounded before its request is read; a request that is not
 //! acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is healthy.
 //!
@@ -41,16 +41,17 @@ pub use outside::{Errand, Errands, Outside};
 pub use own::{OWN_SOURCE, OwnEvent};
 pub use request::is_json;
 
-use crate::api::{Call, Response};
+use crate::api::Call;
 use crate::auth::SharedAccess;
-use crate::catalogue::TypeRule;
-use crate::commit::{Refused, Submission};
 use crate::config;
 use crate::filter::Facts;
-use crate::model::{SourceId, Timestamp, Visibility, Webhooks};
-use crate::registry::{Principal, Shared};
+use crate::handoff::{Refused, Submission};
+use crate::http::Response;
+use crate::inbound::source::{Limiter, Rejections, Source};
+use crate::model::{Principal, SourceId, Timestamp, Visibility, Webhooks};
+use crate::registry::Shared;
+use crate::registry::catalogue::TypeRule;
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
-use crate::source::{Limiter, Rejections, Source};
 
 /// All that the workers share.
 #[derive(Debug)]

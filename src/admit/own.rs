@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use super::batch::dedup_key_of;
 use super::reply::Verdict;
 use super::{Admit, Directory, Submit};
-use crate::api::Problem;
-use crate::commit::Admitted;
 use crate::filter::Facts;
+use crate::handoff::Admitted;
+use crate::http::Problem;
 use crate::model::{DedupKind, NewEvent, Timestamp};
 
 /// The source of such events.

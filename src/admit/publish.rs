@@ -14,11 +14,10 @@ use super::reply::{self, Verdict, Verdicts};
 use super::request::{Head, MediaType, unsupported};
 use super::validate::validate;
 use super::{Admit, Directory, Limits, Submit};
-use crate::api::{FieldError, Problem, ProblemCode, Response};
-use crate::commit::{Admitted, Desk, Refused, Reply, Submission};
+use crate::handoff::{Admitted, Desk, Refused, Reply, Submission};
+use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::limits::BATCH_EVENTS_MAX;
-use crate::model::Timestamp;
-use crate::registry::Principal;
+use crate::model::{Principal, Timestamp};
 
 /// When a sender that found no room should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -274,7 +273,7 @@ pub(super) fn closed(health: &super::Health) -> Option<Problem> {
 /// 403 for those who only read.
 pub(super) fn may_publish(principal: &Principal) -> Result<(), Problem> {
     match principal.role {
-        crate::config::Role::Viewer => Err(Problem::new(ProblemCode::Forbidden, "a viewer cannot publish")),
+        crate::model::Role::Viewer => Err(Problem::new(ProblemCode::Forbidden, "a viewer cannot publish")),
         _ => Ok(()),
     }
 }

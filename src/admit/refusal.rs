@@ -2,9 +2,9 @@
 
 use super::outside::Errand;
 use super::request::invalid;
-use crate::api::{FieldError, Problem, ProblemCode};
+use crate::http::{FieldError, Problem, ProblemCode};
+use crate::inbound::source::{Source, Unfit};
 use crate::limits::RETRY_SOON;
-use crate::source::{Source, Unfit};
 
 /// A request that was refused.
 pub(super) struct Refusal {

@@ -8,9 +8,9 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::api::{FieldError, Problem, Response};
-use crate::commit::Committed;
-use crate::source::Source;
+use crate::handoff::Committed;
+use crate::http::{FieldError, Problem, Response};
+use crate::inbound::source::Source;
 
 /// Bytes of one event's answer, roughly.
 const EVENT_BYTES: usize = 96;

@@ -4,11 +4,11 @@ use hyper::Version;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
-use crate::api::{Problem, ProblemCode};
 use crate::auth::Forwarded;
+use crate::http::{Problem, ProblemCode};
 use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOPS_MAX, URI_BYTES_MAX};
+use crate::outbound::HOPS;
 use crate::runtime::Random;
-use crate::send::HOPS;
 
 /// The request's id, on every response.
 pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use crate::api::Problem;
+use crate::http::Problem;
 
 /// Words below `/api/v1/webhooks/` that are no source's name.
 const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];

@@ -19,13 +19,13 @@ use super::request::{Head, X_REQUEST_ID, request_id};
 use super::route::{Route, Surface, route};
 use super::validate::DEFAULT_TENANT;
 use super::{Admit, Directory, Management, Submit};
-use crate::api::{Call, Problem, ProblemCode, Response};
-use crate::commit::Desk;
-use crate::config::Role;
-use crate::registry::Principal;
+use crate::api::Call;
+use crate::handoff::Desk;
+use crate::http::{Problem, ProblemCode, Response};
+use crate::inbound::source::{Source, SourceStatus};
+use crate::model::{Principal, Role};
 use crate::runtime::metrics::Recorder;
 use crate::runtime::{Instant, Random};
-use crate::source::{Source, SourceStatus};
 
 /// What one thread has for its requests.
 #[derive(Debug)]

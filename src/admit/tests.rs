@@ -11,13 +11,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::catalogue::EventType;
-use crate::commit::Committed;
-use crate::config::Role;
 use crate::filter::Facts;
-use crate::model::{DedupKind, EventHead, EventId, NewEvent, SourceId, Timestamp, WebhookNo};
+use crate::handoff::Committed;
+use crate::inbound::source::{Source, token_hash};
+use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo};
+use crate::registry::catalogue::EventType;
 use crate::signature::Certificate;
-use crate::source::{Source, token_hash};
 
 mod event_type;
 mod inbound;
@@ -93,7 +92,7 @@ impl Submit for Fake {
             return Err((why, submission));
         }
         let mut stored = self.stored.lock().unwrap();
-        let mut verdicts = crate::commit::Verdicts::new();
+        let mut verdicts = crate::handoff::Verdicts::new();
         for event in submission.events {
             let same = stored.iter().position(|(head, _)| {
                 let before = EventHead::parse(head).unwrap().event.dedup;
@@ -111,10 +110,10 @@ impl Submit for Fake {
             };
             verdicts.push(match same.or_else(once) {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
-                Some(place) => Ok(Committed::for_test(EventId::from_u128(place as u128 + 1), true)),
+                Some(place) => Ok(Committed::new(EventId::from_u128(place as u128 + 1), true)),
                 None => {
                     stored.push((event.head, event.body));
-                    Ok(Committed::for_test(EventId::from_u128(stored.len() as u128), false))
+                    Ok(Committed::new(EventId::from_u128(stored.len() as u128), false))
                 }
             });
         }
@@ -656,8 +655,8 @@ fn a_stop_answers_what_is_in_flight_and_closes_what_is_idle() {
 
 /// A connection in memory, served on the paused clock of the test.
 /// A desk whose clerk runs here.
-fn on_this_thread() -> crate::commit::Desk {
-    let (desk, clerk) = crate::commit::Desk::open();
+fn on_this_thread() -> crate::handoff::Desk {
+    let (desk, clerk) = crate::handoff::Desk::open();
     tokio::task::spawn(clerk.run());
     desk
 }
@@ -767,7 +766,7 @@ async fn a_client_that_takes_no_answers_is_closed() {
 }
 
 /// Publishes a body without a socket.
-fn publish(body: &[u8]) -> (Result<Response, crate::api::Problem>, Fake) {
+fn publish(body: &[u8]) -> (Result<Response, crate::http::Problem>, Fake) {
     let fake = Fake::default();
     let admit = admit(fake.clone());
     let principal = Principal::new(None, Role::Admin);

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::Directory;
 use super::parse::{Field, Item};
-use crate::api::FieldError;
+use crate::http::FieldError;
 use crate::json::is_deeper;
 use crate::limits::{BREACHES_LISTED_MAX, CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX, METADATA_BYTES_MAX};
 use crate::model::{RESERVED_TYPES, Timestamp, is_event_type};

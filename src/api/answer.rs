@@ -6,7 +6,8 @@ use super::docs::document;
 use super::page::Query;
 use super::route::{self, Route, WebhookRef};
 use super::webhook_list::tenant_of;
-use super::{Api, Call, Problem, Response, idempotency, roles};
+use super::{Api, Call, idempotency, roles};
+use crate::http::{Problem, Response};
 
 impl Api {
     /// Checks a call in the order that the module names, as far as no route differs, and answers it.

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::page::Query;
 use super::webhook::tenant_of;
-use super::{Api, Call, Problem, Response, reply};
+use super::{Api, Call, reply};
+use crate::http::{Problem, Response};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{AuditId, Timestamp};
 use crate::registry::{AuditEntry, AuditQuery};

@@ -3,7 +3,7 @@
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value};
 
-use super::{FieldError, Problem, ProblemCode};
+use crate::http::{FieldError, Problem, ProblemCode};
 
 /// The body as an object; an empty one where `optional`. With a bearer token, a body that looks like JSON is read as JSON
 /// whatever curl says of it.

@@ -15,11 +15,12 @@ use super::route::WebhookRef;
 use super::search::{About, Heads, REASONS_ALLOWED, Search, reason_of};
 use super::store::{DeadLetter, DeliveryStore};
 use super::webhook_fields::Fields;
-use super::{Api, Call, Made, Problem, Response, reply};
-use crate::commit::ReadLog;
+use super::{Api, Call, Made, reply};
+use crate::http::{Problem, Response};
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
 use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
 use crate::settle::Wanted;
+use crate::storage::ReadLog;
 
 /// A dead letter as the interface shows it.
 #[derive(Serialize)]

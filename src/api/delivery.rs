@@ -10,15 +10,16 @@ use super::route::WebhookRef;
 use super::search::{About, Search};
 use super::store::Delivery;
 use super::webhook_headers::HIDDEN;
-use super::{Api, Call, Problem, Response, may_see, reply};
-use crate::commit::Stored;
+use super::{Api, Call, may_see, reply};
+use crate::http::{Problem, Response};
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{
-    Attempt, DeadReason, DeliveryId, DeliveryStatus, Event, EventHead, Timestamp, Webhook, WebhookId, data_of,
+    Attempt, DeadReason, DeliveryId, DeliveryStatus, EventHead, Principal, Timestamp, WebhookId, data_of,
 };
-use crate::registry::{Known, Principal};
+use crate::outbound::{Event, Webhook, preview};
+use crate::registry::Known;
 use crate::runtime::MemoryBudget;
-use crate::send::preview;
+use crate::storage::Stored;
 
 /// A delivery as the interface shows it, under the names of each dialect.
 #[derive(Serialize)]

@@ -7,12 +7,12 @@ use super::delivery::raw;
 use super::page::Query;
 use super::store::Delivery;
 use super::webhook::tenant_of;
-use super::{Api, Call, Problem, ProblemCode, Response, may_see, reply, sees};
+use super::{Api, Call, may_see, reply, sees};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
 use crate::model::{
-    DeliveryId, EventHead, EventId, EventPattern, Mapping, NewEvent, Timestamp, WebhookNo, data_of, raw_of,
+    DeliveryId, EventHead, EventId, EventPattern, Mapping, NewEvent, Principal, Timestamp, WebhookNo, data_of, raw_of,
 };
-use crate::registry::Principal;
 
 /// Heads read at once while a list looks for those it wants.
 const HEADS_AT_ONCE: usize = 512;
@@ -140,7 +140,7 @@ impl Api {
                     let full = heads.len() == HEADS_AT_ONCE;
                     for (id, head) in heads {
                         (looked_at, cursor) = (looked_at + 1, id);
-                        let head = EventHead::parse(&head).map_err(|_| crate::commit::ReadError::Damaged(id))?;
+                        let head = EventHead::parse(&head).map_err(|_| crate::storage::ReadError::Damaged(id))?;
                         if wanted(&head.event) {
                             found.push((id, View::of(id, &head)));
                         }
@@ -163,7 +163,7 @@ impl Api {
 
     pub(super) async fn read_event(&self, call: &Call, id: EventId) -> Result<Response, Problem> {
         let (stored, body) = self.stored(call, id).await?;
-        let head = EventHead::parse(&stored).map_err(|_| crate::commit::ReadError::Damaged(id))?;
+        let head = EventHead::parse(&stored).map_err(|_| crate::storage::ReadError::Damaged(id))?;
         let mut webhooks = head.webhooks();
         webhooks.truncate(EVENT_DELIVERIES_SHOWN);
         let waiting = self.deliveries.sync(None, Some(id), head.webhook_count().max(1)).await?;
@@ -187,7 +187,7 @@ impl Api {
     }
 
     /// An event as the log holds it, if it is there for the caller.
-    pub(super) async fn stored(&self, call: &Call, id: EventId) -> Result<crate::commit::Stored, Problem> {
+    pub(super) async fn stored(&self, call: &Call, id: EventId) -> Result<crate::storage::Stored, Problem> {
         let stored = self.read(move |_, log| Ok(log.read(&[id])?.pop().flatten())).await?;
         stored
             .filter(|(head, _)| EventHead::parse(head).is_ok_and(|head| sees(&call.principal, head.event.tenant)))

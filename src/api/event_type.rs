@@ -9,12 +9,13 @@ use serde_json::{Map, Value};
 
 use super::page::Query;
 use super::webhook_preview::is_dry_run;
-use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply, sees};
-use crate::catalogue::{Definition, EventType, Settings};
-use crate::config::Role;
-use crate::model::{EventPattern, Timestamp, WebhookSettings, is_tenant_name};
+use super::{Api, Call, Made, body, reply, sees};
+use crate::http::{FieldError, Problem, ProblemCode, Response};
+use crate::inbound::source::{Breach, ManagedBy};
+use crate::model::{EventPattern, Role, Timestamp, is_tenant_name};
+use crate::outbound::WebhookSettings;
+use crate::registry::catalogue::{Definition, EventType, Settings};
 use crate::registry::{ChangeError, DEFAULT_TENANT, EventTypeError, Registry, Replaces};
-use crate::source::{Breach, ManagedBy};
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";
 /// Fields that a client may send back as it read them.

@@ -11,11 +11,13 @@ use serde_json::value::RawValue;
 
 use super::route::WebhookRef;
 use super::webhook_fields::Fields;
-use super::{Api, Call, FieldError, Known, Problem, Response, body, reply};
-use crate::commit::{ReadError, Stored};
+use super::{Api, Call, Known, body, reply};
 use crate::filter::{Facts, Filter, FilterError, Sample, Subject, Verdict};
-use crate::model::{EventHead, EventId, Subscription, Webhook, data_of};
+use crate::http::{FieldError, Problem, Response};
+use crate::model::{EventHead, EventId, data_of};
+use crate::outbound::{Subscription, Webhook};
 use crate::registry::DEFAULT_TENANT;
+use crate::storage::{ReadError, Stored};
 
 const ALLOWED: &str = "filter (or filters), webhook_id, event, event_id";
 
@@ -127,7 +129,7 @@ impl Api {
     ) -> Result<Option<(EventId, Stored)>, Problem> {
         match self.stored(call, id).await {
             Ok(stored) => Ok(Some((id, stored))),
-            Err(problem) if problem.code == super::ProblemCode::NotFound => {
+            Err(problem) if problem.code == crate::http::ProblemCode::NotFound => {
                 fields.wrong("/event_id", "there is no such event");
                 Ok(None)
             }

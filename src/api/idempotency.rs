@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hyper::header::{HeaderMap, HeaderValue};
 use ring::digest::{Context, SHA256};
 
-use super::{Problem, ProblemCode, Response};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{CLIENT_ID_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 use crate::model::Timestamp;
 use crate::runtime::Clock;

@@ -10,10 +10,10 @@ use super::page::Query;
 use super::source_body::text;
 use super::webhook::tenant_of;
 use super::webhook_fields::{Fields, NAME_CHARS_MAX};
-use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply, sees};
-use crate::config::Role;
-use crate::model::{KeyId, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::{AccessError, DEFAULT_TENANT, Key, NewKey, Principal};
+use super::{Api, Call, Made, body, reply, sees};
+use crate::http::{Problem, ProblemCode, Response};
+use crate::model::{KeyId, Principal, Role, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::registry::{AccessError, DEFAULT_TENANT, Key, NewKey};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 

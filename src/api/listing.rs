@@ -4,10 +4,11 @@ use super::page::{Page, Query};
 use super::route::WebhookRef;
 use super::search::{About, Filters, Found, Heads};
 use super::store::DeliveryStore;
-use super::{Api, Call, Problem, Response, reply};
-use crate::commit::ReadLog;
+use super::{Api, Call, reply};
+use crate::http::{Problem, Response};
 use crate::model::{DeliveryId, WebhookId, WebhookNo};
 use crate::settle::Wanted;
+use crate::storage::ReadLog;
 
 /// What is asked for.
 pub(super) struct Listing {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::commit::ReadLog;
+use crate::http::{Problem, ProblemCode, Response};
+use crate::inbound::source::Rejections;
 use crate::limits::API_READS_AT_ONCE;
-use crate::model::{Endpoint, RetryPolicy, Webhook};
-use crate::registry::{DEFAULT_TENANT, Known, Principal, Shared, Writer};
+use crate::model::{Principal, RetryPolicy};
+use crate::outbound::{Endpoint, Webhook};
+use crate::registry::{DEFAULT_TENANT, Known, Shared, Writer};
 use crate::runtime::Clock;
-use crate::source::Rejections;
+use crate::storage::ReadLog;
 
-pub mod problem;
 mod route;
 
 mod audit;
@@ -62,7 +63,6 @@ mod search;
 mod store;
 
 pub use figures::{BreakerState, FigureStore};
-pub use problem::{FieldError, Problem, ProblemCode};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 pub use webhook_test::{TestDelivery, TestRefused, Tested, Tester};
 
@@ -72,14 +72,11 @@ use route::WebhookRef;
 #[cfg(test)]
 mod tests;
 
-/// Every answer's body is whole in memory.
-pub type Response = hyper::Response<http_body_util::Full<bytes::Bytes>>;
-
 /// A request whose body has been read and whose caller is known.
 #[derive(Debug)]
 pub struct Call {
     /// Method, URI, headers.
-    pub parts: hyper::http::request::Parts,
+    pub parts: http::request::Parts,
     /// The whole body.
     pub body: bytes::Bytes,
     /// Who asks.

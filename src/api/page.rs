@@ -5,7 +5,7 @@ use std::str::FromStr;
 use hyper::Uri;
 use url::form_urlencoded;
 
-use super::{Problem, ProblemCode};
+use crate::http::{Problem, ProblemCode};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
 

@@ -11,10 +11,12 @@ use super::route::WebhookRef;
 use super::search::About;
 use super::store::Delivery;
 use super::webhook_fields::Fields;
-use super::{Api, Call, Made, Problem, ProblemCode, Response, reply};
-use crate::model::{DeliveryId, DeliveryStatus, Webhook, WebhookStatus};
-use crate::registry::{Known, Principal};
-use crate::settle::Retried;
+use super::{Api, Call, Made, reply};
+use crate::handoff::Retried;
+use crate::http::{Problem, ProblemCode, Response};
+use crate::model::{DeliveryId, DeliveryStatus, Principal, WebhookStatus};
+use crate::outbound::Webhook;
+use crate::registry::Known;
 
 impl Api {
     /// One attempt now: of one that waits for its next, which then goes on in its schedule, and of one that has ended,

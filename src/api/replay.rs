@@ -11,11 +11,13 @@ use super::route::WebhookRef;
 use super::store::{Replay, Work};
 use super::webhook::tenant_of;
 use super::webhook_fields::Fields;
-use super::{Api, Call, Made, Problem, ProblemCode, Response, may_see, reply, sees};
+use super::{Api, Call, Made, may_see, reply, sees};
+use crate::handoff::ReplayFilter;
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{EventHead, EventId, Timestamp, WebhookNo};
-use crate::registry::{DEFAULT_TENANT, Known, Principal, Registry};
-use crate::settle::{JobState, ReplayFilter};
+use crate::model::{EventHead, EventId, Principal, Timestamp, WebhookNo};
+use crate::registry::{DEFAULT_TENANT, Known, Registry};
+use crate::settle::JobState;
 
 /// Replays read at once while a list looks for the caller's.
 const REPLAYS_AT_ONCE: usize = 256;
@@ -81,7 +83,7 @@ impl Api {
     /// matched when the event was accepted.
     pub(super) async fn replay_event(&self, call: &Call, event: EventId) -> Result<Response, Problem> {
         let (head, _) = self.stored(call, event).await?;
-        let head = EventHead::parse(&head).map_err(|_| crate::commit::ReadError::Damaged(event))?;
+        let head = EventHead::parse(&head).map_err(|_| crate::storage::ReadError::Damaged(event))?;
         let mut fields = Fields::new(object(&call.parts.headers, &call.body, true)?);
         let to = self.receivers(&mut fields, &call.principal, head.event.tenant)?;
         fields.finish("webhook_id, include_unmatched, include_paused")?;

@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::page::Next;
-use super::{Problem, ProblemCode, Response};
+use crate::http::{Problem, ProblemCode, Response};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 

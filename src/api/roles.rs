@@ -4,8 +4,8 @@
 use hyper::Method;
 
 use super::route::{Route, Spelling};
-use super::{Problem, ProblemCode};
-use crate::config::Role;
+use crate::http::{Problem, ProblemCode};
+use crate::model::Role;
 
 /// Refuses who may not.
 pub(super) fn authorise(role: Role, route: Route<'_>, method: &Method) -> Result<(), Problem> {

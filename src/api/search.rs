@@ -12,12 +12,13 @@ use super::page::Query;
 use super::route::WebhookRef;
 use super::store::{DeadLetter, Delivery, DeliveryStore, Part};
 use super::webhook::tenant_of;
-use super::{Api, Call, Problem, ProblemCode, StoreFailed, may_see};
-use crate::commit::ReadLog;
+use super::{Api, Call, StoreFailed, may_see};
+use crate::http::{Problem, ProblemCode};
 use crate::limits::{PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 use crate::model::{DeadReason, DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
 use crate::registry::Known;
 use crate::settle::Wanted;
+use crate::storage::ReadLog;
 
 /// Events are in order of acceptance, and so of their times but for what a clock that was set made of them.
 const CLOCK_SLACK: Duration = Duration::from_secs(3_600);

@@ -14,11 +14,12 @@ use super::source_body::{NewSource, create, patch};
 use super::source_rotate::{chosen_secret, effective_scheme};
 use super::source_view::{RejectionView, Told, View, etag};
 use super::webhook::tenant_of;
-use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply, sees};
+use super::{Api, Call, Made, body, reply, sees};
+use crate::http::{FieldError, Problem, ProblemCode, Response};
+use crate::inbound::source::{Breach, ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
 use crate::limits::{PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
 use crate::model::{Secret, SourceId};
 use crate::registry::{ChangeError, DEFAULT_TENANT, SourceError};
-use crate::source::{Breach, ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
 
 const PARTNER: &str = "partner";
 /// How often a change is made anew because another came between, before the caller is told.

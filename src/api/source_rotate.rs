@@ -11,14 +11,15 @@ use super::source::{changeable, named_version, told};
 use super::source_body::{may_give_token, text};
 use super::source_view::etag;
 use super::webhook_fields::{Fields, Given};
-use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply};
+use super::{Api, Call, Made, body, reply};
+use crate::http::{Problem, ProblemCode, Response};
+use crate::inbound::provider::recipe;
+use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
 use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Secret, Timestamp};
-use crate::provider::recipe;
 use crate::registry::SourceError;
 use crate::runtime::Random;
 use crate::signature::RawScheme;
-use crate::source::{SecretSetting, SecretTable, Settings, Source, Token};
 
 /// Kinds whose senders take a secret from us.
 const CHOSEN_HERE: [&str; 4] = ["custom", "partner", "standard-webhooks", "token"];

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::inbound::provider::Dedup;
+use crate::inbound::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
 use crate::model::Timestamp;
-use crate::provider::Dedup;
 use crate::signature::{OneOrMany, RawScheme};
-use crate::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
 
 /// Stands for a value that nobody is to see.
 pub(super) const HIDDEN: &str = "***";

@@ -6,11 +6,11 @@ use serde::Serialize;
 use super::page::Query;
 use super::webhook::tenant_of;
 use super::webhook_metrics::{TypeView, day_until, together};
-use super::{Api, Call, FigureStore, Problem, Response, may_see, reply};
-use crate::config::Role;
+use super::{Api, Call, FigureStore, may_see, reply};
+use crate::http::{Problem, Response};
 use crate::limits::{FIGURES_HOURS, STATS_WEBHOOKS_MAX};
-use crate::model::{Timestamp, Visibility, WebhookNo};
-use crate::registry::{Known, Principal, Registry};
+use crate::model::{Principal, Role, Timestamp, Visibility, WebhookNo};
+use crate::registry::{Known, Registry};
 use crate::settle::{FiguresOf, Hour};
 
 #[derive(Serialize)]

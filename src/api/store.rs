@@ -4,10 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use super::{Problem, ProblemCode};
-use crate::commit::ReadError;
+use crate::handoff::{ReplayFilter, Retried};
+use crate::http::{Problem, ProblemCode};
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
-use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
+use crate::settle::{JobState, Wanted};
+use crate::storage::ReadError;
 
 /// A future of a trait object.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -14,9 +14,11 @@ use super::route::WebhookRef;
 use super::webhook_fields::{Fields, Given};
 use super::webhook_list::event_type;
 use super::webhook_view::etag;
-use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply};
+use super::{Api, Call, Made, body, reply};
 use crate::filter::Filter;
-use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookId};
+use crate::http::{FieldError, Problem, ProblemCode, Response};
+use crate::model::{EventPattern, SubscriptionId, Timestamp, WebhookId};
+use crate::outbound::{Subscription, Webhook};
 use crate::registry::{ChangeError, SubscriptionSettings};
 
 const ALLOWED: &str = "event_type, resource_id, is_active, filters";

@@ -9,9 +9,10 @@ use super::source_body::text;
 use super::webhook::tenant_of;
 use super::webhook_fields::Fields;
 use super::webhook_view::Policy;
-use super::{Api, Call, Problem, ProblemCode, Response, body, reply};
+use super::{Api, Call, body, reply};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::model::{RetryOn, TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
-use crate::profile::Profiles;
+use crate::outbound::profile::Profiles;
 use crate::registry::TenantInfo;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";

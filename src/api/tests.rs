@@ -12,14 +12,14 @@ use hyper::http::uri::PathAndQuery;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::commit::{ReadError, Stored};
-use crate::config::Role;
+use crate::handoff::{ReplayFilter, Retried};
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, Role,
     SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::tests as registry_tests;
-use crate::settle::{JobState, ReplayFilter, Retried, Wanted};
+use crate::settle::{JobState, Wanted};
+use crate::storage::{ReadError, Stored};
 
 mod access;
 mod apply;
@@ -185,8 +185,8 @@ struct World {
     figures: Arc<stats::Figures>,
     log: Arc<Log>,
     tester: Arc<webhook_test::Receiver>,
-    _shards: Vec<tokio::sync::mpsc::Receiver<crate::dispatch::ToShard>>,
-    _settle: crossbeam_channel::Receiver<crate::settle::ToSettle>,
+    _shards: Vec<tokio::sync::mpsc::Receiver<crate::handoff::ToShard>>,
+    _settle: crossbeam_channel::Receiver<crate::handoff::ToSettle>,
     _dir: tempfile::TempDir,
 }
 
@@ -1022,7 +1022,7 @@ async fn a_key_makes_one_thing() {
 async fn a_webhook_that_failed_comes_back_by_resume() {
     let world = world();
     let place = made(&world).await;
-    assert!(world.api.writer.disable(WebhookNo(0), crate::settle::DisableReason::Gone));
+    assert!(world.api.writer.disable(WebhookNo(0), crate::handoff::DisableReason::Gone));
     // The writer works in order, so the answer to this comes after the disabling.
     world.api.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;

@@ -11,10 +11,12 @@ use super::webhook_body::{Purpose, Rules, read};
 pub(super) use super::webhook_list::tenant_of;
 use super::webhook_preview::is_dry_run;
 use super::webhook_view::{View, Written, etag, warnings};
-use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply};
+use super::{Api, Call, Made, body, reply};
+use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::limits::RETRY_SOON;
-use crate::model::{Webhook, WebhookSettings, WebhookStatus};
-use crate::registry::{ChangeError, Known, Principal};
+use crate::model::{Principal, WebhookStatus};
+use crate::outbound::{Webhook, WebhookSettings};
+use crate::registry::{ChangeError, Known};
 
 /// How often a change is made anew because another came between, before the caller is told.
 const TRIES: usize = 8;

@@ -7,12 +7,13 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::FieldError;
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
 use super::webhook_headers::{HIDDEN, header_name};
+use crate::http::FieldError;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
-use crate::model::{Credentials, EndpointAuth, Secret};
+use crate::model::Secret;
+use crate::outbound::{Credentials, EndpointAuth};
 
 /// The kinds, and the members of each; all but `username` and `name` are secrets.
 const KINDS: [(&str, &[&str]); 3] =

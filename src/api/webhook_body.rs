@@ -12,14 +12,15 @@ use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX
 use super::webhook_keys::{keys, profile};
 use super::webhook_policy::{Retries, order, rate_limit};
 use super::webhook_view::View;
-use super::{CheckUrl, FieldError, Problem, ProblemCode, webhook_auth};
+use super::{CheckUrl, webhook_auth};
+use crate::http::{FieldError, Problem, ProblemCode};
 use crate::model::{
-    Endpoint, EndpointAuth, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook, WebhookSettings,
-    WebhookStatus, is_tenant_name,
+    Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
 };
-use crate::profile::Profile;
-use crate::registry::{DEFAULT_TENANT, Principal, Registry};
-use crate::tls::EndpointTls;
+use crate::outbound::profile::Profile;
+use crate::outbound::tls::EndpointTls;
+use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
+use crate::registry::{DEFAULT_TENANT, Registry};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;

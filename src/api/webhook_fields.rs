@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
-use super::{FieldError, Problem};
 use crate::filter::{Filter, FilterError};
+use crate::http::{FieldError, Problem};
 use crate::limits::FILTERS_BYTES_MAX;
 use crate::model::{EventPattern, Timestamp};
 

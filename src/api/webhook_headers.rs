@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
+use crate::outbound::is_reserved_header;
 use crate::registry::is_secret_header;
-use crate::send::is_reserved_header;
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;

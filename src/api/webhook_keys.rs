@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::body::pointer;
 use super::webhook_body::Purpose;
 use super::webhook_fields::{Fields, Given};
-use crate::model::{Secret, SigningKey, SigningKeys, SigningKind, Timestamp, Webhook};
-use crate::profile::{KeyError, KeyType, Profile};
+use crate::model::{Secret, Timestamp};
+use crate::outbound::profile::{KeyError, KeyType, Profile};
+use crate::outbound::{SigningKey, SigningKeys, SigningKind, Webhook};
 use crate::registry::Registry;
 
 /// The profile: named, or the present one in a patch, or the tenant's default.

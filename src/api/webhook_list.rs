@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::page::Query;
 use super::webhook_view::View;
-use super::{Api, Call, Problem, ProblemCode, Response, may_see, reply, sees};
+use super::{Api, Call, may_see, reply, sees};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{Webhook, WebhookId, WebhookNo, WebhookStatus, is_event_type};
-use crate::registry::{Known, Principal};
+use crate::model::{Principal, WebhookId, WebhookNo, WebhookStatus, is_event_type};
+use crate::outbound::Webhook;
+use crate::registry::Known;
 
 impl Api {
     /// Filters: `status`, `event_type` or `type` (webhooks that name it by pattern or active subscription), `q` (in name,

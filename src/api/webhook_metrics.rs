@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::figures::BreakerState;
 use super::route::WebhookRef;
-use super::{Api, Call, FigureStore, Problem, ProblemCode, Response, reply};
+use super::{Api, Call, FigureStore, reply};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{CHECKPOINT_LIST_MAX, FIGURES_HOURS, QUEUE_COUNTED_MAX};
-use crate::model::{Timestamp, Webhook, WebhookStatus};
+use crate::model::{Timestamp, WebhookStatus};
+use crate::outbound::Webhook;
 use crate::settle::{Figures, FiguresOf, Hour, HourRow, WebhookStats};
 
 /// How a webhook does, in a word.

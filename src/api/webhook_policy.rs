@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use serde_json::{Map, Number, Value};
 
-use super::FieldError;
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given, number, whole};
 use crate::filter::Field;
+use crate::http::FieldError;
 use crate::json::PathError;
 use crate::limits::{
     BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX, BREAKER_OPEN_MIN,
     BREAKER_RATIO_MIN, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
-use crate::model::{BreakerSettings, Order, RateLimit, RetryOn, RetryPolicy};
+use crate::model::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
+use crate::outbound::Order;
 
 /// Retries of a policy.
 const RETRIES_MAX: u64 = 100;

@@ -5,8 +5,10 @@ use serde_json::{Map, Value};
 
 use super::page::Query;
 use super::webhook_view::View;
-use super::{Api, Call, Problem, ProblemCode, Response, reply};
-use crate::model::{RetryPolicy, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings};
+use super::{Api, Call, reply};
+use crate::http::{Problem, ProblemCode, Response};
+use crate::model::{RetryPolicy, Timestamp, WebhookId, WebhookNo};
+use crate::outbound::{Webhook, WebhookSettings};
 
 /// What a webhook that is not made yet does not have.
 const MADE: [&str; 4] = ["id", "created_at", "updated_at", "secret_hint"];

@@ -11,9 +11,11 @@ use super::route::WebhookRef;
 use super::webhook_fields::{Fields, Given};
 use super::webhook_keys::new_secret;
 use super::webhook_view::{View, etag};
-use super::{Api, Call, Made, Problem, ProblemCode, Response, body, reply};
+use super::{Api, Call, Made, body, reply};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
-use crate::model::{Secret, SigningKeys, Timestamp, Webhook, WebhookSettings};
+use crate::model::{Secret, Timestamp};
+use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
 
 /// How often a change is made anew because another came between, before the caller is told.

@@ -11,7 +11,8 @@ use super::webhook_headers::HIDDEN;
 use super::webhook_policy::{retries_of, shown_seconds};
 use super::{webhook_auth, webhook_tls};
 use crate::filter::{Field, Filter};
-use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, Webhook, WebhookStatus};
+use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
+use crate::outbound::Webhook;
 
 /// A webhook without its secrets.
 #[derive(Serialize)]

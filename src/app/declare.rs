@@ -9,9 +9,8 @@ use hyper::{Method, Request};
 use serde_json::Value;
 
 use crate::api::{Api, Call};
-use crate::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, apply};
-use crate::config::Role;
-use crate::registry::Principal;
+use crate::model::{Principal, Role};
+use crate::service::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, apply};
 
 /// Who changes things, in the audit log.
 const NAME: &str = "the configuration file";

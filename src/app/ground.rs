@@ -9,7 +9,8 @@ use super::hooks::{self, Failures};
 use super::server::Ground;
 use super::{health, operational};
 use crate::admit::Health;
-use crate::settle::{self, ToSettle};
+use crate::handoff::ToSettle;
+use crate::settle;
 use crate::{commit, registry};
 
 impl Ground {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::hooks::Failures;
 use crate::admit::{Health, Part, PartState};
-use crate::commit::{Poison, ReadLog, disk_reserve};
-use crate::runtime::{Clock, Disk, Metrics};
+use crate::commit::disk_reserve;
+use crate::runtime::{Clock, Metrics};
 use crate::settle::Records;
+use crate::storage::{Disk, Poison, ReadLog};
 
 /// The probe over all parts: reads flags, and asks the disk for its free space. `observe` is for the figures beside it.
 pub(super) fn of(

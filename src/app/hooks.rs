@@ -9,10 +9,12 @@ use crossbeam_channel::Sender;
 use super::operational;
 use crate::commit;
 use crate::filter::Facts;
-use crate::model::{Webhook, WebhookNo, WebhookStatus, Webhooks};
+use crate::handoff::DisableReason;
+use crate::model::{WebhookNo, WebhookStatus, Webhooks};
+use crate::outbound::Webhook;
 use crate::registry::{self, Shared};
-use crate::runtime::Disk;
-use crate::settle::{self, DisableReason};
+use crate::settle;
+use crate::storage::Disk;
 
 /// What failed for good, in threads that cannot return it to anybody.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! The keys in force: those that are configured, and the admin key of the data folder.
 
-use crate::config::{ApiKey, Config, Role};
-use crate::model::Secret;
+use crate::config::{ApiKey, Config};
+use crate::model::{Role, Secret};
 use crate::registry::{self, FileAccess, KeyFileError};
 
 /// The key of the first start.

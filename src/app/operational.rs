@@ -13,10 +13,12 @@ use serde_json::{Map, Value, json};
 
 use super::ways::{Manage, ToCommit};
 use crate::admit::{Admit, OwnEvent};
+use crate::handoff::{Command, DisableReason, Noted, SettleHandle, ToSettle};
 use crate::limits::{OUTBOX_BATCH, OUTBOX_PAUSE};
-use crate::model::{DeliveryId, Webhook, WebhookNo};
+use crate::model::{DeliveryId, WebhookNo};
+use crate::outbound::Webhook;
 use crate::registry::{Registry, Shared};
-use crate::settle::{Command, DisableReason, Handle, Happened, Happening, Noted, OpenError, Records, ToSettle};
+use crate::settle::{Happened, Happening, OpenError, Records};
 
 /// The row of an operational event, if a webhook of the tenant asks for its type.
 pub(super) fn compose(registry: &Registry, happening: &Happening<'_>) -> Option<Box<[u8]>> {
@@ -88,7 +90,7 @@ fn data(webhook: &Webhook, happening: &Happening<'_>) -> Map<String, Value> {
 }
 
 /// Tells settle of webhooks that were disabled, resumed or removed when a crash came before it knew.
-pub(super) fn reconcile(registry: &Registry, records: &Records, settle: &Handle) -> Result<(), OpenError> {
+pub(super) fn reconcile(registry: &Registry, records: &Records, settle: &SettleHandle) -> Result<(), OpenError> {
     let told: HashSet<WebhookNo> = records.told_disabled()?.into_iter().collect();
     let failed: HashSet<WebhookNo> = registry.failed().collect();
     let note = |webhook, noted| settle.tell(ToSettle::Command(Command::Note { webhook, noted }));
@@ -118,7 +120,7 @@ impl Courier {
     pub(super) fn start(
         admit: Arc<Admit<Shared, ToCommit, Manage>>,
         records: Records,
-        settle: Handle,
+        settle: SettleHandle,
         bell: Receiver<()>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -161,7 +163,7 @@ impl Courier {
 /// The outbox as the thread reads it.
 struct Rows {
     records: Records,
-    settle: Handle,
+    settle: SettleHandle,
     /// The last row that the log has; settle may not have removed it yet.
     after: Option<u64>,
 }

@@ -7,9 +7,10 @@ use url::Url;
 
 use crate::admit::{Errand, Errands, Outside};
 use crate::model::{Secret, SourceId};
+use crate::outbound::SharedGuard;
 use crate::registry::{SourceError, Writer};
 use crate::runtime::Clock;
-use crate::send::{Certificates, Fetcher, SharedGuard};
+use crate::send::{Certificates, Fetcher};
 use crate::signature::Certificate;
 
 /// See the module.

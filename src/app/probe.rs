@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::api::{Later, TestDelivery, TestRefused, Tested, Tester};
-use crate::dispatch::{Probe, ProbeRefused, Shards, ToShard};
-use crate::model::{DeliveryId, Event, EventId, NewEvent};
+use crate::handoff::{Probe, ProbeRefused, Shards, ToShard};
+use crate::model::{DeliveryId, EventId, NewEvent};
+use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Random};
 
 /// Makes the events of test deliveries, which the log never sees, and hands them to the shards.

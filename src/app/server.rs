@@ -20,12 +20,15 @@ use crate::api::Api;
 use crate::auth::{Access, SharedAccess};
 use crate::commit;
 use crate::config::Config;
-use crate::dispatch::{self, Shards};
+use crate::dispatch;
+use crate::handoff::{SettleHandle, Shards, ToShard};
+use crate::inbound::source::{Limiter, Rejections};
+use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup};
-use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Random, RealDisk};
-use crate::send::{self, Client, ClientSetup, Guard, SharedGuard};
+use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
+use crate::send::{self, Client, ClientSetup};
 use crate::settle;
-use crate::source::{Limiter, Rejections};
+use crate::storage::{Disk, ReadLog, RealDisk};
 
 /// A server that runs.
 pub(super) struct Server {
@@ -107,7 +110,7 @@ pub(super) struct Ground {
     pub(super) metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
     pub(super) shards: Shards,
-    pub(super) settle: settle::Handle,
+    pub(super) settle: SettleHandle,
 }
 
 impl Server {
@@ -123,7 +126,7 @@ impl Server {
         let Recovered { state, log, clock } = recover(&config, &disk)?;
 
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
-        let (settle, messages, bell) = settle::Handle::channel();
+        let (settle, messages, bell) = SettleHandle::channel();
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
         let ground = Ground { disk, clock, metrics, memory, shards, settle };
 
@@ -331,7 +334,7 @@ impl Ground {
         config: &Config,
         registry: &registry::Running,
         commit: &commit::Running,
-        inboxes: Vec<tokio::sync::mpsc::Receiver<dispatch::ToShard>>,
+        inboxes: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
         client: ClientSetup,
     ) -> io::Result<dispatch::Running> {
         let writer = registry.writer.clone();
@@ -347,7 +350,7 @@ impl Ground {
             recall: commit.recall(),
             memory: Arc::clone(&self.memory),
             // No submission can have come yet.
-            last_event: commit::ReadLog::last(&*commit.log()),
+            last_event: ReadLog::last(&*commit.log()),
         };
         dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
     }

@@ -3,8 +3,9 @@
 use std::future::Future;
 
 use crate::api::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
+use crate::handoff::{ReplayFilter, Retried};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
-use crate::settle::{self, DeliveryRecord, JobKind, Page, Records, ReplayFilter, Retried, Wanted};
+use crate::settle::{self, DeliveryRecord, JobKind, Page, Records, Wanted};
 
 /// Settle's records.
 pub(super) struct Store(pub(super) Records);

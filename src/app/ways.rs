@@ -5,15 +5,16 @@ use std::sync::Arc;
 use super::figures::Figures;
 use super::store::Store;
 use crate::admit::{Management, Submit};
-use crate::api::{self, Api, Call, Response, Tester, UrlProblem};
-use crate::commit::{self, Refused, Submission};
+use crate::api::{self, Api, Call, Tester, UrlProblem};
+use crate::commit;
 use crate::config::Config;
-use crate::model::Endpoint;
+use crate::handoff::{CommitHandle, Refused, Submission};
+use crate::http::Response;
+use crate::inbound::source::Rejections;
+use crate::outbound::{Endpoint, SharedGuard};
 use crate::registry::{self, Shared};
 use crate::runtime::{Clock, Metrics};
-use crate::send::SharedGuard;
 use crate::settle;
-use crate::source::Rejections;
 
 /// What the interface is given beside the stages.
 pub(super) struct Given<'a> {
@@ -51,7 +52,7 @@ pub(super) fn api(
 }
 
 /// Admit's way to the commit thread.
-pub(super) struct ToCommit(pub(super) commit::Handle);
+pub(super) struct ToCommit(pub(super) CommitHandle);
 
 impl Submit for ToCommit {
     fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {

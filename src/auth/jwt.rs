@@ -10,9 +10,9 @@ use serde_json::{Number, Value};
 
 use super::is_user;
 use super::jwks::KeySet;
-use crate::config::{Auth, JwtKeys, Role};
+use crate::config::{Auth, JwtKeys};
 use crate::limits::JWT_LEEWAY;
-use crate::model::{Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::model::{Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 use crate::registry::DEFAULT_TENANT;
 
 /// Reads tokens.

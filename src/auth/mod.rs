@@ -23,10 +23,10 @@ use ipnet::IpNet;
 pub use jwks::{JwksError, KeySet};
 pub use jwt::{Claims, TokenError, Tokens, mint};
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::limits::CLIENT_ID_BYTES_MAX;
-use crate::model::{Timestamp, is_tenant_name};
-use crate::registry::{DEFAULT_TENANT, Principal};
+use crate::model::{Principal, Role, Timestamp, is_tenant_name};
+use crate::registry::DEFAULT_TENANT;
 
 /// Where every worker finds the rules in force.
 pub type SharedAccess = Arc<ArcSwap<Access>>;

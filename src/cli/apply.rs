@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::{Client, ClientArgs, block_on, output};
-use crate::apply::{self, CallFailed, Declared, Difference, Interface, Item, Options, Outcome, Report};
 use crate::config::Environment;
+use crate::service::apply::{self, CallFailed, Declared, Difference, Interface, Item, Options, Outcome, Report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -50,7 +50,7 @@ pub(super) enum ClientError {
     #[error("the server's answer is not what was expected: {0}")]
     Answer(#[from] serde_json::Error),
     #[error("this request cannot be sent: {0}")]
-    Request(#[from] hyper::http::Error),
+    Request(#[from] http::Error),
     #[error("{0}")]
     Refused(Refusal),
 }
@@ -185,9 +185,9 @@ impl Client {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = format!("{}{query}", self.url.path()).parse().map_err(hyper::http::Error::from)?;
+        *request.uri_mut() = format!("{}{query}", self.url.path()).parse().map_err(http::Error::from)?;
         *request.headers_mut() = headers;
-        let host = HeaderValue::try_from(self.authority()).map_err(hyper::http::Error::from)?;
+        let host = HeaderValue::try_from(self.authority()).map_err(http::Error::from)?;
         request.headers_mut().insert(HOST, host);
         self.exchange(request).await
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::client::ClientError;
-use crate::apply::{ApplyError, Fault};
 use crate::config::ConfigErrors;
 use crate::filter::FilterError;
+use crate::service::apply::{ApplyError, Fault};
 use crate::signature::SignError;
 use crate::signature::standard::SecretError;
 

@@ -9,8 +9,8 @@ use super::error::CliError;
 use super::parse::{Ahead, path_part, role, tenant_or_all};
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output};
-use crate::config::{Environment, Role};
-use crate::model::Timestamp;
+use crate::config::Environment;
+use crate::model::{Role, Timestamp};
 use crate::runtime::Clock;
 
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,7 @@ use super::{ServerArgs, output};
 use crate::commit::{self, LogStat, SegmentStat, SegmentState};
 use crate::config::Environment;
 use crate::model::{EventId, Timestamp};
-use crate::runtime::RealDisk;
+use crate::storage::RealDisk;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

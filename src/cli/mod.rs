@@ -5,7 +5,6 @@
 //! `stat` and `verify`.
 
 mod apply;
-pub mod bench;
 mod client;
 mod dead_letter;
 mod delivery;
@@ -31,6 +30,7 @@ mod webhook_auth;
 mod webhook_fields;
 mod webhook_test;
 
+use crate::bench;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;

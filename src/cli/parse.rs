@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::{Role, parse_duration};
-use crate::model::{EventPattern, TENANT_NAME_ALLOWED, Timestamp, is_event_type, is_tenant_name};
+use crate::config::parse_duration;
+use crate::model::{EventPattern, Role, TENANT_NAME_ALLOWED, Timestamp, is_event_type, is_tenant_name};
 
 /// An id, uid or cursor that can stand in a URL as it is.
 pub(super) fn path_part(text: &str) -> Result<String, String> {

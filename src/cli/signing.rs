@@ -13,8 +13,8 @@ use super::output;
 use super::parse::When;
 use super::trigger::{fresh_id, signed_places};
 use crate::config::Environment;
+use crate::inbound::provider::{RawRecipe, Recipe, recipe, recipes};
 use crate::model::{Secret, Timestamp};
-use crate::provider::{RawRecipe, Recipe, recipe, recipes};
 use crate::runtime::{Clock, Random};
 use crate::signature::{OneOrMany, Outgoing, Place, Scheme, VerifyError};
 

@@ -8,8 +8,8 @@ use super::ServerArgs;
 use super::error::CliError;
 use super::parse::{role, span, tenant};
 use crate::auth::{Claims, mint};
-use crate::config::{Environment, Role};
-use crate::model::Timestamp;
+use crate::config::Environment;
+use crate::model::{Role, Timestamp};
 use crate::runtime::Clock;
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never};
 
-use super::Submission;
+use crate::handoff::Submission;
 use crate::limits::{
     COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, GATHER_ARRIVALS, GATHER_LOAD, GATHER_REQUESTS, GATHER_STEP, GATHER_TIME,
 };

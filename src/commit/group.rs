@@ -8,21 +8,22 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use smallvec::SmallVec;
 
+use super::Log;
 use super::dedup::{Dedup, Entry, Seen};
 use super::gather::Gatherer;
 use super::ids::Ids;
-use super::poison::Poison;
 use super::record::Packer;
-use super::reply::Round;
 use super::room::Room;
 use super::segment::{Segment, Spare};
-use super::{Admitted, Committed, Log, ReadLog, Refused, Submission, Verdicts};
 use crate::config;
-use crate::dispatch::{Arrival, Shards};
+use crate::handoff::{
+    Admitted, Announced, Arrival, Committed, Refused, Round, SettleHandle, Shards, Submission, ToSettle, Verdicts,
+};
 use crate::limits::{ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
-use crate::model::{DedupKey, DedupKind, Event, EventId, Timestamp, Webhooks};
+use crate::model::{DedupKey, DedupKind, EventId, Timestamp, Webhooks};
+use crate::outbound::Event;
 use crate::runtime::{Clock, Metrics};
-use crate::settle::{self, Announced, ToSettle};
+use crate::storage::{Poison, ReadLog};
 
 /// The writing side of the log.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub struct Group {
     pub(super) room: Room,
     pub(super) active: Option<Active>,
     pub(super) spares: Spares,
-    pub(super) settle: settle::Handle,
+    pub(super) settle: SettleHandle,
     pub(super) shards: Shards,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Poison,
@@ -264,8 +265,8 @@ impl Group {
         match self.log.read(&[last]) {
             Ok(found) if found.iter().all(Option::is_some) => Ok(()),
             Ok(_) => Err(error),
-            Err(super::ReadError::Storage(error)) => Err(error),
-            Err(super::ReadError::Damaged(id)) => Err(redb::Error::Corrupted(format!("damaged record {id}"))),
+            Err(crate::storage::ReadError::Storage(error)) => Err(error),
+            Err(crate::storage::ReadError::Damaged(id)) => Err(redb::Error::Corrupted(format!("damaged record {id}"))),
         }
     }
 
@@ -362,10 +363,10 @@ impl Group {
 impl Verdict {
     fn answer(self, written: Result<(), Refused>) -> Result<Committed, Refused> {
         match self {
-            Self::New(id) => written.map(|()| Committed { id, duplicate: false }),
-            Self::Twin(id) => written.map(|()| Committed { id, duplicate: true }),
+            Self::New(id) => written.map(|()| Committed::new(id, false)),
+            Self::Twin(id) => written.map(|()| Committed::new(id, true)),
             Self::TwinReused => Err(written.err().unwrap_or(Refused::KeyReused)),
-            Self::Known(id) => Ok(Committed { id, duplicate: true }),
+            Self::Known(id) => Ok(Committed::new(id, true)),
             Self::Reused => Err(Refused::KeyReused),
         }
     }

@@ -10,10 +10,9 @@ use redb::{AccessGuard, ReadOnlyTable};
 
 use super::record::Records;
 use super::segment::{Segment, Tables};
-use super::{ReadError, ReadLog, Stored};
 use crate::limits::SEALED_OPEN_MAX;
 use crate::model::EventId;
-use crate::runtime::Disk;
+use crate::storage::{Disk, ReadError, ReadLog, Stored};
 
 /// See the module. The commit thread adds segments, the retain thread takes them away; everybody reads.
 #[derive(Debug)]

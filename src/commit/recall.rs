@@ -5,11 +5,12 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use super::poison::Poison;
-use super::{Log, ReadError, ReadLog, RecallRequest, Recalled};
-use crate::dispatch::{Shards, ToShard};
-use crate::model::{Event, EventId};
+use super::Log;
+use crate::handoff::{RecallRequest, Recalled, Shards, ToShard};
+use crate::model::EventId;
+use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
+use crate::storage::{Poison, ReadError, ReadLog};
 
 /// What the recall thread works with.
 pub(super) struct Recall {
@@ -74,7 +75,7 @@ impl Recall {
     fn recall(&self, ids: &[EventId]) -> Result<Vec<Recalled>, ReadError> {
         let stored = self.log.read(ids)?;
         let now = self.clock.instant();
-        let event = |id, (head, body): super::Stored| {
+        let event = |id, (head, body): crate::storage::Stored| {
             let lease = self.memory.lease(body.len());
             Arc::new(Event { id, head, body, committed_at: now, lease })
         };

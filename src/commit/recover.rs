@@ -8,22 +8,21 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::watch;
 
+use super::Log;
 use super::dedup::{Dedup, Entry};
 use super::group::{Active, Group, Scratch, Spares};
 use super::ids::Ids;
 use super::log::records;
-use super::poison::Poison;
 use super::recall::{Recall, Worker};
 use super::retain::{self, Retain};
 use super::room::Room;
 use super::segment::Segment;
-use super::{Handle, Log, Needs, ReadError, ReadLog, RecallRequest};
 use crate::config;
-use crate::dispatch::Shards;
+use crate::handoff::{CommitHandle, Needs, RecallRequest, SettleHandle, Shards};
 use crate::limits::{COMMIT_QUEUE, RECALL_QUEUE};
 use crate::model::{EventHead, EventId, Timestamp};
-use crate::runtime::{Clock, Disk, MemoryBudget, Metrics, Random};
-use crate::settle;
+use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
+use crate::storage::{Disk, Poison, ReadError, ReadLog};
 
 /// What the log is opened with.
 #[derive(Debug)]
@@ -85,7 +84,7 @@ pub struct OpenedLog {
 
 /// The threads of the log.
 pub struct Running {
-    handle: Handle,
+    handle: CommitHandle,
     recall: Sender<RecallRequest>,
     log: Arc<Log>,
     poison: Poison,
@@ -136,7 +135,7 @@ impl OpenedLog {
     }
 
     /// The writing side alone, without threads: segments are made when they are needed.
-    pub fn into_group(self, settle: settle::Handle, shards: Shards, metrics: Arc<Metrics>) -> Group {
+    pub fn into_group(self, settle: SettleHandle, shards: Shards, metrics: Arc<Metrics>) -> Group {
         let Self { log, config, clock, ids, dedup, room, active } = self;
         Group {
             log,
@@ -159,7 +158,7 @@ impl OpenedLog {
     /// Starts the threads: commit, recall, and the one that makes segments ahead, seals and retires them.
     pub fn start(
         self,
-        settle: settle::Handle,
+        settle: SettleHandle,
         shards: Shards,
         metrics: Arc<Metrics>,
         memory: Arc<MemoryBudget>,
@@ -191,14 +190,14 @@ impl OpenedLog {
         group.metrics.writable.set(1);
         let thread = std::thread::Builder::new().name("commit".into());
         let thread = thread.spawn(move || group.run(&queue, &end)).map_err(OpenError::Thread)?;
-        let handle = Handle { to, poison: poison.clone() };
+        let handle = CommitHandle { to, poison: poison.clone() };
         Ok(Running { handle, recall, log, poison, commit: Some((quit, thread)), reader, retain, needs })
     }
 }
 
 impl Running {
     /// The way in.
-    pub fn handle(&self) -> Handle {
+    pub fn handle(&self) -> CommitHandle {
         self.handle.clone()
     }
 

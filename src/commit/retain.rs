@@ -9,17 +9,18 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 
+use super::Log;
 use super::group::is_no_space;
 use super::log::records;
-use super::poison::Poison;
 use super::recall::Worker;
 use super::record::Packer;
 use super::segment::{Segment, Spare};
-use super::{Log, Needs, ReadError, ReadLog};
 use crate::config;
+use crate::handoff::Needs;
 use crate::limits::{CARRY_EVENTS, RETAIN_INTERVAL, TRUNCATE_PAUSE, TRUNCATE_STEP_BYTES};
 use crate::model::{EventId, Timestamp};
-use crate::runtime::{Clock, Disk, Metrics};
+use crate::runtime::{Clock, Metrics};
+use crate::storage::{Disk, Poison, ReadError, ReadLog};
 
 /// Who says what is needed; known once settle runs.
 pub(super) type NeedsCell = Arc<OnceLock<Arc<dyn Needs>>>;

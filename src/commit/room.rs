@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, ROOM_INTERVAL};
-use crate::runtime::{Disk, Instant};
+use crate::runtime::Instant;
+use crate::storage::Disk;
 
 /// Whether there is room for new events, asked before each batch and of the system only now and then.
 #[derive(Debug)]

@@ -14,11 +14,10 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::ReadError;
 use super::record::{BadBlock, Packer, Records};
 use crate::limits::{LOG_CACHE_BYTES, SEALED_CACHE_BYTES};
 use crate::model::{EventHead, EventId, Timestamp};
-use crate::runtime::Disk;
+use crate::storage::{Disk, ReadError};
 
 type Blocks = TableDefinition<'static, u128, &'static [u8]>;
 

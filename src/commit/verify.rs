@@ -4,12 +4,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ReadError;
 use super::log::records;
 use super::record::Records;
 use super::segment::{self, Tables};
 use crate::model::{EventHead, EventId, Timestamp};
-use crate::runtime::Disk;
+use crate::storage::{Disk, ReadError};
 
 /// What a log holds.
 #[derive(Debug, Clone, Default)]

@@ -9,10 +9,10 @@ use super::error::ConfigError;
 use super::load::Origins;
 use super::raw;
 use super::value::List;
-use super::{ApiKey, Auth, JwtKeys, Role};
+use super::{ApiKey, Auth, JwtKeys};
 use crate::auth::KeySet;
 use crate::limits::{CORS_ORIGINS_MAX, JWKS_BYTES_MAX};
-use crate::model::{Secret, TENANT_NAME_ALLOWED, is_tenant_name};
+use crate::model::{Role, Secret, TENANT_NAME_ALLOWED, is_tenant_name};
 
 /// Characters of an API key: at least what cannot be guessed, at most what fits a header.
 const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;

@@ -22,7 +22,7 @@ use crate::limits::{
     BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
 use crate::model::RetryPolicy;
-use crate::profile::Profiles;
+use crate::outbound::profile::Profiles;
 use crate::runtime::logging::Filter;
 
 const KIB: u64 = 1 << 10;
@@ -72,7 +72,7 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         profiles: Profiles::default(),
         tenants: check.tenants(&raw.tenants),
         source_body_bytes: None,
-        event_types: crate::catalogue::Setup::default(),
+        event_types: crate::registry::catalogue::Setup::default(),
         apply: None,
         warnings: Vec::new(),
     };

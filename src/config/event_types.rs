@@ -11,8 +11,8 @@ use super::error::{ConfigError, describe, key_of};
 use super::layers::TomlFile;
 use super::load::{Origins, path_of};
 use super::raw::Raw;
-use crate::catalogue::{Definition, Settings, Setup};
 use crate::model::{TENANT_NAME_ALLOWED, is_tenant_name};
+use crate::registry::catalogue::{Definition, Settings, Setup};
 
 /// An entry of `events.catalogues`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use super::error::{ConfigError, ConfigErrors, describe, key_of};
 use super::layers::{Environment, Flags, TomlFile, stack};
 use super::raw::Raw;
 use super::{Config, access, event_types, profiles, show, sources};
-use crate::apply::{Declared, Fault};
+use crate::service::apply::{Declared, Fault};
 
 /// Remembers where the configuration is read from.
 #[derive(Debug, Clone, Default)]

@@ -41,9 +41,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::KeySet;
-use crate::model::{BreakerSettings, RetryPolicy, Secret, TenantSettings};
-use crate::profile::Profiles;
-use crate::source::{Settings, TokenHash};
+use crate::inbound::source::{Settings, TokenHash};
+use crate::model::{BreakerSettings, RetryPolicy, Role, Secret, TenantSettings};
+use crate::outbound::profile::Profiles;
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -81,9 +81,9 @@ pub struct Config {
     /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
     /// `[events]` and `[[event_types]]`
-    pub event_types: crate::catalogue::Setup,
+    pub event_types: crate::registry::catalogue::Setup,
     /// `apply`: webhooks that a file declares.
-    pub apply: Option<Arc<crate::apply::Declared>>,
+    pub apply: Option<Arc<crate::service::apply::Declared>>,
     /// Things that a person should know, in sentences; nothing is wrong.
     pub warnings: Vec<String>,
 }
@@ -191,43 +191,6 @@ pub struct ApiKey {
     pub tenant: Option<Arc<str>>,
     /// What it may do.
     pub role: Role,
-}
-
-/// What a caller may do; each includes those before it, but for `Publisher`, which may only publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Publishes events, reads nothing.
-    Publisher,
-    /// Reads.
-    Viewer,
-    /// All within the tenant but keys, audit and portal links.
-    Member,
-    /// Those too.
-    Admin,
-}
-
-impl Role {
-    /// The role that a word means.
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "publisher" => Some(Self::Publisher),
-            "viewer" => Some(Self::Viewer),
-            "member" => Some(Self::Member),
-            "admin" => Some(Self::Admin),
-            _ => None,
-        }
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Publisher => "publisher",
-            Self::Viewer => "viewer",
-            Self::Member => "member",
-            Self::Admin => "admin",
-        }
-    }
 }
 
 /// `[logging]`

@@ -1,7 +1,7 @@
 //! `[profiles]`: what is read, in what order, and what is said of what is wrong.
 
 use super::tests::{REFERENCE, errors, errors_of_file, with_file, with_vars};
-use crate::profile::{Envelope, RawProfile};
+use crate::outbound::profile::{Envelope, RawProfile};
 
 /// The profile of the reference file, its `#` taken away.
 fn reference() -> String {

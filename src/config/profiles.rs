@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::{ConfigError, key_of};
 use super::layers::{Environment, variable};
 use super::load::Origins;
-use crate::profile::{Envelope, Profiles, RawProfile};
+use crate::outbound::profile::{Envelope, Profiles, RawProfile};
 
 const SECTION: &str = "profiles";
 /// A replaced system's name for the header that the profile `homechef` signs in.

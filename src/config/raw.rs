@@ -8,9 +8,9 @@ use super::event_types::Catalogue;
 use super::sources::RawSource;
 use super::tenants::RawTenant;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
-use crate::catalogue;
 use crate::model::Secret;
-use crate::profile::RawProfile;
+use crate::outbound::profile::RawProfile;
+use crate::registry::catalogue;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = KIB << 10;

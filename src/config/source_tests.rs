@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::tests::{REFERENCE, environment, errors, errors_of_file, with_file, with_vars};
 use super::{Config, Loader};
+use crate::inbound::source::{SecretSetting, Settings, Token};
 use crate::limits::SOURCE_BODY_BYTES_DEFAULT;
-use crate::source::{SecretSetting, Settings, Token};
 
 /// The secrets of a source, as the server has them.
 fn secrets(config: &Config, at: usize) -> Vec<&str> {

@@ -15,9 +15,11 @@ use super::error::{ConfigError, key_of};
 use super::layers::{Environment, variable};
 use super::load::Origins;
 use super::{Config, FileSource};
+use crate::inbound::source::{
+    Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id,
+};
 use crate::limits::{SECRET_FILE_BYTES_MAX, SOURCE_BODY_BYTES_MAX};
 use crate::model::{Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id};
 
 const DEFAULT_TENANT: &str = "default";
 const PARTNER: &str = "partner";

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::raw::Raw;
-use super::{Config, Environment, Flags, JwtKeys, Loader, Role};
-use crate::model::{RetryPolicy, Visibility};
+use super::{Config, Environment, Flags, JwtKeys, Loader};
+use crate::model::{RetryPolicy, Role, Visibility};
 
 pub(super) const REFERENCE: &str = include_str!("../../config.toml");
 

@@ -80,9 +80,10 @@
 //! One case comes from the other side: settle can give a row to a delivery that is announced but whose arrival is still on
 //! its way here. The shard remembers rows newer than its newest arrival and drops these arrivals (see [`super::early`]).
 
+use crate::handoff::{Lane, Refilled};
 use crate::limits::{self, WINDOW_PART_REFILLED};
-use crate::model::{EventId, Order, Timestamp};
-use crate::settle::{Lane, Refilled};
+use crate::model::{EventId, Timestamp};
+use crate::outbound::Order;
 
 /// How much a webhook and a shard may hold; a test's are small.
 #[derive(Debug, Clone, Copy)]

@@ -10,10 +10,11 @@ use super::breaker::Stands;
 use super::early::Early;
 use super::tally::Tally;
 use super::timer::{Key, Timers};
+use crate::handoff::Settled;
 use crate::limits::WEBHOOK_IDLE;
-use crate::model::{DeadReason, Decision, EventId, Webhook, WebhookNo};
+use crate::model::{DeadReason, Decision, EventId, WebhookNo};
+use crate::outbound::Webhook;
 use crate::runtime::{Instant, Random};
-use crate::settle::Settled;
 
 /// See the module.
 pub(super) struct Common {

@@ -2,38 +2,13 @@
 //! and nothing remembers them.
 
 use std::rc::Rc;
-use std::sync::Arc;
-
-use tokio::sync::oneshot;
 
 use super::worker::Crew;
+use crate::handoff::{Parcel, Probe, ProbeRefused, Transport};
 use crate::limits::{PROBES_PER_SHARD, PROBES_PER_WEBHOOK};
-use crate::model::{Event, Webhook, WebhookNo};
-use crate::send::{Carrier, Parcel, Probed};
+use crate::model::WebhookNo;
 
-/// A test delivery, and where its attempt goes.
-#[derive(Debug)]
-pub struct Probe {
-    /// To whom, whatever its status is.
-    pub webhook: Arc<Webhook>,
-    /// What.
-    pub event: Arc<Event>,
-    /// Dropped where the shard stops. Whoever gives up waiting ends the attempt.
-    pub reply: oneshot::Sender<Result<Probed, ProbeRefused>>,
-}
-
-/// Why a test delivery is not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProbeRefused {
-    /// So many of this webhook are under way.
-    #[error("{PROBES_PER_WEBHOOK} test deliveries of this webhook are under way already")]
-    WebhookBusy,
-    /// So many are under way in all.
-    #[error("too many test deliveries are under way")]
-    Busy,
-}
-
-impl<C: Carrier> Crew<C> {
+impl<C: Transport> Crew<C> {
     /// Makes a test delivery, if there is a place for it.
     pub(super) fn probe(self: &Rc<Self>, probe: Probe) {
         let Probe { webhook, event, mut reply } = probe;
@@ -61,9 +36,9 @@ impl<C: Carrier> Crew<C> {
 }
 
 /// A test delivery's place, given back when it is dropped.
-struct Place<C: Carrier>(Rc<Crew<C>>, WebhookNo);
+struct Place<C: Transport>(Rc<Crew<C>>, WebhookNo);
 
-impl<C: Carrier> Place<C> {
+impl<C: Transport> Place<C> {
     fn take(crew: &Rc<Crew<C>>, webhook: WebhookNo) -> Result<Self, ProbeRefused> {
         let mut probes = crew.probes.borrow_mut();
         if probes.iter().filter(|other| **other == webhook).count() >= PROBES_PER_WEBHOOK {
@@ -77,7 +52,7 @@ impl<C: Carrier> Place<C> {
     }
 }
 
-impl<C: Carrier> Drop for Place<C> {
+impl<C: Transport> Drop for Place<C> {
     fn drop(&mut self) {
         let mut probes = self.0.probes.borrow_mut();
         if let Some(at) = probes.iter().position(|webhook| *webhook == self.1) {

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::turns::{Turn, Turns};
-use crate::model::{Event, EventId, Timestamp};
+use crate::model::{EventId, Timestamp};
+use crate::outbound::Event;
 
 /// A delivery that waits in memory.
 #[derive(Debug, Clone)]
@@ -36,8 +37,8 @@ impl Entry {
     }
 
     /// A delivery as its row tells of it.
-    pub fn from_row(row: &crate::settle::Row) -> Self {
-        let crate::settle::Row { event, attempts, base } = *row;
+    pub fn from_row(row: &crate::handoff::Row) -> Self {
+        let crate::handoff::Row { event, attempts, base } = *row;
         Self { event, body: None, attempts, base, has_row: true, recalled: false, not_before: None }
     }
 
@@ -212,7 +213,7 @@ impl Queue {
     }
 
     /// Puts recalled events (ascending by id) to their entries; entries whose event the log no longer has leave, into `gone`.
-    pub fn recalled(&mut self, events: &[crate::commit::Recalled], gone: &mut Vec<Entry>) {
+    pub fn recalled(&mut self, events: &[crate::handoff::Recalled], gone: &mut Vec<Entry>) {
         let mut found = 0;
         for lane in [&mut self.main, &mut self.due, &mut self.fresh] {
             let mut lost = false;

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::Setup;
 use super::backlog::Bounds;
 use super::common::Common;
 use super::target::{Job, Target};
 use super::timer::Key;
-use super::{Arrival, Setup, ToShard, Waiting};
+use crate::handoff::{Arrival, Outcome, Refill, ToSettle, ToShard, Waiting};
 use crate::limits::RECALL_FULL_PAUSE;
-use crate::model::{DeadReason, Webhook, WebhookNo};
+use crate::model::{DeadReason, WebhookNo};
+use crate::outbound::Webhook;
 use crate::runtime::{Instant, Moment, Random};
-use crate::send::Outcome;
-use crate::settle::{Refill, ToSettle};
 
 /// See the module.
 pub(super) struct Shard {

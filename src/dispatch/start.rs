@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use super::Setup;
 use super::backlog::Bounds;
 use super::shard::Shard;
 use super::worker::Crew;
-use super::{Setup, ToShard};
+use crate::handoff::{ToShard, Transport};
 use crate::limits::SHARD_MESSAGES;
 use crate::runtime::{Clock, Random};
-use crate::send::Carrier;
 
 /// The shards' threads. Dropping it stops them at once, without waiting for what is under way.
 pub struct Running {
@@ -33,7 +33,7 @@ pub struct ShardPanicked(pub usize);
 ///
 /// # Errors
 /// If the system has no thread, or no event queue, to give.
-pub fn start<C: Carrier>(
+pub fn start<C: Transport>(
     setup: &Setup,
     inboxes: Vec<mpsc::Receiver<ToShard>>,
     carrier: impl Fn(usize) -> C + Send + Sync + 'static,
@@ -94,7 +94,7 @@ impl Running {
 }
 
 /// A shard's loop, until it is told to stop and what is under way has ended, or the time for that is over.
-pub(super) async fn run<C: Carrier>(
+pub(super) async fn run<C: Transport>(
     crew: &Rc<Crew<C>>,
     mut inbox: mpsc::Receiver<ToShard>,
     mut stopped: oneshot::Receiver<Duration>,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
+use crate::handoff::Outcome;
 use crate::runtime::metrics::Recorder;
 use crate::runtime::{Instant, Metrics};
-use crate::send::Outcome;
 
 /// See the module.
 pub(super) struct Tally {

@@ -11,12 +11,12 @@ use super::common::Common;
 use super::pace::{Allowed, Forgettable, Gate, Pace};
 use super::queue::{Entry, Kind, Queue};
 use super::timer::Key;
-use crate::commit::{RecallRequest, Recalled};
 use crate::config;
+use crate::handoff::{Lane, RecallRequest, Recalled, Refill, Refilled};
 use crate::limits::RECALL_PAUSE;
-use crate::model::{BreakerSettings, DeadReason, Event, EventId, Order, Timestamp, Webhook, WebhookNo, WebhookStatus};
+use crate::model::{BreakerSettings, DeadReason, EventId, Timestamp, WebhookNo, WebhookStatus};
+use crate::outbound::{Event, Order, Webhook};
 use crate::runtime::Instant;
-use crate::settle::{Lane, Refill, Refilled};
 
 pub(super) use flight::Job;
 

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{Directory, Setup, Verdict};
-use crate::commit::RecallRequest;
 use crate::config;
 use crate::filter::Field;
+use crate::handoff::{DisableReason, RecallRequest, SettleHandle, ToSettle};
 use crate::model::{
-    AttemptError, DeadReason, Decision, Endpoint, Event, EventId, Order, RateLimit, RetryOn, RetryPolicy, SigningKey,
-    SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    AttemptError, DeadReason, Decision, EventId, RateLimit, RetryOn, RetryPolicy, Timestamp, WebhookId, WebhookNo,
+    WebhookStatus,
 };
+use crate::outbound::{Endpoint, Event, Order, SigningKey, SigningKeys, Webhook, WebhookSettings};
 use crate::runtime::{Clock, MemoryBudget, Metrics};
-use crate::settle::{DisableReason, Handle, ToSettle};
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -98,8 +98,8 @@ pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
         tls: false,
         host: "127.0.0.1".into(),
         port: 80,
-        authority: hyper::http::HeaderValue::from_static("127.0.0.1"),
-        target: hyper::http::uri::PathAndQuery::from_static("/"),
+        authority: http::HeaderValue::from_static("127.0.0.1"),
+        target: http::uri::PathAndQuery::from_static("/"),
     };
     let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
     Arc::new(Webhook {
@@ -176,7 +176,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let book = Arc::new(Book::default());
-        let (settle, told, bell) = Handle::channel();
+        let (settle, told, bell) = SettleHandle::channel();
         let (recall, recalls) = bounded(16);
         let disabled = Arc::new(Mutex::new(Vec::new()));
         let told_of = Arc::clone(&disabled);

@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::filter::{Facts, Field};
-use crate::model::{Event, EventId, Timestamp};
+use crate::model::{EventId, Timestamp};
+use crate::outbound::Event;
 
 /// What an event keeps order with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

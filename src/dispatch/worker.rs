@@ -10,11 +10,11 @@ use tokio::sync::Notify;
 
 use super::shard::Shard;
 use super::target::Job;
+use crate::handoff::{Parcel, Transport};
 use crate::model::WebhookNo;
-use crate::send::{Carrier, Parcel};
 
 /// A shard's workers, and what they share.
-pub(super) struct Crew<C: Carrier> {
+pub(super) struct Crew<C: Transport> {
     pub(super) shard: RefCell<Shard>,
     pub(super) carrier: C,
     /// The webhooks of the test deliveries under way.
@@ -26,18 +26,18 @@ pub(super) struct Crew<C: Carrier> {
 }
 
 /// Where a parked worker finds its next delivery.
-struct Seat<C: Carrier> {
+struct Seat<C: Transport> {
     delivery: Cell<Option<Delivery<C>>>,
     waker: Cell<Option<Waker>>,
 }
 
 /// A delivery under way. It ends with an outcome; if it is dropped before, it goes back to its webhook.
-struct Delivery<C: Carrier> {
+struct Delivery<C: Transport> {
     job: Option<Job>,
     crew: Rc<Crew<C>>,
 }
 
-impl<C: Carrier> Crew<C> {
+impl<C: Transport> Crew<C> {
     pub(super) fn new(shard: Shard, carrier: C) -> Rc<Self> {
         Rc::new(Self {
             shard: RefCell::new(shard),
@@ -74,7 +74,7 @@ impl<C: Carrier> Crew<C> {
     }
 }
 
-async fn work<C: Carrier>(hired: Hired<C>, seat: Rc<Seat<C>>) {
+async fn work<C: Transport>(hired: Hired<C>, seat: Rc<Seat<C>>) {
     loop {
         let mut next = Some(seat.delivery().await);
         while let Some(delivery) = next {
@@ -86,7 +86,7 @@ async fn work<C: Carrier>(hired: Hired<C>, seat: Rc<Seat<C>>) {
     }
 }
 
-impl<C: Carrier> Seat<C> {
+impl<C: Transport> Seat<C> {
     fn give(&self, delivery: Delivery<C>) {
         self.delivery.set(Some(delivery));
         if let Some(waker) = self.waker.take() {
@@ -106,7 +106,7 @@ impl<C: Carrier> Seat<C> {
     }
 }
 
-impl<C: Carrier> Delivery<C> {
+impl<C: Transport> Delivery<C> {
     /// Makes the attempt and says how it ended; becomes the next delivery whose turn it is.
     async fn carry(mut self) -> Option<Self> {
         let job = self.job.as_ref()?;
@@ -120,7 +120,7 @@ impl<C: Carrier> Delivery<C> {
     }
 }
 
-impl<C: Carrier> Drop for Delivery<C> {
+impl<C: Transport> Drop for Delivery<C> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
             self.crew.shard.borrow_mut().dropped(job);
@@ -130,9 +130,9 @@ impl<C: Carrier> Drop for Delivery<C> {
 }
 
 /// A worker's place; a worker that ends, by a panic of the carrier, leaves it to another.
-struct Hired<C: Carrier>(Rc<Crew<C>>);
+struct Hired<C: Transport>(Rc<Crew<C>>);
 
-impl<C: Carrier> Drop for Hired<C> {
+impl<C: Transport> Drop for Hired<C> {
     fn drop(&mut self) {
         self.0.hired.set(self.0.hired.get() - 1);
         self.0.bell.notify_one();

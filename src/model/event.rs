@@ -15,15 +15,12 @@
 //!
 //! The body of an event is its data, JSON, followed by the raw body where that is not the data itself.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::inbound::Inbound;
 use super::wire::{Reader, put_long_text, put_text, put_varint};
-use super::{EventId, Timestamp, WebhookNo};
-use crate::runtime::{BodyLease, Instant};
+use super::{Timestamp, WebhookNo};
 
 /// The numbers of the webhooks that matched when the event was accepted, ascending.
 pub type Webhooks = SmallVec<[WebhookNo; 4]>;
@@ -38,38 +35,6 @@ pub enum DedupKind {
     Id,
     /// An `Idempotency-Key`: the same key with another body is an error.
     IdempotencyKey,
-}
-
-/// An event in memory, as dispatch, send and the interface see it.
-#[derive(Debug)]
-pub struct Event {
-    /// Given by the commit thread.
-    pub id: EventId,
-    /// The encoded head; see [`Event::head`].
-    pub head: Bytes,
-    /// The data, and the raw body behind it where that is another; see [`Event::data`].
-    pub body: Bytes,
-    /// When its commit was durable; of a recalled event, when it was recalled.
-    pub committed_at: Instant,
-    /// Counts the memory that `body` pins.
-    pub lease: Arc<BodyLease>,
-}
-
-impl Event {
-    /// The fields of the head. A head that came from the log was checked when it was read.
-    pub fn head(&self) -> EventHead<'_> {
-        EventHead::parse(&self.head).unwrap_or_default()
-    }
-
-    /// The payload: JSON, as it is delivered.
-    pub fn data(&self) -> Bytes {
-        data_of(&self.head, &self.body)
-    }
-
-    /// The body of the request that the event came with, byte for byte; of an application's event, its data.
-    pub fn raw(&self) -> Bytes {
-        raw_of(&self.head, &self.body)
-    }
 }
 
 /// The data within an event's body, by its encoded head.

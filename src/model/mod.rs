@@ -3,12 +3,12 @@
 //! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
 
 mod attempt;
-mod endpoint_auth;
 mod event;
 mod id;
 mod inbound;
-mod order;
 mod policy;
+mod principal;
+mod role;
 mod secret;
 mod tenant;
 mod time;
@@ -16,16 +16,13 @@ mod webhook;
 mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
-pub use endpoint_auth::{Credentials, EndpointAuth};
-pub use event::{DedupKey, DedupKind, Event, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use event::{DedupKey, DedupKind, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
-pub use order::Order;
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
+pub use principal::Principal;
+pub use role::Role;
 pub use secret::Secret;
 pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
-pub use webhook::{
-    Endpoint, EventPattern, PatternError, RESERVED_TYPES, SigningKey, SigningKeys, SigningKind, Subscription, Webhook,
-    WebhookSettings, WebhookStatus, is_event_type,
-};
+pub use webhook::{EventPattern, PatternError, RESERVED_TYPES, WebhookStatus, is_event_type};

@@ -14,9 +14,9 @@ use super::store::Row;
 use super::tenants::{StoredTenant, TenantInfo};
 use super::work::{Batch, Work};
 use super::writer::Writer;
-use crate::config::{ApiKey, FileTenant, Role};
+use crate::config::{ApiKey, FileTenant};
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
-use crate::model::{KeyId, Secret, TenantSettings, Timestamp};
+use crate::model::{KeyId, Role, Secret, TenantSettings, Timestamp};
 use crate::runtime::Random;
 
 /// Bytes of randomness in a key: nobody guesses 256 bits, so that a plain hash keeps them.

@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
+use super::Registry;
 use super::change::{Change, ChangeError, Reply};
 use super::record::{RecordError, version_or_damage};
 use super::work::{Batch, Work};
 use super::writer::Writer;
-use super::{Principal, Registry};
-use crate::model::{AuditId, SourceId, Subscription, Timestamp, Webhook, WebhookSettings, WebhookStatus};
-use crate::source::{ManagedBy, Settings, Source};
-use crate::tls::TlsSettings;
+use crate::inbound::source::{ManagedBy, Settings, Source};
+use crate::model::{AuditId, Principal, SourceId, Timestamp, WebhookStatus};
+use crate::outbound::tls::TlsSettings;
+use crate::outbound::{Subscription, Webhook, WebhookSettings};
 
 const VERSION: u16 = 1;
 /// Who changes what nobody asked for.

@@ -11,11 +11,12 @@ use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
 use super::store::Store;
 use super::webhook_change::SubscriptionChange;
-use crate::catalogue;
+use crate::handoff::DisableReason;
 use crate::limits::SUBSCRIPTIONS_MAX;
-use crate::model::{Webhook, WebhookNo, WebhookSettings};
-use crate::profile::Profiles;
-use crate::settle::DisableReason;
+use crate::model::WebhookNo;
+use crate::outbound::profile::Profiles;
+use crate::outbound::{Webhook, WebhookSettings};
+use crate::registry::catalogue;
 
 /// A change on its way to the thread.
 #[derive(Debug)]

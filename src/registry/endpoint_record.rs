@@ -8,8 +8,9 @@ use hyper::http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::record::{RecordError, damaged};
-use crate::model::{Credentials, Endpoint, EndpointAuth, Secret};
-use crate::tls::{EndpointTls, TlsSettings};
+use crate::model::Secret;
+use crate::outbound::tls::{EndpointTls, TlsSettings};
+use crate::outbound::{Credentials, Endpoint, EndpointAuth};
 
 /// Kept in parts, so that a change of the rules for new URLs does not keep a server from starting.
 #[derive(Serialize, Deserialize)]

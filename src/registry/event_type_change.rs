@@ -14,10 +14,10 @@ use super::record::{RecordError, damaged, version_or_damage};
 use super::store::Row;
 use super::work::{Batch, Work};
 use super::writer::Writer;
-use crate::catalogue::{Definition, EventType, Settings, Setup};
+use crate::inbound::source::ManagedBy;
 use crate::limits::EVENT_TYPES_PER_TENANT_MAX;
 use crate::model::Timestamp;
-use crate::source::ManagedBy;
+use crate::registry::catalogue::{Definition, EventType, Settings, Setup};
 
 /// By tenant and name.
 pub(super) const EVENT_TYPES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("event_types");

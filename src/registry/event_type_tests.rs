@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::tests::world;
 use super::*;
-use crate::catalogue::{Definition, EventType, Setup, TypeRule};
+use crate::inbound::source::ManagedBy;
 use crate::model::{EventPattern, Timestamp};
-use crate::source::ManagedBy;
+use crate::registry::catalogue::{Definition, EventType, Setup, TypeRule};
 
 fn definition(settings: serde_json::Value) -> Arc<Definition> {
     Arc::new(Definition::try_new(serde_json::from_value(settings).unwrap()).unwrap())

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::Registry;
 use super::cow::CowMap;
-use crate::catalogue::{EventType, Setup, TypeRule};
+use crate::inbound::source::ManagedBy;
 use crate::model::{EventPattern, RESERVED_TYPES, Timestamp};
-use crate::source::ManagedBy;
+use crate::registry::catalogue::{EventType, Setup, TypeRule};
 
 /// Types by name. One of the configuration hides one of the interface that has its name.
 type Types = BTreeMap<Box<str>, Arc<EventType>>;

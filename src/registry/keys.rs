@@ -8,11 +8,11 @@ use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::Registry;
 use super::record::{RecordError, damaged, version_or_damage};
-use super::{Principal, Registry};
-use crate::config::{ApiKey, Role};
+use crate::config::ApiKey;
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
-use crate::model::{KeyId, Timestamp};
+use crate::model::{KeyId, Principal, Role, Timestamp};
 
 const VERSION: u16 = 1;
 

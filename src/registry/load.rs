@@ -18,8 +18,9 @@ use super::source_setup::SourceSetup;
 use super::store::{KEYS, LEARNED, REMOVED, SOURCES, StoreError, TENANTS, WEBHOOKS};
 use super::tenants::decode_tenant;
 use crate::limits::{LOAD_ROWS, LOAD_THREADS_MAX};
-use crate::model::{KeyId, SourceId, Webhook, WebhookNo, WebhookSettings};
-use crate::profile::Profiles;
+use crate::model::{KeyId, SourceId, WebhookNo};
+use crate::outbound::profile::Profiles;
+use crate::outbound::{Webhook, WebhookSettings};
 
 /// A row as it stands in the file.
 type Encoded = (WebhookNo, Vec<u8>);

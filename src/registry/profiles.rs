@@ -7,8 +7,9 @@ use super::change::{Change, ChangeError};
 use super::snapshot::Registry;
 use super::work::{Batch, Work};
 use super::writer::Writer;
-use crate::model::{SigningKey, SigningKeys, Webhook, WebhookNo, WebhookSettings};
-use crate::profile::Profiles;
+use crate::model::WebhookNo;
+use crate::outbound::profile::Profiles;
+use crate::outbound::{SigningKey, SigningKeys, Webhook, WebhookSettings};
 
 impl Writer {
     /// Profiles in place of those before (a reload of the configuration). Webhooks of one that changed are built anew, and

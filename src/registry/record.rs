@@ -19,10 +19,10 @@ use super::secret::{OpenError, Vault};
 use super::snapshot::Removed;
 use crate::filter::{Field, Filter, FilterError};
 use crate::model::{
-    BreakerSettings, EventPattern, Order, RateLimit, RetryOn, Secret, SigningKeys, Subscription, Timestamp, Webhook,
-    WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    BreakerSettings, EventPattern, RateLimit, RetryOn, Secret, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
-use crate::profile::{Profile, Profiles};
+use crate::outbound::profile::{Profile, Profiles};
+use crate::outbound::{Order, SigningKeys, Subscription, Webhook, WebhookSettings};
 
 const VERSION: u16 = 1;
 

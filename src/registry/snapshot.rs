@@ -11,9 +11,10 @@ use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
 use crate::model::{
-    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, Webhook, WebhookId, WebhookNo, WebhookStatus, Webhooks,
+    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks,
 };
-use crate::profile::Profiles;
+use crate::outbound::Webhook;
+use crate::outbound::profile::Profiles;
 
 /// The tenant that is always there, and the one meant when none is named.
 pub const DEFAULT_TENANT: &str = "default";
@@ -396,7 +397,8 @@ mod tests {
 
     use super::*;
     use crate::filter::Filter;
-    use crate::model::{Subscription, SubscriptionId, WebhookSettings};
+    use crate::model::SubscriptionId;
+    use crate::outbound::{Subscription, WebhookSettings};
     use crate::registry::tests::webhook;
 
     const TENANTS: [&str; 2] = ["default", "acme"];

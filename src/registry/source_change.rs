@@ -11,8 +11,8 @@ use super::source_setup::SourceSetup;
 use super::store::Row;
 use super::work::{Batch, Work};
 use super::writer::Writer;
+use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 use crate::model::{Secret, SourceId};
-use crate::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 
 /// The kind whose URL holds a token.
 const PARTNER: &str = "partner";

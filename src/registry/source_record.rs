@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::record::{RecordError, damaged, version_or_damage};
 use super::secret::Vault;
+use crate::inbound::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, TokenHash};
 use crate::model::{Secret, SourceId, Timestamp};
-use crate::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, TokenHash};
 
 /// Of the records of sources, which change on their own.
 const VERSION: u16 = 1;

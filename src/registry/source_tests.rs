@@ -8,9 +8,9 @@ use serde_json::json;
 use super::tests::{FailingDisk, World, world_with};
 use super::*;
 use crate::config::FileSource;
+use crate::inbound::source::{ManagedBy, Settings, Source, SourceStatus, Token, file_id};
 use crate::model::{Secret, SourceId};
-use crate::runtime::RealDisk;
-use crate::source::{ManagedBy, Settings, Source, SourceStatus, Token, file_id};
+use crate::storage::RealDisk;
 
 const TABLE: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::Registry;
 use super::cow::CowMap;
+use crate::inbound::source::{Source, token_hash};
 use crate::model::{Secret, SourceId};
-use crate::source::{Source, token_hash};
 
 /// Sources by id, by tenant and name, and by the hash of their token. One from the file hides one from the interface that
 /// has its name.
@@ -184,8 +184,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::inbound::source::{Identity, ManagedBy, Settings, Token};
     use crate::model::Timestamp;
-    use crate::source::{Identity, ManagedBy, Settings, Token};
 
     const TENANTS: [&str; 2] = ["default", "acme"];
 

@@ -18,12 +18,13 @@ use super::snapshot::{Registry, Removed};
 use super::source_record::{encode_learned, encode_source};
 use super::source_setup::SourceSetup;
 use super::tenants::{StoredTenant, encode_tenant};
-use crate::catalogue::EventType;
+use crate::inbound::source::Source;
 use crate::limits::{AUDIT_ENTRIES_MAX, REGISTRY_CACHE_BYTES};
-use crate::model::{AuditId, KeyId, Secret, SourceId, Webhook};
-use crate::profile::Profiles;
-use crate::runtime::Disk;
-use crate::source::Source;
+use crate::model::{AuditId, KeyId, Secret, SourceId};
+use crate::outbound::Webhook;
+use crate::outbound::profile::Profiles;
+use crate::registry::catalogue::EventType;
+use crate::storage::Disk;
 
 pub(super) const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
 pub(super) const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");

@@ -15,17 +15,18 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::ApiKey;
-use crate::dispatch::{Shards, ToShard};
 use crate::filter::Facts;
+use crate::handoff::{Command, DisableReason, Noted, SettleHandle, Shards, ToSettle, ToShard};
 use crate::model::{
-    Credentials, DeadReason, Endpoint, EndpointAuth, EventPattern, RateLimit, RetryPolicy, Secret, SigningKey,
-    SigningKeys, SigningKind, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
+    DeadReason, EventPattern, RateLimit, RetryPolicy, Role, Secret, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
-use crate::profile::Profiles;
-use crate::runtime::{Backend, Clock, Disk, FileSize, Metrics, Random, RealDisk};
-use crate::settle::{self, Command, ToSettle};
-use crate::settle::{DisableReason, Noted};
-use crate::tls::{EndpointTls, TlsSettings};
+use crate::outbound::profile::Profiles;
+use crate::outbound::tls::{EndpointTls, TlsSettings};
+use crate::outbound::{
+    Credentials, Endpoint, EndpointAuth, SigningKey, SigningKeys, SigningKind, Webhook, WebhookSettings,
+};
+use crate::runtime::{Clock, Metrics, Random};
+use crate::storage::{Backend, Disk, FileSize, RealDisk};
 
 pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> WebhookSettings {
     let endpoint = Endpoint {
@@ -76,13 +77,13 @@ pub(super) fn world_with(
     sources: SourceSetup,
 ) -> Result<World, StoreError> {
     let (shards, inboxes) = Shards::channels(2);
-    let (handle, messages, _bell) = settle::Handle::channel();
+    let (handle, messages, _bell) = SettleHandle::channel();
     let running = start(Start {
         dir,
         disk,
         access: keys.into(),
         sources,
-        event_types: crate::catalogue::Setup::default(),
+        event_types: catalogue::Setup::default(),
         profiles: Profiles::default(),
         clock: Clock::test(NOW),
         // Not seeded: a world that is started again within a millisecond would make the same ids again.

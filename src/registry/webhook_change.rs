@@ -8,7 +8,8 @@ use super::work::{Batch, Work, current};
 use super::writer::Writer;
 use crate::filter::Filter;
 use crate::limits::SUBSCRIPTIONS_MAX;
-use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookNo, WebhookSettings};
+use crate::model::{EventPattern, SubscriptionId, Timestamp, WebhookNo};
+use crate::outbound::{Subscription, Webhook, WebhookSettings};
 
 /// Everything of a subscription that its user decides.
 #[derive(Debug, Clone)]

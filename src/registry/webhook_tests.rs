@@ -7,12 +7,11 @@ use serde_json::json;
 use super::tests::{World, draft, world};
 use super::*;
 use crate::filter::{Field, Filter};
+use crate::inbound::source::Settings;
 use crate::limits::{LOAD_ROWS, SUBSCRIPTIONS_MAX};
-use crate::model::{
-    BreakerSettings, EventPattern, Order, RetryOn, SubscriptionId, Webhook, WebhookNo, WebhookSettings, WebhookStatus,
-};
-use crate::profile::Profiles;
-use crate::source::Settings;
+use crate::model::{BreakerSettings, EventPattern, RetryOn, SubscriptionId, WebhookNo, WebhookStatus};
+use crate::outbound::profile::Profiles;
+use crate::outbound::{Order, Webhook, WebhookSettings};
 
 fn named(tenant: &str, uid: &str) -> WebhookSettings {
     WebhookSettings { uid: Some(uid.into()), ..draft(tenant, &["a"], WebhookStatus::Active) }

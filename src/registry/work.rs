@@ -13,12 +13,12 @@ use super::profiles::fitted;
 use super::snapshot::{Registry, Removed};
 use super::source_setup::SourceSetup;
 use super::store::{Row, Store, StoreError};
-use crate::dispatch::{Shards, ToShard};
+use crate::handoff::{Command, DisableReason, Noted, SettleHandle, Shards, ToSettle, ToShard};
 use crate::limits::REGISTRY_BATCH;
-use crate::model::{DeadReason, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus};
-use crate::profile::Profiles;
+use crate::model::{DeadReason, WebhookId, WebhookNo, WebhookStatus};
+use crate::outbound::profile::Profiles;
+use crate::outbound::{Webhook, WebhookSettings};
 use crate::runtime::{Clock, Metrics, Random};
-use crate::settle::{self, Command, DisableReason, Noted, ToSettle};
 
 /// All that the thread has.
 pub(super) struct Work {
@@ -33,7 +33,7 @@ pub(super) struct Work {
     pub(super) clock: Clock,
     pub(super) random: Random,
     pub(super) shards: Shards,
-    pub(super) settle: settle::Handle,
+    pub(super) settle: SettleHandle,
     pub(super) metrics: Arc<Metrics>,
 }
 

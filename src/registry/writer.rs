@@ -15,13 +15,14 @@ use super::change::{Change, ChangeError, Reply, Request};
 use super::source_setup::SourceSetup;
 use super::store::{Store, StoreError};
 use super::work::Work;
-use crate::catalogue;
-use crate::dispatch::Shards;
+use crate::handoff::{DisableReason, SettleHandle, Shards};
 use crate::limits::REGISTRY_QUEUE;
-use crate::model::{Webhook, WebhookNo, WebhookSettings};
-use crate::profile::Profiles;
-use crate::runtime::{Clock, Disk, Metrics, Random};
-use crate::settle::{self, DisableReason};
+use crate::model::WebhookNo;
+use crate::outbound::profile::Profiles;
+use crate::outbound::{Webhook, WebhookSettings};
+use crate::registry::catalogue;
+use crate::runtime::{Clock, Metrics, Random};
+use crate::storage::Disk;
 
 /// What the registry needs to start.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub struct Start<'a> {
     /// Told of changes.
     pub shards: Shards,
     /// Told of what is to be abandoned.
-    pub settle: settle::Handle,
+    pub settle: SettleHandle,
     /// Of which `webhooks_active` is the registry's.
     pub metrics: Arc<Metrics>,
 }

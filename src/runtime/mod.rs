@@ -6,7 +6,6 @@
 mod bucket;
 mod budget;
 mod clock;
-mod disk;
 mod door;
 pub mod logging;
 pub mod metrics;
@@ -15,7 +14,6 @@ mod random;
 pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
 pub use clock::{Clock, Instant, Moment};
-pub use disk::{Backend, Disk, FileSize, RealDisk};
 pub use door::{Door, Permit};
 pub use metrics::Metrics;
 pub use random::Random;

@@ -16,10 +16,10 @@ use super::connection::Connection;
 use super::pool::Pool;
 use super::resolve::{Resolve, SystemResolver};
 use super::response::Answer;
-use super::sign::{Signed, Signer};
-use super::{Carrier, Guard, Outcome, Parcel, Probed, SentRequest, SharedGuard};
+use crate::handoff::{Outcome, Parcel, Probed, Transport};
 use crate::limits::IN_FLIGHT_PER_SHARD;
-use crate::model::{AttemptError, Webhook};
+use crate::model::AttemptError;
+use crate::outbound::{Guard, SentRequest, SharedGuard, Signed, Signer, Webhook};
 use crate::runtime::{Clock, Instant};
 
 /// What a client is made of.
@@ -161,7 +161,7 @@ impl<R: Resolve> Client<R> {
     }
 }
 
-impl<R: Resolve> Carrier for Client<R> {
+impl<R: Resolve> Transport for Client<R> {
     async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
         let mut answer = Answer::default();
         let deadline = parcel.began.instant + parcel.timeout;

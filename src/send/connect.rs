@@ -13,12 +13,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Socket};
-use super::endpoint::is_localhost;
-use super::guard::{Forbidden, Guard, SharedGuard};
 use super::resolve::Resolve;
 use crate::limits::{CONNECT_TIMEOUT, DNS_TIMEOUT, TLS_TIMEOUT};
-use crate::model::{AttemptError, Endpoint};
-use crate::tls::{EndpointTls, client_config};
+use crate::model::AttemptError;
+use crate::outbound::tls::{EndpointTls, client_config};
+use crate::outbound::{Endpoint, Forbidden, Guard, SharedGuard, is_localhost};
 
 /// Addresses of a name that are tried; all that a name has are checked.
 const ADDRESSES_TRIED: usize = 4;

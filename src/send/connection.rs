@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::envelope::Envelope;
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
+use crate::outbound::Envelope;
 
 /// A request of so few bytes is copied into one piece: the system sends that for less than it gathers several.
 const JOINED_BYTES_MAX: usize = 2 * 1024;

@@ -9,12 +9,11 @@ use url::Url;
 
 use super::client::broken;
 use super::connect::Connector;
-use super::endpoint::EndpointError;
-use super::envelope::Envelope;
 use super::resolve::{Resolve, SystemResolver};
-use super::{SharedGuard, sign};
+use crate::outbound::{self, Endpoint, EndpointError, Envelope, SharedGuard};
+
 use crate::limits::{FETCH_BYTES_MAX, FETCH_TIMEOUT};
-use crate::model::{AttemptError, Endpoint};
+use crate::model::AttemptError;
 
 /// See the module. It may be shared between threads; what [`Self::get`] gives stays in its own.
 pub struct Fetcher<R = SystemResolver> {
@@ -108,7 +107,7 @@ impl<R: Resolve> Fetcher<R> {
         *request.uri_mut() = endpoint.target.clone().into();
         let headers = request.headers_mut();
         headers.insert(HOST, endpoint.authority.clone());
-        headers.insert(USER_AGENT, sign::USER_AGENT);
+        headers.insert(USER_AGENT, outbound::USER_AGENT);
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         let response = connection.request(request, || {}).await.map_err(|why| broken(&why))?;

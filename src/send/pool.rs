@@ -10,9 +10,9 @@ use smallvec::{SmallVec, smallvec};
 
 use super::connection::Connection;
 use crate::limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS_PER_SHARD};
-use crate::model::Endpoint;
+use crate::outbound::Endpoint;
+use crate::outbound::tls::EndpointTls;
 use crate::runtime::{Clock, Instant};
-use crate::tls::EndpointTls;
 
 /// How often old connections are looked for, while there are any.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(IDLE_CONNECTION_TIMEOUT.as_millis() as u64 / 4);
@@ -158,8 +158,8 @@ mod tests {
     use super::*;
     use crate::config::Egress;
     use crate::model::Timestamp;
-    use crate::send::Guard;
-    use crate::tls::TlsSettings;
+    use crate::outbound::Guard;
+    use crate::outbound::tls::TlsSettings;
     use tokio::task::LocalSet;
 
     fn endpoint(url: &str) -> Endpoint {

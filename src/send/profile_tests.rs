@@ -1,20 +1,20 @@
 //! Deliveries in every form, against the rules that receivers have: our own verifier of the same scheme, and the code of the
 //! replaced systems' receivers.
 
+use crate::outbound::{Endpoint, Event, SignError, Signer, SigningKey, SigningKeys, Webhook, WebhookSettings, preview};
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
-use super::sign::{SignError, Signer};
 use super::tests::{NOW, guard};
 use super::*;
-use crate::model::{
-    Endpoint, EventId, Inbound, NewEvent, Secret, SigningKey, SigningKeys, Timestamp, WebhookId, WebhookNo,
-    WebhookSettings,
-};
-use crate::profile::{Profile, Profiles, RawProfile, Signing};
+use crate::model::{EventId, Inbound, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
+use crate::outbound::profile::{Profile, Profiles, RawProfile, Signing};
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{Received, verify};
 use crate::signature::{Place, Request};

@@ -4,6 +4,11 @@
 //! authority that signed it, and two clients' with theirs (the one of a P-256 key, the other of an RSA key), and the authority
 //! that signed them; the keys of the authorities were thrown away. `tests/data/ssrf_urls.jsonl` is the table of bypasses.
 
+use crate::model::{AttemptError, EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
+use crate::outbound::{
+    Credentials, Endpoint, EndpointAuth, Event, Guard, SharedGuard, SigningKey, SigningKeys, Webhook, WebhookSettings,
+    preview,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,14 +31,11 @@ use tokio_rustls::TlsAcceptor;
 use super::connect::Connector;
 use super::*;
 use crate::config::Egress;
+use crate::handoff::{Outcome, Parcel, Transport};
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
-use crate::model::{
-    Credentials, Endpoint, EndpointAuth, EventId, NewEvent, Secret, SigningKey, SigningKeys, Timestamp, WebhookId,
-    WebhookNo, WebhookSettings,
-};
+use crate::outbound::tls::{EndpointTls, TlsSettings};
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{Received, verify};
-use crate::tls::{EndpointTls, TlsSettings};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 const LONG: Duration = Duration::from_secs(30);
@@ -274,8 +276,8 @@ async fn a_previous_secret_signs_until_its_end() {
     local(async {
         let mut webhook = webhook("http://127.0.0.1:9000/");
         webhook.settings.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
-        let mut signer = sign::Signer::default();
-        let count = |signer: &mut sign::Signer, webhook: &Webhook, now| {
+        let mut signer = crate::outbound::Signer::default();
+        let count = |signer: &mut crate::outbound::Signer, webhook: &Webhook, now| {
             let made = signer.sign(webhook, &event("{}"), 1, now).unwrap();
             let request = made.request(webhook, hyper::HeaderMap::new());
             request.headers()["webhook-signature"].to_str().unwrap().split(' ').count()
@@ -291,7 +293,8 @@ async fn each_gateway_counts_itself() {
     local(async {
         let webhook = webhook("http://127.0.0.1:9000/");
         for (came_through, says) in [(0, "1"), (3, "4"), (u8::MAX, "256")] {
-            let made = sign::Signer::default().sign(&webhook, &event_after(came_through, "{}"), 1, NOW).unwrap();
+            let made =
+                crate::outbound::Signer::default().sign(&webhook, &event_after(came_through, "{}"), 1, NOW).unwrap();
             assert_eq!(made.request(&webhook, hyper::HeaderMap::new()).headers()["webhook-hops"], says);
         }
     })
@@ -759,7 +762,7 @@ async fn credentials_are_sent_and_shown_as_secrets() {
         let credentials = Credentials::Basic { username: "u".into(), password: Secret::new("p") };
         webhook.settings.auth = Some(Arc::new(EndpointAuth::try_new(credentials).unwrap()));
         let event = event("{}");
-        let made = sign::Signer::default().sign(&webhook, &event, 1, NOW).unwrap();
+        let made = crate::outbound::Signer::default().sign(&webhook, &event, 1, NOW).unwrap();
         let sent = made.request(&webhook, hyper::HeaderMap::new());
         assert_eq!(sent.headers()["authorization"], "Basic dTpw");
         let shown = preview(&Arc::new(webhook), &event, 1, NOW).unwrap();

@@ -8,22 +8,8 @@ use super::flush::Written;
 use super::gather::What;
 use super::keeper::Keeper;
 use super::pending::{PendingRow, Rows};
-use crate::dispatch::Waiting;
-use crate::model::{DeadReason, DeliveryId, EventId, Timestamp, WebhookNo};
-
-/// What became of the wish to try a delivery once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Retried {
-    /// It is due now.
-    Again,
-    /// It waits for its turn or is under way: there is nothing to hurry.
-    Waits,
-    /// Its webhook takes no more.
-    Abandoned(DeadReason),
-    /// Nothing is known of such a delivery.
-    #[default]
-    Unknown,
-}
+use crate::handoff::{Retried, Waiting};
+use crate::model::{DeliveryId, EventId, Timestamp, WebhookNo};
 
 /// Who asked for a delivery once more.
 #[derive(Debug)]

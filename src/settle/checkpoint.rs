@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Announced;
 use super::table::part;
+use crate::handoff::Announced;
 use crate::model::{EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::Permit;
 

@@ -16,13 +16,14 @@ use super::pending::PendingRow;
 use super::records::Depth;
 use super::table::{DEAD, PENDING, delivery};
 use super::testing::{HOUR, attempt, failed, permit};
-use super::{Bounds, Command, Handle, Hooks, Lane, OpenState, Options, Refill, Settled, ToSettle};
-use crate::commit::{self, Admitted, Group, Log, OpenLog, ReadLog, Submission};
+use super::{Bounds, Hooks, OpenState, Options};
+use crate::commit::{self, Group, Log, OpenLog};
 use crate::config;
-use crate::dispatch::{Shards, ToShard};
+use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
 use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
-use crate::runtime::{Clock, Disk, MemoryBudget, Metrics, Random};
-use crate::sim::{Loss, SimDisk};
+use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
+use crate::storage::sim::{Loss, SimDisk};
+use crate::storage::{Disk, ReadLog};
 
 const DIR: &str = "/data";
 /// Images of a crash in the normal test run.
@@ -115,7 +116,7 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
     let log = opened.log();
     state.recover(&*log).unwrap();
     let (shards, mut ends) = Shards::channels(1);
-    let (handle, told, _) = Handle::channel();
+    let (handle, told, _) = SettleHandle::channel();
     let metrics = Metrics::new().unwrap();
     let hooks = Hooks {
         abandons: Arc::new(|_| None),
@@ -170,7 +171,11 @@ impl Node {
         ids
     }
 
-    fn submission(&self, webhooks: &[WebhookNo], data: &Bytes) -> (Submission, oneshot::Receiver<commit::Verdicts>) {
+    fn submission(
+        &self,
+        webhooks: &[WebhookNo],
+        data: &Bytes,
+    ) -> (Submission, oneshot::Receiver<crate::handoff::Verdicts>) {
         let mut head = Vec::new();
         let event = NewEvent {
             tenant: "default",
@@ -183,7 +188,7 @@ impl Node {
         event.encode(webhooks, &mut head);
         let webhooks = webhooks.iter().copied().collect();
         let admitted = Admitted { head: head.into(), body: data.clone(), dedup: None, once: None, webhooks };
-        let (reply, answer) = commit::Reply::direct();
+        let (reply, answer) = crate::handoff::Reply::direct();
         let events = [admitted].into_iter().collect();
         (Submission { events, permit: permit(), lease: self.memory.lease(1), reply }, answer)
     }

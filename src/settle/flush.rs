@@ -4,7 +4,6 @@
 
 use redb::{Error, WriteTransaction};
 
-use super::again::Retried;
 use super::checkpoint::{CHECKPOINT, MARKS, Marks};
 use super::dead::{DeadLetters, Note};
 use super::expiry::Progress;
@@ -14,7 +13,7 @@ use super::keeper::Keeper;
 use super::outbox::Told;
 use super::pending::{self, PendingRow, Rows};
 use super::table::META;
-use crate::dispatch::{ToShard, Waiting};
+use crate::handoff::{Retried, ToShard, Waiting};
 use crate::model::{DeliveryId, Timestamp, WebhookNo};
 
 /// Finished replays that are still shown.

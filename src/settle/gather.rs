@@ -2,11 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use super::Refill;
 use super::again::AskedAgain;
 use super::dead::Note;
 use super::history_rows::Attempts;
 use super::table::Key;
+use crate::handoff::Refill;
 use crate::model::{EventId, Timestamp, WebhookNo};
 
 /// See the module. A flush that fails leaves all of it here, and the next one tries again.
@@ -66,7 +66,7 @@ pub(super) enum What {
     Discard { reply: usize },
 }
 
-/// Who waits for a [`super::Command::Sync`].
+/// Who waits for a [`crate::handoff::Command::Sync`].
 #[derive(Debug)]
 pub(super) struct Sync {
     pub(super) webhook: Option<WebhookNo>,

@@ -12,11 +12,11 @@ use redb::{Error, ReadTransaction, WriteTransaction};
 
 use super::history_rows::{Attempts, Key, decode_row, insert_sorted, key, newest_in, number_of, open};
 use super::list::Wanted;
-use super::store::Store;
 use super::table::{HISTORY, part};
 use crate::limits::{HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp};
-use crate::runtime::Disk;
+use crate::storage::Disk;
+use crate::storage::file::Store;
 
 /// Files that one read looks into, newest first: it must end soon.
 const FILES_PER_READ: usize = 64;

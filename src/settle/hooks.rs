@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(doc)]
-use super::Command;
-use super::{DisableReason, Happening};
+use super::Happening;
 use crate::filter::Facts;
+#[cfg(doc)]
+use crate::handoff::Command;
+use crate::handoff::DisableReason;
 use crate::model::{DeadReason, WebhookNo, Webhooks};
 
 /// Why whatever waits for a webhook is to be abandoned, if it is: it failed, or is no more.

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
 
-use super::Settled;
 use super::figures::{Ended, Hour, HourRow};
-use super::store::Store;
 use super::table::{HOURS, META, part};
+use crate::handoff::Settled;
 use crate::limits::{
     FIGURES_FORGOTTEN, FIGURES_HOURS, FIGURES_SHOWN_TYPES_MAX, FIGURES_TENANT_TYPES_MAX, FIGURES_WEBHOOK_TYPES_MAX,
 };
 use crate::model::{Decision, EventHead, Timestamp, WebhookNo};
+use crate::storage::file::Store;
 
 /// Whose figures.
 #[derive(Debug, Clone, Copy)]

@@ -13,10 +13,10 @@ use super::job_text::{event_text, reason_number, webhook_number};
 use super::pending::{PendingRow, Rows, behind};
 use super::replay;
 use super::table::{JOBS, WIDE, delivery, previous};
-use super::{Abandons, ReplayFilter, Targets};
-use crate::commit::{ReadError, ReadLog};
-use crate::dispatch::Waiting;
+use super::{Abandons, Targets};
+use crate::handoff::{ReplayFilter, Waiting};
 use crate::model::{DeadReason, DeliveryId, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
+use crate::storage::{ReadError, ReadLog};
 
 /// A job, as it is stored and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,14 +16,14 @@ use super::job::{Job, JobKind, JobState};
 use super::outbox::Outbox;
 use super::records::Depth;
 use super::stats::Stats;
-use super::store::Store;
 use super::table::key;
 use super::watch::Watches;
-use super::{Announced, Bounds, Command, Hooks, Options, Settled, ToSettle};
-use crate::commit::ReadLog;
-use crate::dispatch::{Shards, ToShard, Waiting};
+use super::{Bounds, Hooks, Options};
+use crate::handoff::{Announced, Command, DisableReason, Settled, Shards, ToSettle, ToShard, Waiting};
 use crate::model::{DeadReason, Decision, EventId, Timestamp, WebhookNo};
 use crate::runtime::{Clock, Metrics};
+use crate::storage::ReadLog;
+use crate::storage::file::Store;
 
 /// See the module.
 pub(super) struct Keeper {
@@ -60,15 +60,6 @@ pub(super) struct Keeper {
     pub(super) metrics: Arc<Metrics>,
     pub(super) hooks: Hooks,
     pub(super) stopping: bool,
-}
-
-/// Why a webhook is to be disabled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DisableReason {
-    /// It answered 410 Gone; dispatch asks, so that nothing more is sent.
-    Gone,
-    /// Nothing but failure for as long as the configuration allows; settle asks as well, which counts over restarts.
-    Failing,
 }
 
 impl Keeper {

@@ -14,10 +14,10 @@ use super::dead::{self, DeadLetter};
 use super::history::{Files, Recent};
 use super::pending::PendingRow;
 use super::records::{DeliveryRecord, Page};
-use super::store::Store;
 use super::table::{DEAD, Key, PENDING, delivery, key, next};
 use crate::limits::HISTORY_BUCKETS;
 use crate::model::{DeliveryId, DeliveryStatus, EventId, WebhookNo};
+use crate::storage::file::Store;
 
 /// Rows of a table that one page looks at.
 pub(super) const ROWS_PER_READ: usize = 20_000;

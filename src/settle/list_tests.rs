@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::testing::{HOUR, World, attempt, failed};
-use super::{Command, JobKind, JobState, ReplayFilter, Retried, Row, Wanted};
+use super::{JobKind, JobState, Wanted};
+use crate::handoff::{Command, ReplayFilter, Retried, Row};
 use crate::model::DeliveryStatus::{Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, WebhookNo};
 
@@ -143,7 +144,7 @@ async fn what_waits_is_unknown_or_has_no_webhook_is_not_tried_again() {
     let mut answers = Vec::new();
     for event in [listed, row, wide] {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        world.keeper.apply(super::ToSettle::Command(Command::Retry { id: id(1, event), reply }));
+        world.keeper.apply(crate::handoff::ToSettle::Command(Command::Retry { id: id(1, event), reply }));
         answers.push(answer);
     }
     world.flush();
@@ -202,7 +203,7 @@ async fn a_recovery_takes_what_died_since_and_hurries_what_waits_also_over_a_cra
     world.flush();
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     let command = Command::Recover { webhook: WebhookNo(1), since, reply };
-    world.keeper.apply(super::ToSettle::Command(command));
+    world.keeper.apply(crate::handoff::ToSettle::Command(command));
     world.keeper.flush().unwrap();
     let no = answer.try_recv().unwrap();
     assert!(world.records.jobs().unwrap()[0].is_running(), "it takes several steps");

@@ -7,20 +7,19 @@ use super::job::{Job, JobKind};
 use super::pending::between;
 use super::records::Records;
 use super::table::{DEAD, JOBS, PENDING, key};
-use super::{Command, Handle, ToSettle};
-use crate::commit::Needs;
+use crate::handoff::{Command, Needs, SettleHandle, ToSettle};
 use crate::model::{EventId, WebhookNo};
 
 /// [`Needs`], answered from the rows, the dead letters and the wide events' jobs.
 #[derive(Debug, Clone)]
 pub struct SettleNeeds {
-    handle: Handle,
+    handle: SettleHandle,
     records: Records,
 }
 
 impl SettleNeeds {
     /// For the log's retention thread, which may wait for a flush.
-    pub fn new(handle: Handle, records: Records) -> Self {
+    pub fn new(handle: SettleHandle, records: Records) -> Self {
         Self { handle, records }
     }
 

@@ -20,16 +20,16 @@ use super::outbox::Outbox;
 use super::pending::{self, PendingRow, Rows};
 use super::records::{Depth, Records};
 use super::stats::Stats;
-use super::store::Store;
 use super::table::{DEAD, DUE, HISTORY, HOURS, JOBS, META, OUTBOX, PENDING, STATS, WATCH, WIDE};
 use super::thread::Running;
 use super::watch::Watches;
-use super::{Bounds, Handle, Hooks, Options, ToSettle};
-use crate::commit::{ReadError, ReadLog};
-use crate::dispatch::Shards;
+use super::{Bounds, Hooks, Options};
+use crate::handoff::{SettleHandle, Shards, ToSettle};
 use crate::limits::STATE_CACHE_BYTES;
 use crate::model::{EventHead, EventId, Timestamp};
-use crate::runtime::{Clock, Disk, Metrics};
+use crate::runtime::{Clock, Metrics};
+use crate::storage::file::Store;
+use crate::storage::{Disk, ReadError, ReadLog};
 
 /// Where settle's files are, and how they are kept.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ pub struct Opened {
 
 /// What the thread needs beside its files.
 pub struct Start {
-    /// The way in, as [`Handle::channel`] made it.
-    pub handle: Handle,
+    /// The way in, as [`SettleHandle::channel`] made it.
+    pub handle: SettleHandle,
     /// Its messages.
     pub messages: Receiver<ToSettle>,
     /// Its bell.

@@ -8,8 +8,7 @@ use std::ops::Bound;
 use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
 
 use super::table::{DUE, Key, PENDING, TimeKey, due_key, due_of, key, next, part, previous};
-use super::{Lane, Refill, Refilled, Row};
-use crate::dispatch::Waiting;
+use crate::handoff::{Lane, Refill, Refilled, Row, Waiting};
 use crate::model::{EventId, Timestamp, WebhookNo};
 
 /// What a row says.

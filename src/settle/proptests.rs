@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::testing::{World, attempt, failed};
-use super::{Command, Lane, ReplayFilter, Retried, Row, ToSettle};
+use crate::handoff::{Command, Lane, ReplayFilter, Retried, Row, ToSettle};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 
 const WEBHOOKS: u32 = 6;

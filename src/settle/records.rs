@@ -17,12 +17,13 @@ use super::list::{self, Wanted};
 use super::outbox::{self, OutboxRow};
 use super::pending::{self, PendingRow};
 use super::stats::{Stats, WebhookStats};
-use super::store::Store;
 use super::table::{DEAD, JOBS, Key, PENDING, key, previous};
-use super::{Command, Handle, ReplayFilter, Retried, ToSettle, watch};
-use crate::commit::ReadLog;
+use super::watch;
+use crate::handoff::{Command, ReplayFilter, Retried, SettleHandle, ToSettle};
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
+use crate::storage::ReadLog;
+use crate::storage::file::Store;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub struct Records {
     stats: Arc<Stats>,
     hours: Arc<Hours>,
     depth: Arc<Depth>,
-    handle: Handle,
+    handle: SettleHandle,
 }
 
 /// A delivery, as far as is known.
@@ -91,7 +92,7 @@ impl Records {
         figures: Arc<Stats>,
         hours: Arc<Hours>,
         depth: Arc<Depth>,
-        handle: Handle,
+        handle: SettleHandle,
     ) -> Self {
         Self { state, files, stats: figures, hours, depth, handle }
     }

@@ -1,8 +1,8 @@
 //! Which events a replay takes, and to whom they go.
 
-use super::ReplayFilter;
 use super::job::{Ground, StepError};
 use crate::filter::Facts;
+use crate::handoff::ReplayFilter;
 use crate::model::{EventHead, EventId, EventPattern, WebhookNo, Webhooks, data_of};
 
 /// Whether a replay takes an event.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
 
+use super::Decision;
 use super::table::{STATS, part};
-use super::{Decision, Settled};
+use crate::handoff::Settled;
 use crate::model::{Timestamp, WebhookNo};
 
 /// A webhook's figures.

@@ -16,15 +16,15 @@ use super::gather::Gathered;
 use super::keeper::Keeper;
 use super::open::{Opened, Surroundings, open_with};
 use super::records::Depth;
-use super::{
-    Announced, Bounds, Command, DisableReason, Handle, Hooks, Lane, OpenState, Options, Records, Refill, Refilled,
-    Settled, Targets, ToSettle, Wanted,
-};
-use crate::commit::{ReadError, ReadLog, Stored};
-use crate::dispatch::{Shards, ToShard, Waiting};
+use super::{Bounds, Hooks, OpenState, Options, Records, Targets, Wanted};
 use crate::filter::Facts;
+use crate::handoff::{
+    Announced, Command, DisableReason, Lane, Refill, Refilled, SettleHandle, Settled, Shards, ToSettle, ToShard,
+    Waiting,
+};
 use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
-use crate::runtime::{Backend, Clock, Disk, Door, FileSize, Metrics, Permit};
+use crate::runtime::{Clock, Door, Metrics, Permit};
+use crate::storage::{Backend, Disk, FileSize, ReadError, ReadLog, Stored};
 
 /// Files by path; a crash leaves of each what was last synced.
 #[derive(Debug, Default)]
@@ -316,7 +316,7 @@ impl World {
         };
         let metrics = Metrics::new().unwrap();
         let depth = Arc::new(Depth::default());
-        let (handle, ..) = Handle::channel();
+        let (handle, ..) = SettleHandle::channel();
         let around =
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
@@ -407,7 +407,7 @@ impl World {
     }
 
     /// All rows of a lane, three at a time.
-    pub(super) fn drain(&mut self, webhook: u32, mut lane: Lane) -> Vec<super::Row> {
+    pub(super) fn drain(&mut self, webhook: u32, mut lane: Lane) -> Vec<crate::handoff::Row> {
         let mut rows = Vec::new();
         loop {
             let refilled = self.refill(webhook, lane, 3);
@@ -424,7 +424,7 @@ impl World {
         self.drain(webhook, Lane::Ready { after: EventId::MIN }).into_iter().map(|row| row.event).collect()
     }
 
-    pub(super) fn due(&mut self, webhook: u32) -> Vec<super::Row> {
+    pub(super) fn due(&mut self, webhook: u32) -> Vec<crate::handoff::Row> {
         let after = (Timestamp::from_millis(0), EventId::MIN);
         self.drain(webhook, Lane::Due { after, until: self.clock.steady() })
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::pending::refill;
 use super::testing::{HOUR, World, attempt, failed, permit_of};
-use super::{Command, DisableReason, JobKind, JobState, Lane, Refill, ReplayFilter, Row, ToSettle, Wanted};
-use crate::dispatch::{ToShard, Waiting};
+use super::{JobKind, JobState, Wanted};
+use crate::handoff::{Command, DisableReason, Lane, Refill, ReplayFilter, Row, ToSettle, ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Door;
@@ -381,7 +381,7 @@ async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
             assert!(room > 5, "the disk was full at each of some writes");
             return;
         }
-        assert!(super::store::is_full(&done.unwrap_err()));
+        assert!(crate::storage::file::is_full(&done.unwrap_err()));
         world.keeper.reopen().unwrap();
         world.flush();
         assert!(world.gathered().changes.is_empty());

@@ -10,9 +10,9 @@ use redb::Error;
 
 use super::keeper::Keeper;
 use super::records::Records;
-use super::store::is_full;
-use super::{Command, Handle, ToSettle};
+use crate::handoff::{Command, SettleHandle, ToSettle};
 use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
+use crate::storage::file::is_full;
 
 /// How long a full disk is left alone before the next try.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const FULL_TRIES_STOPPING: usize = 4;
 #[derive(Debug)]
 pub struct Running {
     /// The way in.
-    pub handle: Handle,
+    pub handle: SettleHandle,
     /// The reading side.
     pub records: Records,
     thread: JoinHandle<()>,
@@ -34,7 +34,7 @@ impl Running {
     /// Begins the thread.
     pub(super) fn begin(
         keeper: Keeper,
-        handle: Handle,
+        handle: SettleHandle,
         records: Records,
         messages: Receiver<ToSettle>,
         bell: Receiver<()>,
@@ -152,10 +152,9 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::super::testing::{BROKEN, MemoryDisk, MemoryLog, World, attempt, permit};
-    use super::super::{Announced, Hooks, SettleNeeds, Settled, Start};
+    use super::super::{Hooks, SettleNeeds, Start};
     use super::*;
-    use crate::commit::Needs;
-    use crate::dispatch::Shards;
+    use crate::handoff::{Announced, Needs, Settled, Shards};
     use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
     use crate::runtime::{Clock, Metrics};
 
@@ -171,7 +170,7 @@ mod tests {
         let log = Arc::new(MemoryLog::default());
         let mut opened = World::open(&disk);
         opened.recover(&*log).unwrap();
-        let (handle, messages, bell) = Handle::channel();
+        let (handle, messages, bell) = SettleHandle::channel();
         let (poison, poisoned) = crossbeam_channel::bounded(1);
         let ballasts = Arc::new(AtomicUsize::new(0));
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::Settled;
-use super::keeper::{DisableReason, Keeper};
+use super::keeper::Keeper;
 use super::table::WATCH;
+use crate::handoff::{DisableReason, Noted, Settled};
 use crate::limits::OUTBOX_ROWS_MAX;
 use crate::model::{Attempt, DeadReason, Decision, EventHead, EventId, RESERVED_TYPES, Timestamp, WebhookNo};
 
@@ -77,17 +77,6 @@ impl Happened<'_> {
             Self::Exhausted { .. } => "hooktide.delivery.exhausted",
         }
     }
-}
-
-/// What the registry tells of a webhook's status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noted {
-    /// It is failed now.
-    Disabled(Option<DisableReason>),
-    /// It was failed and is no more.
-    Resumed,
-    /// It was removed.
-    Removed,
 }
 
 /// How badly a webhook stands; one that is well has none.
@@ -273,8 +262,8 @@ fn percent_reached(failing_for: Duration, disable_after: Duration) -> Option<u8>
 #[cfg(test)]
 mod tests {
     use super::super::testing::{HOUR, World, attempt, failed};
-    use super::super::{Command, ToSettle};
     use super::*;
+    use crate::handoff::{Command, ToSettle};
 
     const FAILING: &str = "hooktide.webhook.failing";
     const DISABLED_TYPE: &str = "hooktide.webhook.disabled";

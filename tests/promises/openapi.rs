@@ -195,7 +195,7 @@ fn the_codes_of_problems_are_those_that_there_are() {
     let document = Document::of(&server);
     let codes = document.0.pointer("/components/schemas/Problem/properties/code/enum").unwrap();
     let described: BTreeSet<_> = codes.as_array().unwrap().iter().map(|code| code.as_str().unwrap()).collect();
-    let there: BTreeSet<_> = hooktide::api::ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    let there: BTreeSet<_> = hooktide::http::ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(described, there);
 }
 

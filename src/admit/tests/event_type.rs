@@ -1,8 +1,8 @@
 //! The catalogue at the door.
 
 use super::*;
-use crate::catalogue::Definition;
-use crate::source::ManagedBy;
+use crate::inbound::source::ManagedBy;
+use crate::registry::catalogue::Definition;
 
 fn known(settings: Value) -> Arc<EventType> {
     let definition = Definition::try_new(serde_json::from_value(settings).unwrap()).unwrap();

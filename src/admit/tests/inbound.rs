@@ -8,9 +8,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::*;
+use crate::inbound::source::testing::{identity, settings};
+use crate::inbound::source::{Rejection, Source, Token};
 use crate::model::Mapping;
-use crate::source::testing::{identity, settings};
-use crate::source::{Rejection, Source, Token};
 
 const SECRET: &str = "shpss_0123456789abcdef";
 const TOKEN: &str = "nNsCbbEO316t13WsH3fw4QIb";

@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
 use hyper::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 
-use super::Response;
+use crate::http::Response;
 pub(in crate::api) use openapi::JSON;
 #[cfg(test)]
 pub(in crate::api) use openapi::YAML;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
-use super::super::{Response, reply};
+use super::super::reply;
+use crate::http::Response;
 
 /// A form of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::api::ProblemCode;
+use crate::http::ProblemCode;
 
 async fn text(path: &str) -> String {
     use http_body_util::BodyExt as _;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use hyper::Method;
 
 use super::*;
-use crate::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, Report, apply};
 use crate::config::Environment;
+use crate::service::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, Report, apply};
 
 impl Interface for World {
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
@@ -52,7 +52,7 @@ impl File {
 
 /// `+ billing`, `~ crm url name`, `= x`.
 fn told(report: &Report) -> Vec<String> {
-    let item = |item: &crate::apply::Item| match &item.outcome {
+    let item = |item: &crate::service::apply::Item| match &item.outcome {
         Outcome::Added { .. } => format!("+ {}", item.name),
         Outcome::Changed(changes) => {
             let fields: Vec<_> = changes.iter().map(|change| &*change.field).collect();

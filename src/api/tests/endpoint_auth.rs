@@ -1,7 +1,7 @@
 //! How an endpoint knows who calls it: `auth` and `tls`, given, shown, kept, changed and refused.
 
 use super::*;
-use crate::model::Webhook;
+use crate::outbound::Webhook;
 
 const HOOK: &str = "https://example.com/hook";
 const CA: &str = include_str!("../../../tests/data/tls/ca.pem");

@@ -1,7 +1,7 @@
 //! The catalogue over the interface.
 
 use super::*;
-use crate::catalogue::{Definition, Setup};
+use crate::registry::catalogue::{Definition, Setup};
 
 const TYPES: &str = "/api/v1/event-types";
 

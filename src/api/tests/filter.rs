@@ -63,7 +63,7 @@ async fn an_accepted_event_and_a_webhook_are_found_by_their_ids() {
 async fn all_that_a_webhook_asks_for_is_explained() {
     let world = world();
     let compiled = |value: Value| Some(Arc::new(crate::filter::Filter::compile(&value).unwrap()));
-    let subscription = |is_active, resource_id: Option<&str>| crate::model::Subscription {
+    let subscription = |is_active, resource_id: Option<&str>| crate::outbound::Subscription {
         id: SubscriptionId::from_u128(1),
         event_type: EventPattern::try_new("order.*").unwrap(),
         resource_id: resource_id.map(Box::from),
@@ -72,7 +72,7 @@ async fn all_that_a_webhook_asks_for_is_explained() {
         created_at: Timestamp::default(),
         updated_at: Timestamp::default(),
     };
-    let settings = crate::model::WebhookSettings {
+    let settings = crate::outbound::WebhookSettings {
         subscriptions: [subscription(true, Some("r")), subscription(false, None)].into(),
         workspace_id: Some("w".into()),
         filters: compiled(json!({"fields": {"a": 1}})),

@@ -1,8 +1,8 @@
 //! Profiles and secrets of webhooks, as the interface takes and shows them.
 
 use super::*;
-use crate::model::Webhook;
-use crate::profile::Profiles;
+use crate::outbound::Webhook;
+use crate::outbound::profile::Profiles;
 
 const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The first key of RFC 8032 section 7.1.

@@ -1,8 +1,8 @@
 //! Sources over the interface.
 
 use super::*;
+use crate::inbound::source::{Rejection, Token};
 use crate::model::SourceId;
-use crate::source::{Rejection, Token};
 
 const SOURCES: &str = "/api/v1/sources";
 

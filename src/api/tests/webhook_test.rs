@@ -3,7 +3,8 @@
 use hyper::HeaderMap;
 
 use super::*;
-use crate::send::{Outcome, Probed, SentRequest};
+use crate::handoff::{Outcome, Probed};
+use crate::outbound::SentRequest;
 
 /// Answers 418 to everything, unless it is told to refuse.
 #[derive(Default)]

@@ -14,7 +14,8 @@ use super::client::ClientError;
 use super::error::CliError;
 use super::{Client, ClientArgs, block_on, output, parse, webhook};
 use crate::config::Environment;
-use crate::model::{EventPattern, Secret, SigningKey, Timestamp};
+use crate::model::{EventPattern, Secret, Timestamp};
+use crate::outbound::SigningKey;
 use crate::runtime::Clock;
 use receiver::Receiver;
 

@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 
 use super::output::visible;
 use crate::limits::{HEADER_TIMEOUT, LISTEN_BODY_BYTES_MAX, LISTEN_QUEUE};
-use crate::model::{EventPattern, SigningKey};
+use crate::model::EventPattern;
+use crate::outbound::SigningKey;
 use crate::runtime::Clock;
 use crate::signature::standard::{self, VerifyError};
 

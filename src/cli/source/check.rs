@@ -15,8 +15,8 @@ use super::super::error::CliError;
 use super::super::{Client, block_on, output};
 use super::{One, path, text, unreachable};
 use crate::config::Environment;
+use crate::inbound::provider::{default_map, recipe};
 use crate::model::EventPattern;
-use crate::provider::{default_map, recipe};
 use crate::signature::{RawScheme, Scheme};
 
 /// Types that are named where nobody subscribes to any; a provider may have hundreds.

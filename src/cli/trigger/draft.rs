@@ -5,7 +5,7 @@ use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::fill::Fill;
-use crate::provider::{RawRecipe, Sample, sample_headers, samples};
+use crate::inbound::provider::{RawRecipe, Sample, sample_headers, samples};
 use crate::signature::{OneOrMany, RawScheme};
 
 /// What a generic event says where the recipe asks for nothing special.

@@ -113,7 +113,7 @@ impl<'r> Fill<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{sample_headers, samples};
+    use crate::inbound::provider::{sample_headers, samples};
 
     fn fill(text: &str) -> String {
         let now = Timestamp::from_millis(1_711_015_200_120);

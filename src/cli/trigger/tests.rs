@@ -7,7 +7,7 @@ use clap::Parser;
 use super::super::tests::server;
 use super::super::{Cli, dispatch};
 use super::*;
-use crate::provider::{Recipe, recipes};
+use crate::inbound::provider::{Recipe, recipes};
 
 const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 /// A secret that is text, hexadecimal and base64 at once, and a key of 32 bytes in hexadecimal.
@@ -61,7 +61,7 @@ fn round_trip(kind: &str, recipe: &RawRecipe, event_type: &str, seed: u64) -> (O
             assert!(usable.scheme.verify([&key], None, &request, NOW).is_err(), "{kind}: another secret");
         }
     }
-    let (id, topic) = crate::source::id_and_topic(&usable, &request);
+    let (id, topic) = crate::inbound::source::id_and_topic(&usable, &request);
     (topic, id)
 }
 

@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use super::world::*;
 use crate::commit::retain;
-use crate::commit::*;
+use crate::handoff::Refused;
 use crate::limits::ROOM_INTERVAL;
 use crate::model::EventId;
-use crate::runtime::{Disk, Random};
-use crate::sim::{Fault, Loss, SimDisk};
+use crate::runtime::Random;
+use crate::storage::sim::{Fault, Loss, SimDisk};
+use crate::storage::{Disk, ReadLog};
 
 const SEGMENT_BYTES: u64 = 12 * 1024;
 /// Images of a crash in the normal test run.

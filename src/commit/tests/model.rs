@@ -9,9 +9,11 @@ use proptest::prelude::*;
 use super::world::*;
 use crate::commit::retain;
 use crate::commit::*;
+use crate::handoff::{Needs, Refused, Verdicts};
 use crate::model::{DedupKind, EventId};
-use crate::runtime::{Disk, Random};
-use crate::sim::{Loss, SimDisk};
+use crate::runtime::Random;
+use crate::storage::sim::{Loss, SimDisk};
+use crate::storage::{Disk, ReadLog};
 
 const SEGMENT_BYTES: u64 = 8 * 1024;
 

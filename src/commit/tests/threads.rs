@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::world::*;
 use crate::commit::*;
-use crate::dispatch::{Shards, ToShard};
+use crate::handoff::{RecallRequest, Refused, SettleHandle, Shards, ToSettle, ToShard, Verdicts};
 use crate::model::{EventId, WebhookNo};
-use crate::runtime::{Disk, MemoryBudget, Metrics, Permit};
-use crate::settle;
-use crate::sim::{Fault, SimDisk};
+use crate::runtime::{MemoryBudget, Metrics, Permit};
+use crate::storage::Disk;
+use crate::storage::sim::{Fault, SimDisk};
 
 struct Threads {
     running: Running,
@@ -17,12 +17,12 @@ struct Threads {
     metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
     permit: Arc<Permit>,
-    _settled: crossbeam_channel::Receiver<settle::ToSettle>,
+    _settled: crossbeam_channel::Receiver<ToSettle>,
 }
 
 fn start(disk: &SimDisk, segment_bytes: u64) -> Threads {
     let opened = reopen(&(Arc::new(disk.clone()) as Arc<dyn Disk>), segment_bytes, 3).unwrap();
-    let (settle, settled, _) = settle::Handle::channel();
+    let (settle, settled, _) = SettleHandle::channel();
     let (to, shards) = Shards::channels(1);
     let (metrics, memory) = (Metrics::new().unwrap(), MemoryBudget::new(1 << 20));
     let running = opened.start(settle, to, Arc::clone(&metrics), Arc::clone(&memory)).unwrap();

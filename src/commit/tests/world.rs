@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::*;
 use crate::config;
-use crate::dispatch::{Shards, ToShard};
+use crate::handoff::{Admitted, Needs, Reply, SettleHandle, Shards, Submission, ToSettle, ToShard, Verdicts};
 use crate::limits::DOOR_DELIVERIES;
 use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo};
-use crate::runtime::{Clock, Disk, Door, MemoryBudget, Metrics, Permit, Random};
-use crate::settle::{self, ToSettle};
+use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Permit, Random};
+use crate::storage::{Disk, ReadLog};
 
 pub(super) const DIR: &str = "/data";
 
@@ -78,7 +78,7 @@ impl World {
     pub(super) fn open(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<Self, OpenError> {
         let opened = reopen(disk, segment_bytes, seed)?;
         let log = opened.log();
-        let (settle, settled, _bell) = settle::Handle::channel();
+        let (settle, settled, _bell) = SettleHandle::channel();
         let (shards, ends) = Shards::channels(2);
         let group = opened.into_group(settle, shards, Metrics::new().unwrap());
         let (permit, memory) = (permit(), MemoryBudget::new(usize::MAX));

@@ -1,9 +1,10 @@
 //! The queue of a webhook that is sent to in order by a field: its main lane alone, with [`Turns`] to say who goes.
 
 use super::{Entry, Queue};
-use crate::commit::Recalled;
 use crate::dispatch::turns::{Group, Turn, Turns};
-use crate::model::{Event, EventId, Timestamp};
+use crate::handoff::Recalled;
+use crate::model::{EventId, Timestamp};
+use crate::outbound::Event;
 
 impl Queue {
     /// From now on in order by a field, or no longer; nothing is held. These are under way.

@@ -9,11 +9,11 @@ use crate::dispatch::common::Common;
 use crate::dispatch::pace::Gate;
 use crate::dispatch::queue::Entry;
 use crate::dispatch::timer::Key;
+use crate::handoff::{DisableReason, Outcome, Settled};
 use crate::limits::DISABLE_GRACE;
-use crate::model::{Attempt, AttemptError, Decision, Event, EventId, Timestamp, Webhook};
+use crate::model::{Attempt, AttemptError, Decision, EventId, Timestamp};
+use crate::outbound::{Event, Webhook};
 use crate::runtime::{Instant, Moment};
-use crate::send::Outcome;
-use crate::settle::{DisableReason, Settled};
 
 /// A delivery under way.
 #[derive(Debug)]

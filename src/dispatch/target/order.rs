@@ -1,13 +1,14 @@
 //! What order adds to a webhook: nothing goes before its turn, and what is held can be put down and read anew.
 
 use super::{Target, allowed};
-use crate::commit::Recalled;
 use crate::dispatch::backlog::Mode;
 use crate::dispatch::common::Common;
 use crate::dispatch::pace::Gate;
 use crate::dispatch::queue::Entry;
 use crate::dispatch::turns::{Group, Turn};
-use crate::model::{Event, EventId, Order};
+use crate::handoff::Recalled;
+use crate::model::EventId;
+use crate::outbound::{Event, Order};
 use crate::runtime::Instant;
 
 impl Target {

@@ -11,18 +11,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::settle::Settle;
-use crate::commit::RecallRequest;
 use crate::dispatch::backlog::Bounds;
 use crate::dispatch::shard::Shard;
 use crate::dispatch::start::run;
 use crate::dispatch::testing::{Kept, Made, START, World, event, value};
 use crate::dispatch::worker::Crew;
-use crate::dispatch::{Arrival, Directory, Probe, ProbeRefused, ShardPanicked, Shards, ToShard, Waiting, start};
+use crate::dispatch::{Directory, ShardPanicked, start};
+use crate::handoff::{
+    Arrival, DisableReason, Outcome, Parcel, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport,
+    Waiting,
+};
 use crate::limits::{FRESH_ENTRIES, PROBES_PER_SHARD, PROBES_PER_WEBHOOK, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
 use crate::runtime::{Instant, Random};
-use crate::send::{Carrier, Outcome, Parcel};
-use crate::settle::{DisableReason, ToSettle};
 
 /// How a receiver answers.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +62,7 @@ struct FakeCarrier<F> {
     clock: crate::runtime::Clock,
 }
 
-impl<F: Fn(u32, u128, u16) -> Answer + 'static> Carrier for FakeCarrier<F> {
+impl<F: Fn(u32, u128, u16) -> Answer + 'static> Transport for FakeCarrier<F> {
     async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
         let (webhook, event, at) = (parcel.webhook.no.0, parcel.event.id.as_u128(), self.clock.instant());
         {
@@ -523,7 +524,7 @@ async fn a_hundred_thousand_due_at_once_come_at_the_rate_and_new_events_pass_the
 /// A carrier that is made on its shard's thread, and cannot leave it.
 struct AtOnce(Rc<std::cell::Cell<usize>>);
 
-impl Carrier for AtOnce {
+impl Transport for AtOnce {
     async fn carry(&self, _: Parcel<'_>) -> Outcome {
         self.0.set(self.0.get() + 1);
         Outcome {
@@ -725,7 +726,7 @@ async fn order_by_a_field_obeys_breaker_rate_and_number_at_once() {
 }
 
 /// A test delivery of this webhook.
-async fn probe(flow: &Flow, no: u32) -> oneshot::Receiver<Result<crate::send::Probed, ProbeRefused>> {
+async fn probe(flow: &Flow, no: u32) -> oneshot::Receiver<Result<crate::handoff::Probed, ProbeRefused>> {
     let (reply, answer) = oneshot::channel();
     let webhook = flow.world.book.webhook(WebhookNo(no)).unwrap();
     let probe = Probe { webhook, event: event(1_000 + u128::from(no)), reply };

@@ -8,16 +8,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::settle::{Delivery, Settle};
-use crate::commit::RecallRequest;
 use crate::dispatch::backlog::Bounds;
 use crate::dispatch::shard::Shard;
 use crate::dispatch::target::Job;
 use crate::dispatch::testing::{Kept, Made, World, event, value};
-use crate::dispatch::{Arrival, ToShard, Waiting};
+use crate::handoff::{Arrival, Outcome, RecallRequest, ToShard, Waiting};
 use crate::limits::{RECALL_PAUSE, WEBHOOK_IDLE};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, Timestamp, WebhookNo, WebhookStatus};
 use crate::runtime::{BodyLease, Metrics, Random};
-use crate::send::Outcome;
 
 const WEBHOOKS: u32 = 4;
 

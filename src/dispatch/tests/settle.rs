@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::handoff::{Lane, Refill, Refilled, Row, ToSettle};
 use crate::model::{Decision, EventId, Timestamp, WebhookNo};
-use crate::settle::{Lane, Refill, Refilled, Row, ToSettle};
 
 pub(super) type Delivery = (WebhookNo, EventId);
 

@@ -1,0 +1,19 @@
+//! handoff: the messages that the stages exchange, and the handles that carry them.
+//!
+//! Stages do not import each other; each imports this folder. Every channel is bounded by a limit of [`crate::limits`].
+//! Must never know: how a stage does its work.
+
+mod attempt;
+mod commit;
+mod reply;
+mod settle;
+mod shard;
+
+pub use attempt::{Outcome, Parcel, Probed, Transport};
+pub use commit::{Admitted, CommitHandle, Committed, Needs, RecallRequest, Recalled, Refused, Submission, Verdicts};
+pub use reply::{Clerk, Desk, Reply, Round};
+pub use settle::{
+    Announced, Command, DisableReason, Lane, Noted, Refill, Refilled, ReplayFilter, Retried, Row, SettleHandle,
+    Settled, ToSettle,
+};
+pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, Waiting};

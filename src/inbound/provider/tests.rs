@@ -1,0 +1,620 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64;
+use hyper::HeaderMap;
+use hyper::http::{HeaderName, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::*;
+use crate::inbound::source::id_and_topic;
+use crate::model::{Secret, Timestamp};
+use crate::signature::{Certificate, Place, RawScheme, Request, VerifyError};
+
+/// A request of the data, with everything that is needed to build it.
+#[derive(Deserialize)]
+struct Sent {
+    method: String,
+    url: String,
+    headers: serde_json::Map<String, Value>,
+    body_base64: String,
+}
+
+/// What a [`Sent`] lends to a request.
+struct Held {
+    method: String,
+    url: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Sent {
+    fn hold(&self) -> Held {
+        let (url, query) = match self.url.split_once('?') {
+            Some((url, query)) => (url, Some(query.to_owned())),
+            None => (self.url.as_str(), None),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let values = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+            for value in values {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.append(name, value.as_str().unwrap().parse().unwrap());
+            }
+        }
+        let body = BASE64.decode(self.body_base64.as_bytes()).unwrap();
+        Held { method: self.method.clone(), url: url.to_owned(), query, headers, body }
+    }
+}
+
+impl Held {
+    fn request(&self) -> Request<'_> {
+        Request {
+            method: &self.method,
+            url: &self.url,
+            query: self.query.as_deref(),
+            path: "",
+            headers: &self.headers,
+            body: &self.body,
+        }
+    }
+
+    fn post(headers: &[(&str, &str)], body: &str) -> Self {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let url = "https://hooks.example.com/in".to_owned();
+        Self { method: "POST".to_owned(), url, query: None, headers: map, body: body.into() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    id: String,
+    recipe: String,
+    key: String,
+    #[serde(default)]
+    params: serde_json::Map<String, Value>,
+    #[serde(default)]
+    at: Option<i64>,
+    expect: String,
+    #[serde(default)]
+    recommended: Option<String>,
+    #[serde(default)]
+    event_id: Option<String>,
+    #[serde(default)]
+    event_type: Option<String>,
+    #[serde(flatten)]
+    sent: Sent,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    id: String,
+    provider: String,
+    secret: Option<String>,
+    request: Sent,
+    response: Expected,
+    signed: bool,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    status: u16,
+    content_type: Option<String>,
+    body: Option<String>,
+    json: Option<Value>,
+    #[serde(default)]
+    headers: serde_json::Map<String, Value>,
+}
+
+/// When requests without a time of their own are looked at.
+const NOW: i64 = 1_780_000_000;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Vec<T> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The vectors that may be copied, or all of them where they are beside the project.
+fn vectors() -> Vec<Vector> {
+    let all = root().parent().unwrap().join("shared/data/vectors.jsonl");
+    lines(&if all.exists() { all } else { root().join("tests/data/providers/vectors.jsonl") })
+}
+
+/// The table's recipe, or one of the few of the data that are no provider's.
+fn recipe_of(name: &str) -> Recipe {
+    let scheme = |json: Value| RawRecipe { verify: serde_json::from_value(json).unwrap(), ..RawRecipe::default() };
+    let sha512 = |encoding: &str| {
+        scheme(serde_json::json!({
+            "scheme": "hmac", "alg": "sha512", "sig": "header:X-Convoy-Signature", "encoding": encoding
+        }))
+    };
+    let raw = match name {
+        "basic-auth" => scheme(serde_json::json!({ "scheme": "basic", "sig": "header:Authorization" })),
+        "generic-hmac-sha512-hex" => sha512("hex"),
+        "generic-hmac-sha512-base64" => sha512("base64"),
+        _ => recipe(name).unwrap_or_else(|| panic!("no recipe {name}")).clone(),
+    };
+    Recipe::try_new(&raw).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"))
+}
+
+/// The verdict on a vector. Of PayPal and SNS the data's key is the certificate that the address would give.
+fn verdict(vector: &Vector, recipe: &Recipe, request: &Request<'_>) -> Result<(), VerifyError> {
+    let (certificate, secret) = match vector.recipe.as_str() {
+        "paypal" | "aws-sns" => (
+            Some(Certificate::from_pem(vector.key.as_bytes()).unwrap()),
+            vector.params.get("webhook_id").map(|id| id.as_str().unwrap().to_owned()),
+        ),
+        _ => (None, Some(vector.key.clone())),
+    };
+    // Whoever calls asks for the certificate by its address first, which must be one of the provider's.
+    recipe.scheme.certificate_url(request)?;
+    let key = secret.map(|secret| recipe.scheme.key_of_any_length(&Secret::new(secret)).unwrap());
+    let now = Timestamp::from_millis(vector.at.unwrap_or(NOW) * 1000);
+    recipe.scheme.verify(&key, certificate.as_ref(), request, now)
+}
+
+#[test]
+fn every_vector_gets_its_verdict() {
+    let (mut wrong, mut accepted) = (Vec::new(), 0);
+    let vectors = vectors();
+    for vector in &vectors {
+        let recipe = recipe_of(&vector.recipe);
+        let held = vector.sent.hold();
+        let verdict = verdict(vector, &recipe, &held.request());
+        let wanted = vector.recommended.as_ref().unwrap_or(&vector.expect);
+        if verdict.is_ok() != (wanted == "accept") {
+            wrong.push(format!("{} ({}): {verdict:?}, {wanted} is right", vector.id, vector.recipe));
+        }
+        if verdict.is_ok() {
+            accepted += 1;
+            let (id, event_type) = id_and_topic(&recipe, &held.request());
+            for (what, found, wanted) in [("id", id, &vector.event_id), ("type", event_type, &vector.event_type)] {
+                if wanted.is_some() && found.as_deref() != wanted.as_deref() {
+                    wrong.push(format!("{}: {what} {found:?}, {wanted:?} is right", vector.id));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), vectors.len(), wrong.join("\n"));
+    assert!(vectors.len() >= 76 && accepted >= 25, "{accepted} of {} accepted: too few to tell", vectors.len());
+}
+
+#[test]
+fn an_event_is_never_taken_for_a_handshake() {
+    // The last is text, which X never sends.
+    let pings = ["discord-ping", "sns-subscription", "x-convoy"];
+    let topic = |_: &str| Some("arn:aws:sns:us-west-2:123456789012:MyTopic".to_owned());
+    for vector in vectors() {
+        let Some(handshake) = recipe_of(&vector.recipe).handshake else { continue };
+        let held = vector.sent.hold();
+        // A ping itself, refused as an event.
+        if vector.id == "woocommerce-ping-unsigned" {
+            continue;
+        }
+        let secret = Secret::new(vector.key.clone());
+        for secrets in [&[][..], &[&secret]] {
+            assert_eq!(handshake.unsigned(&held.request(), secrets, &topic), None, "{}", vector.id);
+            if vector.expect == "accept" {
+                let answer = handshake.signed(&held.request(), secrets, &topic);
+                assert_eq!(answer.is_some(), pings.contains(&vector.id.as_str()), "{}: {answer:?}", vector.id);
+            }
+        }
+    }
+}
+
+/// What a pair's provider answers: verified first where the request carries its signature.
+fn answered(pair: &Pair) -> Option<Answer> {
+    let held = pair.request.hold();
+    let request = held.request();
+    let kind = pair.provider.as_str();
+    let handshake = match kind {
+        // Nothing of what eBay sends can be verified by data, so it is no kind.
+        "ebay" => Handshake::named("ebay-challenge").unwrap(),
+        _ => recipe_of(kind).handshake.unwrap_or_else(|| panic!("{kind} has no handshake")),
+    };
+    let option = |name: &str| match name {
+        "topic_arn" => Some("arn:aws:sns:us-west-2:123456789012:MyTopic".to_owned()),
+        _ => pair.secret.clone(),
+    };
+    let secret = match kind {
+        "xero" => Some(Secret::new("a-webhooks-key")),
+        _ => pair.secret.clone().map(Secret::new),
+    };
+    let secrets: Vec<&Secret> = secret.iter().collect();
+    if !pair.signed {
+        assert_eq!(handshake.signed(&request, &secrets, &option), None, "{}: before the signature is checked", pair.id);
+        return handshake.unsigned(&request, &secrets, &option);
+    }
+    assert_eq!(handshake.unsigned(&request, &secrets, &option), None, "{}: only once it is verified", pair.id);
+    let recipe = recipe_of(kind);
+    let is_signed =
+        matches!(recipe.scheme.places(), [Place::Header(names), ..] if request.headers.contains_key(&names[0]));
+    if is_signed {
+        let keys: Vec<_> = secrets.iter().map(|secret| recipe.scheme.key(secret).unwrap()).collect();
+        let verdict = recipe.scheme.verify(&keys, None, &request, Timestamp::from_millis(NOW * 1000));
+        if let Err(error) = verdict {
+            assert_eq!(pair.response.status, 401, "{}: {error}", pair.id);
+            return None;
+        }
+    }
+    handshake.signed(&request, &secrets, &option)
+}
+
+#[test]
+fn every_handshake_gets_its_answer() {
+    let pairs: Vec<Pair> = lines(&root().join("tests/data/providers/handshakes.jsonl"));
+    assert_eq!(pairs.len(), 19);
+    for pair in &pairs {
+        let answer = answered(pair);
+        let wanted = &pair.response;
+        let Some(answer) = answer else {
+            assert_eq!(wanted.status, 401, "{}: no answer", pair.id);
+            continue;
+        };
+        assert_eq!(answer.status, wanted.status, "{}", pair.id);
+        let of = |name: &HeaderName| answer.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+        let content_type = of(&header::CONTENT_TYPE).map(|value| value.to_str().unwrap());
+        if wanted.status == 200 {
+            assert_eq!(content_type, wanted.content_type.as_deref(), "{}", pair.id);
+            assert_eq!(of(&header::X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff", "{}", pair.id);
+        }
+        for (name, value) in &wanted.headers {
+            assert_eq!(of(&name.parse().unwrap()).unwrap(), value.as_str().unwrap(), "{}", pair.id);
+        }
+        match (&wanted.body, &wanted.json) {
+            (Some(body), _) => assert_eq!(answer.body, body, "{}", pair.id),
+            (None, Some(json)) => {
+                assert_eq!(serde_json::from_slice::<Value>(&answer.body).unwrap(), *json, "{}", pair.id);
+            }
+            (None, None) => assert_eq!(answer.body, "", "{}", pair.id),
+        }
+        let wanted = match pair.id.as_str() {
+            "sns" => Effect::Visit(
+                "https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:us-west-2:123456789012:MyTopic&Token=2336412f37f"
+                    .parse()
+                    .unwrap(),
+            ),
+            "asana" => Effect::Learn(Secret::new("b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81")),
+            "notion" => Effect::Learn(Secret::new("secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl")),
+            _ => Effect::Nothing,
+        };
+        assert_eq!(answer.effect, wanted, "{}", pair.id);
+    }
+}
+
+#[test]
+fn a_secret_is_learned_only_by_a_source_that_has_none() {
+    let pairs: Vec<Pair> = lines(&root().join("tests/data/providers/handshakes.jsonl"));
+    for pair in pairs.iter().filter(|pair| ["asana", "notion"].contains(&pair.id.as_str())) {
+        let handshake = recipe_of(&pair.provider).handshake.unwrap();
+        assert!(handshake.learns());
+        let held = pair.request.hold();
+        let answer = handshake.unsigned(&held.request(), &[&Secret::new("the first one")], &|_| None);
+        assert_eq!(answer, None, "{}", pair.id);
+    }
+    let handshake = recipe_of("asana").handshake.unwrap();
+    let (long, spaced) = ("x".repeat(257), "a b c d e f g");
+    for bad in ["short", &long, spaced] {
+        let held = Held::post(&[("X-Hook-Secret", bad)], "");
+        assert_eq!(handshake.unsigned(&held.request(), &[], &|_| None), None, "{bad}");
+    }
+}
+
+#[test]
+fn sns_believes_only_the_topic_that_it_was_told() {
+    let handshake = recipe_of("aws-sns").handshake.unwrap();
+    let arn = |arn: &'static str| move |_: &str| Some(arn.to_owned());
+    let message = |kind: &str, url: &str| {
+        let body = serde_json::json!({ "Type": kind, "TopicArn": "arn:aws:sns:eu-west-1:1:mine", "SubscribeURL": url });
+        Held::post(&[], &body.to_string())
+    };
+    let (mine, other) = (arn("arn:aws:sns:eu-west-1:1:mine"), arn("arn:aws:sns:eu-west-1:2:mine"));
+    let notification = message("Notification", "");
+    assert_eq!(handshake.signed(&notification.request(), &[], &mine), None, "an event");
+    for option in [&other as &dyn Fn(&str) -> Option<String>, &|_| None] {
+        assert_eq!(handshake.signed(&notification.request(), &[], option).unwrap().status, 403);
+    }
+    let good = message("SubscriptionConfirmation", "https://sns.eu-west-1.amazonaws.com/?Action=x");
+    let answer = handshake.signed(&good.request(), &[], &mine).unwrap();
+    assert_eq!(answer.effect, Effect::Visit("https://sns.eu-west-1.amazonaws.com/?Action=x".parse().unwrap()));
+    for bad in ["https://169.254.169.254/latest", "http://sns.eu-west-1.amazonaws.com/", ""] {
+        let held = message("SubscriptionConfirmation", bad);
+        let answer = handshake.signed(&held.request(), &[], &mine).unwrap();
+        assert_eq!((answer.status.as_u16(), answer.effect), (403, Effect::Nothing), "{bad}");
+    }
+}
+
+/// X signs events as it wants its challenge answered; nobody may get an event signed by asking for a challenge.
+#[test]
+fn a_challenge_signs_no_event() {
+    let recipe = recipe_of("x-twitter");
+    let secret = Secret::new("x_consumer_secret");
+    let (handshake, secrets) = (recipe.handshake.unwrap(), [&secret]);
+    let crc = |token: &str| {
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("crc_token", token).finish();
+        let held = Held { method: "GET".to_owned(), query: Some(query), ..Held::post(&[], "") };
+        handshake.unsigned(&held.request(), &secrets, &|_| None)
+    };
+    for body in [r#"{"for_user_id":"1"}"#, "[1234567]", "a=1&b=2345", " 12345678", "short"] {
+        assert_eq!(crc(body), None, "{body}");
+    }
+    let answer = crc("123456789").unwrap();
+    let tag = serde_json::from_slice::<Value>(&answer.body).unwrap()["response_token"].as_str().unwrap().to_owned();
+    let held = Held::post(&[("X-Twitter-Webhooks-Signature", &tag)], "123456789");
+    let key = recipe.scheme.key(&secret).unwrap();
+    recipe.scheme.verify([&key], None, &held.request(), Timestamp::from_millis(0)).unwrap();
+    let answer = handshake.signed(&held.request(), &secrets, &|_| None).unwrap();
+    assert_eq!(answer.status, 400, "its signature is right, but it is no event");
+}
+
+/// Xero looks whether wrong signatures are refused, and wants an empty 200 for right ones.
+#[test]
+fn xero_s_intent_to_receive_is_no_event() {
+    let recipe = recipe_of("xero");
+    let intent = r#"{"events":[],"firstEventSequence":0,"lastEventSequence":0,"entropy":"S0m3r4Nd0mt3xt"}"#;
+    let answer = recipe.handshake.unwrap().signed(&Held::post(&[], intent).request(), &[], &|_| None).unwrap();
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b""[..]));
+    let event = intent.replace("[]", r#"[{"eventCategory":"INVOICE"}]"#);
+    let held = Held::post(&[], &event);
+    assert_eq!(recipe.handshake.unwrap().signed(&held.request(), &[], &|_| None), None);
+    assert_eq!(id_and_topic(&recipe, &held.request()).1.as_deref(), Some("INVOICE"));
+    assert_eq!((recipe.status.map(|status| status.as_u16()), recipe.respond.as_deref()), (Some(200), Some("")));
+}
+
+#[test]
+fn every_notification_of_microsoft_graph_brings_the_client_state() {
+    let recipe = recipe_of("microsoft-graph");
+    let key = recipe.scheme.key(&Secret::new("our-client-state")).unwrap();
+    let verify = |body: &str| {
+        recipe.scheme.verify([&key], None, &Held::post(&[], body).request(), Timestamp::from_millis(0)).is_ok()
+    };
+    assert!(verify(r#"{"value":[{"clientState":"our-client-state"},{"clientState":"our-client-state"}]}"#));
+    for bad in [
+        r#"{"value":[{"clientState":"our-client-state"},{"clientState":"another"}]}"#,
+        r#"{"value":[{"clientState":"our-client-state"},{}]}"#,
+        r#"{"value":[]}"#,
+        r#"{"clientState":"our-client-state"}"#,
+        "",
+    ] {
+        assert!(!verify(bad), "{bad}");
+    }
+}
+
+#[test]
+fn shopify_s_topic_stands_in_the_path_or_in_a_header() {
+    let recipe = recipe_of("shopify");
+    let held = Held::post(&[("X-Shopify-Topic", "products/update"), ("Shopify-Webhook-Id", "w1")], "{}");
+    let topic = |path| id_and_topic(&recipe, &Request { path, ..held.request() }).1.unwrap();
+    assert_eq!(topic(""), "products/update");
+    assert_eq!(topic("orders/create"), "orders/create");
+    assert_eq!(topic("customers-data_request"), "customers/data_request");
+    assert_eq!(id_and_topic(&recipe, &held.request()).0.as_deref(), Some("w1"), "as the preview spells it");
+}
+
+#[test]
+fn what_is_given_back_is_short_and_never_html() {
+    let echo = |query: &str| {
+        let held = Held { method: "GET".to_owned(), query: Some(query.to_owned()), ..Held::post(&[], "") };
+        Handshake::named("dropbox-challenge").unwrap().unsigned(&held.request(), &[], &|_| None)
+    };
+    let answer = echo("challenge=%3Cscript%3Ealert(1)%3C%2Fscript%3E").unwrap();
+    assert_eq!(answer.body, "<script>alert(1)</script>");
+    let names: Vec<_> = answer.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    assert_eq!(names, [("content-type", "text/plain"), ("x-content-type-options", "nosniff")]);
+    assert!(echo(&format!("challenge={}", "x".repeat(4096))).is_some());
+    for none in [&format!("challenge={}", "x".repeat(4097)), "challenge=", "other=1", ""] {
+        assert_eq!(echo(none), None, "{none}");
+    }
+}
+
+#[test]
+fn discord_tells_its_two_pings_from_an_event() {
+    let answer = |body: &str| {
+        let held = Held::post(&[], body);
+        recipe_of("discord").handshake.unwrap().signed(&held.request(), &[], &|_| None).map(|a| a.status.as_u16())
+    };
+    assert_eq!(answer(r#"{"type":0}"#), Some(204));
+    assert_eq!(answer(r#"{"type":1,"id":"1","token":"x"}"#), Some(200));
+    assert_eq!(answer(r#"{"type":1,"event":{"type":"APPLICATION_AUTHORIZED"}}"#), None);
+    assert_eq!(answer(r#"{"type":2,"id":"1"}"#), None);
+}
+
+#[test]
+fn every_entry_of_the_table_can_be_used_and_is_described() {
+    assert!(recipes().count() >= 70, "the table was not read");
+    for (name, raw) in recipes() {
+        let built = recipe_of(name);
+        assert!(FAMILIES.iter().any(|family| family.name == raw.family), "{name}: family {:?}", raw.family);
+        assert!(!raw.title.is_empty(), "{name}: title");
+        assert!(
+            (1..=2).contains(&raw.notes.matches(". ").count()) && raw.notes.ends_with('.'),
+            "{name}: notes: two sentences"
+        );
+        assert_eq!(raw.example.is_empty(), built.event_type.is_empty(), "{name}: example");
+        assert!(!raw.unconfirmed.ends_with('.'), "{name}: unconfirmed");
+        if let Some(like) = &raw.like {
+            assert!(recipes().any(|(other, _)| other == like), "{name} is like {like}");
+        }
+        for alias in &raw.also {
+            assert!(recipes().all(|(other, _)| other != alias), "{name}: {alias} is a recipe of its own");
+            assert_eq!(recipe(alias).map(|found| &found.title), Some(&raw.title), "{alias}");
+        }
+        let unknown = name.bytes().any(|b| !(b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+        assert!(!unknown && !["partner", "custom", "token", "basic", "none"].contains(&name), "{name}");
+        assert_eq!([Dedup::Body, Dedup::Never].contains(&built.dedup), built.id.is_empty(), "{name}: dedup");
+    }
+    for kind in ["stripe", "shopify", "github", "slack", "gitlab", "hubspot", "adyen", "svix", "aws-sns", "x-twitter"] {
+        assert!(recipe(kind).is_some(), "{kind}");
+    }
+    assert!(recipe("nobody").is_none());
+}
+
+/// Nothing of the table is passed over in silence: neither an entry nor a key of one.
+#[test]
+fn all_of_the_table_is_read() {
+    assert_eq!(table::wrong(), Vec::<String>::new());
+    let known: Vec<String> = known_keys();
+    for (name, entry) in table::entries() {
+        for key in entry.keys() {
+            assert!(known.contains(key), "{name}.{key} means nothing");
+        }
+    }
+    for name in recipes().filter_map(|(_, raw)| raw.handshake.as_deref()) {
+        assert!(Handshake::named(name).is_some(), "{name}");
+    }
+    for handshake in Handshake::all() {
+        assert!(handshake.about().all(|about| about.ends_with('.')), "{}", handshake.name());
+    }
+}
+
+/// The fields of a recipe and of its scheme.
+fn known_keys() -> Vec<String> {
+    let recipe = [
+        "title",
+        "family",
+        "like",
+        "also",
+        "id",
+        "type",
+        "once",
+        "dedup",
+        "handshake",
+        "respond",
+        "status",
+        "content",
+        "keep",
+        "options",
+        "example",
+        "notes",
+        "unconfirmed",
+        "event_map",
+    ];
+    let some = || Some(String::new());
+    let scheme = RawScheme {
+        alg: some(),
+        key: some(),
+        sig: Some(crate::signature::OneOrMany::One(String::new())),
+        split: some(),
+        prefix: some(),
+        encoding: some(),
+        signed: some(),
+        time: some(),
+        unit: some(),
+        tolerance: Some(1),
+        each: some(),
+        ..RawScheme::default()
+    };
+    let scheme = serde_json::to_value(scheme).unwrap();
+    recipe.iter().map(|key| (*key).to_owned()).chain(scheme.as_object().unwrap().keys().cloned()).collect()
+}
+
+#[test]
+fn retries_that_change_the_body_are_not_known_by_it() {
+    for kind in ["stripe", "hubspot", "intercom", "docusign"] {
+        assert_eq!(recipe_of(kind).dedup, Dedup::Id, "{kind}");
+    }
+    for kind in ["zoom", "calendly", "meta", "cal-com"] {
+        assert_eq!(recipe_of(kind).dedup, Dedup::Body, "{kind}");
+    }
+    assert_eq!(recipe_of("woocommerce").dedup, Dedup::IdAndBody);
+    let id = |kind: &str, body: &str| id_and_topic(&recipe_of(kind), &Held::post(&[], body).request()).0;
+    let first = r#"[{"eventId":1,"subscriptionId":2,"portalId":3,"occurredAt":4,"attemptNumber":0}]"#;
+    assert_eq!(id("hubspot", first).as_deref(), Some("3:2:4:1"));
+    assert_eq!(id("hubspot", first), id("hubspot", &first.replace("mber\":0", "mber\":1")), "sent again");
+    assert_ne!(id("hubspot", first), id("hubspot", &first.replace("}]", r#"},{"eventId":7}]"#)), "one more event");
+    assert_eq!(id("hubspot", r#"{"eventId":1}"#).as_deref(), Some("1"));
+    assert_eq!(id("hubspot", "[]"), None);
+    let sent = r#"{"event":"envelope-sent","generatedDateTime":"2026-01-01T00:00:00Z","retryCount":0,"data":{"envelopeId":"e"}}"#;
+    assert_eq!(id("docusign", sent).as_deref(), Some("e:envelope-sent:2026-01-01T00:00:00Z"));
+    assert_eq!(id("docusign", sent), id("docusign", &sent.replace("Count\":0", "Count\":3")));
+}
+
+#[test]
+fn it_is_known_which_ids_and_types_are_signed() {
+    let signed = |kind: &str| {
+        let recipe = recipe_of(kind);
+        (recipe.id_is_signed, recipe.type_is_signed)
+    };
+    for (kind, wanted) in [
+        ("stripe", (true, true)),
+        ("shopify", (false, false)),
+        ("github", (false, false)),
+        ("standard-webhooks", (true, true)),
+        ("gitlab-signed", (true, false)),
+        ("twitch", (true, false)),
+        ("razorpay", (false, true)),
+        ("adyen", (true, true)),
+        // Only a time and a token are signed.
+        ("mailgun", (false, false)),
+        // Its body is bound by a CRC32 only.
+        ("paypal", (false, false)),
+        ("aws-sns", (true, true)),
+        ("twilio", (false, true)),
+        ("gitlab", (false, false)),
+        ("telegram", (false, true)),
+    ] {
+        assert_eq!(signed(kind), wanted, "{kind}");
+    }
+    assert_eq!(recipe_of("mailgun").once, Some("json:/signature/token".parse().unwrap()));
+    assert_eq!(recipe_of("paypal").once, Some("header:PAYPAL-TRANSMISSION-ID".parse().unwrap()));
+}
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_said_by_field() {
+    let fields = |json: Value| {
+        let mut raw = serde_json::json!({ "scheme": "hmac", "sig": "header:X-Sig", "encoding": "hex" });
+        raw.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        let raw: RawRecipe = serde_json::from_value(raw).unwrap();
+        let wrong = Recipe::try_new(&raw).err().unwrap_or_default();
+        assert!(wrong.iter().all(|error| !error.detail.is_empty()));
+        wrong.iter().map(|error| error.field).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(fields(serde_json::json!({ "id": "json:/id", "dedup": "id+body" })), "");
+    for (json, wanted) in [
+        (serde_json::json!({ "dedup": "id" }), "dedup"),
+        (serde_json::json!({ "dedup": "id+body" }), "dedup"),
+        (serde_json::json!({ "dedup": "sometimes", "id": "json:/id" }), "dedup"),
+        (serde_json::json!({ "id": "sig:t=", "type": "nowhere" }), "id type"),
+        (serde_json::json!({ "once": "header:X-Unsigned" }), "once"),
+        (serde_json::json!({ "handshake": "shake-it", "status": 404, "content": ["xml"] }), "handshake status content"),
+        (serde_json::json!({ "keep": { "a": "b" } }), "keep"),
+        (serde_json::json!({ "encoding": "morse", "dedup": "id" }), "encoding dedup"),
+    ] {
+        assert_eq!(fields(json.clone()), wanted, "{json}");
+    }
+}
+
+/// With `HOOKTIDE_WRITE_GUIDES` set the pages are written instead.
+#[test]
+fn the_guides_are_what_the_table_says() {
+    let folder = root().join("docs/guides/providers");
+    let pages = FAMILIES.map(|family| (format!("{}.md", family.name), guide_page(family.name)));
+    let pages: Vec<(String, String)> = [("README.md".to_owned(), guide_index())].into_iter().chain(pages).collect();
+    for (name, text) in &pages {
+        let path = folder.join(name);
+        if std::env::var_os("HOOKTIDE_WRITE_GUIDES").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, text).unwrap();
+        }
+        let there = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            there == *text,
+            "{} is not made from the table: HOOKTIDE_WRITE_GUIDES=1 cargo test guides",
+            path.display()
+        );
+    }
+    let there: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(there.len(), pages.len(), "a page that nothing makes: {there:?}");
+    for (name, raw) in recipes() {
+        let link = format!("]({}.md#{name})", raw.family);
+        assert!(guide_index().contains(&link) && guide_page(&raw.family).contains(&format!("id=\"{name}\"")), "{name}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Secrets of a source: which are in force, and for which requests.
+
+use smallvec::SmallVec;
+
+use super::check::Check;
+use super::{SecretSetting, Source, SourceSecret};
+use crate::inbound::provider::{Handshake, Recipe};
+use crate::limits::{SOURCE_SECRET_CHARS_GOOD, SOURCE_SECRET_CHARS_MAX, SOURCE_SECRETS_MAX};
+use crate::model::{Secret, Timestamp};
+use crate::signature::{Ambiguous, Key, Place, Request};
+
+impl Source {
+    /// The secrets that may have signed a request: those for such requests, if there are any, else those for all.
+    ///
+    /// # Errors
+    /// If the header that chooses is there twice with different values.
+    pub(super) fn secrets_for(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<SmallVec<[&SourceSecret; 4]>, Ambiguous> {
+        let (mut own, mut general) = (SmallVec::new(), SmallVec::new());
+        for secret in self.secrets.iter().filter(|secret| secret.until.is_none_or(|until| now <= until)) {
+            match &secret.when {
+                None => general.push(secret),
+                Some((place, value)) if place.read(request)?.is_some_and(|found| *found == **value) => own.push(secret),
+                Some(_) => {}
+            }
+        }
+        Ok(if own.is_empty() { general } else { own })
+    }
+}
+
+impl Check<'_> {
+    /// The secrets with their keys; what is wrong with one leaves it out.
+    pub(super) fn secrets(&mut self, recipe: &Recipe) -> Vec<SourceSecret> {
+        let given = &self.settings.secrets;
+        let kind = &self.settings.kind;
+        if !recipe.scheme.needs_secret() {
+            // A handshake may need what the scheme does not.
+            if !given.is_empty() && recipe.handshake.is_none() {
+                self.wrong("/secrets", format!("kind {kind} checks no signature with a secret, so it has none"));
+            }
+            return Vec::new();
+        }
+        if given.is_empty() && !recipe.handshake.is_some_and(Handshake::learns) {
+            self.wrong("/secrets", format!("kind {kind} needs at least one"));
+        }
+        if given.len() > SOURCE_SECRETS_MAX {
+            self.wrong("/secrets", format!("expected at most {SOURCE_SECRETS_MAX}"));
+            return Vec::new();
+        }
+        let read = |(index, setting)| self.secret(index, setting, recipe);
+        given.iter().enumerate().filter_map(read).collect()
+    }
+
+    fn secret(&mut self, index: usize, setting: &SecretSetting, recipe: &Recipe) -> Option<SourceSecret> {
+        let at = |field: &str| format!("/secrets/{index}{field}");
+        let (secret, until, when) = match setting {
+            SecretSetting::Text(secret) => (Some(secret), None, None),
+            SecretSetting::Table(table) => (table.value.as_ref(), table.until.as_deref(), table.when.as_deref()),
+        };
+        let value = if matches!(setting, SecretSetting::Text(_)) { at("") } else { at("/value") };
+        let Some(secret) = secret else {
+            self.wrong(
+                value,
+                "the secret itself is missing; only the configuration file may name env or file in its place",
+            );
+            return None;
+        };
+        let key = self.key(secret, value, index, recipe);
+        let until = match until.map(str::parse::<Timestamp>) {
+            Some(Err(error)) => {
+                self.wrong(at("/until"), error.to_string());
+                return None;
+            }
+            until => until.and_then(Result::ok),
+        };
+        let when = match when.map(parse_when) {
+            Some(None) => {
+                self.wrong(at("/when"), "expected header:NAME=VALUE, query:NAME=VALUE or path=VALUE");
+                return None;
+            }
+            when => when.flatten(),
+        };
+        Some(SourceSecret { secret: secret.clone(), key: key?, until, when })
+    }
+
+    fn key(&mut self, secret: &Secret, pointer: String, index: usize, recipe: &Recipe) -> Option<Key> {
+        let text = secret.reveal();
+        let chars = text.chars().count();
+        if text.trim().is_empty() || chars > SOURCE_SECRET_CHARS_MAX {
+            self.wrong(pointer, format!("expected 1 to {SOURCE_SECRET_CHARS_MAX} characters, not blank"));
+            return None;
+        }
+        if text.trim() != text {
+            self.warn(format!("secret {index} begins or ends with white space, which is hardly a part of it"));
+        }
+        if chars < SOURCE_SECRET_CHARS_GOOD {
+            self.warn(format!(
+                "secret {index} has fewer than {SOURCE_SECRET_CHARS_GOOD} characters: it can be guessed"
+            ));
+        }
+        recipe.scheme.key(secret).map_err(|error| self.wrong(pointer, error.detail)).ok()
+    }
+}
+
+/// `header:X-Shopify-Shop-Domain=a.myshopify.com`; nothing of the body, which is not believed yet.
+fn parse_when(text: &str) -> Option<(Place, Box<str>)> {
+    let (place, value) = text.split_once('=')?;
+    let place: Place = place.trim().parse().ok()?;
+    let value = value.trim();
+    let before_the_body = matches!(place, Place::Header(_) | Place::Query(_) | Place::Path);
+    (before_the_body && !value.is_empty()).then(|| (place, value.into()))
+}

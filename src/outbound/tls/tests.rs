@@ -1,0 +1,89 @@
+//! What settings are taken, how they are kept, and why others are refused.
+
+use super::*;
+
+const CA: &str = include_str!("../../../tests/data/tls/ca.pem");
+const ONE: &str = include_str!("../../../tests/data/tls/client-one.pem");
+const ONE_KEY: &str = include_str!("../../../tests/data/tls/client-one.key");
+const TWO: &str = include_str!("../../../tests/data/tls/client-two.pem");
+const TWO_KEY: &str = include_str!("../../../tests/data/tls/client-two.key");
+/// ECDSA on P-521, with which rustls does not sign.
+const P521_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIBz4HrI5mxkTBtkkZu
+uP8j+FuIE8yHR6G1yf5N2wAOcCQ8wWBKuzMwfRq4lBRZfeiYhnhm4BOziE7o7V1r
+bEfhc56hgYkDgYYABAH/2yZJ/378XIRb9pUPHith+QUqoBMI76rWLj3ObB7r5mWd
+ATW90nkKj/BhdVtP7kPle8eApauvEBWMJGdkx8m47AHiH4//Ki9ZtJN/lKmbqaUW
+9SIaVn2pcYdJwSIShheC3UpLhnxLgrZceerdkD752GasNdlYNn7MLu/4yaxLssmt
+sw==
+-----END PRIVATE KEY-----
+";
+
+fn settings(ca: &str, certificate: &str, key: &str) -> TlsSettings {
+    let given = |text: &str| (!text.is_empty()).then(|| text.into());
+    TlsSettings { ca: given(ca), client_certificate: given(certificate), client_key: given(key).map(Secret::new) }
+}
+
+fn usual() -> ClientConfig {
+    client_config(RootCertStore::empty()).unwrap()
+}
+
+#[test]
+fn what_fits_together_is_taken() {
+    let chain = format!("{TWO}{ONE}");
+    for (ca, certificate, key) in
+        [(CA, "", ""), ("", ONE, ONE_KEY), (CA, TWO, TWO_KEY), (&chain, &chain, TWO_KEY), ("", "", "")]
+    {
+        let tls = EndpointTls::try_new(settings(ca, certificate, key)).unwrap();
+        let config = tls.config(&usual()).unwrap();
+        assert_eq!(config.client_auth_cert_resolver.has_certs(), !key.is_empty());
+        assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+        assert!(Arc::ptr_eq(&config, &tls.config(&usual()).unwrap()), "made once");
+    }
+}
+
+#[test]
+fn certificates_are_kept_without_what_stands_around_them() {
+    let around = format!("subject=CN = canary\r\n{}\nBag Attributes: canary\n", CA.replace('\n', "\r\n"));
+    let tls = EndpointTls::try_new(settings(&around, "", "")).unwrap();
+    assert_eq!(tls.settings().ca.as_deref(), Some(CA), "and in the usual form");
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let both = format!("{ONE}{ONE_KEY}");
+    let cut = CA.replace("-----END CERTIFICATE-----\n", "");
+    let not_base64 = CA.replacen("MII", "M*I", 1);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nYWJj\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let cut_key = ONE_KEY.replace("-----END PRIVATE KEY-----\n", "");
+    let other_order = format!("{CA}{ONE}");
+    for (ca, certificate, key, field, words) in [
+        ("no PEM", "", "", "ca", "expected one or more certificates"),
+        (ONE_KEY, "", "", "ca", "certificates alone"),
+        (&cut, "", "", "ca", "a section has no end"),
+        (&not_base64, "", "", "ca", "not base64"),
+        (no_certificate, "", "", "ca", "certificate 1 cannot be used"),
+        ("", &both, ONE_KEY, "client_certificate", "certificates alone"),
+        ("", no_certificate, ONE_KEY, "client_certificate", "certificate 1 cannot be used"),
+        ("", ONE, "", "client_key", "both or neither"),
+        ("", "", ONE_KEY, "client_certificate", "both or neither"),
+        ("", ONE, "no PEM", "client_key", "expected one private key"),
+        ("", ONE, encrypted, "client_key", "not encrypted"),
+        ("", ONE, &cut_key, "client_key", "cut or damaged"),
+        ("", ONE, P521_KEY, "client_key", "P-256 or P-384"),
+        ("", ONE, TWO_KEY, "client_key", "not the key of client_certificate"),
+        ("", &other_order, ONE_KEY, "client_key", "must be the client's own"),
+    ] {
+        let (wrong, fault) = EndpointTls::try_new(settings(ca, certificate, key)).unwrap_err();
+        assert_eq!(wrong, field, "{fault}");
+        assert!(fault.to_string().contains(words), "{fault}");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_any_more_says_so_when_it_is_used() {
+    let tls = EndpointTls::stored(settings("", ONE, P521_KEY));
+    let why = tls.config(&usual()).unwrap_err();
+    assert!(why.starts_with("tls.client_key: expected a key that is RSA"), "{why}");
+    assert!(!format!("{tls:?}").contains("MIHu"), "no key is printed");
+}

@@ -1,0 +1,3 @@
+//! service: the typed operations of the management, without HTTP.
+
+pub mod apply;
