@@ -14,11 +14,11 @@ use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Directory, Running, Setup, start};
-use hooktide::handoff::{Arrival, Outcome, Parcel, SettleHandle, Shards, ToSettle, ToShard, Transport};
+use hooktide::handoff::{Arrival, Outcome, Parcel, SettleHandle, Shards, ToSettle, ToShard, Transport, Verdict};
 use hooktide::model::{Decision, EventId, RateLimit, RetryPolicy, Timestamp, WebhookId, WebhookNo};
-use hooktide::outbound::{Endpoint, Event, SigningKey, SigningKeys, Webhook, WebhookSettings};
+use hooktide::outbound::{Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Bucket, Clock, MemoryBudget, Metrics};
-use hooktide::settle::Verdict;
+use hooktide::signature::SigningKey;
 
 const EVENTS: usize = 10_000;
 const BATCH: usize = 64;

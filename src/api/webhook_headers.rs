@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
+use crate::model::is_secret_header;
 use crate::outbound::is_reserved_header;
-use crate::registry::is_secret_header;
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;
@@ -78,7 +78,7 @@ fn header_value(
     value: &Value,
     present: &[(HeaderName, HeaderValue)],
 ) -> Result<HeaderValue, String> {
-    let secret = is_secret_header(name);
+    let secret = is_secret_header(name.as_str());
     let allowed = || format!("expected at most {HEADER_VALUE_BYTES_MAX} visible characters of ASCII, and spaces");
     let text = value.as_str().ok_or_else(allowed)?;
     if secret && text == HIDDEN {

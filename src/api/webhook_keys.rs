@@ -9,8 +9,9 @@ use super::webhook_body::Purpose;
 use super::webhook_fields::{Fields, Given};
 use crate::model::{Secret, Timestamp};
 use crate::outbound::profile::{KeyError, KeyType, Profile};
-use crate::outbound::{SigningKey, SigningKeys, SigningKind, Webhook};
+use crate::outbound::{SigningKeys, Webhook};
 use crate::registry::Registry;
+use crate::signature::{SigningKey, SigningKind};
 
 /// The profile: named, or the present one in a patch, or the tenant's default.
 pub(super) fn profile(

@@ -35,12 +35,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::config;
-use crate::handoff::{DisableReason, RecallRequest};
+use crate::handoff::{DisableReason, RecallRequest, Verdict};
 use crate::model::{AttemptError, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
-use crate::settle::Verdict;
 
 pub use start::{Running, ShardPanicked, start};
 

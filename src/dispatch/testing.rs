@@ -8,16 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Directory, Setup, Verdict};
+use super::{Directory, Setup};
 use crate::config;
 use crate::filter::Field;
-use crate::handoff::{DisableReason, RecallRequest, SettleHandle, ToSettle};
+use crate::handoff::{DisableReason, RecallRequest, SettleHandle, ToSettle, Verdict};
 use crate::model::{
     AttemptError, DeadReason, Decision, EventId, RateLimit, RetryOn, RetryPolicy, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
 };
-use crate::outbound::{Endpoint, Event, Order, SigningKey, SigningKeys, Webhook, WebhookSettings};
+use crate::outbound::{Endpoint, Event, Order, SigningKeys, Webhook, WebhookSettings};
 use crate::runtime::{Clock, MemoryBudget, Metrics};
+use crate::signature::SigningKey;
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::model::AttemptError;
+use crate::model::{AttemptError, Decision, Timestamp};
 use crate::outbound::{Event, SentRequest, Webhook};
 use crate::runtime::{Instant, Moment};
 
@@ -74,4 +74,15 @@ impl From<Outcome> for Probed {
         let body = outcome.response.as_bytes().to_vec();
         Self { outcome, request: None, headers: HeaderMap::new(), body, is_cut: false }
     }
+}
+
+/// The decision, and what it means for the rest of the webhook's deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of this delivery.
+    pub decision: Decision,
+    /// Nothing goes to the webhook before this time of the scheduling clock (429, 502, 503, 504).
+    pub pause_webhook_until: Option<Timestamp>,
+    /// The webhook is to be disabled (410).
+    pub disable: bool,
 }

@@ -9,7 +9,7 @@ mod reply;
 mod settle;
 mod shard;
 
-pub use attempt::{Outcome, Parcel, Probed, Transport};
+pub use attempt::{Outcome, Parcel, Probed, Transport, Verdict};
 pub use commit::{Admitted, CommitHandle, Committed, Needs, RecallRequest, Recalled, Refused, Submission, Verdicts};
 pub use reply::{Clerk, Desk, Reply, Round};
 pub use settle::{

@@ -22,7 +22,7 @@ pub use inbound::{Inbound, Mapping};
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use principal::Principal;
 pub use role::Role;
-pub use secret::Secret;
+pub use secret::{Secret, is_secret_header};
 pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{EventPattern, PatternError, RESERVED_TYPES, WebhookStatus, is_event_type};

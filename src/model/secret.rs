@@ -60,6 +60,11 @@ impl serde::Serialize for Secret {
     }
 }
 
+/// Whether the value of the header with this lowercase name is a secret: `authorization`, `cookie`, `*-key`, `*-token`.
+pub fn is_secret_header(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie") || name.ends_with("-key") || name.ends_with("-token")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,4 +27,4 @@ pub use sent::SentRequest;
 pub use sign::{
     HOPS, Preview, SignError, Signed, Signer, USER_AGENT, is_reserved_header, is_signature_header, preview,
 };
-pub use webhook::{Endpoint, SigningKey, SigningKeys, SigningKind, Subscription, Webhook, WebhookSettings};
+pub use webhook::{Endpoint, SigningKeys, Subscription, Webhook, WebhookSettings};

@@ -12,9 +12,9 @@ use smallvec::SmallVec;
 use super::envelope::Envelope;
 use crate::model::{DeliveryId, NewEvent, Timestamp};
 use crate::outbound::profile::{Body, Signing, Values, WebhookName};
-use crate::outbound::{EndpointAuth, Event, SigningKey, SigningKind, Webhook};
+use crate::outbound::{EndpointAuth, Event, Webhook};
 use crate::signature::standard::{ID_HEADER, Message, SIGNATURE_HEADER, TIMESTAMP_HEADER};
-use crate::signature::{self, Outbound, OutboundKey, ToSign};
+use crate::signature::{self, Outbound, OutboundKey, SigningKey, SigningKind, ToSign};
 
 const ID: HeaderName = HeaderName::from_static(ID_HEADER);
 const TIMESTAMP: HeaderName = HeaderName::from_static(TIMESTAMP_HEADER);

@@ -1,6 +1,5 @@
 //! A webhook as it is compiled: where events go, which, how they are signed, and at what pace.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use super::tls::EndpointTls;
 use super::{EndpointAuth, Order};
 use crate::filter::{Facts, Filter, Subject};
 use crate::model::{
-    BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId,
-    WebhookNo, WebhookStatus,
+    BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, SubscriptionId, Timestamp, WebhookId, WebhookNo,
+    WebhookStatus,
 };
-use crate::signature::{OutboundKey, standard};
+use crate::signature::SigningKey;
 
 /// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one. What its user decides is read through
 /// it: `webhook.status` is `webhook.settings.status`.
@@ -218,41 +217,4 @@ impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
-}
-
-/// One secret and the key made from it, in the form that the webhook's profile asks for.
-pub struct SigningKey {
-    /// As shown once to the user.
-    pub secret: Secret,
-    /// What signs.
-    pub kind: SigningKind,
-}
-
-impl SigningKey {
-    /// What receivers verify with, if that is not the secret itself.
-    pub fn public_key(&self) -> Option<Cow<'_, str>> {
-        match &self.kind {
-            SigningKind::Ed25519(pair) => Some(standard::public_key(pair).into()),
-            SigningKind::Scheme(key) => key.public_key().map(Cow::from),
-            SigningKind::Hmac(_) | SigningKind::Unfit(_) => None,
-        }
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A key by what it signs with; its schedule is done once.
-pub enum SigningKind {
-    /// Standard Webhooks `v1`: HMAC-SHA256 by what follows `whsec_`, decoded.
-    Hmac(ring::hmac::Key),
-    /// Standard Webhooks `v1a`: Ed25519 by what follows `whsk_`, decoded.
-    Ed25519(Box<ring::signature::Ed25519KeyPair>),
-    /// Of a profile with a scheme of its own.
-    Scheme(Box<OutboundKey>),
-    /// The webhook's profile cannot use the secret, for this reason: its deliveries fail until it can.
-    Unfit(Box<str>),
 }

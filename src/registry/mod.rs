@@ -42,7 +42,6 @@ pub use audit::{AuditEntry, AuditPage, AuditQuery};
 pub use change::ChangeError;
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
 pub use keys::Key;
-pub use record::is_secret_header;
 pub use secret::{KeyFileError, admin_key};
 pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
 pub use source_change::SourceError;

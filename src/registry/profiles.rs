@@ -9,7 +9,8 @@ use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::model::WebhookNo;
 use crate::outbound::profile::Profiles;
-use crate::outbound::{SigningKey, SigningKeys, Webhook, WebhookSettings};
+use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
+use crate::signature::SigningKey;
 
 impl Writer {
     /// Profiles in place of those before (a reload of the configuration). Webhooks of one that changed are built anew, and

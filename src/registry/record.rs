@@ -20,17 +20,12 @@ use super::snapshot::Removed;
 use crate::filter::{Field, Filter, FilterError};
 use crate::model::{
     BreakerSettings, EventPattern, RateLimit, RetryOn, Secret, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+    is_secret_header,
 };
 use crate::outbound::profile::{Profile, Profiles};
 use crate::outbound::{Order, SigningKeys, Subscription, Webhook, WebhookSettings};
 
 const VERSION: u16 = 1;
-
-/// Whether a header's value is a secret by its name: `Authorization`, `Cookie`, `*-Key`, `*-Token`.
-pub fn is_secret_header(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    matches!(name, "authorization" | "cookie") || name.ends_with("-key") || name.ends_with("-token")
-}
 
 /// Why a record cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -299,7 +294,7 @@ fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Record
     let header = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
         let name = HeaderName::try_from(&**name).map_err(damaged)?;
         let mut value = HeaderValue::from_str(value).map_err(damaged)?;
-        value.set_sensitive(is_secret_header(&name));
+        value.set_sensitive(is_secret_header(name.as_str()));
         Ok((name, value))
     };
     sealed.headers.iter().map(header).collect()

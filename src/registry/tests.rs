@@ -22,10 +22,9 @@ use crate::model::{
 };
 use crate::outbound::profile::Profiles;
 use crate::outbound::tls::{EndpointTls, TlsSettings};
-use crate::outbound::{
-    Credentials, Endpoint, EndpointAuth, SigningKey, SigningKeys, SigningKind, Webhook, WebhookSettings,
-};
+use crate::outbound::{Credentials, Endpoint, EndpointAuth, SigningKeys, Webhook, WebhookSettings};
 use crate::runtime::{Clock, Metrics, Random};
+use crate::signature::{SigningKey, SigningKind};
 use crate::storage::{Backend, Disk, FileSize, RealDisk};
 
 pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> WebhookSettings {

@@ -1,7 +1,8 @@
 //! Deliveries in every form, against the rules that receivers have: our own verifier of the same scheme, and the code of the
 //! replaced systems' receivers.
 
-use crate::outbound::{Endpoint, Event, SignError, Signer, SigningKey, SigningKeys, Webhook, WebhookSettings, preview};
+use crate::outbound::{Endpoint, Event, SignError, Signer, SigningKeys, Webhook, WebhookSettings, preview};
+use crate::signature::{Place, Request, SigningKey};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,10 @@ use hyper::HeaderMap;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
 use super::tests::{NOW, guard};
-use super::*;
 use crate::model::{EventId, Inbound, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
 use crate::outbound::profile::{Profile, Profiles, RawProfile, Signing};
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{Received, verify};
-use crate::signature::{Place, Request};
 
 const OLD: &str = "whsec_the old secret of this webhook";
 const NEW: &str = "the new secret, chosen by somebody";

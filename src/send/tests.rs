@@ -6,9 +6,9 @@
 
 use crate::model::{AttemptError, EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
 use crate::outbound::{
-    Credentials, Endpoint, EndpointAuth, Event, Guard, SharedGuard, SigningKey, SigningKeys, Webhook, WebhookSettings,
-    preview,
+    Credentials, Endpoint, EndpointAuth, Event, Guard, SharedGuard, SigningKeys, Webhook, WebhookSettings, preview,
 };
+use crate::signature::SigningKey;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;

@@ -53,7 +53,7 @@ pub use list::Wanted;
 pub use needs::SettleNeeds;
 pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
 pub use outbox::OutboxRow;
-pub use policy::{Verdict, decide};
+pub use policy::decide;
 pub use records::{DeliveryRecord, Page, Records};
 pub use stats::WebhookStats;
 pub use thread::Running;

@@ -3,19 +3,9 @@
 use std::time::Duration;
 
 use super::backoff::{jittered, scheduled};
+use crate::handoff::Verdict;
 use crate::limits::RETRY_DELAY_MAX;
 use crate::model::{AttemptError, DeadReason, Decision, RetryOn, RetryPolicy, Timestamp};
-
-/// The decision, and what it means for the rest of the webhook's deliveries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// What becomes of this delivery.
-    pub decision: Decision,
-    /// Nothing goes to the webhook before this time of the scheduling clock (429, 502, 503, 504).
-    pub pause_webhook_until: Option<Timestamp>,
-    /// The webhook is to be disabled (410).
-    pub disable: bool,
-}
 
 /// No retry comes sooner, so that a due time is never behind a reader that has seen everything up to now.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);

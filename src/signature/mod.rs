@@ -19,6 +19,7 @@ mod outbound;
 mod place;
 mod request;
 mod sign;
+mod signing_key;
 pub mod standard;
 mod template;
 mod time;
@@ -33,6 +34,7 @@ pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
 pub use request::Request;
 pub use scheme::{RawScheme, Scheme, SchemeError};
 pub use sign::{Outgoing, SignError};
+pub use signing_key::{SigningKey, SigningKind};
 
 #[cfg(test)]
 mod proptests;

@@ -12,8 +12,8 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::encoding::{Decoded, Encoding};
+use super::{SigningKey, SigningKind};
 use crate::model::{Secret, Timestamp};
-use crate::outbound::{SigningKey, SigningKind};
 use crate::runtime::Random;
 
 /// Header with the message's id, the same for every attempt.

@@ -1,6 +1,6 @@
 //! The disk as a parameter: everything that the log, the state and the history ask of a file system.
 //!
-//! The real one is below. The simulated one (`crate::sim`) records each write and sync, so that a test can stop the world
+//! The real one is below. The simulated one (`super::sim`) records each write and sync, so that a test can stop the world
 //! between any two of them and look at what a restart finds.
 
 use std::fmt;

@@ -15,8 +15,8 @@ use super::error::CliError;
 use super::{Client, ClientArgs, block_on, output, parse, webhook};
 use crate::config::Environment;
 use crate::model::{EventPattern, Secret, Timestamp};
-use crate::outbound::SigningKey;
 use crate::runtime::Clock;
+use crate::signature::SigningKey;
 use receiver::Receiver;
 
 #[derive(Debug, clap::Args)]

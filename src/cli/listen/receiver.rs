@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 use super::output::visible;
 use crate::limits::{HEADER_TIMEOUT, LISTEN_BODY_BYTES_MAX, LISTEN_QUEUE};
 use crate::model::EventPattern;
-use crate::outbound::SigningKey;
 use crate::runtime::Clock;
+use crate::signature::SigningKey;
 use crate::signature::standard::{self, VerifyError};
 
 /// Checks and answers.

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_file_is_a_sample_and_is_json() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/provider/samples");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/inbound/provider/samples");
         let mut kinds = 0;
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let kind = entry.file_name().into_string().unwrap();

@@ -6,7 +6,7 @@ use hyper::http::HeaderName;
 use super::Source;
 use super::form::push_text;
 use super::settings::is_secret_name;
-use crate::registry::is_secret_header;
+use crate::model::is_secret_header;
 use crate::signature::Place;
 
 /// Headers of the connection, and those that an event has in a field of its own.
@@ -36,7 +36,7 @@ const OF_THE_URL: [&str; 6] =
 
 /// Whether a header's value is a secret, by its name or because the source's signature or token may stand there.
 pub fn is_hidden(source: &Source, name: &HeaderName) -> bool {
-    is_secret_header(name)
+    is_secret_header(name.as_str())
         || is_secret_name(name.as_str())
         || OF_THE_URL.contains(&name.as_str())
         || source.plan.is_signature(name)

@@ -3,9 +3,8 @@
 use super::{Profile, Signing};
 use crate::limits::{PROFILE_SECRET_CHARS_MAX, PROFILE_SECRET_CHARS_MIN};
 use crate::model::Secret;
-use crate::outbound::{SigningKey, SigningKind};
-use crate::signature::SchemeError;
 use crate::signature::standard::SecretError;
+use crate::signature::{SchemeError, SigningKey, SigningKind};
 
 /// What is wrong with a secret, or with what it is for. Says nothing of the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::model::{DeliveryId, EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
-use crate::outbound::SigningKind;
+use crate::signature::SigningKind;
 
 const NOW: Timestamp = Timestamp::from_millis(1_711_015_203_999);
 

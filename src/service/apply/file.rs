@@ -7,8 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Fault;
 use crate::config::{Environment, TomlFile, key_of, read_secret_file};
-use crate::model::Secret;
-use crate::registry::is_secret_header;
+use crate::model::{Secret, is_secret_header};
 
 const ALLOWED: [&str; 5] = ["tenant", "set", "prune", "event_types", "webhooks"];
 /// What a webhook may not say: its tenant is the file's, its id the server's.
@@ -188,7 +187,7 @@ impl Reader<'_> {
     fn headers(&mut self, body: &mut Map<String, Value>, at: [&str; 2]) {
         let Some(Value::Object(headers)) = body.get_mut("headers") else { return };
         for (name, value) in headers {
-            let is_secret = HeaderName::try_from(name.as_str()).is_ok_and(|name| is_secret_header(&name));
+            let is_secret = HeaderName::try_from(name.as_str()).is_ok_and(|name| is_secret_header(name.as_str()));
             if is_secret || value.is_object() {
                 let secret = self.secret(value, &[at[0], at[1], "headers", name]);
                 *value = secret.map_or(Value::Null, |secret| Value::from(secret.reveal()));
