@@ -203,6 +203,47 @@ fn what_a_secret_may_be() {
 }
 
 #[test]
+fn a_key_in_spki_has_one_spelling() {
+    use data_encoding::BASE64;
+    let ed25519 = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00".as_slice();
+    let p256 =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
+            .as_slice();
+    let (short, long) = ([9; 32], [&[4][..], &[9; 64]].concat());
+    let detail = |name: &str, der: &[u8]| {
+        let scheme = scheme(with(hmac(), json!({"scheme": name, "key": "spki-base64"})));
+        scheme.key(&Secret::new(BASE64.encode(der))).err().map(|error| error.detail)
+    };
+    for (name, prefix, key, wrong) in [
+        ("ed25519", ed25519, &short[..], "expected an Ed25519 key in SPKI"),
+        ("ecdsa-p256", p256, &long, "expected a key on P-256 in SPKI"),
+    ] {
+        let good = [prefix, key].concat();
+        assert_eq!(detail(name, &good), None);
+        let wrong = Some(wrong.to_owned());
+        for length in 1..good.len() {
+            assert_eq!(detail(name, &good[..length]), wrong, "{name} {length}");
+        }
+        assert_eq!(detail(name, &[&good[..], &[0]].concat()), wrong, "{name}: something after it");
+        for at in 0..prefix.len() {
+            for bit in 0..8 {
+                let mut other = good.clone();
+                other[at] ^= 1 << bit;
+                assert_eq!(detail(name, &other), wrong, "{name} {at} {bit}");
+            }
+        }
+        // The same with a length in two bytes, which BER would allow.
+        let longer = [&[0x30, 0x81, good[1]], &good[2..]].concat();
+        assert_eq!(detail(name, &longer), wrong, "{name}");
+    }
+    let compressed = [p256, &[2], &[9; 64][..]].concat();
+    let expected = "a public key on P-256 is an uncompressed point of 65 bytes";
+    assert_eq!(detail("ecdsa-p256", &compressed).as_deref(), Some(expected));
+    assert!(detail("ecdsa-p256", &[ed25519, &short].concat()).is_some());
+    assert!(detail("ed25519", &[p256, &long].concat()).is_some());
+}
+
+#[test]
 fn a_public_key_that_fits_every_signature_is_refused() {
     let scheme = scheme(with(hmac(), json!({"scheme": "ed25519", "key": "hex"})));
     let middle = "ff".repeat(30);
