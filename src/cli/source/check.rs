@@ -388,6 +388,25 @@ mod tests {
     }
 
     #[test]
+    fn a_template_says_what_events_become() {
+        let made = |template: &str| {
+            types(&json!({"name": "shop", "event_map": [{"when": "*", "type": template}]}))[0].to_string()
+        };
+        for (template, becomes) in [
+            ("a", "a"),
+            ("{source}", "shop"),
+            ("{source}.a", "shop.a"),
+            ("{topic}", "*"),
+            ("x.{topic}.{source}", "x.*"),
+            ("{source}.{topic}.a", "shop.*"),
+            // Of a newer server.
+            ("a.{source}.{tenant}.{topic}", "a.shop.*"),
+        ] {
+            assert_eq!(made(template), becomes, "{template}");
+        }
+    }
+
+    #[test]
     fn patterns_meet_what_events_become() {
         let below = Made::Below("shop.".into());
         for (pattern, meets) in

@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn the_places_that_a_scheme_signs_are_those_with_a_colon() {
+        let signed = |signed: &str, each: Option<&str>| {
+            let each = each.map(str::to_owned);
+            signed_places(&RawScheme { signed: Some(signed.to_owned()), each, ..RawScheme::default() })
+        };
+        assert_eq!(signed("{time}.{header:A|B}.{json:/a}{body}", None), ["header:A|B", "json:/a"]);
+        assert_eq!(signed("{json:/a}{header:A}", Some("json:/items")), ["json:/items/0/a", "header:A"]);
+        assert_eq!(signed("{json:/a{b}", None), ["json:/a{b"]);
+        assert_eq!(signed_places(&RawScheme::default()), [""; 0]);
+    }
+
+    #[test]
     fn forms_are_forms() {
         let slack = json!({"scheme": "hmac", "sig": "header:X-Slack-Signature", "encoding": "hex", "id": "json:/event_id",
             "type": ["json:/event/type", "json:/type", "form:command"]});

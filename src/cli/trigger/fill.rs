@@ -128,7 +128,23 @@ mod tests {
             r##"{"a":1711015200120,"b":"#1 2024-03-21T10:00:00Z"}"##
         );
         assert_eq!(fill("%{rfc3339-ms} %{rfc3339-ns}"), "2024-03-21T10:00:00.120Z 2024-03-21T10:00:00.120000000Z");
-        assert_eq!(fill("100 %{} {{amount}} %{nothing:3} \"#{"), "100 %{} {{amount}} %{nothing:3} \"#{");
+        for text in [
+            "100 %{} {{amount}} %{nothing:3} \"#{",
+            "%{type",
+            "%%",
+            "} {",
+            "#{unix}",
+            "\"#{unix}",
+            "\"#{unix} \"",
+            "%{unix+}",
+            "%{digits}",
+            "%{digits:x}",
+            "%{ type}",
+            r##"{"a":"#{uuid:1}","b":{"c":"%{}"}}"##,
+        ] {
+            assert_eq!(fill(text), text);
+        }
+        assert_eq!(fill("%{ %{type}} %%{type}%{{type}"), "%{ orders/create} %orders/create%{{type}");
     }
 
     #[test]

@@ -353,6 +353,59 @@ mod tests {
         }
     }
 
+    /// The text that a rule with this template answers.
+    fn answered(template: &str) -> Result<Option<String>, String> {
+        let raw = serde_json::json!({"about": "x", "answer": {"text": template}});
+        let rule = Rule::try_new(serde_json::from_value(raw).unwrap())?;
+        let headers = hyper::HeaderMap::new();
+        let request = Request {
+            method: "POST",
+            url: "https://hooks.example.com/in",
+            query: Some("a=1&token=abcdefgh"),
+            path: "",
+            headers: &headers,
+            body: br#"{"a{b":2,"c":"d"}"#,
+        };
+        let option = |name: &str| (name == "o").then(|| "3".to_owned());
+        let asked = Asked { request: &request, secrets: &[&Secret::new("a secret of the test")], option: &option };
+        Ok(rule.answer(&asked).map(|answer| String::from_utf8(answer.body.to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn each_template_gives_the_text_that_it_describes() {
+        for (template, text) in [
+            ("", ""),
+            ("ok", "ok"),
+            ("{query:a}", "1"),
+            ("a{query:a}{query:a}b", "a11b"),
+            ("{json:/a{b}", "2"),
+            ("{const:{}", "{"),
+            ("a}", "a}"),
+            ("}}", "}}"),
+            ("{option:o} {url}", "3 https://hooks.example.com/in"),
+            ("={sha256-hex query:a option:o}", "=3fdba35f04dc8c462986c992bcf875546257113072a909c162f7e470e581e278"),
+            ("{hmac-hex query:token}", "9286c00a073d9d6961cf164d3c69dad49714b4f6072faa5bb75c8ac8b0c8bff9"),
+        ] {
+            assert_eq!(answered(template).as_ref().map(Option::as_deref), Ok(Some(text)), "{template}");
+        }
+        for template in ["{query:b}", "{option:p}", "{sha256-hex query:b}", "{hmac-hex query:a}"] {
+            assert_eq!(answered(template), Ok(None), "{template}: not there");
+        }
+        for (template, words) in [
+            ("{query:a", "\"{query:a\": "),
+            ("{", "\"{\": "),
+            ("{}", "\"\": expected header:NAME"),
+            ("{body}", "\"body\": expected header:NAME"),
+            ("{ url}", "\"\" is no digest"),
+            ("{md5 url}", "\"md5\" is no digest"),
+            ("{sha256-hex  url}", "\"\": expected header:NAME"),
+            (r#"{"a":"{query:a}"}"#, r#""\"a\":\"{query:a": expected header:NAME"#),
+        ] {
+            let refused = answered(template).unwrap_err();
+            assert!(refused.starts_with(words), "{template}: {refused}");
+        }
+    }
+
     #[test]
     fn a_rule_that_says_nothing_sensible_is_refused() {
         let rule = |json: &str| Rule::try_new(serde_json::from_str(json).unwrap()).map(drop);

@@ -176,3 +176,20 @@ pub(super) fn table(to: &mut String, scheme: &RawScheme, source: &Source) -> std
 
 /// Of a scheme that says nothing else.
 const TOLERANCE_SECONDS: u64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_falls_into_what_a_program_can_write() {
+        let text = |text: &str| Piece::Text(text.to_owned());
+        assert_eq!(pieces("{time}.{body}"), Some(vec![Piece::Time, text("."), Piece::Body]));
+        assert_eq!(pieces("{{{id}}}{{"), Some(vec![text("{"), Piece::Id, text("}{")]));
+        assert_eq!(pieces("{method}{url}"), Some(vec![Piece::Method, Piece::Url]));
+        assert_eq!(pieces(""), Some(vec![]));
+        for template in ["{header:x-a}", "{json:/a}", "{key}{body}", "{url:unescaped}", "{body", "body}", "{}"] {
+            assert_eq!(pieces(template), None, "{template}");
+        }
+    }
+}
