@@ -13,6 +13,7 @@
 
 pub mod limits;
 pub mod model;
+pub mod template;
 
 pub mod admit;
 pub mod commit;
