@@ -61,7 +61,8 @@ impl<P> Template<P> {
             builder.text(&rest[..start]);
             let at = || text[..text.len() - rest.len() + start].chars().count() + 1;
             let next = match kind {
-                Kind::Escape => {
+                Kind::Unbalanced if syntax == Syntax::Braces => return Err(TemplateError::Unbalanced { at: at() }),
+                Kind::Escape | Kind::Unbalanced => {
                     builder.text(mark);
                     end
                 }
@@ -78,11 +79,6 @@ impl<P> Template<P> {
                         start + mark.len()
                     }
                 },
-                Kind::Unbalanced if syntax == Syntax::Braces => return Err(TemplateError::Unbalanced { at: at() }),
-                Kind::Unbalanced => {
-                    builder.text(mark);
-                    end
-                }
             };
             rest = &rest[next..];
         }

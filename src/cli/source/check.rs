@@ -4,6 +4,7 @@
 //! of the server.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ use crate::config::Environment;
 use crate::model::EventPattern;
 use crate::provider::{default_map, recipe};
 use crate::signature::{RawScheme, Scheme};
+use crate::template::Template;
 
 /// Types that are named where nobody subscribes to any; a provider may have hundreds.
 const TYPES_NAMED_MAX: usize = 8;
@@ -290,14 +292,20 @@ fn types(source: &Value) -> Vec<Made> {
     let rules = own.or_else(of_kind).unwrap_or_default();
     let mut types = Vec::new();
     for template in rules.iter().filter_map(|rule| rule.get("type").and_then(Value::as_str)) {
-        let template = template.replace("{source}", name);
-        types.push(match template.split_once('{') {
-            Some((front, _)) => Made::Below(front.to_owned()),
-            None => Made::One(template),
-        });
+        types.push(made(template, name));
     }
     types.push(Made::Below(format!("{name}.")));
     types
+}
+
+/// What a type of an event map comes to for the source of this name.
+fn made(template: &str, source: &str) -> Made {
+    let names = Template::parse(template, |name| Ok::<_, Infallible>(name.to_owned()));
+    let Ok(names) = names else { return Made::One(template.to_owned()) };
+    let mut front = String::new();
+    // Up to a placeholder whose value only an event has.
+    let whole = names.try_write(&mut front, |name, front| (*name == "source").then(|| front.push_str(source)));
+    if whole.is_some() { Made::One(front) } else { Made::Below(front) }
 }
 
 #[cfg(test)]
