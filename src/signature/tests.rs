@@ -471,10 +471,51 @@ fn an_id_is_signed_where_it_is_said_to_stand() {
 }
 
 #[test]
-fn braces_are_written_twice() {
-    let scheme = scheme(with(hmac(), json!({"signed": "{{{body}}}"})));
-    let plain = signed(&self::scheme(hmac()), "{x}");
-    assert_eq!(header(&signed(&scheme, "x"), "x-sig"), header(&plain, "x-sig"));
+fn each_template_signs_the_text_that_it_describes() {
+    for (template, text) in [
+        ("{body}", "B"),
+        ("v0:{body}", "v0:B"),
+        ("{body}{body}", "BB"),
+        ("é{body}\u{1f512}", "éB\u{1f512}"),
+        ("{{{body}}}", "{B}"),
+        ("{{body}}{body}", "{body}B"),
+        ("{{{{{body}", "{{B"),
+        ("{body}}}", "B}"),
+        ("}}{body}{{", "}B{"),
+        (r#"{{"a":"{body}"}}"#, r#"{"a":"B"}"#),
+    ] {
+        let scheme = scheme(with(hmac(), json!({"signed": template})));
+        let plain = signed(&self::scheme(hmac()), text);
+        assert_eq!(header(&signed(&scheme, "B"), "x-sig"), header(&plain, "x-sig"), "{template}");
+    }
+    // A placeholder ends at the first closing brace, so the name of a JSON field may hold an opening one.
+    let scheme = scheme(with(hmac(), json!({"signed": "{json:/a{{b}{json:/c{d}"})));
+    let plain = signed(&self::scheme(hmac()), "12");
+    assert_eq!(header(&signed(&scheme, r#"{"c{d":2,"a{{b":1}"#), "x-sig"), header(&plain, "x-sig"));
+}
+
+#[test]
+fn a_template_that_is_none_is_refused_in_words() {
+    let braces = "a brace is not closed or not opened; {{ and }} stand for braces";
+    for (template, words) in [
+        ("{body", braces),
+        ("{body}{", braces),
+        ("body}", braces),
+        ("{body}}", braces),
+        ("}{body}", braces),
+        ("{{body}", braces),
+        ("{}{body}", "{} is not known; {body}, {time}, {id}, {method}, "),
+        ("{ body}", "{ body} is not known; {body}, "),
+        ("{Body}", "{Body} is not known; {body}, "),
+        ("{a{body}", "{a{body} is not known; {body}, "),
+        (r#"{"a":{body}}"#, r#"{"a":{body} is not known; {body}, "#),
+        ("{header:a b}{body}", "{header:a b} is not known; {body}, "),
+        ("{json:a}{body}", "{json:a} is not known; {body}, "),
+    ] {
+        let errors = Scheme::try_new(&raw(with(hmac(), json!({"signed": template})))).unwrap_err();
+        assert_eq!(errors.iter().map(|error| error.field).collect::<Vec<_>>(), ["signed"], "{template}");
+        assert!(errors[0].detail.starts_with(words), "{template}: {}", errors[0].detail);
+    }
 }
 
 #[test]
