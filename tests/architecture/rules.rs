@@ -5,7 +5,7 @@ use std::fmt;
 
 use toml_edit::{DocumentMut, TableLike};
 
-use crate::inbound::source::{self, Reference, Source};
+use crate::source::{self, Reference, Source};
 use crate::table::{self, DOCUMENT, Layers};
 
 /// Crates whose library has another name than `-` → `_` makes of the package's.
