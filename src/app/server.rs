@@ -341,18 +341,20 @@ impl Ground {
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
-            settle: self.settle.clone(),
-            recall: commit.recall(),
             memory: Arc::clone(&self.memory),
             // No submission can have come yet.
             last_event: ReadLog::last(&*commit.log()),
         };
-        dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
+        let ports = dispatch::Ports {
+            settle: self.settle.clone(),
+            recall: commit.recall(),
+            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
+        };
+        dispatch::start(&setup, &ports, inboxes, move |_| Client::new(client.clone()))
     }
 }
 

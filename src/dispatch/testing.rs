@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Directory, Setup};
+use super::{Directory, Ports, Setup};
 use crate::config;
 use crate::filter::Field;
 use crate::handoff::{DisableReason, RecallRequest, SettleHandle, ToSettle, Verdict};
@@ -167,6 +167,7 @@ pub(super) fn decide(
 pub(super) struct World {
     pub(super) book: Arc<Book>,
     pub(super) setup: Setup,
+    pub(super) ports: Ports,
     pub(super) told: Receiver<ToSettle>,
     pub(super) recalls: Receiver<RecallRequest>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
@@ -184,7 +185,6 @@ impl World {
         let setup = Setup {
             webhooks: Arc::clone(&book) as _,
             decide,
-            disable: Arc::new(move |no, reason| told_of.lock().unwrap().push((no, reason))),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),
@@ -201,11 +201,11 @@ impl World {
             },
             clock: Clock::test(START),
             metrics: Metrics::new().unwrap(),
-            settle,
-            recall,
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
         };
-        Self { book, setup, told, recalls, disabled, _bell: bell }
+        let ports =
+            Ports { settle, recall, disable: Arc::new(move |no, reason| told_of.lock().unwrap().push((no, reason))) };
+        Self { book, setup, ports, told, recalls, disabled, _bell: bell }
     }
 }

@@ -124,7 +124,7 @@ impl Target {
             response: outcome.response,
         };
         let (webhook, event, head) = (self.no(), job.event.id, job.event.head.clone());
-        common.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
+        common.outputs.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
     }
 
     /// A delivery of an ordered webhook is to be made again: it stays, and all that waits behind it, or those of its value.
@@ -179,10 +179,10 @@ impl Target {
     }
 
     /// Has the registry disable the webhook, and leaves it alone until that is done.
-    fn disable(&mut self, reason: DisableReason, now: Instant, common: &Common) {
+    fn disable(&mut self, reason: DisableReason, now: Instant, common: &mut Common) {
         if self.ended.is_none() {
             tracing::warn!(webhook = %self.webhook.id, ?reason, "webhook is to be disabled");
-            (common.setup.disable)(self.no(), reason);
+            common.outputs.disable.push((self.no(), reason));
             self.pace.pause(now + DISABLE_GRACE);
         }
     }

@@ -110,12 +110,14 @@ impl Flow {
         let (log, world) = (Rc::new(RefCell::new(Log::default())), Rc::new(world));
         let clock = world.setup.clock.clone();
         let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), bounds);
-        let crew = Crew::new(shard, FakeCarrier { answer, log: Rc::clone(&log), clock: clock.clone() });
+        let crew = Crew::new(shard, clock.clone(), FakeCarrier { answer, log: Rc::clone(&log), clock });
         let (one, two, three) = (Rc::clone(&crew), Rc::clone(&crew), Rc::clone(&crew));
         let held = Rc::new(move |no| one.shard.borrow().held(WebhookNo(no)));
         let webhooks = Rc::new(move || two.shard.borrow().webhooks());
-        let flush = Rc::new(move || three.shard.borrow_mut().flush());
-        let thread = tokio::task::spawn_local(async move { run(&crew, inbox, stopped, &clock).await });
+        let ports = world.ports.clone();
+        let last = ports.clone();
+        let flush = Rc::new(move || last.perform(&mut three.shard.borrow_mut(), three.clock.instant()));
+        let thread = tokio::task::spawn_local(async move { run(&crew, &ports, inbox, stopped).await });
         let settle = Rc::new(RefCell::new(Settle::default()));
         tokio::task::spawn_local(keep(Rc::clone(&world), Rc::clone(&settle), to.clone()));
         Self { world, to, stop: Some(stop), thread, log, settle, held, webhooks, flush, last: 0 }
@@ -543,7 +545,7 @@ fn threads_share_the_webhooks_and_tell_everything_before_they_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let world = runtime.block_on(async { plain(10) });
     let (shards, inboxes) = Shards::channels(2);
-    let mut running = start(&world.setup, inboxes, |_| AtOnce(Rc::default())).unwrap();
+    let mut running = start(&world.setup, &world.ports, inboxes, |_| AtOnce(Rc::default())).unwrap();
     for no in 0..10 {
         let arrival = Arrival { event: event(u128::from(no) + 1), webhooks: [WebhookNo(no)].into_iter().collect() };
         shards.tell(shards.of(WebhookNo(no)), ToShard::Arrivals(vec![arrival]));
@@ -564,7 +566,7 @@ fn threads_share_the_webhooks_and_tell_everything_before_they_end() {
 fn a_thread_that_panics_is_told_of() {
     let world = plain(1);
     let (_shards, inboxes) = Shards::channels(1);
-    let running = start(&world.setup, inboxes, |_| -> AtOnce { panic!("no carrier") }).unwrap();
+    let running = start(&world.setup, &world.ports, inboxes, |_| -> AtOnce { panic!("no carrier") }).unwrap();
     assert_eq!(running.join(), Err(ShardPanicked(0)));
 }
 
