@@ -17,11 +17,11 @@ use super::inbound;
 use super::publish::{self, Envelope};
 use super::request::{Head, X_REQUEST_ID, request_id};
 use super::route::{Route, Surface, route};
-use super::validate::DEFAULT_TENANT;
 use super::{Admit, Directory, Management, Submit};
 use crate::api::{Call, Problem, ProblemCode, Response};
 use crate::commit::Desk;
 use crate::config::Role;
+use crate::model::{DEFAULT_TENANT, SourceId};
 use crate::registry::Principal;
 use crate::runtime::metrics::Recorder;
 use crate::runtime::{Instant, Random};
@@ -182,7 +182,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Err(_) => directory.source(DEFAULT_TENANT, name),
         };
         let Some(source) = found else {
-            let is_for_a_source = name.starts_with("src_") || (*method == Method::POST && path.is_none());
+            let is_for_a_source = name.starts_with(SourceId::PREFIX) || (*method == Method::POST && path.is_none());
             return if surface == Surface::Public || is_for_a_source { Err(none()) } else { Ok(None) };
         };
         // A partner is only known by its token.

@@ -9,10 +9,10 @@ use super::listing::Listing;
 use super::route::WebhookRef;
 use super::search::{About, Search};
 use super::store::Delivery;
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, Problem, Response, may_see, reply};
 use crate::commit::Stored;
 use crate::limits::CHECKPOINT_LIST_MAX;
+use crate::model::HIDDEN;
 use crate::model::{
     Attempt, DeadReason, DeliveryId, DeliveryStatus, Event, EventHead, Timestamp, Webhook, WebhookId, data_of,
 };

@@ -12,8 +12,9 @@ use super::webhook_preview::is_dry_run;
 use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply, sees};
 use crate::catalogue::{Definition, EventType, Settings};
 use crate::config::Role;
-use crate::model::{EventPattern, Timestamp, WebhookSettings, is_tenant_name};
-use crate::registry::{ChangeError, DEFAULT_TENANT, EventTypeError, Registry, Replaces};
+use crate::model::path::EVENT_TYPES;
+use crate::model::{DEFAULT_TENANT, EventPattern, Timestamp, WebhookSettings, is_tenant_name};
+use crate::registry::{ChangeError, EventTypeError, Registry, Replaces};
 use crate::source::{Breach, ManagedBy};
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";
@@ -297,7 +298,7 @@ fn settings(mut fields: Map<String, Value>, errors: &mut Vec<FieldError>) -> Set
 }
 
 fn shown(event_type: &EventType, is_new: bool) -> Result<Response, Problem> {
-    let place = format!("/api/v1/event-types/{}", event_type.name());
+    let place = format!("{EVENT_TYPES}/{}", event_type.name());
     let mut response = if is_new {
         reply::made(StatusCode::CREATED, &place, &View::of(event_type))?
     } else {

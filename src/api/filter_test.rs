@@ -14,8 +14,7 @@ use super::webhook_fields::Fields;
 use super::{Api, Call, FieldError, Known, Problem, Response, body, reply};
 use crate::commit::{ReadError, Stored};
 use crate::filter::{Facts, Filter, FilterError, Sample, Subject, Verdict};
-use crate::model::{EventHead, EventId, Subscription, Webhook, data_of};
-use crate::registry::DEFAULT_TENANT;
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, Subscription, Webhook, data_of};
 
 const ALLOWED: &str = "filter (or filters), webhook_id, event, event_id";
 

@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 
 use crate::commit::ReadLog;
 use crate::limits::API_READS_AT_ONCE;
-use crate::model::{Endpoint, RetryPolicy, Webhook};
-use crate::registry::{DEFAULT_TENANT, Known, Principal, Shared, Writer};
+use crate::model::{DEFAULT_TENANT, Endpoint, RetryPolicy, Webhook};
+use crate::registry::{Known, Principal, Shared, Writer};
 use crate::runtime::Clock;
 use crate::source::Rejections;
 

@@ -12,6 +12,7 @@ use super::search::About;
 use super::store::Delivery;
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, ProblemCode, Response, reply};
+use crate::model::path::DELIVERIES;
 use crate::model::{DeliveryId, DeliveryStatus, Webhook, WebhookStatus};
 use crate::registry::{Known, Principal};
 use crate::settle::Retried;
@@ -44,7 +45,7 @@ impl Api {
             };
             let again = Delivery { status, next_at: Some(now), dead_at: None, reason: None, ..delivery };
             let view = View::of(&again, webhook, about.as_ref());
-            reply::made(StatusCode::ACCEPTED, &format!("/api/v1/deliveries/{id}"), &view).map(Made::from)
+            reply::made(StatusCode::ACCEPTED, &format!("{DELIVERIES}/{id}"), &view).map(Made::from)
         };
         self.make(call, make).await
     }

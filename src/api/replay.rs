@@ -13,8 +13,9 @@ use super::webhook::tenant_of;
 use super::webhook_fields::Fields;
 use super::{Api, Call, Made, Problem, ProblemCode, Response, may_see, reply, sees};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{EventHead, EventId, Timestamp, WebhookNo};
-use crate::registry::{DEFAULT_TENANT, Known, Principal, Registry};
+use crate::model::path::REPLAYS;
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, Timestamp, WebhookNo};
+use crate::registry::{Known, Principal, Registry};
 use crate::settle::{JobState, ReplayFilter};
 
 /// Replays read at once while a list looks for the caller's.
@@ -64,7 +65,7 @@ fn id(no: u64) -> String {
 
 /// Where a replay is found.
 pub(super) fn place_of(no: u64) -> String {
-    format!("/api/v1/replays/{}", id(no))
+    format!("{REPLAYS}/{}", id(no))
 }
 
 fn status_of(state: JobState) -> &'static str {

@@ -15,14 +15,12 @@ use super::source_rotate::{chosen_secret, effective_scheme};
 use super::source_view::{RejectionView, Told, View, etag};
 use super::webhook::tenant_of;
 use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply, sees};
-use crate::limits::{PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
-use crate::model::{Secret, SourceId};
-use crate::registry::{ChangeError, DEFAULT_TENANT, SourceError};
+use crate::limits::{CHANGE_TRIES, PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
+use crate::model::kind::PARTNER;
+use crate::model::path::SOURCES;
+use crate::model::{DEFAULT_TENANT, Secret, SourceId};
+use crate::registry::{ChangeError, SourceError};
 use crate::source::{Breach, ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
-
-const PARTNER: &str = "partner";
-/// How often a change is made anew because another came between, before the caller is told.
-const TRIES: usize = 8;
 
 impl Api {
     /// Makes a source; a partner's token and a secret that is made here are in this answer and in no other.
@@ -35,7 +33,7 @@ impl Api {
         let writer = self.writer.by(&call.principal);
         let make = async move {
             let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
-            let place = format!("/api/v1/sources/{}", source.id);
+            let place = format!("{SOURCES}/{}", source.id);
             told(&source, token.as_ref(), secret.as_ref(), |told| reply::made(StatusCode::CREATED, &place, told))
         };
         self.make(call, make).await
@@ -82,7 +80,7 @@ impl Api {
     pub(super) async fn patch_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         self.source(call, of).and_then(|source| changeable(&source))?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
-        for _ in 0..TRIES {
+        for _ in 0..CHANGE_TRIES {
             let source = self.source(call, of)?;
             let settings = patch(fields.clone(), &source)?;
             reply::matches(&call.parts.headers, &etag(&source))?;

@@ -6,12 +6,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
-use super::source_view::{HIDDEN, View};
+use super::source_view::View;
 use super::webhook_fields::{Fields, Given, merge_patch};
 use super::{FieldError, Problem, ProblemCode};
 use crate::config::Role;
-use crate::model::{Secret, SourceId, is_tenant_name};
-use crate::registry::{DEFAULT_TENANT, Principal};
+use crate::model::HIDDEN;
+use crate::model::{DEFAULT_TENANT, Secret, SourceId, is_tenant_name};
+use crate::registry::Principal;
 use crate::source::{SecretSetting, SecretTable, Settings, Source, Token};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \

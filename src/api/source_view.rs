@@ -8,9 +8,6 @@ use crate::provider::Dedup;
 use crate::signature::{OneOrMany, RawScheme};
 use crate::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
 
-/// Stands for a value that nobody is to see.
-pub(super) const HIDDEN: &str = "***";
-
 /// A source without its secrets and its token.
 #[derive(Serialize)]
 pub(super) struct View {

@@ -16,6 +16,7 @@ use super::webhook_list::event_type;
 use super::webhook_view::etag;
 use super::{Api, Call, FieldError, Made, Problem, ProblemCode, Response, body, reply};
 use crate::filter::Filter;
+use crate::model::path::WEBHOOKS;
 use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookId};
 use crate::registry::{ChangeError, SubscriptionSettings};
 
@@ -32,7 +33,7 @@ impl Api {
         let make = async move {
             let webhook = writer.add_subscription(webhook.no, version, settings).await.map_err(changed)?;
             let made = webhook.subscriptions.last().ok_or_else(|| Problem::not_found("subscription"))?;
-            let place = format!("/api/v1/webhooks/{}/subscriptions/{}", webhook.id, made.id);
+            let place = format!("{WEBHOOKS}/{}/subscriptions/{}", webhook.id, made.id);
             let mut response = reply::made(StatusCode::CREATED, &place, &View::of(webhook.id, made))?;
             reply::set(&mut response, ETAG, &etag(&webhook));
             Ok(Made::from(response))

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::FieldError;
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
-use super::webhook_headers::{HIDDEN, header_name};
+use super::webhook_headers::header_name;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
+use crate::model::HIDDEN;
 use crate::model::{Credentials, EndpointAuth, Secret};
 
 /// The kinds, and the members of each; all but `username` and `name` are secrets.

@@ -13,15 +13,15 @@ use super::webhook_keys::{keys, profile};
 use super::webhook_policy::{Retries, order, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, FieldError, Problem, ProblemCode, webhook_auth};
+use crate::limits::URL_BYTES_MAX;
 use crate::model::{
-    Endpoint, EndpointAuth, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook, WebhookSettings,
-    WebhookStatus, is_tenant_name,
+    DEFAULT_TENANT, Endpoint, EndpointAuth, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Webhook,
+    WebhookSettings, WebhookStatus, is_tenant_name,
 };
 use crate::profile::Profile;
-use crate::registry::{DEFAULT_TENANT, Principal, Registry};
+use crate::registry::{Principal, Registry};
 use crate::tls::EndpointTls;
 
-const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \

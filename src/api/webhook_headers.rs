@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
+use crate::model::HIDDEN;
 use crate::registry::is_secret_header;
 use crate::send::is_reserved_header;
 
@@ -12,8 +13,6 @@ use crate::send::is_reserved_header;
 const HEADERS_MAX: usize = 32;
 /// Bytes of a header's value.
 const HEADER_VALUE_BYTES_MAX: usize = 4_096;
-/// What stands for a value that is not shown.
-pub(super) const HIDDEN: &str = "***";
 
 impl Fields {
     /// `headers`; in a patch they are merged with the present ones. `***` for a hidden value keeps it.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::route::WebhookRef;
 use super::store::Later;
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, FieldError, Problem, ProblemCode, Response, body, reply};
 use crate::limits::RETRY_SOON;
+use crate::model::HIDDEN;
 use crate::model::{DeliveryId, EventPattern, Webhook, is_event_type};
 use crate::send::{Probed, SentRequest};
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::FieldError;
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
-use super::webhook_headers::HIDDEN;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
+use crate::model::HIDDEN;
 use crate::model::Secret;
 use crate::tls::{EndpointTls, TlsSettings};
 

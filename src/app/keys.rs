@@ -2,6 +2,7 @@
 
 use crate::config::{ApiKey, Config, Role};
 use crate::model::Secret;
+use crate::model::file::ADMIN_KEY;
 use crate::registry::{self, FileAccess, KeyFileError};
 
 /// The key of the first start.
@@ -25,7 +26,7 @@ impl AdminKey {
 /// The admin key: made at the first start of a folder for which no key is configured.
 pub(super) fn first_key(config: &Config) -> Result<Option<AdminKey>, KeyFileError> {
     let dir = &config.server.data_dir;
-    if !config.auth.api_keys.is_empty() && !dir.join("admin.key").exists() {
+    if !config.auth.api_keys.is_empty() && !dir.join(ADMIN_KEY).exists() {
         return Ok(None);
     }
     let (secret, is_new) = registry::admin_key(dir)?;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::api::{Later, TestDelivery, TestRefused, Tested, Tester};
 use crate::dispatch::{Probe, ProbeRefused, Shards, ToShard};
-use crate::model::{DeliveryId, Event, EventId, NewEvent};
+use crate::model::{DeliveryId, Event, EventId, NewEvent, OWN_SOURCE};
 use crate::runtime::{Clock, MemoryBudget, Random};
 
 /// Makes the events of test deliveries, which the log never sees, and hands them to the shards.
@@ -29,7 +29,7 @@ impl Prober {
         let new = NewEvent {
             tenant: &webhook.tenant,
             event_type: &test.event_type,
-            source: "hooktide",
+            source: OWN_SOURCE,
             timestamp: now,
             received_at: now,
             correlation_id: &test.correlation_id,

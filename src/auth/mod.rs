@@ -25,8 +25,8 @@ pub use jwt::{Claims, TokenError, Tokens, mint};
 
 use crate::config::{Config, Role};
 use crate::limits::CLIENT_ID_BYTES_MAX;
-use crate::model::{Timestamp, is_tenant_name};
-use crate::registry::{DEFAULT_TENANT, Principal};
+use crate::model::{DEFAULT_TENANT, Timestamp, is_tenant_name};
+use crate::registry::Principal;
 
 /// Where every worker finds the rules in force.
 pub type SharedAccess = Arc<ArcSwap<Access>>;

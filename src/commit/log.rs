@@ -12,7 +12,7 @@ use super::record::Records;
 use super::segment::{Segment, Tables};
 use super::{ReadError, ReadLog, Stored};
 use crate::limits::SEALED_OPEN_MAX;
-use crate::model::EventId;
+use crate::model::{EventId, file};
 use crate::runtime::Disk;
 
 /// See the module. The commit thread adds segments, the retain thread takes them away; everybody reads.
@@ -38,8 +38,8 @@ impl Log {
     ) -> Self {
         Self {
             disk,
-            dir: dir.join("log"),
-            carry_dir: dir.join("carry"),
+            dir: dir.join(file::LOG),
+            carry_dir: dir.join(file::CARRY),
             segments: ArcSwap::from_pointee(segments),
             carried: ArcSwap::from_pointee(carried),
             opened: Mutex::default(),

@@ -218,9 +218,13 @@ pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Nothing but failure for this long may disable a webhook, at least: a restart of the receiver must not.
 pub const BREAKER_DISABLE_MIN: Duration = Duration::from_secs(60);
 /// … and at most: in effect never.
-pub const BREAKER_DISABLE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const BREAKER_DISABLE_MAX: Duration = SPAN_MAX;
 /// Delays in a schedule: enough for a month of daily attempts and then some.
 pub const SCHEDULE_DELAYS_MAX: usize = 64;
+/// Retries that a backoff may ask for.
+pub const RETRIES_MAX: u64 = 100;
+/// The longest latency that the histograms tell apart.
+pub const LATENCY_MAX: Duration = Duration::from_secs(120);
 
 // --- settle --------------------------------------------------------------------------------------------------------
 
@@ -310,6 +314,8 @@ pub const RETRY_SOON: Duration = Duration::from_secs(1);
 pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// … and at most: a secret that is replaced should end.
 pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// A change that others overtake is tried so often.
+pub const CHANGE_TRIES: usize = 8;
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 

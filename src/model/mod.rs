@@ -5,11 +5,15 @@
 mod attempt;
 mod endpoint_auth;
 mod event;
+pub mod file;
+pub mod header;
 mod id;
 mod inbound;
 mod order;
+pub mod path;
 mod policy;
 mod secret;
+mod source;
 mod tenant;
 mod time;
 mod webhook;
@@ -22,8 +26,9 @@ pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, Subscriptio
 pub use inbound::{Inbound, Mapping};
 pub use order::Order;
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
-pub use secret::Secret;
-pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
+pub use secret::{HIDDEN, Secret};
+pub use source::{API_SOURCE, OWN_SOURCE, kind};
+pub use tenant::{DEFAULT_TENANT, TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{
     Endpoint, EventPattern, PatternError, RESERVED_TYPES, SigningKey, SigningKeys, SigningKind, Subscription, Webhook,

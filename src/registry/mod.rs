@@ -46,7 +46,7 @@ pub use event_type_change::{ChangedType, EventTypeError, Replaces};
 pub use keys::Key;
 pub use record::is_secret_header;
 pub use secret::{KeyFileError, admin_key};
-pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
+pub use snapshot::{Known, Registry, Removed};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use store::StoreError;

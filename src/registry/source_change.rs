@@ -11,11 +11,9 @@ use super::source_setup::SourceSetup;
 use super::store::Row;
 use super::work::{Batch, Work};
 use super::writer::Writer;
+use crate::model::kind::PARTNER;
 use crate::model::{Secret, SourceId};
 use crate::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
-
-/// The kind whose URL holds a token.
-const PARTNER: &str = "partner";
 
 /// Why a change of a source was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

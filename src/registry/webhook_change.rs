@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::change::{Answer, Change, ChangeError};
-use super::snapshot::{DEFAULT_TENANT, Registry};
+use super::snapshot::Registry;
 use super::work::{Batch, Work, current};
 use super::writer::Writer;
 use crate::filter::Filter;
 use crate::limits::SUBSCRIPTIONS_MAX;
-use crate::model::{EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookNo, WebhookSettings};
+use crate::model::{
+    DEFAULT_TENANT, EventPattern, Subscription, SubscriptionId, Timestamp, Webhook, WebhookNo, WebhookSettings,
+};
 
 /// Everything of a subscription that its user decides.
 #[derive(Debug, Clone)]

@@ -36,7 +36,7 @@ pub use fetch::{FetchError, Fetcher};
 pub use guard::{Forbidden, Guard, SharedGuard};
 pub use probe::{Probed, SentRequest};
 pub use resolve::{Resolve, SystemResolver};
-pub use sign::{HOPS, Preview, is_reserved_header, is_signature_header, preview};
+pub use sign::{Preview, is_reserved_header, is_signature_header, preview};
 
 use std::sync::Arc;
 use std::time::Duration;

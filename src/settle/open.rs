@@ -28,7 +28,7 @@ use super::{Bounds, Handle, Hooks, Options, ToSettle};
 use crate::commit::{ReadError, ReadLog};
 use crate::dispatch::Shards;
 use crate::limits::STATE_CACHE_BYTES;
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::runtime::{Clock, Disk, Metrics};
 
 /// Where settle's files are, and how they are kept.
@@ -111,7 +111,7 @@ pub fn open(place: OpenState) -> Result<Opened, OpenError> {
 
 pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, OpenError> {
     let OpenState { disk, dir, options } = place;
-    let path = dir.join("state.redb");
+    let path = dir.join(file::STATE);
     Store::make(&disk, &path)?;
     let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
     make_tables(&state, options.two_phase_commit)?;
@@ -126,7 +126,7 @@ pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, Open
         Ok((marks, checkpoint, Job::load(&txn.open_table(JOBS)?)?, figures))
     })?;
     let checkpoint = checkpoint.ok_or(OpenError::Checkpoint)?;
-    let (history_dir, file_bytes) = (dir.join("history"), bounds.history_file_bytes);
+    let (history_dir, file_bytes) = (dir.join(file::HISTORY), bounds.history_file_bytes);
     let history = state.read(|txn| {
         let disk = Arc::clone(&disk);
         History::open(disk, &history_dir, file_bytes, options.two_phase_commit, txn, marks.clean, marks.steady)

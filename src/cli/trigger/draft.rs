@@ -5,13 +5,12 @@ use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::fill::Fill;
+use crate::model::header::{FORM, JSON};
 use crate::provider::{RawRecipe, Sample, sample_headers, samples};
 use crate::signature::{OneOrMany, RawScheme};
 
 /// What a generic event says where the recipe asks for nothing special.
 const GENERIC_USER_AGENT: &str = concat!("hooktide-trigger/", env!("CARGO_PKG_VERSION"));
-const JSON: &str = "application/json";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A request that is being made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,12 +1,10 @@
 //! The type that a rule gives: text with `{topic}` and `{source}` in it.
 
 use crate::limits::EVENT_TYPE_BYTES_MAX;
-use crate::model::is_event_type;
+use crate::model::{RESERVED_TYPES, is_event_type};
 
 /// What stands for the topic of an event that has none.
 pub(super) const NO_TOPIC: &str = "event";
-/// Types that are the gateway's own.
-const RESERVED: &str = "hooktide.";
 
 /// A compiled type.
 #[derive(Debug)]
@@ -44,8 +42,8 @@ impl Template {
                  {EVENT_TYPE_BYTES_MAX} in all, with {{topic}} and {{source}} where these belong"
             ));
         }
-        if matches!(parts.first(), Some(Part::Text(text)) if text.starts_with(RESERVED)) {
-            return Err(format!("types that begin with {RESERVED:?} are the gateway's own"));
+        if matches!(parts.first(), Some(Part::Text(text)) if text.starts_with(RESERVED_TYPES)) {
+            return Err(format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
         }
         Ok(Self { parts })
     }
@@ -60,7 +58,7 @@ impl Template {
                 Part::Topic => text.push_str(&plain_topic(topic.unwrap_or(NO_TOPIC))),
             }
         }
-        (is_event_type(&text) && !text.starts_with(RESERVED)).then_some(text)
+        (is_event_type(&text) && !text.starts_with(RESERVED_TYPES)).then_some(text)
     }
 }
 
