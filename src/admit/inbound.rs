@@ -106,7 +106,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 _ => "invalid",
             },
         };
-        self.admit.metrics.inbound.with_label_values(&[&*source.name, result]).inc();
+        self.inbound.inc(&source.name, result);
         received.map(|(response, _)| response).map_err(|refusal| {
             self.reject(call, source, &refusal, refusal.problem.code.status(), &body);
             refusal.problem

@@ -23,7 +23,7 @@ use crate::commit::Desk;
 use crate::config::Role;
 use crate::model::{DEFAULT_TENANT, SourceId};
 use crate::registry::Principal;
-use crate::runtime::metrics::Recorder;
+use crate::runtime::metrics::{Recorder, UsedCounters};
 use crate::runtime::{Instant, Random};
 use crate::source::{Source, SourceStatus};
 
@@ -36,6 +36,7 @@ pub(super) struct Worker<D, S, M> {
     random: RefCell<Random>,
     ack: Recorder,
     classes: [IntCounter; 4],
+    pub(super) inbound: UsedCounters,
 }
 
 /// A request whose answer is being made.
@@ -56,7 +57,9 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     pub(super) fn new(admit: Arc<Admit<D, S, M>>, desk: Desk) -> Self {
         let classes = ["2xx", "3xx", "4xx", "5xx"].map(|class| admit.metrics.requests.with_label_values(&[class]));
         let ack = admit.metrics.ack_latency.recorder();
-        Self { admit, connections: Connections::default(), desk, random: RefCell::new(Random::system()), ack, classes }
+        let inbound = UsedCounters::new(&admit.metrics.inbound);
+        let random = RefCell::new(Random::system());
+        Self { admit, connections: Connections::default(), desk, random, ack, classes, inbound }
     }
 
     /// Answers a request, whatever it is.

@@ -68,6 +68,8 @@ pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
 pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
+/// Sources whose counters a worker keeps at hand; beyond that it looks them up again.
+pub const USED_COUNTERS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 

@@ -10,7 +10,9 @@ mod disk;
 mod door;
 pub mod logging;
 pub mod metrics;
+mod percentiles;
 mod random;
+mod shared_bucket;
 
 pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
@@ -19,3 +21,4 @@ pub use disk::{Backend, Disk, FileSize, RealDisk};
 pub use door::{Door, Permit};
 pub use metrics::Metrics;
 pub use random::Random;
+pub use shared_bucket::{SharedBucket, Taken};
