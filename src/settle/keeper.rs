@@ -11,11 +11,10 @@ use super::checkpoint::{Outstanding, encode_webhooks};
 use super::dead::Note;
 use super::gather::{Expiring, Gathered, Sync, What};
 use super::history::History;
-use super::hours::Hours;
 use super::job::{Job, JobKind, JobState};
+use super::ledger::{Counts, Ledger};
 use super::outbox::Outbox;
 use super::records::Depth;
-use super::stats::Stats;
 use super::store::Store;
 use super::table::key;
 use super::watch::Watches;
@@ -38,8 +37,7 @@ pub(super) struct Keeper {
     pub(super) expiring: VecDeque<Expiring>,
     /// When the oldest dead letter ended, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) hours: Arc<Hours>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) watches: Watches,
     pub(super) outbox: Outbox,
     pub(super) depth: Arc<Depth>,
@@ -74,9 +72,25 @@ pub enum DisableReason {
 impl Keeper {
     /// Takes one message in.
     pub(super) fn apply(&mut self, message: ToSettle) {
+        let mut message = Some(message);
+        self.take_in(|_| message.take());
+    }
+
+    /// Takes messages in, as long as `next` has one. What they count is counted under one lock.
+    pub(super) fn take_in(&mut self, mut next: impl FnMut(&Self) -> Option<ToSettle>) {
+        let Some(first) = next(self) else { return };
+        let ledger = Arc::clone(&self.ledger);
+        let mut counts = ledger.lock();
+        self.take(first, &mut counts);
+        while let Some(message) = next(self) {
+            self.take(message, &mut counts);
+        }
+    }
+
+    fn take(&mut self, message: ToSettle, counts: &mut Counts) {
         match message {
             ToSettle::Announce(events) => events.into_iter().for_each(|event| self.announce(event)),
-            ToSettle::Settled(outcomes) => self.settle(&outcomes),
+            ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
             ToSettle::Spill(deliveries) => {
                 self.gathered.items += deliveries.len();
                 for (webhook, event) in deliveries {
@@ -87,7 +101,7 @@ impl Keeper {
                 }
             }
             ToSettle::Refill(refill) => self.gathered.refills.push(refill),
-            ToSettle::Command(command) => self.command(command),
+            ToSettle::Command(command) => self.command(command, counts),
         }
     }
 
@@ -105,15 +119,15 @@ impl Keeper {
         self.outstanding.pass(announced.event, announced.permit);
     }
 
-    fn settle(&mut self, outcomes: &[Settled]) {
+    fn settle(&mut self, outcomes: &[Settled], counts: &mut Counts) {
         self.gathered.items += outcomes.len();
         let disable = &mut self.disable;
         let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
-        self.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
+        counts.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
             disable.push((webhook, DisableReason::Failing));
         });
-        self.hours.count(outcomes, self.clock.now());
-        self.watch(outcomes);
+        counts.hours.count(outcomes, self.clock.now());
+        self.watch(outcomes, &counts.stats);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
@@ -164,7 +178,7 @@ impl Keeper {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, counts: &mut Counts) {
         match command {
             Command::Sync { webhook, event, limit, reply } => {
                 self.gathered.syncs.push(Sync { webhook, event, limit, reply });
@@ -172,7 +186,7 @@ impl Keeper {
             Command::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }
-            Command::Note { webhook, noted } => self.note(webhook, noted),
+            Command::Note { webhook, noted } => self.note(webhook, noted, &mut counts.stats),
             Command::Admitted { through } => {
                 self.gathered.admitted = self.gathered.admitted.max(Some(through));
                 self.gathered.items += 1;

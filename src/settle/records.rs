@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use super::dead::{self, DeadLetter};
 use super::figures::{Hour, HourRow};
 use super::history::Files;
-use super::hours::{FiguresOf, Hours};
+use super::hours::FiguresOf;
 use super::job::Job;
+use super::ledger::Ledger;
 use super::list::{self, Wanted};
 use super::outbox::{self, OutboxRow};
 use super::pending::{self, PendingRow};
-use super::stats::{Stats, WebhookStats};
+use super::stats::WebhookStats;
 use super::store::Store;
 use super::table::{DEAD, JOBS, Key, PENDING, key, previous};
 use super::{Command, Handle, ReplayFilter, Retried, ToSettle, watch};
@@ -29,8 +30,7 @@ use crate::runtime::Metrics;
 pub struct Records {
     state: Arc<Store>,
     files: Arc<Files>,
-    stats: Arc<Stats>,
-    hours: Arc<Hours>,
+    ledger: Arc<Ledger>,
     depth: Arc<Depth>,
     handle: Handle,
 }
@@ -88,12 +88,11 @@ impl Records {
     pub(super) fn new(
         state: Arc<Store>,
         files: Arc<Files>,
-        figures: Arc<Stats>,
-        hours: Arc<Hours>,
+        ledger: Arc<Ledger>,
         depth: Arc<Depth>,
         handle: Handle,
     ) -> Self {
-        Self { state, files, stats: figures, hours, depth, handle }
+        Self { state, files, ledger, depth, handle }
     }
 
     pub(super) fn state(&self) -> &Store {
@@ -155,12 +154,12 @@ impl Records {
 
     /// A webhook's figures.
     pub fn stats(&self, webhook: WebhookNo) -> WebhookStats {
-        self.stats.get(webhook)
+        self.ledger.stats(webhook)
     }
 
     /// Figures by hour, of the hours from `first` to `last`; an hour without any is not there.
     pub fn figures(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Result<BTreeMap<Hour, HourRow>, Error> {
-        self.hours.read(&self.state, of, first, last)
+        self.ledger.figures(&self.state, of, first, last)
     }
 
     /// Deliveries of a webhook that have a row, up to `most`.

@@ -320,8 +320,8 @@ impl World {
         let around =
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
-        let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
+        let (store, files, ledger) = (keeper.state.clone(), keeper.history.files(), keeper.ledger.clone());
+        let records = Records::new(store, files, ledger, depth, handle);
         let shard = ends.remove(0);
         let mut world =
             Self { disk, log, clock, keeper, records, shard, abandoned, disabled, today, told, disable_after, last };

@@ -92,9 +92,7 @@ impl Worker {
             self.try_until_room(Keeper::flush)?;
             flushed_at = self.keeper.clock.instant();
         }
-        while let Ok(message) = self.messages.try_recv() {
-            self.keeper.apply(message);
-        }
+        self.keeper.take_in(|_| self.messages.try_recv().ok());
         self.try_until_room(Keeper::finish)
     }
 
@@ -117,10 +115,10 @@ impl Worker {
 
     /// Takes what is there, up to what one transaction should hold.
     fn drain(&mut self) {
-        while self.keeper.gathered.items < 2 * FLUSH_ITEMS && !self.keeper.stopping {
-            let Ok(message) = self.messages.try_recv() else { return };
-            self.keeper.apply(message);
-        }
+        self.keeper.take_in(|keeper| {
+            let may_more = keeper.gathered.items < 2 * FLUSH_ITEMS && !keeper.stopping;
+            may_more.then(|| self.messages.try_recv().ok()).flatten()
+        });
     }
 
     /// Repeats a write for as long as the disk is full.
