@@ -92,7 +92,6 @@ impl Scene {
                 pause_webhook_until: None,
                 disable: false,
             },
-            disable: Arc::new(|_, _| ()),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),

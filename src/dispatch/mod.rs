@@ -42,7 +42,7 @@ use crate::limits::SHARD_QUEUE;
 use crate::model::{AttemptError, Event, EventId, RetryOn, RetryPolicy, Timestamp, Webhook, WebhookNo, Webhooks};
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
-use crate::settle::{DisableReason, Refilled, Verdict};
+use crate::settle::{Refilled, Verdict};
 
 pub use probe::{Probe, ProbeRefused};
 pub use start::{Running, ShardPanicked, start};
@@ -147,9 +147,6 @@ pub struct Setup {
     pub webhooks: Arc<dyn Directory>,
     /// What becomes of a delivery after an attempt.
     pub decide: Decide,
-    /// Told when a webhook is to be disabled (410, or nothing but failure for too long); must not block. What it leads to
-    /// comes back as [`ToShard::Changed`].
-    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// For webhooks without settings of their own.
     pub delivery: config::DeliveryDefaults,
     /// Of the breaker of every webhook without settings of its own.

@@ -17,7 +17,7 @@ use crate::model::{
     SigningKeys, Timestamp, Webhook, WebhookId, WebhookNo, WebhookSettings, WebhookStatus,
 };
 use crate::runtime::{Clock, MemoryBudget, Metrics};
-use crate::settle::{DisableReason, Handle, ToSettle};
+use crate::settle::{Handle, ToSettle};
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -168,7 +168,6 @@ pub(super) struct World {
     pub(super) setup: Setup,
     pub(super) told: Receiver<ToSettle>,
     pub(super) recalls: Receiver<RecallRequest>,
-    pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
     /// Held so that settle's bell has somebody to hear it.
     _bell: Receiver<()>,
 }
@@ -178,12 +177,9 @@ impl World {
         let book = Arc::new(Book::default());
         let (settle, told, bell) = Handle::channel();
         let (recall, recalls) = bounded(16);
-        let disabled = Arc::new(Mutex::new(Vec::new()));
-        let told_of = Arc::clone(&disabled);
         let setup = Setup {
             webhooks: Arc::clone(&book) as _,
             decide,
-            disable: Arc::new(move |no, reason| told_of.lock().unwrap().push((no, reason))),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),
@@ -205,6 +201,6 @@ impl World {
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
         };
-        Self { book, setup, told, recalls, disabled, _bell: bell }
+        Self { book, setup, told, recalls, _bell: bell }
     }
 }

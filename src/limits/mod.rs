@@ -157,7 +157,7 @@ pub const IDLE_CONNECTIONS_PER_SHARD: usize = 1_024;
 pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// A shard forgets a webhook that had nothing to do for this long, so that many webhooks cost little.
 pub const WEBHOOK_IDLE: Duration = Duration::from_secs(2);
-/// A webhook that answered 410 is left alone while the registry disables it; should that fail, it is asked again after this.
+/// A webhook that answered 410 is left alone for this long, in which settle has it disabled; should that fail, it is asked again.
 pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
 /// Bodies that could not be read are asked for again after this.
 pub const RECALL_PAUSE: Duration = Duration::from_secs(1);

@@ -63,6 +63,7 @@ impl Keeper {
             self.metrics.flush_items.observe(items as f64);
             self.metrics.flush_seconds.observe((self.clock.instant() - begun).as_secs_f64());
         }
+        self.disable.retain(|(webhook, reason)| !(self.hooks.disable)(*webhook, *reason));
         self.answer(now)?;
         self.tell_shards();
         Ok(())
@@ -293,9 +294,6 @@ impl Keeper {
         }
         for (reply, no) in self.gathered.job_replies.drain(..) {
             let _ = reply.send(no);
-        }
-        for (webhook, reason) in self.disable.drain(..) {
-            (self.hooks.disable)(webhook, reason);
         }
     }
 

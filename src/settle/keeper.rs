@@ -45,7 +45,7 @@ pub(super) struct Keeper {
     pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
     /// Answers that found their shard's queue full.
     pub(super) kept: VecDeque<(usize, ToShard)>,
-    /// Webhooks to disable after the flush.
+    /// Webhooks to disable after the flush, or at the next one if the registry had no room.
     pub(super) disable: Vec<(WebhookNo, DisableReason)>,
     /// Whether what was gathered is in history already (the state's transaction then failed).
     pub(super) history_written: bool,
@@ -63,9 +63,9 @@ pub(super) struct Keeper {
 /// Why a webhook is to be disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableReason {
-    /// It answered 410 Gone; dispatch asks, so that nothing more is sent.
+    /// It answered 410 Gone. Its shard leaves it alone meanwhile.
     Gone,
-    /// Nothing but failure for as long as the configuration allows; settle asks as well, which counts over restarts.
+    /// Nothing but failure for as long as its settings or the configuration allow.
     Failing,
 }
 
@@ -121,17 +121,19 @@ impl Keeper {
 
     fn settle(&mut self, outcomes: &[Settled], counts: &mut Counts) {
         self.gathered.items += outcomes.len();
-        let disable = &mut self.disable;
         let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
-        counts.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
-            disable.push((webhook, DisableReason::Failing));
-        });
+        let mut failing = Vec::new();
+        counts.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| failing.push(webhook));
+        failing.into_iter().for_each(|webhook| self.disable(webhook, DisableReason::Failing));
         counts.hours.count(outcomes, self.clock.now());
         self.watch(outcomes, &counts.stats);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
                 self.gathered.attempts.push(webhook, event, attempt);
+            }
+            if outcome.decision == Decision::Dead(DeadReason::Gone) {
+                self.disable(webhook, DisableReason::Gone);
             }
             let was_outstanding = self.outstanding.settle(webhook, event);
             match outcome.decision {
@@ -146,6 +148,14 @@ impl Keeper {
                 },
                 Decision::Dead(reason) => self.bury(outcome, reason),
             }
+        }
+    }
+
+    /// Has the registry disable a webhook once the outcomes that say so are durable. Settle alone decides this.
+    fn disable(&mut self, webhook: WebhookNo, reason: DisableReason) {
+        if self.disable.iter().all(|(asked, _)| *asked != webhook) {
+            tracing::warn!(webhook = webhook.0, ?reason, "webhook is to be disabled");
+            self.disable.push((webhook, reason));
         }
     }
 
@@ -261,7 +271,7 @@ impl Keeper {
 
     /// Whether everything is written and everybody answered.
     pub(super) fn is_idle(&self) -> bool {
-        let is_told = self.kept.is_empty() && self.waiting.is_empty();
+        let is_told = self.kept.is_empty() && self.waiting.is_empty() && self.disable.is_empty();
         !self.is_dirty() && !self.gathered.is_asked() && is_told && self.gathered.cancel_replies.is_empty()
     }
 
