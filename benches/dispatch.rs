@@ -100,7 +100,7 @@ impl Scene {
             memory: Arc::clone(&memory),
             last_event: EventId::MIN,
         };
-        let ports = Ports { settle, recall, disable: Arc::new(|_, _| ()) };
+        let ports = Ports { settle, recall };
         let (shards, inboxes) = Shards::channels(1);
         let running = start(&setup, &ports, inboxes, move |_| AtOnce(clock.clone())).expect("a thread");
         let clock = Clock::system(Timestamp::from_millis(0));

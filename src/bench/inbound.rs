@@ -15,6 +15,7 @@ use crate::inbound::provider::{RawRecipe, recipe};
 use crate::model::Timestamp;
 use crate::runtime::Clock;
 use crate::signature::OneOrMany;
+use crate::signature::standard::SECRET_PREFIX;
 use crate::template::{Part, Template, TemplateError};
 
 /// The source's name; its plain types are then those that the bench's webhooks ask for: `bench.` and the topic.
@@ -125,7 +126,7 @@ impl Inbound {
         match self.recipe.verify.key.as_deref() {
             Some("hex") => HEXLOWER.encode(KEY),
             Some("base64") => BASE64.encode(KEY),
-            Some("whsec") => format!("whsec_{}", BASE64.encode(KEY)),
+            Some("whsec") => format!("{SECRET_PREFIX}{}", BASE64.encode(KEY)),
             _ => String::from_utf8_lossy(KEY).into_owned(),
         }
     }

@@ -10,7 +10,7 @@ use super::breaker::Stands;
 use super::early::Early;
 use super::tally::Tally;
 use super::timer::{Key, Timers};
-use crate::handoff::{DisableReason, Refill, Settled};
+use crate::handoff::{Refill, Settled};
 use crate::limits::WEBHOOK_IDLE;
 use crate::model::{DeadReason, Decision, EventId, WebhookNo};
 use crate::outbound::Webhook;
@@ -25,8 +25,6 @@ pub(super) struct Outputs {
     pub(super) spilled: Vec<(WebhookNo, EventId)>,
     /// Rows to ask settle for, after both.
     pub(super) refills: Vec<Refill>,
-    /// Webhooks to be disabled.
-    pub(super) disable: Vec<(WebhookNo, DisableReason)>,
 }
 
 /// See the module.

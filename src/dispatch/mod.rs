@@ -35,7 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::config;
-use crate::handoff::{DisableReason, RecallRequest, SettleHandle, Verdict};
+use crate::handoff::{RecallRequest, SettleHandle, Verdict};
 use crate::model::{AttemptError, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
@@ -71,8 +71,6 @@ pub struct Ports {
     pub settle: SettleHandle,
     /// To the recall thread.
     pub recall: crossbeam_channel::Sender<RecallRequest>,
-    /// Called when a webhook is to be disabled. Must not block. The registry answers with [`ToShard::Changed`].
-    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
 }
 
 /// Finds webhooks by number.

@@ -98,7 +98,7 @@ impl Running {
 impl Ports {
     /// Does what the shard decided since the last call. Settle is told before it is asked for rows.
     pub(super) fn perform(&self, shard: &mut Shard, now: Instant) {
-        let Outputs { settled, spilled, refills, disable } = shard.outputs(now);
+        let Outputs { settled, spilled, refills } = shard.outputs(now);
         if !settled.is_empty() {
             self.settle.tell(ToSettle::Settled(settled));
         }
@@ -107,9 +107,6 @@ impl Ports {
         }
         for refill in refills {
             self.settle.tell(ToSettle::Refill(refill));
-        }
-        for (webhook, reason) in disable {
-            (self.disable)(webhook, reason);
         }
         while let Some(request) = shard.next_recall(now) {
             let webhook = request.webhook;

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::{Directory, Ports, Setup};
 use crate::config;
 use crate::filter::Field;
-use crate::handoff::{DisableReason, RecallRequest, SettleHandle, ToSettle, Verdict};
+use crate::handoff::{RecallRequest, SettleHandle, ToSettle, Verdict};
 use crate::model::{
     AttemptError, DeadReason, Decision, EventId, RateLimit, RetryOn, RetryPolicy, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
@@ -170,7 +170,6 @@ pub(super) struct World {
     pub(super) ports: Ports,
     pub(super) told: Receiver<ToSettle>,
     pub(super) recalls: Receiver<RecallRequest>,
-    pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
     /// Held so that settle's bell has somebody to hear it.
     _bell: Receiver<()>,
 }
@@ -180,8 +179,6 @@ impl World {
         let book = Arc::new(Book::default());
         let (settle, told, bell) = SettleHandle::channel();
         let (recall, recalls) = bounded(16);
-        let disabled = Arc::new(Mutex::new(Vec::new()));
-        let told_of = Arc::clone(&disabled);
         let setup = Setup {
             webhooks: Arc::clone(&book) as _,
             decide,
@@ -204,8 +201,6 @@ impl World {
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
         };
-        let ports =
-            Ports { settle, recall, disable: Arc::new(move |no, reason| told_of.lock().unwrap().push((no, reason))) };
-        Self { book, setup, ports, told, recalls, disabled, _bell: bell }
+        Self { book, setup, ports: Ports { settle, recall }, told, recalls, _bell: bell }
     }
 }

@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+// --- everywhere -----------------------------------------------------------------------------------------------------
+
+/// Bytes of a URL that a person writes: what the servers of the world take.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// The longest time that a setting may ask for: in effect for ever.
+pub const SPAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 // --- auth ------------------------------------------------------------------------------------------------------------
 
 /// How far the clocks of those who sign tokens may be off.
@@ -32,6 +39,8 @@ pub const SIGNATURES_MAX: usize = 8;
 pub const HMAC_KEY_BYTES_MIN: usize = 8;
 /// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
 pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// How far a signed time may be off unless a source says otherwise: five minutes, as the Standard Webhooks specification asks.
+pub const TOLERANCE_SECONDS_DEFAULT: u64 = 300;
 /// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
 pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 

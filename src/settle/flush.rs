@@ -15,6 +15,7 @@ use super::pending::{self, PendingRow, Rows};
 use super::table::META;
 use crate::handoff::{Retried, ToShard, Waiting};
 use crate::model::{DeliveryId, Timestamp, WebhookNo};
+use crate::runtime::Permit;
 
 /// Finished replays that are still shown.
 const JOBS_KEPT: usize = 100;
@@ -61,6 +62,7 @@ impl Keeper {
             self.metrics.flush_items.observe(items as f64);
             self.metrics.flush_seconds.observe((self.clock.instant() - begun).as_secs_f64());
         }
+        self.disable.retain(|(webhook, reason)| !(self.hooks.disable)(*webhook, *reason));
         self.answer(now)?;
         self.tell_shards();
         Ok(())
@@ -114,8 +116,11 @@ impl Keeper {
             (written.rows, written.dead, written.oldest_dead) = (rows.len()?, dead.len()?, dead.oldest()?);
         }
         self.history.note(&txn)?;
-        written.stats = self.stats.write(&txn, now, is_last)?;
-        written.told = self.write_told(&txn, now, is_last)?;
+        {
+            let mut counts = self.ledger.lock();
+            written.stats = counts.stats.write(&txn, now, is_last)?;
+            written.told = self.write_told(&txn, &counts.hours, now, is_last)?;
+        }
         let marks = Marks { steady: now, next_job: self.next_job, clean: is_last };
         {
             let mut meta = txn.open_table(META)?;
@@ -243,10 +248,11 @@ impl Keeper {
     /// What was written is durable: memory may forget it, and those who wait may know.
     fn learn(&mut self, written: Written, now: Timestamp) {
         self.history_written = false;
-        self.learn_told(written.told, now);
+        self.learn_counts(&written, now);
+        self.learn_told(written.told);
         self.gathered.clear();
         // Permits go here, and so new work comes in.
-        drop(self.outstanding.take_released());
+        Permit::give_back(self.outstanding.take_released());
         if let Some(job) = written.job {
             self.turn = job.no;
             self.jobs.insert(job.no, job);
@@ -262,10 +268,6 @@ impl Keeper {
                 self.expiring.push_front(rest);
             }
         }
-        if written.stats {
-            self.stats.written(now);
-        }
-        self.stats.count_dead(&written.died);
         self.oldest_dead = written.oldest_dead;
         self.metrics.dead_letters.set(written.dead as i64);
         self.depth.set(written.rows, self.outstanding.len() as u64, self.outstanding.oldest());
@@ -292,9 +294,17 @@ impl Keeper {
         for (reply, no) in self.gathered.job_replies.drain(..) {
             let _ = reply.send(no);
         }
-        for (webhook, reason) in self.disable.drain(..) {
-            (self.hooks.disable)(webhook, reason);
+    }
+
+    fn learn_counts(&self, written: &Written, now: Timestamp) {
+        let mut counts = self.ledger.lock();
+        if written.stats {
+            counts.stats.written(now);
         }
+        if written.told.hours {
+            counts.hours.written(now);
+        }
+        counts.stats.count_dead(&written.died);
     }
 
     fn answer(&mut self, now: Timestamp) -> Result<(), Error> {

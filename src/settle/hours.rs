@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, Table, WriteTransaction};
@@ -19,7 +19,6 @@ use crate::limits::{
     FIGURES_FORGOTTEN, FIGURES_HOURS, FIGURES_SHOWN_TYPES_MAX, FIGURES_TENANT_TYPES_MAX, FIGURES_WEBHOOK_TYPES_MAX,
 };
 use crate::model::{Decision, EventHead, Timestamp, WebhookNo};
-use crate::storage::file::Store;
 
 /// Whose figures.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +33,7 @@ pub enum FiguresOf<'a> {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Hours(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Hours {
     /// The number of the next write.
     generation: u64,
     hour: Hour,
@@ -73,15 +69,13 @@ const KEY_FIXED: usize = 5;
 impl Hours {
     /// Ready to go on from what is on the disk.
     pub(super) fn load(txn: &ReadTransaction) -> Result<Self, Error> {
-        let inner = Inner { generation: generation(txn)? + 1, ..Inner::default() };
-        Ok(Self(Mutex::new(inner)))
+        Ok(Self { generation: generation(txn)? + 1, ..Self::default() })
     }
 
     /// Counts attempts and what they ended; `now` is of the wall clock.
-    pub(super) fn count(&self, settled: &[Settled], now: Timestamp) {
-        let mut guard = self.lock();
-        guard.turn(Hour::of(now));
-        let Inner { webhooks, tenants, names, .. } = &mut *guard;
+    pub(super) fn count(&mut self, settled: &[Settled], now: Timestamp) {
+        self.turn(Hour::of(now));
+        let Self { webhooks, tenants, names, .. } = self;
         for outcome in settled {
             let (Some(attempt), Ok((tenant, event_type))) = (&outcome.attempt, EventHead::labels(&outcome.head)) else {
                 continue;
@@ -112,16 +106,15 @@ impl Hours {
         wall: Timestamp,
         all: bool,
     ) -> Result<bool, Error> {
-        let inner = self.lock();
-        let rows = inner.webhooks.len() + inner.tenants.len() + inner.past.len();
+        let rows = self.webhooks.len() + self.tenants.len() + self.past.len();
         let interval = INTERVAL.saturating_mul(1 + (rows / ROWS_PER_INTERVAL) as u32);
-        let much = rows > ROWS_PER_FLUSH && now.since(inner.written) < interval;
+        let much = rows > ROWS_PER_FLUSH && now.since(self.written) < interval;
         if rows == 0 || (much && !all) {
             return Ok(false);
         }
         let mut table = txn.open_table(HOURS)?;
         forget(&mut table, Hour::of(wall).before(FIGURES_HOURS))?;
-        let mut keyed: Vec<_> = inner.rows().collect();
+        let mut keyed: Vec<_> = self.rows().collect();
         keyed.sort_by(|(one, ..), (other, ..)| one.cmp(other));
         let mut bytes = Vec::new();
         for (key, types_max, row) in keyed {
@@ -135,71 +128,24 @@ impl Hours {
             }
             table.insert(key.as_slice(), bytes.as_slice())?;
         }
-        txn.open_table(META)?.insert(GENERATION, inner.generation.to_le_bytes().as_slice())?;
+        txn.open_table(META)?.insert(GENERATION, self.generation.to_le_bytes().as_slice())?;
         Ok(true)
     }
 
     /// Notes that what [`Hours::write`] wrote is durable.
-    pub(super) fn written(&self, now: Timestamp) {
-        let mut inner = self.lock();
-        inner.generation += 1;
-        inner.written = now;
-        inner.webhooks.clear();
-        inner.tenants.clear();
-        inner.past.clear();
-        if inner.names.len() > NAMES_MAX {
-            inner.names.clear();
+    pub(super) fn written(&mut self, now: Timestamp) {
+        self.generation += 1;
+        self.written = now;
+        self.webhooks.clear();
+        self.tenants.clear();
+        self.past.clear();
+        if self.names.len() > NAMES_MAX {
+            self.names.clear();
         }
     }
 
-    /// The figures of these hours, both included; an hour without any is not there.
-    pub(super) fn read(
-        &self,
-        store: &Store,
-        of: FiguresOf<'_>,
-        first: Hour,
-        last: Hour,
-    ) -> Result<BTreeMap<Hour, HourRow>, Error> {
-        // Memory first: what is written between is on the disk, by its number.
-        let (number, recent) = self.recent(of, first, last);
-        store.read(|txn| {
-            let mut rows = if generation(txn)? >= number { BTreeMap::new() } else { recent.clone() };
-            let table = txn.open_table(HOURS)?;
-            let mut add = |hour, bytes: &[u8]| {
-                if let Some(row) = HourRow::decode(bytes) {
-                    merge(&mut rows, hour, &row);
-                } else {
-                    tracing::warn!("figures of an hour cannot be read; they are left out");
-                }
-            };
-            for hour in first.to(last) {
-                match of {
-                    FiguresOf::Webhooks(webhooks) => {
-                        for webhook in webhooks {
-                            if let Some(row) = table.get(webhook_key(hour, *webhook).as_slice())? {
-                                add(hour, row.value());
-                            }
-                        }
-                    }
-                    FiguresOf::Tenant(tenant) => {
-                        if let Some(row) = table.get(tenant_key(hour, tenant).as_slice())? {
-                            add(hour, row.value());
-                        }
-                    }
-                    FiguresOf::Everybody => {
-                        let (from, to) = (kind_key(hour, KIND_TENANT), kind_key(hour, KIND_WEBHOOK));
-                        for entry in table.range::<&[u8]>(from.as_slice()..to.as_slice())? {
-                            add(hour, entry?.1.value());
-                        }
-                    }
-                }
-            }
-            Ok(rows)
-        })
-    }
-
-    fn recent(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> (u64, BTreeMap<Hour, HourRow>) {
-        let inner = self.lock();
+    /// What was counted in these hours and is not on the disk, unless the disk has a write of this number.
+    pub(super) fn recent(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> (u64, BTreeMap<Hour, HourRow>) {
         let mut rows = BTreeMap::new();
         let mut add = |hour: Hour, row: &HourRow| {
             if (first..=last).contains(&hour) {
@@ -208,12 +154,12 @@ impl Hours {
         };
         match of {
             FiguresOf::Webhooks(webhooks) => {
-                webhooks.iter().filter_map(|no| inner.webhooks.get(no)).for_each(|row| add(inner.hour, row));
+                webhooks.iter().filter_map(|no| self.webhooks.get(no)).for_each(|row| add(self.hour, row));
             }
-            FiguresOf::Tenant(tenant) => inner.tenants.get(tenant).into_iter().for_each(|row| add(inner.hour, row)),
-            FiguresOf::Everybody => inner.tenants.values().for_each(|row| add(inner.hour, row)),
+            FiguresOf::Tenant(tenant) => self.tenants.get(tenant).into_iter().for_each(|row| add(self.hour, row)),
+            FiguresOf::Everybody => self.tenants.values().for_each(|row| add(self.hour, row)),
         }
-        for (hour, subject, row) in &inner.past {
+        for (hour, subject, row) in &self.past {
             let wanted = match (of, subject) {
                 (FiguresOf::Webhooks(webhooks), Subject::Webhook(no)) => webhooks.contains(no),
                 (FiguresOf::Tenant(name), Subject::Tenant(tenant)) => **tenant == *name,
@@ -224,15 +170,9 @@ impl Hours {
                 add(*hour, row);
             }
         }
-        (inner.generation, rows)
+        (self.generation, rows)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
     /// The hour it is: what was counted in another one is of the past. The clock may go back.
     fn turn(&mut self, hour: Hour) {
         let before = mem::replace(&mut self.hour, hour);
@@ -255,6 +195,49 @@ impl Inner {
         let webhooks = self.webhooks.iter().map(move |(no, row)| webhook(self.hour, *no, row));
         past.chain(webhooks).chain(self.tenants.iter().map(move |(name, row)| tenant(self.hour, name, row)))
     }
+}
+
+/// The rows on the disk, with what memory had before they were read: `recent`, which is on the disk as well once it has the
+/// write of this number.
+pub(super) fn rows_on_disk(
+    txn: &ReadTransaction,
+    of: FiguresOf<'_>,
+    (first, last): (Hour, Hour),
+    number: u64,
+    recent: &BTreeMap<Hour, HourRow>,
+) -> Result<BTreeMap<Hour, HourRow>, Error> {
+    let mut rows = if generation(txn)? >= number { BTreeMap::new() } else { recent.clone() };
+    let table = txn.open_table(HOURS)?;
+    let mut add = |hour, bytes: &[u8]| {
+        if let Some(row) = HourRow::decode(bytes) {
+            merge(&mut rows, hour, &row);
+        } else {
+            tracing::warn!("figures of an hour cannot be read; they are left out");
+        }
+    };
+    for hour in first.to(last) {
+        match of {
+            FiguresOf::Webhooks(webhooks) => {
+                for webhook in webhooks {
+                    if let Some(row) = table.get(webhook_key(hour, *webhook).as_slice())? {
+                        add(hour, row.value());
+                    }
+                }
+            }
+            FiguresOf::Tenant(tenant) => {
+                if let Some(row) = table.get(tenant_key(hour, tenant).as_slice())? {
+                    add(hour, row.value());
+                }
+            }
+            FiguresOf::Everybody => {
+                let (from, to) = (kind_key(hour, KIND_TENANT), kind_key(hour, KIND_WEBHOOK));
+                for entry in table.range::<&[u8]>(from.as_slice()..to.as_slice())? {
+                    add(hour, entry?.1.value());
+                }
+            }
+        }
+    }
+    Ok(rows)
 }
 
 fn merge(rows: &mut BTreeMap<Hour, HourRow>, hour: Hour, row: &HourRow) {

@@ -11,11 +11,10 @@ use super::checkpoint::{Outstanding, encode_webhooks};
 use super::dead::Note;
 use super::gather::{Expiring, Gathered, Sync, What};
 use super::history::History;
-use super::hours::Hours;
 use super::job::{Job, JobKind, JobState};
+use super::ledger::{Counts, Ledger};
 use super::outbox::Outbox;
 use super::records::Depth;
-use super::stats::Stats;
 use super::table::key;
 use super::watch::Watches;
 use super::{Bounds, Hooks, Options};
@@ -38,8 +37,7 @@ pub(super) struct Keeper {
     pub(super) expiring: VecDeque<Expiring>,
     /// When the oldest dead letter ended, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) hours: Arc<Hours>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) watches: Watches,
     pub(super) outbox: Outbox,
     pub(super) depth: Arc<Depth>,
@@ -47,7 +45,7 @@ pub(super) struct Keeper {
     pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
     /// Answers that found their shard's queue full.
     pub(super) kept: VecDeque<(usize, ToShard)>,
-    /// Webhooks to disable after the flush.
+    /// Webhooks to disable after the flush, or at the next one if the registry had no room.
     pub(super) disable: Vec<(WebhookNo, DisableReason)>,
     /// Whether what was gathered is in history already (the state's transaction then failed).
     pub(super) history_written: bool,
@@ -65,9 +63,25 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Takes one message in.
     pub(super) fn apply(&mut self, message: ToSettle) {
+        let mut message = Some(message);
+        self.take_in(|_| message.take());
+    }
+
+    /// Takes messages in, as long as `next` has one. What they count is counted under one lock.
+    pub(super) fn take_in(&mut self, mut next: impl FnMut(&Self) -> Option<ToSettle>) {
+        let Some(first) = next(self) else { return };
+        let ledger = Arc::clone(&self.ledger);
+        let mut counts = ledger.lock();
+        self.take(first, &mut counts);
+        while let Some(message) = next(self) {
+            self.take(message, &mut counts);
+        }
+    }
+
+    fn take(&mut self, message: ToSettle, counts: &mut Counts) {
         match message {
             ToSettle::Announce(events) => events.into_iter().for_each(|event| self.announce(event)),
-            ToSettle::Settled(outcomes) => self.settle(&outcomes),
+            ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
             ToSettle::Spill(deliveries) => {
                 self.gathered.items += deliveries.len();
                 for (webhook, event) in deliveries {
@@ -78,7 +92,7 @@ impl Keeper {
                 }
             }
             ToSettle::Refill(refill) => self.gathered.refills.push(refill),
-            ToSettle::Command(command) => self.command(command),
+            ToSettle::Command(command) => self.command(command, counts),
         }
     }
 
@@ -96,19 +110,21 @@ impl Keeper {
         self.outstanding.pass(announced.event, announced.permit);
     }
 
-    fn settle(&mut self, outcomes: &[Settled]) {
+    fn settle(&mut self, outcomes: &[Settled], counts: &mut Counts) {
         self.gathered.items += outcomes.len();
-        let disable = &mut self.disable;
         let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
-        self.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
-            disable.push((webhook, DisableReason::Failing));
-        });
-        self.hours.count(outcomes, self.clock.now());
-        self.watch(outcomes);
+        let mut failing = Vec::new();
+        counts.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| failing.push(webhook));
+        failing.into_iter().for_each(|webhook| self.disable(webhook, DisableReason::Failing));
+        counts.hours.count(outcomes, self.clock.now());
+        self.watch(outcomes, &counts.stats);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
                 self.gathered.attempts.push(webhook, event, attempt);
+            }
+            if outcome.decision == Decision::Dead(DeadReason::Gone) {
+                self.disable(webhook, DisableReason::Gone);
             }
             let was_outstanding = self.outstanding.settle(webhook, event);
             match outcome.decision {
@@ -123,6 +139,14 @@ impl Keeper {
                 },
                 Decision::Dead(reason) => self.bury(outcome, reason),
             }
+        }
+    }
+
+    /// Has the registry disable a webhook once the outcomes that say so are durable. Settle alone decides this.
+    fn disable(&mut self, webhook: WebhookNo, reason: DisableReason) {
+        if self.disable.iter().all(|(asked, _)| *asked != webhook) {
+            tracing::warn!(webhook = webhook.0, ?reason, "webhook is to be disabled");
+            self.disable.push((webhook, reason));
         }
     }
 
@@ -155,7 +179,7 @@ impl Keeper {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, counts: &mut Counts) {
         match command {
             Command::Sync { webhook, event, limit, reply } => {
                 self.gathered.syncs.push(Sync { webhook, event, limit, reply });
@@ -163,7 +187,7 @@ impl Keeper {
             Command::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }
-            Command::Note { webhook, noted } => self.note(webhook, noted),
+            Command::Note { webhook, noted } => self.note(webhook, noted, &mut counts.stats),
             Command::Admitted { through } => {
                 self.gathered.admitted = self.gathered.admitted.max(Some(through));
                 self.gathered.items += 1;
@@ -238,7 +262,7 @@ impl Keeper {
 
     /// Whether everything is written and everybody answered.
     pub(super) fn is_idle(&self) -> bool {
-        let is_told = self.kept.is_empty() && self.waiting.is_empty();
+        let is_told = self.kept.is_empty() && self.waiting.is_empty() && self.disable.is_empty();
         !self.is_dirty() && !self.gathered.is_asked() && is_told && self.gathered.cancel_replies.is_empty()
     }
 

@@ -20,6 +20,7 @@ mod hours;
 mod job;
 mod job_text;
 mod keeper;
+mod ledger;
 mod list;
 mod needs;
 mod open;

@@ -13,20 +13,19 @@ use super::checkpoint::{CHECKPOINT, Checkpoint, MARKS, Marks, Outstanding, encod
 use super::dead::DeadLetters;
 use super::gather::Gathered;
 use super::history::History;
-use super::hours::Hours;
 use super::job::{Job, JobKind};
 use super::keeper::Keeper;
+use super::ledger::Ledger;
 use super::outbox::Outbox;
 use super::pending::{self, PendingRow, Rows};
 use super::records::{Depth, Records};
-use super::stats::Stats;
 use super::table::{DEAD, DUE, HISTORY, HOURS, JOBS, META, OUTBOX, PENDING, STATS, WATCH, WIDE};
 use super::thread::Running;
 use super::watch::Watches;
 use super::{Bounds, Hooks, Options};
 use crate::handoff::{SettleHandle, Shards, ToSettle};
 use crate::limits::STATE_CACHE_BYTES;
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::file::Store;
 use crate::storage::{Disk, ReadError, ReadLog};
@@ -47,8 +46,7 @@ pub struct OpenState {
 pub struct Opened {
     state: Arc<Store>,
     history: History,
-    stats: Arc<Stats>,
-    hours: Arc<Hours>,
+    ledger: Arc<Ledger>,
     watches: Watches,
     outbox: Outbox,
     marks: Marks,
@@ -111,28 +109,28 @@ pub fn open(place: OpenState) -> Result<Opened, OpenError> {
 
 pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, OpenError> {
     let OpenState { disk, dir, options } = place;
-    let path = dir.join("state.redb");
+    let path = dir.join(file::STATE);
     Store::make(&disk, &path)?;
     let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
     make_tables(&state, options.two_phase_commit)?;
-    let (marks, checkpoint, jobs, (figures, hours, watches, outbox)) = state.read(|txn| {
+    let (marks, checkpoint, jobs, (ledger, watches, outbox)) = state.read(|txn| {
         let meta = txn.open_table(META)?;
         let marks = meta.get(MARKS)?.map_or_else(Marks::default, |marks| Marks::decode(marks.value()));
         let checkpoint = match meta.get(CHECKPOINT)? {
             Some(bytes) => Checkpoint::decode(bytes.value()),
             None => Some(Checkpoint::default()),
         };
-        let figures = (Stats::load(txn)?, Hours::load(txn)?, Watches::load(txn)?, Outbox::load(txn)?);
+        let figures = (Ledger::load(txn)?, Watches::load(txn)?, Outbox::load(txn)?);
         Ok((marks, checkpoint, Job::load(&txn.open_table(JOBS)?)?, figures))
     })?;
     let checkpoint = checkpoint.ok_or(OpenError::Checkpoint)?;
-    let (history_dir, file_bytes) = (dir.join("history"), bounds.history_file_bytes);
+    let (history_dir, file_bytes) = (dir.join(file::HISTORY), bounds.history_file_bytes);
     let history = state.read(|txn| {
         let disk = Arc::clone(&disk);
         History::open(disk, &history_dir, file_bytes, options.two_phase_commit, txn, marks.clean, marks.steady)
     })?;
-    let (figures, hours) = (Arc::new(figures), Arc::new(hours));
-    Ok(Opened { state, history, stats: figures, hours, watches, outbox, marks, checkpoint, jobs, options, bounds })
+    let ledger = Arc::new(ledger);
+    Ok(Opened { state, history, ledger, watches, outbox, marks, checkpoint, jobs, options, bounds })
 }
 
 impl Opened {
@@ -199,8 +197,7 @@ impl Opened {
         let records = Records::new(
             Arc::clone(&self.state),
             self.history.files(),
-            Arc::clone(&self.stats),
-            Arc::clone(&self.hours),
+            Arc::clone(&self.ledger),
             Arc::clone(&depth),
             handle.clone(),
         );
@@ -219,8 +216,7 @@ impl Opened {
             turn: 0,
             expiring: VecDeque::default(),
             oldest_dead: None,
-            stats: self.stats,
-            hours: self.hours,
+            ledger: self.ledger,
             watches: self.watches,
             outbox: self.outbox,
             depth: around.depth,

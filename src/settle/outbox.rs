@@ -3,6 +3,7 @@
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
+use super::hours::Hours;
 use super::keeper::Keeper;
 use super::table::OUTBOX;
 use crate::model::Timestamp;
@@ -50,25 +51,28 @@ impl Outbox {
 /// What a transaction did of figures and operational events.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Told {
-    hours: bool,
+    pub(super) hours: bool,
     outbox: Outbox,
 }
 
 impl Keeper {
     /// Writes figures, how webhooks stand, and operational events.
-    pub(super) fn write_told(&self, txn: &WriteTransaction, now: Timestamp, is_last: bool) -> Result<Told, Error> {
+    pub(super) fn write_told(
+        &self,
+        txn: &WriteTransaction,
+        hours: &Hours,
+        now: Timestamp,
+        is_last: bool,
+    ) -> Result<Told, Error> {
         self.watches.write(txn)?;
         Ok(Told {
-            hours: self.hours.write(txn, now, self.clock.now(), is_last)?,
+            hours: hours.write(txn, now, self.clock.now(), is_last)?,
             outbox: self.outbox.write(txn, &self.gathered.outbox, self.gathered.admitted)?,
         })
     }
 
     /// All of that is durable.
-    pub(super) fn learn_told(&mut self, told: Told, now: Timestamp) {
-        if told.hours {
-            self.hours.written(now);
-        }
+    pub(super) fn learn_told(&mut self, told: Told) {
         self.watches.written();
         let has_new = told.outbox.next > self.outbox.next;
         self.outbox = told.outbox;

@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use super::dead::{self, DeadLetter};
 use super::figures::{Hour, HourRow};
 use super::history::Files;
-use super::hours::{FiguresOf, Hours};
+use super::hours::FiguresOf;
 use super::job::Job;
+use super::ledger::Ledger;
 use super::list::{self, Wanted};
 use super::outbox::{self, OutboxRow};
 use super::pending::{self, PendingRow};
-use super::stats::{Stats, WebhookStats};
+use super::stats::WebhookStats;
 use super::table::{DEAD, JOBS, Key, PENDING, key, previous};
 use super::watch;
 use crate::handoff::{Command, ReplayFilter, Retried, SettleHandle, ToSettle};
@@ -30,8 +31,7 @@ use crate::storage::file::Store;
 pub struct Records {
     state: Arc<Store>,
     files: Arc<Files>,
-    stats: Arc<Stats>,
-    hours: Arc<Hours>,
+    ledger: Arc<Ledger>,
     depth: Arc<Depth>,
     handle: SettleHandle,
 }
@@ -89,12 +89,11 @@ impl Records {
     pub(super) fn new(
         state: Arc<Store>,
         files: Arc<Files>,
-        figures: Arc<Stats>,
-        hours: Arc<Hours>,
+        ledger: Arc<Ledger>,
         depth: Arc<Depth>,
         handle: SettleHandle,
     ) -> Self {
-        Self { state, files, stats: figures, hours, depth, handle }
+        Self { state, files, ledger, depth, handle }
     }
 
     pub(super) fn state(&self) -> &Store {
@@ -156,12 +155,12 @@ impl Records {
 
     /// A webhook's figures.
     pub fn stats(&self, webhook: WebhookNo) -> WebhookStats {
-        self.stats.get(webhook)
+        self.ledger.stats(webhook)
     }
 
     /// Figures by hour, of the hours from `first` to `last`; an hour without any is not there.
     pub fn figures(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Result<BTreeMap<Hour, HourRow>, Error> {
-        self.hours.read(&self.state, of, first, last)
+        self.ledger.figures(&self.state, of, first, last)
     }
 
     /// Deliveries of a webhook that have a row, up to `most`.

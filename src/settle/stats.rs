@@ -1,10 +1,9 @@
-//! What is counted per webhook. Kept in memory, where settle writes and the interface reads, and in state.redb.
+//! What is counted per webhook, in memory and in state.redb.
 //!
 //! A flush writes the rows of the webhooks it touched; with very many of them, every so often instead, as rows all over a
 //! table would cost more than the deliveries they count. A crash then forgets some of the count, never a delivery.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
@@ -33,10 +32,7 @@ pub struct WebhookStats {
 
 /// Of all webhooks.
 #[derive(Debug, Default)]
-pub(super) struct Stats(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Stats {
     of: HashMap<WebhookNo, (WebhookStats, bool)>,
     dirty: Vec<WebhookNo>,
     written: Timestamp,
@@ -55,24 +51,23 @@ impl Stats {
             let (no, row) = entry?;
             of.insert(WebhookNo(no.value()), (WebhookStats::decode(row.value()), false));
         }
-        Ok(Self(Mutex::new(Inner { of, ..Inner::default() })))
+        Ok(Self { of, ..Self::default() })
     }
 
     /// A webhook's figures.
     pub(super) fn get(&self, webhook: WebhookNo) -> WebhookStats {
-        self.lock().of.get(&webhook).map_or_else(WebhookStats::default, |(stats, _)| *stats)
+        self.of.get(&webhook).map_or_else(WebhookStats::default, |(stats, _)| *stats)
     }
 
     /// Counts outcomes; names the webhooks that have done nothing but fail for as long as `disable_after` says, each once in that time.
     pub(super) fn count(
-        &self,
+        &mut self,
         settled: &[Settled],
         now: Timestamp,
         disable_after: impl Fn(WebhookNo) -> Duration,
         mut failing: impl FnMut(WebhookNo),
     ) {
-        let mut guard = self.lock();
-        let Inner { of, dirty, .. } = &mut *guard;
+        let Self { of, dirty, .. } = self;
         for outcome in settled {
             let (stats, is_dirty) = of.entry(outcome.webhook).or_default();
             if !std::mem::replace(is_dirty, true) {
@@ -85,9 +80,8 @@ impl Stats {
     }
 
     /// From now on it is as if the webhook had not failed.
-    pub(super) fn begin_anew(&self, webhook: WebhookNo) {
-        let mut guard = self.lock();
-        let Inner { of, dirty, .. } = &mut *guard;
+    pub(super) fn begin_anew(&mut self, webhook: WebhookNo) {
+        let Self { of, dirty, .. } = self;
         if let Some((stats, is_dirty)) = of.get_mut(&webhook) {
             stats.failing_since = None;
             if !std::mem::replace(is_dirty, true) {
@@ -97,9 +91,8 @@ impl Stats {
     }
 
     /// Counts dead letters that no outcome made, one for each mention.
-    pub(super) fn count_dead(&self, webhooks: &[WebhookNo]) {
-        let mut guard = self.lock();
-        let Inner { of, dirty, .. } = &mut *guard;
+    pub(super) fn count_dead(&mut self, webhooks: &[WebhookNo]) {
+        let Self { of, dirty, .. } = self;
         for webhook in webhooks {
             let (stats, is_dirty) = of.entry(*webhook).or_default();
             stats.dead += 1;
@@ -110,16 +103,15 @@ impl Stats {
     }
 
     /// Writes what changed, unless it is much and was written lately; `all`: whatever it is.
-    pub(super) fn write(&self, txn: &WriteTransaction, now: Timestamp, all: bool) -> Result<bool, Error> {
-        let mut inner = self.lock();
-        let much = inner.dirty.len() > ROWS_PER_FLUSH && now.since(inner.written) < INTERVAL;
-        if inner.dirty.is_empty() || (much && !all) {
+    pub(super) fn write(&mut self, txn: &WriteTransaction, now: Timestamp, all: bool) -> Result<bool, Error> {
+        let much = self.dirty.len() > ROWS_PER_FLUSH && now.since(self.written) < INTERVAL;
+        if self.dirty.is_empty() || (much && !all) {
             return Ok(false);
         }
-        inner.dirty.sort_unstable();
+        self.dirty.sort_unstable();
         let mut table = txn.open_table(STATS)?;
-        for webhook in &inner.dirty {
-            if let Some((stats, _)) = inner.of.get(webhook) {
+        for webhook in &self.dirty {
+            if let Some((stats, _)) = self.of.get(webhook) {
                 table.insert(webhook.0, &stats.encode())?;
             }
         }
@@ -127,19 +119,14 @@ impl Stats {
     }
 
     /// Notes that what [`Stats::write`] wrote is durable.
-    pub(super) fn written(&self, now: Timestamp) {
-        let mut guard = self.lock();
-        let Inner { of, dirty, written } = &mut *guard;
+    pub(super) fn written(&mut self, now: Timestamp) {
+        let Self { of, dirty, written } = self;
         for webhook in dirty.drain(..) {
             if let Some((_, is_dirty)) = of.get_mut(&webhook) {
                 *is_dirty = false;
             }
         }
         *written = now;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,6 +201,19 @@ mod tests {
             decision,
             head: Bytes::new(),
         }
+    }
+
+    #[test]
+    fn failure_is_timed_from_its_first_to_the_next_success() {
+        let mut stats = WebhookStats::default();
+        let (never, at) = (|| Duration::MAX, Timestamp::from_millis);
+        let failure = || settled(failed(1, 500), Decision::Retry { at: at(1) });
+        stats.note(&failure(), at(1_000), never);
+        stats.note(&failure(), at(101_000), never);
+        let failing_for = |stats: &WebhookStats| stats.failing_since.map(|since| at(101_000).since(since));
+        assert_eq!(failing_for(&stats), Some(Duration::from_secs(100)));
+        stats.note(&settled(attempt(1), Decision::Delivered), at(101_000), never);
+        assert_eq!(failing_for(&stats), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -252,6 +252,8 @@ pub(super) struct World {
     pub(super) shard: mpsc::Receiver<ToShard>,
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
+    /// Whether the registry takes changes.
+    pub(super) registry_has_room: Arc<AtomicBool>,
     pub(super) today: Arc<Today>,
     /// Operational events that were composed, since the last start.
     pub(super) told: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
@@ -295,6 +297,8 @@ impl World {
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
+        let registry_has_room = Arc::new(AtomicBool::new(true));
+        let rooms = Arc::clone(&registry_has_room);
         let today = Arc::new(Today::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let says = Arc::clone(&told);
@@ -303,7 +307,13 @@ impl World {
         let hooks = Hooks {
             targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
-            disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
+            disable: Arc::new(move |webhook, reason| {
+                let has_room = rooms.load(Ordering::Relaxed);
+                if has_room {
+                    asked.lock().unwrap().push((webhook, reason));
+                }
+                has_room
+            }),
             compose: Arc::new(move |happening| {
                 let row = format!("{happening:?}");
                 says.lock().unwrap().push((happening.webhook, happening.what.event_type()));
@@ -320,11 +330,24 @@ impl World {
         let around =
             Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
         let keeper = opened.keeper(around).unwrap();
-        let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
+        let (store, files, ledger) = (keeper.state.clone(), keeper.history.files(), keeper.ledger.clone());
+        let records = Records::new(store, files, ledger, depth, handle);
         let shard = ends.remove(0);
-        let mut world =
-            Self { disk, log, clock, keeper, records, shard, abandoned, disabled, today, told, disable_after, last };
+        let mut world = Self {
+            disk,
+            log,
+            clock,
+            keeper,
+            records,
+            shard,
+            abandoned,
+            disabled,
+            today,
+            told,
+            disable_after,
+            last,
+            registry_has_room,
+        };
         world.flush();
         world
     }

@@ -92,9 +92,7 @@ impl Worker {
             self.try_until_room(Keeper::flush)?;
             flushed_at = self.keeper.clock.instant();
         }
-        while let Ok(message) = self.messages.try_recv() {
-            self.keeper.apply(message);
-        }
+        self.keeper.take_in(|_| self.messages.try_recv().ok());
         self.try_until_room(Keeper::finish)
     }
 
@@ -117,10 +115,10 @@ impl Worker {
 
     /// Takes what is there, up to what one transaction should hold.
     fn drain(&mut self) {
-        while self.keeper.gathered.items < 2 * FLUSH_ITEMS && !self.keeper.stopping {
-            let Ok(message) = self.messages.try_recv() else { return };
-            self.keeper.apply(message);
-        }
+        self.keeper.take_in(|keeper| {
+            let may_more = keeper.gathered.items < 2 * FLUSH_ITEMS && !keeper.stopping;
+            may_more.then(|| self.messages.try_recv().ok()).flatten()
+        });
     }
 
     /// Repeats a write for as long as the disk is full.
@@ -177,7 +175,7 @@ mod tests {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
-            disable: Arc::new(|_, _| {}),
+            disable: Arc::new(|_, _| true),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
             disable_after: Arc::new(|_| None),

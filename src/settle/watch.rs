@@ -9,6 +9,7 @@ use std::time::Duration;
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::keeper::Keeper;
+use super::stats::Stats;
 use super::table::WATCH;
 use crate::handoff::{DisableReason, Noted, Settled};
 use crate::limits::OUTBOX_ROWS_MAX;
@@ -154,10 +155,10 @@ pub(super) fn disabled(txn: &ReadTransaction) -> Result<Vec<WebhookNo>, Error> {
 
 impl Keeper {
     /// Looks at outcomes that were just counted.
-    pub(super) fn watch(&mut self, outcomes: &[Settled]) {
+    pub(super) fn watch(&mut self, outcomes: &[Settled], stats: &Stats) {
         for outcome in outcomes {
             match &outcome.attempt {
-                Some(attempt) if attempt.error.is_some() => self.watch_failure(outcome, attempt),
+                Some(attempt) if attempt.error.is_some() => self.watch_failure(outcome, attempt, stats),
                 Some(_) if !self.watches.of.is_empty() => self.watch_success(outcome),
                 _ => {}
             }
@@ -165,7 +166,7 @@ impl Keeper {
     }
 
     /// What the registry says.
-    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted) {
+    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted, stats: &mut Stats) {
         match noted {
             Noted::Disabled(reason) => {
                 if self.watches.set(webhook, Some(Standing::Disabled)) != Some(Standing::Disabled) {
@@ -174,7 +175,7 @@ impl Keeper {
             }
             Noted::Resumed => {
                 // It gets all of its time again.
-                self.stats.begin_anew(webhook);
+                stats.begin_anew(webhook);
                 if self.watches.set(webhook, None).is_some() {
                     self.tell(webhook, Happened::Recovered { was_disabled: true });
                 }
@@ -197,12 +198,12 @@ impl Keeper {
         }
     }
 
-    fn watch_failure(&mut self, outcome: &Settled, attempt: &Attempt) {
+    fn watch_failure(&mut self, outcome: &Settled, attempt: &Attempt, stats: &Stats) {
         let Ok((_, event_type)) = EventHead::labels(&outcome.head) else { return };
         if event_type.starts_with(RESERVED_TYPES) {
             return;
         }
-        self.watch_failing(outcome.webhook, attempt);
+        self.watch_failing(outcome.webhook, attempt, stats);
         if let Decision::Dead(reason @ (DeadReason::Exhausted | DeadReason::NotRetryable)) = outcome.decision {
             let correlation_id = EventHead::parse(&outcome.head).map_or("", |head| head.event.correlation_id);
             let event = outcome.event;
@@ -210,8 +211,8 @@ impl Keeper {
         }
     }
 
-    fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt) {
-        let Some(since) = self.stats.get(webhook).failing_since else { return };
+    fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt, stats: &Stats) {
+        let Some(since) = stats.get(webhook).failing_since else { return };
         let after = (self.hooks.disable_after)(webhook).unwrap_or(self.options.disable_after);
         let failing_for = self.clock.steady().since(since);
         let Some(percent) = percent_reached(failing_for, after) else { return };

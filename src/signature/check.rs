@@ -10,10 +10,7 @@ use super::template::{Placeholder, Signed};
 use super::time::{TimeRule, Unit};
 use super::{Place, RawScheme, Scheme, SchemeError};
 use crate::json::Pointer;
-use crate::limits::TOLERANCE_SECONDS_MAX;
-
-/// Seconds that a signed time may be off where the scheme does not say.
-const TOLERANCE_SECONDS: u64 = 300;
+use crate::limits::{TOLERANCE_SECONDS_DEFAULT, TOLERANCE_SECONDS_MAX};
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -215,7 +212,7 @@ fn time(raw: &RawScheme, errors: &mut Errors) -> Option<TimeRule> {
             Unit::Seconds
         }
     };
-    let tolerance_s = raw.tolerance.unwrap_or(TOLERANCE_SECONDS);
+    let tolerance_s = raw.tolerance.unwrap_or(TOLERANCE_SECONDS_DEFAULT);
     if !(1..=TOLERANCE_SECONDS_MAX).contains(&tolerance_s) {
         errors.add("tolerance", format!("expected 1 to {TOLERANCE_SECONDS_MAX} seconds"));
     }

@@ -14,13 +14,10 @@ use zeroize::Zeroizing;
 use super::SchemeError;
 use super::code::Code;
 use super::scheme::Method;
+use super::standard::{PUBLIC_PREFIX, SECRET_PREFIX};
 use crate::limits::{HMAC_KEY_BYTES_MIN, HMAC_KEY_BYTES_WANTED};
-use crate::model::Secret;
+use crate::model::{HIDDEN, Secret};
 
-/// Before a symmetric key in base64 (Standard Webhooks).
-const SYMMETRIC_PREFIX: &str = "whsec_";
-/// Before a public key in base64 (Standard Webhooks).
-const PUBLIC_PREFIX: &str = "whpk_";
 /// Bytes of an Ed25519 public key.
 const ED25519_BYTES: usize = 32;
 /// Bytes of an uncompressed point on P-256, which begins with a 4.
@@ -68,7 +65,7 @@ pub(super) enum Kind {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -132,7 +129,7 @@ pub(super) fn bytes(form: Form, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, S
     match form {
         Form::Utf8 => Ok(text.as_bytes().to_vec()),
         Form::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
-        Form::Whsec => base64(text.strip_prefix(SYMMETRIC_PREFIX).unwrap_or(text)),
+        Form::Whsec => base64(text.strip_prefix(SECRET_PREFIX).unwrap_or(text)),
         Form::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
         Form::Base64 | Form::SpkiBase64 => base64(text),
     }

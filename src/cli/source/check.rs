@@ -17,16 +17,16 @@ use super::super::{Client, block_on, output};
 use super::{One, path, text, unreachable};
 use crate::config::Environment;
 use crate::inbound::provider::{default_map, recipe};
+use crate::limits::PAGE_ROWS_MAX;
 use crate::model::EventPattern;
+use crate::model::path::{EVENTS, WEBHOOKS};
 use crate::signature::{RawScheme, Scheme};
 use crate::template::Template;
 
 /// Types that are named where nobody subscribes to any; a provider may have hundreds.
 const TYPES_NAMED_MAX: usize = 8;
 
-/// Webhooks in a page that is asked for …
-const PAGE: u16 = 250;
-/// … and pages: a check looks for one that matches, it is no census.
+/// Pages of webhooks that are asked for: a check looks for one webhook that matches and counts none.
 const PAGES_MAX: usize = 40;
 
 /// What there is to know.
@@ -85,13 +85,13 @@ impl Facts {
         let of_tenant = if tenant == "-" { String::new() } else { format!("&tenant={tenant}") };
         let mut cursor = String::new();
         for _ in 0..PAGES_MAX {
-            let page = value(&client.get(&format!("/api/v1/webhooks?limit={PAGE}{of_tenant}{cursor}")).await?)?;
+            let page = value(&client.get(&format!("{WEBHOOKS}?limit={PAGE_ROWS_MAX}{of_tenant}{cursor}")).await?)?;
             facts.webhooks.extend(rows(&page).iter().cloned());
             let Some(next) = page.get("next_cursor").and_then(Value::as_str) else { break };
             cursor = format!("&cursor={next}");
         }
         facts.rejections = rows(&value(&client.get(&path(&facts.name, "/rejections")).await?)?).to_vec();
-        let events = client.get(&format!("/api/v1/events?source={name}&limit=1{of_tenant}")).await?;
+        let events = client.get(&format!("{EVENTS}?source={name}&limit=1{of_tenant}")).await?;
         facts.last_event = rows(&value(&events)?).first().cloned();
         // A server whose figures this key may not read can be checked all the same.
         let figures = client.get("/metrics").await.ok();

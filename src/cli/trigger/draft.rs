@@ -8,13 +8,12 @@ use serde_json::{Map, Value};
 
 use super::fill::{ALNUM, Fill, Fresh};
 use crate::inbound::provider::{RawRecipe, Sample, sample_headers, samples};
+use crate::model::header::{FORM, JSON};
 use crate::signature::{OneOrMany, RawScheme};
 use crate::template::Template;
 
 /// What a generic event says where the recipe asks for nothing special.
 const GENERIC_USER_AGENT: &str = concat!("hooktide-trigger/", env!("CARGO_PKG_VERSION"));
-const JSON: &str = "application/json";
-const FORM: &str = "application/x-www-form-urlencoded";
 /// Characters of a value that is signed beside the body.
 const SIGNED_CHARS: usize = 24;
 

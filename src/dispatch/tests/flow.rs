@@ -18,8 +18,7 @@ use crate::dispatch::testing::{Kept, Made, START, World, event, value};
 use crate::dispatch::worker::Crew;
 use crate::dispatch::{Directory, ShardPanicked, start};
 use crate::handoff::{
-    Arrival, DisableReason, Outcome, Parcel, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport,
-    Waiting,
+    Arrival, Outcome, Parcel, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport, Waiting,
 };
 use crate::limits::{FRESH_ENTRIES, PROBES_PER_SHARD, PROBES_PER_WEBHOOK, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
@@ -437,13 +436,13 @@ async fn what_waits_for_a_failed_or_removed_webhook_becomes_dead_letters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_disables_the_webhook_and_nothing_more_is_sent() {
+async fn after_gone_nothing_more_is_sent() {
     let scene = async {
         let mut flow = Flow::start(world(&[(0, ONE_AT_A_TIME)]), Bounds::default(), |_, _, _| Answer::Status(410));
         flow.send(10, &[0]).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.events(0), [1]);
-        assert_eq!(*flow.world.disabled.lock().unwrap(), [(WebhookNo(0), DisableReason::Gone)]);
+        assert_eq!(flow.ended(0), [(1, Decision::Dead(DeadReason::Gone))], "by this settle has it disabled");
         flow.status(0, WebhookStatus::Failed).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.ended(0).len(), 10);

@@ -12,6 +12,7 @@ use super::template::{AnswerTemplate, is_token};
 use super::{Answer, Effect};
 use crate::limits;
 use crate::model::Secret;
+use crate::model::header::JSON;
 use crate::signature::{OneOrMany, Place, Request};
 
 /// A rule as it stands in `table.toml`.
@@ -259,7 +260,7 @@ impl Reply {
                     ))
                 };
                 let object = fields.iter().map(field).collect::<Option<serde_json::Map<_, _>>>()?;
-                (Some("application/json"), Value::Object(object).to_string())
+                (Some(JSON), Value::Object(object).to_string())
             }
         };
         let mut headers: Vec<_> =

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Source;
+use crate::limits::TOLERANCE_SECONDS_DEFAULT;
 use crate::signature::{OneOrMany, RawScheme};
 use crate::template::{Part, Template};
 
@@ -171,13 +172,10 @@ pub(super) fn table(to: &mut String, scheme: &RawScheme, source: &Source) -> std
         }
     }
     if has_time {
-        writeln!(to, "| the time may be off by | {} s |", scheme.tolerance.unwrap_or(TOLERANCE_SECONDS))?;
+        writeln!(to, "| the time may be off by | {} s |", scheme.tolerance.unwrap_or(TOLERANCE_SECONDS_DEFAULT))?;
     }
     Ok(())
 }
-
-/// Of a scheme that says nothing else.
-const TOLERANCE_SECONDS: u64 = 300;
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,11 @@
 //! The type that a rule gives: text with `{topic}` and `{source}` in it.
 
 use crate::limits::EVENT_TYPE_BYTES_MAX;
-use crate::model::is_event_type;
+use crate::model::{RESERVED_TYPES, is_event_type};
 use crate::template::{Part, Template, TemplateError};
 
 /// What stands for the topic of an event that has none.
 pub(super) const NO_TOPIC: &str = "event";
-/// Types that are the gateway's own.
-const RESERVED: &str = "hooktide.";
 /// What is said of any other placeholder.
 const UNKNOWN: &str = "the braces hold neither {topic} nor {source}";
 
@@ -43,8 +41,8 @@ impl TypeTemplate {
                  {EVENT_TYPE_BYTES_MAX} in all, with {{topic}} and {{source}} where these belong"
             ));
         }
-        if matches!(template.parts().first(), Some(Part::Text(text)) if text.starts_with(RESERVED)) {
-            return Err(format!("types that begin with {RESERVED:?} are the gateway's own"));
+        if matches!(template.parts().first(), Some(Part::Text(text)) if text.starts_with(RESERVED_TYPES)) {
+            return Err(format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
         }
         Ok(Self(template))
     }
@@ -56,7 +54,7 @@ impl TypeTemplate {
             Field::Source => text.push_str(source),
             Field::Topic => text.push_str(&plain_topic(topic.unwrap_or(NO_TOPIC))),
         });
-        (is_event_type(&text) && !text.starts_with(RESERVED)).then_some(text)
+        (is_event_type(&text) && !text.starts_with(RESERVED_TYPES)).then_some(text)
     }
 }
 
