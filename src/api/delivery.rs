@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 
 use super::listing::Listing;
 use super::search::{About, Search};
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, reply};
 use crate::http::{Problem, Response};
 use crate::limits::CHECKPOINT_LIST_MAX;
@@ -18,6 +17,7 @@ use crate::outbound::{Event, Webhook, preview};
 use crate::registry::Known;
 use crate::runtime::MemoryBudget;
 use crate::service::access::may_see;
+use crate::service::webhook::HIDDEN;
 use crate::service::{Delivery, WebhookRef};
 use crate::storage::Stored;
 

@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::page::Query;
 use super::source_body::text;
 use super::webhook::tenant_of;
-use super::webhook_view::Policy;
 use super::{Api, Call, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::{RetryOn, TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
 use crate::outbound::profile::Profiles;
 use crate::registry::TenantInfo;
 use crate::service::fields::Fields;
+use crate::service::webhook::document::Policy;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
