@@ -56,7 +56,7 @@ impl Api {
             limit: page.wanted(),
             scan: PAGE_SCAN_MAX,
         };
-        let found = self.writer.audit(asked).await?;
+        let found = self.service.writer.audit(asked).await?;
         let stopped_at = found.stopped_at;
         let (rows, more) = page.cut(found.entries);
         // A page that ended because enough was looked at goes on where the looking stopped.

@@ -9,11 +9,12 @@ use serde_json::Value;
 use super::page::Query;
 use super::source_body::text;
 use super::webhook::tenant_of;
-use super::webhook_fields::{Fields, NAME_CHARS_MAX};
-use super::{Api, Call, Made, body, reply, sees};
+use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::{KeyId, Principal, Role, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::{AccessError, DEFAULT_TENANT, Key, NewKey};
+use crate::registry::{DEFAULT_TENANT, Key, NewKey};
+use crate::service::access::sees;
+use crate::service::fields::{Fields, NAME_CHARS_MAX};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 
@@ -61,7 +62,7 @@ impl Api {
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, false)?);
         let key = self.new_key(&mut fields, &call.principal);
         fields.finish(ALLOWED)?;
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         let make = async move {
             let (key, secret) = writer.create_key(key).await?;
             let place = format!("/api/v1/keys/{}", key.id);
@@ -95,7 +96,7 @@ impl Api {
             fields.wrong("/role", "nobody grants a role above their own");
         }
         let expires_at = text(fields, "expires_at").and_then(|text| {
-            let at = text.parse::<Timestamp>().ok().filter(|at| *at > self.clock.now());
+            let at = text.parse::<Timestamp>().ok().filter(|at| *at > self.service.clock.now());
             if at.is_none() {
                 fields.wrong("/expires_at", "expected an RFC 3339 time to come, such as 2030-01-31T12:00:00Z");
             }
@@ -118,7 +119,7 @@ impl Api {
             })?),
         };
         let before = query.cursor::<KeyId>()?.unwrap_or(KeyId::from_u128(u128::MAX));
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let wanted = registry.keys(tenant, before).filter(|key| role.is_none_or(|role| key.role == role));
         let (rows, more) = page.cut(wanted.take(page.wanted()).collect::<Vec<_>>());
         let next = rows.last().filter(|_| more).map(|key| query.next(&key.id));
@@ -133,13 +134,13 @@ impl Api {
     /// Takes a key out of force, at once.
     pub(super) async fn revoke_key(&self, call: &Call, id: KeyId) -> Result<Response, Problem> {
         self.key(&call.principal, id)?;
-        self.writer.by(&call.principal).revoke_key(id).await?;
+        self.service.writer.by(&call.principal).revoke_key(id).await?;
         Ok(reply::no_content())
     }
 
     /// The key, if it is there for the caller; one of tenant `*` is for its like alone.
     fn key(&self, principal: &Principal, id: KeyId) -> Result<Arc<Key>, Problem> {
-        let key = self.registry.load().key(id).cloned();
+        let key = self.service.registry.load().key(id).cloned();
         let is_seen =
             |key: &Arc<Key>| principal.tenant.is_none() || key.tenant.as_deref().is_some_and(|t| sees(principal, t));
         key.filter(is_seen).ok_or_else(|| Problem::not_found("key"))
@@ -166,17 +167,5 @@ fn tenant(fields: &mut Fields, principal: &Principal) -> Option<Arc<str>> {
         Some("*") => None,
         Some(name) => Some(name.into()),
         None => Some(principal.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into())),
-    }
-}
-
-impl From<AccessError> for Problem {
-    fn from(error: AccessError) -> Self {
-        let code = match error {
-            AccessError::NoKey => return Self::not_found("key"),
-            AccessError::TooMany | AccessError::TenantExists => ProblemCode::Conflict,
-            AccessError::ManagedByFile => ProblemCode::ManagedByFile,
-            AccessError::Unavailable(error) => return error.into(),
-        };
-        Self::new(code, error.to_string())
     }
 }

@@ -10,8 +10,6 @@ use serde_json::{Map, Value};
 use super::body::{pointer, unknown};
 use super::event_type::unknown_type;
 use super::page::Query;
-use super::route::WebhookRef;
-use super::webhook_fields::{Fields, Given};
 use super::webhook_list::event_type;
 use super::webhook_view::etag;
 use super::{Api, Call, Made, body, reply};
@@ -20,17 +18,19 @@ use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::model::{EventPattern, SubscriptionId, Timestamp, WebhookId};
 use crate::outbound::{Subscription, Webhook};
 use crate::registry::{ChangeError, SubscriptionSettings};
+use crate::service::WebhookRef;
+use crate::service::fields::{Fields, Given};
 
 const ALLOWED: &str = "event_type, resource_id, is_active, filters";
 
 impl Api {
     pub(super) async fn create_subscription(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let settings = read(fields, None)?;
         self.known_type(&webhook, None, &settings)?;
         let version = guarded(call, &webhook)?;
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         let make = async move {
             let webhook = writer.add_subscription(webhook.no, version, settings).await.map_err(changed)?;
             let made = webhook.subscriptions.last().ok_or_else(|| Problem::not_found("subscription"))?;
@@ -44,7 +44,7 @@ impl Api {
 
     /// The newest first. Filters: `event_type` or `type` (those that name it), `resource_id`, `is_active`.
     pub(super) fn list_subscriptions(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let event_type = event_type(&query)?;
@@ -80,7 +80,7 @@ impl Api {
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         let response = reply::json(StatusCode::OK, &View::of(webhook.id, find(&webhook, id)?))?;
         Ok(reply::tagged(&call.parts.headers, &etag(&webhook), response))
     }
@@ -92,13 +92,13 @@ impl Api {
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         let current = find(&webhook, id)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let settings = read(fields, Some((webhook.id, current)))?;
         self.known_type(&webhook, Some(current), &settings)?;
         let version = guarded(call, &webhook)?;
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         let webhook = writer.replace_subscription(webhook.no, version, id, settings).await.map_err(changed)?;
         let mut response = reply::json(StatusCode::OK, &View::of(webhook.id, find(&webhook, id)?))?;
         reply::set(&mut response, ETAG, &etag(&webhook));
@@ -111,10 +111,10 @@ impl Api {
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         find(&webhook, id)?;
         let version = guarded(call, &webhook)?;
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         writer.remove_subscription(webhook.no, version, id).await.map_err(changed)?;
         Ok(reply::no_content())
     }
@@ -129,7 +129,7 @@ impl Api {
         if current.is_some_and(|current| current.event_type == settings.event_type) {
             return Ok(());
         }
-        match unknown_type(&self.registry.load(), &webhook.tenant, &settings.event_type) {
+        match unknown_type(&self.service.registry.load(), &webhook.tenant, &settings.event_type) {
             Some(detail) => Err(Problem::unknown_types(vec![FieldError::new("/event_type", detail)])),
             None => Ok(()),
         }

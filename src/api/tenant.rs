@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::page::Query;
 use super::source_body::text;
 use super::webhook::tenant_of;
-use super::webhook_fields::Fields;
 use super::webhook_view::Policy;
 use super::{Api, Call, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::{RetryOn, TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
 use crate::outbound::profile::Profiles;
 use crate::registry::TenantInfo;
+use crate::service::fields::Fields;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
@@ -49,9 +49,9 @@ impl Api {
             return Err(Problem::new(ProblemCode::Forbidden, "only a key of tenant * may make tenants"));
         }
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, false)?);
-        let (name, settings) = new_tenant(&mut fields, self.registry.load().profiles());
+        let (name, settings) = new_tenant(&mut fields, self.service.registry.load().profiles());
         fields.finish(ALLOWED)?;
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         let make = async move {
             let tenant = writer.create_tenant(&name, settings).await?;
             Ok(reply::made(StatusCode::CREATED, "/api/v1/tenants", &View::of(&tenant))?.into())
@@ -65,7 +65,7 @@ impl Api {
         let page = query.page()?;
         let only = tenant_of(&call.principal, &query)?;
         let after = query.cursor::<String>()?;
-        let tenants = self.registry.load().tenants(only);
+        let tenants = self.service.registry.load().tenants(only);
         let wanted = tenants.iter().filter(|tenant| after.as_deref().is_none_or(|after| &*tenant.name > after));
         let (rows, more) = page.cut(wanted.take(page.wanted()).collect());
         let next = rows.last().filter(|_| more).map(|tenant| query.next(&tenant.name));

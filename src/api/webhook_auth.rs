@@ -8,12 +8,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
 use super::webhook_headers::{HIDDEN, header_name};
 use crate::http::FieldError;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
 use crate::model::Secret;
 use crate::outbound::{Credentials, EndpointAuth};
+use crate::service::fields::{Fields, Given};
 
 /// The kinds, and the members of each; all but `username` and `name` are secrets.
 const KINDS: [(&str, &[&str]); 3] =

@@ -7,12 +7,9 @@ use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
-use super::route::{UID_BYTES_MAX, is_uid};
-use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
+use super::webhook_auth;
 use super::webhook_keys::{keys, profile};
-use super::webhook_policy::{Retries, order, rate_limit};
 use super::webhook_view::View;
-use super::{CheckUrl, webhook_auth};
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::model::{
     Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
@@ -21,6 +18,10 @@ use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;
 use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
 use crate::registry::{DEFAULT_TENANT, Registry};
+use crate::service::CheckUrl;
+use crate::service::fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
+use crate::service::reference::{UID_BYTES_MAX, is_uid};
+use crate::service::webhook::policy::{Retries, order, rate_limit};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;

@@ -4,9 +4,9 @@ use hyper::http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
 use crate::model::is_secret_header;
 use crate::outbound::is_reserved_header;
+use crate::service::fields::{Fields, Given};
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::page::Query;
 use super::webhook_view::View;
-use super::{Api, Call, may_see, reply, sees};
+use super::{Api, Call, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{Principal, WebhookId, WebhookNo, WebhookStatus, is_event_type};
 use crate::outbound::Webhook;
 use crate::registry::Known;
+use crate::service::access::{may_see, sees};
 
 impl Api {
     /// Filters: `status`, `event_type` or `type` (webhooks that name it by pattern or active subscription), `q` (in name,
@@ -19,7 +20,7 @@ impl Api {
         let page = query.page()?;
         let tenant = tenant_of(&call.principal, &query)?;
         let wanted = filter(&query)?;
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let before = match query.cursor::<WebhookId>()? {
             None => WebhookNo(u32::MAX),
             Some(id) => registry.known_by_id(id).map_or(WebhookNo(0), Known::no),
@@ -47,7 +48,7 @@ impl Api {
         let (rows, more) = page.cut(found);
         let cursor = if more { rows.last().copied() } else { last.filter(|_| looked_at == PAGE_SCAN_MAX) };
         let next = cursor.map(|webhook| query.next(&webhook.id));
-        let rows: Vec<_> = rows.into_iter().map(|webhook| View::of(webhook, &self.default_retry)).collect();
+        let rows: Vec<_> = rows.into_iter().map(|webhook| View::of(webhook, &self.service.default_retry)).collect();
         reply::list(&rows, next.as_ref())
     }
 }

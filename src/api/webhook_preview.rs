@@ -29,9 +29,9 @@ impl Api {
             let (no, id) = (WebhookNo(u32::MAX), WebhookId::from_u128(0));
             Webhook { no, id, settings, created_at, updated_at, version: 0 }
         };
-        let mut shown = fields(&new, &self.default_retry)?;
+        let mut shown = fields(&new, &self.service.default_retry)?;
         let changed = if let Some(old) = old {
-            changed(&fields(old, &self.default_retry)?, &shown, old, &new)
+            changed(&fields(old, &self.service.default_retry)?, &shown, old, &new)
         } else {
             shown.retain(|name, _| !MADE.contains(&name.as_str()));
             shown.keys().cloned().collect()

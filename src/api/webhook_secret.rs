@@ -7,8 +7,6 @@ use hyper::StatusCode;
 use hyper::header::{ETAG, IF_MATCH};
 use serde::Serialize;
 
-use super::route::WebhookRef;
-use super::webhook_fields::{Fields, Given};
 use super::webhook_keys::new_secret;
 use super::webhook_view::{View, etag};
 use super::{Api, Call, Made, body, reply};
@@ -17,6 +15,8 @@ use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Secret, Timestamp};
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
+use crate::service::WebhookRef;
+use crate::service::fields::{Fields, Given};
 
 /// How often a change is made anew because another came between, before the caller is told.
 const TRIES: usize = 8;
@@ -34,7 +34,7 @@ impl Api {
     /// `{"overlap_seconds"?, "secret"?, "key_type"?}`: the secret before signs beside the new one until the overlap ends; one
     /// before that ends now.
     pub(super) async fn regenerate_secret(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, true)?);
         let overlap = match fields.whole("overlap_seconds", 0..=SECRET_OVERLAP_MAX.as_secs()) {
             Given::Value(seconds) => Duration::from_secs(seconds),
@@ -61,8 +61,9 @@ impl Api {
         let Some(key) = key else { return Err(Problem::new(ProblemCode::Internal, "no secret was made")) };
         let secret = key.secret;
 
-        let (writer, clock, registry) = (self.writer.by(&call.principal), self.clock.clone(), self.registry.clone());
-        let (no, default_retry) = (webhook.no, self.default_retry.clone());
+        let (writer, clock, registry) =
+            (self.service.writer.by(&call.principal), self.service.clock.clone(), self.service.registry.clone());
+        let (no, default_retry) = (webhook.no, self.service.default_retry.clone());
         let version = call.parts.headers.contains_key(IF_MATCH).then_some(webhook.version);
         let make = async move {
             for _ in 0..TRIES {

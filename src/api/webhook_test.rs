@@ -1,7 +1,5 @@
 //! A test delivery, with its attempt in the answer.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
@@ -9,61 +7,20 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::route::WebhookRef;
-use super::store::Later;
 use super::webhook_headers::HIDDEN;
 use super::{Api, Call, body, reply};
 use crate::handoff::Probed;
-use crate::http::{FieldError, Problem, ProblemCode, Response};
-use crate::limits::RETRY_SOON;
-use crate::model::{DeliveryId, EventPattern, is_event_type};
+use crate::http::{FieldError, Problem, Response};
+use crate::model::{EventPattern, is_event_type};
 use crate::outbound::{SentRequest, Webhook};
-
-/// What is sent to see what an endpoint makes of it.
-#[derive(Debug)]
-pub struct TestDelivery {
-    /// To whom, whatever its status is.
-    pub webhook: Arc<Webhook>,
-    /// The event's type.
-    pub event_type: Box<str>,
-    /// Its payload, JSON.
-    pub data: Bytes,
-    /// Of the call.
-    pub correlation_id: Box<str>,
-}
-
-/// A test delivery that was made.
-#[derive(Debug)]
-pub struct Tested {
-    /// As the endpoint was told; nothing is found by it.
-    pub id: DeliveryId,
-    /// The attempt.
-    pub probed: Probed,
-}
-
-/// Why none was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TestRefused {
-    /// Others of this webhook are under way.
-    WebhookBusy,
-    /// Too many are, of all webhooks.
-    Busy,
-    /// The server stops.
-    Stopping,
-}
-
-/// Makes test deliveries: at once, by the webhook's own profile and client, counted by nobody.
-pub trait Tester: Send + Sync + 'static {
-    /// One attempt, within the webhook's timeout.
-    fn test(&self, delivery: TestDelivery) -> Later<'_, Result<Tested, TestRefused>>;
-}
+use crate::service::{TestDelivery, Tested, WebhookRef};
 
 /// The type of a test delivery of a webhook that names none.
 const TEST_TYPE: &str = "webhook.test";
 
 impl Api {
     pub(super) async fn test_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
+        let webhook = self.service.live(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, true)?;
         let event_type: Box<str> = match fields.get("event_type") {
             None | Some(Value::Null) => type_for(&webhook).into(),
@@ -79,13 +36,13 @@ impl Api {
         };
         let correlation_id = call.request_id.clone();
         let test = TestDelivery { webhook, event_type: event_type.clone(), data, correlation_id };
-        let tested = self.tester.test(test).await?;
+        let tested = self.service.tester.test(test).await?;
         reply::json(StatusCode::OK, &View::of(&tested, &event_type))
     }
 
     /// A payload where the caller gives none: the catalogue's example of the type, if it has one.
     fn sample(&self, webhook: &Webhook, event_type: &str) -> Value {
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let known = registry.event_type(&webhook.tenant, event_type);
         known.and_then(|known| known.definition.settings.example.clone()).unwrap_or_else(
             || json!({ "test": true, "message": "A test delivery of Hooktide", "webhook_id": webhook.id.to_string() }),
@@ -121,17 +78,6 @@ fn given(body: &[u8], read: &Value) -> Bytes {
     match serde_json::from_slice::<Written<'_>>(body) {
         Ok(written) => Bytes::copy_from_slice(written.data.get().as_bytes()),
         Err(_) => read.to_string().into(),
-    }
-}
-
-impl From<TestRefused> for Problem {
-    fn from(refused: TestRefused) -> Self {
-        let (code, detail) = match refused {
-            TestRefused::WebhookBusy => (ProblemCode::RateLimited, "test deliveries of this webhook are under way"),
-            TestRefused::Busy => (ProblemCode::Overloaded, "too many test deliveries are under way"),
-            TestRefused::Stopping => (ProblemCode::Draining, "the server is stopping"),
-        };
-        Self::new(code, detail).retry_after(RETRY_SOON)
     }
 }
 

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
 use super::webhook_headers::HIDDEN;
 use crate::http::FieldError;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
 use crate::model::Secret;
 use crate::outbound::tls::{EndpointTls, TlsSettings};
+use crate::service::fields::{Fields, Given};
 
 impl Fields {
     /// `tls`; in a patch it is merged with the present settings. `***` for the key keeps it. An empty object asks for

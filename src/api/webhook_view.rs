@@ -1,6 +1,7 @@
 //! A webhook as the interface shows it.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -8,7 +9,6 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::webhook_headers::HIDDEN;
-use super::webhook_policy::{retries_of, shown_seconds};
 use super::{webhook_auth, webhook_tls};
 use crate::filter::{Field, Filter};
 use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
@@ -217,4 +217,21 @@ impl Serialize for Headers<'_> {
         }
         map.end()
     }
+}
+
+/// How many retries a policy makes.
+fn retries_of(policy: &RetryPolicy) -> usize {
+    match policy {
+        RetryPolicy::Schedule(delays) => delays.len(),
+        RetryPolicy::Backoff { max_retries, .. } => usize::from(*max_retries),
+    }
+}
+
+/// Seconds as they are shown: whole where they are whole.
+pub(super) fn shown_seconds(duration: Duration) -> Number {
+    if duration.subsec_nanos() == 0 {
+        return duration.as_secs().into();
+    }
+    // No duration is infinite.
+    Number::from_f64(duration.as_millis() as f64 / 1000.0).unwrap_or_else(|| 0.into())
 }
