@@ -77,6 +77,11 @@ impl Query {
         self.pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value)
     }
 
+    /// The tenant that the caller names.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.get("tenant").or_else(|| self.get("org_id"))
+    }
+
     /// The value of a parameter, parsed.
     pub(super) fn parse<T: FromStr>(&self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };

@@ -8,8 +8,9 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NON
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use super::page::Next;
+use super::page::{Next, Query};
 use crate::http::{Problem, ProblemCode, Response};
+use crate::service::Rows;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -90,6 +91,16 @@ pub(super) fn list<T: Serialize>(rows: &[T], next: Option<&Next>) -> Result<Resp
         set(&mut response, LINK, &format!("<{}>; rel=\"next\"", next.link));
     }
     Ok(response)
+}
+
+/// A page of what the service listed, each row as `view` shows it.
+pub(super) fn rows<'r, T, C: ToString, V: Serialize>(
+    query: &Query,
+    found: &'r Rows<T, C>,
+    view: impl FnMut(&'r T) -> V,
+) -> Result<Response, Problem> {
+    let shown: Vec<_> = found.rows.iter().map(view).collect();
+    list(&shown, found.next.as_ref().map(|place| query.next(place)).as_ref())
 }
 
 pub(super) fn set(response: &mut Response, name: hyper::header::HeaderName, value: &str) {

@@ -29,4 +29,12 @@ impl Page {
         let more = found.len() >= self.wanted();
         (found.into_iter().skip(self.skip).take(self.limit).collect(), more)
     }
+
+    /// The page of what a search found. `stopped_at` is where a search ended that looked at enough without finding enough;
+    /// `place` tells where a row stands.
+    pub(crate) fn rows<T, C>(&self, found: Vec<T>, stopped_at: Option<C>, place: impl Fn(&T) -> C) -> Rows<T, C> {
+        let (rows, more) = self.cut(found);
+        let next = if more { rows.last().map(place) } else { stopped_at };
+        Rows { rows, next }
+    }
 }
