@@ -7,8 +7,7 @@ use serde_json::value::RawValue;
 
 use super::listing::Listing;
 use super::search::{About, Search};
-use super::{Api, Call, may_see, reply};
-use super::store::Delivery;
+use super::{Api, Call, reply};
 use crate::http::{Problem, Response};
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{
@@ -18,7 +17,6 @@ use crate::outbound::{Event, Webhook, preview};
 use crate::registry::Known;
 use crate::runtime::MemoryBudget;
 use crate::service::access::may_see;
-use crate::service::webhook::HIDDEN;
 use crate::service::{Delivery, WebhookRef};
 use crate::storage::Stored;
 

@@ -12,11 +12,10 @@ use super::webhook::is_dry_run;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::inbound::source::{Breach, ManagedBy};
-use crate::model::{DEFAULT_TENANT, EventPattern, Role, Timestamp, is_tenant_name};
 use crate::model::path::EVENT_TYPES;
-use crate::outbound::WebhookSettings;
-use crate::registry::{ChangeError, EventTypeError, Registry, Replaces};
+use crate::model::{DEFAULT_TENANT, Role, Timestamp, is_tenant_name};
 use crate::registry::catalogue::{Definition, EventType, Settings};
+use crate::registry::{EventTypeError, Replaces};
 use crate::service::access::sees;
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";

@@ -7,11 +7,7 @@
 use std::sync::Arc;
 
 use crate::http::{Problem, ProblemCode, Response};
-use crate::inbound::source::Rejections;
-use crate::limits::API_READS_AT_ONCE;
-use crate::model::{DEFAULT_TENANT, Principal, RetryPolicy};
-use crate::outbound::{Endpoint, Webhook};
-use crate::registry::{Known, Shared, Writer};
+use crate::model::Principal;
 use crate::runtime::Clock;
 use crate::service::{DeliveryStore, Service};
 use crate::storage::ReadLog;

@@ -12,12 +12,12 @@ use super::{Api, Call, Made, reply};
 use crate::handoff::ReplayFilter;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookNo};
 use crate::model::path::REPLAYS;
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookNo};
 use crate::registry::{Known, Registry};
-use crate::service::{Replay, WebhookRef, Work};
 use crate::service::access::{may_see, sees};
 use crate::service::fields::Fields;
+use crate::service::{Replay, WebhookRef, Work};
 use crate::settle::JobState;
 
 /// Replays read at once while a list looks for the caller's.

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use hyper::Method;
 
 use super::docs::Format;
-use crate::model::{DeliveryId, EventId, KeyId, SourceId, SubscriptionId, WebhookId, is_event_type};
-use crate::model::path::{API, WEBHOOK_WORDS};
+use crate::model::path::API;
+use crate::model::{DeliveryId, EventId, KeyId, SubscriptionId, is_event_type};
 pub(super) use crate::service::{SourceRef, WebhookRef};
 
 /// A path of the interface, its ids parsed: text that is no id is no resource.

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::handoff::{ReplayFilter, Retried};
 use crate::inbound::source::Rejections;
-use crate::model::{RetryPolicy, Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, Role, SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus};
+use crate::model::{
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
+    RetryPolicy, Role, SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+};
 use crate::outbound::Endpoint;
 use crate::registry::tests as registry_tests;
 use crate::service::{

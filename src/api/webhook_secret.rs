@@ -8,11 +8,7 @@ use serde::Serialize;
 
 use super::webhook::etag;
 use super::{Api, Call, Made, body, reply};
-use crate::http::{Problem, ProblemCode, Response};
-use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
-use crate::model::{Secret, Timestamp};
-use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
-use crate::registry::ChangeError;
+use crate::http::{Problem, Response};
 use crate::service::WebhookRef;
 use crate::service::webhook::document::Document;
 

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use super::{Api, Call, body, reply};
 use crate::handoff::Probed;
 use crate::http::{FieldError, Problem, Response};
-use crate::model::is_event_type;
+use crate::model::{HIDDEN, is_event_type};
 use crate::outbound::SentRequest;
-use crate::service::webhook::{HIDDEN, TestRequest, TestedWebhook};
+use crate::service::webhook::{TestRequest, TestedWebhook};
 use crate::service::{Tested, WebhookRef};
 
 impl Api {

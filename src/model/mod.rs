@@ -4,9 +4,9 @@
 
 mod attempt;
 mod event;
+mod field_error;
 pub mod file;
 pub mod header;
-mod field_error;
 mod id;
 mod inbound;
 pub mod path;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Error, ErrorKind, Service, WebhookRef};
-use crate::model::{Principal, Role, DEFAULT_TENANT};
+use crate::model::{DEFAULT_TENANT, Principal, Role};
 use crate::outbound::Webhook;
 use crate::registry::Known;
 

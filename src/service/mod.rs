@@ -25,6 +25,10 @@ pub mod reference;
 pub mod version;
 pub mod webhook;
 
+pub mod audit;
+pub mod key;
+pub mod tenant;
+
 pub mod figures;
 pub mod store;
 pub mod tester;

@@ -1,11 +1,10 @@
 //! How a caller names a webhook or a source.
 
+use crate::model::path::WEBHOOK_WORDS;
 use crate::model::{SourceId, WebhookId};
 
 /// Bytes of a webhook's `uid`.
 pub const UID_BYTES_MAX: usize = 128;
-/// Words that stand where a webhook's uid could stand in a path of the HTTP API.
-const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
 
 /// How a caller names a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +31,8 @@ pub fn is_uid(text: &str) -> bool {
     (1..=UID_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
         && !text.bytes().all(|b| b == b'.')
-        && !FIXED_WORDS.contains(&text)
-        && !["wh_", "src_"].iter().any(|prefix| text.starts_with(prefix))
+        && !WEBHOOK_WORDS.contains(&text)
+        && ![WebhookId::PREFIX, SourceId::PREFIX].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// How a caller names a source.

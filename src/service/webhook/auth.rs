@@ -7,14 +7,10 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::headers::header_name;
 use crate::http::FieldError;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
-use crate::model::{HIDDEN, Secret, FieldError};
-use super::HIDDEN;
-use super::body::pointer;
-use super::headers::header_name;
-use super::webhook_fields::{Fields, Given};
-use super::webhook_headers::header_name;
+use crate::model::{HIDDEN, Secret};
 use crate::outbound::{Credentials, EndpointAuth};
 use crate::service::fields::{Fields, Given, pointer};
 

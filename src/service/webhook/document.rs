@@ -12,12 +12,11 @@ use serde::{Serialize, Serializer};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
+use super::{auth, tls};
 use crate::filter::{Field, Filter};
 use crate::model::{BreakerSettings, HIDDEN, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::signature::standard::{PRIVATE_PREFIX, SECRET_PREFIX};
-use super::{webhook_auth, webhook_tls, HIDDEN, auth, tls};
-use super::webhook_policy::{retries_of, shown_seconds};
 
 /// A webhook without its secrets.
 #[derive(Serialize)]

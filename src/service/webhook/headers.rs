@@ -4,9 +4,6 @@ use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::model::{HIDDEN, is_secret_header};
-use super::HIDDEN;
-use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
 use crate::outbound::is_reserved_header;
 use crate::service::fields::{Fields, Given, pointer};
 

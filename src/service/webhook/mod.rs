@@ -26,9 +26,3 @@ pub use operations::{WebhookDraft, Written};
 pub use preview::Preview;
 pub use secret::SecretDraft;
 pub use test::{TestRequest, TestedWebhook};
-
-/// Stands for a secret that is not shown. A client that sends it back keeps the secret.
-pub const HIDDEN: &str = "***";
-
-/// How often a change is made anew because another change came between, before the caller is told.
-const TRIES: usize = 8;

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::preview::Preview;
 use super::settings::{Purpose, Rules, read};
-use super::{TRIES, type_warnings, unknown_types};
+use super::{type_warnings, unknown_types};
+use crate::limits::CHANGE_TRIES;
 use crate::model::{Principal, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::ChangeError;
@@ -192,7 +193,7 @@ impl Service {
         change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Error>,
     ) -> Result<Written, Error> {
         Operation::ChangeWebhook.permit(principal.role)?;
-        for _ in 0..TRIES {
+        for _ in 0..CHANGE_TRIES {
             let webhook = self.live(principal, of)?;
             // What could not be done in any case is refused first (RFC 9110, 13.2.1).
             let settings = change(&webhook)?;

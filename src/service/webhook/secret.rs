@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::TRIES;
 use super::keys::new_secret;
-use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
+use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Principal, Secret, Timestamp, WebhookNo};
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
@@ -73,7 +72,7 @@ impl Service {
     pub async fn regenerate_secret(&self, draft: SecretDraft) -> Result<Arc<Webhook>, Error> {
         let SecretDraft { of, secret, overlap, version, by } = draft;
         let writer = self.writer.by(&by);
-        for _ in 0..TRIES {
+        for _ in 0..CHANGE_TRIES {
             let found = self.registry.load().webhook(of).cloned();
             let webhook = found.ok_or_else(|| Error::not_found("webhook"))?;
             let settings = replaced(&webhook, &secret, overlap, self.clock.now())?;

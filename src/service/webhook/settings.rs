@@ -9,26 +9,22 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use crate::http::{FieldError, Problem, ProblemCode};
-use crate::limits::URL_BYTES_MAX;
-use crate::model::{DEFAULT_TENANT, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name, FieldError};
-use super::{CheckUrl, webhook_auth, auth};
-use super::body::{pointer, unknown};
+use super::auth;
 use super::document::Document;
 use super::keys::{keys, profile};
 use super::policy::{Retries, order, rate_limit};
-use super::route::{UID_BYTES_MAX, is_uid};
-use super::webhook_fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
-use super::webhook_keys::{keys, profile};
-use super::webhook_policy::{Retries, order, rate_limit};
-use super::webhook_view::View;
+use crate::http::FieldError;
+use crate::limits::URL_BYTES_MAX;
+use crate::model::{
+    DEFAULT_TENANT, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
+};
 use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;
 use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
 use crate::registry::Registry;
-use crate::service::{CheckUrl, Error, ErrorKind};
 use crate::service::fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, pointer, unknown};
 use crate::service::reference::{UID_BYTES_MAX, is_uid};
+use crate::service::{CheckUrl, Error, ErrorKind};
 
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;

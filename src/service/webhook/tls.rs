@@ -7,10 +7,7 @@ use serde_json::Value;
 
 use crate::http::FieldError;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
-use crate::model::{HIDDEN, Secret, FieldError};
-use super::HIDDEN;
-use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
+use crate::model::{HIDDEN, Secret};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
 use crate::service::fields::{Fields, Given, pointer};
 
