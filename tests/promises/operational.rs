@@ -65,7 +65,9 @@ fn who_listens_hears_of_each_thing_once_and_nobody_hears_of_himself() {
     assert_eq!(event_type, "hooktide.webhook.recovered");
     assert_eq!((&data["was"], &data["by"]), (&json!("disabled"), &json!("resume")));
     server.publish("order.created", &json!({ "n": 3 }));
-    let metrics = server.until(&format!("{place}/metrics"), |metrics| metrics["totals"]["successful"] == 1);
+    // What waits is read before the figures: the delivery may end between.
+    let is_done = |metrics: &Value| metrics["totals"]["successful"] == 1 && metrics["queue_depth"] == 0;
+    let metrics = server.until(&format!("{place}/metrics"), is_done);
     let day = &metrics["last_24h"];
     assert_eq!((&day["successful"], &day["failed"], &day["attempts"]), (&json!(1), &json!(2), &json!(4)));
     assert_eq!(day["attempts_histogram"], json!([{"attempts": 1, "deliveries": 2}, {"attempts": 2, "deliveries": 1}]));
