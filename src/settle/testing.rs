@@ -342,11 +342,11 @@ impl World {
             shard,
             abandoned,
             disabled,
+            registry_has_room,
             today,
             told,
             disable_after,
             last,
-            registry_has_room,
         };
         world.flush();
         world
