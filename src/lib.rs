@@ -38,6 +38,8 @@ pub mod send;
 pub mod settle;
 
 pub mod auth;
+pub mod ingest;
+
 pub mod http;
 pub mod service;
 

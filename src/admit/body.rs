@@ -13,9 +13,6 @@ use super::connection::Watch;
 use crate::http::{Problem, ProblemCode};
 use crate::limits::BODIES_IN_FLIGHT_BYTES;
 
-/// Of a body of up to so many bytes what outlives the request is copied out of the connection's read buffer, which is at least
-/// twice as large.
-const COPIED_BYTES_MAX: usize = 4 * 1024;
 /// The most that a declared length makes us allocate before a byte of it has come.
 const ALLOCATED_AHEAD_MAX: usize = 64 * 1024;
 
@@ -131,11 +128,6 @@ pub(super) async fn read<'a>(
         whole.extend_from_slice(&more);
     }
     Ok(Body { bytes: whole.freeze(), _share: share })
-}
-
-/// A part of a body that outlives its request.
-pub(super) fn keep(body: &Bytes, part: &[u8]) -> Bytes {
-    if body.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(part) } else { body.slice_ref(part) }
 }
 
 /// The next bytes; `None` at the end. The watch is told to look at the time only if they are not here yet.

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::request::{Head, unauthenticated};
 use super::service::Worker;
-use super::{Directory, Management, Submit};
+use super::{Directory, Management};
 use crate::http::{Problem, ProblemCode};
+use crate::ingest::Submit;
 use crate::model::Principal;
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {

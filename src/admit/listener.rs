@@ -18,9 +18,10 @@ use tokio::time::MissedTickBehavior;
 use super::connection::serve;
 use super::route::Surface;
 use super::service::Worker;
-use super::{Admit, Directory, Management, Submit};
+use super::{Admit, Directory, Management};
 use crate::config::Server;
 use crate::handoff::Desk;
+use crate::ingest::Submit;
 use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, SWEEP_INTERVAL};
 
 /// hyper's own bound of a head. It is so much larger than [`HEAD_BYTES_MAX`] that a target of 64 KiB is still parsed, and

@@ -11,7 +11,6 @@
 //! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that end TLS in front of a gateway speak HTTP/1.1
 //! to it.
 
-mod batch;
 mod body;
 mod caller;
 mod connection;
@@ -21,7 +20,6 @@ mod health;
 mod inbound;
 mod listener;
 mod outside;
-mod own;
 mod parse;
 mod publish;
 mod refusal;
@@ -38,20 +36,18 @@ pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
 pub use listener::{BindError, Listeners, Running, bind};
 pub use outside::{Errand, Errands, Outside};
-pub use own::OwnEvent;
 pub use request::is_json;
 
 use crate::api::Call;
 use crate::auth::SharedAccess;
 use crate::config;
-use crate::filter::Facts;
-use crate::handoff::{Refused, Submission};
 use crate::http::Response;
 use crate::inbound::source::{Limiter, Rejections, Source};
-use crate::model::{Principal, SourceId, Timestamp, Visibility, Webhooks};
+use crate::ingest::{Ingest, Matcher};
+use crate::model::{Principal, SourceId, Timestamp, Visibility};
 use crate::registry::Shared;
 use crate::registry::catalogue::TypeRule;
-use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
+use crate::runtime::{Clock, Metrics};
 
 /// All that the workers share.
 #[derive(Debug)]
@@ -60,16 +56,12 @@ pub struct Admit<D, S, M> {
     pub access: SharedAccess,
     /// Who may, and who wants what.
     pub directory: D,
-    /// The way to the commit thread.
-    pub submit: S,
+    /// Makes events and brings them into the log.
+    pub ingest: Ingest<D, S>,
     /// Everything that is neither publishing nor health.
     pub management: M,
     /// What `/health` and `/ready` say.
     pub health: Arc<Health>,
-    /// Places for deliveries on their way.
-    pub door: Arc<Door>,
-    /// Counts the bodies in memory.
-    pub memory: Arc<MemoryBudget>,
     /// Counts the bodies that are being read or wait for their commit.
     pub bodies: Arc<BodyRoom>,
     /// Time.
@@ -109,15 +101,13 @@ impl Limits {
 }
 
 /// The part of the registry that a request needs.
-pub trait Directory: Send + Sync + 'static {
+pub trait Directory: Matcher {
     /// Who the bearer of this API key is, at this time.
     fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal>;
     /// What a member of this tenant sees.
     fn visibility(&self, tenant: &str) -> Visibility;
     /// Whether there is such a tenant.
     fn has_tenant(&self, name: &str) -> bool;
-    /// The webhooks that an event goes to, ascending.
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks;
     /// What the catalogue says of a tenant's events of this type.
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule;
     /// The source of this name; a deleted one is none.
@@ -141,10 +131,6 @@ impl Directory for Shared {
         self.load().tenant(name).is_some()
     }
 
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
-        self.load().matching(facts)
-    }
-
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule {
         self.load().type_rule(tenant, event_type)
     }
@@ -160,16 +146,6 @@ impl Directory for Shared {
     fn source_by_token(&self, token: &str) -> Option<Arc<Source>> {
         self.load().source_by_token(token).cloned()
     }
-}
-
-/// The way to the commit thread.
-pub trait Submit: Send + Sync + 'static {
-    /// Hands a request's events over, without waiting, or gives them back.
-    ///
-    /// # Errors
-    /// The reason, and the submission, when there is no room for it or no commit thread.
-    #[expect(clippy::result_large_err, reason = "the submission comes back unboxed, as it went in")]
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)>;
 }
 
 /// The rest of the interface, behind the same listeners. Called on the workers' threads.

@@ -28,9 +28,6 @@ pub(super) enum Verdict {
     Refused(Problem),
 }
 
-/// One for each event, in the order sent.
-pub(super) type Verdicts = SmallVec<[Verdict; 1]>;
-
 /// Any value as JSON.
 pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     // Structs of text and numbers always serialise.

@@ -17,12 +17,13 @@ use super::inbound;
 use super::publish::{self, Envelope};
 use super::request::{Head, X_REQUEST_ID, request_id};
 use super::route::{Route, Surface, route};
-use super::{Admit, Directory, Management, Submit};
+use super::{Admit, Directory, Management};
+use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::api::Call;
 use crate::handoff::Desk;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::inbound::source::{Source, SourceStatus};
-use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
+use crate::ingest::Submit;
 use crate::runtime::metrics::{Recorder, UsedCounters};
 use crate::runtime::{Instant, Random};
 
@@ -228,8 +229,8 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
         admit.health.observe().await;
-        admit.metrics.door_deliveries.set(admit.door.deliveries() as i64);
-        admit.metrics.body_bytes.set(admit.memory.used() as i64);
+        admit.metrics.door_deliveries.set(admit.ingest.deliveries() as i64);
+        admit.metrics.body_bytes.set(admit.ingest.body_bytes() as i64);
         let mut response = Response::new(bytes::Bytes::from(admit.metrics.render()).into());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));

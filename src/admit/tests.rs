@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::filter::Facts;
-use crate::handoff::Committed;
+use crate::handoff::{Committed, Refused, Submission};
 use crate::inbound::source::{Source, token_hash};
-use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo};
+use crate::ingest::Submit;
+use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
 use crate::registry::catalogue::EventType;
+use crate::runtime::{Door, MemoryBudget};
 use crate::signature::Certificate;
 
 mod event_type;
@@ -41,6 +43,12 @@ impl Fake {
     }
 }
 
+impl Matcher for Fake {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+        Webhooks::from_slice(&[WebhookNo(1)])
+    }
+}
+
 impl Directory for Fake {
     fn authenticate(&self, key: &str, _: Timestamp) -> Option<Principal> {
         let (role, tenant) = match key {
@@ -58,10 +66,6 @@ impl Directory for Fake {
 
     fn has_tenant(&self, name: &str) -> bool {
         matches!(name, "default" | "acme")
-    }
-
-    fn matching(&self, _: &Facts<'_>) -> Webhooks {
-        Webhooks::from_slice(&[WebhookNo(1)])
     }
 
     fn type_rule(&self, _: &str, event_type: &str) -> TypeRule {
@@ -180,11 +184,9 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     Arc::new(Admit {
         access: Arc::default(),
         directory: fake.clone(),
-        submit: fake,
+        ingest: Ingest::new(fake.clone(), fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Echo::default(),
         health: Arc::new(health),
-        door: Arc::new(Door::new(1 << 30)),
-        memory: MemoryBudget::new(1 << 30),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics,

@@ -14,7 +14,7 @@ use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
-use super::ways::{Given, Manage, ToCommit, service};
+use super::ways::{Given, Manage, service};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::api::Api;
 use crate::auth::{Access, SharedAccess};
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
 use crate::inbound::source::{Limiter, Rejections};
+use crate::ingest::Ingest;
 use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
@@ -151,14 +152,14 @@ impl Server {
         let service = Arc::new(service(&config, &registry, &state, &commit, given));
         let api = Arc::new(Api::new(Arc::clone(&service), ground.clock.clone()));
         let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
+        let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
         let admit = Admit {
             access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
-            submit: ToCommit(commit.handle()),
+            ingest: ingest.clone(),
             management: Manage(Arc::clone(&api)),
             health: Arc::clone(&health),
-            door: Arc::new(Door::new(config.dispatch.memory_bytes)),
-            memory: Arc::clone(&ground.memory),
             bodies: BodyRoom::new(),
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
@@ -167,9 +168,9 @@ impl Server {
             outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
             limits: Limits::of(&config),
         };
-        let admit = Arc::new(admit);
-        let listeners = listeners.serve(&admit)?;
-        let courier = Courier::start(admit, state.records.clone(), state.handle.clone(), rung)?;
+        let listeners = listeners.serve(&Arc::new(admit))?;
+        let outbox = (state.records.clone(), state.handle.clone());
+        let courier = Courier::start(ingest, ground.clock.clone(), outbox, rung)?;
         health.started();
         ground.log_ready(&state, &registry);
         Ok(Self {

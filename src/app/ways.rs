@@ -1,14 +1,13 @@
-//! Admit's ways to the commit thread and to the interface, and what the service works with.
+//! Admit's way to the interface, and what the interface works with.
 
 use std::sync::Arc;
 
 use super::figures::Figures;
 use super::store::Store;
-use crate::admit::{Management, Submit};
+use crate::admit::Management;
 use crate::api::{self, Api, Call};
 use crate::commit;
 use crate::config::Config;
-use crate::handoff::{CommitHandle, Refused, Submission};
 use crate::http::Response;
 use crate::inbound::source::Rejections;
 use crate::outbound::{Endpoint, SharedGuard};
@@ -50,15 +49,6 @@ pub(super) fn service(
         clock: given.clock.clone(),
         tester: given.tester,
     })
-}
-
-/// Admit's way to the commit thread.
-pub(super) struct ToCommit(pub(super) CommitHandle);
-
-impl Submit for ToCommit {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
-        self.0.submit(submission)
-    }
 }
 
 /// Admit's way to the interface.

@@ -3,6 +3,7 @@
 //! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
 
 mod attempt;
+mod dedup;
 mod event;
 mod field_error;
 pub mod file;
@@ -21,7 +22,8 @@ mod webhook;
 mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
-pub use event::{DedupKey, DedupKind, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use dedup::{DedupBy, DedupKey, DedupKind};
+pub use event::{EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
 pub use field_error::FieldError;
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
