@@ -7,13 +7,13 @@ use ring::digest::{Context, SHA256, digest};
 use smallvec::SmallVec;
 
 use super::Directory;
-use super::body::keep;
 use super::publish::Envelope;
 use super::validate::Checked;
 use crate::filter::Facts;
 #[cfg(doc)]
 use crate::handoff::Submission;
 use crate::handoff::{Admitted, Desk};
+use crate::http::incoming::keep;
 use crate::model::{DedupKey, DedupKind, NewEvent};
 
 /// The source of an application's own events.

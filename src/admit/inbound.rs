@@ -17,17 +17,17 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use smallvec::smallvec;
 
-use super::body::{Bounds, keep};
 use super::event_type;
 use super::outside::Errand;
 use super::publish::{closed, lost};
 use super::refusal::{Refusal, errand, unknown_token, unsigned};
 use super::reply::Verdict;
-use super::request::{Head, MediaType, unsupported};
 use super::service::{Exchange, Worker};
 use super::{Directory, Management, Submit, reply};
 use crate::filter::Facts;
 use crate::handoff::{Admitted, Committed};
+use crate::http::incoming::{Bounds, keep};
+use crate::http::request::{Head, MediaType, unsupported};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::inbound::provider::{Answer, Effect};
 use crate::inbound::source::{

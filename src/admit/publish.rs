@@ -7,14 +7,14 @@ use hyper::header::HeaderValue;
 use smallvec::SmallVec;
 
 use super::batch::Batch;
-use super::body::Bounds;
 use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict, Verdicts};
-use super::request::{Head, MediaType, unsupported};
 use super::validate::validate;
 use super::{Admit, Directory, Limits, Submit};
 use crate::handoff::{Admitted, Desk, Refused, Reply, Submission};
+use crate::http::incoming::Bounds;
+use crate::http::request::{Head, MediaType, unsupported};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::limits::BATCH_EVENTS_MAX;
 use crate::model::{Principal, Timestamp};

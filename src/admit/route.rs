@@ -2,21 +2,10 @@
 
 use hyper::Method;
 
-use crate::http::Problem;
+use crate::http::{Problem, Surface};
 
 /// Words below `/api/v1/webhooks/` that are no source's name.
 const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
-
-/// What a listener answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surface {
-    /// All, as there is no other listener.
-    Whole,
-    /// What is for senders, beside an admin listener.
-    Public,
-    /// The rest.
-    Admin,
-}
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::http::{Problem, ProblemCode, Response};
+use crate::http::{Call, Problem, ProblemCode, Response, reply};
 use crate::inbound::source::Rejections;
 use crate::limits::API_READS_AT_ONCE;
 use crate::model::{Principal, RetryPolicy};
@@ -57,7 +57,6 @@ mod answer;
 mod body;
 mod idempotency;
 mod page;
-mod reply;
 mod roles;
 mod search;
 mod store;
@@ -71,19 +70,6 @@ use route::WebhookRef;
 
 #[cfg(test)]
 mod tests;
-
-/// A request whose body has been read and whose caller is known.
-#[derive(Debug)]
-pub struct Call {
-    /// Method, URI, headers.
-    pub parts: http::request::Parts,
-    /// The whole body.
-    pub body: bytes::Bytes,
-    /// Who asks.
-    pub principal: Principal,
-    /// The caller's `X-Request-ID` if it was sane, else a new one.
-    pub request_id: Box<str>,
-}
 
 /// Turns the URL of a webhook into an endpoint, or says why not.
 pub type CheckUrl = Box<dyn Fn(&str) -> Result<Endpoint, UrlProblem> + Send + Sync>;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use hyper::Uri;
 use url::form_urlencoded;
 
+use crate::http::reply::Next;
 use crate::http::{Problem, ProblemCode};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
@@ -55,13 +56,6 @@ pub(super) struct Page {
     pub(super) limit: usize,
     /// Rows to pass over first.
     pub(super) skip: usize,
-}
-
-/// Where a list goes on.
-#[derive(Debug)]
-pub(super) struct Next {
-    pub(super) cursor: String,
-    pub(super) link: String,
 }
 
 impl Query {

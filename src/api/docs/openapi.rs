@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
-use super::super::reply;
-use crate::http::Response;
+use crate::http::{Response, reply};
 
 /// A form of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,7 +55,7 @@ type Ticks = u32;
 
 /// A connection as its worker sees it.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub struct Watch {
     phase: Cell<Phase>,
     since: Cell<Ticks>,
     body_bytes: Cell<u64>,
@@ -90,36 +90,36 @@ impl Watch {
     }
 
     /// A head is complete.
-    pub(super) fn request_begins(&self) {
+    pub fn request_begins(&self) {
         self.body_bytes.set(0);
         self.body_late.set(false);
         self.enter(Phase::Busy);
     }
 
     /// The rest of the body is awaited; the first time starts its clock.
-    pub(super) fn body_waits(&self) {
+    pub fn body_waits(&self) {
         if self.phase.get() != Phase::Body {
             self.enter(Phase::Body);
         }
     }
 
     /// So many bytes of the body came.
-    pub(super) fn body_grows(&self, bytes: usize) {
+    pub fn body_grows(&self, bytes: usize) {
         self.body_bytes.set(self.body_bytes.get() + bytes as u64);
     }
 
     /// The body is complete, or given up.
-    pub(super) fn body_ends(&self) {
+    pub fn body_ends(&self) {
         self.phase.set(Phase::Busy);
     }
 
     /// Whether the body takes longer than it may.
-    pub(super) fn is_body_late(&self) -> bool {
+    pub fn is_body_late(&self) -> bool {
         self.body_late.get()
     }
 
     /// The answer is ready; `unread`: a part of the request still comes in.
-    pub(super) fn request_ends(&self, unread: bool) {
+    pub fn request_ends(&self, unread: bool) {
         self.unread.set(unread);
         self.enter(Phase::Idle);
     }
@@ -169,7 +169,7 @@ fn is_body_slow(waited: Duration, bytes: u64) -> bool {
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Connections {
+pub struct Connections {
     now: Rc<Cell<Ticks>>,
     all: RefCell<Vec<Weak<Watch>>>,
     finishing: Cell<bool>,
@@ -177,7 +177,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// A watch for a new one.
-    pub(super) fn watch(&self) -> Rc<Watch> {
+    pub fn watch(&self) -> Rc<Watch> {
         let watch = Rc::new(Watch::new(Rc::clone(&self.now)));
         if self.finishing.get() {
             watch.order.set(Order::Finish);
@@ -187,7 +187,7 @@ impl Connections {
     }
 
     /// Once every [`SWEEP_INTERVAL`].
-    pub(super) fn sweep(&self) {
+    pub fn sweep(&self) {
         self.now.set(self.now.get().wrapping_add(1));
         self.all.borrow_mut().retain(|watch| match watch.upgrade() {
             Some(watch) => {
@@ -199,7 +199,7 @@ impl Connections {
     }
 
     /// Each one closes after what it has in flight.
-    pub(super) fn finish(&self) {
+    pub fn finish(&self) {
         self.finishing.set(true);
         for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
             if watch.order.get() == Order::GoOn {
@@ -210,13 +210,13 @@ impl Connections {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.all.borrow().iter().filter(|watch| watch.strong_count() > 0).count()
     }
 }
 
 /// Serves one connection to its end. An error is the client's, and known to hyper's own log only.
-pub(super) async fn serve<Io, S>(builder: &http1::Builder, io: Io, watch: Rc<Watch>, service: S)
+pub async fn serve<Io, S>(builder: &http1::Builder, io: Io, watch: Rc<Watch>, service: S)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
     S: HttpService<Incoming, ResBody = http_body_util::Full<bytes::Bytes>>,
