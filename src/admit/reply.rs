@@ -3,14 +3,13 @@
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::handoff::Committed;
 use crate::http::reply::json_bytes;
-use crate::http::{FieldError, Problem, Response};
+use crate::http::{Body, FieldError, Problem, Response};
 use crate::inbound::source::Source;
 
 /// Bytes of one event's answer, roughly.
@@ -58,7 +57,7 @@ pub(super) fn accepted(source: &Source, taken: Committed) -> Response {
         return response;
     }
     let words = words.unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(words.as_bytes())));
+    let mut response = Response::new(Body::from(Bytes::copy_from_slice(words.as_bytes())));
     *response.status_mut() = status.unwrap_or(StatusCode::OK);
     if !words.is_empty() {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();

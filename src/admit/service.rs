@@ -1,10 +1,11 @@
 //! A request from its head to its answer, in this order: what no request may be, path and method, who asks, body.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use prometheus::IntCounter;
@@ -24,7 +25,7 @@ use crate::http::{self, Call, Problem, ProblemCode, Response, Serve, Surface, co
 use crate::inbound::source::{Source, SourceStatus};
 use crate::model::{Principal, Role};
 use crate::runtime::metrics::Recorder;
-use crate::runtime::{Clock, Instant, Random};
+use crate::runtime::{Clock, Instant, Metrics, Random};
 
 /// What one thread has for its requests.
 #[derive(Debug)]
@@ -41,8 +42,6 @@ pub(super) struct Exchange<'a> {
     at: Arrival,
     watch: &'a Watch,
     incoming: Option<Incoming>,
-    /// Whether a part of the request may still come in when the answer goes out.
-    unread: bool,
     /// When the last byte had come.
     pub(super) complete_at: Option<Instant>,
 }
@@ -180,7 +179,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         admit.health.observe().await;
         admit.metrics.door_deliveries.set(admit.door.deliveries() as i64);
         admit.metrics.body_bytes.set(admit.memory.used() as i64);
-        let mut response = Response::new(bytes::Bytes::from(admit.metrics.render()).into());
+        let mut response = Response::new(figures(&admit.metrics));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -189,12 +188,10 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 }
 
 impl<D: Directory, S: Submit, M: Management> http::Worker for Worker<D, S, M> {
-    async fn answer(&self, at: Arrival, watch: &Watch, request: Request<Incoming>) -> Response {
-        watch.request_begins();
+    async fn answer(&self, at: Arrival, watch: &Rc<Watch>, request: Request<Incoming>) -> Response {
         let (parts, incoming) = request.into_parts();
         let id = request_id(&parts.headers, &mut self.random.borrow_mut());
-        let mut exchange =
-            Exchange { at, watch, unread: !incoming.is_end_stream(), incoming: Some(incoming), complete_at: None };
+        let mut exchange = Exchange { at, watch, incoming: Some(incoming), complete_at: None };
         // The `Origin` of a request matters only while sites are listed.
         let access = self.admit.access.load().has_origins().then(|| self.admit.access.load_full());
         let listed = access.as_ref().and_then(|access| listed_origin(access, &parts));
@@ -207,10 +204,6 @@ impl<D: Directory, S: Submit, M: Management> http::Worker for Worker<D, S, M> {
             cors::stamp(listed.as_ref(), &mut response);
         }
         response.headers_mut().insert(X_REQUEST_ID.clone(), id);
-        if exchange.unread {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        watch.request_ends(exchange.unread);
         let class = usize::from(response.status().as_u16() / 100).clamp(2, 5) - 2;
         self.classes[class].inc();
         if let Some(complete_at) = exchange.complete_at {
@@ -244,8 +237,11 @@ impl Exchange<'_> {
     ) -> Result<Body<'b>, Problem> {
         let incoming = self.incoming.take().ok_or_else(|| Problem::new(ProblemCode::Internal, "the body was read"))?;
         let body = incoming::read(incoming, bounds, &admit.bodies, self.watch).await;
-        self.watch.body_ends();
-        self.unread = body.is_err();
+        if body.is_ok() {
+            self.watch.body_ends();
+        } else {
+            self.watch.body_pauses();
+        }
         body
     }
 }
@@ -265,6 +261,22 @@ fn refuse(problem: Problem, id: &HeaderValue) -> Response {
 fn listed_origin(access: &Access, parts: &Parts) -> Option<HeaderValue> {
     let origin = parts.headers.get(ORIGIN)?;
     origin.to_str().is_ok_and(|text| access.allows_origin(text)).then(|| origin.clone())
+}
+
+/// The figures as Prometheus reads them, streamed: their text grows with the number of sources, and a client that reads slowly
+/// holds a few parts of it in memory instead of all.
+fn figures(metrics: &Metrics) -> http::Body {
+    let (sender, body) = http::Body::stream();
+    let families = metrics.families();
+    tokio::spawn(async move {
+        for text in families {
+            if sender.send(text.into()).await.is_err() {
+                return;
+            }
+        }
+        sender.finish();
+    });
+    body
 }
 
 fn may_read(principal: &Principal) -> bool {

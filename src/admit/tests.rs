@@ -666,18 +666,13 @@ fn on_this_thread() -> crate::handoff::Desk {
 
 async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::Rc<Connections>) {
     use tokio::io::AsyncWriteExt as _;
-
-    use crate::http::Worker as _;
-    let worker = std::rc::Rc::new(Worker::new(admit(Fake::default()), on_this_thread()));
+    let worker = Worker::new(admit(Fake::default()), on_this_thread());
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     let connections = std::rc::Rc::<Connections>::default();
     let watch = connections.watch();
     tokio::task::spawn_local(async move {
-        let service = hyper::service::service_fn(|request| async {
-            let at = Arrival { surface: Surface::Whole, peer: Ipv4Addr::LOCALHOST.into() };
-            Ok::<_, std::convert::Infallible>(worker.answer(at, &watch, request).await)
-        });
-        serve(&http(), server, std::rc::Rc::clone(&watch), service).await;
+        let at = Arrival { surface: Surface::Whole, peer: Ipv4Addr::LOCALHOST.into() };
+        serve(&http(), (server, ()), (at, watch), &worker).await;
     });
     let sweeping = std::rc::Rc::clone(&connections);
     tokio::task::spawn_local(async move {

@@ -67,7 +67,7 @@ impl Api {
             let place = format!("/api/v1/keys/{}", key.id);
             let answer =
                 |shown| reply::made(StatusCode::CREATED, &place, &Created { view: View::of(&key), key: shown });
-            Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: answer(None)? })
+            Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: Some(answer(None)?) })
         };
         self.make(call, make).await
     }

@@ -110,13 +110,13 @@ pub struct Parts {
 /// The answer to whoever had something made.
 struct Made {
     answer: Response,
-    /// The same without its secrets.
-    remembered: Response,
+    /// The same without its secrets; `None` of one that can be given once only.
+    remembered: Option<Response>,
 }
 
 impl From<Response> for Made {
     fn from(answer: Response) -> Self {
-        Self { remembered: answer.clone(), answer }
+        Self { remembered: reply::copy(&answer), answer }
     }
 }
 
@@ -200,7 +200,9 @@ impl Api {
         };
         let making = tokio::spawn(async move {
             let made = work.await?;
-            claim.keep(made.remembered);
+            if let Some(remembered) = made.remembered {
+                claim.keep(remembered);
+            }
             Ok(made.answer)
         });
         making.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))

@@ -42,7 +42,7 @@ impl Api {
                 reply::set(&mut response, ETAG, &etag(&webhook));
                 Ok::<_, Problem>(response)
             };
-            Ok(Made { answer: answer(Some(webhook.keys.current.secret.reveal()))?, remembered: answer(None)? })
+            Ok(Made { answer: answer(Some(webhook.keys.current.secret.reveal()))?, remembered: Some(answer(None)?) })
         };
         self.make(call, make).await
     }

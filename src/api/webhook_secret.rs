@@ -80,7 +80,7 @@ impl Api {
                             reply::set(&mut response, ETAG, &etag(&webhook));
                             Ok::<_, Problem>(response)
                         };
-                        return Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: answer(None)? });
+                        return Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: Some(answer(None)?) });
                     }
                 }
             }

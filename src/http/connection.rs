@@ -1,44 +1,46 @@
-//! A connection: what it waits for and since when, so that one look over all of them, now and then, ends the slow ones.
+//! A connection: what it waits for and since when, so that a periodic look at all connections ends the slow ones.
 //!
-//! hyper's own header timer would make one timer for each request, take an idle connection for one that is slow with its
-//! head, and leave bodies and answers alone. Here a [`Watch`] notes the phase in two cells; [`Connections::sweep`] compares
-//! it with the limits and wakes the connection that has to go.
+//! hyper's own header timer would make a timer for each request, take an idle connection for one that is slow with its
+//! head, and leave bodies and responses without a limit. Here a [`Watch`] records the phase, and [`Connections::sweep`]
+//! compares it with the limits and wakes the connection that has to close.
+//!
+//! | phase | waits for | ends after |
+//! |---|---|---|
+//! | new, head | the rest of a head | `HEADER_TIMEOUT` |
+//! | idle | the next request | `IDLE_TIMEOUT` |
+//! | body | the rest of a body | `BODY_TIMEOUT`, or below `BODY_RATE_MIN` |
+//! | busy | the server | |
+//! | streaming | the producer of the response, or the client | `WRITE_TIMEOUT` in which the client reads nothing |
+//! | linger | the client, to close | `LINGER_TIMEOUT` |
+//! | upgraded | whoever took the connection over | the end of the server |
+//!
+//! In each phase but the last, a response of which nothing more can be written for `WRITE_TIMEOUT` ends the connection.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::{self, Arc};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Response;
+use super::body::{Body, Broken};
+use super::line::{Line, Peek, Phase, Ticks, Watched};
+use super::listener::{Arrival, Worker};
 use crate::limits::{
-    BODY_RATE_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT,
-    SWEEP_INTERVAL, WRITE_TIMEOUT,
+    BODY_RATE_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, WRITE_TIMEOUT,
 };
-
-/// What a connection waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The first byte of the first request.
-    New,
-    /// The first byte of the next one.
-    Idle,
-    /// The rest of a head.
-    Head,
-    /// The rest of a body.
-    Body,
-    /// Us.
-    Busy,
-    /// The client, to close after our last word.
-    Linger,
-}
 
 /// What the worker wants of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,60 +48,44 @@ enum Order {
     GoOn,
     /// Answer what is in flight, then close.
     Finish,
-    /// Too slow.
+    /// Close at once: the client is too slow.
     Close,
 }
 
-/// Time as the worker counts it, in [`SWEEP_INTERVAL`]s.
-type Ticks = u32;
-
-/// A connection as its worker sees it.
+/// A connection as its worker sees it, as long as it speaks HTTP.
 #[derive(Debug)]
 pub struct Watch {
-    phase: Cell<Phase>,
-    since: Cell<Ticks>,
+    line: Arc<Line>,
     body_bytes: Cell<u64>,
     body_late: Cell<bool>,
-    write_since: Cell<Option<Ticks>>,
-    unread: Cell<bool>,
-    lingered: Cell<usize>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
-    now: Rc<Cell<Ticks>>,
 }
 
 impl Watch {
-    fn new(now: Rc<Cell<Ticks>>) -> Self {
+    fn new(now: Arc<Ticks>) -> Self {
         Self {
-            phase: Cell::new(Phase::New),
-            since: Cell::new(now.get()),
+            line: Arc::new(Line::new(now)),
             body_bytes: Cell::new(0),
             body_late: Cell::new(false),
-            write_since: Cell::new(None),
-            unread: Cell::new(false),
-            lingered: Cell::new(0),
             order: Cell::new(Order::GoOn),
             waker: RefCell::new(None),
-            now,
         }
     }
 
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(self.now.get());
-    }
-
-    /// A head is complete.
-    pub fn request_begins(&self) {
+    /// A head is complete, and so is the request if `complete`.
+    fn request_begins(&self, complete: bool) {
         self.body_bytes.set(0);
         self.body_late.set(false);
-        self.enter(Phase::Busy);
+        self.line.unread.set(!complete);
+        self.line.heard.set(false);
+        self.line.enter(Phase::Busy);
     }
 
-    /// The rest of the body is awaited; the first time starts its clock.
+    /// The next bytes of the body are awaited. The first time starts the clock of the body.
     pub fn body_waits(&self) {
-        if self.phase.get() != Phase::Body {
-            self.enter(Phase::Body);
+        if self.line.phase() != Phase::Body {
+            self.line.enter(Phase::Body);
         }
     }
 
@@ -108,9 +94,15 @@ impl Watch {
         self.body_bytes.set(self.body_bytes.get() + bytes as u64);
     }
 
-    /// The body is complete, or given up.
+    /// Nothing is awaited of the client for now.
+    pub fn body_pauses(&self) {
+        self.line.set_phase(Phase::Busy);
+    }
+
+    /// The body was read to its end.
     pub fn body_ends(&self) {
-        self.phase.set(Phase::Busy);
+        self.line.unread.set(false);
+        self.line.set_phase(Phase::Busy);
     }
 
     /// Whether the body takes longer than it may.
@@ -118,10 +110,21 @@ impl Watch {
         self.body_late.get()
     }
 
-    /// The answer is ready; `unread`: a part of the request still comes in.
-    pub fn request_ends(&self, unread: bool) {
-        self.unread.set(unread);
-        self.enter(Phase::Idle);
+    /// The response is ready. What follows depends on it: the next request, the rest of a stream, or another protocol.
+    fn answered(self: &Rc<Self>, mut response: Response) -> hyper::Response<Outgoing> {
+        if self.line.unread.get() {
+            // A part of the request is still to come, which nobody will read.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let streams = response.body().whole().is_none();
+        self.line.stream_over.set(false);
+        self.line.enter(match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Phase::Upgraded,
+            _ if streams => Phase::Streaming,
+            _ => Phase::Idle,
+        });
+        let watch = streams.then(|| Rc::clone(self));
+        response.map(|body| Outgoing { body, watch })
     }
 
     fn wake(&self) {
@@ -137,15 +140,14 @@ impl Watch {
         }
     }
 
-    /// Compares what it waits for with the limits.
+    /// Compares what the connection waits for with the limits.
     fn check(&self) {
-        let waited = |since: Ticks| SWEEP_INTERVAL * self.now.get().wrapping_sub(since);
-        let in_phase = waited(self.since.get());
-        let late = match self.phase.get() {
+        let in_phase = self.line.in_phase();
+        let late = match self.line.phase() {
             Phase::New | Phase::Head => in_phase > HEADER_TIMEOUT,
             Phase::Idle => in_phase > IDLE_TIMEOUT,
             Phase::Linger => in_phase > LINGER_TIMEOUT,
-            Phase::Busy => false,
+            Phase::Busy | Phase::Streaming | Phase::Upgraded => false,
             Phase::Body => {
                 if is_body_slow(in_phase, self.body_bytes.get()) {
                     self.body_late.set(true);
@@ -154,7 +156,7 @@ impl Watch {
                 false
             }
         };
-        let stuck = self.write_since.get().is_some_and(|since| waited(since) > WRITE_TIMEOUT);
+        let stuck = self.line.writes_for().is_some_and(|waited| waited > WRITE_TIMEOUT);
         if late || stuck {
             self.order.set(Order::Close);
             self.wake();
@@ -170,60 +172,81 @@ fn is_body_slow(waited: Duration, bytes: u64) -> bool {
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub struct Connections {
-    now: Rc<Cell<Ticks>>,
-    all: RefCell<Vec<Weak<Watch>>>,
+    now: Arc<Ticks>,
+    all: RefCell<Vec<Entry>>,
     finishing: Cell<bool>,
 }
 
+/// One connection: while it speaks HTTP both are there, of one that was upgraded only the line.
+#[derive(Debug)]
+struct Entry {
+    watch: Weak<Watch>,
+    line: sync::Weak<Line>,
+}
+
 impl Connections {
-    /// A watch for a new one.
+    /// A watch for a new connection.
     pub fn watch(&self) -> Rc<Watch> {
-        let watch = Rc::new(Watch::new(Rc::clone(&self.now)));
+        let watch = Rc::new(Watch::new(Arc::clone(&self.now)));
         if self.finishing.get() {
             watch.order.set(Order::Finish);
+            watch.line.end_upgraded();
         }
-        self.all.borrow_mut().push(Rc::downgrade(&watch));
+        self.all.borrow_mut().push(Entry { watch: Rc::downgrade(&watch), line: Arc::downgrade(&watch.line) });
         watch
     }
 
-    /// Once every [`SWEEP_INTERVAL`].
+    /// Called once every [`SWEEP_INTERVAL`].
     pub fn sweep(&self) {
-        self.now.set(self.now.get().wrapping_add(1));
-        self.all.borrow_mut().retain(|watch| match watch.upgrade() {
-            Some(watch) => {
+        self.now.advance();
+        self.all.borrow_mut().retain(|entry| {
+            if let Some(watch) = entry.watch.upgrade() {
                 watch.check();
-                true
             }
-            None => false,
+            entry.line.strong_count() > 0
         });
     }
 
-    /// Each one closes after what it has in flight.
+    /// Each connection closes after what it has in flight. An upgraded one reads the end of its stream.
     pub fn finish(&self) {
         self.finishing.set(true);
-        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
-            if watch.order.get() == Order::GoOn {
-                watch.order.set(Order::Finish);
+        for entry in self.all.borrow().iter() {
+            if let Some(line) = entry.line.upgrade() {
+                line.end_upgraded();
             }
-            watch.wake();
+            if let Some(watch) = entry.watch.upgrade() {
+                if watch.order.get() == Order::GoOn {
+                    watch.order.set(Order::Finish);
+                }
+                watch.wake();
+            }
         }
     }
 
-    /// How many there are.
+    /// How many connections there are.
     pub fn count(&self) -> usize {
-        self.all.borrow().iter().filter(|watch| watch.strong_count() > 0).count()
+        self.all.borrow().iter().filter(|entry| entry.line.strong_count() > 0).count()
     }
 }
 
-/// Serves one connection to its end. An error is the client's, and known to hyper's own log only.
-pub async fn serve<Io, S>(builder: &http1::Builder, io: Io, watch: Rc<Watch>, service: S)
-where
-    Io: AsyncRead + AsyncWrite + Unpin,
-    S: HttpService<Incoming, ResBody = http_body_util::Full<bytes::Bytes>>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+/// Serves one connection until it ends or leaves HTTP. `held` is dropped when the connection is closed, also by whoever took
+/// it over. An error is the client's, and only logged for debugging.
+pub async fn serve<Io, W>(
+    builder: &http1::Builder,
+    (io, held): (Io, impl Send + Unpin + 'static),
+    (at, watch): (Arrival, Rc<Watch>),
+    worker: &W,
+) where
+    Io: AsyncRead + AsyncWrite + Peek + Unpin + Send + 'static,
+    W: Worker,
 {
-    let io = TokioIo::new(Watched { io, watch: Rc::clone(&watch) });
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let io = TokioIo::new(Watched::new(io, Arc::clone(&watch.line), held));
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| async {
+        watch.request_begins(request.body().is_end_stream());
+        let response = worker.answer(at, &watch, request).await;
+        Ok::<_, Infallible>(watch.answered(response))
+    });
+    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let ended = poll_fn(|cx| {
         watch.note_waker(cx.waker());
         match watch.order.get() {
@@ -239,70 +262,52 @@ where
     }
 }
 
-/// A socket that tells its [`Watch`] of what passes.
-struct Watched<Io> {
-    io: Io,
-    watch: Rc<Watch>,
+/// A response's body on its way out. The end of a stream changes what the connection waits for.
+struct Outgoing {
+    body: Body,
+    /// Of a stream that is not over.
+    watch: Option<Rc<Watch>>,
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before && matches!(self.watch.phase.get(), Phase::New | Phase::Idle) {
-            self.watch.enter(Phase::Head);
+impl Outgoing {
+    fn ends(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.line.stream_over.set(true);
         }
-        Poll::Ready(Ok(()))
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if written.is_pending() && self.watch.write_since.get().is_none() {
-            self.watch.write_since.set(Some(self.watch.now.get()));
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
+            self.ends();
         }
-        written
+        frame
     }
 
-    /// hyper calls it when it has written everything.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch.write_since.set(None);
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 
-    /// Closes our side, and reads a little of what the client still sends: a socket closed over unread bytes resets the
-    /// connection, and the client may never see the answer that explains it.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.phase.get() != Phase::Linger {
-            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            self.watch.enter(Phase::Linger);
-        }
-        let mut scratch = [0; 4096];
-        loop {
-            let mut buf = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    let lingered = self.watch.lingered.get() + buf.filled().len();
-                    self.watch.lingered.set(lingered);
-                    if lingered > LINGER_BYTES_MAX {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-                Poll::Pending if self.watch.unread.get() || self.watch.lingered.get() > 0 => return Poll::Pending,
-                _ => return Poll::Ready(Ok(())),
-            }
-        }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
+}
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.ends();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SWEEP_INTERVAL;
 
     #[test]
     fn a_body_is_slow_by_its_rate_or_by_its_time() {
@@ -321,7 +326,7 @@ mod tests {
     fn after(phase: Phase, waited: Duration) -> Order {
         let connections = Connections::default();
         let watch = connections.watch();
-        watch.enter(phase);
+        watch.line.enter(phase);
         for _ in 0..waited.as_millis() / SWEEP_INTERVAL.as_millis() {
             connections.sweep();
         }
@@ -339,7 +344,9 @@ mod tests {
             assert_eq!(after(phase, limit), Order::GoOn, "{phase:?}");
             assert_eq!(after(phase, limit + SWEEP_INTERVAL), Order::Close, "{phase:?}");
         }
-        assert_eq!(after(Phase::Busy, IDLE_TIMEOUT * 10), Order::GoOn);
+        for phase in [Phase::Busy, Phase::Streaming, Phase::Upgraded] {
+            assert_eq!(after(phase, IDLE_TIMEOUT * 10), Order::GoOn, "{phase:?}");
+        }
     }
 
     #[test]

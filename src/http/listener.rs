@@ -11,7 +11,6 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
@@ -55,7 +54,7 @@ pub struct Arrival {
 /// Answers the requests of one worker thread.
 pub trait Worker: 'static {
     /// Answers a request.
-    fn answer(&self, at: Arrival, watch: &Watch, request: Request<Incoming>) -> impl Future<Output = Response>;
+    fn answer(&self, at: Arrival, watch: &Rc<Watch>, request: Request<Incoming>) -> impl Future<Output = Response>;
 }
 
 /// What the worker threads share, and what makes the [`Worker`] of each.
@@ -283,10 +282,7 @@ impl<W: Worker> Acceptor<W> {
             let (worker, builder, held) = (Rc::clone(&self.worker), Rc::clone(&builder), self.held.clone());
             let watch = self.connections.watch();
             tokio::task::spawn_local(async move {
-                let service =
-                    service_fn(|request| async { Ok::<_, Infallible>(worker.answer(at, &watch, request).await) });
-                serve(&builder, stream, Rc::clone(&watch), service).await;
-                drop((place, held));
+                serve(&builder, (stream, (place, held)), (at, watch), &*worker).await;
             });
             // The other workers wait for the same socket: let them have the next connection.
             tokio::task::yield_now().await;

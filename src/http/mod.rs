@@ -10,19 +10,26 @@
 //! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that terminate TLS in front of a gateway speak
 //! HTTP/1.1 to it.
 
+pub mod body;
 pub mod call;
 pub mod connection;
 pub mod cors;
 pub mod incoming;
+mod line;
 pub mod listener;
 pub mod problem;
 pub mod reply;
 pub mod request;
+pub mod upgrade;
 
+pub use body::{Body, BodySender};
 pub use call::Call;
 pub use incoming::BodyRoom;
 pub use listener::{BindError, Listeners, Running, Serve, Surface, Worker, bind};
 pub use problem::{FieldError, Problem, ProblemCode};
 
-/// A response whose body is whole in memory.
-pub type Response = hyper::Response<http_body_util::Full<bytes::Bytes>>;
+#[cfg(test)]
+mod tests;
+
+/// A response.
+pub type Response = hyper::Response<Body>;

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use super::{Problem, ProblemCode, Response};
+use super::{Body, Problem, ProblemCode, Response};
 
 /// The media type of JSON responses.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -23,10 +22,18 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Probl
 
 /// A response whose body is serialised JSON.
 pub fn json_bytes(status: StatusCode, body: Bytes) -> Response {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
+}
+
+/// The same response again; `None` of one that is streamed, which can be sent once only.
+pub fn copy(response: &Response) -> Option<Response> {
+    let mut copy = Response::new(Body::from(response.body().whole()?.clone()));
+    *copy.status_mut() = response.status();
+    *copy.headers_mut() = response.headers().clone();
+    Some(copy)
 }
 
 /// 201 or 202, with the place of what was made.
