@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limits, Management, Outside, bind};
-use hooktide::api::Call;
+use hooktide::admit::{Admit, Directory, Errand, Errands, Health, Limits, Management, Outside};
 use hooktide::config::Server;
 use hooktide::filter::Facts;
 use hooktide::handoff::{Refused, Submission, Verdicts};
-use hooktide::http::Response;
+use hooktide::http::{BodyRoom, Call, Response, bind};
 use hooktide::inbound::source::{Limiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};

@@ -10,21 +10,23 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use super::body::Bounds;
 use super::event_type;
 use super::outside::Errand;
 use super::publish::{closed, refused};
 use super::refusal::{Refusal, errand, unknown_token, unsigned};
-use super::request::{Head, MediaType, unsupported};
-use super::service::{Exchange, Worker};
+use crate::filter::Facts;
+use crate::handoff::{Admitted, Committed};
+use crate::http::{Problem, ProblemCode, Response, Body};
+use crate::http::incoming::Bounds;
+use crate::http::request::{Head, MediaType, unsupported};
 use super::{Directory, Management, reply};
-use crate::http::{Problem, ProblemCode, Response};
+use super::service::{Exchange, Worker};
 use crate::inbound::provider::{Answer, Effect};
 use crate::inbound::source::{
     Content, Data, Intake, Rejection, Source, SourceStatus, has_secret_in_body, is_hidden, kept_headers, spend,
@@ -224,7 +226,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Effect::Learn(secret) => outside.learn(source.id, secret).await,
         };
         done.map_err(|error| errand(&error))?;
-        let mut response = Response::new(Full::new(answer.body));
+        let mut response = Response::new(Body::from(answer.body));
         *response.status_mut() = answer.status;
         response.headers_mut().extend(answer.headers);
         // Part of it may be what somebody sent: no browser is to make a page of it.

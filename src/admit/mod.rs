@@ -1,30 +1,18 @@
 //! admit: HTTP in. Checks what came, matches it, hands it to commit, and answers when it is on the disk.
 //!
 //! Promises: an answer that says "accepted" is built from a [`Committed`](crate::handoff::Committed) and from nothing else;
-//! what one client may cost, in bytes, time and connections, is bounded before its request is read; a request that is not
-//! acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is healthy.
-//!
-//! Each worker is a thread with a runtime of its own, and a connection lives on one of them, so nothing on the way of a
-//! request is locked. There are no timers per request either: a connection notes what it waits for and since when, and the
-//! worker looks at all its connections twice a second (`connection`).
-//!
-//! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that end TLS in front of a gateway speak HTTP/1.1
-//! to it.
+//! a request that is not acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is
+//! healthy. Listeners, connections and the reading of bodies, with their bounds, are in [`crate::http`].
 
-mod body;
 mod caller;
-mod connection;
-mod cors;
 mod event_type;
 mod health;
 mod inbound;
-mod listener;
 mod outside;
 mod parse;
 mod publish;
 mod refusal;
 mod reply;
-mod request;
 mod route;
 mod service;
 mod validate;
@@ -32,16 +20,13 @@ mod validate;
 use std::future::Future;
 use std::sync::Arc;
 
-pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
-pub use listener::{BindError, Listeners, Running, bind};
 pub use outside::{Errand, Errands, Outside};
-pub use request::is_json;
+pub use service::Worker;
 
-use crate::api::Call;
 use crate::auth::SharedAccess;
 use crate::config;
-use crate::http::Response;
+use crate::http::{Response, BodyRoom, Call};
 use crate::inbound::source::{Limiter, Rejections, Source};
 use crate::ingest::{Ingest, Matcher};
 use crate::model::{Principal, SourceId, Timestamp, Visibility};

@@ -3,13 +3,13 @@
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::handoff::Committed;
-use crate::http::{FieldError, Problem, Response};
+use crate::http::reply::json_bytes;
+use crate::http::{Body, FieldError, Problem, Response};
 use crate::inbound::source::Source;
 use crate::model::header::JSON_UTF8;
 
@@ -28,17 +28,12 @@ pub(super) enum Verdict {
     Refused(Problem),
 }
 
-/// Any value as JSON.
-pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
-    // Structs of text and numbers always serialise.
-    written(status, serde_json::to_vec(value).unwrap_or_default().into())
-}
 
 /// The answer for a single event: 202, or 200 for a duplicate.
 pub(super) fn single(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
     let mut out = Line::new();
     event(&mut out, taken, webhooks, warning);
-    written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
+    json_bytes(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
 }
 
 /// The answer to a source: 202, or 200 for a duplicate.
@@ -47,7 +42,7 @@ fn inbound(taken: Committed) -> Response {
     let mut out = Line::new();
     // Writing to memory does not fail.
     let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate}}}"#);
-    written(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
+    json_bytes(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
 }
 
 /// What a sender hears whose event is on the disk: in its own words, where it wants some.
@@ -61,7 +56,7 @@ pub(super) fn accepted(source: &Source, taken: Committed) -> Response {
         return response;
     }
     let words = words.unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(words.as_bytes())));
+    let mut response = Response::new(Body::from(Bytes::copy_from_slice(words.as_bytes())));
     *response.status_mut() = status.unwrap_or(StatusCode::OK);
     if !words.is_empty() {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();
@@ -108,7 +103,7 @@ pub(super) fn batch(verdicts: &[Verdict], warnings: &[(usize, String)]) -> Respo
         (0, 1..) if rejected == 0 => StatusCode::OK,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    written(status, out.into())
+    json_bytes(status, out.into())
 }
 
 #[derive(serde::Serialize)]
@@ -127,11 +122,4 @@ fn event(out: &mut impl io::Write, taken: Committed, webhooks: usize, warning: O
         let _ = serde_json::to_writer(&mut *out, &[warning]);
     }
     let _ = out.write_all(b"}");
-}
-
-fn written(status: StatusCode, body: Bytes) -> Response {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON_UTF8));
-    response
 }

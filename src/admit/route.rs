@@ -2,20 +2,9 @@
 
 use hyper::Method;
 
-use crate::http::Problem;
+use crate::http::{Problem, Surface};
 use crate::model::path::{EVENTS, WEBHOOK_WORDS};
 use crate::model::{WebhookId, path};
-
-/// What a listener answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surface {
-    /// All, as there is no other listener.
-    Whole,
-    /// What is for senders, beside an admin listener.
-    Public,
-    /// The rest.
-    Admin,
-}
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,6 +53,6 @@ impl Api {
         };
         let before = query.cursor::<AuditId>()?;
         let found = self.service.list_audit(&call.principal, filter, page, before).await?;
-        reply::rows(&query, &found, View::of)
+        query.rows(&found, View::of)
     }
 }

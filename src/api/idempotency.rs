@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hyper::header::{HeaderMap, HeaderValue};
 use ring::digest::{Context, SHA256};
 
-use crate::http::{Problem, ProblemCode, Response};
+use crate::http::{Problem, ProblemCode, Response, reply};
 use crate::limits::{CLIENT_ID_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 use crate::model::Timestamp;
 use crate::model::header::IDEMPOTENCY_KEY;
@@ -72,7 +72,9 @@ impl Idempotency {
             Some(entry) if entry.body != body => {
                 Err(Problem::new(ProblemCode::IdempotencyKeyReused, "this Idempotency-Key came with another body"))
             }
-            Some(Entry { answer: Some(answer), .. }) => Ok(Turn::Again(answer.clone())),
+            Some(Entry { answer: Some(answer), .. }) => reply::copy(answer)
+                .map(Turn::Again)
+                .ok_or_else(|| Problem::new(ProblemCode::Conflict, "the first answer cannot be given again")),
             Some(_) => {
                 Err(Problem::new(ProblemCode::Conflict, "the first request with this Idempotency-Key is in flight"))
             }

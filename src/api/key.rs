@@ -62,7 +62,7 @@ impl Api {
             let place = format!("{KEYS}/{}", key.id);
             let answer =
                 |shown| reply::made(StatusCode::CREATED, &place, &Created { view: View::of(&key), key: shown });
-            Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: answer(None)? })
+            Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: Some(answer(None)?) })
         };
         self.make(call, make).await
     }
@@ -80,7 +80,7 @@ impl Api {
         };
         let filter = KeyFilter { tenant: query.tenant(), role };
         let found = self.service.list_keys(&call.principal, filter, page, query.cursor::<KeyId>()?)?;
-        reply::rows(&query, &found, |key| View::of(key))
+        query.rows(&found, |key| View::of(key))
     }
 
     pub(super) fn read_key(&self, call: &Call, id: KeyId) -> Result<Response, Problem> {

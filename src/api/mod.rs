@@ -6,8 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::http::{Problem, ProblemCode, Response};
-use crate::model::Principal;
+use crate::http::{Problem, ProblemCode, Response, Call, reply};
+use crate::inbound::source::Rejections;
+use crate::limits::API_READS_AT_ONCE;
+use crate::model::{Principal, RetryPolicy, DEFAULT_TENANT};
+use crate::outbound::{Endpoint, Webhook};
+use crate::registry::{Known, Shared, Writer};
+use tokio::sync::Semaphore;
 use crate::runtime::Clock;
 use crate::service::{DeliveryStore, Service};
 use crate::storage::ReadLog;
@@ -40,10 +45,10 @@ mod webhook_test;
 
 mod answer;
 mod body;
+mod condition;
 mod error;
 mod idempotency;
 mod page;
-mod reply;
 mod roles;
 mod search;
 
@@ -52,29 +57,16 @@ use idempotency::{Idempotency, Turn};
 #[cfg(test)]
 mod tests;
 
-/// A request whose body has been read and whose caller is known.
-#[derive(Debug)]
-pub struct Call {
-    /// Method, URI, headers.
-    pub parts: http::request::Parts,
-    /// The whole body.
-    pub body: bytes::Bytes,
-    /// Who asks.
-    pub principal: Principal,
-    /// The caller's `X-Request-ID` if it was sane, else a new one.
-    pub request_id: Box<str>,
-}
-
 /// The answer to whoever had something made.
 struct Made {
     answer: Response,
-    /// The same without its secrets.
-    remembered: Response,
+    /// The same without its secrets; `None` of one that can be given once only.
+    remembered: Option<Response>,
 }
 
 impl From<Response> for Made {
     fn from(answer: Response) -> Self {
-        Self { remembered: answer.clone(), answer }
+        Self { remembered: reply::copy(&answer), answer }
     }
 }
 
@@ -122,7 +114,9 @@ impl Api {
         };
         let making = tokio::spawn(async move {
             let made = work.await?;
-            claim.keep(made.remembered);
+            if let Some(remembered) = made.remembered {
+                claim.keep(remembered);
+            }
             Ok(made.answer)
         });
         making.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))

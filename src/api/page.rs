@@ -3,11 +3,14 @@
 use std::str::FromStr;
 
 use hyper::Uri;
+use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::http::{Problem, ProblemCode};
+use crate::http::reply::{self, Next};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
+use crate::service::Rows;
 pub(super) use crate::service::Page;
 
 /// Parameters that may not be empty. Not among them: `q` and `cursor`, which a form or a loop may send empty for none.
@@ -49,14 +52,17 @@ pub(super) struct Query {
     pairs: Vec<(String, String)>,
 }
 
-/// Where a list goes on.
-#[derive(Debug)]
-pub(super) struct Next {
-    pub(super) cursor: String,
-    pub(super) link: String,
-}
-
 impl Query {
+    /// A page of what the service listed, each row as `view` shows it.
+    pub(super) fn rows<'r, T, C: ToString, V: Serialize>(
+        &self,
+        found: &'r Rows<T, C>,
+        view: impl FnMut(&'r T) -> V,
+    ) -> Result<Response, Problem> {
+        let shown: Vec<_> = found.rows.iter().map(view).collect();
+        reply::list(&shown, found.next.as_ref().map(|place| self.next(place)).as_ref())
+    }
+
     pub(super) fn of(uri: &Uri) -> Self {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         Self { path: uri.path().to_owned(), pairs }

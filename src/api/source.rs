@@ -3,8 +3,6 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 
@@ -14,7 +12,7 @@ use super::source_rotate::{chosen_secret, effective_scheme};
 use super::source_view::{RejectionView, Told, View, etag};
 use super::webhook::tenant_of;
 use super::{Api, Call, Made, body, reply};
-use crate::http::{Problem, ProblemCode, Response};
+use crate::http::{Body, Problem, ProblemCode, Response};
 use crate::inbound::source::{ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
 use crate::limits::{CHANGE_TRIES, PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
 use crate::model::kind::PARTNER;
@@ -121,7 +119,7 @@ impl Api {
 
     pub(super) fn guide(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         let source = self.source(call, of)?;
-        let mut response = Response::new(Full::new(Bytes::from(source.guide(None))));
+        let mut response = Response::new(Body::from(source.guide(None)));
         let markdown = HeaderValue::from_static("text/markdown; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, markdown);
         Ok(response)
@@ -219,7 +217,7 @@ pub(super) fn told(
         reply::set(&mut response, ETAG, &etag(source));
         Ok::<_, Problem>(response)
     };
-    Ok(Made { answer: answer(token, secret)?, remembered: answer(None, None)? })
+    Ok(Made { answer: answer(token, secret)?, remembered: Some(answer(None, None)?) })
 }
 
 /// A secret of ours, where the sender has none of its own.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::ETAG;
 
+use super::condition::expected_version;
 use super::page::Query;
 use super::webhook::etag;
 use super::webhook_list::event_type;
@@ -19,7 +20,7 @@ impl Api {
     pub(super) async fn create_subscription(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.service.read_webhook(&call.principal, of)?;
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         let draft = self.service.draft_subscription(&call.principal, of, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
         let make = async move {
@@ -43,7 +44,7 @@ impl Api {
             is_active: query.parse("is_active", "expected true or false")?,
         };
         let found = self.service.list_subscriptions(&call.principal, of, filter, page, query.cursor()?)?;
-        reply::rows(&query, &found, view)
+        query.rows(&found, view)
     }
 
     pub(super) fn read_subscription(
@@ -65,7 +66,7 @@ impl Api {
     ) -> Result<Response, Problem> {
         self.service.read_subscription(&call.principal, of, id)?;
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         let changed = self.service.replace_subscription(&call.principal, of, id, document, expected.as_ref()).await?;
         let mut response = reply::json(StatusCode::OK, &view(&changed))?;
         reply::set(&mut response, ETAG, &etag(&changed.webhook));
@@ -78,7 +79,7 @@ impl Api {
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         self.service.delete_subscription(&call.principal, of, id, expected.as_ref()).await?;
         Ok(reply::no_content())
     }

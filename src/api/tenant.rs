@@ -58,6 +58,6 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let found = self.service.list_tenants(&call.principal, query.tenant(), page, query.get("cursor"))?;
-        reply::rows(&query, &found, View::of)
+        query.rows(&found, View::of)
     }
 }

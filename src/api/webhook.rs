@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde::Serialize;
 
+use super::condition::expected_version;
 use super::page::Query;
 pub(super) use super::webhook_list::tenant_of;
 use super::{Api, Call, Made, body, reply};
@@ -43,7 +44,10 @@ impl Api {
                 reply::set(&mut response, ETAG, &etag(&made.webhook));
                 Ok::<_, Problem>(response)
             };
-            Ok(Made { answer: answer(Some(made.webhook.keys.current.secret.reveal()))?, remembered: answer(None)? })
+            Ok(Made {
+                answer: answer(Some(made.webhook.keys.current.secret.reveal()))?,
+                remembered: Some(answer(None)?),
+            })
         };
         self.make(call, make).await
     }
@@ -60,7 +64,7 @@ impl Api {
         if is_dry_run(call)? {
             return preview(self.service.preview_replacement(&call.principal, of, document)?);
         }
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         let changed = self.service.replace_webhook(&call.principal, of, document, expected.as_ref()).await?;
         self.changed(&changed)
     }
@@ -68,24 +72,24 @@ impl Api {
     pub(super) async fn patch_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.service.read_webhook(&call.principal, of)?;
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         let changed = self.service.patch_webhook(&call.principal, of, document, expected.as_ref()).await?;
         self.changed(&changed)
     }
 
     pub(super) async fn delete_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         self.service.delete_webhook(&call.principal, of, expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 
     pub(super) async fn pause_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         self.changed(&self.service.pause_webhook(&call.principal, of, expected.as_ref()).await?)
     }
 
     pub(super) async fn resume_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         self.changed(&self.service.resume_webhook(&call.principal, of, expected.as_ref()).await?)
     }
 

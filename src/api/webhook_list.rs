@@ -24,7 +24,7 @@ impl Api {
             workspace_id: query.get("workspace_id"),
         };
         let found = self.service.list_webhooks(&call.principal, filter, page, query.cursor()?)?;
-        reply::rows(&query, &found, |webhook| Document::of(webhook, self.service.default_retry()))
+        query.rows(&found, |webhook| Document::of(webhook, self.service.default_retry()))
     }
 }
 

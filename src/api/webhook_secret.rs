@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use hyper::header::ETAG;
 use serde::Serialize;
 
+use super::condition::expected_version;
 use super::webhook::etag;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
@@ -26,7 +27,7 @@ impl Api {
     pub(super) async fn regenerate_secret(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.service.read_webhook(&call.principal, of)?;
         let document = body::object(&call.parts.headers, &call.body, true)?;
-        let expected = reply::expected_version(&call.parts.headers);
+        let expected = expected_version(&call.parts.headers);
         let draft = self.service.draft_secret(&call.principal, of, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
         let make = async move {
@@ -37,7 +38,7 @@ impl Api {
                 reply::set(&mut response, ETAG, &etag(&webhook));
                 Ok::<_, Problem>(response)
             };
-            Ok(Made { answer: answer(Some(webhook.keys.current.secret.reveal()))?, remembered: answer(None)? })
+            Ok(Made { answer: answer(Some(webhook.keys.current.secret.reveal()))?, remembered: Some(answer(None)?) })
         };
         self.make(call, make).await
     }

@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request};
 use serde_json::Value;
 
-use crate::api::{Api, Call};
+use crate::api::Api;
+use crate::http::Call;
 use crate::model::{Principal, Role, header};
 use crate::service::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, apply};
 

@@ -14,14 +14,15 @@ use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
+use crate::admit::{self, Admit, Health, Limits};
 use super::ways::{Given, Manage, service};
-use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::api::Api;
 use crate::auth::{Access, SharedAccess};
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
+use crate::http::{self, BodyRoom, Listeners};
 use crate::inbound::source::{Limiter, Rejections};
 use crate::ingest::Ingest;
 use crate::outbound::{Guard, SharedGuard};
@@ -43,7 +44,7 @@ pub(super) struct Server {
     guard: SharedGuard,
     tokens: SharedAccess,
     failed: Arc<Failures>,
-    listeners: admit::Running,
+    listeners: http::Running,
     courier: Courier,
     commit: commit::Running,
     shards: dispatch::Running,
@@ -88,7 +89,7 @@ pub(super) enum StartError {
     Tls(#[from] send::TlsError),
     /// A listening address.
     #[error(transparent)]
-    Bind(#[from] admit::BindError),
+    Bind(#[from] http::BindError),
     /// Two figures of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -120,7 +121,7 @@ impl Server {
         let dir = config.server.data_dir.clone();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         disk.create_dir(&dir).map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
-        let listeners = admit::bind(&config.server)?;
+        let listeners = http::bind(&config.server)?;
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
 

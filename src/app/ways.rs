@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::figures::Figures;
 use super::store::Store;
-use crate::admit::Management;
-use crate::api::{self, Api, Call};
 use crate::commit;
+use crate::admit::Management;
+use crate::api::{self, Api};
 use crate::config::Config;
-use crate::http::Response;
+use crate::http::{Response, Call};
 use crate::inbound::source::Rejections;
 use crate::outbound::{Endpoint, SharedGuard};
 use crate::registry::{self, Shared};

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::Response;
 use crate::model::FieldError;
+use super::{Response, Body};
 
 macro_rules! codes {
     ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {
@@ -160,7 +159,7 @@ impl Problem {
         };
         // A struct of strings always serialises.
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Response::new(Body::from(Bytes::from(body)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

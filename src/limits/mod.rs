@@ -44,6 +44,10 @@ pub const CLIENT_ID_BYTES_MAX: usize = 256;
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for a client to take an answer.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes in one part of a response that is streamed …
+pub const STREAM_PART_BYTES_MAX: usize = 32 * 1024;
+/// … and parts of it that wait for the connection: enough to keep a socket busy, small beside its send buffer.
+pub const STREAM_PARTS_MAX: usize = 4;
 /// Time for a client to close after our last word, while what it still sends is thrown away …
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// … up to so much of it.

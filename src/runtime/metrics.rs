@@ -136,10 +136,17 @@ metrics! {
 impl Metrics {
     /// The text that Prometheus reads.
     pub fn render(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 * 1024);
-        // The encoder fails only on a metric without a name.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
-        out
+        self.families().flatten().collect()
+    }
+
+    /// The same text in pieces, one for each metric, as they are at the time of the call.
+    pub fn families(&self) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+        self.registry.gather().into_iter().map(|family| {
+            let mut out = Vec::with_capacity(1024);
+            // The encoder fails only on a metric without a name.
+            let _ = TextEncoder::new().encode(&[family], &mut out);
+            out
+        })
     }
 }
 

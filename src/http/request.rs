@@ -4,14 +4,14 @@ use hyper::Version;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
-use crate::auth::Forwarded;
-use crate::http::{Problem, ProblemCode};
+use super::{Problem, ProblemCode};
 use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOPS_MAX, URI_BYTES_MAX};
 use crate::model::header;
 use crate::runtime::Random;
 
 /// The request's id, on every response.
-pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static(header::X_REQUEST_ID);
+/// The `X-Request-ID` header.
+pub static X_REQUEST_ID: HeaderName = HeaderName::from_static(header::X_REQUEST_ID);
 static X_CORRELATION_ID: HeaderName = HeaderName::from_static(header::X_CORRELATION_ID);
 static TRACEPARENT: HeaderName = HeaderName::from_static(header::TRACEPARENT);
 static X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
@@ -28,7 +28,7 @@ const CREDENTIALS_BYTES_MAX: usize = 8 * 1024;
 
 /// The head of a request, as far as somebody asks for it.
 #[derive(Debug, Default)]
-pub(super) struct Head<'a> {
+pub struct Head<'a> {
     host: Option<&'a HeaderValue>,
     hosts: usize,
     bytes: usize,
@@ -45,9 +45,18 @@ pub(super) struct Head<'a> {
     org: (Option<&'a HeaderValue>, usize),
 }
 
+/// The user that a proxy names in `X-User-ID` and `X-Org-ID`. Whether the proxy is trusted is checked elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForwardedUser<'a> {
+    /// `X-User-ID`.
+    pub user: Option<&'a str>,
+    /// `X-Org-ID`.
+    pub org: Option<&'a str>,
+}
+
 /// What a body is, by its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MediaType {
+pub enum MediaType {
     /// JSON.
     Json,
     /// A JSON value in each line.
@@ -58,7 +67,7 @@ pub(super) enum MediaType {
 
 impl<'a> Head<'a> {
     /// Looks at each header once.
-    pub(super) fn of(parts: &'a Parts) -> Self {
+    pub fn of(parts: &'a Parts) -> Self {
         let mut head = Self::default();
         for (name, value) in &parts.headers {
             head.bytes += name.as_str().len() + value.len() + ": \r\n".len();
@@ -93,7 +102,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// 400 without exactly one sane `Host` (RFC 9112 section 3.2), 414, 431.
-    pub(super) fn check(&self, parts: &Parts) -> Result<(), Problem> {
+    pub fn check(&self, parts: &Parts) -> Result<(), Problem> {
         let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
         if target > URI_BYTES_MAX {
             let detail = format!("at most {URI_BYTES_MAX} bytes of request target");
@@ -115,7 +124,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// 401 without one, or with two.
-    pub(super) fn bearer(&self) -> Result<&'a str, Problem> {
+    pub fn bearer(&self) -> Result<&'a str, Problem> {
         let credentials = match (self.authorizations, self.authorization) {
             (1, Some(value)) if value.len() <= CREDENTIALS_BYTES_MAX => value.to_str().ok(),
             _ => None,
@@ -128,25 +137,25 @@ impl<'a> Head<'a> {
     }
 
     /// Whether any credentials came.
-    pub(super) fn has_credentials(&self) -> bool {
+    pub fn has_credentials(&self) -> bool {
         self.authorizations > 0
     }
 
     /// What a proxy says of the user; `None` if it says one thing twice, of which it may have written only one.
-    pub(super) fn forwarded(&self) -> Option<Forwarded<'a>> {
+    pub fn forwarded(&self) -> Option<ForwardedUser<'a>> {
         let one = |(value, times): (Option<&'a HeaderValue>, usize)| match (value, times) {
             (None, _) => Some(None),
             (Some(value), 1) => value.to_str().ok().map(Some),
             _ => None,
         };
-        Some(Forwarded { user: one(self.user)?, org: one(self.org)? })
+        Some(ForwardedUser { user: one(self.user)?, org: one(self.org)? })
     }
 
     /// What the body is.
     ///
     /// # Errors
     /// 415 for what is compressed or in another charset than UTF-8.
-    pub(super) fn media_type(&self) -> Result<MediaType, Problem> {
+    pub fn media_type(&self) -> Result<MediaType, Problem> {
         if self.content_encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(unsupported("the body must not be compressed"));
         }
@@ -158,17 +167,17 @@ impl<'a> Head<'a> {
     }
 
     /// The `Content-Type` header, if it is text.
-    pub(super) fn content_type(&self) -> Option<&'a str> {
+    pub fn content_type(&self) -> Option<&'a str> {
         self.content_type.and_then(|value| value.to_str().ok())
     }
 
     /// The correlation id, if it is sane.
-    pub(super) fn correlation_id(&self) -> Option<&'a str> {
+    pub fn correlation_id(&self) -> Option<&'a str> {
         self.correlation_id.and_then(|value| value.to_str().ok()).filter(|text| is_trace_id(text))
     }
 
     /// The W3C trace context, if it is one.
-    pub(super) fn traceparent(&self) -> Option<&'a str> {
+    pub fn traceparent(&self) -> Option<&'a str> {
         self.traceparent.and_then(|value| value.to_str().ok()).filter(|text| is_traceparent(text))
     }
 
@@ -176,7 +185,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// 400 for one that is empty, too long, or no text.
-    pub(super) fn idempotency_key(&self) -> Result<Option<&'a str>, Problem> {
+    pub fn idempotency_key(&self) -> Result<Option<&'a str>, Problem> {
         let Some(value) = self.idempotency_key else { return Ok(None) };
         match value.to_str() {
             Ok(text) if (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) => Ok(Some(text)),
@@ -188,7 +197,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// 400 for what is no number, and for so many that it must be a loop.
-    pub(super) fn hops(&self) -> Result<u8, Problem> {
+    pub fn hops(&self) -> Result<u8, Problem> {
         let Some(value) = self.hops else { return Ok(0) };
         let digits = value.as_bytes();
         if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -203,7 +212,7 @@ impl<'a> Head<'a> {
 }
 
 /// The caller's `X-Request-ID` if it is sane, else a new one.
-pub(super) fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValue {
+pub fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValue {
     if let Some(value) = headers.get(&X_REQUEST_ID)
         && value.to_str().is_ok_and(is_trace_id)
     {
@@ -217,11 +226,6 @@ pub(super) fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValu
     }
     // Hexadecimal digits are a header value.
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("req_"))
-}
-
-/// Whether the headers say that the body is JSON in UTF-8, which they may leave unsaid.
-pub fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_none_or(|value| matches!(media_type(value), Ok(MediaType::Json)))
 }
 
 fn media_type(value: &HeaderValue) -> Result<MediaType, Problem> {
@@ -294,15 +298,18 @@ fn is_host(host: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b)) && is_port()
 }
 
-pub(super) fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+/// 400 for a request that cannot be understood.
+pub fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(ProblemCode::InvalidRequest, detail)
 }
 
-pub(super) fn unauthenticated() -> Problem {
+/// 401 for a request without valid credentials.
+pub fn unauthenticated() -> Problem {
     Problem::new(ProblemCode::Unauthenticated, "send Authorization: Bearer <API key or token>")
 }
 
-pub(super) fn unsupported(detail: &'static str) -> Problem {
+/// 415 for a body that cannot be taken.
+pub fn unsupported(detail: &'static str) -> Problem {
     Problem::new(ProblemCode::UnsupportedMediaType, detail)
 }
 

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Frame, Incoming};
 
 use super::connection::Watch;
-use crate::http::{Problem, ProblemCode};
+use super::{Problem, ProblemCode};
 use crate::limits::BODIES_IN_FLIGHT_BYTES;
 
 /// The most that a declared length makes us allocate before a byte of it has come.
@@ -64,25 +64,26 @@ impl Drop for Share<'_> {
 
 /// A body that has come whole.
 #[derive(Debug)]
-pub(super) struct Body<'a> {
-    pub(super) bytes: Bytes,
+pub struct Body<'a> {
+    /// All of it.
+    pub bytes: Bytes,
     _share: Share<'a>,
 }
 
 /// What a body may weigh.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub struct Bounds {
     /// At the most, whatever it holds.
-    pub(super) most: usize,
+    pub most: usize,
     /// Called with the body's first bytes: what they allow.
-    pub(super) by_start: fn(&[u8], Bounds) -> Result<usize, Problem>,
+    pub by_start: fn(&[u8], Bounds) -> Result<usize, Problem>,
     /// For `by_start`: what anything but a batch may weigh.
-    pub(super) single: usize,
+    pub single: usize,
 }
 
 impl Bounds {
     /// One bound for whatever comes.
-    pub(super) fn flat(most: usize) -> Self {
+    pub fn flat(most: usize) -> Self {
         Self { most, by_start: |_, bounds| Ok(bounds.most), single: most }
     }
 }
@@ -92,7 +93,7 @@ impl Bounds {
 /// # Errors
 /// 413 as soon as it is known to be too large, 408 when it is too slow, 503 when too many are being read, 400 when it ends
 /// early, and what `bounds.by_start` says.
-pub(super) async fn read<'a>(
+pub async fn read<'a>(
     mut incoming: Incoming,
     bounds: Bounds,
     room: &'a BodyRoom,

@@ -1,5 +1,5 @@
-//! Which pages of other sites a browser lets ask (the Fetch standard's CORS protocol). Off unless sites are listed; never
-//! with cookies, which are not looked at anyway.
+//! The headers by which a browser lets pages of listed sites call the server (the CORS protocol of the Fetch standard).
+//! Off unless sites are listed. Never with cookies, which the server does not read.
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -8,8 +8,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use crate::auth::Access;
-use crate::http::Response;
+use super::Response;
 use crate::limits::CORS_MAX_AGE;
 
 /// What a page may send …
@@ -20,10 +19,9 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
 /// … and read beside what it may read anyway.
 const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, Link, Location, Retry-After, X-Request-ID");
 
-/// The answer to a browser that asks beforehand whether a page of a listed site may ask.
-pub(super) fn preflight(access: &Access, parts: &Parts, origin: Option<&HeaderValue>) -> Option<Response> {
-    let is_one = parts.method == Method::OPTIONS && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    if !is_one || !origin.is_some_and(|origin| is_listed(access, origin)) {
+/// The answer to the preflight request of a page of a listed site; `None` for any other request.
+pub fn preflight(parts: &Parts) -> Option<Response> {
+    if parts.method != Method::OPTIONS || !parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return None;
     }
     let mut response = Response::default();
@@ -35,20 +33,13 @@ pub(super) fn preflight(access: &Access, parts: &Parts, origin: Option<&HeaderVa
     Some(response)
 }
 
-/// Says on an answer whether the page that asked may read it. With sites listed, a cache must not give one's answer to
-/// another.
-pub(super) fn stamp(access: &Access, origin: Option<&HeaderValue>, response: &mut Response) {
-    if !access.has_origins() {
-        return;
-    }
+/// Says on a response whether the page that asked may read it: `listed` is the page's origin if it is a listed one. Called
+/// for every response while sites are listed, because a cache must not give the answer for one site to another.
+pub fn stamp(listed: Option<&HeaderValue>, response: &mut Response) {
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = origin.filter(|origin| is_listed(access, origin)) {
+    if let Some(origin) = listed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
-}
-
-fn is_listed(access: &Access, origin: &HeaderValue) -> bool {
-    origin.to_str().is_ok_and(|origin| access.allows_origin(origin))
 }

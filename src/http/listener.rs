@@ -1,28 +1,28 @@
 //! Listening sockets, the threads that serve them, and their end.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::connection::serve;
-use super::route::Surface;
-use super::service::Worker;
-use super::{Admit, Directory, Management};
 use crate::config::Server;
 use crate::handoff::Desk;
-use crate::ingest::Submit;
+use super::Response;
+use super::connection::{Connections, Watch, serve};
 use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, SWEEP_INTERVAL};
+use crate::runtime::Clock;
 
 /// hyper's own bound of a head. It is so much larger than [`HEAD_BYTES_MAX`] that a target of 64 KiB is still parsed, and
 /// so answered 414 and not 431; the bound that counts is ours.
@@ -31,6 +31,44 @@ const HYPER_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + 40 * 1024;
 const FILES_PER_CONNECTION: usize = 2;
 /// Where the limit is unknown.
 const FILES_ASSUMED: u64 = 1024;
+
+/// What a listener serves. The routes that belong to each are in the route table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// Everything: there is no other listener.
+    Whole,
+    /// What is for senders, beside an admin listener.
+    Public,
+    /// The rest.
+    Admin,
+}
+
+/// Where a request arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// The listener.
+    pub surface: Surface,
+    /// The address of the other end of the connection.
+    pub peer: IpAddr,
+}
+
+/// Answers the requests of one worker thread.
+pub trait Worker: 'static {
+    /// Answers a request.
+    fn answer(&self, at: Arrival, watch: &Rc<Watch>, request: Request<Incoming>) -> impl Future<Output = Response>;
+}
+
+/// What the worker threads share, and what makes the [`Worker`] of each.
+pub trait Serve: Send + Sync + 'static {
+    /// The part that lives on one thread.
+    type Worker: Worker;
+
+    /// Makes the worker of a thread. Called on that thread, within its runtime.
+    fn worker(self: &Arc<Self>) -> Self::Worker;
+
+    /// The clock that limits the drain.
+    fn clock(&self) -> &Clock;
+}
 
 /// Sockets that listen, and are not served yet.
 #[derive(Debug)]
@@ -109,7 +147,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When the system gives no thread, or none that can wait for sockets.
-    pub fn serve<D: Directory, S: Submit, M: Management>(self, admit: &Arc<Admit<D, S, M>>) -> io::Result<Running> {
+    pub fn serve<S: Serve>(self, shared: &Arc<S>) -> io::Result<Running> {
         let (stop, stopped) = watch::channel(None);
         let places = Arc::new(Semaphore::new(connections_max()));
         let mut running = Running { stop, threads: Vec::with_capacity(self.workers) };
@@ -119,11 +157,11 @@ impl Listeners {
                 .iter()
                 .map(|(socket, surface)| Ok((socket.try_clone()?, *surface)))
                 .collect::<io::Result<_>>()?;
-            let runtime = Seat { sockets, places: Arc::clone(&places), stopped: stopped.clone() };
-            let admit = Arc::clone(admit);
+            let seat = Seat { sockets, places: Arc::clone(&places), stopped: stopped.clone() };
+            let shared = Arc::clone(shared);
             let thread = std::thread::Builder::new().name(format!("admit-{n}"));
             running.threads.push(thread.spawn(move || {
-                if let Err(error) = runtime.run(admit) {
+                if let Err(error) = seat.run(shared) {
                     tracing::error!(%error, "a worker cannot serve");
                 }
             })?);
@@ -167,88 +205,96 @@ struct Seat {
 }
 
 impl Seat {
-    fn run<D: Directory, S: Submit, M: Management>(mut self, admit: Arc<Admit<D, S, M>>) -> io::Result<()> {
+    fn run<S: Serve>(mut self, shared: Arc<S>) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
         runtime.block_on(async move {
-            let clock = admit.clock.clone();
-            let (desk, clerk) = Desk::open();
-            tokio::task::spawn_local(clerk.run());
-            let worker = Rc::new(Worker::new(admit, desk));
+            let clock = shared.clock().clone();
+            let worker = Rc::new(shared.worker());
+            let connections = Rc::<Connections>::default();
             // Nothing is ever sent: the receiver sees the last connection drop its sender.
-            let (held, mut gone) = mpsc::channel::<std::convert::Infallible>(1);
+            let (held, mut gone) = mpsc::channel::<Infallible>(1);
             let mut acceptors = Vec::new();
             for (socket, surface) in self.sockets {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
-                let acceptor = accept(socket, surface, Rc::clone(&worker), Arc::clone(&self.places), held.clone());
-                acceptors.push(tokio::task::spawn_local(acceptor));
+                let acceptor = Acceptor {
+                    surface,
+                    worker: Rc::clone(&worker),
+                    connections: Rc::clone(&connections),
+                    places: Arc::clone(&self.places),
+                    held: held.clone(),
+                };
+                acceptors.push(tokio::task::spawn_local(acceptor.run(socket)));
             }
             drop(held);
-            tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+            tokio::task::spawn_local(sweep(Rc::clone(&connections)));
             // An error is a sender that is gone, and stops as well.
             let within = self.stopped.wait_for(Option::is_some).await.map_or(None, |within| *within);
             for acceptor in &acceptors {
                 acceptor.abort();
             }
-            worker.connections.finish();
+            connections.finish();
             let deadline = clock.instant() + within.unwrap_or_default();
             if tokio::time::timeout_at(deadline, gone.recv()).await.is_err() {
-                tracing::warn!(connections = worker.connections.count(), "connections cut off at the end of the drain");
+                tracing::warn!(connections = connections.count(), "connections cut off at the end of the drain");
             }
             Ok(())
         })
     }
 }
 
-async fn sweep<D, S, M>(worker: Rc<Worker<D, S, M>>) {
+async fn sweep(connections: Rc<Connections>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        worker.connections.sweep();
+        connections.sweep();
     }
 }
 
-/// Accepts as long as there are places for connections, each of which is a task.
-async fn accept<D: Directory, S: Submit, M: Management>(
-    socket: tokio::net::TcpListener,
+/// Accepts the connections of one socket, as long as there are places for them. Each connection is a task.
+struct Acceptor<W> {
     surface: Surface,
-    worker: Rc<Worker<D, S, M>>,
+    worker: Rc<W>,
+    connections: Rc<Connections>,
     places: Arc<Semaphore>,
-    held: mpsc::Sender<std::convert::Infallible>,
-) {
-    let builder = Rc::new(http());
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (stream, peer) = match socket.accept().await {
-            Ok((stream, peer)) => (stream, peer.ip()),
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-                continue;
-            }
-        };
-        // Answers are written whole, so there is nothing to gather; a socket that is already gone shows when it is read.
-        let _ = stream.set_nodelay(true);
-        let (worker, builder, held) = (Rc::clone(&worker), Rc::clone(&builder), held.clone());
-        tokio::task::spawn_local(async move {
-            let watch = worker.connections.watch();
-            let service = service_fn(|request| async {
-                Ok::<_, std::convert::Infallible>(worker.answer((surface, peer), &watch, request).await)
+    /// Each connection holds a clone until it ends.
+    held: mpsc::Sender<Infallible>,
+}
+
+impl<W: Worker> Acceptor<W> {
+    async fn run(self, socket: tokio::net::TcpListener) {
+        let builder = Rc::new(http());
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let (stream, peer) = match socket.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip()),
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    continue;
+                }
+            };
+            // Responses are written whole, so there is nothing to gather. A socket that is gone already shows at its first
+            // read.
+            let _ = stream.set_nodelay(true);
+            let at = Arrival { surface: self.surface, peer };
+            let (worker, builder, held) = (Rc::clone(&self.worker), Rc::clone(&builder), self.held.clone());
+            let watch = self.connections.watch();
+            tokio::task::spawn_local(async move {
+                serve(&builder, (stream, (place, held)), (at, watch), &*worker).await;
             });
-            serve(&builder, stream, Rc::clone(&watch), service).await;
-            drop((place, held));
-        });
-        // The other workers wait for the same socket: let them have the next one.
-        tokio::task::yield_now().await;
+            // The other workers wait for the same socket: let them have the next connection.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
 /// HTTP/1.1 as it is served here. hyper's timers are off: `connection` keeps the time. Answers are flattened, so that head
 /// and body are one write. `pipeline_flush` stays off: it holds finished answers back while a part of the next request,
 /// or a stray line end, is in the buffer. A client may close its side when it has sent its request, and is answered still.
-pub(super) fn http() -> http1::Builder {
+pub fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.half_close(true)
         .header_read_timeout(None)

@@ -2,56 +2,65 @@
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use super::page::{Next, Query};
-use crate::http::{Problem, ProblemCode, Response};
+use super::{Body, Problem, ProblemCode, Response};
 use crate::model::header::JSON_UTF8;
-use crate::service::{ExpectedVersion, Rows};
 
-pub(super) const JSON: HeaderValue = HeaderValue::from_static(JSON_UTF8);
+/// The media type of JSON responses.
+pub const JSON: HeaderValue = HeaderValue::from_static(JSON_UTF8);
 
 /// An answer with a body.
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
+pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
     // Everything shown is structs of text and numbers; raw parts were checked when they came in.
     let body =
         serde_json::to_vec(body).map_err(|_| Problem::new(ProblemCode::Internal, "the answer could not be written"))?;
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    Ok(json_bytes(status, body.into()))
+}
+
+/// A response whose body is serialised JSON.
+pub fn json_bytes(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
-    Ok(response)
+    response
+}
+
+/// The same response again; `None` of one that is streamed, which can be sent once only.
+pub fn copy(response: &Response) -> Option<Response> {
+    let mut copy = Response::new(Body::from(response.body().whole()?.clone()));
+    *copy.status_mut() = response.status();
+    *copy.headers_mut() = response.headers().clone();
+    Some(copy)
 }
 
 /// 201 or 202, with the place of what was made.
-pub(super) fn made(status: StatusCode, location: &str, body: &impl Serialize) -> Result<Response, Problem> {
+pub fn made(status: StatusCode, location: &str, body: &impl Serialize) -> Result<Response, Problem> {
     let mut response = json(status, body)?;
     set(&mut response, LOCATION, location);
     Ok(response)
 }
 
 /// 204.
-pub(super) fn no_content() -> Response {
+pub fn no_content() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
 /// A thing as it is, with the tag of its content; 304 if the caller has it.
-pub(super) fn read(headers: &HeaderMap, body: &impl Serialize) -> Result<Response, Problem> {
+pub fn read(headers: &HeaderMap, body: &impl Serialize) -> Result<Response, Problem> {
     let bytes =
         serde_json::to_vec(body).map_err(|_| Problem::new(ProblemCode::Internal, "the answer could not be written"))?;
     let etag = format!("\"{}\"", HEXLOWER.encode(&digest(&SHA256, &bytes).as_ref()[..8]));
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    Ok(tagged(headers, &etag, response))
+    Ok(tagged(headers, &etag, json_bytes(StatusCode::OK, bytes.into())))
 }
 
 /// Puts the tag on an answer, or makes it a 304.
-pub(super) fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
+pub fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
     if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag, true)) {
         response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -61,26 +70,13 @@ pub(super) fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) ->
 }
 
 /// Whether the caller's `If-Match` lets the thing with this tag be changed.
-pub(super) fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
+pub fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
     match headers.get(IF_MATCH) {
         Some(wanted) if !names(wanted, etag, false) => {
             Err(Problem::new(ProblemCode::PreconditionFailed, format!("its ETag is {etag}")))
         }
         _ => Ok(()),
     }
-}
-
-/// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
-pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
-    let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
-    if tags.contains(&"*") {
-        return Some(ExpectedVersion::Current);
-    }
-    let version = |tag: &str| {
-        let version = tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok()?;
-        (format!("\"{version}\"") == tag).then_some(version)
-    };
-    Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
 }
 
 /// RFC 9110, 13.1: a list of tags or `*`; a weak tag never matches where the strong comparison is asked.
@@ -92,6 +88,15 @@ fn names(header: &HeaderValue, etag: &str, weak: bool) -> bool {
     })
 }
 
+/// Where a list continues.
+#[derive(Debug)]
+pub struct Next {
+    /// For `next_cursor`.
+    pub cursor: String,
+    /// Path and query of the next page.
+    pub link: String,
+}
+
 #[derive(Serialize)]
 struct List<'a, T> {
     data: &'a [T],
@@ -99,7 +104,7 @@ struct List<'a, T> {
 }
 
 /// A page of a list.
-pub(super) fn list<T: Serialize>(rows: &[T], next: Option<&Next>) -> Result<Response, Problem> {
+pub fn list<T: Serialize>(rows: &[T], next: Option<&Next>) -> Result<Response, Problem> {
     let mut response = json(StatusCode::OK, &List { data: rows, next_cursor: next.map(|next| &*next.cursor) })?;
     if let Some(next) = next {
         set(&mut response, LINK, &format!("<{}>; rel=\"next\"", next.link));
@@ -107,17 +112,8 @@ pub(super) fn list<T: Serialize>(rows: &[T], next: Option<&Next>) -> Result<Resp
     Ok(response)
 }
 
-/// A page of what the service listed, each row as `view` shows it.
-pub(super) fn rows<'r, T, C: ToString, V: Serialize>(
-    query: &Query,
-    found: &'r Rows<T, C>,
-    view: impl FnMut(&'r T) -> V,
-) -> Result<Response, Problem> {
-    let shown: Vec<_> = found.rows.iter().map(view).collect();
-    list(&shown, found.next.as_ref().map(|place| query.next(place)).as_ref())
-}
-
-pub(super) fn set(response: &mut Response, name: hyper::header::HeaderName, value: &str) {
+/// Sets a header whose value consists of ids and escaped text.
+pub fn set(response: &mut Response, name: hyper::header::HeaderName, value: &str) {
     // Tags, places and links are made of ids and escaped text.
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
