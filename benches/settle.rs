@@ -67,7 +67,7 @@ impl World {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
-            disable: Arc::new(|_, _| {}),
+            disable: Arc::new(|_, _| true),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
             disable_after: Arc::new(|_| None),

@@ -14,10 +14,8 @@ use crate::filter::Facts;
 #[cfg(doc)]
 use crate::handoff::Submission;
 use crate::handoff::{Admitted, Desk};
-use crate::model::{DedupKey, DedupKind, NewEvent};
-
-/// The source of an application's own events.
-const SOURCE: &str = "api";
+use crate::model::header::IDEMPOTENCY_KEY;
+use crate::model::{API_SOURCE, DedupKey, DedupKind, NewEvent};
 
 /// Events of one request on their way to a [`Submission`].
 pub(super) struct Batch<'a> {
@@ -60,7 +58,7 @@ impl<'a> Batch<'a> {
         let webhooks = directory.matching(&Facts {
             tenant: &event.tenant,
             event_type: &event.event_type,
-            source: SOURCE,
+            source: API_SOURCE,
             timestamp,
             external_id: event.id.as_deref(),
             resource_id: event.resource_id.as_deref(),
@@ -80,7 +78,7 @@ impl<'a> Batch<'a> {
         let new = NewEvent {
             tenant: &event.tenant,
             event_type: &event.event_type,
-            source: SOURCE,
+            source: API_SOURCE,
             timestamp,
             received_at: self.envelope.received_at,
             external_id: event.id.as_deref(),
@@ -120,10 +118,10 @@ impl<'a> Batch<'a> {
 fn dedup_key(tenant: &str, kind: DedupKind, id: &str, place: Option<usize>) -> DedupKey {
     let kind = match kind {
         DedupKind::Id => "id",
-        DedupKind::IdempotencyKey => "idempotency-key",
+        DedupKind::IdempotencyKey => IDEMPOTENCY_KEY,
     };
     let place = place.map_or(Cow::Borrowed(""), |place| Cow::Owned(place.to_string()));
-    dedup_key_of([tenant, SOURCE, kind, id, &place])
+    dedup_key_of([tenant, API_SOURCE, kind, id, &place])
 }
 
 /// A key of tenant, source, kind, id and place.

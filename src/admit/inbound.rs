@@ -34,7 +34,7 @@ use crate::inbound::source::{
     Content, Data, Intake, Rejection, Source, SourceStatus, has_secret_in_body, is_hidden, kept_headers, spend,
 };
 use crate::limits::{STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
-use crate::model::{Inbound, NewEvent};
+use crate::model::{Inbound, NewEvent, header, path};
 use crate::signature::{Certificate, Request, VerifyError};
 
 /// A request of a source, before its body.
@@ -106,7 +106,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 _ => "invalid",
             },
         };
-        self.admit.metrics.inbound.with_label_values(&[&*source.name, result]).inc();
+        self.inbound.inc(&source.name, result);
         received.map(|(response, _)| response).map_err(|refusal| {
             self.reject(call, source, &refusal, refusal.problem.code.status(), &body);
             refusal.problem
@@ -300,7 +300,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             let _ = write!(reason, "; {}: {}", breach.pointer, breach.detail);
         }
         let path = match &source.token {
-            Some(token) => format!("/webhook/v1/…{}", token.hint),
+            Some(token) => format!("{}…{}", path::PARTNER, token.hint),
             None => call.parts.uri.path().to_owned(),
         };
         let rejection = Rejection {
@@ -350,7 +350,7 @@ fn content(head: &Head<'_>) -> Result<Content, Problem> {
     let essence = text.split(';').next().unwrap_or_default().trim();
     Ok(if essence.is_empty() {
         Content::Unsaid
-    } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    } else if essence.eq_ignore_ascii_case(header::FORM) {
         Content::Form
     } else if essence.eq_ignore_ascii_case("text/plain") {
         Content::Text

@@ -38,7 +38,7 @@ pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
 pub use listener::{BindError, Listeners, Running, bind};
 pub use outside::{Errand, Errands, Outside};
-pub use own::{OWN_SOURCE, OwnEvent};
+pub use own::OwnEvent;
 pub use request::is_json;
 
 use crate::api::Call;

@@ -12,10 +12,7 @@ use super::{Admit, Directory, Submit};
 use crate::filter::Facts;
 use crate::handoff::Admitted;
 use crate::http::Problem;
-use crate::model::{DedupKind, NewEvent, Timestamp};
-
-/// The source of such events.
-pub const OWN_SOURCE: &str = "hooktide";
+use crate::model::{DedupKind, NewEvent, OWN_SOURCE, Timestamp};
 
 /// An event of the gateway's own, as its outbox keeps it.
 #[derive(Debug, Serialize, Deserialize)]

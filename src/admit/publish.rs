@@ -16,11 +16,9 @@ use super::validate::validate;
 use super::{Admit, Directory, Limits, Submit};
 use crate::handoff::{Admitted, Desk, Refused, Reply, Submission};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
-use crate::limits::BATCH_EVENTS_MAX;
+use crate::limits::{BATCH_EVENTS_MAX, RETRY_SOON};
 use crate::model::{Principal, Timestamp};
 
-/// When a sender that found no room should come back.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is full, an operator has to come first.
 const RETRY_AFTER_DISK_FULL: Duration = Duration::from_secs(30);
 
@@ -244,7 +242,7 @@ pub(super) fn refused(why: Refused) -> Problem {
     match why {
         Refused::KeyReused => Problem::new(ProblemCode::IdempotencyKeyReused, why.to_string()),
         Refused::Overloaded | Refused::Poisoned => {
-            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(RETRY_AFTER)
+            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(RETRY_SOON)
         }
         Refused::DiskFull => Problem::new(ProblemCode::DiskFull, why.to_string()).retry_after(RETRY_AFTER_DISK_FULL),
     }
@@ -259,9 +257,9 @@ pub(super) fn lost() -> Problem {
 /// 503 in the phases of the process in which nothing new is taken.
 pub(super) fn closed(health: &super::Health) -> Option<Problem> {
     if health.is_starting() {
-        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(RETRY_AFTER))
+        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(RETRY_SOON))
     } else if health.is_draining() {
-        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(RETRY_AFTER))
+        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(RETRY_SOON))
     } else {
         None
     }

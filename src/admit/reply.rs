@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::handoff::Committed;
 use crate::http::{FieldError, Problem, Response};
 use crate::inbound::source::Source;
+use crate::model::header::JSON_UTF8;
 
 /// Bytes of one event's answer, roughly.
 const EVENT_BYTES: usize = 96;
@@ -67,7 +68,7 @@ pub(super) fn accepted(source: &Source, taken: Committed) -> Response {
     *response.status_mut() = status.unwrap_or(StatusCode::OK);
     if !words.is_empty() {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();
-        let media_type = if is_json { "application/json; charset=utf-8" } else { "text/plain; charset=utf-8" };
+        let media_type = if is_json { JSON_UTF8 } else { "text/plain; charset=utf-8" };
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     }
     response
@@ -134,6 +135,6 @@ fn event(out: &mut impl io::Write, taken: Committed, webhooks: usize, warning: O
 fn written(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON_UTF8));
     response
 }

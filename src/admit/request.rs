@@ -7,16 +7,18 @@ use hyper::http::request::Parts;
 use crate::auth::Forwarded;
 use crate::http::{Problem, ProblemCode};
 use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOPS_MAX, URI_BYTES_MAX};
-use crate::outbound::HOPS;
+use crate::model::header;
 use crate::runtime::Random;
 
 /// The request's id, on every response.
-pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-static X_CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static(header::X_REQUEST_ID);
+static X_CORRELATION_ID: HeaderName = HeaderName::from_static(header::X_CORRELATION_ID);
+static TRACEPARENT: HeaderName = HeaderName::from_static(header::TRACEPARENT);
 static X_USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 static X_ORG_ID: HeaderName = HeaderName::from_static("x-org-id");
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(header::IDEMPOTENCY_KEY);
+
+static HOPS: HeaderName = HeaderName::from_static(header::HOPS);
 
 /// Characters of a request or correlation id.
 const TRACE_ID_CHARS_MAX: usize = 128;
@@ -150,7 +152,7 @@ impl<'a> Head<'a> {
         }
         match self.content_type {
             None => Ok(MediaType::Unsaid),
-            Some(value) if value == "application/json" => Ok(MediaType::Json),
+            Some(value) if value == header::JSON => Ok(MediaType::Json),
             Some(value) => media_type(value),
         }
     }
@@ -240,7 +242,7 @@ fn media_type(value: &HeaderValue) -> Result<MediaType, Problem> {
             && essence.as_bytes()[..12].eq_ignore_ascii_case(b"application/")
             && essence.as_bytes()[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
     };
-    Ok(if is("application/json") || is_structured() {
+    Ok(if is(header::JSON) || is_structured() {
         MediaType::Json
     } else if is("application/x-ndjson") || is("application/ndjson") {
         MediaType::Ndjson

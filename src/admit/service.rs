@@ -17,14 +17,13 @@ use super::inbound;
 use super::publish::{self, Envelope};
 use super::request::{Head, X_REQUEST_ID, request_id};
 use super::route::{Route, Surface, route};
-use super::validate::DEFAULT_TENANT;
 use super::{Admit, Directory, Management, Submit};
 use crate::api::Call;
 use crate::handoff::Desk;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::inbound::source::{Source, SourceStatus};
-use crate::model::{Principal, Role};
-use crate::runtime::metrics::Recorder;
+use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
+use crate::runtime::metrics::{Recorder, UsedCounters};
 use crate::runtime::{Instant, Random};
 
 /// What one thread has for its requests.
@@ -36,6 +35,7 @@ pub(super) struct Worker<D, S, M> {
     random: RefCell<Random>,
     ack: Recorder,
     classes: [IntCounter; 4],
+    pub(super) inbound: UsedCounters,
 }
 
 /// A request whose answer is being made.
@@ -56,7 +56,9 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     pub(super) fn new(admit: Arc<Admit<D, S, M>>, desk: Desk) -> Self {
         let classes = ["2xx", "3xx", "4xx", "5xx"].map(|class| admit.metrics.requests.with_label_values(&[class]));
         let ack = admit.metrics.ack_latency.recorder();
-        Self { admit, connections: Connections::default(), desk, random: RefCell::new(Random::system()), ack, classes }
+        let inbound = UsedCounters::new(&admit.metrics.inbound);
+        let random = RefCell::new(Random::system());
+        Self { admit, connections: Connections::default(), desk, random, ack, classes, inbound }
     }
 
     /// Answers a request, whatever it is.
@@ -182,7 +184,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Err(_) => directory.source(DEFAULT_TENANT, name),
         };
         let Some(source) = found else {
-            let is_for_a_source = name.starts_with("src_") || (*method == Method::POST && path.is_none());
+            let is_for_a_source = name.starts_with(SourceId::PREFIX) || (*method == Method::POST && path.is_none());
             return if surface == Surface::Public || is_for_a_source { Err(none()) } else { Ok(None) };
         };
         // A partner is only known by its token.

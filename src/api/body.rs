@@ -4,6 +4,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value};
 
 use crate::http::{FieldError, Problem, ProblemCode};
+use crate::model::header;
 
 /// The body as an object; an empty one where `optional`. With a bearer token, a body that looks like JSON is read as JSON
 /// whatever curl says of it.
@@ -25,7 +26,7 @@ pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result
 fn says_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
         let media = value.split(';').next().unwrap_or_default().trim();
-        media.eq_ignore_ascii_case("application/json") || media.eq_ignore_ascii_case("application/merge-patch+json")
+        media.eq_ignore_ascii_case(header::JSON) || media.eq_ignore_ascii_case("application/merge-patch+json")
     })
 }
 

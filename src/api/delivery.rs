@@ -9,12 +9,11 @@ use super::listing::Listing;
 use super::route::WebhookRef;
 use super::search::{About, Search};
 use super::store::Delivery;
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, may_see, reply};
 use crate::http::{Problem, Response};
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{
-    Attempt, DeadReason, DeliveryId, DeliveryStatus, EventHead, Principal, Timestamp, WebhookId, data_of,
+    Attempt, DeadReason, DeliveryId, DeliveryStatus, EventHead, HIDDEN, Principal, Timestamp, WebhookId, data_of,
 };
 use crate::outbound::{Event, Webhook, preview};
 use crate::registry::Known;

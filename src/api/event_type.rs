@@ -12,10 +12,11 @@ use super::webhook_preview::is_dry_run;
 use super::{Api, Call, Made, body, reply, sees};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::inbound::source::{Breach, ManagedBy};
-use crate::model::{EventPattern, Role, Timestamp, is_tenant_name};
+use crate::model::path::EVENT_TYPES;
+use crate::model::{DEFAULT_TENANT, EventPattern, Role, Timestamp, is_tenant_name};
 use crate::outbound::WebhookSettings;
 use crate::registry::catalogue::{Definition, EventType, Settings};
-use crate::registry::{ChangeError, DEFAULT_TENANT, EventTypeError, Registry, Replaces};
+use crate::registry::{ChangeError, EventTypeError, Registry, Replaces};
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";
 /// Fields that a client may send back as it read them.
@@ -298,7 +299,7 @@ fn settings(mut fields: Map<String, Value>, errors: &mut Vec<FieldError>) -> Set
 }
 
 fn shown(event_type: &EventType, is_new: bool) -> Result<Response, Problem> {
-    let place = format!("/api/v1/event-types/{}", event_type.name());
+    let place = format!("{EVENT_TYPES}/{}", event_type.name());
     let mut response = if is_new {
         reply::made(StatusCode::CREATED, &place, &View::of(event_type))?
     } else {

@@ -14,9 +14,8 @@ use super::webhook_fields::Fields;
 use super::{Api, Call, Known, body, reply};
 use crate::filter::{Facts, Filter, FilterError, Sample, Subject, Verdict};
 use crate::http::{FieldError, Problem, Response};
-use crate::model::{EventHead, EventId, data_of};
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, data_of};
 use crate::outbound::{Subscription, Webhook};
-use crate::registry::DEFAULT_TENANT;
 use crate::storage::{ReadError, Stored};
 
 const ALLOWED: &str = "filter (or filters), webhook_id, event, event_id";

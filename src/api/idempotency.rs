@@ -12,6 +12,7 @@ use ring::digest::{Context, SHA256};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{CLIENT_ID_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 use crate::model::Timestamp;
+use crate::model::header::IDEMPOTENCY_KEY;
 use crate::runtime::Clock;
 
 type Hash = [u8; 32];
@@ -119,7 +120,7 @@ impl Drop for Claim {
 
 /// The key of a request, which must be short text.
 pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
-    let Some(key) = headers.get("idempotency-key").map(HeaderValue::as_bytes) else { return Ok(None) };
+    let Some(key) = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes) else { return Ok(None) };
     if (1..=CLIENT_ID_BYTES_MAX).contains(&key.len()) && key.iter().all(|b| (0x20..0x7F).contains(b)) {
         return Ok(Some(key));
     }

@@ -12,8 +12,9 @@ use super::webhook::tenant_of;
 use super::webhook_fields::{Fields, NAME_CHARS_MAX};
 use super::{Api, Call, Made, body, reply, sees};
 use crate::http::{Problem, ProblemCode, Response};
-use crate::model::{KeyId, Principal, Role, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::{AccessError, DEFAULT_TENANT, Key, NewKey};
+use crate::model::path::KEYS;
+use crate::model::{DEFAULT_TENANT, KeyId, Principal, Role, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::registry::{AccessError, Key, NewKey};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 
@@ -64,7 +65,7 @@ impl Api {
         let writer = self.writer.by(&call.principal);
         let make = async move {
             let (key, secret) = writer.create_key(key).await?;
-            let place = format!("/api/v1/keys/{}", key.id);
+            let place = format!("{KEYS}/{}", key.id);
             let answer =
                 |shown| reply::made(StatusCode::CREATED, &place, &Created { view: View::of(&key), key: shown });
             Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: answer(None)? })
@@ -80,13 +81,13 @@ impl Api {
         }
         let role = match fields.left.remove("role") {
             None | Some(Value::Null) => {
-                fields.wrong("/role", "is required: publisher, viewer, member or admin");
+                fields.wrong("/role", format!("is required: {}", Role::WORDS));
                 None
             }
             Some(value) => {
                 let role = value.as_str().and_then(Role::from_word);
                 if role.is_none() {
-                    fields.wrong("/role", "expected publisher, viewer, member or admin");
+                    fields.wrong("/role", format!("expected {}", Role::WORDS));
                 }
                 role
             }
@@ -113,7 +114,7 @@ impl Api {
         let role = match query.get("role") {
             None => None,
             Some(word) => Some(Role::from_word(word).ok_or_else(|| {
-                let detail = "query parameter role: expected publisher, viewer, member or admin";
+                let detail = format!("query parameter role: expected {}", Role::WORDS);
                 Problem::new(ProblemCode::InvalidRequest, detail)
             })?),
         };

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::inbound::source::Rejections;
 use crate::limits::API_READS_AT_ONCE;
-use crate::model::{Principal, RetryPolicy};
+use crate::model::{DEFAULT_TENANT, Principal, RetryPolicy};
 use crate::outbound::{Endpoint, Webhook};
-use crate::registry::{DEFAULT_TENANT, Known, Shared, Writer};
+use crate::registry::{Known, Shared, Writer};
 use crate::runtime::Clock;
 use crate::storage::ReadLog;
 

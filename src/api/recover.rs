@@ -14,6 +14,7 @@ use super::webhook_fields::Fields;
 use super::{Api, Call, Made, reply};
 use crate::handoff::Retried;
 use crate::http::{Problem, ProblemCode, Response};
+use crate::model::path::DELIVERIES;
 use crate::model::{DeliveryId, DeliveryStatus, Principal, WebhookStatus};
 use crate::outbound::Webhook;
 use crate::registry::Known;
@@ -46,7 +47,7 @@ impl Api {
             };
             let again = Delivery { status, next_at: Some(now), dead_at: None, reason: None, ..delivery };
             let view = View::of(&again, webhook, about.as_ref());
-            reply::made(StatusCode::ACCEPTED, &format!("/api/v1/deliveries/{id}"), &view).map(Made::from)
+            reply::made(StatusCode::ACCEPTED, &format!("{DELIVERIES}/{id}"), &view).map(Made::from)
         };
         self.make(call, make).await
     }

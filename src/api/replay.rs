@@ -15,8 +15,9 @@ use super::{Api, Call, Made, may_see, reply, sees};
 use crate::handoff::ReplayFilter;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{EventHead, EventId, Principal, Timestamp, WebhookNo};
-use crate::registry::{DEFAULT_TENANT, Known, Registry};
+use crate::model::path::REPLAYS;
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookNo};
+use crate::registry::{Known, Registry};
 use crate::settle::JobState;
 
 /// Replays read at once while a list looks for the caller's.
@@ -66,7 +67,7 @@ fn id(no: u64) -> String {
 
 /// Where a replay is found.
 pub(super) fn place_of(no: u64) -> String {
-    format!("/api/v1/replays/{}", id(no))
+    format!("{REPLAYS}/{}", id(no))
 }
 
 fn status_of(state: JobState) -> &'static str {

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::page::Next;
 use crate::http::{Problem, ProblemCode, Response};
+use crate::model::header::JSON_UTF8;
 
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static(JSON_UTF8);
 
 /// An answer with a body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use hyper::Method;
 
 use super::docs::Format;
+use crate::model::path::{API, WEBHOOK_WORDS};
 use crate::model::{DeliveryId, EventId, KeyId, SourceId, SubscriptionId, WebhookId, is_event_type};
 
 /// A path of the interface, its ids parsed: text that is no id is no resource.
@@ -96,14 +97,12 @@ pub(super) fn is_uid(text: &str) -> bool {
     (1..=UID_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
         && !text.bytes().all(|b| b == b'.')
-        && !FIXED_WORDS.contains(&text)
-        && !["wh_", "src_"].iter().any(|prefix| text.starts_with(prefix))
+        && !WEBHOOK_WORDS.contains(&text)
+        && ![WebhookId::PREFIX, SourceId::PREFIX].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// Bytes of a webhook's `uid`.
 pub(super) const UID_BYTES_MAX: usize = 128;
-/// Words below `/api/v1/webhooks/` that are no uid.
-const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
 
 /// How a path names a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl<'p> Route<'p> {
             "/openapi.yaml" => return Some(Self::Document(Format::Yaml)),
             _ => {}
         }
-        let rest = path.strip_prefix("/api/v1/")?;
+        let rest = path.strip_prefix(API)?;
         let mut parts = rest.split('/');
         let parts = [(); 6].map(|()| parts.next());
         Some(match parts {

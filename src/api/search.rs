@@ -238,7 +238,7 @@ impl Api {
         let named = match WebhookRef::parse(text).ok_or_else(bad)? {
             WebhookRef::Id(id) => registry.known_by_id(id),
             WebhookRef::Uid(uid) => {
-                let tenant = tenant.unwrap_or(crate::registry::DEFAULT_TENANT);
+                let tenant = tenant.unwrap_or(crate::model::DEFAULT_TENANT);
                 registry.webhook_by_uid(tenant, uid).and_then(|webhook| registry.known(webhook.no))
             }
         };

@@ -17,13 +17,11 @@ use super::webhook::tenant_of;
 use super::{Api, Call, Made, body, reply, sees};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::inbound::source::{Breach, ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
-use crate::limits::{PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
-use crate::model::{Secret, SourceId};
-use crate::registry::{ChangeError, DEFAULT_TENANT, SourceError};
-
-const PARTNER: &str = "partner";
-/// How often a change is made anew because another came between, before the caller is told.
-const TRIES: usize = 8;
+use crate::limits::{CHANGE_TRIES, PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
+use crate::model::kind::PARTNER;
+use crate::model::path::SOURCES;
+use crate::model::{DEFAULT_TENANT, Secret, SourceId};
+use crate::registry::{ChangeError, SourceError};
 
 impl Api {
     /// Makes a source; a partner's token and a secret that is made here are in this answer and in no other.
@@ -36,7 +34,7 @@ impl Api {
         let writer = self.writer.by(&call.principal);
         let make = async move {
             let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
-            let place = format!("/api/v1/sources/{}", source.id);
+            let place = format!("{SOURCES}/{}", source.id);
             told(&source, token.as_ref(), secret.as_ref(), |told| reply::made(StatusCode::CREATED, &place, told))
         };
         self.make(call, make).await
@@ -83,7 +81,7 @@ impl Api {
     pub(super) async fn patch_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         self.source(call, of).and_then(|source| changeable(&source))?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
-        for _ in 0..TRIES {
+        for _ in 0..CHANGE_TRIES {
             let source = self.source(call, of)?;
             let settings = patch(fields.clone(), &source)?;
             reply::matches(&call.parts.headers, &etag(&source))?;

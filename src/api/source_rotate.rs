@@ -15,18 +15,17 @@ use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::inbound::provider::recipe;
 use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
-use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
-use crate::model::{Secret, Timestamp};
+use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
+use crate::model::{Secret, Timestamp, kind};
 use crate::registry::SourceError;
 use crate::runtime::Random;
 use crate::signature::RawScheme;
+use crate::signature::standard::SECRET_PREFIX;
 
 /// Kinds whose senders take a secret from us.
-const CHOSEN_HERE: [&str; 4] = ["custom", "partner", "standard-webhooks", "token"];
+const CHOSEN_HERE: [&str; 4] = [kind::CUSTOM, kind::PARTNER, kind::STANDARD_WEBHOOKS, kind::TOKEN];
 /// Random bytes in a secret that is made here.
 const SECRET_BYTES: usize = 32;
-/// How often a change is made anew because another came between, before the caller is told.
-const TRIES: usize = 8;
 
 impl Api {
     /// `{"overlap_seconds"?, "secret"?, "when"?}`: adds a secret; those before end after the overlap. With `when`, of the
@@ -42,7 +41,7 @@ impl Api {
         let (writer, clock, registry) = (self.writer.by(&call.principal), self.clock.clone(), self.registry.clone());
         let (id, version) = (source.id, named_version(call, &source));
         let make = async move {
-            for _ in 0..TRIES {
+            for _ in 0..CHANGE_TRIES {
                 let found = registry.load().source_by_id(id).cloned();
                 let source = found.ok_or_else(|| Problem::not_found("source"))?;
                 let settings = wanted.apply(&source.settings, clock.now());
@@ -169,7 +168,7 @@ pub(super) fn chosen_secret(kind: &str, scheme: &RawScheme) -> Option<Secret> {
     let text = match scheme.key.as_deref() {
         Some("hex") => HEXLOWER.encode(&*bytes),
         Some("base64") => BASE64.encode(&*bytes),
-        Some("whsec") => format!("whsec_{}", BASE64.encode(&*bytes)),
+        Some("whsec") => format!("{SECRET_PREFIX}{}", BASE64.encode(&*bytes)),
         _ => BASE64URL_NOPAD.encode(&*bytes),
     };
     Some(Secret::new(text))

@@ -17,6 +17,7 @@ use super::webhook_view::etag;
 use super::{Api, Call, Made, body, reply};
 use crate::filter::Filter;
 use crate::http::{FieldError, Problem, ProblemCode, Response};
+use crate::model::path::WEBHOOKS;
 use crate::model::{EventPattern, SubscriptionId, Timestamp, WebhookId};
 use crate::outbound::{Subscription, Webhook};
 use crate::registry::{ChangeError, SubscriptionSettings};
@@ -34,7 +35,7 @@ impl Api {
         let make = async move {
             let webhook = writer.add_subscription(webhook.no, version, settings).await.map_err(changed)?;
             let made = webhook.subscriptions.last().ok_or_else(|| Problem::not_found("subscription"))?;
-            let place = format!("/api/v1/webhooks/{}/subscriptions/{}", webhook.id, made.id);
+            let place = format!("{WEBHOOKS}/{}/subscriptions/{}", webhook.id, made.id);
             let mut response = reply::made(StatusCode::CREATED, &place, &View::of(webhook.id, made))?;
             reply::set(&mut response, ETAG, &etag(&webhook));
             Ok(Made::from(response))

@@ -11,6 +11,7 @@ use super::webhook_fields::Fields;
 use super::webhook_view::Policy;
 use super::{Api, Call, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
+use crate::model::path::TENANTS;
 use crate::model::{RetryOn, TENANT_NAME_ALLOWED, TenantSettings, Timestamp, Visibility, is_tenant_name};
 use crate::outbound::profile::Profiles;
 use crate::registry::TenantInfo;
@@ -54,7 +55,7 @@ impl Api {
         let writer = self.writer.by(&call.principal);
         let make = async move {
             let tenant = writer.create_tenant(&name, settings).await?;
-            Ok(reply::made(StatusCode::CREATED, "/api/v1/tenants", &View::of(&tenant))?.into())
+            Ok(reply::made(StatusCode::CREATED, TENANTS, &View::of(&tenant))?.into())
         };
         self.make(call, make).await
     }

@@ -13,13 +13,11 @@ use super::webhook_preview::is_dry_run;
 use super::webhook_view::{View, Written, etag, warnings};
 use super::{Api, Call, Made, body, reply};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
-use crate::limits::RETRY_SOON;
+use crate::limits::{CHANGE_TRIES, RETRY_SOON};
+use crate::model::path::WEBHOOKS;
 use crate::model::{Principal, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::{ChangeError, Known};
-
-/// How often a change is made anew because another came between, before the caller is told.
-const TRIES: usize = 8;
 
 impl Api {
     pub(super) async fn create_webhook(&self, call: &Call) -> Result<Response, Problem> {
@@ -37,7 +35,7 @@ impl Api {
                 let view = View::of(&webhook, &default_retry);
                 let warnings = warnings(&webhook).into_iter().chain(of_types.iter().cloned()).collect();
                 let created = Written { webhook: view, secret, warnings };
-                let place = format!("/api/v1/webhooks/{}", webhook.id);
+                let place = format!("{WEBHOOKS}/{}", webhook.id);
                 let mut response = reply::made(StatusCode::CREATED, &place, &created)?;
                 reply::set(&mut response, ETAG, &etag(&webhook));
                 Ok::<_, Problem>(response)
@@ -123,7 +121,7 @@ impl Api {
         of: WebhookRef<'_>,
         change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Problem>,
     ) -> Result<Response, Problem> {
-        for _ in 0..TRIES {
+        for _ in 0..CHANGE_TRIES {
             let webhook = self.live(&call.principal, of)?;
             // What could not be done in any case is told as such (RFC 9110, 13.2.1).
             let draft = change(&webhook)?;

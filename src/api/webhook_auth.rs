@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
-use super::webhook_headers::{HIDDEN, header_name};
+use super::webhook_headers::header_name;
 use crate::http::FieldError;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
-use crate::model::Secret;
+use crate::model::{HIDDEN, Secret};
 use crate::outbound::{Credentials, EndpointAuth};
 
 /// The kinds, and the members of each; all but `username` and `name` are secrets.

@@ -14,15 +14,15 @@ use super::webhook_policy::{Retries, order, rate_limit};
 use super::webhook_view::View;
 use super::{CheckUrl, webhook_auth};
 use crate::http::{FieldError, Problem, ProblemCode};
+use crate::limits::URL_BYTES_MAX;
 use crate::model::{
-    Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
+    DEFAULT_TENANT, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
 };
 use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;
 use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
-use crate::registry::{DEFAULT_TENANT, Registry};
+use crate::registry::Registry;
 
-const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
 const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \

@@ -5,15 +5,13 @@ use serde_json::Value;
 
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
-use crate::model::is_secret_header;
+use crate::model::{HIDDEN, is_secret_header};
 use crate::outbound::is_reserved_header;
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;
 /// Bytes of a header's value.
 const HEADER_VALUE_BYTES_MAX: usize = 4_096;
-/// What stands for a value that is not shown.
-pub(super) const HIDDEN: &str = "***";
 
 impl Fields {
     /// `headers`; in a patch they are merged with the present ones. `***` for a hidden value keeps it.

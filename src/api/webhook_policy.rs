@@ -13,13 +13,11 @@ use crate::http::FieldError;
 use crate::json::PathError;
 use crate::limits::{
     BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX, BREAKER_OPEN_MIN,
-    BREAKER_RATIO_MIN, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+    BREAKER_RATIO_MIN, RETRIES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
 use crate::model::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 use crate::outbound::Order;
 
-/// Retries of a policy.
-const RETRIES_MAX: u64 = 100;
 const RATE: RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: RangeInclusive<u64> = 1..=100_000;
 /// What says when to try again, and how often.

@@ -13,13 +13,10 @@ use super::webhook_keys::new_secret;
 use super::webhook_view::{View, etag};
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
-use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
+use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Secret, Timestamp};
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
-
-/// How often a change is made anew because another came between, before the caller is told.
-const TRIES: usize = 8;
 
 /// The answer: the webhook, and its new secret, shown this once.
 #[derive(Serialize)]
@@ -65,7 +62,7 @@ impl Api {
         let (no, default_retry) = (webhook.no, self.default_retry.clone());
         let version = call.parts.headers.contains_key(IF_MATCH).then_some(webhook.version);
         let make = async move {
-            for _ in 0..TRIES {
+            for _ in 0..CHANGE_TRIES {
                 let found = registry.load().webhook(no).cloned();
                 let webhook = found.ok_or_else(|| Problem::not_found("webhook"))?;
                 let settings = replaced(&webhook, &secret, overlap, clock.now())?;

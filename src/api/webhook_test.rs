@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 
 use super::route::WebhookRef;
 use super::store::Later;
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, body, reply};
 use crate::handoff::Probed;
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::limits::RETRY_SOON;
-use crate::model::{DeliveryId, EventPattern, is_event_type};
+use crate::model::{DeliveryId, EventPattern, HIDDEN, is_event_type};
 use crate::outbound::{SentRequest, Webhook};
 
 /// What is sent to see what an endpoint makes of it.

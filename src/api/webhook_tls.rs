@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use super::body::pointer;
 use super::webhook_fields::{Fields, Given};
-use super::webhook_headers::HIDDEN;
 use crate::http::FieldError;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
-use crate::model::Secret;
+use crate::model::{HIDDEN, Secret};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
 
 impl Fields {

@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::webhook_headers::HIDDEN;
 use super::webhook_policy::{retries_of, shown_seconds};
 use super::{webhook_auth, webhook_tls};
 use crate::filter::{Field, Filter};
-use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
+use crate::model::{BreakerSettings, HIDDEN, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
 use crate::outbound::Webhook;
+use crate::signature::standard::{PRIVATE_PREFIX, SECRET_PREFIX};
 
 /// A webhook without its secrets.
 #[derive(Serialize)]
@@ -143,7 +143,7 @@ impl<'a> View<'a> {
 
 /// The last characters of a secret, behind the prefix that says what it is.
 fn hint(secret: &Secret) -> String {
-    let prefix = ["whsec_", "whsk_"].into_iter().find(|prefix| secret.reveal().starts_with(prefix));
+    let prefix = [SECRET_PREFIX, PRIVATE_PREFIX].into_iter().find(|prefix| secret.reveal().starts_with(prefix));
     format!("{}{}", prefix.unwrap_or_default(), secret.hint())
 }
 

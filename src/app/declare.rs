@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use serde_json::Value;
 
 use crate::api::{Api, Call};
-use crate::model::{Principal, Role};
+use crate::model::{Principal, Role, header};
 use crate::service::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, apply};
 
 /// Who changes things, in the audit log.
@@ -21,7 +21,7 @@ struct InProcess<'a>(&'a Api);
 impl Interface for InProcess<'_> {
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
         let failed = |e: &dyn std::fmt::Display| CallFailed(e.to_string());
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json").body(());
+        let request = Request::builder().method(method).uri(path).header("content-type", header::JSON).body(());
         let (parts, ()) = request.map_err(|e| failed(&e))?.into_parts();
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let principal = Principal { name: NAME.into(), ..Principal::new(None, Role::Admin) };

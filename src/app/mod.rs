@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Loader};
+use crate::model::file::ADMIN_KEY;
 use crate::runtime::logging::Logging;
 use server::{Server, StartError};
 
@@ -117,7 +118,7 @@ fn announcement(server: &Server, options: &ServeOptions) -> String {
     let ready = format!("hooktide ready listen={listen}{admin} data_dir={}\n", data_dir.display());
     let key = server.admin_key().map(|key| {
         let shown = if options.dev { key.first_shown() } else { None };
-        greeting(&data_dir.join("admin.key"), &listen, shown)
+        greeting(&data_dir.join(ADMIN_KEY), &listen, shown)
     });
     ready + &key.unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::api::{Later, TestDelivery, TestRefused, Tested, Tester};
 use crate::handoff::{Probe, ProbeRefused, Shards, ToShard};
-use crate::model::{DeliveryId, EventId, NewEvent};
+use crate::model::{DeliveryId, EventId, NewEvent, OWN_SOURCE};
 use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Random};
 
@@ -30,7 +30,7 @@ impl Prober {
         let new = NewEvent {
             tenant: &webhook.tenant,
             event_type: &test.event_type,
-            source: "hooktide",
+            source: OWN_SOURCE,
             timestamp: now,
             received_at: now,
             correlation_id: &test.correlation_id,

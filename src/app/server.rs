@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::declare;
-use super::hooks::{Failures, disable};
+use super::hooks::Failures;
 use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
@@ -340,22 +340,19 @@ impl Ground {
         inboxes: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
         client: ClientSetup,
     ) -> io::Result<dispatch::Running> {
-        let writer = registry.writer.clone();
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
-            settle: self.settle.clone(),
-            recall: commit.recall(),
             memory: Arc::clone(&self.memory),
             // No submission can have come yet.
             last_event: ReadLog::last(&*commit.log()),
         };
-        dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
+        let ports = dispatch::Ports { settle: self.settle.clone(), recall: commit.recall() };
+        dispatch::start(&setup, &ports, inboxes, move |_| Client::new(client.clone()))
     }
 }
 

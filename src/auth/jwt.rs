@@ -12,8 +12,7 @@ use super::is_user;
 use super::jwks::KeySet;
 use crate::config::{Auth, JwtKeys};
 use crate::limits::JWT_LEEWAY;
-use crate::model::{Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::DEFAULT_TENANT;
+use crate::model::{DEFAULT_TENANT, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 
 /// Reads tokens.
 pub struct Tokens {
@@ -69,7 +68,7 @@ pub enum TokenError {
     #[error("the token's org_id or tenant must be one tenant: {TENANT_NAME_ALLOWED}")]
     Tenant,
     /// The role is none.
-    #[error("the token's role must be publisher, viewer, member or admin")]
+    #[error("the token's role must be {}", Role::WORDS)]
     Role,
 }
 

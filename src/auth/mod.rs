@@ -25,8 +25,7 @@ pub use jwt::{Claims, TokenError, Tokens, mint};
 
 use crate::config::Config;
 use crate::limits::CLIENT_ID_BYTES_MAX;
-use crate::model::{Principal, Role, Timestamp, is_tenant_name};
-use crate::registry::DEFAULT_TENANT;
+use crate::model::{DEFAULT_TENANT, Principal, Role, Timestamp, is_tenant_name};
 
 /// Where every worker finds the rules in force.
 pub type SharedAccess = Arc<ArcSwap<Access>>;

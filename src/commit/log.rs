@@ -11,7 +11,7 @@ use redb::{AccessGuard, ReadOnlyTable};
 use super::record::Records;
 use super::segment::{Segment, Tables};
 use crate::limits::SEALED_OPEN_MAX;
-use crate::model::EventId;
+use crate::model::{EventId, file};
 use crate::storage::{Disk, ReadError, ReadLog, Stored};
 
 /// See the module. The commit thread adds segments, the retain thread takes them away; everybody reads.
@@ -37,8 +37,8 @@ impl Log {
     ) -> Self {
         Self {
             disk,
-            dir: dir.join("log"),
-            carry_dir: dir.join("carry"),
+            dir: dir.join(file::LOG),
+            carry_dir: dir.join(file::CARRY),
             segments: ArcSwap::from_pointee(segments),
             carried: ArcSwap::from_pointee(carried),
             opened: Mutex::default(),

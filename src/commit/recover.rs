@@ -20,7 +20,7 @@ use super::segment::Segment;
 use crate::config;
 use crate::handoff::{CommitHandle, Needs, RecallRequest, SettleHandle, Shards};
 use crate::limits::{COMMIT_QUEUE, RECALL_QUEUE};
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::{Disk, Poison, ReadError, ReadLog};
 
@@ -97,8 +97,8 @@ pub struct Running {
 /// Opens the log of a data folder.
 pub fn open(with: OpenLog<'_>) -> Result<OpenedLog, OpenError> {
     let OpenLog { disk, dir, config, dedup, clock, mut random, high_water } = with;
-    let segments = files(&*disk, &dir.join("log"))?;
-    let carried = files(&*disk, &dir.join("carry"))?;
+    let segments = files(&*disk, &dir.join(file::LOG))?;
+    let carried = files(&*disk, &dir.join(file::CARRY))?;
     disk.sync_dir(dir).map_err(|source| OpenError::Io { path: dir.into(), source })?;
     if let Some(newest) = segments.last() {
         newest.open_writing(&*disk).map_err(|source| OpenError::Segment { path: newest.path().into(), source })?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, ROOM_INTERVAL};
+use crate::model::file;
 use crate::runtime::Instant;
 use crate::storage::Disk;
 
@@ -89,7 +90,7 @@ pub struct Ballast {
 impl Ballast {
     /// The ballast of a data folder; call [`Ballast::restore`] to have it.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
-        Self { disk, path: dir.join("ballast") }
+        Self { disk, path: dir.join(file::BALLAST) }
     }
 
     fn is_there(&self) -> bool {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::log::records;
 use super::record::Records;
 use super::segment::{self, Tables};
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::storage::{Disk, ReadError};
 
 /// What a log holds.
@@ -95,7 +95,7 @@ fn look(disk: &dyn Disk, dir: &Path, thorough: bool) -> io::Result<LogStat> {
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "redb"));
         Ok(paths)
     };
-    let (log, carried) = (files("log")?, files("carry")?);
+    let (log, carried) = (files(file::LOG)?, files(file::CARRY)?);
     // A server always has the newest segment open, so that one tells.
     let is_locked =
         |path: &PathBuf| matches!(segment::open_unrepaired(disk, path), Err(redb::Error::DatabaseAlreadyOpen));

@@ -20,7 +20,6 @@ const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;
 const JWT_SECRET_BYTES: RangeInclusive<usize> = 32..=1024;
 /// The longest that a token may last: it cannot be revoked.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-const ROLES: &str = "publisher, viewer, member or admin";
 
 impl Check<'_> {
     pub(super) fn auth(&mut self, raw: &raw::Auth) -> Auth {
@@ -37,7 +36,7 @@ impl Check<'_> {
         }
         let default_role = Role::from_word(&raw.default_role);
         if default_role.is_none() {
-            self.wrong("auth.default_role", format!("{:?} is not a role: {ROLES}", raw.default_role));
+            self.wrong("auth.default_role", format!("{:?} is not a role: {}", raw.default_role, Role::WORDS));
         }
         let text = |text: &str| (!text.is_empty()).then(|| text.into());
         Auth {
@@ -57,7 +56,7 @@ impl Check<'_> {
             let at = |field: &str| format!("auth.api_keys[{n}].{field}");
             let role = Role::from_word(&entry.role);
             if role.is_none() {
-                self.wrong(&at("role"), format!("{:?} is not a role: {ROLES}", entry.role));
+                self.wrong(&at("role"), format!("{:?} is not a role: {}", entry.role, Role::WORDS));
             }
             let tenant = match &*entry.tenant {
                 "*" => None,

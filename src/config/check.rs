@@ -12,28 +12,22 @@ use ipnet::IpNet;
 use super::error::ConfigError;
 use super::load::Origins;
 use super::raw::{self, Raw};
-use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Span};
+use super::value::{AutoCount, Count, Delay, GIB, Hours, KIB, List, MIB, Ratio, Seconds, Size, Span, TIB};
 use super::{
     Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging, MetricsAccess,
     Server,
 };
 use crate::limits::{
     BODIES_IN_FLIGHT_BYTES, BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX,
-    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX, SPAN_MAX,
 };
 use crate::model::RetryPolicy;
 use crate::outbound::profile::Profiles;
 use crate::runtime::logging::Filter;
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = KIB << 10;
-const GIB: u64 = MIB << 10;
-const TIB: u64 = GIB << 10;
-
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Threads of one kind.
 const THREADS: RangeInclusive<u64> = 1..=256;
@@ -47,17 +41,13 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         logging: check.logging(&raw.logging),
         log: check.log(&raw.log),
         history: History {
-            retention: check.hours("history.retention_hours", raw.history.retention_hours, MINUTE..=TEN_YEARS),
+            retention: check.hours("history.retention_hours", raw.history.retention_hours, MINUTE..=SPAN_MAX),
         },
         dead_letters: DeadLetters {
-            retention: check.hours(
-                "dead_letters.retention_hours",
-                raw.dead_letters.retention_hours,
-                MINUTE..=TEN_YEARS,
-            ),
+            retention: check.hours("dead_letters.retention_hours", raw.dead_letters.retention_hours, MINUTE..=SPAN_MAX),
         },
         dedup: Dedup {
-            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=TEN_YEARS),
+            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=SPAN_MAX),
             max_keys: check.count("dedup.max_keys", raw.dedup.max_keys, 1_000..=100_000_000) as usize,
         },
         delivery: check.delivery(&raw.delivery),
@@ -200,8 +190,8 @@ impl Check<'_> {
     fn log(&mut self, raw: &raw::Log) -> Log {
         Log {
             segment_bytes: self.size("log.segment_bytes", raw.segment_bytes, MIB..=16 * GIB),
-            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=TEN_YEARS),
-            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=TEN_YEARS),
+            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=SPAN_MAX),
+            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=SPAN_MAX),
             retention_bytes: self.size("log.retention_bytes", raw.retention_bytes, 16 * MIB..=1024 * TIB),
             carry_bytes: self.size("log.carry_bytes", raw.carry_bytes, 0..=1024 * TIB),
             two_phase_commit: raw.two_phase_commit.0,

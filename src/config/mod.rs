@@ -28,7 +28,7 @@ mod tests;
 pub(crate) use error::key_of;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use layers::TomlFile;
-pub use layers::{Environment, Flags};
+pub use layers::{Environment, Flags, KEY_VARIABLE, PREFIX, URL_VARIABLE};
 pub use load::{Loaded, Loader};
 pub(crate) use sources::read_secret_file;
 pub(crate) use value::{parse_duration, parse_size};

@@ -7,14 +7,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::event_types::Catalogue;
 use super::sources::RawSource;
 use super::tenants::RawTenant;
-use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
-use crate::model::Secret;
+use super::value::{AutoCount, Count, Delay, GIB, Hours, List, MIB, Ratio, Seconds, Size, Toggle, one_or_list};
+use crate::model::{DEFAULT_TENANT, HIDDEN, Secret};
 use crate::outbound::profile::RawProfile;
 use crate::registry::catalogue;
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = KIB << 10;
-const GIB: u64 = MIB << 10;
 
 /// Sections with their keys, types and defaults; every section refuses keys that it does not have.
 macro_rules! sections {
@@ -90,7 +86,7 @@ sections! {
     ApiKey {
         #[serde(serialize_with = "hidden")]
         key: Option<Secret> = None,
-        tenant: String = "default".to_owned(),
+        tenant: String = DEFAULT_TENANT.to_owned(),
         role: String = String::new(),
     }
     /// `[logging]`
@@ -182,9 +178,9 @@ fn default_schedule() -> List<Delay> {
 
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str("***")
+    to.serialize_str(HIDDEN)
 }
 
 fn hidden_unless_empty<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(if secret.reveal().is_empty() { "" } else { "***" })
+    to.serialize_str(if secret.reveal().is_empty() { "" } else { HIDDEN })
 }

@@ -19,10 +19,9 @@ use crate::inbound::source::{
     Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id,
 };
 use crate::limits::{SECRET_FILE_BYTES_MAX, SOURCE_BODY_BYTES_MAX};
-use crate::model::{Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::model::kind::PARTNER;
+use crate::model::{DEFAULT_TENANT, HIDDEN, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 
-const DEFAULT_TENANT: &str = "default";
-const PARTNER: &str = "partner";
 /// Variables of replaced systems that make a source, and the name and kind of it.
 const OLD_NAMES: [(&str, &str); 2] = [("SHOPIFY_WEBHOOK_SECRET", "shopify"), ("STRIPE_WEBHOOK_SECRET", "stripe")];
 /// Megabytes of a body, for sources that do not say.
@@ -53,7 +52,7 @@ impl RawSource {
     /// To be shown: secrets are hidden anyway, and any option may be one.
     pub(super) fn hidden(&self) -> Self {
         let mut shown = self.clone();
-        shown.settings.options.values_mut().for_each(|value| "***".clone_into(value));
+        shown.settings.options.values_mut().for_each(|value| HIDDEN.clone_into(value));
         shown
     }
 }

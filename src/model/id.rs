@@ -47,6 +47,9 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl $name {
+            /// What its text begins with.
+            pub const PREFIX: &str = concat!($prefix, "_");
+
             /// The id with this number.
             pub const fn from_u128(n: u128) -> Self {
                 Self(n)
@@ -60,7 +63,7 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(Self::PREFIX)?;
                 f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
             }
         }

@@ -4,12 +4,16 @@
 
 mod attempt;
 mod event;
+pub mod file;
+pub mod header;
 mod id;
 mod inbound;
+pub mod path;
 mod policy;
 mod principal;
 mod role;
 mod secret;
+mod source;
 mod tenant;
 mod time;
 mod webhook;
@@ -22,7 +26,8 @@ pub use inbound::{Inbound, Mapping};
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use principal::Principal;
 pub use role::Role;
-pub use secret::{Secret, is_secret_header};
-pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
+pub use secret::{HIDDEN, Secret, is_secret_header};
+pub use source::{API_SOURCE, OWN_SOURCE, kind};
+pub use tenant::{DEFAULT_TENANT, TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{EventPattern, PatternError, RESERVED_TYPES, WebhookStatus, is_event_type};

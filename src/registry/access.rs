@@ -21,6 +21,8 @@ use crate::runtime::Random;
 
 /// Bytes of randomness in a key: nobody guesses 256 bits, so that a plain hash keeps them.
 const KEY_BYTES: usize = 32;
+/// What the text of an API key begins with.
+pub(super) const KEY_PREFIX: &str = "hk_";
 /// Characters of a key that are shown for recognition: `hk_` and 48 of its bits.
 const PREFIX_CHARS: usize = 11;
 
@@ -97,7 +99,7 @@ impl Writer {
     /// If there are too many, or the registry cannot take it.
     pub async fn create_key(&self, key: NewKey) -> Result<(Arc<Key>, Secret), AccessError> {
         let bytes = Zeroizing::new(Random::secret::<KEY_BYTES>());
-        let text = Zeroizing::new(format!("hk_{}", BASE64URL_NOPAD.encode(&*bytes)));
+        let text = Zeroizing::new(format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&*bytes)));
         let (hash, prefix) = (key_hash(&text), text[..PREFIX_CHARS].into());
         match self.ask_access(AccessChange::CreateKey { key, hash, prefix }).await? {
             Accessed::Key(key) => Ok((key, Secret::new(text.as_str()))),

@@ -43,7 +43,7 @@ pub use change::ChangeError;
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
 pub use keys::Key;
 pub use secret::{KeyFileError, admin_key};
-pub use snapshot::{DEFAULT_TENANT, Known, Registry, Removed};
+pub use snapshot::{Known, Registry, Removed};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use store::StoreError;

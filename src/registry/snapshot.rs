@@ -11,13 +11,10 @@ use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
 use crate::model::{
-    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks,
+    DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks,
 };
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
-
-/// The tenant that is always there, and the one meant when none is named.
-pub const DEFAULT_TENANT: &str = "default";
 
 /// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
 /// keys by hash.

@@ -20,7 +20,7 @@ use super::source_setup::SourceSetup;
 use super::tenants::{StoredTenant, encode_tenant};
 use crate::inbound::source::Source;
 use crate::limits::{AUDIT_ENTRIES_MAX, REGISTRY_CACHE_BYTES};
-use crate::model::{AuditId, KeyId, Secret, SourceId};
+use crate::model::{AuditId, KeyId, Secret, SourceId, file};
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
 use crate::registry::catalogue::EventType;
@@ -33,7 +33,6 @@ pub(super) const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinitio
 pub(super) const KEYS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("keys");
 pub(super) const TENANTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tenants");
 const AUDIT: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("audit");
-const FILE: &str = "registry.redb";
 
 /// Why registry.redb cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +135,7 @@ impl Store {
     /// Opens the store of a data folder, made if it is not there.
     pub(super) fn open(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         disk.create_dir(dir)?;
-        let path = dir.join(FILE);
+        let path = dir.join(file::REGISTRY);
         if !disk.list(dir)?.contains(&path) {
             make(dir, &path, &*disk)?;
         }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::access::AccessError;
 use super::record::{RecordError, version_or_damage};
 use super::retry_record::RetryRecord;
-use super::snapshot::{DEFAULT_TENANT, Registry};
+use super::snapshot::Registry;
 use crate::config::FileTenant;
-use crate::model::{TenantSettings, Timestamp, Visibility};
+use crate::model::{DEFAULT_TENANT, TenantSettings, Timestamp, Visibility};
 
 const VERSION: u16 = 1;
 

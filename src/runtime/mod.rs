@@ -9,7 +9,9 @@ mod clock;
 mod door;
 pub mod logging;
 pub mod metrics;
+mod percentiles;
 mod random;
+mod shared_bucket;
 
 pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
@@ -17,3 +19,4 @@ pub use clock::{Clock, Instant, Moment};
 pub use door::{Door, Permit};
 pub use metrics::Metrics;
 pub use random::Random;
+pub use shared_bucket::{SharedBucket, Taken};

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -23,6 +24,8 @@ pub struct Certificates<R = SystemResolver> {
     fetcher: Fetcher<R>,
     clock: Clock,
     fetches: Semaphore,
+    /// What the slots of the shelf know, for readers, who take no lock.
+    known: ArcSwap<HashMap<Box<str>, Arc<Known>>>,
     shelf: Mutex<Shelf>,
 }
 
@@ -59,7 +62,7 @@ struct Shelf {
 }
 
 /// Held by who fetches: the others wait for the same.
-type Slot = tokio::sync::Mutex<Option<Known>>;
+type Slot = tokio::sync::Mutex<Option<Arc<Known>>>;
 
 struct Known {
     result: Result<Arc<Certificate>, Unavailable>,
@@ -70,7 +73,8 @@ struct Known {
 impl<R: Resolve> Certificates<R> {
     /// An empty cache over this fetcher.
     pub fn new(fetcher: Fetcher<R>, clock: Clock) -> Self {
-        Self { fetcher, clock, fetches: Semaphore::new(CERTIFICATE_FETCHES), shelf: Mutex::default() }
+        let fetches = Semaphore::new(CERTIFICATE_FETCHES);
+        Self { fetcher, clock, fetches, known: ArcSwap::default(), shelf: Mutex::default() }
     }
 
     /// What fetches, for whoever has something else to get.
@@ -83,6 +87,11 @@ impl<R: Resolve> Certificates<R> {
     /// # Errors
     /// If there is none to be had; nothing is then known of what it was to verify.
     pub async fn get(&self, url: &Url) -> Result<Arc<Certificate>, Unavailable> {
+        if let Some(known) = self.known.load().get(url.as_str())
+            && self.clock.instant() < known.until
+        {
+            return known.result.clone();
+        }
         let slot = self.slot(url)?;
         let mut known = slot.lock().await;
         if let Some(known) = &*known
@@ -97,7 +106,7 @@ impl<R: Resolve> Certificates<R> {
                 Known { result: Ok(Arc::new(certificate)), until }
             }
             Err(why) => {
-                let before = known.take().and_then(|known| known.result.ok());
+                let before = known.take().and_then(|known| known.result.clone().ok());
                 // One that cannot be asked for is no worse than before; its own dates end it.
                 let result = before.filter(|_| why.is_temporary()).ok_or(why);
                 // That others are being fetched says nothing of this one.
@@ -107,7 +116,19 @@ impl<R: Resolve> Certificates<R> {
                 Known { result, until: self.clock.instant() + CERTIFICATE_RETRY }
             }
         };
-        known.insert(now).result.clone()
+        let now = known.insert(Arc::new(now));
+        self.publish(url, &slot, now);
+        now.result.clone()
+    }
+
+    /// Shows readers what a slot knows from now on, unless the slot had to make room for another one meanwhile.
+    fn publish(&self, url: &Url, slot: &Arc<Slot>, now: &Arc<Known>) {
+        let shelf = self.shelf();
+        if shelf.by_url.get(url.as_str()).is_some_and(|present| Arc::ptr_eq(present, slot)) {
+            let mut known = HashMap::clone(&self.known.load());
+            known.insert(url.as_str().into(), Arc::clone(now));
+            self.known.store(Arc::new(known));
+        }
     }
 
     async fn fetch(&self, url: &Url) -> Result<Certificate, Unavailable> {
@@ -154,6 +175,9 @@ impl<R: Resolve> Certificates<R> {
                 slots.iter().filter_map(|(url, slot)| Some((worth(slot)?, url))).min_by_key(|(worth, _)| *worth);
             let least = least.map(|(_, url)| url.clone()).ok_or(Unavailable::Busy)?;
             slots.remove(&least);
+            let mut known = HashMap::clone(&self.known.load());
+            known.remove(&least);
+            self.known.store(Arc::new(known));
         }
         Ok(Arc::clone(slots.entry(url.as_str().into()).or_default()))
     }

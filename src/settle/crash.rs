@@ -167,7 +167,7 @@ impl Node {
             }
             ids.push(id);
         }
-        self.told.try_iter().for_each(|message| self.driver.take_in(message).unwrap());
+        self.told.try_iter().for_each(|message| self.driver.take_in(vec![message]).unwrap());
         while self.shard.try_recv().is_ok() {}
         ids
     }
@@ -225,7 +225,7 @@ impl Node {
     }
 
     fn take_in(&mut self, message: ToSettle) {
-        self.driver.take_in(message).unwrap();
+        self.driver.take_in(vec![message]).unwrap();
     }
 
     fn settle(&mut self, id: DeliveryId, attempt: Option<crate::model::Attempt>, decision: Decision) {

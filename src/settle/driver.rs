@@ -25,14 +25,9 @@ impl Driver {
         Now { steady: self.clock.steady_at(instant), wall: self.clock.now() }
     }
 
-    /// Takes one message in.
-    pub(super) fn take_in(&mut self, message: ToSettle) -> Result<(), LookupError> {
-        self.take_in_at(self.now(), message)
-    }
-
-    /// Takes one message in, at this time.
-    pub(super) fn take_in_at(&mut self, now: Now, message: ToSettle) -> Result<(), LookupError> {
-        let outputs = self.keeper.step(now, Input::Message(message))?;
+    /// Takes messages in.
+    pub(super) fn take_in(&mut self, messages: Vec<ToSettle>) -> Result<(), LookupError> {
+        let outputs = self.keeper.step(self.now(), Input::Messages(messages))?;
         self.perform(outputs)
     }
 
@@ -86,7 +81,11 @@ impl Driver {
                     }
                 }
                 Output::Answer(answer) => answer.send(),
-                Output::Disable(webhook, reason) => (self.hooks.disable)(webhook, reason),
+                Output::Disable(webhook, reason) => {
+                    if !(self.hooks.disable)(webhook, reason) {
+                        self.keeper.step(self.keeper.now, Input::NotDisabled(webhook, reason))?;
+                    }
+                }
                 Output::RingOutbox => (self.hooks.outbox)(),
             }
         }

@@ -6,6 +6,7 @@ use super::keeper::Keeper;
 use super::step::{Answer, Output};
 use crate::handoff::{ToShard, Waiting};
 use crate::model::Timestamp;
+use crate::runtime::Permit;
 use crate::storage::delivery::{Flush, Flushed, LookupError, RowsWanted};
 
 impl Keeper {
@@ -63,7 +64,7 @@ impl Keeper {
         let now = flush.now;
         let Gathered { items, mut asked, jobs, .. } = self.in_flush.take().unwrap_or_default();
         // Permits go here, and so new work comes in.
-        asked.permits.clear();
+        Permit::give_back(std::mem::take(&mut asked.permits));
         self.metrics.flush_items.observe(items as f64);
         {
             let mut counts = self.ledger.lock();
@@ -93,7 +94,6 @@ impl Keeper {
             self.nudge(waiting);
         }
         asked.take_answers(&flushed, |answer| outputs.push(Output::Answer(answer)));
-        outputs.extend(asked.disable.drain(..).map(|(webhook, reason)| Output::Disable(webhook, reason)));
         // Their memory is used again.
         flush.clear();
         self.gathered = Gathered { items: 0, flush, jobs, asked: Asked::default() };
@@ -109,6 +109,7 @@ impl Keeper {
 
     /// Answers who waited for the flush of this time, and tells the shards.
     fn answer_at(&mut self, now: Timestamp, asked: &mut Asked, outputs: &mut Vec<Output>) -> Result<(), LookupError> {
+        outputs.extend(self.disable.drain(..).map(|(webhook, reason)| Output::Disable(webhook, reason)));
         for (reply, is_cancelled) in asked.cancel_replies.drain(..) {
             outputs.push(Output::Answer(Answer::Cancelled(reply, is_cancelled)));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::step::Answer;
-use crate::handoff::{DisableReason, Refill};
+use crate::handoff::Refill;
 use crate::model::{EventId, WebhookNo};
 use crate::runtime::Permit;
 use crate::storage::delivery::{Flush, Flushed, Retried};
@@ -38,8 +38,6 @@ pub(super) struct Asked {
     pub(super) discards: Vec<oneshot::Sender<u64>>,
     /// Replays of all of a webhook's, in the order of [`Flushed::totals`].
     pub(super) recover_alls: Vec<oneshot::Sender<u64>>,
-    /// Webhooks to disable.
-    pub(super) disable: Vec<(WebhookNo, DisableReason)>,
     /// Permits to give back.
     pub(super) permits: Vec<Arc<Permit>>,
 }

@@ -44,8 +44,9 @@ pub struct Hooks {
     pub abandons: Abandons,
     /// Whom replays go to.
     pub targets: Arc<dyn Targets>,
-    /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
-    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
+    /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows. `false`: it could
+    /// not be asked for now, and is asked for again.
+    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) -> bool + Send + Sync>,
     /// See [`Compose`].
     pub compose: Compose,
     /// Rows wait in the outbox.

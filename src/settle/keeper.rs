@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::gather::{AskedAgain, Gathered, Sync};
-use super::ledger::Ledger;
+use super::ledger::{Counts, Ledger};
 use super::outstanding::Outstanding;
 use super::records::Depth;
 use super::step::{Input, Now, Output};
@@ -47,6 +47,8 @@ pub(super) struct Keeper {
     pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
     /// Answers that found their shard's queue full.
     pub(super) kept: VecDeque<(usize, ToShard)>,
+    /// Webhooks to disable after the flush, or at the next one if the registry had no room.
+    pub(super) disable: Vec<(WebhookNo, DisableReason)>,
     pub(super) options: Options,
     pub(super) bounds: Bounds,
     /// Where webhooks live.
@@ -68,10 +70,7 @@ impl Keeper {
         self.now = now;
         let mut outputs = Vec::new();
         match input {
-            Input::Message(message) => {
-                debug_assert!(self.in_flush.is_none(), "nothing is taken in while a flush is under way");
-                self.take_in(message);
-            }
+            Input::Messages(messages) => self.take_in(messages),
             Input::Flush if self.is_dirty() => outputs.push(Output::Flush(self.make_flush(false)?)),
             Input::Finish => outputs.push(Output::Flush(self.make_flush(true)?)),
             Input::Flush => {
@@ -81,14 +80,23 @@ impl Keeper {
             }
             Input::Flushed(flush, flushed) => self.learn(flush, *flushed, &mut outputs)?,
             Input::Untold(shard, message) => self.keep(shard, message),
+            Input::NotDisabled(webhook, reason) => self.disable.push((webhook, reason)),
         }
         Ok(outputs)
     }
 
-    fn take_in(&mut self, message: ToSettle) {
+    /// Takes messages in. What they count is counted under one lock.
+    fn take_in(&mut self, messages: Vec<ToSettle>) {
+        debug_assert!(self.in_flush.is_none(), "nothing is taken in while a flush is under way");
+        let ledger = Arc::clone(&self.ledger);
+        let mut counts = ledger.lock();
+        messages.into_iter().for_each(|message| self.take(message, &mut counts));
+    }
+
+    fn take(&mut self, message: ToSettle, counts: &mut Counts) {
         match message {
             ToSettle::Announce(events) => events.into_iter().for_each(|event| self.announce(event)),
-            ToSettle::Settled(outcomes) => self.settle(&outcomes),
+            ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
             ToSettle::Spill(deliveries) => {
                 self.gathered.items += deliveries.len();
                 for (webhook, event) in deliveries {
@@ -99,7 +107,7 @@ impl Keeper {
                 }
             }
             ToSettle::Refill(refill) => self.gathered.asked.refills.push(refill),
-            ToSettle::Command(command) => self.command(command),
+            ToSettle::Command(command) => self.command(command, counts),
         }
     }
 
@@ -115,22 +123,21 @@ impl Keeper {
         self.outstanding.pass(event, permit);
     }
 
-    fn settle(&mut self, outcomes: &[Settled]) {
+    fn settle(&mut self, outcomes: &[Settled], counts: &mut Counts) {
         self.gathered.items += outcomes.len();
-        let ledger = Arc::clone(&self.ledger);
-        let mut counts = ledger.lock();
-        let (hooks, disable) = (&self.hooks, &mut self.gathered.asked.disable);
-        let disable_after = |no| (hooks.disable_after)(no).unwrap_or(self.options.disable_after);
-        counts.stats.count(outcomes, self.now.steady, disable_after, |webhook| {
-            disable.push((webhook, DisableReason::Failing));
-        });
+        let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
+        let mut failing = Vec::new();
+        counts.stats.count(outcomes, self.now.steady, disable_after, |webhook| failing.push(webhook));
+        failing.into_iter().for_each(|webhook| self.disable(webhook, DisableReason::Failing));
         counts.hours.count(outcomes, self.now.wall);
         self.watch(outcomes, &counts.stats);
-        drop(counts);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
                 self.gathered.flush.attempts.push(webhook, event, attempt);
+            }
+            if outcome.decision == Decision::Dead(DeadReason::Gone) {
+                self.disable(webhook, DisableReason::Gone);
             }
             let was_outstanding = self.outstanding.settle(webhook, event);
             match outcome.decision {
@@ -145,6 +152,14 @@ impl Keeper {
                 },
                 Decision::Dead(reason) => self.bury(outcome, reason),
             }
+        }
+    }
+
+    /// Has the registry disable a webhook once the outcomes that say so are durable. Settle alone decides this.
+    fn disable(&mut self, webhook: WebhookNo, reason: DisableReason) {
+        if self.disable.iter().all(|(asked, _)| *asked != webhook) {
+            tracing::warn!(webhook = webhook.0, ?reason, "webhook is to be disabled");
+            self.disable.push((webhook, reason));
         }
     }
 
@@ -177,7 +192,7 @@ impl Keeper {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, counts: &mut Counts) {
         match command {
             Command::Sync { webhook, event, limit, reply } => {
                 self.gathered.asked.syncs.push(Sync { webhook, event, limit, reply });
@@ -185,7 +200,7 @@ impl Keeper {
             Command::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }
-            Command::Note { webhook, noted } => self.note(webhook, noted),
+            Command::Note { webhook, noted } => self.note(webhook, noted, &mut counts.stats),
             Command::Admitted { through } => {
                 let admitted = &mut self.gathered.flush.admitted;
                 *admitted = (*admitted).max(Some(through));
@@ -295,7 +310,7 @@ impl Keeper {
 
     /// Whether everything is written and everybody answered, at this time of the scheduling clock.
     pub(super) fn is_idle(&self, steady: Timestamp) -> bool {
-        let is_told = self.kept.is_empty() && self.waiting.is_empty();
+        let is_told = self.kept.is_empty() && self.waiting.is_empty() && self.disable.is_empty();
         let is_written = !self.is_dirty() && !self.is_dead_letter_due(steady);
         is_written && is_told && !self.gathered.asked.is_waited_for()
     }

@@ -1,7 +1,7 @@
 //! What settle counts, where the management reads it.
 //!
-//! The settle thread takes the lock once for each message with outcomes and twice in a flush, never for an event and never
-//! while it writes to the disk. Readers take it for as long as a copy lasts.
+//! The settle thread takes the lock once for all messages that it takes in at a time, and twice in a flush, never for an
+//! event and never while it writes to the disk. Readers take it for as long as a copy lasts.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -189,6 +189,7 @@ impl Opened {
             depth,
             waiting: <_>::default(),
             kept: <_>::default(),
+            disable: Vec::new(),
             options: self.options,
             bounds: self.bounds,
             shards: shards.clone(),

@@ -9,13 +9,5 @@ pub(super) fn takes(filter: &ReplayFilter, patterns: &[EventPattern], head: &Eve
     *filter.tenant == *event.tenant
         && filter.since.is_none_or(|since| event.received_at >= since)
         && filter.until.is_none_or(|until| event.received_at < until)
-        && (filter.types.is_empty() || patterns.iter().any(|pattern| matches(pattern, event.event_type)))
-}
-
-fn matches(pattern: &EventPattern, event_type: &str) -> bool {
-    match pattern {
-        EventPattern::Exact(text) => **text == *event_type,
-        EventPattern::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
-        EventPattern::All => !event_type.starts_with("hooktide."),
-    }
+        && (filter.types.is_empty() || patterns.iter().any(|pattern| pattern.matches(event.event_type)))
 }

@@ -134,6 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn failure_is_timed_from_its_first_to_the_next_success() {
+        let mut stats = WebhookStats::default();
+        let (never, at) = (|| Duration::MAX, Timestamp::from_millis);
+        let failure = || settled(failed(1, 500), Decision::Retry { at: at(1) });
+        note(&mut stats, &failure(), at(1_000), never);
+        note(&mut stats, &failure(), at(101_000), never);
+        let failing_for = |stats: &WebhookStats| stats.failing_since.map(|since| at(101_000).since(since));
+        assert_eq!(failing_for(&stats), Some(Duration::from_secs(100)));
+        note(&mut stats, &settled(attempt(1), Decision::Delivered), at(101_000), never);
+        assert_eq!(failing_for(&stats), None);
+    }
+
+    #[test]
     fn only_nothing_but_failure_for_long_enough_disables() {
         let mut stats = WebhookStats::default();
         let long = || Duration::from_millis(100);

@@ -19,8 +19,8 @@ pub(super) struct Now {
 /// What a step takes in.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// Something that settle was told. Not while a flush is under way.
-    Message(ToSettle),
+    /// What settle was told. Not while a flush is under way.
+    Messages(Vec<ToSettle>),
     /// It is time to write what has gathered, and to answer who waits.
     Flush,
     /// The same for an orderly stop: everything, whatever its number, and the mark of a clean end.
@@ -29,6 +29,8 @@ pub(super) enum Input {
     Flushed(Box<Flush>, Box<Flushed>),
     /// A shard had no room for this.
     Untold(usize, ToShard),
+    /// The registry had no room for this.
+    NotDisabled(WebhookNo, DisableReason),
 }
 
 /// What is to be done after a step.
@@ -40,7 +42,7 @@ pub(super) enum Output {
     Tell(usize, ToShard),
     /// Answer somebody.
     Answer(Answer),
-    /// Ask the registry to disable a webhook.
+    /// Ask the registry to disable a webhook; if it has no room, say so by [`Input::NotDisabled`].
     Disable(WebhookNo, DisableReason),
     /// Say that operational events wait in the outbox.
     RingOutbox,

@@ -1,6 +1,7 @@
 //! What settle's tests share: a world without threads, and small things to make.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -100,6 +101,8 @@ pub(super) struct World {
     pub(super) shard: mpsc::Receiver<ToShard>,
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
+    /// Whether the registry takes changes.
+    pub(super) registry_has_room: Arc<AtomicBool>,
     pub(super) today: Arc<Today>,
     /// Operational events that were composed, since the last start.
     pub(super) told: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
@@ -141,6 +144,8 @@ impl World {
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
+        let registry_has_room = Arc::new(AtomicBool::new(true));
+        let rooms = Arc::clone(&registry_has_room);
         let today = Arc::new(Today::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let says = Arc::clone(&told);
@@ -149,7 +154,13 @@ impl World {
         let hooks = Hooks {
             targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
-            disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
+            disable: Arc::new(move |webhook, reason| {
+                let has_room = rooms.load(Ordering::Relaxed);
+                if has_room {
+                    asked.lock().unwrap().push((webhook, reason));
+                }
+                has_room
+            }),
             compose: Arc::new(move |happening| {
                 let row = format!("{happening:?}");
                 says.lock().unwrap().push((happening.webhook, happening.what.event_type()));
@@ -176,6 +187,7 @@ impl World {
             shard,
             abandoned,
             disabled,
+            registry_has_room,
             today,
             told,
             disable_after,
@@ -311,7 +323,7 @@ impl World {
 
     /// Tells settle.
     pub(super) fn take_in(&mut self, message: ToSettle) {
-        self.driver.take_in(message).unwrap();
+        self.driver.take_in(vec![message]).unwrap();
     }
 
     /// Whether settle has nothing to do.

@@ -1,5 +1,6 @@
 //! Scenarios of settle, each named by what it promises. Time is tokio's paused clock; the shard is played by the test.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::testing::{HOUR, World, permit_of};
@@ -341,13 +342,15 @@ async fn nothing_but_failure_asks_for_the_webhook_to_be_disabled() {
     let (one, two) = (world.announce(&[1]), world.announce(&[2]));
     world.settle(1, one, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
     world.retry(2, two, 1, HOUR);
-    world.flush();
-    tokio::time::advance(25 * HOUR).await;
-    world.retry(2, two, 2, HOUR);
     assert!(world.disabled.lock().unwrap().is_empty(), "what is not durable is not acted on");
     world.flush();
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Gone)]);
+    tokio::time::advance(25 * HOUR).await;
+    world.retry(2, two, 2, HOUR);
+    assert_eq!(world.disabled.lock().unwrap().len(), 1, "what is not durable is not acted on");
+    world.flush();
     let asked = world.disabled.lock().unwrap().clone();
-    assert_eq!(asked, [(WebhookNo(2), DisableReason::Failing)], "of 410 dispatch tells at once");
+    assert_eq!(asked, [(WebhookNo(1), DisableReason::Gone), (WebhookNo(2), DisableReason::Failing)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -438,6 +441,38 @@ async fn rows_of_an_ordered_webhook_come_in_order_and_no_further_than_all_are_wr
     let now = world.clock.steady();
     let refilled = world.reader.refill(&[ask], now, Some(events[1])).unwrap().remove(0);
     assert_eq!((refilled.rows.len(), refilled.rows[0].event, refilled.end), (1, events[0], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_has_no_room_for_is_asked_again_and_each_webhook_once() {
+    let mut world = World::new();
+    world.registry_has_room.store(false, Ordering::Relaxed);
+    for _ in 0..3 {
+        let event = world.announce(&[1]);
+        world.settle(1, event, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
+    }
+    world.flush();
+    assert!(world.disabled.lock().unwrap().is_empty() && !world.is_idle());
+    world.registry_has_room.store(true, Ordering::Relaxed);
+    world.flush();
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Gone)]);
+    assert!(world.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_is_timed_over_a_restart() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.retry(1, event, 1, HOUR);
+    world = world.reopen();
+    tokio::time::advance(24 * HOUR - Duration::from_millis(1)).await;
+    world.retry(1, event, 2, HOUR);
+    world.flush();
+    assert!(world.disabled.lock().unwrap().is_empty());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    world.retry(1, event, 3, HOUR);
+    world.flush();
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Failing)]);
 }
 
 #[tokio::test(start_paused = true)]

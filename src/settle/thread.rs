@@ -80,7 +80,7 @@ impl Worker {
         while !self.is_stopping() {
             if self.driver.keeper.is_idle(self.driver.clock.steady()) {
                 let Ok(message) = self.messages.recv() else { break };
-                self.driver.take_in(message)?;
+                self.driver.take_in(vec![message])?;
             }
             if !self.driver.keeper.is_busy() {
                 self.gather()?;
@@ -92,9 +92,7 @@ impl Worker {
             self.try_until_room(Driver::flush)?;
             flushed_at = self.driver.clock.instant();
         }
-        while let Ok(message) = self.messages.try_recv() {
-            self.driver.take_in(message)?;
-        }
+        self.driver.take_in(self.messages.try_iter().collect())?;
         self.try_until_room(Driver::finish)
     }
 
@@ -124,14 +122,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes what is there, up to what one transaction should hold. All of it comes at one time of the clocks.
+    /// Takes what is there, up to what one transaction should hold.
     fn drain(&mut self) -> Result<(), LookupError> {
-        let now = self.driver.now();
-        while self.items() < 2 * FLUSH_ITEMS && !self.is_stopping() {
+        let mut room = (2 * FLUSH_ITEMS).saturating_sub(self.items());
+        let mut messages = Vec::new();
+        let mut stops = self.is_stopping();
+        while room > 0 && !stops {
             let Ok(message) = self.messages.try_recv() else { break };
-            self.driver.take_in_at(now, message)?;
+            room = room.saturating_sub(items_of(&message));
+            stops = matches!(message, ToSettle::Command(Command::Stop));
+            messages.push(message);
         }
-        Ok(())
+        if messages.is_empty() { Ok(()) } else { self.driver.take_in(messages) }
     }
 
     /// Repeats a write for as long as the disk is full.
@@ -155,6 +157,17 @@ impl Worker {
                 done => return done,
             }
         }
+    }
+}
+
+/// About what a message adds to a transaction.
+fn items_of(message: &ToSettle) -> usize {
+    match message {
+        ToSettle::Announce(events) => events.iter().map(|event| event.webhooks.len().max(1)).sum(),
+        ToSettle::Settled(outcomes) => outcomes.len(),
+        ToSettle::Spill(deliveries) => deliveries.len(),
+        ToSettle::Refill(_) => 0,
+        ToSettle::Command(_) => 1,
     }
 }
 
@@ -189,7 +202,7 @@ mod tests {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
-            disable: Arc::new(|_, _| {}),
+            disable: Arc::new(|_, _| true),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
             disable_after: Arc::new(|_| None),

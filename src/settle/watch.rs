@@ -123,7 +123,7 @@ impl Keeper {
     }
 
     /// What the registry says.
-    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted) {
+    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted, stats: &mut Stats) {
         match noted {
             Noted::Disabled(reason) => {
                 if self.watches.set(webhook, Some(Standing::Disabled)) != Some(Standing::Disabled) {
@@ -132,7 +132,7 @@ impl Keeper {
             }
             Noted::Resumed => {
                 // It gets all of its time again.
-                self.ledger.lock().stats.begin_anew(webhook);
+                stats.begin_anew(webhook);
                 if self.watches.set(webhook, None).is_some() {
                     self.tell(webhook, Happened::Recovered { was_disabled: true });
                 }

@@ -19,9 +19,11 @@ use super::error::CliError;
 use super::input::{self, SecretArgs};
 use super::signing::{known, scheme_of};
 use super::{Client, ClientArgs, ServerArgs, block_on, output, parse};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, URL_VARIABLE};
 use crate::inbound::provider::{RawRecipe, recipe, samples};
 use crate::inbound::source::{SecretSetting, Settings, recipe_of};
+use crate::model::kind::PARTNER;
+use crate::model::path::SOURCES;
 use crate::model::{Secret, Timestamp};
 use crate::runtime::{Clock, Random};
 use crate::signature::{Outgoing, SignError};
@@ -138,7 +140,7 @@ impl Target {
         let (kind, recipe) = found.or_else(by_name).ok_or_else(|| {
             trigger("no source of this name is configured here or known to the server, and no kind of provider has it (--kind)")
         })?;
-        if kind == "partner" && args.to.is_none() {
+        if kind == PARTNER && args.to.is_none() {
             return Err(trigger("a partner's URL holds its token, which nobody knows but the partner: --to"));
         }
         let to = match (&args.to, &config) {
@@ -195,7 +197,7 @@ fn secret(settings: &Settings) -> Option<Secret> {
 fn ask(args: &Args, environment: &Environment) -> Result<Option<Value>, CliError> {
     // A kind by itself can be sent without a key, to a server that is elsewhere.
     let Ok(client) = Client::try_new(&args.client, environment, false) else { return Ok(None) };
-    let asked = block_on(async { Ok(client.get(&format!("/api/v1/sources/{}", args.source)).await) })?;
+    let asked = block_on(async { Ok(client.get(&format!("{SOURCES}/{}", args.source)).await) })?;
     match asked {
         Ok(answer) => Ok(serde_json::from_slice(&answer).map_err(ClientError::Answer)?),
         Err(ClientError::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
@@ -215,7 +217,7 @@ fn viewed(view: &Value) -> Option<(String, RawRecipe)> {
 
 /// Where the server takes webhooks.
 fn server(args: &Args, environment: &Environment, config: Option<&Config>) -> String {
-    let told = args.client.url.as_deref().or_else(|| environment.get("HOOKTIDE_URL"));
+    let told = args.client.url.as_deref().or_else(|| environment.get(URL_VARIABLE));
     let url = told.map(str::to_owned).or_else(|| config.map(|config| local_url(config, true)));
     url.unwrap_or_default().trim_end_matches('/').to_owned()
 }

@@ -6,6 +6,7 @@ use hyper::http::HeaderName;
 use super::Source;
 use super::form::push_text;
 use super::settings::is_secret_name;
+use crate::model::header::{TRACEPARENT, X_CORRELATION_ID, X_REQUEST_ID};
 use crate::model::is_secret_header;
 use crate::signature::Place;
 
@@ -22,12 +23,12 @@ const NOT_KEPT: [&str; 17] = [
     "proxy-authorization",
     "proxy-connection",
     "te",
-    "traceparent",
+    TRACEPARENT,
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "x-correlation-id",
-    "x-request-id",
+    X_CORRELATION_ID,
+    X_REQUEST_ID,
 ];
 
 /// Headers that repeat the URL, in which the token of a partner or of a query stands.

@@ -17,11 +17,10 @@ use super::{Breach, Incoming, Source, plain_type};
 use crate::inbound::provider::{Answer, Dedup, Effect};
 use crate::json::is_deeper;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX};
-use crate::model::{DedupKey, DedupKind, Mapping, Secret, Timestamp, is_event_type};
+use crate::model::header::IDEMPOTENCY_KEY;
+use crate::model::{DedupKey, DedupKind, Mapping, RESERVED_TYPES, Secret, Timestamp, is_event_type};
 use crate::signature::{Ambiguous, Certificate, Place, Request, VerifyError};
 
-/// Types of the gateway's own events, which nobody else may make.
-const RESERVED_PREFIX: &str = "hooktide.";
 /// The data of an event whose request had no body.
 const NOTHING: &str = "null";
 
@@ -230,7 +229,7 @@ impl Source {
             (Dedup::IdAndBody, Some(id)) => by_id("id+body", id, Some(digest().as_ref())),
             (Dedup::Id | Dedup::IdAndBody, None) if self.is_partner() => key.map(|key| {
                 let fingerprint = u64::from_le_bytes(first_bytes(digest().as_ref()));
-                (self.key("idempotency-key", key, None), DedupKind::IdempotencyKey, fingerprint)
+                (self.key(IDEMPOTENCY_KEY, key, None), DedupKind::IdempotencyKey, fingerprint)
             }),
             (Dedup::Id | Dedup::IdAndBody | Dedup::Body, _) => by_id("body", "", Some(digest().as_ref())),
         }
@@ -299,7 +298,7 @@ fn syntax_error(body: &[u8]) -> Unfit {
 }
 
 fn is_free(event_type: &str) -> bool {
-    is_event_type(event_type) && !event_type.starts_with(RESERVED_PREFIX)
+    is_event_type(event_type) && !event_type.starts_with(RESERVED_TYPES)
 }
 
 fn first_bytes<const N: usize>(digest: &[u8]) -> [u8; N] {

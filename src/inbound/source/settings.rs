@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::SourceStatus;
 use crate::limits::SOURCE_SECRET_CHARS_GOOD;
-use crate::model::Secret;
+use crate::model::header::IDEMPOTENCY_KEY;
+use crate::model::{HIDDEN, Secret};
 use crate::signature::{OneOrMany, RawScheme};
 
 /// The settings of a source, the same in `config.toml`, in the interface and in registry.redb (sealed there).
@@ -189,7 +190,7 @@ impl Settings {
         shown.secrets = self.secrets.iter().map(SecretSetting::hidden).collect();
         for (name, value) in &mut shown.options {
             if is_secret_name(name) {
-                "***".clone_into(value);
+                HIDDEN.clone_into(value);
             }
         }
         shown
@@ -214,7 +215,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return is_secret_name(&name.to_ascii_lowercase());
     }
-    if name == "idempotency-key" {
+    if name == IDEMPOTENCY_KEY {
         return false;
     }
     ["authorization", "cookie", "password", "secret"].iter().any(|word| name.contains(word))

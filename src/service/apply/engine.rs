@@ -9,6 +9,7 @@ use url::form_urlencoded::byte_serialize;
 use super::subscriptions::{Step, steps};
 use super::{ApplyError, Declared, Difference, Fault, Interface, Item, MARK, Outcome, Report, Webhook};
 use crate::limits::PAGE_ROWS_MAX;
+use crate::model::path::{EVENT_TYPES, WEBHOOKS};
 
 /// What of an event type is compared.
 const TYPE_FIELDS: [&str; 7] =
@@ -128,7 +129,7 @@ impl<I: Interface> Run<'_, I> {
         for (n, body) in self.declared.event_types.iter().enumerate() {
             let at = ["event_types".to_owned(), n.to_string()];
             let name = body["name"].as_str().unwrap_or_default().to_owned();
-            let path = format!("/api/v1/event-types/{}", escaped(&name));
+            let path = format!("{EVENT_TYPES}/{}", escaped(&name));
             let present = self.read(&path, &at).await?;
             let differences = present.as_ref().map(|present| different_type(present, body));
             if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
@@ -152,7 +153,7 @@ impl<I: Interface> Run<'_, I> {
             if let (Some(secret), Some(fields)) = (&webhook.secret, new.as_object_mut()) {
                 fields.insert("secret".to_owned(), secret.reveal().into());
             }
-            self.call(Method::POST, "/api/v1/webhooks", "dry_run=true", Some(&new), &at).await?;
+            self.call(Method::POST, WEBHOOKS, "dry_run=true", Some(&new), &at).await?;
             let steps = steps(&[], wanted.unwrap_or_default()).0;
             return Ok(Plan { n, webhook, body: new, changes: None, rotates: false, steps });
         };
@@ -200,7 +201,7 @@ impl<I: Interface> Run<'_, I> {
                 if let (Some(tenant), Some(fields)) = (&self.declared.tenant, body.as_object_mut()) {
                     fields.insert("tenant".to_owned(), tenant.as_str().into());
                 }
-                let made = self.call(Method::POST, "/api/v1/webhooks", "", Some(&body), &at).await?;
+                let made = self.call(Method::POST, WEBHOOKS, "", Some(&body), &at).await?;
                 // One that the file refers to is known already.
                 secret = made["secret"].as_str().filter(|_| webhook.secret.is_none()).map(str::to_owned);
             } else if changes.iter().flatten().any(|change| is_field(&change.field)) {
@@ -235,7 +236,7 @@ impl<I: Interface> Run<'_, I> {
     /// Webhooks that an earlier file of this set made, and this one does not name.
     async fn prune(&self, prune: bool, report: &mut Report) -> Result<(), ApplyError> {
         let declared: HashSet<_> = self.declared.webhooks.iter().map(|webhook| webhook.uid.as_str()).collect();
-        for webhook in self.all("/api/v1/webhooks", &[]).await? {
+        for webhook in self.all(WEBHOOKS, &[]).await? {
             let Some(uid) = webhook["uid"].as_str() else { continue };
             if webhook["metadata"][MARK] != self.declared.set.as_str() || declared.contains(uid) {
                 continue;
@@ -275,7 +276,7 @@ fn place(n: usize) -> [String; 2] {
 }
 
 fn webhook_path(id: &str) -> String {
-    format!("/api/v1/webhooks/{id}")
+    format!("{WEBHOOKS}/{id}")
 }
 
 fn escaped(text: &str) -> String {

@@ -28,7 +28,7 @@ use super::{
     Checkpoint, DeliveryReader, DeliveryStore, Flush, FlushError, Flushed, Loaded, Marks, OpenError, WebhookStats,
 };
 use crate::limits::{HISTORY_FILE_BYTES, STATE_CACHE_BYTES};
-use crate::model::WebhookNo;
+use crate::model::{WebhookNo, file};
 use crate::storage::Disk;
 use crate::storage::file::Store;
 use dead::DeadLetters;
@@ -72,11 +72,11 @@ impl RedbDeliveryStore {
     /// The same, with history files of this size.
     pub(crate) fn open_with(options: StoreOptions, history_file_bytes: u64) -> Result<Self, OpenError> {
         let StoreOptions { disk, dir, two_phase_commit: two_phase, history_retention } = options;
-        let path = dir.join("state.redb");
+        let path = dir.join(file::STATE);
         Store::make(&disk, &path)?;
         let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
         make_tables(&state, two_phase)?;
-        let history_dir = dir.join("history");
+        let history_dir = dir.join(file::HISTORY);
         let history = state.read(|txn| {
             let Marks { clean, steady, .. } = load_marks(txn)?;
             History::open(Arc::clone(&disk), &history_dir, history_file_bytes, two_phase, txn, clean, steady)
