@@ -11,14 +11,13 @@ use super::body::{object, unknown};
 use super::delivery::raw;
 use super::listing::Listing;
 use super::recover::nothing_asked;
-use super::route::WebhookRef;
 use super::search::{About, Heads, REASONS_ALLOWED, Search, reason_of};
-use super::store::{DeadLetter, DeliveryStore};
-use super::webhook_fields::Fields;
 use super::{Api, Call, Made, reply};
 use crate::http::{Problem, Response};
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
 use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Timestamp, WebhookId, WebhookNo, data_of};
+use crate::service::fields::Fields;
+use crate::service::{DeadLetter, DeliveryStore, WebhookRef};
 use crate::settle::Wanted;
 use crate::storage::ReadLog;
 
@@ -68,7 +67,7 @@ impl Api {
     pub(super) async fn list_dead_letters(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
         let Listing { part, webhook, wanted, filters } = self.listing(call, of)?;
         let rows = part.rows();
-        self.deliveries.sync(webhook, None, 1).await?;
+        self.service.deliveries.sync(webhook, None, 1).await?;
         let found = self.read(move |store, log| Search { store, log, filters: &filters, rows }.letters(wanted)).await?;
         let view = |letter, webhook, about| View::of(letter, webhook, about, None);
         self.listed(part, found, |letter| letter.id, view).await
@@ -82,7 +81,7 @@ impl Api {
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
         self.dead_letter(call, of, letter).await?;
-        match self.deliveries.discard(letter.webhook, vec![letter.event]).await? {
+        match self.service.deliveries.discard(letter.webhook, vec![letter.event]).await? {
             0 => Err(Problem::not_found("dead letter")),
             _ => Ok(reply::no_content()),
         }
@@ -94,7 +93,7 @@ impl Api {
         of: WebhookRef<'_>,
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
-        let id = self.known(&call.principal, of)?.id();
+        let id = self.service.known(&call.principal, of)?.id();
         let found = self.dead_letter(call, of, letter).await?;
         let view = self
             .read(move |_, log| {
@@ -126,7 +125,7 @@ impl Api {
             Choice::All => None,
             Choice::These(events) => Some(events),
             Choice::Filter(filter) => {
-                self.deliveries.sync(Some(webhook), None, 1).await?;
+                self.service.deliveries.sync(Some(webhook), None, 1).await?;
                 Some(self.read(move |store, log| matching(store, log, webhook, &filter)).await?)
             }
         };
@@ -139,7 +138,7 @@ impl Api {
         webhook: WebhookNo,
         events: Option<Vec<EventId>>,
     ) -> Result<Response, Problem> {
-        let store = Arc::clone(&self.deliveries);
+        let store = Arc::clone(&self.service.deliveries);
         let make = async move {
             let replayed = store.replay_dead(webhook, events).await?;
             reply::json(StatusCode::ACCEPTED, &Replayed { replayed }).map(Made::from)
@@ -148,11 +147,11 @@ impl Api {
     }
 
     async fn dead_letter(&self, call: &Call, of: WebhookRef<'_>, letter: DeliveryId) -> Result<DeadLetter, Problem> {
-        let webhook = self.known(&call.principal, of)?.no();
+        let webhook = self.service.known(&call.principal, of)?.no();
         if letter.webhook != webhook {
             return Err(Problem::not_found("dead letter"));
         }
-        self.deliveries.sync(Some(webhook), Some(letter.event), 1).await?;
+        self.service.deliveries.sync(Some(webhook), Some(letter.event), 1).await?;
         let found = self.read(move |store, _| Ok(store.dead_letter(letter)?)).await?;
         found.ok_or_else(|| Problem::not_found("dead letter"))
     }

@@ -6,10 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::listing::Listing;
-use super::route::WebhookRef;
 use super::search::{About, Search};
-use super::store::Delivery;
-use super::{Api, Call, may_see, reply};
+use super::{Api, Call, reply};
 use crate::http::{Problem, Response};
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{
@@ -18,6 +16,8 @@ use crate::model::{
 use crate::outbound::{Event, Webhook, preview};
 use crate::registry::Known;
 use crate::runtime::MemoryBudget;
+use crate::service::access::may_see;
+use crate::service::{Delivery, WebhookRef};
 use crate::storage::Stored;
 
 /// A delivery as the interface shows it, under the names of each dialect.
@@ -130,7 +130,7 @@ impl Api {
     pub(super) async fn list_deliveries(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
         let Listing { part, webhook, wanted, filters } = self.listing(call, of)?;
         let rows = part.rows();
-        let waiting = self.deliveries.sync(webhook, None, CHECKPOINT_LIST_MAX).await?;
+        let waiting = self.service.deliveries.sync(webhook, None, CHECKPOINT_LIST_MAX).await?;
         let mut waiting: Vec<_> = waiting.into_iter().map(|(event, webhook)| DeliveryId { event, webhook }).collect();
         waiting.sort_unstable_by(|one, other| other.cmp(one));
         let found = self
@@ -159,14 +159,14 @@ impl Api {
 
     /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
     pub(super) fn of_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<Known, Problem> {
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
         known.cloned().ok_or_else(|| Problem::not_found("delivery"))
     }
 
     /// A delivery, and its event if the log still has it.
     pub(super) async fn delivery(&self, id: DeliveryId) -> Result<(Delivery, Option<Stored>), Problem> {
-        let waiting = self.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;
+        let waiting = self.service.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;
         self.read(move |store, log| {
             let pending = (!waiting.is_empty()).then(|| Delivery::pending(id));
             let delivery = store.delivery(id)?.or(pending).ok_or_else(|| Problem::not_found("delivery"))?;
@@ -178,7 +178,7 @@ impl Api {
     fn request(&self, webhook: &Arc<Webhook>, id: DeliveryId, stored: &Stored, last: &Attempt) -> Option<RequestView> {
         let (head, body) = stored.clone();
         EventHead::parse(&head).ok()?;
-        let (committed_at, lease) = (self.clock.instant(), MemoryBudget::new(usize::MAX).lease(0));
+        let (committed_at, lease) = (self.service.clock.instant(), MemoryBudget::new(usize::MAX).lease(0));
         let event = Event { id: id.event, head, body, committed_at, lease };
         let rebuilt = preview(webhook, &event, last.number, last.at).ok()?;
         let shown = rebuilt.headers.iter().map(|(name, value)| {

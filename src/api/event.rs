@@ -5,14 +5,15 @@ use serde_json::value::RawValue;
 
 use super::delivery::raw;
 use super::page::Query;
-use super::store::Delivery;
 use super::webhook::tenant_of;
-use super::{Api, Call, may_see, reply, sees};
+use super::{Api, Call, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
 use crate::model::{
     DeliveryId, EventHead, EventId, EventPattern, Mapping, NewEvent, Principal, Timestamp, WebhookNo, data_of, raw_of,
 };
+use crate::service::Delivery;
+use crate::service::access::{may_see, sees};
 
 /// Heads read at once while a list looks for those it wants.
 const HEADS_AT_ONCE: usize = 512;
@@ -166,7 +167,7 @@ impl Api {
         let head = EventHead::parse(&stored).map_err(|_| crate::storage::ReadError::Damaged(id))?;
         let mut webhooks = head.webhooks();
         webhooks.truncate(EVENT_DELIVERIES_SHOWN);
-        let waiting = self.deliveries.sync(None, Some(id), head.webhook_count().max(1)).await?;
+        let waiting = self.service.deliveries.sync(None, Some(id), head.webhook_count().max(1)).await?;
         let asked = webhooks.clone();
         let rows = self.read(move |store, _| Ok(store.of_event(id, &asked)?)).await?;
         let deliveries = webhooks.iter().filter_map(|no| {
@@ -195,7 +196,7 @@ impl Api {
     }
 
     fn short(&self, principal: &Principal, delivery: &Delivery, no: WebhookNo) -> Option<Short> {
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let known = registry.known(no).filter(|known| may_see(principal, known))?;
         Some(Short {
             id: delivery.id.to_string(),

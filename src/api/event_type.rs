@@ -8,15 +8,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::page::Query;
-use super::webhook_preview::is_dry_run;
-use super::{Api, Call, Made, body, reply, sees};
+use super::webhook::is_dry_run;
+use super::{Api, Call, Made, body, reply};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::inbound::source::{Breach, ManagedBy};
 use crate::model::path::EVENT_TYPES;
-use crate::model::{DEFAULT_TENANT, EventPattern, Role, Timestamp, is_tenant_name};
-use crate::outbound::WebhookSettings;
+use crate::model::{DEFAULT_TENANT, Role, Timestamp, is_tenant_name};
 use crate::registry::catalogue::{Definition, EventType, Settings};
-use crate::registry::{ChangeError, EventTypeError, Registry, Replaces};
+use crate::registry::{EventTypeError, Replaces};
+use crate::service::access::sees;
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";
 /// Fields that a client may send back as it read them.
@@ -72,7 +72,7 @@ impl Api {
         admin(call)?;
         let fields = body::object(&call.parts.headers, &call.body, false)?;
         let (tenant, definition) = read(call, fields, None)?;
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         let make = async move {
             let made = writer.put_event_type(&tenant, definition, Replaces::Nothing).await?;
             shown(&made.event_type, true).map(Made::from)
@@ -89,7 +89,7 @@ impl Api {
         let category = query.get("category");
         let needle = query.get("q").map(str::to_lowercase);
         let after = query.cursor::<String>()?;
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let wanted = |event_type: &&Arc<EventType>| {
             let settings = &event_type.definition.settings;
             let texts = [Some(&settings.name), settings.category.as_ref(), settings.description.as_ref()];
@@ -129,7 +129,7 @@ impl Api {
         }
         let named = call.parts.headers.contains_key(IF_MATCH);
         let replaces = Replaces::Any(present.filter(|_| named).map(|present| present.version));
-        match self.writer.by(&call.principal).put_event_type(&tenant, definition, replaces).await {
+        match self.service.writer.by(&call.principal).put_event_type(&tenant, definition, replaces).await {
             Err(EventTypeError::Changed) => Err(changed_meanwhile()),
             changed => {
                 let changed = changed?;
@@ -144,7 +144,7 @@ impl Api {
         reply::matches(&call.parts.headers, &etag(&present))?;
         let version = call.parts.headers.contains_key(IF_MATCH).then_some(present.version);
         let tenant = tenant_of_catalogue(call, &Query::of(&call.parts.uri))?;
-        match self.writer.by(&call.principal).remove_event_type(&tenant, name, version).await {
+        match self.service.writer.by(&call.principal).remove_event_type(&tenant, name, version).await {
             Err(EventTypeError::Changed) => Err(changed_meanwhile()),
             removed => removed.map(|_| reply::no_content()).map_err(Problem::from),
         }
@@ -152,7 +152,7 @@ impl Api {
 
     fn event_type(&self, call: &Call, name: &str) -> Result<Arc<EventType>, Problem> {
         let tenant = tenant_of_catalogue(call, &Query::of(&call.parts.uri))?;
-        self.registry.load().event_type(&tenant, name).cloned().ok_or_else(not_found)
+        self.service.registry.load().event_type(&tenant, name).cloned().ok_or_else(not_found)
     }
 
     /// The type of this name, if there is one, which must not be the configuration's.
@@ -167,45 +167,6 @@ impl Api {
             Err(problem) => Err(problem),
         }
     }
-}
-
-/// In strict mode a webhook names only types and patterns that some known type fits; the pointers lead into its body. What it
-/// names already stays, so that a type can leave the catalogue.
-pub(super) fn unknown_types(
-    registry: &Registry,
-    old: Option<&WebhookSettings>,
-    settings: &WebhookSettings,
-) -> Result<(), Problem> {
-    let is_new = |pattern: &EventPattern| !old.is_some_and(|old| old.events.contains(pattern));
-    let unknown = |(n, pattern): (usize, &EventPattern)| {
-        let detail = unknown_type(registry, &settings.tenant, pattern)?;
-        is_new(pattern).then(|| FieldError::new(format!("/events/{n}"), detail))
-    };
-    let errors: Vec<_> = settings.events.iter().enumerate().filter_map(unknown).collect();
-    if errors.is_empty() { Ok(()) } else { Err(Problem::unknown_types(errors)) }
-}
-
-/// Why a pattern is not taken in strict mode, if it is not.
-pub(super) fn unknown_type(registry: &Registry, tenant: &str, pattern: &EventPattern) -> Option<String> {
-    (registry.is_strict() && !registry.knows(tenant, pattern))
-        .then(|| format!("no event type of the catalogue fits {pattern}, and the catalogue is strict"))
-}
-
-/// What a person should know of the types that a webhook names: those that no known type fits, and those that will go.
-pub(super) fn type_warnings(registry: &Registry, settings: &WebhookSettings) -> Vec<String> {
-    let tenant = &*settings.tenant;
-    if !registry.has_catalogue(tenant) {
-        return Vec::new();
-    }
-    let patterns = settings.events.iter().chain(settings.subscriptions.iter().map(|one| &one.event_type));
-    let warning = |pattern: &EventPattern| match pattern {
-        EventPattern::Exact(name) if registry.knows(tenant, pattern) => {
-            registry.event_type(tenant, name)?.definition.deprecation()
-        }
-        _ if registry.knows(tenant, pattern) => None,
-        _ => Some(format!("no event type of the catalogue fits {pattern}")),
-    };
-    patterns.filter_map(warning).collect()
 }
 
 fn admin(call: &Call) -> Result<(), Problem> {
@@ -315,16 +276,4 @@ fn not_found() -> Problem {
 
 fn changed_meanwhile() -> Problem {
     Problem::new(ProblemCode::PreconditionFailed, "it was changed meanwhile")
-}
-
-impl From<EventTypeError> for Problem {
-    fn from(error: EventTypeError) -> Self {
-        let code = match error {
-            EventTypeError::NotFound | EventTypeError::Unavailable(ChangeError::NotFound) => return not_found(),
-            EventTypeError::Unavailable(error) => return error.into(),
-            EventTypeError::ManagedByFile => ProblemCode::ManagedByFile,
-            EventTypeError::Changed | EventTypeError::NameTaken | EventTypeError::TooMany => ProblemCode::Conflict,
-        };
-        Self::new(code, error.to_string())
-    }
 }

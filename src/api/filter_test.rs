@@ -9,13 +9,14 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::route::WebhookRef;
-use super::webhook_fields::Fields;
-use super::{Api, Call, Known, body, reply};
+use super::{Api, Call, body, reply};
 use crate::filter::{Facts, Filter, FilterError, Sample, Subject, Verdict};
 use crate::http::{FieldError, Problem, Response};
 use crate::model::{DEFAULT_TENANT, EventHead, EventId, data_of};
 use crate::outbound::{Subscription, Webhook};
+use crate::registry::Known;
+use crate::service::WebhookRef;
+use crate::service::fields::Fields;
 use crate::storage::{ReadError, Stored};
 
 const ALLOWED: &str = "filter (or filters), webhook_id, event, event_id";
@@ -70,7 +71,7 @@ impl Api {
         let parts: BTreeMap<String, &RawValue> = serde_json::from_slice(&call.body).unwrap_or_default();
         let sample = parts.get("event").filter(|_| has_event).and_then(|event| {
             let wrong = |found: Vec<FilterError>| fields.errors.extend(found.into_iter().map(|e| below("/event", e)));
-            Sample::read(event, &tenant, self.clock.now()).map_err(wrong).ok()
+            Sample::read(event, &tenant, self.service.clock.now()).map_err(wrong).ok()
         });
         let stored = match event_id.filter(|_| !has_event) {
             Some(id) => self.accepted(call, id, &mut fields).await?,
@@ -114,7 +115,7 @@ impl Api {
     fn webhook_of(&self, call: &Call, value: &Value) -> Result<Arc<Webhook>, String> {
         let absent = || "there is no such webhook".to_owned();
         let of = value.as_str().and_then(WebhookRef::parse).ok_or_else(absent)?;
-        match self.known(&call.principal, of) {
+        match self.service.known(&call.principal, of) {
             Ok(Known::Live(webhook)) => Ok(webhook),
             Ok(Known::Removed(_)) | Err(_) => Err(absent()),
         }

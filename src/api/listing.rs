@@ -1,12 +1,11 @@
 //! What lists of deliveries and of dead letters have in common: what their path and their query ask for, and the answer.
 
 use super::page::{Page, Query};
-use super::route::WebhookRef;
 use super::search::{About, Filters, Found, Heads};
-use super::store::DeliveryStore;
 use super::{Api, Call, reply};
 use crate::http::{Problem, Response};
 use crate::model::{DeliveryId, WebhookId, WebhookNo};
+use crate::service::{DeliveryStore, WebhookRef};
 use crate::settle::Wanted;
 use crate::storage::ReadLog;
 
@@ -36,7 +35,7 @@ impl Api {
     /// A list over one webhook's, or over all that the caller may see.
     pub(super) fn listing(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Listing, Problem> {
         let query = Query::of(&call.parts.uri);
-        let webhook = of.map(|of| self.known(&call.principal, of)).transpose()?.map(|known| known.no());
+        let webhook = of.map(|of| self.service.known(&call.principal, of)).transpose()?.map(|known| known.no());
         let mut wanted = Wanted::all(match webhook {
             Some(webhook) => [webhook].into(),
             None => self.scope(call, &query)?,
@@ -62,7 +61,7 @@ impl Api {
             Ok(rows)
         };
         let rows = self.read(with_heads).await?;
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let shown = |(row, about): (T, _)| {
             let webhook = registry.known(id(&row).webhook)?.id();
             Some(view(row, webhook, about))

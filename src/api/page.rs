@@ -8,6 +8,7 @@ use url::form_urlencoded;
 use crate::http::{Problem, ProblemCode};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
+pub(super) use crate::service::Page;
 
 /// Parameters that may not be empty. Not among them: `q` and `cursor`, which a form or a loop may send empty for none.
 const SAY_SOMETHING: [&str; 28] = [
@@ -48,15 +49,6 @@ pub(super) struct Query {
     pairs: Vec<(String, String)>,
 }
 
-/// Which part of a list is asked for.
-#[derive(Debug)]
-pub(super) struct Page {
-    /// Rows to answer.
-    pub(super) limit: usize,
-    /// Rows to pass over first.
-    pub(super) skip: usize,
-}
-
 /// Where a list goes on.
 #[derive(Debug)]
 pub(super) struct Next {
@@ -83,6 +75,11 @@ impl Query {
     /// The value of a parameter, if it is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value)
+    }
+
+    /// The tenant that the caller names.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.get("tenant").or_else(|| self.get("org_id"))
     }
 
     /// The value of a parameter, parsed.
@@ -132,18 +129,5 @@ impl Query {
         }
         query.append_pair("cursor", &cursor);
         Next { link: format!("{}?{}", self.path, query.finish()), cursor }
-    }
-}
-
-impl Page {
-    /// Rows to look for: one more than are answered, which tells whether the list goes on.
-    pub(super) fn wanted(&self) -> usize {
-        self.skip + self.limit + 1
-    }
-
-    /// The rows to answer of those found, and whether the list goes on after them.
-    pub(super) fn cut<T>(&self, found: Vec<T>) -> (Vec<T>, bool) {
-        let more = found.len() >= self.wanted();
-        (found.into_iter().skip(self.skip).take(self.limit).collect(), more)
     }
 }

@@ -7,10 +7,7 @@ use hyper::StatusCode;
 use super::body::object;
 use super::delivery::View;
 use super::replay::{Started, place_of};
-use super::route::WebhookRef;
 use super::search::About;
-use super::store::Delivery;
-use super::webhook_fields::Fields;
 use super::{Api, Call, Made, reply};
 use crate::handoff::Retried;
 use crate::http::{Problem, ProblemCode, Response};
@@ -18,6 +15,8 @@ use crate::model::path::DELIVERIES;
 use crate::model::{DeliveryId, DeliveryStatus, Principal, WebhookStatus};
 use crate::outbound::Webhook;
 use crate::registry::Known;
+use crate::service::fields::Fields;
+use crate::service::{Delivery, WebhookRef};
 
 impl Api {
     /// One attempt now: of one that waits for its next, which then goes on in its schedule, and of one that has ended,
@@ -31,7 +30,7 @@ impl Api {
         if stored.is_none() {
             return Err(Problem::new(ProblemCode::Conflict, "the log no longer has the event's payload"));
         }
-        let (store, now) = (Arc::clone(&self.deliveries), self.clock.now());
+        let (store, now) = (Arc::clone(&self.service.deliveries), self.service.clock.now());
         let make = async move {
             match store.retry(id).await? {
                 Retried::Again => {}
@@ -62,7 +61,7 @@ impl Api {
             fields.wrong("/since", "is required: an RFC 3339 time such as 2026-01-31T12:00:00Z");
         }
         fields.finish("since")?;
-        let store = Arc::clone(&self.deliveries);
+        let store = Arc::clone(&self.service.deliveries);
         let make = async move {
             let no = store.recover(webhook, since.unwrap_or_default()).await?;
             let started = Started::new(no);
@@ -73,7 +72,7 @@ impl Api {
 
     /// The webhook, if something can be delivered to it, now or when it is resumed.
     pub(super) fn deliverable(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Problem> {
-        let known = self.known(principal, of)?;
+        let known = self.service.known(principal, of)?;
         sendable(&known).cloned()
     }
 }
@@ -91,5 +90,5 @@ fn no_more() -> Problem {
 
 /// The body of a call that takes none: nothing, or an object without fields.
 pub(super) fn nothing_asked(call: &Call) -> Result<(), Problem> {
-    Fields::new(object(&call.parts.headers, &call.body, true)?).finish("none")
+    Ok(Fields::new(object(&call.parts.headers, &call.body, true)?).finish("none")?)
 }

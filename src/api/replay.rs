@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use super::body::object;
 use super::page::Query;
-use super::route::WebhookRef;
-use super::store::{Replay, Work};
 use super::webhook::tenant_of;
-use super::webhook_fields::Fields;
-use super::{Api, Call, Made, may_see, reply, sees};
+use super::{Api, Call, Made, reply};
 use crate::handoff::ReplayFilter;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::path::REPLAYS;
 use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookNo};
 use crate::registry::{Known, Registry};
+use crate::service::access::{may_see, sees};
+use crate::service::fields::Fields;
+use crate::service::{Replay, WebhookRef, Work};
 use crate::settle::JobState;
 
 /// Replays read at once while a list looks for the caller's.
@@ -118,7 +118,7 @@ impl Api {
         let page = query.page()?;
         let tenant = tenant_of(&call.principal, &query)?.map(str::to_owned);
         let cursor = query.cursor::<Cursor>()?.map(|Cursor(no)| no);
-        let (rows, registry, principal) = (page.wanted(), self.registry.load_full(), call.principal.clone());
+        let (rows, registry, principal) = (page.wanted(), self.service.registry.load_full(), call.principal.clone());
         let wanted = move |replay: &Replay| match tenant_in(&registry, &replay.work) {
             Some(of) => sees(&principal, of) && tenant.as_deref().is_none_or(|tenant| tenant == of),
             None => false,
@@ -154,7 +154,7 @@ impl Api {
     /// What it has made by then stays made.
     pub(super) async fn cancel_replay(&self, call: &Call, no: u64) -> Result<Response, Problem> {
         self.replay(call, no).await?;
-        if self.deliveries.cancel_replay(no).await? {
+        if self.service.deliveries.cancel_replay(no).await? {
             Ok(reply::no_content())
         } else {
             Err(Problem::new(ProblemCode::Conflict, "the replay has ended already"))
@@ -168,13 +168,13 @@ impl Api {
 
     async fn replay(&self, call: &Call, no: u64) -> Result<Replay, Problem> {
         let found = self.read(move |store, _| Ok(store.replay_job(no)?)).await?;
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let is_seen = |replay: &Replay| tenant_in(&registry, &replay.work).is_some_and(|of| sees(&call.principal, of));
         found.filter(is_seen).ok_or_else(|| Problem::not_found("replay"))
     }
 
     async fn start(&self, call: &Call, filter: ReplayFilter) -> Result<Response, Problem> {
-        let store = Arc::clone(&self.deliveries);
+        let store = Arc::clone(&self.service.deliveries);
         let make = async move {
             let no = store.replay(filter).await?;
             reply::made(StatusCode::ACCEPTED, &place_of(no), &Started::new(no)).map(Made::from)
@@ -187,7 +187,7 @@ impl Api {
         let webhook = self.webhook_field(fields, principal, tenant);
         let include_unmatched = fields.flag("include_unmatched").value().unwrap_or(false);
         let include_paused = fields.flag("include_paused").value().unwrap_or(webhook.is_some());
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let mut of_tenant = registry.all().filter(|known| **known.tenant() == *tenant);
         if webhook.is_none() && !of_tenant.all(|known| may_see(principal, known)) {
             let detail = "webhook_id is needed: not every webhook of the tenant is yours to deliver to";
@@ -201,14 +201,15 @@ impl Api {
     fn webhook_field(&self, fields: &mut Fields, principal: &Principal, tenant: &str) -> Option<WebhookNo> {
         let read = |value: serde_json::Value| {
             let of = value.as_str().and_then(WebhookRef::parse);
-            let webhook = of.and_then(|of| self.live(principal, of).ok()).filter(|webhook| *webhook.tenant == *tenant);
+            let webhook =
+                of.and_then(|of| self.service.live(principal, of).ok()).filter(|webhook| *webhook.tenant == *tenant);
             webhook.map(|webhook| webhook.no).ok_or_else(|| "expected the id of a webhook of this tenant".to_owned())
         };
         fields.take("webhook_id", read).value()
     }
 
     fn view(&self, replay: Replay) -> View {
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let tenant = tenant_in(&registry, &replay.work).unwrap_or_default().into();
         let (kind, filter) = match replay.work {
             Work::Events(filter) => ("events", filter),

@@ -8,9 +8,10 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NON
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use super::page::Next;
+use super::page::{Next, Query};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::header::JSON_UTF8;
+use crate::service::{ExpectedVersion, Rows};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static(JSON_UTF8);
 
@@ -69,6 +70,19 @@ pub(super) fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
     }
 }
 
+/// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
+pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
+    let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
+    if tags.contains(&"*") {
+        return Some(ExpectedVersion::Current);
+    }
+    let version = |tag: &str| {
+        let version = tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok()?;
+        (format!("\"{version}\"") == tag).then_some(version)
+    };
+    Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
+}
+
 /// RFC 9110, 13.1: a list of tags or `*`; a weak tag never matches where the strong comparison is asked.
 fn names(header: &HeaderValue, etag: &str, weak: bool) -> bool {
     header.to_str().is_ok_and(|text| {
@@ -91,6 +105,16 @@ pub(super) fn list<T: Serialize>(rows: &[T], next: Option<&Next>) -> Result<Resp
         set(&mut response, LINK, &format!("<{}>; rel=\"next\"", next.link));
     }
     Ok(response)
+}
+
+/// A page of what the service listed, each row as `view` shows it.
+pub(super) fn rows<'r, T, C: ToString, V: Serialize>(
+    query: &Query,
+    found: &'r Rows<T, C>,
+    view: impl FnMut(&'r T) -> V,
+) -> Result<Response, Problem> {
+    let shown: Vec<_> = found.rows.iter().map(view).collect();
+    list(&shown, found.next.as_ref().map(|place| query.next(place)).as_ref())
 }
 
 pub(super) fn set(response: &mut Response, name: hyper::header::HeaderName, value: &str) {

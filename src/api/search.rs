@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::page::Query;
-use super::route::WebhookRef;
-use super::store::{DeadLetter, Delivery, DeliveryStore, Part};
 use super::webhook::tenant_of;
-use super::{Api, Call, StoreFailed, may_see};
+use super::{Api, Call};
 use crate::http::{Problem, ProblemCode};
 use crate::limits::{PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 use crate::model::{DeadReason, DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, Timestamp, WebhookNo};
 use crate::registry::Known;
+use crate::service::access::may_see;
+use crate::service::{DeadLetter, Delivery, DeliveryStore, Part, StoreFailed, WebhookRef};
 use crate::settle::Wanted;
 use crate::storage::ReadLog;
 
@@ -227,7 +227,7 @@ impl Api {
     /// and `webhook_id` where those are given.
     pub(super) fn scope(&self, call: &Call, query: &Query) -> Result<Arc<[WebhookNo]>, Problem> {
         let tenant = tenant_of(&call.principal, query)?;
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let is_wanted =
             |known: &&Known| may_see(&call.principal, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant());
         let Some(text) = query.get("webhook_id") else {

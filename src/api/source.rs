@@ -9,19 +9,20 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 
 use super::page::Query;
-use super::route::SourceRef;
 use super::source_body::{NewSource, create, patch};
 use super::source_rotate::{chosen_secret, effective_scheme};
 use super::source_view::{RejectionView, Told, View, etag};
 use super::webhook::tenant_of;
-use super::{Api, Call, Made, body, reply, sees};
-use crate::http::{FieldError, Problem, ProblemCode, Response};
-use crate::inbound::source::{Breach, ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
+use super::{Api, Call, Made, body, reply};
+use crate::http::{Problem, ProblemCode, Response};
+use crate::inbound::source::{ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
 use crate::limits::{CHANGE_TRIES, PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
 use crate::model::kind::PARTNER;
 use crate::model::path::SOURCES;
 use crate::model::{DEFAULT_TENANT, Secret, SourceId};
-use crate::registry::{ChangeError, SourceError};
+use crate::registry::SourceError;
+use crate::service::SourceRef;
+use crate::service::access::sees;
 
 impl Api {
     /// Makes a source; a partner's token and a secret that is made here are in this answer and in no other.
@@ -31,7 +32,7 @@ impl Api {
         let is_partner = settings.kind == PARTNER;
         let token = token.or_else(|| is_partner.then(Token::generate));
         let secret = if settings.secrets.is_empty() { made_secret(&mut settings) } else { None };
-        let writer = self.writer.by(&call.principal);
+        let writer = self.service.writer.by(&call.principal);
         let make = async move {
             let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
             let place = format!("{SOURCES}/{}", source.id);
@@ -48,7 +49,7 @@ impl Api {
         let deleted = deleted(&query)?;
         let wanted = filter(&query)?;
         let cursor = query.cursor::<SourceId>()?;
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let mut found: Vec<&Arc<Source>> = Vec::new();
         let (mut looked_at, mut last) = (0, None);
         let all = registry.sources(tenant, deleted).filter(|source| source.deleted_at.is_some() == deleted);
@@ -85,7 +86,13 @@ impl Api {
             let source = self.source(call, of)?;
             let settings = patch(fields.clone(), &source)?;
             reply::matches(&call.parts.headers, &etag(&source))?;
-            match self.writer.by(&call.principal).replace_source(source.id, Some(source.version), settings).await {
+            match self
+                .service
+                .writer
+                .by(&call.principal)
+                .replace_source(source.id, Some(source.version), settings)
+                .await
+            {
                 Err(SourceError::Changed) => {}
                 changed => return shown(&*changed?),
             }
@@ -97,7 +104,7 @@ impl Api {
         let source = self.source(call, of)?;
         changeable(&source)?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        match self.writer.by(&call.principal).delete_source(source.id, named_version(call, &source)).await {
+        match self.service.writer.by(&call.principal).delete_source(source.id, named_version(call, &source)).await {
             Err(SourceError::Changed) => return Err(changed_meanwhile()),
             deleted => deleted?,
         };
@@ -109,7 +116,7 @@ impl Api {
         let source = self.source(call, of).or_else(|_| self.deleted_source(call, of))?;
         changeable(&source)?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        shown(&*self.writer.by(&call.principal).restore_source(source.id).await?)
+        shown(&*self.service.writer.by(&call.principal).restore_source(source.id).await?)
     }
 
     pub(super) fn guide(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
@@ -124,15 +131,19 @@ impl Api {
     pub(super) fn list_rejections(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         let limit = Query::of(&call.parts.uri).parse::<NonZeroUsize>("limit", "expected a number from 1")?;
         let source = self.source(call, of)?;
-        let kept =
-            self.rejections.of(source.id).into_iter().take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
+        let kept = self
+            .service
+            .rejections
+            .of(source.id)
+            .into_iter()
+            .take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
         let rows: Vec<_> = kept.map(RejectionView::from).collect();
         reply::list(&rows, None)
     }
 
     /// The source, if it is there for the caller and not deleted.
     pub(super) fn source(&self, call: &Call, of: SourceRef<'_>) -> Result<Arc<Source>, Problem> {
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let found = match of {
             SourceRef::Id(id) => registry.source_by_id(id),
             SourceRef::Name(name) => registry.source(&tenant_of_name(call)?, name),
@@ -142,7 +153,7 @@ impl Api {
 
     /// The source that was deleted; of several that had the name, the newest.
     fn deleted_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Arc<Source>, Problem> {
-        let registry = self.registry.load();
+        let registry = self.service.registry.load();
         let found = match of {
             SourceRef::Id(id) => registry.known_source(id),
             SourceRef::Name(name) => {
@@ -243,26 +254,4 @@ fn filter(query: &Query) -> Result<impl Fn(&Source) -> bool, Problem> {
                 .as_deref()
                 .is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
     })
-}
-
-impl From<SourceError> for Problem {
-    fn from(error: SourceError) -> Self {
-        let code = match error {
-            SourceError::NotFound | SourceError::Unavailable(ChangeError::NotFound) => return not_found(),
-            SourceError::Invalid(breaches) => {
-                let field = |Breach { pointer, detail }| FieldError { pointer, detail };
-                return Self::invalid_body(breaches.into_iter().map(field).collect());
-            }
-            SourceError::Unavailable(error) => return error.into(),
-            SourceError::NameTaken | SourceError::TokenTaken => {
-                let at = if error == SourceError::NameTaken { "/name" } else { "/token" };
-                let mut problem = Self::new(ProblemCode::Conflict, error.to_string());
-                problem.errors.push(FieldError::new(at, error.to_string()));
-                return problem;
-            }
-            SourceError::ManagedByFile => ProblemCode::ManagedByFile,
-            SourceError::Changed | SourceError::HasSecret | SourceError::NoToken => ProblemCode::Conflict,
-        };
-        Self::new(code, error.to_string())
-    }
 }

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::body::{pointer, unknown};
 use super::source_view::View;
-use super::webhook_fields::{Fields, Given, merge_patch};
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
 use crate::model::{DEFAULT_TENANT, HIDDEN, Principal, Role, Secret, SourceId, is_tenant_name};
+use crate::service::fields::{Fields, Given, merge_patch};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \
     handshake, respond, tolerance, options, event_map, validation_config, max_body_bytes, rate_limit_rps, burst, url";

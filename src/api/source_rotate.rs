@@ -6,11 +6,9 @@ use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use hyper::StatusCode;
 use zeroize::Zeroizing;
 
-use super::route::SourceRef;
 use super::source::{changeable, named_version, told};
 use super::source_body::{may_give_token, text};
 use super::source_view::etag;
-use super::webhook_fields::{Fields, Given};
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::inbound::provider::recipe;
@@ -19,6 +17,8 @@ use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Secret, Timestamp, kind};
 use crate::registry::SourceError;
 use crate::runtime::Random;
+use crate::service::SourceRef;
+use crate::service::fields::{Fields, Given};
 use crate::signature::RawScheme;
 use crate::signature::standard::SECRET_PREFIX;
 
@@ -38,7 +38,8 @@ impl Api {
         fields.finish("overlap_seconds, secret, when")?;
         reply::matches(&call.parts.headers, &etag(&source))?;
         let Some(wanted) = wanted else { return Err(Problem::new(ProblemCode::Internal, "no secret was made")) };
-        let (writer, clock, registry) = (self.writer.by(&call.principal), self.clock.clone(), self.registry.clone());
+        let (writer, clock, registry) =
+            (self.service.writer.by(&call.principal), self.service.clock.clone(), self.service.registry.clone());
         let (id, version) = (source.id, named_version(call, &source));
         let make = async move {
             for _ in 0..CHANGE_TRIES {
@@ -72,7 +73,7 @@ impl Api {
         };
         fields.finish("token")?;
         reply::matches(&call.parts.headers, &etag(&source))?;
-        let (writer, id, version) = (self.writer.by(&call.principal), source.id, named_version(call, &source));
+        let (writer, id, version) = (self.service.writer.by(&call.principal), source.id, named_version(call, &source));
         let make = async move {
             let source = writer.rotate_token(id, version, &token).await?;
             told(&source, Some(&token), None, |told| reply::json(StatusCode::OK, told))

@@ -6,11 +6,13 @@ use serde::Serialize;
 use super::page::Query;
 use super::webhook::tenant_of;
 use super::webhook_metrics::{TypeView, day_until, together};
-use super::{Api, Call, FigureStore, may_see, reply};
+use super::{Api, Call, reply};
 use crate::http::{Problem, Response};
 use crate::limits::{FIGURES_HOURS, STATS_WEBHOOKS_MAX};
 use crate::model::{Principal, Role, Timestamp, Visibility, WebhookNo};
 use crate::registry::{Known, Registry};
+use crate::service::FigureStore;
+use crate::service::access::may_see;
 use crate::settle::{FiguresOf, Hour};
 
 #[derive(Serialize)]
@@ -33,10 +35,10 @@ impl Api {
     pub(super) async fn stats(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let tenant = tenant_of(&call.principal, &query)?;
-        let now = self.clock.now();
+        let now = self.service.clock.now();
         let (day, last) = day_until(now);
         let first = query.time("since")?.map_or(day, |since| Hour::of(since).clamp(last.before(FIGURES_HOURS), last));
-        let scope = scope(&self.registry.load(), &call.principal, tenant);
+        let scope = scope(&self.service.registry.load(), &call.principal, tenant);
         let read = move |figures: &dyn FigureStore| {
             let of = match &scope {
                 Scope::Tenant(name) => FiguresOf::Tenant(name),

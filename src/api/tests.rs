@@ -13,11 +13,17 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::handoff::{ReplayFilter, Retried};
+use crate::inbound::source::Rejections;
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, Role,
-    SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
+    RetryPolicy, Role, SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
+use crate::outbound::Endpoint;
 use crate::registry::tests as registry_tests;
+use crate::service::{
+    Answered, BreakerState, DeadLetter, Delivery, FigureStore, Later, Part, Parts, Replay, TestDelivery, TestRefused,
+    Tested, Tester, UrlProblem, Work,
+};
 use crate::settle::{JobState, Wanted};
 use crate::storage::{ReadError, Stored};
 
@@ -214,7 +220,8 @@ fn world() -> World {
     let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
     let (rejections, figures) = (Arc::new(Rejections::default()), Arc::new(stats::Figures::default()));
     let tester = Arc::new(webhook_test::Receiver::default());
-    let api = Api::new(Parts {
+    let clock = Clock::test(registry_tests::NOW);
+    let service = Service::new(Parts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
         deliveries: Arc::clone(&store) as Arc<dyn DeliveryStore>,
@@ -223,9 +230,10 @@ fn world() -> World {
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
-        clock: Clock::test(registry_tests::NOW),
+        clock: clock.clone(),
         tester: Arc::clone(&tester) as Arc<dyn Tester>,
     });
+    let api = Api::new(Arc::new(service), clock);
     let (shards, settle) = (registry.shards, registry.settle);
     World { api, rejections, store, figures, log, tester, _shards: shards, _settle: settle, _dir: dir }
 }
@@ -400,7 +408,7 @@ async fn a_webhook_is_made_read_changed_and_removed() {
     assert_eq!(changed.body["metadata"], json!({"v": [1]}));
     assert_eq!((&changed.body["description"], &changed.body["timeout_seconds"]), (&Value::Null, &Value::Null));
     assert_eq!((&changed.body["burst"], &changed.body["retry_policy"]["max_retries"]), (&json!(20), &json!(5)));
-    let registry = world.api.registry.load();
+    let registry = world.api.service.registry.load();
     let kept = registry.webhook(WebhookNo(0)).unwrap();
     assert!(kept.headers.iter().any(|(_, value)| value == "Bearer canary"), "*** keeps the value");
     assert!(!format!("{kept:?}").contains("canary"));
@@ -1022,16 +1030,16 @@ async fn a_key_makes_one_thing() {
 async fn a_webhook_that_failed_comes_back_by_resume() {
     let world = world();
     let place = made(&world).await;
-    assert!(world.api.writer.disable(WebhookNo(0), crate::handoff::DisableReason::Gone));
+    assert!(world.api.service.writer.disable(WebhookNo(0), crate::handoff::DisableReason::Gone));
     // The writer works in order, so the answer to this comes after the disabling.
-    world.api.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
+    world.api.service.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;
     assert_eq!((failed.text("status"), &failed.body["active"]), ("failed", &json!(false)));
     let same = ask().json(&json!({"status": "failed", "name": "n"})).send(&world, "PATCH", &place).await;
     assert_eq!((same.status, same.text("status")), (200, "failed"));
     let resumed = ask().send(&world, "POST", &format!("{place}/resume")).await;
     assert_eq!(resumed.text("status"), "active");
-    assert_eq!(world.api.registry.load().webhook(WebhookNo(0)).map(|w| w.status), Some(WebhookStatus::Active));
+    assert_eq!(world.api.service.registry.load().webhook(WebhookNo(0)).map(|w| w.status), Some(WebhookStatus::Active));
 }
 
 #[tokio::test]

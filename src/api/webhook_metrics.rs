@@ -7,13 +7,12 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::figures::BreakerState;
-use super::route::WebhookRef;
-use super::{Api, Call, FigureStore, reply};
+use super::{Api, Call, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{CHECKPOINT_LIST_MAX, FIGURES_HOURS, QUEUE_COUNTED_MAX};
 use crate::model::{Timestamp, WebhookStatus};
 use crate::outbound::Webhook;
+use crate::service::{BreakerState, FigureStore, WebhookRef};
 use crate::settle::{Figures, FiguresOf, Hour, HourRow, WebhookStats};
 
 /// How a webhook does, in a word.
@@ -220,9 +219,9 @@ fn health(status: WebhookStatus, breaker: BreakerState, recent: &Figures, fails_
 impl Api {
     /// What waits is as of this call, figures are as of the attempts that have ended.
     pub(super) async fn webhook_metrics(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
-        let outstanding = self.deliveries.sync(Some(webhook.no), None, CHECKPOINT_LIST_MAX).await?.len();
-        let (now, steady) = (self.clock.now(), self.clock.steady());
+        let webhook = self.service.live(&call.principal, of)?;
+        let outstanding = self.service.deliveries.sync(Some(webhook.no), None, CHECKPOINT_LIST_MAX).await?.len();
+        let (now, steady) = (self.service.clock.now(), self.service.clock.steady());
         let (first, last) = day_until(now);
         let no = webhook.no;
         let read = move |figures: &dyn FigureStore| {
@@ -245,8 +244,8 @@ impl Api {
         read: impl FnOnce(&dyn FigureStore) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let failed = || Problem::new(ProblemCode::Internal, "the figures could not be read");
-        let _turn = self.reads.acquire().await.map_err(|_| failed())?;
-        let figures = Arc::clone(&self.figures);
+        let _turn = self.service.reads.acquire().await.map_err(|_| failed())?;
+        let figures = Arc::clone(&self.service.figures);
         tokio::task::spawn_blocking(move || read(&*figures)).await.map_err(|_| failed())?
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::{Answered, BreakerState, FigureStore, StoreFailed};
 use crate::model::WebhookNo;
 use crate::runtime::Metrics;
+use crate::service::{Answered, BreakerState, FigureStore, StoreFailed};
 use crate::settle::{FiguresOf, Hour, HourRow, Records, WebhookStats};
 use crate::storage::delivery::LookupError;
 

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::api::{Later, TestDelivery, TestRefused, Tested, Tester};
 use crate::handoff::{Probe, ProbeRefused, Shards, ToShard};
 use crate::model::{DeliveryId, EventId, NewEvent, OWN_SOURCE};
 use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Random};
+use crate::service::{Later, TestDelivery, TestRefused, Tested, Tester};
 
 /// Makes the events of test deliveries, which the log never sees, and hands them to the shards.
 pub(super) struct Prober {

@@ -14,7 +14,7 @@ use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
-use super::ways::{Given, Manage, ToCommit, api};
+use super::ways::{Given, Manage, ToCommit, service};
 use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
 use crate::api::Api;
 use crate::auth::{Access, SharedAccess};
@@ -146,7 +146,8 @@ impl Server {
         let given =
             Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let api = Arc::new(api(&config, &registry, &state, &commit, given));
+        let service = Arc::new(service(&config, &registry, &state, &commit, given));
+        let api = Arc::new(Api::new(Arc::clone(&service), ground.clock.clone()));
         let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
         let admit = Admit {
             access: Arc::clone(&tokens),

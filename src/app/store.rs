@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use crate::api::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 use crate::handoff::{ReplayFilter, Retried};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::service::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 use crate::settle::{self, DeliveryRecord, JobKind, Page, Records, Wanted};
 use crate::storage::delivery::LookupError;
 

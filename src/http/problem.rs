@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::Response;
+use crate::model::FieldError;
 
 macro_rules! codes {
     ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {
@@ -92,15 +93,6 @@ enum Header {
     RetryAfter { secs: u64 },
 }
 
-/// A field that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct FieldError {
-    /// JSON pointer (RFC 6901) into the body.
-    pub pointer: String,
-    /// What is wrong and what is allowed.
-    pub detail: String,
-}
-
 #[derive(serde::Serialize)]
 struct Document<'a> {
     r#type: String,
@@ -125,12 +117,7 @@ impl Problem {
 
     /// A body that breaks its rules, each breach named.
     pub fn invalid_body(errors: Vec<FieldError>) -> Self {
-        let detail = match errors.as_slice() {
-            // The body itself.
-            [one] if one.pointer.is_empty() => one.detail.clone(),
-            [one] => format!("{}: {}", one.pointer, one.detail),
-            many => format!("{} fields are wrong", many.len()),
-        };
+        let detail = FieldError::summary(&errors);
         Self { errors, ..Self::new(ProblemCode::InvalidBody, detail) }
     }
 
@@ -184,13 +171,6 @@ impl Problem {
             Header::RetryAfter { secs } => _ = headers.insert(RETRY_AFTER, HeaderValue::from(secs)),
         }
         response
-    }
-}
-
-impl FieldError {
-    /// A breach at this pointer.
-    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 

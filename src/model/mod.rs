@@ -4,6 +4,7 @@
 
 mod attempt;
 mod event;
+mod field_error;
 pub mod file;
 pub mod header;
 mod id;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use event::{DedupKey, DedupKind, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use field_error::FieldError;
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};

@@ -169,8 +169,11 @@ impl Breakers {
 #[derive(Debug)]
 pub struct UsedCounters {
     vector: IntCounterVec,
-    used: RefCell<HashMap<Box<str>, Vec<(&'static str, IntCounter)>>>,
+    used: RefCell<HashMap<Box<str>, Labeled>>,
 }
+
+/// Counters by their second label.
+type Labeled = Vec<(&'static str, IntCounter)>;
 
 impl UsedCounters {
     /// None used yet.

@@ -42,7 +42,7 @@ pub struct Summary {
 /// How often each latency occurred. Latencies of one place differ by less than a 128th, as in an [`Hdr`] of two significant
 /// digits: the first 256 microseconds have a place each, and each power of two above has 128 places.
 #[derive(Debug)]
-struct Part(Box<[AtomicU64; PLACES]>);
+struct Part(Box<[AtomicU64]>);
 
 const SIGNIFICANT_DIGITS: u8 = 2;
 const LONGEST_US: u64 = LATENCY_MAX.as_micros() as u64;
@@ -64,7 +64,7 @@ const fn latency_of(place: usize) -> u64 {
 impl Percentiles {
     /// A part for the calling thread.
     pub fn recorder(&self) -> Recorder {
-        let part = Arc::new(Part(Box::new([const { AtomicU64::new(0) }; PLACES])));
+        let part = Arc::new(Part(std::iter::repeat_with(AtomicU64::default).take(PLACES).collect()));
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&part));
         Recorder(part)
     }

@@ -25,7 +25,7 @@ pub struct Certificates<R = SystemResolver> {
     clock: Clock,
     fetches: Semaphore,
     /// What the slots of the shelf know, for readers, who take no lock.
-    known: ArcSwap<HashMap<Box<str>, Arc<Known>>>,
+    ready: ArcSwap<HashMap<Box<str>, Arc<Known>>>,
     shelf: Mutex<Shelf>,
 }
 
@@ -73,8 +73,8 @@ struct Known {
 impl<R: Resolve> Certificates<R> {
     /// An empty cache over this fetcher.
     pub fn new(fetcher: Fetcher<R>, clock: Clock) -> Self {
-        let fetches = Semaphore::new(CERTIFICATE_FETCHES);
-        Self { fetcher, clock, fetches, known: ArcSwap::default(), shelf: Mutex::default() }
+        let at_once = Semaphore::new(CERTIFICATE_FETCHES);
+        Self { fetcher, clock, fetches: at_once, ready: ArcSwap::default(), shelf: Mutex::default() }
     }
 
     /// What fetches, for whoever has something else to get.
@@ -87,10 +87,10 @@ impl<R: Resolve> Certificates<R> {
     /// # Errors
     /// If there is none to be had; nothing is then known of what it was to verify.
     pub async fn get(&self, url: &Url) -> Result<Arc<Certificate>, Unavailable> {
-        if let Some(known) = self.known.load().get(url.as_str())
-            && self.clock.instant() < known.until
+        if let Some(ready) = self.ready.load().get(url.as_str())
+            && self.clock.instant() < ready.until
         {
-            return known.result.clone();
+            return ready.result.clone();
         }
         let slot = self.slot(url)?;
         let mut known = slot.lock().await;
@@ -116,18 +116,18 @@ impl<R: Resolve> Certificates<R> {
                 Known { result, until: self.clock.instant() + CERTIFICATE_RETRY }
             }
         };
-        let now = known.insert(Arc::new(now));
-        self.publish(url, &slot, now);
-        now.result.clone()
+        let latest = known.insert(Arc::new(now));
+        self.publish(url, &slot, latest);
+        latest.result.clone()
     }
 
     /// Shows readers what a slot knows from now on, unless the slot had to make room for another one meanwhile.
-    fn publish(&self, url: &Url, slot: &Arc<Slot>, now: &Arc<Known>) {
-        let shelf = self.shelf();
-        if shelf.by_url.get(url.as_str()).is_some_and(|present| Arc::ptr_eq(present, slot)) {
-            let mut known = HashMap::clone(&self.known.load());
-            known.insert(url.as_str().into(), Arc::clone(now));
-            self.known.store(Arc::new(known));
+    fn publish(&self, url: &Url, slot: &Arc<Slot>, known: &Arc<Known>) {
+        let slots = &self.shelf().by_url;
+        if slots.get(url.as_str()).is_some_and(|present| Arc::ptr_eq(present, slot)) {
+            let mut ready = HashMap::clone(&self.ready.load());
+            ready.insert(url.as_str().into(), Arc::clone(known));
+            self.ready.store(Arc::new(ready));
         }
     }
 
@@ -175,9 +175,9 @@ impl<R: Resolve> Certificates<R> {
                 slots.iter().filter_map(|(url, slot)| Some((worth(slot)?, url))).min_by_key(|(worth, _)| *worth);
             let least = least.map(|(_, url)| url.clone()).ok_or(Unavailable::Busy)?;
             slots.remove(&least);
-            let mut known = HashMap::clone(&self.known.load());
-            known.remove(&least);
-            self.known.store(Arc::new(known));
+            let mut ready = HashMap::clone(&self.ready.load());
+            ready.remove(&least);
+            self.ready.store(Arc::new(ready));
         }
         Ok(Arc::clone(slots.entry(url.as_str().into()).or_default()))
     }

@@ -128,7 +128,9 @@ impl Keeper {
         let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
         let mut failing = Vec::new();
         counts.stats.count(outcomes, self.now.steady, disable_after, |webhook| failing.push(webhook));
-        failing.into_iter().for_each(|webhook| self.disable(webhook, DisableReason::Failing));
+        for webhook in failing {
+            self.disable(webhook, DisableReason::Failing);
+        }
         counts.hours.count(outcomes, self.now.wall);
         self.watch(outcomes, &counts.stats);
         for outcome in outcomes {

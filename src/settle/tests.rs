@@ -465,7 +465,7 @@ async fn failure_is_timed_over_a_restart() {
     let event = world.announce(&[1]);
     world.retry(1, event, 1, HOUR);
     world = world.reopen();
-    tokio::time::advance(24 * HOUR - Duration::from_millis(1)).await;
+    tokio::time::advance(Duration::from_millis(24 * 3_600_000 - 1)).await;
     world.retry(1, event, 2, HOUR);
     world.flush();
     assert!(world.disabled.lock().unwrap().is_empty());

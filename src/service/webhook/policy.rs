@@ -4,19 +4,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-use super::body::pointer;
-use super::webhook_fields::{Fields, Given, number, whole};
 use crate::filter::Field;
-use crate::http::FieldError;
 use crate::json::PathError;
 use crate::limits::{
     BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX, BREAKER_OPEN_MIN,
     BREAKER_RATIO_MIN, RETRIES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
-use crate::model::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
+use crate::model::{BreakerSettings, FieldError, RateLimit, RetryOn, RetryPolicy};
 use crate::outbound::Order;
+use crate::service::fields::{Fields, Given, number, pointer, whole};
 
 const RATE: RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: RangeInclusive<u64> = 1..=100_000;
@@ -25,30 +23,30 @@ const BACKOFF: [&str; 4] = ["max_retries", "retry_delay", "backoff", "max_delay"
 
 /// What `retry_policy` says.
 #[derive(Debug)]
-pub(super) struct Retry {
+pub(crate) struct Retry {
     /// When and how often; `None`: nothing of it.
-    pub(super) policy: Option<RetryPolicy>,
+    pub(crate) policy: Option<RetryPolicy>,
     on: Given<RetryOn>,
 }
 
 /// When and how often a webhook tries again, before a body is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Retries<'a> {
+pub(crate) struct Retries<'a> {
     /// The policy of the webhook that is patched, if it has one of its own.
-    pub(super) present: Option<&'a RetryPolicy>,
+    pub(crate) present: Option<&'a RetryPolicy>,
     /// Its failures that are tried again.
-    pub(super) present_on: RetryOn,
+    pub(crate) present_on: RetryOn,
     /// What an absent field leaves: the present policy in a patch, else the tenant's.
-    pub(super) absent: Option<&'a RetryPolicy>,
+    pub(crate) absent: Option<&'a RetryPolicy>,
     /// What `null` goes back to: the tenant's policy.
-    pub(super) null: Option<&'a RetryPolicy>,
+    pub(crate) null: Option<&'a RetryPolicy>,
     /// The configured one, for webhooks without a policy of their own.
-    pub(super) default: &'a RetryPolicy,
+    pub(crate) default: &'a RetryPolicy,
 }
 
 impl Retries<'_> {
     /// Reads `retry_policy`, which beats `max_retries`; that alone changes how many retries the policy in force makes.
-    pub(super) fn read(self, fields: &mut Fields) -> (Option<RetryPolicy>, RetryOn) {
+    pub(crate) fn read(self, fields: &mut Fields) -> (Option<RetryPolicy>, RetryOn) {
         let given = fields.retry_policy(self.present);
         let retries = fields.whole("max_retries", 0..=RETRIES_MAX);
         let (policy, on) = match given {
@@ -91,16 +89,8 @@ fn with_retries(policy: &RetryPolicy, retries: u64) -> RetryPolicy {
     }
 }
 
-/// How many retries a policy makes.
-pub(super) fn retries_of(policy: &RetryPolicy) -> usize {
-    match policy {
-        RetryPolicy::Schedule(delays) => delays.len(),
-        RetryPolicy::Backoff { max_retries, .. } => usize::from(*max_retries),
-    }
-}
-
 /// `rate_limit_rps` and `burst`.
-pub(super) fn rate_limit(fields: &mut Fields, present: Option<RateLimit>) -> Option<RateLimit> {
+pub(crate) fn rate_limit(fields: &mut Fields, present: Option<RateLimit>) -> Option<RateLimit> {
     let rate = fields.number("rate_limit_rps", RATE);
     let burst = fields.whole("burst", BURST);
     let no_rate = matches!(rate, Given::Null);
@@ -123,7 +113,7 @@ pub(super) fn rate_limit(fields: &mut Fields, present: Option<RateLimit>) -> Opt
 
 /// `ordered` and `ordered_by`, which implies it. What is left of them when one is taken away is what a reader was shown:
 /// without its field a webhook is in order over all, and one that is not ordered has no field.
-pub(super) fn order(fields: &mut Fields, present: Option<&Order>) -> Order {
+pub(crate) fn order(fields: &mut Fields, present: Option<&Order>) -> Order {
     let present = present.cloned().unwrap_or_default();
     let ordered = fields.flag("ordered");
     let by = fields.take("ordered_by", |value| {
@@ -148,7 +138,7 @@ pub(super) fn order(fields: &mut Fields, present: Option<&Order>) -> Order {
 
 impl Fields {
     /// `retry_policy`; a policy of the present one's form is a merge patch of it.
-    pub(super) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<Retry> {
+    pub(crate) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<Retry> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object".to_owned()),
@@ -243,7 +233,7 @@ impl Fields {
     }
 
     /// `breaker`; in a patch it is merged with the present one, and `null` of a part goes back to what is configured.
-    pub(super) fn breaker(&mut self, present: Option<&BreakerSettings>) -> Given<BreakerSettings> {
+    pub(crate) fn breaker(&mut self, present: Option<&BreakerSettings>) -> Given<BreakerSettings> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object".to_owned()),
@@ -301,13 +291,4 @@ fn seconds(value: &Value) -> Result<Duration, String> {
     number(value, 0.001..=longest)
         .map(|n| Duration::from_millis((n * 1000.0).round() as u64))
         .map_err(|_| format!("expected seconds, 0.001 to {longest}"))
-}
-
-/// Seconds as they are shown: whole where they are whole.
-pub(super) fn shown_seconds(duration: Duration) -> Number {
-    if duration.subsec_nanos() == 0 {
-        return duration.as_secs().into();
-    }
-    // No duration is infinite.
-    Number::from_f64(duration.as_millis() as f64 / 1000.0).unwrap_or_else(|| 0.into())
 }

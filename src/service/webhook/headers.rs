@@ -1,12 +1,11 @@
 //! The headers that a webhook adds to its deliveries: which names it may set, what a value may hold, and how secret ones are kept.
 
-use hyper::http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
 use crate::model::{HIDDEN, is_secret_header};
 use crate::outbound::is_reserved_header;
+use crate::service::fields::{Fields, Given, pointer};
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;

@@ -5,10 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::handoff::{ReplayFilter, Retried};
-use crate::http::{Problem, ProblemCode};
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
 use crate::settle::{JobState, Wanted};
-use crate::storage::ReadError;
 
 /// A future of a trait object.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -81,7 +79,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// A delivery of which nothing is known but that it was accepted.
-    pub(super) fn pending(id: DeliveryId) -> Self {
+    pub(crate) fn pending(id: DeliveryId) -> Self {
         Self {
             id,
             status: DeliveryStatus::Pending,
@@ -160,17 +158,3 @@ impl fmt::Display for StoreFailed {
 }
 
 impl std::error::Error for StoreFailed {}
-
-impl From<StoreFailed> for Problem {
-    fn from(failed: StoreFailed) -> Self {
-        Self::new(ProblemCode::Internal, failed.to_string())
-    }
-}
-
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Self {
-        // The details are the log's, not the client's.
-        tracing::error!(target: "hooktide::api", %error, "the log could not be read");
-        Self::new(ProblemCode::Internal, "the log could not be read")
-    }
-}

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::body::pointer;
-use super::webhook_fields::{Fields, Given};
 use crate::http::FieldError;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
 use crate::model::{HIDDEN, Secret};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
+use crate::service::fields::{Fields, Given, pointer};
 
 impl Fields {
     /// `tls`; in a patch it is merged with the present settings. `***` for the key keeps it. An empty object asks for

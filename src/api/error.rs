@@ -1,0 +1,56 @@
+//! Errors of the service as problems of HTTP.
+
+use crate::http::{Problem, ProblemCode};
+use crate::registry::{AccessError, ChangeError, EventTypeError, SourceError};
+use crate::service::{Error, ErrorKind, StoreFailed, TestRefused};
+use crate::storage::ReadError;
+
+/// The code that a client reads, for each kind of error.
+fn code_of(kind: ErrorKind) -> ProblemCode {
+    match kind {
+        ErrorKind::InvalidArgument => ProblemCode::InvalidRequest,
+        ErrorKind::InvalidBody => ProblemCode::InvalidBody,
+        ErrorKind::UnknownEventType => ProblemCode::UnknownEventType,
+        ErrorKind::EgressRefused => ProblemCode::EgressRefused,
+        ErrorKind::Forbidden => ProblemCode::Forbidden,
+        ErrorKind::NotFound => ProblemCode::NotFound,
+        ErrorKind::Conflict => ProblemCode::Conflict,
+        ErrorKind::ManagedByFile => ProblemCode::ManagedByFile,
+        ErrorKind::VersionMismatch => ProblemCode::PreconditionFailed,
+        ErrorKind::RateLimited => ProblemCode::RateLimited,
+        ErrorKind::Overloaded => ProblemCode::Overloaded,
+        ErrorKind::DiskFull => ProblemCode::DiskFull,
+        ErrorKind::Stopping => ProblemCode::Draining,
+        ErrorKind::Internal => ProblemCode::Internal,
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = match (error.kind, error.current_version) {
+            // Clients of HTTP know versions as entity tags.
+            (_, Some(version)) => format!("its ETag is \"{version}\"").into(),
+            // Arguments beside the body come in the query.
+            (ErrorKind::InvalidArgument, None) => format!("query parameter {}", error.detail).into(),
+            (_, None) => error.detail,
+        };
+        let mut problem = Self::new(code_of(error.kind), detail);
+        problem.errors = error.errors;
+        match error.retry_after {
+            Some(after) => problem.retry_after(after),
+            None => problem,
+        }
+    }
+}
+
+macro_rules! through_service {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                Error::from(error).into()
+            }
+        })*
+    };
+}
+
+through_service!(AccessError, ChangeError, EventTypeError, SourceError, StoreFailed, TestRefused, ReadError);
