@@ -30,6 +30,7 @@ use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
 use crate::settle;
+use crate::storage::delivery::{self, RedbDeliveryStore, StoreOptions};
 use crate::storage::{Disk, ReadLog, RealDisk};
 
 /// A server that runs.
@@ -97,11 +98,8 @@ pub(super) enum StartError {
 
 impl StartError {
     /// state.redb is the first file that is opened and locked.
-    fn of_state(error: settle::OpenError, dir: &Path) -> Self {
-        match error {
-            settle::OpenError::Storage(redb::Error::DatabaseAlreadyOpen) => Self::InUse { path: dir.to_owned() },
-            other => Self::State(other),
-        }
+    fn of_state(error: delivery::OpenError, dir: &Path) -> Self {
+        if error.is_in_use() { Self::InUse { path: dir.to_owned() } } else { Self::State(error.into()) }
     }
 }
 
@@ -293,9 +291,14 @@ struct Recovered {
 fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartError> {
     let dir = &config.server.data_dir;
     // The state first: it knows where the scheduling clock and the ids of the last run were.
-    let options = settle_options(config);
-    let mut state = settle::open(settle::OpenState { disk: Arc::clone(disk), dir: dir.clone(), options })
-        .map_err(|error| StartError::of_state(error, dir))?;
+    let store = RedbDeliveryStore::open(StoreOptions {
+        disk: Arc::clone(disk),
+        dir: dir.clone(),
+        two_phase_commit: config.log.two_phase_commit,
+        history_retention: config.history.retention,
+    });
+    let store = store.map_err(|error| StartError::of_state(error, dir))?;
+    let mut state = settle::open(Box::new(store), settle_options(config))?;
     let clock = Clock::system(state.steady());
     let log = commit::open(commit::OpenLog {
         disk: Arc::clone(disk),
@@ -358,8 +361,6 @@ impl Ground {
 
 fn settle_options(config: &Config) -> settle::Options {
     settle::Options {
-        two_phase_commit: config.log.two_phase_commit,
-        history_retention: config.history.retention,
         dead_letter_retention: config.dead_letters.retention,
         disable_after: config.breaker.disable_after,
     }

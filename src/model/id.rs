@@ -25,6 +25,18 @@ impl EventId {
     pub const fn as_u128(self) -> u128 {
         self.0
     }
+
+    /// The id after this one; [`EventId::MAX`] has none and stays.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The id before this one; [`EventId::MIN`] has none and stays.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 /// Public ids that are a prefix and a ULID, and nothing more.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Happening;
+use super::{Happening, SettleError};
 use crate::filter::Facts;
 #[cfg(doc)]
 use crate::handoff::Command;
@@ -56,7 +56,7 @@ pub struct Hooks {
     /// The disk is full: give up the ballast.
     pub ballast: Arc<dyn Fn() + Send + Sync>,
     /// A write failed for another reason: settle has ended, and the process must.
-    pub poisoned: Arc<dyn Fn(&redb::Error) + Send + Sync>,
+    pub poisoned: Arc<dyn Fn(&SettleError) + Send + Sync>,
 }
 
 impl fmt::Debug for Hooks {

@@ -1,18 +1,15 @@
-//! What settle counts, where the interface reads it.
+//! What settle counts, where the management reads it.
 //!
-//! The settle thread counts and writes; it takes the lock once for all messages that it takes in at a time, and twice in a
-//! flush, never for an event. Readers take it for as long as a copy lasts.
+//! The settle thread takes the lock once for all messages that it takes in at a time, and twice in a flush, never for an
+//! event and never while it writes to the disk. Readers take it for as long as a copy lasts.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use redb::{Error, ReadTransaction};
-
-use super::figures::{Hour, HourRow};
-use super::hours::{FiguresOf, Hours, rows_on_disk};
-use super::stats::{Stats, WebhookStats};
+use super::hours::Hours;
+use super::stats::Stats;
 use crate::model::WebhookNo;
-use crate::storage::file::Store;
+use crate::storage::delivery::{DeliveryReader, FiguresOf, Hour, HourRow, LookupError, WebhookStats};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,12 +25,11 @@ pub(super) struct Counts {
 }
 
 impl Ledger {
-    /// Ready to go on from what is on the disk.
-    pub(super) fn load(txn: &ReadTransaction) -> Result<Self, Error> {
-        Ok(Self(Mutex::new(Counts { stats: Stats::load(txn)?, hours: Hours::load(txn)? })))
+    pub(super) fn new(counts: Counts) -> Self {
+        Self(Mutex::new(counts))
     }
 
-    /// For the settle thread, for as long as it counts or writes.
+    /// For the settle thread, for as long as it counts.
     pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,13 +42,13 @@ impl Ledger {
     /// The figures of these hours, both included; an hour without any is not there.
     pub(super) fn figures(
         &self,
-        store: &Store,
+        reader: &dyn DeliveryReader,
         of: FiguresOf<'_>,
         first: Hour,
         last: Hour,
-    ) -> Result<BTreeMap<Hour, HourRow>, Error> {
-        // Memory first: what is written between is on the disk, by its number.
-        let (number, recent) = self.lock().hours.recent(of, first, last);
-        store.read(|txn| rows_on_disk(txn, of, (first, last), number, &recent))
+    ) -> Result<BTreeMap<Hour, HourRow>, LookupError> {
+        // Memory first: what a flush writes between is on the disk, by its number.
+        let recent = self.lock().hours.recent(of, first, last);
+        reader.figures(of, first, last, &recent)
     }
 }

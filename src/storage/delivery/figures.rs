@@ -4,12 +4,14 @@
 //! say otherwise): u8 version; count; of each type its length and text, delivered, failed, then two tables of counts, each a
 //! length and pairs of u8 index and count: attempts needed, and latencies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::model::Timestamp;
+use crate::limits::{FIGURES_SHOWN_TYPES_MAX, FIGURES_TENANT_TYPES_MAX, FIGURES_WEBHOOK_TYPES_MAX};
+use crate::model::{Timestamp, WebhookNo};
 
 /// An hour of the wall clock, counted from 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -39,14 +41,14 @@ impl Hour {
         (self.0..=last.0).map(Self)
     }
 
-    pub(super) const fn as_u32(self) -> u32 {
+    pub(crate) const fn as_u32(self) -> u32 {
         self.0
     }
 }
 
 /// How often each of at most 256 things happened; those that never did take no room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Counts(SmallVec<[(u8, u32); 4]>);
+struct Counts(SmallVec<[(u8, u32); 4]>);
 
 impl Counts {
     fn add(&mut self, index: u8, count: u32) {
@@ -68,7 +70,7 @@ impl Counts {
 }
 
 /// Numbers of attempts above this are counted as this one.
-pub(super) const ATTEMPTS_TOLD_APART: u8 = 20;
+const ATTEMPTS_TOLD_APART: u8 = 20;
 
 /// The figures of one event type, or of several together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,7 +87,7 @@ pub struct Figures {
 
 /// How a delivery stands after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     Delivered,
     Dead,
     NotYet,
@@ -93,7 +95,7 @@ pub(super) enum Ended {
 
 impl Figures {
     /// Counts an attempt, which was a delivery's `number`th.
-    pub(super) fn count(&mut self, number: u16, latency: Duration, ended: Ended) {
+    pub(crate) fn count(&mut self, number: u16, latency: Duration, ended: Ended) {
         self.latency.add(bucket(latency), 1);
         match ended {
             Ended::Delivered => self.delivered = self.delivered.saturating_add(1),
@@ -198,7 +200,7 @@ pub struct HourRow {
 impl HourRow {
     /// The figures of a type; of [`OTHER_TYPES`] when the row has `types_max` already and this is another. `name` shares the
     /// type's name.
-    pub(super) fn of(
+    pub(crate) fn of(
         &mut self,
         event_type: &str,
         types_max: usize,
@@ -289,6 +291,63 @@ impl HourRow {
             row.of(name, usize::MAX, |name| name.into()).merge(&figures);
         }
         rest.is_empty().then_some(row)
+    }
+}
+
+/// Whose figures.
+#[derive(Debug, Clone, Copy)]
+pub enum FiguresOf<'a> {
+    /// These webhooks', together.
+    Webhooks(&'a [WebhookNo]),
+    /// A tenant's.
+    Tenant(&'a str),
+    /// All tenants', together.
+    Everybody,
+}
+
+/// Whose row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A webhook's.
+    Webhook(WebhookNo),
+    /// A tenant's.
+    Tenant(Arc<str>),
+}
+
+impl Subject {
+    /// Types that a row of it has at most, beside [`OTHER_TYPES`].
+    pub(crate) fn types_max(&self) -> usize {
+        match self {
+            Self::Webhook(_) => FIGURES_WEBHOOK_TYPES_MAX,
+            Self::Tenant(_) => FIGURES_TENANT_TYPES_MAX,
+        }
+    }
+}
+
+/// What was counted of one in an hour.
+#[derive(Debug, Clone)]
+pub struct HourFigures {
+    /// The hour.
+    pub hour: Hour,
+    /// Whose.
+    pub subject: Subject,
+    /// The figures.
+    pub row: HourRow,
+}
+
+/// Figures that memory has and the disk may not have.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// The number of the write with which the disk has them.
+    pub number: u64,
+    /// By hour.
+    pub rows: BTreeMap<Hour, HourRow>,
+}
+
+impl Recent {
+    /// Adds a row, among those that are shown together.
+    pub(crate) fn add(rows: &mut BTreeMap<Hour, HourRow>, hour: Hour, row: &HourRow) {
+        rows.entry(hour).or_default().merge(row, FIGURES_SHOWN_TYPES_MAX);
     }
 }
 

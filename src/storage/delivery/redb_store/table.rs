@@ -4,6 +4,7 @@
 use redb::TableDefinition;
 
 use crate::model::{DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::storage::delivery::part;
 
 /// (webhook, event)
 pub(super) type Key = [u8; 20];
@@ -14,11 +15,11 @@ pub(super) type TimeKey = [u8; 28];
 pub(super) const PENDING: TableDefinition<&Key, &[u8; 12]> = TableDefinition::new("pending");
 /// (webhook, time, event) → attempts and base, of the rows that wait for a time.
 pub(super) const DUE: TableDefinition<&TimeKey, (u16, u16)> = TableDefinition::new("due");
-/// Dead letters: see [`super::dead`].
+/// Dead letters: see [`super::super::dead_letter`].
 pub(super) const DEAD: TableDefinition<&Key, &[u8]> = TableDefinition::new("dead");
 /// (time, webhook, event), for retention.
 pub(super) const DEAD_AT: TableDefinition<&TimeKey, ()> = TableDefinition::new("dead_at");
-/// Jobs: see [`super::job`].
+/// Jobs: see [`super::super::job`].
 pub(super) const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
 /// Job → the webhooks of its wide event.
 pub(super) const WIDE: TableDefinition<u64, &[u8]> = TableDefinition::new("wide");
@@ -28,9 +29,9 @@ pub(super) const STATS: TableDefinition<u32, &[u8; 48]> = TableDefinition::new("
 pub(super) const HISTORY: TableDefinition<u64, &[u8; 40]> = TableDefinition::new("history");
 /// (hour, webhook or tenant) → figures by event type: see [`super::hours`].
 pub(super) const HOURS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("hours");
-/// Webhook → how badly it stands: see [`super::watch`].
+/// Webhook → how badly it stands: see [`super::super::standing`].
 pub(super) const WATCH: TableDefinition<u32, u8> = TableDefinition::new("watch");
-/// Operational events that are not in the log yet: see [`super::outbox`].
+/// Operational events that are not in the log yet: see [`super::write`].
 pub(super) const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
 /// The checkpoint and the high waters, by name.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -74,21 +75,6 @@ pub(super) fn dead_at_key(at: Timestamp, webhook: WebhookNo, event: EventId) -> 
 pub(super) fn dead_at_of(key: &TimeKey) -> (Timestamp, DeliveryId) {
     let webhook = WebhookNo(u32::from_be_bytes(part(key, 8)));
     (time_at(key, 0), DeliveryId { webhook, event: event_at(key, 12) })
-}
-
-/// The event after this one.
-pub(super) fn next(event: EventId) -> EventId {
-    EventId::from_u128(event.as_u128().saturating_add(1))
-}
-
-/// The event before this one.
-pub(super) fn previous(event: EventId) -> EventId {
-    EventId::from_u128(event.as_u128().saturating_sub(1))
-}
-
-/// `N` bytes at a place of a fixed-size record, zeros past its end.
-pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().unwrap_or([0; N])
 }
 
 fn time_bytes(at: Timestamp) -> [u8; 8] {

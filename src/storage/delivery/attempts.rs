@@ -1,40 +1,38 @@
-//! A row of history: one attempt, and how rows are written by the batch.
+//! Attempts as history keeps them, gathered for one batch.
 //!
 //! Key: u8 bucket (webhook mod 64), u128 event, u32 webhook, u16 attempt, big-endian, so that a flush touches at most 64
 //! places whatever the number of webhooks. Value: u8 kind of error, u16 status (0: none), i64 time, u32 latency in µs, u16
 //! length of the error's words, those, the response; little-endian.
 
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
-use std::ops::Bound;
 use std::time::Duration;
 
-use redb::{CursorError, Error, ReadTransaction, TableDefinition, TableError, WriteTransaction};
+use redb::Error;
 
-use super::list::{ROWS_PER_READ, Wanted};
-use super::table::part;
+use super::part;
 use crate::limits::HISTORY_BUCKETS;
 use crate::model::{Attempt, AttemptError, DeliveryId, EventId, Timestamp, WebhookNo};
 
 pub(super) type Key = [u8; 23];
-const ATTEMPTS: TableDefinition<&Key, &[u8]> = TableDefinition::new("attempts");
 
-/// Attempts gathered for one transaction.
+/// Attempts of one batch, each encoded as it is added.
 #[derive(Debug, Default)]
-pub(super) struct Attempts {
-    rows: Vec<(Key, usize, usize)>,
-    bytes: Vec<u8>,
+pub struct Attempts {
+    /// Key, and start and end of the value in `bytes`.
+    pub(super) rows: Vec<(Key, usize, usize)>,
+    pub(super) bytes: Vec<u8>,
+    /// Whether history has them, which is so if the rest of their flush failed.
+    pub(super) is_written: bool,
 }
 
 impl Attempts {
     /// Adds one.
-    pub(super) fn push(&mut self, webhook: WebhookNo, event: EventId, attempt: &Attempt) {
+    pub fn push(&mut self, webhook: WebhookNo, event: EventId, attempt: &Attempt) {
         let start = self.bytes.len();
         encode(attempt, &mut self.bytes);
         self.rows.push((key(webhook, event, attempt.number), start, self.bytes.len()));
     }
 
-    /// Sorts them, as [`insert_sorted`] needs them.
+    /// Sorts them by key.
     pub(super) fn sort(&mut self) {
         self.rows.sort_unstable_by_key(|(key, ..)| *key);
     }
@@ -45,108 +43,16 @@ impl Attempts {
     }
 
     /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Forgets all, keeps the memory.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.rows.clear();
         self.bytes.clear();
+        self.is_written = false;
     }
-}
-
-/// Inserts runs of keys through one cursor each: a run ends where a key of the table comes between.
-pub(super) fn insert_sorted(txn: &WriteTransaction, attempts: &Attempts) -> Result<(), Error> {
-    let mut table = txn.open_table(ATTEMPTS)?;
-    let mut rest = attempts.rows.as_slice();
-    while let Some((first, start, end)) = rest.first() {
-        let mut cursor = table.lower_bound_mut(Bound::Included(first))?;
-        let mut inserted = 0;
-        for (key, start, end) in rest {
-            match cursor.insert_before(key, &attempts.bytes[*start..*end]) {
-                Ok(()) => inserted += 1,
-                Err(CursorError::UnorderedKey) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        cursor.close()?;
-        if inserted == 0 {
-            // An attempt that a crash made us repeat: the later record stands.
-            table.insert(first, &attempts.bytes[*start..*end])?;
-            inserted = 1;
-        }
-        rest = &rest[inserted..];
-    }
-    Ok(())
-}
-
-/// The table of a file, if anything was written to it.
-pub(super) fn open(txn: &ReadTransaction) -> Result<Option<redb::ReadOnlyTable<&'static Key, &'static [u8]>>, Error> {
-    match txn.open_table(ATTEMPTS) {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-type RawRow<'a> = (redb::AccessGuard<'a, &'static Key>, redb::AccessGuard<'a, &'static [u8]>);
-
-/// Reads a row.
-pub(super) fn decode_row((key, value): &RawRow<'_>) -> Result<(EventId, Attempt), Error> {
-    Ok((event_of(key.value()), decode(number_of(key.value()), value.value())?))
-}
-
-/// What one file knows of the newest deliveries.
-#[derive(Debug, Default)]
-pub(super) struct Newest {
-    /// Each delivery with its last attempt in this file, newest first.
-    pub(super) rows: Vec<(DeliveryId, Attempt)>,
-    /// The first delivery that was not looked at, if it gave up before the end.
-    pub(super) floor: Option<DeliveryId>,
-}
-
-/// The newest `limit` deliveries of a file that are wanted: a merge of the buckets that they are in.
-pub(super) fn newest_in(txn: &ReadTransaction, wanted: &Wanted, limit: usize) -> Result<Newest, Error> {
-    let mut found = Newest::default();
-    let Some(table) = open(txn)? else { return Ok(found) };
-    let first = DeliveryId { event: wanted.first, webhook: WebhookNo(0) };
-    if first >= wanted.before {
-        return Ok(found);
-    }
-    // Each bucket's newest row, and the rest of it; and which of these rows is the newest.
-    let (mut lanes, mut heads) = (Vec::new(), BinaryHeap::new());
-    for bucket in wanted.buckets() {
-        let (first, last) = (key_in(bucket, first, 0), key_in(bucket, wanted.before, 0));
-        let mut rest = table.range::<&Key>(&first..&last)?;
-        if let Some(row) = rest.next_back().transpose()? {
-            heads.push((id_of(row.0.value()), lanes.len()));
-            lanes.push((row, rest));
-        }
-    }
-    for looked_at in 0.. {
-        let Some(mut head) = heads.peek_mut() else { break };
-        let (id, lane) = *head;
-        if looked_at == ROWS_PER_READ {
-            found.floor = Some(id);
-            break;
-        }
-        let (row, rest) = &mut lanes[lane];
-        let seen = found.rows.last().is_some_and(|(last, _)| *last == id);
-        if !seen && wanted.holds(id.webhook) {
-            if found.rows.len() == limit {
-                break;
-            }
-            found.rows.push((id, decode_row(row)?.1));
-        }
-        if let Some(next) = rest.next_back().transpose()? {
-            *row = next;
-            head.0 = id_of(row.0.value());
-        } else {
-            PeekMut::pop(head);
-        }
-    }
-    Ok(found)
 }
 
 /// The key of an attempt.
@@ -155,7 +61,7 @@ pub(super) fn key(webhook: WebhookNo, event: EventId, number: u16) -> Key {
 }
 
 /// The key of an attempt in a bucket.
-fn key_in(bucket: u8, id: DeliveryId, number: u16) -> Key {
+pub(super) fn key_in(bucket: u8, id: DeliveryId, number: u16) -> Key {
     let mut key = [0; 23];
     key[0] = bucket;
     key[1..17].copy_from_slice(&id.event.as_u128().to_be_bytes());
@@ -164,14 +70,15 @@ fn key_in(bucket: u8, id: DeliveryId, number: u16) -> Key {
     key
 }
 
-fn id_of(key: &Key) -> DeliveryId {
+pub(super) fn id_of(key: &Key) -> DeliveryId {
     DeliveryId { event: event_of(key), webhook: WebhookNo(u32::from_be_bytes(part(key, 17))) }
 }
 
-fn event_of(key: &Key) -> EventId {
+pub(super) fn event_of(key: &Key) -> EventId {
     EventId::from_u128(u128::from_be_bytes(part(key, 1)))
 }
 
+/// The number of the attempt.
 pub(super) fn number_of(key: &Key) -> u16 {
     u16::from_be_bytes(part(key, 21))
 }
@@ -210,7 +117,7 @@ fn bounded(words: &str) -> &str {
 }
 
 /// Reads an attempt.
-fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
+pub(super) fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
     let damaged = || Error::Corrupted("an attempt in the history cannot be read".to_owned());
     let words_len = usize::from(u16::from_le_bytes(part(bytes, 15)));
     let texts = bytes.get(FIXED..).and_then(|texts| std::str::from_utf8(texts).ok()).ok_or_else(damaged)?;
@@ -239,8 +146,8 @@ fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::attempt;
     use super::*;
+    use crate::storage::delivery::testing::attempt;
 
     #[test]
     fn attempts_read_back_whatever_their_error() {

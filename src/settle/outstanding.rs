@@ -1,15 +1,12 @@
-//! The deliveries that were announced and are neither settled nor have a row, and the checkpoint that names them on disk.
-//!
-//! The checkpoint is the last announced event (head) and the list of these deliveries up to it; with the rows and the log
-//! after the head it says everything that is still to be done.
+//! The deliveries that were announced and are neither settled nor have a row. The checkpoint names them on the disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::table::part;
 use crate::handoff::Announced;
-use crate::model::{EventId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{EventId, WebhookNo, Webhooks};
 use crate::runtime::Permit;
+use crate::storage::delivery::Checkpoint;
 
 /// Announced and not settled, in order of acceptance.
 #[derive(Debug, Default)]
@@ -124,13 +121,11 @@ impl Outstanding {
         std::mem::take(&mut self.released)
     }
 
-    /// Writes the checkpoint: head, then per event its id, a count, the webhooks as differences.
+    /// Writes the checkpoint.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.clear();
-        out.extend_from_slice(&self.head.as_u128().to_le_bytes());
+        Checkpoint::begin(self.head, out);
         for entry in self.events.iter().filter(|entry| !entry.webhooks.is_empty()) {
-            out.extend_from_slice(&entry.event.as_u128().to_le_bytes());
-            encode_webhooks(&entry.webhooks, out);
+            Checkpoint::append(entry.event, &entry.webhooks, out);
         }
     }
 
@@ -144,107 +139,6 @@ impl Outstanding {
             self.done = 0;
         }
     }
-}
-
-/// A checkpoint read back.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Checkpoint {
-    pub(super) head: EventId,
-    pub(super) list: Vec<(EventId, Webhooks)>,
-}
-
-impl Checkpoint {
-    /// Reads a checkpoint; `None` if it is damaged.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let head = EventId::from_u128(u128::from_le_bytes(*bytes.first_chunk()?));
-        let mut rest = bytes.get(16..)?;
-        let mut list = Vec::new();
-        while !rest.is_empty() {
-            let event = EventId::from_u128(u128::from_le_bytes(part(rest, 0)));
-            rest = rest.get(16..)?;
-            let (webhooks, after) = decode_webhooks(rest)?;
-            rest = after;
-            list.push((event, webhooks));
-        }
-        Some(Self { head, list })
-    }
-}
-
-/// The checkpoint's name in the table `meta`.
-pub(super) const CHECKPOINT: &str = "checkpoint";
-/// The high waters' name.
-pub(super) const MARKS: &str = "marks";
-
-/// The high waters that a start reads before anything else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marks {
-    /// The scheduling clock at the last flush.
-    pub(super) steady: Timestamp,
-    pub(super) next_job: u64,
-    /// Whether the last flush was that of an orderly stop.
-    pub(super) clean: bool,
-}
-
-impl Marks {
-    pub(super) fn encode(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        bytes[..8].copy_from_slice(&self.steady.as_millis().to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.next_job.to_le_bytes());
-        bytes[16] = u8::from(self.clean);
-        bytes
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Self {
-        Self {
-            steady: Timestamp::from_millis(i64::from_le_bytes(part(bytes, 0))),
-            next_job: u64::from_le_bytes(part(bytes, 8)),
-            clean: bytes.get(16) == Some(&1),
-        }
-    }
-}
-
-/// Appends a count and ascending numbers, each as the difference to the one before.
-pub(super) fn encode_webhooks(webhooks: &[WebhookNo], out: &mut Vec<u8>) {
-    put_varint(webhooks.len() as u32, out);
-    let mut last = 0;
-    for no in webhooks {
-        put_varint(no.0 - last, out);
-        last = no.0;
-    }
-}
-
-/// Reads such a list; also what follows it.
-pub(super) fn decode_webhooks(bytes: &[u8]) -> Option<(Webhooks, &[u8])> {
-    let mut rest = bytes;
-    let count = take_varint(&mut rest)?;
-    let mut last = 0u32;
-    let mut webhooks = Webhooks::new();
-    for _ in 0..count {
-        last = last.checked_add(take_varint(&mut rest)?)?;
-        webhooks.push(WebhookNo(last));
-    }
-    Some((webhooks, rest))
-}
-
-fn put_varint(mut n: u32, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u32> {
-    let mut n = 0u32;
-    for shift in (0..35).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u32::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -271,17 +165,6 @@ mod tests {
         assert!(outstanding.settle(WebhookNo(2), EventId::from_u128(1)));
         assert_eq!(outstanding.take_released().len(), 1);
         assert_eq!((outstanding.len(), outstanding.head), (0, EventId::from_u128(2)));
-    }
-
-    #[test]
-    fn a_damaged_checkpoint_is_no_checkpoint() {
-        let mut outstanding = Outstanding::default();
-        outstanding.announce(announced(7, &[1, 300]));
-        let mut bytes = Vec::new();
-        outstanding.encode(&mut bytes);
-        assert!(Checkpoint::decode(&bytes).is_some());
-        assert_eq!(Checkpoint::decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(Checkpoint::decode(&bytes[..10]), None);
     }
 
     proptest! {

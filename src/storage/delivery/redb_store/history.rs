@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use redb::{Error, ReadTransaction, WriteTransaction};
 
-use super::history_rows::{Attempts, Key, decode_row, insert_sorted, key, newest_in, number_of, open};
-use super::list::Wanted;
-use super::table::{HISTORY, part};
+use super::history_rows::{decode_row, insert_sorted, newest_in, open};
+use super::table::HISTORY;
 use crate::limits::{HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp};
 use crate::storage::Disk;
+use crate::storage::delivery::attempts::{Key, key, number_of};
+use crate::storage::delivery::{Attempts, Wanted, part};
 use crate::storage::file::Store;
 
 /// Files that one read looks into, newest first: it must end soon.
@@ -33,7 +34,7 @@ pub(super) struct History {
     writing: bool,
     /// Retired files, truncated a step at a time, with their length.
     going: VecDeque<(PathBuf, u64)>,
-    /// Numbers whose rows in state.redb must go.
+    /// Numbers whose rows in state.redb the next flush removes.
     retired: Vec<u64>,
 }
 
@@ -114,8 +115,11 @@ impl History {
         Arc::clone(&self.files)
     }
 
-    /// Writes what was gathered, in one transaction that is durable afterwards.
+    /// Writes a batch in one transaction that is durable afterwards, unless it is written already.
     pub(super) fn write(&mut self, attempts: &mut Attempts, now: Timestamp) -> Result<(), Error> {
+        if attempts.is_empty() || attempts.is_written {
+            return Ok(());
+        }
         attempts.sort();
         let current = self.current()?;
         let txn = current.store.write(self.two_phase)?;
@@ -127,6 +131,7 @@ impl History {
             span.last = span.last.max(event);
         }
         span.until = now;
+        attempts.is_written = true;
         Ok(())
     }
 
@@ -142,9 +147,13 @@ impl History {
         Ok(())
     }
 
-    /// After the state's transaction: takes a step in removing what is older than `retention`.
-    pub(super) fn retain(&mut self, now: Timestamp, retention: Duration) -> Result<(), Error> {
+    /// What [`History::note`] wrote is durable.
+    pub(super) fn noted(&mut self) {
         self.retired.clear();
+    }
+
+    /// Before the state's transaction: takes a step in removing what is older than `retention`.
+    pub(super) fn retain(&mut self, now: Timestamp, retention: Duration) -> Result<(), Error> {
         let oldest = {
             let list = self.files.list();
             list.first().filter(|_| list.len() > 1).cloned()
@@ -171,9 +180,9 @@ impl History {
         Ok(())
     }
 
-    /// Whether there is more to remove or to note.
+    /// Whether there is more to remove.
     pub(super) fn is_retiring(&self) -> bool {
-        !self.going.is_empty() || !self.retired.is_empty()
+        !self.going.is_empty()
     }
 
     /// After an I/O error: opens the last file anew.
@@ -351,10 +360,10 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{MemoryDisk, attempt, failed};
     use super::*;
     use crate::limits::HISTORY_BUCKETS;
     use crate::model::WebhookNo;
+    use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
 
     fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> History {
         let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20).unwrap();

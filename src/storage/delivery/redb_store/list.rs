@@ -6,76 +6,20 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use redb::{Error, ReadableTable};
 
-use super::dead::{self, DeadLetter};
 use super::history::{Files, Recent};
-use super::pending::PendingRow;
-use super::records::{DeliveryRecord, Page};
-use super::table::{DEAD, Key, PENDING, delivery, key, next};
-use crate::limits::HISTORY_BUCKETS;
-use crate::model::{DeliveryId, DeliveryStatus, EventId, WebhookNo};
+use super::table::{DEAD, Key, PENDING, delivery, key};
+use crate::model::{DeliveryId, EventId, WebhookNo};
+use crate::storage::delivery::rows::PendingRow;
+use crate::storage::delivery::{DeadLetter, DeliveryRecord, Page, Wanted};
 use crate::storage::file::Store;
 
 /// Rows of a table that one page looks at.
 pub(super) const ROWS_PER_READ: usize = 20_000;
 
-/// Which deliveries a list is of.
-#[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Of these webhooks, ascending.
-    pub webhooks: Arc<[WebhookNo]>,
-    /// In this state; a page may still hold others (`None`: in any).
-    pub status: Option<DeliveryStatus>,
-    /// Of events from this one on …
-    pub first: EventId,
-    /// … and before this delivery.
-    pub before: DeliveryId,
-}
-
-impl Wanted {
-    /// After every delivery.
-    pub const END: DeliveryId = DeliveryId { event: EventId::MAX, webhook: WebhookNo(u32::MAX) };
-
-    /// All deliveries of these webhooks.
-    pub fn all(webhooks: impl Into<Arc<[WebhookNo]>>) -> Self {
-        Self { webhooks: webhooks.into(), status: None, first: EventId::MIN, before: Self::END }
-    }
-
-    /// Whether a delivery to this webhook is wanted.
-    pub(super) fn holds(&self, webhook: WebhookNo) -> bool {
-        self.webhooks.binary_search(&webhook).is_ok()
-    }
-
-    /// The parts of history that its webhooks are in.
-    pub(super) fn buckets(&self) -> impl Iterator<Item = u8> {
-        let mut used = [false; HISTORY_BUCKETS as usize];
-        for webhook in self.webhooks.iter() {
-            used[(webhook.0 % HISTORY_BUCKETS) as usize] = true;
-        }
-        (0u8..).zip(used).filter(|(_, used)| *used).map(|(bucket, _)| bucket)
-    }
-
-    /// What waits and what is dead has a row in the state, whatever history knows.
-    fn is_of_state(&self) -> bool {
-        self.status.is_some_and(|status| status != DeliveryStatus::Delivered)
-    }
-
-    fn reads_pending(&self) -> bool {
-        !matches!(self.status, Some(DeliveryStatus::Failed | DeliveryStatus::Abandoned))
-    }
-
-    fn reads_dead(&self) -> bool {
-        !matches!(self.status, Some(DeliveryStatus::Pending | DeliveryStatus::Retrying))
-    }
-}
-
-/// The newest deliveries that are wanted, at most `limit`.
-///
-/// Of one state but `delivered`, those that the state has a row for: a delivery whose dead letter was discarded or forgotten
-/// is no longer found by it.
+/// See [`crate::storage::delivery::DeliveryReader::deliveries`].
 pub(super) fn deliveries(
     state: &Store,
     files: &Files,
@@ -102,7 +46,7 @@ pub(super) fn deliveries(
         }
         if wanted.reads_dead() {
             let of_dead = newest(&txn.open_table(DEAD)?, &wanted, limit, |id, letter| {
-                let record = DeliveryRecord::of_letter(dead::decode(id, letter)?, None);
+                let record = DeliveryRecord::of_letter(DeadLetter::decode(id, letter)?, None);
                 Ok(keep(&mut found, &wanted, record))
             })?;
             floor = floor.max(of_dead);
@@ -130,7 +74,7 @@ pub(super) fn letters(state: &Store, wanted: &Wanted, limit: usize) -> Result<Pa
     let (found, floor) = state.read(|txn| {
         let mut found = BTreeMap::new();
         let floor = newest(&txn.open_table(DEAD)?, wanted, limit, |id, letter| {
-            found.insert(id, dead::decode(id, letter)?);
+            found.insert(id, DeadLetter::decode(id, letter)?);
             Ok(true)
         })?;
         Ok((found, floor))
@@ -168,7 +112,7 @@ fn page<T>(
 fn behind(id: DeliveryId) -> DeliveryId {
     match id.webhook.0.checked_add(1) {
         Some(no) => DeliveryId { webhook: WebhookNo(no), ..id },
-        None => DeliveryId { event: next(id.event), webhook: WebhookNo(0) },
+        None => DeliveryId { event: id.event.next(), webhook: WebhookNo(0) },
     }
 }
 
@@ -192,7 +136,7 @@ fn newest<V: redb::Value + 'static>(
             rest = &rest[rest.partition_point(|no| *no < at)..];
             continue;
         }
-        let end = if no < wanted.before.webhook { next(wanted.before.event) } else { wanted.before.event };
+        let end = if no < wanted.before.webhook { wanted.before.event.next() } else { wanted.before.event };
         heap.extend(last_of(table, no, wanted.first, end)?);
         rest = &rest[1..];
     }
