@@ -17,6 +17,7 @@ use crate::inbound::source::{Source, token_hash};
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo};
 use crate::registry::catalogue::EventType;
 use crate::signature::Certificate;
+use crate::storage::DurableEvent;
 
 mod event_type;
 mod inbound;
@@ -110,10 +111,10 @@ impl Submit for Fake {
             };
             verdicts.push(match same.or_else(once) {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
-                Some(place) => Ok(Committed::new(EventId::from_u128(place as u128 + 1), true)),
+                Some(place) => Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(place as u128 + 1)), true)),
                 None => {
                     stored.push((event.head, event.body));
-                    Ok(Committed::new(EventId::from_u128(stored.len() as u128), false))
+                    Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(stored.len() as u128)), false))
                 }
             });
         }

@@ -16,4 +16,4 @@ pub use settle::{
     Announced, Command, DisableReason, Lane, Noted, Refill, Refilled, ReplayFilter, Retried, Row, SettleHandle,
     Settled, ToSettle,
 };
-pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, Waiting};
+pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, Waiting, shard_of};

@@ -17,13 +17,13 @@ use super::records::Depth;
 use super::table::{DEAD, PENDING, delivery};
 use super::testing::{HOUR, attempt, failed, permit};
 use super::{Bounds, Hooks, OpenState, Options};
-use crate::commit::{self, Group, Log, OpenLog};
+use crate::commit::{self, Committer, OpenLog};
 use crate::config;
 use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
 use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::sim::{Loss, SimDisk};
-use crate::storage::{Disk, ReadLog};
+use crate::storage::{Disk, ReadLog, RedbLog};
 
 const DIR: &str = "/data";
 /// Images of a crash in the normal test run.
@@ -75,8 +75,8 @@ impl Ledger {
 /// Commit and settle without their threads; the test is the shard.
 struct Node {
     disk: SimDisk,
-    group: Group,
-    log: Arc<Log>,
+    group: Committer,
+    log: Arc<RedbLog>,
     told: Receiver<ToSettle>,
     keeper: Keeper,
     shard: mpsc::Receiver<ToShard>,
@@ -128,12 +128,12 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
     };
-    let (reader, depth) = (Arc::<Log>::clone(&log), Arc::new(Depth::default()));
+    let (reader, depth) = (Arc::<RedbLog>::clone(&log), Arc::new(Depth::default()));
     let around =
         Surroundings { shards: shards.clone(), clock, log: reader, metrics: Arc::clone(&metrics), hooks, depth };
     let mut keeper = state.keeper(around).unwrap();
     until_idle(&mut keeper);
-    let (group, shard) = (opened.into_group(handle, shards, metrics), ends.remove(0));
+    let (group, shard) = (opened.into_committer(handle, shards, metrics), ends.remove(0));
     let (disk, memory) = (disk.clone(), MemoryBudget::new(usize::MAX));
     Node { disk, group, log, told, keeper, shard, memory, held: BTreeSet::new() }
 }

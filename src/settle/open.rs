@@ -29,6 +29,7 @@ use crate::limits::STATE_CACHE_BYTES;
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::file::Store;
+use crate::storage::format::STATE_FILE;
 use crate::storage::{Disk, ReadError, ReadLog};
 
 /// Where settle's files are, and how they are kept.
@@ -112,8 +113,8 @@ pub fn open(place: OpenState) -> Result<Opened, OpenError> {
 pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, OpenError> {
     let OpenState { disk, dir, options } = place;
     let path = dir.join("state.redb");
-    Store::make(&disk, &path)?;
-    let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
+    Store::make(&disk, &path, STATE_FILE)?;
+    let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES, STATE_FILE)?);
     make_tables(&state, options.two_phase_commit)?;
     let (marks, checkpoint, jobs, (figures, hours, watches, outbox)) = state.read(|txn| {
         let meta = txn.open_table(META)?;
