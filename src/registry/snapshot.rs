@@ -10,11 +10,10 @@ use super::keys::Keys;
 use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
-use crate::model::{
-    DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks,
-};
+use crate::model::{DeadReason, EventPattern, RESERVED_TYPES, WebhookId, WebhookNo, WebhookStatus, Webhooks};
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
+use crate::storage::registry::RemovedWebhook as Removed;
 
 /// The tenant that is always there, and the one meant when none is named.
 pub const DEFAULT_TENANT: &str = "default";
@@ -31,19 +30,6 @@ pub struct Registry {
     pub(super) event_types: EventTypes,
     pub(super) keys: Arc<Keys>,
     active: usize,
-}
-
-/// A webhook that was removed: its number and id are never used again, and what history holds of it stays its tenant's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// Its number.
-    pub no: WebhookNo,
-    /// Its public id.
-    pub id: WebhookId,
-    /// The tenant it belonged to.
-    pub tenant: Arc<str>,
-    /// When it was removed.
-    pub removed_at: Timestamp,
 }
 
 /// A webhook that is or was.
@@ -398,6 +384,7 @@ mod tests {
     use super::*;
     use crate::filter::Filter;
     use crate::model::SubscriptionId;
+    use crate::model::Timestamp;
     use crate::outbound::{Subscription, WebhookSettings};
     use crate::registry::tests::webhook;
 

@@ -9,6 +9,7 @@ mod clock;
 mod door;
 pub mod logging;
 pub mod metrics;
+mod parallel;
 mod random;
 
 pub use bucket::Bucket;
@@ -16,4 +17,5 @@ pub use budget::{BodyLease, MemoryBudget};
 pub use clock::{Clock, Instant, Moment};
 pub use door::{Door, Permit};
 pub use metrics::Metrics;
+pub use parallel::map_all;
 pub use random::Random;

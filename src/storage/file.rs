@@ -252,7 +252,8 @@ impl Store {
         }
     }
 
-    fn begin_read(&self) -> Result<ReadTransaction, Error> {
+    /// A snapshot of the open file.
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Error> {
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         slot.begin_read()?.ok_or(Error::DatabaseClosed)
     }

@@ -7,6 +7,7 @@ pub(crate) mod format;
 
 pub mod log;
 mod poison;
+pub mod registry;
 mod room;
 
 #[cfg(test)]
