@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::commit::{Dedup, Entry, Group, OpenLog, Packer, Records, open};
+use hooktide::commit::{Committer, Dedup, Entry, OpenLog, open};
 use hooktide::config;
 use hooktide::handoff::{Admitted, Reply, SettleHandle, Shards, Submission};
 use hooktide::limits::DOOR_DELIVERIES;
 use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics, Permit, Random};
-use hooktide::storage::{Backend, Disk, FileSize, RealDisk};
+use hooktide::storage::log::block::{Packer, Records};
+use hooktide::storage::{Backend, Disk, FileSize, LogPosition, RealDisk};
 use redb::StorageBackend;
 
 /// The real disk, with a count of what is written.
@@ -91,7 +92,7 @@ impl Disk for CountingDisk {
     }
 }
 
-fn group(disk: &CountingDisk, dir: &Path, two_phase_commit: bool) -> Group {
+fn group(disk: &CountingDisk, dir: &Path, two_phase_commit: bool) -> Committer {
     let config = config::Log {
         segment_bytes: 256 << 20,
         segment_age: Duration::from_secs(3_600),
@@ -111,7 +112,7 @@ fn group(disk: &CountingDisk, dir: &Path, two_phase_commit: bool) -> Group {
     });
     // Nobody reads what is announced, as no event here has a webhook.
     let (settle, _, _) = SettleHandle::channel();
-    opened.expect("a new folder").into_group(settle, Shards::channels(1).0, Metrics::new().expect("names differ"))
+    opened.expect("a new folder").into_committer(settle, Shards::channels(1).0, Metrics::new().expect("names differ"))
 }
 
 fn head(payload: usize) -> Bytes {
@@ -183,7 +184,7 @@ fn group_commit(c: &mut Criterion) {
 
 fn records(c: &mut Criterion) {
     let (head, data) = (head(1 << 10), vec![b'x'; 1 << 10]);
-    let ids: Vec<_> = (1..=64u128).map(|n| EventId::from_u128(n << 70)).collect();
+    let ids: Vec<_> = (1..=64u128).map(|n| LogPosition::of(EventId::from_u128(n << 70))).collect();
     let mut bench = c.benchmark_group("commit/record");
     bench.throughput(Throughput::Elements(64));
     let mut packer = Packer::default();

@@ -22,6 +22,7 @@ use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Time
 use crate::registry::catalogue::EventType;
 use crate::runtime::{Door, MemoryBudget};
 use crate::signature::Certificate;
+use crate::storage::DurableEvent;
 
 mod event_type;
 mod inbound;
@@ -117,10 +118,10 @@ impl Submit for Fake {
             };
             verdicts.push(match same.or_else(once) {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
-                Some(place) => Ok(Committed::new(EventId::from_u128(place as u128 + 1), true)),
+                Some(place) => Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(place as u128 + 1)), true)),
                 None => {
                     stored.push((event.head, event.body));
-                    Ok(Committed::new(EventId::from_u128(stored.len() as u128), false))
+                    Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(stored.len() as u128)), false))
                 }
             });
         }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use super::hooks::Failures;
 use crate::admit::{Health, Part, PartState};
-use crate::commit::disk_reserve;
 use crate::runtime::{Clock, Metrics};
 use crate::settle::Records;
-use crate::storage::{Disk, Poison, ReadLog};
+use crate::storage::{Disk, Poison, ReadLog, disk_reserve};
 
 /// The probe over all parts: reads flags, and asks the disk for its free space. `observe` is for the figures beside it.
 pub(super) fn of(

@@ -7,14 +7,13 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::Sender;
 
 use super::operational;
-use crate::commit;
 use crate::filter::Facts;
 use crate::handoff::DisableReason;
 use crate::model::{WebhookNo, WebhookStatus, Webhooks};
 use crate::outbound::Webhook;
 use crate::registry::{self, Shared};
 use crate::settle;
-use crate::storage::Disk;
+use crate::storage::{Ballast, Disk};
 
 /// What failed for good, in threads that cannot return it to anybody.
 #[derive(Debug, Default)]
@@ -43,7 +42,7 @@ impl Failures {
 /// Settle's.
 pub(super) fn of(
     registry: &registry::Running,
-    ballast: commit::Ballast,
+    ballast: Ballast,
     failed: &Arc<Failures>,
     bell: Sender<()>,
 ) -> settle::Hooks {
@@ -87,8 +86,8 @@ impl settle::Targets for Today {
 }
 
 /// The file that is given up when the disk is full, made again if it was.
-pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> commit::Ballast {
-    let ballast = commit::Ballast::new(Arc::clone(disk), dir);
+pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> Ballast {
+    let ballast = Ballast::new(Arc::clone(disk), dir);
     if let Err(error) = ballast.restore() {
         tracing::warn!(%error, "no room for the ballast file");
     }

@@ -81,7 +81,7 @@ pub(super) enum StartError {
     Log(#[from] commit::OpenError),
     /// registry.redb or a key file.
     #[error("the registry: {0}")]
-    Registry(#[from] registry::StoreError),
+    Registry(#[from] registry::RegistryStoreError),
     /// admin.key.
     #[error("the admin key: {0}")]
     AdminKey(#[from] registry::KeyFileError),
@@ -319,7 +319,7 @@ impl Ground {
         config: &Config,
         access: FileAccess,
         sources: SourceSetup,
-    ) -> Result<registry::Running, registry::StoreError> {
+    ) -> Result<registry::Running, registry::RegistryStoreError> {
         registry::start(registry::Start {
             dir: &config.server.data_dir,
             disk: Arc::clone(&self.disk),

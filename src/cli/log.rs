@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::{ServerArgs, output};
-use crate::commit::{self, LogStat, SegmentStat, SegmentState};
 use crate::config::Environment;
 use crate::model::{EventId, Timestamp};
 use crate::storage::RealDisk;
+use crate::storage::log::{self, LogStat, SegmentStat, SegmentState};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -75,7 +75,7 @@ pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> 
     if !dir.is_dir() {
         return Err(CliError::NoFolder { path: dir });
     }
-    let stat = if thorough { commit::verify(&RealDisk, &dir)? } else { commit::stat(&RealDisk, &dir)? };
+    let stat = if thorough { log::verify(&RealDisk, &dir)? } else { log::stat(&RealDisk, &dir)? };
     print(&stat, folder.json, out)?;
     let damaged = |file: &SegmentStat| matches!(file.state, SegmentState::Damaged(_)) || !file.damaged.is_empty();
     // That a segment was not closed is damage to nobody: the next start repairs it.
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_log_has_nothing_in_it() {
         let folder = tempfile::tempdir().unwrap();
-        let stat = commit::stat(&RealDisk, folder.path()).unwrap();
+        let stat = log::stat(&RealDisk, folder.path()).unwrap();
         assert_eq!(printed(&stat, false), "no segments\n0 events, 0 bytes on the disk\n");
     }
 

@@ -1,75 +1,101 @@
-//! Group commit: takes what has gathered, decides what is new, writes it in one transaction, and only then tells anybody.
+//! The decisions of the group commit: what is new in a batch, what its events are called, and who is told of it.
 //!
-//! One thread owns a [`Group`]; nobody else gives ids, writes to the log, or decides what is a duplicate.
+//! A [`Group`] owns its state and does no I/O. Its thread ([`super::committer`]) hands it what happened and the time, and
+//! carries out what it says, so that a simulation can do the same on a thread and a time of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, after, never, select};
 use smallvec::SmallVec;
 
-use super::Log;
 use super::dedup::{Dedup, Entry, Seen};
-use super::gather::Gatherer;
 use super::ids::Ids;
-use super::record::Packer;
-use super::room::Room;
-use super::segment::{Segment, Spare};
-use crate::config;
-use crate::handoff::{
-    Admitted, Announced, Arrival, Committed, Refused, Round, SettleHandle, Shards, Submission, ToSettle, Verdicts,
-};
-use crate::limits::{ROOM_INTERVAL, WIDE_EVENT_WEBHOOKS};
+use crate::handoff::{Admitted, Announced, Arrival, Committed, Refused, Round, Submission, Verdicts, shard_of};
+use crate::limits::WIDE_EVENT_WEBHOOKS;
 use crate::model::{DedupKey, DedupKind, EventId, Timestamp, Webhooks};
 use crate::outbound::Event;
-use crate::runtime::{Clock, Metrics};
-use crate::storage::{Poison, ReadLog};
+use crate::runtime::{BodyLease, Instant, Permit};
+use crate::storage::{Durable, LogPosition, NewRecord};
 
-/// The writing side of the log.
+/// Decides batch after batch. One batch is under way at a time: [`Input::Submitted`] begins it, [`Output::Told`] ends it.
 #[derive(Debug)]
 pub struct Group {
-    pub(super) log: Arc<Log>,
-    pub(super) config: config::Log,
-    pub(super) clock: Clock,
-    pub(super) ids: Ids,
-    pub(super) dedup: Dedup,
-    pub(super) room: Room,
-    pub(super) active: Option<Active>,
-    pub(super) spares: Spares,
-    pub(super) settle: SettleHandle,
-    pub(super) shards: Shards,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) poison: Poison,
-    pub(super) scratch: Scratch,
-    /// Whether the dedup window is shorter than its time to live.
-    pub(super) narrow: bool,
-}
-
-/// The segment that grows.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) segment: Arc<Segment>,
-    pub(super) bytes: u64,
-    /// When its first event came, on the scheduling clock; `None` while it is empty.
-    pub(super) since: Option<Timestamp>,
-}
-
-/// Where the next segment's file comes from.
-#[derive(Debug)]
-pub(super) enum Spares {
-    /// Made when it is needed.
-    Inline,
-    /// Made ahead by the retain thread, which is rung for when one was taken.
-    Ahead { ready: Receiver<Spare>, bell: Sender<()> },
-}
-
-/// Memory used again for each batch.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    heads: Packer,
-    bodies: Packer,
-    keys: HashMap<DedupKey, Entry>,
+    ids: Ids,
+    dedup: Dedup,
+    shards: usize,
+    /// Covers every event of the log.
+    durable: Durable,
+    batch: Vec<Submission>,
+    /// When the batch began, on the scheduling clock.
+    begun: Timestamp,
+    /// Memory used again for each batch: one verdict for each event of the batch, and the keys of its new events.
     verdicts: Vec<Verdict>,
+    keys: HashMap<DedupKey, Entry>,
+}
+
+/// The time of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The scheduling clock, for the dedup window.
+    pub steady: Timestamp,
+    /// The wall clock, for ids.
+    pub wall: Timestamp,
+    /// The monotonic clock, for latencies.
+    pub instant: Instant,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// These requests gathered. No batch is under way.
+    Submitted(Vec<Submission>),
+    /// What became of the records of [`Output::Append`].
+    Appended(Result<Durable, Refused>),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Append these records in one durable transaction, then say what became of it.
+    Append(Vec<NewRecord<'a>>),
+    /// The batch is over: tell these.
+    Told(Told),
+}
+
+/// What a batch came to. To be told in the order of the fields.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Events that were new.
+    pub accepted: u64,
+    /// Events that were in the log before.
+    pub duplicates: u64,
+    /// To settle.
+    pub announced: Vec<Announced>,
+    /// To the shards.
+    pub arrivals: Vec<Arrivals>,
+    /// To whoever submitted.
+    pub answers: Round,
+}
+
+/// Arrivals for each shard, and an event behind them that is of so many webhooks that every shard is told of it.
+#[derive(Debug)]
+pub struct Arrivals {
+    /// One list for each shard.
+    pub by_shard: Vec<Vec<Arrival>>,
+    /// The wide event.
+    pub wide: Option<EventId>,
+}
+
+/// How far back a duplicate is sure to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The time to live, unless younger keys crowded older ones out.
+    pub span: Duration,
+    /// The time to live.
+    pub ttl: Duration,
+    /// Keys remembered.
+    pub keys: usize,
 }
 
 /// What is decided of an event before the write.
@@ -88,83 +114,62 @@ enum Verdict {
 }
 
 impl Group {
-    /// Commits what comes until `quit`'s other end is dropped or a write fails, then answers what is still queued.
-    pub(super) fn run(mut self, queue: &Receiver<Box<Submission>>, quit: &Receiver<()>) {
-        let _guard = self.poison.guard("commit", Arc::clone(&self.metrics));
-        self.show_window(self.clock.steady());
-        let (mut gatherer, mut stopping) = (Gatherer::default(), false);
-        while !self.poison.is_set() {
-            let first = if stopping {
-                queue.try_recv().ok()
-            } else {
-                let recheck = if self.room.is_enough() { never() } else { after(ROOM_INTERVAL) };
-                select! {
-                    recv(queue) -> first => first.ok(),
-                    recv(quit) -> _ => { stopping = true; continue }
-                    // Readiness must come back by itself: while it is off, no event may come to ask for room.
-                    recv(recheck) -> _ => { self.look_for_room(); continue }
+    /// Decides on top of a log whose events `durable` covers and whose keys `dedup` knows, for so many shards.
+    pub(super) fn new(ids: Ids, dedup: Dedup, durable: Durable, shards: usize) -> Self {
+        Self {
+            ids,
+            dedup,
+            shards,
+            durable,
+            batch: Vec::new(),
+            begun: Timestamp::default(),
+            verdicts: Vec::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    /// One step. Whatever happens, each submission of a batch gets its verdicts.
+    pub fn step(&mut self, now: Now, input: Input) -> Output<'_> {
+        match input {
+            Input::Submitted(batch) => {
+                self.batch = batch;
+                self.begun = now.steady;
+                self.decide(now);
+                if self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::New(_))) {
+                    Output::Append(self.records())
+                } else {
+                    Output::Told(self.tell(Ok(()), now))
                 }
-            };
-            let Some(first) = first else { break };
-            let batch = gatherer.gather(first, queue);
-            self.commit(batch);
-        }
-        if self.poison.is_set() {
-            self.metrics.writable.set(0);
-            while let Ok(submission) = queue.try_recv() {
-                let refused = submission.events.iter().map(|_| Err(Refused::Poisoned)).collect();
-                submission.reply.give(refused);
             }
+            Input::Appended(Ok(durable)) => {
+                self.durable = durable;
+                self.remember();
+                Output::Told(self.tell(Ok(()), now))
+            }
+            Input::Appended(Err(refused)) => Output::Told(self.tell(Err(refused), now)),
         }
     }
 
-    /// Commits one batch and answers it. Whatever happens, each submission gets its verdicts.
-    pub fn commit(&mut self, batch: Vec<Submission>) {
-        let now = self.clock.steady();
-        self.decide(&batch, now);
-        let fresh = self.scratch.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::New(_))).count();
-        let written = if fresh == 0 { Ok(()) } else { self.write(&batch, fresh, now) };
-        if written.is_ok() {
-            self.remember(&batch, now);
-        }
-        self.tell(batch, written);
-        self.show_window(now);
+    /// How far back a duplicate is sure to be found at this time.
+    pub fn window(&self, now: Timestamp) -> Window {
+        Window { span: self.dedup.window(now), ttl: self.dedup.ttl(), keys: self.dedup.len() }
     }
 
-    fn look_for_room(&mut self) {
-        if self.room.has(0, self.clock.instant()) {
-            tracing::info!(target: "hooktide::commit", "there is room on the disk again");
-            self.metrics.writable.set(1);
-        }
-    }
-
-    /// Shows how far back a duplicate is sure to be found, and warns when that is less than was asked for.
-    fn show_window(&mut self, now: Timestamp) {
-        let window = self.dedup.window(now).min(self.config.retention);
-        let narrow = window < self.dedup.ttl();
-        if narrow && !self.narrow {
-            tracing::warn!(target: "hooktide::commit", ?window, "the dedup window is shorter than dedup.ttl");
-        }
-        self.narrow = narrow;
-        self.metrics.dedup_window_seconds.set(window.as_secs() as i64);
-        self.metrics.dedup_keys.set(self.dedup.len() as i64);
-    }
-
-    fn decide(&mut self, batch: &[Submission], now: Timestamp) {
-        self.dedup.expire(now);
-        self.scratch.keys.clear();
-        self.scratch.verdicts.clear();
-        let wall = self.clock.now();
-        for admitted in batch.iter().flat_map(|submission| &submission.events) {
-            let known = keys(admitted).find_map(|(key, kind, fingerprint)| self.known(&key, kind, fingerprint, now));
+    fn decide(&mut self, now: Now) {
+        self.dedup.expire(now.steady);
+        self.keys.clear();
+        self.verdicts.clear();
+        for admitted in self.batch.iter().flat_map(|submission| &submission.events) {
+            let known =
+                keys(admitted).find_map(|(key, kind, fingerprint)| self.known(&key, kind, fingerprint, now.steady));
             let verdict = known.unwrap_or_else(|| {
-                let id = self.ids.next(wall);
+                let id = self.ids.next(now.wall);
                 for (key, _, fingerprint) in keys(admitted) {
-                    self.scratch.keys.insert(key, Entry { key, id, fingerprint, at: now });
+                    self.keys.insert(key, Entry { key, id, fingerprint, at: now.steady });
                 }
                 Verdict::New(id)
             });
-            self.scratch.verdicts.push(verdict);
+            self.verdicts.push(verdict);
         }
     }
 
@@ -173,202 +178,113 @@ impl Group {
         match self.dedup.look(key, kind, fingerprint, now) {
             Seen::Before(id) => Some(Verdict::Known(id)),
             Seen::OtherBody => Some(Verdict::Reused),
-            Seen::No => match self.scratch.keys.get(key)?.judge(kind, fingerprint) {
+            Seen::No => match self.keys.get(key)?.judge(kind, fingerprint) {
                 Seen::Before(id) => Some(Verdict::Twin(id)),
                 Seen::OtherBody | Seen::No => Some(Verdict::TwinReused),
             },
         }
     }
 
-    /// On `Ok` every new event of the batch is in a completed fsync; on `Err` none is in the log.
-    fn write(&mut self, batch: &[Submission], fresh: usize, now: Timestamp) -> Result<(), Refused> {
-        if self.poison.is_set() {
-            return Err(Refused::Poisoned);
-        }
-        let Scratch { heads, bodies, verdicts, .. } = &mut self.scratch;
-        let events = || {
-            let admitted = batch.iter().flat_map(|submission| &submission.events);
-            verdicts.iter().zip(admitted).filter_map(|(verdict, admitted)| match verdict {
-                Verdict::New(id) => Some((*id, admitted)),
-                _ => None,
-            })
-        };
-        heads.pack(events().map(|(id, admitted)| (id, &admitted.head[..])));
-        bodies.pack(events().map(|(id, admitted)| (id, &admitted.body[..])));
-        let Some(((first, _), (last, _))) = events().next().zip(events().last()) else { return Ok(()) };
-        let bytes = (heads.len() + bodies.len()) as u64;
-
-        let started = self.clock.instant();
-        if !self.room.has(bytes, started) {
-            self.metrics.writable.set(0);
-            return Err(Refused::DiskFull);
-        }
-        let appended = self.roll(first, now).and_then(|segment| {
-            let appended = segment.append(&self.scratch.heads, &self.scratch.bodies, self.config.two_phase_commit);
-            appended.or_else(|error| self.after_failure(&segment, error, last))
-        });
-        if let Err(error) = appended {
-            return Err(self.refuse(&error));
-        }
-        self.log.advance(last);
-        if let Some(active) = &mut self.active {
-            active.bytes += bytes;
-            active.since.get_or_insert(now);
-        }
-        self.metrics.writable.set(1);
-        self.metrics.commit_events.observe(fresh as f64);
-        self.metrics.commit_seconds.observe(self.clock.instant().duration_since(started).as_secs_f64());
-        Ok(())
-    }
-
-    /// The segment for a batch that begins with `first`: the active one, or the next if that is full or old.
-    fn roll(&mut self, first: EventId, now: Timestamp) -> Result<Arc<Segment>, redb::Error> {
-        if let Some(active) = &self.active {
-            let old = active.since.is_some_and(|since| now.since(since) >= self.config.segment_age);
-            if active.bytes < self.config.segment_bytes && !old {
-                return Ok(Arc::clone(&active.segment));
+    /// The new events of the batch. One allocation a batch.
+    fn records(&self) -> Vec<NewRecord<'_>> {
+        let admitted = self.batch.iter().flat_map(|submission| &submission.events);
+        let mut records = Vec::with_capacity(self.verdicts.len());
+        for (verdict, Admitted { head, body, .. }) in self.verdicts.iter().zip(admitted) {
+            if let Verdict::New(id) = verdict {
+                records.push(NewRecord { position: LogPosition::of(*id), head, body });
             }
         }
-        let ahead = match &self.spares {
-            Spares::Ahead { ready, .. } => ready.try_recv().ok(),
-            Spares::Inline => None,
-        };
-        let spare = match (ahead, &self.active, &self.spares) {
-            (Some(spare), ..) => spare,
-            (None, Some(active), Spares::Ahead { bell, .. }) => {
-                // Not made yet: the active one grows a little longer.
-                let _ = bell.try_send(());
-                return Ok(Arc::clone(&active.segment));
-            }
-            (None, ..) => Spare::make(&*self.log.disk, self.log.dir.join(format!("{first}.new")))?,
-        };
-        let segment = Arc::new(spare.become_segment(&*self.log.disk, &self.log.dir, first)?);
-        self.log.add(&segment);
-        if let Some(old) = self.active.replace(Active { segment: Arc::clone(&segment), bytes: 0, since: None })
-            && matches!(self.spares, Spares::Inline)
-        {
-            old.segment.close()?;
-        }
-        if let Spares::Ahead { bell, .. } = &self.spares {
-            let _ = bell.try_send(());
-        }
-        Ok(segment)
+        records
     }
 
-    /// After a write without room the file, opened again, decides: the batch is in it whole or not at all. Anything but
-    /// want of room is final: what a failed fsync left behind cannot be known without a restart.
-    fn after_failure(&self, segment: &Segment, error: redb::Error, last: EventId) -> Result<(), redb::Error> {
-        if !is_no_space(&error) {
-            return Err(error);
-        }
-        segment.open_writing(&*self.log.disk)?;
-        match self.log.read(&[last]) {
-            Ok(found) if found.iter().all(Option::is_some) => Ok(()),
-            Ok(_) => Err(error),
-            Err(crate::storage::ReadError::Storage(error)) => Err(error),
-            Err(crate::storage::ReadError::Damaged(id)) => Err(redb::Error::Corrupted(format!("damaged record {id}"))),
-        }
-    }
-
-    fn refuse(&mut self, error: &redb::Error) -> Refused {
-        self.metrics.writable.set(0);
-        let writable = self.active.as_ref().is_none_or(|active| active.segment.is_writing());
-        if is_no_space(error) && writable {
-            tracing::warn!(target: "hooktide::commit", %error, "the disk is full: new events are refused");
-            self.room.ran_out(self.clock.instant());
-            return Refused::DiskFull;
-        }
-        self.poison.set(&format!("a write to the log failed: {error}"));
-        Refused::Poisoned
-    }
-
-    fn remember(&mut self, batch: &[Submission], now: Timestamp) {
-        let admitted = batch.iter().flat_map(|submission| &submission.events);
-        for (verdict, admitted) in self.scratch.verdicts.iter().zip(admitted) {
+    fn remember(&mut self) {
+        let admitted = self.batch.iter().flat_map(|submission| &submission.events);
+        for (verdict, admitted) in self.verdicts.iter().zip(admitted) {
             let Verdict::New(id) = verdict else { continue };
             for (key, _, fingerprint) in keys(admitted) {
-                self.dedup.insert(Entry { key, id: *id, fingerprint, at: now });
+                self.dedup.insert(Entry { key, id: *id, fingerprint, at: self.begun });
             }
         }
     }
 
-    /// Announces what was written, to settle first, then to the shards, and answers everybody.
-    fn tell(&mut self, batch: Vec<Submission>, written: Result<(), Refused>) {
-        let committed_at = self.clock.instant();
-        let mut verdicts = self.scratch.verdicts.iter().copied();
-        let mut announced = Vec::new();
-        let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards.count()];
-        let mut round = Round::default();
-        let (mut accepted, mut duplicates, mut passed, mut wide) = (0, 0, None, Vec::new());
-        for Submission { events, permit, lease, reply } in batch {
+    /// Ends the batch: what was written is announced, to settle first, then to the shards, and everybody is answered.
+    fn tell(&mut self, written: Result<(), Refused>, now: Now) -> Told {
+        let mut told = Told::default();
+        let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards];
+        let mut passed: Option<(EventId, Arc<Permit>)> = None;
+        let mut verdicts = self.verdicts.iter().copied();
+        for Submission { events, permit, lease, reply } in std::mem::take(&mut self.batch) {
             let mut answers = Verdicts::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
-                answers.push(verdict.answer(written));
-                match answers.last() {
-                    Some(Ok(committed)) if committed.is_duplicate() => duplicates += 1,
-                    Some(Ok(committed)) => {
-                        accepted += 1;
-                        let Admitted { head, body, webhooks, .. } = admitted;
-                        let id = committed.id();
-                        if webhooks.is_empty() {
-                            passed = Some((id, Arc::clone(&permit)));
-                            continue;
-                        }
-                        if webhooks.len() <= WIDE_EVENT_WEBHOOKS {
-                            let event = Event { id, head, body, committed_at, lease: Arc::clone(&lease) };
-                            self.share(&Arc::new(event), &webhooks, &mut arrivals);
-                        } else {
-                            let next = vec![Vec::new(); self.shards.count()];
-                            wide.push((std::mem::replace(&mut arrivals, next), id));
-                        }
-                        announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
-                    }
-                    Some(Err(_)) | None => {}
+                let answer = verdict.answer(written, self.durable);
+                answers.push(answer);
+                let Ok(committed) = answer else { continue };
+                if committed.is_duplicate() {
+                    told.duplicates += 1;
+                    continue;
                 }
+                told.accepted += 1;
+                if admitted.webhooks.is_empty() {
+                    passed = Some((committed.id(), Arc::clone(&permit)));
+                    continue;
+                }
+                let id = committed.id();
+                let webhooks = share(id, admitted, (&lease, now.instant), &mut arrivals, &mut told.arrivals);
+                told.announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
             }
-            round.add(reply, answers);
+            told.answers.add(reply, answers);
         }
-        self.metrics.accepted.inc_by(accepted);
-        self.metrics.duplicates.inc_by(duplicates);
+        told.arrivals.push(Arrivals { by_shard: arrivals, wide: None });
         // Nobody waits for an event without webhooks, but the checkpoint must pass it, or a start would read it again.
-        if let Some((event, permit)) = passed.filter(|(id, _)| announced.last().is_none_or(|last| last.event < *id)) {
-            announced.push(Announced { event, webhooks: Webhooks::new(), permit });
+        if let Some((event, permit)) =
+            passed.filter(|(id, _)| told.announced.last().is_none_or(|last| last.event < *id))
+        {
+            told.announced.push(Announced { event, webhooks: Webhooks::new(), permit });
         }
-        if !announced.is_empty() {
-            self.settle.tell(ToSettle::Announce(announced));
-        }
-        for (before, event) in wide {
-            self.shards.tell_arrivals(before);
-            self.shards.tell_all(event);
-        }
-        self.shards.tell_arrivals(arrivals);
-        round.hand_in();
-    }
-
-    fn share(&self, event: &Arc<Event>, webhooks: &Webhooks, arrivals: &mut [Vec<Arrival>]) {
-        if let [all] = arrivals {
-            all.push(Arrival { event: Arc::clone(event), webhooks: webhooks.clone() });
-            return;
-        }
-        for &no in webhooks {
-            let arrivals = &mut arrivals[self.shards.of(no)];
-            match arrivals.last_mut() {
-                Some(last) if last.event.id == event.id => last.webhooks.push(no),
-                _ => arrivals.push(Arrival { event: Arc::clone(event), webhooks: SmallVec::from_slice(&[no]) }),
-            }
-        }
+        told
     }
 }
 
-impl Verdict {
-    fn answer(self, written: Result<(), Refused>) -> Result<Committed, Refused> {
-        match self {
-            Self::New(id) => written.map(|()| Committed::new(id, false)),
-            Self::Twin(id) => written.map(|()| Committed::new(id, true)),
-            Self::TwinReused => Err(written.err().unwrap_or(Refused::KeyReused)),
-            Self::Known(id) => Ok(Committed::new(id, true)),
-            Self::Reused => Err(Refused::KeyReused),
+/// Adds an event to the arrivals of its webhooks' shards; one of too many webhooks ends the round of arrivals instead.
+fn share(
+    id: EventId,
+    admitted: Admitted,
+    (lease, committed_at): (&Arc<BodyLease>, Instant),
+    arrivals: &mut Vec<Vec<Arrival>>,
+    rounds: &mut Vec<Arrivals>,
+) -> Webhooks {
+    let Admitted { head, body, webhooks, .. } = admitted;
+    if webhooks.len() > WIDE_EVENT_WEBHOOKS {
+        let next = vec![Vec::new(); arrivals.len()];
+        rounds.push(Arrivals { by_shard: std::mem::replace(arrivals, next), wide: Some(id) });
+        return webhooks;
+    }
+    let event = Arc::new(Event { id, head, body, committed_at, lease: Arc::clone(lease) });
+    if let [all] = &mut arrivals[..] {
+        all.push(Arrival { event, webhooks: webhooks.clone() });
+        return webhooks;
+    }
+    for &no in &webhooks {
+        let shard = shard_of(no, arrivals.len());
+        match arrivals[shard].last_mut() {
+            Some(last) if last.event.id == event.id => last.webhooks.push(no),
+            _ => arrivals[shard].push(Arrival { event: Arc::clone(&event), webhooks: SmallVec::from_slice(&[no]) }),
         }
+    }
+    webhooks
+}
+
+impl Verdict {
+    fn answer(self, written: Result<(), Refused>, durable: Durable) -> Result<Committed, Refused> {
+        let (id, is_duplicate) = match self {
+            Self::New(id) => (written.map(|()| id)?, false),
+            Self::Twin(id) => (written.map(|()| id)?, true),
+            Self::TwinReused => return Err(written.err().unwrap_or(Refused::KeyReused)),
+            Self::Known(id) => (id, true),
+            Self::Reused => return Err(Refused::KeyReused),
+        };
+        // Without a proof nothing may be acknowledged.
+        durable.event(id).map(|proof| Committed::new(proof, is_duplicate)).ok_or(Refused::Poisoned)
     }
 }
 
@@ -377,8 +293,74 @@ fn keys(admitted: &Admitted) -> impl Iterator<Item = (DedupKey, DedupKind, u64)>
     admitted.dedup.into_iter().chain(admitted.once.map(|key| (key, DedupKind::Id, 0)))
 }
 
-/// Whether an error says that the disk is full, which is the one failure that passes.
-pub(super) fn is_no_space(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, redb::Error::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::tests::world::{clock, dedup_config, permit, plain, submission};
+    use crate::model::DedupKind;
+    use crate::runtime::{MemoryBudget, Random};
+
+    fn group() -> Group {
+        let mut random = Random::seeded(1);
+        let dedup = Dedup::new(&dedup_config(), &mut random);
+        Group::new(Ids::after(EventId::MIN, random), dedup, Durable::for_test(LogPosition::MIN), 2)
+    }
+
+    fn now(steady_ms: i64) -> Now {
+        let (clock, steady) = (clock(), Timestamp::from_millis(steady_ms));
+        Now { steady, wall: clock.now(), instant: clock.instant() }
+    }
+
+    /// One event with an idempotency key, and where its answer comes.
+    fn keyed(body: u8) -> (Vec<Submission>, tokio::sync::oneshot::Receiver<Verdicts>) {
+        let mut draft = plain(body, 8);
+        draft.key = Some((1, DedupKind::IdempotencyKey));
+        let (submission, answer) = submission(&[draft], &permit(), &MemoryBudget::new(usize::MAX), &clock());
+        (vec![submission], answer)
+    }
+
+    /// Steps until the batch is told; gives the answer to its one event.
+    fn commit(group: &mut Group, at: i64, body: u8, written: impl Fn(LogPosition) -> Result<Durable, Refused>) -> Told {
+        let (batch, _answer) = keyed(body);
+        let appended = match group.step(now(at), Input::Submitted(batch)) {
+            Output::Append(records) => written(records[0].position),
+            Output::Told(told) => return told,
+        };
+        match group.step(now(at), Input::Appended(appended)) {
+            Output::Told(told) => told,
+            Output::Append(records) => panic!("{records:?} again"),
+        }
+    }
+
+    #[test]
+    fn what_was_not_written_is_neither_told_nor_remembered() {
+        let mut group = group();
+        let refused = commit(&mut group, 0, 7, |_| Err(Refused::DiskFull));
+        assert_eq!((refused.accepted, refused.announced.len()), (0, 0));
+        let accepted = commit(&mut group, 0, 7, |at| Ok(Durable::for_test(at)));
+        assert_eq!((accepted.accepted, accepted.duplicates, accepted.announced.len()), (1, 0, 1));
+        let again = commit(&mut group, 0, 7, |_| panic!("a duplicate is not written"));
+        assert_eq!((again.accepted, again.duplicates), (0, 1));
+    }
+
+    #[test]
+    fn a_key_is_new_again_when_its_time_is_over() {
+        let mut group = group();
+        let ttl = dedup_config().ttl.as_millis() as i64;
+        commit(&mut group, 0, 7, |at| Ok(Durable::for_test(at)));
+        assert_eq!(commit(&mut group, ttl - 1, 7, |_| panic!("known")).duplicates, 1);
+        assert_eq!(commit(&mut group, ttl, 7, |at| Ok(Durable::for_test(at))).accepted, 1);
+    }
+
+    #[test]
+    fn without_a_proof_that_covers_it_an_event_is_not_acknowledged() {
+        let mut group = group();
+        let (batch, mut answer) = keyed(7);
+        assert!(matches!(group.step(now(0), Input::Submitted(batch)), Output::Append(_)));
+        let short = Durable::for_test(LogPosition::MIN);
+        let Output::Told(told) = group.step(now(0), Input::Appended(Ok(short))) else { panic!("not told") };
+        assert!(told.announced.is_empty());
+        told.answers.hand_in();
+        assert_eq!(answer.try_recv().unwrap()[0], Err(Refused::Poisoned));
+    }
 }

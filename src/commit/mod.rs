@@ -3,33 +3,26 @@
 //! Promises: a [`Committed`] exists only after the fsync of its event; ids rise in the order of acceptance; an id or
 //! idempotency key within the dedup window is stored once. Must never know: HTTP, webhooks beyond their numbers.
 //!
-//! Three threads: `commit` owns a [`Group`] and alone gives ids, decides duplicates and writes; `recall` reads bodies back for
-//! the shards; `retain` makes segments ahead, seals those that are full, and retires what the log's limits take. All share
-//! the [`Log`], which anybody may read, and its [`Poison`]: after a failed fsync nothing more is acknowledged.
+//! Three threads: `commit` owns a [`Committer`], whose [`Group`] alone gives ids and decides duplicates; `recall` reads bodies
+//! back for the shards; `retain` has segments made ahead and sealed, and decides which the log's limits take. All share the
+//! [`crate::storage::EventLog`], which anybody may read, and its [`crate::storage::Poison`]: after a failed fsync nothing more
+//! is acknowledged.
 
+mod committer;
 mod gather;
 mod group;
 
 mod dedup;
 mod ids;
-mod record;
-mod room;
-mod segment;
 
-mod log;
+mod open;
 mod recall;
-mod recover;
 mod retain;
-mod verify;
 
 #[cfg(test)]
 mod tests;
 
+pub use committer::Committer;
 pub use dedup::{Dedup, Entry, Seen};
-pub use group::Group;
-pub use log::Log;
-pub use record::{BadBlock, Packer, Records};
-pub use recover::{OpenError, OpenLog, OpenedLog, Running, open};
-pub use room::{Ballast, disk_reserve};
-pub use segment::Span;
-pub use verify::{LogStat, SegmentStat, SegmentState, stat, verify};
+pub use group::{Arrivals, Group, Input, Now, Output, Told, Window};
+pub use open::{OpenError, OpenLog, OpenedLog, Running, open};

@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use super::Log;
 use crate::handoff::{RecallRequest, Recalled, Shards, ToShard};
 use crate::model::EventId;
 use crate::outbound::Event;
@@ -14,7 +13,7 @@ use crate::storage::{Poison, ReadError, ReadLog};
 
 /// What the recall thread works with.
 pub(super) struct Recall {
-    pub(super) log: Arc<Log>,
+    pub(super) log: Arc<dyn ReadLog>,
     pub(super) shards: Shards,
     pub(super) memory: Arc<MemoryBudget>,
     pub(super) clock: Clock,

@@ -10,7 +10,7 @@ use super::Reply;
 use crate::model::{DedupKey, DedupKind, EventId, WebhookNo, Webhooks};
 use crate::outbound::Event;
 use crate::runtime::{BodyLease, Permit};
-use crate::storage::Poison;
+use crate::storage::{DurableEvent, Poison};
 
 /// An event that passed the door: its head encoded, its webhooks matched.
 #[derive(Debug)]
@@ -43,27 +43,27 @@ pub struct Submission {
 /// What became of a request's events, one for one.
 pub type Verdicts = SmallVec<[Result<Committed, Refused>; 1]>;
 
-/// Proof that an event is in a completed fsync. Only the commit stage can make one.
+/// An event that is in a completed fsync, so that it may be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    id: EventId,
-    duplicate: bool,
+    proof: DurableEvent,
+    is_duplicate: bool,
 }
 
 impl Committed {
-    /// Proof for an event whose fsync has completed. Only the commit stage calls this.
-    pub(crate) fn new(id: EventId, duplicate: bool) -> Self {
-        Self { id, duplicate }
+    /// Only the log can give the proof.
+    pub fn new(proof: DurableEvent, is_duplicate: bool) -> Self {
+        Self { proof, is_duplicate }
     }
 
     /// The event's id; of a duplicate, the first one's.
     pub fn id(self) -> EventId {
-        self.id
+        self.proof.id()
     }
 
     /// Whether it was there before.
     pub fn is_duplicate(self) -> bool {
-        self.duplicate
+        self.is_duplicate
     }
 }
 

@@ -45,6 +45,11 @@ pub enum ToShard {
     Probe(Probe),
 }
 
+/// Where a webhook lives, with so many shards.
+pub fn shard_of(webhook: WebhookNo, shards: usize) -> usize {
+    webhook.0 as usize % shards
+}
+
 /// The way to the shards.
 #[derive(Debug, Clone)]
 pub struct Shards(Arc<[mpsc::Sender<ToShard>]>);
@@ -63,7 +68,7 @@ impl Shards {
 
     /// Where a webhook lives.
     pub fn of(&self, webhook: WebhookNo) -> usize {
-        webhook.0 as usize % self.0.len()
+        shard_of(webhook, self.0.len())
     }
 
     /// Tells a shard, waiting for room: for threads that no shard waits for (commit, registry, recall).

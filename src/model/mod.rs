@@ -30,7 +30,7 @@ pub use inbound::{Inbound, Mapping};
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use principal::Principal;
 pub use role::Role;
-pub use secret::{HIDDEN, Secret, is_secret_header};
+pub use secret::{API_KEY_PREFIX, HIDDEN, Secret, is_secret_header};
 pub use source::{API_SOURCE, OWN_SOURCE, kind};
 pub use tenant::{DEFAULT_TENANT, TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};

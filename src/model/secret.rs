@@ -8,6 +8,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// What is shown in place of a secret, and what a client sends back to keep the secret.
 pub const HIDDEN: &str = "***";
 
+/// What every API key begins with.
+pub const API_KEY_PREFIX: &str = "hk_";
+
 /// A secret of any kind: signing secret, API key, password.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(Box<str>);

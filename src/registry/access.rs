@@ -6,23 +6,22 @@ use data_encoding::BASE64URL_NOPAD;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::Key;
 use super::Registry;
 use super::audit::Note;
 use super::change::{Change, ChangeError, Reply};
-use super::keys::{Key, key_hash};
-use super::store::Row;
-use super::tenants::{StoredTenant, TenantInfo};
+use super::keys::key_hash;
+use super::tenants::TenantInfo;
 use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::config::{ApiKey, FileTenant};
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
-use crate::model::{KeyId, Role, Secret, TenantSettings, Timestamp};
+use crate::model::{API_KEY_PREFIX, KeyId, Role, Secret, TenantSettings, Timestamp};
 use crate::runtime::Random;
+use crate::storage::registry::{Row, TenantRecord};
 
 /// Bytes of randomness in a key: nobody guesses 256 bits, so that a plain hash keeps them.
 const KEY_BYTES: usize = 32;
-/// What the text of an API key begins with.
-pub(super) const KEY_PREFIX: &str = "hk_";
 /// Characters of a key that are shown for recognition: `hk_` and 48 of its bits.
 const PREFIX_CHARS: usize = 11;
 
@@ -99,7 +98,7 @@ impl Writer {
     /// If there are too many, or the registry cannot take it.
     pub async fn create_key(&self, key: NewKey) -> Result<(Arc<Key>, Secret), AccessError> {
         let bytes = Zeroizing::new(Random::secret::<KEY_BYTES>());
-        let text = Zeroizing::new(format!("{KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&*bytes)));
+        let text = Zeroizing::new(format!("{API_KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&*bytes)));
         let (hash, prefix) = (key_hash(&text), text[..PREFIX_CHARS].into());
         match self.ask_access(AccessChange::CreateKey { key, hash, prefix }).await? {
             Accessed::Key(key) => Ok((key, Secret::new(text.as_str()))),
@@ -145,7 +144,7 @@ impl Work {
         next: &mut Registry,
         batch: &mut Batch,
     ) -> AccessAnswer {
-        let now = self.clock.now();
+        let now = self.now;
         match change {
             AccessChange::CreateKey { key, hash, prefix } => {
                 if next.keys.are_full(key.tenant.as_deref()) {
@@ -170,7 +169,7 @@ impl Work {
                 Ok(Accessed::Key(key))
             }
             AccessChange::CreateTenant { name, settings } => {
-                let stored = Arc::new(StoredTenant { settings, created_at: now });
+                let stored = Arc::new(TenantRecord { settings, created_at: now });
                 let tenant = next.store_tenant(&name, Arc::clone(&stored))?;
                 batch.note(Note {
                     action: "tenant.created",

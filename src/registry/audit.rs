@@ -1,99 +1,25 @@
-//! The audit log: a row for each change, written in the transaction of the change; bounded, the oldest go first.
+//! The audit log: what of a change becomes an entry, and how entries are asked for.
 //!
 //! It is read by the writer's thread, whose file it is: a page is some thousand rows at the most, and who may read it is few.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::Registry;
 use super::change::{Change, ChangeError, Reply};
-use super::record::{RecordError, version_or_damage};
 use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::inbound::source::{ManagedBy, Settings, Source};
-use crate::model::{AuditId, Principal, SourceId, Timestamp, WebhookStatus};
+use crate::model::{AuditId, Principal, SourceId, WebhookStatus};
 use crate::outbound::tls::TlsSettings;
 use crate::outbound::{Subscription, Webhook, WebhookSettings};
+use crate::storage::registry::{AuditEntry, AuditPage, AuditQuery};
 
-const VERSION: u16 = 1;
 /// Who changes what nobody asked for.
 const SERVER: &str = "the server";
-
-/// One change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// Rises with each entry.
-    pub id: AuditId,
-    /// When.
-    pub at: Timestamp,
-    /// Who: `key_…`, `user 42`, `the first key`, `the configuration file`, `the server`.
-    pub actor: Arc<str>,
-    /// In which request, if it was one.
-    pub request_id: Option<Arc<str>>,
-    /// Whose thing was changed; `None`: it is of no one tenant.
-    pub tenant: Option<Arc<str>>,
-    /// What: `webhook.created`.
-    pub action: Cow<'static, str>,
-    /// The id of what was changed, or its name where it has no other.
-    pub target: Box<str>,
-    /// Its name for people.
-    pub target_name: Option<Box<str>>,
-    /// The fields that have another value than before.
-    pub changed: Vec<Cow<'static, str>>,
-}
-
-/// Which entries are asked for.
-#[derive(Debug, Clone, Default)]
-pub struct AuditQuery {
-    /// Of this tenant alone.
-    pub tenant: Option<Box<str>>,
-    /// By this actor.
-    pub actor: Option<Box<str>>,
-    /// Of this action; `webhook.*` for all of a kind.
-    pub action: Option<Box<str>>,
-    /// Of the thing with this id or name.
-    pub target: Option<Box<str>>,
-    /// Not earlier.
-    pub since: Option<Timestamp>,
-    /// Earlier.
-    pub until: Option<Timestamp>,
-    /// Entries before this one.
-    pub before: Option<AuditId>,
-    /// So many at most.
-    pub limit: usize,
-    /// So many are looked at.
-    pub scan: usize,
-}
-
-/// What a query found.
-#[derive(Debug, Clone, Default)]
-pub struct AuditPage {
-    /// Newest first.
-    pub entries: Vec<AuditEntry>,
-    /// Where it stopped looking, if more may follow.
-    pub stopped_at: Option<AuditId>,
-}
-
-impl AuditQuery {
-    /// Whether an entry is asked for, its place aside.
-    pub(super) fn wants(&self, entry: &AuditEntry) -> bool {
-        let is = |wanted: &Option<Box<str>>, text: &str| wanted.as_deref().is_none_or(|wanted| wanted == text);
-        let is_action = self.action.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
-            Some(prefix) => entry.action.starts_with(prefix),
-            None => entry.action == wanted,
-        });
-        self.tenant.as_deref().is_none_or(|tenant| entry.tenant.as_deref() == Some(tenant))
-            && is(&self.actor, &entry.actor)
-            && is_action
-            && (is(&self.target, &entry.target) || self.target.as_deref() == entry.target_name.as_deref())
-            && self.since.is_none_or(|since| entry.at >= since)
-            && self.until.is_none_or(|until| entry.at < until)
-    }
-}
 
 /// Who changes something, and in which request.
 #[derive(Debug, Clone)]
@@ -187,7 +113,7 @@ impl Writer {
 impl Work {
     /// The entries for what was noted, each with an id above all before it.
     pub(super) fn entries(&mut self, notes: Vec<(Option<Actor>, Note)>) -> Vec<AuditEntry> {
-        let at = self.clock.now();
+        let at = self.now;
         let mut entry = |(actor, note): (Option<Actor>, Note)| {
             let id = self.random.ulid(at).max(self.last_audit + 1);
             self.last_audit = id;
@@ -306,56 +232,4 @@ pub(super) fn note_file_sources(before: &[Arc<Source>], next: &Registry, batch: 
 /// The sources of the configuration file.
 pub(super) fn file_sources(registry: &Registry) -> Vec<Arc<Source>> {
     registry.sources(None, false).filter(|source| source.managed_by == ManagedBy::File).cloned().collect()
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record<'a> {
-    v: u16,
-    at_ms: i64,
-    #[serde(borrow)]
-    actor: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    request: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    tenant: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    action: Cow<'a, str>,
-    #[serde(borrow)]
-    target: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    name: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changed: Vec<Cow<'a, str>>,
-}
-
-pub(super) fn encode_entry(entry: &AuditEntry) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Record {
-        v: VERSION,
-        at_ms: entry.at.as_millis(),
-        actor: (&*entry.actor).into(),
-        request: entry.request_id.as_deref().map(Into::into),
-        tenant: entry.tenant.as_deref().map(Into::into),
-        action: (&*entry.action).into(),
-        target: (&*entry.target).into(),
-        name: entry.target_name.as_deref().map(Into::into),
-        changed: entry.changed.iter().map(|field| (&**field).into()).collect(),
-    })
-}
-
-pub(super) fn decode_entry(id: AuditId, bytes: &[u8]) -> Result<AuditEntry, RecordError> {
-    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|error| version_or_damage(bytes, &error))?;
-    if record.v != VERSION {
-        return Err(RecordError::Version(record.v));
-    }
-    Ok(AuditEntry {
-        id,
-        at: Timestamp::from_millis(record.at_ms),
-        actor: (*record.actor).into(),
-        request_id: record.request.as_deref().map(Into::into),
-        tenant: record.tenant.as_deref().map(Into::into),
-        action: record.action.into_owned().into(),
-        target: (*record.target).into(),
-        target_name: record.name.as_deref().map(Into::into),
-        changed: record.changed.into_iter().map(|field| field.into_owned().into()).collect(),
-    })
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::access::{AccessAnswer, AccessChange, AccessError, FileAccess};
-use super::audit::{Actor, AuditPage, AuditQuery};
+use super::audit::Actor;
 use super::event_type_change::{EventTypeAnswer, EventTypeChange, EventTypeError};
 use super::source_change::{SourceAnswer, SourceChange, SourceError};
 use super::source_setup::SourceSetup;
-use super::store::Store;
 use super::webhook_change::SubscriptionChange;
 use crate::handoff::DisableReason;
 use crate::limits::SUBSCRIPTIONS_MAX;
@@ -17,6 +16,7 @@ use crate::model::WebhookNo;
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::catalogue;
+use crate::storage::registry::{AuditPage, AuditQuery, RegistryStore};
 
 /// A change on its way to the thread.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub enum ChangeError {
 
 impl Reply {
     /// Whoever asked may have hung up; the change is made all the same.
-    pub(super) fn give(self, outcome: Outcome, store: &Store) {
+    pub(super) fn give(self, outcome: Outcome, store: &dyn RegistryStore) {
         match (self, outcome) {
             (Self::Access(reply), Outcome::Access(answer)) => drop(reply.send(answer)),
             (Self::Audit(reply), Outcome::Audit(query)) => {

@@ -1,27 +1,20 @@
-//! Changes of the catalogue: event types made, replaced and removed by the interface; and its rows in registry.redb.
+//! Changes of the catalogue: event types made, replaced and removed by the interface.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use redb::TableDefinition;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Registry;
 use super::audit::Note;
 use super::change::{Change, ChangeError, Reply};
-use super::record::{RecordError, damaged, version_or_damage};
-use super::store::Row;
+use super::compile::event_type_record;
 use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::inbound::source::ManagedBy;
 use crate::limits::EVENT_TYPES_PER_TENANT_MAX;
-use crate::model::Timestamp;
-use crate::registry::catalogue::{Definition, EventType, Settings, Setup};
-
-/// By tenant and name.
-pub(super) const EVENT_TYPES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("event_types");
-const VERSION: u16 = 1;
+use crate::registry::catalogue::{Definition, EventType, Setup};
+use crate::storage::registry::Row;
 
 /// Why a change of the catalogue was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +123,7 @@ impl Work {
                     }
                     _ => {}
                 }
-                let (now, tenant) = (self.clock.now(), next.make_tenant(&tenant));
+                let (now, tenant) = (self.now, next.make_tenant(&tenant));
                 let event_type = Arc::new(EventType {
                     definition,
                     tenant: Some(Arc::clone(&tenant)),
@@ -139,13 +132,14 @@ impl Work {
                     updated_at: now,
                     version: old.as_ref().map_or(1, |old| old.version + 1),
                 });
+                let record = event_type_record(&tenant, &event_type).map_err(|_| ChangeError::Stopped)?;
                 next.event_types.put(&tenant, Arc::clone(&event_type));
                 let (action, fields) = match &old {
                     None => ("event_type.created", Vec::new()),
                     Some(old) => ("event_type.updated", changed_fields(old, &event_type)),
                 };
                 note(batch, action, &tenant, &event_type, fields);
-                batch.rows.push(Row::EventType(tenant, Arc::clone(&event_type)));
+                batch.rows.push(Row::EventType(Box::new(record)));
                 Ok(ChangedType { event_type, is_new: old.is_none() })
             }
             EventTypeChange::Remove { tenant, name, version } => {
@@ -194,47 +188,4 @@ fn changeable(next: &Registry, tenant: &str, name: &str) -> Result<Option<Arc<Ev
         Some(found) if found.managed_by == ManagedBy::File => Err(EventTypeError::ManagedByFile),
         _ => Ok(next.event_types.of_store(tenant, name).cloned()),
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record<S> {
-    v: u16,
-    settings: S,
-    created_ms: i64,
-    updated_ms: i64,
-    version: u64,
-}
-
-pub(super) fn encode_event_type(event_type: &EventType) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Record {
-        v: VERSION,
-        settings: &event_type.definition.settings,
-        created_ms: event_type.created_at.as_millis(),
-        updated_ms: event_type.updated_at.as_millis(),
-        version: event_type.version,
-    })
-}
-
-/// Reads a row. A schema that this program does not take any more checks nothing; the type stays, and the log says why.
-pub(super) fn decode_event_type(tenant: &Arc<str>, bytes: &[u8]) -> Result<EventType, RecordError> {
-    let record: Record<Settings> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
-    if record.v != VERSION {
-        return Err(damaged(format!("of version {}; this program reads version {VERSION}", record.v)));
-    }
-    let definition = Definition::try_new(record.settings.clone()).unwrap_or_else(|breaches| {
-        let problem: Vec<_> = breaches.iter().map(|b| format!("{}: {}", b.pointer, b.detail)).collect();
-        tracing::error!(
-            target: "hooktide::registry", tenant = %tenant, event_type = record.settings.name, problem = problem.join("; "),
-            "an event type's schema cannot be used any more: its events are not checked"
-        );
-        Definition::without_schema(record.settings)
-    });
-    Ok(EventType {
-        definition: Arc::new(definition),
-        tenant: Some(Arc::clone(tenant)),
-        managed_by: ManagedBy::Api,
-        created_at: Timestamp::from_millis(record.created_ms),
-        updated_at: Timestamp::from_millis(record.updated_ms),
-        version: record.version,
-    })
 }

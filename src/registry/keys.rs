@@ -1,43 +1,15 @@
 //! API keys, found by their SHA-256: those of the configuration, and those that the interface made.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
 
 use super::Registry;
-use super::record::{RecordError, damaged, version_or_damage};
 use crate::config::ApiKey;
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
-use crate::model::{KeyId, Principal, Role, Timestamp};
-
-const VERSION: u16 = 1;
-
-/// A key that the interface made. Its text is kept nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    /// Its public id.
-    pub id: KeyId,
-    /// SHA-256 of its text.
-    pub(super) hash: [u8; 32],
-    /// The beginning of its text, by which a person recognises it.
-    pub prefix: Box<str>,
-    /// A name for people.
-    pub name: Option<Box<str>>,
-    /// What it may do.
-    pub role: Role,
-    /// Its tenant; `None`: all.
-    pub tenant: Option<Arc<str>>,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Who made it.
-    pub created_by: Arc<str>,
-}
+use crate::model::{KeyId, Principal, Timestamp};
+use crate::storage::registry::KeyRecord as Key;
 
 /// All keys in force.
 #[derive(Debug, Clone, Default)]
@@ -114,62 +86,4 @@ pub(super) fn key_hash(key: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
     hash
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record<'a> {
-    v: u16,
-    /// SHA-256 in hex.
-    #[serde(borrow)]
-    hash: Cow<'a, str>,
-    #[serde(borrow)]
-    prefix: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    name: Option<Cow<'a, str>>,
-    role: Role,
-    /// Absent: all.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    tenant: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires_ms: Option<i64>,
-    created_ms: i64,
-    #[serde(borrow)]
-    created_by: Cow<'a, str>,
-}
-
-pub(super) fn encode_key(key: &Key) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Record {
-        v: VERSION,
-        hash: HEXLOWER.encode(&key.hash).into(),
-        prefix: (&*key.prefix).into(),
-        name: key.name.as_deref().map(Into::into),
-        role: key.role,
-        tenant: key.tenant.as_deref().map(Into::into),
-        expires_ms: key.expires_at.map(Timestamp::as_millis),
-        created_ms: key.created_at.as_millis(),
-        created_by: (&*key.created_by).into(),
-    })
-}
-
-pub(super) fn decode_key(
-    id: KeyId,
-    bytes: &[u8],
-    mut tenant: impl FnMut(&str) -> Arc<str>,
-) -> Result<Key, RecordError> {
-    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|error| version_or_damage(bytes, &error))?;
-    if record.v != VERSION {
-        return Err(RecordError::Version(record.v));
-    }
-    let hash = HEXLOWER.decode(record.hash.as_bytes()).map_err(damaged)?;
-    Ok(Key {
-        id,
-        hash: hash.try_into().map_err(|_| damaged("the hash is not of 32 bytes"))?,
-        prefix: (*record.prefix).into(),
-        name: record.name.as_deref().map(Into::into),
-        role: record.role,
-        tenant: record.tenant.as_deref().map(&mut tenant),
-        expires_at: record.expires_ms.map(Timestamp::from_millis),
-        created_at: Timestamp::from_millis(record.created_ms),
-        created_by: (*record.created_by).into(),
-    })
 }

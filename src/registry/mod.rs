@@ -16,40 +16,36 @@ mod access;
 mod audit;
 pub mod catalogue;
 mod change;
+mod compile;
 mod cow;
-mod endpoint_record;
 mod event_type_change;
 mod event_types;
 mod keys;
-mod load;
 mod profiles;
-mod record;
-mod retry_record;
-mod secret;
 mod snapshot;
 mod source_change;
-mod source_record;
 mod source_setup;
 mod sources;
-mod store;
 mod tenants;
+mod thread;
 mod webhook_change;
 mod work;
 mod writer;
 
 pub use access::{AccessError, FileAccess, NewKey};
-pub use audit::{AuditEntry, AuditPage, AuditQuery};
 pub use change::ChangeError;
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
-pub use keys::Key;
-pub use secret::{KeyFileError, admin_key};
-pub use snapshot::{Known, Registry, Removed};
+pub use snapshot::{Known, Registry};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
-pub use store::StoreError;
 pub use tenants::TenantInfo;
 pub use webhook_change::SubscriptionSettings;
 pub use writer::{Running, Start, Writer, start};
+
+pub use crate::storage::registry::{
+    AuditEntry, AuditPage, AuditQuery, KeyFileError, KeyRecord as Key, RegistryStoreError, RemovedWebhook as Removed,
+    admin_key,
+};
 
 /// Where every stage finds the current snapshot.
 pub type Shared = Arc<ArcSwap<Registry>>;

@@ -10,11 +10,10 @@ use super::keys::Keys;
 use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
-use crate::model::{
-    DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks,
-};
+use crate::model::{DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks};
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
+use crate::storage::registry::RemovedWebhook as Removed;
 
 /// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
 /// keys by hash.
@@ -28,19 +27,6 @@ pub struct Registry {
     pub(super) event_types: EventTypes,
     pub(super) keys: Arc<Keys>,
     active: usize,
-}
-
-/// A webhook that was removed: its number and id are never used again, and what history holds of it stays its tenant's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
-    /// Its number.
-    pub no: WebhookNo,
-    /// Its public id.
-    pub id: WebhookId,
-    /// The tenant it belonged to.
-    pub tenant: Arc<str>,
-    /// When it was removed.
-    pub removed_at: Timestamp,
 }
 
 /// A webhook that is or was.
@@ -394,7 +380,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Filter;
-    use crate::model::SubscriptionId;
+    use crate::model::{SubscriptionId, Timestamp};
     use crate::outbound::{Subscription, WebhookSettings};
     use crate::registry::tests::webhook;
 

@@ -7,13 +7,14 @@ use tokio::sync::oneshot;
 use super::Registry;
 use super::audit::{changed_settings, file_sources, note_file_sources};
 use super::change::{Change, ChangeError, Reply};
+use super::compile::source_record;
 use super::source_setup::SourceSetup;
-use super::store::Row;
 use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 use crate::model::kind::PARTNER;
 use crate::model::{Secret, SourceId};
+use crate::storage::registry::Row;
 
 /// Why a change of a source was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,7 +132,7 @@ impl Work {
         if before.public_url != setup.public_url || before.max_body_bytes != setup.max_body_bytes {
             next.rebuild_sources(setup);
         }
-        next.set_sources(setup, self.clock.now());
+        next.set_sources(setup, self.now);
         note_file_sources(&files, next, batch);
     }
 
@@ -177,7 +178,7 @@ impl Work {
             }
             SourceChange::Delete { id, version } => {
                 let old = changeable(next, id, version)?;
-                let identity = Identity { deleted_at: Some(self.clock.now()), ..self.next_of(&old) };
+                let identity = Identity { deleted_at: Some(self.now), ..self.next_of(&old) };
                 self.keep(&old, identity, next, batch)
             }
             SourceChange::Restore { id } => {
@@ -200,7 +201,7 @@ impl Work {
         next: &mut Registry,
         batch: &mut Batch,
     ) -> SourceAnswer {
-        let now = self.clock.now();
+        let now = self.now;
         let identity = Identity {
             id: SourceId::from_u128(self.random.ulid(now)),
             tenant: next.tenant(tenant).unwrap_or_else(|| tenant.into()),
@@ -259,7 +260,7 @@ impl Work {
 
     /// Who a source is after its next change.
     fn next_of(&self, old: &Source) -> Identity {
-        Identity { modified_at: self.clock.now(), version: old.version + 1, ..Identity::of(old) }
+        Identity { modified_at: self.now, version: old.version + 1, ..Identity::of(old) }
     }
 }
 
@@ -267,7 +268,7 @@ impl Batch {
     fn put_source(&mut self, next: &mut Registry, source: Arc<Source>) -> Arc<Source> {
         next.make_tenant(&source.tenant);
         next.sources.put(Arc::clone(&source));
-        self.rows.push(Row::Source(Arc::clone(&source)));
+        self.rows.push(Row::Source(Box::new(source_record(&source))));
         source
     }
 }

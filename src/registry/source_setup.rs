@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Registry;
-use super::source_record::same_settings;
 use crate::config::FileSource;
 use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id};
 use crate::model::{SourceId, Timestamp};
+use crate::storage::registry::same_settings;
 
 /// What sources are built with beside their own settings, and those that the configuration names.
 #[derive(Debug, Clone, Default)]

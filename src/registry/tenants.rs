@@ -1,32 +1,19 @@
 //! Tenants: those of the configuration, those that the interface made, and those that came into being because something is
 //! theirs.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::access::AccessError;
-use super::record::{RecordError, version_or_damage};
-use super::retry_record::RetryRecord;
 use super::snapshot::Registry;
 use crate::config::FileTenant;
 use crate::model::{DEFAULT_TENANT, TenantSettings, Timestamp, Visibility};
-
-const VERSION: u16 = 1;
-
-/// A tenant that the interface made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredTenant {
-    pub(super) settings: TenantSettings,
-    pub(super) created_at: Timestamp,
-}
+use crate::storage::registry::TenantRecord;
 
 /// Where a tenant's settings come from; those of the file hide those of the interface.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origins {
     file: Option<Arc<TenantSettings>>,
-    stored: Option<Arc<StoredTenant>>,
+    stored: Option<Arc<TenantRecord>>,
 }
 
 /// A tenant as it is shown.
@@ -90,7 +77,7 @@ impl Registry {
     }
 
     /// Makes a tenant of the interface, or gives one that merely came into being its settings.
-    pub(super) fn store_tenant(&mut self, name: &str, stored: Arc<StoredTenant>) -> Result<TenantInfo, AccessError> {
+    pub(super) fn store_tenant(&mut self, name: &str, stored: Arc<TenantRecord>) -> Result<TenantInfo, AccessError> {
         if let Some(there) = self.origins(name) {
             if there.file.is_some() {
                 return Err(AccessError::ManagedByFile);
@@ -102,7 +89,7 @@ impl Registry {
         Ok(self.put_stored_tenant(name, stored))
     }
 
-    pub(super) fn put_stored_tenant(&mut self, name: &str, stored: Arc<StoredTenant>) -> TenantInfo {
+    pub(super) fn put_stored_tenant(&mut self, name: &str, stored: Arc<TenantRecord>) -> TenantInfo {
         let name = self.make_tenant(name);
         let origins = self.origins_mut(&name);
         origins.stored = Some(stored);
@@ -123,38 +110,4 @@ impl Registry {
             self.origins_mut(name).file = Some(Arc::new(settings.clone()));
         }
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record<'a> {
-    v: u16,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    profile: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    retry: Option<RetryRecord>,
-    #[serde(default)]
-    visibility: Visibility,
-    created_ms: i64,
-}
-
-pub(super) fn encode_tenant(tenant: &StoredTenant) -> Result<Vec<u8>, serde_json::Error> {
-    let retry = tenant.settings.retry_policy.as_ref().map(RetryRecord::of);
-    serde_json::to_vec(&Record {
-        v: VERSION,
-        profile: tenant.settings.profile.as_deref().map(Into::into),
-        retry,
-        visibility: tenant.settings.visibility,
-        created_ms: tenant.created_at.as_millis(),
-    })
-}
-
-pub(super) fn decode_tenant(bytes: &[u8]) -> Result<StoredTenant, RecordError> {
-    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|error| version_or_damage(bytes, &error))?;
-    if record.v != VERSION {
-        return Err(RecordError::Version(record.v));
-    }
-    let retry_policy = record.retry.map(RetryRecord::policy);
-    let profile = record.profile.as_deref().map(Into::into);
-    let settings = TenantSettings { profile, retry_policy, visibility: record.visibility };
-    Ok(StoredTenant { settings, created_at: Timestamp::from_millis(record.created_ms) })
 }

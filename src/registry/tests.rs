@@ -61,11 +61,11 @@ pub(crate) struct World {
 /// When a world begins.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 
-pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
+pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, RegistryStoreError> {
     world_on(Arc::new(RealDisk), dir, keys)
 }
 
-fn world_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<World, StoreError> {
+fn world_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<World, RegistryStoreError> {
     world_with(disk, dir, keys, SourceSetup::default())
 }
 
@@ -74,7 +74,7 @@ pub(super) fn world_with(
     dir: &Path,
     keys: Vec<ApiKey>,
     sources: SourceSetup,
-) -> Result<World, StoreError> {
+) -> Result<World, RegistryStoreError> {
     let (shards, inboxes) = Shards::channels(2);
     let (handle, messages, _bell) = SettleHandle::channel();
     let running = start(Start {
@@ -487,7 +487,7 @@ async fn another_failure_of_the_disk_ends_the_thread() {
     let draft = draft("default", &["a"], WebhookStatus::Active);
     assert_eq!(running.writer.create(draft.clone()).await.err(), Some(ChangeError::Stopped));
     assert_eq!(running.writer.create(draft).await.err(), Some(ChangeError::Stopped));
-    assert!(matches!(running.stop(), Err(StoreError::Storage(_))));
+    assert!(matches!(running.stop(), Err(RegistryStoreError::Storage(_))));
     disk.0.store(0, Ordering::SeqCst);
     let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
     assert!(running.shared.load().webhook_by_id(one.id).is_some(), "what was answered is there");

@@ -83,7 +83,7 @@ impl Work {
         batch: &mut Batch,
     ) -> Answer {
         let old = current(next, no, version)?;
-        let now = self.clock.now();
+        let now = self.now;
         let mut all = old.subscriptions.to_vec();
         let place =
             |all: &[Subscription], id| all.iter().position(|one| one.id == id).ok_or(ChangeError::SubscriptionNotFound);

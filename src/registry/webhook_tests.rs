@@ -10,7 +10,6 @@ use crate::filter::{Field, Filter};
 use crate::inbound::source::Settings;
 use crate::limits::{LOAD_ROWS, SUBSCRIPTIONS_MAX};
 use crate::model::{BreakerSettings, EventPattern, RetryOn, SubscriptionId, WebhookNo, WebhookStatus};
-use crate::outbound::profile::Profiles;
 use crate::outbound::{Order, Webhook, WebhookSettings};
 
 fn named(tenant: &str, uid: &str) -> WebhookSettings {
@@ -130,36 +129,6 @@ async fn subscriptions_are_kept_in_the_order_of_their_making() {
     let registry = running.shared.load();
     assert_eq!(format!("{:?}", registry.webhook(no).unwrap()), format!("{left:?}"));
     running.stop().unwrap();
-}
-
-#[test]
-fn a_record_of_before_there_was_a_field_to_order_by_is_read_as_it_was_meant() {
-    let dir = tempfile::tempdir().unwrap();
-    let vault = secret::Vault::load(dir.path()).unwrap();
-    let by = |path: &str| Order::By(Arc::new(Field::try_new(path).unwrap()));
-    let written = |order: Order| {
-        let settings = WebhookSettings { order, ..draft("acme", &["a"], WebhookStatus::Active) };
-        let (id, at) = (crate::model::WebhookId::from_u128(1), crate::model::Timestamp::from_millis(1));
-        let webhook = Webhook { no: WebhookNo(1), id, settings, created_at: at, updated_at: at, version: 1 };
-        serde_json::from_slice::<serde_json::Value>(&record::encode(&webhook, &vault).unwrap()).unwrap()
-    };
-    let read = |record: &serde_json::Value| {
-        let bytes = serde_json::to_vec(record).unwrap();
-        let webhook = record::decode(WebhookNo(1), &bytes, &vault, &Profiles::default(), |name| Arc::from(name));
-        webhook.map(|webhook| webhook.settings.order)
-    };
-    for order in [Order::Any, Order::Acceptance, by("/a.b/c")] {
-        assert_eq!(read(&written(order.clone())).unwrap(), order);
-    }
-    assert!(written(Order::Acceptance).get("ordered_by").is_none() && written(Order::Any).get("ordered").is_none());
-    let mut record = written(by("customer.id"));
-    record["ordered_by"] = json!("a..b");
-    assert!(matches!(read(&record), Err(record::RecordError::Damaged(_))));
-    // What a program of then reads, as it passes over what it does not know: order over all.
-    record.as_object_mut().unwrap().remove("ordered_by");
-    assert_eq!(read(&record).unwrap(), Order::Acceptance);
-    record.as_object_mut().unwrap().remove("ordered");
-    assert_eq!(read(&record).unwrap(), Order::Any);
 }
 
 #[tokio::test]

@@ -1,40 +1,77 @@
-//! The one thread that changes the registry. What arrives while it writes gathers, and goes in the next transaction.
+//! The decisions of the registry's one writer: what a change comes to, which rows it writes, and who must hear of it.
+//!
+//! A [`Work`] owns its state and does no I/O. Its thread ([`super::thread`]) hands it what happened and the time, and carries
+//! out what it says.
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-use tokio::sync::mpsc;
-
-use super::Shared;
 use super::access::FileAccess;
 use super::audit::{Actor, Note, change_of};
-use super::change::{Answer, Change, ChangeError, Outcome, Request};
+use super::change::{Answer, Change, ChangeError, Outcome, Reply, Request};
+use super::compile::{self, webhook_record};
 use super::profiles::fitted;
-use super::snapshot::{Registry, Removed};
+use super::snapshot::Registry;
 use super::source_setup::SourceSetup;
-use super::store::{Row, Store, StoreError};
-use crate::handoff::{Command, DisableReason, Noted, SettleHandle, Shards, ToSettle, ToShard};
-use crate::limits::REGISTRY_BATCH;
-use crate::model::{DeadReason, WebhookId, WebhookNo, WebhookStatus};
+use crate::handoff::{DisableReason, Noted};
+use crate::model::{DeadReason, Timestamp, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Webhook, WebhookSettings};
-use crate::runtime::{Clock, Metrics, Random};
+use crate::runtime::Random;
+use crate::storage::registry::{RegistryStore, RegistryStoreError, RemovedWebhook as Removed, Row};
 
-/// All that the thread has.
+/// See the module.
 pub(super) struct Work {
-    pub(super) inbox: mpsc::Receiver<Request>,
-    pub(super) store: Store,
-    pub(super) shared: Shared,
+    /// The snapshot in force.
+    pub(super) current: Arc<Registry>,
     pub(super) access: FileAccess,
     /// The id of the newest entry of the audit log.
     pub(super) last_audit: u128,
     pub(super) sources: SourceSetup,
     pub(super) profiles: Profiles,
-    pub(super) clock: Clock,
     pub(super) random: Random,
-    pub(super) shards: Shards,
-    pub(super) settle: SettleHandle,
-    pub(super) metrics: Arc<Metrics>,
+    /// The time of the step under way.
+    pub(super) now: Timestamp,
+    /// The batch whose rows are being written.
+    pub(super) under_way: Option<UnderWay>,
+}
+
+/// What happened.
+pub(super) enum Input {
+    /// These changes are asked for. No batch is under way.
+    Requests(Vec<Request>),
+    /// The rows of [`Output::Write`] are durable.
+    Written,
+    /// None of them was written.
+    Refused(ChangeError),
+}
+
+/// What is to be done.
+pub(super) enum Output {
+    /// Write these rows in one durable transaction, then say what became of it.
+    Write(Vec<Row>),
+    /// Put the snapshot in force, then tell who must know, then answer.
+    Done(Done),
+    /// Answer these requests with the reason why nothing was changed.
+    Refuse(Vec<Reply>, ChangeError),
+}
+
+/// What a batch came to. To be told in the order of the fields.
+pub(super) struct Done {
+    pub(super) snapshot: Arc<Registry>,
+    /// Webhooks that the shards must hear of.
+    pub(super) changed: Vec<WebhookNo>,
+    /// Webhooks whose deliveries are settle's to end.
+    pub(super) abandon: Vec<(WebhookNo, DeadReason)>,
+    /// What settle must note of webhooks.
+    pub(super) noted: Vec<(WebhookNo, Noted)>,
+    pub(super) answers: Vec<(Reply, Outcome)>,
+}
+
+/// A batch whose rows are being written.
+pub(super) struct UnderWay {
+    next: Registry,
+    batch: Batch,
+    answers: Vec<(Reply, Outcome)>,
 }
 
 /// What a batch comes to, before it is durable.
@@ -51,86 +88,72 @@ pub(super) struct Batch {
 }
 
 impl Work {
-    /// Until [`Change::Stop`], or nobody is left to ask.
-    pub(super) fn run(mut self) -> Result<(), StoreError> {
-        let mut requests = Vec::new();
-        while let Some(first) = self.inbox.blocking_recv() {
-            requests.push(first);
-            requests.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()).take(REGISTRY_BATCH - 1));
-            let stop = requests.iter().position(|request| matches!(request.change, Change::Stop));
-            if let Some(at) = stop {
-                requests.truncate(at);
+    /// One step at this time of the wall clock.
+    pub(super) fn step(&mut self, now: Timestamp, input: Input) -> Output {
+        self.now = now;
+        match input {
+            Input::Requests(requests) => {
+                let mut under_way = self.decide(requests);
+                let rows = std::mem::take(&mut under_way.batch.rows);
+                if rows.is_empty() {
+                    return self.end(under_way);
+                }
+                self.under_way = Some(under_way);
+                Output::Write(rows)
             }
-            self.work_off(&mut requests)?;
-            if stop.is_some() {
-                break;
+            Input::Written => match self.under_way.take() {
+                Some(under_way) => self.end(under_way),
+                None => Output::Refuse(Vec::new(), ChangeError::Stopped),
+            },
+            Input::Refused(refusal) => {
+                let answers = self.under_way.take().map_or_else(Vec::new, |under_way| under_way.answers);
+                Output::Refuse(answers.into_iter().map(|(reply, _)| reply).collect(), refusal)
             }
         }
-        Ok(())
     }
 
-    /// One transaction for all, then the snapshot, then whoever must know, then the answers. An error ends the thread.
-    fn work_off(&mut self, requests: &mut Vec<Request>) -> Result<(), StoreError> {
+    fn decide(&mut self, requests: Vec<Request>) -> UnderWay {
         let mut batch = Batch::default();
-        let mut answers: SmallVec<[_; 4]> = SmallVec::new();
-        let written = self.reopened().and_then(|()| {
-            let mut next = Registry::clone(&self.shared.load());
-            for Request { change, actor, reply } in requests.drain(..) {
-                batch.actor = actor;
-                let outcome = match change {
-                    Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
-                    Change::EventType(change) => {
-                        Outcome::EventType(self.apply_event_type(change, &mut next, &mut batch))
-                    }
-                    Change::KeyOrTenant(change) => Outcome::Access(self.apply_access(change, &mut next, &mut batch)),
-                    Change::Audit(query) => Outcome::Audit(query),
-                    change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
-                };
-                answers.push((reply, outcome));
-            }
-            let notes = std::mem::take(&mut batch.notes);
-            batch.rows.extend(self.entries(notes).into_iter().map(Row::Audit));
-            if !batch.rows.is_empty() {
-                self.store.write(&batch.rows)?;
-            }
-            self.metrics.webhooks_active.set(next.active() as i64);
-            self.shared.store(Arc::new(next));
-            Ok(())
-        });
-        if let Err(error) = written {
-            let full = error.is_disk_full();
-            tracing::error!(target: "hooktide::registry", %error, "changes were not written");
-            let refusal = if full { ChangeError::DiskFull } else { ChangeError::Stopped };
-            for reply in requests.drain(..).map(|r| r.reply).chain(answers.into_iter().map(|(reply, _)| reply)) {
-                reply.refuse(refusal);
-            }
-            return if full { Ok(()) } else { Err(error) };
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut next = Registry::clone(&self.current);
+        for Request { change, actor, reply } in requests {
+            batch.actor = actor;
+            let outcome = match change {
+                Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
+                Change::EventType(change) => Outcome::EventType(self.apply_event_type(change, &mut next, &mut batch)),
+                Change::KeyOrTenant(change) => Outcome::Access(self.apply_access(change, &mut next, &mut batch)),
+                Change::Audit(query) => Outcome::Audit(query),
+                change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
+            };
+            answers.push((reply, outcome));
         }
-        self.announce(&batch);
-        for (reply, outcome) in answers {
-            reply.give(outcome, &self.store);
-        }
-        Ok(())
+        let notes = std::mem::take(&mut batch.notes);
+        batch.rows.extend(self.entries(notes).into_iter().map(Row::Audit));
+        UnderWay { next, batch, answers }
     }
 
-    /// After a full disk only the file itself says what it holds.
-    fn reopened(&mut self) -> Result<(), StoreError> {
-        if self.store.is_closed() {
-            let mut registry = self.store.load(&self.sources, &self.profiles)?;
-            registry.set_access(&self.access);
-            registry.profiles = self.profiles.clone();
-            registry.sources.take_files(&self.shared.load().sources);
-            registry.event_types.take_files(&self.shared.load().event_types);
-            self.shared.store(Arc::new(registry));
-        }
-        Ok(())
+    fn end(&mut self, under_way: UnderWay) -> Output {
+        let UnderWay { next, batch: Batch { changed, abandon, noted, .. }, answers } = under_way;
+        self.current = Arc::new(next);
+        Output::Done(Done { snapshot: Arc::clone(&self.current), changed, abandon, noted, answers })
+    }
+
+    /// What the store holds, with what the configuration adds: after a full disk only the file itself says what it holds.
+    pub(super) fn reload(&mut self, store: &mut dyn RegistryStore) -> Result<Arc<Registry>, RegistryStoreError> {
+        let mut registry = compile::load(store, &self.sources, &self.profiles)?;
+        registry.set_access(&self.access);
+        registry.profiles = self.profiles.clone();
+        registry.sources.take_files(&self.current.sources);
+        registry.event_types.take_files(&self.current.event_types);
+        self.current = Arc::new(registry);
+        Ok(Arc::clone(&self.current))
     }
 
     fn apply(&mut self, change: Change, next: &mut Registry, batch: &mut Batch) -> Answer {
         match change {
             Change::Create(settings) => {
                 next.check_uid(&settings, None)?;
-                let now = self.clock.now();
+                let now = self.now;
                 let id = WebhookId::from_u128(self.random.ulid(now));
                 let tenant = next.make_tenant(&settings.tenant);
                 let settings = fitted(WebhookSettings { tenant, ..*settings }, &self.profiles);
@@ -157,11 +180,11 @@ impl Work {
             }
             Change::Remove { no, version } => {
                 let old = current(next, no, version)?;
-                let (tenant, removed_at) = (Arc::clone(&old.tenant), self.clock.now());
+                let (tenant, removed_at) = (Arc::clone(&old.tenant), self.now);
                 let removed = Arc::new(Removed { no, id: old.id, tenant, removed_at });
                 batch.note_webhook("webhook.deleted", &old, Vec::new());
                 next.bury(Arc::clone(&removed));
-                batch.rows.push(Row::Bury(removed));
+                batch.rows.push(Row::Remove(removed));
                 batch.changed.push(no);
                 batch.abandon.push((no, DeadReason::Removed));
                 batch.noted.push((no, Noted::Removed));
@@ -182,7 +205,7 @@ impl Work {
                 Ok(None)
             }
             Change::EventTypes(setup) => {
-                if next.set_event_types(&setup, self.clock.now()) {
+                if next.set_event_types(&setup, self.now) {
                     batch.note(Note::reloaded(vec!["event_types".into()]));
                 }
                 Ok(None)
@@ -209,7 +232,7 @@ impl Work {
 
     /// The webhook with other settings.
     pub(super) fn changed(&self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
-        let now = self.clock.now();
+        let now = self.now;
         // A secret that has ended is nowhere any more.
         settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
         Webhook {
@@ -219,22 +242,6 @@ impl Work {
             created_at: old.created_at,
             updated_at: now,
             version: old.version + 1,
-        }
-    }
-
-    /// Tells the shards first: what they settle from then on is of the new status, what waited before is settle's to end.
-    fn announce(&self, batch: &Batch) {
-        for shard in 0..self.shards.count() {
-            let here: SmallVec<_> = batch.changed.iter().copied().filter(|no| self.shards.of(*no) == shard).collect();
-            if !here.is_empty() {
-                self.shards.tell(shard, ToShard::Changed(here));
-            }
-        }
-        for (webhook, reason) in &batch.abandon {
-            self.settle.tell(ToSettle::Command(Command::Abandon { webhook: *webhook, reason: *reason }));
-        }
-        for (webhook, noted) in &batch.noted {
-            self.settle.tell(ToSettle::Command(Command::Note { webhook: *webhook, noted: *noted }));
         }
     }
 }
@@ -248,7 +255,7 @@ impl Batch {
     pub(super) fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
         let webhook = Arc::new(webhook);
         next.put(Arc::clone(&webhook));
-        self.rows.push(Row::Put(Arc::clone(&webhook)));
+        self.rows.push(Row::Webhook(Box::new(webhook_record(&webhook))));
         webhook
     }
 }

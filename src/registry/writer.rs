@@ -12,8 +12,9 @@ use super::Shared;
 use super::access::FileAccess;
 use super::audit::Actor;
 use super::change::{Change, ChangeError, Reply, Request};
+use super::compile;
 use super::source_setup::SourceSetup;
-use super::store::{Store, StoreError};
+use super::thread::WriterThread;
 use super::work::Work;
 use crate::handoff::{DisableReason, SettleHandle, Shards};
 use crate::limits::REGISTRY_QUEUE;
@@ -23,6 +24,7 @@ use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::catalogue;
 use crate::runtime::{Clock, Metrics, Random};
 use crate::storage::Disk;
+use crate::storage::registry::{RedbRegistry, RegistryStore, RegistryStoreError};
 
 /// What the registry needs to start.
 #[derive(Debug)]
@@ -52,9 +54,9 @@ pub struct Start<'a> {
 }
 
 /// Reads registry.redb (made if it is not there) and starts the thread.
-pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
-    let mut store = Store::open(start.dir, start.disk)?;
-    let mut registry = store.load(&start.sources, &start.profiles)?;
+pub fn start(start: Start<'_>) -> Result<Running, RegistryStoreError> {
+    let mut store = RedbRegistry::open(start.dir, start.disk)?;
+    let mut registry = compile::load(&mut store, &start.sources, &start.profiles)?;
     registry.set_access(&start.access);
     registry.profiles = start.profiles.clone();
     registry.set_sources(&start.sources, start.clock.now());
@@ -63,20 +65,26 @@ pub fn start(start: Start<'_>) -> Result<Running, StoreError> {
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
     let work = Work {
-        inbox,
-        last_audit: store.last_audit()?,
-        store,
-        shared: Arc::clone(&shared),
+        current: shared.load_full(),
         access: start.access,
+        last_audit: store.last_audit()?,
         sources: start.sources,
         profiles: start.profiles,
-        clock: start.clock,
         random: start.random,
+        now: start.clock.now(),
+        under_way: None,
+    };
+    let writer = WriterThread {
+        work,
+        inbox,
+        store: Box::new(store),
+        shared: Arc::clone(&shared),
+        clock: start.clock,
         shards: start.shards,
         settle: start.settle,
         metrics: start.metrics,
     };
-    let thread = thread::Builder::new().name("registry".into()).spawn(move || work.run())?;
+    let thread = thread::Builder::new().name("registry".into()).spawn(move || writer.run())?;
     Ok(Running { shared, writer: Writer { to, actor: None }, thread })
 }
 
@@ -87,7 +95,7 @@ pub struct Running {
     pub shared: Shared,
     /// The way to change it.
     pub writer: Writer,
-    thread: JoinHandle<Result<(), StoreError>>,
+    thread: JoinHandle<Result<(), RegistryStoreError>>,
 }
 
 impl Running {
@@ -98,7 +106,7 @@ impl Running {
     }
 
     /// Lets the thread do what was sent before, and waits for its end.
-    pub fn stop(self) -> Result<(), StoreError> {
+    pub fn stop(self) -> Result<(), RegistryStoreError> {
         let stop = Request { change: Change::Stop, actor: None, reply: Reply::Nobody };
         // On a thread of its own, as the caller may be a runtime's, which may not block on a channel. A writer that has ended
         // reads nothing more.

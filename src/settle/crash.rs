@@ -13,7 +13,7 @@ use super::driver::Driver;
 use super::open::{Surroundings, open_with};
 use super::testing::{HOUR, permit};
 use super::{Bounds, Hooks, Options};
-use crate::commit::{self, Group, Log, OpenLog};
+use crate::commit::{self, Committer, OpenLog};
 use crate::config;
 use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
 use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
@@ -21,7 +21,7 @@ use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::delivery::testing::{attempt, failed};
 use crate::storage::delivery::{DeliveryReader, RedbDeliveryReader, RedbDeliveryStore, StoreOptions};
 use crate::storage::sim::{Loss, SimDisk};
-use crate::storage::{Disk, ReadLog};
+use crate::storage::{Disk, ReadLog, RedbLog};
 
 const DIR: &str = "/data";
 /// Images of a crash in the normal test run.
@@ -73,8 +73,8 @@ impl Ledger {
 /// Commit and settle without their threads; the test is the shard.
 struct Node {
     disk: SimDisk,
-    group: Group,
-    log: Arc<Log>,
+    group: Committer,
+    log: Arc<RedbLog>,
     told: Receiver<ToSettle>,
     driver: Driver,
     reader: RedbDeliveryReader,
@@ -130,11 +130,11 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
     };
-    let events = Arc::<Log>::clone(&log);
+    let events = Arc::<RedbLog>::clone(&log);
     let around = Surroundings { shards: shards.clone(), clock, log: events, metrics: Arc::clone(&metrics), hooks };
     let (mut driver, _) = state.driver(around, handle.clone()).unwrap();
     until_idle(&mut driver);
-    let (group, shard) = (opened.into_group(handle, shards, metrics), ends.remove(0));
+    let (group, shard) = (opened.into_committer(handle, shards, metrics), ends.remove(0));
     let (disk, memory) = (disk.clone(), MemoryBudget::new(usize::MAX));
     Node { disk, group, log, told, driver, reader, shard, memory, held: BTreeSet::new() }
 }

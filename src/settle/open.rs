@@ -21,11 +21,9 @@ use super::{Bounds, Hooks, Options};
 use crate::handoff::{SettleHandle, Shards, ToSettle};
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
-use crate::storage::delivery::{
-    Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError,
-    TableCounts, What,
-};
-use crate::storage::{ReadError, ReadLog};
+use crate::storage::{ReadError, ReadLog, Disk};
+use crate::storage::delivery::{Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError, TableCounts, What};
+use crate::storage::file::Store;
 
 /// What the store knows, loaded; nothing is recovered yet.
 #[derive(Debug)]

@@ -3,13 +3,24 @@
 pub mod delivery;
 
 mod disk;
-mod event_log;
+mod error;
 pub(crate) mod file;
+pub(crate) mod format;
+
+pub mod log;
 mod poison;
+pub mod registry;
+mod room;
 
 #[cfg(test)]
 pub(crate) mod sim;
 
 pub use disk::{Backend, Disk, FileSize, RealDisk};
-pub use event_log::{ReadError, ReadLog, Stored};
+pub use error::FileError;
+pub use format::FormatError;
+pub use log::{
+    AppendError, Appended, Durable, DurableEvent, EventLog, LogPosition, NewRecord, OpenLogError, ReadError, ReadLog,
+    RedbLog, RetireError, Stored,
+};
 pub use poison::Poison;
+pub use room::{Ballast, Room, disk_reserve};

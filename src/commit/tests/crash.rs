@@ -12,7 +12,7 @@ use crate::limits::ROOM_INTERVAL;
 use crate::model::EventId;
 use crate::runtime::Random;
 use crate::storage::sim::{Fault, Loss, SimDisk};
-use crate::storage::{Disk, ReadLog};
+use crate::storage::{Disk, EventLog, ReadLog};
 
 const SEGMENT_BYTES: u64 = 12 * 1024;
 /// Images of a crash in the normal test run.
@@ -49,12 +49,12 @@ fn workload(disk: &SimDisk, ledger: &mut Ledger) {
     let world = World::open(&arc(disk), SEGMENT_BYTES, 9).unwrap();
     let begun = disk.operations();
     let first: Vec<_> = world.log.segments().iter().take(2).map(|segment| segment.first).collect();
-    let gone: Vec<_> = ledger.acked.range(first[0]..first[1]).map(|(id, _)| *id).collect();
+    let gone: Vec<_> = ledger.acked.range(first[0].event()..first[1].event()).map(|(id, _)| *id).collect();
     let wanted = Wanted::default();
     wanted.events.lock().unwrap().insert(gone[0]);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    assert!(retain::retire_one(&world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    assert!(retain::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
     ledger.retired.extend(gone[1..].iter().map(|id| (*id, begun)));
 }
 

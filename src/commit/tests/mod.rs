@@ -3,4 +3,4 @@
 mod crash;
 mod model;
 mod threads;
-mod world;
+pub(super) mod world;

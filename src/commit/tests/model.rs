@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::commit::retain;
-use crate::commit::*;
 use crate::handoff::{Needs, Refused, Verdicts};
 use crate::model::{DedupKind, EventId};
 use crate::runtime::Random;
+use crate::storage::log::{SegmentState, stat, verify};
 use crate::storage::sim::{Loss, SimDisk};
-use crate::storage::{Disk, ReadLog};
+use crate::storage::{Disk, EventLog, ReadLog, RedbLog};
 
 const SEGMENT_BYTES: u64 = 8 * 1024;
 
@@ -112,7 +112,7 @@ impl Model {
         (announced, arrived)
     }
 
-    fn compare(&self, log: &Log) {
+    fn compare(&self, log: &RedbLog) {
         let expected: Vec<_> = self.events.iter().map(|(id, body)| (*id, body.clone())).collect();
         assert_eq!(all(log), expected);
         let mut back: Vec<_> =
@@ -140,11 +140,11 @@ impl Model {
 fn retire(world: &World, model: &mut Model, wanted: &Wanted, needed_of: usize) {
     let segments = world.log.segments();
     let [oldest, next, ..] = &segments[..] else { return };
-    let inside: Vec<_> = model.events.range(oldest.first..next.first).map(|(id, _)| *id).collect();
+    let inside: Vec<_> = model.events.range(oldest.first.event()..next.first.event()).map(|(id, _)| *id).collect();
     wanted.events.lock().unwrap().extend(inside.iter().step_by(needed_of));
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    assert!(retain::retire_one(&world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
+    assert!(retain::retire_one(&*world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
     for (n, id) in inside.into_iter().enumerate() {
         let body = model.events.remove(&id).unwrap();
         if n % needed_of == 0 {
@@ -182,7 +182,7 @@ fn run(operations: Vec<Operation>) {
             Operation::Retire { needed_of } => retire(&world, &mut model, &wanted, needed_of),
             Operation::Settle => {
                 wanted.events.lock().unwrap().clear();
-                retain::tidy_carried(&world.log, &log_config(SEGMENT_BYTES), &wanted, &mut || {}).unwrap();
+                retain::tidy_carried(&*world.log, &log_config(SEGMENT_BYTES), &wanted, &mut || {}).unwrap();
                 assert!(world.log.carried().is_empty());
                 model.carried.clear();
             }
@@ -250,14 +250,14 @@ fn segments_go_by_age_but_for_the_one_that_grows() {
     let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
     let mut config = log_config(SEGMENT_BYTES);
     let retire = |config: &_, needs: &dyn Needs| {
-        retain::retire_one(&world.log, config, clock().steady(), needs, &mut || {}).unwrap()
+        retain::retire_one(&*world.log, config, clock().steady(), needs, &mut || {}).unwrap()
     };
     assert!(!retire(&config, &Wanted::default()), "none is old enough");
     config.retention = std::time::Duration::ZERO;
     assert!(!retire(&config, &Busy), "later again");
     while retire(&config, &Wanted::default()) {}
     assert_eq!(world.log.segments().len(), 1);
-    assert_eq!(disk.list(&world.log.dir).unwrap().len(), 1);
+    assert_eq!(disk.list(&std::path::Path::new(DIR).join("log")).unwrap().len(), 1);
     let left = all(&world.log);
     assert!(!left.is_empty() && left.len() < ids.len());
     assert_eq!(left.last().unwrap().0, ids[39]);
@@ -272,7 +272,7 @@ fn what_is_carried_beyond_its_limit_expires() {
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     (config.retention_bytes, config.carry_bytes) = (0, 1);
-    assert!(retain::retire_one(&world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    assert!(retain::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
     let expired = wanted.expired.lock().unwrap().clone();
     assert!(!expired.is_empty() && ids.starts_with(&expired));
     assert!(world.log.read(&expired).unwrap().iter().all(Option::is_none));
@@ -287,9 +287,9 @@ fn a_carried_file_is_written_anew_when_most_of_it_is_settled() {
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    while retain::retire_one(&world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
+    while retain::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
     *wanted.events.lock().unwrap() = [ids[0]].into();
-    retain::tidy_carried(&world.log, &config, &wanted, &mut || {}).unwrap();
+    retain::tidy_carried(&*world.log, &config, &wanted, &mut || {}).unwrap();
     assert_eq!(world.log.carried().len(), 1);
     let left = stat(&disk, std::path::Path::new(DIR)).unwrap().carried;
     assert_eq!(left.iter().map(|file| file.events).sum::<u64>(), 1);

@@ -9,6 +9,7 @@ use crate::handoff::{RecallRequest, Refused, SettleHandle, Shards, ToSettle, ToS
 use crate::model::{EventId, WebhookNo};
 use crate::runtime::{MemoryBudget, Metrics, Permit};
 use crate::storage::Disk;
+use crate::storage::log::stat;
 use crate::storage::sim::{Fault, SimDisk};
 
 struct Threads {

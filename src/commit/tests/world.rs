@@ -14,23 +14,23 @@ use crate::handoff::{Admitted, Needs, Reply, SettleHandle, Shards, Submission, T
 use crate::limits::DOOR_DELIVERIES;
 use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Permit, Random};
-use crate::storage::{Disk, ReadLog};
+use crate::storage::{Disk, ReadLog, RedbLog};
 
 pub(super) const DIR: &str = "/data";
 
 /// What a test makes an event of.
 #[derive(Debug, Clone)]
-pub(super) struct Draft {
-    pub(super) key: Option<(u8, DedupKind)>,
-    pub(super) once: Option<u8>,
-    pub(super) body: Vec<u8>,
-    pub(super) webhooks: Vec<u32>,
+pub(in crate::commit) struct Draft {
+    pub(in crate::commit) key: Option<(u8, DedupKind)>,
+    pub(in crate::commit) once: Option<u8>,
+    pub(in crate::commit) body: Vec<u8>,
+    pub(in crate::commit) webhooks: Vec<u32>,
 }
 
 /// A log open for writing, and the ends that read what it announces.
 pub(super) struct World {
-    pub(super) group: Group,
-    pub(super) log: Arc<Log>,
+    pub(super) group: Committer,
+    pub(super) log: Arc<RedbLog>,
     pub(super) settled: Receiver<ToSettle>,
     pub(super) shards: Vec<mpsc::Receiver<ToShard>>,
     permit: Arc<Permit>,
@@ -49,11 +49,11 @@ pub(super) fn log_config(segment_bytes: u64) -> config::Log {
     }
 }
 
-pub(super) fn dedup_config() -> config::Dedup {
+pub(in crate::commit) fn dedup_config() -> config::Dedup {
     config::Dedup { ttl: Duration::from_secs(3600), max_keys: 1_000 }
 }
 
-pub(super) fn clock() -> Clock {
+pub(in crate::commit) fn clock() -> Clock {
     Clock::test(Timestamp::from_millis(1_711_015_200_000))
 }
 
@@ -69,7 +69,7 @@ pub(super) fn reopen(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Res
     })
 }
 
-pub(super) fn permit() -> Arc<Permit> {
+pub(in crate::commit) fn permit() -> Arc<Permit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(Door::new(DOOR_DELIVERIES).enter(1, 1)).unwrap()
 }
@@ -80,12 +80,12 @@ impl World {
         let log = opened.log();
         let (settle, settled, _bell) = SettleHandle::channel();
         let (shards, ends) = Shards::channels(2);
-        let group = opened.into_group(settle, shards, Metrics::new().unwrap());
+        let group = opened.into_committer(settle, shards, Metrics::new().unwrap());
         let (permit, memory) = (permit(), MemoryBudget::new(usize::MAX));
         Ok(Self { group, log, settled, shards: ends, permit, memory, clock: clock() })
     }
 
-    pub(super) fn submission(&self, drafts: &[Draft]) -> (Submission, oneshot::Receiver<Verdicts>) {
+    pub(in crate::commit) fn submission(&self, drafts: &[Draft]) -> (Submission, oneshot::Receiver<Verdicts>) {
         submission(drafts, &self.permit, &self.memory, &self.clock)
     }
 
@@ -118,7 +118,7 @@ impl World {
     }
 }
 
-pub(super) fn submission(
+pub(in crate::commit) fn submission(
     drafts: &[Draft],
     permit: &Arc<Permit>,
     memory: &Arc<MemoryBudget>,
@@ -165,12 +165,12 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
     }
 }
 
-pub(super) fn plain(byte: u8, len: usize) -> Draft {
+pub(in crate::commit) fn plain(byte: u8, len: usize) -> Draft {
     Draft { key: None, once: None, body: vec![byte; len], webhooks: vec![1, 2] }
 }
 
 /// All events, from the first to the last, as readers see them.
-pub(super) fn all(log: &Log) -> Vec<(EventId, Bytes)> {
+pub(super) fn all(log: &RedbLog) -> Vec<(EventId, Bytes)> {
     let mut out: Vec<(EventId, Bytes)> = Vec::new();
     loop {
         let after = out.last().map_or(EventId::MIN, |(id, _)| *id);

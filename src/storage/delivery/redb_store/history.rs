@@ -18,6 +18,7 @@ use crate::storage::Disk;
 use crate::storage::delivery::attempts::{Key, key, number_of};
 use crate::storage::delivery::{Attempts, Wanted, part};
 use crate::storage::file::Store;
+use crate::storage::format::HISTORY_FILE;
 
 /// Files that one read looks into, newest first: it must end soon.
 const FILES_PER_READ: usize = 64;
@@ -88,7 +89,7 @@ impl History {
                 Some(row) => Span::decode(row.value()),
                 None => Span { first: EventId::MIN, last: EventId::MAX, until: high_water },
             };
-            let store = Store::closed(Arc::clone(&disk), &path, SEALED_CACHE_BYTES);
+            let store = Store::closed(Arc::clone(&disk), &path, SEALED_CACHE_BYTES, HISTORY_FILE);
             list.push(Arc::new(File { no, path, store, span: Mutex::new(span) }));
         }
         list.sort_by_key(|file| file.no);
@@ -214,8 +215,8 @@ impl History {
         }
         let no = last.as_ref().map_or(1, |last| last.no + 1);
         let path = self.dir.join(format!("{no:08}.redb"));
-        Store::make(&self.disk, &path)?;
-        let store = Store::open(Arc::clone(&self.disk), &path, HISTORY_CACHE_BYTES)?;
+        Store::make(&self.disk, &path, HISTORY_FILE)?;
+        let store = Store::open(Arc::clone(&self.disk), &path, HISTORY_CACHE_BYTES, HISTORY_FILE)?;
         let span = Span { first: EventId::MAX, last: EventId::MIN, until: Timestamp::default() };
         let file = Arc::new(File { no, path, store, span: Mutex::new(span) });
         if let (true, Some(last)) = (self.writing, &last) {
@@ -363,10 +364,11 @@ mod tests {
     use super::*;
     use crate::limits::HISTORY_BUCKETS;
     use crate::model::WebhookNo;
-    use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
+use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
+use crate::storage::format::STATE_FILE;
 
     fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> History {
-        let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20).unwrap();
+        let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
         let txn = state.write(false).unwrap();
         txn.open_table(HISTORY).unwrap();
         txn.commit().unwrap();

@@ -31,6 +31,7 @@ use crate::limits::{HISTORY_FILE_BYTES, STATE_CACHE_BYTES};
 use crate::model::{WebhookNo, file};
 use crate::storage::Disk;
 use crate::storage::file::Store;
+use crate::storage::format::STATE_FILE;
 use dead::DeadLetters;
 use history::History;
 use pending::Rows;
@@ -73,8 +74,8 @@ impl RedbDeliveryStore {
     pub(crate) fn open_with(options: StoreOptions, history_file_bytes: u64) -> Result<Self, OpenError> {
         let StoreOptions { disk, dir, two_phase_commit: two_phase, history_retention } = options;
         let path = dir.join(file::STATE);
-        Store::make(&disk, &path)?;
-        let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES)?);
+        Store::make(&disk, &path, STATE_FILE)?;
+        let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES, STATE_FILE)?);
         make_tables(&state, two_phase)?;
         let history_dir = dir.join(file::HISTORY);
         let history = state.read(|txn| {

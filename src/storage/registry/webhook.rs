@@ -1,48 +1,127 @@
-//! A webhook as registry.redb keeps it: versioned JSON, its secrets sealed.
-//!
-//! A field that is added later is absent in what was written before, so each such field has a default; a record of a later
-//! version is refused rather than read in part.
+//! A webhook as registry.redb keeps it: JSON, its secrets sealed; and the tombstone of one that was removed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use hyper::http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::endpoint_record::{AuthRecord, EndpointRecord, TlsRecord};
-use super::retry_record::RetryRecord;
-use super::secret::{OpenError, Vault};
-use super::snapshot::Removed;
-use crate::filter::{Field, Filter, FilterError};
+use super::endpoint::{AuthRow, EndpointRow, TlsRow};
+use super::record::{RecordError, VERSION, damaged, parse, versioned};
+use super::retry::RetryRow;
+use super::vault::Vault;
+use crate::filter::Field;
 use crate::model::{
-    BreakerSettings, EventPattern, RateLimit, RetryOn, Secret, Timestamp, WebhookId, WebhookNo, WebhookStatus,
-    is_secret_header,
+    BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId,
+    WebhookNo, WebhookStatus, is_secret_header,
 };
-use crate::outbound::profile::{Profile, Profiles};
-use crate::outbound::{Order, SigningKeys, Subscription, Webhook, WebhookSettings};
+use crate::outbound::profile::Profile;
+use crate::outbound::tls::TlsSettings;
+use crate::outbound::{Credentials, Endpoint, Order};
 
-const VERSION: u16 = 1;
+/// A webhook before it is compiled: its filters as they were written, its profile by name, its secrets as text.
+#[derive(Debug, Clone)]
+pub struct WebhookRecord {
+    /// Its number, the key of its row.
+    pub no: WebhookNo,
+    /// Its public id.
+    pub id: WebhookId,
+    /// Its tenant.
+    pub tenant: Arc<str>,
+    /// The user's own id of it.
+    pub uid: Option<Box<str>>,
+    /// Whether it is matched and sent to.
+    pub status: WebhookStatus,
+    /// Where events go.
+    pub endpoint: Endpoint,
+    /// Which events.
+    pub events: Vec<EventPattern>,
+    /// Events under conditions of their own.
+    pub subscriptions: Vec<SubscriptionRecord>,
+    /// The filter as JSON.
+    pub filters: Option<Box<RawValue>>,
+    /// Only events of this workspace.
+    pub workspace_id: Option<Box<str>>,
+    /// The name of its profile.
+    pub profile: Box<str>,
+    /// The secret that signs.
+    pub secret: Secret,
+    /// The secret before it, and until when it signs as well.
+    pub previous: Option<(Secret, Timestamp)>,
+    /// When to try again.
+    pub retry_policy: Option<RetryPolicy>,
+    /// After which failures.
+    pub retry_on: RetryOn,
+    /// For one attempt.
+    pub timeout: Option<Duration>,
+    /// Deliveries at once.
+    pub max_in_flight: Option<u16>,
+    /// Deliveries a second.
+    pub rate_limit: Option<RateLimit>,
+    /// The circuit breaker.
+    pub breaker: BreakerSettings,
+    /// Which deliveries wait for which.
+    pub order: Order,
+    /// Headers of each delivery.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How its endpoint knows who comes.
+    pub auth: Option<Credentials>,
+    /// TLS of its endpoint.
+    pub tls: Option<TlsSettings>,
+    /// A name for people.
+    pub name: Option<Box<str>>,
+    /// A text for people.
+    pub description: Option<Box<str>>,
+    /// A user of the caller's.
+    pub user_id: Option<Box<str>>,
+    /// A JSON object of the user's own.
+    pub metadata: Box<str>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Rises with each change.
+    pub version: u64,
+}
 
-/// Why a record cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// A later program wrote it.
-    #[error("of version {0}; this program reads version {VERSION}")]
-    Version(u16),
-    /// It is not such a record.
-    #[error("damaged: {0}")]
-    Damaged(Box<str>),
-    /// Its secrets do not open.
-    #[error("its secrets do not open: {0}")]
-    Sealed(#[from] OpenError),
+/// A subscription before it is compiled.
+#[derive(Debug, Clone)]
+pub struct SubscriptionRecord {
+    /// Its public id.
+    pub id: SubscriptionId,
+    /// Which events.
+    pub event_type: EventPattern,
+    /// Only of this resource.
+    pub resource_id: Option<Box<str>>,
+    /// Whether it is looked at.
+    pub is_active: bool,
+    /// The filter as JSON.
+    pub filters: Option<Box<RawValue>>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A webhook that was removed: its number and id are never used again, and what history holds of it stays its tenant's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedWebhook {
+    /// Its number.
+    pub no: WebhookNo,
+    /// Its public id.
+    pub id: WebhookId,
+    /// The tenant it belonged to.
+    pub tenant: Arc<str>,
+    /// When it was removed.
+    pub removed_at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Record<'a> {
+struct Row<'a> {
     v: u16,
     #[serde(borrow)]
     id: Cow<'a, str>,
@@ -50,13 +129,13 @@ struct Record<'a> {
     tenant: Cow<'a, str>,
     status: WebhookStatus,
     #[serde(borrow)]
-    endpoint: EndpointRecord<'a>,
+    endpoint: EndpointRow<'a>,
     events: Vec<Cow<'a, str>>,
     /// [`Sealed`] as JSON, sealed for this webhook, in base64.
     #[serde(borrow)]
     sealed: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    retry: Option<RetryRecord>,
+    retry: Option<RetryRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +157,7 @@ struct Record<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     filters: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    subscriptions: Vec<SubscriptionRecord<'a>>,
+    subscriptions: Vec<SubscriptionRow<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workspace_id: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +176,7 @@ struct Record<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SubscriptionRecord<'a> {
+struct SubscriptionRow<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
@@ -122,14 +201,13 @@ struct Sealed<'a> {
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    auth: Option<AuthRecord<'a>>,
+    auth: Option<AuthRow<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    tls: Option<TlsRecord<'a>>,
+    tls: Option<TlsRow<'a>>,
 }
 
-/// The tombstone of a webhook.
 #[derive(Serialize, Deserialize)]
-struct RemovedRecord<'a> {
+struct RemovedRow<'a> {
     v: u16,
     #[serde(borrow)]
     id: Cow<'a, str>,
@@ -146,36 +224,38 @@ fn place(no: WebhookNo, id: WebhookId) -> [u8; 27] {
     aad
 }
 
-pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
+versioned!(Row<'_>, RemovedRow<'_>);
+
+pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
     // A value that came by JSON was text; one that is not cannot be here.
     let headers = &webhook.headers;
     let sealed = Sealed {
-        secret: webhook.keys.current.secret.reveal().into(),
-        previous: webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal().into(), until.as_millis())),
+        secret: webhook.secret.reveal().into(),
+        previous: webhook.previous.as_ref().map(|(secret, until)| (secret.reveal().into(), until.as_millis())),
         headers: headers.iter().map(|(n, v)| (n.as_str().into(), String::from_utf8_lossy(v.as_bytes()))).collect(),
-        auth: webhook.auth.as_deref().map(AuthRecord::of),
-        tls: webhook.tls.as_deref().map(TlsRecord::of),
+        auth: webhook.auth.as_ref().map(AuthRow::of),
+        tls: webhook.tls.as_ref().map(TlsRow::of),
     };
     let plain = Zeroizing::new(serde_json::to_vec(&sealed)?);
     let ms = |duration: Duration| duration.as_millis() as u64;
-    serde_json::to_vec(&Record {
+    serde_json::to_vec(&Row {
         v: VERSION,
         id: webhook.id.to_string().into(),
         tenant: (&*webhook.tenant).into(),
         status: webhook.status,
-        endpoint: EndpointRecord::of(&webhook.endpoint),
+        endpoint: EndpointRow::of(&webhook.endpoint),
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
         sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
-        retry: webhook.retry_policy.as_ref().map(RetryRecord::of),
+        retry: webhook.retry_policy.as_ref().map(RetryRow::of),
         timeout_ms: webhook.timeout.map(ms),
         max_in_flight: webhook.max_in_flight,
         breaker: (webhook.breaker != BreakerSettings::default()).then(|| webhook.breaker.clone()),
-        ordered: webhook.is_ordered(),
+        ordered: webhook.order != Order::Any,
         ordered_by: webhook.order.field().map(|field| field.as_str().into()),
         retry_on: Some(webhook.retry_on).filter(|set| *set != RetryOn::ALL),
-        profile: Some(webhook.profile.name()).filter(|name| *name != Profile::STANDARD).map(Cow::from),
-        filters: webhook.filters.as_deref().map(Filter::as_json),
-        subscriptions: webhook.subscriptions.iter().map(SubscriptionRecord::of).collect(),
+        profile: Some(&*webhook.profile).filter(|name| *name != Profile::STANDARD).map(Cow::from),
+        filters: webhook.filters.as_deref(),
+        subscriptions: webhook.subscriptions.iter().map(SubscriptionRow::of).collect(),
         workspace_id: webhook.workspace_id.as_deref().map(Cow::from),
         uid: webhook.uid.as_deref().map(Cow::from),
         rate: webhook.rate_limit.map(|rate| (rate.per_second, rate.burst)),
@@ -189,79 +269,67 @@ pub(super) fn encode(webhook: &Webhook, vault: &Vault) -> Result<Vec<u8>, serde_
     })
 }
 
-/// Reads a row. A filter or a subscription that this program cannot compile is damage: without it the webhook would get
-/// events that it did not ask for.
-pub(super) fn decode(
-    no: WebhookNo,
-    bytes: &[u8],
-    vault: &Vault,
-    profiles: &Profiles,
-    tenant: impl FnOnce(&str) -> Arc<str>,
-) -> Result<Webhook, RecordError> {
-    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
-    if record.v != VERSION {
-        return Err(RecordError::Version(record.v));
-    }
-    let id: WebhookId = record.id.parse().map_err(damaged)?;
-    let sealed = BASE64.decode(record.sealed.as_bytes()).map_err(damaged)?;
+pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<WebhookRecord, RecordError> {
+    let row: Row<'_> = parse(bytes)?;
+    let id: WebhookId = row.id.parse().map_err(damaged)?;
+    let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
     let plain = vault.open(&place(no, id), &sealed)?;
     let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
-    let ms = Duration::from_millis;
-    let profile = record.profile.as_deref().map_or_else(Profile::standard, |name| profiles.resolve(name));
-    let keys = keys(&sealed, &profile);
-    let (created_at, updated_at) =
-        (Timestamp::from_millis(record.created_ms), Timestamp::from_millis(record.updated_ms));
-    let settings = WebhookSettings {
-        uid: record.uid.map(Into::into),
-        status: record.status,
-        events: record
-            .events
-            .iter()
-            .map(|text| EventPattern::try_new(text).map_err(damaged))
-            .collect::<Result<_, _>>()?,
-        subscriptions: record.subscriptions.iter().map(SubscriptionRecord::read).collect::<Result<_, _>>()?,
-        filters: filter(record.filters)?,
-        workspace_id: record.workspace_id.map(Into::into),
-        profile,
-        retry_policy: record.retry.map(RetryRecord::policy),
-        retry_on: record.retry_on.unwrap_or(RetryOn::ALL),
-        timeout: record.timeout_ms.map(ms),
-        max_in_flight: record.max_in_flight,
-        rate_limit: record.rate.map(|(per_second, burst)| RateLimit { per_second, burst }),
-        breaker: record.breaker.unwrap_or_default(),
-        order: order(record.ordered, record.ordered_by.as_deref())?,
+    let previous = sealed.previous.as_ref();
+    Ok(WebhookRecord {
+        no,
+        id,
+        tenant: (*row.tenant).into(),
+        uid: row.uid.map(Into::into),
+        status: row.status,
+        events: row.events.iter().map(|text| EventPattern::try_new(text).map_err(damaged)).collect::<Result<_, _>>()?,
+        subscriptions: row.subscriptions.iter().map(SubscriptionRow::read).collect::<Result<_, _>>()?,
+        filters: row.filters.map(ToOwned::to_owned),
+        workspace_id: row.workspace_id.map(Into::into),
+        profile: row.profile.as_deref().unwrap_or(Profile::STANDARD).into(),
+        secret: Secret::new(&*sealed.secret),
+        previous: previous.map(|(text, until)| (Secret::new(&**text), Timestamp::from_millis(*until))),
+        retry_policy: row.retry.map(RetryRow::policy),
+        retry_on: row.retry_on.unwrap_or(RetryOn::ALL),
+        timeout: row.timeout_ms.map(Duration::from_millis),
+        max_in_flight: row.max_in_flight,
+        rate_limit: row.rate.map(|(per_second, burst)| RateLimit { per_second, burst }),
+        breaker: row.breaker.unwrap_or_default(),
+        order: order(row.ordered, row.ordered_by.as_deref())?,
         headers: headers(&sealed)?,
-        auth: sealed.auth.map(AuthRecord::read).transpose()?.map(Arc::new),
-        tls: sealed.tls.map(TlsRecord::read),
-        name: record.name.map(Into::into),
-        description: record.description.map(Into::into),
-        user_id: record.user_id.map(Into::into),
-        metadata: record.metadata.get().into(),
-        ..WebhookSettings::new(tenant(&record.tenant), record.endpoint.read()?, keys)
-    };
-    Ok(Webhook { no, id, settings, created_at, updated_at, version: record.version })
+        auth: sealed.auth.map(AuthRow::read).transpose()?,
+        tls: sealed.tls.map(TlsRow::read),
+        name: row.name.map(Into::into),
+        description: row.description.map(Into::into),
+        user_id: row.user_id.map(Into::into),
+        metadata: row.metadata.get().into(),
+        endpoint: row.endpoint.read()?,
+        created_at: Timestamp::from_millis(row.created_ms),
+        updated_at: Timestamp::from_millis(row.updated_ms),
+        version: row.version,
+    })
 }
 
-impl<'a> SubscriptionRecord<'a> {
-    fn of(subscription: &'a Subscription) -> Self {
+impl<'a> SubscriptionRow<'a> {
+    fn of(subscription: &'a SubscriptionRecord) -> Self {
         Self {
             id: subscription.id.to_string().into(),
             event_type: subscription.event_type.to_string().into(),
             resource_id: subscription.resource_id.as_deref().map(Cow::from),
             is_active: subscription.is_active,
-            filters: subscription.filters.as_deref().map(Filter::as_json),
+            filters: subscription.filters.as_deref(),
             created_ms: subscription.created_at.as_millis(),
             updated_ms: subscription.updated_at.as_millis(),
         }
     }
 
-    fn read(&self) -> Result<Subscription, RecordError> {
-        Ok(Subscription {
+    fn read(&self) -> Result<SubscriptionRecord, RecordError> {
+        Ok(SubscriptionRecord {
             id: self.id.parse().map_err(damaged)?,
             event_type: EventPattern::try_new(&self.event_type).map_err(damaged)?,
             resource_id: self.resource_id.as_deref().map(Into::into),
             is_active: self.is_active,
-            filters: filter(self.filters)?,
+            filters: self.filters.map(ToOwned::to_owned),
             created_at: Timestamp::from_millis(self.created_ms),
             updated_at: Timestamp::from_millis(self.updated_ms),
         })
@@ -276,20 +344,6 @@ fn order(ordered: bool, by: Option<&str>) -> Result<Order, RecordError> {
     }
 }
 
-fn filter(written: Option<&RawValue>) -> Result<Option<Arc<Filter>>, RecordError> {
-    let Some(written) = written else { return Ok(None) };
-    let value = serde_json::from_str(written.get()).map_err(damaged)?;
-    let fault = |errors: Vec<FilterError>| damaged(errors.first().map_or_else(String::new, ToString::to_string));
-    Filter::compile(&value).map(|filter| Some(Arc::new(filter))).map_err(fault)
-}
-
-/// A secret that its profile cannot use any more is kept with the reason: the profile may come back.
-fn keys(sealed: &Sealed<'_>, profile: &Profile) -> SigningKeys {
-    let key = |text: &str| Arc::new(profile.stored_key(Secret::new(text)));
-    let previous = sealed.previous.as_ref().map(|(text, until)| (key(text), Timestamp::from_millis(*until)));
-    SigningKeys { current: key(&sealed.secret), previous }
-}
-
 fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, RecordError> {
     let header = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
         let name = HeaderName::try_from(&**name).map_err(damaged)?;
@@ -300,8 +354,8 @@ fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, Record
     sealed.headers.iter().map(header).collect()
 }
 
-pub(super) fn encode_removed(removed: &Removed) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&RemovedRecord {
+pub(super) fn encode_removed(removed: &RemovedWebhook) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&RemovedRow {
         v: VERSION,
         id: removed.id.to_string().into(),
         tenant: (&*removed.tenant).into(),
@@ -309,37 +363,14 @@ pub(super) fn encode_removed(removed: &Removed) -> Result<Vec<u8>, serde_json::E
     })
 }
 
-pub(super) fn decode_removed(
-    no: WebhookNo,
-    bytes: &[u8],
-    tenant: impl FnOnce(&str) -> Arc<str>,
-) -> Result<Removed, RecordError> {
-    let record: RemovedRecord<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
-    if record.v != VERSION {
-        return Err(RecordError::Version(record.v));
-    }
-    Ok(Removed {
+pub(super) fn decode_removed(no: WebhookNo, bytes: &[u8]) -> Result<RemovedWebhook, RecordError> {
+    let row: RemovedRow<'_> = parse(bytes)?;
+    Ok(RemovedWebhook {
         no,
-        id: record.id.parse().map_err(damaged)?,
-        tenant: tenant(&record.tenant),
-        removed_at: Timestamp::from_millis(record.removed_ms),
+        id: row.id.parse().map_err(damaged)?,
+        tenant: (*row.tenant).into(),
+        removed_at: Timestamp::from_millis(row.removed_ms),
     })
-}
-
-/// A later version may not even parse as ours; its number says so better than the parser.
-pub(super) fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> RecordError {
-    #[derive(Deserialize)]
-    struct Version {
-        v: u16,
-    }
-    match serde_json::from_slice::<Version>(bytes) {
-        Ok(Version { v }) if v != VERSION => RecordError::Version(v),
-        _ => damaged(error),
-    }
-}
-
-pub(super) fn damaged(error: impl std::fmt::Display) -> RecordError {
-    RecordError::Damaged(error.to_string().into())
 }
 
 #[cfg(test)]

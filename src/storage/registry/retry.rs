@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::model::RetryPolicy;
 
 #[derive(Serialize, Deserialize)]
-pub(super) enum RetryRecord {
+pub(super) enum RetryRow {
     #[serde(rename = "schedule_ms")]
     Schedule(Vec<u64>),
     #[serde(rename = "backoff")]
     Backoff { max_retries: u16, retry_delay_ms: u64, backoff_permille: u32, max_delay_ms: u64 },
 }
 
-impl RetryRecord {
+impl RetryRow {
     pub(super) fn of(policy: &RetryPolicy) -> Self {
         let ms = |duration: &Duration| duration.as_millis() as u64;
         match policy {

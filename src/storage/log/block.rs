@@ -1,10 +1,10 @@
 //! The log's records and the blocks they are packed in.
 //!
-//! A segment has two tables, heads and bodies, of the same form: the key is the first record's [`EventId`], the value a
+//! A segment has two tables, heads and bodies, of the same form: the key is the first record's [`LogPosition`], the value a
 //! block (version 1, integers little-endian):
 //!
 //! ```text
-//! u8 version, then record after record, ids rising: u128 event id, u32 length, bytes
+//! u8 version, then record after record, places rising: u128 place, u32 length, bytes
 //! ```
 //!
 //! redb keeps a value of more than 4 KiB in pages of its own, rounded up to a power of two. So a block is cut to what such
@@ -13,12 +13,12 @@
 
 use std::ops::Range;
 
+use super::LogPosition;
 use crate::limits::BLOCK_BYTES_MAX;
-use crate::model::EventId;
 
 const VERSION: u8 = 1;
 /// Id and length before each record's bytes.
-const RECORD_HEADER: usize = 16 + 4;
+pub(super) const RECORD_HEADER: usize = 16 + 4;
 /// What redb adds to a single value in a leaf page: its header, the value's offset, the key.
 const LEAF_OVERHEAD: usize = 4 + 4 + 16;
 const PAGE_BYTES: usize = 4096;
@@ -31,7 +31,7 @@ const SCRATCH_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Packer {
     bytes: Vec<u8>,
-    blocks: Vec<(EventId, Range<usize>)>,
+    blocks: Vec<(LogPosition, Range<usize>)>,
 }
 
 /// The records of a block, in order.
@@ -40,14 +40,15 @@ pub struct Records<'a> {
     rest: &'a [u8],
 }
 
-/// Bytes that are not a block of a version this program knows.
+/// Bytes that are not a block of version 1. A later version comes with a newer format of the file, which is refused when it
+/// is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("damaged block")]
 pub struct BadBlock;
 
 impl Packer {
-    /// Forgets the last batch and packs this one; ids rise.
-    pub fn pack<'a>(&mut self, records: impl Iterator<Item = (EventId, &'a [u8])> + Clone) {
+    /// Forgets the last batch and packs this one; places rise.
+    pub fn pack<'a>(&mut self, records: impl Iterator<Item = (LogPosition, &'a [u8])> + Clone) {
         self.blocks.clear();
         self.bytes.clear();
         self.bytes.shrink_to(SCRATCH_BYTES);
@@ -63,7 +64,7 @@ impl Packer {
                     self.bytes.push(VERSION);
                 }
             }
-            self.bytes.extend_from_slice(&id.as_u128().to_le_bytes());
+            self.bytes.extend_from_slice(&id.key().to_le_bytes());
             self.bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             self.bytes.extend_from_slice(bytes);
             if let Some((_, range)) = self.blocks.last_mut() {
@@ -74,7 +75,7 @@ impl Packer {
     }
 
     /// The blocks with their keys, in order.
-    pub fn blocks(&self) -> impl Iterator<Item = (EventId, &[u8])> {
+    pub fn blocks(&self) -> impl Iterator<Item = (LogPosition, &[u8])> {
         self.blocks.iter().map(|(first, range)| (*first, &self.bytes[range.clone()]))
     }
 
@@ -122,17 +123,17 @@ impl<'a> Records<'a> {
         Self { rest: &block[block.len().saturating_sub(remaining)..] }
     }
 
-    fn split(&mut self) -> Option<(EventId, &'a [u8])> {
+    fn split(&mut self) -> Option<(LogPosition, &'a [u8])> {
         let (id, rest) = self.rest.split_first_chunk::<16>()?;
         let (len, rest) = rest.split_first_chunk::<4>()?;
         let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
         self.rest = rest;
-        Some((EventId::from_u128(u128::from_le_bytes(*id)), bytes))
+        Some((LogPosition::from_key(u128::from_le_bytes(*id)), bytes))
     }
 }
 
 impl<'a> Iterator for Records<'a> {
-    type Item = Result<(EventId, &'a [u8]), BadBlock>;
+    type Item = Result<(LogPosition, &'a [u8]), BadBlock>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -151,11 +152,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn pack(sizes: &[usize]) -> (Packer, Vec<(EventId, Vec<u8>)>) {
+    fn pack(sizes: &[usize]) -> (Packer, Vec<(LogPosition, Vec<u8>)>) {
         let records: Vec<_> = (1u128..)
             .zip(sizes)
             .map(|(n, &len)| {
-                (EventId::from_u128(n << 70), (0..len).map(|b| (b ^ n as usize) as u8).collect::<Vec<_>>())
+                (LogPosition::from_key(n << 70), (0..len).map(|b| (b ^ n as usize) as u8).collect::<Vec<_>>())
             })
             .collect();
         let mut packer = Packer::default();

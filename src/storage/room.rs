@@ -6,14 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Disk;
 use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, ROOM_INTERVAL};
 use crate::model::file;
 use crate::runtime::Instant;
-use crate::storage::Disk;
 
 /// Whether there is room for new events, asked before each batch and of the system only now and then.
 #[derive(Debug)]
-pub(super) struct Room {
+pub struct Room {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     reserve: u64,
@@ -31,14 +31,15 @@ pub fn disk_reserve(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
 }
 
 impl Room {
-    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
+    /// The room in a data folder.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
         let reserve = disk_reserve(&*disk, dir)?;
         let ballast = Ballast::new(Arc::clone(&disk), dir);
         Ok(Self { disk, dir: dir.into(), reserve, ballast, had_ballast: false, enough: true, asked: None, written: 0 })
     }
 
     /// Whether `bytes` more can be written.
-    pub(super) fn has(&mut self, bytes: u64, now: Instant) -> bool {
+    pub fn has(&mut self, bytes: u64, now: Instant) -> bool {
         self.written += bytes;
         let due = self.asked.is_none_or(|asked| now.duration_since(asked) >= ROOM_INTERVAL);
         if due || (self.enough && self.written > self.reserve / 4) {
@@ -69,12 +70,12 @@ impl Room {
     }
 
     /// What [`Room::has`] said last.
-    pub(super) fn is_enough(&self) -> bool {
+    pub fn is_enough(&self) -> bool {
         self.enough
     }
 
     /// A write was refused for want of room.
-    pub(super) fn ran_out(&mut self, now: Instant) {
+    pub fn ran_out(&mut self, now: Instant) {
         self.enough = false;
         self.asked = Some(now);
     }

@@ -1,23 +1,28 @@
-//! A source as registry.redb keeps it: versioned JSON, its secrets and options sealed.
+//! A source as registry.redb keeps it: JSON, its secrets and options sealed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::record::{RecordError, damaged, version_or_damage};
-use super::secret::Vault;
-use crate::inbound::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, TokenHash};
+use super::record::{RecordError, VERSION, damaged, parse, versioned};
+use super::vault::Vault;
+use crate::inbound::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, TokenHash};
 use crate::model::{Secret, SourceId, Timestamp};
 
-/// Of the records of sources, which change on their own.
-const VERSION: u16 = 1;
+/// A source before it is built: its settings as they were written, and who it is.
+#[derive(Debug, Clone)]
+pub struct SourceRecord {
+    /// The settings, secrets included.
+    pub settings: Settings,
+    /// Id, tenant, token, times and version.
+    pub identity: Identity,
+}
 
 #[derive(Serialize, Deserialize)]
-struct Record<'a> {
+struct Row<'a> {
     v: u16,
     #[serde(borrow)]
     tenant: Cow<'a, str>,
@@ -66,52 +71,48 @@ fn place(id: SourceId, what: [u8; 8]) -> [u8; 24] {
 const SETTINGS: [u8; 8] = *b"source\0\0";
 const LEARNED: [u8; 8] = *b"learned\0";
 
-pub(super) fn encode_source(source: &Source, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
-    let plain = Zeroizing::new(serde_json::to_vec(&sealed(&source.settings))?);
-    let settings = Settings { secrets: Vec::new(), options: BTreeMap::new(), ..source.settings.clone() };
-    serde_json::to_vec(&Record {
+versioned!(Row<'_>);
+
+pub(super) fn encode(source: &SourceRecord, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
+    let SourceRecord { settings, identity } = source;
+    let plain = Zeroizing::new(serde_json::to_vec(&sealed(settings))?);
+    let shown = Settings { secrets: Vec::new(), options: BTreeMap::new(), ..settings.clone() };
+    serde_json::to_vec(&Row {
         v: VERSION,
-        tenant: (&*source.tenant).into(),
-        settings: Cow::Owned(settings),
-        sealed: BASE64.encode(&vault.seal(&place(source.id, SETTINGS), &plain)).into(),
-        token: source.token.as_ref().map(|token| (HEXLOWER.encode(&token.hash).into(), (&*token.hint).into())),
-        created_ms: source.created_at.as_millis(),
-        modified_ms: source.modified_at.as_millis(),
-        deleted_ms: source.deleted_at.map(Timestamp::as_millis),
-        version: source.version,
+        tenant: (&*identity.tenant).into(),
+        settings: Cow::Owned(shown),
+        sealed: BASE64.encode(&vault.seal(&place(identity.id, SETTINGS), &plain)).into(),
+        token: identity.token.as_ref().map(|token| (HEXLOWER.encode(&token.hash).into(), (&*token.hint).into())),
+        created_ms: identity.created_at.as_millis(),
+        modified_ms: identity.modified_at.as_millis(),
+        deleted_ms: identity.deleted_at.map(Timestamp::as_millis),
+        version: identity.version,
     })
 }
 
-pub(super) fn decode_source(
-    id: SourceId,
-    bytes: &[u8],
-    vault: &Vault,
-    tenant: impl FnOnce(&str) -> Arc<str>,
-) -> Result<(Settings, Identity), RecordError> {
-    let record: Record<'_> = serde_json::from_slice(bytes).map_err(|e| version_or_damage(bytes, &e))?;
-    if record.v != VERSION {
-        return Err(RecordError::Version(record.v));
-    }
-    let sealed = BASE64.decode(record.sealed.as_bytes()).map_err(damaged)?;
+pub(super) fn decode(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<SourceRecord, RecordError> {
+    let row: Row<'_> = parse(bytes)?;
+    let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
     let plain = vault.open(&place(id, SETTINGS), &sealed)?;
     let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
-    let mut settings = record.settings.into_owned();
+    let mut settings = row.settings.into_owned();
     settings.secrets = sealed.secrets.into_iter().map(SecretSetting::from).collect();
     settings.options = sealed.options.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let identity = Identity {
         id,
-        tenant: tenant(&record.tenant),
+        tenant: (*row.tenant).into(),
         managed_by: ManagedBy::Api,
-        token: record.token.map(token).transpose()?,
-        created_at: Timestamp::from_millis(record.created_ms),
-        modified_at: Timestamp::from_millis(record.modified_ms),
-        deleted_at: record.deleted_ms.map(Timestamp::from_millis),
-        version: record.version,
+        token: row.token.map(token).transpose()?,
+        created_at: Timestamp::from_millis(row.created_ms),
+        modified_at: Timestamp::from_millis(row.modified_ms),
+        deleted_at: row.deleted_ms.map(Timestamp::from_millis),
+        version: row.version,
     };
-    Ok((settings, identity))
+    Ok(SourceRecord { settings, identity })
 }
 
-/// The secret that a handshake brought to a source of the configuration.
+/// The secret that a handshake brought to a source of the configuration. Its row has no version of its own: the format of
+/// the file speaks for it.
 pub(super) fn encode_learned(id: SourceId, secret: &Secret, vault: &Vault) -> Vec<u8> {
     vault.seal(&place(id, LEARNED), secret.reveal().as_bytes())
 }
@@ -122,7 +123,7 @@ pub(super) fn decode_learned(id: SourceId, bytes: &[u8], vault: &Vault) -> Resul
 }
 
 /// Whether two settings say the same, secrets included.
-pub(super) fn same_settings(one: &Settings, other: &Settings) -> bool {
+pub(crate) fn same_settings(one: &Settings, other: &Settings) -> bool {
     let whole = |settings: &Settings| {
         let shown = serde_json::to_string(settings).map_err(|_| ())?;
         let hidden = Zeroizing::new(serde_json::to_string(&sealed(settings)).map_err(|_| ())?);

@@ -1,22 +1,28 @@
 //! The log as its readers see it: a row of segments, and beside it the bodies that outlived theirs.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use redb::{AccessGuard, ReadOnlyTable};
 
-use super::record::Records;
-use super::segment::{Segment, Tables};
+use super::block::Records;
+use super::segment::{Segment, Span, Tables};
+use super::write::{Active, Spares, Writer};
+use super::{
+    AppendError, Appended, Durable, EventLog, HeadRun, LogFile, LogPosition, NewRecord, ReadError, RetireError, Stored,
+};
+use crate::config;
 use crate::limits::SEALED_OPEN_MAX;
-use crate::model::{EventId, file};
-use crate::storage::{Disk, ReadError, ReadLog, Stored};
+use crate::model::{EventId, file, Timestamp};
+use crate::storage::{Disk, FileError};
 
-/// See the module. The commit thread adds segments, the retain thread takes them away; everybody reads.
+/// See the module. The appending thread adds segments, the retiring thread takes them away; everybody reads.
 #[derive(Debug)]
-pub struct Log {
+pub struct RedbLog {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) carry_dir: PathBuf,
@@ -24,16 +30,20 @@ pub struct Log {
     carried: ArcSwap<Vec<Arc<Segment>>>,
     /// Segments that readers opened, the one read last at the end.
     opened: Mutex<Vec<Arc<Segment>>>,
-    last: Mutex<EventId>,
+    last: Mutex<LogPosition>,
+    /// Locked by the appending thread alone, once a batch.
+    writer: Mutex<Writer>,
+    pub(super) spares: Mutex<Spares>,
+    pub(super) spares_made: AtomicU64,
 }
 
-impl Log {
+impl RedbLog {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        config: config::Log,
         segments: Vec<Arc<Segment>>,
         carried: Vec<Arc<Segment>>,
-        last: EventId,
     ) -> Self {
         Self {
             disk,
@@ -42,17 +52,25 @@ impl Log {
             segments: ArcSwap::from_pointee(segments),
             carried: ArcSwap::from_pointee(carried),
             opened: Mutex::default(),
-            last: Mutex::new(last),
+            last: Mutex::new(LogPosition::MIN),
+            writer: Mutex::new(Writer::new(config)),
+            spares: Mutex::default(),
+            spares_made: AtomicU64::new(0),
         }
     }
 
+    /// Appends go to this segment.
+    pub(super) fn grow(&self, active: Active) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).grow(active);
+    }
+
     /// The segments in order; the last one grows.
-    pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+    pub(super) fn all_segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.segments.load_full()
     }
 
     /// The files of carried bodies, in order.
-    pub(super) fn carried(&self) -> Arc<Vec<Arc<Segment>>> {
+    pub(super) fn all_carried(&self) -> Arc<Vec<Arc<Segment>>> {
         self.carried.load_full()
     }
 
@@ -76,7 +94,7 @@ impl Log {
     }
 
     /// Events up to this one are durable.
-    pub(super) fn advance(&self, last: EventId) {
+    pub(super) fn advance(&self, last: LogPosition) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
@@ -96,16 +114,13 @@ impl Log {
                 tracing::warn!(target: "hooktide::commit", %error, "a sealed segment did not close");
             }
         }
-        segment.read(&*self.disk, from)
+        segment.read(from)
     }
 
-    /// Closes every file, so that the next start has nothing to repair. Later readers open them again for reading.
-    pub(super) fn close(&self) -> Result<(), redb::Error> {
-        self.opened().clear();
-        for segment in self.segments().iter().chain(self.carried().iter()) {
-            segment.close()?;
-        }
-        Ok(())
+    fn files(&self, files: &[Arc<Segment>]) -> Vec<LogFile> {
+        // A file that was retired just now takes nothing.
+        let allocated = |file: &Segment| self.disk.size(file.path()).map_or(0, |size| size.allocated);
+        files.iter().map(|file| LogFile { first: file.first, allocated: allocated(file) }).collect()
     }
 
     fn opened(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Segment>>> {
@@ -116,10 +131,10 @@ impl Log {
     fn read_files(
         &self,
         files: &[Arc<Segment>],
-        events: &[EventId],
+        events: &[LogPosition],
         out: &mut [Option<Stored>],
     ) -> Result<(), ReadError> {
-        let place_of = |id: &EventId| files.partition_point(|file| file.first <= *id).checked_sub(1);
+        let place_of = |id: &LogPosition| files.partition_point(|file| file.first <= *id).checked_sub(1);
         let mut from = 0;
         while from < events.len() {
             let place = place_of(&events[from]);
@@ -144,17 +159,21 @@ impl Log {
     }
 }
 
-impl ReadLog for Log {
-    fn last(&self) -> EventId {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+impl EventLog for RedbLog {
+    fn append(&self, records: &[NewRecord<'_>], now: Timestamp) -> Result<Appended, AppendError> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).append(self, records, now)
     }
 
-    fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError> {
+    fn durable(&self) -> Durable {
+        Durable::up_to(*self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn events_at(&self, events: &[LogPosition]) -> Result<Vec<Option<Stored>>, ReadError> {
         let mut out = vec![None; events.len()];
-        self.read_files(&self.segments(), events, &mut out)?;
+        self.read_files(&self.all_segments(), events, &mut out)?;
         // What is carried is in sight before its segment goes out of sight, so this order misses nothing.
         let missing: Vec<usize> = (0..out.len()).filter(|&i| out[i].is_none()).collect();
-        let carried = self.carried();
+        let carried = self.all_carried();
         if !missing.is_empty() && !carried.is_empty() {
             let ids: Vec<_> = missing.iter().map(|&i| events[i]).collect();
             let mut found = vec![None; ids.len()];
@@ -166,8 +185,8 @@ impl ReadLog for Log {
         Ok(out)
     }
 
-    fn heads_after(&self, after: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
-        let segments = self.segments();
+    fn heads_behind(&self, after: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
+        let segments = self.all_segments();
         let start = segments.partition_point(|segment| segment.first <= after).saturating_sub(1);
         let mut out = Vec::new();
         for segment in &segments[start..] {
@@ -180,8 +199,8 @@ impl ReadLog for Log {
         Ok(out)
     }
 
-    fn heads_before(&self, before: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
-        let segments = self.segments();
+    fn heads_ahead_of(&self, before: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
+        let segments = self.all_segments();
         let end = segments.partition_point(|segment| segment.first < before);
         let mut out = Vec::new();
         for segment in segments[..end].iter().rev() {
@@ -193,6 +212,93 @@ impl ReadLog for Log {
         }
         Ok(out)
     }
+
+    fn walk_back(
+        &self,
+        visit: &mut dyn FnMut(HeadRun<'_>) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<(), ReadError> {
+        for segment in self.all_segments().iter().rev() {
+            let walked = self.read_segment(segment, |tables| {
+                for entry in tables.heads.range::<u128>(..).map_err(FileError::from)?.rev() {
+                    let (key, block) = entry.map_err(FileError::from)?;
+                    let run = records(key.value(), block.value())?.collect::<Result<Vec<_>, _>>()?;
+                    if visit(&run)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if walked.is_none_or(|walked| walked.is_break()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn segments(&self) -> Vec<LogFile> {
+        self.files(&self.all_segments())
+    }
+
+    fn span(&self, segment: LogPosition) -> Result<Option<Span>, ReadError> {
+        match find(&self.all_segments(), segment) {
+            Some(segment) => segment.span(),
+            None => Ok(None),
+        }
+    }
+
+    fn retire(&self, segment: LogPosition, needed: &[LogPosition], pause: &mut dyn FnMut()) -> Result<(), RetireError> {
+        let Some(file) = find(&self.all_segments(), segment).cloned() else { return Ok(()) };
+        self.write_carried(segment, needed)?;
+        self.remove(&file, pause)
+    }
+
+    fn carried(&self) -> Vec<LogFile> {
+        self.files(&self.all_carried())
+    }
+
+    fn carried_positions(&self, file: LogPosition) -> Result<Vec<LogPosition>, ReadError> {
+        match find(&self.all_carried(), file) {
+            Some(file) => self.positions_in(file),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn keep_carried(
+        &self,
+        file: LogPosition,
+        needed: &[LogPosition],
+        pause: &mut dyn FnMut(),
+    ) -> Result<(), RetireError> {
+        match find(&self.all_carried(), file) {
+            Some(file) if needed.is_empty() => self.remove(file, pause),
+            Some(_) => self.write_carried(file, needed),
+            None => Ok(()),
+        }
+    }
+
+    fn prepare_from_now_on(&self) {
+        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = Spares::Ahead(None);
+    }
+
+    fn seal(&self) -> Result<(), RetireError> {
+        self.seal_full()
+    }
+
+    fn make_ahead(&self) -> Result<(), RetireError> {
+        self.make_spare()
+    }
+
+    fn close(&self) -> Result<(), FileError> {
+        self.opened().clear();
+        for segment in self.all_segments().iter().chain(self.all_carried().iter()) {
+            segment.close()?;
+        }
+        Ok(())
+    }
+}
+
+fn find(files: &[Arc<Segment>], first: LogPosition) -> Option<&Arc<Segment>> {
+    files.binary_search_by_key(&first, |file| file.first).ok().map(|at| &files[at])
 }
 
 fn with(now: &[Arc<Segment>], file: &Arc<Segment>) -> Vec<Arc<Segment>> {
@@ -202,13 +308,13 @@ fn with(now: &[Arc<Segment>], file: &Arc<Segment>) -> Vec<Arc<Segment>> {
     files
 }
 
-fn heads_after(tables: &Tables, after: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
+fn heads_after(tables: &Tables, after: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
     let mut out = Vec::new();
     // The block that begins at or before `after` may hold what follows it.
-    let begins = tables.heads.range(..=after.as_u128()).map_err(redb::Error::from)?.next_back();
-    let begins = begins.transpose().map_err(redb::Error::from)?.map_or(0, |(key, _)| key.value());
-    for entry in tables.heads.range(begins..).map_err(redb::Error::from)? {
-        let (key, block) = entry.map_err(redb::Error::from)?;
+    let begins = tables.heads.range(..=after.key()).map_err(FileError::from)?.next_back();
+    let begins = begins.transpose().map_err(FileError::from)?.map_or(0, |(key, _)| key.value());
+    for entry in tables.heads.range(begins..).map_err(FileError::from)? {
+        let (key, block) = entry.map_err(FileError::from)?;
         for record in records(key.value(), block.value())? {
             let (id, head) = record?;
             if id > after {
@@ -222,10 +328,10 @@ fn heads_after(tables: &Tables, after: EventId, limit: usize) -> Result<Vec<(Eve
     Ok(out)
 }
 
-fn heads_before(tables: &Tables, before: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
-    let mut out: Vec<(EventId, Bytes)> = Vec::new();
-    for entry in tables.heads.range(..before.as_u128()).map_err(redb::Error::from)?.rev() {
-        let (key, block) = entry.map_err(redb::Error::from)?;
+fn heads_before(tables: &Tables, before: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
+    let mut out: Vec<(LogPosition, Bytes)> = Vec::new();
+    for entry in tables.heads.range(..before.key()).map_err(FileError::from)?.rev() {
+        let (key, block) = entry.map_err(FileError::from)?;
         let block_records = records(key.value(), block.value())?.collect::<Result<Vec<_>, _>>()?;
         for (id, head) in block_records.into_iter().rev().filter(|(id, _)| *id < before) {
             if out.len() == limit {
@@ -241,8 +347,8 @@ fn heads_before(tables: &Tables, before: EventId, limit: usize) -> Result<Vec<(E
 pub(super) fn records(
     key: u128,
     block: &[u8],
-) -> Result<impl Iterator<Item = Result<(EventId, &[u8]), ReadError>>, ReadError> {
-    let key = EventId::from_u128(key);
+) -> Result<impl Iterator<Item = Result<(LogPosition, &[u8]), ReadError>>, ReadError> {
+    let key = LogPosition::from_key(key).event();
     let records = Records::of(block).map_err(|_| ReadError::Damaged(key))?;
     Ok(records.map(move |record| record.map_err(|_| ReadError::Damaged(key))))
 }
@@ -267,22 +373,22 @@ impl<'t> BlockReader<'t> {
         Self { table, block: None }
     }
 
-    fn find(&mut self, id: EventId) -> Result<Option<Bytes>, ReadError> {
+    fn find(&mut self, id: LogPosition) -> Result<Option<Bytes>, ReadError> {
         match self.walk(id)? {
             Walk::Found(bytes) => return Ok(Some(bytes)),
             Walk::Absent => return Ok(None),
             Walk::Ended => {}
         }
-        let range = (Bound::Unbounded, Bound::Included(id.as_u128()));
-        let entry = self.table.range::<u128>(range).map_err(redb::Error::from)?.next_back();
-        let Some((key, block)) = entry.transpose().map_err(redb::Error::from)? else { return Ok(None) };
+        let range = (Bound::Unbounded, Bound::Included(id.key()));
+        let entry = self.table.range::<u128>(range).map_err(FileError::from)?.next_back();
+        let Some((key, block)) = entry.transpose().map_err(FileError::from)? else { return Ok(None) };
         if self.block.as_ref().is_some_and(|(current, ..)| *current == key.value()) {
             // Walked to its end just now.
             return Ok(None);
         }
         let key = key.value();
         let remaining =
-            Records::of(block.value()).map_err(|_| ReadError::Damaged(EventId::from_u128(key)))?.remaining();
+            Records::of(block.value()).map_err(|_| ReadError::Damaged(LogPosition::from_key(key).event()))?.remaining();
         self.block = Some((key, block, remaining));
         match self.walk(id)? {
             Walk::Found(bytes) => Ok(Some(bytes)),
@@ -291,14 +397,14 @@ impl<'t> BlockReader<'t> {
     }
 
     /// Goes on in the current block.
-    fn walk(&mut self, id: EventId) -> Result<Walk, ReadError> {
+    fn walk(&mut self, id: LogPosition) -> Result<Walk, ReadError> {
         let Some((key, block, remaining)) = &mut self.block else { return Ok(Walk::Ended) };
         let mut records = Records::resume(block.value(), *remaining);
         loop {
             *remaining = records.remaining();
             match records.next() {
                 None => return Ok(Walk::Ended),
-                Some(Err(_)) => return Err(ReadError::Damaged(EventId::from_u128(*key))),
+                Some(Err(_)) => return Err(ReadError::Damaged(LogPosition::from_key(*key).event())),
                 Some(Ok((at, _))) if at < id => {}
                 Some(Ok((at, bytes))) if at == id => {
                     return Ok(Walk::Found(Bytes::copy_from_slice(bytes)));

@@ -1,7 +1,7 @@
 //! Secrets at rest: what is stored is sealed by a key of `secrets.key`, bound to the record it belongs to.
 //!
 //! `secrets.key` holds one key a line, `<id> <base64 of 32 bytes>`. The first seals, all open, so that a key can be
-//! replaced while records of the old one are still there.
+//! replaced while records of the old one are still there. A key file without a line that names its format has version 1.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,9 +13,10 @@ use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use super::access::KEY_PREFIX;
-use crate::model::{Secret, file};
+use crate::model::{API_KEY_PREFIX, Secret, file};
 use crate::runtime::Random;
+use crate::storage::FormatError;
+use crate::storage::format::check_key_file;
 
 const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 4;
@@ -37,11 +38,14 @@ pub enum KeyFileError {
     /// It is not what such a file holds.
     #[error("{0}: damaged")]
     Damaged(PathBuf),
+    /// A newer program wrote it.
+    #[error(transparent)]
+    Format(#[from] FormatError),
 }
 
 /// Why a sealed value does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum SealError {
     /// No key of `secrets.key` has the id it was sealed with.
     #[error("secrets.key lacks the key {0}")]
     UnknownKey(String),
@@ -51,7 +55,7 @@ pub enum OpenError {
 }
 
 /// Seals and opens with the keys of `secrets.key`.
-pub(super) struct Vault {
+pub(crate) struct Vault {
     current: [u8; KEY_ID_BYTES],
     keys: HashMap<[u8; KEY_ID_BYTES], LessSafeKey>,
 }
@@ -64,7 +68,7 @@ impl std::fmt::Debug for Vault {
 
 impl Vault {
     /// Reads `secrets.key`, made with a new key if it is not there.
-    pub(super) fn load(dir: &Path) -> Result<Self, KeyFileError> {
+    pub(crate) fn load(dir: &Path) -> Result<Self, KeyFileError> {
         let path = dir.join(file::SECRETS_KEY);
         let (text, _) = read_or_make(&path, || {
             let key = Zeroizing::new(Random::secret::<KEY_BYTES>());
@@ -89,7 +93,7 @@ impl Vault {
 
     /// `plain` sealed for the record `aad`: key id, nonce, ciphertext, tag. A random nonce of 96 bits is safe for 2^32
     /// values under one key (NIST SP 800-38D, 8.3).
-    pub(super) fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
         let nonce = Random::secret::<NONCE_LEN>();
         let mut sealed = Zeroizing::new(plain.to_vec());
         let mut out = Vec::with_capacity(KEY_ID_BYTES + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
@@ -104,14 +108,14 @@ impl Vault {
     }
 
     /// What was sealed for the record `aad`.
-    pub(super) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let (id, rest) = sealed.split_first_chunk::<KEY_ID_BYTES>().ok_or(OpenError::Forged)?;
-        let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Forged)?;
-        let key = self.keys.get(id).ok_or_else(|| OpenError::UnknownKey(HEXLOWER.encode(id)))?;
+    pub(crate) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (id, rest) = sealed.split_first_chunk::<KEY_ID_BYTES>().ok_or(SealError::Forged)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Forged)?;
+        let key = self.keys.get(id).ok_or_else(|| SealError::UnknownKey(HEXLOWER.encode(id)))?;
         let mut plain = Zeroizing::new(rest.to_vec());
         let len = key
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), &mut plain)
-            .map_err(|_| OpenError::Forged)?
+            .map_err(|_| SealError::Forged)?
             .len();
         plain.truncate(len);
         Ok(plain)
@@ -123,7 +127,7 @@ pub fn admin_key(dir: &Path) -> Result<(Secret, bool), KeyFileError> {
     let path = dir.join(file::ADMIN_KEY);
     // 30 bytes are 40 characters.
     let (text, made) = read_or_make(&path, || {
-        format!("{KEY_PREFIX}{}\n", BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<30>())))
+        format!("{API_KEY_PREFIX}{}\n", BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<30>())))
     })?;
     let key = text.trim();
     if key.len() < 16 || !key.bytes().all(|b| b.is_ascii_graphic()) {
@@ -142,6 +146,7 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(Zeroizing
             }
             let mut text = Zeroizing::new(String::new());
             file.read_to_string(&mut text).map_err(failed)?;
+            check_key_file(path, &text)?;
             Ok((text, false))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -180,7 +185,7 @@ mod tests {
         let vault = Vault::load(dir.path()).unwrap();
         let sealed = vault.seal(b"wh 1", b"text");
         assert_eq!(&**vault.open(b"wh 1", &sealed).unwrap(), b"text");
-        assert_eq!(vault.open(b"wh 2", &sealed).err(), Some(OpenError::Forged));
+        assert_eq!(vault.open(b"wh 2", &sealed).err(), Some(SealError::Forged));
         for i in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[i] ^= 1;
@@ -204,7 +209,7 @@ mod tests {
         assert_eq!(both.seal(b"wh 1", b"text")[..KEY_ID_BYTES], [0; 4]);
         fs::write(&path, fresh).unwrap();
         let refused = Vault::load(dir.path()).unwrap().open(b"wh 1", &sealed).err();
-        assert_eq!(refused, Some(OpenError::UnknownKey(line[..8].to_owned())));
+        assert_eq!(refused, Some(SealError::UnknownKey(line[..8].to_owned())));
     }
 
     #[test]
@@ -220,5 +225,10 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short\n").unwrap();
         assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Damaged(_))));
+        fs::write(&path, "# hooktide format 2\nsomething new\n").unwrap();
+        assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Format(_))));
+        fs::write(dir.path().join(file::SECRETS_KEY), "# hooktide format 2\nsomething new\n").unwrap();
+        fs::set_permissions(dir.path().join(file::SECRETS_KEY), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(Vault::load(dir.path()), Err(KeyFileError::Format(_))));
     }
 }

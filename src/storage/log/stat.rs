@@ -3,12 +3,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::log::records;
-use super::record::Records;
+use super::block::Records;
+use super::read::records;
 use super::segment::{self, Tables};
 use crate::model::{EventHead, EventId, Timestamp, file};
-use crate::storage::{Disk, ReadError};
+use crate::storage::{Disk, FileError};
+use super::{LogPosition, ReadError};
 
 /// What a log holds.
 #[derive(Debug, Clone, Default)]
@@ -77,16 +79,16 @@ impl LogStat {
 }
 
 /// Counts what is there, and changes nothing.
-pub fn stat(disk: &dyn Disk, dir: &Path) -> io::Result<LogStat> {
-    look(disk, dir, false)
+pub fn stat(disk: &(impl Disk + Clone), dir: &Path) -> io::Result<LogStat> {
+    look(&(Arc::new(disk.clone()) as Arc<dyn Disk>), dir, false)
 }
 
 /// Reads every event and compares every page's checksum; a segment that was open in a crash is repaired first.
-pub fn verify(disk: &dyn Disk, dir: &Path) -> io::Result<LogStat> {
-    look(disk, dir, true)
+pub fn verify(disk: &(impl Disk + Clone), dir: &Path) -> io::Result<LogStat> {
+    look(&(Arc::new(disk.clone()) as Arc<dyn Disk>), dir, true)
 }
 
-fn look(disk: &dyn Disk, dir: &Path, thorough: bool) -> io::Result<LogStat> {
+fn look(disk: &Arc<dyn Disk>, dir: &Path, thorough: bool) -> io::Result<LogStat> {
     let files = |name: &str| -> io::Result<Vec<PathBuf>> {
         let mut paths = match disk.list(&dir.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -97,8 +99,7 @@ fn look(disk: &dyn Disk, dir: &Path, thorough: bool) -> io::Result<LogStat> {
     };
     let (log, carried) = (files(file::LOG)?, files(file::CARRY)?);
     // A server always has the newest segment open, so that one tells.
-    let is_locked =
-        |path: &PathBuf| matches!(segment::open_unrepaired(disk, path), Err(redb::Error::DatabaseAlreadyOpen));
+    let is_locked = |path: &PathBuf| segment::open_unrepaired(disk, path).is_err_and(|error| error.is_in_use());
     let depth = match (thorough, log.last().is_some_and(is_locked)) {
         (false, _) => Depth::Count,
         (true, true) => Depth::Read,
@@ -120,7 +121,7 @@ enum Depth {
     Check,
 }
 
-fn look_at(disk: &dyn Disk, path: PathBuf, depth: Depth) -> io::Result<SegmentStat> {
+fn look_at(disk: &Arc<dyn Disk>, path: PathBuf, depth: Depth) -> io::Result<SegmentStat> {
     let size = disk.size(&path)?;
     let mut stat = SegmentStat {
         path,
@@ -143,13 +144,12 @@ fn look_at(disk: &dyn Disk, path: PathBuf, depth: Depth) -> io::Result<SegmentSt
         }
     }
     let counted = match segment::open_unrepaired(disk, &stat.path) {
-        Ok(Some(tables)) => count(&tables, &mut stat, depth != Depth::Count).map_err(|error| error.to_string()),
-        Ok(None) => Ok(()),
-        Err(redb::Error::RepairAborted) => {
+        Ok(tables) => count(&tables, &mut stat, depth != Depth::Count).map_err(|error| error.to_string()),
+        Err(error) if error.is_unrepaired() => {
             stat.state = SegmentState::NotClosed;
             Ok(())
         }
-        Err(redb::Error::DatabaseAlreadyOpen) => {
+        Err(error) if error.is_in_use() => {
             stat.state = SegmentState::InUse;
             Ok(())
         }
@@ -165,15 +165,15 @@ fn look_at(disk: &dyn Disk, path: PathBuf, depth: Depth) -> io::Result<SegmentSt
 
 fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), ReadError> {
     let mut heads = Vec::new();
-    for entry in tables.heads.range::<u128>(..).map_err(redb::Error::from)? {
-        let (key, block) = entry.map_err(redb::Error::from)?;
+    for entry in tables.heads.range::<u128>(..).map_err(FileError::from)? {
+        let (key, block) = entry.map_err(FileError::from)?;
         let Ok(block) = Records::of(block.value()) else {
-            stat.damaged.push(EventId::from_u128(key.value()));
+            stat.damaged.push(LogPosition::from_key(key.value()).event());
             continue;
         };
         for record in block {
-            let Ok((id, head)) = record else {
-                stat.damaged.push(EventId::from_u128(key.value()));
+            let Ok((id, head)) = record.map(|(at, head)| (at.event(), head)) else {
+                stat.damaged.push(LogPosition::from_key(key.value()).event());
                 break;
             };
             match EventHead::parse(head) {
@@ -199,14 +199,14 @@ fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), 
 /// Each head has its body, of the length it says.
 fn compare_bodies(tables: &Tables, heads: &[(EventId, usize)], stat: &mut SegmentStat) -> Result<(), ReadError> {
     let mut heads = heads.iter().copied().peekable();
-    for entry in tables.bodies.range::<u128>(..).map_err(redb::Error::from)? {
-        let (key, block) = entry.map_err(redb::Error::from)?;
+    for entry in tables.bodies.range::<u128>(..).map_err(FileError::from)? {
+        let (key, block) = entry.map_err(FileError::from)?;
         let Ok(bodies) = records(key.value(), block.value()) else {
-            stat.damaged.push(EventId::from_u128(key.value()));
+            stat.damaged.push(LogPosition::from_key(key.value()).event());
             continue;
         };
         for record in bodies {
-            let Ok((id, body)) = record else { break };
+            let Ok((id, body)) = record.map(|(at, body)| (at.event(), body)) else { break };
             while let Some((missing, _)) = heads.next_if(|(head, _)| *head < id) {
                 stat.damaged.push(missing);
             }

@@ -1,20 +1,19 @@
 //! A webhook's endpoint in its record: where it is, and, sealed, how it knows who comes.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use hyper::http::uri::PathAndQuery;
-use hyper::http::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::record::{RecordError, damaged};
 use crate::model::Secret;
-use crate::outbound::tls::{EndpointTls, TlsSettings};
-use crate::outbound::{Credentials, Endpoint, EndpointAuth};
+use crate::outbound::tls::TlsSettings;
+use crate::outbound::{Credentials, Endpoint};
 
 /// Kept in parts, so that a change of the rules for new URLs does not keep a server from starting.
 #[derive(Serialize, Deserialize)]
-pub(super) struct EndpointRecord<'a> {
+pub(super) struct EndpointRow<'a> {
     #[serde(borrow)]
     url: Cow<'a, str>,
     tls: bool,
@@ -30,7 +29,7 @@ pub(super) struct EndpointRecord<'a> {
 /// [`Credentials`]; a part of what is sealed.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum AuthRecord<'a> {
+pub(super) enum AuthRow<'a> {
     Basic { username: Cow<'a, str>, password: Cow<'a, str> },
     Bearer { token: Cow<'a, str> },
     Header { name: Cow<'a, str>, value: Cow<'a, str> },
@@ -38,7 +37,7 @@ pub(super) enum AuthRecord<'a> {
 
 /// [`TlsSettings`]; a part of what is sealed, though only the key is a secret.
 #[derive(Serialize, Deserialize)]
-pub(super) struct TlsRecord<'a> {
+pub(super) struct TlsRow<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ca: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +46,7 @@ pub(super) struct TlsRecord<'a> {
     client_key: Option<Cow<'a, str>>,
 }
 
-impl<'a> EndpointRecord<'a> {
+impl<'a> EndpointRow<'a> {
     pub(super) fn of(endpoint: &'a Endpoint) -> Self {
         Self {
             url: (&*endpoint.url).into(),
@@ -71,9 +70,9 @@ impl<'a> EndpointRecord<'a> {
     }
 }
 
-impl<'a> AuthRecord<'a> {
-    pub(super) fn of(auth: &'a EndpointAuth) -> Self {
-        match auth.credentials() {
+impl<'a> AuthRow<'a> {
+    pub(super) fn of(credentials: &'a Credentials) -> Self {
+        match credentials {
             Credentials::Basic { username, password } => {
                 Self::Basic { username: (&**username).into(), password: password.reveal().into() }
             }
@@ -84,8 +83,8 @@ impl<'a> AuthRecord<'a> {
         }
     }
 
-    pub(super) fn read(self) -> Result<EndpointAuth, RecordError> {
-        let credentials = match self {
+    pub(super) fn read(self) -> Result<Credentials, RecordError> {
+        Ok(match self {
             Self::Basic { username, password } => {
                 Credentials::Basic { username: username.into(), password: Secret::new(password) }
             }
@@ -94,14 +93,13 @@ impl<'a> AuthRecord<'a> {
                 let name = HeaderName::try_from(&*name).map_err(damaged)?;
                 Credentials::Header { name, value: Secret::new(value) }
             }
-        };
-        EndpointAuth::try_new(credentials).map_err(damaged)
+        })
     }
 }
 
-impl<'a> TlsRecord<'a> {
-    pub(super) fn of(tls: &'a EndpointTls) -> Self {
-        let TlsSettings { ca, client_certificate, client_key } = tls.settings();
+impl<'a> TlsRow<'a> {
+    pub(super) fn of(settings: &'a TlsSettings) -> Self {
+        let TlsSettings { ca, client_certificate, client_key } = settings;
         Self {
             ca: ca.as_deref().map(Cow::from),
             client_certificate: client_certificate.as_deref().map(Cow::from),
@@ -109,11 +107,11 @@ impl<'a> TlsRecord<'a> {
         }
     }
 
-    pub(super) fn read(self) -> Arc<EndpointTls> {
-        Arc::new(EndpointTls::stored(TlsSettings {
+    pub(super) fn read(self) -> TlsSettings {
+        TlsSettings {
             ca: self.ca.map(Into::into),
             client_certificate: self.client_certificate.map(Into::into),
             client_key: self.client_key.map(Secret::new),
-        }))
+        }
     }
 }

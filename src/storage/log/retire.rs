@@ -1,0 +1,87 @@
+//! A segment goes, and what is still needed of it is carried.
+//!
+//! A segment goes in steps, each of which can be repeated after a crash: bodies that are still needed are copied to a file
+//! of the same name in `carry/`; the file is renamed to `.gone`; it is cut short a little at a time and unlinked.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::block::Packer;
+use super::read::{RedbLog, records};
+use super::segment::{Segment, Spare};
+use super::{EventLog, LogPosition, ReadError, RetireError};
+use crate::limits::{CARRY_EVENTS, TRUNCATE_STEP_BYTES};
+use crate::storage::{Disk, FileError};
+
+impl RedbLog {
+    /// Copies these events to `carry/`, durably, and puts the file in sight.
+    pub(super) fn write_carried(&self, name: LogPosition, events: &[LogPosition]) -> Result<(), RetireError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let spare = Spare::make(&self.disk, &self.carry_dir.join(format!("{name}.new")))?;
+        if let Err(error) = self.copy(&spare, events) {
+            // The error that counts is the one that stopped the copying; the next start removes the file as well.
+            let _ = spare.discard(&*self.disk);
+            return Err(error);
+        }
+        let file = Arc::new(spare.become_segment(&self.carry_dir, name)?);
+        file.close()?;
+        let before = self.all_carried().iter().find(|old| old.first == name).cloned();
+        self.carry(&file);
+        if let Some(before) = before {
+            self.forget(&before);
+        }
+        Ok(())
+    }
+
+    fn copy(&self, to: &Spare, events: &[LogPosition]) -> Result<(), RetireError> {
+        let (mut heads, mut bodies) = (Packer::default(), Packer::default());
+        for at in events.chunks(CARRY_EVENTS) {
+            let stored = self.events_at(at)?;
+            let found =
+                || at.iter().zip(&stored).filter_map(|(at, stored)| stored.as_ref().map(|stored| (*at, stored)));
+            heads.pack(found().map(|(at, (head, _))| (at, &head[..])));
+            bodies.pack(found().map(|(at, (_, body))| (at, &body[..])));
+            to.append(&heads, &bodies)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn positions_in(&self, file: &Arc<Segment>) -> Result<Vec<LogPosition>, ReadError> {
+        let positions = self.read_segment(file, |tables| {
+            let mut positions = Vec::new();
+            for entry in tables.heads.range::<u128>(..).map_err(FileError::from)? {
+                let (key, block) = entry.map_err(FileError::from)?;
+                for record in records(key.value(), block.value())? {
+                    positions.push(record?.0);
+                }
+            }
+            Ok(positions)
+        })?;
+        Ok(positions.unwrap_or_default())
+    }
+
+    /// Takes a file out of sight, then off the disk.
+    pub(super) fn remove(&self, file: &Arc<Segment>, pause: &mut dyn FnMut()) -> Result<(), RetireError> {
+        self.forget(file);
+        let gone = file.path().with_extension("gone");
+        self.disk.rename(file.path(), &gone)?;
+        if let Some(dir) = file.path().parent() {
+            self.disk.sync_dir(dir)?;
+        }
+        Ok(remove_in_steps(&*self.disk, &gone, pause)?)
+    }
+}
+
+/// Cuts a file short a little at a time, then unlinks it: at once, a large one stalls every fsync beside it.
+pub(super) fn remove_in_steps(disk: &dyn Disk, path: &Path, pause: &mut dyn FnMut()) -> io::Result<()> {
+    let mut len = disk.size(path)?.len;
+    while len > TRUNCATE_STEP_BYTES {
+        len -= TRUNCATE_STEP_BYTES;
+        disk.truncate(path, len)?;
+        pause();
+    }
+    disk.remove(path)
+}

@@ -1,0 +1,270 @@
+//! registry.redb: a row for each webhook, a tombstone for each that was removed, a row for each source, key and tenant,
+//! and the audit log.
+//!
+//! Webhooks are decoded by all cores: a row costs some microseconds of JSON and AES-GCM, so a hundred thousand of them would
+//! take one core most of a second.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError};
+
+use super::vault::Vault;
+use super::{
+    AuditPage, AuditQuery, RegistryStore, RegistryStoreError, Row, Stored, TakeStored, audit, event_type, key, source,
+    tenant, webhook,
+};
+use crate::limits::{AUDIT_ENTRIES_MAX, LOAD_ROWS, LOAD_THREADS_MAX, REGISTRY_CACHE_BYTES};
+use crate::model::{AuditId, KeyId, SourceId, WebhookNo};
+use crate::runtime::map_all;
+use crate::storage::file::Store;
+use crate::storage::format::REGISTRY_FILE;
+use crate::storage::{Disk, FileError};
+
+const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
+const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
+const SOURCES: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
+const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
+const KEYS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("keys");
+const TENANTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tenants");
+/// By tenant and name.
+const EVENT_TYPES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("event_types");
+const AUDIT: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("audit");
+const FILE: &str = "registry.redb";
+
+/// See the module.
+#[derive(Debug)]
+pub struct RedbRegistry {
+    /// Closed after a failure, until it is loaded again.
+    file: Store,
+    vault: Vault,
+}
+
+impl RedbRegistry {
+    /// Opens the store of a data folder, made if it is not there.
+    pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, RegistryStoreError> {
+        disk.create_dir(dir)?;
+        let path = dir.join(FILE);
+        Store::make_as(&disk, &path, &path.with_extension("redb.new"), REGISTRY_FILE, |write| {
+            write.open_table(WEBHOOKS)?;
+            write.open_table(REMOVED)?;
+            Ok(())
+        })?;
+        let vault = Vault::load(dir)?;
+        let file = Store::open(disk, &path, REGISTRY_CACHE_BYTES, REGISTRY_FILE)?;
+        Ok(Self { file, vault })
+    }
+
+    fn try_load(&self, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError> {
+        if !self.file.is_writing() {
+            self.file.reopen()?;
+        }
+        let (read, vault) = (self.file.begin_read()?, &self.vault);
+        load_webhooks(&read, vault, take)?;
+        each(&read, REMOVED, |no, bytes| {
+            let removed = webhook::decode_removed(WebhookNo(no), bytes);
+            take(Stored::Removed(removed.map_err(|error| RegistryStoreError::Record { no, error })?))
+        })?;
+        each(&read, SOURCES, |id, bytes| {
+            let id = SourceId::from_u128(id);
+            let source = source::decode(id, bytes, vault);
+            take(Stored::Source(source.map_err(|error| RegistryStoreError::Source { id, error })?))
+        })?;
+        each(&read, LEARNED, |id, bytes| {
+            let id = SourceId::from_u128(id);
+            let secret = source::decode_learned(id, bytes, vault);
+            take(Stored::Learned(id, secret.map_err(|error| RegistryStoreError::Source { id, error })?))
+        })?;
+        each(&read, EVENT_TYPES, |(tenant, name), bytes| {
+            let found = event_type::decode(tenant, name, bytes);
+            let failed = |error| RegistryStoreError::EventType { name: name.into(), error };
+            take(Stored::EventType(found.map_err(failed)?))
+        })?;
+        each(&read, TENANTS, |name, bytes| {
+            let failed = |error| RegistryStoreError::Tenant { name: name.into(), error };
+            take(Stored::Tenant(name.into(), tenant::decode(bytes).map_err(failed)?))
+        })?;
+        each(&read, KEYS, |id, bytes| {
+            let id = KeyId::from_u128(id);
+            take(Stored::Key(key::decode(id, bytes).map_err(|error| RegistryStoreError::Key { id, error })?))
+        })
+    }
+
+    fn commit(&self, rows: &[Row]) -> Result<(), RegistryStoreError> {
+        let write = self.file.write(true)?;
+        {
+            let mut tables = Tables::open(&write)?;
+            for row in rows {
+                tables.put(row, &self.vault)?;
+            }
+        }
+        write.commit().map_err(FileError::from)?;
+        Ok(())
+    }
+}
+
+impl RegistryStore for RedbRegistry {
+    /// Opens the file again after a failure: redb refuses everything from the first I/O error on.
+    fn load(&mut self, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError> {
+        self.try_load(take).inspect_err(|_| self.file.abandon())
+    }
+
+    fn is_closed(&self) -> bool {
+        !self.file.is_writing()
+    }
+
+    fn write(&mut self, rows: &[Row]) -> Result<(), RegistryStoreError> {
+        self.commit(rows).inspect_err(|error| {
+            if matches!(error, RegistryStoreError::Storage(_)) {
+                self.file.abandon();
+            }
+        })
+    }
+
+    fn last_audit(&self) -> Result<u128, RegistryStoreError> {
+        let read = self.file.begin_read()?;
+        let Some(table) = table(&read, AUDIT)? else { return Ok(0) };
+        let last = table.last().map_err(FileError::from)?;
+        Ok(last.map_or(0, |(id, _)| id.value()))
+    }
+
+    fn audit(&self, query: &AuditQuery) -> Result<AuditPage, RegistryStoreError> {
+        let read = self.file.begin_read()?;
+        let mut page = AuditPage::default();
+        let Some(table) = table(&read, AUDIT)? else { return Ok(page) };
+        let end = query.before.map_or(u128::MAX, AuditId::as_u128);
+        for (n, row) in table.range(..end).map_err(FileError::from)?.rev().enumerate() {
+            let (id, bytes) = row.map_err(FileError::from)?;
+            let id = AuditId::from_u128(id.value());
+            let entry = audit::decode(id, bytes.value()).map_err(|error| RegistryStoreError::Audit { id, error })?;
+            if query.wants(&entry) {
+                page.entries.push(entry);
+            }
+            if page.entries.len() >= query.limit || n + 1 >= query.scan {
+                page.stopped_at = Some(id);
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
+
+type Table<'t, K> = redb::Table<'t, K, &'static [u8]>;
+
+/// All tables, open for one transaction.
+struct Tables<'t> {
+    webhooks: Table<'t, u32>,
+    removed: Table<'t, u32>,
+    sources: Table<'t, u128>,
+    learned: Table<'t, u128>,
+    keys: Table<'t, u128>,
+    tenants: Table<'t, &'static str>,
+    audit: Table<'t, u128>,
+    event_types: Table<'t, (&'static str, &'static str)>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(write: &'t redb::WriteTransaction) -> Result<Self, Error> {
+        Ok(Self {
+            webhooks: write.open_table(WEBHOOKS)?,
+            removed: write.open_table(REMOVED)?,
+            sources: write.open_table(SOURCES)?,
+            learned: write.open_table(LEARNED)?,
+            keys: write.open_table(KEYS)?,
+            tenants: write.open_table(TENANTS)?,
+            audit: write.open_table(AUDIT)?,
+            event_types: write.open_table(EVENT_TYPES)?,
+        })
+    }
+
+    fn put(&mut self, row: &Row, vault: &Vault) -> Result<(), RegistryStoreError> {
+        let done = match row {
+            Row::Webhook(record) => {
+                let bytes = webhook::encode(record, vault)?;
+                self.webhooks.insert(record.no.0, &*bytes).map(drop)
+            }
+            Row::Remove(removed) => {
+                let bytes = webhook::encode_removed(removed)?;
+                self.webhooks.remove(removed.no.0).map_err(FileError::from)?;
+                self.removed.insert(removed.no.0, &*bytes).map(drop)
+            }
+            Row::Source(record) => {
+                let bytes = source::encode(record, vault)?;
+                self.sources.insert(record.identity.id.as_u128(), &*bytes).map(drop)
+            }
+            Row::Learned(id, secret) => {
+                let bytes = source::encode_learned(*id, secret, vault);
+                self.learned.insert(id.as_u128(), &*bytes).map(drop)
+            }
+            Row::Key(record) => {
+                let bytes = key::encode(record)?;
+                self.keys.insert(record.id.as_u128(), &*bytes).map(drop)
+            }
+            Row::RevokedKey(id) => self.keys.remove(id.as_u128()).map(drop),
+            Row::Tenant(name, record) => {
+                let bytes = tenant::encode(record)?;
+                self.tenants.insert(&**name, &*bytes).map(drop)
+            }
+            Row::EventType(record) => {
+                let bytes = event_type::encode(record)?;
+                self.event_types.insert((&*record.tenant, &*record.name), &*bytes).map(drop)
+            }
+            Row::NoEventType(tenant, name) => self.event_types.remove((&**tenant, &**name)).map(drop),
+            Row::Audit(entry) => {
+                let bytes = audit::encode(entry)?;
+                self.audit.insert(entry.id.as_u128(), &*bytes).map_err(FileError::from)?;
+                if self.audit.len().map_err(FileError::from)? > AUDIT_ENTRIES_MAX as u64 {
+                    self.audit.pop_first().map_err(FileError::from)?;
+                }
+                Ok(())
+            }
+        };
+        Ok(done.map_err(FileError::from)?)
+    }
+}
+
+fn load_webhooks(read: &ReadTransaction, vault: &Vault, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError> {
+    let table = read.open_table(WEBHOOKS).map_err(FileError::from)?;
+    let mut rows = table.iter().map_err(FileError::from)?;
+    loop {
+        let mut encoded = Vec::new();
+        for row in rows.by_ref().take(LOAD_ROWS) {
+            let (no, bytes) = row.map_err(FileError::from)?;
+            encoded.push((no.value(), bytes.value().to_vec()));
+        }
+        if encoded.is_empty() {
+            return Ok(());
+        }
+        let decode = |(no, bytes): (u32, Vec<u8>)| {
+            webhook::decode(WebhookNo(no), &bytes, vault).map_err(|error| RegistryStoreError::Record { no, error })
+        };
+        let records = map_all(encoded, LOAD_THREADS_MAX, decode);
+        take(Stored::Webhooks(records.into_iter().collect::<Result<_, _>>()?))?;
+    }
+}
+
+/// Each row of a table, in order; none if the table is not there.
+fn each<K: redb::Key + 'static, V: redb::Value + 'static>(
+    read: &ReadTransaction,
+    of: TableDefinition<'static, K, V>,
+    mut row: impl for<'a> FnMut(K::SelfType<'a>, V::SelfType<'a>) -> Result<(), RegistryStoreError>,
+) -> Result<(), RegistryStoreError> {
+    let Some(table) = table(read, of)? else { return Ok(()) };
+    for entry in table.iter().map_err(FileError::from)? {
+        let (key, value) = entry.map_err(FileError::from)?;
+        row(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+/// A table; `None` in a file that an earlier program made.
+fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    read: &ReadTransaction,
+    table: TableDefinition<'static, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, Error> {
+    match read.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
