@@ -20,7 +20,6 @@ mod rejection;
 mod rules;
 mod schema;
 mod secret;
-mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -42,8 +41,9 @@ pub(crate) use plan::id_and_topic;
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub(crate) use schema::Schema;
-pub use settings::{Breach, SecretSetting, SecretTable, Settings};
 pub use token::{Token, TokenError, token_hash};
+
+pub use crate::model::{Breach, SecretSetting, SecretTable, SourceSettings as Settings, SourceStatus};
 
 use crate::inbound::provider::Recipe;
 use crate::model::{RateLimit, Secret, SourceId, Timestamp};
@@ -92,19 +92,6 @@ pub struct Source {
     pub deleted_at: Option<Timestamp>,
     /// Rises by one with each change; the ETag.
     pub version: u64,
-}
-
-/// Whether a source takes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceStatus {
-    /// It does.
-    #[default]
-    Active,
-    /// As if it were not there: 401 for a partner's token, 404 for a name.
-    Inactive,
-    /// 403, so that the sender knows.
-    Suspended,
 }
 
 /// Who may change a source.
