@@ -45,4 +45,5 @@ pub mod api;
 
 pub mod app;
 pub mod bench;
+
 pub mod cli;

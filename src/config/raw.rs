@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::event_types::Catalogue;
-use super::sources::RawSource;
+use super::catalogue::Catalogue;
+use super::sources::SourceConfig;
 use super::tenants::RawTenant;
 use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
-use crate::model::Secret;
-use crate::outbound::profile::RawProfile;
-use crate::registry::catalogue;
+use crate::model::{EventTypeSettings, RawProfile, Secret};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = KIB << 10;
@@ -53,11 +51,11 @@ sections! {
         metrics: Metrics = Metrics::default(),
         events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        sources: Vec<RawSource> = Vec::new(),
+        sources: Vec<SourceConfig> = Vec::new(),
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        event_types: Vec<catalogue::Settings> = Vec::new(),
+        event_types: Vec<EventTypeSettings> = Vec::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tenants: Vec<RawTenant> = Vec::new(),
     }

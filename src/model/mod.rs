@@ -33,6 +33,6 @@ pub use role::Role;
 pub use scheme::{OneOrMany, RawScheme};
 pub use secret::{Secret, is_secret_header};
 pub use source::{SecretSetting, SecretTable, SourceSettings, SourceStatus, is_secret_name};
-pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
+pub use tenant::{DEFAULT_TENANT, TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{EventPattern, PatternError, RESERVED_TYPES, WebhookStatus, is_event_type};

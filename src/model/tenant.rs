@@ -2,6 +2,8 @@
 
 use super::RetryPolicy;
 
+/// The tenant that is always there, and the one meant when none is named.
+pub const DEFAULT_TENANT: &str = "default";
 /// Bytes of a tenant's name.
 pub const TENANT_BYTES_MAX: usize = 63;
 /// What [`is_tenant_name`] takes, in words.

@@ -16,8 +16,7 @@ use crate::model::{
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
 
-/// The tenant that is always there, and the one meant when none is named.
-pub const DEFAULT_TENANT: &str = "default";
+pub use crate::model::DEFAULT_TENANT;
 
 /// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
 /// keys by hash.

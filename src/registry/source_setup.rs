@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::Registry;
 use super::source_record::same_settings;
-use crate::config::FileSource;
-use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id};
+use crate::inbound::source::{
+    Breach, FileSource, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id,
+};
 use crate::model::{SourceId, Timestamp};
 
 /// What sources are built with beside their own settings, and those that the configuration names.

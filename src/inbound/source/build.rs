@@ -6,14 +6,12 @@ use super::check::Check;
 use super::{Breach, EventMap, ManagedBy, Plan, Rules, Settings, Source, TokenHash};
 use crate::inbound::provider::{self, Dedup, RawRecipe, Recipe};
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
-use crate::model::{SourceId, Timestamp};
+use crate::model::{DEFAULT_TENANT, SourceId, Timestamp};
 use crate::signature::{Certificate, OneOrMany, RawScheme};
 
 /// The kinds that are no provider's.
 pub const PLAIN_KINDS: [&str; 5] = ["partner", "custom", "token", "basic", "none"];
 
-/// Whose sources the bare names are; those of others are reached by their id.
-const DEFAULT_TENANT: &str = "default";
 /// Where partners send to; the token follows.
 const PARTNER_PATH: &str = "/webhook/v1/";
 /// Where everybody else sends to; the name or the id follows.

@@ -8,6 +8,7 @@
 
 mod build;
 mod check;
+mod configured;
 mod file_id;
 mod form;
 mod guide;
@@ -29,6 +30,7 @@ mod token;
 use std::sync::Arc;
 
 pub use build::{Identity, PLAIN_KINDS, recipe_of};
+pub use configured::{Configured, FileSource};
 pub use file_id::file_id;
 pub use form::form_object;
 pub use headers::{has_secret_in_body, is_hidden, kept_headers};

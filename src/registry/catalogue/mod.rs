@@ -18,8 +18,11 @@ use crate::model::{RESERVED_TYPES, Timestamp, is_event_type};
 
 pub use crate::model::EventTypeSettings as Settings;
 
+mod configured;
 #[cfg(test)]
 mod tests;
+
+pub use configured::Collector;
 
 /// Settings that hold, with the schema compiled.
 #[derive(Debug)]
