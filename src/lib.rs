@@ -48,4 +48,5 @@ pub mod api;
 
 pub mod app;
 pub mod bench;
+
 pub mod cli;

@@ -415,8 +415,8 @@ mod tests {
         for kind in ["stripe", "shopify", "standard-webhooks", "adyen-platform"] {
             std::fs::write(&file, Inbound::try_new(kind).unwrap().config()).unwrap();
             let loader = crate::config::Loader { file: Some(file.clone()), ..crate::config::Loader::default() };
-            let config = loader.load().unwrap();
-            assert_eq!((config.sources.len(), config.sources[0].settings.name.as_str()), (1, SOURCE), "{kind}");
+            let setup = crate::app::Setup::load(&loader).unwrap();
+            assert_eq!((setup.sources.len(), setup.sources[0].settings.name.as_str()), (1, SOURCE), "{kind}");
         }
     }
 }

@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::event_types::Catalogue;
-use super::sources::RawSource;
+use super::catalogue::Catalogue;
+use super::sources::SourceConfig;
 use super::tenants::RawTenant;
+use crate::model::{DEFAULT_TENANT, HIDDEN, Secret, EventTypeSettings, RawProfile};
 use super::value::{AutoCount, Count, Delay, GIB, Hours, List, MIB, Ratio, Seconds, Size, Toggle, one_or_list};
-use crate::model::{DEFAULT_TENANT, HIDDEN, Secret};
-use crate::outbound::profile::RawProfile;
-use crate::registry::catalogue;
 
 /// Sections with their keys, types and defaults; every section refuses keys that it does not have.
 macro_rules! sections {
@@ -49,11 +47,11 @@ sections! {
         metrics: Metrics = Metrics::default(),
         events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        sources: Vec<RawSource> = Vec::new(),
+        sources: Vec<SourceConfig> = Vec::new(),
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        event_types: Vec<catalogue::Settings> = Vec::new(),
+        event_types: Vec<EventTypeSettings> = Vec::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tenants: Vec<RawTenant> = Vec::new(),
     }

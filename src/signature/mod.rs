@@ -28,11 +28,13 @@ pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
 pub use outbound::{Outbound, OutboundKey, ToSign};
-pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
+pub use place::{Ambiguous, Place, PlaceError};
 pub use request::Request;
-pub use scheme::{RawScheme, Scheme, SchemeError};
+pub use scheme::{Scheme, SchemeError};
 pub use sign::{Outgoing, SignError};
 pub use signing_key::{SigningKey, SigningKind};
+
+pub use crate::model::{OneOrMany, RawScheme};
 
 #[cfg(test)]
 mod proptests;

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::settings::is_secret_name;
 use super::{Breach, PLAIN_KINDS, Settings};
 use crate::config::parse_size;
 use crate::inbound::provider::{self, Dedup, RawRecipe};
@@ -10,8 +9,8 @@ use crate::limits::{
     SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX, SOURCE_RESPOND_BYTES_MAX,
     SOURCE_TOLERANCE_MAX, URL_BYTES_MAX,
 };
+use crate::model::{OWN_SOURCE, RateLimit, is_secret_name};
 use crate::model::path::WEBHOOK_WORDS;
-use crate::model::{OWN_SOURCE, RateLimit};
 use crate::signature::{RawScheme, Scheme, SchemeError};
 
 /// Characters of a name: a DNS label's.

@@ -7,9 +7,8 @@ use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::envelope::Object;
 use super::header::HeaderTemplate;
-use super::raw::{Envelope, RawProfile, Sign};
 use super::value::Field;
-use super::{Body, Profile, ProfileError, Signing};
+use super::{Body, Envelope, Profile, ProfileError, RawProfile, Sign, Signing};
 use crate::limits::{
     PROFILE_FIELDS_MAX, PROFILE_HEADERS_MAX, PROFILE_NAME_BYTES_MAX, PROFILE_TEXT_BYTES_MAX, PROFILES_MAX,
 };

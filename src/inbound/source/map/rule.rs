@@ -9,9 +9,9 @@ use super::template::TypeTemplate;
 use super::{Breach, Incoming, MapError, Mapped};
 use crate::inbound::source::check::escape;
 use crate::inbound::source::form::push_text;
-use crate::inbound::source::settings::is_secret_name;
 use crate::json::{Found, Pointer, PointerSet};
 use crate::limits::{MAP_DATA_BYTES_MAX, MAP_DEPTH_MAX, MAP_NODES_MAX};
+use crate::model::is_secret_name;
 
 /// Which topics a rule wants.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Event types of the configuration, and the catalogues of this repository.
 
-use super::tests::{errors_of_file, with_file};
+use super::Setup;
+use super::tests::{errors_of_file, load};
+use crate::config::testing::with_file;
 
 #[test]
 fn each_fault_of_an_event_type_is_named_with_its_line() {
@@ -52,11 +54,11 @@ fn a_catalogues_faults_are_named_by_its_own_lines() {
     ] {
         std::fs::write(&path, text).unwrap();
         let (loader, _folder) = with_file(&config);
-        let found = loader.load().unwrap_err().to_string().replace(&format!("{}/", folder.path().display()), "");
+        let found = Setup::load(&loader).unwrap_err().to_string().replace(&format!("{}/", folder.path().display()), "");
         assert!(found.starts_with(said), "{text}: {found}");
     }
     let (loader, _folder) = with_file("[events]\ncatalogues = [\"/nowhere/types.toml\"]");
-    let said = loader.load().unwrap_err().to_string();
+    let said = Setup::load(&loader).unwrap_err().to_string();
     assert!(said.contains("events.catalogues[0] (") && said.contains("/nowhere/types.toml: cannot be read"), "{said}");
 }
 
@@ -87,7 +89,7 @@ fn the_catalogues_of_the_replaced_systems_load_beside_each_other_each_for_its_te
     let file = |name: &str| format!("{}/docs/catalogues/{name}.toml", env!("CARGO_MANIFEST_DIR"));
     let entries = SHIPPED.map(|(name, _)| format!("{{ file = \"{}\", tenant = \"{name}\" }}", file(name)));
     let (loader, _folder) = with_file(&format!("[events]\nstrict = true\ncatalogues = [{}]", entries.join(", ")));
-    let setup = loader.load().unwrap().event_types;
+    let setup = load(&loader).event_types;
     assert!(setup.strict && setup.files.len() == 48, "{}", setup.files.len());
     for (tenant, names) in SHIPPED {
         let of_it = setup.files.iter().filter(|one| one.settings.tenant.as_deref() == Some(tenant));
@@ -103,7 +105,7 @@ fn the_catalogues_of_the_replaced_systems_load_beside_each_other_each_for_its_te
     // Without their tenants they have a type in common.
     let (loader, _folder) =
         with_file(&format!("[events]\ncatalogues = [\"{}\", \"{}\"]", file("homechef"), file("epic")));
-    let said = loader.load().unwrap_err().to_string();
+    let said = Setup::load(&loader).unwrap_err().to_string();
     assert!(said.contains("\"payment.failed\" is there twice") && said.lines().count() == 1, "{said}");
 }
 
@@ -111,9 +113,9 @@ fn the_catalogues_of_the_replaced_systems_load_beside_each_other_each_for_its_te
 fn what_is_in_force_is_shown_with_its_types() {
     let text = "[[event_types]]\nname = \"a\"\nschema = { type = \"object\" }\nexample = { n = 1.5 }\n";
     let (loader, _folder) = with_file(text);
-    let shown = loader.explain().unwrap().shown;
+    let shown = load(&loader).shown;
     assert!(shown.contains("[[event_types]]\nname = \"a\""), "{shown}");
     assert!(shown.contains("schema = { type = \"object\" }") && shown.contains("example = { n = 1.5 }"), "{shown}");
     let again = with_file(&shown);
-    assert_eq!(again.0.load().unwrap().event_types.files[0].settings.name, "a");
+    assert_eq!(load(&again.0).event_types.files[0].settings.name, "a");
 }

@@ -1,6 +1,8 @@
 //! `[profiles]`: what is read, in what order, and what is said of what is wrong.
 
-use super::tests::{REFERENCE, errors, errors_of_file, with_file, with_vars};
+use super::Setup;
+use super::tests::{errors, errors_of_file, load};
+use crate::config::testing::{REFERENCE, with_file, with_vars};
 use crate::outbound::profile::{Envelope, RawProfile};
 
 /// The profile of the reference file, its `#` taken away.
@@ -16,8 +18,8 @@ fn reference() -> String {
 #[test]
 fn the_profile_of_the_reference_file_holds_and_has_every_key() {
     let (loader, _folder) = with_file(&reference());
-    let explained = loader.explain().unwrap();
-    assert!(explained.config.profiles.get("mine").unwrap().is_known());
+    let setup = load(&loader);
+    assert!(setup.profiles.get("mine").unwrap().is_known());
     let written: toml_edit::DocumentMut = reference().parse().unwrap();
     let known = serde_json::from_value::<RawProfile>(serde_json::json!({ "?": 1 })).unwrap_err().to_string();
     let known: Vec<_> = known.split('`').skip(3).step_by(2).collect();
@@ -26,15 +28,15 @@ fn the_profile_of_the_reference_file_holds_and_has_every_key() {
         assert!(written["profiles"]["mine"].get(key).is_some(), "{key} is not in config.toml");
     }
     // What is shown can be read again.
-    let (loader, _folder) = with_file(&explained.shown);
-    let again = loader.load().unwrap_or_else(|e| panic!("{e}\n{}", explained.shown));
+    let (loader, _folder) = with_file(&setup.shown);
+    let again = Setup::load(&loader).unwrap_or_else(|e| panic!("{e}\n{}", setup.shown));
     assert!(again.profiles.get("mine").is_some());
 }
 
 #[test]
 fn fields_stay_in_the_order_of_the_file() {
     let (loader, _folder) = with_file("[profiles.mine.envelope]\nz = \"type\"\na = \"data\"\nm = \"id\"\n");
-    let shown = loader.explain().unwrap().shown;
+    let shown = load(&loader).shown;
     let at = |field: &str| shown.find(field).unwrap_or_else(|| panic!("{field} in {shown}"));
     assert!(at("z = \"type\"") < at("a = \"data\"") && at("a = \"data\"") < at("m = \"id\""), "{shown}");
     let raw: RawProfile = toml_edit::de::from_str("envelope = { z = \"type\", a = \"data\" }").unwrap();
@@ -83,8 +85,8 @@ fn what_is_wrong_is_named_by_its_key_and_line() {
 #[test]
 fn a_replaced_system_s_variable_renames_its_header() {
     let header = |name: &str| hyper::header::HeaderName::try_from(name).unwrap();
-    let config = with_vars(&[("WEBHOOK_SIGNATURE_HEADER", "X-Chef")]).load().unwrap();
-    let homechef = config.profiles.get("homechef").unwrap();
+    let setup = load(&with_vars(&[("WEBHOOK_SIGNATURE_HEADER", "X-Chef")]));
+    let homechef = setup.profiles.get("homechef").unwrap();
     assert!(homechef.sets(&header("x-chef")) && !homechef.sets(&header("x-homechef-signature")));
     let said = errors(&with_vars(&[("WEBHOOK_SIGNATURE_HEADER", "X Chef")]));
     assert_eq!(said.len(), 1, "{said:?}");

@@ -1,20 +1,18 @@
-//! What a person writes of a source.
+//! A source as it is written. `inbound` compiles it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::SourceStatus;
+use super::header::IDEMPOTENCY_KEY;
+use super::{Breach, HIDDEN, OneOrMany, RawScheme, Secret};
 use crate::limits::SOURCE_SECRET_CHARS_GOOD;
-use crate::model::header::IDEMPOTENCY_KEY;
-use crate::model::{HIDDEN, Secret};
-use crate::signature::{OneOrMany, RawScheme};
 
 /// The settings of a source, the same in `config.toml`, in the interface and in registry.redb (sealed there).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct SourceSettings {
     /// Unique within its tenant.
     pub name: String,
     /// A provider of the table, `standard-webhooks`, `partner`, `custom`, `token`, `basic` or `none`.
@@ -107,19 +105,17 @@ pub struct SecretTable {
     pub when: Option<String>,
 }
 
-/// Something wrong with settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Breach {
-    /// JSON pointer of the setting: `/secrets/0/until`.
-    pub pointer: String,
-    /// What is wrong and what is allowed.
-    pub detail: String,
-}
-
-impl Breach {
-    pub(super) fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
-    }
+/// Whether a source takes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceStatus {
+    /// It does.
+    #[default]
+    Active,
+    /// As if it were not there: 401 for a partner's token, 404 for a name.
+    Inactive,
+    /// 403, so that the sender knows.
+    Suspended,
 }
 
 impl SecretSetting {
@@ -143,7 +139,7 @@ impl SecretSetting {
     }
 }
 
-impl Settings {
+impl SourceSettings {
     /// A name and a kind, and nothing else.
     pub fn new(name: &str, kind: &str) -> Self {
         Self {
@@ -211,7 +207,7 @@ fn hint(secret: &Secret) -> String {
 }
 
 /// Whether what has this name is a secret: `verify_token`, `X-Api-Key`.
-pub(super) fn is_secret_name(name: &str) -> bool {
+pub fn is_secret_name(name: &str) -> bool {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return is_secret_name(&name.to_ascii_lowercase());
     }
@@ -228,7 +224,7 @@ pub(super) fn is_secret_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn settings(toml: &str) -> Settings {
+    fn settings(toml: &str) -> SourceSettings {
         toml_edit::de::from_str(toml).unwrap()
     }
 

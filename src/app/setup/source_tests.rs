@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use super::tests::{REFERENCE, environment, errors, errors_of_file, with_file, with_vars};
-use super::{Config, Loader};
+use super::Setup;
+use super::tests::{errors, errors_of_file, load};
+use crate::config::testing::{REFERENCE, environment, with_file, with_vars};
 use crate::inbound::source::{SecretSetting, Settings, Token};
 use crate::limits::SOURCE_BODY_BYTES_DEFAULT;
 
 /// The secrets of a source, as the server has them.
-fn secrets(config: &Config, at: usize) -> Vec<&str> {
-    config.sources[at].settings.secrets.iter().map(|secret| secret.value().unwrap().reveal()).collect()
+fn secrets(setup: &Setup, at: usize) -> Vec<&str> {
+    setup.sources[at].settings.secrets.iter().map(|secret| secret.value().unwrap().reveal()).collect()
 }
 
 /// The lines of the reference file that are TOML behind their `#`: words have a space behind it, what goes on from the line
@@ -23,8 +24,8 @@ fn reference() -> String {
 #[test]
 fn the_sources_of_the_reference_file_hold_and_have_every_key() {
     let (loader, _folder) = with_file(&reference());
-    let config = loader.load().unwrap();
-    let names: Vec<_> = config.sources.iter().map(|source| source.settings.name.as_str()).collect();
+    let setup = load(&loader);
+    let names: Vec<_> = setup.sources.iter().map(|source| source.settings.name.as_str()).collect();
     assert_eq!(names, ["shopify", "acme", "a-partner", "whatsapp"]);
     let written: toml_edit::DocumentMut = reference().parse().unwrap();
     let tables = written["sources"].as_array_of_tables().unwrap();
@@ -46,29 +47,14 @@ fn three_lines_are_a_source() {
          [[sources]]\nname = \"github\"\nkind = \"github\"\nsecrets = [\"another-of-the-provider\"]\n\
          [[sources]]\nname = \"acme\"\nkind = \"partner\"\ntoken = \"nNsCbbEO316t13WsH3fw4QIb\"\n",
     );
-    let config = loader.load().unwrap();
-    assert_eq!(config.server.public_url.as_deref(), Some("https://hooks.example.com"));
-    assert_eq!(config.sources.len(), 4);
-    assert_eq!(config.warnings, Vec::<String>::new());
-    assert!(config.sources.iter().all(|source| &*source.tenant == "default"));
+    let setup = load(&loader);
+    assert_eq!(setup.config.server.public_url.as_deref(), Some("https://hooks.example.com"));
+    assert_eq!(setup.sources.len(), 4);
+    assert_eq!(setup.warnings, Vec::<String>::new());
+    assert!(setup.sources.iter().all(|source| &*source.tenant == "default"));
     let token = Token::try_new("nNsCbbEO316t13WsH3fw4QIb").unwrap().hash();
-    assert_eq!(config.sources[3].token.as_ref(), Some(&token));
-    assert!(config.sources[3].settings.secrets.is_empty());
-}
-
-#[test]
-fn the_public_url_is_the_first_listener_s_where_none_is_said() {
-    for (listen, url) in [
-        ("127.0.0.1:8081", "http://127.0.0.1:8081"),
-        ("0.0.0.0:80,127.0.0.1:1", "http://127.0.0.1:80"),
-        ("[::]:8080", "http://[::1]:8080"),
-    ] {
-        let config = with_vars(&[("HOOKTIDE_SERVER__LISTEN", listen)]).load().unwrap();
-        assert_eq!(config.server.public_url(), url);
-        assert_eq!(config.server.public_url_at(Some("127.0.0.1:5".parse().unwrap())), "http://127.0.0.1:5");
-    }
-    let config = with_vars(&[("HOOKTIDE_SERVER__PUBLIC_URL", "https://a.example.com/hooks/")]).load().unwrap();
-    assert_eq!(config.server.public_url(), "https://a.example.com/hooks");
+    assert_eq!(setup.sources[3].token.as_ref(), Some(&token));
+    assert!(setup.sources[3].settings.secrets.is_empty());
 }
 
 #[test]
@@ -90,12 +76,12 @@ fn secrets_come_from_variables_and_files() {
         ));
         loader.environment =
             environment(&[("A_SECRET", "secret-of-the-variable"), ("A_TOKEN", "nNsCbbEO316t13WsH3fw4QIb")]);
-        let config = loader.load().unwrap();
-        assert_eq!(secrets(&config, 0), ["plain-secret-in-the-file", "secret-of-the-variable", secret]);
-        let SecretSetting::Table(table) = &config.sources[0].settings.secrets[1] else { panic!("a table stays one") };
+        let setup = load(&loader);
+        assert_eq!(secrets(&setup, 0), ["plain-secret-in-the-file", "secret-of-the-variable", secret]);
+        let SecretSetting::Table(table) = &setup.sources[0].settings.secrets[1] else { panic!("a table stays one") };
         assert_eq!((table.until.as_deref(), &table.env), (Some("2030-01-01T00:00:00Z"), &None));
-        assert!(config.sources[1].token.is_some());
-        let shown = loader.explain().unwrap().shown;
+        assert!(setup.sources[1].token.is_some());
+        let shown = load(&loader).shown;
         assert!(!shown.contains("of-the") && !shown.contains("plain-secret") && !shown.contains("nNsC"), "{shown}");
         assert!(shown.contains("env = \"A_SECRET\"") && shown.contains("token = { env = \"A_TOKEN\" }"), "{shown}");
     }
@@ -232,12 +218,12 @@ fn all_that_is_wrong_with_a_source_is_said_at_once() {
 fn names_of_replaced_systems_make_sources() {
     let vars = [("SHOPIFY_WEBHOOK_SECRET", "a-secret-of-shopify"), ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef")];
     let loader = with_vars(&vars);
-    let config = loader.load().unwrap();
-    let made: Vec<_> = config.sources.iter().map(|s| (s.settings.name.as_str(), s.settings.kind.as_str())).collect();
+    let setup = load(&loader);
+    let made: Vec<_> = setup.sources.iter().map(|s| (s.settings.name.as_str(), s.settings.kind.as_str())).collect();
     assert_eq!(made, [("shopify", "shopify"), ("stripe", "stripe")]);
-    assert_eq!((secrets(&config, 0), secrets(&config, 1)), (vec![vars[0].1], vec![vars[1].1]));
-    assert_eq!((&config.sources[0].settings.max_body_bytes, config.source_body_bytes), (&None, None));
-    let shown = loader.explain().unwrap().shown;
+    assert_eq!((secrets(&setup, 0), secrets(&setup, 1)), (vec![vars[0].1], vec![vars[1].1]));
+    assert_eq!((&setup.sources[0].settings.max_body_bytes, setup.config.source_body_bytes), (&None, None));
+    let shown = load(&loader).shown;
     let line = "secrets = [{ env = \"SHOPIFY_WEBHOOK_SECRET\" }]  # environment variable SHOPIFY_WEBHOOK_SECRET\n";
     assert!(shown.contains(line) && !shown.contains("a-secret"), "{shown}");
 
@@ -247,12 +233,12 @@ fn names_of_replaced_systems_make_sources() {
          [[sources]]\nname = \"stripe\"\ntenant = \"acme\"\nkind = \"stripe\"\nsecrets = [\"configured-secret\"]",
     );
     loader.environment = environment(&vars);
-    let config = loader.load().unwrap();
-    assert_eq!(config.sources.len(), 3);
-    assert_eq!(secrets(&config, 0), ["configured-secret"]);
+    let setup = load(&loader);
+    assert_eq!(setup.sources.len(), 3);
+    assert_eq!(secrets(&setup, 0), ["configured-secret"]);
     let said = "environment variable SHOPIFY_WEBHOOK_SECRET is not used: the source \"shopify\" is configured";
-    assert_eq!(config.warnings, [said]);
-    assert!(loader.explain().unwrap().shown.starts_with(&format!("# warning: {said}\n")));
+    assert_eq!(setup.warnings, [said]);
+    assert!(load(&loader).shown.starts_with(&format!("# warning: {said}\n")));
 
     let said = errors(&with_vars(&[("SHOPIFY_WEBHOOK_SECRET", " ")]));
     let blank = "expected 1 to 8192 characters, not blank";
@@ -265,10 +251,10 @@ fn the_size_of_bodies_of_replaced_systems_is_a_default() {
         "[[sources]]\nname = \"a\"\nkind = \"none\"\n[[sources]]\nname = \"b\"\nkind = \"none\"\nmax_body_bytes = 2048",
     );
     loader.environment = environment(&[("MAX_PAYLOAD_SIZE_MB", "5")]);
-    let config = loader.load().unwrap();
-    let sizes: Vec<_> = config.sources.iter().map(|source| source.settings.max_body_bytes.clone().unwrap()).collect();
-    assert_eq!((sizes, config.source_body_bytes), (vec![json!("5 MiB"), json!(2048)], Some(5 << 20)));
-    let shown = loader.explain().unwrap().shown;
+    let setup = load(&loader);
+    let sizes: Vec<_> = setup.sources.iter().map(|source| source.settings.max_body_bytes.clone().unwrap()).collect();
+    assert_eq!((sizes, setup.config.source_body_bytes), (vec![json!("5 MiB"), json!(2048)], Some(5 << 20)));
+    let shown = load(&loader).shown;
     assert!(shown.contains("max_body_bytes = \"5 MiB\"  # environment variable MAX_PAYLOAD_SIZE_MB\n"), "{shown}");
     for text in ["0", "26", "many", "-1"] {
         assert_eq!(
@@ -287,19 +273,17 @@ fn what_a_person_should_know_is_said_and_secrets_are_not() {
         "[[sources]]\nname = \"open\"\nkind = \"none\"\n[[sources]]\nname = \"hook\"\nkind = \"meta\"\n\
          secrets = [\"canary-one-of-the-file\"]\noptions = { verify_token = \"canary-two\" }\nevent_map = [{ when = \"*\", type = \"a.b\" }]\n",
     );
-    let read = loader.explain().unwrap();
-    let [warning] = read.config.warnings.as_slice() else { panic!("{:?}", read.config.warnings) };
+    let read = load(&loader);
+    let [warning] = read.warnings.as_slice() else { panic!("{:?}", read.warnings) };
     assert!(warning.starts_with("sources[0] (") && warning.contains("config.toml:1): kind none"), "{warning}");
     assert!(read.shown.starts_with("# warning: sources[0] ("), "{}", read.shown);
-    assert!(
-        !read.shown.contains("canary") && !format!("{:?}", read.config.sources[1].settings.secrets).contains("canary")
-    );
+    assert!(!read.shown.contains("canary") && !format!("{:?}", read.sources[1].settings.secrets).contains("canary"));
     // What is shown can be read again.
     let (again, _other) = with_file(&read.shown.replace("***", "0123456789abcdef"));
     let strip = |shown: &str| {
         shown.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).skip(1).collect::<Vec<_>>()
     };
-    assert_eq!(strip(&again.explain().unwrap().shown), strip(&read.shown));
+    assert_eq!(strip(&load(&again).shown), strip(&read.shown));
 }
 
 #[test]
@@ -307,9 +291,10 @@ fn a_client_does_not_need_the_server_s_secrets() {
     let (loader, _folder) = with_file(
         "[server]\nlisten = \"127.0.0.1:9\"\n[[sources]]\nname = \"a\"\nkind = \"github\"\nsecrets = [{ env = \"NOT_SET\" }]",
     );
-    assert!(loader.load().is_err());
+    assert!(Setup::load(&loader).is_err());
     let config = loader.load_for_client().unwrap();
-    assert_eq!((config.server.listen[0].port(), config.sources.len()), (9, 0));
+    assert_eq!(config.server.listen[0].port(), 9);
+    assert!(config.sources[0].settings.secrets[0].value().is_none(), "a reference stays one");
     let (loader, _folder) = with_file("[[sources]]\nname = \"a\"\nknd = \"github\"");
-    assert!(Loader::load_for_client(&loader).is_err(), "what is no configuration at all is said all the same");
+    assert!(loader.load_for_client().is_err(), "what is no configuration at all is said all the same");
 }

@@ -1,4 +1,4 @@
-//! A profile as it is written.
+//! A profile as it is written. `outbound` compiles it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::signature::RawScheme;
+use super::RawScheme;
 
 /// An entry of `[profiles]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
