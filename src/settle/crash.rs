@@ -11,15 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Driver;
 use super::open::{Surroundings, open_with};
-use super::testing::{HOUR, permit};
-use super::{Bounds, Hooks, Options};
 use crate::commit::{self, Committer, OpenLog};
+use super::{Bounds, Hooks};
+use super::testing::{HOUR, permit, OPTIONS, store};
 use crate::config;
 use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
 use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::delivery::testing::{attempt, failed};
-use crate::storage::delivery::{DeliveryReader, RedbDeliveryReader, RedbDeliveryStore, StoreOptions};
+use crate::storage::delivery::{DeliveryReader, RedbDeliveryReader};
 use crate::storage::sim::{Loss, SimDisk};
 use crate::storage::{Disk, ReadLog, RedbLog};
 
@@ -87,16 +87,9 @@ struct Node {
 /// Starts as the server does.
 fn start(disk: &SimDisk, seed: u64) -> Node {
     let files: Arc<dyn Disk> = Arc::new(disk.clone());
-    let store = StoreOptions {
-        disk: Arc::clone(&files),
-        dir: DIR.into(),
-        two_phase_commit: true,
-        history_retention: 24 * HOUR,
-    };
-    let store = RedbDeliveryStore::open_with(store, HISTORY_FILE_BYTES).unwrap();
+    let store = store(Arc::clone(&files), DIR, HISTORY_FILE_BYTES);
     let reader = store.redb_reader();
-    let options = Options { dead_letter_retention: 48 * HOUR, disable_after: 24 * HOUR };
-    let mut state = open_with(Box::new(store), options, SMALL).unwrap();
+    let mut state = open_with(Box::new(store), OPTIONS, SMALL).unwrap();
     let clock = Clock::test(state.steady().max(START));
     let opened = commit::open(OpenLog {
         disk: files,

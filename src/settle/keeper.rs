@@ -90,12 +90,18 @@ impl Keeper {
         debug_assert!(self.in_flush.is_none(), "nothing is taken in while a flush is under way");
         let ledger = Arc::clone(&self.ledger);
         let mut counts = ledger.lock();
-        messages.into_iter().for_each(|message| self.take(message, &mut counts));
+        for message in messages {
+            self.take(message, &mut counts);
+        }
     }
 
     fn take(&mut self, message: ToSettle, counts: &mut Counts) {
         match message {
-            ToSettle::Announce(events) => events.into_iter().for_each(|event| self.announce(event)),
+            ToSettle::Announce(events) => {
+                for event in events {
+                    self.announce(event);
+                }
+            }
             ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
             ToSettle::Spill(deliveries) => {
                 self.gathered.items += deliveries.len();

@@ -20,7 +20,7 @@ use crate::model::{Attempt, DeadReason, Decision, EventId, NewEvent, Timestamp, 
 use crate::runtime::{Clock, Door, Metrics, Permit};
 use crate::storage::delivery::testing::{MemoryDisk, failed};
 use crate::storage::delivery::{DeliveryReader, RedbDeliveryStore, StoreOptions};
-use crate::storage::{ReadError, ReadLog, Stored};
+use crate::storage::{Disk, ReadError, ReadLog, Stored};
 
 /// A place at a door of its own.
 pub(super) fn permit() -> Arc<Permit> {
@@ -111,6 +111,16 @@ pub(super) struct World {
     last: u128,
 }
 
+/// What the configuration says in tests.
+pub(super) const OPTIONS: Options =
+    Options { dead_letter_retention: Duration::from_secs(48 * 3_600), disable_after: Duration::from_secs(24 * 3_600) };
+
+/// A store whose history keeps a day.
+pub(super) fn store(disk: Arc<dyn Disk>, dir: &str, history_file_bytes: u64) -> RedbDeliveryStore {
+    let options = StoreOptions { disk, dir: dir.into(), two_phase_commit: true, history_retention: 24 * HOUR };
+    RedbDeliveryStore::open_with(options, history_file_bytes).unwrap()
+}
+
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A small world, in which the list overflows, events are wide, jobs take several steps and history rolls.
@@ -126,11 +136,7 @@ impl World {
 
     /// The state as a start finds it.
     pub(super) fn open(disk: &Arc<MemoryDisk>) -> Opened {
-        let store =
-            StoreOptions { disk: disk.clone(), dir: "/d".into(), two_phase_commit: true, history_retention: 24 * HOUR };
-        let store = RedbDeliveryStore::open_with(store, HISTORY_FILE_BYTES).unwrap();
-        let options = Options { dead_letter_retention: 48 * HOUR, disable_after: 24 * HOUR };
-        open_with(Box::new(store), options, SMALL).unwrap()
+        open_with(Box::new(store(disk.clone(), "/d", HISTORY_FILE_BYTES)), OPTIONS, SMALL).unwrap()
     }
 
     fn start(
