@@ -1,4 +1,4 @@
-//! Tenants: list, create.
+//! Tenants: list, make.
 
 use std::sync::Arc;
 
@@ -43,10 +43,10 @@ impl Api {
     pub(super) async fn create_tenant(&self, call: &Call) -> Result<Response, Problem> {
         Service::may_create_tenant(&call.principal)?;
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_tenant(&call.principal, document)?;
+        let new = self.service.check_new_tenant(&call.principal, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let tenant = service.create_tenant(draft).await?;
+            let tenant = service.create_tenant(new).await?;
             Ok(reply::made(StatusCode::CREATED, "/api/v1/tenants", &View::of(&tenant))?.into())
         };
         self.make(call, make).await
@@ -56,7 +56,7 @@ impl Api {
     pub(super) fn list_tenants(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
-        let found = self.service.list_tenants(&call.principal, query.tenant(), page, query.get("cursor"))?;
+        let found = self.service.list_tenants(&call.principal, query.tenant(), query.get("cursor"), page)?;
         reply::rows(&query, &found, View::of)
     }
 }

@@ -8,15 +8,15 @@ use crate::registry::{AuditEntry, AuditQuery};
 
 /// Which entries of the audit log are listed; an absent field takes all.
 #[derive(Debug, Clone, Default)]
-pub struct AuditFilter<'a> {
+pub struct AuditFilter {
     /// Of this tenant.
-    pub tenant: Option<&'a str>,
+    pub tenant: Option<Box<str>>,
     /// By this actor.
-    pub actor: Option<&'a str>,
+    pub actor: Option<Box<str>>,
     /// Of this action; `webhook.*` takes every action on webhooks.
-    pub action: Option<&'a str>,
+    pub action: Option<Box<str>>,
     /// On the thing with this id or name.
-    pub target: Option<&'a str>,
+    pub target: Option<Box<str>>,
     /// At this time or later.
     pub since: Option<Timestamp>,
     /// Before this time.
@@ -30,17 +30,17 @@ impl Service {
     /// If the role is too low, or the caller may not know of the tenant.
     pub async fn list_audit(
         &self,
-        principal: &Principal,
-        filter: AuditFilter<'_>,
-        page: Page,
+        who: &Principal,
+        filter: AuditFilter,
         before: Option<AuditId>,
+        page: Page,
     ) -> Result<Rows<AuditEntry, AuditId>, Error> {
-        Operation::ReadAudit.permit(principal.role)?;
+        Operation::ReadAudit.permit(who.role)?;
         let asked = AuditQuery {
-            tenant: tenant_of(principal, filter.tenant)?.map(Into::into),
-            actor: filter.actor.map(Into::into),
-            action: filter.action.map(Into::into),
-            target: filter.target.map(Into::into),
+            tenant: tenant_of(who, filter.tenant.as_deref())?.map(Into::into),
+            actor: filter.actor,
+            action: filter.action,
+            target: filter.target,
             since: filter.since,
             until: filter.until,
             before,

@@ -25,6 +25,15 @@ pub mod reference;
 pub mod version;
 pub mod webhook;
 
+pub mod dead_letter;
+pub mod delivery;
+pub mod event;
+pub mod filter_test;
+pub mod replay;
+pub mod search;
+pub mod statistics;
+pub mod summary;
+
 pub mod audit;
 pub mod key;
 pub mod tenant;

@@ -1,4 +1,4 @@
-//! Tenants: list, create.
+//! Tenants: list, make.
 
 use serde_json::{Map, Value};
 
@@ -11,45 +11,45 @@ use crate::registry::TenantInfo;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
-/// A tenant that its maker may create, as [`Service::draft_tenant`] found.
-#[derive(Debug, Clone)]
-pub struct TenantDraft {
-    by: Principal,
+/// A tenant that was checked and can be made.
+#[derive(Debug)]
+pub struct NewTenant {
     name: String,
     settings: TenantSettings,
+    by: Principal,
 }
 
 impl Service {
-    /// Refuses a caller who may not create tenants: an admin of tenant `*` may.
+    /// Refuses a caller who may not make tenants. An admin of tenant `*` may.
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`].
-    pub fn may_create_tenant(principal: &Principal) -> Result<(), Error> {
-        Operation::CreateTenant.permit(principal.role)?;
-        match principal.tenant {
+    pub fn may_create_tenant(who: &Principal) -> Result<(), Error> {
+        Operation::CreateTenant.permit(who.role)?;
+        match who.tenant {
             None => Ok(()),
             Some(_) => Err(Error::new(ErrorKind::Forbidden, "only a key of tenant * may make tenants")),
         }
     }
 
-    /// Reads a tenant to be created from a document.
+    /// Checks the document of a new tenant.
     ///
     /// # Errors
-    /// If the caller may not create tenants, or the document breaks its rules.
-    pub fn draft_tenant(&self, principal: &Principal, document: Map<String, Value>) -> Result<TenantDraft, Error> {
-        Self::may_create_tenant(principal)?;
+    /// If the caller may not make tenants; each field that is wrong, by its JSON pointer.
+    pub fn check_new_tenant(&self, who: &Principal, document: Map<String, Value>) -> Result<NewTenant, Error> {
+        Self::may_create_tenant(who)?;
         let mut fields = Fields::new(document);
         let (name, settings) = new_tenant(&mut fields, self.registry.load().profiles());
         fields.finish(ALLOWED)?;
-        Ok(TenantDraft { by: principal.clone(), name, settings })
+        Ok(NewTenant { name, settings, by: who.clone() })
     }
 
-    /// Creates a tenant.
+    /// Makes a tenant.
     ///
     /// # Errors
     /// If there is a tenant of this name, or the registry takes no change.
-    pub async fn create_tenant(&self, draft: TenantDraft) -> Result<TenantInfo, Error> {
-        Ok(self.writer.by(&draft.by).create_tenant(&draft.name, draft.settings).await?)
+    pub async fn create_tenant(&self, new: NewTenant) -> Result<TenantInfo, Error> {
+        Ok(self.writer.by(&new.by).create_tenant(&new.name, new.settings).await?)
     }
 
     /// Lists tenants by name, from the first name after `after`: all of them for a caller of tenant `*`, else the
@@ -59,13 +59,13 @@ impl Service {
     /// If the role is too low, or the caller may not know of the named tenant.
     pub fn list_tenants(
         &self,
-        principal: &Principal,
+        who: &Principal,
         named: Option<&str>,
-        page: Page,
         after: Option<&str>,
+        page: Page,
     ) -> Result<Rows<TenantInfo, Box<str>>, Error> {
-        Operation::ReadTenants.permit(principal.role)?;
-        let tenants = self.registry.load().tenants(tenant_of(principal, named)?);
+        Operation::ReadTenants.permit(who.role)?;
+        let tenants = self.registry.load().tenants(tenant_of(who, named)?);
         let wanted = tenants.into_iter().filter(|tenant| after.is_none_or(|after| &*tenant.name > after));
         Ok(page.rows(wanted.take(page.wanted()).collect(), None, |tenant| (*tenant.name).into()))
     }
