@@ -24,8 +24,6 @@ mod key;
 mod listing;
 mod replay;
 mod source;
-mod source_body;
-mod source_rotate;
 mod source_view;
 mod stats;
 mod subscription;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::page::{Next, Query};
 use crate::http::{Problem, ProblemCode, Response};
-use crate::service::Rows;
+use crate::service::{ExpectedVersion, Rows};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -67,6 +67,19 @@ pub(super) fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
         }
         _ => Ok(()),
     }
+}
+
+/// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
+pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
+    let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
+    if tags.contains(&"*") {
+        return Some(ExpectedVersion::Current);
+    }
+    let version = |tag: &str| {
+        let version = tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok()?;
+        (format!("\"{version}\"") == tag).then_some(version)
+    };
+    Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
 }
 
 /// RFC 9110, 13.1: a list of tags or `*`; a weak tag never matches where the strong comparison is asked.

@@ -34,6 +34,9 @@ pub mod search;
 pub mod statistics;
 pub mod summary;
 
+pub mod event_type;
+pub mod source;
+
 pub mod audit;
 pub mod key;
 pub mod tenant;
