@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::listing::{Listing, listing};
 use super::page::Query;
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, Timestamp};
 use crate::service::delivery::{DeliveryDetails, RebuiltRequest};
 use crate::service::search::Listed;
+use crate::service::webhook::HIDDEN;
 use crate::service::{Delivery, WebhookRef};
 
 /// A delivery as the interface shows it, under the names of each dialect.
@@ -156,7 +156,7 @@ impl Api {
     /// One attempt now: of one that waits for its next, which then goes on in its schedule, and of one that has ended,
     /// delivered or not, which begins a new one.
     pub(super) async fn retry_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
-        let retry = self.service.check_retry(&call.principal, id).await?;
+        let retry = self.service.draft_retry(&call.principal, id).await?;
         body::nothing(call)?;
         let service = Arc::clone(&self.service);
         let make = async move {

@@ -27,10 +27,12 @@ fn code_of(kind: ErrorKind) -> ProblemCode {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let detail = match error.current_version {
+        let detail = match (error.kind, error.current_version) {
             // Clients of HTTP know versions as entity tags.
-            Some(version) => format!("its ETag is \"{version}\"").into(),
-            None => error.detail,
+            (_, Some(version)) => format!("its ETag is \"{version}\"").into(),
+            // Arguments beside the body come in the query.
+            (ErrorKind::InvalidArgument, None) => format!("query parameter {}", error.detail).into(),
+            (_, None) => error.detail,
         };
         let mut problem = Self::new(code_of(error.kind), detail);
         problem.errors = error.errors;

@@ -8,13 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::page::Query;
-use super::webhook_preview::is_dry_run;
+use super::webhook::is_dry_run;
 use super::{Api, Call, Made, body, reply};
-use crate::http::{FieldError, Problem, Response};
+use crate::http::{Problem, Response};
 use crate::inbound::source::ManagedBy;
-use crate::model::{EventPattern, Timestamp};
-use crate::outbound::WebhookSettings;
-use crate::registry::Registry;
+use crate::model::Timestamp;
 use crate::registry::catalogue::EventType;
 use crate::service::event_type::{EventTypeFilter, EventTypeKey};
 
@@ -67,10 +65,10 @@ impl Api {
     pub(super) async fn create_event_type(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_event_type(&call.principal, query.tenant(), document)?;
+        let draft = self.service.draft_event_type(&call.principal, query.tenant(), document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let event_type = service.create_event_type(new).await?;
+            let event_type = service.create_event_type(draft).await?;
             shown(&event_type, true).map(Made::from)
         };
         self.make(call, make).await
@@ -119,45 +117,6 @@ impl Api {
         self.service.delete_event_type(&call.principal, key(&query, name), expected.as_ref()).await?;
         Ok(reply::no_content())
     }
-}
-
-/// In strict mode a webhook names only types and patterns that some known type fits; the pointers lead into its body. What it
-/// names already stays, so that a type can leave the catalogue.
-pub(super) fn unknown_types(
-    registry: &Registry,
-    old: Option<&WebhookSettings>,
-    settings: &WebhookSettings,
-) -> Result<(), Problem> {
-    let is_new = |pattern: &EventPattern| !old.is_some_and(|old| old.events.contains(pattern));
-    let unknown = |(n, pattern): (usize, &EventPattern)| {
-        let detail = unknown_type(registry, &settings.tenant, pattern)?;
-        is_new(pattern).then(|| FieldError::new(format!("/events/{n}"), detail))
-    };
-    let errors: Vec<_> = settings.events.iter().enumerate().filter_map(unknown).collect();
-    if errors.is_empty() { Ok(()) } else { Err(Problem::unknown_types(errors)) }
-}
-
-/// Why a pattern is not taken in strict mode, if it is not.
-pub(super) fn unknown_type(registry: &Registry, tenant: &str, pattern: &EventPattern) -> Option<String> {
-    (registry.is_strict() && !registry.knows(tenant, pattern))
-        .then(|| format!("no event type of the catalogue fits {pattern}, and the catalogue is strict"))
-}
-
-/// What a person should know of the types that a webhook names: those that no known type fits, and those that will go.
-pub(super) fn type_warnings(registry: &Registry, settings: &WebhookSettings) -> Vec<String> {
-    let tenant = &*settings.tenant;
-    if !registry.has_catalogue(tenant) {
-        return Vec::new();
-    }
-    let patterns = settings.events.iter().chain(settings.subscriptions.iter().map(|one| &one.event_type));
-    let warning = |pattern: &EventPattern| match pattern {
-        EventPattern::Exact(name) if registry.knows(tenant, pattern) => {
-            registry.event_type(tenant, name)?.definition.deprecation()
-        }
-        _ if registry.knows(tenant, pattern) => None,
-        _ => Some(format!("no event type of the catalogue fits {pattern}")),
-    };
-    patterns.filter_map(warning).collect()
 }
 
 fn key<'a>(query: &'a Query, name: &'a str) -> EventTypeKey<'a> {

@@ -29,17 +29,10 @@ mod stats;
 mod subscription;
 mod tenant;
 mod webhook;
-mod webhook_auth;
-mod webhook_body;
-mod webhook_headers;
-mod webhook_keys;
 mod webhook_list;
 mod webhook_metrics;
-mod webhook_preview;
 mod webhook_secret;
 mod webhook_test;
-mod webhook_tls;
-mod webhook_view;
 
 mod answer;
 mod body;

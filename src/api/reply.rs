@@ -51,7 +51,7 @@ pub(super) fn read(headers: &HeaderMap, body: &impl Serialize) -> Result<Respons
 
 /// Puts the tag on an answer, or makes it a 304.
 pub(super) fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag, true)) {
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag)) {
         response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
@@ -59,17 +59,8 @@ pub(super) fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) ->
     response
 }
 
-/// Whether the caller's `If-Match` lets the thing with this tag be changed.
-pub(super) fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
-    match headers.get(IF_MATCH) {
-        Some(wanted) if !names(wanted, etag, false) => {
-            Err(Problem::new(ProblemCode::PreconditionFailed, format!("its ETag is {etag}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
+/// The version that the caller's `If-Match` names. The tag of a thing with versions is its version; a weak tag never
+/// matches.
 pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
     if tags.contains(&"*") {
@@ -82,12 +73,10 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
 }
 
-/// RFC 9110, 13.1: a list of tags or `*`; a weak tag never matches where the strong comparison is asked.
-fn names(header: &HeaderValue, etag: &str, weak: bool) -> bool {
+/// Whether `If-None-Match` names a tag (RFC 9110, 13.1.2): it is `*` or a list of tags, of which a weak one counts too.
+fn names(header: &HeaderValue, etag: &str) -> bool {
     header.to_str().is_ok_and(|text| {
-        text.split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag)))
+        text.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag || tag.strip_prefix("W/") == Some(etag))
     })
 }
 

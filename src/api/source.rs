@@ -21,10 +21,10 @@ impl Api {
     /// A partner's token and a secret that is made here are in this answer and in no other.
     pub(super) async fn create_source(&self, call: &Call) -> Result<Response, Problem> {
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_source(&call.principal, document)?;
+        let draft = self.service.draft_source(&call.principal, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let made = service.create_source(new).await?;
+            let made = service.create_source(draft).await?;
             let place = format!("/api/v1/sources/{}", made.source.id);
             told(&made, |told| reply::made(StatusCode::CREATED, &place, told))
         };
@@ -84,10 +84,10 @@ impl Api {
         self.service.may_change_source(who, key)?;
         let document = body::object(&call.parts.headers, &call.body, true)?;
         let expected = reply::expected_version(&call.parts.headers);
-        let new = self.service.check_new_source_secret(who, key, document, expected.as_ref())?;
+        let draft = self.service.draft_source_secret(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let rotated = service.rotate_source_secret(new).await?;
+            let rotated = service.rotate_source_secret(draft).await?;
             told(&rotated, |told| reply::json(StatusCode::OK, told))
         };
         self.make(call, make).await
@@ -100,10 +100,10 @@ impl Api {
         self.service.may_change_source(who, key)?;
         let document = body::object(&call.parts.headers, &call.body, true)?;
         let expected = reply::expected_version(&call.parts.headers);
-        let new = self.service.check_new_source_token(who, key, document, expected.as_ref())?;
+        let draft = self.service.draft_source_token(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let rotated = service.rotate_source_token(new).await?;
+            let rotated = service.rotate_source_token(draft).await?;
             told(&rotated, |told| reply::json(StatusCode::OK, told))
         };
         self.make(call, make).await

@@ -6,12 +6,12 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::page::Query;
-use super::webhook_view::Policy;
 use super::{Api, Call, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::{RetryOn, Timestamp, Visibility};
 use crate::registry::TenantInfo;
 use crate::service::Service;
+use crate::service::webhook::document::Policy;
 
 #[derive(Serialize)]
 struct View<'a> {
@@ -43,10 +43,10 @@ impl Api {
     pub(super) async fn create_tenant(&self, call: &Call) -> Result<Response, Problem> {
         Service::may_create_tenant(&call.principal)?;
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_tenant(&call.principal, document)?;
+        let draft = self.service.draft_tenant(&call.principal, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let tenant = service.create_tenant(new).await?;
+            let tenant = service.create_tenant(draft).await?;
             Ok(reply::made(StatusCode::CREATED, "/api/v1/tenants", &View::of(&tenant))?.into())
         };
         self.make(call, make).await

@@ -4,68 +4,34 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use super::webhook_headers::HIDDEN;
 use super::{Api, Call, body, reply};
 use crate::handoff::Probed;
 use crate::http::{FieldError, Problem, Response};
-use crate::model::{EventPattern, is_event_type};
-use crate::outbound::{SentRequest, Webhook};
-use crate::service::{TestDelivery, Tested, WebhookRef};
-
-/// The type of a test delivery of a webhook that names none.
-const TEST_TYPE: &str = "webhook.test";
+use crate::model::is_event_type;
+use crate::outbound::SentRequest;
+use crate::service::webhook::{HIDDEN, TestRequest, TestedWebhook};
+use crate::service::{Tested, WebhookRef};
 
 impl Api {
     pub(super) async fn test_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.service.live(&call.principal, of)?;
+        self.service.read_webhook(&call.principal, of)?;
         let fields = body::object(&call.parts.headers, &call.body, true)?;
-        let event_type: Box<str> = match fields.get("event_type") {
-            None | Some(Value::Null) => type_for(&webhook).into(),
-            Some(Value::String(text)) if is_event_type(text) => text.as_str().into(),
+        let event_type = match fields.get("event_type") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if is_event_type(text) => Some(text.as_str().into()),
             Some(_) => {
                 let detail = "expected an event type: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ : -";
                 return Err(Problem::invalid_body(vec![FieldError::new("/event_type", detail)]));
             }
         };
-        let data = match fields.get("data") {
-            None => self.sample(&webhook, &event_type).to_string().into(),
-            Some(value) => given(&call.body, value),
-        };
-        let correlation_id = call.request_id.clone();
-        let test = TestDelivery { webhook, event_type: event_type.clone(), data, correlation_id };
-        let tested = self.service.tester.test(test).await?;
+        let data = fields.get("data").map(|value| given(&call.body, value));
+        let request = TestRequest { event_type, data, correlation_id: call.request_id.clone() };
+        let TestedWebhook { tested, event_type } = self.service.test_webhook(&call.principal, of, request).await?;
         reply::json(StatusCode::OK, &View::of(&tested, &event_type))
     }
-
-    /// A payload where the caller gives none: the catalogue's example of the type, if it has one.
-    fn sample(&self, webhook: &Webhook, event_type: &str) -> Value {
-        let registry = self.service.registry.load();
-        let known = registry.event_type(&webhook.tenant, event_type);
-        known.and_then(|known| known.definition.settings.example.clone()).unwrap_or_else(
-            || json!({ "test": true, "message": "A test delivery of Hooktide", "webhook_id": webhook.id.to_string() }),
-        )
-    }
-}
-
-/// The first type that the webhook names, or one of the first family that it names.
-fn type_for(webhook: &Webhook) -> String {
-    let active = webhook.subscriptions.iter().filter(|subscription| subscription.is_active);
-    let patterns = || webhook.events.iter().chain(active.clone().map(|subscription| &subscription.event_type));
-    let named = patterns().find_map(|pattern| match pattern {
-        EventPattern::Exact(name) => Some(name.to_string()),
-        EventPattern::Prefix(_) | EventPattern::All => None,
-    });
-    let of_family = || {
-        let family = patterns().find_map(|pattern| match pattern {
-            EventPattern::Prefix(prefix) => Some(format!("{prefix}test")),
-            EventPattern::Exact(_) | EventPattern::All => None,
-        });
-        family.filter(|name| is_event_type(name))
-    };
-    named.or_else(of_family).unwrap_or_else(|| TEST_TYPE.to_owned())
 }
 
 /// `data` as it was written; as it was read, where it was written twice.

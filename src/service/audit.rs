@@ -30,14 +30,14 @@ impl Service {
     /// If the role is too low, or the caller may not know of the tenant.
     pub async fn list_audit(
         &self,
-        who: &Principal,
+        principal: &Principal,
         filter: AuditFilter,
         before: Option<AuditId>,
         page: Page,
     ) -> Result<Rows<AuditEntry, AuditId>, Error> {
-        Operation::ReadAudit.permit(who.role)?;
+        Operation::ReadAudit.permit(principal.role)?;
         let asked = AuditQuery {
-            tenant: tenant_of(who, filter.tenant.as_deref())?.map(Into::into),
+            tenant: tenant_of(principal, filter.tenant.as_deref())?.map(Into::into),
             actor: filter.actor,
             action: filter.action,
             target: filter.target,

@@ -14,7 +14,7 @@ use crate::storage::ReadError;
 /// What went wrong, as a front end tells it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// An argument beside the document cannot be understood.
+    /// An argument beside the document cannot be understood. The detail begins with its name.
     InvalidArgument,
     /// The document breaks its rules; [`Error::errors`] names the fields.
     InvalidBody,

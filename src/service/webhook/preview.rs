@@ -1,26 +1,31 @@
-//! `?dry_run=true`: what a change of a webhook would come to, without making it.
+//! What a change of a webhook would come to, without making it.
 
-use hyper::StatusCode;
 use serde_json::{Map, Value};
 
-use super::page::Query;
-use super::webhook_view::View;
-use super::{Api, Call, reply};
-use crate::http::{Problem, ProblemCode, Response};
+use super::document::Document;
 use crate::model::{RetryPolicy, Timestamp, WebhookId, WebhookNo};
 use crate::outbound::{Webhook, WebhookSettings};
+use crate::service::{Error, ErrorKind};
 
 /// What a webhook that is not made yet does not have.
 const MADE: [&str; 4] = ["id", "created_at", "updated_at", "secret_hint"];
 
-/// Whether the caller wants to see what would come of it, and no more.
-pub(super) fn is_dry_run(call: &Call) -> Result<bool, Problem> {
-    Query::of(&call.parts.uri).parse("dry_run", "expected true or false").map(Option::unwrap_or_default)
+/// A webhook as it would be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// Its document.
+    pub document: Map<String, Value>,
+    /// The names of the fields that would change; all of them for a new webhook.
+    pub changed: Vec<String>,
 }
 
-impl Api {
-    /// A webhook as it would be, and which of its fields would be others. `old` is the one that it would replace.
-    pub(super) fn preview(&self, old: Option<&Webhook>, settings: WebhookSettings) -> Result<Response, Problem> {
+impl Preview {
+    /// A webhook with these settings. `old` is the one that it would replace.
+    pub(super) fn of(
+        old: Option<&Webhook>,
+        settings: WebhookSettings,
+        default_retry: &RetryPolicy,
+    ) -> Result<Self, Error> {
         let new = if let Some(old) = old {
             let (created_at, updated_at) = (old.created_at, old.updated_at);
             Webhook { no: old.no, id: old.id, settings, created_at, updated_at, version: old.version }
@@ -29,15 +34,14 @@ impl Api {
             let (no, id) = (WebhookNo(u32::MAX), WebhookId::from_u128(0));
             Webhook { no, id, settings, created_at, updated_at, version: 0 }
         };
-        let mut shown = fields(&new, &self.service.default_retry)?;
+        let mut document = fields(&new, default_retry)?;
         let changed = if let Some(old) = old {
-            changed(&fields(old, &self.service.default_retry)?, &shown, old, &new)
+            changed(&fields(old, default_retry)?, &document, old, &new)
         } else {
-            shown.retain(|name, _| !MADE.contains(&name.as_str()));
-            shown.keys().cloned().collect()
+            document.retain(|name, _| !MADE.contains(&name.as_str()));
+            document.keys().cloned().collect()
         };
-        shown.insert("changed".to_owned(), changed.into());
-        reply::json(StatusCode::OK, &shown)
+        Ok(Self { document, changed })
     }
 }
 
@@ -54,9 +58,10 @@ fn changed(before: &Map<String, Value>, after: &Map<String, Value>, old: &Webhoo
     after.keys().chain(gone).filter(|name| differs(name)).cloned().collect()
 }
 
-fn fields(webhook: &Webhook, default_retry: &RetryPolicy) -> Result<Map<String, Value>, Problem> {
-    match serde_json::to_value(View::of(webhook, default_retry)) {
+/// The document as a map.
+pub(crate) fn fields(webhook: &Webhook, default_retry: &RetryPolicy) -> Result<Map<String, Value>, Error> {
+    match serde_json::to_value(Document::of(webhook, default_retry)) {
         Ok(Value::Object(fields)) => Ok(fields),
-        _ => Err(Problem::new(ProblemCode::Internal, "the answer could not be written")),
+        _ => Err(Error::new(ErrorKind::Internal, "the answer could not be written")),
     }
 }

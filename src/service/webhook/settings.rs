@@ -1,27 +1,28 @@
-//! A body that makes or changes a webhook, read as a whole into what the registry keeps.
+//! A document that makes or changes a webhook, read as a whole into the settings that the registry keeps.
+//!
+//! A new field of a webhook is read in [`read`], which names every field of [`WebhookSettings`]: without it the program does
+//! not compile. The field's name goes into `ALLOWED`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::body::{pointer, unknown};
-use super::webhook_auth;
-use super::webhook_keys::{keys, profile};
-use super::webhook_view::View;
-use crate::http::{FieldError, Problem, ProblemCode};
+use super::auth;
+use super::document::Document;
+use super::keys::{keys, profile};
+use super::policy::{Retries, order, rate_limit};
 use crate::model::{
-    Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
+    FieldError, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
 };
 use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;
 use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
 use crate::registry::{DEFAULT_TENANT, Registry};
-use crate::service::CheckUrl;
-use crate::service::fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX};
+use crate::service::fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, pointer, unknown};
 use crate::service::reference::{UID_BYTES_MAX, is_uid};
-use crate::service::webhook::policy::{Retries, order, rate_limit};
+use crate::service::{CheckUrl, Error, ErrorKind};
 
 const URL_BYTES_MAX: usize = 2_048;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=300.0;
@@ -77,7 +78,7 @@ pub(super) fn read(
     body: Map<String, Value>,
     purpose: Purpose<'_>,
     rules: &Rules<'_>,
-) -> Result<WebhookSettings, Problem> {
+) -> Result<WebhookSettings, Error> {
     let mut fields = Fields::new(body);
     let base = purpose.base();
     if let Some(current) = purpose.current() {
@@ -134,7 +135,9 @@ pub(super) fn read(
             description,
             user_id,
             metadata: metadata.unwrap_or_else(|| "{}".into()),
-            ..WebhookSettings::new(tenant, endpoint, keys)
+            tenant,
+            endpoint,
+            keys,
         }),
         _ => Err(refusal(errors, egress_only)),
     }
@@ -194,7 +197,7 @@ fn auth(
     let base = purpose.base();
     let present = purpose.current().and_then(|w| w.auth.as_deref());
     let auth = fields.auth(present, base.is_some()).or(base.and_then(|w| w.auth.clone()))?;
-    let (at, (name, _)) = (webhook_auth::place(&auth), auth.header());
+    let (at, (name, _)) = (auth::place(&auth), auth.header());
     if profile.is_some_and(|profile| profile.sets(name)) {
         fields.wrong(at, format!("the webhook's profile sets the header {name}"));
     }
@@ -216,13 +219,13 @@ fn tls(fields: &mut Fields, purpose: Purpose<'_>, endpoint: Option<&Endpoint>) -
     Some(tls)
 }
 
-fn refusal(errors: Vec<FieldError>, egress: bool) -> Problem {
+fn refusal(errors: Vec<FieldError>, egress: bool) -> Error {
     if egress && let [error] = errors.as_slice() {
-        let mut problem = Problem::new(ProblemCode::EgressRefused, error.detail.clone());
+        let mut problem = Error::new(ErrorKind::EgressRefused, error.detail.clone());
         problem.errors = errors;
         return problem;
     }
-    Problem::invalid_body(errors)
+    Error::invalid_body(errors)
 }
 
 /// A client may send back what it read; what the server sets must be as it was.
@@ -230,7 +233,7 @@ fn sent_back(fields: &mut Fields, current: &Webhook, rules: &Rules<'_>) {
     for key in IGNORED {
         fields.left.remove(key);
     }
-    let shown = serde_json::to_value(View::of(current, rules.default_retry)).unwrap_or_default();
+    let shown = serde_json::to_value(Document::of(current, rules.default_retry)).unwrap_or_default();
     for key in READ_ONLY {
         if let Some(given) = fields.left.remove(key)
             && shown.get(key) != Some(&given)

@@ -1,19 +1,17 @@
 //! The headers that a webhook adds to its deliveries: which names it may set, what a value may hold, and how secret ones are kept.
 
-use hyper::http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::body::pointer;
+use super::HIDDEN;
 use crate::model::is_secret_header;
 use crate::outbound::is_reserved_header;
-use crate::service::fields::{Fields, Given};
+use crate::service::fields::{Fields, Given, pointer};
 
 /// Headers of a webhook.
 const HEADERS_MAX: usize = 32;
 /// Bytes of a header's value.
 const HEADER_VALUE_BYTES_MAX: usize = 4_096;
-/// What stands for a value that is not shown.
-pub(super) const HIDDEN: &str = "***";
 
 impl Fields {
     /// `headers`; in a patch they are merged with the present ones. `***` for a hidden value keeps it.

@@ -1,22 +1,25 @@
-//! A webhook as the interface shows it.
+//! A webhook as a JSON document, which every front end shows and which [`settings`](super::settings) reads back.
+//!
+//! A new field of a webhook is shown here: [`Document::of`] names every field of [`WebhookSettings`], so that the program does
+//! not compile without it.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::webhook_headers::HIDDEN;
-use super::{webhook_auth, webhook_tls};
+use super::{HIDDEN, auth, tls};
 use crate::filter::{Field, Filter};
 use crate::model::{BreakerSettings, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
-use crate::outbound::Webhook;
+use crate::outbound::{Webhook, WebhookSettings};
 
 /// A webhook without its secrets.
 #[derive(Serialize)]
-pub(super) struct View<'a> {
+pub struct Document<'a> {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'a str>,
@@ -54,9 +57,9 @@ pub(super) struct View<'a> {
     ordered_by: Option<&'a str>,
     headers: Headers<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    auth: Option<webhook_auth::Shown<'a>>,
+    auth: Option<auth::Shown<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<webhook_tls::Shown<'a>>,
+    tls: Option<tls::Shown<'a>>,
     metadata: Box<RawValue>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -69,74 +72,72 @@ pub(super) struct View<'a> {
     previous_secret_ends_at: Option<Timestamp>,
 }
 
-/// The answer to the creation or a change of a webhook.
-#[derive(Serialize)]
-pub(super) struct Written<'a> {
-    #[serde(flatten)]
-    pub(super) webhook: View<'a>,
-    /// Shown this once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) secret: Option<&'a str>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// What its user is told of a webhook that is good and yet likely not what was meant.
-pub(super) fn warnings(webhook: &Webhook) -> Vec<String> {
-    let mut warnings = Vec::new();
-    match &*webhook.subscriptions {
-        _ if !webhook.events.is_empty() => {}
-        [] => warnings.push("no events: nothing will match".to_owned()),
-        subscriptions if subscriptions.iter().all(|subscription| !subscription.is_active) => {
-            warnings.push("no events and no active subscription: nothing will match".to_owned());
-        }
-        _ => {}
-    }
-    if webhook.auth.is_some() && !webhook.endpoint.tls {
-        warnings.push("auth goes to an http endpoint: whoever is on the way reads it".to_owned());
-    }
-    warnings
-}
-
-impl<'a> View<'a> {
+impl<'a> Document<'a> {
     /// `default_retry` is what holds for a webhook without a policy of its own.
-    pub(super) fn of(webhook: &'a Webhook, default_retry: &'a RetryPolicy) -> Self {
-        let policy = webhook.retry_policy.as_ref().unwrap_or(default_retry);
-        let active = webhook.status.is_matched();
+    pub fn of(webhook: &'a Webhook, default_retry: &'a RetryPolicy) -> Self {
+        let WebhookSettings {
+            tenant,
+            uid,
+            status,
+            endpoint,
+            events,
+            subscriptions,
+            filters,
+            workspace_id,
+            profile,
+            keys,
+            retry_policy,
+            retry_on,
+            timeout,
+            max_in_flight,
+            rate_limit,
+            breaker,
+            order,
+            headers,
+            auth,
+            tls,
+            name,
+            description,
+            user_id,
+            metadata,
+        } = &webhook.settings;
+        let policy = retry_policy.as_ref().unwrap_or(default_retry);
+        let active = status.is_matched();
         Self {
             id: webhook.id.to_string(),
-            uid: webhook.uid.as_deref(),
-            tenant: &webhook.tenant,
-            user_id: webhook.user_id.as_deref(),
-            workspace_id: webhook.workspace_id.as_deref(),
-            name: webhook.name.as_deref(),
-            url: &webhook.endpoint.url,
-            description: webhook.description.as_deref(),
-            status: webhook.status,
+            uid: uid.as_deref(),
+            tenant,
+            user_id: user_id.as_deref(),
+            workspace_id: workspace_id.as_deref(),
+            name: name.as_deref(),
+            url: &endpoint.url,
+            description: description.as_deref(),
+            status: *status,
             active,
             is_active: active,
-            events: webhook.events.iter().map(ToString::to_string).collect(),
-            subscription_count: webhook.subscriptions.len(),
-            filters: webhook.filters.as_deref().map(Filter::as_json),
-            profile: webhook.profile.name(),
-            retry_policy: Policy(policy, webhook.retry_on),
+            events: events.iter().map(ToString::to_string).collect(),
+            subscription_count: subscriptions.len(),
+            filters: filters.as_deref().map(Filter::as_json),
+            profile: profile.name(),
+            retry_policy: Policy(policy, *retry_on),
             max_retries: retries_of(policy),
-            timeout_seconds: webhook.timeout.map(shown_seconds),
-            rate_limit_rps: webhook.rate_limit.and_then(|limit| shown_number(limit.per_second)),
-            burst: webhook.rate_limit.map(|limit| limit.burst),
-            max_in_flight: webhook.max_in_flight,
-            breaker: (webhook.breaker != BreakerSettings::default()).then_some(Breaker(&webhook.breaker)),
+            timeout_seconds: timeout.map(shown_seconds),
+            rate_limit_rps: rate_limit.and_then(|limit| shown_number(limit.per_second)),
+            burst: rate_limit.map(|limit| limit.burst),
+            max_in_flight: *max_in_flight,
+            breaker: (*breaker != BreakerSettings::default()).then_some(Breaker(breaker)),
             ordered: webhook.is_ordered(),
-            ordered_by: webhook.order.field().map(Field::as_str),
-            headers: Headers(webhook),
-            auth: webhook.auth.as_deref().map(webhook_auth::Shown),
-            tls: webhook.tls.as_deref().map(webhook_tls::Shown::of),
+            ordered_by: order.field().map(Field::as_str),
+            headers: Headers(headers),
+            auth: auth.as_deref().map(auth::Shown),
+            tls: tls.as_deref().map(tls::Shown::of),
             // It was checked when it came in.
-            metadata: RawValue::from_string(webhook.metadata.to_string()).unwrap_or_default(),
+            metadata: RawValue::from_string(metadata.to_string()).unwrap_or_default(),
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
-            secret_hint: hint(&webhook.keys.current.secret),
-            public_key: webhook.keys.current.public_key(),
-            previous_secret_ends_at: webhook.keys.previous.as_ref().map(|(_, until)| *until),
+            secret_hint: hint(&keys.current.secret),
+            public_key: keys.current.public_key(),
+            previous_secret_ends_at: keys.previous.as_ref().map(|(_, until)| *until),
         }
     }
 }
@@ -145,11 +146,6 @@ impl<'a> View<'a> {
 fn hint(secret: &Secret) -> String {
     let prefix = ["whsec_", "whsk_"].into_iter().find(|prefix| secret.reveal().starts_with(prefix));
     format!("{}{}", prefix.unwrap_or_default(), secret.hint())
-}
-
-/// The tag of a webhook's state.
-pub(super) fn etag(webhook: &Webhook) -> String {
-    format!("\"{}\"", webhook.version)
 }
 
 /// Whole where it is whole.
@@ -179,7 +175,7 @@ impl Serialize for Breaker<'_> {
 }
 
 /// A retry policy, with what it tries again.
-pub(super) struct Policy<'a>(pub(super) &'a RetryPolicy, pub(super) RetryOn);
+pub(crate) struct Policy<'a>(pub(crate) &'a RetryPolicy, pub(crate) RetryOn);
 
 impl Serialize for Policy<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -206,12 +202,12 @@ impl Serialize for Policy<'_> {
 }
 
 /// Values that are secrets by their header's name read `***`.
-struct Headers<'a>(&'a Webhook);
+struct Headers<'a>(&'a [(HeaderName, HeaderValue)]);
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(self.0.headers.len()))?;
-        for (name, value) in &self.0.headers {
+        let mut map = to.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
             let shown = if value.is_sensitive() { HIDDEN } else { value.to_str().unwrap_or(HIDDEN) };
             map.serialize_entry(name.as_str(), shown)?;
         }

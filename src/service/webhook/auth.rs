@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use hyper::http::HeaderName;
+use http::HeaderName;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::body::pointer;
-use super::webhook_headers::{HIDDEN, header_name};
-use crate::http::FieldError;
+use super::HIDDEN;
+use super::headers::header_name;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
-use crate::model::Secret;
+use crate::model::{FieldError, Secret};
 use crate::outbound::{Credentials, EndpointAuth};
-use crate::service::fields::{Fields, Given};
+use crate::service::fields::{Fields, Given, pointer};
 
 /// The kinds, and the members of each; all but `username` and `name` are secrets.
 const KINDS: [(&str, &[&str]); 3] =

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::body::pointer;
-use super::webhook_body::Purpose;
+use super::settings::Purpose;
 use crate::model::{Secret, Timestamp};
 use crate::outbound::profile::{KeyError, KeyType, Profile};
 use crate::outbound::{SigningKeys, Webhook};
 use crate::registry::Registry;
-use crate::service::fields::{Fields, Given};
+use crate::service::fields::{Fields, Given, pointer};
 use crate::signature::{SigningKey, SigningKind};
 
 /// The profile: named, or the present one in a patch, or the tenant's default.

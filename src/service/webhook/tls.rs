@@ -5,13 +5,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::body::pointer;
-use super::webhook_headers::HIDDEN;
-use crate::http::FieldError;
+use super::HIDDEN;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
-use crate::model::Secret;
+use crate::model::{FieldError, Secret};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
-use crate::service::fields::{Fields, Given};
+use crate::service::fields::{Fields, Given, pointer};
 
 impl Fields {
     /// `tls`; in a patch it is merged with the present settings. `***` for the key keeps it. An empty object asks for
