@@ -17,6 +17,7 @@ pub mod model;
 
 pub mod json;
 pub mod runtime;
+pub mod template;
 
 pub mod config;
 pub mod filter;

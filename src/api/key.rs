@@ -1,22 +1,16 @@
-//! API keys: make, list, read, revoke. A key is shown by the answer that made it, and never again.
+//! API keys: make, list, read, revoke. Only the answer to the making of a key shows the key's text.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::page::Query;
-use super::source_body::text;
-use super::webhook::tenant_of;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
-use crate::model::{KeyId, Principal, Role, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::{DEFAULT_TENANT, Key, NewKey};
-use crate::service::access::sees;
-use crate::service::fields::{Fields, NAME_CHARS_MAX};
-
-const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
+use crate::model::{KeyId, Role, Timestamp};
+use crate::registry::Key;
+use crate::service::key::{CreatedKey, KeyFilter};
 
 /// A key without its text.
 #[derive(Serialize)]
@@ -59,12 +53,11 @@ impl<'a> View<'a> {
 
 impl Api {
     pub(super) async fn create_key(&self, call: &Call) -> Result<Response, Problem> {
-        let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, false)?);
-        let key = self.new_key(&mut fields, &call.principal);
-        fields.finish(ALLOWED)?;
-        let writer = self.service.writer.by(&call.principal);
+        let document = body::object(&call.parts.headers, &call.body, false)?;
+        let new = self.service.check_new_key(&call.principal, document)?;
+        let service = Arc::clone(&self.service);
         let make = async move {
-            let (key, secret) = writer.create_key(key).await?;
+            let CreatedKey { key, secret } = service.create_key(new).await?;
             let place = format!("/api/v1/keys/{}", key.id);
             let answer =
                 |shown| reply::made(StatusCode::CREATED, &place, &Created { view: View::of(&key), key: shown });
@@ -73,44 +66,10 @@ impl Api {
         self.make(call, make).await
     }
 
-    /// Nobody grants more than is theirs: no role above their own, no tenant but their own.
-    fn new_key(&self, fields: &mut Fields, principal: &Principal) -> NewKey {
-        let name = text(fields, "name").map(String::into_boxed_str);
-        if name.as_deref().is_some_and(|name| !(1..=NAME_CHARS_MAX).contains(&name.chars().count())) {
-            fields.wrong("/name", format!("expected 1 to {NAME_CHARS_MAX} characters"));
-        }
-        let role = match fields.left.remove("role") {
-            None | Some(Value::Null) => {
-                fields.wrong("/role", "is required: publisher, viewer, member or admin");
-                None
-            }
-            Some(value) => {
-                let role = value.as_str().and_then(Role::from_word);
-                if role.is_none() {
-                    fields.wrong("/role", "expected publisher, viewer, member or admin");
-                }
-                role
-            }
-        };
-        if role.is_some_and(|role| role > principal.role) {
-            fields.wrong("/role", "nobody grants a role above their own");
-        }
-        let expires_at = text(fields, "expires_at").and_then(|text| {
-            let at = text.parse::<Timestamp>().ok().filter(|at| *at > self.service.clock.now());
-            if at.is_none() {
-                fields.wrong("/expires_at", "expected an RFC 3339 time to come, such as 2030-01-31T12:00:00Z");
-            }
-            at
-        });
-        let tenant = tenant(fields, principal);
-        NewKey { name, role: role.unwrap_or(Role::Viewer), tenant, expires_at }
-    }
-
     /// Filters: `tenant`, for a key of tenant `*`; `role`.
     pub(super) fn list_keys(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
-        let tenant = tenant_of(&call.principal, &query)?;
         let role = match query.get("role") {
             None => None,
             Some(word) => Some(Role::from_word(word).ok_or_else(|| {
@@ -118,54 +77,19 @@ impl Api {
                 Problem::new(ProblemCode::InvalidRequest, detail)
             })?),
         };
-        let before = query.cursor::<KeyId>()?.unwrap_or(KeyId::from_u128(u128::MAX));
-        let registry = self.service.registry.load();
-        let wanted = registry.keys(tenant, before).filter(|key| role.is_none_or(|role| key.role == role));
-        let (rows, more) = page.cut(wanted.take(page.wanted()).collect::<Vec<_>>());
-        let next = rows.last().filter(|_| more).map(|key| query.next(&key.id));
-        let rows: Vec<_> = rows.into_iter().map(|key| View::of(key)).collect();
-        reply::list(&rows, next.as_ref())
+        let filter = KeyFilter { tenant: query.tenant().map(str::to_owned), role };
+        let found = self.service.list_keys(&call.principal, &filter, query.cursor()?, page)?;
+        reply::rows(&query, &found, |key| View::of(key))
     }
 
     pub(super) fn read_key(&self, call: &Call, id: KeyId) -> Result<Response, Problem> {
-        reply::read(&call.parts.headers, &View::of(&*self.key(&call.principal, id)?))
+        let key = self.service.read_key(&call.principal, id)?;
+        reply::read(&call.parts.headers, &View::of(&key))
     }
 
     /// Takes a key out of force, at once.
     pub(super) async fn revoke_key(&self, call: &Call, id: KeyId) -> Result<Response, Problem> {
-        self.key(&call.principal, id)?;
-        self.service.writer.by(&call.principal).revoke_key(id).await?;
+        self.service.revoke_key(&call.principal, id).await?;
         Ok(reply::no_content())
-    }
-
-    /// The key, if it is there for the caller; one of tenant `*` is for its like alone.
-    fn key(&self, principal: &Principal, id: KeyId) -> Result<Arc<Key>, Problem> {
-        let key = self.service.registry.load().key(id).cloned();
-        let is_seen =
-            |key: &Arc<Key>| principal.tenant.is_none() || key.tenant.as_deref().is_some_and(|t| sees(principal, t));
-        key.filter(is_seen).ok_or_else(|| Problem::not_found("key"))
-    }
-}
-
-/// Whose the key is to be; `None`: everybody's.
-fn tenant(fields: &mut Fields, principal: &Principal) -> Option<Arc<str>> {
-    let mut named: Option<String> = None;
-    for key in ["tenant", "org_id"] {
-        let Some(name) = text(fields, key) else { continue };
-        let pointer = body::pointer(key);
-        if named.as_ref().is_some_and(|other| *other != name) {
-            fields.wrong(pointer, "contradicts tenant");
-        } else if name != "*" && !is_tenant_name(&name) {
-            fields.wrong(pointer, format!("expected {TENANT_NAME_ALLOWED}; or * for all"));
-        } else if principal.tenant.as_deref().is_some_and(|own| *own != name) {
-            fields.wrong(pointer, "only a key of tenant * may name another tenant");
-        } else {
-            named = Some(name);
-        }
-    }
-    match named.as_deref() {
-        Some("*") => None,
-        Some(name) => Some(name.into()),
-        None => Some(principal.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into())),
     }
 }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::Principal;
 use crate::runtime::Clock;
-use crate::service::{DeliveryStore, Service};
-use crate::storage::ReadLog;
+use crate::service::Service;
 
 mod route;
 
@@ -23,11 +22,8 @@ mod event_type;
 mod filter_test;
 mod key;
 mod listing;
-mod recover;
 mod replay;
 mod source;
-mod source_body;
-mod source_rotate;
 mod source_view;
 mod stats;
 mod subscription;
@@ -45,7 +41,6 @@ mod idempotency;
 mod page;
 mod reply;
 mod roles;
-mod search;
 
 use idempotency::{Idempotency, Turn};
 
@@ -126,13 +121,5 @@ impl Api {
             Ok(made.answer)
         });
         making.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))
-    }
-
-    /// Reads from the stores on a thread that may block.
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn DeliveryStore, &dyn ReadLog) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        self.service.read(read).await
     }
 }

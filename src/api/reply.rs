@@ -51,22 +51,12 @@ pub(super) fn read(headers: &HeaderMap, body: &impl Serialize) -> Result<Respons
 
 /// Puts the tag on an answer, or makes it a 304.
 pub(super) fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag, true)) {
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag)) {
         response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     set(&mut response, ETAG, etag);
     response
-}
-
-/// Whether the caller's `If-Match` lets the thing with this tag be changed.
-pub(super) fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
-    match headers.get(IF_MATCH) {
-        Some(wanted) if !names(wanted, etag, false) => {
-            Err(Problem::new(ProblemCode::PreconditionFailed, format!("its ETag is {etag}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
@@ -82,12 +72,10 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
 }
 
-/// RFC 9110, 13.1: a list of tags or `*`; a weak tag never matches where the strong comparison is asked.
-fn names(header: &HeaderValue, etag: &str, weak: bool) -> bool {
+/// Whether a list of tags names this one (RFC 9110, 13.1.2: the comparison is weak).
+fn names(header: &HeaderValue, etag: &str) -> bool {
     header.to_str().is_ok_and(|text| {
-        text.split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag)))
+        text.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag || tag.strip_prefix("W/") == Some(etag))
     })
 }
 

@@ -22,11 +22,11 @@ use crate::model::{
 use crate::outbound::Endpoint;
 use crate::registry::tests as registry_tests;
 use crate::service::{
-    Answered, BreakerState, DeadLetter, Delivery, FigureStore, Later, Part, Parts, Replay, TestDelivery, TestRefused,
-    Tested, Tester, UrlProblem, Work,
+    Answered, BreakerState, DeadLetter, Delivery, DeliveryStore, FigureStore, Later, Part, Parts, Replay, TestDelivery,
+    TestRefused, Tested, Tester, UrlProblem, Work,
 };
 use crate::settle::{JobState, Wanted};
-use crate::storage::{ReadError, Stored};
+use crate::storage::{ReadError, ReadLog, Stored};
 
 mod access;
 mod apply;

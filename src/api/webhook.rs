@@ -7,7 +7,6 @@ use hyper::header::ETAG;
 use serde::Serialize;
 
 use super::page::Query;
-pub(super) use super::webhook_list::tenant_of;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
 use crate::outbound::Webhook;

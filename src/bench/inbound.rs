@@ -15,6 +15,7 @@ use crate::inbound::provider::{RawRecipe, recipe};
 use crate::model::Timestamp;
 use crate::runtime::Clock;
 use crate::signature::OneOrMany;
+use crate::template::{Part, Template, TemplateError};
 
 /// The source's name; its plain types are then those that the bench's webhooks ask for: `bench.` and the topic.
 pub(super) const SOURCE: &str = "bench";
@@ -234,12 +235,8 @@ impl Spec {
 
     /// The signed template as ranges of a request whose body begins at `head`.
     fn pieces(&self, request: &[u8], head: usize) -> Result<Vec<Piece>, &'static str> {
-        let mut pieces = Vec::new();
-        let mut rest = self.signed.as_str();
-        while let Some((before, from)) = rest.split_once('{') {
-            let (place, after) = from.split_once('}').ok_or("its signed text")?;
-            pieces.push(Piece::Text(before.as_bytes().into()));
-            pieces.push(match place {
+        let placeholder = |name: &str| {
+            Ok(match name {
                 "body" => Piece::Range(head..request.len()),
                 "method" => Piece::Text(b"POST".as_slice().into()),
                 "url" | "url:unescaped" => Piece::Text(PUBLIC_URL.as_bytes().into()),
@@ -250,11 +247,17 @@ impl Spec {
                     let name = names.split('|').next().unwrap_or_default().to_ascii_lowercase();
                     Piece::Range(header_value(request, &name))
                 }
-            });
-            rest = after;
-        }
-        pieces.push(Piece::Text(rest.as_bytes().into()));
-        Ok(pieces)
+            })
+        };
+        let template = Template::parse(&self.signed, placeholder).map_err(|error| match error {
+            TemplateError::Placeholder { error, .. } => error,
+            _ => "its signed text",
+        })?;
+        let piece = |part| match part {
+            Part::Text(text) => Piece::Text(text.into_string().into_bytes().into()),
+            Part::Placeholder(piece) => piece,
+        };
+        Ok(template.into_parts().into_iter().map(piece).collect())
     }
 }
 

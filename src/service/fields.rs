@@ -102,6 +102,15 @@ impl Fields {
         self.take(key, read).value().unwrap_or_default()
     }
 
+    /// Text of any length, for a field that is checked elsewhere.
+    pub(crate) fn plain_text(&mut self, key: &str) -> Option<String> {
+        let read = |value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err("expected text".to_owned()),
+        };
+        self.take(key, read).value()
+    }
+
     pub(crate) fn text(&mut self, key: &str, chars_max: usize) -> Given<Box<str>> {
         self.take(key, |value| match value {
             Value::String(text) if text.chars().count() <= chars_max => Ok(text.into()),

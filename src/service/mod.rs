@@ -25,6 +25,22 @@ pub mod reference;
 pub mod version;
 pub mod webhook;
 
+pub mod dead_letter;
+pub mod delivery;
+pub mod event;
+pub mod filter_test;
+pub mod replay;
+pub mod search;
+pub mod statistics;
+pub mod summary;
+
+pub mod event_type;
+pub mod source;
+
+pub mod audit;
+pub mod key;
+pub mod tenant;
+
 pub mod figures;
 pub mod store;
 pub mod tester;

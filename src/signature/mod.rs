@@ -9,7 +9,6 @@
 
 mod scheme;
 
-mod braces;
 mod check;
 mod code;
 mod encoding;
@@ -25,7 +24,6 @@ mod template;
 mod time;
 mod verify;
 
-pub(crate) use braces::{Segment, segments};
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
-use super::template::{Piece, Template};
+use super::template::{Placeholder, Signed};
 use super::time::TimeRule;
 use super::{Key, OneOrMany, Place, Request, VerifyError, check, code};
 use crate::json::Pointer;
@@ -93,7 +93,7 @@ pub struct Scheme {
     pub(super) split: Option<char>,
     pub(super) prefix: Box<str>,
     pub(super) encoding: Encoding,
-    pub(super) signed: Template,
+    pub(super) signed: Signed,
     pub(super) time: Option<TimeRule>,
     /// What `{id}` stands for: the values of these, joined by `:`.
     pub(super) id: Vec<Place>,
@@ -135,7 +135,7 @@ impl Scheme {
 
     /// Whether `{id}` is signed, so that [`Self::with_id`] must say where it stands.
     pub fn needs_id(&self) -> bool {
-        self.signed.has(&Piece::Id)
+        self.signed.has(&Placeholder::Id)
     }
 
     /// Whether the secret itself travels where the signature stands (`token`, `basic`), so that the value there is kept
@@ -158,7 +158,8 @@ impl Scheme {
             (Method::Code(which), _) => which.covers(place),
             _ => {
                 self.signed.covers(place)
-                    || self.signed.has(&Piece::Time) && self.time.as_ref().is_some_and(|time| time.place == *place)
+                    || self.signed.has(&Placeholder::Time)
+                        && self.time.as_ref().is_some_and(|time| time.place == *place)
                     || self.needs_id() && self.id.contains(place)
             }
         }

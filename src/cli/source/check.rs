@@ -4,6 +4,7 @@
 //! of the server.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ use crate::config::Environment;
 use crate::inbound::provider::{default_map, recipe};
 use crate::model::EventPattern;
 use crate::signature::{RawScheme, Scheme};
+use crate::template::Template;
 
 /// Types that are named where nobody subscribes to any; a provider may have hundreds.
 const TYPES_NAMED_MAX: usize = 8;
@@ -290,14 +292,20 @@ fn types(source: &Value) -> Vec<Made> {
     let rules = own.or_else(of_kind).unwrap_or_default();
     let mut types = Vec::new();
     for template in rules.iter().filter_map(|rule| rule.get("type").and_then(Value::as_str)) {
-        let template = template.replace("{source}", name);
-        types.push(match template.split_once('{') {
-            Some((front, _)) => Made::Below(front.to_owned()),
-            None => Made::One(template),
-        });
+        types.push(made(template, name));
     }
     types.push(Made::Below(format!("{name}.")));
     types
+}
+
+/// What a type of an event map comes to for the source of this name.
+fn made(template: &str, source: &str) -> Made {
+    let names = Template::parse(template, |name| Ok::<_, Infallible>(name.to_owned()));
+    let Ok(names) = names else { return Made::One(template.to_owned()) };
+    let mut front = String::new();
+    // Up to a placeholder whose value only an event has.
+    let whole = names.try_write(&mut front, |name, front| (*name == "source").then(|| front.push_str(source)));
+    if whole.is_some() { Made::One(front) } else { Made::Below(front) }
 }
 
 #[cfg(test)]
@@ -385,6 +393,25 @@ mod tests {
         assert_eq!(found.lacks, [""; 0]);
         let told = "3 requests were refused, the last at 2026-01-31T11:00:03.000Z (401); mostly, 2 of 3: wrong";
         assert_eq!(found.notes.last().unwrap(), told);
+    }
+
+    #[test]
+    fn a_template_says_what_events_become() {
+        let made = |template: &str| {
+            types(&json!({"name": "shop", "event_map": [{"when": "*", "type": template}]}))[0].to_string()
+        };
+        for (template, becomes) in [
+            ("a", "a"),
+            ("{source}", "shop"),
+            ("{source}.a", "shop.a"),
+            ("{topic}", "*"),
+            ("x.{topic}.{source}", "x.*"),
+            ("{source}.{topic}.a", "shop.*"),
+            // Of a newer server.
+            ("a.{source}.{tenant}.{topic}", "a.shop.*"),
+        ] {
+            assert_eq!(made(template), becomes, "{template}");
+        }
     }
 
     #[test]

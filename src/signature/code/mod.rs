@@ -5,8 +5,9 @@
 //! calls, from the address that [`certificate_url`] gave.
 
 mod certificate;
-mod der;
 mod paypal;
+#[cfg(test)]
+mod proptests;
 mod sns;
 #[cfg(test)]
 mod tests;
