@@ -61,8 +61,8 @@ impl Api {
     /// also `webhook_id`, `tenant`.
     pub(super) async fn list_dead_letters(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
-        let Listing { scope, filter, before, page } = listing(&query, of)?;
-        let found = self.service.list_dead_letters(&call.principal, scope, filter, before, page).await?;
+        let Listing { scope, filter, page, before } = listing(&query, of)?;
+        let found = self.service.list_dead_letters(&call.principal, scope, filter, page, before).await?;
         reply::rows(&query, &found, View::of)
     }
 

@@ -136,8 +136,8 @@ impl Api {
     /// `webhook_id`, `tenant`.
     pub(super) async fn list_deliveries(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
-        let Listing { scope, filter, before, page } = listing(&query, of)?;
-        let found = self.service.list_deliveries(&call.principal, scope, filter, before, page).await?;
+        let Listing { scope, filter, page, before } = listing(&query, of)?;
+        let found = self.service.list_deliveries(&call.principal, scope, filter, page, before).await?;
         reply::rows(&query, &found, View::of)
     }
 

@@ -43,6 +43,12 @@ impl From<Error> for Problem {
     }
 }
 
+/// A refusal in one line, as a client of the HTTP API reads it.
+pub fn describe(error: Error) -> String {
+    let problem = Problem::from(error);
+    format!("the server answered {} {}: {}", problem.code.status().as_u16(), problem.code.as_str(), problem.detail)
+}
+
 macro_rules! through_service {
     ($($error:ty),*) => {
         $(impl From<$error> for Problem {

@@ -79,12 +79,12 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let filter = EventTypeFilter {
-            tenant: query.tenant().map(str::to_owned),
-            category: query.get("category").map(str::to_owned),
+            tenant: query.tenant(),
+            category: query.get("category"),
             deprecated: query.parse("deprecated", "expected true or false")?,
-            text: query.get("q").map(str::to_owned),
+            text: query.get("q"),
         };
-        let found = self.service.list_event_types(&call.principal, &filter, query.get("cursor"), page)?;
+        let found = self.service.list_event_types(&call.principal, filter, page, query.get("cursor"))?;
         reply::rows(&query, &found, |event_type| View::of(event_type))
     }
 

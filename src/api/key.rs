@@ -77,8 +77,8 @@ impl Api {
                 Problem::new(ProblemCode::InvalidRequest, detail)
             })?),
         };
-        let filter = KeyFilter { tenant: query.tenant().map(str::to_owned), role };
-        let found = self.service.list_keys(&call.principal, &filter, query.cursor()?, page)?;
+        let filter = KeyFilter { tenant: query.tenant(), role };
+        let found = self.service.list_keys(&call.principal, filter, page, query.cursor()?)?;
         reply::rows(&query, &found, |key| View::of(key))
     }
 

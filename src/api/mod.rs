@@ -42,6 +42,8 @@ mod page;
 mod reply;
 mod roles;
 
+pub use error::describe;
+
 use idempotency::{Idempotency, Turn};
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let before = query.cursor::<Cursor>()?.map(|Cursor(no)| no);
-        let Rows { rows, next } = self.service.list_replays(&call.principal, query.tenant(), before, page).await?;
+        let Rows { rows, next } = self.service.list_replays(&call.principal, query.tenant(), page, before).await?;
         reply::rows(&query, &Rows { rows, next: next.map(id) }, View::of)
     }
 

@@ -36,7 +36,7 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let filter = filter(&query)?;
-        let found = self.service.list_sources(&call.principal, &filter, query.cursor()?, page)?;
+        let found = self.service.list_sources(&call.principal, filter, page, query.cursor()?)?;
         reply::rows(&query, &found, |source| View::of(source, None))
     }
 
@@ -163,7 +163,7 @@ fn deleted(query: &Query) -> Result<bool, Problem> {
     query.parse("deleted", "expected true or false").map(Option::unwrap_or_default)
 }
 
-fn filter(query: &Query) -> Result<SourceFilter, Problem> {
+fn filter(query: &Query) -> Result<SourceFilter<'_>, Problem> {
     let status = match query.get("status").map(str::to_ascii_lowercase).as_deref() {
         None => None,
         Some("active") => Some(SourceStatus::Active),
@@ -175,10 +175,10 @@ fn filter(query: &Query) -> Result<SourceFilter, Problem> {
         }
     };
     Ok(SourceFilter {
-        tenant: query.tenant().map(str::to_owned),
+        tenant: query.tenant(),
         status,
-        kind: query.get("kind").map(str::to_owned),
-        text: query.get("q").map(str::to_owned),
+        kind: query.get("kind"),
+        text: query.get("q"),
         is_deleted: deleted(query)?,
     })
 }

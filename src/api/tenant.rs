@@ -56,7 +56,7 @@ impl Api {
     pub(super) fn list_tenants(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
-        let found = self.service.list_tenants(&call.principal, query.tenant(), query.get("cursor"), page)?;
+        let found = self.service.list_tenants(&call.principal, query.tenant(), page, query.get("cursor"))?;
         reply::rows(&query, &found, View::of)
     }
 }

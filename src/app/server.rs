@@ -27,6 +27,7 @@ use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
+use crate::service::Service;
 use crate::settle;
 use crate::storage::{Disk, ReadLog, RealDisk};
 
@@ -37,7 +38,7 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
-    api: Arc<Api>,
+    service: Arc<Service>,
     health: Arc<Health>,
     guard: SharedGuard,
     tokens: SharedAccess,
@@ -178,7 +179,7 @@ impl Server {
             addresses,
             admin_address,
             admin_key,
-            api,
+            service,
             health,
             guard,
             tokens,
@@ -245,7 +246,7 @@ impl Server {
     /// Makes webhooks as the file declares them that the configuration names, if it names one.
     pub(super) async fn declare(&self, config: &Config) {
         if let Some(declared) = &config.apply {
-            declare::run(&self.api, declared).await;
+            declare::run(&self.service, declared).await;
         }
     }
 

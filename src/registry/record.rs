@@ -237,7 +237,9 @@ pub(super) fn decode(
         description: record.description.map(Into::into),
         user_id: record.user_id.map(Into::into),
         metadata: record.metadata.get().into(),
-        ..WebhookSettings::new(tenant(&record.tenant), record.endpoint.read()?, keys)
+        tenant: tenant(&record.tenant),
+        endpoint: record.endpoint.read()?,
+        keys,
     };
     Ok(Webhook { no, id, settings, created_at, updated_at, version: record.version })
 }

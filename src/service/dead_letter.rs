@@ -49,8 +49,8 @@ impl Service {
         principal: &Principal,
         scope: ListScope<'_>,
         filter: DeliveryFilter,
-        before: Option<DeliveryId>,
         page: Page,
+        before: Option<DeliveryId>,
     ) -> Result<Rows<Listed<DeadLetter>, DeliveryId>, Error> {
         Operation::ReadDeadLetters.permit(principal.role)?;
         let (webhooks, only) = self.webhooks_in(principal, scope)?;

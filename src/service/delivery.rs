@@ -60,8 +60,8 @@ impl Service {
         principal: &Principal,
         scope: ListScope<'_>,
         filter: DeliveryFilter,
-        before: Option<DeliveryId>,
         page: Page,
+        before: Option<DeliveryId>,
     ) -> Result<Rows<Listed<Delivery>, DeliveryId>, Error> {
         Operation::ReadDeliveries.permit(principal.role)?;
         let (webhooks, only) = self.webhooks_in(principal, scope)?;

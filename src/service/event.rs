@@ -101,8 +101,8 @@ impl Service {
         &self,
         principal: &Principal,
         filter: EventFilter,
-        before: Option<EventId>,
         page: Page,
+        before: Option<EventId>,
     ) -> Result<Rows<StoredEvent, EventId>, Error> {
         Operation::ReadEvents.permit(principal.role)?;
         let tenant = tenant_of(principal, filter.tenant.as_deref())?.map(str::to_owned);

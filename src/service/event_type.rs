@@ -34,16 +34,16 @@ pub struct EventTypeDraft {
 }
 
 /// Which event types are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct EventTypeFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventTypeFilter<'a> {
     /// Of the catalogue of this tenant; `None`: the caller's own, or `default` for a caller of tenant `*`.
-    pub tenant: Option<String>,
+    pub tenant: Option<&'a str>,
     /// Of this category.
-    pub category: Option<String>,
+    pub category: Option<&'a str>,
     /// Deprecated, or not.
     pub deprecated: Option<bool>,
     /// With this text in name, category or description, whatever its case.
-    pub text: Option<String>,
+    pub text: Option<&'a str>,
 }
 
 impl Service {
@@ -79,13 +79,13 @@ impl Service {
     pub fn list_event_types(
         &self,
         principal: &Principal,
-        filter: &EventTypeFilter,
-        after: Option<&str>,
+        filter: EventTypeFilter<'_>,
         page: Page,
+        after: Option<&str>,
     ) -> Result<Rows<Arc<EventType>, Box<str>>, Error> {
         Operation::ReadEventTypes.permit(principal.role)?;
-        let tenant = tenant_of_catalogue(principal, filter.tenant.as_deref())?;
-        let needle = filter.text.as_deref().map(str::to_lowercase);
+        let tenant = tenant_of_catalogue(principal, filter.tenant)?;
+        let needle = filter.text.map(str::to_lowercase);
         let registry = self.registry.load();
         let is_wanted = |event_type: &&Arc<EventType>| {
             after.is_none_or(|after| event_type.name() > after)
@@ -199,11 +199,11 @@ impl Service {
     }
 }
 
-impl EventTypeFilter {
+impl EventTypeFilter<'_> {
     /// `needle` is the text in lower case.
     fn takes(&self, settings: &Settings, needle: Option<&str>) -> bool {
         let texts = [Some(&settings.name), settings.category.as_ref(), settings.description.as_ref()];
-        self.category.as_deref().is_none_or(|category| settings.category.as_deref() == Some(category))
+        self.category.is_none_or(|category| settings.category.as_deref() == Some(category))
             && self.deprecated.is_none_or(|deprecated| deprecated == settings.deprecated)
             && needle.is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
     }

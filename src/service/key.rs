@@ -29,10 +29,10 @@ pub struct CreatedKey {
 }
 
 /// Which keys are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct KeyFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyFilter<'a> {
     /// Of this tenant.
-    pub tenant: Option<String>,
+    pub tenant: Option<&'a str>,
     /// With this role.
     pub role: Option<Role>,
 }
@@ -67,12 +67,12 @@ impl Service {
     pub fn list_keys(
         &self,
         principal: &Principal,
-        filter: &KeyFilter,
-        before: Option<KeyId>,
+        filter: KeyFilter<'_>,
         page: Page,
+        before: Option<KeyId>,
     ) -> Result<Rows<Arc<Key>, KeyId>, Error> {
         Operation::ReadKeys.permit(principal.role)?;
-        let tenant = tenant_of(principal, filter.tenant.as_deref())?;
+        let tenant = tenant_of(principal, filter.tenant)?;
         let before = before.unwrap_or(KeyId::from_u128(u128::MAX));
         let registry = self.registry.load();
         let wanted = registry.keys(tenant, before).filter(|key| filter.role.is_none_or(|role| key.role == role));

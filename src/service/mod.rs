@@ -47,6 +47,11 @@ pub mod tester;
 
 pub mod apply;
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use access::Operation;
 pub use error::{Error, ErrorKind};
 pub use figures::{BreakerState, FigureStore};

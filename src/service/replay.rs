@@ -155,8 +155,8 @@ impl Service {
         &self,
         principal: &Principal,
         named: Option<&str>,
-        before: Option<u64>,
         page: Page,
+        before: Option<u64>,
     ) -> Result<Rows<OwnedReplay, u64>, Error> {
         Operation::ReadReplays.permit(principal.role)?;
         let tenant = tenant_of(principal, named)?.map(str::to_owned);

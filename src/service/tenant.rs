@@ -61,8 +61,8 @@ impl Service {
         &self,
         principal: &Principal,
         named: Option<&str>,
-        after: Option<&str>,
         page: Page,
+        after: Option<&str>,
     ) -> Result<Rows<TenantInfo, Box<str>>, Error> {
         Operation::ReadTenants.permit(principal.role)?;
         let tenants = self.registry.load().tenants(tenant_of(principal, named)?);

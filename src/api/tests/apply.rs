@@ -1,20 +1,14 @@
-//! Declared webhooks, brought about by the interface's own handlers.
+//! Declared webhooks, made in process by the service.
 
 use std::path::PathBuf;
 
-use hyper::Method;
-
 use super::*;
 use crate::config::Environment;
-use crate::service::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, Report, apply};
+use crate::service::apply::{ApplyError, Declared, InProcess, Options, Outcome, Report, apply};
 
-impl Interface for World {
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
-        let ask = ask().tenant(None);
-        let ask = if let Some(body) = body { ask.json(body) } else { ask };
-        let got = ask.send(self, method.as_str(), path).await;
-        Ok((got.status, got.body))
-    }
+/// The service of the world as the target of a file.
+fn target<'a>(world: &'a World, declared: &'a Declared) -> InProcess<'a> {
+    InProcess::new(&world.api.service, Principal::new(None, Role::Admin), declared, describe)
 }
 
 struct File {
@@ -35,12 +29,14 @@ impl File {
     }
 
     async fn apply(&self, world: &World, text: &str, options: Options) -> Report {
-        apply(&self.read(text), world, options).await.unwrap()
+        let declared = self.read(text);
+        apply(&declared, &target(world, &declared), options).await.unwrap()
     }
 
     /// The places and keys of what is wrong.
     async fn faults(&self, world: &World, text: &str) -> Vec<String> {
-        match apply(&self.read(text), world, Options::default()).await {
+        let declared = self.read(text);
+        match apply(&declared, &target(world, &declared), Options::default()).await {
             Err(ApplyError::Faults(faults)) => {
                 let line = |place: &str| place.rsplit(':').next().unwrap().to_owned();
                 faults.iter().map(|fault| format!("{} {}", line(&fault.place), fault.key)).collect()

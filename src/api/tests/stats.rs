@@ -1,57 +1,9 @@
 //! Figures: what is shown of them, and to whom.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::settle::{Figures as Counted, FiguresOf, Hour, HourRow, OTHER_TYPES, WebhookStats};
-
-/// What settle would have counted, by webhook and by tenant.
-#[derive(Default)]
-pub(super) struct Figures {
-    webhooks: Mutex<BTreeMap<(WebhookNo, Hour), HourRow>>,
-    tenants: Mutex<BTreeMap<(String, Hour), HourRow>>,
-    totals: Mutex<WebhookStats>,
-    breaker: AtomicU8,
-}
-
-impl FigureStore for Figures {
-    fn totals(&self, _: WebhookNo) -> WebhookStats {
-        *self.totals.lock().unwrap()
-    }
-
-    fn hours(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Answered<BTreeMap<Hour, HourRow>> {
-        let mut found = BTreeMap::<Hour, HourRow>::new();
-        let mut add = |hour: Hour, row: &HourRow| {
-            if (first..=last).contains(&hour) {
-                found.entry(hour).or_default().merge(row, 250);
-            }
-        };
-        let (webhooks, tenants) = (self.webhooks.lock().unwrap(), self.tenants.lock().unwrap());
-        match of {
-            FiguresOf::Webhooks(wanted) => {
-                let of = webhooks.iter().filter(|((no, _), _)| wanted.contains(no));
-                of.for_each(|((_, hour), row)| add(*hour, row));
-            }
-            FiguresOf::Tenant(name) => {
-                tenants.iter().filter(|((tenant, _), _)| tenant == name).for_each(|((_, hour), row)| add(*hour, row));
-            }
-            FiguresOf::Everybody => tenants.iter().for_each(|((_, hour), row)| add(*hour, row)),
-        }
-        Ok(found)
-    }
-
-    fn waiting(&self, _: WebhookNo, _: usize) -> Answered<usize> {
-        Ok(3)
-    }
-
-    fn breaker(&self, _: WebhookNo) -> BreakerState {
-        match self.breaker.load(Ordering::Relaxed) {
-            0 => BreakerState::Closed,
-            1 => BreakerState::HalfOpen,
-            _ => BreakerState::Open,
-        }
-    }
-}
+use crate::settle::{Figures as Counted, Hour, HourRow, OTHER_TYPES, WebhookStats};
 
 impl World {
     /// An attempt of a tenant's webhook in the hour so many before this one.

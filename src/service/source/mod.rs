@@ -53,16 +53,16 @@ pub struct ToldSource {
 }
 
 /// Which sources are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct SourceFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SourceFilter<'a> {
     /// Of this tenant.
-    pub tenant: Option<String>,
+    pub tenant: Option<&'a str>,
     /// With this status.
     pub status: Option<SourceStatus>,
     /// Of this kind.
-    pub kind: Option<String>,
+    pub kind: Option<&'a str>,
     /// With this text in name or description, whatever its case.
-    pub text: Option<String>,
+    pub text: Option<&'a str>,
     /// Those that are deleted, in place of those that are there.
     pub is_deleted: bool,
 }
@@ -98,13 +98,13 @@ impl Service {
     pub fn list_sources(
         &self,
         principal: &Principal,
-        filter: &SourceFilter,
-        after: Option<SourceId>,
+        filter: SourceFilter<'_>,
         page: Page,
+        after: Option<SourceId>,
     ) -> Result<Rows<Arc<Source>, SourceId>, Error> {
         Operation::ReadSources.permit(principal.role)?;
-        let tenant = tenant_of(principal, filter.tenant.as_deref())?;
-        let needle = filter.text.as_deref().map(str::to_lowercase);
+        let tenant = tenant_of(principal, filter.tenant)?;
+        let needle = filter.text.map(str::to_lowercase);
         let registry = self.registry.load();
         let mut found: Vec<Arc<Source>> = Vec::new();
         let (mut looked_at, mut last) = (0, None);
@@ -246,12 +246,12 @@ impl Service {
     }
 }
 
-impl SourceFilter {
+impl SourceFilter<'_> {
     /// `needle` is the text in lower case.
     fn takes(&self, source: &Source, needle: Option<&str>) -> bool {
         let texts = [Some(&*source.name), source.settings.description.as_deref()];
         self.status.is_none_or(|status| status == source.status)
-            && self.kind.as_deref().is_none_or(|kind| kind == source.settings.kind)
+            && self.kind.is_none_or(|kind| kind == source.settings.kind)
             && needle.is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
     }
 }
