@@ -12,6 +12,12 @@ fn callers() -> Vec<Principal> {
     roles.into_iter().flat_map(|role| [principal("default", role), Principal::new(None, role)]).collect()
 }
 
+/// A partner whose token and secret are made here.
+fn partner() -> Map<String, Value> {
+    let verify = json!({"scheme": "hmac", "sig": "header:X-Signature", "encoding": "hex"});
+    document(&json!({"name": "crm", "kind": "partner", "verify": verify}))
+}
+
 #[tokio::test]
 async fn each_operation_on_what_a_tenant_has_refuses_a_lesser_role() {
     use Operation::{
@@ -87,7 +93,7 @@ async fn what_belongs_to_another_tenant_is_not_found() {
     let (service, own, other) = (&world.service, principal("default", Role::Admin), principal("acme", Role::Admin));
     let all = Principal::new(None, Role::Admin);
 
-    let new = document(&json!({"name": "crm", "kind": "partner"}));
+    let new = partner();
     let told = service.create_source(service.draft_source(&own, new).unwrap()).await.unwrap();
     assert!(told.token.is_some() && told.secret.is_some(), "both are made here");
     let of = |of| SourceKey { of, tenant: None };
@@ -125,7 +131,7 @@ async fn what_belongs_to_another_tenant_is_not_found() {
 async fn a_source_changes_only_from_the_expected_version() {
     let world = world();
     let (service, by) = (&world.service, principal("default", Role::Member));
-    let new = document(&json!({"name": "crm", "kind": "partner"}));
+    let new = partner();
     let made = service.create_source(service.draft_source(&by, new).unwrap()).await.unwrap();
     let key = SourceKey { of: SourceRef::Id(made.source.id), tenant: None };
     let (wrong, right) = (ExpectedVersion::OneOf(vec![99]), ExpectedVersion::OneOf(vec![made.source.version]));
