@@ -44,15 +44,15 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let filter = AuditFilter {
-            tenant: query.tenant().map(Into::into),
-            actor: query.get("actor").map(Into::into),
-            action: query.get("action").map(Into::into),
-            target: query.get("target").map(Into::into),
+            tenant: query.tenant(),
+            actor: query.get("actor"),
+            action: query.get("action"),
+            target: query.get("target"),
             since: query.time("since")?,
             until: query.time("until")?,
         };
         let before = query.cursor::<AuditId>()?;
-        let found = self.service.list_audit(&call.principal, filter, before, page).await?;
+        let found = self.service.list_audit(&call.principal, filter, page, before).await?;
         reply::rows(&query, &found, View::of)
     }
 }

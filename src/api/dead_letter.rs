@@ -12,7 +12,7 @@ use super::page::Query;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::{DeliveryId, Timestamp};
-use crate::service::dead_letter::{DeadLetterDetails, DeadLetterReplay};
+use crate::service::dead_letter::{DeadLetterDetails, DeadLetterReplayDraft};
 use crate::service::search::Listed;
 use crate::service::{DeadLetter, WebhookRef};
 
@@ -61,8 +61,8 @@ impl Api {
     /// also `webhook_id`, `tenant`.
     pub(super) async fn list_dead_letters(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
-        let Listing { scope, filter, before, page } = listing(&query, of)?;
-        let found = self.service.list_dead_letters(&call.principal, scope, filter, before, page).await?;
+        let Listing { scope, filter, page, before } = listing(&query, of)?;
+        let found = self.service.list_dead_letters(&call.principal, scope, filter, page, before).await?;
         reply::rows(&query, &found, View::of)
     }
 
@@ -93,7 +93,7 @@ impl Api {
         of: WebhookRef<'_>,
         letter: DeliveryId,
     ) -> Result<Response, Problem> {
-        let replay = self.service.check_dead_letter_replay(&call.principal, of, letter).await?;
+        let replay = self.service.draft_dead_letter_replay(&call.principal, of, letter).await?;
         body::nothing(call)?;
         self.replay_dead(call, replay).await
     }
@@ -102,11 +102,11 @@ impl Api {
     pub(super) async fn bulk_replay(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.service.may_replay_dead_letters(&call.principal, of)?;
         let document = body::object(&call.parts.headers, &call.body, true)?;
-        let replay = self.service.check_bulk_replay(&call.principal, of, document).await?;
+        let replay = self.service.draft_bulk_replay(&call.principal, of, document).await?;
         self.replay_dead(call, replay).await
     }
 
-    async fn replay_dead(&self, call: &Call, replay: DeadLetterReplay) -> Result<Response, Problem> {
+    async fn replay_dead(&self, call: &Call, replay: DeadLetterReplayDraft) -> Result<Response, Problem> {
         let service = Arc::clone(&self.service);
         let make = async move {
             let replayed = service.replay_dead_letters(replay).await?;

@@ -136,8 +136,8 @@ impl Api {
     /// `webhook_id`, `tenant`.
     pub(super) async fn list_deliveries(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
-        let Listing { scope, filter, before, page } = listing(&query, of)?;
-        let found = self.service.list_deliveries(&call.principal, scope, filter, before, page).await?;
+        let Listing { scope, filter, page, before } = listing(&query, of)?;
+        let found = self.service.list_deliveries(&call.principal, scope, filter, page, before).await?;
         reply::rows(&query, &found, View::of)
     }
 
@@ -156,7 +156,7 @@ impl Api {
     /// One attempt now: of one that waits for its next, which then goes on in its schedule, and of one that has ended,
     /// delivered or not, which begins a new one.
     pub(super) async fn retry_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
-        let retry = self.service.check_retry(&call.principal, id).await?;
+        let retry = self.service.draft_retry(&call.principal, id).await?;
         body::nothing(call)?;
         let service = Arc::clone(&self.service);
         let make = async move {

@@ -135,7 +135,7 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let filter = filter(&query)?;
-        let found = self.service.list_events(&call.principal, filter, query.cursor()?, page).await?;
+        let found = self.service.list_events(&call.principal, filter, page, query.cursor()?).await?;
         let rows = found.rows.iter().map(View::of).collect::<Result<Vec<_>, _>>()?;
         reply::list(&rows, found.next.map(|id| query.next(&id)).as_ref())
     }

@@ -65,10 +65,10 @@ impl Api {
     pub(super) async fn create_event_type(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_event_type(&call.principal, query.tenant(), document)?;
+        let draft = self.service.draft_event_type(&call.principal, query.tenant(), document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let event_type = service.create_event_type(new).await?;
+            let event_type = service.create_event_type(draft).await?;
             shown(&event_type, true).map(Made::from)
         };
         self.make(call, make).await
@@ -79,12 +79,12 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let filter = EventTypeFilter {
-            tenant: query.tenant().map(str::to_owned),
-            category: query.get("category").map(str::to_owned),
+            tenant: query.tenant(),
+            category: query.get("category"),
             deprecated: query.parse("deprecated", "expected true or false")?,
-            text: query.get("q").map(str::to_owned),
+            text: query.get("q"),
         };
-        let found = self.service.list_event_types(&call.principal, &filter, query.get("cursor"), page)?;
+        let found = self.service.list_event_types(&call.principal, filter, page, query.get("cursor"))?;
         reply::rows(&query, &found, |event_type| View::of(event_type))
     }
 

@@ -54,10 +54,10 @@ impl<'a> View<'a> {
 impl Api {
     pub(super) async fn create_key(&self, call: &Call) -> Result<Response, Problem> {
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_key(&call.principal, document)?;
+        let draft = self.service.draft_key(&call.principal, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let CreatedKey { key, secret } = service.create_key(new).await?;
+            let CreatedKey { key, secret } = service.create_key(draft).await?;
             let place = format!("/api/v1/keys/{}", key.id);
             let answer =
                 |shown| reply::made(StatusCode::CREATED, &place, &Created { view: View::of(&key), key: shown });
@@ -77,8 +77,8 @@ impl Api {
                 Problem::new(ProblemCode::InvalidRequest, detail)
             })?),
         };
-        let filter = KeyFilter { tenant: query.tenant().map(str::to_owned), role };
-        let found = self.service.list_keys(&call.principal, &filter, query.cursor()?, page)?;
+        let filter = KeyFilter { tenant: query.tenant(), role };
+        let found = self.service.list_keys(&call.principal, filter, page, query.cursor()?)?;
         reply::rows(&query, &found, |key| View::of(key))
     }
 

@@ -11,8 +11,8 @@ use crate::service::search::{DeliveryFilter, ListScope};
 pub(super) struct Listing<'a> {
     pub(super) scope: ListScope<'a>,
     pub(super) filter: DeliveryFilter,
-    pub(super) before: Option<DeliveryId>,
     pub(super) page: Page,
+    pub(super) before: Option<DeliveryId>,
 }
 
 /// Reads what a list is asked for, of the webhook that the path names or of all.
@@ -36,7 +36,7 @@ pub(super) fn listing<'a>(query: &'a Query, of: Option<WebhookRef<'a>>) -> Resul
         event: query.parse("event_id", "expected the id of an event")?,
         text: query.get("q").map(str::to_owned),
     };
-    Ok(Listing { scope, filter, before, page })
+    Ok(Listing { scope, filter, page, before })
 }
 
 fn webhook(query: &Query) -> Result<Option<WebhookRef<'_>>, Problem> {

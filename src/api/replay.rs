@@ -11,7 +11,7 @@ use super::{Api, Call, Made, reply};
 use crate::handoff::ReplayFilter;
 use crate::http::{Problem, Response};
 use crate::model::{EventId, Timestamp};
-use crate::service::replay::{NewReplay, OwnedReplay};
+use crate::service::replay::{OwnedReplay, ReplayDraft};
 use crate::service::{Rows, WebhookRef, Work};
 use crate::settle::JobState;
 
@@ -107,23 +107,23 @@ impl Api {
     pub(super) async fn replay_event(&self, call: &Call, event: EventId) -> Result<Response, Problem> {
         self.service.may_replay_event(&call.principal, event).await?;
         let document = object(&call.parts.headers, &call.body, true)?;
-        let new = self.service.check_event_replay(&call.principal, event, document).await?;
-        self.start(call, new).await
+        let draft = self.service.draft_event_replay(&call.principal, event, document).await?;
+        self.start(call, draft).await
     }
 
     /// `{"since"?,"until"?,"types"?,"webhook_id"?,"include_unmatched"?,"include_paused"?}`, and `tenant` with a key of
     /// tenant `*`.
     pub(super) async fn start_replay(&self, call: &Call) -> Result<Response, Problem> {
         let document = object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_replay(&call.principal, document)?;
-        self.start(call, new).await
+        let draft = self.service.draft_replay(&call.principal, document)?;
+        self.start(call, draft).await
     }
 
     /// `{"since"}`: dead letters since then begin anew, and what waits for its next attempt is due now.
     pub(super) async fn recover(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.service.may_recover(&call.principal, of)?;
         let document = object(&call.parts.headers, &call.body, false)?;
-        let recovery = self.service.check_recovery(&call.principal, of, document)?;
+        let recovery = self.service.draft_recovery(&call.principal, of, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
             let no = service.recover(recovery).await?;
@@ -136,7 +136,7 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let before = query.cursor::<Cursor>()?.map(|Cursor(no)| no);
-        let Rows { rows, next } = self.service.list_replays(&call.principal, query.tenant(), before, page).await?;
+        let Rows { rows, next } = self.service.list_replays(&call.principal, query.tenant(), page, before).await?;
         reply::rows(&query, &Rows { rows, next: next.map(id) }, View::of)
     }
 
@@ -151,10 +151,10 @@ impl Api {
         reply::read(&call.parts.headers, &View::of(&replay))
     }
 
-    async fn start(&self, call: &Call, new: NewReplay) -> Result<Response, Problem> {
+    async fn start(&self, call: &Call, draft: ReplayDraft) -> Result<Response, Problem> {
         let service = Arc::clone(&self.service);
         let make = async move {
-            let no = service.start_replay(new).await?;
+            let no = service.start_replay(draft).await?;
             reply::made(StatusCode::ACCEPTED, &place_of(no), &Started::new(no)).map(Made::from)
         };
         self.make(call, make).await

@@ -59,7 +59,8 @@ pub(super) fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) ->
     response
 }
 
-/// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
+/// The version that the caller's `If-Match` names. The tag of a thing with versions is its version; a weak tag never
+/// matches.
 pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
     if tags.contains(&"*") {
@@ -72,7 +73,7 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
 }
 
-/// Whether a list of tags names this one (RFC 9110, 13.1.2: the comparison is weak).
+/// Whether `If-None-Match` names a tag (RFC 9110, 13.1.2): it is `*` or a list of tags, of which a weak one counts too.
 fn names(header: &HeaderValue, etag: &str) -> bool {
     header.to_str().is_ok_and(|text| {
         text.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag || tag.strip_prefix("W/") == Some(etag))

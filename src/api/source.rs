@@ -21,10 +21,10 @@ impl Api {
     /// A partner's token and a secret that is made here are in this answer and in no other.
     pub(super) async fn create_source(&self, call: &Call) -> Result<Response, Problem> {
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_source(&call.principal, document)?;
+        let draft = self.service.draft_source(&call.principal, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let made = service.create_source(new).await?;
+            let made = service.create_source(draft).await?;
             let place = format!("/api/v1/sources/{}", made.source.id);
             told(&made, |told| reply::made(StatusCode::CREATED, &place, told))
         };
@@ -36,7 +36,7 @@ impl Api {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
         let filter = filter(&query)?;
-        let found = self.service.list_sources(&call.principal, &filter, query.cursor()?, page)?;
+        let found = self.service.list_sources(&call.principal, filter, page, query.cursor()?)?;
         reply::rows(&query, &found, |source| View::of(source, None))
     }
 
@@ -84,10 +84,10 @@ impl Api {
         self.service.may_change_source(who, key)?;
         let document = body::object(&call.parts.headers, &call.body, true)?;
         let expected = reply::expected_version(&call.parts.headers);
-        let new = self.service.check_new_source_secret(who, key, document, expected.as_ref())?;
+        let draft = self.service.draft_source_secret(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let rotated = service.rotate_source_secret(new).await?;
+            let rotated = service.rotate_source_secret(draft).await?;
             told(&rotated, |told| reply::json(StatusCode::OK, told))
         };
         self.make(call, make).await
@@ -100,10 +100,10 @@ impl Api {
         self.service.may_change_source(who, key)?;
         let document = body::object(&call.parts.headers, &call.body, true)?;
         let expected = reply::expected_version(&call.parts.headers);
-        let new = self.service.check_new_source_token(who, key, document, expected.as_ref())?;
+        let draft = self.service.draft_source_token(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let rotated = service.rotate_source_token(new).await?;
+            let rotated = service.rotate_source_token(draft).await?;
             told(&rotated, |told| reply::json(StatusCode::OK, told))
         };
         self.make(call, make).await
@@ -163,7 +163,7 @@ fn deleted(query: &Query) -> Result<bool, Problem> {
     query.parse("deleted", "expected true or false").map(Option::unwrap_or_default)
 }
 
-fn filter(query: &Query) -> Result<SourceFilter, Problem> {
+fn filter(query: &Query) -> Result<SourceFilter<'_>, Problem> {
     let status = match query.get("status").map(str::to_ascii_lowercase).as_deref() {
         None => None,
         Some("active") => Some(SourceStatus::Active),
@@ -175,10 +175,10 @@ fn filter(query: &Query) -> Result<SourceFilter, Problem> {
         }
     };
     Ok(SourceFilter {
-        tenant: query.tenant().map(str::to_owned),
+        tenant: query.tenant(),
         status,
-        kind: query.get("kind").map(str::to_owned),
-        text: query.get("q").map(str::to_owned),
+        kind: query.get("kind"),
+        text: query.get("q"),
         is_deleted: deleted(query)?,
     })
 }

@@ -43,10 +43,10 @@ impl Api {
     pub(super) async fn create_tenant(&self, call: &Call) -> Result<Response, Problem> {
         Service::may_create_tenant(&call.principal)?;
         let document = body::object(&call.parts.headers, &call.body, false)?;
-        let new = self.service.check_new_tenant(&call.principal, document)?;
+        let draft = self.service.draft_tenant(&call.principal, document)?;
         let service = Arc::clone(&self.service);
         let make = async move {
-            let tenant = service.create_tenant(new).await?;
+            let tenant = service.create_tenant(draft).await?;
             Ok(reply::made(StatusCode::CREATED, "/api/v1/tenants", &View::of(&tenant))?.into())
         };
         self.make(call, make).await
@@ -56,7 +56,7 @@ impl Api {
     pub(super) fn list_tenants(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
-        let found = self.service.list_tenants(&call.principal, query.tenant(), query.get("cursor"), page)?;
+        let found = self.service.list_tenants(&call.principal, query.tenant(), page, query.get("cursor"))?;
         reply::rows(&query, &found, View::of)
     }
 }

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::inbound::source::Rejections;
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, Role,
-    SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+    DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, Role, SubscriptionId, Timestamp, WebhookId,
+    WebhookNo, WebhookStatus,
 };
 use crate::registry::{Shared, Writer, tests as registry_tests};
+use crate::service::TestRefused;
 use crate::service::testing::{self, Figures, Log, Receiver, Store};
-use crate::service::{DeadLetter, Delivery, TestRefused};
 
 mod access;
 mod apply;
@@ -145,44 +145,15 @@ async fn made(world: &World) -> String {
 
 impl World {
     fn event(&self, n: u128, tenant: &str, event_type: &str, webhooks: &[u32]) -> EventId {
-        let mut head = Vec::new();
-        let event = NewEvent {
-            tenant,
-            event_type,
-            source: "api",
-            correlation_id: "cor_1",
-            external_id: Some("ext-1"),
-            metadata: Some(r#"{"a":1}"#),
-            received_at: Timestamp::from_millis(n as i64),
-            ..NewEvent::default()
-        };
-        event.encode(&webhooks.iter().copied().map(WebhookNo).collect::<Vec<_>>(), &mut head);
-        let id = EventId::from_u128(n);
-        self.log.0.lock().unwrap().insert(id, (head.into(), Bytes::from_static(br#"{"n":1.50}"#)));
-        id
+        self.log.put(n, tenant, event_type, webhooks)
     }
 
     fn row(&self, event: EventId, webhook: u32, status: DeliveryStatus) -> DeliveryId {
-        let id = DeliveryId { event, webhook: WebhookNo(webhook) };
-        let last = Attempt {
-            number: 2,
-            at: Timestamp::from_millis(1000),
-            latency: Duration::from_millis(25),
-            http_status: Some(500),
-            error: Some(AttemptError::Status(500)),
-            response: "oops".into(),
-        };
-        let row = Delivery { id, status, attempts: 2, next_at: None, dead_at: None, reason: None, last: Some(last) };
-        self.store.rows.lock().unwrap().insert(id, row);
-        id
+        self.store.put_row(event, webhook, status)
     }
 
     fn dead(&self, event: EventId, webhook: u32) -> DeliveryId {
-        let id = DeliveryId { event, webhook: WebhookNo(webhook) };
-        let at = Timestamp::from_millis(event.as_u128() as i64);
-        let letter = DeadLetter { id, reason: DeadReason::Exhausted, error: None, attempts: 10, at };
-        self.store.dead.lock().unwrap().insert(id, letter);
-        id
+        self.store.put_dead(event, webhook)
     }
 
     fn wait(&self, event: EventId, webhook: u32) -> DeliveryId {

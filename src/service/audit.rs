@@ -7,16 +7,16 @@ use crate::model::{AuditId, Principal, Timestamp};
 use crate::registry::{AuditEntry, AuditQuery};
 
 /// Which entries of the audit log are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct AuditFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AuditFilter<'a> {
     /// Of this tenant.
-    pub tenant: Option<Box<str>>,
+    pub tenant: Option<&'a str>,
     /// By this actor.
-    pub actor: Option<Box<str>>,
+    pub actor: Option<&'a str>,
     /// Of this action; `webhook.*` takes every action on webhooks.
-    pub action: Option<Box<str>>,
+    pub action: Option<&'a str>,
     /// On the thing with this id or name.
-    pub target: Option<Box<str>>,
+    pub target: Option<&'a str>,
     /// At this time or later.
     pub since: Option<Timestamp>,
     /// Before this time.
@@ -30,17 +30,17 @@ impl Service {
     /// If the role is too low, or the caller may not know of the tenant.
     pub async fn list_audit(
         &self,
-        who: &Principal,
-        filter: AuditFilter,
-        before: Option<AuditId>,
+        principal: &Principal,
+        filter: AuditFilter<'_>,
         page: Page,
+        before: Option<AuditId>,
     ) -> Result<Rows<AuditEntry, AuditId>, Error> {
-        Operation::ReadAudit.permit(who.role)?;
+        Operation::ReadAudit.permit(principal.role)?;
         let asked = AuditQuery {
-            tenant: tenant_of(who, filter.tenant.as_deref())?.map(Into::into),
-            actor: filter.actor,
-            action: filter.action,
-            target: filter.target,
+            tenant: tenant_of(principal, filter.tenant)?.map(Into::into),
+            actor: filter.actor.map(Into::into),
+            action: filter.action.map(Into::into),
+            target: filter.target.map(Into::into),
             since: filter.since,
             until: filter.until,
             before,

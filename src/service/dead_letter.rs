@@ -33,7 +33,7 @@ pub struct DeadLetterDetails {
 
 /// Dead letters of one webhook that were checked and can be replayed.
 #[derive(Debug, Clone)]
-pub struct DeadLetterReplay {
+pub struct DeadLetterReplayDraft {
     webhook: WebhookNo,
     /// `None`: all of them.
     events: Option<Vec<EventId>>,
@@ -46,14 +46,14 @@ impl Service {
     /// If the role is too low, the caller may not know of the webhook or the tenant, or the stores cannot be read.
     pub async fn list_dead_letters(
         &self,
-        who: &Principal,
+        principal: &Principal,
         scope: ListScope<'_>,
         filter: DeliveryFilter,
-        before: Option<DeliveryId>,
         page: Page,
+        before: Option<DeliveryId>,
     ) -> Result<Rows<Listed<DeadLetter>, DeliveryId>, Error> {
-        Operation::ReadDeadLetters.permit(who.role)?;
-        let (webhooks, only) = self.webhooks_in(who, scope)?;
+        Operation::ReadDeadLetters.permit(principal.role)?;
+        let (webhooks, only) = self.webhooks_in(principal, scope)?;
         let wanted = Wanted { before: before.unwrap_or(Wanted::END), ..Wanted::all(webhooks) };
         self.deliveries.sync(only, None, 1).await?;
         let (filter, rows) = (filter.in_lower_case(), page.wanted());
@@ -67,13 +67,13 @@ impl Service {
     /// If the role is too low, the caller may not know of the dead letter, or the stores cannot be read.
     pub async fn read_dead_letter(
         &self,
-        who: &Principal,
+        principal: &Principal,
         of: WebhookRef<'_>,
         id: DeliveryId,
     ) -> Result<DeadLetterDetails, Error> {
-        Operation::ReadDeadLetters.permit(who.role)?;
-        let webhook = self.known(who, of)?.id();
-        let row = self.dead_letter(who, of, id).await?;
+        Operation::ReadDeadLetters.permit(principal.role)?;
+        let webhook = self.known(principal, of)?.id();
+        let row = self.dead_letter(principal, of, id).await?;
         let stored = self.read(move |_, log| Ok::<_, Error>(log.read(&[id.event])?.pop().flatten())).await?;
         let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
         let payload = stored.map(|(head, body)| data_of(&head, &body));
@@ -84,9 +84,14 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the dead letter, or the store takes no change.
-    pub async fn discard_dead_letter(&self, who: &Principal, of: WebhookRef<'_>, id: DeliveryId) -> Result<(), Error> {
-        Operation::ChangeDeadLetters.permit(who.role)?;
-        self.dead_letter(who, of, id).await?;
+    pub async fn discard_dead_letter(
+        &self,
+        principal: &Principal,
+        of: WebhookRef<'_>,
+        id: DeliveryId,
+    ) -> Result<(), Error> {
+        Operation::ChangeDeadLetters.permit(principal.role)?;
+        self.dead_letter(principal, of, id).await?;
         match self.deliveries.discard(id.webhook, vec![id.event]).await? {
             0 => Err(Error::not_found("dead letter")),
             _ => Ok(()),
@@ -97,25 +102,25 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the dead letter, or its webhook takes no deliveries.
-    pub async fn check_dead_letter_replay(
+    pub async fn draft_dead_letter_replay(
         &self,
-        who: &Principal,
+        principal: &Principal,
         of: WebhookRef<'_>,
         id: DeliveryId,
-    ) -> Result<DeadLetterReplay, Error> {
-        Operation::ChangeDeadLetters.permit(who.role)?;
-        self.dead_letter(who, of, id).await?;
-        let webhook = deliverable(&self.known(who, of)?)?.no;
-        Ok(DeadLetterReplay { webhook, events: Some(vec![id.event]) })
+    ) -> Result<DeadLetterReplayDraft, Error> {
+        Operation::ChangeDeadLetters.permit(principal.role)?;
+        self.dead_letter(principal, of, id).await?;
+        let webhook = deliverable(&self.known(principal, of)?)?.no;
+        Ok(DeadLetterReplayDraft { webhook, events: Some(vec![id.event]) })
     }
 
     /// Looks whether dead letters of a webhook can be replayed.
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the webhook, or the webhook takes no deliveries.
-    pub fn may_replay_dead_letters(&self, who: &Principal, of: WebhookRef<'_>) -> Result<(), Error> {
-        Operation::ChangeDeadLetters.permit(who.role)?;
-        deliverable(&self.known(who, of)?).map(drop)
+    pub fn may_replay_dead_letters(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<(), Error> {
+        Operation::ChangeDeadLetters.permit(principal.role)?;
+        deliverable(&self.known(principal, of)?).map(drop)
     }
 
     /// Chooses dead letters of a webhook to be replayed, as a document says: `{"ids": […]}`,
@@ -124,14 +129,14 @@ impl Service {
     /// # Errors
     /// If the role is too low, the caller may not know of the webhook, the webhook takes no deliveries, the document breaks
     /// its rules, or the stores cannot be read.
-    pub async fn check_bulk_replay(
+    pub async fn draft_bulk_replay(
         &self,
-        who: &Principal,
+        principal: &Principal,
         of: WebhookRef<'_>,
         document: Map<String, Value>,
-    ) -> Result<DeadLetterReplay, Error> {
-        Operation::ChangeDeadLetters.permit(who.role)?;
-        let webhook = deliverable(&self.known(who, of)?)?.no;
+    ) -> Result<DeadLetterReplayDraft, Error> {
+        Operation::ChangeDeadLetters.permit(principal.role)?;
+        let webhook = deliverable(&self.known(principal, of)?)?.no;
         let events = match read_choice(document, webhook)? {
             Choice::All => None,
             Choice::These(events) => Some(events),
@@ -140,19 +145,24 @@ impl Service {
                 Some(self.read(move |store, log| matching(store, log, webhook, &filter)).await?)
             }
         };
-        Ok(DeadLetterReplay { webhook, events })
+        Ok(DeadLetterReplayDraft { webhook, events })
     }
 
     /// Delivers dead letters again; answers how many there were.
     ///
     /// # Errors
     /// If the store takes no change.
-    pub async fn replay_dead_letters(&self, replay: DeadLetterReplay) -> Result<u64, Error> {
+    pub async fn replay_dead_letters(&self, replay: DeadLetterReplayDraft) -> Result<u64, Error> {
         Ok(self.deliveries.replay_dead(replay.webhook, replay.events).await?)
     }
 
-    async fn dead_letter(&self, who: &Principal, of: WebhookRef<'_>, id: DeliveryId) -> Result<DeadLetter, Error> {
-        let webhook = self.known(who, of)?.no();
+    async fn dead_letter(
+        &self,
+        principal: &Principal,
+        of: WebhookRef<'_>,
+        id: DeliveryId,
+    ) -> Result<DeadLetter, Error> {
+        let webhook = self.known(principal, of)?.no();
         if id.webhook != webhook {
             return Err(Error::not_found("dead letter"));
         }

@@ -46,7 +46,7 @@ pub struct RebuiltRequest {
 
 /// A delivery that was checked and can be retried.
 #[derive(Debug, Clone)]
-pub struct Retry {
+pub struct RetryDraft {
     delivery: Listed<Delivery>,
 }
 
@@ -57,14 +57,14 @@ impl Service {
     /// If the role is too low, the caller may not know of the webhook or the tenant, or the stores cannot be read.
     pub async fn list_deliveries(
         &self,
-        who: &Principal,
+        principal: &Principal,
         scope: ListScope<'_>,
         filter: DeliveryFilter,
-        before: Option<DeliveryId>,
         page: Page,
+        before: Option<DeliveryId>,
     ) -> Result<Rows<Listed<Delivery>, DeliveryId>, Error> {
-        Operation::ReadDeliveries.permit(who.role)?;
-        let (webhooks, only) = self.webhooks_in(who, scope)?;
+        Operation::ReadDeliveries.permit(principal.role)?;
+        let (webhooks, only) = self.webhooks_in(principal, scope)?;
         let wanted = Wanted { before: before.unwrap_or(Wanted::END), ..Wanted::all(webhooks) };
         let waiting = self.deliveries.sync(only, None, CHECKPOINT_LIST_MAX).await?;
         let mut waiting: Vec<_> = waiting.into_iter().map(|(event, webhook)| DeliveryId { event, webhook }).collect();
@@ -80,9 +80,9 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the delivery, or the stores cannot be read.
-    pub async fn read_delivery(&self, who: &Principal, id: DeliveryId) -> Result<DeliveryDetails, Error> {
-        Operation::ReadDeliveries.permit(who.role)?;
-        let known = self.webhook_of(who, id)?;
+    pub async fn read_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<DeliveryDetails, Error> {
+        Operation::ReadDeliveries.permit(principal.role)?;
+        let known = self.webhook_of(principal, id)?;
         let (row, stored) = self.delivery(id).await?;
         let attempts = self.read(move |store, _| Ok::<_, Error>(store.attempts(id)?)).await?;
         let request = match (&known, &stored, attempts.last()) {
@@ -98,15 +98,15 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the delivery, or it cannot be retried.
-    pub async fn check_retry(&self, who: &Principal, id: DeliveryId) -> Result<Retry, Error> {
-        Operation::RetryDeliveries.permit(who.role)?;
-        let known = self.webhook_of(who, id)?;
+    pub async fn draft_retry(&self, principal: &Principal, id: DeliveryId) -> Result<RetryDraft, Error> {
+        Operation::RetryDeliveries.permit(principal.role)?;
+        let known = self.webhook_of(principal, id)?;
         let (row, stored) = self.delivery(id).await?;
         let webhook = deliverable(&known)?.id;
         let Some((head, _)) = stored else {
             return Err(Error::new(ErrorKind::Conflict, "the log no longer has the event's payload"));
         };
-        Ok(Retry { delivery: Listed { row, webhook, event: EventSummary::of(&head) } })
+        Ok(RetryDraft { delivery: Listed { row, webhook, event: EventSummary::of(&head) } })
     }
 
     /// Makes one attempt now. A delivery that waits for its next attempt then continues its schedule. A delivery that has
@@ -114,7 +114,7 @@ impl Service {
     ///
     /// # Errors
     /// If the delivery waits for its turn or is under way, or its webhook takes no deliveries any more.
-    pub async fn retry_delivery(&self, retry: Retry) -> Result<Listed<Delivery>, Error> {
+    pub async fn retry_delivery(&self, retry: RetryDraft) -> Result<Listed<Delivery>, Error> {
         let Listed { row: delivery, webhook, event } = retry.delivery;
         let now = self.clock.now();
         match self.deliveries.retry(delivery.id).await? {
@@ -134,9 +134,9 @@ impl Service {
     }
 
     /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
-    fn webhook_of(&self, who: &Principal, id: DeliveryId) -> Result<Known, Error> {
+    fn webhook_of(&self, principal: &Principal, id: DeliveryId) -> Result<Known, Error> {
         let registry = self.registry.load();
-        let known = registry.known(id.webhook).filter(|known| may_see(who, known));
+        let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
         known.cloned().ok_or_else(|| Error::not_found("delivery"))
     }
 

@@ -99,13 +99,13 @@ impl Service {
     /// If the role is too low, the caller may not know of the tenant, or the log cannot be read.
     pub async fn list_events(
         &self,
-        who: &Principal,
+        principal: &Principal,
         filter: EventFilter,
-        before: Option<EventId>,
         page: Page,
+        before: Option<EventId>,
     ) -> Result<Rows<StoredEvent, EventId>, Error> {
-        Operation::ReadEvents.permit(who.role)?;
-        let tenant = tenant_of(who, filter.tenant.as_deref())?.map(str::to_owned);
+        Operation::ReadEvents.permit(principal.role)?;
+        let tenant = tenant_of(principal, filter.tenant.as_deref())?.map(str::to_owned);
         let filter = EventFilter { tenant, ..filter };
         let wanted = move |event: &NewEvent<'_>| filter.takes(event);
         let (rows, before) = (page.wanted(), before.unwrap_or(EventId::MAX));
@@ -117,9 +117,9 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the event, or the stores cannot be read.
-    pub async fn read_event(&self, who: &Principal, id: EventId) -> Result<EventDetails, Error> {
-        Operation::ReadEvents.permit(who.role)?;
-        let (head, body) = self.stored_event(who, id).await?;
+    pub async fn read_event(&self, principal: &Principal, id: EventId) -> Result<EventDetails, Error> {
+        Operation::ReadEvents.permit(principal.role)?;
+        let (head, body) = self.stored_event(principal, id).await?;
         let event = StoredEvent { id, head };
         let parsed = event.head()?;
         let is_inbound = parsed.event.inbound.is_some();
@@ -134,7 +134,7 @@ impl Service {
                 let waits = waiting.iter().any(|(_, webhook)| webhook == no);
                 waits.then(|| Delivery::pending(DeliveryId { event: id, webhook: *no }))
             };
-            self.delivery_summary(who, &row.or_else(pending)?, *no)
+            self.delivery_summary(principal, &row.or_else(pending)?, *no)
         });
         Ok(EventDetails {
             data: data_of(&event.head, &body),
@@ -145,16 +145,16 @@ impl Service {
     }
 
     /// An event as the log holds it, if the caller may know of it.
-    pub(super) async fn stored_event(&self, who: &Principal, id: EventId) -> Result<Stored, Error> {
+    pub(super) async fn stored_event(&self, principal: &Principal, id: EventId) -> Result<Stored, Error> {
         let stored = self.read(move |_, log| Ok::<_, Error>(log.read(&[id])?.pop().flatten())).await?;
         stored
-            .filter(|(head, _)| EventHead::parse(head).is_ok_and(|head| sees(who, head.event.tenant)))
+            .filter(|(head, _)| EventHead::parse(head).is_ok_and(|head| sees(principal, head.event.tenant)))
             .ok_or_else(|| Error::not_found("event"))
     }
 
-    fn delivery_summary(&self, who: &Principal, delivery: &Delivery, no: WebhookNo) -> Option<DeliverySummary> {
+    fn delivery_summary(&self, principal: &Principal, delivery: &Delivery, no: WebhookNo) -> Option<DeliverySummary> {
         let registry = self.registry.load();
-        let known = registry.known(no).filter(|known| may_see(who, known))?;
+        let known = registry.known(no).filter(|known| may_see(principal, known))?;
         Some(DeliverySummary {
             id: delivery.id,
             webhook: known.id(),

@@ -27,23 +27,23 @@ pub struct EventTypeKey<'a> {
 
 /// An event type that was checked and can be made.
 #[derive(Debug)]
-pub struct NewEventType {
+pub struct EventTypeDraft {
     tenant: String,
     definition: Arc<Definition>,
     by: Principal,
 }
 
 /// Which event types are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct EventTypeFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EventTypeFilter<'a> {
     /// Of the catalogue of this tenant; `None`: the caller's own, or `default` for a caller of tenant `*`.
-    pub tenant: Option<String>,
+    pub tenant: Option<&'a str>,
     /// Of this category.
-    pub category: Option<String>,
+    pub category: Option<&'a str>,
     /// Deprecated, or not.
     pub deprecated: Option<bool>,
     /// With this text in name, category or description, whatever its case.
-    pub text: Option<String>,
+    pub text: Option<&'a str>,
 }
 
 impl Service {
@@ -51,23 +51,23 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, or the caller may not know of the tenant; each field that is wrong, by its JSON pointer.
-    pub fn check_new_event_type(
+    pub fn draft_event_type(
         &self,
-        who: &Principal,
+        principal: &Principal,
         named: Option<&str>,
         document: Map<String, Value>,
-    ) -> Result<NewEventType, Error> {
-        Operation::ChangeEventTypes.permit(who.role)?;
-        let (tenant, definition) = read(who, named, document, None)?;
-        Ok(NewEventType { tenant, definition, by: who.clone() })
+    ) -> Result<EventTypeDraft, Error> {
+        Operation::ChangeEventTypes.permit(principal.role)?;
+        let (tenant, definition) = read(principal, named, document, None)?;
+        Ok(EventTypeDraft { tenant, definition, by: principal.clone() })
     }
 
     /// Makes an event type.
     ///
     /// # Errors
     /// If the name is taken, or the registry takes no change.
-    pub async fn create_event_type(&self, new: NewEventType) -> Result<Arc<EventType>, Error> {
-        let NewEventType { tenant, definition, by } = new;
+    pub async fn create_event_type(&self, draft: EventTypeDraft) -> Result<Arc<EventType>, Error> {
+        let EventTypeDraft { tenant, definition, by } = draft;
         let made = self.writer.by(&by).put_event_type(&tenant, definition, Replaces::Nothing).await?;
         Ok(made.event_type)
     }
@@ -78,14 +78,14 @@ impl Service {
     /// If the role is too low, or the caller may not know of the tenant.
     pub fn list_event_types(
         &self,
-        who: &Principal,
-        filter: &EventTypeFilter,
-        after: Option<&str>,
+        principal: &Principal,
+        filter: EventTypeFilter<'_>,
         page: Page,
+        after: Option<&str>,
     ) -> Result<Rows<Arc<EventType>, Box<str>>, Error> {
-        Operation::ReadEventTypes.permit(who.role)?;
-        let tenant = tenant_of_catalogue(who, filter.tenant.as_deref())?;
-        let needle = filter.text.as_deref().map(str::to_lowercase);
+        Operation::ReadEventTypes.permit(principal.role)?;
+        let tenant = tenant_of_catalogue(principal, filter.tenant)?;
+        let needle = filter.text.map(str::to_lowercase);
         let registry = self.registry.load();
         let is_wanted = |event_type: &&Arc<EventType>| {
             after.is_none_or(|after| event_type.name() > after)
@@ -99,9 +99,9 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, or the event type is not there for the caller.
-    pub fn read_event_type(&self, who: &Principal, key: EventTypeKey<'_>) -> Result<Arc<EventType>, Error> {
-        Operation::ReadEventTypes.permit(who.role)?;
-        let tenant = tenant_of_catalogue(who, key.tenant)?;
+    pub fn read_event_type(&self, principal: &Principal, key: EventTypeKey<'_>) -> Result<Arc<EventType>, Error> {
+        Operation::ReadEventTypes.permit(principal.role)?;
+        let tenant = tenant_of_catalogue(principal, key.tenant)?;
         let found = self.registry.load().event_type(tenant, key.name).cloned();
         found.ok_or_else(|| Error::not_found("event type"))
     }
@@ -110,8 +110,8 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the tenant, or the configuration manages the event type.
-    pub fn may_put_event_type(&self, who: &Principal, key: EventTypeKey<'_>) -> Result<(), Error> {
-        self.present_event_type(who, key).map(drop)
+    pub fn may_put_event_type(&self, principal: &Principal, key: EventTypeKey<'_>) -> Result<(), Error> {
+        self.present_event_type(principal, key).map(drop)
     }
 
     /// Makes an event type, or replaces the one that is there.
@@ -121,13 +121,13 @@ impl Service {
     /// configuration, or not of the expected version.
     pub async fn put_event_type(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: EventTypeKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<ChangedType, Error> {
-        let (tenant, definition, version) = self.check_event_type(who, key, document, expected)?;
-        match self.writer.by(who).put_event_type(&tenant, definition, Replaces::Any(version)).await {
+        let (tenant, definition, version) = self.check_event_type(principal, key, document, expected)?;
+        match self.writer.by(principal).put_event_type(&tenant, definition, Replaces::Any(version)).await {
             Err(EventTypeError::Changed) => Err(Error::changed_meanwhile()),
             changed => Ok(changed?),
         }
@@ -139,12 +139,12 @@ impl Service {
     /// The same.
     pub fn preview_event_type(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: EventTypeKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<Arc<Definition>, Error> {
-        self.check_event_type(who, key, document, expected).map(|(_, definition, _)| definition)
+        self.check_event_type(principal, key, document, expected).map(|(_, definition, _)| definition)
     }
 
     /// Removes an event type from the catalogue.
@@ -153,14 +153,14 @@ impl Service {
     /// If the role is too low; an event type that is not there, of the configuration, or not of the expected version.
     pub async fn delete_event_type(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: EventTypeKey<'_>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<(), Error> {
-        let present = self.present_event_type(who, key)?.ok_or_else(|| Error::not_found("event type"))?;
+        let present = self.present_event_type(principal, key)?.ok_or_else(|| Error::not_found("event type"))?;
         let version = ExpectedVersion::bind(expected, present.version)?;
-        let tenant = tenant_of_catalogue(who, key.tenant)?;
-        match self.writer.by(who).remove_event_type(tenant, key.name, version).await {
+        let tenant = tenant_of_catalogue(principal, key.tenant)?;
+        match self.writer.by(principal).remove_event_type(tenant, key.name, version).await {
             Err(EventTypeError::Changed) => Err(Error::changed_meanwhile()),
             removed => Ok(removed.map(drop)?),
         }
@@ -169,13 +169,13 @@ impl Service {
     /// The tenant and the definition that a document puts in force, and the version that the change is bound to.
     fn check_event_type(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: EventTypeKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<(String, Arc<Definition>, Option<u64>), Error> {
-        let present = self.present_event_type(who, key)?;
-        let (tenant, definition) = read(who, key.tenant, document, Some(key.name))?;
+        let present = self.present_event_type(principal, key)?;
+        let (tenant, definition) = read(principal, key.tenant, document, Some(key.name))?;
         let version = match (present, expected) {
             (Some(present), expected) => ExpectedVersion::bind(expected, present.version)?,
             (None, None) => None,
@@ -185,9 +185,13 @@ impl Service {
     }
 
     /// The event type, if it is there. One of the configuration is refused.
-    fn present_event_type(&self, who: &Principal, key: EventTypeKey<'_>) -> Result<Option<Arc<EventType>>, Error> {
-        Operation::ChangeEventTypes.permit(who.role)?;
-        let tenant = tenant_of_catalogue(who, key.tenant)?;
+    fn present_event_type(
+        &self,
+        principal: &Principal,
+        key: EventTypeKey<'_>,
+    ) -> Result<Option<Arc<EventType>>, Error> {
+        Operation::ChangeEventTypes.permit(principal.role)?;
+        let tenant = tenant_of_catalogue(principal, key.tenant)?;
         match self.registry.load().event_type(tenant, key.name) {
             Some(found) if found.managed_by == ManagedBy::File => Err(EventTypeError::ManagedByFile.into()),
             found => Ok(found.cloned()),
@@ -195,30 +199,30 @@ impl Service {
     }
 }
 
-impl EventTypeFilter {
+impl EventTypeFilter<'_> {
     /// `needle` is the text in lower case.
     fn takes(&self, settings: &Settings, needle: Option<&str>) -> bool {
         let texts = [Some(&settings.name), settings.category.as_ref(), settings.description.as_ref()];
-        self.category.as_deref().is_none_or(|category| settings.category.as_deref() == Some(category))
+        self.category.is_none_or(|category| settings.category.as_deref() == Some(category))
             && self.deprecated.is_none_or(|deprecated| deprecated == settings.deprecated)
             && needle.is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
     }
 }
 
 /// The tenant whose catalogue is meant.
-fn tenant_of_catalogue<'a>(who: &'a Principal, named: Option<&'a str>) -> Result<&'a str, Error> {
-    Ok(tenant_of(who, named)?.unwrap_or(DEFAULT_TENANT))
+fn tenant_of_catalogue<'a>(principal: &'a Principal, named: Option<&'a str>) -> Result<&'a str, Error> {
+    Ok(tenant_of(principal, named)?.unwrap_or(DEFAULT_TENANT))
 }
 
 /// The tenant and the definition that a document holds. `name` is the name that stands beside the document.
 fn read(
-    who: &Principal,
+    principal: &Principal,
     named: Option<&str>,
     mut document: Map<String, Value>,
     name: Option<&str>,
 ) -> Result<(String, Arc<Definition>), Error> {
     let mut errors = Vec::new();
-    let tenant = tenant(who, named, &mut document, &mut errors)?;
+    let tenant = tenant(principal, named, &mut document, &mut errors)?;
     for key in READ_ONLY {
         document.remove(key);
     }
@@ -246,7 +250,7 @@ fn read(
 
 /// The tenant that the document names, else the tenant that is named beside it, else the caller's own.
 fn tenant(
-    who: &Principal,
+    principal: &Principal,
     named: Option<&str>,
     document: &mut Map<String, Value>,
     errors: &mut Vec<FieldError>,
@@ -259,7 +263,7 @@ fn tenant(
             Some(Value::String(text)) if tenant.as_ref().is_some_and(|tenant| *tenant != text) => {
                 "contradicts another name of the tenant"
             }
-            Some(Value::String(text)) if !sees(who, &text) => "only a key of tenant * may name another tenant",
+            Some(Value::String(text)) if !sees(principal, &text) => "only a key of tenant * may name another tenant",
             Some(Value::String(text)) => {
                 tenant = Some(text);
                 continue;
@@ -268,8 +272,8 @@ fn tenant(
         };
         errors.push(FieldError::new(pointer(key), wrong));
     }
-    let tenant = tenant.or(who.tenant.as_deref().map(str::to_owned)).unwrap_or_else(|| DEFAULT_TENANT.to_owned());
-    if sees(who, &tenant) { Ok(tenant) } else { Err(Error::not_found("tenant")) }
+    let tenant = tenant.or(principal.tenant.as_deref().map(str::to_owned)).unwrap_or_else(|| DEFAULT_TENANT.to_owned());
+    if sees(principal, &tenant) { Ok(tenant) } else { Err(Error::not_found("tenant")) }
 }
 
 /// The fields by their kinds. A field that is not of its kind is named and left out; `null` counts as absent.

@@ -61,13 +61,13 @@ impl Service {
     /// If the role is too low, or the stores cannot be read; each field that is wrong, by its JSON pointer.
     pub async fn test_filter(
         &self,
-        who: &Principal,
+        principal: &Principal,
         document: Map<String, Value>,
         event: Option<&RawValue>,
     ) -> Result<Explanation<'static>, Error> {
-        Operation::TestFilter.permit(who.role)?;
+        Operation::TestFilter.permit(principal.role)?;
         let mut fields = Fields::new(document);
-        let tried = self.tried(who, &mut fields);
+        let tried = self.tried(principal, &mut fields);
         let event_id = fields.take("event_id", |value| {
             let id = value.as_str().and_then(|text| text.parse::<EventId>().ok());
             id.ok_or_else(|| "expected an event's id, evt_…".to_owned())
@@ -80,7 +80,7 @@ impl Service {
         }
         let tenant = match &tried {
             Some(Candidate::Webhook(webhook)) => Arc::clone(&webhook.tenant),
-            _ => who.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into()),
+            _ => principal.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into()),
         };
         let text = given.and_then(|given| event.map(ToOwned::to_owned).or_else(|| to_raw_value(&given).ok()));
         let sample = text.as_deref().and_then(|event| {
@@ -88,7 +88,7 @@ impl Service {
             Sample::read(event, &tenant, self.clock.now()).map_err(wrong).ok()
         });
         let stored = match event_id.filter(|_| !has_event) {
-            Some(id) => self.accepted(who, id, &mut fields).await?,
+            Some(id) => self.accepted(principal, id, &mut fields).await?,
             None => None,
         };
         fields.finish(ALLOWED)?;
@@ -104,11 +104,11 @@ impl Service {
     }
 
     /// The filter or the webhook that the document names; `None` with an error.
-    fn tried(&self, who: &Principal, fields: &mut Fields) -> Option<Candidate> {
+    fn tried(&self, principal: &Principal, fields: &mut Fields) -> Option<Candidate> {
         let before = fields.errors.len();
         let name = if fields.left.contains_key("filter") { "filter" } else { "filters" };
         let filter = fields.left.remove(name).filter(|filter| !filter.is_null());
-        let webhook = fields.take("webhook_id", |value| self.webhook_to_try(who, &value)).value();
+        let webhook = fields.take("webhook_id", |value| self.webhook_to_try(principal, &value)).value();
         let filter = filter.and_then(|filter| {
             let at = format!("/{name}");
             let wrong = |found: Vec<FilterError>| fields.errors.extend(found.into_iter().map(|e| below(&at, e)));
@@ -126,19 +126,19 @@ impl Service {
         }
     }
 
-    fn webhook_to_try(&self, who: &Principal, value: &Value) -> Result<Arc<Webhook>, String> {
+    fn webhook_to_try(&self, principal: &Principal, value: &Value) -> Result<Arc<Webhook>, String> {
         let of = value.as_str().and_then(WebhookRef::parse);
-        let webhook = of.and_then(|of| self.live(who, of).ok());
+        let webhook = of.and_then(|of| self.live(principal, of).ok());
         webhook.ok_or_else(|| "there is no such webhook".to_owned())
     }
 
     async fn accepted(
         &self,
-        who: &Principal,
+        principal: &Principal,
         id: EventId,
         fields: &mut Fields,
     ) -> Result<Option<(EventId, Stored)>, Error> {
-        match self.stored_event(who, id).await {
+        match self.stored_event(principal, id).await {
             Ok(stored) => Ok(Some((id, stored))),
             Err(error) if error.kind == ErrorKind::NotFound => {
                 fields.wrong("/event_id", "there is no such event");

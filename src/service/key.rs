@@ -8,14 +8,14 @@ use super::access::{sees, tenant_of};
 use super::fields::{Fields, NAME_CHARS_MAX, pointer};
 use super::{Error, Operation, Page, Rows, Service};
 use crate::model::{KeyId, Principal, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::{self, DEFAULT_TENANT, Key};
+use crate::registry::{DEFAULT_TENANT, Key, NewKey};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 
 /// A key that was checked and can be made.
 #[derive(Debug)]
-pub struct NewKey {
-    key: registry::NewKey,
+pub struct KeyDraft {
+    key: NewKey,
     by: Principal,
 }
 
@@ -29,10 +29,10 @@ pub struct CreatedKey {
 }
 
 /// Which keys are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct KeyFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyFilter<'a> {
     /// Of this tenant.
-    pub tenant: Option<String>,
+    pub tenant: Option<&'a str>,
     /// With this role.
     pub role: Option<Role>,
 }
@@ -43,20 +43,20 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low; each field that is wrong, by its JSON pointer.
-    pub fn check_new_key(&self, who: &Principal, document: Map<String, Value>) -> Result<NewKey, Error> {
-        Operation::ChangeKeys.permit(who.role)?;
+    pub fn draft_key(&self, principal: &Principal, document: Map<String, Value>) -> Result<KeyDraft, Error> {
+        Operation::ChangeKeys.permit(principal.role)?;
         let mut fields = Fields::new(document);
-        let key = new_key(&mut fields, who, self.clock.now());
+        let key = new_key(&mut fields, principal, self.clock.now());
         fields.finish(ALLOWED)?;
-        Ok(NewKey { key, by: who.clone() })
+        Ok(KeyDraft { key, by: principal.clone() })
     }
 
     /// Makes a key.
     ///
     /// # Errors
     /// If there are too many keys, or the registry takes no change.
-    pub async fn create_key(&self, new: NewKey) -> Result<CreatedKey, Error> {
-        let (key, secret) = self.writer.by(&new.by).create_key(new.key).await?;
+    pub async fn create_key(&self, draft: KeyDraft) -> Result<CreatedKey, Error> {
+        let (key, secret) = self.writer.by(&draft.by).create_key(draft.key).await?;
         Ok(CreatedKey { key, secret })
     }
 
@@ -66,13 +66,13 @@ impl Service {
     /// If the role is too low, or the caller may not know of the tenant.
     pub fn list_keys(
         &self,
-        who: &Principal,
-        filter: &KeyFilter,
-        before: Option<KeyId>,
+        principal: &Principal,
+        filter: KeyFilter<'_>,
         page: Page,
+        before: Option<KeyId>,
     ) -> Result<Rows<Arc<Key>, KeyId>, Error> {
-        Operation::ReadKeys.permit(who.role)?;
-        let tenant = tenant_of(who, filter.tenant.as_deref())?;
+        Operation::ReadKeys.permit(principal.role)?;
+        let tenant = tenant_of(principal, filter.tenant)?;
         let before = before.unwrap_or(KeyId::from_u128(u128::MAX));
         let registry = self.registry.load();
         let wanted = registry.keys(tenant, before).filter(|key| filter.role.is_none_or(|role| key.role == role));
@@ -83,10 +83,11 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, or the caller may not know of the key.
-    pub fn read_key(&self, who: &Principal, id: KeyId) -> Result<Arc<Key>, Error> {
-        Operation::ReadKeys.permit(who.role)?;
+    pub fn read_key(&self, principal: &Principal, id: KeyId) -> Result<Arc<Key>, Error> {
+        Operation::ReadKeys.permit(principal.role)?;
         let key = self.registry.load().key(id).cloned();
-        let is_seen = |key: &Arc<Key>| who.tenant.is_none() || key.tenant.as_deref().is_some_and(|t| sees(who, t));
+        let is_seen =
+            |key: &Arc<Key>| principal.tenant.is_none() || key.tenant.as_deref().is_some_and(|t| sees(principal, t));
         key.filter(is_seen).ok_or_else(|| Error::not_found("key"))
     }
 
@@ -94,14 +95,14 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, or the caller may not know of the key.
-    pub async fn revoke_key(&self, who: &Principal, id: KeyId) -> Result<(), Error> {
-        Operation::ChangeKeys.permit(who.role)?;
-        self.read_key(who, id)?;
-        Ok(self.writer.by(who).revoke_key(id).await?)
+    pub async fn revoke_key(&self, principal: &Principal, id: KeyId) -> Result<(), Error> {
+        Operation::ChangeKeys.permit(principal.role)?;
+        self.read_key(principal, id)?;
+        Ok(self.writer.by(principal).revoke_key(id).await?)
     }
 }
 
-fn new_key(fields: &mut Fields, who: &Principal, now: Timestamp) -> registry::NewKey {
+fn new_key(fields: &mut Fields, principal: &Principal, now: Timestamp) -> NewKey {
     let name = fields.plain_text("name").map(String::into_boxed_str);
     if name.as_deref().is_some_and(|name| !(1..=NAME_CHARS_MAX).contains(&name.chars().count())) {
         fields.wrong("/name", format!("expected 1 to {NAME_CHARS_MAX} characters"));
@@ -119,7 +120,7 @@ fn new_key(fields: &mut Fields, who: &Principal, now: Timestamp) -> registry::Ne
             role
         }
     };
-    if role.is_some_and(|role| role > who.role) {
+    if role.is_some_and(|role| role > principal.role) {
         fields.wrong("/role", "nobody grants a role above their own");
     }
     let expires_at = fields.plain_text("expires_at").and_then(|text| {
@@ -129,12 +130,12 @@ fn new_key(fields: &mut Fields, who: &Principal, now: Timestamp) -> registry::Ne
         }
         at
     });
-    let tenant = tenant(fields, who);
-    registry::NewKey { name, role: role.unwrap_or(Role::Viewer), tenant, expires_at }
+    let tenant = tenant(fields, principal);
+    NewKey { name, role: role.unwrap_or(Role::Viewer), tenant, expires_at }
 }
 
 /// The tenant that the key is for; `None`: every tenant.
-fn tenant(fields: &mut Fields, who: &Principal) -> Option<Arc<str>> {
+fn tenant(fields: &mut Fields, principal: &Principal) -> Option<Arc<str>> {
     let mut named: Option<String> = None;
     for key in ["tenant", "org_id"] {
         let Some(name) = fields.plain_text(key) else { continue };
@@ -143,7 +144,7 @@ fn tenant(fields: &mut Fields, who: &Principal) -> Option<Arc<str>> {
             fields.wrong(pointer, "contradicts tenant");
         } else if name != "*" && !is_tenant_name(&name) {
             fields.wrong(pointer, format!("expected {TENANT_NAME_ALLOWED}; or * for all"));
-        } else if who.tenant.as_deref().is_some_and(|own| *own != name) {
+        } else if principal.tenant.as_deref().is_some_and(|own| *own != name) {
             fields.wrong(pointer, "only a key of tenant * may name another tenant");
         } else {
             named = Some(name);
@@ -152,6 +153,6 @@ fn tenant(fields: &mut Fields, who: &Principal) -> Option<Arc<str>> {
     match named.as_deref() {
         Some("*") => None,
         Some(name) => Some(name.into()),
-        None => Some(who.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into())),
+        None => Some(principal.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into())),
     }
 }

@@ -17,13 +17,13 @@ const REPLAYS_AT_ONCE: usize = 256;
 
 /// A replay that was checked and can be started.
 #[derive(Debug)]
-pub struct NewReplay {
+pub struct ReplayDraft {
     filter: ReplayFilter,
 }
 
 /// The recovery of a webhook that was checked and can be started.
 #[derive(Debug)]
-pub struct Recovery {
+pub struct RecoveryDraft {
     webhook: WebhookNo,
     since: Timestamp,
 }
@@ -46,12 +46,12 @@ impl Service {
     /// # Errors
     /// If the role is too low, or not every webhook of the tenant is the caller's to deliver to; each field that is wrong,
     /// by its JSON pointer.
-    pub fn check_new_replay(&self, who: &Principal, document: Map<String, Value>) -> Result<NewReplay, Error> {
-        Operation::ChangeReplays.permit(who.role)?;
+    pub fn draft_replay(&self, principal: &Principal, document: Map<String, Value>) -> Result<ReplayDraft, Error> {
+        Operation::ChangeReplays.permit(principal.role)?;
         let mut fields = Fields::new(document);
         let named = fields.id("tenant").value();
-        let tenant = named.as_deref().or(who.tenant.as_deref()).unwrap_or(DEFAULT_TENANT).to_owned();
-        if !sees(who, &tenant) {
+        let tenant = named.as_deref().or(principal.tenant.as_deref()).unwrap_or(DEFAULT_TENANT).to_owned();
+        if !sees(principal, &tenant) {
             fields.wrong("/tenant", "only a key of tenant * may name another tenant");
         }
         let (since, until) = (fields.time("since"), fields.time("until"));
@@ -61,18 +61,18 @@ impl Service {
             fields.wrong("/until", "expected a time after since");
         }
         let types = fields.types("types").iter().map(|pattern| pattern.to_string().into()).collect();
-        let to = self.receivers(&mut fields, who, &tenant)?;
+        let to = self.receivers(&mut fields, principal, &tenant)?;
         fields.finish("since, until, types, webhook_id, include_unmatched, include_paused, tenant")?;
-        Ok(NewReplay { filter: ReplayFilter { tenant: tenant.into(), since, until, types, ..to } })
+        Ok(ReplayDraft { filter: ReplayFilter { tenant: tenant.into(), since, until, types, ..to } })
     }
 
     /// Looks whether an event can be replayed.
     ///
     /// # Errors
     /// If the role is too low, or the caller may not know of the event.
-    pub async fn may_replay_event(&self, who: &Principal, id: EventId) -> Result<(), Error> {
-        Operation::ChangeReplays.permit(who.role)?;
-        self.stored_event(who, id).await.map(drop)
+    pub async fn may_replay_event(&self, principal: &Principal, id: EventId) -> Result<(), Error> {
+        Operation::ChangeReplays.permit(principal.role)?;
+        self.stored_event(principal, id).await.map(drop)
     }
 
     /// Checks the document of a replay of one event: `{"webhook_id"?, "include_unmatched"?, "include_paused"?}`. The event
@@ -82,37 +82,37 @@ impl Service {
     /// # Errors
     /// If the role is too low, the caller may not know of the event, or not every webhook of the tenant is the caller's to
     /// deliver to; each field that is wrong, by its JSON pointer.
-    pub async fn check_event_replay(
+    pub async fn draft_event_replay(
         &self,
-        who: &Principal,
+        principal: &Principal,
         id: EventId,
         document: Map<String, Value>,
-    ) -> Result<NewReplay, Error> {
-        Operation::ChangeReplays.permit(who.role)?;
-        let (head, _) = self.stored_event(who, id).await?;
+    ) -> Result<ReplayDraft, Error> {
+        Operation::ChangeReplays.permit(principal.role)?;
+        let (head, _) = self.stored_event(principal, id).await?;
         let head = EventHead::parse(&head).map_err(|_| ReadError::Damaged(id))?;
         let mut fields = Fields::new(document);
-        let to = self.receivers(&mut fields, who, head.event.tenant)?;
+        let to = self.receivers(&mut fields, principal, head.event.tenant)?;
         fields.finish("webhook_id, include_unmatched, include_paused")?;
         let event = Some(id.to_string().into());
-        Ok(NewReplay { filter: ReplayFilter { tenant: head.event.tenant.into(), event, ..to } })
+        Ok(ReplayDraft { filter: ReplayFilter { tenant: head.event.tenant.into(), event, ..to } })
     }
 
     /// Starts a replay; answers its number once the replay is durable.
     ///
     /// # Errors
     /// If the store takes no change.
-    pub async fn start_replay(&self, new: NewReplay) -> Result<u64, Error> {
-        Ok(self.deliveries.replay(new.filter).await?)
+    pub async fn start_replay(&self, draft: ReplayDraft) -> Result<u64, Error> {
+        Ok(self.deliveries.replay(draft.filter).await?)
     }
 
     /// Looks whether a webhook can be recovered.
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the webhook, or the webhook takes no deliveries.
-    pub fn may_recover(&self, who: &Principal, of: WebhookRef<'_>) -> Result<(), Error> {
-        Operation::RetryDeliveries.permit(who.role)?;
-        deliverable(&self.known(who, of)?).map(drop)
+    pub fn may_recover(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<(), Error> {
+        Operation::RetryDeliveries.permit(principal.role)?;
+        deliverable(&self.known(principal, of)?).map(drop)
     }
 
     /// Checks the document of a recovery: `{"since"}`.
@@ -120,14 +120,14 @@ impl Service {
     /// # Errors
     /// If the role is too low, the caller may not know of the webhook, or the webhook takes no deliveries; each field that
     /// is wrong, by its JSON pointer.
-    pub fn check_recovery(
+    pub fn draft_recovery(
         &self,
-        who: &Principal,
+        principal: &Principal,
         of: WebhookRef<'_>,
         document: Map<String, Value>,
-    ) -> Result<Recovery, Error> {
-        Operation::RetryDeliveries.permit(who.role)?;
-        let webhook = deliverable(&self.known(who, of)?)?.no;
+    ) -> Result<RecoveryDraft, Error> {
+        Operation::RetryDeliveries.permit(principal.role)?;
+        let webhook = deliverable(&self.known(principal, of)?)?.no;
         let mut fields = Fields::new(document);
         let is_given = fields.left.get("since").is_some_and(|since| !since.is_null());
         let since = fields.time("since");
@@ -135,7 +135,7 @@ impl Service {
             fields.wrong("/since", "is required: an RFC 3339 time such as 2026-01-31T12:00:00Z");
         }
         fields.finish("since")?;
-        Ok(Recovery { webhook, since: since.unwrap_or_default() })
+        Ok(RecoveryDraft { webhook, since: since.unwrap_or_default() })
     }
 
     /// Starts a recovery: dead letters since its time begin anew, and what waits for its next attempt is due now. Answers
@@ -143,7 +143,7 @@ impl Service {
     ///
     /// # Errors
     /// If the store takes no change.
-    pub async fn recover(&self, recovery: Recovery) -> Result<u64, Error> {
+    pub async fn recover(&self, recovery: RecoveryDraft) -> Result<u64, Error> {
         Ok(self.deliveries.recover(recovery.webhook, recovery.since).await?)
     }
 
@@ -153,13 +153,13 @@ impl Service {
     /// If the role is too low, the caller may not know of the named tenant, or the store cannot be read.
     pub async fn list_replays(
         &self,
-        who: &Principal,
+        principal: &Principal,
         named: Option<&str>,
-        before: Option<u64>,
         page: Page,
+        before: Option<u64>,
     ) -> Result<Rows<OwnedReplay, u64>, Error> {
-        Operation::ReadReplays.permit(who.role)?;
-        let tenant = tenant_of(who, named)?.map(str::to_owned);
+        Operation::ReadReplays.permit(principal.role)?;
+        let tenant = tenant_of(principal, named)?.map(str::to_owned);
         let (rows, registry) = (page.wanted(), self.registry.load_full());
         let wanted = move |replay| {
             let replay = owned(&registry, replay)?;
@@ -173,20 +173,20 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the replay, or the store cannot be read.
-    pub async fn read_replay(&self, who: &Principal, no: u64) -> Result<OwnedReplay, Error> {
-        Operation::ReadReplays.permit(who.role)?;
+    pub async fn read_replay(&self, principal: &Principal, no: u64) -> Result<OwnedReplay, Error> {
+        Operation::ReadReplays.permit(principal.role)?;
         let found = self.read(move |store, _| Ok::<_, Error>(store.replay_job(no)?)).await?;
         let owned = found.and_then(|replay| owned(&self.registry.load(), replay));
-        owned.filter(|replay| sees(who, &replay.tenant)).ok_or_else(|| Error::not_found("replay"))
+        owned.filter(|replay| sees(principal, &replay.tenant)).ok_or_else(|| Error::not_found("replay"))
     }
 
     /// Cancels a replay. Deliveries that it has made stay.
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the replay, or the replay has ended.
-    pub async fn cancel_replay(&self, who: &Principal, no: u64) -> Result<(), Error> {
-        Operation::ChangeReplays.permit(who.role)?;
-        self.read_replay(who, no).await?;
+    pub async fn cancel_replay(&self, principal: &Principal, no: u64) -> Result<(), Error> {
+        Operation::ChangeReplays.permit(principal.role)?;
+        self.read_replay(principal, no).await?;
         if self.deliveries.cancel_replay(no).await? {
             Ok(())
         } else {
@@ -196,13 +196,13 @@ impl Service {
 
     /// The webhooks that a replay delivers to. A webhook that is named is meant even while it is paused, unless the caller
     /// says otherwise.
-    fn receivers(&self, fields: &mut Fields, who: &Principal, tenant: &str) -> Result<ReplayFilter, Error> {
-        let webhook = self.webhook_field(fields, who, tenant);
+    fn receivers(&self, fields: &mut Fields, principal: &Principal, tenant: &str) -> Result<ReplayFilter, Error> {
+        let webhook = self.webhook_field(fields, principal, tenant);
         let include_unmatched = fields.flag("include_unmatched").value().unwrap_or(false);
         let include_paused = fields.flag("include_paused").value().unwrap_or(webhook.is_some());
         let registry = self.registry.load();
         let mut of_tenant = registry.all().filter(|known| **known.tenant() == *tenant);
-        if webhook.is_none() && !of_tenant.all(|known| may_see(who, known)) {
+        if webhook.is_none() && !of_tenant.all(|known| may_see(principal, known)) {
             let detail = "webhook_id is needed: not every webhook of the tenant is yours to deliver to";
             return Err(Error::new(ErrorKind::Forbidden, detail));
         }
@@ -211,10 +211,10 @@ impl Service {
     }
 
     /// `webhook_id`: a webhook of the tenant that is there.
-    fn webhook_field(&self, fields: &mut Fields, who: &Principal, tenant: &str) -> Option<WebhookNo> {
+    fn webhook_field(&self, fields: &mut Fields, principal: &Principal, tenant: &str) -> Option<WebhookNo> {
         let read = |value: Value| {
             let of = value.as_str().and_then(WebhookRef::parse);
-            let webhook = of.and_then(|of| self.live(who, of).ok()).filter(|webhook| *webhook.tenant == *tenant);
+            let webhook = of.and_then(|of| self.live(principal, of).ok()).filter(|webhook| *webhook.tenant == *tenant);
             webhook.map(|webhook| webhook.no).ok_or_else(|| "expected the id of a webhook of this tenant".to_owned())
         };
         fields.take("webhook_id", read).value()

@@ -225,18 +225,19 @@ impl Service {
     /// The webhooks that a list is of, there or removed, ascending; and the only one, if the scope names one.
     pub(super) fn webhooks_in(
         &self,
-        who: &Principal,
+        principal: &Principal,
         scope: ListScope<'_>,
     ) -> Result<(Arc<[WebhookNo]>, Option<WebhookNo>), Error> {
         let (tenant, webhook) = match scope {
             ListScope::Webhook(of) => {
-                let no = self.known(who, of)?.no();
+                let no = self.known(principal, of)?.no();
                 return Ok(([no].into(), Some(no)));
             }
-            ListScope::All { tenant, webhook } => (tenant_of(who, tenant)?, webhook),
+            ListScope::All { tenant, webhook } => (tenant_of(principal, tenant)?, webhook),
         };
         let registry = self.registry.load();
-        let is_wanted = |known: &&Known| may_see(who, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant());
+        let is_wanted =
+            |known: &&Known| may_see(principal, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant());
         let named = match webhook {
             None => return Ok((registry.all().filter(is_wanted).map(Known::no).collect(), None)),
             Some(WebhookRef::Id(id)) => registry.known_by_id(id),

@@ -82,9 +82,9 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the webhook is not there for the caller, or the figures cannot be read.
-    pub async fn webhook_figures(&self, who: &Principal, of: WebhookRef<'_>) -> Result<WebhookFigures, Error> {
-        Operation::ReadFigures.permit(who.role)?;
-        let webhook = self.live(who, of)?;
+    pub async fn webhook_figures(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<WebhookFigures, Error> {
+        Operation::ReadFigures.permit(principal.role)?;
+        let webhook = self.live(principal, of)?;
         let outstanding = self.deliveries.sync(Some(webhook.no), None, CHECKPOINT_LIST_MAX).await?.len();
         let (now, steady) = (self.clock.now(), self.clock.steady());
         let (first, last) = day_until(now);
@@ -123,12 +123,12 @@ impl Service {
     /// If the role is too low, the caller may not know of the named tenant, or the figures cannot be read.
     pub async fn tenant_figures(
         &self,
-        who: &Principal,
+        principal: &Principal,
         named: Option<&str>,
         since: Option<Timestamp>,
     ) -> Result<TenantFigures, Error> {
-        Operation::ReadFigures.permit(who.role)?;
-        let scope = scope(&self.registry.load(), who, tenant_of(who, named)?);
+        Operation::ReadFigures.permit(principal.role)?;
+        let scope = scope(&self.registry.load(), principal, tenant_of(principal, named)?);
         let now = self.clock.now();
         let (day, last) = day_until(now);
         let first = since.map_or(day, |since| Hour::of(since).clamp(last.before(FIGURES_HOURS), last));
@@ -158,13 +158,13 @@ impl Service {
 
 /// A tenant's figures are kept as one. A caller who may not see all of its webhooks gets those of the webhooks that they may
 /// see.
-fn scope(registry: &Registry, who: &Principal, tenant: Option<&str>) -> Scope {
+fn scope(registry: &Registry, principal: &Principal, tenant: Option<&str>) -> Scope {
     let Some(tenant) = tenant else { return Scope::Everybody };
-    if who.role == Role::Admin || registry.tenant_settings(tenant).visibility == Visibility::Tenant {
+    if principal.role == Role::Admin || registry.tenant_settings(tenant).visibility == Visibility::Tenant {
         return Scope::Tenant(tenant.into());
     }
     let webhooks = registry.newest(Some(tenant), WebhookNo(u32::MAX));
-    let seen = webhooks.filter(|webhook| may_see_live(who, webhook));
+    let seen = webhooks.filter(|webhook| may_see_live(principal, webhook));
     Scope::Webhooks(seen.take(STATS_WEBHOOKS_MAX).map(|webhook| webhook.no).collect())
 }
 

@@ -13,7 +13,7 @@ const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
 /// A tenant that was checked and can be made.
 #[derive(Debug)]
-pub struct NewTenant {
+pub struct TenantDraft {
     name: String,
     settings: TenantSettings,
     by: Principal,
@@ -24,9 +24,9 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`].
-    pub fn may_create_tenant(who: &Principal) -> Result<(), Error> {
-        Operation::CreateTenant.permit(who.role)?;
-        match who.tenant {
+    pub fn may_create_tenant(principal: &Principal) -> Result<(), Error> {
+        Operation::CreateTenant.permit(principal.role)?;
+        match principal.tenant {
             None => Ok(()),
             Some(_) => Err(Error::new(ErrorKind::Forbidden, "only a key of tenant * may make tenants")),
         }
@@ -36,20 +36,20 @@ impl Service {
     ///
     /// # Errors
     /// If the caller may not make tenants; each field that is wrong, by its JSON pointer.
-    pub fn check_new_tenant(&self, who: &Principal, document: Map<String, Value>) -> Result<NewTenant, Error> {
-        Self::may_create_tenant(who)?;
+    pub fn draft_tenant(&self, principal: &Principal, document: Map<String, Value>) -> Result<TenantDraft, Error> {
+        Self::may_create_tenant(principal)?;
         let mut fields = Fields::new(document);
         let (name, settings) = new_tenant(&mut fields, self.registry.load().profiles());
         fields.finish(ALLOWED)?;
-        Ok(NewTenant { name, settings, by: who.clone() })
+        Ok(TenantDraft { name, settings, by: principal.clone() })
     }
 
     /// Makes a tenant.
     ///
     /// # Errors
     /// If there is a tenant of this name, or the registry takes no change.
-    pub async fn create_tenant(&self, new: NewTenant) -> Result<TenantInfo, Error> {
-        Ok(self.writer.by(&new.by).create_tenant(&new.name, new.settings).await?)
+    pub async fn create_tenant(&self, draft: TenantDraft) -> Result<TenantInfo, Error> {
+        Ok(self.writer.by(&draft.by).create_tenant(&draft.name, draft.settings).await?)
     }
 
     /// Lists tenants by name, from the first name after `after`: all of them for a caller of tenant `*`, else the
@@ -59,13 +59,13 @@ impl Service {
     /// If the role is too low, or the caller may not know of the named tenant.
     pub fn list_tenants(
         &self,
-        who: &Principal,
+        principal: &Principal,
         named: Option<&str>,
-        after: Option<&str>,
         page: Page,
+        after: Option<&str>,
     ) -> Result<Rows<TenantInfo, Box<str>>, Error> {
-        Operation::ReadTenants.permit(who.role)?;
-        let tenants = self.registry.load().tenants(tenant_of(who, named)?);
+        Operation::ReadTenants.permit(principal.role)?;
+        let tenants = self.registry.load().tenants(tenant_of(principal, named)?);
         let wanted = tenants.into_iter().filter(|tenant| after.is_none_or(|after| &*tenant.name > after));
         Ok(page.rows(wanted.take(page.wanted()).collect(), None, |tenant| (*tenant.name).into()))
     }

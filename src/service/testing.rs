@@ -15,7 +15,9 @@ use super::{
 };
 use crate::handoff::{Outcome, Probed, ReplayFilter, Retried};
 use crate::inbound::source::Rejections;
-use crate::model::{Attempt, AttemptError, DeliveryId, DeliveryStatus, EventId, RetryPolicy, Timestamp, WebhookNo};
+use crate::model::{
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryPolicy, Timestamp, WebhookNo,
+};
 use crate::outbound::{Endpoint, SentRequest};
 use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::runtime::Clock;
@@ -172,6 +174,31 @@ impl DeliveryStore for Store {
 }
 
 impl Store {
+    /// Puts in a delivery after two attempts.
+    pub(crate) fn put_row(&self, event: EventId, webhook: u32, status: DeliveryStatus) -> DeliveryId {
+        let id = DeliveryId { event, webhook: WebhookNo(webhook) };
+        let last = Attempt {
+            number: 2,
+            at: Timestamp::from_millis(1000),
+            latency: Duration::from_millis(25),
+            http_status: Some(500),
+            error: Some(AttemptError::Status(500)),
+            response: "oops".into(),
+        };
+        let row = Delivery { id, status, attempts: 2, next_at: None, dead_at: None, reason: None, last: Some(last) };
+        self.rows.lock().unwrap().insert(id, row);
+        id
+    }
+
+    /// Puts in a dead letter that died when its event was accepted.
+    pub(crate) fn put_dead(&self, event: EventId, webhook: u32) -> DeliveryId {
+        let id = DeliveryId { event, webhook: WebhookNo(webhook) };
+        let at = Timestamp::from_millis(event.as_u128() as i64);
+        let letter = DeadLetter { id, reason: DeadReason::Exhausted, error: None, attempts: 10, at };
+        self.dead.lock().unwrap().insert(id, letter);
+        id
+    }
+
     fn start(&self, work: Work) -> Later<'_, Answered<u64>> {
         let mut replays = self.replays.lock().unwrap();
         replays.push((JobState::Running, work));
@@ -217,6 +244,27 @@ impl ReadLog for Log {
     fn heads_before(&self, before: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
         let log = self.0.lock().unwrap();
         Ok(log.range(..before).rev().take(limit).map(|(id, (head, _))| (*id, head.clone())).collect())
+    }
+}
+
+impl Log {
+    /// Puts in an event that was accepted `n` milliseconds after 1970.
+    pub(crate) fn put(&self, n: u128, tenant: &str, event_type: &str, webhooks: &[u32]) -> EventId {
+        let mut head = Vec::new();
+        let event = NewEvent {
+            tenant,
+            event_type,
+            source: "api",
+            correlation_id: "cor_1",
+            external_id: Some("ext-1"),
+            metadata: Some(r#"{"a":1}"#),
+            received_at: Timestamp::from_millis(n as i64),
+            ..NewEvent::default()
+        };
+        event.encode(&webhooks.iter().copied().map(WebhookNo).collect::<Vec<_>>(), &mut head);
+        let id = EventId::from_u128(n);
+        self.0.lock().unwrap().insert(id, (head.into(), Bytes::from_static(br#"{"n":1.50}"#)));
+        id
     }
 }
 

@@ -8,6 +8,9 @@ use super::webhook::{TestRequest, WebhookFilter};
 use super::*;
 use crate::model::{Principal, Role, SubscriptionId};
 
+mod access;
+mod deliveries;
+
 fn principal(tenant: &str, role: Role) -> Principal {
     Principal::new(Some(tenant.into()), role)
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::HIDDEN;
 use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
 use crate::model::{FieldError, Principal, Role, Secret, SourceId, is_tenant_name};
 use crate::registry::DEFAULT_TENANT;
 use crate::service::fields::{Fields, Given, merge_patch, pointer, unknown};
+use crate::service::webhook::HIDDEN;
 use crate::service::{Error, ErrorKind};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \

@@ -14,14 +14,12 @@ use crate::registry::{DEFAULT_TENANT, SourceError};
 mod document;
 mod rotation;
 
-pub use rotation::{NewSourceSecret, NewSourceToken};
+pub use rotation::{SourceSecretDraft, SourceTokenDraft};
 
 /// The kind whose URL holds a token.
 const PARTNER: &str = "partner";
 /// How often a change is made anew because another change came between, before the caller is told.
 const TRIES: usize = 8;
-/// Stands for a value that nobody is to see.
-pub const HIDDEN: &str = "***";
 
 /// How a caller names a source, and the tenant within which a name is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +32,7 @@ pub struct SourceKey<'a> {
 
 /// A source that was checked and can be made.
 #[derive(Debug)]
-pub struct NewSource {
+pub struct SourceDraft {
     tenant: Box<str>,
     settings: Settings,
     token: Option<Token>,
@@ -55,16 +53,16 @@ pub struct ToldSource {
 }
 
 /// Which sources are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
-pub struct SourceFilter {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SourceFilter<'a> {
     /// Of this tenant.
-    pub tenant: Option<String>,
+    pub tenant: Option<&'a str>,
     /// With this status.
     pub status: Option<SourceStatus>,
     /// Of this kind.
-    pub kind: Option<String>,
+    pub kind: Option<&'a str>,
     /// With this text in name or description, whatever its case.
-    pub text: Option<String>,
+    pub text: Option<&'a str>,
     /// Those that are deleted, in place of those that are there.
     pub is_deleted: bool,
 }
@@ -74,21 +72,21 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low; each field that is wrong, by its JSON pointer.
-    pub fn check_new_source(&self, who: &Principal, document: Map<String, Value>) -> Result<NewSource, Error> {
-        Operation::ChangeSources.permit(who.role)?;
-        let document::Created { tenant, mut settings, token } = document::create(document, who)?;
+    pub fn draft_source(&self, principal: &Principal, document: Map<String, Value>) -> Result<SourceDraft, Error> {
+        Operation::ChangeSources.permit(principal.role)?;
+        let document::Created { tenant, mut settings, token } = document::create(document, principal)?;
         let is_partner = settings.kind == PARTNER;
         let token = token.or_else(|| is_partner.then(Token::generate));
         let secret = if settings.secrets.is_empty() { made_secret(&mut settings) } else { None };
-        Ok(NewSource { tenant, settings, token, secret, by: who.clone() })
+        Ok(SourceDraft { tenant, settings, token, secret, by: principal.clone() })
     }
 
     /// Makes a source.
     ///
     /// # Errors
     /// Each setting that is wrong; a name or a token that is taken.
-    pub async fn create_source(&self, new: NewSource) -> Result<ToldSource, Error> {
-        let NewSource { tenant, settings, token, secret, by } = new;
+    pub async fn create_source(&self, draft: SourceDraft) -> Result<ToldSource, Error> {
+        let SourceDraft { tenant, settings, token, secret, by } = draft;
         let source = self.writer.by(&by).create_source(&tenant, settings, token.as_ref()).await?;
         Ok(ToldSource { source, token, secret })
     }
@@ -99,14 +97,14 @@ impl Service {
     /// If the role is too low, or the caller may not know of the tenant.
     pub fn list_sources(
         &self,
-        who: &Principal,
-        filter: &SourceFilter,
-        after: Option<SourceId>,
+        principal: &Principal,
+        filter: SourceFilter<'_>,
         page: Page,
+        after: Option<SourceId>,
     ) -> Result<Rows<Arc<Source>, SourceId>, Error> {
-        Operation::ReadSources.permit(who.role)?;
-        let tenant = tenant_of(who, filter.tenant.as_deref())?;
-        let needle = filter.text.as_deref().map(str::to_lowercase);
+        Operation::ReadSources.permit(principal.role)?;
+        let tenant = tenant_of(principal, filter.tenant)?;
+        let needle = filter.text.map(str::to_lowercase);
         let registry = self.registry.load();
         let mut found: Vec<Arc<Source>> = Vec::new();
         let (mut looked_at, mut last) = (0, None);
@@ -130,31 +128,31 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, or the source is not there for the caller.
-    pub fn read_source(&self, who: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
-        Operation::ReadSources.permit(who.role)?;
+    pub fn read_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
+        Operation::ReadSources.permit(principal.role)?;
         let registry = self.registry.load();
         let found = match key.of {
             SourceRef::Id(id) => registry.source_by_id(id),
-            SourceRef::Name(name) => registry.source(tenant_of_name(who, key)?, name),
+            SourceRef::Name(name) => registry.source(tenant_of_name(principal, key)?, name),
         };
-        found.filter(|source| sees(who, &source.tenant)).cloned().ok_or_else(not_found)
+        found.filter(|source| sees(principal, &source.tenant)).cloned().ok_or_else(not_found)
     }
 
     /// Reads a source that was deleted; of several that had the name, the newest.
     ///
     /// # Errors
     /// If the role is too low, or no deleted source is there for the caller.
-    pub fn read_deleted_source(&self, who: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
-        Operation::ReadSources.permit(who.role)?;
+    pub fn read_deleted_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
+        Operation::ReadSources.permit(principal.role)?;
         let registry = self.registry.load();
         let found = match key.of {
             SourceRef::Id(id) => registry.known_source(id).cloned(),
             SourceRef::Name(name) => {
-                let mut all = registry.sources(Some(tenant_of_name(who, key)?), true);
+                let mut all = registry.sources(Some(tenant_of_name(principal, key)?), true);
                 all.find(|source| source.deleted_at.is_some() && *source.name == *name).cloned()
             }
         };
-        let found = found.filter(|source| source.deleted_at.is_some() && sees(who, &source.tenant));
+        let found = found.filter(|source| source.deleted_at.is_some() && sees(principal, &source.tenant));
         found.ok_or_else(not_found)
     }
 
@@ -162,8 +160,8 @@ impl Service {
     ///
     /// # Errors
     /// If the role is too low, the source is not there for the caller, or the configuration file manages the source.
-    pub fn may_change_source(&self, who: &Principal, key: SourceKey<'_>) -> Result<(), Error> {
-        self.changeable_source(who, key).map(drop)
+    pub fn may_change_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<(), Error> {
+        self.changeable_source(principal, key).map(drop)
     }
 
     /// Changes the fields that the document names (RFC 7396).
@@ -173,16 +171,16 @@ impl Service {
     /// the expected version.
     pub async fn patch_source(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: SourceKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<Arc<Source>, Error> {
         for _ in 0..TRIES {
-            let source = self.changeable_source(who, key)?;
+            let source = self.changeable_source(principal, key)?;
             let settings = document::patch(document.clone(), &source)?;
             ExpectedVersion::bind(expected, source.version)?;
-            match self.writer.by(who).replace_source(source.id, Some(source.version), settings).await {
+            match self.writer.by(principal).replace_source(source.id, Some(source.version), settings).await {
                 Err(SourceError::Changed) => {}
                 changed => return Ok(changed?),
             }
@@ -196,13 +194,13 @@ impl Service {
     /// If the role is too low; a source that is not there, of the configuration file, or not of the expected version.
     pub async fn delete_source(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: SourceKey<'_>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<(), Error> {
-        let source = self.changeable_source(who, key)?;
+        let source = self.changeable_source(principal, key)?;
         let version = ExpectedVersion::bind(expected, source.version)?;
-        match self.writer.by(who).delete_source(source.id, version).await {
+        match self.writer.by(principal).delete_source(source.id, version).await {
             Err(SourceError::Changed) => Err(Error::changed_meanwhile()),
             deleted => Ok(deleted.map(drop)?),
         }
@@ -214,15 +212,15 @@ impl Service {
     /// If the role is too low; a source that is not there, of the configuration file, or not of the expected version.
     pub async fn restore_source(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: SourceKey<'_>,
         expected: Option<&ExpectedVersion>,
     ) -> Result<Arc<Source>, Error> {
-        Operation::ChangeSources.permit(who.role)?;
-        let source = self.read_source(who, key).or_else(|_| self.read_deleted_source(who, key))?;
+        Operation::ChangeSources.permit(principal.role)?;
+        let source = self.read_source(principal, key).or_else(|_| self.read_deleted_source(principal, key))?;
         changeable(&source)?;
         ExpectedVersion::bind(expected, source.version)?;
-        Ok(self.writer.by(who).restore_source(source.id).await?)
+        Ok(self.writer.by(principal).restore_source(source.id).await?)
     }
 
     /// What a source refused since the server's start, newest first, at most `limit`.
@@ -231,29 +229,29 @@ impl Service {
     /// If the role is too low, or the source is not there for the caller.
     pub fn source_rejections(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: SourceKey<'_>,
         limit: usize,
     ) -> Result<Vec<Rejection>, Error> {
-        let source = self.read_source(who, key)?;
+        let source = self.read_source(principal, key)?;
         Ok(self.rejections.of(source.id).into_iter().take(limit).collect())
     }
 
     /// The source, if the caller may change it and it is not the configuration file's.
-    fn changeable_source(&self, who: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
-        Operation::ChangeSources.permit(who.role)?;
-        let source = self.read_source(who, key)?;
+    fn changeable_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
+        Operation::ChangeSources.permit(principal.role)?;
+        let source = self.read_source(principal, key)?;
         changeable(&source)?;
         Ok(source)
     }
 }
 
-impl SourceFilter {
+impl SourceFilter<'_> {
     /// `needle` is the text in lower case.
     fn takes(&self, source: &Source, needle: Option<&str>) -> bool {
         let texts = [Some(&*source.name), source.settings.description.as_deref()];
         self.status.is_none_or(|status| status == source.status)
-            && self.kind.as_deref().is_none_or(|kind| kind == source.settings.kind)
+            && self.kind.is_none_or(|kind| kind == source.settings.kind)
             && needle.is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
     }
 }
@@ -267,8 +265,8 @@ fn changeable(source: &Source) -> Result<(), Error> {
 }
 
 /// The tenant within which a name is looked for.
-fn tenant_of_name<'a>(who: &'a Principal, key: SourceKey<'a>) -> Result<&'a str, Error> {
-    Ok(tenant_of(who, key.tenant)?.unwrap_or(DEFAULT_TENANT))
+fn tenant_of_name<'a>(principal: &'a Principal, key: SourceKey<'a>) -> Result<&'a str, Error> {
+    Ok(tenant_of(principal, key.tenant)?.unwrap_or(DEFAULT_TENANT))
 }
 
 fn not_found() -> Error {

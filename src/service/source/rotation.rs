@@ -24,7 +24,7 @@ const CHOSEN_HERE: [&str; 4] = ["custom", "partner", "standard-webhooks", "token
 const SECRET_BYTES: usize = 32;
 /// A secret of a source that was checked and can be put in force.
 #[derive(Debug)]
-pub struct NewSourceSecret {
+pub struct SourceSecretDraft {
     of: SourceId,
     rotation: Rotation,
     version: Option<u64>,
@@ -33,7 +33,7 @@ pub struct NewSourceSecret {
 
 /// A token of a source that was checked and can be put in force.
 #[derive(Debug)]
-pub struct NewSourceToken {
+pub struct SourceTokenDraft {
     of: SourceId,
     token: Token,
     version: Option<u64>,
@@ -47,28 +47,28 @@ impl Service {
     /// # Errors
     /// If the role is too low; each field that is wrong; a source that is not there, of the configuration file, or not of
     /// the expected version.
-    pub fn check_new_source_secret(
+    pub fn draft_source_secret(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: SourceKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<NewSourceSecret, Error> {
-        let source = self.changeable_source(who, key)?;
+    ) -> Result<SourceSecretDraft, Error> {
+        let source = self.changeable_source(principal, key)?;
         let mut fields = Fields::new(document);
         let rotation = Rotation::read(&mut fields, &source);
         fields.finish("overlap_seconds, secret, when")?;
         let version = ExpectedVersion::bind(expected, source.version)?;
         let Some(rotation) = rotation else { return Err(Error::new(ErrorKind::Internal, "no secret was made")) };
-        Ok(NewSourceSecret { of: source.id, rotation, version, by: who.clone() })
+        Ok(SourceSecretDraft { of: source.id, rotation, version, by: principal.clone() })
     }
 
     /// Puts a new secret in force. The secrets before it end after the overlap.
     ///
     /// # Errors
     /// A source that is not there any more, or not of the expected version; each setting that is wrong.
-    pub async fn rotate_source_secret(&self, new: NewSourceSecret) -> Result<ToldSource, Error> {
-        let NewSourceSecret { of, rotation, version, by } = new;
+    pub async fn rotate_source_secret(&self, draft: SourceSecretDraft) -> Result<ToldSource, Error> {
+        let SourceSecretDraft { of, rotation, version, by } = draft;
         let writer = self.writer.by(&by);
         for _ in 0..TRIES {
             let found = self.registry.load().source_by_id(of).cloned();
@@ -90,19 +90,19 @@ impl Service {
     /// # Errors
     /// If the role is too low, or may not choose a token; each field that is wrong; a source that is not there, of the
     /// configuration file, or not of the expected version.
-    pub fn check_new_source_token(
+    pub fn draft_source_token(
         &self,
-        who: &Principal,
+        principal: &Principal,
         key: SourceKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<NewSourceToken, Error> {
-        let source = self.changeable_source(who, key)?;
+    ) -> Result<SourceTokenDraft, Error> {
+        let source = self.changeable_source(principal, key)?;
         let mut fields = Fields::new(document);
         let token = match fields.plain_text("token") {
             None => Token::generate(),
             Some(given) => {
-                may_give_token(who)?;
+                may_give_token(principal)?;
                 Token::try_new(&given).unwrap_or_else(|error| {
                     fields.wrong("/token", error.to_string());
                     Token::generate()
@@ -111,15 +111,15 @@ impl Service {
         };
         fields.finish("token")?;
         let version = ExpectedVersion::bind(expected, source.version)?;
-        Ok(NewSourceToken { of: source.id, token, version, by: who.clone() })
+        Ok(SourceTokenDraft { of: source.id, token, version, by: principal.clone() })
     }
 
     /// Puts a new token in force. The token before it ends at once.
     ///
     /// # Errors
     /// A source that is no partner, not there any more, or not of the expected version; a token that another source has.
-    pub async fn rotate_source_token(&self, new: NewSourceToken) -> Result<ToldSource, Error> {
-        let NewSourceToken { of, token, version, by } = new;
+    pub async fn rotate_source_token(&self, draft: SourceTokenDraft) -> Result<ToldSource, Error> {
+        let SourceTokenDraft { of, token, version, by } = draft;
         let source = self.writer.by(&by).rotate_token(of, version, &token).await?;
         Ok(ToldSource { source, token: Some(token), secret: None })
     }
