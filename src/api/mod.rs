@@ -1,8 +1,9 @@
-//! api: management over HTTP, one file per resource. Knows the stages by their handles; is known by admit's router.
+//! api: management over HTTP, one file per resource. A handler parses the request, calls one operation of the service (or
+//! drafts a thing and has it made) and shows the result.
 //!
 //! Promises: what belongs to another tenant is not there (404); a secret is in no answer but the one that made it; every
 //! list is bounded; what a 202 acknowledged is found at once. Checked in this order: role, query, existence, media
-//! type, body, state. Must never know: redb, threads, how a delivery is made.
+//! type, body, state. Must never know: the registry's writer, the stores, redb, threads, how a delivery is made.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::model::{
     DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, Role, SubscriptionId, Timestamp, WebhookId,
     WebhookNo, WebhookStatus,
 };
-use crate::registry::tests as registry_tests;
+use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::service::TestRefused;
 use crate::service::testing::{self, Figures, Log, Receiver, Store};
 
@@ -32,6 +32,9 @@ mod webhook_test;
 
 struct World {
     api: Api,
+    registry: Shared,
+    writer: Writer,
+    clock: Clock,
     rejections: Arc<Rejections>,
     store: Arc<Store>,
     figures: Arc<Figures>,
@@ -44,6 +47,9 @@ fn world() -> World {
     let world = testing::world();
     World {
         api: Api::new(Arc::clone(&world.service), world.clock.clone()),
+        registry: Arc::clone(&world.registry),
+        writer: world.writer.clone(),
+        clock: world.clock.clone(),
         rejections: Arc::clone(&world.rejections),
         store: Arc::clone(&world.store),
         figures: Arc::clone(&world.figures),
@@ -194,7 +200,7 @@ async fn a_webhook_is_made_read_changed_and_removed() {
     assert_eq!(changed.body["metadata"], json!({"v": [1]}));
     assert_eq!((&changed.body["description"], &changed.body["timeout_seconds"]), (&Value::Null, &Value::Null));
     assert_eq!((&changed.body["burst"], &changed.body["retry_policy"]["max_retries"]), (&json!(20), &json!(5)));
-    let registry = world.api.service.registry.load();
+    let registry = world.registry.load();
     let kept = registry.webhook(WebhookNo(0)).unwrap();
     assert!(kept.headers.iter().any(|(_, value)| value == "Bearer canary"), "*** keeps the value");
     assert!(!format!("{kept:?}").contains("canary"));
@@ -816,16 +822,16 @@ async fn a_key_makes_one_thing() {
 async fn a_webhook_that_failed_comes_back_by_resume() {
     let world = world();
     let place = made(&world).await;
-    assert!(world.api.service.writer.disable(WebhookNo(0), crate::handoff::DisableReason::Gone));
+    assert!(world.writer.disable(WebhookNo(0), crate::handoff::DisableReason::Gone));
     // The writer works in order, so the answer to this comes after the disabling.
-    world.api.service.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
+    world.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;
     assert_eq!((failed.text("status"), &failed.body["active"]), ("failed", &json!(false)));
     let same = ask().json(&json!({"status": "failed", "name": "n"})).send(&world, "PATCH", &place).await;
     assert_eq!((same.status, same.text("status")), (200, "failed"));
     let resumed = ask().send(&world, "POST", &format!("{place}/resume")).await;
     assert_eq!(resumed.text("status"), "active");
-    assert_eq!(world.api.service.registry.load().webhook(WebhookNo(0)).map(|w| w.status), Some(WebhookStatus::Active));
+    assert_eq!(world.registry.load().webhook(WebhookNo(0)).map(|w| w.status), Some(WebhookStatus::Active));
 }
 
 #[tokio::test]

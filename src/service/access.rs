@@ -171,7 +171,7 @@ impl Service {
     ///
     /// # Errors
     /// If there is no webhook of this uid.
-    pub(crate) fn within<'p>(
+    pub fn within<'p>(
         &self,
         principal: &Principal,
         tenant: Option<&str>,

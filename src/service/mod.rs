@@ -99,17 +99,17 @@ pub struct Parts {
 
 /// The operations of the management. See the module.
 pub struct Service {
-    pub(crate) registry: Shared,
-    pub(crate) writer: Writer,
-    pub(crate) deliveries: Arc<dyn DeliveryStore>,
-    pub(crate) figures: Arc<dyn FigureStore>,
-    pub(crate) log: Arc<dyn ReadLog>,
-    pub(crate) check_url: CheckUrl,
-    pub(crate) default_retry: RetryPolicy,
-    pub(crate) rejections: Arc<Rejections>,
-    pub(crate) clock: Clock,
-    pub(crate) tester: Arc<dyn Tester>,
-    pub(crate) reads: Semaphore,
+    registry: Shared,
+    writer: Writer,
+    deliveries: Arc<dyn DeliveryStore>,
+    figures: Arc<dyn FigureStore>,
+    log: Arc<dyn ReadLog>,
+    check_url: CheckUrl,
+    default_retry: RetryPolicy,
+    rejections: Arc<Rejections>,
+    clock: Clock,
+    tester: Arc<dyn Tester>,
+    reads: Semaphore,
 }
 
 impl std::fmt::Debug for Service {

@@ -19,7 +19,7 @@ use crate::model::{
     Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryPolicy, Timestamp, WebhookNo,
 };
 use crate::outbound::{Endpoint, SentRequest};
-use crate::registry::tests as registry_tests;
+use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::runtime::Clock;
 use crate::settle::{FiguresOf, Hour, HourRow, JobState, Wanted, WebhookStats};
 use crate::storage::{ReadError, ReadLog, Stored};
@@ -27,6 +27,8 @@ use crate::storage::{ReadError, ReadLog, Stored};
 /// A service, and what it works with.
 pub(crate) struct World {
     pub(crate) service: Arc<Service>,
+    pub(crate) registry: Shared,
+    pub(crate) writer: Writer,
     pub(crate) clock: Clock,
     pub(crate) rejections: Arc<Rejections>,
     pub(crate) store: Arc<Store>,
@@ -58,8 +60,22 @@ pub(crate) fn world() -> World {
         clock: clock.clone(),
         tester: Arc::clone(&tester) as Arc<dyn Tester>,
     });
-    let (service, shards, settle) = (Arc::new(service), registry.shards, registry.settle);
-    World { service, clock, rejections, store, figures, log, tester, _shards: shards, _settle: settle, _dir: dir }
+    let (writer, shards, settle) = (registry.running.writer.clone(), registry.shards, registry.settle);
+    let (service, registry) = (Arc::new(service), Arc::clone(&registry.running.shared));
+    World {
+        service,
+        registry,
+        writer,
+        clock,
+        rejections,
+        store,
+        figures,
+        log,
+        tester,
+        _shards: shards,
+        _settle: settle,
+        _dir: dir,
+    }
 }
 
 /// What settle would know.

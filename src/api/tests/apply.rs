@@ -95,7 +95,7 @@ async fn a_file_applied_twice_changes_nothing_the_second_time() {
     assert!(secret.starts_with("whsec_"));
     let billing = ask().send(&world, "GET", &format!("{WEBHOOKS}/billing")).await;
     assert_eq!(billing.body["metadata"], json!({"environment": "production", "hooktide.apply": "default"}));
-    let read = |uid: &str| world.api.service.registry.load().webhook_by_uid("default", uid).unwrap().version;
+    let read = |uid: &str| world.registry.load().webhook_by_uid("default", uid).unwrap().version;
     for _ in 0..2 {
         let report = file.apply(&world, TWO, Options::default()).await;
         assert_eq!(told(&report), ["= order.created", "= billing", "= crm"]);
@@ -190,7 +190,7 @@ async fn auth_and_tls_are_declared_by_reference_and_applied_once() {
     );
     let added = file.apply(&world, &text, Options::default()).await;
     assert_eq!(told(&added), ["+ a"]);
-    let webhook = Arc::clone(world.api.service.registry.load().webhook(WebhookNo(0)).unwrap());
+    let webhook = Arc::clone(world.registry.load().webhook(WebhookNo(0)).unwrap());
     assert_eq!(webhook.auth.as_ref().unwrap().header().1, "canary-of-the-environment");
     assert_eq!(told(&file.apply(&world, &text, Options::default()).await), ["= a"]);
 
