@@ -1,8 +1,9 @@
-//! api: management over HTTP, one file per resource. Knows the stages by their handles; is known by admit's router.
+//! api: management over HTTP, one file per resource. A handler parses the request, calls one operation of the service (or
+//! drafts a thing and has it made) and shows the result.
 //!
 //! Promises: what belongs to another tenant is not there (404); a secret is in no answer but the one that made it; every
 //! list is bounded; what a 202 acknowledged is found at once. Checked in this order: role, query, existence, media
-//! type, body, state. Must never know: redb, threads, how a delivery is made.
+//! type, body, state. Must never know: the registry's writer, the stores, redb, threads, how a delivery is made.
 
 use std::sync::Arc;
 
@@ -14,8 +15,7 @@ use crate::outbound::{Endpoint, Webhook};
 use crate::registry::{Known, Shared, Writer};
 use tokio::sync::Semaphore;
 use crate::runtime::Clock;
-use crate::service::{DeliveryStore, Service};
-use crate::storage::ReadLog;
+use crate::service::Service;
 
 mod route;
 
@@ -28,11 +28,8 @@ mod event_type;
 mod filter_test;
 mod key;
 mod listing;
-mod recover;
 mod replay;
 mod source;
-mod source_body;
-mod source_rotate;
 mod source_view;
 mod stats;
 mod subscription;
@@ -50,7 +47,8 @@ mod error;
 mod idempotency;
 mod page;
 mod roles;
-mod search;
+
+pub use error::describe;
 
 use idempotency::{Idempotency, Turn};
 
@@ -120,13 +118,5 @@ impl Api {
             Ok(made.answer)
         });
         making.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))
-    }
-
-    /// Reads from the stores on a thread that may block.
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn DeliveryStore, &dyn ReadLog) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        self.service.read(read).await
     }
 }

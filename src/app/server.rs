@@ -30,6 +30,7 @@ use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
+use crate::service::Service;
 use crate::service::apply::Declared;
 use crate::settle;
 use crate::storage::delivery::{self, RedbDeliveryStore, StoreOptions};
@@ -42,7 +43,7 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
-    api: Arc<Api>,
+    service: Arc<Service>,
     health: Arc<Health>,
     guard: SharedGuard,
     tokens: SharedAccess,
@@ -181,7 +182,7 @@ impl Server {
             addresses,
             admin_address,
             admin_key,
-            api,
+            service,
             health,
             guard,
             tokens,
@@ -249,7 +250,7 @@ impl Server {
     /// Makes the webhooks that the file of `apply` declares, if there is one.
     pub(super) async fn declare(&self, declared: Option<&Declared>) {
         if let Some(declared) = declared {
-            declare::run(&self.api, declared).await;
+            declare::run(&self.service, declared).await;
         }
     }
 
