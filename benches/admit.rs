@@ -99,6 +99,7 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
+        router: Arc::new(hooktide::api::routes::router().expect("a table of routes")),
         access: Arc::default(),
         directory: Fake,
         submit: Fake,

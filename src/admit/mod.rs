@@ -15,7 +15,6 @@ mod parse;
 mod publish;
 mod refusal;
 mod reply;
-mod route;
 mod service;
 mod validate;
 
@@ -31,7 +30,7 @@ use crate::auth::SharedAccess;
 use crate::config;
 use crate::filter::Facts;
 use crate::handoff::{Refused, Submission};
-use crate::http::{BodyRoom, Call, Response};
+use crate::http::{BodyRoom, Call, Response, Router};
 use crate::inbound::source::{Limiter, Rejections, Source};
 use crate::model::{Principal, SourceId, Timestamp, Visibility, Webhooks};
 use crate::registry::Shared;
@@ -41,6 +40,8 @@ use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
 /// All that the workers share.
 #[derive(Debug)]
 pub struct Admit<D, S, M> {
+    /// Which path leads where.
+    pub router: Arc<Router>,
     /// Who may without an API key, and from which sites.
     pub access: SharedAccess,
     /// Who may, and who wants what.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::http::{Call, Problem, ProblemCode, Response, reply};
+use crate::http::{Call, Problem, ProblemCode, Response, Router, reply};
 use crate::inbound::source::Rejections;
 use crate::limits::API_READS_AT_ONCE;
 use crate::model::{Principal, RetryPolicy};
@@ -18,6 +18,7 @@ use crate::runtime::Clock;
 use crate::storage::ReadLog;
 
 mod route;
+pub mod routes;
 
 mod audit;
 mod dead_letter;
@@ -57,7 +58,6 @@ mod answer;
 mod body;
 mod idempotency;
 mod page;
-mod roles;
 mod search;
 mod store;
 
@@ -105,6 +105,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Makes test deliveries.
     pub tester: Arc<dyn Tester>,
+    /// The routes.
+    pub router: Arc<Router>,
 }
 
 /// The answer to whoever had something made.
@@ -132,6 +134,7 @@ pub struct Api {
     rejections: Arc<Rejections>,
     clock: Clock,
     tester: Arc<dyn Tester>,
+    router: Arc<Router>,
     idempotency: Arc<Idempotency>,
     reads: Semaphore,
 }
@@ -155,6 +158,7 @@ impl Api {
             default_retry: parts.default_retry,
             rejections: parts.rejections,
             tester: parts.tester,
+            router: parts.router,
             idempotency: Idempotency::new(parts.clock.clone()),
             clock: parts.clock,
             reads: Semaphore::new(API_READS_AT_ONCE),

@@ -16,7 +16,7 @@ use super::outside::World;
 use super::probe::Prober;
 use super::ways::{Given, Manage, ToCommit, api};
 use crate::admit::{Admit, Health, Limits};
-use crate::api::Api;
+use crate::api::{Api, routes};
 use crate::auth::{Access, SharedAccess};
 use crate::commit;
 use crate::config::Config;
@@ -89,6 +89,9 @@ pub(super) enum StartError {
     /// A listening address.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// The table of routes.
+    #[error("the routes: {0}")]
+    Routes(#[from] http::router::RouteError),
     /// Two figures of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -146,12 +149,20 @@ impl Server {
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
         let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
-        let given =
-            Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
+        let router = Arc::new(routes::router()?);
+        let given = Given {
+            guard: &guard,
+            rejections: &rejections,
+            clock: &ground.clock,
+            metrics: &ground.metrics,
+            tester,
+            router: &router,
+        };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let api = Arc::new(api(&config, &registry, &state, &commit, given));
         let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
         let admit = Admit {
+            router,
             access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
             submit: ToCommit(commit.handle()),

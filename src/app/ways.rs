@@ -9,7 +9,7 @@ use crate::api::{self, Api, Tester, UrlProblem};
 use crate::commit;
 use crate::config::Config;
 use crate::handoff::{CommitHandle, Refused, Submission};
-use crate::http::{Call, Response};
+use crate::http::{Call, Response, Router};
 use crate::inbound::source::Rejections;
 use crate::outbound::{Endpoint, SharedGuard};
 use crate::registry::{self, Shared};
@@ -23,6 +23,7 @@ pub(super) struct Given<'a> {
     pub(super) clock: &'a Clock,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) tester: Arc<dyn Tester>,
+    pub(super) router: &'a Arc<Router>,
 }
 
 /// The interface over what runs.
@@ -48,6 +49,7 @@ pub(super) fn api(
         rejections: Arc::clone(given.rejections),
         clock: given.clock.clone(),
         tester: given.tester,
+        router: Arc::clone(given.router),
     })
 }
 
