@@ -186,6 +186,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     health.started();
     let outside = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
+        router: Arc::new(crate::api::routes::router().unwrap()),
         access: Arc::default(),
         directory: fake.clone(),
         ingest: Ingest::new(fake.clone(), fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::http::{Problem, ProblemCode, Response, Call, reply};
+use crate::http::{Problem, ProblemCode, Response, Call, reply, Router};
 use crate::inbound::source::Rejections;
 use crate::limits::API_READS_AT_ONCE;
 use crate::model::{Principal, RetryPolicy, DEFAULT_TENANT};
@@ -18,6 +18,7 @@ use crate::runtime::Clock;
 use crate::service::Service;
 
 mod route;
+pub mod routes;
 
 mod audit;
 mod dead_letter;
@@ -46,7 +47,6 @@ mod condition;
 mod error;
 mod idempotency;
 mod page;
-mod roles;
 
 pub use error::describe;
 
@@ -71,6 +71,7 @@ impl From<Response> for Made {
 /// See the module.
 pub struct Api {
     service: Arc<Service>,
+    router: Arc<Router>,
     idempotency: Arc<Idempotency>,
 }
 
@@ -82,8 +83,8 @@ impl std::fmt::Debug for Api {
 
 impl Api {
     /// The interface over this service. `clock` tells when an `Idempotency-Key` is forgotten.
-    pub fn new(service: Arc<Service>, clock: Clock) -> Self {
-        Self { service, idempotency: Idempotency::new(clock) }
+    pub fn new(service: Arc<Service>, router: Arc<Router>, clock: Clock) -> Self {
+        Self { service, router, idempotency: Idempotency::new(clock) }
     }
 
     /// Answers a call. The body of an answer to HEAD is left to the server to drop, which keeps its length.

@@ -43,7 +43,7 @@ struct World {
 fn world() -> World {
     let world = testing::world();
     World {
-        api: Api::new(Arc::clone(&world.service), world.clock.clone()),
+        api: Api::new(Arc::clone(&world.service), Arc::new(routes::router().unwrap()), world.clock.clone()),
         registry: Arc::clone(&world.registry),
         writer: world.writer.clone(),
         clock: world.clock.clone(),
@@ -831,51 +831,15 @@ async fn a_webhook_that_failed_comes_back_by_resume() {
     assert_eq!(world.registry.load().webhook(WebhookNo(0)).map(|w| w.status), Some(WebhookStatus::Active));
 }
 
-#[tokio::test]
-async fn the_description_is_served_and_names_each_route() {
-    let world = world();
-    let json = ask().role(Role::Publisher).send(&world, "GET", "/openapi.json").await;
-    assert_eq!((json.status, json.text("openapi")), (200, "3.1.0"));
+#[test]
+fn the_description_is_served_and_names_each_code() {
     assert_eq!(docs::document(docs::Format::Yaml).headers()["content-type"], "application/yaml; charset=utf-8");
-    let paths = json.body["paths"].as_object().unwrap();
-    let (webhook, delivery) =
-        (WebhookId::from_u128(1).to_string(), DeliveryId { event: EventId::from_u128(1), webhook: WebhookNo(1) });
-    for (path, item) in paths.iter().filter(|(_, item)| item.get("$ref").is_none()) {
-        let filled = path
-            .replace("{webhook_id}", &webhook)
-            .replace("{delivery_id}", &delivery.to_string())
-            .replace("{dead_letter_id}", &delivery.to_string())
-            .replace("{event_id}", &delivery.event.to_string())
-            .replace("{source_id}", "acme")
-            .replace("{replay_id}", "rpl_1")
-            .replace("{subscription_id}", &SubscriptionId::from_u128(1).to_string())
-            .replace("{key_id}", &KeyId::from_u128(1).to_string())
-            .replace("{event_type}", "order.created");
-        let Some(route) = route::Route::parse(&filled) else {
-            let others = [
-                "/health",
-                "/api/v1/health",
-                "/ready",
-                "/api/v1/health/ready",
-                "/api/v1/health/live",
-                "/metrics",
-                "/webhook/v1/{token}",
-                "/docs",
-                "/docs/errors",
-            ];
-            assert!(others.contains(&&**path), "{path}");
-            continue;
-        };
-        let mut methods: Vec<_> = item.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
-        methods.retain(|method| method != "PARAMETERS");
-        let mut allowed: Vec<_> = route.allow().split(", ").filter(|method| *method != "HEAD").collect();
-        methods.sort();
-        allowed.sort_unstable();
-        assert_eq!(methods, allowed, "{path}");
-    }
-    let codes = json.body["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+    assert_eq!(docs::at("/openapi.json").unwrap().body().whole().unwrap(), docs::JSON);
+    let json: Value = serde_json::from_str(docs::JSON).unwrap();
+    assert_eq!(json["openapi"], "3.1.0");
+    let codes = json["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
     for code in ProblemCode::ALL {
-        assert!(codes.contains(&json!(code.as_str())), "{code:?}");
+        assert!(codes.contains(&Value::from(code.as_str())), "{code:?}");
     }
 }
 

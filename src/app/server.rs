@@ -14,10 +14,10 @@ use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
 use crate::admit::{self, Admit, Health, Limits};
+use crate::api::{Api, routes};
+use crate::auth::{SharedAccess, Access};
 use super::{Setup, declare};
 use super::ways::{Given, Manage, service};
-use crate::api::Api;
-use crate::auth::SharedAccess;
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
@@ -94,6 +94,9 @@ pub(super) enum StartError {
     /// A listening address.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// The table of routes.
+    #[error("the routes: {0}")]
+    Routes(#[from] http::router::RouteError),
     /// Two figures of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -149,15 +152,22 @@ impl Server {
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
         let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
-        let given =
-            Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
+        let router = Arc::new(routes::router()?);
+        let given = Given {
+            guard: &guard,
+            rejections: &rejections,
+            clock: &ground.clock,
+            metrics: &ground.metrics,
+            tester,
+        };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let service = Arc::new(service(config, &registry, &state, &commit, given));
-        let api = Arc::new(Api::new(Arc::clone(&service), ground.clock.clone()));
+        let api = Arc::new(Api::new(Arc::clone(&service), Arc::clone(&router), ground.clock.clone()));
         let tokens: SharedAccess = Arc::new(ArcSwap::new(setup.access));
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
         let admit = Admit {
+            router,
             access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
             ingest: ingest.clone(),

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::route::Route;
+use crate::http::route::{Handler, Route};
 use crate::model::Visibility;
 
 const KEYS: &str = "/api/v1/keys";
@@ -11,7 +11,7 @@ const TENANTS: &str = "/api/v1/tenants";
 const AUDIT: &str = "/api/v1/audit";
 
 /// A path for each route, with the ids of things of another tenant (`{w}` the webhook's, `{e}` an event, `{d}` a delivery,
-/// `{s}` a source, `{k}` a key), and its methods. A new route fails to compile in [`is_in_table`] until it is here as well.
+/// `{s}` a source, `{k}` a key), and its methods.
 const ROUTES: [(&str, &str); 46] = [
     ("/webhooks", "GET POST"),
     ("/webhooks/{w}", "GET PUT PATCH DELETE"),
@@ -61,53 +61,6 @@ const ROUTES: [(&str, &str); 46] = [
     ("/sources/{s}/rejections", "GET"),
 ];
 
-/// Which kind of route it is; without a wildcard, so that nobody forgets the table.
-fn kind(route: Route<'_>) -> Option<usize> {
-    Some(match route {
-        Route::Webhooks => 0,
-        Route::Webhook(_) => 1,
-        Route::Pause(_) => 2,
-        Route::Resume(_) => 3,
-        Route::Test(_) => 4,
-        Route::RegenerateSecret(_) => 5,
-        Route::Recover(_) => 6,
-        Route::WebhookMetrics(_) => 7,
-        Route::Subscriptions(_) => 8,
-        Route::Subscription(..) => 9,
-        Route::DeliveriesOf(_) => 10,
-        Route::DeadLettersOf(_) => 11,
-        Route::DeadLetterOf(..) => 12,
-        Route::ReplayDeadLetter(..) => 13,
-        Route::BulkReplay(_) => 14,
-        Route::Deliveries => 15,
-        Route::Delivery(_) => 16,
-        Route::RetryDelivery(_) => 17,
-        Route::DeadLetters => 18,
-        Route::Events => 19,
-        Route::Event(_) => 20,
-        Route::ReplayEvent(_) => 21,
-        Route::Replays => 22,
-        Route::Replay(_) => 23,
-        Route::Stats => 24,
-        Route::FilterTest => 25,
-        Route::EventTypes(_) => 26,
-        Route::EventType(_) => 27,
-        Route::Keys => 28,
-        Route::Key(_) => 29,
-        Route::Tenants => 30,
-        Route::Audit => 31,
-        Route::Sources => 32,
-        Route::Source(_) => 33,
-        Route::SourceRestore(_) => 34,
-        Route::RotateSecret(_) => 35,
-        Route::RotateToken(_) => 36,
-        Route::Guide(_) => 37,
-        Route::Rejections(_) => 38,
-        // Everybody's.
-        Route::Document(_) => return None,
-    })
-}
-
 /// A world in which tenant `acme` has one of each; the paths of the table with its ids.
 async fn world_of_another() -> (World, Vec<(String, &'static str)>) {
     let world = world();
@@ -130,16 +83,17 @@ async fn world_of_another() -> (World, Vec<(String, &'static str)>) {
 
 #[tokio::test]
 async fn the_table_has_every_route_and_every_method() {
-    let (_world, paths) = world_of_another().await;
-    let mut kinds = std::collections::BTreeSet::new();
+    let (world, paths) = world_of_another().await;
+    let mut rows = 0;
     for (path, methods) in &paths {
-        let route = Route::parse(path).unwrap_or_else(|| panic!("{path} is no route"));
-        kinds.extend(kind(route));
-        let allowed = route.allow().split(", ").filter(|method| *method != "HEAD");
-        let allowed: Vec<_> = allowed.filter(|method| route.allows(&method.parse().unwrap())).collect();
-        assert_eq!(allowed.join(" "), *methods, "{path}");
+        let of = |method: &str| world.api.router.management(&method.parse().unwrap(), path).ok();
+        let found: Vec<_> =
+            ["GET", "POST", "PUT", "PATCH", "DELETE"].into_iter().filter(|one| of(one).is_some()).collect();
+        assert_eq!(found.join(" "), *methods, "{path}");
+        rows += found.len();
     }
-    assert_eq!(kinds.len(), 39, "{kinds:?}");
+    let is_ours = |route: &&Route<_>| matches!(route.handler, Handler::Management(_));
+    assert_eq!(rows, routes::ROUTES.iter().filter(is_ours).count());
 }
 
 #[tokio::test]
