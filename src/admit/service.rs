@@ -12,9 +12,8 @@ use prometheus::IntCounter;
 
 use super::inbound;
 use super::publish::{self, Envelope};
-use crate::auth::Access;
-use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use super::{Admit, Directory, Management};
+use crate::auth::Access;
 use crate::handoff::Desk;
 use crate::http::connection::Watch;
 use crate::http::incoming::{self, Body, Bounds};
@@ -23,8 +22,9 @@ use crate::http::request::{Head, X_REQUEST_ID, request_id};
 use crate::http::{self, Call, Problem, ProblemCode, Response, Serve, Surface, Target, Verbs, cors, reply};
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
-use crate::runtime::{Instant, Random, Clock, Metrics};
+use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{Recorder, UsedCounters};
+use crate::runtime::{Clock, Instant, Metrics, Random};
 
 /// What one thread has for its requests.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use super::Call;
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::model::header;
-pub(super) use crate::service::fields::{pointer, unknown};
 use crate::service::fields::Fields;
 
 /// The body as an object; an empty one where `optional`. With a bearer token, a body that looks like JSON is read as JSON

@@ -13,8 +13,8 @@ use super::webhook::is_dry_run;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
 use crate::inbound::source::ManagedBy;
-use crate::model::path::EVENT_TYPES;
 use crate::model::Timestamp;
+use crate::model::path::EVENT_TYPES;
 use crate::registry::catalogue::EventType;
 use crate::service::event_type::{EventTypeFilter, EventTypeKey};
 

@@ -9,15 +9,11 @@ use super::body::object;
 use super::page::Query;
 use super::{Api, Call, Made, reply};
 use crate::handoff::ReplayFilter;
-use crate::http::{Problem, ProblemCode, Response};
-use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookNo};
+use crate::http::{Problem, Response};
 use crate::model::path::REPLAYS;
-use crate::registry::{Known, Registry};
-use crate::service::{Replay, WebhookRef, Work, Rows};
-use crate::service::access::{may_see, sees};
-use crate::service::fields::Fields;
+use crate::model::{EventId, Timestamp};
 use crate::service::replay::{OwnedReplay, ReplayDraft};
+use crate::service::{Rows, WebhookRef, Work};
 use crate::settle::JobState;
 
 /// A replay as the interface shows it.

@@ -11,14 +11,10 @@ use super::page::Query;
 use super::source_view::{RejectionView, Told, View, etag};
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Body, Problem, ProblemCode, Response};
-use crate::inbound::source::{ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
-use crate::limits::{CHANGE_TRIES, PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
-use crate::model::{DEFAULT_TENANT, Secret, SourceId};
-use crate::model::kind::PARTNER;
+use crate::inbound::source::{Source, SourceStatus};
+use crate::limits::REJECTIONS_PER_SOURCE;
 use crate::model::path::SOURCES;
-use crate::registry::SourceError;
 use crate::service::SourceRef;
-use crate::service::access::sees;
 use crate::service::source::{SourceFilter, SourceKey, ToldSource};
 
 impl Api {

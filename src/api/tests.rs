@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::inbound::source::Rejections;
-use crate::model::{Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent, RetryPolicy, Role, SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus};
+use crate::model::{
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
+    RetryPolicy, Role, SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+};
 use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::service::TestRefused;
 use crate::service::testing::{self, Figures, Log, Receiver, Store};

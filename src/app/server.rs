@@ -13,11 +13,11 @@ use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
-use crate::admit::{self, Admit, Health, Limits};
-use crate::api::{Api, routes};
-use crate::auth::{SharedAccess, Access};
-use super::{Setup, declare};
 use super::ways::{Given, Manage, service};
+use super::{Setup, declare};
+use crate::admit::{Admit, Health, Limits};
+use crate::api::{Api, routes};
+use crate::auth::SharedAccess;
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
@@ -153,13 +153,8 @@ impl Server {
         let rejections = Arc::<Rejections>::default();
         let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
         let router = Arc::new(routes::router()?);
-        let given = Given {
-            guard: &guard,
-            rejections: &rejections,
-            clock: &ground.clock,
-            metrics: &ground.metrics,
-            tester,
-        };
+        let given =
+            Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let service = Arc::new(service(config, &registry, &state, &commit, given));
         let api = Arc::new(Api::new(Arc::clone(&service), Arc::clone(&router), ground.clock.clone()));

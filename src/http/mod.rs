@@ -24,9 +24,9 @@ pub mod route;
 pub mod router;
 pub mod upgrade;
 
+pub use crate::model::FieldError;
 pub use body::{Body, BodySender};
 pub use call::Call;
-pub use crate::model::FieldError;
 pub use incoming::BodyRoom;
 pub use listener::{BindError, Listeners, Running, Serve, Surface, Worker, bind};
 pub use problem::{Problem, ProblemCode};

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use crate::model::FieldError;
-use super::{Response, Body};
 use super::route::Verbs;
+use super::{Body, Response};
+use crate::model::FieldError;
 
 macro_rules! codes {
     ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK, LOCATION};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
-use crate::model::header::JSON_UTF8;
 use super::{Body, Problem, ProblemCode, Response};
+use crate::model::header::JSON_UTF8;
 
 /// The media type of JSON responses.
 pub const JSON: HeaderValue = HeaderValue::from_static(JSON_UTF8);

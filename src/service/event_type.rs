@@ -8,7 +8,7 @@ use super::access::{sees, tenant_of};
 use super::fields::{pointer, unknown};
 use super::{Error, ErrorKind, ExpectedVersion, Operation, Page, Rows, Service};
 use crate::inbound::source::{Breach, ManagedBy};
-use crate::model::{FieldError, Principal, is_tenant_name, DEFAULT_TENANT};
+use crate::model::{DEFAULT_TENANT, FieldError, Principal, is_tenant_name};
 use crate::registry::catalogue::{Definition, EventType, Settings};
 use crate::registry::{ChangedType, EventTypeError, Replaces};
 

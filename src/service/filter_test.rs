@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::{Error, ErrorKind, Operation, Service, WebhookRef};
 use crate::filter::{Facts, Filter, FilterError, Sample, Subject, Verdict};
-use crate::model::{EventHead, EventId, FieldError, Principal, data_of, DEFAULT_TENANT};
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, FieldError, Principal, data_of};
 use crate::outbound::{Subscription, Webhook};
 use crate::storage::{ReadError, Stored};
 

@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::{DeliveryStore, Error, ErrorKind, Operation, Page, Replay, Rows, Service, WebhookRef, Work};
 use crate::handoff::ReplayFilter;
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{EventHead, EventId, Principal, Timestamp, WebhookId, WebhookNo, DEFAULT_TENANT};
+use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookId, WebhookNo};
 use crate::registry::{Known, Registry};
 use crate::storage::ReadError;
 

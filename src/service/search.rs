@@ -11,7 +11,10 @@ use super::access::{may_see, tenant_of};
 use super::summary::{EventSummary, Summaries};
 use super::{DeadLetter, Delivery, DeliveryStore, Error, Page, Part, Rows, Service, StoreFailed, WebhookRef};
 use crate::limits::{PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
-use crate::model::{DeadReason, DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, Principal, Timestamp, WebhookId, WebhookNo, DEFAULT_TENANT};
+use crate::model::{
+    DEFAULT_TENANT, DeadReason, DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, Principal, Timestamp,
+    WebhookId, WebhookNo,
+};
 use crate::registry::Known;
 use crate::settle::Wanted;
 use crate::storage::ReadLog;

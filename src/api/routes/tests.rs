@@ -4,10 +4,10 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::super::docs::JSON;
-use crate::model::path::WEBHOOK_WORDS;
 use super::*;
 use crate::http::{Surface, Target};
 use crate::model::WebhookId;
+use crate::model::path::WEBHOOK_WORDS;
 
 /// The description, with references to other paths resolved.
 fn described() -> BTreeMap<(String, String), Value> {

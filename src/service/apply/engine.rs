@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::subscriptions::{Step, steps};
-use super::{ApplyError, Declared, Difference, Fault, Item, MARK, Outcome, Report, Webhook};
 use super::target::{Document, Target, TargetError};
+use super::{ApplyError, Declared, Difference, Item, MARK, Outcome, Report, Webhook};
 
 /// What of an event type is compared.
 const TYPE_FIELDS: [&str; 7] =

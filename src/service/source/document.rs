@@ -6,9 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
-use crate::model::{DEFAULT_TENANT, HIDDEN, Principal, Role, Secret, SourceId, is_tenant_name, FieldError};
-use crate::service::{Error, ErrorKind};
+use crate::model::{DEFAULT_TENANT, FieldError, HIDDEN, Principal, Role, Secret, SourceId, is_tenant_name};
 use crate::service::fields::{Fields, Given, merge_patch, pointer, unknown};
+use crate::service::{Error, ErrorKind};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \
     handshake, respond, tolerance, options, event_map, validation_config, max_body_bytes, rate_limit_rps, burst, url";

@@ -8,7 +8,7 @@ use super::access::{sees, tenant_of};
 use super::{Error, ExpectedVersion, Operation, Page, Rows, Service, SourceRef};
 use crate::inbound::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{Principal, Secret, SourceId, DEFAULT_TENANT};
+use crate::model::{DEFAULT_TENANT, Principal, Secret, SourceId};
 use crate::registry::SourceError;
 
 mod document;
