@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::inbound::source::Rejections;
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Inbound, KeyId, Mapping, NewEvent,
-    RetryPolicy, Role, SubscriptionId, Timestamp, WebhookId, WebhookNo, WebhookStatus,
+    DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Principal, Role, SubscriptionId, Timestamp,
+    WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::service::TestRefused;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::http::route::{Handler, Route};
-use crate::model::Visibility;
+use crate::model::{Principal, Visibility};
 
 const KEYS: &str = "/api/v1/keys";
 const TENANTS: &str = "/api/v1/tenants";

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::inbound::source::{Rejection, Token};
-use crate::model::SourceId;
+use crate::model::{Principal, SourceId};
 
 const SOURCES: &str = "/api/v1/sources";
 
