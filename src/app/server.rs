@@ -28,7 +28,7 @@ use crate::registry::{self, FileAccess, Shared, SourceSetup};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
 use crate::settle;
-use crate::storage::{Disk, ReadLog, RealDisk};
+use crate::storage::{Disk, FileError, FormatError, ReadLog, RealDisk};
 
 /// A server that runs.
 pub(super) struct Server {
@@ -70,6 +70,9 @@ pub(super) enum StartError {
         /// Which.
         path: std::path::PathBuf,
     },
+    /// state.redb or the history is of a newer program.
+    #[error(transparent)]
+    Format(FormatError),
     /// state.redb or the history.
     #[error(transparent)]
     State(#[from] settle::OpenError),
@@ -97,7 +100,14 @@ impl StartError {
     /// state.redb is the first file that is opened and locked.
     fn of_state(error: settle::OpenError, dir: &Path) -> Self {
         match error {
-            settle::OpenError::Storage(redb::Error::DatabaseAlreadyOpen) => Self::InUse { path: dir.to_owned() },
+            settle::OpenError::Storage(error) => {
+                let error = FileError::from(error);
+                match error.format() {
+                    _ if error.is_in_use() => Self::InUse { path: dir.to_owned() },
+                    Some(refused) => Self::Format(refused.clone()),
+                    None => Self::State(settle::OpenError::Storage(error.into_inner())),
+                }
+            }
             other => Self::State(other),
         }
     }
