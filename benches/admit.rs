@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::admit::{Admit, BodyRoom, Directory, Errand, Errands, Health, Limits, Management, Outside, Submit, bind};
-use hooktide::api::Call;
+use hooktide::admit::{Admit, Directory, Errand, Errands, Health, Limits, Management, Outside};
 use hooktide::config::Server;
 use hooktide::filter::Facts;
 use hooktide::handoff::{Refused, Submission, Verdicts};
-use hooktide::http::Response;
+use hooktide::http::{BodyRoom, Call, Response, bind};
 use hooktide::inbound::source::{Limiter, Source};
+use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
 use hooktide::signature::Certificate;
@@ -34,6 +34,12 @@ use hyper_util::rt::TokioIo;
 #[derive(Debug)]
 struct Fake;
 
+impl Matcher for Fake {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+        Webhooks::from_slice(&[WebhookNo(1)])
+    }
+}
+
 impl Directory for Fake {
     fn authenticate(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
         Some(Principal::new(None, Role::Admin))
@@ -45,10 +51,6 @@ impl Directory for Fake {
 
     fn has_tenant(&self, _name: &str) -> bool {
         true
-    }
-
-    fn matching(&self, _: &Facts<'_>) -> Webhooks {
-        Webhooks::from_slice(&[WebhookNo(1)])
     }
 
     fn type_rule(&self, _: &str, _: &str) -> hooktide::registry::catalogue::TypeRule {
@@ -102,11 +104,9 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     Arc::new(Admit {
         access: Arc::default(),
         directory: Fake,
-        submit: Fake,
+        ingest: Ingest::new(Fake, Fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Fake,
         health: Arc::new(health),
-        door: Arc::new(Door::new(1 << 30)),
-        memory: MemoryBudget::new(1 << 30),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics: Metrics::new().expect("each figure has a name"),

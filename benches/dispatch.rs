@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, bounded};
 use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
-use hooktide::dispatch::{Directory, Running, Setup, start};
+use hooktide::dispatch::{Directory, Ports, Running, Setup, start};
 use hooktide::handoff::{Arrival, Outcome, Parcel, SettleHandle, Shards, ToSettle, ToShard, Transport, Verdict};
 use hooktide::model::{Decision, EventId, RateLimit, RetryPolicy, Timestamp, WebhookId, WebhookNo};
 use hooktide::outbound::{Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
@@ -89,7 +89,6 @@ impl Scene {
                 pause_webhook_until: None,
                 disable: false,
             },
-            disable: Arc::new(|_, _| ()),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),
@@ -98,13 +97,12 @@ impl Scene {
             breaker: breaker(),
             clock: clock.clone(),
             metrics: Metrics::new().expect("the figures have names of their own"),
-            settle,
-            recall,
             memory: Arc::clone(&memory),
             last_event: EventId::MIN,
         };
+        let ports = Ports { settle, recall };
         let (shards, inboxes) = Shards::channels(1);
-        let running = start(&setup, inboxes, move |_| AtOnce(clock.clone())).expect("a thread");
+        let running = start(&setup, &ports, inboxes, move |_| AtOnce(clock.clone())).expect("a thread");
         let clock = Clock::system(Timestamp::from_millis(0));
         let arrivals: Vec<_> = (0..EVENTS)
             .map(|n| Arrival {

@@ -15,7 +15,8 @@ use hooktide::model::{
     Timestamp, WebhookNo,
 };
 use hooktide::runtime::{Clock, Door, Metrics, Permit};
-use hooktide::settle::{Hooks, OpenState, Options, Running, Start, Wanted, decide, open};
+use hooktide::settle::{Hooks, Options, Running, Start, Wanted, decide, open};
+use hooktide::storage::delivery::{RedbDeliveryStore, StoreOptions};
 use hooktide::storage::{ReadError, ReadLog, RealDisk, Stored};
 
 const ITEMS: u64 = 2_000;
@@ -50,21 +51,23 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let store = StoreOptions {
+            disk: Arc::new(RealDisk),
+            dir: dir.path().to_owned(),
             two_phase_commit: true,
             history_retention: Duration::from_secs(3_600),
-            dead_letter_retention: Duration::from_secs(3_600),
-            disable_after: Duration::from_secs(3_600),
         };
-        let place = OpenState { disk: Arc::new(RealDisk), dir: dir.path().to_owned(), options };
-        let mut opened = open(place).unwrap();
+        let options =
+            Options { dead_letter_retention: Duration::from_secs(3_600), disable_after: Duration::from_secs(3_600) };
+        let store = RedbDeliveryStore::open(store).unwrap();
+        let mut opened = open(Box::new(store), options).unwrap();
         opened.recover(&NoLog).unwrap();
         let (handle, messages, bell) = SettleHandle::channel();
         let (shards, mut ends) = Shards::channels(1);
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
-            disable: Arc::new(|_, _| {}),
+            disable: Arc::new(|_, _| true),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
             disable_after: Arc::new(|_| None),

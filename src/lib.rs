@@ -17,6 +17,7 @@ pub mod model;
 
 pub mod json;
 pub mod runtime;
+pub mod template;
 
 pub mod config;
 pub mod filter;
@@ -37,6 +38,8 @@ pub mod send;
 pub mod settle;
 
 pub mod auth;
+pub mod ingest;
+
 pub mod http;
 pub mod service;
 
@@ -45,4 +48,5 @@ pub mod api;
 
 pub mod app;
 pub mod bench;
+
 pub mod cli;

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::request::{Head, unauthenticated};
 use super::service::Worker;
-use super::{Directory, Management, Submit};
+use crate::auth::Forwarded;
+use crate::http::request::{Head, unauthenticated};
+use super::{Directory, Management};
 use crate::http::{Problem, ProblemCode};
+use crate::ingest::Submit;
 use crate::model::Principal;
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
@@ -17,6 +19,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let access = self.admit.access.load();
         if !head.has_credentials() {
             let said = head.forwarded().ok_or_else(unauthenticated)?;
+            let said = Forwarded { user: said.user, org: said.org };
             return access.forwarded(peer, said).ok_or_else(unauthenticated);
         }
         let (bearer, now) = (head.bearer()?, self.admit.clock.now());

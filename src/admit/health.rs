@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::StatusCode;
 
-use crate::http::Response;
+use crate::http::{Response, reply};
 use crate::runtime::Metrics;
 use crate::runtime::metrics::Summary;
 
@@ -127,7 +127,7 @@ impl Health {
             dead_letters: metrics.dead_letters.get(),
         });
         let code = if status == PartState::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        super::reply::json(code, &Report { status, parts: &parts, figures })
+        json(code, &Report { status, parts: &parts, figures })
     }
 
     /// `/ready`: 503 while starting, draining, or unable to take events.
@@ -143,8 +143,13 @@ impl Health {
         };
         let ready = why == "ready";
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        super::reply::json(code, &serde_json::json!({ "ready": ready, "status": why }))
+        json(code, &serde_json::json!({ "ready": ready, "status": why }))
     }
+}
+
+/// An answer of text and numbers, which always serialise.
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    reply::json_bytes(status, serde_json::to_vec(value).unwrap_or_default().into())
 }
 
 impl fmt::Debug for Health {

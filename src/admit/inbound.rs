@@ -15,26 +15,25 @@ use http_body_util::Full;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
-use smallvec::smallvec;
 
-use super::body::{Bounds, keep};
 use super::event_type;
 use super::outside::Errand;
-use super::publish::{closed, lost};
+use super::publish::{closed, refused};
 use super::refusal::{Refusal, errand, unknown_token, unsigned};
-use super::reply::Verdict;
-use super::request::{Head, MediaType, unsupported};
-use super::service::{Exchange, Worker};
-use super::{Directory, Management, Submit, reply};
 use crate::filter::Facts;
 use crate::handoff::{Admitted, Committed};
-use crate::http::{Problem, ProblemCode, Response};
+use crate::http::{Problem, ProblemCode, Response, Body};
+use crate::http::incoming::Bounds;
+use crate::http::request::{Head, MediaType, unsupported};
+use super::{Directory, Management, reply};
+use super::service::{Exchange, Worker};
 use crate::inbound::provider::{Answer, Effect};
 use crate::inbound::source::{
     Content, Data, Intake, Rejection, Source, SourceStatus, has_secret_in_body, is_hidden, kept_headers, spend,
 };
+use crate::ingest::{EventDraft, EventOrigin, Submit, Verdict};
 use crate::limits::{STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
-use crate::model::{Inbound, NewEvent};
+use crate::model::{Inbound, NewEvent, header, path};
 use crate::signature::{Certificate, Request, VerifyError};
 
 /// A request of a source, before its body.
@@ -106,7 +105,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 _ => "invalid",
             },
         };
-        self.admit.metrics.inbound.with_label_values(&[&*source.name, result]).inc();
+        self.inbound.inc(&source.name, result);
         received.map(|(response, _)| response).map_err(|refusal| {
             self.reject(call, source, &refusal, refusal.problem.code.status(), &body);
             refusal.problem
@@ -159,10 +158,13 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             let request_id = call.id.to_str().unwrap_or_default();
             tracing::warn!(request_id, source = &*source.name, %error, "an event map could not be applied");
         }
-        let event = self.event(call, source, &intake, hops, &body.bytes);
-        let taken = self.commit_one(event, body.bytes.len()).await?;
-        let outcome = if taken.is_duplicate() { Outcome::Duplicate } else { Outcome::Accepted };
-        Ok((reply::accepted(source, taken), outcome))
+        match self.submit(call, source, &intake, hops, &body.bytes).await {
+            Verdict::Taken { committed, .. } => {
+                let outcome = if committed.is_duplicate() { Outcome::Duplicate } else { Outcome::Accepted };
+                Ok((reply::accepted(source, committed), outcome))
+            }
+            Verdict::Refused(why) => Err(refused(why).into()),
+        }
     }
 
     /// Whether a source may send this, as far as that is known before its body.
@@ -224,7 +226,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Effect::Learn(secret) => outside.learn(source.id, secret).await,
         };
         done.map_err(|error| errand(&error))?;
-        let mut response = Response::new(Full::new(answer.body));
+        let mut response = Response::new(Body::from(answer.body));
         *response.status_mut() = answer.status;
         response.headers_mut().extend(answer.headers);
         // Part of it may be what somebody sent: no browser is to make a page of it.
@@ -232,61 +234,45 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         Ok((response, Outcome::Handshake))
     }
 
-    /// The event as the log will hold it.
-    fn event(&self, call: Call<'_>, source: &Source, intake: &Intake<'_>, hops: u8, body: &Bytes) -> Admitted {
+    /// Submits the event that a request is.
+    fn submit<'a>(
+        &'a self,
+        call: Call<'_>,
+        source: &Source,
+        intake: &Intake<'_>,
+        hops: u8,
+        body: &Bytes,
+    ) -> impl Future<Output = Verdict> + use<'a, D, S, M> {
         let headers = kept_headers(source, &call.parts.headers);
-        let (stored, data_len, raw_len) = stored(intake, body);
-        let received_at = self.admit.clock.now();
-        let timestamp = intake.timestamp.unwrap_or(received_at);
-        let webhooks = self.admit.directory.matching(&Facts {
-            tenant: &source.tenant,
-            event_type: &intake.event_type,
-            source: &source.name,
-            timestamp,
-            external_id: intake.external_id.as_deref(),
-            metadata: intake.metadata.as_deref(),
-            data: &stored[..data_len as usize],
-            ..Facts::default()
-        });
-        let new = NewEvent {
-            tenant: &source.tenant,
-            event_type: &intake.event_type,
-            source: &source.name,
-            timestamp,
-            received_at,
-            external_id: intake.external_id.as_deref(),
+        let (data, raw) = match &intake.data {
+            Data::Body(_) => (&body[..], None),
+            data => (data.text().as_bytes(), Some(&body[..])),
+        };
+        let external_id = intake.external_id();
+        let of = (&*source.tenant, &*intake.event_type);
+        let origin = EventOrigin::Source { id: source.id, name: &source.name };
+        let draft = EventDraft {
+            raw,
+            timestamp: intake.timestamp,
+            external_id: external_id.as_deref(),
+            dedup_by: intake.dedup_by(),
+            once: intake.once.as_deref(),
             correlation_id: call.head.correlation_id().unwrap_or_else(|| call.id.to_str().unwrap_or_default()),
             traceparent: call.head.traceparent(),
             metadata: intake.metadata.as_deref(),
-            verified: source.is_verified(),
-            dedup: intake.dedup.map(|(key, kind, _)| (key, kind)),
-            fingerprint: intake.dedup.map_or(0, |(.., fingerprint)| fingerprint),
-            once: intake.once,
-            data_len,
-            raw_len,
             hops,
+            verified: source.is_verified(),
             inbound: Some(Inbound {
                 content_type: call.head.content_type(),
                 headers: &headers,
                 topic: intake.topic.as_deref(),
                 mapping: intake.mapping,
-                signed_id: intake.external_id.is_some() && source.recipe.id_is_signed,
+                signed_id: external_id.is_some() && source.recipe.id_is_signed,
                 signed_type: intake.topic.is_some() && call.path.is_empty() && source.recipe.type_is_signed,
             }),
-            ..NewEvent::default()
+            ..EventDraft::new(of, origin, self.admit.clock.now(), data)
         };
-        let mut head = Vec::with_capacity(headers.len() + 512);
-        new.encode(&webhooks, &mut head);
-        Admitted { head: head.into(), body: stored, dedup: intake.dedup, once: intake.once, webhooks }
-    }
-
-    async fn commit_one(&self, event: Admitted, bytes: usize) -> Result<Committed, Problem> {
-        let count = event.webhooks.len();
-        match self.admit.hand_in(smallvec![event], smallvec![count], bytes, Some(&self.desk)).await?.pop() {
-            Some(Verdict::Taken(taken, _)) => Ok(taken),
-            Some(Verdict::Refused(problem)) => Err(problem),
-            None => Err(lost()),
-        }
+        self.admit.ingest.take(&draft, body, Some(&self.desk))
     }
 
     /// Keeps a refused request for the person who sets the source up.
@@ -300,7 +286,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             let _ = write!(reason, "; {}: {}", breach.pointer, breach.detail);
         }
         let path = match &source.token {
-            Some(token) => format!("/webhook/v1/…{}", token.hint),
+            Some(token) => format!("{}…{}", path::PARTNER, token.hint),
             None => call.parts.uri.path().to_owned(),
         };
         let rejection = Rejection {
@@ -324,20 +310,6 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     }
 }
 
-/// The body of the event: its data, and the raw body behind it where that is another.
-fn stored(intake: &Intake<'_>, raw: &Bytes) -> (Bytes, u32, Option<u32>) {
-    match &intake.data {
-        Data::Body(_) => (keep(raw, raw), raw.len() as u32, None),
-        data => {
-            let data = data.text().as_bytes();
-            let mut both = BytesMut::with_capacity(data.len() + raw.len());
-            both.extend_from_slice(data);
-            both.extend_from_slice(raw);
-            (both.freeze(), data.len() as u32, Some(raw.len() as u32))
-        }
-    }
-}
-
 /// What a body is, by its headers.
 ///
 /// # Errors
@@ -350,7 +322,7 @@ fn content(head: &Head<'_>) -> Result<Content, Problem> {
     let essence = text.split(';').next().unwrap_or_default().trim();
     Ok(if essence.is_empty() {
         Content::Unsaid
-    } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    } else if essence.eq_ignore_ascii_case(header::FORM) {
         Content::Form
     } else if essence.eq_ignore_ascii_case("text/plain") {
         Content::Text

@@ -1,32 +1,18 @@
 //! admit: HTTP in. Checks what came, matches it, hands it to commit, and answers when it is on the disk.
 //!
 //! Promises: an answer that says "accepted" is built from a [`Committed`](crate::handoff::Committed) and from nothing else;
-//! what one client may cost, in bytes, time and connections, is bounded before its request is read; a request that is not
-//! acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is healthy.
-//!
-//! Each worker is a thread with a runtime of its own, and a connection lives on one of them, so nothing on the way of a
-//! request is locked. There are no timers per request either: a connection notes what it waits for and since when, and the
-//! worker looks at all its connections twice a second (`connection`).
-//!
-//! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that end TLS in front of a gateway speak HTTP/1.1
-//! to it.
+//! a request that is not acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is
+//! healthy. Listeners, connections and the reading of bodies, with their bounds, are in [`crate::http`].
 
-mod batch;
-mod body;
 mod caller;
-mod connection;
-mod cors;
 mod event_type;
 mod health;
 mod inbound;
-mod listener;
 mod outside;
-mod own;
 mod parse;
 mod publish;
 mod refusal;
 mod reply;
-mod request;
 mod route;
 mod service;
 mod validate;
@@ -34,24 +20,19 @@ mod validate;
 use std::future::Future;
 use std::sync::Arc;
 
-pub use body::BodyRoom;
 pub use health::{Health, Part, PartState};
-pub use listener::{BindError, Listeners, Running, bind};
 pub use outside::{Errand, Errands, Outside};
-pub use own::{OWN_SOURCE, OwnEvent};
-pub use request::is_json;
+pub use service::Worker;
 
-use crate::api::Call;
 use crate::auth::SharedAccess;
 use crate::config;
-use crate::filter::Facts;
-use crate::handoff::{Refused, Submission};
-use crate::http::Response;
+use crate::http::{Response, BodyRoom, Call};
 use crate::inbound::source::{Limiter, Rejections, Source};
-use crate::model::{Principal, SourceId, Timestamp, Visibility, Webhooks};
+use crate::ingest::{Ingest, Matcher};
+use crate::model::{Principal, SourceId, Timestamp, Visibility};
 use crate::registry::Shared;
 use crate::registry::catalogue::TypeRule;
-use crate::runtime::{Clock, Door, MemoryBudget, Metrics};
+use crate::runtime::{Clock, Metrics};
 
 /// All that the workers share.
 #[derive(Debug)]
@@ -60,16 +41,12 @@ pub struct Admit<D, S, M> {
     pub access: SharedAccess,
     /// Who may, and who wants what.
     pub directory: D,
-    /// The way to the commit thread.
-    pub submit: S,
+    /// Makes events and brings them into the log.
+    pub ingest: Ingest<D, S>,
     /// Everything that is neither publishing nor health.
     pub management: M,
     /// What `/health` and `/ready` say.
     pub health: Arc<Health>,
-    /// Places for deliveries on their way.
-    pub door: Arc<Door>,
-    /// Counts the bodies in memory.
-    pub memory: Arc<MemoryBudget>,
     /// Counts the bodies that are being read or wait for their commit.
     pub bodies: Arc<BodyRoom>,
     /// Time.
@@ -109,15 +86,13 @@ impl Limits {
 }
 
 /// The part of the registry that a request needs.
-pub trait Directory: Send + Sync + 'static {
+pub trait Directory: Matcher {
     /// Who the bearer of this API key is, at this time.
     fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal>;
     /// What a member of this tenant sees.
     fn visibility(&self, tenant: &str) -> Visibility;
     /// Whether there is such a tenant.
     fn has_tenant(&self, name: &str) -> bool;
-    /// The webhooks that an event goes to, ascending.
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks;
     /// What the catalogue says of a tenant's events of this type.
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule;
     /// The source of this name; a deleted one is none.
@@ -141,10 +116,6 @@ impl Directory for Shared {
         self.load().tenant(name).is_some()
     }
 
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
-        self.load().matching(facts)
-    }
-
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule {
         self.load().type_rule(tenant, event_type)
     }
@@ -160,16 +131,6 @@ impl Directory for Shared {
     fn source_by_token(&self, token: &str) -> Option<Arc<Source>> {
         self.load().source_by_token(token).cloned()
     }
-}
-
-/// The way to the commit thread.
-pub trait Submit: Send + Sync + 'static {
-    /// Hands a request's events over, without waiting, or gives them back.
-    ///
-    /// # Errors
-    /// The reason, and the submission, when there is no room for it or no commit thread.
-    #[expect(clippy::result_large_err, reason = "the submission comes back unboxed, as it went in")]
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)>;
 }
 
 /// The rest of the interface, behind the same listeners. Called on the workers' threads.

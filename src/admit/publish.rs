@@ -4,23 +4,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
-use smallvec::SmallVec;
 
-use super::batch::Batch;
-use super::body::Bounds;
+use crate::handoff::{Desk, Refused, Admitted, Reply, Submission};
+use crate::http::incoming::Bounds;
+use crate::http::request::{Head, MediaType, unsupported};
+use super::{Admit, Directory, Limits};
 use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
-use super::reply::{self, Verdict, Verdicts};
-use super::request::{Head, MediaType, unsupported};
-use super::validate::validate;
-use super::{Admit, Directory, Limits, Submit};
-use crate::handoff::{Admitted, Desk, Refused, Reply, Submission};
+use super::reply::{self, Verdict};
+use super::validate::{Checked, validate};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
-use crate::limits::BATCH_EVENTS_MAX;
-use crate::model::{Principal, Timestamp};
+use crate::ingest::{self, EventDraft, EventOrigin, Submit};
+use crate::limits::{BATCH_EVENTS_MAX, RETRY_SOON};
+use crate::model::{Principal, Timestamp, DedupBy};
 
-/// When a sender that found no room should come back.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is full, an operator has to come first.
 const RETRY_AFTER_DISK_FULL: Duration = Duration::from_secs(30);
 
@@ -58,6 +55,28 @@ impl<'a> Envelope<'a> {
             received_at,
             desk: Some(desk),
         })
+    }
+
+    /// A checked event as ingest takes it. `index` is its place in a request of many events.
+    fn draft<'b>(&self, event: &'b Checked<'_>, index: Option<usize>) -> EventDraft<'b>
+    where
+        'a: 'b,
+    {
+        let by_key = self.idempotency_key.map(|key| DedupBy::IdempotencyKey { key, index });
+        let of = (&*event.tenant, &*event.event_type);
+        EventDraft {
+            timestamp: event.timestamp,
+            external_id: event.id.as_deref(),
+            dedup_by: event.id.as_deref().map(DedupBy::Id).or(by_key),
+            correlation_id: self.correlation_id,
+            traceparent: self.traceparent,
+            resource_id: event.resource_id.as_deref(),
+            workspace_id: event.workspace_id.as_deref(),
+            user_id: event.user_id.as_deref(),
+            metadata: event.metadata,
+            hops: self.hops,
+            ..EventDraft::new(of, EventOrigin::Application, self.received_at, event.data.as_bytes())
+        }
     }
 }
 
@@ -142,12 +161,12 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         let event = validate(item, None, envelope.principal.tenant.as_deref(), &self.directory)
             .map_err(Problem::invalid_body)?;
         let warning = fits_catalogue(&event, "", &self.directory)?;
-        let mut batch = Batch::new(envelope, body, 1);
-        batch.add(&event, None, &self.directory);
-        match self.commit(batch, body).await?.pop() {
-            Some(Verdict::Taken(taken, webhooks)) => Ok(reply::single(taken, webhooks, warning.as_deref())),
-            Some(Verdict::Refused(problem)) => Err(problem),
-            None => Err(lost()),
+        let taking = self.ingest.take(&envelope.draft(&event, None), body, envelope.desk);
+        match taking.await {
+            ingest::Verdict::Taken { committed, webhooks } => {
+                Ok(reply::single(committed, webhooks, warning.as_deref()))
+            }
+            ingest::Verdict::Refused(why) => Err(refused(why)),
         }
     }
 
@@ -157,7 +176,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         body: &Bytes,
         items: &[Result<Item<'_>, SyntaxError>],
     ) -> Result<Response, Problem> {
-        let mut batch = Batch::new(envelope, body, items.len());
+        let mut builder = self.ingest.builder(body, items.len());
         // In the order sent: a refusal, or a place in the batch.
         let mut places = Vec::with_capacity(items.len());
         let mut warnings = Vec::new();
@@ -170,7 +189,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
             let checked = checked.and_then(|event| {
                 let warning = fits_catalogue(&event, &format!("/{place}"), &self.directory)?;
                 warnings.extend(warning.map(|warning| (place, warning)));
-                batch.add(&event, Some(place), &self.directory);
+                builder.add(&envelope.draft(&event, Some(place)));
                 Ok(())
             });
             places.push(checked.err());
@@ -178,62 +197,32 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         for problem in places.iter().flatten() {
             self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
         }
-        let taken = if batch.is_empty() { Verdicts::new() } else { self.commit(batch, body).await? };
-        if let Some(problem) = nothing_fits(&taken) {
-            return Err(problem);
+        let taken = self.ingest.submit(builder.finish(), envelope.desk).await.map_err(refused)?;
+        if let Some(why) = nothing_fits(&taken) {
+            return Err(refused(why));
         }
-        let mut taken = taken.into_iter();
+        let mut taken = taken.into_iter().map(|verdict| match verdict {
+            ingest::Verdict::Taken { committed, webhooks } => Verdict::Taken(committed, webhooks),
+            ingest::Verdict::Refused(why) => Verdict::Refused(refused(why)),
+        });
         let verdicts: Option<Vec<_>> =
             places.into_iter().map(|refused| refused.map(Verdict::Refused).or_else(|| taken.next())).collect();
-        Ok(reply::batch(&verdicts.ok_or_else(lost)?, &warnings))
-    }
-
-    async fn commit(&self, batch: Batch<'_>, body: &Bytes) -> Result<Verdicts, Problem> {
-        let desk = batch.desk();
-        let (events, counts) = batch.finish();
-        self.hand_in(events, counts, body.len(), desk).await
-    }
-
-    /// Through the door and onto the disk; one verdict for each event. `counts` are the webhooks of each, `bytes` what the
-    /// request's buffer takes.
-    ///
-    /// # Errors
-    /// If the request as a whole finds no room, or the log is gone.
-    pub(super) async fn hand_in(
-        &self,
-        events: SmallVec<[Admitted; 1]>,
-        counts: SmallVec<[usize; 1]>,
-        bytes: usize,
-        desk: Option<&Desk>,
-    ) -> Result<Verdicts, Problem> {
-        let deliveries = counts.iter().sum();
-        let permit = self.door.enter(deliveries, bytes).await.ok_or_else(|| refused(Refused::Overloaded))?;
-        let (reply, verdicts) = desk.map_or_else(Reply::direct, Desk::reply);
-        let submission = Submission { events, permit, lease: self.memory.lease(bytes), reply };
-        self.submit.submit(submission).map_err(|(why, _)| refused(why))?;
-        let verdicts = verdicts.await.map_err(|_| lost())?;
-        if verdicts.len() != counts.len() {
-            return Err(lost());
-        }
-        let told = verdicts.into_iter().zip(counts).map(|(verdict, webhooks)| match verdict {
-            Ok(taken) => Verdict::Taken(taken, webhooks),
-            Err(why) => Verdict::Refused(refused(why)),
-        });
-        Ok(told.collect())
+        // There is a verdict for each event that was submitted.
+        Ok(reply::batch(&verdicts.ok_or_else(|| refused(Refused::Poisoned))?, &warnings))
     }
 }
 
-/// Whether the request as a whole found no room: nothing of it was taken, and something only for that.
-fn nothing_fits(verdicts: &[Verdict]) -> Option<Problem> {
+/// Why the request as a whole found no room, if nothing of it was taken and room is what an event of it missed.
+fn nothing_fits(verdicts: &[ingest::Verdict]) -> Option<Refused> {
     let mut no_room = None;
     for verdict in verdicts {
         match verdict {
-            Verdict::Taken(..) => return None,
-            Verdict::Refused(problem) if problem.code.status().is_server_error() => no_room = Some(problem),
-            Verdict::Refused(_) => {}
+            ingest::Verdict::Taken { .. } => return None,
+            ingest::Verdict::Refused(Refused::KeyReused) => {}
+            ingest::Verdict::Refused(why) => no_room = Some(*why),
         }
     }
-    no_room.cloned()
+    no_room
 }
 
 fn bad_json(error: &SyntaxError) -> Problem {
@@ -244,24 +233,18 @@ pub(super) fn refused(why: Refused) -> Problem {
     match why {
         Refused::KeyReused => Problem::new(ProblemCode::IdempotencyKeyReused, why.to_string()),
         Refused::Overloaded | Refused::Poisoned => {
-            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(RETRY_AFTER)
+            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(RETRY_SOON)
         }
         Refused::DiskFull => Problem::new(ProblemCode::DiskFull, why.to_string()).retry_after(RETRY_AFTER_DISK_FULL),
     }
 }
 
-/// The commit thread went without a verdict: whether the event is on the disk shows at the next start, so the sender is to
-/// try again, which its id makes harmless.
-pub(super) fn lost() -> Problem {
-    refused(Refused::Poisoned)
-}
-
 /// 503 in the phases of the process in which nothing new is taken.
 pub(super) fn closed(health: &super::Health) -> Option<Problem> {
     if health.is_starting() {
-        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(RETRY_AFTER))
+        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(RETRY_SOON))
     } else if health.is_draining() {
-        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(RETRY_AFTER))
+        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(RETRY_SOON))
     } else {
         None
     }

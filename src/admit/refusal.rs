@@ -1,7 +1,7 @@
 //! Why a request of a source is refused: in the words for its sender, and in those for the person who sets the source up.
 
 use super::outside::Errand;
-use super::request::invalid;
+use crate::http::request::invalid;
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::inbound::source::{Source, Unfit};
 use crate::limits::RETRY_SOON;

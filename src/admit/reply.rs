@@ -3,14 +3,15 @@
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::handoff::Committed;
-use crate::http::{FieldError, Problem, Response};
+use crate::http::reply::json_bytes;
+use crate::http::{Body, FieldError, Problem, Response};
 use crate::inbound::source::Source;
+use crate::model::header::JSON_UTF8;
 
 /// Bytes of one event's answer, roughly.
 const EVENT_BYTES: usize = 96;
@@ -27,20 +28,12 @@ pub(super) enum Verdict {
     Refused(Problem),
 }
 
-/// One for each event, in the order sent.
-pub(super) type Verdicts = SmallVec<[Verdict; 1]>;
-
-/// Any value as JSON.
-pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
-    // Structs of text and numbers always serialise.
-    written(status, serde_json::to_vec(value).unwrap_or_default().into())
-}
 
 /// The answer for a single event: 202, or 200 for a duplicate.
 pub(super) fn single(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
     let mut out = Line::new();
     event(&mut out, taken, webhooks, warning);
-    written(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
+    json_bytes(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
 }
 
 /// The answer to a source: 202, or 200 for a duplicate.
@@ -49,7 +42,7 @@ fn inbound(taken: Committed) -> Response {
     let mut out = Line::new();
     // Writing to memory does not fail.
     let _ = write!(out, r#"{{"id":"{id}","status":"accepted","duplicate":{duplicate}}}"#);
-    written(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
+    json_bytes(if duplicate { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))
 }
 
 /// What a sender hears whose event is on the disk: in its own words, where it wants some.
@@ -63,11 +56,11 @@ pub(super) fn accepted(source: &Source, taken: Committed) -> Response {
         return response;
     }
     let words = words.unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(words.as_bytes())));
+    let mut response = Response::new(Body::from(Bytes::copy_from_slice(words.as_bytes())));
     *response.status_mut() = status.unwrap_or(StatusCode::OK);
     if !words.is_empty() {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(words).is_ok();
-        let media_type = if is_json { "application/json; charset=utf-8" } else { "text/plain; charset=utf-8" };
+        let media_type = if is_json { JSON_UTF8 } else { "text/plain; charset=utf-8" };
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     }
     response
@@ -110,7 +103,7 @@ pub(super) fn batch(verdicts: &[Verdict], warnings: &[(usize, String)]) -> Respo
         (0, 1..) if rejected == 0 => StatusCode::OK,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    written(status, out.into())
+    json_bytes(status, out.into())
 }
 
 #[derive(serde::Serialize)]
@@ -129,11 +122,4 @@ fn event(out: &mut impl io::Write, taken: Committed, webhooks: usize, warning: O
         let _ = serde_json::to_writer(&mut *out, &[warning]);
     }
     let _ = out.write_all(b"}");
-}
-
-fn written(status: StatusCode, body: Bytes) -> Response {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-    response
 }

@@ -2,21 +2,9 @@
 
 use hyper::Method;
 
-use crate::http::Problem;
-
-/// Words below `/api/v1/webhooks/` that are no source's name.
-const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
-
-/// What a listener answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surface {
-    /// All, as there is no other listener.
-    Whole,
-    /// What is for senders, beside an admin listener.
-    Public,
-    /// The rest.
-    Admin,
-}
+use crate::http::{Problem, Surface};
+use crate::model::path::{EVENTS, WEBHOOK_WORDS};
+use crate::model::{WebhookId, path};
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +51,9 @@ pub(super) fn route<'a>(method: &Method, path: &'a str, surface: Surface) -> Res
         return inbound;
     }
     match path {
-        "/api/v1/events" if surface == Surface::Public && *method != Method::POST => {
-            Err(Problem::method_not_allowed("POST"))
-        }
-        "/api/v1/events" if surface == Surface::Admin && *method == Method::POST => {
-            Err(Problem::method_not_allowed("GET, HEAD"))
-        }
-        "/api/v1/events" if *method == Method::POST => Ok(Route::Publish),
+        EVENTS if surface == Surface::Public && *method != Method::POST => Err(Problem::method_not_allowed("POST")),
+        EVENTS if surface == Surface::Admin && *method == Method::POST => Err(Problem::method_not_allowed("GET, HEAD")),
+        EVENTS if *method == Method::POST => Ok(Route::Publish),
         "/health" | "/api/v1/health" => readable(Route::Health),
         "/ready" | "/api/v1/health/ready" => readable(Route::Ready),
         "/api/v1/health/live" => readable(Route::Live),
@@ -77,25 +61,25 @@ pub(super) fn route<'a>(method: &Method, path: &'a str, surface: Surface) -> Res
         "/metrics" => readable(Route::Metrics),
         "/docs" => readable(Route::Document),
         _ if path.starts_with("/openapi.") || path.starts_with("/docs/") => readable(Route::Document),
-        _ if path.starts_with("/api/v1/") => Ok(Route::Management),
+        _ if path.starts_with(path::API) => Ok(Route::Management),
         _ => Err(Problem::not_found("path")),
     }
 }
 
 /// What may be a source's.
 fn inbound<'a>(method: &Method, path: &'a str) -> Option<Result<Route<'a>, Problem>> {
-    if let Some(token) = path.strip_prefix("/webhook/v1/") {
+    if let Some(token) = path.strip_prefix(path::PARTNER) {
         let is_one = !token.is_empty() && !token.contains('/');
         return is_one.then(|| match *method {
             Method::POST => Ok(Route::Partner(token)),
             _ => Err(Problem::method_not_allowed("POST")),
         });
     }
-    let rest = path.strip_prefix("/api/v1/webhooks/")?;
+    let rest = path.strip_prefix(path::WEBHOOKS)?.strip_prefix('/')?;
     let (name, path) = rest.split_once('/').map_or((rest, None), |(name, path)| (name, Some(path)));
     // No source has a webhook's id, and so nobody but a source is asked for when one is posted to.
-    let is_webhook = name.starts_with("wh_") && (path.is_some() || *method != Method::POST);
-    let is_other = name.is_empty() || FIXED_WORDS.contains(&name) || is_webhook;
+    let is_webhook = name.starts_with(WebhookId::PREFIX) && (path.is_some() || *method != Method::POST);
+    let is_other = name.is_empty() || WEBHOOK_WORDS.contains(&name) || is_webhook;
     (!is_other).then_some(Ok(Route::Source { name, path }))
 }
 

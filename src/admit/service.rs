@@ -1,52 +1,48 @@
 //! A request from its head to its answer, in this order: what no request may be, path and method, who asks, body.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use prometheus::IntCounter;
 
-use super::body::{self, Body, Bounds};
-use super::connection::{Connections, Watch};
-use super::cors;
 use super::inbound;
 use super::publish::{self, Envelope};
-use super::request::{Head, X_REQUEST_ID, request_id};
-use super::route::{Route, Surface, route};
-use super::validate::DEFAULT_TENANT;
-use super::{Admit, Directory, Management, Submit};
-use crate::api::Call;
+use crate::auth::Access;
+use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
+use super::{Admit, Directory, Management};
+use super::route::{Route, route};
 use crate::handoff::Desk;
-use crate::http::{Problem, ProblemCode, Response};
+use crate::http::connection::Watch;
+use crate::http::incoming::{self, Body, Bounds};
+use crate::http::listener::Arrival;
+use crate::http::request::{Head, X_REQUEST_ID, request_id};
+use crate::http::{self, Call, Problem, ProblemCode, Response, Serve, Surface, cors, reply};
 use crate::inbound::source::{Source, SourceStatus};
-use crate::model::{Principal, Role};
-use crate::runtime::metrics::Recorder;
-use crate::runtime::{Instant, Random};
+use crate::ingest::Submit;
+use crate::runtime::{Instant, Random, Clock, Metrics};
+use crate::runtime::metrics::{Recorder, UsedCounters};
 
 /// What one thread has for its requests.
 #[derive(Debug)]
-pub(super) struct Worker<D, S, M> {
+pub struct Worker<D, S, M> {
     pub(super) admit: Arc<Admit<D, S, M>>,
-    pub(super) connections: Connections,
     pub(super) desk: Desk,
     random: RefCell<Random>,
     ack: Recorder,
     classes: [IntCounter; 4],
+    pub(super) inbound: UsedCounters,
 }
 
 /// A request whose answer is being made.
 pub(super) struct Exchange<'a> {
-    surface: Surface,
-    /// Where the connection comes from.
-    peer: IpAddr,
+    at: Arrival,
     watch: &'a Watch,
     incoming: Option<Incoming>,
-    /// Whether a part of the request may still come in when the answer goes out.
-    unread: bool,
     /// When the last byte had come.
     pub(super) complete_at: Option<Instant>,
 }
@@ -56,84 +52,41 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     pub(super) fn new(admit: Arc<Admit<D, S, M>>, desk: Desk) -> Self {
         let classes = ["2xx", "3xx", "4xx", "5xx"].map(|class| admit.metrics.requests.with_label_values(&[class]));
         let ack = admit.metrics.ack_latency.recorder();
-        Self { admit, connections: Connections::default(), desk, random: RefCell::new(Random::system()), ack, classes }
-    }
-
-    /// Answers a request, whatever it is.
-    pub(super) async fn answer(
-        &self,
-        (surface, peer): (Surface, IpAddr),
-        watch: &Watch,
-        request: Request<Incoming>,
-    ) -> Response {
-        watch.request_begins();
-        let (parts, incoming) = request.into_parts();
-        let id = request_id(&parts.headers, &mut self.random.borrow_mut());
-        let mut exchange = Exchange {
-            surface,
-            peer,
-            watch,
-            unread: !incoming.is_end_stream(),
-            incoming: Some(incoming),
-            complete_at: None,
-        };
-        // A page's site is looked at only where sites are listed.
-        let access = self.admit.access.load().has_origins().then(|| self.admit.access.load_full());
-        let origin = access.as_ref().and_then(|_| parts.headers.get(ORIGIN).cloned());
-        let preflight = access.as_ref().and_then(|access| cors::preflight(access, &parts, origin.as_ref()));
-        let mut response = match preflight {
-            Some(response) => response,
-            None => self.handle(&mut exchange, parts, &id).await.unwrap_or_else(|problem| refuse(problem, &id)),
-        };
-        if let Some(access) = access {
-            cors::stamp(&access, origin.as_ref(), &mut response);
-        }
-        response.headers_mut().insert(X_REQUEST_ID.clone(), id);
-        if exchange.unread {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        watch.request_ends(exchange.unread);
-        let class = usize::from(response.status().as_u16() / 100).clamp(2, 5) - 2;
-        self.classes[class].inc();
-        if let Some(complete_at) = exchange.complete_at {
-            let latency = self.admit.clock.instant().duration_since(complete_at);
-            self.admit.metrics.ack_seconds.observe(latency.as_secs_f64());
-            self.ack.record(latency);
-        }
-        response
+        let inbound = UsedCounters::new(&admit.metrics.inbound);
+        Self { admit, desk, random: RefCell::new(Random::system()), ack, classes, inbound }
     }
 
     async fn handle(&self, exchange: &mut Exchange<'_>, parts: Parts, id: &HeaderValue) -> Result<Response, Problem> {
         let head = Head::of(&parts);
         head.check(&parts)?;
-        match route(&parts.method, parts.uri.path(), exchange.surface)? {
+        match route(&parts.method, parts.uri.path(), exchange.at.surface)? {
             Route::Publish => self.publish(exchange, &head, id).await,
             Route::Partner(token) => {
                 let call = inbound::Call { head: &head, parts: &parts, id, path: "" };
                 self.partner(exchange, call, token).await
             }
             Route::Source { name, path } => {
-                if let Some(source) = self.source(&parts.method, exchange.surface, name, path)? {
+                if let Some(source) = self.source(&parts.method, exchange.at.surface, name, path)? {
                     let call = inbound::Call { head: &head, parts: &parts, id, path: path.unwrap_or_default() };
                     return self.receive(exchange, call, &source).await;
                 }
-                let principal = self.authenticate(&head, exchange.peer)?;
+                let principal = self.authenticate(&head, exchange.at.peer)?;
                 self.manage(exchange, parts, principal, id).await
             }
             Route::Management => {
-                let principal = self.authenticate(&head, exchange.peer)?;
+                let principal = self.authenticate(&head, exchange.at.peer)?;
                 self.manage(exchange, parts, principal, id).await
             }
             Route::Health => {
-                let figures =
-                    head.has_credentials() && self.authenticate(&head, exchange.peer).is_ok_and(|who| may_read(&who));
+                let figures = head.has_credentials()
+                    && self.authenticate(&head, exchange.at.peer).is_ok_and(|who| may_read(&who));
                 if figures {
                     self.admit.health.observe().await;
                 }
                 Ok(self.admit.health.report(figures.then_some(&*self.admit.metrics)))
             }
             Route::Ready => Ok(self.admit.health.readiness()),
-            Route::Live => Ok(super::reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" }))),
+            Route::Live => reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
             Route::Metrics => self.metrics(exchange, &head).await,
             Route::Document => {
                 self.admit.management.document(parts.uri.path()).ok_or_else(|| Problem::not_found("document"))
@@ -149,7 +102,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     ) -> Result<Response, Problem> {
         let admit = &*self.admit;
         let published = async {
-            let principal = self.authenticate(head, exchange.peer)?;
+            let principal = self.authenticate(head, exchange.at.peer)?;
             publish::may_publish(&principal)?;
             if let Some(problem) = publish::closed(&admit.health) {
                 return Err(problem);
@@ -182,7 +135,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Err(_) => directory.source(DEFAULT_TENANT, name),
         };
         let Some(source) = found else {
-            let is_for_a_source = name.starts_with("src_") || (*method == Method::POST && path.is_none());
+            let is_for_a_source = name.starts_with(SourceId::PREFIX) || (*method == Method::POST && path.is_none());
             return if surface == Surface::Public || is_for_a_source { Err(none()) } else { Ok(None) };
         };
         // A partner is only known by its token.
@@ -220,19 +173,61 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     async fn metrics(&self, exchange: &Exchange<'_>, head: &Head<'_>) -> Result<Response, Problem> {
         let admit = &*self.admit;
         if !admit.limits.public_metrics
-            && exchange.surface != Surface::Admin
-            && !may_read(&self.authenticate(head, exchange.peer)?)
+            && exchange.at.surface != Surface::Admin
+            && !may_read(&self.authenticate(head, exchange.at.peer)?)
         {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
         admit.health.observe().await;
-        admit.metrics.door_deliveries.set(admit.door.deliveries() as i64);
-        admit.metrics.body_bytes.set(admit.memory.used() as i64);
-        let mut response = Response::new(bytes::Bytes::from(admit.metrics.render()).into());
+        admit.metrics.door_deliveries.set(admit.ingest.deliveries() as i64);
+        admit.metrics.body_bytes.set(admit.ingest.body_bytes() as i64);
+        let mut response = Response::new(figures(&admit.metrics));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
+    }
+}
+
+impl<D: Directory, S: Submit, M: Management> http::Worker for Worker<D, S, M> {
+    async fn answer(&self, at: Arrival, watch: &Rc<Watch>, request: Request<Incoming>) -> Response {
+        let (parts, incoming) = request.into_parts();
+        let id = request_id(&parts.headers, &mut self.random.borrow_mut());
+        let mut exchange = Exchange { at, watch, incoming: Some(incoming), complete_at: None };
+        // The `Origin` of a request matters only while sites are listed.
+        let access = self.admit.access.load().has_origins().then(|| self.admit.access.load_full());
+        let listed = access.as_ref().and_then(|access| listed_origin(access, &parts));
+        let preflight = listed.as_ref().and_then(|_| cors::preflight(&parts));
+        let mut response = match preflight {
+            Some(response) => response,
+            None => self.handle(&mut exchange, parts, &id).await.unwrap_or_else(|problem| refuse(problem, &id)),
+        };
+        if access.is_some() {
+            cors::stamp(listed.as_ref(), &mut response);
+        }
+        response.headers_mut().insert(X_REQUEST_ID.clone(), id);
+        let class = usize::from(response.status().as_u16() / 100).clamp(2, 5) - 2;
+        self.classes[class].inc();
+        if let Some(complete_at) = exchange.complete_at {
+            let latency = self.admit.clock.instant().duration_since(complete_at);
+            self.admit.metrics.ack_seconds.observe(latency.as_secs_f64());
+            self.ack.record(latency);
+        }
+        response
+    }
+}
+
+impl<D: Directory, S: Submit, M: Management> Serve for Admit<D, S, M> {
+    type Worker = Worker<D, S, M>;
+
+    fn worker(self: &Arc<Self>) -> Self::Worker {
+        let (desk, clerk) = Desk::open();
+        tokio::task::spawn_local(clerk.run());
+        Worker::new(Arc::clone(self), desk)
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
     }
 }
 
@@ -243,9 +238,12 @@ impl Exchange<'_> {
         admit: &'b Admit<D, S, M>,
     ) -> Result<Body<'b>, Problem> {
         let incoming = self.incoming.take().ok_or_else(|| Problem::new(ProblemCode::Internal, "the body was read"))?;
-        let body = body::read(incoming, bounds, &admit.bodies, self.watch).await;
-        self.watch.body_ends();
-        self.unread = body.is_err();
+        let body = incoming::read(incoming, bounds, &admit.bodies, self.watch).await;
+        if body.is_ok() {
+            self.watch.body_ends();
+        } else {
+            self.watch.body_pauses();
+        }
         body
     }
 }
@@ -259,6 +257,28 @@ fn refuse(problem: Problem, id: &HeaderValue) -> Response {
         tracing::debug!(request_id = id, code = problem.code.as_str(), detail = %problem.detail, "request refused");
     }
     problem.into_response(id)
+}
+
+/// The request's `Origin`, if it is that of a listed site.
+fn listed_origin(access: &Access, parts: &Parts) -> Option<HeaderValue> {
+    let origin = parts.headers.get(ORIGIN)?;
+    origin.to_str().is_ok_and(|text| access.allows_origin(text)).then(|| origin.clone())
+}
+
+/// The figures as Prometheus reads them, streamed: their text grows with the number of sources, and a client that reads slowly
+/// holds a few parts of it in memory instead of all.
+fn figures(metrics: &Metrics) -> http::Body {
+    let (sender, body) = http::Body::stream();
+    let families = metrics.families();
+    tokio::spawn(async move {
+        for text in families {
+            if sender.send(text.into()).await.is_err() {
+                return;
+            }
+        }
+        sender.finish();
+    });
+    body
 }
 
 fn may_read(principal: &Principal) -> bool {

@@ -12,10 +12,15 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::filter::Facts;
-use crate::handoff::Committed;
+use crate::handoff::{Committed, Refused, Submission};
+use crate::http::{Running, Surface, bind};
+use crate::http::connection::{Connections, serve};
+use crate::http::listener::{Arrival, http};
 use crate::inbound::source::{Source, token_hash};
-use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo};
+use crate::ingest::Submit;
+use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
 use crate::registry::catalogue::EventType;
+use crate::runtime::{Door, MemoryBudget};
 use crate::signature::Certificate;
 use crate::storage::DurableEvent;
 
@@ -42,6 +47,12 @@ impl Fake {
     }
 }
 
+impl Matcher for Fake {
+    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+        Webhooks::from_slice(&[WebhookNo(1)])
+    }
+}
+
 impl Directory for Fake {
     fn authenticate(&self, key: &str, _: Timestamp) -> Option<Principal> {
         let (role, tenant) = match key {
@@ -59,10 +70,6 @@ impl Directory for Fake {
 
     fn has_tenant(&self, name: &str) -> bool {
         matches!(name, "default" | "acme")
-    }
-
-    fn matching(&self, _: &Facts<'_>) -> Webhooks {
-        Webhooks::from_slice(&[WebhookNo(1)])
     }
 
     fn type_rule(&self, _: &str, event_type: &str) -> TypeRule {
@@ -133,7 +140,7 @@ impl Management for Echo {
         self.0.fetch_add(1, Ordering::Relaxed);
         let said =
             json!({ "method": call.parts.method.as_str(), "path": call.parts.uri.path(), "bytes": call.body.len() });
-        reply::json(hyper::StatusCode::OK, &said)
+        crate::http::reply::json(hyper::StatusCode::OK, &said).unwrap()
     }
 }
 
@@ -181,11 +188,9 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     Arc::new(Admit {
         access: Arc::default(),
         directory: fake.clone(),
-        submit: fake,
+        ingest: Ingest::new(fake.clone(), fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Echo::default(),
         health: Arc::new(health),
-        door: Arc::new(Door::new(1 << 30)),
-        memory: MemoryBudget::new(1 << 30),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
         metrics,
@@ -662,30 +667,26 @@ fn on_this_thread() -> crate::handoff::Desk {
     desk
 }
 
-async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::Rc<service::Worker<Fake, Fake, Echo>>) {
+async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::Rc<Connections>) {
     use tokio::io::AsyncWriteExt as _;
-    let worker = std::rc::Rc::new(service::Worker::new(admit(Fake::default()), on_this_thread()));
+    let worker = Worker::new(admit(Fake::default()), on_this_thread());
     let (mut client, server) = tokio::io::duplex(64 * 1024);
-    let watch = worker.connections.watch();
-    let serving = std::rc::Rc::clone(&worker);
+    let connections = std::rc::Rc::<Connections>::default();
+    let watch = connections.watch();
     tokio::task::spawn_local(async move {
-        let service = hyper::service::service_fn(|request| async {
-            Ok::<_, std::convert::Infallible>(
-                serving.answer((route::Surface::Whole, Ipv4Addr::LOCALHOST.into()), &watch, request).await,
-            )
-        });
-        connection::serve(&listener::http(), server, std::rc::Rc::clone(&watch), service).await;
+        let at = Arrival { surface: Surface::Whole, peer: Ipv4Addr::LOCALHOST.into() };
+        serve(&http(), (server, ()), (at, watch), &worker).await;
     });
-    let sweeping = std::rc::Rc::clone(&worker);
+    let sweeping = std::rc::Rc::clone(&connections);
     tokio::task::spawn_local(async move {
         let mut ticks = tokio::time::interval(crate::limits::SWEEP_INTERVAL);
         loop {
             ticks.tick().await;
-            sweeping.connections.sweep();
+            sweeping.sweep();
         }
     });
     client.write_all(request.as_bytes()).await.unwrap();
-    (client, worker)
+    (client, connections)
 }
 
 async fn read_all(client: &mut tokio::io::DuplexStream) -> String {
@@ -704,7 +705,7 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
         .run_until(async {
             let request = format!("POST /api/v1/events HTTP/1.1\r\nHost: a\r\n{KEY}Content-Length: 1000000\r\n\r\n{{");
             let started = tokio::time::Instant::from_std(Clock::system(Timestamp::default()).instant().into_std());
-            let (mut client, _worker) = on_paused_clock(request.clone()).await;
+            let (mut client, _connections) = on_paused_clock(request.clone()).await;
             let answer = read_all(&mut client).await;
             assert_eq!((status(&answer), body_of(&answer)["code"].as_str()), (408, Some("request_timeout")));
             let waited = started.elapsed();
@@ -712,7 +713,7 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
 
             // Fast enough at each moment, but never done.
             let started = started + waited;
-            let (client, _worker) = on_paused_clock(request).await;
+            let (client, _connections) = on_paused_clock(request).await;
             let (mut read, mut write) = tokio::io::split(client);
             tokio::task::spawn_local(async move {
                 while write.write_all(&[b' '; 4096]).await.is_ok() {
@@ -740,7 +741,7 @@ async fn slow_heads_and_idle_connections_are_closed() {
             ] {
                 let clock = Clock::system(Timestamp::default());
                 let started = clock.instant();
-                let (mut client, _worker) = on_paused_clock(request.to_owned()).await;
+                let (mut client, _connections) = on_paused_clock(request.to_owned()).await;
                 read_all(&mut client).await;
                 let waited = clock.instant() - started;
                 assert!(waited >= limit && waited <= limit + SWEEP_INTERVAL * 2, "{request}: {waited:?}");
@@ -757,11 +758,11 @@ async fn a_client_that_takes_no_answers_is_closed() {
         .run_until(async {
             // More answers than fit between the two.
             let requests = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_500);
-            let (_client, worker) = on_paused_clock(requests).await;
+            let (_client, connections) = on_paused_clock(requests).await;
             tokio::time::sleep(WRITE_TIMEOUT).await;
-            assert_eq!(worker.connections.count(), 1);
+            assert_eq!(connections.count(), 1);
             tokio::time::sleep(SWEEP_INTERVAL * 3).await;
-            assert_eq!(worker.connections.count(), 0);
+            assert_eq!(connections.count(), 0);
         })
         .await;
 }

@@ -9,10 +9,7 @@ use super::parse::{Field, Item};
 use crate::http::FieldError;
 use crate::json::is_deeper;
 use crate::limits::{BREACHES_LISTED_MAX, CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX, METADATA_BYTES_MAX};
-use crate::model::{RESERVED_TYPES, Timestamp, is_event_type};
-
-/// The tenant of a key that acts for all, when the event names none.
-pub(super) const DEFAULT_TENANT: &str = "default";
+use crate::model::{DEFAULT_TENANT, RESERVED_TYPES, Timestamp, is_event_type};
 
 /// An event that keeps the rules; its texts are those of the body.
 #[derive(Debug)]
@@ -92,7 +89,7 @@ fn event_type<'a>(item: &Item<'a>, breaches: &mut Breaches) -> Cow<'a, str> {
                 breaches.at(field, "must match [A-Za-z0-9][A-Za-z0-9._:-]{0,127}");
             }
             Some(name) if name.starts_with(RESERVED_TYPES) => {
-                breaches.at(field, "types that begin with \"hooktide.\" are the gateway's own");
+                breaches.at(field, format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
             }
             Some(name) if found.as_ref().is_some_and(|found| *found != name) => {
                 breaches.at(field, "contradicts another name of the type");

@@ -150,9 +150,7 @@ impl Api {
             && let WebhookRef::Uid(uid) = *of
             && let Some(tenant) = tenant_of(&call.principal, &Query::of(&call.parts.uri))?
         {
-            let registry = self.registry.load();
-            let webhook = registry.webhook_by_uid(tenant, uid).ok_or_else(|| Problem::not_found("webhook"))?;
-            *of = WebhookRef::Id(webhook.id);
+            *of = self.service.within(&call.principal, Some(tenant), WebhookRef::Uid(uid))?;
         }
         Ok(())
     }

@@ -3,12 +3,11 @@
 use serde::Serialize;
 
 use super::page::Query;
-use super::webhook::tenant_of;
 use super::{Api, Call, reply};
 use crate::http::{Problem, Response};
-use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{AuditId, Timestamp};
-use crate::registry::{AuditEntry, AuditQuery};
+use crate::registry::AuditEntry;
+use crate::service::audit::AuditFilter;
 
 #[derive(Serialize)]
 struct View<'a> {
@@ -44,25 +43,16 @@ impl Api {
     pub(super) async fn list_audit(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
-        let text = |name: &str| query.get(name).map(Into::into);
-        let asked = AuditQuery {
-            tenant: tenant_of(&call.principal, &query)?.map(Into::into),
-            actor: text("actor"),
-            action: text("action"),
-            target: text("target"),
+        let filter = AuditFilter {
+            tenant: query.tenant(),
+            actor: query.get("actor"),
+            action: query.get("action"),
+            target: query.get("target"),
             since: query.time("since")?,
             until: query.time("until")?,
-            before: query.cursor::<AuditId>()?,
-            limit: page.wanted(),
-            scan: PAGE_SCAN_MAX,
         };
-        let found = self.writer.audit(asked).await?;
-        let stopped_at = found.stopped_at;
-        let (rows, more) = page.cut(found.entries);
-        // A page that ended because enough was looked at goes on where the looking stopped.
-        let cursor = if more { rows.last().map(|entry| entry.id) } else { stopped_at };
-        let next = cursor.map(|id| query.next(&id));
-        let rows: Vec<_> = rows.iter().map(View::of).collect();
-        reply::list(&rows, next.as_ref())
+        let before = query.cursor::<AuditId>()?;
+        let found = self.service.list_audit(&call.principal, filter, page, before).await?;
+        query.rows(&found, View::of)
     }
 }

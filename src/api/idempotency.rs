@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hyper::header::{HeaderMap, HeaderValue};
 use ring::digest::{Context, SHA256};
 
-use crate::http::{Problem, ProblemCode, Response};
+use crate::http::{Problem, ProblemCode, Response, reply};
 use crate::limits::{CLIENT_ID_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 use crate::model::Timestamp;
+use crate::model::header::IDEMPOTENCY_KEY;
 use crate::runtime::Clock;
 
 type Hash = [u8; 32];
@@ -71,7 +72,9 @@ impl Idempotency {
             Some(entry) if entry.body != body => {
                 Err(Problem::new(ProblemCode::IdempotencyKeyReused, "this Idempotency-Key came with another body"))
             }
-            Some(Entry { answer: Some(answer), .. }) => Ok(Turn::Again(answer.clone())),
+            Some(Entry { answer: Some(answer), .. }) => reply::copy(answer)
+                .map(Turn::Again)
+                .ok_or_else(|| Problem::new(ProblemCode::Conflict, "the first answer cannot be given again")),
             Some(_) => {
                 Err(Problem::new(ProblemCode::Conflict, "the first request with this Idempotency-Key is in flight"))
             }
@@ -119,7 +122,7 @@ impl Drop for Claim {
 
 /// The key of a request, which must be short text.
 pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
-    let Some(key) = headers.get("idempotency-key").map(HeaderValue::as_bytes) else { return Ok(None) };
+    let Some(key) = headers.get(IDEMPOTENCY_KEY).map(HeaderValue::as_bytes) else { return Ok(None) };
     if (1..=CLIENT_ID_BYTES_MAX).contains(&key.len()) && key.iter().all(|b| (0x20..0x7F).contains(b)) {
         return Ok(Some(key));
     }

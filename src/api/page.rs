@@ -3,11 +3,15 @@
 use std::str::FromStr;
 
 use hyper::Uri;
+use serde::Serialize;
 use url::form_urlencoded;
 
-use crate::http::{Problem, ProblemCode};
+use crate::http::reply::{self, Next};
+use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
+use crate::service::Rows;
+pub(super) use crate::service::Page;
 
 /// Parameters that may not be empty. Not among them: `q` and `cursor`, which a form or a loop may send empty for none.
 const SAY_SOMETHING: [&str; 28] = [
@@ -48,23 +52,17 @@ pub(super) struct Query {
     pairs: Vec<(String, String)>,
 }
 
-/// Which part of a list is asked for.
-#[derive(Debug)]
-pub(super) struct Page {
-    /// Rows to answer.
-    pub(super) limit: usize,
-    /// Rows to pass over first.
-    pub(super) skip: usize,
-}
-
-/// Where a list goes on.
-#[derive(Debug)]
-pub(super) struct Next {
-    pub(super) cursor: String,
-    pub(super) link: String,
-}
-
 impl Query {
+    /// A page of what the service listed, each row as `view` shows it.
+    pub(super) fn rows<'r, T, C: ToString, V: Serialize>(
+        &self,
+        found: &'r Rows<T, C>,
+        view: impl FnMut(&'r T) -> V,
+    ) -> Result<Response, Problem> {
+        let shown: Vec<_> = found.rows.iter().map(view).collect();
+        reply::list(&shown, found.next.as_ref().map(|place| self.next(place)).as_ref())
+    }
+
     pub(super) fn of(uri: &Uri) -> Self {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         Self { path: uri.path().to_owned(), pairs }
@@ -83,6 +81,11 @@ impl Query {
     /// The value of a parameter, if it is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value)
+    }
+
+    /// The tenant that the caller names.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.get("tenant").or_else(|| self.get("org_id"))
     }
 
     /// The value of a parameter, parsed.
@@ -132,18 +135,5 @@ impl Query {
         }
         query.append_pair("cursor", &cursor);
         Next { link: format!("{}?{}", self.path, query.finish()), cursor }
-    }
-}
-
-impl Page {
-    /// Rows to look for: one more than are answered, which tells whether the list goes on.
-    pub(super) fn wanted(&self) -> usize {
-        self.skip + self.limit + 1
-    }
-
-    /// The rows to answer of those found, and whether the list goes on after them.
-    pub(super) fn cut<T>(&self, found: Vec<T>) -> (Vec<T>, bool) {
-        let more = found.len() >= self.wanted();
-        (found.into_iter().skip(self.skip).take(self.limit).collect(), more)
     }
 }

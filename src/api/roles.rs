@@ -1,24 +1,16 @@
-//! Who may do what: the least role for each route and method, in one place. What a role may see of a tenant is
-//! [`may_see`](super::may_see)'s.
+//! The least role for each route and method, checked before anything else of a request is looked at. Each operation of the
+//! service checks the role again.
 
 use hyper::Method;
 
 use super::route::{Route, Spelling};
-use crate::http::{Problem, ProblemCode};
+use crate::http::Problem;
 use crate::model::Role;
+use crate::service::access;
 
 /// Refuses who may not.
 pub(super) fn authorise(role: Role, route: Route<'_>, method: &Method) -> Result<(), Problem> {
-    let least = least_role(route, method);
-    if role >= least {
-        return Ok(());
-    }
-    let detail = match (role, least) {
-        (Role::Publisher, _) => "a publisher may only publish events",
-        (_, Role::Admin) => "only an admin may do this",
-        _ => "a viewer may only read",
-    };
-    Err(Problem::new(ProblemCode::Forbidden, detail))
+    Ok(access::authorise(role, least_role(route, method))?)
 }
 
 /// The least role that may. Of tenants, only a key of tenant `*` may make one; that is not a matter of roles.

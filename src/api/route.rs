@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use hyper::Method;
 
 use super::docs::Format;
-use crate::model::{DeliveryId, EventId, KeyId, SourceId, SubscriptionId, WebhookId, is_event_type};
+use crate::model::path::API;
+use crate::model::{DeliveryId, EventId, KeyId, SubscriptionId, is_event_type};
+pub(super) use crate::service::{SourceRef, WebhookRef};
 
 /// A path of the interface, its ids parsed: text that is no id is no resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,24 +66,6 @@ pub(super) enum Spelling {
     Alias,
 }
 
-/// How a path names a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WebhookRef<'p> {
-    Id(WebhookId),
-    /// Within the caller's tenant.
-    Uid(&'p str),
-}
-
-impl<'p> WebhookRef<'p> {
-    /// What begins like an id and is none names nothing.
-    pub(super) fn parse(text: &'p str) -> Option<Self> {
-        match text.parse() {
-            Ok(id) => Some(Self::Id(id)),
-            Err(_) => is_uid(text).then_some(Self::Uid(text)),
-        }
-    }
-}
-
 /// A path whose `:` and `@` stand as they are. Uids and event types may hold them, and most clients escape them; nothing else
 /// is decoded, so that no spelling leads past a check.
 pub(super) fn spelled(path: &str) -> Cow<'_, str> {
@@ -91,38 +75,6 @@ pub(super) fn spelled(path: &str) -> Cow<'_, str> {
     Cow::Owned(path.replace("%3A", ":").replace("%3a", ":").replace("%40", "@"))
 }
 
-/// Whether text may be a webhook's `uid`: 1 to 128 of what a path needs no escapes for, and no id or fixed word of ours.
-pub(super) fn is_uid(text: &str) -> bool {
-    (1..=UID_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
-        && !text.bytes().all(|b| b == b'.')
-        && !FIXED_WORDS.contains(&text)
-        && !["wh_", "src_"].iter().any(|prefix| text.starts_with(prefix))
-}
-
-/// Bytes of a webhook's `uid`.
-pub(super) const UID_BYTES_MAX: usize = 128;
-/// Words below `/api/v1/webhooks/` that are no uid.
-const FIXED_WORDS: [&str; 2] = ["events", "deliveries"];
-
-/// How a path names a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SourceRef<'p> {
-    Id(SourceId),
-    /// Within the caller's tenant.
-    Name(&'p str),
-}
-
-impl<'p> SourceRef<'p> {
-    /// A name has no `_`, an id has one.
-    fn parse(text: &'p str) -> Option<Self> {
-        let is_name = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
-        text.parse().map(Self::Id).ok().or_else(|| is_name(text).then_some(Self::Name(text)))
-    }
-}
-
 impl<'p> Route<'p> {
     pub(super) fn parse(path: &'p str) -> Option<Self> {
         match path {
@@ -130,7 +82,7 @@ impl<'p> Route<'p> {
             "/openapi.yaml" => return Some(Self::Document(Format::Yaml)),
             _ => {}
         }
-        let rest = path.strip_prefix("/api/v1/")?;
+        let rest = path.strip_prefix(API)?;
         let mut parts = rest.split('/');
         let parts = [(); 6].map(|()| parts.next());
         Some(match parts {
@@ -284,6 +236,7 @@ impl<'p> Route<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::WebhookId;
 
     #[test]
     fn what_is_no_resource_is_no_route() {

@@ -8,9 +8,6 @@ use crate::inbound::source::{ManagedBy, Rejection, SecretSetting, Settings, Sour
 use crate::model::Timestamp;
 use crate::signature::{OneOrMany, RawScheme};
 
-/// Stands for a value that nobody is to see.
-pub(super) const HIDDEN: &str = "***";
-
 /// A source without its secrets and its token.
 #[derive(Serialize)]
 pub(super) struct View {

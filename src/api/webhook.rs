@@ -1,189 +1,121 @@
-//! Webhooks: make, read, change, remove, pause, resume.
+//! Webhooks: create, read, replace, patch, delete, pause, resume.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{ETAG, IF_MATCH};
+use hyper::header::ETAG;
+use serde::Serialize;
 
-use super::event_type::{type_warnings, unknown_types};
-use super::route::WebhookRef;
-use super::webhook_body::{Purpose, Rules, read};
-pub(super) use super::webhook_list::tenant_of;
-use super::webhook_preview::is_dry_run;
-use super::webhook_view::{View, Written, etag, warnings};
+use super::condition::expected_version;
+use super::page::Query;
 use super::{Api, Call, Made, body, reply};
-use crate::http::{FieldError, Problem, ProblemCode, Response};
-use crate::limits::RETRY_SOON;
-use crate::model::{Principal, WebhookStatus};
-use crate::outbound::{Webhook, WebhookSettings};
-use crate::registry::{ChangeError, Known};
+use crate::http::{Problem, Response};
+use crate::model::path::WEBHOOKS;
+use crate::outbound::Webhook;
+use crate::service::webhook::document::Document;
+use crate::service::webhook::{Preview, Written};
+use crate::service::{Service, WebhookRef};
 
-/// How often a change is made anew because another came between, before the caller is told.
-const TRIES: usize = 8;
+/// The answer to the creation or a change of a webhook.
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(flatten)]
+    webhook: Document<'a>,
+    /// Only in the answer to the creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+    warnings: &'a [String],
+}
 
 impl Api {
     pub(super) async fn create_webhook(&self, call: &Call) -> Result<Response, Problem> {
-        let fields = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = read(fields, Purpose::Create, &self.rules(&call.principal))?;
-        unknown_types(&self.registry.load(), None, &draft)?;
+        let document = body::object(&call.parts.headers, &call.body, false)?;
+        let draft = self.service.draft_webhook(&call.principal, document)?;
         if is_dry_run(call)? {
-            return self.preview(None, draft);
+            return preview(self.service.preview_new(draft)?);
         }
-        let of_types = type_warnings(&self.registry.load(), &draft);
-        let (writer, default_retry) = (self.writer.by(&call.principal), self.default_retry.clone());
+        let service = Arc::clone(&self.service);
         let make = async move {
-            let webhook = writer.create(draft).await?;
+            let made = service.create_webhook(draft).await?;
+            let place = format!("{WEBHOOKS}/{}", made.webhook.id);
             let answer = |secret| {
-                let view = View::of(&webhook, &default_retry);
-                let warnings = warnings(&webhook).into_iter().chain(of_types.iter().cloned()).collect();
-                let created = Written { webhook: view, secret, warnings };
-                let place = format!("/api/v1/webhooks/{}", webhook.id);
-                let mut response = reply::made(StatusCode::CREATED, &place, &created)?;
-                reply::set(&mut response, ETAG, &etag(&webhook));
+                let mut response = reply::made(StatusCode::CREATED, &place, &view(&service, &made, secret))?;
+                reply::set(&mut response, ETAG, &etag(&made.webhook));
                 Ok::<_, Problem>(response)
             };
-            Ok(Made { answer: answer(Some(webhook.keys.current.secret.reveal()))?, remembered: answer(None)? })
+            Ok(Made {
+                answer: answer(Some(made.webhook.keys.current.secret.reveal()))?,
+                remembered: Some(answer(None)?),
+            })
         };
         self.make(call, make).await
     }
 
     pub(super) fn read_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
-        let response = reply::json(StatusCode::OK, &View::of(&webhook, &self.default_retry))?;
+        let webhook = self.service.read_webhook(&call.principal, of)?;
+        let response = reply::json(StatusCode::OK, &Document::of(&webhook, self.service.default_retry()))?;
         Ok(reply::tagged(&call.parts.headers, &etag(&webhook), response))
     }
 
     pub(super) async fn put_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.live(&call.principal, of)?;
-        let fields = body::object(&call.parts.headers, &call.body, false)?;
-        let rules = self.rules(&call.principal);
+        self.service.read_webhook(&call.principal, of)?;
+        let document = body::object(&call.parts.headers, &call.body, false)?;
         if is_dry_run(call)? {
-            let webhook = self.live(&call.principal, of)?;
-            let draft = self.known_types(&webhook, read(fields, Purpose::Replace(&webhook), &rules)?)?;
-            return self.preview(Some(&webhook), draft);
+            return preview(self.service.preview_replacement(&call.principal, of, document)?);
         }
-        let change = |webhook: &Webhook| {
-            let draft = read(fields.clone(), Purpose::Replace(webhook), &rules)?;
-            self.known_types(webhook, draft).map(Some)
-        };
-        self.change(call, of, change).await
+        let expected = expected_version(&call.parts.headers);
+        let changed = self.service.replace_webhook(&call.principal, of, document, expected.as_ref()).await?;
+        self.changed(&changed)
     }
 
     pub(super) async fn patch_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.live(&call.principal, of)?;
-        let fields = body::object(&call.parts.headers, &call.body, false)?;
-        let rules = self.rules(&call.principal);
-        let change = |webhook: &Webhook| {
-            let draft = read(fields.clone(), Purpose::Patch(webhook), &rules)?;
-            self.known_types(webhook, draft).map(Some)
-        };
-        self.change(call, of, change).await
+        self.service.read_webhook(&call.principal, of)?;
+        let document = body::object(&call.parts.headers, &call.body, false)?;
+        let expected = expected_version(&call.parts.headers);
+        let changed = self.service.patch_webhook(&call.principal, of, document, expected.as_ref()).await?;
+        self.changed(&changed)
     }
 
     pub(super) async fn delete_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.live(&call.principal, of)?;
-        reply::matches(&call.parts.headers, &etag(&webhook))?;
-        let version = call.parts.headers.contains_key(IF_MATCH).then_some(webhook.version);
-        let changed = || Problem::new(ProblemCode::PreconditionFailed, "it was changed meanwhile");
-        match self.writer.by(&call.principal).remove(webhook.no, version).await {
-            Err(ChangeError::Changed) => return Err(changed()),
-            removed => removed?,
-        }
+        let expected = expected_version(&call.parts.headers);
+        self.service.delete_webhook(&call.principal, of, expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 
-    /// Holds deliveries; one that is paused already stays so.
     pub(super) async fn pause_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let pause = |webhook: &Webhook| match webhook.status {
-            WebhookStatus::Active => {
-                Ok(Some(WebhookSettings { status: WebhookStatus::Paused, ..webhook.settings.clone() }))
-            }
-            WebhookStatus::Paused => Ok(None),
-            WebhookStatus::Inactive | WebhookStatus::Failed => {
-                Err(Problem::new(ProblemCode::Conflict, "only an active webhook can be paused; resume it first"))
-            }
-        };
-        self.change(call, of, pause).await
+        let expected = expected_version(&call.parts.headers);
+        self.changed(&self.service.pause_webhook(&call.principal, of, expected.as_ref()).await?)
     }
 
-    /// Makes a webhook active, whatever it was.
     pub(super) async fn resume_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let resume = |webhook: &Webhook| {
-            let stays = webhook.status == WebhookStatus::Active;
-            Ok((!stays).then(|| WebhookSettings { status: WebhookStatus::Active, ..webhook.settings.clone() }))
-        };
-        self.change(call, of, resume).await
+        let expected = expected_version(&call.parts.headers);
+        self.changed(&self.service.resume_webhook(&call.principal, of, expected.as_ref()).await?)
     }
 
-    /// Changes a webhook as `change` says of its present state (`None`: not at all), anew if another change came between
-    /// and the caller did not name a state by `If-Match`.
-    async fn change(
-        &self,
-        call: &Call,
-        of: WebhookRef<'_>,
-        change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Problem>,
-    ) -> Result<Response, Problem> {
-        for _ in 0..TRIES {
-            let webhook = self.live(&call.principal, of)?;
-            // What could not be done in any case is told as such (RFC 9110, 13.2.1).
-            let draft = change(&webhook)?;
-            reply::matches(&call.parts.headers, &etag(&webhook))?;
-            let changed = match draft {
-                None => Ok(webhook),
-                Some(draft) => self.writer.by(&call.principal).replace(webhook.no, webhook.version, draft).await,
-            };
-            match changed {
-                Err(ChangeError::Changed) => {}
-                changed => {
-                    let webhook = changed?;
-                    let view = View::of(&webhook, &self.default_retry);
-                    let of_types = type_warnings(&self.registry.load(), &webhook);
-                    let warnings = warnings(&webhook).into_iter().chain(of_types).collect();
-                    let written = Written { webhook: view, secret: None, warnings };
-                    let mut response = reply::json(StatusCode::OK, &written)?;
-                    reply::set(&mut response, ETAG, &etag(&webhook));
-                    return Ok(response);
-                }
-            }
-        }
-        Err(ChangeError::Changed.into())
-    }
-
-    /// The draft, if the catalogue takes the types that it newly names.
-    fn known_types(&self, webhook: &Webhook, draft: WebhookSettings) -> Result<WebhookSettings, Problem> {
-        unknown_types(&self.registry.load(), Some(&webhook.settings), &draft).map(|()| draft)
-    }
-
-    fn rules<'a>(&'a self, principal: &'a Principal) -> Rules<'a> {
-        let registry = self.registry.load_full();
-        Rules { check_url: &self.check_url, default_retry: &self.default_retry, principal, registry }
-    }
-
-    /// The webhook, if it is there for the caller.
-    pub(super) fn live(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Problem> {
-        match self.known(principal, of)? {
-            Known::Live(webhook) => Ok(webhook),
-            Known::Removed(_) => Err(Problem::not_found("webhook")),
-        }
+    fn changed(&self, changed: &Written) -> Result<Response, Problem> {
+        let mut response = reply::json(StatusCode::OK, &view(&self.service, changed, None))?;
+        reply::set(&mut response, ETAG, &etag(&changed.webhook));
+        Ok(response)
     }
 }
 
-impl From<ChangeError> for Problem {
-    fn from(error: ChangeError) -> Self {
-        let code = match error {
-            ChangeError::NotFound => return Self::not_found("webhook"),
-            ChangeError::SubscriptionNotFound => return Self::not_found("subscription"),
-            ChangeError::UidTaken => {
-                let mut problem = Self::new(ProblemCode::Conflict, error.to_string());
-                problem.errors.push(FieldError::new("/uid", error.to_string()));
-                return problem;
-            }
-            ChangeError::Changed | ChangeError::TooManySubscriptions => ProblemCode::Conflict,
-            ChangeError::Overloaded => ProblemCode::Overloaded,
-            ChangeError::DiskFull => ProblemCode::DiskFull,
-            ChangeError::Stopped => ProblemCode::Draining,
-        };
-        let problem = Self::new(code, error.to_string());
-        if code == ProblemCode::Conflict { problem } else { problem.retry_after(RETRY_SOON) }
-    }
+/// The tag of a webhook's state.
+pub(super) fn etag(webhook: &Webhook) -> String {
+    format!("\"{}\"", webhook.version)
+}
+
+/// Whether the caller wants to see what would come of it, and no more.
+pub(super) fn is_dry_run(call: &Call) -> Result<bool, Problem> {
+    Query::of(&call.parts.uri).parse("dry_run", "expected true or false").map(Option::unwrap_or_default)
+}
+
+fn view<'a>(service: &'a Service, written: &'a Written, secret: Option<&'a str>) -> View<'a> {
+    let webhook = Document::of(&written.webhook, service.default_retry());
+    View { webhook, secret, warnings: &written.warnings }
+}
+
+fn preview(preview: Preview) -> Result<Response, Problem> {
+    let Preview { mut document, changed } = preview;
+    document.insert("changed".to_owned(), changed.into());
+    reply::json(StatusCode::OK, &document)
 }

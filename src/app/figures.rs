@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::{Answered, BreakerState, FigureStore, StoreFailed};
 use crate::model::WebhookNo;
 use crate::runtime::Metrics;
+use crate::service::{Answered, BreakerState, FigureStore, StoreFailed};
 use crate::settle::{FiguresOf, Hour, HourRow, Records, WebhookStats};
+use crate::storage::delivery::LookupError;
 
 /// Settle's records, and the breakers as the shards show them.
 pub(super) struct Figures {
@@ -37,7 +38,7 @@ impl FigureStore for Figures {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used by map_err")]
-fn failed(error: redb::Error) -> StoreFailed {
+fn failed(error: LookupError) -> StoreFailed {
     tracing::error!(target: "hooktide::api", %error, "the figures cannot be read");
     StoreFailed
 }

@@ -1,4 +1,4 @@
-//! What settle and dispatch call when something is beyond them: a webhook to disable, a disk to make room on, a failure.
+//! What settle calls when something is beyond it: a webhook to disable, a disk to make room on, a failure.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,9 +94,11 @@ pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> Ballast {
     ballast
 }
 
-/// Asks the registry for it, without waiting.
-pub(super) fn disable(writer: &registry::Writer, no: WebhookNo, reason: DisableReason) {
-    if !writer.disable(no, reason) {
-        tracing::warn!(webhook = no.0, "too many changes wait; the webhook is disabled at its next failure");
+/// Asks the registry for it, without waiting; `false` if it has no room.
+fn disable(writer: &registry::Writer, no: WebhookNo, reason: DisableReason) -> bool {
+    let is_asked = writer.disable(no, reason);
+    if !is_asked {
+        tracing::warn!(webhook = no.0, "too many changes wait; the webhook is disabled after them");
     }
+    is_asked
 }

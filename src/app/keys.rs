@@ -1,6 +1,7 @@
 //! The keys in force: those that are configured, and the admin key of the data folder.
 
 use crate::config::{ApiKey, Config};
+use crate::model::file::ADMIN_KEY;
 use crate::model::{Role, Secret};
 use crate::registry::{self, FileAccess, KeyFileError};
 
@@ -25,7 +26,7 @@ impl AdminKey {
 /// The admin key: made at the first start of a folder for which no key is configured.
 pub(super) fn first_key(config: &Config) -> Result<Option<AdminKey>, KeyFileError> {
     let dir = &config.server.data_dir;
-    if !config.auth.api_keys.is_empty() && !dir.join("admin.key").exists() {
+    if !config.auth.api_keys.is_empty() && !dir.join(ADMIN_KEY).exists() {
         return Ok(None);
     }
     let (secret, is_new) = registry::admin_key(dir)?;

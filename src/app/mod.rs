@@ -15,6 +15,7 @@ mod outside;
 mod probe;
 mod reload;
 mod server;
+mod setup;
 mod store;
 mod ways;
 
@@ -26,8 +27,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, Loader};
+use crate::model::file::ADMIN_KEY;
 use crate::runtime::logging::Logging;
 use server::{Server, StartError};
+pub use setup::Setup;
 
 /// What [`serve`] needs beside the configuration.
 #[derive(Debug)]
@@ -44,8 +47,8 @@ pub struct ServeOptions {
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop; 0 after a clean drain, 1 after a failure.
-pub fn serve(config: Config, options: &ServeOptions) -> ExitCode {
-    match run(config, options) {
+pub fn serve(setup: Setup, options: &ServeOptions) -> ExitCode {
+    match run(setup, options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -55,12 +58,13 @@ pub fn serve(config: Config, options: &ServeOptions) -> ExitCode {
     }
 }
 
-fn run(config: Config, options: &ServeOptions) -> Result<bool, StartError> {
+fn run(setup: Setup, options: &ServeOptions) -> Result<bool, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Signals are taken before anything is opened, so that none falls between.
     let mut signals = runtime.block_on(async { Signals::new() })?;
-    let server = Server::start(config)?;
-    runtime.block_on(server.declare(server.config()));
+    let declared = setup.declared.clone();
+    let server = Server::start(setup)?;
+    runtime.block_on(server.declare(declared.as_deref()));
     // Whoever waits for the line may hang up after it.
     let _ = io::stdout().lock().write_all(announcement(&server, options).as_bytes());
     let failed = runtime.block_on(watch(&server, options, &mut signals));
@@ -117,7 +121,7 @@ fn announcement(server: &Server, options: &ServeOptions) -> String {
     let ready = format!("hooktide ready listen={listen}{admin} data_dir={}\n", data_dir.display());
     let key = server.admin_key().map(|key| {
         let shown = if options.dev { key.first_shown() } else { None };
-        greeting(&data_dir.join("admin.key"), &listen, shown)
+        greeting(&data_dir.join(ADMIN_KEY), &listen, shown)
     });
     ready + &key.unwrap_or_default()
 }

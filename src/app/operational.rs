@@ -4,20 +4,19 @@
 //! the rows to the log as a client's events come to it. A crash between the two takes a row twice, and the log knows its id.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::{io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 use serde_json::{Map, Value, json};
 
-use super::ways::{Manage, ToCommit};
-use crate::admit::{Admit, OwnEvent};
-use crate::handoff::{Command, DisableReason, Noted, SettleHandle, ToSettle};
+use crate::handoff::{Command, CommitHandle, DisableReason, Noted, SettleHandle, ToSettle};
+use crate::ingest::{Ingest, OwnEvent};
 use crate::limits::{OUTBOX_BATCH, OUTBOX_PAUSE};
 use crate::model::{DeliveryId, WebhookNo};
 use crate::outbound::Webhook;
 use crate::registry::{Registry, Shared};
+use crate::runtime::Clock;
 use crate::settle::{Happened, Happening, OpenError, Records};
 
 /// The row of an operational event, if a webhook of the tenant asks for its type.
@@ -116,19 +115,20 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    /// Starts it; the first thing it does is to look for rows from before.
+    /// Starts the thread, which first looks for rows of an earlier run. The outbox is what `records` reads and `settle`
+    /// changes.
     pub(super) fn start(
-        admit: Arc<Admit<Shared, ToCommit, Manage>>,
-        records: Records,
-        settle: SettleHandle,
+        ingest: Ingest<Shared, CommitHandle>,
+        clock: Clock,
+        (records, settle): (Records, SettleHandle),
         bell: Receiver<()>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = bounded(0);
         let work = move || {
-            let take = |events| {
-                let taken = runtime.block_on(admit.take_own(events));
-                taken.map_err(|problem| problem.detail.into_owned())
+            let take = |events: Vec<OwnEvent>| {
+                let taken = runtime.block_on(ingest.take_own(&events, clock.now()));
+                taken.map_err(|why| why.to_string())
             };
             let mut rows = Rows { records, settle, after: None };
             loop {

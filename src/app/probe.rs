@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::api::{Later, TestDelivery, TestRefused, Tested, Tester};
 use crate::handoff::{Probe, ProbeRefused, Shards, ToShard};
-use crate::model::{DeliveryId, EventId, NewEvent};
+use crate::ingest::{self, EventDraft, EventOrigin};
+use crate::model::{DeliveryId, EventId, NewEvent, OWN_SOURCE, Webhooks};
 use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Random};
+use crate::service::{Later, TestDelivery, TestRefused, Tested, Tester};
 
 /// Makes the events of test deliveries, which the log never sees, and hands them to the shards.
 pub(super) struct Prober {
@@ -27,28 +27,20 @@ impl Prober {
 
     fn event(&self, test: &TestDelivery) -> Event {
         let (webhook, now) = (&test.webhook, self.clock.now());
-        let new = NewEvent {
-            tenant: &webhook.tenant,
-            event_type: &test.event_type,
-            source: "hooktide",
-            timestamp: now,
-            received_at: now,
+        let draft = EventDraft {
             correlation_id: &test.correlation_id,
             workspace_id: webhook.workspace_id.as_deref(),
             user_id: webhook.user_id.as_deref(),
             metadata: Some(r#"{"test":true}"#),
-            // A body's bounds are far below.
-            data_len: u32::try_from(test.data.len()).unwrap_or(u32::MAX),
-            ..NewEvent::default()
+            ..EventDraft::new((&webhook.tenant, &test.event_type), EventOrigin::Gateway, now, &test.data)
         };
-        let mut head = Vec::new();
-        new.encode(&[webhook.no], &mut head);
+        let built = ingest::build_for(Webhooks::from_slice(&[webhook.no]), &draft, &test.data);
         let id = self.random.lock().unwrap_or_else(PoisonError::into_inner).ulid(now);
         Event {
             id: EventId::from_u128(id),
-            head: Bytes::from(head),
+            head: built.head,
             lease: self.memory.lease(test.data.len()),
-            body: test.data.clone(),
+            body: built.body,
             committed_at: self.clock.instant(),
         }
     }

@@ -8,27 +8,33 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::declare;
-use super::hooks::{Failures, disable};
+use super::hooks::Failures;
 use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
 use super::outside::World;
 use super::probe::Prober;
-use super::ways::{Given, Manage, ToCommit, api};
-use crate::admit::{self, Admit, BodyRoom, Health, Limits, Listeners};
+use crate::admit::{self, Admit, Health, Limits};
+use super::{Setup, declare};
+use super::ways::{Given, Manage, service};
 use crate::api::Api;
-use crate::auth::{Access, SharedAccess};
+use crate::auth::SharedAccess;
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
+use crate::http::{self, BodyRoom, Listeners};
 use crate::inbound::source::{Limiter, Rejections};
+use crate::ingest::Ingest;
+use crate::outbound::profile::Profiles;
 use crate::outbound::{Guard, SharedGuard};
-use crate::registry::{self, FileAccess, Shared, SourceSetup};
+use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
+use crate::service::Service;
+use crate::service::apply::Declared;
 use crate::settle;
-use crate::storage::{Disk, FileError, FormatError, ReadLog, RealDisk};
+use crate::storage::delivery::{self, RedbDeliveryStore, StoreOptions};
+use crate::storage::{Disk, ReadLog, RealDisk};
 
 /// A server that runs.
 pub(super) struct Server {
@@ -37,12 +43,12 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
-    api: Arc<Api>,
+    service: Arc<Service>,
     health: Arc<Health>,
     guard: SharedGuard,
     tokens: SharedAccess,
     failed: Arc<Failures>,
-    listeners: admit::Running,
+    listeners: http::Running,
     courier: Courier,
     commit: commit::Running,
     shards: dispatch::Running,
@@ -70,9 +76,6 @@ pub(super) enum StartError {
         /// Which.
         path: std::path::PathBuf,
     },
-    /// state.redb or the history is of a newer program.
-    #[error(transparent)]
-    Format(FormatError),
     /// state.redb or the history.
     #[error(transparent)]
     State(#[from] settle::OpenError),
@@ -90,7 +93,7 @@ pub(super) enum StartError {
     Tls(#[from] send::TlsError),
     /// A listening address.
     #[error(transparent)]
-    Bind(#[from] admit::BindError),
+    Bind(#[from] http::BindError),
     /// Two figures of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -98,18 +101,8 @@ pub(super) enum StartError {
 
 impl StartError {
     /// state.redb is the first file that is opened and locked.
-    fn of_state(error: settle::OpenError, dir: &Path) -> Self {
-        match error {
-            settle::OpenError::Storage(error) => {
-                let error = FileError::from(error);
-                match error.format() {
-                    _ if error.is_in_use() => Self::InUse { path: dir.to_owned() },
-                    Some(refused) => Self::Format(refused.clone()),
-                    None => Self::State(settle::OpenError::Storage(error.into_inner())),
-                }
-            }
-            other => Self::State(other),
-        }
+    fn of_state(error: delivery::OpenError, dir: &Path) -> Self {
+        if error.is_in_use() { Self::InUse { path: dir.to_owned() } } else { Self::State(error.into()) }
     }
 }
 
@@ -125,31 +118,32 @@ pub(super) struct Ground {
 
 impl Server {
     /// Opens everything, recovers, starts the threads, and serves.
-    pub(super) fn start(config: Config) -> Result<Self, StartError> {
+    pub(super) fn start(setup: Setup) -> Result<Self, StartError> {
+        let config = &setup.config;
         let dir = config.server.data_dir.clone();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         disk.create_dir(&dir).map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
-        let listeners = admit::bind(&config.server)?;
+        let listeners = http::bind(&config.server)?;
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
 
-        let Recovered { state, log, clock } = recover(&config, &disk)?;
+        let Recovered { state, log, clock } = recover(config, &disk)?;
 
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
         let (settle, messages, bell) = SettleHandle::channel();
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
         let ground = Ground { disk, clock, metrics, memory, shards, settle };
 
-        let admin_key = first_key(&config)?;
-        let sources = sources(&config, listeners.addresses());
-        let registry = ground.registry(&config, access(&config, admin_key.as_ref()), sources)?;
+        let admin_key = first_key(config)?;
+        let registry_setup = RegistrySetup::of(&setup, admin_key.as_ref(), listeners.addresses());
+        let registry = ground.registry(&config.server.data_dir, registry_setup)?;
         let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
         let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
         let (state, rung) = ground.state(state, (messages, bell), &dir, &registry, &commit, &failed)?;
-        let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(&config, &listeners)));
-        let setup = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
-        let dispatch = ground.dispatch(&config, &registry, &commit, inboxes, setup)?;
+        let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(config, &listeners)));
+        let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
+        let dispatch = ground.dispatch(config, &registry, &commit, inboxes, client)?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = ground.health(&dir, &state, &commit, &failed);
@@ -158,36 +152,37 @@ impl Server {
         let given =
             Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let api = Arc::new(api(&config, &registry, &state, &commit, given));
-        let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
+        let service = Arc::new(service(config, &registry, &state, &commit, given));
+        let api = Arc::new(Api::new(Arc::clone(&service), ground.clock.clone()));
+        let tokens: SharedAccess = Arc::new(ArcSwap::new(setup.access));
+        let door = Arc::new(Door::new(config.dispatch.memory_bytes));
+        let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
         let admit = Admit {
             access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
-            submit: ToCommit(commit.handle()),
+            ingest: ingest.clone(),
             management: Manage(Arc::clone(&api)),
             health: Arc::clone(&health),
-            door: Arc::new(Door::new(config.dispatch.memory_bytes)),
-            memory: Arc::clone(&ground.memory),
             bodies: BodyRoom::new(),
             clock: ground.clock.clone(),
             metrics: Arc::clone(&ground.metrics),
             limiter: Limiter::default(),
             rejections,
             outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
-            limits: Limits::of(&config),
+            limits: Limits::of(config),
         };
-        let admit = Arc::new(admit);
-        let listeners = listeners.serve(&admit)?;
-        let courier = Courier::start(admit, state.records.clone(), state.handle.clone(), rung)?;
+        let listeners = listeners.serve(&Arc::new(admit))?;
+        let outbox = (state.records.clone(), state.handle.clone());
+        let courier = Courier::start(ingest, ground.clock.clone(), outbox, rung)?;
         health.started();
         ground.log_ready(&state, &registry);
         Ok(Self {
-            config,
+            config: setup.config,
             clock: ground.clock,
             addresses,
             admin_address,
             admin_key,
-            api,
+            service,
             health,
             guard,
             tokens,
@@ -239,22 +234,23 @@ impl Server {
         log.or_else(|| self.failed.state().map(|reason| format!("the state: {reason}")))
     }
 
-    /// New egress rules, keys, profiles and sources, from a configuration that was checked.
-    pub(super) async fn apply(&self, config: &Config) -> Result<(), registry::ChangeError> {
+    /// Puts egress rules, keys, profiles, sources and event types of another configuration in force.
+    pub(super) async fn apply(&self, setup: &Setup) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
-        self.guard.store(Arc::new(Guard::new(&config.egress, own)));
-        self.tokens.store(Arc::new(Access::of(config)));
+        self.guard.store(Arc::new(Guard::new(&setup.config.egress, own)));
+        self.tokens.store(Arc::clone(&setup.access));
+        let registry_setup = RegistrySetup::of(setup, self.admin_key.as_ref(), &self.addresses);
         let writer = self.registry.writer.by_file();
-        writer.set_access(access(config, self.admin_key.as_ref())).await?;
-        writer.set_profiles(config.profiles.clone()).await?;
-        writer.set_sources(sources(config, &self.addresses)).await?;
-        writer.set_event_types(config.event_types.clone()).await
+        writer.set_access(registry_setup.access).await?;
+        writer.set_profiles(registry_setup.profiles).await?;
+        writer.set_sources(registry_setup.sources).await?;
+        writer.set_event_types(registry_setup.event_types).await
     }
 
-    /// Makes webhooks as the file declares them that the configuration names, if it names one.
-    pub(super) async fn declare(&self, config: &Config) {
-        if let Some(declared) = &config.apply {
-            declare::run(&self.api, declared).await;
+    /// Makes the webhooks that the file of `apply` declares, if there is one.
+    pub(super) async fn declare(&self, declared: Option<&Declared>) {
+        if let Some(declared) = declared {
+            declare::run(&self.service, declared).await;
         }
     }
 
@@ -290,6 +286,31 @@ impl Server {
     }
 }
 
+/// What the registry takes from the configuration.
+struct RegistrySetup {
+    access: FileAccess,
+    sources: SourceSetup,
+    event_types: catalogue::Setup,
+    profiles: Profiles,
+}
+
+impl RegistrySetup {
+    /// As configured, for a server that has this first key and listens on these addresses.
+    fn of(setup: &Setup, admin_key: Option<&AdminKey>, addresses: &[SocketAddr]) -> Self {
+        let config = &setup.config;
+        Self {
+            access: access(config, admin_key),
+            sources: SourceSetup {
+                public_url: config.server.public_url_at(addresses.first().copied()).into(),
+                max_body_bytes: config.source_body_bytes,
+                files: setup.sources.clone(),
+            },
+            event_types: setup.event_types.clone(),
+            profiles: setup.profiles.clone(),
+        }
+    }
+}
+
 /// State and log, with everything acknowledged earlier known again; nothing runs yet.
 struct Recovered {
     state: settle::Opened,
@@ -300,9 +321,14 @@ struct Recovered {
 fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartError> {
     let dir = &config.server.data_dir;
     // The state first: it knows where the scheduling clock and the ids of the last run were.
-    let options = settle_options(config);
-    let mut state = settle::open(settle::OpenState { disk: Arc::clone(disk), dir: dir.clone(), options })
-        .map_err(|error| StartError::of_state(error, dir))?;
+    let store = RedbDeliveryStore::open(StoreOptions {
+        disk: Arc::clone(disk),
+        dir: dir.clone(),
+        two_phase_commit: config.log.two_phase_commit,
+        history_retention: config.history.retention,
+    });
+    let store = store.map_err(|error| StartError::of_state(error, dir))?;
+    let mut state = settle::open(Box::new(store), settle_options(config))?;
     let clock = Clock::system(state.steady());
     let log = commit::open(commit::OpenLog {
         disk: Arc::clone(disk),
@@ -320,17 +346,17 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
 impl Ground {
     fn registry(
         &self,
-        config: &Config,
-        access: FileAccess,
-        sources: SourceSetup,
+        dir: &Path,
+        registry_setup: RegistrySetup,
     ) -> Result<registry::Running, registry::RegistryStoreError> {
+        let RegistrySetup { access, sources, event_types, profiles } = registry_setup;
         registry::start(registry::Start {
-            dir: &config.server.data_dir,
+            dir,
             disk: Arc::clone(&self.disk),
             access,
             sources,
-            event_types: config.event_types.clone(),
-            profiles: config.profiles.clone(),
+            event_types,
+            profiles,
             clock: self.clock.clone(),
             random: Random::system(),
             shards: self.shards.clone(),
@@ -347,40 +373,26 @@ impl Ground {
         inboxes: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
         client: ClientSetup,
     ) -> io::Result<dispatch::Running> {
-        let writer = registry.writer.clone();
         let setup = dispatch::Setup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
-            disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
             delivery: config.delivery.clone(),
             breaker: config.breaker.clone(),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
-            settle: self.settle.clone(),
-            recall: commit.recall(),
             memory: Arc::clone(&self.memory),
             // No submission can have come yet.
             last_event: ReadLog::last(&*commit.log()),
         };
-        dispatch::start(&setup, inboxes, move |_| Client::new(client.clone()))
+        let ports = dispatch::Ports { settle: self.settle.clone(), recall: commit.recall() };
+        dispatch::start(&setup, &ports, inboxes, move |_| Client::new(client.clone()))
     }
 }
 
 fn settle_options(config: &Config) -> settle::Options {
     settle::Options {
-        two_phase_commit: config.log.two_phase_commit,
-        history_retention: config.history.retention,
         dead_letter_retention: config.dead_letters.retention,
         disable_after: config.breaker.disable_after,
-    }
-}
-
-/// What sources are made of: the configuration, and where the world reaches this server.
-fn sources(config: &Config, addresses: &[SocketAddr]) -> SourceSetup {
-    SourceSetup {
-        public_url: config.server.public_url_at(addresses.first().copied()).into(),
-        max_body_bytes: config.source_body_bytes,
-        files: config.sources.clone(),
     }
 }
 

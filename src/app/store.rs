@@ -2,10 +2,11 @@
 
 use std::future::Future;
 
-use crate::api::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 use crate::handoff::{ReplayFilter, Retried};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::service::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
 use crate::settle::{self, DeliveryRecord, JobKind, Page, Records, Wanted};
+use crate::storage::delivery::LookupError;
 
 /// Settle's records.
 pub(super) struct Store(pub(super) Records);
@@ -89,7 +90,7 @@ fn or_failed<'a, T>(answer: impl Future<Output = Option<T>> + Send + 'a) -> Late
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used by map_err")]
-fn failed(error: redb::Error) -> StoreFailed {
+fn failed(error: LookupError) -> StoreFailed {
     tracing::error!(target: "hooktide::api", %error, "the state cannot be read");
     StoreFailed
 }

@@ -1,22 +1,22 @@
-//! Admit's ways to the commit thread and to the interface, and what the interface works with.
+//! Admit's way to the interface, and what the interface works with.
 
 use std::sync::Arc;
 
 use super::figures::Figures;
 use super::store::Store;
-use crate::admit::{Management, Submit};
-use crate::api::{self, Api, Call, Tester, UrlProblem};
 use crate::commit;
+use crate::admit::Management;
+use crate::api::{self, Api};
 use crate::config::Config;
-use crate::handoff::{CommitHandle, Refused, Submission};
-use crate::http::Response;
+use crate::http::{Response, Call};
 use crate::inbound::source::Rejections;
 use crate::outbound::{Endpoint, SharedGuard};
 use crate::registry::{self, Shared};
 use crate::runtime::{Clock, Metrics};
+use crate::service::{self, Service, Tester, UrlProblem};
 use crate::settle;
 
-/// What the interface is given beside the stages.
+/// What the service is given beside the stages.
 pub(super) struct Given<'a> {
     pub(super) guard: &'a SharedGuard,
     pub(super) rejections: &'a Arc<Rejections>,
@@ -25,16 +25,16 @@ pub(super) struct Given<'a> {
     pub(super) tester: Arc<dyn Tester>,
 }
 
-/// The interface over what runs.
-pub(super) fn api(
+/// The service over the running stages.
+pub(super) fn service(
     config: &Config,
     registry: &registry::Running,
     state: &settle::Running,
     commit: &commit::Running,
     given: Given<'_>,
-) -> Api {
+) -> Service {
     let guard = Arc::clone(given.guard);
-    Api::new(api::Parts {
+    Service::new(service::Parts {
         registry: Shared::clone(&registry.shared),
         writer: registry.writer.clone(),
         deliveries: Arc::new(Store(state.records.clone())),
@@ -49,15 +49,6 @@ pub(super) fn api(
         clock: given.clock.clone(),
         tester: given.tester,
     })
-}
-
-/// Admit's way to the commit thread.
-pub(super) struct ToCommit(pub(super) CommitHandle);
-
-impl Submit for ToCommit {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
-        self.0.submit(submission)
-    }
 }
 
 /// Admit's way to the interface.

@@ -1,6 +1,9 @@
 //! Public keys as others publish them (RFC 7517): RSA, P-256 and Ed25519, each of one algorithm.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{
@@ -8,7 +11,7 @@ use ring::signature::{
 };
 use serde::Deserialize;
 
-use crate::limits::JWKS_KEYS_MAX;
+use crate::limits::{JWKS_BYTES_MAX, JWKS_KEYS_MAX};
 
 /// The keys of a file.
 #[derive(Debug)]
@@ -73,6 +76,19 @@ struct RawKey {
 const RSA_BYTES_MIN: usize = 256;
 
 impl KeySet {
+    /// The keys of a file.
+    ///
+    /// # Errors
+    /// In words, with the path of the file.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let read = File::open(path).and_then(|file| {
+            let mut text = String::new();
+            file.take(JWKS_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+        });
+        let text = read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     /// The keys of a JWK set that are for signatures known here; others are left out.
     ///
     /// # Errors

@@ -10,10 +10,9 @@ use serde_json::{Number, Value};
 
 use super::is_user;
 use super::jwks::KeySet;
-use crate::config::{Auth, JwtKeys};
+use crate::config::Auth;
 use crate::limits::JWT_LEEWAY;
-use crate::model::{Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::DEFAULT_TENANT;
+use crate::model::{DEFAULT_TENANT, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 
 /// Reads tokens.
 pub struct Tokens {
@@ -27,7 +26,7 @@ enum Keys {
     /// HS256.
     Shared(hmac::Key),
     /// Each key has its own algorithm.
-    Published(Arc<KeySet>),
+    Published(KeySet),
 }
 
 /// Who a token says its bearer is.
@@ -69,7 +68,7 @@ pub enum TokenError {
     #[error("the token's org_id or tenant must be one tenant: {TENANT_NAME_ALLOWED}")]
     Tenant,
     /// The role is none.
-    #[error("the token's role must be publisher, viewer, member or admin")]
+    #[error("the token's role must be {}", Role::WORDS)]
     Role,
 }
 
@@ -107,13 +106,11 @@ struct RawClaims {
 }
 
 impl Tokens {
-    /// As configured; `None`: no tokens are taken.
-    pub fn of(auth: &Auth) -> Option<Self> {
-        let keys = match &auth.jwt {
-            JwtKeys::None => return None,
-            JwtKeys::Secret(secret) => Keys::Shared(hmac_key(secret)),
-            JwtKeys::Published(keys) => Keys::Published(Arc::clone(keys)),
-        };
+    /// Reads tokens that are signed by one of the published keys, or with the configured secret if there are none.
+    /// `None`: no tokens are taken.
+    pub fn of(auth: &Auth, published: Option<KeySet>) -> Option<Self> {
+        let shared = || auth.jwt_secret.as_ref().map(|secret| Keys::Shared(hmac_key(secret)));
+        let keys = published.map(Keys::Published).or_else(shared)?;
         let (issuer, audience) = (auth.jwt_issuer.clone(), auth.jwt_audience.clone());
         Some(Self { keys, issuer, audience, default_role: auth.default_role })
     }
@@ -250,7 +247,7 @@ struct Minted<'a> {
 /// A token for these claims that [`Tokens`] of the same configuration takes from `now` until `end`; `None`: there is no
 /// `auth.jwt_secret` to sign with.
 pub fn mint(auth: &Auth, claims: &Claims, now: Timestamp, end: Timestamp) -> Option<String> {
-    let JwtKeys::Secret(secret) = &auth.jwt else { return None };
+    let secret = auth.jwt_secret.as_ref()?;
     let minted = Minted {
         sub: claims.user.as_deref(),
         tenant: &claims.tenant,

@@ -23,10 +23,9 @@ use ipnet::IpNet;
 pub use jwks::{JwksError, KeySet};
 pub use jwt::{Claims, TokenError, Tokens, mint};
 
-use crate::config::Config;
+use crate::config::{Config, PartError};
 use crate::limits::CLIENT_ID_BYTES_MAX;
-use crate::model::{Principal, Role, Timestamp, is_tenant_name};
-use crate::registry::DEFAULT_TENANT;
+use crate::model::{DEFAULT_TENANT, Principal, Role, Timestamp, is_tenant_name};
 
 /// Where every worker finds the rules in force.
 pub type SharedAccess = Arc<ArcSwap<Access>>;
@@ -50,14 +49,20 @@ pub struct Forwarded<'a> {
 }
 
 impl Access {
-    /// As configured.
-    pub fn of(config: &Config) -> Self {
-        Self {
-            tokens: Tokens::of(&config.auth),
-            trusted_proxies: config.auth.trusted_proxy.clone(),
-            default_role: Some(config.auth.default_role),
+    /// The rules of a configuration, with the keys of `auth.jwks_file` read.
+    ///
+    /// # Errors
+    /// If that file cannot be read or has no keys for us; the path of the error begins below `auth`.
+    pub fn try_new(config: &Config) -> Result<Self, PartError> {
+        let auth = &config.auth;
+        let published = auth.jwks_file.as_deref().map(KeySet::read).transpose();
+        let published = published.map_err(|problem| PartError { path: vec!["jwks_file".to_owned()], problem })?;
+        Ok(Self {
+            tokens: Tokens::of(auth, published),
+            trusted_proxies: auth.trusted_proxy.clone(),
+            default_role: Some(auth.default_role),
             origins: config.server.cors_origins.clone(),
-        }
+        })
     }
 
     /// Who bears this token; `None`: no tokens are taken here.

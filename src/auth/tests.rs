@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::testing::{part, token};
 use super::*;
-use crate::config::{Auth, JwtKeys};
+use crate::config::Auth;
 use crate::limits::JWKS_KEYS_MAX;
 use crate::model::Secret;
 use crate::runtime::Random;
@@ -19,10 +19,11 @@ const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_500);
 const EXP: i64 = 1_700_000_100;
 
-fn auth(jwt: JwtKeys) -> Auth {
+fn auth(secret: Option<&str>) -> Auth {
     Auth {
         api_keys: Vec::new(),
-        jwt,
+        jwt_secret: secret.map(Secret::new),
+        jwks_file: None,
         jwt_issuer: None,
         jwt_audience: None,
         default_role: Role::Member,
@@ -32,7 +33,7 @@ fn auth(jwt: JwtKeys) -> Auth {
 }
 
 fn shared() -> Tokens {
-    Tokens::of(&auth(JwtKeys::Secret(Secret::new(SECRET)))).unwrap()
+    Tokens::of(&auth(Some(SECRET)), None).unwrap()
 }
 
 fn claims(more: &Value) -> String {
@@ -150,9 +151,9 @@ fn issuer_and_audience_are_looked_at_when_they_are_set() {
     let rules = Auth {
         jwt_issuer: Some("https://id.example.com".into()),
         jwt_audience: Some("hooktide".into()),
-        ..auth(JwtKeys::Secret(Secret::new(SECRET)))
+        ..auth(Some(SECRET))
     };
-    let tokens = Tokens::of(&rules).unwrap();
+    let tokens = Tokens::of(&rules, None).unwrap();
     let good = json!({"iss": "https://id.example.com", "aud": "hooktide"});
     for (aud, iss, want) in [
         (json!("hooktide"), json!("https://id.example.com"), None),
@@ -171,14 +172,14 @@ fn issuer_and_audience_are_looked_at_when_they_are_set() {
 
 #[test]
 fn what_we_mint_we_take_until_its_end() {
-    let rules = Auth { jwt_audience: Some("hooktide".into()), ..auth(JwtKeys::Secret(Secret::new(SECRET))) };
+    let rules = Auth { jwt_audience: Some("hooktide".into()), ..auth(Some(SECRET)) };
     let said = Claims { tenant: "acme".into(), role: Role::Viewer, user: Some("42".into()) };
     let end = NOW.plus(Duration::from_secs(90));
     let minted = mint(&rules, &said, NOW, end).unwrap();
-    let tokens = Tokens::of(&rules).unwrap();
+    let tokens = Tokens::of(&rules, None).unwrap();
     assert_eq!(tokens.verify(&minted, NOW), Ok(said.clone()));
     assert_eq!(tokens.verify(&minted, end.plus(Duration::from_secs(61))), Err(TokenError::Expired));
-    assert_eq!(mint(&auth(JwtKeys::None), &said, NOW, end), None);
+    assert_eq!(mint(&auth(None), &said, NOW, end), None);
 }
 
 /// An Ed25519 pair and its public key as a JWK.
@@ -190,7 +191,7 @@ fn ed25519(id: &str) -> (Ed25519KeyPair, Value) {
 
 fn published(keys: &[Value]) -> Tokens {
     let set = KeySet::parse(&json!({ "keys": keys }).to_string()).unwrap();
-    Tokens::of(&auth(JwtKeys::Published(Arc::new(set)))).unwrap()
+    Tokens::of(&auth(None), Some(set)).unwrap()
 }
 
 fn signed(header: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::http::Reader;
 use super::traffic::{Audience, Traffic};
+use crate::model::path::WEBHOOKS;
 
 /// Connections that make webhooks: enough for the registry to make many durable at once.
 const CONNECTIONS: u32 = 64;
@@ -96,7 +97,7 @@ async fn make_some(admin: Admin, bodies: Arc<Mutex<Vec<String>>>) -> io::Result<
     let mut reader = Reader::new();
     loop {
         let Some(body) = bodies.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return Ok(()) };
-        stream.write_all(admin.request("POST", "/api/v1/webhooks", &body).as_bytes()).await?;
+        stream.write_all(admin.request("POST", WEBHOOKS, &body).as_bytes()).await?;
         let answer = timeout(ANSWER_WITHIN, reader.next(&mut stream)).await??;
         if answer.status != 201 {
             let text = String::from_utf8_lossy(answer.body);

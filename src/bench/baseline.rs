@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::args::BaselinePlan;
+use crate::model::header;
 
 /// Bodies waiting for a client, per thread.
 const HANDOVER: usize = 1_024;
@@ -35,7 +36,7 @@ const HANDOVER: usize = 1_024;
 const NEW_CONNECTIONS: usize = 64;
 /// An answer as long as the real one.
 const ANSWER: &[u8] = br#"{"id":"evt_00000000000000000000000000","status":"accepted","duplicate":false,"webhooks":1}"#;
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON: HeaderValue = HeaderValue::from_static(header::JSON);
 
 /// Serves until the process is ended.
 pub(super) fn serve(plan: BaselinePlan) -> ExitCode {

@@ -15,6 +15,8 @@ use crate::inbound::provider::{RawRecipe, recipe};
 use crate::model::Timestamp;
 use crate::runtime::Clock;
 use crate::signature::OneOrMany;
+use crate::signature::standard::SECRET_PREFIX;
+use crate::template::{Part, Template, TemplateError};
 
 /// The source's name; its plain types are then those that the bench's webhooks ask for: `bench.` and the topic.
 pub(super) const SOURCE: &str = "bench";
@@ -124,7 +126,7 @@ impl Inbound {
         match self.recipe.verify.key.as_deref() {
             Some("hex") => HEXLOWER.encode(KEY),
             Some("base64") => BASE64.encode(KEY),
-            Some("whsec") => format!("whsec_{}", BASE64.encode(KEY)),
+            Some("whsec") => format!("{SECRET_PREFIX}{}", BASE64.encode(KEY)),
             _ => String::from_utf8_lossy(KEY).into_owned(),
         }
     }
@@ -234,12 +236,8 @@ impl Spec {
 
     /// The signed template as ranges of a request whose body begins at `head`.
     fn pieces(&self, request: &[u8], head: usize) -> Result<Vec<Piece>, &'static str> {
-        let mut pieces = Vec::new();
-        let mut rest = self.signed.as_str();
-        while let Some((before, from)) = rest.split_once('{') {
-            let (place, after) = from.split_once('}').ok_or("its signed text")?;
-            pieces.push(Piece::Text(before.as_bytes().into()));
-            pieces.push(match place {
+        let placeholder = |name: &str| {
+            Ok(match name {
                 "body" => Piece::Range(head..request.len()),
                 "method" => Piece::Text(b"POST".as_slice().into()),
                 "url" | "url:unescaped" => Piece::Text(PUBLIC_URL.as_bytes().into()),
@@ -250,11 +248,17 @@ impl Spec {
                     let name = names.split('|').next().unwrap_or_default().to_ascii_lowercase();
                     Piece::Range(header_value(request, &name))
                 }
-            });
-            rest = after;
-        }
-        pieces.push(Piece::Text(rest.as_bytes().into()));
-        Ok(pieces)
+            })
+        };
+        let template = Template::parse(&self.signed, placeholder).map_err(|error| match error {
+            TemplateError::Placeholder { error, .. } => error,
+            _ => "its signed text",
+        })?;
+        let piece = |part| match part {
+            Part::Text(text) => Piece::Text(text.into_string().into_bytes().into()),
+            Part::Placeholder(piece) => piece,
+        };
+        Ok(template.into_parts().into_iter().map(piece).collect())
     }
 }
 
@@ -411,8 +415,8 @@ mod tests {
         for kind in ["stripe", "shopify", "standard-webhooks", "adyen-platform"] {
             std::fs::write(&file, Inbound::try_new(kind).unwrap().config()).unwrap();
             let loader = crate::config::Loader { file: Some(file.clone()), ..crate::config::Loader::default() };
-            let config = loader.load().unwrap();
-            assert_eq!((config.sources.len(), config.sources[0].settings.name.as_str()), (1, SOURCE), "{kind}");
+            let setup = crate::app::Setup::load(&loader).unwrap();
+            assert_eq!((setup.sources.len(), setup.sources[0].settings.name.as_str()), (1, SOURCE), "{kind}");
         }
     }
 }

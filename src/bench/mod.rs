@@ -33,13 +33,13 @@ use std::process::ExitCode;
 use crossbeam_channel::{Receiver, bounded};
 use nix::sys::signal::Signal;
 
+use crate::config::PREFIX;
 pub use args::Args;
 use args::{Plan, Subjects};
 use report::{Report, Run};
 use subject::{BenchError, Subject};
 
-/// Environment variables that are settings of the server; keys and secrets are not shown.
-const SETTING_PREFIX: &str = "HOOKTIDE_";
+/// Settings of the server whose variables begin so are keys and secrets, which the report does not show.
 const SECRET_PREFIX: &str = "HOOKTIDE_AUTH__";
 
 /// Runs the bench. Exit codes: 0 done, 1 failed or something was lost, 2 options that do not go together.
@@ -87,7 +87,7 @@ fn show(plan: &Plan, report: &Report) -> Result<(), BenchError> {
 
 /// Settings of the server in the environment, sorted.
 fn settings(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
-    let is_setting = |name: &str| name.starts_with(SETTING_PREFIX) && name.contains("__");
+    let is_setting = |name: &str| name.starts_with(PREFIX) && name.contains("__");
     let shown = variables.filter(|(name, _)| is_setting(name) && !name.starts_with(SECRET_PREFIX));
     let mut settings: Vec<_> = shown.map(|(name, value)| format!("{name}={value}")).collect();
     settings.sort();

@@ -23,6 +23,7 @@ use super::sink::Sink;
 use super::tally;
 use super::timing::{Phase, Stage};
 use super::traffic::{Audience, Template, Traffic};
+use crate::model::file::ADMIN_KEY;
 
 /// How often memory is looked at, and whether a process still runs.
 const LOOK: Duration = Duration::from_millis(200);
@@ -143,7 +144,7 @@ impl Bench<'_> {
         if self.subject == Subject::Baseline {
             return Ok("none".into());
         }
-        let key = std::fs::read_to_string(data_dir(&self.folder).join("admin.key"))?.trim().to_owned();
+        let key = std::fs::read_to_string(data_dir(&self.folder).join(ADMIN_KEY))?.trim().to_owned();
         Admin::new(self.server.address, key.clone()).make_webhooks(&self.plan.traffic, self.sink.address)?;
         Ok(key)
     }

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::limits::LATENCY_MAX;
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Instant};
-
-/// The longest latency that is told apart: two minutes.
-const LONGEST_US: u64 = 120_000_000;
 
 /// Where a measurement stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,5 +65,5 @@ impl Stage {
 /// An empty histogram of microseconds, to three digits.
 #[expect(clippy::expect_used, reason = "the bounds are constants that hdrhistogram takes")]
 pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(LONGEST_US, 3).expect("valid bounds")
+    Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, 3).expect("valid bounds")
 }

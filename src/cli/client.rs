@@ -21,9 +21,11 @@ use url::Url;
 
 use super::error::CliError;
 use super::{ClientArgs, ServerArgs};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, KEY_VARIABLE, URL_VARIABLE};
 use crate::limits::{CLI_ANSWER_BYTES_MAX, CLI_CALL_TIMEOUT};
 use crate::model::Secret;
+use crate::model::file::ADMIN_KEY;
+use crate::model::header::JSON;
 
 /// Where a server that says nothing else listens.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -94,8 +96,8 @@ impl Client {
     /// The server and key that flags, environment, or the server's own configuration on this machine name, in this order.
     /// `ingest` for commands that publish: the configuration may have another listener for management.
     pub(super) fn try_new(args: &ClientArgs, environment: &Environment, ingest: bool) -> Result<Self, CliError> {
-        let url = args.url.as_deref().or_else(|| environment.get("HOOKTIDE_URL"));
-        let key = args.key.as_deref().or_else(|| environment.get("HOOKTIDE_KEY"));
+        let url = args.url.as_deref().or_else(|| environment.get(URL_VARIABLE));
+        let key = args.key.as_deref().or_else(|| environment.get(KEY_VARIABLE));
         // Read only if something is left open: who names a server elsewhere needs no configuration here.
         let config = || {
             let (config, data_dir) = (args.config.clone(), args.data_dir.clone());
@@ -214,8 +216,8 @@ impl Client {
             .header(HOST, self.authority())
             .header(AUTHORIZATION, format!("Bearer {}", self.key.reveal()))
             .header(USER_AGENT, concat!("hooktide/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, "application/json");
-        let request = if body.is_some() { request.header(CONTENT_TYPE, "application/json") } else { request };
+            .header(ACCEPT, JSON);
+        let request = if body.is_some() { request.header(CONTENT_TYPE, JSON) } else { request };
         Ok(request.body(Full::new(Bytes::from(body.unwrap_or_default())))?)
     }
 
@@ -288,7 +290,7 @@ pub(super) fn local_url(config: &Config, ingest: bool) -> String {
 }
 
 fn read_key(data_dir: &Path) -> Result<Secret, CliError> {
-    let path = data_dir.join("admin.key");
+    let path = data_dir.join(ADMIN_KEY);
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Secret::new(text.trim())),
         Err(source) => Err(CliError::Key { path, source }),

@@ -8,6 +8,7 @@ use super::error::CliError;
 use super::webhook::{self, print};
 use super::{Client, ClientArgs, PageArgs, SearchArgs, block_on, output, parse};
 use crate::config::Environment;
+use crate::model::path::DELIVERIES;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -92,12 +93,12 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         }
         Command::Show { id, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
-            let answer = block_on(async { Ok(client.get(&format!("/api/v1/deliveries/{id}")).await?) })?;
+            let answer = block_on(async { Ok(client.get(&format!("{DELIVERIES}/{id}")).await?) })?;
             print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
         }
         Command::Retry { id, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
-            let path = format!("/api/v1/deliveries/{id}/retry");
+            let path = format!("{DELIVERIES}/{id}/retry");
             let answer = block_on(async { Ok(client.post(&path, &json!({})).await?) })?;
             print(out, &answer, args.json, |out, value| output::object(out, value, &["id", "status", "next_retry_at"]))
         }

@@ -8,6 +8,7 @@ use super::error::CliError;
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, input, output, parse};
 use crate::config::Environment;
+use crate::model::path::EVENT_TYPES;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -86,7 +87,6 @@ struct Add {
     replace: bool,
 }
 
-const EVENT_TYPES: &str = "/api/v1/event-types";
 /// What a person is shown of an event type.
 const SHOWN: [&str; 12] = [
     "name",

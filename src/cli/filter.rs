@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use super::error::CliError;
 use super::{input, output};
 use crate::filter::{Filter, Sample, Subject};
-use crate::model::Timestamp;
-use crate::registry::DEFAULT_TENANT;
+use crate::model::{DEFAULT_TENANT, Timestamp};
 use crate::runtime::Clock;
 
 #[derive(Debug, clap::Args)]

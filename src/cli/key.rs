@@ -10,6 +10,7 @@ use super::parse::{Ahead, path_part, role, tenant_or_all};
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output};
 use crate::config::Environment;
+use crate::model::path::KEYS;
 use crate::model::{Role, Timestamp};
 use crate::runtime::Clock;
 
@@ -98,7 +99,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
                 tenant: add.tenant.as_deref(),
                 expires_at: add.expires.map(|end| end.from(now)),
             };
-            let answer = block_on(async { Ok(client.post("/api/v1/keys", &wanted).await?) })?;
+            let answer = block_on(async { Ok(client.post(KEYS, &wanted).await?) })?;
             print(out, &answer, add.client.json, |out, made| {
                 let text = |name: &str| output::visible(made.get(name).and_then(Value::as_str).unwrap_or("-"));
                 writeln!(out, "id: {}\nkey: {}", text("id"), text("key"))
@@ -107,7 +108,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         Command::List { tenant, page, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
             let tenant = tenant.map(|tenant| format!("&tenant={tenant}")).unwrap_or_default();
-            let path = format!("/api/v1/keys?{}{tenant}", page.query());
+            let path = format!("{KEYS}?{}{tenant}", page.query());
             let answer = block_on(async { Ok(client.get(&path).await?) })?;
             print(out, &answer, args.json, |out, value| output::page(out, value, &COLUMNS, "no keys"))
         }
@@ -128,5 +129,5 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
 }
 
 fn path(id: &str) -> String {
-    format!("/api/v1/keys/{id}")
+    format!("{KEYS}/{id}")
 }

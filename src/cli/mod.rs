@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use url::form_urlencoded;
 
+use crate::app::Setup;
 use crate::config::{Environment, Flags, Loader};
 use crate::model::Timestamp;
 use crate::runtime::Clock;
@@ -237,7 +238,7 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         }
         Some(Command::Check(args)) => {
             let dev = args.dev;
-            out.write_all(args.loader(dev, environment).explain()?.shown.as_bytes())?;
+            out.write_all(Setup::load(&args.loader(dev, environment))?.shown.as_bytes())?;
         }
         Some(Command::Webhook(args)) => webhook::run(args, &environment, out)?,
         Some(Command::Source(args)) => return source::run(args, &environment, out),

@@ -31,7 +31,7 @@ pub(super) fn event_type(text: &str) -> Result<String, String> {
 
 /// `member`.
 pub(super) fn role(text: &str) -> Result<Role, String> {
-    Role::from_word(text).ok_or_else(|| "expected publisher, viewer, member or admin".to_owned())
+    Role::from_word(text).ok_or_else(|| format!("expected {}", Role::WORDS))
 }
 
 /// The name of one tenant.

@@ -13,6 +13,7 @@ use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
 use crate::config::Environment;
 use crate::model::Timestamp;
+use crate::model::path::REPLAYS;
 use crate::runtime::Clock;
 
 /// Between two looks at the progress.
@@ -122,7 +123,7 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
         include_paused: args.include_paused,
     };
     block_on(async {
-        let made = client.post("/api/v1/replays", &wanted).await?;
+        let made = client.post(REPLAYS, &wanted).await?;
         if args.detach {
             return print(out, &made, args.client.json, |out, replay| writeln!(out, "{}", id_of(replay)));
         }
@@ -134,7 +135,7 @@ fn run_command(command: &Command, environment: &Environment, out: &mut dyn Write
     match command {
         Command::List { page, client: args } => {
             let client = Client::try_new(args, environment, false)?;
-            let answer = block_on(async { Ok(client.get(&format!("/api/v1/replays?{}", page.query())).await?) })?;
+            let answer = block_on(async { Ok(client.get(&format!("{REPLAYS}?{}", page.query())).await?) })?;
             let columns = [
                 ("ID", "/id"),
                 ("STATUS", "/status"),
@@ -148,12 +149,12 @@ fn run_command(command: &Command, environment: &Environment, out: &mut dyn Write
         }
         Command::Show(One { id, client: args }) => {
             let client = Client::try_new(args, environment, false)?;
-            let answer = block_on(async { Ok(client.get(&format!("/api/v1/replays/{id}")).await?) })?;
+            let answer = block_on(async { Ok(client.get(&format!("{REPLAYS}/{id}")).await?) })?;
             print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
         }
         Command::Cancel(One { id, client: args }) => {
             let client = Client::try_new(args, environment, false)?;
-            block_on(async { Ok(client.delete(&format!("/api/v1/replays/{id}")).await?) })?;
+            block_on(async { Ok(client.delete(&format!("{REPLAYS}/{id}")).await?) })?;
             if !args.json {
                 writeln!(out, "{id} cancelled")?;
             }
@@ -187,7 +188,7 @@ async fn wait(client: &Client, made: Vec<u8>, json: bool, out: &mut dyn Write) -
             _ => return Err(CliError::Replay { id, status }),
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
-        answer = client.get(&format!("/api/v1/replays/{id}")).await?.to_vec();
+        answer = client.get(&format!("{REPLAYS}/{id}")).await?.to_vec();
     }
 }
 

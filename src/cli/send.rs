@@ -10,6 +10,7 @@ use super::error::CliError;
 use super::webhook::print;
 use super::{Client, ClientArgs, block_on, output, parse};
 use crate::config::Environment;
+use crate::model::path::EVENTS;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
     let data = payload(&args.data, &mut std::io::stdin())?;
     let event = Event { r#type: &args.event_type, data: &data, id: args.id.as_deref(), tenant: args.tenant.as_deref() };
     let client = Client::try_new(&args.client, environment, true)?;
-    let answer = block_on(async { Ok(client.post("/api/v1/events", &event).await?) })?;
+    let answer = block_on(async { Ok(client.post(EVENTS, &event).await?) })?;
     print(out, &answer, args.client.json, |out, accepted| {
         let id = accepted.get("id").and_then(Value::as_str).unwrap_or("-");
         let duplicate = accepted.get("duplicate").and_then(Value::as_bool).unwrap_or(false);

@@ -145,7 +145,7 @@ pub(super) fn sign(
 ) -> Result<(), CliError> {
     let Work { recipe, scheme, secret, mut outgoing, now } = args.common.work(environment, stdin)?;
     let before = outgoing.clone();
-    add_ids(&recipe, &mut outgoing.headers, now);
+    add_ids(&recipe, &scheme, &mut outgoing.headers, now);
     // Of a scheme without a secret there is nothing to sign with, and it says so itself.
     scheme.sign(&secret.unwrap_or_else(|| Secret::new("")), &mut outgoing, now)?;
     if args.curl {
@@ -173,9 +173,9 @@ pub(super) fn sign(
 }
 
 /// Gives a request the ids that its scheme signs and nobody gave.
-fn add_ids(recipe: &RawRecipe, headers: &mut HeaderMap, now: Timestamp) {
+fn add_ids(recipe: &RawRecipe, scheme: &Scheme, headers: &mut HeaderMap, now: Timestamp) {
     let mut places = signed_places(&recipe.verify);
-    if recipe.verify.signed.as_deref().is_some_and(|signed| signed.contains("{id}")) {
+    if scheme.needs_id() {
         match &recipe.id {
             Some(OneOrMany::One(place)) => places.push(place.clone()),
             Some(OneOrMany::Many(several)) => places.extend(several.iter().cloned()),

@@ -8,6 +8,7 @@ use super::error::CliError;
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output};
 use crate::config::Environment;
+use crate::model::path::TENANTS;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -59,12 +60,12 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
     match args.command {
         Command::Add(add) => {
             let client = Client::try_new(&add.client, environment, false)?;
-            let answer = block_on(async { Ok(client.post("/api/v1/tenants", &add).await?) })?;
+            let answer = block_on(async { Ok(client.post(TENANTS, &add).await?) })?;
             print(out, &answer, add.client.json, |out, value| output::object(out, value, &SHOWN))
         }
         Command::List { page, client: args } => {
             let client = Client::try_new(&args, environment, false)?;
-            let path = format!("/api/v1/tenants?{}", page.query());
+            let path = format!("{TENANTS}?{}", page.query());
             let answer = block_on(async { Ok(client.get(&path).await?) })?;
             print(out, &answer, args.json, |out, value| output::page(out, value, &COLUMNS, "no tenants"))
         }

@@ -9,13 +9,13 @@ use super::error::CliError;
 use super::parse::{role, span, tenant};
 use crate::auth::{Claims, mint};
 use crate::config::Environment;
-use crate::model::{Role, Timestamp};
+use crate::model::{DEFAULT_TENANT, Role, Timestamp};
 use crate::runtime::Clock;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The tenant that its bearer acts for
-    #[arg(long, default_value = "default", value_parser = tenant)]
+    #[arg(long, default_value = DEFAULT_TENANT, value_parser = tenant)]
     tenant: String,
     /// What its bearer may do: publisher, viewer, member or admin [default: auth.default_role]
     #[arg(long, value_name = "ROLE", value_parser = role)]

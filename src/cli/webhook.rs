@@ -10,6 +10,7 @@ use super::input::SecretArgs;
 use super::webhook_fields::FieldArgs;
 use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
 use crate::config::Environment;
+use crate::model::path::WEBHOOKS;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -146,7 +147,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         Command::Add(add) => {
             let body = add.body(environment, stdin)?;
             let client = Client::try_new(&add.client, environment, false)?;
-            let answer = block_on(async { Ok(client.post("/api/v1/webhooks", &body).await?) })?;
+            let answer = block_on(async { Ok(client.post(WEBHOOKS, &body).await?) })?;
             print(out, &answer, add.client.json, added)
         }
         Command::List(list) => {
@@ -246,13 +247,13 @@ impl List {
         }
         let filters = query.finish();
         let and = if filters.is_empty() { "" } else { "&" };
-        format!("/api/v1/webhooks?{}{and}{filters}", self.page.query())
+        format!("{WEBHOOKS}?{}{and}{filters}", self.page.query())
     }
 }
 
 /// The webhook's place in the interface.
 pub(super) fn path(id: &str) -> String {
-    format!("/api/v1/webhooks/{id}")
+    format!("{WEBHOOKS}/{id}")
 }
 
 fn added(out: &mut dyn Write, webhook: &Value) -> std::io::Result<()> {

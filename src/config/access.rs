@@ -1,17 +1,15 @@
 //! `[auth]` and `server.cors_origins`: who may ask.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{Check, SECOND};
-use super::error::ConfigError;
-use super::load::Origins;
 use super::raw;
 use super::value::List;
-use super::{ApiKey, Auth, JwtKeys};
-use crate::auth::KeySet;
-use crate::limits::{CORS_ORIGINS_MAX, JWKS_BYTES_MAX};
+use super::{ApiKey, Auth};
+use crate::limits::CORS_ORIGINS_MAX;
 use crate::model::{Role, Secret, TENANT_NAME_ALLOWED, is_tenant_name};
 
 /// Characters of an API key: at least what cannot be guessed, at most what fits a header.
@@ -20,7 +18,6 @@ const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;
 const JWT_SECRET_BYTES: RangeInclusive<usize> = 32..=1024;
 /// The longest that a token may last: it cannot be revoked.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-const ROLES: &str = "publisher, viewer, member or admin";
 
 impl Check<'_> {
     pub(super) fn auth(&mut self, raw: &raw::Auth) -> Auth {
@@ -37,12 +34,13 @@ impl Check<'_> {
         }
         let default_role = Role::from_word(&raw.default_role);
         if default_role.is_none() {
-            self.wrong("auth.default_role", format!("{:?} is not a role: {ROLES}", raw.default_role));
+            self.wrong("auth.default_role", format!("{:?} is not a role: {}", raw.default_role, Role::WORDS));
         }
         let text = |text: &str| (!text.is_empty()).then(|| text.into());
         Auth {
             api_keys: self.api_keys(&raw.api_keys),
-            jwt: if secret.is_empty() { JwtKeys::None } else { JwtKeys::Secret(raw.jwt_secret.clone()) },
+            jwt_secret: (!secret.is_empty()).then(|| raw.jwt_secret.clone()),
+            jwks_file: (!raw.jwks_file.is_empty()).then(|| PathBuf::from(&raw.jwks_file)),
             jwt_issuer: text(&raw.jwt_issuer),
             jwt_audience: text(&raw.jwt_audience),
             default_role: default_role.unwrap_or(Role::Viewer),
@@ -57,7 +55,7 @@ impl Check<'_> {
             let at = |field: &str| format!("auth.api_keys[{n}].{field}");
             let role = Role::from_word(&entry.role);
             if role.is_none() {
-                self.wrong(&at("role"), format!("{:?} is not a role: {ROLES}", entry.role));
+                self.wrong(&at("role"), format!("{:?} is not a role: {}", entry.role, Role::WORDS));
             }
             let tenant = match &*entry.tenant {
                 "*" => None,
@@ -110,24 +108,4 @@ fn api_key(written: Option<&Secret>, others: &[ApiKey]) -> Result<Secret, String
         return Err("this key is there twice".to_owned());
     }
     Ok(key.clone())
-}
-
-/// The keys of `auth.jwks_file`, which the server alone needs.
-pub(super) fn read_jwks(path: &str, origins: &Origins<'_>, errors: &mut Vec<ConfigError>) -> JwtKeys {
-    let read = std::fs::File::open(path).and_then(|file| {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut std::io::Read::take(file, JWKS_BYTES_MAX), &mut text).map(|_| text)
-    });
-    let keys = read
-        .map_err(|error| format!("{path} cannot be read: {error}"))
-        .and_then(|text| KeySet::parse(&text).map_err(|error| format!("{path}: {error}")));
-    match keys {
-        Ok(keys) => JwtKeys::Published(Arc::new(keys)),
-        Err(problem) => {
-            let at = ["auth".to_owned(), "jwks_file".to_owned()];
-            let origin = origins.of(&at).unwrap_or_else(|| "default".to_owned());
-            errors.push(ConfigError { key: at.join("."), origin, problem });
-            JwtKeys::None
-        }
-    }
 }

@@ -10,36 +10,29 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::ConfigError;
-use super::load::Origins;
+use super::origins::Origins;
 use super::raw::{self, Raw};
-use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Span};
+use super::value::{AutoCount, Count, Delay, GIB, Hours, KIB, List, MIB, Ratio, Seconds, Size, Span, TIB};
 use super::{
-    Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, History, Log, Logging, MetricsAccess,
-    Server,
+    Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, EventTypesConfig, History, Log, Logging,
+    MetricsAccess, ProfilesConfig, Server,
 };
 use crate::limits::{
     BODIES_IN_FLIGHT_BYTES, BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX,
-    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX, SPAN_MAX,
 };
 use crate::model::RetryPolicy;
-use crate::outbound::profile::Profiles;
 use crate::runtime::logging::Filter;
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = KIB << 10;
-const GIB: u64 = MIB << 10;
-const TIB: u64 = GIB << 10;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Threads of one kind.
 const THREADS: RangeInclusive<u64> = 1..=256;
 
 /// What is in force; of no use if `errors` is not empty.
-pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Vec<ConfigError>) -> Config {
+pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins, errors: &mut Vec<ConfigError>) -> Config {
     let mut check = Check { origins, unread: errors.len(), errors };
     let config = Config {
         server: check.server(&raw.server, dev),
@@ -47,17 +40,13 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         logging: check.logging(&raw.logging),
         log: check.log(&raw.log),
         history: History {
-            retention: check.hours("history.retention_hours", raw.history.retention_hours, MINUTE..=TEN_YEARS),
+            retention: check.hours("history.retention_hours", raw.history.retention_hours, MINUTE..=SPAN_MAX),
         },
         dead_letters: DeadLetters {
-            retention: check.hours(
-                "dead_letters.retention_hours",
-                raw.dead_letters.retention_hours,
-                MINUTE..=TEN_YEARS,
-            ),
+            retention: check.hours("dead_letters.retention_hours", raw.dead_letters.retention_hours, MINUTE..=SPAN_MAX),
         },
         dedup: Dedup {
-            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=TEN_YEARS),
+            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=SPAN_MAX),
             max_keys: check.count("dedup.max_keys", raw.dedup.max_keys, 1_000..=100_000_000) as usize,
         },
         delivery: check.delivery(&raw.delivery),
@@ -68,13 +57,16 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins<'_>, errors: &mut Ve
         },
         egress: check.egress(&raw.egress),
         metrics: MetricsAccess { public: raw.metrics.public.0 },
-        sources: Vec::new(),
-        profiles: Profiles::default(),
+        sources: raw.sources.clone(),
+        profiles: ProfilesConfig { written: raw.profiles.clone(), homechef_signature: None },
         tenants: check.tenants(&raw.tenants),
         source_body_bytes: None,
-        event_types: crate::registry::catalogue::Setup::default(),
-        apply: None,
-        warnings: Vec::new(),
+        event_types: EventTypesConfig {
+            strict: raw.events.strict.0,
+            types: raw.event_types.clone(),
+            catalogues: raw.events.catalogues.0.iter().map(Into::into).collect(),
+        },
+        apply: (!raw.apply.is_empty()).then(|| PathBuf::from(&raw.apply)),
     };
     check.not_above(
         ("server.max_body_bytes", raw.server.max_body_bytes),
@@ -101,7 +93,7 @@ pub(super) fn threads_of(written: AutoCount) -> u64 {
 }
 
 pub(super) struct Check<'a> {
-    origins: &'a Origins<'a>,
+    origins: &'a Origins,
     /// How many of the errors are of values that could not even be read.
     unread: usize,
     errors: &'a mut Vec<ConfigError>,
@@ -200,8 +192,8 @@ impl Check<'_> {
     fn log(&mut self, raw: &raw::Log) -> Log {
         Log {
             segment_bytes: self.size("log.segment_bytes", raw.segment_bytes, MIB..=16 * GIB),
-            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=TEN_YEARS),
-            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=TEN_YEARS),
+            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=SPAN_MAX),
+            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=SPAN_MAX),
             retention_bytes: self.size("log.retention_bytes", raw.retention_bytes, 16 * MIB..=1024 * TIB),
             carry_bytes: self.size("log.carry_bytes", raw.carry_bytes, 0..=1024 * TIB),
             two_phase_commit: raw.two_phase_commit.0,
@@ -309,7 +301,7 @@ impl Check<'_> {
 
     pub(super) fn wrong(&mut self, key: &str, problem: impl Display) {
         let path: Vec<String> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let origin = self.origins.of(&path).unwrap_or_else(|| "default".to_owned());
+        let origin = self.origins.of(&path);
         // Of what could not be read it is no news that it or a part of it is missing.
         let unread =
             |e: &ConfigError| key.strip_prefix(&*e.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));

@@ -4,6 +4,8 @@ use std::fmt;
 
 use figment::error::{Actual, Kind};
 
+use crate::model::Breach;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} ({origin}): {problem}")]
@@ -14,6 +16,25 @@ pub struct ConfigError {
     pub origin: String,
     /// What is wrong and what is allowed; never a secret.
     pub problem: String,
+}
+
+/// One thing that is wrong with a part of a configuration, as the folder that compiles the part names it.
+///
+/// The folder knows neither the key of the part nor the origin of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartError {
+    /// The place within the part, such as `["0", "secrets", "1"]`.
+    pub path: Vec<String>,
+    /// What is wrong and what is allowed; never a secret.
+    pub problem: String,
+}
+
+impl PartError {
+    /// A breach of the entry at this index of a list.
+    pub fn of_entry(index: usize, breach: Breach) -> Self {
+        let path = std::iter::once(index.to_string()).chain(pointer_parts(&breach.pointer)).collect();
+        Self { path, problem: breach.detail }
+    }
 }
 
 /// Everything that is wrong, at least one thing.
@@ -73,6 +94,11 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
         // Serde's own words for what cannot come up with these types; one line, as all are.
         other => figment::Error::from(other.clone()).to_string().replace('\n', " "),
     }
+}
+
+/// The parts of a JSON pointer, without escapes.
+fn pointer_parts(pointer: &str) -> impl Iterator<Item = String> {
+    pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"))
 }
 
 /// A path as people write it: `auth.api_keys[0].role`.

@@ -23,11 +23,14 @@ use super::error::ConfigError;
 use super::value::{List, Seconds, Span};
 use crate::limits::{DECLARED_FILE_BYTES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 
-const PREFIX: &str = "HOOKTIDE_";
+/// The names of the environment variables begin so.
+pub const PREFIX: &str = "HOOKTIDE_";
 /// The one key that stands in no section.
 const APPLY: &str = "APPLY";
-/// What client commands read.
-const CLIENT_VARIABLES: [&str; 2] = ["HOOKTIDE_URL", "HOOKTIDE_KEY"];
+/// The server that client commands speak to.
+pub const URL_VARIABLE: &str = "HOOKTIDE_URL";
+/// The API key that client commands use.
+pub const KEY_VARIABLE: &str = "HOOKTIDE_KEY";
 
 /// Variables of the process, in order of their names.
 #[derive(Clone, Default)]
@@ -61,7 +64,7 @@ impl Environment {
         let old = |name: &str| name.starts_with("DB_") || name.starts_with("REDIS_") || name.ends_with("_SERVICE_URL");
         let no_section = |name: &str| {
             let named = name.strip_prefix(PREFIX).filter(|path| !path.contains("__") && *path != APPLY);
-            named.is_some() && !CLIENT_VARIABLES.contains(&name)
+            named.is_some() && ![URL_VARIABLE, KEY_VARIABLE].contains(&name)
         };
         let ignored = |name: &&str| *name == "ENVIRONMENT" || old(name) || no_section(name);
         self.0.keys().map(String::as_str).filter(ignored).collect()

@@ -1,38 +1,46 @@
-//! Configuration in two stages: `Raw` (what was written, by figment) → [`Config`] (checked, typed).
+//! Configuration in two stages: `Raw` is what was written, [`Config`] is the same, checked and with types.
 //!
-//! Promises: everything is checked before anything is opened; an error names the key, where it came from, and what is
-//! allowed. Every field here is a key of `config.toml`, which documents them all. Must never know: the stages.
+//! A [`Draft`] holds a configuration together with its errors. The folders above compile sources, profiles, event types,
+//! key sets and declared webhooks from the plain values of [`Config`]; their errors are added to the draft by the caller.
+//!
+//! Promises: everything is checked before anything is opened; an error names the key, the origin of its value, and what
+//! is allowed. Every field of [`Config`] is a key of `config.toml`, which documents all keys. Must never know: what the
+//! values are compiled to.
 
 mod access;
+mod catalogue;
 mod check;
+mod draft;
 mod error;
-mod event_types;
 mod layers;
 mod load;
-mod profiles;
+mod old_names;
+mod origins;
 mod raw;
+mod secret_file;
 mod show;
 mod sources;
 mod tenants;
 mod value;
 
 #[cfg(test)]
-mod event_type_tests;
-#[cfg(test)]
-mod profile_tests;
-#[cfg(test)]
-mod source_tests;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use catalogue::CatalogueConfig;
+pub use draft::{Draft, Loaded};
 pub(crate) use error::key_of;
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, PartError};
 pub(crate) use layers::TomlFile;
-pub use layers::{Environment, Flags};
-pub use load::{Loaded, Loader};
-pub(crate) use sources::read_secret_file;
+pub use layers::{Environment, Flags, KEY_VARIABLE, PREFIX, URL_VARIABLE};
+pub use load::Loader;
+pub use origins::Origins;
+pub(crate) use secret_file::read_secret_file;
+pub use sources::SourceConfig;
 pub(crate) use value::{parse_duration, parse_size};
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,12 +48,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::auth::KeySet;
-use crate::inbound::source::{Settings, TokenHash};
-use crate::model::{BreakerSettings, RetryPolicy, Role, Secret, TenantSettings};
-use crate::outbound::profile::Profiles;
+use crate::model::{BreakerSettings, EventTypeSettings, RawProfile, RetryPolicy, Role, Secret, TenantSettings};
 
-/// What is in force.
+/// A checked configuration. What others compile is here as it is written.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `[server]`
@@ -73,30 +78,37 @@ pub struct Config {
     /// `[metrics]`
     pub metrics: MetricsAccess,
     /// `[[sources]]`
-    pub sources: Vec<FileSource>,
-    /// Those built in, and `[profiles]`.
-    pub profiles: Profiles,
+    pub sources: Vec<SourceConfig>,
+    /// `[profiles]`
+    pub profiles: ProfilesConfig,
     /// `[[tenants]]`
     pub tenants: Vec<FileTenant>,
     /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
     /// `[events]` and `[[event_types]]`
-    pub event_types: crate::registry::catalogue::Setup,
-    /// `apply`: webhooks that a file declares.
-    pub apply: Option<Arc<crate::service::apply::Declared>>,
-    /// Things that a person should know, in sentences; nothing is wrong.
-    pub warnings: Vec<String>,
+    pub event_types: EventTypesConfig,
+    /// `apply`: the file that declares webhooks.
+    pub apply: Option<PathBuf>,
 }
 
-/// An entry of `[[sources]]`, checked.
-#[derive(Debug, Clone)]
-pub struct FileSource {
-    /// As written, with secrets of variables and files read.
-    pub settings: Settings,
-    /// The tenant it belongs to.
-    pub tenant: Arc<str>,
-    /// Of a partner.
-    pub token: Option<TokenHash>,
+/// `[profiles]`
+#[derive(Debug, Clone, Default)]
+pub struct ProfilesConfig {
+    /// Each profile by its name, as it is written.
+    pub written: BTreeMap<String, RawProfile>,
+    /// The header in which the built-in profile `homechef` signs, if a variable names another one.
+    pub homechef_signature: Option<Box<str>>,
+}
+
+/// `[events]` and `[[event_types]]`
+#[derive(Debug, Clone, Default)]
+pub struct EventTypesConfig {
+    /// Whether types that are in no catalogue are refused.
+    pub strict: bool,
+    /// `[[event_types]]`, as they are written.
+    pub types: Vec<EventTypeSettings>,
+    /// `events.catalogues`
+    pub catalogues: Vec<CatalogueConfig>,
 }
 
 /// An entry of `[[tenants]]`, checked.
@@ -157,8 +169,10 @@ impl Server {
 pub struct Auth {
     /// Keys from the configuration; the first-start key and those made by the interface come on top.
     pub api_keys: Vec<ApiKey>,
-    /// What signs the tokens that are taken.
-    pub jwt: JwtKeys,
+    /// The secret that signs tokens with HS256.
+    pub jwt_secret: Option<Secret>,
+    /// The file of public keys that sign tokens, in place of the secret.
+    pub jwks_file: Option<PathBuf>,
     /// The `iss` that a token must have.
     pub jwt_issuer: Option<Box<str>>,
     /// The `aud` that a token must have, alone or among others.
@@ -169,17 +183,6 @@ pub struct Auth {
     pub token_ttl: Duration,
     /// From whom `X-User-ID` and `X-Org-ID` are believed.
     pub trusted_proxy: Vec<IpNet>,
-}
-
-/// What signs tokens: one algorithm, or keys of which each has its own.
-#[derive(Debug, Clone)]
-pub enum JwtKeys {
-    /// No token is taken.
-    None,
-    /// HS256 with `auth.jwt_secret`.
-    Secret(Secret),
-    /// RS256, ES256 and EdDSA with the keys of `auth.jwks_file`.
-    Published(Arc<KeySet>),
 }
 
 /// An entry of `auth.api_keys`.

@@ -4,17 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::event_types::Catalogue;
-use super::sources::RawSource;
+use super::catalogue::Catalogue;
+use super::sources::SourceConfig;
 use super::tenants::RawTenant;
-use super::value::{AutoCount, Count, Delay, Hours, List, Ratio, Seconds, Size, Toggle, one_or_list};
-use crate::model::Secret;
-use crate::outbound::profile::RawProfile;
-use crate::registry::catalogue;
-
-const KIB: u64 = 1 << 10;
-const MIB: u64 = KIB << 10;
-const GIB: u64 = MIB << 10;
+use crate::model::{DEFAULT_TENANT, HIDDEN, Secret, EventTypeSettings, RawProfile};
+use super::value::{AutoCount, Count, Delay, GIB, Hours, List, MIB, Ratio, Seconds, Size, Toggle, one_or_list};
 
 /// Sections with their keys, types and defaults; every section refuses keys that it does not have.
 macro_rules! sections {
@@ -53,11 +47,11 @@ sections! {
         metrics: Metrics = Metrics::default(),
         events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        sources: Vec<RawSource> = Vec::new(),
+        sources: Vec<SourceConfig> = Vec::new(),
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         profiles: BTreeMap<String, RawProfile> = BTreeMap::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        event_types: Vec<catalogue::Settings> = Vec::new(),
+        event_types: Vec<EventTypeSettings> = Vec::new(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tenants: Vec<RawTenant> = Vec::new(),
     }
@@ -90,7 +84,7 @@ sections! {
     ApiKey {
         #[serde(serialize_with = "hidden")]
         key: Option<Secret> = None,
-        tenant: String = "default".to_owned(),
+        tenant: String = DEFAULT_TENANT.to_owned(),
         role: String = String::new(),
     }
     /// `[logging]`
@@ -182,9 +176,9 @@ fn default_schedule() -> List<Delay> {
 
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str("***")
+    to.serialize_str(HIDDEN)
 }
 
 fn hidden_unless_empty<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(if secret.reveal().is_empty() { "" } else { "***" })
+    to.serialize_str(if secret.reveal().is_empty() { "" } else { HIDDEN })
 }

@@ -2,15 +2,14 @@
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
 
-use super::Config;
-use super::load::Origins;
+use super::origins::Origins;
 use super::raw::Raw;
-use super::sources::RawSource;
+use super::{Config, SourceConfig};
 
 /// Every key with its value, secrets hidden; behind what is not a default stands where it comes from, behind `"auto"`
 /// what it comes to.
-pub(super) fn toml(raw: &Raw, config: &Config, origins: &Origins<'_>) -> String {
-    let hidden = Raw { sources: raw.sources.iter().map(RawSource::hidden).collect(), ..raw.clone() };
+pub(super) fn toml(raw: &Raw, config: &Config, warnings: &[String], origins: &Origins) -> String {
+    let hidden = Raw { sources: raw.sources.iter().map(SourceConfig::hidden).collect(), ..raw.clone() };
     let mut document = match toml_edit::ser::to_document(&hidden) {
         Ok(document) => document,
         // Structs of text, numbers and lists always serialise.
@@ -22,7 +21,7 @@ pub(super) fn toml(raw: &Raw, config: &Config, origins: &Origins<'_>) -> String 
         _ => None,
     };
     expand(document.as_table_mut(), &mut Vec::new(), &|path, value| {
-        let origin = source_origin(raw, path).or_else(|| origins.of(path));
+        let origin = origins.known(path);
         let meaning = auto(&path.join(".")).filter(|_| value.as_str() == Some("auto"));
         match (origin, meaning) {
             (Some(origin), Some(number)) => Some(format!("{number}; {origin}")),
@@ -30,15 +29,8 @@ pub(super) fn toml(raw: &Raw, config: &Config, origins: &Origins<'_>) -> String 
             (origin, None) => origin,
         }
     });
-    let warnings = config.warnings.iter().map(|warning| format!("# warning: {warning}\n"));
+    let warnings = warnings.iter().map(|warning| format!("# warning: {warning}\n"));
     warnings.chain([document.to_string()]).collect()
-}
-
-/// Where a value of a source comes from, if a variable of a replaced system made it.
-fn source_origin(raw: &Raw, path: &[String]) -> Option<String> {
-    let [sources, index, key, ..] = path else { return None };
-    let source = raw.sources.get(index.parse::<usize>().ok()?).filter(|_| sources == "sources")?;
-    source.origin(Some(key))
 }
 
 /// Sections as `[tables]`, and a comment behind each value that has one.

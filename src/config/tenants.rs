@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::FileTenant;
 use super::check::Check;
 use super::value::{Count, Delay, List, Ratio, Seconds};
-use crate::limits::{RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
+use crate::limits::{PROFILE_NAME_BYTES_MAX, RETRIES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 use crate::model::{RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 
 /// An entry as it is written; what is missing is found by the check, which names the entry.
@@ -40,10 +40,6 @@ pub(super) struct RawPolicy {
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);
-/// Retries of a policy, as of a webhook's own.
-const RETRIES_MAX: u64 = 100;
-/// Characters of a profile's name.
-const PROFILE_CHARS_MAX: usize = 63;
 
 impl Check<'_> {
     pub(super) fn tenants(&mut self, raw: &[RawTenant]) -> Vec<FileTenant> {
@@ -105,6 +101,6 @@ impl Check<'_> {
 
 /// Whether text may be the name of a profile.
 fn is_profile_name(text: &str) -> bool {
-    (1..=PROFILE_CHARS_MAX).contains(&text.len())
+    (1..=PROFILE_NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }

@@ -6,35 +6,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::raw::Raw;
-use super::{Config, Environment, Flags, JwtKeys, Loader};
+use super::testing::{REFERENCE, environment, lines, with_file, with_vars};
+use super::{Config, Flags, Loader};
 use crate::model::{RetryPolicy, Role, Visibility};
 
-pub(super) const REFERENCE: &str = include_str!("../../config.toml");
-
-pub(super) fn environment(vars: &[(&str, &str)]) -> Environment {
-    Environment::new(vars.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+fn errors(loader: &Loader) -> Vec<String> {
+    lines(&loader.load_for_client().unwrap_err(), loader)
 }
 
-pub(super) fn with_vars(vars: &[(&str, &str)]) -> Loader {
-    Loader { environment: environment(vars), ..Loader::default() }
-}
-
-/// A loader of this text, from a file that goes with the returned folder.
-pub(super) fn with_file(text: &str) -> (Loader, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.toml");
-    std::fs::write(&path, text).unwrap();
-    (Loader { file: Some(path), ..Loader::default() }, folder)
-}
-
-/// The lines that are said of it, the file's folder left out.
-pub(super) fn errors(loader: &Loader) -> Vec<String> {
-    let folder = loader.file.as_ref().and_then(|path| path.parent()).map(|path| format!("{}/", path.display()));
-    let said = loader.load().unwrap_err().to_string();
-    said.lines().map(|line| line.replace(folder.as_deref().unwrap_or("\0"), "")).collect()
-}
-
-pub(super) fn errors_of_file(text: &str) -> Vec<String> {
+fn errors_of_file(text: &str) -> Vec<String> {
     let (loader, _folder) = with_file(text);
     errors(&loader)
 }
@@ -87,7 +67,7 @@ fn leaves(value: &Value, at: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn without_anything_said_the_defaults_hold() {
-    let config = Loader::default().load().unwrap();
+    let config = Loader::default().load_for_client().unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.server.data_dir, PathBuf::from("hooktide-data"));
     assert_eq!(config.server.max_body_bytes, 1 << 20);
@@ -101,18 +81,18 @@ fn without_anything_said_the_defaults_hold() {
 fn the_later_of_file_old_names_environment_and_flag_wins() {
     let (mut loader, _folder) =
         with_file("[server]\nlisten = \"127.0.0.1:1\"\ndata_dir = \"file\"\n[dedup]\nttl_hours = 1\n");
-    assert_eq!(loader.load().unwrap().server.listen, ["127.0.0.1:1".parse().unwrap()]);
+    assert_eq!(loader.load_for_client().unwrap().server.listen, ["127.0.0.1:1".parse().unwrap()]);
 
     let old = [("PORT", "2"), ("DEDUP_TTL_HOURS", "2")];
     loader.environment = environment(&old);
-    let config = loader.load().unwrap();
+    let config = loader.load_for_client().unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:2".parse().unwrap()]);
     assert_eq!(config.dedup.ttl, Duration::from_secs(2 * 3600));
 
     let ours =
         [old[0], old[1], ("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:3, [::1]:3"), ("HOOKTIDE_SERVER__DATA_DIR", "env")];
     loader.environment = environment(&ours);
-    let config = loader.load().unwrap();
+    let config = loader.load_for_client().unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:3".parse().unwrap(), "[::1]:3".parse().unwrap()]);
     assert_eq!(config.server.data_dir, PathBuf::from("env"));
 
@@ -121,7 +101,7 @@ fn the_later_of_file_old_names_environment_and_flag_wins() {
         admin_listen: Some("127.0.0.1:5".to_owned()),
         data_dir: Some("flag".into()),
     };
-    let config = loader.load().unwrap();
+    let config = loader.load_for_client().unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:4".parse().unwrap()]);
     assert_eq!(config.server.admin_listen, Some("127.0.0.1:5".parse().unwrap()));
     assert_eq!(config.server.data_dir, PathBuf::from("flag"));
@@ -139,7 +119,7 @@ fn every_kind_of_value_can_come_from_the_environment() {
         ("HOOKTIDE_EGRESS__ALLOW", "10.1.2.3/8,::1"),
         ("HOOKTIDE_URL", "http://elsewhere"),
     ])
-    .load()
+    .load_for_client()
     .unwrap();
     let [key] = config.auth.api_keys.as_slice() else { panic!("one key") };
     assert_eq!((key.key.reveal(), &key.tenant, key.role), ("0123456789abcdef", &None, Role::Publisher));
@@ -164,7 +144,7 @@ fn names_of_replaced_systems_are_read() {
         ("WEBHOOK_MAX_PAYLOAD_SIZE", "1048577"),
         ("DEDUP_TTL_HOURS", ""),
     ])
-    .load()
+    .load_for_client()
     .unwrap();
     assert_eq!(config.server.listen, ["0.0.0.0:8084".parse().unwrap()]);
     assert_eq!(&*config.logging.level, "warn");
@@ -172,10 +152,10 @@ fn names_of_replaced_systems_are_read() {
     assert_eq!(config.delivery.timeout, Duration::from_secs(10));
     assert_eq!(config.server.max_body_bytes, 1_048_577);
 
-    let config = with_vars(&[("WEBHOOK_RETRY_DELAY", "60"), ("SERVER_HOST", "::1")]).load().unwrap();
+    let config = with_vars(&[("WEBHOOK_RETRY_DELAY", "60"), ("SERVER_HOST", "::1")]).load_for_client().unwrap();
     assert_eq!(schedule(&config), [60, 120, 240]);
     assert_eq!(config.server.listen, ["[::1]:8080".parse().unwrap()]);
-    assert!(schedule(&with_vars(&[("WEBHOOK_MAX_RETRIES", "0")]).load().unwrap()).is_empty());
+    assert!(schedule(&with_vars(&[("WEBHOOK_MAX_RETRIES", "0")]).load_for_client().unwrap()).is_empty());
 }
 
 #[test]
@@ -186,17 +166,17 @@ fn what_means_nothing_here_is_named_and_ignored() {
         loader.environment.ignored(),
         ["AUTH_SERVICE_URL", "DB_HOST", "ENVIRONMENT", "HOOKTIDE_LISTEN", "REDIS_URL"]
     );
-    assert!(loader.load().is_ok());
+    assert!(loader.load_for_client().is_ok());
 }
 
 #[test]
 fn dev_reaches_loopback_and_listens_there_only() {
     let dev = Loader { dev: true, ..Loader::default() };
-    let allow = dev.load().unwrap().egress.allow;
+    let allow = dev.load_for_client().unwrap().egress.allow;
     assert_eq!(allow, ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
 
     let some = Loader { dev: true, ..with_vars(&[("HOOKTIDE_EGRESS__ALLOW", "10.0.0.0/8,::1/128")]) };
-    let allow = some.load().unwrap().egress.allow;
+    let allow = some.load_for_client().unwrap().egress.allow;
     assert_eq!(allow, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
 
     let open = Loader { dev: true, ..with_vars(&[("HOST", "0.0.0.0")]) };
@@ -415,7 +395,7 @@ fn all_errors_are_reported_at_once() {
 #[test]
 fn a_file_that_is_not_there_is_said() {
     let loader = Loader { file: Some("/nowhere/config.toml".into()), ..Loader::default() };
-    let said = loader.load().unwrap_err().to_string();
+    let said = loader.load_for_client().unwrap_err().to_string();
     assert!(said.starts_with("configuration file (/nowhere/config.toml): cannot be read: No such file"), "{said}");
 }
 
@@ -424,7 +404,7 @@ fn what_is_shown_hides_secrets_and_reads_back_the_same() {
     let (mut loader, _folder) =
         with_file("[[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\n[log]\nsegment_hours = \"90m\"\n");
     loader.environment = environment(&[("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:1,127.0.0.1:2")]);
-    let shown = loader.explain().unwrap().shown;
+    let shown = loader.draft().finish().unwrap().shown;
     assert!(!shown.contains("0123456789abcdef"), "{shown}");
     assert!(
         shown.contains("listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]  # environment variable HOOKTIDE_SERVER__LISTEN\n"),
@@ -436,7 +416,7 @@ fn what_is_shown_hides_secrets_and_reads_back_the_same() {
     let (again, _folder) = with_file(&shown.replace("***", "0123456789abcdef"));
     let strip =
         |shown: &str| shown.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(strip(&again.explain().unwrap().shown), strip(&shown));
+    assert_eq!(strip(&again.draft().finish().unwrap().shown), strip(&shown));
 }
 
 #[test]
@@ -450,10 +430,11 @@ fn tokens_tenants_and_sites_are_read() {
         ("JWT_EXPIRATION", "24h"),
         ("CORS_ALLOWED_ORIGINS", "https://app.example.com, http://localhost:3000/"),
     ]);
-    let read = loader.explain().unwrap();
+    let read = loader.draft().finish().unwrap();
     let config = read.config;
     assert_eq!(config.auth.token_ttl, Duration::from_secs(24 * 3600));
-    assert!(matches!(&config.auth.jwt, JwtKeys::Secret(secret) if secret.reveal().len() == 37));
+    assert_eq!(config.auth.jwt_secret.as_ref().map(|secret| secret.reveal().len()), Some(37));
+    assert_eq!(config.auth.jwks_file, None);
     assert_eq!(config.server.cors_origins, ["https://app.example.com".into(), "http://localhost:3000".into()]);
     assert!(!read.shown.contains("a-secret-of-more"), "{}", read.shown);
     let [homechef, epic] = &*config.tenants else { panic!("{:?}", config.tenants) };
@@ -471,25 +452,17 @@ fn tokens_tenants_and_sites_are_read() {
 }
 
 #[test]
-fn a_tenant_s_profile_is_one_that_there_is() {
-    let tenants = "[[tenants]]\nname = \"a\"\nprofile = \"epic\"\n[[tenants]]\nname = \"b\"\nprofile = \"mine\"\n";
-    assert_eq!(
-        errors_of_file(tenants),
-        [
-            "tenants[1].profile (config.toml:6): \"mine\" is no profile; there are: standard, raw, homechef, pyairtable, epic"
-        ]
-    );
-    let (loader, _folder) = with_file(&format!("{tenants}[profiles.mine]\nuser_agent = \"Mine\"\n"));
-    assert_eq!(loader.load().unwrap().tenants[1].settings.profile.as_deref(), Some("mine"));
-    // Of one that is there with a fault, the fault is told, and no more.
-    let said = errors_of_file(&format!("{tenants}[profiles.mine]\nuser_agent = \"\"\n"));
-    assert!(said.len() == 1 && said[0].starts_with("profiles.mine.user_agent "), "{said:?}");
-}
-
-#[test]
-fn tokens_are_signed_by_the_one_or_by_the_other() {
-    let both = "[auth]\njwt_secret = \"a-secret-of-more-than-32-bytes-in-all\"\njwks_file = \"/nowhere/keys.json\"";
-    let said = errors_of_file(both);
-    assert!(said[0].starts_with("auth.jwks_file (config.toml:3): auth.jwt_secret is set as well"), "{said:?}");
-    assert!(said[1].starts_with("auth.jwks_file (config.toml:3): /nowhere/keys.json cannot be read: "), "{said:?}");
+fn the_public_url_is_the_first_listener_s_where_none_is_said() {
+    for (listen, url) in [
+        ("127.0.0.1:8081", "http://127.0.0.1:8081"),
+        ("0.0.0.0:80,127.0.0.1:1", "http://127.0.0.1:80"),
+        ("[::]:8080", "http://[::1]:8080"),
+    ] {
+        let config = with_vars(&[("HOOKTIDE_SERVER__LISTEN", listen)]).load_for_client().unwrap();
+        assert_eq!(config.server.public_url(), url);
+        assert_eq!(config.server.public_url_at(Some("127.0.0.1:5".parse().unwrap())), "http://127.0.0.1:5");
+    }
+    let config =
+        with_vars(&[("HOOKTIDE_SERVER__PUBLIC_URL", "https://a.example.com/hooks/")]).load_for_client().unwrap();
+    assert_eq!(config.server.public_url(), "https://a.example.com/hooks");
 }

@@ -74,12 +74,17 @@ deserialize_written!(Size, Span<1>, Span<3600>, Count, AutoCount, Ratio, Toggle)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = KIB << 10;
+pub(super) const GIB: u64 = MIB << 10;
+pub(super) const TIB: u64 = GIB << 10;
+
 /// The largest first, so that a size is shown in the largest unit that divides it.
 const SIZE_UNITS: [(&str, u64); 8] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
+    ("TiB", TIB),
+    ("GiB", GIB),
+    ("MiB", MIB),
+    ("KiB", KIB),
     ("TB", 1_000_000_000_000),
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),

@@ -1,4 +1,4 @@
-//! What the webhooks of a shard share: the lists in which they wait for something, and what is about to be told to settle.
+//! What the webhooks of a shard share: the lists in which webhooks wait for something, and what the shard decided.
 
 use std::collections::VecDeque;
 
@@ -10,11 +10,22 @@ use super::breaker::Stands;
 use super::early::Early;
 use super::tally::Tally;
 use super::timer::{Key, Timers};
-use crate::handoff::Settled;
+use crate::handoff::{Refill, Settled};
 use crate::limits::WEBHOOK_IDLE;
 use crate::model::{DeadReason, Decision, EventId, WebhookNo};
 use crate::outbound::Webhook;
 use crate::runtime::{Instant, Random};
+
+/// What a shard decided, for its thread to do. The outputs gather over the inputs of a turn of the thread's loop.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    /// Attempts and their decisions, for settle.
+    pub(super) settled: Vec<Settled>,
+    /// Deliveries that get a row, for settle, after `settled`.
+    pub(super) spilled: Vec<(WebhookNo, EventId)>,
+    /// Rows to ask settle for, after both.
+    pub(super) refills: Vec<Refill>,
+}
 
 /// See the module.
 pub(super) struct Common {
@@ -33,10 +44,8 @@ pub(super) struct Common {
     pub(super) idle: VecDeque<(Instant, Key)>,
     pub(super) timers: Timers,
     pub(super) early: Early,
-    /// To be told at the next flush.
-    pub(super) settled: Vec<Settled>,
-    /// To be told at the next flush.
-    pub(super) spilled: Vec<(WebhookNo, EventId)>,
+    /// What the shard's thread is to do.
+    pub(super) outputs: Outputs,
     /// Deliveries under way.
     pub(super) in_flight: usize,
     /// No delivery begins any more.
@@ -59,8 +68,7 @@ impl Common {
             recall_turns: VecDeque::new(),
             idle: VecDeque::new(),
             timers: Timers::default(),
-            settled: Vec::new(),
-            spilled: Vec::new(),
+            outputs: Outputs::default(),
             in_flight: 0,
             is_stopping: false,
             known: Vec::new(),
@@ -69,7 +77,7 @@ impl Common {
 
     /// A delivery ends without an attempt.
     pub(super) fn bury(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
-        self.settled.push(Settled {
+        self.outputs.settled.push(Settled {
             webhook,
             event,
             attempt: None,
@@ -80,7 +88,7 @@ impl Common {
 
     /// A delivery gets a row.
     pub(super) fn spill(&mut self, webhook: WebhookNo, event: EventId) {
-        self.spilled.push((webhook, event));
+        self.outputs.spilled.push((webhook, event));
     }
 
     pub(super) fn list_idle(&mut self, key: Key, now: Instant) {

@@ -35,7 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::config;
-use crate::handoff::{DisableReason, RecallRequest, Verdict};
+use crate::handoff::{RecallRequest, SettleHandle, Verdict};
 use crate::model::{AttemptError, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
@@ -43,32 +43,34 @@ use crate::runtime::{Clock, MemoryBudget, Metrics};
 
 pub use start::{Running, ShardPanicked, start};
 
-/// What every shard is given at its start.
+/// What the decisions of a shard depend on, beside its messages and the time.
 #[derive(Clone)]
 pub struct Setup {
     /// Where webhooks are found.
     pub webhooks: Arc<dyn Directory>,
     /// What becomes of a delivery after an attempt.
     pub decide: Decide,
-    /// Told when a webhook is to be disabled (410, or nothing but failure for too long); must not block. What it leads to
-    /// comes back as [`ToShard::Changed`].
-    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
     /// For webhooks without settings of their own.
     pub delivery: config::DeliveryDefaults,
-    /// Of the breaker of every webhook without settings of its own.
+    /// For the circuit breaker of every webhook without settings of its own.
     pub breaker: config::Breaker,
     /// Both clocks.
     pub clock: Clock,
-    /// The figures.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// The way to settle.
-    pub settle: crate::handoff::SettleHandle,
-    /// The way to the recall thread.
-    pub recall: crossbeam_channel::Sender<RecallRequest>,
-    /// What bodies may take.
+    /// How much memory bodies may take.
     pub memory: Arc<MemoryBudget>,
-    /// The last event in the log at the start; what comes as [`ToShard::Arrivals`] is later.
+    /// The last event in the log at the start. Events of [`ToShard::Arrivals`] are later.
     pub last_event: EventId,
+}
+
+/// Where a shard's thread sends what the shard decides.
+#[derive(Clone)]
+pub struct Ports {
+    /// To settle.
+    pub settle: SettleHandle,
+    /// To the recall thread.
+    pub recall: crossbeam_channel::Sender<RecallRequest>,
 }
 
 /// Finds webhooks by number.

@@ -1,7 +1,5 @@
 //! How fast a webhook is sent to: what is under way, pauses, breaker, ramp and token bucket, asked in this order.
 
-use std::time::Duration;
-
 use super::breaker::{Admits, Breaker};
 use crate::config;
 use crate::model::RateLimit;
@@ -34,7 +32,8 @@ pub(super) struct Pace {
     bucket: Bucket,
     paused_until: Option<Instant>,
     ramp: Option<Ramp>,
-    failing_since: Option<Instant>,
+    /// Whether the last delivery failed.
+    is_failing: bool,
 }
 
 /// The way back to full concurrency after a breaker closed or a pause ended: 1, 2, 4, 8, …, each step after as many
@@ -83,11 +82,10 @@ impl Pace {
     pub(super) fn end(&mut self, ok: bool, probe: bool, now: Instant, settings: &config::Breaker) {
         let was = self.breaker.stands();
         self.breaker.end(ok, probe, now, settings);
+        self.is_failing = !ok;
         if !ok {
-            self.failing_since.get_or_insert(now);
             return;
         }
-        self.failing_since = None;
         if was != self.breaker.stands() {
             self.start_ramp();
         } else if let Some(ramp) = &mut self.ramp {
@@ -112,14 +110,9 @@ impl Pace {
         self.start_ramp();
     }
 
-    /// For how long there was nothing but failure.
-    pub(super) fn failing_for(&self, now: Instant) -> Duration {
-        self.failing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-    }
-
     /// Whether nothing is lost by forgetting it.
     pub(super) fn forgettable(&mut self, now: Instant) -> Forgettable {
-        if self.failing_since.is_some() {
+        if self.is_failing {
             return Forgettable::No;
         }
         let is_paused = self.paused_until.is_some_and(|until| now < until);
@@ -145,6 +138,8 @@ pub(super) enum Forgettable {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::Timestamp;
     use crate::runtime::Clock;
@@ -191,15 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn failure_is_timed_from_its_first_to_the_next_success() {
+    fn failure_is_not_forgotten_before_the_next_success() {
         let now = Clock::test(Timestamp::from_millis(0)).instant();
         let mut pace = Pace::default();
         pace.end(false, false, now, &settings());
         let later = now + Duration::from_secs(100);
         pace.end(false, false, later, &settings());
-        assert_eq!(pace.failing_for(later), Duration::from_secs(100));
         assert_eq!(pace.forgettable(later), Forgettable::No);
         pace.end(true, false, later, &settings());
-        assert_eq!(pace.failing_for(later), Duration::ZERO);
+        assert_ne!(pace.forgettable(later), Forgettable::No);
     }
 }

@@ -12,7 +12,7 @@ impl<C: Transport> Crew<C> {
     /// Makes a test delivery, if there is a place for it.
     pub(super) fn probe(self: &Rc<Self>, probe: Probe) {
         let Probe { webhook, event, mut reply } = probe;
-        let Some((timeout, began)) = self.shard.borrow().probe_begins(&webhook) else { return };
+        let Some((timeout, began)) = self.shard.borrow().probe_begins(&webhook, self.clock.instant()) else { return };
         let place = match Place::take(self, webhook.no) {
             Ok(place) => place,
             Err(why) => {

@@ -1,5 +1,5 @@
-//! A shard without its thread: messages, times and outcomes in; deliveries, and what settle is told, out. Nothing here
-//! waits, so a test can put any order of events before it.
+//! A shard without its thread: [`Shard::step`] takes an input at a time; deliveries and [`Outputs`] come out. Nothing here
+//! waits, sends or asks for the time, so that a test or a simulation can put any order of inputs before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,31 @@ use smallvec::SmallVec;
 
 use super::Setup;
 use super::backlog::Bounds;
-use super::common::Common;
+use super::common::{Common, Outputs};
 use super::target::{Job, Target};
 use super::timer::Key;
-use crate::handoff::{Arrival, Outcome, Refill, ToSettle, ToShard, Waiting};
+use crate::handoff::{Arrival, Outcome, RecallRequest, ToShard, Waiting};
 use crate::limits::RECALL_FULL_PAUSE;
 use crate::model::{DeadReason, WebhookNo};
 use crate::outbound::Webhook;
 use crate::runtime::{Instant, Moment, Random};
+
+/// What a shard is told.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// By commit, settle, the registry or the recall thread.
+    Message(ToShard),
+    /// The time of [`Shard::next_tick`] has come.
+    Tick,
+    /// A delivery ended.
+    Finished(Job, Outcome),
+    /// A delivery was dropped unfinished.
+    Dropped(Job),
+    /// The recall thread had no room for the last request, which was for this webhook.
+    RecallRefused(WebhookNo),
+    /// From now on no delivery begins.
+    Stop,
+}
 
 /// See the module.
 pub(super) struct Shard {
@@ -39,13 +56,23 @@ impl Shard {
         }
     }
 
-    /// Does what a message says.
-    pub(super) fn handle(&mut self, message: ToShard) {
+    /// Takes an input in, at this time. What follows is in [`Self::outputs`] and [`Self::next_job`].
+    pub(super) fn step(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Message(message) => self.handle(message, now),
+            Input::Tick => self.tick(now),
+            Input::Finished(job, outcome) => self.finished(&job, outcome, now),
+            Input::Dropped(job) => self.dropped(job, now),
+            Input::RecallRefused(webhook) => self.recall_refused(webhook, now),
+            Input::Stop => self.common.is_stopping = true,
+        }
+    }
+
+    fn handle(&mut self, message: ToShard, now: Instant) {
         if self.common.is_stopping {
-            // All of it is settle's as well, which keeps it for the next start.
+            // Settle has all of the message as well, and keeps it for the next start.
             return;
         }
-        let now = self.common.setup.clock.instant();
         match message {
             ToShard::Arrivals(arrivals) => self.arrived(&arrivals, now),
             ToShard::Refilled(reply) => {
@@ -121,11 +148,10 @@ impl Shard {
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self) {
-        let now = self.common.setup.clock.instant();
+    fn tick(&mut self, now: Instant) {
         while let Some(key) = self.common.timers.pop(now) {
             if let Some((target, common)) = self.at(key) {
-                target.woke(common);
+                target.woke(now, common);
                 target.serve(now, common);
             }
         }
@@ -145,11 +171,7 @@ impl Shard {
     }
 
     /// The next delivery, of the webhook whose turn it is.
-    pub(super) fn next_job(&mut self) -> Option<Job> {
-        self.next_job_at(self.common.setup.clock.instant())
-    }
-
-    fn next_job_at(&mut self, now: Instant) -> Option<Job> {
+    pub(super) fn next_job(&mut self, now: Instant) -> Option<Job> {
         if self.common.is_stopping {
             return None;
         }
@@ -164,20 +186,7 @@ impl Shard {
         None
     }
 
-    /// A delivery ended, and the next one begins.
-    pub(super) fn relay(&mut self, job: &Job, outcome: Outcome) -> Option<Job> {
-        let now = self.common.setup.clock.instant();
-        self.finished_at(job, outcome, now);
-        self.next_job_at(now)
-    }
-
-    /// A delivery ended.
-    #[cfg(test)]
-    pub(super) fn finished(&mut self, job: &Job, outcome: Outcome) {
-        self.finished_at(job, outcome, self.common.setup.clock.instant());
-    }
-
-    fn finished_at(&mut self, job: &Job, outcome: Outcome, now: Instant) {
+    fn finished(&mut self, job: &Job, outcome: Outcome, now: Instant) {
         // A webhook with a delivery under way is never forgotten.
         if let Some((target, common)) = self.at(job.key) {
             target.finished(job, outcome, now, common);
@@ -185,82 +194,66 @@ impl Shard {
         }
     }
 
-    /// A delivery was dropped unfinished.
-    pub(super) fn dropped(&mut self, job: Job) {
-        let now = self.common.setup.clock.instant();
+    fn dropped(&mut self, job: Job, now: Instant) {
         if let Some((target, common)) = self.at(job.key) {
             target.dropped(job, now, common);
             target.serve(now, common);
         }
     }
 
-    /// Tells the metrics and settle what has gathered, then asks for rows: settle looks for them after what it was told
-    /// before. Asks for bodies as far as there is room.
-    pub(super) fn flush(&mut self) {
-        let refills = self.next_refills();
-        let Common { settled, spilled, setup, tally, in_flight, .. } = &mut self.common;
+    /// What has gathered since the last call. Refills come last: settle looks for rows after what it was told before.
+    pub(super) fn outputs(&mut self, now: Instant) -> Outputs {
+        self.ask_for_rows(now);
+        let Common { outputs, tally, in_flight, .. } = &mut self.common;
         tally.flush(*in_flight);
-        if !settled.is_empty() {
-            setup.settle.tell(ToSettle::Settled(std::mem::take(settled)));
-        }
-        if !spilled.is_empty() {
-            setup.settle.tell(ToSettle::Spill(std::mem::take(spilled)));
-        }
-        for refill in refills {
-            setup.settle.tell(ToSettle::Refill(refill));
-        }
-        self.recall();
+        std::mem::take(outputs)
     }
 
-    fn next_refills(&mut self) -> Vec<Refill> {
-        let mut refills = Vec::new();
+    fn ask_for_rows(&mut self, now: Instant) {
         while self.refills < self.common.bounds.refills && !self.common.is_stopping {
             let Some(key) = self.common.refill_turns.pop_front() else { break };
             let Some((target, common)) = self.at(key) else { continue };
-            let refill = target.next_refill(common);
-            // It may want its other lane as well.
-            target.serve(common.setup.clock.instant(), common);
-            if refill.is_some() {
+            let refill = target.next_refill(now, common);
+            // The webhook may want its other lane as well.
+            target.serve(now, common);
+            if let Some(refill) = refill {
+                self.common.outputs.refills.push(refill);
                 self.refills += 1;
-                refills.extend(refill);
             }
         }
-        refills
     }
 
-    fn recall(&mut self) {
-        let now = self.common.setup.clock.instant();
+    /// The next request for bodies, until the recall thread has no room: see [`Input::RecallRefused`].
+    pub(super) fn next_recall(&mut self, now: Instant) -> Option<RecallRequest> {
         if self.recall_again_at.is_some_and(|at| now < at) {
-            return;
+            return None;
         }
         self.recall_again_at = None;
         if self.common.is_stopping {
-            return;
+            return None;
         }
         while let Some(key) = self.common.recall_turns.pop_front() {
             let Some((target, common)) = self.at(key) else { continue };
-            let Some(request) = target.next_recall(common) else {
-                target.serve(now, common);
-                continue;
-            };
-            if common.setup.recall.try_send(request).is_err() {
-                target.recall_refused();
-                common.recall_turns.push_front(key);
-                self.recall_again_at = Some(now + RECALL_FULL_PAUSE);
-                return;
+            match target.next_recall(common) {
+                Some(request) => return Some(request),
+                None => target.serve(now, common),
             }
         }
+        None
     }
 
-    /// From now on no delivery begins.
-    pub(super) fn stop(&mut self) {
-        self.common.is_stopping = true;
+    fn recall_refused(&mut self, webhook: WebhookNo, now: Instant) {
+        if let Some((target, common)) = self.known(webhook) {
+            let key = target.recall_refused();
+            common.recall_turns.push_front(key);
+        }
+        self.recall_again_at = Some(now + RECALL_FULL_PAUSE);
     }
 
     /// The time that a test delivery may take, and when it begins; none any more in a stop.
-    pub(super) fn probe_begins(&self, webhook: &Webhook) -> Option<(Duration, Moment)> {
+    pub(super) fn probe_begins(&self, webhook: &Webhook, now: Instant) -> Option<(Duration, Moment)> {
         let Setup { delivery, clock, .. } = &self.common.setup;
-        let begins = || (webhook.timeout.unwrap_or(delivery.timeout), clock.moment(clock.instant()));
+        let begins = || (webhook.timeout.unwrap_or(delivery.timeout), clock.moment(now));
         (!self.common.is_stopping).then(begins)
     }
 

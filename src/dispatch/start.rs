@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use super::Setup;
 use super::backlog::Bounds;
-use super::shard::Shard;
+use super::common::Outputs;
+use super::shard::{Input, Shard};
 use super::worker::Crew;
-use crate::handoff::{ToShard, Transport};
+use super::{Ports, Setup};
+use crate::handoff::{ToSettle, ToShard, Transport};
 use crate::limits::SHARD_MESSAGES;
-use crate::runtime::{Clock, Random};
+use crate::runtime::{Instant, Random};
 
 /// The shards' threads. Dropping it stops them at once, without waiting for what is under way.
 pub struct Running {
@@ -35,6 +36,7 @@ pub struct ShardPanicked(pub usize);
 /// If the system has no thread, or no event queue, to give.
 pub fn start<C: Transport>(
     setup: &Setup,
+    ports: &Ports,
     inboxes: Vec<mpsc::Receiver<ToShard>>,
     carrier: impl Fn(usize) -> C + Send + Sync + 'static,
 ) -> io::Result<Running> {
@@ -42,20 +44,20 @@ pub fn start<C: Transport>(
     let mut running = Running { stops: Vec::new(), threads: Vec::new() };
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (stop, stopped) = oneshot::channel();
-        let (setup, carrier) = (setup.clone(), Arc::clone(&carrier));
+        let (setup, ports, carrier) = (setup.clone(), ports.clone(), Arc::clone(&carrier));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("dispatch-{index}")).spawn(move || {
             let clock = setup.clock.clone();
             let local = LocalSet::new();
             let crew = local.block_on(&runtime, async {
                 let shard = Shard::new(index, shards, setup, Random::system(), Bounds::default());
-                let crew = Crew::new(shard, carrier(index));
-                run(&crew, inbox, stopped, &clock).await;
+                let crew = Crew::new(shard, clock, carrier(index));
+                run(&crew, &ports, inbox, stopped).await;
                 crew
             });
             // Deliveries still under way are dropped with their tasks, and so returned.
             drop(local);
-            crew.shard.borrow_mut().flush();
+            ports.perform(&mut crew.shard.borrow_mut(), crew.clock.instant());
         })?;
         running.stops.push(stop);
         running.threads.push(thread);
@@ -93,22 +95,46 @@ impl Running {
     }
 }
 
+impl Ports {
+    /// Does what the shard decided since the last call. Settle is told before it is asked for rows.
+    pub(super) fn perform(&self, shard: &mut Shard, now: Instant) {
+        let Outputs { settled, spilled, refills } = shard.outputs(now);
+        if !settled.is_empty() {
+            self.settle.tell(ToSettle::Settled(settled));
+        }
+        if !spilled.is_empty() {
+            self.settle.tell(ToSettle::Spill(spilled));
+        }
+        for refill in refills {
+            self.settle.tell(ToSettle::Refill(refill));
+        }
+        while let Some(request) = shard.next_recall(now) {
+            let webhook = request.webhook;
+            if self.recall.try_send(request).is_err() {
+                shard.step(now, Input::RecallRefused(webhook));
+            }
+        }
+    }
+}
+
 /// A shard's loop, until it is told to stop and what is under way has ended, or the time for that is over.
 pub(super) async fn run<C: Transport>(
     crew: &Rc<Crew<C>>,
+    ports: &Ports,
     mut inbox: mpsc::Receiver<ToShard>,
     mut stopped: oneshot::Receiver<Duration>,
-    clock: &Clock,
 ) {
+    let clock = &crew.clock;
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant()));
     let mut messages = Vec::with_capacity(SHARD_MESSAGES);
     let (mut inbox_is_open, mut has_taken, mut deadline) = (true, false, None);
     loop {
         let next_tick = {
             let mut shard = crew.shard.borrow_mut();
-            shard.tick();
-            shard.flush();
-            if deadline.is_some_and(|at| shard.in_flight() == 0 || at <= clock.instant()) {
+            let now = clock.instant();
+            shard.step(now, Input::Tick);
+            ports.perform(&mut shard, now);
+            if deadline.is_some_and(|at| shard.in_flight() == 0 || at <= now) {
                 return;
             }
             shard.next_tick()
@@ -126,15 +152,16 @@ pub(super) async fn run<C: Transport>(
             biased;
             // First, or a flood of messages could hold up the stop.
             within = &mut stopped, if deadline.is_none() => {
-                crew.shard.borrow_mut().stop();
-                deadline = Some(clock.instant() + within.unwrap_or_default());
+                let now = clock.instant();
+                crew.shard.borrow_mut().step(now, Input::Stop);
+                deadline = Some(now + within.unwrap_or_default());
             }
             count = inbox.recv_many(&mut messages, SHARD_MESSAGES), if inbox_is_open => {
                 (inbox_is_open, has_taken) = (count > 0, count > 0);
                 for message in messages.drain(..) {
                     match message {
                         ToShard::Probe(probe) => crew.probe(probe),
-                        message => crew.shard.borrow_mut().handle(message),
+                        message => crew.shard.borrow_mut().step(clock.instant(), Input::Message(message)),
                     }
                 }
             }

@@ -265,9 +265,9 @@ impl Target {
     }
 
     /// Its timer went off.
-    pub(super) fn woke(&mut self, common: &Common) {
+    pub(super) fn woke(&mut self, now: Instant, common: &Common) {
         self.armed = None;
-        self.backlog.begin_round(common.setup.clock.steady());
+        self.backlog.begin_round(common.setup.clock.steady_at(now));
     }
 
     fn gate(&mut self, now: Instant, common: &mut Common) -> Gate {
@@ -304,9 +304,9 @@ impl Target {
     }
 
     /// Its turn to ask for rows.
-    pub(super) fn next_refill(&mut self, common: &Common) -> Option<Refill> {
+    pub(super) fn next_refill(&mut self, now: Instant, common: &Common) -> Option<Refill> {
         self.waits_for_refill = false;
-        let (lane, rows) = self.backlog.ask(self.queue.len(), common.setup.clock.steady(), &common.bounds)?;
+        let (lane, rows) = self.backlog.ask(self.queue.len(), common.setup.clock.steady_at(now), &common.bounds)?;
         Some(Refill { shard: common.index, webhook: self.no(), lane, rows })
     }
 
@@ -317,9 +317,10 @@ impl Target {
         (!events.is_empty()).then(|| RecallRequest { shard: common.index, webhook: self.no(), events })
     }
 
-    /// The recall thread has no room for its request now.
-    pub(super) fn recall_refused(&mut self) {
+    /// The recall thread has no room for the last request. Answers under which key the webhook waits again.
+    pub(super) fn recall_refused(&mut self) -> Key {
         self.recall = Recall::Waits;
+        self.key
     }
 
     // --- what it costs ---------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Directory, Setup};
+use super::{Directory, Ports, Setup};
 use crate::config;
 use crate::filter::Field;
-use crate::handoff::{DisableReason, RecallRequest, SettleHandle, ToSettle, Verdict};
+use crate::handoff::{RecallRequest, SettleHandle, ToSettle, Verdict};
 use crate::model::{
     AttemptError, DeadReason, Decision, EventId, RateLimit, RetryOn, RetryPolicy, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
@@ -167,9 +167,9 @@ pub(super) fn decide(
 pub(super) struct World {
     pub(super) book: Arc<Book>,
     pub(super) setup: Setup,
+    pub(super) ports: Ports,
     pub(super) told: Receiver<ToSettle>,
     pub(super) recalls: Receiver<RecallRequest>,
-    pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
     /// Held so that settle's bell has somebody to hear it.
     _bell: Receiver<()>,
 }
@@ -179,12 +179,9 @@ impl World {
         let book = Arc::new(Book::default());
         let (settle, told, bell) = SettleHandle::channel();
         let (recall, recalls) = bounded(16);
-        let disabled = Arc::new(Mutex::new(Vec::new()));
-        let told_of = Arc::clone(&disabled);
         let setup = Setup {
             webhooks: Arc::clone(&book) as _,
             decide,
-            disable: Arc::new(move |no, reason| told_of.lock().unwrap().push((no, reason))),
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
                 timeout: Duration::from_secs(30),
@@ -201,11 +198,9 @@ impl World {
             },
             clock: Clock::test(START),
             metrics: Metrics::new().unwrap(),
-            settle,
-            recall,
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
         };
-        Self { book, setup, told, recalls, disabled, _bell: bell }
+        Self { book, setup, ports: Ports { settle, recall }, told, recalls, _bell: bell }
     }
 }

@@ -8,14 +8,16 @@ use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
 
-use super::shard::Shard;
+use super::shard::{Input, Shard};
 use super::target::Job;
 use crate::handoff::{Parcel, Transport};
 use crate::model::WebhookNo;
+use crate::runtime::Clock;
 
 /// A shard's workers, and what they share.
 pub(super) struct Crew<C: Transport> {
     pub(super) shard: RefCell<Shard>,
+    pub(super) clock: Clock,
     pub(super) carrier: C,
     /// The webhooks of the test deliveries under way.
     pub(super) probes: RefCell<Vec<WebhookNo>>,
@@ -38,9 +40,10 @@ struct Delivery<C: Transport> {
 }
 
 impl<C: Transport> Crew<C> {
-    pub(super) fn new(shard: Shard, carrier: C) -> Rc<Self> {
+    pub(super) fn new(shard: Shard, clock: Clock, carrier: C) -> Rc<Self> {
         Rc::new(Self {
             shard: RefCell::new(shard),
+            clock,
             carrier,
             probes: RefCell::default(),
             parked: RefCell::default(),
@@ -56,7 +59,7 @@ impl<C: Transport> Crew<C> {
             if !shard.has_work() || (self.parked.borrow().is_empty() && self.hired.get() >= shard.in_flight_max()) {
                 return;
             }
-            let Some(job) = shard.next_job() else { return };
+            let Some(job) = shard.next_job(self.clock.instant()) else { return };
             drop(shard);
             let delivery = Delivery { job: Some(job), crew: Rc::clone(self) };
             let parked = self.parked.borrow_mut().pop();
@@ -114,7 +117,11 @@ impl<C: Transport> Delivery<C> {
         let parcel = Parcel { webhook, event, attempt: job.number(), timeout: *timeout, began: *began };
         let outcome = self.crew.carrier.carry(parcel).await;
         let job = self.job.take()?;
-        self.job = self.crew.shard.borrow_mut().relay(&job, outcome);
+        let now = self.crew.clock.instant();
+        let mut shard = self.crew.shard.borrow_mut();
+        shard.step(now, Input::Finished(job, outcome));
+        self.job = shard.next_job(now);
+        drop(shard);
         self.crew.bell.notify_one();
         self.job.is_some().then_some(self)
     }
@@ -123,7 +130,8 @@ impl<C: Transport> Delivery<C> {
 impl<C: Transport> Drop for Delivery<C> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
-            self.crew.shard.borrow_mut().dropped(job);
+            let now = self.crew.clock.instant();
+            self.crew.shard.borrow_mut().step(now, Input::Dropped(job));
             self.crew.bell.notify_one();
         }
     }

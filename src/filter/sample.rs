@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{Facts, FilterError};
 use crate::json::is_deeper;
 use crate::limits::JSON_DEPTH_MAX;
-use crate::model::Timestamp;
+use crate::model::{API_SOURCE, Timestamp};
 
 /// Fields of an event as the interface shows it that no filter looks at.
 const IGNORED: [&str; 13] = [
@@ -63,7 +63,7 @@ impl<'a> Sample<'a> {
         let timestamp = fields.first(&["timestamp"], Fields::time);
         let sample = Self {
             event_type: event_type.unwrap_or_default(),
-            source: source.unwrap_or(Cow::Borrowed("api")),
+            source: source.unwrap_or(Cow::Borrowed(API_SOURCE)),
             tenant: own_tenant.unwrap_or(Cow::Borrowed(tenant)),
             timestamp: timestamp.unwrap_or(now),
             // As the interface shows it, an event has its own id beside the sender's.

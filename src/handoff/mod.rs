@@ -12,8 +12,6 @@ mod shard;
 pub use attempt::{Outcome, Parcel, Probed, Transport, Verdict};
 pub use commit::{Admitted, CommitHandle, Committed, Needs, RecallRequest, Recalled, Refused, Submission, Verdicts};
 pub use reply::{Clerk, Desk, Reply, Round};
-pub use settle::{
-    Announced, Command, DisableReason, Lane, Noted, Refill, Refilled, ReplayFilter, Retried, Row, SettleHandle,
-    Settled, ToSettle,
-};
-pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, Waiting, shard_of};
+pub use crate::storage::delivery::{Lane, Refilled, ReplayFilter, Retried, Row, Waiting};
+pub use settle::{Announced, Command, DisableReason, Noted, Refill, SettleHandle, Settled, ToSettle};
+pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, shard_of};

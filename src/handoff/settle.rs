@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
 use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::Permit;
+use crate::storage::delivery::{Lane, ReplayFilter, Retried};
 
 /// An event just committed, with everything that must be settled for it.
 #[derive(Debug)]
@@ -89,58 +90,6 @@ pub struct Refill {
     pub lane: Lane,
     /// At most this many.
     pub rows: usize,
-}
-
-/// Which rows a refill wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Rows that wait for nothing, in order of acceptance, after this event.
-    Ready {
-        /// Exclusive; [`EventId::MIN`] for the start.
-        after: EventId,
-    },
-    /// Rows that waited for a time, in the order of those times, after this place.
-    Due {
-        /// Exclusive.
-        after: (Timestamp, EventId),
-        /// Times up to this one, inclusive; settle lowers it to the millisecond before its flush, so that a row written
-        /// later never falls behind the cursor.
-        until: Timestamp,
-    },
-    /// All rows, in order of acceptance, after this event: of a webhook that is sent to in that order. While the rows of an
-    /// event with very many webhooks are still being written, those up to it.
-    Ordered {
-        /// Exclusive; [`EventId::MIN`] for the start.
-        after: EventId,
-    },
-}
-
-/// The answer to a [`Refill`].
-#[derive(Debug)]
-pub struct Refilled {
-    /// The webhook.
-    pub webhook: WebhookNo,
-    /// What was asked, with the cursor moved behind the last row looked at.
-    pub lane: Lane,
-    /// The rows, in the lane's order.
-    pub rows: Vec<Row>,
-    /// Of [`Lane::Ordered`]: which of the rows wait for a time, and for which; ascending by event.
-    pub not_before: Box<[(EventId, Timestamp)]>,
-    /// Whether the lane was empty behind them when the flush was done.
-    pub end: bool,
-    /// The earliest due time behind the cursor, if any row waits for one.
-    pub next_due: Option<Timestamp>,
-}
-
-/// A delivery that waits on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// The event.
-    pub event: EventId,
-    /// Attempts made so far.
-    pub attempts: u16,
-    /// Those of them before the last replay, which the retry schedule does not count.
-    pub base: u16,
 }
 
 /// Something to do beside the flow of deliveries.
@@ -234,29 +183,6 @@ pub enum Command {
     Stop,
 }
 
-/// Which events a replay takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ReplayFilter {
-    /// Only events of this tenant.
-    pub tenant: Box<str>,
-    /// Received at or after this time.
-    pub since: Option<Timestamp>,
-    /// Received before this time.
-    pub until: Option<Timestamp>,
-    /// Types to take, as patterns; empty: all.
-    pub types: Vec<Box<str>>,
-    /// Only for this webhook; `None`: each webhook that matched when the event was accepted.
-    pub webhook: Option<u32>,
-    /// Only this event; to a webhook that is named it goes whether it matched or not.
-    pub event: Option<Box<str>>,
-    /// To those as well that match today and did not when the event was accepted.
-    #[serde(default)]
-    pub include_unmatched: bool,
-    /// To those as well that are paused or inactive, where they wait until the webhook is resumed.
-    #[serde(default)]
-    pub include_paused: bool,
-}
-
 /// Why a webhook is to be disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableReason {
@@ -275,18 +201,4 @@ pub enum Noted {
     Resumed,
     /// It was removed.
     Removed,
-}
-
-/// What became of the wish to try a delivery once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Retried {
-    /// It is due now.
-    Again,
-    /// It waits for its turn or is under way: there is nothing to hurry.
-    Waits,
-    /// Its webhook takes no more.
-    Abandoned(DeadReason),
-    /// Nothing is known of such a delivery.
-    #[default]
-    Unknown,
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Probed, Recalled, Refilled};
+use super::{Probed, Recalled};
 use crate::limits::{PROBES_PER_WEBHOOK, SHARD_QUEUE};
-use crate::model::{EventId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{EventId, WebhookNo, Webhooks};
 use crate::outbound::{Event, Webhook};
+use crate::storage::delivery::{Refilled, Waiting};
 
 /// An event and those of its webhooks that live on this shard.
 #[derive(Debug, Clone)]
@@ -95,17 +96,6 @@ impl Shards {
             Err(mpsc::error::TrySendError::Full(what)) => Err(what),
         }
     }
-}
-
-/// What waits on disk for a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// The webhook.
-    pub webhook: WebhookNo,
-    /// Whether rows without a due time wait.
-    pub ready: bool,
-    /// The earliest due time.
-    pub due: Option<Timestamp>,
 }
 
 /// A test delivery, and where its attempt goes.

@@ -1,8 +1,36 @@
-//! http: what several layers need of HTTP: problems and responses.
+//! http: what several layers need of HTTP. Listeners and connections, request heads and bodies, responses and problems.
+//!
+//! Promises: what one client can cost in bytes, time and connections is bounded before its request is read. Must never
+//! know: which routes exist, who may call them, or what an event is.
+//!
+//! Each worker is a thread with its own runtime, and a connection lives on one worker, so the path of a request takes no
+//! lock. No request has a timer of its own: a connection records what it waits for and since when, and the worker compares
+//! all its connections with the limits twice a second (`connection`).
+//!
+//! HTTP/1.1 only: without TLS nothing negotiates HTTP/2, and the proxies that terminate TLS in front of a gateway speak
+//! HTTP/1.1 to it.
 
+pub mod body;
+pub mod call;
+pub mod connection;
+pub mod cors;
+pub mod incoming;
+mod line;
+pub mod listener;
 pub mod problem;
+pub mod reply;
+pub mod request;
+pub mod upgrade;
 
-pub use problem::{FieldError, Problem, ProblemCode};
+pub use body::{Body, BodySender};
+pub use call::Call;
+pub use crate::model::FieldError;
+pub use incoming::BodyRoom;
+pub use listener::{BindError, Listeners, Running, Serve, Surface, Worker, bind};
+pub use problem::{Problem, ProblemCode};
 
-/// A response whose body is whole in memory.
-pub type Response = hyper::Response<http_body_util::Full<bytes::Bytes>>;
+#[cfg(test)]
+mod tests;
+
+/// A response.
+pub type Response = hyper::Response<Body>;

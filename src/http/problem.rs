@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::Response;
+use crate::model::FieldError;
+use super::{Response, Body};
 
 macro_rules! codes {
     ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {
@@ -92,15 +92,6 @@ enum Header {
     RetryAfter { secs: u64 },
 }
 
-/// A field that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct FieldError {
-    /// JSON pointer (RFC 6901) into the body.
-    pub pointer: String,
-    /// What is wrong and what is allowed.
-    pub detail: String,
-}
-
 #[derive(serde::Serialize)]
 struct Document<'a> {
     r#type: String,
@@ -125,12 +116,7 @@ impl Problem {
 
     /// A body that breaks its rules, each breach named.
     pub fn invalid_body(errors: Vec<FieldError>) -> Self {
-        let detail = match errors.as_slice() {
-            // The body itself.
-            [one] if one.pointer.is_empty() => one.detail.clone(),
-            [one] => format!("{}: {}", one.pointer, one.detail),
-            many => format!("{} fields are wrong", many.len()),
-        };
+        let detail = FieldError::summary(&errors);
         Self { errors, ..Self::new(ProblemCode::InvalidBody, detail) }
     }
 
@@ -173,7 +159,7 @@ impl Problem {
         };
         // A struct of strings always serialises.
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Response::new(Body::from(Bytes::from(body)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -184,13 +170,6 @@ impl Problem {
             Header::RetryAfter { secs } => _ = headers.insert(RETRY_AFTER, HeaderValue::from(secs)),
         }
         response
-    }
-}
-
-impl FieldError {
-    /// A breach at this pointer.
-    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 

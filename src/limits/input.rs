@@ -3,6 +3,13 @@
 
 use std::time::Duration;
 
+// --- everywhere -----------------------------------------------------------------------------------------------------
+
+/// Bytes of a URL that a person writes: what the servers of the world take.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// The longest time that a setting may ask for: in effect for ever.
+pub const SPAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 // --- auth ------------------------------------------------------------------------------------------------------------
 
 /// How far the clocks of those who sign tokens may be off.
@@ -16,6 +23,14 @@ pub const CORS_ORIGINS_MAX: usize = 64;
 /// How long a browser may remember that a site may ask.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(600);
 
+// --- template: text with placeholders ---------------------------------------------------------------------------------
+
+/// Bytes of a template. The longest of a known provider has some 400; every text between placeholders stays in memory.
+pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+/// Placeholders of a template and the texts between them: verification walks over them for each request. The most that a
+/// known provider signs is 15.
+pub const TEMPLATE_PARTS_MAX: usize = 1_024;
+
 // --- signature: what a request may make us compute ------------------------------------------------------------------
 
 /// Signatures in one request that are compared: a sender gives one for each secret in force, two or three while it rolls.
@@ -24,6 +39,8 @@ pub const SIGNATURES_MAX: usize = 8;
 pub const HMAC_KEY_BYTES_MIN: usize = 8;
 /// Bytes of an HMAC key below which its owner is warned (RFC 2104 asks for as many as the digest has; few providers do).
 pub const HMAC_KEY_BYTES_WANTED: usize = 16;
+/// How far a signed time may be off unless a source says otherwise: five minutes, as the Standard Webhooks specification asks.
+pub const TOLERANCE_SECONDS_DEFAULT: u64 = 300;
 /// The most that a signed time may be allowed to be off: a week, as long as the slowest provider repeats.
 pub const TOLERANCE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
@@ -163,5 +180,6 @@ pub const EVENT_TYPES_PER_TENANT_MAX: usize = 2_000;
 /// Bytes of a file of event types or of declared webhooks: thousands of them.
 pub const DECLARED_FILE_BYTES_MAX: u64 = 16 << 20;
 
+const _: () = assert!(PROFILE_TEXT_BYTES_MAX <= TEMPLATE_BYTES_MAX && PROFILE_TEXT_BYTES_MAX <= TEMPLATE_PARTS_MAX);
 const _: () = assert!(TLS_CA_BYTES_MAX as u64 <= SECRET_FILE_BYTES_MAX && TLS_CLIENT_BYTES_MAX <= TLS_CA_BYTES_MAX);
 const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);

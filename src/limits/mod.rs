@@ -44,6 +44,10 @@ pub const CLIENT_ID_BYTES_MAX: usize = 256;
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for a client to take an answer.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes in one part of a response that is streamed …
+pub const STREAM_PART_BYTES_MAX: usize = 32 * 1024;
+/// … and parts of it that wait for the connection: enough to keep a socket busy, small beside its send buffer.
+pub const STREAM_PARTS_MAX: usize = 4;
 /// Time for a client to close after our last word, while what it still sends is thrown away …
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// … up to so much of it.
@@ -68,6 +72,8 @@ pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
 pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;
 /// Token buckets in one part of a limiter before those that are full, which say nothing, are taken out.
 pub const LIMITER_BUCKETS: usize = 1_024;
+/// Sources whose counters a worker keeps at hand; beyond that it looks them up again.
+pub const USED_COUNTERS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
 
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
@@ -155,7 +161,7 @@ pub const IDLE_CONNECTIONS_PER_SHARD: usize = 1_024;
 pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// A shard forgets a webhook that had nothing to do for this long, so that many webhooks cost little.
 pub const WEBHOOK_IDLE: Duration = Duration::from_secs(2);
-/// A webhook that answered 410 is left alone while the registry disables it; should that fail, it is asked again after this.
+/// A webhook that answered 410 is left alone for this long, in which settle has it disabled; should that fail, it is asked again.
 pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
 /// Bodies that could not be read are asked for again after this.
 pub const RECALL_PAUSE: Duration = Duration::from_secs(1);
@@ -218,9 +224,13 @@ pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Nothing but failure for this long may disable a webhook, at least: a restart of the receiver must not.
 pub const BREAKER_DISABLE_MIN: Duration = Duration::from_secs(60);
 /// … and at most: in effect never.
-pub const BREAKER_DISABLE_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const BREAKER_DISABLE_MAX: Duration = SPAN_MAX;
 /// Delays in a schedule: enough for a month of daily attempts and then some.
 pub const SCHEDULE_DELAYS_MAX: usize = 64;
+/// Retries that a backoff may ask for.
+pub const RETRIES_MAX: u64 = 100;
+/// The longest latency that the histograms tell apart.
+pub const LATENCY_MAX: Duration = Duration::from_secs(120);
 
 // --- settle --------------------------------------------------------------------------------------------------------
 
@@ -310,6 +320,8 @@ pub const RETRY_SOON: Duration = Duration::from_secs(1);
 pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// … and at most: a secret that is replaced should end.
 pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// A change that others overtake is tried so often.
+pub const CHANGE_TRIES: usize = 8;
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 

@@ -18,24 +18,13 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::dedup::{DedupKey, DedupKind};
 use super::inbound::Inbound;
 use super::wire::{Reader, put_long_text, put_text, put_varint};
 use super::{Timestamp, WebhookNo};
 
 /// The numbers of the webhooks that matched when the event was accepted, ascending.
 pub type Webhooks = SmallVec<[WebhookNo; 4]>;
-
-/// SHA-256 of (tenant, source, kind, id), cut to 128 bits.
-pub type DedupKey = [u8; 16];
-
-/// What kind of id makes two events the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DedupKind {
-    /// The sender's own id: the same id is the same event, whatever its body.
-    Id,
-    /// An `Idempotency-Key`: the same key with another body is an error.
-    IdempotencyKey,
-}
 
 /// The data within an event's body, by its encoded head.
 pub fn data_of(head: &[u8], body: &Bytes) -> Bytes {

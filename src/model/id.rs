@@ -25,6 +25,18 @@ impl EventId {
     pub const fn as_u128(self) -> u128 {
         self.0
     }
+
+    /// The id after this one; [`EventId::MAX`] has none and stays.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The id before this one; [`EventId::MIN`] has none and stays.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 /// Public ids that are a prefix and a ULID, and nothing more.
@@ -35,6 +47,9 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl $name {
+            /// What its text begins with.
+            pub const PREFIX: &str = concat!($prefix, "_");
+
             /// The id with this number.
             pub const fn from_u128(n: u128) -> Self {
                 Self(n)
@@ -48,7 +63,7 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(Self::PREFIX)?;
                 f.write_str(ulid_text(self.0, &mut [0; ULID_CHARS]))
             }
         }

@@ -3,26 +3,45 @@
 //! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
 
 mod attempt;
+mod breach;
+mod dedup;
 mod event;
+mod event_type;
+mod field_error;
+pub mod file;
+pub mod header;
 mod id;
 mod inbound;
+pub mod path;
 mod policy;
 mod principal;
+mod profile;
 mod role;
+mod scheme;
 mod secret;
+mod source;
+mod source_settings;
 mod tenant;
 mod time;
 mod webhook;
 mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
-pub use event::{DedupKey, DedupKind, EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use breach::Breach;
+pub use dedup::{DedupBy, DedupKey, DedupKind};
+pub use event::{EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use event_type::EventTypeSettings;
+pub use field_error::FieldError;
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
 pub use inbound::{Inbound, Mapping};
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use principal::Principal;
+pub use profile::{Envelope, RawProfile, Sign};
 pub use role::Role;
-pub use secret::{Secret, is_secret_header};
-pub use tenant::{TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
+pub use scheme::{OneOrMany, RawScheme};
+pub use secret::{API_KEY_PREFIX, HIDDEN, Secret, is_secret_header};
+pub use source::{API_SOURCE, OWN_SOURCE, kind};
+pub use source_settings::{SecretSetting, SecretTable, SourceSettings, SourceStatus, is_secret_name};
+pub use tenant::{DEFAULT_TENANT, TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
 pub use webhook::{EventPattern, PatternError, RESERVED_TYPES, WebhookStatus, is_event_type};

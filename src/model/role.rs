@@ -15,6 +15,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// The words of all roles, for messages.
+    pub const WORDS: &str = "publisher, viewer, member or admin";
+
     /// The role that a word means.
     pub fn from_word(word: &str) -> Option<Self> {
         match word {

@@ -5,6 +5,12 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+/// What is shown in place of a secret, and what a client sends back to keep the secret.
+pub const HIDDEN: &str = "***";
+
+/// What every API key begins with.
+pub const API_KEY_PREFIX: &str = "hk_";
+
 /// A secret of any kind: signing secret, API key, password.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(Box<str>);
@@ -37,13 +43,13 @@ impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -56,7 +62,7 @@ impl<'de> serde::Deserialize<'de> for Secret {
 /// As `***`: what keeps a secret seals it by hand.
 impl serde::Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str("***")
+        to.serialize_str(HIDDEN)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::RetryPolicy;
 
+/// The tenant of whoever names none. It exists without being made.
+pub const DEFAULT_TENANT: &str = "default";
 /// Bytes of a tenant's name.
 pub const TENANT_BYTES_MAX: usize = 63;
 /// What [`is_tenant_name`] takes, in words.

@@ -24,7 +24,5 @@ pub use event::Event;
 pub use guard::{Forbidden, Guard, SharedGuard};
 pub use order::Order;
 pub use sent::SentRequest;
-pub use sign::{
-    HOPS, Preview, SignError, Signed, Signer, USER_AGENT, is_reserved_header, is_signature_header, preview,
-};
+pub use sign::{Preview, SignError, Signed, Signer, USER_AGENT, is_reserved_header, is_signature_header, preview};
 pub use webhook::{Endpoint, SigningKeys, Subscription, Webhook, WebhookSettings};

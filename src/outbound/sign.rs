@@ -10,24 +10,24 @@ use hyper::{Method, Request, Uri};
 use smallvec::SmallVec;
 
 use super::envelope::Envelope;
+use crate::model::header as own;
 use crate::model::{DeliveryId, NewEvent, Timestamp};
 use crate::outbound::profile::{Body, Signing, Values, WebhookName};
 use crate::outbound::{EndpointAuth, Event, Webhook};
-use crate::signature::standard::{ID_HEADER, Message, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use crate::signature::standard::{HEADER_PREFIX, ID_HEADER, Message, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use crate::signature::{self, Outbound, OutboundKey, SigningKey, SigningKind, ToSign};
 
 const ID: HeaderName = HeaderName::from_static(ID_HEADER);
 const TIMESTAMP: HeaderName = HeaderName::from_static(TIMESTAMP_HEADER);
 const SIGNATURE: HeaderName = HeaderName::from_static(SIGNATURE_HEADER);
-const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const CORRELATION_ID: HeaderName = HeaderName::from_static(own::X_CORRELATION_ID);
+const TRACEPARENT: HeaderName = HeaderName::from_static(own::TRACEPARENT);
 
-/// Counts how often an event has passed through a gateway, by which a loop over several of them is found.
-pub const HOPS: HeaderName = HeaderName::from_static("webhook-hops");
+const HOPS: HeaderName = HeaderName::from_static(own::HOPS);
 
 /// The `User-Agent` of every request that the gateway makes.
 pub const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON: HeaderValue = HeaderValue::from_static(own::JSON);
 /// Of most events this is the first.
 const FIRST_HOP: HeaderValue = HeaderValue::from_static("1");
 
@@ -68,14 +68,14 @@ fn is_server_header(name: &HeaderName) -> bool {
         "accept-encoding",
         "signature",
         "signature-input",
-        "traceparent",
+        own::TRACEPARENT,
         "tracestate",
-        "x-correlation-id",
+        own::X_CORRELATION_ID,
         "forwarded",
         "via",
     ];
     // All of the Standard Webhooks specification's own headers, of today and of tomorrow, begin with `webhook-`.
-    const PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-forwarded-"];
+    const PREFIXES: [&str; 4] = ["content-", "proxy-", HEADER_PREFIX, "x-forwarded-"];
     let name = name.as_str();
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -16,7 +16,7 @@ use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::config::{ApiKey, FileTenant};
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
-use crate::model::{KeyId, Role, Secret, TenantSettings, Timestamp};
+use crate::model::{API_KEY_PREFIX, KeyId, Role, Secret, TenantSettings, Timestamp};
 use crate::runtime::Random;
 use crate::storage::registry::{Row, TenantRecord};
 
@@ -98,7 +98,7 @@ impl Writer {
     /// If there are too many, or the registry cannot take it.
     pub async fn create_key(&self, key: NewKey) -> Result<(Arc<Key>, Secret), AccessError> {
         let bytes = Zeroizing::new(Random::secret::<KEY_BYTES>());
-        let text = Zeroizing::new(format!("hk_{}", BASE64URL_NOPAD.encode(&*bytes)));
+        let text = Zeroizing::new(format!("{API_KEY_PREFIX}{}", BASE64URL_NOPAD.encode(&*bytes)));
         let (hash, prefix) = (key_hash(&text), text[..PREFIX_CHARS].into());
         match self.ask_access(AccessChange::CreateKey { key, hash, prefix }).await? {
             Accessed::Key(key) => Ok((key, Secret::new(text.as_str()))),

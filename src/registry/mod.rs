@@ -35,7 +35,7 @@ mod writer;
 pub use access::{AccessError, FileAccess, NewKey};
 pub use change::ChangeError;
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
-pub use snapshot::{DEFAULT_TENANT, Known, Registry};
+pub use snapshot::{Known, Registry};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use tenants::TenantInfo;

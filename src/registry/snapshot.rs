@@ -10,13 +10,10 @@ use super::keys::Keys;
 use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
-use crate::model::{DeadReason, EventPattern, RESERVED_TYPES, WebhookId, WebhookNo, WebhookStatus, Webhooks};
+use crate::model::{DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks};
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
 use crate::storage::registry::RemovedWebhook as Removed;
-
-/// The tenant that is always there, and the one meant when none is named.
-pub const DEFAULT_TENANT: &str = "default";
 
 /// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
 /// keys by hash.
@@ -383,8 +380,7 @@ mod tests {
 
     use super::*;
     use crate::filter::Filter;
-    use crate::model::SubscriptionId;
-    use crate::model::Timestamp;
+    use crate::model::{SubscriptionId, Timestamp};
     use crate::outbound::{Subscription, WebhookSettings};
     use crate::registry::tests::webhook;
 

@@ -12,11 +12,9 @@ use super::source_setup::SourceSetup;
 use super::work::{Batch, Work};
 use super::writer::Writer;
 use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
+use crate::model::kind::PARTNER;
 use crate::model::{Secret, SourceId};
 use crate::storage::registry::Row;
-
-/// The kind whose URL holds a token.
-const PARTNER: &str = "partner";
 
 /// Why a change of a source was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Registry;
-use crate::config::FileSource;
-use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id};
+use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id, FileSource};
 use crate::model::{SourceId, Timestamp};
 use crate::storage::registry::same_settings;
 

@@ -7,8 +7,7 @@ use serde_json::json;
 
 use super::tests::{FailingDisk, World, world_with};
 use super::*;
-use crate::config::FileSource;
-use crate::inbound::source::{ManagedBy, Settings, Source, SourceStatus, Token, file_id};
+use crate::inbound::source::{FileSource, ManagedBy, Settings, Source, SourceStatus, Token, file_id};
 use crate::model::{Secret, SourceId};
 use crate::storage::RealDisk;
 

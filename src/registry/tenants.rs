@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::access::AccessError;
-use super::snapshot::{DEFAULT_TENANT, Registry};
+use super::snapshot::Registry;
 use crate::config::FileTenant;
-use crate::model::{TenantSettings, Timestamp, Visibility};
+use crate::model::{DEFAULT_TENANT, TenantSettings, Timestamp, Visibility};
 use crate::storage::registry::TenantRecord;
 
 /// Where a tenant's settings come from; those of the file hide those of the interface.

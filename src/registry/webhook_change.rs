@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::change::{Answer, Change, ChangeError};
-use super::snapshot::{DEFAULT_TENANT, Registry};
+use super::snapshot::Registry;
 use super::work::{Batch, Work, current};
 use super::writer::Writer;
 use crate::filter::Filter;
 use crate::limits::SUBSCRIPTIONS_MAX;
-use crate::model::{EventPattern, SubscriptionId, Timestamp, WebhookNo};
+use crate::model::{DEFAULT_TENANT, EventPattern, SubscriptionId, Timestamp, WebhookNo};
 use crate::outbound::{Subscription, Webhook, WebhookSettings};
 
 /// Everything of a subscription that its user decides.

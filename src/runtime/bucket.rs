@@ -15,7 +15,7 @@ pub struct Bucket {
 /// No limit is slower than a token a day or faster than a token a nanosecond, whatever the arithmetic would say.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn interval(limit: &RateLimit) -> Duration {
+pub(super) fn interval(limit: &RateLimit) -> Duration {
     let seconds = 1.0 / limit.per_second;
     if seconds > 0.0 {
         Duration::try_from_secs_f64(seconds).unwrap_or(INTERVAL_MAX).min(INTERVAL_MAX)

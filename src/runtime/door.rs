@@ -23,8 +23,8 @@ pub struct Door {
 /// A place on the way, given back on drop.
 #[derive(Debug)]
 pub struct Permit {
-    _deliveries: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    deliveries: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
 }
 
 impl Door {
@@ -45,12 +45,12 @@ impl Door {
         let one = Arc::clone(&self.deliveries).try_acquire_many_owned(deliveries);
         let two = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
         if let (Ok(one), Ok(two)) = (one, two) {
-            return Some(Arc::new(Permit { _deliveries: one, _bytes: two }));
+            return Some(Arc::new(Permit { deliveries: one, bytes: two }));
         }
         let both = async {
             let one = Arc::clone(&self.deliveries).acquire_many_owned(deliveries).await.ok()?;
             let two = Arc::clone(&self.bytes).acquire_many_owned(bytes).await.ok()?;
-            Some(Arc::new(Permit { _deliveries: one, _bytes: two }))
+            Some(Arc::new(Permit { deliveries: one, bytes: two }))
         };
         tokio::time::timeout(DOOR_WAIT, both).await.ok().flatten()
     }
@@ -58,6 +58,28 @@ impl Door {
     /// Deliveries on their way.
     pub fn deliveries(&self) -> usize {
         DOOR_DELIVERIES - self.deliveries.available_permits()
+    }
+}
+
+impl Permit {
+    /// Gives many places back at once: the door then takes its locks once, not once for each place.
+    pub fn give_back(permits: impl IntoIterator<Item = Arc<Self>>) {
+        let mut sum: Option<Self> = None;
+        // A place that others hold too is given back by the last of them.
+        for permit in permits.into_iter().filter_map(Arc::into_inner) {
+            match &mut sum {
+                Some(sum) if sum.is_of_door(&permit) => {
+                    sum.deliveries.merge(permit.deliveries);
+                    sum.bytes.merge(permit.bytes);
+                }
+                _ => sum = Some(permit),
+            }
+        }
+    }
+
+    fn is_of_door(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.deliveries.semaphore(), other.deliveries.semaphore())
+            && Arc::ptr_eq(self.bytes.semaphore(), other.bytes.semaphore())
     }
 }
 
@@ -73,6 +95,21 @@ mod tests {
         assert!(door.enter(1, 1).await.is_none());
         drop(first);
         assert!(door.enter(1, 1).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn places_given_back_together_are_free_again() {
+        let (door, other) = (Door::new(64 * BYTES_UNIT), Door::new(64 * BYTES_UNIT));
+        let mut permits = Vec::new();
+        for door in [&door, &door, &other, &door] {
+            permits.push(door.enter(3, BYTES_UNIT).await.unwrap());
+        }
+        let held = Arc::clone(&permits[1]);
+        Permit::give_back(permits);
+        assert_eq!((door.deliveries(), other.deliveries()), (3, 0), "one is held by somebody else");
+        drop(held);
+        assert_eq!(door.deliveries(), 0);
+        assert_eq!(door.bytes.available_permits(), 64);
     }
 
     #[tokio::test]

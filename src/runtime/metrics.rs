@@ -2,14 +2,17 @@
 //!
 //! Updated with relaxed atomics where they happen; read by `/metrics`. No label holds a value that a stranger can choose.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use hdrhistogram::Histogram as Hdr;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use super::percentiles::Percentiles;
+pub use super::percentiles::{Recorder, Summary};
+use crate::limits::USED_COUNTERS_MAX;
 
 macro_rules! metrics {
     ($(#[doc = $doc:literal] $field:ident: $kind:ident($name:literal $(, $arg:expr)?),)*) => {
@@ -133,10 +136,17 @@ metrics! {
 impl Metrics {
     /// The text that Prometheus reads.
     pub fn render(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 * 1024);
-        // The encoder fails only on a metric without a name.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
-        out
+        self.families().flatten().collect()
+    }
+
+    /// The same text in pieces, one for each metric, as they are at the time of the call.
+    pub fn families(&self) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+        self.registry.gather().into_iter().map(|family| {
+            let mut out = Vec::with_capacity(1024);
+            // The encoder fails only on a metric without a name.
+            let _ = TextEncoder::new().encode(&[family], &mut out);
+            out
+        })
     }
 }
 
@@ -161,71 +171,37 @@ impl Breakers {
     }
 }
 
-/// Percentiles of a latency, recorded by several threads, each into a histogram of its own.
-#[derive(Debug, Default)]
-pub struct Percentiles {
-    parts: Mutex<Vec<Arc<Mutex<Hdr<u64>>>>>,
+/// The counters of a vector with two labels that one thread has used, so that the thread looks each of them up once. A
+/// look-up takes the vector's lock.
+#[derive(Debug)]
+pub struct UsedCounters {
+    vector: IntCounterVec,
+    used: RefCell<HashMap<Box<str>, Labeled>>,
 }
 
-/// One thread's part of a [`Percentiles`]; its lock is only ever contended by a reader.
-#[derive(Debug, Clone)]
-pub struct Recorder(Arc<Mutex<Hdr<u64>>>);
+/// Counters by their second label.
+type Labeled = Vec<(&'static str, IntCounter)>;
 
-/// Microseconds at some percentiles, for people.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
-pub struct Summary {
-    /// How many were recorded.
-    pub count: u64,
-    /// Median.
-    pub p50_us: u64,
-    /// 95th percentile.
-    pub p95_us: u64,
-    /// 99th percentile.
-    pub p99_us: u64,
-    /// 99.9th percentile.
-    pub p999_us: u64,
-    /// The largest.
-    pub max_us: u64,
-}
-
-/// Two significant digits up to two minutes: 20 KiB a histogram.
-const SIGNIFICANT_DIGITS: u8 = 2;
-const LONGEST_US: u64 = 120_000_000;
-
-impl Percentiles {
-    /// A part for the calling thread.
-    #[expect(clippy::expect_used, reason = "the bounds are constants that hdrhistogram takes")]
-    pub fn recorder(&self) -> Recorder {
-        let part = Arc::new(Mutex::new(Hdr::new_with_max(LONGEST_US, SIGNIFICANT_DIGITS).expect("valid bounds")));
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&part));
-        Recorder(part)
+impl UsedCounters {
+    /// None used yet.
+    pub fn new(vector: &IntCounterVec) -> Self {
+        Self { vector: vector.clone(), used: RefCell::default() }
     }
 
-    /// All parts together.
-    pub fn summary(&self) -> Summary {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((first, rest)) = parts.split_first() else { return Summary::default() };
-        let mut all = first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for part in rest {
-            // All parts have the same bounds.
-            let _ = all.add(&*part.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Adds one to the counter with these labels.
+    pub fn inc(&self, first: &str, second: &'static str) {
+        let mut used = self.used.borrow_mut();
+        let known = used.get(first).and_then(|counters| counters.iter().find(|(label, _)| *label == second));
+        if let Some((_, counter)) = known {
+            counter.inc();
+            return;
         }
-        Summary {
-            count: all.len(),
-            p50_us: all.value_at_quantile(0.5),
-            p95_us: all.value_at_quantile(0.95),
-            p99_us: all.value_at_quantile(0.99),
-            p999_us: all.value_at_quantile(0.999),
-            max_us: all.max(),
+        let counter = self.vector.with_label_values(&[first, second]);
+        counter.inc();
+        if used.len() >= USED_COUNTERS_MAX && !used.contains_key(first) {
+            used.clear();
         }
-    }
-}
-
-impl Recorder {
-    /// Records one latency.
-    pub fn record(&self, latency: Duration) {
-        let us = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_US);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(us);
+        used.entry(first.into()).or_default().push((second, counter));
     }
 }
 
@@ -243,21 +219,26 @@ mod tests {
     }
 
     #[test]
+    fn used_counters_are_those_of_the_vector() {
+        let metrics = Metrics::new().unwrap();
+        let (one, two) = (UsedCounters::new(&metrics.inbound), UsedCounters::new(&metrics.inbound));
+        for n in 0..2 * USED_COUNTERS_MAX {
+            one.inc(&format!("source{n}"), "accepted");
+        }
+        for used in [&one, &one, &two] {
+            used.inc("shop", "accepted");
+            used.inc("shop", "limited");
+        }
+        let count = |source: &str, result| metrics.inbound.with_label_values(&[source, result]).get();
+        assert_eq!((count("shop", "accepted"), count("shop", "limited"), count("source1", "accepted")), (3, 3, 1));
+        assert!(one.used.borrow().len() <= USED_COUNTERS_MAX);
+    }
+
+    #[test]
     fn every_figure_is_in_the_handbook() {
         let handbook = include_str!("../../docs/OPERATIONS.md");
         for name in NAMES {
             assert!(handbook.contains(&format!("`{name}`")), "docs/OPERATIONS.md does not say what {name} is");
         }
-    }
-
-    #[test]
-    fn percentiles_are_of_all_threads() {
-        let percentiles = Percentiles::default();
-        let (one, two) = (percentiles.recorder(), percentiles.recorder());
-        one.record(Duration::from_micros(100));
-        two.record(Duration::from_millis(10));
-        let summary = percentiles.summary();
-        assert_eq!(summary.count, 2);
-        assert!((99..=101).contains(&summary.p50_us) && summary.max_us >= 9_900, "{summary:?}");
     }
 }

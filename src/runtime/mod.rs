@@ -10,7 +10,9 @@ mod door;
 pub mod logging;
 pub mod metrics;
 mod parallel;
+mod percentiles;
 mod random;
+mod shared_bucket;
 
 pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
@@ -19,3 +21,4 @@ pub use door::{Door, Permit};
 pub use metrics::Metrics;
 pub use parallel::map_all;
 pub use random::Random;
+pub use shared_bucket::{SharedBucket, Taken};

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -23,6 +24,8 @@ pub struct Certificates<R = SystemResolver> {
     fetcher: Fetcher<R>,
     clock: Clock,
     fetches: Semaphore,
+    /// What the slots of the shelf know, for readers, who take no lock.
+    ready: ArcSwap<HashMap<Box<str>, Arc<Known>>>,
     shelf: Mutex<Shelf>,
 }
 
@@ -59,7 +62,7 @@ struct Shelf {
 }
 
 /// Held by who fetches: the others wait for the same.
-type Slot = tokio::sync::Mutex<Option<Known>>;
+type Slot = tokio::sync::Mutex<Option<Arc<Known>>>;
 
 struct Known {
     result: Result<Arc<Certificate>, Unavailable>,
@@ -70,7 +73,8 @@ struct Known {
 impl<R: Resolve> Certificates<R> {
     /// An empty cache over this fetcher.
     pub fn new(fetcher: Fetcher<R>, clock: Clock) -> Self {
-        Self { fetcher, clock, fetches: Semaphore::new(CERTIFICATE_FETCHES), shelf: Mutex::default() }
+        let at_once = Semaphore::new(CERTIFICATE_FETCHES);
+        Self { fetcher, clock, fetches: at_once, ready: ArcSwap::default(), shelf: Mutex::default() }
     }
 
     /// What fetches, for whoever has something else to get.
@@ -83,6 +87,11 @@ impl<R: Resolve> Certificates<R> {
     /// # Errors
     /// If there is none to be had; nothing is then known of what it was to verify.
     pub async fn get(&self, url: &Url) -> Result<Arc<Certificate>, Unavailable> {
+        if let Some(ready) = self.ready.load().get(url.as_str())
+            && self.clock.instant() < ready.until
+        {
+            return ready.result.clone();
+        }
         let slot = self.slot(url)?;
         let mut known = slot.lock().await;
         if let Some(known) = &*known
@@ -97,7 +106,7 @@ impl<R: Resolve> Certificates<R> {
                 Known { result: Ok(Arc::new(certificate)), until }
             }
             Err(why) => {
-                let before = known.take().and_then(|known| known.result.ok());
+                let before = known.take().and_then(|known| known.result.clone().ok());
                 // One that cannot be asked for is no worse than before; its own dates end it.
                 let result = before.filter(|_| why.is_temporary()).ok_or(why);
                 // That others are being fetched says nothing of this one.
@@ -107,7 +116,19 @@ impl<R: Resolve> Certificates<R> {
                 Known { result, until: self.clock.instant() + CERTIFICATE_RETRY }
             }
         };
-        known.insert(now).result.clone()
+        let latest = known.insert(Arc::new(now));
+        self.publish(url, &slot, latest);
+        latest.result.clone()
+    }
+
+    /// Shows readers what a slot knows from now on, unless the slot had to make room for another one meanwhile.
+    fn publish(&self, url: &Url, slot: &Arc<Slot>, known: &Arc<Known>) {
+        let slots = &self.shelf().by_url;
+        if slots.get(url.as_str()).is_some_and(|present| Arc::ptr_eq(present, slot)) {
+            let mut ready = HashMap::clone(&self.ready.load());
+            ready.insert(url.as_str().into(), Arc::clone(known));
+            self.ready.store(Arc::new(ready));
+        }
     }
 
     async fn fetch(&self, url: &Url) -> Result<Certificate, Unavailable> {
@@ -154,6 +175,9 @@ impl<R: Resolve> Certificates<R> {
                 slots.iter().filter_map(|(url, slot)| Some((worth(slot)?, url))).min_by_key(|(worth, _)| *worth);
             let least = least.map(|(_, url)| url.clone()).ok_or(Unavailable::Busy)?;
             slots.remove(&least);
+            let mut ready = HashMap::clone(&self.ready.load());
+            ready.remove(&least);
+            self.ready.store(Arc::new(ready));
         }
         Ok(Arc::clone(slots.entry(url.as_str().into()).or_default()))
     }

@@ -7,21 +7,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
-use super::keeper::Keeper;
+use super::driver::Driver;
 use super::open::{Surroundings, open_with};
-use super::pending::PendingRow;
-use super::records::Depth;
-use super::table::{DEAD, PENDING, delivery};
-use super::testing::{HOUR, attempt, failed, permit};
-use super::{Bounds, Hooks, OpenState, Options};
 use crate::commit::{self, Committer, OpenLog};
+use super::{Bounds, Hooks};
+use super::testing::{HOUR, permit, OPTIONS, store};
 use crate::config;
 use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
 use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
+use crate::storage::delivery::testing::{attempt, failed};
+use crate::storage::delivery::{DeliveryReader, RedbDeliveryReader};
 use crate::storage::sim::{Loss, SimDisk};
 use crate::storage::{Disk, ReadLog, RedbLog};
 
@@ -30,8 +28,8 @@ const DIR: &str = "/data";
 const IMAGES: u64 = 500;
 const SEGMENT_BYTES: u64 = 24 * 1024;
 /// The list overflows, events are wide, and jobs take several steps.
-const SMALL: Bounds =
-    Bounds { checkpoint_list_max: 8, wide_event_webhooks: 4, job_rows: 3, history_file_bytes: 1 << 20 };
+const SMALL: Bounds = Bounds { checkpoint_list_max: 8, wide_event_webhooks: 4, job_rows: 3 };
+const HISTORY_FILE_BYTES: u64 = 1 << 20;
 const START: Timestamp = Timestamp::from_millis(1_711_015_200_000);
 /// The webhook that is disabled in the midst.
 const DISABLED: WebhookNo = WebhookNo(5);
@@ -78,7 +76,8 @@ struct Node {
     group: Committer,
     log: Arc<RedbLog>,
     told: Receiver<ToSettle>,
-    keeper: Keeper,
+    driver: Driver,
+    reader: RedbDeliveryReader,
     shard: mpsc::Receiver<ToShard>,
     memory: Arc<MemoryBudget>,
     /// Deliveries that the shard has in memory.
@@ -88,13 +87,9 @@ struct Node {
 /// Starts as the server does.
 fn start(disk: &SimDisk, seed: u64) -> Node {
     let files: Arc<dyn Disk> = Arc::new(disk.clone());
-    let options = Options {
-        two_phase_commit: true,
-        history_retention: 24 * HOUR,
-        dead_letter_retention: 48 * HOUR,
-        disable_after: 24 * HOUR,
-    };
-    let mut state = open_with(OpenState { disk: Arc::clone(&files), dir: DIR.into(), options }, SMALL).unwrap();
+    let store = store(Arc::clone(&files), DIR, HISTORY_FILE_BYTES);
+    let reader = store.redb_reader();
+    let mut state = open_with(Box::new(store), OPTIONS, SMALL).unwrap();
     let clock = Clock::test(state.steady().max(START));
     let opened = commit::open(OpenLog {
         disk: files,
@@ -128,21 +123,20 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
         ballast: Arc::new(|| {}),
         poisoned: Arc::new(|error| panic!("{error}")),
     };
-    let (reader, depth) = (Arc::<RedbLog>::clone(&log), Arc::new(Depth::default()));
-    let around =
-        Surroundings { shards: shards.clone(), clock, log: reader, metrics: Arc::clone(&metrics), hooks, depth };
-    let mut keeper = state.keeper(around).unwrap();
-    until_idle(&mut keeper);
+    let events = Arc::<RedbLog>::clone(&log);
+    let around = Surroundings { shards: shards.clone(), clock, log: events, metrics: Arc::clone(&metrics), hooks };
+    let (mut driver, _) = state.driver(around, handle.clone()).unwrap();
+    until_idle(&mut driver);
     let (group, shard) = (opened.into_committer(handle, shards, metrics), ends.remove(0));
     let (disk, memory) = (disk.clone(), MemoryBudget::new(usize::MAX));
-    Node { disk, group, log, told, keeper, shard, memory, held: BTreeSet::new() }
+    Node { disk, group, log, told, driver, reader, shard, memory, held: BTreeSet::new() }
 }
 
 /// Flushes until no job is left.
-fn until_idle(keeper: &mut Keeper) {
-    keeper.flush().unwrap();
-    while keeper.is_busy() {
-        keeper.flush().unwrap();
+fn until_idle(driver: &mut Driver) {
+    driver.flush().unwrap();
+    while driver.keeper.is_busy() {
+        driver.flush().unwrap();
     }
 }
 
@@ -166,7 +160,7 @@ impl Node {
             }
             ids.push(id);
         }
-        self.told.try_iter().for_each(|message| self.keeper.apply(message));
+        self.told.try_iter().for_each(|message| self.driver.take_in(vec![message]).unwrap());
         while self.shard.try_recv().is_ok() {}
         ids
     }
@@ -213,7 +207,7 @@ impl Node {
             }
             7 => (Stands::Dead, failed(number, 500), Decision::Dead(DeadReason::Exhausted)),
             _ if ledger.told.stands[&id] == READY => {
-                return self.keeper.apply(ToSettle::Spill(vec![(id.webhook, id.event)]));
+                return self.take_in(ToSettle::Spill(vec![(id.webhook, id.event)]));
             }
             _ => (Stands::Delivered, attempt(number), Decision::Delivered),
         };
@@ -223,21 +217,25 @@ impl Node {
         self.settle(id, Some(made), decision);
     }
 
+    fn take_in(&mut self, message: ToSettle) {
+        self.driver.take_in(vec![message]).unwrap();
+    }
+
     fn settle(&mut self, id: DeliveryId, attempt: Option<crate::model::Attempt>, decision: Decision) {
         let settled = Settled { webhook: id.webhook, event: id.event, attempt, decision, head: Bytes::new() };
-        self.keeper.apply(ToSettle::Settled(vec![settled]));
+        self.take_in(ToSettle::Settled(vec![settled]));
     }
 
     fn flush(&mut self, ledger: &mut Ledger) {
         let begun = self.disk.operations();
-        self.keeper.flush().unwrap();
+        self.driver.flush().unwrap();
         ledger.flushes.push((begun, self.disk.operations(), ledger.told.clone()));
-        until_idle(&mut self.keeper);
+        until_idle(&mut self.driver);
     }
 
     fn refill(&mut self, ledger: &mut Ledger, webhook: WebhookNo) {
         let lane = Lane::Ready { after: EventId::MIN };
-        self.keeper.apply(ToSettle::Refill(Refill { shard: 0, webhook, lane, rows: 5 }));
+        self.take_in(ToSettle::Refill(Refill { shard: 0, webhook, lane, rows: 5 }));
         self.flush(ledger);
         while let Ok(message) = self.shard.try_recv() {
             if let ToShard::Refilled(refilled) = message {
@@ -248,7 +246,7 @@ impl Node {
 
     fn replay_dead(&mut self, ledger: &mut Ledger, webhook: WebhookNo) {
         let (reply, mut answer) = oneshot::channel();
-        self.keeper.apply(ToSettle::Command(Command::ReplayDead { webhook, events: None, reply }));
+        self.take_in(ToSettle::Command(Command::ReplayDead { webhook, events: None, reply }));
         let mut back = 0;
         for (id, stands) in ledger.told.stands.iter_mut().filter(|(id, _)| id.webhook == webhook) {
             if *stands == Stands::Dead {
@@ -266,7 +264,7 @@ impl Node {
             self.settle(id, None, Decision::Dead(DeadReason::Disabled));
         }
         let abandon = Command::Abandon { webhook: DISABLED, reason: DeadReason::Disabled };
-        self.keeper.apply(ToSettle::Command(abandon));
+        self.take_in(ToSettle::Command(abandon));
         for (_, stands) in ledger.told.stands.iter_mut().filter(|(id, _)| id.webhook == DISABLED) {
             if matches!(stands, Stands::Waits { .. }) {
                 *stands = Stands::Dead;
@@ -277,20 +275,13 @@ impl Node {
 
     /// Rows and dead letters, as they are on the disk.
     fn stands(&self) -> BTreeMap<DeliveryId, Stands> {
-        let read = self.keeper.state.read(|txn| {
-            let mut stands = BTreeMap::new();
-            for row in txn.open_table(PENDING)?.iter()? {
-                let (key, row) = row?;
-                let PendingRow { attempts, due, .. } = PendingRow::decode(row.value());
-                stands.insert(delivery(key.value()), Stands::Waits { attempts, due });
-            }
-            for letter in txn.open_table(DEAD)?.iter()? {
-                let before = stands.insert(delivery(letter?.0.value()), Stands::Dead);
-                assert_eq!(before, None, "a dead letter that waits");
-            }
-            Ok(stands)
-        });
-        read.unwrap()
+        let (rows, dead) = self.reader.everything().unwrap();
+        let mut stands: BTreeMap<_, _> =
+            rows.into_iter().map(|(id, attempts, due)| (id, Stands::Waits { attempts, due })).collect();
+        for id in dead {
+            assert_eq!(stands.insert(id, Stands::Dead), None, "a dead letter that waits");
+        }
+        stands
     }
 
     /// Everything in the log, with its webhooks.
@@ -331,7 +322,7 @@ fn workload(disk: &SimDisk, ledger: &mut Ledger) {
         }
         if run == 0 {
             node.disable(ledger);
-            node.keeper.finish().unwrap();
+            node.driver.finish().unwrap();
         }
     }
 }
@@ -358,7 +349,7 @@ fn compare(disk: &SimDisk, at: usize, ledger: &Ledger, random: &mut Random, what
         panic!("{what}: what is to be delivered is none of what was told\n{:?}\n{found:?}", expected(&candidates[0]));
     };
     for (id, made) in told.attempts.iter().filter(|_| random.between(0..=9) == 0) {
-        let attempts = node.keeper.history.files().attempts(*id).unwrap();
+        let attempts = node.reader.attempts(*id).unwrap();
         assert!(
             attempts.len() >= usize::from(*made),
             "{what}: of {made} attempts at {id:?} {} are known",

@@ -1,80 +1,49 @@
-//! A flush: history first, then one transaction of state.redb with everything that was gathered and the checkpoint, then
-//! the answers. Until the transaction is durable nothing in memory forgets what it writes, so a flush that fails can be
-//! tried again.
+//! A flush: made of what was gathered; and, when it is durable, what memory learns of it, the answers, and what the shards
+//! are told. Until then the flush holds everything that it writes, so one that fails can be tried again.
 
-use redb::{Error, WriteTransaction};
-
-use super::checkpoint::{CHECKPOINT, MARKS, Marks};
-use super::dead::{DeadLetters, Note};
-use super::expiry::Progress;
-use super::gather::{Change, What};
-use super::job::{Ground, Job};
+use super::gather::{Asked, Gathered};
 use super::keeper::Keeper;
-use super::outbox::Told;
-use super::pending::{self, PendingRow, Rows};
-use super::table::META;
-use crate::handoff::{Retried, ToShard, Waiting};
-use crate::model::{DeliveryId, Timestamp, WebhookNo};
-
-/// Finished replays that are still shown.
-const JOBS_KEPT: usize = 100;
-
-/// What a transaction did that memory must learn once it is durable.
-#[derive(Debug, Default)]
-pub(super) struct Written {
-    rows: u64,
-    dead: u64,
-    oldest_dead: Option<Timestamp>,
-    job: Option<Job>,
-    forgotten: Vec<u64>,
-    /// How far the oldest expiry is, if there is one.
-    pub(super) expiring: Progress,
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) died: Vec<WebhookNo>,
-    /// Rows made for each replay of named dead letters.
-    recovered: Vec<u64>,
-    recover_alls: Vec<u64>,
-    /// What came of each wish for a delivery once more.
-    pub(super) retried: Vec<Retried>,
-    discarded: Vec<u64>,
-    stats: bool,
-    told: Told,
-}
+use super::step::{Answer, Output};
+use crate::handoff::{ToShard, Waiting};
+use crate::model::Timestamp;
+use crate::runtime::Permit;
+use crate::storage::delivery::{Flush, Flushed, LookupError, RowsWanted};
 
 impl Keeper {
-    /// Makes everything gathered durable, then answers. On an error all of it is still there.
-    pub(super) fn flush(&mut self) -> Result<(), Error> {
-        let now = self.clock.steady();
-        if self.is_dirty() {
-            let begun = self.clock.instant();
-            let items = self.gathered.items;
-            self.overflow();
-            self.gathered.sort();
-            if !self.history_written && !self.gathered.attempts.is_empty() {
-                self.history.write(&mut self.gathered.attempts, now)?;
-                self.history_written = true;
+    /// Moves what was gathered into a flush.
+    pub(super) fn make_flush(&mut self, is_last: bool) -> Result<Box<Flush>, LookupError> {
+        self.overflow();
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut flush = std::mem::take(&mut gathered.flush);
+        flush.now = self.now.steady;
+        flush.wall = self.now.wall;
+        flush.is_last = is_last;
+        flush.rows_max = self.bounds.job_rows;
+        flush.next_job = self.next_job;
+        flush.outbox_first = self.outbox.next;
+        flush.jobs.extend(gathered.jobs.drain(..).filter_map(|no| self.jobs.get(&no).cloned()));
+        if !is_last {
+            flush.step = self.next_step(&flush)?;
+            if flush.step.is_some() {
+                flush.forgotten_jobs = self.jobs_shown_no_longer();
             }
-            self.outstanding.encode(&mut self.scratch);
-            let written = self.write_state(now, false)?;
-            self.learn(written, now);
-            self.history.retain(now, self.options.history_retention)?;
-            self.metrics.flush_items.observe(items as f64);
-            self.metrics.flush_seconds.observe((self.clock.instant() - begun).as_secs_f64());
+            flush.expiry = self.expiring.front().cloned();
         }
-        self.answer(now)?;
-        self.tell_shards();
-        Ok(())
-    }
-
-    /// The last write: a flush, the statistics whatever their number, and the mark of a clean stop.
-    pub(super) fn finish(&mut self) -> Result<(), Error> {
-        self.flush()?;
-        let now = self.clock.steady();
-        self.outstanding.encode(&mut self.scratch);
-        let written = self.write_state(now, true)?;
-        self.learn(written, now);
-        self.history.close()?;
-        self.state.close(crate::limits::STATE_CACHE_BYTES)
+        if self.is_dead_letter_due(self.now.steady) {
+            let age = i64::try_from(self.options.dead_letter_retention.as_millis()).unwrap_or(i64::MAX);
+            let before = Timestamp::from_millis(self.now.steady.as_millis().saturating_sub(age));
+            flush.dead_forgotten_before = Some(before);
+        }
+        {
+            let mut counts = self.ledger.lock();
+            counts.stats.take_changed(&mut flush.stats, self.now.steady, is_last);
+            flush.figures = counts.hours.take(self.now.steady, self.now.wall, is_last);
+        }
+        self.watches.take_changed(&mut flush.standings);
+        self.outstanding.encode(&mut flush.checkpoint);
+        gathered.asked.permits = self.outstanding.take_released();
+        self.in_flush = Some(gathered);
+        Ok(flush)
     }
 
     fn overflow(&mut self) {
@@ -85,239 +54,81 @@ impl Keeper {
         }
     }
 
-    fn write_state(&self, now: Timestamp, is_last: bool) -> Result<Written, Error> {
-        let txn = self.state.write(self.options.two_phase_commit)?;
-        let mut written = Written {
-            recovered: vec![0; self.gathered.recovers.len()],
-            retried: vec![Retried::default(); self.gathered.retries.len()],
-            discarded: vec![0; self.gathered.discards.len()],
-            ..Written::default()
-        };
-        {
-            let (mut rows, mut dead) = (Rows::open(&txn)?, DeadLetters::open(&txn)?);
-            for change in &self.gathered.changes {
-                self.write_change(*change, now, &mut rows, &mut dead, &mut written)?;
-            }
-            for (_, webhook, _) in &self.gathered.recover_alls {
-                written.recover_alls.push(dead.count(*webhook)?);
-            }
-            self.write_jobs(&txn, &written)?;
-            if !is_last {
-                self.step_job(&txn, now, &mut rows, &mut dead, &mut written)?;
-                self.step_expiry(now, &mut rows, &mut dead, &mut written)?;
-            }
-            if self.is_dead_letter_due() {
-                let age = i64::try_from(self.options.dead_letter_retention.as_millis()).unwrap_or(i64::MAX);
-                let before = Timestamp::from_millis(now.as_millis().saturating_sub(age));
-                dead.forget(before, self.bounds.job_rows)?;
-            }
-            (written.rows, written.dead, written.oldest_dead) = (rows.len()?, dead.len()?, dead.oldest()?);
-        }
-        self.history.note(&txn)?;
-        written.stats = self.stats.write(&txn, now, is_last)?;
-        written.told = self.write_told(&txn, now, is_last)?;
-        let marks = Marks { steady: now, next_job: self.next_job, clean: is_last };
-        {
-            let mut meta = txn.open_table(META)?;
-            meta.insert(CHECKPOINT, self.scratch.as_slice())?;
-            meta.insert(MARKS, marks.encode().as_slice())?;
-        }
-        txn.commit()?;
-        Ok(written)
-    }
-
-    fn write_change(
-        &self,
-        change: Change,
-        now: Timestamp,
-        rows: &mut Rows<'_>,
-        dead: &mut DeadLetters<'_>,
-        written: &mut Written,
-    ) -> Result<(), Error> {
-        let Change { webhook, event, what } = change;
-        match what {
-            What::Ready => {
-                rows.put_new(webhook, event, PendingRow::READY)?;
-            }
-            What::Retry { attempts, at, was_outstanding } => {
-                // An attempt that was under way while its row was abandoned or expired does not bring it back.
-                let row = if was_outstanding { None } else { rows.get(webhook, event)? };
-                if was_outstanding || row.is_some() || !dead.holds(webhook, event)? {
-                    let base = row.map_or(0, |row| row.base);
-                    rows.put(webhook, event, PendingRow { attempts, base, due: Some(at) })?;
-                }
-            }
-            What::Remove => {
-                if rows.remove(webhook, event)?.is_none() {
-                    // Abandoned while it was under way, and delivered all the same.
-                    dead.remove(webhook, event)?;
-                }
-            }
-            What::Dead { note } => {
-                let note = &self.gathered.notes[note];
-                match rows.remove(webhook, event)? {
-                    // It ended without an attempt, but not without those before.
-                    Some(row) if row.attempts > note.attempts => {
-                        dead.put(webhook, event, &Note { attempts: row.attempts, ..note.clone() })?;
-                    }
-                    _ => dead.put(webhook, event, note)?,
-                }
-            }
-            What::Again { reply } => self.again(DeliveryId { event, webhook }, reply, now, rows, dead, written)?,
-            What::Discard { reply } => {
-                written.discarded[reply] += u64::from(dead.remove(webhook, event)?.is_some());
-            }
-            What::Recover { reply } => {
-                if (self.hooks.abandons)(webhook).is_none()
-                    && let Some(attempts) = dead.remove(webhook, event)?
-                {
-                    let row = PendingRow::again(attempts, now);
-                    written.recovered[reply] += u64::from(rows.put_new(webhook, event, row)?);
-                    written.waiting.push(Waiting { webhook, ready: false, due: Some(now) });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn write_jobs(&self, txn: &WriteTransaction, written: &Written) -> Result<(), Error> {
-        for no in &self.gathered.jobs {
-            if let Some(mut job) = self.jobs.get(no).cloned() {
-                job.total = job.total.or(self.total_of(*no, written));
-                job.store(txn)?;
-            }
-        }
-        let mut wide = txn.open_table(super::table::WIDE)?;
-        for (no, webhooks) in &self.gathered.wide {
-            wide.insert(no, webhooks.as_slice())?;
-        }
-        Ok(())
-    }
-
-    /// What a recovery that is new in this flush was counted to have before it.
-    fn total_of(&self, no: u64, written: &Written) -> Option<u64> {
-        let mut counted = self.gathered.recover_alls.iter().zip(&written.recover_alls);
-        counted.find(|((.., of), _)| *of == no).map(|(_, total)| *total)
-    }
-
-    fn step_job<'txn>(
-        &self,
-        txn: &'txn WriteTransaction,
-        now: Timestamp,
-        rows: &mut Rows<'txn>,
-        dead: &mut DeadLetters<'txn>,
-        written: &mut Written,
-    ) -> Result<(), Error> {
-        let Some(mut job) = self.next_turn().cloned() else { return Ok(()) };
-        job.total = job.total.or(self.total_of(job.no, written));
-        job.step(&mut Ground {
-            txn,
-            rows,
-            dead,
-            outstanding: &self.outstanding,
-            wide: &self.wide_events(),
-            log: &*self.log,
-            history: &self.history.files(),
-            abandons: &self.hooks.abandons,
-            targets: &*self.hooks.targets,
-            now,
-            wall: self.clock.now(),
-            rows_max: self.bounds.job_rows,
-            waiting: &mut written.waiting,
-            died: &mut written.died,
-        })?;
-        if job.is_running() || job.is_kept() {
-            job.store(txn)?;
-        } else {
-            written.forgotten.push(job.no);
-        }
-        let finished: Vec<u64> = self.jobs.values().filter(|job| !job.is_running()).map(|job| job.no).collect();
-        written.forgotten.extend(finished.iter().take(finished.len().saturating_sub(JOBS_KEPT)));
-        for no in &written.forgotten {
-            Job::forget(*no, txn)?;
-        }
-        written.job = Some(job);
-        Ok(())
-    }
-
     /// What was written is durable: memory may forget it, and those who wait may know.
-    fn learn(&mut self, written: Written, now: Timestamp) {
-        self.history_written = false;
-        self.learn_told(written.told, now);
-        self.gathered.clear();
+    pub(super) fn learn(
+        &mut self,
+        mut flush: Box<Flush>,
+        mut flushed: Flushed,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), LookupError> {
+        let now = flush.now;
+        let Gathered { items, mut asked, jobs, .. } = self.in_flush.take().unwrap_or_default();
         // Permits go here, and so new work comes in.
-        drop(self.outstanding.take_released());
-        if let Some(job) = written.job {
-            self.turn = job.no;
-            self.jobs.insert(job.no, job);
+        Permit::give_back(std::mem::take(&mut asked.permits));
+        self.metrics.flush_items.observe(items as f64);
+        {
+            let mut counts = self.ledger.lock();
+            if flush.figures.is_some() {
+                counts.hours.flushed();
+            }
+            counts.stats.count_dead(&flushed.died);
         }
-        for no in written.forgotten {
-            self.jobs.remove(&no);
+        if flushed.outbox.next > self.outbox.next {
+            outputs.push(Output::RingOutbox);
         }
-        match written.expiring {
-            Progress::NoneToDo => {}
-            Progress::Done => _ = self.expiring.pop_front(),
-            Progress::Rest(rest) => {
-                self.expiring.pop_front();
+        self.outbox = flushed.outbox;
+        self.metrics.outbox_waiting.set(flushed.outbox.rows as i64);
+        self.learn_jobs(&flush, &mut flushed);
+        if flush.expiry.is_some() {
+            self.expiring.pop_front();
+            if let Some(rest) = flushed.expiry.take() {
                 self.expiring.push_front(rest);
             }
         }
-        if written.stats {
-            self.stats.written(now);
-        }
-        self.stats.count_dead(&written.died);
-        self.oldest_dead = written.oldest_dead;
-        self.metrics.dead_letters.set(written.dead as i64);
-        self.depth.set(written.rows, self.outstanding.len() as u64, self.outstanding.oldest());
+        self.oldest_dead = flushed.oldest_dead;
+        self.is_retiring = flushed.is_retiring;
+        self.metrics.dead_letters.set(flushed.dead as i64);
+        self.depth.set(flushed.rows, self.outstanding.len() as u64, self.outstanding.oldest());
         self.metrics.queue_depth.set(self.depth.get() as i64);
-        for waiting in written.waiting {
+        for waiting in flushed.waiting.drain(..) {
             self.nudge(waiting);
         }
-        // Whoever asked may have gone meanwhile.
-        for (reply, rows) in self.gathered.recovers.drain(..).zip(written.recovered) {
-            let _ = reply.send(rows);
-        }
-        for (asked, retried) in self.gathered.retries.drain(..).zip(written.retried) {
-            let _ = asked.reply.send(retried);
-        }
-        for (reply, letters) in self.gathered.discards.drain(..).zip(written.discarded) {
-            let _ = reply.send(letters);
-        }
-        for ((reply, _, no), rows) in self.gathered.recover_alls.drain(..).zip(written.recover_alls) {
-            if let Some(job) = self.jobs.get_mut(&no) {
-                job.total = job.total.or(Some(rows));
-            }
-            let _ = reply.send(rows);
-        }
-        for (reply, no) in self.gathered.job_replies.drain(..) {
-            let _ = reply.send(no);
-        }
-        for (webhook, reason) in self.disable.drain(..) {
-            (self.hooks.disable)(webhook, reason);
-        }
+        asked.take_answers(&flushed, |answer| outputs.push(Output::Answer(answer)));
+        // Their memory is used again.
+        flush.clear();
+        self.gathered = Gathered { items: 0, flush, jobs, asked: Asked::default() };
+        self.answer_at(now, &mut asked, outputs)?;
+        self.gathered.asked = asked;
+        Ok(())
     }
 
-    fn answer(&mut self, now: Timestamp) -> Result<(), Error> {
-        for (reply, is_cancelled) in self.gathered.cancel_replies.drain(..) {
-            let _ = reply.send(is_cancelled);
+    /// Answers who waits for no write.
+    pub(super) fn answer(&mut self, asked: &mut Asked, outputs: &mut Vec<Output>) -> Result<(), LookupError> {
+        self.answer_at(self.now.steady, asked, outputs)
+    }
+
+    /// Answers who waited for the flush of this time, and tells the shards.
+    fn answer_at(&mut self, now: Timestamp, asked: &mut Asked, outputs: &mut Vec<Output>) -> Result<(), LookupError> {
+        outputs.extend(self.disable.drain(..).map(|(webhook, reason)| Output::Disable(webhook, reason)));
+        for (reply, is_cancelled) in asked.cancel_replies.drain(..) {
+            outputs.push(Output::Answer(Answer::Cancelled(reply, is_cancelled)));
         }
-        for sync in self.gathered.syncs.drain(..) {
+        for sync in asked.syncs.drain(..) {
             let newest = self.outstanding.newest_first(sync.webhook, sync.event);
-            let _ = sync.reply.send(newest.take(sync.limit).collect());
+            let deliveries = newest.take(sync.limit).collect();
+            outputs.push(Output::Answer(Answer::Outstanding(sync.reply, deliveries)));
         }
-        if self.gathered.refills.is_empty() {
-            return Ok(());
+        if !asked.refills.is_empty() {
+            let unwritten = self.wide_events().into_iter().map(|(_, event)| event).min();
+            let wanted = asked.refills.iter();
+            let wanted: Vec<_> = wanted
+                .map(|refill| RowsWanted { webhook: refill.webhook, lane: refill.lane, rows: refill.rows })
+                .collect();
+            let answers = self.reader.refill(&wanted, now, unwritten)?;
+            let answers = asked.refills.drain(..).zip(answers);
+            self.kept.extend(answers.map(|(refill, answer)| (refill.shard, ToShard::Refilled(answer))));
         }
-        let refills = &self.gathered.refills;
-        let unwritten = self.wide_events().into_iter().map(|(_, event)| event).min();
-        let answers = self.state.read(|txn| {
-            refills
-                .iter()
-                .map(|refill| Ok((refill.shard, pending::refill(txn, refill, now, unwritten)?)))
-                .collect::<Result<Vec<_>, Error>>()
-        })?;
-        self.gathered.refills.clear();
-        self.kept.extend(answers.into_iter().map(|(shard, answer)| (shard, ToShard::Refilled(answer))));
+        self.tell_shards(outputs);
         Ok(())
     }
 
@@ -331,15 +142,9 @@ impl Keeper {
         };
     }
 
-    /// Tells the shards what they can take; the rest is kept for the next round.
-    fn tell_shards(&mut self) {
-        for _ in 0..self.kept.len() {
-            if let Some((shard, message)) = self.kept.pop_front()
-                && let Err(message) = self.shards.try_tell(shard, message)
-            {
-                self.kept.push_back((shard, message));
-            }
-        }
+    /// Tells the shards everything they must know.
+    fn tell_shards(&mut self, outputs: &mut Vec<Output>) {
+        outputs.extend(self.kept.drain(..).map(|(shard, message)| Output::Tell(shard, message)));
         if self.waiting.is_empty() {
             return;
         }
@@ -348,17 +153,15 @@ impl Keeper {
             per_shard[self.shards.of(waiting.webhook)].push(waiting);
         }
         for (shard, waiting) in per_shard.into_iter().enumerate().filter(|(_, waiting)| !waiting.is_empty()) {
-            if let Err(ToShard::Waiting(waiting)) = self.shards.try_tell(shard, ToShard::Waiting(waiting)) {
-                for waiting in waiting {
-                    self.nudge(waiting);
-                }
-            }
+            outputs.push(Output::Tell(shard, ToShard::Waiting(waiting)));
         }
     }
 
-    /// After a full disk: every file anew, nothing gathered lost.
-    pub(super) fn reopen(&mut self) -> Result<(), Error> {
-        self.state.reopen()?;
-        self.history.reopen()
+    /// Keeps what a shard had no room for until the next round.
+    pub(super) fn keep(&mut self, shard: usize, message: ToShard) {
+        match message {
+            ToShard::Waiting(waiting) => waiting.into_iter().for_each(|waiting| self.nudge(waiting)),
+            message => self.kept.push_back((shard, message)),
+        }
     }
 }

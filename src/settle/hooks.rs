@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Happening;
+use super::{Happening, SettleError};
 use crate::filter::Facts;
 #[cfg(doc)]
 use crate::handoff::Command;
@@ -44,8 +44,9 @@ pub struct Hooks {
     pub abandons: Abandons,
     /// Whom replays go to.
     pub targets: Arc<dyn Targets>,
-    /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows.
-    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) + Send + Sync>,
+    /// The webhook is to be disabled; its deliveries are abandoned by the [`Command::Abandon`] that follows. `false`: it could
+    /// not be asked for now, and is asked for again.
+    pub disable: Arc<dyn Fn(WebhookNo, DisableReason) -> bool + Send + Sync>,
     /// See [`Compose`].
     pub compose: Compose,
     /// Rows wait in the outbox.
@@ -55,7 +56,7 @@ pub struct Hooks {
     /// The disk is full: give up the ballast.
     pub ballast: Arc<dyn Fn() + Send + Sync>,
     /// A write failed for another reason: settle has ended, and the process must.
-    pub poisoned: Arc<dyn Fn(&redb::Error) + Send + Sync>,
+    pub poisoned: Arc<dyn Fn(&SettleError) + Send + Sync>,
 }
 
 impl fmt::Debug for Hooks {

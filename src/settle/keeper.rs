@@ -1,5 +1,5 @@
-//! What settle knows, and how each message changes it. No thread and no waiting here: [`super::thread`] drives it, and so
-//! do the tests.
+//! What settle knows, and how each message changes it. No thread, no clock, no waiting and no write here: a
+//! [`Keeper::step`] takes an input in and says what is to be done.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,39 +7,39 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checkpoint::{Outstanding, encode_webhooks};
-use super::dead::Note;
-use super::gather::{Expiring, Gathered, Sync, What};
-use super::history::History;
-use super::hours::Hours;
-use super::job::{Job, JobKind, JobState};
-use super::outbox::Outbox;
+use super::gather::{AskedAgain, Gathered, Sync};
+use super::ledger::{Counts, Ledger};
+use super::outstanding::Outstanding;
 use super::records::Depth;
-use super::stats::Stats;
-use super::table::key;
+use super::step::{Input, Now, Output};
 use super::watch::Watches;
 use super::{Bounds, Hooks, Options};
 use crate::handoff::{Announced, Command, DisableReason, Settled, Shards, ToSettle, ToShard, Waiting};
-use crate::model::{DeadReason, Decision, EventId, Timestamp, WebhookNo};
-use crate::runtime::{Clock, Metrics};
+use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::runtime::Metrics;
 use crate::storage::ReadLog;
-use crate::storage::file::Store;
+use crate::storage::delivery::{
+    DeliveryReader, Expiry, Job, JobKind, JobState, LookupError, Note, Outbox, Retried, Total, What,
+};
 
 /// See the module.
 pub(super) struct Keeper {
-    pub(super) state: Arc<Store>,
-    pub(super) history: History,
+    /// What both clocks showed at the last step.
+    pub(super) now: Now,
     pub(super) outstanding: Outstanding,
     pub(super) gathered: Gathered,
+    /// Who waits for the flush that is under way, if one is, with its items.
+    pub(super) in_flush: Option<Gathered>,
     pub(super) jobs: BTreeMap<u64, Job>,
     pub(super) next_job: u64,
     /// The job that had the last step.
     pub(super) turn: u64,
-    pub(super) expiring: VecDeque<Expiring>,
+    pub(super) expiring: VecDeque<Expiry>,
     /// When the oldest dead letter ended, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) hours: Arc<Hours>,
+    /// Whether history has old files to remove, as of the last flush.
+    pub(super) is_retiring: bool,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) watches: Watches,
     pub(super) outbox: Outbox,
     pub(super) depth: Arc<Depth>,
@@ -47,27 +47,62 @@ pub(super) struct Keeper {
     pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
     /// Answers that found their shard's queue full.
     pub(super) kept: VecDeque<(usize, ToShard)>,
-    /// Webhooks to disable after the flush.
+    /// Webhooks to disable after the flush, or at the next one if the registry had no room.
     pub(super) disable: Vec<(WebhookNo, DisableReason)>,
-    /// Whether what was gathered is in history already (the state's transaction then failed).
-    pub(super) history_written: bool,
-    pub(super) scratch: Vec<u8>,
     pub(super) options: Options,
     pub(super) bounds: Bounds,
+    /// Where webhooks live.
     pub(super) shards: Shards,
-    pub(super) clock: Clock,
     pub(super) log: Arc<dyn ReadLog>,
+    pub(super) reader: Arc<dyn DeliveryReader>,
     pub(super) metrics: Arc<Metrics>,
+    /// Asked for what the registry says; what changes something is an output.
     pub(super) hooks: Hooks,
     pub(super) stopping: bool,
 }
 
+/// Dead letters past their retention are left to gather for this long, so that they go by the batch.
+const GRACE: Duration = Duration::from_secs(60);
+
 impl Keeper {
-    /// Takes one message in.
-    pub(super) fn apply(&mut self, message: ToSettle) {
+    /// Takes one input in, at this time; what is to be done.
+    pub(super) fn step(&mut self, now: Now, input: Input) -> Result<Vec<Output>, LookupError> {
+        self.now = now;
+        let mut outputs = Vec::new();
+        match input {
+            Input::Messages(messages) => self.take_in(messages),
+            Input::Flush if self.is_dirty() => outputs.push(Output::Flush(self.make_flush(false)?)),
+            Input::Finish => outputs.push(Output::Flush(self.make_flush(true)?)),
+            Input::Flush => {
+                let mut asked = std::mem::take(&mut self.gathered.asked);
+                self.answer(&mut asked, &mut outputs)?;
+                self.gathered.asked = asked;
+            }
+            Input::Flushed(flush, flushed) => self.learn(flush, *flushed, &mut outputs)?,
+            Input::Untold(shard, message) => self.keep(shard, message),
+            Input::NotDisabled(webhook, reason) => self.disable.push((webhook, reason)),
+        }
+        Ok(outputs)
+    }
+
+    /// Takes messages in. What they count is counted under one lock.
+    fn take_in(&mut self, messages: Vec<ToSettle>) {
+        debug_assert!(self.in_flush.is_none(), "nothing is taken in while a flush is under way");
+        let ledger = Arc::clone(&self.ledger);
+        let mut counts = ledger.lock();
+        for message in messages {
+            self.take(message, &mut counts);
+        }
+    }
+
+    fn take(&mut self, message: ToSettle, counts: &mut Counts) {
         match message {
-            ToSettle::Announce(events) => events.into_iter().for_each(|event| self.announce(event)),
-            ToSettle::Settled(outcomes) => self.settle(&outcomes),
+            ToSettle::Announce(events) => {
+                for event in events {
+                    self.announce(event);
+                }
+            }
+            ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
             ToSettle::Spill(deliveries) => {
                 self.gathered.items += deliveries.len();
                 for (webhook, event) in deliveries {
@@ -77,8 +112,8 @@ impl Keeper {
                     }
                 }
             }
-            ToSettle::Refill(refill) => self.gathered.refills.push(refill),
-            ToSettle::Command(command) => self.command(command),
+            ToSettle::Refill(refill) => self.gathered.asked.refills.push(refill),
+            ToSettle::Command(command) => self.command(command, counts),
         }
     }
 
@@ -88,36 +123,38 @@ impl Keeper {
             self.outstanding.announce(announced);
             return;
         }
-        let mut webhooks = Vec::with_capacity(announced.webhooks.len() * 2);
-        encode_webhooks(&announced.webhooks, &mut webhooks);
-        let total = announced.webhooks.len() as u64;
-        let no = self.add_job(JobKind::Wide { event: announced.event }, Some(total));
-        self.gathered.wide.push((no, webhooks));
-        self.outstanding.pass(announced.event, announced.permit);
+        let Announced { event, webhooks, permit } = announced;
+        let no = self.add_job(JobKind::Wide { event }, Some(webhooks.len() as u64));
+        self.gathered.flush.wide.push((no, webhooks));
+        self.outstanding.pass(event, permit);
     }
 
-    fn settle(&mut self, outcomes: &[Settled]) {
+    fn settle(&mut self, outcomes: &[Settled], counts: &mut Counts) {
         self.gathered.items += outcomes.len();
-        let disable = &mut self.disable;
         let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
-        self.stats.count(outcomes, self.clock.steady(), disable_after, |webhook| {
-            disable.push((webhook, DisableReason::Failing));
-        });
-        self.hours.count(outcomes, self.clock.now());
-        self.watch(outcomes);
+        let mut failing = Vec::new();
+        counts.stats.count(outcomes, self.now.steady, disable_after, |webhook| failing.push(webhook));
+        for webhook in failing {
+            self.disable(webhook, DisableReason::Failing);
+        }
+        counts.hours.count(outcomes, self.now.wall);
+        self.watch(outcomes, &counts.stats);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
-                self.gathered.attempts.push(webhook, event, attempt);
+                self.gathered.flush.attempts.push(webhook, event, attempt);
+            }
+            if outcome.decision == Decision::Dead(DeadReason::Gone) {
+                self.disable(webhook, DisableReason::Gone);
             }
             let was_outstanding = self.outstanding.settle(webhook, event);
             match outcome.decision {
                 Decision::Delivered if was_outstanding => {}
-                Decision::Delivered => self.gathered.change(webhook, event, What::Remove),
+                Decision::Delivered => self.gathered.flush.change(webhook, event, What::Remove),
                 Decision::Retry { at } => match (self.hooks.abandons)(webhook) {
                     None => {
                         let attempts = outcome.attempt.as_ref().map_or(0, |attempt| attempt.number);
-                        self.gathered.change(webhook, event, What::Retry { attempts, at, was_outstanding });
+                        self.gathered.flush.change(webhook, event, What::Retry { attempts, at, was_outstanding });
                     }
                     Some(reason) => self.bury(outcome, reason),
                 },
@@ -126,13 +163,21 @@ impl Keeper {
         }
     }
 
+    /// Has the registry disable a webhook once the outcomes that say so are durable. Settle alone decides this.
+    fn disable(&mut self, webhook: WebhookNo, reason: DisableReason) {
+        if self.disable.iter().all(|(asked, _)| *asked != webhook) {
+            tracing::warn!(webhook = webhook.0, ?reason, "webhook is to be disabled");
+            self.disable.push((webhook, reason));
+        }
+    }
+
     fn bury(&mut self, outcome: &Settled, reason: DeadReason) {
         let attempt = outcome.attempt.as_ref();
         let note = Note {
             reason,
             attempts: attempt.map_or(0, |attempt| attempt.number),
-            at: self.clock.now(),
-            steady: self.clock.steady(),
+            at: self.now.wall,
+            steady: self.now.steady,
             http_status: attempt.and_then(|attempt| attempt.http_status),
             error: attempt
                 .and_then(|attempt| attempt.error.as_ref())
@@ -140,13 +185,13 @@ impl Keeper {
                 .unwrap_or_default()
                 .into(),
         };
-        self.gathered.dead(outcome.webhook, outcome.event, note);
+        self.gathered.flush.dead(outcome.webhook, outcome.event, note);
     }
 
     /// A row for a delivery that has just left the list; a dead letter if its webhook takes no more.
     pub(super) fn wait(&mut self, webhook: WebhookNo, event: EventId) {
         match (self.hooks.abandons)(webhook) {
-            None => self.gathered.change(webhook, event, What::Ready),
+            None => self.gathered.flush.change(webhook, event, What::Ready),
             Some(reason) => {
                 let outcome =
                     Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
@@ -155,58 +200,93 @@ impl Keeper {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, counts: &mut Counts) {
         match command {
             Command::Sync { webhook, event, limit, reply } => {
-                self.gathered.syncs.push(Sync { webhook, event, limit, reply });
+                self.gathered.asked.syncs.push(Sync { webhook, event, limit, reply });
             }
             Command::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }
-            Command::Note { webhook, noted } => self.note(webhook, noted),
+            Command::Note { webhook, noted } => self.note(webhook, noted, &mut counts.stats),
             Command::Admitted { through } => {
-                self.gathered.admitted = self.gathered.admitted.max(Some(through));
+                let admitted = &mut self.gathered.flush.admitted;
+                *admitted = (*admitted).max(Some(through));
                 self.gathered.items += 1;
             }
             Command::ReplayDead { webhook, events: Some(events), reply } => {
-                let counter = self.gathered.recovers.len();
-                self.gathered.recovers.push(reply);
+                self.gathered.asked.recovers.push(reply);
+                let answer = self.gathered.flush.answers.recovered;
+                self.gathered.flush.answers.recovered += 1;
                 self.gathered.items += events.len().max(1);
-                for event in events {
-                    self.gathered.change(webhook, event, What::Recover { reply: counter });
+                // To a webhook that takes no more nothing goes again.
+                if (self.hooks.abandons)(webhook).is_none() {
+                    self.change_all(webhook, &events, What::Recover { answer });
                 }
             }
             Command::Retry { id, reply } => self.retry(id, reply),
-            Command::Discard { webhook, events, reply } => self.discard(webhook, events, reply),
+            Command::Discard { webhook, events, reply } => {
+                self.gathered.asked.discards.push(reply);
+                let answer = self.gathered.flush.answers.discarded;
+                self.gathered.flush.answers.discarded += 1;
+                self.gathered.items += events.len().max(1);
+                self.change_all(webhook, &events, What::Discard { answer });
+            }
             Command::Recover { webhook, since, reply } => {
                 let no = self.add_job(JobKind::Recover { webhook, since: Some(since) }, None);
-                self.gathered.job_replies.push((reply, no));
+                self.gathered.asked.job_replies.push((reply, no));
             }
             Command::ReplayDead { webhook, events: None, reply } => {
-                let no = self.add_job(JobKind::Recover { webhook, since: None }, None);
-                self.gathered.recover_alls.push((reply, webhook, no));
+                let job = self.add_job(JobKind::Recover { webhook, since: None }, None);
+                self.gathered.asked.recover_alls.push(reply);
+                self.gathered.flush.totals.push(Total { job, webhook });
             }
             Command::Replay { filter, reply } => {
                 let no = self.add_job(JobKind::Replay(filter), None);
-                self.gathered.job_replies.push((reply, no));
+                self.gathered.asked.job_replies.push((reply, no));
             }
             Command::CancelJob { job, reply } => {
                 let found = self.jobs.get_mut(&job).filter(|job| job.can_be_cancelled());
-                let is_cancelled = found.map(|job| job.cancel(self.clock.now())).is_some();
+                let is_cancelled = found.map(|job| job.cancel(self.now.wall)).is_some();
                 if is_cancelled {
                     self.gathered.items += 1;
                     self.gathered.jobs.push(job);
                 }
-                self.gathered.cancel_replies.push((reply, is_cancelled));
+                self.gathered.asked.cancel_replies.push((reply, is_cancelled));
             }
             Command::Expire { events } => {
                 if let Some(first) = events.first() {
-                    let from = key(WebhookNo(0), *first);
-                    self.expiring.push_back(Expiring { events, from });
+                    let from = (WebhookNo(0), *first);
+                    self.expiring.push_back(Expiry { events: events.into(), from });
                 }
             }
             Command::Stop => self.stopping = true,
         }
+    }
+
+    fn change_all(&mut self, webhook: WebhookNo, events: &[EventId], what: What) {
+        for event in events {
+            self.gathered.flush.change(webhook, *event, what);
+        }
+    }
+
+    /// Takes in the wish for a delivery once more. The flush looks for what there is to do, unless that is known.
+    fn retry(&mut self, id: DeliveryId, reply: tokio::sync::oneshot::Sender<Retried>) {
+        let DeliveryId { event, webhook } = id;
+        let is_under_way =
+            || self.outstanding.holds(webhook, event) || self.wide_events().iter().any(|(_, wide)| *wide == event);
+        let answer = match (self.hooks.abandons)(webhook) {
+            Some(reason) => Some(Retried::Abandoned(reason)),
+            None if is_under_way() => Some(Retried::Waits),
+            None => None,
+        };
+        if answer.is_none() {
+            let answer = self.gathered.flush.answers.retried;
+            self.gathered.flush.answers.retried += 1;
+            self.gathered.flush.change(webhook, event, What::Again { answer });
+        }
+        self.gathered.asked.retries.push(AskedAgain { reply, answer });
+        self.gathered.items += 1;
     }
 
     /// Begins a job, which is durable with the next flush.
@@ -215,7 +295,7 @@ impl Keeper {
         self.next_job += 1;
         self.gathered.items += 1;
         self.gathered.jobs.push(no);
-        self.jobs.insert(no, Job::new(no, kind, total, self.log.last(), self.clock.now()));
+        self.jobs.insert(no, Job::new(no, kind, total, self.log.last(), self.now.wall));
         no
     }
 
@@ -226,9 +306,9 @@ impl Keeper {
         later.or_else(|| self.jobs.range(..=self.turn).find(|entry| running((entry.0, entry.1)))).map(|(_, job)| job)
     }
 
-    /// Whether a flush has something to write.
-    pub(super) fn is_dirty(&self) -> bool {
-        self.gathered.items > 0 || self.is_busy() || self.is_dead_letter_due() || self.history.is_retiring()
+    /// Whether a flush has something to write, as of the last step.
+    fn is_dirty(&self) -> bool {
+        self.gathered.items > 0 || self.is_busy() || self.is_dead_letter_due(self.now.steady) || self.is_retiring
     }
 
     /// Whether there is work that needs no message to go on.
@@ -236,16 +316,17 @@ impl Keeper {
         !self.expiring.is_empty() || self.next_turn().is_some()
     }
 
-    /// Whether everything is written and everybody answered.
-    pub(super) fn is_idle(&self) -> bool {
-        let is_told = self.kept.is_empty() && self.waiting.is_empty();
-        !self.is_dirty() && !self.gathered.is_asked() && is_told && self.gathered.cancel_replies.is_empty()
+    /// Whether everything is written and everybody answered, at this time of the scheduling clock.
+    pub(super) fn is_idle(&self, steady: Timestamp) -> bool {
+        let is_told = self.kept.is_empty() && self.waiting.is_empty() && self.disable.is_empty();
+        let is_written = !self.is_dirty() && !self.is_dead_letter_due(steady);
+        is_written && is_told && !self.gathered.asked.is_waited_for()
     }
 
     /// Whether the oldest dead letter has been kept for as long as it is to be.
-    pub(super) fn is_dead_letter_due(&self) -> bool {
+    pub(super) fn is_dead_letter_due(&self, steady: Timestamp) -> bool {
         let retention = self.options.dead_letter_retention;
-        self.oldest_dead.is_some_and(|at| self.clock.steady().since(at) > retention + GRACE)
+        self.oldest_dead.is_some_and(|at| steady.since(at) > retention + GRACE)
     }
 
     /// Events whose rows a job is still writing, with its number.
@@ -259,6 +340,3 @@ impl Keeper {
             .collect()
     }
 }
-
-/// Dead letters past their retention are left to gather for this long, so that they go by the batch.
-const GRACE: Duration = Duration::from_secs(60);

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::testing::{HOUR, World, attempt, failed};
+use super::testing::{HOUR, World};
 use super::{JobKind, JobState, Wanted};
 use crate::handoff::{Command, ReplayFilter, Retried, Row};
 use crate::model::DeliveryStatus::{Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, WebhookNo};
+use crate::storage::delivery::testing::{attempt, failed};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -144,7 +145,7 @@ async fn what_waits_is_unknown_or_has_no_webhook_is_not_tried_again() {
     let mut answers = Vec::new();
     for event in [listed, row, wide] {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        world.keeper.apply(crate::handoff::ToSettle::Command(Command::Retry { id: id(1, event), reply }));
+        world.take_in(crate::handoff::ToSettle::Command(Command::Retry { id: id(1, event), reply }));
         answers.push(answer);
     }
     world.flush();
@@ -166,19 +167,19 @@ async fn a_discarded_dead_letter_is_gone_from_the_list_and_from_the_count() {
         die(&mut world, 1, *event);
     }
     world.flush();
-    assert_eq!(world.keeper.metrics.dead_letters.get(), 3);
+    assert_eq!(world.driver.keeper.metrics.dead_letters.get(), 3);
     let (webhook, gone) = (WebhookNo(1), vec![events[1], EventId::from_u128(99)]);
     assert_eq!(world.ask(|reply| Command::Discard { webhook, events: gone.clone(), reply }), 1);
     assert_eq!(world.ask(|reply| Command::Discard { webhook, events: gone, reply }), 0);
     assert_eq!(world.letters(1).iter().map(|letter| letter.id.event).collect::<Vec<_>>(), [events[2], events[0]]);
-    assert_eq!(world.keeper.metrics.dead_letters.get(), 2);
+    assert_eq!(world.driver.keeper.metrics.dead_letters.get(), 2);
     assert_eq!(status(&world, 1, events[1]), Failed, "history still knows how it ended");
     let failed = Wanted { status: Some(Failed), ..Wanted::all([webhook]) };
     assert_eq!(pages(&world, failed, 9).len(), 2);
     assert_eq!(world.ask(|reply| Command::ReplayDead { webhook, events: Some(vec![events[0]]), reply }), 1);
-    assert_eq!(world.keeper.metrics.dead_letters.get(), 1);
+    assert_eq!(world.driver.keeper.metrics.dead_letters.get(), 1);
     world = world.reopen();
-    assert_eq!((world.letters(1).len(), world.keeper.metrics.dead_letters.get()), (1, 1));
+    assert_eq!((world.letters(1).len(), world.driver.keeper.metrics.dead_letters.get()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,8 +204,8 @@ async fn a_recovery_takes_what_died_since_and_hurries_what_waits_also_over_a_cra
     world.flush();
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     let command = Command::Recover { webhook: WebhookNo(1), since, reply };
-    world.keeper.apply(crate::handoff::ToSettle::Command(command));
-    world.keeper.flush().unwrap();
+    world.take_in(crate::handoff::ToSettle::Command(command));
+    world.driver.flush().unwrap();
     let no = answer.try_recv().unwrap();
     assert!(world.records.jobs().unwrap()[0].is_running(), "it takes several steps");
     world = world.crash();

@@ -1,34 +1,28 @@
 //! settle: decides what becomes of a delivery after an attempt, and is the only writer of what is remembered of it.
 //!
-//! Promises: state.redb alone decides what is still to be done; whatever is neither settled nor has a row is in the
-//! checkpoint's list or after its head in the log. Must never know: hyper, the clock, randomness (they are parameters).
+//! Promises: the store's state alone says what is still to be done; whatever is neither settled nor has a row is in the
+//! checkpoint's list or after its head in the log. What is remembered is written by [`crate::storage::delivery`]. Must never
+//! know: how it is stored, hyper, the clock, randomness (they are parameters).
 
 pub mod backoff;
 pub mod policy;
 
-mod again;
-mod checkpoint;
-mod dead;
-mod expiry;
-mod figures;
+mod driver;
+mod error;
 mod flush;
 mod gather;
-mod history;
-mod history_rows;
 mod hooks;
 mod hours;
-mod job;
-mod job_text;
+mod jobs;
 mod keeper;
-mod list;
+mod ledger;
 mod needs;
 mod open;
-mod outbox;
-mod pending;
+mod outstanding;
 mod records;
 mod replay;
 mod stats;
-mod table;
+mod step;
 mod thread;
 mod watch;
 
@@ -43,34 +37,27 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use dead::DeadLetter;
-pub use figures::{Figures, Hour, HourRow, OTHER_TYPES};
+pub use error::SettleError;
 pub use hooks::{Abandons, Compose, Hooks, Targets};
-pub use hours::FiguresOf;
-pub use job::{Job, JobKind, JobState};
-
-pub use list::Wanted;
 pub use needs::SettleNeeds;
-pub use open::{OpenError, OpenState, Opened, Start, TableCounts, open};
-pub use outbox::OutboxRow;
+pub use open::{OpenError, Opened, Start, open};
 pub use policy::decide;
-pub use records::{DeliveryRecord, Page, Records};
-pub use stats::WebhookStats;
+pub use records::Records;
 pub use thread::Running;
 pub use watch::{FAILING_PERCENT, Happened, Happening};
 
+pub use crate::storage::delivery::{
+    DeadLetter, DeliveryRecord, Figures, FiguresOf, Hour, HourRow, Job, JobKind, JobState, OTHER_TYPES, OutboxRow,
+    Page, TableCounts, Wanted, WebhookStats,
+};
+
 use std::time::Duration;
 
-use crate::limits::{CHECKPOINT_LIST_MAX, HISTORY_FILE_BYTES, JOB_ROWS, WIDE_EVENT_WEBHOOKS};
-use crate::model::Decision;
+use crate::limits::{CHECKPOINT_LIST_MAX, JOB_ROWS, WIDE_EVENT_WEBHOOKS};
 
 /// What the configuration says.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// redb's two-phase commit.
-    pub two_phase_commit: bool,
-    /// Age at which attempts are forgotten.
-    pub history_retention: Duration,
     /// Age at which dead letters are.
     pub dead_letter_retention: Duration,
     /// After this long of nothing but failure a webhook is disabled, unless it has a time of its own.
@@ -83,16 +70,10 @@ struct Bounds {
     checkpoint_list_max: usize,
     wide_event_webhooks: usize,
     job_rows: usize,
-    history_file_bytes: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            checkpoint_list_max: CHECKPOINT_LIST_MAX,
-            wide_event_webhooks: WIDE_EVENT_WEBHOOKS,
-            job_rows: JOB_ROWS,
-            history_file_bytes: HISTORY_FILE_BYTES,
-        }
+        Self { checkpoint_list_max: CHECKPOINT_LIST_MAX, wide_event_webhooks: WIDE_EVENT_WEBHOOKS, job_rows: JOB_ROWS }
     }
 }

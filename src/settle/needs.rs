@@ -1,14 +1,8 @@
 //! What retention of the log asks of settle.
 
-use redb::Error;
-
-use super::dead::is_expired;
-use super::job::{Job, JobKind};
-use super::pending::between;
-use super::records::Records;
-use super::table::{DEAD, JOBS, PENDING, key};
+use super::Records;
 use crate::handoff::{Command, Needs, SettleHandle, ToSettle};
-use crate::model::{EventId, WebhookNo};
+use crate::model::EventId;
 
 /// [`Needs`], answered from the rows, the dead letters and the wide events' jobs.
 #[derive(Debug, Clone)]
@@ -22,34 +16,6 @@ impl SettleNeeds {
     pub fn new(handle: SettleHandle, records: Records) -> Self {
         Self { handle, records }
     }
-
-    fn stored(&self, first: EventId, last: EventId) -> Result<Vec<EventId>, Error> {
-        let mut events = self.records.state().read(|txn| {
-            let mut events = Vec::new();
-            let from = key(WebhookNo(0), first);
-            between(&txn.open_table(PENDING)?, &from, first, last, |_, event, _| {
-                events.push(event);
-                true
-            })?;
-            between(&txn.open_table(DEAD)?, &from, first, last, |_, event, letter| {
-                // One that expired has no body to keep.
-                if !is_expired(letter) {
-                    events.push(event);
-                }
-                true
-            })?;
-            for job in Job::load(&txn.open_table(JOBS)?)?.iter().filter(|job| job.is_running()) {
-                match job.kind {
-                    JobKind::Wide { event } if (first..=last).contains(&event) => events.push(event),
-                    _ => {}
-                }
-            }
-            Ok(events)
-        })?;
-        events.sort_unstable();
-        events.dedup();
-        Ok(events)
-    }
 }
 
 impl Needs for SettleNeeds {
@@ -61,7 +27,7 @@ impl Needs for SettleNeeds {
         if outstanding.iter().any(|(event, _)| (first..=last).contains(event)) {
             return None;
         }
-        match self.stored(first, last) {
+        match self.records.reader().needed(first, last) {
             Ok(events) => Some(events),
             Err(error) => {
                 tracing::warn!(%error, "retention waits: the state cannot be read");

@@ -1,62 +1,37 @@
-//! Opening: state.redb first, for the high waters that the log and the clock are built on; then recovery from the
+//! Opening: what the store knows first, for the high waters that the log and the clock are built on; then recovery from the
 //! checkpoint and the log; then the thread.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use redb::{Error, ReadableTableMetadata, TableError};
 
-use super::checkpoint::{CHECKPOINT, Checkpoint, MARKS, Marks, Outstanding, encode_webhooks};
-use super::dead::DeadLetters;
+use super::driver::Driver;
 use super::gather::Gathered;
-use super::history::History;
 use super::hours::Hours;
-use super::job::{Job, JobKind};
 use super::keeper::Keeper;
-use super::outbox::Outbox;
-use super::pending::{self, PendingRow, Rows};
+use super::ledger::{Counts, Ledger};
+use super::outstanding::Outstanding;
 use super::records::{Depth, Records};
 use super::stats::Stats;
-use super::table::{DEAD, DUE, HISTORY, HOURS, JOBS, META, OUTBOX, PENDING, STATS, WATCH, WIDE};
+use super::step::Now;
 use super::thread::Running;
 use super::watch::Watches;
 use super::{Bounds, Hooks, Options};
 use crate::handoff::{SettleHandle, Shards, ToSettle};
-use crate::limits::STATE_CACHE_BYTES;
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
+use crate::storage::{ReadError, ReadLog, Disk};
+use crate::storage::delivery::{Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError, TableCounts, What};
 use crate::storage::file::Store;
-use crate::storage::format::STATE_FILE;
-use crate::storage::{Disk, ReadError, ReadLog};
 
-/// Where settle's files are, and how they are kept.
-#[derive(Debug, Clone)]
-pub struct OpenState {
-    /// The disk.
-    pub disk: Arc<dyn Disk>,
-    /// The data folder; it must be there.
-    pub dir: PathBuf,
-    /// From the configuration.
-    pub options: Options,
-}
-
-/// state.redb, open; nothing is recovered yet.
+/// What the store knows, loaded; nothing is recovered yet.
 #[derive(Debug)]
 pub struct Opened {
-    state: Arc<Store>,
-    history: History,
-    stats: Arc<Stats>,
-    hours: Arc<Hours>,
-    watches: Watches,
-    outbox: Outbox,
-    marks: Marks,
-    checkpoint: Checkpoint,
-    jobs: Vec<Job>,
+    store: Box<dyn DeliveryStore>,
+    loaded: Loaded,
     options: Options,
-    pub(super) bounds: Bounds,
+    bounds: Bounds,
 }
 
 /// What the thread needs beside its files.
@@ -88,207 +63,161 @@ impl fmt::Debug for Start {
 /// Why settle could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// redb or the disk.
+    /// The store could not be loaded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store could not be read.
     #[error("state.redb or the history cannot be opened: {0}")]
-    Storage(#[from] Error),
+    Lookup(#[from] LookupError),
+    /// What recovery found could not be written.
+    #[error("state.redb or the history cannot be opened: {0}")]
+    Flush(#[from] FlushError),
     /// The log.
     #[error(transparent)]
     Log(#[from] ReadError),
-    /// The checkpoint is not one.
-    #[error("the checkpoint in state.redb cannot be read")]
-    Checkpoint,
     /// The thread could not be made.
     #[error("the settle thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// Heads of the log that recovery takes in one transaction.
+/// Heads of the log that recovery looks at in one step.
 const HEADS_PER_STEP: usize = 4_096;
+/// Rows that it writes in one, but for those of the last event.
+const ROWS_PER_STEP: usize = 65_536;
 
-/// Opens `state.redb` and looks at the history files.
-pub fn open(place: OpenState) -> Result<Opened, OpenError> {
-    open_with(place, Bounds::default())
+/// Loads what the store knows.
+pub fn open(store: Box<dyn DeliveryStore>, options: Options) -> Result<Opened, OpenError> {
+    open_with(store, options, Bounds::default())
 }
 
-pub(super) fn open_with(place: OpenState, bounds: Bounds) -> Result<Opened, OpenError> {
-    let OpenState { disk, dir, options } = place;
-    let path = dir.join("state.redb");
-    Store::make(&disk, &path, STATE_FILE)?;
-    let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES, STATE_FILE)?);
-    make_tables(&state, options.two_phase_commit)?;
-    let (marks, checkpoint, jobs, (figures, hours, watches, outbox)) = state.read(|txn| {
-        let meta = txn.open_table(META)?;
-        let marks = meta.get(MARKS)?.map_or_else(Marks::default, |marks| Marks::decode(marks.value()));
-        let checkpoint = match meta.get(CHECKPOINT)? {
-            Some(bytes) => Checkpoint::decode(bytes.value()),
-            None => Some(Checkpoint::default()),
-        };
-        let figures = (Stats::load(txn)?, Hours::load(txn)?, Watches::load(txn)?, Outbox::load(txn)?);
-        Ok((marks, checkpoint, Job::load(&txn.open_table(JOBS)?)?, figures))
-    })?;
-    let checkpoint = checkpoint.ok_or(OpenError::Checkpoint)?;
-    let (history_dir, file_bytes) = (dir.join("history"), bounds.history_file_bytes);
-    let history = state.read(|txn| {
-        let disk = Arc::clone(&disk);
-        History::open(disk, &history_dir, file_bytes, options.two_phase_commit, txn, marks.clean, marks.steady)
-    })?;
-    let (figures, hours) = (Arc::new(figures), Arc::new(hours));
-    Ok(Opened { state, history, stats: figures, hours, watches, outbox, marks, checkpoint, jobs, options, bounds })
+pub(super) fn open_with(store: Box<dyn DeliveryStore>, options: Options, bounds: Bounds) -> Result<Opened, OpenError> {
+    let loaded = store.load()?;
+    Ok(Opened { store, loaded, options, bounds })
 }
 
 impl Opened {
     /// The last event that settle knows of: the log gives no id that is not later.
     pub fn last_event(&self) -> EventId {
-        self.checkpoint.head
+        self.loaded.checkpoint.head
     }
 
     /// The scheduling clock at the last flush: the new one goes on from there.
     pub fn steady(&self) -> Timestamp {
-        self.marks.steady
+        self.loaded.marks.steady
+    }
+
+    /// How many rows each table has.
+    pub fn counts(&self) -> Result<TableCounts, LookupError> {
+        self.store.reader().counts()
     }
 
     /// Makes a row of every delivery that the checkpoint's list or the log after its head names.
     pub fn recover(&mut self, log: &dyn ReadLog) -> Result<(), OpenError> {
         loop {
-            let heads = log.heads_after(self.checkpoint.head, HEADS_PER_STEP)?;
-            if heads.is_empty() && self.checkpoint.list.is_empty() && !self.marks.clean {
+            let heads = log.heads_after(self.loaded.checkpoint.head, HEADS_PER_STEP)?;
+            if heads.is_empty() && self.loaded.checkpoint.list.is_empty() && !self.loaded.marks.clean {
                 return Ok(());
             }
-            let txn = self.state.write(self.options.two_phase_commit)?;
-            {
-                let mut rows = Rows::open(&txn).map_err(OpenError::Storage)?;
-                for (event, webhooks) in &self.checkpoint.list {
-                    for webhook in webhooks {
-                        rows.put_new(*webhook, *event, PendingRow::READY)?;
-                    }
-                }
-                for (event, bytes) in &heads {
-                    let head = EventHead::parse(bytes).map_err(|_| ReadError::Damaged(*event))?;
-                    let webhooks = head.webhooks();
-                    if webhooks.len() > self.bounds.wide_event_webhooks {
-                        let total = Some(webhooks.len() as u64);
-                        let (no, kind) = (self.marks.next_job.max(1), JobKind::Wide { event: *event });
-                        let job = Job::new(no, kind, total, *event, head.event.received_at);
-                        self.marks.next_job = job.no + 1;
-                        job.store(&txn)?;
-                        let mut encoded = Vec::new();
-                        encode_webhooks(&webhooks, &mut encoded);
-                        txn.open_table(WIDE)
-                            .map_err(Error::from)?
-                            .insert(job.no, encoded.as_slice())
-                            .map_err(Error::from)?;
-                        self.jobs.push(job);
-                    } else {
-                        for webhook in webhooks {
-                            rows.put_new(webhook, *event, PendingRow::READY)?;
-                        }
-                    }
-                }
+            let mut flush = Flush::default();
+            for (event, webhooks) in self.loaded.checkpoint.list.drain(..) {
+                webhooks.into_iter().for_each(|webhook| flush.change(webhook, event, What::Ready));
             }
-            self.checkpoint.head = heads.last().map_or(self.checkpoint.head, |(event, _)| *event);
-            self.checkpoint.list.clear();
-            self.marks.clean = false;
-            self.write_marks(&txn)?;
-            txn.commit().map_err(Error::from)?;
+            for (event, bytes) in heads {
+                if flush.changes.len() >= ROWS_PER_STEP {
+                    break;
+                }
+                self.recover_event(event, &bytes, &mut flush)?;
+                self.loaded.checkpoint.head = event;
+            }
+            flush.now = self.loaded.marks.steady;
+            flush.next_job = self.loaded.marks.next_job;
+            flush.outbox_first = self.loaded.outbox.next;
+            Checkpoint::begin(self.loaded.checkpoint.head, &mut flush.checkpoint);
+            self.store.flush(&mut flush)?;
+            self.loaded.marks.clean = false;
         }
+    }
+
+    /// Rows for an event of the log; a job that writes them if they are very many.
+    fn recover_event(&mut self, event: EventId, bytes: &[u8], flush: &mut Flush) -> Result<(), ReadError> {
+        let head = EventHead::parse(bytes).map_err(|_| ReadError::Damaged(event))?;
+        let webhooks = head.webhooks();
+        if webhooks.len() > self.bounds.wide_event_webhooks {
+            let (no, total) = (self.loaded.marks.next_job.max(1), Some(webhooks.len() as u64));
+            let job = Job::new(no, JobKind::Wide { event }, total, event, head.event.received_at);
+            self.loaded.marks.next_job = no + 1;
+            flush.jobs.push(job.clone());
+            flush.wide.push((no, webhooks));
+            self.loaded.jobs.push(job);
+        } else {
+            webhooks.into_iter().for_each(|webhook| flush.change(webhook, event, What::Ready));
+        }
+        Ok(())
     }
 
     /// Starts the thread, which first tells the shards what waits.
     pub fn start(self, start: Start) -> Result<Running, OpenError> {
         let Start { handle, messages, bell, shards, clock, log, metrics, hooks } = start;
-        let depth = Arc::new(Depth::default());
-        let records = Records::new(
-            Arc::clone(&self.state),
-            self.history.files(),
-            Arc::clone(&self.stats),
-            Arc::clone(&self.hours),
-            Arc::clone(&depth),
-            handle.clone(),
-        );
-        let keeper = self.keeper(Surroundings { shards, clock, log, metrics, hooks, depth })?;
-        Ok(Running::begin(keeper, handle, records, messages, bell)?)
+        let (driver, records) = self.driver(Surroundings { shards, clock, log, metrics, hooks }, handle.clone())?;
+        Ok(Running::begin(driver, handle, records, messages, bell)?)
     }
 
-    pub(super) fn keeper(self, around: Surroundings) -> Result<Keeper, Error> {
+    /// Everything but the thread, with the reading side.
+    pub(super) fn driver(self, around: Surroundings, handle: SettleHandle) -> Result<(Driver, Records), LookupError> {
+        let Surroundings { shards, clock, log, metrics, hooks } = around;
+        let Loaded { marks, checkpoint, jobs, stats, figures_number, standings, outbox } = self.loaded;
+        let reader = self.store.reader();
+        let counts = Counts { stats: Stats::new(stats), hours: Hours::after(figures_number) };
+        let (ledger, depth) = (Arc::new(Ledger::new(counts)), Arc::<Depth>::default());
+        let records = Records::new(Arc::clone(&reader), Arc::clone(&ledger), Arc::clone(&depth), handle);
         let mut keeper = Keeper {
-            outstanding: Outstanding::new(self.checkpoint.head),
-            state: self.state,
-            history: self.history,
+            now: Now { steady: clock.steady(), wall: clock.now() },
+            outstanding: Outstanding::new(checkpoint.head),
             gathered: Gathered::default(),
-            next_job: self.marks.next_job.max(1),
-            jobs: self.jobs.into_iter().map(|job| (job.no, job)).collect(),
+            in_flush: None,
+            next_job: marks.next_job.max(1),
+            jobs: jobs.into_iter().map(|job| (job.no, job)).collect(),
             turn: 0,
-            expiring: VecDeque::default(),
+            expiring: <_>::default(),
             oldest_dead: None,
-            stats: self.stats,
-            hours: self.hours,
-            watches: self.watches,
-            outbox: self.outbox,
-            depth: around.depth,
-            waiting: BTreeMap::default(),
-            kept: VecDeque::default(),
+            is_retiring: false,
+            ledger,
+            watches: Watches::new(standings),
+            outbox,
+            depth,
+            waiting: <_>::default(),
+            kept: <_>::default(),
             disable: Vec::new(),
-            history_written: false,
-            scratch: Vec::new(),
             options: self.options,
             bounds: self.bounds,
-            shards: around.shards,
-            clock: around.clock,
-            log: around.log,
-            metrics: around.metrics,
-            hooks: around.hooks,
+            shards: shards.clone(),
+            log,
+            reader,
+            metrics,
+            hooks: hooks.clone(),
             stopping: false,
         };
-        let (waiting, rows) = keeper.state.read(|txn| Ok((pending::waiting(txn)?, txn.open_table(PENDING)?.len()?)))?;
-        keeper.depth.set(rows, 0, None);
-        for waiting in waiting {
-            match (keeper.hooks.abandons)(waiting.webhook) {
-                None => keeper.nudge(waiting),
-                Some(reason) => _ = keeper.add_job(JobKind::Abandon { webhook: waiting.webhook, reason }, None),
-            }
-        }
-        // The first flush makes the start durable and learns what the tables hold.
-        keeper.gathered.items += 1;
-        Ok(keeper)
-    }
-
-    fn write_marks(&self, txn: &redb::WriteTransaction) -> Result<(), Error> {
-        let mut meta = txn.open_table(META)?;
-        meta.insert(MARKS, self.marks.encode().as_slice())?;
-        meta.insert(CHECKPOINT, self.checkpoint.head.as_u128().to_le_bytes().as_slice())?;
-        Ok(())
-    }
-
-    /// How many rows each table has, for `hooktide log stat`.
-    pub fn counts(&self) -> Result<TableCounts, Error> {
-        self.state.read(|txn| {
-            Ok(TableCounts {
-                pending: txn.open_table(PENDING)?.len()?,
-                due: txn.open_table(DUE)?.len()?,
-                dead: txn.open_table(DEAD)?.len()?,
-                jobs: txn.open_table(JOBS)?.len()?,
-                webhooks: txn.open_table(STATS)?.len()?,
-                history_files: txn.open_table(HISTORY)?.len()?,
-            })
-        })
+        keeper.begin()?;
+        let driver = Driver { keeper, store: self.store, shards, clock, hooks, under_way: None };
+        Ok((driver, records))
     }
 }
 
-/// Rows of state.redb.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableCounts {
-    /// Deliveries that wait.
-    pub pending: u64,
-    /// Those of them that wait for a time.
-    pub due: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Jobs, finished replays included.
-    pub jobs: u64,
-    /// Webhooks with statistics.
-    pub webhooks: u64,
-    /// History files.
-    pub history_files: u64,
+impl Keeper {
+    /// Takes in what waits on the disk: the shards are to be told of it, or it is to be abandoned.
+    fn begin(&mut self) -> Result<(), LookupError> {
+        let backlog = self.reader.backlog()?;
+        self.depth.set(backlog.rows, 0, None);
+        for waiting in backlog.waiting {
+            match (self.hooks.abandons)(waiting.webhook) {
+                None => self.nudge(waiting),
+                Some(reason) => _ = self.add_job(JobKind::Abandon { webhook: waiting.webhook, reason }, None),
+            }
+        }
+        // The first flush makes the start durable and learns what the tables hold.
+        self.gathered.items += 1;
+        Ok(())
+    }
 }
 
 /// The other threads' ends.
@@ -298,24 +227,4 @@ pub(super) struct Surroundings {
     pub(super) log: Arc<dyn ReadLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) hooks: Hooks,
-    pub(super) depth: Arc<Depth>,
-}
-
-fn make_tables(state: &Store, two_phase: bool) -> Result<(), Error> {
-    // The last table that was added says whether all are there: a state of an earlier program has not all.
-    let made = state.read(|txn| match txn.open_table(OUTBOX) {
-        Ok(_) => Ok(true),
-        Err(TableError::TableDoesNotExist(_)) => Ok(false),
-        Err(error) => Err(error.into()),
-    })?;
-    if made {
-        return Ok(());
-    }
-    let txn = state.write(two_phase)?;
-    drop((Rows::open(&txn)?, DeadLetters::open(&txn)?));
-    drop((txn.open_table(JOBS)?, txn.open_table(WIDE)?, txn.open_table(STATS)?));
-    drop((txn.open_table(HISTORY)?, txn.open_table(META)?));
-    drop((txn.open_table(HOURS)?, txn.open_table(WATCH)?, txn.open_table(OUTBOX)?));
-    txn.commit()?;
-    Ok(())
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::testing::{World, attempt, failed};
+use super::testing::World;
 use crate::handoff::{Command, Lane, ReplayFilter, Retried, Row, ToSettle};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::storage::delivery::testing::{attempt, failed};
 
 const WEBHOOKS: u32 = 6;
 
@@ -205,7 +206,7 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                     world.settle(one.0, one.1, None, Decision::Dead(DeadReason::Disabled));
                 }
                 let abandon = Command::Abandon { webhook: WebhookNo(no), reason: DeadReason::Disabled };
-                world.keeper.apply(ToSettle::Command(abandon));
+                world.take_in(ToSettle::Command(abandon));
                 world.flush();
                 let gone: Vec<_> = model.waits.keys().filter(|one| one.0 == no).copied().collect();
                 for one in gone {

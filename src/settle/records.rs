@@ -5,61 +5,25 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::Error;
 use tokio::sync::oneshot;
 
-use super::dead::{self, DeadLetter};
-use super::figures::{Hour, HourRow};
-use super::history::Files;
-use super::hours::{FiguresOf, Hours};
-use super::job::Job;
-use super::list::{self, Wanted};
-use super::outbox::{self, OutboxRow};
-use super::pending::{self, PendingRow};
-use super::stats::{Stats, WebhookStats};
-use super::table::{DEAD, JOBS, Key, PENDING, key, previous};
-use super::watch;
+use super::ledger::Ledger;
 use crate::handoff::{Command, ReplayFilter, Retried, SettleHandle, ToSettle};
-use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, EventId, Timestamp, WebhookNo};
+use crate::model::{Attempt, DeliveryId, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
 use crate::storage::ReadLog;
-use crate::storage::file::Store;
+use crate::storage::delivery::{
+    DeadLetter, DeliveryReader, DeliveryRecord, FiguresOf, Hour, HourRow, Job, LookupError, OutboxRow, Page, Wanted,
+    WebhookStats,
+};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Records {
-    state: Arc<Store>,
-    files: Arc<Files>,
-    stats: Arc<Stats>,
-    hours: Arc<Hours>,
+    reader: Arc<dyn DeliveryReader>,
+    ledger: Arc<Ledger>,
     depth: Arc<Depth>,
     handle: SettleHandle,
-}
-
-/// A delivery, as far as is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryRecord {
-    /// Which delivery.
-    pub id: DeliveryId,
-    /// Its state.
-    pub status: DeliveryStatus,
-    /// Attempts made, those before a replay too.
-    pub attempt_count: u16,
-    /// When the next one is due, by the scheduling clock.
-    pub next_retry_at: Option<Timestamp>,
-    /// The last attempt, while history keeps it.
-    pub last: Option<Attempt>,
-    /// The dead letter it ended as.
-    pub dead: Option<DeadLetter>,
-}
-
-/// A part of a list, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    /// At most as many as were asked for; fewer do not mean the end.
-    pub rows: Vec<T>,
-    /// Where the next page begins (pass it as `before`); `None` at the end.
-    pub next: Option<DeliveryId>,
 }
 
 /// How much waits, as of the last flush.
@@ -87,102 +51,82 @@ impl Depth {
 
 impl Records {
     pub(super) fn new(
-        state: Arc<Store>,
-        files: Arc<Files>,
-        figures: Arc<Stats>,
-        hours: Arc<Hours>,
+        reader: Arc<dyn DeliveryReader>,
+        ledger: Arc<Ledger>,
         depth: Arc<Depth>,
         handle: SettleHandle,
     ) -> Self {
-        Self { state, files, stats: figures, hours, depth, handle }
+        Self { reader, ledger, depth, handle }
     }
 
-    pub(super) fn state(&self) -> &Store {
-        &self.state
+    /// What is on the disk.
+    pub(super) fn reader(&self) -> &dyn DeliveryReader {
+        &*self.reader
     }
 
     /// A delivery with its last attempt; `None` if neither a row nor history knows it, which is so of one that is still on
     /// its way to its first attempt ([`Records::sync`] names those).
-    pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, Error> {
-        let key = key(id.webhook, id.event);
-        let (waits, letter) = self.state.read(|txn| {
-            let row = txn.open_table(PENDING)?.get(&key)?.map(|row| PendingRow::decode(row.value()));
-            let letter = match txn.open_table(DEAD)?.get(&key)? {
-                Some(value) => Some(dead::decode(id, value.value())?),
-                None => None,
-            };
-            Ok((row, letter))
-        })?;
-        let last = self.files.attempts(id)?.pop();
-        Ok(match (waits, letter, last) {
-            (None, None, None) => None,
-            (Some(row), _, last) => Some(DeliveryRecord::of_row(id, row, last)),
-            (None, Some(letter), last) => Some(DeliveryRecord::of_letter(letter, last)),
-            (None, None, Some(last)) => Some(DeliveryRecord::of_history(id, last)),
-        })
+    pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, LookupError> {
+        self.reader.delivery(id)
     }
 
     /// All attempts at a delivery that history still has, in their order.
-    pub fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, Error> {
-        self.files.attempts(id)
+    pub fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, LookupError> {
+        self.reader.attempts(id)
     }
 
     /// The newest deliveries that are wanted, at most `limit`.
-    pub fn deliveries(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeliveryRecord>, Error> {
-        list::deliveries(&self.state, &self.files, wanted, limit)
+    pub fn deliveries(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeliveryRecord>, LookupError> {
+        self.reader.deliveries(wanted, limit)
     }
 
     /// The newest dead letters that are wanted, at most `limit`.
-    pub fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeadLetter>, Error> {
-        list::letters(&self.state, wanted, limit)
+    pub fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeadLetter>, LookupError> {
+        self.reader.dead_letters(wanted, limit)
     }
 
     /// The deliveries of an event to these webhooks, in their order; of which nothing is known yet is pending.
-    pub fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Result<Vec<DeliveryRecord>, Error> {
+    pub fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Result<Vec<DeliveryRecord>, LookupError> {
         let record = |webhook: &WebhookNo| {
             let id = DeliveryId { event, webhook: *webhook };
-            Ok(self.delivery(id)?.unwrap_or_else(|| DeliveryRecord::of_row(id, PendingRow::READY, None)))
+            Ok(self.delivery(id)?.unwrap_or_else(|| DeliveryRecord::pending(id)))
         };
         webhooks.iter().map(record).collect()
     }
 
     /// A dead letter.
-    pub fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, Error> {
-        self.state.read(|txn| {
-            let value = txn.open_table(DEAD)?.get(&key(id.webhook, id.event))?;
-            value.map(|value| dead::decode(id, value.value())).transpose()
-        })
+    pub fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, LookupError> {
+        self.reader.dead_letter(id)
     }
 
     /// A webhook's figures.
     pub fn stats(&self, webhook: WebhookNo) -> WebhookStats {
-        self.stats.get(webhook)
+        self.ledger.stats(webhook)
     }
 
     /// Figures by hour, of the hours from `first` to `last`; an hour without any is not there.
-    pub fn figures(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Result<BTreeMap<Hour, HourRow>, Error> {
-        self.hours.read(&self.state, of, first, last)
+    pub fn figures(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Result<BTreeMap<Hour, HourRow>, LookupError> {
+        self.ledger.figures(&*self.reader, of, first, last)
     }
 
     /// Deliveries of a webhook that have a row, up to `most`.
-    pub fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, Error> {
-        let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
-        self.state.read(|txn| Ok(txn.open_table(PENDING)?.range::<&Key>(&first..=&last)?.take(most).count()))
+    pub fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {
+        self.reader.rows_of(webhook, most)
     }
 
     /// Operational events after this row that wait for the log, the first of them.
-    pub fn outbox(&self, after: Option<u64>, limit: usize) -> Result<Vec<OutboxRow>, Error> {
-        self.state.read(|txn| outbox::rows_after(txn, after, limit))
+    pub fn outbox(&self, after: Option<u64>, limit: usize) -> Result<Vec<OutboxRow>, LookupError> {
+        self.reader.outbox(after, limit)
     }
 
     /// The webhooks of which an operational event, or its want of listeners, was settled that says they are disabled.
-    pub fn told_disabled(&self) -> Result<Vec<WebhookNo>, Error> {
-        self.state.read(watch::disabled)
+    pub fn told_disabled(&self) -> Result<Vec<WebhookNo>, LookupError> {
+        self.reader.disabled()
     }
 
     /// Jobs, newest first: the running ones and the last replays.
-    pub fn jobs(&self) -> Result<Vec<Job>, Error> {
-        let mut jobs = self.state.read(|txn| Job::load(&txn.open_table(JOBS)?))?;
+    pub fn jobs(&self) -> Result<Vec<Job>, LookupError> {
+        let mut jobs = self.reader.jobs()?;
         jobs.reverse();
         Ok(jobs)
     }
@@ -193,8 +137,8 @@ impl Records {
     }
 
     /// The oldest event that is not settled, over the first webhooks with rows; its head in the log says how old it is.
-    pub fn oldest_pending(&self) -> Result<Option<EventId>, Error> {
-        let row = self.state.read(|txn| pending::oldest(txn, OLDEST_WEBHOOKS))?;
+    pub fn oldest_pending(&self) -> Result<Option<EventId>, LookupError> {
+        let row = self.reader.oldest(OLDEST_WEBHOOKS)?;
         let outstanding = *self.depth.oldest.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match (row, outstanding) {
             (Some(row), Some(outstanding)) => Some(row.min(outstanding)),
@@ -204,10 +148,10 @@ impl Records {
 
     /// Brings the figures up to date that change while settle has nothing to do; for whoever shows them. `now` is of the
     /// wall clock.
-    pub fn observe(&self, log: &dyn ReadLog, now: Timestamp, metrics: &Metrics) -> Result<(), Error> {
+    pub fn observe(&self, log: &dyn ReadLog, now: Timestamp, metrics: &Metrics) -> Result<(), LookupError> {
         metrics.queue_depth.set(self.depth() as i64);
         let head = match self.oldest_pending()? {
-            Some(event) => log.heads_after(previous(event), 1).unwrap_or_default().pop(),
+            Some(event) => log.heads_after(event.previous(), 1).unwrap_or_default().pop(),
             None => None,
         };
         let received = head.and_then(|(_, head)| Some(EventHead::parse(&head).ok()?.event.received_at));
@@ -260,29 +204,5 @@ impl Records {
         let (reply, answer) = oneshot::channel();
         self.handle.tell(ToSettle::Command(command(reply)));
         answer.await.ok()
-    }
-}
-
-impl DeliveryRecord {
-    pub(super) fn of_row(id: DeliveryId, row: PendingRow, last: Option<Attempt>) -> Self {
-        let status = if row.attempts > row.base { DeliveryStatus::Retrying } else { DeliveryStatus::Pending };
-        Self { id, status, attempt_count: row.attempts, next_retry_at: row.due, last, dead: None }
-    }
-
-    pub(super) fn of_letter(letter: DeadLetter, last: Option<Attempt>) -> Self {
-        Self {
-            id: letter.id,
-            status: letter.reason.status(),
-            attempt_count: letter.attempts,
-            next_retry_at: None,
-            last,
-            dead: Some(letter),
-        }
-    }
-
-    /// Without a row or a dead letter: done, or a dead letter that has been forgotten since.
-    pub(super) fn of_history(id: DeliveryId, last: Attempt) -> Self {
-        let status = if last.error.is_none() { DeliveryStatus::Delivered } else { DeliveryStatus::Failed };
-        Self { id, status, attempt_count: last.number, next_retry_at: None, last: Some(last), dead: None }
     }
 }

@@ -1,161 +1,26 @@
-//! What settle's tests share: a disk in memory that can crash, and small things to make.
+//! What settle's tests share: a world without threads, and small things to make.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use redb::StorageBackend;
 use tokio::sync::{mpsc, oneshot};
 
-use super::dead::DeadLetter;
-use super::gather::Gathered;
-use super::keeper::Keeper;
+use super::driver::Driver;
 use super::open::{Opened, Surroundings, open_with};
-use super::records::Depth;
-use super::{Bounds, Hooks, OpenState, Options, Records, Targets, Wanted};
+use super::{Bounds, DeadLetter, Hooks, Options, Records, Targets, Wanted};
 use crate::filter::Facts;
 use crate::handoff::{
     Announced, Command, DisableReason, Lane, Refill, Refilled, SettleHandle, Settled, Shards, ToSettle, ToShard,
     Waiting,
 };
-use crate::model::{Attempt, AttemptError, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
+use crate::model::{Attempt, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::{Clock, Door, Metrics, Permit};
-use crate::storage::{Backend, Disk, FileSize, ReadError, ReadLog, Stored};
-
-/// Files by path; a crash leaves of each what was last synced.
-#[derive(Debug, Default)]
-pub(super) struct MemoryDisk {
-    files: Mutex<BTreeMap<PathBuf, Arc<MemoryFile>>>,
-    /// Writes that still succeed; then the disk is full. Negative: any number.
-    room: Arc<AtomicI64>,
-}
-
-#[derive(Debug, Default)]
-struct MemoryFile {
-    bytes: Mutex<(Vec<u8>, Vec<u8>)>,
-    room: Arc<AtomicI64>,
-}
-
-#[derive(Debug)]
-struct Open(Arc<MemoryFile>);
-
-/// For [`MemoryDisk::set_room`]: every write fails, and not for want of room.
-pub(super) const BROKEN: i64 = -2;
-
-impl MemoryDisk {
-    pub(super) fn new() -> Arc<Self> {
-        let disk = Self::default();
-        disk.room.store(-1, Ordering::Relaxed);
-        Arc::new(disk)
-    }
-
-    /// What a restart after a crash finds.
-    pub(super) fn crash(&self) -> Arc<Self> {
-        let disk = Self::new();
-        for (path, file) in self.files.lock().unwrap().iter() {
-            let durable = file.bytes.lock().unwrap().1.clone();
-            let file = MemoryFile { bytes: Mutex::new((durable.clone(), durable)), room: Arc::clone(&disk.room) };
-            disk.files.lock().unwrap().insert(path.clone(), Arc::new(file));
-        }
-        disk
-    }
-
-    /// After this many writes the disk is full; -1: never.
-    pub(super) fn set_room(&self, writes: i64) {
-        self.room.store(writes, Ordering::Relaxed);
-    }
-
-    fn file(&self, path: &Path) -> io::Result<Arc<MemoryFile>> {
-        self.files.lock().unwrap().get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl MemoryFile {
-    fn take_room(&self) -> io::Result<()> {
-        match self.room.load(Ordering::Relaxed) {
-            0 => Err(io::ErrorKind::StorageFull.into()),
-            BROKEN => Err(io::Error::other("the disk is broken")),
-            room => {
-                if room > 0 {
-                    self.room.store(room - 1, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl StorageBackend for Open {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.bytes.lock().unwrap().0.len() as u64)
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let start = offset as usize;
-        out.copy_from_slice(&self.0.bytes.lock().unwrap().0[start..start + out.len()]);
-        Ok(())
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.take_room()?;
-        self.0.bytes.lock().unwrap().0.resize(len as usize, 0);
-        Ok(())
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        let mut bytes = self.0.bytes.lock().unwrap();
-        let live = bytes.0.clone();
-        bytes.1 = live;
-        Ok(())
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.take_room()?;
-        let start = offset as usize;
-        self.0.bytes.lock().unwrap().0[start..start + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-}
-
-impl Disk for MemoryDisk {
-    fn open(&self, path: &Path) -> io::Result<Backend> {
-        let new = || Arc::new(MemoryFile { room: Arc::clone(&self.room), ..MemoryFile::default() });
-        let file = Arc::clone(self.files.lock().unwrap().entry(path.to_owned()).or_insert_with(new));
-        Ok(Backend::new(Open(file)))
-    }
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(self.files.lock().unwrap().keys().filter(|path| path.parent() == Some(dir)).cloned().collect())
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut files = self.files.lock().unwrap();
-        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        files.insert(to.to_owned(), file);
-        Ok(())
-    }
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        self.file(path)?.bytes.lock().unwrap().0.truncate(len as usize);
-        Ok(())
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.files.lock().unwrap().remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-    fn size(&self, path: &Path) -> io::Result<FileSize> {
-        let len = self.file(path)?.bytes.lock().unwrap().0.len() as u64;
-        Ok(FileSize { len, allocated: len })
-    }
-    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
-    fn reserve(&self, path: &Path, _: u64) -> io::Result<()> {
-        self.open(path).map(drop)
-    }
-}
+use crate::storage::delivery::testing::{MemoryDisk, failed};
+use crate::storage::delivery::{DeliveryReader, RedbDeliveryStore, StoreOptions};
+use crate::storage::{Disk, ReadError, ReadLog, Stored};
 
 /// A place at a door of its own.
 pub(super) fn permit() -> Arc<Permit> {
@@ -165,23 +30,6 @@ pub(super) fn permit() -> Arc<Permit> {
 /// A place at this door, which has one.
 pub(super) fn permit_of(door: &Door) -> Arc<Permit> {
     door.enter(1, 1).now_or_never().flatten().unwrap()
-}
-
-/// An attempt that succeeded.
-pub(super) fn attempt(number: u16) -> Attempt {
-    Attempt {
-        number,
-        at: Timestamp::from_millis(1_000),
-        latency: Duration::from_millis(3),
-        http_status: Some(200),
-        error: None,
-        response: "".into(),
-    }
-}
-
-/// An attempt that failed.
-pub(super) fn failed(number: u16, status: u16) -> Attempt {
-    Attempt { http_status: Some(status), error: Some(AttemptError::Status(status)), ..attempt(number) }
 }
 
 /// The head of an event of this type, of tenant `default`.
@@ -247,11 +95,14 @@ pub(super) struct World {
     pub(super) disk: Arc<MemoryDisk>,
     pub(super) log: Arc<MemoryLog>,
     pub(super) clock: Clock,
-    pub(super) keeper: Keeper,
+    pub(super) driver: Driver,
     pub(super) records: Records,
+    pub(super) reader: Arc<dyn DeliveryReader>,
     pub(super) shard: mpsc::Receiver<ToShard>,
     pub(super) abandoned: Arc<Mutex<BTreeMap<WebhookNo, DeadReason>>>,
     pub(super) disabled: Arc<Mutex<Vec<(WebhookNo, DisableReason)>>>,
+    /// Whether the registry takes changes.
+    pub(super) registry_has_room: Arc<AtomicBool>,
     pub(super) today: Arc<Today>,
     /// Operational events that were composed, since the last start.
     pub(super) told: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
@@ -260,11 +111,21 @@ pub(super) struct World {
     last: u128,
 }
 
+/// What the configuration says in tests.
+pub(super) const OPTIONS: Options =
+    Options { dead_letter_retention: Duration::from_secs(48 * 3_600), disable_after: Duration::from_secs(24 * 3_600) };
+
+/// A store whose history keeps a day.
+pub(super) fn store(disk: Arc<dyn Disk>, dir: &str, history_file_bytes: u64) -> RedbDeliveryStore {
+    let options = StoreOptions { disk, dir: dir.into(), two_phase_commit: true, history_retention: 24 * HOUR };
+    RedbDeliveryStore::open_with(options, history_file_bytes).unwrap()
+}
+
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A small world, in which the list overflows, events are wide, jobs take several steps and history rolls.
-const SMALL: Bounds =
-    Bounds { checkpoint_list_max: 8, wide_event_webhooks: 4, job_rows: 3, history_file_bytes: 2 << 20 };
+const SMALL: Bounds = Bounds { checkpoint_list_max: 8, wide_event_webhooks: 4, job_rows: 3 };
+const HISTORY_FILE_BYTES: u64 = 2 << 20;
 
 impl World {
     /// An empty one. Within a tokio runtime whose clock is paused.
@@ -275,13 +136,7 @@ impl World {
 
     /// The state as a start finds it.
     pub(super) fn open(disk: &Arc<MemoryDisk>) -> Opened {
-        let options = Options {
-            two_phase_commit: true,
-            history_retention: 24 * HOUR,
-            dead_letter_retention: 48 * HOUR,
-            disable_after: 24 * HOUR,
-        };
-        open_with(OpenState { disk: disk.clone(), dir: "/d".into(), options }, SMALL).unwrap()
+        open_with(Box::new(store(disk.clone(), "/d", HISTORY_FILE_BYTES)), OPTIONS, SMALL).unwrap()
     }
 
     fn start(
@@ -295,6 +150,8 @@ impl World {
         opened.recover(&*log).unwrap();
         let (shards, mut ends) = Shards::channels(1);
         let disabled = Arc::new(Mutex::new(Vec::new()));
+        let registry_has_room = Arc::new(AtomicBool::new(true));
+        let rooms = Arc::clone(&registry_has_room);
         let today = Arc::new(Today::default());
         let told = Arc::new(Mutex::new(Vec::new()));
         let says = Arc::clone(&told);
@@ -303,7 +160,13 @@ impl World {
         let hooks = Hooks {
             targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
-            disable: Arc::new(move |webhook, reason| asked.lock().unwrap().push((webhook, reason))),
+            disable: Arc::new(move |webhook, reason| {
+                let has_room = rooms.load(Ordering::Relaxed);
+                if has_room {
+                    asked.lock().unwrap().push((webhook, reason));
+                }
+                has_room
+            }),
             compose: Arc::new(move |happening| {
                 let row = format!("{happening:?}");
                 says.lock().unwrap().push((happening.webhook, happening.what.event_type()));
@@ -315,23 +178,34 @@ impl World {
             poisoned: Arc::new(|error| panic!("{error}")),
         };
         let metrics = Metrics::new().unwrap();
-        let depth = Arc::new(Depth::default());
         let (handle, ..) = SettleHandle::channel();
-        let around =
-            Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks, depth: depth.clone() };
-        let keeper = opened.keeper(around).unwrap();
-        let (store, files, stats) = (keeper.state.clone(), keeper.history.files(), keeper.stats.clone());
-        let records = Records::new(store, files, stats, keeper.hours.clone(), depth, handle);
+        let around = Surroundings { shards, clock: clock.clone(), log: log.clone(), metrics, hooks };
+        let (driver, records) = opened.driver(around, handle).unwrap();
+        let reader = driver.store.reader();
         let shard = ends.remove(0);
-        let mut world =
-            Self { disk, log, clock, keeper, records, shard, abandoned, disabled, today, told, disable_after, last };
+        let mut world = Self {
+            disk,
+            log,
+            clock,
+            driver,
+            records,
+            reader,
+            shard,
+            abandoned,
+            disabled,
+            registry_has_room,
+            today,
+            told,
+            disable_after,
+            last,
+        };
         world.flush();
         world
     }
 
     /// Stops in order and starts again.
     pub(super) fn reopen(mut self) -> Self {
-        self.keeper.finish().unwrap();
+        self.driver.finish().unwrap();
         Self::start(self.disk, self.log, self.clock, self.abandoned, self.last)
     }
 
@@ -342,9 +216,9 @@ impl World {
 
     /// Until nothing is left to do without a message.
     pub(super) fn flush(&mut self) {
-        self.keeper.flush().unwrap();
-        while self.keeper.is_busy() {
-            self.keeper.flush().unwrap();
+        self.driver.flush().unwrap();
+        while self.driver.keeper.is_busy() {
+            self.driver.flush().unwrap();
         }
     }
 
@@ -356,7 +230,7 @@ impl World {
     pub(super) fn announce_with(&mut self, webhooks: &[u32], permit: Arc<Permit>) -> EventId {
         let event = self.append(webhooks);
         let webhooks = webhooks.iter().copied().map(WebhookNo).collect();
-        self.keeper.apply(ToSettle::Announce(vec![Announced { event, webhooks, permit }]));
+        self.take_in(ToSettle::Announce(vec![Announced { event, webhooks, permit }]));
         event
     }
 
@@ -382,7 +256,7 @@ impl World {
         decision: Decision,
     ) {
         let settled = Settled { webhook: WebhookNo(webhook), event, attempt, decision, head: head(event_type) };
-        self.keeper.apply(ToSettle::Settled(vec![settled]));
+        self.take_in(ToSettle::Settled(vec![settled]));
     }
 
     pub(super) fn retry(&mut self, webhook: u32, event: EventId, number: u16, after: Duration) -> Timestamp {
@@ -392,13 +266,13 @@ impl World {
     }
 
     pub(super) fn spill(&mut self, webhook: u32, event: EventId) {
-        self.keeper.apply(ToSettle::Spill(vec![(WebhookNo(webhook), event)]));
+        self.take_in(ToSettle::Spill(vec![(WebhookNo(webhook), event)]));
     }
 
     /// Asks and is answered.
     pub(super) fn refill(&mut self, webhook: u32, lane: Lane, rows: usize) -> Refilled {
-        self.keeper.apply(ToSettle::Refill(Refill { shard: 0, webhook: WebhookNo(webhook), lane, rows }));
-        self.keeper.flush().unwrap();
+        self.take_in(ToSettle::Refill(Refill { shard: 0, webhook: WebhookNo(webhook), lane, rows }));
+        self.driver.flush().unwrap();
         loop {
             if let ToShard::Refilled(refilled) = self.shard.try_recv().unwrap() {
                 return refilled;
@@ -448,12 +322,18 @@ impl World {
     /// A command and its answer.
     pub(super) fn ask<T>(&mut self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
         let (reply, mut answer) = oneshot::channel();
-        self.keeper.apply(ToSettle::Command(command(reply)));
+        self.take_in(ToSettle::Command(command(reply)));
         self.flush();
         answer.try_recv().unwrap()
     }
 
-    pub(super) fn gathered(&self) -> &Gathered {
-        &self.keeper.gathered
+    /// Tells settle.
+    pub(super) fn take_in(&mut self, message: ToSettle) {
+        self.driver.take_in(vec![message]).unwrap();
+    }
+
+    /// Whether settle has nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.driver.keeper.is_idle(self.clock.steady())
     }
 }

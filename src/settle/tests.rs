@@ -1,14 +1,16 @@
 //! Scenarios of settle, each named by what it promises. Time is tokio's paused clock; the shard is played by the test.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::pending::refill;
-use super::testing::{HOUR, World, attempt, failed, permit_of};
+use super::testing::{HOUR, World, permit_of};
 use super::{JobKind, JobState, Wanted};
-use crate::handoff::{Command, DisableReason, Lane, Refill, ReplayFilter, Row, ToSettle, ToShard, Waiting};
+use crate::handoff::{Command, DisableReason, Lane, ReplayFilter, Row, ToSettle, ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Door;
+use crate::storage::delivery::RowsWanted;
+use crate::storage::delivery::testing::{attempt, failed};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -40,19 +42,27 @@ async fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_atte
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_between_history_and_state_sends_again_and_loses_nothing() {
-    let mut world = World::new();
-    let event = world.announce(&[1]);
-    world.flush();
-    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
-    let now = world.clock.steady();
-    world.keeper.history.write(&mut world.keeper.gathered.attempts, now).unwrap();
-    world = world.crash();
-    assert_eq!(world.ready(1), [event]);
-    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
-    world.flush();
-    assert_eq!(world.records.attempts(id(1, event)).unwrap(), [attempt(1)]);
-    assert_eq!(world.records.delivery(id(1, event)).unwrap().unwrap().status, Delivered);
-    assert!(world.ready(1).is_empty());
+    let mut only_in_history = 0;
+    for room in 0.. {
+        let mut world = World::new();
+        let event = world.announce(&[1]);
+        world.flush();
+        world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+        world.disk.set_room(room);
+        if world.driver.flush().is_ok() {
+            assert!(only_in_history > 0, "the crash came between the two at some write");
+            return;
+        }
+        world.disk.set_room(-1);
+        world = world.crash();
+        only_in_history += u32::from(!world.records.attempts(id(1, event)).unwrap().is_empty());
+        assert_eq!(world.ready(1), [event]);
+        world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+        world.flush();
+        assert_eq!(world.records.attempts(id(1, event)).unwrap(), [attempt(1)]);
+        assert_eq!(world.records.delivery(id(1, event)).unwrap().unwrap().status, Delivered);
+        assert!(world.ready(1).is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +103,7 @@ async fn a_wide_event_becomes_rows_by_a_job_that_survives_a_crash() {
     let mut world = World::new();
     let webhooks: Vec<u32> = (0..10).collect();
     let event = world.announce_with(&webhooks, permit_of(&door));
-    world.keeper.flush().unwrap();
+    world.driver.flush().unwrap();
     assert_eq!(door.deliveries(), 0);
     let jobs = world.records.jobs().unwrap();
     assert_eq!((jobs[0].done, jobs[0].total, &jobs[0].kind), (3, Some(10), &JobKind::Wide { event }));
@@ -119,15 +129,15 @@ async fn the_shards_are_told_of_rows_that_they_cannot_know_of() {
 #[tokio::test(start_paused = true)]
 async fn what_a_full_shard_cannot_be_told_is_told_later_and_once() {
     let mut world = World::new();
-    while world.keeper.shards.try_tell(0, ToShard::Changed(<_>::default())).is_ok() {}
+    while world.driver.shards.try_tell(0, ToShard::Changed(<_>::default())).is_ok() {}
     for _ in 0..2 {
         world.announce(&[0, 1, 2, 3, 4]);
         world.flush();
     }
-    assert!(!world.keeper.is_idle());
+    assert!(!world.is_idle());
     assert!(world.nudges().is_empty());
-    world.keeper.flush().unwrap();
-    assert!(world.keeper.is_idle());
+    world.driver.flush().unwrap();
+    assert!(world.is_idle());
     assert_eq!(world.nudges().len(), 5);
 }
 
@@ -224,15 +234,15 @@ async fn a_replay_can_be_stopped_and_an_abandonment_cannot() {
     }
     world.flush();
     let (reply, _answer) = tokio::sync::oneshot::channel();
-    world.keeper.apply(ToSettle::Command(Command::Replay { filter: everything(), reply }));
-    world.keeper.flush().unwrap();
+    world.take_in(ToSettle::Command(Command::Replay { filter: everything(), reply }));
+    world.driver.flush().unwrap();
     let job = world.records.jobs().unwrap()[0].no;
     assert!(world.ask(|reply| Command::CancelJob { job, reply }));
     assert!(!world.ask(|reply| Command::CancelJob { job, reply }));
     assert_eq!(world.records.jobs().unwrap()[0].state, JobState::Cancelled);
     assert_eq!(world.records.depth(), 3);
     let abandon = Command::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
-    world.keeper.apply(ToSettle::Command(abandon));
+    world.take_in(ToSettle::Command(abandon));
     assert!(!world.ask(|reply| Command::CancelJob { job: job + 1, reply }));
     assert_eq!(world.records.depth(), 0);
 }
@@ -280,7 +290,7 @@ async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_suc
     world.spill(1, lost);
     world.spill(1, won);
     let abandon = Command::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
-    world.keeper.apply(ToSettle::Command(abandon));
+    world.take_in(ToSettle::Command(abandon));
     world.flush();
     world.retry(1, lost, 1, MINUTE);
     world.settle(1, won, Some(attempt(1)), Decision::Delivered);
@@ -300,9 +310,9 @@ async fn dead_letters_are_forgotten_by_age() {
     tokio::time::advance(40 * HOUR).await;
     world.settle(1, young, Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
     world.flush();
-    assert!(world.keeper.is_idle());
+    assert!(world.is_idle());
     tokio::time::advance(9 * HOUR).await;
-    assert!(!world.keeper.is_idle());
+    assert!(!world.is_idle());
     world.flush();
     let left = world.letters(1);
     assert_eq!(left.iter().map(|letter| letter.id.event).collect::<Vec<_>>(), [young]);
@@ -317,7 +327,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
         world.retry(9, *event, 2, MINUTE);
     }
     world.flush();
-    world.keeper.apply(ToSettle::Command(Command::Expire { events: events[1..5].to_vec() }));
+    world.take_in(ToSettle::Command(Command::Expire { events: events[1..5].to_vec() }));
     world.flush();
     assert_eq!(world.ready(1), [events[0], events[5]]);
     let letters = world.letters(9);
@@ -332,13 +342,15 @@ async fn nothing_but_failure_asks_for_the_webhook_to_be_disabled() {
     let (one, two) = (world.announce(&[1]), world.announce(&[2]));
     world.settle(1, one, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
     world.retry(2, two, 1, HOUR);
-    world.flush();
-    tokio::time::advance(25 * HOUR).await;
-    world.retry(2, two, 2, HOUR);
     assert!(world.disabled.lock().unwrap().is_empty(), "what is not durable is not acted on");
     world.flush();
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Gone)]);
+    tokio::time::advance(25 * HOUR).await;
+    world.retry(2, two, 2, HOUR);
+    assert_eq!(world.disabled.lock().unwrap().len(), 1, "what is not durable is not acted on");
+    world.flush();
     let asked = world.disabled.lock().unwrap().clone();
-    assert_eq!(asked, [(WebhookNo(2), DisableReason::Failing)], "of 410 dispatch tells at once");
+    assert_eq!(asked, [(WebhookNo(1), DisableReason::Gone), (WebhookNo(2), DisableReason::Failing)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,16 +387,16 @@ async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
         world.retry(2, events[0], 1, MINUTE);
         world.spill(1, events[1]);
         world.disk.set_room(room);
-        let done = world.keeper.flush();
+        let done = world.driver.flush();
         world.disk.set_room(-1);
         if done.is_ok() {
             assert!(room > 5, "the disk was full at each of some writes");
             return;
         }
-        assert!(crate::storage::file::is_full(&done.unwrap_err()));
-        world.keeper.reopen().unwrap();
+        assert!(done.unwrap_err().is_disk_full());
+        world.driver.reopen().unwrap();
         world.flush();
-        assert!(world.gathered().changes.is_empty());
+        assert!(world.driver.under_way.is_none());
         world = world.crash();
         assert_eq!(world.ready(1), events[1..], "room for {room} writes");
         assert_eq!(world.ready(2), events[1..]);
@@ -425,10 +437,42 @@ async fn rows_of_an_ordered_webhook_come_in_order_and_no_further_than_all_are_wr
     let rest = world.refill(1, refilled.lane, 2);
     assert_eq!((rest.rows.len(), rest.rows[0].event, rest.end), (1, events[2], true));
     // The rows of the second are still being written, for other webhooks at least.
-    let ask = Refill { shard: 0, webhook: WebhookNo(1), lane: all, rows: 9 };
+    let ask = RowsWanted { webhook: WebhookNo(1), lane: all, rows: 9 };
     let now = world.clock.steady();
-    let refilled = world.keeper.state.read(|txn| refill(txn, &ask, now, Some(events[1]))).unwrap();
+    let refilled = world.reader.refill(&[ask], now, Some(events[1])).unwrap().remove(0);
     assert_eq!((refilled.rows.len(), refilled.rows[0].event, refilled.end), (1, events[0], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_has_no_room_for_is_asked_again_and_each_webhook_once() {
+    let mut world = World::new();
+    world.registry_has_room.store(false, Ordering::Relaxed);
+    for _ in 0..3 {
+        let event = world.announce(&[1]);
+        world.settle(1, event, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
+    }
+    world.flush();
+    assert!(world.disabled.lock().unwrap().is_empty() && !world.is_idle());
+    world.registry_has_room.store(true, Ordering::Relaxed);
+    world.flush();
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Gone)]);
+    assert!(world.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_is_timed_over_a_restart() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.retry(1, event, 1, HOUR);
+    world = world.reopen();
+    tokio::time::advance(Duration::from_millis(24 * 3_600_000 - 1)).await;
+    world.retry(1, event, 2, HOUR);
+    world.flush();
+    assert!(world.disabled.lock().unwrap().is_empty());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    world.retry(1, event, 3, HOUR);
+    world.flush();
+    assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Failing)]);
 }
 
 #[tokio::test(start_paused = true)]

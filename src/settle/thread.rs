@@ -6,13 +6,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, after};
-use redb::Error;
 
-use super::keeper::Keeper;
+use super::SettleError;
+use super::driver::Driver;
 use super::records::Records;
 use crate::handoff::{Command, SettleHandle, ToSettle};
 use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
-use crate::storage::file::is_full;
+use crate::storage::delivery::LookupError;
 
 /// How long a full disk is left alone before the next try.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub struct Running {
 impl Running {
     /// Begins the thread.
     pub(super) fn begin(
-        keeper: Keeper,
+        driver: Driver,
         handle: SettleHandle,
         records: Records,
         messages: Receiver<ToSettle>,
@@ -42,8 +42,8 @@ impl Running {
         let poisoned = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&poisoned);
         let work = move || {
-            let poison = Arc::clone(&keeper.hooks.poisoned);
-            let mut worker = Worker { keeper, messages, bell };
+            let poison = Arc::clone(&driver.hooks.poisoned);
+            let mut worker = Worker { driver, messages, bell };
             if let Err(error) = worker.run() {
                 tracing::error!(%error, "the state cannot be written: nothing more is settled");
                 flag.store(true, Ordering::Release);
@@ -67,79 +67,92 @@ impl Running {
 }
 
 struct Worker {
-    keeper: Keeper,
+    driver: Driver,
     messages: Receiver<ToSettle>,
     bell: Receiver<()>,
 }
 
 impl Worker {
-    fn run(&mut self) -> Result<(), Error> {
+    fn run(&mut self) -> Result<(), SettleError> {
         // What recovery found waits to be told.
-        self.try_until_room(Keeper::flush)?;
-        let mut flushed_at = self.keeper.clock.instant();
-        while !self.keeper.stopping {
-            if self.keeper.is_idle() {
+        self.try_until_room(Driver::flush)?;
+        let mut flushed_at = self.driver.clock.instant();
+        while !self.is_stopping() {
+            if self.driver.keeper.is_idle(self.driver.clock.steady()) {
                 let Ok(message) = self.messages.recv() else { break };
-                self.keeper.apply(message);
+                self.driver.take_in(vec![message])?;
             }
-            if !self.keeper.is_busy() {
-                self.gather();
+            if !self.driver.keeper.is_busy() {
+                self.gather()?;
                 // Refills of many webhooks ring it all the time; each flush costs two fsyncs.
-                let since = self.keeper.clock.instant().duration_since(flushed_at);
+                let since = self.driver.clock.instant().duration_since(flushed_at);
                 let _ = after(FLUSH_PAUSE.saturating_sub(since)).recv();
             }
-            self.drain();
-            self.try_until_room(Keeper::flush)?;
-            flushed_at = self.keeper.clock.instant();
+            self.drain()?;
+            self.try_until_room(Driver::flush)?;
+            flushed_at = self.driver.clock.instant();
         }
-        while let Ok(message) = self.messages.try_recv() {
-            self.keeper.apply(message);
-        }
-        self.try_until_room(Keeper::finish)
+        self.driver.take_in(self.messages.try_iter().collect())?;
+        self.try_until_room(Driver::finish)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.driver.keeper.stopping
+    }
+
+    fn items(&self) -> usize {
+        self.driver.keeper.gathered.items
     }
 
     /// Lets things gather for a flush. What has come is taken in every few milliseconds: many messages, one wake-up, and yet
     /// what they hold (the heads of events) is given back while it is still in the processor's caches.
-    fn gather(&mut self) {
+    fn gather(&mut self) -> Result<(), LookupError> {
         let mut waited = Duration::ZERO;
-        while waited < FLUSH_INTERVAL && self.keeper.gathered.items < FLUSH_ITEMS && !self.keeper.stopping {
+        while waited < FLUSH_INTERVAL && self.items() < FLUSH_ITEMS && !self.is_stopping() {
             match self.bell.recv_timeout(DRAIN_INTERVAL) {
                 // It rings for what cannot wait.
-                Ok(()) => return,
-                Err(RecvTimeoutError::Disconnected) => self.keeper.stopping = true,
+                Ok(()) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => self.driver.keeper.stopping = true,
                 Err(RecvTimeoutError::Timeout) => {
                     waited += DRAIN_INTERVAL;
-                    self.drain();
+                    self.drain()?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Takes what is there, up to what one transaction should hold.
-    fn drain(&mut self) {
-        while self.keeper.gathered.items < 2 * FLUSH_ITEMS && !self.keeper.stopping {
-            let Ok(message) = self.messages.try_recv() else { return };
-            self.keeper.apply(message);
+    fn drain(&mut self) -> Result<(), LookupError> {
+        let mut room = (2 * FLUSH_ITEMS).saturating_sub(self.items());
+        let mut messages = Vec::new();
+        let mut stops = self.is_stopping();
+        while room > 0 && !stops {
+            let Ok(message) = self.messages.try_recv() else { break };
+            room = room.saturating_sub(items_of(&message));
+            stops = matches!(message, ToSettle::Command(Command::Stop));
+            messages.push(message);
         }
+        if messages.is_empty() { Ok(()) } else { self.driver.take_in(messages) }
     }
 
     /// Repeats a write for as long as the disk is full.
-    fn try_until_room(&mut self, write: impl Fn(&mut Keeper) -> Result<(), Error>) -> Result<(), Error> {
+    fn try_until_room(&mut self, write: impl Fn(&mut Driver) -> Result<(), SettleError>) -> Result<(), SettleError> {
         let mut tries = 0;
-        let mut done = write(&mut self.keeper);
+        let mut done = write(&mut self.driver);
         loop {
             match done {
-                Err(error) if is_full(&error) => {
+                Err(error) if error.is_disk_full() => {
                     tries += 1;
                     tracing::warn!(%error, tries, "the disk is full; settle tries again");
-                    if self.keeper.stopping && tries > FULL_TRIES_STOPPING {
+                    if self.is_stopping() && tries > FULL_TRIES_STOPPING {
                         return Err(error);
                     }
-                    (self.keeper.hooks.ballast)();
+                    (self.driver.hooks.ballast)();
                     if tries > 1 {
                         let _ = after(FULL_PAUSE).recv();
                     }
-                    done = self.keeper.reopen().and_then(|()| write(&mut self.keeper));
+                    done = self.driver.reopen().and_then(|()| write(&mut self.driver));
                 }
                 done => return done,
             }
@@ -147,16 +160,28 @@ impl Worker {
     }
 }
 
+/// About what a message adds to a transaction.
+fn items_of(message: &ToSettle) -> usize {
+    match message {
+        ToSettle::Announce(events) => events.iter().map(|event| event.webhooks.len().max(1)).sum(),
+        ToSettle::Settled(outcomes) => outcomes.len(),
+        ToSettle::Spill(deliveries) => deliveries.len(),
+        ToSettle::Refill(_) => 0,
+        ToSettle::Command(_) => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use super::super::testing::{BROKEN, MemoryDisk, MemoryLog, World, attempt, permit};
+    use super::super::testing::{MemoryLog, World, permit};
     use super::super::{Hooks, SettleNeeds, Start};
     use super::*;
     use crate::handoff::{Announced, Needs, Settled, Shards};
     use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
     use crate::runtime::{Clock, Metrics};
+    use crate::storage::delivery::testing::{BROKEN, MemoryDisk, attempt};
 
     struct Thread {
         disk: Arc<MemoryDisk>,
@@ -177,7 +202,7 @@ mod tests {
         let hooks = Hooks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
-            disable: Arc::new(|_, _| {}),
+            disable: Arc::new(|_, _| true),
             compose: Arc::new(|_| None),
             outbox: Arc::new(|| {}),
             disable_after: Arc::new(|_| None),

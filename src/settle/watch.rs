@@ -6,13 +6,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
-
 use super::keeper::Keeper;
-use super::table::WATCH;
+use super::stats::Stats;
 use crate::handoff::{DisableReason, Noted, Settled};
 use crate::limits::OUTBOX_ROWS_MAX;
 use crate::model::{Attempt, DeadReason, Decision, EventHead, EventId, RESERVED_TYPES, Timestamp, WebhookNo};
+use crate::storage::delivery::Standing;
 
 /// Shares of the way to being disabled, in percent, at which it is told.
 pub const FAILING_PERCENT: [u8; 3] = [50, 70, 90];
@@ -79,13 +78,6 @@ impl Happened<'_> {
     }
 }
 
-/// How badly a webhook stands; one that is well has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    Failing(u8),
-    Disabled,
-}
-
 /// Of all webhooks that do not stand well.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
@@ -93,39 +85,17 @@ pub(super) struct Watches {
     dirty: BTreeSet<WebhookNo>,
 }
 
-/// As stored; below it are percents.
-const DISABLED: u8 = 100;
-
 impl Watches {
-    pub(super) fn load(txn: &ReadTransaction) -> Result<Self, Error> {
-        let mut of = HashMap::new();
-        for entry in txn.open_table(WATCH)?.iter()? {
-            let (no, row) = entry?;
-            let standing = if row.value() >= DISABLED { Standing::Disabled } else { Standing::Failing(row.value()) };
-            of.insert(WebhookNo(no.value()), standing);
-        }
-        Ok(Self { of, dirty: BTreeSet::new() })
+    /// Goes on from these.
+    pub(super) fn new(standings: impl IntoIterator<Item = (WebhookNo, Standing)>) -> Self {
+        Self { of: standings.into_iter().collect(), dirty: BTreeSet::new() }
     }
 
-    /// Writes what changed.
-    pub(super) fn write(&self, txn: &WriteTransaction) -> Result<(), Error> {
-        if self.dirty.is_empty() {
-            return Ok(());
+    /// Moves what changed into a flush.
+    pub(super) fn take_changed(&mut self, standings: &mut Vec<(WebhookNo, Option<Standing>)>) {
+        while let Some(webhook) = self.dirty.pop_first() {
+            standings.push((webhook, self.of.get(&webhook).copied()));
         }
-        let mut table = txn.open_table(WATCH)?;
-        for no in &self.dirty {
-            match self.of.get(no) {
-                None => drop(table.remove(no.0)?),
-                Some(Standing::Failing(percent)) => drop(table.insert(no.0, percent)?),
-                Some(Standing::Disabled) => drop(table.insert(no.0, DISABLED)?),
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes that what [`Watches::write`] wrote is durable.
-    pub(super) fn written(&mut self) {
-        self.dirty.clear();
     }
 
     fn set(&mut self, webhook: WebhookNo, standing: Option<Standing>) -> Option<Standing> {
@@ -140,24 +110,12 @@ impl Watches {
     }
 }
 
-/// The webhooks that were told to be disabled.
-pub(super) fn disabled(txn: &ReadTransaction) -> Result<Vec<WebhookNo>, Error> {
-    let mut found = Vec::new();
-    for entry in txn.open_table(WATCH)?.iter()? {
-        let (no, row) = entry?;
-        if row.value() >= DISABLED {
-            found.push(WebhookNo(no.value()));
-        }
-    }
-    Ok(found)
-}
-
 impl Keeper {
     /// Looks at outcomes that were just counted.
-    pub(super) fn watch(&mut self, outcomes: &[Settled]) {
+    pub(super) fn watch(&mut self, outcomes: &[Settled], stats: &Stats) {
         for outcome in outcomes {
             match &outcome.attempt {
-                Some(attempt) if attempt.error.is_some() => self.watch_failure(outcome, attempt),
+                Some(attempt) if attempt.error.is_some() => self.watch_failure(outcome, attempt, stats),
                 Some(_) if !self.watches.of.is_empty() => self.watch_success(outcome),
                 _ => {}
             }
@@ -165,7 +123,7 @@ impl Keeper {
     }
 
     /// What the registry says.
-    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted) {
+    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted, stats: &mut Stats) {
         match noted {
             Noted::Disabled(reason) => {
                 if self.watches.set(webhook, Some(Standing::Disabled)) != Some(Standing::Disabled) {
@@ -174,7 +132,7 @@ impl Keeper {
             }
             Noted::Resumed => {
                 // It gets all of its time again.
-                self.stats.begin_anew(webhook);
+                stats.begin_anew(webhook);
                 if self.watches.set(webhook, None).is_some() {
                     self.tell(webhook, Happened::Recovered { was_disabled: true });
                 }
@@ -197,12 +155,12 @@ impl Keeper {
         }
     }
 
-    fn watch_failure(&mut self, outcome: &Settled, attempt: &Attempt) {
+    fn watch_failure(&mut self, outcome: &Settled, attempt: &Attempt, stats: &Stats) {
         let Ok((_, event_type)) = EventHead::labels(&outcome.head) else { return };
         if event_type.starts_with(RESERVED_TYPES) {
             return;
         }
-        self.watch_failing(outcome.webhook, attempt);
+        self.watch_failing(outcome.webhook, attempt, stats);
         if let Decision::Dead(reason @ (DeadReason::Exhausted | DeadReason::NotRetryable)) = outcome.decision {
             let correlation_id = EventHead::parse(&outcome.head).map_or("", |head| head.event.correlation_id);
             let event = outcome.event;
@@ -210,10 +168,10 @@ impl Keeper {
         }
     }
 
-    fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt) {
-        let Some(since) = self.stats.get(webhook).failing_since else { return };
+    fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt, stats: &Stats) {
+        let Some(since) = stats.get(webhook).failing_since else { return };
         let after = (self.hooks.disable_after)(webhook).unwrap_or(self.options.disable_after);
-        let failing_for = self.clock.steady().since(since);
+        let failing_for = self.now.steady.since(since);
         let Some(percent) = percent_reached(failing_for, after) else { return };
         let standing = Standing::Failing(percent);
         if self.watches.of.get(&webhook).is_some_and(|before| *before >= standing) {
@@ -221,7 +179,7 @@ impl Keeper {
         }
         self.watches.set(webhook, Some(standing));
         self.gathered.items += 1;
-        let now = self.clock.now();
+        let now = self.now.wall;
         let ms = i64::try_from(failing_for.as_millis()).unwrap_or(i64::MAX);
         let since = Timestamp::from_millis(now.as_millis().saturating_sub(ms));
         let disabled_at = since.plus(after);
@@ -237,13 +195,13 @@ impl Keeper {
         } else {
             tracing::info!(webhook = webhook.0, event_type, "how a webhook stands has changed");
         }
-        let happening = Happening { webhook, at: self.clock.now(), what };
+        let happening = Happening { webhook, at: self.now.wall, what };
         let Some(row) = (self.hooks.compose)(&happening) else { return };
-        if self.outbox.rows + self.gathered.outbox.len() as u64 >= OUTBOX_ROWS_MAX {
+        if self.outbox.rows + self.gathered.flush.outbox.len() as u64 >= OUTBOX_ROWS_MAX {
             self.metrics.operational_dropped.inc();
             return;
         }
-        self.gathered.outbox.push(row);
+        self.gathered.flush.outbox.push(row);
         self.gathered.items += 1;
     }
 }
@@ -261,9 +219,10 @@ fn percent_reached(failing_for: Duration, disable_after: Duration) -> Option<u8>
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{HOUR, World, attempt, failed};
+    use super::super::testing::{HOUR, World};
     use super::*;
     use crate::handoff::{Command, ToSettle};
+    use crate::storage::delivery::testing::{attempt, failed};
 
     const FAILING: &str = "hooktide.webhook.failing";
     const DISABLED_TYPE: &str = "hooktide.webhook.disabled";
@@ -285,7 +244,7 @@ mod tests {
     }
 
     fn note(world: &mut World, noted: Noted) {
-        world.keeper.apply(ToSettle::Command(Command::Note { webhook: WebhookNo(1), noted }));
+        world.take_in(ToSettle::Command(Command::Note { webhook: WebhookNo(1), noted }));
         world.flush();
     }
 
@@ -427,14 +386,14 @@ mod tests {
         let mut world = world.crash();
         let rows = world.records.outbox(None, 1).unwrap();
         assert_eq!((rows.len(), outbox(&world).len()), (1, 2));
-        world.keeper.apply(ToSettle::Command(Command::Admitted { through: rows[0].0 }));
+        world.take_in(ToSettle::Command(Command::Admitted { through: rows[0].0 }));
         world.flush();
         assert_eq!(world.records.outbox(None, 9).unwrap(), world.records.outbox(Some(rows[0].0), 9).unwrap());
         assert_eq!(outbox(&world).len(), 1);
-        world.keeper.outbox.rows = OUTBOX_ROWS_MAX - 1;
+        world.driver.keeper.outbox.rows = OUTBOX_ROWS_MAX - 1;
         exhaust(&mut world);
         exhaust(&mut world);
-        assert_eq!(world.keeper.gathered.outbox.len(), 1);
-        assert_eq!(world.keeper.metrics.operational_dropped.get(), 1);
+        assert_eq!(world.driver.keeper.gathered.flush.outbox.len(), 1);
+        assert_eq!(world.driver.keeper.metrics.operational_dropped.get(), 1);
     }
 }

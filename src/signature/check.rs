@@ -6,14 +6,11 @@ use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
 use super::scheme::Method;
-use super::template::{Piece, Template};
+use super::template::{Placeholder, Signed};
 use super::time::{TimeRule, Unit};
 use super::{Place, RawScheme, Scheme, SchemeError};
 use crate::json::Pointer;
-use crate::limits::TOLERANCE_SECONDS_MAX;
-
-/// Seconds that a signed time may be off where the scheme does not say.
-const TOLERANCE_SECONDS: u64 = 300;
+use crate::limits::{TOLERANCE_SECONDS_DEFAULT, TOLERANCE_SECONDS_MAX};
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -48,7 +45,7 @@ pub(super) fn scheme(raw: &RawScheme) -> Result<Scheme, Vec<SchemeError>> {
         let split = split(raw, &mut errors);
         let scheme = Scheme {
             encoding: encoding(raw, &method, &mut errors),
-            signed: template(raw, &method, &mut errors),
+            signed: signed(raw, &method, &mut errors),
             time: time(raw, &mut errors),
             prefix: raw.prefix.as_deref().unwrap_or_default().into(),
             id: Vec::new(),
@@ -178,19 +175,19 @@ fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
     }
 }
 
-fn template(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Template {
+fn signed(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Signed {
     let is_signed = matches!(method, Method::Hmac(_) | Method::Hash(_) | Method::Ed25519 | Method::EcdsaP256);
     let text = if is_signed { raw.signed.as_deref().unwrap_or("{body}") } else { "" };
-    let Some(template) = errors.take("signed", text.parse::<Template>()) else { return Template::default() };
-    if is_signed && !template.says_something() {
+    let Some(signed) = errors.take("signed", text.parse::<Signed>()) else { return Signed::default() };
+    if is_signed && !signed.says_something() {
         errors.add("signed", "holds nothing of the request, so that one signature would fit all");
     }
-    match (template.has(&Piece::Key), method) {
+    match (signed.has(&Placeholder::Key), method) {
         (false, Method::Hash(_)) => errors.add("signed", "a hash without {key} is no signature: anybody can make it"),
         (true, Method::Hash(_)) | (false, _) => (),
         (true, _) => errors.add("signed", "{key} has a meaning with scheme = \"hash\" only"),
     }
-    template
+    signed
 }
 
 fn time(raw: &RawScheme, errors: &mut Errors) -> Option<TimeRule> {
@@ -215,7 +212,7 @@ fn time(raw: &RawScheme, errors: &mut Errors) -> Option<TimeRule> {
             Unit::Seconds
         }
     };
-    let tolerance_s = raw.tolerance.unwrap_or(TOLERANCE_SECONDS);
+    let tolerance_s = raw.tolerance.unwrap_or(TOLERANCE_SECONDS_DEFAULT);
     if !(1..=TOLERANCE_SECONDS_MAX).contains(&tolerance_s) {
         errors.add("tolerance", format!("expected 1 to {TOLERANCE_SECONDS_MAX} seconds"));
     }
@@ -251,7 +248,7 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
     // A signature cannot cover itself.
     for place in &scheme.sig {
         let is_inside = match place {
-            Place::Json(_) | Place::Form(_) => scheme.signed.has(&Piece::Body),
+            Place::Json(_) | Place::Form(_) => scheme.signed.has(&Placeholder::Body),
             Place::Query(_) | Place::Path => scheme.signed.has_url(),
             _ => false,
         } || scheme.signed.covers(place);
@@ -263,7 +260,7 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
         errors.add("sig", "with `each` the signature of an element stands in it: json:/POINTER");
     }
     let Some(time) = &scheme.time else {
-        if scheme.signed.has(&Piece::Time) && raw.time.is_none() {
+        if scheme.signed.has(&Placeholder::Time) && raw.time.is_none() {
             errors.add("time", "is missing, but {time} is signed: where does it stand?");
         }
         return;
@@ -273,7 +270,7 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
     {
         errors.add("time", "sig: needs `split`, and one place in `sig`");
     }
-    if !scheme.signed.has(&Piece::Time) && !scheme.signed.covers(&time.place) {
+    if !scheme.signed.has(&Placeholder::Time) && !scheme.signed.covers(&time.place) {
         errors.add("time", "is not signed, so that anybody can change it: add {time} to `signed`");
     }
 }

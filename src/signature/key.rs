@@ -5,25 +5,19 @@ use std::fmt;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use ring::{digest, hmac};
+use rustls::pki_types::{AlgorithmIdentifier, alg_id};
+use rustls::sign::public_key_to_spki;
+use x509_parser::asn1_rs::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use super::SchemeError;
 use super::code::Code;
 use super::scheme::Method;
+use super::standard::{PUBLIC_PREFIX, SECRET_PREFIX};
 use crate::limits::{HMAC_KEY_BYTES_MIN, HMAC_KEY_BYTES_WANTED};
-use crate::model::Secret;
+use crate::model::{HIDDEN, Secret};
 
-/// Before a symmetric key in base64 (Standard Webhooks).
-const SYMMETRIC_PREFIX: &str = "whsec_";
-/// Before a public key in base64 (Standard Webhooks).
-const PUBLIC_PREFIX: &str = "whpk_";
-/// What a SubjectPublicKeyInfo of an Ed25519 key begins with (RFC 8410 section 4).
-const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// What a SubjectPublicKeyInfo of an uncompressed key on P-256 begins with (RFC 5480 section 2).
-const P256_SPKI: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
 /// Bytes of an Ed25519 public key.
 const ED25519_BYTES: usize = 32;
 /// Bytes of an uncompressed point on P-256, which begins with a 4.
@@ -71,7 +65,7 @@ pub(super) enum Kind {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -135,7 +129,7 @@ pub(super) fn bytes(form: Form, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, S
     match form {
         Form::Utf8 => Ok(text.as_bytes().to_vec()),
         Form::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
-        Form::Whsec => base64(text.strip_prefix(SYMMETRIC_PREFIX).unwrap_or(text)),
+        Form::Whsec => base64(text.strip_prefix(SECRET_PREFIX).unwrap_or(text)),
         Form::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
         Form::Base64 | Form::SpkiBase64 => base64(text),
     }
@@ -156,15 +150,15 @@ fn symmetric(form: Form, secret: &Secret, length_min: usize) -> Result<Zeroizing
 
 fn ed25519(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
     let bytes = bytes(form, secret)?;
-    let point = match form {
+    let point: [u8; ED25519_BYTES] = match form {
         Form::SpkiBase64 => {
-            bytes.strip_prefix(&ED25519_SPKI).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?
+            from_spki(&alg_id::ED25519, &bytes).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?
         }
-        _ => &bytes,
+        _ => bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| error(format!("an Ed25519 public key has {ED25519_BYTES} bytes, not {}", bytes.len())))?,
     };
-    let point: [u8; ED25519_BYTES] = point
-        .try_into()
-        .map_err(|_| error(format!("an Ed25519 public key has {ED25519_BYTES} bytes, not {}", point.len())))?;
     if is_degenerate(point) {
         return Err(error("not a key: every signature would fit it"));
     }
@@ -182,14 +176,25 @@ fn is_degenerate(mut point: [u8; ED25519_BYTES]) -> bool {
 
 fn p256(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
     let bytes = bytes(form, secret)?;
-    let point = match form {
-        Form::SpkiBase64 => bytes.strip_prefix(&P256_SPKI).ok_or_else(|| error("expected a key on P-256 in SPKI"))?,
-        _ => &bytes,
+    let point: Option<[u8; P256_BYTES]> = match form {
+        Form::SpkiBase64 => {
+            Some(from_spki(&alg_id::ECDSA_P256, &bytes).ok_or_else(|| error("expected a key on P-256 in SPKI"))?)
+        }
+        _ => bytes.as_slice().try_into().ok(),
     };
-    if point.len() != P256_BYTES || point[0] != 4 {
-        return Err(error(format!("a public key on P-256 is an uncompressed point of {P256_BYTES} bytes")));
-    }
+    let is_uncompressed = |point: &[u8; P256_BYTES]| point[0] == 4;
+    let point = point
+        .filter(is_uncompressed)
+        .ok_or_else(|| error(format!("a public key on P-256 is an uncompressed point of {P256_BYTES} bytes")))?;
     Ok(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, Box::from(point)))
+}
+
+/// The key of `N` bytes that a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) of this algorithm holds.
+fn from_spki<const N: usize>(algorithm: &AlgorithmIdentifier, der: &[u8]) -> Option<[u8; N]> {
+    let (_, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
+    let key = info.subject_public_key.data.as_ref().try_into().ok()?;
+    // The parser takes more than DER, and any algorithm. Equality leaves the one spelling of a key of this algorithm.
+    (public_key_to_spki(algorithm, key).as_ref() == der).then_some(key)
 }
 
 fn error(detail: impl Into<String>) -> SchemeError {
@@ -198,11 +203,11 @@ fn error(detail: impl Into<String>) -> SchemeError {
 
 /// A public key's text, of the form that [`Key::try_new`] reads.
 pub(super) fn public_text(method: &Method, form: Form, point: &[u8]) -> String {
-    let spki: &[u8] = if matches!(method, Method::Ed25519) { &ED25519_SPKI } else { &P256_SPKI };
+    let algorithm = if matches!(method, Method::Ed25519) { alg_id::ED25519 } else { alg_id::ECDSA_P256 };
     match form {
         Form::Hex => data_encoding::HEXLOWER.encode(point),
         Form::Whpk => format!("{PUBLIC_PREFIX}{}", BASE64.encode(point)),
-        Form::SpkiBase64 => BASE64.encode(&[spki, point].concat()),
+        Form::SpkiBase64 => BASE64.encode(&public_key_to_spki(&algorithm, point)),
         Form::Utf8 | Form::Base64 | Form::Whsec => BASE64.encode(point),
     }
 }

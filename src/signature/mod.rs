@@ -9,7 +9,6 @@
 
 mod scheme;
 
-mod braces;
 mod check;
 mod code;
 mod encoding;
@@ -25,16 +24,17 @@ mod template;
 mod time;
 mod verify;
 
-pub(crate) use braces::{Segment, segments};
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
 pub use key::Key;
 pub use outbound::{Outbound, OutboundKey, ToSign};
-pub use place::{Ambiguous, OneOrMany, Place, PlaceError};
+pub use place::{Ambiguous, Place, PlaceError};
 pub use request::Request;
-pub use scheme::{RawScheme, Scheme, SchemeError};
+pub use scheme::{Scheme, SchemeError};
 pub use sign::{Outgoing, SignError};
 pub use signing_key::{SigningKey, SigningKind};
+
+pub use crate::model::{OneOrMany, RawScheme};
 
 #[cfg(test)]
 mod proptests;

@@ -12,16 +12,15 @@ use zeroize::Zeroizing;
 use super::key::{Form, bytes};
 use super::scheme::Method;
 use super::sign::{Signer, no_key};
+use super::standard::{PRIVATE_PREFIX, SECRET_PREFIX};
 use super::template::Values;
 use super::{Place, RawScheme, Request, Scheme, SchemeError, SignError};
 use crate::limits::HMAC_KEY_BYTES_MIN;
-use crate::model::{Secret, Timestamp};
+use crate::model::{HIDDEN, Secret, Timestamp};
 use crate::runtime::Random;
 
 /// Behind the signature's name: the header with the old secret's signature while a secret is replaced.
 const PREVIOUS: &str = "-previous";
-/// Before a private key in base64 (Standard Webhooks).
-const PRIVATE_PREFIX: &str = "whsk_";
 /// Random bytes in a secret.
 const SECRET_BYTES: usize = 32;
 
@@ -49,7 +48,7 @@ impl OutboundKey {
 
 impl fmt::Debug for OutboundKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -163,7 +162,7 @@ impl Outbound {
             (Method::Token, _) => BASE64URL_NOPAD.encode(&*random()),
             (_, Form::Hex) => HEXLOWER.encode(&*random()),
             (_, Form::Base64) => BASE64.encode(&*random()),
-            _ => format!("whsec_{}", BASE64.encode(&*random())),
+            _ => format!("{SECRET_PREFIX}{}", BASE64.encode(&*random())),
         };
         Some(Secret::new(text))
     }

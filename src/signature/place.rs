@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use hyper::HeaderMap;
 use hyper::http::HeaderName;
-use serde::{Deserialize, Serialize};
 
 use super::Request;
 use crate::json::{self, Pointer};
@@ -29,28 +28,6 @@ pub enum Place {
     Path,
     /// Always this.
     Const(Box<str>),
-}
-
-/// One place or several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        match self {
-            Self::One(text) => std::slice::from_ref(text),
-            Self::Many(texts) => texts,
-        }
-        .iter()
-        .map(String::as_str)
-    }
 }
 
 /// Text that names no place.

@@ -1,58 +1,16 @@
 //! A scheme: how a signature is made and where it stands, as data. The same value signs and verifies.
 
 use ring::{digest, hmac};
-use serde::{Deserialize, Serialize};
 
 use super::code::Code;
 use super::encoding::Encoding;
 use super::key::Form;
-use super::template::{Piece, Template};
+use super::template::{Placeholder, Signed};
 use super::time::TimeRule;
-use super::{Key, OneOrMany, Place, Request, VerifyError, check, code};
+use super::{Key, Place, RawScheme, Request, VerifyError, check, code};
 use crate::json::Pointer;
 use crate::limits::HMAC_KEY_BYTES_MIN;
 use crate::model::Secret;
-
-/// A scheme as it is written, in a table of providers, in `config.toml`, in the API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawScheme {
-    /// `hmac`, `hash`, `ed25519`, `ecdsa-p256`, `token`, `basic`, `none`, or `code:NAME` (twilio, paypal, sns).
-    pub scheme: String,
-    /// `sha1`, `sha256` (default), `sha512`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alg: Option<String>,
-    /// What a secret's text means: `utf8` (default), `hex`, `base64`, `whsec`, `whpk`, `spki-base64`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Where the signature stands; several: any may match.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sig: Option<OneOrMany>,
-    /// What separates several signatures in one value: `,`, `;` or a space.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub split: Option<String>,
-    /// What marks a signature: `v1=`, `sha256=`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<String>,
-    /// `hex`, `base64` or `base64url`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<String>,
-    /// What is signed; `{body}` by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signed: Option<String>,
-    /// Where the time stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<String>,
-    /// `s` (default), `ms`, `rfc3339`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
-    /// Seconds that the time may be off, either way; 300 by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tolerance: Option<u64>,
-    /// Each element of this array of the body is signed by itself; the pointers of `sig` and `signed` start there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub each: Option<String>,
-}
 
 /// What is wrong with a field of a scheme.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +51,7 @@ pub struct Scheme {
     pub(super) split: Option<char>,
     pub(super) prefix: Box<str>,
     pub(super) encoding: Encoding,
-    pub(super) signed: Template,
+    pub(super) signed: Signed,
     pub(super) time: Option<TimeRule>,
     /// What `{id}` stands for: the values of these, joined by `:`.
     pub(super) id: Vec<Place>,
@@ -135,7 +93,7 @@ impl Scheme {
 
     /// Whether `{id}` is signed, so that [`Self::with_id`] must say where it stands.
     pub fn needs_id(&self) -> bool {
-        self.signed.has(&Piece::Id)
+        self.signed.has(&Placeholder::Id)
     }
 
     /// Whether the secret itself travels where the signature stands (`token`, `basic`), so that the value there is kept
@@ -158,7 +116,8 @@ impl Scheme {
             (Method::Code(which), _) => which.covers(place),
             _ => {
                 self.signed.covers(place)
-                    || self.signed.has(&Piece::Time) && self.time.as_ref().is_some_and(|time| time.place == *place)
+                    || self.signed.has(&Placeholder::Time)
+                        && self.time.as_ref().is_some_and(|time| time.place == *place)
                     || self.needs_id() && self.id.contains(place)
             }
         }

@@ -10,23 +10,18 @@ use serde_json::value::RawValue;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::code::{self, Code};
+use super::code::{self, Code, twilio};
 use super::key::{Kind, public_text};
 use super::scheme::Method;
+use super::standard::PRIVATE_PREFIX;
 use super::template::{Part, Values};
 use super::time::{TimeRule, Unit};
 use super::verify::{hash, join, mac};
 use super::{Key, Place, Request, Scheme, SchemeError, VerifyError};
 use crate::json::{self, Pointer};
-use crate::model::{Secret, Timestamp};
+use crate::model::header::FORM;
+use crate::model::{HIDDEN, Secret, Timestamp};
 use crate::runtime::Random;
-
-/// Before a private key in base64 (Standard Webhooks).
-const PRIVATE_PREFIX: &str = "whsk_";
-/// Where Twilio looks for its signature.
-const TWILIO_SIGNATURE: &str = "x-twilio-signature";
-/// Media type of forms.
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A request that is to be signed.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +67,7 @@ pub(super) enum Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -273,7 +268,7 @@ fn sign_twilio(token: &Secret, outgoing: &mut Outgoing) -> Result<(), SignError>
         None => outgoing.url.clone(),
     };
     let value = code::sign_twilio(token, &url, is_form.then_some(&*outgoing.body));
-    let value = HeaderValue::from_str(&value).map_err(|_| SignError::Place(TWILIO_SIGNATURE.into()))?;
-    outgoing.headers.insert(TWILIO_SIGNATURE, value);
+    let value = HeaderValue::from_str(&value).map_err(|_| SignError::Place(twilio::SIGNATURE.into()))?;
+    outgoing.headers.insert(twilio::SIGNATURE, value);
     Ok(())
 }

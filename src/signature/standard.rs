@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::encoding::{Decoded, Encoding};
 use super::{SigningKey, SigningKind};
+use crate::limits::TOLERANCE_SECONDS_DEFAULT;
 use crate::model::{Secret, Timestamp};
 use crate::runtime::Random;
 
@@ -24,16 +25,22 @@ pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// How far a message's timestamp may lie before or after the receiver's clock.
-pub const TOLERANCE: Duration = Duration::from_secs(300);
+pub const TOLERANCE: Duration = Duration::from_secs(TOLERANCE_SECONDS_DEFAULT);
 
 /// Characters in one signature at most: `v1a,` and 64 bytes in base64.
 pub const SIGNATURE_CHARS_MAX: usize = VERSION_ED25519.len() + 88;
 
+/// All headers of the specification begin so.
+pub const HEADER_PREFIX: &str = "webhook-";
+
 const VERSION: &str = "v1,";
 const VERSION_ED25519: &str = "v1a,";
-const SECRET_PREFIX: &str = "whsec_";
-const PRIVATE_PREFIX: &str = "whsk_";
-const PUBLIC_PREFIX: &str = "whpk_";
+/// What a symmetric secret begins with.
+pub const SECRET_PREFIX: &str = "whsec_";
+/// What an Ed25519 private key begins with.
+pub const PRIVATE_PREFIX: &str = "whsk_";
+/// What an Ed25519 public key begins with.
+pub const PUBLIC_PREFIX: &str = "whpk_";
 const SECRET_BYTES_MIN: usize = 24;
 const SECRET_BYTES_MAX: usize = 64;
 const GENERATED_SECRET_BYTES: usize = 32;

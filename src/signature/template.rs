@@ -1,4 +1,4 @@
-//! What is signed: a text with the parts of a request in it, put together without a copy of them.
+//! What is signed: a template whose placeholders are parts of a request, put together without a copy of them.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use hyper::http::HeaderName;
 use smallvec::SmallVec;
 
-use super::braces::{Segment, segments};
 use super::place::{header, header_names};
 use super::{Place, Request, VerifyError};
 use crate::json::{self, Pointer, PointerSet};
+use crate::template::{self, Template};
 
 /// Parts of what is signed that are kept without a heap: more than any template of a header signature has.
 const PARTS: usize = 12;
@@ -22,17 +22,17 @@ const PLACEHOLDERS: &str =
 /// (<https://developers.hubspot.com/docs/apps/legacy-apps/authentication/validating-requests>).
 const UNESCAPED: &[u8] = b":/?@!$'()*,;";
 
-/// `{time}.{body}`; `{{` and `}}` stand for braces.
+/// What a scheme signs, `{time}.{body}`: see [`template`](crate::template).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Template {
-    pieces: Vec<Piece>,
-    /// What the `{json:…}` pieces lead to, found in one pass.
+pub(super) struct Signed {
+    template: Template<Placeholder>,
+    /// The pointers of the `{json:…}` placeholders, which one pass over the body finds.
     json: PointerSet,
 }
 
+/// A part of a request, or the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
-    Text(Box<str>),
+pub(super) enum Placeholder {
     Body,
     Time,
     Id,
@@ -41,6 +41,7 @@ pub(super) enum Piece {
     UrlUnescaped,
     Key,
     Header(Vec<HeaderName>),
+    /// A value of the body, and its slot in the set of pointers.
     Json(Pointer, usize),
 }
 
@@ -69,124 +70,132 @@ pub(super) struct Values<'a> {
     pub(super) body: Option<&'a [&'a [u8]]>,
 }
 
-impl FromStr for Template {
+impl FromStr for Signed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut template = Self { pieces: Vec::new(), json: PointerSet::default() };
-        for segment in segments(text) {
-            let piece = match segment.map_err(|unbalanced| unbalanced.to_string())? {
-                Segment::Text(literal) => Piece::Text(literal.into()),
-                Segment::Name(name) => {
-                    template.piece(name).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))?
-                }
-            };
-            template.pieces.push(piece);
-        }
-        Ok(template)
+        let mut json = PointerSet::default();
+        let template = Template::parse(text, |name| {
+            placeholder(name, &mut json).ok_or_else(|| format!("{{{name}}} is not known; {PLACEHOLDERS}"))
+        });
+        Ok(Self { template: template.map_err(|error| error.to_string())?, json })
     }
 }
 
-impl Template {
-    fn piece(&mut self, name: &str) -> Option<Piece> {
-        Some(match name {
-            "body" => Piece::Body,
-            "time" => Piece::Time,
-            "id" => Piece::Id,
-            "method" => Piece::Method,
-            "url" => Piece::Url,
-            "url:unescaped" => Piece::UrlUnescaped,
-            "key" => Piece::Key,
-            _ => match name.split_once(':')? {
-                ("header", names) => Piece::Header(header_names(names).ok()?),
-                ("json", pointer) => {
-                    let pointer = Pointer::try_new(pointer).ok()?;
-                    let slot = self.json.add(&pointer);
-                    Piece::Json(pointer, slot)
-                }
-                _ => return None,
-            },
-        })
-    }
+fn placeholder(name: &str, json: &mut PointerSet) -> Option<Placeholder> {
+    Some(match name {
+        "body" => Placeholder::Body,
+        "time" => Placeholder::Time,
+        "id" => Placeholder::Id,
+        "method" => Placeholder::Method,
+        "url" => Placeholder::Url,
+        "url:unescaped" => Placeholder::UrlUnescaped,
+        "key" => Placeholder::Key,
+        _ => match name.split_once(':')? {
+            ("header", names) => Placeholder::Header(header_names(names).ok()?),
+            ("json", pointer) => {
+                let pointer = Pointer::try_new(pointer).ok()?;
+                let slot = json.add(&pointer);
+                Placeholder::Json(pointer, slot)
+            }
+            _ => return None,
+        },
+    })
+}
 
-    pub(super) fn has(&self, piece: &Piece) -> bool {
-        self.pieces.contains(piece)
+impl Signed {
+    pub(super) fn has(&self, placeholder: &Placeholder) -> bool {
+        self.any(|signed| signed == placeholder)
     }
 
     /// Whether the URL is signed, in one spelling or the other.
     pub(super) fn has_url(&self) -> bool {
-        self.has(&Piece::Url) || self.has(&Piece::UrlUnescaped)
+        self.has(&Placeholder::Url) || self.has(&Placeholder::UrlUnescaped)
     }
 
     /// The headers that are signed.
     pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.pieces.iter().flat_map(|piece| if let Piece::Header(names) = piece { &names[..] } else { &[] })
+        self.template
+            .placeholders()
+            .flat_map(|signed| if let Placeholder::Header(names) = signed { &names[..] } else { &[] })
     }
 
     /// Whether values of a JSON body are signed.
     pub(super) fn has_json(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Json(..)))
+        self.any(|signed| matches!(signed, Placeholder::Json(..)))
     }
 
     /// Whether anything of a request is signed, so that two requests have two signatures.
     pub(super) fn says_something(&self) -> bool {
-        self.pieces.iter().any(|piece| !matches!(piece, Piece::Text(_) | Piece::Key | Piece::Method))
+        self.any(|signed| !matches!(signed, Placeholder::Key | Placeholder::Method))
     }
 
     /// Whether what stands at this place is signed as it is there; the time and the id not looked at.
     pub(super) fn covers(&self, place: &Place) -> bool {
         match place {
-            Place::Header(names) => self.pieces.iter().any(|p| matches!(p, Piece::Header(signed) if signed == names)),
+            Place::Header(names) => self.any(|signed| matches!(signed, Placeholder::Header(own) if own == names)),
             Place::Json(pointer) => {
-                self.has(&Piece::Body)
-                    || self.pieces.iter().any(|p| matches!(p, Piece::Json(signed, _) if signed == pointer))
+                self.has(&Placeholder::Body)
+                    || self.any(|signed| matches!(signed, Placeholder::Json(own, _) if own == pointer))
             }
-            Place::Form(_) => self.has(&Piece::Body),
+            Place::Form(_) => self.has(&Placeholder::Body),
             Place::Query(_) | Place::Path => self.has_url(),
             Place::Sig(_) => false,
             Place::Const(_) => true,
         }
     }
 
-    /// The parts, in order.
+    fn any(&self, is_it: impl FnMut(&Placeholder) -> bool) -> bool {
+        self.template.placeholders().any(is_it)
+    }
+
+    /// The parts of what is signed, in order. Nothing is allocated for a template of up to [`PARTS`] parts that has no
+    /// values of the URL or of JSON to decode.
     pub(super) fn parts<'a>(&'a self, request: &Request<'a>, values: Values<'a>) -> Result<Parts<'a>, VerifyError> {
         let found = if self.has_json() {
             self.json.read(request.body).ok_or(VerifyError::Body("JSON"))?
         } else {
             json::Found::default()
         };
+        let written = self.template.parts();
         let mut parts = Parts::new();
-        for (n, piece) in self.pieces.iter().enumerate() {
-            match piece {
-                Piece::Text(literal) => parts.push(Part::text(literal)),
-                Piece::Body => match values.body {
+        for (n, part) in written.iter().enumerate() {
+            let placeholder = match part {
+                template::Part::Placeholder(placeholder) => placeholder,
+                template::Part::Text(literal) => {
+                    parts.push(Part::text(literal));
+                    continue;
+                }
+            };
+            match placeholder {
+                Placeholder::Body => match values.body {
                     None => parts.push(Part::Bytes(Cow::Borrowed(request.body))),
                     Some(body) => parts.extend(body.iter().map(|part| Part::Bytes(Cow::Borrowed(*part)))),
                 },
-                Piece::Time => parts.push(given(values.time, "the time")?),
-                Piece::Id => parts.push(given(values.id, "the id")?),
-                Piece::Method => parts.push(Part::text(request.method)),
-                Piece::Url => {
+                Placeholder::Time => parts.push(given(values.time, "the time")?),
+                Placeholder::Id => parts.push(given(values.id, "the id")?),
+                Placeholder::Method => parts.push(Part::text(request.method)),
+                Placeholder::Url => {
                     parts.push(Part::text(request.url));
                     if let Some(query) = request.query {
                         parts.push(Part::text("?"));
                         parts.push(Part::text(query));
                     }
                 }
-                Piece::UrlUnescaped => {
+                Placeholder::UrlUnescaped => {
                     parts.push(Part::Bytes(unescaped(request.url)));
                     if let Some(query) = request.query {
                         parts.push(Part::Bytes(Cow::Borrowed(b"?")));
                         parts.push(Part::Bytes(unescaped(query)));
                     }
                 }
-                Piece::Key => parts.push(Part::Key),
-                Piece::Header(names) => {
+                Placeholder::Key => parts.push(Part::Key),
+                Placeholder::Header(names) => {
                     let missing = || VerifyError::Missing(Place::Header(names.clone()).to_string().into());
                     let value =
                         header(names, request.headers)?.filter(|value| !value.is_empty()).ok_or_else(missing)?;
                     // Standard Webhooks allows no full stop in an id: `a.1` and `2.body` would be signed like `a` and `1.2.body`.
-                    if matches!(self.pieces.get(n + 1), Some(Piece::Text(text)) if **text == *".")
+                    if matches!(written.get(n + 1), Some(template::Part::Text(text)) if **text == *".")
                         && value.contains('.')
                     {
                         return Err(VerifyError::Separator(Place::Header(names.clone()).to_string().into()));
@@ -194,7 +203,7 @@ impl Template {
                     parts.push(Part::text(value));
                 }
                 // Adyen signs a field that is not there as nothing.
-                Piece::Json(_, slot) => match found.raw(*slot).and_then(json::text) {
+                Placeholder::Json(_, slot) => match found.raw(*slot).and_then(json::text) {
                     None => (),
                     Some(Cow::Borrowed(value)) => parts.push(Part::text(value)),
                     Some(Cow::Owned(value)) => parts.push(Part::Bytes(Cow::Owned(value.into_bytes()))),

@@ -203,6 +203,47 @@ fn what_a_secret_may_be() {
 }
 
 #[test]
+fn a_key_in_spki_has_one_spelling() {
+    use data_encoding::BASE64;
+    let ed25519 = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00".as_slice();
+    let p256 =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00"
+            .as_slice();
+    let (short, long) = ([9; 32], [&[4][..], &[9; 64]].concat());
+    let detail = |name: &str, der: &[u8]| {
+        let scheme = scheme(with(hmac(), json!({"scheme": name, "key": "spki-base64"})));
+        scheme.key(&Secret::new(BASE64.encode(der))).err().map(|error| error.detail)
+    };
+    for (name, prefix, key, wrong) in [
+        ("ed25519", ed25519, &short[..], "expected an Ed25519 key in SPKI"),
+        ("ecdsa-p256", p256, &long, "expected a key on P-256 in SPKI"),
+    ] {
+        let good = [prefix, key].concat();
+        assert_eq!(detail(name, &good), None);
+        let wrong = Some(wrong.to_owned());
+        for length in 1..good.len() {
+            assert_eq!(detail(name, &good[..length]), wrong, "{name} {length}");
+        }
+        assert_eq!(detail(name, &[&good[..], &[0]].concat()), wrong, "{name}: something after it");
+        for at in 0..prefix.len() {
+            for bit in 0..8 {
+                let mut other = good.clone();
+                other[at] ^= 1 << bit;
+                assert_eq!(detail(name, &other), wrong, "{name} {at} {bit}");
+            }
+        }
+        // The same with a length in two bytes, which BER would allow.
+        let longer = [&[0x30, 0x81, good[1]], &good[2..]].concat();
+        assert_eq!(detail(name, &longer), wrong, "{name}");
+    }
+    let compressed = [p256, &[2], &[9; 64][..]].concat();
+    let expected = "a public key on P-256 is an uncompressed point of 65 bytes";
+    assert_eq!(detail("ecdsa-p256", &compressed).as_deref(), Some(expected));
+    assert!(detail("ecdsa-p256", &[ed25519, &short].concat()).is_some());
+    assert!(detail("ed25519", &[p256, &long].concat()).is_some());
+}
+
+#[test]
 fn a_public_key_that_fits_every_signature_is_refused() {
     let scheme = scheme(with(hmac(), json!({"scheme": "ed25519", "key": "hex"})));
     let middle = "ff".repeat(30);
@@ -430,10 +471,51 @@ fn an_id_is_signed_where_it_is_said_to_stand() {
 }
 
 #[test]
-fn braces_are_written_twice() {
-    let scheme = scheme(with(hmac(), json!({"signed": "{{{body}}}"})));
-    let plain = signed(&self::scheme(hmac()), "{x}");
-    assert_eq!(header(&signed(&scheme, "x"), "x-sig"), header(&plain, "x-sig"));
+fn each_template_signs_the_text_that_it_describes() {
+    for (template, text) in [
+        ("{body}", "B"),
+        ("v0:{body}", "v0:B"),
+        ("{body}{body}", "BB"),
+        ("é{body}\u{1f512}", "éB\u{1f512}"),
+        ("{{{body}}}", "{B}"),
+        ("{{body}}{body}", "{body}B"),
+        ("{{{{{body}", "{{B"),
+        ("{body}}}", "B}"),
+        ("}}{body}{{", "}B{"),
+        (r#"{{"a":"{body}"}}"#, r#"{"a":"B"}"#),
+    ] {
+        let scheme = scheme(with(hmac(), json!({"signed": template})));
+        let plain = signed(&self::scheme(hmac()), text);
+        assert_eq!(header(&signed(&scheme, "B"), "x-sig"), header(&plain, "x-sig"), "{template}");
+    }
+    // A placeholder ends at the first closing brace, so the name of a JSON field may hold an opening one.
+    let scheme = scheme(with(hmac(), json!({"signed": "{json:/a{{b}{json:/c{d}"})));
+    let plain = signed(&self::scheme(hmac()), "12");
+    assert_eq!(header(&signed(&scheme, r#"{"c{d":2,"a{{b":1}"#), "x-sig"), header(&plain, "x-sig"));
+}
+
+#[test]
+fn a_template_that_is_none_is_refused_in_words() {
+    let braces = "a brace is not closed or not opened; {{ and }} stand for braces";
+    for (template, words) in [
+        ("{body", braces),
+        ("{body}{", braces),
+        ("body}", braces),
+        ("{body}}", braces),
+        ("}{body}", braces),
+        ("{{body}", braces),
+        ("{}{body}", "{} is not known; {body}, {time}, {id}, {method}, "),
+        ("{ body}", "{ body} is not known; {body}, "),
+        ("{Body}", "{Body} is not known; {body}, "),
+        ("{a{body}", "{a{body} is not known; {body}, "),
+        (r#"{"a":{body}}"#, r#"{"a":{body} is not known; {body}, "#),
+        ("{header:a b}{body}", "{header:a b} is not known; {body}, "),
+        ("{json:a}{body}", "{json:a} is not known; {body}, "),
+    ] {
+        let errors = Scheme::try_new(&raw(with(hmac(), json!({"signed": template})))).unwrap_err();
+        assert_eq!(errors.iter().map(|error| error.field).collect::<Vec<_>>(), ["signed"], "{template}");
+        assert!(errors[0].detail.starts_with(words), "{template}: {}", errors[0].detail);
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::code::PAYPAL_TOLERANCE;
 use super::encoding::Decoded;
 use super::key::{Kind, token_digest};
 use super::scheme::Method;
-use super::template::{Part, Piece, Values};
+use super::template::{Part, Placeholder, Values};
 use super::{Certificate, Key, Place, Request, Scheme, VerifyError, code};
 use crate::json;
 use crate::limits::SIGNATURES_MAX;
@@ -67,7 +67,7 @@ impl Scheme {
         let candidates = self.candidates(&given)?;
         // A time in the body is read only after the signature fits, if it is not needed for that: nothing parses what a
         // stranger sent.
-        let is_late = !self.signed.has(&Piece::Time)
+        let is_late = !self.signed.has(&Placeholder::Time)
             && self.time.as_ref().is_some_and(|rule| matches!(rule.place, Place::Json(_) | Place::Form(_)));
         let time = if is_late { None } else { self.checked_time(request, &given, now)? };
         let id = self.id(request)?;

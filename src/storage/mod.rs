@@ -1,5 +1,7 @@
 //! storage: every file of the data folder, and the one lifecycle of redb files.
 
+pub mod delivery;
+
 mod disk;
 mod error;
 pub(crate) mod file;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Disk;
 use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, ROOM_INTERVAL};
+use crate::model::file;
 use crate::runtime::Instant;
 
 /// Whether there is room for new events, asked before each batch and of the system only now and then.
@@ -90,7 +91,7 @@ pub struct Ballast {
 impl Ballast {
     /// The ballast of a data folder; call [`Ballast::restore`] to have it.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
-        Self { disk, path: dir.join("ballast") }
+        Self { disk, path: dir.join(file::BALLAST) }
     }
 
     fn is_there(&self) -> bool {

@@ -1,7 +1,8 @@
-//! Files, links and settings that the documents name exist.
+//! Files, links and settings that the documents name exist, and lines and files are short enough to read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -36,6 +37,20 @@ fn links_lead_to_files() {
         }
     }
     assert!(checked > 0, "the documents link to nothing, so this tells nothing");
+}
+
+#[test]
+fn lines_of_documents_are_short() {
+    let listed = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    let names = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success() && names.lines().count() > 0, "git lists no document, so this tells nothing");
+    let mut long = Vec::new();
+    for name in names.lines().filter(|name| root().join(name).exists()) {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() >= 120);
+        long.extend(lines.map(|(at, _)| format!("{name}:{}", at + 1)));
+    }
+    assert!(long.is_empty(), "lines of 120 characters or more, wrap them:\n{}", long.join("\n"));
 }
 
 #[test]

@@ -12,11 +12,10 @@ mod schema;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
 use hyper::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 
-use crate::http::Response;
+use crate::http::{Body, Response};
 pub(in crate::api) use openapi::JSON;
 #[cfg(test)]
 pub(in crate::api) use openapi::YAML;
@@ -49,7 +48,7 @@ pub fn at(path: &str) -> Option<Response> {
 }
 
 fn shown(media_type: HeaderValue, body: Bytes) -> Response {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::from(body));
     let frame: HeaderName = HeaderName::from_static("x-frame-options");
     for (name, value) in [
         (CONTENT_TYPE, media_type),

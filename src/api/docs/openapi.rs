@@ -1,11 +1,9 @@
 //! The interface's description, as YAML (by hand) and as JSON (made from it; a test holds them together).
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
-use super::super::reply;
-use crate::http::Response;
+use crate::http::{Body, Response, reply};
 
 /// A form of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +23,7 @@ pub fn document(format: Format) -> Response {
         Format::Json => (JSON, reply::JSON),
         Format::Yaml => (YAML, HeaderValue::from_static("application/yaml; charset=utf-8")),
     };
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let mut response = Response::new(Body::from(Bytes::from_static(text.as_bytes())));
     response.headers_mut().insert(CONTENT_TYPE, media);
     response
 }

@@ -215,7 +215,7 @@ async fn a_key_is_shown_once_and_works_until_it_is_revoked() {
     let listed = ask().send(&world, "GET", KEYS).await;
     assert_eq!(listed.ids(), [made.text("id")]);
 
-    let who = |at| world.api.registry.load().authenticate(&key, at);
+    let who = |at| world.registry.load().authenticate(&key, at);
     let before = Timestamp::from_millis(1);
     let principal = who(before).unwrap();
     assert_eq!((principal.tenant.as_deref(), principal.role), (Some("default"), Role::Member));
@@ -272,7 +272,7 @@ async fn tenants_are_made_by_a_key_for_all_alone_and_hold_defaults() {
     assert_eq!(names, ["default", "epic"]);
     let own = ask().send(&world, "GET", TENANTS).await;
     assert_eq!(own.body["data"].as_array().unwrap().len(), 1, "{}", own.body);
-    let settings = world.api.registry.load().tenant_settings("epic");
+    let settings = world.registry.load().tenant_settings("epic");
     assert_eq!((settings.profile.as_deref(), settings.visibility), (Some("standard"), Visibility::Owner));
     let wrong = json!({"name": "*", "visibility": "all", "retry_policy": {"schedule": [0]}, "more": 1});
     let got = ask().tenant(None).json(&wrong).send(&world, "POST", TENANTS).await;

@@ -14,6 +14,7 @@ use super::client::ClientError;
 use super::error::CliError;
 use super::{Client, ClientArgs, block_on, output, parse, webhook};
 use crate::config::Environment;
+use crate::model::path::WEBHOOKS;
 use crate::model::{EventPattern, Secret, Timestamp};
 use crate::runtime::Clock;
 use crate::signature::SigningKey;
@@ -93,7 +94,7 @@ async fn run_until(
 async fn make_webhook(client: Client, url: &str, events: &[String]) -> Result<(Secret, Temporary), CliError> {
     // Whatever the tenant's default is, this receiver verifies the standard form.
     let wanted = json!({ "url": url, "events": events, "name": "hooktide listen", "profile": "standard" });
-    let answer = client.post("/api/v1/webhooks", &wanted).await?;
+    let answer = client.post(WEBHOOKS, &wanted).await?;
     let Made { id, secret } = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
     Ok((secret, Temporary { client, id }))
 }

@@ -8,8 +8,10 @@ use super::super::error::CliError;
 use super::super::input::{self, InputArg, SecretArgs};
 use super::super::webhook::print;
 use super::super::{Client, ClientArgs, block_on};
-use super::{SOURCES, told_once};
+use super::told_once;
 use crate::config::Environment;
+use crate::model::kind::PARTNER;
+use crate::model::path::SOURCES;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -101,7 +103,7 @@ fn body(args: &Args, environment: &Environment, stdin: &mut dyn Read) -> Result<
         }
     };
     set("name", Some(args.name.as_str().into()));
-    set("kind", Some(args.kind.as_deref().unwrap_or("partner").into()));
+    set("kind", Some(args.kind.as_deref().unwrap_or(PARTNER).into()));
     if let Some(secret) = args.secret.read(environment, stdin)? {
         let value = secret.reveal();
         let when = args.when.as_deref();

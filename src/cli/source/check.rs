@@ -4,6 +4,7 @@
 //! of the server.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -16,15 +17,16 @@ use super::super::{Client, block_on, output};
 use super::{One, path, text, unreachable};
 use crate::config::Environment;
 use crate::inbound::provider::{default_map, recipe};
+use crate::limits::PAGE_ROWS_MAX;
 use crate::model::EventPattern;
+use crate::model::path::{EVENTS, WEBHOOKS};
 use crate::signature::{RawScheme, Scheme};
+use crate::template::Template;
 
 /// Types that are named where nobody subscribes to any; a provider may have hundreds.
 const TYPES_NAMED_MAX: usize = 8;
 
-/// Webhooks in a page that is asked for …
-const PAGE: u16 = 250;
-/// … and pages: a check looks for one that matches, it is no census.
+/// Pages of webhooks that are asked for: a check looks for one webhook that matches and counts none.
 const PAGES_MAX: usize = 40;
 
 /// What there is to know.
@@ -83,13 +85,13 @@ impl Facts {
         let of_tenant = if tenant == "-" { String::new() } else { format!("&tenant={tenant}") };
         let mut cursor = String::new();
         for _ in 0..PAGES_MAX {
-            let page = value(&client.get(&format!("/api/v1/webhooks?limit={PAGE}{of_tenant}{cursor}")).await?)?;
+            let page = value(&client.get(&format!("{WEBHOOKS}?limit={PAGE_ROWS_MAX}{of_tenant}{cursor}")).await?)?;
             facts.webhooks.extend(rows(&page).iter().cloned());
             let Some(next) = page.get("next_cursor").and_then(Value::as_str) else { break };
             cursor = format!("&cursor={next}");
         }
         facts.rejections = rows(&value(&client.get(&path(&facts.name, "/rejections")).await?)?).to_vec();
-        let events = client.get(&format!("/api/v1/events?source={name}&limit=1{of_tenant}")).await?;
+        let events = client.get(&format!("{EVENTS}?source={name}&limit=1{of_tenant}")).await?;
         facts.last_event = rows(&value(&events)?).first().cloned();
         // A server whose figures this key may not read can be checked all the same.
         let figures = client.get("/metrics").await.ok();
@@ -290,14 +292,20 @@ fn types(source: &Value) -> Vec<Made> {
     let rules = own.or_else(of_kind).unwrap_or_default();
     let mut types = Vec::new();
     for template in rules.iter().filter_map(|rule| rule.get("type").and_then(Value::as_str)) {
-        let template = template.replace("{source}", name);
-        types.push(match template.split_once('{') {
-            Some((front, _)) => Made::Below(front.to_owned()),
-            None => Made::One(template),
-        });
+        types.push(made(template, name));
     }
     types.push(Made::Below(format!("{name}.")));
     types
+}
+
+/// What a type of an event map comes to for the source of this name.
+fn made(template: &str, source: &str) -> Made {
+    let names = Template::parse(template, |name| Ok::<_, Infallible>(name.to_owned()));
+    let Ok(names) = names else { return Made::One(template.to_owned()) };
+    let mut front = String::new();
+    // Up to a placeholder whose value only an event has.
+    let whole = names.try_write(&mut front, |name, front| (*name == "source").then(|| front.push_str(source)));
+    if whole.is_some() { Made::One(front) } else { Made::Below(front) }
 }
 
 #[cfg(test)]
@@ -385,6 +393,25 @@ mod tests {
         assert_eq!(found.lacks, [""; 0]);
         let told = "3 requests were refused, the last at 2026-01-31T11:00:03.000Z (401); mostly, 2 of 3: wrong";
         assert_eq!(found.notes.last().unwrap(), told);
+    }
+
+    #[test]
+    fn a_template_says_what_events_become() {
+        let made = |template: &str| {
+            types(&json!({"name": "shop", "event_map": [{"when": "*", "type": template}]}))[0].to_string()
+        };
+        for (template, becomes) in [
+            ("a", "a"),
+            ("{source}", "shop"),
+            ("{source}.a", "shop.a"),
+            ("{topic}", "*"),
+            ("x.{topic}.{source}", "x.*"),
+            ("{source}.{topic}.a", "shop.*"),
+            // Of a newer server.
+            ("a.{source}.{tenant}.{topic}", "a.shop.*"),
+        ] {
+            assert_eq!(made(template), becomes, "{template}");
+        }
     }
 
     #[test]

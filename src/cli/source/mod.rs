@@ -14,6 +14,7 @@ use super::input::{InputArg, SecretArgs};
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
 use crate::config::Environment;
+use crate::model::path::SOURCES;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -156,8 +157,6 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
     }
     Ok(ExitCode::SUCCESS)
 }
-
-const SOURCES: &str = "/api/v1/sources";
 
 /// The source's place in the interface, which takes names and ids.
 fn path(name: &str, below: &str) -> String {

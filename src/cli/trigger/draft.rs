@@ -1,17 +1,21 @@
 //! A provider's request before it is signed: its headers, its body, what stands where.
 
+use std::convert::Infallible;
+
 use hyper::header::HeaderMap;
 use hyper::http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::fill::Fill;
+use super::fill::{ALNUM, Fill, Fresh};
 use crate::inbound::provider::{RawRecipe, Sample, sample_headers, samples};
+use crate::model::header::{FORM, JSON};
 use crate::signature::{OneOrMany, RawScheme};
+use crate::template::Template;
 
 /// What a generic event says where the recipe asks for nothing special.
 const GENERIC_USER_AGENT: &str = concat!("hooktide-trigger/", env!("CARGO_PKG_VERSION"));
-const JSON: &str = "application/json";
-const FORM: &str = "application/x-www-form-urlencoded";
+/// Characters of a value that is signed beside the body.
+const SIGNED_CHARS: usize = 24;
 
 /// A request that is being made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,38 +117,36 @@ fn place_all(recipe: &RawRecipe, draft: &mut Draft, tree: &mut Value, fill: &mut
         put(place, &Value::from(event_type.as_str()), draft, tree, !draft.sample);
     }
     for place in recipe.id.iter().flat_map(places).chain(recipe.once.as_deref()) {
-        let id = Value::from(fill.value("uuid").unwrap_or_default());
+        let id = Value::from(fill.value(&Fresh::Uuid));
         put(place, &id, draft, tree, !draft.sample);
     }
     let scheme = &recipe.verify;
     let now = match scheme.unit.as_deref() {
-        Some("rfc3339") => fill.value("rfc3339-ms").map(Value::from),
-        Some("ms") => fill.value("unix-ms").and_then(|ms| ms.parse::<u64>().ok()).map(Value::from),
-        _ => fill.value("unix").and_then(|secs| secs.parse::<u64>().ok()).map(Value::from),
+        Some("rfc3339") => Some(Value::from(fill.value(&Fresh::RFC3339_MS))),
+        Some("ms") => fill.value(&Fresh::UnixMillis).parse::<u64>().ok().map(Value::from),
+        _ => fill.value(&Fresh::Unix { offset_s: 0 }).parse::<u64>().ok().map(Value::from),
     };
     // Where the time stands outside of the body, it is the signer that puts it there.
     if let Some((place, now)) = scheme.time.as_deref().filter(|place| place.starts_with("json:")).zip(now) {
         put(place, &now, draft, tree, true);
     }
     for place in signed_places(scheme) {
-        let value = fill.value("alnum:24").unwrap_or_default();
+        let value = fill.value(&Fresh::Letters { alphabet: ALNUM, count: SIGNED_CHARS, name: None });
         put(&place, &Value::from(value), draft, tree, true);
     }
 }
 
 /// The values that a scheme signs beside the body, as places; those of `each` in its first element.
 pub(in super::super) fn signed_places(scheme: &RawScheme) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = scheme.signed.as_deref().unwrap_or_default();
-    while let Some((place, after)) = rest.split_once('{').and_then(|(_, from)| from.split_once('}')) {
-        rest = after;
-        match (place.strip_prefix("json:"), scheme.each.as_deref()) {
-            (Some(pointer), Some(each)) => found.push(format!("{each}/0{pointer}")),
-            _ if place.contains(':') => found.push(place.to_owned()),
-            _ => {}
-        }
-    }
-    found
+    let signed = scheme.signed.as_deref().unwrap_or_default();
+    // A scheme whose template is none is refused by whoever uses it.
+    let names: Template<String> =
+        Template::parse(signed, |name| Ok::<_, Infallible>(name.to_owned())).unwrap_or_default();
+    let place = |name: &String| match (name.strip_prefix("json:"), scheme.each.as_deref()) {
+        (Some(pointer), Some(each)) => Some(format!("{each}/0{pointer}")),
+        _ => name.contains(':').then(|| name.clone()),
+    };
+    names.placeholders().filter_map(place).collect()
 }
 
 /// Puts a value at a place where nothing stands yet.
@@ -278,6 +280,18 @@ mod tests {
         assert_eq!(body["items"][0]["item"]["ref"].as_str().map(str::len), Some(36), "{body}");
         assert_eq!(body["items"][0]["item"]["amount"]["value"].as_str().map(str::len), Some(24), "{body}");
         assert_eq!(header(&draft, "X-A").map(str::len), Some(24));
+    }
+
+    #[test]
+    fn the_places_that_a_scheme_signs_are_those_with_a_colon() {
+        let signed = |signed: &str, each: Option<&str>| {
+            let each = each.map(str::to_owned);
+            signed_places(&RawScheme { signed: Some(signed.to_owned()), each, ..RawScheme::default() })
+        };
+        assert_eq!(signed("{time}.{header:A|B}.{json:/a}{body}", None), ["header:A|B", "json:/a"]);
+        assert_eq!(signed("{json:/a}{header:A}", Some("json:/items")), ["json:/items/0/a", "header:A"]);
+        assert_eq!(signed("{json:/a{b}", None), ["json:/a{b"]);
+        assert_eq!(signed_places(&RawScheme::default()), [""; 0]);
     }
 
     #[test]

@@ -5,6 +5,24 @@ use std::fmt::Write as _;
 
 use crate::model::Timestamp;
 use crate::runtime::Random;
+use crate::template::{Syntax, Template};
+
+/// A placeholder of a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fresh {
+    /// `uuid`
+    Uuid,
+    /// `type`: the event's type.
+    Type,
+    /// `unix`, `unix+3600`, `unix-60`: seconds.
+    Unix { offset_s: i64 },
+    /// `unix-ms`
+    UnixMillis,
+    /// `rfc3339`, `rfc3339-ms`, `rfc3339-ns`, with the form that `strftime` reads.
+    Rfc3339(&'static str),
+    /// `digits:13`, `hex:40`, `caps:9`, `alnum:24`; with a name, `digits:13:order`, the same in several places.
+    Letters { alphabet: &'static [u8], count: usize, name: Option<Box<str>> },
+}
 
 /// Makes values: each new, but those with the same name.
 #[derive(Debug)]
@@ -13,64 +31,33 @@ pub(super) struct Fill<'r> {
     pub(super) event_type: &'r str,
     pub(super) now: Timestamp,
     pub(super) random: &'r mut Random,
-    named: HashMap<String, String>,
+    named: HashMap<Box<str>, String>,
 }
 
 const DIGITS: &[u8] = b"0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
 const CAPS: &[u8] = b"ABCDEFGHJKMNPQRSTVWXYZ0123456789";
-const ALNUM: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+pub(super) const ALNUM: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-impl<'r> Fill<'r> {
-    pub(super) fn new(event_type: &'r str, now: Timestamp, random: &'r mut Random) -> Self {
-        Self { event_type, now, random, named: HashMap::new() }
-    }
+impl Fresh {
+    pub(super) const RFC3339_MS: Self = Self::Rfc3339("%Y-%m-%dT%H:%M:%S.%3fZ");
 
-    /// The text with every place filled: `%{place}` as it is, `"#{place}"` without its quotes, for a number. What is no
-    /// place stays.
-    pub(super) fn text(&mut self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find("%{").into_iter().chain(rest.find("\"#{")).min() {
-            let (before, from) = rest.split_at(at);
-            out.push_str(before);
-            let (open, close) = if from.starts_with('%') { ("%{", "}") } else { ("\"#{", "}\"") };
-            let place = from.split_once(close).map(|(place, after)| (&place[open.len()..], after));
-            let Some((value, after)) = place.and_then(|(place, after)| Some((self.value(place)?, after))) else {
-                out.push_str(open);
-                rest = &from[open.len()..];
-                continue;
-            };
-            out.push_str(&value);
-            rest = after;
-        }
-        out.push_str(rest);
-        out
-    }
-
-    /// A place: `uuid`, `unix`, `unix+3600`, `unix-ms`, `rfc3339`, `rfc3339-ms`, `rfc3339-ns`, `type`, or `digits`, `hex`,
-    /// `caps`, `alnum` with a length, `digits:13`, and a name if it is to be the same in several places, `digits:13:order`.
-    pub(super) fn value(&mut self, place: &str) -> Option<String> {
-        let secs = self.now.as_secs();
-        let at =
-            |form| jiff::Timestamp::from_millisecond(self.now.as_millis()).ok().map(|at| at.strftime(form).to_string());
-        match place {
-            "uuid" => return Some(self.uuid()),
-            "type" => return Some(self.event_type.to_owned()),
-            "unix" => return Some(secs.to_string()),
-            "unix-ms" => return Some(self.now.as_millis().to_string()),
-            "rfc3339" => return at("%Y-%m-%dT%H:%M:%SZ"),
-            "rfc3339-ms" => return at("%Y-%m-%dT%H:%M:%S.%3fZ"),
-            "rfc3339-ns" => return at("%Y-%m-%dT%H:%M:%S.%9fZ"),
+    /// What a name stands for; `None`: it is text.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "uuid" => return Some(Self::Uuid),
+            "type" => return Some(Self::Type),
+            "unix" => return Some(Self::Unix { offset_s: 0 }),
+            "unix-ms" => return Some(Self::UnixMillis),
+            "rfc3339" => return Some(Self::Rfc3339("%Y-%m-%dT%H:%M:%SZ")),
+            "rfc3339-ms" => return Some(Self::RFC3339_MS),
+            "rfc3339-ns" => return Some(Self::Rfc3339("%Y-%m-%dT%H:%M:%S.%9fZ")),
             _ => {}
         }
-        if let Some(offset) = place.strip_prefix("unix") {
-            return Some((secs + offset.parse::<i64>().ok()?).to_string());
+        if let Some(offset) = name.strip_prefix("unix") {
+            return offset.parse().ok().map(|offset_s| Self::Unix { offset_s });
         }
-        if let Some(known) = self.named.get(place) {
-            return Some(known.clone());
-        }
-        let mut parts = place.split(':');
+        let mut parts = name.split(':');
         let alphabet = match parts.next()? {
             "digits" => DIGITS,
             "hex" => HEX,
@@ -78,12 +65,47 @@ impl<'r> Fill<'r> {
             "alnum" => ALNUM,
             _ => return None,
         };
-        let length: usize = parts.next()?.parse().ok()?;
-        let value = self.letters(alphabet, length);
-        if parts.next().is_some() {
-            self.named.insert(place.to_owned(), value.clone());
+        let count = parts.next()?.parse().ok()?;
+        Some(Self::Letters { alphabet, count, name: parts.next().map(|_| name.into()) })
+    }
+}
+
+impl<'r> Fill<'r> {
+    pub(super) fn new(event_type: &'r str, now: Timestamp, random: &'r mut Random) -> Self {
+        Self { event_type, now, random, named: HashMap::new() }
+    }
+
+    /// The text with every placeholder filled, in the syntax for marked placeholders: `%{name}` as it is, `"#{name}"`
+    /// without its quotes, for a number.
+    pub(super) fn text(&mut self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        let template = Template::parse_as(Syntax::Marked, text, |name| Fresh::named(name).ok_or(()));
+        // The samples of the program are far below the bounds of templates, as a test sees.
+        template.unwrap_or_default().write(&mut out, |fresh, out| out.push_str(&self.value(fresh)));
+        out
+    }
+
+    /// A value for a placeholder.
+    pub(super) fn value(&mut self, fresh: &Fresh) -> String {
+        match fresh {
+            Fresh::Uuid => self.uuid(),
+            Fresh::Type => self.event_type.to_owned(),
+            Fresh::Unix { offset_s } => (self.now.as_secs() + offset_s).to_string(),
+            Fresh::UnixMillis => self.now.as_millis().to_string(),
+            // The clock's times are all of the calendar.
+            Fresh::Rfc3339(form) => jiff::Timestamp::from_millisecond(self.now.as_millis())
+                .map(|at| at.strftime(form).to_string())
+                .unwrap_or_default(),
+            Fresh::Letters { alphabet, count, name: None } => self.letters(alphabet, *count),
+            Fresh::Letters { alphabet, count, name: Some(name) } => {
+                if let Some(known) = self.named.get(name) {
+                    return known.clone();
+                }
+                let value = self.letters(alphabet, *count);
+                self.named.insert(name.clone(), value.clone());
+                value
+            }
         }
-        Some(value)
     }
 
     /// Letters of an alphabet; the first is never `0`, so that digits are a number of that length.
@@ -128,7 +150,23 @@ mod tests {
             r##"{"a":1711015200120,"b":"#1 2024-03-21T10:00:00Z"}"##
         );
         assert_eq!(fill("%{rfc3339-ms} %{rfc3339-ns}"), "2024-03-21T10:00:00.120Z 2024-03-21T10:00:00.120000000Z");
-        assert_eq!(fill("100 %{} {{amount}} %{nothing:3} \"#{"), "100 %{} {{amount}} %{nothing:3} \"#{");
+        for text in [
+            "100 %{} {{amount}} %{nothing:3} \"#{",
+            "%{type",
+            "%%",
+            "} {",
+            "#{unix}",
+            "\"#{unix}",
+            "\"#{unix} \"",
+            "%{unix+}",
+            "%{digits}",
+            "%{digits:x}",
+            "%{ type}",
+            r##"{"a":"#{uuid:1}","b":{"c":"%{}"}}"##,
+        ] {
+            assert_eq!(fill(text), text);
+        }
+        assert_eq!(fill("%{ %{type}} %%{type}%{{type}"), "%{ orders/create} %orders/create%{{type}");
     }
 
     #[test]

@@ -19,9 +19,12 @@ use super::error::CliError;
 use super::input::{self, SecretArgs};
 use super::signing::{known, scheme_of};
 use super::{Client, ClientArgs, ServerArgs, block_on, output, parse};
-use crate::config::{Config, Environment};
+use crate::app::Setup;
+use crate::config::{Config, Environment, URL_VARIABLE};
 use crate::inbound::provider::{RawRecipe, recipe, samples};
 use crate::inbound::source::{SecretSetting, Settings, recipe_of};
+use crate::model::kind::PARTNER;
+use crate::model::path::SOURCES;
 use crate::model::{Secret, Timestamp};
 use crate::runtime::{Clock, Random};
 use crate::signature::{Outgoing, SignError};
@@ -120,8 +123,8 @@ impl Target {
         let of_kind = args.kind.as_deref().map(known).transpose()?;
         // Who says everything needs neither a configuration nor a server.
         let is_said = args.to.is_some() && (of_kind.is_some() || recipe(&args.source).is_some() && given.is_some());
-        let config = if is_said { None } else { Some(config(args, environment)?) };
-        let own = config.as_ref().and_then(|config| settings(config, &args.source));
+        let setup = if is_said { None } else { Some(setup(args, environment)?) };
+        let own = setup.as_ref().and_then(|setup| settings(setup, &args.source));
         let secret = given.or_else(|| own.and_then(secret));
         let mut url = own.and_then(|own| own.url.clone());
         let mut found = own.and_then(|own| Some((own.kind.clone(), recipe_of(own)?)));
@@ -138,12 +141,12 @@ impl Target {
         let (kind, recipe) = found.or_else(by_name).ok_or_else(|| {
             trigger("no source of this name is configured here or known to the server, and no kind of provider has it (--kind)")
         })?;
-        if kind == "partner" && args.to.is_none() {
+        if kind == PARTNER && args.to.is_none() {
             return Err(trigger("a partner's URL holds its token, which nobody knows but the partner: --to"));
         }
-        let to = match (&args.to, &config) {
+        let to = match (&args.to, &setup) {
             (Some(to), _) => to.clone(),
-            (None, config) => format!("{}/api/v1/webhooks/{}", server(args, environment, config.as_ref()), args.source),
+            (None, setup) => format!("{}/api/v1/webhooks/{}", server(args, environment, setup.as_ref()), args.source),
         };
         let parsed = Url::parse(&to).ok().filter(Url::has_host);
         let target = parsed.ok_or(CliError::Url { url: to })?;
@@ -171,15 +174,15 @@ impl Target {
     }
 }
 
-/// The configuration of the server on this machine, sources and all.
-fn config(args: &Args, environment: &Environment) -> Result<Config, CliError> {
+/// The configuration of the server on this machine, with its sources compiled.
+fn setup(args: &Args, environment: &Environment) -> Result<Setup, CliError> {
     let (config, data_dir) = (args.client.config.clone(), args.client.data_dir.clone());
     let server = ServerArgs { config, data_dir, ..ServerArgs::default() };
-    Ok(server.loader(false, environment.clone()).load()?)
+    Ok(Setup::load(&server.loader(false, environment.clone()))?)
 }
 
-fn settings<'c>(config: &'c Config, name: &str) -> Option<&'c Settings> {
-    config.sources.iter().map(|source| &source.settings).find(|settings| settings.name == name)
+fn settings<'s>(setup: &'s Setup, name: &str) -> Option<&'s Settings> {
+    setup.sources.iter().map(|source| &source.settings).find(|settings| settings.name == name)
 }
 
 /// The first secret, which is in force for every request if any is.
@@ -195,7 +198,7 @@ fn secret(settings: &Settings) -> Option<Secret> {
 fn ask(args: &Args, environment: &Environment) -> Result<Option<Value>, CliError> {
     // A kind by itself can be sent without a key, to a server that is elsewhere.
     let Ok(client) = Client::try_new(&args.client, environment, false) else { return Ok(None) };
-    let asked = block_on(async { Ok(client.get(&format!("/api/v1/sources/{}", args.source)).await) })?;
+    let asked = block_on(async { Ok(client.get(&format!("{SOURCES}/{}", args.source)).await) })?;
     match asked {
         Ok(answer) => Ok(serde_json::from_slice(&answer).map_err(ClientError::Answer)?),
         Err(ClientError::Refused(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(None),
@@ -214,9 +217,9 @@ fn viewed(view: &Value) -> Option<(String, RawRecipe)> {
 }
 
 /// Where the server takes webhooks.
-fn server(args: &Args, environment: &Environment, config: Option<&Config>) -> String {
-    let told = args.client.url.as_deref().or_else(|| environment.get("HOOKTIDE_URL"));
-    let url = told.map(str::to_owned).or_else(|| config.map(|config| local_url(config, true)));
+fn server(args: &Args, environment: &Environment, setup: Option<&Setup>) -> String {
+    let told = args.client.url.as_deref().or_else(|| environment.get(URL_VARIABLE));
+    let url = told.map(str::to_owned).or_else(|| setup.map(|setup| local_url(&setup.config, true)));
     url.unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
@@ -266,11 +269,11 @@ fn send(target: &Target, draft: &Draft, outgoing: Outgoing, json: bool, out: &mu
 
 /// The types of which there are samples.
 fn list(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
-    let config = || config(args, environment);
+    let setup = || setup(args, environment);
     let named = match &args.kind {
         Some(kind) => Some(kind.clone()),
         None if recipe(&args.source).is_some() => None,
-        None => settings(&config()?, &args.source).map(|own| own.kind.clone()),
+        None => settings(&setup()?, &args.source).map(|own| own.kind.clone()),
     };
     let kind = named.unwrap_or_else(|| args.source.clone());
     let recipe = known(&kind)?;

@@ -9,7 +9,7 @@ use crate::dispatch::common::Common;
 use crate::dispatch::pace::Gate;
 use crate::dispatch::queue::Entry;
 use crate::dispatch::timer::Key;
-use crate::handoff::{DisableReason, Outcome, Settled};
+use crate::handoff::{Outcome, Settled};
 use crate::limits::DISABLE_GRACE;
 use crate::model::{Attempt, AttemptError, Decision, EventId, Timestamp};
 use crate::outbound::{Event, Webhook};
@@ -96,10 +96,9 @@ impl Target {
         if let Some(until) = verdict.pause_webhook_until {
             self.pace.pause(common.setup.clock.instant_of(until));
         }
-        if verdict.disable {
-            self.disable(DisableReason::Gone, now, common);
-        } else if self.pace.failing_for(now) >= breaker.disable_after {
-            self.disable(DisableReason::Failing, now, common);
+        if verdict.disable && self.ended.is_none() {
+            // Settle has the registry disable it, which comes back as a change. Until then nothing more is sent.
+            self.pace.pause(now + DISABLE_GRACE);
         }
         if !ok && self.pace.breaker.stands() == Stands::Open {
             self.queue.shed_bodies();
@@ -124,7 +123,7 @@ impl Target {
             response: outcome.response,
         };
         let (webhook, event, head) = (self.no(), job.event.id, job.event.head.clone());
-        common.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
+        common.outputs.settled.push(Settled { webhook, event, attempt: Some(attempt), decision, head });
     }
 
     /// A delivery of an ordered webhook is to be made again: it stays, and all that waits behind it, or those of its value.
@@ -176,14 +175,5 @@ impl Target {
         }
         self.queue.landed(event);
         common.in_flight -= 1;
-    }
-
-    /// Has the registry disable the webhook, and leaves it alone until that is done.
-    fn disable(&mut self, reason: DisableReason, now: Instant, common: &Common) {
-        if self.ended.is_none() {
-            tracing::warn!(webhook = %self.webhook.id, ?reason, "webhook is to be disabled");
-            (common.setup.disable)(self.no(), reason);
-            self.pace.pause(now + DISABLE_GRACE);
-        }
     }
 }

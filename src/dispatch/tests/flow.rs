@@ -18,8 +18,7 @@ use crate::dispatch::testing::{Kept, Made, START, World, event, value};
 use crate::dispatch::worker::Crew;
 use crate::dispatch::{Directory, ShardPanicked, start};
 use crate::handoff::{
-    Arrival, DisableReason, Outcome, Parcel, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport,
-    Waiting,
+    Arrival, Outcome, Parcel, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport, Waiting,
 };
 use crate::limits::{FRESH_ENTRIES, PROBES_PER_SHARD, PROBES_PER_WEBHOOK, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
@@ -110,12 +109,14 @@ impl Flow {
         let (log, world) = (Rc::new(RefCell::new(Log::default())), Rc::new(world));
         let clock = world.setup.clock.clone();
         let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), bounds);
-        let crew = Crew::new(shard, FakeCarrier { answer, log: Rc::clone(&log), clock: clock.clone() });
+        let crew = Crew::new(shard, clock.clone(), FakeCarrier { answer, log: Rc::clone(&log), clock });
         let (one, two, three) = (Rc::clone(&crew), Rc::clone(&crew), Rc::clone(&crew));
         let held = Rc::new(move |no| one.shard.borrow().held(WebhookNo(no)));
         let webhooks = Rc::new(move || two.shard.borrow().webhooks());
-        let flush = Rc::new(move || three.shard.borrow_mut().flush());
-        let thread = tokio::task::spawn_local(async move { run(&crew, inbox, stopped, &clock).await });
+        let ports = world.ports.clone();
+        let last = ports.clone();
+        let flush = Rc::new(move || last.perform(&mut three.shard.borrow_mut(), three.clock.instant()));
+        let thread = tokio::task::spawn_local(async move { run(&crew, &ports, inbox, stopped).await });
         let settle = Rc::new(RefCell::new(Settle::default()));
         tokio::task::spawn_local(keep(Rc::clone(&world), Rc::clone(&settle), to.clone()));
         Self { world, to, stop: Some(stop), thread, log, settle, held, webhooks, flush, last: 0 }
@@ -435,13 +436,13 @@ async fn what_waits_for_a_failed_or_removed_webhook_becomes_dead_letters() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gone_disables_the_webhook_and_nothing_more_is_sent() {
+async fn after_gone_nothing_more_is_sent() {
     let scene = async {
         let mut flow = Flow::start(world(&[(0, ONE_AT_A_TIME)]), Bounds::default(), |_, _, _| Answer::Status(410));
         flow.send(10, &[0]).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.events(0), [1]);
-        assert_eq!(*flow.world.disabled.lock().unwrap(), [(WebhookNo(0), DisableReason::Gone)]);
+        assert_eq!(flow.ended(0), [(1, Decision::Dead(DeadReason::Gone))], "by this settle has it disabled");
         flow.status(0, WebhookStatus::Failed).await;
         pass(ms(1_000)).await;
         assert_eq!(flow.ended(0).len(), 10);
@@ -543,7 +544,7 @@ fn threads_share_the_webhooks_and_tell_everything_before_they_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let world = runtime.block_on(async { plain(10) });
     let (shards, inboxes) = Shards::channels(2);
-    let mut running = start(&world.setup, inboxes, |_| AtOnce(Rc::default())).unwrap();
+    let mut running = start(&world.setup, &world.ports, inboxes, |_| AtOnce(Rc::default())).unwrap();
     for no in 0..10 {
         let arrival = Arrival { event: event(u128::from(no) + 1), webhooks: [WebhookNo(no)].into_iter().collect() };
         shards.tell(shards.of(WebhookNo(no)), ToShard::Arrivals(vec![arrival]));
@@ -564,7 +565,7 @@ fn threads_share_the_webhooks_and_tell_everything_before_they_end() {
 fn a_thread_that_panics_is_told_of() {
     let world = plain(1);
     let (_shards, inboxes) = Shards::channels(1);
-    let running = start(&world.setup, inboxes, |_| -> AtOnce { panic!("no carrier") }).unwrap();
+    let running = start(&world.setup, &world.ports, inboxes, |_| -> AtOnce { panic!("no carrier") }).unwrap();
     assert_eq!(running.join(), Err(ShardPanicked(0)));
 }
 

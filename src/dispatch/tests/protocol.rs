@@ -9,13 +9,13 @@ use proptest::prelude::*;
 
 use super::settle::{Delivery, Settle};
 use crate::dispatch::backlog::Bounds;
-use crate::dispatch::shard::Shard;
+use crate::dispatch::shard::{Input, Shard};
 use crate::dispatch::target::Job;
 use crate::dispatch::testing::{Kept, Made, World, event, value};
 use crate::handoff::{Arrival, Outcome, RecallRequest, ToShard, Waiting};
 use crate::limits::{RECALL_PAUSE, WEBHOOK_IDLE};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, Timestamp, WebhookNo, WebhookStatus};
-use crate::runtime::{BodyLease, Metrics, Random};
+use crate::runtime::{BodyLease, Instant, Metrics, Random};
 
 const WEBHOOKS: u32 = 4;
 
@@ -153,6 +153,14 @@ impl Test {
         }
     }
 
+    fn instant(&self) -> Instant {
+        self.world.setup.clock.instant()
+    }
+
+    fn give(&mut self, input: Input) {
+        self.shard.step(self.world.setup.clock.instant(), input);
+    }
+
     fn now(&self) -> Timestamp {
         self.world.setup.clock.steady()
     }
@@ -183,7 +191,7 @@ impl Test {
     fn write_row(&mut self) -> bool {
         let Some((event, no)) = self.settle.unwritten.pop_first() else { return false };
         self.settle.rows.insert((no, event), (0, None));
-        self.shard.handle(ToShard::Waiting(vec![Waiting { webhook: no, ready: true, due: None }]));
+        self.give(Input::Message(ToShard::Waiting(vec![Waiting { webhook: no, ready: true, due: None }])));
         true
     }
 
@@ -197,7 +205,11 @@ impl Test {
         self.settle.bases.insert(delivery, attempts);
         self.bases.insert(delivery, attempts);
         self.model.insert(delivery, State::WaitsUntil(now));
-        self.shard.handle(ToShard::Waiting(vec![Waiting { webhook: delivery.0, ready: false, due: Some(now) }]));
+        self.give(Input::Message(ToShard::Waiting(vec![Waiting {
+            webhook: delivery.0,
+            ready: false,
+            due: Some(now),
+        }])));
     }
 
     fn flush(&mut self) {
@@ -206,7 +218,7 @@ impl Test {
     }
 
     fn begin(&mut self) -> bool {
-        let Some(job) = self.shard.next_job() else { return false };
+        let Some(job) = self.shard.next_job(self.instant()) else { return false };
         let (no, now) = (job.webhook.no, self.now());
         let state = self.model.get_mut(&(no, job.event.id)).expect("only what was committed is sent");
         match *state {
@@ -247,7 +259,7 @@ impl Test {
         let next = if result.is_ok() || is_last { State::Done } else { retry };
         self.model.insert(delivery, next);
         if result == Err(AttemptError::Dropped) {
-            return self.shard.dropped(job);
+            return self.give(Input::Dropped(job));
         }
         let outcome = Outcome {
             result,
@@ -257,28 +269,29 @@ impl Test {
             latency: Duration::ZERO,
             sent_at: None,
         };
-        self.shard.finished(&job, outcome);
+        self.give(Input::Finished(job, outcome));
     }
 
     fn tell(&mut self) {
-        self.shard.flush();
+        let now = self.instant();
+        self.world.ports.perform(&mut self.shard, now);
         self.recalls.extend(self.world.recalls.try_iter());
     }
 
     async fn pass(&mut self, ms: u64) {
         tokio::time::advance(Duration::from_millis(ms)).await;
-        self.shard.tick();
+        self.give(Input::Tick);
     }
 
     fn read_commit(&mut self) -> bool {
         let Some(arrival) = self.arrivals.pop_front() else { return false };
-        self.shard.handle(arrival);
+        self.give(Input::Message(arrival));
         true
     }
 
     fn read_settle(&mut self) -> bool {
         let Some(answer) = self.settle.answers.pop_front() else { return false };
-        self.shard.handle(ToShard::Refilled(answer));
+        self.give(Input::Message(ToShard::Refilled(answer)));
         true
     }
 
@@ -286,7 +299,7 @@ impl Test {
         let Some(RecallRequest { webhook, events, .. }) = self.recalls.pop_front() else { return false };
         assert!(events.is_sorted() && events.len() <= BOUNDS.recall_events && !events.is_empty());
         let events = events.into_iter().map(|id| (id, Some(event(id.as_u128())))).collect();
-        self.shard.handle(ToShard::Recalled { webhook, events });
+        self.give(Input::Message(ToShard::Recalled { webhook, events }));
         true
     }
 
@@ -302,7 +315,7 @@ impl Test {
 
     fn changed(&mut self, no: u32) {
         self.world.book.put(no, self.made[no as usize]);
-        self.shard.handle(ToShard::Changed([WebhookNo(no)].into_iter().collect()));
+        self.give(Input::Message(ToShard::Changed([WebhookNo(no)].into_iter().collect())));
     }
 
     /// The process dies between two flushes; a new one starts from the rows, the list and the log.
@@ -332,7 +345,7 @@ impl Test {
             let due = of_webhook.filter_map(|(_, (_, at))| *at).min();
             (ready || due.is_some()).then_some(Waiting { webhook: no, ready, due })
         });
-        self.shard.handle(ToShard::Waiting(waiting.collect()));
+        self.give(Input::Message(ToShard::Waiting(waiting.collect())));
     }
 
     async fn step(&mut self, operation: Operation) {
@@ -494,7 +507,7 @@ fn bodiless(webhook: u32) -> (Test, RecallRequest) {
 async fn a_delivery_whose_body_is_gone_expires() {
     for webhook in 0..WEBHOOKS {
         let (mut test, RecallRequest { webhook, events, .. }) = bodiless(webhook);
-        test.shard.handle(ToShard::Recalled { webhook, events: vec![(events[0], None)] });
+        test.give(Input::Message(ToShard::Recalled { webhook, events: vec![(events[0], None)] }));
         test.tell();
         test.flush();
         assert_eq!(test.settle.ended[&(webhook, events[0])], (Decision::Dead(DeadReason::Expired), 0));
@@ -509,7 +522,7 @@ async fn a_delivery_whose_body_is_gone_expires() {
 async fn bodies_that_could_not_be_read_are_asked_for_again_after_a_while() {
     for webhook in 0..WEBHOOKS {
         let (mut test, RecallRequest { webhook, .. }) = bodiless(webhook);
-        test.shard.handle(ToShard::Recalled { webhook, events: Vec::new() });
+        test.give(Input::Message(ToShard::Recalled { webhook, events: Vec::new() }));
         test.tell();
         assert!(test.recalls.is_empty(), "not at once");
         test.pass(RECALL_PAUSE.as_millis() as u64).await;

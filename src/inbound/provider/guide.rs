@@ -32,11 +32,10 @@ const MADE: &str = "<!-- Made from src/provider/table.toml; a test compares them
 
 /// The index of the pages, in Markdown.
 pub fn guide_index() -> String {
-    let mut page = format!(
-        "{MADE}# Providers\n\nEach of these is a `kind` of source: three lines of configuration, and its webhooks are verified over their raw \
-         bytes, deduplicated and delivered like every event. A sender that is not here is a source of kind `custom` with its \
-         own `verify`, or `partner` with a secret URL.\n"
-    );
+    let about = "Each of these is a `kind` of source: three lines of configuration, and its webhooks are verified over \
+                 their raw bytes, deduplicated and delivered like every event. A sender that is not here is a source of \
+                 kind `custom` with its own `verify`, or `partner` with a secret URL.";
+    let mut page = format!("{MADE}# Providers\n\n{}\n", wrap("", about));
     for family in FAMILIES {
         page.push_str(&format!("\n## [{}]({}.md)\n\n{}\n\n", family.title, family.name, family.about));
         for (name, raw) in of(family.name) {
@@ -63,13 +62,12 @@ fn of(family: &str) -> impl Iterator<Item = (&'static str, &'static RawRecipe)> 
 
 fn section(name: &str, raw: &RawRecipe) -> String {
     let Ok(recipe) = Recipe::try_new(raw) else { return String::new() };
-    let mut text = format!("\n## {}\n<a id=\"{name}\"></a>\n\n{}\n\n", raw.title, raw.notes);
+    let mut text = format!("\n## {}\n<a id=\"{name}\"></a>\n\n{}\n\n", raw.title, wrap("", &raw.notes));
     text.push_str(&configuration(name, raw, &recipe));
-    text.push_str(&format!("\nIts URL is `https://hooks.example.com/api/v1/webhooks/{name}`.\n\n| | |\n|---|---|\n"));
+    text.push_str(&format!("\nIts URL is `https://hooks.example.com/api/v1/webhooks/{name}`.\n\n"));
     let mut row = |what: &str, words: String| {
         if !words.is_empty() {
-            // A bar would end the cell.
-            text.push_str(&format!("| {what} | {} |\n", words.replace('|', "\\|")));
+            text.push_str(&format!("{}\n", wrap("- ", &format!("{what}: {words}"))));
         }
     };
     row("Verified", verified(&raw.verify));
@@ -150,7 +148,19 @@ fn verified(scheme: &RawScheme) -> String {
         Some("hex") => "; the secret is hexadecimal",
         Some(_) => "; the secret is base64",
     };
-    format!("{how} over `{signed}`{each}, in {at}{encoding}{several}{key}")
+    format!("{how} over {}{each}, in {at}{encoding}{several}{key}", template(signed))
+}
+
+/// The template of what is signed. One that does not fit in a line is shown in its parts.
+fn template(signed: &str) -> String {
+    if signed.chars().count() <= LINE_CHARS_MAX - 4 {
+        return format!("`{signed}`");
+    }
+    let mut starts: Vec<usize> = signed.match_indices('{').map(|(at, _)| at).filter(|at| *at > 0).collect();
+    starts.push(signed.len());
+    let mut from = 0;
+    let parts = starts.into_iter().map(|to| format!("`{}`", &signed[std::mem::replace(&mut from, to)..to]));
+    format!("these parts, with nothing between them: {}", parts.collect::<Vec<_>>().join(" "))
 }
 
 fn time(scheme: &RawScheme) -> String {
@@ -230,6 +240,40 @@ fn list(places: Option<&OneOrMany>) -> &[String] {
         Some(OneOrMany::One(place)) => std::slice::from_ref(place),
         Some(OneOrMany::Many(places)) => places,
     }
+}
+
+/// The longest line of a page, in characters.
+const LINE_CHARS_MAX: usize = 116;
+
+/// Breaks a text into lines. `marker` stands before the first line, and the others are indented by its width.
+///
+/// Code spans are not broken, and no line begins with a word that Markdown takes for a list or a heading.
+fn wrap(marker: &str, text: &str) -> String {
+    let indent = " ".repeat(marker.len());
+    let (mut out, mut column) = (marker.to_owned(), marker.len());
+    let mut in_code = false;
+    let words = text.split(|c: char| {
+        in_code ^= c == '`';
+        c.is_whitespace() && !in_code
+    });
+    for (at, word) in words.filter(|word| !word.is_empty()).enumerate() {
+        let width = word.chars().count();
+        if at > 0 && column + 1 + width > LINE_CHARS_MAX && !begins_block(word) {
+            out.push_str(&format!("\n{indent}"));
+            column = indent.len();
+        } else if at > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out
+}
+
+/// Whether Markdown takes a line that begins with this word for a list or a heading.
+fn begins_block(word: &str) -> bool {
+    ["+", "-", "*", "1."].contains(&word) || word.starts_with('#')
 }
 
 /// A place in words: `` header `X-Topic` or `Topic` ``.

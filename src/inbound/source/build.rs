@@ -6,18 +6,11 @@ use super::check::Check;
 use super::{Breach, EventMap, ManagedBy, Plan, Rules, Settings, Source, TokenHash};
 use crate::inbound::provider::{self, Dedup, RawRecipe, Recipe};
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
-use crate::model::{SourceId, Timestamp};
+use crate::model::{DEFAULT_TENANT, SourceId, Timestamp, kind, path};
 use crate::signature::{Certificate, OneOrMany, RawScheme};
 
 /// The kinds that are no provider's.
-pub const PLAIN_KINDS: [&str; 5] = ["partner", "custom", "token", "basic", "none"];
-
-/// Whose sources the bare names are; those of others are reached by their id.
-const DEFAULT_TENANT: &str = "default";
-/// Where partners send to; the token follows.
-const PARTNER_PATH: &str = "/webhook/v1/";
-/// Where everybody else sends to; the name or the id follows.
-const INBOUND_PATH: &str = "/api/v1/webhooks/";
+pub const PLAIN_KINDS: [&str; 5] = [kind::PARTNER, kind::CUSTOM, kind::TOKEN, kind::BASIC, kind::NONE];
 
 /// What a source has that is not a setting.
 #[derive(Debug, Clone)]
@@ -256,7 +249,7 @@ fn event_map(check: &mut Check<'_>, raw: &RawRecipe) -> Option<EventMap> {
 
 fn rules(check: &mut Check<'_>) -> Option<Rules> {
     let config = check.settings.validation_config.as_ref()?;
-    if check.settings.kind != "partner" {
+    if check.settings.kind != kind::PARTNER {
         check.wrong("/validation_config", "only a partner's events are held to rules of one's own");
         return None;
     }
@@ -266,9 +259,10 @@ fn rules(check: &mut Check<'_>) -> Option<Rules> {
 fn usual_url(settings: &Settings, identity: &Identity, public_url: &str) -> Box<str> {
     let base = public_url.trim_end_matches('/');
     match (settings.kind.as_str(), &*identity.tenant) {
-        ("partner", _) => format!("{base}{PARTNER_PATH}"),
-        (_, DEFAULT_TENANT) => format!("{base}{INBOUND_PATH}{}", settings.name),
-        _ => format!("{base}{INBOUND_PATH}{}", identity.id),
+        (kind::PARTNER, _) => format!("{base}{}", path::PARTNER),
+        // Bare names are those of the default tenant; the sources of others are reached by their id.
+        (_, DEFAULT_TENANT) => format!("{base}{}/{}", path::WEBHOOKS, settings.name),
+        _ => format!("{base}{}/{}", path::WEBHOOKS, identity.id),
     }
     .into()
 }

@@ -2,26 +2,22 @@
 
 use serde_json::Value;
 
-use super::settings::is_secret_name;
 use super::{Breach, PLAIN_KINDS, Settings};
 use crate::config::parse_size;
 use crate::inbound::provider::{self, Dedup, RawRecipe};
 use crate::limits::{
     SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX, SOURCE_RESPOND_BYTES_MAX,
-    SOURCE_TOLERANCE_MAX,
+    SOURCE_TOLERANCE_MAX, URL_BYTES_MAX,
 };
-use crate::model::RateLimit;
+use crate::model::{OWN_SOURCE, RateLimit, is_secret_name};
+use crate::model::path::WEBHOOK_WORDS;
 use crate::signature::{RawScheme, Scheme, SchemeError};
 
 /// Characters of a name: a DNS label's.
 const NAME_CHARS_MAX: usize = 63;
-/// Fixed words below `/api/v1/webhooks/`, and what the gateway's own types begin with, as those of a source's events begin
-/// with its name.
-const NAMES_TAKEN: [&str; 3] = ["events", "deliveries", "hooktide"];
 const BODY_BYTES_MIN: usize = 1024;
 const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: std::ops::RangeInclusive<u32> = 1..=100_000;
-const URL_BYTES_MAX: usize = 2_048;
 /// So the table begins what it says of an option that a source cannot do without.
 const REQUIRED: &str = "required: ";
 /// Kinds offered for one that is unknown.
@@ -49,7 +45,8 @@ impl<'a> Check<'a> {
 
     pub(super) fn name(&mut self) {
         let name = self.settings.name.as_str();
-        if NAMES_TAKEN.contains(&name) {
+        // The types of a source's events begin with its name, and those of the gateway's own with `hooktide`.
+        if WEBHOOK_WORDS.contains(&name) || name == OWN_SOURCE {
             self.wrong("/name", format!("{name} means something else in paths or types; choose another name"));
         } else if !is_name(name) {
             self.wrong("/name", "expected 1 to 63 of a-z, 0-9 and -, not - at first");

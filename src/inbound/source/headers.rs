@@ -5,8 +5,8 @@ use hyper::http::HeaderName;
 
 use super::Source;
 use super::form::push_text;
-use super::settings::is_secret_name;
-use crate::model::is_secret_header;
+use crate::model::{is_secret_header, is_secret_name};
+use crate::model::header::{TRACEPARENT, X_CORRELATION_ID, X_REQUEST_ID};
 use crate::signature::Place;
 
 /// Headers of the connection, and those that an event has in a field of its own.
@@ -22,12 +22,12 @@ const NOT_KEPT: [&str; 17] = [
     "proxy-authorization",
     "proxy-connection",
     "te",
-    "traceparent",
+    TRACEPARENT,
     "trailer",
     "transfer-encoding",
     "upgrade",
-    "x-correlation-id",
-    "x-request-id",
+    X_CORRELATION_ID,
+    X_REQUEST_ID,
 ];
 
 /// Headers that repeat the URL, in which the token of a partner or of a query stands.

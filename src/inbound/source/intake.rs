@@ -6,22 +6,20 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 
-use ring::digest::{Context, SHA256, digest};
 use ring::hmac;
 use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::form::{form_object, push_text};
-use super::plan::{Values, cut};
+use super::plan::cut;
 use super::{Breach, Incoming, Source, plain_type};
 use crate::inbound::provider::{Answer, Dedup, Effect};
 use crate::json::is_deeper;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX};
-use crate::model::{DedupKey, DedupKind, Mapping, Secret, Timestamp, is_event_type};
+use crate::model::{DedupKey, DedupKind, Mapping, RESERVED_TYPES, Secret, Timestamp, is_event_type, DedupBy};
+use crate::model::header::IDEMPOTENCY_KEY;
 use crate::signature::{Ambiguous, Certificate, Place, Request, VerifyError};
 
-/// Types of the gateway's own events, which nobody else may make.
-const RESERVED_PREFIX: &str = "hooktide.";
 /// The data of an event whose request had no body.
 const NOTHING: &str = "null";
 
@@ -49,14 +47,16 @@ pub struct Intake<'a> {
     pub topic: Option<Cow<'a, str>>,
     /// What is delivered.
     pub data: Data<'a>,
-    /// The sender's id, cut to [`CLIENT_ID_BYTES_MAX`].
-    pub external_id: Option<Cow<'a, str>>,
+    /// The sender's id, in its whole length.
+    id: Option<Cow<'a, str>>,
+    /// What the source's events are compared by, if they have an id.
+    dedup: Dedup,
+    /// What an event without an id is compared by.
+    dedup_without_id: Option<DedupBy<'a>>,
     /// When it happened, where the sender says so.
     pub timestamp: Option<Timestamp>,
-    /// What makes it the same as another, with the fingerprint of its body.
-    pub dedup: Option<(DedupKey, DedupKind, u64)>,
-    /// What may come only once.
-    pub once: Option<DedupKey>,
+    /// What may come only once, beside the id.
+    pub once: Option<Cow<'a, str>>,
     /// The recipe's values to keep, a JSON object.
     pub metadata: Option<String>,
     /// What the event map made of it.
@@ -197,8 +197,12 @@ impl Source {
             Ok(None) => (Mapping::Plain, None, None),
             Err(error) => (Mapping::Failed, None, Some(error.to_string())),
         };
-        let dedup = self.dedup(&values, key, request.body);
-        let once = values.once.as_deref().map(|once| self.key("once", once, None));
+        // Two events of a partner may well have the same body, so that only a key makes them the same.
+        let dedup_without_id = if self.is_partner() {
+            key.map(|key| DedupBy::IdempotencyKey { key, index: None })
+        } else {
+            Some(DedupBy::Body)
+        };
         let event_type = match mapped {
             Some(mapped) => {
                 data = mapped.data.map_or(data, Data::Made);
@@ -209,42 +213,34 @@ impl Source {
         Ok(Intake {
             event_type,
             data,
-            external_id: values.id.map(|id| cut(id, CLIENT_ID_BYTES_MAX)),
+            id: values.id,
+            dedup: self.recipe.dedup,
+            dedup_without_id,
             timestamp: values.timestamp.and_then(|text| text.parse().ok()),
-            dedup,
-            once,
+            once: values.once,
             metadata: values.metadata,
             mapping,
             map_error,
             topic: values.topic,
         })
     }
+}
 
-    /// An event without an id is known by its body. Not so a partner's: two of its events may well be alike.
-    fn dedup(&self, values: &Values<'_>, key: Option<&str>, body: &[u8]) -> Option<(DedupKey, DedupKind, u64)> {
-        let by_id = |kind, id, digest| Some((self.key(kind, id, digest), DedupKind::Id, 0));
-        let digest = || digest(&SHA256, body);
-        match (self.recipe.dedup, values.id.as_deref()) {
-            (Dedup::Never, _) => None,
-            (Dedup::Id, Some(id)) => by_id("id", id, None),
-            (Dedup::IdAndBody, Some(id)) => by_id("id+body", id, Some(digest().as_ref())),
-            (Dedup::Id | Dedup::IdAndBody, None) if self.is_partner() => key.map(|key| {
-                let fingerprint = u64::from_le_bytes(first_bytes(digest().as_ref()));
-                (self.key("idempotency-key", key, None), DedupKind::IdempotencyKey, fingerprint)
-            }),
-            (Dedup::Id | Dedup::IdAndBody | Dedup::Body, _) => by_id("body", "", Some(digest().as_ref())),
-        }
+impl Intake<'_> {
+    /// The sender's id as the log keeps it: its first [`CLIENT_ID_BYTES_MAX`] bytes.
+    pub fn external_id(&self) -> Option<Cow<'_, str>> {
+        self.id.as_deref().map(|id| cut(Cow::Borrowed(id), CLIENT_ID_BYTES_MAX))
     }
 
-    /// SHA-256, cut to 128 bits, over the parts that make two events the same, each with its length.
-    fn key(&self, kind: &str, id: &str, digest: Option<&[u8]>) -> DedupKey {
-        let mut context = Context::new(&SHA256);
-        let source = self.id.as_u128().to_le_bytes();
-        for part in [self.tenant.as_bytes(), &source, kind.as_bytes(), id.as_bytes(), digest.unwrap_or_default()] {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part);
+    /// What makes the event the same as an earlier one of its source; `None`: nothing does.
+    pub fn dedup_by(&self) -> Option<DedupBy<'_>> {
+        match (self.dedup, self.id.as_deref()) {
+            (Dedup::Never, _) => None,
+            (Dedup::Body, _) => Some(DedupBy::Body),
+            (Dedup::Id, Some(id)) => Some(DedupBy::Id(id)),
+            (Dedup::IdAndBody, Some(id)) => Some(DedupBy::IdAndBody(id)),
+            (Dedup::Id | Dedup::IdAndBody, None) => self.dedup_without_id,
         }
-        first_bytes(context.finish().as_ref())
     }
 }
 
@@ -299,13 +295,7 @@ fn syntax_error(body: &[u8]) -> Unfit {
 }
 
 fn is_free(event_type: &str) -> bool {
-    is_event_type(event_type) && !event_type.starts_with(RESERVED_PREFIX)
-}
-
-fn first_bytes<const N: usize>(digest: &[u8]) -> [u8; N] {
-    let mut first = [0; N];
-    first.copy_from_slice(&digest[..N]);
-    first
+    is_event_type(event_type) && !event_type.starts_with(RESERVED_TYPES)
 }
 
 #[cfg(test)]
@@ -323,7 +313,7 @@ mod tests {
             let source = build(toml).unwrap();
             let request =
                 Request { method: "POST", url: "", query: None, path: "", headers: &headers, body: br#"{"a":1}"# };
-            source.intake(&request, Content::Json, None, Timestamp::from_millis(0)).unwrap().dedup.is_some()
+            source.intake(&request, Content::Json, None, Timestamp::from_millis(0)).unwrap().dedup_by().is_some()
         };
         let dropbox = "name = \"files\"\nkind = \"dropbox\"\nsecrets = [\"a-long-secret\"]\n";
         assert!(!intake(dropbox));
@@ -342,49 +332,6 @@ mod tests {
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
         all.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
-    }
-
-    #[test]
-    fn what_makes_two_events_the_same_is_the_recipes() {
-        let by = |more: &str| build(&format!("name = \"a\"\nkind = \"none\"\n{more}")).unwrap();
-        let (none, one, two) = (headers(&[]), headers(&[("x-id", "1")]), headers(&[("x-id", "2")]));
-        let id = by("id = \"header:X-Id\"");
-        let both = by("id = \"header:X-Id\"\ndedup = \"id+body\"");
-        let body = by("dedup = \"body\"");
-        for (source, same_id, same_body) in [(&id, true, false), (&both, false, false), (&body, false, true)] {
-            let first = intake(source, &one, b"1").dedup;
-            assert!(first.is_some() && first == intake(source, &one, b"1").dedup);
-            assert_eq!(first == intake(source, &one, b"2").dedup, same_id);
-            assert_eq!(first == intake(source, &two, b"1").dedup, same_body);
-        }
-        let without = intake(&id, &none, b"1").dedup;
-        assert_eq!(without, intake(&id, &none, b"1").dedup, "without an id the body says it");
-        assert_ne!(without, intake(&id, &none, b"2").dedup);
-    }
-
-    #[test]
-    fn what_may_come_only_once_is_known_apart_from_the_id() {
-        let mailgun = build("name = \"mail\"\nkind = \"mailgun\"\nsecrets = [\"a-long-secret\"]").unwrap();
-        let event = |id: &str, token: &str| {
-            let body = format!(r#"{{"signature":{{"token":"{token}"}},"event-data":{{"id":"{id}"}}}}"#);
-            let headers = headers(&[]);
-            let intake = intake(&mailgun, &headers, body.as_bytes());
-            (intake.dedup, intake.once)
-        };
-        let (first, same, other) = (event("1", "a"), event("2", "a"), event("1", "b"));
-        assert!(first.1.is_some() && first.1 == same.1 && first.1 != other.1);
-        assert!(first.0 != same.0 && first.0 == other.0);
-        assert!(event("1", "").1.is_none(), "nothing is nobody's token");
-
-        // PayPal signs the transmission's id and the body's checksum, which leaves room for another body.
-        let paypal = build("name = \"pay\"\nkind = \"paypal\"\nsecrets = [\"8PT597110X687430LKGECATA\"]").unwrap();
-        let headers = headers(&[("paypal-transmission-id", "t-1")]);
-        let (one, two) = (intake(&paypal, &headers, br#"{"id":"1"}"#), intake(&paypal, &headers, br#"{"id":"2"}"#));
-        assert!(one.once.is_some() && one.once == two.once && one.dedup != two.dedup);
-        // Another source's is another, and it is no id.
-        let twin = Source { id: crate::model::SourceId::from_u128(99), ..paypal };
-        assert_ne!(intake(&twin, &headers, br#"{"id":"1"}"#).once, one.once);
-        assert_ne!(one.once, intake(&twin, &headers, br#"{"id":"t-1"}"#).dedup.map(|(key, ..)| key));
     }
 
     #[test]

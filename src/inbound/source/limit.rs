@@ -1,20 +1,29 @@
 //! How fast a source's requests may come.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::limits::LIMITER_BUCKETS;
 use crate::model::{RateLimit, SourceId};
-use crate::runtime::{Bucket, Instant};
+use crate::runtime::{Instant, SharedBucket, Taken};
 
-/// Parts with a lock each, so that sources rarely meet.
+/// Parts of the table, so that a new source copies little.
 const PARTS: usize = 16;
 
+type Buckets = HashMap<SourceId, Arc<SharedBucket>>;
+
 /// A token bucket for each source that has a rate, shared by all workers. Sources without one never come here.
+///
+/// A request takes no lock: it finds its source's bucket in a table that never changes and takes its token with one atomic
+/// exchange. The first request of a source puts a new table in place.
 #[derive(Debug, Default)]
 pub struct Limiter {
-    parts: [Mutex<HashMap<SourceId, Bucket>>; PARTS],
+    parts: [ArcSwap<Buckets>; PARTS],
+    /// What the buckets count from: the first request.
+    started: OnceLock<Instant>,
 }
 
 impl Limiter {
@@ -24,23 +33,38 @@ impl Limiter {
     /// The wait.
     pub fn take(&self, source: SourceId, rate: RateLimit, now: Instant) -> Result<(), Duration> {
         let part = &self.parts[(source.as_u128() % PARTS as u128) as usize];
-        let mut buckets = part.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= LIMITER_BUCKETS && !buckets.contains_key(&source) {
-            // Of sources that are gone or quiet.
-            buckets.retain(|_, bucket| !bucket.is_full(now));
+        let now = now.saturating_duration_since(*self.started.get_or_init(|| now));
+        loop {
+            // A bucket is retired only while it is full, and a new one takes its place: no token is given twice.
+            let taken = part.load().get(&source).map_or(Taken::Retired, |bucket| bucket.take(&rate, now));
+            match taken {
+                Taken::Token => return Ok(()),
+                Taken::Wait(wait) => return Err(wait),
+                Taken::Retired => add(part, source, now),
+            }
         }
-        let bucket = buckets.entry(source).or_default();
-        let ready_at = bucket.ready_at(&rate, now);
-        if ready_at > now {
-            return Err(ready_at - now);
-        }
-        bucket.take(&rate, now);
-        Ok(())
     }
+}
+
+/// Gives a source a bucket, unless another thread did. Where there are many, those of sources that are gone or quiet go.
+fn add(part: &ArcSwap<Buckets>, source: SourceId, now: Duration) {
+    part.rcu(|buckets| {
+        if buckets.get(&source).is_some_and(|bucket| !bucket.is_retired()) {
+            return Arc::clone(buckets);
+        }
+        let mut buckets = Buckets::clone(buckets);
+        if buckets.len() >= LIMITER_BUCKETS {
+            buckets.retain(|_, bucket| !bucket.retire_if_full(now));
+        }
+        buckets.insert(source, Arc::default());
+        Arc::new(buckets)
+    });
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::model::Timestamp;
     use crate::runtime::Clock;
@@ -67,6 +91,39 @@ mod tests {
             let now = start + Duration::from_secs(n as u64);
             limiter.take(SourceId::from_u128(n * PARTS as u128), RATE, now).unwrap();
         }
-        assert!(limiter.parts[0].lock().unwrap().len() <= LIMITER_BUCKETS);
+        assert!(limiter.parts[0].load().len() <= LIMITER_BUCKETS);
+    }
+
+    /// All threads see the same times, which no clock gives. Meanwhile other sources fill the table, so that full buckets are
+    /// retired while somebody wants them.
+    #[test]
+    fn threads_together_get_what_the_limit_allows_and_no_more() {
+        const THREADS: usize = 8;
+        const SOURCES: usize = 4;
+        let (limiter, start) = (Limiter::default(), Clock::test(Timestamp::from_millis(0)).instant());
+        let source = |n: usize| SourceId::from_u128((n * PARTS) as u128);
+        for round in 0..20 {
+            // Full again, and the table full of buckets that can go.
+            let now = start + Duration::from_secs(10 * round as u64);
+            let given: [AtomicUsize; SOURCES] = std::array::from_fn(|_| AtomicUsize::new(0));
+            std::thread::scope(|scope| {
+                for thread in 0..THREADS {
+                    let (limiter, given) = (&limiter, &given);
+                    scope.spawn(move || {
+                        for n in 0..200 {
+                            for (no, given) in given.iter().enumerate() {
+                                let is_ok = limiter.take(source(no), RATE, now).is_ok();
+                                given.fetch_add(usize::from(is_ok), Ordering::Relaxed);
+                            }
+                            let other = SOURCES + (round * THREADS + thread) * 200 + n;
+                            limiter.take(source(other), RATE, now).unwrap();
+                        }
+                    });
+                }
+            });
+            for given in given {
+                assert_eq!(given.into_inner(), RATE.burst as usize, "round {round}");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 mod build;
 mod check;
+mod configured;
 mod file_id;
 mod form;
 mod guide;
@@ -20,7 +21,6 @@ mod rejection;
 mod rules;
 mod schema;
 mod secret;
-mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -30,6 +30,7 @@ mod token;
 use std::sync::Arc;
 
 pub use build::{Identity, PLAIN_KINDS, recipe_of};
+pub use configured::{Configured, FileSource};
 pub use file_id::file_id;
 pub use form::form_object;
 pub use headers::{has_secret_in_body, is_hidden, kept_headers};
@@ -42,8 +43,9 @@ pub(crate) use plan::id_and_topic;
 pub use rejection::{Rejection, Rejections};
 pub use rules::Rules;
 pub(crate) use schema::Schema;
-pub use settings::{Breach, SecretSetting, SecretTable, Settings};
 pub use token::{Token, TokenError, token_hash};
+
+pub use crate::model::{Breach, SecretSetting, SecretTable, SourceSettings as Settings, SourceStatus};
 
 use crate::inbound::provider::Recipe;
 use crate::model::{RateLimit, Secret, SourceId, Timestamp};
@@ -92,19 +94,6 @@ pub struct Source {
     pub deleted_at: Option<Timestamp>,
     /// Rises by one with each change; the ETag.
     pub version: u64,
-}
-
-/// Whether a source takes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceStatus {
-    /// It does.
-    #[default]
-    Active,
-    /// As if it were not there: 401 for a partner's token, 404 for a name.
-    Inactive,
-    /// 403, so that the sender knows.
-    Suspended,
 }
 
 /// Who may change a source.

@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use hyper::http::HeaderName;
 
 use crate::limits::{REJECTION_BODY_BYTES, REJECTIONS_BYTES_MAX, REJECTIONS_PER_SOURCE};
-use crate::model::{SourceId, Timestamp};
+use crate::model::{HIDDEN, SourceId, Timestamp};
 
 /// A request that was refused. Headers that hold secrets are hidden.
 #[derive(Debug, Clone)]
@@ -32,9 +32,6 @@ pub struct Rejection {
     /// How long the body was.
     pub body_bytes: usize,
 }
-
-/// Stands for a value that nobody is to see.
-const HIDDEN: &str = "***";
 
 impl Rejection {
     /// Keeps the headers of a request, those hidden that `is_secret` names, and the beginning of its body.

@@ -7,13 +7,14 @@ use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::envelope::Object;
 use super::header::HeaderTemplate;
-use super::raw::{Envelope, RawProfile, Sign};
 use super::value::Field;
-use super::{Body, Profile, ProfileError, Signing};
+use super::{Body, Envelope, Profile, ProfileError, RawProfile, Sign, Signing};
 use crate::limits::{
     PROFILE_FIELDS_MAX, PROFILE_HEADERS_MAX, PROFILE_NAME_BYTES_MAX, PROFILE_TEXT_BYTES_MAX, PROFILES_MAX,
 };
-use crate::outbound::{HOPS, is_reserved_header, is_signature_header};
+use crate::model::header::HOPS;
+use crate::outbound::{is_reserved_header, is_signature_header};
+use crate::signature::standard::HEADER_PREFIX;
 use crate::signature::{OneOrMany, Outbound};
 
 const HOMECHEF: &str = "homechef";
@@ -24,7 +25,7 @@ static WRITTEN: LazyLock<BTreeMap<String, RawProfile>> =
 
 /// The default first; a test sees to it that all of the file are here.
 pub(super) static BUILT_IN: LazyLock<Vec<Arc<Profile>>> = LazyLock::new(|| {
-    let names = ["standard", "raw", HOMECHEF, "pyairtable", "epic"];
+    let names = [Profile::STANDARD, Envelope::RAW, HOMECHEF, "pyairtable", "epic"];
     let read = |name: &str| Some(Arc::new(Check::default().profile(name, WRITTEN.get(name)?)));
     names.iter().filter_map(|name| read(name)).collect()
 });
@@ -208,7 +209,7 @@ impl Check {
 
 /// Why a profile cannot set this header. Those of Standard Webhooks are free where that does not sign.
 fn refusal(header: &HeaderName, is_standard: bool) -> Option<&'static str> {
-    let is_free = header.as_str().starts_with("webhook-") && !is_standard && *header != HOPS;
+    let is_free = header.as_str().starts_with(HEADER_PREFIX) && !is_standard && header != HOPS;
     if *header == header::USER_AGENT {
         return Some("has a key of its own, user_agent");
     }

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use serde_json::Value;
 
 use super::value::{Field, Values};
+use crate::template::{Builder, Part, Template};
 
 /// What the body is.
 #[derive(Debug)]
@@ -14,41 +15,37 @@ pub enum Body {
     Object(Object),
 }
 
-/// An object whose fields are compiled to runs of text with values between them.
+/// An object whose fields are compiled to two templates, around the data.
 #[derive(Debug)]
 pub struct Object {
-    prefix: Vec<Piece>,
-    suffix: Vec<Piece>,
+    prefix: Template<Field>,
+    suffix: Template<Field>,
     has_data: bool,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Text(Box<str>),
-    Value(Field),
 }
 
 impl Object {
     /// An object of these fields, in order; at most one of them is the data.
     pub(super) fn new(fields: &[(String, Field)]) -> Self {
-        let (mut prefix, mut suffix) = (Vec::new(), Vec::new());
-        let mut text = "{".to_owned();
+        let (mut prefix, mut suffix) = (Builder::default(), Builder::default());
         let mut has_data = false;
+        prefix.text("{");
         for (n, (name, field)) in fields.iter().enumerate() {
+            let side = if has_data { &mut suffix } else { &mut prefix };
             let quote = if field.is_plain_text() { "\"" } else { "" };
             let comma = if n == 0 { "" } else { "," };
-            text.extend([comma, &Value::from(name.as_str()).to_string(), ":", quote]);
-            let pieces = if has_data { &mut suffix } else { &mut prefix };
-            pieces.push(Piece::Text(std::mem::replace(&mut text, quote.to_owned()).into()));
-            match field {
-                Field::Data => has_data = true,
-                field => pieces.push(Piece::Value(*field)),
+            for text in [comma, &Value::from(name.as_str()).to_string(), ":", quote] {
+                side.text(text);
+            }
+            if *field == Field::Data {
+                has_data = true;
+            } else {
+                side.placeholder(*field);
+                side.text(quote);
             }
         }
-        text.push('}');
-        let pieces = if has_data { &mut suffix } else { &mut prefix };
-        pieces.push(Piece::Text(text.into()));
-        Self { prefix, suffix, has_data }
+        let side = if has_data { &mut suffix } else { &mut prefix };
+        side.text("}");
+        Self { prefix: prefix.build(), suffix: suffix.build(), has_data }
     }
 
     /// Whether the event's data is in it.
@@ -64,9 +61,9 @@ impl Object {
     /// What stands after the data, if that is known without writing it: most envelopes end with it. Nothing counts its
     /// users, as shared bytes would, across the threads that deliver.
     pub fn constant_suffix(&self) -> Option<&'static [u8]> {
-        match &self.suffix[..] {
+        match self.suffix.parts() {
             [] => Some(b""),
-            [Piece::Text(text)] if **text == *"}" => Some(b"}"),
+            [Part::Text(text)] if **text == *"}" => Some(b"}"),
             _ => None,
         }
     }
@@ -77,11 +74,6 @@ impl Object {
     }
 }
 
-fn write(pieces: &[Piece], values: &Values<'_>, out: &mut BytesMut) {
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Piece::Value(field) => field.write(values, out),
-        }
-    }
+fn write(template: &Template<Field>, values: &Values<'_>, out: &mut BytesMut) {
+    template.write(out, |field, out| field.write(values, out));
 }

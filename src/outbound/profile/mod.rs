@@ -11,7 +11,6 @@ mod check;
 mod envelope;
 mod header;
 mod key;
-mod raw;
 mod value;
 
 #[cfg(test)]
@@ -19,13 +18,14 @@ mod tests;
 
 pub use envelope::Body;
 pub use key::{KeyError, KeyType};
-pub use raw::{Envelope, RawProfile, Sign};
 pub use value::{Values, WebhookName};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use hyper::header::{HeaderName, HeaderValue};
+
+pub use crate::model::{Envelope, RawProfile, Sign};
 
 use crate::signature::Outbound;
 use check::BUILT_IN;

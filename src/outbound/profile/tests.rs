@@ -167,6 +167,45 @@ fn headers_are_templates() {
 }
 
 #[test]
+fn each_header_template_gives_the_text_that_it_describes() {
+    let event = event();
+    let values = values(&event, None);
+    for (template, text) in [
+        ("", ""),
+        (" ", " "),
+        ("{attempt}{attempt}", "22"),
+        ("{{{attempt}}}", "{2}"),
+        ("{{attempt}}", "{attempt}"),
+        ("{{{{{attempt}", "{{2"),
+        ("{attempt}}}", "2}"),
+        ("}}{attempt}{{", "}2{"),
+        (r#"{{"n":{attempt}}}"#, r#"{"n":2}"#),
+    ] {
+        let profile = profile(&format!("headers = {{ X-A = '{template}' }}"));
+        let made: Vec<_> = profile.headers(&values).map(|(_, value)| value.to_str().unwrap().to_owned()).collect();
+        assert_eq!(made, [text], "{template}");
+    }
+    let braces = "a brace is not closed or not opened; {{ and }} stand for braces";
+    for (template, words) in [
+        ("{attempt", braces),
+        ("attempt}", braces),
+        ("{attempt}}", braces),
+        ("{{attempt}", braces),
+        ("{", braces),
+        ("{}", "{} is not known; allowed: {event.type} {event.id} "),
+        ("{type}", "{type} is not known; allowed: {event.type} "),
+        ("{ attempt }", "{ attempt } is not known; allowed: {event.type} "),
+        (r#"{"n":{attempt}"#, r#"{"n":{attempt} is not known; allowed: {event.type} "#),
+    ] {
+        let errors =
+            Profiles::try_new(&read(&format!("[mine]\nheaders = {{ X-A = '{template}' }}")), None).unwrap_err();
+        let paths: Vec<_> = errors.iter().map(|error| error.path.join(".")).collect();
+        assert_eq!(paths, ["mine.headers.X-A"], "{template}");
+        assert!(errors[0].problem.starts_with(words), "{template}: {}", errors[0].problem);
+    }
+}
+
+#[test]
 fn a_profile_keeps_its_signature_headers_to_itself() {
     let profiles = Profiles::default();
     for (profile, header, sets) in [

@@ -16,9 +16,9 @@ use rustls::crypto::ring;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
+use self::pem::{certificates, private_key, written};
 use crate::limits::TLS_SESSIONS_PER_WEBHOOK;
 use crate::model::Secret;
-use pem::{certificates, private_key, written};
 
 /// Settings as text. Certificates are in PEM, as [`EndpointTls::try_new`] writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

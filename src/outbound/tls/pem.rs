@@ -1,20 +1,19 @@
 //! PEM (RFC 7468): certificates and keys out of it, certificates back into it.
 
-use data_encoding::BASE64;
+use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsFault;
 
-const BEGIN: &str = "-----BEGIN ";
-const CERTIFICATE: &str = "CERTIFICATE-----";
-/// Characters of a line.
-const LINE: usize = 64;
+/// The label of the only kind of section that a list of certificates may have.
+const LABEL: &str = "CERTIFICATE";
 
-/// All certificates, if there is nothing else but text between them.
+/// All certificates of a text that has no other kind of PEM section.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
-    let mut sections = text.lines().filter_map(|line| line.trim_start().strip_prefix(BEGIN));
-    if sections.any(|label| label.trim_end() != CERTIFICATE) {
+    // rustls-pki-types skips other sections without a word. A private key among certificates is a mistake to report.
+    let mut labels = text.lines().filter_map(|line| line.trim_start().strip_prefix("-----BEGIN "));
+    if labels.any(|label| label.trim_end().strip_suffix("-----") != Some(LABEL)) {
         return Err(TlsFault::NotOnlyCertificates);
     }
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
@@ -42,15 +41,7 @@ fn damaged(why: &Error) -> TlsFault {
 
 /// Certificates as PEM, and nothing else.
 pub(super) fn written(certificates: &[CertificateDer<'_>]) -> Box<str> {
-    let mut text = String::new();
-    for certificate in certificates {
-        let base64 = BASE64.encode(certificate);
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        for start in (0..base64.len()).step_by(LINE) {
-            text.push_str(&base64[start..base64.len().min(start + LINE)]);
-            text.push('\n');
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    text.into()
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let section = |der: &CertificateDer<'_>| pem::encode_config(&Pem::new(LABEL, der.as_ref()), config);
+    certificates.iter().map(section).collect::<String>().into()
 }

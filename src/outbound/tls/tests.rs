@@ -1,5 +1,9 @@
 //! What settings are taken, how they are kept, and why others are refused.
 
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use rustls::pki_types::CertificateDer;
+
 use super::*;
 
 const CA: &str = include_str!("../../../tests/data/tls/ca.pem");
@@ -77,6 +81,46 @@ fn what_does_not_fit_is_named() {
         let (wrong, fault) = EndpointTls::try_new(settings(ca, certificate, key)).unwrap_err();
         assert_eq!(wrong, field, "{fault}");
         assert!(fault.to_string().contains(words), "{fault}");
+    }
+}
+
+#[test]
+fn no_other_section_stands_beside_certificates() {
+    for label in
+        ["PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "PUBLIC KEY", "X509 CRL", "TRUSTED CERTIFICATE", "ANYTHING", ""]
+    {
+        let other = format!("-----BEGIN {label}-----\nYWJj\n-----END {label}-----\n");
+        for text in [format!("{CA}{other}"), format!("{other}{CA}"), other.clone(), format!("{CA}-----BEGIN {label}\n")]
+        {
+            assert_eq!(certificates(&text), Err(TlsFault::NotOnlyCertificates), "{label}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn written_certificates_are_read_back(
+        ders in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..4),
+    ) {
+        let ders: Vec<CertificateDer<'static>> = ders.into_iter().map(CertificateDer::from).collect();
+        let text = written(&ders);
+        prop_assert!(text.lines().all(|line| line.len() <= 64) && text.ends_with("-----END CERTIFICATE-----\n"));
+        prop_assert_eq!(certificates(&text), Ok(ders));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(
+        from in select(vec![CA, ONE, ONE_KEY, TWO, TWO_KEY, "", "-----BEGIN CERTIFICATE-----\n"]),
+        at in any::<Index>(),
+        length in 0..80_usize,
+        more in "(-----(BEGIN|END) (CERTIFICATE|PRIVATE KEY|X)-----|[A-Za-z=+/ \\-]|\n|\r|\\PC){0,12}",
+    ) {
+        let mut text = from.to_owned();
+        let start = at.index(text.len() + 1);
+        text.replace_range(start..(start + length).min(from.len()), &more);
+        let _ = (certificates(&text), private_key(&text));
+        let _ = EndpointTls::try_new(settings(&text, &text, &text));
+        let _ = EndpointTls::try_new(settings("", ONE, &text));
     }
 }
 

@@ -6,8 +6,11 @@ use ring::signature::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::asn1_rs::{Any, FromDer, Sequence, Tag};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::{Offset, Parser};
+use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
 
-use super::der;
 use crate::limits::CERTIFICATE_CHAIN_MAX;
 use crate::model::Timestamp;
 use crate::signature::VerifyError;
@@ -85,13 +88,12 @@ impl Certificate {
             return Err(CertificateError::TooMany);
         }
         let leaf = chain.first().ok_or(CertificateError::Pem)?;
-        let read = der::read(leaf).ok_or(CertificateError::Form)?;
-        let key = read.rsa.ok_or(CertificateError::Key)?.into();
+        let Leaf { not_before, not_after, key } = Leaf::read(leaf)?;
         // One of version 1 has no such names.
         let names = EndEntityCert::try_from(leaf)
             .map(|leaf| leaf.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect())
             .unwrap_or_default();
-        Ok(Self { trust, not_before: read.not_before, not_after: read.not_after, key, names, chain: chain.into() })
+        Ok(Self { trust, not_before, not_after, key, names, chain: chain.into() })
     }
 
     /// The last moment at which it is valid.
@@ -156,6 +158,52 @@ impl Certificate {
         let key = UnparsedPublicKey::new(parameters, &self.key);
         key.verify(message, signature).map_err(|_| VerifyError::Mismatch)
     }
+}
+
+/// What is needed of a certificate beside its DNS names. webpki reads the names and checks chains, but it gives no dates, and
+/// it refuses certificates of version 1, which a source may still pin.
+struct Leaf {
+    not_before: Timestamp,
+    not_after: Timestamp,
+    key: Box<[u8]>,
+}
+
+impl Leaf {
+    fn read(der: &[u8]) -> Result<Self, CertificateError> {
+        // The contents of extensions stay unread: nothing here depends on them.
+        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+        let Ok(([], certificate)) = parser.parse(der) else { return Err(CertificateError::Form) };
+        let public_key = certificate.public_key();
+        if !has_exact_dates(&certificate) || public_key.subject_public_key.unused_bits != 0 {
+            return Err(CertificateError::Form);
+        }
+        if public_key.algorithm.algorithm != OID_PKCS1_RSAENCRYPTION {
+            return Err(CertificateError::Key);
+        }
+        let validity = certificate.validity();
+        let [not_before, not_after] = [validity.not_before, validity.not_after]
+            .map(|date| Timestamp::from_millis(date.timestamp().saturating_mul(1000)));
+        Ok(Self { not_before, not_after, key: (&*public_key.subject_public_key.data).into() })
+    }
+}
+
+/// Whether both dates have seconds and are in UTC (RFC 5280 section 4.1.2.5). x509-parser also takes the other forms of
+/// ASN.1 and does not keep the text, so this function reads the dates where they stand: between issuer and subject.
+fn has_exact_dates(certificate: &X509Certificate<'_>) -> bool {
+    let whole = certificate.as_raw();
+    let (issuer, subject) = (certificate.issuer().as_raw(), certificate.subject().as_raw());
+    let between = whole.get(whole.offset(issuer) + issuer.len()..whole.offset(subject));
+    let Some(Ok(([], validity))) = between.map(Sequence::from_der) else { return false };
+    let is_exact = |date: &Any<'_>| {
+        let bytes = match date.tag() {
+            Tag::UtcTime => "YYMMDDhhmmssZ".len(),
+            Tag::GeneralizedTime => "YYYYMMDDhhmmssZ".len(),
+            _ => return false,
+        };
+        date.data.len() == bytes && date.data.ends_with(b"Z")
+    };
+    let dates: Result<Vec<Any<'_>>, _> = validity.der_iter().collect();
+    dates.is_ok_and(|dates| dates.len() == 2 && dates.iter().all(is_exact))
 }
 
 fn refused(why: impl Into<Box<str>>) -> VerifyError {

@@ -5,12 +5,13 @@
 //! calls, from the address that [`certificate_url`] gave.
 
 mod certificate;
-mod der;
 mod paypal;
+#[cfg(test)]
+mod proptests;
 mod sns;
 #[cfg(test)]
 mod tests;
-mod twilio;
+pub(super) mod twilio;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use certificate::{Certificate, CertificateError};
 pub(super) use twilio::{body_hash, sign as sign_twilio};
 
 use super::{Place, Request, VerifyError};
+use crate::limits::TOLERANCE_SECONDS_DEFAULT;
 use crate::model::{Secret, Timestamp};
 
 /// One of the schemes.
@@ -35,7 +37,7 @@ pub(super) enum Code {
 
 /// How far PayPal's time may be off where a source does not say: the figure of the Standard Webhooks libraries, as PayPal
 /// names none.
-pub(super) const PAYPAL_TOLERANCE: Duration = Duration::from_secs(300);
+pub(super) const PAYPAL_TOLERANCE: Duration = Duration::from_secs(TOLERANCE_SECONDS_DEFAULT);
 
 impl FromStr for Code {
     type Err = ();

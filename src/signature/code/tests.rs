@@ -347,6 +347,88 @@ fn a_certificate_ends() {
     }
 }
 
+/// One element of DER. Contents of 128 bytes or more have a length of two bytes.
+fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(contents.len()).unwrap();
+    let [high, low] = length.to_be_bytes();
+    let head = if length < 0x80 { vec![tag, low] } else { vec![tag, 0x82, high, low] };
+    [&head, contents].concat()
+}
+
+/// A certificate of version 1 with this validity and the subjectPublicKeyInfo of `chain.pem`, in PEM.
+fn made(validity: &[u8]) -> Vec<u8> {
+    let chain = CertificateDer::from_pem_slice(&pem("chain.pem")).unwrap();
+    let key = chain.windows(4).position(|four| four == [0x30, 0x82, 0x01, 0x22]).unwrap();
+    let algorithm = [0x30, 0x0d, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b, 5, 0];
+    let name = [0x30, 0];
+    let signed = [&[2, 1, 1][..], &algorithm, &name, validity, &name, &chain[key..key + 4 + 0x122]].concat();
+    wrap(&element(0x30, &[&element(0x30, &signed)[..], &algorithm, &[3, 2, 0, 0]].concat()))
+}
+
+fn wrap(der: &[u8]) -> Vec<u8> {
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(der)).into_bytes()
+}
+
+#[test]
+fn dates_of_both_forms_are_read() {
+    const INTEGER: u8 = 0x02;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
+    let start = element(UTC_TIME, b"200101000000Z");
+    for (tag, text, expected) in [
+        (UTC_TIME, "150318000000Z", Some("2015-03-18T00:00:00.000Z")),
+        (UTC_TIME, "491231235959Z", Some("2049-12-31T23:59:59.000Z")),
+        (UTC_TIME, "500101000000Z", Some("1950-01-01T00:00:00.000Z")),
+        (GENERALIZED_TIME, "21200101000000Z", Some("2120-01-01T00:00:00.000Z")),
+        // The end of what a timestamp of ours can be written as.
+        (GENERALIZED_TIME, "99991231235959Z", Some("9999-12-30T22:00:00.999Z")),
+        (UTC_TIME, "150318000000", None),
+        (UTC_TIME, "1503180000Z", None),
+        (UTC_TIME, "151318000000Z", None),
+        (UTC_TIME, "150318000000+0100", None),
+        (UTC_TIME, "150318000000+0000", None),
+        (UTC_TIME, "1503180000+0000", None),
+        (UTC_TIME, "15031800000xZ", None),
+        (GENERALIZED_TIME, "150318000000Z", None),
+        (GENERALIZED_TIME, "201503180000Z", None),
+        (GENERALIZED_TIME, "20150318000000", None),
+        (GENERALIZED_TIME, "20150318000000.5Z", None),
+        (INTEGER, "150318000000Z", None),
+    ] {
+        let date = element(tag, text.as_bytes());
+        let end = Certificate::from_pem(&made(&element(0x30, &[&start[..], &date].concat())));
+        let read = end.as_ref().map(|certificate| certificate.not_after().to_string());
+        assert_eq!(read.ok().as_deref(), expected, "{text}");
+        assert!(end.is_ok() || end.err() == Some(CertificateError::Form), "{text}");
+        // As the first date it is read the same way.
+        let both = Certificate::from_pem(&made(&element(0x30, &[&date[..], &start].concat())));
+        assert_eq!(both.is_ok(), expected.is_some(), "{text}");
+    }
+    for odd in [&start[..], &[&start[..], &start, &start].concat()] {
+        assert_eq!(Certificate::from_pem(&made(&element(0x30, odd))).err(), Some(CertificateError::Form));
+    }
+}
+
+#[test]
+fn a_length_beyond_what_is_there_is_refused() {
+    let good = CertificateDer::from_pem_slice(&pem("other-name.pem")).unwrap();
+    let (head, contents) = good.split_at(4);
+    assert_eq!(head[..2], [0x30, 0x82]);
+    for head in [
+        &[0x30, 0x80][..],
+        &[0x30, 0x81, 0x7f],
+        &[0x30, 0x82, 0xff, 0xff],
+        &[0x30, 0x83, 0xff, 0xff, 0xff],
+        &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
+        &[0x30, 0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        &[0x30, 0xff],
+    ] {
+        let read = Certificate::from_pem(&wrap(&[head, contents].concat()));
+        assert_eq!(read.err(), Some(CertificateError::Form), "{head:02x?}");
+    }
+    assert_eq!(Certificate::from_pem(&wrap(&[&good[..], &[0]].concat())).err(), Some(CertificateError::Form));
+}
+
 #[test]
 fn what_is_no_certificate_is_refused() {
     let read = |bytes: &[u8]| Certificate::from_pem(bytes).map(|_| ());
@@ -359,9 +441,6 @@ fn what_is_no_certificate_is_refused() {
     assert_eq!(read(&pem("elliptic.pem")), Err(CertificateError::Key));
     assert_eq!(read(good.repeat(5).as_bytes()), Err(CertificateError::TooMany));
     let der = CertificateDer::from_pem_slice(good.as_bytes()).unwrap();
-    let wrap = |der: &[u8]| {
-        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(der)).into_bytes()
-    };
     assert_eq!(read(&wrap(&der)), Ok(()));
     for length in 0..der.len() {
         assert!(read(&wrap(&der[..length])).is_err(), "{length}");

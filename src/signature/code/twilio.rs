@@ -12,11 +12,11 @@ use url::form_urlencoded;
 
 use super::{header, signature};
 use crate::model::Secret;
+use crate::model::header::FORM;
 use crate::signature::{Request, VerifyError};
 
-const SIGNATURE: &str = "x-twilio-signature";
+pub(in crate::signature) const SIGNATURE: &str = "x-twilio-signature";
 const BODY_HASH: &str = "bodySHA256";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Whether one of the auth tokens signed this request.
 pub(super) fn verify(tokens: &[&Secret], request: &Request<'_>) -> Result<(), VerifyError> {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::config;
 use crate::limits::SEALED_OPEN_MAX;
-use crate::model::Timestamp;
+use crate::model::{EventId, file, Timestamp};
 use crate::storage::{Disk, FileError};
 
 /// See the module. The appending thread adds segments, the retiring thread takes them away; everybody reads.
@@ -47,8 +47,8 @@ impl RedbLog {
     ) -> Self {
         Self {
             disk,
-            dir: dir.join("log"),
-            carry_dir: dir.join("carry"),
+            dir: dir.join(file::LOG),
+            carry_dir: dir.join(file::CARRY),
             segments: ArcSwap::from_pointee(segments),
             carried: ArcSwap::from_pointee(carried),
             opened: Mutex::default(),

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::block::Records;
 use super::read::records;
 use super::segment::{self, Tables};
-use super::{LogPosition, ReadError};
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::storage::{Disk, FileError};
+use super::{LogPosition, ReadError};
 
 /// What a log holds.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +97,7 @@ fn look(disk: &Arc<dyn Disk>, dir: &Path, thorough: bool) -> io::Result<LogStat>
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "redb"));
         Ok(paths)
     };
-    let (log, carried) = (files("log")?, files("carry")?);
+    let (log, carried) = (files(file::LOG)?, files(file::CARRY)?);
     // A server always has the newest segment open, so that one tells.
     let is_locked = |path: &PathBuf| segment::open_unrepaired(disk, path).is_err_and(|error| error.is_in_use());
     let depth = match (thorough, log.last().is_some_and(is_locked)) {

@@ -13,13 +13,11 @@ use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use crate::model::Secret;
+use crate::model::{API_KEY_PREFIX, Secret, file};
 use crate::runtime::Random;
 use crate::storage::FormatError;
 use crate::storage::format::check_key_file;
 
-const SECRETS_FILE: &str = "secrets.key";
-const ADMIN_FILE: &str = "admin.key";
 const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 4;
 
@@ -71,7 +69,7 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// Reads `secrets.key`, made with a new key if it is not there.
     pub(crate) fn load(dir: &Path) -> Result<Self, KeyFileError> {
-        let path = dir.join(SECRETS_FILE);
+        let path = dir.join(file::SECRETS_KEY);
         let (text, _) = read_or_make(&path, || {
             let key = Zeroizing::new(Random::secret::<KEY_BYTES>());
             let id = Random::secret::<KEY_ID_BYTES>();
@@ -126,10 +124,11 @@ impl Vault {
 
 /// The first-start key of the data folder and whether it was made just now. It acts for every tenant, as admin.
 pub fn admin_key(dir: &Path) -> Result<(Secret, bool), KeyFileError> {
-    let path = dir.join(ADMIN_FILE);
+    let path = dir.join(file::ADMIN_KEY);
     // 30 bytes are 40 characters.
-    let (text, made) =
-        read_or_make(&path, || format!("hk_{}\n", BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<30>()))))?;
+    let (text, made) = read_or_make(&path, || {
+        format!("{API_KEY_PREFIX}{}\n", BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<30>())))
+    })?;
     let key = text.trim();
     if key.len() < 16 || !key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(KeyFileError::Damaged(path));
@@ -201,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = Vault::load(dir.path()).unwrap();
         let sealed = old.seal(b"wh 1", b"text");
-        let path = dir.path().join(SECRETS_FILE);
+        let path = dir.path().join(file::SECRETS_KEY);
         let line = fs::read_to_string(&path).unwrap();
         let fresh = format!("00000000 {}\n", BASE64.encode(&[7; 32]));
         fs::write(&path, format!("{fresh}{line}")).unwrap();
@@ -219,7 +218,7 @@ mod tests {
         let (key, made) = admin_key(dir.path()).unwrap();
         assert!(made && key.reveal().starts_with("hk_") && key.reveal().len() == 43, "hk_ and 40 characters");
         assert_eq!(admin_key(dir.path()).unwrap(), (key, false));
-        let path = dir.path().join(ADMIN_FILE);
+        let path = dir.path().join(file::ADMIN_KEY);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Exposed(_))));
@@ -228,8 +227,8 @@ mod tests {
         assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Damaged(_))));
         fs::write(&path, "# hooktide format 2\nsomething new\n").unwrap();
         assert!(matches!(admin_key(dir.path()), Err(KeyFileError::Format(_))));
-        fs::write(dir.path().join(SECRETS_FILE), "# hooktide format 2\nsomething new\n").unwrap();
-        fs::set_permissions(dir.path().join(SECRETS_FILE), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(dir.path().join(file::SECRETS_KEY), "# hooktide format 2\nsomething new\n").unwrap();
+        fs::set_permissions(dir.path().join(file::SECRETS_KEY), fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(Vault::load(dir.path()), Err(KeyFileError::Format(_))));
     }
 }

@@ -8,10 +8,11 @@ use hyper::http::{HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::template::{Template, is_token};
+use super::template::{AnswerTemplate, is_token};
 use super::{Answer, Effect};
 use crate::limits;
 use crate::model::Secret;
+use crate::model::header::JSON;
 use crate::signature::{OneOrMany, Place, Request};
 
 /// A rule as it stands in `table.toml`.
@@ -86,19 +87,19 @@ enum Condition {
 struct Reply {
     status: StatusCode,
     body: Body,
-    headers: Vec<(HeaderName, Template)>,
+    headers: Vec<(HeaderName, AnswerTemplate)>,
 }
 
 #[derive(Debug)]
 enum Body {
     Empty,
-    Text(Template),
+    Text(AnswerTemplate),
     Json(Vec<(String, Field)>),
 }
 
 #[derive(Debug)]
 enum Field {
-    Text(Template),
+    Text(AnswerTemplate),
     Value(Value),
 }
 
@@ -217,13 +218,13 @@ impl Reply {
         let status = raw.status.unwrap_or(200);
         let body = match (raw.text, raw.json) {
             (None, None) => Body::Empty,
-            (Some(text), None) => Body::Text(Template::try_new(&text)?),
+            (Some(text), None) => Body::Text(AnswerTemplate::try_new(&text)?),
             (None, Some(json)) => {
                 let field = |(name, value)| {
                     Ok((
                         name,
                         match value {
-                            Value::String(text) => Field::Text(Template::try_new(&text)?),
+                            Value::String(text) => Field::Text(AnswerTemplate::try_new(&text)?),
                             value => Field::Value(value),
                         },
                     ))
@@ -234,7 +235,7 @@ impl Reply {
         };
         let header = |(name, text): (&String, &String)| {
             let name = name.parse().map_err(|_| format!("answer.headers: {name} is no header name"))?;
-            Ok((name, Template::try_new(text)?))
+            Ok((name, AnswerTemplate::try_new(text)?))
         };
         Ok(Self {
             status: StatusCode::from_u16(status).map_err(|_| format!("answer.status: {status} is no status"))?,
@@ -259,7 +260,7 @@ impl Reply {
                     ))
                 };
                 let object = fields.iter().map(field).collect::<Option<serde_json::Map<_, _>>>()?;
-                (Some("application/json"), Value::Object(object).to_string())
+                (Some(JSON), Value::Object(object).to_string())
             }
         };
         let mut headers: Vec<_> =
@@ -350,6 +351,61 @@ mod tests {
             "",
         ] {
             assert_eq!(address(bad, &hosts), None, "{bad}");
+        }
+    }
+
+    /// The text that a rule with this template answers.
+    fn answered(template: &str) -> Result<Option<String>, String> {
+        let raw = serde_json::json!({"about": "x", "answer": {"text": template}});
+        let rule = Rule::try_new(serde_json::from_value(raw).unwrap())?;
+        let headers = hyper::HeaderMap::new();
+        let request = Request {
+            method: "POST",
+            url: "https://hooks.example.com/in",
+            query: Some("a=1&token=abcdefgh"),
+            path: "",
+            headers: &headers,
+            body: br#"{"a{b":2,"c":"d"}"#,
+        };
+        let option = |name: &str| (name == "o").then(|| "3".to_owned());
+        let asked = Asked { request: &request, secrets: &[&Secret::new("a secret of the test")], option: &option };
+        Ok(rule.answer(&asked).map(|answer| String::from_utf8(answer.body.to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn each_template_gives_the_text_that_it_describes() {
+        for (template, text) in [
+            ("", ""),
+            ("ok", "ok"),
+            ("{query:a}", "1"),
+            ("a{query:a}{query:a}b", "a11b"),
+            ("{json:/a{b}", "2"),
+            ("{const:{}", "{"),
+            ("}}", "}"),
+            ("{{{query:a}}}", "{1}"),
+            (r#"{{"a":"{query:a}"}}"#, r#"{"a":"1"}"#),
+            ("{option:o} {url}", "3 https://hooks.example.com/in"),
+            ("={sha256-hex query:a option:o}", "=3fdba35f04dc8c462986c992bcf875546257113072a909c162f7e470e581e278"),
+            ("{hmac-hex query:token}", "9286c00a073d9d6961cf164d3c69dad49714b4f6072faa5bb75c8ac8b0c8bff9"),
+        ] {
+            assert_eq!(answered(template).as_ref().map(Option::as_deref), Ok(Some(text)), "{template}");
+        }
+        for template in ["{query:b}", "{option:p}", "{sha256-hex query:b}", "{hmac-hex query:a}"] {
+            assert_eq!(answered(template), Ok(None), "{template}: not there");
+        }
+        for (template, words) in [
+            ("{query:a", "\"{query:a\": a brace is not closed or not opened"),
+            ("{", "\"{\": a brace is not closed or not opened"),
+            ("a}", "\"a}\": a brace is not closed or not opened"),
+            ("{}", "\"\": expected header:NAME"),
+            ("{body}", "\"body\": expected header:NAME"),
+            ("{ url}", "\"\" is no digest"),
+            ("{md5 url}", "\"md5\" is no digest"),
+            ("{sha256-hex  url}", "\"\": expected header:NAME"),
+            (r#"{"a":"{query:a}"}"#, r#""\"a\":\"{query:a": expected header:NAME"#),
+        ] {
+            let refused = answered(template).unwrap_err();
+            assert!(refused.starts_with(words), "{template}: {refused}");
         }
     }
 

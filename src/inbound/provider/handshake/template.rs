@@ -6,18 +6,19 @@ use ring::{digest, hmac};
 
 use super::rule::Asked;
 use crate::signature::Place;
+use crate::template::{Template, TemplateError};
 
 /// Bytes of a token: longer ones are no provider's, and a learned secret that is shorter than the least is none.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 8..=256;
 
-/// Text with parts to be filled in.
+/// The text of an answer: see [`template`](crate::template).
 #[derive(Debug)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct AnswerTemplate(Template<Placeholder>);
 
 #[derive(Debug)]
-enum Part {
-    Text(Box<str>),
+enum Placeholder {
     Value(Value),
+    /// Over the values, one after the other.
     Digest(Digest, Vec<Value>),
 }
 
@@ -36,42 +37,26 @@ enum Digest {
     Sha256Hex,
 }
 
-impl Template {
+impl AnswerTemplate {
     pub(super) fn try_new(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            let (inside, after) = after.split_once('}').ok_or_else(|| format!("{text:?}: a {{ is not closed"))?;
-            if !before.is_empty() {
-                parts.push(Part::Text(before.into()));
-            }
-            parts.push(Part::try_new(inside)?);
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
-        }
-        Ok(Self(parts))
+        Template::parse(text, Placeholder::try_new).map(Self).map_err(|error| match error {
+            TemplateError::Placeholder { error, .. } => error,
+            error => format!("{text:?}: {error}"),
+        })
     }
 
     /// The text, if everything is there.
     pub(super) fn fill(&self, asked: &Asked<'_>) -> Option<String> {
         let mut text = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Value(value) => text.push_str(&value.read(asked)?),
-                Part::Digest(digest, values) => {
-                    let values = values.iter().map(|value| value.read(asked)).collect::<Option<Vec<_>>>()?;
-                    text.push_str(&digest.of(&values, asked)?);
-                }
-            }
-        }
+        self.0.try_write(&mut text, |placeholder, text| {
+            text.push_str(&placeholder.read(asked)?);
+            Some(())
+        })?;
         Some(text)
     }
 }
 
-impl Part {
+impl Placeholder {
     fn try_new(inside: &str) -> Result<Self, String> {
         let (digest, values) = match inside.split_once(' ') {
             None => return Ok(Self::Value(Value::try_new(inside)?)),
@@ -81,6 +66,16 @@ impl Part {
             Some((other, _)) => return Err(format!("{other:?} is no digest")),
         };
         Ok(Self::Digest(digest, values.split(' ').map(Value::try_new).collect::<Result<_, _>>()?))
+    }
+
+    fn read(&self, asked: &Asked<'_>) -> Option<String> {
+        match self {
+            Self::Value(value) => value.read(asked),
+            Self::Digest(digest, values) => {
+                let values = values.iter().map(|value| value.read(asked)).collect::<Option<Vec<_>>>()?;
+                digest.of(&values, asked)
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::sample::{ID, NOW, Sample};
 use super::signing::{KeyForm, Piece, Signing, TimeForm, first, header};
+use crate::model::header::JSON;
 use crate::signature::RawScheme;
 
 /// A text as a literal of Python, JavaScript and Go, which all read that of JSON.
@@ -81,7 +82,7 @@ pub(super) fn shell(url: &str, sample: &Sample, signing: Option<&Signing>, schem
 
 /// The headers of a request: names and expressions.
 fn headers(sample: &Sample, signing: &Signing, time: &str, value: String) -> Vec<(String, String)> {
-    let mut headers = vec![("Content-Type".to_owned(), quoted("application/json"))];
+    let mut headers = vec![("Content-Type".to_owned(), quoted(JSON))];
     headers.extend(sample.headers.iter().map(|(name, value)| (name.clone(), quoted(value))));
     headers.extend(signing.time_header.iter().map(|name| (name.clone(), time.to_owned())));
     headers.push((signing.header.clone(), value));

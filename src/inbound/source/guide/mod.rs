@@ -10,13 +10,13 @@ use super::{Source, Token};
 use crate::inbound::provider::{self, Dedup};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::model::EventPattern;
+use crate::model::kind::{self, PARTNER};
 use crate::signature::{OneOrMany, RawScheme};
 use sample::Sample;
 use signing::Signing;
 
-const PARTNER: &str = "partner";
 /// Kinds whose senders write their own code.
-const OWN_CODE: [&str; 6] = ["partner", "custom", "standard-webhooks", "token", "basic", "none"];
+const OWN_CODE: [&str; 6] = [PARTNER, kind::CUSTOM, kind::STANDARD_WEBHOOKS, kind::TOKEN, kind::BASIC, kind::NONE];
 
 impl Source {
     /// Where its sender sends to. A partner's URL ends with the token, which only whoever made it has; without it, with

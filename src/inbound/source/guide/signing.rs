@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::Source;
-use crate::signature::{OneOrMany, RawScheme, Segment, segments};
+use crate::limits::TOLERANCE_SECONDS_DEFAULT;
+use crate::signature::{OneOrMany, RawScheme};
+use crate::template::{Part, Template};
 
 /// A part of what is signed, or of the value that carries the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,20 +106,21 @@ impl Signing {
     }
 }
 
-/// `{time}.{body}` in its parts.
+/// `{time}.{body}` in its parts; `None` for a template with a placeholder that the programs have no value for.
 fn pieces(template: &str) -> Option<Vec<Piece>> {
-    let piece = |segment| {
-        Some(match segment {
-            Segment::Text(literal) => Piece::Text(literal),
-            Segment::Name("body") => Piece::Body,
-            Segment::Name("time") => Piece::Time,
-            Segment::Name("id") => Piece::Id,
-            Segment::Name("method") => Piece::Method,
-            Segment::Name("url") => Piece::Url,
-            Segment::Name(_) => return None,
-        })
+    let placeholder = |name: &str| match name {
+        "body" => Ok(Piece::Body),
+        "time" => Ok(Piece::Time),
+        "id" => Ok(Piece::Id),
+        "method" => Ok(Piece::Method),
+        "url" => Ok(Piece::Url),
+        _ => Err(()),
     };
-    segments(template).map(|segment| piece(segment.ok()?)).collect()
+    let piece = |part| match part {
+        Part::Text(text) => Piece::Text(text.into_string()),
+        Part::Placeholder(piece) => piece,
+    };
+    Some(Template::parse(template, placeholder).ok()?.into_parts().into_iter().map(piece).collect())
 }
 
 pub(super) fn first(places: Option<&OneOrMany>) -> Option<&str> {
@@ -169,10 +172,24 @@ pub(super) fn table(to: &mut String, scheme: &RawScheme, source: &Source) -> std
         }
     }
     if has_time {
-        writeln!(to, "| the time may be off by | {} s |", scheme.tolerance.unwrap_or(TOLERANCE_SECONDS))?;
+        writeln!(to, "| the time may be off by | {} s |", scheme.tolerance.unwrap_or(TOLERANCE_SECONDS_DEFAULT))?;
     }
     Ok(())
 }
 
-/// Of a scheme that says nothing else.
-const TOLERANCE_SECONDS: u64 = 300;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_falls_into_what_a_program_can_write() {
+        let text = |text: &str| Piece::Text(text.to_owned());
+        assert_eq!(pieces("{time}.{body}"), Some(vec![Piece::Time, text("."), Piece::Body]));
+        assert_eq!(pieces("{{{id}}}{{"), Some(vec![text("{"), Piece::Id, text("}{")]));
+        assert_eq!(pieces("{method}{url}"), Some(vec![Piece::Method, Piece::Url]));
+        assert_eq!(pieces(""), Some(vec![]));
+        for template in ["{header:x-a}", "{json:/a}", "{key}{body}", "{url:unescaped}", "{body", "body}", "{}"] {
+            assert_eq!(pieces(template), None, "{template}");
+        }
+    }
+}

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use hyper::http::HeaderName;
 use serde_json::{Map, Value};
 
-use super::template::Template;
+use super::template::TypeTemplate;
 use super::{Breach, Incoming, MapError, Mapped};
 use crate::inbound::source::check::escape;
 use crate::inbound::source::form::push_text;
-use crate::inbound::source::settings::is_secret_name;
 use crate::json::{Found, Pointer, PointerSet};
 use crate::limits::{MAP_DATA_BYTES_MAX, MAP_DEPTH_MAX, MAP_NODES_MAX};
+use crate::model::is_secret_name;
 
 /// Which topics a rule wants.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) enum When {
 /// A compiled rule.
 #[derive(Debug)]
 pub(super) struct Rule {
-    event_type: Template,
+    event_type: TypeTemplate,
     data: Option<Node>,
     /// Every pointer of `data`, so that one pass over the payload answers them.
     pointers: PointerSet,
@@ -110,7 +110,7 @@ impl Rule {
             );
         }
         let event_type = fields.get("type").and_then(Value::as_str).ok_or_else(|| "expected text".to_owned());
-        let event_type = event_type.and_then(Template::try_new);
+        let event_type = event_type.and_then(TypeTemplate::try_new);
         let event_type = event_type.map_err(|detail| compiler.wrong(&format!("{at}/type"), detail)).ok();
         let data = fields.get("data").and_then(|data| compiler.data(data, &format!("{at}/data")));
         match (when, event_type) {

@@ -42,6 +42,58 @@ fn pointers(rules: &Value) -> Vec<String> {
 }
 
 #[test]
+fn each_type_template_gives_the_type_that_it_describes() {
+    for (template, becomes) in [
+        ("a", "a"),
+        ("{topic}", "t"),
+        ("{source}", "shop"),
+        ("{source}{topic}{source}", "shoptshop"),
+        ("a.{topic}:b", "a.t:b"),
+        ("{topic}.{topic}", "t.t"),
+        ("{topic}.", "t."),
+    ] {
+        assert_eq!(types(&json!([{"when": "*", "type": template}]), Some("t")).as_deref(), Some(becomes), "{template}");
+    }
+    for template in [
+        "",
+        "{",
+        "}",
+        "{}",
+        "a{",
+        "a}",
+        "{{",
+        "}}",
+        "{{}}",
+        "{{topic}}",
+        "{{topic}",
+        "{topic}}",
+        "{topic}}}",
+        "{{{topic}}}",
+        "{a{topic}",
+        "{ topic}",
+        "{Topic}",
+        "{topic",
+        "topic}",
+        "a {topic}",
+        r#"{"a":1}"#,
+        "{tenant}",
+    ] {
+        assert_eq!(pointers(&json!([{"when": "*", "type": template}])), ["/event_map/0/type"], "{template}");
+    }
+    for (template, words) in [
+        ("a.{tenant}", "the braces hold neither {topic} nor {source}"),
+        ("a.{topic", "the braces hold neither {topic} nor {source}"),
+        ("a.topic}", "the braces hold neither {topic} nor {source}"),
+        ("a {topic}", "makes no event type: expected a letter or digit, then letters, digits and . _ : -, at most 128"),
+        ("hooktide.{topic}", "types that begin with \"hooktide.\" are the gateway's own"),
+    ] {
+        let rules = [json!({"when": "*", "type": template})];
+        let detail = EventMap::try_new(&rules).unwrap_err().remove(0).detail;
+        assert!(detail.starts_with(words), "{template}: {detail}");
+    }
+}
+
+#[test]
 fn the_first_rule_that_wants_an_event_gets_it() {
     let rules = json!([
         {"when": "orders/create", "type": "order.created"},

@@ -1,0 +1,19 @@
+//! Preconditions of a change: the versions that `If-Match` names.
+
+use http::header::{HeaderMap, IF_MATCH};
+
+use crate::service::ExpectedVersion;
+
+/// The version that the caller's `If-Match` names. The tag of a thing with versions is its version; a weak tag never
+/// matches.
+pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
+    let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
+    if tags.contains(&"*") {
+        return Some(ExpectedVersion::Current);
+    }
+    let version = |tag: &str| {
+        let version = tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok()?;
+        (format!("\"{version}\"") == tag).then_some(version)
+    };
+    Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
+}

@@ -1,0 +1,107 @@
+//! A description of an event in plain values.
+
+use crate::model::{API_SOURCE, OWN_SOURCE, DedupBy, Inbound, SourceId, Timestamp};
+
+/// Who sent an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventOrigin<'a> {
+    /// An application, with a key of its tenant.
+    Application,
+    /// A provider or a partner.
+    Source {
+        /// The source's id.
+        id: SourceId,
+        /// The source's name.
+        name: &'a str,
+    },
+    /// The gateway itself.
+    Gateway,
+}
+
+impl<'a> EventOrigin<'a> {
+    /// The event's `source`. No source may be named as an application or the gateway.
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Application => API_SOURCE,
+            Self::Source { name, .. } => name,
+            Self::Gateway => OWN_SOURCE,
+        }
+    }
+}
+
+/// An event before it is built. [`EventDraft::new`] has what every event has; the other fields are optional.
+///
+/// The caller has checked the values: texts within their bounds, and `data` and `metadata` as JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct EventDraft<'a> {
+    /// The tenant that the event belongs to.
+    pub tenant: &'a str,
+    /// The event's type.
+    pub event_type: &'a str,
+    /// Who sent the event.
+    pub origin: EventOrigin<'a>,
+    /// When the request arrived.
+    pub received_at: Timestamp,
+    /// The data: JSON.
+    pub data: &'a [u8],
+    /// The request's body, if it is kept behind the data because the data is something else.
+    pub raw: Option<&'a [u8]>,
+    /// The event's own time; `None`: when the request arrived.
+    pub timestamp: Option<Timestamp>,
+    /// The sender's id.
+    pub external_id: Option<&'a str>,
+    /// What makes the event the same as an earlier one; `None`: nothing does.
+    pub dedup_by: Option<DedupBy<'a>>,
+    /// A value that may come only once, beside `dedup_by`.
+    pub once: Option<&'a str>,
+    /// The caller's correlation id, else the request's id.
+    pub correlation_id: &'a str,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// The resource that the event is about.
+    pub resource_id: Option<&'a str>,
+    /// The workspace that the event belongs to.
+    pub workspace_id: Option<&'a str>,
+    /// The user that the event is about.
+    pub user_id: Option<&'a str>,
+    /// A JSON object.
+    pub metadata: Option<&'a str>,
+    /// Gateways that the event has passed through.
+    pub hops: u8,
+    /// Whether a signature or a token proved the sender.
+    pub verified: bool,
+    /// What is kept of a source's request.
+    pub inbound: Option<Inbound<'a>>,
+}
+
+impl<'a> EventDraft<'a> {
+    /// A draft with nothing optional.
+    pub fn new(
+        (tenant, event_type): (&'a str, &'a str),
+        origin: EventOrigin<'a>,
+        received_at: Timestamp,
+        data: &'a [u8],
+    ) -> Self {
+        Self {
+            tenant,
+            event_type,
+            origin,
+            received_at,
+            data,
+            raw: None,
+            timestamp: None,
+            external_id: None,
+            dedup_by: None,
+            once: None,
+            correlation_id: "",
+            traceparent: None,
+            resource_id: None,
+            workspace_id: None,
+            user_id: None,
+            metadata: None,
+            hops: 0,
+            verified: false,
+            inbound: None,
+        }
+    }
+}

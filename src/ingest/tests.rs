@@ -1,0 +1,279 @@
+//! Drafts in, verdicts out, against a commit thread that answers as a test says.
+
+use std::sync::Mutex;
+
+use futures_util::FutureExt as _;
+use hyper::HeaderMap;
+use hyper::http::{HeaderName, HeaderValue};
+use serde_json::value::RawValue;
+
+use super::*;
+use crate::storage::DurableEvent;
+use crate::handoff;
+use crate::inbound::source::testing::build;
+use crate::inbound::source::{Content, Source};
+use crate::limits::{CLIENT_ID_BYTES_MAX, DOOR_WAIT};
+use crate::model::{DedupBy, DedupKey, DedupKind, EventHead, EventId, SourceId, Timestamp, WebhookNo, data_of, raw_of};
+use crate::runtime::Clock;
+use crate::signature::Request;
+
+const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
+
+/// One webhook for each letter of the type, and a commit thread that does what `Answer` says.
+#[derive(Debug, Default, Clone)]
+struct Fake {
+    answer: Answer,
+    submitted: Arc<Mutex<Vec<Submission>>>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Answer {
+    /// Every second event is refused.
+    #[default]
+    Alternate,
+    /// It has no room.
+    Full,
+    /// It ends without an answer.
+    Never,
+    /// It forgets an event.
+    Short,
+}
+
+impl Matcher for Fake {
+    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
+        (1..=facts.event_type.len() as u32).map(WebhookNo).collect()
+    }
+}
+
+impl Submit for Fake {
+    fn submit(&self, mut submission: Submission) -> Result<(), (Refused, Submission)> {
+        let mut verdicts: handoff::Verdicts = (0..submission.events.len())
+            .map(|n| match n % 2 {
+                0 => Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(n as u128 + 1)), false)),
+                _ => Err(Refused::KeyReused),
+            })
+            .collect();
+        match self.answer {
+            Answer::Full => return Err((Refused::Overloaded, submission)),
+            Answer::Never => return Ok(()),
+            Answer::Short => _ = verdicts.pop(),
+            Answer::Alternate => {}
+        }
+        let (reply, _) = Reply::direct();
+        std::mem::replace(&mut submission.reply, reply).give(verdicts);
+        self.submitted.lock().unwrap().push(submission);
+        Ok(())
+    }
+}
+
+/// `bytes` is how much the door lets in.
+fn ingest(answer: Answer, bytes: usize) -> (Ingest<Fake, Fake>, Fake) {
+    let fake = Fake { answer, ..Fake::default() };
+    let door = Arc::new(Door::new(bytes));
+    (Ingest::new(fake.clone(), fake.clone(), door, MemoryBudget::new(1 << 20)), fake)
+}
+
+fn draft<'a>(event_type: &'a str, data: &'a [u8]) -> EventDraft<'a> {
+    EventDraft::new(("acme", event_type), EventOrigin::Application, NOW, data)
+}
+
+/// The events of a request of many, each with its data from `parts`.
+fn events(request: &Bytes, parts: &[std::ops::Range<usize>]) -> EventBatch {
+    let (ingest, _) = ingest(Answer::Alternate, 1 << 20);
+    let mut builder = ingest.builder(request, parts.len());
+    for part in parts {
+        builder.add(&draft("a", &request[part.clone()]));
+    }
+    builder.finish()
+}
+
+#[tokio::test]
+async fn each_event_has_its_verdict_and_its_webhooks() {
+    let (ingest, fake) = ingest(Answer::Alternate, 1 << 20);
+    let request = Bytes::from_static(b"[1,2,3]");
+    let mut builder = ingest.builder(&request, 3);
+    for (event_type, at) in [("a", 1), ("ab", 3), ("abc", 5)] {
+        builder.add(&draft(event_type, &request[at..=at]));
+    }
+    let verdicts = ingest.submit(builder.finish(), None).await.unwrap();
+    let taken = |n, webhooks| Verdict::Taken { committed: Committed::new(DurableEvent::for_test(EventId::from_u128(n)), false), webhooks };
+    assert_eq!(verdicts[..], [taken(1, 1), Verdict::Refused(Refused::KeyReused), taken(3, 3)]);
+
+    let submission = fake.submitted.lock().unwrap().pop().unwrap();
+    assert_eq!((ingest.deliveries(), ingest.body_bytes()), (6, request.len()));
+    let heads: Vec<_> = submission.events.iter().map(|event| EventHead::parse(&event.head).unwrap()).collect();
+    assert_eq!(heads.iter().map(|head| head.event.event_type).collect::<Vec<_>>(), ["a", "ab", "abc"]);
+    assert_eq!(heads.iter().map(EventHead::webhook_count).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(submission.events.iter().map(|event| &event.body[..]).collect::<Vec<_>>(), [b"1", b"2", b"3"]);
+    let start = submission.events[0].head.as_ptr();
+    assert_eq!(start.wrapping_add(submission.events[0].head.len()), submission.events[1].head.as_ptr(), "one buffer");
+    drop(submission);
+    assert_eq!((ingest.deliveries(), ingest.body_bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_batch_that_the_log_does_not_take_is_refused_as_a_whole() {
+    let request = Bytes::from_static(b"[1,2]");
+    for (answer, why) in
+        [(Answer::Full, Refused::Overloaded), (Answer::Never, Refused::Poisoned), (Answer::Short, Refused::Poisoned)]
+    {
+        let (ingest, _) = ingest(answer, 1 << 20);
+        assert_eq!(ingest.submit(events(&request, &[1..2, 3..4]), None).await.unwrap_err(), why, "{answer:?}");
+        let verdict = ingest.take(&draft("a", b"1"), &request, None).await;
+        assert_eq!(verdict, Verdict::Refused(why), "{answer:?}");
+    }
+    let (ingest, fake) = ingest(Answer::Full, 1 << 20);
+    assert!(ingest.submit(events(&request, &[]), None).await.unwrap().is_empty(), "nothing is submitted");
+    assert!(fake.submitted.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_waits_for_a_permit_but_not_for_long() {
+    let (ingest, fake) = ingest(Answer::Alternate, 2 * 1024);
+    let request = Bytes::from(vec![b'1'; 1024]);
+    let taken = Verdict::Taken { committed: Committed::new(DurableEvent::for_test(EventId::from_u128(1)), false), webhooks: 1 };
+    for _ in 0..2 {
+        assert_eq!(ingest.take(&draft("a", &request), &request, None).await, taken);
+    }
+    let clock = Clock::system(Timestamp::default());
+    let before = clock.instant();
+    assert_eq!(ingest.take(&draft("a", &request), &request, None).await, Verdict::Refused(Refused::Overloaded));
+    assert_eq!(clock.instant() - before, DOOR_WAIT);
+
+    let given_up = ingest.take(&draft("a", &request), &request, None);
+    assert!(given_up.now_or_never().is_none(), "a caller that goes away leaves nothing behind");
+    let waiting = ingest.take(&draft("a", &request), &request, None);
+    tokio::pin!(waiting);
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(fake.submitted.lock().unwrap().pop());
+    assert_eq!(waiting.await, taken);
+    assert_eq!(fake.submitted.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn small_data_are_copied_and_large_data_share_the_requests_buffer() {
+    let shares = |request: &Bytes, event: &handoff::Admitted| request.as_ptr_range().contains(&event.body.as_ptr());
+    let small = Bytes::from(vec![b' '; 4 * 1024]);
+    let batch = events(&small, &[0..8, 8..16]);
+    assert_eq!((batch.events.iter().any(|event| shares(&small, event)), batch.bytes), (false, small.len()));
+    let large = Bytes::from(vec![b' '; 4 * 1024 + 1]);
+    let batch = events(&large, &[0..8, 8..16]);
+    assert_eq!((batch.events.iter().all(|event| shares(&large, event)), batch.bytes), (true, large.len()));
+
+    // Data of another buffer are copied and counted.
+    let (ingest, _) = ingest(Answer::Alternate, 1 << 20);
+    let mut builder = ingest.builder(&large, 1);
+    builder.add(&draft("a", b"1234"));
+    let batch = builder.finish();
+    assert_eq!((&batch.events[0].body[..], batch.bytes), (&b"1234"[..], large.len() + 4));
+}
+
+#[test]
+fn the_requests_body_stands_behind_data_that_were_made_of_it() {
+    let request = Bytes::from_static(b"a=1");
+    let draft = EventDraft { raw: Some(&request), ..draft("a", br#"{"a":"1"}"#) };
+    let event = build_for(Webhooks::from_slice(&[WebhookNo(9)]), &draft, &request);
+    assert_eq!(data_of(&event.head, &event.body), &br#"{"a":"1"}"#[..]);
+    assert_eq!(raw_of(&event.head, &event.body), &b"a=1"[..]);
+    assert_eq!(EventHead::parse(&event.head).unwrap().webhooks()[..], [WebhookNo(9)]);
+}
+
+#[tokio::test]
+async fn an_event_of_the_gateway_is_like_any_other() {
+    let (ingest, fake) = ingest(Answer::Alternate, 1 << 20);
+    let event = |id: &str, correlation_id: Option<&str>| OwnEvent {
+        id: id.into(),
+        tenant: "acme".into(),
+        event_type: "hooktide.webhook.failing".into(),
+        timestamp: Timestamp::from_millis(5),
+        resource_id: "whk_1".into(),
+        user_id: None,
+        correlation_id: correlation_id.map(Into::into),
+        data: RawValue::from_string(r#"{"n":1}"#.to_owned()).unwrap(),
+    };
+    ingest.take_own(&[event("x", None)], NOW).await.unwrap();
+    let refused = ingest.take_own(&[event("x", None), event("y", Some("c"))], NOW).await;
+    assert_eq!(refused, Err(Refused::KeyReused));
+
+    let submitted = fake.submitted.lock().unwrap();
+    assert_eq!(ingest.body_bytes(), 3 * r#"{"n":1}"#.len());
+    let heads: Vec<_> =
+        submitted.iter().flat_map(|one| &one.events).map(|e| EventHead::parse(&e.head).unwrap()).collect();
+    let first = heads[0].event;
+    assert_eq!((first.source, first.external_id, first.correlation_id), ("hooktide", Some("x"), "x"));
+    assert_eq!((first.timestamp, first.received_at), (Timestamp::from_millis(5), NOW));
+    assert_eq!((first.dedup, heads[2].event.correlation_id), (heads[1].event.dedup, "c"));
+    assert_ne!(first.dedup, heads[2].event.dedup);
+    let as_client = EventDraft { dedup_by: Some(DedupBy::Id("x")), ..draft("a", b"1") };
+    assert_ne!(
+        build_for(Webhooks::new(), &as_client, &Bytes::new()).dedup.map(|(key, ..)| key),
+        first.dedup.map(|d| d.0)
+    );
+}
+
+/// The keys of an event that a source receives.
+type Keys = (Option<(DedupKey, DedupKind, u64)>, Option<DedupKey>);
+
+fn keys(source: &Source, headers: &HeaderMap, body: &'static [u8]) -> Keys {
+    let request = Request { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
+    let intake = source.intake(&request, Content::Json, None, NOW).unwrap();
+    let origin = EventOrigin::Source { id: source.id, name: &source.name };
+    let draft = EventDraft {
+        dedup_by: intake.dedup_by(),
+        once: intake.once.as_deref(),
+        ..EventDraft::new((&source.tenant, &intake.event_type), origin, NOW, body)
+    };
+    let event = build_for(Webhooks::new(), &draft, &Bytes::from_static(body));
+    let head = EventHead::parse(&event.head).unwrap().event;
+    assert_eq!((head.dedup, head.once), (event.dedup.map(|(key, kind, _)| (key, kind)), event.once));
+    (event.dedup, event.once)
+}
+
+fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+    all.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()
+}
+
+#[test]
+fn what_makes_two_events_the_same_is_the_recipes() {
+    let by = |more: &str| build(&format!("name = \"a\"\nkind = \"none\"\n{more}")).unwrap();
+    let (none, one, two) = (headers(&[]), headers(&[("x-id", "1")]), headers(&[("x-id", "2")]));
+    let id = by("id = \"header:X-Id\"");
+    let both = by("id = \"header:X-Id\"\ndedup = \"id+body\"");
+    let body = by("dedup = \"body\"");
+    for (source, same_id, same_body) in [(&id, true, false), (&both, false, false), (&body, false, true)] {
+        let first = keys(source, &one, b"1").0;
+        assert!(first.is_some() && first == keys(source, &one, b"1").0);
+        assert_eq!(first == keys(source, &one, b"2").0, same_id);
+        assert_eq!(first == keys(source, &two, b"1").0, same_body);
+    }
+    let without = keys(&id, &none, b"1").0;
+    assert_eq!(without, keys(&id, &none, b"1").0, "without an id the body says it");
+    assert_ne!(without, keys(&id, &none, b"2").0);
+    // Ids that differ behind the part that is kept are two ids.
+    let long = "x".repeat(CLIENT_ID_BYTES_MAX);
+    let long = [headers(&[("x-id", &long)]), headers(&[("x-id", &format!("{long}y"))])];
+    assert_ne!(keys(&id, &long[0], b"1").0, keys(&id, &long[1], b"1").0);
+}
+
+#[test]
+fn what_may_come_only_once_is_known_apart_from_the_id() {
+    let mailgun = build("name = \"mail\"\nkind = \"mailgun\"\nsecrets = [\"a-long-secret\"]").unwrap();
+    let event = |body| keys(&mailgun, &headers(&[]), body);
+    let first = event(br#"{"signature":{"token":"a"},"event-data":{"id":"1"}}"#);
+    let same = event(br#"{"signature":{"token":"a"},"event-data":{"id":"2"}}"#);
+    let other = event(br#"{"signature":{"token":"b"},"event-data":{"id":"1"}}"#);
+    assert!(first.1.is_some() && first.1 == same.1 && first.1 != other.1);
+    assert!(first.0 != same.0 && first.0 == other.0);
+    let empty = event(br#"{"signature":{"token":""},"event-data":{"id":"1"}}"#);
+    assert!(empty.1.is_none(), "nothing is nobody's token");
+
+    // PayPal signs the transmission's id and the body's checksum, which leaves room for another body.
+    let paypal = build("name = \"pay\"\nkind = \"paypal\"\nsecrets = [\"8PT597110X687430LKGECATA\"]").unwrap();
+    let headers = headers(&[("paypal-transmission-id", "t-1")]);
+    let (one, two) = (keys(&paypal, &headers, br#"{"id":"1"}"#), keys(&paypal, &headers, br#"{"id":"2"}"#));
+    assert!(one.1.is_some() && one.1 == two.1 && one.0 != two.0);
+    // Another source's is another, and it is no id.
+    let twin = Source { id: SourceId::from_u128(99), ..paypal };
+    assert_ne!(keys(&twin, &headers, br#"{"id":"1"}"#).1, one.1);
+    assert_ne!(one.1, keys(&twin, &headers, br#"{"id":"t-1"}"#).0.map(|(key, ..)| key));
+}

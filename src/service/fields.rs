@@ -1,0 +1,309 @@
+//! The fields of a webhook as a body writes them, one by one: each is read, checked and named if it is wrong.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Error;
+use crate::filter::{Filter, FilterError};
+use crate::limits::FILTERS_BYTES_MAX;
+use crate::model::{EventPattern, FieldError, Timestamp};
+
+/// Characters of a name.
+pub(crate) const NAME_CHARS_MAX: usize = 128;
+/// Characters of a description.
+pub(crate) const DESCRIPTION_CHARS_MAX: usize = 1_024;
+/// Characters of a user's id.
+pub(crate) const USER_ID_CHARS_MAX: usize = 256;
+/// Patterns of a webhook.
+const EVENTS_MAX: usize = 256;
+/// Bytes of the metadata as JSON.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// A field as a body gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Given<T> {
+    /// Not named, or wrong (and then an error says so).
+    Absent,
+    /// `null`: back to the default.
+    Null,
+    Value(T),
+}
+
+impl<T> Given<T> {
+    /// What holds: the value given, none after `null`, else the present one.
+    pub(crate) fn or(self, present: Option<T>) -> Option<T> {
+        match self {
+            Self::Absent => present,
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+
+    pub(crate) fn value(self) -> Option<T> {
+        self.or(None)
+    }
+}
+
+/// The fields not yet read, and what is wrong with those that were.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    pub(crate) left: Map<String, Value>,
+    pub(crate) errors: Vec<FieldError>,
+}
+
+impl Fields {
+    pub(crate) fn new(fields: Map<String, Value>) -> Self {
+        Self { left: fields, errors: Vec::new() }
+    }
+
+    pub(crate) fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.errors.push(FieldError::new(pointer, detail));
+    }
+
+    /// Takes a field out and reads it; `read` answers what is allowed if it is wrong.
+    pub(crate) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> Given<T> {
+        match self.left.remove(key) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => match read(value) {
+                Ok(value) => Given::Value(value),
+                Err(detail) => {
+                    self.wrong(pointer(key), detail);
+                    Given::Absent
+                }
+            },
+        }
+    }
+
+    /// The end of the body: whatever is left over is unknown.
+    pub(crate) fn finish(mut self, allowed: &str) -> Result<(), Error> {
+        self.errors.extend(unknown(&self.left, allowed));
+        if self.errors.is_empty() { Ok(()) } else { Err(Error::invalid_body(self.errors)) }
+    }
+
+    pub(crate) fn time(&mut self, key: &str) -> Option<Timestamp> {
+        let read = |value: Value| {
+            let time = value.as_str().and_then(|text| text.parse().ok());
+            time.ok_or_else(|| "expected an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())
+        };
+        self.take(key, read).value()
+    }
+
+    /// Event types and patterns; none if there are none.
+    pub(crate) fn types(&mut self, key: &str) -> Vec<EventPattern> {
+        let read = |value: Value| {
+            let texts = value.as_array().filter(|texts| texts.len() <= EVENTS_MAX);
+            let pattern = |value: &Value| value.as_str().and_then(|text| EventPattern::try_new(text).ok());
+            texts
+                .and_then(|texts| texts.iter().map(pattern).collect::<Option<Vec<_>>>())
+                .ok_or_else(|| format!("expected at most {EVENTS_MAX} event types and patterns"))
+        };
+        self.take(key, read).value().unwrap_or_default()
+    }
+
+    /// Text of any length, for a field that is checked elsewhere.
+    pub(crate) fn plain_text(&mut self, key: &str) -> Option<String> {
+        let read = |value| match value {
+            Value::String(text) => Ok(text),
+            _ => Err("expected text".to_owned()),
+        };
+        self.take(key, read).value()
+    }
+
+    pub(crate) fn text(&mut self, key: &str, chars_max: usize) -> Given<Box<str>> {
+        self.take(key, |value| match value {
+            Value::String(text) if text.chars().count() <= chars_max => Ok(text.into()),
+            _ => Err(format!("expected text of at most {chars_max} characters")),
+        })
+    }
+
+    /// An id of somebody else's; a number is read as its text.
+    pub(crate) fn id(&mut self, key: &str) -> Given<Box<str>> {
+        self.take(key, |value| match value {
+            Value::String(text) if (1..=USER_ID_CHARS_MAX).contains(&text.chars().count()) => Ok(text.into()),
+            Value::Number(number) => Ok(number.to_string().into()),
+            _ => Err(format!("expected text of 1 to {USER_ID_CHARS_MAX} characters, or a number")),
+        })
+    }
+
+    pub(crate) fn flag(&mut self, key: &str) -> Given<bool> {
+        self.take(key, |value| value.as_bool().ok_or_else(|| "expected true or false".to_owned()))
+    }
+
+    pub(crate) fn whole(&mut self, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Given<u64> {
+        self.take(key, |value| whole(&value, allowed))
+    }
+
+    pub(crate) fn number(&mut self, key: &str, allowed: std::ops::RangeInclusive<f64>) -> Given<f64> {
+        self.take(key, |value| number(&value, allowed))
+    }
+
+    pub(crate) fn events(&mut self) -> Given<Vec<EventPattern>> {
+        let Some(value) = self.left.remove("events") else { return Given::Absent };
+        let Value::Array(texts) = value else {
+            if value.is_null() {
+                return Given::Null;
+            }
+            self.wrong("/events", "expected an array of event types and patterns");
+            return Given::Absent;
+        };
+        if texts.len() > EVENTS_MAX {
+            self.wrong("/events", format!("expected at most {EVENTS_MAX} event types and patterns"));
+            return Given::Absent;
+        }
+        let mut patterns = Vec::with_capacity(texts.len());
+        for (i, text) in texts.iter().enumerate() {
+            match EventPattern::try_new(text.as_str().unwrap_or_default()) {
+                Ok(pattern) if patterns.contains(&pattern) => {}
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.wrong(format!("/events/{i}"), error.to_string()),
+            }
+        }
+        Given::Value(patterns)
+    }
+
+    /// `filters`; an empty object asks for nothing, and is none.
+    pub(crate) fn filters(&mut self) -> Given<Option<Arc<Filter>>> {
+        let value = match self.left.remove("filters") {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(Value::Object(empty)) if empty.is_empty() => return Given::Value(None),
+            Some(value) => value,
+        };
+        if value.to_string().len() > FILTERS_BYTES_MAX {
+            self.wrong("/filters", format!("expected at most {FILTERS_BYTES_MAX} bytes of JSON"));
+            return Given::Absent;
+        }
+        match Filter::compile(&value) {
+            Ok(filter) => Given::Value(Some(Arc::new(filter))),
+            Err(errors) => {
+                let below = |FilterError { pointer, detail }| FieldError::new(format!("/filters{pointer}"), detail);
+                self.errors.extend(errors.into_iter().map(below));
+                Given::Absent
+            }
+        }
+    }
+
+    /// `metadata`, as JSON; in a patch it is merged with the present one (RFC 7396).
+    pub(crate) fn metadata(&mut self, present: Option<&str>) -> Given<Box<str>> {
+        let given = match self.left.remove("metadata") {
+            None => return Given::Absent,
+            Some(Value::Null) => return Given::Null,
+            Some(given @ Value::Object(_)) => given,
+            Some(_) => {
+                self.wrong("/metadata", "expected an object");
+                return Given::Absent;
+            }
+        };
+        let mut merged = present.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        merge_patch(&mut merged, given);
+        let text = merged.to_string();
+        if text.len() > METADATA_BYTES_MAX {
+            self.wrong("/metadata", format!("expected at most {METADATA_BYTES_MAX} bytes of JSON"));
+        }
+        Given::Value(text.into())
+    }
+}
+
+pub(crate) fn whole(value: &Value, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
+    value
+        .as_u64()
+        .filter(|n| allowed.contains(n))
+        .ok_or_else(|| format!("expected a whole number, {} to {}", allowed.start(), allowed.end()))
+}
+
+pub(crate) fn number(value: &Value, allowed: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
+    value
+        .as_f64()
+        .filter(|n| allowed.contains(n))
+        .ok_or_else(|| format!("expected a number, {} to {}", allowed.start(), allowed.end()))
+}
+
+/// RFC 7396.
+pub(crate) fn merge_patch(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                target.remove(&key);
+            } else {
+                merge_patch(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+/// An error for each field that is left over, with the one of `allowed` that was likely meant.
+pub(crate) fn unknown(fields: &Map<String, Value>, allowed: &str) -> Vec<FieldError> {
+    let detail = |key: &str| match likely(key, allowed.split(',').map(str::trim)) {
+        Some(meant) => format!("unknown field; did you mean {meant}? allowed: {allowed}"),
+        None => format!("unknown field; allowed: {allowed}"),
+    };
+    fields.keys().map(|key| FieldError::new(pointer(key), detail(key))).collect()
+}
+
+/// The word that differs least from what was written, if it differs little: in case, in `_`, in a letter or two.
+fn likely<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LETTERS_MAX: usize = 32;
+    let plain = |word: &str| -> Vec<char> {
+        word.chars().filter(|c| c.is_alphanumeric()).take(LETTERS_MAX).flat_map(char::to_lowercase).collect()
+    };
+    let written = plain(written);
+    let near = words.map(|word| (distance(&written, &plain(word)), word)).min_by_key(|(distance, _)| *distance)?;
+    // One letter in three may be wrong: with more of them every short word is like every other.
+    (near.0 <= (written.len() / 3).min(2)).then_some(near.1)
+}
+
+/// How many letters must be put in, taken out or replaced to make one of the other (Levenshtein).
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The JSON pointer of a top-level field (RFC 6901).
+pub(crate) fn pointer(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_misspelt_is_told_its_name() {
+        let allowed = "url, events, max_retries, timeout_seconds, uid";
+        for (key, meant) in [
+            ("URL", Some("url")),
+            ("event", Some("events")),
+            ("maxRetries", Some("max_retries")),
+            ("timeout_second", Some("timeout_seconds")),
+            ("timoeut_seconds", Some("timeout_seconds")),
+            ("callback", None),
+            ("u", None),
+            ("", None),
+            ("tls", None),
+        ] {
+            let fields = Map::from_iter([(key.to_owned(), Value::Null)]);
+            let [error] = &*unknown(&fields, allowed) else { panic!("{key}") };
+            assert_eq!(error.pointer, format!("/{key}"));
+            let hint = meant.map(|meant| format!(" did you mean {meant}?")).unwrap_or_default();
+            assert_eq!(error.detail, format!("unknown field;{hint} allowed: {allowed}"));
+        }
+    }
+}

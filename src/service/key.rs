@@ -1,0 +1,158 @@
+//! API keys: make, list, read, revoke. Only the result of [`Service::create_key`] has the key's text.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::access::{sees, tenant_of};
+use super::fields::{Fields, NAME_CHARS_MAX, pointer};
+use super::{Error, Operation, Page, Rows, Service};
+use crate::model::{DEFAULT_TENANT, KeyId, Principal, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::registry::{Key, NewKey};
+
+const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
+
+/// A key that was checked and can be made.
+#[derive(Debug)]
+pub struct KeyDraft {
+    key: NewKey,
+    by: Principal,
+}
+
+/// A key that was made, with its text.
+#[derive(Debug)]
+pub struct CreatedKey {
+    /// The key.
+    pub key: Arc<Key>,
+    /// Its text, which is kept nowhere.
+    pub secret: Secret,
+}
+
+/// Which keys are listed; an absent field takes all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyFilter<'a> {
+    /// Of this tenant.
+    pub tenant: Option<&'a str>,
+    /// With this role.
+    pub role: Option<Role>,
+}
+
+impl Service {
+    /// Checks the document of a new key. Nobody grants more than is theirs: no role above their own, no tenant but their
+    /// own.
+    ///
+    /// # Errors
+    /// If the role is too low; each field that is wrong, by its JSON pointer.
+    pub fn draft_key(&self, principal: &Principal, document: Map<String, Value>) -> Result<KeyDraft, Error> {
+        Operation::ChangeKeys.permit(principal.role)?;
+        let mut fields = Fields::new(document);
+        let key = new_key(&mut fields, principal, self.clock.now());
+        fields.finish(ALLOWED)?;
+        Ok(KeyDraft { key, by: principal.clone() })
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// If there are too many keys, or the registry takes no change.
+    pub async fn create_key(&self, draft: KeyDraft) -> Result<CreatedKey, Error> {
+        let (key, secret) = self.writer.by(&draft.by).create_key(draft.key).await?;
+        Ok(CreatedKey { key, secret })
+    }
+
+    /// Lists the keys that the filter takes, newest first, from the one before `before`.
+    ///
+    /// # Errors
+    /// If the role is too low, or the caller may not know of the tenant.
+    pub fn list_keys(
+        &self,
+        principal: &Principal,
+        filter: KeyFilter<'_>,
+        page: Page,
+        before: Option<KeyId>,
+    ) -> Result<Rows<Arc<Key>, KeyId>, Error> {
+        Operation::ReadKeys.permit(principal.role)?;
+        let tenant = tenant_of(principal, filter.tenant)?;
+        let before = before.unwrap_or(KeyId::from_u128(u128::MAX));
+        let registry = self.registry.load();
+        let wanted = registry.keys(tenant, before).filter(|key| filter.role.is_none_or(|role| key.role == role));
+        Ok(page.rows(wanted.take(page.wanted()).cloned().collect(), None, |key| key.id))
+    }
+
+    /// Reads a key. A key of tenant `*` is there only for callers of tenant `*`.
+    ///
+    /// # Errors
+    /// If the role is too low, or the caller may not know of the key.
+    pub fn read_key(&self, principal: &Principal, id: KeyId) -> Result<Arc<Key>, Error> {
+        Operation::ReadKeys.permit(principal.role)?;
+        let key = self.registry.load().key(id).cloned();
+        let is_seen =
+            |key: &Arc<Key>| principal.tenant.is_none() || key.tenant.as_deref().is_some_and(|t| sees(principal, t));
+        key.filter(is_seen).ok_or_else(|| Error::not_found("key"))
+    }
+
+    /// Revokes a key, which takes effect at once.
+    ///
+    /// # Errors
+    /// If the role is too low, or the caller may not know of the key.
+    pub async fn revoke_key(&self, principal: &Principal, id: KeyId) -> Result<(), Error> {
+        Operation::ChangeKeys.permit(principal.role)?;
+        self.read_key(principal, id)?;
+        Ok(self.writer.by(principal).revoke_key(id).await?)
+    }
+}
+
+fn new_key(fields: &mut Fields, principal: &Principal, now: Timestamp) -> NewKey {
+    let name = fields.plain_text("name").map(String::into_boxed_str);
+    if name.as_deref().is_some_and(|name| !(1..=NAME_CHARS_MAX).contains(&name.chars().count())) {
+        fields.wrong("/name", format!("expected 1 to {NAME_CHARS_MAX} characters"));
+    }
+    let role = match fields.left.remove("role") {
+        None | Some(Value::Null) => {
+            fields.wrong("/role", "is required: publisher, viewer, member or admin");
+            None
+        }
+        Some(value) => {
+            let role = value.as_str().and_then(Role::from_word);
+            if role.is_none() {
+                fields.wrong("/role", "expected publisher, viewer, member or admin");
+            }
+            role
+        }
+    };
+    if role.is_some_and(|role| role > principal.role) {
+        fields.wrong("/role", "nobody grants a role above their own");
+    }
+    let expires_at = fields.plain_text("expires_at").and_then(|text| {
+        let at = text.parse::<Timestamp>().ok().filter(|at| *at > now);
+        if at.is_none() {
+            fields.wrong("/expires_at", "expected an RFC 3339 time to come, such as 2030-01-31T12:00:00Z");
+        }
+        at
+    });
+    let tenant = tenant(fields, principal);
+    NewKey { name, role: role.unwrap_or(Role::Viewer), tenant, expires_at }
+}
+
+/// The tenant that the key is for; `None`: every tenant.
+fn tenant(fields: &mut Fields, principal: &Principal) -> Option<Arc<str>> {
+    let mut named: Option<String> = None;
+    for key in ["tenant", "org_id"] {
+        let Some(name) = fields.plain_text(key) else { continue };
+        let pointer = pointer(key);
+        if named.as_ref().is_some_and(|other| *other != name) {
+            fields.wrong(pointer, "contradicts tenant");
+        } else if name != "*" && !is_tenant_name(&name) {
+            fields.wrong(pointer, format!("expected {TENANT_NAME_ALLOWED}; or * for all"));
+        } else if principal.tenant.as_deref().is_some_and(|own| *own != name) {
+            fields.wrong(pointer, "only a key of tenant * may name another tenant");
+        } else {
+            named = Some(name);
+        }
+    }
+    match named.as_deref() {
+        Some("*") => None,
+        Some(name) => Some(name.into()),
+        None => Some(principal.tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.into())),
+    }
+}

@@ -1,0 +1,210 @@
+//! How an endpoint is shown who calls it: `auth` as a body writes it, and as it is shown.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::headers::header_name;
+use crate::http::FieldError;
+use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
+use crate::model::{HIDDEN, Secret};
+use crate::outbound::{Credentials, EndpointAuth};
+use crate::service::fields::{Fields, Given, pointer};
+
+/// The kinds, and the members of each; all but `username` and `name` are secrets.
+const KINDS: [(&str, &[&str]); 3] =
+    [("basic", &["username", "password"]), ("bearer", &["token"]), ("header", &["name", "value"])];
+
+/// What the members of a body fall back on.
+struct Present<'a> {
+    /// Of the same kind: `***` keeps its secret.
+    kept: Option<&'a Credentials>,
+    /// Whether members that are absent stay.
+    merge: bool,
+}
+
+impl Fields {
+    /// `auth`; in a patch it is merged with the present one of its kind. `***` for a secret keeps it.
+    pub(super) fn auth(&mut self, present: Option<&EndpointAuth>, merge: bool) -> Given<Arc<EndpointAuth>> {
+        let read = |value: Value| match value {
+            Value::Object(given) => Ok(given),
+            _ => Err("expected an object with type: basic, bearer or header".to_owned()),
+        };
+        let mut part = match self.take("auth", read) {
+            Given::Value(given) => Self::new(given),
+            Given::Null => return Given::Null,
+            Given::Absent => return Given::Absent,
+        };
+        let credentials = credentials(&mut part, present.map(EndpointAuth::credentials), merge);
+        let below = |error: FieldError| FieldError { pointer: format!("/auth{}", error.pointer), ..error };
+        let is_good = part.errors.is_empty();
+        self.errors.extend(part.errors.into_iter().map(below));
+        match credentials.map(EndpointAuth::try_new) {
+            Some(Ok(auth)) if is_good => Given::Value(Arc::new(auth)),
+            Some(Err(_)) if is_good => {
+                self.wrong("/auth", "expected what a header can carry");
+                Given::Absent
+            }
+            _ => Given::Absent,
+        }
+    }
+}
+
+/// Where a body names the header that credentials go into.
+pub(super) fn place(auth: &EndpointAuth) -> &'static str {
+    match auth.credentials() {
+        Credentials::Header { .. } => "/auth/name",
+        Credentials::Basic { .. } | Credentials::Bearer { .. } => "/auth",
+    }
+}
+
+fn credentials(part: &mut Fields, present: Option<&Credentials>, merge: bool) -> Option<Credentials> {
+    let kind = part.left.remove("type").or(present.filter(|_| merge).map(|present| kind_of(present).into()));
+    let kind = kind.as_ref().and_then(Value::as_str);
+    let Some((kind, members)) = KINDS.into_iter().find(|(known, _)| kind == Some(*known)) else {
+        part.wrong("/type", "is required: basic, bearer or header");
+        return None;
+    };
+    // A client that changes the kind may say that the other's members are gone.
+    let is_others = |key: &str| !members.contains(&key) && KINDS.iter().any(|(_, all)| all.contains(&key));
+    part.left.retain(|key, value| !(value.is_null() && is_others(key)));
+    let present = Present { kept: present.filter(|present| kind_of(present) == kind), merge };
+    let read = match kind {
+        "basic" => basic(part, &present),
+        "bearer" => part.secret("token", &present, token).map(|token| Credentials::Bearer { token }),
+        _ => header(part, &present),
+    };
+    for key in part.left.keys() {
+        let detail = format!("unknown field; allowed with this type: type, {}", members.join(", "));
+        part.errors.push(FieldError::new(pointer(key), detail));
+    }
+    read
+}
+
+fn basic(part: &mut Fields, present: &Present<'_>) -> Option<Credentials> {
+    let kept = match present.kept {
+        Some(Credentials::Basic { username, .. }) => Some(username.clone()),
+        _ => None,
+    };
+    let allowed =
+        format!("expected text of at most {AUTH_USERNAME_CHARS_MAX} characters, without : and control characters");
+    let read = |value: Value| match value.as_str() {
+        Some(text) if is_text(text, AUTH_USERNAME_CHARS_MAX) && !text.contains(':') => Ok(text.into()),
+        _ => Err(allowed.clone()),
+    };
+    let username = part.member("username", kept.filter(|_| present.merge), &allowed, read);
+    let password = part.secret("password", present, password);
+    Some(Credentials::Basic { username: username?, password: password? })
+}
+
+fn header(part: &mut Fields, present: &Present<'_>) -> Option<Credentials> {
+    let kept = match present.kept {
+        Some(Credentials::Header { name, .. }) => Some(name.clone()),
+        _ => None,
+    };
+    let read = |value: Value| header_name(value.as_str().unwrap_or_default());
+    let name: Option<HeaderName> = part.member("name", kept.filter(|_| present.merge), "expected a header name", read);
+    let value = part.secret("value", present, value);
+    Some(Credentials::Header { name: name?, value: value? })
+}
+
+impl Fields {
+    /// A member that must be there, or be kept.
+    fn member<T>(
+        &mut self,
+        key: &str,
+        kept: Option<T>,
+        allowed: &str,
+        read: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let is_given = self.left.contains_key(key);
+        match self.take(key, read) {
+            Given::Value(value) => return Some(value),
+            // What is wrong with it is said.
+            Given::Absent if is_given => return None,
+            Given::Absent if kept.is_some() => return kept,
+            Given::Absent | Given::Null => {}
+        }
+        self.wrong(pointer(key), format!("is required: {allowed}"));
+        None
+    }
+
+    fn secret(&mut self, key: &str, present: &Present<'_>, read: fn(&str) -> Result<(), String>) -> Option<Secret> {
+        let kept = present.kept.map(secret_of).cloned();
+        let stays = kept.clone().filter(|_| present.merge);
+        self.member(key, stays, "the secret", |value| match value {
+            Value::String(text) if text == HIDDEN => {
+                kept.ok_or_else(|| format!("{HIDDEN} keeps a secret, and there is none"))
+            }
+            Value::String(text) => read(&text).map(|()| Secret::new(text)),
+            _ => Err("expected text".to_owned()),
+        })
+    }
+}
+
+fn password(text: &str) -> Result<(), String> {
+    let allowed = || format!("expected text of 1 to {AUTH_PASSWORD_CHARS_MAX} characters, without control characters");
+    if !text.is_empty() && is_text(text, AUTH_PASSWORD_CHARS_MAX) { Ok(()) } else { Err(allowed()) }
+}
+
+fn token(text: &str) -> Result<(), String> {
+    let allowed = || format!("expected 1 to {AUTH_VALUE_CHARS_MAX} visible characters of ASCII");
+    let is_good = (1..=AUTH_VALUE_CHARS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if is_good { Ok(()) } else { Err(allowed()) }
+}
+
+fn value(text: &str) -> Result<(), String> {
+    let allowed =
+        || format!("expected 1 to {AUTH_VALUE_CHARS_MAX} visible characters of ASCII, and spaces between them");
+    let is_good = (1..=AUTH_VALUE_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| (0x20..0x7F).contains(&b))
+        && text.trim_matches(' ').len() == text.len();
+    if is_good { Ok(()) } else { Err(allowed()) }
+}
+
+fn is_text(text: &str, chars_max: usize) -> bool {
+    text.chars().count() <= chars_max && !text.chars().any(char::is_control)
+}
+
+fn kind_of(credentials: &Credentials) -> &'static str {
+    match credentials {
+        Credentials::Basic { .. } => "basic",
+        Credentials::Bearer { .. } => "bearer",
+        Credentials::Header { .. } => "header",
+    }
+}
+
+fn secret_of(credentials: &Credentials) -> &Secret {
+    match credentials {
+        Credentials::Basic { password, .. } => password,
+        Credentials::Bearer { token } => token,
+        Credentials::Header { value, .. } => value,
+    }
+}
+
+/// Credentials with their secret as `***`.
+pub(super) struct Shown<'a>(pub(super) &'a EndpointAuth);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let credentials = self.0.credentials();
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("type", kind_of(credentials))?;
+        let secret = match credentials {
+            Credentials::Basic { username, .. } => {
+                map.serialize_entry("username", username)?;
+                "password"
+            }
+            Credentials::Bearer { .. } => "token",
+            Credentials::Header { name, .. } => {
+                map.serialize_entry("name", name.as_str())?;
+                "value"
+            }
+        };
+        map.serialize_entry(secret, HIDDEN)?;
+        map.end()
+    }
+}
