@@ -18,7 +18,7 @@ use hooktide::admit::{Admit, Directory, Errand, Errands, Health, Limits, Managem
 use hooktide::config::Server;
 use hooktide::filter::Facts;
 use hooktide::handoff::{Refused, Submission, Verdicts};
-use hooktide::http::{BodyRoom, Call, Response, bind};
+use hooktide::http::{BodyRoom, Call, ManageThreads, Response, bind};
 use hooktide::inbound::source::{Limiter, Source};
 use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
@@ -95,7 +95,7 @@ impl Outside for Fake {
     }
 }
 
-fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
+fn admit(manage: &ManageThreads) -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
@@ -104,6 +104,7 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
         directory: Fake,
         submit: Fake,
         management: Fake,
+        manage: manage.handle(),
         health: Arc::new(health),
         door: Arc::new(Door::new(1 << 30)),
         memory: MemoryBudget::new(1 << 30),
@@ -124,7 +125,8 @@ fn event() -> String {
 
 fn bodies(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let admit = admit();
+    let manage = ManageThreads::start().expect("threads");
+    let admit = admit(&manage);
     let mut group = c.benchmark_group("admit");
     for (name, events, body) in
         [("single 1 KiB", 1, event()), ("array of 100 x 1 KiB", 100, format!("[{}]", vec![event(); 100].join(",")))]
@@ -198,7 +200,8 @@ fn requests(c: &mut Criterion) {
     })
     .expect("a port");
     let ours = listeners.addresses()[0];
-    let running = listeners.serve(&admit()).expect("a thread");
+    let manage = ManageThreads::start().expect("threads");
+    let running = listeners.serve(&admit(&manage)).expect("a thread");
     let requests = request(&event());
     let mut answer = vec![0; 64 * 1024];
     let mut group = c.benchmark_group("request");

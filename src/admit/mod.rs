@@ -30,7 +30,7 @@ use crate::auth::SharedAccess;
 use crate::config;
 use crate::filter::Facts;
 use crate::handoff::{Refused, Submission};
-use crate::http::{BodyRoom, Call, Response, Router};
+use crate::http::{BodyRoom, Call, Manage, Response, Router};
 use crate::inbound::source::{Limiter, Rejections, Source};
 use crate::model::{Principal, SourceId, Timestamp, Visibility, Webhooks};
 use crate::registry::Shared;
@@ -48,8 +48,10 @@ pub struct Admit<D, S, M> {
     pub directory: D,
     /// The way to the commit thread.
     pub submit: S,
-    /// Everything that is neither publishing nor health.
+    /// Everything that is neither publishing nor health …
     pub management: M,
+    /// … and the threads on which it runs.
+    pub manage: Manage,
     /// What `/health` and `/ready` say.
     pub health: Arc<Health>,
     /// Places for deliveries on their way.
@@ -158,10 +160,10 @@ pub trait Submit: Send + Sync + 'static {
     fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)>;
 }
 
-/// The rest of the interface, behind the same listeners. Called on the workers' threads.
+/// The rest of the interface, behind the same listeners. Called on the management's threads.
 pub trait Management: Send + Sync + 'static {
     /// A call below `/api/v1/` of somebody who is known.
-    fn handle(&self, call: Call) -> impl Future<Output = Response>;
+    fn handle(&self, call: Call) -> impl Future<Output = Response> + Send;
 
     /// A document below `/openapi.` or `/docs`, open to everybody, if there is one.
     fn document(&self, _path: &str) -> Option<Response> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::http::{Call, Problem, ProblemCode, Response, Router, reply};
+use crate::http::{Background, Call, Problem, ProblemCode, Response, Router, reply};
 use crate::inbound::source::Rejections;
 use crate::limits::API_READS_AT_ONCE;
 use crate::model::{Principal, RetryPolicy};
@@ -107,6 +107,8 @@ pub struct Parts {
     pub tester: Arc<dyn Tester>,
     /// The routes.
     pub router: Arc<Router>,
+    /// For what is completed although the caller left.
+    pub background: Background,
 }
 
 /// The answer to whoever had something made.
@@ -135,6 +137,7 @@ pub struct Api {
     clock: Clock,
     tester: Arc<dyn Tester>,
     router: Arc<Router>,
+    background: Background,
     idempotency: Arc<Idempotency>,
     reads: Semaphore,
 }
@@ -159,6 +162,7 @@ impl Api {
             rejections: parts.rejections,
             tester: parts.tester,
             router: parts.router,
+            background: parts.background,
             idempotency: Idempotency::new(parts.clock.clone()),
             clock: parts.clock,
             reads: Semaphore::new(API_READS_AT_ONCE),
@@ -202,7 +206,7 @@ impl Api {
             Turn::First(claim) => claim,
             Turn::Again(answer) => return Ok(answer),
         };
-        let making = tokio::spawn(async move {
+        let making = self.background.spawn(async move {
             let made = work.await?;
             if let Some(remembered) = made.remembered {
                 claim.keep(remembered);

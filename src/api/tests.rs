@@ -226,6 +226,7 @@ fn world() -> World {
         clock: Clock::test(registry_tests::NOW),
         tester: Arc::clone(&tester) as Arc<dyn Tester>,
         router: Arc::new(routes::router().unwrap()),
+        background: Background::default(),
     });
     let (shards, settle) = (registry.shards, registry.settle);
     World { api, rejections, store, figures, log, tester, _shards: shards, _settle: settle, _dir: dir }
@@ -594,6 +595,20 @@ async fn pause_and_resume() {
     let refused = post("pause").await;
     assert_eq!((refused.status, refused.text("code")), (409, "conflict"));
     assert_eq!(post("resume").await.text("status"), "active");
+}
+
+#[tokio::test]
+async fn what_is_made_is_made_although_the_caller_leaves() {
+    let world = world();
+    let body = json!({"url": "https://example.com/hook", "uid": "mine"});
+    let mut creating = Box::pin(create(&world, &body));
+    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(creating.as_mut().poll(cx))).await;
+    assert!(first.is_pending(), "the writer has not answered yet");
+    drop(creating);
+    tokio::task::yield_now().await;
+    // The writer works in order, so the answer to this comes after the creation.
+    world.api.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
+    assert_eq!(ask().send(&world, "GET", &format!("{WEBHOOKS}/mine")).await.status, 200);
 }
 
 #[tokio::test]

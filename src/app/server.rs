@@ -12,21 +12,18 @@ use super::declare;
 use super::hooks::{Failures, disable};
 use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
-use super::outside::World;
-use super::probe::Prober;
-use super::ways::{Given, Manage, ToCommit, api};
-use crate::admit::{Admit, Health, Limits};
+use super::ways::{Doors, doors};
+use crate::admit::Health;
 use crate::api::{Api, routes};
 use crate::auth::{Access, SharedAccess};
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
-use crate::http::{self, BodyRoom, Listeners};
-use crate::inbound::source::{Limiter, Rejections};
+use crate::http::{self, Listeners, ManageThreads};
 use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup};
-use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
+use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
 use crate::settle;
 use crate::storage::{Disk, ReadLog, RealDisk};
@@ -44,6 +41,7 @@ pub(super) struct Server {
     tokens: SharedAccess,
     failed: Arc<Failures>,
     listeners: http::Running,
+    manage: ManageThreads,
     courier: Courier,
     commit: commit::Running,
     shards: dispatch::Running,
@@ -112,7 +110,7 @@ pub(super) struct Ground {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    memory: Arc<MemoryBudget>,
+    pub(super) memory: Arc<MemoryBudget>,
     pub(super) shards: Shards,
     pub(super) settle: SettleHandle,
 }
@@ -147,38 +145,22 @@ impl Server {
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = ground.health(&dir, &state, &commit, &failed);
-        let rejections = Arc::<Rejections>::default();
-        let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
-        let router = Arc::new(routes::router()?);
-        let given = Given {
-            guard: &guard,
-            rejections: &rejections,
-            clock: &ground.clock,
-            metrics: &ground.metrics,
-            tester,
-            router: &router,
-        };
+        let (router, manage) = (Arc::new(routes::router()?), ManageThreads::start()?);
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let api = Arc::new(api(&config, &registry, &state, &commit, given));
         let tokens: SharedAccess = Arc::new(ArcSwap::from_pointee(Access::of(&config)));
-        let admit = Admit {
+        let (api, admit) = doors(Doors {
+            config: &config,
+            ground: &ground,
+            registry: &registry,
+            state: &state,
+            commit: &commit,
+            health: &health,
+            guard: &guard,
+            tls,
+            tokens: &tokens,
             router,
-            access: Arc::clone(&tokens),
-            directory: Shared::clone(&registry.shared),
-            submit: ToCommit(commit.handle()),
-            management: Manage(Arc::clone(&api)),
-            health: Arc::clone(&health),
-            door: Arc::new(Door::new(config.dispatch.memory_bytes)),
-            memory: Arc::clone(&ground.memory),
-            bodies: BodyRoom::new(),
-            clock: ground.clock.clone(),
-            metrics: Arc::clone(&ground.metrics),
-            limiter: Limiter::default(),
-            rejections,
-            outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
-            limits: Limits::of(&config),
-        };
-        let admit = Arc::new(admit);
+            manage: &manage,
+        });
         let listeners = listeners.serve(&admit)?;
         let courier = Courier::start(admit, state.records.clone(), state.handle.clone(), rung)?;
         health.started();
@@ -195,6 +177,7 @@ impl Server {
             tokens,
             failed,
             listeners,
+            manage,
             courier,
             commit,
             shards: dispatch,
@@ -262,7 +245,9 @@ impl Server {
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, courier, mut commit, mut shards, settle, registry, .. } = self;
+        let Self {
+            config, clock, health, listeners, manage, courier, mut commit, mut shards, settle, registry, ..
+        } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
@@ -270,6 +255,8 @@ impl Server {
         // Deliveries go on while requests are still being answered.
         listeners.stop(left());
         listeners.join();
+        // What clients began and did not wait for is completed.
+        manage.stop(left());
         courier.stop();
         commit.drain();
         shards.stop(left());
