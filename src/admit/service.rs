@@ -26,7 +26,7 @@ use crate::http::{
 use crate::inbound::source::{Source, SourceStatus};
 use crate::model::{Principal, Role};
 use crate::runtime::metrics::Recorder;
-use crate::runtime::{Clock, Instant, Metrics, Random};
+use crate::runtime::{Clock, Instant, Random};
 
 /// What one thread has for its requests.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             admit.health.observe(&admit.manage).await;
             admit.metrics.door_deliveries.set(admit.door.deliveries() as i64);
             admit.metrics.body_bytes.set(admit.memory.used() as i64);
-            let mut response = Response::new(figures(&admit.metrics));
+            let mut response = Response::new(http::Body::in_pieces(admit.metrics.families()));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -283,22 +283,6 @@ fn refuse(problem: Problem, id: &HeaderValue) -> Response {
 fn listed_origin(access: &Access, parts: &Parts) -> Option<HeaderValue> {
     let origin = parts.headers.get(ORIGIN)?;
     origin.to_str().is_ok_and(|text| access.allows_origin(text)).then(|| origin.clone())
-}
-
-/// The figures as Prometheus reads them, streamed: their text grows with the number of sources, and a client that reads slowly
-/// holds a few parts of it in memory instead of all.
-fn figures(metrics: &Metrics) -> http::Body {
-    let (sender, body) = http::Body::stream();
-    let families = metrics.families();
-    tokio::spawn(async move {
-        for text in families {
-            if sender.send(text.into()).await.is_err() {
-                return;
-            }
-        }
-        sender.finish();
-    });
-    body
 }
 
 fn may_read(principal: &Principal) -> bool {
