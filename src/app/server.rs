@@ -256,7 +256,7 @@ impl Server {
         listeners.stop(left());
         listeners.join();
         // What clients began and did not wait for is completed.
-        manage.stop(left());
+        manage.stop(left);
         courier.stop();
         commit.drain();
         shards.stop(left());

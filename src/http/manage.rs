@@ -79,14 +79,16 @@ impl ManageThreads {
         self.manage.clone()
     }
 
-    /// Ends the threads. What runs in the background has so long to be completed; everything else ends at its next await.
-    pub fn stop(self, within: Duration) {
+    /// Ends the threads. What runs in the background is completed, and a read that blocks is waited for, as long as `left`
+    /// says that there is time; everything else ends at its next await.
+    pub fn stop(self, left: impl Fn() -> Duration) {
         let mut running = self.manage.background.running.subscribe();
-        let completed = async { tokio::time::timeout(within, running.wait_for(|running| *running == 0)).await.is_ok() };
+        let limit = left();
+        let completed = async { tokio::time::timeout(limit, running.wait_for(|running| *running == 0)).await.is_ok() };
         if !self.runtime.block_on(completed) {
             tracing::warn!(running = self.manage.background.count(), "management work cut off at the end of the drain");
         }
-        self.runtime.shutdown_background();
+        self.runtime.shutdown_timeout(left());
     }
 }
 
@@ -199,7 +201,7 @@ mod tests {
             let blocking = manage.blocking(name).await.unwrap();
             assert!(handed.starts_with("manage-") && blocking.starts_with("manage-"), "{handed} {blocking}");
         });
-        threads.stop(Duration::ZERO);
+        threads.stop(|| Duration::ZERO);
     }
 
     #[test]
@@ -212,7 +214,7 @@ mod tests {
         });
         drop(handed);
         assert!(runtime().block_on(gone).is_err(), "the future was dropped");
-        threads.stop(Duration::ZERO);
+        threads.stop(|| Duration::ZERO);
     }
 
     #[test]
@@ -229,7 +231,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        threads.stop(Duration::ZERO);
+        threads.stop(|| Duration::ZERO);
     }
 
     #[test]
@@ -238,7 +240,7 @@ mod tests {
         let handed = threads.handle().hand_over(async { panic!("of the test") }).unwrap();
         let answer: Result<(), _> = runtime().block_on(handed);
         assert_eq!(answer.unwrap_err().code, ProblemCode::Internal);
-        threads.stop(Duration::ZERO);
+        threads.stop(|| Duration::ZERO);
     }
 
     #[test]
@@ -262,7 +264,7 @@ mod tests {
         // The client leaves, and the work goes on.
         drop(handed);
         go.notify_one();
-        threads.stop(Duration::from_secs(20));
+        threads.stop(|| Duration::from_secs(20));
         assert_eq!(runtime().block_on(finished), Ok(()));
     }
 
@@ -273,7 +275,7 @@ mod tests {
         let entered = threads.runtime.enter();
         let hangs = background.spawn(std::future::pending::<()>());
         drop(entered);
-        threads.stop(Duration::from_millis(1));
+        threads.stop(|| Duration::from_millis(1));
         assert!(runtime().block_on(hangs).unwrap_err().is_cancelled());
     }
 }

@@ -349,6 +349,7 @@ pub const LISTEN_QUEUE: usize = 64;
 
 const _: () = assert!(FIGURES_WEBHOOK_TYPES_MAX <= FIGURES_TENANT_TYPES_MAX && OUTBOX_BATCH <= BATCH_EVENTS_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
+const _: () = assert!(API_READS_AT_ONCE < MANAGE_BLOCKING_THREADS, "reads must leave a thread for figures and health");
 const _: () = assert!(COMMIT_BATCH_BYTES * 4 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
 const _: () = assert!(GATHER_LOAD <= GATHER_REQUESTS && GATHER_REQUESTS < COMMIT_QUEUE);
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
