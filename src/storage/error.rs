@@ -32,11 +32,6 @@ impl FileError {
         FormatError::of(&self.0)
     }
 
-    /// The error of redb.
-    pub(crate) fn into_inner(self) -> Error {
-        self.0
-    }
-
     /// Whether the handle was closed, or is unusable since an I/O error: a read from a new handle may succeed.
     pub(super) fn is_stale(&self) -> bool {
         matches!(self.0, Error::DatabaseClosed | Error::PreviousIo)
