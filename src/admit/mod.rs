@@ -25,9 +25,7 @@ pub use service::Worker;
 
 use crate::auth::SharedAccess;
 use crate::config;
-use crate::filter::Facts;
-use crate::handoff::{Refused, Submission};
-use crate::http::{BodyRoom, Call, Response, Router, Manage};
+use crate::http::{BodyRoom, Call, Manage, Response, Router};
 use crate::inbound::source::{Limiter, Rejections, Source};
 use crate::ingest::{Ingest, Matcher};
 use crate::model::{Principal, SourceId, Timestamp, Visibility};

@@ -25,8 +25,8 @@ use crate::http::{
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
-use crate::runtime::{Clock, Instant, Metrics, Random};
 use crate::runtime::metrics::{Recorder, UsedCounters};
+use crate::runtime::{Clock, Instant, Random};
 
 /// What one thread has for its requests.
 #[derive(Debug)]

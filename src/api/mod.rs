@@ -7,13 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::http::{Call, Problem, ProblemCode, Response, Router, reply, Background};
-use crate::inbound::source::Rejections;
-use crate::limits::API_READS_AT_ONCE;
-use crate::model::{Principal, RetryPolicy, DEFAULT_TENANT};
-use crate::outbound::{Endpoint, Webhook};
-use crate::registry::{Known, Shared, Writer};
-use tokio::sync::Semaphore;
+use crate::http::{Background, Call, Problem, ProblemCode, Response, Router, reply};
 use crate::runtime::Clock;
 use crate::service::Service;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use super::figures::Figures;
-use super::server::Ground;
 use super::outside::World;
 use super::probe::Prober;
+use super::server::Ground;
 use super::store::Store;
 use crate::admit::{Admit, Health, Limits, Management};
 use crate::api::{self, Api};
@@ -54,12 +54,8 @@ pub(super) fn doors(doors: Doors<'_>) -> Answering {
     let Doors { config, ground, registry, commit, .. } = doors;
     let rejections = Arc::<Rejections>::default();
     let service = Arc::new(service(&doors, &rejections));
-    let api = Api::new(
-        Arc::clone(&service),
-        Arc::clone(&doors.router),
-        doors.manage.background(),
-        ground.clock.clone(),
-    );
+    let api =
+        Api::new(Arc::clone(&service), Arc::clone(&doors.router), doors.manage.background(), ground.clock.clone());
     let door = Arc::new(Door::new(config.dispatch.memory_bytes));
     let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
     let outside = World::new(doors.guard, doors.tls, registry.writer.clone(), ground.clock.clone());
