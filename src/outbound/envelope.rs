@@ -20,8 +20,8 @@ impl Envelope {
         Self { parts: [prefix, data, suffix], next: 0 }
     }
 
-    /// Bytes of the whole.
-    pub fn len(&self) -> usize {
+    /// Bytes of all parts together.
+    pub fn total_bytes(&self) -> usize {
         self.parts.iter().map(Bytes::len).sum()
     }
 
@@ -57,7 +57,7 @@ impl Body for Envelope {
 
     fn size_hint(&self) -> SizeHint {
         // A part that was given is empty from then on.
-        SizeHint::with_exact(self.len() as u64)
+        SizeHint::with_exact(self.total_bytes() as u64)
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
             let mut cx = Context::from_waker(std::task::Waker::noop());
             let mut whole = Vec::new();
             let length = body.size_hint().exact().unwrap();
-            assert_eq!(length, body.len() as u64);
+            assert_eq!(length, body.total_bytes() as u64);
             while !body.is_end_stream() {
                 assert_eq!(body.size_hint().exact(), Some(length - whole.len() as u64));
                 let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else { panic!("a frame") };

@@ -319,7 +319,7 @@ impl Signed {
 
     /// Bytes of the body.
     pub fn body_len(&self) -> usize {
-        self.body.len()
+        self.body.total_bytes()
     }
 
     /// All headers, in `headers`.
