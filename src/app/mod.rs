@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, Loader};
+use crate::config::Loader;
 use crate::model::file::ADMIN_KEY;
 use crate::runtime::logging::Logging;
 use server::{Server, StartError};

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::catalogue::Catalogue;
 use super::sources::SourceConfig;
 use super::tenants::RawTenant;
-use crate::model::{DEFAULT_TENANT, HIDDEN, Secret, EventTypeSettings, RawProfile};
 use super::value::{AutoCount, Count, Delay, GIB, Hours, List, MIB, Ratio, Seconds, Size, Toggle, one_or_list};
+use crate::model::{DEFAULT_TENANT, EventTypeSettings, HIDDEN, RawProfile, Secret};
 
 /// Sections with their keys, types and defaults; every section refuses keys that it does not have.
 macro_rules! sections {

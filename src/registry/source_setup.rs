@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Registry;
-use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id, FileSource};
+use crate::inbound::source::{
+    Breach, FileSource, Identity, ManagedBy, SecretSetting, Settings, Source, SourceStatus, file_id,
+};
 use crate::model::{SourceId, Timestamp};
 use crate::storage::registry::same_settings;
 

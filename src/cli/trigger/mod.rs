@@ -20,7 +20,7 @@ use super::input::{self, SecretArgs};
 use super::signing::{known, scheme_of};
 use super::{Client, ClientArgs, ServerArgs, block_on, output, parse};
 use crate::app::Setup;
-use crate::config::{Config, Environment, URL_VARIABLE};
+use crate::config::{Environment, URL_VARIABLE};
 use crate::inbound::provider::{RawRecipe, recipe, samples};
 use crate::inbound::source::{SecretSetting, Settings, recipe_of};
 use crate::model::kind::PARTNER;

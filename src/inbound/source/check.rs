@@ -9,8 +9,8 @@ use crate::limits::{
     SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX, SOURCE_RESPOND_BYTES_MAX,
     SOURCE_TOLERANCE_MAX, URL_BYTES_MAX,
 };
-use crate::model::{OWN_SOURCE, RateLimit, is_secret_name};
 use crate::model::path::WEBHOOK_WORDS;
+use crate::model::{OWN_SOURCE, RateLimit, is_secret_name};
 use crate::signature::{RawScheme, Scheme, SchemeError};
 
 /// Characters of a name: a DNS label's.

@@ -5,8 +5,8 @@ use hyper::http::HeaderName;
 
 use super::Source;
 use super::form::push_text;
-use crate::model::{is_secret_header, is_secret_name};
 use crate::model::header::{TRACEPARENT, X_CORRELATION_ID, X_REQUEST_ID};
+use crate::model::{is_secret_header, is_secret_name};
 use crate::signature::Place;
 
 /// Headers of the connection, and those that an event has in a field of its own.
