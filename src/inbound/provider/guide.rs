@@ -28,7 +28,7 @@ pub const FAMILIES: [Family; 9] = [
 ];
 
 /// What stands at the top of each page.
-const MADE: &str = "<!-- Made from src/provider/table.toml; a test compares them. -->\n";
+const MADE: &str = "<!-- Made from src/inbound/provider/table.toml; a test compares them. -->\n";
 
 /// The index of the pages, in Markdown.
 pub fn guide_index() -> String {
