@@ -102,6 +102,7 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
+        router: Arc::new(hooktide::api::routes::router().expect("a table of routes")),
         access: Arc::default(),
         directory: Fake,
         ingest: Ingest::new(Fake, Fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),

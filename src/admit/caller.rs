@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::service::Worker;
+use super::{Directory, Management};
 use crate::auth::Forwarded;
 use crate::http::request::{Head, unauthenticated};
-use super::{Directory, Management};
 use crate::http::{Problem, ProblemCode};
 use crate::ingest::Submit;
 use crate::model::Principal;

@@ -10,8 +10,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
+use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
@@ -20,20 +19,18 @@ use super::event_type;
 use super::outside::Errand;
 use super::publish::{closed, refused};
 use super::refusal::{Refusal, errand, unknown_token, unsigned};
-use crate::filter::Facts;
-use crate::handoff::{Admitted, Committed};
-use crate::http::{Problem, ProblemCode, Response, Body};
+use super::service::{Exchange, Worker};
+use super::{Directory, Management, reply};
 use crate::http::incoming::Bounds;
 use crate::http::request::{Head, MediaType, unsupported};
-use super::{Directory, Management, reply};
-use super::service::{Exchange, Worker};
+use crate::http::{Body, Problem, ProblemCode, Response};
 use crate::inbound::provider::{Answer, Effect};
 use crate::inbound::source::{
     Content, Data, Intake, Rejection, Source, SourceStatus, has_secret_in_body, is_hidden, kept_headers, spend,
 };
 use crate::ingest::{EventDraft, EventOrigin, Submit, Verdict};
 use crate::limits::{STRANGER_BODY_BYTES_MAX, TOPIC_BYTES_MAX};
-use crate::model::{Inbound, NewEvent, header, path};
+use crate::model::{Inbound, header, path};
 use crate::signature::{Certificate, Request, VerifyError};
 
 /// A request of a source, before its body.

@@ -13,7 +13,6 @@ mod parse;
 mod publish;
 mod refusal;
 mod reply;
-mod route;
 mod service;
 mod validate;
 
@@ -26,7 +25,7 @@ pub use service::Worker;
 
 use crate::auth::SharedAccess;
 use crate::config;
-use crate::http::{Response, BodyRoom, Call};
+use crate::http::{BodyRoom, Call, Response, Router};
 use crate::inbound::source::{Limiter, Rejections, Source};
 use crate::ingest::{Ingest, Matcher};
 use crate::model::{Principal, SourceId, Timestamp, Visibility};
@@ -37,6 +36,8 @@ use crate::runtime::{Clock, Metrics};
 /// All that the workers share.
 #[derive(Debug)]
 pub struct Admit<D, S, M> {
+    /// Which path leads where.
+    pub router: Arc<Router>,
     /// Who may without an API key, and from which sites.
     pub access: SharedAccess,
     /// Who may, and who wants what.

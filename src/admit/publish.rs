@@ -5,18 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use crate::handoff::{Desk, Refused, Admitted, Reply, Submission};
-use crate::http::incoming::Bounds;
-use crate::http::request::{Head, MediaType, unsupported};
-use super::{Admit, Directory, Limits};
 use super::event_type::fits_catalogue;
 use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict};
 use super::validate::{Checked, validate};
+use super::{Admit, Directory, Limits};
+use crate::handoff::{Desk, Refused};
+use crate::http::incoming::Bounds;
+use crate::http::request::{Head, MediaType, unsupported};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::ingest::{self, EventDraft, EventOrigin, Submit};
 use crate::limits::{BATCH_EVENTS_MAX, RETRY_SOON};
-use crate::model::{Principal, Timestamp, DedupBy};
+use crate::model::{DedupBy, Principal, Timestamp};
 
 /// When the disk is full, an operator has to come first.
 const RETRY_AFTER_DISK_FULL: Duration = Duration::from_secs(30);

@@ -28,7 +28,6 @@ pub(super) enum Verdict {
     Refused(Problem),
 }
 
-
 /// The answer for a single event: 202, or 200 for a duplicate.
 pub(super) fn single(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
     let mut out = Line::new();

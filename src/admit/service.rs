@@ -12,20 +12,19 @@ use prometheus::IntCounter;
 
 use super::inbound;
 use super::publish::{self, Envelope};
-use crate::auth::Access;
-use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use super::{Admit, Directory, Management};
-use super::route::{Route, route};
+use crate::auth::Access;
 use crate::handoff::Desk;
 use crate::http::connection::Watch;
 use crate::http::incoming::{self, Body, Bounds};
 use crate::http::listener::Arrival;
 use crate::http::request::{Head, X_REQUEST_ID, request_id};
-use crate::http::{self, Call, Problem, ProblemCode, Response, Serve, Surface, cors, reply};
+use crate::http::{self, Call, Problem, ProblemCode, Response, Serve, Surface, Target, Verbs, cors, reply};
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
-use crate::runtime::{Instant, Random, Clock, Metrics};
+use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{Recorder, UsedCounters};
+use crate::runtime::{Clock, Instant, Metrics, Random};
 
 /// What one thread has for its requests.
 #[derive(Debug)]
@@ -59,13 +58,13 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     async fn handle(&self, exchange: &mut Exchange<'_>, parts: Parts, id: &HeaderValue) -> Result<Response, Problem> {
         let head = Head::of(&parts);
         head.check(&parts)?;
-        match route(&parts.method, parts.uri.path(), exchange.at.surface)? {
-            Route::Publish => self.publish(exchange, &head, id).await,
-            Route::Partner(token) => {
+        match self.admit.router.target(&parts.method, parts.uri.path(), exchange.at.surface)? {
+            Target::Publish => self.publish(exchange, &head, id).await,
+            Target::Partner(token) => {
                 let call = inbound::Call { head: &head, parts: &parts, id, path: "" };
                 self.partner(exchange, call, token).await
             }
-            Route::Source { name, path } => {
+            Target::Source { name, path } => {
                 if let Some(source) = self.source(&parts.method, exchange.at.surface, name, path)? {
                     let call = inbound::Call { head: &head, parts: &parts, id, path: path.unwrap_or_default() };
                     return self.receive(exchange, call, &source).await;
@@ -73,11 +72,11 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 let principal = self.authenticate(&head, exchange.at.peer)?;
                 self.manage(exchange, parts, principal, id).await
             }
-            Route::Management => {
+            Target::Management => {
                 let principal = self.authenticate(&head, exchange.at.peer)?;
                 self.manage(exchange, parts, principal, id).await
             }
-            Route::Health => {
+            Target::Health => {
                 let figures = head.has_credentials()
                     && self.authenticate(&head, exchange.at.peer).is_ok_and(|who| may_read(&who));
                 if figures {
@@ -85,10 +84,10 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 }
                 Ok(self.admit.health.report(figures.then_some(&*self.admit.metrics)))
             }
-            Route::Ready => Ok(self.admit.health.readiness()),
-            Route::Live => reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
-            Route::Metrics => self.metrics(exchange, &head).await,
-            Route::Document => {
+            Target::Ready => Ok(self.admit.health.readiness()),
+            Target::Live => reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
+            Target::Metrics => self.metrics(exchange, &head).await,
+            Target::Document => {
                 self.admit.management.document(parts.uri.path()).ok_or_else(|| Problem::not_found("document"))
             }
         }
@@ -148,8 +147,8 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         }
         match (source.recipe.handshake.is_some(), method) {
             (_, &Method::POST) | (true, &(Method::GET | Method::HEAD)) => Ok(Some(source)),
-            (true, _) => Err(Problem::method_not_allowed("GET, HEAD, POST")),
-            (false, _) => Err(Problem::method_not_allowed("POST")),
+            (true, _) => Err(Problem::method_not_allowed(Verbs::GET_POST)),
+            (false, _) => Err(Problem::method_not_allowed(Verbs::POST)),
         }
     }
 

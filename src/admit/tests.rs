@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::filter::Facts;
 use crate::handoff::{Committed, Refused, Submission};
-use crate::http::{Running, Surface, bind};
 use crate::http::connection::{Connections, serve};
 use crate::http::listener::{Arrival, http};
+use crate::http::{Running, Surface, bind};
 use crate::inbound::source::{Source, token_hash};
 use crate::ingest::Submit;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
@@ -186,6 +186,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     health.started();
     let outside = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
+        router: Arc::new(crate::api::routes::router().unwrap()),
         access: Arc::default(),
         directory: fake.clone(),
         ingest: Ingest::new(fake.clone(), fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),

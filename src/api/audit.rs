@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::page::Query;
-use super::{Api, Call, reply};
+use super::{Api, Call};
 use crate::http::{Problem, Response};
 use crate::model::{AuditId, Timestamp};
 use crate::registry::AuditEntry;

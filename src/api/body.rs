@@ -3,9 +3,10 @@
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value};
 
+use super::Call;
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::model::header;
-pub(super) use crate::service::fields::{pointer, unknown};
+use crate::service::fields::Fields;
 
 /// The body as an object; an empty one where `optional`. With a bearer token, a body that looks like JSON is read as JSON
 /// whatever curl says of it.
@@ -22,6 +23,11 @@ pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result
         Ok(_) => Err(Problem::invalid_body(vec![FieldError::new("", "expected an object")])),
         Err(error) => Err(invalid_json(body, &error)),
     }
+}
+
+/// The body of a call that takes none: nothing, or an object without fields.
+pub(super) fn nothing(call: &Call) -> Result<(), Problem> {
+    Ok(Fields::new(object(&call.parts.headers, &call.body, true)?).finish("none")?)
 }
 
 fn says_json(headers: &HeaderMap) -> bool {

@@ -4,7 +4,8 @@ use http::header::{HeaderMap, IF_MATCH};
 
 use crate::service::ExpectedVersion;
 
-/// The version that the caller's `If-Match` names. The tags of what has versions are their numbers.
+/// The version that the caller's `If-Match` names. The tag of a thing with versions is its version; a weak tag never
+/// matches.
 pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
     if tags.contains(&"*") {

@@ -2,23 +2,18 @@
 
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::listing::Listing;
-use super::search::{About, Search};
-use super::{Api, Call, reply};
+use super::listing::{Listing, listing};
+use super::page::Query;
+use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
-use crate::limits::CHECKPOINT_LIST_MAX;
-use crate::model::{
-    Attempt, DeadReason, DeliveryId, DeliveryStatus, EventHead, HIDDEN, Principal, Timestamp, WebhookId, data_of,
-};
-use crate::outbound::{Event, Webhook, preview};
-use crate::registry::Known;
-use crate::runtime::MemoryBudget;
-use crate::service::access::may_see;
+use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, HIDDEN, Timestamp};
+use crate::service::delivery::{DeliveryDetails, RebuiltRequest};
+use crate::service::search::Listed;
 use crate::service::{Delivery, WebhookRef};
-use crate::storage::Stored;
 
 /// A delivery as the interface shows it, under the names of each dialect.
 #[derive(Serialize)]
@@ -62,11 +57,9 @@ struct AttemptView {
     response: Box<str>,
 }
 
-/// The request of the last attempt, made anew from the webhook and the event.
+/// The request of the last attempt, built anew from the webhook and the event.
 #[derive(Serialize)]
 struct RequestView {
-    /// The webhook was changed since, so that this is what would be sent now. Another definition of its profile in the
-    /// configuration is no change of the webhook, and not known here.
     changed_since: bool,
     method: &'static str,
     url: Box<str>,
@@ -75,11 +68,11 @@ struct RequestView {
 }
 
 impl View {
-    pub(super) fn of(delivery: &Delivery, webhook: WebhookId, about: Option<&About>) -> Self {
-        let last = delivery.last.as_ref();
+    pub(super) fn of(Listed { row: delivery, webhook, event }: &Listed<Delivery>) -> Self {
+        let (last, event) = (delivery.last.as_ref(), event.as_ref());
         let ended = last.map(|attempt| attempt.at.plus(attempt.latency));
-        let created_at = about.map(|about| about.received_at).or(last.map(|attempt| attempt.at));
-        let event_type = about.map(|about| about.event_type.clone());
+        let created_at = event.map(|event| event.received_at).or(last.map(|attempt| attempt.at));
+        let event_type = event.map(|event| event.event_type.clone());
         let response = last.map(|attempt| attempt.response.clone());
         let http_status = last.and_then(|attempt| attempt.http_status);
         Self {
@@ -98,7 +91,7 @@ impl View {
             latency_ms: last.map(|attempt| attempt.latency.as_millis() as u64),
             error_message: last.and_then(|attempt| attempt.error.as_ref()).map(ToString::to_string),
             failure_reason: delivery.reason.map(DeadReason::as_str),
-            correlation_id: about.map(|about| about.correlation_id.clone()),
+            correlation_id: event.map(|event| event.correlation_id.clone()),
             next_retry_at: delivery.next_at,
             delivered_at: ended.filter(|_| delivery.status == DeliveryStatus::Delivered),
             failed_at: delivery.dead_at,
@@ -124,74 +117,53 @@ impl From<Attempt> for AttemptView {
     }
 }
 
+impl From<RebuiltRequest> for RequestView {
+    fn from(request: RebuiltRequest) -> Self {
+        let shown = |value: Option<Box<str>>| value.map_or_else(|| HIDDEN.into(), String::from);
+        Self {
+            changed_since: request.changed_since,
+            method: "POST",
+            url: request.url,
+            headers: request.headers.into_iter().map(|(name, value)| (name.into(), shown(value).into())).collect(),
+            body_bytes: request.body_bytes,
+        }
+    }
+}
+
 impl Api {
     /// Of one webhook or of all. Filters: `status`, `event_type` or `type`, `event_id`, `since`, `until`, `q`; of all also
     /// `webhook_id`, `tenant`.
     pub(super) async fn list_deliveries(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
-        let Listing { part, webhook, wanted, filters } = self.listing(call, of)?;
-        let rows = part.rows();
-        let waiting = self.service.deliveries.sync(webhook, None, CHECKPOINT_LIST_MAX).await?;
-        let mut waiting: Vec<_> = waiting.into_iter().map(|(event, webhook)| DeliveryId { event, webhook }).collect();
-        waiting.sort_unstable_by(|one, other| other.cmp(one));
-        let found = self
-            .read(move |store, log| Search { store, log, filters: &filters, rows }.deliveries(wanted, &waiting))
-            .await?;
-        self.listed(part, found, |row| row.id, |row, webhook, about| View::of(&row, webhook, about.as_ref())).await
+        let query = Query::of(&call.parts.uri);
+        let Listing { scope, filter, page, before } = listing(&query, of)?;
+        let found = self.service.list_deliveries(&call.principal, scope, filter, page, before).await?;
+        query.rows(&found, View::of)
     }
 
     pub(super) async fn read_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
-        let known = self.of_delivery(&call.principal, id)?;
-        let (delivery, stored) = self.delivery(id).await?;
-        let attempts = self.read(move |store, _| Ok(store.attempts(id)?)).await?;
-        let about = stored.as_ref().and_then(|(head, _)| About::of(head));
-        let request = match (&known, &stored, attempts.last()) {
-            (Known::Live(webhook), Some(stored), Some(last)) => self.request(webhook, id, stored, last),
-            _ => None,
-        };
+        let DeliveryDetails { delivery, attempts, payload, request } =
+            self.service.read_delivery(&call.principal, id).await?;
         let view = View {
             attempts: Some(attempts.into_iter().map(AttemptView::from).collect()),
-            payload: stored.map(|(head, body)| raw(&data_of(&head, &body))),
-            request,
-            ..View::of(&delivery, known.id(), about.as_ref())
+            payload: payload.map(|payload| raw(&payload)),
+            request: request.map(RequestView::from),
+            ..View::of(&delivery)
         };
         reply::read(&call.parts.headers, &view)
     }
 
-    /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
-    pub(super) fn of_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<Known, Problem> {
-        let registry = self.service.registry.load();
-        let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
-        known.cloned().ok_or_else(|| Problem::not_found("delivery"))
-    }
-
-    /// A delivery, and its event if the log still has it.
-    pub(super) async fn delivery(&self, id: DeliveryId) -> Result<(Delivery, Option<Stored>), Problem> {
-        let waiting = self.service.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;
-        self.read(move |store, log| {
-            let pending = (!waiting.is_empty()).then(|| Delivery::pending(id));
-            let delivery = store.delivery(id)?.or(pending).ok_or_else(|| Problem::not_found("delivery"))?;
-            Ok((delivery, log.read(&[id.event])?.pop().flatten()))
-        })
-        .await
-    }
-
-    fn request(&self, webhook: &Arc<Webhook>, id: DeliveryId, stored: &Stored, last: &Attempt) -> Option<RequestView> {
-        let (head, body) = stored.clone();
-        EventHead::parse(&head).ok()?;
-        let (committed_at, lease) = (self.service.clock.instant(), MemoryBudget::new(usize::MAX).lease(0));
-        let event = Event { id: id.event, head, body, committed_at, lease };
-        let rebuilt = preview(webhook, &event, last.number, last.at).ok()?;
-        let shown = rebuilt.headers.iter().map(|(name, value)| {
-            let shown = if value.is_sensitive() { HIDDEN } else { value.to_str().unwrap_or(HIDDEN) };
-            (name.to_string(), shown.into())
-        });
-        Some(RequestView {
-            changed_since: webhook.updated_at >= last.at,
-            method: "POST",
-            url: webhook.endpoint.url.clone(),
-            headers: shown.collect(),
-            body_bytes: rebuilt.body_len as u64,
-        })
+    /// One attempt now: of one that waits for its next, which then goes on in its schedule, and of one that has ended,
+    /// delivered or not, which begins a new one.
+    pub(super) async fn retry_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
+        let retry = self.service.draft_retry(&call.principal, id).await?;
+        body::nothing(call)?;
+        let service = Arc::clone(&self.service);
+        let make = async move {
+            let delivery = service.retry_delivery(retry).await?;
+            let place = format!("/api/v1/deliveries/{id}");
+            reply::made(StatusCode::ACCEPTED, &place, &View::of(&delivery)).map(Made::from)
+        };
+        self.make(call, make).await
     }
 }
 

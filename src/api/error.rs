@@ -1,9 +1,7 @@
 //! Errors of the service as problems of HTTP.
 
 use crate::http::{Problem, ProblemCode};
-use crate::registry::{AccessError, ChangeError, EventTypeError, SourceError};
-use crate::service::{Error, ErrorKind, StoreFailed, TestRefused};
-use crate::storage::ReadError;
+use crate::service::{Error, ErrorKind};
 
 /// The code that a client reads, for each kind of error.
 fn code_of(kind: ErrorKind) -> ProblemCode {
@@ -43,14 +41,8 @@ impl From<Error> for Problem {
     }
 }
 
-macro_rules! through_service {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Problem {
-            fn from(error: $error) -> Self {
-                Error::from(error).into()
-            }
-        })*
-    };
+/// A refusal in one line, as a client of the HTTP API reads it.
+pub fn describe(error: Error) -> String {
+    let problem = Problem::from(error);
+    format!("the server answered {} {}: {}", problem.code.status().as_u16(), problem.code.as_str(), problem.detail)
 }
-
-through_service!(AccessError, ChangeError, EventTypeError, SourceError, StoreFailed, TestRefused, ReadError);

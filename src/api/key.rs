@@ -1,4 +1,4 @@
-//! API keys: create, list, read, revoke. Only the answer to the creation of a key shows the key's text.
+//! API keys: make, list, read, revoke. Only the answer to the making of a key shows the key's text.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl Api {
             })?),
         };
         let filter = KeyFilter { tenant: query.tenant(), role };
-        let found = self.service.list_keys(&call.principal, filter, page, query.cursor::<KeyId>()?)?;
+        let found = self.service.list_keys(&call.principal, filter, page, query.cursor()?)?;
         query.rows(&found, |key| View::of(key))
     }
 

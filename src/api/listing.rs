@@ -1,72 +1,65 @@
-//! What lists of deliveries and of dead letters have in common: what their path and their query ask for, and the answer.
+//! What lists of deliveries and of dead letters have in common: what their path and their query ask for.
 
 use super::page::{Page, Query};
-use super::search::{About, Filters, Found, Heads};
-use super::{Api, Call, reply};
-use crate::http::{Problem, Response};
-use crate::model::{DeliveryId, WebhookId, WebhookNo};
-use crate::service::{DeliveryStore, WebhookRef};
-use crate::settle::Wanted;
-use crate::storage::ReadLog;
+use crate::http::{Problem, ProblemCode};
+use crate::model::{DeadReason, DeliveryId, DeliveryStatus, EventPattern};
+use crate::service::WebhookRef;
+use crate::service::dead_letter::{DEAD_REASONS_ALLOWED, dead_reason};
+use crate::service::search::{DeliveryFilter, ListScope};
 
-/// What is asked for.
-pub(super) struct Listing {
-    pub(super) part: Part,
-    /// The only webhook, if the path names one.
-    pub(super) webhook: Option<WebhookNo>,
-    pub(super) wanted: Wanted,
-    pub(super) filters: Filters,
+/// What a list is asked for.
+pub(super) struct Listing<'a> {
+    pub(super) scope: ListScope<'a>,
+    pub(super) filter: DeliveryFilter,
+    pub(super) page: Page,
+    pub(super) before: Option<DeliveryId>,
 }
 
-/// Which part of a list.
-pub(super) struct Part {
-    query: Query,
-    page: Page,
+/// Reads what a list is asked for, of the webhook that the path names or of all.
+///
+/// Of deliveries: `status`, `event_type` or `type` (a type or a pattern), `event_id`, `since`, `until` (of the event's
+/// acceptance), `q`. Of dead letters: `failure_reason` in place of `status`, and `since`, `until` of their end.
+pub(super) fn listing<'a>(query: &'a Query, of: Option<WebhookRef<'a>>) -> Result<Listing<'a>, Problem> {
+    let scope = match of {
+        Some(webhook) => ListScope::Webhook(webhook),
+        None => ListScope::All { tenant: query.tenant(), webhook: webhook(query)? },
+    };
+    let pattern = query.get("event_type").or_else(|| query.get("type")).map(EventPattern::try_new).transpose();
+    let page = query.page()?;
+    let before = query.cursor::<DeliveryId>()?;
+    let filter = DeliveryFilter {
+        status: status(query)?,
+        reason: reason(query)?,
+        event_type: pattern.map_err(|error| bad(format!("query parameter event_type: {error}")))?,
+        since: query.time("since")?,
+        until: query.time("until")?,
+        event: query.parse("event_id", "expected the id of an event")?,
+        text: query.get("q").map(str::to_owned),
+    };
+    Ok(Listing { scope, filter, page, before })
 }
 
-impl Part {
-    /// Rows to find.
-    pub(super) fn rows(&self) -> usize {
-        self.page.wanted()
-    }
+fn webhook(query: &Query) -> Result<Option<WebhookRef<'_>>, Problem> {
+    let Some(text) = query.get("webhook_id") else { return Ok(None) };
+    let bad = || bad("query parameter webhook_id: expected the id of a webhook".to_owned());
+    WebhookRef::parse(text).map(Some).ok_or_else(bad)
 }
 
-impl Api {
-    /// A list over one webhook's, or over all that the caller may see.
-    pub(super) fn listing(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Listing, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let webhook = of.map(|of| self.service.known(&call.principal, of)).transpose()?.map(|known| known.no());
-        let mut wanted = Wanted::all(match webhook {
-            Some(webhook) => [webhook].into(),
-            None => self.scope(call, &query)?,
-        });
-        let page = query.page()?;
-        wanted.before = query.cursor::<DeliveryId>()?.unwrap_or(Wanted::END);
-        let filters = Filters::of(&query)?;
-        Ok(Listing { part: Part { query, page }, webhook, wanted, filters })
-    }
+fn status(query: &Query) -> Result<Option<DeliveryStatus>, Problem> {
+    use DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
+    let Some(text) = query.get("status") else { return Ok(None) };
+    let all = [Pending, Retrying, Delivered, Failed, Abandoned];
+    let found = all.into_iter().find(|status| status.as_str() == text);
+    let detail = "query parameter status: expected pending, retrying, delivered, failed or abandoned";
+    found.map(Some).ok_or_else(|| bad(detail.to_owned()))
+}
 
-    /// The page of what was found, each row as its webhook and its event make it appear.
-    pub(super) async fn listed<T: Send + 'static, V: serde::Serialize>(
-        &self,
-        Part { query, page }: Part,
-        found: Found<T>,
-        id: fn(&T) -> DeliveryId,
-        view: impl Fn(T, WebhookId, Option<About>) -> V,
-    ) -> Result<Response, Problem> {
-        let (mut rows, more) = page.cut(found.rows);
-        let cursor = if more { rows.last().map(|(row, _)| id(row)) } else { found.next };
-        let with_heads = move |_: &dyn DeliveryStore, log: &dyn ReadLog| {
-            Heads::new(log).fill(&mut rows, |row| id(row).event)?;
-            Ok(rows)
-        };
-        let rows = self.read(with_heads).await?;
-        let registry = self.service.registry.load();
-        let shown = |(row, about): (T, _)| {
-            let webhook = registry.known(id(&row).webhook)?.id();
-            Some(view(row, webhook, about))
-        };
-        let rows: Vec<_> = rows.into_iter().filter_map(shown).collect();
-        reply::list(&rows, cursor.map(|place| query.next(&place)).as_ref())
-    }
+fn reason(query: &Query) -> Result<Option<DeadReason>, Problem> {
+    let Some(text) = query.get("failure_reason") else { return Ok(None) };
+    let bad = || bad(format!("query parameter failure_reason: {DEAD_REASONS_ALLOWED}"));
+    dead_reason(text).map(Some).ok_or_else(bad)
+}
+
+fn bad(detail: String) -> Problem {
+    Problem::new(ProblemCode::InvalidRequest, detail)
 }

@@ -1,23 +1,18 @@
-//! api: management over HTTP, one file per resource. Knows the stages by their handles; is known by admit's router.
+//! api: management over HTTP, one file per resource. A handler parses the request, calls one operation of the service (or
+//! drafts a thing and has it made) and shows the result.
 //!
 //! Promises: what belongs to another tenant is not there (404); a secret is in no answer but the one that made it; every
 //! list is bounded; what a 202 acknowledged is found at once. Checked in this order: role, query, existence, media
-//! type, body, state. Must never know: redb, threads, how a delivery is made.
+//! type, body, state. Must never know: the registry's writer, the stores, redb, threads, how a delivery is made.
 
 use std::sync::Arc;
 
-use crate::http::{Problem, ProblemCode, Response, Call, reply};
-use crate::inbound::source::Rejections;
-use crate::limits::API_READS_AT_ONCE;
-use crate::model::{Principal, RetryPolicy, DEFAULT_TENANT};
-use crate::outbound::{Endpoint, Webhook};
-use crate::registry::{Known, Shared, Writer};
-use tokio::sync::Semaphore;
+use crate::http::{Call, Problem, ProblemCode, Response, Router, reply};
 use crate::runtime::Clock;
-use crate::service::{DeliveryStore, Service};
-use crate::storage::ReadLog;
+use crate::service::Service;
 
 mod route;
+pub mod routes;
 
 mod audit;
 mod dead_letter;
@@ -28,11 +23,8 @@ mod event_type;
 mod filter_test;
 mod key;
 mod listing;
-mod recover;
 mod replay;
 mod source;
-mod source_body;
-mod source_rotate;
 mod source_view;
 mod stats;
 mod subscription;
@@ -49,8 +41,8 @@ mod condition;
 mod error;
 mod idempotency;
 mod page;
-mod roles;
-mod search;
+
+pub use error::describe;
 
 use idempotency::{Idempotency, Turn};
 
@@ -73,6 +65,7 @@ impl From<Response> for Made {
 /// See the module.
 pub struct Api {
     service: Arc<Service>,
+    router: Arc<Router>,
     idempotency: Arc<Idempotency>,
 }
 
@@ -84,8 +77,8 @@ impl std::fmt::Debug for Api {
 
 impl Api {
     /// The interface over this service. `clock` tells when an `Idempotency-Key` is forgotten.
-    pub fn new(service: Arc<Service>, clock: Clock) -> Self {
-        Self { service, idempotency: Idempotency::new(clock) }
+    pub fn new(service: Arc<Service>, router: Arc<Router>, clock: Clock) -> Self {
+        Self { service, router, idempotency: Idempotency::new(clock) }
     }
 
     /// Answers a call. The body of an answer to HEAD is left to the server to drop, which keeps its length.
@@ -120,13 +113,5 @@ impl Api {
             Ok(made.answer)
         });
         making.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))
-    }
-
-    /// Reads from the stores on a thread that may block.
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn DeliveryStore, &dyn ReadLog) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        self.service.read(read).await
     }
 }

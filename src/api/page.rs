@@ -10,8 +10,8 @@ use crate::http::reply::{self, Next};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, PAGE_SCAN_MAX};
 use crate::model::Timestamp;
-use crate::service::Rows;
 pub(super) use crate::service::Page;
+use crate::service::Rows;
 
 /// Parameters that may not be empty. Not among them: `q` and `cursor`, which a form or a loop may send empty for none.
 const SAY_SOMETHING: [&str; 28] = [

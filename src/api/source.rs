@@ -1,40 +1,32 @@
-//! Sources: make, list, read, change, delete, restore; what they refused; the guide for whoever sends.
+//! Sources: make, list, read, change, delete, restore, rotate; what they refused; the guide for whoever sends.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
+use super::condition::expected_version;
 use super::page::Query;
-use super::source_body::{NewSource, create, patch};
-use super::source_rotate::{chosen_secret, effective_scheme};
 use super::source_view::{RejectionView, Told, View, etag};
-use super::webhook::tenant_of;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Body, Problem, ProblemCode, Response};
-use crate::inbound::source::{ManagedBy, SecretSetting, Settings, Source, SourceStatus, Token};
-use crate::limits::{CHANGE_TRIES, PAGE_SCAN_MAX, REJECTIONS_PER_SOURCE};
-use crate::model::kind::PARTNER;
+use crate::inbound::source::{Source, SourceStatus};
+use crate::limits::REJECTIONS_PER_SOURCE;
 use crate::model::path::SOURCES;
-use crate::model::{DEFAULT_TENANT, Secret, SourceId};
-use crate::registry::SourceError;
 use crate::service::SourceRef;
-use crate::service::access::sees;
+use crate::service::source::{SourceFilter, SourceKey, ToldSource};
 
 impl Api {
-    /// Makes a source; a partner's token and a secret that is made here are in this answer and in no other.
+    /// A partner's token and a secret that is made here are in this answer and in no other.
     pub(super) async fn create_source(&self, call: &Call) -> Result<Response, Problem> {
-        let fields = body::object(&call.parts.headers, &call.body, false)?;
-        let NewSource { tenant, mut settings, token } = create(fields, &call.principal)?;
-        let is_partner = settings.kind == PARTNER;
-        let token = token.or_else(|| is_partner.then(Token::generate));
-        let secret = if settings.secrets.is_empty() { made_secret(&mut settings) } else { None };
-        let writer = self.service.writer.by(&call.principal);
+        let document = body::object(&call.parts.headers, &call.body, false)?;
+        let draft = self.service.draft_source(&call.principal, document)?;
+        let service = Arc::clone(&self.service);
         let make = async move {
-            let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
-            let place = format!("{SOURCES}/{}", source.id);
-            told(&source, token.as_ref(), secret.as_ref(), |told| reply::made(StatusCode::CREATED, &place, told))
+            let made = service.create_source(draft).await?;
+            let place = format!("{SOURCES}/{}", made.source.id);
+            told(&made, |told| reply::made(StatusCode::CREATED, &place, told))
         };
         self.make(call, make).await
     }
@@ -43,82 +35,83 @@ impl Api {
     pub(super) fn list_sources(&self, call: &Call) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
         let page = query.page()?;
-        let tenant = tenant_of(&call.principal, &query)?;
-        let deleted = deleted(&query)?;
-        let wanted = filter(&query)?;
-        let cursor = query.cursor::<SourceId>()?;
-        let registry = self.service.registry.load();
-        let mut found: Vec<&Arc<Source>> = Vec::new();
-        let (mut looked_at, mut last) = (0, None);
-        let all = registry.sources(tenant, deleted).filter(|source| source.deleted_at.is_some() == deleted);
-        let from = all.skip_while(|source| cursor.is_some_and(|cursor| source.id != cursor));
-        for source in from.skip(usize::from(cursor.is_some())).take(PAGE_SCAN_MAX) {
-            looked_at += 1;
-            last = Some(source);
-            if wanted(source) {
-                found.push(source);
-                if found.len() == page.wanted() {
-                    break;
-                }
-            }
-        }
-        let (rows, more) = page.cut(found);
-        let cursor = if more { rows.last().copied() } else { last.filter(|_| looked_at == PAGE_SCAN_MAX) };
-        let next = cursor.map(|source| query.next(&source.id));
-        let rows: Vec<_> = rows.into_iter().map(|source| View::of(source, None)).collect();
-        reply::list(&rows, next.as_ref())
+        let filter = filter(&query)?;
+        let found = self.service.list_sources(&call.principal, filter, page, query.cursor()?)?;
+        query.rows(&found, |source| View::of(source, None))
     }
 
     /// One that is deleted is shown with `deleted=true`.
     pub(super) fn read_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
         let query = Query::of(&call.parts.uri);
-        let source = if deleted(&query)? { self.deleted_source(call, of)? } else { self.source(call, of)? };
+        let (who, key) = (&call.principal, key(&query, of));
+        let source = if deleted(&query)? {
+            self.service.read_deleted_source(who, key)?
+        } else {
+            self.service.read_source(who, key)?
+        };
         let response = reply::json(StatusCode::OK, &View::of(&source, None))?;
         Ok(reply::tagged(&call.parts.headers, &etag(&source), response))
     }
 
     pub(super) async fn patch_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        self.source(call, of).and_then(|source| changeable(&source))?;
-        let fields = body::object(&call.parts.headers, &call.body, false)?;
-        for _ in 0..CHANGE_TRIES {
-            let source = self.source(call, of)?;
-            let settings = patch(fields.clone(), &source)?;
-            reply::matches(&call.parts.headers, &etag(&source))?;
-            match self
-                .service
-                .writer
-                .by(&call.principal)
-                .replace_source(source.id, Some(source.version), settings)
-                .await
-            {
-                Err(SourceError::Changed) => {}
-                changed => return shown(&*changed?),
-            }
-        }
-        Err(SourceError::Changed.into())
+        let query = Query::of(&call.parts.uri);
+        let (who, key) = (&call.principal, key(&query, of));
+        self.service.may_change_source(who, key)?;
+        let document = body::object(&call.parts.headers, &call.body, false)?;
+        let expected = expected_version(&call.parts.headers);
+        shown(&*self.service.patch_source(who, key, document, expected.as_ref()).await?)
     }
 
     pub(super) async fn delete_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let source = self.source(call, of)?;
-        changeable(&source)?;
-        reply::matches(&call.parts.headers, &etag(&source))?;
-        match self.service.writer.by(&call.principal).delete_source(source.id, named_version(call, &source)).await {
-            Err(SourceError::Changed) => return Err(changed_meanwhile()),
-            deleted => deleted?,
-        };
+        let query = Query::of(&call.parts.uri);
+        let expected = expected_version(&call.parts.headers);
+        self.service.delete_source(&call.principal, key(&query, of), expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 
     /// Brings a deleted source back, with its token and secrets; one that is there is answered as it is.
     pub(super) async fn restore_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let source = self.source(call, of).or_else(|_| self.deleted_source(call, of))?;
-        changeable(&source)?;
-        reply::matches(&call.parts.headers, &etag(&source))?;
-        shown(&*self.service.writer.by(&call.principal).restore_source(source.id).await?)
+        let query = Query::of(&call.parts.uri);
+        let expected = expected_version(&call.parts.headers);
+        shown(&*self.service.restore_source(&call.principal, key(&query, of), expected.as_ref()).await?)
+    }
+
+    /// `{"overlap_seconds"?, "secret"?, "when"?}`: adds a secret; those before end after the overlap. With `when`, of the
+    /// secrets for such requests.
+    pub(super) async fn rotate_secret(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
+        let query = Query::of(&call.parts.uri);
+        let (who, key) = (&call.principal, key(&query, of));
+        self.service.may_change_source(who, key)?;
+        let document = body::object(&call.parts.headers, &call.body, true)?;
+        let expected = expected_version(&call.parts.headers);
+        let draft = self.service.draft_source_secret(who, key, document, expected.as_ref())?;
+        let service = Arc::clone(&self.service);
+        let make = async move {
+            let rotated = service.rotate_source_secret(draft).await?;
+            told(&rotated, |told| reply::json(StatusCode::OK, told))
+        };
+        self.make(call, make).await
+    }
+
+    /// `{"token"?}`: another token for a partner; the one before ends at once.
+    pub(super) async fn rotate_token(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
+        let query = Query::of(&call.parts.uri);
+        let (who, key) = (&call.principal, key(&query, of));
+        self.service.may_change_source(who, key)?;
+        let document = body::object(&call.parts.headers, &call.body, true)?;
+        let expected = expected_version(&call.parts.headers);
+        let draft = self.service.draft_source_token(who, key, document, expected.as_ref())?;
+        let service = Arc::clone(&self.service);
+        let make = async move {
+            let rotated = service.rotate_source_token(draft).await?;
+            told(&rotated, |told| reply::json(StatusCode::OK, told))
+        };
+        self.make(call, make).await
     }
 
     pub(super) fn guide(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let source = self.source(call, of)?;
+        let query = Query::of(&call.parts.uri);
+        let source = self.service.read_source(&call.principal, key(&query, of))?;
         let mut response = Response::new(Body::from(source.guide(None)));
         let markdown = HeaderValue::from_static("text/markdown; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, markdown);
@@ -127,70 +120,17 @@ impl Api {
 
     /// What the source refused since the server's start, newest first.
     pub(super) fn list_rejections(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let limit = Query::of(&call.parts.uri).parse::<NonZeroUsize>("limit", "expected a number from 1")?;
-        let source = self.source(call, of)?;
-        let kept = self
-            .service
-            .rejections
-            .of(source.id)
-            .into_iter()
-            .take(limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get));
-        let rows: Vec<_> = kept.map(RejectionView::from).collect();
+        let query = Query::of(&call.parts.uri);
+        let limit = query.parse::<NonZeroUsize>("limit", "expected a number from 1")?;
+        let limit = limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get);
+        let rejections = self.service.source_rejections(&call.principal, key(&query, of), limit)?;
+        let rows: Vec<_> = rejections.into_iter().map(RejectionView::from).collect();
         reply::list(&rows, None)
     }
-
-    /// The source, if it is there for the caller and not deleted.
-    pub(super) fn source(&self, call: &Call, of: SourceRef<'_>) -> Result<Arc<Source>, Problem> {
-        let registry = self.service.registry.load();
-        let found = match of {
-            SourceRef::Id(id) => registry.source_by_id(id),
-            SourceRef::Name(name) => registry.source(&tenant_of_name(call)?, name),
-        };
-        found.filter(|source| sees(&call.principal, &source.tenant)).cloned().ok_or_else(not_found)
-    }
-
-    /// The source that was deleted; of several that had the name, the newest.
-    fn deleted_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Arc<Source>, Problem> {
-        let registry = self.service.registry.load();
-        let found = match of {
-            SourceRef::Id(id) => registry.known_source(id),
-            SourceRef::Name(name) => {
-                let tenant = tenant_of_name(call)?;
-                let mut all = registry.sources(Some(&tenant), true);
-                let found = all.find(|source| source.deleted_at.is_some() && *source.name == *name).cloned();
-                return found.ok_or_else(not_found);
-            }
-        };
-        let found = found.filter(|source| source.deleted_at.is_some() && sees(&call.principal, &source.tenant));
-        found.cloned().ok_or_else(not_found)
-    }
 }
 
-/// Within which tenant a name is looked for: a key of tenant `*` says so, or means `default`.
-fn tenant_of_name(call: &Call) -> Result<String, Problem> {
-    let query = Query::of(&call.parts.uri);
-    Ok(tenant_of(&call.principal, &query)?.unwrap_or(DEFAULT_TENANT).to_owned())
-}
-
-fn not_found() -> Problem {
-    Problem::not_found("source")
-}
-
-/// What the configuration file names is changed there alone.
-pub(super) fn changeable(source: &Source) -> Result<(), Problem> {
-    match source.managed_by {
-        ManagedBy::Api => Ok(()),
-        ManagedBy::File => Err(SourceError::ManagedByFile.into()),
-    }
-}
-
-/// The version that the change must find, if the caller named a state.
-pub(super) fn named_version(call: &Call, source: &Source) -> Option<u64> {
-    call.parts.headers.contains_key(IF_MATCH).then_some(source.version)
-}
-
-pub(super) fn changed_meanwhile() -> Problem {
-    Problem::new(ProblemCode::PreconditionFailed, "it was changed meanwhile")
+fn key<'a>(query: &'a Query, of: SourceRef<'a>) -> SourceKey<'a> {
+    SourceKey { of, tenant: query.tenant() }
 }
 
 fn shown(source: &Source) -> Result<Response, Problem> {
@@ -200,13 +140,12 @@ fn shown(source: &Source) -> Result<Response, Problem> {
 }
 
 /// The answer with what is told once, and the one without it.
-pub(super) fn told(
-    source: &Source,
-    token: Option<&Token>,
-    secret: Option<&Secret>,
+fn told(
+    ToldSource { source, token, secret }: &ToldSource,
     answer: impl Fn(&Told) -> Result<Response, Problem>,
 ) -> Result<Made, Problem> {
-    let answer = |token: Option<&Token>, secret: Option<&Secret>| {
+    let answer = |is_first: bool| {
+        let (token, secret) = (token.as_ref().filter(|_| is_first), secret.as_ref().filter(|_| is_first));
         let told = Told {
             source: View::of(source, token),
             token: token.map(|token| token.reveal().to_owned()),
@@ -217,21 +156,14 @@ pub(super) fn told(
         reply::set(&mut response, ETAG, &etag(source));
         Ok::<_, Problem>(response)
     };
-    Ok(Made { answer: answer(token, secret)?, remembered: Some(answer(None, None)?) })
-}
-
-/// A secret of ours, where the sender has none of its own.
-fn made_secret(settings: &mut Settings) -> Option<Secret> {
-    let secret = chosen_secret(&settings.kind, &effective_scheme(settings)?)?;
-    settings.secrets.push(SecretSetting::Text(secret.clone()));
-    Some(secret)
+    Ok(Made { answer: answer(true)?, remembered: Some(answer(false)?) })
 }
 
 fn deleted(query: &Query) -> Result<bool, Problem> {
     query.parse("deleted", "expected true or false").map(Option::unwrap_or_default)
 }
 
-fn filter(query: &Query) -> Result<impl Fn(&Source) -> bool, Problem> {
+fn filter(query: &Query) -> Result<SourceFilter<'_>, Problem> {
     let status = match query.get("status").map(str::to_ascii_lowercase).as_deref() {
         None => None,
         Some("active") => Some(SourceStatus::Active),
@@ -242,14 +174,11 @@ fn filter(query: &Query) -> Result<impl Fn(&Source) -> bool, Problem> {
             return Err(Problem::new(ProblemCode::InvalidRequest, detail));
         }
     };
-    let kind = query.get("kind").map(str::to_owned);
-    let needle = query.get("q").map(str::to_lowercase);
-    Ok(move |source: &Source| {
-        let texts = [Some(&*source.name), source.settings.description.as_deref()];
-        status.is_none_or(|status| status == source.status)
-            && kind.as_deref().is_none_or(|kind| kind == source.settings.kind)
-            && needle
-                .as_deref()
-                .is_none_or(|needle| texts.iter().flatten().any(|text| text.to_lowercase().contains(needle)))
+    Ok(SourceFilter {
+        tenant: query.tenant(),
+        status,
+        kind: query.get("kind"),
+        text: query.get("q"),
+        is_deleted: deleted(query)?,
     })
 }

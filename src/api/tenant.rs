@@ -1,4 +1,4 @@
-//! Tenants: list, create.
+//! Tenants: list, make.
 
 use std::sync::Arc;
 

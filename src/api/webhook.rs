@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::condition::expected_version;
 use super::page::Query;
-pub(super) use super::webhook_list::tenant_of;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::WEBHOOKS;

@@ -1,7 +1,7 @@
 //! Webhooks, listed.
 
 use super::page::Query;
-use super::{Api, Call, reply};
+use super::{Api, Call};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::{Principal, WebhookStatus, is_event_type};
 use crate::service::access;

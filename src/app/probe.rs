@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::handoff::{Probe, ProbeRefused, Shards, ToShard};
 use crate::ingest::{self, EventDraft, EventOrigin};
-use crate::model::{DeliveryId, EventId, NewEvent, OWN_SOURCE, Webhooks};
+use crate::model::{DeliveryId, EventId, Webhooks};
 use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Random};
 use crate::service::{Later, TestDelivery, TestRefused, Tested, Tester};

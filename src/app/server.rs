@@ -15,8 +15,8 @@ use super::outside::World;
 use super::probe::Prober;
 use super::ways::{Given, Manage, service};
 use super::{Setup, declare};
-use crate::admit::{self, Admit, Health, Limits};
-use crate::api::Api;
+use crate::admit::{Admit, Health, Limits};
+use crate::api::{Api, routes};
 use crate::auth::SharedAccess;
 use crate::commit;
 use crate::config::Config;
@@ -30,6 +30,7 @@ use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
+use crate::service::Service;
 use crate::service::apply::Declared;
 use crate::settle;
 use crate::storage::delivery::{self, RedbDeliveryStore, StoreOptions};
@@ -42,7 +43,7 @@ pub(super) struct Server {
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
-    api: Arc<Api>,
+    service: Arc<Service>,
     health: Arc<Health>,
     guard: SharedGuard,
     tokens: SharedAccess,
@@ -93,6 +94,9 @@ pub(super) enum StartError {
     /// A listening address.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// The table of routes.
+    #[error("the routes: {0}")]
+    Routes(#[from] http::router::RouteError),
     /// Two figures of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -148,15 +152,17 @@ impl Server {
         let health = ground.health(&dir, &state, &commit, &failed);
         let rejections = Arc::<Rejections>::default();
         let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
+        let router = Arc::new(routes::router()?);
         let given =
             Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let service = Arc::new(service(config, &registry, &state, &commit, given));
-        let api = Arc::new(Api::new(Arc::clone(&service), ground.clock.clone()));
+        let api = Arc::new(Api::new(Arc::clone(&service), Arc::clone(&router), ground.clock.clone()));
         let tokens: SharedAccess = Arc::new(ArcSwap::new(setup.access));
         let door = Arc::new(Door::new(config.dispatch.memory_bytes));
         let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
         let admit = Admit {
+            router,
             access: Arc::clone(&tokens),
             directory: Shared::clone(&registry.shared),
             ingest: ingest.clone(),
@@ -181,7 +187,7 @@ impl Server {
             addresses,
             admin_address,
             admin_key,
-            api,
+            service,
             health,
             guard,
             tokens,
@@ -249,7 +255,7 @@ impl Server {
     /// Makes the webhooks that the file of `apply` declares, if there is one.
     pub(super) async fn declare(&self, declared: Option<&Declared>) {
         if let Some(declared) = declared {
-            declare::run(&self.api, declared).await;
+            declare::run(&self.service, declared).await;
         }
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::figures::Figures;
 use super::store::Store;
-use crate::commit;
 use crate::admit::Management;
 use crate::api::{self, Api};
+use crate::commit;
 use crate::config::Config;
-use crate::http::{Response, Call};
+use crate::http::{Call, Response};
 use crate::inbound::source::Rejections;
 use crate::outbound::{Endpoint, SharedGuard};
 use crate::registry::{self, Shared};

@@ -53,6 +53,11 @@ impl<'a> Verdict<'a> {
         Self { pointer: format!("{above}{}", self.pointer).into(), ..self }
     }
 
+    /// The same verdict with a pointer of its own.
+    pub fn into_owned(self) -> Verdict<'static> {
+        Verdict { pointer: Cow::Owned(self.pointer.into_owned()), ..self }
+    }
+
     fn with(mut self, found: Option<&Found<'_>>) -> Self {
         self.missing = found.is_none();
         let raw = match found {

@@ -17,10 +17,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::config::Server;
-use crate::handoff::Desk;
 use super::Response;
 use super::connection::{Connections, Watch, serve};
+use crate::config::Server;
 use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, SWEEP_INTERVAL};
 use crate::runtime::Clock;
 

@@ -1,7 +1,7 @@
 //! http: what several layers need of HTTP. Listeners and connections, request heads and bodies, responses and problems.
 //!
 //! Promises: what one client can cost in bytes, time and connections is bounded before its request is read. Must never
-//! know: which routes exist, who may call them, or what an event is.
+//! know: what an event is, or what a handler does.
 //!
 //! Each worker is a thread with its own runtime, and a connection lives on one worker, so the path of a request takes no
 //! lock. No request has a timer of its own: a connection records what it waits for and since when, and the worker compares
@@ -20,14 +20,18 @@ pub mod listener;
 pub mod problem;
 pub mod reply;
 pub mod request;
+pub mod route;
+pub mod router;
 pub mod upgrade;
 
+pub use crate::model::FieldError;
 pub use body::{Body, BodySender};
 pub use call::Call;
-pub use crate::model::FieldError;
 pub use incoming::BodyRoom;
 pub use listener::{BindError, Listeners, Running, Serve, Surface, Worker, bind};
 pub use problem::{Problem, ProblemCode};
+pub use route::{Route, Verb, Verbs};
+pub use router::{Router, Target};
 
 #[cfg(test)]
 mod tests;

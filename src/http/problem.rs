@@ -7,8 +7,9 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
+use super::route::Verbs;
+use super::{Body, Response};
 use crate::model::FieldError;
-use super::{Response, Body};
 
 macro_rules! codes {
     ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {
@@ -88,7 +89,7 @@ pub struct Problem {
 enum Header {
     None,
     Bearer,
-    Allow(&'static str),
+    Allow(Verbs),
     RetryAfter { secs: u64 },
 }
 
@@ -130,8 +131,8 @@ impl Problem {
         Self::new(ProblemCode::NotFound, format!("there is no such {what}"))
     }
 
-    /// A method that the path does not have; `allow` as in the header.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    /// A method that the path does not have, with those that it has.
+    pub fn method_not_allowed(allow: Verbs) -> Self {
         Self {
             header: Header::Allow(allow),
             ..Self::new(ProblemCode::MethodNotAllowed, format!("allowed here: {allow}"))
@@ -166,7 +167,12 @@ impl Problem {
         match self.header {
             Header::None => {}
             Header::Bearer => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-            Header::Allow(methods) => _ = headers.insert(ALLOW, HeaderValue::from_static(methods)),
+            Header::Allow(methods) => {
+                // Names of methods and commas are a header value.
+                if let Ok(methods) = HeaderValue::try_from(methods.to_string()) {
+                    headers.insert(ALLOW, methods);
+                }
+            }
             Header::RetryAfter { secs } => _ = headers.insert(RETRY_AFTER, HeaderValue::from(secs)),
         }
         response

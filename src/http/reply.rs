@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK, LOCATION};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ pub fn read(headers: &HeaderMap, body: &impl Serialize) -> Result<Response, Prob
 
 /// Puts the tag on an answer, or makes it a 304.
 pub fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag, true)) {
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag)) {
         response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
@@ -69,22 +69,10 @@ pub fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Respon
     response
 }
 
-/// Whether the caller's `If-Match` lets the thing with this tag be changed.
-pub fn matches(headers: &HeaderMap, etag: &str) -> Result<(), Problem> {
-    match headers.get(IF_MATCH) {
-        Some(wanted) if !names(wanted, etag, false) => {
-            Err(Problem::new(ProblemCode::PreconditionFailed, format!("its ETag is {etag}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// RFC 9110, 13.1: a list of tags or `*`; a weak tag never matches where the strong comparison is asked.
-fn names(header: &HeaderValue, etag: &str, weak: bool) -> bool {
+/// Whether `If-None-Match` names a tag (RFC 9110, 13.1.2): it is `*` or a list of tags, of which a weak one counts too.
+fn names(header: &HeaderValue, etag: &str) -> bool {
     header.to_str().is_ok_and(|text| {
-        text.split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag == etag || (weak && tag.strip_prefix("W/") == Some(etag)))
+        text.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag || tag.strip_prefix("W/") == Some(etag))
     })
 }
 

@@ -1,6 +1,6 @@
 //! A description of an event in plain values.
 
-use crate::model::{API_SOURCE, OWN_SOURCE, DedupBy, Inbound, SourceId, Timestamp};
+use crate::model::{API_SOURCE, DedupBy, Inbound, OWN_SOURCE, SourceId, Timestamp};
 
 /// Who sent an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use hyper::http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::storage::DurableEvent;
 use crate::handoff;
 use crate::inbound::source::testing::build;
 use crate::inbound::source::{Content, Source};
@@ -16,6 +15,7 @@ use crate::limits::{CLIENT_ID_BYTES_MAX, DOOR_WAIT};
 use crate::model::{DedupBy, DedupKey, DedupKind, EventHead, EventId, SourceId, Timestamp, WebhookNo, data_of, raw_of};
 use crate::runtime::Clock;
 use crate::signature::Request;
+use crate::storage::DurableEvent;
 
 const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
 
@@ -96,7 +96,10 @@ async fn each_event_has_its_verdict_and_its_webhooks() {
         builder.add(&draft(event_type, &request[at..=at]));
     }
     let verdicts = ingest.submit(builder.finish(), None).await.unwrap();
-    let taken = |n, webhooks| Verdict::Taken { committed: Committed::new(DurableEvent::for_test(EventId::from_u128(n)), false), webhooks };
+    let taken = |n, webhooks| Verdict::Taken {
+        committed: Committed::new(DurableEvent::for_test(EventId::from_u128(n)), false),
+        webhooks,
+    };
     assert_eq!(verdicts[..], [taken(1, 1), Verdict::Refused(Refused::KeyReused), taken(3, 3)]);
 
     let submission = fake.submitted.lock().unwrap().pop().unwrap();
@@ -131,7 +134,8 @@ async fn a_batch_that_the_log_does_not_take_is_refused_as_a_whole() {
 async fn an_event_waits_for_a_permit_but_not_for_long() {
     let (ingest, fake) = ingest(Answer::Alternate, 2 * 1024);
     let request = Bytes::from(vec![b'1'; 1024]);
-    let taken = Verdict::Taken { committed: Committed::new(DurableEvent::for_test(EventId::from_u128(1)), false), webhooks: 1 };
+    let taken =
+        Verdict::Taken { committed: Committed::new(DurableEvent::for_test(EventId::from_u128(1)), false), webhooks: 1 };
     for _ in 0..2 {
         assert_eq!(ingest.take(&draft("a", &request), &request, None).await, taken);
     }

@@ -18,4 +18,5 @@ pub mod kind {
     /// A sender who is not verified.
     pub const NONE: &str = "none";
     /// A sender who signs by the Standard Webhooks specification.
-    pub const STANDARD_WEBHOOKS: &str = "standard-webhooks";}
+    pub const STANDARD_WEBHOOKS: &str = "standard-webhooks";
+}

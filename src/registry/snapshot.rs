@@ -10,7 +10,9 @@ use super::keys::Keys;
 use super::sources::Sources;
 use super::tenants::Origins;
 use crate::filter::{Facts, Subject};
-use crate::model::{DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, Timestamp, WebhookId, WebhookNo, WebhookStatus, Webhooks};
+use crate::model::{
+    DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, WebhookId, WebhookNo, WebhookStatus, Webhooks,
+};
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
 use crate::storage::registry::RemovedWebhook as Removed;

@@ -166,4 +166,24 @@ impl Service {
             Known::Removed(_) => Err(Error::not_found("webhook")),
         }
     }
+
+    /// The same webhook by its id, where a caller of tenant `*` names a uid within `tenant`.
+    ///
+    /// # Errors
+    /// If there is no webhook of this uid.
+    pub fn within<'p>(
+        &self,
+        principal: &Principal,
+        tenant: Option<&str>,
+        of: WebhookRef<'p>,
+    ) -> Result<WebhookRef<'p>, Error> {
+        match (of, tenant) {
+            (WebhookRef::Uid(uid), Some(tenant)) if principal.tenant.is_none() => {
+                let registry = self.registry.load();
+                let webhook = registry.webhook_by_uid(tenant, uid).ok_or_else(|| Error::not_found("webhook"))?;
+                Ok(WebhookRef::Id(webhook.id))
+            }
+            (of, _) => Ok(of),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::model::{AuditId, Principal, Timestamp};
 use crate::registry::{AuditEntry, AuditQuery};
 
 /// Which entries of the audit log are listed; an absent field takes all.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct AuditFilter<'a> {
     /// Of this tenant.
     pub tenant: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! API keys: create, list, read, revoke. The text of a key is in the result of its creation and nowhere else.
+//! API keys: make, list, read, revoke. Only the result of [`Service::create_key`] has the key's text.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::registry::{Key, NewKey};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 
-/// A key that its maker may create, as [`Service::draft_key`] found.
-#[derive(Debug, Clone)]
+/// A key that was checked and can be made.
+#[derive(Debug)]
 pub struct KeyDraft {
-    by: Principal,
     key: NewKey,
+    by: Principal,
 }
 
-/// A key that was created, with its text.
+/// A key that was made, with its text.
 #[derive(Debug)]
 pub struct CreatedKey {
     /// The key.
@@ -38,20 +38,20 @@ pub struct KeyFilter<'a> {
 }
 
 impl Service {
-    /// Reads a key to be created from a document. Nobody grants more than is theirs: no role above their own, no tenant
-    /// but their own.
+    /// Checks the document of a new key. Nobody grants more than is theirs: no role above their own, no tenant but their
+    /// own.
     ///
     /// # Errors
-    /// If the role is too low, or the document breaks its rules.
+    /// If the role is too low; each field that is wrong, by its JSON pointer.
     pub fn draft_key(&self, principal: &Principal, document: Map<String, Value>) -> Result<KeyDraft, Error> {
         Operation::ChangeKeys.permit(principal.role)?;
         let mut fields = Fields::new(document);
         let key = new_key(&mut fields, principal, self.clock.now());
         fields.finish(ALLOWED)?;
-        Ok(KeyDraft { by: principal.clone(), key })
+        Ok(KeyDraft { key, by: principal.clone() })
     }
 
-    /// Creates a key.
+    /// Makes a key.
     ///
     /// # Errors
     /// If there are too many keys, or the registry takes no change.

@@ -25,6 +25,18 @@ pub mod reference;
 pub mod version;
 pub mod webhook;
 
+pub mod dead_letter;
+pub mod delivery;
+pub mod event;
+pub mod filter_test;
+pub mod replay;
+pub mod search;
+pub mod statistics;
+pub mod summary;
+
+pub mod event_type;
+pub mod source;
+
 pub mod audit;
 pub mod key;
 pub mod tenant;
@@ -34,6 +46,11 @@ pub mod store;
 pub mod tester;
 
 pub mod apply;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use access::Operation;
 pub use error::{Error, ErrorKind};
@@ -82,17 +99,17 @@ pub struct Parts {
 
 /// The operations of the management. See the module.
 pub struct Service {
-    pub(crate) registry: Shared,
-    pub(crate) writer: Writer,
-    pub(crate) deliveries: Arc<dyn DeliveryStore>,
-    pub(crate) figures: Arc<dyn FigureStore>,
-    pub(crate) log: Arc<dyn ReadLog>,
-    pub(crate) check_url: CheckUrl,
-    pub(crate) default_retry: RetryPolicy,
-    pub(crate) rejections: Arc<Rejections>,
-    pub(crate) clock: Clock,
-    pub(crate) tester: Arc<dyn Tester>,
-    pub(crate) reads: Semaphore,
+    registry: Shared,
+    writer: Writer,
+    deliveries: Arc<dyn DeliveryStore>,
+    figures: Arc<dyn FigureStore>,
+    log: Arc<dyn ReadLog>,
+    check_url: CheckUrl,
+    default_retry: RetryPolicy,
+    rejections: Arc<Rejections>,
+    clock: Clock,
+    tester: Arc<dyn Tester>,
+    reads: Semaphore,
 }
 
 impl std::fmt::Debug for Service {

@@ -1,4 +1,4 @@
-//! Tenants: list, create.
+//! Tenants: list, make.
 
 use serde_json::{Map, Value};
 
@@ -11,16 +11,16 @@ use crate::registry::TenantInfo;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
-/// A tenant that its maker may create, as [`Service::draft_tenant`] found.
-#[derive(Debug, Clone)]
+/// A tenant that was checked and can be made.
+#[derive(Debug)]
 pub struct TenantDraft {
-    by: Principal,
     name: String,
     settings: TenantSettings,
+    by: Principal,
 }
 
 impl Service {
-    /// Refuses a caller who may not create tenants: an admin of tenant `*` may.
+    /// Refuses a caller who may not make tenants. An admin of tenant `*` may.
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`].
@@ -32,19 +32,19 @@ impl Service {
         }
     }
 
-    /// Reads a tenant to be created from a document.
+    /// Checks the document of a new tenant.
     ///
     /// # Errors
-    /// If the caller may not create tenants, or the document breaks its rules.
+    /// If the caller may not make tenants; each field that is wrong, by its JSON pointer.
     pub fn draft_tenant(&self, principal: &Principal, document: Map<String, Value>) -> Result<TenantDraft, Error> {
         Self::may_create_tenant(principal)?;
         let mut fields = Fields::new(document);
         let (name, settings) = new_tenant(&mut fields, self.registry.load().profiles());
         fields.finish(ALLOWED)?;
-        Ok(TenantDraft { by: principal.clone(), name, settings })
+        Ok(TenantDraft { name, settings, by: principal.clone() })
     }
 
-    /// Creates a tenant.
+    /// Makes a tenant.
     ///
     /// # Errors
     /// If there is a tenant of this name, or the registry takes no change.

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Driver;
 use super::open::{Surroundings, open_with};
-use crate::commit::{self, Committer, OpenLog};
+use super::testing::{HOUR, OPTIONS, permit, store};
 use super::{Bounds, Hooks};
-use super::testing::{HOUR, permit, OPTIONS, store};
+use crate::commit::{self, Committer, OpenLog};
 use crate::config;
 use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
 use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};

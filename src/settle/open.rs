@@ -21,9 +21,11 @@ use super::{Bounds, Hooks, Options};
 use crate::handoff::{SettleHandle, Shards, ToSettle};
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
-use crate::storage::{ReadError, ReadLog, Disk};
-use crate::storage::delivery::{Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError, TableCounts, What};
-use crate::storage::file::Store;
+use crate::storage::delivery::{
+    Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError,
+    TableCounts, What,
+};
+use crate::storage::{Disk, ReadError, ReadLog};
 
 /// What the store knows, loaded; nothing is recovered yet.
 #[derive(Debug)]

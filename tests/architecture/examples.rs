@@ -76,7 +76,7 @@ fn an_import_upward_is_reported_with_its_line() {
 
 #[test]
 fn an_import_sideways_is_reported() {
-    let text = "fn f() -> crate::handoff::Row { todo!() }";
+    let text = "fn f() -> crate::settle::Row { todo!() }";
     assert_eq!(report(&[("src/commit/group.rs", text)]), [format!("src/commit/group.rs:1: {SIDEWAYS}")]);
 }
 
@@ -106,7 +106,7 @@ fn super_is_followed_out_of_the_folder() {
 
 #[test]
 fn the_bodies_of_macros_count() {
-    let text = "fn f() { assert!(matches!(x, crate::handoff::Row { .. })); }\n\
+    let text = "fn f() { assert!(matches!(x, crate::settle::Row { .. })); }\n\
                 macro_rules! m { ($a:expr) => { $crate::api::route($a) }; }\n\
                 fn g() { for _ in 0..crate::api::MAX {} }";
     assert_eq!(
@@ -131,7 +131,7 @@ fn an_import_of_the_whole_root_is_reported() {
 #[test]
 fn a_circle_made_by_test_code_only_is_reported() {
     let text = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::api::Route;\n}";
-    let files = [("src/commit/group.rs", text), ("src/api/list.rs", "#[cfg(test)] use crate::handoff::Row;")];
+    let files = [("src/commit/group.rs", text), ("src/api/list.rs", "#[cfg(test)] use crate::settle::Row;")];
     passes(&files);
     let closed = [files.as_slice(), &[("src/settle/rows.rs", "#[test]\nfn f() { crate::commit::group(); }")]].concat();
     assert_eq!(
@@ -148,14 +148,14 @@ fn test_code_may_import_sideways_and_upward_without_a_circle() {
     passes(&[
         (
             "src/commit/group.rs",
-            "#[cfg(test)] mod tests; #[cfg(all(test, unix))] pub(crate) fn f() -> crate::handoff::Row {}",
+            "#[cfg(test)] mod tests; #[cfg(all(test, unix))] pub(crate) fn f() -> crate::settle::Row {}",
         ),
-        ("src/commit/group/tests.rs", "mod deep; use crate::handoff::Row; use hyper::Request; use tempfile::TempDir;"),
+        ("src/commit/group/tests.rs", "mod deep; use crate::settle::Row; use hyper::Request; use tempfile::TempDir;"),
         ("src/commit/group/tests/deep.rs", "use crate::api::Route;"),
         ("src/commit/testing.rs", "#![cfg(test)] use crate::api::Route;"),
         (
             "src/commit/fields.rs",
-            "struct A { #[cfg(test)] row: Map<u8, crate::handoff::Row>, b: u8 }\n\
+            "struct A { #[cfg(test)] row: Map<u8, crate::settle::Row>, b: u8 }\n\
              #[tokio::test] async fn t() { crate::api::f() }",
         ),
     ]);
@@ -173,18 +173,18 @@ fn a_test_item_ends_where_the_next_item_begins() {
         "macro_rules! m { () => {} }",
         "use url::{Url, Host};",
     ] {
-        let text = format!("#[cfg(test)]\n#[derive(Debug)]\n{item}\nuse crate::handoff::Row;");
+        let text = format!("#[cfg(test)]\n#[derive(Debug)]\n{item}\nuse crate::settle::Row;");
         assert_eq!(report(&[("src/commit/group.rs", &text)]), [format!("src/commit/group.rs:4: {SIDEWAYS}")], "{item}");
     }
     for part in [
-        "struct A { #[cfg(test)] a: Map<u8, u8>, b: crate::handoff::Row }",
-        "enum A { #[cfg(test)] A { a: u8 }, B(crate::handoff::Row) }",
+        "struct A { #[cfg(test)] a: Map<u8, u8>, b: crate::settle::Row }",
+        "enum A { #[cfg(test)] A { a: u8 }, B(crate::settle::Row) }",
         "fn f() { #[cfg(test)] let a = { 1 }; crate::settle::f() }",
         "fn f() { #[cfg(test)] { a(); } crate::settle::f() }",
         "fn f() { match a { #[cfg(test)] A => {} B => crate::settle::f() } }",
         "fn f() { match a { #[cfg(test)] A => a, B => crate::settle::f() } }",
-        "#[cfg(any(test, unix))] use crate::handoff::Row;",
-        "#[cfg(not(test))] use crate::handoff::Row;",
+        "#[cfg(any(test, unix))] use crate::settle::Row;",
+        "#[cfg(not(test))] use crate::settle::Row;",
     ] {
         assert_eq!(report(&[("src/commit/group.rs", part)]), [format!("src/commit/group.rs:1: {SIDEWAYS}")], "{part}");
     }
@@ -195,10 +195,10 @@ fn comments_strings_visibilities_and_documentation_do_not_count() {
     passes(&[(
         "src/commit/group.rs",
         r#"//! See crate::api::Route.
-            /// As [`crate::handoff::Row`] does.
+            /// As [`crate::settle::Row`] does.
             #[cfg(doc)] use crate::api::Route;
             #[doc = "crate::settle"] /* crate::api::x */
-            pub(in crate::settle) fn f<'a>() -> &'a str { "use crate::api::Route;" } // crate::handoff::Row
+            pub(in crate::settle) fn f<'a>() -> &'a str { "use crate::api::Route;" } // crate::settle::Row
             const RAW: &str = r"crate::api::x and hyper::x";
             fn g() -> u8 { self::api::x(); a.api::<u8>().b; super::settle::f(); <A>::hyper::x() }
         "#,

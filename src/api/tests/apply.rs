@@ -1,20 +1,14 @@
-//! Declared webhooks, brought about by the interface's own handlers.
+//! Declared webhooks, made in process by the service.
 
 use std::path::PathBuf;
 
-use hyper::Method;
-
 use super::*;
 use crate::config::Environment;
-use crate::service::apply::{ApplyError, CallFailed, Declared, Interface, Options, Outcome, Report, apply};
+use crate::service::apply::{ApplyError, Declared, InProcess, Options, Outcome, Report, apply};
 
-impl Interface for World {
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
-        let ask = ask().tenant(None);
-        let ask = if let Some(body) = body { ask.json(body) } else { ask };
-        let got = ask.send(self, method.as_str(), path).await;
-        Ok((got.status, got.body))
-    }
+/// The service of the world as the target of a file.
+fn target<'a>(world: &'a World, declared: &'a Declared) -> InProcess<'a> {
+    InProcess::new(&world.api.service, Principal::new(None, Role::Admin), declared, describe)
 }
 
 struct File {
@@ -35,12 +29,14 @@ impl File {
     }
 
     async fn apply(&self, world: &World, text: &str, options: Options) -> Report {
-        apply(&self.read(text), world, options).await.unwrap()
+        let declared = self.read(text);
+        apply(&declared, &target(world, &declared), options).await.unwrap()
     }
 
     /// The places and keys of what is wrong.
     async fn faults(&self, world: &World, text: &str) -> Vec<String> {
-        match apply(&self.read(text), world, Options::default()).await {
+        let declared = self.read(text);
+        match apply(&declared, &target(world, &declared), Options::default()).await {
             Err(ApplyError::Faults(faults)) => {
                 let line = |place: &str| place.rsplit(':').next().unwrap().to_owned();
                 faults.iter().map(|fault| format!("{} {}", line(&fault.place), fault.key)).collect()
@@ -99,7 +95,7 @@ async fn a_file_applied_twice_changes_nothing_the_second_time() {
     assert!(secret.starts_with("whsec_"));
     let billing = ask().send(&world, "GET", &format!("{WEBHOOKS}/billing")).await;
     assert_eq!(billing.body["metadata"], json!({"environment": "production", "hooktide.apply": "default"}));
-    let read = |uid: &str| world.api.service.registry.load().webhook_by_uid("default", uid).unwrap().version;
+    let read = |uid: &str| world.registry.load().webhook_by_uid("default", uid).unwrap().version;
     for _ in 0..2 {
         let report = file.apply(&world, TWO, Options::default()).await;
         assert_eq!(told(&report), ["= order.created", "= billing", "= crm"]);
@@ -194,7 +190,7 @@ async fn auth_and_tls_are_declared_by_reference_and_applied_once() {
     );
     let added = file.apply(&world, &text, Options::default()).await;
     assert_eq!(told(&added), ["+ a"]);
-    let webhook = Arc::clone(world.api.service.registry.load().webhook(WebhookNo(0)).unwrap());
+    let webhook = Arc::clone(world.registry.load().webhook(WebhookNo(0)).unwrap());
     assert_eq!(webhook.auth.as_ref().unwrap().header().1, "canary-of-the-environment");
     assert_eq!(told(&file.apply(&world, &text, Options::default()).await), ["= a"]);
 

@@ -27,7 +27,7 @@ async fn patch(world: &World, place: &str, fields: &Value) -> Got {
 }
 
 fn live(world: &World) -> Arc<Webhook> {
-    Arc::clone(world.api.service.registry.load().webhook(WebhookNo(0)).unwrap())
+    Arc::clone(world.registry.load().webhook(WebhookNo(0)).unwrap())
 }
 
 /// The header that deliveries carry.

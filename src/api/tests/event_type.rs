@@ -27,7 +27,7 @@ async fn configure(world: &World, strict: bool, types: &[(&str, Option<&str>)]) 
         Arc::new(Definition::try_new(serde_json::from_value(settings).unwrap()).unwrap())
     };
     let setup = Setup { strict, files: types.iter().map(of).collect() };
-    world.api.service.writer.set_event_types(setup).await.unwrap();
+    world.writer.set_event_types(setup).await.unwrap();
 }
 
 #[tokio::test]

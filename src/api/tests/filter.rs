@@ -78,7 +78,7 @@ async fn all_that_a_webhook_asks_for_is_explained() {
         filters: compiled(json!({"fields": {"a": 1}})),
         ..registry_tests::draft("default", &["user.*"], WebhookStatus::Active)
     };
-    let webhook = world.api.service.writer.create(settings).await.unwrap();
+    let webhook = world.writer.create(settings).await.unwrap();
     let event =
         json!({"type": "order.created", "resource_id": "r", "workspace_id": "w", "user_id": 7, "data": {"a": 1}});
     let got = test(&world, &json!({"webhook_id": webhook.id.to_string(), "event": event})).await;

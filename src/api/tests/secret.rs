@@ -20,7 +20,7 @@ async fn regenerate(world: &World, id: &str, body: Value) -> Got {
 }
 
 fn live(world: &World, id: &str) -> Arc<Webhook> {
-    Arc::clone(world.api.service.registry.load().webhook_by_id(id.parse().unwrap()).unwrap())
+    Arc::clone(world.registry.load().webhook_by_id(id.parse().unwrap()).unwrap())
 }
 
 #[tokio::test]
@@ -175,10 +175,10 @@ async fn a_webhook_whose_profile_is_gone_keeps_it_and_gets_no_secret() {
     let world = world();
     let raw = toml_edit::de::from_str("[mine]\nenvelope = \"raw\"").unwrap();
     let mine = Profiles::try_new(&raw, None).unwrap();
-    world.api.service.writer.set_profiles(mine.clone()).await.unwrap();
+    world.writer.set_profiles(mine.clone()).await.unwrap();
     let made = with(&world, json!({ "profile": "mine", "secret": WHSEC })).await;
     let id = made.text("id");
-    world.api.service.writer.set_profiles(Profiles::default()).await.unwrap();
+    world.writer.set_profiles(Profiles::default()).await.unwrap();
     assert!(!live(&world, id).profile.is_known());
     let got = regenerate(&world, id, json!({})).await;
     assert_eq!((got.status, got.text("code")), (409, "conflict"));
@@ -190,7 +190,7 @@ async fn a_webhook_whose_profile_is_gone_keeps_it_and_gets_no_secret() {
         .send(&world, "PATCH", &format!("/api/v1/webhooks/{id}"))
         .await;
     assert_eq!((got.status, got.text("profile"), got.text("name")), (200, "mine", "x"), "{}", got.body);
-    world.api.service.writer.set_profiles(mine).await.unwrap();
+    world.writer.set_profiles(mine).await.unwrap();
     assert!(live(&world, id).profile.is_known());
     assert_eq!(regenerate(&world, id, json!({})).await.status, 200);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::inbound::source::{Rejection, Token};
-use crate::model::SourceId;
+use crate::model::{Principal, SourceId};
 
 const SOURCES: &str = "/api/v1/sources";
 
@@ -141,7 +141,7 @@ async fn a_partner_is_told_its_token_once() {
         assert!(!text.contains(&token[..12]), "{text}");
     }
     let id: SourceId = created.text("id").parse().unwrap();
-    let by_token = |token: &str| world.api.service.registry.load().source_by_token(token).map(|source| source.id);
+    let by_token = |token: &str| world.registry.load().source_by_token(token).map(|source| source.id);
     assert_eq!(by_token(&token), Some(id));
 
     let rotated = ask().role(Role::Member).send(&world, "POST", &format!("{SOURCES}/acme/rotate-token")).await;

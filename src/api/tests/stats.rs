@@ -1,62 +1,14 @@
 //! Figures: what is shown of them, and to whom.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::settle::{Figures as Counted, FiguresOf, Hour, HourRow, OTHER_TYPES, WebhookStats};
-
-/// What settle would have counted, by webhook and by tenant.
-#[derive(Default)]
-pub(super) struct Figures {
-    webhooks: Mutex<BTreeMap<(WebhookNo, Hour), HourRow>>,
-    tenants: Mutex<BTreeMap<(String, Hour), HourRow>>,
-    totals: Mutex<WebhookStats>,
-    breaker: AtomicU8,
-}
-
-impl FigureStore for Figures {
-    fn totals(&self, _: WebhookNo) -> WebhookStats {
-        *self.totals.lock().unwrap()
-    }
-
-    fn hours(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Answered<BTreeMap<Hour, HourRow>> {
-        let mut found = BTreeMap::<Hour, HourRow>::new();
-        let mut add = |hour: Hour, row: &HourRow| {
-            if (first..=last).contains(&hour) {
-                found.entry(hour).or_default().merge(row, 250);
-            }
-        };
-        let (webhooks, tenants) = (self.webhooks.lock().unwrap(), self.tenants.lock().unwrap());
-        match of {
-            FiguresOf::Webhooks(wanted) => {
-                let of = webhooks.iter().filter(|((no, _), _)| wanted.contains(no));
-                of.for_each(|((_, hour), row)| add(*hour, row));
-            }
-            FiguresOf::Tenant(name) => {
-                tenants.iter().filter(|((tenant, _), _)| tenant == name).for_each(|((_, hour), row)| add(*hour, row));
-            }
-            FiguresOf::Everybody => tenants.iter().for_each(|((_, hour), row)| add(*hour, row)),
-        }
-        Ok(found)
-    }
-
-    fn waiting(&self, _: WebhookNo, _: usize) -> Answered<usize> {
-        Ok(3)
-    }
-
-    fn breaker(&self, _: WebhookNo) -> BreakerState {
-        match self.breaker.load(Ordering::Relaxed) {
-            0 => BreakerState::Closed,
-            1 => BreakerState::HalfOpen,
-            _ => BreakerState::Open,
-        }
-    }
-}
+use crate::settle::{Figures as Counted, Hour, HourRow, OTHER_TYPES, WebhookStats};
 
 impl World {
     /// An attempt of a tenant's webhook in the hour so many before this one.
     fn attempted(&self, tenant: &str, webhook: u32, hours_ago: u32, event_type: &str, is_success: bool) {
-        let hour = Hour::of(self.api.service.clock.now()).before(hours_ago);
+        let hour = Hour::of(self.clock.now()).before(hours_ago);
         let row = HourRow::of_type(event_type, &Counted::of_attempt(is_success));
         let mut webhooks = self.figures.webhooks.lock().unwrap();
         webhooks.entry((WebhookNo(webhook), hour)).or_default().merge(&row, 250);
@@ -114,7 +66,7 @@ async fn a_webhook_shows_its_figures() {
         assert_eq!(hourly.len(), 24);
         let attempts: Vec<_> = hourly.iter().map(|hour| hour["attempts"].as_u64().unwrap()).collect();
         assert_eq!((attempts[0], attempts[22], attempts[23], attempts.iter().sum::<u64>()), (1, 1, 1, 3));
-        assert_eq!(hourly[23]["hour"], Hour::of(world.api.service.clock.now()).start().to_string());
+        assert_eq!(hourly[23]["hour"], Hour::of(world.clock.now()).start().to_string());
         assert_eq!(hourly[5]["latency_ms"], Value::Null);
         assert_eq!(body["event_types"][0]["event_type"], "order.created");
         assert_eq!(body["event_types"][0]["attempts"], 2);
@@ -146,7 +98,7 @@ async fn a_tenant_sees_its_event_types_and_nobody_elses() {
     assert_eq!(types(&got), [("order.created", 2, 2), ("order.paid", 1, 1), ("*", 0, 1)]);
     assert_eq!(got.body["data"][0]["average_attempts"], 1.0);
     assert_eq!(got.body["data"][2]["success_rate"], Value::Null);
-    let now = world.api.service.clock.now();
+    let now = world.clock.now();
     assert_eq!(got.text("since"), Hour::of(now).before(23).start().to_string());
     assert_eq!(got.text("until"), now.to_string());
 

@@ -328,7 +328,7 @@ async fn who_makes_a_webhook_owns_it_unless_it_says_otherwise() {
         (json!({"url": HOOK, "user_id": null}), None),
     ] {
         assert_eq!(by(body).await.status(), 201);
-        let registry = world.api.service.registry.load();
+        let registry = world.registry.load();
         let newest = registry.newest(None, WebhookNo(u32::MAX)).next().unwrap();
         assert_eq!(newest.user_id.as_deref(), owner);
     }

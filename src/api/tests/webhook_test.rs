@@ -1,50 +1,6 @@
 //! Test deliveries, to a receiver of the test's own.
 
-use hyper::HeaderMap;
-
 use super::*;
-use crate::handoff::{Outcome, Probed};
-use crate::outbound::SentRequest;
-
-/// Answers 418 to everything, unless it is told to refuse.
-#[derive(Default)]
-pub(super) struct Receiver {
-    came: Mutex<Vec<TestDelivery>>,
-    refuses: Mutex<Option<TestRefused>>,
-}
-
-impl Tester for Receiver {
-    fn test(&self, delivery: TestDelivery) -> Later<'_, Result<Tested, TestRefused>> {
-        let refused = *self.refuses.lock().unwrap();
-        let id = DeliveryId { event: EventId::from_u128(7), webhook: delivery.webhook.no };
-        self.came.lock().unwrap().push(delivery);
-        Box::pin(async move { refused.map_or(Ok(Tested { id, probed: probed() }), Err) })
-    }
-}
-
-fn probed() -> Probed {
-    let mut secret = HeaderValue::from_static("Bearer canary");
-    secret.set_sensitive(true);
-    let sent = [("x-team", HeaderValue::from_static("a")), ("authorization", secret)];
-    let sent: HeaderMap = sent.into_iter().map(|(name, value)| (name.parse().unwrap(), value)).collect();
-    let mut headers = HeaderMap::new();
-    headers.append("via", HeaderValue::from_static("one"));
-    headers.append("via", HeaderValue::from_static("two"));
-    Probed {
-        outcome: Outcome {
-            result: Err(AttemptError::Status(418)),
-            http_status: Some(418),
-            retry_after: None,
-            response: "short".into(),
-            latency: Duration::from_millis(12),
-            sent_at: None,
-        },
-        request: Some(SentRequest { headers: sent, body: b"{}".to_vec() }),
-        headers,
-        body: b"I am a teapot".to_vec(),
-        is_cut: false,
-    }
-}
 
 impl World {
     fn came(&self) -> (String, String) {

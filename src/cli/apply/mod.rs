@@ -3,13 +3,19 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use hyper::Method;
 use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::{Client, ClientArgs, block_on, output};
 use crate::config::Environment;
-use crate::service::apply::{self, CallFailed, Declared, Difference, Interface, Item, Options, Outcome, Report};
+use crate::service::apply::{self, Declared, Difference, Item, Options, Outcome, Report};
+
+mod target;
+
+#[cfg(test)]
+mod tests;
+
+use target::OverHttp;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,19 +32,12 @@ pub(super) struct Args {
     client: ClientArgs,
 }
 
-impl Interface for Client {
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), CallFailed> {
-        let (status, bytes) = self.ask(method, path, body).await.map_err(|e| CallFailed(e.to_string()))?;
-        let answer = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or_default() };
-        Ok((status.as_u16(), answer))
-    }
-}
-
 pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let declared = Declared::read(&args.file, environment).map_err(CliError::Declared)?;
     let client = Client::try_new(&args.client, environment, false)?;
     let options = Options { dry_run: args.dry_run, prune: args.prune };
-    let report = block_on(async { Ok(apply::apply(&declared, &client, options).await?) })?;
+    let target = OverHttp { client: &client, tenant: declared.tenant.as_deref() };
+    let report = block_on(async { Ok(apply::apply(&declared, &target, options).await?) })?;
     if args.client.json {
         return Ok(writeln!(out, "{}", as_json(&report, args.dry_run))?);
     }
@@ -109,50 +108,4 @@ fn as_json(report: &Report, dry_run: bool) -> Value {
         shown
     };
     json!({ "dry_run": dry_run, "items": report.items.iter().map(item).collect::<Vec<_>>() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_says_what_became_of_each_thing() {
-        let item = |kind, name: &str, outcome| Item { kind, name: name.to_owned(), outcome };
-        let change = |field: &str, from: Option<Value>, to: Option<Value>| Difference { field: field.into(), from, to };
-        let report = Report {
-            items: vec![
-                item("event type", "order.created", Outcome::Unchanged),
-                item("webhook", "billing", Outcome::Added { secret: Some("whsec_x".into()) }),
-                item(
-                    "webhook",
-                    "crm",
-                    Outcome::Changed(vec![
-                        change("url", Some(json!("https://a")), Some(json!("https://b"))),
-                        change("name", None, Some(json!("CRM"))),
-                        change("burst", Some(json!(5)), None),
-                        change("secret", None, None),
-                    ]),
-                ),
-                item("webhook", "old", Outcome::Left),
-                item("webhook", "older", Outcome::Removed),
-            ],
-        };
-        let mut out = Vec::new();
-        print(&mut out, &report, true).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "+ webhook billing\n    secret: whsec_x (shown this once)\n\
-             ~ webhook crm\n    url: \"https://a\" -> \"https://b\"\n    name: \"CRM\"\n    burst: 5 -> (nothing)\n    \
-             secret: another one\n\
-             ? webhook old\n    is not in the file any more; --prune removes it\n\
-             - webhook older\n\
-             would be: 1 added, 1 changed, 1 unchanged, 1 removed, 1 left\n"
-        );
-        let shown = as_json(&report, false);
-        assert_eq!(
-            shown["items"][1],
-            json!({"kind": "webhook", "name": "billing", "outcome": "added", "secret": "whsec_x"})
-        );
-        assert_eq!(shown["items"][2]["changes"][0], json!({"field": "url", "from": "https://a", "to": "https://b"}));
-    }
 }

@@ -16,8 +16,7 @@ use super::{Breach, Incoming, Source, plain_type};
 use crate::inbound::provider::{Answer, Dedup, Effect};
 use crate::json::is_deeper;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX};
-use crate::model::{DedupKey, DedupKind, Mapping, RESERVED_TYPES, Secret, Timestamp, is_event_type, DedupBy};
-use crate::model::header::IDEMPOTENCY_KEY;
+use crate::model::{DedupBy, Mapping, RESERVED_TYPES, Secret, Timestamp, is_event_type};
 use crate::signature::{Ambiguous, Certificate, Place, Request, VerifyError};
 
 /// The data of an event whose request had no body.

@@ -2,14 +2,11 @@
 
 use std::collections::HashSet;
 
-use hyper::Method;
-use serde_json::{Map, Value, json};
-use url::form_urlencoded::byte_serialize;
+use serde_json::{Map, Value};
 
 use super::subscriptions::{Step, steps};
-use super::{ApplyError, Declared, Difference, Fault, Interface, Item, MARK, Outcome, Report, Webhook};
-use crate::limits::PAGE_ROWS_MAX;
-use crate::model::path::{EVENT_TYPES, WEBHOOKS};
+use super::target::{Document, Target, TargetError};
+use super::{ApplyError, Declared, Difference, Item, MARK, Outcome, Report, Webhook};
 
 /// What of an event type is compared.
 const TYPE_FIELDS: [&str; 7] =
@@ -31,8 +28,8 @@ pub struct Options {
 /// # Errors
 /// Everything that was found wrong. Event types are made before webhooks are looked at, which may name them; no webhook is
 /// touched while one has a fault that can be seen beforehand.
-pub async fn apply(declared: &Declared, interface: &impl Interface, options: Options) -> Result<Report, ApplyError> {
-    let run = Run { declared, interface, is_dry: options.dry_run };
+pub async fn apply(declared: &Declared, target: &impl Target, options: Options) -> Result<Report, ApplyError> {
+    let run = Run { declared, target, is_dry: options.dry_run };
     let mut report = Report::default();
     run.event_types(&mut report).await?;
     let mut plans = Vec::with_capacity(declared.webhooks.len());
@@ -54,9 +51,9 @@ pub async fn apply(declared: &Declared, interface: &impl Interface, options: Opt
     Ok(report)
 }
 
-struct Run<'a, I> {
+struct Run<'a, T> {
     declared: &'a Declared,
-    interface: &'a I,
+    target: &'a T,
     is_dry: bool,
 }
 
@@ -65,62 +62,29 @@ struct Plan<'a> {
     /// Its place in the file.
     n: usize,
     webhook: &'a Webhook,
-    body: Value,
+    body: Document,
     /// `None`: it is new.
     changes: Option<Vec<Difference>>,
     rotates: bool,
     steps: Vec<Step>,
 }
 
-impl<I: Interface> Run<'_, I> {
-    /// The path with the file's tenant.
-    fn path(&self, path: &str, query: &str) -> String {
-        let tenant = self.declared.tenant.as_deref().map(|tenant| {
-            let escaped: String = byte_serialize(tenant.as_bytes()).collect();
-            format!("tenant={escaped}")
-        });
-        let query = [tenant.as_deref().unwrap_or_default(), query].into_iter().filter(|part| !part.is_empty());
-        let query = query.collect::<Vec<_>>().join("&");
-        if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
-    }
-
-    /// A thing, if it is there.
-    async fn read(&self, path: &str, at: &[String]) -> Result<Option<Value>, ApplyError> {
-        match self.interface.call(Method::GET, &self.path(path, ""), None).await? {
-            (404, _) => Ok(None),
-            answer => self.good(answer, at).map(Some),
-        }
-    }
-
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        query: &str,
-        body: Option<&Value>,
-        at: &[String],
-    ) -> Result<Value, ApplyError> {
-        let answer = self.interface.call(method, &self.path(path, query), body).await?;
-        self.good(answer, at)
-    }
-
-    /// An answer that is no refusal; of a refusal each field is named where it stands in the file.
-    fn good(&self, (status, answer): (u16, Value), at: &[String]) -> Result<Value, ApplyError> {
-        if (200..300).contains(&status) {
-            return Ok(answer);
-        }
-        let errors = answer["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let fault = |error: &Value| {
-            let pointer = error["pointer"].as_str().unwrap_or_default();
-            let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
-            let path: Vec<_> = at.iter().cloned().chain(parts).collect();
-            self.declared.fault(&path, error["detail"].as_str().unwrap_or_default())
+impl<T: Target> Run<'_, T> {
+    /// A refusal names each field where it stands in the file.
+    fn good<R>(&self, answer: Result<R, TargetError>, at: &[String]) -> Result<R, ApplyError> {
+        let refusal = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(TargetError::Failed(failed)) => return Err(failed.into()),
+            Err(TargetError::Refused(refusal)) => refusal,
         };
-        let mut faults: Vec<Fault> = errors.iter().map(fault).collect();
+        let mut faults = Vec::with_capacity(refusal.errors.len().max(1));
+        for error in refusal.errors {
+            let parts = error.pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+            let path: Vec<_> = at.iter().cloned().chain(parts).collect();
+            faults.push(self.declared.fault(&path, error.detail));
+        }
         if faults.is_empty() {
-            let code = answer["code"].as_str().unwrap_or("no code");
-            let detail = answer["detail"].as_str().unwrap_or_default();
-            faults.push(self.declared.fault(at, format!("the server answered {status} {code}: {detail}")));
+            faults.push(self.declared.fault(at, refusal.message));
         }
         Err(ApplyError::Faults(faults))
     }
@@ -129,12 +93,10 @@ impl<I: Interface> Run<'_, I> {
         for (n, body) in self.declared.event_types.iter().enumerate() {
             let at = ["event_types".to_owned(), n.to_string()];
             let name = body["name"].as_str().unwrap_or_default().to_owned();
-            let path = format!("{EVENT_TYPES}/{}", escaped(&name));
-            let present = self.read(&path, &at).await?;
+            let present = self.good(self.target.event_type(&name).await, &at)?;
             let differences = present.as_ref().map(|present| different_type(present, body));
             if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
-                let query = if self.is_dry { "dry_run=true" } else { "" };
-                self.call(Method::PUT, &path, query, Some(&Value::Object(body.clone())), &at).await?;
+                self.good(self.target.put_event_type(&name, body, self.is_dry).await, &at)?;
             }
             let outcome = outcome(differences, None);
             report.items.push(Item { kind: EVENT_TYPE, name, outcome });
@@ -144,35 +106,33 @@ impl<I: Interface> Run<'_, I> {
 
     /// What would become of a webhook.
     async fn plan<'w>(&self, n: usize, webhook: &'w Webhook) -> Result<Plan<'w>, ApplyError> {
-        let at = place(n);
-        let path = webhook_path(&webhook.uid);
+        let (at, uid) = (place(n), &webhook.uid);
         let body = self.body(webhook);
         let wanted = webhook.subscriptions.as_deref();
-        let Some(present) = self.read(&path, &at).await? else {
-            let mut new = body.clone();
-            if let (Some(secret), Some(fields)) = (&webhook.secret, new.as_object_mut()) {
-                fields.insert("secret".to_owned(), secret.reveal().into());
+        let Some(present) = self.good(self.target.webhook(uid).await, &at)? else {
+            let mut new = body;
+            if let Some(secret) = &webhook.secret {
+                new.insert("secret".to_owned(), secret.reveal().into());
             }
-            self.call(Method::POST, WEBHOOKS, "dry_run=true", Some(&new), &at).await?;
+            self.good(self.target.check_new_webhook(&new).await, &at)?;
             let steps = steps(&[], wanted.unwrap_or_default()).0;
             return Ok(Plan { n, webhook, body: new, changes: None, rotates: false, steps });
         };
-        let preview = self.call(Method::PUT, &path, "dry_run=true", Some(&body), &at).await?;
-        let names = preview["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let value = |of: &Value, field: &str| of.get(field).filter(|value| !value.is_null()).cloned();
-        let difference = |field: &str| Difference {
-            field: field.to_owned(),
+        let preview = self.good(self.target.preview_webhook(uid, &body).await, &at)?;
+        let value = |of: &Document, field: &str| of.get(field).filter(|value| !value.is_null()).cloned();
+        let difference = |field: &String| Difference {
+            field: field.clone(),
             from: value(&present, field),
-            to: value(&preview, field),
+            to: value(&preview.document, field),
         };
-        let mut changes: Vec<_> = names.iter().filter_map(Value::as_str).map(difference).collect();
+        let mut changes: Vec<_> = preview.changed.iter().map(difference).collect();
         let rotates = webhook.secret.as_ref().is_some_and(|secret| !fits_hint(secret.reveal(), &present));
         if rotates {
             changes.push(Difference { field: "secret".to_owned(), from: None, to: None });
         }
         let mut plan = Plan { n, webhook, body, changes: None, rotates, steps: Vec::new() };
         if let Some(wanted) = wanted {
-            let present = self.all(&format!("{path}/subscriptions"), &at).await?;
+            let present = self.good(self.target.subscriptions(uid).await, &at)?;
             let (steps, differences) = steps(&present, wanted);
             changes.extend(differences);
             plan.steps = steps;
@@ -180,55 +140,52 @@ impl<I: Interface> Run<'_, I> {
         Ok(Plan { changes: Some(changes), ..plan })
     }
 
-    /// The webhook as the interface takes it, marked as this file's.
-    fn body(&self, webhook: &Webhook) -> Value {
+    /// The webhook's document, marked as this file's.
+    fn body(&self, webhook: &Webhook) -> Document {
         let mut body = webhook.body.clone();
         body.insert("uid".to_owned(), webhook.uid.as_str().into());
         let metadata = body.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(metadata) = metadata {
             metadata.insert(MARK.to_owned(), self.declared.set.as_str().into());
         }
-        Value::Object(body)
+        body
     }
 
     async fn carry_out(&self, plan: Plan<'_>) -> Result<Item, ApplyError> {
         let Plan { n, webhook, mut body, changes, rotates, steps } = plan;
-        let (at, path) = (place(n), webhook_path(&webhook.uid));
+        let (at, uid) = (place(n), &webhook.uid);
         let mut secret = None;
         if !self.is_dry {
             let is_new = changes.is_none();
             if is_new {
-                if let (Some(tenant), Some(fields)) = (&self.declared.tenant, body.as_object_mut()) {
-                    fields.insert("tenant".to_owned(), tenant.as_str().into());
+                if let Some(tenant) = &self.declared.tenant {
+                    body.insert("tenant".to_owned(), tenant.as_str().into());
                 }
-                let made = self.call(Method::POST, WEBHOOKS, "", Some(&body), &at).await?;
+                let made = self.good(self.target.create_webhook(&body).await, &at)?;
                 // One that the file refers to is known already.
-                secret = made["secret"].as_str().filter(|_| webhook.secret.is_none()).map(str::to_owned);
+                secret = made.filter(|_| webhook.secret.is_none()).map(|secret| secret.reveal().to_owned());
             } else if changes.iter().flatten().any(|change| is_field(&change.field)) {
-                self.call(Method::PUT, &path, "", Some(&body), &at).await?;
+                self.good(self.target.replace_webhook(uid, &body).await, &at)?;
             }
             if let Some(given) = webhook.secret.as_ref().filter(|_| rotates) {
-                let body = json!({ "secret": given.reveal() });
                 let secret_at: Vec<_> = at.iter().cloned().chain(["secret".to_owned()]).collect();
-                self.call(Method::POST, &format!("{path}/regenerate-secret"), "", Some(&body), &secret_at).await?;
+                self.good(self.target.set_secret(uid, given).await, &secret_at)?;
             }
-            self.subscribe(&path, &at, steps).await?;
+            self.subscribe(uid, &at, steps).await?;
         }
         Ok(Item { kind: WEBHOOK, name: webhook.uid.clone(), outcome: outcome(changes, secret) })
     }
 
-    async fn subscribe(&self, path: &str, at: &[String], steps: Vec<Step>) -> Result<(), ApplyError> {
-        let all = format!("{path}/subscriptions");
+    async fn subscribe(&self, uid: &str, at: &[String], steps: Vec<Step>) -> Result<(), ApplyError> {
         let at =
             |n: usize| -> Vec<_> { at.iter().cloned().chain(["subscriptions".to_owned(), n.to_string()]).collect() };
         for step in steps {
-            match step {
-                Step::Make(n, body) => self.call(Method::POST, &all, "", Some(&body), &at(n)).await?,
-                Step::Replace(n, id, body) => {
-                    self.call(Method::PUT, &format!("{all}/{id}"), "", Some(&body), &at(n)).await?
-                }
-                Step::Remove(id) => self.call(Method::DELETE, &format!("{all}/{id}"), "", None, &at(0)).await?,
+            let (answer, n) = match step {
+                Step::Make(n, document) => (self.target.create_subscription(uid, &document).await, n),
+                Step::Replace(n, id, document) => (self.target.replace_subscription(uid, &id, &document).await, n),
+                Step::Remove(id) => (self.target.delete_subscription(uid, &id).await, 0),
             };
+            self.good(answer, &at(n))?;
         }
         Ok(())
     }
@@ -236,51 +193,30 @@ impl<I: Interface> Run<'_, I> {
     /// Webhooks that an earlier file of this set made, and this one does not name.
     async fn prune(&self, prune: bool, report: &mut Report) -> Result<(), ApplyError> {
         let declared: HashSet<_> = self.declared.webhooks.iter().map(|webhook| webhook.uid.as_str()).collect();
-        for webhook in self.all(WEBHOOKS, &[]).await? {
-            let Some(uid) = webhook["uid"].as_str() else { continue };
-            if webhook["metadata"][MARK] != self.declared.set.as_str() || declared.contains(uid) {
+        for webhook in self.good(self.target.webhooks().await, &[])? {
+            let text = |key: &str| webhook.get(key).and_then(Value::as_str);
+            let Some(uid) = text("uid") else { continue };
+            let set = webhook.get("metadata").and_then(|metadata| metadata[MARK].as_str());
+            if set != Some(&self.declared.set) || declared.contains(uid) {
                 continue;
             }
             // Without a tenant in the file, a key of all tenants would see everybody's.
-            let tenant = webhook["tenant"].as_str().unwrap_or_default();
+            let tenant = text("tenant").unwrap_or_default();
             if self.declared.tenant.as_deref().unwrap_or(tenant) != tenant {
                 continue;
             }
             if prune && !self.is_dry {
-                let id = webhook["id"].as_str().unwrap_or_default();
-                self.call(Method::DELETE, &webhook_path(id), "", None, &[]).await?;
+                self.good(self.target.delete_webhook(text("id").unwrap_or_default()).await, &[])?;
             }
             let outcome = if prune { Outcome::Removed } else { Outcome::Left };
             report.items.push(Item { kind: WEBHOOK, name: uid.to_owned(), outcome });
         }
         Ok(())
     }
-
-    /// All rows of a list.
-    async fn all(&self, path: &str, at: &[String]) -> Result<Vec<Value>, ApplyError> {
-        let mut rows = Vec::new();
-        let mut query = format!("limit={PAGE_ROWS_MAX}");
-        loop {
-            let mut page = self.call(Method::GET, path, &query, None, at).await?;
-            if let Some(Value::Array(data)) = page.get_mut("data") {
-                rows.append(data);
-            }
-            let Some(cursor) = page["next_cursor"].as_str() else { return Ok(rows) };
-            query = format!("limit={PAGE_ROWS_MAX}&cursor={}", escaped(cursor));
-        }
-    }
 }
 
 fn place(n: usize) -> [String; 2] {
     ["webhooks".to_owned(), n.to_string()]
-}
-
-fn webhook_path(id: &str) -> String {
-    format!("{WEBHOOKS}/{id}")
-}
-
-fn escaped(text: &str) -> String {
-    byte_serialize(text.as_bytes()).collect()
 }
 
 /// Whether a difference is of the webhook itself.
@@ -297,14 +233,14 @@ fn outcome(changes: Option<Vec<Difference>>, secret: Option<String>) -> Outcome 
 }
 
 /// A secret is never told, so it is known by its hint: the last characters of the one in force.
-fn fits_hint(secret: &str, webhook: &Value) -> bool {
-    let hint = webhook["secret_hint"].as_str().unwrap_or_default();
+fn fits_hint(secret: &str, webhook: &Document) -> bool {
+    let hint = webhook.get("secret_hint").and_then(Value::as_str).unwrap_or_default();
     let end = hint.rsplit('…').next().unwrap_or_default();
     secret.ends_with(end)
 }
 
 /// The fields of an event type that the file has otherwise; what it does not say is the default.
-fn different_type(present: &Value, body: &Map<String, Value>) -> Vec<Difference> {
+fn different_type(present: &Document, body: &Document) -> Vec<Difference> {
     let nothing = |value: &&Value| !value.is_null() && **value != Value::Bool(false);
     let difference = |field: &&str| {
         let (from, to) = (present.get(*field).filter(nothing), body.get(*field).filter(nothing));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hyper::http::HeaderName;
+use http::HeaderName;
 use serde_json::{Map, Value};
 
 use super::Fault;

@@ -1,8 +1,8 @@
-//! apply: webhooks, their subscriptions and event types as a file declares them, brought about by the interface.
+//! apply: webhooks, their subscriptions and event types as a file declares them, made on a server.
 //!
 //! Promises: applying a file twice changes nothing the second time; nothing of a file with a fault is made, and each fault is
 //! named by file, line and key; a secret stands in no file, no report and no log, but for one that is made, which is reported
-//! once. Must never know: how the interface is reached (over HTTP by the command, in process by the server).
+//! once. Must never know: how the server is reached ([`Target`]: over HTTP by the command, in process by the server).
 //!
 //! ```text
 //! file ──► Declared ──► plan: read each thing, have its change previewed ──► carry out ──► Report
@@ -13,37 +13,24 @@
 
 mod engine;
 mod file;
+mod in_process;
 mod subscriptions;
+mod target;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use hyper::Method;
 use serde_json::Value;
 
 pub use engine::{Options, apply};
 pub use file::{Declared, Webhook};
+pub use in_process::InProcess;
+pub use target::{CallFailed, Document, Refusal, Target, TargetError};
 
 /// The member of a webhook's metadata that says which set of declared webhooks it belongs to.
 pub const MARK: &str = "hooktide.apply";
-
-/// The interface, however it is reached.
-pub trait Interface {
-    /// One call: its status and its answer, `null` for an empty one.
-    fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> impl Future<Output = Result<(u16, Value), CallFailed>>;
-}
-
-/// A call that came to no answer.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CallFailed(pub String);
 
 /// Something that is wrong with what a file declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +58,7 @@ pub enum ApplyError {
     /// What it declares is refused; nothing that was found wrong was made.
     #[error("{}", lines(.0))]
     Faults(Vec<Fault>),
-    /// The interface cannot be reached, or answers what it should not.
+    /// The server cannot be reached, or answers what it should not.
     #[error(transparent)]
     Call(#[from] CallFailed),
 }

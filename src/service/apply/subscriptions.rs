@@ -2,25 +2,25 @@
 
 use serde_json::{Map, Value};
 
-use super::Difference;
+use super::{Difference, Document};
 
 /// One step; those that make come before those that remove, so that no event falls between.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// POST; the number is its place in the file.
-    Make(usize, Value),
-    /// PUT to this id.
-    Replace(usize, String, Value),
-    /// DELETE of this id.
+    /// The number is its place in the file.
+    Make(usize, Document),
+    /// The one of this id.
+    Replace(usize, String, Document),
+    /// The one of this id.
     Remove(String),
 }
 
 /// The steps from those that are there to those that are wanted, with what they change.
-pub(super) fn steps(present: &[Value], wanted: &[Map<String, Value>]) -> (Vec<Step>, Vec<Difference>) {
-    let mut left: Vec<&Value> = present.iter().collect();
+pub(super) fn steps(present: &[Document], wanted: &[Document]) -> (Vec<Step>, Vec<Difference>) {
+    let mut left: Vec<&Document> = present.iter().collect();
     let mut open = Vec::new();
     for (n, body) in wanted.iter().enumerate() {
-        let wanted = normal(&Value::Object(body.clone()));
+        let wanted = normal(body);
         match left.iter().position(|there| normal(there) == wanted) {
             Some(at) => drop(left.remove(at)),
             None => open.push((n, wanted)),
@@ -34,52 +34,52 @@ pub(super) fn steps(present: &[Value], wanted: &[Map<String, Value>]) -> (Vec<St
     };
     for (n, wanted) in open {
         // One of the same type and resource is the same one, changed.
-        let same = |there: &&Value| ["event_type", "resource_id"].iter().all(|key| normal(there)[*key] == wanted[*key]);
+        let same =
+            |there: &&Document| ["event_type", "resource_id"].iter().all(|key| normal(there)[*key] == wanted[*key]);
         if let Some(at) = left.iter().position(same) {
             let there = left.remove(at);
             differences.push(difference(&wanted, Some(&normal(there)), Some(&wanted)));
-            steps.push(Step::Replace(n, id(there), Value::Object(wanted_body(&wanted))));
+            steps.push(Step::Replace(n, id(there), wanted_body(wanted)));
         } else {
             differences.push(difference(&wanted, None, Some(&wanted)));
-            steps.push(Step::Make(n, Value::Object(wanted_body(&wanted))));
+            steps.push(Step::Make(n, wanted_body(wanted)));
         }
     }
     for there in left {
-        differences.push(difference(there, Some(&normal(there)), None));
+        let there_now = normal(there);
+        differences.push(difference(&there_now, Some(&there_now), None));
         steps.push(Step::Remove(id(there)));
     }
     (steps, differences)
 }
 
-fn id(there: &Value) -> String {
-    there["id"].as_str().unwrap_or_default().to_owned()
+fn id(there: &Document) -> String {
+    there.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// What makes two subscriptions the same, with what is not said filled in. A resource is known by its text.
-fn normal(subscription: &Value) -> Value {
-    let mut normal = subscription.clone();
-    if let Value::Object(fields) = &mut normal {
-        for key in ["id", "webhook_id", "created_at", "updated_at"] {
-            fields.remove(key);
-        }
-        fields.entry("is_active").or_insert(Value::Bool(true));
-        if let Some(Value::Number(number)) = fields.get("resource_id") {
-            let text = number.to_string();
-            fields.insert("resource_id".to_owned(), Value::from(text));
-        }
-        // None are shown as an empty object, which an empty table of the file means too.
-        if fields.get("filters").and_then(Value::as_object).is_some_and(Map::is_empty) {
-            fields.remove("filters");
-        }
-        for key in ["resource_id", "filters"] {
-            fields.entry(key).or_insert(Value::Null);
-        }
+fn normal(subscription: &Document) -> Value {
+    let mut fields = subscription.clone();
+    for key in ["id", "webhook_id", "created_at", "updated_at"] {
+        fields.remove(key);
     }
-    normal
+    fields.entry("is_active").or_insert(Value::Bool(true));
+    if let Some(Value::Number(number)) = fields.get("resource_id") {
+        let text = number.to_string();
+        fields.insert("resource_id".to_owned(), Value::from(text));
+    }
+    // None are shown as an empty object, which an empty table of the file means too.
+    if fields.get("filters").and_then(Value::as_object).is_some_and(Map::is_empty) {
+        fields.remove("filters");
+    }
+    for key in ["resource_id", "filters"] {
+        fields.entry(key).or_insert(Value::Null);
+    }
+    Value::Object(fields)
 }
 
-fn wanted_body(wanted: &Value) -> Map<String, Value> {
-    let fields = wanted.as_object().cloned().unwrap_or_default();
+fn wanted_body(wanted: Value) -> Document {
+    let Value::Object(fields) = wanted else { return Document::new() };
     fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
 
@@ -91,12 +91,13 @@ mod tests {
 
     #[test]
     fn what_is_so_already_stays_and_what_is_gone_goes_last() {
+        let wanted = |value: Value| value.as_object().unwrap().clone();
         let present = [
             json!({"id": "sub_1", "webhook_id": "wh_1", "event_type": "a", "resource_id": null, "is_active": true, "filters": null}),
             json!({"id": "sub_2", "event_type": "b", "resource_id": "7", "is_active": true, "filters": {"user_id": [1]}}),
             json!({"id": "sub_3", "event_type": "c", "is_active": true, "filters": {}}),
-        ];
-        let wanted = |value: Value| value.as_object().unwrap().clone();
+        ]
+        .map(wanted);
         let same = [
             wanted(json!({"event_type": "c"})),
             wanted(json!({"event_type": "a", "is_active": true})),
@@ -108,8 +109,12 @@ mod tests {
         assert_eq!(
             made,
             [
-                Step::Make(0, json!({"event_type": "d", "is_active": true})),
-                Step::Replace(1, "sub_2".into(), json!({"event_type": "b", "resource_id": "7", "is_active": true})),
+                Step::Make(0, wanted(json!({"event_type": "d", "is_active": true}))),
+                Step::Replace(
+                    1,
+                    "sub_2".into(),
+                    wanted(json!({"event_type": "b", "resource_id": "7", "is_active": true}))
+                ),
                 Step::Remove("sub_1".into()),
                 Step::Remove("sub_3".into()),
             ]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::config;
 use crate::limits::SEALED_OPEN_MAX;
-use crate::model::{EventId, file, Timestamp};
+use crate::model::{Timestamp, file};
 use crate::storage::{Disk, FileError};
 
 /// See the module. The appending thread adds segments, the retiring thread takes them away; everybody reads.

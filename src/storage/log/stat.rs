@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::block::Records;
 use super::read::records;
 use super::segment::{self, Tables};
+use super::{LogPosition, ReadError};
 use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::storage::{Disk, FileError};
-use super::{LogPosition, ReadError};
 
 /// What a log holds.
 #[derive(Debug, Clone, Default)]

@@ -364,8 +364,8 @@ mod tests {
     use super::*;
     use crate::limits::HISTORY_BUCKETS;
     use crate::model::WebhookNo;
-use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
-use crate::storage::format::STATE_FILE;
+    use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
+    use crate::storage::format::STATE_FILE;
 
     fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> History {
         let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();

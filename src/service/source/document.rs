@@ -1,16 +1,14 @@
-//! A body that makes or changes a source, read field by field into settings. What the fields mean is the source's to judge.
+//! A document that makes or changes a source, read field by field into settings. The source itself judges what they mean.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::body::{pointer, unknown};
-use super::source_view::View;
-use crate::http::{FieldError, Problem, ProblemCode};
 use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
-use crate::model::{DEFAULT_TENANT, HIDDEN, Principal, Role, Secret, SourceId, is_tenant_name};
-use crate::service::fields::{Fields, Given, merge_patch};
+use crate::model::{DEFAULT_TENANT, FieldError, HIDDEN, Principal, Role, Secret, SourceId, is_tenant_name};
+use crate::service::fields::{Fields, Given, merge_patch, pointer, unknown};
+use crate::service::{Error, ErrorKind};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \
     handshake, respond, tolerance, options, event_map, validation_config, max_body_bytes, rate_limit_rps, burst, url";
@@ -19,23 +17,23 @@ const READ_ONLY: [&str; 4] = ["secret_hints", "managed_by", "deleted_at", "tenan
 const TIMES: [&str; 3] = ["created_at", "modified_at", "warnings"];
 const TOKEN: &str = "expected 22 to 128 of A-Z, a-z, 0-9, - and _";
 
-/// A source to be made.
-pub(super) struct NewSource {
+/// What the document of a new source comes to.
+pub(super) struct Created {
     pub(super) tenant: Box<str>,
     pub(super) settings: Settings,
     /// Given by an admin.
     pub(super) token: Option<Token>,
 }
 
-/// Reads a new source.
-pub(super) fn create(body: Map<String, Value>, principal: &Principal) -> Result<NewSource, Problem> {
-    let mut fields = Fields::new(body);
+/// Reads the document of a new source.
+pub(super) fn create(document: Map<String, Value>, principal: &Principal) -> Result<Created, Error> {
+    let mut fields = Fields::new(document);
     if let Some(delivery_id) = fields.left.remove("delivery_id") {
         fields.left.entry("id").or_insert(delivery_id);
     }
     let token = token(&mut fields, principal)?;
     let tenant = tenant(&mut fields, principal);
-    let secret = text(&mut fields, "secret");
+    let secret = fields.plain_text("secret");
     for key in ["name", "kind"] {
         if fields.left.get(key).is_none_or(Value::is_null) {
             fields.wrong(pointer(key), "is required");
@@ -47,12 +45,12 @@ pub(super) fn create(body: Map<String, Value>, principal: &Principal) -> Result<
     }
     settings.tenant = Some(tenant.to_string());
     fields.finish(ALLOWED)?;
-    Ok(NewSource { tenant, settings, token })
+    Ok(Created { tenant, settings, token })
 }
 
 /// Reads a merge patch (RFC 7396) of a source.
-pub(super) fn patch(body: Map<String, Value>, source: &Source) -> Result<Settings, Problem> {
-    let mut fields = Fields::new(body);
+pub(super) fn patch(document: Map<String, Value>, source: &Source) -> Result<Settings, Error> {
+    let mut fields = Fields::new(document);
     sent_back(&mut fields, source);
     for (key, detail) in [
         ("secret", "a new secret comes in by rotate-secret, or in secrets"),
@@ -105,7 +103,7 @@ fn sent_back(fields: &mut Fields, source: &Source) {
     for key in TIMES {
         fields.left.remove(key);
     }
-    let shown = serde_json::to_value(View::of(source, None)).unwrap_or_default();
+    let shown = shown(source);
     for key in READ_ONLY {
         if let Some(given) = fields.left.remove(key)
             && shown.get(key) != Some(&given)
@@ -116,7 +114,7 @@ fn sent_back(fields: &mut Fields, source: &Source) {
     // The source's own id, or where the delivery's id stands.
     let own_id = |text: &str| text.parse::<SourceId>().is_ok();
     if let Some(id) = fields.left.get("id").and_then(Value::as_str).filter(|text| own_id(text)) {
-        if shown["id"] != *id {
+        if shown.get("id").and_then(Value::as_str) != Some(id) {
             fields.wrong("/id", "is set by the server and cannot be changed");
         }
         fields.left.remove("id");
@@ -132,6 +130,24 @@ fn sent_back(fields: &mut Fields, source: &Source) {
     }
 }
 
+/// The fields, as a client reads them, that the server sets or that may come from elsewhere than the settings.
+fn shown(source: &Source) -> Map<String, Value> {
+    let mut shown = Map::new();
+    let mut show = |key: &str, value: Value| _ = shown.insert(key.to_owned(), value);
+    show("id", source.id.to_string().into());
+    show("tenant", (*source.tenant).into());
+    show("secret_hints", source.settings.secret_hints().into());
+    show("managed_by", json!(source.managed_by));
+    show("deleted_at", json!(source.deleted_at));
+    show("url", source.address(None).into());
+    show("dedup", json!(source.recipe.dedup));
+    show("max_body_bytes", source.max_body_bytes.into());
+    if let Some(limit) = &source.rate_limit {
+        show("burst", limit.burst.into());
+    }
+    shown
+}
+
 /// An option that reads `***`, written back so, stays.
 fn merge_options(present: &mut Value, patch: Value) {
     let patch = match patch {
@@ -144,17 +160,17 @@ fn merge_options(present: &mut Value, patch: Value) {
 }
 
 /// The token that an admin gives.
-fn token(fields: &mut Fields, principal: &Principal) -> Result<Option<Token>, Problem> {
-    let Some(given) = text(fields, "token") else { return Ok(None) };
+fn token(fields: &mut Fields, principal: &Principal) -> Result<Option<Token>, Error> {
+    let Some(given) = fields.plain_text("token") else { return Ok(None) };
     may_give_token(principal)?;
     Ok(Token::try_new(&given).map_err(|_| fields.wrong("/token", TOKEN)).ok())
 }
 
 /// Only an admin may choose what is as good as a password.
-pub(super) fn may_give_token(principal: &Principal) -> Result<(), Problem> {
+pub(super) fn may_give_token(principal: &Principal) -> Result<(), Error> {
     match principal.role {
         Role::Admin => Ok(()),
-        _ => Err(Problem::new(ProblemCode::Forbidden, "only an admin may give a token; without one it is made")),
+        _ => Err(Error::new(ErrorKind::Forbidden, "only an admin may give a token; without one it is made")),
     }
 }
 
@@ -176,14 +192,6 @@ fn tenant(fields: &mut Fields, principal: &Principal) -> Box<str> {
     tenant.unwrap_or_else(|| DEFAULT_TENANT.into())
 }
 
-pub(super) fn text(fields: &mut Fields, key: &str) -> Option<String> {
-    let read = |value| match value {
-        Value::String(text) => Ok(text),
-        _ => Err("expected text".to_owned()),
-    };
-    fields.take(key, read).value()
-}
-
 /// A field in the form that settings have it in.
 fn field<T: DeserializeOwned>(fields: &mut Fields, key: &str, expected: &str) -> Option<T> {
     let read = |value: Value| {
@@ -203,11 +211,11 @@ const PLACES: &str = "a place such as \"header:X-Delivery\" or \"json:/id\", or 
 
 fn settings(fields: &mut Fields, before: Option<&Settings>) -> Settings {
     Settings {
-        name: text(fields, "name").unwrap_or_default(),
-        kind: text(fields, "kind").unwrap_or_default(),
+        name: fields.plain_text("name").unwrap_or_default(),
+        kind: fields.plain_text("kind").unwrap_or_default(),
         tenant: None,
-        description: text(fields, "description"),
-        status: text(fields, "status"),
+        description: fields.plain_text("description"),
+        status: fields.plain_text("status"),
         secrets: secrets(fields, before),
         verify: field(
             fields,
@@ -216,9 +224,9 @@ fn settings(fields: &mut Fields, before: Option<&Settings>) -> Settings {
         ),
         id: field(fields, "id", PLACES),
         r#type: field(fields, "type", PLACES),
-        dedup: text(fields, "dedup"),
-        handshake: text(fields, "handshake"),
-        respond: text(fields, "respond"),
+        dedup: fields.plain_text("dedup"),
+        handshake: fields.plain_text("handshake"),
+        respond: fields.plain_text("respond"),
         tolerance: field(fields, "tolerance", "a whole number of seconds"),
         options: field::<BTreeMap<_, _>>(fields, "options", "an object of text").unwrap_or_default(),
         event_map: field(fields, "event_map", "an array of rules"),
@@ -226,7 +234,7 @@ fn settings(fields: &mut Fields, before: Option<&Settings>) -> Settings {
         max_body_bytes: field(fields, "max_body_bytes", "bytes, a number or text like \"10 MiB\""),
         rate_limit_rps: field(fields, "rate_limit_rps", "a number"),
         burst: field(fields, "burst", "a whole number"),
-        url: text(fields, "url"),
+        url: fields.plain_text("url"),
     }
 }
 
@@ -262,8 +270,8 @@ fn secret(given: Value, kept: &mut Vec<(String, &Secret)>) -> Result<SecretSetti
             return Err(FieldError::new(pointer(key), "only the configuration file may name env or file"));
         }
     }
-    let (value, hint) = (text(&mut parts, "value"), text(&mut parts, "hint"));
-    let (until, when) = (text(&mut parts, "until"), text(&mut parts, "when"));
+    let (value, hint) = (parts.plain_text("value"), parts.plain_text("hint"));
+    let (until, when) = (parts.plain_text("until"), parts.plain_text("when"));
     let Fields { left, mut errors } = parts;
     errors.extend(unknown(&left, "value, until, when, hint"));
     if let Some(error) = errors.into_iter().next() {

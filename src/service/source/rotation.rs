@@ -3,22 +3,19 @@
 use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hyper::StatusCode;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::source::{changeable, named_version, told};
-use super::source_body::{may_give_token, text};
-use super::source_view::etag;
-use super::{Api, Call, Made, body, reply};
-use crate::http::{Problem, ProblemCode, Response};
+use super::document::may_give_token;
+use super::{SourceKey, TRIES, ToldSource};
 use crate::inbound::provider::recipe;
 use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
-use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
-use crate::model::{Secret, Timestamp, kind};
+use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
+use crate::model::{Principal, Secret, SourceId, Timestamp, kind};
 use crate::registry::SourceError;
 use crate::runtime::Random;
-use crate::service::SourceRef;
 use crate::service::fields::{Fields, Given};
+use crate::service::{Error, ErrorKind, ExpectedVersion, Service};
 use crate::signature::RawScheme;
 use crate::signature::standard::SECRET_PREFIX;
 
@@ -26,45 +23,87 @@ use crate::signature::standard::SECRET_PREFIX;
 const CHOSEN_HERE: [&str; 4] = [kind::CUSTOM, kind::PARTNER, kind::STANDARD_WEBHOOKS, kind::TOKEN];
 /// Random bytes in a secret that is made here.
 const SECRET_BYTES: usize = 32;
+/// A secret of a source that was checked and can be put in force.
+#[derive(Debug)]
+pub struct SourceSecretDraft {
+    of: SourceId,
+    rotation: Rotation,
+    version: Option<u64>,
+    by: Principal,
+}
 
-impl Api {
-    /// `{"overlap_seconds"?, "secret"?, "when"?}`: adds a secret; those before end after the overlap. With `when`, of the
-    /// secrets for such requests.
-    pub(super) async fn rotate_secret(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let source = self.source(call, of)?;
-        changeable(&source)?;
-        let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, true)?);
-        let wanted = Rotation::read(&mut fields, &source);
+/// A token of a source that was checked and can be put in force.
+#[derive(Debug)]
+pub struct SourceTokenDraft {
+    of: SourceId,
+    token: Token,
+    version: Option<u64>,
+    by: Principal,
+}
+
+impl Service {
+    /// Checks or makes a source's new secret. The document: `{"overlap_seconds"?, "secret"?, "when"?}`. With `when`, the
+    /// secret is one of those for such requests.
+    ///
+    /// # Errors
+    /// If the role is too low; each field that is wrong; a source that is not there, of the configuration file, or not of
+    /// the expected version.
+    pub fn draft_source_secret(
+        &self,
+        principal: &Principal,
+        key: SourceKey<'_>,
+        document: Map<String, Value>,
+        expected: Option<&ExpectedVersion>,
+    ) -> Result<SourceSecretDraft, Error> {
+        let source = self.changeable_source(principal, key)?;
+        let mut fields = Fields::new(document);
+        let rotation = Rotation::read(&mut fields, &source);
         fields.finish("overlap_seconds, secret, when")?;
-        reply::matches(&call.parts.headers, &etag(&source))?;
-        let Some(wanted) = wanted else { return Err(Problem::new(ProblemCode::Internal, "no secret was made")) };
-        let (writer, clock, registry) =
-            (self.service.writer.by(&call.principal), self.service.clock.clone(), self.service.registry.clone());
-        let (id, version) = (source.id, named_version(call, &source));
-        let make = async move {
-            for _ in 0..CHANGE_TRIES {
-                let found = registry.load().source_by_id(id).cloned();
-                let source = found.ok_or_else(|| Problem::not_found("source"))?;
-                let settings = wanted.apply(&source.settings, clock.now());
-                match writer.replace_source(id, version.or(Some(source.version)), settings).await {
-                    Err(SourceError::Changed) if version.is_none() => {}
-                    changed => return wanted.told(&*changed?),
-                }
-            }
-            Err::<Made, Problem>(SourceError::Changed.into())
-        };
-        self.make(call, make).await
+        let version = ExpectedVersion::bind(expected, source.version)?;
+        let Some(rotation) = rotation else { return Err(Error::new(ErrorKind::Internal, "no secret was made")) };
+        Ok(SourceSecretDraft { of: source.id, rotation, version, by: principal.clone() })
     }
 
-    /// `{"token"?}`: another token for a partner; the one before ends at once.
-    pub(super) async fn rotate_token(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let source = self.source(call, of)?;
-        changeable(&source)?;
-        let mut fields = Fields::new(body::object(&call.parts.headers, &call.body, true)?);
-        let token = match text(&mut fields, "token") {
+    /// Puts a new secret in force. The secrets before it end after the overlap.
+    ///
+    /// # Errors
+    /// A source that is not there any more, or not of the expected version; each setting that is wrong.
+    pub async fn rotate_source_secret(&self, draft: SourceSecretDraft) -> Result<ToldSource, Error> {
+        let SourceSecretDraft { of, rotation, version, by } = draft;
+        let writer = self.writer.by(&by);
+        for _ in 0..TRIES {
+            let found = self.registry.load().source_by_id(of).cloned();
+            let source = found.ok_or_else(super::not_found)?;
+            let settings = rotation.apply(&source.settings, self.clock.now());
+            match writer.replace_source(of, version.or(Some(source.version)), settings).await {
+                Err(SourceError::Changed) if version.is_none() => {}
+                changed => {
+                    let secret = rotation.is_made.then(|| rotation.secret.clone());
+                    return Ok(ToldSource { source: changed?, token: None, secret });
+                }
+            }
+        }
+        Err(SourceError::Changed.into())
+    }
+
+    /// Checks or makes a partner's new token. The document: `{"token"?}`.
+    ///
+    /// # Errors
+    /// If the role is too low, or may not choose a token; each field that is wrong; a source that is not there, of the
+    /// configuration file, or not of the expected version.
+    pub fn draft_source_token(
+        &self,
+        principal: &Principal,
+        key: SourceKey<'_>,
+        document: Map<String, Value>,
+        expected: Option<&ExpectedVersion>,
+    ) -> Result<SourceTokenDraft, Error> {
+        let source = self.changeable_source(principal, key)?;
+        let mut fields = Fields::new(document);
+        let token = match fields.plain_text("token") {
             None => Token::generate(),
             Some(given) => {
-                may_give_token(&call.principal)?;
+                may_give_token(principal)?;
                 Token::try_new(&given).unwrap_or_else(|error| {
                     fields.wrong("/token", error.to_string());
                     Token::generate()
@@ -72,17 +111,23 @@ impl Api {
             }
         };
         fields.finish("token")?;
-        reply::matches(&call.parts.headers, &etag(&source))?;
-        let (writer, id, version) = (self.service.writer.by(&call.principal), source.id, named_version(call, &source));
-        let make = async move {
-            let source = writer.rotate_token(id, version, &token).await?;
-            told(&source, Some(&token), None, |told| reply::json(StatusCode::OK, told))
-        };
-        self.make(call, make).await
+        let version = ExpectedVersion::bind(expected, source.version)?;
+        Ok(SourceTokenDraft { of: source.id, token, version, by: principal.clone() })
+    }
+
+    /// Puts a new token in force. The token before it ends at once.
+    ///
+    /// # Errors
+    /// A source that is no partner, not there any more, or not of the expected version; a token that another source has.
+    pub async fn rotate_source_token(&self, draft: SourceTokenDraft) -> Result<ToldSource, Error> {
+        let SourceTokenDraft { of, token, version, by } = draft;
+        let source = self.writer.by(&by).rotate_token(of, version, &token).await?;
+        Ok(ToldSource { source, token: Some(token), secret: None })
     }
 }
 
-/// How secrets change.
+/// How the secrets of a source change.
+#[derive(Debug)]
 struct Rotation {
     secret: Secret,
     /// Whether it was made here, and so has to be told.
@@ -98,9 +143,9 @@ impl Rotation {
             Given::Value(seconds) => Duration::from_secs(seconds),
             Given::Absent | Given::Null => SECRET_OVERLAP_DEFAULT,
         };
-        let when = text(fields, "when");
+        let when = fields.plain_text("when");
         let before = fields.errors.len();
-        let given = text(fields, "secret").map(Secret::new);
+        let given = fields.plain_text("secret").map(Secret::new);
         if given.is_none() && fields.errors.len() > before {
             return None;
         }
@@ -139,11 +184,6 @@ impl Rotation {
             }
         }
         Settings { secrets, ..settings.clone() }
-    }
-
-    fn told(&self, source: &Source) -> Result<Made, Problem> {
-        let secret = self.is_made.then_some(&self.secret);
-        told(source, None, secret, |told| reply::json(StatusCode::OK, told))
     }
 }
 

@@ -1,0 +1,189 @@
+//! Deliveries: list, read, retry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::access::may_see;
+use super::search::{DeliveryFilter, ListScope, Listed, Search};
+use super::summary::EventSummary;
+use super::{Delivery, Error, ErrorKind, Operation, Page, Rows, Service};
+use crate::handoff::Retried;
+use crate::limits::CHECKPOINT_LIST_MAX;
+use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookStatus, data_of};
+use crate::outbound::{Event, Webhook, preview};
+use crate::registry::Known;
+use crate::runtime::MemoryBudget;
+use crate::settle::Wanted;
+use crate::storage::Stored;
+
+/// A delivery with everything that is known of it.
+#[derive(Debug, Clone)]
+pub struct DeliveryDetails {
+    /// The delivery, its webhook and its event.
+    pub delivery: Listed<Delivery>,
+    /// Its attempts, first to last, as far as history still has them.
+    pub attempts: Vec<Attempt>,
+    /// The data of its event.
+    pub payload: Option<Bytes>,
+    /// The request of the last attempt, if webhook and event are still there.
+    pub request: Option<RebuiltRequest>,
+}
+
+/// The request of an attempt, built anew from the webhook and the event.
+#[derive(Debug, Clone)]
+pub struct RebuiltRequest {
+    /// Whether the webhook was changed since the attempt, so that this is the request that would be sent now. A profile that
+    /// has another definition in the configuration is no change of the webhook and is not noticed.
+    pub changed_since: bool,
+    /// Where it goes.
+    pub url: Box<str>,
+    /// Names and values; `None` for a value that is secret or is no text.
+    pub headers: Vec<(Box<str>, Option<Box<str>>)>,
+    /// Bytes of its body.
+    pub body_bytes: u64,
+}
+
+/// A delivery that was checked and can be retried.
+#[derive(Debug, Clone)]
+pub struct RetryDraft {
+    delivery: Listed<Delivery>,
+}
+
+impl Service {
+    /// Lists the deliveries that scope and filter take, newest first, from the one before `before`.
+    ///
+    /// # Errors
+    /// If the role is too low, the caller may not know of the webhook or the tenant, or the stores cannot be read.
+    pub async fn list_deliveries(
+        &self,
+        principal: &Principal,
+        scope: ListScope<'_>,
+        filter: DeliveryFilter,
+        page: Page,
+        before: Option<DeliveryId>,
+    ) -> Result<Rows<Listed<Delivery>, DeliveryId>, Error> {
+        Operation::ReadDeliveries.permit(principal.role)?;
+        let (webhooks, only) = self.webhooks_in(principal, scope)?;
+        let wanted = Wanted { before: before.unwrap_or(Wanted::END), ..Wanted::all(webhooks) };
+        let waiting = self.deliveries.sync(only, None, CHECKPOINT_LIST_MAX).await?;
+        let mut waiting: Vec<_> = waiting.into_iter().map(|(event, webhook)| DeliveryId { event, webhook }).collect();
+        waiting.sort_unstable_by(|one, other| other.cmp(one));
+        let (filter, rows) = (filter.in_lower_case(), page.wanted());
+        let found = self
+            .read(move |store, log| Search { store, log, filter: &filter, rows }.deliveries(wanted, &waiting))
+            .await?;
+        self.listed(page, found, |row| row.id).await
+    }
+
+    /// Reads a delivery with its attempts, its payload and its request.
+    ///
+    /// # Errors
+    /// If the role is too low, the caller may not know of the delivery, or the stores cannot be read.
+    pub async fn read_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<DeliveryDetails, Error> {
+        Operation::ReadDeliveries.permit(principal.role)?;
+        let known = self.webhook_of(principal, id)?;
+        let (row, stored) = self.delivery(id).await?;
+        let attempts = self.read(move |store, _| Ok::<_, Error>(store.attempts(id)?)).await?;
+        let request = match (&known, &stored, attempts.last()) {
+            (Known::Live(webhook), Some(stored), Some(last)) => self.rebuilt_request(webhook, id, stored, last),
+            _ => None,
+        };
+        let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
+        let delivery = Listed { row, webhook: known.id(), event };
+        Ok(DeliveryDetails { delivery, attempts, payload: stored.map(|(head, body)| data_of(&head, &body)), request })
+    }
+
+    /// Looks whether a delivery can be retried: its webhook takes deliveries and the log still has its event.
+    ///
+    /// # Errors
+    /// If the role is too low, the caller may not know of the delivery, or it cannot be retried.
+    pub async fn draft_retry(&self, principal: &Principal, id: DeliveryId) -> Result<RetryDraft, Error> {
+        Operation::RetryDeliveries.permit(principal.role)?;
+        let known = self.webhook_of(principal, id)?;
+        let (row, stored) = self.delivery(id).await?;
+        let webhook = deliverable(&known)?.id;
+        let Some((head, _)) = stored else {
+            return Err(Error::new(ErrorKind::Conflict, "the log no longer has the event's payload"));
+        };
+        Ok(RetryDraft { delivery: Listed { row, webhook, event: EventSummary::of(&head) } })
+    }
+
+    /// Makes one attempt now. A delivery that waits for its next attempt then continues its schedule. A delivery that has
+    /// ended, delivered or not, begins a new schedule.
+    ///
+    /// # Errors
+    /// If the delivery waits for its turn or is under way, or its webhook takes no deliveries any more.
+    pub async fn retry_delivery(&self, retry: RetryDraft) -> Result<Listed<Delivery>, Error> {
+        let Listed { row: delivery, webhook, event } = retry.delivery;
+        let now = self.clock.now();
+        match self.deliveries.retry(delivery.id).await? {
+            Retried::Again => {}
+            Retried::Waits => {
+                return Err(Error::new(ErrorKind::Conflict, "it waits for its turn or is under way"));
+            }
+            Retried::Abandoned(_) => return Err(takes_no_deliveries()),
+            Retried::Unknown => return Err(Error::not_found("delivery")),
+        }
+        let status = match delivery.status {
+            DeliveryStatus::Retrying => DeliveryStatus::Retrying,
+            _ => DeliveryStatus::Pending,
+        };
+        let row = Delivery { status, next_at: Some(now), dead_at: None, reason: None, ..delivery };
+        Ok(Listed { row, webhook, event })
+    }
+
+    /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
+    fn webhook_of(&self, principal: &Principal, id: DeliveryId) -> Result<Known, Error> {
+        let registry = self.registry.load();
+        let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
+        known.cloned().ok_or_else(|| Error::not_found("delivery"))
+    }
+
+    /// A delivery, and its event if the log still has the event.
+    async fn delivery(&self, id: DeliveryId) -> Result<(Delivery, Option<Stored>), Error> {
+        let waiting = self.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;
+        self.read(move |store, log| {
+            let pending = (!waiting.is_empty()).then(|| Delivery::pending(id));
+            let delivery = store.delivery(id)?.or(pending).ok_or_else(|| Error::not_found("delivery"))?;
+            Ok((delivery, log.read(&[id.event])?.pop().flatten()))
+        })
+        .await
+    }
+
+    fn rebuilt_request(
+        &self,
+        webhook: &Arc<Webhook>,
+        id: DeliveryId,
+        stored: &Stored,
+        last: &Attempt,
+    ) -> Option<RebuiltRequest> {
+        let (head, body) = stored.clone();
+        EventHead::parse(&head).ok()?;
+        let (committed_at, lease) = (self.clock.instant(), MemoryBudget::new(usize::MAX).lease(0));
+        let event = Event { id: id.event, head, body, committed_at, lease };
+        let rebuilt = preview(webhook, &event, last.number, last.at).ok()?;
+        let headers = rebuilt.headers.iter().map(|(name, value)| {
+            let text = value.to_str().ok().filter(|_| !value.is_sensitive());
+            (name.as_str().into(), text.map(Into::into))
+        });
+        Some(RebuiltRequest {
+            changed_since: webhook.updated_at >= last.at,
+            url: webhook.endpoint.url.clone(),
+            headers: headers.collect(),
+            body_bytes: rebuilt.body_len as u64,
+        })
+    }
+}
+
+/// The webhook, if it takes deliveries, now or when it is resumed.
+pub(super) fn deliverable(known: &Known) -> Result<&Arc<Webhook>, Error> {
+    match known {
+        Known::Live(webhook) if webhook.status != WebhookStatus::Failed => Ok(webhook),
+        Known::Live(_) | Known::Removed(_) => Err(takes_no_deliveries()),
+    }
+}
+
+fn takes_no_deliveries() -> Error {
+    Error::new(ErrorKind::Conflict, "its webhook was removed, or has failed and must be resumed first")
+}
