@@ -18,7 +18,7 @@ use hooktide::admit::{Admit, Directory, Errand, Errands, Health, Limits, Managem
 use hooktide::config::Server;
 use hooktide::filter::Facts;
 use hooktide::handoff::{Refused, Submission, Verdicts};
-use hooktide::http::{BodyRoom, Call, Response, bind};
+use hooktide::http::{BodyRoom, Call, ManageThreads, Response, bind};
 use hooktide::inbound::source::{Limiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
@@ -98,7 +98,7 @@ impl Outside for Fake {
     }
 }
 
-fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
+fn admit(manage: &ManageThreads) -> Arc<Admit<Fake, Fake, Fake>> {
     let health = Health::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
@@ -107,6 +107,7 @@ fn admit() -> Arc<Admit<Fake, Fake, Fake>> {
         directory: Fake,
         ingest: Ingest::new(Fake, Fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Fake,
+        manage: manage.handle(),
         health: Arc::new(health),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),
@@ -125,7 +126,8 @@ fn event() -> String {
 
 fn bodies(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let admit = admit();
+    let manage = ManageThreads::start().expect("threads");
+    let admit = admit(&manage);
     let mut group = c.benchmark_group("admit");
     for (name, events, body) in
         [("single 1 KiB", 1, event()), ("array of 100 x 1 KiB", 100, format!("[{}]", vec![event(); 100].join(",")))]
@@ -199,7 +201,8 @@ fn requests(c: &mut Criterion) {
     })
     .expect("a port");
     let ours = listeners.addresses()[0];
-    let running = listeners.serve(&admit()).expect("a thread");
+    let manage = ManageThreads::start().expect("threads");
+    let running = listeners.serve(&admit(&manage)).expect("a thread");
     let requests = request(&event());
     let mut answer = vec![0; 64 * 1024];
     let mut group = c.benchmark_group("request");

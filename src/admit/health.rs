@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::StatusCode;
 
-use crate::http::{Response, reply};
+use crate::http::{Manage, Response, reply};
 use crate::runtime::Metrics;
 use crate::runtime::metrics::Summary;
 
@@ -80,10 +80,10 @@ impl Health {
     }
 
     /// Brings the figures up to date, before they are shown.
-    pub(super) async fn observe(&self) {
+    pub(super) async fn observe(&self, manage: &Manage) {
         let observe = Arc::clone(&self.observe);
         // Should it panic, the figures of before are shown.
-        let _ = tokio::task::spawn_blocking(move || observe()).await;
+        let _ = manage.blocking(move || observe()).await;
     }
 
     /// Recovery is done.

@@ -25,7 +25,7 @@ pub use service::Worker;
 
 use crate::auth::SharedAccess;
 use crate::config;
-use crate::http::{BodyRoom, Call, Response, Router};
+use crate::http::{BodyRoom, Call, Manage, Response, Router};
 use crate::inbound::source::{Limiter, Rejections, Source};
 use crate::ingest::{Ingest, Matcher};
 use crate::model::{Principal, SourceId, Timestamp, Visibility};
@@ -44,8 +44,10 @@ pub struct Admit<D, S, M> {
     pub directory: D,
     /// Makes events and brings them into the log.
     pub ingest: Ingest<D, S>,
-    /// Everything that is neither publishing nor health.
+    /// Everything that is neither publishing nor health …
     pub management: M,
+    /// … and the threads on which it runs.
+    pub manage: Manage,
     /// What `/health` and `/ready` say.
     pub health: Arc<Health>,
     /// Counts the bodies that are being read or wait for their commit.
@@ -134,10 +136,10 @@ impl Directory for Shared {
     }
 }
 
-/// The rest of the interface, behind the same listeners. Called on the workers' threads.
+/// The rest of the interface, behind the same listeners. Called on the threads of the management.
 pub trait Management: Send + Sync + 'static {
     /// A call below `/api/v1/` of somebody who is known.
-    fn handle(&self, call: Call) -> impl Future<Output = Response>;
+    fn handle(&self, call: Call) -> impl Future<Output = Response> + Send;
 
     /// A document below `/openapi.` or `/docs`, open to everybody, if there is one.
     fn document(&self, _path: &str) -> Option<Response> {

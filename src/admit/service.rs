@@ -16,15 +16,17 @@ use super::{Admit, Directory, Management};
 use crate::auth::Access;
 use crate::handoff::Desk;
 use crate::http::connection::Watch;
-use crate::http::incoming::{self, Body, Bounds};
+use crate::http::incoming::{self, Bounds, Complete};
 use crate::http::listener::Arrival;
 use crate::http::request::{Head, X_REQUEST_ID, request_id};
-use crate::http::{self, Call, Problem, ProblemCode, Response, Serve, Surface, Target, Verbs, cors, reply};
+use crate::http::{
+    self, BodyRoom, Call, Problem, ProblemCode, Response, Serve, Surface, Target, Verbs, cors, reply, upload,
+};
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{Recorder, UsedCounters};
-use crate::runtime::{Clock, Instant, Metrics, Random};
+use crate::runtime::{Clock, Instant, Random};
 
 /// What one thread has for its requests.
 #[derive(Debug)]
@@ -80,16 +82,14 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
                 let figures = head.has_credentials()
                     && self.authenticate(&head, exchange.at.peer).is_ok_and(|who| may_read(&who));
                 if figures {
-                    self.admit.health.observe().await;
+                    self.admit.health.observe(&self.admit.manage).await;
                 }
                 Ok(self.admit.health.report(figures.then_some(&*self.admit.metrics)))
             }
             Target::Ready => Ok(self.admit.health.readiness()),
             Target::Live => reply::json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
             Target::Metrics => self.metrics(exchange, &head).await,
-            Target::Document => {
-                self.admit.management.document(parts.uri.path()).ok_or_else(|| Problem::not_found("document"))
-            }
+            Target::Document => self.document(exchange, parts).await,
         }
     }
 
@@ -152,6 +152,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         }
     }
 
+    /// Hands a call over to the management's threads, and its body as it comes in.
     async fn manage(
         &self,
         exchange: &mut Exchange<'_>,
@@ -159,32 +160,49 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         principal: Principal,
         id: &HeaderValue,
     ) -> Result<Response, Problem> {
-        let body = exchange.body(Bounds::flat(self.admit.limits.body_bytes), &self.admit).await?;
         if parts.method == Method::HEAD {
             // The same answer; its body stays here.
             parts.method = Method::GET;
         }
         let request_id: Box<str> = id.to_str().unwrap_or_default().into();
         let principal = self.introduced(principal, &request_id);
-        Ok(self.admit.management.handle(Call { parts, body: body.bytes.clone(), principal, request_id }).await)
+        let admit = Arc::clone(&self.admit);
+        let (feed, upload) = upload::open(exchange.incoming()?, admit.limits.body_bytes, &admit.bodies)?;
+        let handed = self.admit.manage.hand_over(async move {
+            let body = upload.read().await?;
+            let call = Call { parts, body: body.bytes.clone(), principal, request_id };
+            Ok(admit.management.handle(call).await)
+        })?;
+        feed.until(async { handed.await? }, exchange.watch).await
+    }
+
+    async fn document(&self, exchange: &Exchange<'_>, parts: Parts) -> Result<Response, Problem> {
+        let admit = Arc::clone(&self.admit);
+        let handed = self.admit.manage.hand_over(async move { admit.management.document(parts.uri.path()) })?;
+        exchange.watch.waits_elsewhere();
+        handed.await?.ok_or_else(|| Problem::not_found("document"))
     }
 
     async fn metrics(&self, exchange: &Exchange<'_>, head: &Head<'_>) -> Result<Response, Problem> {
-        let admit = &*self.admit;
-        if !admit.limits.public_metrics
+        if !self.admit.limits.public_metrics
             && exchange.at.surface != Surface::Admin
             && !may_read(&self.authenticate(head, exchange.at.peer)?)
         {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
-        admit.health.observe().await;
-        admit.metrics.door_deliveries.set(admit.ingest.deliveries() as i64);
-        admit.metrics.body_bytes.set(admit.ingest.body_bytes() as i64);
-        let mut response = Response::new(figures(&admit.metrics));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        let admit = Arc::clone(&self.admit);
+        let handed = self.admit.manage.hand_over(async move {
+            admit.health.observe(&admit.manage).await;
+            admit.metrics.door_deliveries.set(admit.ingest.deliveries() as i64);
+            admit.metrics.body_bytes.set(admit.ingest.body_bytes() as i64);
+            let mut response = Response::new(http::Body::in_pieces(admit.metrics.families()));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        })?;
+        exchange.watch.waits_elsewhere();
+        handed.await
     }
 }
 
@@ -231,12 +249,17 @@ impl<D: Directory, S: Submit, M: Management> Serve for Admit<D, S, M> {
 }
 
 impl Exchange<'_> {
+    /// The body, which can be taken once.
+    fn incoming(&mut self) -> Result<Incoming, Problem> {
+        self.incoming.take().ok_or_else(|| Problem::new(ProblemCode::Internal, "the body was read"))
+    }
+
     pub(super) async fn body<'b, D, S, M>(
         &mut self,
         bounds: Bounds,
         admit: &'b Admit<D, S, M>,
-    ) -> Result<Body<'b>, Problem> {
-        let incoming = self.incoming.take().ok_or_else(|| Problem::new(ProblemCode::Internal, "the body was read"))?;
+    ) -> Result<Complete<&'b BodyRoom>, Problem> {
+        let incoming = self.incoming()?;
         let body = incoming::read(incoming, bounds, &admit.bodies, self.watch).await;
         if body.is_ok() {
             self.watch.body_ends();
@@ -262,22 +285,6 @@ fn refuse(problem: Problem, id: &HeaderValue) -> Response {
 fn listed_origin(access: &Access, parts: &Parts) -> Option<HeaderValue> {
     let origin = parts.headers.get(ORIGIN)?;
     origin.to_str().is_ok_and(|text| access.allows_origin(text)).then(|| origin.clone())
-}
-
-/// The figures as Prometheus reads them, streamed: their text grows with the number of sources, and a client that reads slowly
-/// holds a few parts of it in memory instead of all.
-fn figures(metrics: &Metrics) -> http::Body {
-    let (sender, body) = http::Body::stream();
-    let families = metrics.families();
-    tokio::spawn(async move {
-        for text in families {
-            if sender.send(text.into()).await.is_err() {
-                return;
-            }
-        }
-        sender.finish();
-    });
-    body
 }
 
 fn may_read(principal: &Principal) -> bool {

@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::filter::Facts;
 use crate::handoff::{Committed, Refused, Submission};
 use crate::http::connection::{Connections, serve};
 use crate::http::listener::{Arrival, http};
-use crate::http::{Running, Surface, bind};
+use crate::http::{ManageThreads, Running, Surface, bind};
 use crate::inbound::source::{Source, token_hash};
 use crate::ingest::Submit;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
@@ -26,6 +26,7 @@ use crate::storage::DurableEvent;
 
 mod event_type;
 mod inbound;
+mod manage;
 
 /// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
 /// that remembers ids.
@@ -131,18 +132,58 @@ impl Submit for Fake {
     }
 }
 
-/// Answers with what it was asked.
+/// Answers with what it was asked, and on which thread. Below `/api/v1/tenants/` it blocks its thread until [`Self::open`], and
+/// below `/api/v1/audit/` it never answers.
 #[derive(Debug, Default)]
-struct Echo(AtomicUsize);
+struct Echo {
+    /// Calls that came, and those that were given up.
+    came: tokio::sync::watch::Sender<usize>,
+    left: tokio::sync::watch::Sender<usize>,
+    is_open: Mutex<bool>,
+    opens: Condvar,
+}
+
+impl Echo {
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opens.notify_all();
+    }
+}
+
+/// Counts one when it is dropped.
+struct Left<'a>(&'a tokio::sync::watch::Sender<usize>);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|left| *left += 1);
+    }
+}
 
 impl Management for Echo {
     async fn handle(&self, call: Call) -> Response {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let said =
-            json!({ "method": call.parts.method.as_str(), "path": call.parts.uri.path(), "bytes": call.body.len() });
+        self.came.send_modify(|came| *came += 1);
+        let path = call.parts.uri.path();
+        if path.starts_with("/api/v1/tenants/") {
+            let is_open = self.is_open.lock().unwrap();
+            drop(self.opens.wait_while(is_open, |is_open| !*is_open).unwrap());
+        }
+        if path.starts_with("/api/v1/audit/") {
+            let _left = Left(&self.left);
+            std::future::pending::<()>().await;
+        }
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        let said = json!({
+            "method": call.parts.method.as_str(),
+            "path": path,
+            "bytes": call.body.len(),
+            "thread": thread,
+        });
         crate::http::reply::json(hyper::StatusCode::OK, &said).unwrap()
     }
 }
+
+/// The threads of the management, which live as long as the test.
+static MANAGE: LazyLock<ManageThreads> = LazyLock::new(|| ManageThreads::start().unwrap());
 
 /// An outside that has nothing, and remembers what was asked of it.
 #[derive(Debug, Default)]
@@ -191,6 +232,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         directory: fake.clone(),
         ingest: Ingest::new(fake.clone(), fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Echo::default(),
+        manage: MANAGE.handle(),
         health: Arc::new(health),
         bodies: BodyRoom::new(),
         clock: Clock::system(Timestamp::default()),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::http::{Call, Problem, ProblemCode, Response, Router, reply};
+use crate::http::{Background, Call, Problem, ProblemCode, Response, Router, reply};
 use crate::runtime::Clock;
 use crate::service::Service;
 
@@ -66,6 +66,7 @@ impl From<Response> for Made {
 pub struct Api {
     service: Arc<Service>,
     router: Arc<Router>,
+    background: Background,
     idempotency: Arc<Idempotency>,
 }
 
@@ -76,9 +77,10 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// The interface over this service. `clock` tells when an `Idempotency-Key` is forgotten.
-    pub fn new(service: Arc<Service>, router: Arc<Router>, clock: Clock) -> Self {
-        Self { service, router, idempotency: Idempotency::new(clock) }
+    /// The interface over this service. `background` completes what was begun although the caller left; `clock` tells when an
+    /// `Idempotency-Key` is forgotten.
+    pub fn new(service: Arc<Service>, router: Arc<Router>, background: Background, clock: Clock) -> Self {
+        Self { service, router, background, idempotency: Idempotency::new(clock) }
     }
 
     /// Answers a call. The body of an answer to HEAD is left to the server to drop, which keeps its length.
@@ -105,7 +107,7 @@ impl Api {
             Turn::First(claim) => claim,
             Turn::Again(answer) => return Ok(answer),
         };
-        let making = tokio::spawn(async move {
+        let making = self.background.spawn(async move {
             let made = work.await?;
             if let Some(remembered) = made.remembered {
                 claim.keep(remembered);

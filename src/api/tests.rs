@@ -46,7 +46,12 @@ struct World {
 fn world() -> World {
     let world = testing::world();
     World {
-        api: Api::new(Arc::clone(&world.service), Arc::new(routes::router().unwrap()), world.clock.clone()),
+        api: Api::new(
+            Arc::clone(&world.service),
+            Arc::new(routes::router().unwrap()),
+            Background::default(),
+            world.clock.clone(),
+        ),
         registry: Arc::clone(&world.registry),
         writer: world.writer.clone(),
         clock: world.clock.clone(),
@@ -393,6 +398,20 @@ async fn pause_and_resume() {
     let refused = post("pause").await;
     assert_eq!((refused.status, refused.text("code")), (409, "conflict"));
     assert_eq!(post("resume").await.text("status"), "active");
+}
+
+#[tokio::test]
+async fn what_is_made_is_made_although_the_caller_leaves() {
+    let world = world();
+    let body = json!({"url": "https://example.com/hook", "uid": "mine"});
+    let mut creating = Box::pin(create(&world, &body));
+    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(creating.as_mut().poll(cx))).await;
+    assert!(first.is_pending(), "the writer has not answered yet");
+    drop(creating);
+    tokio::task::yield_now().await;
+    // The writer works in order, so the answer to this comes after the creation.
+    world.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
+    assert_eq!(ask().send(&world, "GET", &format!("{WEBHOOKS}/mine")).await.status, 200);
 }
 
 #[tokio::test]

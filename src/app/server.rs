@@ -11,24 +11,20 @@ use tokio::sync::watch;
 use super::hooks::Failures;
 use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
-use super::outside::World;
-use super::probe::Prober;
-use super::ways::{Given, Manage, service};
+use super::ways::{Answering, Doors, doors};
 use super::{Setup, declare};
-use crate::admit::{Admit, Health, Limits};
-use crate::api::{Api, routes};
+use crate::admit::Health;
+use crate::api::routes;
 use crate::auth::SharedAccess;
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
-use crate::http::{self, BodyRoom, Listeners};
-use crate::inbound::source::{Limiter, Rejections};
-use crate::ingest::Ingest;
+use crate::http::{self, Listeners, ManageThreads};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Guard, SharedGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
-use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Random};
+use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::send::{self, Client, ClientSetup};
 use crate::service::Service;
 use crate::service::apply::Declared;
@@ -49,6 +45,7 @@ pub(super) struct Server {
     tokens: SharedAccess,
     failed: Arc<Failures>,
     listeners: http::Running,
+    manage: ManageThreads,
     courier: Courier,
     commit: commit::Running,
     shards: dispatch::Running,
@@ -114,7 +111,7 @@ pub(super) struct Ground {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    memory: Arc<MemoryBudget>,
+    pub(super) memory: Arc<MemoryBudget>,
     pub(super) shards: Shards,
     pub(super) settle: SettleHandle,
 }
@@ -150,33 +147,23 @@ impl Server {
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
         let health = ground.health(&dir, &state, &commit, &failed);
-        let rejections = Arc::<Rejections>::default();
-        let tester = Prober::new(&ground.shards, &ground.clock, &ground.memory);
-        let router = Arc::new(routes::router()?);
-        let given =
-            Given { guard: &guard, rejections: &rejections, clock: &ground.clock, metrics: &ground.metrics, tester };
+        let (router, manage) = (Arc::new(routes::router()?), ManageThreads::start()?);
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let service = Arc::new(service(config, &registry, &state, &commit, given));
-        let api = Arc::new(Api::new(Arc::clone(&service), Arc::clone(&router), ground.clock.clone()));
         let tokens: SharedAccess = Arc::new(ArcSwap::new(setup.access));
-        let door = Arc::new(Door::new(config.dispatch.memory_bytes));
-        let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
-        let admit = Admit {
+        let Answering { service, ingest, admit } = doors(Doors {
+            config,
+            ground: &ground,
+            registry: &registry,
+            state: &state,
+            commit: &commit,
+            health: &health,
+            guard: &guard,
+            tls,
+            tokens: &tokens,
             router,
-            access: Arc::clone(&tokens),
-            directory: Shared::clone(&registry.shared),
-            ingest: ingest.clone(),
-            management: Manage(Arc::clone(&api)),
-            health: Arc::clone(&health),
-            bodies: BodyRoom::new(),
-            clock: ground.clock.clone(),
-            metrics: Arc::clone(&ground.metrics),
-            limiter: Limiter::default(),
-            rejections,
-            outside: Arc::new(World::new(&guard, tls, registry.writer.clone(), ground.clock.clone())),
-            limits: Limits::of(config),
-        };
-        let listeners = listeners.serve(&Arc::new(admit))?;
+            manage: &manage,
+        });
+        let listeners = listeners.serve(&admit)?;
         let outbox = (state.records.clone(), state.handle.clone());
         let courier = Courier::start(ingest, ground.clock.clone(), outbox, rung)?;
         health.started();
@@ -193,6 +180,7 @@ impl Server {
             tokens,
             failed,
             listeners,
+            manage,
             courier,
             commit,
             shards: dispatch,
@@ -261,7 +249,9 @@ impl Server {
 
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, courier, mut commit, mut shards, settle, registry, .. } = self;
+        let Self {
+            config, clock, health, listeners, manage, courier, mut commit, mut shards, settle, registry, ..
+        } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
@@ -269,6 +259,8 @@ impl Server {
         // Deliveries go on while requests are still being answered.
         listeners.stop(left());
         listeners.join();
+        // What clients began and did not wait for is completed.
+        manage.stop(left);
         courier.stop();
         commit.drain();
         shards.stop(left());

@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::limits::{STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX};
 
+/// A body of up to so many bytes is not streamed: a stream holds as much.
+const WHOLE_BYTES_MAX: usize = STREAM_PARTS_MAX * STREAM_PART_BYTES_MAX;
+
 /// A response's body.
 #[derive(Debug)]
 pub struct Body(Kind);
@@ -55,6 +58,28 @@ impl Body {
         let finished = Arc::<AtomicBool>::default();
         let stream = Stream { parts, finished: Arc::clone(&finished), over: false };
         (BodySender { parts: sender, finished }, Self(Kind::Stream(stream)))
+    }
+
+    /// A body that is made in pieces: whole if it is short, with a `Content-Length`, else a stream that makes the next
+    /// piece when the client has read those before. Must be called on a thread whose runtime lives on.
+    pub fn in_pieces(mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Self {
+        let mut first = Vec::new();
+        for piece in pieces.by_ref() {
+            first.extend_from_slice(&piece);
+            if first.len() > WHOLE_BYTES_MAX {
+                let (sender, body) = Self::stream();
+                tokio::spawn(async move {
+                    for piece in std::iter::once(first).chain(pieces) {
+                        if sender.send(piece.into()).await.is_err() {
+                            return;
+                        }
+                    }
+                    sender.finish();
+                });
+                return body;
+            }
+        }
+        first.into()
     }
 
     /// The complete bytes; `None` of a stream.
@@ -159,6 +184,8 @@ impl From<String> for Body {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -183,6 +210,24 @@ mod tests {
         }
         assert_eq!(lengths, [STREAM_PART_BYTES_MAX, STREAM_PART_BYTES_MAX, 1]);
         assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn pieces_are_whole_while_they_are_short_and_made_as_they_are_read() {
+        let pieces = |count: usize| (0..count).map(|_| vec![b'a'; STREAM_PART_BYTES_MAX]);
+        let whole = Body::in_pieces(pieces(STREAM_PARTS_MAX));
+        assert_eq!(whole.whole().map(Bytes::len), Some(WHOLE_BYTES_MAX));
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let mut stream = Body::in_pieces(pieces(1_000).inspect(move |_| _ = counted.fetch_add(1, Ordering::Relaxed)));
+        assert!(stream.whole().is_none());
+        let mut bytes = 0;
+        while let Some(frame) = stream.frame().await {
+            bytes += frame.unwrap().into_data().unwrap().len();
+            let ahead = made.load(Ordering::Relaxed) - bytes / STREAM_PART_BYTES_MAX;
+            assert!(ahead <= 2 * STREAM_PARTS_MAX, "{ahead} pieces ahead");
+        }
+        assert_eq!(bytes, 1_000 * STREAM_PART_BYTES_MAX);
     }
 
     #[tokio::test]

@@ -9,7 +9,8 @@
 //! | new, head | the rest of a head | `HEADER_TIMEOUT` |
 //! | idle | the next request | `IDLE_TIMEOUT` |
 //! | body | the rest of a body | `BODY_TIMEOUT`, or below `BODY_RATE_MIN` |
-//! | busy | the server | |
+//! | busy | the worker | |
+//! | away | the management | |
 //! | streaming | the producer of the response, or the client | `WRITE_TIMEOUT` in which the client reads nothing |
 //! | linger | the client, to close | `LINGER_TIMEOUT` |
 //! | upgraded | whoever took the connection over | the end of the server |
@@ -105,6 +106,11 @@ impl Watch {
         self.line.set_phase(Phase::Busy);
     }
 
+    /// The response is made on other threads, and the client may leave meanwhile.
+    pub fn waits_elsewhere(&self) {
+        self.line.set_phase(Phase::Away);
+    }
+
     /// Whether the body takes longer than it may.
     pub fn is_body_late(&self) -> bool {
         self.body_late.get()
@@ -147,7 +153,7 @@ impl Watch {
             Phase::New | Phase::Head => in_phase > HEADER_TIMEOUT,
             Phase::Idle => in_phase > IDLE_TIMEOUT,
             Phase::Linger => in_phase > LINGER_TIMEOUT,
-            Phase::Busy | Phase::Streaming | Phase::Upgraded => false,
+            Phase::Busy | Phase::Away | Phase::Streaming | Phase::Upgraded => false,
             Phase::Body => {
                 if is_body_slow(in_phase, self.body_bytes.get()) {
                     self.body_late.set(true);
@@ -344,7 +350,7 @@ mod tests {
             assert_eq!(after(phase, limit), Order::GoOn, "{phase:?}");
             assert_eq!(after(phase, limit + SWEEP_INTERVAL), Order::Close, "{phase:?}");
         }
-        for phase in [Phase::Busy, Phase::Streaming, Phase::Upgraded] {
+        for phase in [Phase::Busy, Phase::Away, Phase::Streaming, Phase::Upgraded] {
             assert_eq!(after(phase, IDLE_TIMEOUT * 10), Order::GoOn, "{phase:?}");
         }
     }

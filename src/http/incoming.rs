@@ -1,6 +1,7 @@
 //! Reading a body, within its bounds of size, time and rate, and all bodies together within theirs.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,12 +40,25 @@ impl BodyRoom {
 
 /// A share of the [`BodyRoom`], given back on drop.
 #[derive(Debug)]
-struct Share<'a> {
-    room: &'a BodyRoom,
+pub(super) struct Share<R: Deref<Target = BodyRoom>> {
+    room: R,
     bytes: usize,
 }
 
-impl Share<'_> {
+impl<R: Deref<Target = BodyRoom>> Share<R> {
+    /// The length that a body declares, and a share of that size.
+    pub(super) fn for_declared(incoming: &Incoming, most: usize, room: R) -> Result<(Option<usize>, Self), Problem> {
+        let mut share = Self { room, bytes: 0 };
+        let declared = incoming.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if let Some(declared) = declared {
+            if declared > most {
+                return Err(too_large(most));
+            }
+            share.grow_to(declared)?;
+        }
+        Ok((declared, share))
+    }
+
     fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 && !self.room.take(more) {
@@ -56,18 +70,18 @@ impl Share<'_> {
     }
 }
 
-impl Drop for Share<'_> {
+impl<R: Deref<Target = BodyRoom>> Drop for Share<R> {
     fn drop(&mut self) {
         self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// A body that has come whole.
+/// A complete body, with its share of the [`BodyRoom`].
 #[derive(Debug)]
-pub struct Body<'a> {
+pub struct Complete<R: Deref<Target = BodyRoom>> {
     /// All of it.
     pub bytes: Bytes,
-    _share: Share<'a>,
+    _share: Share<R>,
 }
 
 /// What a body may weigh.
@@ -94,21 +108,36 @@ impl Bounds {
 /// 413 as soon as it is known to be too large, 408 when it is too slow, 503 when too many are being read, 400 when it ends
 /// early, and what `bounds.by_start` says.
 pub async fn read<'a>(
-    mut incoming: Incoming,
+    incoming: Incoming,
     bounds: Bounds,
     room: &'a BodyRoom,
     watch: &Watch,
-) -> Result<Body<'a>, Problem> {
-    let mut share = Share { room, bytes: 0 };
-    let declared = incoming.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    if let Some(declared) = declared {
-        if declared > bounds.most {
-            return Err(too_large(bounds.most));
-        }
-        share.grow_to(declared)?;
+) -> Result<Complete<&'a BodyRoom>, Problem> {
+    let (declared, share) = Share::for_declared(&incoming, bounds.most, room)?;
+    gather((incoming, watch), declared, bounds, share).await
+}
+
+/// Where the parts of a body come from.
+pub(super) trait Parts {
+    /// The next bytes; `None` at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Problem>>;
+}
+
+impl Parts for (Incoming, &Watch) {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        next(&mut self.0, self.1).await
     }
-    let Some(first) = next(&mut incoming, watch).await? else {
-        return Ok(Body { bytes: Bytes::new(), _share: share });
+}
+
+/// Puts a body together.
+pub(super) async fn gather<R: Deref<Target = BodyRoom>>(
+    mut parts: impl Parts,
+    declared: Option<usize>,
+    bounds: Bounds,
+    mut share: Share<R>,
+) -> Result<Complete<R>, Problem> {
+    let Some(first) = parts.next().await? else {
+        return Ok(Complete { bytes: Bytes::new(), _share: share });
     };
     let most = (bounds.by_start)(&first, bounds)?;
     if declared.unwrap_or(first.len()) > most {
@@ -116,23 +145,23 @@ pub async fn read<'a>(
     }
     share.grow_to(first.len())?;
     if declared == Some(first.len()) {
-        return Ok(Body { bytes: first, _share: share });
+        return Ok(Complete { bytes: first, _share: share });
     }
     let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len() * 2).min(ALLOCATED_AHEAD_MAX));
     whole.extend_from_slice(&first);
     drop(first);
-    while let Some(more) = next(&mut incoming, watch).await? {
+    while let Some(more) = parts.next().await? {
         if whole.len() + more.len() > most {
             return Err(too_large(most));
         }
         share.grow_to(whole.len() + more.len())?;
         whole.extend_from_slice(&more);
     }
-    Ok(Body { bytes: whole.freeze(), _share: share })
+    Ok(Complete { bytes: whole.freeze(), _share: share })
 }
 
 /// The next bytes; `None` at the end. The watch is told to look at the time only if they are not here yet.
-async fn next(incoming: &mut Incoming, watch: &Watch) -> Result<Option<Bytes>, Problem> {
+pub(super) async fn next(incoming: &mut Incoming, watch: &Watch) -> Result<Option<Bytes>, Problem> {
     let mut waits = false;
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut *incoming).poll_frame(cx) {
@@ -179,9 +208,9 @@ mod tests {
     #[test]
     fn bodies_share_one_room_and_give_it_back() {
         let room = BodyRoom::new();
-        let mut first = Share { room: &room, bytes: 0 };
+        let mut first = Share { room: &*room, bytes: 0 };
         first.grow_to(BODIES_IN_FLIGHT_BYTES).unwrap();
-        let mut second = Share { room: &room, bytes: 0 };
+        let mut second = Share { room: Arc::clone(&room), bytes: 0 };
         assert_eq!(second.grow_to(1).unwrap_err().code, ProblemCode::Overloaded);
         drop(first);
         second.grow_to(1).unwrap();

@@ -28,8 +28,10 @@ pub(super) enum Phase {
     Head,
     /// The rest of a body.
     Body,
-    /// The server.
+    /// The worker.
     Busy,
+    /// The management's threads.
+    Away,
     /// The rest of a response that is streamed, or the client, to read it.
     Streaming,
     /// The client, to close after our last word.
@@ -39,8 +41,17 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] =
-        [Self::New, Self::Idle, Self::Head, Self::Body, Self::Busy, Self::Streaming, Self::Linger, Self::Upgraded];
+    const ALL: [Self; 9] = [
+        Self::New,
+        Self::Idle,
+        Self::Head,
+        Self::Body,
+        Self::Busy,
+        Self::Away,
+        Self::Streaming,
+        Self::Linger,
+        Self::Upgraded,
+    ];
 }
 
 /// Time as a worker counts it, in [`SWEEP_INTERVAL`]s.
@@ -246,12 +257,10 @@ impl<Io: AsyncRead + AsyncWrite + Peek + Unpin, H: Unpin> AsyncWrite for Watched
     /// hyper calls it at each turn in which nothing is left to be written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.line.writes.set(false);
-        if self.line.phase() == Phase::Streaming {
-            if self.line.stream_over.get() {
-                self.line.enter(Phase::Idle);
-            } else {
-                self.check_peer(cx)?;
-            }
+        match self.line.phase() {
+            Phase::Streaming if self.line.stream_over.get() => self.line.enter(Phase::Idle),
+            Phase::Streaming | Phase::Away => self.check_peer(cx)?,
+            _ => {}
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }

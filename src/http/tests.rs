@@ -65,7 +65,7 @@ impl Stage {
         Response::new(body)
     }
 
-    fn respond(&self, mut parts: Parts) -> Response {
+    fn respond(&self, parts: &Parts) -> Response {
         let path = parts.uri.path().to_owned();
         let count = path.rsplit('/').next().and_then(|count| count.parse().ok()).unwrap_or(0);
         match path.split('/').nth(1) {
@@ -85,7 +85,7 @@ impl Stage {
                 tokio::spawn(async move { sender.send(Bytes::from_static(b"beginning")).await });
                 Response::new(body)
             }
-            Some("echo") => match Upgrade::of(&mut parts) {
+            Some("echo") => match Upgrade::of(parts) {
                 Some(upgrade) => {
                     tokio::spawn(echo(upgrade));
                     switching(HeaderValue::from_static("echo"))
@@ -107,7 +107,7 @@ async fn echo(upgrade: Upgrade) {
 
 impl Worker for Arc<Stage> {
     async fn answer(&self, _: Arrival, _: &Rc<Watch>, request: Request<Incoming>) -> Response {
-        self.respond(request.into_parts().0)
+        self.respond(&request.into_parts().0)
     }
 }
 

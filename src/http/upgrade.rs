@@ -21,9 +21,9 @@ pub type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
 pub struct Upgrade(OnUpgrade);
 
 impl Upgrade {
-    /// The connection's part in the request; `None` if the client did not ask for an upgrade, or it was taken before.
-    pub fn of(parts: &mut Parts) -> Option<Self> {
-        parts.headers.contains_key(UPGRADE).then(|| parts.extensions.remove::<OnUpgrade>().map(Self))?
+    /// The upgrade that the client asks for; `None` if it asks for none.
+    pub fn of(parts: &Parts) -> Option<Self> {
+        parts.headers.contains_key(UPGRADE).then(|| parts.extensions.get::<OnUpgrade>().cloned().map(Self))?
     }
 
     /// The bytes of the connection, once the response is sent.

@@ -322,6 +322,16 @@ pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// A change that others overtake is tried so often.
 pub const CHANGE_TRIES: usize = 8;
+/// Threads on which handlers of the management run; what blocks has others.
+pub const MANAGE_THREADS: usize = 2;
+/// Threads for what blocks: the reads below, and some for figures and health beside them.
+pub const MANAGE_BLOCKING_THREADS: usize = API_READS_AT_ONCE + 8;
+/// How far the priority of these threads is below that of all others: a share of a third where they compete for a core.
+pub const MANAGE_NICENESS: i32 = 5;
+/// Management requests that wait for their response; more are told to come back.
+pub const MANAGE_REQUESTS_MAX: usize = if cfg!(test) { 4 } else { 512 };
+/// Parts of a request's body that wait for the management; each is at most what a connection reads at once.
+pub const UPLOAD_PARTS_MAX: usize = 1;
 /// Blocking reads of the stores that the management interface has under way; more wait their turn.
 pub const API_READS_AT_ONCE: usize = 16;
 
@@ -347,6 +357,7 @@ pub const LISTEN_QUEUE: usize = 64;
 
 const _: () = assert!(FIGURES_WEBHOOK_TYPES_MAX <= FIGURES_TENANT_TYPES_MAX && OUTBOX_BATCH <= BATCH_EVENTS_MAX);
 const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
+const _: () = assert!(API_READS_AT_ONCE < MANAGE_BLOCKING_THREADS, "reads must leave a thread for figures and health");
 const _: () = assert!(COMMIT_BATCH_BYTES * 4 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
 const _: () = assert!(GATHER_LOAD <= GATHER_REQUESTS && GATHER_REQUESTS < COMMIT_QUEUE);
 const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use hyper::http::HeaderValue;
-use hyper::http::uri::PathAndQuery;
+use http::HeaderValue;
+use http::uri::PathAndQuery;
 use url::{Host, Url};
 
 use super::guard::{Forbidden, Guard};

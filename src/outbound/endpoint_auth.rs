@@ -3,8 +3,8 @@
 use std::fmt;
 
 use data_encoding::BASE64;
-use hyper::header::{AUTHORIZATION, InvalidHeaderValue};
-use hyper::http::{HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, InvalidHeaderValue};
+use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::model::Secret;

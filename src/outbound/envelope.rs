@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 
 /// A body as three frames: what stands before the data, the data as it was accepted, and what stands after it.
 #[derive(Debug, Clone)]

@@ -5,13 +5,13 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use hyper::body::Body;
-use hyper::header::HeaderMap;
+use http::header::HeaderMap;
+use http_body::Body;
 
 use super::{Signed, Webhook};
 
 /// A request as it goes to an endpoint. Values that are secrets are marked by
-/// [`HeaderValue::is_sensitive`](hyper::http::HeaderValue::is_sensitive).
+/// [`HeaderValue::is_sensitive`](http::HeaderValue::is_sensitive).
 #[derive(Debug)]
 pub struct SentRequest {
     /// Its headers, but for the body's length.

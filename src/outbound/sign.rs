@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
-use hyper::{Method, Request, Uri};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use http::{Method, Request, Uri};
 use smallvec::SmallVec;
 
 use super::envelope::Envelope;

@@ -80,7 +80,7 @@ pub struct WebhookSettings {
     pub order: Order,
     /// Headers of the user's own, checked; values that hold secrets are marked by [`http::HeaderValue::is_sensitive`].
     ///
-    /// [`http::HeaderValue::is_sensitive`]: hyper::http::HeaderValue::is_sensitive
+    /// [`http::HeaderValue::is_sensitive`]: http::HeaderValue::is_sensitive
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// How deliveries show the endpoint who sends them, beside the signature; no header of `headers`.
     pub auth: Option<Arc<EndpointAuth>>,

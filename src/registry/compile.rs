@@ -53,7 +53,8 @@ impl Registry {
                 removed.tenant = self.make_tenant(&removed.tenant);
                 self.bury(Arc::new(removed));
             }
-            Stored::Source(SourceRecord { settings, mut identity }) => {
+            Stored::Source(record) => {
+                let SourceRecord { settings, mut identity } = *record;
                 identity.tenant = self.make_tenant(&identity.tenant);
                 if let Some(source) = setup.rebuild(settings, identity) {
                     self.sources.put(source);
@@ -62,9 +63,8 @@ impl Registry {
             Stored::Learned(id, secret) => self.sources.learn(id, secret),
             Stored::EventType(record) => {
                 let tenant = self.make_tenant(&record.tenant);
-                let name = record.name.clone();
-                let event_type =
-                    event_type(record, &tenant).map_err(|error| RegistryStoreError::EventType { name, error })?;
+                let failed = |error| RegistryStoreError::EventType { name: record.name.clone(), error };
+                let event_type = event_type(&record, &tenant).map_err(failed)?;
                 self.event_types.put(&tenant, Arc::new(event_type));
             }
             Stored::Tenant(name, record) => drop(self.put_stored_tenant(&name, Arc::new(record))),
@@ -128,7 +128,7 @@ fn filter(written: Option<&RawValue>) -> Result<Option<Arc<Filter>>, RecordError
 }
 
 /// A schema that this program does not take any more checks nothing; the type stays, and the log says why.
-fn event_type(record: EventTypeRecord, tenant: &Arc<str>) -> Result<EventType, RecordError> {
+fn event_type(record: &EventTypeRecord, tenant: &Arc<str>) -> Result<EventType, RecordError> {
     let settings: super::catalogue::Settings = serde_json::from_str(record.settings.get()).map_err(damaged)?;
     let definition = Definition::try_new(settings.clone()).unwrap_or_else(|breaches| {
         let problem: Vec<_> = breaches.iter().map(|b| format!("{}: {}", b.pointer, b.detail)).collect();

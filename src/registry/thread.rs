@@ -47,7 +47,9 @@ impl WriterThread {
     fn work_off(&mut self, requests: Vec<Request>) -> Result<(), RegistryStoreError> {
         if let Err(error) = self.reopened() {
             let (refusal, ended) = refused(error);
-            requests.into_iter().for_each(|request| request.reply.refuse(refusal));
+            for request in requests {
+                request.reply.refuse(refusal);
+            }
             return ended;
         }
         let (mut input, mut ended) = (Input::Requests(requests), Ok(()));
@@ -68,7 +70,9 @@ impl WriterThread {
                     return ended;
                 }
                 Output::Refuse(replies, refusal) => {
-                    replies.into_iter().for_each(|reply| reply.refuse(refusal));
+                    for reply in replies {
+                        reply.refuse(refusal);
+                    }
                     return ended;
                 }
             }

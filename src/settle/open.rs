@@ -25,7 +25,7 @@ use crate::storage::delivery::{
     Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError,
     TableCounts, What,
 };
-use crate::storage::{Disk, ReadError, ReadLog};
+use crate::storage::{ReadError, ReadLog};
 
 /// What the store knows, loaded; nothing is recovered yet.
 #[derive(Debug)]

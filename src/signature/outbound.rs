@@ -4,8 +4,8 @@
 use std::fmt;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
-use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue, InvalidHeaderValue};
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue, InvalidHeaderValue};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use zeroize::Zeroizing;
 

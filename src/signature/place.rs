@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use hyper::HeaderMap;
-use hyper::http::HeaderName;
+use http::HeaderMap;
+use http::HeaderName;
 
 use super::Request;
 use crate::json::{self, Pointer};

@@ -1,6 +1,6 @@
 //! What a scheme signs it verifies, whatever the scheme; with one bit changed it does not.
 
-use hyper::header::HeaderValue;
+use http::header::HeaderValue;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use ring::rand::SystemRandom;

@@ -1,6 +1,6 @@
 //! A request as signatures see it.
 
-use hyper::HeaderMap;
+use http::HeaderMap;
 
 /// The parts of a request that may be signed, or say something of the event. Nothing is copied.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
-use hyper::HeaderMap;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::value::RawValue;
 use url::form_urlencoded;

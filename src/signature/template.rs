@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use hyper::http::HeaderName;
+use http::HeaderName;
 use smallvec::SmallVec;
 
 use super::place::{header, header_names};

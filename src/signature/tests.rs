@@ -1,7 +1,7 @@
 //! Each rule of a scheme, and each trap that another library fell into.
 
-use hyper::HeaderMap;
-use hyper::header::HeaderValue;
+use http::HeaderMap;
+use http::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::*;

@@ -39,7 +39,6 @@ fn read_sources(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>
 }
 
 #[test]
-#[ignore = "the folders are being moved to the layers of the table"]
 fn the_source_tree_keeps_the_layers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = BTreeMap::new();

@@ -20,6 +20,7 @@ mod drain;
 mod egress;
 mod endpoint_auth;
 mod filters;
+mod folders;
 mod fuzz;
 mod isolation;
 mod listen;

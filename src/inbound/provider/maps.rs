@@ -32,7 +32,7 @@ fn read(text: &str) -> Result<Vec<Value>, toml_edit::de::Error> {
 mod tests {
     use std::collections::HashSet;
 
-    use hyper::HeaderMap;
+    use http::HeaderMap;
 
     use super::*;
     use crate::inbound::source::testing::build;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Handshake;

@@ -2,8 +2,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
-use hyper::HeaderMap;
-use hyper::http::{HeaderName, header};
+use http::HeaderMap;
+use http::{HeaderName, header};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Which headers of a request are kept, and which are nobody's business.
 
-use hyper::HeaderMap;
-use hyper::http::HeaderName;
+use http::HeaderMap;
+use http::HeaderName;
 
 use super::Source;
 use super::form::push_text;

@@ -299,8 +299,8 @@ fn is_free(event_type: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::HeaderMap;
-    use hyper::http::{HeaderName, HeaderValue};
+    use http::HeaderMap;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::inbound::source::testing::build;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hyper::http::HeaderName;
+use http::HeaderName;
 use serde_json::value::RawValue;
 
 use super::form::push_text;

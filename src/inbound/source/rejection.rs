@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-use hyper::HeaderMap;
-use hyper::http::HeaderName;
+use http::HeaderMap;
+use http::HeaderName;
 
 use crate::limits::{REJECTION_BODY_BYTES, REJECTIONS_BYTES_MAX, REJECTIONS_PER_SOURCE};
 use crate::model::{HIDDEN, SourceId, Timestamp};
@@ -133,7 +133,7 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{HeaderValue, USER_AGENT};
+    use http::header::{HeaderValue, USER_AGENT};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Settings as people write them: what they come to, and what is said of those that are wrong.
 
-use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 
 use super::testing::{build, identity, settings};
 use super::*;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use hyper::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::envelope::Object;
 use super::header::HeaderTemplate;

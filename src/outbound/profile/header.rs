@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::str::FromStr;
 
-use hyper::header::HeaderValue;
+use http::header::HeaderValue;
 
 use super::value::Values;
 use crate::template::Template;

@@ -23,7 +23,7 @@ pub use value::{Values, WebhookName};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use hyper::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 
 pub use crate::model::{Envelope, RawProfile, Sign};
 

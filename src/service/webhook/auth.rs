@@ -8,9 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::headers::header_name;
-use crate::http::FieldError;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
-use crate::model::{HIDDEN, Secret};
+use crate::model::{FieldError, HIDDEN, Secret};
 use crate::outbound::{Credentials, EndpointAuth};
 use crate::service::fields::{Fields, Given, pointer};
 

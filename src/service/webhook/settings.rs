@@ -13,10 +13,10 @@ use super::auth;
 use super::document::Document;
 use super::keys::{keys, profile};
 use super::policy::{Retries, order, rate_limit};
-use crate::http::FieldError;
 use crate::limits::URL_BYTES_MAX;
 use crate::model::{
-    DEFAULT_TENANT, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus, is_tenant_name,
+    DEFAULT_TENANT, FieldError, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus,
+    is_tenant_name,
 };
 use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;

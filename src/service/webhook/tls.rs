@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::http::FieldError;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
-use crate::model::{HIDDEN, Secret};
+use crate::model::{FieldError, HIDDEN, Secret};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
 use crate::service::fields::{Fields, Given, pointer};
 

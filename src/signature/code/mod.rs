@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use hyper::HeaderMap;
+use http::HeaderMap;
 use url::Url;
 
 pub use certificate::{Certificate, CertificateError};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
-use hyper::header::CONTENT_TYPE;
+use http::header::CONTENT_TYPE;
 use ring::{digest, hmac};
 use subtle::{Choice, ConstantTimeEq};
 use url::form_urlencoded;

@@ -4,6 +4,7 @@
 
 use std::error::Error as StdError;
 
+use crate::storage::FormatError;
 use crate::storage::file::is_full;
 
 /// What the store's files or their format said.
@@ -21,6 +22,9 @@ pub enum OpenError {
     /// Anything else that the files or the disk said.
     #[error("state.redb or the history cannot be opened: {0}")]
     Storage(#[source] Cause),
+    /// A newer program wrote a file.
+    #[error(transparent)]
+    Format(FormatError),
     /// The checkpoint is not one.
     #[error("the checkpoint in state.redb cannot be read")]
     Checkpoint,
@@ -79,7 +83,10 @@ impl From<redb::Error> for OpenError {
         match error {
             redb::Error::DatabaseAlreadyOpen => Self::InUse(error.into()),
             error if is_full(&error) => Self::DiskFull(error.into()),
-            error => Self::Storage(error.into()),
+            error => match FormatError::of(&error) {
+                Some(refused) => Self::Format(refused.clone()),
+                None => Self::Storage(error.into()),
+            },
         }
     }
 }

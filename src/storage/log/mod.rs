@@ -15,6 +15,7 @@ mod position;
 mod open;
 mod read;
 mod retire;
+mod scan;
 mod segment;
 mod stat;
 mod write;

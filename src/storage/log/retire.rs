@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::block::Packer;
-use super::read::{RedbLog, records};
+use super::read::RedbLog;
+use super::scan::records;
 use super::segment::{Segment, Spare};
 use super::{EventLog, LogPosition, ReadError, RetireError};
 use crate::limits::{CARRY_EVENTS, TRUNCATE_STEP_BYTES};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::block::Records;
-use super::read::records;
+use super::scan::records;
 use super::segment::{self, Tables};
 use super::{LogPosition, ReadError};
 use crate::model::{EventHead, EventId, Timestamp, file};

@@ -43,7 +43,7 @@ pub enum Stored {
     /// The tombstone of a webhook.
     Removed(RemovedWebhook),
     /// A source.
-    Source(SourceRecord),
+    Source(Box<SourceRecord>),
     /// The secret that a handshake brought to a source of the configuration.
     Learned(SourceId, Secret),
     /// An event type.

@@ -68,7 +68,8 @@ impl RedbRegistry {
         each(&read, SOURCES, |id, bytes| {
             let id = SourceId::from_u128(id);
             let source = source::decode(id, bytes, vault);
-            take(Stored::Source(source.map_err(|error| RegistryStoreError::Source { id, error })?))
+            let source = source.map_err(|error| RegistryStoreError::Source { id, error })?;
+            take(Stored::Source(Box::new(source)))
         })?;
         each(&read, LEARNED, |id, bytes| {
             let id = SourceId::from_u128(id);

@@ -10,8 +10,8 @@ mod template;
 use std::fmt;
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::http::{HeaderName, HeaderValue};
+use http::StatusCode;
+use http::{HeaderName, HeaderValue};
 
 pub(super) use rule::RawRule;
 use rule::{Asked, Rule};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::http::{HeaderName, HeaderValue, header};
+use http::StatusCode;
+use http::{HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -358,7 +358,7 @@ mod tests {
     fn answered(template: &str) -> Result<Option<String>, String> {
         let raw = serde_json::json!({"about": "x", "answer": {"text": template}});
         let rule = Rule::try_new(serde_json::from_value(raw).unwrap())?;
-        let headers = hyper::HeaderMap::new();
+        let headers = http::HeaderMap::new();
         let request = Request {
             method: "POST",
             url: "https://hooks.example.com/in",

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use hyper::HeaderMap;
-use hyper::http::{HeaderName, HeaderValue};
+use http::HeaderMap;
+use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::*;

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hyper::HeaderMap;
+use http::HeaderMap;
 use serde_json::Value;
 
 use self::rule::{Rule, When};

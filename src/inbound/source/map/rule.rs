@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use hyper::http::HeaderName;
+use http::HeaderName;
 use serde_json::{Map, Value};
 
 use super::template::TypeTemplate;

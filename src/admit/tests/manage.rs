@@ -1,0 +1,198 @@
+//! Management requests, whose work is done on threads of its own.
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::limits::{MANAGE_REQUESTS_MAX, MANAGE_THREADS};
+
+/// Waits until a count is reached.
+fn wait_for(count: &watch::Sender<usize>, wanted: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { count.subscribe().wait_for(|count| *count >= wanted).await.map(drop) }).unwrap();
+}
+
+fn ask(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n{ADMIN}Connection: close\r\n\r\n")
+}
+
+/// Sends a request, whose answer does not come yet.
+fn sent(served: &Served, request: &str) -> TcpStream {
+    let mut socket = served.connect();
+    socket.write_all(request.as_bytes()).unwrap();
+    socket
+}
+
+/// Ends a connection by a reset.
+fn reset(socket: TcpStream) {
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+}
+
+fn rest_of(mut socket: TcpStream) -> String {
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn it_runs_on_threads_of_its_own() {
+    let served = Served::new();
+    let answer = body_of(&served.exchange(ask("/api/v1/keys").as_bytes()));
+    assert!(answer["thread"].as_str().unwrap().starts_with("manage-"), "{answer}");
+}
+
+#[test]
+fn it_delays_no_event_and_no_health_however_long_it_takes() {
+    let served = Served::new();
+    let echo = &served.admit.management;
+    // Each of its threads is held, by connections of the only worker.
+    let held: Vec<_> = (0..MANAGE_THREADS).map(|_| sent(&served, &ask("/api/v1/tenants/a"))).collect();
+    wait_for(&echo.came, MANAGE_THREADS);
+    assert_eq!(served.post(KEY, EVENT).0, 202);
+    assert!(served.is_healthy());
+    echo.open();
+    for socket in held {
+        assert_eq!(status(&rest_of(socket)), 200);
+    }
+}
+
+#[test]
+fn so_many_requests_wait_and_the_next_is_told_to_come_back() {
+    let served = Served::new();
+    let echo = &served.admit.management;
+    let mut waiting: Vec<_> = (0..MANAGE_REQUESTS_MAX).map(|_| sent(&served, &ask("/api/v1/audit/a"))).collect();
+    wait_for(&echo.came, MANAGE_REQUESTS_MAX);
+    let answer = served.exchange(ask("/api/v1/keys").as_bytes());
+    assert_eq!((status(&answer), body_of(&answer)["code"].as_str()), (503, Some("overloaded")), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert_eq!(served.post(KEY, EVENT).0, 202);
+    // The work of a client that is gone ends, and gives its place back.
+    reset(waiting.pop().unwrap());
+    wait_for(&echo.left, 1);
+    let mut answer = 503;
+    while answer == 503 {
+        answer = status(&served.exchange(ask("/api/v1/keys").as_bytes()));
+    }
+    assert_eq!(answer, 200);
+    waiting.into_iter().for_each(reset);
+    wait_for(&echo.left, MANAGE_REQUESTS_MAX);
+}
+
+#[test]
+fn who_only_closes_his_side_is_answered() {
+    let served = Served::new();
+    let echo = &served.admit.management;
+    let mut socket = sent(&served, &ask("/api/v1/tenants/a"));
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    wait_for(&echo.came, 1);
+    echo.open();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert_eq!(status(&answer), 200, "{answer}");
+}
+
+#[test]
+fn bodies_arrive_whole_however_they_come() {
+    let served = Served::new();
+    let mut socket = served.connect();
+    let head = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\n{ADMIN}");
+    for (request, bytes) in [
+        (format!("{head}Content-Length: 0\r\n\r\n"), 0),
+        (format!("{head}Content-Length: 5\r\n\r\n12345"), 5),
+        (format!("{head}Content-Length: 900000\r\n\r\n{}", "a".repeat(900_000)), 900_000),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"), 7),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 0),
+    ] {
+        // On one connection: each body was read to its end.
+        socket.write_all(request.as_bytes()).unwrap();
+        let (mut answer, mut some) = (String::new(), [0; 1024]);
+        while !answer.ends_with('}') {
+            let more = socket.read(&mut some).unwrap();
+            assert!(more > 0, "{answer}");
+            answer.push_str(std::str::from_utf8(&some[..more]).unwrap());
+        }
+        assert_eq!((status(&answer), &body_of(&answer)["bytes"]), (200, &json!(bytes)), "{answer}");
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_never_taken_for_a_whole_one() {
+    let served = Served::new();
+    let head = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\n{ADMIN}Content-Length: 100\r\n\r\nabc");
+    // Refused, or cut off without an answer.
+    assert!(matches!(status(&served.exchange(head.as_bytes())), 400 | 0));
+    reset(sent(&served, &head));
+    assert_eq!(status(&served.exchange(ask("/api/v1/keys").as_bytes())), 200);
+    assert_eq!(*served.admit.management.came.borrow(), 1, "only the whole one came");
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
+    let served = Served::new();
+    let head = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{ADMIN}");
+    let answer = served.exchange(format!("{head}Content-Length: 2000000\r\n\r\n").as_bytes());
+    assert_eq!(status(&answer), 413, "{answer}");
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 19, "a".repeat(1 << 19));
+    let head = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\n{ADMIN}Transfer-Encoding: chunked\r\n\r\n");
+    let answer = served.exchange(format!("{head}{chunk}{chunk}{chunk}0\r\n\r\n").as_bytes());
+    assert_eq!(status(&answer), 413, "{answer}");
+    assert_eq!(*served.admit.management.came.borrow(), 0);
+}
+
+/// Over a pipe in memory, so that no buffer of the system takes what the server does not.
+#[test]
+fn a_body_that_is_not_taken_holds_its_client_back() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const BODY: usize = 900_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        // Both threads are held, so that nobody takes a part of the body.
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let holders: Vec<_> = (0..MANAGE_THREADS)
+            .map(|_| {
+                let (gate, (tell, told)) = (Arc::clone(&gate), tokio::sync::oneshot::channel());
+                let handed = MANAGE.handle().hand_over(async move {
+                    let _ = tell.send(());
+                    drop(gate.1.wait_while(gate.0.lock().unwrap(), |is_open| !*is_open).unwrap());
+                });
+                (handed.unwrap(), told)
+            })
+            .collect();
+        let mut handed = Vec::new();
+        for (work, told) in holders {
+            told.await.unwrap();
+            handed.push(work);
+        }
+        let request = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\n{ADMIN}Content-Length: {BODY}\r\n\r\n");
+        let (mut client, _connections) = on_paused_clock(request).await;
+        let mut written = 0;
+        while let Ok(more) = tokio::time::timeout(Duration::from_millis(200), client.write(&[b'a'; 4096])).await {
+            written += more.unwrap();
+        }
+        // The pipe, what hyper gathers, and the parts that wait.
+        assert!(written < 600_000, "{written}");
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+        client.write_all(&vec![b'a'; BODY - written]).await.unwrap();
+        let (mut answer, mut some) = (String::new(), [0; 1024]);
+        while !answer.ends_with('}') {
+            let more = client.read(&mut some).await.unwrap();
+            answer.push_str(std::str::from_utf8(&some[..more]).unwrap());
+        }
+        assert_eq!((status(&answer), &body_of(&answer)["bytes"]), (200, &json!(BODY)));
+    });
+}
+
+#[test]
+fn figures_that_are_many_are_streamed() {
+    let served = Served::new();
+    let few = served.exchange(ask("/metrics").as_bytes()).to_ascii_lowercase();
+    assert!(status(&few) == 200 && few.contains("\r\ncontent-length: "), "{few}");
+    for n in 0..5_000 {
+        served.admit.metrics.inbound.with_label_values(&[&*format!("source-{n}"), "accepted"]).inc();
+    }
+    let many = served.exchange(ask("/metrics").as_bytes()).to_ascii_lowercase();
+    assert!(status(&many) == 200 && many.contains("\r\ntransfer-encoding: chunked\r\n"));
+    assert!(many.contains("source-4999") && many.ends_with("\r\n0\r\n\r\n"));
+}
