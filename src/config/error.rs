@@ -4,7 +4,7 @@ use std::fmt;
 
 use figment::error::{Actual, Kind};
 
-use crate::model::Breach;
+use crate::model::FieldError;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,10 +30,10 @@ pub struct PartError {
 }
 
 impl PartError {
-    /// A breach of the entry at this index of a list.
-    pub fn of_entry(index: usize, breach: Breach) -> Self {
-        let path = std::iter::once(index.to_string()).chain(pointer_parts(&breach.pointer)).collect();
-        Self { path, problem: breach.detail }
+    /// An error in the entry at this index of a list.
+    pub fn of_entry(index: usize, error: FieldError) -> Self {
+        let path = std::iter::once(index.to_string()).chain(pointer_parts(&error.pointer)).collect();
+        Self { path, problem: error.detail }
     }
 }
 

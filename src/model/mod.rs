@@ -3,7 +3,6 @@
 //! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
 
 mod attempt;
-mod breach;
 mod dedup;
 mod event;
 mod event_type;
@@ -27,7 +26,6 @@ mod webhook;
 mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
-pub use breach::Breach;
 pub use dedup::{DedupBy, DedupKey, DedupKind};
 pub use event::{EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
 pub use event_type::EventTypeSettings;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::header::IDEMPOTENCY_KEY;
-use super::{Breach, HIDDEN, OneOrMany, RawScheme, Secret};
+use super::{FieldError, HIDDEN, OneOrMany, RawScheme, Secret};
 use crate::limits::SOURCE_SECRET_CHARS_GOOD;
 
 /// The settings of a source, the same in `config.toml`, in the interface and in registry.redb (sealed there).
@@ -170,12 +170,12 @@ impl SourceSettings {
     ///
     /// # Errors
     /// For text that is no status.
-    pub fn status(&self) -> Result<SourceStatus, Breach> {
+    pub fn status(&self) -> Result<SourceStatus, FieldError> {
         match self.status.as_deref().map(str::to_ascii_lowercase).as_deref() {
             None | Some("active") => Ok(SourceStatus::Active),
             Some("inactive") => Ok(SourceStatus::Inactive),
             Some("suspended") => Ok(SourceStatus::Suspended),
-            Some(_) => Err(Breach::new("/status", "expected active, inactive or suspended")),
+            Some(_) => Err(FieldError::new("/status", "expected active, inactive or suspended")),
         }
     }
 

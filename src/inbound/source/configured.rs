@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id};
+use super::{Breach, Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id};
 use crate::config::{Environment, PartError, SourceConfig, read_secret_file};
-use crate::model::{Breach, DEFAULT_TENANT, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-
-const PARTNER: &str = "partner";
+use crate::model::kind::PARTNER;
+use crate::model::{DEFAULT_TENANT, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 
 /// A source of the configuration, checked.
 #[derive(Debug, Clone)]

@@ -45,7 +45,7 @@ pub use rules::Rules;
 pub(crate) use schema::Schema;
 pub use token::{Token, TokenError, token_hash};
 
-pub use crate::model::{Breach, SecretSetting, SecretTable, SourceSettings as Settings, SourceStatus};
+pub use crate::model::{FieldError as Breach, SecretSetting, SecretTable, SourceSettings as Settings, SourceStatus};
 
 use crate::inbound::provider::Recipe;
 use crate::model::{RateLimit, Secret, SourceId, Timestamp};
