@@ -326,8 +326,8 @@ pub const CHANGE_TRIES: usize = 8;
 pub const MANAGE_THREADS: usize = 2;
 /// Threads for what blocks: the reads below, and some for figures and health beside them.
 pub const MANAGE_BLOCKING_THREADS: usize = API_READS_AT_ONCE + 8;
-/// How far the priority of these threads is below that of all others: a share of a third where they compete for a core.
-pub const MANAGE_NICENESS: i32 = 5;
+/// How far the priority of these threads is below that of all others: a share of a tenth where they compete for a core.
+pub const MANAGE_NICENESS: i32 = 10;
 /// Management requests that wait for their response; more are told to come back.
 pub const MANAGE_REQUESTS_MAX: usize = if cfg!(test) { 4 } else { 512 };
 /// Parts of a request's body that wait for the management; each is at most what a connection reads at once.
