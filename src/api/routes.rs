@@ -3,7 +3,7 @@
 //!
 //! A role is the least that suffices: `Viewer`, `Member` or `Admin`. `Open` is for everybody, `Source` for who shows a
 //! source's token or signature, `Publish` for each role but the viewer. What a role sees of a tenant is
-//! [`may_see`](super::may_see)'s. The path of a webhook is a source's too: what is posted there is the source's.
+//! [`may_see`](crate::service::access::may_see)'s. The path of a webhook is a source's too: what is posted there is the source's.
 
 use super::answer::Handle;
 use super::route::{SourceRef, WebhookRef, number_of};

@@ -1,6 +1,6 @@
 //! commit: puts events on the disk, a batch at a time, and only then lets anybody answer.
 //!
-//! Promises: a [`Committed`] exists only after the fsync of its event; ids rise in the order of acceptance; an id or
+//! Promises: a [`Committed`](crate::handoff::Committed) exists only after the fsync of its event; ids rise in the order of acceptance; an id or
 //! idempotency key within the dedup window is stored once. Must never know: HTTP, webhooks beyond their numbers.
 //!
 //! Three threads: `commit` owns a [`Committer`], whose [`Group`] alone gives ids and decides duplicates; `recall` reads bodies

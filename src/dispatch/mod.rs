@@ -60,7 +60,7 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// How much memory bodies may take.
     pub memory: Arc<MemoryBudget>,
-    /// The last event in the log at the start. Events of [`ToShard::Arrivals`] are later.
+    /// The last event in the log at the start. Events of [`ToShard::Arrivals`](crate::handoff::ToShard::Arrivals) are later.
     pub last_event: EventId,
 }
 

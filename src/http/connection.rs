@@ -202,7 +202,7 @@ impl Connections {
         watch
     }
 
-    /// Called once every [`SWEEP_INTERVAL`].
+    /// Called once every [`SWEEP_INTERVAL`](crate::limits::SWEEP_INTERVAL).
     pub fn sweep(&self) {
         self.now.advance();
         self.all.borrow_mut().retain(|entry| {

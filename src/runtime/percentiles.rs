@@ -18,7 +18,7 @@ pub struct Percentiles {
     parts: Mutex<Vec<Arc<Part>>>,
 }
 
-/// One thread's part of a [`Percentiles`].
+/// One thread's part of the percentiles.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Part>);
 

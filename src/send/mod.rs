@@ -1,6 +1,6 @@
 //! send: one attempt at one delivery: sign, connect within the egress guard, exchange, read a bounded answer.
 //!
-//! Promises: every way it can end is an [`Outcome`], within the webhook's timeout, body included. Must never know: redb,
+//! Promises: every way it can end is an [`Outcome`](crate::handoff::Outcome), within the webhook's timeout, body included. Must never know: redb,
 //! the retry schedule.
 //!
 //! [`Fetcher`] gets what others publish, over the same guarded connections, and [`Certificates`] remembers some of it.

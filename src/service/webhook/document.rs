@@ -1,4 +1,4 @@
-//! A webhook as a JSON document, which every front end shows and which [`settings`](super::settings) reads back.
+//! A webhook as a JSON document, which every front end shows and which `settings` reads back.
 //!
 //! A new field of a webhook is shown here: [`Document::of`] names every field of [`WebhookSettings`], so that the program does
 //! not compile without it.

@@ -1,6 +1,6 @@
 //! Webhooks: their settings as documents, and the operations on them.
 //!
-//! A document is a JSON object. [`settings`] reads one into [`WebhookSettings`](crate::outbound::WebhookSettings) and names
+//! A document is a JSON object. `settings` reads one into [`WebhookSettings`](crate::outbound::WebhookSettings) and names
 //! each field that is wrong; [`document`] shows a webhook as one. What was read can be written back.
 
 mod auth;
