@@ -10,6 +10,7 @@ use super::listing::{Listing, listing};
 use super::page::Query;
 use super::{Api, Call, Made, body, reply};
 use crate::http::{Problem, Response};
+use crate::model::path::DELIVERIES;
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, HIDDEN, Timestamp};
 use crate::service::delivery::{DeliveryDetails, RebuiltRequest};
 use crate::service::search::Listed;
@@ -160,7 +161,7 @@ impl Api {
         let service = Arc::clone(&self.service);
         let make = async move {
             let delivery = service.retry_delivery(retry).await?;
-            let place = format!("/api/v1/deliveries/{id}");
+            let place = format!("{DELIVERIES}/{id}");
             reply::made(StatusCode::ACCEPTED, &place, &View::of(&delivery)).map(Made::from)
         };
         self.make(call, make).await

@@ -10,7 +10,7 @@ use super::summary::EventSummary;
 use super::{Delivery, Error, ErrorKind, Operation, Page, Rows, Service};
 use crate::handoff::Retried;
 use crate::limits::CHECKPOINT_LIST_MAX;
-use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookStatus, data_of};
+use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookId, WebhookStatus, data_of};
 use crate::outbound::{Event, Webhook, preview};
 use crate::registry::Known;
 use crate::runtime::MemoryBudget;
@@ -47,7 +47,10 @@ pub struct RebuiltRequest {
 /// A delivery that was checked and can be retried.
 #[derive(Debug, Clone)]
 pub struct RetryDraft {
-    delivery: Listed<Delivery>,
+    row: Delivery,
+    webhook: WebhookId,
+    /// The head of the event, while the log has the event.
+    head: Option<Bytes>,
 }
 
 impl Service {
@@ -94,7 +97,7 @@ impl Service {
         Ok(DeliveryDetails { delivery, attempts, payload: stored.map(|(head, body)| data_of(&head, &body)), request })
     }
 
-    /// Looks whether a delivery can be retried: its webhook takes deliveries and the log still has its event.
+    /// Looks whether a delivery can be retried: its webhook takes deliveries.
     ///
     /// # Errors
     /// If the role is too low, the caller may not know of the delivery, or it cannot be retried.
@@ -103,19 +106,21 @@ impl Service {
         let known = self.webhook_of(principal, id)?;
         let (row, stored) = self.delivery(id).await?;
         let webhook = deliverable(&known)?.id;
-        let Some((head, _)) = stored else {
-            return Err(Error::new(ErrorKind::Conflict, "the log no longer has the event's payload"));
-        };
-        Ok(RetryDraft { delivery: Listed { row, webhook, event: EventSummary::of(&head) } })
+        Ok(RetryDraft { row, webhook, head: stored.map(|(head, _)| head) })
     }
 
     /// Makes one attempt now. A delivery that waits for its next attempt then continues its schedule. A delivery that has
     /// ended, delivered or not, begins a new schedule.
     ///
     /// # Errors
-    /// If the delivery waits for its turn or is under way, or its webhook takes no deliveries any more.
+    /// If the log no longer has the event, the delivery waits for its turn or is under way, or its webhook takes no
+    /// deliveries any more.
     pub async fn retry_delivery(&self, retry: RetryDraft) -> Result<Listed<Delivery>, Error> {
-        let Listed { row: delivery, webhook, event } = retry.delivery;
+        let RetryDraft { row: delivery, webhook, head } = retry;
+        let Some(head) = head else {
+            return Err(Error::new(ErrorKind::Conflict, "the log no longer has the event's payload"));
+        };
+        let event = EventSummary::of(&head);
         let now = self.clock.now();
         match self.deliveries.retry(delivery.id).await? {
             Retried::Again => {}
