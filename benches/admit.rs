@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::admit::{Admit, Directory, Errand, Errands, Health, Limits, Management, Outside};
+use hooktide::admit::{Admit, CallFailed, Directory, ExternalCall, ExternalCalls, Health, Limits, Management};
 use hooktide::config::Server;
 use hooktide::filter::Facts;
 use hooktide::handoff::{Refused, Submission, Verdicts};
@@ -22,7 +22,7 @@ use hooktide::http::{BodyRoom, Call, ManageThreads, Response, bind};
 use hooktide::inbound::source::{Limiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
-use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics};
+use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics};
 use hooktide::signature::Certificate;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -84,16 +84,16 @@ impl Management for Fake {
     }
 }
 
-impl Outside for Fake {
-    fn certificate<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
-        Box::pin(std::future::ready(Err(Errand::Never("a bench has none".into()))))
+impl ExternalCalls for Fake {
+    fn certificate<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, CallFailed>> {
+        Box::pin(std::future::ready(Err(CallFailed::Never("a bench has none".into()))))
     }
 
-    fn visit<'a>(&'a self, _: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
+    fn visit<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<(), CallFailed>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn learn(&self, _: SourceId, _: Secret) -> Errands<'_, Result<(), Errand>> {
+    fn learn(&self, _: SourceId, _: Secret) -> ExternalCall<'_, Result<(), CallFailed>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
@@ -105,7 +105,7 @@ fn admit(manage: &ManageThreads) -> Arc<Admit<Fake, Fake, Fake>> {
         router: Arc::new(hooktide::api::routes::router().expect("a table of routes")),
         access: Arc::default(),
         directory: Fake,
-        ingest: Ingest::new(Fake, Fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
+        ingest: Ingest::new(Fake, Fake, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Fake,
         manage: manage.handle(),
         health: Arc::new(health),
@@ -114,7 +114,7 @@ fn admit(manage: &ManageThreads) -> Arc<Admit<Fake, Fake, Fake>> {
         metrics: Metrics::new().expect("each figure has a name"),
         limiter: Limiter::default(),
         rejections: Arc::default(),
-        outside: Arc::new(Fake),
+        external_calls: Arc::new(Fake),
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 16 << 20, public_metrics: false },
     })
 }

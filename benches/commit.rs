@@ -17,9 +17,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use hooktide::commit::{Committer, Dedup, Entry, OpenLog, open};
 use hooktide::config;
 use hooktide::handoff::{Admitted, Reply, SettleHandle, Shards, Submission};
-use hooktide::limits::DOOR_DELIVERIES;
+use hooktide::limits::INGEST_PERMITS;
 use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
-use hooktide::runtime::{Clock, Door, MemoryBudget, Metrics, Permit, Random};
+use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics, Permit, Random};
 use hooktide::storage::log::block::{Packer, Records};
 use hooktide::storage::{Backend, Disk, FileSize, LogPosition, RealDisk};
 use redb::StorageBackend;
@@ -137,7 +137,7 @@ fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<Memor
             head: head.clone(),
             body: data.clone(),
             dedup: None,
-            once: None,
+            nonce: None,
             webhooks: Webhooks::new(),
         }]
         .into(),
@@ -151,7 +151,7 @@ fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<Memor
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
 fn group_commit(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let permit = runtime.block_on(Door::new(DOOR_DELIVERIES).enter(1, 1)).expect("an empty door");
+    let permit = runtime.block_on(IngestPermits::new(INGEST_PERMITS).acquire(1, 1)).expect("an empty door");
     let memory = MemoryBudget::new(usize::MAX);
     for (phases, two_phase) in [("one-phase", false), ("two-phase", true)] {
         let mut bench = c.benchmark_group(format!("commit/group/{phases}"));
@@ -240,7 +240,7 @@ fn dedup(c: &mut Criterion) {
 /// A start with a million events of 1 KiB in the log, each with a key.
 fn start(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let permit = runtime.block_on(Door::new(DOOR_DELIVERIES).enter(1, 1)).expect("an empty door");
+    let permit = runtime.block_on(IngestPermits::new(INGEST_PERMITS).acquire(1, 1)).expect("an empty door");
     let memory = MemoryBudget::new(usize::MAX);
     let mut random = Random::seeded(1);
     let dir = tempfile::tempdir().expect("a folder");

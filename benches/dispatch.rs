@@ -14,7 +14,9 @@ use hooktide::config;
 use hooktide::dispatch::breaker::Breaker;
 use hooktide::dispatch::queue::{Entry, Kind, Queue};
 use hooktide::dispatch::{Directory, Ports, Running, Setup, start};
-use hooktide::handoff::{Arrival, Outcome, Parcel, SettleHandle, Shards, ToSettle, ToShard, Transport, Verdict};
+use hooktide::handoff::{
+    Arrival, AttemptRequest, Outcome, SettleHandle, Shards, ToSettle, ToShard, Transport, Verdict,
+};
 use hooktide::model::{Decision, EventId, RateLimit, RetryPolicy, Timestamp, WebhookId, WebhookNo};
 use hooktide::outbound::{Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Bucket, Clock, MemoryBudget, Metrics};
@@ -135,7 +137,7 @@ impl Scene {
 struct AtOnce(Clock);
 
 impl Transport for AtOnce {
-    async fn carry(&self, _: Parcel<'_>) -> Outcome {
+    async fn carry(&self, _: AttemptRequest<'_>) -> Outcome {
         Outcome {
             result: Ok(()),
             http_status: Some(200),

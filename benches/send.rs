@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::config::Egress;
-use hooktide::handoff::{Parcel, Transport};
+use hooktide::handoff::{AttemptRequest, Transport};
 use hooktide::model::{EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
 use hooktide::outbound::{Endpoint, Event, Guard, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Clock, MemoryBudget};
@@ -169,7 +169,7 @@ fn delivery(c: &mut Criterion) {
                                     left.set(rest);
                                     let (timeout, began) = (Duration::from_secs(30), clock.moment(clock.instant()));
                                     let (webhook, event) = (&webhook, &event);
-                                    let parcel = Parcel { webhook, event, attempt: 1, timeout, began };
+                                    let parcel = AttemptRequest { webhook, event, attempt: 1, timeout, began };
                                     let outcome = client.carry(parcel).await;
                                     assert!(outcome.result.is_ok(), "{outcome:?}");
                                 }

@@ -14,8 +14,8 @@ use hooktide::model::{
     Attempt, AttemptError, DeadReason, Decision, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryOn, RetryPolicy,
     Timestamp, WebhookNo,
 };
-use hooktide::runtime::{Clock, Door, Metrics, Permit};
-use hooktide::settle::{Hooks, Options, Running, Start, Wanted, decide, open};
+use hooktide::runtime::{Clock, IngestPermits, Metrics, Permit};
+use hooktide::settle::{Callbacks, Options, Running, Start, Wanted, decide, open};
 use hooktide::storage::delivery::{RedbDeliveryStore, StoreOptions};
 use hooktide::storage::{ReadError, ReadLog, RealDisk, Stored};
 
@@ -64,7 +64,7 @@ impl World {
         opened.recover(&NoLog).unwrap();
         let (handle, messages, bell) = SettleHandle::channel();
         let (shards, mut ends) = Shards::channels(1);
-        let hooks = Hooks {
+        let hooks = Callbacks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
             disable: Arc::new(|_, _| true),
@@ -77,7 +77,7 @@ impl World {
         let (clock, log, metrics) = (Clock::system(opened.steady()), Arc::new(NoLog), Metrics::new().unwrap());
         let start = Start { handle, messages, bell, shards, clock, log, metrics, hooks };
         let running = opened.start(start).unwrap();
-        let permit = block_on(Door::new(1 << 20).enter(1, 1)).unwrap();
+        let permit = block_on(IngestPermits::new(1 << 20).acquire(1, 1)).unwrap();
         Self { running, shard: ends.remove(0), permit, last: 0, _dir: dir }
     }
 

@@ -16,7 +16,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::event_type;
-use super::outside::Errand;
+use super::external_calls::CallFailed;
 use super::publish::{closed, refused};
 use super::refusal::{Refusal, errand, unknown_token, unsigned};
 use super::service::{Exchange, Worker};
@@ -193,8 +193,8 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             Ok(None) => source.verify(request, None, self.admit.clock.now()),
             Ok(Some(url)) => match self.certificate(source, &url).await {
                 Ok(certificate) => source.verify(request, Some(&certificate), self.admit.clock.now()),
-                Err(Errand::Never(why)) => Err(VerifyError::Certificate(why)),
-                Err(error @ Errand::Later(_)) => return Err(errand(&error)),
+                Err(CallFailed::Never(why)) => Err(VerifyError::Certificate(why)),
+                Err(error @ CallFailed::Later(_)) => return Err(errand(&error)),
             },
             Err(error) => Err(error),
         };
@@ -207,20 +207,20 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         })
     }
 
-    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, Errand> {
+    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, CallFailed> {
         match source.plan.certificate() {
             Some(given) => Ok(Arc::clone(given)),
-            None => self.admit.outside.certificate(url).await,
+            None => self.admit.external_calls.certificate(url).await,
         }
     }
 
     /// Answers a handshake, when what it asks for is done.
     async fn shake(&self, source: &Source, answer: Answer) -> Result<(Response, Outcome), Refusal> {
-        let outside = &self.admit.outside;
+        let external_calls = &self.admit.external_calls;
         let done = match answer.effect {
             Effect::Nothing => Ok(()),
-            Effect::Visit(url) => outside.visit(&url).await,
-            Effect::Learn(secret) => outside.learn(source.id, secret).await,
+            Effect::Visit(url) => external_calls.visit(&url).await,
+            Effect::Learn(secret) => external_calls.learn(source.id, secret).await,
         };
         done.map_err(|error| errand(&error))?;
         let mut response = Response::new(Body::from(answer.body));
@@ -253,7 +253,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             timestamp: intake.timestamp,
             external_id: external_id.as_deref(),
             dedup_by: intake.dedup_by(),
-            once: intake.once.as_deref(),
+            nonce: intake.nonce.as_deref(),
             correlation_id: call.head.correlation_id().unwrap_or_else(|| call.id.to_str().unwrap_or_default()),
             traceparent: call.head.traceparent(),
             metadata: intake.metadata.as_deref(),

@@ -6,9 +6,9 @@
 
 mod caller;
 mod event_type;
+mod external_calls;
 mod health;
 mod inbound;
-mod outside;
 mod parse;
 mod publish;
 mod refusal;
@@ -19,8 +19,8 @@ mod validate;
 use std::future::Future;
 use std::sync::Arc;
 
+pub use external_calls::{CallFailed, ExternalCall, ExternalCalls};
 pub use health::{Health, Part, PartState};
-pub use outside::{Errand, Errands, Outside};
 pub use service::Worker;
 
 use crate::auth::SharedAccess;
@@ -61,7 +61,7 @@ pub struct Admit<D, S, M> {
     /// What sources were refused, for whoever sets them up.
     pub rejections: Arc<Rejections>,
     /// For certificates, confirmations and secrets that a handshake brings.
-    pub outside: Arc<dyn Outside>,
+    pub external_calls: Arc<dyn ExternalCalls>,
     /// What a body may weigh, and who may see the metrics.
     pub limits: Limits,
 }

@@ -10,7 +10,7 @@ use super::parse::{self, Item, Items, SyntaxError};
 use super::reply::{self, Verdict};
 use super::validate::{Checked, validate};
 use super::{Admit, Directory, Limits};
-use crate::handoff::{Desk, Refused};
+use crate::handoff::{Refused, ReplyRouter};
 use crate::http::incoming::Bounds;
 use crate::http::request::{Head, MediaType, unsupported};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
@@ -23,7 +23,7 @@ const RETRY_AFTER_DISK_FULL: Duration = Duration::from_secs(30);
 
 /// What a request says beside its body.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Envelope<'a> {
+pub(super) struct PublishContext<'a> {
     pub(super) principal: &'a Principal,
     pub(super) media_type: MediaType,
     pub(super) idempotency_key: Option<&'a str>,
@@ -32,10 +32,10 @@ pub(super) struct Envelope<'a> {
     pub(super) hops: u8,
     pub(super) received_at: Timestamp,
     /// Of the thread that waits for the answer, if it has one.
-    pub(super) desk: Option<&'a Desk>,
+    pub(super) desk: Option<&'a ReplyRouter>,
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> PublishContext<'a> {
     /// # Errors
     /// 400 and 415 for headers that cannot be taken.
     pub(super) fn of(
@@ -43,7 +43,7 @@ impl<'a> Envelope<'a> {
         principal: &'a Principal,
         request_id: &'a HeaderValue,
         received_at: Timestamp,
-        desk: &'a Desk,
+        desk: &'a ReplyRouter,
     ) -> Result<Self, Problem> {
         Ok(Self {
             principal,
@@ -111,7 +111,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
     /// # Errors
     /// As for a request.
     pub async fn take(&self, principal: Principal, body: &Bytes) -> Result<Response, Problem> {
-        let envelope = Envelope {
+        let envelope = PublishContext {
             principal: &principal,
             media_type: MediaType::Json,
             idempotency_key: None,
@@ -128,7 +128,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
     ///
     /// # Errors
     /// Whatever refuses the request as a whole.
-    pub(super) async fn publish(&self, envelope: Envelope<'_>, body: &Bytes) -> Result<Response, Problem> {
+    pub(super) async fn publish(&self, envelope: PublishContext<'_>, body: &Bytes) -> Result<Response, Problem> {
         let items = match envelope.media_type {
             MediaType::Ndjson => parse::ndjson(body),
             MediaType::Json => parse::json(body),
@@ -153,7 +153,12 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
         self.publish_many(envelope, body, &items).await
     }
 
-    async fn publish_one(&self, envelope: Envelope<'_>, body: &Bytes, item: &Item<'_>) -> Result<Response, Problem> {
+    async fn publish_one(
+        &self,
+        envelope: PublishContext<'_>,
+        body: &Bytes,
+        item: &Item<'_>,
+    ) -> Result<Response, Problem> {
         if body.len() > self.limits.body_bytes {
             let detail = format!("at most {} bytes for one event", self.limits.body_bytes);
             return Err(Problem::new(ProblemCode::TooLarge, detail));
@@ -172,7 +177,7 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
 
     async fn publish_many(
         &self,
-        envelope: Envelope<'_>,
+        envelope: PublishContext<'_>,
         body: &Bytes,
         items: &[Result<Item<'_>, SyntaxError>],
     ) -> Result<Response, Problem> {

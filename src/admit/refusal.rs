@@ -1,6 +1,6 @@
 //! Why a request of a source is refused: in the words for its sender, and in those for the person who sets the source up.
 
-use super::outside::Errand;
+use super::external_calls::CallFailed;
 use crate::http::request::invalid;
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::inbound::source::{Source, Unfit};
@@ -28,7 +28,7 @@ pub(super) fn unknown_token() -> Problem {
     Problem::new(ProblemCode::UnknownToken, "the token is not known, or what it needs beside it is missing or wrong")
 }
 
-pub(super) fn errand(error: &Errand) -> Refusal {
+pub(super) fn errand(error: &CallFailed) -> Refusal {
     let problem =
         Problem::new(ProblemCode::Overloaded, "what this request needs could not be had").retry_after(RETRY_SOON);
     Refusal { problem, reason: Some(error.to_string().into()) }

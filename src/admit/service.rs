@@ -11,16 +11,16 @@ use hyper::{Method, Request, StatusCode};
 use prometheus::IntCounter;
 
 use super::inbound;
-use super::publish::{self, Envelope};
+use super::publish::{self, PublishContext};
 use super::{Admit, Directory, Management};
 use crate::auth::Access;
-use crate::handoff::Desk;
+use crate::handoff::ReplyRouter;
 use crate::http::connection::Watch;
 use crate::http::incoming::{self, Bounds, Complete};
 use crate::http::listener::Arrival;
 use crate::http::request::{Head, X_REQUEST_ID, request_id};
 use crate::http::{
-    self, BodyRoom, Call, Problem, ProblemCode, Response, Serve, Surface, Target, Verbs, cors, reply, upload,
+    self, BodyRoom, Call, ListenerKind, Problem, ProblemCode, Response, Serve, Target, Verbs, cors, reply, upload,
 };
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
@@ -32,7 +32,7 @@ use crate::runtime::{Clock, Instant, Random};
 #[derive(Debug)]
 pub struct Worker<D, S, M> {
     pub(super) admit: Arc<Admit<D, S, M>>,
-    pub(super) desk: Desk,
+    pub(super) desk: ReplyRouter,
     random: RefCell<Random>,
     ack: Recorder,
     classes: [IntCounter; 4],
@@ -50,7 +50,7 @@ pub(super) struct Exchange<'a> {
 
 impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     /// `desk` is of the thread that this worker lives on.
-    pub(super) fn new(admit: Arc<Admit<D, S, M>>, desk: Desk) -> Self {
+    pub(super) fn new(admit: Arc<Admit<D, S, M>>, desk: ReplyRouter) -> Self {
         let classes = ["2xx", "3xx", "4xx", "5xx"].map(|class| admit.metrics.requests.with_label_values(&[class]));
         let ack = admit.metrics.ack_latency.recorder();
         let inbound = UsedCounters::new(&admit.metrics.inbound);
@@ -106,7 +106,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
             if let Some(problem) = publish::closed(&admit.health) {
                 return Err(problem);
             }
-            let envelope = Envelope::of(head, &principal, id, admit.clock.now(), &self.desk)?;
+            let envelope = PublishContext::of(head, &principal, id, admit.clock.now(), &self.desk)?;
             let body = exchange.body(publish::bounds(envelope.media_type, admit.limits), admit).await?;
             exchange.complete_at = Some(admit.clock.instant());
             admit.publish(envelope, &body.bytes).await
@@ -123,7 +123,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
     fn source(
         &self,
         method: &Method,
-        surface: Surface,
+        surface: ListenerKind,
         name: &str,
         path: Option<&str>,
     ) -> Result<Option<Arc<Source>>, Problem> {
@@ -135,7 +135,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         };
         let Some(source) = found else {
             let is_for_a_source = name.starts_with(SourceId::PREFIX) || (*method == Method::POST && path.is_none());
-            return if surface == Surface::Public || is_for_a_source { Err(none()) } else { Ok(None) };
+            return if surface == ListenerKind::Public || is_for_a_source { Err(none()) } else { Ok(None) };
         };
         // A partner is only known by its token.
         if source.status == SourceStatus::Inactive || source.token.is_some() {
@@ -185,7 +185,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
 
     async fn metrics(&self, exchange: &Exchange<'_>, head: &Head<'_>) -> Result<Response, Problem> {
         if !self.admit.limits.public_metrics
-            && exchange.at.surface != Surface::Admin
+            && exchange.at.surface != ListenerKind::Admin
             && !may_read(&self.authenticate(head, exchange.at.peer)?)
         {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
@@ -193,7 +193,7 @@ impl<D: Directory, S: Submit, M: Management> Worker<D, S, M> {
         let admit = Arc::clone(&self.admit);
         let handed = self.admit.manage.hand_over(async move {
             admit.health.observe(&admit.manage).await;
-            admit.metrics.door_deliveries.set(admit.ingest.deliveries() as i64);
+            admit.metrics.ingest_permits_in_use.set(admit.ingest.deliveries() as i64);
             admit.metrics.body_bytes.set(admit.ingest.body_bytes() as i64);
             let mut response = Response::new(http::Body::in_pieces(admit.metrics.families()));
             let headers = response.headers_mut();
@@ -238,7 +238,7 @@ impl<D: Directory, S: Submit, M: Management> Serve for Admit<D, S, M> {
     type Worker = Worker<D, S, M>;
 
     fn worker(self: &Arc<Self>) -> Self::Worker {
-        let (desk, clerk) = Desk::open();
+        let (desk, clerk) = ReplyRouter::open();
         tokio::task::spawn_local(clerk.run());
         Worker::new(Arc::clone(self), desk)
     }

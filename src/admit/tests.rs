@@ -15,12 +15,12 @@ use crate::filter::Facts;
 use crate::handoff::{Committed, Refused, Submission};
 use crate::http::connection::{Connections, serve};
 use crate::http::listener::{Arrival, http};
-use crate::http::{ManageThreads, Running, Surface, bind};
+use crate::http::{ListenerKind, ManageThreads, Running, bind};
 use crate::inbound::source::{Source, token_hash};
 use crate::ingest::Submit;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
 use crate::registry::catalogue::EventType;
-use crate::runtime::{Door, MemoryBudget};
+use crate::runtime::{IngestPermits, MemoryBudget};
 use crate::signature::Certificate;
 use crate::storage::DurableEvent;
 
@@ -107,9 +107,9 @@ impl Submit for Fake {
                 let before = EventHead::parse(head).unwrap().event.dedup;
                 event.dedup.is_some_and(|(key, ..)| before.is_some_and(|before| before.0 == key))
             });
-            let once = || {
+            let nonce = || {
                 stored.iter().position(|(head, _)| {
-                    event.once.is_some() && EventHead::parse(head).unwrap().event.once == event.once
+                    event.nonce.is_some() && EventHead::parse(head).unwrap().event.nonce == event.nonce
                 })
             };
             let reused = |place: usize| {
@@ -117,7 +117,7 @@ impl Submit for Fake {
                 let before = EventHead::parse(&stored[place].0).unwrap().event.fingerprint;
                 kind == DedupKind::IdempotencyKey && before != fingerprint
             };
-            verdicts.push(match same.or_else(once) {
+            verdicts.push(match same.or_else(nonce) {
                 Some(place) if reused(place) => Err(Refused::KeyReused),
                 Some(place) => Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(place as u128 + 1)), true)),
                 None => {
@@ -190,31 +190,31 @@ static MANAGE: LazyLock<ManageThreads> = LazyLock::new(|| ManageThreads::start()
 struct Outdoors {
     asked: Mutex<Vec<String>>,
     /// What every errand fails with; `None`: certificates are not there for now, the rest goes well.
-    fails: Option<Errand>,
+    fails: Option<CallFailed>,
 }
 
 impl Outdoors {
-    fn failing(error: Errand) -> Arc<Self> {
+    fn failing(error: CallFailed) -> Arc<Self> {
         Arc::new(Self { fails: Some(error), ..Self::default() })
     }
 
-    fn ask(&self, what: String) -> Result<(), Errand> {
+    fn ask(&self, what: String) -> Result<(), CallFailed> {
         self.asked.lock().unwrap().push(what);
         self.fails.clone().map_or(Ok(()), Err)
     }
 }
 
-impl Outside for Outdoors {
-    fn certificate<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<Arc<Certificate>, Errand>> {
+impl ExternalCalls for Outdoors {
+    fn certificate<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, CallFailed>> {
         let asked = self.ask(format!("certificate {url}"));
-        Box::pin(std::future::ready(asked.and(Err(Errand::Later("nothing is there".into())))))
+        Box::pin(std::future::ready(asked.and(Err(CallFailed::Later("nothing is there".into())))))
     }
 
-    fn visit<'a>(&'a self, url: &'a url::Url) -> Errands<'a, Result<(), Errand>> {
+    fn visit<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<(), CallFailed>> {
         Box::pin(std::future::ready(self.ask(format!("visit {url}"))))
     }
 
-    fn learn(&self, source: SourceId, secret: crate::model::Secret) -> Errands<'_, Result<(), Errand>> {
+    fn learn(&self, source: SourceId, secret: crate::model::Secret) -> ExternalCall<'_, Result<(), CallFailed>> {
         Box::pin(std::future::ready(self.ask(format!("learn {source} {}", secret.reveal()))))
     }
 }
@@ -225,12 +225,12 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     let probe = || vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }];
     let health = Health::new(probe, move || observed.oldest_pending_seconds.inc());
     health.started();
-    let outside = Arc::clone(&fake.outdoors);
+    let external_calls = Arc::clone(&fake.outdoors);
     Arc::new(Admit {
         router: Arc::new(crate::api::routes::router().unwrap()),
         access: Arc::default(),
         directory: fake.clone(),
-        ingest: Ingest::new(fake.clone(), fake, Arc::new(Door::new(1 << 30)), MemoryBudget::new(1 << 30)),
+        ingest: Ingest::new(fake.clone(), fake, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Echo::default(),
         manage: MANAGE.handle(),
         health: Arc::new(health),
@@ -239,7 +239,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         metrics,
         limiter: Limiter::default(),
         rejections: Arc::default(),
-        outside,
+        external_calls,
         limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }
@@ -704,8 +704,8 @@ fn a_stop_answers_what_is_in_flight_and_closes_what_is_idle() {
 
 /// A connection in memory, served on the paused clock of the test.
 /// A desk whose clerk runs here.
-fn on_this_thread() -> crate::handoff::Desk {
-    let (desk, clerk) = crate::handoff::Desk::open();
+fn on_this_thread() -> crate::handoff::ReplyRouter {
+    let (desk, clerk) = crate::handoff::ReplyRouter::open();
     tokio::task::spawn(clerk.run());
     desk
 }
@@ -717,7 +717,7 @@ async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::
     let connections = std::rc::Rc::<Connections>::default();
     let watch = connections.watch();
     tokio::task::spawn_local(async move {
-        let at = Arrival { surface: Surface::Whole, peer: Ipv4Addr::LOCALHOST.into() };
+        let at = Arrival { surface: ListenerKind::Whole, peer: Ipv4Addr::LOCALHOST.into() };
         serve(&http(), (server, ()), (at, watch), &worker).await;
     });
     let sweeping = std::rc::Rc::clone(&connections);

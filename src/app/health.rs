@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::hooks::Failures;
+use super::callbacks::Failures;
 use crate::admit::{Health, Part, PartState};
 use crate::runtime::{Clock, Metrics};
 use crate::settle::Records;

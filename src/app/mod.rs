@@ -4,20 +4,20 @@
 //! answer what is in flight, let running deliveries end within `server.drain_seconds`, write the checkpoint and close every
 //! file; a thread that fails for good ends the process, so that a restart can recover.
 
+mod adapters;
+mod callbacks;
 mod declare;
+mod external_calls;
 mod figures;
-mod ground;
 mod health;
-mod hooks;
 mod keys;
 mod operational;
-mod outside;
-mod probe;
 mod reload;
 mod server;
 mod setup;
+mod startup;
 mod store;
-mod ways;
+mod test_delivery;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use serde_json::{Map, Value, json};
 
 use crate::handoff::{Command, CommitHandle, DisableReason, Noted, SettleHandle, ToSettle};
-use crate::ingest::{Ingest, OwnEvent};
+use crate::ingest::{Ingest, OperationalEvent};
 use crate::limits::{OUTBOX_BATCH, OUTBOX_PAUSE};
 use crate::model::{DeliveryId, WebhookNo};
 use crate::outbound::Webhook;
@@ -34,7 +34,7 @@ pub(super) fn compose(registry: &Registry, happening: &Happening<'_>) -> Option<
         Happened::Failing { percent, .. } => (webhook.id.to_string(), None, format!(":{percent}")),
         Happened::Disabled { .. } | Happened::Recovered { .. } => (webhook.id.to_string(), None, String::new()),
     };
-    let event = OwnEvent {
+    let event = OperationalEvent {
         id: format!("{event_type}:{about}{part}:{}", happening.at.as_millis()).into(),
         tenant: (*webhook.tenant).into(),
         event_type: event_type.into(),
@@ -126,7 +126,7 @@ impl Courier {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = bounded(0);
         let work = move || {
-            let take = |events: Vec<OwnEvent>| {
+            let take = |events: Vec<OperationalEvent>| {
                 let taken = runtime.block_on(ingest.take_own(&events, clock.now()));
                 taken.map_err(|why| why.to_string())
             };
@@ -170,7 +170,7 @@ struct Rows {
 
 impl Rows {
     /// Takes the next rows to the log; whether there were any. An error says why they have to be tried again.
-    fn take_some(&mut self, take: &impl Fn(Vec<OwnEvent>) -> Result<(), String>) -> Result<bool, String> {
+    fn take_some(&mut self, take: &impl Fn(Vec<OperationalEvent>) -> Result<(), String>) -> Result<bool, String> {
         let rows = self.records.outbox(self.after, OUTBOX_BATCH).map_err(|error| error.to_string())?;
         let Some((last, _)) = rows.last() else { return Ok(false) };
         let last = *last;
@@ -181,7 +181,7 @@ impl Rows {
                 None
             }
         };
-        let events: Vec<OwnEvent> = rows.iter().filter_map(read).collect();
+        let events: Vec<OperationalEvent> = rows.iter().filter_map(read).collect();
         if !events.is_empty() {
             take(events)?;
         }

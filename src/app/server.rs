@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::hooks::Failures;
+use super::adapters::{AdapterParts, Answering, build};
+use super::callbacks::Failures;
 use super::keys::{AdminKey, access, first_key};
 use super::operational::Courier;
-use super::ways::{Answering, Doors, doors};
 use super::{Setup, declare};
 use crate::admit::Health;
 use crate::api::routes;
@@ -107,7 +107,7 @@ impl StartError {
 }
 
 /// The stages that are there before anything runs.
-pub(super) struct Ground {
+pub(super) struct Foundation {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -132,27 +132,27 @@ impl Server {
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
         let (settle, messages, bell) = SettleHandle::channel();
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
-        let ground = Ground { disk, clock, metrics, memory, shards, settle };
+        let foundation = Foundation { disk, clock, metrics, memory, shards, settle };
 
         let admin_key = first_key(config)?;
         let registry_setup = RegistrySetup::of(&setup, admin_key.as_ref(), listeners.addresses());
-        let registry = ground.registry(&config.server.data_dir, registry_setup)?;
-        let (metrics, memory) = (Arc::clone(&ground.metrics), Arc::clone(&ground.memory));
-        let commit = log.start(ground.settle.clone(), ground.shards.clone(), metrics, memory)?;
+        let registry = foundation.registry(&config.server.data_dir, registry_setup)?;
+        let (metrics, memory) = (Arc::clone(&foundation.metrics), Arc::clone(&foundation.memory));
+        let commit = log.start(foundation.settle.clone(), foundation.shards.clone(), metrics, memory)?;
         let failed = Arc::new(Failures::default());
-        let (state, rung) = ground.state(state, (messages, bell), &dir, &registry, &commit, &failed)?;
+        let (state, rung) = foundation.state(state, (messages, bell), &dir, &registry, &commit, &failed)?;
         let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(config, &listeners)));
-        let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: ground.clock.clone() };
-        let dispatch = ground.dispatch(config, &registry, &commit, inboxes, client)?;
+        let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: foundation.clock.clone() };
+        let dispatch = foundation.dispatch(config, &registry, &commit, inboxes, client)?;
         commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
 
-        let health = ground.health(&dir, &state, &commit, &failed);
+        let health = foundation.health(&dir, &state, &commit, &failed);
         let (router, manage) = (Arc::new(routes::router()?), ManageThreads::start()?);
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let tokens: SharedAccess = Arc::new(ArcSwap::new(setup.access));
-        let Answering { service, ingest, admit } = doors(Doors {
+        let Answering { service, ingest, admit } = build(AdapterParts {
             config,
-            ground: &ground,
+            foundation: &foundation,
             registry: &registry,
             state: &state,
             commit: &commit,
@@ -165,12 +165,12 @@ impl Server {
         });
         let listeners = listeners.serve(&admit)?;
         let outbox = (state.records.clone(), state.handle.clone());
-        let courier = Courier::start(ingest, ground.clock.clone(), outbox, rung)?;
+        let courier = Courier::start(ingest, foundation.clock.clone(), outbox, rung)?;
         health.started();
-        ground.log_ready(&state, &registry);
+        foundation.log_ready(&state, &registry);
         Ok(Self {
             config: setup.config,
-            clock: ground.clock,
+            clock: foundation.clock,
             addresses,
             admin_address,
             admin_key,
@@ -340,7 +340,7 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
     Ok(Recovered { state, log, clock })
 }
 
-impl Ground {
+impl Foundation {
     fn registry(
         &self,
         dir: &Path,

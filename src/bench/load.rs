@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
+use super::accounting::Accepted;
 use super::http::{Answer, Reader};
-use super::tally::Accepted;
 use super::timing::{Phase, Stage, histogram};
 use super::traffic::Template;
 

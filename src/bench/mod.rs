@@ -14,9 +14,9 @@ mod traffic;
 
 mod subject;
 
+mod accounting;
 mod load;
 mod sink;
-mod tally;
 mod timing;
 
 mod admin;

@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+use super::accounting::{Arrival, Arrivals};
 use super::http::{BUFFER_BYTES, Head};
-use super::tally::{Arrival, Arrivals};
 use super::timing::{Phase, Stage, histogram};
 use super::traffic::{Mark, Traffic};
 

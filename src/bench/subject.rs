@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::signal::Signal;
 
+use super::accounting;
 use super::admin::Admin;
 use super::args::Plan;
 use super::inbound::InboundError;
@@ -20,7 +21,6 @@ use super::proc::{self, Usage};
 use super::report::{Cpu, Latency, Measurement, Rss, Starts};
 use super::server::{Folder, Server, ServerError};
 use super::sink::Sink;
-use super::tally;
 use super::timing::{Phase, Stage};
 use super::traffic::{Audience, Template, Traffic};
 use crate::model::file::ADMIN_KEY;
@@ -79,7 +79,7 @@ pub(super) fn measure(
     let key = bench.prepare()?;
     let backlog_bytes = plan.backlog.map(|events| bench.build_backlog(events, &key)).transpose()?;
     let loaded = bench.drive(&key)?;
-    let expected = tally::expected(&plan.traffic, &loaded.sent.accepted);
+    let expected = accounting::expected(&plan.traffic, &loaded.sent.accepted);
     bench.drain(expected)?;
     let first_attempt = match subject {
         Subject::Server | Subject::Source => Admin::new(bench.server.address, key).first_attempt()?,
@@ -94,7 +94,7 @@ pub(super) fn measure(
         (server, start) = restart(plan, subject, server, &folder, address, &stage, start)?;
     }
     server.stop()?;
-    let balance = tally::balance(&plan.traffic, &loaded.sent.accepted, &received.arrivals);
+    let balance = accounting::balance(&plan.traffic, &loaded.sent.accepted, &received.arrivals);
     let readings = loaded.readings;
     Ok(Measurement {
         accepted_per_s: readings.per_s(|reading| reading.accepted),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use super::gather::Gatherer;
+use super::batch::Gatherer;
 use super::group::{Group, Input, Now, Output, Told};
 use crate::handoff::{Refused, SettleHandle, Shards, Submission, ToSettle};
 use crate::limits::ROOM_INTERVAL;

@@ -104,9 +104,9 @@ enum Verdict {
     /// Written with this batch.
     New(EventId),
     /// The same as another of this batch, and so bound to its fate.
-    Twin(EventId),
+    DuplicateInBatch(EventId),
     /// An idempotency key of this batch with another body.
-    TwinReused,
+    KeyReusedInBatch,
     /// Stored before.
     Known(EventId),
     /// An idempotency key stored before with another body.
@@ -179,8 +179,8 @@ impl Group {
             Seen::Before(id) => Some(Verdict::Known(id)),
             Seen::OtherBody => Some(Verdict::Reused),
             Seen::No => match self.keys.get(key)?.judge(kind, fingerprint) {
-                Seen::Before(id) => Some(Verdict::Twin(id)),
-                Seen::OtherBody | Seen::No => Some(Verdict::TwinReused),
+                Seen::Before(id) => Some(Verdict::DuplicateInBatch(id)),
+                Seen::OtherBody | Seen::No => Some(Verdict::KeyReusedInBatch),
             },
         }
     }
@@ -278,8 +278,8 @@ impl Verdict {
     fn answer(self, written: Result<(), Refused>, durable: Durable) -> Result<Committed, Refused> {
         let (id, is_duplicate) = match self {
             Self::New(id) => (written.map(|()| id)?, false),
-            Self::Twin(id) => (written.map(|()| id)?, true),
-            Self::TwinReused => return Err(written.err().unwrap_or(Refused::KeyReused)),
+            Self::DuplicateInBatch(id) => (written.map(|()| id)?, true),
+            Self::KeyReusedInBatch => return Err(written.err().unwrap_or(Refused::KeyReused)),
             Self::Known(id) => (id, true),
             Self::Reused => return Err(Refused::KeyReused),
         };
@@ -290,7 +290,7 @@ impl Verdict {
 
 /// The keys of an event, in the order in which they are asked and remembered.
 fn keys(admitted: &Admitted) -> impl Iterator<Item = (DedupKey, DedupKind, u64)> {
-    admitted.dedup.into_iter().chain(admitted.once.map(|key| (key, DedupKind::Id, 0)))
+    admitted.dedup.into_iter().chain(admitted.nonce.map(|key| (key, DedupKind::Id, 0)))
 }
 
 #[cfg(test)]

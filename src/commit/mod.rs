@@ -8,16 +8,16 @@
 //! [`crate::storage::EventLog`], which anybody may read, and its [`crate::storage::Poison`]: after a failed fsync nothing more
 //! is acknowledged.
 
+mod batch;
 mod committer;
-mod gather;
 mod group;
 
 mod dedup;
 mod ids;
 
+mod body_reader;
 mod open;
-mod recall;
-mod retain;
+mod retention;
 
 #[cfg(test)]
 mod tests;

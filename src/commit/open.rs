@@ -9,12 +9,12 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::watch;
 
+use super::body_reader::{Recall, Worker};
 use super::committer::{Committer, Hands};
 use super::dedup::{Dedup, Entry};
 use super::group::Group;
 use super::ids::Ids;
-use super::recall::{Recall, Worker};
-use super::retain::{self, Retain};
+use super::retention::{self, Retain};
 use crate::config;
 use crate::handoff::{CommitHandle, Needs, RecallRequest, SettleHandle, Shards};
 use crate::limits::{COMMIT_QUEUE, RECALL_QUEUE};
@@ -80,7 +80,7 @@ pub struct Running {
     commit: Option<(Sender<()>, JoinHandle<()>)>,
     reader: Worker,
     retain: Worker,
-    needs: retain::NeedsCell,
+    needs: retention::NeedsCell,
 }
 
 /// Opens the log of a data folder.
@@ -127,7 +127,7 @@ impl OpenedLog {
         let (bell, rung) = bounded(1);
         log.prepare_from_now_on();
         committer.hands.bell = Some(bell);
-        let needs = retain::NeedsCell::default();
+        let needs = retention::NeedsCell::default();
         let retain = Retain {
             log: Arc::<RedbLog>::clone(&log),
             config,
@@ -220,8 +220,8 @@ fn rebuild(
             let is_live = now.since(at) < config.ttl;
             is_over &= !is_live;
             // From the youngest on: the opposite of the order in which they were remembered.
-            let once = stamp.once.map(|key| (key, 0)).into_iter();
-            for (key, fingerprint) in once.chain(stamp.dedup.map(|(key, _)| (key, stamp.fingerprint))) {
+            let nonce = stamp.nonce.map(|key| (key, 0)).into_iter();
+            for (key, fingerprint) in nonce.chain(stamp.dedup.map(|(key, _)| (key, stamp.fingerprint))) {
                 if is_live {
                     entries.push(Entry { key, id, fingerprint, at });
                 }

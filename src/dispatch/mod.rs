@@ -5,24 +5,24 @@
 //! webhook slows no other. Must never know: redb, hyper, signatures.
 
 mod shard;
-mod target;
+mod webhook_queue;
 
+mod ordered_queue;
 pub mod queue;
-mod turns;
 
+mod arrived_rows;
 mod backlog;
-mod common;
-mod early;
-mod pace;
-mod tally;
+mod rate_control;
+mod shard_metrics;
+mod shard_state;
 
 pub mod breaker;
 
-mod start;
+mod shard_loop;
 mod timer;
-mod worker;
+mod worker_pool;
 
-mod probe;
+mod test_delivery;
 
 #[cfg(test)]
 mod testing;
@@ -41,7 +41,7 @@ use crate::outbound::Webhook;
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 
-pub use start::{Running, ShardPanicked, start};
+pub use shard_loop::{Running, ShardPanicked, start};
 
 /// What the decisions of a shard depend on, beside its messages and the time.
 #[derive(Clone)]

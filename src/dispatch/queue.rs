@@ -6,7 +6,7 @@ mod by_field;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::turns::{Turn, Turns};
+use super::ordered_queue::{OrderedQueue, Turn};
 use crate::model::{EventId, Timestamp};
 use crate::outbound::Event;
 
@@ -68,7 +68,7 @@ pub struct Queue {
     bytes: usize,
     turn: u8,
     /// Of a webhook that is sent to in order by a field, which has the main lane only.
-    turns: Option<Box<Turns>>,
+    turns: Option<Box<OrderedQueue>>,
 }
 
 /// Half of these orders serve what is new first, half what is old, and of those half what waited for its turn and half what

@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::Setup;
 use super::backlog::Bounds;
-use super::common::{Common, Outputs};
-use super::target::{Job, Target};
+use super::shard_state::{Outputs, ShardState};
 use super::timer::Key;
+use super::webhook_queue::{Job, WebhookQueue};
 use crate::handoff::{Arrival, Outcome, RecallRequest, ToShard, Waiting};
 use crate::limits::RECALL_FULL_PAUSE;
 use crate::model::{DeadReason, WebhookNo};
@@ -37,11 +37,11 @@ pub(super) enum Input {
 /// See the module.
 pub(super) struct Shard {
     /// By number / shards: numbers are dense, so this costs a pointer per webhook that ever was.
-    targets: Vec<Option<Box<Target>>>,
+    targets: Vec<Option<Box<WebhookQueue>>>,
     shards: u32,
     refills: usize,
     recall_again_at: Option<Instant>,
-    common: Common,
+    common: ShardState,
 }
 
 impl Shard {
@@ -52,7 +52,7 @@ impl Shard {
             shards: shards.max(1) as u32,
             refills: 0,
             recall_again_at: None,
-            common: Common::new(index, setup, random, bounds),
+            common: ShardState::new(index, setup, random, bounds),
         }
     }
 
@@ -134,7 +134,7 @@ impl Shard {
                         target.arrived(event, keep_bodies, common);
                         target.serve(now, common);
                     }
-                    None => self.common.bury(no, event.id, DeadReason::Removed),
+                    None => self.common.dead_letter(no, event.id, DeadReason::Removed),
                 }
             }
             self.common.early.arrived(event.id);
@@ -204,7 +204,7 @@ impl Shard {
     /// What has gathered since the last call. Refills come last: settle looks for rows after what it was told before.
     pub(super) fn outputs(&mut self, now: Instant) -> Outputs {
         self.ask_for_rows(now);
-        let Common { outputs, tally, in_flight, .. } = &mut self.common;
+        let ShardState { outputs, tally, in_flight, .. } = &mut self.common;
         tally.flush(*in_flight);
         std::mem::take(outputs)
     }
@@ -272,18 +272,18 @@ impl Shard {
         self.common.bounds.in_flight
     }
 
-    fn at(&mut self, key: Key) -> Option<(&mut Target, &mut Common)> {
+    fn at(&mut self, key: Key) -> Option<(&mut WebhookQueue, &mut ShardState)> {
         let target = self.targets.get_mut(key as usize)?.as_deref_mut()?;
         Some((target, &mut self.common))
     }
 
     /// The webhook, if there is something to know of it.
-    fn known(&mut self, no: WebhookNo) -> Option<(&mut Target, &mut Common)> {
+    fn known(&mut self, no: WebhookNo) -> Option<(&mut WebhookQueue, &mut ShardState)> {
         self.at(no.0 / self.shards)
     }
 
     /// The webhook, made if it is not there; `None`: it was removed.
-    fn open(&mut self, no: WebhookNo) -> Option<(&mut Target, &mut Common)> {
+    fn open(&mut self, no: WebhookNo) -> Option<(&mut WebhookQueue, &mut ShardState)> {
         let key = no.0 / self.shards;
         let at = key as usize;
         if self.targets.get(at).is_none_or(Option::is_none) {
@@ -291,7 +291,7 @@ impl Shard {
             if self.targets.len() <= at {
                 self.targets.resize_with(at + 1, || None);
             }
-            self.targets[at] = Some(Box::new(Target::new(key, Arc::clone(&webhook), &self.common)));
+            self.targets[at] = Some(Box::new(WebhookQueue::new(key, Arc::clone(&webhook), &self.common)));
         }
         self.at(key)
     }
@@ -301,7 +301,7 @@ impl Shard {
 impl Shard {
     /// Entries of a webhook in memory.
     pub(super) fn held(&self, no: WebhookNo) -> usize {
-        self.targets.get((no.0 / self.shards) as usize).and_then(Option::as_deref).map_or(0, Target::held)
+        self.targets.get((no.0 / self.shards) as usize).and_then(Option::as_deref).map_or(0, WebhookQueue::held)
     }
 
     /// Webhooks that something is known of.

@@ -11,7 +11,7 @@ use crate::runtime::{Instant, Moment};
 
 /// What is sent: an event for a webhook, the how-manieth time.
 #[derive(Debug, Clone, Copy)]
-pub struct Parcel<'a> {
+pub struct AttemptRequest<'a> {
     /// To whom.
     pub webhook: &'a Arc<Webhook>,
     /// What.
@@ -45,10 +45,10 @@ pub struct Outcome {
 #[expect(async_fn_in_trait, reason = "used by one thread, which needs no Send bound")]
 pub trait Transport: 'static {
     /// One attempt; returns within the parcel's timeout.
-    async fn carry(&self, parcel: Parcel<'_>) -> Outcome;
+    async fn carry(&self, parcel: AttemptRequest<'_>) -> Outcome;
 
     /// The same, with all there is to see of it.
-    async fn probe(&self, parcel: Parcel<'_>) -> Probed {
+    async fn probe(&self, parcel: AttemptRequest<'_>) -> Probed {
         self.carry(parcel).await.into()
     }
 }

@@ -22,7 +22,7 @@ pub struct Admitted {
     /// What makes it the same as another, with the fingerprint of its body.
     pub dedup: Option<(DedupKey, DedupKind, u64)>,
     /// What may come only once, beside that: an event with a key that was there is the event that it came with.
-    pub once: Option<DedupKey>,
+    pub nonce: Option<DedupKey>,
     /// The webhooks it goes to, ascending.
     pub webhooks: Webhooks,
 }

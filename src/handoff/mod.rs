@@ -10,8 +10,8 @@ mod settle;
 mod shard;
 
 pub use crate::storage::delivery::{Lane, Refilled, ReplayFilter, Retried, Row, Waiting};
-pub use attempt::{Outcome, Parcel, Probed, Transport, Verdict};
+pub use attempt::{AttemptRequest, Outcome, Probed, Transport, Verdict};
 pub use commit::{Admitted, CommitHandle, Committed, Needs, RecallRequest, Recalled, Refused, Submission, Verdicts};
-pub use reply::{Clerk, Desk, Reply, Round};
+pub use reply::{Clerk, Reply, ReplyRouter, Round};
 pub use settle::{Announced, Command, DisableReason, Noted, Refill, SettleHandle, Settled, ToSettle};
 pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, shard_of};

@@ -11,7 +11,7 @@ type Answers = Vec<(oneshot::Sender<Verdicts>, Verdicts)>;
 
 /// Where the answers for one thread are handed in.
 #[derive(Debug, Clone)]
-pub struct Desk(mpsc::Sender<Answers>);
+pub struct ReplyRouter(mpsc::Sender<Answers>);
 
 /// The thread's side of its desk.
 #[derive(Debug)]
@@ -21,14 +21,14 @@ pub struct Clerk(mpsc::Receiver<Answers>);
 #[derive(Debug)]
 pub struct Reply {
     to: oneshot::Sender<Verdicts>,
-    desk: Option<Desk>,
+    desk: Option<ReplyRouter>,
 }
 
 /// The answers of one commit, sorted by desk.
 #[derive(Debug, Default)]
-pub struct Round(SmallVec<[(Option<Desk>, Answers); 4]>);
+pub struct Round(SmallVec<[(Option<ReplyRouter>, Answers); 4]>);
 
-impl Desk {
+impl ReplyRouter {
     /// A desk, and the clerk that must run on its thread.
     pub fn open() -> (Self, Clerk) {
         let (to, from) = mpsc::channel(DESK_QUEUE);
@@ -68,7 +68,7 @@ impl Round {
     /// Adds an answer to those for its desk.
     pub fn add(&mut self, reply: Reply, verdicts: Verdicts) {
         let Reply { to, desk } = reply;
-        let is_same = |other: &Option<Desk>| match (other, &desk) {
+        let is_same = |other: &Option<ReplyRouter>| match (other, &desk) {
             (Some(other), Some(desk)) => other.0.same_channel(&desk.0),
             (other, desk) => other.is_none() && desk.is_none(),
         };
@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_answer_reaches_who_waits_for_it_whatever_its_desk_does() {
-        let ((open, clerk), (gone, dropped)) = (Desk::open(), Desk::open());
+        let ((open, clerk), (gone, dropped)) = (ReplyRouter::open(), ReplyRouter::open());
         drop(dropped);
         let (mut round, mut waiting) = (Round::default(), Vec::new());
         for n in 0..9 {

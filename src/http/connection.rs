@@ -37,8 +37,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Response;
 use super::body::{Body, Broken};
-use super::line::{Line, Peek, Phase, Ticks, Watched};
 use super::listener::{Arrival, Worker};
+use super::socket::{Line, Peek, Phase, Ticks, Watched};
 use crate::limits::{
     BODY_RATE_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, WRITE_TIMEOUT,
 };

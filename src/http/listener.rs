@@ -33,7 +33,7 @@ const FILES_ASSUMED: u64 = 1024;
 
 /// What a listener serves. The routes that belong to each are in the route table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Surface {
+pub enum ListenerKind {
     /// Everything: there is no other listener.
     Whole,
     /// What is for senders, beside an admin listener.
@@ -46,7 +46,7 @@ pub enum Surface {
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     /// The listener.
-    pub surface: Surface,
+    pub surface: ListenerKind,
     /// The address of the other end of the connection.
     pub peer: IpAddr,
 }
@@ -72,7 +72,7 @@ pub trait Serve: Send + Sync + 'static {
 /// Sockets that listen, and are not served yet.
 #[derive(Debug)]
 pub struct Listeners {
-    sockets: Vec<(TcpListener, Surface)>,
+    sockets: Vec<(TcpListener, ListenerKind)>,
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     workers: usize,
@@ -100,17 +100,17 @@ pub struct Running {
 /// # Errors
 /// The first address that cannot be had.
 pub fn bind(config: &Server) -> Result<Listeners, BindError> {
-    let surface = if config.admin_listen.is_some() { Surface::Public } else { Surface::Whole };
+    let surface = if config.admin_listen.is_some() { ListenerKind::Public } else { ListenerKind::Whole };
     let public = config.listen.iter().map(|address| (*address, surface));
-    let admin = config.admin_listen.map(|address| (address, Surface::Admin));
+    let admin = config.admin_listen.map(|address| (address, ListenerKind::Admin));
     let mut listeners =
         Listeners { sockets: Vec::new(), addresses: Vec::new(), admin: None, workers: config.workers.max(1) };
     for (address, surface) in public.chain(admin) {
         let (socket, bound) = listen(address).map_err(|source| BindError { address, source })?;
         listeners.sockets.push((socket, surface));
         match surface {
-            Surface::Admin => listeners.admin = Some(bound),
-            Surface::Whole | Surface::Public => listeners.addresses.push(bound),
+            ListenerKind::Admin => listeners.admin = Some(bound),
+            ListenerKind::Whole | ListenerKind::Public => listeners.addresses.push(bound),
         }
     }
     Ok(listeners)
@@ -156,7 +156,7 @@ impl Listeners {
                 .iter()
                 .map(|(socket, surface)| Ok((socket.try_clone()?, *surface)))
                 .collect::<io::Result<_>>()?;
-            let seat = Seat { sockets, places: Arc::clone(&places), stopped: stopped.clone() };
+            let seat = WorkerThread { sockets, places: Arc::clone(&places), stopped: stopped.clone() };
             let shared = Arc::clone(shared);
             let thread = std::thread::Builder::new().name(format!("admit-{n}"));
             running.threads.push(thread.spawn(move || {
@@ -197,13 +197,13 @@ fn connections_max() -> usize {
 }
 
 /// What a worker's thread starts with.
-struct Seat {
-    sockets: Vec<(TcpListener, Surface)>,
+struct WorkerThread {
+    sockets: Vec<(TcpListener, ListenerKind)>,
     places: Arc<Semaphore>,
     stopped: watch::Receiver<Option<Duration>>,
 }
 
-impl Seat {
+impl WorkerThread {
     fn run<S: Serve>(mut self, shared: Arc<S>) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
         runtime.block_on(async move {
@@ -252,7 +252,7 @@ async fn sweep(connections: Rc<Connections>) {
 
 /// Accepts the connections of one socket, as long as there are places for them. Each connection is a task.
 struct Acceptor<W> {
-    surface: Surface,
+    surface: ListenerKind,
     worker: Rc<W>,
     connections: Rc<Connections>,
     places: Arc<Semaphore>,

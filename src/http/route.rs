@@ -172,13 +172,13 @@ impl Needs {
 
 impl Listener {
     /// Whether what is on this listener is on that surface.
-    pub fn is_on(self, surface: super::Surface) -> bool {
-        use super::Surface;
+    pub fn is_on(self, surface: super::ListenerKind) -> bool {
+        use super::ListenerKind;
         matches!(
             (self, surface),
-            (_, Surface::Whole)
-                | (Self::Public | Self::Both, Surface::Public)
-                | (Self::Admin | Self::Both, Surface::Admin)
+            (_, ListenerKind::Whole)
+                | (Self::Public | Self::Both, ListenerKind::Public)
+                | (Self::Admin | Self::Both, ListenerKind::Admin)
         )
     }
 }

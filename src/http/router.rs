@@ -11,7 +11,7 @@ use hyper::Method;
 use smallvec::SmallVec;
 
 use super::route::{Handler, IngestRoute, Listener, Needs, Route, Verb, Verbs};
-use super::{Problem, ProblemCode, Surface};
+use super::{ListenerKind, Problem, ProblemCode};
 use crate::model::Role;
 
 /// Below this is the management.
@@ -161,14 +161,14 @@ impl Router {
     ///
     /// # Errors
     /// 404, and 405 with the methods that are allowed.
-    pub fn target<'p>(&self, method: &Method, path: &'p str, surface: Surface) -> Result<Target<'p>, Problem> {
+    pub fn target<'p>(&self, method: &Method, path: &'p str, surface: ListenerKind) -> Result<Target<'p>, Problem> {
         if path == self.events.path {
             return self.events(method, surface);
         }
         if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Err(Problem::method_not_allowed(Verbs::ALL));
         }
-        if surface != Surface::Admin
+        if surface != ListenerKind::Admin
             && let Some(inbound) = self.inbound(method, path)
         {
             return inbound;
@@ -178,7 +178,7 @@ impl Router {
         let is_document = || DOCUMENTS.iter().any(|prefix| path.starts_with(prefix));
         match fixed {
             Some((fixed, target)) => readable(method, fixed.all, *target),
-            None if surface == Surface::Public => Err(Problem::not_found("path")),
+            None if surface == ListenerKind::Public => Err(Problem::not_found("path")),
             None if is_document() => readable(method, Verbs::GET, Target::Document),
             None if path.starts_with(MANAGEMENT) => Ok(Target::Management),
             None => Err(Problem::not_found("path")),
@@ -186,14 +186,14 @@ impl Router {
     }
 
     /// The path of events: to publish, or to list them.
-    fn events<'p>(&self, method: &Method, surface: Surface) -> Result<Target<'p>, Problem> {
+    fn events<'p>(&self, method: &Method, surface: ListenerKind) -> Result<Target<'p>, Problem> {
         let here = self.events.on(surface);
         match Verb::of(method) {
             Some(Verb::Post) if here.has(Verb::Post) => Ok(Target::Publish),
             _ if matches!(*method, Method::CONNECT | Method::TRACE) => Err(Problem::method_not_allowed(Verbs::ALL)),
             Some(verb) if here.has(verb) => Ok(Target::Management),
             Some(verb) if self.events.all.has(verb) => Err(Problem::method_not_allowed(here)),
-            _ if surface == Surface::Public => Err(Problem::method_not_allowed(here)),
+            _ if surface == ListenerKind::Public => Err(Problem::method_not_allowed(here)),
             _ => Ok(Target::Management),
         }
     }
@@ -277,17 +277,17 @@ impl Fixed {
         };
         Self {
             path,
-            all: verbs(|on| on.is_on(Surface::Whole)),
-            public: verbs(|on| on.is_on(Surface::Public)),
-            admin: verbs(|on| on.is_on(Surface::Admin)),
+            all: verbs(|on| on.is_on(ListenerKind::Whole)),
+            public: verbs(|on| on.is_on(ListenerKind::Public)),
+            admin: verbs(|on| on.is_on(ListenerKind::Admin)),
         }
     }
 
-    fn on(&self, surface: Surface) -> Verbs {
+    fn on(&self, surface: ListenerKind) -> Verbs {
         match surface {
-            Surface::Whole => self.all,
-            Surface::Public => self.public,
-            Surface::Admin => self.admin,
+            ListenerKind::Whole => self.all,
+            ListenerKind::Public => self.public,
+            ListenerKind::Admin => self.admin,
         }
     }
 }

@@ -134,7 +134,7 @@ async fn connected(stage: &Arc<Stage>, request: &str) -> (DuplexStream, Rc<Conne
     let connections = Rc::<Connections>::default();
     let (watch, stage) = (connections.watch(), Arc::clone(stage));
     tokio::task::spawn_local(async move {
-        let at = Arrival { surface: Surface::Whole, peer: Ipv4Addr::LOCALHOST.into() };
+        let at = Arrival { surface: ListenerKind::Whole, peer: Ipv4Addr::LOCALHOST.into() };
         serve(&http(), (server, ()), (at, watch), &stage).await;
     });
     let sweeping = Rc::clone(&connections);

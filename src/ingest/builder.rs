@@ -112,7 +112,7 @@ fn encode(
         verified: draft.verified,
         dedup: dedup.map(|(key, kind, _)| (key, kind)),
         fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
-        once: draft.once.map(|once| scope.once(once)),
+        nonce: draft.nonce.map(|nonce| scope.nonce(nonce)),
         // The bounds of a body are far below 4 GiB.
         data_len: draft.data.len() as u32,
         raw_len: draft.raw.map(|raw| raw.len() as u32),
@@ -121,7 +121,7 @@ fn encode(
     };
     let webhooks = find(&Facts::of(&new, draft.data));
     new.encode(&webhooks, heads);
-    Admitted { head: Bytes::new(), body: keep(request.bytes, draft), dedup, once: new.once, webhooks }
+    Admitted { head: Bytes::new(), body: keep(request.bytes, draft), dedup, nonce: new.nonce, webhooks }
 }
 
 /// The event's body, which outlives the request: its data, and behind them the request's body if that is kept too.

@@ -53,7 +53,7 @@ pub struct EventDraft<'a> {
     /// What makes the event the same as an earlier one; `None`: nothing does.
     pub dedup_by: Option<DedupBy<'a>>,
     /// A value that may come only once, beside `dedup_by`.
-    pub once: Option<&'a str>,
+    pub nonce: Option<&'a str>,
     /// The caller's correlation id, else the request's id.
     pub correlation_id: &'a str,
     /// W3C trace context.
@@ -92,7 +92,7 @@ impl<'a> EventDraft<'a> {
             timestamp: None,
             external_id: None,
             dedup_by: None,
-            once: None,
+            nonce: None,
             correlation_id: "",
             traceparent: None,
             resource_id: None,

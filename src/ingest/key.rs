@@ -71,8 +71,8 @@ impl Scope<'_> {
     }
 
     /// The key of a value that may come only once.
-    pub(super) fn once(self, once: &str) -> DedupKey {
-        self.key("once", once, &[])
+    pub(super) fn nonce(self, nonce: &str) -> DedupKey {
+        self.key("once", nonce, &[])
     }
 
     fn key(self, kind: &str, id: &str, supplement: &[u8]) -> DedupKey {
@@ -134,8 +134,8 @@ mod tests {
         assert_eq!(source(DedupBy::IdAndBody("ord-1")), of_id("e364dae0d3e50cdd61b07510a611766c"));
         assert_eq!(source(DedupBy::Body), of_id("14e700f612fde41e1470853c96756c3c"));
         assert_eq!(source(by_key("k", None)), of_body("dd87007f709f5f921aae4c37491c1809"));
-        let once = Scope { tenant: "default", origin }.once("tok");
-        assert_eq!(HEXLOWER.encode(&once), "7fd29105caf975eb3b9e90b3b05d762a");
+        let nonce = Scope { tenant: "default", origin }.nonce("tok");
+        assert_eq!(HEXLOWER.encode(&nonce), "7fd29105caf975eb3b9e90b3b05d762a");
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         for tenant in ["acme", "default"] {
             for origin in origins {
                 keys.extend(by.map(|by| dedup(tenant, origin, by).0));
-                keys.push(HEXLOWER.encode(&Scope { tenant, origin }.once("1")));
+                keys.push(HEXLOWER.encode(&Scope { tenant, origin }.nonce("1")));
             }
         }
         let all = keys.len();

@@ -11,7 +11,7 @@
 mod builder;
 mod draft;
 mod key;
-mod own;
+mod operational_events;
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use smallvec::SmallVec;
 
 pub use builder::{EventBatch, EventBuilder, build_for};
 pub use draft::{EventDraft, EventOrigin};
-pub use own::OwnEvent;
+pub use operational_events::OperationalEvent;
 
 use crate::filter::Facts;
-use crate::handoff::{CommitHandle, Committed, Desk, Refused, Reply, Submission};
+use crate::handoff::{CommitHandle, Committed, Refused, Reply, ReplyRouter, Submission};
 use crate::model::Webhooks;
 use crate::registry::Shared;
-use crate::runtime::{Door, MemoryBudget};
+use crate::runtime::{IngestPermits, MemoryBudget};
 
 /// Finds the webhooks that an event goes to.
 pub trait Matcher: Send + Sync + 'static {
@@ -78,14 +78,14 @@ pub type Verdicts = SmallVec<[Verdict; 1]>;
 pub struct Ingest<M, S> {
     matcher: M,
     submit: S,
-    door: Arc<Door>,
+    ingest_permits: Arc<IngestPermits>,
     memory: Arc<MemoryBudget>,
 }
 
 impl<M: Matcher, S: Submit> Ingest<M, S> {
-    /// A handle. `door` bounds the deliveries without a durable outcome; `memory` counts the bodies in memory.
-    pub fn new(matcher: M, submit: S, door: Arc<Door>, memory: Arc<MemoryBudget>) -> Self {
-        Self { matcher, submit, door, memory }
+    /// A handle. `ingest_permits` bounds the deliveries without a durable outcome; `memory` counts the bodies in memory.
+    pub fn new(matcher: M, submit: S, ingest_permits: Arc<IngestPermits>, memory: Arc<MemoryBudget>) -> Self {
+        Self { matcher, submit, ingest_permits, memory }
     }
 
     /// Takes one event, which arrived in `request`. The event is built before this method returns; the future submits
@@ -96,7 +96,7 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
         &'a self,
         draft: &EventDraft<'_>,
         request: &Bytes,
-        desk: Option<&'a Desk>,
+        desk: Option<&'a ReplyRouter>,
     ) -> impl Future<Output = Verdict> + use<'a, M, S> {
         let mut builder = self.builder(request, 1);
         builder.add(draft);
@@ -119,14 +119,14 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
     ///
     /// # Errors
     /// If the batch as a whole finds no room, or the log is gone.
-    pub async fn submit(&self, batch: EventBatch, desk: Option<&Desk>) -> Result<Verdicts, Refused> {
+    pub async fn submit(&self, batch: EventBatch, desk: Option<&ReplyRouter>) -> Result<Verdicts, Refused> {
         let EventBatch { events, bytes } = batch;
         let counts: SmallVec<[usize; 1]> = events.iter().map(|event| event.webhooks.len()).collect();
         if counts.is_empty() {
             return Ok(Verdicts::new());
         }
-        let permit = self.door.enter(counts.iter().sum(), bytes).await.ok_or(Refused::Overloaded)?;
-        let (reply, verdicts) = desk.map_or_else(Reply::direct, Desk::reply);
+        let permit = self.ingest_permits.acquire(counts.iter().sum(), bytes).await.ok_or(Refused::Overloaded)?;
+        let (reply, verdicts) = desk.map_or_else(Reply::direct, ReplyRouter::reply);
         let submission = Submission { events, permit, lease: self.memory.lease(bytes), reply };
         self.submit.submit(submission).map_err(|(why, _)| why)?;
         let verdicts = verdicts.await.map_err(|_| LOST)?;
@@ -142,7 +142,7 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
 
     /// Deliveries whose outcome is not durable yet.
     pub fn deliveries(&self) -> usize {
-        self.door.deliveries()
+        self.ingest_permits.deliveries()
     }
 
     /// Bytes of bodies in memory.

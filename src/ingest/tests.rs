@@ -11,7 +11,7 @@ use super::*;
 use crate::handoff;
 use crate::inbound::source::testing::build;
 use crate::inbound::source::{Content, Source};
-use crate::limits::{CLIENT_ID_BYTES_MAX, DOOR_WAIT};
+use crate::limits::{CLIENT_ID_BYTES_MAX, INGEST_PERMIT_WAIT};
 use crate::model::{DedupBy, DedupKey, DedupKind, EventHead, EventId, SourceId, Timestamp, WebhookNo, data_of, raw_of};
 use crate::runtime::Clock;
 use crate::signature::Request;
@@ -69,8 +69,8 @@ impl Submit for Fake {
 /// `bytes` is how much the door lets in.
 fn ingest(answer: Answer, bytes: usize) -> (Ingest<Fake, Fake>, Fake) {
     let fake = Fake { answer, ..Fake::default() };
-    let door = Arc::new(Door::new(bytes));
-    (Ingest::new(fake.clone(), fake.clone(), door, MemoryBudget::new(1 << 20)), fake)
+    let ingest_permits = Arc::new(IngestPermits::new(bytes));
+    (Ingest::new(fake.clone(), fake.clone(), ingest_permits, MemoryBudget::new(1 << 20)), fake)
 }
 
 fn draft<'a>(event_type: &'a str, data: &'a [u8]) -> EventDraft<'a> {
@@ -142,7 +142,7 @@ async fn an_event_waits_for_a_permit_but_not_for_long() {
     let clock = Clock::system(Timestamp::default());
     let before = clock.instant();
     assert_eq!(ingest.take(&draft("a", &request), &request, None).await, Verdict::Refused(Refused::Overloaded));
-    assert_eq!(clock.instant() - before, DOOR_WAIT);
+    assert_eq!(clock.instant() - before, INGEST_PERMIT_WAIT);
 
     let given_up = ingest.take(&draft("a", &request), &request, None);
     assert!(given_up.now_or_never().is_none(), "a caller that goes away leaves nothing behind");
@@ -185,7 +185,7 @@ fn the_requests_body_stands_behind_data_that_were_made_of_it() {
 #[tokio::test]
 async fn an_event_of_the_gateway_is_like_any_other() {
     let (ingest, fake) = ingest(Answer::Alternate, 1 << 20);
-    let event = |id: &str, correlation_id: Option<&str>| OwnEvent {
+    let event = |id: &str, correlation_id: Option<&str>| OperationalEvent {
         id: id.into(),
         tenant: "acme".into(),
         event_type: "hooktide.webhook.failing".into(),
@@ -224,13 +224,13 @@ fn keys(source: &Source, headers: &HeaderMap, body: &'static [u8]) -> Keys {
     let origin = EventOrigin::Source { id: source.id, name: &source.name };
     let draft = EventDraft {
         dedup_by: intake.dedup_by(),
-        once: intake.once.as_deref(),
+        nonce: intake.nonce.as_deref(),
         ..EventDraft::new((&source.tenant, &intake.event_type), origin, NOW, body)
     };
     let event = build_for(Webhooks::new(), &draft, &Bytes::from_static(body));
     let head = EventHead::parse(&event.head).unwrap().event;
-    assert_eq!((head.dedup, head.once), (event.dedup.map(|(key, kind, _)| (key, kind)), event.once));
-    (event.dedup, event.once)
+    assert_eq!((head.dedup, head.nonce), (event.dedup.map(|(key, kind, _)| (key, kind)), event.nonce));
+    (event.dedup, event.nonce)
 }
 
 fn headers(all: &[(&'static str, &str)]) -> HeaderMap {

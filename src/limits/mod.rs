@@ -78,11 +78,11 @@ pub const USED_COUNTERS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
 // --- the door: deliveries whose outcome is not yet durable ---------------------------------------------------------
 
 /// Deliveries between the door and a durable outcome or row.
-pub const DOOR_DELIVERIES: usize = 65_536;
-/// The most that one request takes of [`DOOR_DELIVERIES`], however many it fans out to.
-pub const DOOR_DELIVERIES_PER_REQUEST: usize = 16_384;
+pub const INGEST_PERMITS: usize = 65_536;
+/// The most that one request takes of [`INGEST_PERMITS`], however many it fans out to.
+pub const INGEST_PERMITS_PER_REQUEST: usize = 16_384;
 /// How long a request waits at the door before it is told 503.
-pub const DOOR_WAIT: Duration = Duration::from_millis(250);
+pub const INGEST_PERMIT_WAIT: Duration = Duration::from_millis(250);
 
 // --- commit --------------------------------------------------------------------------------------------------------
 
@@ -360,9 +360,8 @@ const _: () = assert!(BLOCK_BYTES_MAX < 64 * 1024);
 const _: () = assert!(API_READS_AT_ONCE < MANAGE_BLOCKING_THREADS, "reads must leave a thread for figures and health");
 const _: () = assert!(COMMIT_BATCH_BYTES * 4 <= LOG_CACHE_BYTES, "a batch must fit redb's write buffer");
 const _: () = assert!(GATHER_LOAD <= GATHER_REQUESTS && GATHER_REQUESTS < COMMIT_QUEUE);
-const _: () = assert!(DOOR_DELIVERIES_PER_REQUEST <= DOOR_DELIVERIES / 2);
-const _: () =
-    assert!(CHECKPOINT_LIST_MAX < DOOR_DELIVERIES, "the list must be able to give rows before the door shuts");
+const _: () = assert!(INGEST_PERMITS_PER_REQUEST <= INGEST_PERMITS / 2);
+const _: () = assert!(CHECKPOINT_LIST_MAX < INGEST_PERMITS, "the list must be able to give rows before the door shuts");
 const _: () = assert!(SETTLE_QUEUE >= FLUSH_ITEMS + REFILLS_PER_SHARD, "the bell must ring before the queue is full");
 const _: () = assert!(FRESH_ENTRIES < WINDOW_ENTRIES && REFILL_ROWS <= WINDOW_ENTRIES && RECALL_EVENTS <= REFILL_ROWS);
 const _: () = assert!(FILTER_TEXT_BYTES_MAX <= FILTER_SEARCHED_BYTES_MAX && FILTER_DEPTH_MAX < JSON_DEPTH_MAX);

@@ -79,7 +79,7 @@ pub struct NewEvent<'a> {
     /// First 64 bits of the body's SHA-256; compared for [`DedupKind::IdempotencyKey`]. 0 without a dedup key.
     pub fingerprint: u64,
     /// A signed value that may come only once, beside the id.
-    pub once: Option<DedupKey>,
+    pub nonce: Option<DedupKey>,
     /// Length of the data in bytes.
     pub data_len: u32,
     /// Length of the raw body that follows the data in bytes; `None`: the data is the raw body.
@@ -107,7 +107,7 @@ pub struct HeadStamp {
     /// What makes the event the same as another.
     pub dedup: Option<(DedupKey, DedupKind)>,
     /// What may come only once.
-    pub once: Option<DedupKey>,
+    pub nonce: Option<DedupKey>,
     /// First 64 bits of the body's SHA-256.
     pub fingerprint: u64,
 }
@@ -128,9 +128,9 @@ const VERSION_PLAIN: u8 = 1;
 const VERSION_MAX: u8 = 2;
 const FLAG_VERIFIED: u8 = 1;
 const FLAG_RAW: u8 = 2;
-const FLAG_ONCE: u8 = 4;
+const FLAG_NONCE: u8 = 4;
 const FLAG_INBOUND: u8 = 8;
-const FLAGS_OF_2: u8 = FLAG_RAW | FLAG_ONCE | FLAG_INBOUND;
+const FLAGS_OF_2: u8 = FLAG_RAW | FLAG_NONCE | FLAG_INBOUND;
 /// Where the data's length stands.
 const DATA_LEN_AT: usize = 4 + 8 + 8 + 16 + 8;
 
@@ -150,7 +150,7 @@ impl NewEvent<'_> {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         let flags = flag(self.verified, FLAG_VERIFIED)
             | flag(self.raw_len.is_some(), FLAG_RAW)
-            | flag(self.once.is_some(), FLAG_ONCE)
+            | flag(self.nonce.is_some(), FLAG_NONCE)
             | flag(self.inbound.is_some(), FLAG_INBOUND);
         let version = if flags & FLAGS_OF_2 == 0 { VERSION_PLAIN } else { VERSION_MAX };
         out.extend_from_slice(&[version, flags, kind, self.hops]);
@@ -162,8 +162,8 @@ impl NewEvent<'_> {
         if let Some(len) = self.raw_len {
             out.extend_from_slice(&len.to_le_bytes());
         }
-        if let Some(once) = &self.once {
-            out.extend_from_slice(once);
+        if let Some(nonce) = &self.nonce {
+            out.extend_from_slice(nonce);
         }
         for text in
             [Some(self.tenant), Some(self.event_type), Some(self.source), self.external_id, Some(self.correlation_id)]
@@ -202,8 +202,8 @@ impl<'a> EventHead<'a> {
         if flags & FLAG_RAW != 0 {
             let _raw_len: [u8; 4] = from.array()?;
         }
-        let once = if flags & FLAG_ONCE != 0 { Some(from.array()?) } else { None };
-        Ok(HeadStamp { received_at, dedup, once, fingerprint })
+        let nonce = if flags & FLAG_NONCE != 0 { Some(from.array()?) } else { None };
+        Ok(HeadStamp { received_at, dedup, nonce, fingerprint })
     }
 
     /// Reads only the tenant and the type: each delivery is counted by them.
@@ -213,8 +213,8 @@ impl<'a> EventHead<'a> {
             return Err(HeadError::Version(version));
         }
         let raw = if flags & FLAG_RAW != 0 { 4 } else { 0 };
-        let once = if flags & FLAG_ONCE != 0 { 16 } else { 0 };
-        let mut from = Reader::new(bytes.get(DATA_LEN_AT + 4 + raw + once..).ok_or(HeadError::Damaged)?);
+        let nonce = if flags & FLAG_NONCE != 0 { 16 } else { 0 };
+        let mut from = Reader::new(bytes.get(DATA_LEN_AT + 4 + raw + nonce..).ok_or(HeadError::Damaged)?);
         let tenant = from.text()?.ok_or(HeadError::Damaged)?;
         Ok((tenant, from.text()?.ok_or(HeadError::Damaged)?))
     }
@@ -236,7 +236,7 @@ impl<'a> EventHead<'a> {
             fingerprint: u64::from_le_bytes(from.array()?),
             data_len: u32::from_le_bytes(from.array()?),
             raw_len: if flags & FLAG_RAW != 0 { Some(u32::from_le_bytes(from.array()?)) } else { None },
-            once: if flags & FLAG_ONCE != 0 { Some(from.array()?) } else { None },
+            nonce: if flags & FLAG_NONCE != 0 { Some(from.array()?) } else { None },
             verified: flags & FLAG_VERIFIED != 0,
             hops,
             tenant: from.text()?.ok_or(HeadError::Damaged)?,
@@ -311,7 +311,7 @@ mod tests {
         NewEvent {
             source: "shopify",
             verified: true,
-            once: Some([9; 16]),
+            nonce: Some([9; 16]),
             raw_len: Some(70_000),
             inbound: Some(Inbound {
                 content_type: Some("application/x-www-form-urlencoded"),
@@ -337,7 +337,7 @@ mod tests {
             assert_eq!(head.webhooks().to_vec(), webhooks);
             assert_eq!(EventHead::labels(&bytes), Ok((event.tenant, event.event_type)));
             let stamp = EventHead::stamp(&bytes).unwrap();
-            assert_eq!((stamp.dedup, stamp.once, stamp.fingerprint), (event.dedup, event.once, 42));
+            assert_eq!((stamp.dedup, stamp.nonce, stamp.fingerprint), (event.dedup, event.nonce, 42));
             assert_eq!(stamp.received_at, event.received_at);
         }
     }

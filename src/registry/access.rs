@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use super::Key;
 use super::Registry;
-use super::audit::Note;
+use super::audit::AuditRecord;
 use super::change::{Change, ChangeError, Reply};
 use super::keys::key_hash;
 use super::tenants::TenantInfo;
-use super::work::{Batch, Work};
 use super::writer::Writer;
+use super::writer_state::{Batch, WriterState};
 use crate::config::{ApiKey, FileTenant};
 use crate::limits::{KEYS_MAX, KEYS_PER_TENANT_MAX};
 use crate::model::{API_KEY_PREFIX, KeyId, Role, Secret, TenantSettings, Timestamp};
@@ -137,7 +137,7 @@ impl Writer {
     }
 }
 
-impl Work {
+impl WriterState {
     pub(super) fn apply_access(
         &mut self,
         change: AccessChange,
@@ -171,7 +171,7 @@ impl Work {
             AccessChange::CreateTenant { name, settings } => {
                 let stored = Arc::new(TenantRecord { settings, created_at: now });
                 let tenant = next.store_tenant(&name, Arc::clone(&stored))?;
-                batch.note(Note {
+                batch.note(AuditRecord {
                     action: "tenant.created",
                     tenant: Some(Arc::clone(&tenant.name)),
                     target: name.clone(),
@@ -198,15 +198,15 @@ impl Work {
             .map(|(key, _)| key.into())
             .collect();
         if !changed.is_empty() {
-            batch.note(Note::reloaded(changed));
+            batch.note(AuditRecord::reloaded(changed));
         }
         next.set_access(&access);
         self.access = access;
     }
 }
 
-fn note(action: &'static str, key: &Key) -> Note {
-    Note {
+fn note(action: &'static str, key: &Key) -> AuditRecord {
+    AuditRecord {
         action,
         tenant: key.tenant.clone(),
         target: key.id.to_string().into(),

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::Registry;
 use super::change::{Change, ChangeError, Reply};
-use super::work::{Batch, Work};
 use super::writer::Writer;
+use super::writer_state::{Batch, WriterState};
 use crate::inbound::source::{ManagedBy, Settings, Source};
 use crate::model::{AuditId, Principal, SourceId, WebhookStatus};
 use crate::outbound::tls::TlsSettings;
@@ -36,7 +36,7 @@ impl Actor {
 
 /// A change before it has its place in the log.
 #[derive(Debug)]
-pub(super) struct Note {
+pub(super) struct AuditRecord {
     pub(super) action: &'static str,
     pub(super) tenant: Option<Arc<str>>,
     pub(super) target: Box<str>,
@@ -44,7 +44,7 @@ pub(super) struct Note {
     pub(super) changed: Vec<Cow<'static, str>>,
 }
 
-impl Note {
+impl AuditRecord {
     /// The configuration was read again, and these tables of it have other values.
     pub(super) fn reloaded(changed: Vec<Cow<'static, str>>) -> Self {
         let (action, target) = ("configuration.reloaded", "config.toml".into());
@@ -59,13 +59,13 @@ impl Batch {
     }
 
     /// Notes a change of whoever asked for it.
-    pub(super) fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: AuditRecord) {
         self.notes.push((self.actor.clone(), note));
     }
 
     /// The same of a webhook.
     pub(super) fn note_webhook(&mut self, action: &'static str, webhook: &Webhook, changed: Vec<&'static str>) {
-        self.note(Note {
+        self.note(AuditRecord {
             action,
             tenant: Some(Arc::clone(&webhook.tenant)),
             target: webhook.id.to_string().into(),
@@ -76,7 +76,7 @@ impl Batch {
 
     /// The same of a source.
     pub(super) fn note_source(&mut self, action: &'static str, source: &Source, changed: Vec<Cow<'static, str>>) {
-        self.note(Note {
+        self.note(AuditRecord {
             action,
             tenant: Some(Arc::clone(&source.tenant)),
             target: source.id.to_string().into(),
@@ -110,11 +110,11 @@ impl Writer {
     }
 }
 
-impl Work {
+impl WriterState {
     /// The entries for what was noted, each with an id above all before it.
-    pub(super) fn entries(&mut self, notes: Vec<(Option<Actor>, Note)>) -> Vec<AuditEntry> {
+    pub(super) fn entries(&mut self, notes: Vec<(Option<Actor>, AuditRecord)>) -> Vec<AuditEntry> {
         let at = self.now;
-        let mut entry = |(actor, note): (Option<Actor>, Note)| {
+        let mut entry = |(actor, note): (Option<Actor>, AuditRecord)| {
             let id = self.random.ulid(at).max(self.last_audit + 1);
             self.last_audit = id;
             let (actor, request_id) =

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Registry;
-use super::audit::Note;
+use super::audit::AuditRecord;
 use super::change::{Change, ChangeError, Reply};
 use super::compile::event_type_record;
-use super::work::{Batch, Work};
 use super::writer::Writer;
+use super::writer_state::{Batch, WriterState};
 use crate::inbound::source::ManagedBy;
 use crate::limits::EVENT_TYPES_PER_TENANT_MAX;
 use crate::registry::catalogue::{Definition, EventType, Setup};
@@ -102,7 +102,7 @@ impl Writer {
     }
 }
 
-impl Work {
+impl WriterState {
     pub(super) fn apply_event_type(
         &self,
         change: EventTypeChange,
@@ -165,7 +165,7 @@ fn note(
     changed: Vec<Cow<'static, str>>,
 ) {
     let tenant = Some(Arc::clone(tenant));
-    batch.note(Note { action, tenant, target: event_type.name().into(), target_name: None, changed });
+    batch.note(AuditRecord { action, tenant, target: event_type.name().into(), target_name: None, changed });
 }
 
 fn changed_fields(old: &EventType, new: &EventType) -> Vec<Cow<'static, str>> {

@@ -27,15 +27,15 @@ mod source_change;
 mod source_setup;
 mod sources;
 mod tenants;
-mod thread;
 mod webhook_change;
-mod work;
 mod writer;
+mod writer_loop;
+mod writer_state;
 
 pub use access::{AccessError, FileAccess, NewKey};
 pub use change::ChangeError;
 pub use event_type_change::{ChangedType, EventTypeError, Replaces};
-pub use snapshot::{Known, Registry};
+pub use snapshot::{Lookup, Registry};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use tenants::TenantInfo;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::audit::Note;
+use super::audit::AuditRecord;
 use super::change::{Change, ChangeError};
 use super::snapshot::Registry;
-use super::work::{Batch, Work};
 use super::writer::Writer;
+use super::writer_state::{Batch, WriterState};
 use crate::model::WebhookNo;
 use crate::outbound::profile::Profiles;
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
@@ -20,12 +20,12 @@ impl Writer {
     }
 }
 
-impl Work {
+impl WriterState {
     /// Nothing of this is a row: a record names its profile.
     pub(super) fn apply_profiles(&mut self, profiles: Profiles, next: &mut Registry, batch: &mut Batch) {
         let profiles = profiles.keeping(&self.profiles);
         if !profiles.are(&self.profiles) {
-            batch.note(Note::reloaded(vec!["profiles".into()]));
+            batch.note(AuditRecord::reloaded(vec!["profiles".into()]));
         }
         self.profiles = profiles;
         next.profiles = self.profiles.clone();

@@ -33,14 +33,14 @@ pub struct Registry {
 
 /// A webhook that is or was.
 #[derive(Debug, Clone)]
-pub enum Known {
+pub enum Lookup {
     /// It is there.
     Live(Arc<Webhook>),
     /// It was removed.
     Removed(Arc<Removed>),
 }
 
-impl Known {
+impl Lookup {
     /// Its number.
     pub fn no(&self) -> WebhookNo {
         match self {
@@ -123,8 +123,8 @@ impl Registry {
     /// The webhook with this number, unless it was removed.
     pub fn webhook(&self, no: WebhookNo) -> Option<&Arc<Webhook>> {
         match self.known(no)? {
-            Known::Live(webhook) => Some(webhook),
-            Known::Removed(_) => None,
+            Lookup::Live(webhook) => Some(webhook),
+            Lookup::Removed(_) => None,
         }
     }
 
@@ -134,17 +134,17 @@ impl Registry {
     }
 
     /// The webhook with this number, also after its removal.
-    pub fn known(&self, no: WebhookNo) -> Option<&Known> {
+    pub fn known(&self, no: WebhookNo) -> Option<&Lookup> {
         self.slots.get(no)
     }
 
     /// The webhook with this public id, also after its removal.
-    pub fn known_by_id(&self, id: WebhookId) -> Option<&Known> {
+    pub fn known_by_id(&self, id: WebhookId) -> Option<&Lookup> {
         self.known(*self.ids.get(&id)?)
     }
 
     /// All webhooks, there and removed, in order of their numbers.
-    pub fn all(&self) -> impl Iterator<Item = &Known> {
+    pub fn all(&self) -> impl Iterator<Item = &Lookup> {
         (0..self.slots.end()).filter_map(|no| self.known(WebhookNo(no)))
     }
 
@@ -220,7 +220,7 @@ impl Registry {
                 tenant.postings(pattern).insert(Posting::of(&webhook).0);
             }
         }
-        self.slots.put(no, Known::Live(webhook));
+        self.slots.put(no, Lookup::Live(webhook));
     }
 
     /// Leaves a tombstone where a webhook was.
@@ -229,7 +229,7 @@ impl Registry {
             self.unlink(&old);
         }
         self.ids.entry(&removed.id, || (removed.id, removed.no));
-        self.slots.put(removed.no, Known::Removed(removed));
+        self.slots.put(removed.no, Lookup::Removed(removed));
     }
 
     /// Where the settings of a tenant that is there come from.
@@ -338,18 +338,18 @@ impl Tenant {
 /// Webhooks by number, in chunks.
 #[derive(Debug, Clone, Default)]
 struct Slots {
-    chunks: Vec<Arc<Vec<Option<Known>>>>,
+    chunks: Vec<Arc<Vec<Option<Lookup>>>>,
 }
 
 const SLOTS_PER_CHUNK: usize = 256;
 
 impl Slots {
-    fn get(&self, no: WebhookNo) -> Option<&Known> {
+    fn get(&self, no: WebhookNo) -> Option<&Lookup> {
         let no = no.0 as usize;
         self.chunks.get(no / SLOTS_PER_CHUNK)?.get(no % SLOTS_PER_CHUNK)?.as_ref()
     }
 
-    fn put(&mut self, no: WebhookNo, known: Known) {
+    fn put(&mut self, no: WebhookNo, known: Lookup) {
         let no = no.0 as usize;
         if self.chunks.len() <= no / SLOTS_PER_CHUNK {
             self.chunks.resize_with(no / SLOTS_PER_CHUNK + 1, Arc::default);

@@ -9,8 +9,8 @@ use super::audit::{changed_settings, file_sources, note_file_sources};
 use super::change::{Change, ChangeError, Reply};
 use super::compile::source_record;
 use super::source_setup::SourceSetup;
-use super::work::{Batch, Work};
 use super::writer::Writer;
+use super::writer_state::{Batch, WriterState};
 use crate::inbound::source::{Breach, Identity, ManagedBy, SecretSetting, Settings, Source, Token, TokenHash};
 use crate::model::kind::PARTNER;
 use crate::model::{Secret, SourceId};
@@ -123,7 +123,7 @@ impl Writer {
     }
 }
 
-impl Work {
+impl WriterState {
     /// Another configuration: its sources, and what those of registry.redb are built with.
     pub(super) fn apply_setup(&mut self, setup: SourceSetup, next: &mut Registry, batch: &mut Batch) {
         let files = file_sources(next);

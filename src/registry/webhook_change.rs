@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::change::{Answer, Change, ChangeError};
 use super::snapshot::Registry;
-use super::work::{Batch, Work, current};
 use super::writer::Writer;
+use super::writer_state::{Batch, WriterState, current};
 use crate::filter::Filter;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::model::{DEFAULT_TENANT, EventPattern, SubscriptionId, Timestamp, WebhookNo};
@@ -74,7 +74,7 @@ impl Writer {
     }
 }
 
-impl Work {
+impl WriterState {
     pub(super) fn apply_subscription(
         &mut self,
         (no, version): (WebhookNo, Option<u64>),

@@ -14,8 +14,8 @@ use super::audit::Actor;
 use super::change::{Change, ChangeError, Reply, Request};
 use super::compile;
 use super::source_setup::SourceSetup;
-use super::thread::WriterThread;
-use super::work::Work;
+use super::writer_loop::WriterThread;
+use super::writer_state::WriterState;
 use crate::handoff::{DisableReason, SettleHandle, Shards};
 use crate::limits::REGISTRY_QUEUE;
 use crate::model::WebhookNo;
@@ -64,7 +64,7 @@ pub fn start(start: Start<'_>) -> Result<Running, RegistryStoreError> {
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
-    let work = Work {
+    let work = WriterState {
         current: shared.load_full(),
         access: start.access,
         last_audit: store.last_audit()?,

@@ -116,7 +116,7 @@ metrics! {
     /// Webhooks whose backlog is on disk.
     lagging_webhooks: IntGauge("hooktide_lagging_webhooks"),
     /// Deliveries whose outcome is not yet durable.
-    door_deliveries: IntGauge("hooktide_door_deliveries"),
+    ingest_permits_in_use: IntGauge("hooktide_door_deliveries"),
     /// Bytes of bodies in memory.
     body_bytes: IntGauge("hooktide_body_bytes"),
     /// A flush of history and state, both fsyncs included.

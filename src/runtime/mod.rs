@@ -6,7 +6,7 @@
 mod bucket;
 mod budget;
 mod clock;
-mod door;
+mod ingest_permits;
 pub mod logging;
 pub mod metrics;
 mod parallel;
@@ -17,7 +17,7 @@ mod shared_bucket;
 pub use bucket::Bucket;
 pub use budget::{BodyLease, MemoryBudget};
 pub use clock::{Clock, Instant, Moment};
-pub use door::{Door, Permit};
+pub use ingest_permits::{IngestPermits, Permit};
 pub use metrics::Metrics;
 pub use parallel::map_all;
 pub use random::Random;

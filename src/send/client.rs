@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::pool::Pool;
 use super::resolve::{Resolve, SystemResolver};
 use super::response::Answer;
-use crate::handoff::{Outcome, Parcel, Probed, Transport};
+use crate::handoff::{AttemptRequest, Outcome, Probed, Transport};
 use crate::limits::IN_FLIGHT_PER_SHARD;
 use crate::model::AttemptError;
 use crate::outbound::{Guard, SentRequest, SharedGuard, Signed, Signer, Webhook};
@@ -72,19 +72,19 @@ impl<R: Resolve> Client<R> {
         }
     }
 
-    async fn attempt(&self, parcel: Parcel<'_>, answer: &mut Answer) -> Result<(), AttemptError> {
+    async fn attempt(&self, parcel: AttemptRequest<'_>, answer: &mut Answer) -> Result<(), AttemptError> {
         let signed = self.sign(parcel)?;
         self.send(parcel, &signed, answer).await
     }
 
-    fn sign(&self, parcel: Parcel<'_>) -> Result<Signed, AttemptError> {
+    fn sign(&self, parcel: AttemptRequest<'_>) -> Result<Signed, AttemptError> {
         self.signer
             .borrow_mut()
             .sign(parcel.webhook, parcel.event, parcel.attempt, parcel.began.wall)
             .map_err(|why| AttemptError::Unsigned(why.to_string().into()))
     }
 
-    async fn send(&self, parcel: Parcel<'_>, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
+    async fn send(&self, parcel: AttemptRequest<'_>, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
         self.keep_to_rules();
         let webhook = parcel.webhook;
         if let Some(connection) = self.pool.take(&webhook.endpoint, webhook.tls.as_ref(), parcel.began.instant) {
@@ -162,14 +162,14 @@ impl<R: Resolve> Client<R> {
 }
 
 impl<R: Resolve> Transport for Client<R> {
-    async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
+    async fn carry(&self, parcel: AttemptRequest<'_>) -> Outcome {
         let mut answer = Answer::default();
         let deadline = parcel.began.instant + parcel.timeout;
         let done = self.until(deadline, self.attempt(parcel, &mut answer)).await;
         self.outcome(parcel, done, answer)
     }
 
-    async fn probe(&self, parcel: Parcel<'_>) -> Probed {
+    async fn probe(&self, parcel: AttemptRequest<'_>) -> Probed {
         let mut answer = Answer::whole();
         let signed = self.sign(parcel);
         let request = signed.as_ref().ok().map(|signed| SentRequest::of(parcel.webhook, signed));
@@ -187,7 +187,7 @@ impl<R: Resolve> Transport for Client<R> {
 
 impl<R: Resolve> Client<R> {
     /// What came of an attempt; `done` is nothing where its time was over before.
-    fn outcome(&self, parcel: Parcel<'_>, done: Option<Result<(), AttemptError>>, answer: Answer) -> Outcome {
+    fn outcome(&self, parcel: AttemptRequest<'_>, done: Option<Result<(), AttemptError>>, answer: Answer) -> Outcome {
         let ended_at = answer.ended_at.unwrap_or_else(|| self.clock.instant());
         let result = match (done, answer.status) {
             (None, _) => Err(AttemptError::Timeout),

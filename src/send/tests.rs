@@ -31,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use super::connect::Connector;
 use super::*;
 use crate::config::Egress;
-use crate::handoff::{Outcome, Parcel, Transport};
+use crate::handoff::{AttemptRequest, Outcome, Transport};
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
 use crate::runtime::{Clock, MemoryBudget};
@@ -127,9 +127,9 @@ fn event_after(hops: u8, data: impl Into<Bytes>) -> Arc<Event> {
 }
 
 /// A first attempt that begins now.
-fn first<'a>(webhook: &'a Arc<Webhook>, event: &'a Arc<Event>, timeout: Duration) -> Parcel<'a> {
+fn first<'a>(webhook: &'a Arc<Webhook>, event: &'a Arc<Event>, timeout: Duration) -> AttemptRequest<'a> {
     let clock = Clock::test(NOW);
-    Parcel { webhook, event, attempt: 1, timeout, began: clock.moment(clock.instant()) }
+    AttemptRequest { webhook, event, attempt: 1, timeout, began: clock.moment(clock.instant()) }
 }
 
 async fn send_to<R: Resolve>(client: &Client<R>, webhook: Webhook, timeout: Duration) -> Outcome {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Error, ErrorKind, Service, WebhookRef};
 use crate::model::{DEFAULT_TENANT, Principal, Role};
 use crate::outbound::Webhook;
-use crate::registry::Known;
+use crate::registry::Lookup;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident: $role:ident,)*) => {
@@ -119,11 +119,11 @@ pub fn sees(principal: &Principal, tenant: &str) -> bool {
 }
 
 /// Whether the caller may know of a webhook, removed or not: the one rule for reads, lists, counts and figures.
-pub fn may_see(principal: &Principal, webhook: &Known) -> bool {
+pub fn may_see(principal: &Principal, webhook: &Lookup) -> bool {
     match webhook {
-        Known::Live(webhook) => may_see_live(principal, webhook),
+        Lookup::Live(webhook) => may_see_live(principal, webhook),
         // The owner of a removed webhook is not known.
-        Known::Removed(removed) => sees(principal, &removed.tenant) && principal.sees_user(None),
+        Lookup::Removed(removed) => sees(principal, &removed.tenant) && principal.sees_user(None),
     }
 }
 
@@ -147,7 +147,7 @@ pub fn tenant_of<'a>(principal: &'a Principal, named: Option<&'a str>) -> Result
 impl Service {
     /// The webhook that the caller names, removed or not, if the caller may know of it. A uid leads only to one that is
     /// there.
-    pub(crate) fn known(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Known, Error> {
+    pub(crate) fn known(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Lookup, Error> {
         let registry = self.registry.load();
         let known = match of {
             WebhookRef::Id(id) => registry.known_by_id(id),
@@ -162,8 +162,8 @@ impl Service {
     /// The webhook that the caller names, if it is there and the caller may know of it.
     pub(crate) fn live(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Error> {
         match self.known(principal, of)? {
-            Known::Live(webhook) => Ok(webhook),
-            Known::Removed(_) => Err(Error::not_found("webhook")),
+            Lookup::Live(webhook) => Ok(webhook),
+            Lookup::Removed(_) => Err(Error::not_found("webhook")),
         }
     }
 

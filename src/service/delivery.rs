@@ -12,7 +12,7 @@ use crate::handoff::Retried;
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookId, WebhookStatus, data_of};
 use crate::outbound::{Event, Webhook, preview};
-use crate::registry::Known;
+use crate::registry::Lookup;
 use crate::runtime::MemoryBudget;
 use crate::settle::Wanted;
 use crate::storage::Stored;
@@ -89,7 +89,7 @@ impl Service {
         let (row, stored) = self.delivery(id).await?;
         let attempts = self.read(move |store, _| Ok::<_, Error>(store.attempts(id)?)).await?;
         let request = match (&known, &stored, attempts.last()) {
-            (Known::Live(webhook), Some(stored), Some(last)) => self.rebuilt_request(webhook, id, stored, last),
+            (Lookup::Live(webhook), Some(stored), Some(last)) => self.rebuilt_request(webhook, id, stored, last),
             _ => None,
         };
         let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
@@ -139,7 +139,7 @@ impl Service {
     }
 
     /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
-    fn webhook_of(&self, principal: &Principal, id: DeliveryId) -> Result<Known, Error> {
+    fn webhook_of(&self, principal: &Principal, id: DeliveryId) -> Result<Lookup, Error> {
         let registry = self.registry.load();
         let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
         known.cloned().ok_or_else(|| Error::not_found("delivery"))
@@ -182,10 +182,10 @@ impl Service {
 }
 
 /// The webhook, if it takes deliveries, now or when it is resumed.
-pub(super) fn deliverable(known: &Known) -> Result<&Arc<Webhook>, Error> {
+pub(super) fn deliverable(known: &Lookup) -> Result<&Arc<Webhook>, Error> {
     match known {
-        Known::Live(webhook) if webhook.status != WebhookStatus::Failed => Ok(webhook),
-        Known::Live(_) | Known::Removed(_) => Err(takes_no_deliveries()),
+        Lookup::Live(webhook) if webhook.status != WebhookStatus::Failed => Ok(webhook),
+        Lookup::Live(_) | Lookup::Removed(_) => Err(takes_no_deliveries()),
     }
 }
 

@@ -43,7 +43,7 @@ pub mod tenant;
 
 pub mod figures;
 pub mod store;
-pub mod tester;
+pub mod test_delivery;
 
 pub mod apply;
 
@@ -58,7 +58,7 @@ pub use figures::{BreakerState, FigureStore};
 pub use page::{Page, Rows};
 pub use reference::{SourceRef, WebhookRef};
 pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
-pub use tester::{TestDelivery, TestRefused, Tested, Tester};
+pub use test_delivery::{TestDelivery, TestRefused, Tested, Tester};
 pub use version::ExpectedVersion;
 
 /// Turns the URL of a webhook into an endpoint, or says why it cannot.

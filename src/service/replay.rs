@@ -9,7 +9,7 @@ use super::{DeliveryStore, Error, ErrorKind, Operation, Page, Replay, Rows, Serv
 use crate::handoff::ReplayFilter;
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{DEFAULT_TENANT, EventHead, EventId, Principal, Timestamp, WebhookId, WebhookNo};
-use crate::registry::{Known, Registry};
+use crate::registry::{Lookup, Registry};
 use crate::storage::ReadError;
 
 /// Replays read at once while a list looks for the caller's.
@@ -227,7 +227,7 @@ fn owned(registry: &Registry, replay: Replay) -> Option<OwnedReplay> {
         Work::Events(filter) => (filter.tenant.clone(), filter.webhook.map(WebhookNo)),
         Work::DeadLetters { webhook, .. } => ((**registry.known(*webhook)?.tenant()).into(), Some(*webhook)),
     };
-    let webhook = webhook.and_then(|no| registry.known(no).map(Known::id));
+    let webhook = webhook.and_then(|no| registry.known(no).map(Lookup::id));
     Some(OwnedReplay { replay, tenant, webhook })
 }
 

@@ -15,7 +15,7 @@ use crate::model::{
     DEFAULT_TENANT, DeadReason, DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, Principal, Timestamp,
     WebhookId, WebhookNo,
 };
-use crate::registry::Known;
+use crate::registry::Lookup;
 use crate::settle::Wanted;
 use crate::storage::ReadLog;
 
@@ -237,16 +237,16 @@ impl Service {
         };
         let registry = self.registry.load();
         let is_wanted =
-            |known: &&Known| may_see(principal, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant());
+            |known: &&Lookup| may_see(principal, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant());
         let named = match webhook {
-            None => return Ok((registry.all().filter(is_wanted).map(Known::no).collect(), None)),
+            None => return Ok((registry.all().filter(is_wanted).map(Lookup::no).collect(), None)),
             Some(WebhookRef::Id(id)) => registry.known_by_id(id),
             Some(WebhookRef::Uid(uid)) => {
                 let webhook = registry.webhook_by_uid(tenant.unwrap_or(DEFAULT_TENANT), uid);
                 webhook.and_then(|webhook| registry.known(webhook.no))
             }
         };
-        Ok((named.into_iter().filter(is_wanted).map(Known::no).collect(), None))
+        Ok((named.into_iter().filter(is_wanted).map(Lookup::no).collect(), None))
     }
 
     /// The page of what a search found, each row with its webhook and its event.

@@ -1,19 +1,19 @@
 //! Performs what the keeper says is to be done: writes to the store, messages to the shards, answers, calls of hooks.
 
-use super::keeper::Keeper;
+use super::state::SettleState;
 use super::step::{Input, Now, Output};
-use super::{Hooks, SettleError};
+use super::{Callbacks, SettleError};
 use crate::handoff::{Shards, ToSettle};
 use crate::runtime::{Clock, Instant};
 use crate::storage::delivery::{DeliveryStore, Flush, Flushed, LookupError};
 
 /// A keeper with its store and the ways out. It has no thread and waits only for the disk.
 pub(super) struct Driver {
-    pub(super) keeper: Keeper,
+    pub(super) keeper: SettleState,
     pub(super) store: Box<dyn DeliveryStore>,
     pub(super) shards: Shards,
     pub(super) clock: Clock,
-    pub(super) hooks: Hooks,
+    pub(super) hooks: Callbacks,
     /// A flush that is not durable yet, as the disk was full, with the time at which it was made.
     pub(super) under_way: Option<(Box<Flush>, Instant)>,
 }

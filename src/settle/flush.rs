@@ -1,15 +1,15 @@
 //! A flush: made of what was gathered; and, when it is durable, what memory learns of it, the answers, and what the shards
 //! are told. Until then the flush holds everything that it writes, so one that fails can be tried again.
 
-use super::gather::{Asked, Gathered};
-use super::keeper::Keeper;
+use super::pending_batch::{Asked, PendingBatch};
+use super::state::SettleState;
 use super::step::{Answer, Output};
 use crate::handoff::{ToShard, Waiting};
 use crate::model::Timestamp;
 use crate::runtime::Permit;
 use crate::storage::delivery::{Flush, Flushed, LookupError, RowsWanted};
 
-impl Keeper {
+impl SettleState {
     /// Moves what was gathered into a flush.
     pub(super) fn make_flush(&mut self, is_last: bool) -> Result<Box<Flush>, LookupError> {
         self.overflow();
@@ -62,7 +62,7 @@ impl Keeper {
         outputs: &mut Vec<Output>,
     ) -> Result<(), LookupError> {
         let now = flush.now;
-        let Gathered { items, mut asked, jobs, .. } = self.in_flush.take().unwrap_or_default();
+        let PendingBatch { items, mut asked, jobs, .. } = self.in_flush.take().unwrap_or_default();
         // Permits go here, and so new work comes in.
         Permit::give_back(std::mem::take(&mut asked.permits));
         self.metrics.flush_items.observe(items as f64);
@@ -96,7 +96,7 @@ impl Keeper {
         asked.take_answers(&flushed, |answer| outputs.push(Output::Answer(answer)));
         // Their memory is used again.
         flush.clear();
-        self.gathered = Gathered { items: 0, flush, jobs, asked: Asked::default() };
+        self.gathered = PendingBatch { items: 0, flush, jobs, asked: Asked::default() };
         self.answer_at(now, &mut asked, outputs)?;
         self.gathered.asked = asked;
         Ok(())

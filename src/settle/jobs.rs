@@ -1,7 +1,7 @@
 //! The next step of a job: everything about it that the store does not have to look for in its tables.
 
-use super::keeper::Keeper;
 use super::replay;
+use super::state::SettleState;
 use crate::filter::Facts;
 use crate::handoff::ReplayFilter;
 use crate::model::{DeliveryId, EventHead, EventId, EventPattern, WebhookNo, Webhooks, data_of};
@@ -15,7 +15,7 @@ const HEADS_PER_STEP: usize = 1_024;
 /// Events that it matches anew in one step, for which each body is read.
 const MATCHES_PER_STEP: usize = 128;
 
-impl Keeper {
+impl SettleState {
     /// The step of the job whose turn it is; `flush` is the one that the step goes with.
     pub(super) fn next_step(&self, flush: &Flush) -> Result<Option<JobStep>, LookupError> {
         let Some(job) = self.next_turn() else { return Ok(None) };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::hours::Hours;
+use super::hourly_stats::Hours;
 use super::stats::Stats;
 use crate::model::WebhookNo;
 use crate::storage::delivery::{DeliveryReader, FiguresOf, Hour, HourRow, LookupError, WebhookStats};

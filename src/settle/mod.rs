@@ -7,27 +7,27 @@
 pub mod backoff;
 pub mod policy;
 
+mod callbacks;
+mod delivery_records;
 mod driver;
 mod error;
 mod flush;
-mod gather;
-mod hooks;
-mod hours;
+mod hourly_stats;
 mod jobs;
-mod keeper;
 mod ledger;
-mod needs;
 mod open;
 mod outstanding;
-mod records;
+mod pending_batch;
 mod replay;
+mod retention_refs;
+mod state;
 mod stats;
 mod step;
 mod thread;
-mod watch;
+mod webhook_health;
 
 #[cfg(test)]
-mod crash;
+mod crash_tests;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]
@@ -37,14 +37,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use callbacks::{Abandons, Callbacks, Compose, Targets};
+pub use delivery_records::Records;
 pub use error::SettleError;
-pub use hooks::{Abandons, Compose, Hooks, Targets};
-pub use needs::SettleNeeds;
 pub use open::{OpenError, Opened, Start, open};
 pub use policy::decide;
-pub use records::Records;
+pub use retention_refs::SettleNeeds;
 pub use thread::Running;
-pub use watch::{FAILING_PERCENT, Happened, Happening};
+pub use webhook_health::{FAILING_PERCENT, Happened, Happening};
 
 pub use crate::storage::delivery::{
     DeadLetter, DeliveryRecord, Figures, FiguresOf, Hour, HourRow, Job, JobKind, JobState, OTHER_TYPES, OutboxRow,

@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
+use super::delivery_records::{Depth, Records};
 use super::driver::Driver;
-use super::gather::Gathered;
-use super::hours::Hours;
-use super::keeper::Keeper;
+use super::hourly_stats::Hours;
 use super::ledger::{Counts, Ledger};
 use super::outstanding::Outstanding;
-use super::records::{Depth, Records};
+use super::pending_batch::PendingBatch;
+use super::state::SettleState;
 use super::stats::Stats;
 use super::step::Now;
 use super::thread::Running;
-use super::watch::Watches;
-use super::{Bounds, Hooks, Options};
+use super::webhook_health::Watches;
+use super::{Bounds, Callbacks, Options};
 use crate::handoff::{SettleHandle, Shards, ToSettle};
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
@@ -53,7 +53,7 @@ pub struct Start {
     /// The figures.
     pub metrics: Arc<Metrics>,
     /// What settle calls.
-    pub hooks: Hooks,
+    pub hooks: Callbacks,
 }
 
 impl fmt::Debug for Start {
@@ -172,10 +172,10 @@ impl Opened {
         let counts = Counts { stats: Stats::new(stats), hours: Hours::after(figures_number) };
         let (ledger, depth) = (Arc::new(Ledger::new(counts)), Arc::<Depth>::default());
         let records = Records::new(Arc::clone(&reader), Arc::clone(&ledger), Arc::clone(&depth), handle);
-        let mut keeper = Keeper {
+        let mut keeper = SettleState {
             now: Now { steady: clock.steady(), wall: clock.now() },
             outstanding: Outstanding::new(checkpoint.head),
-            gathered: Gathered::default(),
+            gathered: PendingBatch::default(),
             in_flush: None,
             next_job: marks.next_job.max(1),
             jobs: jobs.into_iter().map(|job| (job.no, job)).collect(),
@@ -205,7 +205,7 @@ impl Opened {
     }
 }
 
-impl Keeper {
+impl SettleState {
     /// Takes in what waits on the disk: the shards are to be told of it, or it is to be abandoned.
     fn begin(&mut self) -> Result<(), LookupError> {
         let backlog = self.reader.backlog()?;
@@ -228,5 +228,5 @@ pub(super) struct Surroundings {
     pub(super) clock: Clock,
     pub(super) log: Arc<dyn ReadLog>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) hooks: Hooks,
+    pub(super) hooks: Callbacks,
 }

@@ -10,26 +10,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Driver;
 use super::open::{Opened, Surroundings, open_with};
-use super::{Bounds, DeadLetter, Hooks, Options, Records, Targets, Wanted};
+use super::{Bounds, Callbacks, DeadLetter, Options, Records, Targets, Wanted};
 use crate::filter::Facts;
 use crate::handoff::{
     Announced, Command, DisableReason, Lane, Refill, Refilled, SettleHandle, Settled, Shards, ToSettle, ToShard,
     Waiting,
 };
 use crate::model::{Attempt, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
-use crate::runtime::{Clock, Door, Metrics, Permit};
+use crate::runtime::{Clock, IngestPermits, Metrics, Permit};
 use crate::storage::delivery::testing::{MemoryDisk, failed};
 use crate::storage::delivery::{DeliveryReader, RedbDeliveryStore, StoreOptions};
 use crate::storage::{Disk, ReadError, ReadLog, Stored};
 
 /// A place at a door of its own.
 pub(super) fn permit() -> Arc<Permit> {
-    permit_of(&Door::new(1 << 20))
+    permit_of(&IngestPermits::new(1 << 20))
 }
 
 /// A place at this door, which has one.
-pub(super) fn permit_of(door: &Door) -> Arc<Permit> {
-    door.enter(1, 1).now_or_never().flatten().unwrap()
+pub(super) fn permit_of(ingest_permits: &IngestPermits) -> Arc<Permit> {
+    ingest_permits.acquire(1, 1).now_or_never().flatten().unwrap()
 }
 
 /// The head of an event of this type, of tenant `default`.
@@ -157,7 +157,7 @@ impl World {
         let says = Arc::clone(&told);
         let disable_after: Arc<Mutex<BTreeMap<WebhookNo, Duration>>> = Arc::default();
         let (gone, asked, times) = (Arc::clone(&abandoned), Arc::clone(&disabled), Arc::clone(&disable_after));
-        let hooks = Hooks {
+        let hooks = Callbacks {
             targets: Arc::<Today>::clone(&today),
             abandons: Arc::new(move |webhook| gone.lock().unwrap().get(&webhook).copied()),
             disable: Arc::new(move |webhook, reason| {

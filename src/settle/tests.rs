@@ -8,7 +8,7 @@ use super::{JobKind, JobState, Wanted};
 use crate::handoff::{Command, DisableReason, Lane, ReplayFilter, Row, ToSettle, ToShard, Waiting};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
-use crate::runtime::Door;
+use crate::runtime::IngestPermits;
 use crate::storage::delivery::RowsWanted;
 use crate::storage::delivery::testing::{attempt, failed};
 
@@ -67,26 +67,26 @@ async fn a_crash_between_history_and_state_sends_again_and_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn permits_go_when_outcome_or_row_is_durable_and_not_before() {
-    let door = Door::new(1 << 20);
+    let ingest_permits = IngestPermits::new(1 << 20);
     let mut world = World::new();
-    let event = world.announce_with(&[1, 2, 3], permit_of(&door));
+    let event = world.announce_with(&[1, 2, 3], permit_of(&ingest_permits));
     world.settle(1, event, Some(attempt(1)), Decision::Delivered);
     world.retry(2, event, 1, MINUTE);
     world.flush();
-    assert_eq!(door.deliveries(), 1, "one is still outstanding");
+    assert_eq!(ingest_permits.deliveries(), 1, "one is still outstanding");
     world.spill(3, event);
-    assert_eq!(door.deliveries(), 1, "told, not durable");
+    assert_eq!(ingest_permits.deliveries(), 1, "told, not durable");
     world.flush();
-    assert_eq!(door.deliveries(), 0);
+    assert_eq!(ingest_permits.deliveries(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn past_its_bound_the_list_gives_the_oldest_rows_which_a_late_outcome_removes() {
-    let door = Door::new(1 << 20);
+    let ingest_permits = IngestPermits::new(1 << 20);
     let mut world = World::new();
-    let events: Vec<_> = (0..12).map(|_| world.announce_with(&[1], permit_of(&door))).collect();
+    let events: Vec<_> = (0..12).map(|_| world.announce_with(&[1], permit_of(&ingest_permits))).collect();
     world.flush();
-    assert_eq!(door.deliveries(), 8);
+    assert_eq!(ingest_permits.deliveries(), 8);
     assert_eq!(world.ready(1), events[..4]);
     world.settle(1, events[0], Some(attempt(1)), Decision::Delivered);
     world.spill(1, events[1]);
@@ -99,12 +99,12 @@ async fn past_its_bound_the_list_gives_the_oldest_rows_which_a_late_outcome_remo
 
 #[tokio::test(start_paused = true)]
 async fn a_wide_event_becomes_rows_by_a_job_that_survives_a_crash() {
-    let door = Door::new(1 << 20);
+    let ingest_permits = IngestPermits::new(1 << 20);
     let mut world = World::new();
     let webhooks: Vec<u32> = (0..10).collect();
-    let event = world.announce_with(&webhooks, permit_of(&door));
+    let event = world.announce_with(&webhooks, permit_of(&ingest_permits));
     world.driver.flush().unwrap();
-    assert_eq!(door.deliveries(), 0);
+    assert_eq!(ingest_permits.deliveries(), 0);
     let jobs = world.records.jobs().unwrap();
     assert_eq!((jobs[0].done, jobs[0].total, &jobs[0].kind), (3, Some(10), &JobKind::Wide { event }));
     world = world.crash();

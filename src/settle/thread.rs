@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, after};
 
 use super::SettleError;
+use super::delivery_records::Records;
 use super::driver::Driver;
-use super::records::Records;
 use crate::handoff::{Command, SettleHandle, ToSettle};
 use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
 use crate::storage::delivery::LookupError;
@@ -176,7 +176,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::super::testing::{MemoryLog, World, permit};
-    use super::super::{Hooks, SettleNeeds, Start};
+    use super::super::{Callbacks, SettleNeeds, Start};
     use super::*;
     use crate::handoff::{Announced, Needs, Settled, Shards};
     use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
@@ -199,7 +199,7 @@ mod tests {
         let (poison, poisoned) = crossbeam_channel::bounded(1);
         let ballasts = Arc::new(AtomicUsize::new(0));
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
-        let hooks = Hooks {
+        let hooks = Callbacks {
             abandons: Arc::new(|_| None),
             targets: Arc::new(()),
             disable: Arc::new(|_, _| true),

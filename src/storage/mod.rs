@@ -7,15 +7,16 @@ mod error;
 pub(crate) mod file;
 pub(crate) mod format;
 
+mod disk_space;
 pub mod log;
 mod poison;
 pub mod registry;
-mod room;
 
 #[cfg(test)]
 pub(crate) mod sim;
 
 pub use disk::{Backend, Disk, FileSize, RealDisk};
+pub use disk_space::{Ballast, Room, disk_reserve};
 pub use error::FileError;
 pub use format::FormatError;
 pub use log::{
@@ -23,4 +24,3 @@ pub use log::{
     RedbLog, RetireError, Stored,
 };
 pub use poison::Poison;
-pub use room::{Ballast, Room, disk_reserve};

@@ -29,11 +29,11 @@ fn who_listens_hears_of_each_thing_once_and_nobody_hears_of_himself() {
     let (listener, everything) = (Sink::start(), Sink::start());
     let (subject, mood) = moody(500);
     let (deaf, _) = moody(500);
-    let once = json!({ "retry_policy": { "schedule": [0.001] } });
+    let nonce = json!({ "retry_policy": { "schedule": [0.001] } });
     server.webhook(&listener.url("/"), &["hooktide.*"], json!({}));
     server.webhook(&everything.url("/"), &["*"], json!({}));
-    server.webhook(&deaf.url("/"), &["hooktide.delivery.exhausted"], once.clone());
-    let (webhook, _) = server.webhook(&subject.url("/in?token=canary"), &["order.*"], once);
+    server.webhook(&deaf.url("/"), &["hooktide.delivery.exhausted"], nonce.clone());
+    let (webhook, _) = server.webhook(&subject.url("/in?token=canary"), &["order.*"], nonce);
     let place = format!("/api/v1/webhooks/{webhook}");
 
     let event = server.publish("order.created", &json!({ "n": 1 }));

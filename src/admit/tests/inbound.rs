@@ -434,7 +434,7 @@ fn a_secret_is_learned_by_a_source_that_has_none_and_by_no_other() {
 #[test]
 fn a_secret_that_could_not_be_kept_is_not_said_to_be() {
     let sources = ["name = \"asana\"\nkind = \"asana\"".to_owned(), "name = \"notion\"\nkind = \"notion\"".to_owned()];
-    let served = world(&sources, Outdoors::failing(Errand::Later("the registry is not to be had".into())));
+    let served = world(&sources, Outdoors::failing(CallFailed::Later("the registry is not to be had".into())));
     let brought = "a-secret-that-is-brought";
     let answer = served.send("POST", "/api/v1/webhooks/asana", &format!("X-Hook-Secret: {brought}\r\n"), b"{}");
     assert!(status(&answer) == 503 && answer.contains("retry-after: ") && !answer.contains(brought), "{answer}");
@@ -470,7 +470,7 @@ fn a_subscription_is_visited_before_it_is_answered() {
     assert_eq!((served.counted("sns", "bad_signature"), served.rejections(1).len()), (2, 2));
     assert!(served.fake.stored().is_empty());
 
-    let served = world(&sns(&pinned()), Outdoors::failing(Errand::Never("the visit was answered with 403".into())));
+    let served = world(&sns(&pinned()), Outdoors::failing(CallFailed::Never("the visit was answered with 403".into())));
     let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
     assert_eq!((status(&answer), served.counted("sns", "error")), (503, 1), "SNS is to ask again");
     assert!(served.rejections(1)[0].reason.contains("the visit was answered with 403"));
@@ -496,8 +496,8 @@ fn a_message_that_a_certificate_signed_is_verified_and_stored_so() {
 #[test]
 fn a_certificate_that_is_not_there_now_is_no_wrong_signature() {
     for (error, code, result) in [
-        (Errand::Later("no answer within 5 s".into()), 503, "error"),
-        (Errand::Never("it is no certificate".into()), 401, "bad_signature"),
+        (CallFailed::Later("no answer within 5 s".into()), 503, "error"),
+        (CallFailed::Never("it is no certificate".into()), 401, "bad_signature"),
     ] {
         let served = world(&sns(""), Outdoors::failing(error.clone()));
         let answer = served.send("POST", "/api/v1/webhooks/sns", "", confirmation(TOPIC).as_bytes());

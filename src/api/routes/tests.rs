@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::docs::JSON;
 use super::*;
-use crate::http::{Surface, Target};
+use crate::http::{ListenerKind, Target};
 use crate::model::WebhookId;
 use crate::model::path::WEBHOOK_WORDS;
 
@@ -76,7 +76,7 @@ fn a_uid_is_no_word_of_the_table() {
 
 #[test]
 fn each_listener_has_its_routes() {
-    use Surface::{Admin, Public, Whole};
+    use ListenerKind::{Admin, Public, Whole};
     use Target::{Document, Health, Live, Management, Metrics, Partner, Publish, Ready};
     let router = router().unwrap();
     let source = |name, path| Ok(Target::Source { name, path });

@@ -116,7 +116,7 @@ fn place_all(recipe: &RawRecipe, draft: &mut Draft, tree: &mut Value, fill: &mut
     if let Some(place) = type_places().find(|place| *place != "path").or_else(|| type_places().next()) {
         put(place, &Value::from(event_type.as_str()), draft, tree, !draft.sample);
     }
-    for place in recipe.id.iter().flat_map(places).chain(recipe.once.as_deref()) {
+    for place in recipe.id.iter().flat_map(places).chain(recipe.nonce.as_deref()) {
         let id = Value::from(fill.value(&Fresh::Uuid));
         put(place, &id, draft, tree, !draft.sample);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::world::*;
-use crate::commit::retain;
+use crate::commit::retention;
 use crate::handoff::Refused;
 use crate::limits::ROOM_INTERVAL;
 use crate::model::EventId;
@@ -54,7 +54,7 @@ fn workload(disk: &SimDisk, ledger: &mut Ledger) {
     wanted.events.lock().unwrap().insert(gone[0]);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    assert!(retain::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    assert!(retention::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
     ledger.retired.extend(gone[1..].iter().map(|id| (*id, begun)));
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::world::*;
-use crate::commit::retain;
+use crate::commit::retention;
 use crate::handoff::{Needs, Refused, Verdicts};
 use crate::model::{DedupKind, EventId};
 use crate::runtime::Random;
@@ -39,7 +39,7 @@ struct Model {
     events: BTreeMap<EventId, Bytes>,
     carried: BTreeMap<EventId, Bytes>,
     keys: BTreeMap<(u8, bool), (EventId, u64)>,
-    once: BTreeMap<u8, EventId>,
+    nonce: BTreeMap<u8, EventId>,
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
@@ -49,13 +49,13 @@ fn draft() -> impl Strategy<Value = Draft> {
             .prop_map(|(n, by_id)| { Some((n, if by_id { DedupKind::Id } else { DedupKind::IdempotencyKey })) })
     ];
     let body = (0..4u8, prop_oneof![4 => 0..200usize, 2 => 0..3_000usize, 1 => 60_000..70_000usize]);
-    let once = prop_oneof![2 => Just(None), 1 => (0..6u8).prop_map(Some)];
-    (key, once, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, once, (byte, len), mut webhooks)| {
+    let nonce = prop_oneof![2 => Just(None), 1 => (0..6u8).prop_map(Some)];
+    (key, nonce, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, nonce, (byte, len), mut webhooks)| {
         webhooks.sort_unstable();
         webhooks.dedup();
         // Keyed bodies are few, so that keys meet both the same body and another.
         let len = if key.is_some() { 8 } else { len };
-        Draft { key, once, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
+        Draft { key, nonce, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
     })
 }
 
@@ -79,8 +79,8 @@ impl Model {
             let fingerprint = fingerprint(&draft.body);
             let key = draft.key.map(|(n, kind)| (n, kind == DedupKind::Id));
             let seen = key.and_then(|key| self.keys.get(&key).map(|seen| (key, *seen)));
-            let once = draft.once.and_then(|once| self.once.get(&once));
-            match (seen, once) {
+            let nonce = draft.nonce.and_then(|nonce| self.nonce.get(&nonce));
+            match (seen, nonce) {
                 (Some(((_, false), (_, other))), _) if other != fingerprint => {
                     assert_eq!(*verdict, Err(Refused::KeyReused));
                 }
@@ -97,8 +97,8 @@ impl Model {
                     if let Some(key) = key {
                         self.keys.insert(key, (id, fingerprint));
                     }
-                    if let Some(once) = draft.once {
-                        self.once.insert(once, id);
+                    if let Some(nonce) = draft.nonce {
+                        self.nonce.insert(nonce, id);
                     }
                     newest = Some(id);
                     if !draft.webhooks.is_empty() {
@@ -133,7 +133,7 @@ impl Model {
     /// After a restart only what the log still holds is known.
     fn forget_retired_keys(&mut self) {
         self.keys.retain(|_, (id, _)| self.events.contains_key(id));
-        self.once.retain(|_, id| self.events.contains_key(id));
+        self.nonce.retain(|_, id| self.events.contains_key(id));
     }
 }
 
@@ -144,7 +144,7 @@ fn retire(world: &World, model: &mut Model, wanted: &Wanted, needed_of: usize) {
     wanted.events.lock().unwrap().extend(inside.iter().step_by(needed_of));
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    assert!(retain::retire_one(&*world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
+    assert!(retention::retire_one(&*world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
     for (n, id) in inside.into_iter().enumerate() {
         let body = model.events.remove(&id).unwrap();
         if n % needed_of == 0 {
@@ -182,7 +182,7 @@ fn run(operations: Vec<Operation>) {
             Operation::Retire { needed_of } => retire(&world, &mut model, &wanted, needed_of),
             Operation::Settle => {
                 wanted.events.lock().unwrap().clear();
-                retain::tidy_carried(&*world.log, &log_config(SEGMENT_BYTES), &wanted, &mut || {}).unwrap();
+                retention::tidy_carried(&*world.log, &log_config(SEGMENT_BYTES), &wanted, &mut || {}).unwrap();
                 assert!(world.log.carried().is_empty());
                 model.carried.clear();
             }
@@ -204,7 +204,7 @@ fn a_duplicate_within_a_batch_shares_its_fate() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
     let keyed =
-        |body: u8| Draft { key: Some((1, DedupKind::IdempotencyKey)), once: None, body: vec![body], webhooks: vec![] };
+        |body: u8| Draft { key: Some((1, DedupKind::IdempotencyKey)), nonce: None, body: vec![body], webhooks: vec![] };
     world.commit(&one(plain(1, 1)));
     disk.set_full(true);
     let refused = world.commit(&[vec![keyed(1), keyed(1), keyed(2), plain(1, 50_000)]]);
@@ -219,7 +219,7 @@ fn what_may_come_once_comes_once_whatever_its_id() {
     let disk = SimDisk::default();
     let arc: Arc<dyn Disk> = Arc::new(disk);
     let mut world = World::open(&arc, SEGMENT_BYTES, 1).unwrap();
-    let event = |id: u8, once: u8| Draft { key: Some((id, DedupKind::Id)), once: Some(once), ..plain(id, 8) };
+    let event = |id: u8, nonce: u8| Draft { key: Some((id, DedupKind::Id)), nonce: Some(nonce), ..plain(id, 8) };
     let verdicts = world.commit(&[vec![event(1, 1), event(2, 1), event(3, 3), event(3, 4)]]);
     let ids: Vec<_> = verdicts[0].iter().map(|verdict| verdict.unwrap()).collect();
     assert_eq!(ids.iter().map(|one| one.is_duplicate()).collect::<Vec<_>>(), [false, true, false, true]);
@@ -250,7 +250,7 @@ fn segments_go_by_age_but_for_the_one_that_grows() {
     let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
     let mut config = log_config(SEGMENT_BYTES);
     let retire = |config: &_, needs: &dyn Needs| {
-        retain::retire_one(&*world.log, config, clock().steady(), needs, &mut || {}).unwrap()
+        retention::retire_one(&*world.log, config, clock().steady(), needs, &mut || {}).unwrap()
     };
     assert!(!retire(&config, &Wanted::default()), "none is old enough");
     config.retention = std::time::Duration::ZERO;
@@ -272,7 +272,7 @@ fn what_is_carried_beyond_its_limit_expires() {
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     (config.retention_bytes, config.carry_bytes) = (0, 1);
-    assert!(retain::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    assert!(retention::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
     let expired = wanted.expired.lock().unwrap().clone();
     assert!(!expired.is_empty() && ids.starts_with(&expired));
     assert!(world.log.read(&expired).unwrap().iter().all(Option::is_none));
@@ -287,9 +287,9 @@ fn a_carried_file_is_written_anew_when_most_of_it_is_settled() {
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    while retain::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
+    while retention::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
     *wanted.events.lock().unwrap() = [ids[0]].into();
-    retain::tidy_carried(&*world.log, &config, &wanted, &mut || {}).unwrap();
+    retention::tidy_carried(&*world.log, &config, &wanted, &mut || {}).unwrap();
     assert_eq!(world.log.carried().len(), 1);
     let left = stat(&disk, std::path::Path::new(DIR)).unwrap().carried;
     assert_eq!(left.iter().map(|file| file.events).sum::<u64>(), 1);

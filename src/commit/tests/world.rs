@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::commit::*;
 use crate::config;
 use crate::handoff::{Admitted, Needs, Reply, SettleHandle, Shards, Submission, ToSettle, ToShard, Verdicts};
-use crate::limits::DOOR_DELIVERIES;
+use crate::limits::INGEST_PERMITS;
 use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo};
-use crate::runtime::{Clock, Door, MemoryBudget, Metrics, Permit, Random};
+use crate::runtime::{Clock, IngestPermits, MemoryBudget, Metrics, Permit, Random};
 use crate::storage::{Disk, ReadLog, RedbLog};
 
 pub(super) const DIR: &str = "/data";
@@ -22,7 +22,7 @@ pub(super) const DIR: &str = "/data";
 #[derive(Debug, Clone)]
 pub(in crate::commit) struct Draft {
     pub(in crate::commit) key: Option<(u8, DedupKind)>,
-    pub(in crate::commit) once: Option<u8>,
+    pub(in crate::commit) nonce: Option<u8>,
     pub(in crate::commit) body: Vec<u8>,
     pub(in crate::commit) webhooks: Vec<u32>,
 }
@@ -71,7 +71,7 @@ pub(super) fn reopen(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Res
 
 pub(in crate::commit) fn permit() -> Arc<Permit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(Door::new(DOOR_DELIVERIES).enter(1, 1)).unwrap()
+    runtime.block_on(IngestPermits::new(INGEST_PERMITS).acquire(1, 1)).unwrap()
 }
 
 impl World {
@@ -139,7 +139,7 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
         key[0] = u8::from(kind == DedupKind::Id);
         (key, kind)
     });
-    let once = draft.once.map(|n| [n | 0x80; 16]);
+    let nonce = draft.nonce.map(|n| [n | 0x80; 16]);
     let fingerprint = fingerprint(&draft.body);
     let webhooks: Vec<_> = draft.webhooks.iter().copied().map(WebhookNo).collect();
     let mut head = Vec::new();
@@ -150,7 +150,7 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
         received_at: now,
         correlation_id: "req_1",
         dedup,
-        once,
+        nonce,
         fingerprint,
         data_len: draft.body.len() as u32,
         ..NewEvent::default()
@@ -160,13 +160,13 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
         head: head.into(),
         body: Bytes::from(draft.body.clone()),
         dedup: dedup.map(|(key, kind)| (key, kind, fingerprint)),
-        once,
+        nonce,
         webhooks: webhooks.into(),
     }
 }
 
 pub(in crate::commit) fn plain(byte: u8, len: usize) -> Draft {
-    Draft { key: None, once: None, body: vec![byte; len], webhooks: vec![1, 2] }
+    Draft { key: None, nonce: None, body: vec![byte; len], webhooks: vec![1, 2] }
 }
 
 /// All events, from the first to the last, as readers see them.

@@ -1,7 +1,7 @@
-//! The queue of a webhook that is sent to in order by a field: its main lane alone, with [`Turns`] to say who goes.
+//! The queue of a webhook that is sent to in order by a field: its main lane alone, with [`OrderedQueue`] to say who goes.
 
 use super::{Entry, Queue};
-use crate::dispatch::turns::{Group, Turn, Turns};
+use crate::dispatch::ordered_queue::{Group, OrderedQueue, Turn};
 use crate::handoff::Recalled;
 use crate::model::{EventId, Timestamp};
 use crate::outbound::Event;
@@ -9,7 +9,7 @@ use crate::outbound::Event;
 impl Queue {
     /// From now on in order by a field, or no longer; nothing is held. These are under way.
     pub(in crate::dispatch) fn set_by_field(&mut self, by_field: bool, under_way: &[EventId]) {
-        self.turns = by_field.then(|| Box::new(Turns::new(under_way)));
+        self.turns = by_field.then(|| Box::new(OrderedQueue::new(under_way)));
     }
 
     /// Puts an entry in its place by the order of acceptance; `group` is `None` as long as nobody has read its event.

@@ -13,12 +13,12 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::settle::Settle;
 use crate::dispatch::backlog::Bounds;
 use crate::dispatch::shard::Shard;
-use crate::dispatch::start::run;
+use crate::dispatch::shard_loop::run;
 use crate::dispatch::testing::{Kept, Made, START, World, event, value};
-use crate::dispatch::worker::Crew;
+use crate::dispatch::worker_pool::WorkerPool;
 use crate::dispatch::{Directory, ShardPanicked, start};
 use crate::handoff::{
-    Arrival, Outcome, Parcel, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport, Waiting,
+    Arrival, AttemptRequest, Outcome, Probe, ProbeRefused, RecallRequest, Shards, ToSettle, ToShard, Transport, Waiting,
 };
 use crate::limits::{FRESH_ENTRIES, PROBES_PER_SHARD, PROBES_PER_WEBHOOK, SHARD_QUEUE, WEBHOOK_IDLE, WINDOW_ENTRIES};
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
@@ -62,7 +62,7 @@ struct FakeCarrier<F> {
 }
 
 impl<F: Fn(u32, u128, u16) -> Answer + 'static> Transport for FakeCarrier<F> {
-    async fn carry(&self, parcel: Parcel<'_>) -> Outcome {
+    async fn carry(&self, parcel: AttemptRequest<'_>) -> Outcome {
         let (webhook, event, at) = (parcel.webhook.no.0, parcel.event.id.as_u128(), self.clock.instant());
         {
             let mut log = self.log.borrow_mut();
@@ -109,7 +109,7 @@ impl Flow {
         let (log, world) = (Rc::new(RefCell::new(Log::default())), Rc::new(world));
         let clock = world.setup.clock.clone();
         let shard = Shard::new(0, 1, world.setup.clone(), Random::seeded(1), bounds);
-        let crew = Crew::new(shard, clock.clone(), FakeCarrier { answer, log: Rc::clone(&log), clock });
+        let crew = WorkerPool::new(shard, clock.clone(), FakeCarrier { answer, log: Rc::clone(&log), clock });
         let (one, two, three) = (Rc::clone(&crew), Rc::clone(&crew), Rc::clone(&crew));
         let held = Rc::new(move |no| one.shard.borrow().held(WebhookNo(no)));
         let webhooks = Rc::new(move || two.shard.borrow().webhooks());
@@ -526,7 +526,7 @@ async fn a_hundred_thousand_due_at_once_come_at_the_rate_and_new_events_pass_the
 struct AtOnce(Rc<std::cell::Cell<usize>>);
 
 impl Transport for AtOnce {
-    async fn carry(&self, _: Parcel<'_>) -> Outcome {
+    async fn carry(&self, _: AttemptRequest<'_>) -> Outcome {
         self.0.set(self.0.get() + 1);
         Outcome {
             result: Ok(()),

@@ -210,8 +210,8 @@ fn duplicates(raw: &RawRecipe, recipe: &Recipe) -> String {
         Dedup::Body => "known by the body".to_owned(),
         Dedup::Never => "none is dropped".to_owned(),
     };
-    if let Some(once) = &raw.once {
-        text.push_str(&format!("; {} is taken once", words(once)));
+    if let Some(nonce) = &raw.nonce {
+        text.push_str(&format!("; {} is taken once", words(nonce)));
     }
     text
 }

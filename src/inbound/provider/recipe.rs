@@ -37,7 +37,7 @@ pub struct RawRecipe {
     pub r#type: Option<OneOrMany>,
     /// A signed value that may come only once, beside `id`.
     #[serde(default)]
-    pub once: Option<String>,
+    pub nonce: Option<String>,
     /// `id` (default, where there is one), `id+body`, `body` (default without an id), `never`.
     #[serde(default)]
     pub dedup: Option<String>,
@@ -135,7 +135,7 @@ pub struct Recipe {
     /// Whether the signature covers the type, wherever it is found: if not, a captured request can get another type.
     pub type_is_signed: bool,
     /// A signed value that may come only once, beside the id.
-    pub once: Option<Place>,
+    pub nonce: Option<Place>,
     /// What makes two events the same; an event without the id falls back to its body.
     pub dedup: Dedup,
     /// How it asks whether the address is ours.
@@ -160,7 +160,7 @@ impl Recipe {
         let scheme = Scheme::try_new(&raw.verify).map_err(|wrong| errors.0.extend(wrong)).ok();
         let id = errors.places("id", raw.id.as_ref());
         let event_type = errors.places("type", raw.r#type.as_ref());
-        let once = raw.once.as_deref().and_then(|text| errors.place("once", text));
+        let nonce = raw.nonce.as_deref().and_then(|text| errors.place("nonce", text));
         let dedup = errors.dedup(raw.dedup.as_deref(), !id.is_empty());
         let handshake = errors.handshake(raw.handshake.as_deref());
         let status = raw.status.and_then(|status| errors.status(status));
@@ -172,8 +172,8 @@ impl Recipe {
         if scheme.needs_id() && id.is_empty() {
             errors.add("signed", "{id} is signed, so id says where it stands".to_owned());
         }
-        if once.as_ref().is_some_and(|place| !covers(place)) {
-            errors.add("once", "it is not signed, so that anyone could use it up".to_owned());
+        if nonce.as_ref().is_some_and(|place| !covers(place)) {
+            errors.add("nonce", "it is not signed, so that anyone could use it up".to_owned());
         }
         if !errors.0.is_empty() {
             return Err(errors.0);
@@ -184,7 +184,7 @@ impl Recipe {
             scheme,
             id,
             event_type,
-            once,
+            nonce,
             dedup,
             handshake,
             respond: raw.respond.as_deref().map(Into::into),

@@ -484,7 +484,7 @@ fn known_keys() -> Vec<String> {
         "also",
         "id",
         "type",
-        "once",
+        "nonce",
         "dedup",
         "handshake",
         "respond",
@@ -563,8 +563,8 @@ fn it_is_known_which_ids_and_types_are_signed() {
     ] {
         assert_eq!(signed(kind), wanted, "{kind}");
     }
-    assert_eq!(recipe_of("mailgun").once, Some("json:/signature/token".parse().unwrap()));
-    assert_eq!(recipe_of("paypal").once, Some("header:PAYPAL-TRANSMISSION-ID".parse().unwrap()));
+    assert_eq!(recipe_of("mailgun").nonce, Some("json:/signature/token".parse().unwrap()));
+    assert_eq!(recipe_of("paypal").nonce, Some("header:PAYPAL-TRANSMISSION-ID".parse().unwrap()));
 }
 
 #[test]
@@ -583,7 +583,7 @@ fn what_is_wrong_with_a_recipe_is_said_by_field() {
         (serde_json::json!({ "dedup": "id+body" }), "dedup"),
         (serde_json::json!({ "dedup": "sometimes", "id": "json:/id" }), "dedup"),
         (serde_json::json!({ "id": "sig:t=", "type": "nowhere" }), "id type"),
-        (serde_json::json!({ "once": "header:X-Unsigned" }), "once"),
+        (serde_json::json!({ "nonce": "header:X-Unsigned" }), "nonce"),
         (serde_json::json!({ "handshake": "shake-it", "status": 404, "content": ["xml"] }), "handshake status content"),
         (serde_json::json!({ "keep": { "a": "b" } }), "keep"),
         (serde_json::json!({ "encoding": "morse", "dedup": "id" }), "encoding dedup"),

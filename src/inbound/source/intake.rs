@@ -55,7 +55,7 @@ pub struct Intake<'a> {
     /// When it happened, where the sender says so.
     pub timestamp: Option<Timestamp>,
     /// What may come only once, beside the id.
-    pub once: Option<Cow<'a, str>>,
+    pub nonce: Option<Cow<'a, str>>,
     /// The recipe's values to keep, a JSON object.
     pub metadata: Option<String>,
     /// What the event map made of it.
@@ -216,7 +216,7 @@ impl Source {
             dedup: self.recipe.dedup,
             dedup_without_id,
             timestamp: values.timestamp.and_then(|text| text.parse().ok()),
-            once: values.once,
+            nonce: values.nonce,
             metadata: values.metadata,
             mapping,
             map_error,

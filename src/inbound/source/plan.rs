@@ -18,7 +18,7 @@ pub struct Plan {
     pointers: PointerSet,
     id: Vec<Slot>,
     event_type: Vec<Slot>,
-    once: Option<Slot>,
+    nonce: Option<Slot>,
     keep: Vec<(Box<str>, Slot)>,
     /// Of a partner, whose body is an event like an application's.
     partner: Option<Partner>,
@@ -55,7 +55,7 @@ pub(super) struct Values<'a> {
     /// The type in the provider's own spelling.
     pub(super) topic: Option<Cow<'a, str>>,
     /// What may come only once.
-    pub(super) once: Option<Cow<'a, str>>,
+    pub(super) nonce: Option<Cow<'a, str>>,
     /// The recipe's values to keep, a JSON object.
     pub(super) metadata: Option<String>,
     /// Of a partner: its data.
@@ -70,7 +70,7 @@ impl Plan {
         let mut plan = Self::default();
         plan.id = recipe.id.iter().map(|place| plan.slot(place)).collect();
         plan.event_type = recipe.event_type.iter().map(|place| plan.slot(place)).collect();
-        plan.once = recipe.once.as_ref().map(|place| plan.slot(place));
+        plan.nonce = recipe.nonce.as_ref().map(|place| plan.slot(place));
         plan.keep = recipe.keep.iter().map(|(name, place)| (name.clone(), plan.slot(place))).collect();
         let mut field = |pointer: &str| Pointer::try_new(pointer).ok().map(|pointer| plan.pointers.add(&pointer));
         if is_partner
@@ -134,8 +134,8 @@ impl Plan {
                 break;
             }
         }
-        if let Some(once) = &self.once {
-            values.once = read(once)?.filter(|once| !once.is_empty());
+        if let Some(nonce) = &self.nonce {
+            values.nonce = read(nonce)?.filter(|nonce| !nonce.is_empty());
         }
         if !self.keep.is_empty() {
             values.metadata = self.metadata(found.as_ref(), request)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{Principal, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::Webhook;
-use crate::registry::Known;
+use crate::registry::Lookup;
 use crate::service::access::{may_see_live, tenant_of};
 use crate::service::{Error, Operation, Page, Rows, Service};
 
@@ -46,7 +46,7 @@ impl Service {
         let registry = self.registry.load();
         let before = match before {
             None => WebhookNo(u32::MAX),
-            Some(id) => registry.known_by_id(id).map_or(WebhookNo(0), Known::no),
+            Some(id) => registry.known_by_id(id).map_or(WebhookNo(0), Lookup::no),
         };
         let all: Box<dyn Iterator<Item = &Arc<Webhook>>> = match (tenant, filter.uid) {
             // At most one, whatever else there is.

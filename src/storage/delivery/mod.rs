@@ -15,8 +15,8 @@ mod job_text;
 mod record;
 mod redb_store;
 mod rows;
-mod standing;
 mod stats;
+mod webhook_health;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,8 +39,8 @@ pub use record::{DeliveryRecord, Page, Wanted};
 pub(crate) use redb_store::RedbDeliveryReader;
 pub use redb_store::{RedbDeliveryStore, StoreOptions};
 pub use rows::{Lane, Refilled, Retried, Row, RowsWanted, Waiting};
-pub use standing::Standing;
 pub use stats::WebhookStats;
+pub use webhook_health::Standing;
 
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
 use rows::PendingRow;

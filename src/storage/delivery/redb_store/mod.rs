@@ -3,10 +3,10 @@
 //! A flush commits its attempts to history first, then everything else in one transaction of state.redb. state.redb alone
 //! decides: a crash between the two leaves attempts of deliveries that are sent again.
 
-mod dead;
+mod dead_letters;
 mod history;
 mod history_rows;
-mod hours;
+mod hourly_stats;
 mod jobs;
 mod list;
 mod pending;
@@ -32,7 +32,7 @@ use crate::model::{WebhookNo, file};
 use crate::storage::Disk;
 use crate::storage::file::Store;
 use crate::storage::format::STATE_FILE;
-use dead::DeadLetters;
+use dead_letters::DeadLetters;
 use history::History;
 use pending::Rows;
 use table::{HISTORY, HOURS, JOBS, META, OUTBOX, STATS, WATCH, WIDE};
@@ -116,7 +116,7 @@ impl DeliveryStore for RedbDeliveryStore {
                 checkpoint: Checkpoint::default(),
                 jobs: jobs::load(&txn.open_table(JOBS)?)?,
                 stats: load_stats(txn)?,
-                figures_number: hours::number(txn)?,
+                figures_number: hourly_stats::number(txn)?,
                 standings: read::load_standings(txn)?,
                 outbox: write::load_outbox(txn)?,
             };

@@ -8,7 +8,7 @@ use redb::{Error, ReadTransaction, ReadableTableMetadata};
 use super::history::Files;
 use super::pending::{self, between};
 use super::table::{DEAD, DUE, HISTORY, HOURS, JOBS, Key, OUTBOX, PENDING, STATS, WATCH, WIDE, key};
-use super::{hours, jobs, list, refill};
+use super::{hourly_stats, jobs, list, refill};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::checkpoint::decode_webhooks;
 use crate::storage::delivery::dead_letter::is_expired;
@@ -135,7 +135,7 @@ impl DeliveryReader for RedbDeliveryReader {
         last: Hour,
         recent: &Recent,
     ) -> Result<BTreeMap<Hour, HourRow>, LookupError> {
-        self.read(|txn| hours::read(txn, of, first, last, recent))
+        self.read(|txn| hourly_stats::read(txn, of, first, last, recent))
     }
 
     fn outbox(&self, after: Option<u64>, limit: usize) -> Result<Vec<OutboxRow>, LookupError> {

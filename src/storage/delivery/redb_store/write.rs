@@ -2,11 +2,11 @@
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::dead::DeadLetters;
+use super::dead_letters::DeadLetters;
 use super::history::Files;
 use super::pending::Rows;
 use super::table::{JOBS, META, OUTBOX, STATS, WATCH, WIDE};
-use super::{CHECKPOINT, MARKS, hours, jobs};
+use super::{CHECKPOINT, MARKS, hourly_stats, jobs};
 use crate::model::{DeliveryId, Timestamp};
 use crate::storage::delivery::checkpoint::encode_webhooks;
 use crate::storage::delivery::rows::PendingRow;
@@ -33,7 +33,7 @@ pub(super) fn apply(txn: &WriteTransaction, files: &Files, flush: &Flush) -> Res
         }
     }
     if let Some(figures) = &flush.figures {
-        hours::add(txn, figures)?;
+        hourly_stats::add(txn, figures)?;
     }
     if !flush.standings.is_empty() {
         let mut table = txn.open_table(WATCH)?;

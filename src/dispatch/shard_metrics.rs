@@ -10,7 +10,7 @@ use crate::runtime::metrics::Recorder;
 use crate::runtime::{Instant, Metrics};
 
 /// See the module.
-pub(super) struct Tally {
+pub(super) struct ShardMetrics {
     metrics: Arc<Metrics>,
     attempts: LocalIntCounter,
     successes: LocalIntCounter,
@@ -22,7 +22,7 @@ pub(super) struct Tally {
     in_flight: usize,
 }
 
-impl Tally {
+impl ShardMetrics {
     /// Nothing counted yet.
     pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
         Self {

@@ -38,7 +38,7 @@ pub type Compose = Arc<dyn Fn(&Happening<'_>) -> Option<Box<[u8]>> + Send + Sync
 
 /// What settle calls. None of these may wait for settle, for a shard or for the disk.
 #[derive(Clone)]
-pub struct Hooks {
+pub struct Callbacks {
     /// What waits for such a webhook becomes a dead letter of this reason, at the start too: a crash may have lost the
     /// [`Command::Abandon`] that the registry sent.
     pub abandons: Abandons,
@@ -59,7 +59,7 @@ pub struct Hooks {
     pub poisoned: Arc<dyn Fn(&SettleError) + Send + Sync>,
 }
 
-impl fmt::Debug for Hooks {
+impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hooks")
     }

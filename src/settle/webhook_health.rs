@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::keeper::Keeper;
+use super::state::SettleState;
 use super::stats::Stats;
 use crate::handoff::{DisableReason, Noted, Settled};
 use crate::limits::OUTBOX_ROWS_MAX;
@@ -110,7 +110,7 @@ impl Watches {
     }
 }
 
-impl Keeper {
+impl SettleState {
     /// Looks at outcomes that were just counted.
     pub(super) fn watch(&mut self, outcomes: &[Settled], stats: &Stats) {
         for outcome in outcomes {

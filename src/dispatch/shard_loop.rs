@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::backlog::Bounds;
-use super::common::Outputs;
 use super::shard::{Input, Shard};
-use super::worker::Crew;
+use super::shard_state::Outputs;
+use super::worker_pool::WorkerPool;
 use super::{Ports, Setup};
 use crate::handoff::{ToSettle, ToShard, Transport};
 use crate::limits::SHARD_MESSAGES;
@@ -51,7 +51,7 @@ pub fn start<C: Transport>(
             let local = LocalSet::new();
             let crew = local.block_on(&runtime, async {
                 let shard = Shard::new(index, shards, setup, Random::system(), Bounds::default());
-                let crew = Crew::new(shard, clock, carrier(index));
+                let crew = WorkerPool::new(shard, clock, carrier(index));
                 run(&crew, &ports, inbox, stopped).await;
                 crew
             });
@@ -119,7 +119,7 @@ impl Ports {
 
 /// A shard's loop, until it is told to stop and what is under way has ended, or the time for that is over.
 pub(super) async fn run<C: Transport>(
-    crew: &Rc<Crew<C>>,
+    crew: &Rc<WorkerPool<C>>,
     ports: &Ports,
     mut inbox: mpsc::Receiver<ToShard>,
     mut stopped: oneshot::Receiver<Duration>,

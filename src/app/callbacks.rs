@@ -45,11 +45,11 @@ pub(super) fn of(
     ballast: Ballast,
     failed: &Arc<Failures>,
     bell: Sender<()>,
-) -> settle::Hooks {
+) -> settle::Callbacks {
     let snapshot = Shared::clone(&registry.shared);
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let (failed, times) = (Arc::clone(failed), Shared::clone(&registry.shared));
-    settle::Hooks {
+    settle::Callbacks {
         targets: Arc::new(Today(Shared::clone(&shared))),
         abandons: Arc::new(move |no| shared.load().abandons(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),

@@ -3,12 +3,12 @@
 
 use std::rc::Rc;
 
-use super::worker::Crew;
-use crate::handoff::{Parcel, Probe, ProbeRefused, Transport};
+use super::worker_pool::WorkerPool;
+use crate::handoff::{AttemptRequest, Probe, ProbeRefused, Transport};
 use crate::limits::{PROBES_PER_SHARD, PROBES_PER_WEBHOOK};
 use crate::model::WebhookNo;
 
-impl<C: Transport> Crew<C> {
+impl<C: Transport> WorkerPool<C> {
     /// Makes a test delivery, if there is a place for it.
     pub(super) fn probe(self: &Rc<Self>, probe: Probe) {
         let Probe { webhook, event, mut reply } = probe;
@@ -22,7 +22,7 @@ impl<C: Transport> Crew<C> {
             }
         };
         tokio::task::spawn_local(async move {
-            let parcel = Parcel { webhook: &webhook, event: &event, attempt: 1, timeout, began };
+            let parcel = AttemptRequest { webhook: &webhook, event: &event, attempt: 1, timeout, began };
             let probed = tokio::select! {
                 biased;
                 () = reply.closed() => None,
@@ -36,10 +36,10 @@ impl<C: Transport> Crew<C> {
 }
 
 /// A test delivery's place, given back when it is dropped.
-struct Place<C: Transport>(Rc<Crew<C>>, WebhookNo);
+struct Place<C: Transport>(Rc<WorkerPool<C>>, WebhookNo);
 
 impl<C: Transport> Place<C> {
-    fn take(crew: &Rc<Crew<C>>, webhook: WebhookNo) -> Result<Self, ProbeRefused> {
+    fn take(crew: &Rc<WorkerPool<C>>, webhook: WebhookNo) -> Result<Self, ProbeRefused> {
         let mut probes = crew.probes.borrow_mut();
         if probes.iter().filter(|other| **other == webhook).count() >= PROBES_PER_WEBHOOK {
             return Err(ProbeRefused::WebhookBusy);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::external_calls::NetworkCalls;
 use super::figures::Figures;
-use super::outside::World;
-use super::probe::Prober;
-use super::server::Ground;
+use super::server::Foundation;
 use super::store::Store;
+use super::test_delivery::Prober;
 use crate::admit::{Admit, Health, Limits, Management};
 use crate::api::{self, Api};
 use crate::auth::SharedAccess;
@@ -20,14 +20,14 @@ use crate::inbound::source::{Limiter, Rejections};
 use crate::ingest::Ingest;
 use crate::outbound::{Endpoint, SharedGuard};
 use crate::registry::{self, Shared};
-use crate::runtime::Door;
+use crate::runtime::IngestPermits;
 use crate::service::{self, Service, UrlProblem};
 use crate::settle;
 
 /// What the answers to requests depend on.
-pub(super) struct Doors<'a> {
+pub(super) struct AdapterParts<'a> {
     pub(super) config: &'a Config,
-    pub(super) ground: &'a Ground,
+    pub(super) foundation: &'a Foundation,
     pub(super) registry: &'a registry::Running,
     pub(super) state: &'a settle::Running,
     pub(super) commit: &'a commit::Running,
@@ -50,51 +50,52 @@ pub(super) struct Answering {
 }
 
 /// Builds what answers requests over the running stages.
-pub(super) fn doors(doors: Doors<'_>) -> Answering {
-    let Doors { config, ground, registry, commit, .. } = doors;
+pub(super) fn build(parts: AdapterParts<'_>) -> Answering {
+    let AdapterParts { config, foundation, registry, commit, .. } = parts;
     let rejections = Arc::<Rejections>::default();
-    let service = Arc::new(service(&doors, &rejections));
+    let service = Arc::new(service(&parts, &rejections));
     let api =
-        Api::new(Arc::clone(&service), Arc::clone(&doors.router), doors.manage.background(), ground.clock.clone());
-    let door = Arc::new(Door::new(config.dispatch.memory_bytes));
-    let ingest = Ingest::new(Shared::clone(&registry.shared), commit.handle(), door, Arc::clone(&ground.memory));
-    let outside = World::new(doors.guard, doors.tls, registry.writer.clone(), ground.clock.clone());
+        Api::new(Arc::clone(&service), Arc::clone(&parts.router), parts.manage.background(), foundation.clock.clone());
+    let ingest_permits = Arc::new(IngestPermits::new(config.dispatch.memory_bytes));
+    let ingest =
+        Ingest::new(Shared::clone(&registry.shared), commit.handle(), ingest_permits, Arc::clone(&foundation.memory));
+    let external_calls = NetworkCalls::new(parts.guard, parts.tls, registry.writer.clone(), foundation.clock.clone());
     let admit = Admit {
-        router: doors.router,
-        access: Arc::clone(doors.tokens),
+        router: parts.router,
+        access: Arc::clone(parts.tokens),
         directory: Shared::clone(&registry.shared),
         ingest: ingest.clone(),
         management: Manage(Arc::new(api)),
-        manage: doors.manage.handle(),
-        health: Arc::clone(doors.health),
+        manage: parts.manage.handle(),
+        health: Arc::clone(parts.health),
         bodies: BodyRoom::new(),
-        clock: ground.clock.clone(),
-        metrics: Arc::clone(&ground.metrics),
+        clock: foundation.clock.clone(),
+        metrics: Arc::clone(&foundation.metrics),
         limiter: Limiter::default(),
         rejections,
-        outside: Arc::new(outside),
+        external_calls: Arc::new(external_calls),
         limits: Limits::of(config),
     };
     Answering { service, ingest, admit: Arc::new(admit) }
 }
 
-fn service(doors: &Doors<'_>, rejections: &Arc<Rejections>) -> Service {
-    let Doors { config, ground, registry, state, .. } = doors;
-    let guard = Arc::clone(doors.guard);
+fn service(parts: &AdapterParts<'_>, rejections: &Arc<Rejections>) -> Service {
+    let AdapterParts { config, foundation, registry, state, .. } = parts;
+    let guard = Arc::clone(parts.guard);
     Service::new(service::Parts {
         registry: Shared::clone(&registry.shared),
         writer: registry.writer.clone(),
         deliveries: Arc::new(Store(state.records.clone())),
-        figures: Arc::new(Figures { records: state.records.clone(), metrics: Arc::clone(&ground.metrics) }),
-        log: doors.commit.log(),
+        figures: Arc::new(Figures { records: state.records.clone(), metrics: Arc::clone(&foundation.metrics) }),
+        log: parts.commit.log(),
         check_url: Box::new(move |url| {
             Endpoint::try_new(url, &guard.load())
                 .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
         }),
         default_retry: config.delivery.retry_policy.clone(),
         rejections: Arc::clone(rejections),
-        clock: ground.clock.clone(),
-        tester: Prober::new(&ground.shards, &ground.clock, &ground.memory),
+        clock: foundation.clock.clone(),
+        tester: Prober::new(&foundation.shards, &foundation.clock, &foundation.memory),
     })
 }
 

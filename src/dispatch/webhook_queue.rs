@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::backlog::{Backlog, Mode};
 use super::breaker::Stands;
-use super::common::Common;
-use super::pace::{Allowed, Forgettable, Gate, Pace};
 use super::queue::{Entry, Kind, Queue};
+use super::rate_control::{Allowed, Forgettable, Gate, RateControl};
+use super::shard_state::ShardState;
 use super::timer::Key;
 use crate::config;
 use crate::handoff::{Lane, RecallRequest, Recalled, Refill, Refilled};
@@ -22,24 +22,24 @@ pub(super) use flight::Job;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct WebhookQueue {
     key: Key,
     webhook: Arc<Webhook>,
     /// Why nothing is sent to it any more.
     ended: Option<DeadReason>,
     queue: Queue,
     backlog: Backlog,
-    pace: Pace,
+    pace: RateControl,
     /// The breaker's settings, where the webhook has its own.
     breaker: Option<Box<config::Breaker>>,
     in_flight: Vec<EventId>,
     recall: Recall,
     armed: Option<Instant>,
-    /// In [`Common::ready`].
+    /// In [`ShardState::ready`].
     is_listed: bool,
-    /// In [`Common::refill_turns`].
+    /// In [`ShardState::refill_turns`].
     waits_for_refill: bool,
-    /// In [`Common::idle`].
+    /// In [`ShardState::idle`].
     is_idle: bool,
     shown: Shown,
 }
@@ -56,7 +56,7 @@ struct Shown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recall {
     NotAsked,
-    /// In [`Common::recall_turns`].
+    /// In [`ShardState::recall_turns`].
     Waits,
     Asked,
     /// The last request brought nothing.
@@ -79,8 +79,8 @@ fn standing(webhook: Option<&Webhook>) -> Standing {
     }
 }
 
-impl Target {
-    pub(super) fn new(key: Key, webhook: Arc<Webhook>, common: &Common) -> Self {
+impl WebhookQueue {
+    pub(super) fn new(key: Key, webhook: Arc<Webhook>, common: &ShardState) -> Self {
         let (mode, ended) = match standing(Some(&webhook)) {
             Standing::Sending => (Mode::Live, None),
             Standing::Held => (Mode::Held, None),
@@ -97,7 +97,7 @@ impl Target {
             ended,
             queue,
             backlog,
-            pace: Pace::default(),
+            pace: RateControl::default(),
             in_flight: Vec::new(),
             recall: Recall::NotAsked,
             armed: None,
@@ -115,9 +115,9 @@ impl Target {
     // --- what comes in ---------------------------------------------------------------------------------------------
 
     /// An event just committed.
-    pub(super) fn arrived(&mut self, event: &Arc<Event>, keep_bodies: bool, common: &mut Common) {
+    pub(super) fn arrived(&mut self, event: &Arc<Event>, keep_bodies: bool, common: &mut ShardState) {
         if let Some(reason) = self.ended {
-            return common.bury(self.no(), event.id, reason);
+            return common.dead_letter(self.no(), event.id, reason);
         }
         // What cannot be sent for a while need not be held whole.
         let group = if self.backlog.mode() == Mode::Live { self.group_of(event) } else { None };
@@ -152,7 +152,7 @@ impl Target {
     }
 
     /// Rows that somebody else wrote.
-    pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>, common: &mut Common) {
+    pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>, common: &mut ShardState) {
         if self.webhook.is_ordered() {
             // They may be of events before those that are held.
             if self.backlog.mode() != Mode::Held {
@@ -170,7 +170,7 @@ impl Target {
     }
 
     /// The registry has a new version of the webhook, or none.
-    pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut Common) {
+    pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut ShardState) {
         if let Some(webhook) = latest.as_deref()
             && webhook.order != self.webhook.order
         {
@@ -192,7 +192,7 @@ impl Target {
                 self.ended = Some(reason);
                 self.backlog.hold();
                 for entry in self.queue.take_all() {
-                    common.bury(self.webhook.no, entry.event, reason);
+                    common.dead_letter(self.webhook.no, entry.event, reason);
                 }
             }
         }
@@ -203,7 +203,7 @@ impl Target {
     }
 
     /// Rows that were asked for.
-    pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut Common) {
+    pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut ShardState) {
         let Some(usable) = self.backlog.answered(reply) else { return };
         let known = &mut common.known;
         known.clear();
@@ -229,13 +229,13 @@ impl Target {
     }
 
     /// Bodies that were asked for, in ascending order.
-    pub(super) fn recalled(&mut self, events: &[Recalled], now: Instant, common: &mut Common) {
+    pub(super) fn recalled(&mut self, events: &[Recalled], now: Instant, common: &mut ShardState) {
         let gone = self.put_bodies(events, common);
         // An answer without any event: the log could not be read.
         self.recall = if events.is_empty() { Recall::NotBefore(now + RECALL_PAUSE) } else { Recall::NotAsked };
         for entry in gone {
             self.backlog.settled(entry.event);
-            common.bury(self.no(), entry.event, DeadReason::Expired);
+            common.dead_letter(self.no(), entry.event, DeadReason::Expired);
         }
     }
 
@@ -243,7 +243,7 @@ impl Target {
 
     /// Looks at what can be done now: lists it as ready, sets its timer, asks for rows and bodies. To be called after each
     /// change.
-    pub(super) fn serve(&mut self, now: Instant, common: &mut Common) {
+    pub(super) fn serve(&mut self, now: Instant, common: &mut ShardState) {
         self.show(common);
         if !self.waits_for_refill && self.backlog.is_wanted(self.queue.len(), &common.bounds) {
             self.waits_for_refill = true;
@@ -265,12 +265,12 @@ impl Target {
     }
 
     /// Its timer went off.
-    pub(super) fn woke(&mut self, now: Instant, common: &Common) {
+    pub(super) fn woke(&mut self, now: Instant, common: &ShardState) {
         self.armed = None;
         self.backlog.begin_round(common.setup.clock.steady_at(now));
     }
 
-    fn gate(&mut self, now: Instant, common: &mut Common) -> Gate {
+    fn gate(&mut self, now: Instant, common: &mut ShardState) -> Gate {
         if self.queue.is_empty() {
             return Gate::Shut;
         }
@@ -289,7 +289,7 @@ impl Target {
     }
 
     /// Has bodies asked for that are missing; answers when, where the log could not be read a moment ago.
-    fn want_bodies(&mut self, now: Instant, common: &mut Common) -> Option<Instant> {
+    fn want_bodies(&mut self, now: Instant, common: &mut ShardState) -> Option<Instant> {
         if let Recall::NotBefore(at) = self.recall {
             if now < at {
                 return Some(at);
@@ -304,14 +304,14 @@ impl Target {
     }
 
     /// Its turn to ask for rows.
-    pub(super) fn next_refill(&mut self, now: Instant, common: &Common) -> Option<Refill> {
+    pub(super) fn next_refill(&mut self, now: Instant, common: &ShardState) -> Option<Refill> {
         self.waits_for_refill = false;
         let (lane, rows) = self.backlog.ask(self.queue.len(), common.setup.clock.steady_at(now), &common.bounds)?;
         Some(Refill { shard: common.index, webhook: self.no(), lane, rows })
     }
 
     /// Its turn to ask for bodies; `None`: they are not needed any more.
-    pub(super) fn next_recall(&mut self, common: &Common) -> Option<RecallRequest> {
+    pub(super) fn next_recall(&mut self, common: &ShardState) -> Option<RecallRequest> {
         let events = self.queue.bodiless(common.recall_limit());
         self.recall = if events.is_empty() { Recall::NotAsked } else { Recall::Asked };
         (!events.is_empty()).then(|| RecallRequest { shard: common.index, webhook: self.no(), events })
@@ -333,7 +333,7 @@ impl Target {
             && if self.ended.is_some() { !self.backlog.is_asking() } else { self.backlog.is_clear() }
     }
 
-    fn list_if_idle(&mut self, now: Instant, common: &mut Common) {
+    fn list_if_idle(&mut self, now: Instant, common: &mut ShardState) {
         if !self.is_idle && self.has_nothing_to_do() {
             self.is_idle = true;
             common.list_idle(self.key, now);
@@ -341,7 +341,7 @@ impl Target {
     }
 
     /// It was idle a while ago: whether it can be forgotten now. If time alone will make it so, it is listed again.
-    pub(super) fn is_forgettable(&mut self, now: Instant, common: &mut Common) -> bool {
+    pub(super) fn is_forgettable(&mut self, now: Instant, common: &mut ShardState) -> bool {
         self.is_idle = false;
         if !self.has_nothing_to_do() {
             return false;
@@ -358,12 +358,12 @@ impl Target {
     }
 
     /// It is forgotten.
-    pub(super) fn forget(mut self, common: &mut Common) {
+    pub(super) fn forget(mut self, common: &mut ShardState) {
         common.timers.arm(self.key, &mut self.armed, None);
         common.show(&self.webhook, self.shown.lagging, false, self.shown.breaker, Stands::Closed);
     }
 
-    fn show(&mut self, common: &Common) {
+    fn show(&mut self, common: &ShardState) {
         let now = Shown {
             lagging: self.ended.is_none() && self.backlog.mode() != Mode::Live,
             breaker: self.pace.breaker.stands(),
@@ -381,7 +381,7 @@ impl Target {
 
 /// The last quarter of a shard's places is for webhooks with nothing under way, so that many slow ones cannot take all. Who
 /// is held back by that is looked at again when one of its own deliveries ends.
-fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
+fn allowed<'a>(webhook: &'a Webhook, common: &ShardState) -> Allowed<'a> {
     let is_crowded = common.in_flight >= common.bounds.in_flight - common.bounds.in_flight / 4;
     let in_flight_max = if is_crowded || webhook.order == Order::Acceptance {
         1
@@ -392,13 +392,13 @@ fn allowed<'a>(webhook: &'a Webhook, common: &Common) -> Allowed<'a> {
 }
 
 /// The breaker's settings, if they are not the configured ones.
-fn own_breaker(webhook: &Webhook, common: &Common) -> Option<Box<config::Breaker>> {
+fn own_breaker(webhook: &Webhook, common: &ShardState) -> Option<Box<config::Breaker>> {
     let own = &webhook.breaker;
     (*own != BreakerSettings::default()).then(|| Box::new(common.setup.breaker.with(own)))
 }
 
 #[cfg(test)]
-impl Target {
+impl WebhookQueue {
     pub(super) fn held(&self) -> usize {
         self.queue.len()
     }

@@ -9,26 +9,26 @@ use std::task::{Poll, Waker};
 use tokio::sync::Notify;
 
 use super::shard::{Input, Shard};
-use super::target::Job;
-use crate::handoff::{Parcel, Transport};
+use super::webhook_queue::Job;
+use crate::handoff::{AttemptRequest, Transport};
 use crate::model::WebhookNo;
 use crate::runtime::Clock;
 
 /// A shard's workers, and what they share.
-pub(super) struct Crew<C: Transport> {
+pub(super) struct WorkerPool<C: Transport> {
     pub(super) shard: RefCell<Shard>,
     pub(super) clock: Clock,
     pub(super) carrier: C,
     /// The webhooks of the test deliveries under way.
     pub(super) probes: RefCell<Vec<WebhookNo>>,
-    parked: RefCell<Vec<Rc<Seat<C>>>>,
+    parked: RefCell<Vec<Rc<Slot<C>>>>,
     hired: Cell<usize>,
     /// Rung when the shard's loop has something to do: outcomes to tell, a worker to replace.
     pub(super) bell: Notify,
 }
 
 /// Where a parked worker finds its next delivery.
-struct Seat<C: Transport> {
+struct Slot<C: Transport> {
     delivery: Cell<Option<Delivery<C>>>,
     waker: Cell<Option<Waker>>,
 }
@@ -36,10 +36,10 @@ struct Seat<C: Transport> {
 /// A delivery under way. It ends with an outcome; if it is dropped before, it goes back to its webhook.
 struct Delivery<C: Transport> {
     job: Option<Job>,
-    crew: Rc<Crew<C>>,
+    crew: Rc<WorkerPool<C>>,
 }
 
-impl<C: Transport> Crew<C> {
+impl<C: Transport> WorkerPool<C> {
     pub(super) fn new(shard: Shard, clock: Clock, carrier: C) -> Rc<Self> {
         Rc::new(Self {
             shard: RefCell::new(shard),
@@ -65,19 +65,19 @@ impl<C: Transport> Crew<C> {
             let parked = self.parked.borrow_mut().pop();
             match parked {
                 Some(seat) => seat.give(delivery),
-                None => self.hire(delivery),
+                None => self.spawn_worker(delivery),
             }
         }
     }
 
-    fn hire(self: &Rc<Self>, first: Delivery<C>) {
-        let seat = Rc::new(Seat { delivery: Cell::new(Some(first)), waker: Cell::default() });
+    fn spawn_worker(self: &Rc<Self>, first: Delivery<C>) {
+        let seat = Rc::new(Slot { delivery: Cell::new(Some(first)), waker: Cell::default() });
         self.hired.set(self.hired.get() + 1);
-        tokio::task::spawn_local(work(Hired(Rc::clone(self)), seat));
+        tokio::task::spawn_local(work(ActiveWorker(Rc::clone(self)), seat));
     }
 }
 
-async fn work<C: Transport>(hired: Hired<C>, seat: Rc<Seat<C>>) {
+async fn work<C: Transport>(hired: ActiveWorker<C>, seat: Rc<Slot<C>>) {
     loop {
         let mut next = Some(seat.delivery().await);
         while let Some(delivery) = next {
@@ -89,7 +89,7 @@ async fn work<C: Transport>(hired: Hired<C>, seat: Rc<Seat<C>>) {
     }
 }
 
-impl<C: Transport> Seat<C> {
+impl<C: Transport> Slot<C> {
     fn give(&self, delivery: Delivery<C>) {
         self.delivery.set(Some(delivery));
         if let Some(waker) = self.waker.take() {
@@ -114,7 +114,7 @@ impl<C: Transport> Delivery<C> {
     async fn carry(mut self) -> Option<Self> {
         let job = self.job.as_ref()?;
         let Job { webhook, event, timeout, began, .. } = job;
-        let parcel = Parcel { webhook, event, attempt: job.number(), timeout: *timeout, began: *began };
+        let parcel = AttemptRequest { webhook, event, attempt: job.number(), timeout: *timeout, began: *began };
         let outcome = self.crew.carrier.carry(parcel).await;
         let job = self.job.take()?;
         let now = self.crew.clock.instant();
@@ -138,9 +138,9 @@ impl<C: Transport> Drop for Delivery<C> {
 }
 
 /// A worker's place; a worker that ends, by a panic of the carrier, leaves it to another.
-struct Hired<C: Transport>(Rc<Crew<C>>);
+struct ActiveWorker<C: Transport>(Rc<WorkerPool<C>>);
 
-impl<C: Transport> Drop for Hired<C> {
+impl<C: Transport> Drop for ActiveWorker<C> {
     fn drop(&mut self) {
         self.0.hired.set(self.0.hired.get() - 1);
         self.0.bell.notify_one();

@@ -1,17 +1,17 @@
 //! What order adds to a webhook: nothing goes before its turn, and what is held can be put down and read anew.
 
-use super::{Target, allowed};
+use super::{WebhookQueue, allowed};
 use crate::dispatch::backlog::Mode;
-use crate::dispatch::common::Common;
-use crate::dispatch::pace::Gate;
+use crate::dispatch::ordered_queue::{Group, Turn};
 use crate::dispatch::queue::Entry;
-use crate::dispatch::turns::{Group, Turn};
+use crate::dispatch::rate_control::Gate;
+use crate::dispatch::shard_state::ShardState;
 use crate::handoff::Recalled;
 use crate::model::EventId;
 use crate::outbound::{Event, Order};
 use crate::runtime::Instant;
 
-impl Target {
+impl WebhookQueue {
     /// An event is accepted whose rows a job is going to write; what arrives from now on is later.
     pub(in crate::dispatch) fn wide(&mut self) {
         if self.webhook.is_ordered() {
@@ -25,7 +25,7 @@ impl Target {
     }
 
     /// Everything that is not under way goes to disk.
-    pub(super) fn put_down(&mut self, common: &mut Common) {
+    pub(super) fn put_down(&mut self, common: &mut ShardState) {
         self.backlog.hold();
         for entry in self.queue.take_all().filter(|entry| !entry.has_row) {
             common.spill(self.webhook.no, entry.event);
@@ -33,7 +33,7 @@ impl Target {
     }
 
     /// Another order: what is held is put down, to be read anew by it.
-    pub(super) fn reorder(&mut self, order: &Order, common: &mut Common) {
+    pub(super) fn reorder(&mut self, order: &Order, common: &mut ShardState) {
         let is_held = self.backlog.mode() == Mode::Held;
         self.put_down(common);
         self.backlog.set_order(order);
@@ -45,7 +45,7 @@ impl Target {
 
     /// What keeps an ordered webhook's next delivery from its turn: one before it that is not read yet, its own time, or one
     /// that is under way.
-    pub(super) fn held_back(&self, now: Instant, common: &Common) -> Option<Gate> {
+    pub(super) fn held_back(&self, now: Instant, common: &ShardState) -> Option<Gate> {
         let first = self.queue.first().filter(|_| self.webhook.is_ordered())?;
         if self.is_overtaken(first, common) {
             return Some(Gate::Shut);
@@ -55,7 +55,7 @@ impl Target {
     }
 
     /// Whether something accepted before this entry may still be missing here.
-    fn is_overtaken(&self, entry: &Entry, common: &Common) -> bool {
+    fn is_overtaken(&self, entry: &Entry, common: &ShardState) -> bool {
         // A row may have overtaken arrivals: its own and those of earlier events are still to come. One that waits for a time
         // has been here before, or is a replay's.
         let is_early = entry.has_row && entry.not_before.is_none() && common.early.is_ahead(entry.event);
@@ -71,7 +71,7 @@ impl Target {
 
     /// Whether something can be sent, in order by a field. Bodies are asked for also while all that may go waits for its
     /// time: what is behind it may be of another value.
-    pub(super) fn gate_by_field(&mut self, now: Instant, common: &mut Common) -> Gate {
+    pub(super) fn gate_by_field(&mut self, now: Instant, common: &mut ShardState) -> Gate {
         let pace = self.pace.gate(self.in_flight.len(), allowed(&self.webhook, common), now);
         if matches!(pace, Gate::Until(_)) {
             return pace;
@@ -90,7 +90,7 @@ impl Target {
     }
 
     /// Puts bodies to their entries; answers those whose events the log no longer has.
-    pub(super) fn put_bodies(&mut self, events: &[Recalled], common: &Common) -> Vec<Entry> {
+    pub(super) fn put_bodies(&mut self, events: &[Recalled], common: &ShardState) -> Vec<Entry> {
         let mut gone = Vec::new();
         match self.webhook.order.field() {
             Some(field) => {
@@ -112,7 +112,7 @@ impl Target {
     }
 
     /// Whether events behind those that fail have filled the window, so that none of other values are read.
-    pub(super) fn is_stuck(&self, common: &Common) -> bool {
+    pub(super) fn is_stuck(&self, common: &ShardState) -> bool {
         self.queue.is_stuck()
             && self.backlog.mode() == Mode::Lagging
             && self.backlog.is_full(self.queue.len(), &common.bounds)

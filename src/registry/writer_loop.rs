@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::change::{Change, ChangeError, Request};
-use super::work::{Done, Input, Output, Work};
+use super::writer_state::{Done, Input, Output, WriterState};
 use crate::handoff::{Command, SettleHandle, Shards, ToSettle, ToShard};
 use crate::limits::REGISTRY_BATCH;
 use crate::runtime::{Clock, Metrics};
@@ -15,7 +15,7 @@ use crate::storage::registry::{RegistryStore, RegistryStoreError};
 
 /// The decisions, and what they are carried out with.
 pub(super) struct WriterThread {
-    pub(super) work: Work,
+    pub(super) work: WriterState,
     pub(super) inbox: mpsc::Receiver<Request>,
     pub(super) store: Box<dyn RegistryStore>,
     pub(super) shared: Shared,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded, select};
 
-use super::recall::Worker;
+use super::body_reader::Worker;
 use crate::config;
 use crate::handoff::Needs;
 use crate::limits::{RETAIN_INTERVAL, TRUNCATE_PAUSE};

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Setup;
+use super::arrived_rows::ArrivedRows;
 use super::backlog::Bounds;
 use super::breaker::Stands;
-use super::early::Early;
-use super::tally::Tally;
+use super::shard_metrics::ShardMetrics;
 use super::timer::{Key, Timers};
 use crate::handoff::{Refill, Settled};
 use crate::limits::WEBHOOK_IDLE;
@@ -28,12 +28,12 @@ pub(super) struct Outputs {
 }
 
 /// See the module.
-pub(super) struct Common {
+pub(super) struct ShardState {
     pub(super) index: usize,
     pub(super) setup: Setup,
     pub(super) bounds: Bounds,
     pub(super) random: Random,
-    pub(super) tally: Tally,
+    pub(super) tally: ShardMetrics,
     /// Webhooks to which something can be sent now; each gives one delivery at its turn.
     pub(super) ready: VecDeque<Key>,
     /// Webhooks that want rows.
@@ -43,7 +43,7 @@ pub(super) struct Common {
     /// Webhooks that had nothing to do, and when to look whether they can be forgotten.
     pub(super) idle: VecDeque<(Instant, Key)>,
     pub(super) timers: Timers,
-    pub(super) early: Early,
+    pub(super) early: ArrivedRows,
     /// What the shard's thread is to do.
     pub(super) outputs: Outputs,
     /// Deliveries under way.
@@ -54,12 +54,12 @@ pub(super) struct Common {
     pub(super) known: Vec<EventId>,
 }
 
-impl Common {
+impl ShardState {
     pub(super) fn new(index: usize, setup: Setup, random: Random, bounds: Bounds) -> Self {
         Self {
             index,
-            tally: Tally::new(&setup.metrics),
-            early: Early::new(setup.last_event),
+            tally: ShardMetrics::new(&setup.metrics),
+            early: ArrivedRows::new(setup.last_event),
             setup,
             bounds,
             random,
@@ -76,7 +76,7 @@ impl Common {
     }
 
     /// A delivery ends without an attempt.
-    pub(super) fn bury(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
+    pub(super) fn dead_letter(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
         self.outputs.settled.push(Settled {
             webhook,
             event,

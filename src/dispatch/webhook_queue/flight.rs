@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Target;
+use super::WebhookQueue;
 use crate::dispatch::breaker::Stands;
-use crate::dispatch::common::Common;
-use crate::dispatch::pace::Gate;
 use crate::dispatch::queue::Entry;
+use crate::dispatch::rate_control::Gate;
+use crate::dispatch::shard_state::ShardState;
 use crate::dispatch::timer::Key;
 use crate::handoff::{Outcome, Settled};
 use crate::limits::DISABLE_GRACE;
@@ -44,9 +44,9 @@ impl Job {
     }
 }
 
-impl Target {
+impl WebhookQueue {
     /// Its turn: begins a delivery, if that may still be.
-    pub(in crate::dispatch) fn take(&mut self, now: Instant, common: &mut Common) -> Option<Job> {
+    pub(in crate::dispatch) fn take(&mut self, now: Instant, common: &mut ShardState) -> Option<Job> {
         self.is_listed = false;
         if self.gate(now, common) != Gate::Open {
             return None;
@@ -71,7 +71,7 @@ impl Target {
     }
 
     /// A delivery ended.
-    pub(in crate::dispatch) fn finished(&mut self, job: &Job, outcome: Outcome, now: Instant, common: &mut Common) {
+    pub(in crate::dispatch) fn finished(&mut self, job: &Job, outcome: Outcome, now: Instant, common: &mut ShardState) {
         self.land(job.event.id, common);
         common
             .tally
@@ -149,7 +149,7 @@ impl Target {
 
     /// A delivery was dropped unfinished. In a stop that is as if it had never begun; else it is a failed attempt, so that
     /// one that breaks its worker does not do so for ever.
-    pub(in crate::dispatch) fn dropped(&mut self, job: Job, now: Instant, common: &mut Common) {
+    pub(in crate::dispatch) fn dropped(&mut self, job: Job, now: Instant, common: &mut ShardState) {
         if common.is_stopping {
             self.land(job.event.id, common);
             let Job { event, attempts, base, has_row, recalled, .. } = job;
@@ -169,7 +169,7 @@ impl Target {
     }
 
     /// It is not under way any more.
-    fn land(&mut self, event: EventId, common: &mut Common) {
+    fn land(&mut self, event: EventId, common: &mut ShardState) {
         if let Some(at) = self.in_flight.iter().position(|id| *id == event) {
             self.in_flight.swap_remove(at);
         }

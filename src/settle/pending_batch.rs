@@ -12,7 +12,7 @@ use crate::storage::delivery::{Flush, Flushed, Retried};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(super) struct PendingBatch {
     /// Items of any kind.
     pub(super) items: usize,
     /// What the next flush writes.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::driver::Driver;
 use super::open::{Surroundings, open_with};
 use super::testing::{HOUR, OPTIONS, permit, store};
-use super::{Bounds, Hooks};
+use super::{Bounds, Callbacks};
 use crate::commit::{self, Committer, OpenLog};
 use crate::config;
 use crate::handoff::{Admitted, Command, Lane, Refill, SettleHandle, Settled, Shards, Submission, ToSettle, ToShard};
@@ -113,7 +113,7 @@ fn start(disk: &SimDisk, seed: u64) -> Node {
     let (shards, mut ends) = Shards::channels(1);
     let (handle, told, _) = SettleHandle::channel();
     let metrics = Metrics::new().unwrap();
-    let hooks = Hooks {
+    let hooks = Callbacks {
         abandons: Arc::new(|_| None),
         targets: Arc::new(()),
         disable: Arc::new(|no, reason| panic!("{no:?} is to be disabled: {reason:?}")),
@@ -181,7 +181,7 @@ impl Node {
         };
         event.encode(webhooks, &mut head);
         let webhooks = webhooks.iter().copied().collect();
-        let admitted = Admitted { head: head.into(), body: data.clone(), dedup: None, once: None, webhooks };
+        let admitted = Admitted { head: head.into(), body: data.clone(), dedup: None, nonce: None, webhooks };
         let (reply, answer) = crate::handoff::Reply::direct();
         let events = [admitted].into_iter().collect();
         (Submission { events, permit: permit(), lease: self.memory.lease(1), reply }, answer)

@@ -1,12 +1,12 @@
 //! The decisions of the registry's one writer: what a change comes to, which rows it writes, and who must hear of it.
 //!
-//! A [`Work`] owns its state and does no I/O. Its thread ([`super::thread`]) hands it what happened and the time, and carries
+//! A [`WriterState`] owns its state and does no I/O. Its thread ([`super::thread`]) hands it what happened and the time, and carries
 //! out what it says.
 
 use std::sync::Arc;
 
 use super::access::FileAccess;
-use super::audit::{Actor, Note, change_of};
+use super::audit::{Actor, AuditRecord, change_of};
 use super::change::{Answer, Change, ChangeError, Outcome, Reply, Request};
 use super::compile::{self, webhook_record};
 use super::profiles::fitted;
@@ -20,7 +20,7 @@ use crate::runtime::Random;
 use crate::storage::registry::{RegistryStore, RegistryStoreError, RemovedWebhook as Removed, Row};
 
 /// See the module.
-pub(super) struct Work {
+pub(super) struct WriterState {
     /// The snapshot in force.
     pub(super) current: Arc<Registry>,
     pub(super) access: FileAccess,
@@ -80,14 +80,14 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
     /// Whose change is being applied.
     pub(super) actor: Option<Actor>,
-    pub(super) notes: Vec<(Option<Actor>, Note)>,
+    pub(super) notes: Vec<(Option<Actor>, AuditRecord)>,
     /// Those that the shards must hear of.
     changed: Vec<WebhookNo>,
     abandon: Vec<(WebhookNo, DeadReason)>,
     noted: Vec<(WebhookNo, Noted)>,
 }
 
-impl Work {
+impl WriterState {
     /// One step at this time of the wall clock.
     pub(super) fn step(&mut self, now: Timestamp, input: Input) -> Output {
         self.now = now;
@@ -206,7 +206,7 @@ impl Work {
             }
             Change::EventTypes(setup) => {
                 if next.set_event_types(&setup, self.now) {
-                    batch.note(Note::reloaded(vec!["event_types".into()]));
+                    batch.note(AuditRecord::reloaded(vec!["event_types".into()]));
                 }
                 Ok(None)
             }

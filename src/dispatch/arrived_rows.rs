@@ -8,12 +8,12 @@ use crate::model::{EventId, WebhookNo};
 /// Rows taken of events newer than the newest arrival: their arrivals are still to come, and are dropped then. Events of
 /// jobs have no arrivals, so the oldest entries go when there are too many.
 #[derive(Debug)]
-pub(super) struct Early {
+pub(super) struct ArrivedRows {
     newest_arrival: EventId,
     rows: BTreeSet<(EventId, WebhookNo)>,
 }
 
-impl Early {
+impl ArrivedRows {
     /// Every event up to `newest` came before the start, and arrives no more.
     pub(super) fn new(newest: EventId) -> Self {
         Self { newest_arrival: newest, rows: BTreeSet::new() }
@@ -22,7 +22,7 @@ impl Early {
     pub(super) fn row_taken(&mut self, event: EventId, webhook: WebhookNo) {
         if event > self.newest_arrival {
             self.rows.insert((event, webhook));
-            if self.rows.len() > limits::DOOR_DELIVERIES {
+            if self.rows.len() > limits::INGEST_PERMITS {
                 self.rows.pop_first();
             }
         }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_arrival_whose_row_was_taken_is_known_once() {
-        let mut early = Early::new(id(10));
+        let mut early = ArrivedRows::new(id(10));
         early.row_taken(id(5), WebhookNo(1));
         early.row_taken(id(11), WebhookNo(1));
         assert!(!early.is_taken(id(5), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(2)));

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::hooks::{self, Failures};
-use super::server::Ground;
+use super::callbacks::{self, Failures};
+use super::server::Foundation;
 use super::{health, operational};
 use crate::admit::Health;
 use crate::handoff::ToSettle;
 use crate::settle;
 use crate::{commit, registry};
 
-impl Ground {
+impl Foundation {
     /// Settle, with the bell that it rings when operational events wait.
     pub(super) fn state(
         &self,
@@ -33,7 +33,7 @@ impl Ground {
             clock: self.clock.clone(),
             log: commit.log(),
             metrics: Arc::clone(&self.metrics),
-            hooks: hooks::of(registry, hooks::ballast(&self.disk, dir), failed, outbox),
+            hooks: callbacks::of(registry, callbacks::ballast(&self.disk, dir), failed, outbox),
         })?;
         operational::reconcile(&registry.shared.load(), &running.records, &running.handle)?;
         Ok((running, listener))

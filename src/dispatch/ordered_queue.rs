@@ -58,7 +58,7 @@ struct Line {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct OrderedQueue {
     held: BTreeMap<EventId, Held>,
     /// Those with something held or under way.
     lines: BTreeMap<u64, Line>,
@@ -82,7 +82,7 @@ pub(super) enum Turn {
     Nobody,
 }
 
-impl Turns {
+impl OrderedQueue {
     /// Nothing is held; these are under way.
     pub(super) fn new(under_way: &[EventId]) -> Self {
         Self { strangers: under_way.to_vec(), ..Self::default() }
@@ -375,7 +375,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_choice_is_that_of_the_rule(operations in operations()) {
-            let (mut turns, mut held, mut under_way) = (Turns::default(), BTreeMap::<u8, Entry>::new(), Vec::new());
+            let (mut turns, mut held, mut under_way) = (OrderedQueue::default(), BTreeMap::<u8, Entry>::new(), Vec::new());
             for operation in operations {
                 match operation {
                     Operation::Insert(n, line, is_known, body, at) => {
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_was_under_way_before_ends_before_anything_goes() {
-        let mut turns = Turns::new(&[id(1), id(2)]);
+        let mut turns = OrderedQueue::new(&[id(1), id(2)]);
         turns.insert(id(3), Some(Group::Alone), true, None);
         assert_eq!(turns.next(), Turn::Nobody);
         turns.landed(id(2));
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn bodies_are_asked_for_before_they_are_missed_and_first_what_holds_back_the_rest() {
-        let mut turns = Turns::default();
+        let mut turns = OrderedQueue::default();
         for n in 10..20 {
             turns.insert(id(n), Some(Group::Alone), true, None);
         }

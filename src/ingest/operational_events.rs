@@ -10,7 +10,7 @@ use crate::model::{DedupBy, Timestamp};
 
 /// An event of the gateway's own, as its outbox keeps it.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct OwnEvent {
+pub struct OperationalEvent {
     /// The same id for the same happening, so that the log has the event once though a crash submits it twice.
     pub id: Box<str>,
     /// The tenant that the event belongs to.
@@ -30,7 +30,7 @@ pub struct OwnEvent {
     pub data: Box<RawValue>,
 }
 
-impl OwnEvent {
+impl OperationalEvent {
     fn draft(&self, received_at: Timestamp) -> EventDraft<'_> {
         let of = (&*self.tenant, &*self.event_type);
         EventDraft {
@@ -51,7 +51,7 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
     ///
     /// # Errors
     /// If the log has no room or is gone. The caller may submit all events again, even if some of them were taken.
-    pub async fn take_own(&self, events: &[OwnEvent], now: Timestamp) -> Result<(), Refused> {
+    pub async fn take_own(&self, events: &[OperationalEvent], now: Timestamp) -> Result<(), Refused> {
         // Each event has a buffer of its own.
         let request = Bytes::new();
         let mut builder = self.builder(&request, events.len());

@@ -27,7 +27,7 @@ pub(super) struct Allowed<'a> {
 
 /// The pace of one webhook.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RateControl {
     pub(super) breaker: Breaker,
     bucket: Bucket,
     paused_until: Option<Instant>,
@@ -44,7 +44,7 @@ struct Ramp {
     successes: u16,
 }
 
-impl Pace {
+impl RateControl {
     /// Whether one more delivery may begin beside those under way.
     pub(super) fn gate(&mut self, in_flight: usize, allowed: Allowed<'_>, now: Instant) -> Gate {
         if let Some(until) = self.paused_until {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     /// How many begin when as many begin as may.
-    fn width(pace: &mut Pace, now: Instant) -> usize {
+    fn width(pace: &mut RateControl, now: Instant) -> usize {
         let allowed = Allowed { in_flight_max: 8, rate: None };
         (0..100).take_while(|in_flight| pace.gate(*in_flight, allowed, now) == Gate::Open).count()
     }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_comes_back_is_ramped() {
         let mut now = Clock::test(Timestamp::from_millis(0)).instant();
-        let mut pace = Pace::default();
+        let mut pace = RateControl::default();
         assert_eq!(width(&mut pace, now), 8);
         pace.pause(now + Duration::from_secs(1));
         assert_eq!(width(&mut pace, now), 0);
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn failure_is_not_forgotten_before_the_next_success() {
         let now = Clock::test(Timestamp::from_millis(0)).instant();
-        let mut pace = Pace::default();
+        let mut pace = RateControl::default();
         pace.end(false, false, now, &settings());
         let later = now + Duration::from_secs(100);
         pace.end(false, false, later, &settings());

@@ -1,5 +1,5 @@
 //! What settle knows, and how each message changes it. No thread, no clock, no waiting and no write here: a
-//! [`Keeper::step`] takes an input in and says what is to be done.
+//! [`SettleState::step`] takes an input in and says what is to be done.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::gather::{AskedAgain, Gathered, Sync};
+use super::delivery_records::Depth;
 use super::ledger::{Counts, Ledger};
 use super::outstanding::Outstanding;
-use super::records::Depth;
+use super::pending_batch::{AskedAgain, PendingBatch, Sync};
 use super::step::{Input, Now, Output};
-use super::watch::Watches;
-use super::{Bounds, Hooks, Options};
+use super::webhook_health::Watches;
+use super::{Bounds, Callbacks, Options};
 use crate::handoff::{Announced, Command, DisableReason, Settled, Shards, ToSettle, ToShard, Waiting};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
@@ -23,13 +23,13 @@ use crate::storage::delivery::{
 };
 
 /// See the module.
-pub(super) struct Keeper {
+pub(super) struct SettleState {
     /// What both clocks showed at the last step.
     pub(super) now: Now,
     pub(super) outstanding: Outstanding,
-    pub(super) gathered: Gathered,
+    pub(super) gathered: PendingBatch,
     /// Who waits for the flush that is under way, if one is, with its items.
-    pub(super) in_flush: Option<Gathered>,
+    pub(super) in_flush: Option<PendingBatch>,
     pub(super) jobs: BTreeMap<u64, Job>,
     pub(super) next_job: u64,
     /// The job that had the last step.
@@ -57,14 +57,14 @@ pub(super) struct Keeper {
     pub(super) reader: Arc<dyn DeliveryReader>,
     pub(super) metrics: Arc<Metrics>,
     /// Asked for what the registry says; what changes something is an output.
-    pub(super) hooks: Hooks,
+    pub(super) hooks: Callbacks,
     pub(super) stopping: bool,
 }
 
 /// Dead letters past their retention are left to gather for this long, so that they go by the batch.
 const GRACE: Duration = Duration::from_secs(60);
 
-impl Keeper {
+impl SettleState {
     /// Takes one input in, at this time; what is to be done.
     pub(super) fn step(&mut self, now: Now, input: Input) -> Result<Vec<Output>, LookupError> {
         self.now = now;
@@ -156,9 +156,9 @@ impl Keeper {
                         let attempts = outcome.attempt.as_ref().map_or(0, |attempt| attempt.number);
                         self.gathered.flush.change(webhook, event, What::Retry { attempts, at, was_outstanding });
                     }
-                    Some(reason) => self.bury(outcome, reason),
+                    Some(reason) => self.dead_letter(outcome, reason),
                 },
-                Decision::Dead(reason) => self.bury(outcome, reason),
+                Decision::Dead(reason) => self.dead_letter(outcome, reason),
             }
         }
     }
@@ -171,7 +171,7 @@ impl Keeper {
         }
     }
 
-    fn bury(&mut self, outcome: &Settled, reason: DeadReason) {
+    fn dead_letter(&mut self, outcome: &Settled, reason: DeadReason) {
         let attempt = outcome.attempt.as_ref();
         let note = Note {
             reason,
@@ -195,7 +195,7 @@ impl Keeper {
             Some(reason) => {
                 let outcome =
                     Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
-                self.bury(&outcome, reason);
+                self.dead_letter(&outcome, reason);
             }
         }
     }
