@@ -1,7 +1,7 @@
-//! What the door costs: a body from its bytes to a submission, and a request over loopback beside bare hyper.
+//! Measures admission: from the bytes of a body to a submission, and requests over loopback compared with bare hyper.
 //!
-//! The commit thread here refuses every event at once, as only the real one can say that an event is on the disk; the way
-//! there is the same, and the answer is a little longer.
+//! The commit thread of this bench refuses every event at once, because only the real one can confirm that an event is
+//! on disk. The path to it is the same, and the response is slightly longer.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run ends")]
 
@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::admit::{Admit, CallFailed, Directory, ExternalCall, ExternalCalls, Health, Limits, Management};
+use hooktide::admit::{
+    Admit, ExternalCall, ExternalCallError, ExternalCalls, Management, ProcessHealth, RegistryReader, RequestLimits,
+};
 use hooktide::config::Server;
-use hooktide::filter::Facts;
-use hooktide::handoff::{Refused, Submission, Verdicts};
-use hooktide::http::{BodyRoom, Call, ManageThreads, Response, bind};
-use hooktide::inbound::source::{Limiter, Source};
+use hooktide::filter::EventFields;
+use hooktide::handoff::{CommitError, CommitResults, Submission};
+use hooktide::http::{BodyBudget, ManagementRequest, ManagementThreads, Response, bind};
+use hooktide::inbound::source::{RateLimiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics};
@@ -32,15 +34,15 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
 #[derive(Debug)]
-struct Fake;
+struct FakeAdapters;
 
-impl Matcher for Fake {
-    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+impl Matcher for FakeAdapters {
+    fn matching(&self, _: &EventFields<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 }
 
-impl Directory for Fake {
+impl RegistryReader for FakeAdapters {
     fn authenticate(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
         Some(Principal::new(None, Role::Admin))
     }
@@ -70,52 +72,52 @@ impl Directory for Fake {
     }
 }
 
-impl Submit for Fake {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
-        let verdicts: Verdicts = submission.events.iter().map(|_| Err(Refused::KeyReused)).collect();
-        submission.reply.give(verdicts);
+impl Submit for FakeAdapters {
+    fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)> {
+        let verdicts: CommitResults = submission.events.iter().map(|_| Err(CommitError::KeyReused)).collect();
+        submission.reply.send(verdicts);
         Ok(())
     }
 }
 
-impl Management for Fake {
-    async fn handle(&self, _call: Call) -> Response {
+impl Management for FakeAdapters {
+    async fn handle(&self, _call: ManagementRequest) -> Response {
         Response::default()
     }
 }
 
-impl ExternalCalls for Fake {
-    fn certificate<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, CallFailed>> {
-        Box::pin(std::future::ready(Err(CallFailed::Never("a bench has none".into()))))
+impl ExternalCalls for FakeAdapters {
+    fn certificate<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>> {
+        Box::pin(std::future::ready(Err(ExternalCallError::Permanent("a bench has none".into()))))
     }
 
-    fn visit<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<(), CallFailed>> {
+    fn get_url<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<(), ExternalCallError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn learn(&self, _: SourceId, _: Secret) -> ExternalCall<'_, Result<(), CallFailed>> {
+    fn store_secret(&self, _: SourceId, _: Secret) -> ExternalCall<'_, Result<(), ExternalCallError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-fn admit(manage: &ManageThreads) -> Arc<Admit<Fake, Fake, Fake>> {
-    let health = Health::new(Vec::new, || {});
+fn admit(manage: &ManagementThreads) -> Arc<Admit<FakeAdapters, FakeAdapters, FakeAdapters>> {
+    let health = ProcessHealth::new(Vec::new, || {});
     health.started();
     Arc::new(Admit {
         router: Arc::new(hooktide::api::routes::router().expect("a table of routes")),
         access: Arc::default(),
-        directory: Fake,
-        ingest: Ingest::new(Fake, Fake, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
-        management: Fake,
-        manage: manage.handle(),
+        registry: FakeAdapters,
+        ingest: Ingest::new(FakeAdapters, FakeAdapters, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
+        management: FakeAdapters,
+        management_threads: manage.handle(),
         health: Arc::new(health),
-        bodies: BodyRoom::new(),
+        bodies: BodyBudget::new(),
         clock: Clock::system(Timestamp::default()),
         metrics: Metrics::new().expect("each figure has a name"),
-        limiter: Limiter::default(),
+        limiter: RateLimiter::default(),
         rejections: Arc::default(),
-        external_calls: Arc::new(Fake),
-        limits: Limits { body_bytes: 1 << 20, batch_bytes: 16 << 20, public_metrics: false },
+        external_calls: Arc::new(FakeAdapters),
+        limits: RequestLimits { body_bytes: 1 << 20, batch_bytes: 16 << 20, public_metrics: false },
     })
 }
 
@@ -126,7 +128,7 @@ fn event() -> String {
 
 fn bodies(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let manage = ManageThreads::start().expect("threads");
+    let manage = ManagementThreads::start().expect("threads");
     let admit = admit(&manage);
     let mut group = c.benchmark_group("admit");
     for (name, events, body) in
@@ -141,7 +143,7 @@ fn bodies(c: &mut Criterion) {
     group.finish();
 }
 
-/// Pipelined in small groups, so that what is measured is the server and not the round trip.
+/// Number of pipelined requests. With small groups the bench measures the server and not the round trip.
 const PIPELINED: usize = 16;
 
 fn request(body: &str) -> Vec<u8> {
@@ -150,7 +152,7 @@ fn request(body: &str) -> Vec<u8> {
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).repeat(PIPELINED).into_bytes()
 }
 
-/// Sends a group, and reads until as many answers have come.
+/// Sends a group of requests and reads the same number of responses.
 fn exchange(socket: &mut TcpStream, requests: &[u8], answer: &mut [u8]) {
     socket.write_all(requests).expect("the server reads");
     let mut answers = 0;
@@ -201,7 +203,7 @@ fn requests(c: &mut Criterion) {
     })
     .expect("a port");
     let ours = listeners.addresses()[0];
-    let manage = ManageThreads::start().expect("threads");
+    let manage = ManagementThreads::start().expect("threads");
     let running = listeners.serve(&admit(&manage)).expect("a thread");
     let requests = request(&event());
     let mut answer = vec![0; 64 * 1024];

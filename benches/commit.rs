@@ -1,7 +1,8 @@
-//! The commit stage: a group commit on a real disk, by size of batch and payload; the packing of records; the dedup table.
+//! Measures the commit stage: a group commit on a real disk by batch size and payload size, the packing of records, and
+//! the dedup table.
 //!
-//! `cargo bench --bench commit`. Beside criterion's figures, each group commit's bytes written per event are printed: all
-//! writes of redb's backend, headers and trees included.
+//! Run it with `cargo bench --bench commit`. In addition to criterion's results, the bench prints the bytes written per
+//! event of each group commit: all writes of redb's backend, including headers and trees.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up should say so and stop")]
 
@@ -14,17 +15,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::commit::{Committer, Dedup, Entry, OpenLog, open};
+use hooktide::commit::{Committer, DedupEntry, DedupTable, OpenLog, open};
 use hooktide::config;
-use hooktide::handoff::{Admitted, Reply, SettleHandle, Shards, Submission};
+use hooktide::handoff::{AdmittedEvent, CommitReply, SettleHandle, Shards, Submission};
 use hooktide::limits::INGEST_PERMITS;
 use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
-use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics, Permit, Random};
-use hooktide::storage::log::block::{Packer, Records};
+use hooktide::runtime::{Clock, IngestPermit, IngestPermits, MemoryBudget, Metrics, Random};
+use hooktide::storage::log::block::{BlockRecords, Packer};
 use hooktide::storage::{Backend, Disk, FileSize, LogPosition, RealDisk};
 use redb::StorageBackend;
 
-/// The real disk, with a count of what is written.
+/// The real disk, with a counter of the written bytes.
 #[derive(Debug, Clone, Default)]
 struct CountingDisk {
     written: Arc<AtomicU64>,
@@ -110,7 +111,7 @@ fn group(disk: &CountingDisk, dir: &Path, two_phase_commit: bool) -> Committer {
         random: Random::seeded(1),
         high_water: EventId::MIN,
     });
-    // Nobody reads what is announced, as no event here has a webhook.
+    // No one reads the announcements, because no event here has a webhook.
     let (settle, _, _) = SettleHandle::channel();
     opened.expect("a new folder").into_committer(settle, Shards::channels(1).0, Metrics::new().expect("names differ"))
 }
@@ -129,11 +130,11 @@ fn head(payload: usize) -> Bytes {
     head.into()
 }
 
-/// Requests of one event each, as a busy server gathers them.
-fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<MemoryBudget>) -> Vec<Submission> {
+/// Requests of one event each, as on a busy server.
+fn batch(events: usize, payload: usize, permit: &Arc<IngestPermit>, memory: &Arc<MemoryBudget>) -> Vec<Submission> {
     let (head, data) = (head(payload), Bytes::from(vec![b'x'; payload]));
     let submission = || Submission {
-        events: [Admitted {
+        events: [AdmittedEvent {
             head: head.clone(),
             body: data.clone(),
             dedup: None,
@@ -143,7 +144,7 @@ fn batch(events: usize, payload: usize, permit: &Arc<Permit>, memory: &Arc<Memor
         .into(),
         permit: Arc::clone(permit),
         lease: memory.lease(payload),
-        reply: Reply::direct().0,
+        reply: CommitReply::direct().0,
     };
     (0..events).map(|_| submission()).collect()
 }
@@ -172,7 +173,7 @@ fn group_commit(c: &mut Criterion) {
                         BatchSize::PerIteration,
                     );
                 });
-                // None is committed when a filter of the command line skips this one.
+                // Nothing is committed if a command line filter skips this benchmark.
                 if let Some(bytes) = disk.written.load(Ordering::Relaxed).checked_div(committed) {
                     println!("commit/group/{phases}/{name}/{events}: {bytes} bytes written per event");
                 }
@@ -195,7 +196,7 @@ fn records(c: &mut Criterion) {
     bench.bench_function("read 64 heads in full", |b| {
         b.iter(|| {
             for (_, block) in packer.blocks() {
-                for record in Records::of(black_box(block)).expect("packed here") {
+                for record in BlockRecords::of(black_box(block)).expect("packed here") {
                     let (_, head) = record.expect("packed here");
                     black_box(EventHead::parse(head).expect("encoded here"));
                 }
@@ -208,14 +209,14 @@ fn records(c: &mut Criterion) {
 fn dedup(c: &mut Criterion) {
     let config = config::Dedup { ttl: Duration::from_secs(3_600), max_keys: 1_000_000 };
     let mut random = Random::seeded(1);
-    let mut entry = |n: u64| Entry {
+    let mut entry = |n: u64| DedupEntry {
         key: random.bits().to_le_bytes(),
         id: EventId::from_u128(u128::from(n)),
         fingerprint: n,
         at: Timestamp::default(),
     };
     let entries: Vec<_> = (0..2_000_000).map(&mut entry).collect();
-    let mut table = Dedup::new(&config, &mut Random::seeded(2));
+    let mut table = DedupTable::new(&config, &mut Random::seeded(2));
     let mut bench = c.benchmark_group("commit/dedup");
     bench.throughput(Throughput::Elements(1));
     let mut next = entries.iter().cycle();
@@ -227,17 +228,17 @@ fn dedup(c: &mut Criterion) {
     bench.bench_function("look up in a full table", |b| {
         b.iter(|| {
             let entry = next.next().expect("endless");
-            black_box(table.look(&entry.key, DedupKind::Id, 0, Timestamp::default()))
+            black_box(table.lookup(&entry.key, DedupKind::Id, 0, Timestamp::default()))
         });
     });
     bench.bench_function("rebuild from 1,000,000 keys", |b| {
         let entries = &entries[..config.max_keys];
-        b.iter(|| Dedup::rebuild(&config, &mut Random::seeded(3), entries.iter().copied()).len());
+        b.iter(|| DedupTable::rebuild(&config, &mut Random::seeded(3), entries.iter().copied()).len());
     });
     bench.finish();
 }
 
-/// A start with a million events of 1 KiB in the log, each with a key.
+/// A start with a million events of 1 KiB in the log, each with a dedup key.
 fn start(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let permit = runtime.block_on(IngestPermits::new(INGEST_PERMITS).acquire(1, 1)).expect("an empty door");

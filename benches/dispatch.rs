@@ -1,4 +1,4 @@
-//! What dispatch costs: its parts, and a shard that moves 10,000 events to receivers that answer at once.
+//! Measures dispatch: its parts, and a shard that delivers 10,000 events to receivers that respond at once.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot start has nothing to measure")]
 
@@ -11,15 +11,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, bounded};
 
 use hooktide::config;
-use hooktide::dispatch::breaker::Breaker;
-use hooktide::dispatch::queue::{Entry, Kind, Queue};
-use hooktide::dispatch::{Directory, Ports, Running, Setup, start};
+use hooktide::dispatch::breaker::CircuitBreaker;
+use hooktide::dispatch::queue::{LaneKind, Queue, QueueEntry};
+use hooktide::dispatch::{DispatchSetup, Ports, ShardThreads, WebhookDirectory, start};
 use hooktide::handoff::{
-    Arrival, AttemptRequest, Outcome, SettleHandle, Shards, ToSettle, ToShard, Transport, Verdict,
+    AttemptOutcome, AttemptRequest, EventArrival, RetryDecision, SettleHandle, Shards, ToSettle, ToShard, Transport,
 };
 use hooktide::model::{Decision, EventId, RateLimit, RetryPolicy, Timestamp, WebhookId, WebhookNo};
 use hooktide::outbound::{Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
-use hooktide::runtime::{Bucket, Clock, MemoryBudget, Metrics};
+use hooktide::runtime::{Clock, MemoryBudget, Metrics, TokenBucket};
 use hooktide::signature::SigningKey;
 
 const EVENTS: usize = 10_000;
@@ -33,15 +33,15 @@ fn parts(c: &mut Criterion) {
     c.bench_function("queue push and pop", |b| {
         let mut queue = Queue::default();
         for _ in 0..100 {
-            queue.push(Kind::Main, Entry::arrived(&event, true));
+            queue.push(LaneKind::Main, QueueEntry::arrived(&event, true));
         }
         b.iter(|| {
-            queue.push(Kind::Main, Entry::arrived(&event, true));
+            queue.push(LaneKind::Main, QueueEntry::arrived(&event, true));
             queue.pop()
         });
     });
     c.bench_function("bucket ask and take", |b| {
-        let (mut bucket, limit) = (Bucket::default(), RateLimit { per_second: 1e6, burst: 1_000 });
+        let (mut bucket, limit) = (TokenBucket::default(), RateLimit { per_second: 1e6, burst: 1_000 });
         b.iter(|| {
             let at = bucket.ready_at(black_box(&limit), now);
             bucket.take(&limit, now);
@@ -49,7 +49,7 @@ fn parts(c: &mut Criterion) {
         });
     });
     c.bench_function("breaker attempt", |b| {
-        let (mut breaker, settings) = (Breaker::default(), breaker());
+        let (mut breaker, settings) = (CircuitBreaker::default(), breaker());
         b.iter(|| {
             let admits = breaker.admits(black_box(now));
             let probe = breaker.begin();
@@ -63,30 +63,30 @@ fn shard(c: &mut Criterion) {
     let mut group = c.benchmark_group("shard moves 10,000 events");
     group.throughput(Throughput::Elements(EVENTS as u64)).sample_size(20);
     for webhooks in [16, 100_000] {
-        let scene = Scene::new(webhooks);
-        group.bench_function(format!("to {webhooks} webhooks"), |b| b.iter(|| scene.move_all()));
-        scene.end();
+        let bench = ShardBench::new(webhooks);
+        group.bench_function(format!("to {webhooks} webhooks"), |b| b.iter(|| bench.deliver_all()));
+        bench.end();
     }
     group.finish();
 }
 
-/// A shard and all around it.
-struct Scene {
+/// A shard with its channels and input.
+struct ShardBench {
     shards: Shards,
-    told: Receiver<ToSettle>,
-    running: Running,
-    arrivals: Vec<Vec<Arrival>>,
+    messages: Receiver<ToSettle>,
+    running: ShardThreads,
+    arrivals: Vec<Vec<EventArrival>>,
 }
 
-impl Scene {
+impl ShardBench {
     fn new(webhooks: u32) -> Self {
         let clock = Clock::system(Timestamp::from_millis(0));
         let memory = MemoryBudget::new(1 << 30);
-        let (settle, told, _bell) = SettleHandle::channel();
-        let (recall, _) = bounded(1);
-        let setup = Setup {
-            webhooks: Arc::new(Book((0..webhooks).map(webhook).collect())),
-            decide: |_, _, _, _, _, _, _| Verdict {
+        let (settle, messages, _bell) = SettleHandle::channel();
+        let (body_requests, _) = bounded(1);
+        let setup = DispatchSetup {
+            webhooks: Arc::new(WebhookTable((0..webhooks).map(webhook).collect())),
+            decide: |_, _, _, _, _, _, _| RetryDecision {
                 decision: Decision::Delivered,
                 pause_webhook_until: None,
                 disable: false,
@@ -102,27 +102,27 @@ impl Scene {
             memory: Arc::clone(&memory),
             last_event: EventId::MIN,
         };
-        let ports = Ports { settle, recall };
+        let ports = Ports { settle, body_requests };
         let (shards, inboxes) = Shards::channels(1);
-        let running = start(&setup, &ports, inboxes, move |_| AtOnce(clock.clone())).expect("a thread");
+        let running = start(&setup, &ports, inboxes, move |_| InstantTransport(clock.clone())).expect("a thread");
         let clock = Clock::system(Timestamp::from_millis(0));
         let arrivals: Vec<_> = (0..EVENTS)
-            .map(|n| Arrival {
+            .map(|n| EventArrival {
                 event: event(n as u128 + 1, &memory, &clock),
-                // Spread as a hash would.
+                // Spread like the values of a hash.
                 webhooks: [WebhookNo((n as u32).wrapping_mul(2_654_435_761) % webhooks)].into_iter().collect(),
             })
             .collect();
-        Self { shards, told, running, arrivals: arrivals.chunks(BATCH).map(<[_]>::to_vec).collect() }
+        Self { shards, messages, running, arrivals: arrivals.chunks(BATCH).map(<[_]>::to_vec).collect() }
     }
 
-    fn move_all(&self) {
+    fn deliver_all(&self) {
         for arrivals in &self.arrivals {
-            self.shards.tell(0, ToShard::Arrivals(arrivals.clone()));
+            self.shards.send(0, ToShard::Arrivals(arrivals.clone()));
         }
         let mut settled = 0;
         while settled < EVENTS {
-            if let Ok(ToSettle::Settled(list)) = self.told.recv() {
+            if let Ok(ToSettle::Settled(list)) = self.messages.recv() {
                 settled += list.len();
             }
         }
@@ -134,11 +134,11 @@ impl Scene {
     }
 }
 
-struct AtOnce(Clock);
+struct InstantTransport(Clock);
 
-impl Transport for AtOnce {
-    async fn carry(&self, _: AttemptRequest<'_>) -> Outcome {
-        Outcome {
+impl Transport for InstantTransport {
+    async fn deliver(&self, _: AttemptRequest<'_>) -> AttemptOutcome {
+        AttemptOutcome {
             result: Ok(()),
             http_status: Some(200),
             retry_after: None,
@@ -149,9 +149,9 @@ impl Transport for AtOnce {
     }
 }
 
-struct Book(Vec<Arc<Webhook>>);
+struct WebhookTable(Vec<Arc<Webhook>>);
 
-impl Directory for Book {
+impl WebhookDirectory for WebhookTable {
     fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>> {
         self.0.get(no.0 as usize).cloned()
     }

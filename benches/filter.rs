@@ -1,4 +1,4 @@
-//! How a payload is best read for a filter: two values of it, by five ways.
+//! Compares five ways to read two values of a payload for a filter.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that fails has nothing to say")]
@@ -6,12 +6,12 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hooktide::filter::{Facts, Filter};
+use hooktide::filter::{EventFields, Filter};
 use hooktide::json::{Document, Path, Pointer, PointerSet};
 use serde_json::{Value, json};
 use simd_json::prelude::{ValueAsScalar, ValueIntoString, ValueObjectAccess};
 
-/// An order of about so many bytes, with as many items as it takes; what is asked for stands before and behind them.
+/// An order of about this size, filled with items. The values that the filter reads are before and after the items.
 fn payload(bytes: usize) -> Vec<u8> {
     let item = |n: usize| {
         json!({"sku": format!("sku-{n:06}"), "name": "A thing that \"somebody\" ordered", "quantity": n % 9 + 1,
@@ -45,7 +45,7 @@ fn reading(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("simd-json, a borrowed tree", kib), |b| {
             let (mut copy, mut buffers) = (Vec::new(), simd_json::Buffers::default());
             b.iter(|| {
-                // It writes into what it reads, so that it needs a copy.
+                // This parser modifies its input and needs a copy.
                 copy.clear();
                 copy.extend_from_slice(black_box(&data));
                 let value = simd_json::to_borrowed_value_with_buffers(&mut copy, &mut buffers).expect("JSON");
@@ -92,8 +92,8 @@ fn reading(c: &mut Criterion) {
                 {"field": "total", "operator": "greater_than", "value": 1000},
                 {"field": "customer.tier", "operator": "equals", "value": "gold"}]}});
             let filter = Filter::compile(&filter).expect("a filter");
-            let facts = Facts { data: &data, ..Facts::default() };
-            b.iter(|| assert!(black_box(&filter).matches(black_box(&facts))));
+            let event_fields = EventFields { data: &data, ..EventFields::default() };
+            b.iter(|| assert!(black_box(&filter).matches(black_box(&event_fields))));
         });
     }
     group.finish();

@@ -1,7 +1,9 @@
-//! The whole way, through the real binary and real sockets: from the publisher's first byte to the receiver's last.
+//! Measures the whole path through the real binary and real sockets, from the publisher's first byte to the receiver's
+//! last byte.
 //!
-//! `one event`: latency of one event on an idle server, two fsyncs (`log.two_phase_commit`) included. `1000 events`: one
-//! array, until the last has arrived. `hooktide bench` measures throughput under load; this is for comparing two builds.
+//! `one event` is the latency of one event on an idle server, including two fsyncs (`log.two_phase_commit`). `1000
+//! events` is one array, until its last event has arrived. This bench compares two builds; `hooktide bench` measures
+//! throughput under load.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on has nothing to measure")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,12 +15,12 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-const MANY: usize = 1_000;
-/// What takes longer is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BATCH_EVENTS: usize = 1_000;
+/// A delivery that takes longer counts as lost.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server on a folder of its own, with one webhook that leads to a sink in this process.
-struct World {
+/// A server on its own folder, with one webhook whose endpoint is a sink in this process.
+struct FlowBench {
     server: Child,
     publisher: BufReader<TcpStream>,
     head: String,
@@ -26,7 +28,7 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
-impl World {
+impl FlowBench {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut server = Command::new(env!("CARGO_BIN_EXE_hooktide"))
@@ -44,16 +46,16 @@ impl World {
         stream.set_nodelay(true).unwrap();
         let (sink, arrived) = sink();
         let head = format!("Host: {listen}\r\nAuthorization: Bearer {}\r\n", key.trim());
-        let mut world = Self { server, publisher: BufReader::new(stream), head, arrived, _dir: dir };
-        world.post(
+        let mut bench = Self { server, publisher: BufReader::new(stream), head, arrived, _dir: dir };
+        bench.post(
             "/api/v1/webhooks",
             &format!(r#"{{"url":"http://{sink}/","events":["*"],"max_in_flight":64}}"#),
             "201",
         );
-        world
+        bench
     }
 
-    /// One request on the kept-alive connection.
+    /// Sends one request on the kept-alive connection.
     fn post(&mut self, path: &str, body: &str, status: &str) {
         let head = &self.head;
         let length = body.len();
@@ -63,27 +65,27 @@ impl World {
         assert!(first.contains(status), "{first}");
     }
 
-    /// Publishes, and waits until so many deliveries have come.
+    /// Publishes a body and waits for this number of deliveries.
     fn flow(&mut self, body: &str, deliveries: usize) {
         self.post("/api/v1/events", body, "202");
         for _ in 0..deliveries {
-            self.arrived.recv_timeout(PATIENCE).unwrap();
+            self.arrived.recv_timeout(DELIVERY_TIMEOUT).unwrap();
         }
     }
 }
 
-impl Drop for World {
+impl Drop for FlowBench {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
 }
 
-/// A receiver that answers 204 and says that something came; a thread for each connection.
+/// Starts a receiver that responds with 204 and reports each request; one thread per connection.
 fn sink() -> (SocketAddr, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let (to, arrived) = sync_channel(MANY);
+    let (to, arrived) = sync_channel(BATCH_EVENTS);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let to = to.clone();
@@ -103,7 +105,7 @@ fn receive(stream: TcpStream, to: &SyncSender<()>) {
     }
 }
 
-/// The first line of a message, which is read whole.
+/// Reads a whole message and returns its first line.
 fn read_message(from: &mut impl BufRead) -> Option<String> {
     let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
     from.read_line(&mut first).ok().filter(|read| *read > 0)?;
@@ -118,13 +120,13 @@ fn read_message(from: &mut impl BufRead) -> Option<String> {
 }
 
 fn flow(c: &mut Criterion) {
-    let mut world = World::start();
+    let mut bench = FlowBench::start();
     let event = format!(r#"{{"type":"order.created","data":{{"text":"{}"}}}}"#, "x".repeat(1_000));
-    let many = format!("[{}]", vec![event.as_str(); MANY].join(","));
+    let many = format!("[{}]", vec![event.as_str(); BATCH_EVENTS].join(","));
     let mut group = c.benchmark_group("flow");
-    group.bench_function("one event", |b| b.iter(|| world.flow(&event, 1)));
-    group.sample_size(20).throughput(Throughput::Elements(MANY as u64));
-    group.bench_function("1000 events", |b| b.iter(|| world.flow(&many, MANY)));
+    group.bench_function("one event", |b| b.iter(|| bench.flow(&event, 1)));
+    group.sample_size(20).throughput(Throughput::Elements(BATCH_EVENTS as u64));
+    group.bench_function("1000 events", |b| b.iter(|| bench.flow(&many, BATCH_EVENTS)));
     group.finish();
 }
 

@@ -1,8 +1,8 @@
-//! send: what signing costs beside the bare MAC, and what a delivery costs over loopback.
+//! Measures the sender: signing compared with the bare MAC, and a delivery over loopback.
 //!
-//! The receiver has a thread for each connection that answers each request with the same bytes. A delivery's figure is
-//! the CPU time of the sending thread, user and system, with 32 deliveries always under way: wall time on a machine whose
-//! cores the receiver shares says more about the scheduler.
+//! The receiver has one thread per connection and responds to each request with the same bytes. The result of a
+//! delivery is the CPU time of the sending thread (user and system) with 32 deliveries in flight. The receiver shares
+//! the cores, so wall time would mostly measure the scheduler.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
@@ -20,11 +20,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::config::Egress;
 use hooktide::handoff::{AttemptRequest, Transport};
 use hooktide::model::{EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
-use hooktide::outbound::{Endpoint, Event, Guard, SigningKeys, Webhook, WebhookSettings};
+use hooktide::outbound::{EgressGuard, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Clock, MemoryBudget};
-use hooktide::send::{Client, ClientSetup, tls_config};
+use hooktide::send::{ClientSetup, DeliveryClient, tls_config};
 use hooktide::signature::SigningKey;
-use hooktide::signature::standard::{Message, Received, verify};
+use hooktide::signature::standard::{StandardHeaders, StandardMessage, verify};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use tokio::task::{LocalSet, spawn_local};
@@ -38,9 +38,9 @@ fn key() -> SigningKey {
     SigningKey::try_new(Secret::new(SECRET)).expect("a valid secret")
 }
 
-fn guard() -> Arc<Guard> {
+fn guard() -> Arc<EgressGuard> {
     let allow = vec!["127.0.0.0/8".parse().expect("a network")];
-    Arc::new(Guard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
+    Arc::new(EgressGuard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
 }
 
 fn signature(c: &mut Criterion) {
@@ -48,14 +48,15 @@ fn signature(c: &mut Criterion) {
     let raw = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[7; 32]);
     for (bytes, name) in SIZES {
         let body = vec![b'x'; bytes];
-        let message = Message {
+        let message = StandardMessage {
             id: b"evt_01HQZ8Y3N6W5Q2R7T9V1X4B8CD",
             timestamp: b"1711015200",
             body: &[br#"{"type":"order.created","timestamp":"2024-03-21T10:00:00.120Z","data":"#, &body, b"}"],
         };
         let whole = message.body.concat();
         let signed = message.sign(&key).expect("a key of the specification");
-        let received = Received { id: Some(message.id), timestamp: Some(message.timestamp), signatures: Some(&signed) };
+        let received =
+            StandardHeaders { id: Some(message.id), timestamp: Some(message.timestamp), signatures: Some(&signed) };
         let mut group = c.benchmark_group(format!("signature/{name}"));
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function("ring_hmac", |b| b.iter(|| ring::hmac::sign(&raw, black_box(&body))));
@@ -99,7 +100,8 @@ fn event(bytes: usize, clock: &Clock) -> Arc<Event> {
     })
 }
 
-/// Answers 200 each time `request_bytes` have come; all requests are alike, so the first one's head says how many.
+/// Responds with 200 each time `request_bytes` bytes have arrived. All requests have the same length, which the first
+/// head gives.
 fn sink(request_bytes: Arc<AtomicUsize>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = listener.local_addr().expect("bound");
@@ -151,7 +153,7 @@ fn delivery(c: &mut Criterion) {
                 LocalSet::new().block_on(&runtime, async {
                     let clock = Clock::system(Timestamp::from_millis(0));
                     let tls = tls_config(None).expect("a TLS configuration");
-                    let client = Rc::new(Client::new(ClientSetup {
+                    let client = Rc::new(DeliveryClient::new(ClientSetup {
                         guard: Arc::new(arc_swap::ArcSwap::new(guard())),
                         tls,
                         clock: clock.clone(),
@@ -169,8 +171,8 @@ fn delivery(c: &mut Criterion) {
                                     left.set(rest);
                                     let (timeout, began) = (Duration::from_secs(30), clock.moment(clock.instant()));
                                     let (webhook, event) = (&webhook, &event);
-                                    let parcel = AttemptRequest { webhook, event, attempt: 1, timeout, began };
-                                    let outcome = client.carry(parcel).await;
+                                    let attempt = AttemptRequest { webhook, event, attempt: 1, timeout, began };
+                                    let outcome = client.deliver(attempt).await;
                                     assert!(outcome.result.is_ok(), "{outcome:?}");
                                 }
                             })

@@ -1,23 +1,24 @@
-//! What the fuzzer and the test run: each takes any bytes, and panics where a promise is broken.
+//! The fuzz targets, shared by the fuzzer and the test. Each takes any bytes and panics if a promise is broken.
 
 use std::sync::LazyLock;
 
-use hooktide::filter::{Facts, Filter, Subject};
+use hooktide::filter::{EventFields, Filter, FilterInput};
 use hooktide::inbound::provider::{Recipe, recipes};
 use hooktide::inbound::source::{
-    EventMap, Identity, Incoming, ManagedBy, Settings, Source, Token, form_object, plain_type, token_hash,
+    EventMap, Identity, ManagedBy, MapInput, PartnerToken, Source, SourceSettings, default_event_type, form_object,
+    token_hash,
 };
 use hooktide::json::{Document, Path, Pointer, PointerSet};
 use hooktide::model::{Secret, SourceId, Timestamp, is_event_type};
-use hooktide::signature::{Key, Place, RawScheme, Request, Scheme};
+use hooktide::signature::{RawScheme, RequestParts, Scheme, ValueLocation, VerifyingKey};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A moment at which the seeds' times are good.
+/// A time at which the timestamps of the seeds are valid.
 const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
-/// Text that is a key in one scheme or another: text, hex, base64, `user:password`, public keys.
+/// Secrets for the schemes: text, hex, base64, `user:password`, public keys.
 const SECRETS: [&str; 5] = [
     "a-canary-that-nobody-guesses",
     "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
@@ -29,15 +30,17 @@ const SECRETS: [&str; 5] = [
 /// A provider's scheme with a key.
 struct Provider {
     scheme: Scheme,
-    key: Key,
+    key: VerifyingKey,
     headers: Vec<HeaderName>,
 }
 
 static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
     let provider = |recipe: Recipe| {
         let key = SECRETS.iter().find_map(|secret| recipe.scheme.key(&Secret::new(*secret)).ok())?;
-        let name = |place: &Place| if let Place::Header(names) = place { names.first().cloned() } else { None };
-        let headers = recipe.scheme.places().iter().chain(&recipe.id).filter_map(name).collect();
+        let name = |place: &ValueLocation| {
+            if let ValueLocation::Header(names) = place { names.first().cloned() } else { None }
+        };
+        let headers = recipe.scheme.signature_locations().iter().chain(&recipe.id).filter_map(name).collect();
         Some(Provider { scheme: recipe.scheme, key, headers })
     };
     recipes()
@@ -49,7 +52,7 @@ static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
 
 static SHOP: LazyLock<Option<Source>> = LazyLock::new(|| build(r#"{"name":"shop","kind":"none"}"#.as_bytes()));
 
-/// The first byte chooses a provider; then a line for each header that its signature may need, and the body.
+/// Input: one byte that selects a provider, one line per header that its signature may need, and the body.
 pub fn signatures(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
     let provider = &PROVIDERS[usize::from(*which) % PROVIDERS.len()];
@@ -67,12 +70,12 @@ pub fn signatures(data: &[u8]) {
     assert!(!format!("{verdict:?}").contains("canary"), "a verdict tells a secret");
 }
 
-/// A scheme as JSON, or a place.
+/// Input: a scheme as JSON, or a place.
 pub fn schemes(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(place) = text.parse::<Place>() {
+    if let Ok(place) = text.parse::<ValueLocation>() {
         let shown = place.to_string();
-        assert_eq!(shown.parse::<Place>().as_ref(), Ok(&place), "{shown}");
+        assert_eq!(shown.parse::<ValueLocation>().as_ref(), Ok(&place), "{shown}");
         let _ = place.read(&request(&HeaderMap::new(), data));
     }
     let Ok(raw) = serde_json::from_str::<RawScheme>(text) else { return };
@@ -83,22 +86,22 @@ pub fn schemes(data: &[u8]) {
     assert!(!scheme.needs_secret() || scheme.verify([], None, &request(&HeaderMap::new(), data), NOW).is_err());
 }
 
-/// The last part of a partner's path.
+/// Input: the last part of a partner's path.
 pub fn tokens(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let hash = token_hash(text);
-    let Ok(token) = Token::try_new(text) else { return };
+    let Ok(token) = PartnerToken::try_new(text) else { return };
     assert!(text.len() >= 22 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{text}");
     assert_eq!(token.hash().hash, hash);
     assert!(!format!("{token:?}").contains(text));
 }
 
-/// A line of rules, a line of topic, the payload.
+/// Input: a line with rules, a line with a topic, and the payload.
 pub fn event_maps(data: &[u8]) {
     let (rules, rest) = line(data);
     let (topic, payload) = line(rest);
     let topic = std::str::from_utf8(topic).ok();
-    assert!(is_event_type(&plain_type("shop", topic)), "{topic:?}");
+    assert!(is_event_type(&default_event_type("shop", topic)), "{topic:?}");
     let (Ok(Value::Array(rules)), Some(source)) = (serde_json::from_slice(rules), SHOP.as_ref()) else { return };
     let map = match EventMap::try_new(&rules) {
         Ok(map) => map,
@@ -109,34 +112,34 @@ pub fn event_maps(data: &[u8]) {
     };
     let Ok(payload) = serde_json::from_slice::<&RawValue>(payload) else { return };
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-shop"), HeaderValue::from_static("\"a\\"))]);
-    if let Ok(Some(mapped)) = map.apply(&Incoming { source, topic, data: payload.get(), headers: &headers }) {
+    if let Ok(Some(mapped)) = map.apply(&MapInput { source, topic, data: payload.get(), headers: &headers }) {
         assert!(is_event_type(&mapped.event_type) && !mapped.event_type.starts_with("hooktide."), "{mapped:?}");
         let data = mapped.data.as_deref().unwrap_or("null");
         assert!(serde_json::from_str::<&RawValue>(data).is_ok(), "{data}");
     }
 }
 
-/// A form.
+/// Input: a form.
 pub fn forms(data: &[u8]) {
     let Some(object) = form_object(data) else { return };
     assert!(serde_json::from_str::<Value>(&object).is_ok_and(|value| value.is_object()), "{object}");
 }
 
-/// A line of pointer, the body.
+/// Input: a line with a JSON pointer, and the body.
 pub fn pointers(data: &[u8]) {
     let (pointer, body) = line(data);
     let Some(Ok(pointer)) = std::str::from_utf8(pointer).ok().map(Pointer::try_new) else { return };
     let mut set = PointerSet::default();
     let slot = set.add(&pointer);
     let found = set.read(body);
-    // A parser of the whole refuses more: numbers past what a float holds.
+    // A parser of the whole document refuses more: numbers beyond the range of a float.
     let Ok(whole) = serde_json::from_slice::<Value>(body) else { return };
     let found = found.expect("what is JSON is read");
     let found = found.raw(slot).map(|raw| serde_json::from_str::<Value>(raw.get()).expect("a value is JSON"));
     assert_eq!(found.as_ref(), whole.pointer(pointer.as_str()), "{} in {whole}", pointer.as_str());
 }
 
-/// A source's settings as JSON.
+/// Input: a source's settings as JSON.
 pub fn settings(data: &[u8]) {
     if let Some(source) = build(data) {
         let headers = HeaderMap::new();
@@ -146,7 +149,7 @@ pub fn settings(data: &[u8]) {
     }
 }
 
-/// A line of filter, the payload, which need not be JSON.
+/// Input: a line with a filter, and the payload, which need not be JSON.
 pub fn filters(data: &[u8]) {
     let (filter, payload) = line(data);
     let Ok(written) = serde_json::from_slice::<Value>(filter) else { return };
@@ -157,12 +160,18 @@ pub fn filters(data: &[u8]) {
             return;
         }
     };
-    let facts = Facts { tenant: "default", event_type: "a.b", user_id: Some("7"), data: payload, ..Facts::default() };
-    let subject = &mut Subject::new(&facts);
-    let passes = filter.passes(subject);
-    assert_eq!(passes, filter.matches(&facts), "a second look sees something else");
-    // Of a filter with one part, the first verdict is the whole's.
-    let verdicts = filter.explain(subject);
+    let event_fields = EventFields {
+        tenant: "default",
+        event_type: "a.b",
+        user_id: Some("7"),
+        data: payload,
+        ..EventFields::default()
+    };
+    let filter_input = &mut FilterInput::new(&event_fields);
+    let passes = filter.matches_input(filter_input);
+    assert_eq!(passes, filter.matches(&event_fields), "a second look sees something else");
+    // A filter with one part has the verdict of that part.
+    let verdicts = filter.explain(filter_input);
     let parts = written.as_object().map_or(0, |parts| parts.values().filter(|part| !part.is_null()).count());
     if parts == 1 && written.get("conditions").is_some() {
         assert_eq!(verdicts.first().map(|verdict| verdict.matches), Some(passes), "{written}");
@@ -177,7 +186,7 @@ pub fn filters(data: &[u8]) {
 }
 
 fn build(settings: &[u8]) -> Option<Source> {
-    let settings: Settings = serde_json::from_slice(settings).ok()?;
+    let settings: SourceSettings = serde_json::from_slice(settings).ok()?;
     let identity = Identity {
         id: SourceId::from_u128(1),
         tenant: "default".into(),
@@ -204,11 +213,11 @@ fn build(settings: &[u8]) -> Option<Source> {
     }
 }
 
-fn request<'a>(headers: &'a HeaderMap, body: &'a [u8]) -> Request<'a> {
-    Request { method: "POST", url: "https://a.example/", query: Some("a=1&b=%zz"), path: "a", headers, body }
+fn request<'a>(headers: &'a HeaderMap, body: &'a [u8]) -> RequestParts<'a> {
+    RequestParts { method: "POST", url: "https://a.example/", query: Some("a=1&b=%zz"), path: "a", headers, body }
 }
 
-/// Up to the first line end, and what follows it.
+/// The text up to the first line end, and the rest.
 fn line(data: &[u8]) -> (&[u8], &[u8]) {
     match data.iter().position(|b| *b == b'\n') {
         Some(end) => (&data[..end], &data[end + 1..]),

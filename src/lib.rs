@@ -4,13 +4,13 @@
 //!            admit ───────► commit ───────► dispatch ───────► send ───────► settle
 //!            verify,        group commit    per-webhook       sign, HTTP     decide: delivered,
 //!            validate,      to the log,     queues, buckets,  within the     retry at t, dead;
-//!            match          fsync, ack      breakers          egress guard   record it
+//!            match          fsync, ack      breakers          egress rules   record it
 //! threads:   admit workers  one             one per shard     the shard's    one
 //! ```
 //!
-//! The five stages are five verbs whose alphabetical order is nearly the order of the data. Every folder is a stage or a
-//! layer and imports only folders of lower layers; `docs/ARCHITECTURE.md` has the table, and `tests/architecture.rs`
-//! enforces the table. The modules below are in the order of the layers, from the bottom up.
+//! Each folder is a stage or a layer, and imports only folders of lower layers. `docs/ARCHITECTURE.md` has the table of
+//! layers, and `tests/architecture` enforces it. The modules below are in the order of the layers, from the bottom up.
+//! The names of the five stages are verbs whose alphabetical order is nearly the order of the data.
 
 pub mod limits;
 pub mod model;

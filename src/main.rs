@@ -1,8 +1,8 @@
-//! The `hooktide` command: arguments and environment in, exit code out.
+//! The `hooktide` command. Takes arguments and environment from the process, and returns the exit code.
 
 use std::process::ExitCode;
 
-/// Returns memory to the system sooner than the system's own allocator, and is faster under several threads.
+/// mimalloc returns memory to the system sooner than the system's own allocator, and is faster with several threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! `hooktide check`, the real binary: what is wrong is said on standard error, a line for each thing, with exit code 2.
+//! Tests `hooktide check` on the real binary. Each error is one line on standard error, and the exit code is 2.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
 
@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn the_reference_file_is_in_force_as_it_is() {
+fn the_reference_file_is_valid() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml");
     let run = hooktide(&["check", "--config", file], &[]);
     assert_eq!((run.status.code(), text(&run.stderr)), (Some(0), ""));
@@ -22,7 +22,7 @@ fn the_reference_file_is_in_force_as_it_is() {
 }
 
 #[test]
-fn the_process_s_own_variables_are_read_and_each_error_is_a_line() {
+fn environment_variables_are_read_and_each_error_is_a_line() {
     let run = hooktide(&["check", "--listen", "x"], &[("HOOKTIDE_LOG__LEVEL", "debug"), ("DEDUP_TTL_HOURS", "0")]);
     assert_eq!((run.status.code(), text(&run.stdout)), (Some(2), ""));
     let lines: Vec<&str> =
@@ -38,7 +38,7 @@ fn the_process_s_own_variables_are_read_and_each_error_is_a_line() {
 }
 
 #[test]
-fn a_server_is_not_started_with_a_configuration_that_is_wrong() {
+fn a_server_does_not_start_with_an_invalid_configuration() {
     for args in [&["serve"][..], &[], &["--dev"]] {
         let run = hooktide(args, &[("HOOKTIDE_SERVER__LISTEN", "nowhere")]);
         assert_eq!(run.status.code(), Some(2), "{args:?}");

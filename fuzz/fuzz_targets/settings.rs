@@ -1,4 +1,4 @@
-//! See `targets.rs`.
+//! Fuzz target `settings`. The code is in `targets.rs`.
 #![no_main]
 
 #[path = "../targets.rs"]

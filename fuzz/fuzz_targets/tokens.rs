@@ -1,4 +1,4 @@
-//! See `targets.rs`.
+//! Fuzz target `tokens`. The code is in `targets.rs`.
 #![no_main]
 
 #[path = "../targets.rs"]

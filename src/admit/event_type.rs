@@ -1,56 +1,63 @@
-//! What the catalogue says of an event before it is taken: whether its type is known, and whether its data are what they
-//! must be.
+//! Checks events against the event type catalogue before they are accepted: the type must be known, and the data must match
+//! the schema of the type.
 
 use serde_json::Value;
 
-use super::Directory;
-use super::validate::Checked;
+use super::RegistryReader;
+use super::validate::ValidEvent;
 use crate::http::{FieldError, Problem};
-use crate::inbound::source::{Breach, Data, Intake, Source};
+use crate::inbound::source::{EventData, InboundEvent, Source};
 use crate::registry::catalogue::{EventType, TypeRule};
 
-/// What the catalogue says of an application's event, which stands at `place` in the body.
+/// Checks an event of an application. `pointer` is the JSON pointer of the event in the body. Returns a warning if the
+/// type is deprecated.
 ///
 /// # Errors
-/// As [`check`].
-pub(super) fn fits_catalogue(
-    event: &Checked<'_>,
-    place: &str,
-    directory: &impl Directory,
+/// As for [`check`].
+pub(super) fn check_application_event(
+    event: &ValidEvent<'_>,
+    pointer: &str,
+    registry: &impl RegistryReader,
 ) -> Result<Option<String>, Problem> {
     let of = (&*event.tenant, &*event.event_type);
-    check(directory, of, &format!("{place}/type"), event.data, Some(&format!("{place}/data")))
+    check(registry, of, &format!("{pointer}/type"), event.data, Some(&format!("{pointer}/data")))
 }
 
-/// Holds a partner's events to the catalogue. A provider's are taken whatever they are: it knows nothing of our types, and
-/// what it is refused is lost.
+/// Checks an event of a partner. Events of a provider are not checked: the provider does not know the catalogue, and a
+/// refused event would be lost.
 ///
 /// # Errors
-/// As [`check`].
-pub(super) fn of_source(directory: &impl Directory, source: &Source, intake: &Intake<'_>) -> Result<(), Problem> {
+/// As for [`check`].
+pub(super) fn check_source_event(
+    registry: &impl RegistryReader,
+    source: &Source,
+    intake: &InboundEvent<'_>,
+) -> Result<(), Problem> {
     if !source.is_partner() {
         return Ok(());
     }
     let data_at = match &intake.data {
-        Data::Body(_) => Some(""),
-        Data::Part(_) => Some("/data"),
-        Data::Made(_) => None,
+        EventData::Body(_) => Some(""),
+        EventData::Part(_) => Some("/data"),
+        EventData::Built(_) => None,
     };
-    check(directory, (&source.tenant, &intake.event_type), "", intake.data.text(), data_at).map(drop)
+    check(registry, (&source.tenant, &intake.event_type), "", intake.data.text(), data_at).map(drop)
 }
 
-/// Checks an event; `data_at` is where its data stand in the body, `None` where they are not the sender's.
+/// Checks an event. `type_at` and `data_at` are the JSON pointers of the type and the data in the body. `data_at` is
+/// `None` if an event map produced the data; then the schema is not checked. Returns a warning if the type is deprecated.
 ///
 /// # Errors
-/// A type that a strict catalogue does not have, at `type_at`; or every breach of the type's schema, up to a bound.
+/// 422 for a type that is not in a strict catalogue, or for data that violate the schema of the type. The number of listed
+/// violations is limited.
 pub(super) fn check(
-    directory: &impl Directory,
+    registry: &impl RegistryReader,
     (tenant, event_type): (&str, &str),
     type_at: &str,
     data: &str,
     data_at: Option<&str>,
 ) -> Result<Option<String>, Problem> {
-    match directory.type_rule(tenant, event_type) {
+    match registry.type_rule(tenant, event_type) {
         TypeRule::Free => Ok(None),
         TypeRule::Unknown => {
             let detail = format!("{event_type} is not in the catalogue (GET /api/v1/event-types), which is strict");
@@ -58,20 +65,19 @@ pub(super) fn check(
         }
         TypeRule::Known(known) => {
             if let Some(root) = data_at {
-                data_fit(&known, data, root)?;
+                check_data(&known, data, root)?;
             }
             Ok(known.definition.deprecation())
         }
     }
 }
 
-fn data_fit(known: &EventType, data: &str, root: &str) -> Result<(), Problem> {
+fn check_data(known: &EventType, data: &str, root: &str) -> Result<(), Problem> {
     if !known.definition.checks() {
         return Ok(());
     }
-    // It was read once already, so that it is JSON.
+    // The data were parsed before, so they are valid JSON.
     let data: Value = serde_json::from_str(data).unwrap_or_default();
-    let field = |Breach { pointer, detail }| FieldError { pointer, detail };
-    let errors: Vec<_> = known.definition.breaches(&data, root).into_iter().map(field).collect();
+    let errors = known.definition.validate(&data, root);
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid_body(errors)) }
 }

@@ -1,4 +1,4 @@
-//! What the way in asks of others on behalf of a source.
+//! External calls that a request of a source may need.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -9,28 +9,38 @@ use url::Url;
 use crate::model::{Secret, SourceId};
 use crate::signature::Certificate;
 
-/// An errand under way, on the worker that waits for it.
+/// The future of an external call. It runs on the worker that waits for it.
 pub type ExternalCall<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Rare errands, each of which makes the request that asks for it wait.
+/// Calls to other systems. They are rare, and the request waits for each of them.
 pub trait ExternalCalls: Debug + Send + Sync + 'static {
-    /// The certificate at this address, which the scheme has checked to be the provider's; from memory, as a rule.
-    fn certificate<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<Arc<Certificate>, CallFailed>>;
+    /// Returns the certificate at this URL, usually from a cache. The signature scheme has already checked that the URL
+    /// belongs to the provider.
+    ///
+    /// # Errors
+    /// When the certificate cannot be fetched or is invalid.
+    fn certificate<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>>;
 
-    /// An HTTPS GET through the egress guard, of which only the success counts.
-    fn visit<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<(), CallFailed>>;
+    /// Sends an HTTPS GET through the egress guard. The response body is ignored.
+    ///
+    /// # Errors
+    /// When the request fails or its response is not a success.
+    fn get_url<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<(), ExternalCallError>>;
 
-    /// Gives a source that has no secret the one that its provider brought; durable when it says so.
-    fn learn(&self, source: SourceId, secret: Secret) -> ExternalCall<'_, Result<(), CallFailed>>;
+    /// Stores the secret that a provider sent to a source without a secret. The secret is durable when the call succeeds.
+    ///
+    /// # Errors
+    /// When the secret cannot be stored.
+    fn store_secret(&self, source: SourceId, secret: Secret) -> ExternalCall<'_, Result<(), ExternalCallError>>;
 }
 
-/// Why an errand failed.
+/// Why an external call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallFailed {
-    /// It may go well later.
+pub enum ExternalCallError {
+    /// The call may succeed later.
     #[error("{0}")]
-    Later(Box<str>),
-    /// It will not go well.
+    Temporary(Box<str>),
+    /// The call will not succeed.
     #[error("{0}")]
-    Never(Box<str>),
+    Permanent(Box<str>),
 }

@@ -1,4 +1,4 @@
-//! `/health`, `/ready`, `/metrics`: what the process says of itself.
+//! The health and readiness of the process, for `/health` and `/ready`. Refreshes the gauges of `/metrics`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,137 +6,138 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::StatusCode;
 
-use crate::http::{Manage, Response, reply};
+use crate::http::{ManagementHandle, Response, reply};
 use crate::runtime::Metrics;
-use crate::runtime::metrics::Summary;
+use crate::runtime::metrics::LatencySummary;
 
-/// State of the process: its phases, and its parts as app's probe sees them.
-pub struct Health {
+/// The state of the process: starting and draining, and the state of its components.
+pub struct ProcessHealth {
     starting: AtomicBool,
     draining: AtomicBool,
-    probe: Box<dyn Fn() -> Vec<Part> + Send + Sync>,
-    observe: Arc<dyn Fn() + Send + Sync>,
+    probe: Box<dyn Fn() -> Vec<ComponentHealth> + Send + Sync>,
+    refresh: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// A part of the process.
+/// The state of one component of the process.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Part {
-    /// `log`, `state`, `dispatchers`, `disk`.
+pub struct ComponentHealth {
+    /// The name: `log`, `state`, `dispatchers` or `disk`.
     pub name: &'static str,
-    /// How it does.
-    pub state: PartState,
-    /// Why, in words without secrets.
+    /// The state.
+    pub state: ComponentState,
+    /// The reason of the state, without secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Whether events can be taken as far as this part is asked.
+    /// Whether this component can accept events.
     #[serde(skip)]
     pub ready: bool,
 }
 
-/// How a part does.
+/// The state of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PartState {
-    /// As it should.
+pub enum ComponentState {
+    /// The component works.
     Ok,
-    /// Not as it should, and it will mend by itself or by the operator's hand.
+    /// The component has a problem that resolves by itself or that the operator can resolve without a restart.
     Degraded,
-    /// Only a restart helps.
+    /// The component needs a restart of the process.
     Failed,
 }
 
 #[derive(serde::Serialize)]
-struct Report<'a> {
-    status: PartState,
-    parts: &'a [Part],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    figures: Option<Figures>,
+struct HealthReport<'a> {
+    status: ComponentState,
+    parts: &'a [ComponentHealth],
+    #[serde(rename = "figures", skip_serializing_if = "Option::is_none")]
+    stats: Option<HealthStats>,
 }
 
 #[derive(serde::Serialize)]
-struct Figures {
-    ack: Summary,
-    first_attempt: Summary,
+struct HealthStats {
+    ack: LatencySummary,
+    first_attempt: LatencySummary,
     queue_depth: i64,
     oldest_pending_seconds: i64,
     deliveries_in_flight: i64,
-    lagging_webhooks: i64,
+    #[serde(rename = "lagging_webhooks")]
+    spilled_webhooks: i64,
     dead_letters: i64,
 }
 
-impl Health {
-    /// A process that is starting; `probe` looks at its parts, quickly and without waiting; `observe` brings the figures
-    /// up to date that change while nothing happens, and may read the disk.
+impl ProcessHealth {
+    /// Creates the state of a starting process. `probe` returns the state of the components, quickly and without waiting.
+    /// `refresh` updates the gauges that change without an event, and may read the disk.
     pub fn new(
-        probe: impl Fn() -> Vec<Part> + Send + Sync + 'static,
-        observe: impl Fn() + Send + Sync + 'static,
+        probe: impl Fn() -> Vec<ComponentHealth> + Send + Sync + 'static,
+        refresh: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         Self {
             starting: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             probe: Box::new(probe),
-            observe: Arc::new(observe),
+            refresh: Arc::new(refresh),
         }
     }
 
-    /// Brings the figures up to date, before they are shown.
-    pub(super) async fn observe(&self, manage: &Manage) {
-        let observe = Arc::clone(&self.observe);
-        // Should it panic, the figures of before are shown.
-        let _ = manage.blocking(move || observe()).await;
+    /// Updates the gauges before they are shown.
+    pub(super) async fn refresh_gauges(&self, threads: &ManagementHandle) {
+        let refresh = Arc::clone(&self.refresh);
+        // If it panics, the previous values are shown.
+        let _ = threads.blocking(move || refresh()).await;
     }
 
-    /// Recovery is done.
+    /// Records that the start is complete.
     pub fn started(&self) {
         self.starting.store(false, Ordering::Release);
     }
 
-    /// The stop has begun.
-    pub fn drains(&self) {
+    /// Records that the shutdown has begun.
+    pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Whether it is still starting.
+    /// Whether the process is starting.
     pub fn is_starting(&self) -> bool {
         self.starting.load(Ordering::Acquire)
     }
 
-    /// Whether it is stopping.
+    /// Whether the process is shutting down.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// `/health`: 200, or 503 where a restart would help.
-    pub(super) fn report(&self, figures_of: Option<&Metrics>) -> Response {
+    /// The response of `/health`: 200, or 503 if a component needs a restart. `metrics` adds statistics to the response.
+    pub(super) fn report(&self, metrics: Option<&Metrics>) -> Response {
         let parts = (self.probe)();
         let is = |state| parts.iter().any(|part| part.state == state);
-        let status = if is(PartState::Failed) {
-            PartState::Failed
-        } else if is(PartState::Degraded) {
-            PartState::Degraded
+        let status = if is(ComponentState::Failed) {
+            ComponentState::Failed
+        } else if is(ComponentState::Degraded) {
+            ComponentState::Degraded
         } else {
-            PartState::Ok
+            ComponentState::Ok
         };
-        let figures = figures_of.map(|metrics| Figures {
+        let stats = metrics.map(|metrics| HealthStats {
             ack: metrics.ack_latency.summary(),
             first_attempt: metrics.first_attempt_latency.summary(),
             queue_depth: metrics.queue_depth.get(),
             oldest_pending_seconds: metrics.oldest_pending_seconds.get(),
             deliveries_in_flight: metrics.in_flight.get(),
-            lagging_webhooks: metrics.lagging_webhooks.get(),
+            spilled_webhooks: metrics.spilled_webhooks.get(),
             dead_letters: metrics.dead_letters.get(),
         });
-        let code = if status == PartState::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        json(code, &Report { status, parts: &parts, figures })
+        let code = if status == ComponentState::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        json(code, &HealthReport { status, parts: &parts, stats })
     }
 
-    /// `/ready`: 503 while starting, draining, or unable to take events.
+    /// The response of `/ready`: 200, or 503 while the process is starting, draining, or unable to accept events.
     pub(super) fn readiness(&self) -> Response {
         let why = if self.is_starting() {
             "starting"
         } else if self.is_draining() {
             "draining"
-        } else if (self.probe)().iter().all(|part| part.ready && part.state != PartState::Failed) {
+        } else if (self.probe)().iter().all(|part| part.ready && part.state != ComponentState::Failed) {
             "ready"
         } else {
             "unable to take events"
@@ -147,12 +148,12 @@ impl Health {
     }
 }
 
-/// An answer of text and numbers, which always serialise.
+/// A JSON response. `value` consists of text and numbers, which always serialize.
 fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     reply::json_bytes(status, serde_json::to_vec(value).unwrap_or_default().into())
 }
 
-impl fmt::Debug for Health {
+impl fmt::Debug for ProcessHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Health")
             .field("starting", &self.starting)
@@ -165,27 +166,29 @@ impl fmt::Debug for Health {
 mod tests {
     use super::*;
 
-    fn health(state: PartState, ready: bool) -> Health {
-        Health::new(move || vec![Part { name: "log", state, detail: None, ready }], || {})
+    fn health(state: ComponentState, ready: bool) -> ProcessHealth {
+        ProcessHealth::new(move || vec![ComponentHealth { name: "log", state, detail: None, ready }], || {})
     }
 
     #[test]
-    fn only_what_a_restart_would_mend_is_unhealthy() {
-        for (state, status) in [(PartState::Ok, 200), (PartState::Degraded, 200), (PartState::Failed, 503)] {
+    fn only_a_failed_component_makes_the_process_unhealthy() {
+        for (state, status) in
+            [(ComponentState::Ok, 200), (ComponentState::Degraded, 200), (ComponentState::Failed, 503)]
+        {
             assert_eq!(health(state, true).report(None).status(), status, "{state:?}");
         }
     }
 
     #[test]
-    fn it_is_ready_between_start_and_drain_while_it_can_write() {
-        let full = health(PartState::Degraded, false);
+    fn the_process_is_ready_between_start_and_drain_while_it_can_write() {
+        let full = health(ComponentState::Degraded, false);
         full.started();
         assert_eq!(full.readiness().status(), 503);
-        let health = health(PartState::Ok, true);
+        let health = health(ComponentState::Ok, true);
         assert_eq!(health.readiness().status(), 503);
         health.started();
         assert_eq!(health.readiness().status(), 200);
-        health.drains();
+        health.start_draining();
         assert_eq!(health.readiness().status(), 503);
     }
 }

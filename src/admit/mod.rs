@@ -1,8 +1,10 @@
-//! admit: HTTP in. Checks what came, matches it, hands it to commit, and answers when it is on the disk.
+//! admit: the ingest routes. Checks each request, matches the webhooks, submits the event to commit, and responds after the
+//! event is durable.
 //!
-//! Promises: an answer that says "accepted" is built from a [`Committed`](crate::handoff::Committed) and from nothing else;
-//! a request that is not acceptable is told each thing that is wrong with it. Must never know: redb; whether a webhook is
-//! healthy. Listeners, connections and the reading of bodies, with their bounds, are in [`crate::http`].
+//! - A response that says "accepted" is built from a [`Committed`](crate::handoff::Committed) and from nothing else.
+//! - The response to an invalid request lists every error.
+//! - This folder must never know redb or whether a webhook is healthy.
+//! - [`crate::http`] contains listeners, connections and the reading of bodies, with their limits.
 
 mod caller;
 mod event_type;
@@ -13,72 +15,72 @@ mod parse;
 mod publish;
 mod refusal;
 mod reply;
-mod service;
 mod validate;
+mod worker;
 
 use std::future::Future;
 use std::sync::Arc;
 
-pub use external_calls::{CallFailed, ExternalCall, ExternalCalls};
-pub use health::{Health, Part, PartState};
-pub use service::Worker;
+pub use external_calls::{ExternalCall, ExternalCallError, ExternalCalls};
+pub use health::{ComponentHealth, ComponentState, ProcessHealth};
+pub use worker::Worker;
 
-use crate::auth::SharedAccess;
+use crate::auth::SharedAccessRules;
 use crate::config;
-use crate::http::{BodyRoom, Call, Manage, Response, Router};
-use crate::inbound::source::{Limiter, Rejections, Source};
+use crate::http::{BodyBudget, ManagementHandle, ManagementRequest, Response, Router};
+use crate::inbound::source::{RateLimiter, Rejections, Source};
 use crate::ingest::{Ingest, Matcher};
 use crate::model::{Principal, SourceId, Timestamp, Visibility};
 use crate::registry::Shared;
 use crate::registry::catalogue::TypeRule;
 use crate::runtime::{Clock, Metrics};
 
-/// All that the workers share.
+/// The state that all worker threads share.
 #[derive(Debug)]
 pub struct Admit<D, S, M> {
-    /// Which path leads where.
+    /// The compiled routes.
     pub router: Arc<Router>,
-    /// Who may without an API key, and from which sites.
-    pub access: SharedAccess,
-    /// Who may, and who wants what.
-    pub directory: D,
-    /// Makes events and brings them into the log.
+    /// Authentication without an API key (tokens, trusted proxies), and the sites that CORS allows.
+    pub access: SharedAccessRules,
+    /// API keys, tenants, sources and the webhooks that match an event.
+    pub registry: D,
+    /// Builds events and submits them to the log.
     pub ingest: Ingest<D, S>,
-    /// Everything that is neither publishing nor health …
+    /// The handler of management requests.
     pub management: M,
-    /// … and the threads on which it runs.
-    pub manage: Manage,
-    /// What `/health` and `/ready` say.
-    pub health: Arc<Health>,
-    /// Counts the bodies that are being read or wait for their commit.
-    pub bodies: Arc<BodyRoom>,
-    /// Time.
+    /// The threads that run the management handler.
+    pub management_threads: ManagementHandle,
+    /// The state that `/health` and `/ready` report.
+    pub health: Arc<ProcessHealth>,
+    /// The memory budget for bodies that are being read or wait for their commit.
+    pub bodies: Arc<BodyBudget>,
+    /// The clock.
     pub clock: Clock,
-    /// Figures.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// How fast each source may send.
-    pub limiter: Limiter,
-    /// What sources were refused, for whoever sets them up.
+    /// The rate limiter of the sources.
+    pub limiter: RateLimiter,
+    /// The latest refused requests of each source, for the person who configures the source.
     pub rejections: Arc<Rejections>,
-    /// For certificates, confirmations and secrets that a handshake brings.
+    /// Fetches certificates, confirms subscriptions, and stores secrets that a handshake contains.
     pub external_calls: Arc<dyn ExternalCalls>,
-    /// What a body may weigh, and who may see the metrics.
-    pub limits: Limits,
+    /// The size limits of bodies, and whether metrics are public.
+    pub limits: RequestLimits,
 }
 
-/// The configuration that admit needs of a request.
+/// The configured limits of requests.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of a body.
+pub struct RequestLimits {
+    /// The maximum size of a body in bytes.
     pub body_bytes: usize,
-    /// Bytes of an array or of NDJSON.
+    /// The maximum size of an array or of NDJSON in bytes.
     pub batch_bytes: usize,
-    /// Whether `/metrics` needs no key.
+    /// Whether `/metrics` needs no API key.
     pub public_metrics: bool,
 }
 
-impl Limits {
-    /// As configured.
+impl RequestLimits {
+    /// The limits of a configuration. A batch may be at least as large as a single body.
     pub fn of(config: &config::Config) -> Self {
         Self {
             body_bytes: config.server.max_body_bytes,
@@ -88,25 +90,25 @@ impl Limits {
     }
 }
 
-/// The part of the registry that a request needs.
-pub trait Directory: Matcher {
-    /// Who the bearer of this API key is, at this time.
+/// The read access to the registry that ingest requests need.
+pub trait RegistryReader: Matcher {
+    /// The principal of an API key at this time. `None` if the key is unknown, revoked or expired.
     fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal>;
-    /// What a member of this tenant sees.
+    /// Which resources a member of this tenant may see.
     fn visibility(&self, tenant: &str) -> Visibility;
-    /// Whether there is such a tenant.
+    /// Whether the tenant exists.
     fn has_tenant(&self, name: &str) -> bool;
-    /// What the catalogue says of a tenant's events of this type.
+    /// The rule of the event type catalogue for this type and tenant.
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule;
-    /// The source of this name; a deleted one is none.
+    /// The source with this name. `None` if it does not exist or is deleted.
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>>;
-    /// The source with this public id; a deleted one is none.
+    /// The source with this public id. `None` if it does not exist or is deleted.
     fn source_by_id(&self, id: SourceId) -> Option<Arc<Source>>;
-    /// The source whose token this is, whatever its status; a deleted one is none.
+    /// The source with this token, regardless of its status. `None` if it does not exist or is deleted.
     fn source_by_token(&self, token: &str) -> Option<Arc<Source>>;
 }
 
-impl Directory for Shared {
+impl RegistryReader for Shared {
     fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal> {
         self.load().authenticate(key, now)
     }
@@ -136,12 +138,13 @@ impl Directory for Shared {
     }
 }
 
-/// The rest of the interface, behind the same listeners. Called on the threads of the management.
+/// The handler of management requests and documents, which share the listeners with ingest. It runs on the management
+/// threads.
 pub trait Management: Send + Sync + 'static {
-    /// A call below `/api/v1/` of somebody who is known.
-    fn handle(&self, call: Call) -> impl Future<Output = Response> + Send;
+    /// Handles a request below `/api/v1/` from an authenticated caller.
+    fn handle(&self, call: ManagementRequest) -> impl Future<Output = Response> + Send;
 
-    /// A document below `/openapi.` or `/docs`, open to everybody, if there is one.
+    /// The public document at a path below `/openapi.` or `/docs`. `None` if it does not exist.
     fn document(&self, _path: &str) -> Option<Response> {
         None
     }

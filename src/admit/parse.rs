@@ -1,28 +1,28 @@
-//! The outermost layer of a request's JSON: which fields an event has, each left as it stands in the body.
+//! Parses the top level of a request body: the fields of each event, with their values as raw JSON.
 //!
-//! Nothing below the fields is built in memory, and nothing recurses, so what a body costs does not depend on its shape.
+//! Values are not built in memory, and parsing does not recurse. So the cost of a body does not depend on its structure.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::limits::{BATCH_EVENTS_MAX, BREACHES_LISTED_MAX};
+use crate::limits::{BATCH_EVENTS_MAX, VIOLATIONS_LISTED_MAX};
 
 macro_rules! fields {
     ($($variant:ident = $name:literal,)*) => {
-        /// A field that an event may have.
+        /// A field of an event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum Field { $($variant,)* }
+        pub(super) enum PublishField { $($variant,)* }
 
-        impl Field {
+        impl PublishField {
             const COUNT: usize = [$($name),*].len();
 
             fn of(name: &str) -> Option<Self> {
                 match name { $($name => Some(Self::$variant),)* _ => None }
             }
 
-            /// As it is written in JSON.
+            /// The name in JSON.
             pub(super) fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -45,71 +45,71 @@ fields! {
     OrgId = "org_id",
 }
 
-/// A JSON value that is meant to be an event.
+/// An event as sent: a JSON value whose fields are not validated yet.
 #[derive(Debug, Default)]
-pub(super) struct Item<'a> {
-    fields: [Option<&'a RawValue>; Field::COUNT],
-    /// Whether it is an object at all.
+pub(super) struct RawEvent<'a> {
+    fields: [Option<&'a RawValue>; PublishField::COUNT],
+    /// Whether the value is a JSON object.
     pub(super) is_object: bool,
-    /// Names of no field, the first few.
+    /// The first unknown field names.
     pub(super) unknown: Vec<Box<str>>,
-    /// Fields that are there more than once.
-    pub(super) repeated: Vec<Field>,
+    /// The fields that occur more than once.
+    pub(super) repeated: Vec<PublishField>,
 }
 
-/// What a body holds.
+/// The parsed body of a request.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the usual one, of which there is one for the time of a call")]
-pub(super) enum Items<'a> {
-    /// An object.
-    One(Item<'a>),
-    /// An array: its first [`BATCH_EVENTS_MAX`] items, and how many there are.
-    Many(Vec<Item<'a>>, usize),
-    /// Lines, each by itself; and how many there are.
-    Lines(Vec<Result<Item<'a>, SyntaxError>>, usize),
-    /// JSON, but neither object nor array.
-    Neither,
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one, and one value exists per request")]
+pub(super) enum ParsedBody<'a> {
+    /// A JSON object: a single event.
+    Single(RawEvent<'a>),
+    /// A JSON array: its first [`BATCH_EVENTS_MAX`] items, and the total number of items.
+    Array(Vec<RawEvent<'a>>, usize),
+    /// NDJSON: the result of each line, and the total number of lines.
+    Lines(Vec<Result<RawEvent<'a>, SyntaxError>>, usize),
+    /// Another JSON value, neither an object nor an array.
+    Other,
 }
 
-/// Bytes that are not JSON.
+/// The body is not valid JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {offset}")]
 pub(super) struct SyntaxError {
-    /// Where it stops being JSON.
+    /// The offset of the first invalid byte.
     offset: usize,
     what: Box<str>,
 }
 
-impl<'a> Item<'a> {
-    /// A field as it stands; `null` is the same as nothing.
-    pub(super) fn given(&self, field: Field) -> Option<&'a RawValue> {
+impl<'a> RawEvent<'a> {
+    /// The raw value of a field. `None` if the field is missing or `null`.
+    pub(super) fn non_null(&self, field: PublishField) -> Option<&'a RawValue> {
         self.raw(field).filter(|raw| raw.get() != "null")
     }
 
-    /// A field as it stands, `null` included.
-    pub(super) fn raw(&self, field: Field) -> Option<&'a RawValue> {
+    /// The raw value of a field, which may be `null`. `None` if the field is missing.
+    pub(super) fn raw(&self, field: PublishField) -> Option<&'a RawValue> {
         self.fields[field as usize]
     }
 }
 
-/// One object or an array of them.
+/// Parses a JSON body: one object or an array of objects.
 ///
 /// # Errors
-/// Where the body stops being JSON.
-pub(super) fn json(body: &[u8]) -> Result<Items<'_>, SyntaxError> {
+/// The first syntax error of the body.
+pub(super) fn json(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
     let text = utf8(body)?;
     match text.trim_start_matches([' ', '\t', '\n', '\r']).as_bytes().first() {
-        Some(b'{') => parse(text).map(Items::One),
-        Some(b'[') => parse::<Array<'_>>(text).map(|array| Items::Many(array.items, array.count)),
-        _ => parse::<IgnoredAny>(text).map(|_| Items::Neither),
+        Some(b'{') => parse(text).map(ParsedBody::Single),
+        Some(b'[') => parse::<EventArray<'_>>(text).map(|array| ParsedBody::Array(array.items, array.count)),
+        _ => parse::<IgnoredAny>(text).map(|_| ParsedBody::Other),
     }
 }
 
-/// A JSON value in each line that is not blank.
+/// Parses an NDJSON body: one JSON value in each line that is not blank.
 ///
 /// # Errors
-/// Where the body stops being text; what is wrong with a line is said in its place.
-pub(super) fn ndjson(body: &[u8]) -> Result<Items<'_>, SyntaxError> {
+/// When the body is not valid UTF-8. The syntax error of a line is the result of that line.
+pub(super) fn ndjson(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
     let text = utf8(body)?;
     let mut items = Vec::new();
     let mut count = 0;
@@ -120,7 +120,7 @@ pub(super) fn ndjson(body: &[u8]) -> Result<Items<'_>, SyntaxError> {
             items.push(parse(line).map_err(|error| SyntaxError { offset: start + error.offset, ..error }));
         }
     }
-    Ok(Items::Lines(items, count))
+    Ok(ParsedBody::Lines(items, count))
 }
 
 fn utf8(body: &[u8]) -> Result<&str, SyntaxError> {
@@ -139,34 +139,34 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, SyntaxError> {
     })
 }
 
-impl<'de> Deserialize<'de> for Item<'de> {
+impl<'de> Deserialize<'de> for RawEvent<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(ItemVisitor)
+        from.deserialize_any(RawEventVisitor)
     }
 }
 
-struct ItemVisitor;
+struct RawEventVisitor;
 
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Item<'de>;
+impl<'de> Visitor<'de> for RawEventVisitor {
+    type Value = RawEvent<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item<'de>, A::Error> {
-        let mut item = Item { is_object: true, ..Item::default() };
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEvent<'de>, A::Error> {
+        let mut item = RawEvent { is_object: true, ..RawEvent::default() };
         while let Some(key) = map.next_key()? {
             match key {
-                Key::Known(field) => {
+                FieldName::Known(field) => {
                     let value = map.next_value()?;
                     if item.fields[field as usize].replace(value).is_some() && !item.repeated.contains(&field) {
                         item.repeated.push(field);
                     }
                 }
-                Key::Unknown(name) => {
+                FieldName::Unknown(name) => {
                     map.next_value::<IgnoredAny>()?;
-                    if item.unknown.len() < BREACHES_LISTED_MAX {
+                    if item.unknown.len() < VIOLATIONS_LISTED_MAX {
                         item.unknown.push(name);
                     }
                 }
@@ -175,72 +175,73 @@ impl<'de> Visitor<'de> for ItemVisitor {
         Ok(item)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Item<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawEvent<'de>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Item::default())
+        Ok(RawEvent::default())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Item<'de>, E> {
-        Ok(Item::default())
+    fn visit_str<E>(self, _: &str) -> Result<RawEvent<'de>, E> {
+        Ok(RawEvent::default())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Item<'de>, E> {
-        Ok(Item::default())
+    fn visit_bool<E>(self, _: bool) -> Result<RawEvent<'de>, E> {
+        Ok(RawEvent::default())
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Item<'de>, E> {
-        Ok(Item::default())
+    fn visit_i64<E>(self, _: i64) -> Result<RawEvent<'de>, E> {
+        Ok(RawEvent::default())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Item<'de>, E> {
-        Ok(Item::default())
+    fn visit_u64<E>(self, _: u64) -> Result<RawEvent<'de>, E> {
+        Ok(RawEvent::default())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Item<'de>, E> {
-        Ok(Item::default())
+    fn visit_f64<E>(self, _: f64) -> Result<RawEvent<'de>, E> {
+        Ok(RawEvent::default())
     }
 
-    fn visit_unit<E>(self) -> Result<Item<'de>, E> {
-        Ok(Item::default())
+    fn visit_unit<E>(self) -> Result<RawEvent<'de>, E> {
+        Ok(RawEvent::default())
     }
 }
 
-enum Key {
-    Known(Field),
+enum FieldName {
+    Known(PublishField),
     Unknown(Box<str>),
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for FieldName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct KeyVisitor;
         impl Visitor<'_> for KeyVisitor {
-            type Value = Key;
+            type Value = FieldName;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a field's name")
             }
-            fn visit_str<E>(self, name: &str) -> Result<Key, E> {
-                // A name is shown in the answer; one that is long beyond reason only in part.
-                Ok(Field::of(name).map_or_else(|| Key::Unknown(name.chars().take(64).collect()), Key::Known))
+            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
+                // The response shows the name, so a long name is truncated.
+                Ok(PublishField::of(name)
+                    .map_or_else(|| FieldName::Unknown(name.chars().take(64).collect()), FieldName::Known))
             }
         }
         from.deserialize_identifier(KeyVisitor)
     }
 }
 
-struct Array<'a> {
-    items: Vec<Item<'a>>,
+struct EventArray<'a> {
+    items: Vec<RawEvent<'a>>,
     count: usize,
 }
 
-impl<'de> Deserialize<'de> for Array<'de> {
+impl<'de> Deserialize<'de> for EventArray<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct ArrayVisitor;
         impl<'de> Visitor<'de> for ArrayVisitor {
-            type Value = Array<'de>;
+            type Value = EventArray<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array of events")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Array<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<EventArray<'de>, A::Error> {
                 let mut items = Vec::new();
                 while items.len() < BATCH_EVENTS_MAX
                     && let Some(item) = seq.next_element()?
@@ -251,7 +252,7 @@ impl<'de> Deserialize<'de> for Array<'de> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {
                     count += 1;
                 }
-                Ok(Array { items, count })
+                Ok(EventArray { items, count })
             }
         }
         from.deserialize_seq(ArrayVisitor)
@@ -263,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_syntax_error_says_at_which_byte() {
+    fn a_syntax_error_has_the_byte_offset() {
         for (body, offset) in [
             (&b""[..], 0),
             (b"{", 0),
@@ -280,19 +281,21 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_json_leaves_the_others() {
-        let Ok(Items::Lines(lines, 3)) = ndjson(b"{\"type\":\"a\"}\r\n\n{\"type\"\n7\n") else { panic!("three lines") };
+    fn an_invalid_line_does_not_affect_the_other_lines() {
+        let Ok(ParsedBody::Lines(lines, 3)) = ndjson(b"{\"type\":\"a\"}\r\n\n{\"type\"\n7\n") else {
+            panic!("three lines")
+        };
         assert!(lines[0].as_ref().unwrap().is_object);
         assert_eq!(lines[1].as_ref().unwrap_err().offset, 21);
         assert!(!lines[2].as_ref().unwrap().is_object);
     }
 
     #[test]
-    fn no_nesting_overflows_the_stack() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         for n in [128, 129, 1_024, 100_000, 1_000_000] {
             let _ = json("[".repeat(n).as_bytes()).unwrap_err();
             let deep = format!("{{\"data\":{}{}}}", "[".repeat(n), "]".repeat(n));
-            assert!(matches!(json(deep.as_bytes()), Ok(Items::One(_))), "{n}");
+            assert!(matches!(json(deep.as_bytes()), Ok(ParsedBody::Single(_))), "{n}");
             let _ = json("{\"a\":".repeat(n).as_bytes()).unwrap_err();
             let _ = json(format!("{}{}", "[".repeat(n), "]".repeat(n)).as_bytes());
         }

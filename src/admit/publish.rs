@@ -1,27 +1,27 @@
-//! `POST /api/v1/events`: an application's own events, one or many.
+//! `POST /api/v1/events`: accepts one or several events of an application.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use super::event_type::fits_catalogue;
-use super::parse::{self, Item, Items, SyntaxError};
-use super::reply::{self, Verdict};
-use super::validate::{Checked, validate};
-use super::{Admit, Directory, Limits};
-use crate::handoff::{Refused, ReplyRouter};
-use crate::http::incoming::Bounds;
-use crate::http::request::{Head, MediaType, unsupported};
+use super::event_type::check_application_event;
+use super::parse::{self, ParsedBody, RawEvent, SyntaxError};
+use super::reply::{self, EventResult};
+use super::validate::{ValidEvent, validate};
+use super::{Admit, RegistryReader, RequestLimits};
+use crate::handoff::{CommitError, ReplyRouter};
+use crate::http::incoming::BodyLimits;
+use crate::http::request::{MediaType, RequestHead, unsupported};
 use crate::http::{FieldError, Problem, ProblemCode, Response};
 use crate::ingest::{self, EventDraft, EventOrigin, Submit};
-use crate::limits::{BATCH_EVENTS_MAX, RETRY_SOON};
+use crate::limits::{BATCH_EVENTS_MAX, MANAGE_RETRY_AFTER};
 use crate::model::{DedupBy, Principal, Timestamp};
 
-/// When the disk is full, an operator has to come first.
+/// The `Retry-After` of a full disk, which an operator must resolve.
 const RETRY_AFTER_DISK_FULL: Duration = Duration::from_secs(30);
 
-/// What a request says beside its body.
+/// The properties of a publish request other than its body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PublishContext<'a> {
     pub(super) principal: &'a Principal,
@@ -31,19 +31,21 @@ pub(super) struct PublishContext<'a> {
     pub(super) traceparent: Option<&'a str>,
     pub(super) hops: u8,
     pub(super) received_at: Timestamp,
-    /// Of the thread that waits for the answer, if it has one.
-    pub(super) desk: Option<&'a ReplyRouter>,
+    /// The reply router of the thread that waits for the commit, if it has one.
+    pub(super) reply_router: Option<&'a ReplyRouter>,
 }
 
 impl<'a> PublishContext<'a> {
+    /// Reads the headers of a request.
+    ///
     /// # Errors
-    /// 400 and 415 for headers that cannot be taken.
+    /// 400 and 415 for invalid headers.
     pub(super) fn of(
-        head: &Head<'a>,
+        head: &RequestHead<'a>,
         principal: &'a Principal,
         request_id: &'a HeaderValue,
         received_at: Timestamp,
-        desk: &'a ReplyRouter,
+        reply_router: &'a ReplyRouter,
     ) -> Result<Self, Problem> {
         Ok(Self {
             principal,
@@ -53,12 +55,12 @@ impl<'a> PublishContext<'a> {
             traceparent: head.traceparent(),
             hops: head.hops()?,
             received_at,
-            desk: Some(desk),
+            reply_router: Some(reply_router),
         })
     }
 
-    /// A checked event as ingest takes it. `index` is its place in a request of many events.
-    fn draft<'b>(&self, event: &'b Checked<'_>, index: Option<usize>) -> EventDraft<'b>
+    /// The draft of a valid event for ingest. `index` is the index of the event in a batch.
+    fn draft<'b>(&self, event: &'b ValidEvent<'_>, index: Option<usize>) -> EventDraft<'b>
     where
         'a: 'b,
     {
@@ -80,21 +82,21 @@ impl<'a> PublishContext<'a> {
     }
 }
 
-/// What the body of a request may weigh: an object less than an array or lines.
-pub(super) fn bounds(media_type: MediaType, limits: Limits) -> Bounds {
-    let by_start = match media_type {
-        MediaType::Ndjson => |_: &[u8], bounds: Bounds| Ok(bounds.most),
-        MediaType::Json => |start: &[u8], bounds: Bounds| match first_character(start) {
-            Some(b'[') | None => Ok(bounds.most),
-            Some(_) => Ok(bounds.single),
+/// The size limits of a body: a single object has a lower limit than an array or NDJSON.
+pub(super) fn body_limits(media_type: MediaType, limits: RequestLimits) -> BodyLimits {
+    let limit_for_start = match media_type {
+        MediaType::Ndjson => |_: &[u8], limits: BodyLimits| Ok(limits.max_bytes),
+        MediaType::Json => |start: &[u8], limits: BodyLimits| match first_character(start) {
+            Some(b'[') | None => Ok(limits.max_bytes),
+            Some(_) => Ok(limits.single_bytes),
         },
-        MediaType::Unsaid => |start: &[u8], bounds: Bounds| match first_character(start) {
-            Some(b'[') | None => Ok(bounds.most),
-            Some(b'{') => Ok(bounds.single),
+        MediaType::Unspecified => |start: &[u8], limits: BodyLimits| match first_character(start) {
+            Some(b'[') | None => Ok(limits.max_bytes),
+            Some(b'{') => Ok(limits.single_bytes),
             Some(_) => Err(not_json()),
         },
     };
-    Bounds { most: limits.batch_bytes, by_start, single: limits.body_bytes }
+    BodyLimits { max_bytes: limits.batch_bytes, limit_for_start, single_bytes: limits.body_bytes }
 }
 
 fn first_character(start: &[u8]) -> Option<u8> {
@@ -105,13 +107,13 @@ fn not_json() -> Problem {
     unsupported("send application/json or application/x-ndjson")
 }
 
-impl<D: Directory, S: Submit, M> Admit<D, S, M> {
-    /// Takes events that did not come over HTTP, as JSON: an object or an array.
+impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
+    /// Publishes events that were not received over HTTP, as a JSON object or array.
     ///
     /// # Errors
-    /// As for a request.
+    /// As for an HTTP request.
     pub async fn take(&self, principal: Principal, body: &Bytes) -> Result<Response, Problem> {
-        let envelope = PublishContext {
+        let context = PublishContext {
             principal: &principal,
             media_type: MediaType::Json,
             idempotency_key: None,
@@ -119,27 +121,27 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
             traceparent: None,
             hops: 0,
             received_at: self.clock.now(),
-            desk: None,
+            reply_router: None,
         };
-        self.publish(envelope, body).await
+        self.publish(context, body).await
     }
 
-    /// Takes a body's events, and answers when they are on the disk.
+    /// Publishes the events of a body. Returns the response after the events are durable.
     ///
     /// # Errors
-    /// Whatever refuses the request as a whole.
-    pub(super) async fn publish(&self, envelope: PublishContext<'_>, body: &Bytes) -> Result<Response, Problem> {
-        let items = match envelope.media_type {
+    /// A problem that applies to the request as a whole.
+    pub(super) async fn publish(&self, context: PublishContext<'_>, body: &Bytes) -> Result<Response, Problem> {
+        let items = match context.media_type {
             MediaType::Ndjson => parse::ndjson(body),
             MediaType::Json => parse::json(body),
-            MediaType::Unsaid if matches!(first_character(body), Some(b'{' | b'[')) => parse::json(body),
-            MediaType::Unsaid => return Err(not_json()),
+            MediaType::Unspecified if matches!(first_character(body), Some(b'{' | b'[')) => parse::json(body),
+            MediaType::Unspecified => return Err(not_json()),
         };
         let (items, count) = match items.map_err(|error| bad_json(&error))? {
-            Items::One(item) => return self.publish_one(envelope, body, &item).await,
-            Items::Many(items, count) => (items.into_iter().map(Ok).collect(), count),
-            Items::Lines(items, count) => (items, count),
-            Items::Neither => {
+            ParsedBody::Single(item) => return self.publish_one(context, body, &item).await,
+            ParsedBody::Array(items, count) => (items.into_iter().map(Ok).collect(), count),
+            ParsedBody::Lines(items, count) => (items, count),
+            ParsedBody::Other => {
                 return Err(Problem::invalid_body(vec![FieldError::new(
                     "",
                     "must be an object or an array of objects",
@@ -150,106 +152,108 @@ impl<D: Directory, S: Submit, M> Admit<D, S, M> {
             let detail = format!("must have 1 to {BATCH_EVENTS_MAX} events, has {count}");
             return Err(Problem::invalid_body(vec![FieldError::new("", detail)]));
         }
-        self.publish_many(envelope, body, &items).await
+        self.publish_many(context, body, &items).await
     }
 
     async fn publish_one(
         &self,
-        envelope: PublishContext<'_>,
+        context: PublishContext<'_>,
         body: &Bytes,
-        item: &Item<'_>,
+        item: &RawEvent<'_>,
     ) -> Result<Response, Problem> {
         if body.len() > self.limits.body_bytes {
             let detail = format!("at most {} bytes for one event", self.limits.body_bytes);
             return Err(Problem::new(ProblemCode::TooLarge, detail));
         }
-        let event = validate(item, None, envelope.principal.tenant.as_deref(), &self.directory)
-            .map_err(Problem::invalid_body)?;
-        let warning = fits_catalogue(&event, "", &self.directory)?;
-        let taking = self.ingest.take(&envelope.draft(&event, None), body, envelope.desk);
+        let event =
+            validate(item, None, context.principal.tenant.as_deref(), &self.registry).map_err(Problem::invalid_body)?;
+        let warning = check_application_event(&event, "", &self.registry)?;
+        let taking = self.ingest.submit_event(&context.draft(&event, None), body, context.reply_router);
         match taking.await {
-            ingest::Verdict::Taken { committed, webhooks } => {
+            ingest::IngestResult::Accepted { committed, webhooks } => {
                 Ok(reply::single(committed, webhooks, warning.as_deref()))
             }
-            ingest::Verdict::Refused(why) => Err(refused(why)),
+            ingest::IngestResult::Refused(why) => Err(refused(why)),
         }
     }
 
     async fn publish_many(
         &self,
-        envelope: PublishContext<'_>,
+        context: PublishContext<'_>,
         body: &Bytes,
-        items: &[Result<Item<'_>, SyntaxError>],
+        items: &[Result<RawEvent<'_>, SyntaxError>],
     ) -> Result<Response, Problem> {
         let mut builder = self.ingest.builder(body, items.len());
-        // In the order sent: a refusal, or a place in the batch.
-        let mut places = Vec::with_capacity(items.len());
+        // One entry for each event, in the order of the body: the refusal, or `None` for an event in the batch.
+        let mut refusals = Vec::with_capacity(items.len());
         let mut warnings = Vec::new();
-        for (place, item) in items.iter().enumerate() {
-            let own = envelope.principal.tenant.as_deref();
+        for (index, item) in items.iter().enumerate() {
+            let own = context.principal.tenant.as_deref();
             let checked = match item {
-                Ok(item) => validate(item, Some(place), own, &self.directory).map_err(Problem::invalid_body),
+                Ok(item) => validate(item, Some(index), own, &self.registry).map_err(Problem::invalid_body),
                 Err(error) => Err(bad_json(error)),
             };
             let checked = checked.and_then(|event| {
-                let warning = fits_catalogue(&event, &format!("/{place}"), &self.directory)?;
-                warnings.extend(warning.map(|warning| (place, warning)));
-                builder.add(&envelope.draft(&event, Some(place)));
+                let warning = check_application_event(&event, &format!("/{index}"), &self.registry)?;
+                warnings.extend(warning.map(|warning| (index, warning)));
+                builder.add(&context.draft(&event, Some(index)));
                 Ok(())
             });
-            places.push(checked.err());
+            refusals.push(checked.err());
         }
-        for problem in places.iter().flatten() {
+        for problem in refusals.iter().flatten() {
             self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
         }
-        let taken = self.ingest.submit(builder.finish(), envelope.desk).await.map_err(refused)?;
-        if let Some(why) = nothing_fits(&taken) {
+        let taken = self.ingest.submit(builder.finish(), context.reply_router).await.map_err(refused)?;
+        if let Some(why) = capacity_refusal(&taken) {
             return Err(refused(why));
         }
         let mut taken = taken.into_iter().map(|verdict| match verdict {
-            ingest::Verdict::Taken { committed, webhooks } => Verdict::Taken(committed, webhooks),
-            ingest::Verdict::Refused(why) => Verdict::Refused(refused(why)),
+            ingest::IngestResult::Accepted { committed, webhooks } => EventResult::Accepted(committed, webhooks),
+            ingest::IngestResult::Refused(why) => EventResult::Rejected(refused(why)),
         });
         let verdicts: Option<Vec<_>> =
-            places.into_iter().map(|refused| refused.map(Verdict::Refused).or_else(|| taken.next())).collect();
-        // There is a verdict for each event that was submitted.
-        Ok(reply::batch(&verdicts.ok_or_else(|| refused(Refused::Poisoned))?, &warnings))
+            refusals.into_iter().map(|refused| refused.map(EventResult::Rejected).or_else(|| taken.next())).collect();
+        // Commit returns one verdict for each submitted event.
+        Ok(reply::batch(&verdicts.ok_or_else(|| refused(CommitError::Poisoned))?, &warnings))
     }
 }
 
-/// Why the request as a whole found no room, if nothing of it was taken and room is what an event of it missed.
-fn nothing_fits(verdicts: &[ingest::Verdict]) -> Option<Refused> {
-    let mut no_room = None;
+/// The refusal of the request as a whole: `Some` if no event was accepted and at least one was refused for lack of capacity.
+fn capacity_refusal(verdicts: &[ingest::IngestResult]) -> Option<CommitError> {
+    let mut refusal = None;
     for verdict in verdicts {
         match verdict {
-            ingest::Verdict::Taken { .. } => return None,
-            ingest::Verdict::Refused(Refused::KeyReused) => {}
-            ingest::Verdict::Refused(why) => no_room = Some(*why),
+            ingest::IngestResult::Accepted { .. } => return None,
+            ingest::IngestResult::Refused(CommitError::KeyReused) => {}
+            ingest::IngestResult::Refused(why) => refusal = Some(*why),
         }
     }
-    no_room
+    refusal
 }
 
 fn bad_json(error: &SyntaxError) -> Problem {
     Problem::new(ProblemCode::InvalidJson, error.to_string())
 }
 
-pub(super) fn refused(why: Refused) -> Problem {
+pub(super) fn refused(why: CommitError) -> Problem {
     match why {
-        Refused::KeyReused => Problem::new(ProblemCode::IdempotencyKeyReused, why.to_string()),
-        Refused::Overloaded | Refused::Poisoned => {
-            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(RETRY_SOON)
+        CommitError::KeyReused => Problem::new(ProblemCode::IdempotencyKeyReused, why.to_string()),
+        CommitError::Overloaded | CommitError::Poisoned => {
+            Problem::new(ProblemCode::Overloaded, why.to_string()).retry_after(MANAGE_RETRY_AFTER)
         }
-        Refused::DiskFull => Problem::new(ProblemCode::DiskFull, why.to_string()).retry_after(RETRY_AFTER_DISK_FULL),
+        CommitError::DiskFull => {
+            Problem::new(ProblemCode::DiskFull, why.to_string()).retry_after(RETRY_AFTER_DISK_FULL)
+        }
     }
 }
 
-/// 503 in the phases of the process in which nothing new is taken.
-pub(super) fn closed(health: &super::Health) -> Option<Problem> {
+/// 503 while the process is starting or draining. `None` while it accepts requests.
+pub(super) fn unavailable(health: &super::ProcessHealth) -> Option<Problem> {
     if health.is_starting() {
-        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(RETRY_SOON))
+        Some(Problem::new(ProblemCode::Starting, "the server is starting").retry_after(MANAGE_RETRY_AFTER))
     } else if health.is_draining() {
-        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(RETRY_SOON))
+        Some(Problem::new(ProblemCode::Draining, "the server is stopping").retry_after(MANAGE_RETRY_AFTER))
     } else {
         None
     }
@@ -258,7 +262,7 @@ pub(super) fn closed(health: &super::Health) -> Option<Problem> {
 /// Whether the caller may publish.
 ///
 /// # Errors
-/// 403 for those who only read.
+/// 403 for a viewer.
 pub(super) fn may_publish(principal: &Principal) -> Result<(), Problem> {
     match principal.role {
         crate::model::Role::Viewer => Err(Problem::new(ProblemCode::Forbidden, "a viewer cannot publish")),

@@ -1,52 +1,57 @@
-//! Why a request of a source is refused: in the words for its sender, and in those for the person who sets the source up.
+//! Refused requests of a source, with one explanation for the sender and one for the person who configures the source.
 
-use super::external_calls::CallFailed;
+use super::external_calls::ExternalCallError;
 use crate::http::request::invalid;
 use crate::http::{FieldError, Problem, ProblemCode};
-use crate::inbound::source::{Source, Unfit};
-use crate::limits::RETRY_SOON;
+use crate::inbound::source::{IntakeError, Source};
+use crate::limits::MANAGE_RETRY_AFTER;
 
-/// A request that was refused.
-pub(super) struct Refusal {
-    /// What its sender is told.
+/// Why a request of a source was refused.
+pub(super) struct InboundRefusal {
+    /// The response to the sender.
     pub(super) problem: Problem,
-    /// What the person who sets the source up is told, where that is more.
+    /// The reason for the person who configures the source, if it says more than the response.
     pub(super) reason: Option<Box<str>>,
 }
 
-pub(super) fn unsigned(source: &Source, reason: &str) -> Refusal {
-    // A partner's URL is its token, so it must not show that the token was the right one.
+/// A missing or wrong signature. `reason` is not shown to the sender.
+pub(super) fn bad_signature(source: &Source, reason: &str) -> InboundRefusal {
+    // The URL of a partner contains its token, so the response must not reveal that the token exists.
     let problem = if source.token.is_some() {
         unknown_token()
     } else {
         Problem::new(ProblemCode::BadSignature, "the signature is missing or wrong")
     };
-    Refusal { problem, reason: Some(reason.into()) }
+    InboundRefusal { problem, reason: Some(reason.into()) }
 }
 
+/// 401 for an unknown token, also used for a known token with a missing or wrong signature.
 pub(super) fn unknown_token() -> Problem {
     Problem::new(ProblemCode::UnknownToken, "the token is not known, or what it needs beside it is missing or wrong")
 }
 
-pub(super) fn errand(error: &CallFailed) -> Refusal {
-    let problem =
-        Problem::new(ProblemCode::Overloaded, "what this request needs could not be had").retry_after(RETRY_SOON);
-    Refusal { problem, reason: Some(error.to_string().into()) }
+/// 503 for a failed external call. The error is not shown to the sender.
+pub(super) fn call_failed(error: &ExternalCallError) -> InboundRefusal {
+    let problem = Problem::new(ProblemCode::Overloaded, "what this request needs could not be had")
+        .retry_after(MANAGE_RETRY_AFTER);
+    InboundRefusal { problem, reason: Some(error.to_string().into()) }
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for InboundRefusal {
     fn from(problem: Problem) -> Self {
         Self { problem, reason: None }
     }
 }
 
-impl From<Unfit> for Refusal {
-    fn from(unfit: Unfit) -> Self {
+impl From<IntakeError> for InboundRefusal {
+    fn from(unfit: IntakeError) -> Self {
         let problem = match &unfit {
-            Unfit::NotJson { .. } | Unfit::TooDeep => Problem::new(ProblemCode::InvalidJson, unfit.to_string()),
-            Unfit::TooManyFields | Unfit::Ambiguous(_) => invalid(unfit.to_string()),
-            Unfit::Rules(breaches) => Problem::invalid_body(
-                breaches.iter().map(|breach| FieldError::new(&*breach.pointer, &*breach.detail)).collect(),
+            IntakeError::NotJson { .. } | IntakeError::TooDeep => {
+                Problem::new(ProblemCode::InvalidJson, unfit.to_string())
+            }
+            IntakeError::TooManyFields | IntakeError::Ambiguous(_) => invalid(unfit.to_string()),
+            IntakeError::Rules(violations) => Problem::invalid_body(
+                violations.iter().map(|violation| FieldError::new(&*violation.pointer, &*violation.detail)).collect(),
             ),
         };
         problem.into()

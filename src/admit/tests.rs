@@ -1,4 +1,4 @@
-//! Whole requests, as bytes over a socket, against a commit thread that answers at once.
+//! Complete requests, as bytes over a socket, with a commit thread that replies immediately.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,11 +11,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::filter::Facts;
-use crate::handoff::{Committed, Refused, Submission};
+use crate::filter::EventFields;
+use crate::handoff::{CommitError, Committed, Submission};
 use crate::http::connection::{Connections, serve};
-use crate::http::listener::{Arrival, http};
-use crate::http::{ListenerKind, ManageThreads, Running, bind};
+use crate::http::listener::{ConnectionInfo, http};
+use crate::http::{ListenerKind, ListenerThreads, ManagementThreads, bind};
 use crate::inbound::source::{Source, token_hash};
 use crate::ingest::Submit;
 use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
@@ -28,17 +28,17 @@ mod event_type;
 mod inbound;
 mod manage;
 
-/// A small world: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and a commit
-/// that remembers ids.
+/// A small registry and commit: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and
+/// a commit that remembers ids.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Fake {
     stored: Arc<Mutex<Vec<(Bytes, Bytes)>>>,
     ids: Arc<AtomicU64>,
-    refuses: Option<Refused>,
+    refuses: Option<CommitError>,
     sources: Vec<Arc<Source>>,
-    /// A strict catalogue, if there are any.
+    /// The types of a strict catalogue. Empty for an open catalogue.
     types: Vec<Arc<EventType>>,
-    outdoors: Arc<Outdoors>,
+    external_calls: Arc<FakeExternalCalls>,
 }
 
 impl Fake {
@@ -49,12 +49,12 @@ impl Fake {
 }
 
 impl Matcher for Fake {
-    fn matching(&self, _: &Facts<'_>) -> Webhooks {
+    fn matching(&self, _: &EventFields<'_>) -> Webhooks {
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 }
 
-impl Directory for Fake {
+impl RegistryReader for Fake {
     fn authenticate(&self, key: &str, _: Timestamp) -> Option<Principal> {
         let (role, tenant) = match key {
             "viewer" => (Role::Viewer, Some("default".into())),
@@ -96,12 +96,12 @@ impl Directory for Fake {
 }
 
 impl Submit for Fake {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
+    fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)> {
         if let Some(why) = self.refuses {
             return Err((why, submission));
         }
         let mut stored = self.stored.lock().unwrap();
-        let mut verdicts = crate::handoff::Verdicts::new();
+        let mut verdicts = crate::handoff::CommitResults::new();
         for event in submission.events {
             let same = stored.iter().position(|(head, _)| {
                 let before = EventHead::parse(head).unwrap().event.dedup;
@@ -118,7 +118,7 @@ impl Submit for Fake {
                 kind == DedupKind::IdempotencyKey && before != fingerprint
             };
             verdicts.push(match same.or_else(nonce) {
-                Some(place) if reused(place) => Err(Refused::KeyReused),
+                Some(place) if reused(place) => Err(CommitError::KeyReused),
                 Some(place) => Ok(Committed::new(DurableEvent::for_test(EventId::from_u128(place as u128 + 1)), true)),
                 None => {
                     stored.push((event.head, event.body));
@@ -127,16 +127,16 @@ impl Submit for Fake {
             });
         }
         self.ids.store(stored.len() as u64, Ordering::Relaxed);
-        submission.reply.give(verdicts);
+        submission.reply.send(verdicts);
         Ok(())
     }
 }
 
-/// Answers with what it was asked, and on which thread. Below `/api/v1/tenants/` it blocks its thread until [`Self::open`], and
-/// below `/api/v1/audit/` it never answers.
+/// Responds with the request and the name of the thread. Below `/api/v1/tenants/` it blocks its thread until [`Self::open`],
+/// and below `/api/v1/audit/` it never responds.
 #[derive(Debug, Default)]
 struct Echo {
-    /// Calls that came, and those that were given up.
+    /// The number of started and of cancelled requests.
     came: tokio::sync::watch::Sender<usize>,
     left: tokio::sync::watch::Sender<usize>,
     is_open: Mutex<bool>,
@@ -150,7 +150,7 @@ impl Echo {
     }
 }
 
-/// Counts one when it is dropped.
+/// Increments the counter on drop.
 struct Left<'a>(&'a tokio::sync::watch::Sender<usize>);
 
 impl Drop for Left<'_> {
@@ -160,7 +160,7 @@ impl Drop for Left<'_> {
 }
 
 impl Management for Echo {
-    async fn handle(&self, call: Call) -> Response {
+    async fn handle(&self, call: ManagementRequest) -> Response {
         self.came.send_modify(|came| *came += 1);
         let path = call.parts.uri.path();
         if path.starts_with("/api/v1/tenants/") {
@@ -182,39 +182,43 @@ impl Management for Echo {
     }
 }
 
-/// The threads of the management, which live as long as the test.
-static MANAGE: LazyLock<ManageThreads> = LazyLock::new(|| ManageThreads::start().unwrap());
+/// The management threads, which live as long as the test process.
+static MANAGE: LazyLock<ManagementThreads> = LazyLock::new(|| ManagementThreads::start().unwrap());
 
-/// An outside that has nothing, and remembers what was asked of it.
+/// External calls that record each call.
 #[derive(Debug, Default)]
-struct Outdoors {
-    asked: Mutex<Vec<String>>,
-    /// What every errand fails with; `None`: certificates are not there for now, the rest goes well.
-    fails: Option<CallFailed>,
+struct FakeExternalCalls {
+    calls: Mutex<Vec<String>>,
+    /// The error of every call. `None`: certificates are temporarily missing, and other calls succeed.
+    fails: Option<ExternalCallError>,
 }
 
-impl Outdoors {
-    fn failing(error: CallFailed) -> Arc<Self> {
+impl FakeExternalCalls {
+    fn failing(error: ExternalCallError) -> Arc<Self> {
         Arc::new(Self { fails: Some(error), ..Self::default() })
     }
 
-    fn ask(&self, what: String) -> Result<(), CallFailed> {
-        self.asked.lock().unwrap().push(what);
+    fn ask(&self, what: String) -> Result<(), ExternalCallError> {
+        self.calls.lock().unwrap().push(what);
         self.fails.clone().map_or(Ok(()), Err)
     }
 }
 
-impl ExternalCalls for Outdoors {
-    fn certificate<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, CallFailed>> {
+impl ExternalCalls for FakeExternalCalls {
+    fn certificate<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>> {
         let asked = self.ask(format!("certificate {url}"));
-        Box::pin(std::future::ready(asked.and(Err(CallFailed::Later("nothing is there".into())))))
+        Box::pin(std::future::ready(asked.and(Err(ExternalCallError::Temporary("nothing is there".into())))))
     }
 
-    fn visit<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<(), CallFailed>> {
+    fn get_url<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<(), ExternalCallError>> {
         Box::pin(std::future::ready(self.ask(format!("visit {url}"))))
     }
 
-    fn learn(&self, source: SourceId, secret: crate::model::Secret) -> ExternalCall<'_, Result<(), CallFailed>> {
+    fn store_secret(
+        &self,
+        source: SourceId,
+        secret: crate::model::Secret,
+    ) -> ExternalCall<'_, Result<(), ExternalCallError>> {
         Box::pin(std::future::ready(self.ask(format!("learn {source} {}", secret.reveal()))))
     }
 }
@@ -222,34 +226,34 @@ impl ExternalCalls for Outdoors {
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     let metrics = Metrics::new().unwrap();
     let observed = Arc::clone(&metrics);
-    let probe = || vec![Part { name: "log", state: PartState::Ok, detail: None, ready: true }];
-    let health = Health::new(probe, move || observed.oldest_pending_seconds.inc());
+    let probe = || vec![ComponentHealth { name: "log", state: ComponentState::Ok, detail: None, ready: true }];
+    let health = ProcessHealth::new(probe, move || observed.oldest_pending_seconds.inc());
     health.started();
-    let external_calls = Arc::clone(&fake.outdoors);
+    let external_calls = Arc::clone(&fake.external_calls);
     Arc::new(Admit {
         router: Arc::new(crate::api::routes::router().unwrap()),
         access: Arc::default(),
-        directory: fake.clone(),
+        registry: fake.clone(),
         ingest: Ingest::new(fake.clone(), fake, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Echo::default(),
-        manage: MANAGE.handle(),
+        management_threads: MANAGE.handle(),
         health: Arc::new(health),
-        bodies: BodyRoom::new(),
+        bodies: BodyBudget::new(),
         clock: Clock::system(Timestamp::default()),
         metrics,
-        limiter: Limiter::default(),
+        limiter: RateLimiter::default(),
         rejections: Arc::default(),
         external_calls,
-        limits: Limits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
+        limits: RequestLimits { body_bytes: 1 << 20, batch_bytes: 4 << 20, public_metrics: false },
     })
 }
 
-/// A server and what it stored.
+/// A server and its stored events.
 struct Served {
     fake: Fake,
     admit: Arc<Admit<Fake, Fake, Echo>>,
     address: SocketAddr,
-    running: Option<Running>,
+    running: Option<ListenerThreads>,
 }
 
 impl Served {
@@ -285,7 +289,7 @@ impl Served {
     /// Sends bytes, and reads until the server closes.
     fn exchange(&self, bytes: &[u8]) -> String {
         let mut socket = self.connect();
-        // A server that has refused may have closed before it is all written.
+        // A server that refuses the request may close before everything is written.
         let _ = socket.write_all(bytes);
         let _ = socket.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
@@ -326,7 +330,7 @@ fn body_of(answer: &str) -> Value {
 }
 
 #[test]
-fn an_event_is_stored_as_it_was_sent_and_answered_from_its_commit() {
+fn an_event_is_stored_unchanged_and_its_response_comes_from_the_commit() {
     let served = Served::new();
     let body =
         r#" {"type":"order.created", "data" : {"a" : 1.0,"b":"\u00e9é"} ,"id":7,"metadata":{"k":[]},"user_id":"u"} "#;
@@ -350,7 +354,7 @@ fn an_event_is_stored_as_it_was_sent_and_answered_from_its_commit() {
 }
 
 #[test]
-fn an_event_that_goes_round_in_a_loop_is_refused_and_named() {
+fn an_event_in_a_loop_of_gateways_is_refused() {
     let served = Served::new();
     assert_eq!(served.post(&format!("{KEY}Webhook-Hops: 8\r\n"), EVENT).0, 202);
     assert_eq!(EventHead::parse(&served.fake.stored()[0].0).unwrap().event.hops, 8);
@@ -361,7 +365,7 @@ fn an_event_that_goes_round_in_a_loop_is_refused_and_named() {
 }
 
 #[test]
-fn an_idempotency_key_holds_for_one_body() {
+fn an_idempotency_key_is_valid_for_one_body() {
     let served = Served::new();
     let key = format!("{KEY}Idempotency-Key: k\r\n");
     assert_eq!(served.post(&key, EVENT).0, 202);
@@ -375,7 +379,7 @@ fn an_idempotency_key_holds_for_one_body() {
 }
 
 #[test]
-fn in_a_batch_each_item_fails_for_itself() {
+fn each_event_of_a_batch_fails_separately() {
     let served = Served::new();
     let body = r#"[{"type":"a","data":1},{"type":"","data":1},{"data":1},{"type":"hooktide.x","data":1},7,
         {"type":"a","data":1,"tenant":"nobody"},{"type":"a","data":1,"no":1},{"type":"a","data":2,"id":"x"},
@@ -397,7 +401,7 @@ fn in_a_batch_each_item_fails_for_itself() {
 }
 
 #[test]
-fn each_line_of_ndjson_stands_for_itself() {
+fn each_line_of_ndjson_has_its_own_result() {
     let served = Served::new();
     let headers = "Authorization: Bearer publisher\r\nContent-Type: application/x-ndjson\r\n";
     let (code, answer) = served.post(headers, &format!("{EVENT}\n{{\"type\"\n\n{EVENT}\r\n"));
@@ -441,9 +445,11 @@ fn refusals_come_in_the_order_of_the_interface() {
 
 #[test]
 fn want_of_room_is_503_with_a_time_to_come_back() {
-    for (why, code) in
-        [(Refused::Overloaded, "overloaded"), (Refused::DiskFull, "disk_full"), (Refused::Poisoned, "overloaded")]
-    {
+    for (why, code) in [
+        (CommitError::Overloaded, "overloaded"),
+        (CommitError::DiskFull, "disk_full"),
+        (CommitError::Poisoned, "overloaded"),
+    ] {
         let served = Served::with(Fake { refuses: Some(why), ..Fake::default() });
         let request = format!(
             "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{KEY}Content-Length: {}\r\n\r\n{EVENT}",
@@ -454,7 +460,7 @@ fn want_of_room_is_503_with_a_time_to_come_back() {
         assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: "), "{answer}");
     }
     let served = Served::new();
-    served.admit.health.drains();
+    served.admit.health.start_draining();
     assert_eq!(served.post(KEY, EVENT).1["code"], "draining");
 }
 
@@ -466,12 +472,8 @@ fn the_other_routes() {
     };
     assert_eq!(body_of(&get("/health", ""))["figures"], Value::Null);
     assert_eq!(body_of(&get("/health", "Authorization: Bearer publisher\r\n"))["figures"], Value::Null);
-    let figures = &body_of(&get("/health", "Authorization: Bearer viewer\r\n"))["figures"];
-    assert_eq!(
-        (&figures["ack"]["count"], &figures["oldest_pending_seconds"]),
-        (&json!(0), &json!(1)),
-        "looked at once"
-    );
+    let stats = &body_of(&get("/health", "Authorization: Bearer viewer\r\n"))["figures"];
+    assert_eq!((&stats["ack"]["count"], &stats["oldest_pending_seconds"]), (&json!(0), &json!(1)), "looked at once");
     assert_eq!(status(&get("/ready", "")), 200);
     assert_eq!(status(&get("/metrics", "")), 401);
     assert_eq!(status(&get("/metrics", "Authorization: Bearer publisher\r\n")), 403);
@@ -487,7 +489,7 @@ fn the_other_routes() {
     assert!(status(&head) == 200 && head.ends_with("\r\n\r\n"), "{head}");
 }
 
-/// Bytes and the status codes that may answer them; 0 stands for no answer.
+/// Bytes and the allowed status codes of the response. 0 means no response.
 type Case = (&'static str, Vec<u8>, &'static [u16]);
 
 fn malformed_lines() -> Vec<Case> {
@@ -583,7 +585,7 @@ fn malformed_framing() -> Vec<Case> {
     for value in
         ["+5", "-5", "0x5", "5 5", "5_0", "5.0", "1e2", "\u{665}", "18446744073709551615", "18446744073709551616"]
     {
-        // hyper's own answer to a length beyond 64 bits is 431.
+        // hyper itself responds with 431 to a length beyond 64 bits.
         cases.push(("S06/S07", post(&format!("Content-Length: {value}"), "{}   "), &[400, 413, 431]));
     }
     for value in ["xchunked", "chunked, identity", "identity", "gzip", "chunked, gzip", "\x0bchunked", "\0chunked"] {
@@ -609,7 +611,7 @@ fn malformed_requests_get_one_answer_and_leave_nothing_behind() {
 }
 
 #[test]
-fn a_stray_line_end_or_garbage_after_a_body_holds_no_answer_back() {
+fn a_stray_line_end_or_garbage_after_a_body_delays_no_response() {
     let served = Served::new();
     for rest in ["\r\n", "GET"] {
         let mut socket = served.connect();
@@ -641,7 +643,7 @@ fn a_body_may_have_exactly_its_limit() {
 }
 
 #[test]
-fn a_body_that_is_refused_is_not_asked_for() {
+fn a_refused_body_is_not_requested_with_100_continue() {
     let served = Served::new();
     for (headers, length, code) in [(KEY, "99999999", 413), ("", "10", 401)] {
         let head = format!("POST /api/v1/events HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{headers}");
@@ -680,7 +682,7 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_stop_answers_what_is_in_flight_and_closes_what_is_idle() {
+fn a_stop_completes_requests_in_flight_and_closes_idle_connections() {
     let mut served = Served::new();
     let (mut idle, mut busy) = (served.connect(), served.connect());
     idle.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -702,27 +704,27 @@ fn a_stop_answers_what_is_in_flight_and_closes_what_is_idle() {
     assert!(TcpStream::connect(served.address).is_err(), "nobody listens any more");
 }
 
-/// A connection in memory, served on the paused clock of the test.
-/// A desk whose clerk runs here.
+/// A reply router whose receiver runs on this thread.
 fn on_this_thread() -> crate::handoff::ReplyRouter {
-    let (desk, clerk) = crate::handoff::ReplyRouter::open();
-    tokio::task::spawn(clerk.run());
-    desk
+    let (reply_router, receiver) = crate::handoff::ReplyRouter::open();
+    tokio::task::spawn(receiver.run());
+    reply_router
 }
 
+/// Serves an in-memory connection on the paused clock of the test, and returns the side of the client.
 async fn on_paused_clock(request: String) -> (tokio::io::DuplexStream, std::rc::Rc<Connections>) {
     use tokio::io::AsyncWriteExt as _;
     let worker = Worker::new(admit(Fake::default()), on_this_thread());
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     let connections = std::rc::Rc::<Connections>::default();
-    let watch = connections.watch();
+    let monitor = connections.register();
     tokio::task::spawn_local(async move {
-        let at = Arrival { surface: ListenerKind::Whole, peer: Ipv4Addr::LOCALHOST.into() };
-        serve(&http(), (server, ()), (at, watch), &worker).await;
+        let info = ConnectionInfo { listener: ListenerKind::Combined, peer: Ipv4Addr::LOCALHOST.into() };
+        serve(&http(), (server, ()), (info, monitor), &worker).await;
     });
     let sweeping = std::rc::Rc::clone(&connections);
     tokio::task::spawn_local(async move {
-        let mut ticks = tokio::time::interval(crate::limits::SWEEP_INTERVAL);
+        let mut ticks = tokio::time::interval(crate::limits::TIMEOUT_CHECK_INTERVAL);
         loop {
             ticks.tick().await;
             sweeping.sweep();
@@ -740,7 +742,7 @@ async fn read_all(client: &mut tokio::io::DuplexStream) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_comes_too_slowly_is_given_up() {
+async fn a_body_that_arrives_too_slowly_is_refused() {
     use crate::limits::{BODY_RATE_GRACE, BODY_TIMEOUT, LINGER_TIMEOUT};
     use tokio::io::AsyncWriteExt as _;
     let local = tokio::task::LocalSet::new();
@@ -754,7 +756,7 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
             let waited = started.elapsed();
             assert!(waited >= BODY_RATE_GRACE && waited <= BODY_RATE_GRACE + LINGER_TIMEOUT * 2, "{waited:?}");
 
-            // Fast enough at each moment, but never done.
+            // The rate is always sufficient, but the body never ends.
             let started = started + waited;
             let (client, _connections) = on_paused_clock(request).await;
             let (mut read, mut write) = tokio::io::split(client);
@@ -773,7 +775,7 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_heads_and_idle_connections_are_closed() {
-    use crate::limits::{HEADER_TIMEOUT, IDLE_TIMEOUT, SWEEP_INTERVAL};
+    use crate::limits::{HEADER_TIMEOUT, IDLE_TIMEOUT, TIMEOUT_CHECK_INTERVAL};
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
@@ -787,24 +789,24 @@ async fn slow_heads_and_idle_connections_are_closed() {
                 let (mut client, _connections) = on_paused_clock(request.to_owned()).await;
                 read_all(&mut client).await;
                 let waited = clock.instant() - started;
-                assert!(waited >= limit && waited <= limit + SWEEP_INTERVAL * 2, "{request}: {waited:?}");
+                assert!(waited >= limit && waited <= limit + TIMEOUT_CHECK_INTERVAL * 2, "{request}: {waited:?}");
             }
         })
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_no_answers_is_closed() {
-    use crate::limits::{SWEEP_INTERVAL, WRITE_TIMEOUT};
+async fn a_client_that_reads_no_responses_is_disconnected() {
+    use crate::limits::{TIMEOUT_CHECK_INTERVAL, WRITE_TIMEOUT};
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
-            // More answers than fit between the two.
+            // More responses than the buffers between both sides hold.
             let requests = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_500);
             let (_client, connections) = on_paused_clock(requests).await;
             tokio::time::sleep(WRITE_TIMEOUT).await;
             assert_eq!(connections.count(), 1);
-            tokio::time::sleep(SWEEP_INTERVAL * 3).await;
+            tokio::time::sleep(TIMEOUT_CHECK_INTERVAL * 3).await;
             assert_eq!(connections.count(), 0);
         })
         .await;

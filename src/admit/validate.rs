@@ -1,19 +1,19 @@
-//! The rules of an event that an application sends (API section 3): all breaches are found, each with its JSON pointer.
+//! Validates an event of an application (API section 3). Reports every error with its JSON pointer.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::Directory;
-use super::parse::{Field, Item};
+use super::RegistryReader;
+use super::parse::{PublishField, RawEvent};
 use crate::http::FieldError;
-use crate::json::is_deeper;
-use crate::limits::{BREACHES_LISTED_MAX, CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX, METADATA_BYTES_MAX};
-use crate::model::{DEFAULT_TENANT, RESERVED_TYPES, Timestamp, is_event_type};
+use crate::json::exceeds_depth;
+use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX, METADATA_BYTES_MAX, VIOLATIONS_LISTED_MAX};
+use crate::model::{DEFAULT_TENANT, RESERVED_TYPE_PREFIX, Timestamp, is_event_type};
 
-/// An event that keeps the rules; its texts are those of the body.
+/// A valid event. Its texts are borrowed from the body where possible.
 #[derive(Debug)]
-pub(super) struct Checked<'a> {
+pub(super) struct ValidEvent<'a> {
     pub(super) tenant: Cow<'a, str>,
     pub(super) event_type: Cow<'a, str>,
     pub(super) data: &'a str,
@@ -25,120 +25,126 @@ pub(super) struct Checked<'a> {
     pub(super) metadata: Option<&'a str>,
 }
 
-/// Checks an item; `place` is its index in an array or in lines, `own_tenant` that of the caller's key unless it acts for
-/// all.
+/// Validates an event.
+///
+/// `index` is the index of the event in an array or in NDJSON. `own_tenant` is the tenant of the API key, or `None` for a
+/// key of all tenants.
 ///
 /// # Errors
-/// Each breach, up to [`BREACHES_LISTED_MAX`] of them.
+/// Every violation, up to [`VIOLATIONS_LISTED_MAX`] of them.
 pub(super) fn validate<'a>(
-    item: &Item<'a>,
-    place: Option<usize>,
+    item: &RawEvent<'a>,
+    index: Option<usize>,
     own_tenant: Option<&'a str>,
-    directory: &impl Directory,
-) -> Result<Checked<'a>, Vec<FieldError>> {
-    let mut breaches = Breaches { place, list: Vec::new() };
+    registry: &impl RegistryReader,
+) -> Result<ValidEvent<'a>, Vec<FieldError>> {
+    let mut errors = FieldErrors { index, list: Vec::new() };
     if !item.is_object {
-        breaches.add("", "must be an object");
-        return Err(breaches.list);
+        errors.add("", "must be an object");
+        return Err(errors.list);
     }
     for name in &item.unknown {
-        breaches.add(&format!("/{}", name.replace('~', "~0").replace('/', "~1")), "no field of an event");
+        errors.add(&format!("/{}", name.replace('~', "~0").replace('/', "~1")), "no field of an event");
     }
     for field in &item.repeated {
-        breaches.at(*field, "is there more than once");
+        errors.at(*field, "is there more than once");
     }
-    let event = Checked {
-        event_type: event_type(item, &mut breaches),
-        data: data(item, &mut breaches),
-        tenant: tenant(item, own_tenant, directory, &mut breaches),
-        id: id(item, Field::Id, 1, &mut breaches),
-        resource_id: id(item, Field::ResourceId, 0, &mut breaches),
-        workspace_id: id(item, Field::WorkspaceId, 0, &mut breaches),
-        user_id: id(item, Field::UserId, 0, &mut breaches),
-        timestamp: timestamp(item, &mut breaches),
-        metadata: metadata(item, &mut breaches),
+    let event = ValidEvent {
+        event_type: event_type(item, &mut errors),
+        data: data(item, &mut errors),
+        tenant: tenant(item, own_tenant, registry, &mut errors),
+        id: id(item, PublishField::Id, 1, &mut errors),
+        resource_id: id(item, PublishField::ResourceId, 0, &mut errors),
+        workspace_id: id(item, PublishField::WorkspaceId, 0, &mut errors),
+        user_id: id(item, PublishField::UserId, 0, &mut errors),
+        timestamp: timestamp(item, &mut errors),
+        metadata: metadata(item, &mut errors),
     };
-    if breaches.list.is_empty() { Ok(event) } else { Err(breaches.list) }
+    if errors.list.is_empty() { Ok(event) } else { Err(errors.list) }
 }
 
-struct Breaches {
-    place: Option<usize>,
+struct FieldErrors {
+    index: Option<usize>,
     list: Vec<FieldError>,
 }
 
-impl Breaches {
+impl FieldErrors {
     fn add(&mut self, pointer: &str, detail: impl Into<String>) {
-        if self.list.len() < BREACHES_LISTED_MAX {
-            let pointer = self.place.map_or_else(|| pointer.to_owned(), |place| format!("/{place}{pointer}"));
+        if self.list.len() < VIOLATIONS_LISTED_MAX {
+            let pointer = self.index.map_or_else(|| pointer.to_owned(), |index| format!("/{index}{pointer}"));
             self.list.push(FieldError::new(pointer, detail));
         }
     }
 
-    fn at(&mut self, field: Field, detail: impl Into<String>) {
+    fn at(&mut self, field: PublishField, detail: impl Into<String>) {
         self.add(&format!("/{}", field.name()), detail);
     }
 }
 
-fn event_type<'a>(item: &Item<'a>, breaches: &mut Breaches) -> Cow<'a, str> {
+fn event_type<'a>(item: &RawEvent<'a>, errors: &mut FieldErrors) -> Cow<'a, str> {
     let mut found: Option<Cow<'a, str>> = None;
-    for field in [Field::Type, Field::Event, Field::EventType] {
-        let Some(raw) = item.given(field) else { continue };
+    for field in [PublishField::Type, PublishField::Event, PublishField::EventType] {
+        let Some(raw) = item.non_null(field) else { continue };
         match text(raw) {
-            None => breaches.at(field, "must be text"),
+            None => errors.at(field, "must be text"),
             Some(name) if !is_event_type(&name) => {
-                breaches.at(field, "must match [A-Za-z0-9][A-Za-z0-9._:-]{0,127}");
+                errors.at(field, "must match [A-Za-z0-9][A-Za-z0-9._:-]{0,127}");
             }
-            Some(name) if name.starts_with(RESERVED_TYPES) => {
-                breaches.at(field, format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
+            Some(name) if name.starts_with(RESERVED_TYPE_PREFIX) => {
+                errors.at(field, format!("types that begin with {RESERVED_TYPE_PREFIX:?} are the gateway's own"));
             }
             Some(name) if found.as_ref().is_some_and(|found| *found != name) => {
-                breaches.at(field, "contradicts another name of the type");
+                errors.at(field, "contradicts another name of the type");
             }
             Some(name) => found = Some(name),
         }
     }
-    let is_given = || [Field::Type, Field::Event, Field::EventType].iter().any(|field| item.given(*field).is_some());
+    let is_given = || {
+        [PublishField::Type, PublishField::Event, PublishField::EventType]
+            .iter()
+            .any(|field| item.non_null(*field).is_some())
+    };
     found.unwrap_or_else(|| {
         if !is_given() {
-            breaches.at(Field::Type, "is required");
+            errors.at(PublishField::Type, "is required");
         }
         Cow::Borrowed("")
     })
 }
 
-fn data<'a>(item: &Item<'a>, breaches: &mut Breaches) -> &'a str {
-    let Some(raw) = item.raw(Field::Data) else {
-        breaches.at(Field::Data, "is required");
+fn data<'a>(item: &RawEvent<'a>, errors: &mut FieldErrors) -> &'a str {
+    let Some(raw) = item.raw(PublishField::Data) else {
+        errors.at(PublishField::Data, "is required");
         return "";
     };
-    if is_deeper(raw.get(), JSON_DEPTH_MAX) {
-        breaches.at(Field::Data, format!("is nested deeper than {JSON_DEPTH_MAX}"));
+    if exceeds_depth(raw.get(), JSON_DEPTH_MAX) {
+        errors.at(PublishField::Data, format!("is nested deeper than {JSON_DEPTH_MAX}"));
     }
     raw.get()
 }
 
 fn tenant<'a>(
-    item: &Item<'a>,
+    item: &RawEvent<'a>,
     own: Option<&'a str>,
-    directory: &impl Directory,
-    breaches: &mut Breaches,
+    registry: &impl RegistryReader,
+    errors: &mut FieldErrors,
 ) -> Cow<'a, str> {
     let mut found: Option<Cow<'a, str>> = None;
-    for field in [Field::Tenant, Field::OrgId] {
-        let Some(raw) = item.given(field) else { continue };
+    for field in [PublishField::Tenant, PublishField::OrgId] {
+        let Some(raw) = item.non_null(field) else { continue };
         let Some(name) = id_text(raw) else {
-            breaches.at(field, "must be text");
+            errors.at(field, "must be text");
             continue;
         };
         match own {
             Some(own) if own == name => {}
-            Some(_) => breaches.at(field, "only a key for all tenants may name another one"),
+            Some(_) => errors.at(field, "only a key for all tenants may name another one"),
             None if found.as_ref().is_some_and(|found| *found != name) => {
-                breaches.at(field, "contradicts another name of the tenant");
+                errors.at(field, "contradicts another name of the tenant");
             }
-            None if !directory.has_tenant(&name) => {
+            None if !registry.has_tenant(&name) => {
                 let shown: String = name.chars().take(64).collect();
-                breaches.at(field, format!("there is no tenant {shown:?}"));
+                errors.at(field, format!("there is no tenant {shown:?}"));
             }
             None => found = Some(name),
         }
@@ -146,46 +152,46 @@ fn tenant<'a>(
     own.map(Cow::Borrowed).or(found).unwrap_or(Cow::Borrowed(DEFAULT_TENANT))
 }
 
-fn id<'a>(item: &Item<'a>, field: Field, least: usize, breaches: &mut Breaches) -> Option<Cow<'a, str>> {
-    let id = id_text(item.given(field)?);
+fn id<'a>(item: &RawEvent<'a>, field: PublishField, least: usize, errors: &mut FieldErrors) -> Option<Cow<'a, str>> {
+    let id = id_text(item.non_null(field)?);
     match &id {
-        None => breaches.at(field, "must be text or a number"),
+        None => errors.at(field, "must be text or a number"),
         Some(id) if !(least..=CLIENT_ID_BYTES_MAX).contains(&id.len()) => {
-            breaches.at(field, format!("must have {least} to {CLIENT_ID_BYTES_MAX} bytes"));
+            errors.at(field, format!("must have {least} to {CLIENT_ID_BYTES_MAX} bytes"));
         }
         Some(_) => {}
     }
     id
 }
 
-fn timestamp(item: &Item<'_>, breaches: &mut Breaches) -> Option<Timestamp> {
-    let at = text(item.given(Field::Timestamp)?).and_then(|text| text.parse().ok());
+fn timestamp(item: &RawEvent<'_>, errors: &mut FieldErrors) -> Option<Timestamp> {
+    let at = text(item.non_null(PublishField::Timestamp)?).and_then(|text| text.parse().ok());
     if at.is_none() {
-        breaches.at(Field::Timestamp, "must be an RFC 3339 time such as 2026-01-31T12:00:00.000Z");
+        errors.at(PublishField::Timestamp, "must be an RFC 3339 time such as 2026-01-31T12:00:00.000Z");
     }
     at
 }
 
-fn metadata<'a>(item: &Item<'a>, breaches: &mut Breaches) -> Option<&'a str> {
-    let raw = item.given(Field::Metadata)?.get();
+fn metadata<'a>(item: &RawEvent<'a>, errors: &mut FieldErrors) -> Option<&'a str> {
+    let raw = item.non_null(PublishField::Metadata)?.get();
     if !raw.starts_with('{') {
-        breaches.at(Field::Metadata, "must be an object");
+        errors.at(PublishField::Metadata, "must be an object");
     } else if raw.len() > METADATA_BYTES_MAX {
-        breaches.at(Field::Metadata, format!("must have at most {METADATA_BYTES_MAX} bytes"));
-    } else if is_deeper(raw, JSON_DEPTH_MAX) {
-        breaches.at(Field::Metadata, format!("is nested deeper than {JSON_DEPTH_MAX}"));
+        errors.at(PublishField::Metadata, format!("must have at most {METADATA_BYTES_MAX} bytes"));
+    } else if exceeds_depth(raw, JSON_DEPTH_MAX) {
+        errors.at(PublishField::Metadata, format!("is nested deeper than {JSON_DEPTH_MAX}"));
     }
     Some(raw)
 }
 
-/// A JSON string's text, borrowed if it has no escapes.
+/// The text of a JSON string, borrowed if it has no escapes. `None` for other JSON values.
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let json = raw.get();
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// Text, or a number as it is written: ids compare as text.
+/// The text of a JSON string, or a number as written. Ids are compared as text. `None` for other JSON values.
 fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let json = raw.get();
     if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
@@ -197,19 +203,19 @@ fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admit::parse::{Items, json};
+    use crate::admit::parse::{ParsedBody, json};
     use crate::admit::tests::Fake;
 
     fn check(body: &str, own: Option<&'static str>) -> Result<(String, String), Vec<(String, String)>> {
-        let Ok(Items::One(item)) = json(body.as_bytes()) else { panic!("an object: {body}") };
+        let Ok(ParsedBody::Single(item)) = json(body.as_bytes()) else { panic!("an object: {body}") };
         match validate(&item, None, own, &Fake::default()) {
             Ok(event) => Ok((event.tenant.into_owned(), event.event_type.into_owned())),
-            Err(breaches) => Err(breaches.into_iter().map(|b| (b.pointer, b.detail)).collect()),
+            Err(errors) => Err(errors.into_iter().map(|b| (b.pointer, b.detail)).collect()),
         }
     }
 
     #[test]
-    fn what_is_accepted() {
+    fn valid_events_are_accepted() {
         for (body, type_) in [
             (r#"{"type":"a.b","data":null}"#, "a.b"),
             (r#"{"event":"a","data":1}"#, "a"),
@@ -224,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn each_breach_is_named() {
+    fn each_violation_has_its_pointer() {
         let long = format!(r#"{{"type":"a","data":1,"id":"{}"}}"#, "x".repeat(CLIENT_ID_BYTES_MAX + 1));
         let deep = format!(r#"{{"type":"a","data":{}{}}}"#, "[".repeat(129), "]".repeat(129));
         for (body, pointers) in [
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_key_names_no_other_tenant() {
+    fn a_key_of_a_tenant_cannot_name_another_tenant() {
         assert_eq!(check(r#"{"type":"a","data":1}"#, Some("acme")).unwrap().0, "acme");
         assert_eq!(check(r#"{"type":"a","data":1,"tenant":"acme"}"#, Some("acme")).unwrap().0, "acme");
         assert!(check(r#"{"type":"a","data":1,"org_id":"default"}"#, Some("acme")).is_err());
@@ -259,8 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_breaches_is_bounded() {
+    fn the_number_of_violations_is_limited() {
         let fields: Vec<_> = (0..10_000).map(|n| format!("\"f{n}\":0")).collect();
-        assert_eq!(check(&format!("{{{}}}", fields.join(",")), None).unwrap_err().len(), BREACHES_LISTED_MAX);
+        assert_eq!(check(&format!("{{{}}}", fields.join(",")), None).unwrap_err().len(), VIOLATIONS_LISTED_MAX);
     }
 }

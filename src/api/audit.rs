@@ -1,9 +1,9 @@
-//! The audit log: who changed what, when.
+//! The audit log: who changed which resource and when.
 
 use serde::Serialize;
 
 use super::page::Query;
-use super::{Api, Call};
+use super::{Api, ManagementRequest};
 use crate::http::{Problem, Response};
 use crate::model::{AuditId, Timestamp};
 use crate::registry::AuditEntry;
@@ -39,9 +39,10 @@ impl<'a> View<'a> {
 }
 
 impl Api {
-    /// Filters: `actor`, `action` (or `webhook.*`), `target` (id or name), `since`, `until`; `tenant` for a key of tenant `*`.
-    pub(super) async fn list_audit(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists audit entries. Filters: `actor`, `action` (or `webhook.*`), `target` (id or name), `since`, `until`;
+    /// `tenant` for a key of tenant `*`.
+    pub(super) async fn list_audit(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
         let filter = AuditFilter {
             tenant: query.tenant(),
@@ -52,7 +53,7 @@ impl Api {
             until: query.time("until")?,
         };
         let before = query.cursor::<AuditId>()?;
-        let found = self.service.list_audit(&call.principal, filter, page, before).await?;
+        let found = self.service.list_audit(&request.principal, filter, page, before).await?;
         query.rows(&found, View::of)
     }
 }

@@ -1,15 +1,20 @@
-//! Bodies of requests: JSON objects, and what is wrong with those that are not.
+//! Parses request bodies, which are JSON objects.
 
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value};
 
-use super::Call;
+use super::ManagementRequest;
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::model::header;
-use crate::service::fields::Fields;
+use crate::service::fields::DocumentFields;
 
-/// The body as an object; an empty one where `optional`. With a bearer token, a body that looks like JSON is read as JSON
-/// whatever curl says of it.
+/// Parses the body as a JSON object. If `optional`, an empty body is an empty object.
+///
+/// A body that starts like JSON is accepted with any media type, because callers send bearer tokens and curl sends a form
+/// type by default.
+///
+/// # Errors
+/// 415 for another media type, 400 for invalid JSON, 422 for JSON that is not an object.
 pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result<Map<String, Value>, Problem> {
     let start = body.iter().find(|b| !b.is_ascii_whitespace());
     if start.is_none() && optional {
@@ -25,9 +30,12 @@ pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result
     }
 }
 
-/// The body of a call that takes none: nothing, or an object without fields.
-pub(super) fn nothing(call: &Call) -> Result<(), Problem> {
-    Ok(Fields::new(object(&call.parts.headers, &call.body, true)?).finish("none")?)
+/// Checks the body of a request without parameters: empty, or an object without fields.
+///
+/// # Errors
+/// As for [`object`], and 422 for a body with fields.
+pub(super) fn nothing(request: &ManagementRequest) -> Result<(), Problem> {
+    Ok(DocumentFields::new(object(&request.parts.headers, &request.body, true)?).finish("none")?)
 }
 
 fn says_json(headers: &HeaderMap) -> bool {

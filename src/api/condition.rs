@@ -1,11 +1,11 @@
-//! Preconditions of a change: the versions that `If-Match` names.
+//! Preconditions of a change: the versions in `If-Match`.
 
 use http::header::{HeaderMap, IF_MATCH};
 
 use crate::service::ExpectedVersion;
 
-/// The version that the caller's `If-Match` names. The tag of a thing with versions is its version; a weak tag never
-/// matches.
+/// The versions in the header `If-Match`. `None` without the header. The `ETag` of a versioned resource is its version. A
+/// weak tag never matches.
 pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
     let tags: Vec<_> = headers.get(IF_MATCH)?.to_str().unwrap_or_default().split(',').map(str::trim).collect();
     if tags.contains(&"*") {

@@ -1,4 +1,4 @@
-//! A delivery as it is shown: in a list, and alone with its attempts, its payload and its request.
+//! Deliveries: list, read with attempts, payload and request, retry.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use serde_json::value::RawValue;
 
 use super::listing::{Listing, listing};
 use super::page::Query;
-use super::{Api, Call, Made, body, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::DELIVERIES;
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, HIDDEN, Timestamp};
 use crate::service::delivery::{DeliveryDetails, RebuiltRequest};
-use crate::service::search::Listed;
+use crate::service::search::ListRow;
 use crate::service::{Delivery, WebhookRef};
 
-/// A delivery as the interface shows it, under the names of each dialect.
+/// A delivery as JSON. Some fields occur under the names of several API dialects.
 #[derive(Serialize)]
 pub(super) struct View {
     id: String,
@@ -58,7 +58,7 @@ struct AttemptView {
     response: Box<str>,
 }
 
-/// The request of the last attempt, built anew from the webhook and the event.
+/// The request of the last attempt, rebuilt from the webhook and the event.
 #[derive(Serialize)]
 struct RequestView {
     changed_since: bool,
@@ -69,7 +69,7 @@ struct RequestView {
 }
 
 impl View {
-    pub(super) fn of(Listed { row: delivery, webhook, event }: &Listed<Delivery>) -> Self {
+    pub(super) fn of(ListRow { row: delivery, webhook, event }: &ListRow<Delivery>) -> Self {
         let (last, event) = (delivery.last.as_ref(), event.as_ref());
         let ended = last.map(|attempt| attempt.at.plus(attempt.latency));
         let created_at = event.map(|event| event.received_at).or(last.map(|attempt| attempt.at));
@@ -132,43 +132,51 @@ impl From<RebuiltRequest> for RequestView {
 }
 
 impl Api {
-    /// Of one webhook or of all. Filters: `status`, `event_type` or `type`, `event_id`, `since`, `until`, `q`; of all also
-    /// `webhook_id`, `tenant`.
-    pub(super) async fn list_deliveries(&self, call: &Call, of: Option<WebhookRef<'_>>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists deliveries of one webhook or of all. Filters: `status`, `event_type` or `type`, `event_id`, `since`,
+    /// `until`, `q`. A list of all webhooks also has `webhook_id`, `tenant`.
+    pub(super) async fn list_deliveries(
+        &self,
+        request: &ManagementRequest,
+        of: Option<WebhookRef<'_>>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let Listing { scope, filter, page, before } = listing(&query, of)?;
-        let found = self.service.list_deliveries(&call.principal, scope, filter, page, before).await?;
+        let found = self.service.list_deliveries(&request.principal, scope, filter, page, before).await?;
         query.rows(&found, View::of)
     }
 
-    pub(super) async fn read_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
-        let DeliveryDetails { delivery, attempts, payload, request } =
-            self.service.read_delivery(&call.principal, id).await?;
+    pub(super) async fn read_delivery(&self, request: &ManagementRequest, id: DeliveryId) -> Result<Response, Problem> {
+        let DeliveryDetails { delivery, attempts, payload, request: rebuilt } =
+            self.service.read_delivery(&request.principal, id).await?;
         let view = View {
             attempts: Some(attempts.into_iter().map(AttemptView::from).collect()),
             payload: payload.map(|payload| raw(&payload)),
-            request: request.map(RequestView::from),
+            request: rebuilt.map(RequestView::from),
             ..View::of(&delivery)
         };
-        reply::read(&call.parts.headers, &view)
+        reply::json_with_etag(&request.parts.headers, &view)
     }
 
-    /// One attempt now: of one that waits for its next, which then goes on in its schedule, and of one that has ended,
-    /// delivered or not, which begins a new one.
-    pub(super) async fn retry_delivery(&self, call: &Call, id: DeliveryId) -> Result<Response, Problem> {
-        let retry = self.service.draft_retry(&call.principal, id).await?;
-        body::nothing(call)?;
+    /// Makes one attempt now. A delivery that waits for its next attempt continues its schedule after it. A delivery that
+    /// has ended, successfully or not, starts a new schedule.
+    pub(super) async fn retry_delivery(
+        &self,
+        request: &ManagementRequest,
+        id: DeliveryId,
+    ) -> Result<Response, Problem> {
+        let retry = self.service.draft_retry(&request.principal, id).await?;
+        body::nothing(request)?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let delivery = service.retry_delivery(retry).await?;
-            let place = format!("{DELIVERIES}/{id}");
-            reply::made(StatusCode::ACCEPTED, &place, &View::of(&delivery)).map(Made::from)
+            let location = format!("{DELIVERIES}/{id}");
+            reply::created(StatusCode::ACCEPTED, &location, &View::of(&delivery)).map(IdempotentResponse::from)
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 }
 
-/// Raw JSON as it is in the log; what is none reads as text.
+/// Raw JSON as stored in the log. Data that are not JSON become a JSON string.
 pub(super) fn raw(data: &[u8]) -> Box<RawValue> {
     serde_json::from_slice(data).unwrap_or_else(|_| {
         let text = serde_json::to_string(&String::from_utf8_lossy(data)).unwrap_or_default();

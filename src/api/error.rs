@@ -1,9 +1,9 @@
-//! Errors of the service as problems of HTTP.
+//! Maps service errors to HTTP problems.
 
 use crate::http::{Problem, ProblemCode};
 use crate::service::{Error, ErrorKind};
 
-/// The code that a client reads, for each kind of error.
+/// The problem code for each kind of error.
 fn code_of(kind: ErrorKind) -> ProblemCode {
     match kind {
         ErrorKind::InvalidArgument => ProblemCode::InvalidRequest,
@@ -26,9 +26,9 @@ fn code_of(kind: ErrorKind) -> ProblemCode {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let detail = match (error.kind, error.current_version) {
-            // Clients of HTTP know versions as entity tags.
+            // HTTP clients see versions as entity tags.
             (_, Some(version)) => format!("its ETag is \"{version}\"").into(),
-            // Arguments beside the body come in the query.
+            // Arguments outside the body are query parameters.
             (ErrorKind::InvalidArgument, None) => format!("query parameter {}", error.detail).into(),
             (_, None) => error.detail,
         };
@@ -41,7 +41,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// A refusal in one line, as a client of the HTTP API reads it.
+/// Describes an error in one line, with the status and code that an HTTP client would receive.
 pub fn describe(error: Error) -> String {
     let problem = Problem::from(error);
     format!("the server answered {} {}: {}", problem.code.status().as_u16(), problem.code.as_str(), problem.detail)

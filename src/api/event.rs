@@ -1,16 +1,16 @@
-//! Events: those accepted, one with its deliveries in short.
+//! Events: list, and read with a summary of the deliveries.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::delivery::raw;
 use super::page::Query;
-use super::{Api, Call, reply};
+use super::{Api, ManagementRequest, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::{EventId, EventPattern, Mapping, Timestamp};
 use crate::service::event::{DeliverySummary, EventDetails, EventFilter, StoredEvent};
 
-/// An event as the interface shows it.
+/// An event as JSON.
 #[derive(Serialize)]
 struct View {
     id: String,
@@ -26,35 +26,35 @@ struct View {
     workspace_id: Option<Box<str>>,
     user_id: Option<Box<str>>,
     metadata: Option<Box<RawValue>>,
-    /// Of a source's event.
+    /// `Some` for an event of a source.
     #[serde(flatten)]
     inbound: Option<InboundView>,
-    /// How many webhooks matched.
+    /// The number of matching webhooks.
     webhooks: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<RawValue>>,
     #[serde(flatten)]
     raw: Option<RawView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    deliveries: Option<Vec<Short>>,
+    deliveries: Option<Vec<DeliverySummaryView>>,
 }
 
-/// What is kept of the request that an event came with.
+/// The stored parts of the request that delivered the event.
 #[derive(Serialize)]
 struct InboundView {
-    /// The provider's type in its own spelling.
+    /// The event type as the provider spells it.
     topic: Option<Box<str>>,
-    /// What the source's event map made of it.
+    /// The result of the event map of the source.
     mapping: Mapping,
-    /// Whether the signature covers where `external_id` came from.
+    /// Whether the signature covers the origin of `external_id`.
     external_id_signed: bool,
-    /// Whether the signature covers where the type came from.
+    /// Whether the signature covers the origin of the type.
     type_signed: bool,
     content_type: Option<Box<str>>,
     headers: Box<RawValue>,
 }
 
-/// The request's body, byte for byte: as text, or in base64 if it is none.
+/// The unchanged body of the request, as text, or in base64 if it is not UTF-8.
 #[derive(Serialize)]
 enum RawView {
     #[serde(rename = "raw")]
@@ -63,9 +63,9 @@ enum RawView {
     Base64(String),
 }
 
-/// A delivery in short.
+/// A summary of a delivery as JSON.
 #[derive(Serialize)]
-struct Short {
+struct DeliverySummaryView {
     id: String,
     webhook_id: String,
     status: &'static str,
@@ -117,7 +117,7 @@ impl RawView {
     }
 }
 
-impl From<DeliverySummary> for Short {
+impl From<DeliverySummary> for DeliverySummaryView {
     fn from(delivery: DeliverySummary) -> Self {
         Self {
             id: delivery.id.to_string(),
@@ -130,25 +130,26 @@ impl From<DeliverySummary> for Short {
 }
 
 impl Api {
-    /// Filters: `type` (a type or a pattern), `source`, `external_id`, `since`, `until` (of `received_at`).
-    pub(super) async fn list_events(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists events. Filters: `type` (a type or a pattern), `source`, `external_id`, `since`, `until` (of `received_at`).
+    pub(super) async fn list_events(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
         let filter = filter(&query)?;
-        let found = self.service.list_events(&call.principal, filter, page, query.cursor()?).await?;
+        let found = self.service.list_events(&request.principal, filter, page, query.cursor()?).await?;
         let rows = found.rows.iter().map(View::of).collect::<Result<Vec<_>, _>>()?;
         reply::list(&rows, found.next.map(|id| query.next(&id)).as_ref())
     }
 
-    pub(super) async fn read_event(&self, call: &Call, id: EventId) -> Result<Response, Problem> {
-        let EventDetails { event, data, raw: body, deliveries } = self.service.read_event(&call.principal, id).await?;
+    pub(super) async fn read_event(&self, request: &ManagementRequest, id: EventId) -> Result<Response, Problem> {
+        let EventDetails { event, data, raw: body, deliveries } =
+            self.service.read_event(&request.principal, id).await?;
         let view = View {
             data: Some(raw(&data)),
             raw: body.map(|body| RawView::of(&body)),
-            deliveries: Some(deliveries.into_iter().map(Short::from).collect()),
+            deliveries: Some(deliveries.into_iter().map(DeliverySummaryView::from).collect()),
             ..View::of(&event)?
         };
-        reply::read(&call.parts.headers, &view)
+        reply::json_with_etag(&request.parts.headers, &view)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Event types: the catalogue. Everybody reads it, an admin changes it; what the configuration names is changed there alone.
+//! The event type catalogue. Every role but the publisher can read it, and an admin can change it. Event types of the
+//! configuration file can be changed only there.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::condition::expected_version;
 use super::page::Query;
 use super::webhook::is_dry_run;
-use super::{Api, Call, Made, body, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::inbound::source::ManagedBy;
 use crate::model::Timestamp;
@@ -18,11 +19,11 @@ use crate::model::path::EVENT_TYPES;
 use crate::registry::catalogue::EventType;
 use crate::service::event_type::{EventTypeFilter, EventTypeKey};
 
-/// An event type as the interface shows it.
+/// An event type as JSON.
 #[derive(Serialize)]
 struct View<'a> {
     name: &'a str,
-    /// `null`: every tenant's.
+    /// `null` for an event type of all tenants.
     tenant: Option<&'a str>,
     category: Option<&'a str>,
     description: Option<&'a str>,
@@ -64,21 +65,21 @@ fn etag(event_type: &EventType) -> String {
 }
 
 impl Api {
-    pub(super) async fn create_event_type(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_event_type(&call.principal, query.tenant(), document)?;
+    pub(super) async fn create_event_type(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let draft = self.service.draft_event_type(&request.principal, query.tenant(), document)?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let event_type = service.create_event_type(draft).await?;
-            shown(&event_type, true).map(Made::from)
+            view_response(&event_type, true).map(IdempotentResponse::from)
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    /// Filters: `category`, `deprecated`, `q` (in name, category and description). By name.
-    pub(super) fn list_event_types(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists event types by name. Filters: `category`, `deprecated`, `q` (in name, category and description).
+    pub(super) fn list_event_types(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
         let filter = EventTypeFilter {
             tenant: query.tenant(),
@@ -86,37 +87,37 @@ impl Api {
             deprecated: query.parse("deprecated", "expected true or false")?,
             text: query.get("q"),
         };
-        let found = self.service.list_event_types(&call.principal, filter, page, query.get("cursor"))?;
+        let found = self.service.list_event_types(&request.principal, filter, page, query.get("cursor"))?;
         query.rows(&found, |event_type| View::of(event_type))
     }
 
-    pub(super) fn read_event_type(&self, call: &Call, name: &str) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let event_type = self.service.read_event_type(&call.principal, key(&query, name))?;
+    pub(super) fn read_event_type(&self, request: &ManagementRequest, name: &str) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let event_type = self.service.read_event_type(&request.principal, key(&query, name))?;
         let response = reply::json(StatusCode::OK, &View::of(&event_type))?;
-        Ok(reply::tagged(&call.parts.headers, &etag(&event_type), response))
+        Ok(reply::with_etag(&request.parts.headers, &etag(&event_type), response))
     }
 
-    /// Makes the type, or replaces the one that is there. With `dry_run=true` it is only looked at.
-    pub(super) async fn put_event_type(&self, call: &Call, name: &str) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let (who, key) = (&call.principal, key(&query, name));
-        let is_dry_run = is_dry_run(call)?;
+    /// Creates or replaces an event type. With `dry_run=true` the request is only validated.
+    pub(super) async fn put_event_type(&self, request: &ManagementRequest, name: &str) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, name));
+        let is_dry_run = is_dry_run(request)?;
         self.service.may_put_event_type(who, key)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = expected_version(&call.parts.headers);
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let expected = expected_version(&request.parts.headers);
         if is_dry_run {
             let definition = self.service.preview_event_type(who, key, document, expected.as_ref())?;
             return reply::json(StatusCode::OK, &definition.settings);
         }
         let changed = self.service.put_event_type(who, key, document, expected.as_ref()).await?;
-        shown(&changed.event_type, changed.is_new)
+        view_response(&changed.event_type, changed.is_new)
     }
 
-    pub(super) async fn delete_event_type(&self, call: &Call, name: &str) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let expected = expected_version(&call.parts.headers);
-        self.service.delete_event_type(&call.principal, key(&query, name), expected.as_ref()).await?;
+    pub(super) async fn delete_event_type(&self, request: &ManagementRequest, name: &str) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let expected = expected_version(&request.parts.headers);
+        self.service.delete_event_type(&request.principal, key(&query, name), expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 }
@@ -125,13 +126,13 @@ fn key<'a>(query: &'a Query, name: &'a str) -> EventTypeKey<'a> {
     EventTypeKey { name, tenant: query.tenant() }
 }
 
-fn shown(event_type: &EventType, is_new: bool) -> Result<Response, Problem> {
-    let place = format!("{EVENT_TYPES}/{}", event_type.name());
+fn view_response(event_type: &EventType, is_new: bool) -> Result<Response, Problem> {
+    let location = format!("{EVENT_TYPES}/{}", event_type.name());
     let mut response = if is_new {
-        reply::made(StatusCode::CREATED, &place, &View::of(event_type))?
+        reply::created(StatusCode::CREATED, &location, &View::of(event_type))?
     } else {
         reply::json(StatusCode::OK, &View::of(event_type))?
     };
-    reply::set(&mut response, ETAG, &etag(event_type));
+    reply::set_header(&mut response, ETAG, &etag(event_type));
     Ok(response)
 }

@@ -1,4 +1,4 @@
-//! API keys: make, list, read, revoke. Only the answer to the making of a key shows the key's text.
+//! API keys: create, list, read, revoke. The text of a key is shown only in the response to its creation.
 
 use std::sync::Arc;
 
@@ -6,33 +6,33 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::page::Query;
-use super::{Api, Call, Made, body, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::path::KEYS;
 use crate::model::{KeyId, Role, Timestamp};
 use crate::registry::Key;
 use crate::service::key::{CreatedKey, KeyFilter};
 
-/// A key without its text.
+/// An API key as JSON, without its text.
 #[derive(Serialize)]
 struct View<'a> {
     id: String,
     name: Option<&'a str>,
     prefix: &'a str,
     role: Role,
-    /// `*`: all.
+    /// `*` for a key of all tenants.
     tenant: &'a str,
     created_at: Timestamp,
     created_by: &'a str,
     expires_at: Option<Timestamp>,
 }
 
-/// The answer to the making of a key.
+/// The response to the creation of a key.
 #[derive(Serialize)]
-struct Created<'a> {
+struct CreatedKeyView<'a> {
     #[serde(flatten)]
     view: View<'a>,
-    /// Shown this once.
+    /// The text of the key, shown only once.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
 }
@@ -53,23 +53,24 @@ impl<'a> View<'a> {
 }
 
 impl Api {
-    pub(super) async fn create_key(&self, call: &Call) -> Result<Response, Problem> {
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_key(&call.principal, document)?;
+    pub(super) async fn create_key(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let draft = self.service.draft_key(&request.principal, document)?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let CreatedKey { key, secret } = service.create_key(draft).await?;
-            let place = format!("{KEYS}/{}", key.id);
-            let answer =
-                |shown| reply::made(StatusCode::CREATED, &place, &Created { view: View::of(&key), key: shown });
-            Ok(Made { answer: answer(Some(secret.reveal()))?, remembered: Some(answer(None)?) })
+            let location = format!("{KEYS}/{}", key.id);
+            let answer = |shown| {
+                reply::created(StatusCode::CREATED, &location, &CreatedKeyView { view: View::of(&key), key: shown })
+            };
+            Ok(IdempotentResponse { response: answer(Some(secret.reveal()))?, stored: Some(answer(None)?) })
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    /// Filters: `tenant`, for a key of tenant `*`; `role`.
-    pub(super) fn list_keys(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists keys. Filters: `tenant`, for a key of tenant `*`; `role`.
+    pub(super) fn list_keys(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
         let role = match query.get("role") {
             None => None,
@@ -79,18 +80,18 @@ impl Api {
             })?),
         };
         let filter = KeyFilter { tenant: query.tenant(), role };
-        let found = self.service.list_keys(&call.principal, filter, page, query.cursor()?)?;
+        let found = self.service.list_keys(&request.principal, filter, page, query.cursor()?)?;
         query.rows(&found, |key| View::of(key))
     }
 
-    pub(super) fn read_key(&self, call: &Call, id: KeyId) -> Result<Response, Problem> {
-        let key = self.service.read_key(&call.principal, id)?;
-        reply::read(&call.parts.headers, &View::of(&key))
+    pub(super) fn read_key(&self, request: &ManagementRequest, id: KeyId) -> Result<Response, Problem> {
+        let key = self.service.read_key(&request.principal, id)?;
+        reply::json_with_etag(&request.parts.headers, &View::of(&key))
     }
 
-    /// Takes a key out of force, at once.
-    pub(super) async fn revoke_key(&self, call: &Call, id: KeyId) -> Result<Response, Problem> {
-        self.service.revoke_key(&call.principal, id).await?;
+    /// Revokes a key. It takes effect immediately.
+    pub(super) async fn revoke_key(&self, request: &ManagementRequest, id: KeyId) -> Result<Response, Problem> {
+        self.service.revoke_key(&request.principal, id).await?;
         Ok(reply::no_content())
     }
 }

@@ -1,24 +1,28 @@
-//! What lists of deliveries and of dead letters have in common: what their path and their query ask for.
+//! The parameters that lists of deliveries and lists of dead letters share.
 
-use super::page::{Page, Query};
+use super::page::{PageRequest, Query};
 use crate::http::{Problem, ProblemCode};
 use crate::model::{DeadReason, DeliveryId, DeliveryStatus, EventPattern};
 use crate::service::WebhookRef;
 use crate::service::dead_letter::{DEAD_REASONS_ALLOWED, dead_reason};
 use crate::service::search::{DeliveryFilter, ListScope};
 
-/// What a list is asked for.
+/// The parsed parameters of a list.
 pub(super) struct Listing<'a> {
     pub(super) scope: ListScope<'a>,
     pub(super) filter: DeliveryFilter,
-    pub(super) page: Page,
+    pub(super) page: PageRequest,
     pub(super) before: Option<DeliveryId>,
 }
 
-/// Reads what a list is asked for, of the webhook that the path names or of all.
+/// Parses the parameters of a list, for the webhook in the path or for all webhooks.
 ///
-/// Of deliveries: `status`, `event_type` or `type` (a type or a pattern), `event_id`, `since`, `until` (of the event's
-/// acceptance), `q`. Of dead letters: `failure_reason` in place of `status`, and `since`, `until` of their end.
+/// - Deliveries: `status`, `event_type` or `type` (a type or a pattern), `event_id`, `q`, and `since` and `until`, which
+///   refer to the acceptance of the event.
+/// - Dead letters: `failure_reason` instead of `status`, and `since` and `until` refer to the time of the dead letter.
+///
+/// # Errors
+/// 400 for an invalid parameter.
 pub(super) fn listing<'a>(query: &'a Query, of: Option<WebhookRef<'a>>) -> Result<Listing<'a>, Problem> {
     let scope = match of {
         Some(webhook) => ListScope::Webhook(webhook),

@@ -1,17 +1,20 @@
-//! api: management over HTTP, one file per resource. A handler parses the request, calls one operation of the service (or
-//! drafts a thing and has it made) and shows the result.
+//! api: the management API over HTTP, with one file per resource. A handler parses the request, calls one operation of the
+//! service (or drafts a resource and has it created), and returns the result.
 //!
-//! Promises: what belongs to another tenant is not there (404); a secret is in no answer but the one that made it; every
-//! list is bounded; what a 202 acknowledged is found at once. Checked in this order: role, query, existence, media
-//! type, body, state. Must never know: the registry's writer, the stores, redb, threads, how a delivery is made.
+//! - A resource of another tenant does not exist for the caller (404).
+//! - A secret is shown only in the response to the request that created it.
+//! - Every list is limited.
+//! - A resource is found immediately after its 202.
+//! - The checks run in this order: role, query, existence, media type, body, state.
+//! - This folder must never know the registry writer, the stores, redb, threads, or how a delivery is made.
 
 use std::sync::Arc;
 
-use crate::http::{Background, Call, Problem, ProblemCode, Response, Router, reply};
+use crate::http::{BackgroundTasks, ManagementRequest, Problem, ProblemCode, Response, Router, reply};
 use crate::runtime::Clock;
 use crate::service::Service;
 
-mod route;
+mod path_ids;
 pub mod routes;
 
 mod audit;
@@ -35,38 +38,38 @@ mod webhook_metrics;
 mod webhook_secret;
 mod webhook_test;
 
-mod answer;
 mod body;
 mod condition;
 mod error;
+mod handler;
 mod idempotency;
 mod page;
 
 pub use error::describe;
 
-use idempotency::{Idempotency, Turn};
+use idempotency::{ClaimResult, Idempotency};
 
 #[cfg(test)]
 mod tests;
 
-/// The answer to whoever had something made.
-struct Made {
-    answer: Response,
-    /// The same without its secrets; `None` of one that can be given once only.
-    remembered: Option<Response>,
+/// The result of a request that supports an idempotency key.
+struct IdempotentResponse {
+    response: Response,
+    /// The response without its secrets, for repeated requests. `None` if the response can be sent only once.
+    stored: Option<Response>,
 }
 
-impl From<Response> for Made {
-    fn from(answer: Response) -> Self {
-        Self { remembered: reply::copy(&answer), answer }
+impl From<Response> for IdempotentResponse {
+    fn from(response: Response) -> Self {
+        Self { stored: reply::clone_response(&response), response }
     }
 }
 
-/// See the module.
+/// The management API.
 pub struct Api {
     service: Arc<Service>,
     router: Arc<Router>,
-    background: Background,
+    background: BackgroundTasks,
     idempotency: Arc<Idempotency>,
 }
 
@@ -77,43 +80,45 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// The interface over this service. `background` completes what was begun although the caller left; `clock` tells when an
-    /// `Idempotency-Key` is forgotten.
-    pub fn new(service: Arc<Service>, router: Arc<Router>, background: Background, clock: Clock) -> Self {
+    /// Creates the API of a service. `background` completes started requests after their client disconnected. `clock`
+    /// determines when an idempotency key expires.
+    pub fn new(service: Arc<Service>, router: Arc<Router>, background: BackgroundTasks, clock: Clock) -> Self {
         Self { service, router, background, idempotency: Idempotency::new(clock) }
     }
 
-    /// Answers a call. The body of an answer to HEAD is left to the server to drop, which keeps its length.
-    pub async fn handle(&self, call: Call) -> Response {
-        let answer = match Box::pin(self.answer(&call)).await {
+    /// Handles a request. The server omits the body of a response to HEAD and keeps its length.
+    pub async fn handle(&self, request: ManagementRequest) -> Response {
+        let answer = match Box::pin(self.answer(&request)).await {
             Ok(answer) => answer,
-            Err(problem) => problem.into_response(&call.request_id),
+            Err(problem) => problem.into_response(&request.request_id),
         };
         if answer.status() == hyper::StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(target: "hooktide::api", request_id = %call.request_id, path = call.parts.uri.path(), "failed");
+            let path = request.parts.uri.path();
+            tracing::error!(target: "hooktide::api", request_id = %request.request_id, path, "failed");
         }
         answer
     }
 
-    /// Makes something, also when the caller hangs up meanwhile, and remembers the answer for its `Idempotency-Key`.
-    async fn make(
+    /// Runs the work of a request to its end, even if the client disconnects, and stores the response for its
+    /// `Idempotency-Key`.
+    async fn run_idempotent(
         &self,
-        call: &Call,
-        work: impl Future<Output = Result<Made, Problem>> + Send + 'static,
+        request: &ManagementRequest,
+        work: impl Future<Output = Result<IdempotentResponse, Problem>> + Send + 'static,
     ) -> Result<Response, Problem> {
-        let tenant = call.principal.tenant.as_deref().unwrap_or("*");
-        let scope = [tenant, call.parts.uri.path()];
-        let claim = match self.idempotency.claim(&call.parts.headers, scope, &call.body)? {
-            Turn::First(claim) => claim,
-            Turn::Again(answer) => return Ok(answer),
+        let tenant = request.principal.tenant.as_deref().unwrap_or("*");
+        let scope = [tenant, request.parts.uri.path()];
+        let claim = match self.idempotency.claim(&request.parts.headers, scope, &request.body)? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
         };
-        let making = self.background.spawn(async move {
-            let made = work.await?;
-            if let Some(remembered) = made.remembered {
-                claim.keep(remembered);
+        let running = self.background.spawn(async move {
+            let finished = work.await?;
+            if let Some(stored) = finished.stored {
+                claim.store(stored);
             }
-            Ok(made.answer)
+            Ok(finished.response)
         });
-        making.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))
+        running.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))
     }
 }

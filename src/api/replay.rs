@@ -1,4 +1,4 @@
-//! Replays: deliver again what the log holds, as a job with progress; or everything of a webhook that failed since a time.
+//! Replays: jobs that deliver events of the log again, or all failed deliveries of a webhook since a time.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use serde::Serialize;
 
 use super::body::object;
 use super::page::Query;
-use super::{Api, Call, Made, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, reply};
 use crate::handoff::ReplayFilter;
 use crate::http::{Problem, Response};
 use crate::model::path::REPLAYS;
 use crate::model::{EventId, Timestamp};
 use crate::service::replay::{OwnedReplay, ReplayDraft};
-use crate::service::{Rows, WebhookRef, Work};
+use crate::service::{ListPage, ReplayScope, WebhookRef};
 use crate::settle::JobState;
 
-/// A replay as the interface shows it.
+/// A replay as JSON.
 #[derive(Serialize)]
 struct View {
     id: String,
-    /// `events` of the log, or `dead_letters` of a webhook.
+    /// `events` for events of the log, `dead_letters` for dead letters of a webhook.
     kind: &'static str,
     status: &'static str,
     tenant: Box<str>,
@@ -31,24 +31,24 @@ struct View {
     event_id: Option<Box<str>>,
     include_unmatched: bool,
     include_paused: bool,
-    /// Events looked at so far.
+    /// The number of events read so far.
     events: u64,
-    /// Deliveries made so far.
+    /// The number of deliveries created so far.
     deliveries: u64,
-    /// Deliveries to make, where that is known.
+    /// The number of deliveries to create. `null` if it is unknown.
     total: Option<u64>,
     created_at: Timestamp,
     ended_at: Option<Timestamp>,
 }
 
-/// The answer to the start of a replay.
+/// The response to the start of a replay.
 #[derive(Serialize)]
-struct Started {
+struct StartedReplay {
     id: String,
     status: &'static str,
 }
 
-impl Started {
+impl StartedReplay {
     fn new(no: u64) -> Self {
         Self { id: id(no), status: status_of(JobState::Running) }
     }
@@ -58,7 +58,7 @@ fn id(no: u64) -> String {
     format!("rpl_{no}")
 }
 
-/// Where a replay is found.
+/// The path of a replay.
 fn place_of(no: u64) -> String {
     format!("{REPLAYS}/{}", id(no))
 }
@@ -74,9 +74,9 @@ fn status_of(state: JobState) -> &'static str {
 
 impl View {
     fn of(OwnedReplay { replay, tenant, webhook }: &OwnedReplay) -> Self {
-        let (kind, filter) = match &replay.work {
-            Work::Events(filter) => ("events", filter.clone()),
-            Work::DeadLetters { since, .. } => {
+        let (kind, filter) = match &replay.scope {
+            ReplayScope::Events(filter) => ("events", filter.clone()),
+            ReplayScope::DeadLetters { since, .. } => {
                 let (since, include_paused) = (*since, true);
                 ("dead_letters", ReplayFilter { since, include_paused, ..ReplayFilter::default() })
             }
@@ -103,69 +103,71 @@ impl View {
 }
 
 impl Api {
-    /// `{"webhook_id"?,"include_unmatched"?,"include_paused"?}`: to that webhook whether it matched or not, or to each that
-    /// matched when the event was accepted.
-    pub(super) async fn replay_event(&self, call: &Call, event: EventId) -> Result<Response, Problem> {
-        self.service.may_replay_event(&call.principal, event).await?;
-        let document = object(&call.parts.headers, &call.body, true)?;
-        let draft = self.service.draft_event_replay(&call.principal, event, document).await?;
-        self.start(call, draft).await
+    /// Replays one event. Body: `{"webhook_id"?,"include_unmatched"?,"include_paused"?}`. The event goes to that webhook,
+    /// whether it matched or not, or to each webhook that matched when the event was accepted.
+    pub(super) async fn replay_event(&self, request: &ManagementRequest, event: EventId) -> Result<Response, Problem> {
+        self.service.may_replay_event(&request.principal, event).await?;
+        let document = object(&request.parts.headers, &request.body, true)?;
+        let draft = self.service.draft_event_replay(&request.principal, event, document).await?;
+        self.start(request, draft).await
     }
 
-    /// `{"since"?,"until"?,"types"?,"webhook_id"?,"include_unmatched"?,"include_paused"?}`, and `tenant` with a key of
-    /// tenant `*`.
-    pub(super) async fn start_replay(&self, call: &Call) -> Result<Response, Problem> {
-        let document = object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_replay(&call.principal, document)?;
-        self.start(call, draft).await
+    /// Starts a replay. Body: `{"since"?,"until"?,"types"?,"webhook_id"?,"include_unmatched"?,"include_paused"?}`, and
+    /// `tenant` with a key of tenant `*`.
+    pub(super) async fn start_replay(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let document = object(&request.parts.headers, &request.body, false)?;
+        let draft = self.service.draft_replay(&request.principal, document)?;
+        self.start(request, draft).await
     }
 
-    /// `{"since"}`: dead letters since then begin anew, and what waits for its next attempt is due now.
-    pub(super) async fn recover(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.may_recover(&call.principal, of)?;
-        let document = object(&call.parts.headers, &call.body, false)?;
-        let recovery = self.service.draft_recovery(&call.principal, of, document)?;
+    /// Retries the failed deliveries of a webhook. Body: `{"since"}`. Dead letters since this time start a new schedule, and
+    /// deliveries that wait for their next attempt become due now.
+    pub(super) async fn recover(&self, request: &ManagementRequest, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        self.service.may_recover(&request.principal, of)?;
+        let document = object(&request.parts.headers, &request.body, false)?;
+        let recovery = self.service.draft_recovery(&request.principal, of, document)?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let no = service.recover(recovery).await?;
-            reply::made(StatusCode::ACCEPTED, &place_of(no), &Started::new(no)).map(Made::from)
+            reply::created(StatusCode::ACCEPTED, &place_of(no), &StartedReplay::new(no)).map(IdempotentResponse::from)
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    pub(super) async fn list_replays(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    pub(super) async fn list_replays(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
-        let before = query.cursor::<Cursor>()?.map(|Cursor(no)| no);
-        let Rows { rows, next } = self.service.list_replays(&call.principal, query.tenant(), page, before).await?;
-        query.rows(&Rows { rows, next: next.map(id) }, View::of)
+        let before = query.cursor::<ReplayCursor>()?.map(|ReplayCursor(no)| no);
+        let ListPage { rows, next } =
+            self.service.list_replays(&request.principal, query.tenant(), page, before).await?;
+        query.rows(&ListPage { rows, next: next.map(id) }, View::of)
     }
 
-    /// What it has made by then stays made.
-    pub(super) async fn cancel_replay(&self, call: &Call, no: u64) -> Result<Response, Problem> {
-        self.service.cancel_replay(&call.principal, no).await?;
+    /// Cancels a replay. Deliveries that it has created already remain.
+    pub(super) async fn cancel_replay(&self, request: &ManagementRequest, no: u64) -> Result<Response, Problem> {
+        self.service.cancel_replay(&request.principal, no).await?;
         Ok(reply::no_content())
     }
 
-    pub(super) async fn read_replay(&self, call: &Call, no: u64) -> Result<Response, Problem> {
-        let replay = self.service.read_replay(&call.principal, no).await?;
-        reply::read(&call.parts.headers, &View::of(&replay))
+    pub(super) async fn read_replay(&self, request: &ManagementRequest, no: u64) -> Result<Response, Problem> {
+        let replay = self.service.read_replay(&request.principal, no).await?;
+        reply::json_with_etag(&request.parts.headers, &View::of(&replay))
     }
 
-    async fn start(&self, call: &Call, draft: ReplayDraft) -> Result<Response, Problem> {
+    async fn start(&self, request: &ManagementRequest, draft: ReplayDraft) -> Result<Response, Problem> {
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let no = service.start_replay(draft).await?;
-            reply::made(StatusCode::ACCEPTED, &place_of(no), &Started::new(no)).map(Made::from)
+            reply::created(StatusCode::ACCEPTED, &place_of(no), &StartedReplay::new(no)).map(IdempotentResponse::from)
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 }
 
-/// A replay's id.
-struct Cursor(u64);
+/// The id of a replay, as a cursor.
+struct ReplayCursor(u64);
 
-impl std::str::FromStr for Cursor {
+impl std::str::FromStr for ReplayCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {

@@ -1,4 +1,4 @@
-//! Sources: make, list, read, change, delete, restore, rotate; what they refused; the guide for whoever sends.
+//! Sources: create, list, read, change, delete, restore, rotate secret and token, rejections, and the guide for the sender.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -8,122 +8,142 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
 use super::condition::expected_version;
 use super::page::Query;
-use super::source_view::{RejectionView, Told, View, etag};
-use super::{Api, Call, Made, body, reply};
+use super::source_view::{CreatedSourceView, RejectionView, View, etag};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Body, Problem, ProblemCode, Response};
 use crate::inbound::source::{Source, SourceStatus};
 use crate::limits::REJECTIONS_PER_SOURCE;
 use crate::model::path::SOURCES;
 use crate::service::SourceRef;
-use crate::service::source::{SourceFilter, SourceKey, ToldSource};
+use crate::service::source::{SourceFilter, SourceKey, SourceWithSecrets};
 
 impl Api {
-    /// A partner's token and a secret that is made here are in this answer and in no other.
-    pub(super) async fn create_source(&self, call: &Call) -> Result<Response, Problem> {
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_source(&call.principal, document)?;
+    /// Creates a source. Only this response contains the token of a partner and a generated secret.
+    pub(super) async fn create_source(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let draft = self.service.draft_source(&request.principal, document)?;
         let service = Arc::clone(&self.service);
-        let make = async move {
-            let made = service.create_source(draft).await?;
-            let place = format!("{SOURCES}/{}", made.source.id);
-            told(&made, |told| reply::made(StatusCode::CREATED, &place, told))
+        let work = async move {
+            let created = service.create_source(draft).await?;
+            let location = format!("{SOURCES}/{}", created.source.id);
+            with_secrets(&created, |view| reply::created(StatusCode::CREATED, &location, view))
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    /// Filters: `status`, `kind`, `q` (in name and description), `deleted=true` (only those that are).
-    pub(super) fn list_sources(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists sources. Filters: `status`, `kind`, `q` (in name and description), `deleted=true` (only deleted sources).
+    pub(super) fn list_sources(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
         let filter = filter(&query)?;
-        let found = self.service.list_sources(&call.principal, filter, page, query.cursor()?)?;
+        let found = self.service.list_sources(&request.principal, filter, page, query.cursor()?)?;
         query.rows(&found, |source| View::of(source, None))
     }
 
-    /// One that is deleted is shown with `deleted=true`.
-    pub(super) fn read_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let (who, key) = (&call.principal, key(&query, of));
+    /// Reads a source. With `deleted=true`, reads a deleted source.
+    pub(super) fn read_source(&self, request: &ManagementRequest, of: SourceRef<'_>) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, of));
         let source = if deleted(&query)? {
             self.service.read_deleted_source(who, key)?
         } else {
             self.service.read_source(who, key)?
         };
         let response = reply::json(StatusCode::OK, &View::of(&source, None))?;
-        Ok(reply::tagged(&call.parts.headers, &etag(&source), response))
+        Ok(reply::with_etag(&request.parts.headers, &etag(&source), response))
     }
 
-    pub(super) async fn patch_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let (who, key) = (&call.principal, key(&query, of));
+    pub(super) async fn patch_source(
+        &self,
+        request: &ManagementRequest,
+        of: SourceRef<'_>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, of));
         self.service.may_change_source(who, key)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = expected_version(&call.parts.headers);
-        shown(&*self.service.patch_source(who, key, document, expected.as_ref()).await?)
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let expected = expected_version(&request.parts.headers);
+        view_response(&*self.service.patch_source(who, key, document, expected.as_ref()).await?)
     }
 
-    pub(super) async fn delete_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let expected = expected_version(&call.parts.headers);
-        self.service.delete_source(&call.principal, key(&query, of), expected.as_ref()).await?;
+    pub(super) async fn delete_source(
+        &self,
+        request: &ManagementRequest,
+        of: SourceRef<'_>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let expected = expected_version(&request.parts.headers);
+        self.service.delete_source(&request.principal, key(&query, of), expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 
-    /// Brings a deleted source back, with its token and secrets; one that is there is answered as it is.
-    pub(super) async fn restore_source(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let expected = expected_version(&call.parts.headers);
-        shown(&*self.service.restore_source(&call.principal, key(&query, of), expected.as_ref()).await?)
+    /// Restores a deleted source with its token and secrets. A source that is not deleted is returned unchanged.
+    pub(super) async fn restore_source(
+        &self,
+        request: &ManagementRequest,
+        of: SourceRef<'_>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let expected = expected_version(&request.parts.headers);
+        view_response(&*self.service.restore_source(&request.principal, key(&query, of), expected.as_ref()).await?)
     }
 
-    /// `{"overlap_seconds"?, "secret"?, "when"?}`: adds a secret; those before end after the overlap. With `when`, of the
-    /// secrets for such requests.
-    pub(super) async fn rotate_secret(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let (who, key) = (&call.principal, key(&query, of));
+    /// Adds a secret. Body: `{"overlap_seconds"?, "secret"?, "when"?}`. Older secrets expire after the overlap. With
+    /// `when`, only the secrets for such requests are rotated.
+    pub(super) async fn rotate_secret(
+        &self,
+        request: &ManagementRequest,
+        of: SourceRef<'_>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, of));
         self.service.may_change_source(who, key)?;
-        let document = body::object(&call.parts.headers, &call.body, true)?;
-        let expected = expected_version(&call.parts.headers);
+        let document = body::object(&request.parts.headers, &request.body, true)?;
+        let expected = expected_version(&request.parts.headers);
         let draft = self.service.draft_source_secret(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let rotated = service.rotate_source_secret(draft).await?;
-            told(&rotated, |told| reply::json(StatusCode::OK, told))
+            with_secrets(&rotated, |view| reply::json(StatusCode::OK, view))
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    /// `{"token"?}`: another token for a partner; the one before ends at once.
-    pub(super) async fn rotate_token(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let (who, key) = (&call.principal, key(&query, of));
+    /// Replaces the token of a partner. Body: `{"token"?}`. The old token expires immediately.
+    pub(super) async fn rotate_token(
+        &self,
+        request: &ManagementRequest,
+        of: SourceRef<'_>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, of));
         self.service.may_change_source(who, key)?;
-        let document = body::object(&call.parts.headers, &call.body, true)?;
-        let expected = expected_version(&call.parts.headers);
+        let document = body::object(&request.parts.headers, &request.body, true)?;
+        let expected = expected_version(&request.parts.headers);
         let draft = self.service.draft_source_token(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let rotated = service.rotate_source_token(draft).await?;
-            told(&rotated, |told| reply::json(StatusCode::OK, told))
+            with_secrets(&rotated, |view| reply::json(StatusCode::OK, view))
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    pub(super) fn guide(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
-        let source = self.service.read_source(&call.principal, key(&query, of))?;
+    pub(super) fn guide(&self, request: &ManagementRequest, of: SourceRef<'_>) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let source = self.service.read_source(&request.principal, key(&query, of))?;
         let mut response = Response::new(Body::from(source.guide(None)));
         let markdown = HeaderValue::from_static("text/markdown; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, markdown);
         Ok(response)
     }
 
-    /// What the source refused since the server's start, newest first.
-    pub(super) fn list_rejections(&self, call: &Call, of: SourceRef<'_>) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists the refused requests of a source since the start of the server, newest first.
+    pub(super) fn list_rejections(&self, request: &ManagementRequest, of: SourceRef<'_>) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let limit = query.parse::<NonZeroUsize>("limit", "expected a number from 1")?;
         let limit = limit.map_or(REJECTIONS_PER_SOURCE, NonZeroUsize::get);
-        let rejections = self.service.source_rejections(&call.principal, key(&query, of), limit)?;
+        let rejections = self.service.source_rejections(&request.principal, key(&query, of), limit)?;
         let rows: Vec<_> = rejections.into_iter().map(RejectionView::from).collect();
         reply::list(&rows, None)
     }
@@ -133,30 +153,30 @@ fn key<'a>(query: &'a Query, of: SourceRef<'a>) -> SourceKey<'a> {
     SourceKey { of, tenant: query.tenant() }
 }
 
-fn shown(source: &Source) -> Result<Response, Problem> {
+fn view_response(source: &Source) -> Result<Response, Problem> {
     let mut response = reply::json(StatusCode::OK, &View::of(source, None))?;
-    reply::set(&mut response, ETAG, &etag(source));
+    reply::set_header(&mut response, ETAG, &etag(source));
     Ok(response)
 }
 
-/// The answer with what is told once, and the one without it.
-fn told(
-    ToldSource { source, token, secret }: &ToldSource,
-    answer: impl Fn(&Told) -> Result<Response, Problem>,
-) -> Result<Made, Problem> {
+/// The response with the token and secret, and the stored response without them.
+fn with_secrets(
+    SourceWithSecrets { source, token, secret }: &SourceWithSecrets,
+    answer: impl Fn(&CreatedSourceView) -> Result<Response, Problem>,
+) -> Result<IdempotentResponse, Problem> {
     let answer = |is_first: bool| {
         let (token, secret) = (token.as_ref().filter(|_| is_first), secret.as_ref().filter(|_| is_first));
-        let told = Told {
+        let view = CreatedSourceView {
             source: View::of(source, token),
             token: token.map(|token| token.reveal().to_owned()),
             secret: secret.map(|secret| secret.reveal().to_owned()),
             guide: token.map(|token| source.guide(Some(token))),
         };
-        let mut response = answer(&told)?;
-        reply::set(&mut response, ETAG, &etag(source));
+        let mut response = answer(&view)?;
+        reply::set_header(&mut response, ETAG, &etag(source));
         Ok::<_, Problem>(response)
     };
-    Ok(Made { answer: answer(true)?, remembered: Some(answer(false)?) })
+    Ok(IdempotentResponse { response: answer(true)?, stored: Some(answer(false)?) })
 }
 
 fn deleted(query: &Query) -> Result<bool, Problem> {

@@ -1,14 +1,14 @@
-//! A source as the interface shows it.
+//! Sources and their rejections as JSON.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::inbound::provider::Dedup;
-use crate::inbound::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
+use crate::inbound::provider::DedupMode;
+use crate::inbound::source::{ManagedBy, PartnerToken, Rejection, SecretSetting, Source, SourceSettings, SourceStatus};
 use crate::model::Timestamp;
 use crate::signature::{OneOrMany, RawScheme};
 
-/// A source without its secrets and its token.
+/// A source as JSON, without its secrets and its token.
 #[derive(Serialize)]
 pub(super) struct View {
     id: String,
@@ -19,16 +19,16 @@ pub(super) struct View {
     status: SourceStatus,
     url: String,
     secret_hints: Vec<String>,
-    /// One for each hint: until when, for which requests.
+    /// One entry for each hint, with the expiry of the secret and the requests that use it.
     secrets: Vec<SecretView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<RawScheme>,
-    /// The setting `id`, which cannot have its own name beside the source's id.
+    /// The setting `id`. It has another name here, because `id` is the id of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_id: Option<OneOrMany>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<OneOrMany>,
-    dedup: Dedup,
+    dedup: DedupMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,26 +60,26 @@ struct SecretView {
     when: Option<String>,
 }
 
-/// The answer to whoever made a source, a secret or a token.
+/// The response to the creation of a source, a secret or a token.
 #[derive(Serialize)]
-pub(super) struct Told {
+pub(super) struct CreatedSourceView {
     #[serde(flatten)]
     pub(super) source: View,
-    /// Shown this once.
+    /// Shown only in this response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<String>,
-    /// Shown this once.
+    /// Shown only in this response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<String>,
-    /// With the token in it.
+    /// The guide for the sender. It contains the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) guide: Option<String>,
 }
 
 impl View {
-    /// `token` is shown in the URL where it was just made; without it only its end is.
-    pub(super) fn of(source: &Source, token: Option<&Token>) -> Self {
-        let Settings { kind, description, verify, id, r#type, handshake, respond, tolerance, options, .. } =
+    /// Converts a source. The URL contains a new `token`, or otherwise only the end of the token.
+    pub(super) fn of(source: &Source, token: Option<&PartnerToken>) -> Self {
+        let SourceSettings { kind, description, verify, id, r#type, handshake, respond, tolerance, options, .. } =
             source.settings.hidden();
         Self {
             id: source.id.to_string(),
@@ -113,21 +113,21 @@ impl View {
     }
 }
 
-fn secrets(settings: &Settings) -> Vec<SecretView> {
-    let told = settings.secrets.iter().filter(|setting| setting.value().is_some());
-    let views = told.zip(settings.secret_hints()).map(|(setting, hint)| match setting {
+fn secrets(settings: &SourceSettings) -> Vec<SecretView> {
+    let with_value = settings.secrets.iter().filter(|setting| setting.value().is_some());
+    let views = with_value.zip(settings.secret_hints()).map(|(setting, hint)| match setting {
         SecretSetting::Text(_) => SecretView { hint, until: None, when: None },
         SecretSetting::Table(table) => SecretView { hint, until: table.until.clone(), when: table.when.clone() },
     });
     views.collect()
 }
 
-/// The tag of a source's state.
+/// The `ETag` of a source: its version.
 pub(super) fn etag(source: &Source) -> String {
     format!("\"{}\"", source.version)
 }
 
-/// A request that a source refused.
+/// A refused request of a source as JSON.
 #[derive(Serialize)]
 pub(super) struct RejectionView {
     at: Timestamp,
@@ -145,7 +145,7 @@ impl From<Rejection> for RejectionView {
         let mut headers = serde_json::Map::new();
         for (name, value) in rejection.headers {
             match headers.get_mut(&*name) {
-                // As RFC 9110 joins the lines of a field.
+                // RFC 9110 joins several lines of a header field with commas.
                 Some(Value::String(first)) => *first = format!("{first}, {value}"),
                 _ => _ = headers.insert(name.into(), String::from(value).into()),
             }

@@ -1,29 +1,29 @@
-//! Figures of a tenant by event type.
+//! Delivery statistics of a tenant by event type.
 
 use hyper::StatusCode;
 use serde::Serialize;
 
 use super::page::Query;
 use super::webhook_metrics::TypeView;
-use super::{Api, Call, reply};
+use super::{Api, ManagementRequest, reply};
 use crate::http::{Problem, Response};
 use crate::model::Timestamp;
 
 #[derive(Serialize)]
-struct Stats<'a> {
-    /// The beginning of the first hour that is counted.
+struct StatsView<'a> {
+    /// The start of the first counted hour.
     since: Timestamp,
     until: Timestamp,
     data: Vec<TypeView<'a>>,
 }
 
 impl Api {
-    /// Parameters: `since` (whole hours, back to 24 hours ago), `tenant`.
-    pub(super) async fn stats(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Returns the statistics. Parameters: `since` (whole hours, back to 24 hours ago), `tenant`.
+    pub(super) async fn stats(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let since = query.time("since")?;
-        let figures = self.service.tenant_figures(&call.principal, query.tenant(), since).await?;
-        let data = TypeView::all(&figures.types);
-        reply::json(StatusCode::OK, &Stats { since: figures.since, until: figures.until, data })
+        let stats = self.service.tenant_statistics(&request.principal, query.tenant(), since).await?;
+        let data = TypeView::all(&stats.types);
+        reply::json(StatusCode::OK, &StatsView { since: stats.since, until: stats.until, data })
     }
 }

@@ -1,4 +1,4 @@
-//! Subscriptions of a webhook. They are part of their webhook: its version is theirs, and `ETag` and `If-Match` name it.
+//! Subscriptions of a webhook. They are part of the webhook: `ETag` and `If-Match` contain the version of the webhook.
 
 use std::sync::Arc;
 
@@ -9,82 +9,92 @@ use super::condition::expected_version;
 use super::page::Query;
 use super::webhook::etag;
 use super::webhook_list::event_type;
-use super::{Api, Call, Made, body, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::SubscriptionId;
 use crate::model::path::WEBHOOKS;
 use crate::service::WebhookRef;
-use crate::service::webhook::subscription::{Document, OfWebhook, SubscriptionFilter};
+use crate::service::webhook::subscription::{SubscriptionDocument, SubscriptionFilter, WebhookSubscription};
 
 impl Api {
-    pub(super) async fn create_subscription(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.read_webhook(&call.principal, of)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = expected_version(&call.parts.headers);
-        let draft = self.service.draft_subscription(&call.principal, of, document, expected.as_ref())?;
+    pub(super) async fn create_subscription(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        self.service.read_webhook(&request.principal, of)?;
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let expected = expected_version(&request.parts.headers);
+        let draft = self.service.draft_subscription(&request.principal, of, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let make = async move {
-            let made = service.create_subscription(draft).await?;
-            let place = format!("{WEBHOOKS}/{}/subscriptions/{}", made.webhook.id, made.subscription.id);
-            let mut response = reply::made(StatusCode::CREATED, &place, &view(&made))?;
-            reply::set(&mut response, ETAG, &etag(&made.webhook));
-            Ok(Made::from(response))
+        let work = async move {
+            let created = service.create_subscription(draft).await?;
+            let location = format!("{WEBHOOKS}/{}/subscriptions/{}", created.webhook.id, created.subscription.id);
+            let mut response = reply::created(StatusCode::CREATED, &location, &view(&created))?;
+            reply::set_header(&mut response, ETAG, &etag(&created.webhook));
+            Ok(IdempotentResponse::from(response))
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    /// The newest first. Filters: `event_type` or `type` (those that name it), `resource_id`, `is_active`.
-    pub(super) fn list_subscriptions(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.read_webhook(&call.principal, of)?;
-        let query = Query::of(&call.parts.uri);
+    /// Lists subscriptions, newest first. Filters: `event_type` or `type` (subscriptions that name it), `resource_id`,
+    /// `is_active`.
+    pub(super) fn list_subscriptions(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        self.service.read_webhook(&request.principal, of)?;
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
         let filter = SubscriptionFilter {
             event_type: event_type(&query)?,
             resource_id: query.get("resource_id"),
             is_active: query.parse("is_active", "expected true or false")?,
         };
-        let found = self.service.list_subscriptions(&call.principal, of, filter, page, query.cursor()?)?;
+        let found = self.service.list_subscriptions(&request.principal, of, filter, page, query.cursor()?)?;
         query.rows(&found, view)
     }
 
     pub(super) fn read_subscription(
         &self,
-        call: &Call,
+        request: &ManagementRequest,
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        let found = self.service.read_subscription(&call.principal, of, id)?;
+        let found = self.service.read_subscription(&request.principal, of, id)?;
         let response = reply::json(StatusCode::OK, &view(&found))?;
-        Ok(reply::tagged(&call.parts.headers, &etag(&found.webhook), response))
+        Ok(reply::with_etag(&request.parts.headers, &etag(&found.webhook), response))
     }
 
     pub(super) async fn put_subscription(
         &self,
-        call: &Call,
+        request: &ManagementRequest,
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        self.service.read_subscription(&call.principal, of, id)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = expected_version(&call.parts.headers);
-        let changed = self.service.replace_subscription(&call.principal, of, id, document, expected.as_ref()).await?;
+        self.service.read_subscription(&request.principal, of, id)?;
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let expected = expected_version(&request.parts.headers);
+        let changed =
+            self.service.replace_subscription(&request.principal, of, id, document, expected.as_ref()).await?;
         let mut response = reply::json(StatusCode::OK, &view(&changed))?;
-        reply::set(&mut response, ETAG, &etag(&changed.webhook));
+        reply::set_header(&mut response, ETAG, &etag(&changed.webhook));
         Ok(response)
     }
 
     pub(super) async fn delete_subscription(
         &self,
-        call: &Call,
+        request: &ManagementRequest,
         of: WebhookRef<'_>,
         id: SubscriptionId,
     ) -> Result<Response, Problem> {
-        let expected = expected_version(&call.parts.headers);
-        self.service.delete_subscription(&call.principal, of, id, expected.as_ref()).await?;
+        let expected = expected_version(&request.parts.headers);
+        self.service.delete_subscription(&request.principal, of, id, expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 }
 
-fn view(of: &OfWebhook) -> Document<'_> {
-    Document::of(of.webhook.id, &of.subscription)
+fn view(of: &WebhookSubscription) -> SubscriptionDocument<'_> {
+    SubscriptionDocument::of(of.webhook.id, &of.subscription)
 }

@@ -1,4 +1,4 @@
-//! Tenants: list, make.
+//! Tenants: list, create.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::page::Query;
-use super::{Api, Call, body, reply};
+use super::{Api, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::TENANTS;
 use crate::model::{RetryOn, Timestamp, Visibility};
 use crate::registry::TenantInfo;
 use crate::service::Service;
-use crate::service::webhook::document::Policy;
+use crate::service::webhook::document::RetryPolicyDocument;
 
 #[derive(Serialize)]
 struct View<'a> {
     name: &'a str,
-    /// Absent: `standard`.
+    /// `null` for the profile `standard`.
     profile: Option<&'a str>,
-    /// Absent: the configured one.
-    retry_policy: Option<Policy<'a>>,
+    /// `null` for the configured retry policy.
+    retry_policy: Option<RetryPolicyDocument<'a>>,
     visibility: Visibility,
     managed_by: &'static str,
-    /// Absent of one that came into being because something is its.
+    /// `null` for a tenant that exists only because a resource names it.
     created_at: Option<Timestamp>,
 }
 
@@ -32,7 +32,7 @@ impl<'a> View<'a> {
         Self {
             name: &tenant.name,
             profile: tenant.settings.profile.as_deref(),
-            retry_policy: tenant.settings.retry_policy.as_ref().map(|policy| Policy(policy, RetryOn::ALL)),
+            retry_policy: tenant.settings.retry_policy.as_ref().map(|policy| RetryPolicyDocument(policy, RetryOn::ALL)),
             visibility: tenant.settings.visibility,
             managed_by: if tenant.is_of_file { "file" } else { "api" },
             created_at: tenant.created_at,
@@ -41,23 +41,23 @@ impl<'a> View<'a> {
 }
 
 impl Api {
-    pub(super) async fn create_tenant(&self, call: &Call) -> Result<Response, Problem> {
-        Service::may_create_tenant(&call.principal)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_tenant(&call.principal, document)?;
+    pub(super) async fn create_tenant(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        Service::may_create_tenant(&request.principal)?;
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let draft = self.service.draft_tenant(&request.principal, document)?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let tenant = service.create_tenant(draft).await?;
-            Ok(reply::made(StatusCode::CREATED, TENANTS, &View::of(&tenant))?.into())
+            Ok(reply::created(StatusCode::CREATED, TENANTS, &View::of(&tenant))?.into())
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    /// In the order of their names: all for a key of tenant `*`, else the caller's own.
-    pub(super) fn list_tenants(&self, call: &Call) -> Result<Response, Problem> {
-        let query = Query::of(&call.parts.uri);
+    /// Lists tenants by name: all tenants for a key of tenant `*`, otherwise the caller's own.
+    pub(super) fn list_tenants(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
         let page = query.page()?;
-        let found = self.service.list_tenants(&call.principal, query.tenant(), page, query.get("cursor"))?;
+        let found = self.service.list_tenants(&request.principal, query.tenant(), page, query.get("cursor"))?;
         query.rows(&found, View::of)
     }
 }

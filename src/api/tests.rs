@@ -1,4 +1,4 @@
-//! The interface as a whole, over a real registry and stores of the test's own.
+//! The whole API, over a real registry and test stores.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::inbound::source::Rejections;
 use crate::model::{
-    DeliveryId, DeliveryStatus, EventId, Inbound, Mapping, NewEvent, Principal, Role, SubscriptionId, Timestamp,
+    DeliveryId, DeliveryStatus, EventId, InboundInfo, Mapping, NewEvent, Principal, Role, SubscriptionId, Timestamp,
     WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::service::TestRefused;
-use crate::service::testing::{self, Figures, Log, Receiver, Store};
+use crate::service::testing::{self, RecordingTestSender, TestDeliveryBackend, TestLog, TestStatistics};
 
 mod access;
 mod apply;
@@ -36,11 +36,11 @@ struct World {
     writer: Writer,
     clock: Clock,
     rejections: Arc<Rejections>,
-    store: Arc<Store>,
-    figures: Arc<Figures>,
-    log: Arc<Log>,
-    tester: Arc<Receiver>,
-    _service: testing::World,
+    store: Arc<TestDeliveryBackend>,
+    statistics: Arc<TestStatistics>,
+    log: Arc<TestLog>,
+    test_sender: Arc<RecordingTestSender>,
+    _service: testing::TestService,
 }
 
 fn world() -> World {
@@ -49,7 +49,7 @@ fn world() -> World {
         api: Api::new(
             Arc::clone(&world.service),
             Arc::new(routes::router().unwrap()),
-            Background::default(),
+            BackgroundTasks::default(),
             world.clock.clone(),
         ),
         registry: Arc::clone(&world.registry),
@@ -57,9 +57,9 @@ fn world() -> World {
         clock: world.clock.clone(),
         rejections: Arc::clone(&world.rejections),
         store: Arc::clone(&world.store),
-        figures: Arc::clone(&world.figures),
+        statistics: Arc::clone(&world.statistics),
         log: Arc::clone(&world.log),
-        tester: Arc::clone(&world.tester),
+        test_sender: Arc::clone(&world.test_sender),
         _service: world,
     }
 }
@@ -83,7 +83,7 @@ impl Got {
         self.body["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect()
     }
 
-    /// Pointers of the fields that are wrong.
+    /// The pointers of the invalid fields.
     fn wrong(&self) -> Vec<&str> {
         assert_eq!(self.status, 422, "{}", self.body);
         self.body["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect()
@@ -127,7 +127,7 @@ impl<'a> Ask<'a> {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let principal = Principal::new(self.tenant.map(Into::into), self.role);
-        let call = Call { parts, body: self.body.into(), principal, request_id: "req_1".into() };
+        let call = ManagementRequest { parts, body: self.body.into(), principal, request_id: "req_1".into() };
         let (head, body) = world.api.handle(call).await.into_parts();
         #[expect(clippy::disallowed_methods, reason = "the body is whole in memory already")]
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -168,7 +168,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_webhook_is_made_read_changed_and_removed() {
+async fn a_webhook_can_be_created_read_changed_and_deleted() {
     let world = world();
     let body = json!({
         "url": "https://example.com/hook", "events": ["order.*", "a", "a"], "description": "d", "name": "n",
@@ -224,7 +224,7 @@ async fn a_webhook_is_made_read_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn what_was_read_can_be_written_back() {
+async fn a_resource_can_be_written_back_as_read() {
     let world = world();
     let place = made(&world).await;
     let read = ask().send(&world, "GET", &place).await;
@@ -240,7 +240,7 @@ async fn what_was_read_can_be_written_back() {
 }
 
 #[tokio::test]
-async fn a_secret_is_in_no_answer_but_the_first() {
+async fn a_secret_is_only_in_the_first_response() {
     let world = world();
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let body = json!({"url": "https://example.com/", "secret": secret, "headers": {"X-Api-Key": "canary"}});
@@ -265,7 +265,7 @@ async fn a_secret_is_in_no_answer_but_the_first() {
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-async fn each_wrong_field_is_named() {
+async fn each_invalid_field_is_reported() {
     let world = world();
     let long = "x".repeat(2000);
     for (fields, wrong) in [
@@ -401,7 +401,7 @@ async fn pause_and_resume() {
 }
 
 #[tokio::test]
-async fn what_is_made_is_made_although_the_caller_leaves() {
+async fn a_creation_completes_after_the_client_disconnects() {
     let world = world();
     let body = json!({"url": "https://example.com/hook", "uid": "mine"});
     let mut creating = Box::pin(create(&world, &body));
@@ -409,7 +409,7 @@ async fn what_is_made_is_made_although_the_caller_leaves() {
     assert!(first.is_pending(), "the writer has not answered yet");
     drop(creating);
     tokio::task::yield_now().await;
-    // The writer works in order, so the answer to this comes after the creation.
+    // The writer processes changes in order, so this response comes after the creation.
     world.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     assert_eq!(ask().send(&world, "GET", &format!("{WEBHOOKS}/mine")).await.status, 200);
 }
@@ -466,7 +466,7 @@ async fn lists_are_newest_first_and_go_on_by_cursor() {
 }
 
 #[tokio::test]
-async fn a_key_of_all_tenants_names_one() {
+async fn a_key_of_all_tenants_can_name_a_tenant() {
     let world = world();
     let body = json!({"url": "https://example.com/", "tenant": "acme"});
     let made = ask().tenant(None).json(&body).send(&world, "POST", WEBHOOKS).await;
@@ -502,7 +502,7 @@ async fn deliveries_of_a_webhook_are_read_from_rows_and_from_what_waits() {
             },
         );
     }
-    // Settled between the two questions: its row is what counts.
+    // Settled between the two requests: the row takes precedence.
     world.row(ids[1].event, 0, DeliveryStatus::Delivered);
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     for limit in [1, 2, 3, 4, 9, 50] {
@@ -598,9 +598,9 @@ async fn events_are_listed_and_read_with_their_deliveries() {
     assert_eq!(ask().send(&world, "GET", &format!("/api/v1/events/{}", EventId::MAX)).await.status, 404);
 }
 
-/// What a source sent is shown as it came, beside the data that is delivered.
+/// The original request of a source is shown unchanged, next to the data that is delivered.
 #[tokio::test]
-async fn an_event_of_a_source_shows_what_came() {
+async fn an_event_of_a_source_shows_its_original_request() {
     let world = world();
     for (n, raw, key, shown) in
         [(1, &b"a=1"[..], "raw", "a=1"), (2, b"\xff\xfe", "raw_base64", "//4="), (3, b"", "raw", "")]
@@ -615,7 +615,7 @@ async fn an_event_of_a_source_shows_what_came() {
             verified: true,
             data_len: data.len() as u32,
             raw_len: Some(raw.len() as u32),
-            inbound: Some(Inbound {
+            inbound: Some(InboundInfo {
                 content_type: Some("application/x-www-form-urlencoded"),
                 headers: r#"{"x-topic":"t"}"#,
                 topic: Some("t"),
@@ -666,7 +666,7 @@ async fn dead_letters_are_read_and_delivered_again() {
     assert_eq!(post("bulk-replay".into(), since).await.status, 202);
     assert_eq!(post("bulk-replay".into(), json!({})).await.status, 202);
     let events = |numbers: &[u128]| Some(numbers.iter().copied().map(EventId::from_u128).collect::<Vec<_>>());
-    let asked: Vec<_> = world.store.asked.lock().unwrap().drain(..).map(|(_, events)| events).collect();
+    let asked: Vec<_> = world.store.replayed_dead_letters.lock().unwrap().drain(..).map(|(_, events)| events).collect();
     assert_eq!(asked, [events(&[1]), events(&[2, 5]), events(&[3]), events(&[4, 5]), None]);
     for (body, wrong) in [
         (json!({"ids": ["dlv_1"]}), "/ids"),
@@ -718,7 +718,7 @@ async fn replays_are_started_and_watched() {
     assert_eq!(ask().send(&world, "GET", "/api/v1/replays/rpl_99").await.status, 404);
 }
 
-/// Every route with an id of tenant `default`'s in it, and the methods it has.
+/// Every route with an id of tenant `default`, and its methods.
 async fn things_of_default(world: &World) -> Vec<(&'static str, String)> {
     let place = made(world).await;
     let event = world.event(5, "default", "order.created", &[0]);
@@ -752,7 +752,7 @@ async fn things_of_default(world: &World) -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_tenant_is_not_there() {
+async fn resources_of_another_tenant_do_not_exist() {
     let world = world();
     let body = json!({"url": "https://example.com/"});
     for (method, target) in things_of_default(&world).await {
@@ -814,7 +814,7 @@ async fn paths_methods_media_types_and_bodies_are_checked_in_this_order() {
 }
 
 #[tokio::test]
-async fn a_key_makes_one_thing() {
+async fn an_idempotency_key_creates_one_resource() {
     let world = world();
     let post = |key: &'static str, tenant: &'static str, body: Value| {
         let world = &world;
@@ -838,11 +838,11 @@ async fn a_key_makes_one_thing() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_failed_comes_back_by_resume() {
+async fn resume_reactivates_a_failed_webhook() {
     let world = world();
     let place = made(&world).await;
     assert!(world.writer.disable(WebhookNo(0), crate::handoff::DisableReason::Gone));
-    // The writer works in order, so the answer to this comes after the disabling.
+    // The writer processes changes in order, so this response comes after the deactivation.
     world.writer.set_access(crate::registry::FileAccess::default()).await.unwrap();
     let failed = ask().send(&world, "GET", &place).await;
     assert_eq!((failed.text("status"), &failed.body["active"]), ("failed", &json!(false)));
@@ -854,9 +854,9 @@ async fn a_webhook_that_failed_comes_back_by_resume() {
 }
 
 #[test]
-fn the_description_is_served_and_names_each_code() {
+fn the_openapi_document_is_served_and_lists_each_code() {
     assert_eq!(docs::document(docs::Format::Yaml).headers()["content-type"], "application/yaml; charset=utf-8");
-    assert_eq!(docs::at("/openapi.json").unwrap().body().whole().unwrap(), docs::JSON);
+    assert_eq!(docs::response_for("/openapi.json").unwrap().body().complete_bytes().unwrap(), docs::JSON);
     let json: Value = serde_json::from_str(docs::JSON).unwrap();
     assert_eq!(json["openapi"], "3.1.0");
     let codes = json["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
@@ -865,9 +865,9 @@ fn the_description_is_served_and_names_each_code() {
     }
 }
 
-/// docs/openapi.json is made from docs/openapi.yaml by any converter; run one after changing the latter.
+/// docs/openapi.json is converted from docs/openapi.yaml. Run any converter after a change of the YAML.
 #[test]
-fn the_description_says_the_same_in_both_forms() {
+fn the_openapi_document_is_the_same_in_both_formats() {
     let yaml: Value = serde_yaml_ng::from_str(docs::YAML).unwrap();
     let json: Value = serde_json::from_str(docs::JSON).unwrap();
     for (key, value) in yaml.as_object().unwrap() {

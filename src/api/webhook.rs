@@ -8,114 +8,137 @@ use serde::Serialize;
 
 use super::condition::expected_version;
 use super::page::Query;
-use super::{Api, Call, Made, body, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::WEBHOOKS;
 use crate::outbound::Webhook;
-use crate::service::webhook::document::Document;
-use crate::service::webhook::{Preview, Written};
+use crate::service::webhook::document::WebhookDocument;
+use crate::service::webhook::{SavedWebhook, WebhookPreview};
 use crate::service::{Service, WebhookRef};
 
-/// The answer to the creation or a change of a webhook.
+/// The response to the creation or a change of a webhook.
 #[derive(Serialize)]
 struct View<'a> {
     #[serde(flatten)]
-    webhook: Document<'a>,
-    /// Only in the answer to the creation.
+    webhook: WebhookDocument<'a>,
+    /// Shown only in the response to the creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
     warnings: &'a [String],
 }
 
 impl Api {
-    pub(super) async fn create_webhook(&self, call: &Call) -> Result<Response, Problem> {
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let draft = self.service.draft_webhook(&call.principal, document)?;
-        if is_dry_run(call)? {
+    pub(super) async fn create_webhook(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let draft = self.service.draft_webhook(&request.principal, document)?;
+        if is_dry_run(request)? {
             return preview(self.service.preview_new(draft)?);
         }
         let service = Arc::clone(&self.service);
-        let make = async move {
-            let made = service.create_webhook(draft).await?;
-            let place = format!("{WEBHOOKS}/{}", made.webhook.id);
+        let work = async move {
+            let created = service.create_webhook(draft).await?;
+            let location = format!("{WEBHOOKS}/{}", created.webhook.id);
             let answer = |secret| {
-                let mut response = reply::made(StatusCode::CREATED, &place, &view(&service, &made, secret))?;
-                reply::set(&mut response, ETAG, &etag(&made.webhook));
+                let mut response = reply::created(StatusCode::CREATED, &location, &view(&service, &created, secret))?;
+                reply::set_header(&mut response, ETAG, &etag(&created.webhook));
                 Ok::<_, Problem>(response)
             };
-            Ok(Made {
-                answer: answer(Some(made.webhook.keys.current.secret.reveal()))?,
-                remembered: Some(answer(None)?),
+            Ok(IdempotentResponse {
+                response: answer(Some(created.webhook.keys.current.secret.reveal()))?,
+                stored: Some(answer(None)?),
             })
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 
-    pub(super) fn read_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let webhook = self.service.read_webhook(&call.principal, of)?;
-        let response = reply::json(StatusCode::OK, &Document::of(&webhook, self.service.default_retry()))?;
-        Ok(reply::tagged(&call.parts.headers, &etag(&webhook), response))
+    pub(super) fn read_webhook(&self, request: &ManagementRequest, of: WebhookRef<'_>) -> Result<Response, Problem> {
+        let webhook = self.service.read_webhook(&request.principal, of)?;
+        let response = reply::json(StatusCode::OK, &WebhookDocument::of(&webhook, self.service.default_retry()))?;
+        Ok(reply::with_etag(&request.parts.headers, &etag(&webhook), response))
     }
 
-    pub(super) async fn put_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.read_webhook(&call.principal, of)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        if is_dry_run(call)? {
-            return preview(self.service.preview_replacement(&call.principal, of, document)?);
+    pub(super) async fn put_webhook(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        self.service.read_webhook(&request.principal, of)?;
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        if is_dry_run(request)? {
+            return preview(self.service.preview_replacement(&request.principal, of, document)?);
         }
-        let expected = expected_version(&call.parts.headers);
-        let changed = self.service.replace_webhook(&call.principal, of, document, expected.as_ref()).await?;
+        let expected = expected_version(&request.parts.headers);
+        let changed = self.service.replace_webhook(&request.principal, of, document, expected.as_ref()).await?;
         self.changed(&changed)
     }
 
-    pub(super) async fn patch_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.read_webhook(&call.principal, of)?;
-        let document = body::object(&call.parts.headers, &call.body, false)?;
-        let expected = expected_version(&call.parts.headers);
-        let changed = self.service.patch_webhook(&call.principal, of, document, expected.as_ref()).await?;
+    pub(super) async fn patch_webhook(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        self.service.read_webhook(&request.principal, of)?;
+        let document = body::object(&request.parts.headers, &request.body, false)?;
+        let expected = expected_version(&request.parts.headers);
+        let changed = self.service.patch_webhook(&request.principal, of, document, expected.as_ref()).await?;
         self.changed(&changed)
     }
 
-    pub(super) async fn delete_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let expected = expected_version(&call.parts.headers);
-        self.service.delete_webhook(&call.principal, of, expected.as_ref()).await?;
+    pub(super) async fn delete_webhook(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        let expected = expected_version(&request.parts.headers);
+        self.service.delete_webhook(&request.principal, of, expected.as_ref()).await?;
         Ok(reply::no_content())
     }
 
-    pub(super) async fn pause_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let expected = expected_version(&call.parts.headers);
-        self.changed(&self.service.pause_webhook(&call.principal, of, expected.as_ref()).await?)
+    pub(super) async fn pause_webhook(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        let expected = expected_version(&request.parts.headers);
+        self.changed(&self.service.pause_webhook(&request.principal, of, expected.as_ref()).await?)
     }
 
-    pub(super) async fn resume_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let expected = expected_version(&call.parts.headers);
-        self.changed(&self.service.resume_webhook(&call.principal, of, expected.as_ref()).await?)
+    pub(super) async fn resume_webhook(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        let expected = expected_version(&request.parts.headers);
+        self.changed(&self.service.resume_webhook(&request.principal, of, expected.as_ref()).await?)
     }
 
-    fn changed(&self, changed: &Written) -> Result<Response, Problem> {
+    fn changed(&self, changed: &SavedWebhook) -> Result<Response, Problem> {
         let mut response = reply::json(StatusCode::OK, &view(&self.service, changed, None))?;
-        reply::set(&mut response, ETAG, &etag(&changed.webhook));
+        reply::set_header(&mut response, ETAG, &etag(&changed.webhook));
         Ok(response)
     }
 }
 
-/// The tag of a webhook's state.
+/// The `ETag` of a webhook: its version.
 pub(super) fn etag(webhook: &Webhook) -> String {
     format!("\"{}\"", webhook.version)
 }
 
-/// Whether the caller wants to see what would come of it, and no more.
-pub(super) fn is_dry_run(call: &Call) -> Result<bool, Problem> {
-    Query::of(&call.parts.uri).parse("dry_run", "expected true or false").map(Option::unwrap_or_default)
+/// Whether the parameter `dry_run` is `true`: the request is validated and its result shown, but nothing changes.
+///
+/// # Errors
+/// 400 for another value than `true` or `false`.
+pub(super) fn is_dry_run(request: &ManagementRequest) -> Result<bool, Problem> {
+    Query::of(&request.parts.uri).parse("dry_run", "expected true or false").map(Option::unwrap_or_default)
 }
 
-fn view<'a>(service: &'a Service, written: &'a Written, secret: Option<&'a str>) -> View<'a> {
-    let webhook = Document::of(&written.webhook, service.default_retry());
+fn view<'a>(service: &'a Service, written: &'a SavedWebhook, secret: Option<&'a str>) -> View<'a> {
+    let webhook = WebhookDocument::of(&written.webhook, service.default_retry());
     View { webhook, secret, warnings: &written.warnings }
 }
 
-fn preview(preview: Preview) -> Result<Response, Problem> {
-    let Preview { mut document, changed } = preview;
+fn preview(preview: WebhookPreview) -> Result<Response, Problem> {
+    let WebhookPreview { mut document, changed } = preview;
     document.insert("changed".to_owned(), changed.into());
     reply::json(StatusCode::OK, &document)
 }

@@ -1,28 +1,28 @@
-//! Figures of a webhook: since it was made, over 24 hours, by hour and by event type.
+//! Delivery statistics of a webhook: since its creation, of the last 24 hours, by hour and by event type.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::{Api, Call, reply};
+use super::{Api, ManagementRequest, reply};
 use crate::http::{Problem, Response};
 use crate::model::{Timestamp, WebhookStatus};
-use crate::service::statistics::{Health, WebhookFigures};
+use crate::service::statistics::{WebhookHealth, WebhookStatistics};
 use crate::service::{BreakerState, WebhookRef};
-use crate::settle::{Figures, Hour, HourRow, WebhookStats};
+use crate::settle::{DeliveryStats, Hour, HourlyStatsRow, WebhookStats};
 
 #[derive(Serialize)]
 struct View<'a> {
     webhook_id: String,
     status: WebhookStatus,
-    health: Health,
+    health: WebhookHealth,
     breaker: BreakerState,
     queue_depth: usize,
-    /// Whether there may be more.
+    /// Whether the queue may be longer than `queue_depth`.
     queue_depth_is_minimum: bool,
     totals: Totals,
-    last_24h: Day,
+    last_24h: DayView,
     last_success_at: Option<Timestamp>,
     last_failure_at: Option<Timestamp>,
     failing_since: Option<Timestamp>,
@@ -31,26 +31,26 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(figures: &'a WebhookFigures) -> Self {
+    fn of(stats: &'a WebhookStatistics) -> Self {
         Self {
-            webhook_id: figures.webhook.id.to_string(),
-            status: figures.webhook.status,
-            health: figures.health,
-            breaker: figures.breaker,
-            queue_depth: figures.queue_depth,
-            queue_depth_is_minimum: figures.queue_depth_is_minimum,
-            totals: Totals::of(&figures.totals),
-            last_24h: Day::of(&figures.types.sum()),
-            last_success_at: figures.totals.last_success,
-            last_failure_at: figures.totals.last_failure,
-            failing_since: figures.failing_since,
-            hourly: figures.hours.iter().map(|(hour, figures)| HourView::of(*hour, figures)).collect(),
-            event_types: TypeView::all(&figures.types),
+            webhook_id: stats.webhook.id.to_string(),
+            status: stats.webhook.status,
+            health: stats.health,
+            breaker: stats.breaker,
+            queue_depth: stats.queue_depth,
+            queue_depth_is_minimum: stats.queue_depth_is_minimum,
+            totals: Totals::of(&stats.totals),
+            last_24h: DayView::of(&stats.types.sum()),
+            last_success_at: stats.totals.last_success,
+            last_failure_at: stats.totals.last_failure,
+            failing_since: stats.failing_since,
+            hourly: stats.hours.iter().map(|(hour, stats)| HourView::of(*hour, stats)).collect(),
+            event_types: TypeView::all(&stats.types),
         }
     }
 }
 
-/// Of a day, or since the webhook was made.
+/// Totals of a day, or since the creation of the webhook.
 #[derive(Serialize)]
 struct Totals {
     deliveries: u64,
@@ -62,16 +62,16 @@ struct Totals {
 }
 
 #[derive(Serialize)]
-struct Day {
+struct DayView {
     #[serde(flatten)]
     totals: Totals,
     average_attempts: Option<f64>,
-    attempts_histogram: Vec<Needed>,
-    latency_ms: Option<Latency>,
+    attempts_histogram: Vec<AttemptCount>,
+    latency_ms: Option<LatencyView>,
 }
 
 #[derive(Serialize)]
-struct Needed {
+struct AttemptCount {
     attempts: u8,
     deliveries: u32,
 }
@@ -84,10 +84,10 @@ struct HourView {
     failed: u64,
     attempts: u64,
     failed_attempts: u64,
-    latency_ms: Option<Latency>,
+    latency_ms: Option<LatencyView>,
 }
 
-/// An event type's figures, here and in `/api/v1/stats`.
+/// The statistics of an event type, for this endpoint and for `/api/v1/stats`.
 #[derive(Serialize)]
 pub(super) struct TypeView<'a> {
     event_type: &'a str,
@@ -97,20 +97,20 @@ pub(super) struct TypeView<'a> {
     attempts: u64,
     success_rate: Option<f64>,
     average_attempts: Option<f64>,
-    latency_ms: Option<Latency>,
+    latency_ms: Option<LatencyView>,
 }
 
-/// Percentiles of attempts.
+/// Percentiles of the latency of attempts, in milliseconds.
 #[derive(Serialize)]
-struct Latency {
+struct LatencyView {
     p50: f64,
     p95: f64,
     p99: f64,
 }
 
-impl Latency {
-    fn of(figures: &Figures) -> Option<Self> {
-        let ms = |share| figures.percentile(share).map(|latency: Duration| latency.as_micros() as f64 / 1_000.0);
+impl LatencyView {
+    fn of(stats: &DeliveryStats) -> Option<Self> {
+        let ms = |share| stats.percentile(share).map(|latency: Duration| latency.as_micros() as f64 / 1_000.0);
         Some(Self { p50: ms(0.5)?, p95: ms(0.95)?, p99: ms(0.99)? })
     }
 }
@@ -129,73 +129,77 @@ impl Totals {
     }
 }
 
-impl Day {
-    fn of(figures: &Figures) -> Self {
+impl DayView {
+    fn of(stats: &DeliveryStats) -> Self {
         let totals = Totals {
-            deliveries: figures.deliveries(),
-            successful: figures.delivered.into(),
-            failed: figures.failed.into(),
-            attempts: figures.attempts(),
-            failed_attempts: figures.failed_attempts(),
-            success_rate: figures.success_rate().map(rounded),
+            deliveries: stats.deliveries(),
+            successful: stats.delivered.into(),
+            failed: stats.failed.into(),
+            attempts: stats.attempts(),
+            failed_attempts: stats.failed_attempts(),
+            success_rate: stats.success_rate().map(rounded),
         };
         Self {
             totals,
-            average_attempts: figures.average_attempts().map(rounded),
-            attempts_histogram: figures
+            average_attempts: stats.average_attempts().map(rounded),
+            attempts_histogram: stats
                 .attempts_needed()
-                .map(|(attempts, deliveries)| Needed { attempts, deliveries })
+                .map(|(attempts, deliveries)| AttemptCount { attempts, deliveries })
                 .collect(),
-            latency_ms: Latency::of(figures),
+            latency_ms: LatencyView::of(stats),
         }
     }
 }
 
 impl HourView {
-    fn of(hour: Hour, figures: &Figures) -> Self {
+    fn of(hour: Hour, stats: &DeliveryStats) -> Self {
         Self {
             hour: hour.start(),
-            deliveries: figures.deliveries(),
-            successful: figures.delivered.into(),
-            failed: figures.failed.into(),
-            attempts: figures.attempts(),
-            failed_attempts: figures.failed_attempts(),
-            latency_ms: Latency::of(figures),
+            deliveries: stats.deliveries(),
+            successful: stats.delivered.into(),
+            failed: stats.failed.into(),
+            attempts: stats.attempts(),
+            failed_attempts: stats.failed_attempts(),
+            latency_ms: LatencyView::of(stats),
         }
     }
 }
 
 impl<'a> TypeView<'a> {
-    fn of((event_type, figures): (&'a str, &Figures)) -> Self {
+    fn of((event_type, stats): (&'a str, &DeliveryStats)) -> Self {
         Self {
             event_type,
-            total: figures.deliveries(),
-            successful: figures.delivered.into(),
-            failed: figures.failed.into(),
-            attempts: figures.attempts(),
-            success_rate: figures.success_rate().map(rounded),
-            average_attempts: figures.average_attempts().map(rounded),
-            latency_ms: Latency::of(figures),
+            total: stats.deliveries(),
+            successful: stats.delivered.into(),
+            failed: stats.failed.into(),
+            attempts: stats.attempts(),
+            success_rate: stats.success_rate().map(rounded),
+            average_attempts: stats.average_attempts().map(rounded),
+            latency_ms: LatencyView::of(stats),
         }
     }
 
-    /// All of a row, those with the most deliveries first.
-    pub(super) fn all(row: &'a HourRow) -> Vec<Self> {
+    /// The event types of a row, those with the most deliveries first.
+    pub(super) fn all(row: &'a HourlyStatsRow) -> Vec<Self> {
         let mut all: Vec<_> = row.types().map(Self::of).collect();
         all.sort_by(|one, other| other.total.cmp(&one.total).then_with(|| one.event_type.cmp(other.event_type)));
         all
     }
 }
 
-/// Four decimals: what is counted is no more exact.
+/// Rounds to four decimals. The statistics are not more precise.
 fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
 
 impl Api {
-    /// What waits is as of this call, figures are as of the attempts that have ended.
-    pub(super) async fn webhook_metrics(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        let figures = self.service.webhook_figures(&call.principal, of).await?;
-        reply::json(StatusCode::OK, &View::of(&figures))
+    /// Returns the statistics. The queue depth is current, the other values include the attempts that have ended.
+    pub(super) async fn webhook_metrics(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        let stats = self.service.webhook_statistics(&request.principal, of).await?;
+        reply::json(StatusCode::OK, &View::of(&stats))
     }
 }

@@ -1,4 +1,4 @@
-//! A webhook's secret, made anew.
+//! Regenerates the secret of a webhook.
 
 use std::sync::Arc;
 
@@ -8,38 +8,45 @@ use serde::Serialize;
 
 use super::condition::expected_version;
 use super::webhook::etag;
-use super::{Api, Call, Made, body, reply};
+use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::service::WebhookRef;
-use crate::service::webhook::document::Document;
+use crate::service::webhook::document::WebhookDocument;
 
-/// The answer: the webhook, and its new secret, shown this once.
+/// The response: the webhook, and its new secret, which is shown only once.
 #[derive(Serialize)]
 struct View<'a> {
     #[serde(flatten)]
-    webhook: Document<'a>,
+    webhook: WebhookDocument<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
 }
 
 impl Api {
-    /// `{"overlap_seconds"?, "secret"?, "key_type"?}`
-    pub(super) async fn regenerate_secret(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.read_webhook(&call.principal, of)?;
-        let document = body::object(&call.parts.headers, &call.body, true)?;
-        let expected = expected_version(&call.parts.headers);
-        let draft = self.service.draft_secret(&call.principal, of, document, expected.as_ref())?;
+    /// Body: `{"overlap_seconds"?, "secret"?, "key_type"?}`.
+    pub(super) async fn regenerate_secret(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        self.service.read_webhook(&request.principal, of)?;
+        let document = body::object(&request.parts.headers, &request.body, true)?;
+        let expected = expected_version(&request.parts.headers);
+        let draft = self.service.draft_secret(&request.principal, of, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let make = async move {
+        let work = async move {
             let webhook = service.regenerate_secret(draft).await?;
             let answer = |secret| {
-                let view = View { webhook: Document::of(&webhook, service.default_retry()), secret };
+                let view = View { webhook: WebhookDocument::of(&webhook, service.default_retry()), secret };
                 let mut response = reply::json(StatusCode::OK, &view)?;
-                reply::set(&mut response, ETAG, &etag(&webhook));
+                reply::set_header(&mut response, ETAG, &etag(&webhook));
                 Ok::<_, Problem>(response)
             };
-            Ok(Made { answer: answer(Some(webhook.keys.current.secret.reveal()))?, remembered: Some(answer(None)?) })
+            Ok(IdempotentResponse {
+                response: answer(Some(webhook.keys.current.secret.reveal()))?,
+                stored: Some(answer(None)?),
+            })
         };
-        self.make(call, make).await
+        self.run_idempotent(request, work).await
     }
 }

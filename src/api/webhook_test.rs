@@ -1,4 +1,4 @@
-//! A test delivery, with its attempt in the answer.
+//! Sends a test delivery and returns its attempt.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -7,18 +7,22 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Api, Call, body, reply};
-use crate::handoff::Probed;
+use super::{Api, ManagementRequest, body, reply};
+use crate::handoff::TestAttempt;
 use crate::http::{FieldError, Problem, Response};
 use crate::model::{HIDDEN, is_event_type};
 use crate::outbound::SentRequest;
-use crate::service::webhook::{TestRequest, TestedWebhook};
-use crate::service::{Tested, WebhookRef};
+use crate::service::webhook::{TestRequest, WebhookTestResult};
+use crate::service::{TestDeliveryResult, WebhookRef};
 
 impl Api {
-    pub(super) async fn test_webhook(&self, call: &Call, of: WebhookRef<'_>) -> Result<Response, Problem> {
-        self.service.read_webhook(&call.principal, of)?;
-        let fields = body::object(&call.parts.headers, &call.body, true)?;
+    pub(super) async fn test_webhook(
+        &self,
+        request: &ManagementRequest,
+        of: WebhookRef<'_>,
+    ) -> Result<Response, Problem> {
+        self.service.read_webhook(&request.principal, of)?;
+        let fields = body::object(&request.parts.headers, &request.body, true)?;
         let event_type = match fields.get("event_type") {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if is_event_type(text) => Some(text.as_str().into()),
@@ -27,64 +31,66 @@ impl Api {
                 return Err(Problem::invalid_body(vec![FieldError::new("/event_type", detail)]));
             }
         };
-        let data = fields.get("data").map(|value| given(&call.body, value));
-        let request = TestRequest { event_type, data, correlation_id: call.request_id.clone() };
-        let TestedWebhook { tested, event_type } = self.service.test_webhook(&call.principal, of, request).await?;
-        reply::json(StatusCode::OK, &View::of(&tested, &event_type))
+        let data = fields.get("data").map(|value| raw_data(&request.body, value));
+        let test = TestRequest { event_type, data, correlation_id: request.request_id.clone() };
+        let WebhookTestResult { result, event_type } = self.service.test_webhook(&request.principal, of, test).await?;
+        reply::json(StatusCode::OK, &View::of(&result, &event_type))
     }
 }
 
-/// `data` as it was written; as it was read, where it was written twice.
-fn given(body: &[u8], read: &Value) -> Bytes {
+/// The raw text of the field `data`. If the field occurs twice, the parsed value.
+fn raw_data(body: &[u8], read: &Value) -> Bytes {
     #[derive(serde::Deserialize)]
     struct Written<'a> {
         #[serde(borrow)]
         data: &'a RawValue,
     }
     match serde_json::from_slice::<Written<'_>>(body) {
-        Ok(written) => Bytes::copy_from_slice(written.data.get().as_bytes()),
+        Ok(raw) => Bytes::copy_from_slice(raw.data.get().as_bytes()),
         Err(_) => read.to_string().into(),
     }
 }
 
-/// The attempt as the interface shows it.
+/// The attempt as JSON.
 #[derive(Serialize)]
 struct View<'a> {
     success: bool,
     status: Option<u16>,
-    headers: Headers<'a>,
+    headers: HeadersView<'a>,
     body: String,
     truncated: bool,
     latency_ms: u64,
     error: Option<String>,
-    request: Option<Request<'a>>,
+    request: Option<TestRequestView<'a>>,
     delivery_id: String,
     event_id: String,
     event_type: &'a str,
 }
 
 #[derive(Serialize)]
-struct Request<'a> {
-    headers: Headers<'a>,
+struct TestRequestView<'a> {
+    headers: HeadersView<'a>,
     body: String,
 }
 
 impl<'a> View<'a> {
-    fn of(tested: &'a Tested, event_type: &'a str) -> Self {
-        let Probed { outcome, request, headers, body, is_cut } = &tested.probed;
-        let shown =
-            |request: &'a SentRequest| Request { headers: Headers(&request.headers), body: text(&request.body) };
+    fn of(result: &'a TestDeliveryResult, event_type: &'a str) -> Self {
+        let TestAttempt { outcome, request, headers, body, is_cut } = &result.attempt;
+        let shown = |request: &'a SentRequest| TestRequestView {
+            headers: HeadersView(&request.headers),
+            body: text(&request.body),
+        };
         Self {
             success: outcome.result.is_ok(),
             status: outcome.http_status,
-            headers: Headers(headers),
+            headers: HeadersView(headers),
             body: text(body),
             truncated: *is_cut,
             latency_ms: u64::try_from(outcome.latency.as_millis()).unwrap_or(u64::MAX),
             error: outcome.result.as_ref().err().map(ToString::to_string),
             request: request.as_ref().map(shown),
-            delivery_id: tested.id.to_string(),
-            event_id: tested.id.event.to_string(),
+            delivery_id: result.id.to_string(),
+            event_id: result.id.event.to_string(),
             event_type,
         }
     }
@@ -94,10 +100,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Each name once, its values joined as HTTP joins them; secrets read `***`.
-struct Headers<'a>(&'a HeaderMap);
+/// Headers as a JSON object. Several values of a name are joined with commas, as in HTTP. Secrets are shown as `***`.
+struct HeadersView<'a>(&'a HeaderMap);
 
-impl Serialize for Headers<'_> {
+impl Serialize for HeadersView<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_map(self.0.keys().map(|name| {
             let values = self.0.get_all(name).iter();

@@ -1,4 +1,5 @@
-//! What settle calls when something is beyond it: a webhook to disable, a disk to make room on, a failure.
+//! The callbacks of settle: they disable a webhook, build operational events, make room on the disk, and report a
+//! failure.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Sender;
 
-use super::operational;
-use crate::filter::Facts;
+use super::operational_events;
+use crate::filter::EventFields;
 use crate::handoff::DisableReason;
 use crate::model::{WebhookNo, WebhookStatus, Webhooks};
 use crate::outbound::Webhook;
@@ -15,20 +16,20 @@ use crate::registry::{self, Shared};
 use crate::settle;
 use crate::storage::{Ballast, Disk};
 
-/// What failed for good, in threads that cannot return it to anybody.
+/// Permanent failures of threads that have no caller to return an error to.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct ThreadFailures {
     state: OnceLock<String>,
     dispatch_ended: AtomicBool,
 }
 
-impl Failures {
-    /// Notes that a dispatch thread has ended.
-    pub(super) fn end_dispatch(&self) {
+impl ThreadFailures {
+    /// Records that a dispatch thread has ended.
+    pub(super) fn set_dispatch_ended(&self) {
         self.dispatch_ended.store(true, Ordering::Release);
     }
 
-    /// Why the state cannot be written, if so.
+    /// Why the state cannot be written; `None`: it can be written.
     pub(super) fn state(&self) -> Option<&str> {
         self.state.get().map(String::as_str)
     }
@@ -39,24 +40,24 @@ impl Failures {
     }
 }
 
-/// Settle's.
-pub(super) fn of(
-    registry: &registry::Running,
+/// The callbacks of settle.
+pub(super) fn settle_callbacks(
+    registry: &registry::RegistryThread,
     ballast: Ballast,
-    failed: &Arc<Failures>,
-    bell: Sender<()>,
+    failed: &Arc<ThreadFailures>,
+    outbox_wakeup: Sender<()>,
 ) -> settle::Callbacks {
     let snapshot = Shared::clone(&registry.shared);
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let (failed, times) = (Arc::clone(failed), Shared::clone(&registry.shared));
     settle::Callbacks {
-        targets: Arc::new(Today(Shared::clone(&shared))),
-        abandons: Arc::new(move |no| shared.load().abandons(no)),
+        replay_targets: Arc::new(CurrentWebhooks(Shared::clone(&shared))),
+        abandon_reason: Arc::new(move |no| shared.load().abandon_reason(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
-        compose: Arc::new(move |happening| operational::compose(&snapshot.load(), happening)),
-        outbox: Arc::new(move || {
-            // A full bell is already ringing.
-            let _ = bell.try_send(());
+        compose_event: Arc::new(move |health_event| operational_events::compose(&snapshot.load(), health_event)),
+        notify_outbox: Arc::new(move || {
+            // If the channel is full, the outbox thread is already notified.
+            let _ = outbox_wakeup.try_send(());
         }),
         disable_after: Arc::new(move |no| times.load().webhook(no)?.breaker.disable_after()),
         ballast: Arc::new(move || {
@@ -65,18 +66,18 @@ pub(super) fn of(
             }
         }),
         poisoned: Arc::new(move |error| {
-            // Only the first reason matters.
+            // Only the first error matters.
             let _ = failed.state.set(error.to_string());
         }),
     }
 }
 
-/// Whom replays go to: the webhooks of the snapshot.
-struct Today(Shared);
+/// The targets of replays: the webhooks of the current snapshot.
+struct CurrentWebhooks(Shared);
 
-impl settle::Targets for Today {
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
-        self.0.load().matching(facts)
+impl settle::ReplayTargets for CurrentWebhooks {
+    fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
+        self.0.load().matching(event_fields)
     }
 
     fn is_held(&self, webhook: WebhookNo) -> bool {
@@ -85,7 +86,7 @@ impl settle::Targets for Today {
     }
 }
 
-/// The file that is given up when the disk is full, made again if it was.
+/// Creates the ballast file, which is deleted when the disk is full, so that deliveries can go on.
 pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> Ballast {
     let ballast = Ballast::new(Arc::clone(disk), dir);
     if let Err(error) = ballast.restore() {
@@ -94,11 +95,11 @@ pub(super) fn ballast(disk: &Arc<dyn Disk>, dir: &Path) -> Ballast {
     ballast
 }
 
-/// Asks the registry for it, without waiting; `false` if it has no room.
+/// Asks the registry to disable a webhook, without waiting. Returns `false` if the registry's queue is full.
 fn disable(writer: &registry::Writer, no: WebhookNo, reason: DisableReason) -> bool {
-    let is_asked = writer.disable(no, reason);
-    if !is_asked {
+    let is_queued = writer.disable(no, reason);
+    if !is_queued {
         tracing::warn!(webhook = no.0, "too many changes wait; the webhook is disabled after them");
     }
-    is_asked
+    is_queued
 }

@@ -1,55 +1,56 @@
-//! What the way in asks of others: certificates and confirmations over the network, secrets for the registry.
+//! The external calls of admit: downloads certificates and visits confirmation URLs, and stores secrets in the
+//! registry.
 
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use url::Url;
 
-use crate::admit::{CallFailed, ExternalCall, ExternalCalls};
+use crate::admit::{ExternalCall, ExternalCallError, ExternalCalls};
 use crate::model::{Secret, SourceId};
-use crate::outbound::SharedGuard;
+use crate::outbound::SharedEgressGuard;
 use crate::registry::{SourceError, Writer};
 use crate::runtime::Clock;
-use crate::send::{Certificates, Fetcher};
+use crate::send::{CertificateCache, Fetcher};
 use crate::signature::Certificate;
 
-/// See the module.
+/// Makes the calls over the network and through the registry's writer.
 pub(super) struct NetworkCalls {
-    certificates: Certificates,
+    certificates: CertificateCache,
     writer: Writer,
 }
 
 impl NetworkCalls {
-    /// Reaches out by the guard's rules, and changes the registry by its writer.
-    pub(super) fn new(guard: &SharedGuard, tls: Arc<ClientConfig>, writer: Writer, clock: Clock) -> Self {
-        Self { certificates: Certificates::new(Fetcher::new(Arc::clone(guard), tls), clock), writer }
+    /// Creates the calls. They obey the rules of the egress guard.
+    pub(super) fn new(guard: &SharedEgressGuard, tls: Arc<ClientConfig>, writer: Writer, clock: Clock) -> Self {
+        Self { certificates: CertificateCache::new(Fetcher::new(Arc::clone(guard), tls), clock), writer }
     }
 }
 
 impl std::fmt::Debug for NetworkCalls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("World")
+        f.write_str("NetworkCalls")
     }
 }
 
-fn failed(is_temporary: bool, why: &impl ToString) -> CallFailed {
+fn failed(is_temporary: bool, why: &impl ToString) -> ExternalCallError {
     let why = why.to_string().into();
-    if is_temporary { CallFailed::Later(why) } else { CallFailed::Never(why) }
+    if is_temporary { ExternalCallError::Temporary(why) } else { ExternalCallError::Permanent(why) }
 }
 
 impl ExternalCalls for NetworkCalls {
-    fn certificate<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<Arc<Certificate>, CallFailed>> {
+    fn certificate<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>> {
         Box::pin(async { self.certificates.get(url).await.map_err(|why| failed(why.is_temporary(), &why)) })
     }
 
-    fn visit<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<(), CallFailed>> {
+    fn get_url<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<(), ExternalCallError>> {
         Box::pin(async {
             let fetched = self.certificates.fetcher().get(url).await;
             fetched.map(drop).map_err(|why| failed(why.is_temporary(), &why))
         })
     }
 
-    fn learn(&self, source: SourceId, secret: Secret) -> ExternalCall<'_, Result<(), CallFailed>> {
+    fn store_secret(&self, source: SourceId, secret: Secret) -> ExternalCall<'_, Result<(), ExternalCallError>> {
         Box::pin(async move {
             let learned = self.writer.learn_secret(source, secret).await;
             learned.map(drop).map_err(|why| failed(matches!(why, SourceError::Unavailable(_)), &why))

@@ -1,23 +1,24 @@
-//! What `/health` says of each part.
+//! The `/health` probe of all parts.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::callbacks::Failures;
-use crate::admit::{Health, Part, PartState};
+use super::callbacks::ThreadFailures;
+use crate::admit::{ComponentHealth, ComponentState, ProcessHealth};
 use crate::runtime::{Clock, Metrics};
-use crate::settle::Records;
+use crate::settle::DeliveryRecords;
 use crate::storage::{Disk, Poison, ReadLog, disk_reserve};
 
-/// The probe over all parts: reads flags, and asks the disk for its free space. `observe` is for the figures beside it.
-pub(super) fn of(
+/// The probe of all parts. It reads flags, and asks the disk for its free space. `observe` updates the gauges that are
+/// read with the probe.
+pub(super) fn process_health(
     dir: &Path,
     disk: Arc<dyn Disk>,
     log: Poison,
-    failures: Arc<Failures>,
+    failures: Arc<ThreadFailures>,
     metrics: Arc<Metrics>,
     observe: impl Fn() + Send + Sync + 'static,
-) -> Arc<Health> {
+) -> Arc<ProcessHealth> {
     let dir = dir.to_path_buf();
     let probe = move || {
         vec![
@@ -27,38 +28,40 @@ pub(super) fn of(
             disk_space(&*disk, &dir, metrics.writable.get() == 1),
         ]
     };
-    Arc::new(Health::new(probe, observe))
+    Arc::new(ProcessHealth::new(probe, observe))
 }
 
-/// Looks at how much waits and for how long: that grows while settle has nothing to do.
+/// Updates the gauges for the size and age of the backlog, which grow even while settle is idle.
 pub(super) fn observer(
-    records: Records,
+    records: DeliveryRecords,
     log: Arc<dyn ReadLog>,
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> impl Fn() + Send + Sync + 'static {
     move || {
-        if let Err(error) = records.observe(&*log, clock.now(), &metrics) {
+        if let Err(error) = records.refresh_metrics(&*log, clock.now(), &metrics) {
             tracing::warn!(%error, "how much waits cannot be read");
         }
     }
 }
 
-fn failed_if(name: &'static str, reason: Option<String>) -> Part {
-    let state = if reason.is_some() { PartState::Failed } else { PartState::Ok };
-    Part { name, state, ready: reason.is_none(), detail: reason }
+fn failed_if(name: &'static str, reason: Option<String>) -> ComponentHealth {
+    let state = if reason.is_some() { ComponentState::Failed } else { ComponentState::Ok };
+    ComponentHealth { name, state, ready: reason.is_none(), detail: reason }
 }
 
-/// Below the reserve new events are refused while deliveries go on; no restart helps that.
-fn disk_space(disk: &dyn Disk, dir: &Path, is_writable: bool) -> Part {
+/// With less free space than the reserve, new events are refused and deliveries go on. A restart does not help.
+fn disk_space(disk: &dyn Disk, dir: &Path, is_writable: bool) -> ComponentHealth {
     let asked = disk.free_bytes(dir).and_then(|free| Ok((free, disk_reserve(disk, dir)?)));
     let (state, detail) = match asked {
-        Ok((free, reserve)) if free >= reserve && is_writable => (PartState::Ok, None),
+        Ok((free, reserve)) if free >= reserve && is_writable => (ComponentState::Ok, None),
         Ok((free, reserve)) if free >= reserve => {
-            (PartState::Degraded, Some("there is no room for the ballast file".to_owned()))
+            (ComponentState::Degraded, Some("there is no room for the ballast file".to_owned()))
         }
-        Ok((free, reserve)) => (PartState::Degraded, Some(format!("{free} bytes free; new events need {reserve}"))),
-        Err(error) => (PartState::Degraded, Some(error.to_string())),
+        Ok((free, reserve)) => {
+            (ComponentState::Degraded, Some(format!("{free} bytes free; new events need {reserve}")))
+        }
+        Err(error) => (ComponentState::Degraded, Some(error.to_string())),
     };
-    Part { name: "disk", state, ready: state == PartState::Ok, detail }
+    ComponentHealth { name: "disk", state, ready: state == ComponentState::Ok, detail }
 }

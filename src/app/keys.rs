@@ -1,30 +1,30 @@
-//! The keys in force: those that are configured, and the admin key of the data folder.
+//! The API keys in force: the configured keys, and the admin key in the data folder.
 
 use crate::config::{ApiKey, Config};
 use crate::model::file::ADMIN_KEY;
 use crate::model::{Role, Secret};
 use crate::registry::{self, FileAccess, KeyFileError};
 
-/// The key of the first start.
+/// The first-start key.
 pub(super) struct AdminKey {
     secret: Secret,
     is_new: bool,
 }
 
 impl AdminKey {
-    /// The key, if this start made it.
-    pub(super) fn first_shown(&self) -> Option<&str> {
+    /// The key, if this start created it.
+    pub(super) fn new_key(&self) -> Option<&str> {
         self.is_new.then(|| self.secret.reveal())
     }
 
-    /// The key as one of those in force.
+    /// The key, as an API key in force.
     pub(super) fn as_api_key(&self) -> ApiKey {
         ApiKey { key: self.secret.clone(), tenant: None, role: Role::Admin }
     }
 }
 
-/// The admin key: made at the first start of a folder for which no key is configured.
-pub(super) fn first_key(config: &Config) -> Result<Option<AdminKey>, KeyFileError> {
+/// Reads or creates the admin key. The first start of a data folder creates it if no key is configured.
+pub(super) fn admin_key(config: &Config) -> Result<Option<AdminKey>, KeyFileError> {
     let dir = &config.server.data_dir;
     if !config.auth.api_keys.is_empty() && !dir.join(ADMIN_KEY).exists() {
         return Ok(None);
@@ -33,11 +33,11 @@ pub(super) fn first_key(config: &Config) -> Result<Option<AdminKey>, KeyFileErro
     Ok(Some(AdminKey { secret, is_new }))
 }
 
-/// Who may ask: the configured keys and tenants, and the admin key.
-pub(super) fn access(config: &Config, first: Option<&AdminKey>) -> FileAccess {
+/// The configured keys and tenants, and the admin key.
+pub(super) fn access(config: &Config, admin_key: Option<&AdminKey>) -> FileAccess {
     FileAccess {
         keys: config.auth.api_keys.clone(),
-        first: first.map(AdminKey::as_api_key),
+        admin_key: admin_key.map(AdminKey::as_api_key),
         tenants: config.tenants.clone(),
     }
 }

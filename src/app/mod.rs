@@ -1,22 +1,25 @@
-//! app: what is built and stopped, in what order; and what the operating system's signals mean.
+//! app: builds the server, stops it in order, and handles the signals of the operating system.
 //!
-//! Promises: nothing is served before everything acknowledged earlier is known again; SIGTERM and SIGINT stop accepting,
-//! answer what is in flight, let running deliveries end within `server.drain_seconds`, write the checkpoint and close every
-//! file; a thread that fails for good ends the process, so that a restart can recover.
+//! Guarantees:
+//!
+//! - The server serves no request before it has recovered everything that was acknowledged earlier.
+//! - SIGTERM and SIGINT stop accepting requests, answer the running ones, let running deliveries end within
+//!   `server.drain_seconds`, write the checkpoint and close every file.
+//! - A permanent failure of a thread ends the process, so that a restart can recover.
 
 mod adapters;
+mod apply_file;
 mod callbacks;
-mod declare;
+mod compiled_config;
+mod delivery_backend;
 mod external_calls;
-mod figures;
 mod health;
 mod keys;
-mod operational;
+mod operational_events;
 mod reload;
 mod server;
-mod setup;
 mod startup;
-mod store;
+mod statistics_backend;
 mod test_delivery;
 
 use std::io::{self, Write};
@@ -28,26 +31,26 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Loader;
 use crate::model::file::ADMIN_KEY;
-use crate::runtime::logging::Logging;
-use server::{Server, StartError};
-pub use setup::Setup;
+use crate::runtime::logging::LogHandle;
+pub use compiled_config::CompiledConfig;
+use server::{RunningServer, StartError};
 
-/// What [`serve`] needs beside the configuration.
+/// What [`serve`] needs in addition to the configuration.
 #[derive(Debug)]
 pub struct ServeOptions {
-    /// For development: the first start prints the admin key and a ready `curl` line.
+    /// For development: the first start prints the admin key and a complete `curl` command.
     pub dev: bool,
     /// Reads the configuration again at SIGHUP.
     pub loader: Loader,
     /// Changes the log level at SIGHUP.
-    pub logging: Logging,
+    pub logging: LogHandle,
 }
 
-/// How often the threads are looked at that can only end by a fault in this program.
+/// How often the threads are checked that end only because of a bug in this program.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the server until it is told to stop; 0 after a clean drain, 1 after a failure.
-pub fn serve(setup: Setup, options: &ServeOptions) -> ExitCode {
+/// Runs the server until it is stopped. Returns 0 after a clean drain, and 1 after a failure.
+pub fn serve(setup: CompiledConfig, options: &ServeOptions) -> ExitCode {
     match run(setup, options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -58,14 +61,14 @@ pub fn serve(setup: Setup, options: &ServeOptions) -> ExitCode {
     }
 }
 
-fn run(setup: Setup, options: &ServeOptions) -> Result<bool, StartError> {
+fn run(setup: CompiledConfig, options: &ServeOptions) -> Result<bool, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Signals are taken before anything is opened, so that none falls between.
+    // The signal handlers are installed first, so that no signal is lost.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let declared = setup.declared.clone();
-    let server = Server::start(setup)?;
-    runtime.block_on(server.declare(declared.as_deref()));
-    // Whoever waits for the line may hang up after it.
+    let server = RunningServer::start(setup)?;
+    runtime.block_on(server.apply_declared_webhooks(declared.as_deref()));
+    // A process that waits for this line may close the pipe afterwards.
     let _ = io::stdout().lock().write_all(announcement(&server, options).as_bytes());
     let failed = runtime.block_on(watch(&server, options, &mut signals));
     if let Some(reason) = &failed {
@@ -90,8 +93,8 @@ impl Signals {
     }
 }
 
-/// Waits for the end: `None` if it was asked for, else what failed.
-async fn watch(server: &Server, options: &ServeOptions, signals: &mut Signals) -> Option<String> {
+/// Waits for a stop signal or a failure. Returns the failure, or `None` after a signal.
+async fn watch(server: &RunningServer, options: &ServeOptions, signals: &mut Signals) -> Option<String> {
     let mut poisoned = server.poisoned();
     loop {
         tokio::select! {
@@ -107,9 +110,9 @@ async fn watch(server: &Server, options: &ServeOptions, signals: &mut Signals) -
     }
 }
 
-/// The ready line, which a supervisor or a test can wait for, and at the first start of a development server what a person
-/// needs to begin.
-fn announcement(server: &Server, options: &ServeOptions) -> String {
+/// The ready line, which a supervisor or a test can wait for. At the first start of a development server it is followed
+/// by the admin key and an example command.
+fn announcement(server: &RunningServer, options: &ServeOptions) -> String {
     let listen = server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let admin = server.admin_address().map(|addr| addr.to_string());
     if server.config().logging.json {
@@ -120,7 +123,7 @@ fn announcement(server: &Server, options: &ServeOptions) -> String {
     let admin = admin.map(|addr| format!(" admin_listen={addr}")).unwrap_or_default();
     let ready = format!("hooktide ready listen={listen}{admin} data_dir={}\n", data_dir.display());
     let key = server.admin_key().map(|key| {
-        let shown = if options.dev { key.first_shown() } else { None };
+        let shown = if options.dev { key.new_key() } else { None };
         greeting(&data_dir.join(ADMIN_KEY), &listen, shown)
     });
     ready + &key.unwrap_or_default()

@@ -1,12 +1,12 @@
-//! SIGHUP: the configuration is read again. Egress rules, API keys, the rules for tokens, tenants, sources, profiles,
-//! event types and the log level change at once. A configuration with an error changes nothing.
+//! Reloads the configuration at SIGHUP. Egress rules, API keys, the rules for tokens, tenants, sources, profiles, event
+//! types and the log level change at once. A configuration with an error changes nothing.
 
-use super::server::Server;
-use super::{ServeOptions, Setup};
+use super::server::RunningServer;
+use super::{CompiledConfig, ServeOptions};
 
-/// Reads the configuration again and applies what can change while running.
-pub(super) async fn reload(server: &Server, options: &ServeOptions) {
-    let setup = match Setup::load(&options.loader) {
+/// Reads the configuration again and applies the changes that need no restart.
+pub(super) async fn reload(server: &RunningServer, options: &ServeOptions) {
+    let setup = match CompiledConfig::load(&options.loader) {
         Ok(setup) => setup,
         Err(errors) => {
             for error in errors.iter() {
@@ -28,5 +28,5 @@ pub(super) async fn reload(server: &Server, options: &ServeOptions) {
         ),
         Err(error) => tracing::error!(%error, "API keys, profiles, sources and event types are not reloaded"),
     }
-    server.declare(setup.declared.as_deref()).await;
+    server.apply_declared_webhooks(setup.declared.as_deref()).await;
 }

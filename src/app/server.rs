@@ -1,4 +1,4 @@
-//! Every stage, built in the order in which each needs the one before, and stopped in the order of the data.
+//! Builds the stages in the order of their dependencies, and stops them in the order of the data.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,106 +8,106 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::adapters::{AdapterParts, Answering, build};
-use super::callbacks::Failures;
-use super::keys::{AdminKey, access, first_key};
-use super::operational::Courier;
-use super::{Setup, declare};
-use crate::admit::Health;
+use super::adapters::{AdapterParts, RequestHandlers, build};
+use super::callbacks::ThreadFailures;
+use super::keys::{AdminKey, access, admin_key};
+use super::operational_events::OutboxThread;
+use super::{CompiledConfig, apply_file};
+use crate::admit::ProcessHealth;
 use crate::api::routes;
-use crate::auth::SharedAccess;
+use crate::auth::SharedAccessRules;
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
-use crate::http::{self, Listeners, ManageThreads};
+use crate::http::{self, Listeners, ManagementThreads};
 use crate::outbound::profile::Profiles;
-use crate::outbound::{Guard, SharedGuard};
+use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
-use crate::send::{self, Client, ClientSetup};
+use crate::send::{self, ClientSetup, DeliveryClient};
 use crate::service::Service;
-use crate::service::apply::Declared;
+use crate::service::apply::DeclarationFile;
 use crate::settle;
 use crate::storage::delivery::{self, RedbDeliveryStore, StoreOptions};
 use crate::storage::{Disk, ReadLog, RealDisk};
 
-/// A server that runs.
-pub(super) struct Server {
+/// A running server.
+pub(super) struct RunningServer {
     config: Config,
     clock: Clock,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     admin_key: Option<AdminKey>,
     service: Arc<Service>,
-    health: Arc<Health>,
-    guard: SharedGuard,
-    tokens: SharedAccess,
-    failed: Arc<Failures>,
-    listeners: http::Running,
-    manage: ManageThreads,
-    courier: Courier,
-    commit: commit::Running,
-    shards: dispatch::Running,
-    settle: settle::Running,
-    registry: registry::Running,
+    health: Arc<ProcessHealth>,
+    guard: SharedEgressGuard,
+    tokens: SharedAccessRules,
+    failed: Arc<ThreadFailures>,
+    listeners: http::ListenerThreads,
+    manage: ManagementThreads,
+    outbox: OutboxThread,
+    commit: commit::CommitThreads,
+    shards: dispatch::ShardThreads,
+    settle: settle::SettleThread,
+    registry: registry::RegistryThread,
 }
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    /// Anything of the operating system's.
+    /// An error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The data folder.
+    /// The data folder cannot be created.
     #[error("the data folder {path}: {source}")]
     DataDir {
-        /// Which.
+        /// The data folder.
         path: std::path::PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
-    /// Two servers on one folder.
+    /// Another server uses the data folder.
     #[error("another server has the data folder {path} open")]
     InUse {
-        /// Which.
+        /// The data folder.
         path: std::path::PathBuf,
     },
-    /// state.redb or the history.
+    /// state.redb or the history cannot be opened.
     #[error(transparent)]
-    State(#[from] settle::OpenError),
-    /// The log.
+    State(#[from] settle::OpenSettleError),
+    /// The log cannot be opened.
     #[error("the log: {0}")]
-    Log(#[from] commit::OpenError),
-    /// registry.redb or a key file.
+    Log(#[from] commit::OpenCommitError),
+    /// registry.redb or a key file cannot be opened.
     #[error("the registry: {0}")]
     Registry(#[from] registry::RegistryStoreError),
-    /// admin.key.
+    /// admin.key cannot be read or written.
     #[error("the admin key: {0}")]
     AdminKey(#[from] registry::KeyFileError),
-    /// `egress.ca_file`.
+    /// `egress.ca_file` cannot be used.
     #[error("egress.ca_file: {0}")]
     Tls(#[from] send::TlsError),
-    /// A listening address.
+    /// The server cannot listen on an address.
     #[error(transparent)]
     Bind(#[from] http::BindError),
-    /// The table of routes.
+    /// The table of routes has an error.
     #[error("the routes: {0}")]
     Routes(#[from] http::router::RouteError),
-    /// Two figures of one name.
+    /// Two metrics have the same name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 impl StartError {
-    /// state.redb is the first file that is opened and locked.
-    fn of_state(error: delivery::OpenError, dir: &Path) -> Self {
+    /// state.redb is the first file that the server opens and locks, so this error can mean that another server runs.
+    fn of_state(error: delivery::OpenStoreError, dir: &Path) -> Self {
         if error.is_in_use() { Self::InUse { path: dir.to_owned() } } else { Self::State(error.into()) }
     }
 }
 
-/// The stages that are there before anything runs.
-pub(super) struct Foundation {
+/// The parts that exist before the stages start, and that several stages use.
+pub(super) struct SharedResources {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -116,9 +116,9 @@ pub(super) struct Foundation {
     pub(super) settle: SettleHandle,
 }
 
-impl Server {
-    /// Opens everything, recovers, starts the threads, and serves.
-    pub(super) fn start(setup: Setup) -> Result<Self, StartError> {
+impl RunningServer {
+    /// Opens all files, recovers, starts the threads, and serves requests.
+    pub(super) fn start(setup: CompiledConfig) -> Result<Self, StartError> {
         let config = &setup.config;
         let dir = config.server.data_dir.clone();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -130,29 +130,30 @@ impl Server {
         let Recovered { state, log, clock } = recover(config, &disk)?;
 
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
-        let (settle, messages, bell) = SettleHandle::channel();
+        let (settle, messages, wakeups) = SettleHandle::channel();
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
-        let foundation = Foundation { disk, clock, metrics, memory, shards, settle };
+        let resources = SharedResources { disk, clock, metrics, memory, shards, settle };
 
-        let admin_key = first_key(config)?;
+        let admin_key = admin_key(config)?;
         let registry_setup = RegistrySetup::of(&setup, admin_key.as_ref(), listeners.addresses());
-        let registry = foundation.registry(&config.server.data_dir, registry_setup)?;
-        let (metrics, memory) = (Arc::clone(&foundation.metrics), Arc::clone(&foundation.memory));
-        let commit = log.start(foundation.settle.clone(), foundation.shards.clone(), metrics, memory)?;
-        let failed = Arc::new(Failures::default());
-        let (state, rung) = foundation.state(state, (messages, bell), &dir, &registry, &commit, &failed)?;
-        let guard: SharedGuard = Arc::new(ArcSwap::from_pointee(guard(config, &listeners)));
-        let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: foundation.clock.clone() };
-        let dispatch = foundation.dispatch(config, &registry, &commit, inboxes, client)?;
-        commit.retain(Arc::new(settle::SettleNeeds::new(state.handle.clone(), state.records.clone())));
+        let registry = resources.registry(&config.server.data_dir, registry_setup)?;
+        let (metrics, memory) = (Arc::clone(&resources.metrics), Arc::clone(&resources.memory));
+        let commit = log.start(resources.settle.clone(), resources.shards.clone(), metrics, memory)?;
+        let failed = Arc::new(ThreadFailures::default());
+        let (state, outbox_wakeups) =
+            resources.start_settle(state, (messages, wakeups), &dir, &registry, &commit, &failed)?;
+        let guard: SharedEgressGuard = Arc::new(ArcSwap::from_pointee(guard(config, &listeners)));
+        let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
+        let dispatch = resources.dispatch(config, &registry, &commit, inboxes, client)?;
+        commit.start_retention(Arc::new(settle::SettleRetentionRefs::new(state.handle.clone(), state.records.clone())));
 
-        let health = foundation.health(&dir, &state, &commit, &failed);
-        let (router, manage) = (Arc::new(routes::router()?), ManageThreads::start()?);
+        let health = resources.health(&dir, &state, &commit, &failed);
+        let (router, manage) = (Arc::new(routes::router()?), ManagementThreads::start()?);
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
-        let tokens: SharedAccess = Arc::new(ArcSwap::new(setup.access));
-        let Answering { service, ingest, admit } = build(AdapterParts {
+        let tokens: SharedAccessRules = Arc::new(ArcSwap::new(setup.access));
+        let RequestHandlers { service, ingest, admit } = build(AdapterParts {
             config,
-            foundation: &foundation,
+            resources: &resources,
             registry: &registry,
             state: &state,
             commit: &commit,
@@ -165,12 +166,12 @@ impl Server {
         });
         let listeners = listeners.serve(&admit)?;
         let outbox = (state.records.clone(), state.handle.clone());
-        let courier = Courier::start(ingest, foundation.clock.clone(), outbox, rung)?;
+        let outbox = OutboxThread::start(ingest, resources.clock.clone(), outbox, outbox_wakeups)?;
         health.started();
-        foundation.log_ready(&state, &registry);
+        resources.log_ready(&state, &registry);
         Ok(Self {
             config: setup.config,
-            clock: foundation.clock,
+            clock: resources.clock,
             addresses,
             admin_address,
             admin_key,
@@ -181,7 +182,7 @@ impl Server {
             failed,
             listeners,
             manage,
-            courier,
+            outbox,
             commit,
             shards: dispatch,
             settle: state,
@@ -189,35 +190,35 @@ impl Server {
         })
     }
 
-    /// What is in force.
+    /// The configuration in force.
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Where it listens.
+    /// The addresses of the listeners.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where management listens, if that is elsewhere.
+    /// The address of the management listener, if there is a separate one.
     pub(super) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// The key of the first start, if one is in force.
+    /// The first-start key, if it is in force.
     pub(super) fn admin_key(&self) -> Option<&AdminKey> {
         self.admin_key.as_ref()
     }
 
-    /// Turns when the log is poisoned.
+    /// Changes when the log is poisoned.
     pub(super) fn poisoned(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.commit.poisoned()
     }
 
-    /// What has failed for good, if anything.
+    /// A permanent failure, if there is one.
     pub(super) fn failure(&self) -> Option<String> {
         if self.shards.has_ended() {
-            self.failed.end_dispatch();
+            self.failed.set_dispatch_ended();
             return Some("a dispatch thread ended".to_owned());
         }
         if !self.registry.is_running() {
@@ -227,41 +228,41 @@ impl Server {
         log.or_else(|| self.failed.state().map(|reason| format!("the state: {reason}")))
     }
 
-    /// Puts egress rules, keys, profiles, sources and event types of another configuration in force.
-    pub(super) async fn apply(&self, setup: &Setup) -> Result<(), registry::ChangeError> {
+    /// Puts egress rules, keys, tenants, profiles, sources and event types of another configuration in force.
+    pub(super) async fn apply(&self, setup: &CompiledConfig) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
-        self.guard.store(Arc::new(Guard::new(&setup.config.egress, own)));
+        self.guard.store(Arc::new(EgressGuard::new(&setup.config.egress, own)));
         self.tokens.store(Arc::clone(&setup.access));
         let registry_setup = RegistrySetup::of(setup, self.admin_key.as_ref(), &self.addresses);
-        let writer = self.registry.writer.by_file();
+        let writer = self.registry.writer.for_config_file();
         writer.set_access(registry_setup.access).await?;
         writer.set_profiles(registry_setup.profiles).await?;
         writer.set_sources(registry_setup.sources).await?;
         writer.set_event_types(registry_setup.event_types).await
     }
 
-    /// Makes the webhooks that the file of `apply` declares, if there is one.
-    pub(super) async fn declare(&self, declared: Option<&Declared>) {
+    /// Applies the declared webhooks, if the configuration names a file.
+    pub(super) async fn apply_declared_webhooks(&self, declared: Option<&DeclarationFile>) {
         if let Some(declared) = declared {
-            declare::run(&self.service, declared).await;
+            apply_file::run(&self.service, declared).await;
         }
     }
 
-    /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Whether all of it was clean.
+    /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Returns whether every part
+    /// stopped without an error.
     pub(super) fn stop(self) -> bool {
-        let Self {
-            config, clock, health, listeners, manage, courier, mut commit, mut shards, settle, registry, ..
-        } = self;
+        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, settle, registry, .. } =
+            self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
-        health.drains();
-        // Deliveries go on while requests are still being answered.
+        health.start_draining();
+        // Deliveries continue while the last requests are answered.
         listeners.stop(left());
         listeners.join();
-        // What clients began and did not wait for is completed.
+        // Requests whose clients stopped waiting are completed.
         manage.stop(left);
-        courier.stop();
+        outbox.stop();
         commit.drain();
         shards.stop(left());
         let mut clean = true;
@@ -283,17 +284,17 @@ impl Server {
     }
 }
 
-/// What the registry takes from the configuration.
+/// The parts of the configuration that the registry takes.
 struct RegistrySetup {
     access: FileAccess,
     sources: SourceSetup,
-    event_types: catalogue::Setup,
+    event_types: catalogue::CatalogueSetup,
     profiles: Profiles,
 }
 
 impl RegistrySetup {
-    /// As configured, for a server that has this first key and listens on these addresses.
-    fn of(setup: &Setup, admin_key: Option<&AdminKey>, addresses: &[SocketAddr]) -> Self {
+    /// The parts for a server with this first-start key and these addresses.
+    fn of(setup: &CompiledConfig, admin_key: Option<&AdminKey>, addresses: &[SocketAddr]) -> Self {
         let config = &setup.config;
         Self {
             access: access(config, admin_key),
@@ -308,16 +309,16 @@ impl RegistrySetup {
     }
 }
 
-/// State and log, with everything acknowledged earlier known again; nothing runs yet.
+/// The recovered state and log, before any thread runs.
 struct Recovered {
-    state: settle::Opened,
+    state: settle::OpenedStore,
     log: commit::OpenedLog,
     clock: Clock,
 }
 
 fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartError> {
     let dir = &config.server.data_dir;
-    // The state first: it knows where the scheduling clock and the ids of the last run were.
+    // Opens the state first, because it has the scheduling clock and the last event id of the previous run.
     let store = RedbDeliveryStore::open(StoreOptions {
         disk: Arc::clone(disk),
         dir: dir.clone(),
@@ -340,14 +341,14 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
     Ok(Recovered { state, log, clock })
 }
 
-impl Foundation {
+impl SharedResources {
     fn registry(
         &self,
         dir: &Path,
         registry_setup: RegistrySetup,
-    ) -> Result<registry::Running, registry::RegistryStoreError> {
+    ) -> Result<registry::RegistryThread, registry::RegistryStoreError> {
         let RegistrySetup { access, sources, event_types, profiles } = registry_setup;
-        registry::start(registry::Start {
+        registry::start(registry::RegistryOptions {
             dir,
             disk: Arc::clone(&self.disk),
             access,
@@ -365,12 +366,12 @@ impl Foundation {
     fn dispatch(
         &self,
         config: &Config,
-        registry: &registry::Running,
-        commit: &commit::Running,
+        registry: &registry::RegistryThread,
+        commit: &commit::CommitThreads,
         inboxes: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
         client: ClientSetup,
-    ) -> io::Result<dispatch::Running> {
-        let setup = dispatch::Setup {
+    ) -> io::Result<dispatch::ShardThreads> {
+        let setup = dispatch::DispatchSetup {
             webhooks: Shared::clone(&registry.shared),
             decide: settle::decide,
             delivery: config.delivery.clone(),
@@ -378,11 +379,11 @@ impl Foundation {
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.metrics),
             memory: Arc::clone(&self.memory),
-            // No submission can have come yet.
+            // No event has been submitted yet.
             last_event: ReadLog::last(&*commit.log()),
         };
-        let ports = dispatch::Ports { settle: self.settle.clone(), recall: commit.recall() };
-        dispatch::start(&setup, &ports, inboxes, move |_| Client::new(client.clone()))
+        let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
+        dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone()))
     }
 }
 
@@ -393,7 +394,7 @@ fn settle_options(config: &Config) -> settle::Options {
     }
 }
 
-/// The rules for where deliveries may go: never to this server itself.
-fn guard(config: &Config, listeners: &Listeners) -> Guard {
-    Guard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
+/// The egress rules. They forbid deliveries to this server itself.
+fn guard(config: &Config, listeners: &Listeners) -> EgressGuard {
+    EgressGuard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
 }

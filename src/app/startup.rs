@@ -1,46 +1,52 @@
-//! Settle and the health probe, started on what is there before them.
+//! Starts settle and creates the health probe, after the shared resources, the registry and the log exist.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::callbacks::{self, Failures};
-use super::server::Foundation;
-use super::{health, operational};
-use crate::admit::Health;
+use super::callbacks::{self, ThreadFailures};
+use super::server::SharedResources;
+use super::{health, operational_events};
+use crate::admit::ProcessHealth;
 use crate::handoff::ToSettle;
 use crate::settle;
 use crate::{commit, registry};
 
-impl Foundation {
-    /// Settle, with the bell that it rings when operational events wait.
-    pub(super) fn state(
+impl SharedResources {
+    /// Starts settle, and reconciles it with the registry. The returned receiver gets a message when operational events
+    /// wait.
+    pub(super) fn start_settle(
         &self,
-        opened: settle::Opened,
-        (messages, bell): (Receiver<ToSettle>, Receiver<()>),
+        opened: settle::OpenedStore,
+        (messages, wakeup): (Receiver<ToSettle>, Receiver<()>),
         dir: &Path,
-        registry: &registry::Running,
-        commit: &commit::Running,
-        failed: &Arc<Failures>,
-    ) -> Result<(settle::Running, Receiver<()>), settle::OpenError> {
-        let (outbox, listener) = operational::bell();
-        let running = opened.start(settle::Start {
+        registry: &registry::RegistryThread,
+        commit: &commit::CommitThreads,
+        failed: &Arc<ThreadFailures>,
+    ) -> Result<(settle::SettleThread, Receiver<()>), settle::OpenSettleError> {
+        let (outbox_wakeup, outbox_wakeups) = operational_events::wakeup_channel();
+        let running = opened.start(settle::SettleDeps {
             handle: self.settle.clone(),
             messages,
-            bell,
+            wakeup,
             shards: self.shards.clone(),
             clock: self.clock.clone(),
             log: commit.log(),
             metrics: Arc::clone(&self.metrics),
-            hooks: callbacks::of(registry, callbacks::ballast(&self.disk, dir), failed, outbox),
+            callbacks: callbacks::settle_callbacks(
+                registry,
+                callbacks::ballast(&self.disk, dir),
+                failed,
+                outbox_wakeup,
+            ),
         })?;
-        operational::reconcile(&registry.shared.load(), &running.records, &running.handle)?;
-        Ok((running, listener))
+        operational_events::reconcile(&registry.shared.load(), &running.records, &running.handle)?;
+        Ok((running, outbox_wakeups))
     }
 
-    /// The log's line for the start.
-    pub(super) fn log_ready(&self, state: &settle::Running, registry: &registry::Running) {
+    /// Logs that the server is ready.
+    pub(super) fn log_ready(&self, state: &settle::SettleThread, registry: &registry::RegistryThread) {
         tracing::info!(
             dedup_keys = self.metrics.dedup_keys.get(),
             queue_depth = state.records.depth(),
@@ -49,17 +55,17 @@ impl Foundation {
         );
     }
 
-    /// The probe over all parts.
+    /// The health probe of all parts.
     pub(super) fn health(
         &self,
         dir: &Path,
-        state: &settle::Running,
-        commit: &commit::Running,
-        failed: &Arc<Failures>,
-    ) -> Arc<Health> {
+        state: &settle::SettleThread,
+        commit: &commit::CommitThreads,
+        failed: &Arc<ThreadFailures>,
+    ) -> Arc<ProcessHealth> {
         let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
         let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
         let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
-        health::of(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
+        health::process_health(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
     }
 }

@@ -1,25 +1,25 @@
-//! The interface's way to a webhook's shard for test deliveries.
+//! Sends test deliveries to the shards.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::handoff::{Probe, ProbeRefused, Shards, ToShard};
+use crate::handoff::{Shards, TestDeliveryRefused, TestDeliveryRequest, ToShard};
 use crate::ingest::{self, EventDraft, EventOrigin};
 use crate::model::{DeliveryId, EventId, Webhooks};
 use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Random};
-use crate::service::{Later, TestDelivery, TestRefused, Tested, Tester};
+use crate::service::{BoxFuture, TestDelivery, TestDeliveryResult, TestRefused, TestSender};
 
-/// Makes the events of test deliveries, which the log never sees, and hands them to the shards.
-pub(super) struct Prober {
+/// Builds the events of test deliveries and sends them to the shards. The log never has these events.
+pub(super) struct TestDeliverySender {
     shards: Shards,
     clock: Clock,
     memory: Arc<MemoryBudget>,
     random: Mutex<Random>,
 }
 
-impl Prober {
+impl TestDeliverySender {
     pub(super) fn new(shards: &Shards, clock: &Clock, memory: &Arc<MemoryBudget>) -> Arc<Self> {
         let random = Mutex::new(Random::system());
         Arc::new(Self { shards: shards.clone(), clock: clock.clone(), memory: Arc::clone(memory), random })
@@ -46,19 +46,19 @@ impl Prober {
     }
 }
 
-impl Tester for Prober {
-    fn test(&self, test: TestDelivery) -> Later<'_, Result<Tested, TestRefused>> {
+impl TestSender for TestDeliverySender {
+    fn test(&self, test: TestDelivery) -> BoxFuture<'_, Result<TestDeliveryResult, TestRefused>> {
         Box::pin(async move {
             let event = Arc::new(self.event(&test));
             let id = DeliveryId { event: event.id, webhook: test.webhook.no };
             let (reply, answer) = oneshot::channel();
             let shard = self.shards.of(id.webhook);
-            let probe = Probe { webhook: test.webhook, event, reply };
-            self.shards.try_tell(shard, ToShard::Probe(probe)).map_err(|_| TestRefused::Busy)?;
+            let request = TestDeliveryRequest { webhook: test.webhook, event, reply };
+            self.shards.try_send(shard, ToShard::TestDelivery(request)).map_err(|_| TestRefused::Busy)?;
             match answer.await {
-                Ok(Ok(probed)) => Ok(Tested { id, probed }),
-                Ok(Err(ProbeRefused::WebhookBusy)) => Err(TestRefused::WebhookBusy),
-                Ok(Err(ProbeRefused::Busy)) => Err(TestRefused::Busy),
+                Ok(Ok(attempt)) => Ok(TestDeliveryResult { id, attempt }),
+                Ok(Err(TestDeliveryRefused::WebhookBusy)) => Err(TestRefused::WebhookBusy),
+                Ok(Err(TestDeliveryRefused::Busy)) => Err(TestRefused::Busy),
                 Err(_) => Err(TestRefused::Stopping),
             }
         })

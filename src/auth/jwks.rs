@@ -1,4 +1,4 @@
-//! Public keys as others publish them (RFC 7517): RSA, P-256 and Ed25519, each of one algorithm.
+//! JSON Web Key sets (RFC 7517): public keys of RSA, P-256 and Ed25519. Each key has one algorithm.
 
 use std::fmt;
 use std::fs::File;
@@ -13,38 +13,38 @@ use serde::Deserialize;
 
 use crate::limits::{JWKS_BYTES_MAX, JWKS_KEYS_MAX};
 
-/// The keys of a file.
+/// The public keys of a JWK set.
 #[derive(Debug)]
 pub struct KeySet(Vec<PublicKey>);
 
-/// Why a file has no keys for us.
+/// Why a JWK set is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
-    /// It is no JWK set.
+    /// The text is not a JWK set.
     #[error("it is not a JWK set, {{\"keys\":[…]}}: {0}")]
     Format(Box<str>),
-    /// A key that is not what it says.
+    /// A key is invalid.
     #[error("keys[{index}]: {problem}")]
     Key {
-        /// Which.
+        /// The index of the key.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong with the key.
         problem: &'static str,
     },
-    /// None of its keys is for signatures that are known here.
+    /// No key is usable for RS256, ES256 or EdDSA signatures.
     #[error("it has no key for RS256, ES256 or EdDSA (Ed25519)")]
     None,
-    /// More keys than one request may be tried with.
+    /// The set has more keys than one request may be tried with.
     #[error("it has more than {JWKS_KEYS_MAX} keys")]
     TooMany,
 }
 
 struct PublicKey {
     id: Option<Box<str>>,
-    material: Material,
+    material: KeyMaterial,
 }
 
-enum Material {
+enum KeyMaterial {
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
     /// An uncompressed point.
     P256(UnparsedPublicKey<Vec<u8>>),
@@ -52,7 +52,7 @@ enum Material {
 }
 
 #[derive(Deserialize)]
-struct RawSet {
+struct RawKeySet {
     keys: Vec<RawKey>,
 }
 
@@ -68,18 +68,18 @@ struct RawKey {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
-    /// Of a private key, which does not belong here.
+    /// A member of private keys. Its presence is an error.
     d: Option<serde::de::IgnoredAny>,
 }
 
-/// Bytes of the shortest RSA modulus that is taken: 2,048 bits.
+/// Minimum number of bytes of an RSA modulus: 2,048 bits.
 const RSA_BYTES_MIN: usize = 256;
 
 impl KeySet {
-    /// The keys of a file.
+    /// Reads a JWK set from a file.
     ///
     /// # Errors
-    /// In words, with the path of the file.
+    /// The reason as text, with the path of the file.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let read = File::open(path).and_then(|file| {
             let mut text = String::new();
@@ -89,12 +89,12 @@ impl KeySet {
         Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// The keys of a JWK set that are for signatures known here; others are left out.
+    /// Parses a JWK set. Keys that are not for RS256, ES256 or EdDSA signatures are ignored.
     ///
     /// # Errors
-    /// If it is none, a key of it is damaged, or nothing is left.
+    /// If the text is not a JWK set, a key is invalid, no usable key remains, or there are too many keys.
     pub fn parse(text: &str) -> Result<Self, JwksError> {
-        let raw: RawSet = serde_json::from_str(text).map_err(|error| JwksError::Format(error.to_string().into()))?;
+        let raw: RawKeySet = serde_json::from_str(text).map_err(|error| JwksError::Format(error.to_string().into()))?;
         let mut keys = Vec::new();
         for (index, raw) in raw.keys.into_iter().enumerate() {
             keys.extend(key(raw).map_err(|problem| JwksError::Key { index, problem })?);
@@ -106,14 +106,14 @@ impl KeySet {
         }
     }
 
-    /// Whether a key of this algorithm, and of this id if the token names one, has signed.
+    /// Whether a key with this algorithm, and with this id if the token names one, verifies the signature.
     pub(super) fn verify(&self, alg: &str, id: Option<&str>, signed: &[u8], signature: &[u8]) -> bool {
         let fits = |key: &&PublicKey| key.material.alg() == alg && id.is_none_or(|id| key.id.as_deref() == Some(id));
         self.0.iter().filter(fits).any(|key| key.material.verify(signed, signature))
     }
 }
 
-impl Material {
+impl KeyMaterial {
     fn alg(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
@@ -136,29 +136,29 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// The key, or `None` if it is for something else.
+/// Parses a key. Returns `None` for a key of another type, use or algorithm.
 fn key(raw: RawKey) -> Result<Option<PublicKey>, &'static str> {
     if raw.d.is_some() {
         return Err("this is a private key; the file is for public ones");
     }
     let material = match (&*raw.kty, raw.crv.as_deref()) {
-        ("RSA", _) => Material::Rsa(rsa(raw.n.as_deref(), raw.e.as_deref())?),
+        ("RSA", _) => KeyMaterial::Rsa(rsa(raw.n.as_deref(), raw.e.as_deref())?),
         ("EC", Some("P-256")) => {
             let point = [vec![4], bytes(raw.x.as_deref())?, bytes(raw.y.as_deref())?].concat();
             if point.len() != 65 {
                 return Err("x and y of P-256 are 32 bytes each");
             }
-            Material::P256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point))
+            KeyMaterial::P256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point))
         }
         ("OKP", Some("Ed25519")) => {
             let point = bytes(raw.x.as_deref())?;
             if point.len() != 32 {
                 return Err("x of Ed25519 is 32 bytes");
             }
-            Material::Ed25519(UnparsedPublicKey::new(&ED25519, point))
+            KeyMaterial::Ed25519(UnparsedPublicKey::new(&ED25519, point))
         }
         ("", _) => return Err("kty is missing"),
-        // A secret in a file of public keys is a mistake to be told of; other kinds are for somebody else.
+        // A shared secret in a file of public keys is a mistake and is reported. Keys of other types are ignored.
         ("oct", _) => return Err("a shared secret goes to auth.jwt_secret, not into this file"),
         _ => return Ok(None),
     };
@@ -167,7 +167,7 @@ fn key(raw: RawKey) -> Result<Option<PublicKey>, &'static str> {
 }
 
 fn rsa(n: Option<&str>, e: Option<&str>) -> Result<RsaPublicKeyComponents<Vec<u8>>, &'static str> {
-    // RFC 7518 has no zeros in front of a number; some publish them all the same, and ring takes none.
+    // RFC 7518 forbids leading zeros in these numbers. Some publishers have them, and ring refuses them.
     let number = |text| bytes(text).map(|bytes| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<_>>());
     let (n, e) = (number(n)?, number(e)?);
     if n.len() < RSA_BYTES_MIN {

@@ -1,11 +1,18 @@
-//! auth: who asks, where no API key says it: tokens signed by others, users named by a trusted proxy; and which pages of
-//! other sites a browser may let ask.
+//! auth: identifies callers without an API key, and decides which web origins may call the API.
 //!
-//! Promises: an algorithm is fixed by the key, never by the token; a token without a time of its end is none; nothing that
-//! a token or a header says makes anybody act for all tenants. API keys are the registry's. Must never know: redb, routes.
+//! Callers without an API key are bearers of tokens (JWT) that another system signed, and users that a trusted proxy
+//! names. The registry authenticates API keys.
 //!
-//! Tokens are read by a small module of our own on ring, not by the `jsonwebtoken` crate: since version 10 that one brings a
-//! second cryptographic backend (aws-lc or a dozen of RustCrypto's crates), and ring would have to be put under it by hand.
+//! Invariants:
+//! - The key fixes the signature algorithm. The token does not choose it.
+//! - A token without an expiry time is refused.
+//! - No token and no header grants access to all tenants.
+//!
+//! This module must never know: redb, routes.
+//!
+//! A small module of this project on top of ring verifies tokens. The crate `jsonwebtoken` is not used: since version
+//! 10 it needs a second cryptographic backend (aws-lc or a dozen of RustCrypto's crates), or a hand-written backend on
+//! top of ring.
 
 mod jwks;
 mod jwt;
@@ -21,61 +28,62 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 pub use jwks::{JwksError, KeySet};
-pub use jwt::{Claims, TokenError, Tokens, mint};
+pub use jwt::{Claims, JwtError, TokenVerifier, mint};
 
 use crate::config::{Config, PartError};
 use crate::limits::CLIENT_ID_BYTES_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Role, Timestamp, is_tenant_name};
 
-/// Where every worker finds the rules in force.
-pub type SharedAccess = Arc<ArcSwap<Access>>;
+/// The current access rules, shared by all worker threads.
+pub type SharedAccessRules = Arc<ArcSwap<AccessRules>>;
 
-/// The rules of `[auth]` and `server.cors_origins` that are not API keys.
+/// The rules of `[auth]` and `server.cors_origins`, without API keys.
 #[derive(Debug, Default)]
-pub struct Access {
-    tokens: Option<Tokens>,
+pub struct AccessRules {
+    tokens: Option<TokenVerifier>,
     trusted_proxies: Vec<IpNet>,
     default_role: Option<Role>,
     origins: Vec<Box<str>>,
 }
 
-/// What a trusted proxy says of the user behind it.
+/// The identity that a trusted proxy sends in headers.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Forwarded<'a> {
-    /// `X-User-ID`.
+pub struct ForwardedIdentity<'a> {
+    /// The header `X-User-ID`.
     pub user: Option<&'a str>,
-    /// `X-Org-ID`.
+    /// The header `X-Org-ID`.
     pub org: Option<&'a str>,
 }
 
-impl Access {
-    /// The rules of a configuration, with the keys of `auth.jwks_file` read.
+impl AccessRules {
+    /// Builds the rules from a configuration and reads the keys of `auth.jwks_file`.
     ///
     /// # Errors
-    /// If that file cannot be read or has no keys for us; the path of the error begins below `auth`.
+    /// If the file cannot be read or contains no usable keys. The path of the error is relative to `auth`.
     pub fn try_new(config: &Config) -> Result<Self, PartError> {
         let auth = &config.auth;
         let published = auth.jwks_file.as_deref().map(KeySet::read).transpose();
         let published = published.map_err(|problem| PartError { path: vec!["jwks_file".to_owned()], problem })?;
         Ok(Self {
-            tokens: Tokens::of(auth, published),
+            tokens: TokenVerifier::of(auth, published),
             trusted_proxies: auth.trusted_proxy.clone(),
             default_role: Some(auth.default_role),
             origins: config.server.cors_origins.clone(),
         })
     }
 
-    /// Who bears this token; `None`: no tokens are taken here.
+    /// Verifies a bearer token and returns its principal. Returns `None` if tokens are not configured.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn bearer(&self, token: &str, now: Timestamp) -> Option<Result<Principal, TokenError>> {
+    /// Why the token is refused.
+    pub fn verify_bearer(&self, token: &str, now: Timestamp) -> Option<Result<Principal, JwtError>> {
         let tokens = self.tokens.as_ref()?;
         Some(tokens.verify(token, now).map(|claims| principal(claims.tenant, claims.role, claims.user)))
     }
 
-    /// The user that a request without credentials is of, if it comes from a trusted proxy that names one.
-    pub fn forwarded(&self, peer: IpAddr, said: Forwarded<'_>) -> Option<Principal> {
+    /// Returns the user of a request without credentials, if the request comes from a trusted proxy that names the
+    /// user.
+    pub fn forwarded_principal(&self, peer: IpAddr, said: ForwardedIdentity<'_>) -> Option<Principal> {
         let peer = peer.to_canonical();
         if !self.trusted_proxies.iter().any(|network| network.contains(&peer)) {
             return None;
@@ -86,12 +94,12 @@ impl Access {
             .then(|| principal(tenant.into(), self.default_role.unwrap_or(Role::Viewer), Some(user.into())))
     }
 
-    /// Whether pages of any other site may ask.
+    /// Whether any web origin may call the API from a browser.
     pub fn has_origins(&self) -> bool {
         !self.origins.is_empty()
     }
 
-    /// Whether pages of this site may ask.
+    /// Whether this web origin may call the API from a browser.
     pub fn allows_origin(&self, origin: &str) -> bool {
         self.origins.iter().any(|allowed| **allowed == *origin)
     }
@@ -102,7 +110,7 @@ fn principal(tenant: Arc<str>, role: Role, user: Option<Arc<str>>) -> Principal 
     Principal { user, name, ..Principal::new(Some(tenant), role) }
 }
 
-/// Whether text may be a user's id: it stands in the audit log and is compared with a webhook's `user_id`.
+/// Whether text is a valid user id. The audit log shows user ids, and they are compared with the `user_id` of webhooks.
 fn is_user(text: &str) -> bool {
     (1..=CLIENT_ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }

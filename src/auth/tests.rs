@@ -1,4 +1,4 @@
-//! Which tokens are taken, and whom headers name.
+//! Tests of token verification and of forwarded identities.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ fn auth(secret: Option<&str>) -> Auth {
     }
 }
 
-fn shared() -> Tokens {
-    Tokens::of(&auth(Some(SECRET)), None).unwrap()
+fn shared() -> TokenVerifier {
+    TokenVerifier::of(&auth(Some(SECRET)), None).unwrap()
 }
 
 fn claims(more: &Value) -> String {
@@ -43,7 +43,7 @@ fn claims(more: &Value) -> String {
 }
 
 #[test]
-fn claims_say_who_asks() {
+fn claims_identify_the_bearer() {
     for (more, tenant, role, user) in [
         (json!({}), "default", Role::Member, Some("42")),
         (json!({"org_id": "acme", "role": "admin"}), "acme", Role::Admin, Some("42")),
@@ -61,7 +61,7 @@ fn claims_say_who_asks() {
             Role::Member,
             Some("42"),
         ),
-        // The leeway, on both sides.
+        // The leeway applies to both limits.
         (json!({"exp": 1_699_999_941, "nbf": 1_700_000_060}), "default", Role::Member, Some("42")),
     ] {
         let read = shared().verify(&token(SECRET, HS256, &claims(&more)), NOW);
@@ -72,8 +72,8 @@ fn claims_say_who_asks() {
 }
 
 #[test]
-fn what_is_no_token_of_ours_is_refused() {
-    use TokenError::{Expired, Invalid, NotYet, Role, Tenant, Times, User};
+fn invalid_tokens_are_refused() {
+    use JwtError::{Expired, Invalid, NotYetValid, Role, Tenant, Times, User};
     let good = claims(&json!({}));
     let of = |more: Value| token(SECRET, HS256, &claims(&more));
     let twice = format!(r#"{{"exp":{EXP},"exp":{},"sub":"42"}}"#, EXP * 2);
@@ -115,7 +115,7 @@ fn what_is_no_token_of_ours_is_refused() {
         ("nbf null", of(json!({"nbf": null})), Times),
         ("expired", of(json!({"exp": 1_699_999_940})), Expired),
         ("expired long ago", of(json!({"exp": -1})), Expired),
-        ("not yet", of(json!({"nbf": 1_700_000_061})), NotYet),
+        ("not yet", of(json!({"nbf": 1_700_000_061})), NotYetValid),
         ("tenant *", of(json!({"tenant": "*"})), Tenant),
         ("org_id *", of(json!({"org_id": "*"})), Tenant),
         ("tenants that differ", of(json!({"tenant": "a", "org_id": "b"})), Tenant),
@@ -136,62 +136,62 @@ fn what_is_no_token_of_ours_is_refused() {
 }
 
 #[test]
-fn every_bit_of_a_token_counts() {
+fn a_token_with_a_changed_byte_is_refused() {
     let good = token(SECRET, HS256, &claims(&json!({})));
     for at in 0..good.len() {
         let mut other = good.clone().into_bytes();
         other[at] = if other[at] == b'A' { b'B' } else { b'A' };
         let other = String::from_utf8(other).unwrap();
-        assert_eq!(shared().verify(&other, NOW), Err(TokenError::Invalid), "byte {at}");
+        assert_eq!(shared().verify(&other, NOW), Err(JwtError::Invalid), "byte {at}");
     }
 }
 
 #[test]
-fn issuer_and_audience_are_looked_at_when_they_are_set() {
+fn issuer_and_audience_are_checked_if_configured() {
     let rules = Auth {
         jwt_issuer: Some("https://id.example.com".into()),
         jwt_audience: Some("hooktide".into()),
         ..auth(Some(SECRET))
     };
-    let tokens = Tokens::of(&rules, None).unwrap();
+    let tokens = TokenVerifier::of(&rules, None).unwrap();
     let good = json!({"iss": "https://id.example.com", "aud": "hooktide"});
     for (aud, iss, want) in [
         (json!("hooktide"), json!("https://id.example.com"), None),
         (json!(["other", "hooktide"]), json!("https://id.example.com"), None),
-        (json!(["other"]), json!("https://id.example.com"), Some(TokenError::Audience)),
-        (json!(null), json!("https://id.example.com"), Some(TokenError::Audience)),
-        (json!("hooktide"), json!("https://id.example.com/"), Some(TokenError::Issuer)),
-        (json!("hooktide"), json!(["https://id.example.com"]), Some(TokenError::Issuer)),
+        (json!(["other"]), json!("https://id.example.com"), Some(JwtError::Audience)),
+        (json!(null), json!("https://id.example.com"), Some(JwtError::Audience)),
+        (json!("hooktide"), json!("https://id.example.com/"), Some(JwtError::Issuer)),
+        (json!("hooktide"), json!(["https://id.example.com"]), Some(JwtError::Issuer)),
     ] {
         let said = json!({ "iss": iss, "aud": aud });
         assert_eq!(tokens.verify(&token(SECRET, HS256, &claims(&said)), NOW).err(), want, "{said}");
     }
-    assert_eq!(tokens.verify(&token(SECRET, HS256, &claims(&json!({}))), NOW), Err(TokenError::Issuer));
+    assert_eq!(tokens.verify(&token(SECRET, HS256, &claims(&json!({}))), NOW), Err(JwtError::Issuer));
     assert!(shared().verify(&token(SECRET, HS256, &claims(&good)), NOW).is_ok(), "not looked at when they are not");
 }
 
 #[test]
-fn what_we_mint_we_take_until_its_end() {
+fn a_minted_token_is_accepted_until_it_expires() {
     let rules = Auth { jwt_audience: Some("hooktide".into()), ..auth(Some(SECRET)) };
     let said = Claims { tenant: "acme".into(), role: Role::Viewer, user: Some("42".into()) };
     let end = NOW.plus(Duration::from_secs(90));
     let minted = mint(&rules, &said, NOW, end).unwrap();
-    let tokens = Tokens::of(&rules, None).unwrap();
+    let tokens = TokenVerifier::of(&rules, None).unwrap();
     assert_eq!(tokens.verify(&minted, NOW), Ok(said.clone()));
-    assert_eq!(tokens.verify(&minted, end.plus(Duration::from_secs(61))), Err(TokenError::Expired));
+    assert_eq!(tokens.verify(&minted, end.plus(Duration::from_secs(61))), Err(JwtError::Expired));
     assert_eq!(mint(&auth(None), &said, NOW, end), None);
 }
 
-/// An Ed25519 pair and its public key as a JWK.
+/// An Ed25519 key pair and its public key as a JWK.
 fn ed25519(id: &str) -> (Ed25519KeyPair, Value) {
     let pair = Ed25519KeyPair::from_seed_unchecked(&Random::secret::<32>()).unwrap();
     let x = BASE64URL_NOPAD.encode(pair.public_key().as_ref());
     (pair, json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "use": "sig", "x": x }))
 }
 
-fn published(keys: &[Value]) -> Tokens {
+fn published(keys: &[Value]) -> TokenVerifier {
     let set = KeySet::parse(&json!({ "keys": keys }).to_string()).unwrap();
-    Tokens::of(&auth(None), Some(set)).unwrap()
+    TokenVerifier::of(&auth(None), Some(set)).unwrap()
 }
 
 fn signed(header: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
@@ -225,23 +225,24 @@ fn each_published_key_has_its_own_algorithm() {
     ] {
         assert_eq!(tokens.verify(&token, NOW).is_ok(), want, "{what}");
     }
-    // The old trick: the public key as a shared secret.
+    // A known attack: the public key is used as the shared secret.
     let x = BASE64URL_NOPAD.decode(first["x"].as_str().unwrap().as_bytes()).unwrap();
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &x);
     let trick = signed(&json!({"alg": "HS256", "kid": "one"}), |text| ring::hmac::sign(&key, text).as_ref().to_vec());
-    assert_eq!(tokens.verify(&trick, NOW), Err(TokenError::Invalid));
+    assert_eq!(tokens.verify(&trick, NOW), Err(JwtError::Invalid));
 }
 
-/// RFC 7515, appendix A.2: a token that others signed with RS256. Its claims have no place here, but they are reached.
+/// RFC 7515, appendix A.2: a token that was signed with RS256. Its claims fail here, which shows that its signature was
+/// accepted.
 #[test]
-fn the_specifications_rs256_token_is_signed() {
+fn the_rs256_token_of_the_specification_verifies() {
     let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
     let token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
     let tokens = published(&[json!({ "kty": "RSA", "n": n, "e": "AQAB" })]);
-    assert_eq!(tokens.verify(token, NOW), Err(TokenError::Expired));
+    assert_eq!(tokens.verify(token, NOW), Err(JwtError::Expired));
     let in_2011 = Timestamp::from_millis(1_300_819_000_000);
     assert_eq!(tokens.verify(token, in_2011).map(|claims| claims.user), Ok(None));
-    assert_eq!(tokens.verify(&token.replace(".cC4h", ".cC4i"), in_2011), Err(TokenError::Invalid));
+    assert_eq!(tokens.verify(&token.replace(".cC4h", ".cC4i"), in_2011), Err(JwtError::Invalid));
 }
 
 #[test]
@@ -266,13 +267,14 @@ fn a_file_of_keys_is_read_strictly() {
 }
 
 #[test]
-fn a_user_is_named_by_a_trusted_proxy_alone() {
-    let access = Access {
+fn only_a_trusted_proxy_names_a_user() {
+    let access = AccessRules {
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         default_role: Some(Role::Viewer),
-        ..Access::default()
+        ..AccessRules::default()
     };
-    let ask = |peer: &str, user, org| access.forwarded(peer.parse().unwrap(), Forwarded { user, org });
+    let ask =
+        |peer: &str, user, org| access.forwarded_principal(peer.parse().unwrap(), ForwardedIdentity { user, org });
     let named = ask("10.1.2.3", Some("42"), Some("acme")).unwrap();
     assert_eq!((named.tenant.as_deref(), named.user.as_deref()), (Some("acme"), Some("42")));
     assert_eq!((named.role, &*named.name), (Role::Viewer, "user 42"));
@@ -288,6 +290,8 @@ fn a_user_is_named_by_a_trusted_proxy_alone() {
         assert!(ask(peer, user, org).is_none(), "{peer} {user:?} {org:?}");
     }
     assert!(
-        Access::default().forwarded("127.0.0.1".parse().unwrap(), Forwarded { user: Some("42"), org: None }).is_none()
+        AccessRules::default()
+            .forwarded_principal("127.0.0.1".parse().unwrap(), ForwardedIdentity { user: Some("42"), org: None })
+            .is_none()
     );
 }

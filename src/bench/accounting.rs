@@ -1,18 +1,18 @@
-//! The account: which events were acknowledged, which deliveries arrived, and what does not add up.
+//! Compares the acknowledged events with the received deliveries and counts lost and duplicated deliveries.
 //!
-//! Load and sink each keep their own half, without a lock and without hashing, as events are numbered; the halves meet
-//! once both have ended.
+//! Load and sink each record their own part. Events are numbered, so the parts need neither a lock nor hashing. They
+//! are compared after load and sink have ended.
 
 use super::traffic::Traffic;
 
-/// The load's half: the events that were acknowledged.
+/// The set of acknowledged events, recorded by the load. One bit per event number.
 #[derive(Debug, Default)]
-pub(super) struct Accepted {
+pub(super) struct AcceptedEvents {
     words: Vec<u64>,
 }
 
-impl Accepted {
-    /// Notes an event.
+impl AcceptedEvents {
+    /// Adds an event by its number.
     pub(super) fn insert(&mut self, seq: u64) {
         let word = (seq / 64) as usize;
         if word >= self.words.len() {
@@ -30,68 +30,73 @@ impl Accepted {
     }
 }
 
-/// What an arrival at a sink is.
+/// Whether a delivery arrived for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// The first of this event at this webhook.
+pub(super) enum ArrivalKind {
+    /// The first delivery of this event to this webhook.
     First,
-    /// Another one.
+    /// A repeated delivery of this event to this webhook.
     Repeated,
 }
 
-/// The sink's half: how often each event came to each webhook.
+/// Number of deliveries of each event to each webhook, recorded by the sink. A count saturates at 255.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
+pub(super) struct DeliveryCounts {
     counts: Vec<u8>,
 }
 
-impl Arrivals {
-    /// Notes an arrival at a place ([`Traffic::place`]).
-    pub(super) fn insert(&mut self, place: usize) -> Arrival {
-        if place >= self.counts.len() {
-            self.counts.resize((place + 1).next_power_of_two(), 0);
+impl DeliveryCounts {
+    /// Counts a delivery at an index from [`Traffic::delivery_index`].
+    pub(super) fn insert(&mut self, index: usize) -> ArrivalKind {
+        if index >= self.counts.len() {
+            self.counts.resize((index + 1).next_power_of_two(), 0);
         }
-        let count = &mut self.counts[place];
+        let count = &mut self.counts[index];
         *count = count.saturating_add(1);
-        if *count == 1 { Arrival::First } else { Arrival::Repeated }
+        if *count == 1 { ArrivalKind::First } else { ArrivalKind::Repeated }
     }
 
-    fn count(&self, place: usize) -> u8 {
-        self.counts.get(place).copied().unwrap_or(0)
+    fn count(&self, index: usize) -> u8 {
+        self.counts.get(index).copied().unwrap_or(0)
     }
 }
 
-/// What does not add up.
+/// Lost and duplicated deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Balance {
-    /// Deliveries of acknowledged events that never came.
+pub(super) struct Discrepancies {
+    /// Deliveries of acknowledged events that never arrived.
     pub(super) lost: u64,
-    /// Deliveries that came again although they had been taken.
+    /// Deliveries that arrived again after the endpoint had accepted them.
     pub(super) duplicated: u64,
 }
 
-/// Deliveries that must come once these events are acknowledged.
-pub(super) fn expected(traffic: &Traffic, accepted: &Accepted) -> u64 {
+/// Number of deliveries that must arrive for these acknowledged events. Webhooks with a failing endpoint are not
+/// counted.
+pub(super) fn expected(traffic: &Traffic, accepted: &AcceptedEvents) -> u64 {
     accepted.iter().map(|seq| healthy(traffic, seq).count() as u64).sum()
 }
 
-/// Compares the halves, over the webhooks that take what they get.
-pub(super) fn balance(traffic: &Traffic, accepted: &Accepted, arrivals: &Arrivals) -> Balance {
-    let places = |seq| healthy(traffic, seq).map(move |webhook| traffic.place(seq, webhook));
-    let lost = accepted.iter().flat_map(places).filter(|place| arrivals.count(*place) == 0).count() as u64;
-    // Failing webhooks see an event again and again by design.
-    let repeated = arrivals.counts.iter().enumerate().filter(|(_, count)| **count > 1);
+/// Counts the lost and duplicated deliveries of the webhooks whose endpoint does not fail.
+pub(super) fn discrepancies(
+    traffic: &Traffic,
+    accepted: &AcceptedEvents,
+    delivery_counts: &DeliveryCounts,
+) -> Discrepancies {
+    let places = |seq| healthy(traffic, seq).map(move |webhook| traffic.delivery_index(seq, webhook));
+    let lost = accepted.iter().flat_map(places).filter(|place| delivery_counts.count(*place) == 0).count() as u64;
+    // A failing webhook receives an event repeatedly by design.
+    let repeated = delivery_counts.counts.iter().enumerate().filter(|(_, count)| **count > 1);
     let taken = repeated.filter(|(place, _)| !traffic.fails(webhook_at(traffic, *place)));
-    Balance { lost, duplicated: taken.map(|(_, count)| u64::from(count - 1)).sum() }
+    Discrepancies { lost, duplicated: taken.map(|(_, count)| u64::from(count - 1)).sum() }
 }
 
 fn healthy(traffic: &Traffic, seq: u64) -> impl Iterator<Item = u32> {
     traffic.webhooks_of(seq).filter(|webhook| !traffic.fails(*webhook))
 }
 
-fn webhook_at(traffic: &Traffic, place: usize) -> u32 {
+fn webhook_at(traffic: &Traffic, index: usize) -> u32 {
     let fanout = traffic.fanout.max(1) as usize;
-    traffic.webhooks_of((place / fanout) as u64).start + (place % fanout) as u32
+    traffic.webhooks_of((index / fanout) as u64).start + (index % fanout) as u32
 }
 
 #[cfg(test)]
@@ -102,46 +107,49 @@ mod tests {
         Traffic { webhooks: 4, fanout: 2, payload: 128, batch: 1, failing }
     }
 
-    fn deliver(traffic: &Traffic, arrivals: &mut Arrivals, seq: u64) {
+    fn deliver(traffic: &Traffic, delivery_counts: &mut DeliveryCounts, seq: u64) {
         for webhook in traffic.webhooks_of(seq) {
-            arrivals.insert(traffic.place(seq, webhook));
+            delivery_counts.insert(traffic.delivery_index(seq, webhook));
         }
     }
 
     #[test]
-    fn what_never_came_is_lost_and_what_came_again_is_duplicated() {
+    fn missing_deliveries_are_lost_and_repeated_deliveries_are_duplicated() {
         let traffic = traffic(0.0);
-        let (mut accepted, mut arrivals) = (Accepted::default(), Arrivals::default());
+        let (mut accepted, mut delivery_counts) = (AcceptedEvents::default(), DeliveryCounts::default());
         for seq in [0, 63, 64, 1_000] {
             accepted.insert(seq);
         }
         assert_eq!(expected(&traffic, &accepted), 8);
         for seq in [0, 63, 64] {
-            deliver(&traffic, &mut arrivals, seq);
+            deliver(&traffic, &mut delivery_counts, seq);
         }
-        assert_eq!(arrivals.insert(traffic.place(64, 0)), Arrival::Repeated);
-        assert_eq!(balance(&traffic, &accepted, &arrivals), Balance { lost: 2, duplicated: 1 });
-        deliver(&traffic, &mut arrivals, 1_000);
-        assert_eq!(balance(&traffic, &accepted, &arrivals), Balance { lost: 0, duplicated: 1 });
+        assert_eq!(delivery_counts.insert(traffic.delivery_index(64, 0)), ArrivalKind::Repeated);
+        assert_eq!(discrepancies(&traffic, &accepted, &delivery_counts), Discrepancies { lost: 2, duplicated: 1 });
+        deliver(&traffic, &mut delivery_counts, 1_000);
+        assert_eq!(discrepancies(&traffic, &accepted, &delivery_counts), Discrepancies { lost: 0, duplicated: 1 });
     }
 
     #[test]
-    fn what_was_not_acknowledged_may_come_or_not() {
+    fn deliveries_of_unacknowledged_events_are_not_counted() {
         let traffic = traffic(0.0);
-        let mut arrivals = Arrivals::default();
-        deliver(&traffic, &mut arrivals, 5);
-        assert_eq!(balance(&traffic, &Accepted::default(), &arrivals), Balance { lost: 0, duplicated: 0 });
+        let mut delivery_counts = DeliveryCounts::default();
+        deliver(&traffic, &mut delivery_counts, 5);
+        assert_eq!(
+            discrepancies(&traffic, &AcceptedEvents::default(), &delivery_counts),
+            Discrepancies { lost: 0, duplicated: 0 }
+        );
     }
 
     #[test]
     fn failing_webhooks_are_neither_lost_nor_duplicated() {
         let traffic = traffic(0.5);
-        let (mut accepted, mut arrivals) = (Accepted::default(), Arrivals::default());
+        let (mut accepted, mut delivery_counts) = (AcceptedEvents::default(), DeliveryCounts::default());
         accepted.insert(0);
         assert_eq!(expected(&traffic, &accepted), 1);
-        arrivals.insert(traffic.place(0, 0));
-        arrivals.insert(traffic.place(0, 1));
-        arrivals.insert(traffic.place(0, 1));
-        assert_eq!(balance(&traffic, &accepted, &arrivals), Balance { lost: 0, duplicated: 0 });
+        delivery_counts.insert(traffic.delivery_index(0, 0));
+        delivery_counts.insert(traffic.delivery_index(0, 1));
+        delivery_counts.insert(traffic.delivery_index(0, 1));
+        assert_eq!(discrepancies(&traffic, &accepted, &delivery_counts), Discrepancies { lost: 0, duplicated: 0 });
     }
 }

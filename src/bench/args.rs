@@ -1,19 +1,19 @@
-//! What is asked of the bench: options as given, and the plan that they make once checked.
+//! The options of the bench, and the checked plan built from them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::inbound::{Inbound, InboundError};
+use super::provider_load::{ProviderLoad, ProviderLoadError};
 use super::traffic::Traffic;
 
-/// Webhooks where neither `--webhooks` nor `--fanout` asks for another number.
+/// Number of webhooks without `--webhooks`, rounded up to a multiple of `--fanout`.
 const WEBHOOKS_DEFAULT: u32 = 16;
-/// Events of a backlog where `--backlog` does not say.
+/// Number of events in the backlog without `--backlog`.
 const BACKLOG_DEFAULT: u64 = 100_000;
-/// Deliveries that the real thing keeps in flight to one webhook (`delivery.max_in_flight`).
+/// Maximum deliveries in flight to one webhook of the server (`delivery.max_in_flight`).
 const IN_FLIGHT_PER_WEBHOOK: u32 = 8;
-/// Deliveries that the baseline keeps in flight at most, as a shard does.
+/// Maximum deliveries in flight of the baseline, the same number as for a shard.
 const IN_FLIGHT_MAX: u32 = 1_024;
 
 /// Measures this machine: starts the real server on a temporary folder, drives it, and counts what arrives.
@@ -91,34 +91,34 @@ pub struct Args {
     baseline_server: Option<SocketAddr>,
 }
 
-/// What to measure, and against what.
+/// The subjects of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subjects {
-    /// The server.
+    /// Only the server.
     Server,
-    /// The server and the baseline, alternating.
+    /// The server and the baseline, in turns.
     Both,
-    /// The baseline.
+    /// Only the baseline.
     Baseline,
 }
 
-/// Checked options.
+/// The checked options.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) subjects: Subjects,
-    /// Measure a provider's webhooks as well.
-    pub(super) source: Option<Inbound>,
+    /// The provider whose webhooks are measured as well; `None` without `--source`.
+    pub(super) source: Option<ProviderLoad>,
     pub(super) runs: u32,
     pub(super) traffic: Traffic,
     pub(super) connections: usize,
-    /// Events a second; `None`: closed loop.
+    /// Events per second (open loop); `None` is a closed loop.
     pub(super) rate: Option<u32>,
     pub(super) warmup: Duration,
     pub(super) duration: Duration,
     pub(super) drain: Duration,
-    /// How long endpoints take to answer.
+    /// Time that the endpoints wait before they respond.
     pub(super) slow: Duration,
-    /// Events that wait for a dead webhook; `None`: there is none.
+    /// Number of events queued for the dead webhook; `None` if there is no dead webhook.
     pub(super) backlog: Option<u64>,
     pub(super) restart: bool,
     pub(super) data_dir: Option<PathBuf>,
@@ -126,22 +126,22 @@ pub(super) struct Plan {
     pub(super) json: bool,
 }
 
-/// What the baseline's own process is told.
+/// Parameters of the baseline process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BaselinePlan {
-    /// Where bodies go.
+    /// Address of the sink, which receives the bodies.
     pub(super) sink: SocketAddr,
-    /// Copies of each.
+    /// Number of copies of each body.
     pub(super) fanout: u32,
-    /// Deliveries under way at once.
+    /// Maximum deliveries in flight.
     pub(super) in_flight: u32,
 }
 
-/// Options that do not go together.
+/// Invalid or incompatible options.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum PlanError {
     #[error(transparent)]
-    Source(#[from] InboundError),
+    Source(#[from] ProviderLoadError),
     #[error("--webhooks {webhooks}: must be a multiple of --fanout {fanout}")]
     NotAMultiple { webhooks: u32, fanout: u32 },
     #[error("--failing {0}: must be between 0 and 1")]
@@ -151,11 +151,11 @@ pub(super) enum PlanError {
     #[error(
         "--baseline: takes no --batch, --failing, --dead, --restart or --fanout 0, which a bare server knows nothing of"
     )]
-    BeyondBaseline,
+    UnsupportedByBaseline,
 }
 
 impl Args {
-    /// Checks the options against each other.
+    /// Checks the options and builds the plan.
     pub(super) fn plan(&self) -> Result<Plan, PlanError> {
         let (fanout, batch) = (self.fanout, self.batch);
         let step = fanout.max(1);
@@ -178,9 +178,9 @@ impl Args {
         };
         let beyond = batch > 1 || fanout == 0 || self.failing > 0.0 || self.dead || self.restart;
         if subjects != Subjects::Server && beyond {
-            return Err(PlanError::BeyondBaseline);
+            return Err(PlanError::UnsupportedByBaseline);
         }
-        let source = self.source.as_deref().map(Inbound::try_new).transpose()?;
+        let source = self.source.as_deref().map(ProviderLoad::try_new).transpose()?;
         Ok(Plan {
             subjects,
             source,
@@ -200,7 +200,7 @@ impl Args {
         })
     }
 
-    /// What to do as the baseline's own process; `None`: this is the bench.
+    /// The parameters of the baseline process; `None` if this process is the bench.
     pub(super) fn baseline_plan(&self) -> Option<BaselinePlan> {
         let sink = self.baseline_server?;
         let webhooks = self.webhooks.unwrap_or(WEBHOOKS_DEFAULT);
@@ -210,7 +210,7 @@ impl Args {
 }
 
 impl Plan {
-    /// The arguments with which this program becomes the baseline.
+    /// The command line arguments that start this program as the baseline.
     pub(super) fn baseline_args(&self, sink: SocketAddr) -> Vec<String> {
         let (webhooks, fanout) = (self.traffic.webhooks, self.traffic.fanout);
         vec![
@@ -251,8 +251,12 @@ mod tests {
     fn what_a_bare_server_cannot_do_is_refused_beside_it() {
         for line in ["--batch 2", "--failing 0.5", "--dead", "--restart", "--fanout 0"] {
             assert!(plan(line).is_ok(), "{line}");
-            assert_eq!(plan(&format!("--baseline {line}")).unwrap_err(), PlanError::BeyondBaseline, "{line}");
-            assert_eq!(plan(&format!("--baseline-only {line}")).unwrap_err(), PlanError::BeyondBaseline, "{line}");
+            assert_eq!(plan(&format!("--baseline {line}")).unwrap_err(), PlanError::UnsupportedByBaseline, "{line}");
+            assert_eq!(
+                plan(&format!("--baseline-only {line}")).unwrap_err(),
+                PlanError::UnsupportedByBaseline,
+                "{line}"
+            );
         }
         assert_eq!(plan("--baseline --fanout 4").unwrap().subjects, Subjects::Both);
     }
@@ -271,10 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_is_told_what_the_plan_says() {
+    fn the_baseline_arguments_come_from_the_plan() {
         let plan = plan("--fanout 3 --webhooks 6 --baseline").unwrap();
         let line = plan.baseline_args(([127, 0, 0, 1], 9).into());
-        let told = Command::try_parse_from(line).unwrap().args.baseline_plan().unwrap();
-        assert_eq!((told.sink.port(), told.fanout, told.in_flight), (9, 3, 48));
+        let baseline = Command::try_parse_from(line).unwrap().args.baseline_plan().unwrap();
+        assert_eq!((baseline.sink.port(), baseline.fanout, baseline.in_flight), (9, 3, 48));
     }
 }

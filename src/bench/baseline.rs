@@ -1,8 +1,9 @@
-//! The ceiling: a bare hyper server that hands each body to a bare hyper client. No log, no match, no signature.
+//! The baseline: a bare hyper server that passes each body to a bare hyper client, without a log, matching, or
+//! signatures. Its throughput is the ceiling of these libraries on this machine.
 //!
-//! It is what these libraries can do on this machine, so it is lean: the threads share nothing, a body goes from a server's
-//! connection to a client's within one thread, a client polls its own connection, and nothing is spawned per request.
-//! A full hand-over holds the answer back, so that what is accepted is delivered.
+//! The baseline does as little as possible. The threads share nothing, a body goes from a server connection to a client
+//! connection within one thread, a client polls its own connection, and no task is spawned per request. If the queue
+//! between server and client is full, the server delays its response. Every accepted body is therefore delivered.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,15 +31,16 @@ use tokio::task::LocalSet;
 use super::args::BaselinePlan;
 use crate::model::header;
 
-/// Bodies waiting for a client, per thread.
-const HANDOVER: usize = 1_024;
-/// Connections waiting for their thread.
+/// Maximum number of bodies that wait for a client, per thread.
+const HANDOVER_CAPACITY: usize = 1_024;
+/// Maximum number of new connections that wait for their thread.
 const NEW_CONNECTIONS: usize = 64;
-/// An answer as long as the real one.
-const ANSWER: &[u8] = br#"{"id":"evt_00000000000000000000000000","status":"accepted","duplicate":false,"webhooks":1}"#;
+/// A response body of the same length as the server's.
+const RESPONSE_BODY: &[u8] =
+    br#"{"id":"evt_00000000000000000000000000","status":"accepted","duplicate":false,"webhooks":1}"#;
 const JSON: HeaderValue = HeaderValue::from_static(header::JSON);
 
-/// Serves until the process is ended.
+/// Runs the baseline until the process is killed.
 pub(super) fn serve(plan: BaselinePlan) -> ExitCode {
     match run(plan) {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +66,7 @@ fn run(plan: BaselinePlan) -> io::Result<()> {
         workers.push(give);
     }
     writeln!(io::stdout(), "hooktide baseline ready listen={}", listener.local_addr()?)?;
-    // In turn, so that the threads have the same number of connections.
+    // Connections are distributed in turn, so all threads have the same number.
     for (stream, worker) in listener.incoming().zip(workers.iter().cycle()) {
         let stream = stream?;
         stream.set_nonblocking(true)?;
@@ -88,7 +90,7 @@ async fn work(plan: BaselinePlan, clients: usize, mut streams: mpsc::Receiver<St
         let io = TokioIo::new(TcpStream::from_std(stream)?);
         let handover = Rc::clone(&handover);
         let service = service_fn(move |request| accept(request, Rc::clone(&handover), plan.fanout));
-        // An error is the peer's going away.
+        // An error only means that the peer closed the connection.
         let connection = hyper::server::conn::http1::Builder::new().pipeline_flush(true).serve_connection(io, service);
         tokio::task::spawn_local(async move { drop(connection.await) });
     }
@@ -100,8 +102,8 @@ async fn accept(
     handover: Rc<Handover>,
     fanout: u32,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::from(ANSWER));
-    match whole(request.into_body()).await {
+    let mut response = Response::new(Full::from(RESPONSE_BODY));
+    match collect_body(request.into_body()).await {
         Ok(body) => {
             for webhook in 0..fanout {
                 handover.give(webhook, body.clone()).await;
@@ -114,8 +116,8 @@ async fn accept(
     Ok(response)
 }
 
-/// A body in one piece; it is copied only if it came in several.
-async fn whole(mut body: Incoming) -> Result<Bytes, hyper::Error> {
+/// Collects a body into one buffer. The bytes are copied only if the body arrives in several frames.
+async fn collect_body(mut body: Incoming) -> Result<Bytes, hyper::Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -132,13 +134,13 @@ async fn whole(mut body: Incoming) -> Result<Bytes, hyper::Error> {
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// A client: one connection, one request at a time.
+/// Runs a client: one connection, one request at a time.
 async fn deliver(handover: Rc<Handover>, plan: BaselinePlan) -> io::Result<()> {
     let stream = TcpStream::connect(plan.sink).await?;
     stream.set_nodelay(true)?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(io::Error::other)?;
-    let mut client = Client { sender, connection };
+    let mut client = BaselineClient { sender, connection };
     let host = HeaderValue::try_from(plan.sink.to_string()).map_err(io::Error::other)?;
     let uris: Vec<_> =
         (0..plan.fanout).map(|n| Uri::try_from(format!("/{n}"))).collect::<Result<_, _>>().map_err(io::Error::other)?;
@@ -153,13 +155,13 @@ async fn deliver(handover: Rc<Handover>, plan: BaselinePlan) -> io::Result<()> {
     }
 }
 
-/// A connection that is polled by who uses it.
-struct Client {
+/// A client connection that the caller polls itself.
+struct BaselineClient {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
 }
 
-impl Client {
+impl BaselineClient {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> io::Result<()> {
         let Self { sender, connection } = self;
         if !sender.is_ready() {
@@ -196,16 +198,16 @@ fn drive(connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>, cx: &mut 
     }
 }
 
-/// Bodies on their way from servers to clients of one thread.
+/// The queue of bodies between the server and client tasks of one thread.
 #[derive(Debug, Default)]
-struct Handover(RefCell<Waiting>);
+struct Handover(RefCell<HandoverState>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct HandoverState {
     bodies: VecDeque<(u32, Bytes)>,
-    /// Clients without work; the last to come is warm and goes first.
+    /// Idle clients. The most recent one is woken first, because its caches are warm.
     takers: Vec<Waker>,
-    /// Servers that wait for room.
+    /// Server tasks that wait for free space.
     givers: VecDeque<Waker>,
 }
 
@@ -214,7 +216,7 @@ impl Handover {
         let mut body = Some(body);
         poll_fn(|cx| {
             let mut waiting = self.0.borrow_mut();
-            if waiting.bodies.len() >= HANDOVER {
+            if waiting.bodies.len() >= HANDOVER_CAPACITY {
                 waiting.givers.push_back(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -250,11 +252,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_hand_over_waits_and_loses_nothing() {
         let handover = Handover::default();
-        let bodies = HANDOVER as u32 * 2;
+        let bodies = HANDOVER_CAPACITY as u32 * 2;
         let give = async {
             for n in 0..bodies {
                 handover.give(n, Bytes::new()).await;
-                assert!(handover.0.borrow().bodies.len() <= HANDOVER);
+                assert!(handover.0.borrow().bodies.len() <= HANDOVER_CAPACITY);
             }
         };
         let take = async {

@@ -1,15 +1,19 @@
-//! `hooktide bench`: the real server in a process of its own, driven and watched from this one.
+//! Implements `hooktide bench`: measures the real server, which runs in a process of its own.
 //!
-//! Promises: what is measured is the program itself, with its fsyncs; every acknowledged event is looked for at every
-//! endpoint; processes are ended by the id that they were started with, and the data folder goes with them.
+//! Guarantees:
+//! - The bench measures the program itself, with its fsyncs.
+//! - Every acknowledged event is expected at every endpoint that it matches.
+//! - The bench ends a process only by the id that it was started with. The data folder is removed after the process
+//!   ended.
 //!
-//! Must never know: anything of the server's insides. It speaks HTTP, reads `/proc`, and counts.
+//! The bench must not know the internals of the server. It sends HTTP requests, reads `/proc`, and counts.
 //!
-//! One thread sends (`load`), one receives (`sink`), this one waits and takes readings (`subject`). They share the
-//! cores with the server, so both do without a library, and without allocating per request.
+//! One thread sends requests (`load`), one thread receives deliveries (`sink`), and the calling thread waits and reads
+//! the counters (`subject`). These threads share the cores with the server. `load` and `sink` therefore use no HTTP
+//! library and allocate nothing per request.
 
 mod args;
-mod inbound;
+mod provider_load;
 mod traffic;
 
 mod subject;
@@ -36,13 +40,13 @@ use nix::sys::signal::Signal;
 use crate::config::PREFIX;
 pub use args::Args;
 use args::{Plan, Subjects};
-use report::{Report, Run};
+use report::{BenchReport, Run};
 use subject::{BenchError, Subject};
 
-/// Settings of the server whose variables begin so are keys and secrets, which the report does not show.
+/// Prefix of the environment variables that hold keys and secrets. The report does not show them.
 const SECRET_PREFIX: &str = "HOOKTIDE_AUTH__";
 
-/// Runs the bench. Exit codes: 0 done, 1 failed or something was lost, 2 options that do not go together.
+/// Runs the bench. Exit codes: 0 success, 1 failure or a lost delivery, 2 incompatible options.
 pub fn run(args: &Args) -> ExitCode {
     if let Some(plan) = args.baseline_plan() {
         return baseline::serve(plan);
@@ -64,7 +68,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn measure(plan: &Plan) -> Result<Report, BenchError> {
+fn measure(plan: &Plan) -> Result<BenchReport, BenchError> {
     let parent = plan.data_dir.clone().unwrap_or_else(std::env::temp_dir);
     let machine = proc::machine(&parent.canonicalize()?);
     let interrupted = interrupts()?;
@@ -76,16 +80,16 @@ fn measure(plan: &Plan) -> Result<Report, BenchError> {
         let baseline = (plan.subjects != Subjects::Server).then(|| one(Subject::Baseline)).transpose()?;
         runs.push(Run { source, hooktide, baseline });
     }
-    Ok(Report::new(plan, machine, settings(std::env::vars()), runs))
+    Ok(BenchReport::new(plan, machine, settings(std::env::vars()), runs))
 }
 
-fn show(plan: &Plan, report: &Report) -> Result<(), BenchError> {
+fn show(plan: &Plan, report: &BenchReport) -> Result<(), BenchError> {
     let text = if plan.json { serde_json::to_string(report).map_err(io::Error::from)? } else { report.table() };
     writeln!(io::stdout(), "{}", text.trim_end())?;
     Ok(())
 }
 
-/// Settings of the server in the environment, sorted.
+/// The server settings in the environment as `NAME=value`, sorted, without secrets.
 fn settings(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let is_setting = |name: &str| name.starts_with(PREFIX) && name.contains("__");
     let shown = variables.filter(|(name, _)| is_setting(name) && !name.starts_with(SECRET_PREFIX));
@@ -94,9 +98,10 @@ fn settings(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
     settings
 }
 
-/// A channel that tells of SIGINT and SIGTERM, so that a stopped bench still ends its server and removes its folder.
+/// Returns a channel that receives SIGINT and SIGTERM. An interrupted bench still ends its server and removes its
+/// folder.
 fn interrupts() -> io::Result<Receiver<Signal>> {
-    let (tell, told) = bounded(1);
+    let (sender, receiver) = bounded(1);
     std::thread::Builder::new().name("bench-signals".into()).spawn(move || -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -107,12 +112,12 @@ fn interrupts() -> io::Result<Receiver<Signal>> {
                     _ = int.recv() => Signal::SIGINT,
                     _ = term.recv() => Signal::SIGTERM,
                 };
-                // Full: the first one has not been seen yet, and is enough.
-                let _ = tell.try_send(which);
+                // The channel is full if the first signal has not been read yet. One signal is enough.
+                let _ = sender.try_send(which);
             }
         })
     })?;
-    Ok(told)
+    Ok(receiver)
 }
 
 #[cfg(test)]
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_named_but_not_secrets() {
+    fn settings_are_shown_without_secrets() {
         let variables = [
             ("HOOKTIDE_LOG__TWO_PHASE_COMMIT", "false"),
             ("HOOKTIDE_AUTH__API_KEYS", "[]"),

@@ -1,43 +1,43 @@
-//! What Linux says about a process and about the machine (proc(5)).
+//! Reads the resource usage of a process and the description of the machine from `/proc` (proc(5)).
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Microseconds of a clock tick: `USER_HZ` is 100 in every Linux user space.
+/// Microseconds per clock tick: `USER_HZ` is 100 in every Linux user space.
 const TICK_US: u64 = 10_000;
-/// The file system where an fsync costs nothing.
+/// Name of the file system on which an fsync costs nothing.
 const TMPFS: &str = "tmpfs";
 
-/// What a process has used since its start.
+/// CPU time and written bytes of a process since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Usage {
     pub(super) user_us: u64,
     pub(super) system_us: u64,
-    /// Bytes that it caused to be written to storage.
+    /// Bytes that the process caused to be written to storage.
     pub(super) written_bytes: u64,
 }
 
-/// A process's memory.
+/// Memory usage of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Memory {
     pub(super) resident_bytes: u64,
-    /// The most that it ever was.
+    /// Peak resident memory.
     pub(super) peak_bytes: u64,
 }
 
-/// Where figures come from.
+/// The machine that the bench ran on.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(super) struct Machine {
     pub(super) cores: usize,
     pub(super) cpu: String,
     pub(super) kernel: String,
     pub(super) memory_bytes: u64,
-    /// Of the data folder.
+    /// File system of the data folder.
     pub(super) file_system: String,
 }
 
-/// Reads what a process has used.
+/// Reads the usage of a process from `/proc/<pid>/stat` and `/proc/<pid>/io`.
 pub(super) fn usage(pid: u32) -> io::Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
@@ -45,14 +45,15 @@ pub(super) fn usage(pid: u32) -> io::Result<Usage> {
     Ok(Usage { user_us, system_us, written_bytes: field(&io, "write_bytes:").unwrap_or(0) })
 }
 
-/// Reads a process's memory.
+/// Reads the memory usage of a process from `/proc/<pid>/status`.
 pub(super) fn memory(pid: u32) -> io::Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = |name| field(&status, name).unwrap_or(0) * 1024;
     Ok(Memory { resident_bytes: kib("VmRSS:"), peak_bytes: kib("VmHWM:") })
 }
 
-/// Describes the machine, and the file system that `folder` is on.
+/// Reads the description of the machine and the file system of `folder`. Values that cannot be read are `unknown`,
+/// empty, or 0.
 pub(super) fn machine(folder: &Path) -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
@@ -68,13 +69,14 @@ pub(super) fn machine(folder: &Path) -> Machine {
 }
 
 impl Machine {
-    /// Whether an fsync costs nothing here, so that figures tell less.
+    /// Whether the data folder is in memory, where an fsync costs nothing. Results then say less.
     pub(super) fn is_memory_only(&self) -> bool {
         self.file_system == TMPFS
     }
 }
 
-/// User and system time in microseconds. The command's name may hold anything, so fields count from its last bracket.
+/// User and system time in microseconds. The command name may contain any characters, so fields are counted from the
+/// last bracket.
 fn parse_stat(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
@@ -82,12 +84,12 @@ fn parse_stat(stat: &str) -> Option<(u64, u64)> {
     Some((next()?, next()?))
 }
 
-/// The number after a name at the beginning of a line.
+/// The number after `name` at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The type of the mount that holds `folder`: the one with the longest path, and of those the last.
+/// The type of the mount that contains `folder`: the mount with the longest path, and the last one among equals.
 fn file_system<'m>(mounts: &'m str, folder: &Path) -> Option<&'m str> {
     let mount = |line: &'m str| {
         let mut words = line.split_ascii_whitespace().skip(1);
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_stand_behind_the_name_whatever_it_is() {
+    fn cpu_times_follow_any_command_name() {
         let stat = "4242 (a) b (c) S 1 4242 4242 0 -1 4194304 900 0 0 0 321 123 0 0 20 0 9 0 1000 1 2";
         assert_eq!(parse_stat(stat), Some((3_210_000, 1_230_000)));
         assert_eq!(parse_stat("4242 (x"), None);

@@ -1,50 +1,50 @@
-//! What was measured, as a table for people and as one JSON object.
+//! The results of the bench, as a table and as one JSON object.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::admin::FirstAttempt;
+use super::admin::FirstAttemptLatency;
 use super::args::Plan;
 use super::proc::Machine;
 
-/// One measurement of one subject. Latencies are microseconds, sizes bytes.
+/// One measurement of one subject. Latencies are in microseconds, sizes in bytes. Field names are the JSON output.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Measurement {
-    /// Events acknowledged a second, within the measured time; likewise the next three.
+    /// Acknowledged events per second within the measured time.
     pub(super) accepted_per_s: f64,
-    /// Deliveries taken by endpoints a second.
+    /// Deliveries accepted by endpoints per second within the measured time.
     pub(super) delivered_per_s: f64,
-    /// Requests that reached endpoints, whatever they answered.
+    /// Requests received by endpoints per second, with any response, within the measured time.
     pub(super) attempts_per_s: f64,
-    /// Those that had been answered 500 before.
+    /// Requests per second that an endpoint had answered with 500 before, within the measured time.
     pub(super) retries_per_s: f64,
-    /// From a request's being sent (open loop: due) to its answer.
+    /// Time from sending a request (open loop: from its due time) to its response.
     pub(super) ack: Latency,
-    /// From the commit to the first attempt's bytes, by the server's own account since its start.
-    pub(super) first_attempt: Option<FirstAttempt>,
-    /// From a request's being sent (open loop: due) to the delivery's arrival.
+    /// Time from the commit to the first attempt's bytes since the server's start, as reported by the server.
+    pub(super) first_attempt: Option<FirstAttemptLatency>,
+    /// Time from sending a request (open loop: from its due time) to the arrival of the delivery.
     pub(super) transit: Latency,
-    /// CPU time of the process per webhook delivered.
+    /// CPU time of the process per delivery.
     pub(super) cpu_us_per_webhook: Option<Cpu>,
-    /// CPU time of the process per event accepted.
+    /// CPU time of the process per accepted event.
     pub(super) cpu_us_per_event: Option<Cpu>,
-    /// Bytes that the process caused to be written to storage, per event accepted.
+    /// Bytes that the process caused to be written to storage, per accepted event.
     pub(super) written_per_event: Option<f64>,
-    /// Memory of the process.
+    /// Memory usage of the process.
     pub(super) rss: Rss,
-    /// Times of starts.
-    pub(super) start: Starts,
-    /// Deliveries of acknowledged events that never came.
+    /// Start times of the process.
+    pub(super) start: StartTimes,
+    /// Deliveries of acknowledged events that never arrived.
     pub(super) lost: u64,
-    /// Deliveries that came again although they had been taken.
+    /// Deliveries that arrived again after the endpoint had accepted them.
     pub(super) duplicated: u64,
-    /// Events answered with anything but 202.
+    /// Events whose response was not 202.
     pub(super) refused: u64,
-    /// Connections of the load that broke.
+    /// Load connections that broke.
     pub(super) broken: u64,
-    /// The first answer that was a refusal.
+    /// Status and body of the first response that refused an event.
     pub(super) first_refusal: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl From<&hdrhistogram::Histogram<u64>> for Latency {
     }
 }
 
-/// CPU time per something.
+/// CPU time in microseconds per delivery or per event.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Cpu {
     pub(super) total: f64,
@@ -85,51 +85,51 @@ pub(super) struct Cpu {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "a unit stands last in a name")]
 pub(super) struct Rss {
-    /// Ready, before the first webhook is made.
+    /// When ready, before the first webhook is created.
     pub(super) idle_bytes: u64,
-    /// With a dead webhook's backlog waiting.
+    /// With the backlog of the dead webhook; `None` without a dead webhook.
     pub(super) backlog_bytes: Option<u64>,
-    /// The most that was seen under the measured load.
+    /// Maximum observed during the measured load.
     pub(super) loaded_bytes: u64,
-    /// The most that it ever was, by the kernel's account.
+    /// Peak since the start, as reported by the kernel.
     pub(super) peak_bytes: u64,
 }
 
-/// Milliseconds from a start to the ready line.
+/// Time in milliseconds from a start to the ready line.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "a unit stands last in a name")]
-pub(super) struct Starts {
+pub(super) struct StartTimes {
     pub(super) first_ms: f64,
     pub(super) after_stop_ms: Option<f64>,
     pub(super) after_kill_ms: Option<f64>,
 }
 
-/// One run: each subject once.
+/// One run: one measurement of each subject.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Run {
-    /// The server, sent a provider's webhooks.
+    /// The server, with webhooks of a provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) source: Option<Measurement>,
     pub(super) hooktide: Option<Measurement>,
     pub(super) baseline: Option<Measurement>,
 }
 
-/// All runs.
+/// The report of all runs.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     machine: Machine,
-    options: Options,
+    options: ReportOptions,
     runs: Vec<Run>,
-    /// Each figure's median over the runs, but of `lost`, `duplicated`, `refused`, `broken` the worst.
+    /// Median of each value over the runs; the maximum for `lost`, `duplicated`, `refused` and `broken`.
     median: Run,
-    ratio: Option<Ratio>,
+    ratio: Option<BaselineRatio>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source_ratio: Option<SourceRatio>,
 }
 
-/// What was asked for.
+/// The options of the bench run.
 #[derive(Debug, Serialize)]
-struct Options {
+struct ReportOptions {
     connections: usize,
     webhooks: u32,
     fanout: u32,
@@ -144,32 +144,32 @@ struct Options {
     runs: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
-    /// Settings of the server that come from the environment.
+    /// Server settings from the environment.
     settings: Vec<String>,
 }
 
-/// The server against the baseline, by medians.
+/// The server relative to the baseline, computed from the medians.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Ratio {
+struct BaselineRatio {
     delivered_per_s: f64,
     cpu_us_per_webhook: Option<f64>,
 }
 
-/// A provider's webhooks against `POST /api/v1/events`, by medians.
+/// A provider's webhooks relative to `POST /api/v1/events`, computed from the medians.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct SourceRatio {
     accepted_per_s: f64,
     cpu_us_per_event: Option<f64>,
 }
 
-impl Report {
+impl BenchReport {
     pub(super) fn new(plan: &Plan, machine: Machine, settings: Vec<String>, runs: Vec<Run>) -> Self {
         let median = Run {
             source: median_of(runs.iter().filter_map(|run| run.source.as_ref())),
             hooktide: median_of(runs.iter().filter_map(|run| run.hooktide.as_ref())),
             baseline: median_of(runs.iter().filter_map(|run| run.baseline.as_ref())),
         };
-        let ratio = median.hooktide.as_ref().zip(median.baseline.as_ref()).map(|(real, bare)| Ratio {
+        let ratio = median.hooktide.as_ref().zip(median.baseline.as_ref()).map(|(real, bare)| BaselineRatio {
             delivered_per_s: real.delivered_per_s / bare.delivered_per_s,
             cpu_us_per_webhook: real.cpu_us_per_webhook.zip(bare.cpu_us_per_webhook).map(|(r, b)| r.total / b.total),
         });
@@ -178,7 +178,7 @@ impl Report {
             cpu_us_per_event: source.cpu_us_per_event.zip(events.cpu_us_per_event).map(|(s, e)| s.total / e.total),
         });
         let traffic = plan.traffic;
-        let options = Options {
+        let options = ReportOptions {
             connections: plan.connections,
             webhooks: traffic.webhooks,
             fanout: traffic.fanout,
@@ -197,17 +197,17 @@ impl Report {
         Self { machine, options, runs, median, ratio, source_ratio }
     }
 
-    /// Whether anything was lost in any run.
+    /// Whether any run lost a delivery.
     pub(super) fn has_loss(&self) -> bool {
         self.runs.iter().flat_map(|run| [&run.source, &run.hooktide, &run.baseline]).flatten().any(|one| one.lost > 0)
     }
 
-    /// The table for people.
+    /// The report as a table.
     pub(super) fn table(&self) -> String {
         let mut text = self.heading();
         let Run { source, hooktide, baseline } = &self.median;
         let (source, real, bare) = (source.as_ref(), hooktide.as_ref(), baseline.as_ref());
-        // Beside webhooks of a provider, those who read want to know what the others are.
+        // Next to a provider's column, the server's column is named after its load: events.
         let (kind, events) = (self.options.source.as_deref(), if source.is_some() { "events" } else { "hooktide" });
         let columns = [source.and(kind), real.map(|_| events), bare.map(|_| "baseline")];
         let _ = write!(text, "{:34}", "");
@@ -272,10 +272,10 @@ impl Report {
     }
 }
 
-/// A row's name and how its cell is made; `None`: nothing to show.
-type Row = (&'static str, fn(&Measurement) -> Option<String>);
+/// The name of a row and the function that formats its cell; `None` if there is no value.
+type TableRow = (&'static str, fn(&Measurement) -> Option<String>);
 
-const ROWS: [Row; 17] = [
+const ROWS: [TableRow; 17] = [
     ("accepted /s", |one| Some(format!("{:.0}", one.accepted_per_s))),
     ("delivered /s", |one| Some(format!("{:.0}", one.delivered_per_s))),
     ("retries /s", |one| (one.retries_per_s > 0.0).then(|| format!("{:.0}", one.retries_per_s))),
@@ -316,7 +316,7 @@ fn cpu(cpu: Cpu) -> String {
     format!("{:.1} ({:.1} + {:.1})", cpu.total, cpu.user, cpu.system)
 }
 
-/// Each figure's median; of what must not happen, the worst.
+/// Median of each value; the maximum of the values that count errors. `None` without measurements.
 fn median_of<'m>(measurements: impl Iterator<Item = &'m Measurement> + Clone) -> Option<Measurement> {
     let values: Vec<_> = measurements.clone().map(serde_json::to_value).collect::<Result<_, _>>().ok()?;
     let mut median: Measurement = serde_json::from_value(median(&values.iter().collect::<Vec<_>>())?).ok()?;
@@ -330,7 +330,8 @@ fn median_of<'m>(measurements: impl Iterator<Item = &'m Measurement> + Clone) ->
     Some(median)
 }
 
-/// Objects field by field; of numbers the middle one (of an even count the lower), so that it is one that was seen.
+/// Median of JSON values: objects field by field; for numbers the middle value (the lower one of an even count), which
+/// is a measured value.
 fn median(values: &[&Value]) -> Option<Value> {
     let first = *values.first()?;
     if let Value::Object(map) = first {
@@ -363,7 +364,7 @@ mod tests {
             cpu_us_per_event: None,
             written_per_event: Some(2048.0),
             rss: Rss { idle_bytes: 1 << 20, backlog_bytes: None, loaded_bytes: 2 << 20, peak_bytes: 3 << 20 },
-            start: Starts { first_ms: 12.0, ..Starts::default() },
+            start: StartTimes { first_ms: 12.0, ..StartTimes::default() },
             lost,
             duplicated: 0,
             refused: 0,
@@ -372,7 +373,7 @@ mod tests {
         }
     }
 
-    fn report(runs: Vec<Run>) -> Report {
+    fn report(runs: Vec<Run>) -> BenchReport {
         let plan = <super::super::args::Args as clap::FromArgMatches>::from_arg_matches(
             &<super::super::args::Args as clap::Args>::augment_args(clap::Command::new("bench"))
                 .get_matches_from(["bench"]),
@@ -381,11 +382,11 @@ mod tests {
         .plan()
         .unwrap();
         let machine = super::super::proc::machine(std::path::Path::new("/"));
-        Report::new(&plan, machine, vec!["HOOKTIDE_LOG__TWO_PHASE_COMMIT=false".into()], runs)
+        BenchReport::new(&plan, machine, vec!["HOOKTIDE_LOG__TWO_PHASE_COMMIT=false".into()], runs)
     }
 
     #[test]
-    fn medians_are_of_figures_and_losses_are_never_hidden() {
+    fn medians_are_of_values_and_losses_are_the_maximum() {
         let runs = [(3.0, 0), (1.0, 7), (2.0, 0)];
         let runs =
             runs.map(|(rate, lost)| Run { source: None, hooktide: Some(measurement(rate, lost)), baseline: None });
@@ -414,8 +415,8 @@ mod tests {
     fn a_source_is_compared_with_events() {
         let run =
             Run { source: Some(measurement(7_500.0, 0)), hooktide: Some(measurement(10_000.0, 0)), baseline: None };
-        let options = Options { source: Some("stripe".into()), ..report(Vec::new()).options };
-        let table = Report { options, ..report(vec![run]) }.table();
+        let options = ReportOptions { source: Some("stripe".into()), ..report(Vec::new()).options };
+        let table = BenchReport { options, ..report(vec![run]) }.table();
         assert!(table.contains("stripe: 0.75 of POST /api/v1/events accepted a second\n"), "{table}");
         assert!(table.contains("stripe                        events\n"), "{table}");
         let lossy = Run { source: Some(measurement(1.0, 3)), hooktide: None, baseline: None };

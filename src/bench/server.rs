@@ -1,4 +1,4 @@
-//! The process that is measured, and its folder: started here, ended here, by its own id, whatever happens.
+//! The measured process and its folder. The process is started here and is always ended here, by its own id.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
@@ -13,20 +13,20 @@ use nix::unistd::Pid;
 
 use crate::runtime::Random;
 
-use super::timing::Stage;
+use super::timing::PhaseClock;
 
-/// How long a start may take: a log that was killed is walked.
-const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long a stop may take; the server bounds its drain itself.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// How long a process may take to end that has closed its output.
-const END_WITHIN: Duration = Duration::from_secs(2);
-/// How often the end of a process is looked for.
-const GLANCE: Duration = Duration::from_millis(5);
-/// Lines of the server's own messages that are shown when it fails.
+/// Timeout of a start. After a kill the server reads its log, which takes time.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Timeout of a stop. The server limits its drain itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a process to exit after it has closed its output.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval of the checks whether the process has exited.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Number of lines of the server's standard error that an error shows.
 const MESSAGES_SHOWN: usize = 20;
 
-/// A process that could not be started, or ended by itself.
+/// The process could not be started or stopped, or exited by itself.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServerError {
     #[error("cannot start the server: {0}")]
@@ -34,39 +34,39 @@ pub(super) enum ServerError {
     #[error("the server did not get ready\n{messages}")]
     NotReady { messages: String },
     #[error("the server ended by itself ({status})\n{messages}")]
-    Died { status: ExitStatus, messages: String },
-    #[error("the server did not stop within {} s", STOP_WITHIN.as_secs())]
+    Exited { status: ExitStatus, messages: String },
+    #[error("the server did not stop within {} s", STOP_TIMEOUT.as_secs())]
     NotStopped,
     #[error("cannot signal the server: {0}")]
     Signal(#[source] io::Error),
 }
 
-/// A running process that has said where it listens. Dropped, it is killed.
+/// A running process whose address is known. Dropping it kills the process.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct ServerProcess {
     child: Child,
     messages: PathBuf,
     pub(super) address: SocketAddr,
-    /// From its start to the ready line.
-    pub(super) ready_after: Duration,
+    /// Time from the start to the ready line.
+    pub(super) startup_time: Duration,
 }
 
-impl Server {
-    /// Starts a process in `folder`, where its standard error goes to a file, and waits until it is ready.
-    pub(super) fn start(mut command: Command, folder: &Path, stage: &Stage) -> Result<Self, ServerError> {
+impl ServerProcess {
+    /// Starts a process in `folder` and waits until it is ready. Its standard error goes to a file in the folder.
+    pub(super) fn start(mut command: Command, folder: &Path, clock: &PhaseClock) -> Result<Self, ServerError> {
         let messages = folder.join("messages");
         let file = fs::OpenOptions::new().create(true).append(true).open(&messages).map_err(ServerError::Start)?;
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-        let start = stage.now();
+        let start = clock.now();
         let mut child = command.spawn().map_err(ServerError::Start)?;
         let ready = child.stdout.take().map(ready_address);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, messages, address: nowhere, ready_after: Duration::ZERO };
+        let mut server = Self { child, messages, address: nowhere, startup_time: Duration::ZERO };
         let ready = ready.ok_or(io::ErrorKind::BrokenPipe).map_err(|kind| ServerError::Start(kind.into()))?;
-        match ready.map_err(ServerError::Start)?.recv_timeout(READY_WITHIN) {
+        match ready.map_err(ServerError::Start)?.recv_timeout(READY_TIMEOUT) {
             Ok(address) => {
                 server.address = address;
-                server.ready_after = stage.since(start);
+                server.startup_time = clock.since(start);
                 Ok(server)
             }
             Err(RecvTimeoutError::Timeout) => Err(ServerError::NotReady { messages: server.messages() }),
@@ -78,42 +78,42 @@ impl Server {
         self.child.id()
     }
 
-    /// Fails if the process has ended.
+    /// Returns an error if the process has exited.
     pub(super) fn check(&mut self) -> Result<(), ServerError> {
         match self.child.try_wait().map_err(ServerError::Signal)? {
             None => Ok(()),
-            Some(status) => Err(ServerError::Died { status, messages: self.messages() }),
+            Some(status) => Err(ServerError::Exited { status, messages: self.messages() }),
         }
     }
 
-    /// Asks the process to stop and waits for it.
+    /// Sends SIGTERM and waits until the process has exited.
     pub(super) fn stop(mut self) -> Result<ExitStatus, ServerError> {
         let pid = Pid::from_raw(self.child.id() as i32);
         kill(pid, Signal::SIGTERM).map_err(|errno| ServerError::Signal(errno.into()))?;
-        self.end_within(STOP_WITHIN)?.ok_or(ServerError::NotStopped)
+        self.end_within(STOP_TIMEOUT)?.ok_or(ServerError::NotStopped)
     }
 
-    /// Kills the process as a crash would.
+    /// Sends SIGKILL, like a crash, and waits until the process has exited.
     pub(super) fn kill(mut self) -> Result<(), ServerError> {
         self.child.kill().and_then(|()| self.child.wait()).map(drop).map_err(ServerError::Signal)
     }
 
-    /// Why there will be no ready line: the output has ended, and the process with it, or it is of no use.
+    /// The error after the output has ended without a ready line.
     fn ended_early(&mut self) -> ServerError {
-        match self.end_within(END_WITHIN) {
-            Ok(Some(status)) => ServerError::Died { status, messages: self.messages() },
+        match self.end_within(EXIT_TIMEOUT) {
+            Ok(Some(status)) => ServerError::Exited { status, messages: self.messages() },
             Ok(None) => ServerError::NotReady { messages: self.messages() },
             Err(error) => error,
         }
     }
 
     fn end_within(&mut self, within: Duration) -> Result<Option<ExitStatus>, ServerError> {
-        for _ in 0..within.as_millis() / GLANCE.as_millis() {
+        for _ in 0..within.as_millis() / EXIT_POLL_INTERVAL.as_millis() {
             if let Some(status) = self.child.try_wait().map_err(ServerError::Signal)? {
                 return Ok(Some(status));
             }
-            // A wait that nobody cuts short.
-            let _ = never::<()>().recv_timeout(GLANCE);
+            // A sleep: this channel never receives.
+            let _ = never::<()>().recv_timeout(EXIT_POLL_INTERVAL);
         }
         Ok(None)
     }
@@ -125,45 +125,45 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Both fail only if it has ended and been waited for.
+        // Both calls fail only if the process has exited and has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads a process's output to its end, so that it never waits for us, and tells the address of the ready line. The
-/// channel ends with the output.
+/// Reads a process's output to its end, so that the process never blocks on it, and sends the address of the ready
+/// line. The channel closes when the output ends.
 fn ready_address(stdout: ChildStdout) -> io::Result<Receiver<SocketAddr>> {
-    let (tell, told) = bounded(1);
+    let (sender, receiver) = bounded(1);
     std::thread::Builder::new().name("bench-output".into()).spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(address) = address_in(&line) {
-                // Full or closed: it was told already.
-                let _ = tell.try_send(address);
+                // The channel is full or closed if an address has already been sent.
+                let _ = sender.try_send(address);
             }
         }
     })?;
-    Ok(told)
+    Ok(receiver)
 }
 
-/// The first address of `… ready listen=127.0.0.1:8080 …`.
+/// The first address of a line such as `… ready listen=127.0.0.1:8080 …`.
 fn address_in(line: &str) -> Option<SocketAddr> {
     let mut words = line.split_ascii_whitespace();
     words.find(|word| *word == "ready")?;
     words.find_map(|word| word.strip_prefix("listen="))?.split(',').next()?.parse().ok()
 }
 
-/// A folder with a name of its own; dropped, it is removed with all that is in it.
+/// A folder with a unique name. Dropping it removes the folder and its contents, unless it is kept.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct TempFolder {
     path: PathBuf,
     keep: bool,
 }
 
-impl Folder {
-    /// Makes a folder in `parent`.
+impl TempFolder {
+    /// Creates a folder in `parent` with mode 0700.
     pub(super) fn create(parent: &Path, keep: bool) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = parent.join(format!("hooktide-bench-{:032x}", Random::system().bits()));
@@ -176,10 +176,10 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         if !self.keep {
-            // What cannot be removed stays; there is nobody to tell who could do more.
+            // If the removal fails, the folder stays. Nothing else can be done at this point.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -206,24 +206,25 @@ mod tests {
 
     #[test]
     fn a_process_is_ready_then_stopped() {
-        let folder = Folder::create(&std::env::temp_dir(), false).unwrap();
+        let folder = TempFolder::create(&std::env::temp_dir(), false).unwrap();
         let script = "echo hello; echo x ready listen=127.0.0.1:7; exec sleep 60";
-        let mut server = Server::start(shell(script), folder.path(), &Stage::new()).unwrap();
+        let mut server = ServerProcess::start(shell(script), folder.path(), &PhaseClock::new()).unwrap();
         assert_eq!(server.address.port(), 7);
         server.check().unwrap();
         assert!(!server.stop().unwrap().success());
     }
 
     #[test]
-    fn a_process_that_fails_is_quoted() {
-        let folder = Folder::create(&std::env::temp_dir(), false).unwrap();
-        let failed = Server::start(shell("echo no such key >&2; exit 2"), folder.path(), &Stage::new()).unwrap_err();
+    fn an_error_shows_the_standard_error_of_the_process() {
+        let folder = TempFolder::create(&std::env::temp_dir(), false).unwrap();
+        let failed =
+            ServerProcess::start(shell("echo no such key >&2; exit 2"), folder.path(), &PhaseClock::new()).unwrap_err();
         assert!(failed.to_string().contains("no such key"), "{failed}");
     }
 
     #[test]
-    fn a_folder_goes_with_its_guard() {
-        let folder = Folder::create(&std::env::temp_dir(), false).unwrap();
+    fn a_temporary_folder_is_removed_on_drop() {
+        let folder = TempFolder::create(&std::env::temp_dir(), false).unwrap();
         let path = folder.path().to_owned();
         fs::write(path.join("file"), "x").unwrap();
         drop(folder);

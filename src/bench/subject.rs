@@ -1,4 +1,4 @@
-//! One measurement of one subject: started fresh, warmed up, measured, drained, counted, stopped.
+//! One measurement of one subject: start, warm-up, measured load, drain, comparison, stop.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,45 +13,45 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nix::sys::signal::Signal;
 
 use super::accounting;
-use super::admin::Admin;
+use super::admin::AdminClient;
 use super::args::Plan;
-use super::inbound::InboundError;
-use super::load::{Job, Load, Pace, Sent};
+use super::load::{Load, LoadModel, LoadPlan, LoadResult};
 use super::proc::{self, Usage};
-use super::report::{Cpu, Latency, Measurement, Rss, Starts};
-use super::server::{Folder, Server, ServerError};
+use super::provider_load::ProviderLoadError;
+use super::report::{Cpu, Latency, Measurement, Rss, StartTimes};
+use super::server::{ServerError, ServerProcess, TempFolder};
 use super::sink::Sink;
-use super::timing::{Phase, Stage};
-use super::traffic::{Audience, Template, Traffic};
+use super::timing::{Phase, PhaseClock};
+use super::traffic::{Audience, EventTemplate, Traffic};
 use crate::model::file::ADMIN_KEY;
 
-/// How often memory is looked at, and whether a process still runs.
-const LOOK: Duration = Duration::from_millis(200);
-/// How often the end of a wait is looked for.
-const GLANCE: Duration = Duration::from_millis(10);
-/// The backlog of a dead webhook is published in arrays of this many events …
+/// Interval of the memory readings and of the checks that the process still runs.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval of the checks whether a wait has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Number of events per request when the backlog of the dead webhook is published.
 const BACKLOG_BATCH: u32 = 100;
-/// … on this many connections.
+/// Number of connections that publish the backlog.
 const BACKLOG_CONNECTIONS: usize = 16;
 
-/// What is measured.
+/// The subject of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// The real server, sent events by an application.
+    /// The server, with events from an application.
     Server,
-    /// The real server, sent webhooks by a provider.
+    /// The server, with webhooks from a provider.
     Source,
-    /// The bare one.
+    /// The baseline.
     Baseline,
 }
 
-/// Why there is no measurement.
+/// The measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BenchError {
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error(transparent)]
-    Source(#[from] InboundError),
+    Source(#[from] ProviderLoadError),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the server left requests without an answer for {} s after the load", .0.as_secs())]
@@ -67,41 +67,42 @@ pub(super) fn measure(
     parent: &Path,
     interrupted: &Receiver<Signal>,
 ) -> Result<Measurement, BenchError> {
-    let stage = Arc::new(Stage::new());
-    let folder = Folder::create(parent, plan.keep)?;
-    let sink = Sink::start(plan.traffic, plan.slow, Arc::clone(&stage))?;
+    let clock = Arc::new(PhaseClock::new());
+    let folder = TempFolder::create(parent, plan.keep)?;
+    let sink = Sink::start(plan.traffic, plan.slow, Arc::clone(&clock))?;
     let command = command(plan, subject, folder.path(), sink.address)?;
-    let server = Server::start(command, folder.path(), &stage)?;
-    let mut bench = Bench { plan, subject, stage, sink, server, folder, interrupted };
+    let server = ServerProcess::start(command, folder.path(), &clock)?;
+    let mut bench = RunningBench { plan, subject, clock, sink, server, folder, interrupted };
 
     let idle_bytes = proc::memory(bench.server.pid())?.resident_bytes;
-    let mut start = Starts { first_ms: millis(bench.server.ready_after), ..Starts::default() };
+    let mut start = StartTimes { first_ms: millis(bench.server.startup_time), ..StartTimes::default() };
     let key = bench.prepare()?;
     let backlog_bytes = plan.backlog.map(|events| bench.build_backlog(events, &key)).transpose()?;
     let loaded = bench.drive(&key)?;
-    let expected = accounting::expected(&plan.traffic, &loaded.sent.accepted);
+    let expected = accounting::expected(&plan.traffic, &loaded.result.accepted);
     bench.drain(expected)?;
     let first_attempt = match subject {
-        Subject::Server | Subject::Source => Admin::new(bench.server.address, key).first_attempt()?,
+        Subject::Server | Subject::Source => AdminClient::new(bench.server.address, key).first_attempt()?,
         Subject::Baseline => None,
     };
     let peak_bytes = proc::memory(bench.server.pid())?.peak_bytes;
-    let Bench { stage, folder, sink, mut server, .. } = bench;
+    let RunningBench { clock, folder, sink, mut server, .. } = bench;
     let address = sink.address;
-    // Before restarts, which may send again what was not yet noted as sent.
+    // The sink is finished before the restarts. A restarted server may repeat deliveries whose outcome was not
+    // recorded.
     let received = sink.finish()?;
     if plan.restart {
-        (server, start) = restart(plan, subject, server, &folder, address, &stage, start)?;
+        (server, start) = restart(plan, subject, server, &folder, address, &clock, start)?;
     }
     server.stop()?;
-    let balance = accounting::balance(&plan.traffic, &loaded.sent.accepted, &received.arrivals);
+    let discrepancies = accounting::discrepancies(&plan.traffic, &loaded.result.accepted, &received.delivery_counts);
     let readings = loaded.readings;
     Ok(Measurement {
         accepted_per_s: readings.per_s(|reading| reading.accepted),
         delivered_per_s: readings.per_s(|reading| reading.delivered),
         attempts_per_s: readings.per_s(|reading| reading.attempts),
         retries_per_s: readings.per_s(|reading| reading.retries),
-        ack: Latency::from(&loaded.sent.ack_us),
+        ack: Latency::from(&loaded.result.ack_us),
         first_attempt,
         transit: Latency::from(&received.transit_us),
         cpu_us_per_webhook: readings.cpu_per(|reading| reading.delivered),
@@ -109,147 +110,148 @@ pub(super) fn measure(
         written_per_event: readings.written_per_event(),
         rss: Rss { idle_bytes, backlog_bytes, loaded_bytes: loaded.rss_bytes, peak_bytes },
         start,
-        lost: balance.lost,
-        duplicated: balance.duplicated,
+        lost: discrepancies.lost,
+        duplicated: discrepancies.duplicated,
         refused: loaded.refused,
         broken: loaded.broken,
-        first_refusal: loaded.sent.first_refusal,
+        first_refusal: loaded.result.first_refusal,
     })
 }
 
-/// A subject that runs, and what runs beside it.
-struct Bench<'p> {
+/// The running subject and the other parts of the bench.
+struct RunningBench<'p> {
     plan: &'p Plan,
     subject: Subject,
-    stage: Arc<Stage>,
+    clock: Arc<PhaseClock>,
     sink: Sink,
-    /// Before the folder: it is ended before its data goes.
-    server: Server,
-    folder: Folder,
+    /// Declared before `folder`, because the process must end before its data is removed.
+    server: ServerProcess,
+    folder: TempFolder,
     interrupted: &'p Receiver<Signal>,
 }
 
-/// What a load came to.
-struct Loaded {
-    sent: Sent,
-    readings: Readings,
+/// The measured values of a load.
+struct LoadMeasurement {
+    result: LoadResult,
+    readings: MeasuredInterval,
     rss_bytes: u64,
     refused: u64,
     broken: u64,
 }
 
-impl Bench<'_> {
-    /// Makes the webhooks; gives the key.
+impl RunningBench<'_> {
+    /// Creates the webhooks and returns the API key.
     fn prepare(&self) -> Result<String, BenchError> {
         if self.subject == Subject::Baseline {
             return Ok("none".into());
         }
         let key = std::fs::read_to_string(data_dir(&self.folder).join(ADMIN_KEY))?.trim().to_owned();
-        Admin::new(self.server.address, key.clone()).make_webhooks(&self.plan.traffic, self.sink.address)?;
+        AdminClient::new(self.server.address, key.clone()).create_webhooks(&self.plan.traffic, self.sink.address)?;
         Ok(key)
     }
 
-    /// Lets events wait for a webhook that nobody answers for; gives the memory that takes.
+    /// Publishes `events` events for a webhook whose endpoint refuses connections. Returns the server's memory in
+    /// bytes.
     fn build_backlog(&mut self, events: u64, key: &str) -> Result<u64, BenchError> {
-        // Bound, then closed: a port that refuses, and that nobody else is given soon.
+        // The port is bound and closed again. It refuses connections, and the system does not assign it again soon.
         let refusing = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        Admin::new(self.server.address, key.to_owned()).make_dead_webhook(refusing)?;
+        AdminClient::new(self.server.address, key.to_owned()).create_dead_webhook(refusing)?;
         let traffic = Traffic { batch: BACKLOG_BATCH, ..self.plan.traffic };
-        let job = Job {
+        let load_plan = LoadPlan {
             target: self.server.address,
             template: self.template(&traffic, Audience::Dead, key)?,
             connections: BACKLOG_CONNECTIONS,
             batch: BACKLOG_BATCH,
-            pace: Pace::Counted { events },
+            model: LoadModel::Counted { events },
         };
-        let load = Load::start(job, Arc::clone(&self.stage))?;
-        let sent = loop {
+        let load = Load::start(load_plan, Arc::clone(&self.clock))?;
+        let result = loop {
             if let Some(ended) = load.poll() {
                 break ended?;
             }
-            self.pause(LOOK)?;
+            self.pause(CHECK_INTERVAL)?;
         };
-        if let Some(refusal) = sent.first_refusal {
+        if let Some(refusal) = result.first_refusal {
             return Err(io::Error::other(format!("the backlog was refused: {refusal}")).into());
         }
         Ok(proc::memory(self.server.pid())?.resident_bytes)
     }
 
-    /// Warm-up and measured load.
-    fn drive(&mut self, key: &str) -> Result<Loaded, BenchError> {
+    /// Runs the warm-up and the measured load.
+    fn drive(&mut self, key: &str) -> Result<LoadMeasurement, BenchError> {
         let Plan { traffic, connections, warmup, duration, .. } = *self.plan;
-        let pace = self.plan.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, warmup, duration });
+        let model = self.plan.rate.map_or(LoadModel::Closed, |rate| LoadModel::Open { rate, warmup, duration });
         let template = self.template(&traffic, Audience::Webhooks, key)?;
-        let job = Job { target: self.server.address, template, connections, batch: traffic.batch, pace };
-        let load = Load::start(job, Arc::clone(&self.stage))?;
+        let load_plan = LoadPlan { target: self.server.address, template, connections, batch: traffic.batch, model };
+        let load = Load::start(load_plan, Arc::clone(&self.clock))?;
         self.wait(warmup, |_| Ok(()))?;
         let before = self.read(&load)?;
-        self.stage.enter(Phase::Measured);
+        self.clock.set_phase(Phase::Measured);
         let mut rss_bytes = 0;
         self.wait(duration, |bench| {
             rss_bytes = rss_bytes.max(proc::memory(bench.server.pid())?.resident_bytes);
             Ok(())
         })?;
         let after = self.read(&load)?;
-        self.stage.enter(Phase::Over);
-        let sent = self.end(&load)?;
+        self.clock.set_phase(Phase::Over);
+        let result = self.end(&load)?;
         let (refused, broken) = (load.counts.refused.load(Relaxed), load.counts.broken.load(Relaxed));
-        Ok(Loaded { sent, readings: Readings { before, after }, rss_bytes, refused, broken })
+        Ok(LoadMeasurement { result, readings: MeasuredInterval { before, after }, rss_bytes, refused, broken })
     }
 
-    /// Waits for the answers to what was sent.
-    fn end(&mut self, load: &Load) -> Result<Sent, BenchError> {
-        let until = self.stage.now() + self.plan.drain;
-        while self.stage.now() < until {
+    /// Waits for the outstanding responses.
+    fn end(&mut self, load: &Load) -> Result<LoadResult, BenchError> {
+        let until = self.clock.now() + self.plan.drain;
+        while self.clock.now() < until {
             if let Some(ended) = load.poll() {
                 return Ok(ended?);
             }
-            self.pause(GLANCE)?;
+            self.pause(POLL_INTERVAL)?;
         }
         Err(BenchError::Unanswered(self.plan.drain))
     }
 
-    /// Waits until all that is expected came, or nothing comes any more.
+    /// Waits until all expected deliveries have arrived, or no delivery has arrived for the drain time.
     fn drain(&mut self, expected: u64) -> Result<(), BenchError> {
         let delivered = |bench: &Self| bench.sink.counts.delivered.load(Relaxed);
-        let (mut last, mut since) = (delivered(self), self.stage.now());
-        while last < expected && self.stage.since(since) < self.plan.drain {
-            self.pause(GLANCE)?;
+        let (mut last, mut since) = (delivered(self), self.clock.now());
+        while last < expected && self.clock.since(since) < self.plan.drain {
+            self.pause(POLL_INTERVAL)?;
             let now = delivered(self);
             if now > last {
-                (last, since) = (now, self.stage.now());
+                (last, since) = (now, self.clock.now());
             }
         }
         Ok(())
     }
 
-    fn template(&self, traffic: &Traffic, audience: Audience, key: &str) -> Result<Template, BenchError> {
+    fn template(&self, traffic: &Traffic, audience: Audience, key: &str) -> Result<EventTemplate, BenchError> {
         if let Some(source) = self.plan.source.as_ref().filter(|_| self.subject == Subject::Source)
             && audience == Audience::Webhooks
         {
-            return Ok(Template::inbound(traffic, &source.parts()?, &self.server.address.to_string()));
+            return Ok(EventTemplate::provider_webhook(traffic, &source.parts()?, &self.server.address.to_string()));
         }
-        Ok(Template::new(traffic, audience, &self.server.address.to_string(), key))
+        Ok(EventTemplate::new(traffic, audience, &self.server.address.to_string(), key))
     }
 
-    /// Waits, looking up from time to time.
+    /// Waits for a duration and calls `look` at intervals.
     fn wait(
         &mut self,
         during: Duration,
         mut look: impl FnMut(&Self) -> Result<(), BenchError>,
     ) -> Result<(), BenchError> {
-        let until = self.stage.now() + during;
+        let until = self.clock.now() + during;
         loop {
-            let left = until.saturating_sub(self.stage.now());
+            let left = until.saturating_sub(self.clock.now());
             if left.is_zero() {
                 return Ok(());
             }
-            self.pause(left.min(LOOK))?;
+            self.pause(left.min(CHECK_INTERVAL))?;
             look(self)?;
         }
     }
 
-    /// Waits; fails if the server ends or somebody interrupts.
+    /// Waits for a duration. Returns an error if the server exits or a signal arrives.
     fn pause(&mut self, during: Duration) -> Result<(), BenchError> {
         match self.interrupted.recv_timeout(during) {
             Ok(signal) => Err(BenchError::Interrupted(signal)),
@@ -258,9 +260,9 @@ impl Bench<'_> {
         }
     }
 
-    fn read(&self, load: &Load) -> Result<Reading, BenchError> {
-        Ok(Reading {
-            at: self.stage.now(),
+    fn read(&self, load: &Load) -> Result<CounterSnapshot, BenchError> {
+        Ok(CounterSnapshot {
+            at: self.clock.now(),
             usage: proc::usage(self.server.pid())?,
             accepted: load.counts.accepted.load(Relaxed),
             delivered: self.sink.counts.delivered.load(Relaxed),
@@ -270,9 +272,9 @@ impl Bench<'_> {
     }
 }
 
-/// Counts at one moment.
+/// Counters at one time.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct CounterSnapshot {
     at: Duration,
     usage: Usage,
     accepted: u64,
@@ -281,23 +283,23 @@ struct Reading {
     retries: u64,
 }
 
-/// Counts at the beginning and at the end of the measured time.
+/// Counters at the start and at the end of the measured time.
 #[derive(Debug, Clone, Copy)]
-struct Readings {
-    before: Reading,
-    after: Reading,
+struct MeasuredInterval {
+    before: CounterSnapshot,
+    after: CounterSnapshot,
 }
 
-impl Readings {
-    fn change(&self, count: impl Fn(&Reading) -> u64) -> f64 {
+impl MeasuredInterval {
+    fn change(&self, count: impl Fn(&CounterSnapshot) -> u64) -> f64 {
         (count(&self.after) - count(&self.before)) as f64
     }
 
-    fn per_s(&self, count: impl Fn(&Reading) -> u64) -> f64 {
+    fn per_s(&self, count: impl Fn(&CounterSnapshot) -> u64) -> f64 {
         self.change(count) / self.after.at.saturating_sub(self.before.at).as_secs_f64()
     }
 
-    fn cpu_per(&self, count: impl Fn(&Reading) -> u64) -> Option<Cpu> {
+    fn cpu_per(&self, count: impl Fn(&CounterSnapshot) -> u64) -> Option<Cpu> {
         let count = Some(self.change(count)).filter(|count| *count > 0.0)?;
         let user = self.change(|reading| reading.usage.user_us) / count;
         let system = self.change(|reading| reading.usage.system_us) / count;
@@ -310,29 +312,29 @@ impl Readings {
     }
 }
 
-/// Times a start after a clean stop, and one after a kill.
+/// Measures one start after a clean stop and one start after a kill.
 fn restart(
     plan: &Plan,
     subject: Subject,
-    server: Server,
-    folder: &Folder,
+    server: ServerProcess,
+    folder: &TempFolder,
     sink: SocketAddr,
-    stage: &Stage,
-    mut start: Starts,
-) -> Result<(Server, Starts), BenchError> {
-    let again = || -> Result<Server, BenchError> {
-        Ok(Server::start(command(plan, subject, folder.path(), sink)?, folder.path(), stage)?)
+    clock: &PhaseClock,
+    mut start: StartTimes,
+) -> Result<(ServerProcess, StartTimes), BenchError> {
+    let again = || -> Result<ServerProcess, BenchError> {
+        Ok(ServerProcess::start(command(plan, subject, folder.path(), sink)?, folder.path(), clock)?)
     };
     server.stop()?;
     let server = again()?;
-    start.after_stop_ms = Some(millis(server.ready_after));
+    start.after_stop_ms = Some(millis(server.startup_time));
     server.kill()?;
     let server = again()?;
-    start.after_kill_ms = Some(millis(server.ready_after));
+    start.after_kill_ms = Some(millis(server.startup_time));
     Ok((server, start))
 }
 
-/// This program, as the subject.
+/// The command that runs this program as the subject.
 fn command(plan: &Plan, subject: Subject, folder: &Path, sink: SocketAddr) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     match subject {
@@ -348,7 +350,7 @@ fn command(plan: &Plan, subject: Subject, folder: &Path, sink: SocketAddr) -> io
     Ok(command)
 }
 
-/// `serve`, with a configuration of its own where a source is measured.
+/// Arguments of `serve`. A source is measured with its own configuration file.
 fn serve_args(plan: &Plan, subject: Subject, folder: &Path) -> io::Result<Vec<OsString>> {
     let mut args = vec![OsString::from("serve")];
     if let Some(source) = plan.source.as_ref().filter(|_| subject == Subject::Source) {
@@ -359,10 +361,11 @@ fn serve_args(plan: &Plan, subject: Subject, folder: &Path) -> io::Result<Vec<Os
     Ok(args)
 }
 
-/// The server's data, within the bench's folder, which is its working folder and holds no configuration.
+/// The server's data folder within the bench's folder. The bench's folder is the server's working folder and contains
+/// no `hooktide.toml`.
 const DATA: &str = "data";
 
-fn data_dir(folder: &Folder) -> std::path::PathBuf {
+fn data_dir(folder: &TempFolder) -> std::path::PathBuf {
     folder.path().join(DATA)
 }
 

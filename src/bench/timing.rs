@@ -1,4 +1,4 @@
-//! The bench's clock and the phase that all its threads are in.
+//! The bench's clock, and the current phase of the measurement. All threads share both.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,32 +9,32 @@ use crate::limits::LATENCY_MAX;
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Instant};
 
-/// Where a measurement stands.
+/// The phase of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Load that is not measured.
+    /// Load without measurement.
     WarmUp,
-    /// Load that is.
+    /// Load with measurement.
     Measured,
-    /// No new requests.
+    /// No new requests are sent.
     Over,
 }
 
 /// Clock and phase, shared by the threads of one measurement.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct PhaseClock {
     clock: Clock,
     start: Instant,
     phase: AtomicU8,
 }
 
-impl Stage {
+impl PhaseClock {
     pub(super) fn new() -> Self {
         let clock = Clock::system(Timestamp::from_millis(0));
         Self { start: clock.instant(), clock, phase: AtomicU8::new(Phase::WarmUp as u8) }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
 
@@ -46,23 +46,23 @@ impl Stage {
         }
     }
 
-    /// Since the measurement's start.
+    /// Time since the start of the measurement.
     pub(super) fn now(&self) -> Duration {
         self.clock.instant().duration_since(self.start)
     }
 
-    /// Since an earlier [`Self::now`].
+    /// Time since an earlier value of [`Self::now`].
     pub(super) fn since(&self, earlier: Duration) -> Duration {
         self.now().saturating_sub(earlier)
     }
 
-    /// Microseconds since the measurement's start.
+    /// Time since the start of the measurement, in microseconds.
     pub(super) fn now_us(&self) -> u64 {
         self.now().as_micros() as u64
     }
 }
 
-/// An empty histogram of microseconds, to three digits.
+/// An empty histogram of microseconds with three significant digits.
 #[expect(clippy::expect_used, reason = "the bounds are constants that hdrhistogram takes")]
 pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_MAX.as_micros() as u64, 3).expect("valid bounds")

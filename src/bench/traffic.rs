@@ -1,33 +1,33 @@
-//! The traffic: which event goes to which webhooks, and the bytes of a request.
+//! Defines which event goes to which webhooks, and the bytes of a request.
 //!
-//! Events are numbered from 0. Webhooks stand in groups of `fanout`; the event `n` has the type of group `n % groups` and
-//! goes to every webhook of it. Its number and the time it was sent stand in `data` with a fixed width, so that a request
-//! is made once for a connection and only digits change, and so that a sink knows at once what arrived: no id has to be
-//! carried from answers to sinks.
+//! Events are numbered from 0. Webhooks form groups of `fanout`. Event `n` has the type of group `n % groups` and goes
+//! to every webhook of that group. The event's number and its send time are in `data` with a fixed width. A request is
+//! therefore built once per connection, and only digits change. The sink reads the number from the body, so event ids
+//! are not passed from the load to the sink.
 
-use super::inbound::{Parts, SOURCE, Seal};
+use super::provider_load::{LoadRequestParts, RequestSigner, SOURCE};
 
-/// Digits of an event's number, of a time in microseconds, of a group.
+/// Number of digits of an event's number, of a time in microseconds, and of a group.
 pub(super) const SEQ_DIGITS: usize = 12;
 const SENT_DIGITS: usize = 16;
 pub(super) const GROUP_DIGITS: usize = 7;
-/// What stands before the number and, right after it, before the time.
+/// The bytes before the number, and the bytes between the number and the time.
 const SEQ_KEY: &[u8] = br#""seq":""#;
 const SENT_KEY: &[u8] = br#"","sent":""#;
-/// How far into a body the number may stand: any envelope puts less than this before `data`.
+/// Maximum offset of the number in a body. Every envelope puts fewer bytes before `data`.
 const SEQ_WITHIN: usize = 512;
 
-/// The shape of the load.
+/// The parameters of the traffic.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Traffic {
     pub(super) webhooks: u32,
-    /// Webhooks that each event goes to; divides `webhooks`.
+    /// Number of webhooks that each event goes to. It divides `webhooks`.
     pub(super) fanout: u32,
-    /// Bytes of an event's `data`.
+    /// Size of an event's `data` in bytes.
     pub(super) payload: usize,
-    /// Events in a request.
+    /// Number of events in a request.
     pub(super) batch: u32,
-    /// Share of webhooks whose endpoint fails.
+    /// Share of the webhooks whose endpoint fails.
     pub(super) failing: f64,
 }
 
@@ -36,7 +36,7 @@ impl Traffic {
         self.webhooks.checked_div(self.fanout).unwrap_or(1)
     }
 
-    /// The pattern that a webhook asks for.
+    /// The event type pattern of a webhook.
     pub(super) fn pattern(&self, webhook: u32) -> String {
         match webhook.checked_div(self.fanout) {
             Some(group) => format!("bench.load.{group:0GROUP_DIGITS$}"),
@@ -44,7 +44,7 @@ impl Traffic {
         }
     }
 
-    /// Whether a webhook's endpoint fails; the failing ones are spread evenly.
+    /// Whether a webhook's endpoint fails. The failing webhooks are spread evenly.
     pub(super) fn fails(&self, webhook: u32) -> bool {
         let failing_before = |n: u32| (f64::from(n) * self.failing).floor();
         failing_before(webhook + 1) > failing_before(webhook)
@@ -56,23 +56,23 @@ impl Traffic {
         first..first + self.fanout
     }
 
-    /// Where a delivery is counted: each event has `fanout` places in a row.
-    pub(super) fn place(&self, seq: u64, webhook: u32) -> usize {
+    /// Index at which a delivery is counted. Each event has `fanout` consecutive indexes.
+    pub(super) fn delivery_index(&self, seq: u64, webhook: u32) -> usize {
         seq as usize * self.fanout as usize + (webhook % self.fanout.max(1)) as usize
     }
 }
 
-/// Whom events are for.
+/// The webhooks that the events are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// The webhooks in turn.
+    /// All groups of webhooks, in turn.
     Webhooks,
-    /// The dead one.
+    /// The dead webhook.
     Dead,
 }
 
 impl Audience {
-    /// What the dead webhook asks for.
+    /// The event type pattern of the dead webhook.
     pub(super) const DEAD_PATTERN: &'static str = "bench.dead.*";
 
     const fn type_prefix(self) -> &'static str {
@@ -83,26 +83,26 @@ impl Audience {
     }
 }
 
-/// A request, of which only digits change.
+/// A prebuilt request in which only digits change.
 #[derive(Debug, Clone)]
-pub(super) struct Template {
+pub(super) struct EventTemplate {
     bytes: Vec<u8>,
-    events: Vec<Places>,
+    events: Vec<DigitOffsets>,
     groups: u64,
-    /// Of a provider's webhook.
-    seal: Option<Seal>,
+    /// The signer of a provider's webhook; `None` for `POST /api/v1/events`.
+    signer: Option<RequestSigner>,
 }
 
-/// Where an event's digits stand.
+/// Offsets of an event's digits in the request.
 #[derive(Debug, Clone, Copy)]
-struct Places {
+struct DigitOffsets {
     group: Option<usize>,
     seq: usize,
     sent: usize,
 }
 
-impl Template {
-    /// A request for a server at `host` that believes `key`.
+impl EventTemplate {
+    /// Builds a `POST /api/v1/events` request for a server at `host` with the API key `key`.
     pub(super) fn new(traffic: &Traffic, audience: Audience, host: &str, key: &str) -> Self {
         let mut body = Vec::new();
         let mut events = Vec::new();
@@ -120,62 +120,62 @@ impl Template {
         .into_bytes();
         let head = bytes.len();
         bytes.append(&mut body);
-        for places in &mut events {
-            places.group = places.group.map(|at| at + head);
-            places.seq += head;
-            places.sent += head;
+        for offsets in &mut events {
+            offsets.group = offsets.group.map(|at| at + head);
+            offsets.seq += head;
+            offsets.sent += head;
         }
-        Self { bytes, events, groups: u64::from(traffic.groups()), seal: None }
+        Self { bytes, events, groups: u64::from(traffic.groups()), signer: None }
     }
 
-    /// A provider's webhook, whose body is the event's `data`.
-    pub(super) fn inbound(traffic: &Traffic, parts: &Parts, host: &str) -> Self {
+    /// Builds a provider's webhook request. Its body is the event's `data`.
+    pub(super) fn provider_webhook(traffic: &Traffic, parts: &LoadRequestParts, host: &str) -> Self {
         let mut body = Vec::new();
         let (seq, sent) = append_data(&mut body, traffic.payload, &parts.members);
         let mut bytes = format!(
             "POST /api/v1/webhooks/{SOURCE} HTTP/1.1\r\nhost: {host}\r\n{}content-type: application/json\r\n\
              content-length: {}\r\n\r\n",
-            parts.sealed_headers(),
+            parts.headers_with_signature_space(),
             body.len()
         )
         .into_bytes();
         let head = bytes.len();
         bytes.append(&mut body);
-        let seal = parts.seal(&bytes, head);
-        // The group stands where the seal knows.
-        let places = Places { group: None, seq: head + seq, sent: head + sent };
-        Self { bytes, events: vec![places], groups: u64::from(traffic.groups()), seal: Some(seal) }
+        let signer = parts.signer(&bytes, head);
+        // The signer knows the places of the group.
+        let offsets = DigitOffsets { group: None, seq: head + seq, sent: head + sent };
+        Self { bytes, events: vec![offsets], groups: u64::from(traffic.groups()), signer: Some(signer) }
     }
 
-    /// The request for the events from `first` on, sent (or due) at `sent_us`.
+    /// Writes the numbers of the events from `first` on and their send (or due) time. Returns the request.
     pub(super) fn stamp(&mut self, first: u64, sent_us: u64) -> &[u8] {
-        for (seq, places) in (first..).zip(&self.events) {
-            if let Some(at) = places.group {
+        for (seq, offsets) in (first..).zip(&self.events) {
+            if let Some(at) = offsets.group {
                 write_digits(&mut self.bytes[at..][..GROUP_DIGITS], seq % self.groups);
             }
-            write_digits(&mut self.bytes[places.seq..][..SEQ_DIGITS], seq);
-            write_digits(&mut self.bytes[places.sent..][..SENT_DIGITS], sent_us);
+            write_digits(&mut self.bytes[offsets.seq..][..SEQ_DIGITS], seq);
+            write_digits(&mut self.bytes[offsets.sent..][..SENT_DIGITS], sent_us);
         }
-        if let Some(seal) = &self.seal {
-            seal.close(&mut self.bytes, first, first % self.groups);
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut self.bytes, first, first % self.groups);
         }
         &self.bytes
     }
 }
 
-/// Appends one event whose `data` has `payload` bytes.
-fn append_event(body: &mut Vec<u8>, audience: Audience, payload: usize) -> Places {
+/// Appends one event whose `data` has `payload` bytes. Returns the offsets of its digits.
+fn append_event(body: &mut Vec<u8>, audience: Audience, payload: usize) -> DigitOffsets {
     body.extend_from_slice(br#"{"type":""#);
     body.extend_from_slice(audience.type_prefix().as_bytes());
     let group = Some(append_digits(body, GROUP_DIGITS));
     body.extend_from_slice(br#"","data":"#);
     let (seq, sent) = append_data(body, payload, "");
     body.push(b'}');
-    Places { group, seq, sent }
+    DigitOffsets { group, seq, sent }
 }
 
-/// Appends an object of `payload` bytes: the digits, `members`, then small objects as payloads have them. Gives where the
-/// digits are.
+/// Appends an object of `payload` bytes: the digits, `members`, and then small objects as in typical payloads. Returns
+/// the offsets of number and time.
 fn append_data(body: &mut Vec<u8>, payload: usize, members: &str) -> (usize, usize) {
     let data = body.len();
     body.push(b'{');
@@ -211,17 +211,17 @@ pub(super) fn write_digits(place: &mut [u8], number: u64) {
     }
 }
 
-/// What a delivered body says.
+/// The number and time of an event, read from a delivered body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    /// The event's number.
+pub(super) struct EventStamp {
+    /// Number of the event.
     pub(super) seq: u64,
-    /// When it was sent or due, in microseconds of the bench's clock.
+    /// Time at which the event was sent or due, in microseconds of the bench's clock.
     pub(super) sent_us: u64,
 }
 
-impl Mark {
-    /// Reads the digits of a body, whatever envelope is around them.
+impl EventStamp {
+    /// Finds the digits in a body with any envelope; `None` if there are none.
     pub(super) fn find(body: &[u8]) -> Option<Self> {
         let front = &body[..body.len().min(SEQ_WITHIN)];
         let at = front.windows(SEQ_KEY.len()).position(|window| window == SEQ_KEY)? + SEQ_KEY.len();
@@ -251,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_json_of_the_size_that_was_asked() {
+    fn a_request_is_json_of_the_requested_size() {
         for payload in [128, 129, 200, 1024, 65_536] {
-            let mut template = Template::new(&Traffic { payload, ..traffic(1) }, Audience::Webhooks, "h", "k");
+            let mut template = EventTemplate::new(&Traffic { payload, ..traffic(1) }, Audience::Webhooks, "h", "k");
             let request = template.stamp(7, 99).to_vec();
             let event: serde_json::Value = serde_json::from_slice(body(&request)).unwrap();
             assert_eq!(event["type"], "bench.load.0000001", "{payload}");
@@ -263,13 +263,13 @@ mod tests {
             assert!(
                 String::from_utf8_lossy(&request).contains(&format!("content-length: {}\r\n", body(&request).len()))
             );
-            assert_eq!(Mark::find(body(&request)), Some(Mark { seq: 7, sent_us: 99 }));
+            assert_eq!(EventStamp::find(body(&request)), Some(EventStamp { seq: 7, sent_us: 99 }));
         }
     }
 
     #[test]
-    fn a_batch_numbers_its_events_in_a_row() {
-        let mut template = Template::new(&traffic(3), Audience::Dead, "h", "k");
+    fn a_batch_numbers_its_events_consecutively() {
+        let mut template = EventTemplate::new(&traffic(3), Audience::Dead, "h", "k");
         let request = template.stamp(10, 1).to_vec();
         let events: Vec<serde_json::Value> = serde_json::from_slice(body(&request)).unwrap();
         let seqs: Vec<_> = events.iter().map(|e| e["data"]["seq"].as_str().unwrap().parse::<u64>().unwrap()).collect();
@@ -278,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_asks_for_what_is_counted_for_it() {
+    fn the_pattern_of_a_webhook_matches_the_events_counted_for_it() {
         let traffic = traffic(1);
-        let mut template = Template::new(&traffic, Audience::Webhooks, "h", "k");
+        let mut template = EventTemplate::new(&traffic, Audience::Webhooks, "h", "k");
         for seq in 0..7 {
             let request = template.stamp(seq, 0).to_vec();
             let event: serde_json::Value = serde_json::from_slice(body(&request)).unwrap();
@@ -289,20 +289,23 @@ mod tests {
                 assert_eq!(matches, traffic.webhooks_of(seq).contains(&webhook), "{seq} {webhook}");
             }
         }
-        assert_eq!((traffic.place(0, 4), traffic.place(0, 5), traffic.place(1, 0)), (0, 1, 2));
+        assert_eq!(
+            (traffic.delivery_index(0, 4), traffic.delivery_index(0, 5), traffic.delivery_index(1, 0)),
+            (0, 1, 2)
+        );
     }
 
     #[test]
-    fn the_failing_share_is_spread() {
+    fn failing_webhooks_are_spread_evenly() {
         let quarter = Traffic { failing: 0.25, ..traffic(1) };
         assert_eq!((0..8).filter(|w| quarter.fails(*w)).collect::<Vec<_>>(), [3, 7]);
         assert!((0..8).all(|w| !traffic(1).fails(w)));
     }
 
     #[test]
-    fn a_body_without_marks_has_none() {
-        assert_eq!(Mark::find(b"{}"), None);
-        assert_eq!(Mark::find(br#"{"seq":"12"#), None);
-        assert_eq!(Mark::find(br#"{"seq":"00000000000x","sent":"0000000000000000""#), None);
+    fn a_body_without_digits_has_no_stamp() {
+        assert_eq!(EventStamp::find(b"{}"), None);
+        assert_eq!(EventStamp::find(br#"{"seq":"12"#), None);
+        assert_eq!(EventStamp::find(br#"{"seq":"00000000000x","sent":"0000000000000000""#), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A small HTTP client: one connection a call, an answer bounded in bytes and time.
+//! A small HTTP client. Each call uses its own connection; the response is limited in size and time.
 
 use std::fmt;
 use std::io;
@@ -27,18 +27,18 @@ use crate::model::Secret;
 use crate::model::file::ADMIN_KEY;
 use crate::model::header::JSON;
 
-/// Where a server that says nothing else listens.
+/// Default listen address of a server.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Speaks to one server with one key.
+/// A client of one server with one API key.
 #[derive(Debug)]
 pub(super) struct Client {
     url: Url,
     key: Secret,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// Why a call did not work.
+/// The failure of a call.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     #[error("{url} cannot be reached: {source} (is the server running? --url names another one)")]
@@ -54,28 +54,28 @@ pub(super) enum ClientError {
     #[error("this request cannot be sent: {0}")]
     Request(#[from] http::Error),
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(ErrorResponse),
 }
 
-/// An answer of 300 and above; `application/problem+json` if it came from Hooktide.
+/// A response with a status of 300 or above. The body is `application/problem+json` if it comes from Hooktide.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
-pub(super) struct Refusal {
+pub(super) struct ErrorResponse {
     #[serde(skip)]
     pub(super) status: StatusCode,
     title: Option<String>,
     detail: Option<String>,
     code: Option<String>,
-    errors: Vec<FieldRefusal>,
+    errors: Vec<ErrorResponseField>,
 }
 
 #[derive(Debug, serde::Deserialize)]
-struct FieldRefusal {
+struct ErrorResponseField {
     pointer: String,
     detail: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.status.as_u16())?;
         if let Some(code) = &self.code {
@@ -84,21 +84,23 @@ impl fmt::Display for Refusal {
         if let Some(text) = self.detail.as_ref().or(self.title.as_ref()) {
             write!(f, ": {text}")?;
         }
-        // A single breach is the detail already.
-        for breach in self.errors.iter().filter(|_| self.errors.len() > 1) {
-            write!(f, "\n  {}: {}", breach.pointer, breach.detail)?;
+        // The detail already describes a single error.
+        for violation in self.errors.iter().filter(|_| self.errors.len() > 1) {
+            write!(f, "\n  {}: {}", violation.pointer, violation.detail)?;
         }
         Ok(())
     }
 }
 
 impl Client {
-    /// The server and key that flags, environment, or the server's own configuration on this machine name, in this order.
-    /// `ingest` for commands that publish: the configuration may have another listener for management.
+    /// A client with the server URL and key from the flags, the environment, or the configuration of the server on this
+    /// machine, in this order. With `ingest`, which publishing commands set, the URL is the ingest listener; otherwise
+    /// the management listener if the configuration has one.
     pub(super) fn try_new(args: &ClientArgs, environment: &Environment, ingest: bool) -> Result<Self, CliError> {
         let url = args.url.as_deref().or_else(|| environment.get(URL_VARIABLE));
         let key = args.key.as_deref().or_else(|| environment.get(KEY_VARIABLE));
-        // Read only if something is left open: who names a server elsewhere needs no configuration here.
+        // The configuration is read only if the URL or the key is missing. A client of a remote server needs no
+        // configuration here.
         let config = || {
             let (config, data_dir) = (args.config.clone(), args.data_dir.clone());
             let server = ServerArgs { config, data_dir, ..ServerArgs::default() };
@@ -115,44 +117,44 @@ impl Client {
         Self::new(&url, key)
     }
 
-    /// For any URL, without a key.
-    pub(super) fn to(text: &str) -> Result<Self, CliError> {
+    /// A client for any URL, without a key.
+    pub(super) fn without_key(text: &str) -> Result<Self, CliError> {
         Self::new(text, Secret::new(""))
     }
 
     fn new(text: &str, key: Secret) -> Result<Self, CliError> {
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        url.map(|url| Self { url, key, patience: CLI_CALL_TIMEOUT })
+        url.map(|url| Self { url, key, timeout: CLI_CALL_TIMEOUT })
             .ok_or_else(|| CliError::Url { url: text.to_owned() })
     }
 
-    /// Waits for an answer as long as this.
-    pub(super) fn patient(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    /// The same client with another timeout.
+    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
-    /// Reads.
+    /// Sends GET.
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.call(Method::GET, path, None).await
     }
 
-    /// Makes.
+    /// Sends POST with a JSON body.
     pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
         self.call(Method::POST, path, Some(serde_json::to_vec(body)?)).await
     }
 
-    /// Changes.
+    /// Sends PATCH with a JSON body.
     pub(super) async fn patch(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
         self.call(Method::PATCH, path, Some(serde_json::to_vec(body)?)).await
     }
 
-    /// Puts in place of what is there.
+    /// Sends PUT with a JSON body.
     pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
         self.call(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
     }
 
-    /// Any call, with whatever is answered.
-    pub(super) async fn ask(
+    /// Sends a request and returns the response with any status.
+    pub(super) async fn call_any_status(
         &self,
         method: Method,
         path: &str,
@@ -162,7 +164,7 @@ impl Client {
         self.exchange(self.request(method, path, body)?).await
     }
 
-    /// Removes.
+    /// Sends DELETE.
     pub(super) async fn delete(&self, path: &str) -> Result<Bytes, ClientError> {
         self.call(Method::DELETE, path, None).await
     }
@@ -172,13 +174,13 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_default();
-        Err(ClientError::Refused(Refusal { status, ..refusal }))
+        let refusal = serde_json::from_slice::<ErrorResponse>(&body).unwrap_or_default();
+        Err(ClientError::Refused(ErrorResponse { status, ..refusal }))
     }
 
-    /// Posts this body with these headers alone, and gives whatever is answered. The target is the URL's own path and query,
-    /// with `query` in place of its query.
-    pub(super) async fn deliver(
+    /// Sends POST with this body and only these headers, and returns the response with any status. The target is the
+    /// path of the client's URL with `query` as its query.
+    pub(super) async fn post_raw(
         &self,
         headers: HeaderMap,
         query: Option<&str>,
@@ -204,9 +206,7 @@ impl Client {
                 exchange(tcp, request).await
             }
         };
-        tokio::time::timeout(self.patience, Box::pin(exchange))
-            .await
-            .map_err(|_| ClientError::Timeout(self.patience))?
+        tokio::time::timeout(self.timeout, Box::pin(exchange)).await.map_err(|_| ClientError::Timeout(self.timeout))?
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -254,7 +254,7 @@ where
         let response = sender.send_request(request).await?;
         answer(response).await
     };
-    // The connection has to be driven while the call runs; what becomes of it afterwards is of no interest.
+    // The connection must be polled while the call runs. Its result after the call does not matter.
     let mut call = std::pin::pin!(call);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -278,7 +278,7 @@ async fn answer(response: Response<hyper::body::Incoming>) -> Result<(StatusCode
     Ok((status, body.freeze()))
 }
 
-/// The listener of a server with this configuration, as this machine reaches it.
+/// URL of the listener of a server with this configuration, as reached from this machine.
 pub(super) fn local_url(config: &Config, ingest: bool) -> String {
     let listen = config.server.listen.first().copied().unwrap_or(DEFAULT_ADDRESS);
     let mut address = config.server.admin_listen.filter(|_| !ingest).unwrap_or(listen);

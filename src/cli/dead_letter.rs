@@ -1,4 +1,4 @@
-//! `hooktide dead-letter`
+//! `hooktide dead-letter`: lists, shows, discards and replays dead letters.
 
 use std::io::Write;
 
@@ -70,7 +70,7 @@ enum Command {
     },
 }
 
-/// What a person is shown of a dead letter.
+/// Members of a dead letter in the text output.
 const SHOWN: [&str; 9] = [
     "id",
     "webhook_id",

@@ -1,4 +1,4 @@
-//! `hooktide delivery`
+//! `hooktide delivery`: lists, shows and retries deliveries.
 
 use std::io::Write;
 
@@ -51,7 +51,7 @@ enum Command {
     },
 }
 
-/// What a person is shown of a delivery: each thing under one of its names.
+/// Members of a delivery in the text output. Each value is shown under one of its names.
 const SHOWN: [&str; 17] = [
     "id",
     "status",

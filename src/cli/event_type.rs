@@ -1,4 +1,4 @@
-//! `hooktide event-type`: the catalogue.
+//! `hooktide event-type`: manages the catalogue of event types.
 
 use std::io::{self, Write};
 
@@ -38,15 +38,15 @@ enum Command {
         client: ClientArgs,
     },
     /// Show one event type
-    Show(One),
+    Show(EventTypeArgs),
     /// Add an event type, or with --replace put it in the place of the one of its name
     Add(Box<Add>),
     /// Remove an event type
-    Remove(One),
+    Remove(EventTypeArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct One {
+struct EventTypeArgs {
     /// The event type
     #[arg(value_name = "NAME", value_parser = parse::event_type)]
     name: String,
@@ -60,7 +60,7 @@ struct One {
 #[derive(Debug, clap::Args)]
 struct Add {
     #[command(flatten)]
-    one: One,
+    one: EventTypeArgs,
     /// What it belongs to
     #[arg(long)]
     category: Option<String>,
@@ -87,7 +87,7 @@ struct Add {
     replace: bool,
 }
 
-/// What a person is shown of an event type.
+/// Members of an event type in the text output.
 const SHOWN: [&str; 12] = [
     "name",
     "category",
@@ -153,7 +153,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
 fn body(add: &Add, input: &mut dyn io::Read) -> Result<Map<String, Value>, CliError> {
     let jsons = [&add.schema, &add.example];
     if jsons.iter().filter(|given| given.as_deref() == Some("-")).count() > 1 {
-        return Err(CliError::InputTwice("schema and example"));
+        return Err(CliError::StdinUsedTwice("schema and example"));
     }
     let mut body = Map::from_iter([("name".to_owned(), Value::from(add.one.name.as_str()))]);
     let texts = [("category", &add.category), ("description", &add.description), ("replaced_by", &add.replaced_by)];
@@ -170,11 +170,11 @@ fn body(add: &Add, input: &mut dyn io::Read) -> Result<Map<String, Value>, CliEr
     Ok(body)
 }
 
-fn path(one: &One) -> String {
+fn path(one: &EventTypeArgs) -> String {
     query(&format!("{EVENT_TYPES}/{}", one.name), [("tenant", one.tenant.clone())])
 }
 
-/// The path with the parameters that were given, and a `?` in any case.
+/// The path with the given parameters. The result always contains a `?`.
 fn query<const N: usize>(path: &str, given: [(&str, Option<String>); N]) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in given {

@@ -1,4 +1,4 @@
-//! `hooktide filter test`: whether an event passes a filter, and why, without a server.
+//! `hooktide filter test`: tests a filter on an event and shows the result of each rule, without a server.
 
 use std::borrow::Cow;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::{input, output};
-use crate::filter::{Filter, Sample, Subject};
+use crate::filter::{Filter, FilterInput, SampleEvent};
 use crate::model::{DEFAULT_TENANT, Timestamp};
 use crate::runtime::Clock;
 
@@ -41,17 +41,17 @@ struct TestArgs {
 pub(super) fn run(args: &Args, stdin: &mut dyn Read, out: &mut dyn Write) -> Result<ExitCode, CliError> {
     let Command::Test(args) = &args.command;
     if args.filter == "-" && args.event == "-" {
-        return Err(CliError::InputTwice("the filter and the event"));
+        return Err(CliError::StdinUsedTwice("the filter and the event"));
     }
     let filter: Value = input::json(&place(&args.filter), stdin)?;
     let filter = Filter::compile(&filter).map_err(|wrong| CliError::Filter { what: "the filter", wrong })?;
     let event: Box<RawValue> = input::json(&place(&args.event), stdin)?;
     let now = Clock::system(Timestamp::default()).now();
-    let sample =
-        Sample::read(&event, DEFAULT_TENANT, now).map_err(|wrong| CliError::Filter { what: "the event", wrong })?;
-    let facts = sample.facts();
-    let subject = &mut Subject::new(&facts);
-    let (matches, rules) = (filter.passes(subject), filter.explain(subject));
+    let sample = SampleEvent::read(&event, DEFAULT_TENANT, now)
+        .map_err(|wrong| CliError::Filter { what: "the event", wrong })?;
+    let event_fields = sample.event_fields();
+    let filter_input = &mut FilterInput::new(&event_fields);
+    let (matches, rules) = (filter.matches_input(filter_input), filter.explain(filter_input));
     if args.json {
         writeln!(out, "{}", json!({"matches": matches, "rules": rules}))?;
     } else {
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args, stdin: &mut dyn Read, out: &mut dyn Write) -> Res
     Ok(if matches { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// As other commands spell it: what is neither JSON nor standard input is a file.
+/// Translates an argument to the form of the other commands: text that is neither JSON nor `-` is a file name.
 fn place(argument: &str) -> Cow<'_, str> {
     let is_named = argument == "-" || argument.starts_with('@') || argument.trim_start().starts_with('{');
     if is_named { Cow::Borrowed(argument) } else { Cow::Owned(format!("@{argument}")) }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_line_by_line() {
+    fn each_error_has_its_own_line() {
         let said = |filter: &str, event: &str| test(filter, event, false, "").unwrap_err().to_string();
         let wrong = said(r#"{"field":{},"conditions":{"rules":[]}}"#, "{}");
         assert!(wrong.starts_with("the filter cannot be used:\n  /field: unknown field; allowed: fields, "), "{wrong}");

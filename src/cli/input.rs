@@ -1,4 +1,4 @@
-//! What a command is given beside its arguments: bodies and JSON from files and standard input, and secrets.
+//! Reads bodies, JSON and secrets from arguments, files, environment variables and standard input.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -26,46 +26,47 @@ pub(super) struct SecretArgs {
     secret_file: Option<PathBuf>,
 }
 
-/// What was given where only `-`, standard input, is taken. Anything else is likely a secret: it is forgotten at once, so
-/// that no message repeats it, and refused when it is to be read.
+/// The value of an option that takes only `-` (standard input). Any other value is probably a secret. It is dropped at
+/// once, so that no message repeats it, and refused when it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InputArg {
-    /// `-`
-    Standard,
-    /// Something else.
-    Exposed,
+    /// The value is `-`.
+    Stdin,
+    /// Any other value.
+    Literal,
 }
 
 impl InputArg {
-    /// Never fails: clap would quote the value in its message.
+    /// Never fails, because clap would quote the value in its error message.
     #[expect(clippy::unnecessary_wraps, reason = "the signature that clap calls")]
     pub(super) fn parse(text: &str) -> Result<Self, std::convert::Infallible> {
-        Ok(if text == "-" { Self::Standard } else { Self::Exposed })
+        Ok(if text == "-" { Self::Stdin } else { Self::Literal })
     }
 
-    /// The secret that standard input holds.
+    /// Reads the secret from standard input. A literal value is an error.
     pub(super) fn read(self, option: &'static str, input: &mut dyn Read) -> Result<Secret, CliError> {
         match self {
-            Self::Standard => secret(input, "standard input"),
-            Self::Exposed => Err(CliError::ExposedSecret { option }),
+            Self::Stdin => secret(input, "standard input"),
+            Self::Literal => Err(CliError::ExposedSecret { option }),
         }
     }
 }
 
 impl SecretArgs {
-    /// Whether standard input is taken up by the secret.
+    /// Whether the secret is read from standard input.
     pub(super) fn reads_input(&self) -> bool {
         self.secret.is_some()
     }
 
-    /// The secret, if there is to be one.
+    /// Reads the secret; `None` if no option names one.
     pub(super) fn read(&self, environment: &Environment, input: &mut dyn Read) -> Result<Option<Secret>, CliError> {
         let (variable, file) = (self.secret_env.as_deref(), self.secret_file.as_deref());
         secret_of(("--secret", self.secret), variable, file, environment, input)
     }
 }
 
-/// The secret that an option has read from standard input, or that stands in a variable or a file; the first that is named.
+/// Reads the secret from the first of these: standard input, the file, the environment variable. `None` if none is
+/// given.
 pub(super) fn secret_of(
     (option, given): (&'static str, Option<InputArg>),
     variable: Option<&str>,
@@ -80,30 +81,30 @@ pub(super) fn secret_of(
         return secret_in(path).map(Some);
     }
     let Some(name) = variable else { return Ok(None) };
-    let value = environment.get(name).ok_or_else(|| CliError::NoSecretIn { from: format!("the variable {name}") })?;
+    let value = environment.get(name).ok_or_else(|| CliError::EmptySecret { from: format!("the variable {name}") })?;
     Ok(Some(Secret::new(value)))
 }
 
-/// The secret that a file holds.
+/// Reads a secret from a file.
 pub(super) fn secret_in(path: &Path) -> Result<Secret, CliError> {
     let from = path.display().to_string();
     let mut file = std::fs::File::open(path).map_err(|source| CliError::Payload { from: from.clone(), source })?;
     secret(&mut file, &from)
 }
 
-/// The text of a stream without the line end after it.
+/// Reads the text of a stream without its final line end. Empty text is an error.
 pub(super) fn secret(input: &mut dyn Read, from: &str) -> Result<Secret, CliError> {
     let mut text = String::new();
     let read = input.take(CLI_SECRET_BYTES_MAX).read_to_string(&mut text);
     read.map_err(|source| CliError::Payload { from: from.to_owned(), source })?;
     let line = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() {
-        return Err(CliError::NoSecretIn { from: from.to_owned() });
+        return Err(CliError::EmptySecret { from: from.to_owned() });
     }
     Ok(Secret::new(line))
 }
 
-/// The bytes that an argument stands for: `@FILE`, `-` for standard input, or itself.
+/// Reads the bytes of an argument: `@FILE`, `-` for standard input, or the text itself.
 pub(super) fn bytes(argument: &str, input: &mut dyn Read) -> Result<Vec<u8>, CliError> {
     let read = match argument.strip_prefix('@') {
         Some(path) => std::fs::read(path),
@@ -119,7 +120,7 @@ pub(super) fn bytes(argument: &str, input: &mut dyn Read) -> Result<Vec<u8>, Cli
     })
 }
 
-/// The JSON that an argument stands for.
+/// Reads the JSON of an argument; see [`bytes`] for its forms.
 pub(super) fn json<T: DeserializeOwned>(argument: &str, input: &mut dyn Read) -> Result<T, CliError> {
     serde_json::from_slice(&bytes(argument, input)?).map_err(CliError::NotJson)
 }
@@ -159,7 +160,7 @@ mod tests {
             assert_eq!(secret.as_ref().map(Secret::reveal), wanted, "{words:?}");
         }
         for words in [&["--secret", "-"][..], &["--secret-env", "EMPTY"], &["--secret-env", "ABSENT"]] {
-            assert!(matches!(read(words, "\n"), Err(CliError::NoSecretIn { .. })), "{words:?}");
+            assert!(matches!(read(words, "\n"), Err(CliError::EmptySecret { .. })), "{words:?}");
         }
     }
 

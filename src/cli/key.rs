@@ -1,4 +1,4 @@
-//! `hooktide key`
+//! `hooktide key`: creates, lists, shows and revokes API keys.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::CliError;
-use super::parse::{Ahead, path_part, role, tenant_or_all};
+use super::parse::{FutureTime, path_part, role, tenant_or_all};
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output};
 use crate::config::Environment;
@@ -35,13 +35,13 @@ enum Command {
         client: ClientArgs,
     },
     /// Show one key, not its text
-    Show(One),
+    Show(KeyArgs),
     /// Take a key out of force, at once
-    Revoke(One),
+    Revoke(KeyArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct One {
+struct KeyArgs {
     /// The key's id
     #[arg(value_name = "ID", value_parser = path_part)]
     id: String,
@@ -61,14 +61,14 @@ struct Add {
     #[arg(long, value_parser = tenant_or_all)]
     tenant: Option<String>,
     /// When it ends: a time, or how long from now, such as 90d
-    #[arg(long, value_name = "T", value_parser = Ahead::parse)]
-    expires: Option<Ahead>,
+    #[arg(long, value_name = "T", value_parser = FutureTime::parse)]
+    expires: Option<FutureTime>,
     #[command(flatten)]
     client: ClientArgs,
 }
 
 #[derive(Serialize)]
-struct Wanted<'a> {
+struct CreateKeyBody<'a> {
     role: Role,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -93,13 +93,13 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         Command::Add(add) => {
             let client = Client::try_new(&add.client, environment, false)?;
             let now = Clock::system(Timestamp::default()).now();
-            let wanted = Wanted {
+            let body = CreateKeyBody {
                 role: add.role,
                 name: add.name.as_deref(),
                 tenant: add.tenant.as_deref(),
                 expires_at: add.expires.map(|end| end.from(now)),
             };
-            let answer = block_on(async { Ok(client.post(KEYS, &wanted).await?) })?;
+            let answer = block_on(async { Ok(client.post(KEYS, &body).await?) })?;
             print(out, &answer, add.client.json, |out, made| {
                 let text = |name: &str| output::visible(made.get(name).and_then(Value::as_str).unwrap_or("-"));
                 writeln!(out, "id: {}\nkey: {}", text("id"), text("key"))

@@ -1,4 +1,4 @@
-//! `hooktide log`: the log on the disk. Beside a running server, what can be read of it.
+//! `hooktide log`: reads the log on disk. While a server has the log open, only its readable part is reported.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,15 +39,15 @@ struct FolderArgs {
     json: bool,
 }
 
-/// What is printed.
+/// The JSON report of a log.
 #[derive(Serialize)]
-struct Report {
+struct LogReport {
     events: u64,
     allocated_bytes: u64,
     sound: bool,
     /// Whether a running server has the folder open.
     in_use: bool,
-    /// Segments, oldest first, then files of carried bodies.
+    /// Segments, the oldest first, then the files of carried bodies.
     data: Vec<FileReport>,
 }
 
@@ -63,8 +63,11 @@ struct FileReport {
     damaged: Vec<String>,
 }
 
+/// Runs the command.
+///
 /// # Errors
-/// After the report: [`CliError::Damaged`] if something cannot be read, [`CliError::InUse`] if not all was verified.
+/// The report is printed first. Then the result is [`CliError::Damaged`] if data cannot be read, or [`CliError::InUse`]
+/// if not everything was verified.
 pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let (folder, thorough) = match args.command {
         Command::Stat(folder) => (folder, false),
@@ -78,7 +81,7 @@ pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> 
     let stat = if thorough { log::verify(&RealDisk, &dir)? } else { log::stat(&RealDisk, &dir)? };
     print(&stat, folder.json, out)?;
     let damaged = |file: &SegmentStat| matches!(file.state, SegmentState::Damaged(_)) || !file.damaged.is_empty();
-    // That a segment was not closed is damage to nobody: the next start repairs it.
+    // A segment that was not closed is not damaged. The next start repairs it.
     if stat.segments.iter().chain(&stat.carried).any(damaged) {
         return Err(CliError::Damaged);
     }
@@ -86,7 +89,7 @@ pub(super) fn run(args: Args, environment: Environment, out: &mut dyn Write) -> 
 }
 
 fn print(stat: &LogStat, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
-    let report = Report {
+    let report = LogReport {
         events: stat.events(),
         allocated_bytes: stat.allocated(),
         sound: stat.is_sound(),

@@ -1,8 +1,12 @@
-//! cli: the commands. `serve` runs the server; the others are clients of a running one over HTTP, or read its files.
+//! The command line interface. `serve` runs the server. The other commands call a running server over HTTP or read its
+//! files.
 //!
-//! Promises: exit code 0 for done, 1 for failed at run time, 2 for bad usage or configuration; errors are sentences on
-//! standard error; `--json` prints what the server answered, byte for byte. Must never know: the stages, but for the log's
-//! `stat` and `verify`.
+//! Guarantees:
+//! - The exit code is 0 for success, 1 for a failure at run time, and 2 for wrong usage or configuration.
+//! - Errors are sentences on standard error.
+//! - `--json` prints the server's response byte for byte.
+//!
+//! This module must not know the pipeline stages, except the log's `stat` and `verify`.
 
 mod apply;
 mod client;
@@ -39,7 +43,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use url::form_urlencoded;
 
-use crate::app::Setup;
+use crate::app::CompiledConfig;
 use crate::config::{Environment, Flags, Loader};
 use crate::model::Timestamp;
 use crate::runtime::Clock;
@@ -160,11 +164,11 @@ struct SearchArgs {
     #[arg(long, value_name = "ID", value_parser = parse::path_part)]
     event: Option<String>,
     /// Since a time, or how long ago, such as 2h
-    #[arg(long, value_name = "T", value_parser = parse::When::parse)]
-    since: Option<parse::When>,
+    #[arg(long, value_name = "T", value_parser = parse::PastTime::parse)]
+    since: Option<parse::PastTime>,
     /// Before a time, or how long ago
-    #[arg(long, value_name = "T", value_parser = parse::When::parse)]
-    until: Option<parse::When>,
+    #[arg(long, value_name = "T", value_parser = parse::PastTime::parse)]
+    until: Option<parse::PastTime>,
     /// Only those that hold this text: in type, error, answer, correlation id
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
@@ -178,10 +182,10 @@ impl ServerArgs {
 }
 
 impl SearchArgs {
-    /// What follows the page in a query.
+    /// The query parameters of the search, with a leading `&`; empty without options.
     fn query(&self) -> String {
         let now = Clock::system(Timestamp::default()).now();
-        let time = |when: Option<parse::When>| when.map(|when| when.before(now).to_string());
+        let time = |when: Option<parse::PastTime>| when.map(|when| when.before(now).to_string());
         let mut query = form_urlencoded::Serializer::new(String::new());
         let pairs = [
             ("event_type", self.event_type.clone()),
@@ -205,7 +209,7 @@ impl PageArgs {
     }
 }
 
-/// Runs the command that these arguments name (the first is the program's own name).
+/// Runs the command given by these arguments. The first argument is the program name.
 pub fn run(
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -213,8 +217,8 @@ pub fn run(
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
-            // Help goes to standard output with 0, a usage error to standard error with 2. If neither can be written to,
-            // there is nobody to tell.
+            // Help goes to standard output with exit code 0, a usage error to standard error with exit code 2. If the
+            // output cannot be written, the error cannot be reported anywhere.
             let _ = e.print();
             return ExitCode::from(e.exit_code() as u8);
         }
@@ -238,7 +242,7 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
         }
         Some(Command::Check(args)) => {
             let dev = args.dev;
-            out.write_all(Setup::load(&args.loader(dev, environment))?.shown.as_bytes())?;
+            out.write_all(CompiledConfig::load(&args.loader(dev, environment))?.shown.as_bytes())?;
         }
         Some(Command::Webhook(args)) => webhook::run(args, &environment, out)?,
         Some(Command::Source(args)) => return source::run(args, &environment, out),
@@ -262,7 +266,7 @@ fn dispatch(cli: Cli, environment: Environment, out: &mut dyn Write) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a client command on this thread.
+/// Runs a client command on the current thread.
 fn block_on<T>(task: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
 }

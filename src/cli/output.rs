@@ -1,13 +1,13 @@
-//! How answers look to people: columns for lists, `name: value` lines for one thing.
+//! Formats responses as text: columns for lists, `name: value` lines for one object.
 
 use std::io::{self, Write};
 
 use serde_json::Value;
 
-/// A column: its head, and the JSON pointer of its values.
+/// A column: its heading and the JSON pointer of its values.
 pub(super) type Column = (&'static str, &'static str);
 
-/// Prints a page of a list: its `data` in columns, and how to get the next page.
+/// Prints a page of a list: its `data` in columns and the option for the next page. Prints `none` for an empty page.
 pub(super) fn page(out: &mut dyn Write, answer: &Value, columns: &[Column], none: &str) -> io::Result<()> {
     let rows = answer.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if rows.is_empty() {
@@ -22,7 +22,7 @@ pub(super) fn page(out: &mut dyn Write, answer: &Value, columns: &[Column], none
     }
 }
 
-/// Prints these members of an object, as far as it has them, a line for each; lists of objects below their name.
+/// Prints the named members that the object has, one line each. A list of objects is printed below its name.
 pub(super) fn object(out: &mut dyn Write, value: &Value, names: &[&str]) -> io::Result<()> {
     for (name, value) in names.iter().filter_map(|name| Some((name, value.get(name)?))) {
         match value {
@@ -38,14 +38,14 @@ pub(super) fn object(out: &mut dyn Write, value: &Value, names: &[&str]) -> io::
     Ok(())
 }
 
-/// `number=1 http_status=500`: what an object says, on one line.
+/// An object on one line, such as `number=1 http_status=500`.
 fn inline(value: &Value) -> String {
     let members = value.as_object().into_iter().flatten();
-    let told = members.filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
-    told.map(|(name, value)| format!("{}={}", visible(name), cell(value))).collect::<Vec<_>>().join(" ")
+    let shown = members.filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+    shown.map(|(name, value)| format!("{}={}", visible(name), cell(value))).collect::<Vec<_>>().join(" ")
 }
 
-/// Rows with their columns below each other, the last one as long as it is.
+/// Prints rows with aligned columns. The last column is not padded.
 fn table(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |n: usize| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -60,7 +60,7 @@ fn table(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
     Ok(())
 }
 
-/// A value on one line; control characters of strangers do not reach the terminal.
+/// A value on one line. Control characters in foreign text do not reach the terminal.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -72,7 +72,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Text without what a terminal would obey.
+/// Text with its control characters escaped, so that a terminal does not interpret them.
 pub(super) fn visible(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_object_the_named_members_are_shown_in_their_order() {
+    fn named_members_of_an_object_are_shown_in_the_given_order() {
         let value = json!({"id": "dlv_1", "nothing": null, "attempts": [{"number": 1, "http_status": 500}], "metadata": {"a": 1},
             "headers": {}, "id_of_old_clients": "dlv_1"});
         assert_eq!(

@@ -1,11 +1,11 @@
-//! What arguments may be.
+//! Value parsers of the command line arguments. Each error is the text that clap shows.
 
 use std::time::Duration;
 
 use crate::config::parse_duration;
 use crate::model::{EventPattern, Role, TENANT_NAME_ALLOWED, Timestamp, is_event_type, is_tenant_name};
 
-/// An id, uid or cursor that can stand in a URL as it is.
+/// An id, uid or cursor that needs no escaping in a URL.
 pub(super) fn path_part(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.~=:@".contains(&b));
     if fits && !text.starts_with('.') {
@@ -15,12 +15,12 @@ pub(super) fn path_part(text: &str) -> Result<String, String> {
     }
 }
 
-/// `order.created`, `order.*`, `*`.
+/// An event type pattern: `order.created`, `order.*`, `*`.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
     EventPattern::try_new(text).map(|pattern| pattern.to_string()).map_err(|e| e.to_string())
 }
 
-/// `order.created`.
+/// An event type such as `order.created`.
 pub(super) fn event_type(text: &str) -> Result<String, String> {
     if is_event_type(text) {
         Ok(text.to_owned())
@@ -29,7 +29,7 @@ pub(super) fn event_type(text: &str) -> Result<String, String> {
     }
 }
 
-/// `member`.
+/// A role such as `member`.
 pub(super) fn role(text: &str) -> Result<Role, String> {
     Role::from_word(text).ok_or_else(|| format!("expected {}", Role::WORDS))
 }
@@ -39,25 +39,25 @@ pub(super) fn tenant(text: &str) -> Result<String, String> {
     if is_tenant_name(text) { Ok(text.to_owned()) } else { Err(format!("expected {TENANT_NAME_ALLOWED}")) }
 }
 
-/// The name of one tenant, or `*`.
+/// The name of one tenant, or `*` for all tenants.
 pub(super) fn tenant_or_all(text: &str) -> Result<String, String> {
     if text == "*" { Ok(text.to_owned()) } else { tenant(text) }
 }
 
-/// `15m`, `90`.
+/// A duration above zero such as `15m`, or a number of seconds such as `90`.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     let span = parse_duration(text).filter(|span| !span.is_zero());
     span.ok_or_else(|| "expected a span of time such as 15m, 2h, 7d, or a number of seconds".to_owned())
 }
 
-/// A point in time to come, or how far ahead it is.
+/// A time in the future, absolute or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(super) enum FutureTime {
     At(Timestamp),
     In(Duration),
 }
 
-impl Ahead {
+impl FutureTime {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let at = text.parse().map(Self::At).ok();
         at.or_else(|| span(text).ok().map(Self::In))
@@ -72,14 +72,14 @@ impl Ahead {
     }
 }
 
-/// A point in time, or how long ago it was.
+/// A time, absolute or as a duration before now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(super) enum PastTime {
     At(Timestamp),
     Ago(Duration),
 }
 
-impl When {
+impl PastTime {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let at = text.parse().map(Self::At).ok();
         at.or_else(|| parse_duration(text).map(Self::Ago))
@@ -110,12 +110,12 @@ mod tests {
             ("90", Some(9_910_000)),
             ("yesterday", None),
         ] {
-            assert_eq!(When::parse(text).ok().map(|when| when.before(now).as_millis()), ms, "{text}");
+            assert_eq!(PastTime::parse(text).ok().map(|when| when.before(now).as_millis()), ms, "{text}");
         }
     }
 
     #[test]
-    fn what_would_change_a_url_is_no_id() {
+    fn ids_that_would_change_a_url_are_refused() {
         for (text, fits) in [
             ("wh_01ABC", true),
             ("webhook_123", true),

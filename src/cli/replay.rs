@@ -1,4 +1,4 @@
-//! `hooktide replay`
+//! `hooktide replay`: creates, follows, lists, shows and cancels replays.
 
 use std::io::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::client::ClientError;
 use super::error::CliError;
-use super::parse::When;
+use super::parse::PastTime;
 use super::webhook::print;
 use super::{Client, ClientArgs, PageArgs, block_on, output, parse};
 use crate::config::Environment;
@@ -16,8 +16,8 @@ use crate::model::Timestamp;
 use crate::model::path::REPLAYS;
 use crate::runtime::Clock;
 
-/// Between two looks at the progress.
-const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+/// Interval between two requests for the progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -25,11 +25,11 @@ pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Events received since: a time, or how long ago, such as 2h
-    #[arg(long, value_name = "T", value_parser = When::parse, required = true)]
-    since: Option<When>,
+    #[arg(long, value_name = "T", value_parser = PastTime::parse, required = true)]
+    since: Option<PastTime>,
     /// Events received before
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    until: Option<When>,
+    #[arg(long, value_name = "T", value_parser = PastTime::parse)]
+    until: Option<PastTime>,
     /// To this webhook alone
     #[arg(long, value_name = "ID", value_parser = parse::path_part)]
     webhook: Option<String>,
@@ -59,13 +59,13 @@ enum Command {
         client: ClientArgs,
     },
     /// Show one replay and how far it is
-    Show(One),
+    Show(ReplayArgs),
     /// Stop a replay; what it has made by then is delivered
-    Cancel(One),
+    Cancel(ReplayArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct One {
+struct ReplayArgs {
     /// The replay's id
     #[arg(value_name = "ID", value_parser = parse::path_part)]
     id: String,
@@ -74,7 +74,7 @@ struct One {
 }
 
 #[derive(Serialize)]
-struct Wanted<'a> {
+struct CreateReplayBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ struct Wanted<'a> {
     include_paused: bool,
 }
 
-/// What a person is shown of a replay.
+/// Members of a replay in the text output.
 const SHOWN: [&str; 15] = [
     "id",
     "kind",
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
     }
     let client = Client::try_new(&args.client, environment, false)?;
     let now = Clock::system(Timestamp::default()).now();
-    let wanted = Wanted {
+    let body = CreateReplayBody {
         since: args.since.map(|since| since.before(now)),
         until: args.until.map(|until| until.before(now)),
         webhook_id: args.webhook.as_deref(),
@@ -123,11 +123,11 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
         include_paused: args.include_paused,
     };
     block_on(async {
-        let made = client.post(REPLAYS, &wanted).await?;
+        let created = client.post(REPLAYS, &body).await?;
         if args.detach {
-            return print(out, &made, args.client.json, |out, replay| writeln!(out, "{}", id_of(replay)));
+            return print(out, &created, args.client.json, |out, replay| writeln!(out, "{}", id_of(replay)));
         }
-        wait(&client, made.to_vec(), args.client.json, out).await
+        wait(&client, created.to_vec(), args.client.json, out).await
     })
 }
 
@@ -147,12 +147,12 @@ fn run_command(command: &Command, environment: &Environment, out: &mut dyn Write
             ];
             print(out, &answer, args.json, |out, value| output::page(out, value, &columns, "no replays"))
         }
-        Command::Show(One { id, client: args }) => {
+        Command::Show(ReplayArgs { id, client: args }) => {
             let client = Client::try_new(args, environment, false)?;
             let answer = block_on(async { Ok(client.get(&format!("{REPLAYS}/{id}")).await?) })?;
             print(out, &answer, args.json, |out, value| output::object(out, value, &SHOWN))
         }
-        Command::Cancel(One { id, client: args }) => {
+        Command::Cancel(ReplayArgs { id, client: args }) => {
             let client = Client::try_new(args, environment, false)?;
             block_on(async { Ok(client.delete(&format!("{REPLAYS}/{id}")).await?) })?;
             if !args.json {
@@ -163,9 +163,9 @@ fn run_command(command: &Command, environment: &Environment, out: &mut dyn Write
     }
 }
 
-/// Looks until the replay has ended; a line for each change.
-async fn wait(client: &Client, made: Vec<u8>, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
-    let mut answer = made;
+/// Polls the replay until it ends. Prints a line for each change.
+async fn wait(client: &Client, created: Vec<u8>, json: bool, out: &mut dyn Write) -> Result<(), CliError> {
+    let mut answer = created;
     let mut shown = String::new();
     loop {
         let replay: Value = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
@@ -187,7 +187,7 @@ async fn wait(client: &Client, made: Vec<u8>, json: bool, out: &mut dyn Write) -
             }
             _ => return Err(CliError::Replay { id, status }),
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         answer = client.get(&format!("{REPLAYS}/{id}")).await?.to_vec();
     }
 }
@@ -200,12 +200,12 @@ fn id_of(replay: &Value) -> String {
     }
 }
 
-/// `running events=120 deliveries=40`: the status, and every figure of the answer.
+/// The status and every number of the response, such as `running events=120 deliveries=40`.
 fn progress(replay: &Value) -> String {
     let status = replay.get("status").and_then(Value::as_str).unwrap_or("unknown");
     let members = replay.as_object().into_iter().flatten();
-    let figures = members.filter(|(name, value)| value.is_number() && *name != "id");
-    figures.fold(output::visible(status), |line, (name, value)| format!("{line} {}={value}", output::visible(name)))
+    let numbers = members.filter(|(name, value)| value.is_number() && *name != "id");
+    numbers.fold(output::visible(status), |line, (name, value)| format!("{line} {}={value}", output::visible(name)))
 }
 
 #[cfg(test)]

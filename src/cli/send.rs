@@ -1,4 +1,4 @@
-//! `hooktide send`
+//! `hooktide send`: publishes an event.
 
 use std::io::{Read, Write};
 
@@ -30,9 +30,9 @@ pub(super) struct Args {
     client: ClientArgs,
 }
 
-/// An event as the interface takes it.
+/// The request body of `POST /api/v1/events`.
 #[derive(Serialize)]
-struct Event<'a> {
+struct PublishBody<'a> {
     r#type: &'a str,
     data: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +43,8 @@ struct Event<'a> {
 
 pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let data = payload(&args.data, &mut std::io::stdin())?;
-    let event = Event { r#type: &args.event_type, data: &data, id: args.id.as_deref(), tenant: args.tenant.as_deref() };
+    let event =
+        PublishBody { r#type: &args.event_type, data: &data, id: args.id.as_deref(), tenant: args.tenant.as_deref() };
     let client = Client::try_new(&args.client, environment, true)?;
     let answer = block_on(async { Ok(client.post(EVENTS, &event).await?) })?;
     print(out, &answer, args.client.json, |out, accepted| {
@@ -53,7 +54,7 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
     })
 }
 
-/// The JSON that the argument stands for, byte for byte.
+/// Reads the JSON of an argument (JSON, `@FILE`, or `-` for standard input) and keeps its bytes.
 pub(super) fn payload(argument: &str, input: &mut dyn Read) -> Result<Box<RawValue>, CliError> {
     let read = match argument.strip_prefix('@') {
         Some(path) => std::fs::read_to_string(path),

@@ -1,4 +1,4 @@
-//! `hooktide sign` and `hooktide verify`: a signature for a body, or the check of one, in any scheme and without a server.
+//! `hooktide sign` and `hooktide verify`: sign a body or verify its signature, in any scheme and without a server.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -10,17 +10,17 @@ use serde_json::json;
 use super::error::CliError;
 use super::input::{self, SecretArgs};
 use super::output;
-use super::parse::When;
-use super::trigger::{fresh_id, signed_places};
+use super::parse::PastTime;
+use super::trigger::{new_message_id, signed_places};
 use crate::config::Environment;
 use crate::inbound::provider::{RawRecipe, Recipe, recipe, recipes};
 use crate::model::{Secret, Timestamp};
 use crate::runtime::{Clock, Random};
-use crate::signature::{OneOrMany, Outgoing, Place, Scheme, VerifyError};
+use crate::signature::{OneOrMany, OutgoingRequest, Scheme, ValueLocation, VerifyError};
 
 /// What both commands are told.
 #[derive(Debug, clap::Args)]
-struct Common {
+struct SigningArgs {
     /// The body: text, @FILE, or - for standard input
     #[arg(value_name = "BODY")]
     body: String,
@@ -42,8 +42,8 @@ struct Common {
     #[arg(long, value_name = "METHOD", default_value = "POST")]
     method: String,
     /// When, in place of now: a time, or how long ago, such as 10m
-    #[arg(long, value_name = "T", value_parser = When::parse)]
-    time: Option<When>,
+    #[arg(long, value_name = "T", value_parser = PastTime::parse)]
+    time: Option<PastTime>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +52,7 @@ struct Common {
 #[derive(Debug, clap::Args)]
 pub(super) struct SignArgs {
     #[command(flatten)]
-    common: Common,
+    common: SigningArgs,
     /// Print a curl line that sends the request to --url
     #[arg(long, requires = "url", conflicts_with = "json")]
     curl: bool,
@@ -61,7 +61,7 @@ pub(super) struct SignArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    common: Common,
+    common: SigningArgs,
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -71,57 +71,57 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     pair.ok_or_else(|| "expected NAME:VALUE, as in X-Request: 1".to_owned())
 }
 
-/// A request and how it is signed.
-struct Work {
+/// A request, its signature scheme, and the secret.
+struct SigningJob {
     recipe: RawRecipe,
     scheme: Scheme,
     secret: Option<Secret>,
-    outgoing: Outgoing,
+    outgoing: OutgoingRequest,
     now: Timestamp,
 }
 
-impl Common {
-    fn work(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Work, CliError> {
+impl SigningArgs {
+    fn prepare(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<SigningJob, CliError> {
         if self.secret.reads_input() && self.body == "-" {
-            return Err(CliError::InputTwice("the secret and the body"));
+            return Err(CliError::StdinUsedTwice("the secret and the body"));
         }
         let recipe = match (&self.kind, &self.scheme) {
-            (Some(kind), _) => known(kind)?.clone(),
-            (None, scheme) => own(scheme.as_deref().unwrap_or_default())?,
+            (Some(kind), _) => recipe_of_kind(kind)?.clone(),
+            (None, scheme) => read_scheme(scheme.as_deref().unwrap_or_default())?,
         };
         let scheme = scheme_of(&recipe)?;
         let secret = self.secret.read(environment, stdin)?;
         if secret.is_none() && scheme.needs_secret() {
-            return Err(CliError::SecretWanted { of: "the scheme".to_owned() });
+            return Err(CliError::SecretRequired { of: "the scheme".to_owned() });
         }
         if self.url.is_none() && scheme.needs_url() {
-            return Err(CliError::UrlWanted);
+            return Err(CliError::UrlRequired);
         }
         let url = self.url.as_deref().unwrap_or_default();
         let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query.to_owned())));
         let mut headers = HeaderMap::new();
         headers.extend(self.headers.iter().map(|(name, value)| (Some(name.clone()), value.clone())));
         let body = input::bytes(&self.body, stdin)?;
-        let outgoing = Outgoing { method: self.method.clone(), url: url.to_owned(), query, headers, body };
+        let outgoing = OutgoingRequest { method: self.method.clone(), url: url.to_owned(), query, headers, body };
         let now = Clock::system(Timestamp::default()).now();
-        Ok(Work { recipe, scheme, secret, outgoing, now: self.time.map_or(now, |time| time.before(now)) })
+        Ok(SigningJob { recipe, scheme, secret, outgoing, now: self.time.map_or(now, |time| time.before(now)) })
     }
 }
 
-/// The recipe of a kind.
-pub(super) fn known(kind: &str) -> Result<&'static RawRecipe, CliError> {
+/// The recipe of a provider kind.
+pub(super) fn recipe_of_kind(kind: &str) -> Result<&'static RawRecipe, CliError> {
     let names = || recipes().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
     recipe(kind).ok_or_else(|| CliError::UnknownKind { kind: kind.to_owned(), known: names() })
 }
 
-/// The scheme of a recipe, with everything that is wrong with it.
+/// The scheme of a recipe. The error contains all problems of the recipe.
 pub(super) fn scheme_of(recipe: &RawRecipe) -> Result<Scheme, CliError> {
     let usable = Recipe::try_new(recipe).map(|recipe| recipe.scheme);
     usable.map_err(|wrong| CliError::Scheme(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
-/// A scheme of the user's own: the text itself if it is an object, else a file's.
-fn own(text: &str) -> Result<RawRecipe, CliError> {
+/// Reads a scheme given by the user: the text itself if it is a JSON object, else the file of that name.
+fn read_scheme(text: &str) -> Result<RawRecipe, CliError> {
     let read;
     let text = if text.trim_start().starts_with('{') {
         text
@@ -143,10 +143,10 @@ pub(super) fn sign(
     stdin: &mut dyn Read,
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
-    let Work { recipe, scheme, secret, mut outgoing, now } = args.common.work(environment, stdin)?;
+    let SigningJob { recipe, scheme, secret, mut outgoing, now } = args.common.prepare(environment, stdin)?;
     let before = outgoing.clone();
     add_ids(&recipe, &scheme, &mut outgoing.headers, now);
-    // Of a scheme without a secret there is nothing to sign with, and it says so itself.
+    // A scheme that cannot sign without a secret returns an error itself.
     scheme.sign(&secret.unwrap_or_else(|| Secret::new("")), &mut outgoing, now)?;
     if args.curl {
         return curl(&args.common.body, &before, &outgoing, out);
@@ -172,7 +172,7 @@ pub(super) fn sign(
     Ok(())
 }
 
-/// Gives a request the ids that its scheme signs and nobody gave.
+/// Adds the ids that the scheme signs and that the headers do not contain.
 fn add_ids(recipe: &RawRecipe, scheme: &Scheme, headers: &mut HeaderMap, now: Timestamp) {
     let mut places = signed_places(&recipe.verify);
     if scheme.needs_id() {
@@ -183,17 +183,22 @@ fn add_ids(recipe: &RawRecipe, scheme: &Scheme, headers: &mut HeaderMap, now: Ti
         }
     }
     for place in places {
-        let Ok(Place::Header(names)) = place.parse::<Place>() else { continue };
+        let Ok(ValueLocation::Header(names)) = place.parse::<ValueLocation>() else { continue };
         if let Some(first) = names.first().filter(|_| names.iter().all(|name| !headers.contains_key(name)))
-            && let Ok(id) = HeaderValue::try_from(fresh_id(now, &mut Random::system()))
+            && let Ok(id) = HeaderValue::try_from(new_message_id(now, &mut Random::system()))
         {
             headers.insert(first.clone(), id);
         }
     }
 }
 
-/// A line for a POSIX shell.
-fn curl(argument: &str, before: &Outgoing, outgoing: &Outgoing, out: &mut dyn Write) -> Result<(), CliError> {
+/// Prints a curl command for a POSIX shell.
+fn curl(
+    argument: &str,
+    before: &OutgoingRequest,
+    outgoing: &OutgoingRequest,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
     let query = outgoing.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
     let mut line = String::from("curl");
     if outgoing.method != "POST" {
@@ -212,7 +217,7 @@ fn curl(argument: &str, before: &Outgoing, outgoing: &Outgoing, out: &mut dyn Wr
     } else {
         String::from_utf8(outgoing.body.clone()).map_err(|_| CliError::NotText)?
     };
-    // --data reads a file where text begins with @, --data-raw does not; neither may lose a line end.
+    // `--data` reads a file if the text begins with `@`; `--data-raw` does not. Neither form may drop a line end.
     line.extend([if is_file { " --data-binary " } else { " --data-raw " }, &quoted(&data)]);
     Ok(writeln!(out, "{line}")?)
 }
@@ -227,7 +232,7 @@ pub(super) fn verify(
     stdin: &mut dyn Read,
     out: &mut dyn Write,
 ) -> Result<ExitCode, CliError> {
-    let Work { scheme, secret, outgoing, now, .. } = args.common.work(environment, stdin)?;
+    let SigningJob { scheme, secret, outgoing, now, .. } = args.common.prepare(environment, stdin)?;
     let checked = check(&scheme, secret.as_ref(), &outgoing, now)?;
     let reason = checked.err().map(|reason| reason.to_string());
     if args.common.json {
@@ -241,7 +246,7 @@ pub(super) fn verify(
 fn check(
     scheme: &Scheme,
     secret: Option<&Secret>,
-    outgoing: &Outgoing,
+    outgoing: &OutgoingRequest,
     now: Timestamp,
 ) -> Result<Result<(), VerifyError>, CliError> {
     let key = secret.map(|secret| scheme.key_of_any_length(secret)).transpose();
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_valid_and_what_was_changed_is_not() {
+    fn signed_bodies_are_valid_and_changed_bodies_are_not() {
         for kind in ["stripe", "github", "shopify", "standard-webhooks", "slack", "square"] {
             let common = ["--kind", kind, "--secret-env", "SECRET", "--url", "https://hooks.example.com/x?a=1"];
             let (done, printed) = run(&[&["sign"], &common[..], &["{\"id\": 1}"]].concat());
@@ -286,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_of_ones_own_is_text_or_a_file() {
+    fn a_users_own_scheme_is_text_or_a_file() {
         let scheme = r#"{"scheme":"hmac","sig":"header:X-Acme","prefix":"sha256=","encoding":"hex"}"#;
         let (done, printed) = run(&["sign", "--scheme", scheme, "--secret-env", "SECRET", "hello"]);
         assert_eq!(done, Ok(true));
@@ -324,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_values_are_reported() {
         for (words, wanted) in [
             (&["sign", "--kind", "stripe", "x"][..], "the scheme needs a secret: "),
             (

@@ -1,4 +1,4 @@
-//! `hooktide tenant`
+//! `hooktide tenant`: creates and lists tenants.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! The commands against a server that answers as told.
+//! Tests of the commands against a scripted server.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,15 +9,15 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 
-mod again;
+mod deliveries;
 
 #[test]
-fn the_commands_hold_together() {
+fn the_command_definitions_are_valid() {
     Cli::command().debug_assert();
 }
 
 #[test]
-fn flags_of_serve_need_no_word() {
+fn flags_of_serve_need_no_subcommand() {
     let cli = Cli::try_parse_from(["hooktide", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"]).unwrap();
     assert!(cli.command.is_none());
     assert_eq!(cli.serve.listen, ["127.0.0.1:1", "127.0.0.1:2"]);
@@ -46,7 +46,7 @@ fn bad_usage_is_2_and_help_is_0() {
 }
 
 #[test]
-fn check_prints_what_is_in_force() {
+fn check_prints_the_effective_configuration() {
     let cli = Cli::try_parse_from(["hooktide", "check", "--data-dir", "/srv/x"]).unwrap();
     let mut out = Vec::new();
     dispatch(cli, Environment::default(), &mut out).unwrap();
@@ -60,7 +60,7 @@ fn a_bad_configuration_is_2() {
     let e = dispatch(cli, Environment::default(), &mut Vec::new()).unwrap_err();
     assert_eq!(e.exit_code(), ExitCode::from(2));
 }
-/// Answers one request after the other, each on a connection of its own; gives the requests that came.
+/// Responds to one request after the other, each on its own connection. Returns the requests.
 pub(super) fn server(answers: &[(&str, &str)]) -> (String, thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -89,7 +89,7 @@ fn one_request(mut stream: &TcpStream, answer: &str) -> String {
     request
 }
 
-/// Runs a command against a server that answers so; gives what was printed, and the requests.
+/// Runs a command against a server with these responses. Returns the printed text and the requests.
 pub(super) fn command(words: &[&str], answers: &[(&str, &str)]) -> (Result<String, CliError>, Vec<String>) {
     let (url, served) = server(answers);
     let args = ["hooktide"].iter().chain(words).copied().chain(["--url", &url, "--key", "a-key-of-the-tests"]);
@@ -177,7 +177,7 @@ fn a_replay_is_followed_to_its_end() {
 }
 
 #[test]
-fn a_key_is_needed_and_a_server() {
+fn a_key_and_a_server_are_required() {
     let run = |args: &[&str]| {
         let cli = Cli::try_parse_from(args).unwrap();
         dispatch(cli, Environment::default(), &mut Vec::new()).unwrap_err()
@@ -189,7 +189,7 @@ fn a_key_is_needed_and_a_server() {
     let e = run(&["hooktide", "webhook", "list", "--key", "k", "--url", "ftp://x"]);
     assert_eq!(e.to_string(), "\"ftp://x\" is not the URL of a server, such as http://127.0.0.1:8080");
 
-    // A port that is taken, by somebody who does not listen.
+    // A bound port whose owner does not listen.
     let taken = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     taken.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let deaf = taken.local_addr().unwrap().as_socket().unwrap();

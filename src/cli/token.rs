@@ -1,4 +1,4 @@
-//! `hooktide token`: a token (JWT) signed with the configured secret. No server is asked.
+//! `hooktide token`: creates a token (JWT) with the configured secret, without calling a server.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `hooktide webhook`
+//! `hooktide webhook`: creates, lists, shows, updates, pauses, resumes, tests and deletes webhooks.
 
 use std::io::{Read, Write};
 
@@ -25,21 +25,21 @@ enum Command {
     /// List webhooks, the newest first
     List(List),
     /// Show one webhook
-    Show(One),
+    Show(WebhookArgs),
     /// Change what is given of a webhook; the rest stays
     Update(Box<Update>),
     /// Hold deliveries without losing one
-    Pause(One),
+    Pause(WebhookArgs),
     /// Send what was held, and what comes
-    Resume(One),
+    Resume(WebhookArgs),
     /// Send a test event at once and show the attempt; fails unless the endpoint takes it
     Test(super::webhook_test::Args),
     /// Remove a webhook; what waits for it is abandoned
-    Remove(One),
+    Remove(WebhookArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct One {
+struct WebhookArgs {
     /// The webhook's id or uid
     #[arg(value_name = "ID", value_parser = parse::path_part)]
     id: String,
@@ -70,7 +70,7 @@ struct Add {
 #[derive(Debug, clap::Args)]
 struct Update {
     #[command(flatten)]
-    one: One,
+    one: WebhookArgs,
     /// Where events go from now on
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
@@ -109,7 +109,7 @@ struct List {
     client: ClientArgs,
 }
 
-/// What a person is shown of a webhook: each thing under one of its names.
+/// Members of a webhook in the text output. Each value is shown under one of its names.
 const SHOWN: [&str; 28] = [
     "id",
     "uid",
@@ -185,7 +185,7 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
     }
 }
 
-fn set_status(one: &One, status: &str, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+fn set_status(one: &WebhookArgs, status: &str, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let client = Client::try_new(&one.client, environment, false)?;
     let answer = block_on(async { Ok(client.patch(&one.path(), &json!({ "status": status })).await?) })?;
     print(out, &answer, one.client.json, |out, value| {
@@ -193,7 +193,7 @@ fn set_status(one: &One, status: &str, environment: &Environment, out: &mut dyn 
     })
 }
 
-impl One {
+impl WebhookArgs {
     fn path(&self) -> String {
         let path = path(&self.id);
         self.tenant.as_ref().map_or_else(|| path.clone(), |tenant| format!("{path}?tenant={tenant}"))
@@ -203,7 +203,7 @@ impl One {
 impl Add {
     fn body(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
         if self.fields.inputs() + usize::from(self.secret.reads_input()) > 1 {
-            return Err(CliError::InputTwice("the secrets and the JSON"));
+            return Err(CliError::StdinUsedTwice("the secrets and the JSON"));
         }
         let mut body = Map::from_iter([("url".to_owned(), Value::from(self.endpoint.as_str()))]);
         if let Some(secret) = self.secret.read(environment, stdin)? {
@@ -220,7 +220,7 @@ impl Add {
 impl Update {
     fn body(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
         if self.fields.inputs() > 1 {
-            return Err(CliError::InputTwice("the secret and the JSON"));
+            return Err(CliError::StdinUsedTwice("the secret and the JSON"));
         }
         let mut body: Map<_, _> = self.unset.iter().map(|field| (field.clone(), Value::Null)).collect();
         if let Some(endpoint) = &self.endpoint {
@@ -251,7 +251,7 @@ impl List {
     }
 }
 
-/// The webhook's place in the interface.
+/// The API path of a webhook.
 pub(super) fn path(id: &str) -> String {
     format!("{WEBHOOKS}/{id}")
 }
@@ -267,7 +267,7 @@ fn warnings(out: &mut dyn Write, webhook: &Value) -> std::io::Result<()> {
     warnings.iter().filter_map(Value::as_str).try_for_each(|text| writeln!(out, "warning: {}", output::visible(text)))
 }
 
-/// The answer as it came, or as `human` shows it.
+/// Prints the response: with `json` byte for byte, else with `human`.
 pub(super) fn print(
     out: &mut dyn Write,
     answer: &[u8],

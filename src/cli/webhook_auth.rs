@@ -1,4 +1,4 @@
-//! How an endpoint knows who calls it, as flags: `auth` and `tls` of a webhook.
+//! The flags for a webhook's `auth` and `tls`: how deliveries authenticate at the endpoint.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -42,12 +42,13 @@ pub(super) struct AuthArgs {
 }
 
 impl AuthArgs {
-    /// Whether standard input is taken up by the secret.
+    /// Whether the secret is read from standard input.
     pub(super) fn reads_input(&self) -> bool {
         self.auth_secret.is_some()
     }
 
-    /// `auth`, if there is to be any. Without a secret the present one stays, and the server refuses it where there is none.
+    /// The `auth` object; `None` without an `--auth-*` option. Without a secret the webhook's current secret stays; the
+    /// server refuses the request if there is none.
     pub(super) fn auth(&self, environment: &Environment, stdin: &mut dyn Read) -> Result<Option<Value>, CliError> {
         let (mut auth, member) = match (&self.auth_basic, &self.auth_header) {
             (Some(username), _) => (json!({ "type": "basic", "username": username }), "password"),
@@ -62,7 +63,7 @@ impl AuthArgs {
         Ok(Some(auth))
     }
 
-    /// `tls`, as far as files are named.
+    /// The `tls` object with the named files; `None` without files.
     pub(super) fn tls(&self) -> Result<Option<Value>, CliError> {
         let mut tls = Map::new();
         for (member, path) in [

@@ -1,4 +1,4 @@
-//! The fields of a webhook as flags, for `hooktide webhook add` and `update`.
+//! The flags for a webhook's fields, for `hooktide webhook add` and `update`.
 
 use std::io::Read;
 
@@ -92,7 +92,7 @@ pub(super) struct FieldArgs {
 }
 
 impl FieldArgs {
-    /// How many of them take what standard input holds.
+    /// Number of options that read standard input.
     pub(super) fn inputs(&self) -> usize {
         let jsons = self.jsons().into_iter().filter(|(_, given)| *given == Some("-")).count();
         jsons + usize::from(self.auth.reads_input())
@@ -103,7 +103,7 @@ impl FieldArgs {
             .map(|(name, given)| (name, given.as_deref()))
     }
 
-    /// The body that they make, with what `body` has already.
+    /// Adds the given fields to `body`.
     pub(super) fn fill(
         &self,
         body: &mut Map<String, Value>,
@@ -132,7 +132,7 @@ impl FieldArgs {
             set(name, json.map(|json| input::json(json, stdin)).transpose()?);
         }
         let retry = self.retry_policy();
-        // Alone it changes how many retries the policy makes that is there.
+        // Without a delay, this option changes only the number of retries of the current policy.
         set("max_retries", self.max_retries.filter(|_| self.retry_delay.is_none()).map(Value::from));
         set("retry_policy", (!retry.is_empty()).then(|| retry.into()));
         set("timeout_seconds", self.timeout_seconds.map(number));
@@ -173,14 +173,14 @@ impl FieldArgs {
             self.headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
         for (name, variable) in &self.headers_env {
             let from = || format!("the variable {variable}");
-            let value = environment.get(variable).ok_or_else(|| CliError::NoSecretIn { from: from() })?;
+            let value = environment.get(variable).ok_or_else(|| CliError::EmptySecret { from: from() })?;
             headers.insert(name.clone(), value.into());
         }
         Ok(headers)
     }
 }
 
-/// Whole where it is whole, as a person wrote it.
+/// A number without a fraction becomes an integer, as the user wrote it.
 fn number(n: f64) -> Value {
     if n.fract() == 0.0 && (0.0..1e15).contains(&n) { Value::from(n as u64) } else { Value::from(n) }
 }

@@ -1,4 +1,4 @@
-//! `hooktide webhook test`
+//! `hooktide webhook test`: sends a test event to a webhook and shows the attempt.
 
 use std::io::Write;
 
@@ -28,23 +28,23 @@ pub(super) struct Args {
     client: ClientArgs,
 }
 
-/// What the interface is asked.
+/// The request body of the test call.
 #[derive(Serialize)]
-struct Test<'a> {
+struct TestBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     event_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
 }
 
-/// What a person is shown of the attempt.
+/// Members of the attempt in the text output.
 const SHOWN: [&str; 6] = ["event_type", "status", "latency_ms", "error", "body", "delivery_id"];
 
-/// Sends a test event at once; an error unless the endpoint takes it.
+/// Sends a test event immediately. The result is an error unless the endpoint accepts the delivery.
 pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let data = args.data.as_deref().map(|data| payload(data, &mut std::io::stdin())).transpose()?;
-    let test = Test { event_type: args.event_type.as_deref(), data: data.as_deref() };
-    let client = Client::try_new(&args.client, environment, false)?.patient(CLI_TEST_TIMEOUT);
+    let test = TestBody { event_type: args.event_type.as_deref(), data: data.as_deref() };
+    let client = Client::try_new(&args.client, environment, false)?.with_timeout(CLI_TEST_TIMEOUT);
     let path = format!("{}/test", super::webhook::path(&args.id));
     let answer = block_on(async { Ok(client.post(&path, &test).await?) })?;
     let value: Value = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;

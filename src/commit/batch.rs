@@ -1,8 +1,9 @@
-//! What goes into a commit: whatever is queued, and under load what comes in the next moment too.
+//! Collects the batch of a commit: the queued requests, and under load also those of the next moment.
 //!
-//! A commit costs some 200 µs of CPU whatever is in it, so under load fewer and larger ones leave more for everything else.
-//! But time that nobody uses is lost as well: senders that wait for their answers send nothing. So a batch is held back only
-//! as long as requests keep coming in. With light load nothing is held back, and an answer takes one fsync.
+//! A commit costs about 200 µs of CPU whatever its size, so under load fewer and larger commits leave more CPU for
+//! other work. Waiting too long also costs throughput: clients that wait for their responses send no requests. A batch
+//! is therefore held back only while requests keep arriving. Under light load no batch is held back, and a response
+//! takes one fsync.
 
 use std::time::Duration;
 
@@ -10,18 +11,19 @@ use crossbeam_channel::{Receiver, never};
 
 use crate::handoff::Submission;
 use crate::limits::{
-    COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS, GATHER_ARRIVALS, GATHER_LOAD, GATHER_REQUESTS, GATHER_STEP, GATHER_TIME,
+    BATCH_WAIT_LOAD, BATCH_WAIT_MAX, BATCH_WAIT_REQUESTS_MAX, BATCH_WAIT_STEP, BATCH_WAIT_STEP_REQUESTS_MIN,
+    COMMIT_BATCH_BYTES, COMMIT_BATCH_EVENTS,
 };
 
-/// See the module.
+/// Collects batches.
 #[derive(Debug, Default)]
-pub(super) struct Gatherer {
-    /// Requests in the last batch.
+pub(super) struct BatchCollector {
+    /// The number of requests in the last batch.
     last: usize,
 }
 
-impl Gatherer {
-    /// The next batch, up to its bounds.
+impl BatchCollector {
+    /// Collects the next batch, which begins with `first`, up to the limits of a batch.
     pub(super) fn gather(&mut self, first: Box<Submission>, queue: &Receiver<Box<Submission>>) -> Vec<Submission> {
         let sleep = |step| {
             let _ = never::<()>().recv_timeout(step);
@@ -32,18 +34,18 @@ impl Gatherer {
         batch
     }
 
-    /// Waits for more, where it is worth that. `waiting` says how many requests there are, `sleep` does not look at them: a
-    /// thread that waits at the queue would be woken by each.
+    /// Waits for more requests if the load is high enough. `waiting` returns the number of waiting requests. `sleep`
+    /// does not watch the queue: a thread that waits at the queue is woken by each request.
     fn linger(&self, waiting: impl Fn() -> usize, sleep: impl Fn(Duration)) {
-        if self.last < GATHER_LOAD {
+        if self.last < BATCH_WAIT_LOAD {
             return;
         }
         let (mut seen, mut waited) = (waiting(), Duration::ZERO);
-        while seen < GATHER_REQUESTS && waited < GATHER_TIME {
-            sleep(GATHER_STEP);
-            waited += GATHER_STEP;
+        while seen < BATCH_WAIT_REQUESTS_MAX && waited < BATCH_WAIT_MAX {
+            sleep(BATCH_WAIT_STEP);
+            waited += BATCH_WAIT_STEP;
             let now = waiting();
-            if now < seen + GATHER_ARRIVALS {
+            if now < seen + BATCH_WAIT_STEP_REQUESTS_MIN {
                 return;
             }
             seen = now;
@@ -74,31 +76,39 @@ mod tests {
 
     use super::*;
 
-    /// How long a batch is held back after one of `last` requests, with so many coming in each step, `at_first` there.
+    /// How long a batch is held back after a batch of `last` requests, if `at_first` wait and `arrivals` come in each
+    /// step.
     fn held_back(last: usize, at_first: usize, arrivals: usize) -> Duration {
         let (waiting, waited) = (Cell::new(at_first), Cell::new(Duration::ZERO));
         let sleep = |step| {
             waited.set(waited.get() + step);
             waiting.set(waiting.get() + arrivals);
         };
-        Gatherer { last }.linger(|| waiting.get(), sleep);
+        BatchCollector { last }.linger(|| waiting.get(), sleep);
         waited.get()
     }
 
     #[test]
-    fn under_light_load_nothing_is_held_back() {
+    fn a_batch_is_not_held_back_under_light_load() {
         assert_eq!(held_back(0, 1, 1_000), Duration::ZERO);
-        assert_eq!(held_back(GATHER_LOAD - 1, 1, 1_000), Duration::ZERO);
+        assert_eq!(held_back(BATCH_WAIT_LOAD - 1, 1, 1_000), Duration::ZERO);
     }
 
     #[test]
     fn a_batch_that_grows_is_held_back_until_it_is_large_or_old() {
-        let steps = |n: usize| GATHER_STEP * n as u32;
-        assert_eq!(held_back(GATHER_LOAD, 1, 0), steps(1), "nobody comes: everybody may be waiting for an answer");
-        assert_eq!(held_back(GATHER_LOAD, 1, GATHER_ARRIVALS - 1), steps(1), "too few to wait for");
-        let slowly = held_back(GATHER_LOAD, 1, GATHER_ARRIVALS);
-        assert_eq!(slowly, GATHER_TIME.min(steps((GATHER_REQUESTS - 1).div_ceil(GATHER_ARRIVALS))));
-        assert_eq!(held_back(GATHER_LOAD, 1, GATHER_REQUESTS), steps(1), "large enough");
-        assert_eq!(held_back(GATHER_LOAD, GATHER_REQUESTS, 1_000), Duration::ZERO, "the disk was slow: all is here");
+        let steps = |n: usize| BATCH_WAIT_STEP * n as u32;
+        assert_eq!(held_back(BATCH_WAIT_LOAD, 1, 0), steps(1), "nobody comes: everybody may be waiting for an answer");
+        assert_eq!(held_back(BATCH_WAIT_LOAD, 1, BATCH_WAIT_STEP_REQUESTS_MIN - 1), steps(1), "too few to wait for");
+        let slowly = held_back(BATCH_WAIT_LOAD, 1, BATCH_WAIT_STEP_REQUESTS_MIN);
+        assert_eq!(
+            slowly,
+            BATCH_WAIT_MAX.min(steps((BATCH_WAIT_REQUESTS_MAX - 1).div_ceil(BATCH_WAIT_STEP_REQUESTS_MIN)))
+        );
+        assert_eq!(held_back(BATCH_WAIT_LOAD, 1, BATCH_WAIT_REQUESTS_MAX), steps(1), "large enough");
+        assert_eq!(
+            held_back(BATCH_WAIT_LOAD, BATCH_WAIT_REQUESTS_MAX, 1_000),
+            Duration::ZERO,
+            "the disk was slow: all is here"
+        );
     }
 }

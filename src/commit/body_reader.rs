@@ -1,18 +1,18 @@
-//! The recall thread: reads bodies back for the shards, which never wait for a disk.
+//! The body reader thread (`read`): reads event bodies from the log for the shards, which never wait for a disk.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use crate::handoff::{RecallRequest, Recalled, Shards, ToShard};
+use crate::handoff::{BodyRequest, LoadedBody, Shards, ToShard};
 use crate::model::EventId;
 use crate::outbound::Event;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::storage::{Poison, ReadError, ReadLog};
 
-/// What the recall thread works with.
-pub(super) struct Recall {
+/// The state of the body reader thread.
+pub(super) struct BodyReader {
     pub(super) log: Arc<dyn ReadLog>,
     pub(super) shards: Shards,
     pub(super) memory: Arc<MemoryBudget>,
@@ -20,11 +20,11 @@ pub(super) struct Recall {
     pub(super) poison: Poison,
 }
 
-impl Recall {
-    /// Starts the thread; it ends when `quit`'s other end is dropped.
+impl BodyReader {
+    /// Starts the thread. It ends when the sender of `quit` is dropped.
     pub(super) fn start(
         self,
-        requests: Receiver<RecallRequest>,
+        requests: Receiver<BodyRequest>,
         quit: Receiver<()>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<JoinHandle<()>> {
@@ -42,25 +42,26 @@ impl Recall {
         })
     }
 
-    fn answer(&self, request: &RecallRequest) {
-        let recalled = match self.recall(&request.events) {
-            Err(ReadError::Damaged(_)) => self.recall_sound(&request.events),
+    fn answer(&self, request: &BodyRequest) {
+        let recalled = match self.read(&request.events) {
+            Err(ReadError::Damaged(_)) => self.read_one_by_one(&request.events),
             recalled => recalled,
         };
         match recalled {
             Ok(events) => {
-                self.shards.tell(request.shard, ToShard::Recalled { webhook: request.webhook, events });
+                self.shards.send(request.shard, ToShard::BodiesLoaded { webhook: request.webhook, events });
             }
-            // No answer: "gone" would make dead letters of deliveries whose bodies are on the disk.
+            // There is no answer: an absent body would turn deliveries whose bodies are on the disk into dead letters.
             Err(error) => self.poison.set(&format!("an event could not be read back: {error}")),
         }
     }
 
-    /// One by one, so that a damaged record takes no other with it. Only its own delivery ends, as a dead letter.
-    fn recall_sound(&self, ids: &[EventId]) -> Result<Vec<Recalled>, ReadError> {
+    /// Reads the events one by one, so that a damaged record does not affect the others. Only its own deliveries become
+    /// dead letters.
+    fn read_one_by_one(&self, ids: &[EventId]) -> Result<Vec<LoadedBody>, ReadError> {
         let mut events = Vec::with_capacity(ids.len());
         for &id in ids {
-            match self.recall(&[id]) {
+            match self.read(&[id]) {
                 Err(ReadError::Damaged(_)) => {
                     tracing::error!(target: "hooktide::commit", event = %id, "a damaged event cannot be delivered");
                     events.push((id, None));
@@ -71,10 +72,10 @@ impl Recall {
         Ok(events)
     }
 
-    fn recall(&self, ids: &[EventId]) -> Result<Vec<Recalled>, ReadError> {
+    fn read(&self, ids: &[EventId]) -> Result<Vec<LoadedBody>, ReadError> {
         let stored = self.log.read(ids)?;
         let now = self.clock.instant();
-        let event = |id, (head, body): crate::storage::Stored| {
+        let event = |id, (head, body): crate::storage::LogRecord| {
             let lease = self.memory.lease(body.len());
             Arc::new(Event { id, head, body, committed_at: now, lease })
         };
@@ -82,17 +83,17 @@ impl Recall {
     }
 }
 
-/// The ways to end a thread and to wait for its end.
+/// A thread that can be stopped.
 #[derive(Debug)]
-pub(super) struct Worker {
-    /// Dropped to end it.
+pub(super) struct StoppableThread {
+    /// Dropped to stop the thread.
     pub(super) quit: Sender<()>,
-    /// Its end.
+    /// Joined to wait for the end of the thread.
     pub(super) thread: JoinHandle<()>,
 }
 
-impl Worker {
-    /// Ends the thread; a panic in it has poisoned the log.
+impl StoppableThread {
+    /// Stops the thread and waits for its end. A panic in the thread has already poisoned the log.
     pub(super) fn stop(self) {
         drop(self.quit);
         let _ = self.thread.join();

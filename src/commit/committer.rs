@@ -1,34 +1,34 @@
-//! The commit thread: hands a [`Group`] what gathers, and carries out what the group says.
+//! The commit thread: passes batches to a [`GroupCommit`] and performs its outputs.
 
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 
-use super::batch::Gatherer;
-use super::group::{Group, Input, Now, Output, Told};
-use crate::handoff::{Refused, SettleHandle, Shards, Submission, ToSettle};
-use crate::limits::ROOM_INTERVAL;
+use super::batch::BatchCollector;
+use super::group::{BatchOutcome, CommitTime, GroupCommit, GroupInput, GroupOutput};
+use crate::handoff::{CommitError, SettleHandle, Shards, Submission, ToSettle};
+use crate::limits::DISK_SPACE_INTERVAL;
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Metrics};
-use crate::storage::{AppendError, Durable, EventLog, NewRecord, Poison, Room};
+use crate::storage::{AppendError, DiskSpace, Durable, EventLog, NewRecord, Poison};
 
-/// The writing side of the log. One thread owns it; nobody else appends.
+/// The writing side of the log. One thread owns it, and only this thread appends.
 pub struct Committer {
-    pub(super) group: Group,
-    pub(super) hands: Hands,
-    /// Whether the dedup window is shorter than its time to live.
-    pub(super) is_narrow: bool,
+    pub(super) group: GroupCommit,
+    pub(super) io: CommitIo,
+    /// Whether the dedup window is shorter than the time to live of the keys.
+    pub(super) is_window_short: bool,
 }
 
-/// What the decisions of the group are carried out with.
-pub(super) struct Hands {
+/// What the outputs of the [`GroupCommit`] are performed with.
+pub(super) struct CommitIo {
     pub(super) log: Arc<dyn EventLog>,
-    /// No key is found for longer than its event is kept.
+    /// How long events are kept. A dedup key is not found for longer than its event is kept.
     pub(super) retention: std::time::Duration,
     pub(super) clock: Clock,
-    pub(super) room: Room,
-    /// Rung when the log has something to prepare.
-    pub(super) bell: Option<Sender<()>>,
+    pub(super) disk_space: DiskSpace,
+    /// Wakes the retention thread when a segment must be prepared. `None` without that thread.
+    pub(super) wakeup: Option<Sender<()>>,
     pub(super) settle: SettleHandle,
     pub(super) shards: Shards,
     pub(super) metrics: Arc<Metrics>,
@@ -36,96 +36,97 @@ pub(super) struct Hands {
 }
 
 impl Committer {
-    /// Commits what comes until `quit`'s other end is dropped or a write fails, then answers what is still queued.
+    /// Commits submissions until the sender of `quit` is dropped or a write fails, then answers the queued ones.
     pub(super) fn run(mut self, queue: &Receiver<Box<Submission>>, quit: &Receiver<()>) {
-        let _guard = self.hands.poison.guard("commit", Arc::clone(&self.hands.metrics));
-        self.show_window(self.hands.clock.steady());
-        let (mut gatherer, mut stopping) = (Gatherer::default(), false);
-        while !self.hands.poison.is_set() {
+        let _guard = self.io.poison.guard("commit", Arc::clone(&self.io.metrics));
+        self.update_window_metrics(self.io.clock.steady());
+        let (mut collector, mut stopping) = (BatchCollector::default(), false);
+        while !self.io.poison.is_set() {
             let first = if stopping {
                 queue.try_recv().ok()
             } else {
-                let recheck = if self.hands.room.is_enough() { never() } else { after(ROOM_INTERVAL) };
+                let recheck = if self.io.disk_space.is_enough() { never() } else { after(DISK_SPACE_INTERVAL) };
                 select! {
                     recv(queue) -> first => first.ok(),
                     recv(quit) -> _ => { stopping = true; continue }
-                    // Readiness must come back by itself: while it is off, no event may come to ask for room.
-                    recv(recheck) -> _ => { self.hands.look_for_room(); continue }
+                    // Readiness must recover without an event: while the process is not ready, none may arrive.
+                    recv(recheck) -> _ => { self.io.check_disk_space(); continue }
                 }
             };
             let Some(first) = first else { break };
-            let batch = gatherer.gather(first, queue);
+            let batch = collector.gather(first, queue);
             self.commit(batch);
         }
-        if self.hands.poison.is_set() {
-            self.hands.metrics.writable.set(0);
+        if self.io.poison.is_set() {
+            self.io.metrics.writable.set(0);
             while let Ok(submission) = queue.try_recv() {
-                let refused = submission.events.iter().map(|_| Err(Refused::Poisoned)).collect();
-                submission.reply.give(refused);
+                let refused = submission.events.iter().map(|_| Err(CommitError::Poisoned)).collect();
+                submission.reply.send(refused);
             }
         }
     }
 
-    /// Commits one batch and answers it. Whatever happens, each submission gets its verdicts.
+    /// Commits one batch and answers it. Each submission gets its results in every case.
     pub fn commit(&mut self, batch: Vec<Submission>) {
-        let now = self.hands.now();
-        let mut input = Input::Submitted(batch);
+        let now = self.io.now();
+        let mut input = GroupInput::Submitted(batch);
         let mut at = now;
         loop {
             input = match self.group.step(at, input) {
-                Output::Append(records) => Input::Appended(self.hands.append(&records, now)),
-                Output::Told(told) => {
-                    self.hands.tell(told);
+                GroupOutput::Append(records) => GroupInput::Appended(self.io.append(&records, now)),
+                GroupOutput::Finished(outcome) => {
+                    self.io.notify(outcome);
                     break;
                 }
             };
-            at = self.hands.now();
+            at = self.io.now();
         }
-        self.show_window(now.steady);
+        self.update_window_metrics(now.steady);
     }
 
-    /// Shows how far back a duplicate is sure to be found, and warns when that is less than was asked for.
-    fn show_window(&mut self, now: Timestamp) {
+    /// Updates the metrics of the dedup window, and warns when the window becomes shorter than the configured time to
+    /// live.
+    fn update_window_metrics(&mut self, now: Timestamp) {
         let window = self.group.window(now);
-        let span = window.span.min(self.hands.retention);
-        let is_narrow = span < window.ttl;
-        if is_narrow && !self.is_narrow {
+        let span = window.span.min(self.io.retention);
+        let is_window_short = span < window.ttl;
+        if is_window_short && !self.is_window_short {
             tracing::warn!(target: "hooktide::commit", window = ?span, "the dedup window is shorter than dedup.ttl");
         }
-        self.is_narrow = is_narrow;
-        self.hands.metrics.dedup_window_seconds.set(span.as_secs() as i64);
-        self.hands.metrics.dedup_keys.set(window.keys as i64);
+        self.is_window_short = is_window_short;
+        self.io.metrics.dedup_window_seconds.set(span.as_secs() as i64);
+        self.io.metrics.dedup_keys.set(window.keys as i64);
     }
 }
 
-impl Hands {
-    fn now(&self) -> Now {
+impl CommitIo {
+    fn now(&self) -> CommitTime {
         let moment = self.clock.moment(self.clock.instant());
-        Now { steady: self.clock.steady_at(moment.instant), wall: moment.wall, instant: moment.instant }
+        CommitTime { steady: self.clock.steady_at(moment.instant), wall: moment.wall, instant: moment.instant }
     }
 
-    fn look_for_room(&mut self) {
-        if self.room.has(0, self.clock.instant()) {
+    fn check_disk_space(&mut self) {
+        if self.disk_space.has_space(0, self.clock.instant()) {
             tracing::info!(target: "hooktide::commit", "there is room on the disk again");
             self.metrics.writable.set(1);
         }
     }
 
-    /// On `Ok` every record is in a completed fsync; on `Err` none is in the log.
-    fn append(&mut self, records: &[NewRecord<'_>], now: Now) -> Result<Durable, Refused> {
+    /// Appends records. On `Ok` every record is in a completed fsync. On `Err` none is in the log.
+    fn append(&mut self, records: &[NewRecord<'_>], now: CommitTime) -> Result<Durable, CommitError> {
         if self.poison.is_set() {
-            return Err(Refused::Poisoned);
+            return Err(CommitError::Poisoned);
         }
         let bytes: usize = records.iter().map(NewRecord::stored_bytes).sum();
         let started = self.clock.instant();
-        if !self.room.has(bytes as u64, started) {
+        if !self.disk_space.has_space(bytes as u64, started) {
             self.metrics.writable.set(0);
-            return Err(Refused::DiskFull);
+            return Err(CommitError::DiskFull);
         }
         let appended = self.log.append(records, now.steady);
-        if let Some(bell) = self.bell.as_ref().filter(|_| appended.as_ref().map_or(true, |done| done.prepare)) {
-            // A bell that rings already is enough.
-            let _ = bell.try_send(());
+        if let Some(wakeup) = self.wakeup.as_ref().filter(|_| appended.as_ref().map_or(true, |done| done.prepare)) {
+            // A full channel already holds a wakeup.
+            let _ = wakeup.try_send(());
         }
         let done = appended.map_err(|error| self.refuse(&error))?;
         self.metrics.writable.set(1);
@@ -134,29 +135,29 @@ impl Hands {
         Ok(done.durable)
     }
 
-    fn refuse(&mut self, error: &AppendError) -> Refused {
+    fn refuse(&mut self, error: &AppendError) -> CommitError {
         self.metrics.writable.set(0);
         if error.is_disk_full() {
             tracing::warn!(target: "hooktide::commit", %error, "the disk is full: new events are refused");
-            self.room.ran_out(self.clock.instant());
-            return Refused::DiskFull;
+            self.disk_space.ran_out(self.clock.instant());
+            return CommitError::DiskFull;
         }
         self.poison.set(&format!("a write to the log failed: {error}"));
-        Refused::Poisoned
+        CommitError::Poisoned
     }
 
-    fn tell(&self, told: Told) {
-        self.metrics.accepted.inc_by(told.accepted);
-        self.metrics.duplicates.inc_by(told.duplicates);
-        if !told.announced.is_empty() {
-            self.settle.tell(ToSettle::Announce(told.announced));
+    fn notify(&self, outcome: BatchOutcome) {
+        self.metrics.accepted.inc_by(outcome.accepted);
+        self.metrics.duplicates.inc_by(outcome.duplicates);
+        if !outcome.announced.is_empty() {
+            self.settle.send(ToSettle::Announce(outcome.announced));
         }
-        for arrivals in told.arrivals {
-            self.shards.tell_arrivals(arrivals.by_shard);
+        for arrivals in outcome.arrivals {
+            self.shards.send_arrivals(arrivals.by_shard);
             if let Some(event) = arrivals.wide {
-                self.shards.tell_all(event);
+                self.shards.send_wide_event(event);
             }
         }
-        told.answers.hand_in();
+        outcome.answers.send();
     }
 }

@@ -1,7 +1,8 @@
-//! Which ids were there already: exactly, in memory, within a window.
+//! The dedup table: an exact set of the ids and idempotency keys of recent events, in memory.
 //!
-//! Promises: a key is found from [`Dedup::insert`] on until its time to live ends or `max_keys` younger keys came. About 64
-//! bytes a key, reserved at the start but touched only as keys come. Must never know: the log, other threads.
+//! A key is found from [`DedupTable::insert`] until its time to live ends or `max_keys` newer keys are inserted. A key
+//! takes about 64 bytes. Memory for `max_keys` is reserved at the start, and touched only as keys are inserted. This
+//! module must never know the log or other threads.
 
 use std::time::Duration;
 
@@ -9,33 +10,35 @@ use crate::config;
 use crate::model::{DedupKey, DedupKind, EventId, Timestamp};
 use crate::runtime::Random;
 
-/// The table: a ring of entries from the oldest to the youngest, and an index into it (open addressing, linear probing).
+/// The dedup table: a ring of entries from the oldest to the newest, and a hash index into it (open addressing, linear
+/// probing).
 #[derive(Debug)]
-pub struct Dedup {
-    ring: Vec<Entry>,
+pub struct DedupTable {
+    ring: Vec<DedupEntry>,
     oldest: usize,
     len: usize,
     max: usize,
-    /// [`Slot`]s as numbers, because a vector of zeroes comes from the system untouched. At most half full.
+    /// [`IndexSlot`]s as numbers: the system gives a vector of zeroes without touching its memory. At most half full.
     index: Vec<u64>,
-    /// Keys are hashes of what strangers choose, who must not know which of them meet in the index.
+    /// Random seeds of the index's hash. Keys are hashes of what clients choose, and clients must not be able to cause
+    /// collisions.
     seeds: (u64, u64),
     ttl: Duration,
-    /// A key left before its time to live was over.
-    crowded: bool,
+    /// Whether a key was evicted before its time to live ended.
+    has_evicted: bool,
 }
 
-/// A slot of the index: the hash, so that a search reads the ring once and a removal not at all, and the place in the ring
-/// and one more.
+/// A slot of the index: the hash and the place in the ring plus one. With the hash in the slot, a search reads the ring
+/// only once and a removal never.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct IndexSlot {
     hash: u32,
     place: u32,
 }
 
 const FREE: u32 = 0;
 
-impl Slot {
+impl IndexSlot {
     fn of(bits: u64) -> Self {
         Self { hash: (bits >> 32) as u32, place: bits as u32 }
     }
@@ -45,41 +48,42 @@ impl Slot {
     }
 }
 
-/// What the table remembers of an event.
+/// A key in the table, with the event that came with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// The key.
+pub struct DedupEntry {
+    /// The key of the event.
     pub key: DedupKey,
-    /// The event that came with it.
+    /// The id of the event.
     pub id: EventId,
-    /// Of that event's body.
+    /// The fingerprint of the event's body.
     pub fingerprint: u64,
-    /// When, on the scheduling clock.
+    /// The scheduling clock's time of the insertion.
     pub at: Timestamp,
 }
 
-/// What the table says of a key.
+/// The result of a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
-    /// It is new.
-    No,
+pub enum DedupLookup {
+    /// The key is not in the table.
+    New,
     /// The same event was stored under this id.
-    Before(EventId),
-    /// The idempotency key came with another body.
-    OtherBody,
+    Duplicate(EventId),
+    /// The idempotency key was used with another body.
+    KeyReused,
 }
 
-impl Entry {
-    /// What this entry says of an event with the same key.
-    pub fn judge(&self, kind: DedupKind, fingerprint: u64) -> Seen {
+impl DedupEntry {
+    /// Compares this entry with an event that has the same key. An idempotency key with another fingerprint is
+    /// [`DedupLookup::KeyReused`], everything else a duplicate.
+    pub fn compare(&self, kind: DedupKind, fingerprint: u64) -> DedupLookup {
         match kind {
-            DedupKind::IdempotencyKey if fingerprint != self.fingerprint => Seen::OtherBody,
-            DedupKind::Id | DedupKind::IdempotencyKey => Seen::Before(self.id),
+            DedupKind::IdempotencyKey if fingerprint != self.fingerprint => DedupLookup::KeyReused,
+            DedupKind::Id | DedupKind::IdempotencyKey => DedupLookup::Duplicate(self.id),
         }
     }
 }
 
-impl Dedup {
+impl DedupTable {
     /// An empty table.
     pub fn new(config: &config::Dedup, random: &mut Random) -> Self {
         let max = config.max_keys.clamp(1, 1 << 30);
@@ -91,20 +95,21 @@ impl Dedup {
             index: vec![0; (max * 2).next_power_of_two()],
             seeds: (random.bits() as u64 | 1, random.bits() as u64 | 1),
             ttl: config.ttl,
-            crowded: false,
+            has_evicted: false,
         }
     }
 
-    /// A table of what the log holds: `entries` from the youngest to the oldest.
-    pub fn rebuild(config: &config::Dedup, random: &mut Random, entries: impl Iterator<Item = Entry>) -> Self {
+    /// A table with the keys of the log. `entries` go from the newest to the oldest; at most `max_keys` of them are
+    /// used.
+    pub fn rebuild(config: &config::Dedup, random: &mut Random, entries: impl Iterator<Item = DedupEntry>) -> Self {
         let mut table = Self::new(config, random);
         table.ring.extend(entries.take(table.max));
         table.ring.reverse();
         table.len = table.ring.len();
-        table.crowded = table.len == table.max;
+        table.has_evicted = table.len == table.max;
         let mut at = Timestamp::from_millis(i64::MIN);
         for place in 0..table.len {
-            // Arrival times are not quite in the order of commits; entries leave in the order of the ring.
+            // Arrival times are not exactly in the order of commits, but entries are removed in the order of the ring.
             at = at.max(table.ring[place].at);
             table.ring[place].at = at;
             table.link(place);
@@ -112,19 +117,19 @@ impl Dedup {
         table
     }
 
-    /// Looks a key up.
-    pub fn look(&self, key: &DedupKey, kind: DedupKind, fingerprint: u64, now: Timestamp) -> Seen {
+    /// Looks up a key. Entries past their time to live are ignored.
+    pub fn lookup(&self, key: &DedupKey, kind: DedupKind, fingerprint: u64, now: Timestamp) -> DedupLookup {
         match self.find(key).map(|slot| &self.ring[self.at(slot).place as usize - 1]) {
-            Some(entry) if now.since(entry.at) < self.ttl => entry.judge(kind, fingerprint),
-            _ => Seen::No,
+            Some(entry) if now.since(entry.at) < self.ttl => entry.compare(kind, fingerprint),
+            _ => DedupLookup::New,
         }
     }
 
-    /// Remembers a key; what is over goes, and the oldest if there is no more room.
-    pub fn insert(&mut self, entry: Entry) {
+    /// Inserts a key. Removes expired keys, and evicts the oldest key if the table is full.
+    pub fn insert(&mut self, entry: DedupEntry) {
         self.expire(entry.at);
         if self.len == self.max {
-            self.crowded = true;
+            self.has_evicted = true;
             self.forget_oldest();
         }
         let place = (self.oldest + self.len) % self.max;
@@ -137,30 +142,30 @@ impl Dedup {
         self.link(place);
     }
 
-    /// Forgets what is over.
+    /// Removes the keys whose time to live is over.
     pub fn expire(&mut self, now: Timestamp) {
         while self.len > 0 && now.since(self.ring[self.oldest].at) >= self.ttl {
-            self.crowded = false;
+            self.has_evicted = false;
             self.forget_oldest();
         }
     }
 
-    /// Keys remembered.
+    /// The number of keys in the table.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no key is remembered.
+    /// Whether the table has no key.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How far back a key is sure to be found: the time to live, unless younger keys crowded older ones out.
+    /// How far back a key is certainly found: the time to live, or less if newer keys evicted older ones.
     pub fn window(&self, now: Timestamp) -> Duration {
-        if self.crowded && self.len > 0 { now.since(self.ring[self.oldest].at).min(self.ttl) } else { self.ttl }
+        if self.has_evicted && self.len > 0 { now.since(self.ring[self.oldest].at).min(self.ttl) } else { self.ttl }
     }
 
-    /// How long a key is remembered at most.
+    /// How long a key stays in the table at most.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
@@ -171,19 +176,19 @@ impl Dedup {
         product as u32 ^ (product >> 64) as u32
     }
 
-    fn at(&self, slot: usize) -> Slot {
-        Slot::of(self.index[slot])
+    fn at(&self, slot: usize) -> IndexSlot {
+        IndexSlot::of(self.index[slot])
     }
 
     fn home(&self, hash: u32) -> usize {
         hash as usize & (self.index.len() - 1)
     }
 
-    /// The slot of a key, or the free one where it would be.
+    /// The slot of a key, or the free slot for it.
     fn slot(&self, key: &DedupKey, hash: u32) -> usize {
         let mut slot = self.home(hash);
         loop {
-            let Slot { hash: other, place } = self.at(slot);
+            let IndexSlot { hash: other, place } = self.at(slot);
             if place == FREE || (other == hash && self.ring[place as usize - 1].key == *key) {
                 return slot;
             }
@@ -196,12 +201,12 @@ impl Dedup {
         (self.at(slot).place != FREE).then_some(slot)
     }
 
-    /// Points the index at `place`; an older entry with the same key is no longer found.
+    /// Points the index at `place`. An older entry with the same key is no longer found.
     fn link(&mut self, place: usize) {
         let key = self.ring[place].key;
         let hash = self.hash(&key);
         let slot = self.slot(&key, hash);
-        self.index[slot] = Slot { hash, place: place as u32 + 1 }.bits();
+        self.index[slot] = IndexSlot { hash, place: place as u32 + 1 }.bits();
     }
 
     fn forget_oldest(&mut self) {
@@ -214,18 +219,18 @@ impl Dedup {
         self.oldest = (self.oldest + 1) % self.max;
         self.len -= 1;
         if self.len == 0 {
-            // Nothing is linked: start over where memory is touched already.
+            // The ring is empty: start again where its memory is already touched.
             self.oldest = 0;
         }
     }
 
-    /// Frees a slot and moves those behind it up, so that no search ends at the gap.
+    /// Frees a slot and moves later slots forward, so that no search ends at the gap.
     fn unlink(&mut self, mut gap: usize) {
         let mask = self.index.len() - 1;
         let mut slot = gap;
         loop {
             slot = (slot + 1) & mask;
-            let Slot { hash, place } = self.at(slot);
+            let IndexSlot { hash, place } = self.at(slot);
             if place == FREE {
                 break;
             }
@@ -257,23 +262,31 @@ mod tests {
         key
     }
 
-    fn entry(n: u8, id: u128, at: i64) -> Entry {
-        Entry { key: key(n), id: EventId::from_u128(id), fingerprint: u64::from(n), at: Timestamp::from_millis(at) }
+    fn entry(n: u8, id: u128, at: i64) -> DedupEntry {
+        DedupEntry {
+            key: key(n),
+            id: EventId::from_u128(id),
+            fingerprint: u64::from(n),
+            at: Timestamp::from_millis(at),
+        }
     }
 
     #[test]
-    fn an_idempotency_key_with_another_body_is_told_apart() {
-        let mut table = Dedup::new(&config(4, 1_000), &mut Random::seeded(1));
+    fn an_idempotency_key_with_another_body_is_detected() {
+        let mut table = DedupTable::new(&config(4, 1_000), &mut Random::seeded(1));
         table.insert(entry(1, 7, 0));
         let now = Timestamp::from_millis(1);
-        assert_eq!(table.look(&key(1), DedupKind::IdempotencyKey, 1, now), Seen::Before(EventId::from_u128(7)));
-        assert_eq!(table.look(&key(1), DedupKind::IdempotencyKey, 2, now), Seen::OtherBody);
-        assert_eq!(table.look(&key(1), DedupKind::Id, 2, now), Seen::Before(EventId::from_u128(7)));
+        assert_eq!(
+            table.lookup(&key(1), DedupKind::IdempotencyKey, 1, now),
+            DedupLookup::Duplicate(EventId::from_u128(7))
+        );
+        assert_eq!(table.lookup(&key(1), DedupKind::IdempotencyKey, 2, now), DedupLookup::KeyReused);
+        assert_eq!(table.lookup(&key(1), DedupKind::Id, 2, now), DedupLookup::Duplicate(EventId::from_u128(7)));
     }
 
     #[test]
-    fn the_window_is_short_when_keys_were_crowded_out() {
-        let mut table = Dedup::new(&config(2, 1_000), &mut Random::seeded(1));
+    fn the_window_is_shorter_when_keys_were_evicted() {
+        let mut table = DedupTable::new(&config(2, 1_000), &mut Random::seeded(1));
         for n in 0..2 {
             table.insert(entry(n, 0, i64::from(n) * 10));
         }
@@ -283,25 +296,25 @@ mod tests {
     }
 
     proptest! {
-        /// The trivial model is a queue that is searched from its young end.
+        /// The model is a queue that is searched from its newest entry.
         #[test]
-        fn it_answers_as_a_searched_queue_does(
+        fn the_table_matches_a_searched_queue(
             max in 1..20usize,
             seed in any::<u64>(),
             steps in proptest::collection::vec((0..40u8, 0..30i64, any::<bool>()), 0..300),
         ) {
             let mut random = Random::seeded(seed);
             let config = config(max, 100);
-            let mut table = Dedup::new(&config, &mut random);
-            let mut model: VecDeque<Entry> = VecDeque::new();
+            let mut table = DedupTable::new(&config, &mut random);
+            let mut model: VecDeque<DedupEntry> = VecDeque::new();
             let mut now = 0;
             for (n, later, rebuild) in steps {
                 now += later;
                 let at = Timestamp::from_millis(now);
                 let expected = model.iter().rev().find(|e| e.key == key(n) && at.since(e.at) < config.ttl);
-                let seen = table.look(&key(n), DedupKind::Id, 0, at);
-                prop_assert_eq!(seen, expected.map_or(Seen::No, |e| Seen::Before(e.id)));
-                if seen == Seen::No {
+                let seen = table.lookup(&key(n), DedupKind::Id, 0, at);
+                prop_assert_eq!(seen, expected.map_or(DedupLookup::New, |e| DedupLookup::Duplicate(e.id)));
+                if seen == DedupLookup::New {
                     let entry = entry(n, now as u128 * 1_000 + u128::from(n), now);
                     table.insert(entry);
                     model.push_back(entry);
@@ -311,7 +324,7 @@ mod tests {
                 }
                 if rebuild {
                     let live = model.iter().rev().filter(|e| at.since(e.at) < config.ttl).copied().collect::<Vec<_>>();
-                    table = Dedup::rebuild(&config, &mut random, live.into_iter());
+                    table = DedupTable::rebuild(&config, &mut random, live.into_iter());
                 }
                 prop_assert!(table.len() <= max);
             }

@@ -1,7 +1,8 @@
-//! The decisions of the group commit: what is new in a batch, what its events are called, and who is told of it.
+//! The state machine of the group commit: detects duplicates in a batch, assigns ids, and says which threads are
+//! notified.
 //!
-//! A [`Group`] owns its state and does no I/O. Its thread ([`super::committer`]) hands it what happened and the time, and
-//! carries out what it says, so that a simulation can do the same on a thread and a time of its own.
+//! A [`GroupCommit`] owns its state and does no I/O. Its thread ([`super::committer`]) passes inputs and the time in
+//! and performs the outputs. A simulation can do the same with its own thread and time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,34 +10,38 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::dedup::{Dedup, Entry, Seen};
-use super::ids::Ids;
-use crate::handoff::{Admitted, Announced, Arrival, Committed, Refused, Round, Submission, Verdicts, shard_of};
+use super::dedup::{DedupEntry, DedupLookup, DedupTable};
+use super::ids::IdGenerator;
+use crate::handoff::{
+    AdmittedEvent, AnnouncedEvent, CommitError, CommitResults, Committed, EventArrival, ReplyBatch, Submission,
+    shard_of,
+};
 use crate::limits::WIDE_EVENT_WEBHOOKS;
 use crate::model::{DedupKey, DedupKind, EventId, Timestamp, Webhooks};
 use crate::outbound::Event;
-use crate::runtime::{BodyLease, Instant, Permit};
+use crate::runtime::{BodyLease, IngestPermit, Instant};
 use crate::storage::{Durable, LogPosition, NewRecord};
 
-/// Decides batch after batch. One batch is under way at a time: [`Input::Submitted`] begins it, [`Output::Told`] ends it.
+/// Decides batches, one at a time: [`GroupInput::Submitted`] begins a batch, [`GroupOutput::Finished`] ends it.
 #[derive(Debug)]
-pub struct Group {
-    ids: Ids,
-    dedup: Dedup,
+pub struct GroupCommit {
+    ids: IdGenerator,
+    dedup: DedupTable,
     shards: usize,
-    /// Covers every event of the log.
+    /// The proof that every event of the log is durable.
     durable: Durable,
     batch: Vec<Submission>,
-    /// When the batch began, on the scheduling clock.
+    /// The scheduling clock's time at the begin of the batch.
     begun: Timestamp,
-    /// Memory used again for each batch: one verdict for each event of the batch, and the keys of its new events.
-    verdicts: Vec<Verdict>,
-    keys: HashMap<DedupKey, Entry>,
+    /// One verdict for each event of the batch. Its memory is reused for each batch, as is that of `keys`.
+    verdicts: Vec<DedupVerdict>,
+    /// The keys of the new events of the batch.
+    keys: HashMap<DedupKey, DedupEntry>,
 }
 
 /// The time of a step.
 #[derive(Debug, Clone, Copy)]
-pub struct Now {
+pub struct CommitTime {
     /// The scheduling clock, for the dedup window.
     pub steady: Timestamp,
     /// The wall clock, for ids.
@@ -45,77 +50,78 @@ pub struct Now {
     pub instant: Instant,
 }
 
-/// What happened.
+/// The input of a step.
 #[derive(Debug)]
-pub enum Input {
-    /// These requests gathered. No batch is under way.
+pub enum GroupInput {
+    /// A batch of requests. Never passed while a batch is being written.
     Submitted(Vec<Submission>),
-    /// What became of the records of [`Output::Append`].
-    Appended(Result<Durable, Refused>),
+    /// The result of [`GroupOutput::Append`].
+    Appended(Result<Durable, CommitError>),
 }
 
-/// What is to be done.
+/// What the thread must do after a step.
 #[derive(Debug)]
-pub enum Output<'a> {
-    /// Append these records in one durable transaction, then say what became of it.
+pub enum GroupOutput<'a> {
+    /// Append these records in one durable transaction, then pass [`GroupInput::Appended`].
     Append(Vec<NewRecord<'a>>),
-    /// The batch is over: tell these.
-    Told(Told),
+    /// The batch is finished: send its notifications and answers.
+    Finished(BatchOutcome),
 }
 
-/// What a batch came to. To be told in the order of the fields.
+/// The counts, notifications and answers of a finished batch. They are sent in the order of the fields.
 #[derive(Debug, Default)]
-pub struct Told {
-    /// Events that were new.
+pub struct BatchOutcome {
+    /// The number of new events.
     pub accepted: u64,
-    /// Events that were in the log before.
+    /// The number of events that are duplicates.
     pub duplicates: u64,
-    /// To settle.
-    pub announced: Vec<Announced>,
-    /// To the shards.
-    pub arrivals: Vec<Arrivals>,
-    /// To whoever submitted.
-    pub answers: Round,
+    /// The new events, for settle.
+    pub announced: Vec<AnnouncedEvent>,
+    /// The new events, for the shards.
+    pub arrivals: Vec<ShardArrivals>,
+    /// The results, for the requests.
+    pub answers: ReplyBatch,
 }
 
-/// Arrivals for each shard, and an event behind them that is of so many webhooks that every shard is told of it.
+/// New events for each shard, followed by at most one event with too many webhooks for one message, so that every shard is notified of it.
 #[derive(Debug)]
-pub struct Arrivals {
-    /// One list for each shard.
-    pub by_shard: Vec<Vec<Arrival>>,
-    /// The wide event.
+pub struct ShardArrivals {
+    /// One list of arrivals for each shard.
+    pub by_shard: Vec<Vec<EventArrival>>,
+    /// An event with more than [`WIDE_EVENT_WEBHOOKS`] webhooks.
     pub wide: Option<EventId>,
 }
 
-/// How far back a duplicate is sure to be found.
+/// How far back a duplicate is certainly found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// The time to live, unless younger keys crowded older ones out.
+pub struct DedupWindow {
+    /// The time to live, or less if newer keys evicted older ones.
     pub span: Duration,
-    /// The time to live.
+    /// The configured time to live.
     pub ttl: Duration,
-    /// Keys remembered.
+    /// The number of keys in the table.
     pub keys: usize,
 }
 
-/// What is decided of an event before the write.
+/// The decision about an event before the write.
 #[derive(Debug, Clone, Copy)]
-enum Verdict {
-    /// Written with this batch.
+enum DedupVerdict {
+    /// A new event, written with this batch.
     New(EventId),
-    /// The same as another of this batch, and so bound to its fate.
+    /// A duplicate of an event in this batch. If the write of that event fails, this one fails too.
     DuplicateInBatch(EventId),
-    /// An idempotency key of this batch with another body.
+    /// An event of this batch has the same idempotency key and another body.
     KeyReusedInBatch,
-    /// Stored before.
-    Known(EventId),
-    /// An idempotency key stored before with another body.
-    Reused,
+    /// A duplicate of an event in the log.
+    Duplicate(EventId),
+    /// An event in the log has the same idempotency key and another body.
+    KeyReused,
 }
 
-impl Group {
-    /// Decides on top of a log whose events `durable` covers and whose keys `dedup` knows, for so many shards.
-    pub(super) fn new(ids: Ids, dedup: Dedup, durable: Durable, shards: usize) -> Self {
+impl GroupCommit {
+    /// A state machine for a log. `durable` covers the log's events, `dedup` has their keys; `shards` is the number of
+    /// shards.
+    pub(super) fn new(ids: IdGenerator, dedup: DedupTable, durable: Durable, shards: usize) -> Self {
         Self {
             ids,
             dedup,
@@ -128,34 +134,34 @@ impl Group {
         }
     }
 
-    /// One step. Whatever happens, each submission of a batch gets its verdicts.
-    pub fn step(&mut self, now: Now, input: Input) -> Output<'_> {
+    /// Performs one step. Each submission of a batch gets its results in every case.
+    pub fn step(&mut self, now: CommitTime, input: GroupInput) -> GroupOutput<'_> {
         match input {
-            Input::Submitted(batch) => {
+            GroupInput::Submitted(batch) => {
                 self.batch = batch;
                 self.begun = now.steady;
                 self.decide(now);
-                if self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::New(_))) {
-                    Output::Append(self.records())
+                if self.verdicts.iter().any(|verdict| matches!(verdict, DedupVerdict::New(_))) {
+                    GroupOutput::Append(self.records())
                 } else {
-                    Output::Told(self.tell(Ok(()), now))
+                    GroupOutput::Finished(self.finish(Ok(()), now))
                 }
             }
-            Input::Appended(Ok(durable)) => {
+            GroupInput::Appended(Ok(durable)) => {
                 self.durable = durable;
-                self.remember();
-                Output::Told(self.tell(Ok(()), now))
+                self.insert_keys();
+                GroupOutput::Finished(self.finish(Ok(()), now))
             }
-            Input::Appended(Err(refused)) => Output::Told(self.tell(Err(refused), now)),
+            GroupInput::Appended(Err(refused)) => GroupOutput::Finished(self.finish(Err(refused), now)),
         }
     }
 
-    /// How far back a duplicate is sure to be found at this time.
-    pub fn window(&self, now: Timestamp) -> Window {
-        Window { span: self.dedup.window(now), ttl: self.dedup.ttl(), keys: self.dedup.len() }
+    /// How far back a duplicate is certainly found at the time `now`.
+    pub fn window(&self, now: Timestamp) -> DedupWindow {
+        DedupWindow { span: self.dedup.window(now), ttl: self.dedup.ttl(), keys: self.dedup.len() }
     }
 
-    fn decide(&mut self, now: Now) {
+    fn decide(&mut self, now: CommitTime) {
         self.dedup.expire(now.steady);
         self.keys.clear();
         self.verdicts.clear();
@@ -165,131 +171,134 @@ impl Group {
             let verdict = known.unwrap_or_else(|| {
                 let id = self.ids.next(now.wall);
                 for (key, _, fingerprint) in keys(admitted) {
-                    self.keys.insert(key, Entry { key, id, fingerprint, at: now.steady });
+                    self.keys.insert(key, DedupEntry { key, id, fingerprint, at: now.steady });
                 }
-                Verdict::New(id)
+                DedupVerdict::New(id)
             });
             self.verdicts.push(verdict);
         }
     }
 
-    /// What a key that was there before, in the table or in this batch, says of its event.
-    fn known(&self, key: &DedupKey, kind: DedupKind, fingerprint: u64, now: Timestamp) -> Option<Verdict> {
-        match self.dedup.look(key, kind, fingerprint, now) {
-            Seen::Before(id) => Some(Verdict::Known(id)),
-            Seen::OtherBody => Some(Verdict::Reused),
-            Seen::No => match self.keys.get(key)?.judge(kind, fingerprint) {
-                Seen::Before(id) => Some(Verdict::DuplicateInBatch(id)),
-                Seen::OtherBody | Seen::No => Some(Verdict::KeyReusedInBatch),
+    /// The decision about an event whose key is in the table or in this batch. `None` if the key is new.
+    fn known(&self, key: &DedupKey, kind: DedupKind, fingerprint: u64, now: Timestamp) -> Option<DedupVerdict> {
+        match self.dedup.lookup(key, kind, fingerprint, now) {
+            DedupLookup::Duplicate(id) => Some(DedupVerdict::Duplicate(id)),
+            DedupLookup::KeyReused => Some(DedupVerdict::KeyReused),
+            DedupLookup::New => match self.keys.get(key)?.compare(kind, fingerprint) {
+                DedupLookup::Duplicate(id) => Some(DedupVerdict::DuplicateInBatch(id)),
+                DedupLookup::KeyReused | DedupLookup::New => Some(DedupVerdict::KeyReusedInBatch),
             },
         }
     }
 
-    /// The new events of the batch. One allocation a batch.
+    /// The records of the new events, with one allocation for the batch.
     fn records(&self) -> Vec<NewRecord<'_>> {
         let admitted = self.batch.iter().flat_map(|submission| &submission.events);
         let mut records = Vec::with_capacity(self.verdicts.len());
-        for (verdict, Admitted { head, body, .. }) in self.verdicts.iter().zip(admitted) {
-            if let Verdict::New(id) = verdict {
+        for (verdict, AdmittedEvent { head, body, .. }) in self.verdicts.iter().zip(admitted) {
+            if let DedupVerdict::New(id) = verdict {
                 records.push(NewRecord { position: LogPosition::of(*id), head, body });
             }
         }
         records
     }
 
-    fn remember(&mut self) {
+    fn insert_keys(&mut self) {
         let admitted = self.batch.iter().flat_map(|submission| &submission.events);
         for (verdict, admitted) in self.verdicts.iter().zip(admitted) {
-            let Verdict::New(id) = verdict else { continue };
+            let DedupVerdict::New(id) = verdict else { continue };
             for (key, _, fingerprint) in keys(admitted) {
-                self.dedup.insert(Entry { key, id: *id, fingerprint, at: self.begun });
+                self.dedup.insert(DedupEntry { key, id: *id, fingerprint, at: self.begun });
             }
         }
     }
 
-    /// Ends the batch: what was written is announced, to settle first, then to the shards, and everybody is answered.
-    fn tell(&mut self, written: Result<(), Refused>, now: Now) -> Told {
-        let mut told = Told::default();
-        let mut arrivals: Vec<Vec<Arrival>> = vec![Vec::new(); self.shards];
-        let mut passed: Option<(EventId, Arc<Permit>)> = None;
+    /// Ends the batch: announces the written events to settle and then to the shards, and answers every request.
+    fn finish(&mut self, written: Result<(), CommitError>, now: CommitTime) -> BatchOutcome {
+        let mut outcome = BatchOutcome::default();
+        let mut arrivals: Vec<Vec<EventArrival>> = vec![Vec::new(); self.shards];
+        let mut passed: Option<(EventId, Arc<IngestPermit>)> = None;
         let mut verdicts = self.verdicts.iter().copied();
         for Submission { events, permit, lease, reply } in std::mem::take(&mut self.batch) {
-            let mut answers = Verdicts::new();
+            let mut answers = CommitResults::new();
             for (admitted, verdict) in events.into_iter().zip(&mut verdicts) {
                 let answer = verdict.answer(written, self.durable);
                 answers.push(answer);
                 let Ok(committed) = answer else { continue };
                 if committed.is_duplicate() {
-                    told.duplicates += 1;
+                    outcome.duplicates += 1;
                     continue;
                 }
-                told.accepted += 1;
+                outcome.accepted += 1;
                 if admitted.webhooks.is_empty() {
                     passed = Some((committed.id(), Arc::clone(&permit)));
                     continue;
                 }
                 let id = committed.id();
-                let webhooks = share(id, admitted, (&lease, now.instant), &mut arrivals, &mut told.arrivals);
-                told.announced.push(Announced { event: id, webhooks, permit: Arc::clone(&permit) });
+                let webhooks = share(id, admitted, (&lease, now.instant), &mut arrivals, &mut outcome.arrivals);
+                outcome.announced.push(AnnouncedEvent { event: id, webhooks, permit: Arc::clone(&permit) });
             }
-            told.answers.add(reply, answers);
+            outcome.answers.add(reply, answers);
         }
-        told.arrivals.push(Arrivals { by_shard: arrivals, wide: None });
-        // Nobody waits for an event without webhooks, but the checkpoint must pass it, or a start would read it again.
+        outcome.arrivals.push(ShardArrivals { by_shard: arrivals, wide: None });
+        // An event without webhooks is announced too: without it, the checkpoint stays before it and every start reads
+        // it again.
         if let Some((event, permit)) =
-            passed.filter(|(id, _)| told.announced.last().is_none_or(|last| last.event < *id))
+            passed.filter(|(id, _)| outcome.announced.last().is_none_or(|last| last.event < *id))
         {
-            told.announced.push(Announced { event, webhooks: Webhooks::new(), permit });
+            outcome.announced.push(AnnouncedEvent { event, webhooks: Webhooks::new(), permit });
         }
-        told
+        outcome
     }
 }
 
-/// Adds an event to the arrivals of its webhooks' shards; one of too many webhooks ends the round of arrivals instead.
+/// Adds an event to the arrivals of its webhooks' shards. A wide event instead ends the current [`ShardArrivals`].
 fn share(
     id: EventId,
-    admitted: Admitted,
+    admitted: AdmittedEvent,
     (lease, committed_at): (&Arc<BodyLease>, Instant),
-    arrivals: &mut Vec<Vec<Arrival>>,
-    rounds: &mut Vec<Arrivals>,
+    arrivals: &mut Vec<Vec<EventArrival>>,
+    rounds: &mut Vec<ShardArrivals>,
 ) -> Webhooks {
-    let Admitted { head, body, webhooks, .. } = admitted;
+    let AdmittedEvent { head, body, webhooks, .. } = admitted;
     if webhooks.len() > WIDE_EVENT_WEBHOOKS {
         let next = vec![Vec::new(); arrivals.len()];
-        rounds.push(Arrivals { by_shard: std::mem::replace(arrivals, next), wide: Some(id) });
+        rounds.push(ShardArrivals { by_shard: std::mem::replace(arrivals, next), wide: Some(id) });
         return webhooks;
     }
     let event = Arc::new(Event { id, head, body, committed_at, lease: Arc::clone(lease) });
     if let [all] = &mut arrivals[..] {
-        all.push(Arrival { event, webhooks: webhooks.clone() });
+        all.push(EventArrival { event, webhooks: webhooks.clone() });
         return webhooks;
     }
     for &no in &webhooks {
         let shard = shard_of(no, arrivals.len());
         match arrivals[shard].last_mut() {
             Some(last) if last.event.id == event.id => last.webhooks.push(no),
-            _ => arrivals[shard].push(Arrival { event: Arc::clone(&event), webhooks: SmallVec::from_slice(&[no]) }),
+            _ => {
+                arrivals[shard].push(EventArrival { event: Arc::clone(&event), webhooks: SmallVec::from_slice(&[no]) })
+            }
         }
     }
     webhooks
 }
 
-impl Verdict {
-    fn answer(self, written: Result<(), Refused>, durable: Durable) -> Result<Committed, Refused> {
+impl DedupVerdict {
+    fn answer(self, written: Result<(), CommitError>, durable: Durable) -> Result<Committed, CommitError> {
         let (id, is_duplicate) = match self {
             Self::New(id) => (written.map(|()| id)?, false),
             Self::DuplicateInBatch(id) => (written.map(|()| id)?, true),
-            Self::KeyReusedInBatch => return Err(written.err().unwrap_or(Refused::KeyReused)),
-            Self::Known(id) => (id, true),
-            Self::Reused => return Err(Refused::KeyReused),
+            Self::KeyReusedInBatch => return Err(written.err().unwrap_or(CommitError::KeyReused)),
+            Self::Duplicate(id) => (id, true),
+            Self::KeyReused => return Err(CommitError::KeyReused),
         };
-        // Without a proof nothing may be acknowledged.
-        durable.event(id).map(|proof| Committed::new(proof, is_duplicate)).ok_or(Refused::Poisoned)
+        // An event without a proof must not be acknowledged.
+        durable.event(id).map(|proof| Committed::new(proof, is_duplicate)).ok_or(CommitError::Poisoned)
     }
 }
 
-/// The keys of an event, in the order in which they are asked and remembered.
-fn keys(admitted: &Admitted) -> impl Iterator<Item = (DedupKey, DedupKind, u64)> {
+/// The keys of an event, in the order in which they are looked up and inserted.
+fn keys(admitted: &AdmittedEvent) -> impl Iterator<Item = (DedupKey, DedupKind, u64)> {
     admitted.dedup.into_iter().chain(admitted.nonce.map(|key| (key, DedupKind::Id, 0)))
 }
 
@@ -300,42 +309,47 @@ mod tests {
     use crate::model::DedupKind;
     use crate::runtime::{MemoryBudget, Random};
 
-    fn group() -> Group {
+    fn group() -> GroupCommit {
         let mut random = Random::seeded(1);
-        let dedup = Dedup::new(&dedup_config(), &mut random);
-        Group::new(Ids::after(EventId::MIN, random), dedup, Durable::for_test(LogPosition::MIN), 2)
+        let dedup = DedupTable::new(&dedup_config(), &mut random);
+        GroupCommit::new(IdGenerator::after(EventId::MIN, random), dedup, Durable::for_test(LogPosition::MIN), 2)
     }
 
-    fn now(steady_ms: i64) -> Now {
+    fn now(steady_ms: i64) -> CommitTime {
         let (clock, steady) = (clock(), Timestamp::from_millis(steady_ms));
-        Now { steady, wall: clock.now(), instant: clock.instant() }
+        CommitTime { steady, wall: clock.now(), instant: clock.instant() }
     }
 
-    /// One event with an idempotency key, and where its answer comes.
-    fn keyed(body: u8) -> (Vec<Submission>, tokio::sync::oneshot::Receiver<Verdicts>) {
+    /// One event with an idempotency key, and the receiver of its result.
+    fn keyed(body: u8) -> (Vec<Submission>, tokio::sync::oneshot::Receiver<CommitResults>) {
         let mut draft = plain(body, 8);
         draft.key = Some((1, DedupKind::IdempotencyKey));
         let (submission, answer) = submission(&[draft], &permit(), &MemoryBudget::new(usize::MAX), &clock());
         (vec![submission], answer)
     }
 
-    /// Steps until the batch is told; gives the answer to its one event.
-    fn commit(group: &mut Group, at: i64, body: u8, written: impl Fn(LogPosition) -> Result<Durable, Refused>) -> Told {
+    /// Steps until the batch is finished, and returns its outcome.
+    fn commit(
+        group: &mut GroupCommit,
+        at: i64,
+        body: u8,
+        written: impl Fn(LogPosition) -> Result<Durable, CommitError>,
+    ) -> BatchOutcome {
         let (batch, _answer) = keyed(body);
-        let appended = match group.step(now(at), Input::Submitted(batch)) {
-            Output::Append(records) => written(records[0].position),
-            Output::Told(told) => return told,
+        let appended = match group.step(now(at), GroupInput::Submitted(batch)) {
+            GroupOutput::Append(records) => written(records[0].position),
+            GroupOutput::Finished(outcome) => return outcome,
         };
-        match group.step(now(at), Input::Appended(appended)) {
-            Output::Told(told) => told,
-            Output::Append(records) => panic!("{records:?} again"),
+        match group.step(now(at), GroupInput::Appended(appended)) {
+            GroupOutput::Finished(outcome) => outcome,
+            GroupOutput::Append(records) => panic!("{records:?} again"),
         }
     }
 
     #[test]
-    fn what_was_not_written_is_neither_told_nor_remembered() {
+    fn an_event_that_was_not_written_is_neither_announced_nor_inserted() {
         let mut group = group();
-        let refused = commit(&mut group, 0, 7, |_| Err(Refused::DiskFull));
+        let refused = commit(&mut group, 0, 7, |_| Err(CommitError::DiskFull));
         assert_eq!((refused.accepted, refused.announced.len()), (0, 0));
         let accepted = commit(&mut group, 0, 7, |at| Ok(Durable::for_test(at)));
         assert_eq!((accepted.accepted, accepted.duplicates, accepted.announced.len()), (1, 0, 1));
@@ -344,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_new_again_when_its_time_is_over() {
+    fn a_key_is_new_again_after_its_time_to_live() {
         let mut group = group();
         let ttl = dedup_config().ttl.as_millis() as i64;
         commit(&mut group, 0, 7, |at| Ok(Durable::for_test(at)));
@@ -356,11 +370,13 @@ mod tests {
     fn without_a_proof_that_covers_it_an_event_is_not_acknowledged() {
         let mut group = group();
         let (batch, mut answer) = keyed(7);
-        assert!(matches!(group.step(now(0), Input::Submitted(batch)), Output::Append(_)));
+        assert!(matches!(group.step(now(0), GroupInput::Submitted(batch)), GroupOutput::Append(_)));
         let short = Durable::for_test(LogPosition::MIN);
-        let Output::Told(told) = group.step(now(0), Input::Appended(Ok(short))) else { panic!("not told") };
-        assert!(told.announced.is_empty());
-        told.answers.hand_in();
-        assert_eq!(answer.try_recv().unwrap()[0], Err(Refused::Poisoned));
+        let GroupOutput::Finished(outcome) = group.step(now(0), GroupInput::Appended(Ok(short))) else {
+            panic!("not told")
+        };
+        assert!(outcome.announced.is_empty());
+        outcome.answers.send();
+        assert_eq!(answer.try_recv().unwrap()[0], Err(CommitError::Poisoned));
     }
 }

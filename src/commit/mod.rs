@@ -1,12 +1,17 @@
-//! commit: puts events on the disk, a batch at a time, and only then lets anybody answer.
+//! commit: writes accepted events to the log in batches, and answers a request only after the fsync of its events.
 //!
-//! Promises: a [`Committed`](crate::handoff::Committed) exists only after the fsync of its event; ids rise in the order of acceptance; an id or
-//! idempotency key within the dedup window is stored once. Must never know: HTTP, webhooks beyond their numbers.
+//! Invariants:
+//! - A [`Committed`](crate::handoff::Committed) exists only after the fsync of its event.
+//! - Event ids increase in the order of acceptance.
+//! - An event with the same id or idempotency key is stored once within the dedup window.
 //!
-//! Three threads: `commit` owns a [`Committer`], whose [`Group`] alone gives ids and decides duplicates; `recall` reads bodies
-//! back for the shards; `retain` has segments made ahead and sealed, and decides which the log's limits take. All share the
-//! [`crate::storage::EventLog`], which anybody may read, and its [`crate::storage::Poison`]: after a failed fsync nothing more
-//! is acknowledged.
+//! This folder must never know HTTP, and of webhooks only their numbers.
+//!
+//! Three threads share the [`crate::storage::EventLog`], which every thread may read, and its
+//! [`crate::storage::Poison`]: after a failed fsync no event is acknowledged.
+//! - `commit` owns a [`Committer`]. Only its [`GroupCommit`] assigns ids and detects duplicates.
+//! - `recall` reads event bodies from the log for the shards.
+//! - `retain` creates segments ahead, seals full ones, and deletes those that exceed the limits of the log.
 
 mod batch;
 mod committer;
@@ -23,6 +28,6 @@ mod retention;
 mod tests;
 
 pub use committer::Committer;
-pub use dedup::{Dedup, Entry, Seen};
-pub use group::{Arrivals, Group, Input, Now, Output, Told, Window};
-pub use open::{OpenError, OpenLog, OpenedLog, Running, open};
+pub use dedup::{DedupEntry, DedupLookup, DedupTable};
+pub use group::{BatchOutcome, CommitTime, DedupWindow, GroupCommit, GroupInput, GroupOutput, ShardArrivals};
+pub use open::{CommitThreads, OpenCommitError, OpenLog, OpenedLog, open};

@@ -1,4 +1,4 @@
-//! The start: opens the log, rebuilds the dedup table, starts the threads.
+//! Opens the log, rebuilds the dedup table, and starts the threads.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -9,192 +9,196 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::watch;
 
-use super::body_reader::{Recall, Worker};
-use super::committer::{Committer, Hands};
-use super::dedup::{Dedup, Entry};
-use super::group::Group;
-use super::ids::Ids;
-use super::retention::{self, Retain};
+use super::body_reader::{BodyReader, StoppableThread};
+use super::committer::{CommitIo, Committer};
+use super::dedup::{DedupEntry, DedupTable};
+use super::group::GroupCommit;
+use super::ids::IdGenerator;
+use super::retention::{self, RetentionThread};
 use crate::config;
-use crate::handoff::{CommitHandle, Needs, RecallRequest, SettleHandle, Shards};
-use crate::limits::{COMMIT_QUEUE, RECALL_QUEUE};
+use crate::handoff::{BodyRequest, CommitHandle, RetentionRefs, SettleHandle, Shards};
+use crate::limits::{BODY_READ_QUEUE, COMMIT_QUEUE};
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
-use crate::storage::{Disk, EventLog, FileError, OpenLogError, Poison, ReadError, RedbLog, Room};
+use crate::storage::{Disk, DiskSpace, EventLog, FileError, OpenLogError, Poison, ReadError, RedbLog};
 
-/// What the log is opened with.
+/// What is needed to open the log.
 #[derive(Debug)]
 pub struct OpenLog<'a> {
-    /// The disk.
+    /// The disk of the log.
     pub disk: Arc<dyn Disk>,
-    /// The data folder; the log is in `log/` and `carry/` there.
+    /// The data folder. The log is in its folders `log/` and `carry/`.
     pub dir: &'a Path,
-    /// `[log]`
+    /// The `[log]` section of the configuration.
     pub config: &'a config::Log,
-    /// `[dedup]`
+    /// The `[dedup]` section of the configuration.
     pub dedup: &'a config::Dedup,
     /// Both clocks.
     pub clock: Clock,
-    /// For ids.
+    /// Random numbers for ids and for the dedup table's hash seeds.
     pub random: Random,
-    /// An id that new ones must be after, beside those in the log: settle's, as the log may have been retired since.
+    /// New ids are greater than this id and than every id in the log. It is settle's newest event: the log may no
+    /// longer have it.
     pub high_water: EventId,
 }
 
-/// Why the log could not be opened.
+/// Why the log or its threads cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Its files.
+pub enum OpenCommitError {
+    /// The files of the log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenLogError),
-    /// The data folder.
+    /// The data folder cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The path of the folder.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A thread.
+    /// The operating system cannot start a thread.
     #[error("a thread could not be started: {0}")]
     Thread(io::Error),
 }
 
-/// A log that can be read and is ready to be written.
+/// A log that is readable and ready for writes.
 #[derive(Debug)]
 pub struct OpenedLog {
     log: Arc<RedbLog>,
     config: config::Log,
     clock: Clock,
-    ids: Ids,
-    dedup: Dedup,
-    room: Room,
+    ids: IdGenerator,
+    dedup: DedupTable,
+    disk_space: DiskSpace,
 }
 
-/// The threads of the log.
-pub struct Running {
+/// The running threads of the log.
+pub struct CommitThreads {
     handle: CommitHandle,
-    recall: Sender<RecallRequest>,
+    body_requests: Sender<BodyRequest>,
     log: Arc<RedbLog>,
     poison: Poison,
     commit: Option<(Sender<()>, JoinHandle<()>)>,
-    reader: Worker,
-    retain: Worker,
-    needs: retention::NeedsCell,
+    reader: StoppableThread,
+    retain: StoppableThread,
+    refs: retention::RetentionRefsCell,
 }
 
-/// Opens the log of a data folder.
-pub fn open(with: OpenLog<'_>) -> Result<OpenedLog, OpenError> {
+/// Opens the log of a data folder and rebuilds the dedup table from it.
+///
+/// # Errors
+/// If the files of the log or the data folder cannot be read.
+pub fn open(with: OpenLog<'_>) -> Result<OpenedLog, OpenCommitError> {
     let OpenLog { disk, dir, config, dedup, clock, mut random, high_water } = with;
     let log = RedbLog::open(Arc::clone(&disk), dir, config, clock.steady())?;
     let dedup = rebuild(&log, dedup, &mut random, clock.steady()).map_err(OpenLogError::from)?;
-    let room = Room::new(disk, dir).map_err(|source| OpenError::Io { path: dir.into(), source })?;
-    let ids = Ids::after(log.high_water().event().max(high_water), random);
-    Ok(OpenedLog { log: Arc::new(log), config: config.clone(), clock, ids, dedup, room })
+    let disk_space = DiskSpace::new(disk, dir).map_err(|source| OpenCommitError::Io { path: dir.into(), source })?;
+    let ids = IdGenerator::after(log.high_water().event().max(high_water), random);
+    Ok(OpenedLog { log: Arc::new(log), config: config.clone(), clock, ids, dedup, disk_space })
 }
 
 impl OpenedLog {
-    /// The log, for who must read it before it is written to.
+    /// The log, for reads before the first write.
     pub fn log(&self) -> Arc<RedbLog> {
         Arc::clone(&self.log)
     }
 
-    /// How many ids the dedup table knows.
+    /// The number of keys in the dedup table.
     pub fn dedup_keys(&self) -> usize {
         self.dedup.len()
     }
 
-    /// The writing side alone, without threads: segments are made when they are needed.
+    /// The writing side alone, without threads. Segments are created when they are needed.
     pub fn into_committer(self, settle: SettleHandle, shards: Shards, metrics: Arc<Metrics>) -> Committer {
-        let Self { log, config, clock, ids, dedup, room } = self;
-        let group = Group::new(ids, dedup, log.durable(), shards.count());
+        let Self { log, config, clock, ids, dedup, disk_space } = self;
+        let group = GroupCommit::new(ids, dedup, log.durable(), shards.count());
         let (retention, poison) = (config.retention, Poison::default());
-        let hands = Hands { log, retention, clock, room, bell: None, settle, shards, metrics, poison };
-        Committer { group, hands, is_narrow: false }
+        let io = CommitIo { log, retention, clock, disk_space, wakeup: None, settle, shards, metrics, poison };
+        Committer { group, io, is_window_short: false }
     }
 
-    /// Starts the threads: commit, recall, and the one that makes segments ahead, seals and retires them.
+    /// Starts the threads `commit`, `body_requests` and `retain`.
     pub fn start(
         self,
         settle: SettleHandle,
         shards: Shards,
         metrics: Arc<Metrics>,
         memory: Arc<MemoryBudget>,
-    ) -> Result<Running, OpenError> {
+    ) -> Result<CommitThreads, OpenCommitError> {
         let (clock, config, log) = (self.clock.clone(), self.config.clone(), self.log());
         let mut committer = self.into_committer(settle, shards.clone(), Arc::clone(&metrics));
-        let poison = committer.hands.poison.clone();
-        let (bell, rung) = bounded(1);
-        log.prepare_from_now_on();
-        committer.hands.bell = Some(bell);
-        let needs = retention::NeedsCell::default();
-        let retain = Retain {
+        let poison = committer.io.poison.clone();
+        let (wakeup, wakeups) = bounded(1);
+        log.enable_background_prepare();
+        committer.io.wakeup = Some(wakeup);
+        let refs = retention::RetentionRefsCell::default();
+        let retain = RetentionThread {
             log: Arc::<RedbLog>::clone(&log),
             config,
             clock: clock.clone(),
-            needs: Arc::clone(&needs),
+            refs: Arc::clone(&refs),
             metrics: Arc::clone(&metrics),
             poison: poison.clone(),
         };
-        let retain = retain.start(rung).map_err(OpenError::Thread)?;
-        let (recall, requests) = bounded(RECALL_QUEUE);
+        let retain = retain.start(wakeups).map_err(OpenCommitError::Thread)?;
+        let (body_requests, requests) = bounded(BODY_READ_QUEUE);
         let (quit, end) = bounded(0);
-        let reader = Recall { log: Arc::<RedbLog>::clone(&log), shards, memory, clock, poison: poison.clone() };
-        // Before anybody can ask.
+        let reader = BodyReader { log: Arc::<RedbLog>::clone(&log), shards, memory, clock, poison: poison.clone() };
+        // Set before the first request can arrive.
         metrics.writable.set(1);
-        let thread = reader.start(requests, end, metrics).map_err(OpenError::Thread)?;
-        let reader = Worker { quit, thread };
+        let thread = reader.start(requests, end, metrics).map_err(OpenCommitError::Thread)?;
+        let reader = StoppableThread { quit, thread };
         let (to, queue) = bounded(COMMIT_QUEUE);
         let (quit, end) = bounded(0);
         let thread = std::thread::Builder::new().name("commit".into());
-        let thread = thread.spawn(move || committer.run(&queue, &end)).map_err(OpenError::Thread)?;
+        let thread = thread.spawn(move || committer.run(&queue, &end)).map_err(OpenCommitError::Thread)?;
         let handle = CommitHandle { to, poison: poison.clone() };
-        Ok(Running { handle, recall, log, poison, commit: Some((quit, thread)), reader, retain, needs })
+        Ok(CommitThreads { handle, body_requests, log, poison, commit: Some((quit, thread)), reader, retain, refs })
     }
 }
 
-impl Running {
-    /// The way in.
+impl CommitThreads {
+    /// Submits events to the commit thread.
     pub fn handle(&self) -> CommitHandle {
         self.handle.clone()
     }
 
-    /// The way to the recall thread: `try_send` only.
-    pub fn recall(&self) -> Sender<RecallRequest> {
-        self.recall.clone()
+    /// Sends requests to the body reader. Use `try_send` only.
+    pub fn body_requests(&self) -> Sender<BodyRequest> {
+        self.body_requests.clone()
     }
 
-    /// The log, for readers.
+    /// The log, for reads.
     pub fn log(&self) -> Arc<RedbLog> {
         Arc::clone(&self.log)
     }
 
-    /// Whether the log is poisoned: for readiness, and to end the process when it changes.
+    /// Whether the log is poisoned, for readiness.
     pub fn poison(&self) -> &Poison {
         &self.poison
     }
 
-    /// Turns to the reason when the log is poisoned.
+    /// Changes to the reason when the log is poisoned. The process must end then.
     pub fn poisoned(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.poison.watch()
     }
 
-    /// Lets retention begin: from now on somebody can say which bodies are still needed.
-    pub fn retain(&self, needs: Arc<dyn Needs>) {
-        // Only the first counts; there is one settle in a process.
-        let _ = self.needs.set(needs);
+    /// Starts the retention of the log. `refs` says which bodies are still needed.
+    pub fn start_retention(&self, refs: Arc<dyn RetentionRefs>) {
+        // Only the first call has an effect: a process has one settle.
+        let _ = self.refs.set(refs);
     }
 
-    /// Ends submissions: what is queued is committed and answered, what comes later is refused. Reading goes on.
+    /// Ends submissions. Queued events are committed and answered, later ones are refused. The log stays readable.
     pub fn drain(&mut self) {
         if let Some((quit, thread)) = self.commit.take() {
             drop(quit);
-            // A panic in it has poisoned the log.
+            // A panic in the thread has already poisoned the log.
             let _ = thread.join();
         }
     }
 
-    /// Ends all threads and closes every file, so that the next start has nothing to repair.
+    /// Ends all threads and closes every file. The next start then has nothing to repair.
     pub fn stop(mut self) -> Result<(), FileError> {
         self.drain();
         self.reader.stop();
@@ -203,32 +207,32 @@ impl Running {
     }
 }
 
-/// Reads the heads backwards as far as the time to live and the number of keys go.
+/// Builds the dedup table from the event heads, read backwards until the time to live or the number of keys is reached.
 fn rebuild(
     log: &dyn EventLog,
     config: &config::Dedup,
     random: &mut Random,
     now: Timestamp,
-) -> Result<Dedup, ReadError> {
-    let mut entries: Vec<Entry> = Vec::new();
+) -> Result<DedupTable, ReadError> {
+    let mut entries: Vec<DedupEntry> = Vec::new();
     log.walk_back(&mut |run| {
         let mut is_over = true;
         for (at, head) in run.iter().rev() {
             let id = at.event();
-            let stamp = EventHead::stamp(head).map_err(|_| ReadError::Damaged(id))?;
-            let at = stamp.received_at.min(now);
+            let fields = EventHead::dedup_fields(head).map_err(|_| ReadError::Damaged(id))?;
+            let at = fields.received_at.min(now);
             let is_live = now.since(at) < config.ttl;
             is_over &= !is_live;
-            // From the youngest on: the opposite of the order in which they were remembered.
-            let nonce = stamp.nonce.map(|key| (key, 0)).into_iter();
-            for (key, fingerprint) in nonce.chain(stamp.dedup.map(|(key, _)| (key, stamp.fingerprint))) {
+            // Entries are read from the newest on: the reverse of the order in which they are inserted.
+            let nonce = fields.nonce.map(|key| (key, 0)).into_iter();
+            for (key, fingerprint) in nonce.chain(fields.dedup.map(|(key, _)| (key, fields.fingerprint))) {
                 if is_live {
-                    entries.push(Entry { key, id, fingerprint, at });
+                    entries.push(DedupEntry { key, id, fingerprint, at });
                 }
             }
         }
         let is_enough = is_over || entries.len() >= config.max_keys;
         Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok(Dedup::rebuild(config, random, entries.into_iter()))
+    Ok(DedupTable::rebuild(config, random, entries.into_iter()))
 }

@@ -1,65 +1,65 @@
-//! The retain thread: lets the log make segments ahead and seal those that are full, and decides which segments the log's
-//! limits take.
+//! The retention thread (`retain`): creates segments ahead, seals full segments, and deletes segments that exceed the
+//! limits of the log.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded, select};
 
-use super::body_reader::Worker;
+use super::body_reader::StoppableThread;
 use crate::config;
-use crate::handoff::Needs;
-use crate::limits::{RETAIN_INTERVAL, TRUNCATE_PAUSE};
+use crate::handoff::RetentionRefs;
+use crate::limits::{RETENTION_INTERVAL, TRUNCATE_PAUSE};
 use crate::model::{EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::log::LogFile;
 use crate::storage::{EventLog, LogPosition, Poison, RetireError};
 
-/// Who says what is needed; known once settle runs.
-pub(super) type NeedsCell = Arc<OnceLock<Arc<dyn Needs>>>;
+/// Says which bodies are still needed. Empty until settle runs.
+pub(super) type RetentionRefsCell = Arc<OnceLock<Arc<dyn RetentionRefs>>>;
 
-/// What the retain thread works with.
-pub(super) struct Retain {
+/// The state of the retention thread.
+pub(super) struct RetentionThread {
     pub(super) log: Arc<dyn EventLog>,
     pub(super) config: config::Log,
     pub(super) clock: Clock,
-    pub(super) needs: NeedsCell,
+    pub(super) refs: RetentionRefsCell,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Poison,
 }
 
-impl Retain {
-    /// Starts the thread. It has the first segment made ahead at once.
-    pub(super) fn start(self, bell: Receiver<()>) -> io::Result<Worker> {
+impl RetentionThread {
+    /// Starts the thread. It creates the first segment ahead at once. A message on `wakeup` lets it prepare segments.
+    pub(super) fn start(self, wakeup: Receiver<()>) -> io::Result<StoppableThread> {
         let (quit, end) = bounded::<()>(0);
         let metrics = Arc::clone(&self.metrics);
         let thread = std::thread::Builder::new().name("retain".into()).spawn(move || {
             let _guard = self.poison.guard("retain", metrics);
-            self.run(&bell, &end);
+            self.run(&wakeup, &end);
         })?;
-        Ok(Worker { quit, thread })
+        Ok(StoppableThread { quit, thread })
     }
 
-    fn run(&self, bell: &Receiver<()>, quit: &Receiver<()>) {
+    fn run(&self, wakeup: &Receiver<()>, quit: &Receiver<()>) {
         let prepare = || {
             self.check("seal a segment", self.log.seal());
-            self.check("make a segment", self.log.make_ahead());
+            self.check("make a segment", self.log.create_next_segment());
         };
         prepare();
         self.measure();
         loop {
             select! {
-                recv(bell) -> rung => if rung.is_err() { break } else { prepare() },
+                recv(wakeup) -> received => if received.is_err() { break } else { prepare() },
                 recv(quit) -> _ => break,
-                default(RETAIN_INTERVAL) => {
+                default(RETENTION_INTERVAL) => {
                     prepare();
-                    if let Some(needs) = self.needs.get() {
-                        let mut pause = || match bell.recv_timeout(TRUNCATE_PAUSE) {
+                    if let Some(refs) = self.refs.get() {
+                        let mut pause = || match wakeup.recv_timeout(TRUNCATE_PAUSE) {
                             Ok(()) => prepare(),
                             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
                         };
                         let gone = || !matches!(quit.try_recv(), Err(TryRecvError::Empty));
-                        self.sweep(&**needs, &mut pause, &gone);
+                        self.sweep(&**refs, &mut pause, &gone);
                     }
                     self.measure();
                 }
@@ -67,15 +67,15 @@ impl Retain {
         }
     }
 
-    fn sweep(&self, needs: &dyn Needs, pause: &mut dyn FnMut(), stop: &dyn Fn() -> bool) {
+    fn sweep(&self, refs: &dyn RetentionRefs, pause: &mut dyn FnMut(), stop: &dyn Fn() -> bool) {
         while !stop() && !self.poison.is_set() {
-            match retire_one(&*self.log, &self.config, self.clock.steady(), needs, pause) {
+            match retire_one(&*self.log, &self.config, self.clock.steady(), refs, pause) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return self.check("retire a segment", Err(error)),
             }
         }
-        self.check("tidy what is carried", tidy_carried(&*self.log, &self.config, needs, pause));
+        self.check("tidy what is carried", tidy_carried(&*self.log, &self.config, refs, pause));
     }
 
     fn check(&self, what: &str, done: Result<(), RetireError>) {
@@ -95,12 +95,14 @@ impl Retain {
     }
 }
 
-/// Retires the oldest segment if the log's limits take it; `false` if they do not, or if it is needed a little longer.
+/// Deletes the oldest segment if it exceeds the limits of the log. Bodies that are still needed are carried over to
+/// another file. `false` if the segment is within the limits, or if one of its deliveries is still pending and the
+/// segment must wait.
 pub(super) fn retire_one(
     log: &dyn EventLog,
     config: &config::Log,
     now: Timestamp,
-    needs: &dyn Needs,
+    refs: &dyn RetentionRefs,
     pause: &mut dyn FnMut(),
 ) -> Result<bool, RetireError> {
     let segments = log.segments();
@@ -114,7 +116,7 @@ pub(super) fn retire_one(
         None => Vec::new(),
         Some(span) => {
             debug_assert!(span.last.0 < next.first);
-            let Some(needed) = needs.needed(span.first.0.event(), span.last.0.event()) else { return Ok(false) };
+            let Some(needed) = refs.needed(span.first.0.event(), span.last.0.event()) else { return Ok(false) };
             needed.into_iter().map(LogPosition::of).collect()
         }
     };
@@ -122,38 +124,38 @@ pub(super) fn retire_one(
         target: "hooktide::commit", first = %oldest.first, too_old = is_too_old, "a segment of the log goes"
     );
     log.retire(oldest.first, &needed, pause)?;
-    limit_carried(log, config, needs, pause)?;
+    limit_carried(log, config, refs, pause)?;
     Ok(true)
 }
 
-/// Removes carried bodies that nobody names any more, and writes anew a file of which less than half is named.
+/// Rewrites each file of carried bodies of which at most half is still needed. A file without needed bodies is deleted.
 pub(super) fn tidy_carried(
     log: &dyn EventLog,
     config: &config::Log,
-    needs: &dyn Needs,
+    refs: &dyn RetentionRefs,
     pause: &mut dyn FnMut(),
 ) -> Result<(), RetireError> {
     for file in log.carried() {
         let inside = log.carried_positions(file.first)?;
         let needed = match (inside.first(), inside.last()) {
-            (Some(first), Some(last)) => needs.needed(first.event(), last.event()),
+            (Some(first), Some(last)) => refs.needed(first.event(), last.event()),
             _ => Some(Vec::new()),
         };
         let Some(needed) = needed else { continue };
         let mut needed: Vec<_> = needed.into_iter().map(LogPosition::of).collect();
         needed.retain(|at| inside.binary_search(at).is_ok());
         if needed.len() <= inside.len() / 2 {
-            log.keep_carried(file.first, &needed, pause)?;
+            log.rewrite_carried(file.first, &needed, pause)?;
         }
     }
-    limit_carried(log, config, needs, pause)
+    limit_carried(log, config, refs, pause)
 }
 
-/// The oldest carried bodies beyond the limit go, and what waits for them ends.
+/// Deletes the oldest carried bodies beyond the limit. Their pending deliveries expire.
 fn limit_carried(
     log: &dyn EventLog,
     config: &config::Log,
-    needs: &dyn Needs,
+    refs: &dyn RetentionRefs,
     pause: &mut dyn FnMut(),
 ) -> Result<(), RetireError> {
     loop {
@@ -163,8 +165,8 @@ fn limit_carried(
         };
         let ids: Vec<EventId> = log.carried_positions(oldest.first)?.into_iter().map(LogPosition::event).collect();
         tracing::warn!(target: "hooktide::commit", events = ids.len(), "carried bodies are over their limit and expire");
-        needs.expire(ids);
-        log.keep_carried(oldest.first, &[], pause)?;
+        refs.expire(ids);
+        log.rewrite_carried(oldest.first, &[], pause)?;
     }
 }
 

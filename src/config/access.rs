@@ -1,25 +1,26 @@
-//! `[auth]` and `server.cors_origins`: who may ask.
+//! Checks of `[auth]` and `server.cors_origins`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::{Check, SECOND};
+use super::check::{ConfigChecker, SECOND};
 use super::raw;
-use super::value::List;
+use super::value::CommaList;
 use super::{ApiKey, Auth};
 use crate::limits::CORS_ORIGINS_MAX;
 use crate::model::{Role, Secret, TENANT_NAME_ALLOWED, is_tenant_name};
 
-/// Characters of an API key: at least what cannot be guessed, at most what fits a header.
+/// Characters of an API key. The minimum cannot be guessed, and the maximum fits into a header.
 const API_KEY_CHARS: RangeInclusive<usize> = 16..=256;
-/// Bytes of `auth.jwt_secret`: as many as HMAC-SHA256 gives (RFC 7518, 3.2), and what a file of keys is not mistaken for.
+/// Bytes of `auth.jwt_secret`: at least the output length of HMAC-SHA256 (RFC 7518, 3.2), and at most a length that
+/// rules out a key file by mistake.
 const JWT_SECRET_BYTES: RangeInclusive<usize> = 32..=1024;
-/// The longest that a token may last: it cannot be revoked.
+/// The maximum lifetime of a token, because a token cannot be revoked.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-impl Check<'_> {
+impl ConfigChecker<'_> {
     pub(super) fn auth(&mut self, raw: &raw::Auth) -> Auth {
         let secret = raw.jwt_secret.reveal();
         if !secret.is_empty() && !JWT_SECRET_BYTES.contains(&secret.len()) {
@@ -74,8 +75,8 @@ impl Check<'_> {
         keys
     }
 
-    /// As a browser spells them, because they are compared letter by letter.
-    pub(super) fn origins(&mut self, raw: &List<String>) -> Vec<Box<str>> {
+    /// Requires the form that browsers send, because origins are compared as text.
+    pub(super) fn origins(&mut self, raw: &CommaList<String>) -> Vec<Box<str>> {
         const KEY: &str = "server.cors_origins";
         if raw.0.len() > CORS_ORIGINS_MAX {
             self.wrong(KEY, format!("{} origins; allowed is at most {CORS_ORIGINS_MAX}", raw.0.len()));
@@ -96,7 +97,7 @@ impl Check<'_> {
     }
 }
 
-/// The key, or what is wrong with it.
+/// The key, or the problem with it.
 fn api_key(written: Option<&Secret>, others: &[ApiKey]) -> Result<Secret, String> {
     let (least, most) = API_KEY_CHARS.into_inner();
     let Some(key) = written else { return Err(format!("a key of {least} to {most} characters is needed")) };

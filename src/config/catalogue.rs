@@ -15,16 +15,16 @@ use crate::model::EventTypeSettings;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Catalogue {
-    /// A file whose types are every tenant's.
+    /// A file with event types for every tenant.
     File(String),
-    /// One whose types are one tenant's.
-    Of(CatalogueOf),
+    /// A file with event types for one tenant.
+    OneTenant(TenantCatalogue),
 }
 
-/// A catalogue of one tenant.
+/// A catalogue file for one tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CatalogueOf {
+pub(super) struct TenantCatalogue {
     file: String,
     tenant: String,
 }
@@ -34,11 +34,11 @@ pub(super) struct CatalogueOf {
 pub struct CatalogueConfig {
     /// The file of event types.
     pub file: PathBuf,
-    /// The tenant of those that name none; `None`: they are every tenant's.
+    /// The tenant of event types that name no tenant; `None`: these apply to every tenant.
     pub tenant: Option<String>,
 }
 
-/// The content of a catalogue's file.
+/// The content of a catalogue file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CatalogueFile {
@@ -50,17 +50,17 @@ impl From<&Catalogue> for CatalogueConfig {
     fn from(written: &Catalogue) -> Self {
         match written {
             Catalogue::File(file) => Self { file: file.into(), tenant: None },
-            Catalogue::Of(of) => Self { file: (&of.file).into(), tenant: Some(of.tenant.clone()) },
+            Catalogue::OneTenant(of) => Self { file: (&of.file).into(), tenant: Some(of.tenant.clone()) },
         }
     }
 }
 
 impl CatalogueConfig {
-    /// Reads the event types of the file, with the file to name the lines of what is wrong with them. `index` is that of
-    /// the entry.
+    /// Reads the event types of the file. The returned file gives the lines for errors in them. `index` is the index of
+    /// the entry in `events.catalogues`.
     ///
     /// # Errors
-    /// If there is no such file, or its shape is not that of a catalogue.
+    /// If the file cannot be read, or its content is not a catalogue.
     pub(crate) fn read(
         &self,
         index: usize,

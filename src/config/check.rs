@@ -1,4 +1,5 @@
-//! Raw → checked: bounds, relations, meaning. Goes on after an error, so that all are reported at once.
+//! Checks the raw configuration: bounds, relations between values, and meaning. The check continues after an error, so
+//! that all errors are reported together.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -11,42 +12,53 @@ use ipnet::IpNet;
 
 use super::error::ConfigError;
 use super::origins::Origins;
-use super::raw::{self, Raw};
-use super::value::{AutoCount, Count, Delay, GIB, Hours, KIB, List, MIB, Ratio, Seconds, Size, Span, TIB};
+use super::raw::{self, RawConfig};
+use super::value::{
+    AutoCount, CommaList, Count, Delay, Fraction, GIB, HoursValue, KIB, MIB, SecondsValue, Size, TIB, UnitDuration,
+};
 use super::{
     Breaker, Config, DeadLetters, Dedup, DeliveryDefaults, Dispatch, Egress, EventTypesConfig, History, Log, Logging,
     MetricsAccess, ProfilesConfig, Server,
 };
 use crate::limits::{
     BODIES_IN_FLIGHT_BYTES, BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX,
-    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX, SPAN_MAX,
+    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+    SETTING_DURATION_MAX,
 };
 use crate::model::RetryPolicy;
-use crate::runtime::logging::Filter;
+use crate::runtime::logging::LogFilter;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Threads of one kind.
+/// The allowed number of threads of one kind.
 const THREADS: RangeInclusive<u64> = 1..=256;
 
-/// What is in force; of no use if `errors` is not empty.
-pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins, errors: &mut Vec<ConfigError>) -> Config {
-    let mut check = Check { origins, unread: errors.len(), errors };
+/// Checks the values. The result must not be used if `errors` is not empty.
+pub(super) fn check(raw: &RawConfig, dev: bool, origins: &Origins, errors: &mut Vec<ConfigError>) -> Config {
+    let mut check = ConfigChecker { origins, unread: errors.len(), errors };
     let config = Config {
         server: check.server(&raw.server, dev),
         auth: check.auth(&raw.auth),
         logging: check.logging(&raw.logging),
         log: check.log(&raw.log),
         history: History {
-            retention: check.hours("history.retention_hours", raw.history.retention_hours, MINUTE..=SPAN_MAX),
+            retention: check.hours(
+                "history.retention_hours",
+                raw.history.retention_hours,
+                MINUTE..=SETTING_DURATION_MAX,
+            ),
         },
         dead_letters: DeadLetters {
-            retention: check.hours("dead_letters.retention_hours", raw.dead_letters.retention_hours, MINUTE..=SPAN_MAX),
+            retention: check.hours(
+                "dead_letters.retention_hours",
+                raw.dead_letters.retention_hours,
+                MINUTE..=SETTING_DURATION_MAX,
+            ),
         },
         dedup: Dedup {
-            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=SPAN_MAX),
+            ttl: check.hours("dedup.ttl_hours", raw.dedup.ttl_hours, SECOND..=SETTING_DURATION_MAX),
             max_keys: check.count("dedup.max_keys", raw.dedup.max_keys, 1_000..=100_000_000) as usize,
         },
         delivery: check.delivery(&raw.delivery),
@@ -68,38 +80,38 @@ pub(super) fn check(raw: &Raw, dev: bool, origins: &Origins, errors: &mut Vec<Co
         },
         apply: (!raw.apply.is_empty()).then(|| PathBuf::from(&raw.apply)),
     };
-    check.not_above(
+    check.check_order(
         ("server.max_body_bytes", raw.server.max_body_bytes),
         ("server.max_batch_bytes", raw.server.max_batch_bytes),
     );
-    check.not_above(("log.segment_bytes", raw.log.segment_bytes), ("log.retention_bytes", raw.log.retention_bytes));
-    check.not_above(("log.segment_hours", raw.log.segment_hours), ("log.retention_hours", raw.log.retention_hours));
+    check.check_order(("log.segment_bytes", raw.log.segment_bytes), ("log.retention_bytes", raw.log.retention_bytes));
+    check.check_order(("log.segment_hours", raw.log.segment_hours), ("log.retention_hours", raw.log.retention_hours));
     let breaker = &raw.delivery.breaker;
-    check.not_above(
+    check.check_order(
         ("delivery.breaker.min_attempts", breaker.min_attempts),
         ("delivery.breaker.window", breaker.window),
     );
-    check.not_above(
+    check.check_order(
         ("delivery.breaker.open_seconds", breaker.open_seconds),
         ("delivery.breaker.open_seconds_max", breaker.open_seconds_max),
     );
     config
 }
 
-/// What `"auto"` means for a number of threads: half the cores, at least two, because the system shares cores out by thread:
-/// with one, two busy cores left deliveries behind what came in (docs/BENCHMARKS.md).
+/// The number of threads for `"auto"`: half the cores, and at least two. The system divides the cores among threads:
+/// with one thread, two busy cores left deliveries behind the incoming events (docs/BENCHMARKS.md).
 pub(super) fn threads_of(written: AutoCount) -> u64 {
     written.0.unwrap_or_else(|| available_parallelism().map_or(2, |cores| (cores.get() as u64 / 2).max(2)))
 }
 
-pub(super) struct Check<'a> {
+pub(super) struct ConfigChecker<'a> {
     origins: &'a Origins,
-    /// How many of the errors are of values that could not even be read.
+    /// How many of the errors concern values that could not be read. They are the first ones.
     unread: usize,
     errors: &'a mut Vec<ConfigError>,
 }
 
-impl Check<'_> {
+impl ConfigChecker<'_> {
     fn server(&mut self, raw: &raw::Server, dev: bool) -> Server {
         let listen: Vec<SocketAddr> =
             raw.listen.0.iter().filter_map(|text| self.address("server.listen", text)).collect();
@@ -169,7 +181,7 @@ impl Check<'_> {
                 format!("{text:?} is not an http or https URL without a query, such as \"https://hooks.example.com\""),
             );
         }
-        // As written: providers sign the text that they were given.
+        // As written, because providers sign the text of the URL that they were given.
         Some(text.trim_end_matches('/').into())
     }
 
@@ -183,7 +195,7 @@ impl Check<'_> {
         if !matches!(&*raw.format, "text" | "json") {
             self.wrong("logging.format", format!("{:?} is neither \"text\" nor \"json\"", raw.format));
         }
-        if let Err(e) = raw.level.parse::<Filter>() {
+        if let Err(e) = raw.level.parse::<LogFilter>() {
             self.wrong("logging.level", e);
         }
         Logging { json: raw.format == "json", level: raw.level.as_str().into() }
@@ -192,8 +204,8 @@ impl Check<'_> {
     fn log(&mut self, raw: &raw::Log) -> Log {
         Log {
             segment_bytes: self.size("log.segment_bytes", raw.segment_bytes, MIB..=16 * GIB),
-            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=SPAN_MAX),
-            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=SPAN_MAX),
+            segment_age: self.hours("log.segment_hours", raw.segment_hours, MINUTE..=SETTING_DURATION_MAX),
+            retention: self.hours("log.retention_hours", raw.retention_hours, MINUTE..=SETTING_DURATION_MAX),
             retention_bytes: self.size("log.retention_bytes", raw.retention_bytes, 16 * MIB..=1024 * TIB),
             carry_bytes: self.size("log.carry_bytes", raw.carry_bytes, 0..=1024 * TIB),
             two_phase_commit: raw.two_phase_commit.0,
@@ -221,7 +233,7 @@ impl Check<'_> {
     }
 
     fn breaker(&mut self, raw: &raw::Breaker) -> Breaker {
-        let Ratio(failure_ratio) = raw.failure_ratio;
+        let Fraction(failure_ratio) = raw.failure_ratio;
         if !(BREAKER_RATIO_MIN..=1.0).contains(&failure_ratio) {
             let detail = format!("{failure_ratio}; allowed is {BREAKER_RATIO_MIN} to 1");
             self.wrong("delivery.breaker.failure_ratio", detail);
@@ -251,7 +263,7 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn networks(&mut self, key: &str, raw: &List<String>) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, key: &str, raw: &CommaList<String>) -> Vec<IpNet> {
         let mut networks = Vec::with_capacity(raw.0.len());
         for text in &raw.0 {
             match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
@@ -276,12 +288,12 @@ impl Check<'_> {
         self.within(key, value, Size(*allowed.start())..=Size(*allowed.end())).0
     }
 
-    pub(super) fn seconds(&mut self, key: &str, value: Seconds, allowed: RangeInclusive<Duration>) -> Duration {
-        self.within(key, value, Span(*allowed.start())..=Span(*allowed.end())).0
+    pub(super) fn seconds(&mut self, key: &str, value: SecondsValue, allowed: RangeInclusive<Duration>) -> Duration {
+        self.within(key, value, UnitDuration(*allowed.start())..=UnitDuration(*allowed.end())).0
     }
 
-    fn hours(&mut self, key: &str, value: Hours, allowed: RangeInclusive<Duration>) -> Duration {
-        self.within(key, value, Span(*allowed.start())..=Span(*allowed.end())).0
+    fn hours(&mut self, key: &str, value: HoursValue, allowed: RangeInclusive<Duration>) -> Duration {
+        self.within(key, value, UnitDuration(*allowed.start())..=UnitDuration(*allowed.end())).0
     }
 
     fn within<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) -> T {
@@ -291,8 +303,8 @@ impl Check<'_> {
         value
     }
 
-    /// The first must not be greater than the second. Said only of values that are right by themselves.
-    fn not_above<T: PartialOrd + Display>(&mut self, (low, value): (&str, T), (high, limit): (&str, T)) {
+    /// The first value must not exceed the second. Reports nothing if one of them has another error.
+    fn check_order<T: PartialOrd + Display>(&mut self, (low, value): (&str, T), (high, limit): (&str, T)) {
         let failed = |key: &str| self.errors.iter().any(|e| e.key == key);
         if value > limit && !failed(low) && !failed(high) {
             self.wrong(low, format!("{value} is more than {high}, which is {limit}"));
@@ -302,11 +314,11 @@ impl Check<'_> {
     pub(super) fn wrong(&mut self, key: &str, problem: impl Display) {
         let path: Vec<String> = key.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let origin = self.origins.of(&path);
-        // Of what could not be read it is no news that it or a part of it is missing.
+        // A value that could not be read is already reported. That it or a part of it is missing is no further error.
         let unread =
             |e: &ConfigError| key.strip_prefix(&*e.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let error = ConfigError { key: key.to_owned(), origin, problem: problem.to_string() };
-        // Values of a list are checked one by one, and can all be wrong in the same way.
+        // The values of a list are checked one by one, and can have the same error.
         if !self.errors[..self.unread].iter().any(unread) && !self.errors.contains(&error) {
             self.errors.push(error);
         }

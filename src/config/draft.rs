@@ -1,50 +1,51 @@
-//! A configuration on its way from the file into force.
+//! A configuration with the errors that were found so far.
 
 use super::error::{ConfigError, ConfigErrors};
 use super::origins::Origins;
-use super::raw::Raw;
+use super::raw::RawConfig;
 use super::{Config, show};
 
-/// A configuration that was read and checked in itself, with all that is wrong with it so far.
+/// A configuration that was read and checked, with its errors.
 ///
-/// Whoever compiles parts of it adds their errors and warnings. [`Draft::finish`] tells whether the whole is in order.
+/// The code that compiles parts of the configuration adds its errors and warnings. [`ConfigDraft::finish`] returns the
+/// configuration if there are no errors.
 #[derive(Debug)]
-pub struct Draft {
-    pub(super) raw: Raw,
-    /// The checked values; of no use if there are errors.
+pub struct ConfigDraft {
+    pub(super) raw: RawConfig,
+    /// The checked values. They must not be used if there are errors.
     pub config: Config,
-    /// Where the values come from.
+    /// The origins of the values.
     pub origins: Origins,
-    /// What is wrong.
+    /// The errors found so far.
     pub errors: Vec<ConfigError>,
-    /// What a person should know although nothing is wrong, in sentences.
+    /// Warnings about a valid configuration, in sentences.
     pub warnings: Vec<String>,
 }
 
-/// A configuration in which nothing is wrong.
+/// A valid configuration.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The checked values.
     pub config: Config,
-    /// What a person should know although nothing is wrong, in sentences.
+    /// Warnings about the configuration, in sentences.
     pub warnings: Vec<String>,
-    /// The configuration as TOML, secrets hidden. What is not a default has a comment that names its origin.
+    /// The configuration as TOML, with secrets hidden. A value that is not the default has a comment with its origin.
     pub shown: String,
 }
 
-impl Draft {
-    pub(super) fn new(raw: Raw, config: Config, origins: Origins, errors: Vec<ConfigError>) -> Self {
+impl ConfigDraft {
+    pub(super) fn new(raw: RawConfig, config: Config, origins: Origins, errors: Vec<ConfigError>) -> Self {
         Self { raw, config, origins, errors, warnings: Vec::new() }
     }
 
-    /// The configuration, if nothing is wrong with it.
+    /// The configuration, if there are no errors.
     ///
     /// # Errors
-    /// All that is wrong, not only the first thing.
-    pub fn finish(self) -> Result<Loaded, ConfigErrors> {
+    /// All errors.
+    pub fn finish(self) -> Result<LoadedConfig, ConfigErrors> {
         let Self { raw, config, origins, errors, warnings } = self;
         match ConfigErrors::try_new(errors) {
-            None => Ok(Loaded { shown: show::toml(&raw, &config, &warnings, &origins), config, warnings }),
+            None => Ok(LoadedConfig { shown: show::toml(&raw, &config, &warnings, &origins), config, warnings }),
             Some(errors) => Err(errors),
         }
     }

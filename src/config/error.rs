@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: one line for each thing, all of them at once.
+//! Errors in a configuration. Each error is one line, and all are reported together.
 
 use std::fmt;
 
@@ -6,26 +6,26 @@ use figment::error::{Actual, Kind};
 
 use crate::model::FieldError;
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} ({origin}): {problem}")]
 pub struct ConfigError {
     /// The key, as `section.key`.
     pub key: String,
-    /// Where its value came from: `config.toml:12`, `environment variable PORT`, `flag --listen`, `default`.
+    /// The origin of the value: `config.toml:12`, `environment variable PORT`, `flag --listen`, `default`.
     pub origin: String,
-    /// What is wrong and what is allowed; never a secret.
+    /// What is wrong and what is allowed. Never contains a secret.
     pub problem: String,
 }
 
-/// One thing that is wrong with a part of a configuration, as the folder that compiles the part names it.
+/// One error in a part of a configuration, as the folder that compiles the part reports it.
 ///
 /// The folder knows neither the key of the part nor the origin of its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartError {
     /// The place within the part, such as `["0", "secrets", "1"]`.
     pub path: Vec<String>,
-    /// What is wrong and what is allowed; never a secret.
+    /// What is wrong and what is allowed. Never contains a secret.
     pub problem: String,
 }
 
@@ -37,17 +37,17 @@ impl PartError {
     }
 }
 
-/// Everything that is wrong, at least one thing.
+/// All errors, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// `None` if nothing is wrong.
+    /// The errors, or `None` if there are none.
     pub(super) fn try_new(errors: Vec<ConfigError>) -> Option<Self> {
         (!errors.is_empty()).then_some(Self(errors))
     }
 
-    /// Each of them.
+    /// The single errors.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
     }
@@ -65,13 +65,13 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// What figment found wrong at this path, in words.
+/// The text for an error that figment found at this path.
 pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
     match kind {
         Kind::UnknownField(field, known) if is_source(path) => unknown_key(field, &[*known, &["token"]].concat()),
         Kind::UnknownField(field, known) => unknown_key(field, known),
         Kind::MissingField(field) => format!("{field} is missing"),
-        // Serde does not say what the forms of a value are that may be written in more than one.
+        // Serde does not list the forms of an untagged enum.
         Kind::Message(text) if text.ends_with("enum SecretSetting") => {
             "what stands here (hidden) is neither text nor a table of value, env or file, with until and when"
                 .to_owned()
@@ -91,7 +91,7 @@ pub(super) fn describe(kind: &Kind, path: &[String]) -> String {
             };
             format!("{} is not {expected}", written(actual, path))
         }
-        // Serde's own words for what cannot come up with these types; one line, as all are.
+        // Errors that cannot occur with these types keep serde's text, on one line.
         other => figment::Error::from(other.clone()).to_string().replace('\n', " "),
     }
 }
@@ -142,8 +142,8 @@ fn written(actual: &Actual, path: &[String]) -> String {
     }
 }
 
-/// Whether a key may be written here: in `auth.api_keys`, whatever its shape, all but the two that are known to hold none.
-/// Of a source, in all that can hold one.
+/// Whether the value at this path may hold a secret. In `auth.api_keys` every value may, whatever its shape, except
+/// `role` and `tenant`. In a source, `secrets`, `token` and `options` may.
 fn is_secret(path: &[String]) -> bool {
     match path {
         [auth, api_keys, ..] if auth == "auth" && api_keys == "api_keys" => {
@@ -155,12 +155,12 @@ fn is_secret(path: &[String]) -> bool {
     }
 }
 
-/// Whether this is an entry of `[[sources]]`, or a key of one.
+/// Whether this is an entry of `[[sources]]`, or a key of an entry.
 fn is_source(path: &[String]) -> bool {
     matches!(path, [sources, _] | [sources, _, _] if sources == "sources")
 }
 
-/// Levenshtein's: letters to add, drop or change.
+/// The Levenshtein distance: the number of letters to add, remove or change.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

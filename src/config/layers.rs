@@ -1,7 +1,7 @@
-//! Where values come from: defaults < file < names of replaced systems < `HOOKTIDE_*` < flags.
+//! The layers of the configuration: defaults < file < variables of replaced systems < `HOOKTIDE_*` < flags.
 //!
 //! Each variable and each flag is a figment provider of its own, so that an error can name it. The environment is a
-//! parameter: it is read once, in `main`, and a reload sees the same one.
+//! parameter: `main` reads it once, and a reload uses the same environment.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,31 +20,31 @@ use serde::de::value::StrDeserializer;
 use toml_edit::{Array, ArrayOfTables, ImDocument, Item, TableLike};
 
 use super::error::ConfigError;
-use super::value::{List, Seconds, Span};
+use super::value::{CommaList, SecondsValue, UnitDuration};
 use crate::limits::{DECLARED_FILE_BYTES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 
-/// The names of the environment variables begin so.
+/// The prefix of Hooktide's environment variables.
 pub const PREFIX: &str = "HOOKTIDE_";
-/// The one key that stands in no section.
+/// The only key outside of a section.
 const APPLY: &str = "APPLY";
-/// The server that client commands speak to.
+/// The variable with the server URL for client commands.
 pub const URL_VARIABLE: &str = "HOOKTIDE_URL";
-/// The API key that client commands use.
+/// The variable with the API key for client commands.
 pub const KEY_VARIABLE: &str = "HOOKTIDE_KEY";
 
-/// Variables of the process, in order of their names.
+/// The environment variables of the process, in the order of their names.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl fmt::Debug for Environment {
-    /// Names alone: values can be keys.
+    /// Prints only the names, because values can be keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.keys()).finish()
     }
 }
 
 impl Environment {
-    /// From the pairs of `std::env::vars_os`; what is not UTF-8 cannot be a setting of ours and is left out.
+    /// Takes the pairs of `std::env::vars_os`. Pairs that are not UTF-8 cannot be settings and are left out.
     pub fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self(
             vars.into_iter()
@@ -53,13 +53,13 @@ impl Environment {
         )
     }
 
-    /// A variable that is set and not empty.
+    /// The value of a variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Variables that look like settings and mean nothing here, to be named once at the start: those of the systems that
-    /// Hooktide replaces, and what starts with `HOOKTIDE_` but names no section.
+    /// Variables that look like settings but have no effect, for a warning at the start: those of the systems that
+    /// Hooktide replaces, and those that start with `HOOKTIDE_` but name no section.
     pub fn ignored(&self) -> Vec<&str> {
         let old = |name: &str| name.starts_with("DB_") || name.starts_with("REDIS_") || name.ends_with("_SERVICE_URL");
         let no_section = |name: &str| {
@@ -71,10 +71,10 @@ impl Environment {
     }
 }
 
-/// What the command line says.
+/// The flags of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
-    /// `--listen`, any number of times.
+    /// `--listen`, which can be repeated.
     pub listen: Vec<String>,
     /// `--admin-listen`
     pub admin_listen: Option<String>,
@@ -82,7 +82,7 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
 }
 
-/// The configuration file, or another one in TOML, read and parsed.
+/// A parsed TOML file: the configuration file, a catalogue or a file of webhooks.
 #[derive(Debug)]
 pub(crate) struct TomlFile {
     path: PathBuf,
@@ -90,10 +90,10 @@ pub(crate) struct TomlFile {
 }
 
 impl TomlFile {
-    /// Reads and parses it.
+    /// Reads and parses the file.
     ///
     /// # Errors
-    /// With the line, if it is not TOML.
+    /// If the file cannot be read, is too large, or is not TOML. A TOML error has its line.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let wrong =
             |origin: String, problem: String| ConfigError { key: "configuration file".to_owned(), origin, problem };
@@ -113,9 +113,9 @@ impl TomlFile {
         Ok(Self { path: path.to_owned(), document })
     }
 
-    /// `config.toml:12` for the key at this path, or for the nearest thing around it.
+    /// `config.toml:12` for the key at this path, or for the nearest key or table around it.
     pub(crate) fn origin(&self, path: &[String]) -> String {
-        let mut node = Node::of(self.document.as_item());
+        let mut node = TomlNode::of(self.document.as_item());
         let mut span = None;
         for part in path {
             let Some((child, at)) = node.child(part) else { break };
@@ -130,19 +130,19 @@ impl TomlFile {
 }
 
 impl TomlFile {
-    /// The keys of the table at this path, in order; none if there is none.
+    /// The keys of the table at this path, in the order of the file; none if there is no table.
     pub(super) fn keys(&self, path: &[String]) -> Vec<String> {
-        let root = Node::of(self.document.as_item());
+        let root = TomlNode::of(self.document.as_item());
         match path.iter().try_fold(root, |node, part| node.child(part).map(|(child, _)| child)) {
-            Some(Node::Table(table)) => table.iter().map(|(key, _)| key.to_owned()).collect(),
+            Some(TomlNode::Table(table)) => table.iter().map(|(key, _)| key.to_owned()).collect(),
             _ => Vec::new(),
         }
     }
 
-    /// What stands in it, as JSON.
+    /// The content of the file, as JSON.
     ///
     /// # Errors
-    /// In words.
+    /// The reason, in words.
     pub(crate) fn values(&self) -> Result<serde_json::Value, String> {
         toml_edit::de::from_str(self.document.raw()).map_err(|e| e.message().to_owned())
     }
@@ -159,15 +159,15 @@ impl Provider for &TomlFile {
     }
 }
 
-/// A place in the parsed file.
-enum Node<'a> {
+/// A node of the parsed file.
+enum TomlNode<'a> {
     Table(&'a dyn TableLike),
     Array(&'a Array),
     Tables(&'a ArrayOfTables),
     Leaf,
 }
 
-impl<'a> Node<'a> {
+impl<'a> TomlNode<'a> {
     fn of(item: &'a Item) -> Self {
         match (item.as_table_like(), item.as_array(), item.as_array_of_tables()) {
             (Some(table), ..) => Self::Table(table),
@@ -197,19 +197,19 @@ impl<'a> Node<'a> {
 
 /// One value from a variable or a flag.
 #[derive(Debug)]
-struct Single {
+struct SingleValue {
     key: String,
     name: String,
     value: Value,
 }
 
-impl Single {
+impl SingleValue {
     fn new(key: impl Into<String>, name: impl Into<String>, value: impl Into<Value>) -> Self {
         Self { key: key.into(), name: name.into(), value: value.into() }
     }
 }
 
-impl Provider for Single {
+impl Provider for SingleValue {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
@@ -220,8 +220,9 @@ impl Provider for Single {
     }
 }
 
-/// All layers above the defaults, the lowest first. What an old name holds and cannot mean anything goes to `errors`.
-pub(super) fn stack(
+/// Merges all layers above the defaults, the lowest first. Adds an error for each invalid variable of a replaced
+/// system.
+pub(super) fn merge_layers(
     defaults: Figment,
     file: Option<&TomlFile>,
     environment: &Environment,
@@ -232,14 +233,14 @@ pub(super) fn stack(
     if let Some(file) = file {
         figment = figment.merge(file);
     }
-    let below = figment.extract_inner::<List<String>>("server.listen").unwrap_or_default();
-    let old = old_names(environment, below.0.first().map_or("", String::as_str), errors);
-    let layers = old.into_iter().chain(ours(environment)).chain(from_flags(flags));
+    let below = figment.extract_inner::<CommaList<String>>("server.listen").unwrap_or_default();
+    let old = legacy_variables(environment, below.0.first().map_or("", String::as_str), errors);
+    let layers = old.into_iter().chain(from_environment(environment)).chain(from_flags(flags));
     layers.fold(figment, Figment::merge)
 }
 
-/// The names that the replaced systems use.
-fn old_names(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Vec<Single> {
+/// The variables of the replaced systems.
+fn legacy_variables(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Vec<SingleValue> {
     const SAME_MEANING: [(&str, &str); 7] = [
         ("DEDUP_TTL_HOURS", "dedup.ttl_hours"),
         ("WEBHOOK_TIMEOUT", "delivery.timeout_seconds"),
@@ -249,9 +250,9 @@ fn old_names(environment: &Environment, listen: &str, errors: &mut Vec<ConfigErr
         ("JWT_TTL", "auth.token_ttl_seconds"),
         ("CORS_ALLOWED_ORIGINS", "server.cors_origins"),
     ];
-    let mut layers: Vec<Single> = SAME_MEANING
+    let mut layers: Vec<SingleValue> = SAME_MEANING
         .iter()
-        .filter_map(|(name, key)| Some(Single::new(*key, variable(name), environment.get(name)?)))
+        .filter_map(|(name, key)| Some(SingleValue::new(*key, variable(name), environment.get(name)?)))
         .collect();
     if let Some(level) = environment.get("LOG_LEVEL") {
         let level = match &*level.to_ascii_lowercase() {
@@ -259,15 +260,15 @@ fn old_names(environment: &Environment, listen: &str, errors: &mut Vec<ConfigErr
             "fatal" | "critical" | "panic" => "error".to_owned(),
             level => level.to_owned(),
         };
-        layers.push(Single::new("logging.level", variable("LOG_LEVEL"), level));
+        layers.push(SingleValue::new("logging.level", variable("LOG_LEVEL"), level));
     }
-    layers.extend(old_listen(environment, listen, errors));
-    layers.extend(old_schedule(environment, errors));
+    layers.extend(legacy_listen(environment, listen, errors));
+    layers.extend(legacy_schedule(environment, errors));
     layers
 }
 
-/// `HOST` and `PORT` each replace their part of what is below.
-fn old_listen(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Option<Single> {
+/// `HOST` and `PORT` each replace their part of the address in the lower layers.
+fn legacy_listen(environment: &Environment, listen: &str, errors: &mut Vec<ConfigError>) -> Option<SingleValue> {
     let find = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, environment.get(name)?)));
     let host = find(["SERVER_HOST", "HOST"]);
     let port = find(["SERVER_PORT", "PORT"]);
@@ -293,11 +294,11 @@ fn old_listen(environment: &Environment, listen: &str, errors: &mut Vec<ConfigEr
             Err(_) => return wrong(name, format!("{text:?} is not a port, 0 to 65535")),
         },
     };
-    Some(Single::new("server.listen", variable(name), format!("{host}:{port}")))
+    Some(SingleValue::new("server.listen", variable(name), format!("{host}:{port}")))
 }
 
-/// `WEBHOOK_MAX_RETRIES` (3) and `WEBHOOK_RETRY_DELAY` (60 s), each retry after twice the delay of the one before.
-fn old_schedule(environment: &Environment, errors: &mut Vec<ConfigError>) -> Option<Single> {
+/// `WEBHOOK_MAX_RETRIES` (3) and `WEBHOOK_RETRY_DELAY` (60 s). Each retry comes after twice the previous delay.
+fn legacy_schedule(environment: &Environment, errors: &mut Vec<ConfigError>) -> Option<SingleValue> {
     const RETRIES: &str = "WEBHOOK_MAX_RETRIES";
     const DELAY: &str = "WEBHOOK_RETRY_DELAY";
     let (retries, delay) = (environment.get(RETRIES), environment.get(DELAY));
@@ -314,28 +315,28 @@ fn old_schedule(environment: &Environment, errors: &mut Vec<ConfigError>) -> Opt
         wrong(RETRIES, retries.unwrap_or_default(), &format!("a whole number from 0 to {SCHEDULE_DELAYS_MAX}"));
     }
     let read_delay = match delay {
-        None => Some(Seconds::whole(60)),
-        Some(text) => Seconds::deserialize(StrDeserializer::<figment::Error>::new(text)).ok(),
+        None => Some(SecondsValue::whole(60)),
+        Some(text) => SecondsValue::deserialize(StrDeserializer::<figment::Error>::new(text)).ok(),
     };
     if read_delay.is_none() {
         wrong(DELAY, delay.unwrap_or_default(), "a number of seconds or a duration such as \"5m\"");
     }
     let (retries, delay) = (read_retries?, read_delay?.0);
     let delays = std::iter::successors(Some(delay), |delay| Some(delay.saturating_mul(2).min(RETRY_DELAY_MAX)));
-    let schedule: Vec<String> = delays.take(retries).map(|delay| Span::<1>(delay).to_string()).collect();
-    Some(Single::new("delivery.schedule", variable(name), schedule))
+    let schedule: Vec<String> = delays.take(retries).map(|delay| UnitDuration::<1>(delay).to_string()).collect();
+    Some(SingleValue::new("delivery.schedule", variable(name), schedule))
 }
 
-/// `HOOKTIDE_SECTION__KEY`. Names without `__` belong to the client commands, or to whoever runs the process.
-fn ours(environment: &Environment) -> impl Iterator<Item = Single> + '_ {
+/// `HOOKTIDE_SECTION__KEY`. Names without `__` belong to client commands, or are unrelated variables of the user.
+fn from_environment(environment: &Environment) -> impl Iterator<Item = SingleValue> + '_ {
     environment.0.iter().filter_map(|(name, text)| {
         let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__") || *path == APPLY)?;
         let key = path.to_ascii_lowercase().replace("__", ".");
-        Some(Single::new(key.trim_matches('.'), variable(name), from_text(text)))
+        Some(SingleValue::new(key.trim_matches('.'), variable(name), from_text(text)))
     })
 }
 
-/// Text as it is, but for a list or table in TOML.
+/// The text as it is, except that a list or table is parsed as TOML.
 fn from_text(text: &str) -> Value {
     if text.trim_start().starts_with(['[', '{']) {
         let read = Toml::from_str::<Dict>(&format!("value = {text}"));
@@ -346,16 +347,16 @@ fn from_text(text: &str) -> Value {
     Value::from(text)
 }
 
-fn from_flags(flags: &Flags) -> Vec<Single> {
+fn from_flags(flags: &Flags) -> Vec<SingleValue> {
     let mut layers = Vec::new();
     if !flags.listen.is_empty() {
-        layers.push(Single::new("server.listen", "flag --listen", flags.listen.clone()));
+        layers.push(SingleValue::new("server.listen", "flag --listen", flags.listen.clone()));
     }
     if let Some(listen) = &flags.admin_listen {
-        layers.push(Single::new("server.admin_listen", "flag --admin-listen", listen.as_str()));
+        layers.push(SingleValue::new("server.admin_listen", "flag --admin-listen", listen.as_str()));
     }
     if let Some(folder) = &flags.data_dir {
-        layers.push(Single::new("server.data_dir", "flag --data-dir", folder.to_string_lossy().as_ref()));
+        layers.push(SingleValue::new("server.data_dir", "flag --data-dir", folder.to_string_lossy().as_ref()));
     }
     layers
 }

@@ -1,4 +1,4 @@
-//! From the layers to a draft of a configuration, as often as it is asked for: at the start, and at each SIGHUP.
+//! Reads the layers into a draft of the configuration, at the start and at each SIGHUP.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,32 +10,33 @@ use figment::value::{Dict, Value};
 
 use super::check::check;
 use super::error::{ConfigError, ConfigErrors, describe, key_of};
-use super::layers::{Environment, Flags, TomlFile, stack};
+use super::layers::{Environment, Flags, TomlFile, merge_layers};
 use super::origins::Origins;
-use super::raw::Raw;
-use super::{Config, Draft};
-use crate::model::Envelope;
+use super::raw::RawConfig;
+use super::{Config, ConfigDraft};
+use crate::model::RawEnvelope;
 
-/// Remembers where the configuration is read from.
+/// Where the configuration is read from.
 #[derive(Debug, Clone, Default)]
 pub struct Loader {
     /// `--config`; `None`: no file.
     pub file: Option<PathBuf>,
-    /// `--dev`: loopback only, and `egress.allow` covers loopback.
+    /// `--dev`: the server listens on loopback only, and `egress.allow` covers loopback.
     pub dev: bool,
-    /// The process's variables.
+    /// The variables of the process.
     pub environment: Environment,
-    /// The command line's part.
+    /// The flags of the command line.
     pub flags: Flags,
 }
 
 impl Loader {
-    /// Reads everything and checks it in itself. The errors are in the draft; what others compile is not compiled yet.
-    pub fn draft(&self) -> Draft {
+    /// Reads and checks the configuration. The draft has the errors. The parts that other folders compile are not
+    /// compiled yet.
+    pub fn draft(&self) -> ConfigDraft {
         let mut errors = Vec::new();
         let file = self.file.as_deref().and_then(|path| TomlFile::read(path).map_err(|e| errors.push(e)).ok());
-        let defaults = Figment::from(Serialized::defaults(Raw::default()));
-        let figment = stack(defaults, file.as_ref(), &self.environment, &self.flags, &mut errors);
+        let defaults = Figment::from(Serialized::defaults(RawConfig::default()));
+        let figment = merge_layers(defaults, file.as_ref(), &self.environment, &self.flags, &mut errors);
         let origins = Origins::new(figment, file.map(Arc::new));
         let mut raw = extract(&origins, &mut errors);
         if self.dev {
@@ -43,54 +44,56 @@ impl Loader {
         }
         order_envelopes(&mut raw, &origins);
         let config = check(&raw, self.dev, &origins, &mut errors);
-        Draft::new(raw, config, origins, errors)
+        ConfigDraft::new(raw, config, origins, errors)
     }
 
-    /// The configuration as a client of the server reads it. What others compile is not looked at: secrets of sources are
-    /// the server's alone, and the files that hold them need not be there.
+    /// The configuration for client commands. The parts that other folders compile are not compiled: the secrets of
+    /// sources belong to the server, and their files need not exist on a client.
     ///
     /// # Errors
-    /// All that is wrong, not only the first thing.
+    /// All errors.
     pub fn load_for_client(&self) -> Result<Config, ConfigErrors> {
         self.draft().finish().map(|loaded| loaded.config)
     }
 }
 
-/// Sorts the fields of envelopes as the file has them: a table loses its order on its way here, and receivers may see it.
-fn order_envelopes(raw: &mut Raw, origins: &Origins) {
+/// Sorts the fields of envelopes in the order of the file. Parsing loses the order of a table, but receivers can see
+/// it.
+fn order_envelopes(raw: &mut RawConfig, origins: &Origins) {
     for (name, profile) in &mut raw.profiles {
-        if let Envelope::Fields(fields) = &mut profile.envelope {
+        if let RawEnvelope::Fields(fields) = &mut profile.envelope {
             let order = origins.order(&["profiles", name, "envelope"].map(str::to_owned));
             fields.sort_by_key(|(field, _)| order.iter().position(|key| key == field));
         }
     }
 }
 
-/// What was written, with every value that does not fit its key taken out and reported.
-fn extract(origins: &Origins, errors: &mut Vec<ConfigError>) -> Raw {
+/// Deserializes the merged values. Every value that does not fit its key is removed and reported.
+fn extract(origins: &Origins, errors: &mut Vec<ConfigError>) -> RawConfig {
     let mut value = match origins.values().find_value("") {
         Ok(value) => value,
         Err(e) => {
             errors.push(ConfigError { key: String::new(), origin: "configuration".to_owned(), problem: e.to_string() });
-            return Raw::default();
+            return RawConfig::default();
         }
     };
     loop {
-        let error = match value.deserialize::<Raw>() {
+        let error = match value.deserialize::<RawConfig>() {
             Ok(raw) => return raw,
             Err(error) => error,
         };
         let mut path = path_of(&error);
         let key = key_of(&path);
         if errors.iter().any(|known| known.key == key) {
-            // An entry of a list that cannot be a table either: the list goes.
+            // An entry of a list that cannot be a table either: removes the whole list.
             path.pop();
         } else {
             errors.push(origins.error(&path, describe(&error.kind, &path)));
         }
-        // Without the value the rest can be looked at. If it is not where the error says, the rest is taken as right.
+        // The other values can be read without this one. If the value is not at the path of the error, all values are
+        // replaced by defaults.
         if !take_out(&mut value, &path) {
-            return Raw::default();
+            return RawConfig::default();
         }
     }
 }
@@ -104,7 +107,8 @@ pub(super) fn path_of(error: &figment::Error) -> Vec<String> {
     }
 }
 
-/// Removes what stands at the path; an entry of a list becomes an empty table, so that the others keep their numbers.
+/// Removes the value at the path. An entry of a list becomes an empty table, so that the other entries keep their
+/// indices. Returns whether anything changed.
 fn take_out(value: &mut Value, path: &[String]) -> bool {
     let Some((part, rest)) = path.split_first() else { return false };
     match value {

@@ -1,11 +1,17 @@
-//! Configuration in two stages: `Raw` is what was written, [`Config`] is the same, checked and with types.
+//! config: reads and checks the configuration, in two stages. `RawConfig` has the values as written, and [`Config`] has
+//! the checked values with their types.
 //!
-//! A [`Draft`] holds a configuration together with its errors. The folders above compile sources, profiles, event types,
-//! key sets and declared webhooks from the plain values of [`Config`]; their errors are added to the draft by the caller.
+//! A [`ConfigDraft`] holds a configuration together with its errors. Higher layers compile sources, profiles, event
+//! types, key sets and declared webhooks from the plain values of [`Config`], and their callers add the errors to the
+//! draft.
 //!
-//! Promises: everything is checked before anything is opened; an error names the key, the origin of its value, and what
-//! is allowed. Every field of [`Config`] is a key of `config.toml`, which documents all keys. Must never know: what the
-//! values are compiled to.
+//! Guarantees:
+//!
+//! - All values are checked before anything is opened.
+//! - An error names the key, the origin of its value, and what is allowed.
+//! - Every field of [`Config`] is a key of `config.toml`, which documents all keys.
+//!
+//! Must never know: the compiled form of the values.
 
 mod access;
 mod catalogue;
@@ -13,8 +19,8 @@ mod check;
 mod draft;
 mod error;
 mod layers;
+mod legacy_variables;
 mod load;
-mod old_names;
 mod origins;
 mod raw;
 mod secret_file;
@@ -29,7 +35,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use catalogue::CatalogueConfig;
-pub use draft::{Draft, Loaded};
+pub use draft::{ConfigDraft, LoadedConfig};
 pub(crate) use error::key_of;
 pub use error::{ConfigError, ConfigErrors, PartError};
 pub(crate) use layers::TomlFile;
@@ -50,7 +56,7 @@ use ipnet::IpNet;
 
 use crate::model::{BreakerSettings, EventTypeSettings, RawProfile, RetryPolicy, Role, Secret, TenantSettings};
 
-/// A checked configuration. What others compile is here as it is written.
+/// A checked configuration. Parts that other folders compile are here as written.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `[server]`
@@ -83,7 +89,7 @@ pub struct Config {
     pub profiles: ProfilesConfig,
     /// `[[tenants]]`
     pub tenants: Vec<FileTenant>,
-    /// `max_body_bytes` of sources that have none of their own; `None`: the built-in default.
+    /// `max_body_bytes` of sources without this setting; `None`: the built-in default.
     pub source_body_bytes: Option<u64>,
     /// `[events]` and `[[event_types]]`
     pub event_types: EventTypesConfig,
@@ -94,18 +100,18 @@ pub struct Config {
 /// `[profiles]`
 #[derive(Debug, Clone, Default)]
 pub struct ProfilesConfig {
-    /// Each profile by its name, as it is written.
+    /// The profiles by name, as written.
     pub written: BTreeMap<String, RawProfile>,
-    /// The header in which the built-in profile `homechef` signs, if a variable names another one.
+    /// The header for signatures of the built-in profile `homechef`; `None`: the built-in header.
     pub homechef_signature: Option<Box<str>>,
 }
 
 /// `[events]` and `[[event_types]]`
 #[derive(Debug, Clone, Default)]
 pub struct EventTypesConfig {
-    /// Whether types that are in no catalogue are refused.
+    /// Whether events of types that are in no catalogue are refused.
     pub strict: bool,
-    /// `[[event_types]]`, as they are written.
+    /// `[[event_types]]`, as written.
     pub types: Vec<EventTypeSettings>,
     /// `events.catalogues`
     pub catalogues: Vec<CatalogueConfig>,
@@ -114,42 +120,42 @@ pub struct EventTypesConfig {
 /// An entry of `[[tenants]]`, checked.
 #[derive(Debug, Clone)]
 pub struct FileTenant {
-    /// Its name.
+    /// The tenant's name.
     pub name: Arc<str>,
-    /// What holds for its webhooks.
+    /// The defaults for the tenant's webhooks.
     pub settings: TenantSettings,
 }
 
 /// `[server]`
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// At least one; port 0 picks one.
+    /// The addresses to listen on, at least one. Port 0 picks a free port.
     pub listen: Vec<SocketAddr>,
-    /// Management, console and metrics answer only here when set.
+    /// The address for management, console and metrics. If set, the addresses of `listen` do not serve them.
     pub admin_listen: Option<SocketAddr>,
     /// The folder of all data.
     pub data_dir: PathBuf,
-    /// Bytes of a request's body.
+    /// Maximum bytes of a request's body.
     pub max_body_bytes: usize,
-    /// Bytes of an array or NDJSON body.
+    /// Maximum bytes of an array or NDJSON body.
     pub max_batch_bytes: usize,
     /// Threads that accept requests.
     pub workers: usize,
-    /// How long a stop waits for what is in flight.
+    /// How long a stop waits for running requests and deliveries.
     pub drain: Duration,
-    /// Where the world reaches this server, without a `/` at its end; `None`: at the first listener's address.
+    /// The URL under which others reach this server, without a trailing `/`; `None`: the first listener's address.
     pub public_url: Option<Box<str>>,
-    /// The other sites whose pages may ask, as browsers name them.
+    /// The origins of other sites that may send requests from browsers.
     pub cors_origins: Vec<Box<str>>,
 }
 
 impl Server {
-    /// Where the world reaches this server, as far as is known before it listens.
+    /// The public URL, as far as it is known before the server listens.
     pub fn public_url(&self) -> String {
         self.public_url_at(self.listen.first().copied())
     }
 
-    /// The same, with the address that it listens on.
+    /// The public URL of a server that listens on this address.
     pub fn public_url_at(&self, listen: Option<SocketAddr>) -> String {
         let local = || {
             let mut addr = listen?;
@@ -167,39 +173,39 @@ impl Server {
 /// `[auth]`
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// Keys from the configuration; the first-start key and those made by the interface come on top.
+    /// The keys of the configuration. The first-start key and the keys created through the API are valid too.
     pub api_keys: Vec<ApiKey>,
-    /// The secret that signs tokens with HS256.
+    /// The secret for HS256 signatures of tokens.
     pub jwt_secret: Option<Secret>,
-    /// The file of public keys that sign tokens, in place of the secret.
+    /// The file with public keys for signatures of tokens, as an alternative to the secret.
     pub jwks_file: Option<PathBuf>,
-    /// The `iss` that a token must have.
+    /// The required `iss` of a token.
     pub jwt_issuer: Option<Box<str>>,
-    /// The `aud` that a token must have, alone or among others.
+    /// The required `aud` of a token, alone or among others.
     pub jwt_audience: Option<Box<str>>,
-    /// Of a token without a role, and of a user that a trusted proxy names.
+    /// The role for a token without a role, and for a user that a trusted proxy names.
     pub default_role: Role,
-    /// How long a token of `hooktide token` lasts.
+    /// The lifetime of a token from `hooktide token`.
     pub token_ttl: Duration,
-    /// From whom `X-User-ID` and `X-Org-ID` are believed.
+    /// The networks whose `X-User-ID` and `X-Org-ID` headers are trusted.
     pub trusted_proxy: Vec<IpNet>,
 }
 
 /// An entry of `auth.api_keys`.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
-    /// The key itself, at least 16 characters.
+    /// The key, at least 16 characters.
     pub key: Secret,
-    /// Its tenant; `None` for `*`: all.
+    /// The key's tenant; `None` for `*`: all tenants.
     pub tenant: Option<Arc<str>>,
-    /// What it may do.
+    /// The key's role.
     pub role: Role,
 }
 
 /// `[logging]`
 #[derive(Debug, Clone)]
 pub struct Logging {
-    /// JSON lines instead of text.
+    /// Whether log lines are JSON instead of text.
     pub json: bool,
     /// A `tracing` filter: `info`, or `hooktide=debug,warn`.
     pub level: Box<str>,
@@ -208,31 +214,31 @@ pub struct Logging {
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// Size at which a segment is followed by the next.
+    /// The size at which a segment is closed and a new one begins.
     pub segment_bytes: u64,
-    /// Age at which it is.
+    /// The age at which a segment is closed and a new one begins.
     pub segment_age: Duration,
-    /// Age at which a segment goes.
+    /// The age at which a segment is deleted.
     pub retention: Duration,
-    /// Size of all segments at which the oldest goes.
+    /// The total size of all segments at which the oldest segment is deleted.
     pub retention_bytes: u64,
-    /// Bodies that still wait when their segment goes.
+    /// Maximum bytes of bodies that are carried over because deliveries still wait when their segment is deleted.
     pub carry_bytes: u64,
-    /// redb's two-phase commit.
+    /// Whether redb uses two-phase commit.
     pub two_phase_commit: bool,
 }
 
 /// `[history]`
 #[derive(Debug, Clone)]
 pub struct History {
-    /// Age at which attempts are forgotten.
+    /// The age at which attempts are deleted.
     pub retention: Duration,
 }
 
 /// `[dead_letters]`
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
-    /// Age at which they are forgotten.
+    /// The age at which dead letters are deleted.
     pub retention: Duration,
 }
 
@@ -241,42 +247,42 @@ pub struct DeadLetters {
 pub struct Dedup {
     /// How long an id is remembered.
     pub ttl: Duration,
-    /// How many are.
+    /// Maximum number of remembered ids.
     pub max_keys: usize,
 }
 
-/// `[delivery]`: what a webhook without a setting of its own gets.
+/// `[delivery]`: the defaults for webhooks.
 #[derive(Debug, Clone)]
 pub struct DeliveryDefaults {
-    /// n delays make n + 1 attempts.
+    /// The retry schedule. n delays make n + 1 attempts.
     pub retry_policy: RetryPolicy,
-    /// For one attempt, body included.
+    /// The timeout of one attempt, including the response's body.
     pub timeout: Duration,
-    /// Deliveries at once.
+    /// Maximum of concurrent deliveries to a webhook.
     pub max_in_flight: u16,
 }
 
 /// `[delivery.breaker]`: the circuit breaker of each webhook.
 #[derive(Debug, Clone)]
 pub struct Breaker {
-    /// Attempts looked at.
+    /// The number of recent attempts that the breaker counts.
     pub window: u16,
-    /// Share of failures among them that opens it.
+    /// The share of failures in the window that opens the breaker.
     pub failure_ratio: f64,
-    /// No fewer attempts open it.
+    /// The minimum number of attempts in the window before the breaker opens.
     pub min_attempts: u16,
-    /// How long it stays open at first, doubling with each failed probe …
+    /// How long the breaker stays open at first. Each failed probe doubles the time.
     pub open: Duration,
-    /// … up to this.
+    /// The maximum time that the breaker stays open.
     pub open_max: Duration,
-    /// Successes that close it again.
+    /// The number of successes that closes the breaker.
     pub close_after: u16,
-    /// After this long of nothing but failure the webhook is disabled.
+    /// How long every attempt must fail before the webhook is disabled.
     pub disable_after: Duration,
 }
 
 impl Breaker {
-    /// As it is for a webhook with settings of its own.
+    /// The settings for a webhook that overrides some of them.
     #[must_use]
     pub fn with(&self, own: &BreakerSettings) -> Self {
         let window = own.window.unwrap_or(self.window);
@@ -284,10 +290,10 @@ impl Breaker {
         Self {
             window,
             failure_ratio: own.failure_ratio.unwrap_or(self.failure_ratio),
-            // More attempts than the window holds are never seen.
+            // The window never has more attempts than this.
             min_attempts: own.min_attempts.unwrap_or(self.min_attempts).min(window),
             open,
-            // It doubles from where it begins.
+            // The first time is the minimum of all later ones.
             open_max: self.open_max.max(open),
             close_after: own.close_after.unwrap_or(self.close_after),
             disable_after: own.disable_after().unwrap_or(self.disable_after),
@@ -298,22 +304,22 @@ impl Breaker {
 /// `[dispatch]`
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    /// Shard threads.
+    /// Number of shard threads.
     pub shards: usize,
-    /// Bytes of bodies in memory.
+    /// Maximum bytes of bodies in memory.
     pub memory_bytes: usize,
 }
 
 /// `[egress]`
 #[derive(Debug, Clone)]
 pub struct Egress {
-    /// Special-purpose networks that are let through.
+    /// Special-purpose networks that deliveries may reach.
     pub allow: Vec<IpNet>,
-    /// Networks that are refused although they are public.
+    /// Public networks that deliveries must not reach.
     pub deny: Vec<IpNet>,
     /// Whether `http://` is refused.
     pub require_https: bool,
-    /// PEM file of certificate authorities to trust beside the public ones.
+    /// A PEM file with certificate authorities to trust in addition to the public ones.
     pub ca_file: Option<PathBuf>,
 }
 

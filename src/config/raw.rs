@@ -1,4 +1,4 @@
-//! The configuration as it is written, with its defaults: shape and spelling are right, meaning is not checked yet.
+//! The configuration as written, with its defaults. The types fit, but the meaning of the values is not checked yet.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::catalogue::Catalogue;
 use super::sources::SourceConfig;
 use super::tenants::RawTenant;
-use super::value::{AutoCount, Count, Delay, GIB, Hours, List, MIB, Ratio, Seconds, Size, Toggle, one_or_list};
+use super::value::{
+    AutoCount, CommaList, Count, Delay, Fraction, GIB, HoursValue, MIB, SecondsValue, Size, Toggle, one_or_list,
+};
 use crate::model::{DEFAULT_TENANT, EventTypeSettings, HIDDEN, RawProfile, Secret};
 
-/// Sections with their keys, types and defaults; every section refuses keys that it does not have.
+/// Defines sections with their keys, types and defaults. Every section refuses unknown keys.
 macro_rules! sections {
     ($($(#[doc = $doc:literal])* $section:ident {
         $($(#[$attribute:meta])* $key:ident: $type:ty = $default:expr,)*
@@ -31,8 +33,8 @@ macro_rules! sections {
 }
 
 sections! {
-    /// The file.
-    Raw {
+    /// The whole file.
+    RawConfig {
         apply: String = String::new(),
         server: Server = Server::default(),
         auth: Auth = Auth::default(),
@@ -58,15 +60,15 @@ sections! {
     /// `[server]`
     Server {
         #[serde(serialize_with = "one_or_list")]
-        listen: List<String> = List(vec!["127.0.0.1:8080".to_owned()]),
+        listen: CommaList<String> = CommaList(vec!["127.0.0.1:8080".to_owned()]),
         admin_listen: String = String::new(),
         data_dir: String = "hooktide-data".to_owned(),
         max_body_bytes: Size = Size(MIB),
         max_batch_bytes: Size = Size(16 * MIB),
         workers: AutoCount = AutoCount(None),
-        drain_seconds: Seconds = Seconds::whole(30),
+        drain_seconds: SecondsValue = SecondsValue::whole(30),
         public_url: String = String::new(),
-        cors_origins: List<String> = List(Vec::new()),
+        cors_origins: CommaList<String> = CommaList(Vec::new()),
     }
     /// `[auth]`
     Auth {
@@ -77,10 +79,10 @@ sections! {
         jwt_issuer: String = String::new(),
         jwt_audience: String = String::new(),
         default_role: String = "member".to_owned(),
-        token_ttl_seconds: Seconds = Seconds::whole(3_600),
-        trusted_proxy: List<String> = List(Vec::new()),
+        token_ttl_seconds: SecondsValue = SecondsValue::whole(3_600),
+        trusted_proxy: CommaList<String> = CommaList(Vec::new()),
     }
-    /// An entry of `auth.api_keys`; what is missing is found by the check, which names the entry.
+    /// An entry of `auth.api_keys`. The check finds missing keys, because it can name the entry.
     ApiKey {
         #[serde(serialize_with = "hidden")]
         key: Option<Secret> = None,
@@ -95,41 +97,41 @@ sections! {
     /// `[log]`
     Log {
         segment_bytes: Size = Size(256 * MIB),
-        segment_hours: Hours = Hours::whole(24),
-        retention_hours: Hours = Hours::whole(168),
+        segment_hours: HoursValue = HoursValue::whole(24),
+        retention_hours: HoursValue = HoursValue::whole(168),
         retention_bytes: Size = Size(50 * GIB),
         carry_bytes: Size = Size(5 * GIB),
         two_phase_commit: Toggle = Toggle(true),
     }
     /// `[history]`
     History {
-        retention_hours: Hours = Hours::whole(168),
+        retention_hours: HoursValue = HoursValue::whole(168),
     }
     /// `[dead_letters]`
     DeadLetters {
-        retention_hours: Hours = Hours::whole(720),
+        retention_hours: HoursValue = HoursValue::whole(720),
     }
     /// `[dedup]`
     Dedup {
-        ttl_hours: Hours = Hours::whole(24),
+        ttl_hours: HoursValue = HoursValue::whole(24),
         max_keys: Count = Count(1_000_000),
     }
     /// `[delivery]`
     Delivery {
-        schedule: List<Delay> = default_schedule(),
-        timeout_seconds: Seconds = Seconds::whole(30),
+        schedule: CommaList<Delay> = default_schedule(),
+        timeout_seconds: SecondsValue = SecondsValue::whole(30),
         max_in_flight: Count = Count(8),
         breaker: Breaker = Breaker::default(),
     }
     /// `[delivery.breaker]`
     Breaker {
         window: Count = Count(50),
-        failure_ratio: Ratio = Ratio(0.5),
+        failure_ratio: Fraction = Fraction(0.5),
         min_attempts: Count = Count(10),
-        open_seconds: Seconds = Seconds::whole(30),
-        open_seconds_max: Seconds = Seconds::whole(600),
+        open_seconds: SecondsValue = SecondsValue::whole(30),
+        open_seconds_max: SecondsValue = SecondsValue::whole(600),
         close_after: Count = Count(2),
-        disable_after_hours: Hours = Hours::whole(120),
+        disable_after_hours: HoursValue = HoursValue::whole(120),
     }
     /// `[dispatch]`
     Dispatch {
@@ -138,15 +140,15 @@ sections! {
     }
     /// `[egress]`
     Egress {
-        allow: List<String> = List(Vec::new()),
-        deny: List<String> = List(Vec::new()),
+        allow: CommaList<String> = CommaList(Vec::new()),
+        deny: CommaList<String> = CommaList(Vec::new()),
         require_https: Toggle = Toggle(false),
         ca_file: String = String::new(),
     }
     /// `[events]`
     Events {
         strict: Toggle = Toggle(false),
-        catalogues: List<Catalogue> = List(Vec::new()),
+        catalogues: CommaList<Catalogue> = CommaList(Vec::new()),
     }
     /// `[metrics]`
     Metrics {
@@ -154,8 +156,8 @@ sections! {
     }
 }
 
-impl Raw {
-    /// What `--dev` adds to `egress.allow`, whoever set it.
+impl RawConfig {
+    /// Adds loopback to `egress.allow` for `--dev`, regardless of the setting's origin.
     pub(super) fn reach_loopback(&mut self) {
         let allow = &mut self.egress.allow.0;
         for network in ["127.0.0.0/8", "::1/128"] {
@@ -167,11 +169,11 @@ impl Raw {
 }
 
 /// 5s, 1m, 5m, 15m, 1h, 2h, 6h, 12h, 24h.
-fn default_schedule() -> List<Delay> {
+fn default_schedule() -> CommaList<Delay> {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     let delays = [5, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR, 24 * HOUR];
-    List(delays.into_iter().map(|seconds| Delay(Seconds::whole(seconds))).collect())
+    CommaList(delays.into_iter().map(|seconds| Delay(SecondsValue::whole(seconds))).collect())
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]

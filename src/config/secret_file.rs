@@ -1,4 +1,4 @@
-//! Secrets that stand in files of their own.
+//! Secrets in files of their own.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,10 @@ use zeroize::Zeroizing;
 use crate::limits::SECRET_FILE_BYTES_MAX;
 use crate::model::Secret;
 
-/// The secret in a file, without the line end after it.
+/// Reads the secret from a file, without a line end at the end.
+///
+/// # Errors
+/// If the file cannot be read, is empty, or is longer than a secret.
 pub(crate) fn read_secret_file(path: &str) -> Result<Secret, String> {
     let failed = |e| format!("{path} cannot be read: {e}");
     let mut text = Zeroizing::new(String::new());

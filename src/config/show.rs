@@ -1,18 +1,18 @@
-//! What is in force, as TOML.
+//! Shows the configuration in force as TOML.
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value};
 
 use super::origins::Origins;
-use super::raw::Raw;
+use super::raw::RawConfig;
 use super::{Config, SourceConfig};
 
-/// Every key with its value, secrets hidden; behind what is not a default stands where it comes from, behind `"auto"`
-/// what it comes to.
-pub(super) fn toml(raw: &Raw, config: &Config, warnings: &[String], origins: &Origins) -> String {
-    let hidden = Raw { sources: raw.sources.iter().map(SourceConfig::hidden).collect(), ..raw.clone() };
+/// Every key with its value, with secrets hidden. A value that is not the default has a comment with its origin, and
+/// `"auto"` has a comment with the resulting number.
+pub(super) fn toml(raw: &RawConfig, config: &Config, warnings: &[String], origins: &Origins) -> String {
+    let hidden = RawConfig { sources: raw.sources.iter().map(SourceConfig::hidden).collect(), ..raw.clone() };
     let mut document = match toml_edit::ser::to_document(&hidden) {
         Ok(document) => document,
-        // Structs of text, numbers and lists always serialise.
+        // Structs of texts, numbers and lists always serialize.
         Err(_) => DocumentMut::new(),
     };
     let auto = |key: &str| match key {
@@ -21,7 +21,7 @@ pub(super) fn toml(raw: &Raw, config: &Config, warnings: &[String], origins: &Or
         _ => None,
     };
     expand(document.as_table_mut(), &mut Vec::new(), &|path, value| {
-        let origin = origins.known(path);
+        let origin = origins.origin_if_set(path);
         let meaning = auto(&path.join(".")).filter(|_| value.as_str() == Some("auto"));
         match (origin, meaning) {
             (Some(origin), Some(number)) => Some(format!("{number}; {origin}")),
@@ -33,7 +33,7 @@ pub(super) fn toml(raw: &Raw, config: &Config, warnings: &[String], origins: &Or
     warnings.chain([document.to_string()]).collect()
 }
 
-/// Sections as `[tables]`, and a comment behind each value that has one.
+/// Writes sections as `[tables]`, and adds the comments behind the values.
 fn expand(table: &mut Table, path: &mut Vec<String>, comment: &dyn Fn(&[String], &Value) -> Option<String>) {
     let only_sections = table.iter().all(|(_, item)| item.is_table_like());
     table.set_implicit(only_sections);
@@ -58,7 +58,7 @@ fn expand(table: &mut Table, path: &mut Vec<String>, comment: &dyn Fn(&[String],
     }
 }
 
-/// A list of tables as `[[tables]]`; what is below them stays on one line.
+/// Writes a list of tables as `[[tables]]`. Their inner tables stay on one line.
 fn expand_list(item: &mut Item, path: &[String], comment: &dyn Fn(&[String], &Value) -> Option<String>) {
     let Item::Value(Value::Array(entries)) = item else { return };
     let mut tables = ArrayOfTables::new();

@@ -1,4 +1,4 @@
-//! `[[sources]]` as they are written.
+//! The entries of `[[sources]]`, as written.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{HIDDEN, SecretSetting, SourceSettings};
 
-/// An entry of `[[sources]]`, as it is written: secrets may be references to variables and files.
+/// An entry of `[[sources]]`, as written. Secrets may be references to variables and files.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceConfig {
     /// The settings.
     #[serde(flatten)]
     pub settings: SourceSettings,
-    /// The token of a partner. It is no setting, because only its hash is kept.
+    /// The token of a source of kind `partner`. It is not part of the settings, because only its hash is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretSetting>,
 }
 
 impl SourceConfig {
-    /// A copy to show: secrets are hidden anyway, and any option may be one.
+    /// A copy to show. All options are hidden, because any of them may be a secret; secrets are hidden by their type.
     pub(super) fn hidden(&self) -> Self {
         let mut shown = self.clone();
         shown.settings.options.values_mut().for_each(|value| HIDDEN.clone_into(value));
@@ -29,11 +29,11 @@ impl SourceConfig {
 }
 
 impl<'de> Deserialize<'de> for SourceConfig {
-    /// As [`SourceSettings`], so that an unknown key is refused, with the token taken out on the way.
+    /// Deserializes [`SourceSettings`], which refuse unknown keys, and takes the token out first.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Entry;
+        struct SourceVisitor;
 
-        impl<'de> Visitor<'de> for Entry {
+        impl<'de> Visitor<'de> for SourceVisitor {
             type Value = SourceConfig;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,22 +43,22 @@ impl<'de> Deserialize<'de> for SourceConfig {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SourceConfig, A::Error> {
                 let mut token = None;
                 let settings =
-                    SourceSettings::deserialize(MapAccessDeserializer::new(Rest { map, token: &mut token }))?;
+                    SourceSettings::deserialize(MapAccessDeserializer::new(WithoutToken { map, token: &mut token }))?;
                 Ok(SourceConfig { settings, token })
             }
         }
 
-        from.deserialize_map(Entry)
+        from.deserialize_map(SourceVisitor)
     }
 }
 
-/// The entries of a table but for `token`.
-struct Rest<'t, A> {
+/// The entries of a table without `token`.
+struct WithoutToken<'t, A> {
     map: A,
     token: &'t mut Option<SecretSetting>,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutToken<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {

@@ -1,16 +1,16 @@
-//! `[[tenants]]`: what holds for the webhooks of each, so that clients need not say it.
+//! `[[tenants]]`: defaults for the webhooks of each tenant, so that clients need not send them.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::FileTenant;
-use super::check::Check;
-use super::value::{Count, Delay, List, Ratio, Seconds};
+use super::check::ConfigChecker;
+use super::value::{CommaList, Count, Delay, Fraction, SecondsValue};
 use crate::limits::{PROFILE_NAME_BYTES_MAX, RETRIES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX};
 use crate::model::{RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 
-/// An entry as it is written; what is missing is found by the check, which names the entry.
+/// An entry as written. The check finds missing keys, because it can name the entry.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTenant {
@@ -23,25 +23,25 @@ pub(super) struct RawTenant {
     pub(super) visibility: Option<Visibility>,
 }
 
-/// Delays one by one, or how they grow.
+/// A retry policy as written: single delays, or the parameters of a backoff.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
-    schedule: Option<List<Delay>>,
+    schedule: Option<CommaList<Delay>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_retries: Option<Count>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    retry_delay: Option<Seconds>,
+    retry_delay: Option<SecondsValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    backoff: Option<Ratio>,
+    backoff: Option<Fraction>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_delay: Option<Seconds>,
+    max_delay: Option<SecondsValue>,
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);
 
-impl Check<'_> {
+impl ConfigChecker<'_> {
     pub(super) fn tenants(&mut self, raw: &[RawTenant]) -> Vec<FileTenant> {
         let mut tenants: Vec<FileTenant> = Vec::with_capacity(raw.len());
         for (n, entry) in raw.iter().enumerate() {
@@ -84,7 +84,7 @@ impl Check<'_> {
                 Some(RetryPolicy::Schedule(delays))
             }
             (None, Some(retries), Some(first)) => {
-                let Ratio(backoff) = raw.backoff.unwrap_or(Ratio(2.0));
+                let Fraction(backoff) = raw.backoff.unwrap_or(Fraction(2.0));
                 if !(1.0..=10.0).contains(&backoff) {
                     self.wrong(&format!("{at}.backoff"), format!("{backoff}; allowed is 1 to 10"));
                 }
@@ -99,7 +99,7 @@ impl Check<'_> {
     }
 }
 
-/// Whether text may be the name of a profile.
+/// Whether a profile can have this name.
 fn is_profile_name(text: &str) -> bool {
     (1..=PROFILE_NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')

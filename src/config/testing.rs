@@ -1,4 +1,4 @@
-//! Loaders for tests. The environment is made up: the process's own is not read.
+//! Loaders for tests. They use their own environment instead of the one of the process.
 
 use super::{ConfigErrors, Environment, Loader};
 
@@ -13,7 +13,7 @@ pub(crate) fn with_vars(vars: &[(&str, &str)]) -> Loader {
     Loader { environment: environment(vars), ..Loader::default() }
 }
 
-/// A loader of this text, from a file that goes with the returned folder.
+/// A loader for this text. The file is in the returned folder.
 pub(crate) fn with_file(text: &str) -> (Loader, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");

@@ -1,11 +1,11 @@
-//! What is read from where, and what is said of what is wrong. The environment is made up: the process's own is not read.
+//! Reading values from all layers, and the errors. The tests use their own environment instead of the one of the process.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::raw::Raw;
+use super::raw::RawConfig;
 use super::testing::{REFERENCE, environment, lines, with_file, with_vars};
 use super::{Config, Flags, Loader};
 use crate::model::{RetryPolicy, Role, Visibility};
@@ -27,16 +27,16 @@ fn schedule(config: &Config) -> Vec<u64> {
 }
 
 #[test]
-fn the_reference_file_holds_exactly_the_keys_and_their_defaults() {
+fn the_reference_file_has_exactly_the_keys_and_their_defaults() {
     let written: Value = toml_edit::de::from_str(REFERENCE).unwrap();
-    assert_eq!(written, serde_json::to_value(Raw::default()).unwrap());
+    assert_eq!(written, serde_json::to_value(RawConfig::default()).unwrap());
 }
 
-/// Each key with bounds is given a value beyond them; the bounds that the error names are in the reference's comment.
+/// Each key with bounds gets a value beyond them. The comment in the reference file must have the bounds of the error.
 #[test]
-fn the_reference_file_names_the_bounds_that_hold() {
+fn the_reference_file_documents_the_actual_bounds() {
     let mut bounded = 0;
-    for (key, default) in leaves(&serde_json::to_value(Raw::default()).unwrap(), "") {
+    for (key, default) in leaves(&serde_json::to_value(RawConfig::default()).unwrap(), "") {
         let beyond = match &default {
             Value::Number(_) => "99999999",
             Value::String(text) if text == "auto" => "99999999",
@@ -66,7 +66,7 @@ fn leaves(value: &Value, at: &str) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn without_anything_said_the_defaults_hold() {
+fn an_empty_configuration_has_the_defaults() {
     let config = Loader::default().load_for_client().unwrap();
     assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.server.data_dir, PathBuf::from("hooktide-data"));
@@ -78,7 +78,7 @@ fn without_anything_said_the_defaults_hold() {
 }
 
 #[test]
-fn the_later_of_file_old_names_environment_and_flag_wins() {
+fn flags_override_variables_which_override_legacy_variables_and_the_file() {
     let (mut loader, _folder) =
         with_file("[server]\nlisten = \"127.0.0.1:1\"\ndata_dir = \"file\"\n[dedup]\nttl_hours = 1\n");
     assert_eq!(loader.load_for_client().unwrap().server.listen, ["127.0.0.1:1".parse().unwrap()]);
@@ -132,7 +132,7 @@ fn every_kind_of_value_can_come_from_the_environment() {
 }
 
 #[test]
-fn names_of_replaced_systems_are_read() {
+fn variables_of_replaced_systems_are_read() {
     let config = with_vars(&[
         ("HOST", "0.0.0.0"),
         ("PORT", "1"),
@@ -159,7 +159,7 @@ fn names_of_replaced_systems_are_read() {
 }
 
 #[test]
-fn what_means_nothing_here_is_named_and_ignored() {
+fn variables_without_effect_are_listed_and_ignored() {
     let names = ["DB_HOST", "REDIS_URL", "ENVIRONMENT", "AUTH_SERVICE_URL", "HOOKTIDE_LISTEN", "HOOKTIDE_URL", "HOME"];
     let loader = with_vars(&names.map(|name| (name, "x")));
     assert_eq!(
@@ -170,7 +170,7 @@ fn what_means_nothing_here_is_named_and_ignored() {
 }
 
 #[test]
-fn dev_reaches_loopback_and_listens_there_only() {
+fn dev_reaches_loopback_and_listens_only_there() {
     let dev = Loader { dev: true, ..Loader::default() };
     let allow = dev.load_for_client().unwrap().egress.allow;
     assert_eq!(allow, ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
@@ -186,7 +186,7 @@ fn dev_reaches_loopback_and_listens_there_only() {
     );
 }
 
-/// A file, and what is said of it.
+/// Pairs of a file and its error.
 const WRONG: &[(&str, &str)] = &[
     ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
     (
@@ -317,14 +317,14 @@ const WRONG: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn each_thing_that_is_wrong_is_named_with_its_place_and_what_is_allowed() {
+fn each_error_has_its_key_and_line_and_the_allowed_values() {
     for (text, said) in WRONG {
         assert_eq!(errors_of_file(text), [*said], "{text}");
     }
 }
 
 #[test]
-fn variables_and_flags_are_named() {
+fn errors_name_variables_and_flags() {
     for (vars, said) in [
         (
             ("HOOKTIDE_SERVER__LISTEN", "x"),
@@ -368,7 +368,7 @@ fn variables_and_flags_are_named() {
 }
 
 #[test]
-fn all_errors_are_reported_at_once() {
+fn all_errors_are_reported_together() {
     let (mut loader, _folder) = with_file(
         "[server]\nlisen = 1\ndrain_seconds = 0\n[log]\nsegment_bytes = true\n[[auth.api_keys]]\nkey = 1\nrole = \"king\"\n\
          [[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\nadmin = 1\n",
@@ -393,14 +393,14 @@ fn all_errors_are_reported_at_once() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_said() {
+fn a_missing_file_is_an_error() {
     let loader = Loader { file: Some("/nowhere/config.toml".into()), ..Loader::default() };
     let said = loader.load_for_client().unwrap_err().to_string();
     assert!(said.starts_with("configuration file (/nowhere/config.toml): cannot be read: No such file"), "{said}");
 }
 
 #[test]
-fn what_is_shown_hides_secrets_and_reads_back_the_same() {
+fn the_shown_configuration_hides_secrets_and_can_be_read_again() {
     let (mut loader, _folder) =
         with_file("[[auth.api_keys]]\nkey = \"0123456789abcdef\"\nrole = \"admin\"\n[log]\nsegment_hours = \"90m\"\n");
     loader.environment = environment(&[("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:1,127.0.0.1:2")]);
@@ -420,7 +420,7 @@ fn what_is_shown_hides_secrets_and_reads_back_the_same() {
 }
 
 #[test]
-fn tokens_tenants_and_sites_are_read() {
+fn token_tenant_and_cors_settings_are_read() {
     let (mut loader, _folder) = with_file(
         "[[tenants]]\nname = \"homechef\"\nprofile = \"homechef\"\nretry_policy = { max_retries = 3, retry_delay = 60 }\n\
          [[tenants]]\nname = \"epic\"\nretry_policy = { schedule = [60, \"5m\"] }\nvisibility = \"owner\"\n",
@@ -452,7 +452,7 @@ fn tokens_tenants_and_sites_are_read() {
 }
 
 #[test]
-fn the_public_url_is_the_first_listener_s_where_none_is_said() {
+fn the_public_url_defaults_to_the_first_listener() {
     for (listen, url) in [
         ("127.0.0.1:8081", "http://127.0.0.1:8081"),
         ("0.0.0.0:80,127.0.0.1:1", "http://127.0.0.1:80"),

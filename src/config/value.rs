@@ -1,6 +1,6 @@
-//! How a value may be written: `"256 MiB"` or a number of bytes, `"5m"` or a number of the key's unit, `true` or `"true"`.
+//! The forms of values: `"256 MiB"` or a number of bytes, `"5m"` or a number of the key's unit, `true` or `"true"`.
 //!
-//! Text is taken wherever a number is, because an environment variable has nothing else.
+//! Every number can also be written as text, because environment variables are text.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
-/// A value that can be written in more than one way.
-trait Written: Sized {
+/// A value with more than one written form.
+trait ConfigValue: Sized {
     /// What is allowed, for errors.
     const EXPECTED: &'static str;
 
@@ -27,9 +27,9 @@ trait Written: Sized {
     fn from_text(text: &str) -> Option<Self>;
 }
 
-struct Read<T>(PhantomData<T>);
+struct ValueVisitor<T>(PhantomData<T>);
 
-impl<T: Written> Visitor<'_> for Read<T> {
+impl<T: ConfigValue> Visitor<'_> for ValueVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,13 +62,13 @@ macro_rules! deserialize_written {
     ($($type:ty),* $(,)?) => {$(
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                from.deserialize_any(Read::<Self>(PhantomData))
+                from.deserialize_any(ValueVisitor::<Self>(PhantomData))
             }
         }
     )*};
 }
 
-deserialize_written!(Size, Span<1>, Span<3600>, Count, AutoCount, Ratio, Toggle);
+deserialize_written!(Size, UnitDuration<1>, UnitDuration<3600>, Count, AutoCount, Fraction, Toggle);
 
 /// Bytes: `"256 MiB"`, `"1.5 GB"`, `1048576`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +79,7 @@ pub(super) const MIB: u64 = KIB << 10;
 pub(super) const GIB: u64 = MIB << 10;
 pub(super) const TIB: u64 = GIB << 10;
 
-/// The largest first, so that a size is shown in the largest unit that divides it.
+/// The largest unit first, so that a size is shown in the largest unit that divides it.
 const SIZE_UNITS: [(&str, u64); 8] = [
     ("TiB", TIB),
     ("GiB", GIB),
@@ -91,7 +91,7 @@ const SIZE_UNITS: [(&str, u64); 8] = [
     ("KB", 1_000),
 ];
 
-impl Written for Size {
+impl ConfigValue for Size {
     const EXPECTED: &'static str = "a size such as \"256 MiB\" or a number of bytes";
 
     fn from_integer(number: u64) -> Option<Self> {
@@ -127,31 +127,33 @@ impl Serialize for Size {
     }
 }
 
-/// A duration: text with its unit (`"90s"`, `"1.5h"`), or a number of `UNIT` seconds, the unit in the key's name.
+/// A duration: text with a unit (`"90s"`, `"1.5h"`), or a number of `UNIT` seconds. The key's name has that unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span<const UNIT: u64>(pub(super) Duration);
+pub(super) struct UnitDuration<const UNIT: u64>(pub(super) Duration);
 
-/// Of a key that ends in `_seconds`, and of the delays of a schedule.
-pub(super) type Seconds = Span<1>;
-/// Of a key that ends in `_hours`.
-pub(super) type Hours = Span<3600>;
+/// The duration of a key that ends in `_seconds`, and a delay of a schedule.
+pub(super) type SecondsValue = UnitDuration<1>;
+/// The duration of a key that ends in `_hours`.
+pub(super) type HoursValue = UnitDuration<3600>;
 
-impl<const UNIT: u64> Span<UNIT> {
-    /// This many of the unit.
+impl<const UNIT: u64> UnitDuration<UNIT> {
+    /// The duration of this many units.
     pub(super) const fn whole(number: u64) -> Self {
         Self(Duration::from_secs(number * UNIT))
     }
 
-    /// Seconds to the millisecond, as no clock here is finer; `None` for what is negative or endless.
+    /// Seconds, rounded down to a millisecond, which is the resolution of the clocks. `None` for negative and infinite
+    /// numbers.
     fn from_fraction(seconds: f64) -> Option<Self> {
         let ms = Duration::try_from_secs_f64(seconds).ok()?.as_millis();
         Some(Self(Duration::from_millis(u64::try_from(ms).ok()?)))
     }
 }
 
-const SPAN_UNITS_MS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const DURATION_UNITS_MS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-impl<const UNIT: u64> Written for Span<UNIT> {
+impl<const UNIT: u64> ConfigValue for UnitDuration<UNIT> {
     const EXPECTED: &'static str = match UNIT {
         3600 => "a number of hours or a duration such as \"24h\" or \"90m\"",
         _ => "a number of seconds or a duration such as \"30s\" or \"5m\"",
@@ -170,7 +172,7 @@ impl<const UNIT: u64> Written for Span<UNIT> {
         if unit.is_empty() {
             return number.parse().ok().and_then(Self::from_integer).or_else(|| Self::from_float(positive(&number)?));
         }
-        let unit_ms = SPAN_UNITS_MS.iter().find(|(name, _)| *name == unit)?.1;
+        let unit_ms = DURATION_UNITS_MS.iter().find(|(name, _)| *name == unit)?.1;
         match number.parse::<u64>() {
             Ok(whole) => whole.checked_mul(unit_ms).map(Duration::from_millis).map(Self),
             Err(_) => Self::from_fraction(positive(&number)? * unit_ms as f64 / 1000.0),
@@ -178,19 +180,19 @@ impl<const UNIT: u64> Written for Span<UNIT> {
     }
 }
 
-impl<const UNIT: u64> fmt::Display for Span<UNIT> {
+impl<const UNIT: u64> fmt::Display for UnitDuration<UNIT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis() as u64;
-        // Days are read but not shown: people compare retention in the unit of the key.
-        match SPAN_UNITS_MS[1..].iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)) {
+        // Days can be read but are not shown, because people compare retention times in the unit of the key.
+        match DURATION_UNITS_MS[1..].iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", ms / unit),
             None => f.write_str("0s"),
         }
     }
 }
 
-impl<const UNIT: u64> Serialize for Span<UNIT> {
-    /// A whole number of the key's unit as that number, anything else with its own unit.
+impl<const UNIT: u64> Serialize for UnitDuration<UNIT> {
+    /// Writes a whole number of the key's unit as a number, and any other duration as text with its unit.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let seconds = self.0.as_secs();
         if self.0.subsec_nanos() == 0 && seconds.is_multiple_of(UNIT) {
@@ -200,20 +202,20 @@ impl<const UNIT: u64> Serialize for Span<UNIT> {
     }
 }
 
-/// A duration as people write it on a command line: `"90s"`, `"2h"`, a number of seconds.
+/// Parses a duration from the command line: `"90s"`, `"2h"`, a number of seconds.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
-    Seconds::from_text(text.trim()).map(|seconds| seconds.0)
+    SecondsValue::from_text(text.trim()).map(|seconds| seconds.0)
 }
 
-/// Bytes as people write them where JSON or TOML is read elsewhere than in the configuration: `"10 MiB"`, a number.
+/// Parses a size in JSON or TOML outside of the configuration: `"10 MiB"`, a number of bytes.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     Size::from_text(text.trim()).map(|size| size.0)
 }
 
-/// A delay of a schedule: read like [`Seconds`], always shown with its unit.
+/// A delay of a schedule. It is read like [`SecondsValue`] and always shown with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(transparent)]
-pub(super) struct Delay(pub(super) Seconds);
+pub(super) struct Delay(pub(super) SecondsValue);
 
 impl Serialize for Delay {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -226,7 +228,7 @@ impl Serialize for Delay {
 #[serde(transparent)]
 pub(super) struct Count(pub(super) u64);
 
-impl Written for Count {
+impl ConfigValue for Count {
     const EXPECTED: &'static str = "a whole number";
 
     fn from_integer(number: u64) -> Option<Self> {
@@ -248,7 +250,7 @@ impl fmt::Display for Count {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AutoCount(pub(super) Option<u64>);
 
-impl Written for AutoCount {
+impl ConfigValue for AutoCount {
     const EXPECTED: &'static str = "\"auto\" or a whole number";
 
     fn from_integer(number: u64) -> Option<Self> {
@@ -269,12 +271,12 @@ impl Serialize for AutoCount {
     }
 }
 
-/// A share.
+/// A fraction, such as 0.5.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
-pub(super) struct Ratio(pub(super) f64);
+pub(super) struct Fraction(pub(super) f64);
 
-impl Written for Ratio {
+impl ConfigValue for Fraction {
     const EXPECTED: &'static str = "a number such as 0.5";
 
     fn from_integer(number: u64) -> Option<Self> {
@@ -290,18 +292,18 @@ impl Written for Ratio {
     }
 }
 
-impl fmt::Display for Ratio {
+impl fmt::Display for Fraction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// Yes or no.
+/// A boolean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Toggle(pub(super) bool);
 
-impl Written for Toggle {
+impl ConfigValue for Toggle {
     const EXPECTED: &'static str = "true or false";
 
     fn from_integer(_: u64) -> Option<Self> {
@@ -317,48 +319,48 @@ impl Written for Toggle {
     }
 }
 
-/// A list, which may be written as one text with commas; one entry is shown as plain text where that is the custom.
+/// A list. It can also be written as one text with commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct List<T>(pub(super) Vec<T>);
+pub(super) struct CommaList<T>(pub(super) Vec<T>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for CommaList<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Items<T>(PhantomData<T>);
+        struct CommaListVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
-            type Value = List<T>;
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for CommaListVisitor<T> {
+            type Value = CommaList<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list, or one text with commas")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<List<T>, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<CommaList<T>, E> {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 let read = |item: &str| T::deserialize(de::value::StrDeserializer::<E>::new(item));
-                items.map(read).collect::<Result<_, E>>().map(List)
+                items.map(read).collect::<Result<_, E>>().map(CommaList)
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut from: A) -> Result<List<T>, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut from: A) -> Result<CommaList<T>, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = from.next_element()? {
                     items.push(item);
                 }
-                Ok(List(items))
+                Ok(CommaList(items))
             }
         }
 
-        from.deserialize_any(Items(PhantomData))
+        from.deserialize_any(CommaListVisitor(PhantomData))
     }
 }
 
-impl<T: Serialize> Serialize for List<T> {
+impl<T: Serialize> Serialize for CommaList<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(to)
     }
 }
 
-/// Shows a list of one as that one.
-pub(super) fn one_or_list<S: Serializer>(list: &List<String>, to: S) -> Result<S::Ok, S::Error> {
+/// Serializes a list with one entry as that entry.
+pub(super) fn one_or_list<S: Serializer>(list: &CommaList<String>, to: S) -> Result<S::Ok, S::Error> {
     match list.0.as_slice() {
         [one] => to.serialize_str(one),
         many => many.serialize(to),
@@ -383,16 +385,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back_the_same(bytes: u64, factor in 1..1_000_u64, ms in 0..1_000_000_000_000_u64, text in ".{0,12}") {
+        fn a_shown_value_can_be_read_again(bytes: u64, factor in 1..1_000_u64, ms in 0..1_000_000_000_000_u64, text in ".{0,12}") {
             for bytes in [bytes, factor << 30, factor * 1_000_000] {
                 prop_assert_eq!(Size::from_text(&Size(bytes).to_string()), Some(Size(bytes)));
             }
             for ms in [ms, ms / 3_600_000 * 3_600_000, ms / 1000 * 1000] {
-                let span = Span::<1>(Duration::from_millis(ms));
-                prop_assert_eq!(Span::from_text(&span.to_string()), Some(span));
+                let span = UnitDuration::<1>(Duration::from_millis(ms));
+                prop_assert_eq!(UnitDuration::from_text(&span.to_string()), Some(span));
             }
-            // Whatever is written, reading it ends in a value or in an error.
-            let _ = (Size::from_text(&text), Hours::from_text(&text), Count::from_text(&text), Ratio::from_text(&text));
+            // Reading any text ends in a value or in an error.
+            let _ = (Size::from_text(&text), HoursValue::from_text(&text), Count::from_text(&text), Fraction::from_text(&text));
         }
     }
 
@@ -435,11 +437,11 @@ mod tests {
             ("", None, ""),
             ("99999999999999999999h", None, ""),
         ] {
-            let span = Seconds::from_text(text);
+            let span = SecondsValue::from_text(text);
             assert_eq!(span.map(|span| span.0), ms.map(Duration::from_millis), "{text}");
             assert_eq!(span.map(|span| span.to_string()).unwrap_or_default(), shown, "{text}");
         }
-        assert_eq!(Hours::from_text("24"), Hours::from_text("24h"));
-        assert_eq!(Hours::from_integer(u64::MAX), None);
+        assert_eq!(HoursValue::from_text("24"), HoursValue::from_text("24h"));
+        assert_eq!(HoursValue::from_integer(u64::MAX), None);
     }
 }

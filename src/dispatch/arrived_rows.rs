@@ -1,12 +1,15 @@
-//! Rows that overtook their arrivals, so that these are not taken a second time.
+//! Remembers rows that a shard received before their arrivals, so that an event is not queued twice.
 
 use std::collections::BTreeSet;
 
 use crate::limits;
 use crate::model::{EventId, WebhookNo};
 
-/// Rows taken of events newer than the newest arrival: their arrivals are still to come, and are dropped then. Events of
-/// jobs have no arrivals, so the oldest entries go when there are too many.
+/// Rows of events that are newer than the newest arrival. The arrivals of these events are still on their way and are
+/// dropped when they come.
+///
+/// Events whose rows a job writes have no arrivals. The oldest entries are therefore removed when there are more than
+/// [`limits::INGEST_PERMITS`].
 #[derive(Debug)]
 pub(super) struct ArrivedRows {
     newest_arrival: EventId,
@@ -14,11 +17,13 @@ pub(super) struct ArrivedRows {
 }
 
 impl ArrivedRows {
-    /// Every event up to `newest` came before the start, and arrives no more.
+    /// Creates an empty set. `newest` is the last event before the start; no arrival of it or of an earlier event will
+    /// come.
     pub(super) fn new(newest: EventId) -> Self {
         Self { newest_arrival: newest, rows: BTreeSet::new() }
     }
 
+    /// Records that a webhook's row of this event was queued.
     pub(super) fn row_taken(&mut self, event: EventId, webhook: WebhookNo) {
         if event > self.newest_arrival {
             self.rows.insert((event, webhook));
@@ -28,17 +33,17 @@ impl ArrivedRows {
         }
     }
 
-    /// Whether arrivals of this event, or of earlier ones, may be still to come.
+    /// Whether the arrival of this event, or of an earlier event, may still come.
     pub(super) fn is_ahead(&self, event: EventId) -> bool {
         event > self.newest_arrival
     }
 
-    /// Whether the arrival was taken before as a row.
+    /// Whether the event of this arrival was already queued as a row. Forgets the row.
     pub(super) fn is_taken(&mut self, event: EventId, webhook: WebhookNo) -> bool {
         !self.rows.is_empty() && self.rows.remove(&(event, webhook))
     }
 
-    /// All arrivals of this event and those before it have been looked at.
+    /// Records that all arrivals up to this event have been handled.
     pub(super) fn arrived(&mut self, event: EventId) {
         self.newest_arrival = self.newest_arrival.max(event);
         while self.rows.first().is_some_and(|(first, _)| *first <= event) {
@@ -56,14 +61,14 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_whose_row_was_taken_is_known_once() {
-        let mut early = ArrivedRows::new(id(10));
-        early.row_taken(id(5), WebhookNo(1));
-        early.row_taken(id(11), WebhookNo(1));
-        assert!(!early.is_taken(id(5), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(2)));
-        assert!(early.is_taken(id(11), WebhookNo(1)) && !early.is_taken(id(11), WebhookNo(1)));
-        early.row_taken(id(12), WebhookNo(1));
-        early.arrived(id(12));
-        assert!(!early.is_taken(id(12), WebhookNo(1)));
+    fn an_arrival_whose_row_was_queued_is_recognized_once() {
+        let mut arrived_rows = ArrivedRows::new(id(10));
+        arrived_rows.row_taken(id(5), WebhookNo(1));
+        arrived_rows.row_taken(id(11), WebhookNo(1));
+        assert!(!arrived_rows.is_taken(id(5), WebhookNo(1)) && !arrived_rows.is_taken(id(11), WebhookNo(2)));
+        assert!(arrived_rows.is_taken(id(11), WebhookNo(1)) && !arrived_rows.is_taken(id(11), WebhookNo(1)));
+        arrived_rows.row_taken(id(12), WebhookNo(1));
+        arrived_rows.arrived(id(12));
+        assert!(!arrived_rows.is_taken(id(12), WebhookNo(1)));
     }
 }

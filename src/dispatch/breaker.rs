@@ -7,133 +7,138 @@
 //!     │ close_after probes in a row succeeded          ▼                  │ twice as long
 //!     └──────────────────────────────────────────── half-open ────────────┘
 //! ```
-//! While it is open nothing is attempted, and so nothing counts as an attempt: what waits, waits. Half-open lets one probe
-//! through at a time. An attempt that began before the breaker opened says nothing about the receiver now and is not heard.
+//! - Open: no attempt is made, so the waiting deliveries use up no attempts.
+//! - Half-open: one attempt at a time is made, the probe.
+//! - The result of an attempt that began before the breaker opened is ignored, because it says nothing about the
+//!   receiver's current state.
 
 use std::time::Duration;
 
 use crate::config;
 use crate::runtime::Instant;
 
-/// A breaker, closed at first. Its settings are a parameter.
+/// A circuit breaker. It is closed at first. The settings are a parameter of [`Self::end`], so a change takes effect
+/// immediately.
 #[derive(Debug, Default)]
-pub struct Breaker {
-    state: State,
+pub struct CircuitBreaker {
+    state: BreakerPhase,
 }
 
 #[derive(Debug)]
-enum State {
-    Closed(Window),
+enum BreakerPhase {
+    Closed(OutcomeWindow),
     Open { until: Instant, lasts: Duration },
     HalfOpen { lasted: Duration, successes: u16, probing: bool },
 }
 
-/// What a breaker lets through.
+/// Which attempts a circuit breaker admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admits {
-    /// Everything.
+pub enum BreakerAdmission {
+    /// All attempts.
     All,
-    /// One attempt, the probe.
+    /// One attempt, which is the probe.
     Probe,
-    /// Nothing before this time.
+    /// No attempt before this time.
     NothingUntil(Instant),
-    /// Nothing until the probe under way has ended.
+    /// No attempt until the probe in flight has ended.
     Nothing,
 }
 
-/// A breaker's state, as the metric numbers it.
+/// The state of a circuit breaker. The numbers are the values of the metric `webhook_circuit_breaker_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Stands {
-    /// All goes through.
+pub enum CircuitState {
+    /// All attempts are admitted.
     Closed = 0,
-    /// Probes go through.
+    /// Only probes are admitted.
     HalfOpen = 1,
-    /// Nothing does.
+    /// No attempt is admitted.
     Open = 2,
 }
 
-impl Default for State {
+impl Default for BreakerPhase {
     fn default() -> Self {
-        Self::Closed(Window::default())
+        Self::Closed(OutcomeWindow::default())
     }
 }
 
-impl Breaker {
-    /// What may be attempted now. An open breaker whose time is over becomes half-open by being asked.
-    pub fn admits(&mut self, now: Instant) -> Admits {
+impl CircuitBreaker {
+    /// Returns which attempts are admitted now. An open breaker whose open time is over becomes half-open by this call.
+    pub fn admits(&mut self, now: Instant) -> BreakerAdmission {
         match self.state {
-            State::Closed(_) => Admits::All,
-            State::Open { until, .. } if now < until => Admits::NothingUntil(until),
-            State::Open { lasts, .. } => {
-                self.state = State::HalfOpen { lasted: lasts, successes: 0, probing: false };
-                Admits::Probe
+            BreakerPhase::Closed(_) => BreakerAdmission::All,
+            BreakerPhase::Open { until, .. } if now < until => BreakerAdmission::NothingUntil(until),
+            BreakerPhase::Open { lasts, .. } => {
+                self.state = BreakerPhase::HalfOpen { lasted: lasts, successes: 0, probing: false };
+                BreakerAdmission::Probe
             }
-            State::HalfOpen { probing: false, .. } => Admits::Probe,
-            State::HalfOpen { probing: true, .. } => Admits::Nothing,
+            BreakerPhase::HalfOpen { probing: false, .. } => BreakerAdmission::Probe,
+            BreakerPhase::HalfOpen { probing: true, .. } => BreakerAdmission::Nothing,
         }
     }
 
-    /// An attempt begins, as [`Self::admits`] allowed; says whether it is a probe.
+    /// Records that an attempt begins, which [`Self::admits`] must have admitted. Returns whether the attempt is a probe.
     pub fn begin(&mut self) -> bool {
         match &mut self.state {
-            State::HalfOpen { probing, .. } => {
+            BreakerPhase::HalfOpen { probing, .. } => {
                 *probing = true;
                 true
             }
-            State::Closed(_) | State::Open { .. } => false,
+            BreakerPhase::Closed(_) | BreakerPhase::Open { .. } => false,
         }
     }
 
-    /// An attempt ended; `probe` is what [`Self::begin`] said of it.
+    /// Records the result of an attempt. `probe` is the value that [`Self::begin`] returned for it.
     pub fn end(&mut self, ok: bool, probe: bool, now: Instant, settings: &config::Breaker) {
         match &mut self.state {
-            State::Closed(window) => {
+            BreakerPhase::Closed(window) => {
                 window.push(ok, settings.window.max(1));
                 if !ok && window.has_reached(settings) {
                     self.open(settings.open, now);
                 }
             }
-            State::HalfOpen { successes, probing, lasted } if probe => {
+            BreakerPhase::HalfOpen { successes, probing, lasted } if probe => {
                 *probing = false;
                 if !ok {
                     let lasts = lasted.saturating_mul(2).min(settings.open_max);
                     self.open(lasts, now);
                 } else if *successes + 1 >= settings.close_after {
-                    self.state = State::default();
+                    self.state = BreakerPhase::default();
                 } else {
                     *successes += 1;
                 }
             }
-            State::HalfOpen { .. } | State::Open { .. } => {}
+            BreakerPhase::HalfOpen { .. } | BreakerPhase::Open { .. } => {}
         }
     }
 
-    /// A probe came to nothing, through no fault of the receiver: another may go.
-    pub fn forget_probe(&mut self) {
-        if let State::HalfOpen { probing, .. } = &mut self.state {
+    /// Records that the probe in flight ended without a result from the receiver. Another probe is admitted.
+    pub fn cancel_probe(&mut self) {
+        if let BreakerPhase::HalfOpen { probing, .. } = &mut self.state {
             *probing = false;
         }
     }
 
-    /// Its state.
-    pub fn stands(&self) -> Stands {
+    /// Returns the current state.
+    pub fn state(&self) -> CircuitState {
         match self.state {
-            State::Closed(_) => Stands::Closed,
-            State::HalfOpen { .. } => Stands::HalfOpen,
-            State::Open { .. } => Stands::Open,
+            BreakerPhase::Closed(_) => CircuitState::Closed,
+            BreakerPhase::HalfOpen { .. } => CircuitState::HalfOpen,
+            BreakerPhase::Open { .. } => CircuitState::Open,
         }
     }
 
     fn open(&mut self, lasts: Duration, now: Instant) {
-        self.state = State::Open { until: now + lasts, lasts };
+        self.state = BreakerPhase::Open { until: now + lasts, lasts };
     }
 }
 
-/// The last outcomes. As long as all are successes they are only counted; the ring exists while a failure is in it. One of
-/// another size begins anew.
+/// The results of the last attempts.
+///
+/// While all of them are successes, they are only counted. The ring of bits exists while it contains a failure. The window
+/// restarts empty when its size changes.
 #[derive(Debug, Default)]
-struct Window {
+struct OutcomeWindow {
     size: u16,
     seen: u16,
     failures: u16,
@@ -141,7 +146,7 @@ struct Window {
     failed: Option<Box<[u64]>>,
 }
 
-impl Window {
+impl OutcomeWindow {
     fn push(&mut self, ok: bool, size: u16) {
         if self.size != size {
             *self = Self { size, ..Self::default() };
@@ -197,33 +202,34 @@ mod tests {
         Clock::test(Timestamp::from_millis(0)).instant()
     }
 
-    /// `.` success, `x` failure; the state after each, `C`, `H`, `O`.
+    /// Applies outcomes (`.` success, `x` failure). Returns the state after each one (`C` closed, `H` half-open, `O`
+    /// open).
     fn closed(outcomes: &str) -> String {
-        let (mut breaker, now) = (Breaker::default(), start());
+        let (mut breaker, now) = (CircuitBreaker::default(), start());
         outcomes
             .chars()
             .map(|outcome| {
                 let probe = breaker.begin();
                 breaker.end(outcome == '.', probe, now, &settings());
-                match breaker.stands() {
-                    Stands::Closed => 'C',
-                    Stands::HalfOpen => 'H',
-                    Stands::Open => 'O',
+                match breaker.state() {
+                    CircuitState::Closed => 'C',
+                    CircuitState::HalfOpen => 'H',
+                    CircuitState::Open => 'O',
                 }
             })
             .collect()
     }
 
     #[test]
-    fn it_opens_at_the_ratio_and_not_before_the_least_number() {
+    fn it_opens_at_the_failure_ratio_but_not_before_the_minimum_number_of_attempts() {
         for (outcomes, states) in [
             ("xxxx", "CCCO"),
             (".x.x", "CCCO"),
             ("...x", "CCCC"),
-            // Of the last ten five are failures: what is older has left the window.
+            // Five of the last ten attempts are failures. Older ones have left the window.
             ("..........xxxxx", "CCCCCCCCCCCCCCO"),
             ("xxx.......xxxxx", "CCCCCCCCCCCCCCO"),
-            // What opens it is a failure, not a success that makes the number full.
+            // Only a failure opens the breaker, not a success that reaches the minimum number of attempts.
             ("xxx.", "CCCC"),
             (".....................", "CCCCCCCCCCCCCCCCCCCCC"),
         ] {
@@ -232,43 +238,43 @@ mod tests {
     }
 
     #[test]
-    fn it_probes_one_at_a_time_and_doubles_what_fails() {
-        let (mut breaker, mut now, settings) = (Breaker::default(), start(), settings());
+    fn it_sends_one_probe_at_a_time_and_a_failed_probe_doubles_the_open_time() {
+        let (mut breaker, mut now, settings) = (CircuitBreaker::default(), start(), settings());
         for _ in 0..4 {
             breaker.end(false, false, now, &settings);
         }
         for lasts in [30, 60, 100, 100] {
             let until = now + Duration::from_secs(lasts);
-            assert_eq!(breaker.admits(now), Admits::NothingUntil(until));
+            assert_eq!(breaker.admits(now), BreakerAdmission::NothingUntil(until));
             now = until;
-            assert_eq!(breaker.admits(now), Admits::Probe);
+            assert_eq!(breaker.admits(now), BreakerAdmission::Probe);
             assert!(breaker.begin());
-            assert_eq!(breaker.admits(now), Admits::Nothing);
+            assert_eq!(breaker.admits(now), BreakerAdmission::Nothing);
             breaker.end(true, false, now, &settings);
-            assert_eq!(breaker.admits(now), Admits::Nothing, "an attempt from before says nothing");
+            assert_eq!(breaker.admits(now), BreakerAdmission::Nothing, "an attempt from before says nothing");
             breaker.end(false, true, now, &settings);
         }
         now += Duration::from_secs(100);
-        for stands in [Stands::HalfOpen, Stands::Closed] {
-            assert_eq!(breaker.admits(now), Admits::Probe);
+        for state in [CircuitState::HalfOpen, CircuitState::Closed] {
+            assert_eq!(breaker.admits(now), BreakerAdmission::Probe);
             let probe = breaker.begin();
             breaker.end(true, probe, now, &settings);
-            assert_eq!(breaker.stands(), stands);
+            assert_eq!(breaker.state(), state);
         }
-        assert_eq!(breaker.admits(now), Admits::All);
+        assert_eq!(breaker.admits(now), BreakerAdmission::All);
         breaker.end(false, false, now, &settings);
-        assert_eq!(breaker.stands(), Stands::Closed, "the window starts anew");
+        assert_eq!(breaker.state(), CircuitState::Closed, "the window starts anew");
     }
 
     #[test]
-    fn a_window_of_another_size_begins_anew() {
-        let (mut breaker, now) = (Breaker::default(), start());
+    fn a_window_restarts_when_its_size_changes() {
+        let (mut breaker, now) = (CircuitBreaker::default(), start());
         for window in [4, 200, 10, 70] {
             let settings = config::Breaker { window, min_attempts: 4, failure_ratio: 1.0, ..settings() };
             for _ in 0..3 {
                 breaker.end(false, false, now, &settings);
             }
-            assert_eq!(breaker.stands(), Stands::Closed, "{window}");
+            assert_eq!(breaker.state(), CircuitState::Closed, "{window}");
         }
         breaker.end(
             false,
@@ -276,19 +282,19 @@ mod tests {
             now,
             &config::Breaker { window: 70, min_attempts: 4, failure_ratio: 1.0, ..settings() },
         );
-        assert_eq!(breaker.stands(), Stands::Open);
+        assert_eq!(breaker.state(), CircuitState::Open);
     }
 
     #[test]
-    fn a_probe_that_came_to_nothing_is_sent_again() {
-        let (mut breaker, now, settings) = (Breaker::default(), start(), settings());
+    fn a_cancelled_probe_is_sent_again() {
+        let (mut breaker, now, settings) = (CircuitBreaker::default(), start(), settings());
         for _ in 0..4 {
             breaker.end(false, false, now, &settings);
         }
         let later = now + settings.open;
-        assert_eq!(breaker.admits(later), Admits::Probe);
+        assert_eq!(breaker.admits(later), BreakerAdmission::Probe);
         breaker.begin();
-        breaker.forget_probe();
-        assert_eq!(breaker.admits(later), Admits::Probe);
+        breaker.cancel_probe();
+        assert_eq!(breaker.admits(later), BreakerAdmission::Probe);
     }
 }

@@ -1,8 +1,20 @@
-//! dispatch: decides which delivery goes next.
+//! dispatch: decides which delivery is attempted next.
 //!
-//! A webhook lives on exactly one shard, a thread with a current-thread runtime that owns its queue, its token bucket and
-//! its breaker; nothing here is locked. Promises: what came in is handed to `send` or stays in its queue or on disk; one
-//! webhook slows no other. Must never know: redb, hyper, signatures.
+//! # Shards
+//! Each webhook belongs to exactly one shard. A shard is one thread with a current-thread runtime. The thread owns the
+//! webhook's queue, token bucket and circuit breaker, so this folder needs no locks.
+//!
+//! # Invariants
+//! - A delivery that reached a shard is handed to a [`Transport`](crate::handoff::Transport), or stays in its queue, or is
+//!   on disk. No delivery is lost.
+//! - A delivery is not attempted a second time unless the first attempt failed, the delivery was replayed, or the process
+//!   stopped before the outcome was durable.
+//! - A slow or failing webhook does not slow down other webhooks.
+//!
+//! `backlog.rs` explains why the first two invariants hold.
+//!
+//! # Boundaries
+//! This folder must never know redb, hyper or signatures.
 
 mod shard;
 mod webhook_queue;
@@ -12,6 +24,7 @@ pub mod queue;
 
 mod arrived_rows;
 mod backlog;
+mod bounds;
 mod rate_control;
 mod shard_metrics;
 mod shard_state;
@@ -35,57 +48,61 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::config;
-use crate::handoff::{RecallRequest, SettleHandle, Verdict};
+use crate::handoff::{BodyRequest, RetryDecision, SettleHandle};
 use crate::model::{AttemptError, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 
-pub use shard_loop::{Running, ShardPanicked, start};
+pub use shard_loop::{ShardPanicked, ShardThreads, start};
 
-/// What the decisions of a shard depend on, beside its messages and the time.
+/// Everything that the decisions of a shard depend on, except its messages and the time.
 #[derive(Clone)]
-pub struct Setup {
-    /// Where webhooks are found.
-    pub webhooks: Arc<dyn Directory>,
-    /// What becomes of a delivery after an attempt.
-    pub decide: Decide,
-    /// For webhooks without settings of their own.
+pub struct DispatchSetup {
+    /// Finds webhooks by number.
+    pub webhooks: Arc<dyn WebhookDirectory>,
+    /// Decides after each attempt whether the delivery is finished, retried or a dead letter.
+    pub decide: RetryDecider,
+    /// Retry policy, timeout and concurrency of webhooks that set none.
     pub delivery: config::DeliveryDefaults,
-    /// For the circuit breaker of every webhook without settings of its own.
+    /// Circuit breaker settings of webhooks that set none.
     pub breaker: config::Breaker,
-    /// Both clocks.
+    /// The wall clock and the scheduling clock.
     pub clock: Clock,
-    /// Metrics.
+    /// The process's metrics.
     pub metrics: Arc<Metrics>,
-    /// How much memory bodies may take.
+    /// The memory budget of event bodies.
     pub memory: Arc<MemoryBudget>,
-    /// The last event in the log at the start. Events of [`ToShard::Arrivals`](crate::handoff::ToShard::Arrivals) are later.
+    /// The last event in the log when the process started. Every event of a
+    /// [`ToShard::Arrivals`](crate::handoff::ToShard::Arrivals) message is later.
     pub last_event: EventId,
 }
 
-/// Where a shard's thread sends what the shard decides.
+/// The channels to which a shard's thread sends the shard's outputs.
 #[derive(Clone)]
 pub struct Ports {
-    /// To settle.
+    /// To the settle thread.
     pub settle: SettleHandle,
-    /// To the recall thread.
-    pub recall: crossbeam_channel::Sender<RecallRequest>,
+    /// To the thread that reads bodies back from the log.
+    pub body_requests: crossbeam_channel::Sender<BodyRequest>,
 }
 
 /// Finds webhooks by number.
-pub trait Directory: Send + Sync + 'static {
-    /// The webhook as it is now, unless it was removed.
+pub trait WebhookDirectory: Send + Sync + 'static {
+    /// Returns the current version of the webhook, or `None` if it was deleted.
     fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>>;
 }
 
-impl Directory for ArcSwap<Registry> {
+impl WebhookDirectory for ArcSwap<Registry> {
     fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>> {
         self.load().webhook(no).map(Arc::clone)
     }
 }
 
-/// The retry policy: the attempt's result, `Retry-After`, attempts made since the last replay (this one too), the webhook's
-/// policy, what it retries, the time of the scheduling clock, and 64 random bits for the jitter.
-pub type Decide =
-    fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, RetryOn, Timestamp, u64) -> Verdict;
+/// Decides what happens after an attempt.
+///
+/// The arguments are: the result of the attempt, the response's `Retry-After`, the number of attempts since the last
+/// replay (this attempt included), the webhook's retry policy, the failures that the webhook retries, the time of the
+/// scheduling clock, and 64 random bits for the jitter.
+pub type RetryDecider =
+    fn(&Result<(), AttemptError>, Option<Duration>, u16, &RetryPolicy, RetryOn, Timestamp, u64) -> RetryDecision;

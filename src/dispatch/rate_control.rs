@@ -1,43 +1,46 @@
-//! How fast a webhook is sent to: what is under way, pauses, breaker, ramp and token bucket, asked in this order.
+//! Limits how fast deliveries of one webhook begin.
+//!
+//! The checks are made in this order: pause, circuit breaker, ramp and concurrency, token bucket.
 
-use super::breaker::{Admits, Breaker};
+use super::breaker::{BreakerAdmission, CircuitBreaker};
 use crate::config;
 use crate::model::RateLimit;
-use crate::runtime::{Bucket, Instant};
+use crate::runtime::{Instant, TokenBucket};
 
-/// Whether a delivery may begin.
+/// Whether a delivery may begin now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// Now.
+    /// A delivery may begin now.
     Open,
-    /// Not before this time.
+    /// No delivery may begin before this time.
     Until(Instant),
-    /// Not before something else happens: a delivery ends, a body comes, somebody resumes the webhook.
+    /// No delivery may begin before another input: a delivery ends, a body is loaded, the webhook is resumed.
     Shut,
 }
 
-/// What is allowed to a webhook by its settings.
+/// The limits of a webhook's settings.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Allowed<'a> {
-    /// Deliveries at once.
+pub(super) struct SendLimits<'a> {
+    /// The maximum number of deliveries in flight.
     pub(super) in_flight_max: u16,
-    /// Deliveries a second.
+    /// The maximum number of deliveries per second.
     pub(super) rate: Option<&'a RateLimit>,
 }
 
-/// The pace of one webhook.
+/// The rate control state of one webhook.
 #[derive(Debug, Default)]
 pub(super) struct RateControl {
-    pub(super) breaker: Breaker,
-    bucket: Bucket,
+    /// The webhook's circuit breaker.
+    pub(super) breaker: CircuitBreaker,
+    bucket: TokenBucket,
     paused_until: Option<Instant>,
     ramp: Option<Ramp>,
-    /// Whether the last delivery failed.
+    /// Whether the last attempt failed.
     is_failing: bool,
 }
 
-/// The way back to full concurrency after a breaker closed or a pause ended: 1, 2, 4, 8, …, each step after as many
-/// successes as it is wide.
+/// Limits the concurrency after the circuit breaker closed or a pause ended. The width doubles (1, 2, 4, 8, …) after as
+/// many successes as the current width.
 #[derive(Debug)]
 struct Ramp {
     width: u16,
@@ -45,8 +48,8 @@ struct Ramp {
 }
 
 impl RateControl {
-    /// Whether one more delivery may begin beside those under way.
-    pub(super) fn gate(&mut self, in_flight: usize, allowed: Allowed<'_>, now: Instant) -> Gate {
+    /// Whether another delivery may begin while `in_flight` deliveries are in flight.
+    pub(super) fn gate(&mut self, in_flight: usize, allowed: SendLimits<'_>, now: Instant) -> Gate {
         if let Some(until) = self.paused_until {
             if now < until {
                 return Gate::Until(until);
@@ -55,11 +58,13 @@ impl RateControl {
             self.start_ramp();
         }
         let width = match self.breaker.admits(now) {
-            Admits::All => self.ramp.as_ref().map_or(u16::MAX, |ramp| ramp.width).min(allowed.in_flight_max.max(1)),
-            // Deliveries from before the breaker opened may still be under way; they do not hold up the probe.
-            Admits::Probe => u16::MAX,
-            Admits::Nothing => return Gate::Shut,
-            Admits::NothingUntil(until) => return Gate::Until(until),
+            BreakerAdmission::All => {
+                self.ramp.as_ref().map_or(u16::MAX, |ramp| ramp.width).min(allowed.in_flight_max.max(1))
+            }
+            // Deliveries from before the breaker opened may still be in flight. They do not delay the probe.
+            BreakerAdmission::Probe => u16::MAX,
+            BreakerAdmission::Nothing => return Gate::Shut,
+            BreakerAdmission::NothingUntil(until) => return Gate::Until(until),
         };
         if in_flight >= usize::from(width) {
             return Gate::Shut;
@@ -70,7 +75,7 @@ impl RateControl {
         }
     }
 
-    /// A delivery begins; says whether it is the breaker's probe.
+    /// Records that a delivery begins. Returns whether it is the circuit breaker's probe.
     pub(super) fn begin(&mut self, rate: Option<&RateLimit>, now: Instant) -> bool {
         if let Some(limit) = rate {
             self.bucket.take(limit, now);
@@ -78,15 +83,15 @@ impl RateControl {
         self.breaker.begin()
     }
 
-    /// A delivery ended.
+    /// Records the result of an attempt. `probe` is the value that [`Self::begin`] returned for it.
     pub(super) fn end(&mut self, ok: bool, probe: bool, now: Instant, settings: &config::Breaker) {
-        let was = self.breaker.stands();
+        let was = self.breaker.state();
         self.breaker.end(ok, probe, now, settings);
         self.is_failing = !ok;
         if !ok {
             return;
         }
-        if was != self.breaker.stands() {
+        if was != self.breaker.state() {
             self.start_ramp();
         } else if let Some(ramp) = &mut self.ramp {
             ramp.successes += 1;
@@ -99,25 +104,25 @@ impl RateControl {
         }
     }
 
-    /// Nothing begins before `until`.
+    /// Pauses the webhook: no delivery begins before `until`. A later end of an earlier pause remains.
     pub(super) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Somebody resumed the webhook: a pause that its answers asked for is over as well.
+    /// Handles that the webhook was resumed. Also ends a pause that the receiver's responses caused.
     pub(super) fn resume(&mut self) {
         self.paused_until = None;
         self.start_ramp();
     }
 
-    /// Whether nothing is lost by forgetting it.
-    pub(super) fn forgettable(&mut self, now: Instant) -> Forgettable {
+    /// Whether this state can be evicted without a loss of information.
+    pub(super) fn evictable(&mut self, now: Instant) -> Evictable {
         if self.is_failing {
-            return Forgettable::No;
+            return Evictable::No;
         }
         let is_paused = self.paused_until.is_some_and(|until| now < until);
-        let is_open = matches!(self.breaker.admits(now), Admits::NothingUntil(_));
-        if is_paused || is_open || !self.bucket.is_full(now) { Forgettable::Later } else { Forgettable::Yes }
+        let is_open = matches!(self.breaker.admits(now), BreakerAdmission::NothingUntil(_));
+        if is_paused || is_open || !self.bucket.is_full(now) { Evictable::Later } else { Evictable::Yes }
     }
 
     fn start_ramp(&mut self) {
@@ -125,14 +130,14 @@ impl RateControl {
     }
 }
 
-/// Whether a pace may be forgotten.
+/// Whether a [`RateControl`] may be evicted from memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forgettable {
-    /// A new one would do as well.
+pub(super) enum Evictable {
+    /// Yes: a new value would behave in the same way.
     Yes,
-    /// Time will make it so.
+    /// Not yet, but after some time without a further input.
     Later,
-    /// It tells of failures that only a delivery can end.
+    /// No: it holds failures, which only a successful delivery ends.
     No,
 }
 
@@ -156,44 +161,44 @@ mod tests {
         }
     }
 
-    /// How many begin when as many begin as may.
-    fn width(pace: &mut RateControl, now: Instant) -> usize {
-        let allowed = Allowed { in_flight_max: 8, rate: None };
-        (0..100).take_while(|in_flight| pace.gate(*in_flight, allowed, now) == Gate::Open).count()
+    /// The number of deliveries that may be in flight.
+    fn width(rate_control: &mut RateControl, now: Instant) -> usize {
+        let allowed = SendLimits { in_flight_max: 8, rate: None };
+        (0..100).take_while(|in_flight| rate_control.gate(*in_flight, allowed, now) == Gate::Open).count()
     }
 
     #[test]
-    fn what_comes_back_is_ramped() {
+    fn concurrency_ramps_up_after_a_pause_and_after_an_open_breaker() {
         let mut now = Clock::test(Timestamp::from_millis(0)).instant();
-        let mut pace = RateControl::default();
-        assert_eq!(width(&mut pace, now), 8);
-        pace.pause(now + Duration::from_secs(1));
-        assert_eq!(width(&mut pace, now), 0);
+        let mut rate_control = RateControl::default();
+        assert_eq!(width(&mut rate_control, now), 8);
+        rate_control.pause(now + Duration::from_secs(1));
+        assert_eq!(width(&mut rate_control, now), 0);
         now += Duration::from_secs(1);
         for expected in [1, 2, 4, 8, 8] {
-            assert_eq!(width(&mut pace, now), expected);
+            assert_eq!(width(&mut rate_control, now), expected);
             for _ in 0..expected {
-                pace.end(true, false, now, &settings());
+                rate_control.end(true, false, now, &settings());
             }
         }
-        (0..5).for_each(|_| pace.end(false, false, now, &settings()));
-        assert_eq!(width(&mut pace, now), 0, "open");
+        (0..5).for_each(|_| rate_control.end(false, false, now, &settings()));
+        assert_eq!(width(&mut rate_control, now), 0, "open");
         now += Duration::from_secs(30);
-        assert_eq!(pace.gate(7, Allowed { in_flight_max: 8, rate: None }, now), Gate::Open, "the probe");
-        let probe = pace.begin(None, now);
-        pace.end(true, probe, now, &settings());
-        assert_eq!(width(&mut pace, now), 1, "closed again, slowly");
+        assert_eq!(rate_control.gate(7, SendLimits { in_flight_max: 8, rate: None }, now), Gate::Open, "the probe");
+        let probe = rate_control.begin(None, now);
+        rate_control.end(true, probe, now, &settings());
+        assert_eq!(width(&mut rate_control, now), 1, "closed again, slowly");
     }
 
     #[test]
-    fn failure_is_not_forgotten_before_the_next_success() {
+    fn a_failing_webhook_is_not_evictable_before_the_next_success() {
         let now = Clock::test(Timestamp::from_millis(0)).instant();
-        let mut pace = RateControl::default();
-        pace.end(false, false, now, &settings());
+        let mut rate_control = RateControl::default();
+        rate_control.end(false, false, now, &settings());
         let later = now + Duration::from_secs(100);
-        pace.end(false, false, later, &settings());
-        assert_eq!(pace.forgettable(later), Forgettable::No);
-        pace.end(true, false, later, &settings());
-        assert_ne!(pace.forgettable(later), Forgettable::No);
+        rate_control.end(false, false, later, &settings());
+        assert_eq!(rate_control.evictable(later), Evictable::No);
+        rate_control.end(true, false, later, &settings());
+        assert_ne!(rate_control.evictable(later), Evictable::No);
     }
 }

@@ -1,184 +1,188 @@
-//! A shard without its thread: [`Shard::step`] takes an input at a time; deliveries and [`Outputs`] come out. Nothing here
-//! waits, sends or asks for the time, so that a test or a simulation can put any order of inputs before it.
+//! The state machine of a shard, without its thread.
+//!
+//! [`Shard::step`] applies one input. [`Shard::next_job`] and [`Shard::outputs`] return the results. Nothing here waits,
+//! sends or reads a clock, so a test or a simulation can apply inputs in any order.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::Setup;
-use super::backlog::Bounds;
-use super::shard_state::{Outputs, ShardState};
-use super::timer::Key;
-use super::webhook_queue::{Job, WebhookQueue};
-use crate::handoff::{Arrival, Outcome, RecallRequest, ToShard, Waiting};
-use crate::limits::RECALL_FULL_PAUSE;
+use super::DispatchSetup;
+use super::bounds::ShardBounds;
+use super::shard_state::{ShardOutputs, ShardState};
+use super::timer::WebhookKey;
+use super::webhook_queue::{DeliveryJob, WebhookQueue};
+use crate::handoff::{AttemptOutcome, BodyRequest, EventArrival, ToShard, WebhookBacklog};
+use crate::limits::BODY_READ_QUEUE_FULL_PAUSE;
 use crate::model::{DeadReason, WebhookNo};
 use crate::outbound::Webhook;
 use crate::runtime::{Instant, Moment, Random};
 
-/// What a shard is told.
+/// An input of [`Shard::step`].
 #[derive(Debug)]
-pub(super) enum Input {
-    /// By commit, settle, the registry or the recall thread.
+pub(super) enum ShardInput {
+    /// A message from commit, settle, the registry or the body reader thread.
     Message(ToShard),
-    /// The time of [`Shard::next_tick`] has come.
+    /// The time that [`Shard::next_tick`] returned is reached.
     Tick,
-    /// A delivery ended.
-    Finished(Job, Outcome),
-    /// A delivery was dropped unfinished.
-    Dropped(Job),
-    /// The recall thread had no room for the last request, which was for this webhook.
-    RecallRefused(WebhookNo),
-    /// From now on no delivery begins.
+    /// An attempt ended with an outcome.
+    Finished(DeliveryJob, AttemptOutcome),
+    /// A delivery job was dropped before its attempt ended.
+    Dropped(DeliveryJob),
+    /// The queue of the body reader thread was full, so the last request, which was for this webhook, was not sent.
+    BodyRequestRefused(WebhookNo),
+    /// The shard stops: no further delivery begins.
     Stop,
 }
 
-/// See the module.
+/// The webhooks of one shard, and everything they share.
 pub(super) struct Shard {
-    /// By number / shards: numbers are dense, so this costs a pointer per webhook that ever was.
-    targets: Vec<Option<Box<WebhookQueue>>>,
+    /// Indexed by [`WebhookKey`]. Webhook numbers are dense, so the vector costs one pointer for each webhook that was
+    /// ever created.
+    webhook_queues: Vec<Option<Box<WebhookQueue>>>,
     shards: u32,
     refills: usize,
-    recall_again_at: Option<Instant>,
-    common: ShardState,
+    body_requests_paused_until: Option<Instant>,
+    state: ShardState,
 }
 
 impl Shard {
-    /// Shard `index` of `shards`.
-    pub(super) fn new(index: usize, shards: usize, setup: Setup, random: Random, bounds: Bounds) -> Self {
+    /// Creates shard `index` of `shards`, without webhooks.
+    pub(super) fn new(index: usize, shards: usize, setup: DispatchSetup, random: Random, bounds: ShardBounds) -> Self {
         Self {
-            targets: Vec::new(),
+            webhook_queues: Vec::new(),
             shards: shards.max(1) as u32,
             refills: 0,
-            recall_again_at: None,
-            common: ShardState::new(index, setup, random, bounds),
+            body_requests_paused_until: None,
+            state: ShardState::new(index, setup, random, bounds),
         }
     }
 
-    /// Takes an input in, at this time. What follows is in [`Self::outputs`] and [`Self::next_job`].
-    pub(super) fn step(&mut self, now: Instant, input: Input) {
+    /// Applies an input at time `now`. The results are in [`Self::outputs`] and [`Self::next_job`].
+    pub(super) fn step(&mut self, now: Instant, input: ShardInput) {
         match input {
-            Input::Message(message) => self.handle(message, now),
-            Input::Tick => self.tick(now),
-            Input::Finished(job, outcome) => self.finished(&job, outcome, now),
-            Input::Dropped(job) => self.dropped(job, now),
-            Input::RecallRefused(webhook) => self.recall_refused(webhook, now),
-            Input::Stop => self.common.is_stopping = true,
+            ShardInput::Message(message) => self.handle(message, now),
+            ShardInput::Tick => self.tick(now),
+            ShardInput::Finished(job, outcome) => self.finished(&job, outcome, now),
+            ShardInput::Dropped(job) => self.dropped(job, now),
+            ShardInput::BodyRequestRefused(webhook) => self.body_request_refused(webhook, now),
+            ShardInput::Stop => self.state.is_stopping = true,
         }
     }
 
     fn handle(&mut self, message: ToShard, now: Instant) {
-        if self.common.is_stopping {
-            // Settle has all of the message as well, and keeps it for the next start.
+        if self.state.is_stopping {
+            // Settle also has every delivery of this message and keeps it for the next start.
             return;
         }
         match message {
             ToShard::Arrivals(arrivals) => self.arrived(&arrivals, now),
             ToShard::Refilled(reply) => {
                 self.refills = self.refills.saturating_sub(1);
-                if let Some((target, common)) = self.known(reply.webhook) {
-                    target.refilled(&reply, common);
-                    target.serve(now, common);
+                if let Some((webhook_queue, state)) = self.get(reply.webhook) {
+                    webhook_queue.refilled(&reply, state);
+                    webhook_queue.schedule(now, state);
                 }
             }
-            ToShard::Recalled { webhook, events } => {
-                // There is room at the recall thread again.
-                self.recall_again_at = None;
-                if let Some((target, common)) = self.known(webhook) {
-                    target.recalled(&events, now, common);
-                    target.serve(now, common);
+            ToShard::BodiesLoaded { webhook, events } => {
+                // A reply means that the body reader thread has room again.
+                self.body_requests_paused_until = None;
+                if let Some((webhook_queue, state)) = self.get(webhook) {
+                    webhook_queue.bodies_loaded(&events, now, state);
+                    webhook_queue.schedule(now, state);
                 }
             }
             ToShard::Waiting(list) => {
-                for Waiting { webhook, ready, due } in list {
-                    if let Some((target, common)) = self.open(webhook) {
-                        target.rows_wait(ready, due, common);
-                        target.serve(now, common);
+                for WebhookBacklog { webhook, ready, due } in list {
+                    if let Some((webhook_queue, state)) = self.get_or_create(webhook) {
+                        webhook_queue.rows_available(ready, due, state);
+                        webhook_queue.schedule(now, state);
                     }
                 }
             }
-            ToShard::Wide(event) => {
-                self.common.early.arrived(event);
-                // One that is not here now begins by reading its rows.
-                for target in self.targets.iter_mut().flatten() {
-                    target.wide();
-                    target.serve(now, &mut self.common);
+            ToShard::WideEvent(event) => {
+                self.state.arrived_rows.arrived(event);
+                // A webhook that is not in memory now will begin by reading its rows.
+                for webhook_queue in self.webhook_queues.iter_mut().flatten() {
+                    webhook_queue.wide_event_accepted();
+                    webhook_queue.schedule(now, &mut self.state);
                 }
             }
-            // The workers' matter: see `Crew::probe`.
-            ToShard::Probe(_) => {}
+            // The shard's loop passes test deliveries to `WorkerPool::send_test`.
+            ToShard::TestDelivery(_) => {}
             ToShard::Changed(webhooks) => {
                 for no in webhooks {
-                    let latest = self.common.setup.webhooks.webhook(no);
-                    if let Some((target, common)) = self.known(no) {
-                        target.changed(latest, common);
-                        target.serve(now, common);
+                    let latest = self.state.setup.webhooks.webhook(no);
+                    if let Some((webhook_queue, state)) = self.get(no) {
+                        webhook_queue.changed(latest, state);
+                        webhook_queue.schedule(now, state);
                     }
                 }
             }
         }
     }
 
-    fn arrived(&mut self, arrivals: &[Arrival], now: Instant) {
-        let keep_bodies = !self.common.setup.memory.is_over();
-        for Arrival { event, webhooks } in arrivals {
+    fn arrived(&mut self, arrivals: &[EventArrival], now: Instant) {
+        let keep_bodies = !self.state.setup.memory.is_over();
+        for EventArrival { event, webhooks } in arrivals {
             let mut taken = SmallVec::<[WebhookNo; 4]>::new();
             for no in webhooks.iter().copied() {
-                if self.common.early.is_taken(event.id, no) {
+                if self.state.arrived_rows.is_taken(event.id, no) {
                     taken.push(no);
                     continue;
                 }
-                match self.open(no) {
-                    Some((target, common)) => {
-                        target.arrived(event, keep_bodies, common);
-                        target.serve(now, common);
+                match self.get_or_create(no) {
+                    Some((webhook_queue, state)) => {
+                        webhook_queue.arrived(event, keep_bodies, state);
+                        webhook_queue.schedule(now, state);
                     }
-                    None => self.common.dead_letter(no, event.id, DeadReason::Removed),
+                    None => self.state.dead_letter(no, event.id, DeadReason::Removed),
                 }
             }
-            self.common.early.arrived(event.id);
-            // An ordered webhook has waited for that.
+            self.state.arrived_rows.arrived(event.id);
+            // An ordered webhook may have waited for this arrival.
             for no in taken {
-                if let Some((target, common)) = self.known(no) {
-                    target.serve(now, common);
+                if let Some((webhook_queue, state)) = self.get(no) {
+                    webhook_queue.schedule(now, state);
                 }
             }
         }
     }
 
-    /// Does what is due.
+    /// Fires due timers and evicts idle webhooks.
     fn tick(&mut self, now: Instant) {
-        while let Some(key) = self.common.timers.pop(now) {
-            if let Some((target, common)) = self.at(key) {
-                target.woke(now, common);
-                target.serve(now, common);
+        while let Some(key) = self.state.timers.pop(now) {
+            if let Some((webhook_queue, state)) = self.by_key(key) {
+                webhook_queue.timer_fired(now, state);
+                webhook_queue.schedule(now, state);
             }
         }
-        while self.common.idle.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, key)) = self.common.idle.pop_front() else { break };
-            let is_forgettable = self.at(key).is_some_and(|(target, common)| target.is_forgettable(now, common));
-            if is_forgettable && let Some(target) = self.targets[key as usize].take() {
-                target.forget(&mut self.common);
+        while self.state.idle.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, key)) = self.state.idle.pop_front() else { break };
+            let is_evictable =
+                self.by_key(key).is_some_and(|(webhook_queue, state)| webhook_queue.is_evictable(now, state));
+            if is_evictable && let Some(webhook_queue) = self.webhook_queues[key as usize].take() {
+                webhook_queue.evict(&mut self.state);
             }
         }
     }
 
-    /// When [`Self::tick`] has something to do.
+    /// Returns the time of the next [`ShardInput::Tick`], or `None` if nothing is scheduled.
     pub(super) fn next_tick(&self) -> Option<Instant> {
-        let idle = self.common.idle.front().map(|(at, _)| *at);
-        [self.common.timers.first(), idle, self.recall_again_at].into_iter().flatten().min()
+        let idle = self.state.idle.front().map(|(at, _)| *at);
+        [self.state.timers.first(), idle, self.body_requests_paused_until].into_iter().flatten().min()
     }
 
-    /// The next delivery, of the webhook whose turn it is.
-    pub(super) fn next_job(&mut self, now: Instant) -> Option<Job> {
-        if self.common.is_stopping {
+    /// Begins the next delivery. Webhooks take turns. Returns `None` if nothing is ready or the shard stops.
+    pub(super) fn next_job(&mut self, now: Instant) -> Option<DeliveryJob> {
+        if self.state.is_stopping {
             return None;
         }
-        while let Some(key) = self.common.ready.pop_front() {
-            let Some((target, common)) = self.at(key) else { continue };
-            let job = target.take(now, common);
-            target.serve(now, common);
+        while let Some(key) = self.state.ready.pop_front() {
+            let Some((webhook_queue, state)) = self.by_key(key) else { continue };
+            let job = webhook_queue.next_job(now, state);
+            webhook_queue.schedule(now, state);
             if job.is_some() {
                 return job;
             }
@@ -186,126 +190,128 @@ impl Shard {
         None
     }
 
-    fn finished(&mut self, job: &Job, outcome: Outcome, now: Instant) {
-        // A webhook with a delivery under way is never forgotten.
-        if let Some((target, common)) = self.at(job.key) {
-            target.finished(job, outcome, now, common);
-            target.serve(now, common);
+    fn finished(&mut self, job: &DeliveryJob, outcome: AttemptOutcome, now: Instant) {
+        // A webhook with a delivery in flight is never evicted.
+        if let Some((webhook_queue, state)) = self.by_key(job.key) {
+            webhook_queue.finished(job, outcome, now, state);
+            webhook_queue.schedule(now, state);
         }
     }
 
-    fn dropped(&mut self, job: Job, now: Instant) {
-        if let Some((target, common)) = self.at(job.key) {
-            target.dropped(job, now, common);
-            target.serve(now, common);
+    fn dropped(&mut self, job: DeliveryJob, now: Instant) {
+        if let Some((webhook_queue, state)) = self.by_key(job.key) {
+            webhook_queue.dropped(job, now, state);
+            webhook_queue.schedule(now, state);
         }
     }
 
-    /// What has gathered since the last call. Refills come last: settle looks for rows after what it was told before.
-    pub(super) fn outputs(&mut self, now: Instant) -> Outputs {
+    /// Returns the outputs since the last call. The refills must be sent last: settle answers them after it has applied
+    /// everything sent before.
+    pub(super) fn outputs(&mut self, now: Instant) -> ShardOutputs {
         self.ask_for_rows(now);
-        let ShardState { outputs, tally, in_flight, .. } = &mut self.common;
-        tally.flush(*in_flight);
+        let ShardState { outputs, shard_metrics, in_flight, .. } = &mut self.state;
+        shard_metrics.flush(*in_flight);
         std::mem::take(outputs)
     }
 
     fn ask_for_rows(&mut self, now: Instant) {
-        while self.refills < self.common.bounds.refills && !self.common.is_stopping {
-            let Some(key) = self.common.refill_turns.pop_front() else { break };
-            let Some((target, common)) = self.at(key) else { continue };
-            let refill = target.next_refill(now, common);
-            // The webhook may want its other lane as well.
-            target.serve(now, common);
+        while self.refills < self.state.bounds.refills && !self.state.is_stopping {
+            let Some(key) = self.state.refill_queue.pop_front() else { break };
+            let Some((webhook_queue, state)) = self.by_key(key) else { continue };
+            let refill = webhook_queue.next_refill(now, state);
+            // The webhook may need a second refill, of the other kind.
+            webhook_queue.schedule(now, state);
             if let Some(refill) = refill {
-                self.common.outputs.refills.push(refill);
+                self.state.outputs.refills.push(refill);
                 self.refills += 1;
             }
         }
     }
 
-    /// The next request for bodies, until the recall thread has no room: see [`Input::RecallRefused`].
-    pub(super) fn next_recall(&mut self, now: Instant) -> Option<RecallRequest> {
-        if self.recall_again_at.is_some_and(|at| now < at) {
+    /// Returns the next request for bodies. Returns `None` if no webhook needs bodies, if the shard stops, or for a pause
+    /// after [`ShardInput::BodyRequestRefused`].
+    pub(super) fn next_body_request(&mut self, now: Instant) -> Option<BodyRequest> {
+        if self.body_requests_paused_until.is_some_and(|at| now < at) {
             return None;
         }
-        self.recall_again_at = None;
-        if self.common.is_stopping {
+        self.body_requests_paused_until = None;
+        if self.state.is_stopping {
             return None;
         }
-        while let Some(key) = self.common.recall_turns.pop_front() {
-            let Some((target, common)) = self.at(key) else { continue };
-            match target.next_recall(common) {
+        while let Some(key) = self.state.body_read_queue.pop_front() {
+            let Some((webhook_queue, state)) = self.by_key(key) else { continue };
+            match webhook_queue.next_body_request(state) {
                 Some(request) => return Some(request),
-                None => target.serve(now, common),
+                None => webhook_queue.schedule(now, state),
             }
         }
         None
     }
 
-    fn recall_refused(&mut self, webhook: WebhookNo, now: Instant) {
-        if let Some((target, common)) = self.known(webhook) {
-            let key = target.recall_refused();
-            common.recall_turns.push_front(key);
+    fn body_request_refused(&mut self, webhook: WebhookNo, now: Instant) {
+        if let Some((webhook_queue, state)) = self.get(webhook) {
+            let key = webhook_queue.body_request_refused();
+            state.body_read_queue.push_front(key);
         }
-        self.recall_again_at = Some(now + RECALL_FULL_PAUSE);
+        self.body_requests_paused_until = Some(now + BODY_READ_QUEUE_FULL_PAUSE);
     }
 
-    /// The time that a test delivery may take, and when it begins; none any more in a stop.
-    pub(super) fn probe_begins(&self, webhook: &Webhook, now: Instant) -> Option<(Duration, Moment)> {
-        let Setup { delivery, clock, .. } = &self.common.setup;
+    /// Returns the timeout and the begin time of a test delivery, or `None` if the shard stops.
+    pub(super) fn begin_test_delivery(&self, webhook: &Webhook, now: Instant) -> Option<(Duration, Moment)> {
+        let DispatchSetup { delivery, clock, .. } = &self.state.setup;
         let begins = || (webhook.timeout.unwrap_or(delivery.timeout), clock.moment(now));
-        (!self.common.is_stopping).then(begins)
+        (!self.state.is_stopping).then(begins)
     }
 
-    /// Whether something waits for a worker.
+    /// Whether a webhook has a delivery that a worker can begin.
     pub(super) fn has_work(&self) -> bool {
-        !self.common.ready.is_empty() && !self.common.is_stopping
+        !self.state.ready.is_empty() && !self.state.is_stopping
     }
 
-    /// Deliveries under way.
+    /// The number of deliveries in flight.
     pub(super) fn in_flight(&self) -> usize {
-        self.common.in_flight
+        self.state.in_flight
     }
 
-    /// Deliveries that may be under way at once.
+    /// The maximum number of deliveries in flight.
     pub(super) fn in_flight_max(&self) -> usize {
-        self.common.bounds.in_flight
+        self.state.bounds.in_flight
     }
 
-    fn at(&mut self, key: Key) -> Option<(&mut WebhookQueue, &mut ShardState)> {
-        let target = self.targets.get_mut(key as usize)?.as_deref_mut()?;
-        Some((target, &mut self.common))
+    fn by_key(&mut self, key: WebhookKey) -> Option<(&mut WebhookQueue, &mut ShardState)> {
+        let webhook_queue = self.webhook_queues.get_mut(key as usize)?.as_deref_mut()?;
+        Some((webhook_queue, &mut self.state))
     }
 
-    /// The webhook, if there is something to know of it.
-    fn known(&mut self, no: WebhookNo) -> Option<(&mut WebhookQueue, &mut ShardState)> {
-        self.at(no.0 / self.shards)
+    /// Returns the webhook's queue if it is in memory.
+    fn get(&mut self, no: WebhookNo) -> Option<(&mut WebhookQueue, &mut ShardState)> {
+        self.by_key(no.0 / self.shards)
     }
 
-    /// The webhook, made if it is not there; `None`: it was removed.
-    fn open(&mut self, no: WebhookNo) -> Option<(&mut WebhookQueue, &mut ShardState)> {
+    /// Returns the webhook's queue and creates it if necessary. Returns `None` if the webhook was deleted.
+    fn get_or_create(&mut self, no: WebhookNo) -> Option<(&mut WebhookQueue, &mut ShardState)> {
         let key = no.0 / self.shards;
         let at = key as usize;
-        if self.targets.get(at).is_none_or(Option::is_none) {
-            let webhook = self.common.setup.webhooks.webhook(no)?;
-            if self.targets.len() <= at {
-                self.targets.resize_with(at + 1, || None);
+        if self.webhook_queues.get(at).is_none_or(Option::is_none) {
+            let webhook = self.state.setup.webhooks.webhook(no)?;
+            if self.webhook_queues.len() <= at {
+                self.webhook_queues.resize_with(at + 1, || None);
             }
-            self.targets[at] = Some(Box::new(WebhookQueue::new(key, Arc::clone(&webhook), &self.common)));
+            self.webhook_queues[at] = Some(Box::new(WebhookQueue::new(key, Arc::clone(&webhook), &self.state)));
         }
-        self.at(key)
+        self.by_key(key)
     }
 }
 
 #[cfg(test)]
 impl Shard {
-    /// Entries of a webhook in memory.
+    /// The number of a webhook's entries in memory.
     pub(super) fn held(&self, no: WebhookNo) -> usize {
-        self.targets.get((no.0 / self.shards) as usize).and_then(Option::as_deref).map_or(0, WebhookQueue::held)
+        self.webhook_queues.get((no.0 / self.shards) as usize).and_then(Option::as_deref).map_or(0, WebhookQueue::held)
     }
 
-    /// Webhooks that something is known of.
+    /// The number of webhooks in memory.
     pub(super) fn webhooks(&self) -> usize {
-        self.targets.iter().flatten().count()
+        self.webhook_queues.iter().flatten().count()
     }
 }

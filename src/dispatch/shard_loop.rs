@@ -1,4 +1,4 @@
-//! A shard's thread: its loop, its start and its end.
+//! The threads of the shards: start, loop and stop.
 
 use std::io;
 use std::pin::pin;
@@ -10,54 +10,56 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use super::backlog::Bounds;
-use super::shard::{Input, Shard};
-use super::shard_state::Outputs;
+use super::bounds::ShardBounds;
+use super::shard::{Shard, ShardInput};
+use super::shard_state::ShardOutputs;
 use super::worker_pool::WorkerPool;
-use super::{Ports, Setup};
+use super::{DispatchSetup, Ports};
 use crate::handoff::{ToSettle, ToShard, Transport};
 use crate::limits::SHARD_MESSAGES;
 use crate::runtime::{Instant, Random};
 
-/// The shards' threads. Dropping it stops them at once, without waiting for what is under way.
-pub struct Running {
+/// The running shard threads. Dropping this value stops them immediately, without waiting for deliveries in flight.
+pub struct ShardThreads {
     stops: Vec<oneshot::Sender<Duration>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A shard's thread ended by a panic, which is a fault in this program. What it had not told is in the state.
+/// A shard's thread panicked, which is a bug in this program. Deliveries whose outcomes it had not sent are still in
+/// settle's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("dispatch shard {0} panicked")]
 pub struct ShardPanicked(pub usize);
 
-/// Starts a thread for each inbox, with a carrier of its own that is made on it.
+/// Starts one shard thread for each inbox. `transport` creates the shard's transport on that thread; its argument is the
+/// shard's index.
 ///
 /// # Errors
-/// If the system has no thread, or no event queue, to give.
+/// If the system cannot create a thread or an event queue.
 pub fn start<C: Transport>(
-    setup: &Setup,
+    setup: &DispatchSetup,
     ports: &Ports,
     inboxes: Vec<mpsc::Receiver<ToShard>>,
-    carrier: impl Fn(usize) -> C + Send + Sync + 'static,
-) -> io::Result<Running> {
-    let (carrier, shards) = (Arc::new(carrier), inboxes.len());
-    let mut running = Running { stops: Vec::new(), threads: Vec::new() };
+    transport: impl Fn(usize) -> C + Send + Sync + 'static,
+) -> io::Result<ShardThreads> {
+    let (transport, shards) = (Arc::new(transport), inboxes.len());
+    let mut running = ShardThreads { stops: Vec::new(), threads: Vec::new() };
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let (stop, stopped) = oneshot::channel();
-        let (setup, ports, carrier) = (setup.clone(), ports.clone(), Arc::clone(&carrier));
+        let (setup, ports, transport) = (setup.clone(), ports.clone(), Arc::clone(&transport));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("dispatch-{index}")).spawn(move || {
             let clock = setup.clock.clone();
             let local = LocalSet::new();
-            let crew = local.block_on(&runtime, async {
-                let shard = Shard::new(index, shards, setup, Random::system(), Bounds::default());
-                let crew = WorkerPool::new(shard, clock, carrier(index));
-                run(&crew, &ports, inbox, stopped).await;
-                crew
+            let pool = local.block_on(&runtime, async {
+                let shard = Shard::new(index, shards, setup, Random::system(), ShardBounds::default());
+                let pool = WorkerPool::new(shard, clock, transport(index));
+                run(&pool, &ports, inbox, stopped).await;
+                pool
             });
-            // Deliveries still under way are dropped with their tasks, and so returned.
+            // This drops the tasks of the deliveries in flight, which returns the deliveries to the shard.
             drop(local);
-            ports.perform(&mut crew.shard.borrow_mut(), crew.clock.instant());
+            ports.send_outputs(&mut pool.shard.borrow_mut(), pool.clock.instant());
         })?;
         running.stops.push(stop);
         running.threads.push(thread);
@@ -65,16 +67,17 @@ pub fn start<C: Transport>(
     Ok(running)
 }
 
-impl Running {
-    /// No delivery begins any more; those under way may go on for this long, and are then returned.
+impl ShardThreads {
+    /// Stops all shards. No further delivery begins. Deliveries in flight have the time `within` to end. After that they
+    /// are returned to the queue without an outcome.
     pub fn stop(&mut self, within: Duration) {
         for stop in self.stops.drain(..) {
-            // A shard that ended by a panic is told of by `join`.
+            // `join` reports a shard that panicked.
             let _ = stop.send(within);
         }
     }
 
-    /// Waits for the threads to end; each has told settle everything by then.
+    /// Waits for the threads to end. By then each thread has sent all its outcomes to settle.
     ///
     /// # Errors
     /// The first shard that panicked.
@@ -89,59 +92,59 @@ impl Running {
         result
     }
 
-    /// Whether a thread has ended, which before a stop it does only by a panic.
+    /// Whether a thread has ended. Before a stop a thread ends only by a panic.
     pub fn has_ended(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 
 impl Ports {
-    /// Does what the shard decided since the last call. Settle is told before it is asked for rows.
-    pub(super) fn perform(&self, shard: &mut Shard, now: Instant) {
-        let Outputs { settled, spilled, refills } = shard.outputs(now);
+    /// Sends the shard's outputs since the last call. Outcomes are sent to settle before refill requests.
+    pub(super) fn send_outputs(&self, shard: &mut Shard, now: Instant) {
+        let ShardOutputs { settled, spilled, refills } = shard.outputs(now);
         if !settled.is_empty() {
-            self.settle.tell(ToSettle::Settled(settled));
+            self.settle.send(ToSettle::Settled(settled));
         }
         if !spilled.is_empty() {
-            self.settle.tell(ToSettle::Spill(spilled));
+            self.settle.send(ToSettle::Spill(spilled));
         }
         for refill in refills {
-            self.settle.tell(ToSettle::Refill(refill));
+            self.settle.send(ToSettle::Refill(refill));
         }
-        while let Some(request) = shard.next_recall(now) {
+        while let Some(request) = shard.next_body_request(now) {
             let webhook = request.webhook;
-            if self.recall.try_send(request).is_err() {
-                shard.step(now, Input::RecallRefused(webhook));
+            if self.body_requests.try_send(request).is_err() {
+                shard.step(now, ShardInput::BodyRequestRefused(webhook));
             }
         }
     }
 }
 
-/// A shard's loop, until it is told to stop and what is under way has ended, or the time for that is over.
+/// Runs a shard's loop. After a stop, it returns when no delivery is in flight or the time for the stop is over.
 pub(super) async fn run<C: Transport>(
-    crew: &Rc<WorkerPool<C>>,
+    pool: &Rc<WorkerPool<C>>,
     ports: &Ports,
     mut inbox: mpsc::Receiver<ToShard>,
     mut stopped: oneshot::Receiver<Duration>,
 ) {
-    let clock = &crew.clock;
+    let clock = &pool.clock;
     let mut sleep = pin!(tokio::time::sleep_until(clock.instant()));
     let mut messages = Vec::with_capacity(SHARD_MESSAGES);
     let (mut inbox_is_open, mut has_taken, mut deadline) = (true, false, None);
     loop {
         let next_tick = {
-            let mut shard = crew.shard.borrow_mut();
+            let mut shard = pool.shard.borrow_mut();
             let now = clock.instant();
-            shard.step(now, Input::Tick);
-            ports.perform(&mut shard, now);
+            shard.step(now, ShardInput::Tick);
+            ports.send_outputs(&mut shard, now);
             if deadline.is_some_and(|at| shard.in_flight() == 0 || at <= now) {
                 return;
             }
             shard.next_tick()
         };
-        crew.assign();
+        pool.assign();
         if std::mem::take(&mut has_taken) {
-            // However many messages wait, deliveries go on between two handfuls.
+            // Deliveries must go on between two batches of messages, however many messages wait.
             tokio::task::yield_now().await;
         }
         let wake = [next_tick, deadline].into_iter().flatten().min();
@@ -150,23 +153,23 @@ pub(super) async fn run<C: Transport>(
         }
         tokio::select! {
             biased;
-            // First, or a flood of messages could hold up the stop.
+            // The stop comes first, because a flood of messages could delay it otherwise.
             within = &mut stopped, if deadline.is_none() => {
                 let now = clock.instant();
-                crew.shard.borrow_mut().step(now, Input::Stop);
+                pool.shard.borrow_mut().step(now, ShardInput::Stop);
                 deadline = Some(now + within.unwrap_or_default());
             }
             count = inbox.recv_many(&mut messages, SHARD_MESSAGES), if inbox_is_open => {
                 (inbox_is_open, has_taken) = (count > 0, count > 0);
                 for message in messages.drain(..) {
                     match message {
-                        ToShard::Probe(probe) => crew.probe(probe),
-                        message => crew.shard.borrow_mut().step(clock.instant(), Input::Message(message)),
+                        ToShard::TestDelivery(request) => pool.send_test(request),
+                        message => pool.shard.borrow_mut().step(clock.instant(), ShardInput::Message(message)),
                     }
                 }
             }
             () = sleep.as_mut(), if wake.is_some() => {}
-            () = crew.bell.notified() => {}
+            () = pool.wakeup.notified() => {}
         }
     }
 }

@@ -1,15 +1,17 @@
-//! What a shard counts of its deliveries. The metrics are told once in a turn of its loop: each of them is one place in memory
-//! that all shards write, which an addition for each delivery would carry to and fro between the processor's cores.
+//! Counters of one shard, flushed to the shared metrics once in each iteration of the shard's loop.
+//!
+//! All shards write the same metric counters. An addition for each delivery would move these cache lines between the
+//! processor's cores.
 
 use std::sync::Arc;
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
-use crate::handoff::Outcome;
-use crate::runtime::metrics::Recorder;
+use crate::handoff::AttemptOutcome;
+use crate::runtime::metrics::LatencyRecorder;
 use crate::runtime::{Instant, Metrics};
 
-/// See the module.
+/// The local counters of one shard.
 pub(super) struct ShardMetrics {
     metrics: Arc<Metrics>,
     attempts: LocalIntCounter,
@@ -17,13 +19,13 @@ pub(super) struct ShardMetrics {
     failures: LocalIntCounter,
     duration: LocalHistogram,
     first_attempt: LocalHistogram,
-    recorder: Recorder,
-    /// What the metrics know of the deliveries under way.
+    recorder: LatencyRecorder,
+    /// The number of this shard's deliveries in flight at the last flush.
     in_flight: usize,
 }
 
 impl ShardMetrics {
-    /// Nothing counted yet.
+    /// Creates counters at zero.
     pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             attempts: metrics.attempts.local(),
@@ -37,8 +39,9 @@ impl ShardMetrics {
         }
     }
 
-    /// Counts an attempt; `committed_at` of a first one whose event came straight from its commit.
-    pub(super) fn count(&self, outcome: &Outcome, committed_at: Option<Instant>) {
+    /// Counts an attempt. `committed_at` is set for the first attempt of an event that came directly from its commit, and
+    /// adds the time since the commit to the first-attempt latency.
+    pub(super) fn count(&self, outcome: &AttemptOutcome, committed_at: Option<Instant>) {
         self.attempts.inc();
         let ended = if outcome.result.is_ok() { &self.successes } else { &self.failures };
         ended.inc();
@@ -50,7 +53,7 @@ impl ShardMetrics {
         }
     }
 
-    /// Tells the metrics; so many deliveries are under way.
+    /// Adds the counts since the last flush to the shared metrics. `in_flight` is the number of deliveries in flight.
     pub(super) fn flush(&mut self, in_flight: usize) {
         for counter in [&self.attempts, &self.successes, &self.failures] {
             counter.flush();

@@ -1,83 +1,91 @@
-//! What the webhooks of a shard share: the lists in which webhooks wait for something, and what the shard decided.
+//! The state that all webhooks of a shard share: the queues in which webhooks wait, the timers, and the pending outputs.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Setup;
+use super::DispatchSetup;
 use super::arrived_rows::ArrivedRows;
-use super::backlog::Bounds;
-use super::breaker::Stands;
+use super::bounds::ShardBounds;
+use super::breaker::CircuitState;
 use super::shard_metrics::ShardMetrics;
-use super::timer::{Key, Timers};
-use crate::handoff::{Refill, Settled};
-use crate::limits::WEBHOOK_IDLE;
+use super::timer::{Timers, WebhookKey};
+use crate::handoff::{Refill, SettledDelivery};
+use crate::limits::WEBHOOK_IDLE_EVICTION;
 use crate::model::{DeadReason, Decision, EventId, WebhookNo};
 use crate::outbound::Webhook;
 use crate::runtime::{Instant, Random};
 
-/// What a shard decided, for its thread to do. The outputs gather over the inputs of a turn of the thread's loop.
+/// Messages that a shard's thread sends for the shard. They accumulate during one iteration of the thread's loop.
 #[derive(Debug, Default)]
-pub(super) struct Outputs {
-    /// Attempts and their decisions, for settle.
-    pub(super) settled: Vec<Settled>,
-    /// Deliveries that get a row, for settle, after `settled`.
+pub(super) struct ShardOutputs {
+    /// Attempts and the decisions after them, for settle.
+    pub(super) settled: Vec<SettledDelivery>,
+    /// Deliveries that settle moves to a row on disk. Sent after `settled`.
     pub(super) spilled: Vec<(WebhookNo, EventId)>,
-    /// Rows to ask settle for, after both.
+    /// Requests to settle for rows. Sent after `settled` and `spilled`.
     pub(super) refills: Vec<Refill>,
 }
 
-/// See the module.
+/// The shared state of a shard's webhooks.
 pub(super) struct ShardState {
+    /// The index of the shard.
     pub(super) index: usize,
-    pub(super) setup: Setup,
-    pub(super) bounds: Bounds,
+    /// Everything that the shard's decisions depend on, except messages and time.
+    pub(super) setup: DispatchSetup,
+    /// The bounds of memory and concurrency.
+    pub(super) bounds: ShardBounds,
+    /// The random numbers for the jitter of retries.
     pub(super) random: Random,
-    pub(super) tally: ShardMetrics,
-    /// Webhooks to which something can be sent now; each gives one delivery at its turn.
-    pub(super) ready: VecDeque<Key>,
-    /// Webhooks that want rows.
-    pub(super) refill_turns: VecDeque<Key>,
-    /// Webhooks that want bodies.
-    pub(super) recall_turns: VecDeque<Key>,
-    /// Webhooks that had nothing to do, and when to look whether they can be forgotten.
-    pub(super) idle: VecDeque<(Instant, Key)>,
+    /// The shard's local counters.
+    pub(super) shard_metrics: ShardMetrics,
+    /// Webhooks that can begin a delivery now. Each webhook begins one delivery and then moves to the end.
+    pub(super) ready: VecDeque<WebhookKey>,
+    /// Webhooks that need rows from settle.
+    pub(super) refill_queue: VecDeque<WebhookKey>,
+    /// Webhooks that need bodies from the log.
+    pub(super) body_read_queue: VecDeque<WebhookKey>,
+    /// Webhooks that were idle, and when to check whether they can be evicted.
+    pub(super) idle: VecDeque<(Instant, WebhookKey)>,
+    /// The timers of the webhooks.
     pub(super) timers: Timers,
-    pub(super) early: ArrivedRows,
-    /// What the shard's thread is to do.
-    pub(super) outputs: Outputs,
-    /// Deliveries under way.
+    /// Rows that were queued before their arrivals.
+    pub(super) arrived_rows: ArrivedRows,
+    /// Messages that the shard's thread has not sent yet.
+    pub(super) outputs: ShardOutputs,
+    /// The number of deliveries in flight.
     pub(super) in_flight: usize,
-    /// No delivery begins any more.
+    /// Whether the shard stops. If it does, no further delivery begins.
     pub(super) is_stopping: bool,
-    /// Room for a webhook's known ids while it looks at a reply.
-    pub(super) known: Vec<EventId>,
+    /// A buffer for the event ids that a webhook compares with the rows of a refill reply.
+    pub(super) scratch_ids: Vec<EventId>,
 }
 
 impl ShardState {
-    pub(super) fn new(index: usize, setup: Setup, random: Random, bounds: Bounds) -> Self {
+    /// Creates the state of a shard without webhooks.
+    pub(super) fn new(index: usize, setup: DispatchSetup, random: Random, bounds: ShardBounds) -> Self {
         Self {
             index,
-            tally: ShardMetrics::new(&setup.metrics),
-            early: ArrivedRows::new(setup.last_event),
+            shard_metrics: ShardMetrics::new(&setup.metrics),
+            arrived_rows: ArrivedRows::new(setup.last_event),
             setup,
             bounds,
             random,
             ready: VecDeque::new(),
-            refill_turns: VecDeque::new(),
-            recall_turns: VecDeque::new(),
+            refill_queue: VecDeque::new(),
+            body_read_queue: VecDeque::new(),
             idle: VecDeque::new(),
             timers: Timers::default(),
-            outputs: Outputs::default(),
+            outputs: ShardOutputs::default(),
             in_flight: 0,
             is_stopping: false,
-            known: Vec::new(),
+            scratch_ids: Vec::new(),
         }
     }
 
-    /// A delivery ends without an attempt.
+    /// Records that a delivery becomes a dead letter without an attempt.
     pub(super) fn dead_letter(&mut self, webhook: WebhookNo, event: EventId, reason: DeadReason) {
-        self.outputs.settled.push(Settled {
+        self.outputs.settled.push(SettledDelivery {
             webhook,
             event,
             attempt: None,
@@ -86,37 +94,39 @@ impl ShardState {
         });
     }
 
-    /// A delivery gets a row.
+    /// Records that settle must move a delivery to a row on disk.
     pub(super) fn spill(&mut self, webhook: WebhookNo, event: EventId) {
         self.outputs.spilled.push((webhook, event));
     }
 
-    pub(super) fn list_idle(&mut self, key: Key, now: Instant) {
-        self.idle.push_back((now + WEBHOOK_IDLE, key));
+    /// Records that a webhook is idle, so that it is evicted later.
+    pub(super) fn list_idle(&mut self, key: WebhookKey, now: Instant) {
+        self.idle.push_back((now + WEBHOOK_IDLE_EVICTION, key));
     }
 
-    /// Bodies that one request may ask for. When bodies take more memory than they may it is one, without which nothing
-    /// would ever leave.
-    pub(super) fn recall_limit(&self) -> usize {
-        if self.setup.memory.is_over() { 1 } else { self.bounds.recall_events }
+    /// The maximum number of bodies in one request. While the memory budget is exceeded the maximum is one: without any
+    /// body no delivery could begin and free memory.
+    pub(super) fn body_read_limit(&self) -> usize {
+        if self.setup.memory.is_over() { 1 } else { self.bounds.body_read_events }
     }
 
-    /// Shows what changed of a webhook.
-    pub(super) fn show(&self, webhook: &Webhook, lagged: bool, lags: bool, stood: Stands, stands: Stands) {
+    /// Updates the metrics, and logs a change of the circuit breaker. Each pair is the previous and the current value.
+    pub(super) fn report(&self, webhook: &Webhook, spilled: (bool, bool), breaker: (CircuitState, CircuitState)) {
         let metrics = &self.setup.metrics;
-        metrics.lagging_webhooks.add(i64::from(lags) - i64::from(lagged));
-        if stood == stands {
+        metrics.spilled_webhooks.add(i64::from(spilled.1) - i64::from(spilled.0));
+        let (previous, current) = breaker;
+        if previous == current {
             return;
         }
-        metrics.breakers.set(webhook.no.0, stands as u8);
+        metrics.breakers.set(webhook.no.0, current as u8);
         let id = webhook.id.to_string();
-        match stands {
-            // Without a series it is closed; there may be none to remove.
-            Stands::Closed => drop(metrics.breaker_state.remove_label_values(&[&id])),
-            Stands::HalfOpen | Stands::Open => {
-                metrics.breaker_state.with_label_values(&[&id]).set(i64::from(stands as u8));
+        match current {
+            // A closed breaker has no series. The removal fails if there was none.
+            CircuitState::Closed => drop(metrics.breaker_state.remove_label_values(&[&id])),
+            CircuitState::HalfOpen | CircuitState::Open => {
+                metrics.breaker_state.with_label_values(&[&id]).set(i64::from(current as u8));
             }
         }
-        tracing::info!(webhook = %id, ?stood, ?stands, "circuit breaker");
+        tracing::info!(webhook = %id, stood = ?previous, stands = ?current, "circuit breaker");
     }
 }

@@ -1,62 +1,67 @@
-//! Test deliveries: sent at once by the webhook's own shard, with its client. They touch neither its queue nor its breaker,
-//! and nothing remembers them.
+//! Test deliveries.
+//!
+//! The webhook's own shard sends a test delivery immediately, with the shard's HTTP client. A test delivery uses neither
+//! the webhook's queue nor its circuit breaker, and is not recorded.
 
 use std::rc::Rc;
 
 use super::worker_pool::WorkerPool;
-use crate::handoff::{AttemptRequest, Probe, ProbeRefused, Transport};
-use crate::limits::{PROBES_PER_SHARD, PROBES_PER_WEBHOOK};
+use crate::handoff::{AttemptRequest, TestDeliveryRefused, TestDeliveryRequest, Transport};
+use crate::limits::{TEST_DELIVERIES_PER_SHARD, TEST_DELIVERIES_PER_WEBHOOK};
 use crate::model::WebhookNo;
 
 impl<C: Transport> WorkerPool<C> {
-    /// Makes a test delivery, if there is a place for it.
-    pub(super) fn probe(self: &Rc<Self>, probe: Probe) {
-        let Probe { webhook, event, mut reply } = probe;
-        let Some((timeout, began)) = self.shard.borrow().probe_begins(&webhook, self.clock.instant()) else { return };
-        let place = match Place::take(self, webhook.no) {
-            Ok(place) => place,
+    /// Starts a test delivery. Replies with an error if too many test deliveries are in flight. Drops the reply channel if
+    /// the shard stops. If the caller closes the reply channel, the attempt is cancelled.
+    pub(super) fn send_test(self: &Rc<Self>, request: TestDeliveryRequest) {
+        let TestDeliveryRequest { webhook, event, mut reply } = request;
+        let Some((timeout, began)) = self.shard.borrow().begin_test_delivery(&webhook, self.clock.instant()) else {
+            return;
+        };
+        let slot = match TestSlot::take(self, webhook.no) {
+            Ok(slot) => slot,
             Err(why) => {
-                // Whoever asked may have gone.
+                // The send fails if the caller has closed the channel.
                 let _ = reply.send(Err(why));
                 return;
             }
         };
         tokio::task::spawn_local(async move {
-            let parcel = AttemptRequest { webhook: &webhook, event: &event, attempt: 1, timeout, began };
-            let probed = tokio::select! {
+            let attempt = AttemptRequest { webhook: &webhook, event: &event, attempt: 1, timeout, began };
+            let result = tokio::select! {
                 biased;
                 () = reply.closed() => None,
-                probed = place.0.carrier.probe(parcel) => Some(probed),
+                result = slot.0.transport.deliver_test(attempt) => Some(result),
             };
-            if let Some(probed) = probed {
-                let _ = reply.send(Ok(probed));
+            if let Some(result) = result {
+                let _ = reply.send(Ok(result));
             }
         });
     }
 }
 
-/// A test delivery's place, given back when it is dropped.
-struct Place<C: Transport>(Rc<WorkerPool<C>>, WebhookNo);
+/// The place of one test delivery among those in flight. Dropping it frees the place.
+struct TestSlot<C: Transport>(Rc<WorkerPool<C>>, WebhookNo);
 
-impl<C: Transport> Place<C> {
-    fn take(crew: &Rc<WorkerPool<C>>, webhook: WebhookNo) -> Result<Self, ProbeRefused> {
-        let mut probes = crew.probes.borrow_mut();
-        if probes.iter().filter(|other| **other == webhook).count() >= PROBES_PER_WEBHOOK {
-            return Err(ProbeRefused::WebhookBusy);
+impl<C: Transport> TestSlot<C> {
+    fn take(pool: &Rc<WorkerPool<C>>, webhook: WebhookNo) -> Result<Self, TestDeliveryRefused> {
+        let mut test_deliveries = pool.test_deliveries.borrow_mut();
+        if test_deliveries.iter().filter(|other| **other == webhook).count() >= TEST_DELIVERIES_PER_WEBHOOK {
+            return Err(TestDeliveryRefused::WebhookBusy);
         }
-        if probes.len() >= PROBES_PER_SHARD {
-            return Err(ProbeRefused::Busy);
+        if test_deliveries.len() >= TEST_DELIVERIES_PER_SHARD {
+            return Err(TestDeliveryRefused::Busy);
         }
-        probes.push(webhook);
-        Ok(Self(Rc::clone(crew), webhook))
+        test_deliveries.push(webhook);
+        Ok(Self(Rc::clone(pool), webhook))
     }
 }
 
-impl<C: Transport> Drop for Place<C> {
+impl<C: Transport> Drop for TestSlot<C> {
     fn drop(&mut self) {
-        let mut probes = self.0.probes.borrow_mut();
-        if let Some(at) = probes.iter().position(|webhook| *webhook == self.1) {
-            probes.swap_remove(at);
+        let mut test_deliveries = self.0.test_deliveries.borrow_mut();
+        if let Some(at) = test_deliveries.iter().position(|webhook| *webhook == self.1) {
+            test_deliveries.swap_remove(at);
         }
     }
 }

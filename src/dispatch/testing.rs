@@ -1,5 +1,4 @@
-//! What the tests of this stage are made of: events, webhooks, a directory that can be changed, and settle's side of the
-//! channels.
+//! Test fixtures of this folder: events, webhooks, a changeable directory, and settle's side of the channels.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -8,21 +7,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Directory, Ports, Setup};
+use super::{DispatchSetup, Ports, WebhookDirectory};
 use crate::config;
-use crate::filter::Field;
-use crate::handoff::{RecallRequest, SettleHandle, ToSettle, Verdict};
+use crate::filter::EventField;
+use crate::handoff::{BodyRequest, RetryDecision, SettleHandle, ToSettle};
 use crate::model::{
     AttemptError, DeadReason, Decision, EventId, RateLimit, RetryOn, RetryPolicy, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
 };
-use crate::outbound::{Endpoint, Event, Order, SigningKeys, Webhook, WebhookSettings};
+use crate::outbound::{DeliveryOrder, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::signature::SigningKey;
 
+/// The time at which test clocks start.
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-/// What events say in turn, with two fields to keep order by: the values are few, and some have none. All of one length.
+/// The payloads of the events, used in turn. Two fields can be used for ordering. They have few different values, and some
+/// payloads have no value. All payloads have the same length.
 const DATA: [&[u8]; 7] = [
     br#"{"k":1,"j":"a"}  "#,
     br#"{"k":"1","j":"b"}"#,
@@ -33,7 +34,7 @@ const DATA: [&[u8]; 7] = [
     br#"{"k":"2","j":"a"}"#,
 ];
 
-/// What event `n` says in a field, as [`DATA`] has it.
+/// Returns the value of event `n` in a field of [`DATA`].
 pub(super) fn value(path: &str, n: u128) -> Option<&'static str> {
     let values = match path {
         "k" => [Some("1"), Some("1"), Some("2"), None, Some("2"), None, Some("2")],
@@ -60,40 +61,45 @@ pub(super) fn event_of(n: u128, data: &'static [u8], lease: Arc<crate::runtime::
     })
 }
 
-/// What a test says of a webhook.
+/// The settings of a test's webhook.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Made {
+pub(super) struct WebhookSpec {
+    /// The webhook's status.
     pub(super) status: WebhookStatus,
+    /// The maximum number of deliveries in flight, if set.
     pub(super) max_in_flight: Option<u16>,
+    /// The rate limit, if set.
     pub(super) rate_limit: Option<RateLimit>,
-    pub(super) order: Kept,
+    /// The order of deliveries.
+    pub(super) order: OrderSpec,
 }
 
-impl Default for Made {
+impl Default for WebhookSpec {
     fn default() -> Self {
-        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, order: Kept::Any }
+        Self { status: WebhookStatus::Active, max_in_flight: None, rate_limit: None, order: OrderSpec::Any }
     }
 }
 
-/// An order that a test asks for.
+/// The order of a test's webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum OrderSpec {
     Any,
     Acceptance,
     By(&'static str),
 }
 
-impl From<Kept> for Order {
-    fn from(kept: Kept) -> Self {
-        match kept {
-            Kept::Any => Self::Any,
-            Kept::Acceptance => Self::Acceptance,
-            Kept::By(path) => Self::By(Arc::new(Field::try_new(path).unwrap())),
+impl From<OrderSpec> for DeliveryOrder {
+    fn from(order: OrderSpec) -> Self {
+        match order {
+            OrderSpec::Any => Self::Any,
+            OrderSpec::Acceptance => Self::Acceptance,
+            OrderSpec::By(path) => Self::ByField(Arc::new(EventField::try_new(path).unwrap())),
         }
     }
 }
 
-pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
+/// Creates a webhook with this number.
+pub(super) fn webhook(no: u32, spec: WebhookSpec) -> Arc<Webhook> {
     let endpoint = Endpoint {
         url: "http://127.0.0.1/".into(),
         tls: false,
@@ -107,10 +113,10 @@ pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),
         settings: WebhookSettings {
-            status: made.status,
-            max_in_flight: made.max_in_flight,
-            rate_limit: made.rate_limit,
-            order: made.order.into(),
+            status: spec.status,
+            max_in_flight: spec.max_in_flight,
+            rate_limit: spec.rate_limit,
+            order: spec.order.into(),
             ..WebhookSettings::new("default".into(), endpoint, keys)
         },
         created_at: START,
@@ -119,27 +125,29 @@ pub(super) fn webhook(no: u32, made: Made) -> Arc<Webhook> {
     })
 }
 
-/// A directory that a test changes.
+/// A directory that a test can change.
 #[derive(Debug, Default)]
-pub(super) struct Book(Mutex<BTreeMap<u32, Arc<Webhook>>>);
+pub(super) struct TestDirectory(Mutex<BTreeMap<u32, Arc<Webhook>>>);
 
-impl Book {
-    pub(super) fn put(&self, no: u32, made: Made) {
-        self.0.lock().unwrap().insert(no, webhook(no, made));
+impl TestDirectory {
+    /// Creates or replaces a webhook.
+    pub(super) fn put(&self, no: u32, spec: WebhookSpec) {
+        self.0.lock().unwrap().insert(no, webhook(no, spec));
     }
 
+    /// Deletes a webhook.
     pub(super) fn remove(&self, no: u32) {
         self.0.lock().unwrap().remove(&no);
     }
 }
 
-impl Directory for Book {
+impl WebhookDirectory for TestDirectory {
     fn webhook(&self, no: WebhookNo) -> Option<Arc<Webhook>> {
         self.0.lock().unwrap().get(&no.0).cloned()
     }
 }
 
-/// Three attempts a second apart; 503 pauses the webhook until the next, 410 disables it.
+/// Makes three attempts, one second apart. 503 pauses the webhook until the next attempt. 410 disables it.
 pub(super) fn decide(
     result: &Result<(), AttemptError>,
     retry_after: Option<Duration>,
@@ -148,7 +156,7 @@ pub(super) fn decide(
     _retry_on: RetryOn,
     now: Timestamp,
     _random: u64,
-) -> Verdict {
+) -> RetryDecision {
     let at = now.plus(retry_after.unwrap_or(Duration::from_secs(1)));
     let decision = match result {
         Ok(()) => Decision::Delivered,
@@ -156,31 +164,37 @@ pub(super) fn decide(
         Err(_) if attempts >= 3 => Decision::Dead(DeadReason::Exhausted),
         Err(_) => Decision::Retry { at },
     };
-    Verdict {
+    RetryDecision {
         decision,
         pause_webhook_until: (*result == Err(AttemptError::Status(503))).then_some(at),
         disable: *result == Err(AttemptError::Status(410)),
     }
 }
 
-/// A shard's surroundings.
-pub(super) struct World {
-    pub(super) book: Arc<Book>,
-    pub(super) setup: Setup,
+/// The environment of a shard: its setup and the other ends of its channels.
+pub(super) struct ShardEnv {
+    /// The webhooks.
+    pub(super) directory: Arc<TestDirectory>,
+    /// The setup of the shard.
+    pub(super) setup: DispatchSetup,
+    /// The channels to which the shard's outputs are sent.
     pub(super) ports: Ports,
-    pub(super) told: Receiver<ToSettle>,
-    pub(super) recalls: Receiver<RecallRequest>,
-    /// Held so that settle's bell has somebody to hear it.
-    _bell: Receiver<()>,
+    /// Messages to settle.
+    pub(super) settle_messages: Receiver<ToSettle>,
+    /// Requests to the body reader.
+    pub(super) body_requests: Receiver<BodyRequest>,
+    /// Keeps the receiver of settle's wakeups alive.
+    _wakeup: Receiver<()>,
 }
 
-impl World {
+impl ShardEnv {
+    /// Creates an environment without webhooks.
     pub(super) fn new() -> Self {
-        let book = Arc::new(Book::default());
-        let (settle, told, bell) = SettleHandle::channel();
-        let (recall, recalls) = bounded(16);
-        let setup = Setup {
-            webhooks: Arc::clone(&book) as _,
+        let directory = Arc::new(TestDirectory::default());
+        let (settle, settle_messages, wakeup) = SettleHandle::channel();
+        let (request_bodies, body_requests) = bounded(16);
+        let setup = DispatchSetup {
+            webhooks: Arc::clone(&directory) as _,
             decide,
             delivery: config::DeliveryDefaults {
                 retry_policy: RetryPolicy::Schedule(Arc::new([])),
@@ -201,6 +215,13 @@ impl World {
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
         };
-        Self { book, setup, ports: Ports { settle, recall }, told, recalls, _bell: bell }
+        Self {
+            directory,
+            setup,
+            ports: Ports { settle, body_requests: request_bodies },
+            settle_messages,
+            body_requests,
+            _wakeup: wakeup,
+        }
     }
 }

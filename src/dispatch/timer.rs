@@ -1,20 +1,22 @@
-//! The timers of a shard: one ordered set, and one `Sleep` on its first. Each webhook has one timer at most, for the
-//! earliest thing it waits for, so the set is as long as the number of webhooks that wait; most never do.
+//! The timers of a shard: one ordered set. The shard's loop sleeps until the first one.
+//!
+//! Each webhook has at most one timer, for the earliest time it waits for. The set has one entry for each webhook that
+//! waits; most webhooks never wait.
 
 use std::collections::BTreeSet;
 
 use crate::runtime::Instant;
 
-/// Which webhook of its shard: the webhook's number divided by the number of shards.
-pub(super) type Key = u32;
+/// The index of a webhook within its shard: the webhook's number divided by the number of shards.
+pub(super) type WebhookKey = u32;
 
-/// See the module.
+/// The timers of a shard's webhooks, ordered by time.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BTreeSet<(Instant, Key)>);
+pub(super) struct Timers(BTreeSet<(Instant, WebhookKey)>);
 
 impl Timers {
-    /// Moves a webhook's timer from `armed`, which the webhook keeps, to `at`.
-    pub(super) fn arm(&mut self, key: Key, armed: &mut Option<Instant>, at: Option<Instant>) {
+    /// Moves a webhook's timer from `armed` to `at`. The webhook stores `armed`. `None` means no timer.
+    pub(super) fn arm(&mut self, key: WebhookKey, armed: &mut Option<Instant>, at: Option<Instant>) {
         if *armed == at {
             return;
         }
@@ -27,13 +29,13 @@ impl Timers {
         *armed = at;
     }
 
-    /// When the first goes off.
+    /// Returns the time of the first timer.
     pub(super) fn first(&self) -> Option<Instant> {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// The next that has gone off; the webhook's `armed` is to be cleared.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Key> {
+    /// Removes and returns the next timer that is due. The caller must clear the webhook's `armed`.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<WebhookKey> {
         if self.first()? > now {
             return None;
         }

@@ -1,110 +1,97 @@
-//! A webhook as its shard sees it: its queue, its backlog, its pace, and what is under way.
+//! One webhook in its shard: its queue, backlog, rate control and deliveries in flight.
 
-mod flight;
+mod delivery_job;
 mod order;
+mod settings;
 
 use std::sync::Arc;
 
-use super::backlog::{Backlog, Mode};
-use super::breaker::Stands;
-use super::queue::{Entry, Kind, Queue};
-use super::rate_control::{Allowed, Forgettable, Gate, RateControl};
+use super::backlog::{BacklogMode, BacklogState};
+use super::breaker::CircuitState;
+use super::queue::{LaneKind, Queue, QueueEntry};
+use super::rate_control::{Evictable, Gate, RateControl};
 use super::shard_state::ShardState;
-use super::timer::Key;
+use super::timer::WebhookKey;
 use crate::config;
-use crate::handoff::{Lane, RecallRequest, Recalled, Refill, Refilled};
-use crate::limits::RECALL_PAUSE;
-use crate::model::{BreakerSettings, DeadReason, EventId, Timestamp, WebhookNo, WebhookStatus};
-use crate::outbound::{Event, Order, Webhook};
+use crate::handoff::{BodyRequest, LoadedBody, Refill, RefillKind, RefillReply};
+use crate::limits::BODY_READ_RETRY_PAUSE;
+use crate::model::{DeadReason, EventId, Timestamp, WebhookNo};
+use crate::outbound::{Event, Webhook};
 use crate::runtime::Instant;
 
-pub(super) use flight::Job;
+pub(super) use delivery_job::DeliveryJob;
+use settings::{SendState, own_breaker, send_limits, send_state};
 
-/// See the module.
+/// One webhook's deliveries in a shard.
 #[derive(Debug)]
 pub(super) struct WebhookQueue {
-    key: Key,
+    key: WebhookKey,
     webhook: Arc<Webhook>,
-    /// Why nothing is sent to it any more.
+    /// The reason for dead letters, if the webhook is disabled or deleted.
     ended: Option<DeadReason>,
     queue: Queue,
-    backlog: Backlog,
-    pace: RateControl,
-    /// The breaker's settings, where the webhook has its own.
+    backlog: BacklogState,
+    rate_control: RateControl,
+    /// The webhook's own circuit breaker settings, if it has any.
     breaker: Option<Box<config::Breaker>>,
     in_flight: Vec<EventId>,
-    recall: Recall,
+    body_read: BodyReadState,
     armed: Option<Instant>,
-    /// In [`ShardState::ready`].
+    /// Whether the webhook is in [`ShardState::ready`].
     is_listed: bool,
-    /// In [`ShardState::refill_turns`].
+    /// Whether the webhook is in [`ShardState::refill_queue`].
     waits_for_refill: bool,
-    /// In [`ShardState::idle`].
+    /// Whether the webhook is in [`ShardState::idle`].
     is_idle: bool,
-    shown: Shown,
+    reported: ReportedState,
 }
 
-/// What the metrics and the log show of it.
+/// The state last reported to the metrics and the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shown {
-    lagging: bool,
-    breaker: Stands,
+struct ReportedState {
+    is_spilled: bool,
+    breaker: CircuitState,
     stuck: bool,
 }
 
-/// How far the reading back of bodies is.
+/// The state of reading bodies back from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Recall {
-    NotAsked,
-    /// In [`ShardState::recall_turns`].
-    Waits,
-    Asked,
-    /// The last request brought nothing.
-    NotBefore(Instant),
-}
-
-/// What a webhook's status means here.
-enum Standing {
-    Sending,
-    Held,
-    Ended(DeadReason),
-}
-
-fn standing(webhook: Option<&Webhook>) -> Standing {
-    match webhook.map(|webhook| webhook.status) {
-        Some(WebhookStatus::Active) => Standing::Sending,
-        Some(WebhookStatus::Paused | WebhookStatus::Inactive) => Standing::Held,
-        Some(WebhookStatus::Failed) => Standing::Ended(DeadReason::Disabled),
-        None => Standing::Ended(DeadReason::Removed),
-    }
+enum BodyReadState {
+    Idle,
+    /// The webhook is in [`ShardState::body_read_queue`].
+    Queued,
+    Requested,
+    /// The last read failed. The next one is not made before this time.
+    PausedUntil(Instant),
 }
 
 impl WebhookQueue {
-    pub(super) fn new(key: Key, webhook: Arc<Webhook>, common: &ShardState) -> Self {
-        let (mode, ended) = match standing(Some(&webhook)) {
-            Standing::Sending => (Mode::Live, None),
-            Standing::Held => (Mode::Held, None),
-            Standing::Ended(reason) => (Mode::Held, Some(reason)),
+    /// Creates an empty queue for a webhook.
+    pub(super) fn new(key: WebhookKey, webhook: Arc<Webhook>, state: &ShardState) -> Self {
+        let (mode, ended) = match send_state(Some(&webhook)) {
+            SendState::Sending => (BacklogMode::InMemory, None),
+            SendState::Held => (BacklogMode::Held, None),
+            SendState::Ended(reason) => (BacklogMode::Held, Some(reason)),
         };
-        let mut backlog = Backlog::new(mode);
+        let mut backlog = BacklogState::new(mode);
         backlog.set_order(&webhook.order);
         let mut queue = Queue::default();
         queue.set_by_field(webhook.order.field().is_some(), &[]);
         Self {
             key,
-            breaker: own_breaker(&webhook, common),
+            breaker: own_breaker(&webhook, state),
             webhook,
             ended,
             queue,
             backlog,
-            pace: RateControl::default(),
+            rate_control: RateControl::default(),
             in_flight: Vec::new(),
-            recall: Recall::NotAsked,
+            body_read: BodyReadState::Idle,
             armed: None,
             is_listed: false,
             waits_for_refill: false,
             is_idle: false,
-            shown: Shown { lagging: false, breaker: Stands::Closed, stuck: false },
+            reported: ReportedState { is_spilled: false, breaker: CircuitState::Closed, stuck: false },
         }
     }
 
@@ -112,51 +99,57 @@ impl WebhookQueue {
         self.webhook.no
     }
 
-    // --- what comes in ---------------------------------------------------------------------------------------------
+    // --- inputs ----------------------------------------------------------------------------------------------------
 
-    /// An event just committed.
-    pub(super) fn arrived(&mut self, event: &Arc<Event>, keep_bodies: bool, common: &mut ShardState) {
+    /// Handles an event that was just committed.
+    pub(super) fn arrived(&mut self, event: &Arc<Event>, keep_bodies: bool, state: &mut ShardState) {
         if let Some(reason) = self.ended {
-            return common.dead_letter(self.no(), event.id, reason);
+            return state.dead_letter(self.no(), event.id, reason);
         }
-        // What cannot be sent for a while need not be held whole.
-        let group = if self.backlog.mode() == Mode::Live { self.group_of(event) } else { None };
-        let keep_body = keep_bodies && self.pace.breaker.stands() != Stands::Open && !self.queue.waits(group);
-        let entry = Entry::arrived(event, keep_body);
-        let bounds = &common.bounds;
+        // An event that cannot be sent soon is held without its body.
+        let group = if self.backlog.mode() == BacklogMode::InMemory { self.group_of(event) } else { None };
+        let keep_body =
+            keep_bodies && self.rate_control.breaker.state() != CircuitState::Open && !self.queue.is_delayed(group);
+        let entry = QueueEntry::arrived(event, keep_body);
+        let bounds = &state.bounds;
         let fits = self.queue.is_empty() || self.queue.bytes() + entry.bytes() <= bounds.window_bytes;
         let held = self.queue.len() + self.backlog.rows_coming();
         match self.backlog.mode() {
-            Mode::Live if fits && held < bounds.window_entries && self.webhook.is_ordered() => {
+            BacklogMode::InMemory if fits && held < bounds.window_entries && self.webhook.is_ordered() => {
                 return self.queue.insert_in(group, entry);
             }
-            Mode::Live if fits && held < bounds.window_entries => return self.queue.push(Kind::Main, entry),
-            Mode::Live if self.webhook.is_ordered() => self.backlog.lag_behind(self.last_held()),
-            Mode::Live => self.backlog.lag(),
-            Mode::Lagging | Mode::Held => {}
+            BacklogMode::InMemory if fits && held < bounds.window_entries => {
+                return self.queue.push(LaneKind::Main, entry);
+            }
+            BacklogMode::InMemory if self.webhook.is_ordered() => self.backlog.start_spilling_after(self.last_held()),
+            BacklogMode::InMemory => self.backlog.start_spilling(),
+            BacklogMode::Spilled | BacklogMode::Held => {}
         }
         let has_room = !self.webhook.is_ordered()
             && self.queue.fresh_len() < bounds.fresh_entries
             && held < bounds.window_entries + bounds.fresh_entries;
-        if self.backlog.mode() == Mode::Lagging && fits && has_room {
-            self.queue.push(Kind::Fresh, entry);
+        if self.backlog.mode() == BacklogMode::Spilled && fits && has_room {
+            self.queue.push(LaneKind::Fresh, entry);
         } else {
             self.backlog.spilled(event.id);
-            common.spill(self.no(), event.id);
-            if self.webhook.is_ordered() && self.backlog.mode() == Mode::Lagging && self.backlog.has_reached(event.id) {
-                // A row of a later event has overtaken it.
-                self.put_down(common);
+            state.spill(self.no(), event.id);
+            if self.webhook.is_ordered()
+                && self.backlog.mode() == BacklogMode::Spilled
+                && self.backlog.has_reached(event.id)
+            {
+                // A row of a later event is already in memory.
+                self.spill_all(state);
                 self.backlog.resume();
             }
         }
     }
 
-    /// Rows that somebody else wrote.
-    pub(super) fn rows_wait(&mut self, ready: bool, due: Option<Timestamp>, common: &mut ShardState) {
+    /// Handles rows that this webhook did not spill itself (start, replay, recovery).
+    pub(super) fn rows_available(&mut self, ready: bool, due: Option<Timestamp>, state: &mut ShardState) {
         if self.webhook.is_ordered() {
-            // They may be of events before those that are held.
-            if self.backlog.mode() != Mode::Held {
-                self.put_down(common);
+            // The rows may be of events before the entries in memory.
+            if self.backlog.mode() != BacklogMode::Held {
+                self.spill_all(state);
                 self.backlog.resume();
             }
             return;
@@ -169,232 +162,226 @@ impl WebhookQueue {
         }
     }
 
-    /// The registry has a new version of the webhook, or none.
-    pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, common: &mut ShardState) {
+    /// Applies a new version of the webhook. `None` means that the webhook was deleted.
+    pub(super) fn changed(&mut self, latest: Option<Arc<Webhook>>, state: &mut ShardState) {
         if let Some(webhook) = latest.as_deref()
             && webhook.order != self.webhook.order
         {
-            self.reorder(&webhook.order, common);
+            self.reorder(&webhook.order, state);
         }
-        match standing(latest.as_deref()) {
-            Standing::Sending => {
+        match send_state(latest.as_deref()) {
+            SendState::Sending => {
                 self.ended = None;
-                if self.backlog.mode() == Mode::Held {
+                if self.backlog.mode() == BacklogMode::Held {
                     self.backlog.resume();
-                    self.pace.resume();
+                    self.rate_control.resume();
                 }
             }
-            Standing::Held => {
+            SendState::Held => {
                 self.ended = None;
-                self.put_down(common);
+                self.spill_all(state);
             }
-            Standing::Ended(reason) => {
+            SendState::Ended(reason) => {
                 self.ended = Some(reason);
                 self.backlog.hold();
                 for entry in self.queue.take_all() {
-                    common.dead_letter(self.webhook.no, entry.event, reason);
+                    state.dead_letter(self.webhook.no, entry.event, reason);
                 }
             }
         }
         if let Some(webhook) = latest {
-            self.breaker = own_breaker(&webhook, common);
+            self.breaker = own_breaker(&webhook, state);
             self.webhook = webhook;
         }
     }
 
-    /// Rows that were asked for.
-    pub(super) fn refilled(&mut self, reply: &Refilled, common: &mut ShardState) {
-        let Some(usable) = self.backlog.answered(reply) else { return };
-        let known = &mut common.known;
+    /// Handles the reply to a refill request.
+    pub(super) fn refilled(&mut self, reply: &RefillReply, state: &mut ShardState) {
+        let Some(usable) = self.backlog.apply_reply(reply) else { return };
+        let known = &mut state.scratch_ids;
         known.clear();
         self.queue.ids(known);
         known.extend_from_slice(&self.in_flight);
         known.extend_from_slice(&usable.settled);
         known.sort_unstable();
         for row in reply.rows.iter().filter(|row| known.binary_search(&row.event).is_err()) {
-            common.early.row_taken(row.event, self.webhook.no);
-            match reply.lane {
-                Lane::Ready { .. } => self.queue.push(Kind::Main, Entry::from_row(row)),
-                Lane::Due { .. } => self.queue.push(Kind::Due, Entry::from_row(row)),
-                Lane::Ordered { .. } => {
+            state.arrived_rows.row_taken(row.event, self.webhook.no);
+            match reply.kind {
+                RefillKind::Ready { .. } => self.queue.push(LaneKind::Main, QueueEntry::from_row(row)),
+                RefillKind::Due { .. } => self.queue.push(LaneKind::Due, QueueEntry::from_row(row)),
+                RefillKind::Ordered { .. } => {
                     let waits = reply.not_before.binary_search_by_key(&row.event, |(event, _)| *event);
                     let not_before = waits.ok().map(|at| reply.not_before[at].1);
-                    self.queue.insert_in(None, Entry { not_before, ..Entry::from_row(row) });
+                    self.queue.insert_in(None, QueueEntry { not_before, ..QueueEntry::from_row(row) });
                 }
             }
         }
-        if usable.is_live {
+        if usable.is_in_memory {
             self.queue.join_fresh();
         }
     }
 
-    /// Bodies that were asked for, in ascending order.
-    pub(super) fn recalled(&mut self, events: &[Recalled], now: Instant, common: &mut ShardState) {
-        let gone = self.put_bodies(events, common);
-        // An answer without any event: the log could not be read.
-        self.recall = if events.is_empty() { Recall::NotBefore(now + RECALL_PAUSE) } else { Recall::NotAsked };
+    /// Handles the reply to a body request. The events are in ascending order.
+    pub(super) fn bodies_loaded(&mut self, events: &[LoadedBody], now: Instant, state: &mut ShardState) {
+        let gone = self.load_bodies(events, state);
+        // A reply without any event means that the log could not be read.
+        self.body_read = match events {
+            [] => BodyReadState::PausedUntil(now + BODY_READ_RETRY_PAUSE),
+            _ => BodyReadState::Idle,
+        };
         for entry in gone {
             self.backlog.settled(entry.event);
-            common.dead_letter(self.no(), entry.event, DeadReason::Expired);
+            state.dead_letter(self.no(), entry.event, DeadReason::Expired);
         }
     }
 
-    // --- what goes out ---------------------------------------------------------------------------------------------
+    // --- outputs ---------------------------------------------------------------------------------------------------
 
-    /// Looks at what can be done now: lists it as ready, sets its timer, asks for rows and bodies. To be called after each
-    /// change.
-    pub(super) fn serve(&mut self, now: Instant, common: &mut ShardState) {
-        self.show(common);
-        if !self.waits_for_refill && self.backlog.is_wanted(self.queue.len(), &common.bounds) {
+    /// Lists the webhook as ready, sets its timer, and requests rows and bodies, as its state requires. Must be called
+    /// after each change.
+    pub(super) fn schedule(&mut self, now: Instant, state: &mut ShardState) {
+        self.report(state);
+        if !self.waits_for_refill && self.backlog.wants_refill(self.queue.len(), &state.bounds) {
             self.waits_for_refill = true;
-            common.refill_turns.push_back(self.key);
+            state.refill_queue.push_back(self.key);
         }
         if self.is_listed {
             return;
         }
-        let mut wake = self.backlog.next_round().map(|at| common.setup.clock.instant_of(at));
-        match self.gate(now, common) {
+        let mut wake = self.backlog.next_round().map(|at| state.setup.clock.instant_of(at));
+        match self.gate(now, state) {
             Gate::Open => {
                 self.is_listed = true;
-                common.ready.push_back(self.key);
+                state.ready.push_back(self.key);
             }
             Gate::Until(at) => wake = Some(wake.map_or(at, |due| due.min(at))),
-            Gate::Shut => self.list_if_idle(now, common),
+            Gate::Shut => self.list_if_idle(now, state),
         }
-        common.timers.arm(self.key, &mut self.armed, wake);
+        state.timers.arm(self.key, &mut self.armed, wake);
     }
 
-    /// Its timer went off.
-    pub(super) fn woke(&mut self, now: Instant, common: &ShardState) {
+    /// Handles the webhook's timer.
+    pub(super) fn timer_fired(&mut self, now: Instant, state: &ShardState) {
         self.armed = None;
-        self.backlog.begin_round(common.setup.clock.steady_at(now));
+        self.backlog.begin_round(state.setup.clock.steady_at(now));
     }
 
-    fn gate(&mut self, now: Instant, common: &mut ShardState) -> Gate {
+    fn gate(&mut self, now: Instant, state: &mut ShardState) -> Gate {
         if self.queue.is_empty() {
             return Gate::Shut;
         }
         if self.webhook.order.field().is_some() {
-            return self.gate_by_field(now, common);
+            return self.gate_by_field(now, state);
         }
-        let gate = match self.held_back(now, common) {
+        let gate = match self.order_gate(now, state) {
             Some(gate) => gate,
-            None => self.pace.gate(self.in_flight.len(), allowed(&self.webhook, common), now),
+            None => self.rate_control.gate(self.in_flight.len(), send_limits(&self.webhook, state), now),
         };
         if matches!(gate, Gate::Until(_)) {
             return gate;
         }
-        let again = self.want_bodies(now, common);
+        let again = self.request_bodies(now, state);
         if self.queue.is_servable() { gate } else { again.map_or(Gate::Shut, Gate::Until) }
     }
 
-    /// Has bodies asked for that are missing; answers when, where the log could not be read a moment ago.
-    fn want_bodies(&mut self, now: Instant, common: &mut ShardState) -> Option<Instant> {
-        if let Recall::NotBefore(at) = self.recall {
+    /// Requests missing bodies. After a failed read, returns the time before which no request is made.
+    fn request_bodies(&mut self, now: Instant, state: &mut ShardState) -> Option<Instant> {
+        if let BodyReadState::PausedUntil(at) = self.body_read {
             if now < at {
                 return Some(at);
             }
-            self.recall = Recall::NotAsked;
+            self.body_read = BodyReadState::Idle;
         }
-        if self.recall == Recall::NotAsked && self.queue.lacks_bodies(common.recall_limit()) {
-            self.recall = Recall::Waits;
-            common.recall_turns.push_back(self.key);
+        if self.body_read == BodyReadState::Idle && self.queue.lacks_bodies(state.body_read_limit()) {
+            self.body_read = BodyReadState::Queued;
+            state.body_read_queue.push_back(self.key);
         }
         None
     }
 
-    /// Its turn to ask for rows.
-    pub(super) fn next_refill(&mut self, now: Instant, common: &ShardState) -> Option<Refill> {
+    /// Returns the webhook's next refill request, or `None` if it needs no rows now.
+    pub(super) fn next_refill(&mut self, now: Instant, state: &ShardState) -> Option<Refill> {
         self.waits_for_refill = false;
-        let (lane, rows) = self.backlog.ask(self.queue.len(), common.setup.clock.steady_at(now), &common.bounds)?;
-        Some(Refill { shard: common.index, webhook: self.no(), lane, rows })
+        let (kind, rows) =
+            self.backlog.next_request(self.queue.len(), state.setup.clock.steady_at(now), &state.bounds)?;
+        Some(Refill { shard: state.index, webhook: self.no(), kind, rows })
     }
 
-    /// Its turn to ask for bodies; `None`: they are not needed any more.
-    pub(super) fn next_recall(&mut self, common: &ShardState) -> Option<RecallRequest> {
-        let events = self.queue.bodiless(common.recall_limit());
-        self.recall = if events.is_empty() { Recall::NotAsked } else { Recall::Asked };
-        (!events.is_empty()).then(|| RecallRequest { shard: common.index, webhook: self.no(), events })
+    /// Returns the webhook's next body request, or `None` if it needs no bodies now.
+    pub(super) fn next_body_request(&mut self, state: &ShardState) -> Option<BodyRequest> {
+        let events = self.queue.bodiless(state.body_read_limit());
+        self.body_read = if events.is_empty() { BodyReadState::Idle } else { BodyReadState::Requested };
+        (!events.is_empty()).then(|| BodyRequest { shard: state.index, webhook: self.no(), events })
     }
 
-    /// The recall thread has no room for the last request. Answers under which key the webhook waits again.
-    pub(super) fn recall_refused(&mut self) -> Key {
-        self.recall = Recall::Waits;
+    /// Handles a body request that was not sent because the body reader's queue was full. Returns the webhook's key, under
+    /// which the shard queues the webhook again.
+    pub(super) fn body_request_refused(&mut self) -> WebhookKey {
+        self.body_read = BodyReadState::Queued;
         self.key
     }
 
-    // --- what it costs ---------------------------------------------------------------------------------------------
+    // --- eviction and reports --------------------------------------------------------------------------------------
 
     fn has_nothing_to_do(&self) -> bool {
         self.queue.is_empty()
             && self.in_flight.is_empty()
             && !self.waits_for_refill
-            && !matches!(self.recall, Recall::Waits | Recall::Asked)
-            && if self.ended.is_some() { !self.backlog.is_asking() } else { self.backlog.is_clear() }
+            && !matches!(self.body_read, BodyReadState::Queued | BodyReadState::Requested)
+            && if self.ended.is_some() {
+                !self.backlog.has_pending_refill()
+            } else {
+                self.backlog.has_nothing_on_disk()
+            }
     }
 
-    fn list_if_idle(&mut self, now: Instant, common: &mut ShardState) {
+    fn list_if_idle(&mut self, now: Instant, state: &mut ShardState) {
         if !self.is_idle && self.has_nothing_to_do() {
             self.is_idle = true;
-            common.list_idle(self.key, now);
+            state.list_idle(self.key, now);
         }
     }
 
-    /// It was idle a while ago: whether it can be forgotten now. If time alone will make it so, it is listed again.
-    pub(super) fn is_forgettable(&mut self, now: Instant, common: &mut ShardState) -> bool {
+    /// Whether a webhook that was idle can be evicted from memory. If it will be evictable later without a further input,
+    /// it is listed as idle again.
+    pub(super) fn is_evictable(&mut self, now: Instant, state: &mut ShardState) -> bool {
         self.is_idle = false;
         if !self.has_nothing_to_do() {
             return false;
         }
-        match self.pace.forgettable(now) {
+        match self.rate_control.evictable(now) {
             _ if self.ended.is_some() => true,
-            Forgettable::Yes => true,
-            Forgettable::Later => {
-                self.list_if_idle(now, common);
+            Evictable::Yes => true,
+            Evictable::Later => {
+                self.list_if_idle(now, state);
                 false
             }
-            Forgettable::No => false,
+            Evictable::No => false,
         }
     }
 
-    /// It is forgotten.
-    pub(super) fn forget(mut self, common: &mut ShardState) {
-        common.timers.arm(self.key, &mut self.armed, None);
-        common.show(&self.webhook, self.shown.lagging, false, self.shown.breaker, Stands::Closed);
+    /// Clears the webhook's timer and reported state. The shard has removed the webhook from memory.
+    pub(super) fn evict(mut self, state: &mut ShardState) {
+        state.timers.arm(self.key, &mut self.armed, None);
+        let ReportedState { is_spilled, breaker, .. } = self.reported;
+        state.report(&self.webhook, (is_spilled, false), (breaker, CircuitState::Closed));
     }
 
-    fn show(&mut self, common: &ShardState) {
-        let now = Shown {
-            lagging: self.ended.is_none() && self.backlog.mode() != Mode::Live,
-            breaker: self.pace.breaker.stands(),
-            stuck: self.is_stuck(common),
+    fn report(&mut self, state: &ShardState) {
+        let now = ReportedState {
+            is_spilled: self.ended.is_none() && self.backlog.mode() != BacklogMode::InMemory,
+            breaker: self.rate_control.breaker.state(),
+            stuck: self.is_stuck(state),
         };
-        if now != self.shown {
-            if now.stuck && !self.shown.stuck {
-                self.say_stuck();
+        if now != self.reported {
+            if now.stuck && !self.reported.stuck {
+                self.log_stuck();
             }
-            common.show(&self.webhook, self.shown.lagging, now.lagging, self.shown.breaker, now.breaker);
-            self.shown = now;
+            let ReportedState { is_spilled, breaker, .. } = self.reported;
+            state.report(&self.webhook, (is_spilled, now.is_spilled), (breaker, now.breaker));
+            self.reported = now;
         }
     }
-}
-
-/// The last quarter of a shard's places is for webhooks with nothing under way, so that many slow ones cannot take all. Who
-/// is held back by that is looked at again when one of its own deliveries ends.
-fn allowed<'a>(webhook: &'a Webhook, common: &ShardState) -> Allowed<'a> {
-    let is_crowded = common.in_flight >= common.bounds.in_flight - common.bounds.in_flight / 4;
-    let in_flight_max = if is_crowded || webhook.order == Order::Acceptance {
-        1
-    } else {
-        webhook.max_in_flight.unwrap_or(common.setup.delivery.max_in_flight)
-    };
-    Allowed { in_flight_max, rate: webhook.rate_limit.as_ref() }
-}
-
-/// The breaker's settings, if they are not the configured ones.
-fn own_breaker(webhook: &Webhook, common: &ShardState) -> Option<Box<config::Breaker>> {
-    let own = &webhook.breaker;
-    (*own != BreakerSettings::default()).then(|| Box::new(common.setup.breaker.with(own)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The tasks that carry deliveries. They are reused: a worker whose webhook has nothing more parks, the one that parked last
-//! is woken first, and a new one is hired only when all are busy. A delivery costs no task and no timer.
+//! The worker tasks of a shard, which make the attempts.
+//!
+//! Workers are reused, so a delivery costs no new task and no timer. A worker parks when the shard has no further job. The
+//! worker that parked last is woken first. A new worker is spawned only when all workers are busy.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -8,141 +10,148 @@ use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
 
-use super::shard::{Input, Shard};
-use super::webhook_queue::Job;
+use super::shard::{Shard, ShardInput};
+use super::webhook_queue::DeliveryJob;
 use crate::handoff::{AttemptRequest, Transport};
 use crate::model::WebhookNo;
 use crate::runtime::Clock;
 
-/// A shard's workers, and what they share.
+/// A shard's workers and the state they share.
 pub(super) struct WorkerPool<C: Transport> {
+    /// The shard's state machine.
     pub(super) shard: RefCell<Shard>,
+    /// The clocks.
     pub(super) clock: Clock,
-    pub(super) carrier: C,
-    /// The webhooks of the test deliveries under way.
-    pub(super) probes: RefCell<Vec<WebhookNo>>,
-    parked: RefCell<Vec<Rc<Slot<C>>>>,
-    hired: Cell<usize>,
-    /// Rung when the shard's loop has something to do: outcomes to tell, a worker to replace.
-    pub(super) bell: Notify,
+    /// Makes the attempts.
+    pub(super) transport: C,
+    /// The webhooks of the test deliveries in flight. A webhook with two test deliveries is listed twice.
+    pub(super) test_deliveries: RefCell<Vec<WebhookNo>>,
+    parked: RefCell<Vec<Rc<WorkerSlot<C>>>>,
+    /// The number of workers, parked ones included.
+    active: Cell<usize>,
+    /// Notified when the shard's loop must send outcomes or replace a worker.
+    pub(super) wakeup: Notify,
 }
 
-/// Where a parked worker finds its next delivery.
-struct Slot<C: Transport> {
-    delivery: Cell<Option<Delivery<C>>>,
+/// The place where a parked worker receives its next job.
+struct WorkerSlot<C: Transport> {
+    guard: Cell<Option<JobGuard<C>>>,
     waker: Cell<Option<Waker>>,
 }
 
-/// A delivery under way. It ends with an outcome; if it is dropped before, it goes back to its webhook.
-struct Delivery<C: Transport> {
-    job: Option<Job>,
-    crew: Rc<WorkerPool<C>>,
+/// A job that a worker holds. Dropping the guard before the attempt ended returns the job to its shard.
+struct JobGuard<C: Transport> {
+    job: Option<DeliveryJob>,
+    pool: Rc<WorkerPool<C>>,
 }
 
 impl<C: Transport> WorkerPool<C> {
-    pub(super) fn new(shard: Shard, clock: Clock, carrier: C) -> Rc<Self> {
+    /// Creates a pool without workers.
+    pub(super) fn new(shard: Shard, clock: Clock, transport: C) -> Rc<Self> {
         Rc::new(Self {
             shard: RefCell::new(shard),
             clock,
-            carrier,
-            probes: RefCell::default(),
+            transport,
+            test_deliveries: RefCell::default(),
             parked: RefCell::default(),
-            hired: Cell::new(0),
-            bell: Notify::new(),
+            active: Cell::new(0),
+            wakeup: Notify::new(),
         })
     }
 
-    /// Gives what is ready to workers, as long as there are any.
+    /// Assigns ready jobs to workers, until no job is ready or all workers are busy.
     pub(super) fn assign(self: &Rc<Self>) {
         loop {
             let mut shard = self.shard.borrow_mut();
-            if !shard.has_work() || (self.parked.borrow().is_empty() && self.hired.get() >= shard.in_flight_max()) {
+            if !shard.has_work() || (self.parked.borrow().is_empty() && self.active.get() >= shard.in_flight_max()) {
                 return;
             }
             let Some(job) = shard.next_job(self.clock.instant()) else { return };
             drop(shard);
-            let delivery = Delivery { job: Some(job), crew: Rc::clone(self) };
+            let guard = JobGuard { job: Some(job), pool: Rc::clone(self) };
             let parked = self.parked.borrow_mut().pop();
             match parked {
-                Some(seat) => seat.give(delivery),
-                None => self.spawn_worker(delivery),
+                Some(slot) => slot.give(guard),
+                None => self.spawn_worker(guard),
             }
         }
     }
 
-    fn spawn_worker(self: &Rc<Self>, first: Delivery<C>) {
-        let seat = Rc::new(Slot { delivery: Cell::new(Some(first)), waker: Cell::default() });
-        self.hired.set(self.hired.get() + 1);
-        tokio::task::spawn_local(work(ActiveWorker(Rc::clone(self)), seat));
+    fn spawn_worker(self: &Rc<Self>, first: JobGuard<C>) {
+        let slot = Rc::new(WorkerSlot { guard: Cell::new(Some(first)), waker: Cell::default() });
+        self.active.set(self.active.get() + 1);
+        tokio::task::spawn_local(work(ActiveWorker(Rc::clone(self)), slot));
     }
 }
 
-async fn work<C: Transport>(hired: ActiveWorker<C>, seat: Rc<Slot<C>>) {
+async fn work<C: Transport>(active: ActiveWorker<C>, slot: Rc<WorkerSlot<C>>) {
     loop {
-        let mut next = Some(seat.delivery().await);
-        while let Some(delivery) = next {
-            next = delivery.carry().await;
-            // Even a receiver that always answers at once must let the others go on.
+        let mut next = Some(slot.guard().await);
+        while let Some(guard) = next {
+            next = guard.deliver().await;
+            // A receiver that always responds immediately must not block the other tasks.
             tokio::task::coop::consume_budget().await;
         }
-        hired.0.parked.borrow_mut().push(Rc::clone(&seat));
+        active.0.parked.borrow_mut().push(Rc::clone(&slot));
     }
 }
 
-impl<C: Transport> Slot<C> {
-    fn give(&self, delivery: Delivery<C>) {
-        self.delivery.set(Some(delivery));
+impl<C: Transport> WorkerSlot<C> {
+    fn give(&self, guard: JobGuard<C>) {
+        self.guard.set(Some(guard));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    async fn delivery(&self) -> Delivery<C> {
+    async fn guard(&self) -> JobGuard<C> {
         poll_fn(|cx| {
-            let delivery = self.delivery.take();
-            if delivery.is_none() {
+            let guard = self.guard.take();
+            if guard.is_none() {
                 self.waker.set(Some(cx.waker().clone()));
             }
-            delivery.map_or(Poll::Pending, Poll::Ready)
+            guard.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
 }
 
-impl<C: Transport> Delivery<C> {
-    /// Makes the attempt and says how it ended; becomes the next delivery whose turn it is.
-    async fn carry(mut self) -> Option<Self> {
+impl<C: Transport> JobGuard<C> {
+    /// Makes the attempt and reports its outcome to the shard. Returns a guard for the shard's next job, or `None` if no
+    /// job is ready.
+    async fn deliver(mut self) -> Option<Self> {
         let job = self.job.as_ref()?;
-        let Job { webhook, event, timeout, began, .. } = job;
-        let parcel = AttemptRequest { webhook, event, attempt: job.number(), timeout: *timeout, began: *began };
-        let outcome = self.crew.carrier.carry(parcel).await;
+        let DeliveryJob { webhook, event, timeout, began, .. } = job;
+        let attempt = AttemptRequest { webhook, event, attempt: job.number(), timeout: *timeout, began: *began };
+        let outcome = self.pool.transport.deliver(attempt).await;
         let job = self.job.take()?;
-        let now = self.crew.clock.instant();
-        let mut shard = self.crew.shard.borrow_mut();
-        shard.step(now, Input::Finished(job, outcome));
+        let now = self.pool.clock.instant();
+        let mut shard = self.pool.shard.borrow_mut();
+        shard.step(now, ShardInput::Finished(job, outcome));
         self.job = shard.next_job(now);
         drop(shard);
-        self.crew.bell.notify_one();
+        self.pool.wakeup.notify_one();
         self.job.is_some().then_some(self)
     }
 }
 
-impl<C: Transport> Drop for Delivery<C> {
+impl<C: Transport> Drop for JobGuard<C> {
     fn drop(&mut self) {
         if let Some(job) = self.job.take() {
-            let now = self.crew.clock.instant();
-            self.crew.shard.borrow_mut().step(now, Input::Dropped(job));
-            self.crew.bell.notify_one();
+            let now = self.pool.clock.instant();
+            self.pool.shard.borrow_mut().step(now, ShardInput::Dropped(job));
+            self.pool.wakeup.notify_one();
         }
     }
 }
 
-/// A worker's place; a worker that ends, by a panic of the carrier, leaves it to another.
+/// Counts one worker as active. A worker ends only by a panic of the transport; dropping this value then frees its place
+/// for a new worker.
 struct ActiveWorker<C: Transport>(Rc<WorkerPool<C>>);
 
 impl<C: Transport> Drop for ActiveWorker<C> {
     fn drop(&mut self) {
-        self.0.hired.set(self.0.hired.get() - 1);
-        self.0.bell.notify_one();
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.wakeup.notify_one();
     }
 }

@@ -1,72 +1,72 @@
-//! Why a filter let an event pass, or not.
+//! Explains why a filter matches an event or not.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::program::{GroupKind, Node};
-use super::subject::{Found, Subject};
-use crate::limits::FILTER_SHOWN_BYTES_MAX;
+use super::input::{FieldValue, FilterInput};
+use super::program::{FilterNode, GroupKind};
+use crate::limits::FILTER_TEST_VALUE_BYTES_MAX;
 
-/// What one rule or group of a filter says of an event.
+/// The result of one rule or group of a filter for an event.
 #[derive(Debug, Clone, Serialize)]
-pub struct Verdict<'a> {
-    /// Where it stands in the filter.
+pub struct RuleResult<'a> {
+    /// The JSON pointer of the rule or group in the filter.
     pub pointer: Cow<'a, str>,
-    /// Whether it holds.
+    /// Whether the rule or group matches.
     pub matches: bool,
-    /// Of a group: `and`, `or`, `not`.
+    /// The operator of a group: `and`, `or` or `not`. `None` for a rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<&'static str>,
-    /// Of a rule: the value that it looked at; absent where there is none, and where it is long.
+    /// The value that a rule tested; `None` if the event has no value or the value is long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<Box<RawValue>>,
-    /// Of a rule: the bytes of a found value that is too long to be shown.
+    /// The size in bytes of a value that is too long to be shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found_bytes: Option<usize>,
-    /// Of a rule: whether the event has no such field.
+    /// Whether the event lacks the field that a rule tests.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
 }
 
-impl<'a> Verdict<'a> {
-    /// One that looked at no value.
+impl<'a> RuleResult<'a> {
+    /// Creates the result of a rule that tested no value.
     pub fn new(pointer: impl Into<Cow<'a, str>>, matches: bool) -> Self {
         let (found, found_bytes) = (None, None);
         Self { pointer: pointer.into(), matches, group: None, found, found_bytes, missing: false }
     }
 
-    /// One of a group.
+    /// Creates the result of a group with this operator.
     pub fn of_group(pointer: impl Into<Cow<'a, str>>, group: &'static str, matches: bool) -> Self {
         Self { group: Some(group), ..Self::new(pointer, matches) }
     }
 
-    /// One that looked at a text of the event.
+    /// Creates the result of a rule that tested a text of the event; `None` if the event has no such text.
     pub fn of_text(pointer: impl Into<Cow<'a, str>>, matches: bool, text: Option<&str>) -> Self {
-        Self::new(pointer, matches).with(text.map(Found::Text).as_ref())
+        Self::new(pointer, matches).with(text.map(FieldValue::Text).as_ref())
     }
 
-    /// The same with a pointer from further above.
+    /// Prepends `above` to the pointer.
     #[must_use]
     pub fn below(self, above: &str) -> Self {
         Self { pointer: format!("{above}{}", self.pointer).into(), ..self }
     }
 
-    /// The same verdict with a pointer of its own.
-    pub fn into_owned(self) -> Verdict<'static> {
-        Verdict { pointer: Cow::Owned(self.pointer.into_owned()), ..self }
+    /// Copies the pointer, so that the result does not borrow from the filter.
+    pub fn into_owned(self) -> RuleResult<'static> {
+        RuleResult { pointer: Cow::Owned(self.pointer.into_owned()), ..self }
     }
 
-    fn with(mut self, found: Option<&Found<'_>>) -> Self {
+    fn with(mut self, found: Option<&FieldValue<'_>>) -> Self {
         self.missing = found.is_none();
         let raw = match found {
             None => None,
-            Some(Found::Json(raw)) if raw.len() > FILTER_SHOWN_BYTES_MAX => {
+            Some(FieldValue::Json(raw)) if raw.len() > FILTER_TEST_VALUE_BYTES_MAX => {
                 self.found_bytes = Some(raw.len());
                 None
             }
-            Some(Found::Json(raw)) => {
+            Some(FieldValue::Json(raw)) => {
                 std::str::from_utf8(raw).ok().and_then(|raw| RawValue::from_string(raw.to_owned()).ok())
             }
             Some(found) => found.text().and_then(|text| to_raw_value(&text).ok()),
@@ -76,30 +76,30 @@ impl<'a> Verdict<'a> {
     }
 }
 
-impl Node {
-    /// Adds what each group and rule says, in the order of the filter; whether all of it holds.
-    pub(super) fn explain<'a>(&'a self, subject: &mut Subject<'a>, verdicts: &mut Vec<Verdict<'a>>) -> bool {
+impl FilterNode {
+    /// Appends the result of each group and rule, in the order of the filter. Returns whether the whole node matches.
+    pub(super) fn explain<'a>(&'a self, input: &mut FilterInput<'a>, results: &mut Vec<RuleResult<'a>>) -> bool {
         match self {
             Self::Rule(rule) => {
-                let found = rule.find(subject);
-                let matches = rule.holds(found.as_ref());
-                verdicts.push(Verdict::new(&*rule.pointer, matches).with(found.as_ref()));
+                let found = rule.find(input);
+                let matches = rule.matches(found.as_ref());
+                results.push(RuleResult::new(&*rule.pointer, matches).with(found.as_ref()));
                 matches
             }
             Self::Group(group) => {
-                let at = verdicts.len();
+                let at = results.len();
                 if let Some(pointer) = &group.pointer {
-                    verdicts.push(Verdict::of_group(&**pointer, group.kind.name(), false));
+                    results.push(RuleResult::of_group(&**pointer, group.kind.name(), false));
                 }
-                // Each is asked, also where the answer is known.
-                let held = group.nodes.iter().filter(|node| node.explain(subject, verdicts)).count();
+                // Every node is evaluated, even if the result of the group is already known.
+                let held = group.nodes.iter().filter(|node| node.explain(input, results)).count();
                 let matches = match group.kind {
                     GroupKind::And => held == group.nodes.len(),
                     GroupKind::Or => held > 0,
                     GroupKind::Not => held == 0,
                 };
                 if group.pointer.is_some() {
-                    verdicts[at].matches = matches;
+                    results[at].matches = matches;
                 }
                 matches
             }

@@ -1,49 +1,49 @@
-//! One field of an event, found as a filter's rule finds it.
+//! A field of an event, found in the same way as by the rule of a filter.
 
 use std::borrow::Cow;
 
-use super::Facts;
-use super::subject::{Found, Place, Subject};
+use super::EventFields;
+use super::input::{FieldLocation, FieldValue, FilterInput};
 use crate::json::{Path, PathError};
 
-/// Where a value of an event stands: below `data`, then below `data.fields`, then in the event itself.
+/// The location of a value in an event: under `data`, then under `data.fields`, then in the event itself.
 #[derive(Debug, Clone)]
-pub struct Field {
+pub struct EventField {
     path: Box<str>,
-    place: Place,
+    location: FieldLocation,
 }
 
-impl Field {
-    /// Reads a path, such as `customer.id` or `/a.b/c`.
+impl EventField {
+    /// Parses a path, such as `customer.id` or `/a.b/c`.
     ///
     /// # Errors
-    /// For text that is no path; says what is.
+    /// [`PathError`] if the text is not a path.
     pub fn try_new(path: &str) -> Result<Self, PathError> {
-        Ok(Self { path: path.into(), place: Place::new(Path::try_new(path)?) })
+        Ok(Self { path: path.into(), location: FieldLocation::new(Path::try_new(path)?) })
     }
 
-    /// As it was written.
+    /// The path as written.
     pub fn as_str(&self) -> &str {
         &self.path
     }
 
-    /// What an event says there, as an id has it: text as it means, so that `7` and `"7"` are the same, anything else as it
-    /// is written. `None`: nothing, or `null`.
-    pub fn text<'a>(&self, facts: &Facts<'a>) -> Option<Cow<'a, str>> {
-        let found = Subject::new(facts).find(&self.place)?;
+    /// The value of the field as text; `None` if the value is absent or `null`. JSON strings are decoded, so `7` and
+    /// `"7"` give the same text. Other values give their JSON text.
+    pub fn text<'a>(&self, event_fields: &EventFields<'a>) -> Option<Cow<'a, str>> {
+        let found = FilterInput::new(event_fields).find(&self.location)?;
         match found {
-            Found::Json(b"null") => None,
-            // Text that no UTF-8 can say counts as it is written too.
-            Found::Json(raw) => found.text().or_else(|| Some(String::from_utf8_lossy(raw))),
-            Found::Id(_) | Found::Text(_) | Found::Time(_) => found.text(),
+            FieldValue::Json(b"null") => None,
+            // A string with an escape that is not valid Unicode gives its JSON text.
+            FieldValue::Json(raw) => found.text().or_else(|| Some(String::from_utf8_lossy(raw))),
+            FieldValue::Id(_) | FieldValue::Text(_) | FieldValue::Time(_) => found.text(),
         }
     }
 }
 
-impl PartialEq for Field {
+impl PartialEq for EventField {
     fn eq(&self, other: &Self) -> bool {
         self.path == other.path
     }
 }
 
-impl Eq for Field {}
+impl Eq for EventField {}

@@ -1,17 +1,23 @@
-//! filter: which events of a type a webhook wants (API section 4), compiled once when the webhook is made.
+//! filter: compiled filters, which decide the events of a type that a webhook receives. A filter is compiled once, when
+//! the webhook is created or changed.
 //!
-//! Promises: what cannot be compiled is refused with each fault named; matching never fails, an event whose types do not fit
-//! simply does not match. A payload is read when a rule asks for it, and once for all rules of all webhooks. Must never know:
-//! webhooks, the log, HTTP.
+//! Invariants:
 //!
-//! What a rule means is said in `docs/guides/filters.md`; `compile` makes rules of JSON, `program` runs them, `value` compares.
+//! - A filter that cannot be compiled is refused, and every error is reported.
+//! - Matching never fails. An event whose types do not fit does not match.
+//! - A payload is parsed only when a rule needs the payload, and only once for all rules of all webhooks.
+//!
+//! This folder must never know webhooks, the log or HTTP.
+//!
+//! `docs/guides/filters.md` defines the meaning of a rule. `compile` makes rules from JSON, `program` runs the rules,
+//! and `value` compares values.
 
 mod compile;
 mod explain;
 mod field;
+mod input;
 mod program;
 mod sample;
-mod subject;
 mod value;
 
 #[cfg(test)]
@@ -21,55 +27,55 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::model::{NewEvent, Timestamp};
-pub use explain::Verdict;
-pub use field::Field;
-pub use sample::Sample;
-pub use subject::Subject;
+pub use explain::RuleResult;
+pub use field::EventField;
+pub use input::FilterInput;
+pub use sample::SampleEvent;
 
-/// A compiled filter, with the JSON that it was made from.
+/// A compiled filter and the JSON that it was compiled from.
 #[derive(Debug, Clone)]
 pub struct Filter {
     source: Box<RawValue>,
-    program: program::Node,
+    program: program::FilterNode,
 }
 
-/// What is wrong with a part of a filter.
+/// An error in a filter or a sample event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer}: {detail}")]
 pub struct FilterError {
-    /// JSON pointer within the filter: `/conditions/rules/0/operator`.
+    /// The JSON pointer of the error, such as `/conditions/rules/0/operator`.
     pub pointer: String,
     /// What is wrong and what is allowed.
     pub detail: String,
 }
 
-/// What a filter may look at: an event's fields, and its payload, which is read only if a filter asks for it.
+/// The fields of an event that a filter can test, and the payload, which is parsed only if a filter needs the payload.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Facts<'a> {
-    /// The tenant it belongs to.
+pub struct EventFields<'a> {
+    /// The tenant of the event.
     pub tenant: &'a str,
-    /// Its type.
+    /// The event type.
     pub event_type: &'a str,
-    /// `api`, or the source's name.
+    /// `api`, or the name of the source.
     pub source: &'a str,
-    /// The event's own time.
+    /// The time at which the event happened.
     pub timestamp: Timestamp,
-    /// The sender's id.
+    /// The id that the sender gave.
     pub external_id: Option<&'a str>,
-    /// The resource it is about.
+    /// The id of the resource that the event is about.
     pub resource_id: Option<&'a str>,
-    /// The workspace it belongs to.
+    /// The id of the workspace of the event.
     pub workspace_id: Option<&'a str>,
-    /// The user it is about.
+    /// The id of the user that the event is about.
     pub user_id: Option<&'a str>,
-    /// Raw JSON object.
+    /// A raw JSON object.
     pub metadata: Option<&'a str>,
-    /// The payload: JSON that was checked when it came in.
+    /// The payload: JSON, which ingest checked.
     pub data: &'a [u8],
 }
 
-impl<'a> Facts<'a> {
-    /// Those of an event, of its head and its payload.
+impl<'a> EventFields<'a> {
+    /// Takes the fields from the head and the payload of an event.
     pub fn of(event: &NewEvent<'a>, data: &'a [u8]) -> Self {
         Self {
             tenant: event.tenant,
@@ -90,32 +96,32 @@ impl Filter {
     /// Compiles a filter.
     ///
     /// # Errors
-    /// Everything that is wrong, by JSON pointer.
+    /// All errors of the filter, each with a JSON pointer.
     pub fn compile(filter: &Value) -> Result<Self, Vec<FilterError>> {
         let program = compile::compile(filter)?;
         let wrong = |error: serde_json::Error| vec![FilterError { pointer: String::new(), detail: error.to_string() }];
         Ok(Self { source: serde_json::value::to_raw_value(filter).map_err(wrong)?, program })
     }
 
-    /// The filter as it was written.
+    /// The filter as written.
     pub fn as_json(&self) -> &RawValue {
         &self.source
     }
 
-    /// Whether an event passes.
-    pub fn matches(&self, facts: &Facts<'_>) -> bool {
-        self.passes(&mut Subject::new(facts))
+    /// Whether an event matches.
+    pub fn matches(&self, event_fields: &EventFields<'_>) -> bool {
+        self.matches_input(&mut FilterInput::new(event_fields))
     }
 
-    /// Whether an event passes that other filters look at too.
-    pub fn passes(&self, subject: &mut Subject<'_>) -> bool {
-        self.program.holds(subject)
+    /// Whether an event matches. Several filters can share the input, so that the payload is parsed only once.
+    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> bool {
+        self.program.matches(input)
     }
 
-    /// Each rule, whether it holds, and what it found; the pointers lead into the filter.
-    pub fn explain<'a>(&'a self, subject: &mut Subject<'a>) -> Vec<Verdict<'a>> {
-        let mut verdicts = Vec::new();
-        self.program.explain(subject, &mut verdicts);
-        verdicts
+    /// Returns the result of each group and rule, with its pointer in the filter.
+    pub fn explain<'a>(&'a self, input: &mut FilterInput<'a>) -> Vec<RuleResult<'a>> {
+        let mut results = Vec::new();
+        self.program.explain(input, &mut results);
+        results
     }
 }

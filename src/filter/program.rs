@@ -1,71 +1,78 @@
-//! A filter as it runs.
+//! The compiled form of a filter, and how the form is evaluated.
 
 use std::cmp::Ordering;
 
 use regex::Regex;
 
-use super::subject::{Found, OwnId, Place, Subject};
-use super::value::{List, Literal};
+use super::input::{FieldLocation, FieldValue, FilterInput, IdField};
+use super::value::{Literal, ValueSet};
 use crate::limits::FILTER_SEARCHED_BYTES_MAX;
 use crate::model::Timestamp;
 
-/// A part of a filter. Groups lie at most [`crate::limits::FILTER_DEPTH_MAX`] deep.
+/// A group or a rule. Groups are nested at most [`crate::limits::FILTER_DEPTH_MAX`] deep.
 #[derive(Debug, Clone)]
-pub(super) enum Node {
-    Group(Group),
-    Rule(Box<Rule>),
+pub(super) enum FilterNode {
+    Group(FilterGroup),
+    Rule(Box<FilterRule>),
 }
 
+/// A group of nodes that an operator combines.
 #[derive(Debug, Clone)]
-pub(super) struct Group {
-    /// Where it stands in the filter; `None` for what holds the parts of a filter together.
+pub(super) struct FilterGroup {
+    /// The JSON pointer of the group in the filter; `None` for the root that combines the parts of a filter.
     pub(super) pointer: Option<Box<str>>,
     pub(super) kind: GroupKind,
-    pub(super) nodes: Box<[Node]>,
+    pub(super) nodes: Box<[FilterNode]>,
 }
 
+/// The operator of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GroupKind {
     And,
     Or,
-    /// None of them.
+    /// Matches if no node matches.
     Not,
 }
 
 impl GroupKind {
+    /// Each operator with its name.
     pub(super) const ALL: [(&'static str, Self); 3] = [("and", Self::And), ("or", Self::Or), ("not", Self::Not)];
 
+    /// The name of the operator.
     pub(super) fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 }
 
+/// A rule: a condition on one value of an event.
 #[derive(Debug, Clone)]
-pub(super) struct Rule {
-    /// Where it stands in the filter.
+pub(super) struct FilterRule {
+    /// The JSON pointer of the rule in the filter.
     pub(super) pointer: Box<str>,
-    pub(super) looks_at: LooksAt,
-    pub(super) test: Test,
-    /// The operator begins with `not_`: it holds exactly where the other does not.
+    pub(super) operand: RuleOperand,
+    pub(super) test: RuleTest,
+    /// Whether the operator begins with `not_`. The rule then matches exactly when the operator without `not_` does not
+    /// match.
     pub(super) is_negated: bool,
 }
 
+/// The value that a rule tests.
 #[derive(Debug, Clone)]
-pub(super) enum LooksAt {
-    Field(Place),
-    Id(OwnId, Place),
+pub(super) enum RuleOperand {
+    Field(FieldLocation),
+    Id(IdField, FieldLocation),
     Timestamp,
 }
 
-/// What must be true of a value that was found.
+/// The condition that a value must satisfy.
 #[derive(Debug, Clone)]
-pub(super) enum Test {
+pub(super) enum RuleTest {
     Exists,
     Equals(Literal),
-    Order(Bound, Literal),
-    In(List),
-    /// A list of ids, which are text.
-    Ids(List),
+    Compare(Comparison, Literal),
+    In(ValueSet),
+    /// A set of ids, which are compared as text.
+    Ids(ValueSet),
     Contains(Literal),
     StartsWith(Box<str>),
     EndsWith(Box<str>),
@@ -73,16 +80,17 @@ pub(super) enum Test {
     Between(Option<Timestamp>, Option<Timestamp>),
 }
 
+/// An operator that compares by order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bound {
+pub(super) enum Comparison {
     Greater,
     GreaterOrEqual,
     Less,
     LessOrEqual,
 }
 
-impl Bound {
-    fn holds(self, found: Ordering) -> bool {
+impl Comparison {
+    fn matches(self, found: Ordering) -> bool {
         match self {
             Self::Greater => found.is_gt(),
             Self::GreaterOrEqual => found.is_ge(),
@@ -92,46 +100,51 @@ impl Bound {
     }
 }
 
-impl Node {
-    pub(super) fn holds(&self, subject: &mut Subject<'_>) -> bool {
+impl FilterNode {
+    /// Whether the event matches.
+    pub(super) fn matches(&self, input: &mut FilterInput<'_>) -> bool {
         match self {
             Self::Group(group) => match group.kind {
-                GroupKind::And => group.nodes.iter().all(|node| node.holds(subject)),
-                GroupKind::Or => group.nodes.iter().any(|node| node.holds(subject)),
-                GroupKind::Not => !group.nodes.iter().any(|node| node.holds(subject)),
+                GroupKind::And => group.nodes.iter().all(|node| node.matches(input)),
+                GroupKind::Or => group.nodes.iter().any(|node| node.matches(input)),
+                GroupKind::Not => !group.nodes.iter().any(|node| node.matches(input)),
             },
             Self::Rule(rule) => {
-                let found = rule.find(subject);
-                rule.holds(found.as_ref())
+                let found = rule.find(input);
+                rule.matches(found.as_ref())
             }
         }
     }
 }
 
-impl Rule {
-    pub(super) fn find<'a>(&self, subject: &mut Subject<'a>) -> Option<Found<'a>> {
-        match &self.looks_at {
-            LooksAt::Field(place) => subject.find(place),
-            LooksAt::Id(id, place) => subject.id(*id, place),
-            LooksAt::Timestamp => Some(Found::Time(subject.facts().timestamp)),
+impl FilterRule {
+    /// The value that the rule tests; `None` if the event has no such value.
+    pub(super) fn find<'a>(&self, input: &mut FilterInput<'a>) -> Option<FieldValue<'a>> {
+        match &self.operand {
+            RuleOperand::Field(location) => input.find(location),
+            RuleOperand::Id(id, location) => input.id(*id, location),
+            RuleOperand::Timestamp => Some(FieldValue::Time(input.event_fields().timestamp)),
         }
     }
 
-    pub(super) fn holds(&self, found: Option<&Found<'_>>) -> bool {
-        found.is_some_and(|found| self.test.holds(found)) != self.is_negated
+    /// Whether the rule matches the found value.
+    pub(super) fn matches(&self, found: Option<&FieldValue<'_>>) -> bool {
+        found.is_some_and(|found| self.test.matches(found)) != self.is_negated
     }
 }
 
-impl Test {
-    fn holds(&self, found: &Found<'_>) -> bool {
+impl RuleTest {
+    fn matches(&self, found: &FieldValue<'_>) -> bool {
         match self {
             Self::Exists => true,
             Self::Equals(literal) => literal.equals(found),
-            Self::Order(bound, literal) => literal.order(found).is_some_and(|order| bound.holds(order)),
-            Self::In(list) => list.has(found),
-            Self::Ids(list) => list.has_id(found),
+            Self::Compare(bound, literal) => literal.order(found).is_some_and(|order| bound.matches(order)),
+            Self::In(list) => list.contains(found),
+            Self::Ids(list) => list.contains_id(found),
             Self::Contains(literal) => match (found, literal) {
-                (Found::Json(raw), _) if raw.first() == Some(&b'[') => found.items().any(|item| literal.is(item)),
+                (FieldValue::Json(raw), _) if raw.first() == Some(&b'[') => {
+                    found.items().any(|item| literal.equals_json(item))
+                }
                 (_, Literal::Text { text, .. }) => searched(found, |found| found.contains(&**text)),
                 _ => false,
             },
@@ -139,15 +152,15 @@ impl Test {
             Self::EndsWith(text) => searched(found, |found| found.ends_with(&**text)),
             Self::Matches(pattern) => searched(found, |found| pattern.is_match(found)),
             Self::Between(start, end) => match found {
-                Found::Time(at) => start.is_none_or(|start| start <= *at) && end.is_none_or(|end| *at <= end),
+                FieldValue::Time(at) => start.is_none_or(|start| start <= *at) && end.is_none_or(|end| *at <= end),
                 _ => false,
             },
         }
     }
 }
 
-/// Whether the found value is text in which this is true, and not longer than what is searched.
-fn searched(found: &Found<'_>, is_true: impl FnOnce(&str) -> bool) -> bool {
-    let fits = !matches!(found, Found::Json(raw) if raw.len() > FILTER_SEARCHED_BYTES_MAX);
+/// Whether the value is text that satisfies the predicate and is not longer than the limit for searches.
+fn searched(found: &FieldValue<'_>, is_true: impl FnOnce(&str) -> bool) -> bool {
+    let fits = !matches!(found, FieldValue::Json(raw) if raw.len() > FILTER_SEARCHED_BYTES_MAX);
     fits && found.text().is_some_and(|text| is_true(&text))
 }

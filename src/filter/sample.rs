@@ -1,16 +1,16 @@
-//! An event that somebody writes down to try a filter on it.
+//! A sample event, on which a user tests a filter.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::{Facts, FilterError};
-use crate::json::is_deeper;
+use super::{EventFields, FilterError};
+use crate::json::exceeds_depth;
 use crate::limits::JSON_DEPTH_MAX;
 use crate::model::{API_SOURCE, Timestamp};
 
-/// Fields of an event as the interface shows it that no filter looks at.
+/// Fields of the API form of an event that no filter can test.
 const IGNORED: [&str; 13] = [
     "received_at",
     "correlation_id",
@@ -30,10 +30,10 @@ const ALLOWED: &str =
     "type, data, id, external_id, timestamp, resource_id, workspace_id, user_id, metadata, source, tenant";
 const NULL: &str = "null";
 
-/// An event as an application sends it, or as the interface shows it, less what filters do not look at. Only what is there
-/// counts: a type may be missing, and then no rule finds one.
+/// A sample event, in the form that an application sends or that the API shows. Only the given fields count: without a
+/// type, no rule finds a type.
 #[derive(Debug, Clone)]
-pub struct Sample<'a> {
+pub struct SampleEvent<'a> {
     event_type: Cow<'a, str>,
     source: Cow<'a, str>,
     tenant: Cow<'a, str>,
@@ -46,40 +46,40 @@ pub struct Sample<'a> {
     data: &'a str,
 }
 
-impl<'a> Sample<'a> {
-    /// Reads an event; it is of `tenant` and happens `now` unless it says otherwise.
+impl<'a> SampleEvent<'a> {
+    /// Parses a sample event. `tenant` and `now` are the defaults for the tenant and the timestamp.
     ///
     /// # Errors
-    /// Everything that is wrong, by JSON pointer into the event.
+    /// All errors, each with a JSON pointer into the event.
     pub fn read(event: &'a RawValue, tenant: &'a str, now: Timestamp) -> Result<Self, Vec<FilterError>> {
         let Ok(fields) = serde_json::from_str::<BTreeMap<String, &'a RawValue>>(event.get()) else {
             let detail = format!("expected an object; allowed: {ALLOWED}");
             return Err(vec![FilterError { pointer: String::new(), detail }]);
         };
-        let mut fields = Fields { left: fields, wrong: Vec::new() };
-        let event_type = fields.first(&["type", "event_type", "event"], Fields::text);
-        let source = fields.first(&["source"], Fields::text);
-        let own_tenant = fields.first(&["tenant", "org_id"], Fields::id);
-        let timestamp = fields.first(&["timestamp"], Fields::time);
+        let mut fields = SampleFields { left: fields, errors: Vec::new() };
+        let event_type = fields.first(&["type", "event_type", "event"], SampleFields::text);
+        let source = fields.first(&["source"], SampleFields::text);
+        let own_tenant = fields.first(&["tenant", "org_id"], SampleFields::id);
+        let timestamp = fields.first(&["timestamp"], SampleFields::time);
         let sample = Self {
             event_type: event_type.unwrap_or_default(),
             source: source.unwrap_or(Cow::Borrowed(API_SOURCE)),
             tenant: own_tenant.unwrap_or(Cow::Borrowed(tenant)),
             timestamp: timestamp.unwrap_or(now),
-            // As the interface shows it, an event has its own id beside the sender's.
-            external_id: fields.first(&["external_id", "id"], Fields::id),
-            resource_id: fields.first(&["resource_id"], Fields::id),
-            workspace_id: fields.first(&["workspace_id"], Fields::id),
-            user_id: fields.first(&["user_id"], Fields::id),
-            metadata: fields.first(&["metadata"], Fields::object),
-            data: fields.first(&["data"], Fields::json).unwrap_or(NULL),
+            // The API form of an event has its own id in addition to the id of the sender.
+            external_id: fields.first(&["external_id", "id"], SampleFields::id),
+            resource_id: fields.first(&["resource_id"], SampleFields::id),
+            workspace_id: fields.first(&["workspace_id"], SampleFields::id),
+            user_id: fields.first(&["user_id"], SampleFields::id),
+            metadata: fields.first(&["metadata"], SampleFields::object),
+            data: fields.first(&["data"], SampleFields::json).unwrap_or(NULL),
         };
-        fields.finish().map(|()| sample)
+        fields.into_result().map(|()| sample)
     }
 
-    /// What a filter looks at.
-    pub fn facts(&self) -> Facts<'_> {
-        Facts {
+    /// The fields that a filter can test.
+    pub fn event_fields(&self) -> EventFields<'_> {
+        EventFields {
             tenant: &self.tenant,
             event_type: &self.event_type,
             source: &self.source,
@@ -94,13 +94,14 @@ impl<'a> Sample<'a> {
     }
 }
 
-struct Fields<'a> {
+/// The fields of a sample event that are not parsed yet, and the errors found so far.
+struct SampleFields<'a> {
     left: BTreeMap<String, &'a RawValue>,
-    wrong: Vec<FilterError>,
+    errors: Vec<FilterError>,
 }
 
-impl<'a> Fields<'a> {
-    /// Takes all of these names out; the first one that is given counts.
+impl<'a> SampleFields<'a> {
+    /// Removes the fields with these names and returns the first value that is given.
     fn first<T>(&mut self, names: &[&str], read: impl Fn(&'a RawValue) -> Result<T, &'static str>) -> Option<T> {
         let mut first = None;
         for name in names {
@@ -111,19 +112,19 @@ impl<'a> Fields<'a> {
             match read(raw) {
                 Ok(value) => first = first.or(Some(value)),
                 Err(detail) => {
-                    self.wrong.push(FilterError { pointer: format!("/{name}"), detail: detail.to_owned() });
+                    self.errors.push(FilterError { pointer: format!("/{name}"), detail: detail.to_owned() });
                 }
             }
         }
         first
     }
 
-    fn finish(mut self) -> Result<(), Vec<FilterError>> {
+    fn into_result(mut self) -> Result<(), Vec<FilterError>> {
         for name in self.left.keys().filter(|name| !IGNORED.contains(&name.as_str())) {
             let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-            self.wrong.push(FilterError { pointer, detail: format!("unknown field; allowed: {ALLOWED}") });
+            self.errors.push(FilterError { pointer, detail: format!("unknown field; allowed: {ALLOWED}") });
         }
-        if self.wrong.is_empty() { Ok(()) } else { Err(self.wrong) }
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
 
     fn text(raw: &'a RawValue) -> Result<Cow<'a, str>, &'static str> {
@@ -146,6 +147,6 @@ impl<'a> Fields<'a> {
     }
 
     fn json(raw: &'a RawValue) -> Result<&'a str, &'static str> {
-        if is_deeper(raw.get(), JSON_DEPTH_MAX) { Err("is nested too deep") } else { Ok(raw.get()) }
+        if exceeds_depth(raw.get(), JSON_DEPTH_MAX) { Err("is nested too deep") } else { Ok(raw.get()) }
     }
 }

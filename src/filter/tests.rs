@@ -1,4 +1,4 @@
-//! What a filter means, by tables: the guide says the same in words.
+//! The meaning of filters, as tables. The guide describes the same in words.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn filter(written: &Value) -> Filter {
     Filter::compile(written).unwrap_or_else(|wrong| panic!("{written}: {wrong:?}"))
 }
 
-/// What is wrong with a filter, by pointer.
+/// The errors of a filter, by pointer.
 fn wrong(written: &Value) -> Vec<String> {
     let wrong = Filter::compile(written).expect_err(&written.to_string());
     wrong.into_iter().map(|error| error.pointer).collect()
@@ -22,8 +22,8 @@ fn condition(field: &str, operator: &str, value: &Value) -> Value {
     json!({"conditions": {"field": field, "operator": operator, "value": value}})
 }
 
-fn facts(data: &str) -> Facts<'_> {
-    Facts {
+fn event_fields(data: &str) -> EventFields<'_> {
+    EventFields {
         tenant: "acme",
         event_type: "order.created",
         source: "api",
@@ -38,17 +38,17 @@ fn facts(data: &str) -> Facts<'_> {
 }
 
 fn passes(written: &Value, data: &str) -> bool {
-    let (filter, facts) = (filter(written), facts(data));
-    let passes = filter.matches(&facts);
-    // The way that explains and the way that decides are two; they must agree.
-    let mut verdicts = Vec::new();
-    assert_eq!(filter.program.explain(&mut Subject::new(&facts), &mut verdicts), passes, "{written} {data}");
+    let (filter, event_fields) = (filter(written), event_fields(data));
+    let passes = filter.matches(&event_fields);
+    // Matching and explaining use different code. Both must agree.
+    let mut results = Vec::new();
+    assert_eq!(filter.program.explain(&mut FilterInput::new(&event_fields), &mut results), passes, "{written} {data}");
     passes
 }
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn values_and_operators() {
+fn operators_compare_values() {
     let data = r#"{"n":1000,"big":9007199254740993,"huge":123456789012345678901234567890,"f":1.5,"text":"Hello, W\u00f6rld","empty":"",
         "list":[1,"two",null,[3],2.0],"yes":true,"no":false,"null":null,"object":{"a":{"b":"c"}},"digits":"1000",
         "at":"2024-03-01T12:00:00+02:00","over":1e999,"zero":-0.0,"half":"\ud800"}"#;
@@ -154,7 +154,7 @@ fn values_and_operators() {
 }
 
 #[test]
-fn where_a_field_is_looked_for() {
+fn a_field_is_searched_in_the_data_then_in_the_event() {
     for (field, value, data, wanted) in [
         ("status", json!("a"), r#"{"status":"a","fields":{"status":"b"}}"#, true),
         ("status", json!("b"), r#"{"status":"a","fields":{"status":"b"}}"#, false),
@@ -194,7 +194,7 @@ fn where_a_field_is_looked_for() {
 }
 
 #[test]
-fn the_parts_of_a_filter() {
+fn all_parts_of_a_filter_must_match() {
     let data = r#"{"status":"completed","priority":"high","amount":1500,"tags":["a"]}"#;
     for (written, wanted) in [
         (json!({}), true),
@@ -220,7 +220,7 @@ fn the_parts_of_a_filter() {
 }
 
 #[test]
-fn ids_of_the_payload_stand_in_for_the_events_own() {
+fn ids_of_the_payload_replace_missing_ids_of_the_event() {
     let filter = filter(&json!({"user_id": [7, "eight"]}));
     for (own, data, wanted) in [
         (Some("7"), "{}", true),
@@ -234,7 +234,7 @@ fn ids_of_the_payload_stand_in_for_the_events_own() {
         (None, "{}", false),
     ] {
         assert_eq!(
-            filter.matches(&Facts { user_id: own, data: data.as_bytes(), ..Facts::default() }),
+            filter.matches(&EventFields { user_id: own, data: data.as_bytes(), ..EventFields::default() }),
             wanted,
             "{data}"
         );
@@ -242,7 +242,7 @@ fn ids_of_the_payload_stand_in_for_the_events_own() {
 }
 
 #[test]
-fn groups() {
+fn groups_combine_rules() {
     type Means = fn(bool, bool, bool) -> bool;
 
     let rule = |n: u8| json!({"field": format!("f{n}"), "operator": "equals", "value": true});
@@ -267,7 +267,7 @@ fn groups() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn what_cannot_be_compiled_is_named() {
+fn errors_are_reported_with_their_pointers() {
     let rule = |rule: Value| json!({"conditions": {"operator": "and", "rules": [rule]}});
     let of = |operator: &str, value: Value| rule(json!({"field": "a", "operator": operator, "value": value}));
     let value = "/conditions/rules/0/value";
@@ -348,7 +348,7 @@ fn what_cannot_be_compiled_is_named() {
 }
 
 #[test]
-fn an_expression_that_is_none_is_explained_in_one_line() {
+fn an_invalid_expression_is_explained_in_one_line() {
     let wrong = Filter::compile(&condition("a", "matches", &json!("a(b"))).unwrap_err();
     assert_eq!(wrong[0].detail, "this is no regular expression of linear time: unclosed group");
 }
@@ -365,22 +365,22 @@ fn long_texts_are_not_searched() {
 }
 
 #[test]
-fn of_a_name_that_is_there_twice_the_last_one_counts() {
+fn the_last_of_two_equal_names_counts() {
     assert!(passes(&condition("a", "equals", &json!(2)), r#"{"a":1,"a":2}"#));
     assert!(!passes(&condition("a.b", "exists", &json!(null)), r#"{"a":{"b":1},"a":2}"#));
 }
 
 #[test]
-fn each_rule_says_what_it_found() {
+fn each_rule_reports_the_value_that_it_found() {
     let written = json!({"conditions": {"operator": "and", "rules": [
         {"field": "amount", "operator": "greater_than", "value": 1000},
         {"operator": "not", "rules": [{"field": "gone", "operator": "exists"}]},
     ]}, "fields": {"long": "x"}, "user_id": [5]});
     let data = format!(r#"{{"amount":1500.50,"long":"{}"}}"#, "x".repeat(2000));
-    let (filter, facts) = (filter(&written), facts(&data));
-    let verdicts = filter.explain(&mut Subject::new(&facts));
+    let (filter, event_fields) = (filter(&written), event_fields(&data));
+    let results = filter.explain(&mut FilterInput::new(&event_fields));
     assert_eq!(
-        serde_json::to_string(&verdicts).unwrap(),
+        serde_json::to_string(&results).unwrap(),
         concat!(
             r#"[{"pointer":"/fields/long","matches":false,"found_bytes":2002},"#,
             r#"{"pointer":"/conditions","matches":true,"group":"and"},"#,
@@ -393,21 +393,27 @@ fn each_rule_says_what_it_found() {
 }
 
 #[test]
-fn a_sample_is_an_event_as_it_is_sent_or_shown() {
+fn a_sample_event_has_the_form_that_is_sent_or_shown() {
     let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
     let shown = raw(
         r#"{"id":"evt_1","type":"a.b","external_id":7,"source":"shop","tenant":"acme","timestamp":"2024-01-01T00:00:00Z",
         "received_at":"x","verified":true,"webhooks":3,"metadata":{"a":1},"user_id":null,"data":{"n":1.50}}"#,
     );
-    let sample = Sample::read(&shown, "default", Timestamp::default()).unwrap();
-    let facts = sample.facts();
-    assert_eq!((facts.tenant, facts.event_type, facts.source, facts.external_id), ("acme", "a.b", "shop", Some("7")));
-    assert_eq!((facts.user_id, facts.metadata, facts.data), (None, Some(r#"{"a":1}"#), &br#"{"n":1.50}"#[..]));
-    assert_eq!(facts.timestamp.as_millis(), 1_704_067_200_000);
-    let empty = raw("{}");
-    let sample = Sample::read(&empty, "default", Timestamp::from_millis(5)).unwrap();
+    let sample = SampleEvent::read(&shown, "default", Timestamp::default()).unwrap();
+    let event_fields = sample.event_fields();
     assert_eq!(
-        (sample.facts().tenant, sample.facts().timestamp.as_millis(), sample.facts().data),
+        (event_fields.tenant, event_fields.event_type, event_fields.source, event_fields.external_id),
+        ("acme", "a.b", "shop", Some("7"))
+    );
+    assert_eq!(
+        (event_fields.user_id, event_fields.metadata, event_fields.data),
+        (None, Some(r#"{"a":1}"#), &br#"{"n":1.50}"#[..])
+    );
+    assert_eq!(event_fields.timestamp.as_millis(), 1_704_067_200_000);
+    let empty = raw("{}");
+    let sample = SampleEvent::read(&empty, "default", Timestamp::from_millis(5)).unwrap();
+    assert_eq!(
+        (sample.event_fields().tenant, sample.event_fields().timestamp.as_millis(), sample.event_fields().data),
         ("default", 5, &b"null"[..])
     );
     for (text, wanted) in [
@@ -418,11 +424,11 @@ fn a_sample_is_an_event_as_it_is_sent_or_shown() {
         ),
     ] {
         let text = raw(text);
-        let wrong = Sample::read(&text, "default", Timestamp::default()).unwrap_err();
+        let wrong = SampleEvent::read(&text, "default", Timestamp::default()).unwrap_err();
         assert_eq!(wrong.iter().map(|e| &*e.pointer).collect::<Vec<_>>(), wanted);
     }
     let deep = raw(&format!("{{\"data\":{}{}}}", "[".repeat(200), "]".repeat(200)));
-    assert_eq!(Sample::read(&deep, "default", Timestamp::default()).unwrap_err()[0].pointer, "/data");
+    assert_eq!(SampleEvent::read(&deep, "default", Timestamp::default()).unwrap_err()[0].pointer, "/data");
 }
 
 proptest! {
@@ -434,7 +440,7 @@ proptest! {
             let holds = |operator: &str| passes(&condition("n", operator, &json!(float)), &data);
             let (less, equal, greater) = (holds("less_than"), holds("equals"), holds("greater_than"));
             prop_assert_eq!(u8::from(less) + u8::from(equal) + u8::from(greater), 1, "{} {}", whole, float);
-            // Where a float holds the whole number exactly, the floats' own order is the truth.
+            // Where a float holds the whole number exactly, the order of floats is the reference.
             if whole.unsigned_abs() < 1 << 53 {
                 prop_assert_eq!(less, (whole as f64) < float);
                 prop_assert_eq!(greater, (whole as f64) > float);
@@ -443,20 +449,20 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_written_compiles_or_is_refused_with_a_pointer(
+    fn any_filter_compiles_or_is_refused_with_a_pointer(
         operator in "equals|in|not_in|contains|greater_than|matches|exists|and|x",
         value in prop_oneof![Just(json!(null)), Just(json!([1, "a"])), any::<i32>().prop_map(Value::from), "[a(*)]{0,4}".prop_map(Value::from)],
         field in "[a.b/~0]{0,5}",
     ) {
         match Filter::compile(&condition(&field, &operator, &value)) {
-            Ok(filter) => { filter.matches(&facts(r#"{"a":{"b":1},"b":"a"}"#)); }
+            Ok(filter) => { filter.matches(&event_fields(r#"{"a":{"b":1},"b":"a"}"#)); }
             Err(wrong) => prop_assert!(!wrong.is_empty() && wrong.iter().all(|e| e.pointer.starts_with("/conditions"))),
         }
     }
 }
 
 #[test]
-fn a_field_says_the_same_of_what_ids_have_as_the_same() {
+fn equal_ids_give_equal_field_texts() {
     let data = r#"{"n":7,"text":"7","null":null,"yes":true,"list":[1, 2],"object":{"a":"b"},"esc":"\u0037","half":"\ud800",
         "resource_id":"mine","fields":{"deep":"d","n":8},"a.b":{"c":1.0}}"#;
     for (path, says) in [
@@ -481,11 +487,11 @@ fn a_field_says_the_same_of_what_ids_have_as_the_same() {
         ("data.object.a", Some("b")),
         ("timestamp", Some("2024-01-01T00:00:00.500Z")),
     ] {
-        assert_eq!(Field::try_new(path).unwrap().text(&facts(data)).as_deref(), says, "{path}");
+        assert_eq!(EventField::try_new(path).unwrap().text(&event_fields(data)).as_deref(), says, "{path}");
     }
     for path in ["", "a..b", ".a", "/", "/a~2", &"a.".repeat(200)] {
-        assert!(Field::try_new(path).is_err(), "{path}");
+        assert!(EventField::try_new(path).is_err(), "{path}");
     }
-    assert_eq!(Field::try_new("a.b").unwrap(), Field::try_new("a.b").unwrap());
-    assert_ne!(Field::try_new("a.b").unwrap(), Field::try_new("/a/b").unwrap());
+    assert_eq!(EventField::try_new("a.b").unwrap(), EventField::try_new("a.b").unwrap());
+    assert_ne!(EventField::try_new("a.b").unwrap(), EventField::try_new("/a/b").unwrap());
 }

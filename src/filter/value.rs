@@ -1,32 +1,32 @@
-//! Values of filters and of events, and when they are the same.
+//! Values of filters, and how they compare with the values of events.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::subject::Found;
+use super::input::FieldValue;
 use crate::limits::FILTER_TEXT_BYTES_MAX;
 use crate::model::Timestamp;
 
-/// A value that a filter names.
+/// A value in a filter.
 #[derive(Debug, Clone)]
 pub(super) enum Literal {
     Null,
     Bool(bool),
     Number {
         number: Number,
-        /// As an id has it.
+        /// The text form, which is compared with ids.
         text: Box<str>,
     },
     Text {
         text: Box<str>,
-        /// If it is one.
+        /// The parsed time, if the text is a time.
         time: Option<Timestamp>,
     },
 }
 
-/// A number as `serde_json` reads it: whole up to 64 bits, else with a float's precision.
+/// A number as `serde_json` reads it: a whole number of up to 64 bits, or a float.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Number {
     Whole(i128),
@@ -34,7 +34,7 @@ pub(super) enum Number {
 }
 
 impl Number {
-    /// The number that JSON writes so; `None` for anything else, and for one that no float holds.
+    /// Parses a JSON number; `None` for anything else, and for a number that no float can hold.
     pub(super) fn read(raw: &[u8]) -> Option<Self> {
         if !matches!(raw.first()?, b'-' | b'0'..=b'9') {
             return None;
@@ -47,14 +47,14 @@ impl Number {
         whole.map(Self::Whole).or_else(|| number.as_f64().map(Self::Float))
     }
 
-    /// Exact, also between whole numbers and floats: 2^53 + 1 is not 2^53 here.
+    /// Compares exactly, also between whole numbers and floats: 2^53 + 1 is not equal to 2^53.
     pub(super) fn compare(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::Whole(a), Self::Whole(b)) => a.cmp(&b),
-            // What JSON writes is finite, so that there is an order.
+            // Numbers in JSON are finite, so there is always an order.
             (Self::Float(a), Self::Float(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
             (Self::Whole(a), Self::Float(b)) => {
-                // A cast that does not fit ends at the largest number there is, which lies beyond all of 64 bits.
+                // A cast that overflows saturates at the limit of i128, which is beyond all numbers of 64 bits.
                 a.cmp(&(b.trunc() as i128)).then(0.0_f64.partial_cmp(&b.fract()).unwrap_or(Ordering::Equal))
             }
             (Self::Float(_), Self::Whole(_)) => other.compare(self).reverse(),
@@ -63,8 +63,10 @@ impl Number {
 }
 
 impl Literal {
+    /// Creates a literal from a value of a filter.
+    ///
     /// # Errors
-    /// What is allowed.
+    /// A text that says which values are allowed.
     pub(super) fn new(value: &Value) -> Result<Self, String> {
         match value {
             Value::Null => Ok(Self::Null),
@@ -81,7 +83,7 @@ impl Literal {
         }
     }
 
-    /// As an id has it, if it can be one.
+    /// The text form of an id; `None` if the value cannot be an id.
     pub(super) fn id(&self) -> Option<&str> {
         match self {
             Self::Number { text, .. } | Self::Text { text, .. } => Some(text),
@@ -89,18 +91,19 @@ impl Literal {
         }
     }
 
-    pub(super) fn equals(&self, found: &Found<'_>) -> bool {
+    /// Whether the found value is equal to this value.
+    pub(super) fn equals(&self, found: &FieldValue<'_>) -> bool {
         match (found, self) {
-            (Found::Json(raw), _) => self.is(raw),
-            (Found::Id(id), _) => self.id() == Some(id),
-            (Found::Text(own), Self::Text { text, .. }) => **text == **own,
-            (Found::Time(at), Self::Text { time, .. }) => *time == Some(*at),
-            (Found::Text(_) | Found::Time(_), _) => false,
+            (FieldValue::Json(raw), _) => self.equals_json(raw),
+            (FieldValue::Id(id), _) => self.id() == Some(id),
+            (FieldValue::Text(own), Self::Text { text, .. }) => **text == **own,
+            (FieldValue::Time(at), Self::Text { time, .. }) => *time == Some(*at),
+            (FieldValue::Text(_) | FieldValue::Time(_), _) => false,
         }
     }
 
-    /// Whether this JSON says the same.
-    pub(super) fn is(&self, raw: &[u8]) -> bool {
+    /// Whether this raw JSON is the same value.
+    pub(super) fn equals_json(&self, raw: &[u8]) -> bool {
         match self {
             Self::Null => raw == b"null",
             Self::Bool(true) => raw == b"true",
@@ -110,7 +113,7 @@ impl Literal {
             }
             Self::Text { text, .. } => {
                 let Some(written) = inner(raw) else { return false };
-                // Each byte takes six at the most, so that a long text is not unescaped for nothing.
+                // An escape takes at most six bytes per byte, so a longer text is not unescaped for nothing.
                 let is_plain = || !written.contains(&b'\\');
                 if written.len() == text.len() && is_plain() {
                     written == text.as_bytes()
@@ -124,19 +127,19 @@ impl Literal {
         }
     }
 
-    /// How the found value lies to this one; `None` where they have no order: one is text, the other a number.
-    pub(super) fn order(&self, found: &Found<'_>) -> Option<Ordering> {
+    /// How the found value compares with this value; `None` if they have no order, for example text and number.
+    pub(super) fn order(&self, found: &FieldValue<'_>) -> Option<Ordering> {
         match self {
             Self::Number { number, .. } => {
                 let found = match found {
-                    Found::Json(raw) => Number::read(raw),
-                    Found::Id(id) => Number::read(id.as_bytes()),
-                    Found::Text(_) | Found::Time(_) => None,
+                    FieldValue::Json(raw) => Number::read(raw),
+                    FieldValue::Id(id) => Number::read(id.as_bytes()),
+                    FieldValue::Text(_) | FieldValue::Time(_) => None,
                 };
                 Some(found?.compare(*number))
             }
             Self::Text { text, time } => {
-                if let (Some(time), Found::Time(at)) = (time, found) {
+                if let (Some(time), FieldValue::Time(at)) = (time, found) {
                     return Some(at.cmp(time));
                 }
                 let found = found.text()?;
@@ -148,22 +151,23 @@ impl Literal {
     }
 }
 
-/// A set of values, each found in a time that hardly grows with their number.
+/// A set of values. The time of a lookup grows only with the logarithm of the size.
 #[derive(Debug, Clone, Default)]
-pub(super) struct List {
+pub(super) struct ValueSet {
     /// Sorted.
     texts: Box<[Box<str>]>,
     /// Sorted.
     numbers: Box<[Number]>,
-    /// Texts and numbers as ids have them, sorted.
+    /// The text forms of texts and numbers, for comparison with ids, sorted.
     ids: Box<[Box<str>]>,
-    /// Times among the texts, sorted.
+    /// The texts that are times, sorted.
     times: Box<[Timestamp]>,
     null: bool,
     bools: [bool; 2],
 }
 
-impl List {
+impl ValueSet {
+    /// Creates the set of these values.
     pub(super) fn new(literals: &[Literal]) -> Self {
         let mut list = Self::default();
         let (mut texts, mut numbers, mut ids, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -186,29 +190,29 @@ impl List {
         Self { texts: texts.into(), numbers: numbers.into(), ids: ids.into(), times: times.into(), ..list }
     }
 
-    /// Whether the found value is one of these, or, as an array, holds one of them.
-    pub(super) fn has(&self, found: &Found<'_>) -> bool {
+    /// Whether the set contains the found value, or, if the value is an array, one of its elements.
+    pub(super) fn contains(&self, found: &FieldValue<'_>) -> bool {
         let among = |texts: &[Box<str>], text: &str| texts.binary_search_by(|own| (**own).cmp(text)).is_ok();
         match found {
-            Found::Json(raw) if raw.first() == Some(&b'[') => found.items().any(|item| self.has_json(item)),
-            Found::Json(raw) => self.has_json(raw),
-            Found::Id(id) => among(&self.ids, id),
-            Found::Text(own) => among(&self.texts, own),
-            Found::Time(at) => self.times.binary_search(at).is_ok(),
+            FieldValue::Json(raw) if raw.first() == Some(&b'[') => found.items().any(|item| self.contains_json(item)),
+            FieldValue::Json(raw) => self.contains_json(raw),
+            FieldValue::Id(id) => among(&self.ids, id),
+            FieldValue::Text(own) => among(&self.texts, own),
+            FieldValue::Time(at) => self.times.binary_search(at).is_ok(),
         }
     }
 
-    /// Whether an id is one of these; one of a payload counts as it is written, as text and as a number alike.
-    pub(super) fn has_id(&self, found: &Found<'_>) -> bool {
+    /// Whether the set contains an id. An id in a payload counts in its written form, whether it is text or a number.
+    pub(super) fn contains_id(&self, found: &FieldValue<'_>) -> bool {
         match found {
-            Found::Json(raw) if Number::read(raw).is_some() => {
-                std::str::from_utf8(raw).is_ok_and(|id| self.has(&Found::Id(id)))
+            FieldValue::Json(raw) if Number::read(raw).is_some() => {
+                std::str::from_utf8(raw).is_ok_and(|id| self.contains(&FieldValue::Id(id)))
             }
-            _ => found.text().is_some_and(|id| self.has(&Found::Id(&id))),
+            _ => found.text().is_some_and(|id| self.contains(&FieldValue::Id(&id))),
         }
     }
 
-    fn has_json(&self, raw: &[u8]) -> bool {
+    fn contains_json(&self, raw: &[u8]) -> bool {
         match raw.first() {
             Some(b'"') => {
                 !self.texts.is_empty()
@@ -224,7 +228,7 @@ impl List {
     }
 }
 
-/// What a JSON string says; `None` for anything else. Borrowed if nothing is escaped.
+/// Decodes a JSON string; `None` for anything else. The result borrows if nothing is escaped.
 pub(super) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     let written = inner(raw)?;
     if written.contains(&b'\\') {
@@ -234,7 +238,7 @@ pub(super) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What stands within the quotes of a JSON string.
+/// The text within the quotes of a JSON string.
 fn inner(raw: &[u8]) -> Option<&[u8]> {
     raw.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }

@@ -1,4 +1,4 @@
-//! To and from the commit thread: submissions, their verdicts, and the bodies that are read back.
+//! Messages to and from the commit thread and the body reader: submissions, commit results, and bodies read from the log.
 
 use std::sync::Arc;
 
@@ -6,44 +6,45 @@ use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 use smallvec::SmallVec;
 
-use super::Reply;
+use super::CommitReply;
 use crate::model::{DedupKey, DedupKind, EventId, WebhookNo, Webhooks};
 use crate::outbound::Event;
-use crate::runtime::{BodyLease, Permit};
+use crate::runtime::{BodyLease, IngestPermit};
 use crate::storage::{DurableEvent, Poison};
 
-/// An event that passed the door: its head encoded, its webhooks matched.
+/// An event with ingest permits, ready to be committed: its head is encoded and its webhooks are matched.
 #[derive(Debug)]
-pub struct Admitted {
-    /// The head as the log keeps it ([`crate::model::NewEvent::encode`]).
+pub struct AdmittedEvent {
+    /// The head as the log stores it ([`crate::model::NewEvent::encode`]).
     pub head: Bytes,
-    /// The payload, and the raw body behind it where the head says so.
+    /// The payload. If the head says so, the raw body follows it.
     pub body: Bytes,
-    /// What makes it the same as another, with the fingerprint of its body.
+    /// The deduplication key, its kind, and the fingerprint of the body. `None` if the event is not deduplicated.
     pub dedup: Option<(DedupKey, DedupKind, u64)>,
-    /// What may come only once, beside that: an event with a key that was there is the event that it came with.
+    /// A second key that is accepted only once. An event whose nonce was already used is a duplicate of the event that
+    /// used it.
     pub nonce: Option<DedupKey>,
-    /// The webhooks it goes to, ascending.
+    /// The webhooks that receive the event, in ascending order.
     pub webhooks: Webhooks,
 }
 
-/// One request's events, in the order sent, and where the answer goes.
+/// The events of one request, in the order sent, and the channel for the commit results.
 #[derive(Debug)]
 pub struct Submission {
-    /// At least one.
-    pub events: SmallVec<[Admitted; 1]>,
-    /// The request's place at the door.
-    pub permit: Arc<Permit>,
-    /// The request's buffer.
+    /// At least one event.
+    pub events: SmallVec<[AdmittedEvent; 1]>,
+    /// The request's ingest permits.
+    pub permit: Arc<IngestPermit>,
+    /// The memory budget lease of the request's buffer.
     pub lease: Arc<BodyLease>,
-    /// One verdict per event, in the same order.
-    pub reply: Reply,
+    /// Receives one result for each event, in the same order.
+    pub reply: CommitReply,
 }
 
-/// What became of a request's events, one for one.
-pub type Verdicts = SmallVec<[Result<Committed, Refused>; 1]>;
+/// The commit results of a request's events, one for each event, in the same order.
+pub type CommitResults = SmallVec<[Result<Committed, CommitError>; 1]>;
 
-/// An event that is in a completed fsync, so that it may be acknowledged.
+/// An event that a completed fsync made durable, so that it may be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     proof: DurableEvent,
@@ -51,86 +52,92 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// Only the log can give the proof.
+    /// Creates the result for a durable event. Only the log can create the proof.
     pub fn new(proof: DurableEvent, is_duplicate: bool) -> Self {
         Self { proof, is_duplicate }
     }
 
-    /// The event's id; of a duplicate, the first one's.
+    /// The event's id. For a duplicate, this is the id of the first event.
     pub fn id(self) -> EventId {
         self.proof.id()
     }
 
-    /// Whether it was there before.
+    /// Whether the event is a duplicate of an earlier event.
     pub fn is_duplicate(self) -> bool {
         self.is_duplicate
     }
 }
 
-/// Why an event was not taken.
+/// The reason why an event was not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The same idempotency key came with another body.
+pub enum CommitError {
+    /// The idempotency key was used before with another body.
     #[error("this Idempotency-Key was used with another body")]
     KeyReused,
-    /// The queue before the commit thread is full.
+    /// The queue of the commit thread is full.
     #[error("too many requests wait for the disk")]
     Overloaded,
-    /// The disk is full, or nearly.
+    /// The disk is full or almost full.
     #[error("the disk is full")]
     DiskFull,
-    /// A write failed: nothing more is acknowledged, the process ends.
+    /// A write failed. No further event is acknowledged, and the process ends.
     #[error("the log cannot be written")]
     Poisoned,
 }
 
-/// The way to the commit thread.
+/// Sends submissions to the commit thread.
 #[derive(Debug, Clone)]
 pub struct CommitHandle {
-    /// Boxed, as the queue is a ring that is gone through from end to end: whole submissions would turn the caches over.
+    /// The submissions are boxed: the queue is a ring buffer that is used from end to end, and unboxed submissions would
+    /// displace the content of the processor's caches.
     pub(crate) to: Sender<Box<Submission>>,
+    /// Set when the log accepts no more events.
     pub(crate) poison: Poison,
 }
 
 impl CommitHandle {
-    /// Hands events over without waiting, or gives them back: `Overloaded` when too many wait, `Poisoned` when the log
-    /// takes no more. The reply's other end fails if the process ends first.
+    /// Submits events without waiting. The receiver of the reply fails if the process ends first.
+    ///
+    /// # Errors
+    /// `Overloaded` if the queue is full, `Poisoned` if the log accepts no more events. The submission is returned.
     #[expect(clippy::result_large_err, reason = "the caller gets its events back to answer for them")]
-    pub fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
+    pub fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)> {
         if self.poison.is_set() {
-            return Err((Refused::Poisoned, submission));
+            return Err((CommitError::Poisoned, submission));
         }
         self.to.try_send(Box::new(submission)).map_err(|error| match error {
-            TrySendError::Full(submission) => (Refused::Overloaded, *submission),
-            TrySendError::Disconnected(submission) => (Refused::Poisoned, *submission),
+            TrySendError::Full(submission) => (CommitError::Overloaded, *submission),
+            TrySendError::Disconnected(submission) => (CommitError::Poisoned, *submission),
         })
     }
 
-    /// Submissions that wait.
+    /// The number of submissions in the queue.
     pub fn queued(&self) -> usize {
         self.to.len()
     }
 }
 
-/// Events for the recall thread to read back, for one webhook of one shard.
+/// A request to the body reader thread: events to read from the log, for one webhook of one shard.
 #[derive(Debug)]
-pub struct RecallRequest {
-    /// The shard that asks.
+pub struct BodyRequest {
+    /// The requesting shard.
     pub shard: usize,
-    /// The webhook it asks for.
+    /// The webhook that needs the bodies.
     pub webhook: WebhookNo,
-    /// Ascending.
+    /// The events, in ascending order.
     pub events: Vec<EventId>,
 }
 
-/// An event read back; `None`: the log's limits took it.
-pub type Recalled = (EventId, Option<Arc<Event>>);
+/// An event read from the log, or `None` if retention has deleted it.
+pub type LoadedBody = (EventId, Option<Arc<Event>>);
 
-/// What retention asks of settle before a segment goes.
-pub trait Needs: Send + Sync + 'static {
-    /// The events in this range, bounds included, whose bodies a pending delivery or a dead letter still names, ascending;
-    /// `None`: one of them is on its way and neither settled nor on disk, so come back later.
+/// The references of settle to events in the log. Retention asks for them before it deletes a segment.
+pub trait RetentionRefs: Send + Sync + 'static {
+    /// Returns the events from `first` to `last` (both included) whose bodies a pending delivery or a dead letter still
+    /// needs, in ascending order. Returns `None` if one of them is in memory only, neither settled nor on disk. The
+    /// caller must then try again later.
     fn needed(&self, first: EventId, last: EventId) -> Option<Vec<EventId>>;
-    /// The bodies of these events go: what still waits for one becomes a dead letter (`expired`).
+    /// Reports that the bodies of these events are deleted. Deliveries that still wait for one become dead letters
+    /// (`expired`).
     fn expire(&self, events: Vec<EventId>);
 }

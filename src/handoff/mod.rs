@@ -1,17 +1,26 @@
-//! handoff: the messages that the stages exchange, and the handles that carry them.
+//! handoff: the messages between the stages, and the handles that send them.
 //!
-//! Stages do not import each other; each imports this folder. Every channel is bounded by a limit of [`crate::limits`].
-//! Must never know: how a stage does its work.
+//! # Invariants
+//! - Stages do not import each other. Each stage imports this folder.
+//! - Every channel is bounded by a constant of [`crate::limits`].
+//!
+//! # Boundaries
+//! This folder must never know how a stage works.
 
 mod attempt;
 mod commit;
-mod reply;
+mod commit_reply;
 mod settle;
 mod shard;
 
-pub use crate::storage::delivery::{Lane, Refilled, ReplayFilter, Retried, Row, Waiting};
-pub use attempt::{AttemptRequest, Outcome, Probed, Transport, Verdict};
-pub use commit::{Admitted, CommitHandle, Committed, Needs, RecallRequest, Recalled, Refused, Submission, Verdicts};
-pub use reply::{Clerk, Reply, ReplyRouter, Round};
-pub use settle::{Announced, Command, DisableReason, Noted, Refill, SettleHandle, Settled, ToSettle};
-pub use shard::{Arrival, Probe, ProbeRefused, Shards, ToShard, shard_of};
+pub use crate::storage::delivery::{BacklogRow, RefillKind, RefillReply, ReplayFilter, RetryResult, WebhookBacklog};
+pub use attempt::{AttemptOutcome, AttemptRequest, RetryDecision, TestAttempt, Transport};
+pub use commit::{
+    AdmittedEvent, BodyRequest, CommitError, CommitHandle, CommitResults, Committed, LoadedBody, RetentionRefs,
+    Submission,
+};
+pub use commit_reply::{CommitReply, ReplyBatch, ReplyReceiver, ReplyRouter};
+pub use settle::{
+    AnnouncedEvent, DisableReason, Refill, SettleCommand, SettleHandle, SettledDelivery, StatusChange, ToSettle,
+};
+pub use shard::{EventArrival, Shards, TestDeliveryRefused, TestDeliveryRequest, ToShard, shard_of};

@@ -1,4 +1,4 @@
-//! To and from settle: what was committed and attempted, rows that wait, and commands.
+//! Messages to settle: committed events, attempts, refill requests and commands.
 
 use std::sync::Arc;
 
@@ -7,198 +7,202 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
 use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
-use crate::runtime::Permit;
-use crate::storage::delivery::{Lane, ReplayFilter, Retried};
+use crate::runtime::IngestPermit;
+use crate::storage::delivery::{RefillKind, ReplayFilter, RetryResult};
 
-/// An event just committed, with everything that must be settled for it.
+/// An event that was just committed, and the deliveries that must be settled for it.
 #[derive(Debug)]
-pub struct Announced {
+pub struct AnnouncedEvent {
     /// The event.
     pub event: EventId,
-    /// Its webhooks, ascending.
+    /// The webhooks of its deliveries, in ascending order.
     pub webhooks: Webhooks,
-    /// Dropped when each of them has a durable outcome or row.
-    pub permit: Arc<Permit>,
+    /// The request's ingest permits, dropped when each delivery has a durable outcome or row.
+    pub permit: Arc<IngestPermit>,
 }
 
-/// An attempt and what was decided after it.
+/// An attempt and the decision after it, or a delivery that ended without an attempt.
 #[derive(Debug)]
-pub struct Settled {
+pub struct SettledDelivery {
     /// The webhook.
     pub webhook: WebhookNo,
     /// The event.
     pub event: EventId,
-    /// The attempt; `None` for a delivery that ended without one (its webhook was disabled or removed, its payload gone).
+    /// The attempt. `None` if the delivery ended without one: its webhook was disabled or deleted, or its payload is gone.
     pub attempt: Option<Attempt>,
-    /// What becomes of it.
+    /// Whether the delivery is delivered, retried or a dead letter.
     pub decision: Decision,
-    /// The event's encoded head, for the figures of its type; empty where it is not at hand, which is never so of an attempt.
+    /// The event's encoded head, for the statistics of its type. Empty if it is not in memory. It is never empty with an
+    /// attempt.
     pub head: Bytes,
 }
 
-/// What settle is told, on one FIFO channel: a refill is answered after everything sent before it.
+/// A message to settle. The channel is FIFO: settle answers a refill request after it has applied everything sent before.
 #[derive(Debug)]
 pub enum ToSettle {
-    /// From commit, before the shards get the events. Ascending, and after all before.
-    Announce(Vec<Announced>),
-    /// From a shard.
-    Settled(Vec<Settled>),
-    /// From a shard: deliveries it does not keep; each gets a row that is ready.
+    /// Committed events, from commit, before the shards receive them. The events are in ascending order, also across
+    /// messages.
+    Announce(Vec<AnnouncedEvent>),
+    /// Attempts and their decisions, from a shard.
+    Settled(Vec<SettledDelivery>),
+    /// Deliveries that a shard does not keep in memory. Settle writes a row for each, which is ready to be delivered.
     Spill(Vec<(WebhookNo, EventId)>),
-    /// From a shard: rows, please.
+    /// A request for rows, from a shard.
     Refill(Refill),
-    /// From anybody: something of settle's own.
-    Command(Command),
+    /// A command, from any thread.
+    Command(SettleCommand),
 }
 
-/// The way to settle, for every thread that has something to tell.
+/// Sends messages to settle. Every thread can have a clone.
 #[derive(Debug, Clone)]
 pub struct SettleHandle {
     to: Sender<ToSettle>,
-    bell: Sender<()>,
+    wakeup: Sender<()>,
 }
 
 impl SettleHandle {
-    /// The way in, and the ends that settle reads: the messages, and the bell that ends its gathering early.
+    /// Creates the channel. Returns the handle and the two receivers for settle: the messages, and the wakeups that start
+    /// a flush early.
     pub fn channel() -> (Self, Receiver<ToSettle>, Receiver<()>) {
         let (to, messages) = bounded(SETTLE_QUEUE);
-        let (bell, rung) = bounded(1);
-        (Self { to, bell }, messages, rung)
+        let (wakeup, wakeups) = bounded(1);
+        (Self { to, wakeup }, messages, wakeups)
     }
 
-    /// Tells settle; it looks within [`crate::limits::DRAIN_INTERVAL`], and flushes within
-    /// [`crate::limits::FLUSH_INTERVAL`]. Refills and commands ring the bell.
-    pub fn tell(&self, what: ToSettle) {
-        let urgent = matches!(what, ToSettle::Refill(_) | ToSettle::Command(_)) || self.to.len() > FLUSH_ITEMS;
-        // Settle is gone only when the process ends; the state on disk then says what is still to be done.
-        let _ = self.to.send(what);
+    /// Sends a message and blocks while the queue is full. Settle reads it within [`crate::limits::DRAIN_INTERVAL`] and
+    /// flushes within [`crate::limits::FLUSH_INTERVAL`]. Refill requests and commands wake settle immediately.
+    pub fn send(&self, message: ToSettle) {
+        let urgent = matches!(message, ToSettle::Refill(_) | ToSettle::Command(_)) || self.to.len() > FLUSH_ITEMS;
+        // The send fails only when the process ends. The next start continues from the state on disk.
+        let _ = self.to.send(message);
         if urgent {
-            // A full bell is already ringing.
-            let _ = self.bell.try_send(());
+            // A full channel already contains a wakeup.
+            let _ = self.wakeup.try_send(());
         }
     }
 }
 
-/// Asks for rows of a webhook; answered by [`crate::handoff::ToShard::Refilled`] after a flush.
+/// A request for rows of a webhook. The reply is [`crate::handoff::ToShard::Refilled`], sent after a flush.
 #[derive(Debug, Clone, Copy)]
 pub struct Refill {
-    /// The shard that asks.
+    /// The requesting shard.
     pub shard: usize,
     /// The webhook.
     pub webhook: WebhookNo,
-    /// Which rows.
-    pub lane: Lane,
-    /// At most this many.
+    /// The rows to return.
+    pub kind: RefillKind,
+    /// The maximum number of rows.
     pub rows: usize,
 }
 
-/// Something to do beside the flow of deliveries.
+/// A command to settle, apart from the regular flow of deliveries.
 #[derive(Debug)]
-pub enum Command {
-    /// Flush, then say which announced deliveries are neither settled nor have a row, so that a reader who then looks into
-    /// the store sees everything acknowledged before.
+pub enum SettleCommand {
+    /// Flushes, then returns the announced deliveries that are neither settled nor have a row. A caller that reads the
+    /// store afterwards therefore sees everything acknowledged before.
     Sync {
-        /// Only of this webhook.
+        /// Only deliveries of this webhook.
         webhook: Option<WebhookNo>,
-        /// Only of this event.
+        /// Only deliveries of this event.
         event: Option<EventId>,
-        /// At most this many, newest first.
+        /// The maximum number of deliveries, newest first.
         limit: usize,
-        /// Where the answer goes.
+        /// Receives the deliveries.
         reply: tokio::sync::oneshot::Sender<Vec<(EventId, WebhookNo)>>,
     },
-    /// Whatever waits for the webhook becomes a dead letter, by a job.
+    /// Starts a job that makes all waiting deliveries of the webhook dead letters.
     Abandon {
         /// The webhook.
         webhook: WebhookNo,
-        /// Why.
+        /// The reason of the dead letters.
         reason: DeadReason,
     },
-    /// The registry says how a webhook stands.
-    Note {
+    /// Reports a change of a webhook's status, from the registry.
+    StatusChanged {
         /// The webhook.
         webhook: WebhookNo,
-        /// How.
-        noted: Noted,
+        /// The change.
+        change: StatusChange,
     },
-    /// The log has the operational events of the outbox up to this row.
+    /// Reports that the operational events of the outbox are in the log, up to this row.
     Admitted {
-        /// Inclusive.
+        /// The last row, inclusive.
         through: u64,
     },
-    /// Deliver dead letters of a webhook again: these, or all.
+    /// Replays dead letters of a webhook.
     ReplayDead {
         /// The webhook.
         webhook: WebhookNo,
-        /// Which; `None`: all.
+        /// The events of the dead letters, or `None` for all.
         events: Option<Vec<EventId>>,
-        /// How many became rows (of all: how many there are; a job moves them).
+        /// Receives how many became rows. For all dead letters: how many there are; a job moves them.
         reply: tokio::sync::oneshot::Sender<u64>,
     },
-    /// Try a delivery once more, now.
+    /// Retries a delivery immediately.
     Retry {
-        /// Which.
+        /// The delivery.
         id: DeliveryId,
-        /// What came of it.
-        reply: tokio::sync::oneshot::Sender<Retried>,
+        /// Receives the result.
+        reply: tokio::sync::oneshot::Sender<RetryResult>,
     },
-    /// Forget dead letters of a webhook.
+    /// Deletes dead letters of a webhook.
     Discard {
         /// The webhook.
         webhook: WebhookNo,
-        /// Which.
+        /// The events of the dead letters.
         events: Vec<EventId>,
-        /// How many there were.
+        /// Receives how many of them existed.
         reply: tokio::sync::oneshot::Sender<u64>,
     },
-    /// Deliver again, by a job, what failed since a time, and at once what waits for its next attempt.
+    /// Starts a job that replays the deliveries that failed since a time, and immediately retries the deliveries that
+    /// wait for their next attempt.
     Recover {
         /// The webhook.
         webhook: WebhookNo,
-        /// By the wall clock.
+        /// The time of the wall clock.
         since: Timestamp,
-        /// The job's number, once it is durable.
+        /// Receives the job's number when the job is durable.
         reply: tokio::sync::oneshot::Sender<u64>,
     },
-    /// Deliver again what the log holds, by a job.
+    /// Starts a job that replays events from the log.
     Replay {
-        /// What.
+        /// The events to replay.
         filter: ReplayFilter,
-        /// The job's number, once it is durable.
+        /// Receives the job's number when the job is durable.
         reply: tokio::sync::oneshot::Sender<u64>,
     },
-    /// The bodies of these events are gone: what waits for one becomes a dead letter (`expired`).
+    /// Reports that the bodies of these events are gone. Deliveries that wait for one become dead letters (`expired`).
     Expire {
-        /// Ascending.
+        /// The events, in ascending order.
         events: Vec<EventId>,
     },
-    /// Stop a replay.
+    /// Cancels a replay job.
     CancelJob {
-        /// Its number.
+        /// The job's number.
         job: u64,
-        /// Whether there was such a job and it could still be stopped.
+        /// Receives whether the job existed and could still be cancelled.
         reply: tokio::sync::oneshot::Sender<bool>,
     },
-    /// Flush everything and stop.
+    /// Flushes everything and stops settle.
     Stop,
 }
 
-/// Why a webhook is to be disabled.
+/// The reason why a webhook is disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableReason {
-    /// It answered 410 Gone; dispatch asks, so that nothing more is sent.
+    /// The receiver responded with 410 Gone. Dispatch requests the change, so that nothing more is sent.
     Gone,
-    /// Nothing but failure for as long as the configuration allows; settle asks as well, which counts over restarts.
+    /// Every attempt failed for the configured time. Settle requests the change, because it counts across restarts.
     Failing,
 }
 
-/// What the registry tells of a webhook's status.
+/// A change of a webhook's status in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noted {
-    /// It is failed now.
+pub enum StatusChange {
+    /// The webhook is disabled. The reason is `None` if it is unknown, which happens after a crash.
     Disabled(Option<DisableReason>),
-    /// It was failed and is no more.
+    /// The webhook was disabled and is enabled again.
     Resumed,
-    /// It was removed.
+    /// The webhook was deleted.
     Removed,
 }

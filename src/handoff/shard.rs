@@ -1,121 +1,127 @@
-//! To the shards: events, rows, bodies and changes.
+//! Messages to the shards: events, rows, bodies and changes.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Probed, Recalled};
-use crate::limits::{PROBES_PER_WEBHOOK, SHARD_QUEUE};
+use super::{LoadedBody, TestAttempt};
+use crate::limits::{SHARD_QUEUE, TEST_DELIVERIES_PER_WEBHOOK};
 use crate::model::{EventId, WebhookNo, Webhooks};
 use crate::outbound::{Event, Webhook};
-use crate::storage::delivery::{Refilled, Waiting};
+use crate::storage::delivery::{RefillReply, WebhookBacklog};
 
-/// An event and those of its webhooks that live on this shard.
+/// A committed event and those of its webhooks that belong to one shard.
 #[derive(Debug, Clone)]
-pub struct Arrival {
+pub struct EventArrival {
     /// The event.
     pub event: Arc<Event>,
-    /// Ascending.
+    /// The webhooks, in ascending order.
     pub webhooks: Webhooks,
 }
 
-/// What a shard is told. The senders never wait long: see `limits::SHARD_QUEUE`.
+/// A message to a shard. [`SHARD_QUEUE`] is large enough that senders never wait long.
 #[derive(Debug)]
 pub enum ToShard {
-    /// Events just committed, in order of acceptance. Settle was told before.
-    Arrivals(Vec<Arrival>),
-    /// This event was committed for so many webhooks that a job of settle's writes their rows. In order with arrivals.
-    Wide(EventId),
-    /// The answer to a [`crate::handoff::ToSettle::Refill`].
-    Refilled(Refilled),
-    /// The answer to a [`crate::handoff::RecallRequest`].
-    Recalled {
-        /// The webhook they were asked for.
+    /// Events that were just committed, in order of acceptance. They were announced to settle before.
+    Arrivals(Vec<EventArrival>),
+    /// An event with more webhooks than fit into a message. A job of settle writes their rows. In order with the
+    /// arrivals.
+    WideEvent(EventId),
+    /// The reply to a [`crate::handoff::ToSettle::Refill`].
+    Refilled(RefillReply),
+    /// The reply to a [`crate::handoff::BodyRequest`].
+    BodiesLoaded {
+        /// The webhook of the request.
         webhook: WebhookNo,
-        /// In the order asked.
-        events: Vec<Recalled>,
+        /// The events, in the order of the request. Empty if the log could not be read.
+        events: Vec<LoadedBody>,
     },
-    /// Rows of these webhooks are ready, or due at a time, that the shard does not know of (start, replay, recover): the
-    /// shard marks them lagging or sets their timers.
-    Waiting(Vec<Waiting>),
-    /// The registry's snapshot changed for these webhooks: pause, resume, limits, removal.
+    /// Rows that the shard does not know of are ready or due for these webhooks (start, replay, recover). The shard marks
+    /// the webhooks as spilled or sets their timers.
+    Waiting(Vec<WebhookBacklog>),
+    /// The registry's snapshot changed for these webhooks: pause, resume, limits, deletion.
     Changed(SmallVec<[WebhookNo; 4]>),
-    /// A test delivery, beside all that waits.
-    Probe(Probe),
+    /// A test delivery, which does not wait behind other deliveries.
+    TestDelivery(TestDeliveryRequest),
 }
 
-/// Where a webhook lives, with so many shards.
+/// Returns the index of a webhook's shard, for a number of shards.
 pub fn shard_of(webhook: WebhookNo, shards: usize) -> usize {
     webhook.0 as usize % shards
 }
 
-/// The way to the shards.
+/// Sends messages to the shards.
 #[derive(Debug, Clone)]
 pub struct Shards(Arc<[mpsc::Sender<ToShard>]>);
 
 impl Shards {
-    /// `count` shards' ways in, and the ends that the shards read.
+    /// Creates the channels of `count` shards (at least one). Returns the sender and the receiver of each shard.
     pub fn channels(count: usize) -> (Self, Vec<mpsc::Receiver<ToShard>>) {
         let (to, from): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| mpsc::channel(SHARD_QUEUE)).unzip();
         (Self(to.into()), from)
     }
 
-    /// How many there are.
+    /// The number of shards.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// Where a webhook lives.
+    /// Returns the index of a webhook's shard.
     pub fn of(&self, webhook: WebhookNo) -> usize {
         shard_of(webhook, self.0.len())
     }
 
-    /// Tells a shard, waiting for room: for threads that no shard waits for (commit, registry, recall).
-    pub fn tell(&self, shard: usize, what: ToShard) {
-        // A shard that is gone has been drained; what it did not do is in the state for the next start.
-        let _ = self.0[shard].blocking_send(what);
+    /// Sends a message to a shard and blocks while its queue is full. For threads that no shard waits for: commit,
+    /// registry, body reader.
+    pub fn send(&self, shard: usize, message: ToShard) {
+        // The send fails if the shard has stopped. Its unfinished deliveries are in settle's state for the next start.
+        let _ = self.0[shard].blocking_send(message);
     }
 
-    /// Tells each shard its arrivals, waiting for room.
-    pub fn tell_arrivals(&self, arrivals: Vec<Vec<Arrival>>) {
+    /// Sends each shard its arrivals (the index is the shard) and blocks while a queue is full.
+    pub fn send_arrivals(&self, arrivals: Vec<Vec<EventArrival>>) {
         for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
-            self.tell(shard, ToShard::Arrivals(arrivals));
+            self.send(shard, ToShard::Arrivals(arrivals));
         }
     }
 
-    /// Tells every shard of a wide event, waiting for room.
-    pub fn tell_all(&self, wide: EventId) {
-        (0..self.count()).for_each(|shard| self.tell(shard, ToShard::Wide(wide)));
+    /// Sends a wide event to every shard and blocks while a queue is full.
+    pub fn send_wide_event(&self, event: EventId) {
+        (0..self.count()).for_each(|shard| self.send(shard, ToShard::WideEvent(event)));
     }
 
-    /// Tells a shard or gives the message back: for settle, which must not wait for a shard.
-    pub fn try_tell(&self, shard: usize, what: ToShard) -> Result<(), ToShard> {
-        match self.0[shard].try_send(what) {
+    /// Sends a message to a shard without blocking. For settle, which must not wait for a shard. A message to a stopped
+    /// shard is dropped.
+    ///
+    /// # Errors
+    /// Returns the message if the shard's queue is full.
+    pub fn try_send(&self, shard: usize, message: ToShard) -> Result<(), ToShard> {
+        match self.0[shard].try_send(message) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(what)) => Err(what),
+            Err(mpsc::error::TrySendError::Full(message)) => Err(message),
         }
     }
 }
 
-/// A test delivery, and where its attempt goes.
+/// A request for a test delivery.
 #[derive(Debug)]
-pub struct Probe {
-    /// To whom, whatever its status is.
+pub struct TestDeliveryRequest {
+    /// The webhook. Its status may be any.
     pub webhook: Arc<Webhook>,
-    /// What.
+    /// The event.
     pub event: Arc<Event>,
-    /// Dropped where the shard stops. Whoever gives up waiting ends the attempt.
-    pub reply: oneshot::Sender<Result<Probed, ProbeRefused>>,
+    /// Receives the attempt. Dropped without a message if the shard stops. Closing the receiver cancels the attempt.
+    pub reply: oneshot::Sender<Result<TestAttempt, TestDeliveryRefused>>,
 }
 
-/// Why a test delivery is not made.
+/// The reason why a test delivery is not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProbeRefused {
-    /// So many of this webhook are under way.
-    #[error("{PROBES_PER_WEBHOOK} test deliveries of this webhook are under way already")]
+pub enum TestDeliveryRefused {
+    /// [`TEST_DELIVERIES_PER_WEBHOOK`] test deliveries of this webhook are in flight.
+    #[error("{TEST_DELIVERIES_PER_WEBHOOK} test deliveries of this webhook are under way already")]
     WebhookBusy,
-    /// So many are under way in all.
+    /// [`TEST_DELIVERIES_PER_SHARD`](crate::limits::TEST_DELIVERIES_PER_SHARD) test deliveries of the shard are in flight.
     #[error("too many test deliveries are under way")]
     Busy,
 }

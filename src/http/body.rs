@@ -1,4 +1,4 @@
-//! The body of a response: bytes that are complete, or a stream that is fed through a bounded channel.
+//! The body of a response: complete bytes, or a stream with a bounded channel.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,66 +11,68 @@ use tokio::sync::mpsc;
 
 use crate::limits::{STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX};
 
-/// A body of up to so many bytes is not streamed: a stream holds as much.
+/// A body of at most this many bytes is not streamed, because the channel of a stream buffers the same number of bytes.
 const WHOLE_BYTES_MAX: usize = STREAM_PARTS_MAX * STREAM_PART_BYTES_MAX;
 
-/// A response's body.
+/// The body of a response.
 #[derive(Debug)]
-pub struct Body(Kind);
+pub struct Body(BodyKind);
 
 #[derive(Debug)]
-enum Kind {
-    /// The bytes that are still to be sent.
-    Whole(Bytes),
-    Stream(Stream),
+enum BodyKind {
+    /// The bytes that have not been sent yet.
+    Complete(Bytes),
+    Stream(BodyStream),
 }
 
 #[derive(Debug)]
-struct Stream {
+struct BodyStream {
     parts: mpsc::Receiver<Bytes>,
     finished: Arc<AtomicBool>,
-    over: bool,
+    ended: bool,
 }
 
-/// The producer's end of a stream. Dropped without [`Self::finish`], the stream breaks: the connection is cut, so that no
-/// client takes a part for the whole.
+/// The sender of a streamed body. If it is dropped without [`Self::finish`], the connection is closed without the end of the
+/// body, so that the client cannot mistake a part for the complete body.
 #[derive(Debug)]
 pub struct BodySender {
     parts: mpsc::Sender<Bytes>,
     finished: Arc<AtomicBool>,
 }
 
-/// Nobody reads the stream any more: the client went away, or asked by HEAD.
+/// The stream has no reader any more: the client disconnected, or the request was HEAD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nobody reads the stream any more")]
-pub struct Closed;
+pub struct ReaderGone;
 
-/// The producer of a stream ended before the stream was complete.
+/// The sender of a stream was dropped before the stream was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body broke off")]
-pub struct Broken;
+pub struct BodyAborted;
 
 impl Body {
-    /// A body that is streamed, and the end that feeds it. Up to [`STREAM_PARTS_MAX`] parts of up to
-    /// [`STREAM_PART_BYTES_MAX`] bytes wait for the connection; then the producer waits.
+    /// Creates a streamed body and its sender. The channel holds up to [`STREAM_PARTS_MAX`] parts of up to
+    /// [`STREAM_PART_BYTES_MAX`] bytes. When the channel is full, the sender waits.
     pub fn stream() -> (BodySender, Self) {
         let (sender, parts) = mpsc::channel(STREAM_PARTS_MAX);
         let finished = Arc::<AtomicBool>::default();
-        let stream = Stream { parts, finished: Arc::clone(&finished), over: false };
-        (BodySender { parts: sender, finished }, Self(Kind::Stream(stream)))
+        let stream = BodyStream { parts, finished: Arc::clone(&finished), ended: false };
+        (BodySender { parts: sender, finished }, Self(BodyKind::Stream(stream)))
     }
 
-    /// A body that is made in pieces: whole if it is short, with a `Content-Length`, else a stream that makes the next
-    /// piece when the client has read those before. Must be called on a thread whose runtime lives on.
-    pub fn in_pieces(mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Self {
+    /// Creates a body from an iterator of chunks. A short body is sent complete, with a `Content-Length`. A longer body is
+    /// streamed: the iterator is advanced as the client reads.
+    ///
+    /// A streamed body spawns a task. Call this function on a runtime that outlives the response.
+    pub fn from_chunks(mut chunks: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Self {
         let mut first = Vec::new();
-        for piece in pieces.by_ref() {
-            first.extend_from_slice(&piece);
+        for chunk in chunks.by_ref() {
+            first.extend_from_slice(&chunk);
             if first.len() > WHOLE_BYTES_MAX {
                 let (sender, body) = Self::stream();
                 tokio::spawn(async move {
-                    for piece in std::iter::once(first).chain(pieces) {
-                        if sender.send(piece.into()).await.is_err() {
+                    for chunk in std::iter::once(first).chain(chunks) {
+                        if sender.send(chunk.into()).await.is_err() {
                             return;
                         }
                     }
@@ -82,50 +84,50 @@ impl Body {
         first.into()
     }
 
-    /// The complete bytes; `None` of a stream.
-    pub fn whole(&self) -> Option<&Bytes> {
+    /// The complete bytes. `None` for a stream.
+    pub fn complete_bytes(&self) -> Option<&Bytes> {
         match &self.0 {
-            Kind::Whole(bytes) => Some(bytes),
-            Kind::Stream(_) => None,
+            BodyKind::Complete(bytes) => Some(bytes),
+            BodyKind::Stream(_) => None,
         }
     }
 }
 
 impl BodySender {
-    /// Sends bytes, as soon as the connection takes them.
+    /// Sends bytes. Waits while the channel is full.
     ///
     /// # Errors
-    /// When nobody reads any more; the producer should end.
-    pub async fn send(&self, mut bytes: Bytes) -> Result<(), Closed> {
+    /// [`ReaderGone`] when the stream has no reader any more. The producer should stop then.
+    pub async fn send(&self, mut bytes: Bytes) -> Result<(), ReaderGone> {
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(STREAM_PART_BYTES_MAX));
-            self.parts.send(part).await.map_err(|_| Closed)?;
+            self.parts.send(part).await.map_err(|_| ReaderGone)?;
         }
         Ok(())
     }
 
-    /// Waits until nobody reads the stream any more.
+    /// Waits until the stream has no reader any more.
     pub async fn closed(&self) {
         self.parts.closed().await;
     }
 
-    /// Ends the stream: what was sent is the whole body.
+    /// Ends the stream. The parts sent so far are the complete body.
     pub fn finish(self) {
         self.finished.store(true, Ordering::Release);
     }
 }
 
-impl Stream {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.over {
+impl BodyStream {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        if self.ended {
             return Poll::Ready(None);
         }
         self.parts.poll_recv(cx).map(|part| {
-            self.over = part.is_none();
+            self.ended = part.is_none();
             match part {
                 Some(bytes) => Some(Ok(Frame::data(bytes))),
                 None if self.finished.load(Ordering::Acquire) => None,
-                None => Some(Err(Broken)),
+                None => Some(Err(BodyAborted)),
             }
         })
     }
@@ -133,52 +135,52 @@ impl Stream {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyAborted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         match &mut self.get_mut().0 {
-            Kind::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Stream(stream) => stream.poll(cx),
+            BodyKind::Complete(bytes) if bytes.is_empty() => Poll::Ready(None),
+            BodyKind::Complete(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            BodyKind::Stream(stream) => stream.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(bytes) => bytes.is_empty(),
-            Kind::Stream(stream) => stream.over,
+            BodyKind::Complete(bytes) => bytes.is_empty(),
+            BodyKind::Stream(stream) => stream.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Stream(_) => SizeHint::default(),
+            BodyKind::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodyKind::Stream(_) => SizeHint::default(),
         }
     }
 }
 
 impl Default for Body {
     fn default() -> Self {
-        Self(Kind::Whole(Bytes::new()))
+        Self(BodyKind::Complete(Bytes::new()))
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(Kind::Whole(bytes))
+        Self(BodyKind::Complete(bytes))
     }
 }
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Kind::Whole(bytes.into()))
+        Self(BodyKind::Complete(bytes.into()))
     }
 }
 
 impl From<String> for Body {
     fn from(text: String) -> Self {
-        Self(Kind::Whole(text.into()))
+        Self(BodyKind::Complete(text.into()))
     }
 }
 
@@ -213,36 +215,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pieces_are_whole_while_they_are_short_and_made_as_they_are_read() {
-        let pieces = |count: usize| (0..count).map(|_| vec![b'a'; STREAM_PART_BYTES_MAX]);
-        let whole = Body::in_pieces(pieces(STREAM_PARTS_MAX));
-        assert_eq!(whole.whole().map(Bytes::len), Some(WHOLE_BYTES_MAX));
+    async fn a_short_body_is_complete_and_a_long_one_is_produced_as_it_is_read() {
+        let chunks = |count: usize| (0..count).map(|_| vec![b'a'; STREAM_PART_BYTES_MAX]);
+        let whole = Body::from_chunks(chunks(STREAM_PARTS_MAX));
+        assert_eq!(whole.complete_bytes().map(Bytes::len), Some(WHOLE_BYTES_MAX));
         let made = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&made);
-        let mut stream = Body::in_pieces(pieces(1_000).inspect(move |_| _ = counted.fetch_add(1, Ordering::Relaxed)));
-        assert!(stream.whole().is_none());
+        let mut stream = Body::from_chunks(chunks(1_000).inspect(move |_| _ = counted.fetch_add(1, Ordering::Relaxed)));
+        assert!(stream.complete_bytes().is_none());
         let mut bytes = 0;
         while let Some(frame) = stream.frame().await {
             bytes += frame.unwrap().into_data().unwrap().len();
             let ahead = made.load(Ordering::Relaxed) - bytes / STREAM_PART_BYTES_MAX;
-            assert!(ahead <= 2 * STREAM_PARTS_MAX, "{ahead} pieces ahead");
+            assert!(ahead <= 2 * STREAM_PARTS_MAX, "{ahead} chunks ahead");
         }
         assert_eq!(bytes, 1_000 * STREAM_PART_BYTES_MAX);
     }
 
     #[tokio::test]
-    async fn a_producer_that_is_gone_breaks_the_stream() {
+    async fn a_dropped_sender_aborts_the_stream() {
         let (sender, mut body) = Body::stream();
         drop(sender);
-        assert_eq!(body.frame().await.unwrap().unwrap_err(), Broken);
+        assert_eq!(body.frame().await.unwrap().unwrap_err(), BodyAborted);
         assert!(body.frame().await.is_none());
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_gone_ends_the_producer() {
+    async fn a_dropped_reader_ends_the_sender() {
         let (sender, body) = Body::stream();
         drop(body);
         sender.closed().await;
-        assert_eq!(sender.send(Bytes::from_static(b"a")).await, Err(Closed));
+        assert_eq!(sender.send(Bytes::from_static(b"a")).await, Err(ReaderGone));
     }
 }

@@ -1,8 +1,9 @@
-//! A connection: what it waits for and since when, so that a periodic look at all connections ends the slow ones.
+//! The connections of a worker and their timeouts.
 //!
-//! hyper's own header timer would make a timer for each request, take an idle connection for one that is slow with its
-//! head, and leave bodies and responses without a limit. Here a [`Watch`] records the phase, and [`Connections::sweep`]
-//! compares it with the limits and wakes the connection that has to close.
+//! hyper's own header timer creates a timer for each request, mistakes an idle connection for one that sends its head
+//! slowly, and sets no limit for bodies and responses. Instead, a [`ConnectionMonitor`] records the phase of its connection
+//! and the start of the phase. [`Connections::sweep`] compares each phase with its limit and wakes the connections that must
+//! close.
 //!
 //! | phase | waits for | ends after |
 //! |---|---|---|
@@ -10,12 +11,12 @@
 //! | idle | the next request | `IDLE_TIMEOUT` |
 //! | body | the rest of a body | `BODY_TIMEOUT`, or below `BODY_RATE_MIN` |
 //! | busy | the worker | |
-//! | away | the management | |
+//! | offloaded | the management threads | |
 //! | streaming | the producer of the response, or the client | `WRITE_TIMEOUT` in which the client reads nothing |
 //! | linger | the client, to close | `LINGER_TIMEOUT` |
-//! | upgraded | whoever took the connection over | the end of the server |
+//! | upgraded | the task that took the connection over | the end of the server |
 //!
-//! In each phase but the last, a response of which nothing more can be written for `WRITE_TIMEOUT` ends the connection.
+//! In each phase but the last, the connection also ends when no byte of the response can be written for `WRITE_TIMEOUT`.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -36,101 +37,103 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Response;
-use super::body::{Body, Broken};
-use super::listener::{Arrival, Worker};
-use super::socket::{Line, Peek, Phase, Ticks, Watched};
+use super::body::{Body, BodyAborted};
+use super::listener::{ConnectionInfo, RequestHandler};
+use super::socket::{ConnectionPhase, Peek, SocketState, Ticks, TrackedSocket};
 use crate::limits::{
     BODY_RATE_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, WRITE_TIMEOUT,
 };
 
-/// What the worker wants of a connection.
+/// Whether and when a connection must close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    GoOn,
-    /// Answer what is in flight, then close.
-    Finish,
-    /// Close at once: the client is too slow.
-    Close,
+enum CloseRequest {
+    /// The connection stays open.
+    None,
+    /// The connection closes after the response of the current request.
+    AfterResponse,
+    /// The connection closes immediately, because the client is too slow.
+    Now,
 }
 
-/// A connection as its worker sees it, as long as it speaks HTTP.
+/// The state of one HTTP connection that its worker tracks. It lives until the connection closes or is upgraded.
 #[derive(Debug)]
-pub struct Watch {
-    line: Arc<Line>,
+pub struct ConnectionMonitor {
+    state: Arc<SocketState>,
     body_bytes: Cell<u64>,
-    body_late: Cell<bool>,
-    order: Cell<Order>,
+    body_too_slow: Cell<bool>,
+    close_request: Cell<CloseRequest>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Watch {
+impl ConnectionMonitor {
     fn new(now: Arc<Ticks>) -> Self {
         Self {
-            line: Arc::new(Line::new(now)),
+            state: Arc::new(SocketState::new(now)),
             body_bytes: Cell::new(0),
-            body_late: Cell::new(false),
-            order: Cell::new(Order::GoOn),
+            body_too_slow: Cell::new(false),
+            close_request: Cell::new(CloseRequest::None),
             waker: RefCell::new(None),
         }
     }
 
-    /// A head is complete, and so is the request if `complete`.
-    fn request_begins(&self, complete: bool) {
+    /// Records that the head of a request is complete. `complete` says that the request has no body.
+    fn request_started(&self, complete: bool) {
         self.body_bytes.set(0);
-        self.body_late.set(false);
-        self.line.unread.set(!complete);
-        self.line.heard.set(false);
-        self.line.enter(Phase::Busy);
+        self.body_too_slow.set(false);
+        self.state.has_unread_body.set(!complete);
+        self.state.has_input.set(false);
+        self.state.enter(ConnectionPhase::Busy);
     }
 
-    /// The next bytes of the body are awaited. The first time starts the clock of the body.
-    pub fn body_waits(&self) {
-        if self.line.phase() != Phase::Body {
-            self.line.enter(Phase::Body);
+    /// Records that the worker waits for the next bytes of the body. The first call starts the time limit of the body.
+    pub fn body_awaited(&self) {
+        if self.state.phase() != ConnectionPhase::Body {
+            self.state.enter(ConnectionPhase::Body);
         }
     }
 
-    /// So many bytes of the body came.
-    pub fn body_grows(&self, bytes: usize) {
+    /// Records that `bytes` more bytes of the body arrived.
+    pub fn body_received(&self, bytes: usize) {
         self.body_bytes.set(self.body_bytes.get() + bytes as u64);
     }
 
-    /// Nothing is awaited of the client for now.
-    pub fn body_pauses(&self) {
-        self.line.set_phase(Phase::Busy);
+    /// Records that the worker waits for nothing from the client at the moment.
+    pub fn body_paused(&self) {
+        self.state.set_phase(ConnectionPhase::Busy);
     }
 
-    /// The body was read to its end.
-    pub fn body_ends(&self) {
-        self.line.unread.set(false);
-        self.line.set_phase(Phase::Busy);
+    /// Records that the body was read to its end.
+    pub fn body_finished(&self) {
+        self.state.has_unread_body.set(false);
+        self.state.set_phase(ConnectionPhase::Busy);
     }
 
-    /// The response is made on other threads, and the client may leave meanwhile.
-    pub fn waits_elsewhere(&self) {
-        self.line.set_phase(Phase::Away);
+    /// Records that other threads produce the response. From then on the socket checks whether the client disconnected.
+    pub fn response_offloaded(&self) {
+        self.state.set_phase(ConnectionPhase::Offloaded);
     }
 
-    /// Whether the body takes longer than it may.
-    pub fn is_body_late(&self) -> bool {
-        self.body_late.get()
+    /// Whether the body exceeds its time limit or is below its minimum rate.
+    pub fn is_body_too_slow(&self) -> bool {
+        self.body_too_slow.get()
     }
 
-    /// The response is ready. What follows depends on it: the next request, the rest of a stream, or another protocol.
-    fn answered(self: &Rc<Self>, mut response: Response) -> hyper::Response<Outgoing> {
-        if self.line.unread.get() {
-            // A part of the request is still to come, which nobody will read.
+    /// Records that the response is ready, and enters the next phase: the next request, the rest of a stream, or another
+    /// protocol.
+    fn response_ready(self: &Rc<Self>, mut response: Response) -> hyper::Response<ResponseBody> {
+        if self.state.has_unread_body.get() {
+            // The rest of the request body will not be read.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let streams = response.body().whole().is_none();
-        self.line.stream_over.set(false);
-        self.line.enter(match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => Phase::Upgraded,
-            _ if streams => Phase::Streaming,
-            _ => Phase::Idle,
+        let streams = response.body().complete_bytes().is_none();
+        self.state.stream_sent.set(false);
+        self.state.enter(match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => ConnectionPhase::Upgraded,
+            _ if streams => ConnectionPhase::Streaming,
+            _ => ConnectionPhase::Idle,
         });
-        let watch = streams.then(|| Rc::clone(self));
-        response.map(|body| Outgoing { body, watch })
+        let monitor = streams.then(|| Rc::clone(self));
+        response.map(|body| ResponseBody { body, monitor })
     }
 
     fn wake(&self) {
@@ -139,38 +142,41 @@ impl Watch {
         }
     }
 
-    fn note_waker(&self, waker: &Waker) {
+    fn register_waker(&self, waker: &Waker) {
         let mut known = self.waker.borrow_mut();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *known = Some(waker.clone());
         }
     }
 
-    /// Compares what the connection waits for with the limits.
+    /// Compares the phase of the connection with its limit.
     fn check(&self) {
-        let in_phase = self.line.in_phase();
-        let late = match self.line.phase() {
-            Phase::New | Phase::Head => in_phase > HEADER_TIMEOUT,
-            Phase::Idle => in_phase > IDLE_TIMEOUT,
-            Phase::Linger => in_phase > LINGER_TIMEOUT,
-            Phase::Busy | Phase::Away | Phase::Streaming | Phase::Upgraded => false,
-            Phase::Body => {
-                if is_body_slow(in_phase, self.body_bytes.get()) {
-                    self.body_late.set(true);
+        let phase_duration = self.state.phase_duration();
+        let late = match self.state.phase() {
+            ConnectionPhase::New | ConnectionPhase::Head => phase_duration > HEADER_TIMEOUT,
+            ConnectionPhase::Idle => phase_duration > IDLE_TIMEOUT,
+            ConnectionPhase::Linger => phase_duration > LINGER_TIMEOUT,
+            ConnectionPhase::Busy
+            | ConnectionPhase::Offloaded
+            | ConnectionPhase::Streaming
+            | ConnectionPhase::Upgraded => false,
+            ConnectionPhase::Body => {
+                if is_body_slow(phase_duration, self.body_bytes.get()) {
+                    self.body_too_slow.set(true);
                     self.wake();
                 }
                 false
             }
         };
-        let stuck = self.line.writes_for().is_some_and(|waited| waited > WRITE_TIMEOUT);
+        let stuck = self.state.write_blocked_for().is_some_and(|waited| waited > WRITE_TIMEOUT);
         if late || stuck {
-            self.order.set(Order::Close);
+            self.close_request.set(CloseRequest::Now);
             self.wake();
         }
     }
 }
 
-/// Whether a body of which so much came in so long is one to give up.
+/// Whether a body that delivered `bytes` bytes within `waited` is too slow.
 fn is_body_slow(waited: Duration, bytes: u64) -> bool {
     waited > BODY_TIMEOUT || (waited > BODY_RATE_GRACE && bytes < waited.as_secs() * BODY_RATE_MIN)
 }
@@ -179,86 +185,89 @@ fn is_body_slow(waited: Duration, bytes: u64) -> bool {
 #[derive(Debug, Default)]
 pub struct Connections {
     now: Arc<Ticks>,
-    all: RefCell<Vec<Entry>>,
-    finishing: Cell<bool>,
+    all: RefCell<Vec<ConnectionEntry>>,
+    draining: Cell<bool>,
 }
 
-/// One connection: while it speaks HTTP both are there, of one that was upgraded only the line.
+/// References to the state of one connection. An upgraded connection has no monitor any more, only the socket state.
 #[derive(Debug)]
-struct Entry {
-    watch: Weak<Watch>,
-    line: sync::Weak<Line>,
+struct ConnectionEntry {
+    monitor: Weak<ConnectionMonitor>,
+    state: sync::Weak<SocketState>,
 }
 
 impl Connections {
-    /// A watch for a new connection.
-    pub fn watch(&self) -> Rc<Watch> {
-        let watch = Rc::new(Watch::new(Arc::clone(&self.now)));
-        if self.finishing.get() {
-            watch.order.set(Order::Finish);
-            watch.line.end_upgraded();
+    /// Registers a new connection and returns its monitor.
+    pub fn register(&self) -> Rc<ConnectionMonitor> {
+        let monitor = Rc::new(ConnectionMonitor::new(Arc::clone(&self.now)));
+        if self.draining.get() {
+            monitor.close_request.set(CloseRequest::AfterResponse);
+            monitor.state.end_upgraded();
         }
-        self.all.borrow_mut().push(Entry { watch: Rc::downgrade(&watch), line: Arc::downgrade(&watch.line) });
-        watch
+        self.all
+            .borrow_mut()
+            .push(ConnectionEntry { monitor: Rc::downgrade(&monitor), state: Arc::downgrade(&monitor.state) });
+        monitor
     }
 
-    /// Called once every [`SWEEP_INTERVAL`](crate::limits::SWEEP_INTERVAL).
+    /// Checks the limits of all connections and removes the closed ones. Called once every
+    /// [`TIMEOUT_CHECK_INTERVAL`](crate::limits::TIMEOUT_CHECK_INTERVAL).
     pub fn sweep(&self) {
         self.now.advance();
         self.all.borrow_mut().retain(|entry| {
-            if let Some(watch) = entry.watch.upgrade() {
-                watch.check();
+            if let Some(monitor) = entry.monitor.upgrade() {
+                monitor.check();
             }
-            entry.line.strong_count() > 0
+            entry.state.strong_count() > 0
         });
     }
 
-    /// Each connection closes after what it has in flight. An upgraded one reads the end of its stream.
+    /// Closes each connection after its current request. An upgraded connection reads the end of its stream.
     pub fn finish(&self) {
-        self.finishing.set(true);
+        self.draining.set(true);
         for entry in self.all.borrow().iter() {
-            if let Some(line) = entry.line.upgrade() {
-                line.end_upgraded();
+            if let Some(state) = entry.state.upgrade() {
+                state.end_upgraded();
             }
-            if let Some(watch) = entry.watch.upgrade() {
-                if watch.order.get() == Order::GoOn {
-                    watch.order.set(Order::Finish);
+            if let Some(monitor) = entry.monitor.upgrade() {
+                if monitor.close_request.get() == CloseRequest::None {
+                    monitor.close_request.set(CloseRequest::AfterResponse);
                 }
-                watch.wake();
+                monitor.wake();
             }
         }
     }
 
-    /// How many connections there are.
+    /// The number of open connections.
     pub fn count(&self) -> usize {
-        self.all.borrow().iter().filter(|entry| entry.line.strong_count() > 0).count()
+        self.all.borrow().iter().filter(|entry| entry.state.strong_count() > 0).count()
     }
 }
 
-/// Serves one connection until it ends or leaves HTTP. `held` is dropped when the connection is closed, also by whoever took
-/// it over. An error is the client's, and only logged for debugging.
+/// Serves one connection until it closes or is upgraded. `guard` is dropped when the socket is closed, including the socket
+/// of an upgraded connection. Errors are caused by the client, so they are logged at the debug level only.
 pub async fn serve<Io, W>(
     builder: &http1::Builder,
-    (io, held): (Io, impl Send + Unpin + 'static),
-    (at, watch): (Arrival, Rc<Watch>),
+    (io, guard): (Io, impl Send + Unpin + 'static),
+    (info, monitor): (ConnectionInfo, Rc<ConnectionMonitor>),
     worker: &W,
 ) where
     Io: AsyncRead + AsyncWrite + Peek + Unpin + Send + 'static,
-    W: Worker,
+    W: RequestHandler,
 {
-    let io = TokioIo::new(Watched::new(io, Arc::clone(&watch.line), held));
+    let io = TokioIo::new(TrackedSocket::new(io, Arc::clone(&monitor.state), guard));
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| async {
-        watch.request_begins(request.body().is_end_stream());
-        let response = worker.answer(at, &watch, request).await;
-        Ok::<_, Infallible>(watch.answered(response))
+        monitor.request_started(request.body().is_end_stream());
+        let response = worker.answer(info, &monitor, request).await;
+        Ok::<_, Infallible>(monitor.response_ready(response))
     });
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let ended = poll_fn(|cx| {
-        watch.note_waker(cx.waker());
-        match watch.order.get() {
-            Order::GoOn => {}
-            Order::Finish => connection.as_mut().graceful_shutdown(),
-            Order::Close => return Poll::Ready(Ok(())),
+        monitor.register_waker(cx.waker());
+        match monitor.close_request.get() {
+            CloseRequest::None => {}
+            CloseRequest::AfterResponse => connection.as_mut().graceful_shutdown(),
+            CloseRequest::Now => return Poll::Ready(Ok(())),
         }
         connection.as_mut().poll(cx)
     })
@@ -268,29 +277,29 @@ pub async fn serve<Io, W>(
     }
 }
 
-/// A response's body on its way out. The end of a stream changes what the connection waits for.
-struct Outgoing {
+/// The body that hyper sends. It tells the monitor when hyper has taken the last part of a stream.
+struct ResponseBody {
     body: Body,
-    /// Of a stream that is not over.
-    watch: Option<Rc<Watch>>,
+    /// `Some` while a stream has not ended.
+    monitor: Option<Rc<ConnectionMonitor>>,
 }
 
-impl Outgoing {
-    fn ends(&mut self) {
-        if let Some(watch) = self.watch.take() {
-            watch.line.stream_over.set(true);
+impl ResponseBody {
+    fn mark_end(&mut self) {
+        if let Some(monitor) = self.monitor.take() {
+            monitor.state.stream_sent.set(true);
         }
     }
 }
 
-impl HttpBody for Outgoing {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyAborted;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-            self.ends();
+            self.mark_end();
         }
         frame
     }
@@ -304,19 +313,19 @@ impl HttpBody for Outgoing {
     }
 }
 
-impl Drop for Outgoing {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.ends();
+        self.mark_end();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::SWEEP_INTERVAL;
+    use crate::limits::TIMEOUT_CHECK_INTERVAL;
 
     #[test]
-    fn a_body_is_slow_by_its_rate_or_by_its_time() {
+    fn a_body_is_slow_by_its_rate_or_by_its_duration() {
         for (secs, bytes, slow) in [
             (0, 0, false),
             (5, 0, false),
@@ -329,38 +338,40 @@ mod tests {
         }
     }
 
-    fn after(phase: Phase, waited: Duration) -> Order {
+    fn close_request_after(phase: ConnectionPhase, waited: Duration) -> CloseRequest {
         let connections = Connections::default();
-        let watch = connections.watch();
-        watch.line.enter(phase);
-        for _ in 0..waited.as_millis() / SWEEP_INTERVAL.as_millis() {
+        let monitor = connections.register();
+        monitor.state.enter(phase);
+        for _ in 0..waited.as_millis() / TIMEOUT_CHECK_INTERVAL.as_millis() {
             connections.sweep();
         }
-        watch.order.get()
+        monitor.close_request.get()
     }
 
     #[test]
     fn each_phase_has_its_limit() {
         for (phase, limit) in [
-            (Phase::New, HEADER_TIMEOUT),
-            (Phase::Head, HEADER_TIMEOUT),
-            (Phase::Idle, IDLE_TIMEOUT),
-            (Phase::Linger, LINGER_TIMEOUT),
+            (ConnectionPhase::New, HEADER_TIMEOUT),
+            (ConnectionPhase::Head, HEADER_TIMEOUT),
+            (ConnectionPhase::Idle, IDLE_TIMEOUT),
+            (ConnectionPhase::Linger, LINGER_TIMEOUT),
         ] {
-            assert_eq!(after(phase, limit), Order::GoOn, "{phase:?}");
-            assert_eq!(after(phase, limit + SWEEP_INTERVAL), Order::Close, "{phase:?}");
+            assert_eq!(close_request_after(phase, limit), CloseRequest::None, "{phase:?}");
+            assert_eq!(close_request_after(phase, limit + TIMEOUT_CHECK_INTERVAL), CloseRequest::Now, "{phase:?}");
         }
-        for phase in [Phase::Busy, Phase::Away, Phase::Streaming, Phase::Upgraded] {
-            assert_eq!(after(phase, IDLE_TIMEOUT * 10), Order::GoOn, "{phase:?}");
+        for phase in
+            [ConnectionPhase::Busy, ConnectionPhase::Offloaded, ConnectionPhase::Streaming, ConnectionPhase::Upgraded]
+        {
+            assert_eq!(close_request_after(phase, IDLE_TIMEOUT * 10), CloseRequest::None, "{phase:?}");
         }
     }
 
     #[test]
-    fn a_connection_that_is_gone_is_forgotten() {
+    fn a_closed_connection_is_removed() {
         let connections = Connections::default();
-        let watch = connections.watch();
+        let monitor = connections.register();
         assert_eq!(connections.count(), 1);
-        drop(watch);
+        drop(monitor);
         assert_eq!(connections.count(), 0);
         connections.sweep();
         assert!(connections.all.borrow().is_empty());

@@ -1,5 +1,6 @@
-//! The headers by which a browser lets pages of listed sites call the server (the CORS protocol of the Fetch standard).
-//! Off unless sites are listed. Never with cookies, which the server does not read.
+//! The CORS headers (Fetch standard), which allow pages of configured sites to call the server from a browser.
+//!
+//! CORS is off unless sites are configured. Credentials are never allowed, because the server does not read cookies.
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -11,15 +12,16 @@ use hyper::{Method, StatusCode};
 use super::Response;
 use crate::limits::CORS_MAX_AGE;
 
-/// What a page may send …
+/// The methods that a page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+/// The request headers that a page may send.
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Correlation-ID, X-Request-ID, traceparent",
 );
-/// … and read beside what it may read anyway.
+/// The response headers that a page may read in addition to those that the standard always allows.
 const EXPOSED: HeaderValue = HeaderValue::from_static("ETag, Link, Location, Retry-After, X-Request-ID");
 
-/// The answer to the preflight request of a page of a listed site; `None` for any other request.
+/// The response to a CORS preflight request from a configured site. `None` for any other request.
 pub fn preflight(parts: &Parts) -> Option<Response> {
     if parts.method != Method::OPTIONS || !parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return None;
@@ -33,9 +35,11 @@ pub fn preflight(parts: &Parts) -> Option<Response> {
     Some(response)
 }
 
-/// Says on a response whether the page that asked may read it: `listed` is the page's origin if it is a listed one. Called
-/// for every response while sites are listed, because a cache must not give the answer for one site to another.
-pub fn stamp(listed: Option<&HeaderValue>, response: &mut Response) {
+/// Adds the CORS headers to a response. `listed` is the origin of the calling page if its site is configured.
+///
+/// Called for every response while sites are configured, because `Vary: Origin` keeps a cache from sharing the response
+/// between sites.
+pub fn set_headers(listed: Option<&HeaderValue>, response: &mut Response) {
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = listed {

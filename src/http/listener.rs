@@ -1,4 +1,4 @@
-//! Listening sockets, the threads that serve them, and their end.
+//! Listening sockets, the worker threads that serve them, and their shutdown.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,58 +18,63 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::Response;
-use super::connection::{Connections, Watch, serve};
+use super::connection::{ConnectionMonitor, Connections, serve};
 use crate::config::Server;
-use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, SWEEP_INTERVAL};
+use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, TIMEOUT_CHECK_INTERVAL};
 use crate::runtime::Clock;
 
-/// hyper's own bound of a head. It is so much larger than [`HEAD_BYTES_MAX`] that a target of 64 KiB is still parsed, and
-/// so answered 414 and not 431; the bound that counts is ours.
+/// hyper's limit for the size of a request head. It exceeds [`HEAD_BYTES_MAX`] so far that hyper still parses a target of
+/// 64 KiB, which then gets a 414 instead of a 431. The effective limit is [`HEAD_BYTES_MAX`].
 const HYPER_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + 40 * 1024;
-/// The share of the files that a process may open which connections to us may take.
+/// The open files that are reserved for each connection: client connections use at most half of the limit of open files.
 const FILES_PER_CONNECTION: usize = 2;
-/// Where the limit is unknown.
+/// The assumed limit of open files if the system does not report it.
 const FILES_ASSUMED: u64 = 1024;
 
-/// What a listener serves. The routes that belong to each are in the route table.
+/// Which routes a listener serves. The route table assigns each route to a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerKind {
-    /// Everything: there is no other listener.
-    Whole,
-    /// What is for senders, beside an admin listener.
+    /// The only listener. It serves all routes.
+    Combined,
+    /// The listener for senders of events, next to an admin listener.
     Public,
-    /// The rest.
+    /// The listener for all other routes.
     Admin,
 }
 
-/// Where a request arrived.
+/// The connection on which a request arrived.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival {
-    /// The listener.
-    pub surface: ListenerKind,
-    /// The address of the other end of the connection.
+pub struct ConnectionInfo {
+    /// The listener that accepted the connection.
+    pub listener: ListenerKind,
+    /// The IP address of the client or of the proxy in front of it.
     pub peer: IpAddr,
 }
 
-/// Answers the requests of one worker thread.
-pub trait Worker: 'static {
-    /// Answers a request.
-    fn answer(&self, at: Arrival, watch: &Rc<Watch>, request: Request<Incoming>) -> impl Future<Output = Response>;
+/// Handles the requests of one worker thread.
+pub trait RequestHandler: 'static {
+    /// Handles a request and returns its response.
+    fn answer(
+        &self,
+        connection: ConnectionInfo,
+        monitor: &Rc<ConnectionMonitor>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response>;
 }
 
-/// What the worker threads share, and what makes the [`Worker`] of each.
+/// The state that all worker threads share. It creates the [`RequestHandler`] of each worker thread.
 pub trait Serve: Send + Sync + 'static {
-    /// The part that lives on one thread.
-    type Worker: Worker;
+    /// The request handler of one worker thread.
+    type Handler: RequestHandler;
 
-    /// Makes the worker of a thread. Called on that thread, within its runtime.
-    fn worker(self: &Arc<Self>) -> Self::Worker;
+    /// Creates the request handler of a worker thread. Called on this thread, inside its runtime.
+    fn worker(self: &Arc<Self>) -> Self::Handler;
 
-    /// The clock that limits the drain.
+    /// The clock that measures the time limit of the drain.
     fn clock(&self) -> &Clock;
 }
 
-/// Sockets that listen, and are not served yet.
+/// Bound sockets that are not served yet.
 #[derive(Debug)]
 pub struct Listeners {
     sockets: Vec<(TcpListener, ListenerKind)>,
@@ -78,39 +83,39 @@ pub struct Listeners {
     workers: usize,
 }
 
-/// Why a socket does not listen.
+/// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
-    /// Where it should.
+    /// The configured address.
     pub address: SocketAddr,
-    /// What the system says.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
-/// Threads that serve.
+/// The running worker threads.
 #[derive(Debug)]
-pub struct Running {
+pub struct ListenerThreads {
     stop: watch::Sender<Option<Duration>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Binds every address of the configuration.
+/// Binds every configured address.
 ///
 /// # Errors
-/// The first address that cannot be had.
+/// The first address that cannot be bound.
 pub fn bind(config: &Server) -> Result<Listeners, BindError> {
-    let surface = if config.admin_listen.is_some() { ListenerKind::Public } else { ListenerKind::Whole };
-    let public = config.listen.iter().map(|address| (*address, surface));
+    let listener = if config.admin_listen.is_some() { ListenerKind::Public } else { ListenerKind::Combined };
+    let public = config.listen.iter().map(|address| (*address, listener));
     let admin = config.admin_listen.map(|address| (address, ListenerKind::Admin));
     let mut listeners =
         Listeners { sockets: Vec::new(), addresses: Vec::new(), admin: None, workers: config.workers.max(1) };
-    for (address, surface) in public.chain(admin) {
+    for (address, listener) in public.chain(admin) {
         let (socket, bound) = listen(address).map_err(|source| BindError { address, source })?;
-        listeners.sockets.push((socket, surface));
-        match surface {
+        listeners.sockets.push((socket, listener));
+        match listener {
             ListenerKind::Admin => listeners.admin = Some(bound),
-            ListenerKind::Whole | ListenerKind::Public => listeners.addresses.push(bound),
+            ListenerKind::Combined | ListenerKind::Public => listeners.addresses.push(bound),
         }
     }
     Ok(listeners)
@@ -120,7 +125,7 @@ fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Each address is its own, so that `0.0.0.0` and `[::]` can both be given.
+        // An IPv6 socket accepts no IPv4 connections, so that `0.0.0.0` and `[::]` can both be configured.
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
@@ -132,35 +137,35 @@ fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 impl Listeners {
-    /// Where the public listeners are, with the ports they got.
+    /// The addresses of the public listeners, with the ports that the system assigned.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where the admin listener is, if there is one of its own.
+    /// The address of the admin listener. `None` if there is no separate admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Starts the workers.
+    /// Starts the worker threads.
     ///
     /// # Errors
-    /// When the system gives no thread, or none that can wait for sockets.
-    pub fn serve<S: Serve>(self, shared: &Arc<S>) -> io::Result<Running> {
+    /// When the system cannot create a thread or duplicate a socket.
+    pub fn serve<S: Serve>(self, shared: &Arc<S>) -> io::Result<ListenerThreads> {
         let (stop, stopped) = watch::channel(None);
-        let places = Arc::new(Semaphore::new(connections_max()));
-        let mut running = Running { stop, threads: Vec::with_capacity(self.workers) };
+        let permits = Arc::new(Semaphore::new(connections_max()));
+        let mut running = ListenerThreads { stop, threads: Vec::with_capacity(self.workers) };
         for n in 0..self.workers {
             let sockets: Vec<_> = self
                 .sockets
                 .iter()
-                .map(|(socket, surface)| Ok((socket.try_clone()?, *surface)))
+                .map(|(socket, listener)| Ok((socket.try_clone()?, *listener)))
                 .collect::<io::Result<_>>()?;
-            let seat = WorkerThread { sockets, places: Arc::clone(&places), stopped: stopped.clone() };
+            let worker_thread = WorkerThread { sockets, permits: Arc::clone(&permits), stopped: stopped.clone() };
             let shared = Arc::clone(shared);
             let thread = std::thread::Builder::new().name(format!("admit-{n}"));
             running.threads.push(thread.spawn(move || {
-                if let Err(error) = seat.run(shared) {
+                if let Err(error) = worker_thread.run(shared) {
                     tracing::error!(%error, "a worker cannot serve");
                 }
             })?);
@@ -169,14 +174,14 @@ impl Listeners {
     }
 }
 
-impl Running {
-    /// Stops accepting; what is in flight has so long to be answered.
+impl ListenerThreads {
+    /// Stops accepting connections. Requests in flight must be answered within the time `within`.
     pub fn stop(&self, within: Duration) {
-        // Workers that are gone need not be told.
+        // The channel is closed if all workers have ended already.
         let _ = self.stop.send(Some(within));
     }
 
-    /// Waits for the workers' end, which [`Self::stop`] brings.
+    /// Waits until all workers have ended. They end after [`Self::stop`].
     pub fn join(mut self) {
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -186,7 +191,7 @@ impl Running {
     }
 }
 
-/// How many connections there may be, after the process's limit of files is raised as far as it goes.
+/// Raises the limit of open files to its hard limit, and returns the maximum number of connections.
 fn connections_max() -> usize {
     let files = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() => hard,
@@ -196,10 +201,10 @@ fn connections_max() -> usize {
     (usize::try_from(files).unwrap_or(usize::MAX) / FILES_PER_CONNECTION).clamp(1, Semaphore::MAX_PERMITS)
 }
 
-/// What a worker's thread starts with.
+/// The inputs of a worker thread.
 struct WorkerThread {
     sockets: Vec<(TcpListener, ListenerKind)>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     stopped: watch::Receiver<Option<Duration>>,
 }
 
@@ -210,30 +215,30 @@ impl WorkerThread {
             let clock = shared.clock().clone();
             let worker = Rc::new(shared.worker());
             let connections = Rc::<Connections>::default();
-            // Nothing is ever sent: the receiver sees the last connection drop its sender.
-            let (held, mut gone) = mpsc::channel::<Infallible>(1);
+            // Nothing is ever sent. The receiver completes when the last connection has dropped its sender.
+            let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
             let mut acceptors = Vec::new();
-            for (socket, surface) in self.sockets {
+            for (socket, listener) in self.sockets {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
                 let acceptor = Acceptor {
-                    surface,
+                    listener,
                     worker: Rc::clone(&worker),
                     connections: Rc::clone(&connections),
-                    places: Arc::clone(&self.places),
-                    held: held.clone(),
+                    permits: Arc::clone(&self.permits),
+                    alive: alive.clone(),
                 };
                 acceptors.push(tokio::task::spawn_local(acceptor.run(socket)));
             }
-            drop(held);
+            drop(alive);
             tokio::task::spawn_local(sweep(Rc::clone(&connections)));
-            // An error is a sender that is gone, and stops as well.
+            // An error means that the sender was dropped, which stops the worker as well.
             let within = self.stopped.wait_for(Option::is_some).await.map_or(None, |within| *within);
             for acceptor in &acceptors {
                 acceptor.abort();
             }
             connections.finish();
             let deadline = clock.instant() + within.unwrap_or_default();
-            if tokio::time::timeout_at(deadline, gone.recv()).await.is_err() {
+            if tokio::time::timeout_at(deadline, all_closed.recv()).await.is_err() {
                 tracing::warn!(connections = connections.count(), "connections cut off at the end of the drain");
             }
             Ok(())
@@ -242,7 +247,7 @@ impl WorkerThread {
 }
 
 async fn sweep(connections: Rc<Connections>) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    let mut ticks = tokio::time::interval(TIMEOUT_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -250,49 +255,53 @@ async fn sweep(connections: Rc<Connections>) {
     }
 }
 
-/// Accepts the connections of one socket, as long as there are places for them. Each connection is a task.
+/// Accepts the connections of one socket while permits are free. Each connection runs in its own task.
 struct Acceptor<W> {
-    surface: ListenerKind,
+    listener: ListenerKind,
     worker: Rc<W>,
     connections: Rc<Connections>,
-    places: Arc<Semaphore>,
-    /// Each connection holds a clone until it ends.
-    held: mpsc::Sender<Infallible>,
+    permits: Arc<Semaphore>,
+    /// Each connection holds a clone until it closes.
+    alive: mpsc::Sender<Infallible>,
 }
 
-impl<W: Worker> Acceptor<W> {
+impl<W: RequestHandler> Acceptor<W> {
     async fn run(self, socket: tokio::net::TcpListener) {
         let builder = Rc::new(http());
         loop {
             // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             let (stream, peer) = match socket.accept().await {
                 Ok((stream, peer)) => (stream, peer.ip()),
-                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) if is_connection_error(&error) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
-            // Responses are written whole, so there is nothing to gather. A socket that is gone already shows at its first
-            // read.
+            // Each response is one write, so Nagle's algorithm has no use. If the socket is closed already, its first read
+            // fails.
             let _ = stream.set_nodelay(true);
-            let at = Arrival { surface: self.surface, peer };
-            let (worker, builder, held) = (Rc::clone(&self.worker), Rc::clone(&builder), self.held.clone());
-            let watch = self.connections.watch();
+            let connection = ConnectionInfo { listener: self.listener, peer };
+            let (worker, builder, alive) = (Rc::clone(&self.worker), Rc::clone(&builder), self.alive.clone());
+            let monitor = self.connections.register();
             tokio::task::spawn_local(async move {
-                serve(&builder, (stream, (place, held)), (at, watch), &*worker).await;
+                serve(&builder, (stream, (permit, alive)), (connection, monitor), &*worker).await;
             });
-            // The other workers wait for the same socket: let them have the next connection.
+            // The other workers accept from the same socket. Yielding gives them the next connection.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// HTTP/1.1 as it is served here. hyper's timers are off: `connection` keeps the time. Answers are flattened, so that head
-/// and body are one write. `pipeline_flush` stays off: it holds finished answers back while a part of the next request,
-/// or a stray line end, is in the buffer. A client may close its side when it has sent its request, and is answered still.
+/// The HTTP/1.1 settings of the server.
+///
+/// - hyper's timers are off, because `connection` checks the time limits.
+/// - Responses are copied into one buffer, so that head and body are one write.
+/// - `pipeline_flush` is off. It would hold back finished responses while the buffer contains a part of the next request
+///   or a stray line end.
+/// - A client may close its side after its request and still receives the response.
 pub fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.half_close(true)
@@ -303,8 +312,8 @@ pub fn http() -> http1::Builder {
     http
 }
 
-/// Errors of `accept` that concern a connection that ended before it was accepted, and not the socket.
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// Whether an error of `accept` concerns only a connection that ended before it was accepted.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

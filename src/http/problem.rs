@@ -13,27 +13,27 @@ use crate::model::FieldError;
 
 macro_rules! codes {
     ($($variant:ident => $status:ident, $code:literal, $title:literal;)*) => {
-        /// What went wrong, as a client tells it apart. The table of API section 2.
+        /// The error code of a problem. The codes are the table of API section 2.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum ProblemCode {
             $(#[doc = $title] $variant,)*
         }
 
         impl ProblemCode {
-            /// Every code, for documentation and its tests.
+            /// All codes, for the documentation and its tests.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The status it is answered with.
+            /// The HTTP status of the response.
             pub fn status(self) -> StatusCode {
                 match self { $(Self::$variant => StatusCode::$status,)* }
             }
 
-            /// The word in `code` and at the end of `type`.
+            /// The value of the member `code`, which is also the end of `type`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// The title for people.
+            /// The value of the member `title`.
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)* }
             }
@@ -72,21 +72,21 @@ codes! {
     RequestTimeout => REQUEST_TIMEOUT, "request_timeout", "The request took too long to arrive";
 }
 
-/// A refusal on its way to the client.
+/// An error response, as `application/problem+json`.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// What went wrong.
+    /// The error code.
     pub code: ProblemCode,
-    /// In words, for this case; never a secret.
+    /// The explanation of this occurrence. It never contains a secret.
     pub detail: Cow<'static, str>,
-    /// One for each field that is wrong.
+    /// One entry for each invalid field.
     pub errors: Vec<FieldError>,
-    header: Header,
+    header: ExtraHeader,
 }
 
-/// The one header that a problem may bring along.
+/// The additional header of the response. A problem has at most one.
 #[derive(Debug, Clone, Copy)]
-enum Header {
+enum ExtraHeader {
     None,
     Bearer,
     Allow(Verbs),
@@ -94,7 +94,7 @@ enum Header {
 }
 
 #[derive(serde::Serialize)]
-struct Document<'a> {
+struct ProblemDocument<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -106,50 +106,50 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// A problem with its explanation.
+    /// Creates a problem. A 401 gets the header `WWW-Authenticate: Bearer`.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let header = match code {
-            ProblemCode::Unauthenticated | ProblemCode::UnknownToken | ProblemCode::BadSignature => Header::Bearer,
-            _ => Header::None,
+            ProblemCode::Unauthenticated | ProblemCode::UnknownToken | ProblemCode::BadSignature => ExtraHeader::Bearer,
+            _ => ExtraHeader::None,
         };
         Self { code, detail: detail.into(), errors: Vec::new(), header }
     }
 
-    /// A body that breaks its rules, each breach named.
+    /// 422 for an invalid body, with one error for each invalid field.
     pub fn invalid_body(errors: Vec<FieldError>) -> Self {
         let detail = FieldError::summary(&errors);
         Self { errors, ..Self::new(ProblemCode::InvalidBody, detail) }
     }
 
-    /// Types that are not in a catalogue that is strict, each named by its place.
+    /// 422 for event types that are not in a strict catalogue, with one error for each place in the body.
     pub fn unknown_types(errors: Vec<FieldError>) -> Self {
         Self { code: ProblemCode::UnknownEventType, ..Self::invalid_body(errors) }
     }
 
-    /// Nothing there that this caller may know of.
+    /// 404: the resource does not exist, or the caller may not see it. `what` names the kind of resource.
     pub fn not_found(what: &'static str) -> Self {
         Self::new(ProblemCode::NotFound, format!("there is no such {what}"))
     }
 
-    /// A method that the path does not have, with those that it has.
+    /// 405 with the header `Allow`, which lists the methods of the path.
     pub fn method_not_allowed(allow: Verbs) -> Self {
         Self {
-            header: Header::Allow(allow),
+            header: ExtraHeader::Allow(allow),
             ..Self::new(ProblemCode::MethodNotAllowed, format!("allowed here: {allow}"))
         }
     }
 
-    /// Come back after this long.
+    /// Adds the header `Retry-After`, in whole seconds and at least 1.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
-        self.header = Header::RetryAfter { secs: after.as_secs().max(1) };
+        self.header = ExtraHeader::RetryAfter { secs: after.as_secs().max(1) };
         self
     }
 
-    /// The answer.
+    /// The response. `request_id` becomes its member `request_id`.
     pub fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
-        let document = Document {
+        let document = ProblemDocument {
             r#type: format!("/docs/errors#{}", self.code.as_str()),
             title: self.code.title(),
             status: status.as_u16(),
@@ -158,22 +158,22 @@ impl Problem {
             request_id,
             errors: &self.errors,
         };
-        // A struct of strings always serialises.
+        // A struct of strings always serializes.
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = Response::new(Body::from(Bytes::from(body)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.header {
-            Header::None => {}
-            Header::Bearer => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-            Header::Allow(methods) => {
-                // Names of methods and commas are a header value.
+            ExtraHeader::None => {}
+            ExtraHeader::Bearer => _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            ExtraHeader::Allow(methods) => {
+                // Method names and commas are a valid header value.
                 if let Ok(methods) = HeaderValue::try_from(methods.to_string()) {
                     headers.insert(ALLOW, methods);
                 }
             }
-            Header::RetryAfter { secs } => _ = headers.insert(RETRY_AFTER, HeaderValue::from(secs)),
+            ExtraHeader::RetryAfter { secs } => _ = headers.insert(RETRY_AFTER, HeaderValue::from(secs)),
         }
         response
     }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_entry_and_no_other_is_there() {
+    fn the_documentation_has_an_entry_for_every_code_and_no_other() {
         let text = include_str!("../../docs/errors.md");
         let there: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         for code in ProblemCode::ALL {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breach_is_named_with_its_place_unless_it_is_the_whole_body() {
+    fn the_detail_names_the_pointer_of_the_error_unless_it_is_the_whole_body() {
         let detail = |pointer| Problem::invalid_body(vec![FieldError::new(pointer, "expected an object")]).detail;
         assert_eq!((&*detail("/a"), &*detail("")), ("/a: expected an object", "expected an object"));
     }

@@ -1,4 +1,4 @@
-//! Answers that went well.
+//! Success responses.
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -13,15 +13,18 @@ use crate::model::header::JSON_UTF8;
 /// The media type of JSON responses.
 pub const JSON: HeaderValue = HeaderValue::from_static(JSON_UTF8);
 
-/// An answer with a body.
+/// A response with `body` serialized as JSON.
+///
+/// # Errors
+/// 500 when the body cannot be serialized.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
-    // Everything shown is structs of text and numbers; raw parts were checked when they came in.
+    // Bodies are structs of text and numbers. Raw JSON was checked when it was received.
     let body =
         serde_json::to_vec(body).map_err(|_| Problem::new(ProblemCode::Internal, "the answer could not be written"))?;
     Ok(json_bytes(status, body.into()))
 }
 
-/// A response whose body is serialised JSON.
+/// A response whose body is serialized JSON.
 pub fn json_bytes(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -29,80 +32,88 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Response {
     response
 }
 
-/// The same response again; `None` of one that is streamed, which can be sent once only.
-pub fn copy(response: &Response) -> Option<Response> {
-    let mut copy = Response::new(Body::from(response.body().whole()?.clone()));
-    *copy.status_mut() = response.status();
-    *copy.headers_mut() = response.headers().clone();
-    Some(copy)
+/// A copy of a response. `None` for a streamed response, which can be sent only once.
+pub fn clone_response(response: &Response) -> Option<Response> {
+    let mut clone_response = Response::new(Body::from(response.body().complete_bytes()?.clone()));
+    *clone_response.status_mut() = response.status();
+    *clone_response.headers_mut() = response.headers().clone();
+    Some(clone_response)
 }
 
-/// 201 or 202, with the place of what was made.
-pub fn made(status: StatusCode, location: &str, body: &impl Serialize) -> Result<Response, Problem> {
+/// 201 or 202 with the header `Location`.
+///
+/// # Errors
+/// 500 when the body cannot be serialized.
+pub fn created(status: StatusCode, location: &str, body: &impl Serialize) -> Result<Response, Problem> {
     let mut response = json(status, body)?;
-    set(&mut response, LOCATION, location);
+    set_header(&mut response, LOCATION, location);
     Ok(response)
 }
 
-/// 204.
+/// 204 without a body.
 pub fn no_content() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// A thing as it is, with the tag of its content; 304 if the caller has it.
-pub fn read(headers: &HeaderMap, body: &impl Serialize) -> Result<Response, Problem> {
+/// 200 with `body` as JSON and an `ETag` computed from its content, or 304 if `If-None-Match` names this tag.
+///
+/// # Errors
+/// 500 when the body cannot be serialized.
+pub fn json_with_etag(headers: &HeaderMap, body: &impl Serialize) -> Result<Response, Problem> {
     let bytes =
         serde_json::to_vec(body).map_err(|_| Problem::new(ProblemCode::Internal, "the answer could not be written"))?;
     let etag = format!("\"{}\"", HEXLOWER.encode(&digest(&SHA256, &bytes).as_ref()[..8]));
-    Ok(tagged(headers, &etag, json_bytes(StatusCode::OK, bytes.into())))
+    Ok(with_etag(headers, &etag, json_bytes(StatusCode::OK, bytes.into())))
 }
 
-/// Puts the tag on an answer, or makes it a 304.
-pub fn tagged(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| names(known, etag)) {
+/// Adds an `ETag` to a response. Turns the response into a 304 if `If-None-Match` names the tag.
+pub fn with_etag(headers: &HeaderMap, etag: &str, mut response: Response) -> Response {
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| matches_etag(known, etag)) {
         response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    set(&mut response, ETAG, etag);
+    set_header(&mut response, ETAG, etag);
     response
 }
 
-/// Whether `If-None-Match` names a tag (RFC 9110, 13.1.2): it is `*` or a list of tags, of which a weak one counts too.
-fn names(header: &HeaderValue, etag: &str) -> bool {
+/// Whether `If-None-Match` names a tag (RFC 9110, 13.1.2). The header is `*` or a list of tags. Weak tags match too.
+fn matches_etag(header: &HeaderValue, etag: &str) -> bool {
     header.to_str().is_ok_and(|text| {
         text.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag || tag.strip_prefix("W/") == Some(etag))
     })
 }
 
-/// Where a list continues.
+/// The link from a page of a list to the next page.
 #[derive(Debug)]
-pub struct Next {
-    /// For `next_cursor`.
+pub struct NextPage {
+    /// The value of `next_cursor`.
     pub cursor: String,
-    /// Path and query of the next page.
+    /// The path and query of the next page.
     pub link: String,
 }
 
 #[derive(Serialize)]
-struct List<'a, T> {
+struct ListBody<'a, T> {
     data: &'a [T],
     next_cursor: Option<&'a str>,
 }
 
-/// A page of a list.
-pub fn list<T: Serialize>(rows: &[T], next: Option<&Next>) -> Result<Response, Problem> {
-    let mut response = json(StatusCode::OK, &List { data: rows, next_cursor: next.map(|next| &*next.cursor) })?;
+/// 200 with a page of a list. If there is a next page, the response has a `next_cursor` and a header `Link`.
+///
+/// # Errors
+/// 500 when a row cannot be serialized.
+pub fn list<T: Serialize>(rows: &[T], next: Option<&NextPage>) -> Result<Response, Problem> {
+    let mut response = json(StatusCode::OK, &ListBody { data: rows, next_cursor: next.map(|next| &*next.cursor) })?;
     if let Some(next) = next {
-        set(&mut response, LINK, &format!("<{}>; rel=\"next\"", next.link));
+        set_header(&mut response, LINK, &format!("<{}>; rel=\"next\"", next.link));
     }
     Ok(response)
 }
 
-/// Sets a header whose value consists of ids and escaped text.
-pub fn set(response: &mut Response, name: hyper::header::HeaderName, value: &str) {
-    // Tags, places and links are made of ids and escaped text.
+/// Sets a header. `value` must consist of ids and escaped text: an invalid header value is ignored.
+pub fn set_header(response: &mut Response, name: hyper::header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

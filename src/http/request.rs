@@ -1,4 +1,4 @@
-//! What the head of a request says, gathered in one pass over its headers.
+//! The parts of a request head that handlers use, collected in one pass over its headers.
 
 use hyper::Version;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -9,8 +9,7 @@ use crate::limits::{CLIENT_ID_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, HOPS_MAX, 
 use crate::model::header;
 use crate::runtime::Random;
 
-/// The request's id, on every response.
-/// The `X-Request-ID` header.
+/// The header `X-Request-ID`, which every response has.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static(header::X_REQUEST_ID);
 static X_CORRELATION_ID: HeaderName = HeaderName::from_static(header::X_CORRELATION_ID);
 static TRACEPARENT: HeaderName = HeaderName::from_static(header::TRACEPARENT);
@@ -20,15 +19,15 @@ static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(header::IDEMPOTENCY
 
 static HOPS: HeaderName = HeaderName::from_static(header::HOPS);
 
-/// Characters of a request or correlation id.
+/// The maximum length of a request id or correlation id.
 const TRACE_ID_CHARS_MAX: usize = 128;
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
-/// Bytes of an `Authorization` header that are looked at.
+/// The maximum length of an `Authorization` header. Longer ones are refused with 401.
 const CREDENTIALS_BYTES_MAX: usize = 8 * 1024;
 
-/// The head of a request, as far as somebody asks for it.
+/// The headers of a request that the server uses.
 #[derive(Debug, Default)]
-pub struct Head<'a> {
+pub struct RequestHead<'a> {
     host: Option<&'a HeaderValue>,
     hosts: usize,
     bytes: usize,
@@ -40,7 +39,7 @@ pub struct Head<'a> {
     traceparent: Option<&'a HeaderValue>,
     idempotency_key: Option<&'a HeaderValue>,
     hops: Option<&'a HeaderValue>,
-    /// `X-User-ID` and `X-Org-ID`, each with how often it is there.
+    /// `X-User-ID`, and the number of headers with this name. `org` is the same for `X-Org-ID`.
     user: (Option<&'a HeaderValue>, usize),
     org: (Option<&'a HeaderValue>, usize),
 }
@@ -54,19 +53,19 @@ pub struct ForwardedUser<'a> {
     pub org: Option<&'a str>,
 }
 
-/// What a body is, by its headers.
+/// The media type of a body, from its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaType {
     /// JSON.
     Json,
-    /// A JSON value in each line.
+    /// NDJSON: one JSON value in each line.
     Ndjson,
-    /// Anything else, or nothing said: JSON, if it starts like an object or an array.
-    Unsaid,
+    /// Any other type or no type. The body is read as JSON if it starts like an object or an array.
+    Unspecified,
 }
 
-impl<'a> Head<'a> {
-    /// Looks at each header once.
+impl<'a> RequestHead<'a> {
+    /// Collects the headers in one pass.
     pub fn of(parts: &'a Parts) -> Self {
         let mut head = Self::default();
         for (name, value) in &parts.headers {
@@ -98,10 +97,11 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// What makes a request unacceptable whatever it asks for.
+    /// Checks the rules that apply to every request.
     ///
     /// # Errors
-    /// 400 without exactly one sane `Host` (RFC 9112 section 3.2), 414, 431.
+    /// 400 without exactly one valid `Host` (RFC 9112 section 3.2), 414 for a long target, 431 for too many or too long
+    /// headers.
     pub fn check(&self, parts: &Parts) -> Result<(), Problem> {
         let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
         if target > URI_BYTES_MAX {
@@ -112,18 +112,18 @@ impl<'a> Head<'a> {
             let detail = format!("at most {HEADERS_MAX} headers and {HEAD_BYTES_MAX} bytes");
             return Err(Problem::new(ProblemCode::HeadersTooLarge, detail));
         }
-        let sane = match (self.hosts, self.host) {
+        let is_valid = match (self.hosts, self.host) {
             (1, Some(host)) => is_host(host.as_bytes()),
-            // Before HTTP/1.1 there was none.
+            // HTTP/1.0 does not require `Host`.
             (hosts, _) => hosts == 0 && parts.version == Version::HTTP_10,
         };
-        if sane { Ok(()) } else { Err(invalid("exactly one valid Host header is needed")) }
+        if is_valid { Ok(()) } else { Err(invalid("exactly one valid Host header is needed")) }
     }
 
     /// The bearer token.
     ///
     /// # Errors
-    /// 401 without one, or with two.
+    /// 401 without a bearer token, or with more than one `Authorization` header.
     pub fn bearer(&self) -> Result<&'a str, Problem> {
         let credentials = match (self.authorizations, self.authorization) {
             (1, Some(value)) if value.len() <= CREDENTIALS_BYTES_MAX => value.to_str().ok(),
@@ -136,12 +136,13 @@ impl<'a> Head<'a> {
             .ok_or_else(unauthenticated)
     }
 
-    /// Whether any credentials came.
+    /// Whether the request has an `Authorization` header.
     pub fn has_credentials(&self) -> bool {
         self.authorizations > 0
     }
 
-    /// What a proxy says of the user; `None` if it says one thing twice, of which it may have written only one.
+    /// The user that a proxy names. `None` if `X-User-ID` or `X-Org-ID` occurs twice, because the proxy may have written
+    /// only one of the two.
     pub fn forwarded(&self) -> Option<ForwardedUser<'a>> {
         let one = |(value, times): (Option<&'a HeaderValue>, usize)| match (value, times) {
             (None, _) => Some(None),
@@ -151,32 +152,32 @@ impl<'a> Head<'a> {
         Some(ForwardedUser { user: one(self.user)?, org: one(self.org)? })
     }
 
-    /// What the body is.
+    /// The media type of the body.
     ///
     /// # Errors
-    /// 415 for what is compressed or in another charset than UTF-8.
+    /// 415 for a compressed body or a charset other than UTF-8.
     pub fn media_type(&self) -> Result<MediaType, Problem> {
         if self.content_encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err(unsupported("the body must not be compressed"));
         }
         match self.content_type {
-            None => Ok(MediaType::Unsaid),
+            None => Ok(MediaType::Unspecified),
             Some(value) if value == header::JSON => Ok(MediaType::Json),
             Some(value) => media_type(value),
         }
     }
 
-    /// The `Content-Type` header, if it is text.
+    /// The `Content-Type` header, if it is valid ASCII.
     pub fn content_type(&self) -> Option<&'a str> {
         self.content_type.and_then(|value| value.to_str().ok())
     }
 
-    /// The correlation id, if it is sane.
+    /// The correlation id, if it is valid: `[A-Za-z0-9._:-]{1,128}`.
     pub fn correlation_id(&self) -> Option<&'a str> {
         self.correlation_id.and_then(|value| value.to_str().ok()).filter(|text| is_trace_id(text))
     }
 
-    /// The W3C trace context, if it is one.
+    /// The W3C `traceparent` header, if it is valid.
     pub fn traceparent(&self) -> Option<&'a str> {
         self.traceparent.and_then(|value| value.to_str().ok()).filter(|text| is_traceparent(text))
     }
@@ -184,7 +185,7 @@ impl<'a> Head<'a> {
     /// The `Idempotency-Key`.
     ///
     /// # Errors
-    /// 400 for one that is empty, too long, or no text.
+    /// 400 for a key that is empty, too long, or not printable.
     pub fn idempotency_key(&self) -> Result<Option<&'a str>, Problem> {
         let Some(value) = self.idempotency_key else { return Ok(None) };
         match value.to_str() {
@@ -193,10 +194,10 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// How many gateways the request's events have passed through.
+    /// The number of gateways that the events of the request have passed.
     ///
     /// # Errors
-    /// 400 for what is no number, and for so many that it must be a loop.
+    /// 400 for a value that is not a number, and for a number that is so high that it must be a loop.
     pub fn hops(&self) -> Result<u8, Problem> {
         let Some(value) = self.hops else { return Ok(0) };
         let digits = value.as_bytes();
@@ -211,7 +212,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The caller's `X-Request-ID` if it is sane, else a new one.
+/// The `X-Request-ID` of the caller if it is valid, otherwise a new id.
 pub fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValue {
     if let Some(value) = headers.get(&X_REQUEST_ID)
         && value.to_str().is_ok_and(is_trace_id)
@@ -224,7 +225,7 @@ pub fn request_id(headers: &HeaderMap, random: &mut Random) -> HeaderValue {
         *slot = HEX_DIGITS[(bits & 15) as usize];
         bits >>= 4;
     }
-    // Hexadecimal digits are a header value.
+    // Hexadecimal digits are a valid header value.
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("req_"))
 }
 
@@ -251,7 +252,7 @@ fn media_type(value: &HeaderValue) -> Result<MediaType, Problem> {
     } else if is("application/x-ndjson") || is("application/ndjson") {
         MediaType::Ndjson
     } else {
-        MediaType::Unsaid
+        MediaType::Unspecified
     })
 }
 
@@ -273,8 +274,8 @@ fn is_traceparent(text: &str) -> bool {
     text.len() == 55 && version != "ff" && !is_zero(trace) && !is_zero(parent)
 }
 
-/// A name, an IPv4 address, or an IPv6 address in brackets, and a port (RFC 3986 section 3.2, without userinfo, percent
-/// and sub-delimiters, which no host of ours has).
+/// Whether a `Host` header is valid: a name, an IPv4 address, or an IPv6 address in brackets, with an optional port. This is
+/// RFC 3986 section 3.2 without userinfo, percent-encoding and sub-delimiters, which the host of a gateway does not need.
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
         let Some(end) = rest.iter().position(|&b| b == b']') else { return false };
@@ -298,7 +299,7 @@ fn is_host(host: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b)) && is_port()
 }
 
-/// 400 for a request that cannot be understood.
+/// 400 for an invalid request.
 pub fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(ProblemCode::InvalidRequest, detail)
 }
@@ -308,7 +309,7 @@ pub fn unauthenticated() -> Problem {
     Problem::new(ProblemCode::Unauthenticated, "send Authorization: Bearer <API key or token>")
 }
 
-/// 415 for a body that cannot be taken.
+/// 415 for an unsupported body.
 pub fn unsupported(detail: &'static str) -> Problem {
     Problem::new(ProblemCode::UnsupportedMediaType, detail)
 }
@@ -355,10 +356,10 @@ mod tests {
             ("application/json;charset=\"utf-8\"", Some(MediaType::Json)),
             ("application/cloudevents+json", Some(MediaType::Json)),
             ("application/x-ndjson", Some(MediaType::Ndjson)),
-            ("application/x-www-form-urlencoded", Some(MediaType::Unsaid)),
-            ("text/plain", Some(MediaType::Unsaid)),
-            ("", Some(MediaType::Unsaid)),
-            ("+json", Some(MediaType::Unsaid)),
+            ("application/x-www-form-urlencoded", Some(MediaType::Unspecified)),
+            ("text/plain", Some(MediaType::Unspecified)),
+            ("", Some(MediaType::Unspecified)),
+            ("+json", Some(MediaType::Unspecified)),
             ("application/json; charset=utf-7", None),
         ] {
             assert_eq!(media_type(&HeaderValue::from_static(text)).ok(), want, "{text}");
@@ -367,18 +368,19 @@ mod tests {
 
     #[test]
     fn hops_are_a_number_up_to_a_limit() {
-        let hops = |text| Head { hops: Some(&HeaderValue::from_static(text)), ..Head::default() }.hops().ok();
+        let hops =
+            |text| RequestHead { hops: Some(&HeaderValue::from_static(text)), ..RequestHead::default() }.hops().ok();
         for (text, want) in [("0", 0), ("1", 1), ("08", HOPS_MAX)] {
             assert_eq!(hops(text), Some(want), "{text}");
         }
         for bad in ["", "9", "256", "99999999999999999999", "-1", "+1", "1.0", "1, 1", "one"] {
             assert_eq!(hops(bad), None, "{bad}");
         }
-        assert_eq!(Head::default().hops().ok(), Some(0));
+        assert_eq!(RequestHead::default().hops().ok(), Some(0));
     }
 
     #[test]
-    fn a_request_id_is_the_callers_if_it_is_sane() {
+    fn a_valid_request_id_of_the_caller_is_kept() {
         let mut random = Random::seeded(1);
         let mut headers = HeaderMap::new();
         let made = request_id(&headers, &mut random);

@@ -1,4 +1,4 @@
-//! The words in which the routes of the server are described. The table itself is `api::routes::ROUTES`.
+//! The types that describe routes. The route table is `api::routes::ROUTES`.
 
 use std::fmt;
 
@@ -6,79 +6,79 @@ use hyper::Method;
 
 use crate::model::Role;
 
-/// One operation: a method of a path. `F` is what handles the operations of the management.
+/// A route: a method of a path. `F` is the type of management handlers.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<F> {
-    /// The method; a GET answers HEAD too.
+    /// The method. A GET route also answers HEAD.
     pub method: Verb,
-    /// The path. A segment in braces is a value, whose form the [`Router`](super::Router) knows by its name.
+    /// The path. A segment in braces is a value. The [`Router`](super::Router) validates it by its name.
     pub path: &'static str,
-    /// Who may call it.
-    pub needs: Needs,
-    /// The listener that answers it, where management has one of its own.
-    pub on: Listener,
-    /// Its `operationId` in `docs/openapi.yaml`. An alias has that of the path it stands for.
+    /// The access that a caller needs.
+    pub required_access: RequiredAccess,
+    /// The listener that serves the route if there is a separate admin listener.
+    pub listener: Listener,
+    /// The `operationId` in `docs/openapi.yaml`. An alias has the `operationId` of its main path.
     pub operation: &'static str,
-    /// What answers it.
+    /// The handler.
     pub handler: Handler<F>,
 }
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Debug, Clone, Copy)]
 pub enum Handler<F> {
-    /// Routes that are answered where the request arrives, each in its own way.
+    /// A route that the worker answers itself.
     Ingest(IngestRoute),
-    /// Routes of the management: the caller is known and the body is complete before the handler runs.
+    /// A management route. The caller is authenticated and the body is complete before the handler runs.
     Management(F),
 }
 
-/// The routes that do not belong to the management.
+/// The routes that do not belong to the management API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IngestRoute {
-    /// An application's events.
+    /// Receives events of an application.
     Publish,
-    /// A partner's event; the token names the partner.
+    /// Receives an event of a partner. The token in the path identifies the partner.
     Partner,
-    /// A provider's request, below the path too: what follows is the source's topic. The place is shared with webhooks,
-    /// and what names no source may be one.
+    /// Receives a request of a provider. The rest of the path after the source is the topic. Webhooks have the same path
+    /// prefix: a name that is not a source may be a webhook.
     Source,
-    /// State of the parts.
+    /// The state of the components.
     Health,
-    /// Whether requests should be sent here.
+    /// Whether the server accepts requests.
     Ready,
     /// Whether the process runs.
     Live,
-    /// Figures.
+    /// Prometheus metrics.
     Metrics,
-    /// A document that everybody may read.
+    /// A document that needs no authentication.
     Document,
 }
 
-/// Who may call a route.
+/// The access that the caller of a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// Everybody.
-    Nothing,
-    /// Who shows a source's token or signature.
-    Source,
-    /// Every role that may publish: all but the viewer.
+pub enum RequiredAccess {
+    /// The route is public.
+    Anyone,
+    /// A token or signature of a source.
+    SourceCredentials,
+    /// A role that may publish: every role but the viewer.
     Publish,
-    /// This role, or one above.
+    /// This role or a higher one.
     Role(Role),
 }
 
-/// A listener, where there are two.
+/// The listeners that serve a route if there are two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     /// `server.listen`.
     Public,
     /// `server.admin_listen`.
     Admin,
-    /// Each of them.
+    /// Both listeners.
     Both,
 }
 
-/// A method that routes have.
+/// An HTTP method of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the methods of HTTP")]
 pub enum Verb {
@@ -90,10 +90,10 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Every one.
+    /// All methods.
     pub const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
 
-    /// The verb of a request: HEAD is answered like GET.
+    /// The verb for the method of a request. HEAD maps to GET. `None` for methods that no route has.
     pub fn of(method: &Method) -> Option<Self> {
         Some(match *method {
             Method::GET | Method::HEAD => Self::Get,
@@ -124,22 +124,22 @@ pub struct Verbs(u8);
 impl Verbs {
     /// No method.
     pub const NONE: Self = Self(0);
-    /// Only reading.
+    /// GET and HEAD.
     pub const GET: Self = Self::NONE.with(Verb::Get);
     /// Only POST.
     pub const POST: Self = Self::NONE.with(Verb::Post);
-    /// Reading and POST.
+    /// GET, HEAD and POST.
     pub const GET_POST: Self = Self::GET.with(Verb::Post);
-    /// Every method that some route has.
+    /// All methods.
     pub const ALL: Self = Self::GET_POST.with(Verb::Put).with(Verb::Patch).with(Verb::Delete);
 
-    /// These and one more.
+    /// This set with one more method.
     #[must_use]
     pub const fn with(self, verb: Verb) -> Self {
         Self(self.0 | 1 << verb as u8)
     }
 
-    /// Whether the method is among them.
+    /// Whether the set contains the method.
     pub const fn has(self, verb: Verb) -> bool {
         self.0 & (1 << verb as u8) != 0
     }
@@ -159,11 +159,11 @@ impl fmt::Display for Verbs {
     }
 }
 
-impl Needs {
-    /// Whether a caller of this role may, as far as roles decide.
+impl RequiredAccess {
+    /// Whether a caller with this role has the access. Token and signature of a source are not checked here.
     pub fn permits(self, role: Role) -> bool {
         match self {
-            Self::Nothing | Self::Source => true,
+            Self::Anyone | Self::SourceCredentials => true,
             Self::Publish => role != Role::Viewer,
             Self::Role(least) => role >= least,
         }
@@ -171,12 +171,12 @@ impl Needs {
 }
 
 impl Listener {
-    /// Whether what is on this listener is on that surface.
-    pub fn is_on(self, surface: super::ListenerKind) -> bool {
+    /// Whether a route of these listeners is served by the given listener.
+    pub fn includes(self, listener: super::ListenerKind) -> bool {
         use super::ListenerKind;
         matches!(
-            (self, surface),
-            (_, ListenerKind::Whole)
+            (self, listener),
+            (_, ListenerKind::Combined)
                 | (Self::Public | Self::Both, ListenerKind::Public)
                 | (Self::Admin | Self::Both, ListenerKind::Admin)
         )
@@ -203,10 +203,11 @@ mod tests {
 
     #[test]
     fn a_viewer_may_not_publish_and_a_publisher_may_not_read() {
-        let may =
-            |needs: Needs| [Role::Publisher, Role::Viewer, Role::Member, Role::Admin].map(|role| needs.permits(role));
-        assert_eq!(may(Needs::Publish), [true, false, true, true]);
-        assert_eq!(may(Needs::Role(Role::Viewer)), [false, true, true, true]);
-        assert_eq!(may(Needs::Role(Role::Admin)), [false, false, false, true]);
+        let may = |required_access: RequiredAccess| {
+            [Role::Publisher, Role::Viewer, Role::Member, Role::Admin].map(|role| required_access.permits(role))
+        };
+        assert_eq!(may(RequiredAccess::Publish), [true, false, true, true]);
+        assert_eq!(may(RequiredAccess::Role(Role::Viewer)), [false, true, true, true]);
+        assert_eq!(may(RequiredAccess::Role(Role::Admin)), [false, false, false, true]);
     }
 }

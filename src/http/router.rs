@@ -1,38 +1,39 @@
-//! From the method and path of a request to its route, compiled once from the table.
+//! Finds the route of a request by its method and path. The router is compiled once from the route table.
 //!
-//! A request is matched in two steps. [`Router::target`] runs where the request arrives and knows the routes that are
-//! answered there; it allocates nothing, and an event's path is its first comparison. Everything else is the management's,
-//! whose templates [`Router::management`] matches segment by segment, when the caller is known and the body is complete.
+//! A request is matched in two steps. [`Router::target`] runs on the worker that receives the request, and finds the
+//! routes that the worker answers itself. It allocates nothing, and it compares with the path of events first. All other
+//! paths belong to the management API. [`Router::management`] matches their templates segment by segment, after the
+//! caller is authenticated and the body is complete.
 //!
-//! Paths are matched as they came: nothing is decoded and no dots are resolved, so no spelling leads past a check. Only the
-//! management reads `%3A` and `%40`, because the ids of its things may hold these characters.
+//! Paths are matched as received, without decoding and without resolving dots, so that no alternative spelling bypasses a
+//! check. Only management paths decode `%3A` and `%40`, because ids of resources may contain these characters.
 
 use hyper::Method;
 use smallvec::SmallVec;
 
-use super::route::{Handler, IngestRoute, Listener, Needs, Route, Verb, Verbs};
+use super::route::{Handler, IngestRoute, Listener, RequiredAccess, Route, Verb, Verbs};
 use super::{ListenerKind, Problem, ProblemCode};
 use crate::model::Role;
 
-/// Below this is the management.
+/// The path prefix of the management API.
 const MANAGEMENT: &str = "/api/v1/";
-/// Below these are documents, also those without a row: the style sheet of the pages.
+/// The path prefixes of documents. They include documents without a row in the table, such as the style sheet.
 const DOCUMENTS: [&str; 2] = ["/openapi.", "/docs/"];
-/// How the id of a webhook begins, and that of a source.
+/// The prefix of webhook ids.
 const WEBHOOK_PREFIX: &str = "wh_";
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target<'p> {
+pub enum RouteTarget<'p> {
     /// [`IngestRoute::Publish`].
     Publish,
-    /// [`IngestRoute::Partner`].
+    /// [`IngestRoute::Partner`], with the token.
     Partner(&'p str),
-    /// [`IngestRoute::Source`], if there is a source of that name; else the management.
+    /// [`IngestRoute::Source`] if a source with this name exists, otherwise the management API.
     Source {
-        /// The source's name or id.
+        /// The name or id of the source.
         name: &'p str,
-        /// What follows it, without the slash before it.
+        /// The path after the name, without the leading slash.
         path: Option<&'p str>,
     },
     /// [`IngestRoute::Health`].
@@ -45,181 +46,187 @@ pub enum Target<'p> {
     Metrics,
     /// [`IngestRoute::Document`].
     Document,
-    /// A path of the management, whether there is such a route or not.
+    /// A path of the management API. The route may not exist.
     Management,
 }
 
-/// A form that a value in a path must have.
-pub type Form = fn(&str) -> bool;
+/// Checks whether a text is valid for a value in a path, for example a webhook id.
+pub type PathValueValidator = fn(&str) -> bool;
 
-/// See the module.
+/// The compiled route table.
 #[derive(Debug)]
 pub struct Router {
-    /// The path of events, and what each listener has of it.
-    events: Fixed,
-    /// What precedes a partner's token.
+    /// The path of events and its methods on each listener.
+    events: FixedPath,
+    /// The path prefix before the token of a partner.
     partners: &'static str,
-    /// What precedes a source's name, and the words there that are none.
+    /// The path prefix before the name of a source.
     sources: &'static str,
-    words: Box<[&'static str]>,
-    /// Paths without values of the routes that are answered where they arrive.
-    fixed: Box<[(Fixed, Target<'static>)]>,
-    places: Box<[Place]>,
+    /// The literal segments after the prefix `sources`, which are not names of sources.
+    reserved_names: Box<[&'static str]>,
+    /// The paths without values that the worker answers itself.
+    fixed: Box<[(FixedPath, RouteTarget<'static>)]>,
+    templates: Box<[PathTemplate]>,
 }
 
-/// A path without values.
+/// A path without values and its methods on each listener.
 #[derive(Debug)]
-struct Fixed {
+struct FixedPath {
     path: &'static str,
     all: Verbs,
     public: Verbs,
     admin: Verbs,
 }
 
-/// A path with all its methods.
+/// A management path with all its methods.
 #[derive(Debug)]
-struct Place {
-    segments: SmallVec<[Segment; 6]>,
+struct PathTemplate {
+    segments: SmallVec<[TemplateSegment; 6]>,
     allow: Verbs,
-    /// The row of each method that the management answers.
-    rows: [Option<Row>; Verb::ALL.len()],
+    /// The route of each method that the management API answers.
+    rows: [Option<MethodRoute>; Verb::ALL.len()],
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Row {
-    /// In the table.
-    at: usize,
-    needs: Needs,
+struct MethodRoute {
+    /// The index in the route table.
+    index: usize,
+    required_access: RequiredAccess,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Segment {
-    Word(&'static str),
-    Value(&'static str, Form),
+enum TemplateSegment {
+    Literal(&'static str),
+    Value(&'static str, PathValueValidator),
 }
 
-/// The route of a management request.
+/// The route that matches a management request, with the values of the path.
 #[derive(Debug, Clone)]
-pub struct Found<'p> {
-    /// Its row in the table.
+pub struct RouteMatch<'p> {
+    /// The index in the route table.
     pub row: usize,
-    /// Who may call it.
-    pub needs: Needs,
+    /// The access that the caller needs.
+    pub required_access: RequiredAccess,
     values: SmallVec<[(&'static str, &'p str); 2]>,
 }
 
-/// A table that is none.
+/// The route table is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// The path has a value whose form is not known.
+    /// A path has a value without a validator.
     #[error("{path}: there is no form for {{{value}}}")]
-    Form {
-        /// The path.
+    UnknownPathValue {
+        /// The path of the row.
         path: &'static str,
-        /// The value's name.
+        /// The name of the value.
         value: &'static str,
     },
-    /// Two rows have one method and path.
+    /// Two rows have the same method and path. Contains the path.
     #[error("{0} is there twice")]
-    Twice(&'static str),
-    /// There is no route for events, partners or sources.
+    Duplicate(&'static str),
+    /// The table has no row for a required route: events, partners or sources.
     #[error("the table has no row for {0:?}")]
     Missing(IngestRoute),
 }
 
 impl Router {
-    /// Compiles the table. `forms` has each value that paths may have.
+    /// Compiles the route table. `validators` has an entry for each value that paths may contain.
     ///
     /// # Errors
-    /// The first row that does not fit.
-    pub fn new<F>(table: &[Route<F>], forms: &[(&'static str, Form)]) -> Result<Self, RouteError> {
+    /// The first invalid or missing row.
+    pub fn new<F>(table: &[Route<F>], validators: &[(&'static str, PathValueValidator)]) -> Result<Self, RouteError> {
         let path_of = |wanted| {
             let is = |route: &&Route<F>| matches!(route.handler, Handler::Ingest(found) if found == wanted);
             table.iter().find(is).map(|route| route.path).ok_or(RouteError::Missing(wanted))
         };
         let before_value = |path: &'static str| path.split('{').next().unwrap_or(path);
         let sources = before_value(path_of(IngestRoute::Source)?);
-        let mut words: Vec<_> =
+        let mut reserved_names: Vec<_> =
             table.iter().filter_map(|route| first_word(route.path.strip_prefix(sources)?)).collect();
-        words.sort_unstable();
-        words.dedup();
+        reserved_names.sort_unstable();
+        reserved_names.dedup();
         let fixed = table.iter().filter_map(|route| match route.handler {
-            Handler::Ingest(ingest) => Some((Fixed::of(table, route.path), fixed_target(ingest)?)),
+            Handler::Ingest(ingest) => Some((FixedPath::of(table, route.path), fixed_target(ingest)?)),
             Handler::Management(_) => None,
         });
         Ok(Self {
-            events: Fixed::of(table, path_of(IngestRoute::Publish)?),
+            events: FixedPath::of(table, path_of(IngestRoute::Publish)?),
             partners: before_value(path_of(IngestRoute::Partner)?),
             sources,
-            words: words.into(),
+            reserved_names: reserved_names.into(),
             fixed: fixed.collect(),
-            places: places(table, forms)?.into(),
+            templates: templates(table, validators)?.into(),
         })
     }
 
-    /// Where a request goes.
+    /// Finds the destination of a request.
     ///
     /// # Errors
-    /// 404, and 405 with the methods that are allowed.
-    pub fn target<'p>(&self, method: &Method, path: &'p str, surface: ListenerKind) -> Result<Target<'p>, Problem> {
+    /// 404 for an unknown path, 405 with the allowed methods.
+    pub fn target<'p>(
+        &self,
+        method: &Method,
+        path: &'p str,
+        listener: ListenerKind,
+    ) -> Result<RouteTarget<'p>, Problem> {
         if path == self.events.path {
-            return self.events(method, surface);
+            return self.events(method, listener);
         }
         if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Err(Problem::method_not_allowed(Verbs::ALL));
         }
-        if surface != ListenerKind::Admin
+        if listener != ListenerKind::Admin
             && let Some(inbound) = self.inbound(method, path)
         {
             return inbound;
         }
         let fixed = self.fixed.iter().find(|(fixed, _)| fixed.path == path);
-        let fixed = fixed.filter(|(fixed, _)| fixed.on(surface) != Verbs::NONE);
+        let fixed = fixed.filter(|(fixed, _)| fixed.verbs_on(listener) != Verbs::NONE);
         let is_document = || DOCUMENTS.iter().any(|prefix| path.starts_with(prefix));
         match fixed {
             Some((fixed, target)) => readable(method, fixed.all, *target),
-            None if surface == ListenerKind::Public => Err(Problem::not_found("path")),
-            None if is_document() => readable(method, Verbs::GET, Target::Document),
-            None if path.starts_with(MANAGEMENT) => Ok(Target::Management),
+            None if listener == ListenerKind::Public => Err(Problem::not_found("path")),
+            None if is_document() => readable(method, Verbs::GET, RouteTarget::Document),
+            None if path.starts_with(MANAGEMENT) => Ok(RouteTarget::Management),
             None => Err(Problem::not_found("path")),
         }
     }
 
-    /// The path of events: to publish, or to list them.
-    fn events<'p>(&self, method: &Method, surface: ListenerKind) -> Result<Target<'p>, Problem> {
-        let here = self.events.on(surface);
+    /// The destination of a request for the path of events: POST publishes events, GET lists them.
+    fn events<'p>(&self, method: &Method, listener: ListenerKind) -> Result<RouteTarget<'p>, Problem> {
+        let here = self.events.verbs_on(listener);
         match Verb::of(method) {
-            Some(Verb::Post) if here.has(Verb::Post) => Ok(Target::Publish),
+            Some(Verb::Post) if here.has(Verb::Post) => Ok(RouteTarget::Publish),
             _ if matches!(*method, Method::CONNECT | Method::TRACE) => Err(Problem::method_not_allowed(Verbs::ALL)),
-            Some(verb) if here.has(verb) => Ok(Target::Management),
+            Some(verb) if here.has(verb) => Ok(RouteTarget::Management),
             Some(verb) if self.events.all.has(verb) => Err(Problem::method_not_allowed(here)),
-            _ if surface == ListenerKind::Public => Err(Problem::method_not_allowed(here)),
-            _ => Ok(Target::Management),
+            _ if listener == ListenerKind::Public => Err(Problem::method_not_allowed(here)),
+            _ => Ok(RouteTarget::Management),
         }
     }
 
-    /// What may be a source's.
-    fn inbound<'p>(&self, method: &Method, path: &'p str) -> Option<Result<Target<'p>, Problem>> {
+    /// The destination of a request that may be for a source. `None` if it cannot be.
+    fn inbound<'p>(&self, method: &Method, path: &'p str) -> Option<Result<RouteTarget<'p>, Problem>> {
         if let Some(token) = path.strip_prefix(self.partners) {
             let is_one = !token.is_empty() && !token.contains('/');
             return is_one.then(|| match *method {
-                Method::POST => Ok(Target::Partner(token)),
+                Method::POST => Ok(RouteTarget::Partner(token)),
                 _ => Err(Problem::method_not_allowed(Verbs::POST)),
             });
         }
         let rest = path.strip_prefix(self.sources)?;
         let (name, path) = rest.split_once('/').map_or((rest, None), |(name, path)| (name, Some(path)));
-        // No source has a webhook's id, and so only a source can be meant when one is posted to.
+        // A source never has the id of a webhook. A POST to the bare path can only be for a source.
         let is_webhook = name.starts_with(WEBHOOK_PREFIX) && (path.is_some() || *method != Method::POST);
-        let is_other = name.is_empty() || self.words.contains(&name) || is_webhook;
-        (!is_other).then_some(Ok(Target::Source { name, path }))
+        let is_other = name.is_empty() || self.reserved_names.contains(&name) || is_webhook;
+        (!is_other).then_some(Ok(RouteTarget::Source { name, path }))
     }
 
-    /// The route of a management request.
+    /// Finds the route of a management request.
     ///
     /// # Errors
-    /// 404 for a path that no template has, text that is no id included, and 405 with the methods that are allowed.
-    pub fn management<'p>(&self, method: &Method, path: &'p str) -> Result<Found<'p>, Problem> {
+    /// 404 for a path that matches no template, including an invalid id, and 405 with the allowed methods.
+    pub fn management<'p>(&self, method: &Method, path: &'p str) -> Result<RouteMatch<'p>, Problem> {
         let none = || Problem::not_found("path or id");
         let mut segments: SmallVec<[&str; 8]> = SmallVec::new();
         for segment in path.strip_prefix('/').ok_or_else(none)?.split('/') {
@@ -228,110 +235,111 @@ impl Router {
             }
             segments.push(segment);
         }
-        let (place, values) = self
-            .places
+        let (template, values) = self
+            .templates
             .iter()
-            .filter(|place| place.segments.len() == segments.len())
-            .find_map(|place| Some((place, place.values(&segments)?)))
+            .filter(|template| template.segments.len() == segments.len())
+            .find_map(|template| Some((template, template.values(&segments)?)))
             .ok_or_else(none)?;
-        match Verb::of(method).and_then(|verb| place.rows[verb as usize]) {
-            Some(row) => Ok(Found { row: row.at, needs: row.needs, values }),
-            None => Err(Problem::method_not_allowed(place.allow)),
+        match Verb::of(method).and_then(|verb| template.rows[verb as usize]) {
+            Some(row) => Ok(RouteMatch { row: row.index, required_access: row.required_access, values }),
+            None => Err(Problem::method_not_allowed(template.allow)),
         }
     }
 
-    /// The words that stand where a source or a webhook is named, and name none.
-    pub fn words(&self) -> &[&'static str] {
-        &self.words
+    /// The path segments that cannot be the name of a source or a webhook, because routes use them.
+    pub fn reserved_names(&self) -> &[&'static str] {
+        &self.reserved_names
     }
 }
 
-impl<'p> Found<'p> {
-    /// Refuses a caller whose role does not suffice.
+impl<'p> RouteMatch<'p> {
+    /// Checks the role of the caller.
     ///
     /// # Errors
-    /// 403.
+    /// 403 when the role does not permit the route.
     pub fn authorise(&self, role: Role) -> Result<(), Problem> {
-        if self.needs.permits(role) {
+        if self.required_access.permits(role) {
             return Ok(());
         }
-        let detail = match (role, self.needs) {
+        let detail = match (role, self.required_access) {
             (Role::Publisher, _) => "a publisher may only publish events",
-            (_, Needs::Role(Role::Admin)) => "only an admin may do this",
+            (_, RequiredAccess::Role(Role::Admin)) => "only an admin may do this",
             _ => "a viewer may only read",
         };
         Err(Problem::new(ProblemCode::Forbidden, detail))
     }
 
-    /// The text of a value in the path.
+    /// The text of a value in the path. `None` if the path has no value with this name.
     pub fn value(&self, name: &str) -> Option<&'p str> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
     }
 }
 
-impl Fixed {
+impl FixedPath {
     fn of<F>(table: &[Route<F>], path: &'static str) -> Self {
         let verbs = |is: fn(Listener) -> bool| {
-            let rows = table.iter().filter(|route| route.path == path && is(route.on));
+            let rows = table.iter().filter(|route| route.path == path && is(route.listener));
             rows.fold(Verbs::NONE, |verbs, route| verbs.with(route.method))
         };
         Self {
             path,
-            all: verbs(|on| on.is_on(ListenerKind::Whole)),
-            public: verbs(|on| on.is_on(ListenerKind::Public)),
-            admin: verbs(|on| on.is_on(ListenerKind::Admin)),
+            all: verbs(|on| on.includes(ListenerKind::Combined)),
+            public: verbs(|on| on.includes(ListenerKind::Public)),
+            admin: verbs(|on| on.includes(ListenerKind::Admin)),
         }
     }
 
-    fn on(&self, surface: ListenerKind) -> Verbs {
-        match surface {
-            ListenerKind::Whole => self.all,
+    fn verbs_on(&self, listener: ListenerKind) -> Verbs {
+        match listener {
+            ListenerKind::Combined => self.all,
             ListenerKind::Public => self.public,
             ListenerKind::Admin => self.admin,
         }
     }
 }
 
-impl Place {
-    /// The values of a path that has this template.
+impl PathTemplate {
+    /// The values of a path. `None` if the path does not match the template.
     fn values<'p>(&self, path: &[&'p str]) -> Option<SmallVec<[(&'static str, &'p str); 2]>> {
         let mut values = SmallVec::new();
         for (segment, text) in self.segments.iter().zip(path) {
             match *segment {
-                Segment::Word(word) if word == *text => {}
-                Segment::Value(name, form) if form(text) => values.push((name, *text)),
+                TemplateSegment::Literal(word) if word == *text => {}
+                TemplateSegment::Value(name, validator) if validator(text) => values.push((name, *text)),
                 _ => return None,
             }
         }
         Some(values)
     }
 
-    /// Whether both match the same paths.
-    fn has(&self, segments: &[Segment]) -> bool {
-        let is_same = |(a, b): (&Segment, &Segment)| match (a, b) {
-            (Segment::Word(a), Segment::Word(b)) | (Segment::Value(a, _), Segment::Value(b, _)) => a == b,
+    /// Whether the template matches the same paths as `segments`.
+    fn has(&self, segments: &[TemplateSegment]) -> bool {
+        let is_same = |(a, b): (&TemplateSegment, &TemplateSegment)| match (a, b) {
+            (TemplateSegment::Literal(a), TemplateSegment::Literal(b))
+            | (TemplateSegment::Value(a, _), TemplateSegment::Value(b, _)) => a == b,
             _ => false,
         };
         self.segments.len() == segments.len() && self.segments.iter().zip(segments).all(is_same)
     }
 }
 
-fn readable<'p>(method: &Method, allow: Verbs, target: Target<'p>) -> Result<Target<'p>, Problem> {
+fn readable<'p>(method: &Method, allow: Verbs, target: RouteTarget<'p>) -> Result<RouteTarget<'p>, Problem> {
     match Verb::of(method) {
         Some(verb) if allow.has(verb) => Ok(target),
         _ => Err(Problem::method_not_allowed(allow)),
     }
 }
 
-/// The target of a route that has no values.
-fn fixed_target(route: IngestRoute) -> Option<Target<'static>> {
+/// The target of a route whose path has no values.
+fn fixed_target(route: IngestRoute) -> Option<RouteTarget<'static>> {
     Some(match route {
         IngestRoute::Publish | IngestRoute::Partner | IngestRoute::Source => return None,
-        IngestRoute::Health => Target::Health,
-        IngestRoute::Ready => Target::Ready,
-        IngestRoute::Live => Target::Live,
-        IngestRoute::Metrics => Target::Metrics,
-        IngestRoute::Document => Target::Document,
+        IngestRoute::Health => RouteTarget::Health,
+        IngestRoute::Ready => RouteTarget::Ready,
+        IngestRoute::Live => RouteTarget::Live,
+        IngestRoute::Metrics => RouteTarget::Metrics,
+        IngestRoute::Document => RouteTarget::Document,
     })
 }
 
@@ -339,42 +347,52 @@ fn first_word(rest: &'static str) -> Option<&'static str> {
     rest.split('/').next().filter(|word| !word.starts_with('{') && !word.is_empty())
 }
 
-/// The templates of the management, those with a word before those with a value in its place. A source shares the place of
-/// a webhook, and so its method is among those that are allowed there.
-fn places<F>(table: &[Route<F>], forms: &[(&'static str, Form)]) -> Result<Vec<Place>, RouteError> {
-    let mut places: Vec<Place> = Vec::new();
+/// The templates of management paths. At the same position, a literal segment is tried before a value. Sources and webhooks
+/// share a path, so the method of a source is among the allowed methods of that path.
+fn templates<F>(
+    table: &[Route<F>],
+    validators: &[(&'static str, PathValueValidator)],
+) -> Result<Vec<PathTemplate>, RouteError> {
+    let mut templates: Vec<PathTemplate> = Vec::new();
     let is_management = |path| {
         let is_it = |route: &Route<F>| route.path == path && matches!(route.handler, Handler::Management(_));
         table.iter().any(is_it)
     };
-    for (at, route) in table.iter().enumerate().filter(|(_, route)| is_management(route.path)) {
-        let segments = template(route.path, forms)?;
-        let known = places.iter().position(|place| place.has(&segments));
+    for (index, route) in table.iter().enumerate().filter(|(_, route)| is_management(route.path)) {
+        let segments = parse_template(route.path, validators)?;
+        let known = templates.iter().position(|template| template.has(&segments));
         let known = known.unwrap_or_else(|| {
-            places.push(Place { segments, allow: Verbs::NONE, rows: [None; Verb::ALL.len()] });
-            places.len() - 1
+            templates.push(PathTemplate { segments, allow: Verbs::NONE, rows: [None; Verb::ALL.len()] });
+            templates.len() - 1
         });
-        let place = &mut places[known];
-        if place.allow.has(route.method) {
-            return Err(RouteError::Twice(route.path));
+        let template = &mut templates[known];
+        if template.allow.has(route.method) {
+            return Err(RouteError::Duplicate(route.path));
         }
-        place.allow = place.allow.with(route.method);
+        template.allow = template.allow.with(route.method);
         if matches!(route.handler, Handler::Management(_)) {
-            place.rows[route.method as usize] = Some(Row { at, needs: route.needs });
+            template.rows[route.method as usize] = Some(MethodRoute { index, required_access: route.required_access });
         }
     }
-    let values = |place: &Place| place.segments.iter().map(|one| matches!(one, Segment::Value(..))).collect::<Vec<_>>();
-    places.sort_by_key(values);
-    Ok(places)
+    let values = |template: &PathTemplate| {
+        template.segments.iter().map(|one| matches!(one, TemplateSegment::Value(..))).collect::<Vec<_>>()
+    };
+    templates.sort_by_key(values);
+    Ok(templates)
 }
 
-fn template(path: &'static str, forms: &[(&'static str, Form)]) -> Result<SmallVec<[Segment; 6]>, RouteError> {
+fn parse_template(
+    path: &'static str,
+    validators: &[(&'static str, PathValueValidator)],
+) -> Result<SmallVec<[TemplateSegment; 6]>, RouteError> {
     let segment = |text: &'static str| {
         let Some(value) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else {
-            return Ok(Segment::Word(text));
+            return Ok(TemplateSegment::Literal(text));
         };
-        let form = forms.iter().find(|(name, _)| *name == value);
-        form.map(|(name, form)| Segment::Value(name, *form)).ok_or(RouteError::Form { path, value })
+        let validator = validators.iter().find(|(name, _)| *name == value);
+        validator
+            .map(|(name, validator)| TemplateSegment::Value(name, *validator))
+            .ok_or(RouteError::UnknownPathValue { path, value })
     };
     path.trim_start_matches('/').split('/').map(segment).collect()
 }

@@ -1,8 +1,8 @@
-//! The socket of a connection, and what it records of what passes.
+//! The socket of a connection, which tracks its own state.
 //!
-//! A [`Line`] is shared by the socket and its [`Watch`](super::connection::Watch), which live on one thread until the
-//! connection is upgraded; the socket may move to another thread then. So its fields are atomics, which no two threads
-//! change at the same time, and the only lock is that of an upgraded connection.
+//! The socket and its [`ConnectionMonitor`](super::connection::ConnectionMonitor) share a [`SocketState`]. Both live on
+//! one thread until the connection is upgraded. Then the socket may move to another thread. Therefore the fields are
+//! atomics, but two threads never change a field at the same time. Only an upgraded connection takes a lock.
 
 use std::io;
 use std::pin::Pin;
@@ -14,12 +14,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::limits::{LINGER_BYTES_MAX, SWEEP_INTERVAL};
+use crate::limits::{LINGER_BYTES_MAX, TIMEOUT_CHECK_INTERVAL};
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// The first byte of the first request.
     New,
     /// The first byte of the next request.
@@ -28,33 +28,33 @@ pub(super) enum Phase {
     Head,
     /// The rest of a body.
     Body,
-    /// The worker.
+    /// The response of the worker.
     Busy,
-    /// The management's threads.
-    Away,
-    /// The rest of a response that is streamed, or the client, to read it.
+    /// The response of the management threads.
+    Offloaded,
+    /// The rest of a streamed response, or the client to read it.
     Streaming,
-    /// The client, to close after our last word.
+    /// The client to close the connection after the server closed its side.
     Linger,
-    /// Whoever took the connection over.
+    /// The task that took the connection over.
     Upgraded,
 }
 
-impl Phase {
+impl ConnectionPhase {
     const ALL: [Self; 9] = [
         Self::New,
         Self::Idle,
         Self::Head,
         Self::Body,
         Self::Busy,
-        Self::Away,
+        Self::Offloaded,
         Self::Streaming,
         Self::Linger,
         Self::Upgraded,
     ];
 }
 
-/// Time as a worker counts it, in [`SWEEP_INTERVAL`]s.
+/// The clock of a worker, in units of [`TIMEOUT_CHECK_INTERVAL`].
 #[derive(Debug, Default)]
 pub(super) struct Ticks(AtomicU32);
 
@@ -68,11 +68,11 @@ impl Ticks {
     }
 
     fn since(&self, then: u32) -> Duration {
-        SWEEP_INTERVAL * self.now().wrapping_sub(then)
+        TIMEOUT_CHECK_INTERVAL * self.now().wrapping_sub(then)
     }
 }
 
-/// A flag of a [`Line`].
+/// A flag of a [`SocketState`].
 #[derive(Debug, Default)]
 pub(super) struct Flag(AtomicBool);
 
@@ -86,100 +86,101 @@ impl Flag {
     }
 }
 
-/// What is known of a connection. See the module.
+/// What the socket of a connection currently waits for and since when.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct SocketState {
     now: Arc<Ticks>,
     phase: AtomicU8,
     since: AtomicU32,
-    /// Whether bytes wait to be written, and since when nothing of them could be.
-    writes: Flag,
-    write_since: AtomicU32,
-    /// A part of the request is not read yet.
-    pub(super) unread: Flag,
-    /// The client sent something, or closed its side, while it waited for its response.
-    pub(super) heard: Flag,
-    /// The last part of a stream is with hyper.
-    pub(super) stream_over: Flag,
-    lingered: AtomicUsize,
-    upgraded: Mutex<End>,
+    /// Whether bytes wait to be written. `write_blocked_since` is the start of the wait.
+    write_blocked: Flag,
+    write_blocked_since: AtomicU32,
+    /// Whether a part of the request is not read yet.
+    pub(super) has_unread_body: Flag,
+    /// Whether the client sent bytes or closed its side while it waited for its response.
+    pub(super) has_input: Flag,
+    /// Whether hyper has taken the last part of a stream.
+    pub(super) stream_sent: Flag,
+    lingered_bytes: AtomicUsize,
+    upgraded: Mutex<UpgradeEnd>,
 }
 
-/// The end of an upgraded connection.
+/// Tells the reader of an upgraded connection that the server stops.
 #[derive(Debug, Default)]
-struct End {
-    is_here: bool,
+struct UpgradeEnd {
+    ended: bool,
     reader: Option<Waker>,
 }
 
-impl Line {
+impl SocketState {
     pub(super) fn new(now: Arc<Ticks>) -> Self {
         Self {
             since: AtomicU32::new(now.now()),
             now,
-            phase: AtomicU8::new(Phase::New as u8),
-            writes: Flag::default(),
-            write_since: AtomicU32::default(),
-            unread: Flag::default(),
-            heard: Flag::default(),
-            stream_over: Flag::default(),
-            lingered: AtomicUsize::default(),
+            phase: AtomicU8::new(ConnectionPhase::New as u8),
+            write_blocked: Flag::default(),
+            write_blocked_since: AtomicU32::default(),
+            has_unread_body: Flag::default(),
+            has_input: Flag::default(),
+            stream_sent: Flag::default(),
+            lingered_bytes: AtomicUsize::default(),
             upgraded: Mutex::default(),
         }
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase.load(Relaxed)) % Phase::ALL.len()]
+    pub(super) fn phase(&self) -> ConnectionPhase {
+        ConnectionPhase::ALL[usize::from(self.phase.load(Relaxed)) % ConnectionPhase::ALL.len()]
     }
 
-    pub(super) fn set_phase(&self, phase: Phase) {
+    pub(super) fn set_phase(&self, phase: ConnectionPhase) {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Changes the phase and starts its clock.
-    pub(super) fn enter(&self, phase: Phase) {
+    /// Changes the phase and records its start.
+    pub(super) fn enter(&self, phase: ConnectionPhase) {
         self.set_phase(phase);
         self.since.store(self.now.now(), Relaxed);
     }
 
-    /// How long the phase has lasted.
-    pub(super) fn in_phase(&self) -> Duration {
+    /// The time since the start of the phase.
+    pub(super) fn phase_duration(&self) -> Duration {
         self.now.since(self.since.load(Relaxed))
     }
 
-    /// For how long bytes have been waiting to be written; `None` if there are none.
-    pub(super) fn writes_for(&self) -> Option<Duration> {
-        self.writes.get().then(|| self.now.since(self.write_since.load(Relaxed)))
+    /// The time for which bytes have been waiting to be written. `None` if no bytes wait.
+    pub(super) fn write_blocked_for(&self) -> Option<Duration> {
+        self.write_blocked.get().then(|| self.now.since(self.write_blocked_since.load(Relaxed)))
     }
 
-    fn write_waits(&self) {
-        if !self.writes.get() {
-            self.writes.set(true);
-            self.write_since.store(self.now.now(), Relaxed);
+    fn mark_write_blocked(&self) {
+        if !self.write_blocked.get() {
+            self.write_blocked.set(true);
+            self.write_blocked_since.store(self.now.now(), Relaxed);
         }
     }
 
-    /// Ends the connection if it is upgraded, or when it is: its reader reads the end of the stream.
+    /// Ends the stream of an upgraded connection: the next read reports the end of the stream. If the connection is upgraded
+    /// later, its stream ends then.
     pub(super) fn end_upgraded(&self) {
         let mut end = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
-        end.is_here = true;
+        end.ended = true;
         if let Some(reader) = end.reader.take() {
             reader.wake();
         }
     }
 
-    fn poll_end(&self, cx: &Context<'_>) -> bool {
+    fn poll_ended(&self, cx: &Context<'_>) -> bool {
         let mut end = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
-        if !end.is_here {
+        if !end.ended {
             end.reader = Some(cx.waker().clone());
         }
-        end.is_here
+        end.ended
     }
 }
 
-/// Looks whether the other end is gone, without taking what it sent.
+/// A socket that can check for a disconnected peer without consuming received bytes.
 pub trait Peek {
-    /// Pending while nothing came; an error once the connection is reset.
+    /// Pending while nothing has been received. Fails after the connection was reset.
     fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
@@ -197,95 +198,96 @@ impl Peek for tokio::io::DuplexStream {
     }
 }
 
-/// A socket that records in its [`Line`] what passes. `held` is dropped with it.
-pub(super) struct Watched<Io, H> {
+/// A socket that updates a [`SocketState`] on each read and write. `guard` is dropped together with the socket.
+pub(super) struct TrackedSocket<Io, H> {
     io: Io,
-    line: Arc<Line>,
-    _held: H,
+    state: Arc<SocketState>,
+    _guard: H,
 }
 
-impl<Io, H> Watched<Io, H> {
-    pub(super) fn new(io: Io, line: Arc<Line>, held: H) -> Self {
-        Self { io, line, _held: held }
+impl<Io, H> TrackedSocket<Io, H> {
+    pub(super) fn new(io: Io, state: Arc<SocketState>, guard: H) -> Self {
+        Self { io, state, _guard: guard }
     }
 }
 
-impl<Io: Peek, H> Watched<Io, H> {
-    /// Fails if the client is gone. hyper reads nothing while a response is made, and would not notice.
+impl<Io: Peek, H> TrackedSocket<Io, H> {
+    /// Fails if the client disconnected. hyper does not read while a response is produced, so it would not detect this.
     ///
-    /// Only a reset says that the client is gone. The end of its stream does not: a client may close its side when it has
-    /// sent its request, and still gets its response.
+    /// Only a connection reset counts as a disconnect. The end of the client's stream does not: a client may close its side
+    /// after its request, and still receives its response.
     fn check_peer(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.line.heard.get()
-            && let Poll::Ready(heard) = self.io.poll_peek(cx)
+        if !self.state.has_input.get()
+            && let Poll::Ready(peeked) = self.io.poll_peek(cx)
         {
-            // Bytes that wait, or the end of the stream, would be reported again at each turn.
-            self.line.heard.set(true);
-            heard?;
+            // Unread bytes or the end of the stream would be reported again by each later call.
+            self.state.has_input.set(true);
+            peeked?;
         }
         Ok(())
     }
 }
 
-impl<Io: AsyncRead + Unpin, H: Unpin> AsyncRead for Watched<Io, H> {
+impl<Io: AsyncRead + Unpin, H: Unpin> AsyncRead for TrackedSocket<Io, H> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let phase = self.line.phase();
-        if phase == Phase::Upgraded && self.line.poll_end(cx) {
+        let phase = self.state.phase();
+        if phase == ConnectionPhase::Upgraded && self.state.poll_ended(cx) {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before && matches!(phase, Phase::New | Phase::Idle) {
-            self.line.enter(Phase::Head);
+        if buf.filled().len() > before && matches!(phase, ConnectionPhase::New | ConnectionPhase::Idle) {
+            self.state.enter(ConnectionPhase::Head);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Peek + Unpin, H: Unpin> AsyncWrite for Watched<Io, H> {
+impl<Io: AsyncRead + AsyncWrite + Peek + Unpin, H: Unpin> AsyncWrite for TrackedSocket<Io, H> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         match &written {
-            Poll::Pending => self.line.write_waits(),
-            // A stream may be read slowly, but it must be read.
-            Poll::Ready(_) if self.line.phase() == Phase::Streaming => self.line.writes.set(false),
+            Poll::Pending => self.state.mark_write_blocked(),
+            // A client may read a stream slowly, but it must make progress.
+            Poll::Ready(_) if self.state.phase() == ConnectionPhase::Streaming => self.state.write_blocked.set(false),
             Poll::Ready(_) => {}
         }
         written
     }
 
-    /// hyper calls it at each turn in which nothing is left to be written.
+    /// hyper flushes whenever its write buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.writes.set(false);
-        match self.line.phase() {
-            Phase::Streaming if self.line.stream_over.get() => self.line.enter(Phase::Idle),
-            Phase::Streaming | Phase::Away => self.check_peer(cx)?,
+        self.state.write_blocked.set(false);
+        match self.state.phase() {
+            ConnectionPhase::Streaming if self.state.stream_sent.get() => self.state.enter(ConnectionPhase::Idle),
+            ConnectionPhase::Streaming | ConnectionPhase::Offloaded => self.check_peer(cx)?,
             _ => {}
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Closes our side, and reads a little of what the client still sends: a socket closed over unread bytes resets the
-    /// connection, and the client may never see the response that explains it.
+    /// Closes the server's side, and reads up to [`LINGER_BYTES_MAX`] bytes that the client still sends. Closing a socket
+    /// with unread bytes resets the connection, and the client might not receive the response.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.line.phase() == Phase::Upgraded {
+        if self.state.phase() == ConnectionPhase::Upgraded {
             return Pin::new(&mut self.io).poll_shutdown(cx);
         }
-        if self.line.phase() != Phase::Linger {
+        if self.state.phase() != ConnectionPhase::Linger {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            self.line.enter(Phase::Linger);
+            self.state.enter(ConnectionPhase::Linger);
         }
         let mut scratch = [0; 4096];
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    let lingered = self.line.lingered.fetch_add(buf.filled().len(), Relaxed) + buf.filled().len();
-                    if lingered > LINGER_BYTES_MAX {
+                    let lingered_bytes =
+                        self.state.lingered_bytes.fetch_add(buf.filled().len(), Relaxed) + buf.filled().len();
+                    if lingered_bytes > LINGER_BYTES_MAX {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Poll::Pending if self.line.unread.get() || self.line.lingered.load(Relaxed) > 0 => {
+                Poll::Pending if self.state.has_unread_body.get() || self.state.lingered_bytes.load(Relaxed) > 0 => {
                     return Poll::Pending;
                 }
                 _ => return Poll::Ready(Ok(())),

@@ -16,28 +16,29 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use super::connection::{Connections, Watch, serve};
-use super::listener::{Arrival, http};
+use super::connection::{ConnectionMonitor, Connections, serve};
+use super::listener::{ConnectionInfo, http};
 use super::upgrade::{Upgrade, switching};
 use super::*;
 use crate::config;
-use crate::limits::{IDLE_TIMEOUT, STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX, SWEEP_INTERVAL, WRITE_TIMEOUT};
+use crate::limits::{IDLE_TIMEOUT, STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX, TIMEOUT_CHECK_INTERVAL, WRITE_TIMEOUT};
 use crate::model::Timestamp;
 use crate::runtime::Clock;
 
-/// Bytes of one part of a stream here.
+/// The size of one part of a stream, in bytes.
 const PART: usize = STREAM_PART_BYTES_MAX;
-/// Bytes that the pipe of a test in memory holds.
+/// The capacity of the in-memory pipe, in bytes.
 const PIPE: usize = 64 * 1024;
 
-/// Answers by the path: `/parts/{count}` streams so many parts, `/slow/{count}` one each minute, `/silent` streams nothing,
-/// `/broken` breaks off, `/echo` upgrades to an echo, anything else is whole.
+/// A server that responds by path: `/parts/{count}` streams this number of parts, `/slow/{count}` streams one part each
+/// minute, `/silent` streams nothing, `/broken` aborts its stream, `/echo` upgrades to an echo, other paths have a
+/// complete body.
 #[derive(Clone)]
 struct Stage {
     clock: Clock,
-    /// Bytes that producers handed over.
+    /// The bytes that producers have sent.
     produced: Arc<AtomicUsize>,
-    /// Producers that nobody read any more.
+    /// The number of producers that lost their reader.
     left: watch::Sender<usize>,
 }
 
@@ -105,14 +106,14 @@ async fn echo(upgrade: Upgrade) {
     let _ = write.shutdown().await;
 }
 
-impl Worker for Arc<Stage> {
-    async fn answer(&self, _: Arrival, _: &Rc<Watch>, request: Request<Incoming>) -> Response {
+impl RequestHandler for Arc<Stage> {
+    async fn answer(&self, _: ConnectionInfo, _: &Rc<ConnectionMonitor>, request: Request<Incoming>) -> Response {
         self.respond(&request.into_parts().0)
     }
 }
 
 impl Serve for Stage {
-    type Worker = Arc<Self>;
+    type Handler = Arc<Self>;
 
     fn worker(self: &Arc<Self>) -> Arc<Self> {
         Arc::clone(self)
@@ -123,23 +124,23 @@ impl Serve for Stage {
     }
 }
 
-/// Runs a test on a paused clock, in which a sleep takes no time and passes only when nothing else can be done.
+/// Runs a test on a paused clock: a sleep takes no time and ends only when no other task can run.
 async fn in_memory(test: impl Future<Output = ()>) {
     LocalSet::new().run_until(test).await;
 }
 
-/// A connection in memory, its connections being swept, and what a client has of it.
+/// Serves an in-memory connection with periodic timeout checks, and returns the side of the client.
 async fn connected(stage: &Arc<Stage>, request: &str) -> (DuplexStream, Rc<Connections>) {
     let (mut client, server) = tokio::io::duplex(PIPE);
     let connections = Rc::<Connections>::default();
-    let (watch, stage) = (connections.watch(), Arc::clone(stage));
+    let (monitor, stage) = (connections.register(), Arc::clone(stage));
     tokio::task::spawn_local(async move {
-        let at = Arrival { surface: ListenerKind::Whole, peer: Ipv4Addr::LOCALHOST.into() };
-        serve(&http(), (server, ()), (at, watch), &stage).await;
+        let info = ConnectionInfo { listener: ListenerKind::Combined, peer: Ipv4Addr::LOCALHOST.into() };
+        serve(&http(), (server, ()), (info, monitor), &stage).await;
     });
     let sweeping = Rc::clone(&connections);
     tokio::task::spawn_local(async move {
-        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        let mut ticks = tokio::time::interval(TIMEOUT_CHECK_INTERVAL);
         loop {
             ticks.tick().await;
             sweeping.sweep();
@@ -153,20 +154,20 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-/// For a response that ends with its connection.
+/// Reads a response that ends with its connection.
 fn get_once(path: &str) -> String {
     format!("GET {path} HTTP/1.0\r\n\r\n")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_reads_slowly_holds_the_producer_back() {
+async fn a_client_that_reads_slowly_slows_down_the_producer() {
     in_memory(async {
         let stage = Stage::new();
         let parts = 1_000;
         let (mut client, _connections) = connected(&stage, &get_once(&format!("/parts/{parts}"))).await;
         tokio::time::sleep(WRITE_TIMEOUT / 2).await;
         let produced = stage.produced.load(SeqCst);
-        // The pipe, the channel, the part that the producer holds, and what hyper gathers.
+        // The pipe, the channel, the part that the producer holds, and the buffer of hyper.
         let most = PIPE + (STREAM_PARTS_MAX + 1) * PART + 256 * 1024;
         assert!(produced > PIPE && produced <= most, "{produced} of at most {most}");
         let mut read = Vec::new();
@@ -188,7 +189,7 @@ async fn a_client_that_reads_nothing_of_a_stream_is_closed_and_its_producer_ends
         let (_client, connections) = connected(&stage, &get("/parts/1000")).await;
         tokio::time::sleep(WRITE_TIMEOUT).await;
         assert_eq!((connections.count(), *stage.left.borrow()), (1, 0));
-        tokio::time::sleep(SWEEP_INTERVAL * 3).await;
+        tokio::time::sleep(TIMEOUT_CHECK_INTERVAL * 3).await;
         assert_eq!((connections.count(), *stage.left.borrow()), (0, 1));
     })
     .await;
@@ -203,7 +204,7 @@ async fn a_stream_may_last_as_long_as_it_is_read() {
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();
         assert!(read.len() > 20 * PART, "{}", read.len());
-        // The client is slow: it takes a little in each timeout.
+        // The client is slow: it reads a little within each timeout.
         let (mut client, _connections) = connected(&stage, &get_once("/parts/40")).await;
         let (mut read, mut some) = (0, vec![0; PART]);
         loop {
@@ -220,11 +221,11 @@ async fn a_stream_may_last_as_long_as_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_closes_ends_the_producer() {
+async fn a_disconnected_client_ends_the_producer() {
     in_memory(async {
         let stage = Stage::new();
         let (client, connections) = connected(&stage, &get("/parts/1000")).await;
-        tokio::time::sleep(SWEEP_INTERVAL).await;
+        tokio::time::sleep(TIMEOUT_CHECK_INTERVAL).await;
         drop(client);
         stage.left.subscribe().wait_for(|left| *left == 1).await.unwrap();
         assert_eq!(connections.count(), 0);
@@ -241,7 +242,7 @@ async fn after_a_stream_the_connection_waits_for_the_next_request() {
         client.read_exact(&mut read).await.unwrap();
         tokio::time::sleep(IDLE_TIMEOUT).await;
         assert_eq!(connections.count(), 1);
-        tokio::time::sleep(SWEEP_INTERVAL * 3).await;
+        tokio::time::sleep(TIMEOUT_CHECK_INTERVAL * 3).await;
         assert_eq!(connections.count(), 0);
     })
     .await;
@@ -278,7 +279,7 @@ async fn an_upgraded_connection_has_no_timeouts_and_ends_at_the_stop() {
 struct Served {
     stage: Arc<Stage>,
     address: SocketAddr,
-    running: Running,
+    running: ListenerThreads,
 }
 
 impl Served {
@@ -319,7 +320,7 @@ impl Served {
     }
 }
 
-/// Reads the head of a response, in small letters.
+/// Reads the head of a response, in lower case.
 fn head_of(socket: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -346,7 +347,7 @@ fn chunks_of(socket: &mut BufReader<TcpStream>) -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_longer_than_any_buffer_arrives_whole_and_the_connection_goes_on() {
+fn a_stream_longer_than_any_buffer_arrives_complete_and_the_connection_continues() {
     let served = Served::new();
     let mut socket = served.connect();
     for _ in 0..2 {
@@ -357,7 +358,7 @@ fn a_stream_longer_than_any_buffer_arrives_whole_and_the_connection_goes_on() {
         assert_eq!(body.len(), 1024 * PART);
         assert!(body.chunks(PART).enumerate().all(|(n, part)| part.iter().all(|b| *b == b'a' + (n % 26) as u8)));
     }
-    // Requests that came during a stream are answered after it.
+    // Requests that arrive during a stream are answered after it.
     socket.get_mut().write_all((get("/parts/64") + &get("/whole")).as_bytes()).unwrap();
     head_of(&mut socket);
     assert_eq!(chunks_of(&mut socket).len(), 64 * PART);
@@ -388,7 +389,7 @@ fn a_reset_ends_a_producer_that_sends_nothing() {
     let mut socket = served.connect();
     socket.get_mut().write_all(get("/silent").as_bytes()).unwrap();
     head_of(&mut socket);
-    // Closed at once, by a reset.
+    // The connection is reset immediately.
     socket2::SockRef::from(socket.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);
     served.wait_for_producers_left(1);
@@ -396,7 +397,7 @@ fn a_reset_ends_a_producer_that_sends_nothing() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_no_whole_body() {
+fn an_aborted_stream_is_not_a_complete_body() {
     let served = Served::new();
     let mut socket = served.connect();
     socket.get_mut().write_all(get("/broken").as_bytes()).unwrap();
@@ -407,7 +408,7 @@ fn a_stream_that_breaks_off_is_no_whole_body() {
 }
 
 #[test]
-fn an_upgraded_connection_is_the_handlers_until_the_server_stops() {
+fn an_upgraded_connection_belongs_to_its_handler_until_the_server_stops() {
     let served = Served::new();
     let mut socket = served.connect();
     let request = "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nearly";
@@ -418,7 +419,7 @@ fn an_upgraded_connection_is_the_handlers_until_the_server_stops() {
     socket.get_mut().write_all(b"late").unwrap();
     socket.read_exact(&mut echoed).unwrap();
     assert_eq!(&echoed, b"earlylate");
-    // Without the header nothing is switched, and the connection stays.
+    // Without the header the connection is not upgraded and stays open.
     let mut other = served.connect();
     for _ in 0..2 {
         other.get_mut().write_all(get("/echo").as_bytes()).unwrap();

@@ -1,9 +1,8 @@
-//! Requests that leave HTTP: the connection becomes a plain stream of bytes, for WebSocket and the like (RFC 9110,
-//! section 7.8).
+//! Protocol upgrades: the connection becomes a plain byte stream, for example for WebSocket (RFC 9110, section 7.8).
 //!
-//! A handler that accepts an upgrade spawns a task that waits for [`Upgrade::ready`], and answers with [`switching`]. From
-//! then on the connection is the task's, with its place among the connections that the server may have. No timeout of the
-//! server applies to it. When the server stops, a read reports the end of the stream, and writes work until the drain ends.
+//! A handler that accepts an upgrade spawns a task that waits for [`Upgrade::ready`], and responds with [`switching`]. Then
+//! the task owns the connection, including its permit from the limit of open connections. No timeout of the server applies.
+//! When the server stops, reads report the end of the stream, and writes work until the drain ends.
 
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -13,29 +12,29 @@ use hyper_util::rt::TokioIo;
 
 use super::Response;
 
-/// The bytes of a connection that left HTTP; implements tokio's `AsyncRead` and `AsyncWrite`.
+/// The byte stream of an upgraded connection. It implements tokio's `AsyncRead` and `AsyncWrite`.
 pub type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
 
-/// A connection that will leave HTTP when its response is sent.
+/// A connection that is upgraded after its response is sent.
 #[derive(Debug)]
 pub struct Upgrade(OnUpgrade);
 
 impl Upgrade {
-    /// The upgrade that the client asks for; `None` if it asks for none.
+    /// The upgrade that the request asks for. `None` if the request has no `Upgrade` header.
     pub fn of(parts: &Parts) -> Option<Self> {
         parts.headers.contains_key(UPGRADE).then(|| parts.extensions.get::<OnUpgrade>().cloned().map(Self))?
     }
 
-    /// The bytes of the connection, once the response is sent.
+    /// Waits until the response is sent, and returns the byte stream.
     ///
     /// # Errors
-    /// When the connection ended, or the response was not that of [`switching`].
+    /// When the connection ended, or the response was not created by [`switching`].
     pub async fn ready(self) -> Result<Upgraded, hyper::Error> {
         self.0.await.map(TokioIo::new)
     }
 }
 
-/// The response that switches to `protocol`.
+/// The response (101) that switches the connection to `protocol`.
 pub fn switching(protocol: HeaderValue) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

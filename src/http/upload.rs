@@ -1,7 +1,7 @@
-//! The body of a management request on its way from the worker that reads it to the threads that use it.
+//! Transfers the body of a management request from the worker that reads it to the management threads.
 //!
-//! The worker passes part by part through a bounded channel. While nobody takes a part, the worker reads nothing from the
-//! socket, and the client has to wait.
+//! The worker sends the parts through a bounded channel. When the channel is full, the worker stops reading from the socket,
+//! so the client has to wait.
 
 use std::sync::Arc;
 
@@ -9,106 +9,107 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::mpsc;
 
-use super::connection::Watch;
-use super::incoming::{BodyRoom, Bounds, Complete, Parts, Share, gather, next};
+use super::connection::ConnectionMonitor;
+use super::incoming::{BodyBudget, BodyChunks, BodyLimits, BodyReservation, ReceivedBody, collect_body, next};
 use super::request::invalid;
 use super::{Problem, Response};
 use crate::limits::UPLOAD_PARTS_MAX;
 
-/// The receiving end of a body.
+/// The receiver of a request body, for the management threads.
 #[derive(Debug)]
 pub struct Upload {
-    parts: mpsc::Receiver<Part>,
+    parts: mpsc::Receiver<UploadPart>,
     declared: Option<usize>,
-    most: usize,
-    share: Share<Arc<BodyRoom>>,
+    max_bytes: usize,
+    reservation: BodyReservation<Arc<BodyBudget>>,
 }
 
-/// The worker's end.
+/// The sender of a request body, for the worker.
 #[derive(Debug)]
-pub struct Feed {
+pub struct UploadFeeder {
     incoming: Incoming,
-    parts: mpsc::Sender<Part>,
+    parts: mpsc::Sender<UploadPart>,
 }
 
 #[derive(Debug)]
-enum Part {
+enum UploadPart {
     Bytes(Result<Bytes, Problem>),
-    /// The body is complete. A sender that is dropped does not say so.
+    /// The body is complete. A dropped sender does not imply this.
     End,
 }
 
-/// Opens the way for a body of at most so many bytes.
+/// Creates the channel for a body of at most `max_bytes` bytes.
 ///
 /// # Errors
-/// 413 when its length is declared and too large, 503 when too many bodies are being read.
-pub fn open(incoming: Incoming, most: usize, room: &Arc<BodyRoom>) -> Result<(Feed, Upload), Problem> {
-    let (declared, share) = Share::for_declared(&incoming, most, Arc::clone(room))?;
+/// 413 when the declared length exceeds `max_bytes`, 503 when too many bodies are being read.
+pub fn open(incoming: Incoming, max_bytes: usize, budget: &Arc<BodyBudget>) -> Result<(UploadFeeder, Upload), Problem> {
+    let (declared, reservation) = BodyReservation::for_declared_length(&incoming, max_bytes, Arc::clone(budget))?;
     let (sender, parts) = mpsc::channel(UPLOAD_PARTS_MAX);
-    Ok((Feed { incoming, parts: sender }, Upload { parts, declared, most, share }))
+    Ok((UploadFeeder { incoming, parts: sender }, Upload { parts, declared, max_bytes, reservation }))
 }
 
 impl Upload {
-    /// The complete body.
+    /// Reads the complete body.
     ///
     /// # Errors
-    /// As of [`incoming::read`](super::incoming::read).
-    pub async fn read(self) -> Result<Complete<Arc<BodyRoom>>, Problem> {
-        let Self { parts, declared, most, share } = self;
-        gather(parts, declared, Bounds::flat(most), share).await
+    /// As for [`incoming::read`](super::incoming::read).
+    pub async fn read(self) -> Result<ReceivedBody<Arc<BodyBudget>>, Problem> {
+        let Self { parts, declared, max_bytes, reservation } = self;
+        collect_body(parts, declared, BodyLimits::fixed(max_bytes), reservation).await
     }
 }
 
-impl Parts for mpsc::Receiver<Part> {
+impl BodyChunks for mpsc::Receiver<UploadPart> {
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         match self.recv().await {
-            Some(Part::Bytes(bytes)) => bytes.map(Some),
-            Some(Part::End) => Ok(None),
+            Some(UploadPart::Bytes(bytes)) => bytes.map(Some),
+            Some(UploadPart::End) => Ok(None),
             None => Err(invalid("the connection ended before the body")),
         }
     }
 }
 
-impl Feed {
-    /// Passes the body on, until `answer` is there. Dropped, it breaks the body off.
-    pub async fn until(
+impl UploadFeeder {
+    /// Forwards the body until `answer` is ready, and returns the answer. If this future is dropped, the receiver gets an
+    /// incomplete body.
+    pub async fn forward_until(
         self,
         answer: impl Future<Output = Result<Response, Problem>>,
-        watch: &Watch,
+        monitor: &ConnectionMonitor,
     ) -> Result<Response, Problem> {
         let mut answer = std::pin::pin!(answer);
         tokio::select! {
             biased;
-            () = self.run(watch) => {}
+            () = self.run(monitor) => {}
             answer = &mut answer => return answer,
         }
-        watch.waits_elsewhere();
+        monitor.response_offloaded();
         answer.await
     }
 
-    async fn run(mut self, watch: &Watch) {
+    async fn run(mut self, monitor: &ConnectionMonitor) {
         if self.incoming.is_end_stream() {
-            completes(watch);
+            mark_complete(monitor);
         }
-        // An error means that the body is not wanted any more.
-        while let Ok(place) = self.parts.reserve().await {
-            match next(&mut self.incoming, watch).await {
+        // An error means that the receiver was dropped.
+        while let Ok(slot) = self.parts.reserve().await {
+            match next(&mut self.incoming, monitor).await {
                 Ok(Some(bytes)) => {
-                    place.send(Part::Bytes(Ok(bytes)));
+                    slot.send(UploadPart::Bytes(Ok(bytes)));
                     if self.incoming.is_end_stream() {
-                        completes(watch);
+                        mark_complete(monitor);
                     } else {
-                        watch.body_pauses();
+                        monitor.body_paused();
                     }
                 }
                 Ok(None) => {
-                    completes(watch);
-                    place.send(Part::End);
+                    mark_complete(monitor);
+                    slot.send(UploadPart::End);
                     return;
                 }
                 Err(problem) => {
-                    watch.body_pauses();
-                    place.send(Part::Bytes(Err(problem)));
+                    monitor.body_paused();
+                    slot.send(UploadPart::Bytes(Err(problem)));
                     return;
                 }
             }
@@ -116,8 +117,8 @@ impl Feed {
     }
 }
 
-/// The request is complete, and only its response is awaited.
-fn completes(watch: &Watch) {
-    watch.body_ends();
-    watch.waits_elsewhere();
+/// Records that the request is complete and only its response is missing.
+fn mark_complete(monitor: &ConnectionMonitor) {
+    monitor.body_finished();
+    monitor.response_offloaded();
 }

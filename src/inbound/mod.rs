@@ -1,8 +1,8 @@
-//! inbound: what a request from a provider or a partner means, without I/O.
+//! Inbound webhooks: interprets the requests of providers and partners, without I/O.
 //!
-//! [`provider`] holds who signs how, as data: a recipe for each kind of source, handshakes, default event maps, samples.
-//! [`source`] turns settings into a source, and a verified request into an event. Must never know: connections, the log,
-//! who has a source.
+//! [`provider`] is the data about webhook providers: a recipe for each kind of source, handshakes, default event maps and
+//! sample payloads. [`source`] builds a source from its settings and an event from a verified request. This module must
+//! never know connections, the log or the owner of a source.
 
 pub mod provider;
 pub mod source;

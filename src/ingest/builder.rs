@@ -1,52 +1,52 @@
-//! From drafts to events that the commit stage takes.
+//! Builds the events that the commit stage takes from drafts.
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::Matcher;
 use super::draft::EventDraft;
-use super::key::{Request, Scope};
-use crate::filter::Facts;
-use crate::handoff::Admitted;
+use super::key::{DedupScope, RequestBuffer};
+use crate::filter::EventFields;
+use crate::handoff::AdmittedEvent;
 use crate::model::{NewEvent, Webhooks};
 
-/// Bytes of an encoded head, roughly.
+/// The approximate size of an encoded head in bytes.
 const HEAD_BYTES: usize = 256;
-/// Data from a request of up to so many bytes are copied. A larger request's buffer is shared instead.
+/// Data in a request of up to this many bytes are copied. The buffer of a larger request is shared instead.
 ///
-/// A small request lies in the read buffer of its connection, which is at least twice as large and would otherwise be
-/// held as long as the event.
+/// A small request lies in the read buffer of its connection. This buffer is at least twice as large, and would
+/// otherwise be held as long as the event.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 
 /// Builds the events of one request. Their heads share one buffer.
 #[derive(Debug)]
 pub struct EventBuilder<'a, M> {
     matcher: &'a M,
-    request: Request<'a>,
-    /// How many events the caller announced.
+    request: RequestBuffer<'a>,
+    /// The number of events that the caller announced.
     expected: usize,
     heads: Vec<u8>,
-    /// Where each head ends in `heads`.
+    /// The end of each head in `heads`.
     ends: SmallVec<[usize; 1]>,
-    events: SmallVec<[Admitted; 1]>,
+    events: SmallVec<[AdmittedEvent; 1]>,
     bytes: usize,
 }
 
 /// The events of one request, ready to be submitted.
 #[derive(Debug)]
 pub struct EventBatch {
-    pub(super) events: SmallVec<[Admitted; 1]>,
-    /// What the events' buffers take in memory.
+    pub(super) events: SmallVec<[AdmittedEvent; 1]>,
+    /// The size of the events' buffers in memory.
     pub(super) bytes: usize,
 }
 
 impl<'a, M: Matcher> EventBuilder<'a, M> {
-    /// A builder for about `events` events that arrived in `request`, which is empty if they did not arrive in one
+    /// A builder for about `events` events that arrived in `request`. `request` is empty if they did not arrive in one
     /// buffer.
     pub(super) fn new(matcher: &'a M, request: &'a Bytes, events: usize) -> Self {
         Self {
             matcher,
-            request: Request::new(request),
+            request: RequestBuffer::new(request),
             expected: events,
             heads: Vec::new(),
             ends: SmallVec::with_capacity(events),
@@ -60,7 +60,8 @@ impl<'a, M: Matcher> EventBuilder<'a, M> {
         if self.heads.is_empty() {
             self.heads.reserve_exact(HEAD_BYTES * self.expected + headers_bytes(draft));
         }
-        let event = encode(draft, &mut self.request, |facts| self.matcher.matching(facts), &mut self.heads);
+        let event =
+            encode(draft, &mut self.request, |event_fields| self.matcher.matching(event_fields), &mut self.heads);
         self.ends.push(self.heads.len());
         if draft.raw.is_none() && !holds(self.request.bytes, draft.data) {
             self.bytes += draft.data.len();
@@ -68,7 +69,7 @@ impl<'a, M: Matcher> EventBuilder<'a, M> {
         self.events.push(event);
     }
 
-    /// The events. Each has its slice of the one buffer of heads.
+    /// Returns the events. Each has its slice of the shared buffer of heads.
     pub fn finish(mut self) -> EventBatch {
         let heads = Bytes::from(self.heads);
         let mut start = 0;
@@ -80,21 +81,22 @@ impl<'a, M: Matcher> EventBuilder<'a, M> {
     }
 }
 
-/// Builds an event for webhooks that the caller chose. A test delivery is such an event; the log never has it.
-pub fn build_for(webhooks: Webhooks, draft: &EventDraft<'_>, request: &Bytes) -> Admitted {
+/// Builds an event for webhooks that the caller chose, such as a test delivery. The log never has this event.
+pub fn build_for(webhooks: Webhooks, draft: &EventDraft<'_>, request: &Bytes) -> AdmittedEvent {
     let mut head = Vec::with_capacity(HEAD_BYTES + headers_bytes(draft));
-    let event = encode(draft, &mut Request::new(request), |_| webhooks, &mut head);
-    Admitted { head: head.into(), ..event }
+    let event = encode(draft, &mut RequestBuffer::new(request), |_| webhooks, &mut head);
+    AdmittedEvent { head: head.into(), ..event }
 }
 
-/// Appends the head of an event to `heads`; `find` says which webhooks it goes to. The event's own `head` stays empty.
+/// Appends the head of an event to `heads`. `find` returns the webhooks that the event goes to. The event's own `head`
+/// stays empty.
 fn encode(
     draft: &EventDraft<'_>,
-    request: &mut Request<'_>,
-    find: impl FnOnce(&Facts<'_>) -> Webhooks,
+    request: &mut RequestBuffer<'_>,
+    find: impl FnOnce(&EventFields<'_>) -> Webhooks,
     heads: &mut Vec<u8>,
-) -> Admitted {
-    let scope = Scope { tenant: draft.tenant, origin: draft.origin };
+) -> AdmittedEvent {
+    let scope = DedupScope { tenant: draft.tenant, origin: draft.origin };
     let dedup = draft.dedup_by.map(|by| scope.dedup(by, request));
     let new = NewEvent {
         tenant: draft.tenant,
@@ -113,18 +115,18 @@ fn encode(
         dedup: dedup.map(|(key, kind, _)| (key, kind)),
         fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
         nonce: draft.nonce.map(|nonce| scope.nonce(nonce)),
-        // The bounds of a body are far below 4 GiB.
+        // The maximum body size is far below 4 GiB.
         data_len: draft.data.len() as u32,
         raw_len: draft.raw.map(|raw| raw.len() as u32),
         inbound: draft.inbound,
         hops: draft.hops,
     };
-    let webhooks = find(&Facts::of(&new, draft.data));
+    let webhooks = find(&EventFields::of(&new, draft.data));
     new.encode(&webhooks, heads);
-    Admitted { head: Bytes::new(), body: keep(request.bytes, draft), dedup, nonce: new.nonce, webhooks }
+    AdmittedEvent { head: Bytes::new(), body: keep(request.bytes, draft), dedup, nonce: new.nonce, webhooks }
 }
 
-/// The event's body, which outlives the request: its data, and behind them the request's body if that is kept too.
+/// The event's body, which outlives the request: its data, followed by the request's body if that is kept.
 fn keep(request: &Bytes, draft: &EventDraft<'_>) -> Bytes {
     match draft.raw {
         Some(raw) => {
@@ -144,7 +146,7 @@ fn holds(request: &Bytes, part: &[u8]) -> bool {
     request.start <= part.start && part.end <= request.end
 }
 
-/// What the kept headers of a source's request add to the head, roughly.
+/// The approximate size that the kept headers of a source's request add to the head.
 fn headers_bytes(draft: &EventDraft<'_>) -> usize {
     draft.inbound.map_or(0, |inbound| inbound.headers.len() + HEAD_BYTES)
 }

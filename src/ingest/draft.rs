@@ -1,6 +1,6 @@
 //! A description of an event in plain values.
 
-use crate::model::{API_SOURCE, DedupBy, Inbound, OWN_SOURCE, SourceId, Timestamp};
+use crate::model::{API_SOURCE, DedupBy, InboundInfo, OPERATIONAL_SOURCE, SourceId, Timestamp};
 
 /// Who sent an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,19 +19,19 @@ pub enum EventOrigin<'a> {
 }
 
 impl<'a> EventOrigin<'a> {
-    /// The event's `source`. No source may be named as an application or the gateway.
+    /// The value of the event's `source`. The names for applications and for the gateway are reserved.
     pub fn name(self) -> &'a str {
         match self {
             Self::Application => API_SOURCE,
             Self::Source { name, .. } => name,
-            Self::Gateway => OWN_SOURCE,
+            Self::Gateway => OPERATIONAL_SOURCE,
         }
     }
 }
 
-/// An event before it is built. [`EventDraft::new`] has what every event has; the other fields are optional.
+/// An event before it is built. [`EventDraft::new`] takes what every event has. The other fields are optional.
 ///
-/// The caller has checked the values: texts within their bounds, and `data` and `metadata` as JSON.
+/// The caller has checked the values: the texts are within their bounds, and `data` and `metadata` are JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct EventDraft<'a> {
     /// The tenant that the event belongs to.
@@ -42,21 +42,21 @@ pub struct EventDraft<'a> {
     pub origin: EventOrigin<'a>,
     /// When the request arrived.
     pub received_at: Timestamp,
-    /// The data: JSON.
+    /// The data, as JSON.
     pub data: &'a [u8],
-    /// The request's body, if it is kept behind the data because the data is something else.
+    /// The request's body, if it is stored in addition to the data.
     pub raw: Option<&'a [u8]>,
-    /// The event's own time; `None`: when the request arrived.
+    /// The event's own time; `None`: the time at which the request arrived.
     pub timestamp: Option<Timestamp>,
-    /// The sender's id.
+    /// The sender's id of the event.
     pub external_id: Option<&'a str>,
-    /// What makes the event the same as an earlier one; `None`: nothing does.
+    /// What identifies a duplicate of the event; `None`: the event is never a duplicate.
     pub dedup_by: Option<DedupBy<'a>>,
-    /// A value that may come only once, beside `dedup_by`.
+    /// A value that is accepted only once, in addition to `dedup_by`.
     pub nonce: Option<&'a str>,
-    /// The caller's correlation id, else the request's id.
+    /// The caller's correlation id, or the request's id.
     pub correlation_id: &'a str,
-    /// W3C trace context.
+    /// The W3C trace context.
     pub traceparent: Option<&'a str>,
     /// The resource that the event is about.
     pub resource_id: Option<&'a str>,
@@ -64,18 +64,18 @@ pub struct EventDraft<'a> {
     pub workspace_id: Option<&'a str>,
     /// The user that the event is about.
     pub user_id: Option<&'a str>,
-    /// A JSON object.
+    /// The metadata, a JSON object.
     pub metadata: Option<&'a str>,
-    /// Gateways that the event has passed through.
+    /// The number of gateways that the event has passed through.
     pub hops: u8,
     /// Whether a signature or a token proved the sender.
     pub verified: bool,
-    /// What is kept of a source's request.
-    pub inbound: Option<Inbound<'a>>,
+    /// The stored parts of a source's request.
+    pub inbound: Option<InboundInfo<'a>>,
 }
 
 impl<'a> EventDraft<'a> {
-    /// A draft with nothing optional.
+    /// A draft without optional values.
     pub fn new(
         (tenant, event_type): (&'a str, &'a str),
         origin: EventOrigin<'a>,

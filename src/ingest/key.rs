@@ -1,14 +1,14 @@
-//! Dedup keys. The log of existing data folders holds them, so their bytes must not change.
+//! Dedup keys. Existing data folders have them in their log, so their bytes must not change.
 //!
-//! A key is SHA-256 of five parts, cut to 128 bits. Each part follows its length (u64, little-endian):
+//! A key is the SHA-256 of five parts, cut to 128 bits. The length of each part precedes it (u64, little-endian):
 //!
 //! ```text
 //! tenant, sender, kind, id, supplement
 //! ```
 //!
 //! The sender is `api` for an application, the source's id (u128, little-endian) for a source, and empty for the
-//! gateway. The supplement of an `idempotency-key` is the event's index in a request of many events, in decimal digits;
-//! that of `id+body` and `body` is the SHA-256 of the request's body; any other kind has none.
+//! gateway. The supplement of an `idempotency-key` is the event's index in a request of many events, in decimal digits.
+//! The supplement of `id+body` and `body` is the SHA-256 of the request's body. Any other kind has none.
 
 use std::io::Write as _;
 
@@ -20,14 +20,14 @@ use super::draft::EventOrigin;
 use crate::model::header::IDEMPOTENCY_KEY;
 use crate::model::{DedupBy, DedupKey, DedupKind};
 
-/// The buffer that events arrived in, and its SHA-256, which is computed once, when first asked for.
+/// The buffer that events arrived in, and its SHA-256, which is computed on first use.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct RequestBuffer<'a> {
     pub(super) bytes: &'a Bytes,
     digest: Option<[u8; SHA256_OUTPUT_LEN]>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> RequestBuffer<'a> {
     pub(super) fn new(bytes: &'a Bytes) -> Self {
         Self { bytes, digest: None }
     }
@@ -42,19 +42,19 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The sender of an event and the event's tenant: keys of two senders never meet.
+/// The sender of an event and the event's tenant. Keys of two senders are always different.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scope<'a> {
+pub(super) struct DedupScope<'a> {
     pub(super) tenant: &'a str,
     pub(super) origin: EventOrigin<'a>,
 }
 
-impl Scope<'_> {
-    /// The key, its kind, and the fingerprint of the body (0 where the body is not compared).
-    pub(super) fn dedup(self, by: DedupBy<'_>, request: &mut Request<'_>) -> (DedupKey, DedupKind, u64) {
+impl DedupScope<'_> {
+    /// The key, its kind, and the fingerprint of the body, which is 0 if the body is not compared.
+    pub(super) fn dedup(self, by: DedupBy<'_>, request: &mut RequestBuffer<'_>) -> (DedupKey, DedupKind, u64) {
         let by_id = |key| (key, DedupKind::Id, 0);
         match by {
-            // The gateway's own ids have a kind of their own.
+            // The ids of operational events have a kind of their own.
             DedupBy::Id(id) if self.origin == EventOrigin::Gateway => by_id(self.key("own", id, &[])),
             DedupBy::Id(id) => by_id(self.key("id", id, &[])),
             DedupBy::IdAndBody(id) => by_id(self.key("id+body", id, request.digest())),
@@ -70,7 +70,7 @@ impl Scope<'_> {
         }
     }
 
-    /// The key of a value that may come only once.
+    /// The key of a value that is accepted only once.
     pub(super) fn nonce(self, nonce: &str) -> DedupKey {
         self.key("once", nonce, &[])
     }
@@ -110,7 +110,8 @@ mod tests {
     const BODY: &[u8] = br#"{"a":1}"#;
 
     fn dedup(tenant: &str, origin: EventOrigin<'_>, by: DedupBy<'_>) -> (String, DedupKind, u64) {
-        let (key, kind, fingerprint) = Scope { tenant, origin }.dedup(by, &mut Request::new(&Bytes::from_static(BODY)));
+        let (key, kind, fingerprint) =
+            DedupScope { tenant, origin }.dedup(by, &mut RequestBuffer::new(&Bytes::from_static(BODY)));
         (HEXLOWER.encode(&key), kind, fingerprint)
     }
 
@@ -134,12 +135,12 @@ mod tests {
         assert_eq!(source(DedupBy::IdAndBody("ord-1")), of_id("e364dae0d3e50cdd61b07510a611766c"));
         assert_eq!(source(DedupBy::Body), of_id("14e700f612fde41e1470853c96756c3c"));
         assert_eq!(source(by_key("k", None)), of_body("dd87007f709f5f921aae4c37491c1809"));
-        let nonce = Scope { tenant: "default", origin }.nonce("tok");
+        let nonce = DedupScope { tenant: "default", origin }.nonce("tok");
         assert_eq!(HEXLOWER.encode(&nonce), "7fd29105caf975eb3b9e90b3b05d762a");
     }
 
     #[test]
-    fn keys_of_two_senders_never_meet() {
+    fn keys_of_two_senders_are_different() {
         let origins = [
             EventOrigin::Application,
             EventOrigin::Gateway,
@@ -151,7 +152,7 @@ mod tests {
         for tenant in ["acme", "default"] {
             for origin in origins {
                 keys.extend(by.map(|by| dedup(tenant, origin, by).0));
-                keys.push(HEXLOWER.encode(&Scope { tenant, origin }.nonce("1")));
+                keys.push(HEXLOWER.encode(&DedupScope { tenant, origin }.nonce("1")));
             }
         }
         let all = keys.len();

@@ -1,12 +1,12 @@
-//! ingest: the one way to make an event and to bring it into the log.
+//! ingest: the only way to build events and to write them to the log.
 //!
-//! A caller describes an event in plain values ([`EventDraft`]) and receives a [`Verdict`]. The HTTP API, sources and
-//! the gateway's own events use the same two steps:
+//! A caller describes an event in plain values ([`EventDraft`]) and receives an [`IngestResult`]. The HTTP API, sources
+//! and operational events use the same two steps:
 //!
 //! 1. [`EventBuilder`] matches the webhooks, computes the dedup keys, encodes the heads and counts the bytes.
-//! 2. [`Ingest::submit`] waits for a permit, hands the events to the commit stage and waits for the fsync.
+//! 2. [`Ingest::submit`] waits for an ingest permit, hands the events to the commit stage and waits for the fsync.
 //!
-//! Must never know: HTTP, and where an event came from beyond what its draft says.
+//! Must never know: HTTP, and anything about an event's origin that its draft does not have.
 
 mod builder;
 mod draft;
@@ -22,8 +22,8 @@ pub use builder::{EventBatch, EventBuilder, build_for};
 pub use draft::{EventDraft, EventOrigin};
 pub use operational_events::OperationalEvent;
 
-use crate::filter::Facts;
-use crate::handoff::{CommitHandle, Committed, Refused, Reply, ReplyRouter, Submission};
+use crate::filter::EventFields;
+use crate::handoff::{CommitError, CommitHandle, CommitReply, Committed, ReplyRouter, Submission};
 use crate::model::Webhooks;
 use crate::registry::Shared;
 use crate::runtime::{IngestPermits, MemoryBudget};
@@ -31,49 +31,49 @@ use crate::runtime::{IngestPermits, MemoryBudget};
 /// Finds the webhooks that an event goes to.
 pub trait Matcher: Send + Sync + 'static {
     /// The numbers of the webhooks, ascending.
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks;
+    fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks;
 }
 
 impl Matcher for Shared {
-    fn matching(&self, facts: &Facts<'_>) -> Webhooks {
-        self.load().matching(facts)
+    fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
+        self.load().matching(event_fields)
     }
 }
 
-/// The way to the commit thread.
+/// Sends events to the commit thread.
 pub trait Submit: Send + Sync + 'static {
-    /// Hands a request's events over without waiting, or returns them.
+    /// Sends the events of a request without waiting.
     ///
     /// # Errors
-    /// The reason and the submission, if there is no room for it or no commit thread.
+    /// The reason and the submission, if the queue is full or the commit thread has ended.
     #[expect(clippy::result_large_err, reason = "the submission comes back unboxed, as it went in")]
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)>;
+    fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)>;
 }
 
 impl Submit for CommitHandle {
-    fn submit(&self, submission: Submission) -> Result<(), (Refused, Submission)> {
+    fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)> {
         Self::submit(self, submission)
     }
 }
 
-/// What became of one event.
+/// The result for one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum IngestResult {
     /// The event is on the disk.
-    Taken {
-        /// The event's id, and whether the event is a duplicate. Only a completed fsync makes this value.
+    Accepted {
+        /// The event's id, and whether the event is a duplicate. This value exists only after a completed fsync.
         committed: Committed,
-        /// How many webhooks the event matched.
+        /// The number of matched webhooks.
         webhooks: usize,
     },
     /// The event is not in the log.
-    Refused(Refused),
+    Refused(CommitError),
 }
 
-/// One verdict for each event, in the order of the batch.
-pub type Verdicts = SmallVec<[Verdict; 1]>;
+/// One result for each event, in the order of the batch.
+pub type IngestResults = SmallVec<[IngestResult; 1]>;
 
-/// A handle that takes events. `M` finds their webhooks, and `S` leads to the commit thread.
+/// A handle that ingests events. `M` finds their webhooks, and `S` sends them to the commit thread.
 #[derive(Debug, Clone)]
 pub struct Ingest<M, S> {
     matcher: M,
@@ -83,77 +83,82 @@ pub struct Ingest<M, S> {
 }
 
 impl<M: Matcher, S: Submit> Ingest<M, S> {
-    /// A handle. `ingest_permits` bounds the deliveries without a durable outcome; `memory` counts the bodies in memory.
+    /// Creates a handle. `ingest_permits` bounds the deliveries without a durable outcome, and `memory` counts the
+    /// bodies in memory.
     pub fn new(matcher: M, submit: S, ingest_permits: Arc<IngestPermits>, memory: Arc<MemoryBudget>) -> Self {
         Self { matcher, submit, ingest_permits, memory }
     }
 
-    /// Takes one event, which arrived in `request`. The event is built before this method returns; the future submits
-    /// the event and ends when the event is on the disk or refused.
+    /// Ingests one event, which arrived in `request`. The event is built before this method returns. The future submits
+    /// the event, and ends when the event is on the disk or refused.
     ///
-    /// `desk` is that of the thread that waits, if the thread has one.
-    pub fn take<'a>(
+    /// `reply_router` is the router of the waiting thread, if the thread has one.
+    pub fn submit_event<'a>(
         &'a self,
         draft: &EventDraft<'_>,
         request: &Bytes,
-        desk: Option<&'a ReplyRouter>,
-    ) -> impl Future<Output = Verdict> + use<'a, M, S> {
+        reply_router: Option<&'a ReplyRouter>,
+    ) -> impl Future<Output = IngestResult> + use<'a, M, S> {
         let mut builder = self.builder(request, 1);
         builder.add(draft);
         let batch = builder.finish();
         async move {
-            match self.submit(batch, desk).await {
-                Ok(mut verdicts) => verdicts.pop().unwrap_or(Verdict::Refused(LOST)),
-                Err(why) => Verdict::Refused(why),
+            match self.submit(batch, reply_router).await {
+                Ok(mut results) => results.pop().unwrap_or(IngestResult::Refused(COMMIT_THREAD_ENDED)),
+                Err(why) => IngestResult::Refused(why),
             }
         }
     }
 
-    /// A builder for about `events` events that arrived in `request`. [`Ingest::submit`] takes what it builds.
+    /// A builder for about `events` events that arrived in `request`. [`Ingest::submit`] takes the built events.
     pub fn builder<'a>(&'a self, request: &'a Bytes, events: usize) -> EventBuilder<'a, M> {
         EventBuilder::new(&self.matcher, request, events)
     }
 
-    /// Submits events, and waits until they are on the disk: one verdict for each event. A caller that drops the future
-    /// does not take back what was submitted.
+    /// Submits events and waits until they are on the disk. Returns one result for each event. Dropping the future does
+    /// not cancel the submission.
     ///
     /// # Errors
-    /// If the batch as a whole finds no room, or the log is gone.
-    pub async fn submit(&self, batch: EventBatch, desk: Option<&ReplyRouter>) -> Result<Verdicts, Refused> {
+    /// If there are no permits for the batch, the queue is full, or the log is poisoned.
+    pub async fn submit(
+        &self,
+        batch: EventBatch,
+        reply_router: Option<&ReplyRouter>,
+    ) -> Result<IngestResults, CommitError> {
         let EventBatch { events, bytes } = batch;
         let counts: SmallVec<[usize; 1]> = events.iter().map(|event| event.webhooks.len()).collect();
         if counts.is_empty() {
-            return Ok(Verdicts::new());
+            return Ok(IngestResults::new());
         }
-        let permit = self.ingest_permits.acquire(counts.iter().sum(), bytes).await.ok_or(Refused::Overloaded)?;
-        let (reply, verdicts) = desk.map_or_else(Reply::direct, ReplyRouter::reply);
+        let permit = self.ingest_permits.acquire(counts.iter().sum(), bytes).await.ok_or(CommitError::Overloaded)?;
+        let (reply, results) = reply_router.map_or_else(CommitReply::direct, ReplyRouter::reply);
         let submission = Submission { events, permit, lease: self.memory.lease(bytes), reply };
         self.submit.submit(submission).map_err(|(why, _)| why)?;
-        let verdicts = verdicts.await.map_err(|_| LOST)?;
-        if verdicts.len() != counts.len() {
-            return Err(LOST);
+        let results = results.await.map_err(|_| COMMIT_THREAD_ENDED)?;
+        if results.len() != counts.len() {
+            return Err(COMMIT_THREAD_ENDED);
         }
-        let told = verdicts.into_iter().zip(counts).map(|(verdict, webhooks)| match verdict {
-            Ok(committed) => Verdict::Taken { committed, webhooks },
-            Err(why) => Verdict::Refused(why),
+        let results = results.into_iter().zip(counts).map(|(result, webhooks)| match result {
+            Ok(committed) => IngestResult::Accepted { committed, webhooks },
+            Err(why) => IngestResult::Refused(why),
         });
-        Ok(told.collect())
+        Ok(results.collect())
     }
 
-    /// Deliveries whose outcome is not durable yet.
+    /// The number of deliveries whose outcome is not durable yet.
     pub fn deliveries(&self) -> usize {
         self.ingest_permits.deliveries()
     }
 
-    /// Bytes of bodies in memory.
+    /// The bytes of bodies in memory.
     pub fn body_bytes(&self) -> usize {
         self.memory.used()
     }
 }
 
-/// The commit thread ended without a verdict. The next start shows whether the event is on the disk, so the sender has to
-/// try again; the event's id makes that harmless.
-const LOST: Refused = Refused::Poisoned;
+/// The error when the commit thread ended without a result. Only the next start shows whether the event is on the disk,
+/// so the sender has to try again. The event's id makes a second submission harmless.
+const COMMIT_THREAD_ENDED: CommitError = CommitError::Poisoned;
 
 #[cfg(test)]
 mod tests;

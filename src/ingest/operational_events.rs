@@ -1,30 +1,31 @@
-//! The gateway's own events (`hooktide.…`). They come from its outbox; webhooks receive them like any other event.
+//! Operational events (`hooktide.…`), which the gateway sends about itself. They come from the outbox, and webhooks
+//! receive them like other events.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{EventDraft, EventOrigin, Ingest, Matcher, Submit, Verdict};
-use crate::handoff::Refused;
+use super::{EventDraft, EventOrigin, Ingest, IngestResult, Matcher, Submit};
+use crate::handoff::CommitError;
 use crate::model::{DedupBy, Timestamp};
 
-/// An event of the gateway's own, as its outbox keeps it.
+/// An operational event, as the outbox stores it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct OperationalEvent {
-    /// The same id for the same happening, so that the log has the event once though a crash submits it twice.
+    /// The id is the same for the same change, so that the log has the event once even if a crash submits it twice.
     pub id: Box<str>,
     /// The tenant that the event belongs to.
     pub tenant: Box<str>,
-    /// `hooktide.…`.
+    /// The type, `hooktide.…`.
     #[serde(rename = "type")]
     pub event_type: Box<str>,
-    /// When it happened.
+    /// When the change happened.
     pub timestamp: Timestamp,
     /// The webhook that the event is about.
     pub resource_id: Box<str>,
-    /// The webhook's owner.
+    /// The user who owns the webhook.
     pub user_id: Option<Box<str>>,
-    /// The correlation id of the event that this one is about, if it is about one.
+    /// The correlation id of the event that this event is about, if there is one.
     pub correlation_id: Option<Box<str>>,
     /// The payload.
     pub data: Box<RawValue>,
@@ -46,20 +47,21 @@ impl OperationalEvent {
 }
 
 impl<M: Matcher, S: Submit> Ingest<M, S> {
-    /// Takes events of the gateway's own; they are on the disk when it answers. An event that was taken before is not
-    /// taken again.
+    /// Submits operational events and waits until they are on the disk. An event that is already in the log is not
+    /// added again.
     ///
     /// # Errors
-    /// If the log has no room or is gone. The caller may submit all events again, even if some of them were taken.
-    pub async fn take_own(&self, events: &[OperationalEvent], now: Timestamp) -> Result<(), Refused> {
-        // Each event has a buffer of its own.
+    /// If the log has no room or is poisoned. The caller may submit all events again, even if some of them are in the
+    /// log.
+    pub async fn submit_operational(&self, events: &[OperationalEvent], now: Timestamp) -> Result<(), CommitError> {
+        // The events do not share a request buffer.
         let request = Bytes::new();
         let mut builder = self.builder(&request, events.len());
         for event in events {
             builder.add(&event.draft(now));
         }
         for verdict in self.submit(builder.finish(), None).await? {
-            if let Verdict::Refused(why) = verdict {
+            if let IngestResult::Refused(why) = verdict {
                 return Err(why);
             }
         }

@@ -1,14 +1,14 @@
-//! The brackets of JSON that do not stand in strings, found 64 bytes at a time.
+//! Finds JSON brackets outside strings, 64 bytes at a time.
 //!
-//! The way of Langdale and Lemire ("Parsing gigabytes of JSON per second", 2019, sections 3.1.1 and 3.1.2): a comparison of a
-//! whole block gives a bit for each byte, and the rest is arithmetic on these.
+//! The algorithm is from Langdale and Lemire ("Parsing gigabytes of JSON per second", 2019, sections 3.1.1 and 3.1.2):
+//! comparing a whole block gives one bit per byte, and the rest is arithmetic on these bits.
 
 use wide::u8x16;
 
 const BLOCK: usize = 64;
 
-/// Past the bracket that closes the one that stands here; `None` if the text ends before. Which kind closes which is not
-/// looked at, as the text was checked before.
+/// The position after the bracket that closes the bracket at `start`. Returns `None` if the text ends first. The kinds of
+/// the brackets are not compared, because the text was validated before.
 pub(super) fn container_end(text: &[u8], start: usize) -> Option<usize> {
     let (mut strings, mut depth) = (Strings::default(), 0);
     let mut at = start;
@@ -18,7 +18,7 @@ pub(super) fn container_end(text: &[u8], start: usize) -> Option<usize> {
         let outside = !strings.within(&bits);
         let (opening, closing) = (bits.opening & outside, bits.closing & outside);
         if closing.count_ones() < depth {
-            // It cannot close here.
+            // The container cannot end in this block.
             depth = depth + opening.count_ones() - closing.count_ones();
         } else {
             let mut brackets = opening | closing;
@@ -39,7 +39,7 @@ pub(super) fn container_end(text: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Of the bytes of a block, which are these; the first is the lowest bit.
+/// One bit per byte of a block for each kind of byte. The first byte is the lowest bit.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bits {
     quotes: u64,
@@ -53,7 +53,7 @@ impl Bits {
         let mut bits = Self::default();
         for (lane, bytes) in block.as_chunks::<16>().0.iter().enumerate() {
             let bytes = u8x16::new(*bytes);
-            // `[` and `{`, and `]` and `}`, differ in this bit alone.
+            // `[` and `{` differ only in this bit, and so do `]` and `}`.
             let folded = bytes | u8x16::splat(0x20);
             let equal = |bytes: u8x16, to: u8| u64::from(bytes.simd_eq(u8x16::splat(to)).to_bitmask()) << (16 * lane);
             bits.quotes |= equal(bytes, b'"');
@@ -71,20 +71,20 @@ fn padded(rest: &[u8]) -> [u8; BLOCK] {
     block
 }
 
-/// What one block leaves to the next.
+/// The string state that is carried from one block to the next.
 #[derive(Debug, Default)]
 struct Strings {
-    /// All ones within a string.
+    /// All ones if the block ended inside a string, else zero.
     within: u64,
-    /// One if the first byte is escaped.
+    /// One if the first byte of the next block is escaped.
     escaped: u64,
 }
 
 impl Strings {
-    /// Which bytes of the next block stand in strings, their first quotes among them, but not their last.
+    /// The bytes of the next block that are inside strings, with the opening quotes and without the closing ones.
     fn within(&mut self, bits: &Bits) -> u64 {
         let quotes = bits.quotes & !self.escaped(bits.backslashes);
-        // Each bit becomes the parity of the quotes up to it.
+        // Prefix XOR: each bit becomes the parity of the quotes up to it.
         let mut parity = quotes;
         for shift in [1, 2, 4, 8, 16, 32] {
             parity ^= parity << shift;
@@ -94,7 +94,7 @@ impl Strings {
         within
     }
 
-    /// Which bytes of the next block have an escaping backslash before them.
+    /// The bytes of the next block that follow an escaping backslash.
     fn escaped(&mut self, backslashes: u64) -> u64 {
         let mut escaped = std::mem::take(&mut self.escaped);
         let mut escaping = backslashes & !escaped;
@@ -114,8 +114,8 @@ mod tests {
 
     use super::*;
 
-    /// Byte by byte.
-    fn plainly(text: &[u8]) -> Option<usize> {
+    /// A reference implementation that reads byte by byte.
+    fn container_end_bytewise(text: &[u8]) -> Option<usize> {
         let (mut depth, mut is_text, mut is_escaped) = (0_u32, false, false);
         for (at, byte) in text.iter().enumerate() {
             match byte {
@@ -135,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_container_ends_where_it_does_byte_by_byte(
+        fn the_end_of_a_container_is_the_same_as_byte_by_byte(
             parts in proptest::collection::vec(
                 prop_oneof![
                     4 => "[a-z0-9:, é]{0,30}",
@@ -150,7 +150,7 @@ mod tests {
             start in 0usize..70,
         ) {
             let text = format!("{}[{}", " ".repeat(start), parts.concat());
-            let expected = plainly(&text.as_bytes()[start..]).map(|end| start + end);
+            let expected = container_end_bytewise(&text.as_bytes()[start..]).map(|end| start + end);
             prop_assert_eq!(container_end(text.as_bytes(), start), expected, "{}", text);
         }
     }

@@ -1,10 +1,10 @@
-//! How deep JSON is nested.
+//! The nesting depth of JSON text.
 
-/// Whether arrays and objects are nested deeper than `most` in this JSON, which is well formed.
-pub fn is_deeper(json: &str, most: usize) -> bool {
+/// Whether arrays and objects are nested more than `most` levels deep. The text must be well-formed JSON.
+pub fn exceeds_depth(json: &str, most: usize) -> bool {
     let bytes = json.as_bytes();
-    // Most payloads have fewer brackets than the limit in all, and counting them, by blocks whose count fits a byte so that
-    // the compiler can make vectors of it, takes a small part of the time.
+    // Most payloads contain fewer opening brackets than the limit, and counting these takes a small part of the time. The
+    // count of a 255-byte block fits into a byte, so the compiler can vectorize it.
     let opens = |&byte: &u8| u8::from(byte | 0x20 == b'{');
     if bytes.chunks(255).map(|block| usize::from(block.iter().map(opens).sum::<u8>())).sum::<usize>() <= most {
         return false;
@@ -36,10 +36,10 @@ mod tests {
     #[test]
     fn depth_is_counted_outside_of_strings() {
         let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert!(!is_deeper(&nested(128), 128));
-        assert!(is_deeper(&nested(129), 128));
-        assert!(!is_deeper(&format!("\"{}\"", nested(200)), 128));
-        assert!(!is_deeper(&format!("[{}]", vec!["{}"; 200].join(",")), 128));
-        assert!(!is_deeper(&format!(r#"["\"{}"]"#, "[".repeat(200)), 128));
+        assert!(!exceeds_depth(&nested(128), 128));
+        assert!(exceeds_depth(&nested(129), 128));
+        assert!(!exceeds_depth(&format!("\"{}\"", nested(200)), 128));
+        assert!(!exceeds_depth(&format!("[{}]", vec!["{}"; 200].join(",")), 128));
+        assert!(!exceeds_depth(&format!(r#"["\"{}"]"#, "[".repeat(200)), 128));
     }
 }

@@ -1,40 +1,41 @@
-//! A JSON text in which many values are looked up, one after the other.
+//! JSON text with fast repeated lookups by path.
 //!
-//! A look at an object notes where its members are, so that the next look at it, for another rule or another webhook, finds
-//! them without reading the text again. What nobody asks for is skipped, once.
+//! The first lookup in an object or array stores the positions of its members. Later lookups, for other rules or other
+//! webhooks, use these positions and do not read the text again. Values that are not requested are skipped, once.
 
 use super::pointer::unescape;
-use super::scan::{Span, each, whole};
-use crate::limits::{DOCUMENT_MEMBERS_MAX, FILTER_PATH_BYTES_MAX, FILTER_PATH_STEPS_MAX};
+use super::scan::{ByteSpan, root_span, visit_children};
+use crate::limits::{DOCUMENT_MEMBERS_MAX, FILTER_PATH_BYTES_MAX, FILTER_PATH_SEGMENTS_MAX};
 
-/// Up to so many members are compared one by one; more are sorted by name first.
+/// Objects with at most this many members are searched linearly. Larger objects are sorted by name first.
 const UNSORTED_MAX: usize = 32;
-const NOWHERE: u32 = u32::MAX;
+/// An index that is out of range for members and for containers.
+const NO_CONTAINER: u32 = u32::MAX;
 
-/// A way to a value: `customer.address.city`, `items.0.sku`, or a JSON pointer for names with dots.
+/// The path of a value: `customer.address.city`, `items.0.sku`, or a JSON pointer for names that contain dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path(Box<[Step]>);
+pub struct Path(Box<[PathStep]>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
+struct PathStep {
     name: Box<str>,
-    /// The same as a position in an array, if it can be one.
+    /// The name as an array index, if it is one.
     index: Option<usize>,
 }
 
-/// Text that is no path.
+/// The text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a path such as \"customer.city\" or \"items.0.sku\", or a JSON pointer such as \"/a.b/c\": at most \
-     {FILTER_PATH_STEPS_MAX} names, none empty, and {FILTER_PATH_BYTES_MAX} bytes"
+     {FILTER_PATH_SEGMENTS_MAX} names, none empty, and {FILTER_PATH_BYTES_MAX} bytes"
 )]
 pub struct PathError;
 
 impl Path {
-    /// Reads a path; one that begins with `/` is a JSON pointer (RFC 6901).
+    /// Parses a path. Text that begins with `/` is a JSON pointer (RFC 6901).
     ///
     /// # Errors
-    /// For an empty name, and for one that is too long.
+    /// If a name is empty, or the path is too long or has too many names.
     pub fn try_new(text: &str) -> Result<Self, PathError> {
         if text.len() > FILTER_PATH_BYTES_MAX {
             return Err(PathError);
@@ -43,19 +44,19 @@ impl Path {
             Some(tokens) => tokens.split('/').map(unescape).collect::<Result<_, _>>().map_err(|_| PathError)?,
             None => text.split('.').map(str::to_owned).collect(),
         };
-        if names.len() > FILTER_PATH_STEPS_MAX || names.iter().any(String::is_empty) {
+        if names.len() > FILTER_PATH_SEGMENTS_MAX || names.iter().any(String::is_empty) {
             return Err(PathError);
         }
-        Ok(Self(names.iter().map(|name| Step::new(name)).collect()))
+        Ok(Self(names.iter().map(|name| PathStep::new(name)).collect()))
     }
 
-    /// The same way from a member of this name.
+    /// This path with `name` in front: the same value below a member with this name.
     #[must_use]
-    pub fn below(&self, name: &str) -> Self {
-        Self(std::iter::once(Step::new(name)).chain(self.0.iter().cloned()).collect())
+    pub fn prefixed_with(&self, name: &str) -> Self {
+        Self(std::iter::once(PathStep::new(name)).chain(self.0.iter().cloned()).collect())
     }
 
-    /// Its first name, and the way from there; `None` if it ends there.
+    /// The first name and the rest of the path. The rest is `None` if the path has only one name.
     pub fn split_first(&self) -> (&str, Option<Self>) {
         match &*self.0 {
             [first, rest @ ..] => (&first.name, (!rest.is_empty()).then(|| Self(rest.into()))),
@@ -64,29 +65,29 @@ impl Path {
     }
 }
 
-impl Step {
-    /// RFC 6901 section 4: a position has no leading zeros.
+impl PathStep {
+    /// An array index has no leading zeros (RFC 6901 section 4).
     fn new(name: &str) -> Self {
         let digits = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
         Self { name: name.into(), index: if digits { name.parse().ok() } else { None } }
     }
 }
 
-/// See the module. The text is JSON that was checked before; in anything else nothing is found, or something that is not
-/// there.
+/// A JSON document with an index of the objects and arrays that were searched before. The text must be validated JSON; in
+/// other text, lookups find nothing or a wrong range of bytes.
 #[derive(Debug, Clone)]
 pub struct Document<'a> {
     text: &'a [u8],
-    root: Option<Span>,
-    /// What [`Self::root`] holds.
+    root: Option<ByteSpan>,
+    /// The index of the root's container.
     inside: u32,
     containers: Vec<Container>,
     members: Vec<Member>,
-    /// Names that are written with escapes, as they mean.
+    /// The unescaped form of member names that contain escapes.
     unescaped: String,
 }
 
-/// Members that lie together in [`Document::members`].
+/// An indexed object or array: a range of [`Document::members`].
 #[derive(Debug, Clone, Copy)]
 struct Container {
     first: u32,
@@ -95,37 +96,37 @@ struct Container {
 
 #[derive(Debug, Clone, Copy)]
 struct Member {
-    name: Span,
-    value: Span,
-    /// Which container the value is, once somebody looked into it.
+    name: ByteSpan,
+    value: ByteSpan,
+    /// The index of the value's container, once the value was searched.
     inside: u32,
-    /// Whether the name lies in [`Document::unescaped`].
+    /// Whether the name is stored in [`Document::unescaped`] and not in the text.
     is_unescaped: bool,
 }
 
 impl<'a> Document<'a> {
-    /// Reads nothing yet.
+    /// A document over the text. The text is not read before the first lookup.
     pub fn new(text: &'a [u8]) -> Self {
         Self {
             text,
             root: None,
-            inside: NOWHERE,
+            inside: NO_CONTAINER,
             containers: Vec::new(),
             members: Vec::new(),
             unescaped: String::new(),
         }
     }
 
-    /// The value at the end of a path, as it stands in the text. Of a name that is there twice the last one counts.
+    /// The value at the path, as written in the text. If a member name occurs twice, the last one wins.
     pub fn find(&mut self, path: &Path) -> Option<&'a [u8]> {
         if self.root.is_none() {
-            self.root = Some(whole(self.text)?);
+            self.root = Some(root_span(self.text)?);
         }
         let mut value = self.root?;
-        // The member whose value this is, or nobody's, which is the root; `None`: its place is not remembered.
-        let mut owner = Some(NOWHERE);
+        // The index of the member that holds `value`, or `NO_CONTAINER` for the root. `None`: the value is not indexed.
+        let mut owner = Some(NO_CONTAINER);
         for step in &path.0 {
-            let inside = owner.and_then(|owner| self.look_into(owner, value));
+            let inside = owner.and_then(|owner| self.index_container(owner, value));
             if let Some(container) = inside {
                 let at = self.member(container, step, value)?;
                 (value, owner) = (self.members[at].value, Some(at as u32));
@@ -136,8 +137,9 @@ impl<'a> Document<'a> {
         Some(value.of(self.text))
     }
 
-    /// The container that this value is, read if it was not before; `None` where there is no room to remember it.
-    fn look_into(&mut self, owner: u32, value: Span) -> Option<Container> {
+    /// The container of the value, indexed now if it was not before. Returns `None` if the value is not an object or array,
+    /// or the index is full.
+    fn index_container(&mut self, owner: u32, value: ByteSpan) -> Option<Container> {
         let known = self.members.get(owner as usize).map_or(self.inside, |member| member.inside);
         if let Some(container) = self.containers.get(known as usize) {
             return Some(*container);
@@ -151,7 +153,7 @@ impl<'a> Document<'a> {
             self.members.reserve(UNSORTED_MAX);
         }
         let (mut is_object, mut fits) = (false, true);
-        let read = each(text, value, |name, value| {
+        let read = visit_children(text, value, |name, value| {
             fits = self.members.len() < DOCUMENT_MEMBERS_MAX;
             is_object = name.is_some();
             if fits && let Some(member) = self.read(name, value) {
@@ -177,22 +179,22 @@ impl<'a> Document<'a> {
         Some(container)
     }
 
-    /// A member as it is remembered; `None` if no text can name it (half of a surrogate pair).
-    fn read(&mut self, name: Option<super::scan::Name>, value: Span) -> Option<Member> {
-        let here = Span { start: 0, end: 0 };
+    /// The index entry of a member. Returns `None` if its name has no UTF-8 form (half of a surrogate pair).
+    fn read(&mut self, name: Option<super::scan::MemberName>, value: ByteSpan) -> Option<Member> {
+        let here = ByteSpan { start: 0, end: 0 };
         let mut member =
-            Member { name: name.map_or(here, |name| name.span), value, inside: NOWHERE, is_unescaped: false };
+            Member { name: name.map_or(here, |name| name.span), value, inside: NO_CONTAINER, is_unescaped: false };
         if let Some(name) = name.filter(|name| name.is_escaped) {
             let start = self.unescaped.len();
-            self.unescaped.push_str(&means(self.text, name.span)?);
-            member.name = Span { start: start as u32, end: self.unescaped.len() as u32 };
+            self.unescaped.push_str(&unescape_name(self.text, name.span)?);
+            member.name = ByteSpan { start: start as u32, end: self.unescaped.len() as u32 };
             member.is_unescaped = true;
         }
         Some(member)
     }
 
-    /// Which member of the container the step leads to.
-    fn member(&self, container: Container, step: &Step, value: Span) -> Option<usize> {
+    /// The index of the member that the step selects.
+    fn member(&self, container: Container, step: &PathStep, value: ByteSpan) -> Option<usize> {
         let first = container.first as usize;
         let members = self.members.get(first..first + container.len as usize)?;
         let name = step.name.as_bytes();
@@ -215,15 +217,15 @@ impl Member {
     }
 }
 
-/// One step without a memory.
-fn search(text: &[u8], value: Span, step: &Step) -> Option<Span> {
+/// Searches for one step without the index.
+fn search(text: &[u8], value: ByteSpan, step: &PathStep) -> Option<ByteSpan> {
     let mut found = None;
     match value.of(text).first()? {
-        b'{' => each(text, value, |name, value| {
+        b'{' => visit_children(text, value, |name, value| {
             let is_it = name.is_some_and(|name| {
                 let written = name.span.of(text);
                 if name.is_escaped {
-                    means(text, name.span).is_some_and(|name| *name == *step.name)
+                    unescape_name(text, name.span).is_some_and(|name| *name == *step.name)
                 } else {
                     written == step.name.as_bytes()
                 }
@@ -236,7 +238,7 @@ fn search(text: &[u8], value: Span, step: &Step) -> Option<Span> {
         b'[' => {
             let wanted = step.index?;
             let mut index = 0;
-            each(text, value, |_, value| {
+            visit_children(text, value, |_, value| {
                 found = (index == wanted).then_some(value);
                 index += 1;
                 found.is_none()
@@ -247,9 +249,9 @@ fn search(text: &[u8], value: Span, step: &Step) -> Option<Span> {
     found
 }
 
-/// What a name with escapes means.
-fn means(text: &[u8], name: Span) -> Option<String> {
-    let quoted = Span { start: name.start.checked_sub(1)?, end: name.end.checked_add(1)? };
+/// Unescapes a member name.
+fn unescape_name(text: &[u8], name: ByteSpan) -> Option<String> {
+    let quoted = ByteSpan { start: name.start.checked_sub(1)?, end: name.end.checked_add(1)? };
     serde_json::from_slice(quoted.of(text)).ok()
 }
 
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_by_a_path() {
+    fn a_path_finds_its_value() {
         let text =
             r#" { "a" : {"b":[10, {"c":"x\"y"}, [ ]], "" : 0}, "a.b":2, "n":null, "tw\u006f":2, "a/b":[true] } "#;
         for (path, wanted) in [
@@ -288,7 +290,7 @@ mod tests {
         ] {
             assert_eq!(found(&mut Document::new(text.as_bytes()), path), wanted, "{path}");
         }
-        // All of them in one document, twice.
+        // Repeated lookups in one document.
         let mut one = Document::new(text.as_bytes());
         for _ in 0..2 {
             assert_eq!(found(&mut one, "a.b.1.c"), Some(r#""x\"y""#));
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_name_counts() {
+    fn the_last_member_with_a_name_wins() {
         for (text, path, wanted) in [
             (r#"{"a":1,"a":2}"#, "a", Some("2")),
             (r#"{"a":{"b":1},"a":{"c":2}}"#, "a.b", None),
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path() {
+    fn invalid_paths_are_rejected() {
         for text in ["", ".", "a.", ".a", "a..b", "/", "/a//b", "/~2"] {
             assert_eq!(Path::try_new(text), Err(PathError), "{text:?}");
         }
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_in_what_is_no_container() {
+    fn lookups_in_scalars_and_invalid_json_find_nothing() {
         for text in ["", " ", "7", "\"a\"", "null", "{", "{\"a\"", "{\"a\":", "{\"a\" 1}", "{a:1}", "[1", "{\"a\":1"] {
             assert_eq!(found(&mut Document::new(text.as_bytes()), "b"), None, "{text}");
         }
@@ -353,7 +355,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_finds_what_a_parser_of_the_whole_finds(
+        fn lookups_find_the_same_values_as_a_full_parser(
             value in json(),
             is_pretty: bool,
             paths in proptest::collection::vec(proptest::collection::vec("[a-c\"\\\\é]{1,2}|[0-4]", 1..4), 1..20),
@@ -365,7 +367,7 @@ mod tests {
                 let parsed = Path::try_new(&path).unwrap();
                 let found = document.find(&parsed).map(|raw| serde_json::from_slice::<Value>(raw).unwrap());
                 prop_assert_eq!(found.as_ref(), value.pointer(&path), "{}", path);
-                let mut at = whole(text.as_bytes());
+                let mut at = root_span(text.as_bytes());
                 for step in &parsed.0 {
                     at = at.and_then(|at| search(text.as_bytes(), at, step));
                 }

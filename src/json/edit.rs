@@ -1,9 +1,10 @@
-//! Puts a value into a JSON text and leaves every other byte of it as it stands.
+//! Sets a value in JSON text and keeps every other byte unchanged.
 
 use super::Pointer;
 
-/// The body with this JSON value where the pointer leads: in place of the value that is there, or as a new last member of
-/// the object that its last token names a member of. `None` if there is neither, or the body is not JSON.
+/// Returns the body with `value` (JSON) at the pointer. An existing value is replaced; otherwise a member is appended to the
+/// parent object, and missing parent objects are created. Returns `None` if the parent is not an object or the body is not
+/// JSON.
 pub fn set(body: &[u8], pointer: &Pointer, value: &str) -> Option<Vec<u8>> {
     if let Some(raw) = pointer.find(body) {
         let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
@@ -11,7 +12,7 @@ pub fn set(body: &[u8], pointer: &Pointer, value: &str) -> Option<Vec<u8>> {
     }
     let (parent, _) = pointer.as_str().rsplit_once('/')?;
     let parent = Pointer::try_new(parent).ok()?;
-    let name = serde_json::to_string(&pointer.last()?).ok()?;
+    let name = serde_json::to_string(&pointer.last_token()?).ok()?;
     let Some(object) = parent.find(body) else {
         return set(body, &parent, &format!("{{{name}:{value}}}"));
     };
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_put_where_the_pointer_leads() {
+    fn set_replaces_or_appends_the_value_at_the_pointer() {
         for (body, pointer, edited) in [
             (r#"{"a": 1.50, "b":2}"#, "/b", r#"{"a": 1.50, "b":"x"}"#),
             (r#"{"a":1}"#, "/b", r#"{"a":1,"b":"x"}"#),

@@ -1,13 +1,13 @@
-//! json: where a value stands in a body, without a tree of the body.
+//! Finds and replaces values in JSON text without building a tree of the text.
 //!
-//! Promises: nothing is built in memory but what is asked for; of a name that is there twice the last one counts, here as in
-//! every other reader of this program. Must never know: what the values mean.
+//! Invariants: only the requested values are kept in memory. If a member name occurs twice, the last one wins, as in every
+//! other JSON reader of this program. This module must never know what the values mean.
 
 mod brackets;
 mod depth;
 mod document;
 mod edit;
-mod pass;
+mod extract;
 mod pointer;
 mod scan;
 
@@ -15,16 +15,16 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-pub use depth::is_deeper;
+pub use depth::exceeds_depth;
 pub use document::{Document, Path, PathError};
 pub use edit::set;
-pub use pointer::{Found, Pointer, PointerError, PointerSet};
+pub use pointer::{Pointer, PointerError, PointerSet, PointerValues};
 pub use scan::items;
 
-/// What a value says: text as it means, anything else as it is written; `None` for `null`, and for text that no UTF-8 can
-/// say (half of a surrogate pair).
+/// A JSON value as text. Strings are unescaped; every other value is returned as written. Returns `None` for `null` and for
+/// a string that has no UTF-8 form (half of a surrogate pair).
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    /// Borrows where nothing is escaped.
+    /// Borrows if the string has no escapes.
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -35,7 +35,7 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The elements of an array, each as it stands; `None` for anything else.
+/// The elements of an array, each as written. Returns `None` if the value is not an array.
 pub fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(raw.get()).ok()
 }

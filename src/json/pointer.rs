@@ -1,39 +1,39 @@
-//! JSON pointers (RFC 6901): one, or a set of them that one pass over the text answers.
+//! JSON pointers (RFC 6901): a single pointer, or a set that is evaluated in one pass over the text.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
-use super::pass;
+use super::extract;
 use crate::limits::JSON_DEPTH_MAX;
 
-/// A pointer that is one: empty, or `/` before each token.
+/// A valid JSON pointer: empty, or a `/` before each token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pointer {
     text: Box<str>,
-    root: Node,
+    root: PointerNode,
 }
 
-/// Text that is no pointer.
+/// The text is not a JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a JSON pointer is empty or begins with \"/\"; ~ stands only before 0 or 1; at most {JSON_DEPTH_MAX} names")]
 pub struct PointerError;
 
-/// A place in a body at which pointers end or go on.
+/// A node of the tree of pointers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct Node {
-    /// The name of the member that leads here, unescaped.
+pub(super) struct PointerNode {
+    /// The reference token of this node, unescaped.
     pub(super) token: Box<str>,
-    /// The same as a position in an array, if it can be one.
+    /// The token as an array index, if it is one.
     pub(super) index: Option<usize>,
-    /// Where the value goes, if a pointer ends here.
+    /// The slot for the value, if a pointer ends here.
     pub(super) slot: Option<usize>,
-    pub(super) children: Vec<Node>,
+    pub(super) children: Vec<PointerNode>,
 }
 
-impl Node {
-    /// RFC 6901 section 4: a position has no leading zeros.
+impl PointerNode {
+    /// An array index has no leading zeros (RFC 6901 section 4).
     fn new(token: &str) -> Self {
         let digits = token.bytes().all(|b| b.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
         let index = if digits { token.parse().ok() } else { None };
@@ -48,12 +48,12 @@ impl Node {
         &mut self.children[at]
     }
 
-    /// The node at which a pointer ends.
+    /// The node at which the pointer ends. Missing nodes are created.
     fn end(&mut self, pointer: &str) -> Result<&mut Self, PointerError> {
         let Some(tokens) = pointer.strip_prefix('/') else {
             return if pointer.is_empty() { Ok(self) } else { Err(PointerError) };
         };
-        // No value lies deeper, and a tree without a bound would not be freed without one.
+        // No accepted JSON is nested deeper. The bound also limits the recursion that drops the tree.
         if tokens.split('/').count() > JSON_DEPTH_MAX {
             return Err(PointerError);
         }
@@ -77,28 +77,31 @@ pub(super) fn unescape(token: &str) -> Result<String, PointerError> {
 }
 
 impl Pointer {
+    /// Parses a JSON pointer.
+    ///
     /// # Errors
-    /// For text that is no pointer.
+    /// If the text is not a JSON pointer, or has more tokens than the maximum depth of JSON.
     pub fn try_new(text: &str) -> Result<Self, PointerError> {
-        let mut root = Node::default();
+        let mut root = PointerNode::default();
         root.end(text)?.slot = Some(0);
         Ok(Self { text: text.into(), root })
     }
 
-    /// As it was written.
+    /// The pointer as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Its last token, unescaped; `None` for the pointer to the whole.
-    pub(super) fn last(&self) -> Option<String> {
+    /// The last token, unescaped. Returns `None` for the empty pointer, which selects the whole document.
+    pub(super) fn last_token(&self) -> Option<String> {
         self.text.rsplit_once('/').and_then(|(_, token)| unescape(token).ok())
     }
 
-    /// The value in a body, as it stands there; `None` if it is not there, or the body is not one JSON value in UTF-8.
+    /// The value at this pointer, as written in the body. Returns `None` if there is none or the body is not one JSON value
+    /// in UTF-8.
     pub fn find<'a>(&self, body: &'a [u8]) -> Option<&'a RawValue> {
         let mut values = [None];
-        pass::read(&self.root, body, &mut values)?;
+        extract::read(&self.root, body, &mut values)?;
         values[0]
     }
 }
@@ -117,49 +120,49 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// Pointers that one pass finds.
+/// A set of pointers whose values are found in one pass.
 #[derive(Debug, Clone, Default)]
 pub struct PointerSet {
-    root: Node,
+    root: PointerNode,
     slots: usize,
 }
 
-/// What a pass found, by the slots that [`PointerSet::add`] gave.
+/// The values found by [`PointerSet::read`], by the slots that [`PointerSet::add`] returned.
 #[derive(Debug, Clone, Default)]
-pub struct Found<'a> {
+pub struct PointerValues<'a> {
     text: &'a str,
     values: Vec<Option<&'a RawValue>>,
 }
 
 impl PointerSet {
-    /// Adds a pointer; the slot in which [`Self::read`] leaves its value. The same pointer has the same slot.
+    /// Adds a pointer and returns the slot of its value in [`PointerValues`]. The same pointer always has the same slot.
     pub fn add(&mut self, pointer: &Pointer) -> usize {
         let fresh = self.slots;
-        // The text was checked when the pointer was made.
+        // Cannot fail: the text was validated when the pointer was created.
         let Ok(node) = self.root.end(pointer.as_str()) else { return fresh };
         let slot = *node.slot.get_or_insert(fresh);
         self.slots = self.slots.max(slot + 1);
         slot
     }
 
-    /// One pass over a body; `None` if it is not one JSON value in UTF-8.
+    /// Reads the values from the body in one pass. Returns `None` if the body is not one JSON value in UTF-8.
     ///
-    /// What a pointer leads through may be nested 127 deep; what it leads to, or past, is skipped without recursion and
-    /// may be nested as deep as it likes.
-    pub fn read<'a>(&self, body: &'a [u8]) -> Option<Found<'a>> {
+    /// The containers that a pointer descends through may be nested 127 levels deep. Selected and skipped values are read
+    /// without recursion, so their depth is not limited.
+    pub fn read<'a>(&self, body: &'a [u8]) -> Option<PointerValues<'a>> {
         let mut values = vec![None; self.slots];
-        let text = pass::read(&self.root, body, &mut values)?;
-        Some(Found { text, values })
+        let text = extract::read(&self.root, body, &mut values)?;
+        Some(PointerValues { text, values })
     }
 }
 
-impl<'a> Found<'a> {
-    /// The whole body, which is JSON.
+impl<'a> PointerValues<'a> {
+    /// The whole body as text. The text is valid JSON.
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// The value of a slot, as it stands in the body.
+    /// The value of the slot, as written in the body. Returns `None` if the body has no such value.
     pub fn raw(&self, slot: usize) -> Option<&'a RawValue> {
         self.values.get(slot).copied().flatten()
     }
@@ -199,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pointer() {
+    fn invalid_pointers_are_rejected() {
         for text in ["a", "a/b", "/~", "/~2", "/a~", "#/a", " "] {
             assert_eq!(Pointer::try_new(text), Err(PointerError), "{text:?}");
         }
     }
 
     #[test]
-    fn positions_have_no_leading_zeros_and_names_may() {
+    fn array_indexes_have_no_leading_zeros_but_names_may() {
         assert_eq!(found("[1,2]", "/01"), None);
         assert_eq!(found("[1,2]", "/+1"), None);
         assert_eq!(found("[1,2]", "/-"), None);
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_name_counts() {
+    fn the_last_member_with_a_name_wins() {
         assert_eq!(found(r#"{"a":1,"a":2}"#, "/a").as_deref(), Some("2"));
         assert_eq!(found(r#"{"a":{"b":1},"a":{"c":2}}"#, "/a/b"), None);
         assert_eq!(found(r#"{"a":{"b":1},"a":5}"#, "/a/b"), None);
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_one_value_holds_nothing() {
+    fn a_body_that_is_not_one_json_value_has_no_values() {
         let mut set = PointerSet::default();
         set.add(&Pointer::try_new("/a").unwrap());
         for body in ["", " ", r#"{"a":1"#, r#"{"a":1}}"#, r#"{"a":1} 2"#, r#"{"a":01}"#, "nul", r#"{"a":1,}"#, "[1 2]"]
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn deep_nesting_uses_no_stack() {
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         let pointer = "/0".repeat(128);
         assert_eq!(Pointer::try_new(&"/0".repeat(200_000)), Err(PointerError));
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn values_say_what_they_mean() {
+    fn values_are_converted_to_text() {
         let says =
             |raw: &str| text(&serde_json::from_str::<Box<RawValue>>(raw).unwrap()).map(std::borrow::Cow::into_owned);
         assert_eq!(says(r#""a\u00e9\n\/""#).as_deref(), Some("aé\n/"));
@@ -296,7 +299,7 @@ mod tests {
         })
     }
 
-    /// Every pointer that leads somewhere in the value, and a few that do not.
+    /// Every pointer that selects a value, and a few that select nothing.
     fn pointers(value: &Value, at: &str, into: &mut Vec<String>) {
         into.push(at.to_owned());
         into.push(format!("{at}/a"));
@@ -314,7 +317,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_finds_what_a_tree_holds(
+        fn a_set_finds_the_same_values_as_a_parsed_tree(
             value in values(), pretty in any::<bool>(),
             chosen in proptest::collection::vec(any::<proptest::sample::Index>(), 1..12),
         ) {

@@ -1,18 +1,18 @@
-//! Where values begin and end in JSON that was checked before: bytes are skipped, not parsed.
+//! Finds where values begin and end in validated JSON. Bytes are skipped, not parsed.
 //!
-//! Nothing here fails on text that is not JSON; it says `None`, or something that is not there. Nothing recurses.
+//! On text that is not JSON, these functions return `None` or a wrong range of bytes; they never panic. They do not recurse.
 
 use super::brackets::container_end;
 
-/// From here to before there, in bytes.
+/// A half-open range of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
+pub(super) struct ByteSpan {
     pub(super) start: u32,
     pub(super) end: u32,
 }
 
-impl Span {
-    /// Only for places in a text that is shorter than 4 GiB.
+impl ByteSpan {
+    /// The positions must be below 4 GiB.
     fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, end: end as u32 }
     }
@@ -22,25 +22,30 @@ impl Span {
     }
 }
 
-/// The name of a member, within its quotes, as it is written; of an element there is none.
+/// The name of an object member, as written between its quotes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name {
-    pub(super) span: Span,
-    /// Whether it has escapes, and means something else than it looks like.
+pub(super) struct MemberName {
+    pub(super) span: ByteSpan,
+    /// Whether the name contains escapes and must be unescaped before a comparison.
     pub(super) is_escaped: bool,
 }
 
-/// The value that is a text, less the blanks around it; `None` in an empty text, and in one of 4 GiB. Nothing is read for it:
-/// the text is one value.
-pub(super) fn whole(text: &[u8]) -> Option<Span> {
+/// The whole text without surrounding whitespace. Returns `None` if the text is empty or has 4 GiB or more. The text is not
+/// read: it is one value.
+pub(super) fn root_span(text: &[u8]) -> Option<ByteSpan> {
     u32::try_from(text.len()).ok()?;
     let start = blanks_end(text, 0);
     let end = start + text[start..].trim_ascii_end().len();
-    (start < end).then(|| Span::new(start, end))
+    (start < end).then(|| ByteSpan::new(start, end))
 }
 
-/// Each member of an object, or each element of an array, in its order; `None` if the text ends early.
-pub(super) fn each(text: &[u8], container: Span, mut visit: impl FnMut(Option<Name>, Span) -> bool) -> Option<()> {
+/// Calls `visit` for each member of an object or element of an array, in order, until it returns `false`. Elements have no
+/// name. Returns `None` if the text ends early.
+pub(super) fn visit_children(
+    text: &[u8],
+    container: ByteSpan,
+    mut visit: impl FnMut(Option<MemberName>, ByteSpan) -> bool,
+) -> Option<()> {
     let mut at = container.start as usize;
     let is_object = *text.get(at)? == b'{';
     at = blanks_end(text, at + 1);
@@ -53,7 +58,7 @@ pub(super) fn each(text: &[u8], container: Span, mut visit: impl FnMut(Option<Na
                 return None;
             }
             let (end, is_escaped) = string_end(text, at + 1)?;
-            let name = Name { span: Span::new(at + 1, end - 1), is_escaped };
+            let name = MemberName { span: ByteSpan::new(at + 1, end - 1), is_escaped };
             at = blanks_end(text, end);
             if *text.get(at)? != b':' {
                 return None;
@@ -64,7 +69,7 @@ pub(super) fn each(text: &[u8], container: Span, mut visit: impl FnMut(Option<Na
             None
         };
         let end = value_end(text, at)?;
-        if !visit(name, Span::new(at, end)) {
+        if !visit(name, ByteSpan::new(at, end)) {
             return Some(());
         }
         at = blanks_end(text, end);
@@ -75,7 +80,7 @@ pub(super) fn each(text: &[u8], container: Span, mut visit: impl FnMut(Option<Na
     }
 }
 
-/// The elements of an array, each as it stands; none of anything else.
+/// The elements of an array, each as written. Yields nothing if the value is not an array.
 pub fn items(array: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_array = array.first() == Some(&b'[');
     let mut at = blanks_end(array, 1);
@@ -100,7 +105,7 @@ fn blanks_end(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Past the value that begins here, which is at least a byte long.
+/// The position after the value that begins at `at`. A value has at least one byte.
 fn value_end(text: &[u8], at: usize) -> Option<usize> {
     match text.get(at)? {
         b'"' => string_end(text, at + 1).map(|(end, _)| end),
@@ -118,7 +123,7 @@ const fn each_byte(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The high bit of each byte of the word that is `byte`. Bytes above the first such one may be marked wrongly.
+/// Sets the high bit of each byte of the word that equals `byte`. Bytes above the first match may be marked wrongly.
 fn marks(word: u64, byte: u8) -> u64 {
     let differs = word ^ each_byte(byte);
     differs.wrapping_sub(each_byte(1)) & !differs & each_byte(0x80)
@@ -128,11 +133,12 @@ fn word(text: &[u8], at: usize) -> Option<u64> {
     text.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Past the quote that ends a string, from behind the one that begins it, and whether there are escapes.
+/// The position after the closing quote of a string, and whether the string contains escapes. `at` is the position after
+/// the opening quote.
 fn string_end(text: &[u8], mut at: usize) -> Option<(usize, bool)> {
     let mut is_escaped = false;
     loop {
-        // Eight bytes at a time: most of a payload is in its strings.
+        // Reads eight bytes at a time: strings are the largest part of most payloads.
         if let Some(word) = word(text, at) {
             let found = marks(word, b'"') | marks(word, b'\\');
             if found == 0 {
@@ -157,12 +163,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_end_at_their_quote_wherever_it_stands() {
+    fn a_string_ends_at_its_closing_quote_at_any_offset() {
         for len in 0..40 {
             for escape in 0..len {
                 let mut text = vec![b'a'; len];
                 text[escape] = b'\\';
-                // What follows an escape is passed over, a quote too.
+                // The byte after a backslash is skipped, even if it is a quote.
                 if escape + 1 < len {
                     text[escape + 1] = b'"';
                     text.extend_from_slice(b"\", \"b\"");
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_stand_as_they_are() {
+    fn items_yields_the_elements_as_written() {
         for (array, wanted) in [
             ("[]", &[][..]),
             (" []", &[]),
@@ -197,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn deep_nesting_uses_no_stack() {
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         assert_eq!(items(deep.as_bytes()).map(<[u8]>::len).collect::<Vec<_>>(), [deep.len() - 2]);
     }

@@ -1,57 +1,60 @@
-//! An attempt at a delivery, and what is decided after it.
+//! Delivery attempts, the decision after an attempt, and delivery states.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::Timestamp;
 
-/// One attempt, as history keeps it.
+/// One delivery attempt, as the history stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// The number of the attempt, starting at 1.
     pub number: u16,
-    /// When it began.
+    /// When the attempt began.
     pub at: Timestamp,
-    /// From its beginning to its end.
+    /// The time from the beginning to the end of the attempt.
     pub latency: Duration,
-    /// The answer's status, if there was an answer.
+    /// The status of the response; `None` if there was no response.
     pub http_status: Option<u16>,
-    /// Why it failed; absent on success.
+    /// Why the attempt failed; `None` on success.
     pub error: Option<AttemptError>,
-    /// The first [`crate::limits::RESPONSE_BYTES_KEPT`] bytes of the answer's body, as text.
+    /// The first [`crate::limits::RESPONSE_BYTES_KEPT`] bytes of the response body, as text.
     pub response: Box<str>,
 }
 
-/// Why an attempt failed. What the retry policy and the breaker must tell apart is a variant; the words are for people.
+/// Why an attempt failed.
+///
+/// Each failure that the retry policy and the circuit breaker treat differently has a variant. The texts inside the
+/// variants are only for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptError {
-    /// An answer outside 200..=299.
+    /// The response has a status outside 200..=299.
     Status(u16),
-    /// No complete answer within the webhook's timeout.
+    /// No complete response arrived within the timeout of the webhook.
     Timeout,
     /// Name resolution, connection, TLS or the exchange itself failed.
     Connect(Box<str>),
-    /// The egress guard forbids the address. Never retried sooner than the schedule says.
+    /// The egress guard forbids the address. The retry policy never retries this failure sooner than its schedule says.
     Egress(Box<str>),
-    /// It cannot be signed as the webhook's profile says; nothing was sent.
+    /// The delivery cannot be signed as the profile of the webhook requires. Nothing was sent.
     Unsigned(Box<str>),
-    /// The attempt was dropped unfinished: a fault of ours.
+    /// The attempt was dropped before it finished, because of a fault in Hooktide.
     Dropped,
     /// The payload is no longer in the log.
     PayloadGone,
 }
 
-/// What becomes of a delivery after an attempt.
+/// What happens to a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// 200..=299.
+    /// The response had a status in 200..=299.
     Delivered,
-    /// Again, at this time of the scheduling clock.
+    /// The delivery is attempted again, at this time of the scheduling clock.
     Retry {
-        /// When.
+        /// When the next attempt is due.
         at: Timestamp,
     },
-    /// Never again; a dead letter.
+    /// The delivery is not attempted again and becomes a dead letter.
     Dead(DeadReason),
 }
 
@@ -59,29 +62,29 @@ pub enum Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum DeadReason {
-    /// Its attempts are used up.
+    /// All attempts of the retry policy are used up.
     Exhausted = 1,
     /// The retry policy does not retry this failure.
     NotRetryable = 2,
     /// The receiver answered 410 Gone, which disables the webhook.
     Gone = 3,
-    /// Its webhook was disabled while it waited.
+    /// The webhook was disabled while the delivery waited.
     Disabled = 4,
-    /// Its webhook was removed while it waited.
+    /// The webhook was deleted while the delivery waited.
     Removed = 5,
-    /// The log's limits took its payload while it waited.
+    /// The retention limits of the log removed the payload while the delivery waited.
     Expired = 6,
 }
 
 impl DeadReason {
-    /// The reason with this number, as stored.
+    /// The reason with this stored number; `None` for an unknown number.
     pub fn from_u8(n: u8) -> Option<Self> {
         [Self::Exhausted, Self::NotRetryable, Self::Gone, Self::Disabled, Self::Removed, Self::Expired]
             .into_iter()
             .find(|reason| *reason as u8 == n)
     }
 
-    /// The word that the interface shows.
+    /// The name of the reason in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
@@ -93,7 +96,7 @@ impl DeadReason {
         }
     }
 
-    /// The delivery's final state: `failed` when an attempt ended it, `abandoned` when something else did.
+    /// The final status of the delivery: `failed` if an attempt ended the delivery, `abandoned` if something else did.
     pub fn status(self) -> DeliveryStatus {
         match self {
             Self::Exhausted | Self::NotRetryable | Self::Gone => DeliveryStatus::Failed,
@@ -102,23 +105,23 @@ impl DeadReason {
     }
 }
 
-/// A delivery's state.
+/// The status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryStatus {
-    /// Not yet attempted, or being attempted for the first time.
+    /// The delivery has not been attempted, or the first attempt is in progress.
     Pending,
-    /// Attempted, waiting for the next attempt.
+    /// The delivery was attempted and waits for the next attempt.
     Retrying,
-    /// Done.
+    /// The endpoint accepted the delivery.
     Delivered,
-    /// A dead letter after its last attempt.
+    /// The delivery is a dead letter because its last attempt failed.
     Failed,
-    /// A dead letter without a last attempt.
+    /// The delivery is a dead letter for a reason other than a failed attempt.
     Abandoned,
 }
 
 impl DeliveryStatus {
-    /// The word that the interface shows.
+    /// The name of the status in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",

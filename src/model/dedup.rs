@@ -1,31 +1,31 @@
-//! dedup: what makes an event the same as an earlier one.
+//! Deduplication keys: what makes an event the same as an earlier event.
 
-/// SHA-256 of tenant, sender, kind and id, cut to 128 bits. The folder `ingest` computes the keys.
+/// The SHA-256 of tenant, sender, kind and id, truncated to 128 bits. The folder `ingest` computes the keys.
 pub type DedupKey = [u8; 16];
 
 /// How the log treats a second event with the same key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DedupKind {
-    /// The sender's own id: the same id is the same event, whatever its body.
+    /// The id that the sender gave. The same id means the same event, whatever the body is.
     Id,
-    /// An `Idempotency-Key`: the same key with another body is an error.
+    /// An `Idempotency-Key`. The same key with another body is an error.
     IdempotencyKey,
 }
 
-/// What a sender's events are compared by. Two events are compared only if they are of one tenant and one sender.
+/// What two events are compared by. Two events are compared only if they have the same tenant and the same sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DedupBy<'a> {
-    /// The sender's id, whatever the body.
+    /// The id that the sender gave, whatever the body is.
     Id(&'a str),
-    /// The sender's id and the request's body together.
+    /// The id that the sender gave, together with the body of the request.
     IdAndBody(&'a str),
-    /// The request's body.
+    /// The body of the request.
     Body,
-    /// An `Idempotency-Key`, which is valid for one body.
+    /// An `Idempotency-Key`. Each key is valid for one body.
     IdempotencyKey {
         /// The key.
         key: &'a str,
-        /// The event's index in a request of many events.
+        /// The index of the event in a request with many events; `None` in a request with one event.
         index: Option<usize>,
     },
 }

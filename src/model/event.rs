@@ -1,42 +1,44 @@
-//! An event: its head in the form in which the log keeps it, and its data, byte for byte as it came.
+//! Events: the encoded head, as the log stores the head, and the data, byte for byte as received.
 //!
-//! The head is encoded once, at the door, and from there on handed around and written as bytes; a stage that needs a
-//! field reads it in place. Layout (integers little-endian):
+//! The head is encoded once, at ingest. After that, every stage passes and writes the head as bytes. A stage that needs
+//! a field reads the field in place. The layout is (integers are little-endian):
 //!
 //! ```text
 //! u8 version, u8 flags, u8 dedup kind, u8 hops, i64 timestamp, i64 received_at, [u8; 16] dedup key, u64 fingerprint,
-//! u32 data length, u32 raw length (flag 2), [u8; 16] once (flag 4), 9 × (u16 length, bytes): tenant, type, source, external id, correlation id,
-//! traceparent, resource id, workspace id, user id; u32 length, metadata; the inbound section (flag 8, see `inbound`);
+//! u32 data length, u32 raw length (flag 2), [u8; 16] nonce (flag 4), 9 × (u16 length, bytes): tenant, type, source,
+//! external id, correlation id,
+//! traceparent, resource id, workspace id, user id; u32 length, metadata; the inbound section (flag 8, see `inbound_info`);
 //! varint count, count × varint webhook number less the one before
 //! ```
-//! `wire` writes and reads texts and numbers. Flags: 1 verified, 2 the raw body follows the
-//! data. A head with one of the flags 2, 4 and 8 is of version 2, one without of version 1, so that a program that knows
-//! only version 1 never misreads one.
 //!
-//! The body of an event is its data, JSON, followed by the raw body where that is not the data itself.
+//! The module `wire` writes and reads texts and numbers. Flag 1 means that a signature was verified. Flag 2 means that
+//! the raw body follows the data. A head with one of the flags 2, 4 and 8 has version 2, and a head without these flags
+//! has version 1. So a program that knows only version 1 never misreads a head.
+//!
+//! The body of an event is its data, as JSON. If the raw body differs from the data, the raw body follows the data.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::dedup::{DedupKey, DedupKind};
-use super::inbound::Inbound;
-use super::wire::{Reader, put_long_text, put_text, put_varint};
+use super::inbound_info::InboundInfo;
+use super::wire::{HeadReader, put_long_text, put_text, put_varint};
 use super::{Timestamp, WebhookNo};
 
-/// The numbers of the webhooks that matched when the event was accepted, ascending.
+/// The numbers of the webhooks that matched when the event was accepted, in ascending order.
 pub type Webhooks = SmallVec<[WebhookNo; 4]>;
 
-/// The data within an event's body, by its encoded head.
+/// Returns the data part of the body of an event. `head` is the encoded head.
 pub fn data_of(head: &[u8], body: &Bytes) -> Bytes {
     raw_start(head, body).map_or_else(|| body.clone(), |start| body.slice(..start))
 }
 
-/// The raw body within an event's body, by its encoded head.
+/// Returns the raw body of the request that the event came with. `head` is the encoded head.
 pub fn raw_of(head: &[u8], body: &Bytes) -> Bytes {
     raw_start(head, body).map_or_else(|| body.clone(), |start| body.slice(start..))
 }
 
-/// Where the data ends and the raw body begins; `None`: they are one.
+/// The offset at which the raw body begins; `None` if the data is the raw body.
 fn raw_start(head: &[u8], body: &Bytes) -> Option<usize> {
     if head.get(1)? & FLAG_RAW == 0 {
         return None;
@@ -45,85 +47,86 @@ fn raw_start(head: &[u8], body: &Bytes) -> Option<usize> {
     Some((u32::from_le_bytes(*len) as usize).min(body.len()))
 }
 
-/// What is needed to encode a head.
+/// All fields of an event head. This type is the input to [`NewEvent::encode`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewEvent<'a> {
-    /// The tenant it belongs to.
+    /// The tenant of the event.
     pub tenant: &'a str,
-    /// Its type, `[A-Za-z0-9][A-Za-z0-9._:-]{0,127}`.
+    /// The event type, `[A-Za-z0-9][A-Za-z0-9._:-]{0,127}`.
     pub event_type: &'a str,
-    /// `api` for an application's own events, else the source's name.
+    /// `api` for events that a client publishes, otherwise the name of the source.
     pub source: &'a str,
-    /// The event's own time.
+    /// The time at which the event happened, as the sender says.
     pub timestamp: Timestamp,
     /// When the request arrived.
     pub received_at: Timestamp,
-    /// The sender's id.
+    /// The id that the sender gave.
     pub external_id: Option<&'a str>,
-    /// The caller's `X-Correlation-ID`, else the request id.
+    /// The `X-Correlation-ID` of the request, or the request id if the header is missing.
     pub correlation_id: &'a str,
-    /// W3C trace context, passed on to deliveries.
+    /// The W3C trace context. Deliveries carry the same value.
     pub traceparent: Option<&'a str>,
-    /// The resource it is about, as text.
+    /// The id of the resource that the event is about, as text.
     pub resource_id: Option<&'a str>,
-    /// The workspace it belongs to, as text.
+    /// The id of the workspace of the event, as text.
     pub workspace_id: Option<&'a str>,
-    /// The user it is about, as text.
+    /// The id of the user that the event is about, as text.
     pub user_id: Option<&'a str>,
-    /// Raw JSON object.
+    /// A raw JSON object.
     pub metadata: Option<&'a str>,
-    /// Whether a signature was checked.
+    /// Whether the signature of the request was verified.
     pub verified: bool,
-    /// What makes it the same as another, with a fingerprint of the body.
+    /// The deduplication key and its kind; `None` if the event is not deduplicated.
     pub dedup: Option<(DedupKey, DedupKind)>,
-    /// First 64 bits of the body's SHA-256; compared for [`DedupKind::IdempotencyKey`]. 0 without a dedup key.
+    /// The first 64 bits of the SHA-256 of the body, which are compared for [`DedupKind::IdempotencyKey`]. 0 without a
+    /// deduplication key.
     pub fingerprint: u64,
-    /// A signed value that may come only once, beside the id.
+    /// A signed value that is accepted only once, in addition to the deduplication key.
     pub nonce: Option<DedupKey>,
-    /// Length of the data in bytes.
+    /// The length of the data in bytes.
     pub data_len: u32,
-    /// Length of the raw body that follows the data in bytes; `None`: the data is the raw body.
+    /// The length in bytes of the raw body that follows the data; `None` if the data is the raw body.
     pub raw_len: Option<u32>,
-    /// What is kept of a source's request.
-    pub inbound: Option<Inbound<'a>>,
-    /// Gateways that the event has passed through before this one.
+    /// What is stored about the request of a source; `None` for events of the API.
+    pub inbound: Option<InboundInfo<'a>>,
+    /// The number of gateways that the event has passed through before this gateway.
     pub hops: u8,
 }
 
-/// A head, read in place.
+/// A parsed event head. The texts borrow from the encoded bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EventHead<'a> {
-    /// The fields.
+    /// The fields of the head.
     pub event: NewEvent<'a>,
     webhooks: &'a [u8],
     count: usize,
 }
 
-/// The fixed fields at a head's beginning that the dedup table is rebuilt from.
+/// The fixed fields at the beginning of a head from which the deduplication table is rebuilt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadStamp {
+pub struct DedupFields {
     /// When the request arrived.
     pub received_at: Timestamp,
-    /// What makes the event the same as another.
+    /// The deduplication key and its kind; `None` if the event is not deduplicated.
     pub dedup: Option<(DedupKey, DedupKind)>,
-    /// What may come only once.
+    /// A signed value that is accepted only once.
     pub nonce: Option<DedupKey>,
-    /// First 64 bits of the body's SHA-256.
+    /// The first 64 bits of the SHA-256 of the body.
     pub fingerprint: u64,
 }
 
-/// Bytes that are not a head of a version this program knows.
+/// Why bytes cannot be read as an event head.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
-    /// A later program wrote it.
+    /// A newer program wrote the head.
     #[error("event head of version {0}; this program reads versions up to {VERSION_MAX}")]
     Version(u8),
-    /// It ends early or its text is not UTF-8.
+    /// The head ends early, or a text is not UTF-8.
     #[error("damaged event head")]
     Damaged,
 }
 
-/// Of a head without any of [`FLAGS_OF_2`].
+/// The version of a head without any of [`FLAGS_OF_2`].
 const VERSION_PLAIN: u8 = 1;
 const VERSION_MAX: u8 = 2;
 const FLAG_VERIFIED: u8 = 1;
@@ -131,16 +134,16 @@ const FLAG_RAW: u8 = 2;
 const FLAG_NONCE: u8 = 4;
 const FLAG_INBOUND: u8 = 8;
 const FLAGS_OF_2: u8 = FLAG_RAW | FLAG_NONCE | FLAG_INBOUND;
-/// Where the data's length stands.
+/// The offset of the length of the data.
 const DATA_LEN_AT: usize = 4 + 8 + 8 + 16 + 8;
 
 impl NewEvent<'_> {
-    /// Length of the event's body, which is the data and what follows it.
+    /// The length of the body in bytes: the data and the raw body after it.
     pub fn body_len(&self) -> usize {
         self.data_len as usize + self.raw_len.unwrap_or(0) as usize
     }
 
-    /// Appends the encoded head to `out`. Texts are at most 65,534 bytes long, which the door sees to.
+    /// Appends the encoded head to `out`. Ingest ensures that no text is longer than 65,534 bytes.
     pub fn encode(&self, webhooks: &[WebhookNo], out: &mut Vec<u8>) {
         let (key, kind) = match self.dedup {
             None => ([0; 16], 0),
@@ -187,9 +190,13 @@ impl NewEvent<'_> {
 }
 
 impl<'a> EventHead<'a> {
-    /// Reads only the fixed fields that come first: a million of them are read at each start.
-    pub fn stamp(bytes: &[u8]) -> Result<HeadStamp, HeadError> {
-        let mut from = Reader::new(bytes);
+    /// Reads only the fixed fields at the beginning of the head, because each start of the server reads a million
+    /// heads.
+    ///
+    /// # Errors
+    /// [`HeadError`] if the bytes are not a head of a known version.
+    pub fn dedup_fields(bytes: &[u8]) -> Result<DedupFields, HeadError> {
+        let mut from = HeadReader::new(bytes);
         let [version, flags, kind, _] = from.array()?;
         if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
             return Err(HeadError::Version(version));
@@ -203,10 +210,13 @@ impl<'a> EventHead<'a> {
             let _raw_len: [u8; 4] = from.array()?;
         }
         let nonce = if flags & FLAG_NONCE != 0 { Some(from.array()?) } else { None };
-        Ok(HeadStamp { received_at, dedup, nonce, fingerprint })
+        Ok(DedupFields { received_at, dedup, nonce, fingerprint })
     }
 
-    /// Reads only the tenant and the type: each delivery is counted by them.
+    /// Reads only the tenant and the event type, because the metrics count each delivery by these labels.
+    ///
+    /// # Errors
+    /// [`HeadError`] if the bytes are not a head of a known version.
     pub fn labels(bytes: &'a [u8]) -> Result<(&'a str, &'a str), HeadError> {
         let [version, flags, ..] = *bytes.first_chunk::<4>().ok_or(HeadError::Damaged)?;
         if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
@@ -214,14 +224,17 @@ impl<'a> EventHead<'a> {
         }
         let raw = if flags & FLAG_RAW != 0 { 4 } else { 0 };
         let nonce = if flags & FLAG_NONCE != 0 { 16 } else { 0 };
-        let mut from = Reader::new(bytes.get(DATA_LEN_AT + 4 + raw + nonce..).ok_or(HeadError::Damaged)?);
+        let mut from = HeadReader::new(bytes.get(DATA_LEN_AT + 4 + raw + nonce..).ok_or(HeadError::Damaged)?);
         let tenant = from.text()?.ok_or(HeadError::Damaged)?;
         Ok((tenant, from.text()?.ok_or(HeadError::Damaged)?))
     }
 
-    /// Reads a head in place.
+    /// Parses a head. The result borrows from `bytes`.
+    ///
+    /// # Errors
+    /// [`HeadError`] if the bytes are not a head of a known version.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
-        let mut from = Reader::new(bytes);
+        let mut from = HeadReader::new(bytes);
         let [version, flags, kind, hops] = from.array()?;
         if !(VERSION_PLAIN..=VERSION_MAX).contains(&version) {
             return Err(HeadError::Version(version));
@@ -249,15 +262,15 @@ impl<'a> EventHead<'a> {
             workspace_id: from.text()?,
             user_id: from.text()?,
             metadata: from.long_text()?,
-            inbound: if flags & FLAG_INBOUND != 0 { Some(Inbound::parse(&mut from)?) } else { None },
+            inbound: if flags & FLAG_INBOUND != 0 { Some(InboundInfo::parse(&mut from)?) } else { None },
         };
         let count = from.varint()? as usize;
         Ok(Self { event, webhooks: from.rest(), count })
     }
 
-    /// The webhooks that matched, ascending.
+    /// The numbers of the webhooks that matched, in ascending order.
     pub fn webhooks(&self) -> Webhooks {
-        let mut from = Reader::new(self.webhooks);
+        let mut from = HeadReader::new(self.webhooks);
         let mut last = 0u32;
         (0..self.count)
             .map_while(|_| {
@@ -267,7 +280,7 @@ impl<'a> EventHead<'a> {
             .collect()
     }
 
-    /// How many webhooks matched.
+    /// The number of webhooks that matched.
     pub fn webhook_count(&self) -> usize {
         self.count
     }
@@ -313,7 +326,7 @@ mod tests {
             verified: true,
             nonce: Some([9; 16]),
             raw_len: Some(70_000),
-            inbound: Some(Inbound {
+            inbound: Some(InboundInfo {
                 content_type: Some("application/x-www-form-urlencoded"),
                 headers: r#"{"x-a":"b"}"#,
                 topic: Some("orders/create"),
@@ -336,14 +349,14 @@ mod tests {
             assert_eq!(format!("{:?}", head.event), format!("{event:?}"));
             assert_eq!(head.webhooks().to_vec(), webhooks);
             assert_eq!(EventHead::labels(&bytes), Ok((event.tenant, event.event_type)));
-            let stamp = EventHead::stamp(&bytes).unwrap();
-            assert_eq!((stamp.dedup, stamp.nonce, stamp.fingerprint), (event.dedup, event.nonce, 42));
-            assert_eq!(stamp.received_at, event.received_at);
+            let fields = EventHead::dedup_fields(&bytes).unwrap();
+            assert_eq!((fields.dedup, fields.nonce, fields.fingerprint), (event.dedup, event.nonce, 42));
+            assert_eq!(fields.received_at, event.received_at);
         }
     }
 
     #[test]
-    fn the_raw_body_stands_behind_the_data_or_is_the_data() {
+    fn the_raw_body_follows_the_data_or_is_the_data() {
         let body = Bytes::from_static(b"{\"a\":1}\na=1");
         let parts = |event: NewEvent<'_>| {
             let mut head = Vec::new();

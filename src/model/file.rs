@@ -2,17 +2,17 @@
 
 /// Webhooks, sources, event types, keys and tenants.
 pub const REGISTRY: &str = "registry.redb";
-/// What is still to be delivered.
+/// The delivery state: what is still to be delivered.
 pub const STATE: &str = "state.redb";
 /// The folder of the log's segments.
 pub const LOG: &str = "log";
-/// The folder of bodies that outlive their segment.
+/// The folder of event bodies that are still needed after their segment is removed.
 pub const CARRY: &str = "carry";
-/// The folder of finished attempts.
+/// The folder with the history of finished attempts.
 pub const HISTORY: &str = "history";
-/// Gives up its space when the disk is full.
+/// A file that reserves disk space. Hooktide frees the space when the disk is full.
 pub const BALLAST: &str = "ballast";
-/// The key that a server makes at its first start.
+/// The API key that a server creates at its first start.
 pub const ADMIN_KEY: &str = "admin.key";
-/// The keys that secrets are encrypted with.
+/// The encryption keys of the stored secrets.
 pub const SECRETS_KEY: &str = "secrets.key";

@@ -1,45 +1,45 @@
-//! Ids: a prefix and a sortable ULID in Crockford's base 32 (<https://github.com/ulid/spec>).
+//! Public ids: a prefix and a sortable ULID in Crockford's base 32 (<https://github.com/ulid/spec>).
 
 use std::fmt;
 use std::str::FromStr;
 
 use ulid::Ulid;
 
-/// An event: a ULID given by the commit thread, rising in the order of acceptance. Log order, key order and public id are
-/// one thing. No time is read from it.
+/// The id of an event: a ULID that the commit thread assigns. Ids rise in the order of acceptance. The position in the
+/// log, the storage key and the public id are the same number. No time is read from an id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EventId(u128);
 
 impl EventId {
-    /// Before every event.
+    /// The smallest id, before every event.
     pub const MIN: Self = Self(0);
-    /// After every event.
+    /// The largest id, after every event.
     pub const MAX: Self = Self(u128::MAX);
 
-    /// The id with this number.
+    /// Creates an id from its number.
     pub const fn from_u128(n: u128) -> Self {
         Self(n)
     }
 
-    /// The id as a number; numbers sort as ids do.
+    /// The number of the id. Numbers sort in the same order as ids.
     pub const fn as_u128(self) -> u128 {
         self.0
     }
 
-    /// The id after this one; [`EventId::MAX`] has none and stays.
+    /// The next id. The result for [`EventId::MAX`] is [`EventId::MAX`].
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The id before this one; [`EventId::MIN`] has none and stays.
+    /// The previous id. The result for [`EventId::MIN`] is [`EventId::MIN`].
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
 }
 
-/// Public ids that are a prefix and a ULID, and nothing more.
+/// Defines the types of public ids that consist of a prefix and a ULID.
 macro_rules! ids {
     ($($(#[doc = $doc:literal])* $name:ident = $prefix:literal;)*) => {$(
         $(#[doc = $doc])*
@@ -47,15 +47,15 @@ macro_rules! ids {
         pub struct $name(u128);
 
         impl $name {
-            /// What its text begins with.
+            /// The prefix of the text form.
             pub const PREFIX: &str = concat!($prefix, "_");
 
-            /// The id with this number.
+            /// Creates an id from its number.
             pub const fn from_u128(n: u128) -> Self {
                 Self(n)
             }
 
-            /// The id as a number; numbers sort as ids do.
+            /// The number of the id. Numbers sort in the same order as ids.
             pub const fn as_u128(self) -> u128 {
                 self.0
             }
@@ -84,32 +84,34 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A webhook's public id.
+    /// The public id of a webhook.
     WebhookId = "wh";
-    /// A source's public id.
+    /// The public id of a source.
     SourceId = "src";
-    /// A subscription's public id.
+    /// The public id of a subscription.
     SubscriptionId = "sub";
-    /// An API key's public id.
+    /// The public id of an API key.
     KeyId = "key";
-    /// An entry of the audit log.
+    /// The id of an entry of the audit log.
     AuditId = "aud";
 }
 
-/// A webhook's number within this data folder: dense, never used again, the key of everything stored per webhook.
+/// The number of a webhook within this data folder. Numbers are dense and never reused. Everything stored per webhook
+/// has this number as its key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WebhookNo(pub u32);
 
-/// One event for one webhook: the event's ULID and seven characters of the webhook's number.
+/// The id of a delivery, which is one event for one webhook. The text form is the ULID of the event and seven
+/// characters for the number of the webhook.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {
     /// The event that is delivered.
     pub event: EventId,
-    /// The webhook it goes to.
+    /// The webhook that the event is delivered to.
     pub webhook: WebhookNo,
 }
 
-/// Text that is not an id of the kind asked for.
+/// The text is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {prefix}_ and {chars} characters of Crockford's base 32")]
 pub struct IdError {
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_refused() {
+    fn text_that_is_not_an_id_is_refused() {
         for text in [
             "",
             "evt_",

@@ -1,6 +1,6 @@
-//! The words of the domain: ids, times, events, webhooks, deliveries and what became of them.
+//! The domain types as plain data: ids, times, events, webhooks, deliveries and their outcomes.
 //!
-//! Plain values without I/O, threads or clocks. Every stage speaks in these; none of them knows a stage.
+//! The types use no I/O, threads or clocks. Every stage uses these types. This folder must never know a stage.
 
 mod attempt;
 mod dedup;
@@ -10,7 +10,7 @@ mod field_error;
 pub mod file;
 pub mod header;
 mod id;
-mod inbound;
+mod inbound_info;
 pub mod path;
 mod policy;
 mod principal;
@@ -27,19 +27,19 @@ mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use dedup::{DedupBy, DedupKey, DedupKind};
-pub use event::{EventHead, HeadError, HeadStamp, NewEvent, Webhooks, data_of, raw_of};
+pub use event::{DedupFields, EventHead, HeadError, NewEvent, Webhooks, data_of, raw_of};
 pub use event_type::EventTypeSettings;
 pub use field_error::FieldError;
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};
-pub use inbound::{Inbound, Mapping};
+pub use inbound_info::{InboundInfo, Mapping};
 pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use principal::Principal;
-pub use profile::{Envelope, RawProfile, Sign};
+pub use profile::{RawEnvelope, RawProfile, RawSigning};
 pub use role::Role;
 pub use scheme::{OneOrMany, RawScheme};
 pub use secret::{API_KEY_PREFIX, HIDDEN, Secret, is_secret_header};
-pub use source::{API_SOURCE, OWN_SOURCE, kind};
+pub use source::{API_SOURCE, OPERATIONAL_SOURCE, kind};
 pub use source_settings::{SecretSetting, SecretTable, SourceSettings, SourceStatus, is_secret_name};
 pub use tenant::{DEFAULT_TENANT, TENANT_BYTES_MAX, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 pub use time::{TimeError, Timestamp};
-pub use webhook::{EventPattern, PatternError, RESERVED_TYPES, WebhookStatus, is_event_type};
+pub use webhook::{EventPattern, PatternError, RESERVED_TYPE_PREFIX, WebhookStatus, is_event_type};

@@ -1,10 +1,10 @@
-//! Paths of the HTTP interface. The server routes by them; the client commands and the declarative files call them.
+//! Paths of the HTTP API. The server routes by these paths. The client commands and the declarative files call them.
 
-/// Everything below this prefix is the API.
+/// The prefix of all API paths.
 pub const API: &str = "/api/v1/";
 /// Publishes an event, and lists events.
 pub const EVENTS: &str = "/api/v1/events";
-/// Webhooks. Below it, a source's name or id is where its provider sends to.
+/// Webhooks. A provider sends requests to the name or id of its source below this path.
 pub const WEBHOOKS: &str = "/api/v1/webhooks";
 /// Deliveries.
 pub const DELIVERIES: &str = "/api/v1/deliveries";
@@ -18,8 +18,8 @@ pub const KEYS: &str = "/api/v1/keys";
 pub const TENANTS: &str = "/api/v1/tenants";
 /// Replays.
 pub const REPLAYS: &str = "/api/v1/replays";
-/// Partners send here; the token follows.
+/// The prefix of the URLs that partners send to. The token of the partner follows.
 pub const PARTNER: &str = "/webhook/v1/";
 
-/// Words below [`WEBHOOKS`] that are neither a webhook's `uid` nor a source's name.
-pub const WEBHOOK_WORDS: [&str; 2] = ["events", "deliveries"];
+/// Path segments below [`WEBHOOKS`] that are reserved and so cannot be the `uid` of a webhook or the name of a source.
+pub const RESERVED_WEBHOOK_SEGMENTS: [&str; 2] = ["events", "deliveries"];

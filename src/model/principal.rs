@@ -1,33 +1,34 @@
-//! Who is asking.
+//! The authenticated caller of a request.
 
 use std::sync::Arc;
 
 use super::{Role, Visibility};
 
-/// Who asks.
+/// The authenticated caller of a request.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// The tenant; `None`: any (`*`).
+    /// The tenant of the caller; `None` means any tenant (`*`).
     pub tenant: Option<Arc<str>>,
-    /// What it may do.
+    /// The role, which decides what the caller may do.
     pub role: Role,
-    /// The user on whose behalf it acts: `sub` of a JWT, or what a trusted proxy says; `None` for a key.
+    /// The user that the caller acts for: the `sub` claim of a JWT, or the user that a trusted proxy names. `None` for
+    /// an API key.
     pub user: Option<Arc<str>>,
-    /// Who it is in the audit log: `key_…`, `user 42`, `the first key`; never a secret.
+    /// The name of the caller in the audit log, such as `key_…`, `user 42` or `the first key`. Never a secret.
     pub name: Arc<str>,
-    /// What it sees of its tenant, if it is not an admin.
+    /// Which webhooks of the tenant the caller sees. An admin sees all.
     pub visibility: Visibility,
-    /// The request that it asks in, for the audit log.
+    /// The id of the request, for the audit log.
     pub request_id: Option<Arc<str>>,
 }
 
 impl Principal {
-    /// Somebody who is nobody in particular.
+    /// Creates a caller without a user, a name and a request id.
     pub fn new(tenant: Option<Arc<str>>, role: Role) -> Self {
         Self { tenant, role, user: None, name: "".into(), visibility: Visibility::default(), request_id: None }
     }
 
-    /// Whether it sees a webhook of its tenant whose user this is.
+    /// Whether the caller sees a webhook of its tenant that belongs to this user.
     pub fn sees_user(&self, user_id: Option<&str>) -> bool {
         let is_own = || self.user.is_some() && self.user.as_deref() == user_id;
         self.visibility == Visibility::Tenant || self.role == Role::Admin || is_own()

@@ -1,4 +1,4 @@
-//! A profile as it is written. `outbound` compiles it.
+//! The settings of a delivery profile. The folder `outbound` compiles them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,65 +9,66 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::RawScheme;
 
-/// An entry of `[profiles]`.
+/// The settings of one profile: an entry of `[profiles]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawProfile {
-    /// What the body is.
-    pub envelope: Envelope,
-    /// Headers with templates for their values.
+    /// The body of deliveries.
+    pub envelope: RawEnvelope,
+    /// Additional headers by name. The values are templates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// How deliveries are signed.
-    pub sign: Sign,
-    /// `User-Agent`, if it is not Hooktide's.
+    pub sign: RawSigning,
+    /// The `User-Agent` header; `None` means the default of Hooktide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
 }
 
-/// What the body is: a word, or the fields of an object with the names of their values, in order.
+/// The `envelope` setting, which describes the body of deliveries. Either a word, or the fields of a JSON object with
+/// the names of their values, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Envelope {
-    /// `raw`: the payload alone.
+pub enum RawEnvelope {
+    /// The word `raw`: the body is the payload without an envelope.
     Word(String),
-    /// `{ event = "type", data = "data" }`
+    /// The fields of an object, such as `{ event = "type", data = "data" }`.
     Fields(Vec<(String, String)>),
 }
 
-/// How deliveries are signed: a word, or a scheme.
+/// The `sign` setting, which describes how deliveries are signed. Either a word, or a signature scheme.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Sign {
-    /// `standard-webhooks`.
+pub enum RawSigning {
+    /// The word `standard-webhooks`.
     Word(String),
-    /// A scheme as sources have it in `verify`.
+    /// A signature scheme in the same form as the `verify` setting of a source.
     Scheme(Box<RawScheme>),
 }
 
-impl Envelope {
-    /// The word for no envelope.
+impl RawEnvelope {
+    /// The word that means no envelope.
     pub const RAW: &str = "raw";
 }
 
-impl Sign {
-    /// The word for the Standard Webhooks specification.
+impl RawSigning {
+    /// The word that means the Standard Webhooks specification.
     pub const STANDARD: &str = "standard-webhooks";
 }
 
-impl Default for Envelope {
-    /// That of Standard Webhooks.
+impl Default for RawEnvelope {
+    /// The envelope of the Standard Webhooks specification.
     fn default() -> Self {
         Self::Fields(["type", "timestamp", "data"].map(|name| (name.to_owned(), name.to_owned())).into())
     }
 }
 
-impl Default for Sign {
+impl Default for RawSigning {
     fn default() -> Self {
         Self::Word(Self::STANDARD.to_owned())
     }
 }
 
-impl Serialize for Envelope {
+impl Serialize for RawEnvelope {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Word(word) => to.serialize_str(word),
@@ -76,27 +77,27 @@ impl Serialize for Envelope {
     }
 }
 
-impl<'de> Deserialize<'de> for Envelope {
+impl<'de> Deserialize<'de> for RawEnvelope {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct WordOrFields;
 
         impl<'de> Visitor<'de> for WordOrFields {
-            type Value = Envelope;
+            type Value = RawEnvelope;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("\"raw\", or a table of fields and the names of their values")
             }
 
-            fn visit_str<E>(self, word: &str) -> Result<Envelope, E> {
-                Ok(Envelope::Word(word.to_owned()))
+            fn visit_str<E>(self, word: &str) -> Result<RawEnvelope, E> {
+                Ok(RawEnvelope::Word(word.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEnvelope, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(field) = map.next_entry()? {
                     fields.push(field);
                 }
-                Ok(Envelope::Fields(fields))
+                Ok(RawEnvelope::Fields(fields))
             }
         }
 
@@ -104,24 +105,25 @@ impl<'de> Deserialize<'de> for Envelope {
     }
 }
 
-impl<'de> Deserialize<'de> for Sign {
-    /// Not untagged, which would forget where in the scheme something is wrong.
+impl<'de> Deserialize<'de> for RawSigning {
+    /// `#[serde(untagged)]` is not used, because an error would then lack the position within the scheme.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct WordOrScheme;
 
         impl<'de> Visitor<'de> for WordOrScheme {
-            type Value = Sign;
+            type Value = RawSigning;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("\"standard-webhooks\", or a scheme as a table")
             }
 
-            fn visit_str<E>(self, word: &str) -> Result<Sign, E> {
-                Ok(Sign::Word(word.to_owned()))
+            fn visit_str<E>(self, word: &str) -> Result<RawSigning, E> {
+                Ok(RawSigning::Word(word.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Sign, A::Error> {
-                RawScheme::deserialize(MapAccessDeserializer::new(map)).map(|scheme| Sign::Scheme(Box::new(scheme)))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawSigning, A::Error> {
+                RawScheme::deserialize(MapAccessDeserializer::new(map))
+                    .map(|scheme| RawSigning::Scheme(Box::new(scheme)))
             }
         }
 

@@ -1,24 +1,25 @@
-//! What a caller may do.
+//! The roles of API callers.
 
-/// What a caller may do; each includes those before it, but for `Publisher`, which may only publish.
+/// The role of a caller. Each role includes the permissions of the roles before it. The exception is `Publisher`, which
+/// may only publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Publishes events, reads nothing.
+    /// May publish events and read nothing.
     Publisher,
-    /// Reads.
+    /// May read.
     Viewer,
-    /// All within the tenant but keys, audit and portal links.
+    /// May do everything within the tenant except manage keys, the audit log and portal links.
     Member,
-    /// Those too.
+    /// May do everything within the tenant, including keys, the audit log and portal links.
     Admin,
 }
 
 impl Role {
-    /// The words of all roles, for messages.
+    /// The names of all roles, for messages.
     pub const WORDS: &str = "publisher, viewer, member or admin";
 
-    /// The role that a word means.
+    /// The role with this name; `None` for an unknown name.
     pub fn from_word(word: &str) -> Option<Self> {
         match word {
             "publisher" => Some(Self::Publisher),
@@ -29,7 +30,7 @@ impl Role {
         }
     }
 
-    /// The word for it.
+    /// The name of the role.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Publisher => "publisher",

@@ -1,60 +1,61 @@
-//! A signature scheme as it is written. `signature` compiles it.
+//! The settings of a signature scheme. The folder `signature` compiles them.
 
 use serde::{Deserialize, Serialize};
 
-/// A signature scheme as a person writes it: in the table of providers, in `config.toml`, in the API.
+/// The settings of a signature scheme, in the same form in the table of providers, in `config.toml` and in the API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawScheme {
     /// `hmac`, `hash`, `ed25519`, `ecdsa-p256`, `token`, `basic`, `none`, or `code:NAME` (twilio, paypal, sns).
     pub scheme: String,
-    /// `sha1`, `sha256` (default), `sha512`.
+    /// The hash algorithm: `sha1`, `sha256` (default) or `sha512`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alg: Option<String>,
-    /// What a secret's text means: `utf8` (default), `hex`, `base64`, `whsec`, `whpk`, `spki-base64`.
+    /// The format of the secret: `utf8` (default), `hex`, `base64`, `whsec`, `whpk` or `spki-base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Where the signature stands; several: any may match.
+    /// The location of the signature in the request. With several locations, any of the signatures may match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sig: Option<OneOrMany>,
-    /// What separates several signatures in one value: `,`, `;` or a space.
+    /// The separator between several signatures in one value: `,`, `;` or a space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// What marks a signature: `v1=`, `sha256=`.
+    /// The prefix of a signature, such as `v1=` or `sha256=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// `hex`, `base64` or `base64url`.
+    /// The encoding of the signature: `hex`, `base64` or `base64url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
-    /// What is signed; `{body}` by default.
+    /// The template of the signed content; `{body}` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<String>,
-    /// Where the time stands.
+    /// The location of the timestamp in the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// `s` (default), `ms`, `rfc3339`.
+    /// The unit of the timestamp: `s` (default), `ms` or `rfc3339`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Seconds that the time may be off, either way; 300 by default.
+    /// The allowed difference between the timestamp and the clock in seconds, in both directions; 300 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<u64>,
-    /// Each element of this array of the body is signed by itself; the pointers of `sig` and `signed` start there.
+    /// The pointer to an array of the body whose elements are signed one by one. The pointers of `sig` and `signed` are
+    /// relative to the element.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<String>,
 }
 
-/// One text, or a list of texts: the places of a value.
+/// One text or a list of texts, such as the possible locations of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// One.
+    /// One text.
     One(String),
-    /// Several.
+    /// A list of texts.
     Many(Vec<String>),
 }
 
 impl OneOrMany {
-    /// Each of them.
+    /// Iterates over the texts.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         match self {
             Self::One(text) => std::slice::from_ref(text),

@@ -1,32 +1,32 @@
-//! Text that must never be seen: it prints as `***`, compares in constant time, is zeroed on drop.
+//! Secret texts, which print as `***`, compare in constant time and are erased when dropped.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// What is shown in place of a secret, and what a client sends back to keep the secret.
+/// The placeholder that is shown instead of a secret. A client sends the placeholder back to keep the secret.
 pub const HIDDEN: &str = "***";
 
-/// What every API key begins with.
+/// The prefix of every API key.
 pub const API_KEY_PREFIX: &str = "hk_";
 
-/// A secret of any kind: signing secret, API key, password.
+/// A secret, such as a signing secret, an API key or a password.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(Box<str>);
 
 impl Secret {
-    /// Takes the text over.
+    /// Wraps a text.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// The plain text. Call this method only where the plain text is needed.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// The last four characters, by which a person recognises it.
+    /// The last four characters after an ellipsis, by which a person recognises the secret.
     pub fn hint(&self) -> String {
         let tail: String = self.0.chars().rev().take(4).collect();
         format!("…{}", tail.chars().rev().collect::<String>())
@@ -59,14 +59,14 @@ impl<'de> serde::Deserialize<'de> for Secret {
     }
 }
 
-/// As `***`: what keeps a secret seals it by hand.
+/// Serializes as `***`. Code that stores a secret encrypts the text itself.
 impl serde::Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(HIDDEN)
     }
 }
 
-/// Whether the value of the header with this lowercase name is a secret: `authorization`, `cookie`, `*-key`, `*-token`.
+/// Whether the header with this lowercase name holds a secret: `authorization`, `cookie`, `*-key`, `*-token`.
 pub fn is_secret_header(name: &str) -> bool {
     matches!(name, "authorization" | "cookie") || name.ends_with("-key") || name.ends_with("-token")
 }

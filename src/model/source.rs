@@ -1,22 +1,22 @@
-//! Names of sources and kinds of sources that the code itself refers to.
+//! Names and kinds of sources that the code refers to.
 
-/// The source of events that a client publishes through the API.
+/// The source name of events that a client publishes through the API.
 pub const API_SOURCE: &str = "api";
-/// The source of the gateway's own events. No configured source may have this name.
-pub const OWN_SOURCE: &str = "hooktide";
+/// The source name of operational events, which the gateway itself creates. No configured source may have this name.
+pub const OPERATIONAL_SOURCE: &str = "hooktide";
 
-/// Kinds of sources that belong to no provider.
+/// Kinds of sources that do not belong to a provider.
 pub mod kind {
-    /// A partner, who is known by a token in the URL.
+    /// A partner, identified by a token in the URL.
     pub const PARTNER: &str = "partner";
-    /// A sender whose verification is written out in the source's settings.
+    /// A sender whose signature scheme is part of the settings of the source.
     pub const CUSTOM: &str = "custom";
-    /// A sender who sends a shared token.
+    /// A sender that sends a shared token.
     pub const TOKEN: &str = "token";
-    /// A sender who sends a name and a password (RFC 7617).
+    /// A sender that sends a user name and a password (RFC 7617).
     pub const BASIC: &str = "basic";
-    /// A sender who is not verified.
+    /// A sender whose requests are not verified.
     pub const NONE: &str = "none";
-    /// A sender who signs by the Standard Webhooks specification.
+    /// A sender that signs according to the Standard Webhooks specification.
     pub const STANDARD_WEBHOOKS: &str = "standard-webhooks";
 }

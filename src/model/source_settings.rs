@@ -1,4 +1,4 @@
-//! A source as it is written. `inbound` compiles it.
+//! The settings of a source. The folder `inbound` compiles them.
 
 use std::collections::BTreeMap;
 
@@ -7,119 +7,121 @@ use serde_json::Value;
 
 use super::header::IDEMPOTENCY_KEY;
 use super::{FieldError, HIDDEN, OneOrMany, RawScheme, Secret};
-use crate::limits::SOURCE_SECRET_CHARS_GOOD;
+use crate::limits::SOURCE_SECRET_CHARS_RECOMMENDED;
 
-/// The settings of a source, the same in `config.toml`, in the interface and in registry.redb (sealed there).
+/// The settings of a source, in the same form in `config.toml`, in the API and in registry.redb (encrypted there).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
-    /// Unique within its tenant.
+    /// The name, unique within the tenant.
     pub name: String,
-    /// A provider of the table, `standard-webhooks`, `partner`, `custom`, `token`, `basic` or `none`.
+    /// The kind: a provider of the table, `standard-webhooks`, `partner`, `custom`, `token`, `basic` or `none`.
     pub kind: String,
-    /// `default` if it is not given.
+    /// The tenant; `default` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// For people.
+    /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// `active` if it is not given; read in any case.
+    /// The status, in upper or lower case; `active` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Secrets in force, each valid by itself.
+    /// The secrets. A request is valid if it matches any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretSetting>,
-    /// How a source of kind `custom` (or `token`, `basic`, for the place) is verified.
+    /// The signature scheme of a source of kind `custom`. A source of kind `token` or `basic` gives only the location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<RawScheme>,
-    /// Where the delivery's id stands, in place of the kind's.
+    /// The location of the delivery id; overrides the location of the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<OneOrMany>,
-    /// Where the event's type stands, in place of the kind's.
+    /// The location of the event type; overrides the location of the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#type: Option<OneOrMany>,
-    /// `id`, `id+body`, `body` or `never`, in place of the kind's.
+    /// The deduplication mode `id`, `id+body`, `body` or `never`; overrides the mode of the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup: Option<String>,
-    /// Name of a handshake, in place of the kind's; `""`: none.
+    /// The name of a handshake; overrides the handshake of the kind. `""` means no handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake: Option<String>,
-    /// Body of the answer to an accepted event, in place of the kind's.
+    /// The response body for an accepted event; overrides the body of the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<String>,
-    /// Seconds that a signed time may be off, in place of the kind's.
+    /// The allowed difference between a signed timestamp and the clock in seconds; overrides the value of the kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<u64>,
-    /// What the kind asks for beside secrets: PayPal's `webhook_id`, SNS's `topic_arn`, Meta's `verify_token`, `certificate`.
+    /// Values that the kind needs in addition to secrets: PayPal's `webhook_id`, SNS's `topic_arn`, Meta's
+    /// `verify_token`, `certificate`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
-    /// What events become, in place of the kind's map; `[]`: they stay as they come.
+    /// The event map; overrides the map of the kind. `[]` means that events stay as received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_map: Option<Vec<Value>>,
-    /// What a partner's events must be: the short form, or a JSON Schema below `schema`.
+    /// The validation rules for the events of a partner: the short form, or a JSON Schema under `schema`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_config: Option<Value>,
-    /// Bytes of a body, a number or text like `"10 MiB"`; 10 MiB if it is not given.
+    /// The maximum body size in bytes, as a number or a text like `"10 MiB"`; 10 MiB if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<Value>,
-    /// Requests a second.
+    /// The allowed number of requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit_rps: Option<f64>,
-    /// Requests at once within that rate.
+    /// The allowed number of requests in one burst within that rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// The public URL, where it is not `server.public_url` and the usual path.
+    /// The public URL, if it is not `server.public_url` with the usual path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// A secret: its text, or a table.
+/// A secret setting: a text or a table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SecretSetting {
-    /// The secret itself.
+    /// The text of the secret.
     Text(Secret),
-    /// With an end, or for some requests only.
+    /// A table, for a secret that expires or is limited to some requests.
     Table(SecretTable),
 }
 
-/// A secret with what holds for it. Exactly one of `value`, `env` and `file` is given; only the configuration file may
-/// name `env` and `file`.
+/// A secret with its limits. Exactly one of `value`, `env` and `file` is given. Only the configuration file may use
+/// `env` and `file`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretTable {
-    /// The secret itself.
+    /// The text of the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Secret>,
-    /// Name of the environment variable that holds it.
+    /// The name of the environment variable that holds the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// The file that holds it; a line end after it does not count.
+    /// The path of the file that holds the secret. A line end at the end of the file is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Not after this (RFC 3339).
+    /// The time at which the secret expires (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// `header:X-Shopify-Shop-Domain=a.myshopify.com`, `query:…=…`, `path=…`: only for such requests.
+    /// The requests that the secret is limited to: `header:X-Shopify-Shop-Domain=a.myshopify.com`, `query:…=…` or
+    /// `path=…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
 }
 
-/// Whether a source takes anything.
+/// The status of a source, which decides whether requests are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceStatus {
-    /// It does.
+    /// Requests are accepted.
     #[default]
     Active,
-    /// As if it were not there: 401 for a partner's token, 404 for a name.
+    /// The source responds as if it did not exist: 401 for the token of a partner, 404 for a name.
     Inactive,
-    /// 403, so that the sender knows.
+    /// The source responds with 403, so that the sender learns about the suspension.
     Suspended,
 }
 
 impl SecretSetting {
-    /// Its text; `None` while it still stands elsewhere, in the environment or a file.
+    /// The secret; `None` if the secret is in an environment variable or a file and has not been read yet.
     pub fn value(&self) -> Option<&Secret> {
         match self {
             Self::Text(secret) => Some(secret),
@@ -127,7 +129,7 @@ impl SecretSetting {
         }
     }
 
-    /// With the text replaced by what a person recognises it by.
+    /// A copy whose text is replaced by the hint of the secret.
     fn hidden(&self) -> Self {
         match self {
             Self::Text(secret) => Self::Text(Secret::new(hint(secret))),
@@ -140,7 +142,7 @@ impl SecretSetting {
 }
 
 impl SourceSettings {
-    /// A name and a kind, and nothing else.
+    /// Creates settings with a name and a kind and no other values.
     pub fn new(name: &str, kind: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -166,10 +168,10 @@ impl SourceSettings {
         }
     }
 
-    /// The status that is written, `active` if none is.
+    /// The parsed status; `active` if none is given.
     ///
     /// # Errors
-    /// For text that is no status.
+    /// [`FieldError`] if the text is not a status.
     pub fn status(&self) -> Result<SourceStatus, FieldError> {
         match self.status.as_deref().map(str::to_ascii_lowercase).as_deref() {
             None | Some("active") => Ok(SourceStatus::Active),
@@ -179,7 +181,8 @@ impl SourceSettings {
         }
     }
 
-    /// A copy to show: of each secret only its last characters (`…abcd`), of options that are secrets nothing.
+    /// A copy that is safe to show. Secrets are reduced to their last characters (`…abcd`). Options that are secrets
+    /// are replaced by `***`.
     #[must_use]
     pub fn hidden(&self) -> Self {
         let mut shown = self.clone();
@@ -192,21 +195,23 @@ impl SourceSettings {
         shown
     }
 
-    /// By what a person recognises the secrets, in their order; none for one that stands elsewhere.
+    /// The hints of the secrets, in order. A secret in an environment variable or a file that has not been read has no
+    /// hint.
     pub fn secret_hints(&self) -> Vec<String> {
         self.secrets.iter().filter_map(SecretSetting::value).map(hint).collect()
     }
 }
 
-/// The last four characters; of a short secret nothing, as that would be a good part of it.
+/// The last four characters. A short secret gets only an ellipsis, because four characters would be a large part of the
+/// secret.
 fn hint(secret: &Secret) -> String {
     match secret.reveal().chars().count() {
-        SOURCE_SECRET_CHARS_GOOD.. => secret.hint(),
+        SOURCE_SECRET_CHARS_RECOMMENDED.. => secret.hint(),
         _ => "…".to_owned(),
     }
 }
 
-/// Whether what has this name is a secret: `verify_token`, `X-Api-Key`.
+/// Whether a setting or header with this name holds a secret, such as `verify_token` or `X-Api-Key`.
 pub fn is_secret_name(name: &str) -> bool {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return is_secret_name(&name.to_ascii_lowercase());
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_secrets() {
+    fn names_of_secrets_are_recognised() {
         for name in
             ["authorization", "Proxy-Authorization", "cookie", "x-gitlab-token", "X-Api-Key", "verify_token", "token"]
         {

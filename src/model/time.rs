@@ -1,41 +1,41 @@
-//! Times as the interface shows them: RFC 3339 in UTC with milliseconds.
+//! Timestamps. The API shows them as RFC 3339 in UTC with milliseconds.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Milliseconds since 1970-01-01T00:00:00Z.
+/// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(i64);
 
-/// Text that is not an RFC 3339 time with an offset.
+/// The text is not an RFC 3339 time with an offset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an RFC 3339 time such as 2026-01-31T12:00:00.000Z")]
 pub struct TimeError;
 
 impl Timestamp {
-    /// The time this many milliseconds after 1970.
+    /// Creates a timestamp from milliseconds since 1970.
     pub const fn from_millis(ms: i64) -> Self {
         Self(ms)
     }
 
-    /// Milliseconds since 1970.
+    /// The milliseconds since 1970.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, as signature schemes want them.
+    /// The whole seconds since 1970, which signature schemes use.
     pub const fn as_secs(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// This time and `by` more, at the end of time at the latest.
+    /// The timestamp `by` later, limited to the largest timestamp.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long it is from `earlier` to this time; zero if that is later.
+    /// The duration from `earlier` to this timestamp; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

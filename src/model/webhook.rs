@@ -1,20 +1,20 @@
-//! A webhook: where events go, which, how they are signed, and at what pace.
+//! Plain parts of a webhook: the status and the patterns of event types.
 
 use std::fmt;
 
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 
-/// Status of a webhook, as API section 4 tables it.
+/// The status of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookStatus {
-    /// New events are matched, what waits is sent.
+    /// New events are matched and waiting deliveries are sent.
     Active,
-    /// New events are matched, what waits is held.
+    /// New events are matched and waiting deliveries are held.
     Paused,
-    /// New events are not matched, what waits is held.
+    /// New events are not matched and waiting deliveries are held.
     Inactive,
-    /// New events are not matched, what waits is abandoned.
+    /// New events are not matched and waiting deliveries are abandoned.
     Failed,
 }
 
@@ -25,27 +25,31 @@ impl WebhookStatus {
     }
 }
 
-/// Types that begin so are Hooktide's own: refused on ingest, matched only by a pattern that spells the prefix.
-pub const RESERVED_TYPES: &str = "hooktide.";
+/// The prefix of the types of operational events. Ingest refuses events with this prefix. Only a pattern that contains
+/// the prefix matches them.
+pub const RESERVED_TYPE_PREFIX: &str = "hooktide.";
 
-/// Which events a webhook wants: an exact type, a prefix of whole segments, or all.
+/// Which event types a webhook receives: an exact type, a prefix of whole segments, or all types.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EventPattern {
-    /// `order.created`.
+    /// An exact type, such as `order.created`.
     Exact(Box<str>),
-    /// `order.*`: one or more segments after the prefix; the prefix is kept with its dot.
+    /// A prefix, such as `order.*`, followed by one or more segments. The prefix is stored with its dot.
     Prefix(Box<str>),
-    /// `*`: every type but `hooktide.*`.
+    /// The pattern `*`: every type except `hooktide.*`.
     All,
 }
 
-/// Text that is not a pattern.
+/// The text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an event type such as \"order.created\", a prefix such as \"order.*\", or \"*\"")]
 pub struct PatternError;
 
 impl EventPattern {
     /// Parses a pattern.
+    ///
+    /// # Errors
+    /// [`PatternError`] if the text is not a pattern.
     pub fn try_new(text: &str) -> Result<Self, PatternError> {
         if text == "*" {
             return Ok(Self::All);
@@ -57,12 +61,13 @@ impl EventPattern {
         }
     }
 
-    /// Whether it wants events of this type; those of the gateway itself only if it spells their prefix.
+    /// Whether the pattern matches this event type. Types of operational events match only if the pattern contains
+    /// their prefix.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::Exact(text) => **text == *event_type,
             Self::Prefix(prefix) => event_type.len() > prefix.len() && event_type.starts_with(&**prefix),
-            Self::All => !event_type.starts_with(RESERVED_TYPES),
+            Self::All => !event_type.starts_with(RESERVED_TYPE_PREFIX),
         }
     }
 }
@@ -90,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns() {
+    fn patterns_are_parsed_and_printed() {
         for (text, parsed) in [
             ("*", Some(EventPattern::All)),
             ("order.created", Some(EventPattern::Exact("order.created".into()))),

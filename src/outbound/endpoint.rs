@@ -1,7 +1,8 @@
-//! A webhook's URL, read once: by the WHATWG parser, and only in a spelling that no other parser reads otherwise.
+//! Parses and checks the URL of a webhook once, when the webhook is created or changed.
 //!
-//! What the parser would quietly repair (tabs, backslashes, `0x7f.1`, `http:host`) is refused: a URL that two programs
-//! read differently is how a check is passed by one host and another is reached.
+//! The WHATWG parser reads the URL. Input that this parser would silently repair (tabs, backslashes, `0x7f.1`,
+//! `http:host`) is refused. Two programs can read such a URL differently, so that the check sees one host and the
+//! connection reaches another.
 
 use std::net::IpAddr;
 
@@ -9,49 +10,49 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use url::{Host, Url};
 
-use super::guard::{Forbidden, Guard};
+use super::egress_guard::{EgressGuard, ForbiddenAddress};
 use crate::outbound::Endpoint;
 
-/// Why a URL is not taken.
+/// Why a URL is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Not `http` or `https`.
+    /// The scheme is not `http` or `https`.
     #[error("expected an absolute URL that starts with https:// or http://")]
     Scheme,
-    /// A spelling that parsers read differently, or that no parser reads.
+    /// A form that parsers read differently, or that no parser reads.
     #[error("{0}")]
-    Spelling(&'static str),
-    /// Not a URL at all.
+    Malformed(&'static str),
+    /// The text is not a URL.
     #[error("not a URL: {0}")]
     Syntax(#[from] url::ParseError),
-    /// A port of another protocol (<https://fetch.spec.whatwg.org/#port-blocking>).
+    /// The port belongs to another protocol (<https://fetch.spec.whatwg.org/#port-blocking>).
     #[error("port {0} belongs to another protocol")]
-    Port(u16),
-    /// `egress.require_https` is set.
+    BlockedPort(u16),
+    /// The scheme is `http`, and `egress.require_https` is set.
     #[error("refused by the egress guard: only https is allowed here")]
     HttpsRequired,
-    /// A name that leads to this machine or a private network.
+    /// The host name belongs to this machine or a private network.
     #[error("refused by the egress guard: {0} is not a name of the public internet")]
-    Name(Box<str>),
-    /// An address that is closed.
+    PrivateName(Box<str>),
+    /// The egress guard forbids the address.
     #[error("refused by the egress guard: {0}")]
-    Address(#[from] Forbidden),
+    ForbiddenAddress(#[from] ForbiddenAddress),
 }
 
 impl EndpointError {
-    /// Whether it is a URL like any other that the egress rules forbid (and not one that is no good anywhere).
+    /// Whether the URL is well-formed and only the egress rules forbid it.
     pub fn is_egress(&self) -> bool {
-        matches!(self, Self::HttpsRequired | Self::Name(_) | Self::Address(_))
+        matches!(self, Self::HttpsRequired | Self::PrivateName(_) | Self::ForbiddenAddress(_))
     }
 }
 
-/// Bytes in a URL.
+/// The maximum length of a URL in bytes.
 const URL_BYTES_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
-/// Names of this machine (RFC 6761) and of private networks (RFC 6762, 8375, 7686, ICANN's reserved ones, and what
-/// routers and companies use), and of the reverse zones.
+/// Suffixes of names of this machine (RFC 6761), of private networks (RFC 6762, 8375, 7686, names reserved by ICANN,
+/// and names that routers and companies use), and of the reverse zones.
 const PRIVATE_SUFFIXES: [&str; 13] = [
     "local",
     "localdomain",
@@ -68,8 +69,8 @@ const PRIVATE_SUFFIXES: [&str; 13] = [
     "invalid",
 ];
 
-/// Ports that a browser refuses; ascending.
-const BAD_PORTS: [u16; 83] = [
+/// The ports that browsers block, in ascending order.
+const BLOCKED_PORTS: [u16; 83] = [
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
     110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531,
     532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060,
@@ -77,23 +78,28 @@ const BAD_PORTS: [u16; 83] = [
 ];
 
 impl Endpoint {
-    /// Reads a URL. Names are resolved, and their addresses checked, at each connection; literals are checked here.
-    pub fn try_new(text: &str, guard: &Guard) -> Result<Self, EndpointError> {
-        let spelled_host = check_spelling(text)?;
+    /// Parses and checks a URL.
+    ///
+    /// Addresses in the URL are checked here. Host names are resolved, and their addresses checked, at each connection.
+    ///
+    /// # Errors
+    /// [`EndpointError`] if the URL is malformed or the egress rules forbid it.
+    pub fn try_new(text: &str, guard: &EgressGuard) -> Result<Self, EndpointError> {
+        let written_host = check_syntax(text)?;
         let url = Url::parse(text)?;
         let tls = url.scheme() == "https";
         let (host, ip) = match url.host() {
             None => return Err(EndpointError::Scheme),
             Some(Host::Domain(name)) => (check_name(name, guard)?.into(), None),
-            Some(Host::Ipv4(ip)) if ip.to_string() != spelled_host => {
-                return Err(EndpointError::Spelling("an IPv4 address is written as four decimal numbers"));
+            Some(Host::Ipv4(ip)) if ip.to_string() != written_host => {
+                return Err(EndpointError::Malformed("an IPv4 address is written as four decimal numbers"));
             }
             Some(Host::Ipv4(ip)) => (ip.to_string(), Some(IpAddr::V4(ip))),
             Some(Host::Ipv6(ip)) => (ip.to_canonical().to_string(), Some(IpAddr::V6(ip))),
         };
         let port = url.port_or_known_default().ok_or(EndpointError::Scheme)?;
-        if BAD_PORTS.binary_search(&port).is_ok() {
-            return Err(EndpointError::Port(port));
+        if BLOCKED_PORTS.binary_search(&port).is_ok() {
+            return Err(EndpointError::BlockedPort(port));
         }
         if let Some(ip) = ip {
             guard.check(ip)?;
@@ -101,7 +107,7 @@ impl Endpoint {
         if guard.requires_https() && !tls {
             return Err(EndpointError::HttpsRequired);
         }
-        let odd = || EndpointError::Spelling("host, path or query holds a character that HTTP does not carry");
+        let malformed = || EndpointError::Malformed("host, path or query holds a character that HTTP does not carry");
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
         Ok(Self {
@@ -109,24 +115,24 @@ impl Endpoint {
             tls,
             host: host.into(),
             port,
-            authority: HeaderValue::from_str(authority).map_err(|_| odd())?,
-            target: PathAndQuery::try_from(target).map_err(|_| odd())?,
+            authority: HeaderValue::from_str(authority).map_err(|_| malformed())?,
+            target: PathAndQuery::try_from(target).map_err(|_| malformed())?,
         })
     }
 }
 
-/// Refuses what would be repaired; gives the host as it is spelled.
-fn check_spelling(text: &str) -> Result<&str, EndpointError> {
-    let odd = |why| Err(EndpointError::Spelling(why));
+/// Refuses a URL that the parser would repair. Returns the host as written.
+fn check_syntax(text: &str) -> Result<&str, EndpointError> {
+    let malformed = |why| Err(EndpointError::Malformed(why));
     if text.len() > URL_BYTES_MAX {
-        return odd("a URL has at most 4096 bytes");
+        return malformed("a URL has at most 4096 bytes");
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return odd("spaces, line breaks and control characters are not allowed");
+        return malformed("spaces, line breaks and control characters are not allowed");
     }
-    // In a query it is a character like others.
+    // In a query, a backslash is an ordinary character.
     if text.split('?').next().is_some_and(|before| before.contains('\\')) {
-        return odd("backslashes are not allowed");
+        return malformed("backslashes are not allowed");
     }
     let (scheme, rest) = text.split_once("://").ok_or(EndpointError::Scheme)?;
     if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
@@ -134,23 +140,23 @@ fn check_spelling(text: &str) -> Result<&str, EndpointError> {
     }
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if authority.is_empty() {
-        return odd("the host is missing");
+        return malformed("the host is missing");
     }
     if authority.contains('@') {
-        return odd("user names and passwords are not allowed in a URL; use a header");
+        return malformed("user names and passwords are not allowed in a URL; use a header");
     }
     if authority.contains('%') {
-        return odd("percent signs are not allowed in a host");
+        return malformed("percent signs are not allowed in a host");
     }
     match authority.strip_prefix('[').map(|inside| inside.split_once(']')) {
         Some(Some((inside, _))) if inside.parse::<std::net::Ipv6Addr>().is_ok() => Ok(inside),
-        Some(_) => odd("expected an IPv6 address in brackets"),
+        Some(_) => malformed("expected an IPv6 address in brackets"),
         None => Ok(authority.rsplit_once(':').map_or(authority, |(host, _)| host)),
     }
 }
 
-/// Checks a name as the parser normalised it (lower case, punycode); gives it without the dot of the root.
-fn check_name<'n>(name: &'n str, guard: &Guard) -> Result<&'n str, EndpointError> {
+/// Checks a host name as normalised by the parser (lower case, punycode). Returns the name without the dot of the root.
+fn check_name<'n>(name: &'n str, guard: &EgressGuard) -> Result<&'n str, EndpointError> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let is_label = |label: &str| {
         (1..=LABEL_BYTES_MAX).contains(&label.len())
@@ -159,7 +165,7 @@ fn check_name<'n>(name: &'n str, guard: &Guard) -> Result<&'n str, EndpointError
             && !label.ends_with('-')
     };
     if name.len() > NAME_BYTES_MAX || !name.split('.').all(is_label) {
-        return Err(EndpointError::Spelling("not a host name"));
+        return Err(EndpointError::Malformed("not a host name"));
     }
     let open = if is_localhost(name) {
         guard.allows_loopback()
@@ -168,10 +174,11 @@ fn check_name<'n>(name: &'n str, guard: &Guard) -> Result<&'n str, EndpointError
     } else {
         true
     };
-    if open { Ok(name) } else { Err(EndpointError::Name(name.into())) }
+    if open { Ok(name) } else { Err(EndpointError::PrivateName(name.into())) }
 }
 
-/// Whether a name is `localhost` or below it: loopback, whatever a resolver would say (RFC 6761 section 6.3).
+/// Whether a name is `localhost` or a subdomain of `localhost`. Such a name means loopback, whatever a resolver returns
+/// (RFC 6761 section 6.3).
 pub fn is_localhost(name: &str) -> bool {
     is_below(name, "localhost")
 }
@@ -185,15 +192,15 @@ mod tests {
     use super::*;
     use crate::config::Egress;
 
-    fn guard(allow: &[&str], require_https: bool) -> Guard {
+    fn guard(allow: &[&str], require_https: bool) -> EgressGuard {
         let allow = allow.iter().map(|text| text.parse().unwrap()).collect();
-        Guard::new(&Egress { allow, deny: vec![], require_https, ca_file: None }, [])
+        EgressGuard::new(&Egress { allow, deny: vec![], require_https, ca_file: None }, [])
     }
 
     #[test]
     fn an_endpoint_has_what_the_request_needs() {
         let endpoint = Endpoint::try_new("https://Bücher.example:8443/a b?x=%2F#f", &guard(&[], false));
-        assert!(matches!(endpoint, Err(EndpointError::Spelling(_))), "a space");
+        assert!(matches!(endpoint, Err(EndpointError::Malformed(_))), "a space");
         let endpoint = Endpoint::try_new("https://Bücher.example:8443/hook?x=%2F#f", &guard(&[], false)).unwrap();
         assert!(endpoint.tls);
         assert_eq!(&*endpoint.host, "xn--bcher-kva.example");
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_egress_refuses_is_told_from_what_is_no_url() {
+    fn egress_errors_differ_from_malformed_urls() {
         for (text, egress) in [
             ("http://10.0.0.1/", true),
             ("http://localhost/", true),
@@ -224,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn special_names_open_with_the_networks_they_lead_to() {
+    fn special_names_are_allowed_with_their_networks() {
         let loopback = guard(&["127.0.0.0/8"], false);
         let private = guard(&["10.0.0.0/8"], false);
         for (text, on_loopback, on_private) in [
@@ -240,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_ports_are_in_order() {
-        assert!(BAD_PORTS.is_sorted());
+    fn blocked_ports_are_sorted() {
+        assert!(BLOCKED_PORTS.is_sorted());
     }
 }

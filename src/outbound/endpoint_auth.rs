@@ -1,4 +1,4 @@
-//! How a webhook's deliveries show its endpoint who sends them, beside their signature.
+//! Credentials with which deliveries authenticate to an endpoint, in addition to their signature.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::model::Secret;
 
-/// What an endpoint asks for.
+/// The credentials that an endpoint requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// `Authorization: Basic …` (RFC 7617), in UTF-8.
     Basic {
-        /// Without `:`, where it ends.
+        /// The user name, without `:`, which ends the name.
         username: Box<str>,
-        /// What proves it.
+        /// The password.
         password: Secret,
     },
     /// `Authorization: Bearer …` (RFC 6750).
@@ -24,16 +24,16 @@ pub enum Credentials {
         /// The token.
         token: Secret,
     },
-    /// A header of the endpoint's own.
+    /// A custom header.
     Header {
-        /// Its name.
+        /// The name of the header.
         name: HeaderName,
-        /// Its value.
+        /// The value of the header.
         value: Secret,
     },
 }
 
-/// Credentials, with the header that carries them: it is made once, not for each delivery.
+/// Credentials with their header, which is built once and not for each delivery.
 #[derive(Clone)]
 pub struct EndpointAuth {
     credentials: Credentials,
@@ -42,10 +42,10 @@ pub struct EndpointAuth {
 }
 
 impl EndpointAuth {
-    /// Credentials that a header can carry.
+    /// Builds the header for credentials.
     ///
     /// # Errors
-    /// When a token or value holds what no header may.
+    /// [`InvalidHeaderValue`] if a token or value holds a character that a header cannot hold.
     pub fn try_new(credentials: Credentials) -> Result<Self, InvalidHeaderValue> {
         let (name, text) = match &credentials {
             Credentials::Basic { username, password } => {
@@ -60,12 +60,12 @@ impl EndpointAuth {
         Ok(Self { credentials, name, value })
     }
 
-    /// As they were given.
+    /// The credentials as given.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// The header that carries them; its value is marked by [`HeaderValue::is_sensitive`].
+    /// The header with the credentials. [`HeaderValue::is_sensitive`] is true for the value.
     pub fn header(&self) -> (&HeaderName, &HeaderValue) {
         (&self.name, &self.value)
     }

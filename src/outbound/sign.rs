@@ -1,4 +1,4 @@
-//! The request of a delivery: its headers, its signatures, its body.
+//! Signs deliveries and builds their requests: headers, signatures and body.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -9,13 +9,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue}
 use http::{Method, Request, Uri};
 use smallvec::SmallVec;
 
-use super::envelope::Envelope;
+use super::delivery_body::DeliveryBody;
 use crate::model::header as own;
 use crate::model::{DeliveryId, NewEvent, Timestamp};
-use crate::outbound::profile::{Body, Signing, Values, WebhookName};
+use crate::outbound::profile::{BodyTemplate, DeliveryValues, ProfileSigning, WebhookName};
 use crate::outbound::{EndpointAuth, Event, Webhook};
-use crate::signature::standard::{HEADER_PREFIX, ID_HEADER, Message, SIGNATURE_HEADER, TIMESTAMP_HEADER};
-use crate::signature::{self, Outbound, OutboundKey, SigningKey, SigningKind, ToSign};
+use crate::signature::standard::{HEADER_PREFIX, ID_HEADER, SIGNATURE_HEADER, StandardMessage, TIMESTAMP_HEADER};
+use crate::signature::{self, OutboundKey, OutboundScheme, SigningKey, SigningKind, UnsignedDelivery};
 
 const ID: HeaderName = HeaderName::from_static(ID_HEADER);
 const TIMESTAMP: HeaderName = HeaderName::from_static(TIMESTAMP_HEADER);
@@ -25,24 +25,25 @@ const TRACEPARENT: HeaderName = HeaderName::from_static(own::TRACEPARENT);
 
 const HOPS: HeaderName = HeaderName::from_static(own::HOPS);
 
-/// The `User-Agent` of every request that the gateway makes.
+/// The `User-Agent` of every request that Hooktide sends.
 pub const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static(own::JSON);
-/// Of most events this is the first.
+/// The value for an event that passed through no gateway before, which is most events.
 const FIRST_HOP: HeaderValue = HeaderValue::from_static("1");
 
-/// What the texts of a delivery take, seldom more.
+/// The bytes that the texts of most deliveries need.
 const TEXT_BYTES: usize = 512;
-/// Bytes made ready at once, for the texts of several deliveries.
+/// The bytes allocated at once, for the texts of several deliveries.
 const SCRATCH_BYTES: usize = 8 * TEXT_BYTES;
 
-/// Whether a webhook's own headers may not have this name: one that is the server's, or a signature's, so that nobody's text
-/// passes for one. The one list, for whoever takes headers and for whoever sends them.
+/// Whether a header name is reserved, so that a webhook cannot set the header: a header of the server, or the header of
+/// a signature, which other text must not imitate. The code that accepts headers and the code that sends headers use
+/// this one list.
 pub fn is_reserved_header(name: &HeaderName) -> bool {
     is_server_header(name) || has_signature_name(name)
 }
 
-/// Whether a name is that of a scheme's signature, such as `X-Hub-Signature`.
+/// Whether a name is a signature header of a scheme, such as `X-Hub-Signature`.
 pub fn is_signature_header(name: &HeaderName) -> bool {
     !is_server_header(name) && has_signature_name(name)
 }
@@ -51,8 +52,8 @@ fn has_signature_name(name: &HeaderName) -> bool {
     name.as_str().ends_with("-signature")
 }
 
-/// What frames the message or is the connection's (RFC 9110 section 7.6.1), what says for whom it is and from whom, how it is
-/// encoded and which way it came, and the signatures of the standards.
+/// Whether a header belongs to the server: headers that frame the message or belong to the connection (RFC 9110 section
+/// 7.6.1), headers about the receiver, the sender, the encoding and the route, and the signature headers of standards.
 fn is_server_header(name: &HeaderName) -> bool {
     const NAMES: [&str; 18] = [
         "host",
@@ -74,51 +75,51 @@ fn is_server_header(name: &HeaderName) -> bool {
         "forwarded",
         "via",
     ];
-    // All of the Standard Webhooks specification's own headers, of today and of tomorrow, begin with `webhook-`.
+    // All headers of the Standard Webhooks specification, present and future, begin with `webhook-`.
     const PREFIXES: [&str; 4] = ["content-", "proxy-", HEADER_PREFIX, "x-forwarded-"];
     let name = name.as_str();
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Signs deliveries; keeps a buffer that all texts of a delivery go into.
+/// Signs deliveries. All texts of a delivery are written to one buffer, which is reused.
 #[derive(Debug, Default)]
-pub struct Signer {
+pub struct DeliverySigner {
     scratch: BytesMut,
 }
 
-/// What a delivery has of its own, signed; makes the request for each connection that is tried.
+/// A signed delivery, from which a request is built for each connection that is tried.
 #[derive(Debug)]
-pub struct Signed {
-    /// Those of the signature, and the profile's own.
+pub struct SignedDelivery {
+    /// The headers of the signature and the additional headers of the profile.
     headers: OwnHeaders,
     content_type: HeaderValue,
     correlation_id: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
     hops: HeaderValue,
-    body: Envelope,
+    body: DeliveryBody,
 }
 
-/// Standard Webhooks has three.
+/// Standard Webhooks has three headers.
 type OwnHeaders = SmallVec<[(HeaderName, HeaderValue); 3]>;
 
-/// Why a delivery cannot be signed; nothing is sent.
+/// Why a delivery cannot be signed. Nothing is sent.
 #[derive(Debug, thiserror::Error)]
-pub enum SignError {
-    /// The profile is not configured any more.
+pub enum DeliverySignError {
+    /// The profile is no longer configured.
     #[error("the profile {0:?} of this webhook is not configured")]
-    Unknown(Box<str>),
-    /// The profile changed, and the secret does not fit it.
+    ProfileNotConfigured(Box<str>),
+    /// The profile cannot use the secret, because the profile changed.
     #[error("the secret of this webhook cannot sign: {0}")]
-    Unfit(Box<str>),
-    /// What the profile's scheme signs is not there.
+    UnusableSecret(Box<str>),
+    /// Something that the scheme of the profile signs is missing.
     #[error("the delivery cannot be signed: {0}")]
     Scheme(#[from] signature::SignError),
-    /// A text that cannot stand in a header.
+    /// A text cannot be the value of a header.
     #[error("the delivery cannot be signed: {0}")]
     Header(#[from] InvalidHeaderValue),
 }
 
-/// The texts of a delivery within the scratch buffer.
+/// The ranges of the texts of a delivery in the scratch buffer.
 struct Texts {
     id: Range<usize>,
     timestamp: Range<usize>,
@@ -126,28 +127,33 @@ struct Texts {
     suffix: Range<usize>,
     correlation_id: Range<usize>,
     traceparent: Range<usize>,
-    /// Of Standard Webhooks; written last.
+    /// The signature of Standard Webhooks, written last.
     signature: Range<usize>,
 }
 
-impl Signer {
-    /// Signs an event for a webhook in the form of its profile, with each secret in force at `now`, a time of the wall clock.
+impl DeliverySigner {
+    /// Signs an event for a webhook as the profile of the webhook requires, with each secret that is valid at `now`, a
+    /// time of the wall clock.
+    ///
+    /// # Errors
+    /// [`DeliverySignError`] if the profile is not configured, cannot use the current secret, or something to be signed
+    /// is missing or invalid.
     pub fn sign(
         &mut self,
         webhook: &Webhook,
         event: &Event,
         attempt: u16,
         now: Timestamp,
-    ) -> Result<Signed, SignError> {
+    ) -> Result<SignedDelivery, DeliverySignError> {
         let head = event.head();
         let values = values(webhook, event, &head.event, attempt, now);
         let profile = &*webhook.profile;
         let (current, previous) = keys(webhook, now)?;
         let out = &mut self.scratch;
-        // What a delivery that could not be signed left behind.
+        // A delivery that could not be signed may have left text behind.
         out.clear();
         if out.capacity() < TEXT_BYTES {
-            // Takes the buffer of deliveries that are done, or a new one.
+            // Reclaims the buffer of finished deliveries, or allocates a new buffer.
             out.reserve(SCRATCH_BYTES);
         }
         let (data, constant) = payload(profile.body(), event);
@@ -156,9 +162,12 @@ impl Signer {
         let body = [&out[texts.prefix.clone()], &data[..], suffix];
         let mut headers = OwnHeaders::new();
         match profile.signing() {
-            Signing::Standard => {
-                let message =
-                    Message { id: &out[texts.id.clone()], timestamp: &out[texts.timestamp.clone()], body: &body };
+            ProfileSigning::Standard => {
+                let message = StandardMessage {
+                    id: &out[texts.id.clone()],
+                    timestamp: &out[texts.timestamp.clone()],
+                    body: &body,
+                };
                 let first = message.sign(current).ok_or_else(of_another_profile)?;
                 let second = previous.and_then(|key| message.sign(key));
                 let start = out.len();
@@ -170,19 +179,21 @@ impl Signer {
                 texts.signature = start..out.len();
                 headers.extend(profile.headers(&values).map(|(name, value)| (name.clone(), value)));
             }
-            Signing::Scheme(scheme) => {
+            ProfileSigning::Scheme(scheme) => {
                 headers.extend(profile.headers(&values).map(|(name, value)| (name.clone(), value)));
                 by_scheme(scheme, (current, previous), webhook, &values, &body, &mut headers)?;
             }
-            Signing::Unknown => return Err(SignError::Unknown(profile.name().into())),
+            ProfileSigning::NotConfigured => {
+                return Err(DeliverySignError::ProfileNotConfigured(profile.name().into()));
+            }
         }
-        let is_standard = matches!(profile.signing(), Signing::Standard);
+        let is_standard = matches!(profile.signing(), ProfileSigning::Standard);
         let content_type = content_type(profile.body(), &head.event);
         let hops = if head.event.hops == 0 { FIRST_HOP } else { (u16::from(head.event.hops) + 1).into() };
 
         let written = out.split().freeze();
         let value = |range| HeaderValue::from_maybe_shared(written.slice(range));
-        // Of a caller's making: what cannot stand in a header is left out.
+        // These values come from callers. A value that cannot be a header is left out.
         let given = |range: Range<usize>| if range.is_empty() { None } else { value(range).ok() };
         if is_standard {
             headers.push((ID, value(texts.id)?));
@@ -190,47 +201,54 @@ impl Signer {
             headers.push((SIGNATURE, value(texts.signature)?));
         }
         let suffix = constant.map_or_else(|| written.slice(texts.suffix), Bytes::from_static);
-        Ok(Signed {
+        Ok(SignedDelivery {
             headers,
             content_type,
             correlation_id: given(texts.correlation_id),
             traceparent: given(texts.traceparent),
             hops,
-            body: Envelope::new(written.slice(texts.prefix), data, suffix),
+            body: DeliveryBody::new(written.slice(texts.prefix), data, suffix),
         })
     }
 }
 
-/// The event's part of the body, and what follows it if that need not be written.
-fn payload(body: &Body, event: &Event) -> (Bytes, Option<&'static [u8]>) {
+/// The part of the body that comes from the event, and the constant suffix if there is one.
+fn payload(body: &BodyTemplate, event: &Event) -> (Bytes, Option<&'static [u8]>) {
     match body {
-        Body::Raw => (event.raw(), Some(b"")),
-        Body::Object(object) if object.has_data() => (event.data(), object.constant_suffix()),
-        Body::Object(_) => (Bytes::new(), Some(b"")),
+        BodyTemplate::Raw => (event.raw(), Some(b"")),
+        BodyTemplate::Object(object) if object.has_data() => (event.data(), object.constant_suffix()),
+        BodyTemplate::Object(_) => (Bytes::new(), Some(b"")),
     }
 }
 
-/// The registry reads secrets for the profile that a webhook has; a delivery does not trust that with its signature.
-fn of_another_profile() -> SignError {
-    SignError::Unfit("it was read for another profile".into())
+/// The error for a key of another profile. The registry prepares keys for the profile of the webhook, but a delivery
+/// verifies this again before it signs.
+fn of_another_profile() -> DeliverySignError {
+    DeliverySignError::UnusableSecret("it was read for another profile".into())
 }
 
-fn values<'a>(webhook: &'a Webhook, event: &Event, head: &'a NewEvent<'a>, attempt: u16, now: Timestamp) -> Values<'a> {
-    Values {
+fn values<'a>(
+    webhook: &'a Webhook,
+    event: &Event,
+    head: &'a NewEvent<'a>,
+    attempt: u16,
+    now: Timestamp,
+) -> DeliveryValues<'a> {
+    DeliveryValues {
         event: head,
         id: event.id,
-        webhook: webhook.uid.as_deref().map_or(WebhookName::Ours(webhook.id), WebhookName::Own),
+        webhook: webhook.uid.as_deref().map_or(WebhookName::Id(webhook.id), WebhookName::Uid),
         delivery: DeliveryId { event: event.id, webhook: webhook.no },
         attempt,
         now,
     }
 }
 
-/// Writes everything but the signature.
-fn write(values: &Values<'_>, webhook: &Webhook, out: &mut BytesMut) -> Texts {
+/// Writes all texts except the signature.
+fn write(values: &DeliveryValues<'_>, webhook: &Webhook, out: &mut BytesMut) -> Texts {
     let object = match webhook.profile.body() {
-        Body::Raw => None,
-        Body::Object(object) => Some(object),
+        BodyTemplate::Raw => None,
+        BodyTemplate::Object(object) => Some(object),
     };
     Texts {
         id: text(out, |out| write!(out, "{}", values.id)),
@@ -253,27 +271,28 @@ fn write(values: &Values<'_>, webhook: &Webhook, out: &mut BytesMut) -> Texts {
     }
 }
 
-/// The keys in force. One that the profile cannot use is an error only if it is the current one: the other signs beside.
-fn keys(webhook: &Webhook, now: Timestamp) -> Result<(&SigningKey, Option<&SigningKey>), SignError> {
-    if let SigningKind::Unfit(why) = &webhook.keys.current.kind {
+/// The current key and the previous key while it is valid. A key that the profile cannot use is an error only if it is
+/// the current key.
+fn keys(webhook: &Webhook, now: Timestamp) -> Result<(&SigningKey, Option<&SigningKey>), DeliverySignError> {
+    if let SigningKind::Unusable(why) = &webhook.keys.current.kind {
         return Err(match webhook.profile.signing() {
-            Signing::Unknown => SignError::Unknown(webhook.profile.name().into()),
-            _ => SignError::Unfit(why.clone()),
+            ProfileSigning::NotConfigured => DeliverySignError::ProfileNotConfigured(webhook.profile.name().into()),
+            _ => DeliverySignError::UnusableSecret(why.clone()),
         });
     }
     let previous = webhook.keys.previous.as_ref().filter(|(_, until)| now < *until).map(|(key, _)| &**key);
     Ok((&webhook.keys.current, previous))
 }
 
-/// Signs by a scheme of the profile's own; `headers` has what it signs.
+/// Signs by the scheme of the profile. `headers` already contains the headers to sign.
 fn by_scheme(
-    scheme: &Outbound,
+    scheme: &OutboundScheme,
     (current, previous): (&SigningKey, Option<&SigningKey>),
     webhook: &Webhook,
-    values: &Values<'_>,
+    values: &DeliveryValues<'_>,
     body: &[&[u8]],
     headers: &mut OwnHeaders,
-) -> Result<(), SignError> {
+) -> Result<(), DeliverySignError> {
     let current = of_scheme(current).ok_or_else(of_another_profile)?;
     let previous = previous.and_then(of_scheme);
     let mut signed = HeaderMap::new();
@@ -281,7 +300,7 @@ fn by_scheme(
         signed.extend(headers.iter().cloned());
     }
     let id = values.id.to_string();
-    let message = ToSign { url: &webhook.endpoint.url, headers: &signed, id: &id, time: values.now, body };
+    let message = UnsignedDelivery { url: &webhook.endpoint.url, headers: &signed, id: &id, time: values.now, body };
     scheme.sign(current, previous, &message, |name, value| headers.push((name.clone(), value)))?;
     Ok(())
 }
@@ -290,16 +309,16 @@ fn of_scheme(key: &SigningKey) -> Option<&OutboundKey> {
     if let SigningKind::Scheme(key) = &key.kind { Some(key) } else { None }
 }
 
-/// JSON, but for a body that goes on as it came.
-fn content_type(body: &Body, event: &NewEvent<'_>) -> HeaderValue {
+/// JSON, except for a body that is forwarded as received.
+fn content_type(body: &BodyTemplate, event: &NewEvent<'_>) -> HeaderValue {
     let given = match (body, event.inbound) {
-        (Body::Raw, Some(inbound)) => inbound.content_type,
+        (BodyTemplate::Raw, Some(inbound)) => inbound.content_type,
         _ => None,
     };
     given.and_then(|text| HeaderValue::from_str(text).ok()).unwrap_or(JSON)
 }
 
-/// Where in `out` a text was written.
+/// Writes a text to `out` and returns its range.
 fn text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> std::fmt::Result) -> Range<usize> {
     let start = out.len();
     // Writing into a buffer that grows cannot fail.
@@ -307,9 +326,9 @@ fn text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> std::fmt::Resul
     start..out.len()
 }
 
-impl Signed {
-    /// The request, with headers in `headers`, a map that is empty but has been used before.
-    pub fn request(&self, webhook: &Webhook, headers: HeaderMap) -> Request<Envelope> {
+impl SignedDelivery {
+    /// Builds the request. `headers` is an empty map, whose allocation is reused.
+    pub fn request(&self, webhook: &Webhook, headers: HeaderMap) -> Request<DeliveryBody> {
         let mut request = Request::new(self.body.clone());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(webhook.endpoint.target.clone());
@@ -317,12 +336,12 @@ impl Signed {
         request
     }
 
-    /// Bytes of the body.
+    /// The length of the body in bytes.
     pub fn body_len(&self) -> usize {
         self.body.total_bytes()
     }
 
-    /// All headers, in `headers`.
+    /// Adds all headers to `headers`.
     pub fn headers(&self, webhook: &Webhook, mut headers: HeaderMap) -> HeaderMap {
         let profile = &webhook.profile;
         headers.insert(header::HOST, webhook.endpoint.authority.clone());
@@ -340,8 +359,9 @@ impl Signed {
         }
         let auth = webhook.auth.as_deref().map(EndpointAuth::header);
         for (name, value) in webhook.headers.iter().map(|(name, value)| (name, value)).chain(auth) {
-            // Whoever took the webhook in refused these; a delivery never trusts that with its framing and signature.
-            if !is_reserved_header(name) && !profile.sets(name) {
+            // These headers were refused when the webhook was created. A delivery checks again, because such a header
+            // could change the framing or the signature.
+            if !is_reserved_header(name) && !profile.sets_header(name) {
                 headers.insert(name.clone(), value.clone());
             }
         }
@@ -349,20 +369,25 @@ impl Signed {
     }
 }
 
-/// A request as it would be sent now.
+/// A preview of a request: the headers and the size of the body.
 #[derive(Debug, Clone)]
-pub struct Preview {
-    /// All headers but the body's length; those that hold secrets are marked as sensitive.
+pub struct RequestPreview {
+    /// All headers except `Content-Length`. Values that are secrets are marked as sensitive.
     pub headers: HeaderMap,
-    /// Bytes of the body.
+    /// The length of the body in bytes.
     pub body_len: usize,
 }
 
-/// What a delivery would be if it were sent at `now`, signed; or why it cannot be.
+/// Builds the preview of a signed delivery at the time `now`.
 ///
 /// # Errors
-/// In words, if it cannot be signed.
-pub fn preview(webhook: &Arc<Webhook>, event: &Event, attempt: u16, now: Timestamp) -> Result<Preview, Box<str>> {
-    let signed = Signer::default().sign(webhook, event, attempt, now).map_err(|why| why.to_string())?;
-    Ok(Preview { headers: signed.headers(webhook, HeaderMap::new()), body_len: signed.body_len() })
+/// The reason as text, if the delivery cannot be signed.
+pub fn preview(
+    webhook: &Arc<Webhook>,
+    event: &Event,
+    attempt: u16,
+    now: Timestamp,
+) -> Result<RequestPreview, Box<str>> {
+    let signed = DeliverySigner::default().sign(webhook, event, attempt, now).map_err(|why| why.to_string())?;
+    Ok(RequestPreview { headers: signed.headers(webhook, HeaderMap::new()), body_len: signed.body_len() })
 }

@@ -1,4 +1,4 @@
-//! A webhook as it is compiled: where events go, which, how they are signed, and at what pace.
+//! The compiled webhook: its endpoint, the events that it receives, its signing keys and its delivery policies.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,29 +7,29 @@ use std::time::Duration;
 
 use super::profile::Profile;
 use super::tls::EndpointTls;
-use super::{EndpointAuth, Order};
-use crate::filter::{Facts, Filter, Subject};
+use super::{DeliveryOrder, EndpointAuth};
+use crate::filter::{Filter, FilterInput};
 use crate::model::{
     BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, SubscriptionId, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
 };
 use crate::signature::SigningKey;
 
-/// A webhook as the registry's snapshot holds it. Immutable; a change makes a new one. What its user decides is read through
-/// it: `webhook.status` is `webhook.settings.status`.
+/// A webhook in the snapshot of the registry. The type is immutable, and a change creates a new instance. The settings
+/// are accessible through `Deref`: `webhook.status` is `webhook.settings.status`.
 #[derive(Debug)]
 pub struct Webhook {
-    /// Its number, the key of everything stored per webhook.
+    /// The number, the key of everything stored per webhook.
     pub no: WebhookNo,
-    /// Its public id.
+    /// The public id.
     pub id: WebhookId,
-    /// What its user decides.
+    /// The settings that the user chose.
     pub settings: WebhookSettings,
-    /// When it was made.
+    /// When the webhook was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the webhook was last changed.
     pub updated_at: Timestamp,
-    /// Rises by one with each change; the ETag.
+    /// The version, which rises by one with each change. The version is the ETag.
     pub version: u64,
 }
 
@@ -41,50 +41,48 @@ impl Deref for Webhook {
     }
 }
 
-/// Everything of a webhook that its user decides; numbers, times and versions are the registry's.
+/// All settings of a webhook that its user chooses. The registry assigns numbers, times and versions.
 #[derive(Debug, Clone)]
 pub struct WebhookSettings {
-    /// The tenant it belongs to.
+    /// The tenant of the webhook.
     pub tenant: Arc<str>,
-    /// An id of the user's own, unique within the tenant, under which it is found as well.
+    /// An id that the user chose, unique within the tenant. The API also finds the webhook by this id.
     pub uid: Option<Box<str>>,
-    /// Whether it is matched and sent to.
+    /// The status, which decides whether events are matched and deliveries sent.
     pub status: WebhookStatus,
-    /// Where events go.
+    /// The endpoint that receives the deliveries.
     pub endpoint: Endpoint,
-    /// Which events, each pattern once.
+    /// The patterns of the event types, without duplicates.
     pub events: Vec<EventPattern>,
-    /// Events that `events` does not name, each with conditions of its own.
+    /// Additional event types, each with its own conditions.
     pub subscriptions: Arc<[Subscription]>,
-    /// Holds for `events` and subscriptions alike; `None`: all.
+    /// The filter, which applies to `events` and to subscriptions; `None` lets all events pass.
     pub filters: Option<Arc<Filter>>,
-    /// Only events of this workspace; `None`: all.
+    /// Only events of this workspace match; `None` means all events.
     pub workspace_id: Option<Box<str>>,
-    /// What a delivery looks like and how it is signed.
+    /// The profile: the form of deliveries and their signature.
     pub profile: Arc<Profile>,
-    /// The secret and the keys made from it.
+    /// The secrets and the keys made from them.
     pub keys: SigningKeys,
-    /// When and how often to try again; `None`: the configured default.
+    /// When and how often to retry; `None` means the configured default.
     pub retry_policy: Option<RetryPolicy>,
-    /// Which failures are tried again.
+    /// Which failures are retried.
     pub retry_on: RetryOn,
-    /// For one attempt, body included; `None`: the configured default.
+    /// The timeout of one attempt, including the response body; `None` means the configured default.
     pub timeout: Option<Duration>,
-    /// Deliveries at once; `None`: the configured default.
+    /// The maximum number of concurrent deliveries; `None` means the configured default.
     pub max_in_flight: Option<u16>,
-    /// Deliveries a second; `None`: no limit.
+    /// The maximum rate of deliveries; `None` means no limit.
     pub rate_limit: Option<RateLimit>,
-    /// The circuit breaker, where it differs from the configured one.
+    /// The circuit breaker settings that differ from the configured settings.
     pub breaker: BreakerSettings,
-    /// Which deliveries wait for which.
-    pub order: Order,
-    /// Headers of the user's own, checked; values that hold secrets are marked by [`http::HeaderValue::is_sensitive`].
-    ///
-    /// [`http::HeaderValue::is_sensitive`]: http::HeaderValue::is_sensitive
+    /// The order of deliveries.
+    pub order: DeliveryOrder,
+    /// Additional headers, checked. [`http::HeaderValue::is_sensitive`] is true for values that are secrets.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// How deliveries show the endpoint who sends them, beside the signature; no header of `headers`.
+    /// The credentials for the endpoint, in addition to the signature. Their header is not in `headers`.
     pub auth: Option<Arc<EndpointAuth>>,
-    /// Whom to trust and as whom to come, of an https endpoint; `None`: the server's own way.
+    /// The TLS settings of an https endpoint; `None` means the settings of the server.
     pub tls: Option<Arc<EndpointTls>>,
     /// A name for people.
     pub name: Option<Box<str>>,
@@ -92,12 +90,12 @@ pub struct WebhookSettings {
     pub description: Option<Box<str>>,
     /// The user who owns it.
     pub user_id: Option<Box<str>>,
-    /// Raw JSON object of the user's own; `{}` without one.
+    /// A raw JSON object that the user chose; `{}` by default.
     pub metadata: Box<str>,
 }
 
 impl WebhookSettings {
-    /// An active webhook that wants no event yet, with defaults for all the rest.
+    /// Creates the settings of an active webhook that receives no events yet, with defaults for all other settings.
     pub fn new(tenant: Arc<str>, endpoint: Endpoint, keys: SigningKeys) -> Self {
         Self {
             tenant,
@@ -116,7 +114,7 @@ impl WebhookSettings {
             max_in_flight: None,
             rate_limit: None,
             breaker: BreakerSettings::default(),
-            order: Order::Any,
+            order: DeliveryOrder::Any,
             headers: Vec::new(),
             auth: None,
             tls: None,
@@ -127,89 +125,81 @@ impl WebhookSettings {
         }
     }
 
-    /// Whether an event is wanted, by type and by every condition; the status is not looked at.
-    pub fn wants(&self, facts: &Facts<'_>) -> bool {
-        self.wants_also(&mut Subject::new(facts))
-    }
-
-    /// The same of an event that other webhooks look at too: its payload is read once for all of them.
-    pub fn wants_also(&self, subject: &mut Subject<'_>) -> bool {
-        let facts = *subject.facts();
-        let by_events = self.events.iter().any(|pattern| pattern.matches(facts.event_type));
-        self.workspace_id.as_deref().is_none_or(|own| facts.workspace_id == Some(own))
-            && (by_events || self.subscriptions.iter().any(|subscription| subscription.wants_also(subject)))
-            && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
+    /// Whether an event matches by type and by every condition. The status is not checked. The webhooks that check one
+    /// event share the input, so the payload is read once.
+    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> bool {
+        let event_fields = *input.event_fields();
+        let by_events = self.events.iter().any(|pattern| pattern.matches(event_fields.event_type));
+        self.workspace_id.as_deref().is_none_or(|own| event_fields.workspace_id == Some(own))
+            && (by_events || self.subscriptions.iter().any(|subscription| subscription.matches_input(input)))
+            && self.filters.as_ref().is_none_or(|filter| filter.matches_input(input))
     }
 
     /// Whether some deliveries wait for others.
     pub fn is_ordered(&self) -> bool {
-        self.order != Order::Any
+        self.order != DeliveryOrder::Any
     }
 
-    /// Whether a match by type is all there is to it: no filter, workspace or subscription has to be looked at.
+    /// Whether only the event type decides, because there is no filter, workspace or subscription.
     pub fn is_unconditional(&self) -> bool {
         self.filters.is_none() && self.workspace_id.is_none() && self.subscriptions.is_empty()
     }
 }
 
-/// Events of one type that a webhook wants under conditions (API section 4).
+/// A subscription: a pattern of event types with conditions.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// Its public id.
+    /// The public id.
     pub id: SubscriptionId,
-    /// Which events.
+    /// The pattern of the event types.
     pub event_type: EventPattern,
-    /// Only of this resource; `None`: all.
+    /// Only events of this resource match; `None` means all events.
     pub resource_id: Option<Box<str>>,
-    /// Whether it is looked at.
+    /// Whether the subscription is active. An inactive subscription matches nothing.
     pub is_active: bool,
-    /// Which of them; `None`: all.
+    /// The filter; `None` lets all events pass.
     pub filters: Option<Arc<Filter>>,
-    /// When it was made.
+    /// When the subscription was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the subscription was last changed.
     pub updated_at: Timestamp,
 }
 
 impl Subscription {
-    /// Whether it is active and wants this event.
-    pub fn wants(&self, facts: &Facts<'_>) -> bool {
-        self.wants_also(&mut Subject::new(facts))
-    }
-
-    /// The same of an event that others look at too.
-    pub fn wants_also(&self, subject: &mut Subject<'_>) -> bool {
-        let facts = *subject.facts();
+    /// Whether the subscription is active and matches this event.
+    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> bool {
+        let event_fields = *input.event_fields();
         self.is_active
-            && self.event_type.matches(facts.event_type)
-            && self.resource_id.as_deref().is_none_or(|own| facts.resource_id == Some(own))
-            && self.filters.as_ref().is_none_or(|filter| filter.passes(subject))
+            && self.event_type.matches(event_fields.event_type)
+            && self.resource_id.as_deref().is_none_or(|own| event_fields.resource_id == Some(own))
+            && self.filters.as_ref().is_none_or(|filter| filter.matches_input(input))
     }
 }
 
-/// Where a webhook's events go: an absolute `http` or `https` URL, checked by the egress rules for literals.
+/// The endpoint of a webhook: an absolute `http` or `https` URL. Addresses in the URL were checked by the egress rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// As the user wrote it.
+    /// The URL as the user wrote it.
     pub url: Box<str>,
-    /// Whether TLS is spoken.
+    /// Whether the connection uses TLS.
     pub tls: bool,
-    /// Host as it is resolved: a name in lower case, or an address without brackets.
+    /// The host to resolve: a name in lower case, or an address without brackets.
     pub host: Box<str>,
-    /// Port, the scheme's default where none was given.
+    /// The port; the default of the scheme if the URL has none.
     pub port: u16,
     /// The `Host` header.
     pub authority: http::HeaderValue,
-    /// Path and query, as the request line has them.
+    /// The path and query for the request line.
     pub target: http::uri::PathAndQuery,
 }
 
-/// A secret with the keys that sign from it. The old secret signs beside the new one until its end.
+/// The signing keys of a webhook. After a rotation, the previous key signs in addition to the current key until its
+/// expiry.
 #[derive(Clone)]
 pub struct SigningKeys {
-    /// Signs everything.
+    /// The key that signs every delivery.
     pub current: Arc<SigningKey>,
-    /// Signs beside it until the given time.
+    /// The previous key, which also signs until the given time.
     pub previous: Option<(Arc<SigningKey>, Timestamp)>,
 }
 

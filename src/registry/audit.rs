@@ -1,6 +1,7 @@
-//! The audit log: what of a change becomes an entry, and how entries are asked for.
+//! The audit log: builds its entries from changes, and reads them.
 //!
-//! It is read by the writer's thread, whose file it is: a page is some thousand rows at the most, and who may read it is few.
+//! The writer thread reads the log, because that thread owns the file. A page has some thousand rows at most, and few
+//! callers may read the log.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,19 +10,19 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::Registry;
-use super::change::{Change, ChangeError, Reply};
+use super::change::{ChangeError, ChangeReply, RegistryChange};
 use super::writer::Writer;
-use super::writer_state::{Batch, WriterState};
-use crate::inbound::source::{ManagedBy, Settings, Source};
+use super::writer_state::{ChangeBatch, WriterState};
+use crate::inbound::source::{ManagedBy, Source, SourceSettings};
 use crate::model::{AuditId, Principal, SourceId, WebhookStatus};
 use crate::outbound::tls::TlsSettings;
 use crate::outbound::{Subscription, Webhook, WebhookSettings};
 use crate::storage::registry::{AuditEntry, AuditPage, AuditQuery};
 
-/// Who changes what nobody asked for.
+/// The actor of changes that no caller requested.
 const SERVER: &str = "the server";
 
-/// Who changes something, and in which request.
+/// Who makes a change, and in which request.
 #[derive(Debug, Clone)]
 pub(super) struct Actor {
     name: Arc<str>,
@@ -34,7 +35,7 @@ impl Actor {
     }
 }
 
-/// A change before it has its place in the log.
+/// An audit entry without its id, time and actor.
 #[derive(Debug)]
 pub(super) struct AuditRecord {
     pub(super) action: &'static str,
@@ -45,27 +46,27 @@ pub(super) struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// The configuration was read again, and these tables of it have other values.
+    /// The record of a reload that changed these tables of the configuration.
     pub(super) fn reloaded(changed: Vec<Cow<'static, str>>) -> Self {
         let (action, target) = ("configuration.reloaded", "config.toml".into());
         Self { action, tenant: None, target, target_name: None, changed }
     }
 }
 
-impl Batch {
-    /// Whose change is being applied.
+impl ChangeBatch {
+    /// The name of the actor whose change is being applied.
     pub(super) fn actor_name(&self) -> Arc<str> {
         self.actor.as_ref().map_or_else(|| SERVER.into(), |actor| Arc::clone(&actor.name))
     }
 
-    /// Notes a change of whoever asked for it.
-    pub(super) fn note(&mut self, note: AuditRecord) {
-        self.notes.push((self.actor.clone(), note));
+    /// Adds a record for the current actor.
+    pub(super) fn audit(&mut self, record: AuditRecord) {
+        self.audit_records.push((self.actor.clone(), record));
     }
 
-    /// The same of a webhook.
-    pub(super) fn note_webhook(&mut self, action: &'static str, webhook: &Webhook, changed: Vec<&'static str>) {
-        self.note(AuditRecord {
+    /// Adds a record about a webhook.
+    pub(super) fn audit_webhook(&mut self, action: &'static str, webhook: &Webhook, changed: Vec<&'static str>) {
+        self.audit(AuditRecord {
             action,
             tenant: Some(Arc::clone(&webhook.tenant)),
             target: webhook.id.to_string().into(),
@@ -74,9 +75,9 @@ impl Batch {
         });
     }
 
-    /// The same of a source.
-    pub(super) fn note_source(&mut self, action: &'static str, source: &Source, changed: Vec<Cow<'static, str>>) {
-        self.note(AuditRecord {
+    /// Adds a record about a source.
+    pub(super) fn audit_source(&mut self, action: &'static str, source: &Source, changed: Vec<Cow<'static, str>>) {
+        self.audit(AuditRecord {
             action,
             tenant: Some(Arc::clone(&source.tenant)),
             target: source.id.to_string().into(),
@@ -87,34 +88,34 @@ impl Batch {
 }
 
 impl Writer {
-    /// The same, for changes that this caller makes.
+    /// A writer whose changes are recorded with this principal as their actor.
     #[must_use]
-    pub fn by(&self, principal: &Principal) -> Self {
+    pub fn on_behalf_of(&self, principal: &Principal) -> Self {
         Self { to: self.to.clone(), actor: Some(Actor::of(principal)) }
     }
 
-    /// The same, for what the configuration file changes.
+    /// A writer whose changes are recorded with the configuration file as their actor.
     #[must_use]
-    pub fn by_file(&self) -> Self {
+    pub fn for_config_file(&self) -> Self {
         Self { to: self.to.clone(), actor: Some(Actor { name: "the configuration file".into(), request_id: None }) }
     }
 
-    /// Entries of the audit log, newest first.
+    /// Reads entries of the audit log, newest first.
     ///
     /// # Errors
-    /// When the registry cannot be read.
+    /// If the registry cannot be read.
     pub async fn audit(&self, query: AuditQuery) -> Result<AuditPage, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Change::Audit(Box::new(query)), Reply::Audit(reply))?;
+        self.send(RegistryChange::Audit(Box::new(query)), ChangeReply::Audit(reply))?;
         answer.await.unwrap_or(Err(ChangeError::Stopped))
     }
 }
 
 impl WriterState {
-    /// The entries for what was noted, each with an id above all before it.
-    pub(super) fn entries(&mut self, notes: Vec<(Option<Actor>, AuditRecord)>) -> Vec<AuditEntry> {
+    /// Builds the entries of a batch. Each id is greater than all ids before it.
+    pub(super) fn audit_entries(&mut self, records: Vec<(Option<Actor>, AuditRecord)>) -> Vec<AuditEntry> {
         let at = self.now;
-        let mut entry = |(actor, note): (Option<Actor>, AuditRecord)| {
+        let mut entry = |(actor, record): (Option<Actor>, AuditRecord)| {
             let id = self.random.ulid(at).max(self.last_audit + 1);
             self.last_audit = id;
             let (actor, request_id) =
@@ -124,18 +125,18 @@ impl WriterState {
                 at,
                 actor,
                 request_id,
-                tenant: note.tenant,
-                action: note.action.into(),
-                target: note.target,
-                target_name: note.target_name,
-                changed: note.changed,
+                tenant: record.tenant,
+                action: record.action.into(),
+                target: record.target,
+                target_name: record.target_name,
+                changed: record.changed,
             }
         };
-        notes.into_iter().map(&mut entry).collect()
+        records.into_iter().map(&mut entry).collect()
     }
 }
 
-/// What a change of a webhook is called, and the fields that it gave another value.
+/// The audit action for a change of a webhook's settings, and the names of the changed fields.
 pub(super) fn change_of(old: &WebhookSettings, new: &WebhookSettings) -> (&'static str, Vec<&'static str>) {
     let changed = changed_fields(old, new);
     let action = match (&*changed, new.status) {
@@ -149,7 +150,8 @@ pub(super) fn change_of(old: &WebhookSettings, new: &WebhookSettings) -> (&'stat
     (action, changed)
 }
 
-/// A webhook never changes its tenant. The pattern names every field, so that a new one cannot be forgotten here.
+/// The names of the fields that differ. A webhook never changes its tenant. The pattern names every field, so that the
+/// compiler reports a new field that is missing here.
 fn changed_fields(old: &WebhookSettings, new: &WebhookSettings) -> Vec<&'static str> {
     let WebhookSettings {
         tenant: _,
@@ -213,25 +215,26 @@ fn filter_text(settings: &WebhookSettings) -> Option<&str> {
     settings.filters.as_ref().map(|filter| filter.as_json().get())
 }
 
-/// A change of a subscription is a new time of its own.
+/// Compares ids and times only, because each change of a subscription sets a new time.
 fn same_subscriptions(old: &[Subscription], new: &[Subscription]) -> bool {
     let marks = |all: &[Subscription]| all.iter().map(|one| (one.id, one.updated_at)).collect::<Vec<_>>();
     marks(old) == marks(new)
 }
 
-/// The settings of a source that have another value.
-pub(super) fn changed_settings(old: &Settings, new: &Settings) -> Vec<Cow<'static, str>> {
-    let fields = |settings: &Settings| match serde_json::to_value(settings) {
+/// The names of the settings of a source that differ.
+pub(super) fn changed_settings(old: &SourceSettings, new: &SourceSettings) -> Vec<Cow<'static, str>> {
+    let fields = |settings: &SourceSettings| match serde_json::to_value(settings) {
         Ok(Value::Object(fields)) => fields,
-        // Settings are an object of text, numbers and lists.
+        // Settings serialize to an object of texts, numbers and lists.
         _ => Map::new(),
     };
     let (before, after) = (fields(old), fields(new));
     let differs = |name: &&String| before.get(*name) != after.get(*name);
     let mut changed: Vec<Cow<'static, str>> =
         before.keys().chain(after.keys()).filter(differs).map(|name| name.clone().into()).collect();
-    // They are not shown, so they cannot differ there.
-    let values = |settings: &Settings| settings.secrets.iter().map(|one| one.value().cloned()).collect::<Vec<_>>();
+    // Secrets are not serialized, so the comparison above does not see them.
+    let values =
+        |settings: &SourceSettings| settings.secrets.iter().map(|one| one.value().cloned()).collect::<Vec<_>>();
     if values(old) != values(new) {
         changed.push("secrets".into());
     }
@@ -240,19 +243,19 @@ pub(super) fn changed_settings(old: &Settings, new: &Settings) -> Vec<Cow<'stati
     changed
 }
 
-/// Notes what became of the sources of the file when another one was read.
-pub(super) fn note_file_sources(before: &[Arc<Source>], next: &Registry, batch: &mut Batch) {
+/// Records which sources of the configuration file were created, updated and deleted by a reload.
+pub(super) fn audit_file_sources(before: &[Arc<Source>], next: &Registry, batch: &mut ChangeBatch) {
     let find = |all: &[Arc<Source>], id: SourceId| all.iter().find(|source| source.id == id).map(|found| found.version);
     let after = file_sources(next);
     for source in &after {
         match find(before, source.id) {
-            None => batch.note_source("source.created", source, Vec::new()),
-            Some(version) if version != source.version => batch.note_source("source.updated", source, Vec::new()),
+            None => batch.audit_source("source.created", source, Vec::new()),
+            Some(version) if version != source.version => batch.audit_source("source.updated", source, Vec::new()),
             Some(_) => {}
         }
     }
     for source in before.iter().filter(|source| find(&after, source.id).is_none()) {
-        batch.note_source("source.deleted", source, Vec::new());
+        batch.audit_source("source.deleted", source, Vec::new());
     }
 }
 

@@ -1,13 +1,13 @@
-//! A change of the registry on its way to the thread that makes it, and the answer on its way back.
+//! Requests to change the registry, and the results that the writer thread sends back.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::access::{AccessAnswer, AccessChange, AccessError, FileAccess};
+use super::access::{AccessChange, AccessError, AccessResult, FileAccess};
 use super::audit::Actor;
-use super::event_type_change::{EventTypeAnswer, EventTypeChange, EventTypeError};
-use super::source_change::{SourceAnswer, SourceChange, SourceError};
+use super::event_type_change::{EventTypeChange, EventTypeError, EventTypeResult};
+use super::source_change::{SourceChange, SourceError, SourceResult};
 use super::source_setup::SourceSetup;
 use super::webhook_change::SubscriptionChange;
 use crate::handoff::DisableReason;
@@ -18,17 +18,17 @@ use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::catalogue;
 use crate::storage::registry::{AuditPage, AuditQuery, RegistryStore};
 
-/// A change on its way to the thread.
+/// A change that was sent to the writer thread.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) change: Change,
+pub(super) struct ChangeRequest {
+    pub(super) change: RegistryChange,
     pub(super) actor: Option<Actor>,
-    pub(super) reply: Reply,
+    pub(super) reply: ChangeReply,
 }
 
-/// What is to be changed.
+/// A change of the registry, or another request to its thread.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(super) enum RegistryChange {
     Create(Box<WebhookSettings>),
     Replace { no: WebhookNo, version: u64, settings: Box<WebhookSettings> },
     Remove { no: WebhookNo, version: Option<u64> },
@@ -41,56 +41,57 @@ pub(super) enum Change {
     Sources(Box<SourceSetup>),
     Profiles(Profiles),
     EventType(EventTypeChange),
-    EventTypes(Box<catalogue::Setup>),
+    EventTypes(Box<catalogue::CatalogueSetup>),
     Stop,
 }
 
-/// Who waits for the end of a change.
+/// Where the writer thread sends the result of a change.
 #[derive(Debug)]
-pub(super) enum Reply {
-    Nobody,
-    Webhook(oneshot::Sender<Answer>),
-    Source(oneshot::Sender<SourceAnswer>),
-    EventType(oneshot::Sender<EventTypeAnswer>),
-    Access(oneshot::Sender<AccessAnswer>),
+pub(super) enum ChangeReply {
+    Discard,
+    Webhook(oneshot::Sender<WebhookResult>),
+    Source(oneshot::Sender<SourceResult>),
+    EventType(oneshot::Sender<EventTypeResult>),
+    Access(oneshot::Sender<AccessResult>),
     Audit(oneshot::Sender<Result<AuditPage, ChangeError>>),
 }
 
-/// What a change came to.
-pub(super) enum Outcome {
-    Webhook(Answer),
-    Source(SourceAnswer),
-    EventType(EventTypeAnswer),
-    Access(AccessAnswer),
-    /// Is answered when the batch is written.
+/// The result of a change.
+pub(super) enum ChangeOutcome {
+    Webhook(WebhookResult),
+    Source(SourceResult),
+    EventType(EventTypeResult),
+    Access(AccessResult),
+    /// The writer thread reads the audit log and answers after the batch is written.
     Audit(Box<AuditQuery>),
 }
 
-/// What a change of a webhook came to: the webhook as it is now, if it is there.
-pub(super) type Answer = Result<Option<Arc<Webhook>>, ChangeError>;
+/// The result of a change of a webhook: the webhook after the change. `None` if it was removed, and for changes that
+/// concern no single webhook.
+pub(super) type WebhookResult = Result<Option<Arc<Webhook>>, ChangeError>;
 
-/// Why a change was not made.
+/// Why a change was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// The webhook is not there any more.
+    /// The webhook does not exist, or was removed.
     #[error("there is no such webhook")]
     NotFound,
-    /// It is not of the version that the change was made from.
+    /// The webhook has another version than the change expects.
     #[error("the webhook was changed meanwhile")]
     Changed,
-    /// Another webhook of the tenant, or a source, is found by this uid.
+    /// Another webhook of the tenant has this uid, or a source has it as its name.
     #[error("another webhook or a source of the tenant is found by this uid")]
     UidTaken,
     /// The webhook has no such subscription.
     #[error("there is no such subscription")]
     SubscriptionNotFound,
-    /// It has as many subscriptions as it may.
+    /// The webhook has the maximum number of subscriptions.
     #[error("the webhook has {SUBSCRIPTIONS_MAX} subscriptions, as many as it may")]
     TooManySubscriptions,
-    /// Too many changes wait.
+    /// The queue of the writer thread is full.
     #[error("too many changes wait for the disk")]
     Overloaded,
-    /// There is no room.
+    /// The disk is full.
     #[error("the disk is full")]
     DiskFull,
     /// registry.redb cannot be written, or the server is stopping.
@@ -98,29 +99,29 @@ pub enum ChangeError {
     Stopped,
 }
 
-impl Reply {
-    /// Whoever asked may have hung up; the change is made all the same.
-    pub(super) fn give(self, outcome: Outcome, store: &dyn RegistryStore) {
+impl ChangeReply {
+    /// Sends the result. The change stays in force if the caller no longer waits for the result.
+    pub(super) fn send(self, outcome: ChangeOutcome, store: &dyn RegistryStore) {
         match (self, outcome) {
-            (Self::Access(reply), Outcome::Access(answer)) => drop(reply.send(answer)),
-            (Self::Audit(reply), Outcome::Audit(query)) => {
+            (Self::Access(reply), ChangeOutcome::Access(answer)) => drop(reply.send(answer)),
+            (Self::Audit(reply), ChangeOutcome::Audit(query)) => {
                 let page = store.audit(&query).map_err(|error| {
                     tracing::error!(target: "hooktide::registry", %error, "the audit log cannot be read");
                     ChangeError::Stopped
                 });
                 drop(reply.send(page));
             }
-            (Self::Webhook(reply), Outcome::Webhook(answer)) => drop(reply.send(answer)),
-            (Self::Source(reply), Outcome::Source(answer)) => drop(reply.send(answer)),
-            (Self::EventType(reply), Outcome::EventType(answer)) => drop(reply.send(answer)),
+            (Self::Webhook(reply), ChangeOutcome::Webhook(answer)) => drop(reply.send(answer)),
+            (Self::Source(reply), ChangeOutcome::Source(answer)) => drop(reply.send(answer)),
+            (Self::EventType(reply), ChangeOutcome::EventType(answer)) => drop(reply.send(answer)),
             _ => {}
         }
     }
 
-    /// Nothing was written.
+    /// Reports that nothing was written.
     pub(super) fn refuse(self, refusal: ChangeError) {
         match self {
-            Self::Nobody => {}
+            Self::Discard => {}
             Self::Webhook(reply) => drop(reply.send(Err(refusal))),
             Self::Source(reply) => drop(reply.send(Err(SourceError::Unavailable(refusal)))),
             Self::EventType(reply) => drop(reply.send(Err(EventTypeError::Unavailable(refusal)))),

@@ -1,13 +1,14 @@
-//! From plain records to the snapshot, and back: at the start, and again after the disk was full.
+//! Compiles stored records to the snapshot, at the start and after a full disk, and makes records for the store.
 //!
-//! Webhooks are compiled by all cores and put in order by one: each costs some microseconds of HMAC keys and filters.
+//! All cores compile webhooks, and one thread puts them in order: each webhook costs some microseconds for HMAC keys
+//! and filters.
 
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
 use super::Registry;
-use super::catalogue::{Definition, EventType};
+use super::catalogue::{EventType, EventTypeDefinition};
 use super::source_setup::SourceSetup;
 use crate::filter::{Filter, FilterError};
 use crate::inbound::source::{Identity, ManagedBy, Source};
@@ -15,14 +16,14 @@ use crate::limits::LOAD_THREADS_MAX;
 use crate::outbound::profile::Profiles;
 use crate::outbound::tls::EndpointTls;
 use crate::outbound::{EndpointAuth, SigningKeys, Subscription, Webhook, WebhookSettings};
-use crate::runtime::map_all;
+use crate::runtime::parallel_map;
 use crate::storage::registry::record::damaged;
 use crate::storage::registry::{
-    EventTypeRecord, RecordError, RegistryStore, RegistryStoreError, SourceRecord, Stored, SubscriptionRecord,
+    EventTypeRecord, RecordError, RegistryRecord, RegistryStore, RegistryStoreError, SourceRecord, SubscriptionRecord,
     WebhookRecord,
 };
 
-/// Everything stored, as a snapshot without what the configuration adds.
+/// Loads everything stored as a snapshot, without the parts of the configuration.
 pub(super) fn load(
     store: &mut dyn RegistryStore,
     setup: &SourceSetup,
@@ -34,42 +35,47 @@ pub(super) fn load(
 }
 
 impl Registry {
-    fn take(&mut self, stored: Stored, setup: &SourceSetup, profiles: &Profiles) -> Result<(), RegistryStoreError> {
+    fn take(
+        &mut self,
+        stored: RegistryRecord,
+        setup: &SourceSetup,
+        profiles: &Profiles,
+    ) -> Result<(), RegistryStoreError> {
         match stored {
-            Stored::Webhooks(records) => {
-                let compiled = map_all(records, LOAD_THREADS_MAX, |record| {
+            RegistryRecord::Webhooks(records) => {
+                let compiled = parallel_map(records, LOAD_THREADS_MAX, |record| {
                     let no = record.no.0;
                     compile(record, profiles).map_err(|error| RegistryStoreError::Record { no, error })
                 });
                 for webhook in compiled {
                     let mut webhook = webhook?;
-                    // The tenant's own text in place of a copy for each webhook.
-                    let tenant = self.make_tenant(&webhook.tenant);
+                    // All webhooks of a tenant share one string.
+                    let tenant = self.ensure_tenant(&webhook.tenant);
                     webhook.settings = WebhookSettings { tenant, ..webhook.settings };
                     self.put(webhook.into());
                 }
             }
-            Stored::Removed(mut removed) => {
-                removed.tenant = self.make_tenant(&removed.tenant);
-                self.bury(Arc::new(removed));
+            RegistryRecord::Removed(mut removed) => {
+                removed.tenant = self.ensure_tenant(&removed.tenant);
+                self.put_removed(Arc::new(removed));
             }
-            Stored::Source(record) => {
+            RegistryRecord::Source(record) => {
                 let SourceRecord { settings, mut identity } = *record;
-                identity.tenant = self.make_tenant(&identity.tenant);
+                identity.tenant = self.ensure_tenant(&identity.tenant);
                 if let Some(source) = setup.rebuild(settings, identity) {
                     self.sources.put(source);
                 }
             }
-            Stored::Learned(id, secret) => self.sources.learn(id, secret),
-            Stored::EventType(record) => {
-                let tenant = self.make_tenant(&record.tenant);
+            RegistryRecord::LearnedSecret(id, secret) => self.sources.learn(id, secret),
+            RegistryRecord::EventType(record) => {
+                let tenant = self.ensure_tenant(&record.tenant);
                 let failed = |error| RegistryStoreError::EventType { name: record.name.clone(), error };
                 let event_type = event_type(&record, &tenant).map_err(failed)?;
                 self.event_types.put(&tenant, Arc::new(event_type));
             }
-            Stored::Tenant(name, record) => drop(self.put_stored_tenant(&name, Arc::new(record))),
-            Stored::Key(mut key) => {
-                key.tenant = key.tenant.as_deref().map(|tenant| self.make_tenant(tenant));
+            RegistryRecord::Tenant(name, record) => drop(self.put_stored_tenant(&name, Arc::new(record))),
+            RegistryRecord::Key(mut key) => {
+                key.tenant = key.tenant.as_deref().map(|tenant| self.ensure_tenant(tenant));
                 Arc::make_mut(&mut self.keys).put(Arc::new(key));
             }
         }
@@ -77,8 +83,9 @@ impl Registry {
     }
 }
 
-/// A filter or a subscription that this program cannot compile is damage: without it the webhook would get events that it
-/// did not ask for. A secret that its profile cannot use any more is kept with the reason: the profile may come back.
+/// Compiles a stored webhook. A filter or a subscription that cannot be compiled is an error: without it the webhook
+/// would get events that it did not subscribe to. A secret that its profile can no longer use is kept with the reason,
+/// because the profile may come back.
 pub(super) fn compile(record: WebhookRecord, profiles: &Profiles) -> Result<Webhook, RecordError> {
     let profile = profiles.resolve(&record.profile);
     let key = |secret| Arc::new(profile.stored_key(secret));
@@ -127,16 +134,17 @@ fn filter(written: Option<&RawValue>) -> Result<Option<Arc<Filter>>, RecordError
     Filter::compile(&value).map(|filter| Some(Arc::new(filter))).map_err(fault)
 }
 
-/// A schema that this program does not take any more checks nothing; the type stays, and the log says why.
+/// Compiles a stored event type. If its schema can no longer be compiled, the event type stays without a schema, and
+/// the log has the reason.
 fn event_type(record: &EventTypeRecord, tenant: &Arc<str>) -> Result<EventType, RecordError> {
     let settings: super::catalogue::Settings = serde_json::from_str(record.settings.get()).map_err(damaged)?;
-    let definition = Definition::try_new(settings.clone()).unwrap_or_else(|breaches| {
-        let problem: Vec<_> = breaches.iter().map(|b| format!("{}: {}", b.pointer, b.detail)).collect();
+    let definition = EventTypeDefinition::try_new(settings.clone()).unwrap_or_else(|errors| {
+        let problem: Vec<_> = errors.iter().map(|b| format!("{}: {}", b.pointer, b.detail)).collect();
         tracing::error!(
             target: "hooktide::registry", tenant = %tenant, event_type = settings.name, problem = problem.join("; "),
             "an event type's schema cannot be used any more: its events are not checked"
         );
-        Definition::without_schema(settings)
+        EventTypeDefinition::without_schema(settings)
     });
     Ok(EventType {
         definition: Arc::new(definition),
@@ -148,7 +156,7 @@ fn event_type(record: &EventTypeRecord, tenant: &Arc<str>) -> Result<EventType, 
     })
 }
 
-/// A webhook as it is stored.
+/// The record of a webhook for the store.
 pub(super) fn webhook_record(webhook: &Webhook) -> WebhookRecord {
     let raw = |filter: &Option<Arc<Filter>>| filter.as_ref().map(|filter| filter.as_json().to_owned());
     let subscription = |one: &Subscription| SubscriptionRecord {
@@ -195,12 +203,12 @@ pub(super) fn webhook_record(webhook: &Webhook) -> WebhookRecord {
     }
 }
 
-/// A source as it is stored.
+/// The record of a source for the store.
 pub(super) fn source_record(source: &Source) -> SourceRecord {
     SourceRecord { settings: source.settings.clone(), identity: Identity::of(source) }
 }
 
-/// An event type of a tenant as it is stored.
+/// The record of a tenant's event type for the store.
 pub(super) fn event_type_record(tenant: &Arc<str>, event_type: &EventType) -> serde_json::Result<EventTypeRecord> {
     Ok(EventTypeRecord {
         tenant: Arc::clone(tenant),

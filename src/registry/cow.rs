@@ -1,7 +1,9 @@
-//! Collections whose copies share what did not change: a copy costs a few pointers, a change the path to it.
+//! Persistent collections: a copy shares everything with the original until one of the two changes. A copy costs a few
+//! pointers, and a change copies the path to the changed entry.
 //!
-//! A snapshot is copied for each batch of changes, so the cost of a change must not grow with what it leaves alone.
-//! `Arc::make_mut` does the work: what another snapshot still holds is copied, what only we hold is changed in place.
+//! A snapshot is copied for each batch of changes, so the cost of a change must not grow with the number of unchanged
+//! entries. `Arc::make_mut` copies a node that another snapshot holds, and changes a node in place that no other
+//! snapshot holds.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -12,29 +14,29 @@ use smallvec::SmallVec;
 /// A hash map as a trie of 16-way branches.
 #[derive(Debug, Clone)]
 pub(super) struct CowMap<K, V> {
-    root: Arc<Node<K, V>>,
+    root: Arc<TrieNode<K, V>>,
     hasher: RandomState,
     len: usize,
 }
 
-/// What a search goes through lies in the node itself: with many webhooks each step to elsewhere is a miss of the caches.
+/// A node stores its entries inline: with many webhooks each further pointer would be a cache miss.
 #[derive(Debug, Clone)]
-enum Node<K, V> {
-    Leaf(Leaf<K, V>),
-    Branch([Arc<Node<K, V>>; FAN]),
+enum TrieNode<K, V> {
+    Leaf(TrieLeaf<K, V>),
+    Branch([Arc<TrieNode<K, V>>; FAN]),
 }
 
-type Leaf<K, V> = SmallVec<[Entry<K, V>; LEAF_MAX]>;
+type TrieLeaf<K, V> = SmallVec<[MapEntry<K, V>; LEAF_MAX]>;
 
-/// A key with its hash, so that a search need not follow a key that is another one, and a split need not hash again.
+/// A key with its hash. A search follows only keys with an equal hash, and a split does not hash again.
 #[derive(Debug, Clone)]
-struct Entry<K, V> {
+struct MapEntry<K, V> {
     hash: u64,
     key: K,
     value: V,
 }
 
-impl<K, V> Entry<K, V> {
+impl<K, V> MapEntry<K, V> {
     fn is<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -45,12 +47,12 @@ impl<K, V> Entry<K, V> {
 
 const FAN: usize = 16;
 const BITS: u32 = FAN.trailing_zeros();
-/// A leaf with more entries becomes a branch, unless the hash is used up.
+/// A leaf with more entries becomes a branch, unless all bits of the hash are used.
 const LEAF_MAX: usize = 8;
 
 impl<K, V> Default for CowMap<K, V> {
     fn default() -> Self {
-        Self { root: Arc::new(Node::Leaf(Leaf::new())), hasher: RandomState::new(), len: 0 }
+        Self { root: Arc::new(TrieNode::Leaf(TrieLeaf::new())), hasher: RandomState::new(), len: 0 }
     }
 }
 
@@ -64,10 +66,10 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Leaf(entries) => {
+                TrieNode::Leaf(entries) => {
                     return entries.iter().find(|entry| entry.is(hash, key)).map(|entry| &entry.value);
                 }
-                Node::Branch(children) => {
+                TrieNode::Branch(children) => {
                     node = &children[place(rest)];
                     rest >>= BITS;
                 }
@@ -75,7 +77,7 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         }
     }
 
-    /// The value at the key, made by `make` if there is none, to be changed in place.
+    /// The value of the key, for a change in place. `make` makes the entry if there is none.
     pub(super) fn entry<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, make: impl FnOnce() -> (K, V)) -> &mut V
     where
         K: Borrow<Q>,
@@ -85,7 +87,7 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         let mut depth = 0;
         let mut node = Arc::make_mut(&mut self.root);
         loop {
-            if let Node::Leaf(entries) = node
+            if let TrieNode::Leaf(entries) = node
                 && entries.len() >= LEAF_MAX
                 && depth < u64::BITS / BITS
                 && entries.iter().all(|entry| !entry.is(hash, key))
@@ -93,15 +95,15 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
                 *node = split(std::mem::take(entries), depth);
             }
             match node {
-                Node::Branch(children) => {
+                TrieNode::Branch(children) => {
                     node = Arc::make_mut(&mut children[place(rest)]);
                     rest >>= BITS;
                     depth += 1;
                 }
-                Node::Leaf(entries) => {
+                TrieNode::Leaf(entries) => {
                     let at = entries.iter().position(|entry| entry.is(hash, key)).unwrap_or_else(|| {
                         let (key, value) = make();
-                        entries.push(Entry { hash, key, value });
+                        entries.push(MapEntry { hash, key, value });
                         self.len += 1;
                         entries.len() - 1
                     });
@@ -111,7 +113,7 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         }
     }
 
-    /// Takes the key out. Emptied branches stay: their memory is small and their keys come back.
+    /// Removes the key. Empty branches stay: they need little memory, and their keys are likely to come back.
     pub(super) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -122,11 +124,11 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         let mut node = Arc::make_mut(&mut self.root);
         loop {
             match node {
-                Node::Branch(children) => {
+                TrieNode::Branch(children) => {
                     node = Arc::make_mut(&mut children[place(rest)]);
                     rest >>= BITS;
                 }
-                Node::Leaf(entries) => {
+                TrieNode::Leaf(entries) => {
                     let at = entries.iter().position(|entry| entry.is(hash, key))?;
                     self.len -= 1;
                     return Some(entries.swap_remove(at).value);
@@ -135,13 +137,13 @@ impl<K: Hash + Eq + Clone, V: Clone> CowMap<K, V> {
         }
     }
 
-    /// All values, in no order.
+    /// All values, in no particular order.
     pub(super) fn values(&self) -> Vec<&V> {
         let (mut found, mut nodes) = (Vec::with_capacity(self.len), vec![&self.root]);
         while let Some(node) = nodes.pop() {
             match &**node {
-                Node::Leaf(entries) => found.extend(entries.iter().map(|entry| &entry.value)),
-                Node::Branch(children) => nodes.extend(children.iter()),
+                TrieNode::Leaf(entries) => found.extend(entries.iter().map(|entry| &entry.value)),
+                TrieNode::Branch(children) => nodes.extend(children.iter()),
             }
         }
         found
@@ -157,24 +159,24 @@ fn place(hash: u64) -> usize {
     hash as usize % FAN
 }
 
-fn split<K, V>(entries: Leaf<K, V>, depth: u32) -> Node<K, V> {
-    let mut parts: [Leaf<K, V>; FAN] = [(); FAN].map(|()| Leaf::new());
+fn split<K, V>(entries: TrieLeaf<K, V>, depth: u32) -> TrieNode<K, V> {
+    let mut parts: [TrieLeaf<K, V>; FAN] = [(); FAN].map(|()| TrieLeaf::new());
     for entry in entries {
         parts[place(entry.hash >> (depth * BITS))].push(entry);
     }
-    Node::Branch(parts.map(|part| Arc::new(Node::Leaf(part))))
+    TrieNode::Branch(parts.map(|part| Arc::new(TrieNode::Leaf(part))))
 }
 
-/// Numbers in ascending order, each once: a few in place, more in chunks.
+/// Ascending unique numbers: a few inline, more in chunks.
 #[derive(Debug, Clone)]
 pub(super) enum Postings {
     Few(SmallVec<[u32; FEW_MAX]>),
     Many(Vec<Arc<Vec<u32>>>),
 }
 
-/// As many as fit beside the pointers of the chunks.
+/// As many inline numbers as fit into the size of the chunk list.
 const FEW_MAX: usize = 4;
-/// Numbers in a chunk at most: 2 KiB to copy for a change.
+/// Maximum of numbers in a chunk: 2 KiB to copy for a change.
 const CHUNK_MAX: usize = 512;
 
 impl Default for Postings {
@@ -196,7 +198,7 @@ impl Postings {
                 return self.insert(no);
             }
         };
-        // The chunk that may hold the number: the first whose last is not before it, else the last.
+        // The chunk that may hold the number: the first chunk whose last number is not smaller, or the last chunk.
         let at = chunks.partition_point(|chunk| chunk.last().is_some_and(|last| *last < no));
         let at = at.min(chunks.len().saturating_sub(1));
         let Some(chunk) = chunks.get_mut(at) else {
@@ -207,7 +209,7 @@ impl Postings {
         if chunk.len() < CHUNK_MAX {
             Arc::make_mut(chunk).insert(place, no);
         } else if place == CHUNK_MAX {
-            // Numbers rise, so most come at the end: full chunks stay full.
+            // Most numbers are appended at the end, so full chunks stay full.
             chunks.insert(at + 1, Arc::new(vec![no]));
         } else {
             let mut low = chunk.to_vec();
@@ -242,13 +244,13 @@ impl Postings {
         few.is_empty() && chunks.is_empty()
     }
 
-    /// All, ascending.
+    /// All numbers, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         let (few, chunks) = self.parts();
         few.iter().chain(chunks.iter().flat_map(|chunk| chunk.iter())).copied()
     }
 
-    /// Those below `before`, descending.
+    /// The numbers below `before`, descending.
     pub(super) fn descending(&self, before: u32) -> impl Iterator<Item = u32> {
         let (few, chunks) = self.parts();
         let end = chunks.partition_point(|chunk| chunk.first().is_some_and(|first| *first < before));
@@ -256,7 +258,7 @@ impl Postings {
         few.iter().rev().chain(many).copied().skip_while(move |no| *no >= before)
     }
 
-    /// One of them is empty.
+    /// The inline numbers and the chunks. One of the two is empty.
     fn parts(&self) -> (&[u32], &[Arc<Vec<u32>>]) {
         match self {
             Self::Few(few) => (few, &[]),
@@ -275,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_map_is_a_map_and_its_copies_do_not_change(
+        fn a_map_behaves_like_a_hash_map_and_its_copies_do_not_change(
             operations in proptest::collection::vec((any::<bool>(), 0u16..600), 0..1500),
         ) {
             let (mut map, mut model) = (CowMap::<String, u16>::default(), HashMap::new());

@@ -1,4 +1,5 @@
-//! The catalogue in the snapshot: event types of the configuration, which come and go together, and those of registry.redb.
+//! The event type catalogue in the snapshot: the event types of the configuration, which are replaced together, and
+//! those of registry.redb.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -7,38 +8,38 @@ use std::sync::Arc;
 use super::Registry;
 use super::cow::CowMap;
 use crate::inbound::source::ManagedBy;
-use crate::model::{EventPattern, RESERVED_TYPES, Timestamp};
-use crate::registry::catalogue::{EventType, Setup, TypeRule};
+use crate::model::{EventPattern, RESERVED_TYPE_PREFIX, Timestamp};
+use crate::registry::catalogue::{CatalogueSetup, EventType, TypeRule};
 
-/// Types by name. One of the configuration hides one of the interface that has its name.
+/// Event types by name. An event type of the configuration hides one of registry.redb that has its name.
 type Types = BTreeMap<Box<str>, Arc<EventType>>;
 
-/// See the module.
+/// The event types of a snapshot.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EventTypes {
     strict: bool,
-    files: Arc<Files>,
-    /// Those of registry.redb, by tenant.
+    files: Arc<FileEventTypes>,
+    /// The event types of registry.redb, by tenant.
     stored: CowMap<Arc<str>, Arc<Types>>,
     stored_count: usize,
 }
 
-/// Those of the configuration.
+/// The event types of the configuration.
 #[derive(Debug, Default)]
-struct Files {
-    /// Every tenant's.
+struct FileEventTypes {
+    /// Event types for every tenant.
     shared: Types,
-    /// One tenant's alone.
+    /// Event types for one tenant.
     of_tenant: HashMap<Arc<str>, Types>,
 }
 
 impl Registry {
-    /// The event type of this name that a tenant knows.
+    /// The event type of this name that applies to a tenant.
     pub fn event_type(&self, tenant: &str, name: &str) -> Option<&Arc<EventType>> {
         self.event_types.layers(tenant).find_map(|types| types.get(name))
     }
 
-    /// All that a tenant knows, by name.
+    /// All event types that apply to a tenant, by name.
     pub fn event_types(&self, tenant: &str) -> impl Iterator<Item = &Arc<EventType>> {
         let mut all = BTreeMap::new();
         for types in self.event_types.layers(tenant) {
@@ -49,7 +50,7 @@ impl Registry {
         all.into_values()
     }
 
-    /// What holds for a tenant's events of this type.
+    /// The rule for a tenant's events of this type.
     pub fn type_rule(&self, tenant: &str, name: &str) -> TypeRule {
         let types = &self.event_types;
         if types.is_empty() && !types.strict {
@@ -57,43 +58,46 @@ impl Registry {
         }
         match self.event_type(tenant, name) {
             Some(known) => TypeRule::Known(Arc::clone(known)),
-            None if types.strict && !name.starts_with(RESERVED_TYPES) => TypeRule::Unknown,
+            None if types.strict && !name.starts_with(RESERVED_TYPE_PREFIX) => TypeRule::Unknown,
             None => TypeRule::Free,
         }
     }
 
-    /// Whether the catalogue is strict: types that are not in it are refused.
+    /// Whether the catalogue is strict: events of unknown types are refused.
     pub fn is_strict(&self) -> bool {
         self.event_types.strict
     }
 
-    /// Whether a tenant has a catalogue at all.
+    /// Whether any event type applies to a tenant.
     pub fn has_catalogue(&self, tenant: &str) -> bool {
         self.event_types.layers(tenant).any(|types| !types.is_empty())
     }
 
-    /// Whether some type that a tenant knows fits the pattern. The gateway's own types are always known.
+    /// Whether an event type that applies to the tenant matches the pattern. The gateway's own types always count as
+    /// known.
     pub fn knows(&self, tenant: &str, pattern: &EventPattern) -> bool {
         match pattern {
             EventPattern::All => true,
-            EventPattern::Exact(name) => name.starts_with(RESERVED_TYPES) || self.event_type(tenant, name).is_some(),
+            EventPattern::Exact(name) => {
+                name.starts_with(RESERVED_TYPE_PREFIX) || self.event_type(tenant, name).is_some()
+            }
             EventPattern::Prefix(prefix) => {
                 let from = (Bound::Excluded(&**prefix), Bound::Unbounded);
                 let begins = |types: &Types| {
                     types.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(&**prefix))
                 };
-                prefix.starts_with(RESERVED_TYPES) || self.event_types.layers(tenant).any(begins)
+                prefix.starts_with(RESERVED_TYPE_PREFIX) || self.event_types.layers(tenant).any(begins)
             }
         }
     }
 
-    /// The types of the configuration, in place of those before; answers whether they are others. One that is as it was keeps
-    /// its version and times.
-    pub(super) fn set_event_types(&mut self, setup: &Setup, now: Timestamp) -> bool {
-        let mut files = Files::default();
+    /// Replaces the event types of the configuration. Returns whether they differ from the previous ones. An unchanged
+    /// event type keeps its version and times.
+    pub(super) fn set_event_types(&mut self, setup: &CatalogueSetup, now: Timestamp) -> bool {
+        let mut files = FileEventTypes::default();
         let mut kept = 0;
         for definition in &setup.files {
-            let tenant = definition.settings.tenant.as_deref().map(|name| self.make_tenant(name));
+            let tenant = definition.settings.tenant.as_deref().map(|name| self.ensure_tenant(name));
             let name: Box<str> = definition.settings.name.as_str().into();
             let old = self.event_types.files.types(tenant.as_deref()).and_then(|types| types.get(&name));
             let (mut created_at, mut updated_at, mut version) = (now, now, 1);
@@ -123,7 +127,7 @@ impl Registry {
 }
 
 impl EventTypes {
-    /// What a tenant knows, what hides first.
+    /// The event types that apply to a tenant. Earlier layers hide later ones.
     fn layers(&self, tenant: &str) -> impl Iterator<Item = &Types> {
         let files = [Some(&self.files.shared), self.files.types(Some(tenant))];
         files.into_iter().flatten().chain(self.stored.get(tenant).map(|types| &**types))
@@ -133,37 +137,37 @@ impl EventTypes {
         self.stored_count == 0 && self.files.shared.is_empty() && self.files.of_tenant.is_empty()
     }
 
-    /// The type of registry.redb with this name.
+    /// The event type of registry.redb with this name.
     pub(super) fn of_store(&self, tenant: &str, name: &str) -> Option<&Arc<EventType>> {
         self.stored.get(tenant)?.get(name)
     }
 
-    /// How many types of registry.redb are a tenant's.
+    /// How many event types a tenant has in registry.redb.
     pub(super) fn count(&self, tenant: &str) -> usize {
         self.stored.get(tenant).map_or(0, |types| types.len())
     }
 
-    /// Puts one of registry.redb in the place of whatever had its name.
+    /// Adds an event type of registry.redb, or replaces the one that has its name.
     pub(super) fn put(&mut self, tenant: &Arc<str>, event_type: Arc<EventType>) {
         let types = Arc::make_mut(self.stored.entry(&**tenant, || (Arc::clone(tenant), Arc::default())));
         let is_new = types.insert(event_type.name().into(), event_type).is_none();
         self.stored_count += usize::from(is_new);
     }
 
-    /// Takes one of registry.redb out.
+    /// Removes an event type of registry.redb.
     pub(super) fn remove(&mut self, tenant: &Arc<str>, name: &str) {
         let types = Arc::make_mut(self.stored.entry(&**tenant, || (Arc::clone(tenant), Arc::default())));
         self.stored_count -= usize::from(types.remove(name).is_some());
     }
 
-    /// The types of the configuration as another snapshot has them.
-    pub(super) fn take_files(&mut self, from: &Self) {
+    /// Takes over the event types of the configuration from another snapshot.
+    pub(super) fn copy_files(&mut self, from: &Self) {
         self.files = Arc::clone(&from.files);
         self.strict = from.strict;
     }
 }
 
-impl Files {
+impl FileEventTypes {
     fn len(&self) -> usize {
         self.shared.len() + self.of_tenant.values().map(BTreeMap::len).sum::<usize>()
     }

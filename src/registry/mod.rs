@@ -1,10 +1,15 @@
-//! registry: webhooks, sources and keys, as an immutable snapshot for readers and one thread that changes them.
+//! registry: webhooks, sources, event types, tenants and API keys, as an immutable snapshot that one thread replaces.
 //!
-//! Promises: a change is durable in registry.redb before its answer, and in the snapshot before it too; a secret is on the
-//! disk only encrypted. Readers load the snapshot without a lock. Must never know: HTTP, or what is delivered.
+//! Guarantees:
+//!
+//! - A change is durable in registry.redb, and visible in the snapshot, before the caller gets its result.
+//! - A secret is on the disk only encrypted.
+//! - Readers load the snapshot without a lock.
+//!
+//! Must never know: HTTP, and the content of deliveries.
 //!
 //! ```text
-//! api, dispatch ──► Writer ──► one thread: gather, one transaction, fsync, new snapshot ──► answers, shards, settle
+//! api, dispatch ──► Writer ──► one thread: batch, one transaction, fsync, new snapshot ──► results, shards, settle
 //! admit, dispatch, api ◄────── Shared: the snapshot, copied on write
 //! ```
 
@@ -34,20 +39,20 @@ mod writer_state;
 
 pub use access::{AccessError, FileAccess, NewKey};
 pub use change::ChangeError;
-pub use event_type_change::{ChangedType, EventTypeError, Replaces};
-pub use snapshot::{Lookup, Registry};
+pub use event_type_change::{ChangedEventType, EventTypeError, PutMode};
+pub use snapshot::{Registry, WebhookEntry};
 pub use source_change::SourceError;
 pub use source_setup::SourceSetup;
 pub use tenants::TenantInfo;
 pub use webhook_change::SubscriptionSettings;
-pub use writer::{Running, Start, Writer, start};
+pub use writer::{RegistryOptions, RegistryThread, Writer, start};
 
 pub use crate::storage::registry::{
     AuditEntry, AuditPage, AuditQuery, KeyFileError, KeyRecord as Key, RegistryStoreError, RemovedWebhook as Removed,
     admin_key,
 };
 
-/// Where every stage finds the current snapshot.
+/// The current snapshot, shared by all stages.
 pub type Shared = Arc<ArcSwap<Registry>>;
 
 #[cfg(test)]

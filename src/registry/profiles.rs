@@ -1,31 +1,31 @@
-//! Webhooks and their profiles: what a reload of `[profiles]` changes.
+//! Changes of `[profiles]` at a reload, and their effect on webhooks.
 
 use std::sync::Arc;
 
 use super::audit::AuditRecord;
-use super::change::{Change, ChangeError};
+use super::change::{ChangeError, RegistryChange};
 use super::snapshot::Registry;
 use super::writer::Writer;
-use super::writer_state::{Batch, WriterState};
+use super::writer_state::{ChangeBatch, WriterState};
 use crate::model::WebhookNo;
 use crate::outbound::profile::Profiles;
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::signature::SigningKey;
 
 impl Writer {
-    /// Profiles in place of those before (a reload of the configuration). Webhooks of one that changed are built anew, and
-    /// those of one that is gone stay, with deliveries that fail until it is back.
+    /// Replaces the profiles, at a reload. The webhooks of a changed profile are built again. The webhooks of a removed
+    /// profile stay, but their deliveries fail until the profile is back.
     pub async fn set_profiles(&self, profiles: Profiles) -> Result<(), ChangeError> {
-        self.ask(Change::Profiles(profiles)).await.map(drop)
+        self.request_webhook(RegistryChange::Profiles(profiles)).await.map(drop)
     }
 }
 
 impl WriterState {
-    /// Nothing of this is a row: a record names its profile.
-    pub(super) fn apply_profiles(&mut self, profiles: Profiles, next: &mut Registry, batch: &mut Batch) {
-        let profiles = profiles.keeping(&self.profiles);
-        if !profiles.are(&self.profiles) {
-            batch.note(AuditRecord::reloaded(vec!["profiles".into()]));
+    /// Writes no row, because a webhook's record has only the name of its profile.
+    pub(super) fn apply_profiles(&mut self, profiles: Profiles, next: &mut Registry, batch: &mut ChangeBatch) {
+        let profiles = profiles.reuse_unchanged(&self.profiles);
+        if !profiles.is_same(&self.profiles) {
+            batch.audit(AuditRecord::reloaded(vec!["profiles".into()]));
         }
         self.profiles = profiles;
         next.profiles = self.profiles.clone();
@@ -38,11 +38,11 @@ impl WriterState {
                     "the profile of a webhook is not configured; its deliveries fail until it is"
                 );
             }
-            batch.tell(old.no);
+            batch.notify_shard(old.no);
             next.put(Arc::new(Webhook {
                 no: old.no,
                 id: old.id,
-                settings: fitted(old.settings.clone(), &self.profiles),
+                settings: with_current_profile(old.settings.clone(), &self.profiles),
                 created_at: old.created_at,
                 updated_at: old.updated_at,
                 version: old.version,
@@ -55,8 +55,8 @@ fn is_current(settings: &WebhookSettings, profiles: &Profiles) -> bool {
     profiles.get(settings.profile.name()).is_some_and(|profile| Arc::ptr_eq(profile, &settings.profile))
 }
 
-/// The settings with their profile as it is now: it may have changed since they were read.
-pub(super) fn fitted(settings: WebhookSettings, profiles: &Profiles) -> WebhookSettings {
+/// The settings with the current version of their profile, which may have changed after they were read.
+pub(super) fn with_current_profile(settings: WebhookSettings, profiles: &Profiles) -> WebhookSettings {
     if is_current(&settings, profiles) {
         return settings;
     }

@@ -1,4 +1,5 @@
-//! The snapshot: what readers see. A change makes another one that shares with it whatever stayed the same.
+//! The snapshot that readers see. A change makes another snapshot, which shares the unchanged parts with the previous
+//! one.
 
 use std::sync::Arc;
 
@@ -6,42 +7,42 @@ use smallvec::SmallVec;
 
 use super::cow::{CowMap, Postings};
 use super::event_types::EventTypes;
-use super::keys::Keys;
+use super::keys::ApiKeys;
 use super::sources::Sources;
-use super::tenants::Origins;
-use crate::filter::{Facts, Subject};
+use super::tenants::TenantLayers;
+use crate::filter::{EventFields, FilterInput};
 use crate::model::{
-    DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPES, WebhookId, WebhookNo, WebhookStatus, Webhooks,
+    DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPE_PREFIX, WebhookId, WebhookNo, WebhookStatus, Webhooks,
 };
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
 use crate::storage::registry::RemovedWebhook as Removed;
 
-/// An immutable snapshot: webhooks by number and by id, an index from tenant and type to webhooks, sources,
-/// keys by hash.
+/// An immutable snapshot: webhooks by number and by id, an index from tenant and event type to webhooks, sources, event
+/// types, profiles, and API keys by hash.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    slots: Slots,
+    slots: WebhookSlots,
     ids: CowMap<WebhookId, WebhookNo>,
-    tenants: CowMap<Arc<str>, Arc<Tenant>>,
+    tenants: CowMap<Arc<str>, Arc<TenantIndex>>,
     pub(super) sources: Sources,
     pub(super) profiles: Profiles,
     pub(super) event_types: EventTypes,
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<ApiKeys>,
     active: usize,
 }
 
-/// A webhook that is or was.
+/// A webhook that exists, or the tombstone of a removed one.
 #[derive(Debug, Clone)]
-pub enum Lookup {
-    /// It is there.
+pub enum WebhookEntry {
+    /// The webhook exists.
     Live(Arc<Webhook>),
-    /// It was removed.
+    /// The webhook was removed.
     Removed(Arc<Removed>),
 }
 
-impl Lookup {
-    /// Its number.
+impl WebhookEntry {
+    /// The webhook's number.
     pub fn no(&self) -> WebhookNo {
         match self {
             Self::Live(webhook) => webhook.no,
@@ -49,7 +50,7 @@ impl Lookup {
         }
     }
 
-    /// Its public id.
+    /// The webhook's public id.
     pub fn id(&self) -> WebhookId {
         match self {
             Self::Live(webhook) => webhook.id,
@@ -57,7 +58,7 @@ impl Lookup {
         }
     }
 
-    /// The tenant whose it is or was.
+    /// The tenant that owns or owned the webhook.
     pub fn tenant(&self) -> &Arc<str> {
         match self {
             Self::Live(webhook) => &webhook.tenant,
@@ -67,11 +68,13 @@ impl Lookup {
 }
 
 impl Registry {
-    /// The webhooks of the tenant that want this event and are matched in their status, ascending, each once.
+    /// The webhooks of the tenant that receive this event: they subscribe to it, and their status allows matching. The
+    /// numbers are ascending and unique.
     ///
-    /// Found by type first; only those with conditions are looked at, and the payload is read once for all of these.
-    pub fn matching(&self, facts: &Facts<'_>) -> Webhooks {
-        let Facts { tenant, event_type, .. } = *facts;
+    /// The index finds webhooks by event type. Only webhooks with conditions are examined further, and the payload is
+    /// parsed once for all of them.
+    pub fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
+        let EventFields { tenant, event_type, .. } = *event_fields;
         let mut found = SmallVec::<[Posting; 8]>::new();
         let Some(tenant) = self.tenants.get(tenant) else { return Webhooks::new() };
         let mut lists = 0;
@@ -83,38 +86,38 @@ impl Registry {
         };
         add(tenant.exact.get(event_type));
         for (dot, _) in event_type.match_indices('.') {
-            // One or more segments must follow: `order.*` does not want "order.".
+            // One or more segments must follow: `order.*` does not match "order.".
             if dot + 1 < event_type.len() {
                 add(tenant.prefix.get(&event_type[..=dot]));
             }
         }
-        if !event_type.starts_with(RESERVED_TYPES) {
+        if !event_type.starts_with(RESERVED_TYPE_PREFIX) {
             add(Some(&tenant.all));
         }
         if lists > 1 {
             found.sort_unstable();
             found.dedup();
         }
-        let mut subject = None;
+        let mut input = None;
         let mut wants = |posting: &Posting| {
             !posting.is_conditional()
-                || self
-                    .webhook(posting.no())
-                    .is_some_and(|webhook| webhook.wants_also(subject.get_or_insert_with(|| Subject::new(facts))))
+                || self.webhook(posting.no()).is_some_and(|webhook| {
+                    webhook.matches_input(input.get_or_insert_with(|| FilterInput::new(event_fields)))
+                })
         };
         found.into_iter().filter(|posting| wants(posting)).map(Posting::no).collect()
     }
 
-    /// Whether any webhook of the tenant has a pattern for this type; filters are not asked.
-    pub fn listens(&self, tenant: &str, event_type: &str) -> bool {
+    /// Whether any webhook of the tenant has a pattern that matches this event type. Filters are not evaluated.
+    pub fn has_subscribers(&self, tenant: &str, event_type: &str) -> bool {
         let Some(tenant) = self.tenants.get(tenant) else { return false };
         let by_prefix = |dot: usize| dot + 1 < event_type.len() && tenant.prefix.get(&event_type[..=dot]).is_some();
         tenant.exact.get(event_type).is_some()
             || event_type.match_indices('.').any(|(dot, _)| by_prefix(dot))
-            || (!event_type.starts_with(RESERVED_TYPES) && !tenant.all.is_empty())
+            || (!event_type.starts_with(RESERVED_TYPE_PREFIX) && !tenant.all.is_empty())
     }
 
-    /// The webhooks whose status is failed.
+    /// The webhooks with the status failed.
     pub fn failed(&self) -> impl Iterator<Item = WebhookNo> {
         let all = (0..self.slots.end()).filter_map(|no| self.webhook(WebhookNo(no)));
         all.filter(|webhook| webhook.status == WebhookStatus::Failed).map(|webhook| webhook.no)
@@ -122,34 +125,34 @@ impl Registry {
 
     /// The webhook with this number, unless it was removed.
     pub fn webhook(&self, no: WebhookNo) -> Option<&Arc<Webhook>> {
-        match self.known(no)? {
-            Lookup::Live(webhook) => Some(webhook),
-            Lookup::Removed(_) => None,
+        match self.webhook_entry(no)? {
+            WebhookEntry::Live(webhook) => Some(webhook),
+            WebhookEntry::Removed(_) => None,
         }
     }
 
-    /// The webhook with this id of the user's own, unless it was removed.
+    /// The webhook with this user-defined uid, unless it was removed.
     pub fn webhook_by_uid(&self, tenant: &str, uid: &str) -> Option<&Arc<Webhook>> {
         self.webhook(*self.tenants.get(tenant)?.uids.get(uid)?)
     }
 
-    /// The webhook with this number, also after its removal.
-    pub fn known(&self, no: WebhookNo) -> Option<&Lookup> {
+    /// The webhook with this number, also if it was removed.
+    pub fn webhook_entry(&self, no: WebhookNo) -> Option<&WebhookEntry> {
         self.slots.get(no)
     }
 
-    /// The webhook with this public id, also after its removal.
-    pub fn known_by_id(&self, id: WebhookId) -> Option<&Lookup> {
-        self.known(*self.ids.get(&id)?)
+    /// The webhook with this public id, also if it was removed.
+    pub fn webhook_entry_by_id(&self, id: WebhookId) -> Option<&WebhookEntry> {
+        self.webhook_entry(*self.ids.get(&id)?)
     }
 
-    /// All webhooks, there and removed, in order of their numbers.
-    pub fn all(&self) -> impl Iterator<Item = &Lookup> {
-        (0..self.slots.end()).filter_map(|no| self.known(WebhookNo(no)))
+    /// All webhooks, existing and removed, in the order of their numbers.
+    pub fn webhook_entries(&self) -> impl Iterator<Item = &WebhookEntry> {
+        (0..self.slots.end()).filter_map(|no| self.webhook_entry(WebhookNo(no)))
     }
 
-    /// Why whatever waits for this webhook must be abandoned, if it must.
-    pub fn abandons(&self, no: WebhookNo) -> Option<DeadReason> {
+    /// Why the waiting deliveries of this webhook must be abandoned; `None`: they stay.
+    pub fn abandon_reason(&self, no: WebhookNo) -> Option<DeadReason> {
         match self.webhook(no) {
             None => Some(DeadReason::Removed),
             Some(webhook) if webhook.status == WebhookStatus::Failed => Some(DeadReason::Disabled),
@@ -157,7 +160,7 @@ impl Registry {
         }
     }
 
-    /// The tenant's name as a shared string, if there is such a tenant (`default` always is).
+    /// The tenant's name as a shared string, if the tenant exists. `default` always exists.
     pub fn tenant(&self, name: &str) -> Option<Arc<str>> {
         self.tenants
             .get(name)
@@ -165,7 +168,7 @@ impl Registry {
             .or_else(|| (name == DEFAULT_TENANT).then(|| DEFAULT_TENANT.into()))
     }
 
-    /// Webhooks with numbers below `before`, newest first: of one tenant, or of all.
+    /// Webhooks with numbers below `before`, newest first, of one tenant or of all tenants.
     pub fn newest<'a>(
         &'a self,
         tenant: Option<&str>,
@@ -182,7 +185,7 @@ impl Registry {
         }
     }
 
-    /// The forms that deliveries can have.
+    /// The profiles that webhooks can name.
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
     }
@@ -197,12 +200,12 @@ impl Registry {
         WebhookNo(self.slots.end())
     }
 
-    /// The tenant's name, made a tenant if it is new.
-    pub(super) fn make_tenant(&mut self, name: &str) -> Arc<str> {
+    /// The tenant's name as a shared string. Creates the tenant if it does not exist.
+    pub(super) fn ensure_tenant(&mut self, name: &str) -> Arc<str> {
         Arc::clone(&self.tenant_mut(name).name)
     }
 
-    /// Puts a webhook in the place of whatever had its number.
+    /// Adds a webhook, or replaces the webhook or tombstone that has its number.
     pub(super) fn put(&mut self, webhook: Arc<Webhook>) {
         if let Some(old) = self.webhook(webhook.no).cloned() {
             self.unlink(&old);
@@ -220,36 +223,36 @@ impl Registry {
                 tenant.postings(pattern).insert(Posting::of(&webhook).0);
             }
         }
-        self.slots.put(no, Lookup::Live(webhook));
+        self.slots.put(no, WebhookEntry::Live(webhook));
     }
 
-    /// Leaves a tombstone where a webhook was.
-    pub(super) fn bury(&mut self, removed: Arc<Removed>) {
+    /// Replaces a webhook by its tombstone.
+    pub(super) fn put_removed(&mut self, removed: Arc<Removed>) {
         if let Some(old) = self.webhook(removed.no).cloned() {
             self.unlink(&old);
         }
         self.ids.entry(&removed.id, || (removed.id, removed.no));
-        self.slots.put(removed.no, Lookup::Removed(removed));
+        self.slots.put(removed.no, WebhookEntry::Removed(removed));
     }
 
-    /// Where the settings of a tenant that is there come from.
-    pub(super) fn origins(&self, tenant: &str) -> Option<&Origins> {
-        self.tenants.get(tenant).map(|tenant| &tenant.origins)
+    /// The settings layers of a tenant, if the tenant exists.
+    pub(super) fn tenant_layers(&self, tenant: &str) -> Option<&TenantLayers> {
+        self.tenants.get(tenant).map(|tenant| &tenant.tenant_layers)
     }
 
-    /// The same with its name.
-    pub(super) fn origins_of(&self, tenant: &str) -> Option<(&Arc<str>, &Origins)> {
-        self.tenants.get(tenant).map(|tenant| (&tenant.name, &tenant.origins))
+    /// The settings layers of a tenant with its name, if the tenant exists.
+    pub(super) fn named_tenant_layers(&self, tenant: &str) -> Option<(&Arc<str>, &TenantLayers)> {
+        self.tenants.get(tenant).map(|tenant| (&tenant.name, &tenant.tenant_layers))
     }
 
-    /// The same of all.
-    pub(super) fn all_origins(&self) -> impl Iterator<Item = (&Arc<str>, &Origins)> {
-        self.tenants.values().into_iter().map(|tenant| (&tenant.name, &tenant.origins))
+    /// The settings layers of all tenants, with their names.
+    pub(super) fn all_tenant_layers(&self) -> impl Iterator<Item = (&Arc<str>, &TenantLayers)> {
+        self.tenants.values().into_iter().map(|tenant| (&tenant.name, &tenant.tenant_layers))
     }
 
-    /// The same to be changed; the tenant is made if it is new.
-    pub(super) fn origins_mut(&mut self, tenant: &str) -> &mut Origins {
-        &mut self.tenant_mut(tenant).origins
+    /// The settings layers of a tenant, to change them. Creates the tenant if it does not exist.
+    pub(super) fn tenant_layers_mut(&mut self, tenant: &str) -> &mut TenantLayers {
+        &mut self.tenant_mut(tenant).tenant_layers
     }
 
     fn unlink(&mut self, old: &Webhook) {
@@ -266,17 +269,18 @@ impl Registry {
         }
     }
 
-    fn tenant_mut(&mut self, name: &str) -> &mut Tenant {
+    fn tenant_mut(&mut self, name: &str) -> &mut TenantIndex {
         let make = || {
             let name: Arc<str> = name.into();
-            (Arc::clone(&name), Arc::new(Tenant { name, ..Tenant::default() }))
+            (Arc::clone(&name), Arc::new(TenantIndex { name, ..TenantIndex::default() }))
         };
         Arc::make_mut(self.tenants.entry(name, make))
     }
 }
 
-/// A webhook in the index by type: its number, and in the lowest bit whether the type is not all that it asks for, so that a
-/// match of those that have no conditions looks at no webhook. Numbers are given one by one and stay below 2^31.
+/// An entry of the index by type: the webhook's number, and in the lowest bit whether the webhook has further
+/// conditions. So a match of webhooks without conditions reads no webhook. Numbers are given one by one and stay below
+/// 2^31.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Posting(u32);
 
@@ -294,26 +298,26 @@ impl Posting {
     }
 }
 
-/// Under which a webhook is found by type; one that is there twice is one in the index.
+/// The patterns by which the index finds a webhook. The index keeps a duplicate pattern once.
 fn patterns(webhook: &Webhook) -> impl Iterator<Item = &EventPattern> {
     let subscriptions = webhook.subscriptions.iter().filter(|subscription| subscription.is_active);
     webhook.events.iter().chain(subscriptions.map(|subscription| &subscription.event_type))
 }
 
-/// A tenant's part of the index. A webhook that is not matched in its status is in `webhooks` alone.
+/// The index of one tenant. A webhook whose status does not allow matching is only in `webhooks`.
 #[derive(Debug, Clone, Default)]
-struct Tenant {
+struct TenantIndex {
     name: Arc<str>,
-    origins: Origins,
+    tenant_layers: TenantLayers,
     webhooks: Postings,
     uids: CowMap<Box<str>, WebhookNo>,
     exact: CowMap<Box<str>, Postings>,
-    /// By the prefix with its dot.
+    /// The key is the prefix with its trailing dot.
     prefix: CowMap<Box<str>, Postings>,
     all: Postings,
 }
 
-impl Tenant {
+impl TenantIndex {
     fn postings(&mut self, pattern: &EventPattern) -> &mut Postings {
         match pattern {
             EventPattern::Exact(text) => self.exact.entry(&**text, || (text.clone(), Postings::default())),
@@ -337,19 +341,19 @@ impl Tenant {
 
 /// Webhooks by number, in chunks.
 #[derive(Debug, Clone, Default)]
-struct Slots {
-    chunks: Vec<Arc<Vec<Option<Lookup>>>>,
+struct WebhookSlots {
+    chunks: Vec<Arc<Vec<Option<WebhookEntry>>>>,
 }
 
 const SLOTS_PER_CHUNK: usize = 256;
 
-impl Slots {
-    fn get(&self, no: WebhookNo) -> Option<&Lookup> {
+impl WebhookSlots {
+    fn get(&self, no: WebhookNo) -> Option<&WebhookEntry> {
         let no = no.0 as usize;
         self.chunks.get(no / SLOTS_PER_CHUNK)?.get(no % SLOTS_PER_CHUNK)?.as_ref()
     }
 
-    fn put(&mut self, no: WebhookNo, known: Lookup) {
+    fn put(&mut self, no: WebhookNo, known: WebhookEntry) {
         let no = no.0 as usize;
         if self.chunks.len() <= no / SLOTS_PER_CHUNK {
             self.chunks.resize_with(no / SLOTS_PER_CHUNK + 1, Arc::default);
@@ -361,7 +365,7 @@ impl Slots {
         chunk[no % SLOTS_PER_CHUNK] = Some(known);
     }
 
-    /// One past the last number ever used.
+    /// The number after the last one that was used.
     fn end(&self) -> u32 {
         self.chunks.last().map_or(0, |last| ((self.chunks.len() - 1) * SLOTS_PER_CHUNK + last.len()) as u32)
     }
@@ -397,21 +401,21 @@ mod tests {
     const DATA: [&str; 3] = [r#"{"n":1}"#, r#"{"n":2}"#, "null"];
     const WORKSPACES: [Option<&str>; 3] = [None, Some("w1"), Some("w2")];
 
-    fn facts<'a>(tenant: &'a str, event_type: &'a str) -> Facts<'a> {
-        Facts { tenant, event_type, data: b"{}", ..Facts::default() }
+    fn event_fields<'a>(tenant: &'a str, event_type: &'a str) -> EventFields<'a> {
+        EventFields { tenant, event_type, data: b"{}", ..EventFields::default() }
     }
 
-    /// A filter that wants `n` to be this; 0 is none.
+    /// A filter that requires this value of `n`; none for 0.
     fn filter(n: u8) -> Option<Arc<Filter>> {
         (n > 0).then(|| Arc::new(Filter::compile(&json!({"fields": {"n": n}})).unwrap()))
     }
 
-    /// What a webhook asks for beside its patterns.
+    /// The conditions of a webhook in addition to its patterns.
     #[derive(Debug, Clone)]
     struct Conditions {
         filter: u8,
         workspace: usize,
-        /// Pattern, filter, whether it is active.
+        /// Pattern, filter, and whether the subscription is active.
         subscriptions: Vec<(usize, u8, bool)>,
     }
 
@@ -431,21 +435,21 @@ mod tests {
             settings.subscriptions = self.subscriptions.iter().enumerate().map(subscription).collect();
         }
 
-        /// API section 4, said without filters or an index.
-        fn want(&self, patterns: &[EventPattern], facts: &Facts<'_>) -> bool {
-            let passes = |n: u8| n == 0 || facts.data == DATA[usize::from(n) - 1].as_bytes();
-            let by_events = patterns.iter().any(|p| wants(&p.to_string(), facts.event_type));
+        /// API section 4, written without filters and index.
+        fn want(&self, patterns: &[EventPattern], event_fields: &EventFields<'_>) -> bool {
+            let passes = |n: u8| n == 0 || event_fields.data == DATA[usize::from(n) - 1].as_bytes();
+            let by_events = patterns.iter().any(|p| wants(&p.to_string(), event_fields.event_type));
             let mut subscriptions = self.subscriptions.iter();
             let subscribed = |(pattern, filter, is_active): &(usize, u8, bool)| {
-                *is_active && wants(PATTERNS[*pattern], facts.event_type) && passes(*filter)
+                *is_active && wants(PATTERNS[*pattern], event_fields.event_type) && passes(*filter)
             };
             (by_events || subscriptions.any(subscribed))
                 && passes(self.filter)
-                && WORKSPACES[self.workspace].is_none_or(|own| facts.workspace_id == Some(own))
+                && WORKSPACES[self.workspace].is_none_or(|own| event_fields.workspace_id == Some(own))
         }
     }
 
-    /// Half of the webhooks ask for nothing beside their types.
+    /// Half of the webhooks have no conditions.
     fn conditions() -> impl Strategy<Value = Conditions> {
         let subscription = (0..PATTERNS.len(), 0_u8..3, any::<bool>());
         let some = (0_u8..3, 0_usize..3, proptest::collection::vec(subscription, 0..3))
@@ -453,7 +457,7 @@ mod tests {
         prop_oneof![Just(Conditions { filter: 0, workspace: 0, subscriptions: Vec::new() }), some]
     }
 
-    /// The rule of API section 4, said without an index.
+    /// The rule of API section 4, written without an index.
     fn wants(pattern: &str, event_type: &str) -> bool {
         match pattern.strip_suffix('*') {
             Some("") => !event_type.starts_with("hooktide."),
@@ -463,17 +467,23 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Operation {
+    enum RegistryOperation {
         Put { no: u32, tenant: usize, patterns: Vec<usize>, status: usize, conditions: Conditions },
         Remove { no: u32 },
     }
 
-    fn operation() -> impl Strategy<Value = Operation> {
+    fn operation() -> impl Strategy<Value = RegistryOperation> {
         let patterns = proptest::collection::vec(0..PATTERNS.len(), 0..4);
         let put = (0u32..600, 0usize..2, patterns, 0usize..4, conditions()).prop_map(
-            |(no, tenant, patterns, status, conditions)| Operation::Put { no, tenant, patterns, status, conditions },
+            |(no, tenant, patterns, status, conditions)| RegistryOperation::Put {
+                no,
+                tenant,
+                patterns,
+                status,
+                conditions,
+            },
         );
-        prop_oneof![4 => put, 1 => (0u32..600).prop_map(|no| Operation::Remove { no })]
+        prop_oneof![4 => put, 1 => (0u32..600).prop_map(|no| RegistryOperation::Remove { no })]
     }
 
     proptest! {
@@ -485,7 +495,7 @@ mod tests {
             let mut model: Vec<Option<(Arc<Webhook>, Conditions)>> = vec![None; 600];
             for operation in operations {
                 match operation {
-                    Operation::Put { no, tenant, patterns, status, conditions } => {
+                    RegistryOperation::Put { no, tenant, patterns, status, conditions } => {
                         // A webhook keeps its tenant.
                         let tenant = model[no as usize].as_ref().map_or(TENANTS[tenant], |(old, _)| {
                             TENANTS[usize::from(&*old.tenant == TENANTS[1])]
@@ -497,9 +507,9 @@ mod tests {
                         model[no as usize] = Some((Arc::clone(&new), conditions));
                         registry.put(new);
                     }
-                    Operation::Remove { no } => {
+                    RegistryOperation::Remove { no } => {
                         if let Some((old, _)) = model[no as usize].take() {
-                            registry.bury(Arc::new(Removed {
+                            registry.put_removed(Arc::new(Removed {
                                 no: old.no,
                                 id: old.id,
                                 tenant: Arc::clone(&old.tenant),
@@ -515,13 +525,13 @@ mod tests {
                 for (n, event_type) in TYPES.into_iter().enumerate() {
                     for (m, data) in DATA.into_iter().enumerate() {
                         let data = data.as_bytes();
-                        let facts = Facts { data, workspace_id: WORKSPACES[(n + m) % 3], ..facts(tenant, event_type) };
+                        let event_fields = EventFields { data, workspace_id: WORKSPACES[(n + m) % 3], ..event_fields(tenant, event_type) };
                         let expected: Vec<_> = live()
                             .filter(|(w, _)| &*w.tenant == tenant && w.status.is_matched())
-                            .filter(|(w, conditions)| conditions.want(&w.events, &facts))
+                            .filter(|(w, conditions)| conditions.want(&w.events, &event_fields))
                             .map(|(w, _)| w.no)
                             .collect();
-                        prop_assert_eq!(registry.matching(&facts).to_vec(), expected, "{:?}", facts);
+                        prop_assert_eq!(registry.matching(&event_fields).to_vec(), expected, "{:?}", event_fields);
                     }
                 }
                 let newest: Vec<_> = registry.newest(Some(tenant), WebhookNo(u32::MAX)).map(|w| w.no).collect();
@@ -538,10 +548,10 @@ mod tests {
         let before = registry.clone();
         registry.put(Arc::new(webhook(0, "default", &["b"], WebhookStatus::Active)));
         registry.put(Arc::new(webhook(1, "default", &["a"], WebhookStatus::Active)));
-        assert_eq!(before.matching(&facts("default", "a")).to_vec(), [WebhookNo(0)]);
+        assert_eq!(before.matching(&event_fields("default", "a")).to_vec(), [WebhookNo(0)]);
         assert!(before.webhook(WebhookNo(1)).is_none());
-        assert_eq!(registry.matching(&facts("default", "a")).to_vec(), [WebhookNo(1)]);
-        assert_eq!(registry.matching(&facts("default", "b")).to_vec(), [WebhookNo(0)]);
+        assert_eq!(registry.matching(&event_fields("default", "a")).to_vec(), [WebhookNo(1)]);
+        assert_eq!(registry.matching(&event_fields("default", "b")).to_vec(), [WebhookNo(0)]);
     }
 
     #[test]
@@ -563,16 +573,19 @@ mod tests {
         let mut registry = Registry::default();
         let old = Arc::new(webhook(0, "acme", &["a"], WebhookStatus::Active));
         registry.put(Arc::clone(&old));
-        registry.bury(Arc::new(Removed {
+        registry.put_removed(Arc::new(Removed {
             no: old.no,
             id: old.id,
             tenant: Arc::clone(&old.tenant),
             removed_at: Timestamp::default(),
         }));
         assert!(registry.webhook_by_id(old.id).is_none() && registry.webhook(old.no).is_none());
-        assert_eq!(registry.known_by_id(old.id).map(|known| known.tenant().to_string()).as_deref(), Some("acme"));
-        assert_eq!(registry.abandons(old.no), Some(DeadReason::Removed));
+        assert_eq!(
+            registry.webhook_entry_by_id(old.id).map(|known| known.tenant().to_string()).as_deref(),
+            Some("acme")
+        );
+        assert_eq!(registry.abandon_reason(old.no), Some(DeadReason::Removed));
         assert_eq!(registry.next_no(), WebhookNo(1));
-        assert!(registry.matching(&facts("acme", "a")).is_empty());
+        assert!(registry.matching(&event_fields("acme", "a")).is_empty());
     }
 }

@@ -1,27 +1,29 @@
-//! Sources through the thread and the file: what is there after a restart, what a change refuses, what a reload does.
+//! Sources through the writer thread and the file: restarts, refused changes, and reloads.
 
 use std::path::Path;
 
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde_json::json;
 
-use super::tests::{FailingDisk, World, world_with};
+use super::tests::{FailingDisk, TestRegistry, test_registry_with};
 use super::*;
-use crate::inbound::source::{FileSource, ManagedBy, Settings, Source, SourceStatus, Token, file_id};
+use crate::inbound::source::{
+    FileSource, ManagedBy, PartnerToken, Source, SourceSettings, SourceStatus, file_source_id,
+};
 use crate::model::{Secret, SourceId};
 use crate::storage::RealDisk;
 
 const TABLE: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
 
-fn settings(value: serde_json::Value) -> Settings {
+fn settings(value: serde_json::Value) -> SourceSettings {
     serde_json::from_value(value).unwrap()
 }
 
-fn open(name: &str) -> Settings {
-    Settings::new(name, "none")
+fn open(name: &str) -> SourceSettings {
+    SourceSettings::new(name, "none")
 }
 
-fn token_kind(name: &str, secret: &str) -> Settings {
+fn token_kind(name: &str, secret: &str) -> SourceSettings {
     settings(json!({
         "name": name, "kind": "token", "secrets": [secret],
         "verify": { "scheme": "token", "sig": "header:X-Token" },
@@ -32,16 +34,16 @@ fn setup(files: Vec<FileSource>) -> SourceSetup {
     SourceSetup { public_url: "https://hooks.example.com".into(), max_body_bytes: None, files }
 }
 
-fn of_file(settings: Settings, token: Option<&Token>) -> FileSource {
-    FileSource { settings, tenant: "default".into(), token: token.map(Token::hash) }
+fn of_file(settings: SourceSettings, token: Option<&PartnerToken>) -> FileSource {
+    FileSource { settings, tenant: "default".into(), token: token.map(PartnerToken::hash) }
 }
 
-fn world(dir: &Path, files: Vec<FileSource>) -> Running {
-    let World { running, .. } = world_with(Arc::new(RealDisk), dir, Vec::new(), setup(files)).unwrap();
+fn test_registry(dir: &Path, files: Vec<FileSource>) -> RegistryThread {
+    let TestRegistry { running, .. } = test_registry_with(Arc::new(RealDisk), dir, Vec::new(), setup(files)).unwrap();
     running
 }
 
-/// All of a source that is kept, secrets included.
+/// A text with all stored fields of a source, secrets included.
 fn shown(source: &Source) -> String {
     let secrets: Vec<_> = source.settings.secrets.iter().map(|s| s.value().map(|s| s.reveal().to_owned())).collect();
     let Source { id, name, tenant, settings, status, managed_by, token, url, .. } = source;
@@ -53,7 +55,7 @@ fn names(registry: &Registry, with_deleted: bool) -> Vec<String> {
     registry.sources(None, with_deleted).map(|source| source.name.to_string()).collect()
 }
 
-fn full(name: &str) -> Settings {
+fn full(name: &str) -> SourceSettings {
     settings(json!({
         "name": name, "kind": "custom", "description": "\u{1F600}", "status": "SUSPENDED",
         "secrets": [
@@ -68,11 +70,11 @@ fn full(name: &str) -> Settings {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
+async fn acknowledged_changes_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let writer = &running.writer;
-    let token = Token::generate();
+    let token = PartnerToken::generate();
     let one = writer.create_source("acme", full("one"), None).await.unwrap();
     let two =
         writer.create_source("default", settings(json!({ "name": "two", "kind": "partner" })), Some(&token)).await;
@@ -84,10 +86,10 @@ async fn what_was_answered_is_there_after_a_restart() {
     assert_eq!((three.version, gone.version), (2, 2));
     running.stop().unwrap();
 
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let registry = running.shared.load();
     for source in [&one, &two, &three, &gone] {
-        assert_eq!(shown(registry.known_source(source.id).unwrap()), shown(source));
+        assert_eq!(shown(registry.source_including_deleted(source.id).unwrap()), shown(source));
     }
     assert_eq!(registry.source_by_token(token.reveal()).map(|source| source.id), Some(two.id));
     assert_eq!(registry.source("acme", "one").map(|source| source.id), Some(one.id));
@@ -102,15 +104,15 @@ async fn what_was_answered_is_there_after_a_restart() {
 #[tokio::test]
 async fn secrets_and_tokens_are_on_the_disk_only_sealed_or_hashed() {
     let dir = tempfile::tempdir().unwrap();
-    let token = Token::try_new("canary-token-of-a-partner").unwrap();
-    let running = world(dir.path(), vec![of_file(Settings::new("file", "asana"), None)]);
+    let token = PartnerToken::try_new("canary-token-of-a-partner").unwrap();
+    let running = test_registry(dir.path(), vec![of_file(SourceSettings::new("file", "asana"), None)]);
     let writer = &running.writer;
     writer.create_source("default", full("one"), None).await.unwrap();
     let partner = settings(json!({ "name": "two", "kind": "partner" }));
     writer.create_source("default", partner, Some(&token)).await.unwrap();
-    let asana = writer.create_source("default", Settings::new("three", "asana"), None).await.unwrap();
+    let asana = writer.create_source("default", SourceSettings::new("three", "asana"), None).await.unwrap();
     writer.learn_secret(asana.id, Secret::new("canary-secret-learned")).await.unwrap();
-    writer.learn_secret(file_id("default", "file"), Secret::new("canary-secret-of-the-file")).await.unwrap();
+    writer.learn_secret(file_source_id("default", "file"), Secret::new("canary-secret-of-the-file")).await.unwrap();
     running.stop().unwrap();
     let bytes = std::fs::read(dir.path().join("registry.redb")).unwrap();
     let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -120,10 +122,10 @@ async fn secrets_and_tokens_are_on_the_disk_only_sealed_or_hashed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_and_nothing_changes() {
+async fn an_invalid_change_is_refused_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let token = Token::generate();
-    let running = world(dir.path(), vec![of_file(open("file"), None)]);
+    let token = PartnerToken::generate();
+    let running = test_registry(dir.path(), vec![of_file(open("file"), None)]);
     let writer = &running.writer;
     let partner = |name: &str| settings(json!({ "name": name, "kind": "partner" }));
     let one = writer.create_source("default", open("one"), None).await.unwrap();
@@ -137,33 +139,33 @@ async fn what_cannot_be_is_refused_and_nothing_changes() {
     assert_eq!(refused(writer.create_source("default", partner("three"), Some(&token)).await), SourceError::TokenTaken);
     assert_eq!(refused(writer.replace_source(one.id, Some(7), open("uno")).await), SourceError::Changed);
     assert_eq!(refused(writer.replace_source(one.id, None, open("two")).await), SourceError::NameTaken);
-    assert_eq!(refused(writer.rotate_token(one.id, None, &Token::generate()).await), SourceError::NoToken);
+    assert_eq!(refused(writer.rotate_token(one.id, None, &PartnerToken::generate()).await), SourceError::NoToken);
     assert_eq!(refused(writer.delete_source(SourceId::from_u128(1), None).await), SourceError::NotFound);
     assert_eq!(refused(writer.restore_source(SourceId::from_u128(1)).await), SourceError::NotFound);
-    let file = file_id("default", "file");
+    let file = file_source_id("default", "file");
     assert_eq!(refused(writer.replace_source(file, None, open("x")).await), SourceError::ManagedByFile);
     assert_eq!(refused(writer.delete_source(file, None).await), SourceError::ManagedByFile);
     for (settings, token, pointers) in [
         (open("events"), None, &["/name"][..]),
         (open("wh_1"), None, &["/name"]),
         (partner("x"), None, &["/kind"]),
-        (open("x"), Some(Token::generate()), &["/token"]),
+        (open("x"), Some(PartnerToken::generate()), &["/token"]),
         (settings(json!({ "name": "A", "kind": "nobody" })), None, &["/name", "/kind"]),
     ] {
-        let SourceError::Invalid(breaches) = refused(writer.create_source("default", settings, token.as_ref()).await)
+        let SourceError::Invalid(errors) = refused(writer.create_source("default", settings, token.as_ref()).await)
         else {
             panic!("the settings are wrong")
         };
-        assert_eq!(breaches.iter().map(|breach| &*breach.pointer).collect::<Vec<_>>(), pointers);
+        assert_eq!(errors.iter().map(|error| &*error.pointer).collect::<Vec<_>>(), pointers);
     }
     assert_eq!(names(&running.shared.load(), true), before);
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn of_changes_made_from_one_version_one_is_made() {
+async fn only_one_of_several_changes_of_the_same_version_succeeds() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let one = running.writer.create_source("default", open("one"), None).await.unwrap();
     let mut changes = tokio::task::JoinSet::new();
     for n in 0..20 {
@@ -180,13 +182,13 @@ async fn of_changes_made_from_one_version_one_is_made() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_rotated_ends_at_once() {
+async fn a_rotated_token_is_invalid_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
-    let (old, new) = (Token::generate(), Token::generate());
+    let running = test_registry(dir.path(), Vec::new());
+    let (old, new) = (PartnerToken::generate(), PartnerToken::generate());
     let partner = settings(json!({ "name": "acme", "kind": "partner", "status": "inactive" }));
     let acme = running.writer.create_source("default", partner, Some(&old)).await.unwrap();
-    let id = |token: &Token| running.shared.load().source_by_token(token.reveal()).map(|source| source.id);
+    let id = |token: &PartnerToken| running.shared.load().source_by_token(token.reveal()).map(|source| source.id);
     assert_eq!((id(&old), id(&new)), (Some(acme.id), None), "it is found whatever its status");
     let rotated = running.writer.rotate_token(acme.id, Some(1), &new).await.unwrap();
     assert_eq!((id(&old), id(&new)), (None, Some(acme.id)));
@@ -202,9 +204,9 @@ async fn a_token_that_was_rotated_ends_at_once() {
 #[tokio::test]
 async fn a_deleted_source_can_be_restored_while_its_name_is_free() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let writer = &running.writer;
-    let token = Token::generate();
+    let token = PartnerToken::generate();
     let partner = settings(json!({ "name": "acme", "kind": "partner" }));
     let acme = writer.create_source("default", partner, Some(&token)).await.unwrap();
     writer.delete_source(acme.id, None).await.unwrap();
@@ -229,29 +231,31 @@ async fn a_deleted_source_can_be_restored_while_its_name_is_free() {
 }
 
 #[tokio::test]
-async fn a_reload_brings_the_sources_of_the_file_and_hides_those_of_their_name() {
+async fn a_reload_adds_the_sources_of_the_file_which_hide_sources_with_their_name() {
     let dir = tempfile::tempdir().unwrap();
-    let token = Token::generate();
+    let token = PartnerToken::generate();
     let partner = || of_file(settings(json!({ "name": "partner", "kind": "partner" })), Some(&token));
-    let running = world(dir.path(), vec![of_file(token_kind("one", "one-secret-of-the-file"), None), partner()]);
+    let running =
+        test_registry(dir.path(), vec![of_file(token_kind("one", "one-secret-of-the-file"), None), partner()]);
     let writer = &running.writer;
     let shared = &running.shared;
     let of_api = writer.create_source("default", open("two"), None).await.unwrap();
     let one = Arc::clone(shared.load().source("default", "one").unwrap());
-    assert_eq!((one.id, one.managed_by, one.version), (file_id("default", "one"), ManagedBy::File, 1));
+    assert_eq!((one.id, one.managed_by, one.version), (file_source_id("default", "one"), ManagedBy::File, 1));
     assert_eq!(&*one.url, "https://hooks.example.com/api/v1/webhooks/one");
     assert!(shared.load().source_by_token(token.reveal()).is_some());
 
-    // The same again, another secret, and one that hides a source of the interface.
+    // An unchanged source, a changed secret, and a source that hides one of the API.
     let same = token_kind("one", "one-secret-of-the-file");
     writer.set_sources(setup(vec![of_file(same, None), of_file(open("two"), None)])).await.unwrap();
     assert_eq!(shared.load().source("default", "one").map(|source| source.version), Some(1));
-    assert_eq!(shared.load().source("default", "two").map(|source| source.id), Some(file_id("default", "two")));
+    assert_eq!(shared.load().source("default", "two").map(|source| source.id), Some(file_source_id("default", "two")));
     assert_eq!(shared.load().source_by_id(of_api.id).map(|source| source.id), Some(of_api.id));
     assert!(shared.load().source_by_token(token.reveal()).is_none(), "the partner is gone");
 
-    // It can still be changed, under the name that it has.
-    let two = writer.replace_source(of_api.id, None, Settings { description: Some("x".into()), ..open("two") }).await;
+    // The source can still be changed if it keeps its name.
+    let two =
+        writer.replace_source(of_api.id, None, SourceSettings { description: Some("x".into()), ..open("two") }).await;
     assert_eq!(two.unwrap().version, 2);
 
     let elsewhere = SourceSetup { public_url: "https://other.example.com".into(), ..setup(Vec::new()) };
@@ -262,15 +266,15 @@ async fn a_reload_brings_the_sources_of_the_file_and_hides_those_of_their_name()
     assert_eq!((two.id, &*two.url), (of_api.id, "https://other.example.com/api/v1/webhooks/two"));
     assert_eq!(two.version, 2, "another URL is no change of its own");
     running.stop().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     assert_eq!(names(&running.shared.load(), true), ["two"], "what the file names is not stored");
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn the_default_size_of_bodies_is_not_written_into_a_source() {
+async fn the_default_body_limit_is_not_stored_with_a_source() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let one = running.writer.create_source("default", open("one"), None).await.unwrap();
     assert_eq!(one.max_body_bytes, crate::limits::SOURCE_BODY_BYTES_DEFAULT);
     running.writer.set_sources(SourceSetup { max_body_bytes: Some(2 << 20), ..setup(Vec::new()) }).await.unwrap();
@@ -279,16 +283,16 @@ async fn the_default_size_of_bodies_is_not_written_into_a_source() {
     running.stop().unwrap();
 }
 
-/// A record of a kind that this program does not know, as one of a later or an earlier program may be.
+/// A stored kind that this version does not know, such as one of a later or an earlier version.
 #[tokio::test]
-async fn a_source_that_cannot_be_used_any_more_is_kept_and_takes_nothing() {
+async fn a_source_that_no_longer_compiles_is_kept_as_inactive() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let id = running.writer.create_source("default", full("one"), None).await.unwrap().id;
     running.stop().unwrap();
     rewrite(dir.path(), id, "\"kind\":\"custom\"", "\"kind\":\"vanished\"");
 
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let one = Arc::clone(running.shared.load().source("default", "one").unwrap());
     assert_eq!((one.status, one.settings.kind.as_str(), one.secrets.len()), (SourceStatus::Inactive, "vanished", 0));
     assert!(one.warnings[0].contains("/kind"), "{:?}", one.warnings);
@@ -300,16 +304,16 @@ async fn a_source_that_cannot_be_used_any_more_is_kept_and_takes_nothing() {
     running.stop().unwrap();
     rewrite(dir.path(), id, "\"kind\":\"vanished\"", "\"kind\":\"custom\"");
 
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let one = Arc::clone(running.shared.load().source("default", "one").unwrap());
     assert_eq!((one.status, one.secrets.len(), one.version), (SourceStatus::Suspended, 2, 3));
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn a_record_that_was_moved_to_another_source_does_not_open() {
+async fn a_record_that_was_moved_to_another_source_cannot_be_decrypted() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let one = running.writer.create_source("default", full("one"), None).await.unwrap().id;
     running.stop().unwrap();
     let database = Database::open(dir.path().join("registry.redb")).unwrap();
@@ -321,7 +325,7 @@ async fn a_record_that_was_moved_to_another_source_does_not_open() {
     }
     write.commit().unwrap();
     drop(database);
-    let refused = world_with(Arc::new(RealDisk), dir.path(), Vec::new(), setup(Vec::new())).err().unwrap();
+    let refused = test_registry_with(Arc::new(RealDisk), dir.path(), Vec::new(), setup(Vec::new())).err().unwrap();
     assert!(matches!(refused, RegistryStoreError::Source { id, .. } if id.as_u128() == one.as_u128() + 1), "{refused}");
 }
 
@@ -338,31 +342,31 @@ fn rewrite(dir: &Path, id: SourceId, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn a_file_of_an_earlier_program_gets_its_tables() {
+async fn a_file_of_an_earlier_version_gets_the_new_tables() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     running.stop().unwrap();
     let database = Database::open(dir.path().join("registry.redb")).unwrap();
     let tables = database.begin_read().unwrap().list_tables().unwrap().count();
     assert_eq!(tables, 3, "webhooks, tombstones, and the format: as it is before the first source");
     drop(database);
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     running.writer.create_source("default", open("one"), None).await.unwrap();
     running.stop().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     assert_eq!(names(&running.shared.load(), true), ["one"]);
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn many_partners_come_newest_first_and_are_found() {
+async fn many_sources_are_listed_newest_first_and_found_by_token() {
     let dir = tempfile::tempdir().unwrap();
-    let running = world(dir.path(), Vec::new());
+    let running = test_registry(dir.path(), Vec::new());
     let mut made = tokio::task::JoinSet::new();
     for n in 0..300 {
         let writer = running.writer.clone();
         made.spawn(async move {
-            let token = Token::generate();
+            let token = PartnerToken::generate();
             let partner = settings(json!({ "name": format!("p{n}"), "kind": "partner" }));
             (writer.create_source("default", partner, Some(&token)).await.unwrap().id, token)
         });
@@ -382,38 +386,40 @@ async fn many_partners_come_newest_first_and_are_found() {
 }
 
 #[tokio::test]
-async fn a_secret_is_learned_once_and_kept() {
+async fn a_handshake_secret_is_stored_once() {
     let dir = tempfile::tempdir().unwrap();
-    let files = || vec![of_file(Settings::new("file", "asana"), None)];
-    let running = world(dir.path(), files());
+    let files = || vec![of_file(SourceSettings::new("file", "asana"), None)];
+    let running = test_registry(dir.path(), files());
     let writer = &running.writer;
-    let of_api = writer.create_source("default", Settings::new("api", "asana"), None).await.unwrap().id;
-    let of_file = file_id("default", "file");
+    let of_api = writer.create_source("default", SourceSettings::new("api", "asana"), None).await.unwrap().id;
+    let of_file = file_source_id("default", "file");
     for id in [of_api, of_file] {
         let secret = || Secret::new("a-secret-of-a-handshake");
         let learned = writer.learn_secret(id, secret()).await.unwrap();
         assert_eq!((learned.secrets.len(), learned.version), (1, 2));
         assert_eq!(writer.learn_secret(id, secret()).await.err(), Some(SourceError::HasSecret));
     }
-    let blank = writer.create_source("default", Settings::new("blank", "asana"), None).await.unwrap().id;
+    let blank = writer.create_source("default", SourceSettings::new("blank", "asana"), None).await.unwrap().id;
     assert!(matches!(writer.learn_secret(blank, Secret::new(" ")).await, Err(SourceError::Invalid(_))));
     writer.set_sources(setup(files())).await.unwrap();
-    let version = |running: &Running, id| running.shared.load().source_by_id(id).map(|s| (s.secrets.len(), s.version));
+    let version =
+        |running: &RegistryThread, id| running.shared.load().source_by_id(id).map(|s| (s.secrets.len(), s.version));
     assert_eq!(version(&running, of_file), Some((1, 2)), "a reload changes nothing");
     running.stop().unwrap();
 
-    let running = world(dir.path(), files());
+    let running = test_registry(dir.path(), files());
     assert_eq!(version(&running, of_api), Some((1, 2)));
     assert_eq!(version(&running, of_file).map(|(secrets, _)| secrets), Some(1));
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn what_finds_no_room_changes_nothing_and_the_sources_of_the_file_stay() {
+async fn a_change_on_a_full_disk_changes_nothing_and_the_sources_of_the_file_stay() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FailingDisk::default();
     let files = setup(vec![of_file(open("file"), None)]);
-    let World { running, .. } = world_with(Arc::new(disk.clone()), dir.path(), Vec::new(), files).unwrap();
+    let TestRegistry { running, .. } =
+        test_registry_with(Arc::new(disk.clone()), dir.path(), Vec::new(), files).unwrap();
     let writer = &running.writer;
     let one = writer.create_source("default", open("one"), None).await.unwrap();
     disk.fail(nix::errno::Errno::ENOSPC);

@@ -1,5 +1,5 @@
-//! Sources in the snapshot: those of registry.redb, which share with the snapshot before whatever stayed the same, and
-//! those of the configuration file, which come and go together.
+//! The sources in the snapshot: those of registry.redb, whose unchanged parts are shared with the previous snapshot,
+//! and those of the configuration file, which are replaced together.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,58 +9,59 @@ use super::cow::CowMap;
 use crate::inbound::source::{Source, token_hash};
 use crate::model::{Secret, SourceId};
 
-/// Sources by id, by tenant and name, and by the hash of their token. One from the file hides one from the interface that
-/// has its name.
+/// Sources by id, by tenant and name, and by the hash of their token. A source of the file hides a source of
+/// registry.redb that has its name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources {
-    /// Those of registry.redb in chunks, in the order of their making. None ever goes: a deleted one can be restored.
+    /// The sources of registry.redb in chunks, in the order of their creation. No source is ever taken out, because a
+    /// deleted source can be restored.
     stored: Vec<Arc<Vec<Arc<Source>>>>,
     ids: CowMap<SourceId, usize>,
-    /// By tenant, then by name: those that are not deleted.
+    /// By tenant, then by name. Deleted sources are not in it.
     names: CowMap<Arc<str>, CowMap<Box<str>, usize>>,
-    /// By the hash of the token: those that are not deleted.
+    /// By the hash of the token. Deleted sources are not in it.
     tokens: CowMap<[u8; 32], usize>,
-    files: Arc<Files>,
+    files: Arc<FileSources>,
     /// Secrets that handshakes brought to sources of the file.
     learned: CowMap<SourceId, Secret>,
 }
 
-/// Those of the configuration file.
+/// The sources of the configuration file.
 #[derive(Debug, Default)]
-struct Files {
+struct FileSources {
     by_id: HashMap<SourceId, Arc<Source>>,
     by_name: HashMap<Arc<str>, HashMap<Box<str>, Arc<Source>>>,
     by_token: HashMap<[u8; 32], Arc<Source>>,
-    /// As in the file.
+    /// In the order of the file.
     all: Vec<Arc<Source>>,
 }
 
-/// Sources that share a copy when one of them changes: 1 KiB of pointers.
+/// Sources in a chunk, which is copied when one of them changes: 1 KiB of pointers.
 const CHUNK: usize = if cfg!(test) { 8 } else { 128 };
 
 impl Registry {
-    /// The source of this name; a deleted one is none.
+    /// The source of this name, unless it is deleted.
     pub fn source(&self, tenant: &str, name: &str) -> Option<&Arc<Source>> {
         self.sources.of_file(tenant, name).or_else(|| self.sources.of_store(tenant, name))
     }
 
-    /// The source with this public id; a deleted one is none.
+    /// The source with this public id, unless it is deleted.
     pub fn source_by_id(&self, id: SourceId) -> Option<&Arc<Source>> {
-        self.known_source(id).filter(|source| source.deleted_at.is_none())
+        self.source_including_deleted(id).filter(|source| source.deleted_at.is_none())
     }
 
-    /// The source with this public id, also after its deletion.
-    pub fn known_source(&self, id: SourceId) -> Option<&Arc<Source>> {
+    /// The source with this public id, also if it is deleted.
+    pub fn source_including_deleted(&self, id: SourceId) -> Option<&Arc<Source>> {
         self.sources.files.by_id.get(&id).or_else(|| self.sources.at(*self.sources.ids.get(&id)?))
     }
 
-    /// The source whose token this is; a deleted one is none. It is found by the token's SHA-256, so that the time tells
-    /// nothing about it.
+    /// The source with this token, unless it is deleted. The lookup uses the token's SHA-256, so that its duration
+    /// reveals nothing about the token.
     pub fn source_by_token(&self, token: &str) -> Option<&Arc<Source>> {
         self.sources.by_token(&token_hash(token))
     }
 
-    /// Sources, newest first: of one tenant or of all; with those that are deleted, or without.
+    /// Sources, newest first, of one tenant or of all tenants, with or without the deleted ones.
     pub fn sources<'a>(
         &'a self,
         tenant: Option<&'a str>,
@@ -74,7 +75,7 @@ impl Registry {
 }
 
 impl Sources {
-    /// Puts a source in the place of the one with its id.
+    /// Adds a source, or replaces the source that has its id.
     pub(super) fn put(&mut self, source: Arc<Source>) {
         let no = match self.ids.get(&source.id).copied() {
             Some(no) => {
@@ -104,7 +105,7 @@ impl Sources {
         }
     }
 
-    /// The sources of the file, in place of those before.
+    /// Replaces all sources of the file.
     pub(super) fn set_files(&mut self, all: Vec<Arc<Source>>) {
         let by_id = all.iter().map(|source| (source.id, Arc::clone(source))).collect();
         let with_token = |source: &Arc<Source>| Some((source.token.as_ref()?.hash, Arc::clone(source)));
@@ -113,21 +114,21 @@ impl Sources {
         for source in &all {
             by_name.entry(Arc::clone(&source.tenant)).or_default().insert(source.name.clone(), Arc::clone(source));
         }
-        self.files = Arc::new(Files { by_id, by_name, by_token, all });
+        self.files = Arc::new(FileSources { by_id, by_name, by_token, all });
     }
 
-    /// One of the sources of the file, changed.
+    /// Replaces one source of the file.
     pub(super) fn replace_file(&mut self, source: &Arc<Source>) {
         let new = |old: &Arc<Source>| Arc::clone(if old.id == source.id { source } else { old });
         self.set_files(self.files.all.iter().map(new).collect());
     }
 
-    /// The sources of the file as another snapshot has them.
-    pub(super) fn take_files(&mut self, from: &Self) {
+    /// Takes over the sources of the file from another snapshot.
+    pub(super) fn copy_files(&mut self, from: &Self) {
         self.files = Arc::clone(&from.files);
     }
 
-    /// Notes the secret that a handshake brought to a source of the file.
+    /// Stores the secret that a handshake brought to a source of the file.
     pub(super) fn learn(&mut self, id: SourceId, secret: Secret) {
         let place = self.learned.entry(&id, || (id, secret.clone()));
         *place = secret;
@@ -142,7 +143,7 @@ impl Sources {
         self.files.by_name.get(tenant)?.get(name)
     }
 
-    /// The source of registry.redb with this name that is not deleted.
+    /// The source of registry.redb with this name, unless it is deleted.
     pub(super) fn of_store(&self, tenant: &str, name: &str) -> Option<&Arc<Source>> {
         self.at(*self.names.get(tenant)?.get(name)?)
     }
@@ -153,7 +154,7 @@ impl Sources {
         of_file.or(of_store)
     }
 
-    /// Those of registry.redb, in the order of their making.
+    /// The sources of registry.redb, in the order of their creation.
     pub(super) fn stored(&self) -> impl DoubleEndedIterator<Item = &Arc<Source>> {
         self.stored.iter().flat_map(|chunk| chunk.iter())
     }
@@ -162,7 +163,7 @@ impl Sources {
         self.stored.get(no / CHUNK)?.get(no % CHUNK)
     }
 
-    /// Takes out what leads to a source by its name and token, unless it leads to another one by now.
+    /// Removes the index entries of a source for its name and token, unless they belong to another source by now.
     fn unlink(&mut self, old: &Source, no: usize) {
         let names = self.names.get(&*old.tenant);
         if names.and_then(|names| names.get(&*old.name)) == Some(&no) {
@@ -184,13 +185,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::inbound::source::{Identity, ManagedBy, Settings, Token};
+    use crate::inbound::source::{Identity, ManagedBy, PartnerToken, SourceSettings};
     use crate::model::Timestamp;
 
     const TENANTS: [&str; 2] = ["default", "acme"];
 
-    fn token(n: u8) -> Token {
-        Token::try_new(&format!("a-token-of-a-partner-{n:02}")).unwrap()
+    fn token(n: u8) -> PartnerToken {
+        PartnerToken::try_new(&format!("a-token-of-a-partner-{n:02}")).unwrap()
     }
 
     fn source(id: u8, name: u8, token_of: u8, is_deleted: bool) -> Arc<Source> {
@@ -204,11 +205,11 @@ mod tests {
             deleted_at: is_deleted.then(Timestamp::default),
             version: 1,
         };
-        let settings = Settings::new(&format!("name{name}"), "partner");
+        let settings = SourceSettings::new(&format!("name{name}"), "partner");
         Arc::new(Source::build(settings, identity, "https://hooks.example.com").unwrap())
     }
 
-    /// What the model says of each id: name, token, whether it is deleted.
+    /// The name and token of each id, and whether the source is deleted.
     type Model = BTreeMap<u8, (u8, u8, bool)>;
 
     fn agrees(registry: &Registry, model: &Model, order: &[u8]) -> Result<(), TestCaseError> {
@@ -218,7 +219,7 @@ mod tests {
         };
         for n in 0..40u8 {
             let id = SourceId::from_u128(n.into());
-            prop_assert_eq!(found(registry.known_source(id)), model.contains_key(&n).then_some(n));
+            prop_assert_eq!(found(registry.source_including_deleted(id)), model.contains_key(&n).then_some(n));
             prop_assert_eq!(found(registry.source_by_id(id)), live(&|of, _, _| of == n));
             prop_assert_eq!(found(registry.source_by_token(token(n).reveal())), live(&|_, _, token| token == n));
             for (at, tenant) in TENANTS.into_iter().enumerate() {
@@ -237,13 +238,13 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn sources_are_found_as_a_search_of_all_finds_them_and_copies_do_not_change(
+        fn the_index_finds_what_a_search_of_all_sources_finds_and_copies_do_not_change(
             operations in proptest::collection::vec((0u8..40, 0u8..40, 0u8..40, any::<bool>()), 1..150),
         ) {
             let (mut registry, mut model, mut order) = (Registry::default(), Model::new(), Vec::new());
             let mut copy = None;
             for (i, (id, name, token, is_deleted)) in operations.into_iter().enumerate() {
-                // The writer sees to it that names and tokens are free.
+                // The writer makes sure that names and tokens are free.
                 let is_taken = model.iter().any(|(other, (n, t, gone))| {
                     *other != id && !gone && (*t == token || (*n == name && other % 2 == id % 2))
                 });

@@ -1,5 +1,4 @@
-//! Tenants: those of the configuration, those that the interface made, and those that came into being because something is
-//! theirs.
+//! Tenants: those of the configuration, those that the API created, and those that exist because they own something.
 
 use std::sync::Arc;
 
@@ -9,27 +8,27 @@ use crate::config::FileTenant;
 use crate::model::{DEFAULT_TENANT, TenantSettings, Timestamp, Visibility};
 use crate::storage::registry::TenantRecord;
 
-/// Where a tenant's settings come from; those of the file hide those of the interface.
+/// The layers of a tenant's settings. The settings of the configuration file hide those of registry.redb.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Origins {
+pub(super) struct TenantLayers {
     file: Option<Arc<TenantSettings>>,
     stored: Option<Arc<TenantRecord>>,
 }
 
-/// A tenant as it is shown.
+/// A tenant as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantInfo {
-    /// Its name.
+    /// The tenant's name.
     pub name: Arc<str>,
-    /// What is in force.
+    /// The settings in force.
     pub settings: TenantSettings,
-    /// Whether the configuration file has it.
+    /// Whether the configuration file declares the tenant.
     pub is_of_file: bool,
-    /// When the interface made it, if it did.
+    /// When the API created the tenant; `None` if it did not.
     pub created_at: Option<Timestamp>,
 }
 
-impl Origins {
+impl TenantLayers {
     pub(super) fn settings(&self) -> TenantSettings {
         let file = self.file.as_deref();
         file.or_else(|| self.stored.as_ref().map(|stored| &stored.settings)).cloned().unwrap_or_default()
@@ -52,33 +51,40 @@ impl Origins {
 }
 
 impl Registry {
-    /// What holds for the tenant's webhooks by default.
+    /// The defaults for the tenant's webhooks.
     pub fn tenant_settings(&self, name: &str) -> TenantSettings {
-        self.origins(name).map(Origins::settings).unwrap_or_default()
+        self.tenant_layers(name).map(TenantLayers::settings).unwrap_or_default()
     }
 
-    /// What a member of the tenant sees.
+    /// What a member of the tenant can see.
     pub fn visibility(&self, name: &str) -> Visibility {
-        self.origins(name).map(Origins::visibility).unwrap_or_default()
+        self.tenant_layers(name).map(TenantLayers::visibility).unwrap_or_default()
     }
 
-    /// Tenants in the order of their names: one, or all.
+    /// One tenant or all tenants, in the order of their names.
     pub fn tenants(&self, only: Option<&str>) -> Vec<TenantInfo> {
         let mut found: Vec<_> = match only {
-            Some(name) => self.origins_of(name).map(|(name, origins)| origins.info(name)).into_iter().collect(),
-            None => self.all_origins().map(|(name, origins)| origins.info(name)).collect(),
+            Some(name) => self
+                .named_tenant_layers(name)
+                .map(|(name, tenant_layers)| tenant_layers.info(name))
+                .into_iter()
+                .collect(),
+            None => self.all_tenant_layers().map(|(name, tenant_layers)| tenant_layers.info(name)).collect(),
         };
         let is_wanted = only.is_none_or(|only| only == DEFAULT_TENANT);
-        if is_wanted && self.origins(DEFAULT_TENANT).is_none() {
-            found.push(Origins::default().info(&DEFAULT_TENANT.into()));
+        if is_wanted && self.tenant_layers(DEFAULT_TENANT).is_none() {
+            found.push(TenantLayers::default().info(&DEFAULT_TENANT.into()));
         }
         found.sort_by(|one, other| one.name.cmp(&other.name));
         found
     }
 
-    /// Makes a tenant of the interface, or gives one that merely came into being its settings.
+    /// Stores a tenant that the API creates. A tenant that exists only because it owns something gets these settings.
+    ///
+    /// # Errors
+    /// If the configuration file declares the tenant, or the API created it before.
     pub(super) fn store_tenant(&mut self, name: &str, stored: Arc<TenantRecord>) -> Result<TenantInfo, AccessError> {
-        if let Some(there) = self.origins(name) {
+        if let Some(there) = self.tenant_layers(name) {
             if there.file.is_some() {
                 return Err(AccessError::ManagedByFile);
             }
@@ -90,24 +96,24 @@ impl Registry {
     }
 
     pub(super) fn put_stored_tenant(&mut self, name: &str, stored: Arc<TenantRecord>) -> TenantInfo {
-        let name = self.make_tenant(name);
-        let origins = self.origins_mut(&name);
-        origins.stored = Some(stored);
-        origins.info(&name)
+        let name = self.ensure_tenant(name);
+        let tenant_layers = self.tenant_layers_mut(&name);
+        tenant_layers.stored = Some(stored);
+        tenant_layers.info(&name)
     }
 
-    /// Tenants of the configuration, in place of those before.
+    /// Replaces the tenants of the configuration.
     pub(super) fn set_file_tenants(&mut self, files: &[FileTenant]) {
         let before: Vec<_> = self
-            .all_origins()
-            .filter(|(_, origins)| origins.file.is_some())
+            .all_tenant_layers()
+            .filter(|(_, tenant_layers)| tenant_layers.file.is_some())
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in before {
-            self.origins_mut(&name).file = None;
+            self.tenant_layers_mut(&name).file = None;
         }
         for FileTenant { name, settings } in files {
-            self.origins_mut(name).file = Some(Arc::new(settings.clone()));
+            self.tenant_layers_mut(name).file = Some(Arc::new(settings.clone()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The registry as a whole: a folder, a thread, readers.
+//! Tests of the whole registry: a folder, the writer thread, and readers.
 
 use std::fs;
 use std::io;
@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::ApiKey;
-use crate::filter::Facts;
-use crate::handoff::{Command, DisableReason, Noted, SettleHandle, Shards, ToSettle, ToShard};
+use crate::filter::EventFields;
+use crate::handoff::{DisableReason, SettleCommand, SettleHandle, Shards, StatusChange, ToSettle, ToShard};
 use crate::model::{
     DeadReason, EventPattern, RateLimit, RetryPolicy, Role, Secret, Timestamp, WebhookId, WebhookNo, WebhookStatus,
 };
@@ -52,49 +52,49 @@ pub(crate) fn webhook(no: u32, tenant: &str, patterns: &[&str], status: WebhookS
     Webhook { no: WebhookNo(no), id, settings, created_at: at, updated_at: at, version: 1 }
 }
 
-pub(crate) struct World {
-    pub(crate) running: Running,
+pub(crate) struct TestRegistry {
+    pub(crate) running: RegistryThread,
     pub(crate) shards: Vec<mpsc::Receiver<ToShard>>,
     pub(crate) settle: crossbeam_channel::Receiver<ToSettle>,
 }
 
-/// When a world begins.
+/// The time at the start of a test.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 
-pub(crate) fn world(dir: &Path, keys: Vec<ApiKey>) -> Result<World, RegistryStoreError> {
-    world_on(Arc::new(RealDisk), dir, keys)
+pub(crate) fn test_registry(dir: &Path, keys: Vec<ApiKey>) -> Result<TestRegistry, RegistryStoreError> {
+    test_registry_on(Arc::new(RealDisk), dir, keys)
 }
 
-fn world_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<World, RegistryStoreError> {
-    world_with(disk, dir, keys, SourceSetup::default())
+fn test_registry_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<TestRegistry, RegistryStoreError> {
+    test_registry_with(disk, dir, keys, SourceSetup::default())
 }
 
-pub(super) fn world_with(
+pub(super) fn test_registry_with(
     disk: Arc<dyn Disk>,
     dir: &Path,
     keys: Vec<ApiKey>,
     sources: SourceSetup,
-) -> Result<World, RegistryStoreError> {
+) -> Result<TestRegistry, RegistryStoreError> {
     let (shards, inboxes) = Shards::channels(2);
-    let (handle, messages, _bell) = SettleHandle::channel();
-    let running = start(Start {
+    let (handle, messages, _wakeup) = SettleHandle::channel();
+    let running = start(RegistryOptions {
         dir,
         disk,
         access: keys.into(),
         sources,
-        event_types: catalogue::Setup::default(),
+        event_types: catalogue::CatalogueSetup::default(),
         profiles: Profiles::default(),
         clock: Clock::test(NOW),
-        // Not seeded: a world that is started again within a millisecond would make the same ids again.
+        // Not seeded: a registry that is started again within a millisecond would make the same ids again.
         random: Random::system(),
         shards,
         settle: handle,
         metrics: Metrics::new().unwrap(),
     })?;
-    Ok(World { running, shards: inboxes, settle: messages })
+    Ok(TestRegistry { running, shards: inboxes, settle: messages })
 }
 
-/// Everything of a webhook that is not a secret, and the secret.
+/// A text with all fields of a webhook, secrets included.
 fn shown(webhook: &Webhook) -> String {
     let headers: Vec<_> = webhook.headers.iter().map(|(n, v)| (n, v.as_bytes(), v.is_sensitive())).collect();
     let secrets = webhook.keys.previous.as_ref().map(|(key, until)| (key.secret.reveal(), until));
@@ -146,9 +146,9 @@ fn full() -> WebhookSettings {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
+async fn acknowledged_changes_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let writer = &running.writer;
     let one = writer.create(full()).await.unwrap();
     let two = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
@@ -159,16 +159,18 @@ async fn what_was_answered_is_there_after_a_restart() {
     writer.remove(gone.no, None).await.unwrap();
     running.stop().unwrap();
 
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let registry = running.shared.load();
     for webhook in [&one, &two] {
         assert_eq!(shown(registry.webhook_by_id(webhook.id).unwrap()), shown(webhook));
     }
     assert_eq!((two.version, two.no), (2, WebhookNo(1)));
     assert!(registry.webhook_by_id(gone.id).is_none());
-    assert_eq!(registry.known_by_id(gone.id).map(|known| &**known.tenant()), Some("other"));
+    assert_eq!(registry.webhook_entry_by_id(gone.id).map(|known| &**known.tenant()), Some("other"));
     assert_eq!(
-        registry.matching(&Facts { tenant: "acme", event_type: "order.created", ..Facts::default() }).to_vec(),
+        registry
+            .matching(&EventFields { tenant: "acme", event_type: "order.created", ..EventFields::default() })
+            .to_vec(),
         [one.no]
     );
     let next = running.writer.create(draft("default", &[], WebhookStatus::Active)).await.unwrap();
@@ -177,9 +179,9 @@ async fn what_was_answered_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn shards_and_settle_hear_of_changes() {
+async fn shards_and_settle_are_informed_of_changes() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, mut shards, settle } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, mut shards, settle } = test_registry(dir.path(), Vec::new()).unwrap();
     let writer = &running.writer;
     let mut webhooks = Vec::new();
     for _ in 0..4 {
@@ -201,28 +203,28 @@ async fn shards_and_settle_hear_of_changes() {
         }
     }
     assert_eq!(heard, [(0, 0), (1, 1), (1, 3)]);
-    let (mut abandoned, mut noted) = (Vec::new(), Vec::new());
+    let (mut abandoned, mut changes) = (Vec::new(), Vec::new());
     for message in settle.try_iter() {
         match message {
-            ToSettle::Command(Command::Abandon { webhook, reason }) => abandoned.push((webhook.0, reason)),
-            ToSettle::Command(Command::Note { webhook, noted: what }) => noted.push((webhook.0, what)),
+            ToSettle::Command(SettleCommand::Abandon { webhook, reason }) => abandoned.push((webhook.0, reason)),
+            ToSettle::Command(SettleCommand::StatusChanged { webhook, change }) => changes.push((webhook.0, change)),
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(abandoned, [(1, DeadReason::Disabled), (3, DeadReason::Removed)]);
-    assert_eq!(noted, [(1, Noted::Disabled(Some(DisableReason::Gone))), (3, Noted::Removed)]);
+    assert_eq!(changes, [(1, StatusChange::Disabled(Some(DisableReason::Gone))), (3, StatusChange::Removed)]);
     let registry = running.shared.load();
     assert_eq!(registry.webhook(WebhookNo(1)).map(|w| (w.status, w.version)), Some((WebhookStatus::Failed, 2)));
-    assert_eq!(registry.abandons(WebhookNo(1)), Some(DeadReason::Disabled));
-    assert_eq!(registry.abandons(WebhookNo(0)), None);
+    assert_eq!(registry.abandon_reason(WebhookNo(1)), Some(DeadReason::Disabled));
+    assert_eq!(registry.abandon_reason(WebhookNo(0)), None);
     drop(registry);
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn of_two_changes_from_one_version_one_is_refused() {
+async fn the_second_change_of_the_same_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let made = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     let change = |name: &str| {
         let draft = WebhookSettings { name: Some(name.into()), ..made.settings.clone() };
@@ -237,15 +239,16 @@ async fn of_two_changes_from_one_version_one_is_refused() {
 }
 
 #[tokio::test]
-async fn readers_see_whole_snapshots_while_it_is_written() {
+async fn readers_see_consistent_snapshots_during_writes() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let shared = Arc::clone(&running.shared);
     let reader = thread::spawn(move || {
         let mut seen = 0;
         while seen < 200 {
             let registry = shared.load();
-            let matched = registry.matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() });
+            let matched =
+                registry.matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() });
             assert!(matched.len() >= seen, "a webhook that was there is gone");
             assert!(matched.windows(2).all(|pair| pair[0] < pair[1]));
             for no in &matched {
@@ -270,7 +273,7 @@ async fn readers_see_whole_snapshots_while_it_is_written() {
 async fn keys_are_replaced_by_a_reload() {
     let dir = tempfile::tempdir().unwrap();
     let key = |text: &str| ApiKey { key: Secret::new(text), tenant: None, role: Role::Admin };
-    let World { running, .. } = world(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
     assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_some());
     running.writer.set_access(vec![key("second-key-of-the-file")].into()).await.unwrap();
     assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_none());
@@ -283,7 +286,7 @@ const ROWS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhook
 #[tokio::test]
 async fn swapped_rows_and_swapped_secrets_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     for _ in 0..2 {
         running.writer.create(full()).await.unwrap();
     }
@@ -313,7 +316,7 @@ async fn swapped_rows_and_swapped_secrets_are_refused() {
         }
         write.commit().unwrap();
         drop(database);
-        let refused = world(dir.path(), Vec::new()).err().unwrap().to_string();
+        let refused = test_registry(dir.path(), Vec::new()).err().unwrap().to_string();
         assert!(refused.contains("webhook number 0: its secrets do not open"), "{refused}");
     }
 }
@@ -321,20 +324,20 @@ async fn swapped_rows_and_swapped_secrets_are_refused() {
 #[tokio::test]
 async fn a_record_of_a_later_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    world(dir.path(), Vec::new()).unwrap().running.stop().unwrap();
+    test_registry(dir.path(), Vec::new()).unwrap().running.stop().unwrap();
     let database = Database::open(dir.path().join("registry.redb")).unwrap();
     let write = database.begin_write().unwrap();
     write.open_table(ROWS).unwrap().insert(0, br#"{"v":2,"form":"unknown"}"#.as_slice()).unwrap();
     write.commit().unwrap();
     drop(database);
-    let refused = world(dir.path(), Vec::new()).err().unwrap().to_string();
+    let refused = test_registry(dir.path(), Vec::new()).err().unwrap().to_string();
     assert!(refused.contains("of version 2; this program reads version 1"), "{refused}");
 }
 
 #[tokio::test]
 async fn secrets_are_in_no_file_and_in_no_debug_output() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let made = running.writer.create(full()).await.unwrap();
     let debug = format!("{made:?} {:?} {:?}", running, running.shared.load());
     running.stop().unwrap();
@@ -351,7 +354,7 @@ async fn secrets_are_in_no_file_and_in_no_debug_output() {
     }
 }
 
-/// The real disk, on which every write fails with an error of the test's choice (`0`: none).
+/// The real disk, on which every write fails with an error that the test chooses (`0`: none).
 #[derive(Debug, Clone, Default)]
 pub(super) struct FailingDisk(Arc<AtomicI32>);
 
@@ -455,14 +458,18 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FailingDisk::default();
     let key = ApiKey { key: Secret::new("a-key-of-the-file"), tenant: None, role: Role::Admin };
-    let World { running, .. } = world_on(Arc::new(disk.clone()), dir.path(), vec![key]).unwrap();
+    let TestRegistry { running, .. } = test_registry_on(Arc::new(disk.clone()), dir.path(), vec![key]).unwrap();
     let one = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     disk.fail(nix::errno::Errno::ENOSPC);
     for _ in 0..3 {
         let refused = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await;
         assert_eq!(refused.err(), Some(ChangeError::DiskFull));
         assert_eq!(
-            running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
+            running
+                .shared
+                .load()
+                .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() })
+                .to_vec(),
             [one.no],
             "readers see what was"
         );
@@ -470,7 +477,11 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
     disk.0.store(0, Ordering::SeqCst);
     let two = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     assert_eq!(
-        running.shared.load().matching(&Facts { tenant: "default", event_type: "a", ..Facts::default() }).to_vec(),
+        running
+            .shared
+            .load()
+            .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() })
+            .to_vec(),
         [one.no, two.no]
     );
     assert!(running.shared.load().authenticate("a-key-of-the-file", Timestamp::default()).is_some());
@@ -481,7 +492,7 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
 async fn another_failure_of_the_disk_ends_the_thread() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FailingDisk::default();
-    let World { running, .. } = world_on(Arc::new(disk.clone()), dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry_on(Arc::new(disk.clone()), dir.path(), Vec::new()).unwrap();
     let one = running.writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
     disk.fail(nix::errno::Errno::EIO);
     let draft = draft("default", &["a"], WebhookStatus::Active);
@@ -489,13 +500,13 @@ async fn another_failure_of_the_disk_ends_the_thread() {
     assert_eq!(running.writer.create(draft).await.err(), Some(ChangeError::Stopped));
     assert!(matches!(running.stop(), Err(RegistryStoreError::Storage(_))));
     disk.0.store(0, Ordering::SeqCst);
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     assert!(running.shared.load().webhook_by_id(one.id).is_some(), "what was answered is there");
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn a_webhook_keeps_its_place_and_its_secret_while_its_profile_is_away() {
+async fn a_webhook_keeps_its_number_and_its_secret_while_its_profile_is_missing() {
     let mine = |key: &str| {
         let toml = format!(
             "[mine]\nsign = {{ scheme = \"hmac\", key = \"{key}\", sig = \"header:X-S\", encoding = \"hex\" }}"
@@ -504,7 +515,7 @@ async fn a_webhook_keeps_its_place_and_its_secret_while_its_profile_is_away() {
     };
     let secret = "a secret of people";
     let dir = tempfile::tempdir().unwrap();
-    let World { running, mut shards, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, mut shards, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let writer = &running.writer;
     writer.set_profiles(mine("utf8")).await.unwrap();
     let profile = running.shared.load().profiles().resolve("mine");
@@ -512,44 +523,44 @@ async fn a_webhook_keeps_its_place_and_its_secret_while_its_profile_is_away() {
     let settings = WebhookSettings { profile, keys, ..draft("default", &["a"], WebhookStatus::Active) };
     let no = writer.create(settings).await.unwrap().no;
     let other = writer.create(draft("default", &["a"], WebhookStatus::Active)).await.unwrap();
-    let now = |running: &Running| Arc::clone(running.shared.load().webhook(no).unwrap());
-    let mut told = || shards.iter_mut().filter_map(|inbox| inbox.try_recv().ok()).count();
+    let now = |running: &RegistryThread| Arc::clone(running.shared.load().webhook(no).unwrap());
+    let mut notified = || shards.iter_mut().filter_map(|inbox| inbox.try_recv().ok()).count();
     assert!(matches!(now(&running).keys.current.kind, SigningKind::Scheme(_)));
-    assert_eq!(told(), 0);
+    assert_eq!(notified(), 0);
 
-    // The secret does not fit what the profile says now; then the profile is gone; then all is as it was.
+    // The secret does not fit the changed profile; then the profile is missing; then the first profile is back.
     for (profiles, fits) in [(mine("hex"), false), (Profiles::default(), false), (mine("utf8"), true)] {
         writer.set_profiles(profiles).await.unwrap();
         let webhook = now(&running);
         assert_eq!(matches!(webhook.keys.current.kind, SigningKind::Scheme(_)), fits);
         assert_eq!((webhook.keys.current.secret.reveal(), webhook.profile.name()), (secret, "mine"));
         assert_eq!(webhook.version, 1);
-        assert_eq!(told(), 1, "the shard of the one webhook that is concerned");
+        assert_eq!(notified(), 1, "the shard of the one webhook that is concerned");
         assert!(Arc::ptr_eq(running.shared.load().webhook(other.no).unwrap(), &other), "built anew for nothing");
     }
-    // The same again concerns nobody.
+    // An unchanged profile changes no webhook.
     writer.set_profiles(mine("utf8")).await.unwrap();
-    assert_eq!(told(), 0);
-    // A change that was begun before a reload gets the profile as it is.
+    assert_eq!(notified(), 0);
+    // A change that was prepared before a reload gets the current profile.
     let draft = now(&running).settings.clone();
     writer.set_profiles(mine("hex")).await.unwrap();
     let webhook = writer.replace(no, 1, draft).await.unwrap();
-    assert!(matches!(webhook.keys.current.kind, SigningKind::Unfit(_)));
+    assert!(matches!(webhook.keys.current.kind, SigningKind::Unusable(_)));
     running.stop().unwrap();
 
     // A start without the profile.
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let webhook = now(&running);
-    assert!(!webhook.profile.is_known() && matches!(webhook.keys.current.kind, SigningKind::Unfit(_)));
+    assert!(!webhook.profile.is_known() && matches!(webhook.keys.current.kind, SigningKind::Unusable(_)));
     assert_eq!((webhook.keys.current.secret.reveal(), webhook.profile.name()), (secret, "mine"));
     running.writer.set_profiles(mine("utf8")).await.unwrap();
     assert!(matches!(now(&running).keys.current.kind, SigningKind::Scheme(_)));
 }
 
 #[tokio::test]
-async fn a_secret_that_has_ended_goes_with_the_next_change() {
+async fn an_expired_secret_is_dropped_by_the_next_change() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let key = || Arc::new(SigningKey::generate());
     for (until, stays) in [(NOW, false), (NOW.plus(std::time::Duration::from_secs(3600)), true)] {
         let keys = SigningKeys { current: key(), previous: Some((key(), until)) };

@@ -1,26 +1,26 @@
-//! What the writer sees to for a webhook beside its own settings: that its uid is nobody else's, and its subscriptions.
+//! The uid check for webhooks, and changes of their subscriptions.
 
 use std::sync::Arc;
 
-use super::change::{Answer, Change, ChangeError};
+use super::change::{ChangeError, RegistryChange, WebhookResult};
 use super::snapshot::Registry;
 use super::writer::Writer;
-use super::writer_state::{Batch, WriterState, current};
+use super::writer_state::{ChangeBatch, WriterState, current};
 use crate::filter::Filter;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::model::{DEFAULT_TENANT, EventPattern, SubscriptionId, Timestamp, WebhookNo};
 use crate::outbound::{Subscription, Webhook, WebhookSettings};
 
-/// Everything of a subscription that its user decides.
+/// The settings of a subscription that its user sets.
 #[derive(Debug, Clone)]
 pub struct SubscriptionSettings {
-    /// Which events.
+    /// The event types.
     pub event_type: EventPattern,
-    /// Only of this resource; `None`: all.
+    /// Only events about this resource; `None`: all events.
     pub resource_id: Option<Box<str>>,
-    /// Whether it is looked at.
+    /// Whether the subscription is used for matching.
     pub is_active: bool,
-    /// Which of them; `None`: all.
+    /// Only events that pass this filter; `None`: all events.
     pub filters: Option<Arc<Filter>>,
 }
 
@@ -32,7 +32,8 @@ pub(super) enum SubscriptionChange {
 }
 
 impl Writer {
-    /// Adds a subscription to a webhook: of this version only, if one is given. It is the last of the answer's.
+    /// Adds a subscription to a webhook, if the webhook has this version or no version is given. It is the last
+    /// subscription of the returned webhook.
     pub async fn add_subscription(
         &self,
         no: WebhookNo,
@@ -42,7 +43,7 @@ impl Writer {
         self.subscribe(no, version, SubscriptionChange::Add(settings)).await
     }
 
-    /// Puts settings in place of those of a subscription, which keeps its id, its time and its place.
+    /// Replaces the settings of a subscription, which keeps its id, creation time and position.
     pub async fn replace_subscription(
         &self,
         no: WebhookNo,
@@ -63,14 +64,14 @@ impl Writer {
         self.subscribe(no, version, SubscriptionChange::Remove(id)).await
     }
 
-    /// Made where the webhook is, so that many at once do not come between each other.
+    /// The writer thread changes the subscription, so that concurrent changes do not overwrite each other.
     async fn subscribe(
         &self,
         no: WebhookNo,
         version: Option<u64>,
         change: SubscriptionChange,
     ) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Subscription { no, version, change }).await?.ok_or(ChangeError::Stopped)
+        self.request_webhook(RegistryChange::Subscription { no, version, change }).await?.ok_or(ChangeError::Stopped)
     }
 }
 
@@ -80,8 +81,8 @@ impl WriterState {
         (no, version): (WebhookNo, Option<u64>),
         change: SubscriptionChange,
         next: &mut Registry,
-        batch: &mut Batch,
-    ) -> Answer {
+        batch: &mut ChangeBatch,
+    ) -> WebhookResult {
         let old = current(next, no, version)?;
         let now = self.now;
         let mut all = old.subscriptions.to_vec();
@@ -110,13 +111,13 @@ impl WriterState {
         let settings = WebhookSettings { subscriptions: all.into(), ..old.settings.clone() };
         let webhook = self.changed(&old, settings);
         let webhook = batch.put(next, webhook);
-        batch.note_webhook(action, &webhook, fields);
+        batch.audit_webhook(action, &webhook, fields);
         Ok(Some(webhook))
     }
 }
 
 impl SubscriptionSettings {
-    /// The fields that are others than those of a subscription.
+    /// The names of the fields that differ from those of a subscription.
     fn changed(&self, old: &Subscription) -> Vec<&'static str> {
         let text = |filter: &Option<Arc<Filter>>| filter.as_ref().map(|filter| filter.as_json().get().to_owned());
         let fields = [
@@ -135,9 +136,9 @@ impl SubscriptionSettings {
 }
 
 impl Registry {
-    /// Whether no other webhook and no source of the tenant is found by the uid of these settings, nor a source of tenant
-    /// `default`, which a bare name means whoever asks. One that `old` has already is its own, also while a source of the
-    /// file hides it.
+    /// Checks that the uid of these settings is free: no other webhook of the tenant has it, and no source of the tenant
+    /// or of tenant `default` has it as its name. A bare name denotes a source of tenant `default` for callers of every
+    /// tenant. A webhook may keep its uid, also while a source of the file hides it.
     pub(super) fn check_uid(&self, settings: &WebhookSettings, old: Option<&Webhook>) -> Result<(), ChangeError> {
         let Some(uid) = settings.uid.as_deref().filter(|uid| old.and_then(|old| old.uid.as_deref()) != Some(uid))
         else {

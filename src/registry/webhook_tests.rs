@@ -1,16 +1,16 @@
-//! Webhooks' uids and subscriptions: a folder, a thread, readers.
+//! The uids and subscriptions of webhooks: a folder, the writer thread, and readers.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::tests::{World, draft, world};
+use super::tests::{TestRegistry, draft, test_registry};
 use super::*;
-use crate::filter::{Field, Filter};
-use crate::inbound::source::Settings;
-use crate::limits::{LOAD_ROWS, SUBSCRIPTIONS_MAX};
+use crate::filter::{EventField, Filter};
+use crate::inbound::source::SourceSettings;
+use crate::limits::{LOAD_BATCH_ROWS, SUBSCRIPTIONS_MAX};
 use crate::model::{BreakerSettings, EventPattern, RetryOn, SubscriptionId, WebhookNo, WebhookStatus};
-use crate::outbound::{Order, Webhook, WebhookSettings};
+use crate::outbound::{DeliveryOrder, Webhook, WebhookSettings};
 
 fn named(tenant: &str, uid: &str) -> WebhookSettings {
     WebhookSettings { uid: Some(uid.into()), ..draft(tenant, &["a"], WebhookStatus::Active) }
@@ -30,9 +30,9 @@ fn patterns(webhook: &Webhook) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_uid_is_one_webhooks_also_among_changes_of_one_moment() {
+async fn a_uid_belongs_to_one_webhook_even_within_one_batch() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let writer = &running.writer;
     let (one, two, other) =
         tokio::join!(writer.create(named("a", "7")), writer.create(named("a", "7")), writer.create(named("b", "7")));
@@ -43,7 +43,7 @@ async fn a_uid_is_one_webhooks_also_among_changes_of_one_moment() {
     assert_eq!(writer.replace(free.no, 1, named("a", "7")).await.err(), Some(ChangeError::UidTaken));
     let kept = writer.replace(one.no, 1, named("a", "7")).await.unwrap();
     assert_eq!(kept.version, 2, "its own uid is no other's");
-    // A uid that is given up is free, in the same moment too.
+    // A uid that a webhook gives up is free for later changes of the same batch.
     let (moved, taken) =
         tokio::join!(writer.replace(one.no, 2, named("a", "8")), writer.replace(free.no, 1, named("a", "7")));
     assert_eq!((moved.unwrap().no, taken.unwrap().no), (one.no, free.no));
@@ -51,7 +51,7 @@ async fn a_uid_is_one_webhooks_also_among_changes_of_one_moment() {
     writer.create(named("b", "7")).await.unwrap();
     running.stop().unwrap();
 
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let registry = running.shared.load();
     let found = |tenant, uid| registry.webhook_by_uid(tenant, uid).map(|webhook| webhook.no);
     assert_eq!((found("a", "7"), found("a", "8"), found("b", "7")), (Some(free.no), Some(one.no), Some(WebhookNo(3))));
@@ -62,9 +62,9 @@ async fn a_uid_is_one_webhooks_also_among_changes_of_one_moment() {
 #[tokio::test]
 async fn a_source_and_a_webhook_do_not_share_a_name() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let writer = &running.writer;
-    let open = |name: &str| Settings::new(name, "none");
+    let open = |name: &str| SourceSettings::new(name, "none");
     let source = writer.create_source("default", open("shop"), None).await.unwrap();
     for tenant in ["default", "acme"] {
         assert_eq!(writer.create(named(tenant, "shop")).await.err(), Some(ChangeError::UidTaken), "{tenant}");
@@ -85,18 +85,18 @@ async fn a_source_and_a_webhook_do_not_share_a_name() {
 }
 
 #[tokio::test]
-async fn subscriptions_are_kept_in_the_order_of_their_making() {
+async fn subscriptions_keep_the_order_of_their_creation() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let writer = &running.writer;
     let filter = |value: &serde_json::Value| Some(Arc::new(Filter::compile(value).unwrap()));
     let full = WebhookSettings {
         uid: Some("old:7".into()),
         workspace_id: Some("w".into()),
         filters: filter(&json!({"fields": {"status": "completed"}})),
-        retry_on: RetryOn::TIMEOUT.and(RetryOn::CONNECT),
+        retry_on: RetryOn::TIMEOUT.union(RetryOn::CONNECT),
         breaker: BreakerSettings { window: Some(7), failure_ratio: Some(0.25), ..BreakerSettings::default() },
-        order: Order::By(Arc::new(Field::try_new("customer.id").unwrap())),
+        order: DeliveryOrder::ByField(Arc::new(EventField::try_new("customer.id").unwrap())),
         ..draft("acme", &["order.*"], WebhookStatus::Active)
     };
     let no = writer.create(full).await.unwrap().no;
@@ -125,16 +125,16 @@ async fn subscriptions_are_kept_in_the_order_of_their_making() {
     assert_eq!(writer.add_subscription(WebhookNo(9), None, wants("a")).await.err(), Some(ChangeError::NotFound));
     running.stop().unwrap();
 
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let registry = running.shared.load();
     assert_eq!(format!("{:?}", registry.webhook(no).unwrap()), format!("{left:?}"));
     running.stop().unwrap();
 }
 
 #[tokio::test]
-async fn a_webhook_has_so_many_subscriptions_and_no_more() {
+async fn a_webhook_has_a_maximum_number_of_subscriptions() {
     let dir = tempfile::tempdir().unwrap();
-    let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
     let no = running.writer.create(draft("a", &[], WebhookStatus::Active)).await.unwrap().no;
     let mut adding = tokio::task::JoinSet::new();
     for _ in 0..=SUBSCRIPTIONS_MAX {
@@ -152,10 +152,10 @@ async fn a_webhook_has_so_many_subscriptions_and_no_more() {
 }
 
 #[tokio::test]
-async fn every_row_is_loaded_whatever_their_number() {
+async fn all_rows_are_loaded_regardless_of_their_number() {
     let dir = tempfile::tempdir().unwrap();
-    for made in 0..=3 * LOAD_ROWS {
-        let World { running, .. } = world(dir.path(), Vec::new()).unwrap();
+    for made in 0..=3 * LOAD_BATCH_ROWS {
+        let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
         let registry = running.shared.load();
         let numbers: Vec<_> = registry.newest(None, WebhookNo(u32::MAX)).map(|webhook| webhook.no.0 as usize).collect();
         assert_eq!(numbers, (0..made).rev().collect::<Vec<_>>());

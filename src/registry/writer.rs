@@ -1,4 +1,4 @@
-//! The way to change the registry: asks the one thread that does, and waits for its answer.
+//! The handle that changes the registry: it sends changes to the writer thread and waits for the results.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::access::FileAccess;
 use super::audit::Actor;
-use super::change::{Change, ChangeError, Reply, Request};
+use super::change::{ChangeError, ChangeReply, ChangeRequest, RegistryChange};
 use super::compile;
 use super::source_setup::SourceSetup;
 use super::writer_loop::WriterThread;
@@ -28,33 +28,33 @@ use crate::storage::registry::{RedbRegistry, RegistryStore, RegistryStoreError};
 
 /// What the registry needs to start.
 #[derive(Debug)]
-pub struct Start<'a> {
+pub struct RegistryOptions<'a> {
     /// The data folder.
     pub dir: &'a Path,
-    /// Where it is.
+    /// The disk with the data folder.
     pub disk: Arc<dyn Disk>,
-    /// Keys and tenants of the configuration, and the first-start key.
+    /// The keys and tenants of the configuration, and the first-start key.
     pub access: FileAccess,
-    /// The sources of the configuration, and what those of registry.redb are built with.
+    /// The sources of the configuration, and the defaults for all sources.
     pub sources: SourceSetup,
     /// The event types of the configuration.
-    pub event_types: catalogue::Setup,
-    /// The forms of deliveries that webhooks name.
+    pub event_types: catalogue::CatalogueSetup,
+    /// The profiles that webhooks can name.
     pub profiles: Profiles,
-    /// For the times of changes.
+    /// Gives the times of changes.
     pub clock: Clock,
-    /// For ids.
+    /// Makes ids.
     pub random: Random,
-    /// Told of changes.
+    /// Receive the numbers of changed webhooks.
     pub shards: Shards,
-    /// Told of what is to be abandoned.
+    /// Receives the webhooks whose deliveries end, and their status changes.
     pub settle: SettleHandle,
-    /// Of which `webhooks_active` is the registry's.
+    /// The registry sets the metric `webhooks_active`.
     pub metrics: Arc<Metrics>,
 }
 
-/// Reads registry.redb (made if it is not there) and starts the thread.
-pub fn start(start: Start<'_>) -> Result<Running, RegistryStoreError> {
+/// Reads registry.redb, which is created if it does not exist, and starts the writer thread.
+pub fn start(start: RegistryOptions<'_>) -> Result<RegistryThread, RegistryStoreError> {
     let mut store = RedbRegistry::open(start.dir, start.disk)?;
     let mut registry = compile::load(&mut store, &start.sources, &start.profiles)?;
     registry.set_access(&start.access);
@@ -64,7 +64,7 @@ pub fn start(start: Start<'_>) -> Result<Running, RegistryStoreError> {
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
-    let work = WriterState {
+    let state = WriterState {
         current: shared.load_full(),
         access: start.access,
         last_audit: store.last_audit()?,
@@ -72,10 +72,10 @@ pub fn start(start: Start<'_>) -> Result<Running, RegistryStoreError> {
         profiles: start.profiles,
         random: start.random,
         now: start.clock.now(),
-        under_way: None,
+        unwritten: None,
     };
     let writer = WriterThread {
-        work,
+        state,
         inbox,
         store: Box::new(store),
         shared: Arc::clone(&shared),
@@ -85,31 +85,31 @@ pub fn start(start: Start<'_>) -> Result<Running, RegistryStoreError> {
         metrics: start.metrics,
     };
     let thread = thread::Builder::new().name("registry".into()).spawn(move || writer.run())?;
-    Ok(Running { shared, writer: Writer { to, actor: None }, thread })
+    Ok(RegistryThread { shared, writer: Writer { to, actor: None }, thread })
 }
 
-/// A registry that runs.
+/// A running registry.
 #[derive(Debug)]
-pub struct Running {
-    /// The snapshot.
+pub struct RegistryThread {
+    /// The current snapshot.
     pub shared: Shared,
-    /// The way to change it.
+    /// The handle that changes the registry.
     pub writer: Writer,
     thread: JoinHandle<Result<(), RegistryStoreError>>,
 }
 
-impl Running {
-    /// Whether the thread is there; it ends by itself only when registry.redb cannot be written any more, and then the
-    /// process must end too: [`Self::stop`] says why.
+impl RegistryThread {
+    /// Whether the writer thread runs. The thread ends by itself only when registry.redb can no longer be written. The
+    /// process must end then too; [`Self::stop`] returns the reason.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
 
-    /// Lets the thread do what was sent before, and waits for its end.
+    /// Lets the thread apply all changes that were sent before, and waits for its end.
     pub fn stop(self) -> Result<(), RegistryStoreError> {
-        let stop = Request { change: Change::Stop, actor: None, reply: Reply::Nobody };
-        // On a thread of its own, as the caller may be a runtime's, which may not block on a channel. A writer that has ended
-        // reads nothing more.
+        let stop = ChangeRequest { change: RegistryChange::Stop, actor: None, reply: ChangeReply::Discard };
+        // The caller may be a thread of an async runtime, which must not block on a channel; so another thread sends
+        // the request. A writer that has ended reads no more requests.
         thread::scope(|scope| scope.spawn(|| drop(self.writer.to.blocking_send(stop))).join()).unwrap_or_default();
         match self.thread.join() {
             Ok(ended) => ended,
@@ -118,50 +118,60 @@ impl Running {
     }
 }
 
-/// The way to the thread, for whoever changes something.
+/// A handle that sends changes to the writer thread.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    /// tokio's channel: when its receiver goes, so do the requests in it, and whoever waits for an answer hears of it.
-    pub(super) to: mpsc::Sender<Request>,
-    /// Who changes something, for the audit log; `None`: the server itself.
+    /// A tokio channel: when the receiver is dropped, the queued requests are dropped too, and their callers get an
+    /// error.
+    pub(super) to: mpsc::Sender<ChangeRequest>,
+    /// The actor for the audit log; `None`: the server itself.
     pub(super) actor: Option<Actor>,
 }
 
 impl Writer {
-    /// Makes a webhook.
+    /// Creates a webhook.
     pub async fn create(&self, settings: WebhookSettings) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Create(Box::new(settings))).await?.ok_or(ChangeError::Stopped)
+        self.request_webhook(RegistryChange::Create(Box::new(settings))).await?.ok_or(ChangeError::Stopped)
     }
 
-    /// Gives a webhook of this version other settings.
+    /// Replaces the settings of a webhook that has this version.
     pub async fn replace(
         &self,
         no: WebhookNo,
         version: u64,
         settings: WebhookSettings,
     ) -> Result<Arc<Webhook>, ChangeError> {
-        self.ask(Change::Replace { no, version, settings: Box::new(settings) }).await?.ok_or(ChangeError::Stopped)
+        self.request_webhook(RegistryChange::Replace { no, version, settings: Box::new(settings) })
+            .await?
+            .ok_or(ChangeError::Stopped)
     }
 
-    /// Removes a webhook: of this version only, if one is given.
+    /// Removes a webhook, if it has this version or no version is given.
     pub async fn remove(&self, no: WebhookNo, version: Option<u64>) -> Result<(), ChangeError> {
-        self.ask(Change::Remove { no, version }).await.map(drop)
+        self.request_webhook(RegistryChange::Remove { no, version }).await.map(drop)
     }
 
-    /// Sets a webhook's status to failed. Never waits; `false`: there was no room, so try again at the next occasion.
+    /// Sets the status of a webhook to failed. Never waits. Returns `false` if the queue is full or closed; the caller
+    /// has to try again later.
     #[must_use]
     pub fn disable(&self, no: WebhookNo, reason: DisableReason) -> bool {
-        self.to.try_send(Request { change: Change::Disable { no, reason }, actor: None, reply: Reply::Nobody }).is_ok()
+        self.to
+            .try_send(ChangeRequest {
+                change: RegistryChange::Disable { no, reason },
+                actor: None,
+                reply: ChangeReply::Discard,
+            })
+            .is_ok()
     }
 
-    pub(super) async fn ask(&self, change: Change) -> Result<Option<Arc<Webhook>>, ChangeError> {
+    pub(super) async fn request_webhook(&self, change: RegistryChange) -> Result<Option<Arc<Webhook>>, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.send(change, Reply::Webhook(reply))?;
+        self.send(change, ChangeReply::Webhook(reply))?;
         answer.await.unwrap_or(Err(ChangeError::Stopped))
     }
 
-    pub(super) fn send(&self, change: Change, reply: Reply) -> Result<(), ChangeError> {
-        self.to.try_send(Request { change, actor: self.actor.clone(), reply }).map_err(|e| match e {
+    pub(super) fn send(&self, change: RegistryChange, reply: ChangeReply) -> Result<(), ChangeError> {
+        self.to.try_send(ChangeRequest { change, actor: self.actor.clone(), reply }).map_err(|e| match e {
             TrySendError::Full(_) => ChangeError::Overloaded,
             TrySendError::Closed(_) => ChangeError::Stopped,
         })

@@ -1,4 +1,4 @@
-//! The one thread that changes the registry. What arrives while it writes gathers, and goes in the next transaction.
+//! The writer thread of the registry. Changes that arrive during a transaction form the next batch.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::change::{Change, ChangeError, Request};
-use super::writer_state::{Done, Input, Output, WriterState};
-use crate::handoff::{Command, SettleHandle, Shards, ToSettle, ToShard};
+use super::change::{ChangeError, ChangeRequest, RegistryChange};
+use super::writer_state::{AppliedBatch, WriterInput, WriterOutput, WriterState};
+use crate::handoff::{SettleCommand, SettleHandle, Shards, ToSettle, ToShard};
 use crate::limits::REGISTRY_BATCH;
 use crate::runtime::{Clock, Metrics};
 use crate::storage::registry::{RegistryStore, RegistryStoreError};
 
-/// The decisions, and what they are carried out with.
+/// The writer's state, and the means to apply its decisions.
 pub(super) struct WriterThread {
-    pub(super) work: WriterState,
-    pub(super) inbox: mpsc::Receiver<Request>,
+    pub(super) state: WriterState,
+    pub(super) inbox: mpsc::Receiver<ChangeRequest>,
     pub(super) store: Box<dyn RegistryStore>,
     pub(super) shared: Shared,
     pub(super) clock: Clock,
@@ -26,16 +26,16 @@ pub(super) struct WriterThread {
 }
 
 impl WriterThread {
-    /// Until [`Change::Stop`], or nobody is left to ask.
+    /// Runs until [`RegistryChange::Stop`] arrives or no sender is left.
     pub(super) fn run(mut self) -> Result<(), RegistryStoreError> {
         while let Some(first) = self.inbox.blocking_recv() {
             let mut requests = vec![first];
             requests.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()).take(REGISTRY_BATCH - 1));
-            let stop = requests.iter().position(|request| matches!(request.change, Change::Stop));
+            let stop = requests.iter().position(|request| matches!(request.change, RegistryChange::Stop));
             if let Some(at) = stop {
                 requests.truncate(at);
             }
-            self.work_off(requests)?;
+            self.process(requests)?;
             if stop.is_some() {
                 break;
             }
@@ -43,33 +43,34 @@ impl WriterThread {
         Ok(())
     }
 
-    /// One transaction for all, then the snapshot, then whoever must know, then the answers. An error ends the thread.
-    fn work_off(&mut self, requests: Vec<Request>) -> Result<(), RegistryStoreError> {
-        if let Err(error) = self.reopened() {
+    /// Applies a batch: one transaction, then the new snapshot, then messages to shards and settle, then the results.
+    /// An error ends the thread.
+    fn process(&mut self, requests: Vec<ChangeRequest>) -> Result<(), RegistryStoreError> {
+        if let Err(error) = self.reload_if_closed() {
             let (refusal, ended) = refused(error);
             for request in requests {
                 request.reply.refuse(refusal);
             }
             return ended;
         }
-        let (mut input, mut ended) = (Input::Requests(requests), Ok(()));
+        let (mut input, mut ended) = (WriterInput::Requests(requests), Ok(()));
         loop {
-            match self.work.step(self.clock.now(), input) {
-                Output::Write(rows) => {
+            match self.state.step(self.clock.now(), input) {
+                WriterOutput::Write(rows) => {
                     input = match self.store.write(&rows) {
-                        Ok(()) => Input::Written,
+                        Ok(()) => WriterInput::Written,
                         Err(error) => {
                             let refusal;
                             (refusal, ended) = refused(error);
-                            Input::Refused(refusal)
+                            WriterInput::Refused(refusal)
                         }
                     };
                 }
-                Output::Done(done) => {
-                    self.tell(done);
+                WriterOutput::Publish(applied) => {
+                    self.publish(applied);
                     return ended;
                 }
-                Output::Refuse(replies, refusal) => {
+                WriterOutput::Refuse(replies, refusal) => {
                     for reply in replies {
                         reply.refuse(refusal);
                     }
@@ -79,37 +80,39 @@ impl WriterThread {
         }
     }
 
-    fn reopened(&mut self) -> Result<(), RegistryStoreError> {
+    fn reload_if_closed(&mut self) -> Result<(), RegistryStoreError> {
         if self.store.is_closed() {
-            let snapshot = self.work.reload(&mut *self.store)?;
+            let snapshot = self.state.reload(&mut *self.store)?;
             self.shared.store(snapshot);
         }
         Ok(())
     }
 
-    /// Tells the shards first: what they settle from then on is of the new status, what waited before is settle's to end.
-    fn tell(&self, done: Done) {
-        self.metrics.webhooks_active.set(done.snapshot.active() as i64);
-        self.shared.store(done.snapshot);
+    /// Informs the shards before settle: from then on the shards use the new status, and settle ends the deliveries
+    /// that waited before.
+    fn publish(&self, applied: AppliedBatch) {
+        self.metrics.webhooks_active.set(applied.snapshot.active() as i64);
+        self.shared.store(applied.snapshot);
         for shard in 0..self.shards.count() {
-            let here: SmallVec<_> = done.changed.iter().copied().filter(|no| self.shards.of(*no) == shard).collect();
+            let here: SmallVec<_> = applied.changed.iter().copied().filter(|no| self.shards.of(*no) == shard).collect();
             if !here.is_empty() {
-                self.shards.tell(shard, ToShard::Changed(here));
+                self.shards.send(shard, ToShard::Changed(here));
             }
         }
-        for (webhook, reason) in done.abandon {
-            self.settle.tell(ToSettle::Command(Command::Abandon { webhook, reason }));
+        for (webhook, reason) in applied.abandon {
+            self.settle.send(ToSettle::Command(SettleCommand::Abandon { webhook, reason }));
         }
-        for (webhook, noted) in done.noted {
-            self.settle.tell(ToSettle::Command(Command::Note { webhook, noted }));
+        for (webhook, change) in applied.status_changes {
+            self.settle.send(ToSettle::Command(SettleCommand::StatusChanged { webhook, change }));
         }
-        for (reply, outcome) in done.answers {
-            reply.give(outcome, &*self.store);
+        for (reply, outcome) in applied.replies {
+            reply.send(outcome, &*self.store);
         }
     }
 }
 
-/// What askers are told after a failure, and how the thread goes on: only a full disk passes.
+/// The error for the callers, and the result of the thread: after a full disk the thread goes on, after any other error
+/// it ends.
 fn refused(error: RegistryStoreError) -> (ChangeError, Result<(), RegistryStoreError>) {
     tracing::error!(target: "hooktide::registry", %error, "changes were not written");
     if error.is_disk_full() { (ChangeError::DiskFull, Ok(())) } else { (ChangeError::Stopped, Err(error)) }

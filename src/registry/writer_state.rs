@@ -1,25 +1,25 @@
-//! The decisions of the registry's one writer: what a change comes to, which rows it writes, and who must hear of it.
+//! The decisions of the registry's writer: the result of each change, the rows to write, and the stages to inform.
 //!
-//! A [`WriterState`] owns its state and does no I/O. Its thread ([`super::thread`]) hands it what happened and the time, and carries
-//! out what it says.
+//! A [`WriterState`] does no I/O. The writer thread ([`super::writer_loop`]) passes it the input and the time, and
+//! carries out its output.
 
 use std::sync::Arc;
 
 use super::access::FileAccess;
 use super::audit::{Actor, AuditRecord, change_of};
-use super::change::{Answer, Change, ChangeError, Outcome, Reply, Request};
+use super::change::{ChangeError, ChangeOutcome, ChangeReply, ChangeRequest, RegistryChange, WebhookResult};
 use super::compile::{self, webhook_record};
-use super::profiles::fitted;
+use super::profiles::with_current_profile;
 use super::snapshot::Registry;
 use super::source_setup::SourceSetup;
-use crate::handoff::{DisableReason, Noted};
+use crate::handoff::{DisableReason, StatusChange};
 use crate::model::{DeadReason, Timestamp, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::runtime::Random;
-use crate::storage::registry::{RegistryStore, RegistryStoreError, RemovedWebhook as Removed, Row};
+use crate::storage::registry::{RegistryRow, RegistryStore, RegistryStoreError, RemovedWebhook as Removed};
 
-/// See the module.
+/// The state of the writer between two steps.
 pub(super) struct WriterState {
     /// The snapshot in force.
     pub(super) current: Arc<Registry>,
@@ -29,211 +29,234 @@ pub(super) struct WriterState {
     pub(super) sources: SourceSetup,
     pub(super) profiles: Profiles,
     pub(super) random: Random,
-    /// The time of the step under way.
+    /// The time of the current step.
     pub(super) now: Timestamp,
     /// The batch whose rows are being written.
-    pub(super) under_way: Option<UnderWay>,
+    pub(super) unwritten: Option<UnwrittenBatch>,
 }
 
-/// What happened.
-pub(super) enum Input {
-    /// These changes are asked for. No batch is under way.
-    Requests(Vec<Request>),
-    /// The rows of [`Output::Write`] are durable.
+/// The input of a step.
+pub(super) enum WriterInput {
+    /// Changes to apply. No batch is being written.
+    Requests(Vec<ChangeRequest>),
+    /// The rows of [`WriterOutput::Write`] are durable.
     Written,
-    /// None of them was written.
+    /// No row of [`WriterOutput::Write`] was written.
     Refused(ChangeError),
 }
 
-/// What is to be done.
-pub(super) enum Output {
-    /// Write these rows in one durable transaction, then say what became of it.
-    Write(Vec<Row>),
-    /// Put the snapshot in force, then tell who must know, then answer.
-    Done(Done),
-    /// Answer these requests with the reason why nothing was changed.
-    Refuse(Vec<Reply>, ChangeError),
+/// What the writer thread has to do after a step.
+pub(super) enum WriterOutput {
+    /// Write these rows in one durable transaction, then call the next step with the result.
+    Write(Vec<RegistryRow>),
+    /// Publish the snapshot, then inform shards and settle, then send the results.
+    Publish(AppliedBatch),
+    /// Send this error to the callers; nothing was changed.
+    Refuse(Vec<ChangeReply>, ChangeError),
 }
 
-/// What a batch came to. To be told in the order of the fields.
-pub(super) struct Done {
+/// A durable batch, with the messages to send in the order of the fields.
+pub(super) struct AppliedBatch {
     pub(super) snapshot: Arc<Registry>,
-    /// Webhooks that the shards must hear of.
+    /// Webhooks that changed, for the shards.
     pub(super) changed: Vec<WebhookNo>,
-    /// Webhooks whose deliveries are settle's to end.
+    /// Webhooks whose waiting deliveries settle ends, with the reason.
     pub(super) abandon: Vec<(WebhookNo, DeadReason)>,
-    /// What settle must note of webhooks.
-    pub(super) noted: Vec<(WebhookNo, Noted)>,
-    pub(super) answers: Vec<(Reply, Outcome)>,
+    /// Status changes that settle records.
+    pub(super) status_changes: Vec<(WebhookNo, StatusChange)>,
+    pub(super) replies: Vec<(ChangeReply, ChangeOutcome)>,
 }
 
-/// A batch whose rows are being written.
-pub(super) struct UnderWay {
+/// A batch whose rows are not durable yet.
+pub(super) struct UnwrittenBatch {
     next: Registry,
-    batch: Batch,
-    answers: Vec<(Reply, Outcome)>,
+    batch: ChangeBatch,
+    replies: Vec<(ChangeReply, ChangeOutcome)>,
 }
 
-/// What a batch comes to, before it is durable.
+/// What the changes of a batch produce, before it is durable.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) rows: Vec<Row>,
-    /// Whose change is being applied.
+pub(super) struct ChangeBatch {
+    pub(super) rows: Vec<RegistryRow>,
+    /// The actor of the change that is being applied.
     pub(super) actor: Option<Actor>,
-    pub(super) notes: Vec<(Option<Actor>, AuditRecord)>,
-    /// Those that the shards must hear of.
+    pub(super) audit_records: Vec<(Option<Actor>, AuditRecord)>,
+    /// Webhooks that changed, for the shards.
     changed: Vec<WebhookNo>,
     abandon: Vec<(WebhookNo, DeadReason)>,
-    noted: Vec<(WebhookNo, Noted)>,
+    status_changes: Vec<(WebhookNo, StatusChange)>,
 }
 
 impl WriterState {
-    /// One step at this time of the wall clock.
-    pub(super) fn step(&mut self, now: Timestamp, input: Input) -> Output {
+    /// Makes one step, at this time of the wall clock.
+    pub(super) fn step(&mut self, now: Timestamp, input: WriterInput) -> WriterOutput {
         self.now = now;
         match input {
-            Input::Requests(requests) => {
-                let mut under_way = self.decide(requests);
-                let rows = std::mem::take(&mut under_way.batch.rows);
+            WriterInput::Requests(requests) => {
+                let mut unwritten = self.decide(requests);
+                let rows = std::mem::take(&mut unwritten.batch.rows);
                 if rows.is_empty() {
-                    return self.end(under_way);
+                    return self.end(unwritten);
                 }
-                self.under_way = Some(under_way);
-                Output::Write(rows)
+                self.unwritten = Some(unwritten);
+                WriterOutput::Write(rows)
             }
-            Input::Written => match self.under_way.take() {
-                Some(under_way) => self.end(under_way),
-                None => Output::Refuse(Vec::new(), ChangeError::Stopped),
+            WriterInput::Written => match self.unwritten.take() {
+                Some(unwritten) => self.end(unwritten),
+                None => WriterOutput::Refuse(Vec::new(), ChangeError::Stopped),
             },
-            Input::Refused(refusal) => {
-                let answers = self.under_way.take().map_or_else(Vec::new, |under_way| under_way.answers);
-                Output::Refuse(answers.into_iter().map(|(reply, _)| reply).collect(), refusal)
+            WriterInput::Refused(refusal) => {
+                let replies = self.unwritten.take().map_or_else(Vec::new, |unwritten| unwritten.replies);
+                WriterOutput::Refuse(replies.into_iter().map(|(reply, _)| reply).collect(), refusal)
             }
         }
     }
 
-    fn decide(&mut self, requests: Vec<Request>) -> UnderWay {
-        let mut batch = Batch::default();
-        let mut answers = Vec::with_capacity(requests.len());
+    fn decide(&mut self, requests: Vec<ChangeRequest>) -> UnwrittenBatch {
+        let mut batch = ChangeBatch::default();
+        let mut replies = Vec::with_capacity(requests.len());
         let mut next = Registry::clone(&self.current);
-        for Request { change, actor, reply } in requests {
+        for ChangeRequest { change, actor, reply } in requests {
             batch.actor = actor;
             let outcome = match change {
-                Change::Source(change) => Outcome::Source(self.apply_source(change, &mut next, &mut batch)),
-                Change::EventType(change) => Outcome::EventType(self.apply_event_type(change, &mut next, &mut batch)),
-                Change::KeyOrTenant(change) => Outcome::Access(self.apply_access(change, &mut next, &mut batch)),
-                Change::Audit(query) => Outcome::Audit(query),
-                change => Outcome::Webhook(self.apply(change, &mut next, &mut batch)),
+                RegistryChange::Source(change) => {
+                    ChangeOutcome::Source(self.apply_source(change, &mut next, &mut batch))
+                }
+                RegistryChange::EventType(change) => {
+                    ChangeOutcome::EventType(self.apply_event_type(change, &mut next, &mut batch))
+                }
+                RegistryChange::KeyOrTenant(change) => {
+                    ChangeOutcome::Access(self.apply_access(change, &mut next, &mut batch))
+                }
+                RegistryChange::Audit(query) => ChangeOutcome::Audit(query),
+                change => ChangeOutcome::Webhook(self.apply(change, &mut next, &mut batch)),
             };
-            answers.push((reply, outcome));
+            replies.push((reply, outcome));
         }
-        let notes = std::mem::take(&mut batch.notes);
-        batch.rows.extend(self.entries(notes).into_iter().map(Row::Audit));
-        UnderWay { next, batch, answers }
+        let records = std::mem::take(&mut batch.audit_records);
+        batch.rows.extend(self.audit_entries(records).into_iter().map(RegistryRow::Audit));
+        UnwrittenBatch { next, batch, replies }
     }
 
-    fn end(&mut self, under_way: UnderWay) -> Output {
-        let UnderWay { next, batch: Batch { changed, abandon, noted, .. }, answers } = under_way;
+    fn end(&mut self, unwritten: UnwrittenBatch) -> WriterOutput {
+        let UnwrittenBatch { next, batch: ChangeBatch { changed, abandon, status_changes, .. }, replies } = unwritten;
         self.current = Arc::new(next);
-        Output::Done(Done { snapshot: Arc::clone(&self.current), changed, abandon, noted, answers })
+        WriterOutput::Publish(AppliedBatch {
+            snapshot: Arc::clone(&self.current),
+            changed,
+            abandon,
+            status_changes,
+            replies,
+        })
     }
 
-    /// What the store holds, with what the configuration adds: after a full disk only the file itself says what it holds.
+    /// Loads the snapshot from the store again and adds what the configuration declares. After a full disk only the
+    /// file itself shows what was written.
     pub(super) fn reload(&mut self, store: &mut dyn RegistryStore) -> Result<Arc<Registry>, RegistryStoreError> {
         let mut registry = compile::load(store, &self.sources, &self.profiles)?;
         registry.set_access(&self.access);
         registry.profiles = self.profiles.clone();
-        registry.sources.take_files(&self.current.sources);
-        registry.event_types.take_files(&self.current.event_types);
+        registry.sources.copy_files(&self.current.sources);
+        registry.event_types.copy_files(&self.current.event_types);
         self.current = Arc::new(registry);
         Ok(Arc::clone(&self.current))
     }
 
-    fn apply(&mut self, change: Change, next: &mut Registry, batch: &mut Batch) -> Answer {
+    fn apply(&mut self, change: RegistryChange, next: &mut Registry, batch: &mut ChangeBatch) -> WebhookResult {
         match change {
-            Change::Create(settings) => {
+            RegistryChange::Create(settings) => {
                 next.check_uid(&settings, None)?;
                 let now = self.now;
                 let id = WebhookId::from_u128(self.random.ulid(now));
-                let tenant = next.make_tenant(&settings.tenant);
-                let settings = fitted(WebhookSettings { tenant, ..*settings }, &self.profiles);
+                let tenant = next.ensure_tenant(&settings.tenant);
+                let settings = with_current_profile(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
                 let webhook = Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 };
-                batch.note_webhook("webhook.created", &webhook, Vec::new());
+                batch.audit_webhook("webhook.created", &webhook, Vec::new());
                 Ok(Some(batch.put(next, webhook)))
             }
-            Change::Replace { no, version, settings } => {
+            RegistryChange::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
                 next.check_uid(&settings, Some(&old))?;
                 let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
-                let webhook = self.changed(&old, fitted(settings, &self.profiles));
+                let webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
                 if old.status == WebhookStatus::Failed && webhook.status != WebhookStatus::Failed {
-                    batch.noted.push((no, Noted::Resumed));
+                    batch.status_changes.push((no, StatusChange::Resumed));
                 }
                 let (action, changed) = change_of(&old, &webhook);
-                batch.note_webhook(action, &webhook, changed);
+                batch.audit_webhook(action, &webhook, changed);
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
             }
-            Change::Remove { no, version } => {
+            RegistryChange::Remove { no, version } => {
                 let old = current(next, no, version)?;
                 let (tenant, removed_at) = (Arc::clone(&old.tenant), self.now);
                 let removed = Arc::new(Removed { no, id: old.id, tenant, removed_at });
-                batch.note_webhook("webhook.deleted", &old, Vec::new());
-                next.bury(Arc::clone(&removed));
-                batch.rows.push(Row::Remove(removed));
+                batch.audit_webhook("webhook.deleted", &old, Vec::new());
+                next.put_removed(Arc::clone(&removed));
+                batch.rows.push(RegistryRow::RemovedWebhook(removed));
                 batch.changed.push(no);
                 batch.abandon.push((no, DeadReason::Removed));
-                batch.noted.push((no, Noted::Removed));
+                batch.status_changes.push((no, StatusChange::Removed));
                 Ok(None)
             }
-            Change::Disable { no, reason } => self.disable(no, reason, next, batch),
-            Change::Subscription { no, version, change } => self.apply_subscription((no, version), change, next, batch),
-            Change::Access(access) => {
+            RegistryChange::Disable { no, reason } => self.disable(no, reason, next, batch),
+            RegistryChange::Subscription { no, version, change } => {
+                self.apply_subscription((no, version), change, next, batch)
+            }
+            RegistryChange::Access(access) => {
                 self.apply_file_access(*access, next, batch);
                 Ok(None)
             }
-            Change::Sources(sources) => {
+            RegistryChange::Sources(sources) => {
                 self.apply_setup(*sources, next, batch);
                 Ok(None)
             }
-            Change::Profiles(profiles) => {
+            RegistryChange::Profiles(profiles) => {
                 self.apply_profiles(profiles, next, batch);
                 Ok(None)
             }
-            Change::EventTypes(setup) => {
+            RegistryChange::EventTypes(setup) => {
                 if next.set_event_types(&setup, self.now) {
-                    batch.note(AuditRecord::reloaded(vec!["event_types".into()]));
+                    batch.audit(AuditRecord::reloaded(vec!["event_types".into()]));
                 }
                 Ok(None)
             }
-            Change::Source(_) | Change::EventType(_) | Change::KeyOrTenant(_) | Change::Audit(_) | Change::Stop => {
-                Ok(None)
-            }
+            RegistryChange::Source(_)
+            | RegistryChange::EventType(_)
+            | RegistryChange::KeyOrTenant(_)
+            | RegistryChange::Audit(_)
+            | RegistryChange::Stop => Ok(None),
         }
     }
 
-    fn disable(&self, no: WebhookNo, reason: DisableReason, next: &mut Registry, batch: &mut Batch) -> Answer {
+    fn disable(
+        &self,
+        no: WebhookNo,
+        reason: DisableReason,
+        next: &mut Registry,
+        batch: &mut ChangeBatch,
+    ) -> WebhookResult {
         let old = current(next, no, None)?;
         if old.status == WebhookStatus::Failed {
             return Ok(None);
         }
         tracing::warn!(target: "hooktide::registry", webhook_id = %old.id, ?reason, "webhook disabled");
         let webhook = self.changed(&old, WebhookSettings { status: WebhookStatus::Failed, ..old.settings.clone() });
-        batch.note_webhook("webhook.disabled", &webhook, vec!["status"]);
+        batch.audit_webhook("webhook.disabled", &webhook, vec!["status"]);
         batch.changed.push(no);
         batch.abandon.push((no, DeadReason::Disabled));
-        batch.noted.push((no, Noted::Disabled(Some(reason))));
+        batch.status_changes.push((no, StatusChange::Disabled(Some(reason))));
         Ok(Some(batch.put(next, webhook)))
     }
 
-    /// The webhook with other settings.
+    /// The webhook with other settings, the next version and the current time.
     pub(super) fn changed(&self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
         let now = self.now;
-        // A secret that has ended is nowhere any more.
+        // A previous secret is dropped when its time is over.
         settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
         Webhook {
             no: old.no,
@@ -246,21 +269,21 @@ impl WriterState {
     }
 }
 
-impl Batch {
-    /// The webhook's shard is to hear of its change.
-    pub(super) fn tell(&mut self, no: WebhookNo) {
+impl ChangeBatch {
+    /// Has the webhook's shard informed of the change.
+    pub(super) fn notify_shard(&mut self, no: WebhookNo) {
         self.changed.push(no);
     }
 
     pub(super) fn put(&mut self, next: &mut Registry, webhook: Webhook) -> Arc<Webhook> {
         let webhook = Arc::new(webhook);
         next.put(Arc::clone(&webhook));
-        self.rows.push(Row::Webhook(Box::new(webhook_record(&webhook))));
+        self.rows.push(RegistryRow::Webhook(Box::new(webhook_record(&webhook))));
         webhook
     }
 }
 
-/// The webhook, if it is there and of this version.
+/// The webhook, if it exists and has this version.
 pub(super) fn current(next: &Registry, no: WebhookNo, version: Option<u64>) -> Result<Arc<Webhook>, ChangeError> {
     let old = next.webhook(no).ok_or(ChangeError::NotFound)?;
     if version.is_some_and(|version| version != old.version) {

@@ -1,4 +1,4 @@
-//! Time as a parameter.
+//! Clocks, passed as parameters so that tests can control the time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,18 +6,23 @@ pub use tokio::time::Instant;
 
 use crate::model::Timestamp;
 
-/// A point in time on both clocks, for what needs both and is read once.
+/// One point in time on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// For latencies and timers.
+    /// The monotonic clock, for latencies and timers.
     pub instant: Instant,
-    /// For signatures, and for what people read.
+    /// The wall clock, for signatures and for times shown to users.
     pub wall: Timestamp,
 }
 
-/// Two clocks. The wall clock is what receivers compare with; it may jump. The scheduling clock starts at the wall's time
-/// (or where the last run of this data folder left off, if that is later) and from there on only runs forward at the pace
-/// of a monotonic clock, so that a jump neither hurries nor delays a retry. On tokio's paused clock both stand still.
+/// The wall clock and the scheduling clock.
+///
+/// - Receivers compare signed times with the wall clock. It may jump.
+/// - The scheduling clock starts at the time of the wall clock, or where the last run with this data folder ended if that
+///   is later. From there it runs forward with the monotonic clock. A jump of the wall clock therefore neither hurries
+///   nor delays a retry.
+///
+/// Both clocks stop while tokio's clock is paused, if the clock was created by [`Self::test`].
 #[derive(Debug, Clone)]
 pub struct Clock {
     wall: Timestamp,
@@ -27,45 +32,45 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The system's clock; scheduling goes on at `high_water` if the wall has fallen behind it.
+    /// Creates the clocks of the process. The scheduling clock starts at `high_water` if the wall clock is behind it.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn system(high_water: Timestamp) -> Self {
         let wall = system_now();
         Self { wall, steady: wall.max(high_water), started: Instant::now(), follow_system: true }
     }
 
-    /// A clock for tests: both clocks start at `at` and follow tokio's clock, which a test can pause and advance.
+    /// Creates clocks for tests. Both start at `at` and follow tokio's clock, which a test can pause and advance.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn test(at: Timestamp) -> Self {
         Self { wall: at, steady: at, started: Instant::now(), follow_system: false }
     }
 
-    /// The wall clock: for signatures, and for what people read.
+    /// Returns the time of the wall clock, for signatures and for times shown to users.
     pub fn now(&self) -> Timestamp {
         if self.follow_system { system_now() } else { self.wall.plus(self.instant().duration_since(self.started)) }
     }
 
-    /// A point of the monotonic clock, with what the wall clock shows now.
+    /// Combines a time of the monotonic clock with the current time of the wall clock.
     pub fn moment(&self, instant: Instant) -> Moment {
         Moment { instant, wall: self.now() }
     }
 
-    /// The scheduling clock: for retries, due times, windows.
+    /// Returns the time of the scheduling clock, for retries, due times and windows.
     pub fn steady(&self) -> Timestamp {
         self.steady_at(self.instant())
     }
 
-    /// What the scheduling clock shows at a point of the monotonic one.
+    /// Converts a time of the monotonic clock to the scheduling clock.
     pub fn steady_at(&self, at: Instant) -> Timestamp {
         self.steady.plus(at.saturating_duration_since(self.started))
     }
 
-    /// When the scheduling clock will show `at`; now, if it has.
+    /// Converts a time of the scheduling clock to the monotonic clock. A time before the clock's start becomes the start.
     pub fn instant_of(&self, at: Timestamp) -> Instant {
         self.started + at.since(self.steady)
     }
 
-    /// A point of the monotonic clock, for latencies and timers.
+    /// Returns the time of the monotonic clock, for latencies and timers.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn instant(&self) -> Instant {
         Instant::now()
@@ -85,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scheduling_never_runs_back_over_a_restart() {
+    fn the_scheduling_clock_never_runs_back_across_a_restart() {
         let far = Timestamp::from_millis(99_000_000_000_000);
         let clock = Clock::system(far);
         assert!(clock.steady() >= far);

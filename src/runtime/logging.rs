@@ -1,4 +1,4 @@
-//! Logs: lines of text or JSON on standard error, with a level that a reload can change.
+//! Logging: lines of text or JSON on standard error. A reload can change the filter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,31 +10,32 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt as lines};
 
-/// Which lines are written: `info`, or `hooktide=debug,warn`.
+/// Selects the lines that are written, such as `info` or `hooktide=debug,warn`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Filter(Targets);
+pub struct LogFilter(Targets);
 
-impl Default for Filter {
+impl Default for LogFilter {
     /// `info`.
     fn default() -> Self {
         Self(Targets::new().with_default(LevelFilter::INFO))
     }
 }
 
-/// Text that is not a filter.
+/// The text is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not off, error, warn, info, debug or trace, nor a list such as \"hooktide::send=debug,warn\"")]
-pub struct FilterError(Box<str>);
+pub struct LogFilterError(Box<str>);
 
-impl FromStr for Filter {
-    type Err = FilterError;
+impl FromStr for LogFilter {
+    type Err = LogFilterError;
 
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        let bad = || FilterError(text.into());
+    fn from_str(text: &str) -> Result<Self, LogFilterError> {
+        let bad = || LogFilterError(text.into());
         let mut targets = Targets::new();
         for part in text.split(',').map(str::trim) {
             targets = match part.split_once('=') {
-                // Only words: tracing itself would take 0 to 5 as levels and any other word as a target.
+                // Only level names are accepted. tracing would also accept 0 to 5 as levels and any other word as a
+                // target.
                 None => targets.with_default(level(part).ok_or_else(bad)?),
                 Some((target, word)) if is_target(target) => targets.with_target(target, level(word).ok_or_else(bad)?),
                 Some(_) => return Err(bad()),
@@ -52,16 +53,16 @@ fn is_target(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b))
 }
 
-/// Changes the filter of the running process.
+/// Changes the log filter of the running process.
 #[derive(Clone)]
-pub struct Logging(reload::Handle<Targets, Registry>);
+pub struct LogHandle(reload::Handle<Targets, Registry>);
 
-impl Logging {
-    /// Starts the process's logging. Text is coloured if `colour`.
+impl LogHandle {
+    /// Starts the logging of the process, as JSON if `json`, otherwise as text, with colours if `colour`.
     ///
     /// # Errors
-    /// If the process has a logger already.
-    pub fn start(filter: Filter, json: bool, colour: bool) -> Result<Self, TryInitError> {
+    /// If the process already has a logger.
+    pub fn start(filter: LogFilter, json: bool, colour: bool) -> Result<Self, TryInitError> {
         let (filter, handle) = reload::Layer::new(filter.0);
         let base = lines::layer().with_writer(std::io::stderr);
         let layer = if json {
@@ -73,13 +74,13 @@ impl Logging {
         Ok(Self(handle))
     }
 
-    /// Replaces the filter; without a logger any more there is nothing to filter, and nothing happens.
-    pub fn set(&self, filter: Filter) {
+    /// Replaces the filter. Does nothing if the logger does not exist any more.
+    pub fn set(&self, filter: LogFilter) {
         let _ = self.0.reload(filter.0);
     }
 }
 
-impl fmt::Debug for Logging {
+impl fmt::Debug for LogHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Logging")
     }
@@ -92,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters() {
-        let Filter(targets) = "hooktide::send=debug,warn".parse().unwrap();
+    fn filters_are_parsed_strictly() {
+        let LogFilter(targets) = "hooktide::send=debug,warn".parse().unwrap();
         assert!(targets.would_enable("hooktide::send::client", &Level::DEBUG));
         assert!(!targets.would_enable("hooktide::send", &Level::TRACE));
         assert!(!targets.would_enable("hyper", &Level::INFO));
-        assert!("OFF".parse::<Filter>().is_ok());
+        assert!("OFF".parse::<LogFilter>().is_ok());
         for text in ["", "inof", "3", "hooktide", "hooktide=", "=info", "a b=info", "info,,warn"] {
-            assert!(text.parse::<Filter>().is_err(), "{text:?}");
+            assert!(text.parse::<LogFilter>().is_err(), "{text:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The figures: Prometheus counters and histograms, and percentiles for `/health` and `hooktide bench`.
+//! The metrics: Prometheus counters and histograms, and percentiles for `/health` and `hooktide bench`.
 //!
-//! Updated with relaxed atomics where they happen; read by `/metrics`. No label holds a value that a stranger can choose.
+//! They are updated with relaxed atomics where the measured operations happen, and read by `/metrics`. No label has a
+//! value that an unauthenticated sender can choose.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,32 +12,32 @@ use prometheus::{
 };
 
 use super::percentiles::Percentiles;
-pub use super::percentiles::{Recorder, Summary};
-use crate::limits::USED_COUNTERS_MAX;
+pub use super::percentiles::{LatencyRecorder, LatencySummary};
+use crate::limits::CACHED_COUNTERS_MAX;
 
 macro_rules! metrics {
     ($(#[doc = $doc:literal] $field:ident: $kind:ident($name:literal $(, $arg:expr)?),)*) => {
-        /// All figures of the process, one instance shared by every stage.
+        /// All metrics of the process. Every stage shares one instance.
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
             $(#[doc = $doc] pub $field: $kind,)*
-            /// From the request's last byte to the answer, admit's.
+            /// Latency from the request's last byte to the response, measured by admit.
             pub ack_latency: Percentiles,
-            /// From the commit to the first attempt's bytes being sent.
+            /// Latency from the commit to the moment when the bytes of the first attempt were sent.
             pub first_attempt_latency: Percentiles,
-            /// The circuit breakers that are not closed.
-            pub breakers: Breakers,
+            /// The states of the circuit breakers that are not closed.
+            pub breakers: BreakerStates,
         }
 
         #[cfg(test)]
         const NAMES: &[&str] = &[$($name,)*];
 
         impl Metrics {
-            /// All figures at zero.
+            /// Creates all metrics at zero.
             ///
             /// # Errors
-            /// If two figures have one name, which is a fault in the table above.
+            /// If two metrics have the same name, which is a bug in the table of this file.
             pub fn new() -> Result<Arc<Self>, prometheus::Error> {
                 let registry = Registry::new();
                 $(let $field = metrics!(@make $kind, $name, $doc $(, $arg)?)?;
@@ -45,7 +46,7 @@ macro_rules! metrics {
                     registry, $($field,)*
                     ack_latency: Percentiles::default(),
                     first_attempt_latency: Percentiles::default(),
-                    breakers: Breakers::default(),
+                    breakers: BreakerStates::default(),
                 }))
             }
         }
@@ -73,7 +74,7 @@ metrics! {
     duration: Histogram("webhook_delivery_duration_seconds", SECONDS),
     /// Webhooks whose status is active.
     webhooks_active: IntGauge("webhook_active_total"),
-    /// Dead letters that wait for somebody.
+    /// Dead letters that wait to be retried or discarded.
     dead_letters: IntGauge("webhook_dead_letters_total"),
     /// Circuit breakers that are not closed: 1 half-open, 2 open; a webhook without a series is closed (0).
     breaker_state: IntGaugeVec("webhook_circuit_breaker_state", ["webhook_id"]),
@@ -107,14 +108,14 @@ metrics! {
     dedup_window_seconds: IntGauge("hooktide_dedup_window_seconds"),
     /// From the commit to the first attempt's bytes being sent.
     first_attempt_seconds: Histogram("hooktide_first_attempt_seconds", SECONDS),
-    /// Deliveries under way.
+    /// Deliveries in flight.
     in_flight: IntGauge("hooktide_deliveries_in_flight"),
     /// Deliveries accepted and not settled: in memory and on disk.
     queue_depth: IntGauge("hooktide_queue_depth"),
     /// Age of the oldest delivery that is not settled.
     oldest_pending_seconds: IntGauge("hooktide_oldest_pending_seconds"),
     /// Webhooks whose backlog is on disk.
-    lagging_webhooks: IntGauge("hooktide_lagging_webhooks"),
+    spilled_webhooks: IntGauge("hooktide_lagging_webhooks"),
     /// Deliveries whose outcome is not yet durable.
     ingest_permits_in_use: IntGauge("hooktide_door_deliveries"),
     /// Bytes of bodies in memory.
@@ -123,9 +124,9 @@ metrics! {
     flush_seconds: Histogram("hooktide_flush_seconds", SECONDS),
     /// Items in a flush.
     flush_items: Histogram("hooktide_flush_items", SIZES),
-    /// What operational events tell, whether anybody listens for them or not, by their type.
+    /// Operational events by type, with or without a subscriber.
     operational: IntCounterVec("hooktide_operational_events_total", ["type"]),
-    /// Operational events that somebody listened for and that were not made, as too many were waiting for the log.
+    /// Operational events with a subscriber that were dropped because too many waited for the log.
     operational_dropped: IntCounter("hooktide_operational_events_dropped_total"),
     /// Operational events that wait for the log.
     outbox_waiting: IntGauge("hooktide_outbox_waiting"),
@@ -134,12 +135,12 @@ metrics! {
 }
 
 impl Metrics {
-    /// The text that Prometheus reads.
+    /// Returns all metrics in the Prometheus text format.
     pub fn render(&self) -> Vec<u8> {
         self.families().flatten().collect()
     }
 
-    /// The same text in pieces, one for each metric, as they are at the time of the call.
+    /// Returns the same text in parts, one for each metric. The values are those at the time of the call.
     pub fn families(&self) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
         self.registry.gather().into_iter().map(|family| {
             let mut out = Vec::with_capacity(1024);
@@ -150,12 +151,13 @@ impl Metrics {
     }
 }
 
-/// States of circuit breakers, by their webhook's number and as the metric numbers them; one that is closed takes no room.
+/// The states of the circuit breakers, by webhook number. The values are those of the metric. A closed breaker uses no
+/// memory.
 #[derive(Debug, Default)]
-pub struct Breakers(Mutex<HashMap<u32, u8>>);
+pub struct BreakerStates(Mutex<HashMap<u32, u8>>);
 
-impl Breakers {
-    /// Notes a change, which is rare.
+impl BreakerStates {
+    /// Records a change of state, which is rare.
     pub fn set(&self, webhook: u32, state: u8) {
         let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state == 0 {
@@ -165,30 +167,30 @@ impl Breakers {
         }
     }
 
-    /// A webhook's: 0 closed, 1 half-open, 2 open.
+    /// Returns the state of a webhook's breaker: 0 closed, 1 half-open, 2 open.
     pub fn get(&self, webhook: u32) -> u8 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&webhook).copied().unwrap_or_default()
     }
 }
 
-/// The counters of a vector with two labels that one thread has used, so that the thread looks each of them up once. A
-/// look-up takes the vector's lock.
+/// A thread's cache of counters of a vector with two labels. The thread looks each counter up once, because a lookup takes
+/// the vector's lock.
 #[derive(Debug)]
-pub struct UsedCounters {
+pub struct CounterCache {
     vector: IntCounterVec,
     used: RefCell<HashMap<Box<str>, Labeled>>,
 }
 
-/// Counters by their second label.
+/// The counters of one first label, by second label.
 type Labeled = Vec<(&'static str, IntCounter)>;
 
-impl UsedCounters {
-    /// None used yet.
+impl CounterCache {
+    /// Creates an empty cache.
     pub fn new(vector: &IntCounterVec) -> Self {
         Self { vector: vector.clone(), used: RefCell::default() }
     }
 
-    /// Adds one to the counter with these labels.
+    /// Increments the counter with these labels by one.
     pub fn inc(&self, first: &str, second: &'static str) {
         let mut used = self.used.borrow_mut();
         let known = used.get(first).and_then(|counters| counters.iter().find(|(label, _)| *label == second));
@@ -198,7 +200,7 @@ impl UsedCounters {
         }
         let counter = self.vector.with_label_values(&[first, second]);
         counter.inc();
-        if used.len() >= USED_COUNTERS_MAX && !used.contains_key(first) {
+        if used.len() >= CACHED_COUNTERS_MAX && !used.contains_key(first) {
             used.clear();
         }
         used.entry(first.into()).or_default().push((second, counter));
@@ -210,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_figure_has_a_name_of_its_own_and_is_shown() {
+    fn every_metric_has_a_unique_name_and_is_rendered() {
         let metrics = Metrics::new().unwrap();
         metrics.attempts.inc();
         let text = String::from_utf8(metrics.render()).unwrap();
@@ -219,10 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn used_counters_are_those_of_the_vector() {
+    fn cached_counters_are_those_of_the_vector() {
         let metrics = Metrics::new().unwrap();
-        let (one, two) = (UsedCounters::new(&metrics.inbound), UsedCounters::new(&metrics.inbound));
-        for n in 0..2 * USED_COUNTERS_MAX {
+        let (one, two) = (CounterCache::new(&metrics.inbound), CounterCache::new(&metrics.inbound));
+        for n in 0..2 * CACHED_COUNTERS_MAX {
             one.inc(&format!("source{n}"), "accepted");
         }
         for used in [&one, &one, &two] {
@@ -231,11 +233,11 @@ mod tests {
         }
         let count = |source: &str, result| metrics.inbound.with_label_values(&[source, result]).get();
         assert_eq!((count("shop", "accepted"), count("shop", "limited"), count("source1", "accepted")), (3, 3, 1));
-        assert!(one.used.borrow().len() <= USED_COUNTERS_MAX);
+        assert!(one.used.borrow().len() <= CACHED_COUNTERS_MAX);
     }
 
     #[test]
-    fn every_figure_is_in_the_handbook() {
+    fn every_metric_is_in_the_handbook() {
         let handbook = include_str!("../../docs/OPERATIONS.md");
         for name in NAMES {
             assert!(handbook.contains(&format!("`{name}`")), "docs/OPERATIONS.md does not say what {name} is");

@@ -1,24 +1,26 @@
-//! What every stage stands on: clock, randomness, disk, memory budget, door, token bucket, metrics, threads.
+//! runtime: what all stages use: clock, randomness, memory budget, ingest permits, token buckets, metrics, logging,
+//! threads.
 //!
-//! The only place that may ask the operating system for the time or for randomness (a lint holds that), so that every
-//! other part can be tested on a clock and a seed of the test's own.
+//! # Invariant
+//! Only this folder may ask the operating system for the time or for randomness. A lint enforces this. All other code can
+//! therefore be tested with the test's own clock and seed.
 
-mod bucket;
-mod budget;
 mod clock;
 mod ingest_permits;
 pub mod logging;
+mod memory_budget;
 pub mod metrics;
 mod parallel;
 mod percentiles;
 mod random;
-mod shared_bucket;
+mod shared_token_bucket;
+mod token_bucket;
 
-pub use bucket::Bucket;
-pub use budget::{BodyLease, MemoryBudget};
 pub use clock::{Clock, Instant, Moment};
-pub use ingest_permits::{IngestPermits, Permit};
+pub use ingest_permits::{IngestPermit, IngestPermits};
+pub use memory_budget::{BodyLease, MemoryBudget};
 pub use metrics::Metrics;
-pub use parallel::map_all;
+pub use parallel::parallel_map;
 pub use random::Random;
-pub use shared_bucket::{SharedBucket, Taken};
+pub use shared_token_bucket::{SharedTokenBucket, TakeResult};
+pub use token_bucket::TokenBucket;

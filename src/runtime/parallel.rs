@@ -1,9 +1,10 @@
-//! Work on many items by several cores, in order.
+//! Parallel mapping on several threads, in order.
 
 use std::thread;
 
-/// Maps each item, on so many threads at most; the results are in the order of the items.
-pub fn map_all<T: Send, R: Send>(items: Vec<T>, threads_max: usize, map: impl Fn(T) -> R + Sync) -> Vec<R> {
+/// Maps each item, on at most `threads_max` threads. The results are in the order of the items. A panic of `map` is
+/// resumed on the calling thread.
+pub fn parallel_map<T: Send, R: Send>(items: Vec<T>, threads_max: usize, map: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get().min(threads_max)).max(1);
     let part_len = items.len().div_ceil(threads).max(1);
     let mut parts = Vec::with_capacity(threads);
@@ -37,7 +38,7 @@ mod tests {
     fn results_are_in_the_order_of_the_items_whatever_their_number() {
         for count in 0..20u32 {
             let doubled: Vec<_> = (0..count).map(|n| n * 2).collect();
-            assert_eq!(map_all((0..count).collect(), 3, |n| n * 2), doubled);
+            assert_eq!(parallel_map((0..count).collect(), 3, |n| n * 2), doubled);
         }
     }
 }

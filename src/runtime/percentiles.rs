@@ -14,77 +14,79 @@ use crate::limits::LATENCY_MAX;
 /// Percentiles of a latency, recorded by several threads, each into a histogram of its own.
 #[derive(Debug, Default)]
 pub struct Percentiles {
-    /// Locked when a thread asks for its part and when somebody reads, never to record.
-    parts: Mutex<Vec<Arc<Part>>>,
+    /// The histograms of all threads. The lock is held to add a histogram and to read, never to record.
+    histograms: Mutex<Vec<Arc<ThreadHistogram>>>,
 }
 
-/// One thread's part of the percentiles.
+/// Records latencies into one thread's histogram.
 #[derive(Debug, Clone)]
-pub struct Recorder(Arc<Part>);
+pub struct LatencyRecorder(Arc<ThreadHistogram>);
 
-/// Microseconds at some percentiles, for people.
+/// Percentiles in microseconds, for users.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
-pub struct Summary {
-    /// How many were recorded.
+pub struct LatencySummary {
+    /// The number of recorded latencies.
     pub count: u64,
-    /// Median.
+    /// The median.
     pub p50_us: u64,
-    /// 95th percentile.
+    /// The 95th percentile.
     pub p95_us: u64,
-    /// 99th percentile.
+    /// The 99th percentile.
     pub p99_us: u64,
-    /// 99.9th percentile.
+    /// The 99.9th percentile.
     pub p999_us: u64,
-    /// The largest.
+    /// The largest latency.
     pub max_us: u64,
 }
 
-/// How often each latency occurred. Latencies of one place differ by less than a 128th, as in an [`Hdr`] of two significant
-/// digits: the first 256 microseconds have a place each, and each power of two above has 128 places.
+/// Counts how often each latency occurred.
+///
+/// The latencies of one bucket differ by less than a 128th, as in an [`Hdr`] with two significant digits. Each of the
+/// first 256 microseconds has its own bucket, and each power of two above has 128 buckets.
 #[derive(Debug)]
-struct Part(Box<[AtomicU64]>);
+struct ThreadHistogram(Box<[AtomicU64]>);
 
 const SIGNIFICANT_DIGITS: u8 = 2;
 const LONGEST_US: u64 = LATENCY_MAX.as_micros() as u64;
-/// Bits of a latency that tell its place apart within its power of two.
-const PLACE_BITS: u32 = 7;
-const PLACES: usize = place_of(LONGEST_US) + 1;
+/// Bits of a latency that select its bucket within its power of two.
+const BUCKET_BITS: u32 = 7;
+const BUCKETS: usize = bucket_of(LONGEST_US) + 1;
 
-const fn place_of(us: u64) -> usize {
-    let shift = (u64::BITS - us.leading_zeros()).saturating_sub(PLACE_BITS + 1);
-    ((shift as usize) << PLACE_BITS) + (us >> shift) as usize
+const fn bucket_of(us: u64) -> usize {
+    let shift = (u64::BITS - us.leading_zeros()).saturating_sub(BUCKET_BITS + 1);
+    ((shift as usize) << BUCKET_BITS) + (us >> shift) as usize
 }
 
-/// The smallest latency of a place.
-const fn latency_of(place: usize) -> u64 {
-    let shift = (place >> PLACE_BITS).saturating_sub(1);
-    ((place - (shift << PLACE_BITS)) as u64) << shift
+/// Returns the smallest latency of a bucket.
+const fn latency_of(bucket: usize) -> u64 {
+    let shift = (bucket >> BUCKET_BITS).saturating_sub(1);
+    ((bucket - (shift << BUCKET_BITS)) as u64) << shift
 }
 
 impl Percentiles {
-    /// A part for the calling thread.
-    pub fn recorder(&self) -> Recorder {
-        let part = Arc::new(Part(std::iter::repeat_with(AtomicU64::default).take(PLACES).collect()));
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&part));
-        Recorder(part)
+    /// Creates a recorder for the calling thread.
+    pub fn recorder(&self) -> LatencyRecorder {
+        let histogram = Arc::new(ThreadHistogram(std::iter::repeat_with(AtomicU64::default).take(BUCKETS).collect()));
+        self.histograms.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&histogram));
+        LatencyRecorder(histogram)
     }
 
-    /// All parts together.
+    /// Returns the percentiles over all threads.
     #[expect(clippy::expect_used, reason = "the bounds are constants that hdrhistogram takes")]
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self) -> LatencySummary {
         let mut all = Hdr::<u64>::new_with_max(LONGEST_US, SIGNIFICANT_DIGITS).expect("valid bounds");
-        for part in self.parts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            for (place, count) in part.0.iter().enumerate() {
+        for histogram in self.histograms.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (bucket, count) in histogram.0.iter().enumerate() {
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 {
-                    all.saturating_record_n(latency_of(place), count);
+                    all.saturating_record_n(latency_of(bucket), count);
                 }
             }
         }
         if all.is_empty() {
-            return Summary::default();
+            return LatencySummary::default();
         }
-        Summary {
+        LatencySummary {
             count: all.len(),
             p50_us: all.value_at_quantile(0.5),
             p95_us: all.value_at_quantile(0.95),
@@ -95,11 +97,11 @@ impl Percentiles {
     }
 }
 
-impl Recorder {
-    /// Records one latency; one above [`LATENCY_MAX`] counts as that.
+impl LatencyRecorder {
+    /// Records one latency. A latency above [`LATENCY_MAX`] counts as [`LATENCY_MAX`].
     pub fn record(&self, latency: Duration) {
         let us = u64::try_from(latency.as_micros()).map_or(LONGEST_US, |us| us.min(LONGEST_US));
-        self.0.0[place_of(us)].fetch_add(1, Ordering::Relaxed);
+        self.0.0[bucket_of(us)].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_counts_as_the_longest() {
+    fn a_latency_above_the_maximum_counts_as_the_maximum() {
         let percentiles = Percentiles::default();
         percentiles.recorder().record(Duration::MAX);
         let summary = percentiles.summary();
@@ -129,16 +131,16 @@ mod tests {
     }
 
     proptest! {
-        /// The places are those of an `Hdr`, so that its quantiles are those of the latencies themselves.
+        /// The buckets are those of an `Hdr`, so the quantiles are the same as with a histogram of the latencies.
         #[test]
-        fn a_summary_is_that_of_a_histogram(latencies in prop::collection::vec(0..=LONGEST_US, 1..200)) {
+        fn a_summary_equals_that_of_a_histogram(latencies in prop::collection::vec(0..=LONGEST_US, 1..200)) {
             let percentiles = Percentiles::default();
             let recorder = percentiles.recorder();
             let mut hdr = Hdr::<u64>::new_with_max(LONGEST_US, SIGNIFICANT_DIGITS).unwrap();
             for us in latencies {
                 recorder.record(Duration::from_micros(us));
                 hdr.record(us).unwrap();
-                prop_assert!(hdr.equivalent(us, latency_of(place_of(us))));
+                prop_assert!(hdr.equivalent(us, latency_of(bucket_of(us))));
             }
             let summary = percentiles.summary();
             prop_assert_eq!(summary.count, hdr.len());

@@ -1,8 +1,8 @@
-//! The certificates that senders sign with, fetched from where they say, and remembered.
+//! A cache of the certificates that verify inbound requests. A request names the URL of its certificate.
 //!
-//! Whoever calls has checked that an address is its provider's; who names it may still be a stranger. So each address is
-//! asked for once at a time, failures are remembered for a while, and when many fail no others are tried: what is known
-//! goes on being used.
+//! The caller checks that a URL belongs to the provider, but an unauthenticated client may have sent the request.
+//! Therefore a URL is fetched only once at a time, failures are cached for a while, and after many failures nothing is
+//! fetched. Cached certificates stay in use.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,32 +19,32 @@ use crate::limits::{
 use crate::runtime::{Clock, Instant};
 use crate::signature::{Certificate, CertificateError};
 
-/// See the module. Shared by every worker.
-pub struct Certificates<R = SystemResolver> {
+/// Fetches and caches certificates. All worker threads share it.
+pub struct CertificateCache<R = SystemResolver> {
     fetcher: Fetcher<R>,
     clock: Clock,
     fetches: Semaphore,
-    /// What the slots of the shelf know, for readers, who take no lock.
-    ready: ArcSwap<HashMap<Box<str>, Arc<Known>>>,
-    shelf: Mutex<Shelf>,
+    /// The contents of the slots, for readers without a lock.
+    ready: ArcSwap<HashMap<Box<str>, Arc<CachedCertificate>>>,
+    slots: Mutex<CertificateSlots>,
 }
 
-/// Why there is no certificate.
+/// Why a certificate is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// It could not be fetched.
+pub enum CertificateUnavailable {
+    /// The certificate could not be fetched.
     #[error("it could not be fetched: {0}")]
     Fetch(#[from] FetchError),
-    /// What was fetched, or is in the settings, is none.
+    /// The fetched or configured text is not a usable certificate.
     #[error("not usable: {0}")]
     Form(#[from] CertificateError),
-    /// Others are being fetched, or many could not be.
+    /// Too many certificates are being fetched, or too many fetches failed.
     #[error("too many certificates are being fetched, or could not be")]
     Busy,
 }
 
-impl Unavailable {
-    /// Whether the sender should be asked to come again (503), as nothing is known of its request.
+impl CertificateUnavailable {
+    /// Whether the failure is temporary. The request could not be verified, and the sender should get a 503 and retry.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Fetch(why) => why.is_temporary(),
@@ -55,38 +55,38 @@ impl Unavailable {
 }
 
 #[derive(Default)]
-struct Shelf {
-    by_url: HashMap<Box<str>, Arc<Slot>>,
-    /// When fetches failed, in order.
+struct CertificateSlots {
+    by_url: HashMap<Box<str>, Arc<CertificateSlot>>,
+    /// The times of failed fetches, in order.
     failures: VecDeque<Instant>,
 }
 
-/// Held by who fetches: the others wait for the same.
-type Slot = tokio::sync::Mutex<Option<Arc<Known>>>;
+/// The cached result for a URL. Locked during a fetch, so that other requests for the same URL wait for it.
+type CertificateSlot = tokio::sync::Mutex<Option<Arc<CachedCertificate>>>;
 
-struct Known {
-    result: Result<Arc<Certificate>, Unavailable>,
-    /// Good until then.
+struct CachedCertificate {
+    result: Result<Arc<Certificate>, CertificateUnavailable>,
+    /// The result expires at this time.
     until: Instant,
 }
 
-impl<R: Resolve> Certificates<R> {
+impl<R: Resolve> CertificateCache<R> {
     /// An empty cache over this fetcher.
     pub fn new(fetcher: Fetcher<R>, clock: Clock) -> Self {
         let at_once = Semaphore::new(CERTIFICATE_FETCHES);
-        Self { fetcher, clock, fetches: at_once, ready: ArcSwap::default(), shelf: Mutex::default() }
+        Self { fetcher, clock, fetches: at_once, ready: ArcSwap::default(), slots: Mutex::default() }
     }
 
-    /// What fetches, for whoever has something else to get.
+    /// The fetcher, for other downloads.
     pub fn fetcher(&self) -> &Fetcher<R> {
         &self.fetcher
     }
 
-    /// The certificate at this address, which must have been checked to be a provider's.
+    /// The certificate at a URL. The caller must have checked that the URL belongs to the provider.
     ///
     /// # Errors
-    /// If there is none to be had; nothing is then known of what it was to verify.
-    pub async fn get(&self, url: &Url) -> Result<Arc<Certificate>, Unavailable> {
+    /// If the certificate is not available. The request can then be neither accepted nor rejected.
+    pub async fn get(&self, url: &Url) -> Result<Arc<Certificate>, CertificateUnavailable> {
         if let Some(ready) = self.ready.load().get(url.as_str())
             && self.clock.instant() < ready.until
         {
@@ -103,17 +103,17 @@ impl<R: Resolve> Certificates<R> {
             Ok(certificate) => {
                 let left = certificate.not_after().since(self.clock.now());
                 let until = self.clock.instant() + left.clamp(CERTIFICATE_RETRY, CERTIFICATE_TTL);
-                Known { result: Ok(Arc::new(certificate)), until }
+                CachedCertificate { result: Ok(Arc::new(certificate)), until }
             }
             Err(why) => {
                 let before = known.take().and_then(|known| known.result.clone().ok());
-                // One that cannot be asked for is no worse than before; its own dates end it.
+                // After a temporary failure the previous certificate is still valid until its own expiry date.
                 let result = before.filter(|_| why.is_temporary()).ok_or(why);
-                // That others are being fetched says nothing of this one.
-                if matches!(result, Err(Unavailable::Busy)) {
+                // `Busy` is caused by other certificates and is not cached.
+                if matches!(result, Err(CertificateUnavailable::Busy)) {
                     return result;
                 }
-                Known { result, until: self.clock.instant() + CERTIFICATE_RETRY }
+                CachedCertificate { result, until: self.clock.instant() + CERTIFICATE_RETRY }
             }
         };
         let latest = known.insert(Arc::new(now));
@@ -121,9 +121,9 @@ impl<R: Resolve> Certificates<R> {
         latest.result.clone()
     }
 
-    /// Shows readers what a slot knows from now on, unless the slot had to make room for another one meanwhile.
-    fn publish(&self, url: &Url, slot: &Arc<Slot>, known: &Arc<Known>) {
-        let slots = &self.shelf().by_url;
+    /// Publishes the content of a slot to readers, unless the slot was evicted meanwhile.
+    fn publish(&self, url: &Url, slot: &Arc<CertificateSlot>, known: &Arc<CachedCertificate>) {
+        let slots = &self.slots().by_url;
         if slots.get(url.as_str()).is_some_and(|present| Arc::ptr_eq(present, slot)) {
             let mut ready = HashMap::clone(&self.ready.load());
             ready.insert(url.as_str().into(), Arc::clone(known));
@@ -131,20 +131,20 @@ impl<R: Resolve> Certificates<R> {
         }
     }
 
-    async fn fetch(&self, url: &Url) -> Result<Certificate, Unavailable> {
-        let _permit = self.fetches.try_acquire().map_err(|_| Unavailable::Busy)?;
+    async fn fetch(&self, url: &Url) -> Result<Certificate, CertificateUnavailable> {
+        let _permit = self.fetches.try_acquire().map_err(|_| CertificateUnavailable::Busy)?;
         if self.have_many_failed() {
-            return Err(Unavailable::Busy);
+            return Err(CertificateUnavailable::Busy);
         }
         let fetched = match self.fetcher.get(url).await {
-            Ok(pem) => Certificate::fetched(&pem).map_err(Unavailable::from),
+            Ok(pem) => Certificate::fetched(&pem).map_err(CertificateUnavailable::from),
             Err(why) => Err(why.into()),
         };
         match &fetched {
             Ok(certificate) => tracing::info!(%url, until = %certificate.not_after(), "fetched a certificate"),
             Err(why) => {
                 tracing::warn!(%url, %why, "a certificate cannot be had");
-                self.shelf().failures.push_back(self.clock.instant());
+                self.slots().failures.push_back(self.clock.instant());
             }
         }
         fetched
@@ -152,28 +152,28 @@ impl<R: Resolve> Certificates<R> {
 
     fn have_many_failed(&self) -> bool {
         let now = self.clock.instant();
-        let failures = &mut self.shelf().failures;
+        let failures = &mut self.slots().failures;
         while failures.front().is_some_and(|at| now.duration_since(*at) >= CERTIFICATE_RETRY) {
             failures.pop_front();
         }
         failures.len() >= CERTIFICATE_FAILURES_MAX
     }
 
-    /// The place for this address; one that is of less use makes room for it.
-    fn slot(&self, url: &Url) -> Result<Arc<Slot>, Unavailable> {
-        let slots = &mut self.shelf().by_url;
+    /// The slot of a URL. If the cache is full, the least useful slot is evicted.
+    fn slot(&self, url: &Url) -> Result<Arc<CertificateSlot>, CertificateUnavailable> {
+        let slots = &mut self.slots().by_url;
         if let Some(slot) = slots.get(url.as_str()) {
             return Ok(Arc::clone(slot));
         }
         if slots.len() >= CERTIFICATES_KEPT {
-            // Failures go first, then what ends soonest; what is being fetched stays.
-            let worth = |slot: &Slot| {
+            // Failures are evicted first, then the slot that expires first. A slot that is being fetched stays.
+            let worth = |slot: &CertificateSlot| {
                 let known = slot.try_lock().ok()?;
                 Some(known.as_ref().map(|known| (known.result.is_ok(), known.until)))
             };
             let least =
                 slots.iter().filter_map(|(url, slot)| Some((worth(slot)?, url))).min_by_key(|(worth, _)| *worth);
-            let least = least.map(|(_, url)| url.clone()).ok_or(Unavailable::Busy)?;
+            let least = least.map(|(_, url)| url.clone()).ok_or(CertificateUnavailable::Busy)?;
             slots.remove(&least);
             let mut ready = HashMap::clone(&self.ready.load());
             ready.remove(&least);
@@ -182,8 +182,9 @@ impl<R: Resolve> Certificates<R> {
         Ok(Arc::clone(slots.entry(url.as_str().into()).or_default()))
     }
 
-    /// Nothing panics while it is held, and what it holds is whole at every step.
-    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the slots. Poisoning is ignored: no code panics with the lock, and the content is consistent at every
+    /// step.
+    fn slots(&self) -> std::sync::MutexGuard<'_, CertificateSlots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP client of a shard.
+//! The HTTP client of a shard, which makes delivery attempts.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -13,93 +13,98 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::connect::Connector;
 use super::connection::Connection;
-use super::pool::Pool;
+use super::pool::ConnectionPool;
 use super::resolve::{Resolve, SystemResolver};
-use super::response::Answer;
-use crate::handoff::{AttemptRequest, Outcome, Probed, Transport};
+use super::response::PartialResponse;
+use crate::handoff::{AttemptOutcome, AttemptRequest, TestAttempt, Transport};
 use crate::limits::IN_FLIGHT_PER_SHARD;
 use crate::model::AttemptError;
-use crate::outbound::{Guard, SentRequest, SharedGuard, Signed, Signer, Webhook};
+use crate::outbound::{DeliverySigner, EgressGuard, SentRequest, SharedEgressGuard, SignedDelivery, Webhook};
 use crate::runtime::{Clock, Instant};
 
-/// What a client is made of.
+/// What a [`DeliveryClient`] needs.
 #[derive(Debug, Clone)]
 pub struct ClientSetup {
-    /// Where deliveries may go.
-    pub guard: SharedGuard,
-    /// From [`super::tls_config`].
+    /// The egress rules.
+    pub guard: SharedEgressGuard,
+    /// The TLS configuration, from [`super::tls_config`].
     pub tls: Arc<ClientConfig>,
-    /// The wall clock goes into signatures.
+    /// Both clocks. Signatures contain the wall clock's time.
     pub clock: Clock,
 }
 
-/// Carries parcels by HTTP/1.1 over connections that are kept alive. Made in the shard's thread and used within its
-/// `LocalSet`, where the pool's sweep runs.
-pub struct Client<R = SystemResolver> {
+/// Delivers webhooks by HTTP/1.1 over connections that are kept alive. It is made in the thread of the shard and used
+/// within its `LocalSet`, where the sweep of the connection pool runs.
+pub struct DeliveryClient<R = SystemResolver> {
     connector: Connector<R>,
-    pool: Pool,
-    /// The rules that the pool's connections were made under.
-    rules: RefCell<Arc<Guard>>,
-    signer: RefCell<Signer>,
+    pool: ConnectionPool,
+    /// The egress rules under which the connections of the pool were made.
+    rules: RefCell<Arc<EgressGuard>>,
+    signer: RefCell<DeliverySigner>,
     timers: RefCell<Vec<Pin<Box<Sleep>>>>,
     clock: Clock,
 }
 
 /// A failed exchange.
-struct Failure {
+struct ExchangeError {
     error: AttemptError,
-    /// The connection was stale: try a new one.
+    /// The receiver had closed the reused connection. The attempt continues on a new one.
     is_stale: bool,
 }
 
-impl Client {
-    /// A client that asks the system for addresses.
+impl DeliveryClient {
+    /// A client that resolves names with the system's resolver.
     pub fn new(setup: ClientSetup) -> Self {
         Self::with_resolver(setup, SystemResolver)
     }
 }
 
-impl<R: Resolve> Client<R> {
-    /// A client that asks `resolver` for addresses.
+impl<R: Resolve> DeliveryClient<R> {
+    /// A client that resolves names with `resolver`.
     pub fn with_resolver(setup: ClientSetup, resolver: R) -> Self {
         Self {
             rules: RefCell::new(setup.guard.load_full()),
             connector: Connector::new(setup.guard, setup.tls, resolver),
-            pool: Pool::new(setup.clock.clone()),
+            pool: ConnectionPool::new(setup.clock.clone()),
             signer: RefCell::default(),
             timers: RefCell::default(),
             clock: setup.clock,
         }
     }
 
-    async fn attempt(&self, parcel: AttemptRequest<'_>, answer: &mut Answer) -> Result<(), AttemptError> {
-        let signed = self.sign(parcel)?;
-        self.send(parcel, &signed, answer).await
+    async fn attempt(&self, delivery: AttemptRequest<'_>, response: &mut PartialResponse) -> Result<(), AttemptError> {
+        let signed = self.sign(delivery)?;
+        self.send(delivery, &signed, response).await
     }
 
-    fn sign(&self, parcel: AttemptRequest<'_>) -> Result<Signed, AttemptError> {
+    fn sign(&self, delivery: AttemptRequest<'_>) -> Result<SignedDelivery, AttemptError> {
         self.signer
             .borrow_mut()
-            .sign(parcel.webhook, parcel.event, parcel.attempt, parcel.began.wall)
+            .sign(delivery.webhook, delivery.event, delivery.attempt, delivery.began.wall)
             .map_err(|why| AttemptError::Unsigned(why.to_string().into()))
     }
 
-    async fn send(&self, parcel: AttemptRequest<'_>, signed: &Signed, answer: &mut Answer) -> Result<(), AttemptError> {
-        self.keep_to_rules();
-        let webhook = parcel.webhook;
-        if let Some(connection) = self.pool.take(&webhook.endpoint, webhook.tls.as_ref(), parcel.began.instant) {
-            match self.exchange(connection, webhook, signed, answer).await {
-                Err(failure) if failure.is_stale => answer.begin_again(),
+    async fn send(
+        &self,
+        delivery: AttemptRequest<'_>,
+        signed: &SignedDelivery,
+        response: &mut PartialResponse,
+    ) -> Result<(), AttemptError> {
+        self.clear_pool_if_guard_changed();
+        let webhook = delivery.webhook;
+        if let Some(connection) = self.pool.take(&webhook.endpoint, webhook.tls.as_ref(), delivery.began.instant) {
+            match self.exchange(connection, webhook, signed, response).await {
+                Err(failure) if failure.is_stale => response.reset(),
                 other => return other.map_err(|failure| failure.error),
             }
         }
-        // Boxed: the rare case must not make the future of each delivery as large as a TLS handshake.
+        // Boxed: a new connection is rare and must not make every delivery's future as large as a TLS handshake.
         let connection = Box::pin(self.connector.connect(&webhook.endpoint, webhook.tls.as_deref())).await?;
-        self.exchange(connection, webhook, signed, answer).await.map_err(|failure| failure.error)
+        self.exchange(connection, webhook, signed, response).await.map_err(|failure| failure.error)
     }
 
-    /// Connections that were made under other rules are not used again.
-    fn keep_to_rules(&self) {
+    /// Closes the idle connections if the egress rules have changed since they were made.
+    fn clear_pool_if_guard_changed(&self) {
         let now = self.connector.guard();
         let mut rules = self.rules.borrow_mut();
         if !Arc::ptr_eq(&now, &rules) {
@@ -112,28 +117,28 @@ impl<R: Resolve> Client<R> {
         &self,
         mut connection: Box<Connection>,
         webhook: &Webhook,
-        signed: &Signed,
-        answer: &mut Answer,
-    ) -> Result<(), Failure> {
+        signed: &SignedDelivery,
+        response: &mut PartialResponse,
+    ) -> Result<(), ExchangeError> {
         let request = signed.request(webhook, connection.take_headers());
-        let sent = || answer.sent_at = Some(self.clock.instant());
-        let response = match connection.request(request, sent).await {
-            Ok(response) => response,
-            Err(why) => return Err(Failure { error: broken(&why), is_stale: connection.was_stale() }),
+        let sent = || response.sent_at = Some(self.clock.instant());
+        let received = match connection.request(request, sent).await {
+            Ok(received) => received,
+            Err(why) => return Err(ExchangeError { error: hyper_error(&why), is_stale: connection.was_stale() }),
         };
-        let kept = answer.read(connection, response, &self.clock).await;
+        let kept = response.read(connection, received, &self.clock).await;
         let now = self.clock.instant();
-        answer.ended_at = Some(now);
+        response.ended_at = Some(now);
         match kept {
             Ok(Some(connection)) => self.pool.put(&webhook.endpoint, webhook.tls.as_ref(), connection, now),
             Ok(None) => {}
-            Err(why) => return Err(Failure { error: broken(&why), is_stale: false }),
+            Err(why) => return Err(ExchangeError { error: hyper_error(&why), is_stale: false }),
         }
         Ok(())
     }
 
-    /// Runs `work` until `deadline`. Timers are used again: to move one that is running to a later time costs no more
-    /// than writing the time down.
+    /// Runs `work` until `deadline`. `None` if the deadline came first. Timers are reused: moving a running timer to a
+    /// later time costs only a store of the time.
     async fn until<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
         let taken = self.timers.borrow_mut().pop();
         let mut timer = match taken {
@@ -145,8 +150,8 @@ impl<R: Resolve> Client<R> {
         };
         let mut work = pin!(work);
         let done = poll_fn(|cx| {
-            // The timer first: work that is always ready uses up tokio's budget for this poll, after which no timer
-            // looks expired.
+            // The timer is polled first: work that is always ready uses up tokio's budget for the poll, and then no
+            // timer expires.
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
@@ -161,53 +166,58 @@ impl<R: Resolve> Client<R> {
     }
 }
 
-impl<R: Resolve> Transport for Client<R> {
-    async fn carry(&self, parcel: AttemptRequest<'_>) -> Outcome {
-        let mut answer = Answer::default();
-        let deadline = parcel.began.instant + parcel.timeout;
-        let done = self.until(deadline, self.attempt(parcel, &mut answer)).await;
-        self.outcome(parcel, done, answer)
+impl<R: Resolve> Transport for DeliveryClient<R> {
+    async fn deliver(&self, delivery: AttemptRequest<'_>) -> AttemptOutcome {
+        let mut response = PartialResponse::default();
+        let deadline = delivery.began.instant + delivery.timeout;
+        let done = self.until(deadline, self.attempt(delivery, &mut response)).await;
+        self.outcome(delivery, done, response)
     }
 
-    async fn probe(&self, parcel: AttemptRequest<'_>) -> Probed {
-        let mut answer = Answer::whole();
-        let signed = self.sign(parcel);
-        let request = signed.as_ref().ok().map(|signed| SentRequest::of(parcel.webhook, signed));
+    async fn deliver_test(&self, delivery: AttemptRequest<'_>) -> TestAttempt {
+        let mut response = PartialResponse::keeping_all();
+        let signed = self.sign(delivery);
+        let request = signed.as_ref().ok().map(|signed| SentRequest::of(delivery.webhook, signed));
         let done = match signed {
             Ok(signed) => {
-                let send = self.send(parcel, &signed, &mut answer);
-                self.until(parcel.began.instant + parcel.timeout, send).await
+                let send = self.send(delivery, &signed, &mut response);
+                self.until(delivery.began.instant + delivery.timeout, send).await
             }
             Err(why) => Some(Err(why)),
         };
-        let (headers, body, is_cut) = answer.shown();
-        Probed { outcome: self.outcome(parcel, done, answer), request, headers, body, is_cut }
+        let (headers, body, is_cut) = response.take_all();
+        TestAttempt { outcome: self.outcome(delivery, done, response), request, headers, body, is_cut }
     }
 }
 
-impl<R: Resolve> Client<R> {
-    /// What came of an attempt; `done` is nothing where its time was over before.
-    fn outcome(&self, parcel: AttemptRequest<'_>, done: Option<Result<(), AttemptError>>, answer: Answer) -> Outcome {
-        let ended_at = answer.ended_at.unwrap_or_else(|| self.clock.instant());
-        let result = match (done, answer.status) {
+impl<R: Resolve> DeliveryClient<R> {
+    /// The outcome of an attempt. `done` is `None` if the attempt timed out.
+    fn outcome(
+        &self,
+        delivery: AttemptRequest<'_>,
+        done: Option<Result<(), AttemptError>>,
+        response: PartialResponse,
+    ) -> AttemptOutcome {
+        let ended_at = response.ended_at.unwrap_or_else(|| self.clock.instant());
+        let result = match (done, response.status) {
             (None, _) => Err(AttemptError::Timeout),
             (Some(Err(why)), _) => Err(why),
             (Some(Ok(())), Some(status)) if !status.is_success() => Err(AttemptError::Status(status.as_u16())),
             (Some(Ok(())), _) => Ok(()),
         };
-        Outcome {
+        AttemptOutcome {
             result,
-            http_status: answer.status.map(|status| status.as_u16()),
-            retry_after: answer.retry_after,
-            sent_at: answer.sent_at,
-            response: answer.into_text(),
-            latency: ended_at.saturating_duration_since(parcel.began.instant),
+            http_status: response.status.map(|status| status.as_u16()),
+            retry_after: response.retry_after,
+            sent_at: response.sent_at,
+            response: response.into_text(),
+            latency: ended_at.saturating_duration_since(delivery.began.instant),
         }
     }
 }
 
-/// hyper's own words are few; the causes below say the rest.
-pub(super) fn broken(why: &hyper::Error) -> AttemptError {
+/// An [`AttemptError::Connect`] with the text of a hyper error and of its causes.
+pub(super) fn hyper_error(why: &hyper::Error) -> AttemptError {
     let mut text = why.to_string();
     let mut cause = why.source();
     while let Some(why) = cause {

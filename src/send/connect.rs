@@ -1,4 +1,5 @@
-//! Makes connections: resolves, checks every address, connects to those that were checked, and checks the socket.
+//! Makes connections: resolves the host, checks every address, connects to a checked address, and checks the connected
+//! socket.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,41 +18,44 @@ use super::resolve::Resolve;
 use crate::limits::{CONNECT_TIMEOUT, DNS_TIMEOUT, TLS_TIMEOUT};
 use crate::model::AttemptError;
 use crate::outbound::tls::{EndpointTls, client_config};
-use crate::outbound::{Endpoint, Forbidden, Guard, SharedGuard, is_localhost};
+use crate::outbound::{EgressGuard, Endpoint, ForbiddenAddress, SharedEgressGuard, is_localhost};
 
-/// Addresses of a name that are tried; all that a name has are checked.
+/// The most addresses of a name that are tried. All addresses of the name are checked.
 const ADDRESSES_TRIED: usize = 4;
-/// TLS sessions remembered, over all receivers.
+/// The most TLS sessions that are kept for resumption, over all receivers.
 const TLS_SESSIONS: usize = 1_024;
 
 /// Makes connections for one shard.
 pub(super) struct Connector<R> {
-    guard: SharedGuard,
+    guard: SharedEgressGuard,
     tls: TlsConnector,
     resolver: R,
 }
 
-/// Why the TLS configuration cannot be made.
+/// Why the TLS configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// `egress.ca_file` cannot be read or is no PEM.
+    /// `egress.ca_file` cannot be read or is not PEM.
     #[error("egress.ca_file {path}: {why}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: pem::Error,
     },
-    /// `egress.ca_file` holds nothing to trust.
+    /// `egress.ca_file` has no certificate.
     #[error("egress.ca_file {0}: expected at least one certificate in PEM")]
     Empty(PathBuf),
-    /// rustls takes no such configuration or certificate.
+    /// rustls rejects the configuration or a certificate.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
 }
 
-/// The TLS configuration of all shards: the public authorities of webpki-roots and those in `ca_file`, session resumption,
-/// HTTP/1.1 only.
+/// The TLS configuration of all shards. It trusts the public authorities of webpki-roots and those in `ca_file`,
+/// resumes sessions, and offers only HTTP/1.1.
+///
+/// # Errors
+/// If `ca_file` cannot be read or has no certificate, or if rustls rejects the result.
 pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
@@ -70,30 +74,30 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError>
 }
 
 impl<R: Resolve> Connector<R> {
-    /// A connector within these egress rules.
-    pub(super) fn new(guard: SharedGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
+    /// A connector that obeys the rules of `guard`.
+    pub(super) fn new(guard: SharedEgressGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
         Self { guard, tls: tls.into(), resolver }
     }
 
-    /// The egress rules in force.
-    pub(super) fn guard(&self) -> arc_swap::Guard<Arc<Guard>> {
+    /// The current egress rules.
+    pub(super) fn guard(&self) -> arc_swap::Guard<Arc<EgressGuard>> {
         self.guard.load()
     }
 
-    /// A new connection to an endpoint, with TLS settings of its own if it has some.
+    /// Makes a connection to an endpoint. `custom_tls` are the webhook's own TLS settings, if it has any.
     pub(super) async fn connect(
         &self,
         endpoint: &Endpoint,
-        own: Option<&EndpointTls>,
+        custom_tls: Option<&EndpointTls>,
     ) -> Result<Box<Connection>, AttemptError> {
         let addresses = self.addresses(endpoint).await?;
         let socket = self.open(&addresses).await?;
         let socket =
-            if endpoint.tls { self.encrypt(&endpoint.host, own, socket).await? } else { Socket::Plain(socket) };
+            if endpoint.tls { self.encrypt(&endpoint.host, custom_tls, socket).await? } else { Socket::Plain(socket) };
         Connection::new(socket).await.map_err(|why| failed("HTTP", why))
     }
 
-    /// The addresses of a host, every one of them checked: one that is forbidden refuses the name.
+    /// The addresses of an endpoint. All of them are checked: one forbidden address rejects the name.
     pub(super) async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
         let ips: Vec<IpAddr> = match endpoint.host.parse() {
             Ok(ip) => vec![ip],
@@ -112,15 +116,16 @@ impl<R: Resolve> Connector<R> {
             .collect()
     }
 
-    /// The loopback addresses that are open: where only 127.0.0.0/8 is, `localhost` must not fail for ::1.
+    /// The loopback addresses that the egress rules allow. If they allow only 127.0.0.0/8, `localhost` must not fail
+    /// because of ::1.
     fn loopback(&self) -> Vec<IpAddr> {
         let all = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let open: Vec<_> = all.into_iter().filter(|ip| self.guard.load().check(*ip).is_ok()).collect();
         if open.is_empty() { all.to_vec() } else { open }
     }
 
-    /// Connects to the first address that answers. They share the time, so that one that swallows packets leaves some for
-    /// the next.
+    /// Connects to the first address that accepts. The addresses share the timeout, so that an address that drops
+    /// packets leaves time for the next one.
     async fn open(&self, addresses: &[SocketAddr]) -> Result<TcpStream, AttemptError> {
         let tried = &addresses[..addresses.len().min(ADDRESSES_TRIED)];
         let share = CONNECT_TIMEOUT / tried.len().max(1) as u32;
@@ -134,22 +139,29 @@ impl<R: Resolve> Connector<R> {
         Err(last)
     }
 
-    /// The last word is the socket's own: where it leads is what was checked, whatever was resolved.
+    /// Checks the addresses of the connected socket itself. They are decisive, whatever the name resolved to.
     fn check_socket(&self, socket: TcpStream) -> Result<TcpStream, AttemptError> {
         let ends = socket.peer_addr().and_then(|peer| Ok((peer, socket.local_addr()?)));
         let (peer, local) = ends.map_err(|why| failed("connect", why))?;
         self.guard.load().check_connected(peer, local).map_err(|why| refused(&why))?;
-        // A request goes out in one piece, and what is small must not wait for an acknowledgement.
+        // A request is written at once, and a small write must not wait for an acknowledgement.
         socket.set_nodelay(true).map_err(|why| failed("connect", why))?;
         Ok(socket)
     }
 
-    async fn encrypt(&self, host: &str, own: Option<&EndpointTls>, socket: TcpStream) -> Result<Socket, AttemptError> {
+    async fn encrypt(
+        &self,
+        host: &str,
+        custom_tls: Option<&EndpointTls>,
+        socket: TcpStream,
+    ) -> Result<Socket, AttemptError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|why| failed("TLS", why))?;
-        let own =
-            own.map(|own| own.config(self.tls.config())).transpose().map_err(|why| failed("TLS settings", why))?;
-        let own = own.map(TlsConnector::from);
-        let connect = own.as_ref().unwrap_or(&self.tls).connect(name, socket);
+        let custom_tls = custom_tls
+            .map(|custom_tls| custom_tls.config(self.tls.config()))
+            .transpose()
+            .map_err(|why| failed("TLS settings", why))?;
+        let custom_tls = custom_tls.map(TlsConnector::from);
+        let connect = custom_tls.as_ref().unwrap_or(&self.tls).connect(name, socket);
         let socket = within(TLS_TIMEOUT, "TLS handshake", connect).await?;
         Ok(Socket::Tls(Box::new(socket)))
     }
@@ -170,6 +182,6 @@ fn failed(step: &str, why: impl std::fmt::Display) -> AttemptError {
     AttemptError::Connect(format!("{step}: {why}").into())
 }
 
-fn refused(why: &Forbidden) -> AttemptError {
+fn refused(why: &ForbiddenAddress) -> AttemptError {
     AttemptError::Egress(why.to_string().into())
 }

@@ -1,7 +1,7 @@
-//! A connection to a receiver: a socket, and hyper's state beside it, driven by whoever uses it.
+//! A connection to a receiver: a socket with hyper's connection state.
 //!
-//! There is no task per connection: the future that waits for an answer polls the connection as well. An idle connection is
-//! polled by nobody, so that a close by the receiver is seen when it is used next.
+//! There is no task per connection: the future that waits for a response also polls the connection. Idle connections
+//! are not polled, so a close by the receiver is noticed at the next use.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -21,9 +21,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
-use crate::outbound::Envelope;
+use crate::outbound::DeliveryBody;
 
-/// A request of so few bytes is copied into one piece: the system sends that for less than it gathers several.
+/// Requests up to this size in bytes are copied into one buffer. A write of one buffer costs less than a vectored
+/// write.
 const JOINED_BYTES_MAX: usize = 2 * 1024;
 
 /// A TCP connection, with or without TLS.
@@ -33,71 +34,71 @@ pub(super) enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What went over the socket since the request began.
+/// What was sent and received over the socket since the request began.
 #[derive(Debug, Default)]
-struct Seen {
+struct WireProgress {
     sent: Cell<bool>,
     answered: Cell<bool>,
 }
 
-/// A socket that notes what goes over it.
+/// A socket that records its progress.
 #[derive(Debug)]
 struct Wire {
     socket: Socket,
-    seen: Rc<Seen>,
+    progress: Rc<WireProgress>,
 }
 
-type Driver = http1::Connection<TokioIo<Wire>, Envelope>;
+type HyperDriver = http1::Connection<TokioIo<Wire>, DeliveryBody>;
 
-/// See the module.
+/// An HTTP/1.1 connection for one request at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
-    sender: http1::SendRequest<Envelope>,
-    /// `None` once it has ended.
-    driver: Option<Driver>,
-    seen: Rc<Seen>,
-    /// The last answer's map of headers, emptied, for the next request.
+    sender: http1::SendRequest<DeliveryBody>,
+    /// hyper's connection state. `None` after the connection has ended.
+    driver: Option<HyperDriver>,
+    progress: Rc<WireProgress>,
+    /// The emptied header map of the last response, reused for the next request.
     headers: HeaderMap,
     is_reused: bool,
 }
 
 impl Connection {
-    /// HTTP/1.1 over a socket that is ready for it. Boxed, as it is handed around and hyper's state is large.
+    /// Starts HTTP/1.1 over a connected socket. Boxed, because connections are moved around and hyper's state is large.
     pub(super) async fn new(socket: Socket) -> hyper::Result<Box<Self>> {
-        let seen = Rc::new(Seen::default());
-        let wire = Wire { socket, seen: Rc::clone(&seen) };
+        let progress = Rc::new(WireProgress::default());
+        let wire = Wire { socket, progress: Rc::clone(&progress) };
         let mut builder = http1::Builder::new();
-        // Bounds the answer's head and what is buffered of its body.
+        // Limits the response head and the buffered part of the response body.
         builder.max_buf_size(RESPONSE_HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
-        Ok(Box::new(Self { sender, driver: Some(driver), seen, headers: HeaderMap::new(), is_reused: false }))
+        Ok(Box::new(Self { sender, driver: Some(driver), progress, headers: HeaderMap::new(), is_reused: false }))
     }
 
-    /// An empty map for the next request's headers.
+    /// An empty header map for the next request.
     pub(super) fn take_headers(&mut self) -> HeaderMap {
         std::mem::take(&mut self.headers)
     }
 
-    /// Sends a request and waits for the answer's head. `sent` is called when the request's first bytes are with the
-    /// socket.
+    /// Sends a request and waits for the response head. `sent` is called when the first bytes of the request are
+    /// written to the socket.
     pub(super) async fn request(
         &mut self,
-        request: Request<Envelope>,
+        request: Request<DeliveryBody>,
         sent: impl FnOnce(),
     ) -> hyper::Result<Response<Incoming>> {
-        let Self { sender, driver, seen, .. } = self;
-        seen.sent.set(false);
-        seen.answered.set(false);
+        let Self { sender, driver, progress, .. } = self;
+        progress.sent.set(false);
+        progress.answered.set(false);
         let mut sent = Some(sent);
         let mut answer = pin!(sender.send_request(request));
         poll_fn(|cx| {
             let ended = drive(driver, cx);
-            if seen.sent.get()
+            if progress.sent.get()
                 && let Some(sent) = sent.take()
             {
                 sent();
             }
-            // A connection that has ended, and is dropped by now, has told the answer why.
+            // If the connection has ended and is dropped, the response future has the reason.
             match (answer.as_mut().poll(cx), ended) {
                 (Poll::Pending, Poll::Ready(Err(why))) => Poll::Ready(Err(why)),
                 (answer, _) => answer,
@@ -106,33 +107,35 @@ impl Connection {
         .await
     }
 
-    /// The next frame of an answer's body.
+    /// The next frame of a response body. `None` at the end of the body.
     pub(super) async fn frame(&mut self, body: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
         poll_fn(|cx| {
-            // Asked first, as the connection reads only what is wanted.
+            // The body is polled first, because the connection reads only requested data.
             if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                 return Poll::Ready(frame);
             }
-            // An end is told to the body, with its reason.
+            // The body gets the reason if the connection has ended.
             let _ = drive(&mut self.driver, cx);
             Pin::new(&mut *body).poll_frame(cx)
         })
         .await
     }
 
-    /// Whether a request that failed can be made again on another connection: this one had been used before and ended
-    /// without a byte of an answer, as happens when the receiver closes an idle connection in the moment it is taken.
+    /// Whether a failed request can be sent again on another connection: this connection was reused and ended without a
+    /// byte of a response. That happens when the receiver closes an idle connection at the moment of its reuse.
     pub(super) fn was_stale(&self) -> bool {
-        self.is_reused && !(self.seen.sent.get() && self.seen.answered.get())
+        self.is_reused && !(self.progress.sent.get() && self.progress.answered.get())
     }
 
-    /// Whether the connection can take another request, after an answer whose headers were in `headers`.
+    /// Whether the connection can take another request after a complete response. `headers` is the response's header
+    /// map, kept for reuse.
     pub(super) async fn is_idle(&mut self, mut headers: HeaderMap) -> bool {
         headers.clear();
         self.headers = headers;
         self.is_reused = true;
         if self.driver.is_some() && !self.sender.is_ready() {
-            // It has yet to see that the answer is complete. One that still sends its request afterwards is of no use.
+            // The connection must still notice that the response is complete. If it still sends its request, it cannot
+            // be reused.
             poll_fn(|cx| {
                 let _ = drive(&mut self.driver, cx);
                 Poll::Ready(())
@@ -143,7 +146,7 @@ impl Connection {
     }
 }
 
-fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+fn drive(driver: &mut Option<HyperDriver>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
     let Some(running) = driver else { return Poll::Ready(Ok(())) };
     let polled = Pin::new(running).poll(cx);
     if polled.is_ready() {
@@ -168,7 +171,7 @@ impl Socket {
     }
 }
 
-/// The parts one after the other, if they are few bytes in all.
+/// Copies the parts into one buffer. `None` if they are larger than [`JOINED_BYTES_MAX`].
 fn join<'a>(parts: &[IoSlice<'_>], into: &'a mut [u8; JOINED_BYTES_MAX]) -> Option<&'a [u8]> {
     let mut len = 0;
     for part in parts {
@@ -181,7 +184,7 @@ fn join<'a>(parts: &[IoSlice<'_>], into: &'a mut [u8; JOINED_BYTES_MAX]) -> Opti
 impl Wire {
     fn note_sent(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.seen.sent.set(true);
+            self.progress.sent.set(true);
         }
     }
 }
@@ -191,7 +194,7 @@ impl AsyncRead for Wire {
         let before = into.filled().len();
         let read = self.socket.reader().poll_read(cx, into);
         if into.filled().len() > before {
-            self.seen.answered.set(true);
+            self.progress.answered.set(true);
         }
         read
     }

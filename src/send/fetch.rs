@@ -1,4 +1,5 @@
-//! One GET of what somebody publishes: over HTTPS, within the egress guard, without redirects, and of a bounded size.
+//! Downloads a public document with one GET request: over HTTPS, within the egress rules, without redirects, with a
+//! size limit.
 
 use std::sync::Arc;
 
@@ -7,47 +8,47 @@ use hyper::{Method, Request, StatusCode};
 use rustls::ClientConfig;
 use url::Url;
 
-use super::client::broken;
+use super::client::hyper_error;
 use super::connect::Connector;
 use super::resolve::{Resolve, SystemResolver};
-use crate::outbound::{self, Endpoint, EndpointError, Envelope, SharedGuard};
+use crate::outbound::{self, DeliveryBody, Endpoint, EndpointError, SharedEgressGuard};
 
 use crate::limits::{FETCH_BYTES_MAX, FETCH_TIMEOUT};
 use crate::model::AttemptError;
 
-/// See the module. It may be shared between threads; what [`Self::get`] gives stays in its own.
+/// Downloads documents. A fetcher may be shared between threads, but the future of [`Self::get`] is not `Send`.
 pub struct Fetcher<R = SystemResolver> {
     connector: Connector<R>,
 }
 
-/// Why there is nothing.
+/// Why a document could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// The address is none, or one that the egress guard forbids.
+    /// The URL is invalid, or the egress rules forbid it.
     #[error(transparent)]
     Address(#[from] EndpointError),
-    /// `http://`.
+    /// The URL is `http://`.
     #[error("only https is fetched")]
     Plain,
-    /// The egress guard forbids where its name leads.
+    /// The egress rules forbid an address of the host name.
     #[error("refused by the egress guard: {0}")]
     Forbidden(Box<str>),
-    /// No connection, or no whole answer.
+    /// There was no connection or no complete response.
     #[error("{0}")]
     Broken(Box<str>),
     /// Not done within [`FETCH_TIMEOUT`].
     #[error("not done within {} s", FETCH_TIMEOUT.as_secs())]
     Timeout,
-    /// Another answer than 200; a redirect is one.
+    /// The response has another status than 200, such as a redirect.
     #[error("answered {0}, where only 200 is taken")]
     Status(u16),
-    /// The answer has no end in sight.
+    /// The response is larger than [`FETCH_BYTES_MAX`].
     #[error("more than {FETCH_BYTES_MAX} bytes")]
     TooLarge,
 }
 
 impl FetchError {
-    /// Whether it may go well another time: there was no answer, or one that says so.
+    /// Whether a later try may succeed: there was no response, or one with status 429 or 5xx.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Forbidden(_) | Self::Broken(_) | Self::Timeout => true,
@@ -72,28 +73,28 @@ impl From<AttemptError> for FetchError {
 }
 
 impl Fetcher {
-    /// A fetcher that asks the system for addresses; `tls` from [`super::tls_config`].
-    pub fn new(guard: SharedGuard, tls: Arc<ClientConfig>) -> Self {
+    /// A fetcher that resolves names with the system's resolver. `tls` comes from [`super::tls_config`].
+    pub fn new(guard: SharedEgressGuard, tls: Arc<ClientConfig>) -> Self {
         Self::with_resolver(guard, tls, SystemResolver)
     }
 }
 
 impl<R: Resolve> Fetcher<R> {
-    /// A fetcher that asks `resolver` for addresses.
-    pub fn with_resolver(guard: SharedGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
+    /// A fetcher that resolves names with `resolver`.
+    pub fn with_resolver(guard: SharedEgressGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
         Self { connector: Connector::new(guard, tls, resolver) }
     }
 
-    /// The body at this address, within [`FETCH_TIMEOUT`] and [`FETCH_BYTES_MAX`].
+    /// The body at a URL, within [`FETCH_TIMEOUT`] and [`FETCH_BYTES_MAX`].
     ///
     /// # Errors
-    /// For anything but an answer of 200, in full, from an address that deliveries may go to.
+    /// For everything but a complete response with status 200 from an address that the egress rules allow.
     pub async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
         let endpoint = Endpoint::try_new(url.as_str(), &self.connector.guard())?;
         if !endpoint.tls {
             return Err(FetchError::Plain);
         }
-        // Boxed: a TLS handshake is large, and this is rare.
+        // Boxed: the future of a TLS handshake is large, and fetches are rare.
         match tokio::time::timeout(FETCH_TIMEOUT, Box::pin(self.exchange(&endpoint))).await {
             Ok(done) => done,
             Err(_) => Err(FetchError::Timeout),
@@ -102,7 +103,7 @@ impl<R: Resolve> Fetcher<R> {
 
     async fn exchange(&self, endpoint: &Endpoint) -> Result<Vec<u8>, FetchError> {
         let mut connection = self.connector.connect(endpoint, None).await?;
-        let mut request = Request::new(Envelope::none());
+        let mut request = Request::new(DeliveryBody::none());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = endpoint.target.clone().into();
         let headers = request.headers_mut();
@@ -110,14 +111,14 @@ impl<R: Resolve> Fetcher<R> {
         headers.insert(USER_AGENT, outbound::USER_AGENT);
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        let response = connection.request(request, || {}).await.map_err(|why| broken(&why))?;
+        let response = connection.request(request, || {}).await.map_err(|why| hyper_error(&why))?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
         }
         let (mut bytes, mut body) = (Vec::new(), response.into_body());
         while let Some(frame) = connection.frame(&mut body).await {
-            // Trailers have nothing to say.
-            let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() else { continue };
+            // Trailers are ignored.
+            let Ok(data) = frame.map_err(|why| hyper_error(&why))?.into_data() else { continue };
             if bytes.len() + data.len() > FETCH_BYTES_MAX {
                 return Err(FetchError::TooLarge);
             }

@@ -1,4 +1,4 @@
-//! What is fetched, and the certificates that are kept, against servers on real sockets.
+//! Tests of the fetcher and of the certificate cache, with servers on real sockets.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -41,7 +41,7 @@ fn answer(status: u16) -> Vec<u8> {
     format!("HTTP/1.1 {status} X\r\nlocation: https://127.0.0.1/\r\ncontent-length: 2\r\n\r\nno").into_bytes()
 }
 
-/// The request's head, in lines.
+/// The lines of a request head.
 async fn head(socket: &mut TlsStream<TcpStream>) -> Vec<String> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -50,7 +50,7 @@ async fn head(socket: &mut TlsStream<TcpStream>) -> Vec<String> {
     String::from_utf8(bytes).unwrap().trim_end().split("\r\n").map(str::to_owned).collect()
 }
 
-/// A server that gives the n-th connection, from 1, this answer for its path.
+/// A server that answers with the result of a function of the connection's number, from 1, and of the path.
 async fn server(answer: impl Fn(usize, &str) -> Vec<u8> + 'static) -> (SocketAddr, Rc<Cell<usize>>) {
     let (acceptor, answer) = (acceptor(), Rc::new(answer));
     receiver(move |n, socket| {
@@ -75,15 +75,15 @@ async fn get(allow: &[&str], address: &str) -> Result<Vec<u8>, FetchError> {
 }
 
 #[tokio::test]
-async fn a_get_says_who_it_is_and_brings_the_body() {
+async fn a_get_sends_a_user_agent_and_returns_the_body() {
     local(async {
         let seen = Rc::new(RefCell::new(Vec::new()));
-        let (acceptor, noted) = (acceptor(), Rc::clone(&seen));
+        let (acceptor, recorded) = (acceptor(), Rc::clone(&seen));
         let (at, _) = receiver(move |_, socket| {
-            let (acceptor, noted) = (acceptor.clone(), Rc::clone(&noted));
+            let (acceptor, recorded) = (acceptor.clone(), Rc::clone(&recorded));
             async move {
                 let mut socket = acceptor.accept(socket).await.unwrap();
-                *noted.borrow_mut() = head(&mut socket).await;
+                *recorded.borrow_mut() = head(&mut socket).await;
                 socket.write_all(&ok(b"body")).await.unwrap();
             }
         })
@@ -118,7 +118,7 @@ async fn only_200_is_taken_and_no_redirect_followed() {
 }
 
 #[tokio::test]
-async fn a_body_has_a_bound_and_must_be_whole() {
+async fn a_body_must_be_complete_and_within_the_limit() {
     local(async {
         let chunked = |size: usize| {
             let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n");
@@ -145,7 +145,7 @@ async fn a_body_has_a_bound_and_must_be_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_end_is_left() {
+async fn an_endless_response_ends_with_the_timeout() {
     local(async {
         for begin in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"] {
             let acceptor = acceptor();
@@ -169,7 +169,7 @@ async fn a_server_that_does_not_end_is_left() {
 }
 
 #[tokio::test]
-async fn what_is_fetched_is_fetched_by_https_within_the_guard() {
+async fn only_https_urls_within_the_egress_rules_are_fetched() {
     local(async {
         let (at, count) = server(|_, _| ok(b"body")).await;
         assert_eq!(get(LOOPBACK, &format!("http://{at}/")).await, Err(FetchError::Plain));
@@ -180,7 +180,7 @@ async fn what_is_fetched_is_fetched_by_https_within_the_guard() {
             let got = get(&[], bad).await;
             assert!(matches!(got, Err(FetchError::Address(_))), "{bad}: {got:?}");
         }
-        // A name that leads inside, all of it or a part.
+        // All or some addresses of the name are internal.
         for ips in [&["127.0.0.1"][..], &["10.0.0.1"], &["203.0.114.1", "127.0.0.1"], &["::ffff:127.0.0.1"]] {
             let ips: Vec<_> = ips.iter().map(|text| ip(text)).collect();
             let names = Names::default().with("sns.us-west-2.amazonaws.com", move |_| ips.clone());
@@ -188,7 +188,7 @@ async fn what_is_fetched_is_fetched_by_https_within_the_guard() {
             let got = fetcher(&[], names).get(&address).await;
             assert!(matches!(got, Err(FetchError::Forbidden(_))), "{got:?}");
         }
-        // Nobody speaks for this server under that name.
+        // The server has no certificate for that name.
         let names = Names::default().with("other.test", |_| vec![ip("127.0.0.1")]);
         let address = Url::parse(&format!("https://other.test:{}/", at.port())).unwrap();
         let got = fetcher(LOOPBACK, names).get(&address).await;
@@ -198,8 +198,8 @@ async fn what_is_fetched_is_fetched_by_https_within_the_guard() {
     .await;
 }
 
-fn certificates() -> Certificates<Names> {
-    Certificates::new(fetcher(LOOPBACK, Names::default()), Clock::test(NOW))
+fn certificates() -> CertificateCache<Names> {
+    CertificateCache::new(fetcher(LOOPBACK, Names::default()), Clock::test(NOW))
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +207,7 @@ async fn a_certificate_is_fetched_once_and_again_a_day_later() {
     local(async {
         let (at, count) = server(|_, _| ok(&chain())).await;
         let (certificates, address) = (Rc::new(certificates()), url(at, "/a.pem"));
-        // All of them at once.
+        // All requests run at the same time.
         let asked: Vec<_> = (0..20)
             .map(|_| {
                 let (certificates, address) = (Rc::clone(&certificates), address.clone());
@@ -231,7 +231,7 @@ async fn a_certificate_is_fetched_once_and_again_a_day_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_away_while_fetching_leaves_it_to_the_next() {
+async fn a_cancelled_fetch_is_taken_over_by_the_next_request() {
     local(async {
         let acceptor = acceptor();
         let (at, count) = receiver(move |n, socket| {
@@ -256,11 +256,11 @@ async fn who_goes_away_while_fetching_leaves_it_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_remembered_for_a_while() {
+async fn a_failure_is_cached_for_a_while() {
     local(async {
         let (at, count) = server(|n, _| if n == 1 { answer(404) } else { ok(&chain()) }).await;
         let (certificates, address) = (certificates(), url(at, "/a.pem"));
-        let missing = Unavailable::Fetch(FetchError::Status(404));
+        let missing = CertificateUnavailable::Fetch(FetchError::Status(404));
         assert!(!missing.is_temporary());
         for _ in 0..3 {
             assert_eq!(certificates.get(&address).await.map(|_| ()), Err(missing.clone()));
@@ -272,13 +272,13 @@ async fn a_failure_is_remembered_for_a_while() {
 
         let (at, _) = server(|_, _| ok(b"<html>")).await;
         let got = certificates.get(&url(at, "/a.pem")).await.map(|_| ());
-        assert!(matches!(got, Err(Unavailable::Form(_))), "{got:?}");
+        assert!(matches!(got, Err(CertificateUnavailable::Form(_))), "{got:?}");
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_outlives_its_host_s_bad_days_but_not_its_withdrawal() {
+async fn a_cached_certificate_survives_temporary_failures_but_not_its_removal() {
     local(async {
         let (at, count) = server(|n, _| match n {
             1 => ok(&chain()),
@@ -295,14 +295,14 @@ async fn a_certificate_outlives_its_host_s_bad_days_but_not_its_withdrawal() {
         assert_eq!(count.get(), 2);
         tokio::time::advance(CERTIFICATE_RETRY).await;
         let gone = certificates.get(&address).await.map(|_| ());
-        assert_eq!(gone, Err(Unavailable::Fetch(FetchError::Status(404))));
+        assert_eq!(gone, Err(CertificateUnavailable::Fetch(FetchError::Status(404))));
         assert_eq!(count.get(), 3);
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn made_up_addresses_neither_hammer_nor_push_out_what_is_known() {
+async fn invented_urls_neither_flood_the_host_nor_evict_certificates() {
     local(async {
         let (at, count) = server(|_, path| if path == "/good.pem" { ok(&chain()) } else { answer(404) }).await;
         let (certificates, good) = (certificates(), url(at, "/good.pem"));
@@ -312,11 +312,11 @@ async fn made_up_addresses_neither_hammer_nor_push_out_what_is_known() {
         }
         assert_eq!(count.get(), 1 + CERTIFICATE_FAILURES_MAX);
         let other = url(at, "/other.pem");
-        assert_eq!(certificates.get(&other).await.map(|_| ()), Err(Unavailable::Busy));
-        assert!(Unavailable::Busy.is_temporary());
+        assert_eq!(certificates.get(&other).await.map(|_| ()), Err(CertificateUnavailable::Busy));
+        assert!(CertificateUnavailable::Busy.is_temporary());
         assert!(certificates.get(&good).await.is_ok());
         assert_eq!(count.get(), 1 + CERTIFICATE_FAILURES_MAX, "the good one is still known");
-        // Even when it is time to ask again.
+        // This holds even when it is time to fetch again.
         tokio::time::advance(CERTIFICATE_TTL).await;
         for n in 0..CERTIFICATE_FAILURES_MAX {
             assert!(certificates.get(&url(at, &format!("/again-{n}.pem"))).await.is_err());
@@ -332,7 +332,7 @@ async fn made_up_addresses_neither_hammer_nor_push_out_what_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_are_fetched_at_once_and_no_more() {
+async fn the_number_of_concurrent_fetches_is_limited() {
     local(async {
         let acceptor = acceptor();
         let (at, count) = receiver(move |_, socket| {
@@ -350,13 +350,13 @@ async fn so_many_are_fetched_at_once_and_no_more() {
         };
         let held: Vec<_> = (0..CERTIFICATE_FETCHES).map(|n| spawn_local(ask(n))).collect();
         tokio::task::yield_now().await;
-        assert_eq!(ask(99).await, Err(Unavailable::Busy));
+        assert_eq!(ask(99).await, Err(CertificateUnavailable::Busy));
         for held in held {
-            assert_eq!(held.await.unwrap(), Err(Unavailable::Fetch(FetchError::Timeout)));
+            assert_eq!(held.await.unwrap(), Err(CertificateUnavailable::Fetch(FetchError::Timeout)));
         }
         assert_eq!(count.get(), CERTIFICATE_FETCHES);
-        // That others were being fetched was not remembered of this one.
-        assert_eq!(ask(99).await, Err(Unavailable::Fetch(FetchError::Timeout)));
+        // `Busy` was not cached for this URL.
+        assert_eq!(ask(99).await, Err(CertificateUnavailable::Fetch(FetchError::Timeout)));
     })
     .await;
 }
@@ -364,7 +364,7 @@ async fn so_many_are_fetched_at_once_and_no_more() {
 #[test]
 fn certificates_are_shared_between_threads() {
     fn is_shared<T: Send + Sync>() {}
-    is_shared::<Certificates>();
+    is_shared::<CertificateCache>();
     is_shared::<Fetcher>();
     is_shared::<Certificate>();
 }

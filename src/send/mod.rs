@@ -1,12 +1,18 @@
-//! send: one attempt at one delivery: sign, connect within the egress guard, exchange, read a bounded answer.
+//! send: makes one attempt of one delivery: sign, connect, send the request, read a bounded response.
 //!
-//! Promises: every way it can end is an [`Outcome`](crate::handoff::Outcome), within the webhook's timeout, body included. Must never know: redb,
-//! the retry schedule.
+//! Invariants:
+//! - Every attempt ends with an [`AttemptOutcome`](crate::handoff::AttemptOutcome), within the webhook's timeout. The
+//!   timeout includes the response body.
+//! - Every connection obeys the egress rules ([`crate::outbound::EgressGuard`]).
 //!
-//! [`Fetcher`] gets what others publish, over the same guarded connections, and [`Certificates`] remembers some of it.
+//! This folder must never know redb or the retry schedule.
 //!
-//! [`Client`] carries parcels: `sign` makes the request around the event's data (`envelope`), `pool` has a connection or
-//! `connect` makes one within the egress rules (`guard`, `resolve`), `connection` exchanges, `response` reads.
+//! [`DeliveryClient`] makes the attempts. The signer of [`crate::outbound`] makes the request, `pool` has an idle
+//! connection or `connect` makes one (with `resolve`), `connection` exchanges request and response, `response` reads
+//! the response.
+//!
+//! [`Fetcher`] downloads public documents over connections with the same rules. [`CertificateCache`] caches the
+//! certificates among them.
 
 mod certificates;
 mod client;
@@ -23,8 +29,8 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub use certificates::{Certificates, Unavailable};
-pub use client::{Client, ClientSetup};
+pub use certificates::{CertificateCache, CertificateUnavailable};
+pub use client::{ClientSetup, DeliveryClient};
 pub use connect::{TlsError, tls_config};
 pub use fetch::{FetchError, Fetcher};
 

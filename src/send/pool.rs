@@ -1,4 +1,5 @@
-//! Idle connections of a shard, by origin; those of a webhook with TLS settings of its own are its own.
+//! The idle connections of a shard, by origin. A webhook with its own TLS settings shares its connections with no other
+//! webhook.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,60 +15,64 @@ use crate::outbound::Endpoint;
 use crate::outbound::tls::EndpointTls;
 use crate::runtime::{Clock, Instant};
 
-/// How often old connections are looked for, while there are any.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(IDLE_CONNECTION_TIMEOUT.as_millis() as u64 / 4);
+/// How often expired connections are closed while the pool has connections.
+const TIMEOUT_CHECK_INTERVAL: Duration = Duration::from_millis(IDLE_CONNECTION_TIMEOUT.as_millis() as u64 / 4);
 
-/// See the module.
+/// A pool of idle connections. A connection is closed after [`IDLE_CONNECTION_TIMEOUT`].
 #[derive(Debug)]
-pub(super) struct Pool<C = Box<Connection>> {
-    idle: Rc<RefCell<Idle<C>>>,
+pub(super) struct ConnectionPool<C = Box<Connection>> {
+    idle: Rc<RefCell<IdleConnections<C>>>,
     clock: Clock,
 }
 
 #[derive(Debug)]
-struct Idle<C> {
-    /// Of the server's own way of TLS, and without TLS.
-    usual: Hosts<C>,
-    /// Of settings of their own, by where these are in memory. They are held here, so that no others come to be there.
-    own: HashMap<*const EndpointTls, (Arc<EndpointTls>, Hosts<C>)>,
+struct IdleConnections<C> {
+    /// Connections with the default TLS settings, and without TLS.
+    default_tls: PoolsByHost<C>,
+    /// Connections with a webhook's own TLS settings, by the address of the settings in memory. The settings are kept
+    /// here, so that no other settings get the same address.
+    custom_tls: HashMap<*const EndpointTls, (Arc<EndpointTls>, PoolsByHost<C>)>,
     count: usize,
     is_swept: bool,
 }
 
-/// By host, so that a look-up needs no key of its own; a host rarely has more than one scheme and port.
-type Hosts<C> = HashMap<Box<str>, SmallVec<[Origin<C>; 1]>>;
+/// Connections by host, so that a lookup needs no allocated key. A host rarely has more than one scheme and port.
+type PoolsByHost<C> = HashMap<Box<str>, SmallVec<[OriginPool<C>; 1]>>;
 
 #[derive(Debug)]
-struct Origin<C> {
+struct OriginPool<C> {
     tls: bool,
     port: u16,
-    /// The one used last is at the end and is used next, so that those beyond the need grow old.
+    /// The connections with the time since which they are idle. The last one is used next, so that unneeded ones
+    /// expire.
     connections: Vec<(C, Instant)>,
 }
 
-impl<C: 'static> Pool<C> {
+impl<C: 'static> ConnectionPool<C> {
     /// An empty pool.
     pub(super) fn new(clock: Clock) -> Self {
-        let idle = Idle { usual: HashMap::new(), own: HashMap::new(), count: 0, is_swept: false };
+        let idle =
+            IdleConnections { default_tls: HashMap::new(), custom_tls: HashMap::new(), count: 0, is_swept: false };
         Self { idle: Rc::new(RefCell::new(idle)), clock }
     }
 
-    /// The connection to the endpoint's origin that was used last, of those made with the same settings.
-    pub(super) fn take(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, now: Instant) -> Option<C> {
+    /// Takes the most recently used connection to the endpoint's origin with the same TLS settings. `None` if there is
+    /// none, or if it has expired at the time `now`.
+    pub(super) fn take(&self, endpoint: &Endpoint, custom_tls: Option<&Arc<EndpointTls>>, now: Instant) -> Option<C> {
         let mut idle = self.idle.borrow_mut();
-        let hosts = match own {
-            None => &mut idle.usual,
-            Some(own) => &mut idle.own.get_mut(&Arc::as_ptr(own))?.1,
+        let hosts = match custom_tls {
+            None => &mut idle.default_tls,
+            Some(custom_tls) => &mut idle.custom_tls.get_mut(&Arc::as_ptr(custom_tls))?.1,
         };
         let origin = hosts.get_mut(&endpoint.host)?;
         let (connection, since) = origin.iter_mut().find(|origin| origin.is_of(endpoint))?.connections.pop()?;
         idle.count -= 1;
-        // If the newest is too old, the sweep will soon see to the others.
+        // If the newest connection has expired, the sweep soon closes the others.
         (now.saturating_duration_since(since) < IDLE_CONNECTION_TIMEOUT).then_some(connection)
     }
 
-    /// Keeps an idle connection, if there is room.
-    pub(super) fn put(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, connection: C, now: Instant) {
+    /// Adds an idle connection, or closes it if the pool is full.
+    pub(super) fn put(&self, endpoint: &Endpoint, custom_tls: Option<&Arc<EndpointTls>>, connection: C, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.count >= IDLE_CONNECTIONS_PER_SHARD {
             return;
@@ -77,11 +82,18 @@ impl<C: 'static> Pool<C> {
             idle.is_swept = true;
             tokio::task::spawn_local(sweep(Rc::downgrade(&self.idle), self.clock.clone()));
         }
-        let hosts = match own {
-            None => &mut idle.usual,
-            Some(own) => &mut idle.own.entry(Arc::as_ptr(own)).or_insert_with(|| (Arc::clone(own), HashMap::new())).1,
+        let hosts = match custom_tls {
+            None => &mut idle.default_tls,
+            Some(custom_tls) => {
+                &mut idle
+                    .custom_tls
+                    .entry(Arc::as_ptr(custom_tls))
+                    .or_insert_with(|| (Arc::clone(custom_tls), HashMap::new()))
+                    .1
+            }
         };
-        let new = |connection| Origin { tls: endpoint.tls, port: endpoint.port, connections: vec![(connection, now)] };
+        let new =
+            |connection| OriginPool { tls: endpoint.tls, port: endpoint.port, connections: vec![(connection, now)] };
         let Some(of_host) = hosts.get_mut(&endpoint.host) else {
             hosts.insert(endpoint.host.clone(), smallvec![new(connection)]);
             return;
@@ -95,8 +107,8 @@ impl<C: 'static> Pool<C> {
     /// Closes all idle connections.
     pub(super) fn clear(&self) {
         let mut idle = self.idle.borrow_mut();
-        idle.usual.clear();
-        idle.own.clear();
+        idle.default_tls.clear();
+        idle.custom_tls.clear();
         idle.count = 0;
     }
 
@@ -106,10 +118,10 @@ impl<C: 'static> Pool<C> {
     }
 }
 
-/// Closes old connections until there are none left, or the pool is gone.
-async fn sweep<C>(idle: Weak<RefCell<Idle<C>>>, clock: Clock) {
+/// Closes expired connections until none is left or the pool is dropped.
+async fn sweep<C>(idle: Weak<RefCell<IdleConnections<C>>>, clock: Clock) {
     loop {
-        tokio::time::sleep(SWEEP_INTERVAL).await;
+        tokio::time::sleep(TIMEOUT_CHECK_INTERVAL).await;
         let Some(idle) = idle.upgrade() else { return };
         let mut idle = idle.borrow_mut();
         idle.close_old(clock.instant());
@@ -120,10 +132,10 @@ async fn sweep<C>(idle: Weak<RefCell<Idle<C>>>, clock: Clock) {
     }
 }
 
-impl<C> Idle<C> {
+impl<C> IdleConnections<C> {
     fn close_old(&mut self, now: Instant) {
-        let mut closed = close_old(&mut self.usual, now);
-        self.own.retain(|_, (_, hosts)| {
+        let mut closed = close_old(&mut self.default_tls, now);
+        self.custom_tls.retain(|_, (_, hosts)| {
             closed += close_old(hosts, now);
             !hosts.is_empty()
         });
@@ -131,12 +143,12 @@ impl<C> Idle<C> {
     }
 }
 
-/// Closes old connections and says how many there were.
-fn close_old<C>(hosts: &mut Hosts<C>, now: Instant) -> usize {
+/// Closes expired connections and returns their number.
+fn close_old<C>(hosts: &mut PoolsByHost<C>, now: Instant) -> usize {
     let mut closed = 0;
     hosts.retain(|_, of_host| {
         of_host.retain(|origin| {
-            // Pushed in the order of time.
+            // Connections are in the order of their idle times.
             let old = origin.connections.partition_point(|(_, since)| now - *since >= IDLE_CONNECTION_TIMEOUT);
             origin.connections.drain(..old);
             closed += old;
@@ -147,7 +159,7 @@ fn close_old<C>(hosts: &mut Hosts<C>, now: Instant) -> usize {
     closed
 }
 
-impl<C> Origin<C> {
+impl<C> OriginPool<C> {
     fn is_of(&self, endpoint: &Endpoint) -> bool {
         self.port == endpoint.port && self.tls == endpoint.tls
     }
@@ -158,31 +170,31 @@ mod tests {
     use super::*;
     use crate::config::Egress;
     use crate::model::Timestamp;
-    use crate::outbound::Guard;
+    use crate::outbound::EgressGuard;
     use crate::outbound::tls::TlsSettings;
     use tokio::task::LocalSet;
 
     fn endpoint(url: &str) -> Endpoint {
         let rules = Egress { allow: vec![], deny: vec![], require_https: false, ca_file: None };
-        Endpoint::try_new(url, &Guard::new(&rules, [])).unwrap()
+        Endpoint::try_new(url, &EgressGuard::new(&rules, [])).unwrap()
     }
 
-    fn pool() -> Pool<u32> {
-        Pool::new(Clock::test(Timestamp::from_millis(0)))
+    fn pool() -> ConnectionPool<u32> {
+        ConnectionPool::new(Clock::test(Timestamp::from_millis(0)))
     }
 
-    impl Pool<u32> {
-        fn take_now(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>) -> Option<u32> {
-            self.take(endpoint, own, self.clock.instant())
+    impl ConnectionPool<u32> {
+        fn take_now(&self, endpoint: &Endpoint, custom_tls: Option<&Arc<EndpointTls>>) -> Option<u32> {
+            self.take(endpoint, custom_tls, self.clock.instant())
         }
 
-        fn put_now(&self, endpoint: &Endpoint, own: Option<&Arc<EndpointTls>>, connection: u32) {
-            self.put(endpoint, own, connection, self.clock.instant());
+        fn put_now(&self, endpoint: &Endpoint, custom_tls: Option<&Arc<EndpointTls>>, connection: u32) {
+            self.put(endpoint, custom_tls, connection, self.clock.instant());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_used_last_is_used_next_and_origins_are_apart() {
+    async fn the_last_used_connection_is_reused_first_and_origins_are_separate() {
         LocalSet::new()
             .run_until(async {
                 let pool = pool();
@@ -204,12 +216,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn settings_of_their_own_share_with_nobody() {
+    async fn own_tls_settings_share_no_connection() {
         LocalSet::new()
             .run_until(async {
                 let (pool, at) = (pool(), endpoint("https://a.example/"));
-                let own = || Arc::new(EndpointTls::stored(TlsSettings::default()));
-                let (one, other) = (own(), own());
+                let custom_tls = || Arc::new(EndpointTls::stored(TlsSettings::default()));
+                let (one, other) = (custom_tls(), custom_tls());
                 pool.put_now(&at, Some(&one), 1);
                 pool.put_now(&at, None, 2);
                 assert_eq!(pool.take_now(&at, Some(&other)), None, "equal ones are others");
@@ -219,7 +231,7 @@ mod tests {
                 pool.put_now(&at, Some(&other), 3);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT * 2).await;
                 assert_eq!(pool.len(), 0);
-                assert!(pool.idle.borrow().own.is_empty(), "nor are the settings held any more");
+                assert!(pool.idle.borrow().custom_tls.is_empty(), "nor are the settings held any more");
                 pool.put_now(&at, Some(&one), 4);
                 pool.clear();
                 assert_eq!((pool.len(), pool.take_now(&at, Some(&one))), (0, None));
@@ -228,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn old_ones_are_closed_without_anybody_asking() {
+    async fn expired_connections_are_closed_in_the_background() {
         LocalSet::new()
             .run_until(async {
                 let pool = pool();
@@ -236,23 +248,23 @@ mod tests {
                 pool.put_now(&at, None, 1);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2).await;
                 pool.put_now(&at, None, 2);
-                tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2 + SWEEP_INTERVAL).await;
+                tokio::time::sleep(IDLE_CONNECTION_TIMEOUT / 2 + TIMEOUT_CHECK_INTERVAL).await;
                 assert_eq!(pool.len(), 1);
                 tokio::time::sleep(IDLE_CONNECTION_TIMEOUT).await;
                 assert_eq!(pool.len(), 0);
-                assert!(pool.idle.borrow().usual.is_empty() && !pool.idle.borrow().is_swept);
+                assert!(pool.idle.borrow().default_tls.is_empty() && !pool.idle.borrow().is_swept);
             })
             .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_too_old_is_not_given() {
+    async fn an_expired_connection_is_not_returned() {
         LocalSet::new()
             .run_until(async {
                 let pool = pool();
                 let at = endpoint("http://a.example/");
                 pool.put_now(&at, None, 1);
-                // The clock moves in one step, before the sweep has its turn.
+                // The clock moves in one step, before the sweep runs.
                 tokio::time::advance(IDLE_CONNECTION_TIMEOUT + Duration::from_millis(1)).await;
                 assert_eq!(pool.take_now(&at, None), None);
             })

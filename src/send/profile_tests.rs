@@ -1,8 +1,10 @@
-//! Deliveries in every form, against the rules that receivers have: our own verifier of the same scheme, and the code of the
-//! replaced systems' receivers.
+//! Deliveries with every kind of profile, verified as receivers do: with our verifier of the same scheme, and with the
+//! code of the replaced systems' receivers.
 
-use crate::outbound::{Endpoint, Event, SignError, Signer, SigningKeys, Webhook, WebhookSettings, preview};
-use crate::signature::{Place, Request, SigningKey};
+use crate::outbound::{
+    DeliverySignError, DeliverySigner, Endpoint, Event, SigningKeys, Webhook, WebhookSettings, preview,
+};
+use crate::signature::{RequestParts, SigningKey, ValueLocation};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +15,10 @@ use hyper::HeaderMap;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
 use super::tests::{NOW, guard};
-use crate::model::{EventId, Inbound, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
-use crate::outbound::profile::{Profile, Profiles, RawProfile, Signing};
+use crate::model::{EventId, InboundInfo, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
+use crate::outbound::profile::{Profile, ProfileSigning, Profiles, RawProfile};
 use crate::runtime::{Clock, MemoryBudget};
-use crate::signature::standard::{Received, verify};
+use crate::signature::standard::{StandardHeaders, verify};
 
 const OLD: &str = "whsec_the old secret of this webhook";
 const NEW: &str = "the new secret, chosen by somebody";
@@ -45,7 +47,7 @@ fn webhook(profile: &Arc<Profile>, current: SigningKey, previous: Option<Signing
     })
 }
 
-fn event(inbound: Option<Inbound<'_>>, raw: Option<&'static str>) -> Event {
+fn event(inbound: Option<InboundInfo<'_>>, raw: Option<&'static str>) -> Event {
     let new = NewEvent {
         tenant: "default",
         event_type: "record.updated",
@@ -68,9 +70,9 @@ fn event(inbound: Option<Inbound<'_>>, raw: Option<&'static str>) -> Event {
     }
 }
 
-/// Headers and body as they would travel.
-async fn sent(webhook: &Webhook, event: &Event, now: Timestamp) -> Result<(HeaderMap, String), SignError> {
-    let request = Signer::default().sign(webhook, event, 2, now)?.request(webhook, HeaderMap::new());
+/// The headers and the body of the request.
+async fn sent(webhook: &Webhook, event: &Event, now: Timestamp) -> Result<(HeaderMap, String), DeliverySignError> {
+    let request = DeliverySigner::default().sign(webhook, event, 2, now)?.request(webhook, HeaderMap::new());
     let (parts, mut body) = request.into_parts();
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -84,7 +86,7 @@ fn hex_mac(secret: &str, message: &str) -> String {
 }
 
 #[tokio::test]
-async fn receivers_of_the_replaced_systems_believe_both_secrets() {
+async fn receivers_of_the_replaced_systems_accept_both_secrets() {
     for (name, header, prefix, time) in [
         ("homechef", "x-homechef-signature", "sha256=", None),
         ("pyairtable", "x-pyairtable-signature", "sha256=", Some("x-pyairtable-timestamp")),
@@ -101,14 +103,14 @@ async fn receivers_of_the_replaced_systems_believe_both_secrets() {
         assert_eq!(headers[header], format!("{prefix}{}", hex_mac(NEW, &signed)), "{name}");
         assert_eq!(headers[format!("{header}-previous")], format!("{prefix}{}", hex_mac(OLD, &signed)), "{name}");
         assert!(!headers.contains_key("webhook-signature") && !headers.contains_key("webhook-id"));
-        // Its own time over, the old secret is silent.
+        // An expired old secret does not sign.
         let (headers, _) = sent(&webhook, &event(None, None), NOW.plus(Duration::from_secs(1))).await.unwrap();
         assert!(headers.contains_key(header) && !headers.contains_key(format!("{header}-previous")), "{name}");
     }
 }
 
 #[tokio::test]
-async fn the_headers_of_pyairtable_are_all_there() {
+async fn all_headers_that_pyairtable_needs_are_sent() {
     let profile = Profiles::default().resolve("pyairtable");
     let webhook = webhook(&profile, profile.generate_key(None).unwrap(), None);
     let event = event(None, None);
@@ -128,20 +130,23 @@ async fn the_headers_of_pyairtable_are_all_there() {
 }
 
 #[tokio::test]
-async fn raw_sends_the_body_that_a_source_took_under_its_own_type() {
+async fn a_raw_profile_sends_the_received_body_with_its_content_type() {
     let profile = Profiles::default().resolve("raw");
     let webhook = webhook(&profile, profile.generate_key(None).unwrap(), None);
-    let inbound =
-        Inbound { content_type: Some("application/x-www-form-urlencoded"), headers: "{}", ..Inbound::default() };
+    let inbound = InboundInfo {
+        content_type: Some("application/x-www-form-urlencoded"),
+        headers: "{}",
+        ..InboundInfo::default()
+    };
     for (event, body, content_type) in [
         (event(None, None), DATA, "application/json"),
         (event(Some(inbound), Some("a=1&b=%20")), "a=1&b=%20", "application/x-www-form-urlencoded"),
-        (event(Some(Inbound { content_type: None, ..inbound }), Some("")), "", "application/json"),
+        (event(Some(InboundInfo { content_type: None, ..inbound }), Some("")), "", "application/json"),
     ] {
         let (headers, sent) = sent(&webhook, &event, NOW).await.unwrap();
         assert_eq!((&*sent, &headers["content-type"]), (body, &content_type.parse().unwrap()));
         let text = |name: &str| Some(headers[name].as_bytes());
-        let received = Received {
+        let received = StandardHeaders {
             id: text("webhook-id"),
             timestamp: text("webhook-timestamp"),
             signatures: text("webhook-signature"),
@@ -160,7 +165,7 @@ async fn a_change_from_v1_to_v1a_signs_both_ways() {
         signatures.split(' ').filter_map(|one| one.split_once(',')).map(|(version, _)| version).collect();
     assert_eq!(versions, ["v1a", "v1"]);
     let text = |name: &str| Some(headers[name].as_bytes());
-    let received = Received {
+    let received = StandardHeaders {
         id: text("webhook-id"),
         timestamp: text("webhook-timestamp"),
         signatures: text("webhook-signature"),
@@ -170,7 +175,7 @@ async fn a_change_from_v1_to_v1a_signs_both_ways() {
     }
 }
 
-/// Every scheme that a profile may have, with where its `{id}` stands for who verifies.
+/// Every scheme that a profile may have, with the location of its `{id}` for the verifier.
 const SCHEMES: [&str; 12] = [
     r#"scheme = "hmac", sig = "header:X-S", encoding = "hex""#,
     r#"scheme = "hmac", alg = "sha512", key = "hex", sig = "header:X-S", encoding = "base64", prefix = "v1=", signed = "{id}.{time}.{body}", time = "header:X-T", unit = "ms""#,
@@ -187,12 +192,12 @@ const SCHEMES: [&str; 12] = [
 ];
 
 #[tokio::test]
-async fn what_a_profile_signs_its_scheme_verifies() {
+async fn the_scheme_of_a_profile_verifies_its_signatures() {
     for scheme in SCHEMES {
         let profile = profile(&format!("headers = {{ X-Id = \"{{event.id}}\" }}\nsign = {{ {scheme} }}"));
-        let Signing::Scheme(outbound) = profile.signing() else { panic!("{scheme}") };
+        let ProfileSigning::Scheme(outbound) = profile.signing() else { panic!("{scheme}") };
         let (new, old) = (profile.generate_key(None).unwrap(), profile.generate_key(None).unwrap());
-        let verifier = outbound.scheme().clone().with_id(&["header:X-Id".parse::<Place>().unwrap()]);
+        let verifier = outbound.scheme().clone().with_id(&["header:X-Id".parse::<ValueLocation>().unwrap()]);
         let key = |key: &SigningKey| {
             let verifying = verifier.verifying_secret(&key.secret).unwrap();
             assert_eq!(key.public_key().as_deref().unwrap_or(key.secret.reveal()), verifying.reveal());
@@ -203,14 +208,16 @@ async fn what_a_profile_signs_its_scheme_verifies() {
         let (headers, body) = sent(&webhook, &event(None, None), NOW).await.unwrap();
         let believes = |headers: &HeaderMap, body: &str, key| {
             let url = "http://127.0.0.1:9000/hook";
-            let request = Request { method: "POST", url, query: Some("a=b"), path: "", headers, body: body.as_bytes() };
+            let request =
+                RequestParts { method: "POST", url, query: Some("a=b"), path: "", headers, body: body.as_bytes() };
             verifier.verify([key], None, &request, NOW)
         };
         assert_eq!(believes(&headers, &body, &new_key), Ok(()), "{scheme}");
         let is_token = outbound.scheme().sends_secret();
         assert_eq!(believes(&headers, &format!("{body} "), &new_key).is_ok(), is_token, "{scheme}");
-        // The old secret's signature: beside the new one, or in the header that a receiver with the old one can be pointed to.
-        let sig = verifier.places()[0].to_string();
+        // The signature with the old secret is beside the new one, or in a header that a receiver with the old secret
+        // can use.
+        let sig = verifier.signature_locations()[0].to_string();
         let previous = format!("{}-previous", sig.strip_prefix("header:").unwrap());
         let mut old_headers = headers.clone();
         if let Some(value) = headers.get(&*previous) {
@@ -226,7 +233,7 @@ async fn what_a_profile_signs_its_scheme_verifies() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_that_cannot_be_signed_as_the_profile_says() {
+async fn a_request_that_the_profile_cannot_sign_is_not_sent() {
     let gone = Profiles::default().resolve("gone");
     let unknown = webhook(&gone, gone.stored_key(Secret::new(NEW)), None);
     let said = sent(&unknown, &event(None, None), NOW).await.unwrap_err().to_string();
@@ -235,14 +242,14 @@ async fn nothing_is_sent_that_cannot_be_signed_as_the_profile_says() {
     let unfit = webhook(&hex, hex.stored_key(Secret::new(NEW)), None);
     let said = sent(&unfit, &event(None, None), NOW).await.unwrap_err().to_string();
     assert!(said.contains("hexadecimal") && !said.contains(NEW), "{said}");
-    // An old secret that does not fit is silent, and the current one signs.
+    // An old secret that does not fit the scheme does not sign, and the current one does.
     let half = webhook(&hex, hex.generate_key(None).unwrap(), Some(hex.stored_key(Secret::new(NEW))));
     let (headers, _) = sent(&half, &event(None, None), NOW).await.unwrap();
     assert!(headers.contains_key("x-s") && !headers.contains_key("x-s-previous"));
 }
 
 #[tokio::test]
-async fn headers_of_a_webhook_do_not_reach_those_of_its_profile() {
+async fn headers_of_a_webhook_do_not_override_those_of_its_profile() {
     let profile = Profiles::default().resolve("pyairtable");
     let mut webhook = Arc::into_inner(webhook(&profile, profile.generate_key(None).unwrap(), None)).unwrap();
     for name in ["x-pyairtable-signature", "x-pyairtable-timestamp", "x-pyairtable-event-id"] {
@@ -253,7 +260,7 @@ async fn headers_of_a_webhook_do_not_reach_those_of_its_profile() {
 }
 
 #[test]
-fn a_preview_is_what_would_be_sent_and_hides_what_is_secret() {
+fn a_preview_shows_the_request_and_hides_secrets() {
     let token = profile(r#"sign = { scheme = "token", sig = "header:X-Token" }"#);
     let webhook = webhook(&token, token.generate_key(None).unwrap(), None);
     let preview = preview(&webhook, &event(None, None), 1, NOW).unwrap();

@@ -1,5 +1,5 @@
-//! Reads an answer: its status, how long to wait, and no more of its body than is worth it. Nothing is decompressed, no
-//! redirect followed.
+//! Reads a response: its status, `Retry-After`, and a bounded part of its body. Bodies are not decompressed, and
+//! redirects are not followed.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,38 +12,38 @@ use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, RETRY_DELAY_MAX};
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Instant};
 
-/// What is known of an answer so far; what an attempt that runs out of time leaves behind.
+/// What has been read of a response so far. An attempt that times out leaves an incomplete one.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct PartialResponse {
     pub(super) sent_at: Option<Instant>,
-    /// When it had been read.
+    /// When the response was read.
     pub(super) ended_at: Option<Instant>,
     pub(super) status: Option<StatusCode>,
     pub(super) retry_after: Option<Duration>,
     body: Vec<u8>,
-    /// Kept where all of the answer is.
+    /// The response headers. `None` if only the start of the body is kept.
     headers: Option<HeaderMap>,
     is_cut: bool,
 }
 
-impl Answer {
-    /// One of which all is kept that is read.
-    pub(super) fn whole() -> Self {
+impl PartialResponse {
+    /// An empty response that keeps the headers and all of the body that is read.
+    pub(super) fn keeping_all() -> Self {
         Self { headers: Some(HeaderMap::new()), ..Self::default() }
     }
 
-    /// What was read of it is forgotten: another connection is tried.
-    pub(super) fn begin_again(&mut self) {
-        *self = if self.headers.is_some() { Self::whole() } else { Self::default() };
+    /// Forgets what was read, before the request is sent again on another connection.
+    pub(super) fn reset(&mut self) {
+        *self = if self.headers.is_some() { Self::keeping_all() } else { Self::default() };
     }
 
-    /// Headers, body, and whether there was more of that than is read.
-    pub(super) fn shown(&mut self) -> (HeaderMap, Vec<u8>, bool) {
+    /// The headers, the body, and whether the body was cut at the limit.
+    pub(super) fn take_all(&mut self) -> (HeaderMap, Vec<u8>, bool) {
         (self.headers.take().unwrap_or_default(), self.body.clone(), self.is_cut)
     }
 
-    /// Reads a response up to its bounds, and gives the connection back if it can take another request. `clock` is for a
-    /// `Retry-After` that is a date.
+    /// Reads a response up to the limits. Returns the connection if it can take another request. `clock` converts a
+    /// `Retry-After` date to a delay.
     pub(super) async fn read(
         &mut self,
         mut connection: Box<Connection>,
@@ -62,7 +62,7 @@ impl Answer {
         }
         let mut read = 0;
         while let Some(frame) = connection.frame(&mut body).await {
-            // Trailers have nothing to say.
+            // Trailers are ignored.
             let Ok(data) = frame?.into_data() else { continue };
             let room = kept_max - self.body.len();
             self.body.extend_from_slice(&data[..data.len().min(room)]);
@@ -76,24 +76,25 @@ impl Answer {
         Ok(connection.is_idle(head.headers).await.then_some(connection))
     }
 
-    /// The kept part of the body, as text.
+    /// The kept part of the body, as text. Invalid UTF-8 is replaced.
     pub(super) fn into_text(self) -> Box<str> {
         if self.body.is_empty() {
             return Box::default();
         }
         let mut text = String::from_utf8_lossy(&self.body).into_owned();
-        // A byte that is no text becomes three.
+        // An invalid byte becomes three, so the text is cut to the limit again.
         let end = (0..=RESPONSE_BYTES_KEPT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or_default());
         text.into_boxed_str()
     }
 }
 
-/// `Retry-After`: seconds, or one of the three forms of an HTTP date (RFC 9110 sections 10.2.3 and 5.6.7).
+/// The delay of `Retry-After`: seconds, or one of the three forms of an HTTP date (RFC 9110 sections 10.2.3 and 5.6.7).
+/// `None` if the header is absent or invalid.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // Only a number past u64 does not parse, and that is longer than the longest.
+        // Only a number above `u64::MAX` does not parse, and it exceeds the longest delay.
         text.parse().map_or(Duration::MAX, Duration::from_secs)
     } else {
         let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -134,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_still_bounded() {
-        let answer = Answer { body: vec![0xff; RESPONSE_BYTES_KEPT], ..Answer::default() };
+    fn invalid_utf8_stays_within_the_limit() {
+        let answer = PartialResponse { body: vec![0xff; RESPONSE_BYTES_KEPT], ..PartialResponse::default() };
         let text = answer.into_text();
         assert!(text.len() <= RESPONSE_BYTES_KEPT && text.chars().all(|c| c == char::REPLACEMENT_CHARACTER));
-        assert_eq!(&*Answer { body: b"ok".to_vec(), ..Answer::default() }.into_text(), "ok");
+        assert_eq!(&*PartialResponse { body: b"ok".to_vec(), ..PartialResponse::default() }.into_text(), "ok");
     }
 }

@@ -1,12 +1,14 @@
-//! The client against receivers on real sockets, well-meaning and hostile (RELIABILITY P6, P7).
+//! Tests of the client with well-behaved and hostile receivers on real sockets (RELIABILITY P6, P7).
 //!
-//! `tests/data/tls` holds a certificate for `receiver.test` and 127.0.0.1, valid until 2120, with its key, and the
-//! authority that signed it, and two clients' with theirs (the one of a P-256 key, the other of an RSA key), and the authority
-//! that signed them; the keys of the authorities were thrown away. `tests/data/ssrf_urls.jsonl` is the table of bypasses.
+//! `tests/data/tls` has a certificate with key for `receiver.test` and 127.0.0.1, valid until 2120, and the authority
+//! that signed it. It also has two client certificates with keys (one with a P-256 key, one with an RSA key), and the
+//! authority that signed them. The keys of the authorities were deleted. `tests/data/ssrf_urls.jsonl` is the table of
+//! bypass URLs.
 
 use crate::model::{AttemptError, EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
 use crate::outbound::{
-    Credentials, Endpoint, EndpointAuth, Event, Guard, SharedGuard, SigningKeys, Webhook, WebhookSettings, preview,
+    Credentials, EgressGuard, Endpoint, EndpointAuth, Event, SharedEgressGuard, SigningKeys, Webhook, WebhookSettings,
+    preview,
 };
 use crate::signature::SigningKey;
 use std::cell::{Cell, RefCell};
@@ -31,21 +33,21 @@ use tokio_rustls::TlsAcceptor;
 use super::connect::Connector;
 use super::*;
 use crate::config::Egress;
-use crate::handoff::{AttemptRequest, Outcome, Transport};
+use crate::handoff::{AttemptOutcome, AttemptRequest, Transport};
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
 use crate::runtime::{Clock, MemoryBudget};
-use crate::signature::standard::{Received, verify};
+use crate::signature::standard::{StandardHeaders, verify};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
 const LONG: Duration = Duration::from_secs(30);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// Answers given by name; a name without one does not exist.
+/// A resolver with fixed answers. A name without an answer does not exist.
 #[derive(Default)]
 pub(super) struct Names(HashMap<&'static str, NameAnswer>, Cell<usize>);
 
-/// The addresses, by the number of the query.
+/// Returns the addresses for the number of the query.
 type NameAnswer = Box<dyn Fn(usize) -> Vec<IpAddr>>;
 
 impl Names {
@@ -66,22 +68,22 @@ pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(super) fn guard(allow: &[&str]) -> SharedGuard {
+pub(super) fn guard(allow: &[&str]) -> SharedEgressGuard {
     let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
-    shared(Guard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
+    shared(EgressGuard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
 }
 
-fn shared(guard: Guard) -> SharedGuard {
+fn shared(guard: EgressGuard) -> SharedEgressGuard {
     Arc::new(arc_swap::ArcSwap::from_pointee(guard))
 }
 
-fn client(guard: SharedGuard, names: Names) -> Client<Names> {
+fn client(guard: SharedEgressGuard, names: Names) -> DeliveryClient<Names> {
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
     let setup = ClientSetup { guard, tls: tls_config(Some(&ca_file)).unwrap(), clock: Clock::test(NOW) };
-    Client::with_resolver(setup, names)
+    DeliveryClient::with_resolver(setup, names)
 }
 
-fn loopback() -> Client<Names> {
+fn loopback() -> DeliveryClient<Names> {
     client(guard(&["127.0.0.0/8"]), Names::default())
 }
 
@@ -102,7 +104,7 @@ fn event(data: impl Into<Bytes>) -> Arc<Event> {
     event_after(0, data)
 }
 
-/// An event that came through other gateways.
+/// An event that came through `hops` other gateways.
 fn event_after(hops: u8, data: impl Into<Bytes>) -> Arc<Event> {
     let mut head = Vec::new();
     let new = NewEvent {
@@ -132,16 +134,16 @@ fn first<'a>(webhook: &'a Arc<Webhook>, event: &'a Arc<Event>, timeout: Duration
     AttemptRequest { webhook, event, attempt: 1, timeout, began: clock.moment(clock.instant()) }
 }
 
-async fn send_to<R: Resolve>(client: &Client<R>, webhook: Webhook, timeout: Duration) -> Outcome {
+async fn send_to<R: Resolve>(client: &DeliveryClient<R>, webhook: Webhook, timeout: Duration) -> AttemptOutcome {
     let webhook = Arc::new(webhook);
-    client.carry(first(&webhook, &event(&b"{}"[..]), timeout)).await
+    client.deliver(first(&webhook, &event(&b"{}"[..]), timeout)).await
 }
 
-async fn send<R: Resolve>(client: &Client<R>, at: SocketAddr, timeout: Duration) -> Outcome {
+async fn send<R: Resolve>(client: &DeliveryClient<R>, at: SocketAddr, timeout: Duration) -> AttemptOutcome {
     send_to(client, webhook(&format!("http://{at}/hook")), timeout).await
 }
 
-/// A receiver: what it does with each connection, and how many there were.
+/// A receiver: a function that handles each connection, and a count of the connections.
 pub(super) async fn receiver<F: Future<Output = ()> + 'static>(
     serve: impl Fn(usize, TcpStream) -> F + 'static,
 ) -> (SocketAddr, Rc<Cell<usize>>) {
@@ -165,7 +167,7 @@ async fn receiver_on<F: Future<Output = ()> + 'static>(
     (at, count)
 }
 
-/// One request, head and body; `None` at the end of the connection.
+/// Reads one request, head and body. `None` at the end of the connection.
 async fn read_request(from: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<String>, Vec<u8>)> {
     let mut bytes = Vec::new();
     let head_end = loop {
@@ -186,14 +188,14 @@ async fn read_request(from: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<String
     Some((lines, body))
 }
 
-/// Gives each request the same answer.
+/// Answers each request with the same response.
 async fn answer_all(mut socket: impl AsyncRead + AsyncWrite + Unpin, answer: Vec<u8>) {
     while read_request(&mut socket).await.is_some() {
         socket.write_all(&answer).await.unwrap();
     }
 }
 
-/// Takes one request, begins with this answer, and goes on writing `more` until nobody reads it.
+/// Reads one request, writes the start of a response, and then writes `more` until the client stops reading.
 async fn flood(mut socket: TcpStream, begin: Vec<u8>, more: Vec<u8>) {
     read_request(&mut socket).await;
     let mut written = socket.write_all(&begin).await;
@@ -207,20 +209,20 @@ pub(super) async fn local<T>(test: impl Future<Output = T>) -> T {
     LocalSet::new().run_until(test).await
 }
 
-fn is_connect(outcome: &Outcome) -> bool {
+fn is_connect(outcome: &AttemptOutcome) -> bool {
     matches!(outcome.result, Err(AttemptError::Connect(_)))
 }
 
 #[tokio::test]
-async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
+async fn a_delivery_arrives_complete_signed_and_with_its_headers() {
     local(async {
         let seen = Rc::new(RefCell::new(Vec::new()));
-        let noted = Rc::clone(&seen);
+        let recorded = Rc::clone(&seen);
         let (at, _) = receiver(move |_, mut socket| {
-            let noted = Rc::clone(&noted);
+            let recorded = Rc::clone(&recorded);
             async move {
                 let request = read_request(&mut socket).await.unwrap();
-                noted.borrow_mut().push(request);
+                recorded.borrow_mut().push(request);
                 socket.write_all(OK).await.unwrap();
             }
         })
@@ -236,7 +238,7 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
         let data = format!("{{\"n\":\"{}\"}}", "x".repeat(1 << 20));
         let event = event(data.clone());
         let client = loopback();
-        let outcome = client.carry(first(&webhook, &event, LONG)).await;
+        let outcome = client.deliver(first(&webhook, &event, LONG)).await;
         assert_eq!(outcome.result, Ok(()));
         assert_eq!((outcome.http_status, &*outcome.response), (Some(200), "ok"));
         assert!(outcome.sent_at.is_some() && outcome.latency > Duration::ZERO);
@@ -259,7 +261,7 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
         assert_eq!(header("webhook-hops"), "1");
         assert_eq!(header("webhook-id"), event.id.to_string());
         assert_eq!(header("webhook-timestamp"), "1711015200");
-        let received = Received {
+        let received = StandardHeaders {
             id: Some(header("webhook-id").as_bytes()),
             timestamp: Some(header("webhook-timestamp").as_bytes()),
             signatures: Some(header("webhook-signature").as_bytes()),
@@ -272,12 +274,12 @@ async fn a_delivery_arrives_whole_signed_and_with_its_headers() {
 }
 
 #[tokio::test]
-async fn a_previous_secret_signs_until_its_end() {
+async fn a_previous_secret_signs_until_it_expires() {
     local(async {
         let mut webhook = webhook("http://127.0.0.1:9000/");
         webhook.settings.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
-        let mut signer = crate::outbound::Signer::default();
-        let count = |signer: &mut crate::outbound::Signer, webhook: &Webhook, now| {
+        let mut signer = crate::outbound::DeliverySigner::default();
+        let count = |signer: &mut crate::outbound::DeliverySigner, webhook: &Webhook, now| {
             let made = signer.sign(webhook, &event("{}"), 1, now).unwrap();
             let request = made.request(webhook, hyper::HeaderMap::new());
             request.headers()["webhook-signature"].to_str().unwrap().split(' ').count()
@@ -289,12 +291,13 @@ async fn a_previous_secret_signs_until_its_end() {
 }
 
 #[tokio::test]
-async fn each_gateway_counts_itself() {
+async fn each_gateway_increments_the_hop_count() {
     local(async {
         let webhook = webhook("http://127.0.0.1:9000/");
         for (came_through, says) in [(0, "1"), (3, "4"), (u8::MAX, "256")] {
-            let made =
-                crate::outbound::Signer::default().sign(&webhook, &event_after(came_through, "{}"), 1, NOW).unwrap();
+            let made = crate::outbound::DeliverySigner::default()
+                .sign(&webhook, &event_after(came_through, "{}"), 1, NOW)
+                .unwrap();
             assert_eq!(made.request(&webhook, hyper::HeaderMap::new()).headers()["webhook-hops"], says);
         }
     })
@@ -322,7 +325,7 @@ async fn every_status_is_an_outcome() {
             let expected = if status < 300 { Ok(()) } else { Err(AttemptError::Status(status)) };
             assert_eq!(outcome.result, expected);
             assert_eq!((outcome.http_status, &*outcome.response), (Some(status), "why"));
-            // To the second: the clock of the test runs.
+            // Compared to the second, because the clock of the test runs.
             assert_eq!(outcome.retry_after.map(|wait| wait.as_secs_f32().round() as u32), retry_after, "{status}");
         }
     })
@@ -330,7 +333,7 @@ async fn every_status_is_an_outcome() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     local(async {
         let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
         let client = loopback();
@@ -349,7 +352,7 @@ async fn connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn an_answer_without_body_or_in_chunks_keeps_the_connection() {
+async fn an_empty_or_chunked_response_keeps_the_connection() {
     local(async {
         for answer in [
             "HTTP/1.1 204 No Content\r\n\r\n",
@@ -368,7 +371,8 @@ async fn an_answer_without_body_or_in_chunks_keeps_the_connection() {
     .await;
 }
 
-/// 1. A connection is idle. 2. The receiver closes it while a request is on its way. 3. No byte of an answer comes.
+/// 1. A connection is idle. 2. The receiver closes it while a request is in flight. 3. The client gets no byte of a
+/// response.
 #[tokio::test]
 async fn a_stale_connection_is_replaced_once() {
     local(async {
@@ -414,7 +418,7 @@ async fn a_connection_closed_while_idle_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_new_connection_that_dies_is_a_failure_and_is_not_tried_again() {
+async fn a_new_connection_that_closes_is_a_failure_without_a_second_try() {
     local(async {
         let (at, connections) = receiver(|_, mut socket| async move {
             read_request(&mut socket).await;
@@ -428,7 +432,7 @@ async fn a_new_connection_that_dies_is_a_failure_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_a_failure_and_is_not_tried_again() {
+async fn a_truncated_response_is_a_failure_without_a_second_try() {
     local(async {
         let (at, connections) = receiver(|nth, mut socket| async move {
             if nth == 1 {
@@ -450,7 +454,7 @@ async fn an_answer_that_breaks_off_is_a_failure_and_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_endless_body_costs_its_bound() {
+async fn an_endless_body_is_read_up_to_the_limit() {
     local(async {
         let (at, connections) = receiver(|_, socket| {
             flood(socket, b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; RESPONSE_BYTES_MAX / 4])
@@ -470,7 +474,7 @@ async fn an_endless_body_costs_its_bound() {
 #[tokio::test]
 async fn a_compressed_body_stays_compressed() {
     local(async {
-        // The begin of `gzip < /dev/zero`: each byte of it stands for a thousand.
+        // The start of `gzip < /dev/zero`: each byte decompresses to about a thousand.
         let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xec, 0xc1, 1, 1][..], &[0; 5000]].concat();
         let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
         let answer = [head.as_bytes(), &bomb].concat();
@@ -484,7 +488,7 @@ async fn a_compressed_body_stays_compressed() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_cut() {
+async fn an_endless_response_head_is_cut() {
     local(async {
         for line in [format!("x-a: {}\r\n", "y".repeat(1000)), "y".repeat(1000), "a: b\r\n".into()] {
             let (at, _) =
@@ -497,9 +501,9 @@ async fn a_head_without_end_is_cut() {
 }
 
 #[tokio::test]
-async fn continue_for_ever_ends_with_the_timeout() {
+async fn endless_100_continue_ends_with_the_timeout() {
     local(async {
-        // Two loops that never rest: tokio's clock cannot be paused.
+        // Two loops run without a pause, so tokio's clock cannot be paused.
         let timeout = Duration::from_millis(50);
         let more = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
         let (at, _) = receiver(move |_, socket| flood(socket, Vec::new(), more.clone())).await;
@@ -534,7 +538,7 @@ async fn one_byte_a_second_ends_with_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tls_that_never_ends_has_its_own_limit_within_the_timeout() {
+async fn an_endless_tls_handshake_has_its_own_timeout() {
     local(async {
         let (at, _) = receiver(|_, mut socket| async move {
             let mut all = Vec::new();
@@ -553,7 +557,7 @@ async fn tls_that_never_ends_has_its_own_limit_within_the_timeout() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_dropped_leaves_the_client_whole() {
+async fn a_dropped_attempt_leaves_the_client_usable() {
     local(async {
         let (at, connections) = receiver(|nth, mut socket| async move {
             if nth == 1 {
@@ -589,7 +593,7 @@ async fn a_closed_port_is_a_failure_with_its_reason() {
     .await;
 }
 
-/// What speaks TLS with the test's certificate.
+/// A TLS acceptor with the test certificate.
 pub(super) fn acceptor() -> TlsAcceptor {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
     let chain = vec![CertificateDer::from_pem_file(folder.join("server.pem")).unwrap()];
@@ -618,7 +622,7 @@ async fn tls_receiver() -> (SocketAddr, Rc<Cell<usize>>) {
 }
 
 #[tokio::test]
-async fn https_by_name_and_by_address_with_an_authority_of_ones_own() {
+async fn https_by_name_and_by_address_with_a_configured_authority() {
     local(async {
         let (at, connections) = tls_receiver().await;
         let names = Names::default()
@@ -640,18 +644,19 @@ async fn https_by_name_and_by_address_with_an_authority_of_ones_own() {
 }
 
 #[tokio::test]
-async fn an_authority_that_nobody_named_is_not_trusted() {
+async fn an_unconfigured_authority_is_not_trusted() {
     local(async {
         let (at, _) = tls_receiver().await;
         let setup =
             ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
-        let outcome = send_to(&Client::new(setup), webhook(&format!("https://{at}/")), LONG).await;
+        let outcome = send_to(&DeliveryClient::new(setup), webhook(&format!("https://{at}/")), LONG).await;
         assert!(is_connect(&outcome) && outcome.sent_at.is_none(), "{outcome:?}");
     })
     .await;
 }
 
-/// Speaks TLS with whoever shows a certificate of the clients' authority; notes, for each connection, the certificate.
+/// A TLS receiver that requires a client certificate of the clients' authority. It records the certificate of each
+/// connection.
 async fn mutual_receiver() -> (SocketAddr, Rc<RefCell<Vec<CertificateDer<'static>>>>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
     let mut clients = rustls::RootCertStore::empty();
@@ -669,12 +674,12 @@ async fn mutual_receiver() -> (SocketAddr, Rc<RefCell<Vec<CertificateDer<'static
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let seen = Rc::new(RefCell::new(Vec::new()));
-    let noted = Rc::clone(&seen);
+    let recorded = Rc::clone(&seen);
     let (at, _) = receiver(move |_, socket| {
-        let (acceptor, noted) = (acceptor.clone(), Rc::clone(&noted));
+        let (acceptor, recorded) = (acceptor.clone(), Rc::clone(&recorded));
         async move {
             if let Ok(socket) = acceptor.accept(socket).await {
-                noted.borrow_mut().push(socket.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned());
+                recorded.borrow_mut().push(socket.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned());
                 answer_all(socket, OK.to_vec()).await;
             }
         }
@@ -695,7 +700,7 @@ fn identity(name: &str) -> TlsSettings {
 }
 
 #[tokio::test]
-async fn each_webhook_shows_its_own_certificate_and_shares_no_connection() {
+async fn each_webhook_presents_its_own_client_certificate_and_shares_no_connection() {
     local(async {
         let (at, seen) = mutual_receiver().await;
         let client = loopback();
@@ -706,9 +711,9 @@ async fn each_webhook_shows_its_own_certificate_and_shares_no_connection() {
         };
         let deliver = async |webhook: &Arc<Webhook>| {
             let event = event(&b"{}"[..]);
-            client.carry(first(webhook, &event, LONG)).await.result
+            client.deliver(first(webhook, &event, LONG)).await.result
         };
-        // The usual authorities, with those of the configuration, hold where there is no `ca`.
+        // Without `ca`, the default authorities and those of the configuration are trusted.
         let usual = |name| Some(TlsSettings { ca: None, ..identity(name) });
         let webhooks = [Some(identity("one")), Some(identity("two")), usual("one"), usual("two")].map(with);
         for _ in 0..3 {
@@ -720,18 +725,18 @@ async fn each_webhook_shows_its_own_certificate_and_shares_no_connection() {
             |name: &str| CertificateDer::from_pem_slice(identity(name).client_certificate.unwrap().as_bytes()).unwrap();
         assert_eq!(*seen.borrow(), [shown("one"), shown("two"), shown("one"), shown("two")], "one connection each");
 
-        // Of the same host without a certificate, while connections and sessions with one are there.
+        // A webhook of the same host without a certificate, while connections and sessions with one exist.
         assert!(matches!(deliver(&with(None)).await, Err(AttemptError::Connect(_))));
-        // A test delivery goes the same way.
+        // A test delivery presents the certificate too.
         let event = event(&b"{}"[..]);
-        assert_eq!(client.probe(first(&webhooks[1], &event, LONG)).await.outcome.result, Ok(()));
+        assert_eq!(client.deliver_test(first(&webhooks[1], &event, LONG)).await.outcome.result, Ok(()));
         assert_eq!(seen.borrow().len(), 4);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_webhooks_own_authority_holds_in_place_of_all_others() {
+async fn a_webhooks_own_authority_replaces_all_others() {
     local(async {
         let (at, _) = tls_receiver().await;
         let with = |ca: &str| {
@@ -742,14 +747,14 @@ async fn a_webhooks_own_authority_holds_in_place_of_all_others() {
                 Some(Arc::new(EndpointTls::try_new(TlsSettings { ca, ..TlsSettings::default() }).unwrap()));
             webhook
         };
-        // The configuration trusts the receiver's authority; this webhook does not.
+        // The configuration trusts the receiver's authority, but this webhook does not.
         let outcome = send_to(&loopback(), with("clients-ca.pem"), LONG).await;
         let Err(AttemptError::Connect(why)) = &outcome.result else { panic!("{outcome:?}") };
         assert!(why.starts_with("TLS handshake: invalid peer certificate"), "{why}");
-        // And the other way round.
+        // Here the webhook trusts the authority, and the configuration does not.
         let setup =
             ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
-        let outcome = send_to(&Client::new(setup), with("ca.pem"), LONG).await;
+        let outcome = send_to(&DeliveryClient::new(setup), with("ca.pem"), LONG).await;
         assert_eq!(outcome.result, Ok(()));
     })
     .await;
@@ -762,7 +767,7 @@ async fn credentials_are_sent_and_shown_as_secrets() {
         let credentials = Credentials::Basic { username: "u".into(), password: Secret::new("p") };
         webhook.settings.auth = Some(Arc::new(EndpointAuth::try_new(credentials).unwrap()));
         let event = event("{}");
-        let made = crate::outbound::Signer::default().sign(&webhook, &event, 1, NOW).unwrap();
+        let made = crate::outbound::DeliverySigner::default().sign(&webhook, &event, 1, NOW).unwrap();
         let sent = made.request(&webhook, hyper::HeaderMap::new());
         assert_eq!(sent.headers()["authorization"], "Basic dTpw");
         let shown = preview(&Arc::new(webhook), &event, 1, NOW).unwrap();
@@ -778,29 +783,29 @@ fn a_ca_file_must_hold_a_certificate() {
     assert!(matches!(tls_config(Some(&folder.join("server.key"))), Err(TlsError::Empty(_))));
 }
 
-// --- the egress guard on the way ------------------------------------------------------------------------------------
+// --- egress rules ---------------------------------------------------------------------------------------------------
 
 #[derive(serde::Deserialize)]
-struct Line {
+struct BypassUrl {
     url: String,
     why: String,
     expect: String,
     class: String,
 }
 
-fn lines() -> Vec<Line> {
+fn lines() -> Vec<BypassUrl> {
     let text = include_str!("../../tests/data/ssrf_urls.jsonl");
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn each_line_of_the_table_of_bypasses_is_refused_and_each_control_is_not() {
+fn every_bypass_url_is_refused_and_every_control_url_is_allowed() {
     let guard = guard(&[]);
     let (mut refused, mut allowed) = (0, 0);
-    for Line { url, why, expect, class } in lines() {
+    for BypassUrl { url, why, expect, class } in lines() {
         let endpoint = Endpoint::try_new(&url, &guard.load());
         match (expect.as_str(), class.as_str()) {
-            // Names, which only their addresses give away: below.
+            // Names are rejected only because of their addresses. Another test covers them.
             ("refuse", "dns" | "dns-wellknown") | ("fail-no-follow", _) => assert!(endpoint.is_ok(), "{url}"),
             ("refuse", _) => {
                 assert!(endpoint.is_err(), "missed: {url} ({why})");
@@ -815,7 +820,7 @@ fn each_line_of_the_table_of_bypasses_is_refused_and_each_control_is_not() {
     assert_eq!((refused, allowed), (209, 30));
 }
 
-/// The answers of the table's names, as its zone has them.
+/// The DNS answers for the names of the table.
 fn zone() -> Names {
     let public = || ip("93.184.215.14");
     let one = |text: &'static str| move |_| vec![ip(text)];
@@ -842,11 +847,11 @@ fn zone() -> Names {
 }
 
 #[tokio::test]
-async fn names_are_judged_by_all_their_addresses_at_each_connection() {
+async fn all_addresses_of_a_name_are_checked_at_each_connection() {
     let guard = guard(&[]);
     let named = lines().into_iter().filter(|line| line.class.starts_with("dns") || line.url.contains("//public.ssrf"));
     let mut count = 0;
-    for Line { url, expect, .. } in named {
+    for BypassUrl { url, expect, .. } in named {
         let connector = Connector::new(Arc::clone(&guard), tls_config(None).unwrap(), zone());
         let endpoint = Endpoint::try_new(&url, &guard.load()).unwrap();
         let mut refused = 0;
@@ -863,7 +868,7 @@ async fn names_are_judged_by_all_their_addresses_at_each_connection() {
     assert_eq!(count, 17);
 }
 
-/// The open address and the closed one listen on one port; the name's answer changes with each query.
+/// The allowed and the forbidden address listen on the same port. The DNS answer changes with each query.
 #[tokio::test]
 async fn a_thousand_rebindings_never_reach_the_closed_address() {
     local(async {
@@ -919,7 +924,7 @@ async fn redirects_are_failures_and_nothing_else_is_reached() {
         let names = Names::default().with("redirector.ssrf.test", |_| vec![ip("127.0.0.1")]);
         let client = client(guard(&["127.0.0.0/8"]), names);
         let mut sent = 0;
-        for Line { url, .. } in lines().into_iter().filter(|line| line.expect == "fail-no-follow") {
+        for BypassUrl { url, .. } in lines().into_iter().filter(|line| line.expect == "fail-no-follow") {
             let mut webhook = webhook(&url);
             webhook.settings.endpoint.port = at.port();
             let outcome = send_to(&client, webhook, LONG).await;
@@ -936,10 +941,10 @@ async fn redirects_are_failures_and_nothing_else_is_reached() {
 }
 
 #[tokio::test]
-async fn localhost_is_loopback_as_far_as_that_is_open_and_nobody_is_asked() {
+async fn localhost_is_the_allowed_loopback_address_without_a_dns_query() {
     local(async {
         let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
-        // An answer that would be followed, if it were asked for.
+        // The answer of a DNS query that must not be made.
         let elsewhere = || Names::default().with("localhost", |_| vec![ip("127.0.0.9")]);
         let to = || webhook(&format!("http://localhost:{}/", at.port()));
         let outcome = send_to(&client(guard(&["127.0.0.0/8"]), elsewhere()), to(), LONG).await;
@@ -952,13 +957,13 @@ async fn localhost_is_loopback_as_far_as_that_is_open_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn our_own_listener_is_refused_even_where_loopback_is_open() {
+async fn the_own_listener_is_refused_even_if_loopback_is_allowed() {
     local(async {
         let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
         for own in [at, SocketAddr::new(ip("0.0.0.0"), at.port()), SocketAddr::new(ip("::"), at.port())] {
             let rules =
                 Egress { allow: vec!["0.0.0.0/0".parse().unwrap()], deny: vec![], require_https: false, ca_file: None };
-            let client = client(shared(Guard::new(&rules, [own])), Names::default());
+            let client = client(shared(EgressGuard::new(&rules, [own])), Names::default());
             let outcome = send(&client, at, LONG).await;
             assert!(matches!(outcome.result, Err(AttemptError::Egress(_))), "{outcome:?}");
         }
@@ -967,11 +972,11 @@ async fn our_own_listener_is_refused_even_where_loopback_is_open() {
     .await;
 }
 
-/// A thousand deliveries are under way in a shard: what is rare (a TLS handshake) must not lie in each of their futures.
+/// A shard runs a thousand deliveries at once, so rare states such as a TLS handshake must not be part of each future.
 #[test]
-fn a_delivery_under_way_is_small() {
+fn the_future_of_a_delivery_is_small() {
     let client = loopback();
     let (webhook, event) = (Arc::new(webhook("http://127.0.0.1:9000/")), event("{}"));
-    let carried = client.carry(first(&webhook, &event, LONG));
+    let carried = client.deliver(first(&webhook, &event, LONG));
     assert!(size_of_val(&carried) <= 4096, "{} bytes", size_of_val(&carried));
 }

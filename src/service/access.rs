@@ -1,11 +1,11 @@
-//! Who may do what: the role that each operation requires, and what a caller may see.
+//! Authorization: the role that each operation requires, and the resources that a caller may see.
 
 use std::sync::Arc;
 
 use super::{Error, ErrorKind, Service, WebhookRef};
 use crate::model::{DEFAULT_TENANT, Principal, Role};
 use crate::outbound::Webhook;
-use crate::registry::Lookup;
+use crate::registry::WebhookEntry;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident: $role:ident,)*) => {
@@ -19,7 +19,7 @@ macro_rules! operations {
             /// Every operation.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The least role that may call the operation.
+            /// The lowest role that may call the operation.
             pub fn required_role(self) -> Role {
                 match self { $(Self::$name => Role::$role,)* }
             }
@@ -28,7 +28,7 @@ macro_rules! operations {
 }
 
 operations! {
-    /// Make a webhook, or preview one.
+    /// Create a webhook, or preview a new one.
     CreateWebhook: Member,
     /// Read one webhook.
     ReadWebhook: Viewer,
@@ -38,22 +38,22 @@ operations! {
     ChangeWebhook: Member,
     /// Delete a webhook.
     DeleteWebhook: Member,
-    /// Give a webhook another secret.
+    /// Replace the secret of a webhook.
     RegenerateSecret: Member,
     /// Send a test delivery.
     TestWebhook: Member,
     /// Read or list subscriptions.
     ReadSubscriptions: Viewer,
-    /// Make, replace or delete a subscription.
+    /// Create, replace or delete a subscription.
     ChangeSubscriptions: Member,
-    /// Read the figures of webhooks and tenants.
-    ReadFigures: Viewer,
-    /// Try a filter on an event. Nothing changes, so whoever reads may do it.
+    /// Read the statistics of webhooks and tenants.
+    ReadStatistics: Viewer,
+    /// Test a filter against an event. Nothing changes, so every role that may read may do so.
     TestFilter: Viewer,
 
     /// Read or list deliveries and their attempts.
     ReadDeliveries: Viewer,
-    /// Try a delivery again, or recover a webhook's deliveries.
+    /// Retry a delivery, or recover the deliveries of a webhook.
     RetryDeliveries: Member,
     /// Read or list dead letters.
     ReadDeadLetters: Viewer,
@@ -66,29 +66,29 @@ operations! {
     /// Start or cancel a replay, or replay one event.
     ChangeReplays: Member,
 
-    /// Read or list sources, their guides and their rejections.
+    /// Read or list sources, their setup guides and their rejections.
     ReadSources: Viewer,
-    /// Make, change, delete or restore a source, or rotate its secret or token.
+    /// Create, change, delete or restore a source, or rotate its secret or token.
     ChangeSources: Member,
 
     /// Read or list event types.
     ReadEventTypes: Viewer,
-    /// Make, replace or delete an event type, which holds for the whole tenant.
+    /// Create, replace or delete an event type. The change affects the whole tenant.
     ChangeEventTypes: Admin,
     /// List tenants.
     ReadTenants: Viewer,
-    /// Make a tenant. Only a key of tenant `*` may; that is not a matter of roles.
+    /// Create a tenant. Only a key of tenant `*` may do so, in addition to the role.
     CreateTenant: Admin,
-    /// Read or list keys: who else may come in.
+    /// Read or list API keys. Keys show who has access.
     ReadKeys: Admin,
-    /// Make or revoke a key.
+    /// Create or revoke an API key.
     ChangeKeys: Admin,
-    /// Read the audit log: who did what.
+    /// Read the audit log.
     ReadAudit: Admin,
 }
 
 impl Operation {
-    /// Refuses a role that is less than the required one.
+    /// Rejects a role below the required role.
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`].
@@ -97,7 +97,7 @@ impl Operation {
     }
 }
 
-/// Refuses a role that is less than `least`.
+/// Rejects a role below `least`.
 ///
 /// # Errors
 /// [`ErrorKind::Forbidden`].
@@ -113,29 +113,30 @@ pub fn authorise(role: Role, least: Role) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Forbidden, detail))
 }
 
-/// Whether the caller may know of what belongs to `tenant`.
+/// Whether the caller may see resources of `tenant`.
 pub fn sees(principal: &Principal, tenant: &str) -> bool {
     principal.tenant.as_deref().is_none_or(|own| own == tenant)
 }
 
-/// Whether the caller may know of a webhook, removed or not: the one rule for reads, lists, counts and figures.
-pub fn may_see(principal: &Principal, webhook: &Lookup) -> bool {
+/// Whether the caller may see a webhook, deleted or not. Reads, lists, counts and statistics all use this rule.
+pub fn may_see(principal: &Principal, webhook: &WebhookEntry) -> bool {
     match webhook {
-        Lookup::Live(webhook) => may_see_live(principal, webhook),
-        // The owner of a removed webhook is not known.
-        Lookup::Removed(removed) => sees(principal, &removed.tenant) && principal.sees_user(None),
+        WebhookEntry::Live(webhook) => may_see_live(principal, webhook),
+        // The owner of a removed webhook is unknown.
+        WebhookEntry::Removed(removed) => sees(principal, &removed.tenant) && principal.sees_user(None),
     }
 }
 
-/// Whether the caller may know of a webhook that is there.
+/// Whether the caller may see a webhook that is not deleted.
 pub fn may_see_live(principal: &Principal, webhook: &Webhook) -> bool {
     sees(principal, &webhook.tenant) && principal.sees_user(webhook.user_id.as_deref())
 }
 
-/// The tenant that a caller means who names `named` or none; `None`: every tenant, for a caller of tenant `*`.
+/// The tenant that a call is about: `named`, or the caller's own if `named` is `None`. `None` means every tenant, which
+/// only a caller of tenant `*` gets.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] for a tenant that the caller may not know of.
+/// [`ErrorKind::NotFound`] for a tenant that the caller may not see.
 pub fn tenant_of<'a>(principal: &'a Principal, named: Option<&'a str>) -> Result<Option<&'a str>, Error> {
     match named {
         Some(named) if sees(principal, named) => Ok(Some(named)),
@@ -145,33 +146,39 @@ pub fn tenant_of<'a>(principal: &'a Principal, named: Option<&'a str>) -> Result
 }
 
 impl Service {
-    /// The webhook that the caller names, removed or not, if the caller may know of it. A uid leads only to one that is
-    /// there.
-    pub(crate) fn known(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Lookup, Error> {
+    /// Finds a webhook that the caller may see, deleted or not. A uid finds only webhooks that are not deleted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub(crate) fn find_webhook(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<WebhookEntry, Error> {
         let registry = self.registry.load();
         let known = match of {
-            WebhookRef::Id(id) => registry.known_by_id(id),
+            WebhookRef::Id(id) => registry.webhook_entry_by_id(id),
             WebhookRef::Uid(uid) => {
                 let tenant = principal.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
-                registry.webhook_by_uid(tenant, uid).and_then(|webhook| registry.known(webhook.no))
+                registry.webhook_by_uid(tenant, uid).and_then(|webhook| registry.webhook_entry(webhook.no))
             }
         };
         known.filter(|known| may_see(principal, known)).cloned().ok_or_else(|| Error::not_found("webhook"))
     }
 
-    /// The webhook that the caller names, if it is there and the caller may know of it.
-    pub(crate) fn live(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Error> {
-        match self.known(principal, of)? {
-            Lookup::Live(webhook) => Ok(webhook),
-            Lookup::Removed(_) => Err(Error::not_found("webhook")),
+    /// Finds a webhook that is not deleted and that the caller may see.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`].
+    pub(crate) fn live_webhook(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Error> {
+        match self.find_webhook(principal, of)? {
+            WebhookEntry::Live(webhook) => Ok(webhook),
+            WebhookEntry::Removed(_) => Err(Error::not_found("webhook")),
         }
     }
 
-    /// The same webhook by its id, where a caller of tenant `*` names a uid within `tenant`.
+    /// Resolves a uid within `tenant` to the webhook's id, if the caller is of tenant `*`. Any other reference is
+    /// returned unchanged.
     ///
     /// # Errors
-    /// If there is no webhook of this uid.
-    pub fn within<'p>(
+    /// If the tenant has no webhook with this uid.
+    pub fn resolve_in_tenant<'p>(
         &self,
         principal: &Principal,
         tenant: Option<&str>,

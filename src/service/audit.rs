@@ -1,40 +1,40 @@
 //! The audit log: who changed what, and when.
 
 use super::access::tenant_of;
-use super::{Error, Operation, Page, Rows, Service};
+use super::{Error, ListPage, Operation, PageRequest, Service};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{AuditId, Principal, Timestamp};
 use crate::registry::{AuditEntry, AuditQuery};
 
-/// Which entries of the audit log are listed; an absent field takes all.
+/// A filter for audit log entries. A field that is `None` matches everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AuditFilter<'a> {
-    /// Of this tenant.
+    /// Entries of this tenant.
     pub tenant: Option<&'a str>,
-    /// By this actor.
+    /// Entries of this actor.
     pub actor: Option<&'a str>,
-    /// Of this action; `webhook.*` takes every action on webhooks.
+    /// Entries of this action. `webhook.*` matches every action on webhooks.
     pub action: Option<&'a str>,
-    /// On the thing with this id or name.
+    /// Entries about the resource with this id or name.
     pub target: Option<&'a str>,
-    /// At this time or later.
+    /// Entries at this time or later.
     pub since: Option<Timestamp>,
-    /// Before this time.
+    /// Entries before this time.
     pub until: Option<Timestamp>,
 }
 
 impl Service {
-    /// Lists the entries that the filter takes, newest first, from the one before `before`.
+    /// Lists the entries that match the filter, newest first, starting before the entry `before`.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the tenant.
+    /// If the role is too low, or the caller may not see the tenant.
     pub async fn list_audit(
         &self,
         principal: &Principal,
         filter: AuditFilter<'_>,
-        page: Page,
+        page: PageRequest,
         before: Option<AuditId>,
-    ) -> Result<Rows<AuditEntry, AuditId>, Error> {
+    ) -> Result<ListPage<AuditEntry, AuditId>, Error> {
         Operation::ReadAudit.permit(principal.role)?;
         let asked = AuditQuery {
             tenant: tenant_of(principal, filter.tenant)?.map(Into::into),
@@ -44,7 +44,7 @@ impl Service {
             since: filter.since,
             until: filter.until,
             before,
-            limit: page.wanted(),
+            limit: page.fetch_limit(),
             scan: PAGE_SCAN_MAX,
         };
         let found = self.writer.audit(asked).await?;

@@ -1,22 +1,22 @@
-//! Dead letters: list, read, replay, discard. They stay readable after their webhook is removed.
+//! Dead letters: list, read, replay, discard. Dead letters stay readable after their webhook is deleted.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::delivery::deliverable;
-use super::fields::{Fields, unknown};
-use super::search::{DeliveryFilter, ListScope, Listed, Search};
+use super::fields::{DocumentFields, unknown};
+use super::search::{DeliveryFilter, ListRow, ListScope, Search};
 use super::summary::{EventSummary, Summaries};
-use super::{DeadLetter, DeliveryStore, Error, Operation, Page, Rows, Service, WebhookRef};
+use super::{DeadLetter, DeliveryBackend, Error, ListPage, Operation, PageRequest, Service, WebhookRef};
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
 use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Principal, Timestamp, WebhookNo, data_of};
-use crate::settle::Wanted;
+use crate::settle::DeliveryQuery;
 use crate::storage::ReadLog;
 
-/// What [`dead_reason`] takes.
+/// Error text that lists the names that [`dead_reason`] accepts.
 pub const DEAD_REASONS_ALLOWED: &str = "expected exhausted, not_retryable, gone, disabled, removed or expired";
 
-/// The reason of this name.
+/// Parses the name of a reason. Returns `None` for an unknown name.
 pub fn dead_reason(name: &str) -> Option<DeadReason> {
     let mut all = (0..=u8::MAX).map_while(|n| DeadReason::from_u8(n + 1));
     all.find(|reason| reason.as_str() == name)
@@ -26,45 +26,47 @@ pub fn dead_reason(name: &str) -> Option<DeadReason> {
 #[derive(Debug, Clone)]
 pub struct DeadLetterDetails {
     /// The dead letter, its webhook and its event.
-    pub letter: Listed<DeadLetter>,
+    pub dead_letter: ListRow<DeadLetter>,
     /// The data of its event; `None` if the log no longer has the event.
     pub payload: Option<Bytes>,
 }
 
-/// Dead letters of one webhook that were checked and can be replayed.
+/// A validated selection of one webhook's dead letters, ready to be replayed.
 #[derive(Debug, Clone)]
 pub struct DeadLetterReplayDraft {
     webhook: WebhookNo,
-    /// `None`: all of them.
+    /// `None`: all dead letters of the webhook.
     events: Option<Vec<EventId>>,
 }
 
 impl Service {
-    /// Lists the dead letters that scope and filter take, newest first, from the one before `before`.
+    /// Lists the dead letters in the scope that match the filter, newest first, starting before the dead letter
+    /// `before`.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the webhook or the tenant, or the stores cannot be read.
+    /// If the role is too low, the caller may not see the webhook or the tenant, or the stores cannot be read.
     pub async fn list_dead_letters(
         &self,
         principal: &Principal,
         scope: ListScope<'_>,
         filter: DeliveryFilter,
-        page: Page,
+        page: PageRequest,
         before: Option<DeliveryId>,
-    ) -> Result<Rows<Listed<DeadLetter>, DeliveryId>, Error> {
+    ) -> Result<ListPage<ListRow<DeadLetter>, DeliveryId>, Error> {
         Operation::ReadDeadLetters.permit(principal.role)?;
         let (webhooks, only) = self.webhooks_in(principal, scope)?;
-        let wanted = Wanted { before: before.unwrap_or(Wanted::END), ..Wanted::all(webhooks) };
+        let query = DeliveryQuery { before: before.unwrap_or(DeliveryQuery::END), ..DeliveryQuery::all(webhooks) };
         self.deliveries.sync(only, None, 1).await?;
-        let (filter, rows) = (filter.in_lower_case(), page.wanted());
-        let found = self.read(move |store, log| Search { store, log, filter: &filter, rows }.letters(wanted)).await?;
-        self.listed(page, found, |letter| letter.id).await
+        let (filter, rows) = (filter.in_lower_case(), page.fetch_limit());
+        let found =
+            self.read(move |store, log| Search { store, log, filter: &filter, rows }.dead_letters(query)).await?;
+        self.listed(page, found, |dead_letter| dead_letter.id).await
     }
 
     /// Reads a dead letter with its payload.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the dead letter, or the stores cannot be read.
+    /// If the role is too low, the caller may not see the dead letter, or the stores cannot be read.
     pub async fn read_dead_letter(
         &self,
         principal: &Principal,
@@ -72,18 +74,18 @@ impl Service {
         id: DeliveryId,
     ) -> Result<DeadLetterDetails, Error> {
         Operation::ReadDeadLetters.permit(principal.role)?;
-        let webhook = self.known(principal, of)?.id();
+        let webhook = self.find_webhook(principal, of)?.id();
         let row = self.dead_letter(principal, of, id).await?;
         let stored = self.read(move |_, log| Ok::<_, Error>(log.read(&[id.event])?.pop().flatten())).await?;
         let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
         let payload = stored.map(|(head, body)| data_of(&head, &body));
-        Ok(DeadLetterDetails { letter: Listed { row, webhook, event }, payload })
+        Ok(DeadLetterDetails { dead_letter: ListRow { row, webhook, event }, payload })
     }
 
-    /// Discards a dead letter: it is not delivered again. Its delivery stays in history as failed.
+    /// Discards a dead letter. It is not delivered again. Its delivery stays in the history as failed.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the dead letter, or the store takes no change.
+    /// If the role is too low, the caller may not see the dead letter, or the store accepts no changes.
     pub async fn discard_dead_letter(
         &self,
         principal: &Principal,
@@ -98,10 +100,10 @@ impl Service {
         }
     }
 
-    /// Chooses one dead letter to be replayed.
+    /// Selects one dead letter to be replayed.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the dead letter, or its webhook takes no deliveries.
+    /// If the role is too low, the caller may not see the dead letter, or its webhook accepts no deliveries.
     pub async fn draft_dead_letter_replay(
         &self,
         principal: &Principal,
@@ -110,25 +112,25 @@ impl Service {
     ) -> Result<DeadLetterReplayDraft, Error> {
         Operation::ChangeDeadLetters.permit(principal.role)?;
         self.dead_letter(principal, of, id).await?;
-        let webhook = deliverable(&self.known(principal, of)?)?.no;
+        let webhook = deliverable(&self.find_webhook(principal, of)?)?.no;
         Ok(DeadLetterReplayDraft { webhook, events: Some(vec![id.event]) })
     }
 
-    /// Looks whether dead letters of a webhook can be replayed.
+    /// Checks whether dead letters of a webhook can be replayed.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the webhook, or the webhook takes no deliveries.
+    /// If the role is too low, the caller may not see the webhook, or the webhook accepts no deliveries.
     pub fn may_replay_dead_letters(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<(), Error> {
         Operation::ChangeDeadLetters.permit(principal.role)?;
-        deliverable(&self.known(principal, of)?).map(drop)
+        deliverable(&self.find_webhook(principal, of)?).map(drop)
     }
 
-    /// Chooses dead letters of a webhook to be replayed, as a document says: `{"ids": […]}`,
-    /// `{"filter": {"since", "until", "types", "failure_reason"}}`, or `{}` for all.
+    /// Selects the dead letters of a webhook to be replayed. The document is `{"ids": […]}`, `{"filter": {"since",
+    /// "until", "types", "failure_reason"}}`, or `{}` for all.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the webhook, the webhook takes no deliveries, the document breaks
-    /// its rules, or the stores cannot be read.
+    /// If the role is too low, the caller may not see the webhook, the webhook accepts no deliveries, the document is
+    /// invalid, or the stores cannot be read.
     pub async fn draft_bulk_replay(
         &self,
         principal: &Principal,
@@ -136,7 +138,7 @@ impl Service {
         document: Map<String, Value>,
     ) -> Result<DeadLetterReplayDraft, Error> {
         Operation::ChangeDeadLetters.permit(principal.role)?;
-        let webhook = deliverable(&self.known(principal, of)?)?.no;
+        let webhook = deliverable(&self.find_webhook(principal, of)?)?.no;
         let events = match read_choice(document, webhook)? {
             Choice::All => None,
             Choice::These(events) => Some(events),
@@ -148,10 +150,10 @@ impl Service {
         Ok(DeadLetterReplayDraft { webhook, events })
     }
 
-    /// Delivers dead letters again; answers how many there were.
+    /// Delivers dead letters again. Returns their number.
     ///
     /// # Errors
-    /// If the store takes no change.
+    /// If the store accepts no changes.
     pub async fn replay_dead_letters(&self, replay: DeadLetterReplayDraft) -> Result<u64, Error> {
         Ok(self.deliveries.replay_dead(replay.webhook, replay.events).await?)
     }
@@ -162,7 +164,7 @@ impl Service {
         of: WebhookRef<'_>,
         id: DeliveryId,
     ) -> Result<DeadLetter, Error> {
-        let webhook = self.known(principal, of)?.no();
+        let webhook = self.find_webhook(principal, of)?.no();
         if id.webhook != webhook {
             return Err(Error::not_found("dead letter"));
         }
@@ -172,23 +174,23 @@ impl Service {
     }
 }
 
-/// Which dead letters of a webhook are replayed.
+/// The selection of dead letters in the document of a bulk replay.
 enum Choice {
     All,
     These(Vec<EventId>),
-    Filter(LetterFilter),
+    Filter(DeadLetterFilter),
 }
 
-struct LetterFilter {
+struct DeadLetterFilter {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    /// Empty: of any type.
+    /// An empty list matches every type.
     types: Vec<EventPattern>,
     reason: Option<DeadReason>,
 }
 
 fn read_choice(document: Map<String, Value>, webhook: WebhookNo) -> Result<Choice, Error> {
-    let mut fields = Fields::new(document);
+    let mut fields = DocumentFields::new(document);
     let ids = fields.take("ids", |value| read_ids(&value, webhook)).value();
     let filter = fields.take("filter", |value| match value {
         Value::Object(filter) => Ok(filter),
@@ -199,14 +201,14 @@ fn read_choice(document: Map<String, Value>, webhook: WebhookNo) -> Result<Choic
         fields.wrong("/filter", "contradicts ids");
     }
     let filter = filter.map(|filter| {
-        let mut inner = Fields::new(filter);
-        let read = LetterFilter {
+        let mut inner = DocumentFields::new(filter);
+        let read = DeadLetterFilter {
             since: inner.time("since"),
             until: inner.time("until"),
             types: inner.types("types"),
             reason: inner.take("failure_reason", |value| read_reason(&value)).value(),
         };
-        inner.errors.extend(unknown(&inner.left, "since, until, types, failure_reason"));
+        inner.errors.extend(unknown(&inner.unread, "since, until, types, failure_reason"));
         for error in inner.errors {
             fields.wrong(format!("/filter{}", error.pointer), error.detail);
         }
@@ -220,7 +222,7 @@ fn read_choice(document: Map<String, Value>, webhook: WebhookNo) -> Result<Choic
     })
 }
 
-/// The events of these dead letters, ascending, each once.
+/// The events of the dead letters with these ids, ascending and without duplicates.
 fn read_ids(value: &Value, webhook: WebhookNo) -> Result<Vec<EventId>, String> {
     let id = |value: &Value| value.as_str()?.parse::<DeliveryId>().ok().filter(|id| id.webhook == webhook);
     let ids = value.as_array().filter(|ids| ids.len() <= BULK_REPLAY_MAX);
@@ -236,31 +238,31 @@ fn read_reason(value: &Value) -> Result<DeadReason, String> {
     value.as_str().and_then(dead_reason).ok_or_else(|| DEAD_REASONS_ALLOWED.to_owned())
 }
 
-/// The events of the newest dead letters that a filter takes, ascending, at most [`BULK_REPLAY_MAX`]. The next replay with
-/// the same filter takes the rest.
+/// The events of the newest dead letters that match the filter, ascending, at most [`BULK_REPLAY_MAX`]. A further
+/// replay with the same filter continues with the remaining dead letters.
 fn matching(
-    store: &dyn DeliveryStore,
+    store: &dyn DeliveryBackend,
     log: &dyn ReadLog,
     webhook: WebhookNo,
-    filter: &LetterFilter,
+    filter: &DeadLetterFilter,
 ) -> Result<Vec<EventId>, Error> {
-    let (mut events, mut wanted, mut summaries) = (Vec::new(), Wanted::all([webhook]), Summaries::new(log));
+    let (mut events, mut query, mut summaries) = (Vec::new(), DeliveryQuery::all([webhook]), Summaries::new(log));
     loop {
-        let part = store.dead_letters(&wanted, PAGE_ROWS_MAX)?;
-        for letter in part.rows {
-            let is_taken = filter.since.is_none_or(|since| letter.at >= since)
-                && filter.until.is_none_or(|until| letter.at < until)
-                && filter.reason.is_none_or(|reason| reason == letter.reason);
+        let part = store.dead_letters(&query, PAGE_ROWS_MAX)?;
+        for dead_letter in part.rows {
+            let is_taken = filter.since.is_none_or(|since| dead_letter.at >= since)
+                && filter.until.is_none_or(|until| dead_letter.at < until)
+                && filter.reason.is_none_or(|reason| reason == dead_letter.reason);
             let mut is_of_type = || -> Result<bool, Error> {
-                let event = summaries.of(letter.id.event)?;
+                let event = summaries.of(dead_letter.id.event)?;
                 Ok(event.is_some_and(|event| filter.types.iter().any(|pattern| pattern.matches(&event.event_type))))
             };
             if is_taken && (filter.types.is_empty() || is_of_type()?) {
-                events.push(letter.id.event);
+                events.push(dead_letter.id.event);
             }
         }
         match part.next {
-            Some(next) if events.len() < BULK_REPLAY_MAX => wanted.before = next,
+            Some(next) if events.len() < BULK_REPLAY_MAX => query.before = next,
             _ => break,
         }
     }

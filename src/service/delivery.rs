@@ -5,76 +5,76 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::may_see;
-use super::search::{DeliveryFilter, ListScope, Listed, Search};
+use super::search::{DeliveryFilter, ListRow, ListScope, Search};
 use super::summary::EventSummary;
-use super::{Delivery, Error, ErrorKind, Operation, Page, Rows, Service};
-use crate::handoff::Retried;
+use super::{Delivery, Error, ErrorKind, ListPage, Operation, PageRequest, Service};
+use crate::handoff::RetryResult;
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookId, WebhookStatus, data_of};
 use crate::outbound::{Event, Webhook, preview};
-use crate::registry::Lookup;
+use crate::registry::WebhookEntry;
 use crate::runtime::MemoryBudget;
-use crate::settle::Wanted;
-use crate::storage::Stored;
+use crate::settle::DeliveryQuery;
+use crate::storage::LogRecord;
 
-/// A delivery with everything that is known of it.
+/// A delivery with its attempts, its payload and its request.
 #[derive(Debug, Clone)]
 pub struct DeliveryDetails {
     /// The delivery, its webhook and its event.
-    pub delivery: Listed<Delivery>,
-    /// Its attempts, first to last, as far as history still has them.
+    pub delivery: ListRow<Delivery>,
+    /// The attempts, oldest first, as far as the history still holds them.
     pub attempts: Vec<Attempt>,
-    /// The data of its event.
+    /// The data of its event; `None` if the log no longer has the event.
     pub payload: Option<Bytes>,
-    /// The request of the last attempt, if webhook and event are still there.
+    /// The request of the last attempt, if the webhook and the event still exist.
     pub request: Option<RebuiltRequest>,
 }
 
-/// The request of an attempt, built anew from the webhook and the event.
+/// The request of an attempt, rebuilt from the webhook and the event.
 #[derive(Debug, Clone)]
 pub struct RebuiltRequest {
-    /// Whether the webhook was changed since the attempt, so that this is the request that would be sent now. A profile that
-    /// has another definition in the configuration is no change of the webhook and is not noticed.
+    /// Whether the webhook was changed after the attempt. If so, this is the request that would be sent now. A profile
+    /// that was redefined in the configuration does not count as a change of the webhook and is not detected.
     pub changed_since: bool,
-    /// Where it goes.
+    /// The URL of the endpoint.
     pub url: Box<str>,
-    /// Names and values; `None` for a value that is secret or is no text.
+    /// Names and values of the headers; `None` for a value that is secret or is not text.
     pub headers: Vec<(Box<str>, Option<Box<str>>)>,
-    /// Bytes of its body.
+    /// The size of the body in bytes.
     pub body_bytes: u64,
 }
 
-/// A delivery that was checked and can be retried.
+/// A validated retry, ready to be made.
 #[derive(Debug, Clone)]
 pub struct RetryDraft {
     row: Delivery,
     webhook: WebhookId,
-    /// The head of the event, while the log has the event.
+    /// The head of the event, if the log still has the event.
     head: Option<Bytes>,
 }
 
 impl Service {
-    /// Lists the deliveries that scope and filter take, newest first, from the one before `before`.
+    /// Lists the deliveries in the scope that match the filter, newest first, starting before the delivery `before`.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the webhook or the tenant, or the stores cannot be read.
+    /// If the role is too low, the caller may not see the webhook or the tenant, or the stores cannot be read.
     pub async fn list_deliveries(
         &self,
         principal: &Principal,
         scope: ListScope<'_>,
         filter: DeliveryFilter,
-        page: Page,
+        page: PageRequest,
         before: Option<DeliveryId>,
-    ) -> Result<Rows<Listed<Delivery>, DeliveryId>, Error> {
+    ) -> Result<ListPage<ListRow<Delivery>, DeliveryId>, Error> {
         Operation::ReadDeliveries.permit(principal.role)?;
         let (webhooks, only) = self.webhooks_in(principal, scope)?;
-        let wanted = Wanted { before: before.unwrap_or(Wanted::END), ..Wanted::all(webhooks) };
+        let query = DeliveryQuery { before: before.unwrap_or(DeliveryQuery::END), ..DeliveryQuery::all(webhooks) };
         let waiting = self.deliveries.sync(only, None, CHECKPOINT_LIST_MAX).await?;
         let mut waiting: Vec<_> = waiting.into_iter().map(|(event, webhook)| DeliveryId { event, webhook }).collect();
         waiting.sort_unstable_by(|one, other| other.cmp(one));
-        let (filter, rows) = (filter.in_lower_case(), page.wanted());
+        let (filter, rows) = (filter.in_lower_case(), page.fetch_limit());
         let found = self
-            .read(move |store, log| Search { store, log, filter: &filter, rows }.deliveries(wanted, &waiting))
+            .read(move |store, log| Search { store, log, filter: &filter, rows }.deliveries(query, &waiting))
             .await?;
         self.listed(page, found, |row| row.id).await
     }
@@ -82,25 +82,25 @@ impl Service {
     /// Reads a delivery with its attempts, its payload and its request.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the delivery, or the stores cannot be read.
+    /// If the role is too low, the caller may not see the delivery, or the stores cannot be read.
     pub async fn read_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<DeliveryDetails, Error> {
         Operation::ReadDeliveries.permit(principal.role)?;
         let known = self.webhook_of(principal, id)?;
         let (row, stored) = self.delivery(id).await?;
         let attempts = self.read(move |store, _| Ok::<_, Error>(store.attempts(id)?)).await?;
         let request = match (&known, &stored, attempts.last()) {
-            (Lookup::Live(webhook), Some(stored), Some(last)) => self.rebuilt_request(webhook, id, stored, last),
+            (WebhookEntry::Live(webhook), Some(stored), Some(last)) => self.rebuilt_request(webhook, id, stored, last),
             _ => None,
         };
         let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
-        let delivery = Listed { row, webhook: known.id(), event };
+        let delivery = ListRow { row, webhook: known.id(), event };
         Ok(DeliveryDetails { delivery, attempts, payload: stored.map(|(head, body)| data_of(&head, &body)), request })
     }
 
-    /// Looks whether a delivery can be retried: its webhook takes deliveries.
+    /// Checks whether a delivery can be retried. Its webhook must accept deliveries.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the delivery, or it cannot be retried.
+    /// If the role is too low, the caller may not see the delivery, or the delivery cannot be retried.
     pub async fn draft_retry(&self, principal: &Principal, id: DeliveryId) -> Result<RetryDraft, Error> {
         Operation::RetryDeliveries.permit(principal.role)?;
         let known = self.webhook_of(principal, id)?;
@@ -109,13 +109,13 @@ impl Service {
         Ok(RetryDraft { row, webhook, head: stored.map(|(head, _)| head) })
     }
 
-    /// Makes one attempt now. A delivery that waits for its next attempt then continues its schedule. A delivery that has
-    /// ended, delivered or not, begins a new schedule.
+    /// Makes one attempt now. A delivery that waits for its next attempt then continues its retry schedule. A delivery
+    /// that has ended, delivered or not, begins a new schedule.
     ///
     /// # Errors
-    /// If the log no longer has the event, the delivery waits for its turn or is under way, or its webhook takes no
-    /// deliveries any more.
-    pub async fn retry_delivery(&self, retry: RetryDraft) -> Result<Listed<Delivery>, Error> {
+    /// If the log no longer has the event, the delivery is queued or in progress, or its webhook no longer accepts
+    /// deliveries.
+    pub async fn retry_delivery(&self, retry: RetryDraft) -> Result<ListRow<Delivery>, Error> {
         let RetryDraft { row: delivery, webhook, head } = retry;
         let Some(head) = head else {
             return Err(Error::new(ErrorKind::Conflict, "the log no longer has the event's payload"));
@@ -123,30 +123,30 @@ impl Service {
         let event = EventSummary::of(&head);
         let now = self.clock.now();
         match self.deliveries.retry(delivery.id).await? {
-            Retried::Again => {}
-            Retried::Waits => {
+            RetryResult::Scheduled => {}
+            RetryResult::AlreadyPending => {
                 return Err(Error::new(ErrorKind::Conflict, "it waits for its turn or is under way"));
             }
-            Retried::Abandoned(_) => return Err(takes_no_deliveries()),
-            Retried::Unknown => return Err(Error::not_found("delivery")),
+            RetryResult::Abandoned(_) => return Err(takes_no_deliveries()),
+            RetryResult::NotFound => return Err(Error::not_found("delivery")),
         }
         let status = match delivery.status {
             DeliveryStatus::Retrying => DeliveryStatus::Retrying,
             _ => DeliveryStatus::Pending,
         };
         let row = Delivery { status, next_at: Some(now), dead_at: None, reason: None, ..delivery };
-        Ok(Listed { row, webhook, event })
+        Ok(ListRow { row, webhook, event })
     }
 
-    /// The webhook that a delivery goes to, there or removed, if the caller may know of it.
-    fn webhook_of(&self, principal: &Principal, id: DeliveryId) -> Result<Lookup, Error> {
+    /// The webhook of a delivery, deleted or not, if the caller may see it.
+    fn webhook_of(&self, principal: &Principal, id: DeliveryId) -> Result<WebhookEntry, Error> {
         let registry = self.registry.load();
-        let known = registry.known(id.webhook).filter(|known| may_see(principal, known));
+        let known = registry.webhook_entry(id.webhook).filter(|known| may_see(principal, known));
         known.cloned().ok_or_else(|| Error::not_found("delivery"))
     }
 
-    /// A delivery, and its event if the log still has the event.
-    async fn delivery(&self, id: DeliveryId) -> Result<(Delivery, Option<Stored>), Error> {
+    /// Reads a delivery, and its event if the log still has the event.
+    async fn delivery(&self, id: DeliveryId) -> Result<(Delivery, Option<LogRecord>), Error> {
         let waiting = self.deliveries.sync(Some(id.webhook), Some(id.event), 1).await?;
         self.read(move |store, log| {
             let pending = (!waiting.is_empty()).then(|| Delivery::pending(id));
@@ -160,7 +160,7 @@ impl Service {
         &self,
         webhook: &Arc<Webhook>,
         id: DeliveryId,
-        stored: &Stored,
+        stored: &LogRecord,
         last: &Attempt,
     ) -> Option<RebuiltRequest> {
         let (head, body) = stored.clone();
@@ -181,11 +181,14 @@ impl Service {
     }
 }
 
-/// The webhook, if it takes deliveries, now or when it is resumed.
-pub(super) fn deliverable(known: &Lookup) -> Result<&Arc<Webhook>, Error> {
+/// Returns the webhook if it accepts deliveries. A paused webhook does: its deliveries wait until it is resumed.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] if the webhook is removed or has failed.
+pub(super) fn deliverable(known: &WebhookEntry) -> Result<&Arc<Webhook>, Error> {
     match known {
-        Lookup::Live(webhook) if webhook.status != WebhookStatus::Failed => Ok(webhook),
-        Lookup::Live(_) | Lookup::Removed(_) => Err(takes_no_deliveries()),
+        WebhookEntry::Live(webhook) if webhook.status != WebhookStatus::Failed => Ok(webhook),
+        WebhookEntry::Live(_) | WebhookEntry::Removed(_) => Err(takes_no_deliveries()),
     }
 }
 

@@ -1,105 +1,105 @@
-//! Why an operation was refused or failed.
+//! The error type of the operations.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use super::{StoreFailed, TestRefused};
-use crate::inbound::source::Breach;
-use crate::limits::RETRY_SOON;
+use super::{BackendFailed, TestRefused};
+use crate::limits::MANAGE_RETRY_AFTER;
 use crate::model::FieldError;
 use crate::registry::{AccessError, ChangeError, EventTypeError, SourceError};
 use crate::storage::ReadError;
 
-/// What went wrong, as a front end tells it apart.
+/// The category of an error. A front end maps it to its own codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// An argument beside the document cannot be understood. The detail begins with its name.
+    /// An argument other than the document is invalid. The detail begins with the name of the argument.
     InvalidArgument,
-    /// The document breaks its rules; [`Error::errors`] names the fields.
+    /// The document is invalid; [`Error::errors`] lists the invalid fields.
     InvalidBody,
-    /// An event type is not in the catalogue, which is strict.
+    /// An event type is not in the catalogue, and the catalogue is strict.
     UnknownEventType,
     /// The egress rules forbid the address.
     EgressRefused,
     /// The caller's role does not allow the operation.
     Forbidden,
-    /// There is nothing of this name that the caller may know of.
+    /// The resource does not exist, or the caller may not see it.
     NotFound,
-    /// The state of the thing forbids the operation.
+    /// The state of the resource forbids the operation.
     Conflict,
-    /// The configuration file manages the thing.
+    /// The resource is managed by the configuration file.
     ManagedByFile,
-    /// The thing has another version than the caller expected.
+    /// The resource has another version than the caller expected.
     VersionMismatch,
-    /// The caller asks too often.
+    /// The caller sends too many requests.
     RateLimited,
-    /// The server takes no more for the moment.
+    /// The server accepts no more work at the moment.
     Overloaded,
     /// The disk is full.
     DiskFull,
     /// The server is stopping.
     Stopping,
-    /// Something failed on the server's side.
+    /// The server failed.
     Internal,
 }
 
-/// A refusal or a failure of an operation.
+/// An error of an operation.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// What went wrong.
+    /// The category of the error.
     pub kind: ErrorKind,
-    /// What went wrong in this case, in words; never a secret.
+    /// The explanation of this error as text. It never contains a secret.
     pub detail: Cow<'static, str>,
-    /// One for each field that is wrong.
+    /// One entry for each invalid field.
     pub errors: Vec<FieldError>,
-    /// When it is worth trying again.
+    /// How long the caller should wait before it retries.
     pub retry_after: Option<Duration>,
-    /// The version that the thing has, where the caller expected another one.
+    /// The version of the resource, if the caller expected another one.
     pub current_version: Option<u64>,
 }
 
 impl Error {
-    /// An error with its explanation.
+    /// Creates an error of a category with an explanation.
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into(), errors: Vec::new(), retry_after: None, current_version: None }
     }
 
-    /// A document that breaks its rules, each breach named.
+    /// Creates an error for an invalid document from its invalid fields.
     pub fn invalid_body(errors: Vec<FieldError>) -> Self {
         let detail = FieldError::summary(&errors);
         Self { errors, ..Self::new(ErrorKind::InvalidBody, detail) }
     }
 
-    /// Event types that are not in a strict catalogue, each named by its place.
+    /// Creates an error for event types that a strict catalogue does not contain, each located by its JSON pointer.
     pub fn unknown_types(errors: Vec<FieldError>) -> Self {
         Self { kind: ErrorKind::UnknownEventType, ..Self::invalid_body(errors) }
     }
 
-    /// There is no such thing that the caller may know of.
+    /// Creates an error for a resource that does not exist or that the caller may not see. `what` is the kind of
+    /// resource.
     pub fn not_found(what: &'static str) -> Self {
         Self::new(ErrorKind::NotFound, format!("there is no such {what}"))
     }
 
-    /// The thing has another version than the caller expected.
+    /// Creates an error for a resource whose version is `current` and not the expected one.
     pub fn version_mismatch(current: u64) -> Self {
         let detail = format!("its version is {current}");
         Self { current_version: Some(current), ..Self::new(ErrorKind::VersionMismatch, detail) }
     }
 
-    /// Another change came between the caller's look at the thing and the caller's change.
+    /// Creates an error for a resource that was changed between the caller's read and the caller's change.
     pub fn changed_meanwhile() -> Self {
         Self::new(ErrorKind::VersionMismatch, "it was changed meanwhile")
     }
 
-    /// The same error, with one field named as its cause.
+    /// Adds a field as the cause of the error.
     #[must_use]
     pub fn at_field(mut self, pointer: &str) -> Self {
         self.errors.push(FieldError::new(pointer, self.detail.clone()));
         self
     }
 
-    /// The same error, worth another try after this long.
+    /// Sets how long the caller should wait before it retries.
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
         Self { retry_after: Some(after), ..self }
@@ -116,7 +116,7 @@ impl std::error::Error for Error {}
 
 impl From<ChangeError> for Error {
     fn from(error: ChangeError) -> Self {
-        let unavailable = |kind| Self::new(kind, error.to_string()).retry_after(RETRY_SOON);
+        let unavailable = |kind| Self::new(kind, error.to_string()).retry_after(MANAGE_RETRY_AFTER);
         match error {
             ChangeError::NotFound => Self::not_found("webhook"),
             ChangeError::SubscriptionNotFound => Self::not_found("subscription"),
@@ -151,10 +151,7 @@ impl From<SourceError> for Error {
             SourceError::NotFound | SourceError::Unavailable(ChangeError::NotFound) => {
                 return Self::not_found("source");
             }
-            SourceError::Invalid(breaches) => {
-                let field = |Breach { pointer, detail }| FieldError { pointer, detail };
-                return Self::invalid_body(breaches.into_iter().map(field).collect());
-            }
+            SourceError::Invalid(errors) => return Self::invalid_body(errors),
             SourceError::Unavailable(error) => return error.into(),
             SourceError::NameTaken => return Self::new(ErrorKind::Conflict, error.to_string()).at_field("/name"),
             SourceError::TokenTaken => return Self::new(ErrorKind::Conflict, error.to_string()).at_field("/token"),
@@ -184,19 +181,19 @@ impl From<TestRefused> for Error {
             TestRefused::Busy => (ErrorKind::Overloaded, "too many test deliveries are under way"),
             TestRefused::Stopping => (ErrorKind::Stopping, "the server is stopping"),
         };
-        Self::new(kind, detail).retry_after(RETRY_SOON)
+        Self::new(kind, detail).retry_after(MANAGE_RETRY_AFTER)
     }
 }
 
-impl From<StoreFailed> for Error {
-    fn from(failed: StoreFailed) -> Self {
+impl From<BackendFailed> for Error {
+    fn from(failed: BackendFailed) -> Self {
         Self::new(ErrorKind::Internal, failed.to_string())
     }
 }
 
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
-        // The details are for the log, not for the client.
+        // The details go to the log and not to the client.
         tracing::error!(target: "hooktide::api", %error, "the log could not be read");
         Self::new(ErrorKind::Internal, "the log could not be read")
     }

@@ -1,68 +1,68 @@
-//! Events: list, read with their deliveries.
+//! Events: list, and read with their deliveries.
 
 use bytes::Bytes;
 
 use super::access::{may_see, sees, tenant_of};
-use super::{Delivery, Error, Operation, Page, Rows, Service};
+use super::{Delivery, Error, ListPage, Operation, PageRequest, Service};
 use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
 use crate::model::{
     DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, NewEvent, Principal, Timestamp, WebhookId, WebhookNo,
     data_of, raw_of,
 };
-use crate::storage::{ReadError, ReadLog, Stored};
+use crate::storage::{LogRecord, ReadError, ReadLog};
 
-/// Heads read at once while a list looks for the events that it wants.
+/// Heads to read at once while a list searches for matching events.
 const HEADS_AT_ONCE: usize = 512;
 
-/// Which events are listed; an absent field takes all.
+/// A filter for events. A field that is `None` matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Of this tenant.
+    /// Events of this tenant.
     pub tenant: Option<String>,
-    /// Of a type that fits this pattern.
+    /// Events whose type matches this pattern.
     pub event_type: Option<EventPattern>,
-    /// From this source.
+    /// Events of this source.
     pub source: Option<String>,
-    /// With this id of the sender's own.
+    /// Events with this id of the sender.
     pub external_id: Option<String>,
-    /// Accepted at this time or later.
+    /// Events accepted at this time or later.
     pub since: Option<Timestamp>,
-    /// Accepted before this time.
+    /// Events accepted before this time.
     pub until: Option<Timestamp>,
 }
 
-/// An event as the log holds it. [`StoredEvent::head`] reads it.
+/// The head of an event as the log stores it. [`StoredEvent::head`] parses it.
 #[derive(Debug, Clone)]
 pub struct StoredEvent {
     id: EventId,
     head: Bytes,
 }
 
-/// An event with its content and its deliveries.
+/// An event with its payload and its deliveries.
 #[derive(Debug, Clone)]
 pub struct EventDetails {
     /// The event.
     pub event: StoredEvent,
-    /// Its data.
+    /// The event's data.
     pub data: Bytes,
-    /// The body of the request that it came with; `None` of an event that no source took in.
+    /// The body of the webhook request that created the event; `None` for an event that did not come from a source.
     pub raw: Option<Bytes>,
-    /// Its first deliveries, as far as the caller may know of them.
+    /// The first deliveries of the event that the caller may see.
     pub deliveries: Vec<DeliverySummary>,
 }
 
-/// What an event tells of one of its deliveries.
+/// The state of one delivery of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliverySummary {
     /// The delivery.
     pub id: DeliveryId,
-    /// The webhook that it goes to.
+    /// The webhook that receives the delivery.
     pub webhook: WebhookId,
-    /// Where it stands.
+    /// The state of the delivery.
     pub status: DeliveryStatus,
-    /// Attempts made since it was accepted or last replayed.
+    /// The number of attempts since the event was accepted or last replayed.
     pub attempts: u16,
-    /// When it is tried again, if it waits for a time.
+    /// The time of the next attempt, if the delivery waits for a time.
     pub next_at: Option<Timestamp>,
 }
 
@@ -72,7 +72,7 @@ impl StoredEvent {
         self.id
     }
 
-    /// What the log holds of the event beside its body.
+    /// Parses the event's head: everything except its body.
     ///
     /// # Errors
     /// If the record is damaged.
@@ -93,30 +93,30 @@ impl EventFilter {
 }
 
 impl Service {
-    /// Lists the events that the filter takes, newest first, from the one before `before`.
+    /// Lists the events that match the filter, newest first, starting before the event `before`.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the tenant, or the log cannot be read.
+    /// If the role is too low, the caller may not see the tenant, or the log cannot be read.
     pub async fn list_events(
         &self,
         principal: &Principal,
         filter: EventFilter,
-        page: Page,
+        page: PageRequest,
         before: Option<EventId>,
-    ) -> Result<Rows<StoredEvent, EventId>, Error> {
+    ) -> Result<ListPage<StoredEvent, EventId>, Error> {
         Operation::ReadEvents.permit(principal.role)?;
         let tenant = tenant_of(principal, filter.tenant.as_deref())?.map(str::to_owned);
         let filter = EventFilter { tenant, ..filter };
         let wanted = move |event: &NewEvent<'_>| filter.takes(event);
-        let (rows, before) = (page.wanted(), before.unwrap_or(EventId::MAX));
+        let (rows, before) = (page.fetch_limit(), before.unwrap_or(EventId::MAX));
         let (found, stopped_at) = self.read(move |_, log| search(log, wanted, rows, before)).await?;
         Ok(page.rows(found, stopped_at, StoredEvent::id))
     }
 
-    /// Reads an event with its content and its first deliveries.
+    /// Reads an event with its payload and its first deliveries.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the event, or the stores cannot be read.
+    /// If the role is too low, the caller may not see the event, or the stores cannot be read.
     pub async fn read_event(&self, principal: &Principal, id: EventId) -> Result<EventDetails, Error> {
         Operation::ReadEvents.permit(principal.role)?;
         let (head, body) = self.stored_event(principal, id).await?;
@@ -144,8 +144,12 @@ impl Service {
         })
     }
 
-    /// An event as the log holds it, if the caller may know of it.
-    pub(super) async fn stored_event(&self, principal: &Principal, id: EventId) -> Result<Stored, Error> {
+    /// Reads an event from the log, if the caller may see it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](super::ErrorKind::NotFound) for an event that the caller may not see or the log does not
+    /// have; an error if the log cannot be read.
+    pub(super) async fn stored_event(&self, principal: &Principal, id: EventId) -> Result<LogRecord, Error> {
         let stored = self.read(move |_, log| Ok::<_, Error>(log.read(&[id])?.pop().flatten())).await?;
         stored
             .filter(|(head, _)| EventHead::parse(head).is_ok_and(|head| sees(principal, head.event.tenant)))
@@ -154,7 +158,7 @@ impl Service {
 
     fn delivery_summary(&self, principal: &Principal, delivery: &Delivery, no: WebhookNo) -> Option<DeliverySummary> {
         let registry = self.registry.load();
-        let known = registry.known(no).filter(|known| may_see(principal, known))?;
+        let known = registry.webhook_entry(no).filter(|known| may_see(principal, known))?;
         Some(DeliverySummary {
             id: delivery.id,
             webhook: known.id(),
@@ -165,8 +169,8 @@ impl Service {
     }
 }
 
-/// The newest events before `before` that are wanted, at most `rows`; and where the search stopped, if it stopped before the
-/// end and before it found enough.
+/// Finds the newest matching events before `before`, at most `rows`. The second value is the position at which the
+/// search stopped, if it reached its scan limit before the end of the log and before it found enough.
 fn search(
     log: &dyn ReadLog,
     wanted: impl Fn(&NewEvent<'_>) -> bool,

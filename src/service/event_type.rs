@@ -1,4 +1,5 @@
-//! Event types: the catalogue. Everybody reads it, an admin changes it. What the configuration names is changed there alone.
+//! Event types: the catalogue of each tenant. Every role that may read sees it; only an admin changes it. An event type
+//! of the configuration file can be changed only there.
 
 use std::sync::Arc;
 
@@ -6,51 +7,51 @@ use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
 use super::fields::{pointer, unknown};
-use super::{Error, ErrorKind, ExpectedVersion, Operation, Page, Rows, Service};
-use crate::inbound::source::{Breach, ManagedBy};
+use super::{Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, Service};
+use crate::inbound::source::ManagedBy;
 use crate::model::{DEFAULT_TENANT, FieldError, Principal, is_tenant_name};
-use crate::registry::catalogue::{Definition, EventType, Settings};
-use crate::registry::{ChangedType, EventTypeError, Replaces};
+use crate::registry::catalogue::{EventType, EventTypeDefinition, Settings};
+use crate::registry::{ChangedEventType, EventTypeError, PutMode};
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";
-/// Fields that a client may send back as it read them.
+/// Fields that a client may send back unchanged.
 const READ_ONLY: [&str; 3] = ["managed_by", "created_at", "updated_at"];
 
-/// How a caller names an event type.
+/// A reference to an event type.
 #[derive(Debug, Clone, Copy)]
 pub struct EventTypeKey<'a> {
-    /// Its name.
+    /// The name of the event type.
     pub name: &'a str,
-    /// The tenant whose catalogue is meant; `None`: the caller's own, or `default` for a caller of tenant `*`.
+    /// The tenant of the catalogue; `None`: the caller's own tenant, or `default` for a caller of tenant `*`.
     pub tenant: Option<&'a str>,
 }
 
-/// An event type that was checked and can be made.
+/// A validated event type, ready to be created.
 #[derive(Debug)]
 pub struct EventTypeDraft {
     tenant: String,
-    definition: Arc<Definition>,
+    definition: Arc<EventTypeDefinition>,
     by: Principal,
 }
 
-/// Which event types are listed; an absent field takes all.
+/// A filter for event types. A field that is `None` matches everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EventTypeFilter<'a> {
-    /// Of the catalogue of this tenant; `None`: the caller's own, or `default` for a caller of tenant `*`.
+    /// The tenant of the catalogue; `None`: the caller's own tenant, or `default` for a caller of tenant `*`.
     pub tenant: Option<&'a str>,
-    /// Of this category.
+    /// Event types of this category.
     pub category: Option<&'a str>,
-    /// Deprecated, or not.
+    /// Event types that are deprecated, or that are not.
     pub deprecated: Option<bool>,
-    /// With this text in name, category or description, whatever its case.
+    /// Event types with this text in name, category or description, ignoring case.
     pub text: Option<&'a str>,
 }
 
 impl Service {
-    /// Checks the document of a new event type. `named` is the tenant that the caller names beside the document.
+    /// Validates the document of a new event type. `named` is the tenant that the caller names outside the document.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the tenant; each field that is wrong, by its JSON pointer.
+    /// If the role is too low, or the caller may not see the tenant. Invalid fields are listed by JSON pointer.
     pub fn draft_event_type(
         &self,
         principal: &Principal,
@@ -62,27 +63,27 @@ impl Service {
         Ok(EventTypeDraft { tenant, definition, by: principal.clone() })
     }
 
-    /// Makes an event type.
+    /// Creates an event type.
     ///
     /// # Errors
-    /// If the name is taken, or the registry takes no change.
+    /// If the name is taken, or the registry accepts no changes.
     pub async fn create_event_type(&self, draft: EventTypeDraft) -> Result<Arc<EventType>, Error> {
         let EventTypeDraft { tenant, definition, by } = draft;
-        let made = self.writer.by(&by).put_event_type(&tenant, definition, Replaces::Nothing).await?;
+        let made = self.writer.on_behalf_of(&by).put_event_type(&tenant, definition, PutMode::CreateOnly).await?;
         Ok(made.event_type)
     }
 
-    /// A page of the event types that the filter takes, by name, from the first name after `after`.
+    /// Lists the event types that match the filter, by name, starting after the name `after`.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the tenant.
+    /// If the role is too low, or the caller may not see the tenant.
     pub fn list_event_types(
         &self,
         principal: &Principal,
         filter: EventTypeFilter<'_>,
-        page: Page,
+        page: PageRequest,
         after: Option<&str>,
-    ) -> Result<Rows<Arc<EventType>, Box<str>>, Error> {
+    ) -> Result<ListPage<Arc<EventType>, Box<str>>, Error> {
         Operation::ReadEventTypes.permit(principal.role)?;
         let tenant = tenant_of_catalogue(principal, filter.tenant)?;
         let needle = filter.text.map(str::to_lowercase);
@@ -91,14 +92,14 @@ impl Service {
             after.is_none_or(|after| event_type.name() > after)
                 && filter.takes(&event_type.definition.settings, needle.as_deref())
         };
-        let found = registry.event_types(tenant).filter(is_wanted).take(page.wanted()).cloned().collect();
+        let found = registry.event_types(tenant).filter(is_wanted).take(page.fetch_limit()).cloned().collect();
         Ok(page.rows(found, None, |event_type| event_type.name().into()))
     }
 
     /// Reads an event type.
     ///
     /// # Errors
-    /// If the role is too low, or the event type is not there for the caller.
+    /// If the role is too low, or the event type does not exist for the caller.
     pub fn read_event_type(&self, principal: &Principal, key: EventTypeKey<'_>) -> Result<Arc<EventType>, Error> {
         Operation::ReadEventTypes.permit(principal.role)?;
         let tenant = tenant_of_catalogue(principal, key.tenant)?;
@@ -106,51 +107,57 @@ impl Service {
         found.ok_or_else(|| Error::not_found("event type"))
     }
 
-    /// Looks whether an event type can be made or changed by the API.
+    /// Checks whether an event type can be created or changed through the API.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the tenant, or the configuration manages the event type.
+    /// If the role is too low, the caller may not see the tenant, or the configuration manages the event type.
     pub fn may_put_event_type(&self, principal: &Principal, key: EventTypeKey<'_>) -> Result<(), Error> {
         self.present_event_type(principal, key).map(drop)
     }
 
-    /// Makes an event type, or replaces the one that is there.
+    /// Creates an event type, or replaces the existing one.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the tenant; each field that is wrong; an event type of the
-    /// configuration, or not of the expected version.
+    /// If the role is too low, the caller may not see the tenant, a field is invalid, the configuration manages the
+    /// event type, or its version is not the expected one.
     pub async fn put_event_type(
         &self,
         principal: &Principal,
         key: EventTypeKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<ChangedType, Error> {
+    ) -> Result<ChangedEventType, Error> {
         let (tenant, definition, version) = self.check_event_type(principal, key, document, expected)?;
-        match self.writer.by(principal).put_event_type(&tenant, definition, Replaces::Any(version)).await {
+        match self
+            .writer
+            .on_behalf_of(principal)
+            .put_event_type(&tenant, definition, PutMode::CreateOrReplace(version))
+            .await
+        {
             Err(EventTypeError::Changed) => Err(Error::changed_meanwhile()),
             changed => Ok(changed?),
         }
     }
 
-    /// The definition that [`put_event_type`](Self::put_event_type) would put in force.
+    /// Returns the definition that [`put_event_type`](Self::put_event_type) would store.
     ///
     /// # Errors
-    /// The same.
+    /// The errors of [`put_event_type`](Self::put_event_type), except those of the registry.
     pub fn preview_event_type(
         &self,
         principal: &Principal,
         key: EventTypeKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<Arc<Definition>, Error> {
+    ) -> Result<Arc<EventTypeDefinition>, Error> {
         self.check_event_type(principal, key, document, expected).map(|(_, definition, _)| definition)
     }
 
-    /// Removes an event type from the catalogue.
+    /// Deletes an event type from the catalogue.
     ///
     /// # Errors
-    /// If the role is too low; an event type that is not there, of the configuration, or not of the expected version.
+    /// If the role is too low, the event type does not exist, the configuration manages it, or its version is not the
+    /// expected one.
     pub async fn delete_event_type(
         &self,
         principal: &Principal,
@@ -160,20 +167,20 @@ impl Service {
         let present = self.present_event_type(principal, key)?.ok_or_else(|| Error::not_found("event type"))?;
         let version = ExpectedVersion::bind(expected, present.version)?;
         let tenant = tenant_of_catalogue(principal, key.tenant)?;
-        match self.writer.by(principal).remove_event_type(tenant, key.name, version).await {
+        match self.writer.on_behalf_of(principal).remove_event_type(tenant, key.name, version).await {
             Err(EventTypeError::Changed) => Err(Error::changed_meanwhile()),
             removed => Ok(removed.map(drop)?),
         }
     }
 
-    /// The tenant and the definition that a document puts in force, and the version that the change is bound to.
+    /// Validates a document. Returns the tenant, the definition, and the version to which the change is bound.
     fn check_event_type(
         &self,
         principal: &Principal,
         key: EventTypeKey<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<(String, Arc<Definition>, Option<u64>), Error> {
+    ) -> Result<(String, Arc<EventTypeDefinition>, Option<u64>), Error> {
         let present = self.present_event_type(principal, key)?;
         let (tenant, definition) = read(principal, key.tenant, document, Some(key.name))?;
         let version = match (present, expected) {
@@ -184,7 +191,7 @@ impl Service {
         Ok((tenant, definition, version))
     }
 
-    /// The event type, if it is there. One of the configuration is refused.
+    /// Returns the existing event type, if there is one. An event type of the configuration is refused.
     fn present_event_type(
         &self,
         principal: &Principal,
@@ -200,7 +207,7 @@ impl Service {
 }
 
 impl EventTypeFilter<'_> {
-    /// `needle` is the text in lower case.
+    /// Whether the event type matches the filter. `needle` is the filter's text in lower case.
     fn takes(&self, settings: &Settings, needle: Option<&str>) -> bool {
         let texts = [Some(&settings.name), settings.category.as_ref(), settings.description.as_ref()];
         self.category.is_none_or(|category| settings.category.as_deref() == Some(category))
@@ -209,18 +216,18 @@ impl EventTypeFilter<'_> {
     }
 }
 
-/// The tenant whose catalogue is meant.
+/// The tenant of the catalogue that the caller refers to.
 fn tenant_of_catalogue<'a>(principal: &'a Principal, named: Option<&'a str>) -> Result<&'a str, Error> {
     Ok(tenant_of(principal, named)?.unwrap_or(DEFAULT_TENANT))
 }
 
-/// The tenant and the definition that a document holds. `name` is the name that stands beside the document.
+/// Reads the tenant and the definition from a document. `name` is the name that the caller gives outside the document.
 fn read(
     principal: &Principal,
     named: Option<&str>,
     mut document: Map<String, Value>,
     name: Option<&str>,
-) -> Result<(String, Arc<Definition>), Error> {
+) -> Result<(String, Arc<EventTypeDefinition>), Error> {
     let mut errors = Vec::new();
     let tenant = tenant(principal, named, &mut document, &mut errors)?;
     for key in READ_ONLY {
@@ -233,12 +240,11 @@ fn read(
         }
     }
     let settings = settings(document, &mut errors);
-    match Definition::try_new(settings) {
+    match EventTypeDefinition::try_new(settings) {
         Ok(definition) if errors.is_empty() => Ok((tenant, Arc::new(definition))),
         built => {
-            let of = |Breach { pointer, detail }| FieldError { pointer, detail };
             let known = |error: &FieldError, errors: &[FieldError]| errors.iter().any(|e| e.pointer == error.pointer);
-            for error in built.err().unwrap_or_default().into_iter().map(of) {
+            for error in built.err().unwrap_or_default() {
                 if !known(&error, &errors) {
                     errors.push(error);
                 }
@@ -248,7 +254,7 @@ fn read(
     }
 }
 
-/// The tenant that the document names, else the tenant that is named beside it, else the caller's own.
+/// The tenant that the document names, else the tenant that is named outside it, else the caller's own.
 fn tenant(
     principal: &Principal,
     named: Option<&str>,
@@ -276,7 +282,7 @@ fn tenant(
     if sees(principal, &tenant) { Ok(tenant) } else { Err(Error::not_found("tenant")) }
 }
 
-/// The fields by their kinds. A field that is not of its kind is named and left out; `null` counts as absent.
+/// Reads the fields by their types. A field of the wrong type is reported and left out. `null` counts as absent.
 fn settings(mut fields: Map<String, Value>, errors: &mut Vec<FieldError>) -> Settings {
     fields.retain(|key, value| !value.is_null() || key == "example");
     let mut text = |key: &str| {

@@ -1,4 +1,4 @@
-//! The fields of a webhook as a body writes them, one by one: each is read, checked and named if it is wrong.
+//! Reads the fields of a JSON document one by one. Each invalid field is reported by its JSON pointer.
 
 use std::sync::Arc;
 
@@ -9,29 +9,30 @@ use crate::filter::{Filter, FilterError};
 use crate::limits::FILTERS_BYTES_MAX;
 use crate::model::{EventPattern, FieldError, Timestamp};
 
-/// Characters of a name.
+/// Maximum number of characters of a name.
 pub(crate) const NAME_CHARS_MAX: usize = 128;
-/// Characters of a description.
+/// Maximum number of characters of a description.
 pub(crate) const DESCRIPTION_CHARS_MAX: usize = 1_024;
-/// Characters of a user's id.
+/// Maximum number of characters of a user's id.
 pub(crate) const USER_ID_CHARS_MAX: usize = 256;
-/// Patterns of a webhook.
+/// Maximum number of event types and patterns of a webhook.
 const EVENTS_MAX: usize = 256;
-/// Bytes of the metadata as JSON.
+/// Maximum number of bytes of the metadata as JSON.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
 
-/// A field as a body gives it.
+/// The value of a field in a document that creates or changes a resource.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Given<T> {
-    /// Not named, or wrong (and then an error says so).
+pub(crate) enum FieldUpdate<T> {
+    /// The field is absent, or it is invalid and an error was recorded.
     Absent,
-    /// `null`: back to the default.
+    /// The field is `null`: it returns to its default.
     Null,
+    /// The field has a value.
     Value(T),
 }
 
-impl<T> Given<T> {
-    /// What holds: the value given, none after `null`, else the present one.
+impl<T> FieldUpdate<T> {
+    /// The value in force: the new value, none for `null`, the present value for an absent field.
     pub(crate) fn or(self, present: Option<T>) -> Option<T> {
         match self {
             Self::Absent => present,
@@ -40,48 +41,57 @@ impl<T> Given<T> {
         }
     }
 
+    /// The value of the field, if it has one.
     pub(crate) fn value(self) -> Option<T> {
         self.or(None)
     }
 }
 
-/// The fields not yet read, and what is wrong with those that were.
+/// The fields of a document that are not read yet, and the errors in those that were read.
 #[derive(Debug)]
-pub(crate) struct Fields {
-    pub(crate) left: Map<String, Value>,
+pub(crate) struct DocumentFields {
+    /// The fields that are not read yet.
+    pub(crate) unread: Map<String, Value>,
+    /// The errors found so far.
     pub(crate) errors: Vec<FieldError>,
 }
 
-impl Fields {
+impl DocumentFields {
+    /// Starts to read a document.
     pub(crate) fn new(fields: Map<String, Value>) -> Self {
-        Self { left: fields, errors: Vec::new() }
+        Self { unread: fields, errors: Vec::new() }
     }
 
+    /// Records an error in a field.
     pub(crate) fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.errors.push(FieldError::new(pointer, detail));
     }
 
-    /// Takes a field out and reads it; `read` answers what is allowed if it is wrong.
-    pub(crate) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> Given<T> {
-        match self.left.remove(key) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
+    /// Removes a field and parses it. `read` returns the expected form as the error text.
+    pub(crate) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value) -> Result<T, String>) -> FieldUpdate<T> {
+        match self.unread.remove(key) {
+            None => FieldUpdate::Absent,
+            Some(Value::Null) => FieldUpdate::Null,
             Some(value) => match read(value) {
-                Ok(value) => Given::Value(value),
+                Ok(value) => FieldUpdate::Value(value),
                 Err(detail) => {
                     self.wrong(pointer(key), detail);
-                    Given::Absent
+                    FieldUpdate::Absent
                 }
             },
         }
     }
 
-    /// The end of the body: whatever is left over is unknown.
+    /// Ends the document. Every field that is not read is unknown.
+    ///
+    /// # Errors
+    /// [`Error::invalid_body`] with all recorded errors.
     pub(crate) fn finish(mut self, allowed: &str) -> Result<(), Error> {
-        self.errors.extend(unknown(&self.left, allowed));
+        self.errors.extend(unknown(&self.unread, allowed));
         if self.errors.is_empty() { Ok(()) } else { Err(Error::invalid_body(self.errors)) }
     }
 
+    /// Reads an RFC 3339 time.
     pub(crate) fn time(&mut self, key: &str) -> Option<Timestamp> {
         let read = |value: Value| {
             let time = value.as_str().and_then(|text| text.parse().ok());
@@ -90,7 +100,7 @@ impl Fields {
         self.take(key, read).value()
     }
 
-    /// Event types and patterns; none if there are none.
+    /// Reads a list of event types and patterns. An absent field is an empty list.
     pub(crate) fn types(&mut self, key: &str) -> Vec<EventPattern> {
         let read = |value: Value| {
             let texts = value.as_array().filter(|texts| texts.len() <= EVENTS_MAX);
@@ -102,7 +112,7 @@ impl Fields {
         self.take(key, read).value().unwrap_or_default()
     }
 
-    /// Text of any length, for a field that is checked elsewhere.
+    /// Reads text of any length, for a field that is checked elsewhere.
     pub(crate) fn plain_text(&mut self, key: &str) -> Option<String> {
         let read = |value| match value {
             Value::String(text) => Ok(text),
@@ -111,15 +121,16 @@ impl Fields {
         self.take(key, read).value()
     }
 
-    pub(crate) fn text(&mut self, key: &str, chars_max: usize) -> Given<Box<str>> {
+    /// Reads text of limited length.
+    pub(crate) fn text(&mut self, key: &str, chars_max: usize) -> FieldUpdate<Box<str>> {
         self.take(key, |value| match value {
             Value::String(text) if text.chars().count() <= chars_max => Ok(text.into()),
             _ => Err(format!("expected text of at most {chars_max} characters")),
         })
     }
 
-    /// An id of somebody else's; a number is read as its text.
-    pub(crate) fn id(&mut self, key: &str) -> Given<Box<str>> {
+    /// Reads an id that the client assigns. A number is converted to text.
+    pub(crate) fn id(&mut self, key: &str) -> FieldUpdate<Box<str>> {
         self.take(key, |value| match value {
             Value::String(text) if (1..=USER_ID_CHARS_MAX).contains(&text.chars().count()) => Ok(text.into()),
             Value::Number(number) => Ok(number.to_string().into()),
@@ -127,30 +138,34 @@ impl Fields {
         })
     }
 
-    pub(crate) fn flag(&mut self, key: &str) -> Given<bool> {
+    /// Reads `true` or `false`.
+    pub(crate) fn flag(&mut self, key: &str) -> FieldUpdate<bool> {
         self.take(key, |value| value.as_bool().ok_or_else(|| "expected true or false".to_owned()))
     }
 
-    pub(crate) fn whole(&mut self, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Given<u64> {
+    /// Reads a whole number in a range.
+    pub(crate) fn whole(&mut self, key: &str, allowed: std::ops::RangeInclusive<u64>) -> FieldUpdate<u64> {
         self.take(key, |value| whole(&value, allowed))
     }
 
-    pub(crate) fn number(&mut self, key: &str, allowed: std::ops::RangeInclusive<f64>) -> Given<f64> {
+    /// Reads a number in a range.
+    pub(crate) fn number(&mut self, key: &str, allowed: std::ops::RangeInclusive<f64>) -> FieldUpdate<f64> {
         self.take(key, |value| number(&value, allowed))
     }
 
-    pub(crate) fn events(&mut self) -> Given<Vec<EventPattern>> {
-        let Some(value) = self.left.remove("events") else { return Given::Absent };
+    /// Reads `events`: event types and patterns, without duplicates.
+    pub(crate) fn events(&mut self) -> FieldUpdate<Vec<EventPattern>> {
+        let Some(value) = self.unread.remove("events") else { return FieldUpdate::Absent };
         let Value::Array(texts) = value else {
             if value.is_null() {
-                return Given::Null;
+                return FieldUpdate::Null;
             }
             self.wrong("/events", "expected an array of event types and patterns");
-            return Given::Absent;
+            return FieldUpdate::Absent;
         };
         if texts.len() > EVENTS_MAX {
             self.wrong("/events", format!("expected at most {EVENTS_MAX} event types and patterns"));
-            return Given::Absent;
+            return FieldUpdate::Absent;
         }
         let mut patterns = Vec::with_capacity(texts.len());
         for (i, text) in texts.iter().enumerate() {
@@ -160,40 +175,40 @@ impl Fields {
                 Err(error) => self.wrong(format!("/events/{i}"), error.to_string()),
             }
         }
-        Given::Value(patterns)
+        FieldUpdate::Value(patterns)
     }
 
-    /// `filters`; an empty object asks for nothing, and is none.
-    pub(crate) fn filters(&mut self) -> Given<Option<Arc<Filter>>> {
-        let value = match self.left.remove("filters") {
-            None => return Given::Absent,
-            Some(Value::Null) => return Given::Null,
-            Some(Value::Object(empty)) if empty.is_empty() => return Given::Value(None),
+    /// Reads `filters`. An empty object means no filter.
+    pub(crate) fn filters(&mut self) -> FieldUpdate<Option<Arc<Filter>>> {
+        let value = match self.unread.remove("filters") {
+            None => return FieldUpdate::Absent,
+            Some(Value::Null) => return FieldUpdate::Null,
+            Some(Value::Object(empty)) if empty.is_empty() => return FieldUpdate::Value(None),
             Some(value) => value,
         };
         if value.to_string().len() > FILTERS_BYTES_MAX {
             self.wrong("/filters", format!("expected at most {FILTERS_BYTES_MAX} bytes of JSON"));
-            return Given::Absent;
+            return FieldUpdate::Absent;
         }
         match Filter::compile(&value) {
-            Ok(filter) => Given::Value(Some(Arc::new(filter))),
+            Ok(filter) => FieldUpdate::Value(Some(Arc::new(filter))),
             Err(errors) => {
                 let below = |FilterError { pointer, detail }| FieldError::new(format!("/filters{pointer}"), detail);
                 self.errors.extend(errors.into_iter().map(below));
-                Given::Absent
+                FieldUpdate::Absent
             }
         }
     }
 
-    /// `metadata`, as JSON; in a patch it is merged with the present one (RFC 7396).
-    pub(crate) fn metadata(&mut self, present: Option<&str>) -> Given<Box<str>> {
-        let given = match self.left.remove("metadata") {
-            None => return Given::Absent,
-            Some(Value::Null) => return Given::Null,
+    /// Reads `metadata` as JSON text. In a patch it is merged with the present metadata (RFC 7396).
+    pub(crate) fn metadata(&mut self, present: Option<&str>) -> FieldUpdate<Box<str>> {
+        let given = match self.unread.remove("metadata") {
+            None => return FieldUpdate::Absent,
+            Some(Value::Null) => return FieldUpdate::Null,
             Some(given @ Value::Object(_)) => given,
             Some(_) => {
                 self.wrong("/metadata", "expected an object");
-                return Given::Absent;
+                return FieldUpdate::Absent;
             }
         };
         let mut merged = present.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -202,10 +217,11 @@ impl Fields {
         if text.len() > METADATA_BYTES_MAX {
             self.wrong("/metadata", format!("expected at most {METADATA_BYTES_MAX} bytes of JSON"));
         }
-        Given::Value(text.into())
+        FieldUpdate::Value(text.into())
     }
 }
 
+/// Parses a whole number in a range.
 pub(crate) fn whole(value: &Value, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
     value
         .as_u64()
@@ -213,6 +229,7 @@ pub(crate) fn whole(value: &Value, allowed: std::ops::RangeInclusive<u64>) -> Re
         .ok_or_else(|| format!("expected a whole number, {} to {}", allowed.start(), allowed.end()))
 }
 
+/// Parses a number in a range.
 pub(crate) fn number(value: &Value, allowed: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
     value
         .as_f64()
@@ -220,7 +237,7 @@ pub(crate) fn number(value: &Value, allowed: std::ops::RangeInclusive<f64>) -> R
         .ok_or_else(|| format!("expected a number, {} to {}", allowed.start(), allowed.end()))
 }
 
-/// RFC 7396.
+/// Applies a JSON merge patch (RFC 7396).
 pub(crate) fn merge_patch(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
@@ -240,7 +257,7 @@ pub(crate) fn merge_patch(target: &mut Value, patch: Value) {
     }
 }
 
-/// An error for each field that is left over, with the one of `allowed` that was likely meant.
+/// Returns an error for each field that is not read. The error suggests the name in `allowed` that was probably meant.
 pub(crate) fn unknown(fields: &Map<String, Value>, allowed: &str) -> Vec<FieldError> {
     let detail = |key: &str| match likely(key, allowed.split(',').map(str::trim)) {
         Some(meant) => format!("unknown field; did you mean {meant}? allowed: {allowed}"),
@@ -249,7 +266,7 @@ pub(crate) fn unknown(fields: &Map<String, Value>, allowed: &str) -> Vec<FieldEr
     fields.keys().map(|key| FieldError::new(pointer(key), detail(key))).collect()
 }
 
-/// The word that differs least from what was written, if it differs little: in case, in `_`, in a letter or two.
+/// The word that is most similar to what was written, if it is similar enough. Case and `_` do not count.
 fn likely<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LETTERS_MAX: usize = 32;
     let plain = |word: &str| -> Vec<char> {
@@ -257,11 +274,11 @@ fn likely<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a
     };
     let written = plain(written);
     let near = words.map(|word| (distance(&written, &plain(word)), word)).min_by_key(|(distance, _)| *distance)?;
-    // One letter in three may be wrong: with more of them every short word is like every other.
+    // At most one letter in three may be wrong. With more of them every short word is similar to every other.
     (near.0 <= (written.len() / 3).min(2)).then_some(near.1)
 }
 
-/// How many letters must be put in, taken out or replaced to make one of the other (Levenshtein).
+/// The Levenshtein distance: the number of letters to insert, delete or replace to turn one word into the other.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -286,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_that_is_misspelt_is_told_its_name() {
+    fn a_misspelt_field_gets_a_suggestion() {
         let allowed = "url, events, max_retries, timeout_seconds, uid";
         for (key, meant) in [
             ("URL", Some("url")),

@@ -1,88 +1,88 @@
-//! API keys: make, list, read, revoke. Only the result of [`Service::create_key`] has the key's text.
+//! API keys: create, list, read, revoke. Only the result of [`Service::create_key`] contains the text of a key.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
-use super::fields::{Fields, NAME_CHARS_MAX, pointer};
-use super::{Error, Operation, Page, Rows, Service};
+use super::fields::{DocumentFields, NAME_CHARS_MAX, pointer};
+use super::{Error, ListPage, Operation, PageRequest, Service};
 use crate::model::{DEFAULT_TENANT, KeyId, Principal, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 use crate::registry::{Key, NewKey};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 
-/// A key that was checked and can be made.
+/// A validated API key, ready to be created.
 #[derive(Debug)]
 pub struct KeyDraft {
     key: NewKey,
     by: Principal,
 }
 
-/// A key that was made, with its text.
+/// A new API key with its text.
 #[derive(Debug)]
 pub struct CreatedKey {
     /// The key.
     pub key: Arc<Key>,
-    /// Its text, which is kept nowhere.
+    /// The text of the key. The server does not store the text.
     pub secret: Secret,
 }
 
-/// Which keys are listed; an absent field takes all.
+/// A filter for API keys. A field that is `None` matches everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyFilter<'a> {
-    /// Of this tenant.
+    /// Keys of this tenant.
     pub tenant: Option<&'a str>,
-    /// With this role.
+    /// Keys with this role.
     pub role: Option<Role>,
 }
 
 impl Service {
-    /// Checks the document of a new key. Nobody grants more than is theirs: no role above their own, no tenant but their
-    /// own.
+    /// Validates the document of a new API key. Callers cannot grant a role above their own or access to another tenant
+    /// than their own.
     ///
     /// # Errors
-    /// If the role is too low; each field that is wrong, by its JSON pointer.
+    /// If the role is too low. Invalid fields are listed by JSON pointer.
     pub fn draft_key(&self, principal: &Principal, document: Map<String, Value>) -> Result<KeyDraft, Error> {
         Operation::ChangeKeys.permit(principal.role)?;
-        let mut fields = Fields::new(document);
+        let mut fields = DocumentFields::new(document);
         let key = new_key(&mut fields, principal, self.clock.now());
         fields.finish(ALLOWED)?;
         Ok(KeyDraft { key, by: principal.clone() })
     }
 
-    /// Makes a key.
+    /// Creates an API key.
     ///
     /// # Errors
-    /// If there are too many keys, or the registry takes no change.
+    /// If there are too many keys, or the registry accepts no changes.
     pub async fn create_key(&self, draft: KeyDraft) -> Result<CreatedKey, Error> {
-        let (key, secret) = self.writer.by(&draft.by).create_key(draft.key).await?;
+        let (key, secret) = self.writer.on_behalf_of(&draft.by).create_key(draft.key).await?;
         Ok(CreatedKey { key, secret })
     }
 
-    /// Lists the keys that the filter takes, newest first, from the one before `before`.
+    /// Lists the API keys that match the filter, newest first, starting before the key `before`.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the tenant.
+    /// If the role is too low, or the caller may not see the tenant.
     pub fn list_keys(
         &self,
         principal: &Principal,
         filter: KeyFilter<'_>,
-        page: Page,
+        page: PageRequest,
         before: Option<KeyId>,
-    ) -> Result<Rows<Arc<Key>, KeyId>, Error> {
+    ) -> Result<ListPage<Arc<Key>, KeyId>, Error> {
         Operation::ReadKeys.permit(principal.role)?;
         let tenant = tenant_of(principal, filter.tenant)?;
         let before = before.unwrap_or(KeyId::from_u128(u128::MAX));
         let registry = self.registry.load();
         let wanted = registry.keys(tenant, before).filter(|key| filter.role.is_none_or(|role| key.role == role));
-        Ok(page.rows(wanted.take(page.wanted()).cloned().collect(), None, |key| key.id))
+        Ok(page.rows(wanted.take(page.fetch_limit()).cloned().collect(), None, |key| key.id))
     }
 
-    /// Reads a key. A key of tenant `*` is there only for callers of tenant `*`.
+    /// Reads an API key. Only callers of tenant `*` see keys of tenant `*`.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the key.
+    /// If the role is too low, or the caller may not see the key.
     pub fn read_key(&self, principal: &Principal, id: KeyId) -> Result<Arc<Key>, Error> {
         Operation::ReadKeys.permit(principal.role)?;
         let key = self.registry.load().key(id).cloned();
@@ -91,23 +91,23 @@ impl Service {
         key.filter(is_seen).ok_or_else(|| Error::not_found("key"))
     }
 
-    /// Revokes a key, which takes effect at once.
+    /// Revokes an API key. The key is invalid at once.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the key.
+    /// If the role is too low, or the caller may not see the key.
     pub async fn revoke_key(&self, principal: &Principal, id: KeyId) -> Result<(), Error> {
         Operation::ChangeKeys.permit(principal.role)?;
         self.read_key(principal, id)?;
-        Ok(self.writer.by(principal).revoke_key(id).await?)
+        Ok(self.writer.on_behalf_of(principal).revoke_key(id).await?)
     }
 }
 
-fn new_key(fields: &mut Fields, principal: &Principal, now: Timestamp) -> NewKey {
+fn new_key(fields: &mut DocumentFields, principal: &Principal, now: Timestamp) -> NewKey {
     let name = fields.plain_text("name").map(String::into_boxed_str);
     if name.as_deref().is_some_and(|name| !(1..=NAME_CHARS_MAX).contains(&name.chars().count())) {
         fields.wrong("/name", format!("expected 1 to {NAME_CHARS_MAX} characters"));
     }
-    let role = match fields.left.remove("role") {
+    let role = match fields.unread.remove("role") {
         None | Some(Value::Null) => {
             fields.wrong("/role", "is required: publisher, viewer, member or admin");
             None
@@ -134,8 +134,8 @@ fn new_key(fields: &mut Fields, principal: &Principal, now: Timestamp) -> NewKey
     NewKey { name, role: role.unwrap_or(Role::Viewer), tenant, expires_at }
 }
 
-/// The tenant that the key is for; `None`: every tenant.
-fn tenant(fields: &mut Fields, principal: &Principal) -> Option<Arc<str>> {
+/// The tenant of the new key; `None`: every tenant.
+fn tenant(fields: &mut DocumentFields, principal: &Principal) -> Option<Arc<str>> {
     let mut named: Option<String> = None;
     for key in ["tenant", "org_id"] {
         let Some(name) = fields.plain_text(key) else { continue };

@@ -1,9 +1,16 @@
-//! service: the typed operations of the management, without HTTP.
+//! service: the management operations as typed functions, without HTTP.
 //!
-//! A front end (the HTTP API, a console, another protocol) parses what its client sent, calls one operation and shows
-//! the result. Promises: each operation checks the caller's role itself; what belongs to another tenant is not found; a
-//! secret is only in the result of the operation that made it; every list is bounded; each change is in the audit log.
-//! Must never know: requests, responses, status codes, header syntax, query strings, redb, threads.
+//! A front end (the HTTP API, a console, another protocol) parses its client's request, calls one operation of
+//! [`Service`] and renders the result.
+//!
+//! Invariants:
+//! - Each operation checks the caller's role itself.
+//! - A resource of another tenant is reported as not found.
+//! - Only the operation that creates a secret returns the secret.
+//! - Every list is bounded.
+//! - Every change is written to the audit log.
+//!
+//! This module must never know: HTTP requests, responses, status codes, header syntax, query strings, redb, threads.
 
 use std::sync::Arc;
 
@@ -41,8 +48,8 @@ pub mod audit;
 pub mod key;
 pub mod tenant;
 
-pub mod figures;
-pub mod store;
+pub mod delivery_backend;
+pub mod statistics_backend;
 pub mod test_delivery;
 
 pub mod apply;
@@ -53,62 +60,64 @@ pub(crate) mod testing;
 mod tests;
 
 pub use access::Operation;
+pub use delivery_backend::{
+    BackendFailed, BackendResult, BoxFuture, DeadLetter, Delivery, DeliveryBackend, Replay, ReplayScope, RowBatch,
+};
 pub use error::{Error, ErrorKind};
-pub use figures::{BreakerState, FigureStore};
-pub use page::{Page, Rows};
+pub use page::{ListPage, PageRequest};
 pub use reference::{SourceRef, WebhookRef};
-pub use store::{Answered, DeadLetter, Delivery, DeliveryStore, Later, Part, Replay, StoreFailed, Work};
-pub use test_delivery::{TestDelivery, TestRefused, Tested, Tester};
+pub use statistics_backend::{BreakerState, StatisticsBackend};
+pub use test_delivery::{TestDelivery, TestDeliveryResult, TestRefused, TestSender};
 pub use version::ExpectedVersion;
 
-/// Turns the URL of a webhook into an endpoint, or says why it cannot.
+/// Parses the URL of a webhook into an endpoint and checks the URL against the egress rules.
 pub type CheckUrl = Box<dyn Fn(&str) -> Result<Endpoint, UrlProblem> + Send + Sync>;
 
-/// Why a URL cannot be a webhook's.
+/// Why a URL is refused as the URL of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlProblem {
-    /// Whether the egress rules forbid the address; otherwise the URL is malformed.
+    /// `true` if the egress rules forbid the address; `false` if the URL is malformed.
     pub egress: bool,
     /// What is wrong and what is allowed.
     pub detail: String,
 }
 
-/// What a service is built from.
-pub struct Parts {
-    /// Webhooks, sources, event types, keys, tenants.
+/// The dependencies of a [`Service`].
+pub struct ServiceParts {
+    /// Snapshot of webhooks, sources, event types, API keys and tenants.
     pub registry: Shared,
-    /// Changes the registry.
+    /// Applies changes to the registry.
     pub writer: Writer,
-    /// Deliveries, dead letters, replays.
-    pub deliveries: Arc<dyn DeliveryStore>,
-    /// Figures of webhooks and tenants.
-    pub figures: Arc<dyn FigureStore>,
-    /// Events.
+    /// Reads and changes deliveries, dead letters and replays.
+    pub deliveries: Arc<dyn DeliveryBackend>,
+    /// Reads the statistics of webhooks and tenants.
+    pub statistics: Arc<dyn StatisticsBackend>,
+    /// Reads events.
     pub log: Arc<dyn ReadLog>,
-    /// The rules for URLs.
+    /// Checks the URLs of webhooks.
     pub check_url: CheckUrl,
-    /// `delivery.schedule`, for webhooks without a policy of their own.
+    /// The setting `delivery.schedule`, for webhooks without a retry policy of their own.
     pub default_retry: RetryPolicy,
-    /// What sources refused.
+    /// The requests that sources rejected.
     pub rejections: Arc<Rejections>,
-    /// The time that keys expire by and secrets overlap by.
+    /// The clock for the expiry of API keys and for the overlap of old and new secrets.
     pub clock: Clock,
-    /// Makes test deliveries.
-    pub tester: Arc<dyn Tester>,
+    /// Sends test deliveries.
+    pub test_sender: Arc<dyn TestSender>,
 }
 
-/// The operations of the management. See the module.
+/// The management operations. Each file of this folder adds the operations of one resource.
 pub struct Service {
     registry: Shared,
     writer: Writer,
-    deliveries: Arc<dyn DeliveryStore>,
-    figures: Arc<dyn FigureStore>,
+    deliveries: Arc<dyn DeliveryBackend>,
+    statistics: Arc<dyn StatisticsBackend>,
     log: Arc<dyn ReadLog>,
     check_url: CheckUrl,
     default_retry: RetryPolicy,
     rejections: Arc<Rejections>,
     clock: Clock,
-    tester: Arc<dyn Tester>,
+    test_sender: Arc<dyn TestSender>,
     reads: Semaphore,
 }
 
@@ -119,19 +128,19 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// A service over these parts.
-    pub fn new(parts: Parts) -> Self {
+    /// Creates a service from its dependencies.
+    pub fn new(parts: ServiceParts) -> Self {
         Self {
             registry: parts.registry,
             writer: parts.writer,
             deliveries: parts.deliveries,
-            figures: parts.figures,
+            statistics: parts.statistics,
             log: parts.log,
             check_url: parts.check_url,
             default_retry: parts.default_retry,
             rejections: parts.rejections,
             clock: parts.clock,
-            tester: parts.tester,
+            test_sender: parts.test_sender,
             reads: Semaphore::new(API_READS_AT_ONCE),
         }
     }
@@ -141,10 +150,11 @@ impl Service {
         &self.default_retry
     }
 
-    /// Reads from the stores on a thread that may block. A semaphore bounds how many reads run at once.
+    /// Runs a read of the delivery backend and the event log on a blocking thread. A semaphore limits the number of
+    /// concurrent reads.
     pub(crate) async fn read<T, E>(
         &self,
-        read: impl FnOnce(&dyn DeliveryStore, &dyn ReadLog) -> Result<T, E> + Send + 'static,
+        read: impl FnOnce(&dyn DeliveryBackend, &dyn ReadLog) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,

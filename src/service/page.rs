@@ -1,40 +1,40 @@
-//! Pages of lists.
+//! Pagination of lists.
 
-/// Which part of a list is asked for.
+/// The part of a list that a caller requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
-    /// Rows to answer.
+pub struct PageRequest {
+    /// The maximum number of rows in the page.
     pub limit: usize,
-    /// Rows to pass over first.
+    /// The number of rows to skip first.
     pub skip: usize,
 }
 
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rows<T, C> {
-    /// The rows.
+pub struct ListPage<T, C> {
+    /// The rows of the page.
     pub rows: Vec<T>,
-    /// The place after which the next page begins; `None` at the end.
+    /// The cursor after which the next page begins; `None` at the end of the list.
     pub next: Option<C>,
 }
 
-impl Page {
-    /// Rows to look for: one more than are answered, which tells whether the list goes on.
-    pub fn wanted(&self) -> usize {
+impl PageRequest {
+    /// The number of rows to fetch: one more than the page shows, which reveals whether the list continues.
+    pub fn fetch_limit(&self) -> usize {
         self.skip + self.limit + 1
     }
 
-    /// The rows to answer of those found, and whether the list goes on after them.
+    /// Cuts the fetched rows to the page. Returns the rows of the page and whether the list continues after them.
     pub fn cut<T>(&self, found: Vec<T>) -> (Vec<T>, bool) {
-        let more = found.len() >= self.wanted();
+        let more = found.len() >= self.fetch_limit();
         (found.into_iter().skip(self.skip).take(self.limit).collect(), more)
     }
 
-    /// The page of what a search found. `stopped_at` is where a search ended that looked at enough without finding enough;
-    /// `place` tells where a row stands.
-    pub(crate) fn rows<T, C>(&self, found: Vec<T>, stopped_at: Option<C>, place: impl Fn(&T) -> C) -> Rows<T, C> {
+    /// Builds the page from the rows that a search found. `stopped_at` is the cursor of a search that reached its scan
+    /// limit before it found enough rows. `place` returns the cursor of a row.
+    pub(crate) fn rows<T, C>(&self, found: Vec<T>, stopped_at: Option<C>, place: impl Fn(&T) -> C) -> ListPage<T, C> {
         let (rows, more) = self.cut(found);
         let next = if more { rows.last().map(place) } else { stopped_at };
-        Rows { rows, next }
+        ListPage { rows, next }
     }
 }

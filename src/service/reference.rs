@@ -1,22 +1,22 @@
-//! How a caller names a webhook or a source.
+//! References to webhooks and sources: by id, uid or name.
 
-use crate::model::path::WEBHOOK_WORDS;
+use crate::model::path::RESERVED_WEBHOOK_SEGMENTS;
 use crate::model::{SourceId, WebhookId};
 
-/// Bytes of a webhook's `uid`.
+/// Maximum number of bytes of a webhook's `uid`.
 pub const UID_BYTES_MAX: usize = 128;
 
-/// How a caller names a webhook.
+/// A reference to a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookRef<'p> {
-    /// By its id.
+    /// The webhook's id.
     Id(WebhookId),
-    /// By its uid, within the caller's tenant.
+    /// The webhook's uid, unique within the caller's tenant.
     Uid(&'p str),
 }
 
 impl<'p> WebhookRef<'p> {
-    /// Reads an id or a uid. Text that begins like an id and is none names nothing.
+    /// Parses an id or a uid. Returns `None` for text that has the prefix of an id and is not an id.
     pub fn parse(text: &'p str) -> Option<Self> {
         match text.parse() {
             Ok(id) => Some(Self::Id(id)),
@@ -25,27 +25,27 @@ impl<'p> WebhookRef<'p> {
     }
 }
 
-/// Whether text may be a webhook's `uid`: 1 to 128 characters that a path takes without escapes, and neither an id nor a
-/// fixed word.
+/// Whether text is a valid `uid` of a webhook: 1 to 128 characters that need no escaping in a path. Text that has the
+/// prefix of an id and the reserved words of paths are invalid.
 pub fn is_uid(text: &str) -> bool {
     (1..=UID_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
         && !text.bytes().all(|b| b == b'.')
-        && !WEBHOOK_WORDS.contains(&text)
+        && !RESERVED_WEBHOOK_SEGMENTS.contains(&text)
         && ![WebhookId::PREFIX, SourceId::PREFIX].iter().any(|prefix| text.starts_with(prefix))
 }
 
-/// How a caller names a source.
+/// A reference to a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceRef<'p> {
-    /// By its id.
+    /// The source's id.
     Id(SourceId),
-    /// By its name, within the caller's tenant.
+    /// The source's name, unique within the caller's tenant.
     Name(&'p str),
 }
 
 impl<'p> SourceRef<'p> {
-    /// Reads an id or a name. A name has no `_`, an id has one.
+    /// Parses an id or a name. Names contain no `_`; ids contain one.
     pub fn parse(text: &'p str) -> Option<Self> {
         let is_name = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

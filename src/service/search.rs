@@ -1,7 +1,7 @@
-//! Searches for deliveries and dead letters: which ones a list is of, and the way from the newest down.
+//! Searches for deliveries and dead letters, from the newest to the oldest.
 //!
-//! Every search is bounded. It looks at a limited number of rows, fewer where each row needs a look into the log, and then
-//! ends with the place where the next page begins.
+//! Every search is bounded. It examines a limited number of rows, and fewer rows if each row needs a read of the log.
+//! At the limit it stops and returns the position at which the next page begins.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -9,105 +9,109 @@ use std::time::Duration;
 
 use super::access::{may_see, tenant_of};
 use super::summary::{EventSummary, Summaries};
-use super::{DeadLetter, Delivery, DeliveryStore, Error, Page, Part, Rows, Service, StoreFailed, WebhookRef};
+use super::{
+    BackendFailed, DeadLetter, Delivery, DeliveryBackend, Error, ListPage, PageRequest, RowBatch, Service, WebhookRef,
+};
 use crate::limits::{PAGE_EVENTS_MAX, PAGE_SCAN_MAX};
 use crate::model::{
     DEFAULT_TENANT, DeadReason, DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, Principal, Timestamp,
     WebhookId, WebhookNo,
 };
-use crate::registry::Lookup;
-use crate::settle::Wanted;
+use crate::registry::WebhookEntry;
+use crate::settle::DeliveryQuery;
 use crate::storage::ReadLog;
 
-/// How far the time of an event's acceptance may be out of the order of acceptance, where a clock was set.
+/// How far acceptance times may deviate from the order of acceptance, because a clock was set.
 const CLOCK_SLACK: Duration = Duration::from_secs(3_600);
-/// Rows read at once while a filter looks for its own, and the least that such a read counts for.
+/// Rows to read at once while a search looks for matching rows. Each read counts for at least this many rows.
 const ROWS_AT_ONCE: usize = 1_000;
 
-/// The webhooks whose deliveries or dead letters a list is of.
+/// The webhooks whose deliveries or dead letters are listed.
 #[derive(Debug, Clone, Copy)]
 pub enum ListScope<'a> {
-    /// One webhook, which must be there or have been there.
+    /// One webhook, which must exist or have existed.
     Webhook(WebhookRef<'a>),
-    /// Every webhook that the caller may know of.
+    /// Every webhook that the caller may see.
     All {
         /// Only webhooks of this tenant.
         tenant: Option<&'a str>,
-        /// Only this webhook; one that is unknown has no rows.
+        /// Only this webhook. An unknown webhook yields an empty list.
         webhook: Option<WebhookRef<'a>>,
     },
 }
 
-/// Which deliveries or dead letters a list is of, beside its webhooks; an absent field takes all.
+/// A filter for deliveries or dead letters. A field that is `None` matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
     /// Deliveries in this state.
     pub status: Option<DeliveryStatus>,
-    /// Dead letters for this reason.
+    /// Dead letters with this reason.
     pub reason: Option<DeadReason>,
-    /// Of events whose type fits this pattern.
+    /// Rows of events whose type matches this pattern.
     pub event_type: Option<EventPattern>,
-    /// Of events that were accepted at this time or later; dead letters that died then.
+    /// Deliveries of events accepted at this time or later; dead letters that ended at this time or later.
     pub since: Option<Timestamp>,
-    /// Of events that were accepted before this time; dead letters that died then.
+    /// Deliveries of events accepted before this time; dead letters that ended before this time.
     pub until: Option<Timestamp>,
-    /// Of this event.
+    /// Rows of this event.
     pub event: Option<EventId>,
-    /// With this text in the error, the response or the event's ids and type; upper and lower case are the same.
+    /// Rows with this text in the error, the response, or the ids and type of the event, ignoring case.
     pub text: Option<String>,
 }
 
-/// A row of a list, with its webhook and its event.
+/// A row of a list with its webhook and its event.
 #[derive(Debug, Clone)]
-pub struct Listed<T> {
+pub struct ListRow<T> {
     /// The delivery or the dead letter.
     pub row: T,
-    /// The webhook that it is of.
+    /// The webhook that receives the delivery.
     pub webhook: WebhookId,
-    /// Its event; `None` if the log no longer has the event.
+    /// The event; `None` if the log no longer has it.
     pub event: Option<EventSummary>,
 }
 
-/// What a search found, newest first.
+/// The rows that a search found, newest first.
 #[derive(Debug)]
-pub(super) struct Found<T> {
-    /// Each row with its event, if the search looked at the event and the log still has it.
+pub(super) struct SearchResult<T> {
+    /// Each row with its event, if the search read the event and the log still has it.
     pub(super) rows: Vec<(T, Option<EventSummary>)>,
-    /// Where the search stopped, if it stopped before the end and before it found enough.
+    /// The position at which the search stopped, if it reached its scan limit before the end of the list and before it
+    /// found enough rows.
     pub(super) stopped_at: Option<DeliveryId>,
 }
 
-/// A search through the stores.
+/// A search through the delivery backend and the log.
 pub(super) struct Search<'a> {
-    pub(super) store: &'a dyn DeliveryStore,
+    pub(super) store: &'a dyn DeliveryBackend,
     pub(super) log: &'a dyn ReadLog,
     pub(super) filter: &'a DeliveryFilter,
-    /// Rows to find.
+    /// The number of rows to find.
     pub(super) rows: usize,
 }
 
 impl DeliveryFilter {
-    /// The filter with its text in lower case, as the search compares it.
+    /// Returns the filter with its text in lower case, which the search needs.
     pub(super) fn in_lower_case(self) -> Self {
         Self { text: self.text.map(|text| text.to_lowercase()), ..self }
     }
 
-    /// Narrows what is read to the events that can be wanted. `by_acceptance`: `since` and `until` are of the event.
-    fn narrow(&self, wanted: &mut Wanted, log: &dyn ReadLog, by_acceptance: bool) -> Result<(), Error> {
-        let mut before = wanted.before;
+    /// Restricts the query to events that can match. With `by_acceptance`, `since` and `until` refer to the acceptance
+    /// of the event.
+    fn narrow(&self, query: &mut DeliveryQuery, log: &dyn ReadLog, by_acceptance: bool) -> Result<(), Error> {
+        let mut before = query.before;
         if let Some(event) = self.event {
-            wanted.first = event;
+            query.first = event;
             before = before.min(DeliveryId { event, webhook: WebhookNo(u32::MAX) });
         }
         if let Some(since) = self.since.filter(|_| by_acceptance) {
-            wanted.first = wanted.first.max(first_at(log, earlier(since))?);
+            query.first = query.first.max(first_at(log, earlier(since))?);
         }
         if let Some(until) = self.until.filter(|_| by_acceptance) {
             let event = first_at(log, until.plus(CLOCK_SLACK))?;
             before = before.min(DeliveryId { event, webhook: WebhookNo(0) });
         }
-        wanted.before = before;
-        wanted.status = self.status;
+        query.before = before;
+        query.status = self.status;
         Ok(())
     }
 
@@ -127,7 +131,7 @@ impl DeliveryFilter {
             && self.until.is_none_or(|until| at.is_some_and(|at| at < until))
     }
 
-    /// Whether one of these texts, or of the event's, holds the text that is looked for.
+    /// Whether one of these texts or a text of the event contains the filter's text.
     fn takes_text(&self, texts: &[Option<&str>], event: Option<&EventSummary>) -> bool {
         let Some(needle) = &self.text else { return true };
         let of_event =
@@ -146,63 +150,69 @@ impl DeliveryFilter {
             && self.takes_text(&[error.as_deref(), response], event)
     }
 
-    fn takes_letter(&self, letter: &DeadLetter, event: Option<&EventSummary>) -> bool {
-        self.reason.is_none_or(|reason| reason == letter.reason)
-            && self.takes_time(Some(letter.at))
+    fn takes_dead_letter(&self, dead_letter: &DeadLetter, event: Option<&EventSummary>) -> bool {
+        self.reason.is_none_or(|reason| reason == dead_letter.reason)
+            && self.takes_time(Some(dead_letter.at))
             && self.takes_event(event)
-            && self.takes_text(&[letter.error.as_deref(), Some(letter.reason.as_str())], event)
+            && self.takes_text(&[dead_letter.error.as_deref(), Some(dead_letter.reason.as_str())], event)
     }
 }
 
 impl Search<'_> {
-    /// Finds deliveries. `waiting` are those that have no row yet, newest first.
-    pub(super) fn deliveries(&self, mut wanted: Wanted, waiting: &[DeliveryId]) -> Result<Found<Delivery>, Error> {
-        self.filter.narrow(&mut wanted, self.log, true)?;
-        let (first, before) = (wanted.first, wanted.before);
-        let webhooks = Arc::clone(&wanted.webhooks);
+    /// Finds deliveries. `waiting` are the deliveries that have no row yet, newest first.
+    pub(super) fn deliveries(
+        &self,
+        mut query: DeliveryQuery,
+        waiting: &[DeliveryId],
+    ) -> Result<SearchResult<Delivery>, Error> {
+        self.filter.narrow(&mut query, self.log, true)?;
+        let (first, before) = (query.first, query.before);
+        let webhooks = Arc::clone(&query.webhooks);
         let is_wanted =
             |id: &&DeliveryId| id.event >= first && **id < before && webhooks.binary_search(&id.webhook).is_ok();
         let mut waiting = waiting.iter().filter(is_wanted).copied().peekable();
-        let read = |wanted: &Wanted, most: usize| {
-            let Part { rows: mut part, next } = self.store.deliveries(wanted, most)?;
+        let read = |query: &DeliveryQuery, most: usize| {
+            let RowBatch { rows: mut part, next } = self.store.deliveries(query, most)?;
             let with_rows = part.len();
             while let Some(id) = waiting.next_if(|id| next.is_none_or(|next| *id >= next)) {
-                // A delivery that got its row meanwhile is in the part already.
+                // A delivery whose row was written meanwhile is already in the batch.
                 if part[..with_rows].binary_search_by(|row| id.cmp(&row.id)).is_err() {
                     part.push(Delivery::pending(id));
                 }
             }
             part.sort_unstable_by_key(|row| Reverse(row.id));
-            Ok(Part { rows: part, next })
+            Ok(RowBatch { rows: part, next })
         };
         let takes = |row: &Delivery, event: Option<&EventSummary>| self.filter.takes_delivery(row, event);
-        self.run(wanted, self.filter.reads_events(true), |row: &Delivery| row.id.event, read, takes)
+        self.run(query, self.filter.reads_events(true), |row: &Delivery| row.id.event, read, takes)
     }
 
     /// Finds dead letters.
-    pub(super) fn letters(&self, mut wanted: Wanted) -> Result<Found<DeadLetter>, Error> {
-        self.filter.narrow(&mut wanted, self.log, false)?;
-        wanted.status = None;
-        let read = |wanted: &Wanted, most: usize| self.store.dead_letters(wanted, most);
-        let takes = |letter: &DeadLetter, event: Option<&EventSummary>| self.filter.takes_letter(letter, event);
-        self.run(wanted, self.filter.reads_events(false), |letter: &DeadLetter| letter.id.event, read, takes)
+    pub(super) fn dead_letters(&self, mut query: DeliveryQuery) -> Result<SearchResult<DeadLetter>, Error> {
+        self.filter.narrow(&mut query, self.log, false)?;
+        query.status = None;
+        let read = |query: &DeliveryQuery, most: usize| self.store.dead_letters(query, most);
+        let takes =
+            |dead_letter: &DeadLetter, event: Option<&EventSummary>| self.filter.takes_dead_letter(dead_letter, event);
+        self.run(query, self.filter.reads_events(false), |dead_letter: &DeadLetter| dead_letter.id.event, read, takes)
     }
 
     fn run<T>(
         &self,
-        mut wanted: Wanted,
+        mut query: DeliveryQuery,
         reads_events: bool,
         event_of: impl Fn(&T) -> EventId,
-        mut read: impl FnMut(&Wanted, usize) -> Result<Part<T>, StoreFailed>,
+        mut read: impl FnMut(&DeliveryQuery, usize) -> Result<RowBatch<T>, BackendFailed>,
         takes: impl Fn(&T, Option<&EventSummary>) -> bool,
-    ) -> Result<Found<T>, Error> {
+    ) -> Result<SearchResult<T>, Error> {
         let scan = if reads_events { PAGE_EVENTS_MAX } else { PAGE_SCAN_MAX };
         let mut summaries = Summaries::new(self.log);
         let (mut rows, mut looked_at) = (Vec::new(), 0);
         loop {
             let most = self.rows - rows.len();
-            // The first read is what a list without a filter needs; each further read shows that a filter is at work.
-            let part = read(&wanted, if looked_at == 0 { most } else { most.max(ROWS_AT_ONCE) })?;
+            // The first read fetches what a list without a filter needs. A second read means that the filter excludes
+            // rows, so it fetches more.
+            let part = read(&query, if looked_at == 0 { most } else { most.max(ROWS_AT_ONCE) })?;
             looked_at += ROWS_AT_ONCE.max(part.rows.len());
             for row in part.rows {
                 let event = if reads_events { summaries.of(event_of(&row))? } else { None };
@@ -210,19 +220,20 @@ impl Search<'_> {
                     rows.push((row, event));
                 }
                 if rows.len() == self.rows {
-                    return Ok(Found { rows, stopped_at: None });
+                    return Ok(SearchResult { rows, stopped_at: None });
                 }
             }
             match part.next {
-                Some(next) if looked_at < scan => wanted.before = next,
-                stopped_at => return Ok(Found { rows, stopped_at }),
+                Some(next) if looked_at < scan => query.before = next,
+                stopped_at => return Ok(SearchResult { rows, stopped_at }),
             }
         }
     }
 }
 
 impl Service {
-    /// The webhooks that a list is of, there or removed, ascending; and the only one, if the scope names one.
+    /// The webhooks of a scope, deleted ones included, ascending. The second value is the webhook that the scope names,
+    /// if it names one.
     pub(super) fn webhooks_in(
         &self,
         principal: &Principal,
@@ -230,44 +241,45 @@ impl Service {
     ) -> Result<(Arc<[WebhookNo]>, Option<WebhookNo>), Error> {
         let (tenant, webhook) = match scope {
             ListScope::Webhook(of) => {
-                let no = self.known(principal, of)?.no();
+                let no = self.find_webhook(principal, of)?.no();
                 return Ok(([no].into(), Some(no)));
             }
             ListScope::All { tenant, webhook } => (tenant_of(principal, tenant)?, webhook),
         };
         let registry = self.registry.load();
-        let is_wanted =
-            |known: &&Lookup| may_see(principal, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant());
+        let is_wanted = |known: &&WebhookEntry| {
+            may_see(principal, known) && tenant.is_none_or(|tenant| *tenant == **known.tenant())
+        };
         let named = match webhook {
-            None => return Ok((registry.all().filter(is_wanted).map(Lookup::no).collect(), None)),
-            Some(WebhookRef::Id(id)) => registry.known_by_id(id),
+            None => return Ok((registry.webhook_entries().filter(is_wanted).map(WebhookEntry::no).collect(), None)),
+            Some(WebhookRef::Id(id)) => registry.webhook_entry_by_id(id),
             Some(WebhookRef::Uid(uid)) => {
                 let webhook = registry.webhook_by_uid(tenant.unwrap_or(DEFAULT_TENANT), uid);
-                webhook.and_then(|webhook| registry.known(webhook.no))
+                webhook.and_then(|webhook| registry.webhook_entry(webhook.no))
             }
         };
-        Ok((named.into_iter().filter(is_wanted).map(Lookup::no).collect(), None))
+        Ok((named.into_iter().filter(is_wanted).map(WebhookEntry::no).collect(), None))
     }
 
-    /// The page of what a search found, each row with its webhook and its event.
+    /// Builds the page of a search result, each row with its webhook and its event.
     pub(super) async fn listed<T: Send + 'static>(
         &self,
-        page: Page,
-        found: Found<T>,
+        page: PageRequest,
+        found: SearchResult<T>,
         id: fn(&T) -> DeliveryId,
-    ) -> Result<Rows<Listed<T>, DeliveryId>, Error> {
-        let Rows { mut rows, next } = page.rows(found.rows, found.stopped_at, |(row, _)| id(row));
-        let with_events = move |_: &dyn DeliveryStore, log: &dyn ReadLog| {
+    ) -> Result<ListPage<ListRow<T>, DeliveryId>, Error> {
+        let ListPage { mut rows, next } = page.rows(found.rows, found.stopped_at, |(row, _)| id(row));
+        let with_events = move |_: &dyn DeliveryBackend, log: &dyn ReadLog| {
             Summaries::new(log).fill(&mut rows, |row| id(row).event)?;
             Ok::<_, Error>(rows)
         };
         let rows = self.read(with_events).await?;
         let registry = self.registry.load();
         let listed = |(row, event): (T, _)| {
-            let webhook = registry.known(id(&row).webhook)?.id();
-            Some(Listed { row, webhook, event })
+            let webhook = registry.webhook_entry(id(&row).webhook)?.id();
+            Some(ListRow { row, webhook, event })
         };
-        Ok(Rows { rows: rows.into_iter().filter_map(listed).collect(), next })
+        Ok(ListPage { rows: rows.into_iter().filter_map(listed).collect(), next })
     }
 }
 
@@ -275,11 +287,12 @@ fn earlier(time: Timestamp) -> Timestamp {
     Timestamp::from_millis(time.as_millis().saturating_sub(CLOCK_SLACK.as_millis() as i64))
 }
 
-/// An id after every event that was accepted before this time and not after any that was accepted since, found by halving.
+/// Finds an event id by binary search. All events accepted before `time` have smaller ids; no event accepted at `time`
+/// or later does.
 fn first_at(log: &dyn ReadLog, time: Timestamp) -> Result<EventId, Error> {
     let next = |after: u128| Ok::<_, Error>(log.heads_after(EventId::from_u128(after), 1)?.pop());
     let is_before = |head: &[u8]| EventHead::parse(head).is_ok_and(|head| head.event.received_at < time);
-    // Events up to `low` are before the time. The first one after `high` is not, or there is none.
+    // Events up to `low` were accepted before `time`. The first event after `high` was not, or there is none.
     let (mut low, mut high) = (0, log.last().as_u128());
     let Some((first, head)) = next(low)? else { return Ok(EventId::MIN) };
     if !is_before(&head) {

@@ -1,4 +1,4 @@
-//! Figures of a webhook, and of a tenant by event type; and what they say of a webhook's health.
+//! Statistics of a webhook and of a tenant by event type, and the health of a webhook.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,193 +6,198 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::access::{may_see_live, tenant_of};
-use super::{BreakerState, Error, ErrorKind, FigureStore, Operation, Service, WebhookRef};
-use crate::limits::{
-    CHECKPOINT_LIST_MAX, FIGURES_HOURS, FIGURES_SHOWN_TYPES_MAX, QUEUE_COUNTED_MAX, STATS_WEBHOOKS_MAX,
-};
+use super::{BreakerState, Error, ErrorKind, Operation, Service, StatisticsBackend, WebhookRef};
+use crate::limits::{CHECKPOINT_LIST_MAX, QUEUE_COUNT_MAX, STATS_HOURS, STATS_SHOWN_TYPES_MAX, STATS_WEBHOOKS_MAX};
 use crate::model::{Principal, Role, Timestamp, Visibility, WebhookNo, WebhookStatus};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
-use crate::settle::{Figures, FiguresOf, Hour, HourRow, WebhookStats};
+use crate::settle::{DeliveryStats, Hour, HourlyStatsRow, StatsScope, WebhookStats};
 
-/// Attempts of this hour and the one before below which their share of successes says nothing.
+/// Minimum number of attempts in this hour and the hour before. With fewer attempts the success rate does not affect
+/// the health.
 const HEALTH_ATTEMPTS_MIN: u64 = 5;
-/// Share of successful attempts below which a webhook is failing …
+/// A webhook is failing below this success rate.
 const HEALTH_FAILING_BELOW: f64 = 0.5;
-/// … and below which it is degraded.
+/// A webhook is degraded below this success rate.
 const HEALTH_DEGRADED_BELOW: f64 = 0.95;
 
-/// How a webhook does, in a word.
+/// The health of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// Nothing speaks against it.
+pub enum WebhookHealth {
+    /// No problem is known.
     Healthy,
-    /// Some of its attempts fail.
+    /// Some attempts fail.
     Degraded,
-    /// It is failed, its breaker is open, or most of its attempts fail.
+    /// The webhook has failed, its breaker is open, or most attempts fail.
     Failing,
-    /// It is paused or inactive.
+    /// The webhook is paused or inactive.
     Paused,
 }
 
-/// What is counted of a webhook.
+/// The statistics of a webhook.
 #[derive(Debug, Clone)]
-pub struct WebhookFigures {
+pub struct WebhookStatistics {
     /// The webhook.
     pub webhook: Arc<Webhook>,
-    /// How it does.
-    pub health: Health,
-    /// How its circuit breaker stands.
+    /// The health of the webhook.
+    pub health: WebhookHealth,
+    /// The state of its circuit breaker.
     pub breaker: BreakerState,
-    /// Deliveries that wait now.
+    /// The number of deliveries that wait now.
     pub queue_depth: usize,
     /// Whether more deliveries may wait than were counted.
     pub queue_depth_is_minimum: bool,
-    /// Counts since it was made.
+    /// Counts since the webhook was created.
     pub totals: WebhookStats,
-    /// Since when every attempt has failed, by the wall clock.
+    /// The time since which every attempt has failed, on the wall clock.
     pub failing_since: Option<Timestamp>,
-    /// The last 24 hours, the present hour last.
-    pub hours: Vec<(Hour, Figures)>,
-    /// The same hours together, by event type.
-    pub types: HourRow,
+    /// Statistics of the last 24 hours by hour, the current hour last.
+    pub hours: Vec<(Hour, DeliveryStats)>,
+    /// The same 24 hours as one row, by event type.
+    pub types: HourlyStatsRow,
 }
 
-/// What is counted of a tenant, or of all that the caller may see.
+/// The statistics of a tenant, or of all tenants that the caller may see.
 #[derive(Debug, Clone)]
-pub struct TenantFigures {
+pub struct TenantStatistics {
     /// The beginning of the first hour that is counted.
     pub since: Timestamp,
-    /// The end of what is counted.
+    /// The end of the counted time.
     pub until: Timestamp,
     /// Counts by event type.
-    pub types: HourRow,
+    pub types: HourlyStatsRow,
 }
 
-/// The webhooks whose figures are added up.
-enum Scope {
+/// The webhooks whose statistics are summed.
+enum StatisticsScope {
     Tenant(Box<str>),
     Everybody,
     Webhooks(Vec<WebhookNo>),
 }
 
 impl Service {
-    /// The figures of a webhook. What waits is counted at this moment; other figures are of attempts that have ended.
+    /// Returns the statistics of a webhook. Waiting deliveries are counted now; the other values cover attempts that
+    /// have ended.
     ///
     /// # Errors
-    /// If the role is too low, the webhook is not there for the caller, or the figures cannot be read.
-    pub async fn webhook_figures(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<WebhookFigures, Error> {
-        Operation::ReadFigures.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+    /// If the role is too low, the webhook does not exist for the caller, or the statistics cannot be read.
+    pub async fn webhook_statistics(
+        &self,
+        principal: &Principal,
+        of: WebhookRef<'_>,
+    ) -> Result<WebhookStatistics, Error> {
+        Operation::ReadStatistics.permit(principal.role)?;
+        let webhook = self.live_webhook(principal, of)?;
         let outstanding = self.deliveries.sync(Some(webhook.no), None, CHECKPOINT_LIST_MAX).await?.len();
         let (now, steady) = (self.clock.now(), self.clock.steady());
         let (first, last) = day_until(now);
         let no = webhook.no;
-        let read = move |figures: &dyn FigureStore| {
-            let hours = figures.hours(FiguresOf::Webhooks(&[no]), first, last)?;
-            Ok((hours, figures.waiting(no, QUEUE_COUNTED_MAX)?, figures.totals(no), figures.breaker(no)))
+        let read = move |statistics: &dyn StatisticsBackend| {
+            let hours = statistics.hours(StatsScope::Webhooks(&[no]), first, last)?;
+            Ok((hours, statistics.waiting(no, QUEUE_COUNT_MAX)?, statistics.totals(no), statistics.breaker(no)))
         };
-        let (rows, waiting, totals, breaker) = self.read_figures(read).await?;
-        // Totals are kept on the scheduling clock, which may differ from the wall clock.
+        let (rows, waiting, totals, breaker) = self.read_statistics(read).await?;
+        // Totals use the scheduling clock, which may differ from the wall clock.
         let failing_since = totals.failing_since.map(|since| {
             let ms = i64::try_from(steady.since(since).as_millis()).unwrap_or(i64::MAX);
             Timestamp::from_millis(now.as_millis().saturating_sub(ms))
         });
-        let hour_of = |hour| (hour, rows.get(&hour).map(HourRow::sum).unwrap_or_default());
+        let hour_of = |hour| (hour, rows.get(&hour).map(HourlyStatsRow::sum).unwrap_or_default());
         let hours: Vec<_> = first.to(last).map(hour_of).collect();
-        let mut recent = Figures::default();
-        hours.iter().rev().take(2).for_each(|(_, figures)| recent.merge(figures));
-        Ok(WebhookFigures {
+        let mut recent = DeliveryStats::default();
+        hours.iter().rev().take(2).for_each(|(_, statistics)| recent.merge(statistics));
+        Ok(WebhookStatistics {
             health: health(webhook.status, breaker, &recent, failing_since.is_some()),
             webhook,
             breaker,
             queue_depth: outstanding + waiting,
-            queue_depth_is_minimum: waiting == QUEUE_COUNTED_MAX,
+            queue_depth_is_minimum: waiting == QUEUE_COUNT_MAX,
             totals,
             failing_since,
             hours,
-            types: together(&rows),
+            types: sum_hours(&rows),
         })
     }
 
-    /// The figures of a tenant, or of every tenant for a caller of tenant `*` who names none: from `since`, in whole hours
-    /// and at most 24 hours ago. A caller who may not see all of a tenant's webhooks gets the sum of those that they may see.
+    /// Returns the statistics of a tenant from `since`, in whole hours and at most 24 hours ago. A caller of tenant `*`
+    /// that names no tenant gets the sum of all tenants. A caller that may not see all webhooks of a tenant gets the
+    /// sum of those that it may see.
     ///
     /// # Errors
-    /// If the role is too low, the caller may not know of the named tenant, or the figures cannot be read.
-    pub async fn tenant_figures(
+    /// If the role is too low, the caller may not see the named tenant, or the statistics cannot be read.
+    pub async fn tenant_statistics(
         &self,
         principal: &Principal,
         named: Option<&str>,
         since: Option<Timestamp>,
-    ) -> Result<TenantFigures, Error> {
-        Operation::ReadFigures.permit(principal.role)?;
+    ) -> Result<TenantStatistics, Error> {
+        Operation::ReadStatistics.permit(principal.role)?;
         let scope = scope(&self.registry.load(), principal, tenant_of(principal, named)?);
         let now = self.clock.now();
         let (day, last) = day_until(now);
-        let first = since.map_or(day, |since| Hour::of(since).clamp(last.before(FIGURES_HOURS), last));
-        let read = move |figures: &dyn FigureStore| {
+        let first = since.map_or(day, |since| Hour::of(since).clamp(last.before(STATS_HOURS), last));
+        let read = move |statistics: &dyn StatisticsBackend| {
             let of = match &scope {
-                Scope::Tenant(name) => FiguresOf::Tenant(name),
-                Scope::Everybody => FiguresOf::Everybody,
-                Scope::Webhooks(webhooks) => FiguresOf::Webhooks(webhooks),
+                StatisticsScope::Tenant(name) => StatsScope::Tenant(name),
+                StatisticsScope::Everybody => StatsScope::AllTenants,
+                StatisticsScope::Webhooks(webhooks) => StatsScope::Webhooks(webhooks),
             };
-            Ok(together(&figures.hours(of, first, last)?))
+            Ok(sum_hours(&statistics.hours(of, first, last)?))
         };
-        let types = self.read_figures(read).await?;
-        Ok(TenantFigures { since: first.start(), until: now, types })
+        let types = self.read_statistics(read).await?;
+        Ok(TenantStatistics { since: first.start(), until: now, types })
     }
 
-    /// Reads figures on a thread that may block. The bound on reads from the stores counts them too.
-    async fn read_figures<T: Send + 'static>(
+    /// Reads statistics on a blocking thread. The limit on concurrent store reads includes these reads.
+    async fn read_statistics<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn FigureStore) -> Result<T, Error> + Send + 'static,
+        read: impl FnOnce(&dyn StatisticsBackend) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let failed = || Error::new(ErrorKind::Internal, "the figures could not be read");
         let _turn = self.reads.acquire().await.map_err(|_| failed())?;
-        let figures = Arc::clone(&self.figures);
-        tokio::task::spawn_blocking(move || read(&*figures)).await.map_err(|_| failed())?
+        let statistics = Arc::clone(&self.statistics);
+        tokio::task::spawn_blocking(move || read(&*statistics)).await.map_err(|_| failed())?
     }
 }
 
-/// A tenant's figures are kept as one. A caller who may not see all of its webhooks gets those of the webhooks that they may
-/// see.
-fn scope(registry: &Registry, principal: &Principal, tenant: Option<&str>) -> Scope {
-    let Some(tenant) = tenant else { return Scope::Everybody };
+/// The scope of a tenant's statistics. A tenant's statistics are stored as one sum. For a caller that may not see all
+/// webhooks of the tenant, the statistics of the visible webhooks are summed.
+fn scope(registry: &Registry, principal: &Principal, tenant: Option<&str>) -> StatisticsScope {
+    let Some(tenant) = tenant else { return StatisticsScope::Everybody };
     if principal.role == Role::Admin || registry.tenant_settings(tenant).visibility == Visibility::Tenant {
-        return Scope::Tenant(tenant.into());
+        return StatisticsScope::Tenant(tenant.into());
     }
     let webhooks = registry.newest(Some(tenant), WebhookNo(u32::MAX));
     let seen = webhooks.filter(|webhook| may_see_live(principal, webhook));
-    Scope::Webhooks(seen.take(STATS_WEBHOOKS_MAX).map(|webhook| webhook.no).collect())
+    StatisticsScope::Webhooks(seen.take(STATS_WEBHOOKS_MAX).map(|webhook| webhook.no).collect())
 }
 
-/// The last 24 hours, the present hour included.
+/// The last 24 hours, the current hour included.
 fn day_until(now: Timestamp) -> (Hour, Hour) {
     let last = Hour::of(now);
-    (last.before(FIGURES_HOURS - 1), last)
+    (last.before(STATS_HOURS - 1), last)
 }
 
-fn health(status: WebhookStatus, breaker: BreakerState, recent: &Figures, fails_now: bool) -> Health {
+fn health(status: WebhookStatus, breaker: BreakerState, recent: &DeliveryStats, fails_now: bool) -> WebhookHealth {
     let share = Some(recent.attempts()).filter(|attempts| *attempts >= HEALTH_ATTEMPTS_MIN);
     let share = share.map(|attempts| f64::from(recent.delivered) / attempts as f64);
     match (status, breaker, share) {
-        (WebhookStatus::Paused | WebhookStatus::Inactive, ..) => Health::Paused,
-        (WebhookStatus::Failed, ..) | (_, BreakerState::Open, _) => Health::Failing,
-        (.., Some(share)) if share < HEALTH_FAILING_BELOW => Health::Failing,
-        (_, BreakerState::HalfOpen, _) => Health::Degraded,
-        (.., Some(share)) if share < HEALTH_DEGRADED_BELOW => Health::Degraded,
-        _ if fails_now => Health::Degraded,
-        _ => Health::Healthy,
+        (WebhookStatus::Paused | WebhookStatus::Inactive, ..) => WebhookHealth::Paused,
+        (WebhookStatus::Failed, ..) | (_, BreakerState::Open, _) => WebhookHealth::Failing,
+        (.., Some(share)) if share < HEALTH_FAILING_BELOW => WebhookHealth::Failing,
+        (_, BreakerState::HalfOpen, _) => WebhookHealth::Degraded,
+        (.., Some(share)) if share < HEALTH_DEGRADED_BELOW => WebhookHealth::Degraded,
+        _ if fails_now => WebhookHealth::Degraded,
+        _ => WebhookHealth::Healthy,
     }
 }
 
-/// All hours in one row.
-fn together(hours: &BTreeMap<Hour, HourRow>) -> HourRow {
-    let mut all = HourRow::default();
+/// Sums all hours into one row.
+fn sum_hours(hours: &BTreeMap<Hour, HourlyStatsRow>) -> HourlyStatsRow {
+    let mut all = HourlyStatsRow::default();
     for row in hours.values() {
-        all.merge(row, FIGURES_SHOWN_TYPES_MAX);
+        all.merge(row, STATS_SHOWN_TYPES_MAX);
     }
     all
 }
@@ -201,13 +206,13 @@ fn together(hours: &BTreeMap<Hour, HourRow>) -> HourRow {
 mod tests {
     use super::*;
 
-    /// So many attempts, of which so many succeeded.
-    fn figures(attempts: u32, successes: u32) -> Figures {
-        let mut figures = Figures::default();
+    /// Statistics with this number of attempts and successes.
+    fn statistics(attempts: u32, successes: u32) -> DeliveryStats {
+        let mut statistics = DeliveryStats::default();
         for n in 0..attempts {
-            figures.merge(&Figures::of_attempt(n < successes));
+            statistics.merge(&DeliveryStats::of_attempt(n < successes));
         }
-        figures
+        statistics
     }
 
     #[test]
@@ -215,22 +220,22 @@ mod tests {
         use BreakerState::{Closed, HalfOpen, Open};
         use WebhookStatus::{Active, Failed, Inactive, Paused};
         for (status, breaker, recent, fails_now, expected) in [
-            (Active, Closed, (0, 0), false, Health::Healthy),
-            (Active, Closed, (100, 95), false, Health::Healthy),
-            (Active, Closed, (100, 94), false, Health::Degraded),
-            (Active, Closed, (100, 50), false, Health::Degraded),
-            (Active, Closed, (100, 49), false, Health::Failing),
-            (Active, Closed, (4, 0), false, Health::Healthy),
-            (Active, Closed, (4, 0), true, Health::Degraded),
-            (Active, Closed, (5, 0), true, Health::Failing),
-            (Active, HalfOpen, (100, 100), false, Health::Degraded),
-            (Active, HalfOpen, (100, 10), false, Health::Failing),
-            (Active, Open, (0, 0), false, Health::Failing),
-            (Failed, Closed, (0, 0), false, Health::Failing),
-            (Paused, Open, (100, 0), true, Health::Paused),
-            (Inactive, Closed, (0, 0), false, Health::Paused),
+            (Active, Closed, (0, 0), false, WebhookHealth::Healthy),
+            (Active, Closed, (100, 95), false, WebhookHealth::Healthy),
+            (Active, Closed, (100, 94), false, WebhookHealth::Degraded),
+            (Active, Closed, (100, 50), false, WebhookHealth::Degraded),
+            (Active, Closed, (100, 49), false, WebhookHealth::Failing),
+            (Active, Closed, (4, 0), false, WebhookHealth::Healthy),
+            (Active, Closed, (4, 0), true, WebhookHealth::Degraded),
+            (Active, Closed, (5, 0), true, WebhookHealth::Failing),
+            (Active, HalfOpen, (100, 100), false, WebhookHealth::Degraded),
+            (Active, HalfOpen, (100, 10), false, WebhookHealth::Failing),
+            (Active, Open, (0, 0), false, WebhookHealth::Failing),
+            (Failed, Closed, (0, 0), false, WebhookHealth::Failing),
+            (Paused, Open, (100, 0), true, WebhookHealth::Paused),
+            (Inactive, Closed, (0, 0), false, WebhookHealth::Paused),
         ] {
-            let found = health(status, breaker, &figures(recent.0, recent.1), fails_now);
+            let found = health(status, breaker, &statistics(recent.0, recent.1), fails_now);
             assert_eq!(found, expected, "{status:?} {breaker:?} {recent:?} {fails_now}");
         }
     }

@@ -1,4 +1,4 @@
-//! What lists tell of an event, read from the heads in the log.
+//! Summaries of events for lists, read from the event heads in the log.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use super::Error;
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::storage::ReadLog;
 
-/// Heads read at once: neighbours in a list are often neighbours in the log.
+/// Heads to read at once. Neighbours in a list are often neighbours in the log.
 const HEADS_AT_ONCE: usize = 16;
 
-/// What a list tells of an event.
+/// The fields of an event that lists show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSummary {
-    /// Its type.
+    /// The event type.
     pub event_type: Box<str>,
-    /// When it was accepted.
+    /// The time at which the event was accepted.
     pub received_at: Timestamp,
-    /// The id that ties it to other events.
+    /// The id that relates the event to other events.
     pub correlation_id: Box<str>,
-    /// The sender's own id.
+    /// The sender's own id of the event.
     pub external_id: Option<Box<str>>,
 }
 
 impl EventSummary {
-    /// The summary of an encoded head; `None` of one that is damaged.
+    /// Reads the summary from an encoded head. Returns `None` if the head is damaged.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
         let head = EventHead::parse(head).ok()?.event;
         Some(Self {
@@ -35,20 +35,21 @@ impl EventSummary {
     }
 }
 
-/// Summaries in the order in which a list goes through the log, read some at a time.
+/// A cache of summaries for a list that walks through the log. Each read fetches several neighbouring heads.
 pub(super) struct Summaries<'a> {
     log: &'a dyn ReadLog,
-    /// The part of the log that was read, bounds included.
+    /// The range of event ids that was read, both ends included.
     read: Option<(EventId, EventId)>,
     found: BTreeMap<EventId, EventSummary>,
 }
 
 impl<'a> Summaries<'a> {
+    /// Creates an empty cache.
     pub(super) fn new(log: &'a dyn ReadLog) -> Self {
         Self { log, read: None, found: BTreeMap::new() }
     }
 
-    /// The summary of an event; `None` if the log no longer has the event.
+    /// Returns the summary of an event; `None` if the log no longer has the event.
     pub(super) fn of(&mut self, event: EventId) -> Result<Option<EventSummary>, Error> {
         if !self.read.is_some_and(|(first, last)| (first..=last).contains(&event)) {
             let after = EventId::from_u128(event.as_u128().saturating_add(1));
@@ -59,7 +60,7 @@ impl<'a> Summaries<'a> {
         Ok(self.found.get(&event).cloned())
     }
 
-    /// Gives each row that has no summary the one of its event.
+    /// Adds the summary of its event to each row that has none.
     pub(super) fn fill<T>(
         &mut self,
         rows: &mut [(T, Option<EventSummary>)],

@@ -1,17 +1,17 @@
-//! Tenants: list, make.
+//! Tenants: list and create.
 
 use serde_json::{Map, Value};
 
 use super::access::tenant_of;
-use super::fields::Fields;
-use super::{Error, ErrorKind, Operation, Page, Rows, Service};
+use super::fields::DocumentFields;
+use super::{Error, ErrorKind, ListPage, Operation, PageRequest, Service};
 use crate::model::{Principal, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 use crate::outbound::profile::Profiles;
 use crate::registry::TenantInfo;
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
-/// A tenant that was checked and can be made.
+/// A validated tenant, ready to be created.
 #[derive(Debug)]
 pub struct TenantDraft {
     name: String,
@@ -20,7 +20,7 @@ pub struct TenantDraft {
 }
 
 impl Service {
-    /// Refuses a caller who may not make tenants. An admin of tenant `*` may.
+    /// Rejects a caller that may not create tenants. Only an admin of tenant `*` may.
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`].
@@ -32,46 +32,46 @@ impl Service {
         }
     }
 
-    /// Checks the document of a new tenant.
+    /// Validates the document of a new tenant.
     ///
     /// # Errors
-    /// If the caller may not make tenants; each field that is wrong, by its JSON pointer.
+    /// If the caller may not create tenants. Invalid fields are listed by JSON pointer.
     pub fn draft_tenant(&self, principal: &Principal, document: Map<String, Value>) -> Result<TenantDraft, Error> {
         Self::may_create_tenant(principal)?;
-        let mut fields = Fields::new(document);
+        let mut fields = DocumentFields::new(document);
         let (name, settings) = new_tenant(&mut fields, self.registry.load().profiles());
         fields.finish(ALLOWED)?;
         Ok(TenantDraft { name, settings, by: principal.clone() })
     }
 
-    /// Makes a tenant.
+    /// Creates a tenant.
     ///
     /// # Errors
-    /// If there is a tenant of this name, or the registry takes no change.
+    /// If a tenant of this name exists, or the registry accepts no changes.
     pub async fn create_tenant(&self, draft: TenantDraft) -> Result<TenantInfo, Error> {
-        Ok(self.writer.by(&draft.by).create_tenant(&draft.name, draft.settings).await?)
+        Ok(self.writer.on_behalf_of(&draft.by).create_tenant(&draft.name, draft.settings).await?)
     }
 
-    /// Lists tenants by name, from the first name after `after`: all of them for a caller of tenant `*`, else the
-    /// caller's own. `named` narrows the list to one tenant.
+    /// Lists tenants by name, starting after the name `after`. A caller of tenant `*` gets all tenants, other callers
+    /// get their own. `named` restricts the list to one tenant.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the named tenant.
+    /// If the role is too low, or the caller may not see the named tenant.
     pub fn list_tenants(
         &self,
         principal: &Principal,
         named: Option<&str>,
-        page: Page,
+        page: PageRequest,
         after: Option<&str>,
-    ) -> Result<Rows<TenantInfo, Box<str>>, Error> {
+    ) -> Result<ListPage<TenantInfo, Box<str>>, Error> {
         Operation::ReadTenants.permit(principal.role)?;
         let tenants = self.registry.load().tenants(tenant_of(principal, named)?);
         let wanted = tenants.into_iter().filter(|tenant| after.is_none_or(|after| &*tenant.name > after));
-        Ok(page.rows(wanted.take(page.wanted()).collect(), None, |tenant| (*tenant.name).into()))
+        Ok(page.rows(wanted.take(page.fetch_limit()).collect(), None, |tenant| (*tenant.name).into()))
     }
 }
 
-fn new_tenant(fields: &mut Fields, profiles: &Profiles) -> (String, TenantSettings) {
+fn new_tenant(fields: &mut DocumentFields, profiles: &Profiles) -> (String, TenantSettings) {
     let name = fields.plain_text("name").unwrap_or_default();
     if !is_tenant_name(&name) {
         fields.wrong("/name", format!("expected {TENANT_NAME_ALLOWED}"));
@@ -81,7 +81,7 @@ fn new_tenant(fields: &mut Fields, profiles: &Profiles) -> (String, TenantSettin
         let names = profiles.names().collect::<Vec<_>>().join(", ");
         fields.wrong("/profile", format!("is no profile; there are: {names}"));
     }
-    let visibility = match fields.left.remove("visibility") {
+    let visibility = match fields.unread.remove("visibility") {
         None | Some(Value::Null) => Visibility::default(),
         Some(value) => serde_json::from_value(value).unwrap_or_else(|_| {
             fields.wrong("/visibility", "expected tenant or owner");

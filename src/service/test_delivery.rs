@@ -1,49 +1,51 @@
-//! Test deliveries: the seam to the webhook's shard, which a test fills with a receiver of its own.
+//! Test deliveries: the interface through which the service sends them to the shard of a webhook. Tests implement it
+//! with an endpoint of their own.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Later;
-use crate::handoff::Probed;
+use super::BoxFuture;
+use crate::handoff::TestAttempt;
 use crate::model::DeliveryId;
 use crate::outbound::Webhook;
 
-/// What is sent to see what an endpoint makes of it.
+/// A test delivery to send.
 #[derive(Debug)]
 pub struct TestDelivery {
-    /// To whom, whatever its status is.
+    /// The webhook that receives the delivery. Its status does not matter.
     pub webhook: Arc<Webhook>,
-    /// The event's type.
+    /// The type of the event.
     pub event_type: Box<str>,
-    /// Its payload, JSON.
+    /// The payload of the event, JSON.
     pub data: Bytes,
-    /// Of the call.
+    /// The correlation id of the API call.
     pub correlation_id: Box<str>,
 }
 
-/// A test delivery that was made.
+/// The result of a test delivery that was sent.
 #[derive(Debug)]
-pub struct Tested {
-    /// As the endpoint was told; nothing is found by it.
+pub struct TestDeliveryResult {
+    /// The delivery id that the endpoint received. The id cannot be looked up later.
     pub id: DeliveryId,
     /// The attempt.
-    pub probed: Probed,
+    pub attempt: TestAttempt,
 }
 
-/// Why none was made.
+/// Why a test delivery was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TestRefused {
-    /// Others of this webhook are under way.
+    /// Other test deliveries of this webhook are in progress.
     WebhookBusy,
-    /// Too many are, of all webhooks.
+    /// Too many test deliveries of all webhooks are in progress.
     Busy,
-    /// The server stops.
+    /// The server is stopping.
     Stopping,
 }
 
-/// Makes test deliveries: at once, by the webhook's own profile and client, counted by nobody.
-pub trait Tester: Send + Sync + 'static {
-    /// One attempt, within the webhook's timeout.
-    fn test(&self, delivery: TestDelivery) -> Later<'_, Result<Tested, TestRefused>>;
+/// Sends test deliveries: at once, with the webhook's own profile and HTTP client. Test deliveries are not counted in
+/// statistics.
+pub trait TestSender: Send + Sync + 'static {
+    /// Makes one attempt within the timeout of the webhook.
+    fn test(&self, delivery: TestDelivery) -> BoxFuture<'_, Result<TestDeliveryResult, TestRefused>>;
 }

@@ -1,4 +1,4 @@
-//! A service over a real registry and stores of the test's own.
+//! A test fixture: a service over a real registry and in-memory backends.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,10 +10,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue};
 
 use super::{
-    Answered, BreakerState, DeadLetter, Delivery, DeliveryStore, FigureStore, Later, Part, Parts, Replay, Service,
-    TestDelivery, TestRefused, Tested, Tester, UrlProblem, Work,
+    BackendResult, BoxFuture, BreakerState, DeadLetter, Delivery, DeliveryBackend, Replay, ReplayScope, RowBatch,
+    Service, ServiceParts, StatisticsBackend, TestDelivery, TestDeliveryResult, TestRefused, TestSender, UrlProblem,
 };
-use crate::handoff::{Outcome, Probed, ReplayFilter, Retried};
+use crate::handoff::{AttemptOutcome, ReplayFilter, RetryResult, TestAttempt};
 use crate::inbound::source::Rejections;
 use crate::model::{
     Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryPolicy, Timestamp, WebhookNo,
@@ -21,80 +21,80 @@ use crate::model::{
 use crate::outbound::{Endpoint, SentRequest};
 use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::runtime::Clock;
-use crate::settle::{FiguresOf, Hour, HourRow, JobState, Wanted, WebhookStats};
-use crate::storage::{ReadError, ReadLog, Stored};
+use crate::settle::{DeliveryQuery, Hour, HourlyStatsRow, JobState, StatsScope, WebhookStats};
+use crate::storage::{LogRecord, ReadError, ReadLog};
 
-/// A service, and what it works with.
-pub(crate) struct World {
+/// A service with its dependencies.
+pub(crate) struct TestService {
     pub(crate) service: Arc<Service>,
     pub(crate) registry: Shared,
     pub(crate) writer: Writer,
     pub(crate) clock: Clock,
     pub(crate) rejections: Arc<Rejections>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) figures: Arc<Figures>,
-    pub(crate) log: Arc<Log>,
-    pub(crate) tester: Arc<Receiver>,
+    pub(crate) store: Arc<TestDeliveryBackend>,
+    pub(crate) statistics: Arc<TestStatistics>,
+    pub(crate) log: Arc<TestLog>,
+    pub(crate) test_sender: Arc<RecordingTestSender>,
     _shards: Vec<tokio::sync::mpsc::Receiver<crate::handoff::ToShard>>,
     _settle: crossbeam_channel::Receiver<crate::handoff::ToSettle>,
     _dir: tempfile::TempDir,
 }
 
-/// A service without anything.
-pub(crate) fn world() -> World {
+/// Creates a service without webhooks, events and deliveries.
+pub(crate) fn world() -> TestService {
     let dir = tempfile::tempdir().unwrap();
-    let registry = registry_tests::world(dir.path(), Vec::new()).unwrap();
-    let (store, log) = (Arc::new(Store::default()), Arc::new(Log::default()));
-    let (rejections, figures) = (Arc::new(Rejections::default()), Arc::new(Figures::default()));
-    let tester = Arc::new(Receiver::default());
+    let registry = registry_tests::test_registry(dir.path(), Vec::new()).unwrap();
+    let (store, log) = (Arc::new(TestDeliveryBackend::default()), Arc::new(TestLog::default()));
+    let (rejections, statistics) = (Arc::new(Rejections::default()), Arc::new(TestStatistics::default()));
+    let test_sender = Arc::new(RecordingTestSender::default());
     let clock = Clock::test(registry_tests::NOW);
-    let service = Service::new(Parts {
+    let service = Service::new(ServiceParts {
         registry: Arc::clone(&registry.running.shared),
         writer: registry.running.writer.clone(),
-        deliveries: Arc::clone(&store) as Arc<dyn DeliveryStore>,
-        figures: Arc::clone(&figures) as Arc<dyn FigureStore>,
+        deliveries: Arc::clone(&store) as Arc<dyn DeliveryBackend>,
+        statistics: Arc::clone(&statistics) as Arc<dyn StatisticsBackend>,
         log: Arc::clone(&log) as Arc<dyn ReadLog>,
         check_url: Box::new(check_url),
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
         clock: clock.clone(),
-        tester: Arc::clone(&tester) as Arc<dyn Tester>,
+        test_sender: Arc::clone(&test_sender) as Arc<dyn TestSender>,
     });
     let (writer, shards, settle) = (registry.running.writer.clone(), registry.shards, registry.settle);
     let (service, registry) = (Arc::new(service), Arc::clone(&registry.running.shared));
-    World {
+    TestService {
         service,
         registry,
         writer,
         clock,
         rejections,
         store,
-        figures,
+        statistics,
         log,
-        tester,
+        test_sender,
         _shards: shards,
         _settle: settle,
         _dir: dir,
     }
 }
 
-/// What settle would know.
+/// An in-memory delivery backend.
 #[derive(Default)]
-pub(crate) struct Store {
+pub(crate) struct TestDeliveryBackend {
     pub(crate) waiting: Mutex<Vec<(EventId, WebhookNo)>>,
     pub(crate) rows: Mutex<BTreeMap<DeliveryId, Delivery>>,
     pub(crate) dead: Mutex<BTreeMap<DeliveryId, DeadLetter>>,
-    pub(crate) replays: Mutex<Vec<(JobState, Work)>>,
-    pub(crate) asked: Mutex<Vec<(WebhookNo, Option<Vec<EventId>>)>>,
+    pub(crate) replays: Mutex<Vec<(JobState, ReplayScope)>>,
+    pub(crate) replayed_dead_letters: Mutex<Vec<(WebhookNo, Option<Vec<EventId>>)>>,
 }
 
-impl DeliveryStore for Store {
+impl DeliveryBackend for TestDeliveryBackend {
     fn sync(
         &self,
         webhook: Option<WebhookNo>,
         event: Option<EventId>,
         limit: usize,
-    ) -> Later<'_, Answered<Vec<(EventId, WebhookNo)>>> {
+    ) -> BoxFuture<'_, BackendResult<Vec<(EventId, WebhookNo)>>> {
         let mut all = self.waiting.lock().unwrap().clone();
         all.sort_unstable();
         all.reverse();
@@ -102,79 +102,79 @@ impl DeliveryStore for Store {
         all.truncate(limit);
         Box::pin(async move { Ok(all) })
     }
-    fn delivery(&self, id: DeliveryId) -> Answered<Option<Delivery>> {
+    fn delivery(&self, id: DeliveryId) -> BackendResult<Option<Delivery>> {
         Ok(self.rows.lock().unwrap().get(&id).cloned())
     }
-    fn attempts(&self, id: DeliveryId) -> Answered<Vec<Attempt>> {
+    fn attempts(&self, id: DeliveryId) -> BackendResult<Vec<Attempt>> {
         Ok(self.rows.lock().unwrap().get(&id).and_then(|row| row.last.clone()).into_iter().collect())
     }
-    fn deliveries(&self, wanted: &Wanted, limit: usize) -> Answered<Part<Delivery>> {
+    fn deliveries(&self, query: &DeliveryQuery, limit: usize) -> BackendResult<RowBatch<Delivery>> {
         let rows = self.rows.lock().unwrap();
-        let of = rows.values().rev().filter(|row| is_wanted(wanted, row.id));
+        let of = rows.values().rev().filter(|row| is_wanted(query, row.id));
         let rows: Vec<_> = of.take(limit).cloned().collect();
         let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.id);
-        Ok(Part { rows, next })
+        Ok(RowBatch { rows, next })
     }
-    fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> Answered<Vec<Delivery>> {
+    fn of_event(&self, event: EventId, webhooks: &[WebhookNo]) -> BackendResult<Vec<Delivery>> {
         let rows = self.rows.lock().unwrap();
         Ok(webhooks.iter().filter_map(|no| rows.get(&DeliveryId { event, webhook: *no }).cloned()).collect())
     }
-    fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Answered<Part<DeadLetter>> {
+    fn dead_letters(&self, query: &DeliveryQuery, limit: usize) -> BackendResult<RowBatch<DeadLetter>> {
         let dead = self.dead.lock().unwrap();
-        let of = dead.values().rev().filter(|row| is_wanted(wanted, row.id));
+        let of = dead.values().rev().filter(|row| is_wanted(query, row.id));
         let rows: Vec<_> = of.take(limit).cloned().collect();
         let next = rows.last().filter(|_| rows.len() == limit).map(|row| row.id);
-        Ok(Part { rows, next })
+        Ok(RowBatch { rows, next })
     }
-    fn dead_letter(&self, id: DeliveryId) -> Answered<Option<DeadLetter>> {
+    fn dead_letter(&self, id: DeliveryId) -> BackendResult<Option<DeadLetter>> {
         Ok(self.dead.lock().unwrap().get(&id).cloned())
     }
-    fn replay(&self, filter: ReplayFilter) -> Later<'_, Answered<u64>> {
-        self.start(Work::Events(filter))
+    fn replay(&self, filter: ReplayFilter) -> BoxFuture<'_, BackendResult<u64>> {
+        self.start(ReplayScope::Events(filter))
     }
-    fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> Later<'_, Answered<u64>> {
+    fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> BoxFuture<'_, BackendResult<u64>> {
         let count = events.as_ref().map_or(self.dead.lock().unwrap().len(), Vec::len) as u64;
-        self.asked.lock().unwrap().push((webhook, events));
+        self.replayed_dead_letters.lock().unwrap().push((webhook, events));
         Box::pin(async move { Ok(count) })
     }
-    fn retry(&self, id: DeliveryId) -> Later<'_, Answered<Retried>> {
+    fn retry(&self, id: DeliveryId) -> BoxFuture<'_, BackendResult<RetryResult>> {
         let status = self.rows.lock().unwrap().get(&id).map(|row| row.status);
-        let letter = self.dead.lock().unwrap().remove(&id);
-        let retried = match (status, letter) {
-            (None | Some(DeliveryStatus::Pending), None) => Retried::Waits,
-            _ => Retried::Again,
+        let dead_letter = self.dead.lock().unwrap().remove(&id);
+        let retried = match (status, dead_letter) {
+            (None | Some(DeliveryStatus::Pending), None) => RetryResult::AlreadyPending,
+            _ => RetryResult::Scheduled,
         };
         Box::pin(async move { Ok(retried) })
     }
-    fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> Later<'_, Answered<u64>> {
+    fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> BoxFuture<'_, BackendResult<u64>> {
         let mut dead = self.dead.lock().unwrap();
         let gone = events.into_iter().filter(|event| dead.remove(&DeliveryId { event: *event, webhook }).is_some());
         let gone = gone.count() as u64;
         Box::pin(async move { Ok(gone) })
     }
-    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> Later<'_, Answered<u64>> {
-        self.start(Work::DeadLetters { webhook, since: Some(since) })
+    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> BoxFuture<'_, BackendResult<u64>> {
+        self.start(ReplayScope::DeadLetters { webhook, since: Some(since) })
     }
-    fn cancel_replay(&self, no: u64) -> Later<'_, Answered<bool>> {
+    fn cancel_replay(&self, no: u64) -> BoxFuture<'_, BackendResult<bool>> {
         let mut replays = self.replays.lock().unwrap();
         let found = replays.get_mut((no as usize).wrapping_sub(1)).filter(|(state, _)| *state == JobState::Running);
         let was_running = found.map(|(state, _)| *state = JobState::Cancelled).is_some();
         Box::pin(async move { Ok(was_running) })
     }
-    fn replays(&self, before: Option<u64>, limit: usize) -> Answered<Vec<Replay>> {
+    fn replays(&self, before: Option<u64>, limit: usize) -> BackendResult<Vec<Replay>> {
         let replays = self.replays.lock().unwrap();
         let all = (1u64..).zip(replays.iter()).collect::<Vec<_>>().into_iter().rev();
         let all = all.filter(|(no, _)| before.is_none_or(|before| *no < before));
         Ok(all.take(limit).map(|(no, one)| replay(no, one)).collect())
     }
-    fn replay_job(&self, no: u64) -> Answered<Option<Replay>> {
+    fn replay_job(&self, no: u64) -> BackendResult<Option<Replay>> {
         let replays = self.replays.lock().unwrap();
         Ok(replays.get((no as usize).wrapping_sub(1)).map(|one| replay(no, one)))
     }
 }
 
-impl Store {
-    /// Puts in a delivery after two attempts.
+impl TestDeliveryBackend {
+    /// Inserts a delivery after two attempts.
     pub(crate) fn put_row(&self, event: EventId, webhook: u32, status: DeliveryStatus) -> DeliveryId {
         let id = DeliveryId { event, webhook: WebhookNo(webhook) };
         let last = Attempt {
@@ -190,31 +190,31 @@ impl Store {
         id
     }
 
-    /// Puts in a dead letter that died when its event was accepted.
+    /// Inserts a dead letter that ended when its event was accepted.
     pub(crate) fn put_dead(&self, event: EventId, webhook: u32) -> DeliveryId {
         let id = DeliveryId { event, webhook: WebhookNo(webhook) };
         let at = Timestamp::from_millis(event.as_u128() as i64);
-        let letter = DeadLetter { id, reason: DeadReason::Exhausted, error: None, attempts: 10, at };
-        self.dead.lock().unwrap().insert(id, letter);
+        let dead_letter = DeadLetter { id, reason: DeadReason::Exhausted, error: None, attempts: 10, at };
+        self.dead.lock().unwrap().insert(id, dead_letter);
         id
     }
 
-    fn start(&self, work: Work) -> Later<'_, Answered<u64>> {
+    fn start(&self, scope: ReplayScope) -> BoxFuture<'_, BackendResult<u64>> {
         let mut replays = self.replays.lock().unwrap();
-        replays.push((JobState::Running, work));
+        replays.push((JobState::Running, scope));
         let no = replays.len() as u64;
         Box::pin(async move { Ok(no) })
     }
 }
 
-fn is_wanted(wanted: &Wanted, id: DeliveryId) -> bool {
-    wanted.webhooks.contains(&id.webhook) && id.event >= wanted.first && id < wanted.before
+fn is_wanted(query: &DeliveryQuery, id: DeliveryId) -> bool {
+    query.webhooks.contains(&id.webhook) && id.event >= query.first && id < query.before
 }
 
-fn replay(no: u64, (state, work): &(JobState, Work)) -> Replay {
+fn replay(no: u64, (state, scope): &(JobState, ReplayScope)) -> Replay {
     Replay {
         no,
-        work: work.clone(),
+        scope: scope.clone(),
         state: *state,
         created_at: Timestamp::default(),
         ended_at: None,
@@ -224,15 +224,15 @@ fn replay(no: u64, (state, work): &(JobState, Work)) -> Replay {
     }
 }
 
-/// What commit would know.
+/// An in-memory event log.
 #[derive(Default)]
-pub(crate) struct Log(pub(crate) Mutex<BTreeMap<EventId, Stored>>);
+pub(crate) struct TestLog(pub(crate) Mutex<BTreeMap<EventId, LogRecord>>);
 
-impl ReadLog for Log {
+impl ReadLog for TestLog {
     fn last(&self) -> EventId {
         self.0.lock().unwrap().keys().last().copied().unwrap_or(EventId::MIN)
     }
-    fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError> {
+    fn read(&self, events: &[EventId]) -> Result<Vec<Option<LogRecord>>, ReadError> {
         let log = self.0.lock().unwrap();
         Ok(events.iter().map(|id| log.get(id).cloned()).collect())
     }
@@ -247,8 +247,8 @@ impl ReadLog for Log {
     }
 }
 
-impl Log {
-    /// Puts in an event that was accepted `n` milliseconds after 1970.
+impl TestLog {
+    /// Inserts an event that was accepted `n` milliseconds after 1970.
     pub(crate) fn put(&self, n: u128, tenant: &str, event_type: &str, webhooks: &[u32]) -> EventId {
         let mut head = Vec::new();
         let event = NewEvent {
@@ -268,42 +268,42 @@ impl Log {
     }
 }
 
-/// What settle would have counted, by webhook and by tenant.
+/// In-memory statistics by webhook and by tenant.
 #[derive(Default)]
-pub(crate) struct Figures {
-    pub(crate) webhooks: Mutex<BTreeMap<(WebhookNo, Hour), HourRow>>,
-    pub(crate) tenants: Mutex<BTreeMap<(String, Hour), HourRow>>,
+pub(crate) struct TestStatistics {
+    pub(crate) webhooks: Mutex<BTreeMap<(WebhookNo, Hour), HourlyStatsRow>>,
+    pub(crate) tenants: Mutex<BTreeMap<(String, Hour), HourlyStatsRow>>,
     pub(crate) totals: Mutex<WebhookStats>,
     pub(crate) breaker: AtomicU8,
 }
 
-impl FigureStore for Figures {
+impl StatisticsBackend for TestStatistics {
     fn totals(&self, _: WebhookNo) -> WebhookStats {
         *self.totals.lock().unwrap()
     }
 
-    fn hours(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Answered<BTreeMap<Hour, HourRow>> {
-        let mut found = BTreeMap::<Hour, HourRow>::new();
-        let mut add = |hour: Hour, row: &HourRow| {
+    fn hours(&self, of: StatsScope<'_>, first: Hour, last: Hour) -> BackendResult<BTreeMap<Hour, HourlyStatsRow>> {
+        let mut found = BTreeMap::<Hour, HourlyStatsRow>::new();
+        let mut add = |hour: Hour, row: &HourlyStatsRow| {
             if (first..=last).contains(&hour) {
                 found.entry(hour).or_default().merge(row, 250);
             }
         };
         let (webhooks, tenants) = (self.webhooks.lock().unwrap(), self.tenants.lock().unwrap());
         match of {
-            FiguresOf::Webhooks(wanted) => {
-                let of = webhooks.iter().filter(|((no, _), _)| wanted.contains(no));
+            StatsScope::Webhooks(query) => {
+                let of = webhooks.iter().filter(|((no, _), _)| query.contains(no));
                 of.for_each(|((_, hour), row)| add(*hour, row));
             }
-            FiguresOf::Tenant(name) => {
+            StatsScope::Tenant(name) => {
                 tenants.iter().filter(|((tenant, _), _)| tenant == name).for_each(|((_, hour), row)| add(*hour, row));
             }
-            FiguresOf::Everybody => tenants.iter().for_each(|((_, hour), row)| add(*hour, row)),
+            StatsScope::AllTenants => tenants.iter().for_each(|((_, hour), row)| add(*hour, row)),
         }
         Ok(found)
     }
 
-    fn waiting(&self, _: WebhookNo, _: usize) -> Answered<usize> {
+    fn waiting(&self, _: WebhookNo, _: usize) -> BackendResult<usize> {
         Ok(3)
     }
 
@@ -316,23 +316,23 @@ impl FigureStore for Figures {
     }
 }
 
-/// Answers 418 to everything, unless it is told to refuse.
+/// Records test deliveries and answers 418, unless it is set to refuse them.
 #[derive(Default)]
-pub(crate) struct Receiver {
-    pub(crate) came: Mutex<Vec<TestDelivery>>,
+pub(crate) struct RecordingTestSender {
+    pub(crate) received: Mutex<Vec<TestDelivery>>,
     pub(crate) refuses: Mutex<Option<TestRefused>>,
 }
 
-impl Tester for Receiver {
-    fn test(&self, delivery: TestDelivery) -> Later<'_, Result<Tested, TestRefused>> {
+impl TestSender for RecordingTestSender {
+    fn test(&self, delivery: TestDelivery) -> BoxFuture<'_, Result<TestDeliveryResult, TestRefused>> {
         let refused = *self.refuses.lock().unwrap();
         let id = DeliveryId { event: EventId::from_u128(7), webhook: delivery.webhook.no };
-        self.came.lock().unwrap().push(delivery);
-        Box::pin(async move { refused.map_or(Ok(Tested { id, probed: probed() }), Err) })
+        self.received.lock().unwrap().push(delivery);
+        Box::pin(async move { refused.map_or(Ok(TestDeliveryResult { id, attempt: attempt() }), Err) })
     }
 }
 
-fn probed() -> Probed {
+fn attempt() -> TestAttempt {
     let mut secret = HeaderValue::from_static("Bearer canary");
     secret.set_sensitive(true);
     let sent = [("x-team", HeaderValue::from_static("a")), ("authorization", secret)];
@@ -340,8 +340,8 @@ fn probed() -> Probed {
     let mut headers = HeaderMap::new();
     headers.append("via", HeaderValue::from_static("one"));
     headers.append("via", HeaderValue::from_static("two"));
-    Probed {
-        outcome: Outcome {
+    TestAttempt {
+        outcome: AttemptOutcome {
             result: Err(AttemptError::Status(418)),
             http_status: Some(418),
             retry_after: None,

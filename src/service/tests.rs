@@ -1,4 +1,4 @@
-//! Rules of the service, without any front end.
+//! Tests of the operations without a front end: roles, tenants, versions.
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ fn document(value: &Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
-const PAGE: Page = Page { limit: 10, skip: 0 };
+const PAGE: PageRequest = PageRequest { limit: 10, skip: 0 };
 
 #[tokio::test]
 async fn each_operation_on_webhooks_refuses_a_lesser_role() {
@@ -55,7 +55,7 @@ async fn each_operation_on_webhooks_refuses_a_lesser_role() {
 }
 
 #[test]
-fn no_operation_is_open_to_a_publisher_and_only_reading_to_a_viewer() {
+fn publishers_may_call_nothing_and_viewers_may_only_read() {
     for operation in Operation::ALL {
         let name = format!("{operation:?}");
         let is_read = ["Read", "List"].iter().any(|verb| name.starts_with(verb)) || *operation == Operation::TestFilter;
@@ -106,7 +106,7 @@ async fn a_change_is_made_to_the_expected_version_only() {
 }
 
 #[test]
-fn a_document_with_faults_makes_nothing_and_names_each() {
+fn an_invalid_document_creates_nothing_and_lists_each_error() {
     let world = world();
     let by = principal("default", Role::Member);
     let new = document(&json!({"url": "nowhere", "timeout_seconds": 0, "colour": "red"}));

@@ -1,22 +1,22 @@
-//! The version that a caller expects of the thing that it changes.
+//! Optimistic locking: the version that a caller expects of the resource that it changes.
 
 use super::Error;
 
-/// Which version the caller takes a thing to have. A change is refused if the thing has another one, or gets another one
-/// while the change is made.
+/// The version that a caller expects. A change is refused if the resource has another version, or if its version
+/// changes before the change is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpectedVersion {
-    /// Whichever it has now.
+    /// The version at the time of the call, whatever it is.
     Current,
-    /// One of these; an empty list matches nothing.
+    /// One of these versions. An empty list matches nothing.
     OneOf(Vec<u64>),
 }
 
 impl ExpectedVersion {
-    /// The version that the change is bound to: `current`, if the caller expects a version and the thing has it.
+    /// Returns the version to which the change is bound: `current` if the caller expects a version, `None` otherwise.
     ///
     /// # Errors
-    /// [`ErrorKind::VersionMismatch`](super::ErrorKind::VersionMismatch) if the thing has another version.
+    /// [`ErrorKind::VersionMismatch`](super::ErrorKind::VersionMismatch) if the resource has another version.
     pub fn bind(expected: Option<&Self>, current: u64) -> Result<Option<u64>, Error> {
         match expected {
             None => Ok(None),

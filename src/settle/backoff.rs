@@ -1,14 +1,15 @@
-//! How long to wait before the next attempt. Pure: the random number is a parameter.
+//! The delay before the next attempt. The functions are pure: the random number is a parameter.
 
 use std::time::Duration;
 
 use crate::limits::RETRY_DELAY_MAX;
 use crate::model::RetryPolicy;
 
-/// Every delay is spread over 80 to 120 % of itself, so that deliveries which failed together do not return together.
+/// Jitter spreads a delay over 80 to 120 % of itself, so that deliveries that failed together are not retried together.
 const JITTER_PERMILLE: u64 = 200;
 
-/// The delay before the attempt that follows `attempts` failed ones, jitter not yet applied; `None` after the last.
+/// The delay before the next attempt after `attempts` failed ones, without jitter. `None` if the policy allows no more
+/// attempts.
 pub fn scheduled(policy: &RetryPolicy, attempts: u16) -> Option<Duration> {
     let retry = attempts.checked_sub(1)?;
     match policy {
@@ -19,14 +20,14 @@ pub fn scheduled(policy: &RetryPolicy, attempts: u16) -> Option<Duration> {
             }
             let growth = (f64::from(*backoff_permille) / 1000.0).powi(i32::from(retry));
             let limit = (*max_delay).min(RETRY_DELAY_MAX);
-            // Past every limit the product is infinite, which no Duration can hold; `min` brings it back first.
+            // A very large product is infinite, which `Duration` cannot hold, so `min` is applied first.
             let seconds = (retry_delay.as_secs_f64() * growth).min(limit.as_secs_f64());
             Some(Duration::try_from_secs_f64(seconds).unwrap_or(limit))
         }
     }
 }
 
-/// `delay`, spread by a random number of which any 64 bits will do.
+/// Applies jitter to `delay`. `random` is any 64 random bits.
 pub fn jittered(delay: Duration, random: u64) -> Duration {
     let permille = 1000 - JITTER_PERMILLE + random % (2 * JITTER_PERMILLE + 1);
     let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);

@@ -1,57 +1,57 @@
-//! Performs what the keeper says is to be done: writes to the store, messages to the shards, answers, calls of hooks.
+//! Performs the outputs of [`SettleState`]: writes to the store, messages to the shards, replies, callbacks.
 
 use super::state::SettleState;
-use super::step::{Input, Now, Output};
+use super::step::{SettleInput, SettleOutput, SettleTime};
 use super::{Callbacks, SettleError};
 use crate::handoff::{Shards, ToSettle};
 use crate::runtime::{Clock, Instant};
 use crate::storage::delivery::{DeliveryStore, Flush, Flushed, LookupError};
 
-/// A keeper with its store and the ways out. It has no thread and waits only for the disk.
+/// The state machine with its store and the senders of its outputs. It has no thread and waits only for the disk.
 pub(super) struct Driver {
-    pub(super) keeper: SettleState,
+    pub(super) state: SettleState,
     pub(super) store: Box<dyn DeliveryStore>,
     pub(super) shards: Shards,
     pub(super) clock: Clock,
-    pub(super) hooks: Callbacks,
-    /// A flush that is not durable yet, as the disk was full, with the time at which it was made.
+    pub(super) callbacks: Callbacks,
+    /// A flush that is not durable yet because the disk was full, with the time at which it was made.
     pub(super) under_way: Option<(Box<Flush>, Instant)>,
 }
 
 impl Driver {
-    /// What the clocks show.
-    pub(super) fn now(&self) -> Now {
+    /// The current time of both clocks.
+    pub(super) fn now(&self) -> SettleTime {
         let instant = self.clock.instant();
-        Now { steady: self.clock.steady_at(instant), wall: self.clock.now() }
+        SettleTime { steady: self.clock.steady_at(instant), wall: self.clock.now() }
     }
 
-    /// Takes messages in.
+    /// Applies messages.
     pub(super) fn take_in(&mut self, messages: Vec<ToSettle>) -> Result<(), LookupError> {
-        let outputs = self.keeper.step(self.now(), Input::Messages(messages))?;
+        let outputs = self.state.step(self.now(), SettleInput::Messages(messages))?;
         self.perform(outputs)
     }
 
-    /// Makes everything gathered durable, then answers. After an error the same flush can be tried again.
+    /// Writes the pending batch durably, then sends the replies. After an error the same flush can be tried again.
     pub(super) fn flush(&mut self) -> Result<(), SettleError> {
-        self.write(Input::Flush)
+        self.write(SettleInput::Flush)
     }
 
-    /// The last writes, then closes the files.
+    /// Makes the last writes, then closes the files.
     pub(super) fn finish(&mut self) -> Result<(), SettleError> {
-        self.write(Input::Flush)?;
-        self.write(Input::Finish)?;
+        self.write(SettleInput::Flush)?;
+        self.write(SettleInput::Finish)?;
         Ok(self.store.close()?)
     }
 
-    /// After a full disk: every file anew.
+    /// Reopens every file after a full disk.
     pub(super) fn reopen(&mut self) -> Result<(), SettleError> {
         Ok(self.store.reopen()?)
     }
 
-    fn write(&mut self, input: Input) -> Result<(), SettleError> {
-        // One that failed goes first; what it writes has left the keeper.
+    fn write(&mut self, input: SettleInput) -> Result<(), SettleError> {
+        // A flush that failed goes first: the state no longer holds what it writes.
         self.write_under_way()?;
-        let outputs = self.keeper.step(self.now(), input)?;
+        let outputs = self.state.step(self.now(), input)?;
         self.perform(outputs)?;
         self.write_under_way()
     }
@@ -60,33 +60,33 @@ impl Driver {
         let Some((flush, _)) = &mut self.under_way else { return Ok(()) };
         let flushed = self.store.flush(flush)?;
         if let Some((flush, begun)) = self.under_way.take() {
-            self.learn(flush, flushed)?;
-            self.keeper.metrics.flush_seconds.observe((self.clock.instant() - begun).as_secs_f64());
+            self.apply_flushed(flush, flushed)?;
+            self.state.metrics.flush_seconds.observe((self.clock.instant() - begun).as_secs_f64());
         }
         Ok(())
     }
 
-    fn learn(&mut self, flush: Box<Flush>, flushed: Flushed) -> Result<(), LookupError> {
-        let outputs = self.keeper.step(self.now(), Input::Flushed(flush, Box::new(flushed)))?;
+    fn apply_flushed(&mut self, flush: Box<Flush>, flushed: Flushed) -> Result<(), LookupError> {
+        let outputs = self.state.step(self.now(), SettleInput::Flushed(flush, Box::new(flushed)))?;
         self.perform(outputs)
     }
 
-    fn perform(&mut self, outputs: Vec<Output>) -> Result<(), LookupError> {
+    fn perform(&mut self, outputs: Vec<SettleOutput>) -> Result<(), LookupError> {
         for output in outputs {
             match output {
-                Output::Flush(flush) => self.under_way = Some((flush, self.clock.instant())),
-                Output::Tell(shard, message) => {
-                    if let Err(message) = self.shards.try_tell(shard, message) {
-                        self.keeper.step(self.keeper.now, Input::Untold(shard, message))?;
+                SettleOutput::Flush(flush) => self.under_way = Some((flush, self.clock.instant())),
+                SettleOutput::SendToShard(shard, message) => {
+                    if let Err(message) = self.shards.try_send(shard, message) {
+                        self.state.step(self.state.now, SettleInput::ShardFull(shard, message))?;
                     }
                 }
-                Output::Answer(answer) => answer.send(),
-                Output::Disable(webhook, reason) => {
-                    if !(self.hooks.disable)(webhook, reason) {
-                        self.keeper.step(self.keeper.now, Input::NotDisabled(webhook, reason))?;
+                SettleOutput::Reply(answer) => answer.send(),
+                SettleOutput::Disable(webhook, reason) => {
+                    if !(self.callbacks.disable)(webhook, reason) {
+                        self.state.step(self.state.now, SettleInput::DisableRefused(webhook, reason))?;
                     }
                 }
-                Output::RingOutbox => (self.hooks.outbox)(),
+                SettleOutput::NotifyOutbox => (self.callbacks.notify_outbox)(),
             }
         }
         Ok(())

@@ -1,31 +1,33 @@
-//! A flush: made of what was gathered; and, when it is durable, what memory learns of it, the answers, and what the shards
-//! are told. Until then the flush holds everything that it writes, so one that fails can be tried again.
+//! Flushes: builds a flush from the pending batch, and applies its result when it is durable.
+//!
+//! The result updates memory, the replies and the messages to the shards. A flush holds everything that it writes until
+//! it is durable, so a flush that fails can be tried again.
 
-use super::pending_batch::{Asked, PendingBatch};
+use super::pending_batch::{PendingBatch, PendingReplies};
 use super::state::SettleState;
-use super::step::{Answer, Output};
-use crate::handoff::{ToShard, Waiting};
+use super::step::{CommandReply, SettleOutput};
+use crate::handoff::{ToShard, WebhookBacklog};
 use crate::model::Timestamp;
-use crate::runtime::Permit;
-use crate::storage::delivery::{Flush, Flushed, LookupError, RowsWanted};
+use crate::runtime::IngestPermit;
+use crate::storage::delivery::{Flush, Flushed, LookupError, RefillRequest};
 
 impl SettleState {
-    /// Moves what was gathered into a flush.
+    /// Moves the pending batch into a flush. `is_last`: the flush of an orderly stop, which writes all statistics.
     pub(super) fn make_flush(&mut self, is_last: bool) -> Result<Box<Flush>, LookupError> {
         self.overflow();
-        let mut gathered = std::mem::take(&mut self.gathered);
-        let mut flush = std::mem::take(&mut gathered.flush);
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut flush = std::mem::take(&mut pending.flush);
         flush.now = self.now.steady;
         flush.wall = self.now.wall;
         flush.is_last = is_last;
         flush.rows_max = self.bounds.job_rows;
         flush.next_job = self.next_job;
         flush.outbox_first = self.outbox.next;
-        flush.jobs.extend(gathered.jobs.drain(..).filter_map(|no| self.jobs.get(&no).cloned()));
+        flush.jobs.extend(pending.jobs.drain(..).filter_map(|no| self.jobs.get(&no).cloned()));
         if !is_last {
             flush.step = self.next_step(&flush)?;
             if flush.step.is_some() {
-                flush.forgotten_jobs = self.jobs_shown_no_longer();
+                flush.forgotten_jobs = self.finished_jobs_to_delete();
             }
             flush.expiry = self.expiring.front().cloned();
         }
@@ -35,14 +37,14 @@ impl SettleState {
             flush.dead_forgotten_before = Some(before);
         }
         {
-            let mut counts = self.ledger.lock();
+            let mut counts = self.shared_stats.lock();
             counts.stats.take_changed(&mut flush.stats, self.now.steady, is_last);
-            flush.figures = counts.hours.take(self.now.steady, self.now.wall, is_last);
+            flush.hourly_stats = counts.hours.take(self.now.steady, self.now.wall, is_last);
         }
-        self.watches.take_changed(&mut flush.standings);
+        self.health.take_changed(&mut flush.webhook_health);
         self.outstanding.encode(&mut flush.checkpoint);
-        gathered.asked.permits = self.outstanding.take_released();
-        self.in_flush = Some(gathered);
+        pending.replies.permits = self.outstanding.take_released();
+        self.in_flush = Some(pending);
         Ok(flush)
     }
 
@@ -50,35 +52,35 @@ impl SettleState {
         let mut oldest = Vec::new();
         self.outstanding.overflow(self.bounds.checkpoint_list_max, |webhook, event| oldest.push((webhook, event)));
         for (webhook, event) in oldest {
-            self.wait(webhook, event);
+            self.add_row(webhook, event);
         }
     }
 
-    /// What was written is durable: memory may forget it, and those who wait may know.
-    pub(super) fn learn(
+    /// Applies a durable flush: memory drops what was written, and the waiting replies are sent.
+    pub(super) fn apply_flushed(
         &mut self,
         mut flush: Box<Flush>,
         mut flushed: Flushed,
-        outputs: &mut Vec<Output>,
+        outputs: &mut Vec<SettleOutput>,
     ) -> Result<(), LookupError> {
         let now = flush.now;
-        let PendingBatch { items, mut asked, jobs, .. } = self.in_flush.take().unwrap_or_default();
-        // Permits go here, and so new work comes in.
-        Permit::give_back(std::mem::take(&mut asked.permits));
+        let PendingBatch { items, mut replies, jobs, .. } = self.in_flush.take().unwrap_or_default();
+        // Released permits let new requests in.
+        IngestPermit::release_all(std::mem::take(&mut replies.permits));
         self.metrics.flush_items.observe(items as f64);
         {
-            let mut counts = self.ledger.lock();
-            if flush.figures.is_some() {
+            let mut counts = self.shared_stats.lock();
+            if flush.hourly_stats.is_some() {
                 counts.hours.flushed();
             }
-            counts.stats.count_dead(&flushed.died);
+            counts.stats.count_dead(&flushed.dead_lettered);
         }
         if flushed.outbox.next > self.outbox.next {
-            outputs.push(Output::RingOutbox);
+            outputs.push(SettleOutput::NotifyOutbox);
         }
         self.outbox = flushed.outbox;
         self.metrics.outbox_waiting.set(flushed.outbox.rows as i64);
-        self.learn_jobs(&flush, &mut flushed);
+        self.apply_flushed_jobs(&flush, &mut flushed);
         if flush.expiry.is_some() {
             self.expiring.pop_front();
             if let Some(rest) = flushed.expiry.take() {
@@ -91,49 +93,58 @@ impl SettleState {
         self.depth.set(flushed.rows, self.outstanding.len() as u64, self.outstanding.oldest());
         self.metrics.queue_depth.set(self.depth.get() as i64);
         for waiting in flushed.waiting.drain(..) {
-            self.nudge(waiting);
+            self.notify_shard(waiting);
         }
-        asked.take_answers(&flushed, |answer| outputs.push(Output::Answer(answer)));
-        // Their memory is used again.
+        replies.take_replies(&flushed, |answer| outputs.push(SettleOutput::Reply(answer)));
+        // The next batch reuses the memory of this one.
         flush.clear();
-        self.gathered = PendingBatch { items: 0, flush, jobs, asked: Asked::default() };
-        self.answer_at(now, &mut asked, outputs)?;
-        self.gathered.asked = asked;
+        self.pending = PendingBatch { items: 0, flush, jobs, replies: PendingReplies::default() };
+        self.send_replies_at(now, &mut replies, outputs)?;
+        self.pending.replies = replies;
         Ok(())
     }
 
-    /// Answers who waits for no write.
-    pub(super) fn answer(&mut self, asked: &mut Asked, outputs: &mut Vec<Output>) -> Result<(), LookupError> {
-        self.answer_at(self.now.steady, asked, outputs)
+    /// Sends the replies that wait for no write.
+    pub(super) fn send_replies(
+        &mut self,
+        replies: &mut PendingReplies,
+        outputs: &mut Vec<SettleOutput>,
+    ) -> Result<(), LookupError> {
+        self.send_replies_at(self.now.steady, replies, outputs)
     }
 
-    /// Answers who waited for the flush of this time, and tells the shards.
-    fn answer_at(&mut self, now: Timestamp, asked: &mut Asked, outputs: &mut Vec<Output>) -> Result<(), LookupError> {
-        outputs.extend(self.disable.drain(..).map(|(webhook, reason)| Output::Disable(webhook, reason)));
-        for (reply, is_cancelled) in asked.cancel_replies.drain(..) {
-            outputs.push(Output::Answer(Answer::Cancelled(reply, is_cancelled)));
+    /// Sends the replies that waited for the flush made at `now`, and the messages to the shards.
+    fn send_replies_at(
+        &mut self,
+        now: Timestamp,
+        replies: &mut PendingReplies,
+        outputs: &mut Vec<SettleOutput>,
+    ) -> Result<(), LookupError> {
+        outputs.extend(self.disable.drain(..).map(|(webhook, reason)| SettleOutput::Disable(webhook, reason)));
+        for (reply, is_cancelled) in replies.cancel_replies.drain(..) {
+            outputs.push(SettleOutput::Reply(CommandReply::Cancelled(reply, is_cancelled)));
         }
-        for sync in asked.syncs.drain(..) {
+        for sync in replies.syncs.drain(..) {
             let newest = self.outstanding.newest_first(sync.webhook, sync.event);
             let deliveries = newest.take(sync.limit).collect();
-            outputs.push(Output::Answer(Answer::Outstanding(sync.reply, deliveries)));
+            outputs.push(SettleOutput::Reply(CommandReply::Outstanding(sync.reply, deliveries)));
         }
-        if !asked.refills.is_empty() {
+        if !replies.refills.is_empty() {
             let unwritten = self.wide_events().into_iter().map(|(_, event)| event).min();
-            let wanted = asked.refills.iter();
-            let wanted: Vec<_> = wanted
-                .map(|refill| RowsWanted { webhook: refill.webhook, lane: refill.lane, rows: refill.rows })
+            let query = replies.refills.iter();
+            let query: Vec<_> = query
+                .map(|refill| RefillRequest { webhook: refill.webhook, kind: refill.kind, rows: refill.rows })
                 .collect();
-            let answers = self.reader.refill(&wanted, now, unwritten)?;
-            let answers = asked.refills.drain(..).zip(answers);
-            self.kept.extend(answers.map(|(refill, answer)| (refill.shard, ToShard::Refilled(answer))));
+            let answers = self.reader.refill(&query, now, unwritten)?;
+            let answers = replies.refills.drain(..).zip(answers);
+            self.unsent.extend(answers.map(|(refill, answer)| (refill.shard, ToShard::Refilled(answer))));
         }
-        self.tell_shards(outputs);
+        self.send_to_shards(outputs);
         Ok(())
     }
 
-    /// Adds to what the shards must be told, one entry a webhook.
-    pub(super) fn nudge(&mut self, waiting: Waiting) {
+    /// Adds a webhook's backlog to the messages for the shards, merged with the webhook's earlier entry.
+    pub(super) fn notify_shard(&mut self, waiting: WebhookBacklog) {
         let entry = self.waiting.entry(waiting.webhook).or_insert(waiting);
         entry.ready |= waiting.ready;
         entry.due = match (entry.due, waiting.due) {
@@ -142,9 +153,9 @@ impl SettleState {
         };
     }
 
-    /// Tells the shards everything they must know.
-    fn tell_shards(&mut self, outputs: &mut Vec<Output>) {
-        outputs.extend(self.kept.drain(..).map(|(shard, message)| Output::Tell(shard, message)));
+    /// Sends the unsent messages and the backlogs to the shards.
+    fn send_to_shards(&mut self, outputs: &mut Vec<SettleOutput>) {
+        outputs.extend(self.unsent.drain(..).map(|(shard, message)| SettleOutput::SendToShard(shard, message)));
         if self.waiting.is_empty() {
             return;
         }
@@ -153,15 +164,15 @@ impl SettleState {
             per_shard[self.shards.of(waiting.webhook)].push(waiting);
         }
         for (shard, waiting) in per_shard.into_iter().enumerate().filter(|(_, waiting)| !waiting.is_empty()) {
-            outputs.push(Output::Tell(shard, ToShard::Waiting(waiting)));
+            outputs.push(SettleOutput::SendToShard(shard, ToShard::Waiting(waiting)));
         }
     }
 
-    /// Keeps what a shard had no room for until the next round.
-    pub(super) fn keep(&mut self, shard: usize, message: ToShard) {
+    /// Keeps a message that did not fit into its shard's queue until the next round.
+    pub(super) fn keep_unsent(&mut self, shard: usize, message: ToShard) {
         match message {
-            ToShard::Waiting(waiting) => waiting.into_iter().for_each(|waiting| self.nudge(waiting)),
-            message => self.kept.push_back((shard, message)),
+            ToShard::Waiting(waiting) => waiting.into_iter().for_each(|waiting| self.notify_shard(waiting)),
+            message => self.unsent.push_back((shard, message)),
         }
     }
 }

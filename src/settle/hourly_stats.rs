@@ -1,147 +1,149 @@
-//! Figures by hour, of each webhook and of each tenant, in memory: only what the last flushes did not take, so that a
-//! webhook that has nothing delivered takes none. state.redb has the rest.
+//! Hourly statistics of each webhook and of each tenant, in memory. Only what is not flushed yet is here, so that a
+//! webhook without deliveries needs no memory. state.redb has the rest.
 //!
-//! A flush adds what was counted to the rows there are. With very many of them it does so every so often instead, as
-//! [`super::stats`] does: a crash then forgets some of the count, never a delivery.
+//! A flush adds the counts to the rows on the disk. When very many rows changed, it does so only once in an interval,
+//! as [`super::webhook_stats`] does: a crash then loses some counts, never a delivery.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::handoff::Settled;
-use crate::limits::{FIGURES_HOURS, FIGURES_TENANT_TYPES_MAX, FIGURES_WEBHOOK_TYPES_MAX};
+use crate::handoff::SettledDelivery;
+use crate::limits::{STATS_HOURS, STATS_TENANT_TYPES_MAX, STATS_WEBHOOK_TYPES_MAX};
 use crate::model::{Decision, EventHead, Timestamp, WebhookNo};
-use crate::storage::delivery::{Ended, FiguresAdded, FiguresOf, Hour, HourFigures, HourRow, Recent, Subject};
+use crate::storage::delivery::{
+    DeliveryOutcome, Hour, HourlyStats, HourlyStatsRow, HourlyStatsUpdate, StatsScope, StatsSubject, UnflushedStats,
+};
 
-/// See the module.
+/// The hourly statistics that are not yet durable.
 #[derive(Debug, Default)]
-pub(super) struct Hours {
-    /// The number of the next write.
+pub(super) struct HourlyStatsBuffer {
+    /// The number of the next write. The disk stores the number of the last one, so that a reader counts no row twice.
     number: u64,
     hour: Hour,
-    webhooks: HashMap<WebhookNo, HourRow>,
-    tenants: HashMap<Arc<str>, HourRow>,
-    /// Of hours before `hour`.
-    past: Vec<HourFigures>,
-    /// What a flush under way writes. Readers still find it here: it may not be on the disk yet.
-    in_flush: Arc<Vec<HourFigures>>,
+    webhooks: HashMap<WebhookNo, HourlyStatsRow>,
+    tenants: HashMap<Arc<str>, HourlyStatsRow>,
+    /// Statistics of hours before `hour`.
+    past: Vec<HourlyStats>,
+    /// What the current flush writes. Readers still find it here, because it may not be on the disk yet.
+    in_flush: Arc<Vec<HourlyStats>>,
     /// Names of tenants and types, shared by the rows.
     names: HashSet<Arc<str>>,
     taken: Timestamp,
 }
 
-/// Up to this many rows go with each flush …
+/// A flush writes up to this many rows at once.
 const ROWS_PER_FLUSH: usize = 64;
-/// … more wait for this long, and as long again for each [`ROWS_PER_INTERVAL`].
+/// More rows are written once in this time, and in this time more for each [`ROWS_PER_INTERVAL`].
 const INTERVAL: Duration = Duration::from_secs(10);
 const ROWS_PER_INTERVAL: usize = 16_384;
-/// Names that are shared at once.
+/// The most names that are shared at a time.
 const NAMES_MAX: usize = 4_096;
 
-impl Hours {
-    /// Goes on behind the write of this number.
+impl HourlyStatsBuffer {
+    /// An empty buffer. `number` is the number of the last write on the disk.
     pub(super) fn after(number: u64) -> Self {
         Self { number: number + 1, ..Self::default() }
     }
 
-    /// Counts attempts and what they ended; `now` is of the wall clock.
-    pub(super) fn count(&mut self, settled: &[Settled], now: Timestamp) {
-        self.turn(Hour::of(now));
+    /// Counts attempts and their outcomes. `now` is the wall clock's time.
+    pub(super) fn count(&mut self, settled: &[SettledDelivery], now: Timestamp) {
+        self.set_hour(Hour::of(now));
         let Self { webhooks, tenants, names, .. } = self;
         for outcome in settled {
             let (Some(attempt), Ok((tenant, event_type))) = (&outcome.attempt, EventHead::labels(&outcome.head)) else {
                 continue;
             };
             let ended = match outcome.decision {
-                Decision::Delivered => Ended::Delivered,
-                Decision::Retry { .. } => Ended::NotYet,
-                Decision::Dead(_) => Ended::Dead,
+                Decision::Delivered => DeliveryOutcome::Delivered,
+                Decision::Retry { .. } => DeliveryOutcome::Unsettled,
+                Decision::Dead(_) => DeliveryOutcome::Dead,
             };
             let row = webhooks.entry(outcome.webhook).or_default();
-            let figures = row.of(event_type, FIGURES_WEBHOOK_TYPES_MAX, |name| shared(names, name));
-            figures.count(attempt.number, attempt.latency, ended);
+            let stats = row.stats_mut(event_type, STATS_WEBHOOK_TYPES_MAX, |name| shared(names, name));
+            stats.count(attempt.number, attempt.latency, ended);
             let row = match tenants.get_mut(tenant) {
                 Some(row) => row,
                 None => tenants.entry(shared(names, tenant)).or_default(),
             };
-            let figures = row.of(event_type, FIGURES_TENANT_TYPES_MAX, |name| shared(names, name));
-            figures.count(attempt.number, attempt.latency, ended);
+            let stats = row.stats_mut(event_type, STATS_TENANT_TYPES_MAX, |name| shared(names, name));
+            stats.count(attempt.number, attempt.latency, ended);
         }
     }
 
-    /// Moves what was counted into a flush, unless it is much and was moved lately; `all`: whatever it is. `wall` is of the
-    /// wall clock.
-    pub(super) fn take(&mut self, now: Timestamp, wall: Timestamp, all: bool) -> Option<FiguresAdded> {
+    /// Moves the counts into a flush, unless they are many and the last flush of counts was a short time ago. `all`: in
+    /// any case. `now` is the scheduling clock's time, `wall` the wall clock's. `None` if there is nothing to write.
+    pub(super) fn take(&mut self, now: Timestamp, wall: Timestamp, all: bool) -> Option<HourlyStatsUpdate> {
         let rows = self.webhooks.len() + self.tenants.len() + self.past.len();
         let interval = INTERVAL.saturating_mul(1 + (rows / ROWS_PER_INTERVAL) as u32);
         let is_much = rows > ROWS_PER_FLUSH && now.since(self.taken) < interval;
         if rows == 0 || (is_much && !all) {
             return None;
         }
-        self.pass();
+        self.close_hour();
         self.in_flush = Arc::new(mem::take(&mut self.past));
         self.taken = now;
         if self.names.len() > NAMES_MAX {
             self.names.clear();
         }
-        let forgotten_before = Hour::of(wall).before(FIGURES_HOURS);
-        Some(FiguresAdded { number: self.number, rows: Arc::clone(&self.in_flush), forgotten_before })
+        let forgotten_before = Hour::of(wall).before(STATS_HOURS);
+        Some(HourlyStatsUpdate { number: self.number, rows: Arc::clone(&self.in_flush), forgotten_before })
     }
 
-    /// What [`Hours::take`] gave is durable.
+    /// Called when the update from [`HourlyStatsBuffer::take`] is durable.
     pub(super) fn flushed(&mut self) {
         self.number += 1;
         self.in_flush = Arc::default();
     }
 
-    /// What was counted in these hours, both included, and may not be on the disk.
-    pub(super) fn recent(&self, of: FiguresOf<'_>, first: Hour, last: Hour) -> Recent {
+    /// The counts of the hours from `first` to `last`, both included, that may not be on the disk.
+    pub(super) fn recent(&self, of: StatsScope<'_>, first: Hour, last: Hour) -> UnflushedStats {
         let mut rows = BTreeMap::new();
-        let mut add = |hour: Hour, row: &HourRow| {
+        let mut add = |hour: Hour, row: &HourlyStatsRow| {
             if (first..=last).contains(&hour) {
-                Recent::add(&mut rows, hour, row);
+                UnflushedStats::add(&mut rows, hour, row);
             }
         };
         match of {
-            FiguresOf::Webhooks(webhooks) => {
+            StatsScope::Webhooks(webhooks) => {
                 webhooks.iter().filter_map(|no| self.webhooks.get(no)).for_each(|row| add(self.hour, row));
             }
-            FiguresOf::Tenant(tenant) => self.tenants.get(tenant).into_iter().for_each(|row| add(self.hour, row)),
-            FiguresOf::Everybody => self.tenants.values().for_each(|row| add(self.hour, row)),
+            StatsScope::Tenant(tenant) => self.tenants.get(tenant).into_iter().for_each(|row| add(self.hour, row)),
+            StatsScope::AllTenants => self.tenants.values().for_each(|row| add(self.hour, row)),
         }
-        for HourFigures { hour, subject, row } in self.past.iter().chain(&*self.in_flush) {
+        for HourlyStats { hour, subject, row } in self.past.iter().chain(&*self.in_flush) {
             let is_wanted = match (of, subject) {
-                (FiguresOf::Webhooks(webhooks), Subject::Webhook(no)) => webhooks.contains(no),
-                (FiguresOf::Tenant(name), Subject::Tenant(tenant)) => **tenant == *name,
-                (FiguresOf::Everybody, Subject::Tenant(_)) => true,
+                (StatsScope::Webhooks(webhooks), StatsSubject::Webhook(no)) => webhooks.contains(no),
+                (StatsScope::Tenant(name), StatsSubject::Tenant(tenant)) => **tenant == *name,
+                (StatsScope::AllTenants, StatsSubject::Tenant(_)) => true,
                 _ => false,
             };
             if is_wanted {
                 add(*hour, row);
             }
         }
-        Recent { number: self.number, rows }
+        UnflushedStats { number: self.number, rows }
     }
 
-    /// The hour it is: what was counted in another one is of the past. The clock may go back.
-    fn turn(&mut self, hour: Hour) {
+    /// Sets the current hour. Counts of another hour move to the past hours. The clock may go back.
+    fn set_hour(&mut self, hour: Hour) {
         if self.hour != hour {
-            self.pass();
+            self.close_hour();
             self.hour = hour;
         }
     }
 
-    /// Moves what was counted in this hour to the past.
-    fn pass(&mut self) {
+    /// Moves the counts of the current hour to the past hours.
+    fn close_hour(&mut self) {
         let hour = self.hour;
-        let webhooks = self.webhooks.drain().map(|(no, row)| (Subject::Webhook(no), row));
-        let tenants = self.tenants.drain().map(|(name, row)| (Subject::Tenant(name), row));
-        self.past.extend(webhooks.chain(tenants).map(|(subject, row)| HourFigures { hour, subject, row }));
+        let webhooks = self.webhooks.drain().map(|(no, row)| (StatsSubject::Webhook(no), row));
+        let tenants = self.tenants.drain().map(|(name, row)| (StatsSubject::Tenant(name), row));
+        self.past.extend(webhooks.chain(tenants).map(|(subject, row)| HourlyStats { hour, subject, row }));
     }
 }
 
-/// The one text for a name.
+/// The shared copy of a name.
 fn shared(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
     if let Some(shared) = names.get(name) {
         return Arc::clone(shared);
@@ -162,27 +164,27 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// Each hour's types with delivered, failed and attempts, of the last 24 hours.
-    fn told(world: &World, of: FiguresOf<'_>) -> Vec<(i64, String, u32, u32, u64)> {
+    /// Per hour and event type of the last 24 hours: hours ago, type, delivered, failed, attempts.
+    fn stats_rows(world: &World, of: StatsScope<'_>) -> Vec<(i64, String, u32, u32, u64)> {
         let last = Hour::of(world.clock.now());
-        let rows = world.records.figures(of, last.before(FIGURES_HOURS), last).unwrap();
-        let mut told = Vec::new();
+        let rows = world.records.hourly_stats(of, last.before(STATS_HOURS), last).unwrap();
+        let mut stats_rows = Vec::new();
         for (hour, row) in &rows {
             let ago = (last.start().as_millis() - hour.start().as_millis()) / 3_600_000;
             let row = row.types().map(|(name, f)| (ago, name.to_owned(), f.delivered, f.failed, f.attempts()));
-            told.extend(row);
+            stats_rows.extend(row);
         }
-        told
+        stats_rows
     }
 
     fn row(ago: i64, name: &str, delivered: u32, failed: u32, attempts: u64) -> (i64, String, u32, u32, u64) {
         (ago, name.to_owned(), delivered, failed, attempts)
     }
 
-    const ONE: FiguresOf<'_> = FiguresOf::Webhooks(&[WebhookNo(1)]);
+    const ONE: StatsScope<'_> = StatsScope::Webhooks(&[WebhookNo(1)]);
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_counted_is_told_before_and_after_it_is_written_and_after_a_restart() {
+    async fn counts_are_visible_before_and_after_the_flush_and_after_a_restart() {
         let mut world = World::new();
         let deliver = |world: &mut World, webhook| {
             let event = world.announce(&[webhook]);
@@ -191,31 +193,31 @@ mod tests {
         deliver(&mut world, 1);
         deliver(&mut world, 2);
         let one = [row(0, "order.created", 1, 0, 1)];
-        assert_eq!(told(&world, ONE), one, "from memory");
+        assert_eq!(stats_rows(&world, ONE), one, "from memory");
         world.flush();
-        assert_eq!(told(&world, ONE), one, "from the disk, once");
+        assert_eq!(stats_rows(&world, ONE), one, "from the disk, once");
         let event = world.announce(&[1]);
         world.retry(1, event, 1, HOUR);
         world.settle(1, event, Some(failed(2, 500)), Decision::Dead(DeadReason::Exhausted));
         let both = [row(0, "order.created", 1, 1, 3)];
-        assert_eq!(told(&world, ONE), both, "from both");
+        assert_eq!(stats_rows(&world, ONE), both, "from both");
         let mut world = world.reopen();
-        assert_eq!(told(&world, ONE), both);
-        assert_eq!(told(&world, FiguresOf::Tenant("default")), [row(0, "order.created", 2, 1, 4)]);
-        assert_eq!(told(&world, FiguresOf::Everybody), [row(0, "order.created", 2, 1, 4)]);
-        assert_eq!(told(&world, FiguresOf::Tenant("other")), []);
+        assert_eq!(stats_rows(&world, ONE), both);
+        assert_eq!(stats_rows(&world, StatsScope::Tenant("default")), [row(0, "order.created", 2, 1, 4)]);
+        assert_eq!(stats_rows(&world, StatsScope::AllTenants), [row(0, "order.created", 2, 1, 4)]);
+        assert_eq!(stats_rows(&world, StatsScope::Tenant("other")), []);
         assert_eq!(
-            told(&world, FiguresOf::Webhooks(&[WebhookNo(1), WebhookNo(2)])),
+            stats_rows(&world, StatsScope::Webhooks(&[WebhookNo(1), WebhookNo(2)])),
             [row(0, "order.created", 2, 1, 4)]
         );
         // A crash forgets what was not flushed, and nothing else.
         deliver(&mut world, 1);
         let world = world.crash();
-        assert_eq!(told(&world, ONE), both);
+        assert_eq!(stats_rows(&world, ONE), both);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hours_follow_each_other_and_old_ones_are_forgotten() {
+    async fn hours_are_kept_in_order_and_old_hours_are_deleted() {
         let mut world = World::new();
         for event_type in ["a", "b"] {
             let event = world.announce(&[1]);
@@ -223,33 +225,33 @@ mod tests {
             tokio::time::advance(HOUR).await;
         }
         assert_eq!(
-            told(&world, ONE),
+            stats_rows(&world, ONE),
             [row(2, "a", 1, 0, 1), row(1, "b", 1, 0, 1)],
             "the hour before is still in memory"
         );
         world.flush();
-        assert_eq!(told(&world, ONE), [row(2, "a", 1, 0, 1), row(1, "b", 1, 0, 1)]);
+        assert_eq!(stats_rows(&world, ONE), [row(2, "a", 1, 0, 1), row(1, "b", 1, 0, 1)]);
         tokio::time::advance(23 * HOUR).await;
         let event = world.announce(&[1]);
         world.settle_of("c", 1, event, Some(attempt(1)), Decision::Delivered);
         world.flush();
-        assert_eq!(told(&world, ONE), [row(24, "b", 1, 0, 1), row(0, "c", 1, 0, 1)]);
+        assert_eq!(stats_rows(&world, ONE), [row(24, "b", 1, 0, 1), row(0, "c", 1, 0, 1)]);
         let rows = world.reader.counts().unwrap().hours;
         assert_eq!(rows, 4, "two hours of a webhook and of its tenant");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_had_no_attempt_is_in_no_figure_of_a_type() {
+    async fn a_delivery_without_an_attempt_is_not_counted_by_event_type() {
         let mut world = World::new();
         let event = world.announce(&[1]);
         world.settle(1, event, None, Decision::Dead(DeadReason::Disabled));
         world.flush();
-        assert_eq!(told(&world, ONE), []);
+        assert_eq!(stats_rows(&world, ONE), []);
         assert_eq!(world.records.stats(WebhookNo(1)).dead, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_webhooks_wait_for_their_turn_and_a_stop_writes_all() {
+    async fn rows_of_many_webhooks_wait_for_the_interval_and_a_stop_writes_all() {
         let mut world = World::new();
         let deliver = |world: &mut World, webhooks: std::ops::Range<u32>| {
             for webhook in webhooks {
@@ -266,7 +268,10 @@ mod tests {
         deliver(&mut world, 0..many);
         world.flush();
         assert_eq!(on_disk(&world), 2, "too many for this flush");
-        assert_eq!(told(&world, FiguresOf::Everybody), [row(0, "order.created", many + 1, 0, u64::from(many) + 1)]);
+        assert_eq!(
+            stats_rows(&world, StatsScope::AllTenants),
+            [row(0, "order.created", many + 1, 0, u64::from(many) + 1)]
+        );
         tokio::time::advance(INTERVAL).await;
         deliver(&mut world, 0..1);
         world.flush();
@@ -274,11 +279,11 @@ mod tests {
         deliver(&mut world, 0..many);
         let world = world.reopen();
         let all = 2 * many + 2;
-        assert_eq!(told(&world, FiguresOf::Everybody), [row(0, "order.created", all, 0, u64::from(all))]);
+        assert_eq!(stats_rows(&world, StatsScope::AllTenants), [row(0, "order.created", all, 0, u64::from(all))]);
     }
 
     #[test]
-    fn a_reader_beside_the_writer_sees_each_delivery_once() {
+    fn a_concurrent_reader_counts_each_delivery_once() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let _within = runtime.enter();
         let mut world = World::new();
@@ -288,7 +293,7 @@ mod tests {
             let reader = scope.spawn(|| {
                 loop {
                     let before = done.load(Ordering::Acquire);
-                    let rows = records.figures(ONE, hour, hour).unwrap();
+                    let rows = records.hourly_stats(ONE, hour, hour).unwrap();
                     let seen = rows.get(&hour).map_or(0, |row| row.sum().delivered);
                     assert!((before..=done.load(Ordering::Acquire) + 1).contains(&seen), "{seen} of {before}");
                     if before == 300 {

@@ -1,8 +1,12 @@
-//! settle: decides what becomes of a delivery after an attempt, and is the only writer of what is remembered of it.
+//! settle: decides the next state of a delivery after an attempt. It is the only writer of delivery state.
 //!
-//! Promises: the store's state alone says what is still to be done; whatever is neither settled nor has a row is in the
-//! checkpoint's list or after its head in the log. What is remembered is written by [`crate::storage::delivery`]. Must never
-//! know: how it is stored, hyper, the clock, randomness (they are parameters).
+//! Invariants:
+//! - The store alone says which deliveries are still pending.
+//! - A delivery that is not settled and has no row is in the checkpoint's list, or comes after the checkpoint's head in
+//!   the log.
+//!
+//! [`crate::storage::delivery`] writes the state. This folder must never know the storage format, hyper, the clock or a
+//! source of randomness: time and random numbers are parameters.
 
 pub mod backoff;
 pub mod policy;
@@ -14,17 +18,17 @@ mod error;
 mod flush;
 mod hourly_stats;
 mod jobs;
-mod ledger;
 mod open;
 mod outstanding;
 mod pending_batch;
 mod replay;
 mod retention_refs;
+mod shared_stats;
 mod state;
-mod stats;
 mod step;
 mod thread;
 mod webhook_health;
+mod webhook_stats;
 
 #[cfg(test)]
 mod crash_tests;
@@ -37,42 +41,42 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use callbacks::{Abandons, Callbacks, Compose, Targets};
-pub use delivery_records::Records;
+pub use callbacks::{AbandonReasonFn, Callbacks, ComposeEventFn, ReplayTargets};
+pub use delivery_records::DeliveryRecords;
 pub use error::SettleError;
-pub use open::{OpenError, Opened, Start, open};
+pub use open::{OpenSettleError, OpenedStore, SettleDeps, open};
 pub use policy::decide;
-pub use retention_refs::SettleNeeds;
-pub use thread::Running;
-pub use webhook_health::{FAILING_PERCENT, Happened, Happening};
+pub use retention_refs::SettleRetentionRefs;
+pub use thread::SettleThread;
+pub use webhook_health::{FAILING_PERCENT, HealthEvent, HealthEventKind};
 
 pub use crate::storage::delivery::{
-    DeadLetter, DeliveryRecord, Figures, FiguresOf, Hour, HourRow, Job, JobKind, JobState, OTHER_TYPES, OutboxRow,
-    Page, TableCounts, Wanted, WebhookStats,
+    DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryRecord, DeliveryStats, Hour, HourlyStatsRow, Job, JobKind,
+    JobState, OTHER_TYPES, OutboxRow, StatsScope, TableCounts, WebhookStats,
 };
 
 use std::time::Duration;
 
 use crate::limits::{CHECKPOINT_LIST_MAX, JOB_ROWS, WIDE_EVENT_WEBHOOKS};
 
-/// What the configuration says.
+/// The settings of the configuration that settle uses.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Age at which dead letters are.
+    /// Dead letters older than this are deleted.
     pub dead_letter_retention: Duration,
-    /// After this long of nothing but failure a webhook is disabled, unless it has a time of its own.
+    /// A webhook is disabled after this time without a successful attempt, unless it has its own `disable_after`.
     pub disable_after: Duration,
 }
 
-/// The limits of [`crate::limits`] that tests make small, so that overflow and roll-over happen all the time.
+/// Limits from [`crate::limits`]. Tests use small values, so that overflow and roll-over happen often.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+struct SettleLimits {
     checkpoint_list_max: usize,
     wide_event_webhooks: usize,
     job_rows: usize,
 }
 
-impl Default for Bounds {
+impl Default for SettleLimits {
     fn default() -> Self {
         Self { checkpoint_list_max: CHECKPOINT_LIST_MAX, wide_event_webhooks: WIDE_EVENT_WEBHOOKS, job_rows: JOB_ROWS }
     }

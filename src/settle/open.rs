@@ -1,120 +1,129 @@
-//! Opening: what the store knows first, for the high waters that the log and the clock are built on; then recovery from the
-//! checkpoint and the log; then the thread.
+//! Starts settle in three steps: load the store, recover from the checkpoint and the log, start the thread.
+//!
+//! The store is loaded first because the log and the clock are built on its high-water marks.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::delivery_records::{Depth, Records};
+use super::delivery_records::{BacklogDepth, DeliveryRecords};
 use super::driver::Driver;
-use super::hourly_stats::Hours;
-use super::ledger::{Counts, Ledger};
+use super::hourly_stats::HourlyStatsBuffer;
 use super::outstanding::Outstanding;
 use super::pending_batch::PendingBatch;
+use super::shared_stats::{LiveStats, SharedStats};
 use super::state::SettleState;
-use super::stats::Stats;
-use super::step::Now;
-use super::thread::Running;
-use super::webhook_health::Watches;
-use super::{Bounds, Callbacks, Options};
+use super::step::SettleTime;
+use super::thread::SettleThread;
+use super::webhook_health::HealthTable;
+use super::webhook_stats::StatsTable;
+use super::{Callbacks, Options, SettleLimits};
 use crate::handoff::{SettleHandle, Shards, ToSettle};
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::delivery::{
-    Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, Loaded, LookupError, OpenError as StoreError,
-    TableCounts, What,
+    ChangeKind, Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, LoadedState, LookupError,
+    OpenStoreError as StoreError, TableCounts,
 };
 use crate::storage::{ReadError, ReadLog};
 
-/// What the store knows, loaded; nothing is recovered yet.
+/// The loaded store, before recovery.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedStore {
     store: Box<dyn DeliveryStore>,
-    loaded: Loaded,
+    loaded: LoadedState,
     options: Options,
-    bounds: Bounds,
+    bounds: SettleLimits,
 }
 
-/// What the thread needs beside its files.
-pub struct Start {
-    /// The way in, as [`SettleHandle::channel`] made it.
+/// What the settle thread needs besides its store.
+pub struct SettleDeps {
+    /// The sending side of [`SettleHandle::channel`].
     pub handle: SettleHandle,
-    /// Its messages.
+    /// The messages of that channel.
     pub messages: Receiver<ToSettle>,
-    /// Its bell.
-    pub bell: Receiver<()>,
-    /// The way to the shards.
+    /// The wakeups of that channel. A wakeup ends the gathering of a batch early.
+    pub wakeup: Receiver<()>,
+    /// Senders to the shards.
     pub shards: Shards,
-    /// Built on [`Opened::steady`].
+    /// Both clocks. The scheduling clock starts at [`OpenedStore::steady`].
     pub clock: Clock,
-    /// The log, for replays.
+    /// The log, read by replays.
     pub log: Arc<dyn ReadLog>,
-    /// The figures.
+    /// The process's metrics.
     pub metrics: Arc<Metrics>,
-    /// What settle calls.
-    pub hooks: Callbacks,
+    /// Functions of the process that settle calls.
+    pub callbacks: Callbacks,
 }
 
-impl fmt::Debug for Start {
+impl fmt::Debug for SettleDeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Start")
     }
 }
 
-/// Why settle could not be started.
+/// Why settle cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The store could not be loaded.
+pub enum OpenSettleError {
+    /// The store cannot be loaded.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store could not be read.
+    /// The store cannot be read.
     #[error("state.redb or the history cannot be opened: {0}")]
     Lookup(#[from] LookupError),
-    /// What recovery found could not be written.
+    /// The result of recovery cannot be written.
     #[error("state.redb or the history cannot be opened: {0}")]
     Flush(#[from] FlushError),
-    /// The log.
+    /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] ReadError),
-    /// The thread could not be made.
+    /// The operating system cannot start the thread.
     #[error("the settle thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// Heads of the log that recovery looks at in one step.
+/// Event heads that recovery reads from the log in one step.
 const HEADS_PER_STEP: usize = 4_096;
-/// Rows that it writes in one, but for those of the last event.
+/// Rows that recovery writes in one step. The rows of the last event may exceed this.
 const ROWS_PER_STEP: usize = 65_536;
 
-/// Loads what the store knows.
-pub fn open(store: Box<dyn DeliveryStore>, options: Options) -> Result<Opened, OpenError> {
-    open_with(store, options, Bounds::default())
+/// Loads the store.
+///
+/// # Errors
+/// [`OpenSettleError::Store`] if the store cannot be loaded.
+pub fn open(store: Box<dyn DeliveryStore>, options: Options) -> Result<OpenedStore, OpenSettleError> {
+    open_with(store, options, SettleLimits::default())
 }
 
-pub(super) fn open_with(store: Box<dyn DeliveryStore>, options: Options, bounds: Bounds) -> Result<Opened, OpenError> {
+pub(super) fn open_with(
+    store: Box<dyn DeliveryStore>,
+    options: Options,
+    bounds: SettleLimits,
+) -> Result<OpenedStore, OpenSettleError> {
     let loaded = store.load()?;
-    Ok(Opened { store, loaded, options, bounds })
+    Ok(OpenedStore { store, loaded, options, bounds })
 }
 
-impl Opened {
-    /// The last event that settle knows of: the log gives no id that is not later.
+impl OpenedStore {
+    /// The newest event in the checkpoint. Every id that the log assigns from now on must be greater.
     pub fn last_event(&self) -> EventId {
         self.loaded.checkpoint.head
     }
 
-    /// The scheduling clock at the last flush: the new one goes on from there.
+    /// The scheduling clock at the last flush. The new scheduling clock starts there.
     pub fn steady(&self) -> Timestamp {
         self.loaded.marks.steady
     }
 
-    /// How many rows each table has.
+    /// The number of rows in each table.
     pub fn counts(&self) -> Result<TableCounts, LookupError> {
         self.store.reader().counts()
     }
 
-    /// Makes a row of every delivery that the checkpoint's list or the log after its head names.
-    pub fn recover(&mut self, log: &dyn ReadLog) -> Result<(), OpenError> {
+    /// Writes a row for every delivery in the checkpoint's list, and for every delivery in the log after the
+    /// checkpoint's head.
+    pub fn recover(&mut self, log: &dyn ReadLog) -> Result<(), OpenSettleError> {
         loop {
             let heads = log.heads_after(self.loaded.checkpoint.head, HEADS_PER_STEP)?;
             if heads.is_empty() && self.loaded.checkpoint.list.is_empty() && !self.loaded.marks.clean {
@@ -122,7 +131,7 @@ impl Opened {
             }
             let mut flush = Flush::default();
             for (event, webhooks) in self.loaded.checkpoint.list.drain(..) {
-                webhooks.into_iter().for_each(|webhook| flush.change(webhook, event, What::Ready));
+                webhooks.into_iter().for_each(|webhook| flush.change(webhook, event, ChangeKind::Ready));
             }
             for (event, bytes) in heads {
                 if flush.changes.len() >= ROWS_PER_STEP {
@@ -140,7 +149,7 @@ impl Opened {
         }
     }
 
-    /// Rows for an event of the log; a job that writes them if they are very many.
+    /// Adds the rows of an event to the flush. An event with very many webhooks gets a job that writes them instead.
     fn recover_event(&mut self, event: EventId, bytes: &[u8], flush: &mut Flush) -> Result<(), ReadError> {
         let head = EventHead::parse(bytes).map_err(|_| ReadError::Damaged(event))?;
         let webhooks = head.webhooks();
@@ -152,43 +161,47 @@ impl Opened {
             flush.wide.push((no, webhooks));
             self.loaded.jobs.push(job);
         } else {
-            webhooks.into_iter().for_each(|webhook| flush.change(webhook, event, What::Ready));
+            webhooks.into_iter().for_each(|webhook| flush.change(webhook, event, ChangeKind::Ready));
         }
         Ok(())
     }
 
-    /// Starts the thread, which first tells the shards what waits.
-    pub fn start(self, start: Start) -> Result<Running, OpenError> {
-        let Start { handle, messages, bell, shards, clock, log, metrics, hooks } = start;
-        let (driver, records) = self.driver(Surroundings { shards, clock, log, metrics, hooks }, handle.clone())?;
-        Ok(Running::begin(driver, handle, records, messages, bell)?)
+    /// Starts the thread. Its first step sends the backlog of each webhook to the shards.
+    pub fn start(self, start: SettleDeps) -> Result<SettleThread, OpenSettleError> {
+        let SettleDeps { handle, messages, wakeup, shards, clock, log, metrics, callbacks } = start;
+        let (driver, records) = self.driver(DriverDeps { shards, clock, log, metrics, callbacks }, handle.clone())?;
+        Ok(SettleThread::begin(driver, handle, records, messages, wakeup)?)
     }
 
-    /// Everything but the thread, with the reading side.
-    pub(super) fn driver(self, around: Surroundings, handle: SettleHandle) -> Result<(Driver, Records), LookupError> {
-        let Surroundings { shards, clock, log, metrics, hooks } = around;
-        let Loaded { marks, checkpoint, jobs, stats, figures_number, standings, outbox } = self.loaded;
+    /// Builds everything except the thread, and the reading side.
+    pub(super) fn driver(
+        self,
+        deps: DriverDeps,
+        handle: SettleHandle,
+    ) -> Result<(Driver, DeliveryRecords), LookupError> {
+        let DriverDeps { shards, clock, log, metrics, callbacks } = deps;
+        let LoadedState { marks, checkpoint, jobs, stats, hourly_stats_number, webhook_health, outbox } = self.loaded;
         let reader = self.store.reader();
-        let counts = Counts { stats: Stats::new(stats), hours: Hours::after(figures_number) };
-        let (ledger, depth) = (Arc::new(Ledger::new(counts)), Arc::<Depth>::default());
-        let records = Records::new(Arc::clone(&reader), Arc::clone(&ledger), Arc::clone(&depth), handle);
-        let mut keeper = SettleState {
-            now: Now { steady: clock.steady(), wall: clock.now() },
+        let counts = LiveStats { stats: StatsTable::new(stats), hours: HourlyStatsBuffer::after(hourly_stats_number) };
+        let (shared_stats, depth) = (Arc::new(SharedStats::new(counts)), Arc::<BacklogDepth>::default());
+        let records = DeliveryRecords::new(Arc::clone(&reader), Arc::clone(&shared_stats), Arc::clone(&depth), handle);
+        let mut state = SettleState {
+            now: SettleTime { steady: clock.steady(), wall: clock.now() },
             outstanding: Outstanding::new(checkpoint.head),
-            gathered: PendingBatch::default(),
+            pending: PendingBatch::default(),
             in_flush: None,
             next_job: marks.next_job.max(1),
             jobs: jobs.into_iter().map(|job| (job.no, job)).collect(),
-            turn: 0,
+            last_job: 0,
             expiring: <_>::default(),
             oldest_dead: None,
             is_retiring: false,
-            ledger,
-            watches: Watches::new(standings),
+            shared_stats,
+            health: HealthTable::new(webhook_health),
             outbox,
             depth,
             waiting: <_>::default(),
-            kept: <_>::default(),
+            unsent: <_>::default(),
             disable: Vec::new(),
             options: self.options,
             bounds: self.bounds,
@@ -196,37 +209,38 @@ impl Opened {
             log,
             reader,
             metrics,
-            hooks: hooks.clone(),
+            callbacks: callbacks.clone(),
             stopping: false,
         };
-        keeper.begin()?;
-        let driver = Driver { keeper, store: self.store, shards, clock, hooks, under_way: None };
+        state.begin()?;
+        let driver = Driver { state, store: self.store, shards, clock, callbacks, under_way: None };
         Ok((driver, records))
     }
 }
 
 impl SettleState {
-    /// Takes in what waits on the disk: the shards are to be told of it, or it is to be abandoned.
+    /// Reads the backlog from the disk. The shards are notified of it, or it is abandoned if the webhook takes no
+    /// deliveries.
     fn begin(&mut self) -> Result<(), LookupError> {
         let backlog = self.reader.backlog()?;
         self.depth.set(backlog.rows, 0, None);
         for waiting in backlog.waiting {
-            match (self.hooks.abandons)(waiting.webhook) {
-                None => self.nudge(waiting),
+            match (self.callbacks.abandon_reason)(waiting.webhook) {
+                None => self.notify_shard(waiting),
                 Some(reason) => _ = self.add_job(JobKind::Abandon { webhook: waiting.webhook, reason }, None),
             }
         }
-        // The first flush makes the start durable and learns what the tables hold.
-        self.gathered.items += 1;
+        // The first flush makes the start durable and reads the table sizes.
+        self.pending.items += 1;
         Ok(())
     }
 }
 
-/// The other threads' ends.
-pub(super) struct Surroundings {
+/// What a [`Driver`] needs besides its store.
+pub(super) struct DriverDeps {
     pub(super) shards: Shards,
     pub(super) clock: Clock,
     pub(super) log: Arc<dyn ReadLog>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) hooks: Callbacks,
+    pub(super) callbacks: Callbacks,
 }

@@ -1,43 +1,43 @@
-//! The deliveries that were announced and are neither settled nor have a row. The checkpoint names them on the disk.
+//! The outstanding deliveries: announced, not settled, and without a row. The checkpoint lists them on the disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::handoff::Announced;
+use crate::handoff::AnnouncedEvent;
 use crate::model::{EventId, WebhookNo, Webhooks};
-use crate::runtime::Permit;
+use crate::runtime::IngestPermit;
 use crate::storage::delivery::Checkpoint;
 
-/// Announced and not settled, in order of acceptance.
+/// The outstanding deliveries, by event in the order of acceptance.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
-    events: VecDeque<Entry>,
-    /// Entries of `events` with nothing left to settle, whose place is not yet given back.
+    events: VecDeque<OutstandingEvent>,
+    /// Entries of `events` that have no delivery left and are not yet removed.
     done: usize,
     deliveries: usize,
     head: EventId,
-    /// Permits to drop once what was gathered is durable.
-    released: Vec<Arc<Permit>>,
+    /// Permits to release when the pending batch is durable.
+    released: Vec<Arc<IngestPermit>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct OutstandingEvent {
     event: EventId,
     webhooks: Webhooks,
-    permit: Option<Arc<Permit>>,
+    permit: Option<Arc<IngestPermit>>,
 }
 
-/// Below this many finished entries a compaction is not worth its pass.
+/// The list is compacted only with at least this many finished entries.
 const COMPACT_MIN: usize = 1_024;
 
 impl Outstanding {
-    /// Nothing outstanding up to `head`.
+    /// An empty list. Every event up to `head` is settled or has rows.
     pub(super) fn new(head: EventId) -> Self {
         Self { head, ..Self::default() }
     }
 
-    /// Adds an event, later than all before.
-    pub(super) fn announce(&mut self, announced: Announced) {
+    /// Adds an event. Its id must be greater than all earlier ones.
+    pub(super) fn announce(&mut self, announced: AnnouncedEvent) {
         debug_assert!(announced.event > self.head, "events are announced in order");
         self.head = announced.event;
         if announced.webhooks.is_empty() {
@@ -45,17 +45,17 @@ impl Outstanding {
             return;
         }
         self.deliveries += announced.webhooks.len();
-        let Announced { event, webhooks, permit } = announced;
-        self.events.push_back(Entry { event, webhooks, permit: Some(permit) });
+        let AnnouncedEvent { event, webhooks, permit } = announced;
+        self.events.push_back(OutstandingEvent { event, webhooks, permit: Some(permit) });
     }
 
-    /// Notes that an event was announced which is handled elsewhere; its permit goes with the next flush.
-    pub(super) fn pass(&mut self, event: EventId, permit: Arc<Permit>) {
+    /// Advances the head past an event that is handled elsewhere. Its permit is released with the next flush.
+    pub(super) fn skip_event(&mut self, event: EventId, permit: Arc<IngestPermit>) {
         self.head = event;
         self.released.push(permit);
     }
 
-    /// Forgets a delivery; whether it was outstanding.
+    /// Removes a delivery. Returns whether it was outstanding.
     pub(super) fn settle(&mut self, webhook: WebhookNo, event: EventId) -> bool {
         let Ok(at) = self.events.binary_search_by_key(&event, |entry| entry.event) else { return false };
         let entry = &mut self.events[at];
@@ -77,7 +77,7 @@ impl Outstanding {
             .is_ok_and(|at| self.events[at].webhooks.contains(&webhook))
     }
 
-    /// Takes the oldest deliveries beyond `most` out of the list, for rows of their own.
+    /// Removes the oldest deliveries until at most `most` are left, and passes each to `give`. They get rows instead.
     pub(super) fn overflow(&mut self, most: usize, mut give: impl FnMut(WebhookNo, EventId)) {
         while self.deliveries > most {
             let Some(entry) = self.events.pop_front() else { return };
@@ -92,17 +92,17 @@ impl Outstanding {
         }
     }
 
-    /// Deliveries outstanding.
+    /// The number of outstanding deliveries.
     pub(super) fn len(&self) -> usize {
         self.deliveries
     }
 
-    /// The oldest event with something outstanding.
+    /// The oldest event with an outstanding delivery.
     pub(super) fn oldest(&self) -> Option<EventId> {
         self.events.iter().find(|entry| !entry.webhooks.is_empty()).map(|entry| entry.event)
     }
 
-    /// The deliveries, newest first, of one webhook and one event where those are given.
+    /// The deliveries, newest first, filtered by webhook and by event if those are given.
     pub(super) fn newest_first(
         &self,
         webhook: Option<WebhookNo>,
@@ -110,18 +110,18 @@ impl Outstanding {
     ) -> impl Iterator<Item = (EventId, WebhookNo)> {
         self.events.iter().rev().filter(move |entry| event.is_none_or(|event| entry.event == event)).flat_map(
             move |entry| {
-                let wanted = entry.webhooks.iter().filter(move |no| webhook.is_none_or(|webhook| **no == webhook));
-                wanted.map(|no| (entry.event, *no))
+                let query = entry.webhooks.iter().filter(move |no| webhook.is_none_or(|webhook| **no == webhook));
+                query.map(|no| (entry.event, *no))
             },
         )
     }
 
-    /// The permits whose deliveries are all on disk once this flush is.
-    pub(super) fn take_released(&mut self) -> Vec<Arc<Permit>> {
+    /// Takes the permits whose deliveries are all durable once the current flush is.
+    pub(super) fn take_released(&mut self) -> Vec<Arc<IngestPermit>> {
         std::mem::take(&mut self.released)
     }
 
-    /// Writes the checkpoint.
+    /// Appends the encoded checkpoint to `out`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         Checkpoint::begin(self.head, out);
         for entry in self.events.iter().filter(|entry| !entry.webhooks.is_empty()) {
@@ -148,13 +148,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    fn announced(event: u128, webhooks: &[u32]) -> Announced {
+    fn announced(event: u128, webhooks: &[u32]) -> AnnouncedEvent {
         let webhooks = webhooks.iter().map(|no| WebhookNo(*no)).collect();
-        Announced { event: EventId::from_u128(event), webhooks, permit: permit() }
+        AnnouncedEvent { event: EventId::from_u128(event), webhooks, permit: permit() }
     }
 
     #[test]
-    fn a_permit_goes_with_the_last_delivery_of_its_event() {
+    fn a_permit_is_released_with_the_last_delivery_of_its_event() {
         let mut outstanding = Outstanding::default();
         outstanding.announce(announced(1, &[1, 2]));
         outstanding.announce(announced(2, &[]));
@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set_of_deliveries(
+        fn outstanding_matches_a_set_of_deliveries(
             events in prop::collection::vec(prop::collection::btree_set(0u32..500, 0..6), 1..60),
             settled in prop::collection::vec((0usize..60, 0u32..500), 0..200),
             most in 0usize..100,

@@ -1,18 +1,20 @@
-//! What becomes of a delivery after an attempt. Pure: outcome, policy, time and a random number in, a verdict out.
+//! The retry decision after an attempt. The function is pure: outcome, policy, time and a random number are parameters.
 
 use std::time::Duration;
 
 use super::backoff::{jittered, scheduled};
-use crate::handoff::Verdict;
+use crate::handoff::RetryDecision;
 use crate::limits::RETRY_DELAY_MAX;
 use crate::model::{AttemptError, DeadReason, Decision, RetryOn, RetryPolicy, Timestamp};
 
-/// No retry comes sooner, so that a due time is never behind a reader that has seen everything up to now.
+/// The shortest retry delay. A due time is never before a position up to which a reader has already read.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(1);
 
-/// Decides. `attempts` counts this attempt too, `now` is of the scheduling clock, `random` is any 64 random bits. The
-/// delay is the scheduled one, spread by jitter, or `Retry-After` (of a 429 or 503) if that is longer, up to a day. What
-/// `retry_on` leaves out is not tried again.
+/// Decides what follows an attempt.
+///
+/// `attempts` includes this attempt, `now` is the scheduling clock's time, `random` is any 64 random bits. The delay is
+/// the scheduled one with jitter, or `Retry-After` of a 429 or 503 response if that is longer, up to a day. A failure
+/// that `retry_on` does not include is not retried.
 pub fn decide(
     result: &Result<(), AttemptError>,
     retry_after: Option<Duration>,
@@ -21,12 +23,12 @@ pub fn decide(
     retry_on: RetryOn,
     now: Timestamp,
     random: u64,
-) -> Verdict {
+) -> RetryDecision {
     let error = match result {
-        Ok(()) => return Verdict { decision: Decision::Delivered, pause_webhook_until: None, disable: false },
+        Ok(()) => return RetryDecision { decision: Decision::Delivered, pause_webhook_until: None, disable: false },
         Err(error) => error,
     };
-    let dead = |reason, pause_webhook_until| Verdict {
+    let dead = |reason, pause_webhook_until| RetryDecision {
         decision: Decision::Dead(reason),
         pause_webhook_until,
         disable: reason == DeadReason::Gone,
@@ -41,21 +43,21 @@ pub fn decide(
         _ => None,
     };
     let pauses = matches!(error, AttemptError::Status(429 | 502 | 503 | 504));
-    // The receiver's wish to be left alone holds for its other deliveries, whatever becomes of this one.
+    // `Retry-After` also pauses the webhook's other deliveries, whether or not this one is retried.
     let left_alone_until = asked.map(|after| now.plus(after));
-    if !kind(error).is_none_or(|kind| retry_on.has(kind)) {
+    if !kind(error).is_none_or(|kind| retry_on.contains(kind)) {
         return dead(DeadReason::NotRetryable, left_alone_until);
     }
     let Some(delay) = scheduled(policy, attempts) else {
         return dead(DeadReason::Exhausted, left_alone_until);
     };
     let at = now.plus(jittered(delay, random).max(asked.unwrap_or_default()).max(RETRY_DELAY_MIN));
-    Verdict { decision: Decision::Retry { at }, pause_webhook_until: pauses.then_some(at), disable: false }
+    RetryDecision { decision: Decision::Retry { at }, pause_webhook_until: pauses.then_some(at), disable: false }
 }
 
-/// The word of `retry_on` that a failure goes by; `None`: a fault of ours, for which no webhook's policy is asked. A redirect
-/// or any other status that is no success is the receiver's doing, as one of 4xx is; an address that the egress guard
-/// refuses is one that cannot be connected to.
+/// The `retry_on` value that a failure belongs to. `None`: an internal failure, which is retried whatever the policy
+/// says. A redirect, or another status that is no success, counts as a 4xx. An address that the egress guard forbids
+/// counts as a connection failure.
 fn kind(error: &AttemptError) -> Option<RetryOn> {
     match error {
         AttemptError::Status(429) => Some(RetryOn::TOO_MANY_REQUESTS),
@@ -104,16 +106,20 @@ mod tests {
         ];
         for (result, after, attempts, decision, pause_webhook_until, disable) in cases {
             let verdict = decide(&result, after.map(Duration::from_secs), attempts, &policy(), RetryOn::ALL, NOW, EVEN);
-            assert_eq!(verdict, Verdict { decision, pause_webhook_until, disable }, "{result:?} {after:?} {attempts}");
+            assert_eq!(
+                verdict,
+                RetryDecision { decision, pause_webhook_until, disable },
+                "{result:?} {after:?} {attempts}"
+            );
         }
     }
 
     #[test]
-    fn what_retry_on_leaves_out_fails_at_once() {
+    fn a_failure_outside_retry_on_is_not_retried() {
         let status = |s| AttemptError::Status(s);
         let words = |list: &[&str]| {
             let named = RetryOn::WORDS.iter().filter(|(word, _)| list.contains(word));
-            named.map(|(_, one)| *one).reduce(RetryOn::and).unwrap()
+            named.map(|(_, one)| *one).reduce(RetryOn::union).unwrap()
         };
         let connect = || AttemptError::Connect("refused".into());
         let cases = [
@@ -133,7 +139,7 @@ mod tests {
             (words(&["connect"]), connect(), true),
             (words(&["connect"]), AttemptError::Egress("private".into()), true),
             (words(&["connect", "429"]), AttemptError::Timeout, false),
-            // A fault of ours is tried again whatever the policy says.
+            // An internal failure is retried whatever the policy says.
             (words(&["429"]), AttemptError::Dropped, true),
             (RetryOn::ALL, status(302), true),
         ];

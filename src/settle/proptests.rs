@@ -1,4 +1,4 @@
-//! Settle against a trivial model of what must still be delivered, through stops and crashes.
+//! Compares settle with a simple model of the pending deliveries, through stops and crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::testing::World;
-use crate::handoff::{Command, Lane, ReplayFilter, Retried, Row, ToSettle};
+use crate::handoff::{BacklogRow, RefillKind, ReplayFilter, RetryResult, SettleCommand, ToSettle};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::testing::{attempt, failed};
 
@@ -17,7 +17,7 @@ enum Operation {
     Announce(BTreeSet<u32>),
     Deliver(usize),
     Retry(usize, u64),
-    Bury(usize),
+    DeadLetter(usize),
     Spill(usize),
     RefillReady(u32),
     RefillDue(u32),
@@ -41,7 +41,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         8 => webhooks().prop_map(Announce),
         6 => any::<usize>().prop_map(Deliver),
         4 => (any::<usize>(), 1u64..5_000).prop_map(|(n, ms)| Retry(n, ms)),
-        2 => any::<usize>().prop_map(Bury),
+        2 => any::<usize>().prop_map(DeadLetter),
         3 => any::<usize>().prop_map(Spill),
         2 => (0..WEBHOOKS).prop_map(RefillReady),
         2 => (0..WEBHOOKS).prop_map(RefillDue),
@@ -59,30 +59,30 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-type Delivery = (u32, EventId);
+type DeliveryKey = (u32, EventId);
 
-/// Attempts made in all, those of them before the last replay, and due time of what waits.
+/// A pending delivery: all attempts, those before the last replay, and the due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Waits {
+struct WaitingDelivery {
     attempts: u16,
     base: u16,
     due: Option<Timestamp>,
 }
 
-/// What is true once everything told is durable.
+/// The expected state when everything is durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Model {
-    waits: BTreeMap<Delivery, Waits>,
-    dead: BTreeSet<Delivery>,
-    /// What the shard holds in memory and may settle.
-    held: BTreeSet<Delivery>,
-    all: BTreeSet<Delivery>,
+    waits: BTreeMap<DeliveryKey, WaitingDelivery>,
+    dead: BTreeSet<DeliveryKey>,
+    /// Deliveries that the shard has in memory and may settle.
+    held: BTreeSet<DeliveryKey>,
+    all: BTreeSet<DeliveryKey>,
     /// Number and success of the last attempt.
-    last: BTreeMap<Delivery, (u16, bool)>,
+    last: BTreeMap<DeliveryKey, (u16, bool)>,
 }
 
 impl Model {
-    fn pick(&self, n: usize) -> Option<Delivery> {
+    fn pick(&self, n: usize) -> Option<DeliveryKey> {
         (!self.held.is_empty()).then(|| *self.held.iter().nth(n % self.held.len()).unwrap())
     }
 }
@@ -91,7 +91,7 @@ impl Model {
 async fn check(mut world: World, operations: Vec<Operation>) {
     let mut model = Model::default();
     let mut durable = Model::default();
-    let ready = Waits { attempts: 0, base: 0, due: None };
+    let ready = WaitingDelivery { attempts: 0, base: 0, due: None };
     for operation in operations {
         match operation {
             Operation::Announce(webhooks) => {
@@ -115,14 +115,14 @@ async fn check(mut world: World, operations: Vec<Operation>) {
             }
             Operation::Retry(n, ms) => {
                 let Some(one) = model.pick(n) else { continue };
-                let Waits { attempts, base, .. } = model.waits[&one];
+                let WaitingDelivery { attempts, base, .. } = model.waits[&one];
                 let attempts = attempts + 1;
                 let at = world.retry(one.0, one.1, attempts, Duration::from_millis(ms));
                 model.held.remove(&one);
-                model.waits.insert(one, Waits { attempts, base, due: Some(at) });
+                model.waits.insert(one, WaitingDelivery { attempts, base, due: Some(at) });
                 model.last.insert(one, (attempts, false));
             }
-            Operation::Bury(n) => {
+            Operation::DeadLetter(n) => {
                 let Some(one) = model.pick(n) else { continue };
                 let number = model.waits[&one].attempts + 1;
                 let dead = Decision::Dead(DeadReason::Exhausted);
@@ -133,17 +133,17 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 model.last.insert(one, (number, false));
             }
             Operation::Spill(n) => {
-                // A shard spills only what has just arrived.
+                // A shard spills only deliveries that have just arrived.
                 let Some(one) = model.pick(n).filter(|one| model.waits[one] == ready) else { continue };
                 world.spill(one.0, one.1);
                 model.held.remove(&one);
             }
             Operation::RefillReady(no) => {
-                let rows = world.drain(no, Lane::Ready { after: EventId::MIN });
+                let rows = world.drain(no, RefillKind::Ready { after: EventId::MIN });
                 durable = model.clone();
                 for row in rows {
-                    let Row { event, attempts, base } = row;
-                    assert_eq!(model.waits[&(no, event)], Waits { attempts, base, due: None });
+                    let BacklogRow { event, attempts, base } = row;
+                    assert_eq!(model.waits[&(no, event)], WaitingDelivery { attempts, base, due: None });
                     model.held.insert((no, row.event));
                 }
             }
@@ -158,7 +158,8 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 }
             }
             Operation::RecoverDead(no) => {
-                let count = world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(no), events: None, reply });
+                let count =
+                    world.ask(|reply| SettleCommand::ReplayDead { webhook: WebhookNo(no), events: None, reply });
                 let back: Vec<_> = model.dead.iter().filter(|one| one.0 == no).copied().collect();
                 assert_eq!(count, back.len() as u64);
                 recover(&world, &mut model, back);
@@ -167,27 +168,27 @@ async fn check(mut world: World, operations: Vec<Operation>) {
             Operation::RecoverOne(n) => {
                 let Some(one) = model.dead.iter().nth(n % model.dead.len().max(1)).copied() else { continue };
                 let (webhook, events) = (WebhookNo(one.0), Some(vec![one.1]));
-                assert_eq!(world.ask(|reply| Command::ReplayDead { webhook, events, reply }), 1);
+                assert_eq!(world.ask(|reply| SettleCommand::ReplayDead { webhook, events, reply }), 1);
                 recover(&world, &mut model, vec![one]);
                 durable = model.clone();
             }
             Operation::Again(n) => {
                 let Some(one) = model.all.iter().nth(n % model.all.len().max(1)).copied() else { continue };
                 let id = DeliveryId { webhook: WebhookNo(one.0), event: one.1 };
-                let retried = world.ask(|reply| Command::Retry { id, reply });
+                let retried = world.ask(|reply| SettleCommand::Retry { id, reply });
                 let now = world.clock.steady();
                 let is_known = model.dead.contains(&one) || model.last.contains_key(&one);
                 let expected = match model.waits.get_mut(&one) {
                     Some(waits) if waits.due.is_some_and(|at| at > now) => {
                         waits.due = Some(now);
-                        Retried::Again
+                        RetryResult::Scheduled
                     }
-                    Some(_) => Retried::Waits,
+                    Some(_) => RetryResult::AlreadyPending,
                     None if is_known => {
                         recover(&world, &mut model, vec![one]);
-                        Retried::Again
+                        RetryResult::Scheduled
                     }
-                    None => Retried::Unknown,
+                    None => RetryResult::NotFound,
                 };
                 assert_eq!(retried, expected, "{one:?}");
                 durable = model.clone();
@@ -195,17 +196,17 @@ async fn check(mut world: World, operations: Vec<Operation>) {
             Operation::Discard(n) => {
                 let Some(one) = model.dead.iter().nth(n % model.dead.len().max(1)).copied() else { continue };
                 let (webhook, events) = (WebhookNo(one.0), vec![one.1]);
-                assert_eq!(world.ask(|reply| Command::Discard { webhook, events, reply }), 1);
+                assert_eq!(world.ask(|reply| SettleCommand::Discard { webhook, events, reply }), 1);
                 model.dead.remove(&one);
                 durable = model.clone();
             }
             Operation::Abandon(no) => {
-                // The shard drops what it holds of a disabled webhook as it hears of it.
+                // The shard drops the deliveries of a disabled webhook from its memory.
                 let held: Vec<_> = model.held.iter().filter(|one| one.0 == no).copied().collect();
                 for one in held {
                     world.settle(one.0, one.1, None, Decision::Dead(DeadReason::Disabled));
                 }
-                let abandon = Command::Abandon { webhook: WebhookNo(no), reason: DeadReason::Disabled };
+                let abandon = SettleCommand::Abandon { webhook: WebhookNo(no), reason: DeadReason::Disabled };
                 world.take_in(ToSettle::Command(abandon));
                 world.flush();
                 let gone: Vec<_> = model.waits.keys().filter(|one| one.0 == no).copied().collect();
@@ -220,7 +221,7 @@ async fn check(mut world: World, operations: Vec<Operation>) {
                 let types = vec!["order.*".into()];
                 let filter = ReplayFilter { tenant: "default".into(), types, ..ReplayFilter::default() };
                 world.flush();
-                world.ask(|reply| Command::Replay { filter, reply });
+                world.ask(|reply| SettleCommand::Replay { filter, reply });
                 let again: Vec<_> = model.all.iter().filter(|one| !model.waits.contains_key(one)).copied().collect();
                 recover(&world, &mut model, again);
                 durable = model.clone();
@@ -259,16 +260,16 @@ async fn check(mut world: World, operations: Vec<Operation>) {
     assert_holds(&mut world, &model).await;
 }
 
-fn recover(world: &World, model: &mut Model, back: Vec<Delivery>) {
+fn recover(world: &World, model: &mut Model, back: Vec<DeliveryKey>) {
     for one in back {
         model.dead.remove(&one);
         let attempts = model.last.get(&one).map_or(0, |(number, _)| *number);
-        model.waits.insert(one, Waits { attempts, base: attempts, due: Some(world.clock.steady()) });
+        model.waits.insert(one, WaitingDelivery { attempts, base: attempts, due: Some(world.clock.steady()) });
     }
 }
 
-/// After a crash: whatever was to be delivered is still; what was settled and durable stays settled; what was told and
-/// not durable is one or the other, and the model takes what it finds.
+/// Checks the state after a crash. Pending deliveries are still pending, and durable outcomes are kept. An outcome that
+/// was not durable may be lost or kept, and the model takes over what it finds.
 fn settle_on_what_is_there(world: &World, model: &mut Model, durable: &Model) {
     model.held.clear();
     let mut found = Model { all: model.all.clone(), last: durable.last.clone(), ..Model::default() };
@@ -284,7 +285,7 @@ fn settle_on_what_is_there(world: &World, model: &mut Model, durable: &Model) {
         if let Some(row) = row {
             let was = durable.waits.get(one).copied();
             let base = was.map_or(0, |was| was.base);
-            let waits = Waits { attempts: row.attempt_count, base, due: row.next_retry_at };
+            let waits = WaitingDelivery { attempts: row.attempt_count, base, due: row.next_retry_at };
             assert!(!was_known || was.is_some() && was == Some(waits), "{one:?}: {was:?} became {waits:?}");
             found.waits.insert(*one, waits);
         } else {
@@ -299,7 +300,7 @@ fn settle_on_what_is_there(world: &World, model: &mut Model, durable: &Model) {
     *model = found;
 }
 
-/// Each row is found by its lane, once, and nothing else is.
+/// Checks that refills return each row once, and nothing else.
 async fn assert_holds(world: &mut World, model: &Model) {
     tokio::time::advance(Duration::from_secs(10)).await;
     for no in 0..WEBHOOKS {
@@ -331,7 +332,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_must_be_delivered_is_never_lost_nor_settled_twice(
+    fn a_pending_delivery_is_never_lost_or_settled_twice(
         operations in prop::collection::vec(operation(), 1..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,9 +1,9 @@
-//! Which events a replay takes.
+//! The filter of replays.
 
 use crate::handoff::ReplayFilter;
 use crate::model::{EventHead, EventPattern};
 
-/// Whether a replay takes an event.
+/// Whether a replay includes an event. `patterns` are the parsed types of the filter; an empty list matches every type.
 pub(super) fn takes(filter: &ReplayFilter, patterns: &[EventPattern], head: &EventHead<'_>) -> bool {
     let event = &head.event;
     *filter.tenant == *event.tenant

@@ -1,28 +1,28 @@
-//! What retention of the log asks of settle.
+//! Tells the retention of the log which event bodies settle still needs.
 
-use super::Records;
-use crate::handoff::{Command, Needs, SettleHandle, ToSettle};
+use super::DeliveryRecords;
+use crate::handoff::{RetentionRefs, SettleCommand, SettleHandle, ToSettle};
 use crate::model::EventId;
 
-/// [`Needs`], answered from the rows, the dead letters and the wide events' jobs.
+/// [`RetentionRefs`], answered from the rows, the dead letters and the jobs of wide events.
 #[derive(Debug, Clone)]
-pub struct SettleNeeds {
+pub struct SettleRetentionRefs {
     handle: SettleHandle,
-    records: Records,
+    records: DeliveryRecords,
 }
 
-impl SettleNeeds {
-    /// For the log's retention thread, which may wait for a flush.
-    pub fn new(handle: SettleHandle, records: Records) -> Self {
+impl SettleRetentionRefs {
+    /// For the retention thread of the log. Its calls may wait for a flush.
+    pub fn new(handle: SettleHandle, records: DeliveryRecords) -> Self {
         Self { handle, records }
     }
 }
 
-impl Needs for SettleNeeds {
+impl RetentionRefs for SettleRetentionRefs {
     fn needed(&self, first: EventId, last: EventId) -> Option<Vec<EventId>> {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let sync = Command::Sync { webhook: None, event: None, limit: usize::MAX, reply };
-        self.handle.tell(ToSettle::Command(sync));
+        let sync = SettleCommand::Sync { webhook: None, event: None, limit: usize::MAX, reply };
+        self.handle.send(ToSettle::Command(sync));
         let outstanding = answer.blocking_recv().ok()?;
         if outstanding.iter().any(|(event, _)| (first..=last).contains(event)) {
             return None;
@@ -37,6 +37,6 @@ impl Needs for SettleNeeds {
     }
 
     fn expire(&self, events: Vec<EventId>) {
-        self.handle.tell(ToSettle::Command(Command::Expire { events }));
+        self.handle.send(ToSettle::Command(SettleCommand::Expire { events }));
     }
 }

@@ -1,5 +1,7 @@
-//! What settle knows, and how each message changes it. No thread, no clock, no waiting and no write here: a
-//! [`SettleState::step`] takes an input in and says what is to be done.
+//! The state machine of settle: its state, and how each message changes it.
+//!
+//! There is no thread, clock, wait or write here. [`SettleState::step`] takes an input and returns the outputs that the
+//! driver performs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,95 +9,99 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::delivery_records::Depth;
-use super::ledger::{Counts, Ledger};
+use super::delivery_records::BacklogDepth;
 use super::outstanding::Outstanding;
-use super::pending_batch::{AskedAgain, PendingBatch, Sync};
-use super::step::{Input, Now, Output};
-use super::webhook_health::Watches;
-use super::{Bounds, Callbacks, Options};
-use crate::handoff::{Announced, Command, DisableReason, Settled, Shards, ToSettle, ToShard, Waiting};
+use super::pending_batch::{PendingBatch, RetryReply, SyncReply};
+use super::shared_stats::{LiveStats, SharedStats};
+use super::step::{SettleInput, SettleOutput, SettleTime};
+use super::webhook_health::HealthTable;
+use super::{Callbacks, Options, SettleLimits};
+use crate::handoff::{
+    AnnouncedEvent, DisableReason, SettleCommand, SettledDelivery, Shards, ToSettle, ToShard, WebhookBacklog,
+};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
 use crate::storage::ReadLog;
 use crate::storage::delivery::{
-    DeliveryReader, Expiry, Job, JobKind, JobState, LookupError, Note, Outbox, Retried, Total, What,
+    ChangeKind, DeliveryReader, Expiry, Job, JobKind, JobState, LookupError, NewDeadLetter, Outbox, RecoveryTotal,
+    RetryResult,
 };
 
-/// See the module.
+/// The state of settle in memory.
 pub(super) struct SettleState {
-    /// What both clocks showed at the last step.
-    pub(super) now: Now,
+    /// Both clocks at the last step.
+    pub(super) now: SettleTime,
     pub(super) outstanding: Outstanding,
-    pub(super) gathered: PendingBatch,
-    /// Who waits for the flush that is under way, if one is, with its items.
+    pub(super) pending: PendingBatch,
+    /// The batch of the current flush, with the replies that wait for it.
     pub(super) in_flush: Option<PendingBatch>,
     pub(super) jobs: BTreeMap<u64, Job>,
     pub(super) next_job: u64,
-    /// The job that had the last step.
-    pub(super) turn: u64,
+    /// The number of the job that made the last step.
+    pub(super) last_job: u64,
     pub(super) expiring: VecDeque<Expiry>,
-    /// When the oldest dead letter ended, as of the last flush.
+    /// When the oldest dead letter was written, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
     /// Whether history has old files to remove, as of the last flush.
     pub(super) is_retiring: bool,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) watches: Watches,
+    pub(super) shared_stats: Arc<SharedStats>,
+    pub(super) health: HealthTable,
     pub(super) outbox: Outbox,
-    pub(super) depth: Arc<Depth>,
-    /// Webhooks to tell the shards about, coalesced.
-    pub(super) waiting: BTreeMap<WebhookNo, Waiting>,
-    /// Answers that found their shard's queue full.
-    pub(super) kept: VecDeque<(usize, ToShard)>,
-    /// Webhooks to disable after the flush, or at the next one if the registry had no room.
+    pub(super) depth: Arc<BacklogDepth>,
+    /// Backlogs to send to the shards, one entry for each webhook.
+    pub(super) waiting: BTreeMap<WebhookNo, WebhookBacklog>,
+    /// Messages that did not fit into their shard's queue.
+    pub(super) unsent: VecDeque<(usize, ToShard)>,
+    /// Webhooks to disable after the flush, or after the next one if the registry's queue was full.
     pub(super) disable: Vec<(WebhookNo, DisableReason)>,
     pub(super) options: Options,
-    pub(super) bounds: Bounds,
-    /// Where webhooks live.
+    pub(super) bounds: SettleLimits,
+    /// Maps webhooks to shards.
     pub(super) shards: Shards,
     pub(super) log: Arc<dyn ReadLog>,
     pub(super) reader: Arc<dyn DeliveryReader>,
     pub(super) metrics: Arc<Metrics>,
-    /// Asked for what the registry says; what changes something is an output.
-    pub(super) hooks: Callbacks,
+    /// Only the callbacks that read the registry are called here. Those that change something are called for a
+    /// [`SettleOutput`].
+    pub(super) callbacks: Callbacks,
     pub(super) stopping: bool,
 }
 
-/// Dead letters past their retention are left to gather for this long, so that they go by the batch.
-const GRACE: Duration = Duration::from_secs(60);
+/// Dead letters stay this much longer than their retention, so that they are deleted in batches.
+const DEAD_LETTER_GRACE: Duration = Duration::from_secs(60);
 
 impl SettleState {
-    /// Takes one input in, at this time; what is to be done.
-    pub(super) fn step(&mut self, now: Now, input: Input) -> Result<Vec<Output>, LookupError> {
+    /// Applies one input at the time `now` and returns the outputs, in the order in which they must be performed.
+    pub(super) fn step(&mut self, now: SettleTime, input: SettleInput) -> Result<Vec<SettleOutput>, LookupError> {
         self.now = now;
         let mut outputs = Vec::new();
         match input {
-            Input::Messages(messages) => self.take_in(messages),
-            Input::Flush if self.is_dirty() => outputs.push(Output::Flush(self.make_flush(false)?)),
-            Input::Finish => outputs.push(Output::Flush(self.make_flush(true)?)),
-            Input::Flush => {
-                let mut asked = std::mem::take(&mut self.gathered.asked);
-                self.answer(&mut asked, &mut outputs)?;
-                self.gathered.asked = asked;
+            SettleInput::Messages(messages) => self.take_in(messages),
+            SettleInput::Flush if self.is_dirty() => outputs.push(SettleOutput::Flush(self.make_flush(false)?)),
+            SettleInput::Finish => outputs.push(SettleOutput::Flush(self.make_flush(true)?)),
+            SettleInput::Flush => {
+                let mut replies = std::mem::take(&mut self.pending.replies);
+                self.send_replies(&mut replies, &mut outputs)?;
+                self.pending.replies = replies;
             }
-            Input::Flushed(flush, flushed) => self.learn(flush, *flushed, &mut outputs)?,
-            Input::Untold(shard, message) => self.keep(shard, message),
-            Input::NotDisabled(webhook, reason) => self.disable.push((webhook, reason)),
+            SettleInput::Flushed(flush, flushed) => self.apply_flushed(flush, *flushed, &mut outputs)?,
+            SettleInput::ShardFull(shard, message) => self.keep_unsent(shard, message),
+            SettleInput::DisableRefused(webhook, reason) => self.disable.push((webhook, reason)),
         }
         Ok(outputs)
     }
 
-    /// Takes messages in. What they count is counted under one lock.
+    /// Applies messages. All of them are counted under one lock.
     fn take_in(&mut self, messages: Vec<ToSettle>) {
         debug_assert!(self.in_flush.is_none(), "nothing is taken in while a flush is under way");
-        let ledger = Arc::clone(&self.ledger);
-        let mut counts = ledger.lock();
+        let shared_stats = Arc::clone(&self.shared_stats);
+        let mut counts = shared_stats.lock();
         for message in messages {
             self.take(message, &mut counts);
         }
     }
 
-    fn take(&mut self, message: ToSettle, counts: &mut Counts) {
+    fn take(&mut self, message: ToSettle, counts: &mut LiveStats) {
         match message {
             ToSettle::Announce(events) => {
                 for event in events {
@@ -104,45 +110,45 @@ impl SettleState {
             }
             ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
             ToSettle::Spill(deliveries) => {
-                self.gathered.items += deliveries.len();
+                self.pending.items += deliveries.len();
                 for (webhook, event) in deliveries {
-                    // What has a row, as the list gave it one, or is settled needs none.
+                    // A delivery that has left the list has a row or is settled, and needs no new row.
                     if self.outstanding.settle(webhook, event) {
-                        self.wait(webhook, event);
+                        self.add_row(webhook, event);
                     }
                 }
             }
-            ToSettle::Refill(refill) => self.gathered.asked.refills.push(refill),
+            ToSettle::Refill(refill) => self.pending.replies.refills.push(refill),
             ToSettle::Command(command) => self.command(command, counts),
         }
     }
 
-    fn announce(&mut self, announced: Announced) {
-        self.gathered.items += announced.webhooks.len().max(1);
+    fn announce(&mut self, announced: AnnouncedEvent) {
+        self.pending.items += announced.webhooks.len().max(1);
         if announced.webhooks.len() <= self.bounds.wide_event_webhooks {
             self.outstanding.announce(announced);
             return;
         }
-        let Announced { event, webhooks, permit } = announced;
+        let AnnouncedEvent { event, webhooks, permit } = announced;
         let no = self.add_job(JobKind::Wide { event }, Some(webhooks.len() as u64));
-        self.gathered.flush.wide.push((no, webhooks));
-        self.outstanding.pass(event, permit);
+        self.pending.flush.wide.push((no, webhooks));
+        self.outstanding.skip_event(event, permit);
     }
 
-    fn settle(&mut self, outcomes: &[Settled], counts: &mut Counts) {
-        self.gathered.items += outcomes.len();
-        let disable_after = |no| (self.hooks.disable_after)(no).unwrap_or(self.options.disable_after);
+    fn settle(&mut self, outcomes: &[SettledDelivery], counts: &mut LiveStats) {
+        self.pending.items += outcomes.len();
+        let disable_after = |no| (self.callbacks.disable_after)(no).unwrap_or(self.options.disable_after);
         let mut failing = Vec::new();
         counts.stats.count(outcomes, self.now.steady, disable_after, |webhook| failing.push(webhook));
         for webhook in failing {
             self.disable(webhook, DisableReason::Failing);
         }
         counts.hours.count(outcomes, self.now.wall);
-        self.watch(outcomes, &counts.stats);
+        self.update_health(outcomes, &counts.stats);
         for outcome in outcomes {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
-                self.gathered.flush.attempts.push(webhook, event, attempt);
+                self.pending.flush.attempts.push(webhook, event, attempt);
             }
             if outcome.decision == Decision::Dead(DeadReason::Gone) {
                 self.disable(webhook, DisableReason::Gone);
@@ -150,11 +156,11 @@ impl SettleState {
             let was_outstanding = self.outstanding.settle(webhook, event);
             match outcome.decision {
                 Decision::Delivered if was_outstanding => {}
-                Decision::Delivered => self.gathered.flush.change(webhook, event, What::Remove),
-                Decision::Retry { at } => match (self.hooks.abandons)(webhook) {
+                Decision::Delivered => self.pending.flush.change(webhook, event, ChangeKind::Remove),
+                Decision::Retry { at } => match (self.callbacks.abandon_reason)(webhook) {
                     None => {
                         let attempts = outcome.attempt.as_ref().map_or(0, |attempt| attempt.number);
-                        self.gathered.flush.change(webhook, event, What::Retry { attempts, at, was_outstanding });
+                        self.pending.flush.change(webhook, event, ChangeKind::Retry { attempts, at, was_outstanding });
                     }
                     Some(reason) => self.dead_letter(outcome, reason),
                 },
@@ -163,7 +169,7 @@ impl SettleState {
         }
     }
 
-    /// Has the registry disable a webhook once the outcomes that say so are durable. Settle alone decides this.
+    /// Disables a webhook through the registry once the outcomes that cause it are durable. Only settle decides this.
     fn disable(&mut self, webhook: WebhookNo, reason: DisableReason) {
         if self.disable.iter().all(|(asked, _)| *asked != webhook) {
             tracing::warn!(webhook = webhook.0, ?reason, "webhook is to be disabled");
@@ -171,9 +177,9 @@ impl SettleState {
         }
     }
 
-    fn dead_letter(&mut self, outcome: &Settled, reason: DeadReason) {
+    fn dead_letter(&mut self, outcome: &SettledDelivery, reason: DeadReason) {
         let attempt = outcome.attempt.as_ref();
-        let note = Note {
+        let note = NewDeadLetter {
             reason,
             attempts: attempt.map_or(0, |attempt| attempt.number),
             at: self.now.wall,
@@ -185,151 +191,160 @@ impl SettleState {
                 .unwrap_or_default()
                 .into(),
         };
-        self.gathered.flush.dead(outcome.webhook, outcome.event, note);
+        self.pending.flush.add_dead_letter(outcome.webhook, outcome.event, note);
     }
 
-    /// A row for a delivery that has just left the list; a dead letter if its webhook takes no more.
-    pub(super) fn wait(&mut self, webhook: WebhookNo, event: EventId) {
-        match (self.hooks.abandons)(webhook) {
-            None => self.gathered.flush.change(webhook, event, What::Ready),
+    /// Adds a row for a delivery that has just left the list, or a dead letter if its webhook takes no deliveries.
+    pub(super) fn add_row(&mut self, webhook: WebhookNo, event: EventId) {
+        match (self.callbacks.abandon_reason)(webhook) {
+            None => self.pending.flush.change(webhook, event, ChangeKind::Ready),
             Some(reason) => {
-                let outcome =
-                    Settled { webhook, event, attempt: None, decision: Decision::Dead(reason), head: Bytes::new() };
+                let outcome = SettledDelivery {
+                    webhook,
+                    event,
+                    attempt: None,
+                    decision: Decision::Dead(reason),
+                    head: Bytes::new(),
+                };
                 self.dead_letter(&outcome, reason);
             }
         }
     }
 
-    fn command(&mut self, command: Command, counts: &mut Counts) {
+    fn command(&mut self, command: SettleCommand, counts: &mut LiveStats) {
         match command {
-            Command::Sync { webhook, event, limit, reply } => {
-                self.gathered.asked.syncs.push(Sync { webhook, event, limit, reply });
+            SettleCommand::Sync { webhook, event, limit, reply } => {
+                self.pending.replies.syncs.push(SyncReply { webhook, event, limit, reply });
             }
-            Command::Abandon { webhook, reason } => {
+            SettleCommand::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }
-            Command::Note { webhook, noted } => self.note(webhook, noted, &mut counts.stats),
-            Command::Admitted { through } => {
-                let admitted = &mut self.gathered.flush.admitted;
-                *admitted = (*admitted).max(Some(through));
-                self.gathered.items += 1;
+            SettleCommand::StatusChanged { webhook, change } => {
+                self.registry_changed(webhook, change, &mut counts.stats);
             }
-            Command::ReplayDead { webhook, events: Some(events), reply } => {
-                self.gathered.asked.recovers.push(reply);
-                let answer = self.gathered.flush.answers.recovered;
-                self.gathered.flush.answers.recovered += 1;
-                self.gathered.items += events.len().max(1);
-                // To a webhook that takes no more nothing goes again.
-                if (self.hooks.abandons)(webhook).is_none() {
-                    self.change_all(webhook, &events, What::Recover { answer });
+            SettleCommand::Admitted { through } => {
+                let admitted = &mut self.pending.flush.admitted;
+                *admitted = (*admitted).max(Some(through));
+                self.pending.items += 1;
+            }
+            SettleCommand::ReplayDead { webhook, events: Some(events), reply } => {
+                self.pending.replies.recovers.push(reply);
+                let answer = self.pending.flush.answers.recovered;
+                self.pending.flush.answers.recovered += 1;
+                self.pending.items += events.len().max(1);
+                // A webhook that takes no deliveries gets no replay.
+                if (self.callbacks.abandon_reason)(webhook).is_none() {
+                    self.change_all(webhook, &events, ChangeKind::Recover { answer });
                 }
             }
-            Command::Retry { id, reply } => self.retry(id, reply),
-            Command::Discard { webhook, events, reply } => {
-                self.gathered.asked.discards.push(reply);
-                let answer = self.gathered.flush.answers.discarded;
-                self.gathered.flush.answers.discarded += 1;
-                self.gathered.items += events.len().max(1);
-                self.change_all(webhook, &events, What::Discard { answer });
+            SettleCommand::Retry { id, reply } => self.retry(id, reply),
+            SettleCommand::Discard { webhook, events, reply } => {
+                self.pending.replies.discards.push(reply);
+                let answer = self.pending.flush.answers.discarded;
+                self.pending.flush.answers.discarded += 1;
+                self.pending.items += events.len().max(1);
+                self.change_all(webhook, &events, ChangeKind::Discard { answer });
             }
-            Command::Recover { webhook, since, reply } => {
+            SettleCommand::Recover { webhook, since, reply } => {
                 let no = self.add_job(JobKind::Recover { webhook, since: Some(since) }, None);
-                self.gathered.asked.job_replies.push((reply, no));
+                self.pending.replies.job_replies.push((reply, no));
             }
-            Command::ReplayDead { webhook, events: None, reply } => {
+            SettleCommand::ReplayDead { webhook, events: None, reply } => {
                 let job = self.add_job(JobKind::Recover { webhook, since: None }, None);
-                self.gathered.asked.recover_alls.push(reply);
-                self.gathered.flush.totals.push(Total { job, webhook });
+                self.pending.replies.recover_alls.push(reply);
+                self.pending.flush.totals.push(RecoveryTotal { job, webhook });
             }
-            Command::Replay { filter, reply } => {
+            SettleCommand::Replay { filter, reply } => {
                 let no = self.add_job(JobKind::Replay(filter), None);
-                self.gathered.asked.job_replies.push((reply, no));
+                self.pending.replies.job_replies.push((reply, no));
             }
-            Command::CancelJob { job, reply } => {
+            SettleCommand::CancelJob { job, reply } => {
                 let found = self.jobs.get_mut(&job).filter(|job| job.can_be_cancelled());
                 let is_cancelled = found.map(|job| job.cancel(self.now.wall)).is_some();
                 if is_cancelled {
-                    self.gathered.items += 1;
-                    self.gathered.jobs.push(job);
+                    self.pending.items += 1;
+                    self.pending.jobs.push(job);
                 }
-                self.gathered.asked.cancel_replies.push((reply, is_cancelled));
+                self.pending.replies.cancel_replies.push((reply, is_cancelled));
             }
-            Command::Expire { events } => {
+            SettleCommand::Expire { events } => {
                 if let Some(first) = events.first() {
                     let from = (WebhookNo(0), *first);
                     self.expiring.push_back(Expiry { events: events.into(), from });
                 }
             }
-            Command::Stop => self.stopping = true,
+            SettleCommand::Stop => self.stopping = true,
         }
     }
 
-    fn change_all(&mut self, webhook: WebhookNo, events: &[EventId], what: What) {
+    fn change_all(&mut self, webhook: WebhookNo, events: &[EventId], what: ChangeKind) {
         for event in events {
-            self.gathered.flush.change(webhook, *event, what);
+            self.pending.flush.change(webhook, *event, what);
         }
     }
 
-    /// Takes in the wish for a delivery once more. The flush looks for what there is to do, unless that is known.
-    fn retry(&mut self, id: DeliveryId, reply: tokio::sync::oneshot::Sender<Retried>) {
+    /// Handles a manual retry. The flush finds out what to do, unless the answer is already known here.
+    fn retry(&mut self, id: DeliveryId, reply: tokio::sync::oneshot::Sender<RetryResult>) {
         let DeliveryId { event, webhook } = id;
         let is_under_way =
             || self.outstanding.holds(webhook, event) || self.wide_events().iter().any(|(_, wide)| *wide == event);
-        let answer = match (self.hooks.abandons)(webhook) {
-            Some(reason) => Some(Retried::Abandoned(reason)),
-            None if is_under_way() => Some(Retried::Waits),
+        let answer = match (self.callbacks.abandon_reason)(webhook) {
+            Some(reason) => Some(RetryResult::Abandoned(reason)),
+            None if is_under_way() => Some(RetryResult::AlreadyPending),
             None => None,
         };
         if answer.is_none() {
-            let answer = self.gathered.flush.answers.retried;
-            self.gathered.flush.answers.retried += 1;
-            self.gathered.flush.change(webhook, event, What::Again { answer });
+            let answer = self.pending.flush.answers.retried;
+            self.pending.flush.answers.retried += 1;
+            self.pending.flush.change(webhook, event, ChangeKind::RetryNow { answer });
         }
-        self.gathered.asked.retries.push(AskedAgain { reply, answer });
-        self.gathered.items += 1;
+        self.pending.replies.retries.push(RetryReply { reply, answer });
+        self.pending.items += 1;
     }
 
-    /// Begins a job, which is durable with the next flush.
+    /// Creates a job and returns its number. The job is durable with the next flush.
     pub(super) fn add_job(&mut self, kind: JobKind, total: Option<u64>) -> u64 {
         let no = self.next_job;
         self.next_job += 1;
-        self.gathered.items += 1;
-        self.gathered.jobs.push(no);
+        self.pending.items += 1;
+        self.pending.jobs.push(no);
         self.jobs.insert(no, Job::new(no, kind, total, self.log.last(), self.now.wall));
         no
     }
 
-    /// The job whose turn it is.
-    pub(super) fn next_turn(&self) -> Option<&Job> {
+    /// The running job that makes the next step. Jobs take turns by number; `None` if none is running.
+    pub(super) fn job_to_step(&self) -> Option<&Job> {
         let running = |(_, job): (&u64, &'_ Job)| job.state == JobState::Running;
-        let later = self.jobs.range(self.turn + 1..).find(|entry| running((entry.0, entry.1)));
-        later.or_else(|| self.jobs.range(..=self.turn).find(|entry| running((entry.0, entry.1)))).map(|(_, job)| job)
+        let later = self.jobs.range(self.last_job + 1..).find(|entry| running((entry.0, entry.1)));
+        later
+            .or_else(|| self.jobs.range(..=self.last_job).find(|entry| running((entry.0, entry.1))))
+            .map(|(_, job)| job)
     }
 
     /// Whether a flush has something to write, as of the last step.
     fn is_dirty(&self) -> bool {
-        self.gathered.items > 0 || self.is_busy() || self.is_dead_letter_due(self.now.steady) || self.is_retiring
+        self.pending.items > 0 || self.is_busy() || self.is_dead_letter_due(self.now.steady) || self.is_retiring
     }
 
-    /// Whether there is work that needs no message to go on.
+    /// Whether there is work to continue without a new message.
     pub(super) fn is_busy(&self) -> bool {
-        !self.expiring.is_empty() || self.next_turn().is_some()
+        !self.expiring.is_empty() || self.job_to_step().is_some()
     }
 
-    /// Whether everything is written and everybody answered, at this time of the scheduling clock.
+    /// Whether everything is written and every reply is sent. `steady` is the scheduling clock's time.
     pub(super) fn is_idle(&self, steady: Timestamp) -> bool {
-        let is_told = self.kept.is_empty() && self.waiting.is_empty() && self.disable.is_empty();
+        let is_sent = self.unsent.is_empty() && self.waiting.is_empty() && self.disable.is_empty();
         let is_written = !self.is_dirty() && !self.is_dead_letter_due(steady);
-        is_written && is_told && !self.gathered.asked.is_waited_for()
+        is_written && is_sent && !self.pending.replies.is_waited_for()
     }
 
-    /// Whether the oldest dead letter has been kept for as long as it is to be.
+    /// Whether the oldest dead letter is past its retention and the grace time.
     pub(super) fn is_dead_letter_due(&self, steady: Timestamp) -> bool {
         let retention = self.options.dead_letter_retention;
-        self.oldest_dead.is_some_and(|at| steady.since(at) > retention + GRACE)
+        self.oldest_dead.is_some_and(|at| steady.since(at) > retention + DEAD_LETTER_GRACE)
     }
 
-    /// Events whose rows a job is still writing, with its number.
+    /// Events whose rows a job is still writing, each with the number of the job.
     pub(super) fn wide_events(&self) -> Vec<(u64, EventId)> {
         let running = self.jobs.values().filter(|job| job.is_running());
         running

@@ -1,68 +1,70 @@
-//! What goes into a step of [`super::keeper::Keeper`] and what comes out of it. Whoever drives the keeper, a thread or a
-//! simulation, passes messages and the time in and performs what comes out, in its order.
+//! Inputs and outputs of [`SettleState::step`](super::state::SettleState::step).
+//!
+//! The driver, in a thread or in a simulation, passes messages and the time in, and performs the outputs in their
+//! order.
 
 use tokio::sync::oneshot;
 
 use crate::handoff::{DisableReason, ToSettle, ToShard};
 use crate::model::{EventId, Timestamp, WebhookNo};
-use crate::storage::delivery::{Flush, Flushed, Retried};
+use crate::storage::delivery::{Flush, Flushed, RetryResult};
 
-/// What both clocks show at a step.
+/// The time of both clocks at a step.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Now {
-    /// The scheduling clock: for retries, due times, windows.
+pub(super) struct SettleTime {
+    /// The scheduling clock, for retries, due times and windows.
     pub(super) steady: Timestamp,
-    /// The wall clock: for what people read.
+    /// The wall clock, for times that users see.
     pub(super) wall: Timestamp,
 }
 
-/// What a step takes in.
+/// The input of a step.
 #[derive(Debug)]
-pub(super) enum Input {
-    /// What settle was told. Not while a flush is under way.
+pub(super) enum SettleInput {
+    /// Messages to settle. Never passed during a flush.
     Messages(Vec<ToSettle>),
-    /// It is time to write what has gathered, and to answer who waits.
+    /// Write the pending batch and send the waiting replies.
     Flush,
-    /// The same for an orderly stop: everything, whatever its number, and the mark of a clean end.
+    /// Write everything, and the mark of a clean end, for an orderly stop.
     Finish,
     /// A flush is durable.
     Flushed(Box<Flush>, Box<Flushed>),
-    /// A shard had no room for this.
-    Untold(usize, ToShard),
-    /// The registry had no room for this.
-    NotDisabled(WebhookNo, DisableReason),
+    /// The shard's queue was full for this message.
+    ShardFull(usize, ToShard),
+    /// The registry's queue was full for this request.
+    DisableRefused(WebhookNo, DisableReason),
 }
 
-/// What is to be done after a step.
+/// What the driver must do after a step.
 #[derive(Debug)]
-pub(super) enum Output {
-    /// Make this durable, then say so by [`Input::Flushed`].
+pub(super) enum SettleOutput {
+    /// Make this flush durable, then pass [`SettleInput::Flushed`].
     Flush(Box<Flush>),
-    /// Tell a shard; if it has no room, say so by [`Input::Untold`].
-    Tell(usize, ToShard),
-    /// Answer somebody.
-    Answer(Answer),
-    /// Ask the registry to disable a webhook; if it has no room, say so by [`Input::NotDisabled`].
+    /// Send a message to a shard. If its queue is full, pass [`SettleInput::ShardFull`].
+    SendToShard(usize, ToShard),
+    /// Send a reply.
+    Reply(CommandReply),
+    /// Ask the registry to disable a webhook. If its queue is full, pass [`SettleInput::DisableRefused`].
     Disable(WebhookNo, DisableReason),
-    /// Say that operational events wait in the outbox.
-    RingOutbox,
+    /// Notify the reader of the outbox that rows wait.
+    NotifyOutbox,
 }
 
-/// An answer, and where it goes.
+/// A reply to a command, with its receiver.
 #[derive(Debug)]
-pub(super) enum Answer {
-    /// A count, or a job's number.
+pub(super) enum CommandReply {
+    /// A count, or the number of a job.
     Count(oneshot::Sender<u64>, u64),
     /// Whether a job was cancelled.
     Cancelled(oneshot::Sender<bool>, bool),
-    /// What came of trying a delivery once more.
-    Retried(oneshot::Sender<Retried>, Retried),
-    /// Deliveries that are outstanding.
+    /// The result of a manual retry.
+    Retried(oneshot::Sender<RetryResult>, RetryResult),
+    /// The outstanding deliveries.
     Outstanding(oneshot::Sender<Vec<(EventId, WebhookNo)>>, Vec<(EventId, WebhookNo)>),
 }
 
-impl Answer {
-    /// Sends it. Whoever asked may have gone meanwhile.
+impl CommandReply {
+    /// Sends the reply. The receiver may be gone already.
     pub(super) fn send(self) {
         match self {
             Self::Count(reply, count) => drop(reply.send(count)),

@@ -1,15 +1,17 @@
-//! Scenarios of settle, each named by what it promises. Time is tokio's paused clock; the shard is played by the test.
+//! Scenarios of settle. Time is tokio's paused clock, and the test plays the shard.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::testing::{HOUR, World, permit_of};
-use super::{JobKind, JobState, Wanted};
-use crate::handoff::{Command, DisableReason, Lane, ReplayFilter, Row, ToSettle, ToShard, Waiting};
+use super::{DeliveryQuery, JobKind, JobState};
+use crate::handoff::{
+    BacklogRow, DisableReason, RefillKind, ReplayFilter, SettleCommand, ToSettle, ToShard, WebhookBacklog,
+};
 use crate::model::DeliveryStatus::{Abandoned, Delivered, Failed, Pending, Retrying};
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::IngestPermits;
-use crate::storage::delivery::RowsWanted;
+use crate::storage::delivery::RefillRequest;
 use crate::storage::delivery::testing::{attempt, failed};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -23,21 +25,21 @@ fn everything() -> ReplayFilter {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_attempt() {
+async fn a_restart_neither_advances_nor_skips_a_scheduled_retry() {
     let mut world = World::new();
     let event = world.announce(&[1]);
     let at = world.retry(1, event, 3, HOUR);
     world.flush();
     for _ in 0..3 {
         world = world.crash();
-        assert_eq!(world.nudges(), [Waiting { webhook: WebhookNo(1), ready: false, due: Some(at) }]);
+        assert_eq!(world.notifications(), [WebhookBacklog { webhook: WebhookNo(1), ready: false, due: Some(at) }]);
         assert!(world.due(1).is_empty() && world.ready(1).is_empty());
         world = world.reopen();
     }
     tokio::time::advance(HOUR).await;
     assert!(world.due(1).is_empty(), "the millisecond itself is left to the next look");
     tokio::time::advance(Duration::from_millis(1)).await;
-    assert_eq!(world.due(1), [Row { event, attempts: 3, base: 0 }]);
+    assert_eq!(world.due(1), [BacklogRow { event, attempts: 3, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +68,7 @@ async fn a_crash_between_history_and_state_sends_again_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permits_go_when_outcome_or_row_is_durable_and_not_before() {
+async fn permits_are_released_only_when_the_outcome_or_row_is_durable() {
     let ingest_permits = IngestPermits::new(1 << 20);
     let mut world = World::new();
     let event = world.announce_with(&[1, 2, 3], permit_of(&ingest_permits));
@@ -81,7 +83,7 @@ async fn permits_go_when_outcome_or_row_is_durable_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_its_bound_the_list_gives_the_oldest_rows_which_a_late_outcome_removes() {
+async fn the_oldest_deliveries_beyond_the_list_limit_get_rows_that_a_late_outcome_removes() {
     let ingest_permits = IngestPermits::new(1 << 20);
     let mut world = World::new();
     let events: Vec<_> = (0..12).map(|_| world.announce_with(&[1], permit_of(&ingest_permits))).collect();
@@ -93,7 +95,7 @@ async fn past_its_bound_the_list_gives_the_oldest_rows_which_a_late_outcome_remo
     world.flush();
     assert_eq!(world.ready(1), events[1..4]);
     assert_eq!(world.records.depth(), 11);
-    let outstanding = world.ask(|reply| Command::Sync { webhook: None, event: None, limit: 3, reply });
+    let outstanding = world.ask(|reply| SettleCommand::Sync { webhook: None, event: None, limit: 3, reply });
     assert_eq!(outstanding, [11, 10, 9].map(|n| (events[n], WebhookNo(1))));
 }
 
@@ -116,53 +118,53 @@ async fn a_wide_event_becomes_rows_by_a_job_that_survives_a_crash() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_shards_are_told_of_rows_that_they_cannot_know_of() {
+async fn shards_are_notified_of_rows_that_they_did_not_write() {
     let mut world = World::new();
-    world.nudges();
+    world.notifications();
     world.announce(&[0, 1, 2, 3, 4]);
     world.flush();
-    let told = world.nudges();
-    assert_eq!(told.len(), 5);
-    assert!(told.iter().all(|waiting| waiting.ready && waiting.due.is_none()));
+    let notified = world.notifications();
+    assert_eq!(notified.len(), 5);
+    assert!(notified.iter().all(|waiting| waiting.ready && waiting.due.is_none()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_full_shard_cannot_be_told_is_told_later_and_once() {
+async fn a_message_that_a_full_shard_refused_is_sent_once_later() {
     let mut world = World::new();
-    while world.driver.shards.try_tell(0, ToShard::Changed(<_>::default())).is_ok() {}
+    while world.driver.shards.try_send(0, ToShard::Changed(<_>::default())).is_ok() {}
     for _ in 0..2 {
         world.announce(&[0, 1, 2, 3, 4]);
         world.flush();
     }
     assert!(!world.is_idle());
-    assert!(world.nudges().is_empty());
+    assert!(world.notifications().is_empty());
     world.driver.flush().unwrap();
     assert!(world.is_idle());
-    assert_eq!(world.nudges().len(), 5);
+    assert_eq!(world.notifications().len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_due_lane_ends_before_the_flush_so_that_no_row_falls_behind_its_cursor() {
+async fn a_refill_of_due_rows_ends_before_the_flush_so_that_its_cursor_skips_no_row() {
     let mut world = World::new();
     let (first, second) = (world.announce(&[1]), world.announce(&[1]));
     world.retry(1, first, 1, Duration::from_millis(5));
     tokio::time::advance(Duration::from_millis(10)).await;
     let now = world.clock.steady();
     let after = (Timestamp::from_millis(0), EventId::MIN);
-    let far = Lane::Due { after, until: Timestamp::from_millis(i64::MAX) };
+    let far = RefillKind::Due { after, until: Timestamp::from_millis(i64::MAX) };
     let refilled = world.refill(1, far, 9);
-    assert_eq!(refilled.rows, [Row { event: first, attempts: 1, base: 0 }]);
-    let Lane::Due { until, after: cursor } = refilled.lane else { panic!("{refilled:?}") };
+    assert_eq!(refilled.rows, [BacklogRow { event: first, attempts: 1, base: 0 }]);
+    let RefillKind::Due { until, after: cursor } = refilled.kind else { panic!("{refilled:?}") };
     assert_eq!(until.as_millis(), now.as_millis() - 1);
     assert!(refilled.end && refilled.next_due.is_none());
     world.settle(1, second, Some(failed(1, 500)), Decision::Retry { at: now });
     tokio::time::advance(Duration::from_millis(1)).await;
-    let refilled = world.refill(1, Lane::Due { after: cursor, until: world.clock.steady() }, 9);
-    assert_eq!(refilled.rows, [Row { event: second, attempts: 1, base: 0 }]);
+    let refilled = world.refill(1, RefillKind::Due { after: cursor, until: world.clock.steady() }, 9);
+    assert_eq!(refilled.rows, [BacklogRow { event: second, attempts: 1, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
+async fn a_replay_includes_what_its_filter_selects_and_skips_pending_deliveries() {
     let mut world = World::new();
     let events: Vec<_> = (0..5).map(|_| world.announce(&[1, 2])).collect();
     for event in &events[..4] {
@@ -172,42 +174,42 @@ async fn a_replay_takes_what_its_filter_names_and_skips_what_waits() {
     world.flush();
     let filter = ReplayFilter { types: vec!["order.created".into()], ..everything() };
     let asked_at = world.clock.now();
-    let no = world.ask(|reply| Command::Replay { filter, reply });
+    let no = world.ask(|reply| SettleCommand::Replay { filter, reply });
     tokio::time::advance(Duration::from_millis(1)).await;
     let due: Vec<_> = world.due(1).into_iter().map(|row| row.event).collect();
     assert_eq!(due, events[..4]);
-    assert_eq!(world.due(2), [Row { event: events[0], attempts: 1, base: 1 }]);
+    assert_eq!(world.due(2), [BacklogRow { event: events[0], attempts: 1, base: 1 }]);
     assert!(world.records.dead_letter(id(2, events[0])).unwrap().is_none());
     let jobs = world.records.jobs().unwrap();
     assert_eq!((jobs[0].no, jobs[0].state, jobs[0].done), (no, JobState::Done, 5));
     assert_eq!(jobs[0].created_at, asked_at);
 
     let other = ReplayFilter { types: vec!["invoice.*".into()], ..everything() };
-    world.ask(|reply| Command::Replay { filter: other, reply });
+    world.ask(|reply| SettleCommand::Replay { filter: other, reply });
     let one = ReplayFilter { event: Some(events[4].to_string().into()), webhook: Some(7), ..everything() };
-    world.ask(|reply| Command::Replay { filter: one, reply });
+    world.ask(|reply| SettleCommand::Replay { filter: one, reply });
     tokio::time::advance(Duration::from_millis(1)).await;
     let done: Vec<_> = world.records.jobs().unwrap().iter().map(|job| job.done).collect();
     assert_eq!(done, [1, 0, 5]);
-    assert_eq!(world.due(7), [Row { event: events[4], attempts: 0, base: 0 }]);
+    assert_eq!(world.due(7), [BacklogRow { event: events[4], attempts: 0, base: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_count_on_through_replays_and_only_the_schedule_starts_again() {
+async fn a_replay_restarts_the_schedule_and_continues_the_attempt_numbers() {
     let mut world = World::new();
     let event = world.announce(&[1]);
     world.retry(1, event, 1, MINUTE);
     world.settle(1, event, Some(failed(2, 500)), Decision::Dead(DeadReason::Exhausted));
     world.flush();
     let events = Some(vec![event]);
-    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events, reply }), 1);
+    assert_eq!(world.ask(|reply| SettleCommand::ReplayDead { webhook: WebhookNo(1), events, reply }), 1);
     let record = world.records.delivery(id(1, event)).unwrap().unwrap();
     assert_eq!((record.status, record.attempt_count), (Pending, 2));
 
     world.retry(1, event, 3, MINUTE);
     world = world.reopen();
     tokio::time::advance(2 * MINUTE).await;
-    assert_eq!(world.due(1), [Row { event, attempts: 3, base: 2 }]);
+    assert_eq!(world.due(1), [BacklogRow { event, attempts: 3, base: 2 }]);
     let record = world.records.delivery(id(1, event)).unwrap().unwrap();
     assert_eq!((record.status, record.attempt_count), (Retrying, 3));
 
@@ -216,9 +218,9 @@ async fn attempts_count_on_through_replays_and_only_the_schedule_starts_again() 
     let record = world.records.delivery(id(1, event)).unwrap().unwrap();
     assert_eq!((record.status, record.attempt_count), (Delivered, 4));
 
-    world.ask(|reply| Command::Replay { filter: everything(), reply });
+    world.ask(|reply| SettleCommand::Replay { filter: everything(), reply });
     tokio::time::advance(MINUTE).await;
-    assert_eq!(world.due(1), [Row { event, attempts: 4, base: 4 }]);
+    assert_eq!(world.due(1), [BacklogRow { event, attempts: 4, base: 4 }]);
     world.settle(1, event, None, Decision::Dead(DeadReason::Expired));
     world.flush();
     assert_eq!(world.records.dead_letter(id(1, event)).unwrap().unwrap().attempts, 4, "it ended without a fifth");
@@ -226,7 +228,7 @@ async fn attempts_count_on_through_replays_and_only_the_schedule_starts_again() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_can_be_stopped_and_an_abandonment_cannot() {
+async fn a_replay_can_be_cancelled_and_an_abandon_job_cannot() {
     let mut world = World::new();
     for _ in 0..8 {
         let event = world.announce(&[1]);
@@ -234,21 +236,21 @@ async fn a_replay_can_be_stopped_and_an_abandonment_cannot() {
     }
     world.flush();
     let (reply, _answer) = tokio::sync::oneshot::channel();
-    world.take_in(ToSettle::Command(Command::Replay { filter: everything(), reply }));
+    world.take_in(ToSettle::Command(SettleCommand::Replay { filter: everything(), reply }));
     world.driver.flush().unwrap();
     let job = world.records.jobs().unwrap()[0].no;
-    assert!(world.ask(|reply| Command::CancelJob { job, reply }));
-    assert!(!world.ask(|reply| Command::CancelJob { job, reply }));
+    assert!(world.ask(|reply| SettleCommand::CancelJob { job, reply }));
+    assert!(!world.ask(|reply| SettleCommand::CancelJob { job, reply }));
     assert_eq!(world.records.jobs().unwrap()[0].state, JobState::Cancelled);
     assert_eq!(world.records.depth(), 3);
-    let abandon = Command::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
+    let abandon = SettleCommand::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
     world.take_in(ToSettle::Command(abandon));
-    assert!(!world.ask(|reply| Command::CancelJob { job: job + 1, reply }));
+    assert!(!world.ask(|reply| SettleCommand::CancelJob { job: job + 1, reply }));
     assert_eq!(world.records.depth(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_webhook_that_is_no_more_is_abandoned() {
+async fn pending_deliveries_of_a_deleted_webhook_are_abandoned() {
     let mut world = World::new();
     let events: Vec<_> = (0..5).map(|_| world.announce(&[1])).collect();
     events[..3].iter().for_each(|event| world.spill(1, *event));
@@ -275,12 +277,18 @@ async fn rows_of_a_failed_webhook_are_abandoned_at_the_start_if_a_crash_lost_the
     let letters = world.letters(1);
     let seen: Vec<_> = letters.iter().map(|letter| (letter.id.event, letter.reason, letter.attempts)).collect();
     assert_eq!(seen, [(listed, DeadReason::Disabled, 0), (waits, DeadReason::Disabled, 1)]);
-    assert!(world.nudges().iter().all(|waiting| waiting.webhook == WebhookNo(2)));
+    assert!(world.notifications().iter().all(|waiting| waiting.webhook == WebhookNo(2)));
     assert_eq!((world.ready(1), world.ready(2)), (vec![], vec![listed]));
 
-    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }), 0);
+    assert_eq!(
+        world.ask(|reply| SettleCommand::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }),
+        0
+    );
     world.abandoned.lock().unwrap().clear();
-    assert_eq!(world.ask(|reply| Command::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }), 1);
+    assert_eq!(
+        world.ask(|reply| SettleCommand::ReplayDead { webhook: WebhookNo(1), events: Some(vec![waits]), reply }),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,7 +297,7 @@ async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_suc
     let (lost, won) = (world.announce(&[1]), world.announce(&[1]));
     world.spill(1, lost);
     world.spill(1, won);
-    let abandon = Command::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
+    let abandon = SettleCommand::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
     world.take_in(ToSettle::Command(abandon));
     world.flush();
     world.retry(1, lost, 1, MINUTE);
@@ -302,7 +310,7 @@ async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_suc
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_letters_are_forgotten_by_age() {
+async fn dead_letters_are_deleted_by_age() {
     let mut world = World::new();
     let (old, young) = (world.announce(&[1]), world.announce(&[1]));
     world.settle(1, old, Some(failed(1, 500)), Decision::Dead(DeadReason::Exhausted));
@@ -319,7 +327,7 @@ async fn dead_letters_are_forgotten_by_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
+async fn pending_deliveries_become_dead_letters_when_their_bodies_expire() {
     let mut world = World::new();
     let events: Vec<_> = (0..6).map(|_| world.announce(&[1, 9])).collect();
     for event in &events {
@@ -327,7 +335,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
         world.retry(9, *event, 2, MINUTE);
     }
     world.flush();
-    world.take_in(ToSettle::Command(Command::Expire { events: events[1..5].to_vec() }));
+    world.take_in(ToSettle::Command(SettleCommand::Expire { events: events[1..5].to_vec() }));
     world.flush();
     assert_eq!(world.ready(1), [events[0], events[5]]);
     let letters = world.letters(9);
@@ -337,7 +345,7 @@ async fn bodies_that_are_gone_make_dead_letters_of_what_waits_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_but_failure_asks_for_the_webhook_to_be_disabled() {
+async fn a_webhook_is_disabled_when_all_attempts_fail() {
     let mut world = World::new();
     let (one, two) = (world.announce(&[1]), world.announce(&[2]));
     world.settle(1, one, Some(failed(1, 410)), Decision::Dead(DeadReason::Gone));
@@ -362,13 +370,13 @@ async fn a_list_of_deliveries_merges_rows_dead_letters_and_history_newest_first(
     let at = world.retry(1, events[2], 1, MINUTE);
     world.spill(1, events[3]);
     world.flush();
-    let wanted = Wanted::all([WebhookNo(1)]);
-    let page = world.records.deliveries(&wanted, 3).unwrap();
+    let query = DeliveryQuery::all([WebhookNo(1)]);
+    let page = world.records.deliveries(&query, 3).unwrap();
     let seen: Vec<_> = page.rows.iter().map(|record| (record.id.event, record.status)).collect();
     assert_eq!(seen, [(events[3], Pending), (events[2], Retrying), (events[1], Failed)]);
     assert_eq!(page.rows[1].next_retry_at, Some(at));
     assert_eq!(page.rows[1].last.as_ref().unwrap().http_status, Some(500));
-    let rest = world.records.deliveries(&Wanted { before: page.next.unwrap(), ..wanted }, 3).unwrap();
+    let rest = world.records.deliveries(&DeliveryQuery { before: page.next.unwrap(), ..query }, 3).unwrap();
     assert_eq!(
         rest.rows.iter().map(|record| (record.id.event, record.status)).collect::<Vec<_>>(),
         [(events[0], Delivered)]
@@ -379,7 +387,7 @@ async fn a_list_of_deliveries_merges_rows_dead_letters_and_history_newest_first(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
+async fn a_full_disk_at_any_write_loses_no_pending_change() {
     for room in 0.. {
         let mut world = World::new();
         let events: Vec<_> = (0..3).map(|_| world.announce(&[1, 2])).collect();
@@ -402,12 +410,12 @@ async fn a_full_disk_loses_nothing_that_was_gathered_wherever_it_strikes() {
         assert_eq!(world.ready(2), events[1..]);
         assert_eq!(world.records.attempts(id(1, events[0])).unwrap(), [attempt(1)]);
         tokio::time::advance(2 * MINUTE).await;
-        assert_eq!(world.due(2), [Row { event: events[0], attempts: 1, base: 0 }]);
+        assert_eq!(world.due(2), [BacklogRow { event: events[0], attempts: 1, base: 0 }]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn statistics_and_high_waters_are_there_after_a_stop() {
+async fn statistics_and_high_water_marks_survive_a_stop() {
     let mut world = World::new();
     let event = world.announce(&[1]);
     world.settle(1, event, Some(attempt(1)), Decision::Delivered);
@@ -423,28 +431,28 @@ async fn statistics_and_high_waters_are_there_after_a_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_of_an_ordered_webhook_come_in_order_and_no_further_than_all_are_written() {
+async fn an_ordered_refill_returns_rows_in_order_up_to_the_first_unwritten_event() {
     let mut world = World::new();
     let events: Vec<_> = (0..3).map(|_| world.announce(&[1])).collect();
     let due = world.retry(1, events[0], 1, Duration::from_secs(60));
     world.spill(1, events[1]);
     world.spill(1, events[2]);
     world.flush();
-    let all = Lane::Ordered { after: EventId::MIN };
+    let all = RefillKind::Ordered { after: EventId::MIN };
     let refilled = world.refill(1, all, 2);
     assert_eq!(refilled.rows.iter().map(|row| row.event).collect::<Vec<_>>(), events[..2]);
     assert_eq!((&*refilled.not_before, refilled.end), (&[(events[0], due)][..], false));
-    let rest = world.refill(1, refilled.lane, 2);
+    let rest = world.refill(1, refilled.kind, 2);
     assert_eq!((rest.rows.len(), rest.rows[0].event, rest.end), (1, events[2], true));
-    // The rows of the second are still being written, for other webhooks at least.
-    let ask = RowsWanted { webhook: WebhookNo(1), lane: all, rows: 9 };
+    // A job still writes the rows of the second event for other webhooks.
+    let ask = RefillRequest { webhook: WebhookNo(1), kind: all, rows: 9 };
     let now = world.clock.steady();
     let refilled = world.reader.refill(&[ask], now, Some(events[1])).unwrap().remove(0);
     assert_eq!((refilled.rows.len(), refilled.rows[0].event, refilled.end), (1, events[0], false));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_registry_has_no_room_for_is_asked_again_and_each_webhook_once() {
+async fn a_refused_disable_request_is_repeated_once_per_webhook() {
     let mut world = World::new();
     world.registry_has_room.store(false, Ordering::Relaxed);
     for _ in 0..3 {
@@ -460,7 +468,7 @@ async fn what_the_registry_has_no_room_for_is_asked_again_and_each_webhook_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn failure_is_timed_over_a_restart() {
+async fn the_failing_time_continues_over_a_restart() {
     let mut world = World::new();
     let event = world.announce(&[1]);
     world.retry(1, event, 1, HOUR);
@@ -476,7 +484,7 @@ async fn failure_is_timed_over_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_webhook_with_a_time_of_its_own_is_disabled_by_that() {
+async fn a_webhook_is_disabled_after_its_own_disable_after() {
     let mut world = World::new();
     world.disable_after.lock().unwrap().insert(WebhookNo(2), HOUR);
     for webhook in [1, 2] {

@@ -1,4 +1,4 @@
-//! The settle thread: waits, gathers, flushes.
+//! The settle thread: waits for messages, gathers a batch, flushes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,42 +8,42 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, after};
 
 use super::SettleError;
-use super::delivery_records::Records;
+use super::delivery_records::DeliveryRecords;
 use super::driver::Driver;
-use crate::handoff::{Command, SettleHandle, ToSettle};
-use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_ITEMS, FLUSH_PAUSE};
+use crate::handoff::{SettleCommand, SettleHandle, ToSettle};
+use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_INTERVAL_MIN, FLUSH_ITEMS};
 use crate::storage::delivery::LookupError;
 
-/// How long a full disk is left alone before the next try.
+/// Time between two tries on a full disk.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
-/// Tries on a full disk after which a stop no longer waits: the log and the last checkpoint say what is to be done.
+/// A stop gives up after this many tries on a full disk. The next start recovers from the log and the last checkpoint.
 const FULL_TRIES_STOPPING: usize = 4;
 
-/// The thread, running.
+/// The running settle thread.
 #[derive(Debug)]
-pub struct Running {
-    /// The way in.
+pub struct SettleThread {
+    /// Sends messages to settle.
     pub handle: SettleHandle,
     /// The reading side.
-    pub records: Records,
+    pub records: DeliveryRecords,
     thread: JoinHandle<()>,
     poisoned: Arc<AtomicBool>,
 }
 
-impl Running {
-    /// Begins the thread.
+impl SettleThread {
+    /// Starts the thread.
     pub(super) fn begin(
         driver: Driver,
         handle: SettleHandle,
-        records: Records,
+        records: DeliveryRecords,
         messages: Receiver<ToSettle>,
-        bell: Receiver<()>,
+        wakeup: Receiver<()>,
     ) -> std::io::Result<Self> {
         let poisoned = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&poisoned);
         let work = move || {
-            let poison = Arc::clone(&driver.hooks.poisoned);
-            let mut worker = Worker { driver, messages, bell };
+            let poison = Arc::clone(&driver.callbacks.poisoned);
+            let mut worker = SettleLoop { driver, messages, wakeup };
             if let Err(error) = worker.run() {
                 tracing::error!(%error, "the state cannot be written: nothing more is settled");
                 flag.store(true, Ordering::Release);
@@ -54,39 +54,40 @@ impl Running {
         Ok(Self { handle, records, thread, poisoned })
     }
 
-    /// Whether a write failed for good.
+    /// Whether a write failed for another reason than a full disk.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
     }
 
-    /// Flushes everything, closes the files, waits for the end; `false` if something could not be written.
+    /// Flushes everything, closes the files and waits for the end of the thread. `false` if something could not be
+    /// written.
     pub fn stop(self) -> bool {
-        self.handle.tell(ToSettle::Command(Command::Stop));
+        self.handle.send(ToSettle::Command(SettleCommand::Stop));
         self.thread.join().is_ok() && !self.poisoned.load(Ordering::Acquire)
     }
 }
 
-struct Worker {
+struct SettleLoop {
     driver: Driver,
     messages: Receiver<ToSettle>,
-    bell: Receiver<()>,
+    wakeup: Receiver<()>,
 }
 
-impl Worker {
+impl SettleLoop {
     fn run(&mut self) -> Result<(), SettleError> {
-        // What recovery found waits to be told.
+        // The backlog that recovery found must reach the shards.
         self.try_until_room(Driver::flush)?;
         let mut flushed_at = self.driver.clock.instant();
         while !self.is_stopping() {
-            if self.driver.keeper.is_idle(self.driver.clock.steady()) {
+            if self.driver.state.is_idle(self.driver.clock.steady()) {
                 let Ok(message) = self.messages.recv() else { break };
                 self.driver.take_in(vec![message])?;
             }
-            if !self.driver.keeper.is_busy() {
+            if !self.driver.state.is_busy() {
                 self.gather()?;
-                // Refills of many webhooks ring it all the time; each flush costs two fsyncs.
+                // Refills of many webhooks send wakeups all the time, and each flush costs two fsyncs.
                 let since = self.driver.clock.instant().duration_since(flushed_at);
-                let _ = after(FLUSH_PAUSE.saturating_sub(since)).recv();
+                let _ = after(FLUSH_INTERVAL_MIN.saturating_sub(since)).recv();
             }
             self.drain()?;
             self.try_until_room(Driver::flush)?;
@@ -97,22 +98,22 @@ impl Worker {
     }
 
     fn is_stopping(&self) -> bool {
-        self.driver.keeper.stopping
+        self.driver.state.stopping
     }
 
     fn items(&self) -> usize {
-        self.driver.keeper.gathered.items
+        self.driver.state.pending.items
     }
 
-    /// Lets things gather for a flush. What has come is taken in every few milliseconds: many messages, one wake-up, and yet
-    /// what they hold (the heads of events) is given back while it is still in the processor's caches.
+    /// Gathers messages for a flush. They are taken every few milliseconds: one wake-up takes many messages, and the
+    /// event heads that they hold are freed while they are still in the processor's caches.
     fn gather(&mut self) -> Result<(), LookupError> {
         let mut waited = Duration::ZERO;
         while waited < FLUSH_INTERVAL && self.items() < FLUSH_ITEMS && !self.is_stopping() {
-            match self.bell.recv_timeout(DRAIN_INTERVAL) {
-                // It rings for what cannot wait.
+            match self.wakeup.recv_timeout(DRAIN_INTERVAL) {
+                // A wakeup is sent for messages that cannot wait.
                 Ok(()) => return Ok(()),
-                Err(RecvTimeoutError::Disconnected) => self.driver.keeper.stopping = true,
+                Err(RecvTimeoutError::Disconnected) => self.driver.state.stopping = true,
                 Err(RecvTimeoutError::Timeout) => {
                     waited += DRAIN_INTERVAL;
                     self.drain()?;
@@ -122,7 +123,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes what is there, up to what one transaction should hold.
+    /// Takes the messages in the queue, up to the size of one transaction.
     fn drain(&mut self) -> Result<(), LookupError> {
         let mut room = (2 * FLUSH_ITEMS).saturating_sub(self.items());
         let mut messages = Vec::new();
@@ -130,13 +131,13 @@ impl Worker {
         while room > 0 && !stops {
             let Ok(message) = self.messages.try_recv() else { break };
             room = room.saturating_sub(items_of(&message));
-            stops = matches!(message, ToSettle::Command(Command::Stop));
+            stops = matches!(message, ToSettle::Command(SettleCommand::Stop));
             messages.push(message);
         }
         if messages.is_empty() { Ok(()) } else { self.driver.take_in(messages) }
     }
 
-    /// Repeats a write for as long as the disk is full.
+    /// Repeats a write while the disk is full.
     fn try_until_room(&mut self, write: impl Fn(&mut Driver) -> Result<(), SettleError>) -> Result<(), SettleError> {
         let mut tries = 0;
         let mut done = write(&mut self.driver);
@@ -148,7 +149,7 @@ impl Worker {
                     if self.is_stopping() && tries > FULL_TRIES_STOPPING {
                         return Err(error);
                     }
-                    (self.driver.hooks.ballast)();
+                    (self.driver.callbacks.ballast)();
                     if tries > 1 {
                         let _ = after(FULL_PAUSE).recv();
                     }
@@ -160,7 +161,7 @@ impl Worker {
     }
 }
 
-/// About what a message adds to a transaction.
+/// The approximate number of items that a message adds to a transaction.
 fn items_of(message: &ToSettle) -> usize {
     match message {
         ToSettle::Announce(events) => events.iter().map(|event| event.webhooks.len().max(1)).sum(),
@@ -176,16 +177,16 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::super::testing::{MemoryLog, World, permit};
-    use super::super::{Callbacks, SettleNeeds, Start};
+    use super::super::{Callbacks, SettleDeps, SettleRetentionRefs};
     use super::*;
-    use crate::handoff::{Announced, Needs, Settled, Shards};
+    use crate::handoff::{AnnouncedEvent, RetentionRefs, SettledDelivery, Shards};
     use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
     use crate::runtime::{Clock, Metrics};
     use crate::storage::delivery::testing::{BROKEN, MemoryDisk, attempt};
 
     struct Thread {
         disk: Arc<MemoryDisk>,
-        running: Running,
+        running: SettleThread,
         poisoned: Receiver<()>,
         ballasts: Arc<AtomicUsize>,
     }
@@ -195,16 +196,16 @@ mod tests {
         let log = Arc::new(MemoryLog::default());
         let mut opened = World::open(&disk);
         opened.recover(&*log).unwrap();
-        let (handle, messages, bell) = SettleHandle::channel();
+        let (handle, messages, wakeup) = SettleHandle::channel();
         let (poison, poisoned) = crossbeam_channel::bounded(1);
         let ballasts = Arc::new(AtomicUsize::new(0));
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
-        let hooks = Callbacks {
-            abandons: Arc::new(|_| None),
-            targets: Arc::new(()),
+        let callbacks = Callbacks {
+            abandon_reason: Arc::new(|_| None),
+            replay_targets: Arc::new(()),
             disable: Arc::new(|_, _| true),
-            compose: Arc::new(|_| None),
-            outbox: Arc::new(|| {}),
+            compose_event: Arc::new(|_| None),
+            notify_outbox: Arc::new(|| {}),
             disable_after: Arc::new(|_| None),
             ballast: Arc::new(move || {
                 given.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +215,7 @@ mod tests {
         };
         let (shards, _) = Shards::channels(1);
         let (clock, metrics) = (Clock::test(Timestamp::from_millis(1_000)), Metrics::new().unwrap());
-        let start = Start { handle, messages, bell, shards, clock, log, metrics, hooks };
+        let start = SettleDeps { handle, messages, wakeup, shards, clock, log, metrics, callbacks };
         Thread { disk, running: opened.start(start).unwrap(), poisoned, ballasts }
     }
 
@@ -222,16 +223,16 @@ mod tests {
         fn announce(&self, event: u128) -> DeliveryId {
             let id = DeliveryId { event: EventId::from_u128(event), webhook: WebhookNo(1) };
             let webhooks = [id.webhook].into_iter().collect();
-            let announced = Announced { event: id.event, webhooks, permit: permit() };
-            self.running.handle.tell(ToSettle::Announce(vec![announced]));
+            let announced = AnnouncedEvent { event: id.event, webhooks, permit: permit() };
+            self.running.handle.send(ToSettle::Announce(vec![announced]));
             id
         }
 
         fn deliver(&self, id: DeliveryId) {
             let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
             let settled =
-                Settled { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
-            self.running.handle.tell(ToSettle::Settled(vec![settled]));
+                SettledDelivery { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
+            self.running.handle.send(ToSettle::Settled(vec![settled]));
         }
 
         fn status(&self, id: DeliveryId) -> Option<DeliveryStatus> {
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_told_before_a_sync_can_be_read_after_it() {
+    async fn outcomes_sent_before_a_sync_can_be_read_after_it() {
         let thread = start(MemoryDisk::new());
         let (one, two) = (thread.announce(1), thread.announce(2));
         thread.deliver(one);
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_takes_the_ballast_and_goes_on() {
+    async fn a_full_disk_releases_the_ballast_and_settle_continues() {
         let thread = start(MemoryDisk::new());
         thread.running.records.sync(None, None, 0).await;
         thread.disk.set_room(3);
@@ -283,19 +284,19 @@ mod tests {
         thread.running.records.sync(None, None, 0).await;
         thread.disk.set_room(BROKEN);
         thread.announce(1);
-        thread.running.handle.tell(ToSettle::Command(Command::Expire { events: vec![] }));
+        thread.running.handle.send(ToSettle::Command(SettleCommand::Expire { events: vec![] }));
         thread.poisoned.recv().unwrap();
         assert!(thread.running.is_poisoned());
         assert!(!thread.running.stop());
     }
 
     #[test]
-    fn retention_learns_which_bodies_are_needed_and_waits_for_what_is_on_its_way() {
+    fn retention_keeps_needed_bodies_and_waits_for_outstanding_deliveries() {
         let thread = start(MemoryDisk::new());
         let ids: Vec<_> = (1..=4).map(|n| thread.announce(n)).collect();
         thread.deliver(ids[1]);
-        thread.running.handle.tell(ToSettle::Spill(vec![(WebhookNo(1), ids[0].event), (WebhookNo(1), ids[2].event)]));
-        let needs = SettleNeeds::new(thread.running.handle.clone(), thread.running.records.clone());
+        thread.running.handle.send(ToSettle::Spill(vec![(WebhookNo(1), ids[0].event), (WebhookNo(1), ids[2].event)]));
+        let needs = SettleRetentionRefs::new(thread.running.handle.clone(), thread.running.records.clone());
         assert_eq!(needs.needed(ids[0].event, ids[2].event), Some(vec![ids[0].event, ids[2].event]));
         assert_eq!(needs.needed(ids[1].event, ids[1].event), Some(vec![]));
         assert_eq!(needs.needed(ids[0].event, ids[3].event), None);

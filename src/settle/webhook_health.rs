@@ -1,73 +1,75 @@
-//! What settle tells of how webhooks stand: that one fails, was disabled, is well again, or that a delivery was given up.
+//! Health of webhooks: a webhook is failing, was disabled, has recovered, or a delivery is exhausted. Each makes an
+//! operational event.
 //!
-//! Each is told once: how far a webhook is on its way is a row of state.redb, in the transaction that also has the operational
-//! event. Deliveries of operational events cause none, or a receiver of them that fails would hear of itself for ever.
+//! Each change makes one event: the failure state of a webhook is a row of state.redb, written in the transaction that
+//! also writes the operational event. Deliveries of operational events make no events. Otherwise a failing receiver of
+//! operational events would get events about itself without end.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::state::SettleState;
-use super::stats::Stats;
-use crate::handoff::{DisableReason, Noted, Settled};
+use super::webhook_stats::StatsTable;
+use crate::handoff::{DisableReason, SettledDelivery, StatusChange};
 use crate::limits::OUTBOX_ROWS_MAX;
-use crate::model::{Attempt, DeadReason, Decision, EventHead, EventId, RESERVED_TYPES, Timestamp, WebhookNo};
-use crate::storage::delivery::Standing;
+use crate::model::{Attempt, DeadReason, Decision, EventHead, EventId, RESERVED_TYPE_PREFIX, Timestamp, WebhookNo};
+use crate::storage::delivery::WebhookFailureState;
 
-/// Shares of the way to being disabled, in percent, at which it is told.
+/// A failing webhook makes an event when this percentage of its `disable_after` time is over.
 pub const FAILING_PERCENT: [u8; 3] = [50, 70, 90];
 
-/// Something that whoever runs a webhook should know.
+/// A change that the owner of a webhook should know of.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Happening<'a> {
+pub struct HealthEvent<'a> {
     /// The webhook.
     pub webhook: WebhookNo,
-    /// When, by the wall clock.
+    /// The wall clock's time of the change.
     pub at: Timestamp,
-    /// What.
-    pub what: Happened<'a>,
+    /// The kind of the change.
+    pub kind: HealthEventKind<'a>,
 }
 
-/// What happened to a webhook.
+/// The kind of a [`HealthEvent`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Happened<'a> {
-    /// It does nothing but fail, and this much of the time is over after which it is disabled.
+pub enum HealthEventKind<'a> {
+    /// All attempts fail, and a part of the time after which the webhook is disabled is over.
     Failing {
         /// One of [`FAILING_PERCENT`].
         percent: u8,
-        /// Since when, by the wall clock.
+        /// The wall clock's time of the first failure.
         since: Timestamp,
-        /// When it is disabled if that goes on.
+        /// When the webhook is disabled if no attempt succeeds.
         disabled_at: Timestamp,
-        /// The attempt that failed just now.
+        /// The attempt that has just failed.
         attempt: &'a Attempt,
     },
-    /// Its status is failed.
+    /// The webhook was disabled: its status is `failed`.
     Disabled {
-        /// Why; `None` if a crash came before that was known.
+        /// The reason. `None` if it was lost in a crash.
         reason: Option<DisableReason>,
     },
-    /// It is well again.
+    /// The webhook has recovered.
     Recovered {
-        /// Whether it had been disabled, and not only failed.
+        /// Whether it was disabled before. `false`: it was only failing.
         was_disabled: bool,
     },
-    /// A delivery was given up after an attempt.
+    /// A delivery failed and is not retried.
     Exhausted {
         /// The event.
         event: EventId,
-        /// Its type.
+        /// The type of the event.
         event_type: &'a str,
-        /// Its correlation id.
+        /// The correlation id of the event.
         correlation_id: &'a str,
-        /// Why.
+        /// The reason.
         reason: DeadReason,
         /// The last attempt.
         attempt: &'a Attempt,
     },
 }
 
-impl Happened<'_> {
-    /// The type of the operational event that tells it.
+impl HealthEventKind<'_> {
+    /// The type of the operational event.
     pub fn event_type(&self) -> &'static str {
         match self {
             Self::Failing { .. } => "hooktide.webhook.failing",
@@ -78,32 +80,32 @@ impl Happened<'_> {
     }
 }
 
-/// Of all webhooks that do not stand well.
+/// The failure states of all webhooks that are failing or disabled.
 #[derive(Debug, Default)]
-pub(super) struct Watches {
-    of: HashMap<WebhookNo, Standing>,
+pub(super) struct HealthTable {
+    states: HashMap<WebhookNo, WebhookFailureState>,
     dirty: BTreeSet<WebhookNo>,
 }
 
-impl Watches {
-    /// Goes on from these.
-    pub(super) fn new(standings: impl IntoIterator<Item = (WebhookNo, Standing)>) -> Self {
-        Self { of: standings.into_iter().collect(), dirty: BTreeSet::new() }
+impl HealthTable {
+    /// Starts with the rows of the store.
+    pub(super) fn new(changed: impl IntoIterator<Item = (WebhookNo, WebhookFailureState)>) -> Self {
+        Self { states: changed.into_iter().collect(), dirty: BTreeSet::new() }
     }
 
-    /// Moves what changed into a flush.
-    pub(super) fn take_changed(&mut self, standings: &mut Vec<(WebhookNo, Option<Standing>)>) {
+    /// Moves the changed states into a flush. `None` deletes a row.
+    pub(super) fn take_changed(&mut self, changed: &mut Vec<(WebhookNo, Option<WebhookFailureState>)>) {
         while let Some(webhook) = self.dirty.pop_first() {
-            standings.push((webhook, self.of.get(&webhook).copied()));
+            changed.push((webhook, self.states.get(&webhook).copied()));
         }
     }
 
-    fn set(&mut self, webhook: WebhookNo, standing: Option<Standing>) -> Option<Standing> {
-        let before = match standing {
-            Some(standing) => self.of.insert(webhook, standing),
-            None => self.of.remove(&webhook),
+    fn set(&mut self, webhook: WebhookNo, health_state: Option<WebhookFailureState>) -> Option<WebhookFailureState> {
+        let before = match health_state {
+            Some(health_state) => self.states.insert(webhook, health_state),
+            None => self.states.remove(&webhook),
         };
-        if before != standing {
+        if before != health_state {
             self.dirty.insert(webhook);
         }
         before
@@ -111,107 +113,111 @@ impl Watches {
 }
 
 impl SettleState {
-    /// Looks at outcomes that were just counted.
-    pub(super) fn watch(&mut self, outcomes: &[Settled], stats: &Stats) {
+    /// Updates the failure states from outcomes that `stats` already counts.
+    pub(super) fn update_health(&mut self, outcomes: &[SettledDelivery], stats: &StatsTable) {
         for outcome in outcomes {
             match &outcome.attempt {
-                Some(attempt) if attempt.error.is_some() => self.watch_failure(outcome, attempt, stats),
-                Some(_) if !self.watches.of.is_empty() => self.watch_success(outcome),
+                Some(attempt) if attempt.error.is_some() => self.update_health_on_failure(outcome, attempt, stats),
+                Some(_) if !self.health.states.is_empty() => self.update_health_on_success(outcome),
                 _ => {}
             }
         }
     }
 
-    /// What the registry says.
-    pub(super) fn note(&mut self, webhook: WebhookNo, noted: Noted, stats: &mut Stats) {
-        match noted {
-            Noted::Disabled(reason) => {
-                if self.watches.set(webhook, Some(Standing::Disabled)) != Some(Standing::Disabled) {
-                    self.tell(webhook, Happened::Disabled { reason });
+    /// Applies a status change that the registry reports.
+    pub(super) fn registry_changed(&mut self, webhook: WebhookNo, change: StatusChange, stats: &mut StatsTable) {
+        match change {
+            StatusChange::Disabled(reason) => {
+                if self.health.set(webhook, Some(WebhookFailureState::Disabled)) != Some(WebhookFailureState::Disabled)
+                {
+                    self.emit(webhook, HealthEventKind::Disabled { reason });
                 }
             }
-            Noted::Resumed => {
-                // It gets all of its time again.
-                stats.begin_anew(webhook);
-                if self.watches.set(webhook, None).is_some() {
-                    self.tell(webhook, Happened::Recovered { was_disabled: true });
+            StatusChange::Resumed => {
+                // The `disable_after` time starts again.
+                stats.reset_failing(webhook);
+                if self.health.set(webhook, None).is_some() {
+                    self.emit(webhook, HealthEventKind::Recovered { was_disabled: true });
                 }
             }
-            Noted::Removed => _ = self.watches.set(webhook, None),
+            StatusChange::Removed => _ = self.health.set(webhook, None),
         }
-        self.gathered.items += 1;
+        self.pending.items += 1;
     }
 
-    fn watch_success(&mut self, outcome: &Settled) {
+    fn update_health_on_success(&mut self, outcome: &SettledDelivery) {
         let webhook = outcome.webhook;
-        // One that is disabled stays so, though a delivery that was under way succeeded.
-        if !matches!(self.watches.of.get(&webhook), Some(Standing::Failing(_))) {
+        // A disabled webhook stays disabled even if a delivery that was in flight succeeds.
+        if !matches!(self.health.states.get(&webhook), Some(WebhookFailureState::Failing(_))) {
             return;
         }
-        self.watches.set(webhook, None);
-        self.gathered.items += 1;
+        self.health.set(webhook, None);
+        self.pending.items += 1;
         if !is_own(&outcome.head) {
-            self.tell(webhook, Happened::Recovered { was_disabled: false });
+            self.emit(webhook, HealthEventKind::Recovered { was_disabled: false });
         }
     }
 
-    fn watch_failure(&mut self, outcome: &Settled, attempt: &Attempt, stats: &Stats) {
+    fn update_health_on_failure(&mut self, outcome: &SettledDelivery, attempt: &Attempt, stats: &StatsTable) {
         let Ok((_, event_type)) = EventHead::labels(&outcome.head) else { return };
-        if event_type.starts_with(RESERVED_TYPES) {
+        if event_type.starts_with(RESERVED_TYPE_PREFIX) {
             return;
         }
-        self.watch_failing(outcome.webhook, attempt, stats);
+        self.check_failing(outcome.webhook, attempt, stats);
         if let Decision::Dead(reason @ (DeadReason::Exhausted | DeadReason::NotRetryable)) = outcome.decision {
             let correlation_id = EventHead::parse(&outcome.head).map_or("", |head| head.event.correlation_id);
             let event = outcome.event;
-            self.tell(outcome.webhook, Happened::Exhausted { event, event_type, correlation_id, reason, attempt });
+            self.emit(
+                outcome.webhook,
+                HealthEventKind::Exhausted { event, event_type, correlation_id, reason, attempt },
+            );
         }
     }
 
-    fn watch_failing(&mut self, webhook: WebhookNo, attempt: &Attempt, stats: &Stats) {
+    fn check_failing(&mut self, webhook: WebhookNo, attempt: &Attempt, stats: &StatsTable) {
         let Some(since) = stats.get(webhook).failing_since else { return };
-        let after = (self.hooks.disable_after)(webhook).unwrap_or(self.options.disable_after);
+        let after = (self.callbacks.disable_after)(webhook).unwrap_or(self.options.disable_after);
         let failing_for = self.now.steady.since(since);
         let Some(percent) = percent_reached(failing_for, after) else { return };
-        let standing = Standing::Failing(percent);
-        if self.watches.of.get(&webhook).is_some_and(|before| *before >= standing) {
+        let health_state = WebhookFailureState::Failing(percent);
+        if self.health.states.get(&webhook).is_some_and(|before| *before >= health_state) {
             return;
         }
-        self.watches.set(webhook, Some(standing));
-        self.gathered.items += 1;
+        self.health.set(webhook, Some(health_state));
+        self.pending.items += 1;
         let now = self.now.wall;
         let ms = i64::try_from(failing_for.as_millis()).unwrap_or(i64::MAX);
         let since = Timestamp::from_millis(now.as_millis().saturating_sub(ms));
         let disabled_at = since.plus(after);
-        self.tell(webhook, Happened::Failing { percent, since, disabled_at, attempt });
+        self.emit(webhook, HealthEventKind::Failing { percent, since, disabled_at, attempt });
     }
 
-    /// Counts and logs it, and makes an operational event of it if anybody listens.
-    fn tell(&mut self, webhook: WebhookNo, what: Happened<'_>) {
-        let event_type = what.event_type();
+    /// Counts and logs a change, and writes an operational event to the outbox if a webhook subscribes to it.
+    fn emit(&mut self, webhook: WebhookNo, kind: HealthEventKind<'_>) {
+        let event_type = kind.event_type();
         self.metrics.operational.with_label_values(&[event_type]).inc();
-        if let Happened::Exhausted { event, reason, .. } = what {
+        if let HealthEventKind::Exhausted { event, reason, .. } = kind {
             tracing::debug!(webhook = webhook.0, %event, reason = reason.as_str(), "delivery given up");
         } else {
             tracing::info!(webhook = webhook.0, event_type, "how a webhook stands has changed");
         }
-        let happening = Happening { webhook, at: self.now.wall, what };
-        let Some(row) = (self.hooks.compose)(&happening) else { return };
-        if self.outbox.rows + self.gathered.flush.outbox.len() as u64 >= OUTBOX_ROWS_MAX {
+        let health_event = HealthEvent { webhook, at: self.now.wall, kind };
+        let Some(row) = (self.callbacks.compose_event)(&health_event) else { return };
+        if self.outbox.rows + self.pending.flush.outbox.len() as u64 >= OUTBOX_ROWS_MAX {
             self.metrics.operational_dropped.inc();
             return;
         }
-        self.gathered.flush.outbox.push(row);
-        self.gathered.items += 1;
+        self.pending.flush.outbox.push(row);
+        self.pending.items += 1;
     }
 }
 
-/// Whether an event is one of the gateway's own.
+/// Whether an event is an operational event.
 fn is_own(head: &[u8]) -> bool {
-    EventHead::labels(head).is_ok_and(|(_, event_type)| event_type.starts_with(RESERVED_TYPES))
+    EventHead::labels(head).is_ok_and(|(_, event_type)| event_type.starts_with(RESERVED_TYPE_PREFIX))
 }
 
-/// The last of [`FAILING_PERCENT`] that a time of nothing but failure has reached.
+/// The highest of [`FAILING_PERCENT`] that the failing time has reached.
 fn percent_reached(failing_for: Duration, disable_after: Duration) -> Option<u8> {
     let reached = |percent: &u8| failing_for.as_millis() * 100 >= disable_after.as_millis() * u128::from(*percent);
     FAILING_PERCENT.into_iter().rev().find(reached)
@@ -221,7 +227,7 @@ fn percent_reached(failing_for: Duration, disable_after: Duration) -> Option<u8>
 mod tests {
     use super::super::testing::{HOUR, World};
     use super::*;
-    use crate::handoff::{Command, ToSettle};
+    use crate::handoff::{SettleCommand, ToSettle};
     use crate::storage::delivery::testing::{attempt, failed};
 
     const FAILING: &str = "hooktide.webhook.failing";
@@ -229,8 +235,8 @@ mod tests {
     const RECOVERED: &str = "hooktide.webhook.recovered";
     const EXHAUSTED: &str = "hooktide.delivery.exhausted";
 
-    fn told(world: &World) -> Vec<&'static str> {
-        world.told.lock().unwrap().drain(..).map(|(_, event_type)| event_type).collect()
+    fn emitted(world: &World) -> Vec<&'static str> {
+        world.emitted.lock().unwrap().drain(..).map(|(_, event_type)| event_type).collect()
     }
 
     fn fail(world: &mut World) {
@@ -243,12 +249,12 @@ mod tests {
         world.settle(1, event, Some(attempt(1)), Decision::Delivered);
     }
 
-    fn note(world: &mut World, noted: Noted) {
-        world.take_in(ToSettle::Command(Command::Note { webhook: WebhookNo(1), noted }));
+    fn registry_changed(world: &mut World, change: StatusChange) {
+        world.take_in(ToSettle::Command(SettleCommand::StatusChanged { webhook: WebhookNo(1), change }));
         world.flush();
     }
 
-    /// The rows of the outbox, as the test's own `compose` wrote them.
+    /// The rows of the outbox, as the test's own `compose_event` wrote them.
     fn outbox(world: &World) -> Vec<String> {
         let rows = world.records.outbox(None, 100).unwrap();
         rows.into_iter().map(|(_, row)| String::from_utf8(row).unwrap()).collect()
@@ -272,77 +278,77 @@ mod tests {
 
     /// The test's webhooks are disabled after 24 hours of failure.
     #[tokio::test(start_paused = true)]
-    async fn each_stage_is_told_once_also_over_restarts_and_a_success_ends_it() {
+    async fn each_failing_stage_makes_one_event_even_over_restarts_and_a_success_resets_it() {
         let mut world = World::new();
         fail(&mut world);
-        assert!(told(&world).is_empty());
+        assert!(emitted(&world).is_empty());
         tokio::time::advance(12 * HOUR).await;
         fail(&mut world);
         fail(&mut world);
-        assert_eq!(told(&world), [FAILING]);
+        assert_eq!(emitted(&world), [FAILING]);
         world.flush();
         let rows = outbox(&world);
         assert!(rows[0].contains("percent: 50"), "{rows:?}");
         let mut world = world.reopen();
         fail(&mut world);
-        assert!(told(&world).is_empty(), "a restart says nothing anew");
+        assert!(emitted(&world).is_empty(), "a restart says nothing anew");
         tokio::time::advance(10 * HOUR).await;
         fail(&mut world);
-        assert_eq!(told(&world), [FAILING], "70 and 90 at once are one");
+        assert_eq!(emitted(&world), [FAILING], "70 and 90 at once are one");
         world.flush();
         let mut world = world.crash();
         fail(&mut world);
-        assert!(told(&world).is_empty());
+        assert!(emitted(&world).is_empty());
         succeed(&mut world);
         succeed(&mut world);
-        assert_eq!(told(&world), [RECOVERED]);
+        assert_eq!(emitted(&world), [RECOVERED]);
         world.flush();
         let mut world = world.reopen();
         succeed(&mut world);
-        assert!(told(&world).is_empty());
+        assert!(emitted(&world).is_empty());
         tokio::time::advance(13 * HOUR).await;
         fail(&mut world);
-        assert!(told(&world).is_empty(), "its time began anew");
+        assert!(emitted(&world).is_empty(), "its time began anew");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_stages_are_of_the_webhooks_own_time() {
+    async fn the_failing_stages_use_the_webhooks_own_disable_after() {
         let mut world = World::new();
         world.disable_after.lock().unwrap().insert(WebhookNo(1), 2 * HOUR);
         fail(&mut world);
         tokio::time::advance(HOUR).await;
         fail(&mut world);
-        assert_eq!(told(&world), [FAILING]);
+        assert_eq!(emitted(&world), [FAILING]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_registry_says_twice_is_told_once() {
+    async fn a_status_change_reported_twice_makes_one_event() {
         let mut world = World::new();
-        note(&mut world, Noted::Resumed);
-        assert!(told(&world).is_empty(), "it was never disabled");
-        note(&mut world, Noted::Disabled(Some(DisableReason::Gone)));
-        note(&mut world, Noted::Disabled(None));
-        assert_eq!(told(&world), [DISABLED_TYPE]);
-        assert_eq!(world.records.told_disabled().unwrap(), [WebhookNo(1)]);
+        registry_changed(&mut world, StatusChange::Resumed);
+        assert!(emitted(&world).is_empty(), "it was never disabled");
+        registry_changed(&mut world, StatusChange::Disabled(Some(DisableReason::Gone)));
+        registry_changed(&mut world, StatusChange::Disabled(None));
+        assert_eq!(emitted(&world), [DISABLED_TYPE]);
+        assert_eq!(world.records.notified_disabled().unwrap(), [WebhookNo(1)]);
         let mut world = world.crash();
-        note(&mut world, Noted::Disabled(None));
+        registry_changed(&mut world, StatusChange::Disabled(None));
         succeed(&mut world);
-        assert!(told(&world).is_empty(), "a delivery that was under way does not make it well");
-        note(&mut world, Noted::Resumed);
-        note(&mut world, Noted::Resumed);
-        assert_eq!(told(&world), [RECOVERED]);
-        note(&mut world, Noted::Disabled(None));
-        note(&mut world, Noted::Removed);
-        assert!(world.records.told_disabled().unwrap().is_empty());
+        assert!(emitted(&world).is_empty(), "a delivery that was under way does not make it well");
+        registry_changed(&mut world, StatusChange::Resumed);
+        registry_changed(&mut world, StatusChange::Resumed);
+        assert_eq!(emitted(&world), [RECOVERED]);
+        registry_changed(&mut world, StatusChange::Disabled(None));
+        registry_changed(&mut world, StatusChange::Removed);
+        assert!(world.records.notified_disabled().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_resumed_has_all_the_time_again() {
+    async fn a_resumed_webhook_gets_the_full_disable_after_again() {
         let mut world = World::new();
         fail(&mut world);
         tokio::time::advance(23 * HOUR).await;
-        note(&mut world, Noted::Disabled(Some(DisableReason::Gone)));
-        note(&mut world, Noted::Resumed);
+        registry_changed(&mut world, StatusChange::Disabled(Some(DisableReason::Gone)));
+        registry_changed(&mut world, StatusChange::Resumed);
         tokio::time::advance(2 * HOUR).await;
         fail(&mut world);
         world.flush();
@@ -350,9 +356,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delivery_given_up_is_told_and_an_operational_one_is_not() {
+    async fn an_exhausted_delivery_makes_an_event_unless_it_is_operational() {
         let mut world = World::new();
-        for (event_type, reason, is_told) in [
+        for (event_type, reason, is_notified) in [
             ("order.created", DeadReason::Exhausted, true),
             ("order.created", DeadReason::NotRetryable, true),
             ("order.created", DeadReason::Gone, false),
@@ -361,19 +367,19 @@ mod tests {
         ] {
             let event = world.announce(&[1]);
             world.settle_of(event_type, 1, event, Some(failed(3, 500)), Decision::Dead(reason));
-            let expected: &[&str] = if is_told { &[EXHAUSTED] } else { &[] };
-            assert_eq!(told(&world), expected, "{event_type} {reason:?}");
+            let expected: &[&str] = if is_notified { &[EXHAUSTED] } else { &[] };
+            assert_eq!(emitted(&world), expected, "{event_type} {reason:?}");
         }
-        // Nor does it say anything of how far a webhook is on its way.
+        // The percentage of the failure time is unchanged as well.
         tokio::time::advance(13 * HOUR).await;
         let event = world.announce(&[1]);
         let decision = Decision::Retry { at: world.clock.steady().plus(HOUR) };
         world.settle_of("hooktide.webhook.failing", 1, event, Some(failed(1, 500)), decision);
-        assert!(told(&world).is_empty());
+        assert!(emitted(&world).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rows_stay_until_the_log_has_them_and_their_number_is_bounded() {
+    async fn outbox_rows_stay_until_the_log_has_them_and_are_limited() {
         let mut world = World::new();
         let exhaust = |world: &mut World| {
             let event = world.announce(&[1]);
@@ -386,14 +392,14 @@ mod tests {
         let mut world = world.crash();
         let rows = world.records.outbox(None, 1).unwrap();
         assert_eq!((rows.len(), outbox(&world).len()), (1, 2));
-        world.take_in(ToSettle::Command(Command::Admitted { through: rows[0].0 }));
+        world.take_in(ToSettle::Command(SettleCommand::Admitted { through: rows[0].0 }));
         world.flush();
         assert_eq!(world.records.outbox(None, 9).unwrap(), world.records.outbox(Some(rows[0].0), 9).unwrap());
         assert_eq!(outbox(&world).len(), 1);
-        world.driver.keeper.outbox.rows = OUTBOX_ROWS_MAX - 1;
+        world.driver.state.outbox.rows = OUTBOX_ROWS_MAX - 1;
         exhaust(&mut world);
         exhaust(&mut world);
-        assert_eq!(world.driver.keeper.gathered.flush.outbox.len(), 1);
-        assert_eq!(world.driver.keeper.metrics.operational_dropped.get(), 1);
+        assert_eq!(world.driver.state.pending.flush.outbox.len(), 1);
+        assert_eq!(world.driver.state.metrics.operational_dropped.get(), 1);
     }
 }

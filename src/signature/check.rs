@@ -1,32 +1,32 @@
-//! From a scheme as it is written to one that can be used: every rule that a scheme breaks is named.
+//! Compiles the settings of a signature scheme to a [`Scheme`]. All violated rules are reported, not only the first.
 
 use ring::{digest, hmac};
 
-use super::code::Code;
+use super::code::CodeScheme;
 use super::encoding::Encoding;
-use super::key::Form;
+use super::key::SecretFormat;
 use super::scheme::Method;
-use super::template::{Placeholder, Signed};
-use super::time::{TimeRule, Unit};
-use super::{Place, RawScheme, Scheme, SchemeError};
+use super::signed_content::{ContentPlaceholder, SignedContent};
+use super::time::{TimeRule, TimestampUnit};
+use super::{RawScheme, Scheme, SchemeError, ValueLocation};
 use crate::json::Pointer;
 use crate::limits::{TOLERANCE_SECONDS_DEFAULT, TOLERANCE_SECONDS_MAX};
 
-/// Collects what is wrong.
+/// Collects the errors of a scheme.
 #[derive(Default)]
-struct Errors(Vec<SchemeError>);
+struct SchemeErrors(Vec<SchemeError>);
 
-impl Errors {
+impl SchemeErrors {
     fn add(&mut self, field: &'static str, detail: impl Into<String>) {
         self.0.push(SchemeError { field, detail: detail.into() });
     }
 
-    /// The value, or its error.
+    /// Returns the value, or adds the error and returns `None`.
     fn take<T>(&mut self, field: &'static str, result: Result<T, impl ToString>) -> Option<T> {
         result.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
-    /// Says of fields that are given that they have no meaning here.
+    /// Adds an error for each given field that has no meaning with this scheme.
     fn refuse(&mut self, fields: &[(&'static str, bool)], scheme: &str) {
         for (field, is_given) in fields {
             if *is_given {
@@ -36,12 +36,12 @@ impl Errors {
     }
 }
 
-/// See [`Scheme::try_new`].
+/// Compiles a scheme, for [`Scheme::try_new`].
 pub(super) fn scheme(raw: &RawScheme) -> Result<Scheme, Vec<SchemeError>> {
-    let mut errors = Errors::default();
+    let mut errors = SchemeErrors::default();
     let parsed = method(raw, &mut errors).map(|method| {
         let form = form(raw, &method, &mut errors);
-        let sig = places(raw, &method, &mut errors);
+        let sig = locations(raw, &method, &mut errors);
         let split = split(raw, &mut errors);
         let scheme = Scheme {
             encoding: encoding(raw, &method, &mut errors),
@@ -64,7 +64,7 @@ pub(super) fn scheme(raw: &RawScheme) -> Result<Scheme, Vec<SchemeError>> {
     }
 }
 
-fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
+fn method(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Method> {
     let method = match raw.scheme.as_str() {
         "hmac" => Some(Method::Hmac(hmac::HMAC_SHA256)),
         "hash" => Some(Method::Hash(&digest::SHA256)),
@@ -73,7 +73,7 @@ fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
         "token" => Some(Method::Token),
         "basic" => Some(Method::Basic),
         "none" => Some(Method::None),
-        other => other.strip_prefix("code:").and_then(|name| name.parse::<Code>().ok()).map(Method::Code),
+        other => other.strip_prefix("code:").and_then(|name| name.parse::<CodeScheme>().ok()).map(Method::Code),
     };
     let Some(method) = method else {
         let allowed = "hmac, hash, ed25519, ecdsa-p256, token, basic, none, code:twilio, code:paypal, code:sns";
@@ -100,52 +100,56 @@ fn method(raw: &RawScheme, errors: &mut Errors) -> Option<Method> {
     Some(named)
 }
 
-fn form(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Form {
+fn form(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> SecretFormat {
     let all = [
-        ("utf8", Form::Utf8),
-        ("hex", Form::Hex),
-        ("base64", Form::Base64),
-        ("whsec", Form::Whsec),
-        ("whpk", Form::Whpk),
-        ("spki-base64", Form::SpkiBase64),
+        ("utf8", SecretFormat::Utf8),
+        ("hex", SecretFormat::Hex),
+        ("base64", SecretFormat::Base64),
+        ("whsec", SecretFormat::Whsec),
+        ("whpk", SecretFormat::Whpk),
+        ("spki-base64", SecretFormat::SpkiBase64),
     ];
-    let allowed: &[Form] = match method {
-        Method::Hmac(_) | Method::Hash(_) => &[Form::Utf8, Form::Hex, Form::Base64, Form::Whsec],
-        Method::Ed25519 => &[Form::Hex, Form::Base64, Form::Whpk, Form::SpkiBase64],
-        Method::EcdsaP256 => &[Form::Hex, Form::Base64, Form::SpkiBase64],
-        Method::Token | Method::Basic | Method::None | Method::Code(_) => &[Form::Utf8],
+    let allowed: &[SecretFormat] = match method {
+        Method::Hmac(_) | Method::Hash(_) => {
+            &[SecretFormat::Utf8, SecretFormat::Hex, SecretFormat::Base64, SecretFormat::Whsec]
+        }
+        Method::Ed25519 => &[SecretFormat::Hex, SecretFormat::Base64, SecretFormat::Whpk, SecretFormat::SpkiBase64],
+        Method::EcdsaP256 => &[SecretFormat::Hex, SecretFormat::Base64, SecretFormat::SpkiBase64],
+        Method::Token | Method::Basic | Method::None | Method::Code(_) => &[SecretFormat::Utf8],
     };
     let given = raw.key.as_deref().unwrap_or("utf8");
     let found = all.iter().find(|(name, form)| *name == given && allowed.contains(form)).map(|(_, form)| *form);
     found.unwrap_or_else(|| {
         let names: Vec<_> = all.iter().filter(|(_, form)| allowed.contains(form)).map(|(name, _)| *name).collect();
         errors.add("key", format!("{given:?} is no key of scheme = {:?}; allowed: {}", raw.scheme, names.join(", ")));
-        Form::Utf8
+        SecretFormat::Utf8
     })
 }
 
-fn places(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Vec<Place> {
+fn locations(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> Vec<ValueLocation> {
     let Some(written) = &raw.sig else {
         if !matches!(method, Method::None | Method::Code(_)) {
             errors.add("sig", "is missing: where does the signature stand?");
         }
         return Vec::new();
     };
-    let mut places = Vec::new();
+    let mut locations = Vec::new();
     for text in written.iter() {
-        match errors.take("sig", text.parse::<Place>()) {
-            Some(Place::Sig(_) | Place::Const(_)) => errors.add("sig", format!("{text}: no signature stands there")),
-            Some(place) => places.push(place),
+        match errors.take("sig", text.parse::<ValueLocation>()) {
+            Some(ValueLocation::Sig(_) | ValueLocation::Const(_)) => {
+                errors.add("sig", format!("{text}: no signature stands there"))
+            }
+            Some(location) => locations.push(location),
             None => (),
         }
     }
     if written.iter().next().is_none() {
         errors.add("sig", "is empty: where does the signature stand?");
     }
-    places
+    locations
 }
 
-fn split(raw: &RawScheme, errors: &mut Errors) -> Option<char> {
+fn split(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<char> {
     let mut chars = raw.split.as_deref()?.chars();
     let (Some(one @ (',' | ';' | ' ')), None) = (chars.next(), chars.next()) else {
         errors.add("split", "expected \",\", \";\" or \" \"");
@@ -157,7 +161,7 @@ fn split(raw: &RawScheme, errors: &mut Errors) -> Option<char> {
     Some(one)
 }
 
-fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
+fn encoding(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> Encoding {
     let is_needed = matches!(method, Method::Hmac(_) | Method::Hash(_) | Method::Ed25519 | Method::EcdsaP256);
     match raw.encoding.as_deref() {
         Some("hex") => Encoding::Hex,
@@ -175,14 +179,14 @@ fn encoding(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Encoding {
     }
 }
 
-fn signed(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Signed {
+fn signed(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> SignedContent {
     let is_signed = matches!(method, Method::Hmac(_) | Method::Hash(_) | Method::Ed25519 | Method::EcdsaP256);
     let text = if is_signed { raw.signed.as_deref().unwrap_or("{body}") } else { "" };
-    let Some(signed) = errors.take("signed", text.parse::<Signed>()) else { return Signed::default() };
-    if is_signed && !signed.says_something() {
+    let Some(signed) = errors.take("signed", text.parse::<SignedContent>()) else { return SignedContent::default() };
+    if is_signed && !signed.depends_on_request() {
         errors.add("signed", "holds nothing of the request, so that one signature would fit all");
     }
-    match (signed.has(&Placeholder::Key), method) {
+    match (signed.has(&ContentPlaceholder::Key), method) {
         (false, Method::Hash(_)) => errors.add("signed", "a hash without {key} is no signature: anybody can make it"),
         (true, Method::Hash(_)) | (false, _) => (),
         (true, _) => errors.add("signed", "{key} has a meaning with scheme = \"hash\" only"),
@@ -190,7 +194,7 @@ fn signed(raw: &RawScheme, method: &Method, errors: &mut Errors) -> Signed {
     signed
 }
 
-fn time(raw: &RawScheme, errors: &mut Errors) -> Option<TimeRule> {
+fn time(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<TimeRule> {
     let Some(text) = &raw.time else {
         for (field, is_given) in [("unit", raw.unit.is_some()), ("tolerance", raw.tolerance.is_some())] {
             if is_given {
@@ -199,35 +203,35 @@ fn time(raw: &RawScheme, errors: &mut Errors) -> Option<TimeRule> {
         }
         return None;
     };
-    let place = errors.take("time", text.parse::<Place>());
-    if let Some(Place::Const(_) | Place::Path) = place {
+    let location = errors.take("time", text.parse::<ValueLocation>());
+    if let Some(ValueLocation::Const(_) | ValueLocation::Path) = location {
         errors.add("time", format!("{text}: no time stands there"));
     }
     let unit = match raw.unit.as_deref() {
-        None | Some("s") => Unit::Seconds,
-        Some("ms") => Unit::Millis,
-        Some("rfc3339") => Unit::Rfc3339,
+        None | Some("s") => TimestampUnit::Seconds,
+        Some("ms") => TimestampUnit::Millis,
+        Some("rfc3339") => TimestampUnit::Rfc3339,
         Some(other) => {
             errors.add("unit", format!("{other:?} is not known; allowed: s, ms, rfc3339"));
-            Unit::Seconds
+            TimestampUnit::Seconds
         }
     };
     let tolerance_s = raw.tolerance.unwrap_or(TOLERANCE_SECONDS_DEFAULT);
     if !(1..=TOLERANCE_SECONDS_MAX).contains(&tolerance_s) {
         errors.add("tolerance", format!("expected 1 to {TOLERANCE_SECONDS_MAX} seconds"));
     }
-    place.map(|place| TimeRule { place, unit, tolerance_s })
+    location.map(|location| TimeRule { location, unit, tolerance_s })
 }
 
-fn each(raw: &RawScheme, errors: &mut Errors) -> Option<Pointer> {
+fn each(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Pointer> {
     let text = raw.each.as_deref()?;
     errors.take("each", Pointer::try_new(text.strip_prefix("json:").unwrap_or(text)))
 }
 
-/// What fields demand of each other.
-fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
+/// Checks rules that concern several fields.
+fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut SchemeErrors) {
     match scheme.method {
-        // What code verifies, code knows; the table may still say where things stand.
+        // The code of the scheme decides what is signed. The settings may still give locations.
         Method::Code(_) => return,
         Method::None => errors.refuse(
             &[
@@ -246,31 +250,31 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut Errors) {
         return errors.refuse(&given, &raw.scheme);
     }
     // A signature cannot cover itself.
-    for place in &scheme.sig {
-        let is_inside = match place {
-            Place::Json(_) | Place::Form(_) => scheme.signed.has(&Placeholder::Body),
-            Place::Query(_) | Place::Path => scheme.signed.has_url(),
+    for location in &scheme.sig {
+        let is_inside = match location {
+            ValueLocation::Json(_) | ValueLocation::Form(_) => scheme.signed.has(&ContentPlaceholder::Body),
+            ValueLocation::Query(_) | ValueLocation::Path => scheme.signed.has_url(),
             _ => false,
-        } || scheme.signed.covers(place);
+        } || scheme.signed.covers(location);
         if is_inside {
-            errors.add("signed", format!("covers {place}, where the signature itself stands"));
+            errors.add("signed", format!("covers {location}, where the signature itself stands"));
         }
     }
-    if scheme.each.is_some() && !scheme.sig.iter().all(|place| matches!(place, Place::Json(_))) {
+    if scheme.each.is_some() && !scheme.sig.iter().all(|location| matches!(location, ValueLocation::Json(_))) {
         errors.add("sig", "with `each` the signature of an element stands in it: json:/POINTER");
     }
     let Some(time) = &scheme.time else {
-        if scheme.signed.has(&Placeholder::Time) && raw.time.is_none() {
+        if scheme.signed.has(&ContentPlaceholder::Time) && raw.time.is_none() {
             errors.add("time", "is missing, but {time} is signed: where does it stand?");
         }
         return;
     };
-    if let Place::Sig(_) = time.place
+    if let ValueLocation::Sig(_) = time.location
         && (scheme.split.is_none() || scheme.sig.len() != 1)
     {
         errors.add("time", "sig: needs `split`, and one place in `sig`");
     }
-    if !scheme.signed.has(&Placeholder::Time) && !scheme.signed.covers(&time.place) {
+    if !scheme.signed.has(&ContentPlaceholder::Time) && !scheme.signed.covers(&time.location) {
         errors.add("time", "is not signed, so that anybody can change it: add {time} to `signed`");
     }
 }

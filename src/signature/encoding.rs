@@ -1,37 +1,39 @@
-//! Signatures as text: hexadecimal in either case, base64 with its padding, or base64url without.
+//! The text encodings of signatures: hexadecimal in upper or lower case, base64 with padding, and base64url without
+//! padding.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 
-/// The longest signature: two numbers of 33 bytes in ASN.1, as ECDSA over P-256 has them.
+/// The length of the longest signature: two numbers of 33 bytes in ASN.1, as in ECDSA over P-256.
 const BYTES_MAX: usize = 72;
 
-/// How bytes are written.
+/// The text encoding of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// Two digits a byte, read in either case, written in lower case.
+    /// Two digits per byte, read in upper or lower case, written in lower case.
     Hex,
-    /// RFC 4648 section 4, padded, with no bits left over.
+    /// RFC 4648 section 4, with padding and without unused bits.
     Base64,
-    /// RFC 4648 section 5, without padding, with no bits left over.
+    /// RFC 4648 section 5, without padding and without unused bits.
     Base64Url,
 }
 
-/// A signature's bytes, on the stack.
+/// The decoded bytes of a signature, on the stack.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Decoded {
+pub(super) struct DecodedSignature {
     bytes: [u8; BYTES_MAX],
     length: usize,
 }
 
-impl Decoded {
+impl DecodedSignature {
+    /// The bytes.
     pub(super) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
 impl Encoding {
-    /// The bytes that a text stands for; `None` if it is not of this form, empty, or longer than any signature.
-    pub(super) fn decode(self, text: &[u8]) -> Option<Decoded> {
+    /// Decodes a text; `None` if the text is not in this encoding, empty, or longer than any signature.
+    pub(super) fn decode(self, text: &[u8]) -> Option<DecodedSignature> {
         let encoding = match self {
             Self::Hex => &HEXLOWER_PERMISSIVE,
             Self::Base64 => &BASE64,
@@ -40,9 +42,10 @@ impl Encoding {
         let mut bytes = [0; BYTES_MAX];
         let room = encoding.decode_len(text.len()).ok()?;
         let length = encoding.decode_mut(text, bytes.get_mut(..room)?).ok()?;
-        if length == 0 { None } else { Some(Decoded { bytes, length }) }
+        if length == 0 { None } else { Some(DecodedSignature { bytes, length }) }
     }
 
+    /// Encodes bytes as text.
     pub(super) fn encode(self, bytes: &[u8]) -> String {
         match self {
             Self::Hex => HEXLOWER.encode(bytes),
@@ -51,7 +54,7 @@ impl Encoding {
         }
     }
 
-    /// What a person is told to look for.
+    /// The name of the encoding in error messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Hex => "HEX",
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_text_stands_for_some_bytes() {
+    fn each_encoding_is_unambiguous() {
         let decode = |encoding: Encoding, text: &str| encoding.decode(text.as_bytes()).map(|d| d.as_slice().to_vec());
         assert_eq!(decode(Encoding::Hex, "00fF"), Some(vec![0, 255]));
         assert_eq!(decode(Encoding::Base64, "AP8="), Some(vec![0, 255]));

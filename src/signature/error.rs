@@ -1,75 +1,77 @@
-//! Why a request is not believed, in words for whoever sets a source up; never a secret, never a value of the request.
+//! Why a request fails verification. The messages are for the person who configures a source. They never contain a
+//! secret or a value of the request.
 
-use super::Ambiguous;
+use super::AmbiguousHeader;
 
-/// See the module. The sender is told none of this.
+/// Why a request fails verification. The sender of the request never receives this reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// A header or field that the scheme needs is missing or empty.
     #[error("{0} is missing or empty")]
     Missing(Box<str>),
-    /// It is there twice, with different values.
+    /// A header or field occurs more than once with different values.
     #[error("{0} is there more than once, with different values")]
     Ambiguous(Box<str>),
-    /// What ends a value in the text that is signed stands in the value too, so that it could end in two places.
+    /// A value contains the separator that ends the value in the signed content, so the value could end at two
+    /// positions.
     #[error("{0} holds a full stop, which separates it from the rest of what is signed")]
     Separator(Box<str>),
-    /// The time is not what the scheme says.
-    #[error("{place} holds no time in {unit}")]
+    /// The timestamp is not in the unit of the scheme.
+    #[error("{location} holds no time in {unit}")]
     Time {
-        /// Where.
-        place: Box<str>,
+        /// The location of the timestamp.
+        location: Box<str>,
         /// `seconds`, `milliseconds`, `RFC 3339`.
         unit: &'static str,
     },
-    /// Sent too long ago: a replay, or a clock that is wrong.
+    /// The request was sent too long ago. Either the request is a replay, or a clock is wrong.
     #[error("the timestamp is {seconds} s old; {allowed} s are allowed")]
     TooOld {
-        /// How old.
+        /// The age of the timestamp in seconds.
         seconds: u64,
-        /// How old it may be.
+        /// The allowed age in seconds.
         allowed: u64,
     },
-    /// Dated in the future: a clock that is wrong.
+    /// The timestamp is in the future, because a clock is wrong.
     #[error("the timestamp is {seconds} s ahead; {allowed} s are allowed (is a clock wrong?)")]
     TooNew {
-        /// How far.
+        /// The distance to the timestamp in seconds.
         seconds: u64,
-        /// How far it may be.
+        /// The allowed distance in seconds.
         allowed: u64,
     },
-    /// What stands there is no signature of this scheme.
-    #[error("{place} holds no signature of the expected form ({form})")]
+    /// The location contains no signature of the form that the scheme expects.
+    #[error("{location} holds no signature of the expected form ({form})")]
     NoSignature {
-        /// Where.
-        place: Box<str>,
-        /// `sha256=HEX`.
+        /// The location of the signature.
+        location: Box<str>,
+        /// The expected form, such as `sha256=HEX`.
         form: Box<str>,
     },
-    /// More signatures than any sender gives: each costs a comparison.
-    #[error("{place} holds more than {allowed} signatures")]
+    /// The request has more signatures than any sender gives. Each signature costs a comparison.
+    #[error("{location} holds more than {allowed} signatures")]
     TooMany {
-        /// Where.
-        place: Box<str>,
-        /// How many there may be.
+        /// The location of the signatures.
+        location: Box<str>,
+        /// The maximum number of signatures.
         allowed: usize,
     },
-    /// None of the keys made it over these bytes.
+    /// None of the keys made any of the signatures over this content.
     #[error("the signature does not fit: is the secret the right one, and did no proxy change or re-encode the body?")]
     Mismatch,
-    /// A token or password that is not the configured one.
+    /// The token or password is not the configured one.
     #[error("the token is not the configured one")]
     Token,
-    /// A body that the scheme needs to be JSON or a form is not.
+    /// The body is not JSON or not a form, although the scheme requires it.
     #[error("the body is not {0}, which the signature is in")]
     Body(&'static str),
-    /// The certificate.
+    /// The certificate is missing, invalid or not trusted.
     #[error("the certificate: {0}")]
     Certificate(Box<str>),
 }
 
-impl From<Ambiguous> for VerifyError {
-    fn from(Ambiguous(name): Ambiguous) -> Self {
+impl From<AmbiguousHeader> for VerifyError {
+    fn from(AmbiguousHeader(name): AmbiguousHeader) -> Self {
         Self::Ambiguous(format!("the header {name}").into())
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: what a secret's text stands for, prepared once.
+//! Verifying keys, which are prepared once from the text of a secret.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use super::SchemeError;
-use super::code::Code;
+use super::code::CodeScheme;
 use super::scheme::Method;
 use super::standard::{PUBLIC_PREFIX, SECRET_PREFIX};
-use crate::limits::{HMAC_KEY_BYTES_MIN, HMAC_KEY_BYTES_WANTED};
+use crate::limits::{HMAC_KEY_BYTES_MIN, HMAC_KEY_BYTES_RECOMMENDED};
 use crate::model::{HIDDEN, Secret};
 
-/// Bytes of an Ed25519 public key.
+/// The length of an Ed25519 public key in bytes.
 const ED25519_BYTES: usize = 32;
-/// Bytes of an uncompressed point on P-256, which begins with a 4.
+/// The length in bytes of an uncompressed point on P-256, which begins with a 4.
 const P256_BYTES: usize = 65;
-/// The y coordinates of points of small order on Curve25519, the sign of x left out: under such a key anybody can make a
-/// signature for anything (<https://eprint.iacr.org/2020/1244>, table 1). Those that are not below the field's prime are
-/// refused apart.
+/// The y coordinates of points of small order on Curve25519, without the sign of x. Under such a key, anyone can make
+/// a signature for any message (<https://eprint.iacr.org/2020/1244>, table 1). Coordinates that are not below the prime
+/// of the field are refused separately.
 const SMALL_ORDER: [&str; 5] = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -33,9 +33,9 @@ const SMALL_ORDER: [&str; 5] = [
     "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ];
 
-/// What a secret's text means.
+/// The format of the text of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum SecretFormat {
     Utf8,
     Hex,
     Base64,
@@ -44,46 +44,50 @@ pub(super) enum Form {
     SpkiBase64,
 }
 
-/// A key that verifies. Prints as `***`.
-pub struct Key {
+/// A key that verifies signatures. Prints as `***`.
+pub struct VerifyingKey {
     secret: Secret,
-    pub(super) kind: Kind,
+    pub(super) kind: VerifyingKeyKind,
     is_short: bool,
 }
 
-/// A key by what it is used with.
-pub(super) enum Kind {
+/// A verifying key in the form of its algorithm.
+pub(super) enum VerifyingKeyKind {
     Hmac(hmac::Key),
-    /// Stands in the digested text itself.
+    /// The key is a part of the text that is hashed.
     Hash(&'static digest::Algorithm, Zeroizing<Vec<u8>>),
     Public(UnparsedPublicKey<Box<[u8]>>),
-    /// SHA-256 of a token, or of `user:password`: equal digests are compared, so that nothing tells how long the text is.
+    /// The SHA-256 of a token or of `user:password`. Digests are compared, so that the comparison does not reveal the
+    /// length of the text.
     Token(digest::Digest),
-    /// For a scheme in code, which reads the secret itself.
+    /// For a scheme implemented in code, which reads the secret itself.
     Text,
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HIDDEN)
     }
 }
 
-impl Key {
-    /// Whether a person should be told that this key is short: an HMAC key below 16 bytes.
+impl VerifyingKey {
+    /// Whether the key is so short that the user should be warned: an HMAC key below 16 bytes.
     pub fn is_short(&self) -> bool {
         self.is_short
     }
 
-    /// The secret it was made from, for the schemes in code.
+    /// The secret that the key was made from, for schemes implemented in code.
     pub(super) fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The key that a secret's text stands for; `length_min` in bytes for HMAC.
+    /// Prepares the key of a secret. `length_min` is the minimum length in bytes of an HMAC key.
+    ///
+    /// # Errors
+    /// [`SchemeError`] if the text is not a key of this method and format.
     pub(super) fn try_new(
         method: &Method,
-        form: Form,
+        form: SecretFormat,
         secret: &Secret,
         length_min: usize,
     ) -> Result<Self, SchemeError> {
@@ -94,50 +98,50 @@ impl Key {
         let kind = match method {
             Method::Hmac(algorithm) => {
                 let bytes = symmetric(form, secret, length_min)?;
-                is_short = bytes.len() < HMAC_KEY_BYTES_WANTED;
-                Kind::Hmac(hmac::Key::new(*algorithm, &bytes))
+                is_short = bytes.len() < HMAC_KEY_BYTES_RECOMMENDED;
+                VerifyingKeyKind::Hmac(hmac::Key::new(*algorithm, &bytes))
             }
-            // The account's auth token is an HMAC key too.
-            Method::Code(Code::Twilio) => {
-                is_short = symmetric(form, secret, length_min)?.len() < HMAC_KEY_BYTES_WANTED;
-                Kind::Text
+            // The auth token of the account is an HMAC key too.
+            Method::Code(CodeScheme::Twilio) => {
+                is_short = symmetric(form, secret, length_min)?.len() < HMAC_KEY_BYTES_RECOMMENDED;
+                VerifyingKeyKind::Text
             }
             Method::Hash(algorithm) => {
                 let bytes = symmetric(form, secret, length_min)?;
-                is_short = bytes.len() < HMAC_KEY_BYTES_WANTED;
-                Kind::Hash(algorithm, bytes)
+                is_short = bytes.len() < HMAC_KEY_BYTES_RECOMMENDED;
+                VerifyingKeyKind::Hash(algorithm, bytes)
             }
-            Method::Ed25519 => Kind::Public(ed25519(form, secret)?),
-            Method::EcdsaP256 => Kind::Public(p256(form, secret)?),
+            Method::Ed25519 => VerifyingKeyKind::Public(ed25519(form, secret)?),
+            Method::EcdsaP256 => VerifyingKeyKind::Public(p256(form, secret)?),
             Method::Basic if !secret.reveal().contains(':') => return Err(error("expected user:password")),
-            Method::Token | Method::Basic => Kind::Token(token_digest(secret.reveal().as_bytes())),
-            Method::None | Method::Code(_) => Kind::Text,
+            Method::Token | Method::Basic => VerifyingKeyKind::Token(token_digest(secret.reveal().as_bytes())),
+            Method::None | Method::Code(_) => VerifyingKeyKind::Text,
         };
         Ok(Self { secret: secret.clone(), kind, is_short })
     }
 }
 
-/// What tokens are compared by.
+/// The digest by which tokens are compared.
 pub(super) fn token_digest(token: &[u8]) -> digest::Digest {
     digest::digest(&digest::SHA256, token)
 }
 
-/// The bytes that a text stands for, without the prefix of its form.
-pub(super) fn bytes(form: Form, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
+/// Decodes the bytes of a secret, without the prefix of its format.
+pub(super) fn bytes(form: SecretFormat, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
     let text = secret.reveal();
     let base64 = |text: &str| BASE64.decode(text.as_bytes()).map_err(|_| "base64 (RFC 4648 section 4, with padding)");
     match form {
-        Form::Utf8 => Ok(text.as_bytes().to_vec()),
-        Form::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
-        Form::Whsec => base64(text.strip_prefix(SECRET_PREFIX).unwrap_or(text)),
-        Form::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
-        Form::Base64 | Form::SpkiBase64 => base64(text),
+        SecretFormat::Utf8 => Ok(text.as_bytes().to_vec()),
+        SecretFormat::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
+        SecretFormat::Whsec => base64(text.strip_prefix(SECRET_PREFIX).unwrap_or(text)),
+        SecretFormat::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
+        SecretFormat::Base64 | SecretFormat::SpkiBase64 => base64(text),
     }
     .map(Zeroizing::new)
     .map_err(|expected| error(format!("expected {expected}")))
 }
 
-fn symmetric(form: Form, secret: &Secret, length_min: usize) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
+fn symmetric(form: SecretFormat, secret: &Secret, length_min: usize) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
     let bytes = bytes(form, secret)?;
     match bytes.len() < length_min {
         true if length_min > 1 => {
@@ -148,10 +152,10 @@ fn symmetric(form: Form, secret: &Secret, length_min: usize) -> Result<Zeroizing
     }
 }
 
-fn ed25519(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
+fn ed25519(form: SecretFormat, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
     let bytes = bytes(form, secret)?;
     let point: [u8; ED25519_BYTES] = match form {
-        Form::SpkiBase64 => {
+        SecretFormat::SpkiBase64 => {
             from_spki(&alg_id::ED25519, &bytes).ok_or_else(|| error("expected an Ed25519 key in SPKI"))?
         }
         _ => bytes
@@ -165,7 +169,7 @@ fn ed25519(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, 
     Ok(UnparsedPublicKey::new(&ED25519, Box::from(point)))
 }
 
-/// Whether a point is of small order, or not written in the one way there is.
+/// Whether a point has small order or is not in canonical form.
 fn is_degenerate(mut point: [u8; ED25519_BYTES]) -> bool {
     point[ED25519_BYTES - 1] &= 0x7f;
     let hex = data_encoding::HEXLOWER.encode(&point);
@@ -174,10 +178,10 @@ fn is_degenerate(mut point: [u8; ED25519_BYTES]) -> bool {
     !is_canonical || SMALL_ORDER.contains(&hex.as_str())
 }
 
-fn p256(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
+fn p256(form: SecretFormat, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, SchemeError> {
     let bytes = bytes(form, secret)?;
     let point: Option<[u8; P256_BYTES]> = match form {
-        Form::SpkiBase64 => {
+        SecretFormat::SpkiBase64 => {
             Some(from_spki(&alg_id::ECDSA_P256, &bytes).ok_or_else(|| error("expected a key on P-256 in SPKI"))?)
         }
         _ => bytes.as_slice().try_into().ok(),
@@ -189,11 +193,13 @@ fn p256(form: Form, secret: &Secret) -> Result<UnparsedPublicKey<Box<[u8]>>, Sch
     Ok(UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, Box::from(point)))
 }
 
-/// The key of `N` bytes that a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) of this algorithm holds.
+/// The key of `N` bytes in a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) of this algorithm; `None` for anything
+/// else.
 fn from_spki<const N: usize>(algorithm: &AlgorithmIdentifier, der: &[u8]) -> Option<[u8; N]> {
     let (_, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
     let key = info.subject_public_key.data.as_ref().try_into().ok()?;
-    // The parser takes more than DER, and any algorithm. Equality leaves the one spelling of a key of this algorithm.
+    // The parser accepts more than DER, and any algorithm. The comparison accepts only the one DER encoding of a key of
+    // this algorithm.
     (public_key_to_spki(algorithm, key).as_ref() == der).then_some(key)
 }
 
@@ -201,13 +207,13 @@ fn error(detail: impl Into<String>) -> SchemeError {
     SchemeError { field: "secrets", detail: detail.into() }
 }
 
-/// A public key's text, of the form that [`Key::try_new`] reads.
-pub(super) fn public_text(method: &Method, form: Form, point: &[u8]) -> String {
+/// The text of a public key, in a format that [`VerifyingKey::try_new`] reads.
+pub(super) fn public_text(method: &Method, form: SecretFormat, point: &[u8]) -> String {
     let algorithm = if matches!(method, Method::Ed25519) { alg_id::ED25519 } else { alg_id::ECDSA_P256 };
     match form {
-        Form::Hex => data_encoding::HEXLOWER.encode(point),
-        Form::Whpk => format!("{PUBLIC_PREFIX}{}", BASE64.encode(point)),
-        Form::SpkiBase64 => BASE64.encode(&public_key_to_spki(&algorithm, point)),
-        Form::Utf8 | Form::Base64 | Form::Whsec => BASE64.encode(point),
+        SecretFormat::Hex => data_encoding::HEXLOWER.encode(point),
+        SecretFormat::Whpk => format!("{PUBLIC_PREFIX}{}", BASE64.encode(point)),
+        SecretFormat::SpkiBase64 => BASE64.encode(&public_key_to_spki(&algorithm, point)),
+        SecretFormat::Utf8 | SecretFormat::Base64 | SecretFormat::Whsec => BASE64.encode(point),
     }
 }

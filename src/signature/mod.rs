@@ -1,11 +1,16 @@
-//! signature: makes and checks signatures, the same scheme in both directions.
+//! signature: makes and verifies signatures. The same scheme works in both directions.
 //!
-//! Promises: a body is signed and checked byte for byte as it travels, in parts and without a copy; every signature
-//! given is looked at, in constant time; a failure is named. Must never know: webhooks, sources, who calls.
+//! Invariants:
 //!
-//! A [`Scheme`] is data: where the signature stands, how it is encoded, what is signed, by which key. [`standard`] is the
-//! Standard Webhooks specification in code, because each delivery of the default profile goes through it; `code` holds the
-//! few schemes that no data says.
+//! - A body is signed and verified byte for byte as sent, in parts and without a copy.
+//! - Every signature of a request is compared, in constant time.
+//! - Every failure has a reason.
+//!
+//! This folder must never know webhooks, sources or callers.
+//!
+//! A [`Scheme`] is data: the location of the signature, its encoding, the signed content and the kind of key.
+//! [`standard`] implements the Standard Webhooks specification in code, because each delivery of the default profile
+//! uses it. `code` contains the few schemes that cannot be described as data.
 
 mod scheme;
 
@@ -14,25 +19,25 @@ mod code;
 mod encoding;
 mod error;
 mod key;
-mod outbound;
-mod place;
-mod request;
+mod outbound_scheme;
+mod request_parts;
 mod sign;
+mod signed_content;
 mod signing_key;
 pub mod standard;
-mod template;
 mod time;
+mod value_location;
 mod verify;
 
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
-pub use key::Key;
-pub use outbound::{Outbound, OutboundKey, ToSign};
-pub use place::{Ambiguous, Place, PlaceError};
-pub use request::Request;
+pub use key::VerifyingKey;
+pub use outbound_scheme::{OutboundKey, OutboundScheme, UnsignedDelivery};
+pub use request_parts::RequestParts;
 pub use scheme::{Scheme, SchemeError};
-pub use sign::{Outgoing, SignError};
+pub use sign::{OutgoingRequest, SignError};
 pub use signing_key::{SigningKey, SigningKind};
+pub use value_location::{AmbiguousHeader, ValueLocation, ValueLocationError};
 
 pub use crate::model::{OneOrMany, RawScheme};
 

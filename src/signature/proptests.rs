@@ -1,4 +1,4 @@
-//! What a scheme signs it verifies, whatever the scheme; with one bit changed it does not.
+//! Property tests: every scheme verifies what it signs, and refuses a request with one changed bit.
 
 use http::header::HeaderValue;
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn trials() -> impl Strategy<Value = Trial> {
         })
 }
 
-/// Something of a request in which one bit changes.
+/// The part of a request in which one bit is changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Target {
     Body,
@@ -94,7 +94,7 @@ fn flip(bytes: &[u8], at: Index) -> Vec<u8> {
 }
 
 /// The request with one bit changed; `None` if the target is not there, or the result is no request.
-fn changed(request: &Outgoing, target: Target, at: Index) -> Option<Outgoing> {
+fn changed(request: &OutgoingRequest, target: Target, at: Index) -> Option<OutgoingRequest> {
     let mut other = request.clone();
     let text = |text: &str| if text.is_empty() { None } else { String::from_utf8(flip(text.as_bytes(), at)).ok() };
     match target {
@@ -111,7 +111,7 @@ fn changed(request: &Outgoing, target: Target, at: Index) -> Option<Outgoing> {
     Some(other)
 }
 
-/// Whether the change is one that the scheme must see.
+/// Whether the scheme must detect the change.
 fn is_covered(raw: &RawScheme, target: Target) -> bool {
     let signed = raw.signed.as_deref().unwrap_or_default();
     match target {
@@ -136,22 +136,22 @@ proptest! {
     ) {
         let scheme = Scheme::try_new(&trial.raw).unwrap();
         let secret = Secret::new(trial.secret.as_str());
-        let mut request = Outgoing {
+        let mut request = OutgoingRequest {
             method: "POST".into(),
             url: "https://hooks.example.com/in%3A/a".into(),
             query: Some("x=%3a%41&y".into()),
             body,
-            ..Outgoing::default()
+            ..OutgoingRequest::default()
         };
         request.headers.insert("x-id", HeaderValue::from_static("msg_1"));
         scheme.sign(&secret, &mut request, NOW).unwrap();
         let key = scheme.key(&scheme.verifying_secret(&secret).unwrap()).unwrap();
-        let check = |request: &Outgoing| scheme.verify([&key], None, &request.request(), NOW);
+        let check = |request: &OutgoingRequest| scheme.verify([&key], None, &request.request(), NOW);
         prop_assert_eq!(check(&request), Ok(()));
 
         for (target, at) in targets {
             let Some(other) = changed(&request, target, at).filter(|_| is_covered(&trial.raw, target)) else { continue };
-            let sig = |request: &Outgoing| request.headers["x-sig"].as_bytes().to_ascii_lowercase();
+            let sig = |request: &OutgoingRequest| request.headers["x-sig"].as_bytes().to_ascii_lowercase();
             // Digits in the other case are the same signature, and a sequence that is decoded before it is signed may be
             // written so or so.
             let is_same = match target {
@@ -170,7 +170,7 @@ proptest! {
     #[test]
     fn another_secret_verifies_nothing(trial in trials(), other in trials(), body in ".{0,20}") {
         let scheme = Scheme::try_new(&trial.raw).unwrap();
-        let mut request = Outgoing { method: "POST".into(), body: body.into(), ..Outgoing::default() };
+        let mut request = OutgoingRequest { method: "POST".into(), body: body.into(), ..OutgoingRequest::default() };
         request.headers.insert("x-id", HeaderValue::from_static("msg_1"));
         scheme.sign(&Secret::new(trial.secret.as_str()), &mut request, NOW).unwrap();
         let Ok(key) = scheme.key(&Secret::new(other.secret.as_str())) else { return Ok(()) };
@@ -186,7 +186,7 @@ proptest! {
         let Ok(key) = scheme.verifying_secret(&Secret::new(trial.secret.as_str())).map(|text| scheme.key(&text).unwrap()) else {
             return Ok(());
         };
-        let mut request = Outgoing { method: "POST".into(), query, body, ..Outgoing::default() };
+        let mut request = OutgoingRequest { method: "POST".into(), query, body, ..OutgoingRequest::default() };
         for (name, value) in [("x-sig", &sig[..]), ("x-time", time.as_bytes()), ("x-id", id.as_bytes())] {
             if let Ok(value) = HeaderValue::from_bytes(value) { request.headers.insert(name, value); }
         }
@@ -219,7 +219,7 @@ proptest! {
             each: next(),
         };
         if let Ok(scheme) = Scheme::try_new(&raw) {
-            let mut request = Outgoing { method: "POST".into(), body: body.into(), ..Outgoing::default() };
+            let mut request = OutgoingRequest { method: "POST".into(), body: body.into(), ..OutgoingRequest::default() };
             let secret = Secret::new("00112233445566778899aabbccddeeff");
             if scheme.sign(&secret, &mut request, NOW).is_ok() && let Ok(key) = scheme.key(&secret) {
                 let _ = scheme.verify([&key], None, &request.request(), NOW);

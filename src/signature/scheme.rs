@@ -1,78 +1,81 @@
-//! A scheme: how a signature is made and where it stands, as data. The same value signs and verifies.
+//! Signature schemes: how a signature is made and where the signature is in a request, as data. The same value signs
+//! and verifies.
 
 use ring::{digest, hmac};
 
-use super::code::Code;
+use super::code::CodeScheme;
 use super::encoding::Encoding;
-use super::key::Form;
-use super::template::{Placeholder, Signed};
+use super::key::SecretFormat;
+use super::signed_content::{ContentPlaceholder, SignedContent};
 use super::time::TimeRule;
-use super::{Key, Place, RawScheme, Request, VerifyError, check, code};
+use super::{RawScheme, RequestParts, ValueLocation, VerifyError, VerifyingKey, check, code};
 use crate::json::Pointer;
 use crate::limits::HMAC_KEY_BYTES_MIN;
 use crate::model::Secret;
 
-/// What is wrong with a field of a scheme.
+/// An error in a field of a scheme, or in a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {detail}")]
 pub struct SchemeError {
-    /// `sig`.
+    /// The name of the field, such as `sig`.
     pub field: &'static str,
     /// What is wrong and what is allowed.
     pub detail: String,
 }
 
-/// What makes a signature.
+/// The signature algorithm of a scheme.
 #[derive(Debug, Clone)]
 pub(super) enum Method {
     Hmac(hmac::Algorithm),
-    /// A digest over a text with the key in it.
+    /// A digest over a text that contains the key.
     Hash(&'static digest::Algorithm),
     Ed25519,
-    /// With SHA-256, in ASN.1.
+    /// ECDSA over P-256 with SHA-256. The signature is in ASN.1.
     EcdsaP256,
-    /// The secret itself.
+    /// The request contains the secret itself.
     Token,
-    /// RFC 7617.
+    /// Basic authentication (RFC 7617).
     Basic,
     /// Nothing is verified.
     None,
-    /// One that no data says.
-    Code(Code),
+    /// A scheme implemented in code.
+    Code(CodeScheme),
 }
 
-/// A scheme that can be used.
+/// A compiled signature scheme.
 #[derive(Debug, Clone)]
 pub struct Scheme {
     pub(super) method: Method,
-    pub(super) form: Form,
-    /// Where signatures stand; empty only if nothing or code verifies.
-    pub(super) sig: Vec<Place>,
+    pub(super) form: SecretFormat,
+    /// The locations of signatures; empty only for `none` and for schemes implemented in code.
+    pub(super) sig: Vec<ValueLocation>,
     pub(super) split: Option<char>,
     pub(super) prefix: Box<str>,
     pub(super) encoding: Encoding,
-    pub(super) signed: Signed,
+    pub(super) signed: SignedContent,
     pub(super) time: Option<TimeRule>,
-    /// What `{id}` stands for: the values of these, joined by `:`.
-    pub(super) id: Vec<Place>,
+    /// The locations whose values, joined by `:`, are the value of `{id}`.
+    pub(super) id: Vec<ValueLocation>,
     pub(super) each: Option<Pointer>,
 }
 
 impl Scheme {
+    /// Compiles a scheme.
+    ///
     /// # Errors
-    /// Everything that is wrong, by field (the loader's rules of the providers' page).
+    /// All errors of the settings, each with its field.
     pub fn try_new(raw: &RawScheme) -> Result<Self, Vec<SchemeError>> {
         check::scheme(raw)
     }
 
-    /// The same scheme, where `{id}` stands for the values at these places, joined by `:`. Without them a scheme that
-    /// [`Self::needs_id`] believes nothing.
+    /// Sets the locations whose values, joined by `:`, are the value of `{id}`. Without locations, a scheme that
+    /// [`Self::needs_id`] accepts no request.
     #[must_use]
-    pub fn with_id(self, id: &[Place]) -> Self {
+    pub fn with_id(self, id: &[ValueLocation]) -> Self {
         Self { id: id.to_vec(), ..self }
     }
 
-    /// Whether a secret is needed: for all but `none`, and SNS, whose messages are signed by a certificate alone.
+    /// Whether a secret is required: for all schemes except `none` and SNS, whose messages are signed by a certificate.
     pub fn needs_secret(&self) -> bool {
         match self.method {
             Method::None => false,
@@ -81,8 +84,8 @@ impl Scheme {
         }
     }
 
-    /// Whether anything is checked: for all but `none`.
-    pub fn checks(&self) -> bool {
+    /// Whether the scheme verifies anything: true for all schemes except `none`.
+    pub fn requires_verification(&self) -> bool {
         !matches!(self.method, Method::None)
     }
 
@@ -91,61 +94,61 @@ impl Scheme {
         self.signed.has_url() || matches!(self.method, Method::Code(which) if which.needs_url())
     }
 
-    /// Whether `{id}` is signed, so that [`Self::with_id`] must say where it stands.
+    /// Whether `{id}` is signed, so that [`Self::with_id`] must set its locations.
     pub fn needs_id(&self) -> bool {
-        self.signed.has(&Placeholder::Id)
+        self.signed.has(&ContentPlaceholder::Id)
     }
 
-    /// Whether the secret itself travels where the signature stands (`token`, `basic`), so that the value there is kept
-    /// nowhere.
+    /// Whether the request contains the secret itself at the location of the signature (`token`, `basic`). Such a value
+    /// must not be stored.
     pub fn sends_secret(&self) -> bool {
         matches!(self.method, Method::Token | Method::Basic)
     }
 
-    /// Where signatures stand.
-    pub fn places(&self) -> &[Place] {
+    /// The locations of signatures.
+    pub fn signature_locations(&self) -> &[ValueLocation] {
         &self.sig
     }
 
-    /// Whether the signature covers what stands at this place: if not, somebody who saw one request can send it again with
-    /// another value there.
-    pub fn covers(&self, place: &Place) -> bool {
-        match (&self.method, place) {
-            (_, Place::Const(_)) => true,
+    /// Whether the signature covers the value at this location. If not, an attacker who saw one request can send it
+    /// again with another value there.
+    pub fn covers(&self, location: &ValueLocation) -> bool {
+        match (&self.method, location) {
+            (_, ValueLocation::Const(_)) => true,
             (Method::Token | Method::Basic | Method::None, _) => false,
-            (Method::Code(which), _) => which.covers(place),
+            (Method::Code(which), _) => which.covers(location),
             _ => {
-                self.signed.covers(place)
-                    || self.signed.has(&Placeholder::Time)
-                        && self.time.as_ref().is_some_and(|time| time.place == *place)
-                    || self.needs_id() && self.id.contains(place)
+                self.signed.covers(location)
+                    || self.signed.has(&ContentPlaceholder::Time)
+                        && self.time.as_ref().is_some_and(|time| time.location == *location)
+                    || self.needs_id() && self.id.contains(location)
             }
         }
     }
 
-    /// The key that a secret's text stands for. An HMAC key (and that of a `hash`) has at least 8 bytes.
+    /// Prepares the key of a secret. A key of `hmac` or `hash` has at least 8 bytes.
     ///
     /// # Errors
-    /// For text that is no such key; says nothing of the secret itself.
-    pub fn key(&self, secret: &Secret) -> Result<Key, SchemeError> {
-        Key::try_new(&self.method, self.form, secret, HMAC_KEY_BYTES_MIN)
+    /// [`SchemeError`] if the text is not a key of this scheme. The error never contains the secret.
+    pub fn key(&self, secret: &Secret) -> Result<VerifyingKey, SchemeError> {
+        VerifyingKey::try_new(&self.method, self.form, secret, HMAC_KEY_BYTES_MIN)
     }
 
-    /// The same for a key of any length but none: for the examples that providers publish, signed with secrets like
-    /// `12345`, and for people who check them. Never for a source.
+    /// Prepares the key of a secret of any length except zero, for published examples of providers, which use
+    /// secrets like `12345`, and for people who verify these examples. Never use this method for a source.
     ///
     /// # Errors
-    /// For text that is no such key.
-    pub fn key_of_any_length(&self, secret: &Secret) -> Result<Key, SchemeError> {
-        Key::try_new(&self.method, self.form, secret, 1)
+    /// [`SchemeError`] if the text is not a key of this scheme.
+    pub fn key_of_any_length(&self, secret: &Secret) -> Result<VerifyingKey, SchemeError> {
+        VerifyingKey::try_new(&self.method, self.form, secret, 1)
     }
 
-    /// Where the certificate is that this request was signed with, for the schemes that name one; checked against the
-    /// hosts that the provider uses.
+    /// The URL of the certificate that signed this request; `None` if the scheme uses no certificate. The URL was
+    /// checked against the hosts of the provider.
     ///
     /// # Errors
-    /// For a request that names none, or one elsewhere.
-    pub fn certificate_url(&self, request: &Request<'_>) -> Result<Option<url::Url>, VerifyError> {
+    /// [`VerifyError`] if the request names no certificate, or one on another host.
+    pub fn certificate_url(&self, request: &RequestParts<'_>) -> Result<Option<url::Url>, VerifyError> {
         match &self.method {
             Method::Code(which) => code::certificate_url(*which, request),
             _ => Ok(None),

@@ -1,4 +1,4 @@
-//! Each rule of a scheme, and each trap that another library fell into.
+//! Tests for each rule of a scheme, and for known mistakes of other libraries.
 
 use http::HeaderMap;
 use http::header::HeaderValue;
@@ -23,7 +23,7 @@ fn hmac() -> Value {
     json!({"scheme": "hmac", "sig": "header:X-Sig", "encoding": "hex"})
 }
 
-/// The value with these fields in place of its own; `null` takes one away.
+/// The value with these fields replaced; `null` removes a field.
 fn with(mut value: Value, fields: impl std::borrow::Borrow<Value>) -> Value {
     for (name, field) in fields.borrow().as_object().unwrap() {
         match field {
@@ -38,12 +38,12 @@ fn stripe() -> Value {
     with(hmac(), json!({"split": ",", "prefix": "v1=", "signed": "{time}.{body}", "time": "sig:t="}))
 }
 
-fn outgoing(body: &str) -> Outgoing {
-    Outgoing {
+fn outgoing(body: &str) -> OutgoingRequest {
+    OutgoingRequest {
         method: "POST".into(),
         url: "https://hooks.example.com/in/a".into(),
         body: body.into(),
-        ..Outgoing::default()
+        ..OutgoingRequest::default()
     }
 }
 
@@ -51,28 +51,28 @@ fn secret() -> Secret {
     Secret::new(SECRET)
 }
 
-fn check_with(scheme: &Scheme, secrets: &[&str], request: &Outgoing, now: Timestamp) -> Result<(), VerifyError> {
-    let keys: Vec<Key> = secrets.iter().map(|text| scheme.key(&Secret::new(*text)).unwrap()).collect();
+fn check_with(scheme: &Scheme, secrets: &[&str], request: &OutgoingRequest, now: Timestamp) -> Result<(), VerifyError> {
+    let keys: Vec<VerifyingKey> = secrets.iter().map(|text| scheme.key(&Secret::new(*text)).unwrap()).collect();
     scheme.verify(&keys, None, &request.request(), now)
 }
 
-fn check(scheme: &Scheme, request: &Outgoing) -> Result<(), VerifyError> {
+fn check(scheme: &Scheme, request: &OutgoingRequest) -> Result<(), VerifyError> {
     check_with(scheme, &[SECRET], request, NOW)
 }
 
 /// A request that this scheme signed.
-fn signed(scheme: &Scheme, body: &str) -> Outgoing {
+fn signed(scheme: &Scheme, body: &str) -> OutgoingRequest {
     let mut request = outgoing(body);
     scheme.sign(&secret(), &mut request, NOW).unwrap();
     assert_eq!(check(scheme, &request), Ok(()), "{request:?}");
     request
 }
 
-fn header<'a>(request: &'a Outgoing, name: &str) -> &'a str {
+fn header<'a>(request: &'a OutgoingRequest, name: &str) -> &'a str {
     request.headers[name].to_str().unwrap()
 }
 
-fn set(request: &mut Outgoing, name: &'static str, value: &str) {
+fn set(request: &mut OutgoingRequest, name: &'static str, value: &str) {
     request.headers.insert(name, HeaderValue::from_str(value).unwrap());
 }
 
@@ -145,7 +145,7 @@ fn every_broken_rule_is_named_at_once() {
 }
 
 #[test]
-fn a_time_inside_what_is_signed_needs_no_placeholder() {
+fn a_time_in_the_signed_content_needs_no_placeholder() {
     for change in [
         json!({"time": "json:/t"}),
         json!({"time": "form:t"}),
@@ -158,7 +158,7 @@ fn a_time_inside_what_is_signed_needs_no_placeholder() {
 }
 
 #[test]
-fn what_a_secret_may_be() {
+fn secrets_are_checked_by_scheme_and_format() {
     let key = |fields: Value, text: &str| {
         scheme(with(hmac(), fields)).key(&Secret::new(text)).map(|key| key.is_short()).map_err(|error| error.field)
     };
@@ -203,7 +203,7 @@ fn what_a_secret_may_be() {
 }
 
 #[test]
-fn a_key_in_spki_has_one_spelling() {
+fn a_key_in_spki_has_one_encoding() {
     use data_encoding::BASE64;
     let ed25519 = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00".as_slice();
     let p256 =
@@ -302,7 +302,7 @@ fn a_signature_is_looked_for_in_every_element_with_every_key() {
         "i'm not a signature".to_owned(),
     ] {
         set(&mut request, "x-sig", &value);
-        let form = VerifyError::NoSignature { place: "header:x-sig".into(), form: "v1=HEX".into() };
+        let form = VerifyError::NoSignature { location: "header:x-sig".into(), form: "v1=HEX".into() };
         assert_eq!(check(&scheme, &request), Err(form), "{value}");
     }
 }
@@ -316,13 +316,13 @@ fn nine_signatures_are_too_many() {
     set(&mut request, "x-sig", &more(7));
     assert_eq!(check(&scheme, &request), Ok(()));
     set(&mut request, "x-sig", &more(8));
-    assert_eq!(check(&scheme, &request), Err(VerifyError::TooMany { place: "header:x-sig".into(), allowed: 8 }));
+    assert_eq!(check(&scheme, &request), Err(VerifyError::TooMany { location: "header:x-sig".into(), allowed: 8 }));
     set(&mut request, "x-sig", &format!("{value}{}", ",v0=x".repeat(50)));
     assert_eq!(check(&scheme, &request), Ok(()));
 }
 
 #[test]
-fn a_header_that_is_there_twice_with_two_values_is_refused() {
+fn a_header_with_two_different_values_is_refused() {
     let id = json!({"sig": "header:X-Sig", "signed": "{header:X-Id}.{time}.{body}", "time": "header:X-Time"});
     let scheme = scheme(with(hmac(), id));
     let mut request = outgoing("{}");
@@ -344,7 +344,7 @@ fn a_header_that_is_there_twice_with_two_values_is_refused() {
 }
 
 #[test]
-fn a_time_is_signed_as_it_is_spelled() {
+fn a_time_is_signed_as_written() {
     let scheme = scheme(with(
         hmac(),
         json!({"signed": "{time}{body}", "time": "header:X-Time", "unit": "rfc3339", "encoding": "base64"}),
@@ -356,7 +356,7 @@ fn a_time_is_signed_as_it_is_spelled() {
 }
 
 #[test]
-fn a_time_outside_what_is_signed_keeps_nothing_fresh() {
+fn a_time_in_the_signed_body_is_checked() {
     let scheme = scheme(with(hmac(), json!({"time": "json:/webhookTimestamp", "unit": "ms", "tolerance": 60})));
     let request = signed(&scheme, r#"{"webhookTimestamp":0,"a":1.10}"#);
     assert_eq!(request.body, format!(r#"{{"webhookTimestamp":{NOW_S}000,"a":1.10}}"#).as_bytes());
@@ -402,7 +402,8 @@ fn each_element_is_signed_by_itself() {
     let item = |id: &str| format!(r#"{{"item":{{"id":"{id}","amount":{{"value":1130}},"ok":true}}}}"#);
     let mut request = outgoing(&format!(r#"{{"items":[{},{}]}}"#, item("a"), item("b")));
     scheme.sign(&hex, &mut request, NOW).unwrap();
-    let verify = |body: &str| scheme.verify([&key], None, &Request { body: body.as_bytes(), ..request.request() }, NOW);
+    let verify =
+        |body: &str| scheme.verify([&key], None, &RequestParts { body: body.as_bytes(), ..request.request() }, NOW);
     let body = String::from_utf8(request.body.clone()).unwrap();
     assert_eq!(verify(&body), Ok(()));
     for changed in ["\"b\"", "1130", "true"] {
@@ -431,15 +432,15 @@ fn the_url_is_the_public_one_with_the_query_as_it_came() {
     request.query = Some("a=%2F&b".into());
     scheme.sign(&secret(), &mut request, NOW).unwrap();
     assert_eq!(check(&scheme, &request), Ok(()));
-    let spelled = outgoing("POSThttps://hooks.example.com/in/a?a=%2F&b{}");
+    let formatted = outgoing("POSThttps://hooks.example.com/in/a?a=%2F&b{}");
     let plain = self::scheme(hmac());
-    let same = signed(&plain, std::str::from_utf8(&spelled.body).unwrap());
+    let same = signed(&plain, std::str::from_utf8(&formatted.body).unwrap());
     assert_eq!(header(&same, "x-sig"), header(&request, "x-sig"));
     for query in [None, Some(""), Some("a=/&b"), Some("b&a=%2F")] {
-        let other = Outgoing { query: query.map(str::to_owned), ..request.clone() };
+        let other = OutgoingRequest { query: query.map(str::to_owned), ..request.clone() };
         assert_eq!(check(&scheme, &other), Err(VerifyError::Mismatch), "{query:?}");
     }
-    let other = Outgoing { method: "PUT".into(), ..request.clone() };
+    let other = OutgoingRequest { method: "PUT".into(), ..request.clone() };
     assert_eq!(check(&scheme, &other), Err(VerifyError::Mismatch));
 }
 
@@ -454,7 +455,7 @@ fn some_sequences_of_a_url_are_decoded_once() {
 }
 
 #[test]
-fn an_id_is_signed_where_it_is_said_to_stand() {
+fn an_id_is_signed_at_its_configured_location() {
     let bare = scheme(with(hmac(), json!({"signed": "{id}.{body}"})));
     assert!(bare.needs_id() && !scheme(hmac()).needs_id());
     let mut request = outgoing(r#"{"n":7}"#);
@@ -495,7 +496,7 @@ fn each_template_signs_the_text_that_it_describes() {
 }
 
 #[test]
-fn a_template_that_is_none_is_refused_in_words() {
+fn an_invalid_template_is_refused_with_a_reason() {
     let braces = "a brace is not closed or not opened; {{ and }} stand for braces";
     for (template, words) in [
         ("{body", braces),
@@ -519,7 +520,7 @@ fn a_template_that_is_none_is_refused_in_words() {
 }
 
 #[test]
-fn a_signature_may_stand_in_any_of_several_places() {
+fn a_signature_may_be_in_any_of_several_locations() {
     let scheme = scheme(with(hmac(), json!({"sig": ["header:X-Sig-1", "header:X-Sig-2"], "encoding": "base64"})));
     let mut request = signed(&scheme, "{}");
     let good = header(&request, "x-sig-1").to_owned();
@@ -546,7 +547,7 @@ fn a_hash_is_over_the_key_and_the_text() {
 }
 
 #[test]
-fn tokens_are_the_same_or_not() {
+fn only_equal_tokens_match() {
     let scheme = scheme(json!({"scheme": "token", "sig": "header:Authorization", "prefix": "Bearer "}));
     assert!(scheme.sends_secret());
     let mut request = signed(&scheme, "{}");
@@ -575,7 +576,7 @@ fn a_password_may_hold_a_colon() {
     let mut request = outgoing("{}");
     scheme.sign(&Secret::new("u:pa:ss"), &mut request, NOW).unwrap();
     assert_eq!(header(&request, "authorization"), "Basic dTpwYTpzcw==");
-    let check = |request: &Outgoing| check_with(&scheme, &["u:pa:ss"], request, NOW);
+    let check = |request: &OutgoingRequest| check_with(&scheme, &["u:pa:ss"], request, NOW);
     assert_eq!(check(&request), Ok(()));
     set(&mut request, "authorization", "basic dTpwYTpzcw==");
     assert_eq!(check(&request), Ok(()));
@@ -594,14 +595,14 @@ fn a_password_may_hold_a_colon() {
 }
 
 #[test]
-fn nothing_is_asked_of_a_source_without_a_scheme() {
+fn the_scheme_none_accepts_every_request() {
     let scheme = scheme(json!({"scheme": "none"}));
     assert!(!scheme.needs_secret());
     assert_eq!(check_with(&scheme, &[], &outgoing("{}"), NOW), Ok(()));
 }
 
 #[test]
-fn what_others_signed_is_believed() {
+fn signatures_of_other_programs_are_accepted() {
     // RFC 8032 section 7.1, tests 2 and 3: seed, public key, message, signature.
     let rfc = [
         (
@@ -643,7 +644,7 @@ fn what_others_signed_is_believed() {
 fn only_the_provider_signs_by_certificate() {
     for (name, code) in [("paypal", "code:paypal"), ("sns", "code:sns")] {
         let scheme = scheme(json!({"scheme": code}));
-        assert_eq!(scheme.sign(&secret(), &mut outgoing("{}"), NOW), Err(SignError::Provider(name)));
+        assert_eq!(scheme.sign(&secret(), &mut outgoing("{}"), NOW), Err(SignError::ProviderOnly(name)));
     }
 }
 
@@ -661,9 +662,9 @@ fn twilio_signs_forms_by_their_fields_and_other_bodies_by_their_digest() {
         set(&mut request, "content-type", kind);
         scheme.sign(&secret(), &mut request, NOW).unwrap();
         assert_eq!(check(&scheme, &request), Ok(()), "{request:?}");
-        let changed = Outgoing { body: other.into(), ..request.clone() };
+        let changed = OutgoingRequest { body: other.into(), ..request.clone() };
         assert!(check(&scheme, &changed).is_err(), "{changed:?}");
-        let moved = Outgoing { url: "https://hooks.example.com/in/b".into(), ..request.clone() };
+        let moved = OutgoingRequest { url: "https://hooks.example.com/in/b".into(), ..request.clone() };
         assert_eq!(check(&scheme, &moved), Err(VerifyError::Mismatch));
     }
 }
@@ -680,12 +681,12 @@ fn values_are_written_where_they_can_be() {
     assert_eq!(signed(&form, "a=+&t=1").body, format!("a=+&t={NOW_S}").as_bytes());
     let body = scheme(with(hmac(), json!({"time": "json:/t"})));
     let not_json = body.sign(&secret(), &mut outgoing("[]"), NOW);
-    assert_eq!(not_json, Err(SignError::Place("json:/t".into())));
+    assert_eq!(not_json, Err(SignError::UnwritableLocation("json:/t".into())));
 }
 
 /// Else `a`, `1` and `2.body` would be signed like `a.1`, `2` and `body`.
 #[test]
-fn an_id_does_not_hold_what_ends_it() {
+fn an_id_does_not_contain_its_separator() {
     let standard = json!({ "signed": "{header:X-Id}.{body}" });
     let plain = json!({ "signed": "{header:X-Id}{body}" });
     for (fields, id, verdict) in [

@@ -1,7 +1,7 @@
-//! The disk as a parameter: everything that the log, the state and the history ask of a file system.
+//! The file system as a trait: all operations that the log, state.redb, the history and registry.redb need.
 //!
-//! The real one is below. The simulated one (`super::sim`) records each write and sync, so that a test can stop the world
-//! between any two of them and look at what a restart finds.
+//! [`RealDisk`] uses the operating system. The simulated disk of the tests (`super::sim`) records each write and sync,
+//! so that a test can crash between any two of them and check what a restart finds.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -12,44 +12,44 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
-/// What storage asks of a file system. All paths are whole.
+/// File system operations. All paths include the data folder.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Opens a file for redb, made if it is not there. The caller calls [`Disk::sync_dir`] where that matters.
+    /// Opens a file for redb, and creates it if it does not exist. Its name is durable only after [`Disk::sync_dir`].
     fn open(&self, path: &Path) -> io::Result<Backend>;
-    /// Makes a folder and those above it.
+    /// Creates a folder and its parents.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// The files in a folder, in the order of their names.
+    /// Returns the paths of the files in a folder, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Renames a file over any that has the new name.
+    /// Renames a file. Replaces a file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes names in a folder durable.
+    /// Makes the names in a folder durable (fsync of the folder).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Cuts a file to `len` bytes.
+    /// Truncates a file to `len` bytes.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
-    /// Removes a file.
+    /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// A file's length, and the bytes it takes on the disk: redb's files are sparse.
+    /// Returns a file's length and its allocated bytes. They differ because redb's files are sparse.
     fn size(&self, path: &Path) -> io::Result<FileSize>;
-    /// Bytes that can still be written in a folder.
+    /// Returns the free bytes of the file system that holds a folder.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
-    /// Bytes that the file system of a folder holds in all.
+    /// Returns the size in bytes of the file system that holds a folder.
     fn total_bytes(&self, _dir: &Path) -> io::Result<u64> {
         Ok(u64::MAX)
     }
-    /// Makes a file that takes `len` bytes on the disk and says nothing.
+    /// Creates a file without content that allocates `len` bytes on the disk.
     fn reserve(&self, path: &Path, len: u64) -> io::Result<()>;
 }
 
-/// Length and allocated size of a file.
+/// The length and allocated size of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSize {
-    /// Its length.
+    /// Length in bytes.
     pub len: u64,
-    /// What it takes on the disk (`st_blocks`).
+    /// Bytes allocated on the disk (`st_blocks`).
     pub allocated: u64,
 }
 
-/// A redb backend of any disk.
+/// A redb storage backend of any [`Disk`].
 pub struct Backend(Box<dyn StorageBackend>);
 
 impl Backend {
@@ -76,7 +76,8 @@ impl StorageBackend for Backend {
         self.0.set_len(len)
     }
     fn sync_data(&self) -> Result<(), io::Error> {
-        // Never mistaken for a full disk, whatever its number: after it nobody knows what is on the disk.
+        // The error kind is dropped, so that a failed fsync never looks like a full disk: the content of the disk is
+        // unknown after it.
         self.0.sync_data().map_err(|error| io::Error::other(format!("fsync failed: {error}")))
     }
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
@@ -105,7 +106,7 @@ impl StorageBackend for Backend {
     }
 }
 
-/// The operating system's.
+/// The operating system's file system. redb files are created with mode 0600.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 

@@ -1,53 +1,67 @@
-//! Room on the disk: new events are refused while there is less than a reserve, so that deliveries and their outcomes can
-//! still be written; and a ballast file is given up when even they cannot. What the ballast gave is settle's: new events
-//! are taken again when there is room for the ballast as well, and then it is made anew.
+//! Reserves disk space for settle.
+//!
+//! - New events are refused while the free space is below a reserve, so that deliveries and their outcomes can still be
+//!   written.
+//! - When even these cannot be written, the ballast file is deleted. Only settle uses the space that it frees.
+//! - New events are accepted again when the free space covers the reserve and a new ballast file, which is then
+//!   created.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Disk;
-use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, ROOM_INTERVAL};
+use crate::limits::{BALLAST_BYTES, DISK_RESERVE_BYTES, DISK_SPACE_INTERVAL};
 use crate::model::file;
 use crate::runtime::Instant;
 
-/// Whether there is room for new events, asked before each batch and of the system only now and then.
+/// Decides whether there is space for new events. The commit thread asks before each batch; the file system is queried
+/// at most every [`DISK_SPACE_INTERVAL`], or after a quarter of the reserve has been written.
 #[derive(Debug)]
-pub struct Room {
+pub struct DiskSpace {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     reserve: u64,
     ballast: Ballast,
-    /// Whether there has been a ballast file, which is missing when it is not there.
+    /// Whether a ballast file has existed. If it has and does not exist now, it must be created again.
     had_ballast: bool,
     enough: bool,
-    asked: Option<Instant>,
+    checked_at: Option<Instant>,
     written: u64,
 }
 
-/// Free bytes below which no events are taken: on a small disk an eighth of it.
+/// Returns the free bytes below which new events are refused: [`DISK_RESERVE_BYTES`], or an eighth of a smaller disk.
 pub fn disk_reserve(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
     Ok(DISK_RESERVE_BYTES.min(disk.total_bytes(dir)? / 8))
 }
 
-impl Room {
-    /// The room in a data folder.
+impl DiskSpace {
+    /// Creates the check for a data folder.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
         let reserve = disk_reserve(&*disk, dir)?;
         let ballast = Ballast::new(Arc::clone(&disk), dir);
-        Ok(Self { disk, dir: dir.into(), reserve, ballast, had_ballast: false, enough: true, asked: None, written: 0 })
+        Ok(Self {
+            disk,
+            dir: dir.into(),
+            reserve,
+            ballast,
+            had_ballast: false,
+            enough: true,
+            checked_at: None,
+            written: 0,
+        })
     }
 
-    /// Whether `bytes` more can be written.
-    pub fn has(&mut self, bytes: u64, now: Instant) -> bool {
+    /// Returns whether `bytes` more can be written.
+    pub fn has_space(&mut self, bytes: u64, now: Instant) -> bool {
         self.written += bytes;
-        let due = self.asked.is_none_or(|asked| now.duration_since(asked) >= ROOM_INTERVAL);
+        let due = self.checked_at.is_none_or(|checked_at| now.duration_since(checked_at) >= DISK_SPACE_INTERVAL);
         if due || (self.enough && self.written > self.reserve / 4) {
-            self.asked = Some(now);
+            self.checked_at = Some(now);
             self.written = bytes;
             match self.disk.free_bytes(&self.dir) {
                 Ok(free) => self.enough = self.is_enough_of(free, bytes),
-                // Who cannot say how much is free may still take what is written; if not, the write says so.
+                // The write may still succeed without a known free space. If it does not, it returns the error.
                 Err(error) => tracing::warn!(target: "hooktide::commit", %error, "free space is not known"),
             }
         }
@@ -69,19 +83,19 @@ impl Room {
         is_enough
     }
 
-    /// What [`Room::has`] said last.
+    /// Returns the last result of [`DiskSpace::has_space`] without a new check.
     pub fn is_enough(&self) -> bool {
         self.enough
     }
 
-    /// A write was refused for want of room.
+    /// Records that a write failed because the disk is full.
     pub fn ran_out(&mut self, now: Instant) {
         self.enough = false;
-        self.asked = Some(now);
+        self.checked_at = Some(now);
     }
 }
 
-/// A file that takes room on the disk until it is needed more urgently.
+/// The ballast file: it occupies disk space until settle needs that space.
 #[derive(Debug, Clone)]
 pub struct Ballast {
     disk: Arc<dyn Disk>,
@@ -89,7 +103,7 @@ pub struct Ballast {
 }
 
 impl Ballast {
-    /// The ballast of a data folder; call [`Ballast::restore`] to have it.
+    /// Creates the handle for a data folder's ballast. [`Ballast::restore`] creates the file.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Self {
         Self { disk, path: dir.join(file::BALLAST) }
     }
@@ -98,7 +112,7 @@ impl Ballast {
         self.disk.size(&self.path).is_ok()
     }
 
-    /// Gives the room up. It is no error if there was none.
+    /// Deletes the file. A missing file is not an error.
     pub fn release(&self) -> io::Result<()> {
         match self.disk.remove(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -106,10 +120,10 @@ impl Ballast {
         }
     }
 
-    /// Takes the room again, if there is enough; otherwise none of it.
+    /// Creates the file with its full size. Deletes a partial file if there is not enough space.
     pub fn restore(&self) -> io::Result<()> {
         self.disk.reserve(&self.path, BALLAST_BYTES).inspect_err(|_| {
-            // Half a ballast only makes a full disk fuller; the error that matters is the first.
+            // A partial ballast would only use up the last space. The first error is the one to return.
             let _ = self.release();
         })
     }

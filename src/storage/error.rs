@@ -1,4 +1,4 @@
-//! The error of a data file, as the rest of the program sees it.
+//! The error type of the redb data files.
 
 use std::fmt;
 
@@ -7,32 +7,33 @@ use redb::Error;
 use super::file::is_full;
 use super::format::FormatError;
 
-/// A redb file could not be opened, read or written.
+/// The error of opening, reading or writing a redb file.
 #[derive(Debug)]
 pub struct FileError(Error);
 
 impl FileError {
-    /// Whether the disk is full: nothing was written, and a later write may succeed.
+    /// Returns whether the disk is full. In that case nothing was written, and a later write may succeed.
     pub fn is_disk_full(&self) -> bool {
         is_full(&self.0)
     }
 
-    /// Whether another process has the file open.
+    /// Returns whether another process has the file open.
     pub fn is_in_use(&self) -> bool {
         matches!(self.0, Error::DatabaseAlreadyOpen)
     }
 
-    /// Whether the file was open in a crash and has not been repaired yet.
+    /// Returns whether the file was open during a crash and has not been repaired yet.
     pub fn is_unrepaired(&self) -> bool {
         matches!(self.0, Error::RepairAborted)
     }
 
-    /// The reason, if the file has a format that this program does not know.
+    /// Returns the format error if this program does not know the file's format, and `None` for other errors.
     pub fn format(&self) -> Option<&FormatError> {
         FormatError::of(&self.0)
     }
 
-    /// Whether the handle was closed, or is unusable since an I/O error: a read from a new handle may succeed.
+    /// Returns whether the handle was closed, or is unusable because of an earlier I/O error. A read from a new handle
+    /// may succeed.
     pub(super) fn is_stale(&self) -> bool {
         matches!(self.0, Error::DatabaseClosed | Error::PreviousIo)
     }

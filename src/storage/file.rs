@@ -1,8 +1,8 @@
-//! The lifecycle of a redb file: made, opened for writing or for reading, closed, opened again, retired.
+//! The lifecycle of a redb file: create, open for writing or reading, close, reopen, retire.
 //!
-//! The handle stands behind a slot that readers look into for each transaction. After an I/O error redb refuses everything,
-//! reads included, until the file is opened anew, and a full disk must not end the process. A reader never holds up the
-//! thread that closes the file: redb tells the reader that its handle is closed, and the reader takes the next handle.
+//! After an I/O error redb refuses every operation, reads included, until the file is reopened, and a full disk must
+//! not end the process. So readers look up the current handle for each transaction. A reader never blocks the thread
+//! that closes the file: redb returns an error to the reader, and the reader takes the next handle.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,28 +19,28 @@ use super::Disk;
 use super::error::FileError;
 use super::format::{self, FileKind};
 
-/// See the module.
+/// A redb file with its current handle. Threads share it by reference.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct RedbFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     kind: FileKind,
     cache_bytes: AtomicUsize,
-    slot: RwLock<Slot>,
-    /// Counts handles, so that a reader can wait for the next one.
+    slot: RwLock<FileState>,
+    /// The number of handles so far. A reader waits here for the next one.
     handles: Mutex<u64>,
     renewed: Condvar,
 }
 
-enum Slot {
+enum FileState {
     Open(Database),
     Reading(ReadOnlyDatabase),
     Closed,
-    /// The file is about to go: it must not be opened, and so made, again.
+    /// The file is about to be deleted. Opening it would create it again, so it stays closed.
     Retired,
 }
 
-impl std::fmt::Debug for Slot {
+impl std::fmt::Debug for FileState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Open(_) => "Open",
@@ -51,29 +51,29 @@ impl std::fmt::Debug for Slot {
     }
 }
 
-/// An empty file needs no more.
-const MAKING_CACHE_BYTES: usize = 1 << 20;
-/// A reader whose handle is closed under it tries again this often …
+/// Cache while a file is created: an empty file needs no more.
+const CREATE_CACHE_BYTES: usize = 1 << 20;
+/// Read attempts of a reader whose handle is closed during the read.
 const READ_TRIES: usize = 4;
-/// … and waits this long for the writing thread to open the file again.
+/// How long such a reader waits for the writing thread to reopen the file.
 const REOPEN_WAIT: Duration = Duration::from_secs(2);
 
-impl Store {
-    /// Opens the file for writing, made if it is not there. Refuses a file of a newer format.
+impl RedbFile {
+    /// Opens the file for writing, and creates it if it does not exist. Fails for a file of a newer format.
     pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize, kind: FileKind) -> Result<Self, Error> {
-        let store = Self::closed(disk, path, cache_bytes, kind);
+        let store = Self::unopened(disk, path, cache_bytes, kind);
         store.reopen()?;
         Ok(store)
     }
 
-    /// Makes the file if it is not there: under another name first, as a crash between redb's first writes leaves one that
-    /// cannot be opened.
-    pub(crate) fn make(disk: &Arc<dyn Disk>, path: &Path, kind: FileKind) -> Result<(), Error> {
-        Self::make_as(disk, path, &path.with_extension("new"), kind, |_| Ok(()))
+    /// Creates the file if it does not exist. It first gets a temporary name, because a crash between redb's first
+    /// writes leaves a file that cannot be opened.
+    pub(crate) fn create(disk: &Arc<dyn Disk>, path: &Path, kind: FileKind) -> Result<(), Error> {
+        Self::create_as(disk, path, &path.with_extension("new"), kind, |_| Ok(()))
     }
 
-    /// The same, with the name that the file has until it is complete, and with what is written into it.
-    pub(crate) fn make_as(
+    /// Like [`RedbFile::create`]. `new` is the temporary name, and `fill` writes the first content.
+    pub(crate) fn create_as(
         disk: &Arc<dyn Disk>,
         path: &Path,
         new: &Path,
@@ -86,13 +86,14 @@ impl Store {
         if disk.size(new).is_ok() {
             disk.remove(new)?;
         }
-        let mut store = Self::make_open(Arc::clone(disk), new, MAKING_CACHE_BYTES, kind, fill)?;
-        store.close(MAKING_CACHE_BYTES)?;
-        store.take_name(path)
+        let mut store = Self::create_open(Arc::clone(disk), new, CREATE_CACHE_BYTES, kind, fill)?;
+        store.close(CREATE_CACHE_BYTES)?;
+        store.rename_to(path)
     }
 
-    /// Makes a file, durable but for its name, and leaves it open for writing. [`Store::take_name`] completes it.
-    pub(crate) fn make_open(
+    /// Creates a file under the temporary name `new` and leaves it open for writing. Its content is durable, its name
+    /// is not. [`RedbFile::rename_to`] gives it its final name.
+    pub(crate) fn create_open(
         disk: Arc<dyn Disk>,
         new: &Path,
         cache_bytes: usize,
@@ -107,8 +108,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Gives the file its own name, and makes the name durable.
-    pub(crate) fn take_name(&mut self, path: &Path) -> Result<(), Error> {
+    /// Renames the file to its final name and makes the name durable.
+    pub(crate) fn rename_to(&mut self, path: &Path) -> Result<(), Error> {
         self.disk.rename(&self.path, path)?;
         path.clone_into(&mut self.path);
         if let Some(dir) = path.parent() {
@@ -117,59 +118,59 @@ impl Store {
         Ok(())
     }
 
-    /// A file that is opened when it is first read by [`Store::read_opening`] or [`Store::read_again`].
-    pub(crate) fn closed(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize, kind: FileKind) -> Self {
+    /// Returns a closed file. [`RedbFile::read_or_open`] or [`RedbFile::read_retrying`] opens it on the first read.
+    pub(crate) fn unopened(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize, kind: FileKind) -> Self {
         Self {
             disk,
             path: path.to_owned(),
             kind,
             cache_bytes: AtomicUsize::new(cache_bytes),
-            slot: RwLock::new(Slot::Closed),
+            slot: RwLock::new(FileState::Closed),
             handles: Mutex::new(0),
             renewed: Condvar::new(),
         }
     }
 
-    /// Where the file is.
+    /// Returns the file's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file is open for writing.
+    /// Returns whether the file is open for writing.
     pub(crate) fn is_writing(&self) -> bool {
-        matches!(*self.slot.read().unwrap_or_else(PoisonError::into_inner), Slot::Open(_))
+        matches!(*self.slot.read().unwrap_or_else(PoisonError::into_inner), FileState::Open(_))
     }
 
-    /// Closes the file and opens it again for writing, which drops whatever had not been committed.
+    /// Closes the file and opens it for writing. Uncommitted changes are dropped. Fails if the file is retired.
     pub(crate) fn reopen(&self) -> Result<(), Error> {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, Slot::Retired) {
+        if matches!(*slot, FileState::Retired) {
             return Err(Error::DatabaseClosed);
         }
-        // The old handle goes first: a file has one. If it has seen an I/O error it has nothing useful to say.
-        *slot = Slot::Closed;
-        *slot = Slot::Open(self.open_file()?);
+        // The old handle is dropped first, because a file has at most one. Its errors on closing are of no use.
+        *slot = FileState::Closed;
+        *slot = FileState::Open(self.open_file()?);
         drop(slot);
         self.renew();
         Ok(())
     }
 
-    /// The same, with another cache.
+    /// Like [`RedbFile::reopen`], with a cache of `cache_bytes`.
     pub(crate) fn reopen_with(&self, cache_bytes: usize) -> Result<(), Error> {
         self.cache_bytes.store(cache_bytes, Ordering::Relaxed);
         self.reopen()
     }
 
-    /// Closes the file; from now on it is opened with another cache.
+    /// Closes the file. It is later opened with a cache of `cache_bytes`.
     pub(crate) fn close(&self, cache_bytes: usize) -> Result<(), Error> {
         self.cache_bytes.store(cache_bytes, Ordering::Relaxed);
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        let closed = match std::mem::replace(&mut *slot, Slot::Closed) {
-            Slot::Open(database) => database.close(),
-            Slot::Reading(database) => database.close(),
-            Slot::Closed => Ok(()),
-            Slot::Retired => {
-                *slot = Slot::Retired;
+        let closed = match std::mem::replace(&mut *slot, FileState::Closed) {
+            FileState::Open(database) => database.close(),
+            FileState::Reading(database) => database.close(),
+            FileState::Closed => Ok(()),
+            FileState::Retired => {
+                *slot = FileState::Retired;
                 Ok(())
             }
         };
@@ -178,31 +179,31 @@ impl Store {
         Ok(closed?)
     }
 
-    /// Drops the handle without the work of a clean close, after an error. The next opening repairs the file.
+    /// Drops the handle after an error, without a clean close. The next open repairs the file.
     pub(crate) fn abandon(&self) {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*slot, Slot::Retired) {
-            *slot = Slot::Closed;
+        if !matches!(*slot, FileState::Retired) {
+            *slot = FileState::Closed;
         }
     }
 
-    /// Closes the file for good.
+    /// Closes the file permanently, before it is deleted.
     pub(crate) fn retire(&self) {
-        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Slot::Retired;
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = FileState::Retired;
         self.renew();
     }
 
-    /// Begins a write that is on the disk when its commit returns.
+    /// Begins a write transaction. It is durable when its commit returns. `two_phase` selects redb's two-phase commit.
     pub(crate) fn write(&self, two_phase: bool) -> Result<WriteTransaction, Error> {
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
-        let Slot::Open(database) = &*slot else { return Err(Error::DatabaseClosed) };
+        let FileState::Open(database) = &*slot else { return Err(Error::DatabaseClosed) };
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         txn.set_two_phase_commit(two_phase);
         Ok(txn)
     }
 
-    /// Reads; once more if the file was opened anew meanwhile.
+    /// Reads from a snapshot. Reads once more if the file was reopened meanwhile.
     pub(crate) fn read<T>(&self, read: impl Fn(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error> {
         match self.begin_read().and_then(|txn| read(&txn)) {
             Err(Error::DatabaseClosed | Error::PreviousIo) => read(&self.begin_read()?),
@@ -210,16 +211,16 @@ impl Store {
         }
     }
 
-    /// Reads, opening the file for writing if it is closed; whether it was.
-    pub(crate) fn read_opening<T>(
+    /// Reads from a snapshot. Opens the file for writing if it is closed, and returns whether it did.
+    pub(crate) fn read_or_open<T>(
         &self,
         read: impl Fn(&ReadTransaction) -> Result<T, Error>,
     ) -> Result<(T, bool), Error> {
         match self.read(&read) {
             Err(Error::DatabaseClosed) => {
                 let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-                if matches!(*slot, Slot::Closed) {
-                    *slot = Slot::Open(self.open_file()?);
+                if matches!(*slot, FileState::Closed) {
+                    *slot = FileState::Open(self.open_file()?);
                 }
                 drop(slot);
                 Ok((self.read(&read)?, true))
@@ -228,9 +229,9 @@ impl Store {
         }
     }
 
-    /// Reads, opening the file for reading alone if it is closed. Reads again from a new handle if the handle is closed
-    /// meanwhile, and waits for that handle if the file was open for writing. `None` if the file is retired.
-    pub(crate) fn read_again<T, E: From<FileError> + OfFile>(
+    /// Reads from a snapshot. Opens a closed file read-only. If the handle is closed during the read, reads again from
+    /// a new handle, and waits for it if the file was open for writing. Returns `None` if the file is retired.
+    pub(crate) fn read_retrying<T, E: From<FileError> + HasFileError>(
         &self,
         mut read: impl FnMut(&ReadTransaction) -> Result<T, E>,
     ) -> Result<Option<T>, E> {
@@ -244,7 +245,7 @@ impl Store {
             };
             tries += 1;
             match result {
-                Err(error) if error.of_file().is_some_and(FileError::is_stale) && tries < READ_TRIES => {
+                Err(error) if error.file_error().is_some_and(FileError::is_stale) && tries < READ_TRIES => {
                     self.drop_handle(handle);
                 }
                 result => return result.map(Some),
@@ -252,37 +253,37 @@ impl Store {
         }
     }
 
-    /// A snapshot of the open file.
+    /// Returns a snapshot of the open file. Fails if it is closed or retired.
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Error> {
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         slot.begin_read()?.ok_or(Error::DatabaseClosed)
     }
 
-    /// `None` if the file is retired.
+    /// Returns a snapshot, opening a closed file read-only. Returns `None` if the file is retired.
     fn begin_reading(&self) -> Result<Option<ReadTransaction>, Error> {
         {
             let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
-            if !matches!(*slot, Slot::Closed) {
+            if !matches!(*slot, FileState::Closed) {
                 return slot.begin_read();
             }
         }
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, Slot::Closed) {
-            *slot = Slot::Reading(self.open_reading()?);
+        if matches!(*slot, FileState::Closed) {
+            *slot = FileState::Reading(self.open_reading()?);
         }
         slot.begin_read()
     }
 
-    /// Makes sure that the next read is not from this handle.
+    /// Ensures that the next read does not use this handle.
     fn drop_handle(&self, handle: u64) {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, Slot::Reading(_)) {
-            *slot = Slot::Closed;
+        if matches!(*slot, FileState::Reading(_)) {
+            *slot = FileState::Closed;
         }
-        let is_writing = matches!(*slot, Slot::Open(_));
+        let is_writing = matches!(*slot, FileState::Open(_));
         drop(slot);
         if is_writing {
-            // Only the writing thread opens it again, and it does so at once if it sees the error too.
+            // Only the writing thread reopens the file. It does so at once if it gets the error too.
             let now = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = self.renewed.wait_timeout_while(now, REOPEN_WAIT, |now| *now == handle);
         }
@@ -299,7 +300,7 @@ impl Store {
         builder
     }
 
-    /// Opens for writing, and repairs what a crash left open.
+    /// Opens the file for writing, and repairs it if it was open during a crash.
     fn open_file(&self) -> Result<Database, Error> {
         let database = self.builder().create_with_backend(self.disk.open(&self.path)?)?;
         format::check(&database.begin_read()?, &self.path, self.kind)?;
@@ -308,7 +309,7 @@ impl Store {
 
     fn open_reading(&self) -> Result<ReadOnlyDatabase, Error> {
         match self.open_unrepaired() {
-            // It was open in a crash: to be repaired, it must be opened for writing once.
+            // The file was open during a crash. redb repairs it only when it is opened for writing.
             Err(Error::RepairAborted) => {
                 self.open_file()?.close()?;
                 self.open_unrepaired()
@@ -327,13 +328,12 @@ impl Store {
         Ok(database)
     }
 
-    /// Reads a closed file as it is, without repairing it.
+    /// Returns a snapshot of a closed file without repairing it.
     pub(crate) fn read_unrepaired(&self) -> Result<ReadTransaction, Error> {
         Ok(self.open_unrepaired()?.begin_read()?)
     }
 
-    /// Reads every page of a closed file and compares its checksum, repairing what a crash left open; `false` if pages were
-    /// damaged.
+    /// Repairs a closed file if needed, and verifies the checksum of every page. Returns `false` if pages are damaged.
     pub(crate) fn check_integrity(&self) -> Result<bool, Error> {
         let mut database = self.open_file()?;
         let is_sound = database.check_integrity()?;
@@ -342,8 +342,8 @@ impl Store {
     }
 }
 
-impl Slot {
-    /// A snapshot; `None` if the file is retired.
+impl FileState {
+    /// Returns a snapshot, or `None` if the file is retired.
     fn begin_read(&self) -> Result<Option<ReadTransaction>, Error> {
         match self {
             Self::Open(database) => Ok(Some(database.begin_read()?)),
@@ -354,13 +354,13 @@ impl Slot {
     }
 }
 
-/// An error that may be of the file that was read.
-pub(crate) trait OfFile {
-    /// The error of the file.
-    fn of_file(&self) -> Option<&FileError>;
+/// An error that may wrap a [`FileError`].
+pub(crate) trait HasFileError {
+    /// Returns the wrapped error of the file, if there is one.
+    fn file_error(&self) -> Option<&FileError>;
 }
 
-/// Whether an error says that the disk is full, which passes, where others do not.
+/// Returns whether a redb error says that the disk is full. Such an error is temporary, unlike others.
 pub(crate) fn is_full(error: &Error) -> bool {
     match error {
         Error::Io(error) => is_full_io(error),
@@ -368,7 +368,7 @@ pub(crate) fn is_full(error: &Error) -> bool {
     }
 }
 
-/// The same of an error of the file system.
+/// Returns whether an I/O error says that the disk is full or the quota is used up.
 pub(crate) fn is_full_io(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

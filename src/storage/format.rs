@@ -1,29 +1,29 @@
 //! Format versions of the data files.
 //!
-//! Each redb file has an entry `format` in its table `meta`. The entry is written when the file is made, or in the transaction
-//! that first needs a newer format. A file without the entry has version 1. The version speaks for the file's tables and for
-//! every kind of row in it whose own encoding has no version.
+//! Each redb file has an entry `format` in its table `meta`. The entry is written when the file is created, or in the
+//! transaction that first needs a newer format. A file without the entry has version 1. The version covers the file's
+//! tables and every kind of row whose own encoding has no version.
 //!
-//! A program refuses a file of a newer version when it opens the file: it must neither misread a row nor drop one.
+//! A program refuses to open a file of a newer version, because it could misread or drop rows.
 
 use std::io;
 use std::path::Path;
 
 use redb::{Error, ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
-/// state.redb keeps its checkpoint and its high waters in the same table.
+/// state.redb also stores its checkpoint and its high-water marks in this table.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const FORMAT: &str = "format";
-/// The version of a file that does not say its version.
+/// The version of a file without the entry `format`.
 const UNSTATED: u32 = 1;
 
-/// A kind of redb file, with the newest format version that this program reads and writes.
+/// A kind of redb file and the newest format version of it that this program reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileKind {
     newest: u32,
 }
 
-/// Segments of the log, and the files of carried bodies.
+/// Segments of the log and files of carried events.
 pub(crate) const SEGMENT_FILE: FileKind = FileKind { newest: 1 };
 /// state.redb.
 pub(crate) const STATE_FILE: FileKind = FileKind { newest: 1 };
@@ -32,7 +32,7 @@ pub(crate) const HISTORY_FILE: FileKind = FileKind { newest: 1 };
 /// registry.redb.
 pub(crate) const REGISTRY_FILE: FileKind = FileKind { newest: 1 };
 
-/// A data file or a row of a format that this program does not know.
+/// The error for a data file, or a row of one, in a format that this program does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{file} has format version {found}; this program reads {}: run the newer program, or restore a backup",
@@ -52,7 +52,7 @@ fn versions(newest: u32) -> String {
 }
 
 impl FormatError {
-    /// The format error inside an error of redb, which carries it from [`check`] to the caller of an `open`.
+    /// Returns the format error that [`check`] wrapped in an error of redb, and `None` for other errors.
     pub(crate) fn of(error: &Error) -> Option<&Self> {
         match error {
             Error::Io(error) => error.get_ref()?.downcast_ref(),
@@ -61,7 +61,7 @@ impl FormatError {
     }
 }
 
-/// Refuses a file of a newer format.
+/// Returns an error if the file has a format version that this program does not know.
 pub(super) fn check(read: &ReadTransaction, path: &Path, kind: FileKind) -> Result<(), Error> {
     let table = match read.open_table(META) {
         Ok(table) => table,
@@ -83,15 +83,15 @@ pub(super) fn check(read: &ReadTransaction, path: &Path, kind: FileKind) -> Resu
     Err(Error::Io(io::Error::new(io::ErrorKind::InvalidData, refused)))
 }
 
-/// Writes the version of a file that is being made.
+/// Writes the format version into a file that is being created.
 pub(super) fn stamp(write: &WriteTransaction, kind: FileKind) -> Result<(), Error> {
     write.open_table(META)?.insert(FORMAT, &kind.newest.to_le_bytes()[..])?;
     Ok(())
 }
 
-/// Refuses a key file (`admin.key`, `secrets.key`) whose first line names a format. Version 1 has no such line.
+/// Returns an error for a key file (`admin.key`, `secrets.key`) of a newer format. Version 1 has no format line.
 ///
-/// A later version begins with `# hooktide format <n>`.
+/// The first line of a later version is `# hooktide format <n>`.
 pub(crate) fn check_key_file(path: &Path, text: &str) -> Result<(), FormatError> {
     const HEADER: &str = "# hooktide format ";
     match text.lines().next().and_then(|line| line.trim().strip_prefix(HEADER)) {
@@ -102,7 +102,7 @@ pub(crate) fn check_key_file(path: &Path, text: &str) -> Result<(), FormatError>
     }
 }
 
-/// Gives a file another format version, as a later program would.
+/// Writes another format version into a file, as a later program would.
 #[cfg(test)]
 pub(crate) fn set_version(disk: &dyn super::Disk, path: &Path, version: u32) {
     let database = redb::Builder::new().create_with_backend(disk.open(path).unwrap()).unwrap();

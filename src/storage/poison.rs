@@ -1,5 +1,7 @@
-//! The end of acknowledging: after a failed fsync nobody knows what the disk holds, so nothing is acknowledged any more,
-//! and the process ends with a message; the restart reads what is there.
+//! Stops acknowledging events after a failed fsync.
+//!
+//! After a failed fsync the content of the disk is unknown. The server then acknowledges no more events and exits with
+//! a message. The restart reads what the disk holds.
 
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::runtime::Metrics;
 
-/// Whether the log is poisoned, and why. Shared by all who may find out and all who must know.
+/// A shared flag that says whether the log is poisoned, and why. Clones share the flag.
 #[derive(Debug, Clone)]
 pub struct Poison(watch::Sender<Option<Arc<str>>>);
 
@@ -18,7 +20,7 @@ impl Default for Poison {
 }
 
 impl Poison {
-    /// Poisons the log; the first reason stays.
+    /// Poisons the log. The first reason is kept; later reasons are ignored.
     pub fn set(&self, reason: &str) {
         let first = self.0.send_if_modified(|now| {
             let first = now.is_none();
@@ -30,36 +32,37 @@ impl Poison {
         }
     }
 
-    /// Whether it is.
+    /// Returns whether the log is poisoned.
     pub fn is_set(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// Why it is.
+    /// Returns why the log is poisoned, or `None` if it is not.
     pub fn reason(&self) -> Option<Arc<str>> {
         self.0.borrow().clone()
     }
 
-    /// To wait for it: changes once, to the reason.
+    /// Returns a receiver to wait for the poisoning. Its value changes once, from `None` to the reason.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.0.subscribe()
     }
 
-    /// Poisons the log if the thread that holds the guard panics.
-    pub(crate) fn guard(&self, thread: &'static str, metrics: Arc<Metrics>) -> Guard {
-        Guard { poison: self.clone(), thread, metrics }
+    /// Returns a guard that poisons the log if the thread that holds it panics. `thread` is the thread's name in the
+    /// reason.
+    pub(crate) fn guard(&self, thread: &'static str, metrics: Arc<Metrics>) -> PoisonGuard {
+        PoisonGuard { poison: self.clone(), thread, metrics }
     }
 }
 
-/// See [`Poison::guard`].
+/// Poisons the log when it is dropped during a panic. Created by [`Poison::guard`].
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct PoisonGuard {
     poison: Poison,
     thread: &'static str,
     metrics: Arc<Metrics>,
 }
 
-impl Drop for Guard {
+impl Drop for PoisonGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.metrics.writable.set(0);

@@ -1,20 +1,19 @@
-//! template: text with placeholders. One parser for every template of the project; each user says what its placeholders
-//! mean.
+//! Templates: text with placeholders. All templates of the project use this parser; each user of the module defines its own
+//! placeholders.
 //!
-//! # The rule
+//! # Syntax
 //!
-//! - `{name}` is a placeholder. The name is everything up to the first `}`, without trimming; it may hold `{`.
-//! - `{{` and `}}` outside a placeholder stand for `{` and `}`. They are read from left to right: `{{{body}}}` is `{`, the
-//!   placeholder `body`, `}`.
-//! - Everything else is literal text, character by character.
-//! - A `{` that is not closed, a `}` that is not opened, and a name that the user of the template does not know are errors.
-//!   [`TemplateError`] says at which character.
+//! - `{name}` is a placeholder. The name is everything up to the first `}`. It is not trimmed and may contain `{`.
+//! - `{{` and `}}` outside a placeholder are escapes for `{` and `}`. They are read from left to right: `{{{body}}}` is `{`,
+//!   the placeholder `body`, `}`.
+//! - Everything else is literal text.
+//! - An unclosed `{`, an unopened `}` and an unknown placeholder name are errors. [`TemplateError`] contains the position.
 //!
 //! ```text
 //! "{time}.{body}"  ──parse──►  [Placeholder(Time), Text("."), Placeholder(Body)]  ──write──►  "1711015200.{\"a\":1}"
 //! ```
 //!
-//! Text that is full of braces, such as the JSON samples of providers, is written in [`Syntax::Marked`] instead.
+//! Text with many braces, such as the JSON samples of providers, uses [`Syntax::Marked`] instead.
 //!
 //! # Users
 //!
@@ -22,16 +21,16 @@
 //! |---|---|---|
 //! | `signed` of a scheme | `{body}`, `{time}`, `{header:NAME}` … | `signature` |
 //! | a profile's headers | `{event.type}`, `{attempt}` … | `profile` |
-//! | a profile's envelope, built by [`Builder`] without braces | the values of a delivery | `profile` |
+//! | a profile's envelope, built by [`TemplateBuilder`] without braces | the values of a delivery | `profile` |
 //! | `type` of an event map's rule | `{topic}`, `{source}` | `source` |
-//! | the answer to a handshake | `{json:/challenge}`, `{hmac-hex …}` … | `provider` |
+//! | the response to a handshake | `{json:/challenge}`, `{hmac-hex …}` … | `provider` |
 //! | samples of `hooktide trigger` ([`Syntax::Marked`]) | `%{uuid}`, `"#{unix}"` … | `cli` |
 //!
-//! # Promises
+//! # Invariants
 //!
-//! A template is parsed once. Writing it, and walking over [`Template::parts`], never fails because of the template,
-//! allocates nothing of its own, and calls no trait object. Two literals never stand side by side and none is empty. The
-//! length and the number of parts are bounded (`limits`). Must never know: what a placeholder means.
+//! A template is parsed once. Writing it and iterating over [`Template::parts`] never fails because of the template, does
+//! not allocate and calls no trait object. Two literals are never adjacent, and no literal is empty. The length and the
+//! number of parts are bounded (`limits`). This module must never know what a placeholder means.
 
 mod error;
 mod parse;
@@ -47,19 +46,19 @@ pub use parse::Syntax;
 /// A parsed template whose placeholders are values of `P`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template<P> {
-    parts: Vec<Part<P>>,
+    parts: Vec<TemplatePart<P>>,
 }
 
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part<P> {
+pub enum TemplatePart<P> {
     /// Literal text, never empty.
     Text(Box<str>),
-    /// What is filled in.
+    /// A placeholder, replaced by a value when the template is written.
     Placeholder(P),
 }
 
-/// What a template is written to.
+/// A buffer that templates are written to.
 pub trait Buffer {
     /// Appends literal text.
     fn push_text(&mut self, text: &str);
@@ -78,50 +77,51 @@ impl Buffer for BytesMut {
 }
 
 impl<P> Template<P> {
-    /// The parts in their order, for users that read them where they lie, as a MAC does.
-    pub fn parts(&self) -> &[Part<P>] {
+    /// The parts in order, for users that read them in place, such as a MAC.
+    pub fn parts(&self) -> &[TemplatePart<P>] {
         &self.parts
     }
 
-    /// The parts in their order, by value.
-    pub fn into_parts(self) -> Vec<Part<P>> {
+    /// The parts in order, by value.
+    pub fn into_parts(self) -> Vec<TemplatePart<P>> {
         self.parts
     }
 
-    /// The placeholders in their order.
+    /// The placeholders in order.
     pub fn placeholders(&self) -> impl Iterator<Item = &P> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Placeholder(placeholder) => Some(placeholder),
-            Part::Text(_) => None,
+            TemplatePart::Placeholder(placeholder) => Some(placeholder),
+            TemplatePart::Text(_) => None,
         })
     }
 
-    /// The literals in their order.
+    /// The literals in order.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Text(text) => Some(&**text),
-            Part::Placeholder(_) => None,
+            TemplatePart::Text(text) => Some(&**text),
+            TemplatePart::Placeholder(_) => None,
         })
     }
 
-    /// Appends the template; `fill` appends the value of a placeholder.
+    /// Appends the template to `out`. `fill` appends the value of a placeholder.
     pub fn write<B: Buffer>(&self, out: &mut B, mut fill: impl FnMut(&P, &mut B)) {
         for part in &self.parts {
             match part {
-                Part::Text(text) => out.push_text(text),
-                Part::Placeholder(placeholder) => fill(placeholder, out),
+                TemplatePart::Text(text) => out.push_text(text),
+                TemplatePart::Placeholder(placeholder) => fill(placeholder, out),
             }
         }
     }
 
-    /// The same where a value can be missing: `None`, with part of the template written, as soon as `fill` gives `None`.
+    /// Like [`Template::write`], for values that can be missing. Stops and returns `None` as soon as `fill` returns `None`;
+    /// part of the template is then already written.
     pub fn try_write<B: Buffer>(&self, out: &mut B, mut fill: impl FnMut(&P, &mut B) -> Option<()>) -> Option<()> {
         self.parts.iter().try_for_each(|part| match part {
-            Part::Text(text) => {
+            TemplatePart::Text(text) => {
                 out.push_text(text);
                 Some(())
             }
-            Part::Placeholder(placeholder) => fill(placeholder, out),
+            TemplatePart::Placeholder(placeholder) => fill(placeholder, out),
         })
     }
 }
@@ -133,22 +133,22 @@ impl<P> Default for Template<P> {
     }
 }
 
-/// Makes a template part by part.
+/// Builds a template part by part.
 #[derive(Debug)]
-pub struct Builder<P> {
-    parts: Vec<Part<P>>,
+pub struct TemplateBuilder<P> {
+    parts: Vec<TemplatePart<P>>,
     /// Literal text since the last placeholder.
     text: String,
 }
 
-impl<P> Default for Builder<P> {
+impl<P> Default for TemplateBuilder<P> {
     fn default() -> Self {
         Self { parts: Vec::new(), text: String::new() }
     }
 }
 
-impl<P> Builder<P> {
-    /// Adds literal text. Braces have no meaning here.
+impl<P> TemplateBuilder<P> {
+    /// Adds literal text. Braces have no special meaning here.
     pub fn text(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -156,10 +156,10 @@ impl<P> Builder<P> {
     /// Adds a placeholder.
     pub fn placeholder(&mut self, placeholder: P) {
         self.end_text();
-        self.parts.push(Part::Placeholder(placeholder));
+        self.parts.push(TemplatePart::Placeholder(placeholder));
     }
 
-    /// The template.
+    /// Builds the template.
     pub fn build(mut self) -> Template<P> {
         self.end_text();
         self.parts.shrink_to_fit();
@@ -168,7 +168,7 @@ impl<P> Builder<P> {
 
     fn end_text(&mut self) {
         if !self.text.is_empty() {
-            self.parts.push(Part::Text(std::mem::take(&mut self.text).into()));
+            self.parts.push(TemplatePart::Text(std::mem::take(&mut self.text).into()));
         }
     }
 }

@@ -1,52 +1,52 @@
-//! From text to parts.
+//! The template parser.
 
-use super::{Builder, Template, TemplateError};
+use super::{Template, TemplateBuilder, TemplateError};
 use crate::limits::{TEMPLATE_BYTES_MAX, TEMPLATE_PARTS_MAX};
 
-/// How placeholders are told from text.
+/// The syntax of placeholders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Syntax {
-    /// `{name}`, as the module describes it: what people write in configuration.
+    /// `{name}`, as described in the module docs. This is the syntax of the configuration.
     Braces,
-    /// `%{name}`, and `"#{name}"` whose quotes belong to the placeholder, so that a number can stand in JSON. Braces
-    /// without a mark are text, nothing is escaped, and what is no placeholder is text too. For documents that are full
-    /// of braces.
+    /// `%{name}`, and `"#{name}"`. The quotes of the second form belong to the placeholder, so it can be replaced by a JSON
+    /// number. Braces without a mark are literal text, there are no escapes, and unknown placeholders are literal text. For
+    /// documents with many braces.
     Marked,
 }
 
-/// What interrupts literal text, at `start..end`.
+/// A token that ends literal text, at `start..end`.
 #[derive(Debug)]
-struct Interruption<'a> {
+struct TemplateToken<'a> {
     start: usize,
     end: usize,
-    kind: Kind<'a>,
-    /// Its first characters, up to the name if there is one.
+    kind: TokenKind<'a>,
+    /// The first characters of the token, up to the name if there is one.
     mark: &'a str,
 }
 
 #[derive(Debug)]
-enum Kind<'a> {
-    /// Two braces that stand for one.
+enum TokenKind<'a> {
+    /// Two braces that are an escape for one.
     Escape,
-    /// A placeholder of this name.
+    /// A placeholder with this name.
     Name(&'a str),
-    /// A mark that is not closed or not opened.
+    /// An unclosed or unopened mark.
     Unbalanced,
 }
 
 impl<P> Template<P> {
-    /// Parses `{name}`; `placeholder` says what a name means.
+    /// Parses a template in [`Syntax::Braces`]. `placeholder` converts a name to a placeholder.
     ///
     /// # Errors
-    /// For the first thing that is wrong.
+    /// The first error in the text.
     pub fn parse<E>(text: &str, placeholder: impl FnMut(&str) -> Result<P, E>) -> Result<Self, TemplateError<E>> {
         Self::parse_as(Syntax::Braces, text, placeholder)
     }
 
-    /// The same in a syntax.
+    /// Parses a template in the given syntax.
     ///
     /// # Errors
-    /// For the first thing that is wrong; [`Syntax::Marked`] has only the errors of length.
+    /// The first error in the text. With [`Syntax::Marked`], only the length and the number of parts can be wrong.
     pub fn parse_as<E>(
         syntax: Syntax,
         text: &str,
@@ -55,18 +55,20 @@ impl<P> Template<P> {
         if text.len() > TEMPLATE_BYTES_MAX {
             return Err(TemplateError::TooLong { bytes: text.len() });
         }
-        let mut builder = Builder::default();
+        let mut builder = TemplateBuilder::default();
         let mut rest = text;
-        while let Some(Interruption { start, end, kind, mark }) = syntax.next(rest) {
+        while let Some(TemplateToken { start, end, kind, mark }) = syntax.next(rest) {
             builder.text(&rest[..start]);
             let at = || text[..text.len() - rest.len() + start].chars().count() + 1;
             let next = match kind {
-                Kind::Unbalanced if syntax == Syntax::Braces => return Err(TemplateError::Unbalanced { at: at() }),
-                Kind::Escape | Kind::Unbalanced => {
+                TokenKind::Unbalanced if syntax == Syntax::Braces => {
+                    return Err(TemplateError::Unbalanced { at: at() });
+                }
+                TokenKind::Escape | TokenKind::Unbalanced => {
                     builder.text(mark);
                     end
                 }
-                Kind::Name(name) => match placeholder(name) {
+                TokenKind::Name(name) => match placeholder(name) {
                     Ok(placeholder) => {
                         builder.placeholder(placeholder);
                         end
@@ -89,8 +91,8 @@ impl<P> Template<P> {
 }
 
 impl Syntax {
-    /// The first interruption of a text.
-    fn next(self, text: &str) -> Option<Interruption<'_>> {
+    /// The first token in the text.
+    fn next(self, text: &str) -> Option<TemplateToken<'_>> {
         match self {
             Self::Braces => braces(text),
             Self::Marked => marked(text),
@@ -98,28 +100,28 @@ impl Syntax {
     }
 }
 
-fn braces(text: &str) -> Option<Interruption<'_>> {
+fn braces(text: &str) -> Option<TemplateToken<'_>> {
     let start = text.find(['{', '}'])?;
     let from = &text[start..];
     let mark = &from[..1];
     let (kind, len) = if from.starts_with("{{") || from.starts_with("}}") {
-        (Kind::Escape, 2)
+        (TokenKind::Escape, 2)
     } else {
         match from.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((name, _)) => (Kind::Name(name), name.len() + 2),
-            None => (Kind::Unbalanced, 1),
+            Some((name, _)) => (TokenKind::Name(name), name.len() + 2),
+            None => (TokenKind::Unbalanced, 1),
         }
     };
-    Some(Interruption { start, end: start + len, kind, mark })
+    Some(TemplateToken { start, end: start + len, kind, mark })
 }
 
-fn marked(text: &str) -> Option<Interruption<'_>> {
+fn marked(text: &str) -> Option<TemplateToken<'_>> {
     let start = text.find("%{").into_iter().chain(text.find("\"#{")).min()?;
     let from = &text[start..];
     let (mark, close) = if from.starts_with('%') { ("%{", "}") } else { ("\"#{", "}\"") };
     let (kind, len) = match from[mark.len()..].split_once(close) {
-        Some((name, _)) => (Kind::Name(name), mark.len() + name.len() + close.len()),
-        None => (Kind::Unbalanced, mark.len()),
+        Some((name, _)) => (TokenKind::Name(name), mark.len() + name.len() + close.len()),
+        None => (TokenKind::Unbalanced, mark.len()),
     };
-    Some(Interruption { start, end: start + len, kind, mark })
+    Some(TemplateToken { start, end: start + len, kind, mark })
 }

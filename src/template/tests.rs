@@ -1,4 +1,4 @@
-//! The rule, template by template, and what holds for every text.
+//! Tests of the template syntax with examples, and property tests for any text.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use crate::limits::{TEMPLATE_BYTES_MAX, TEMPLATE_PARTS_MAX};
 
 type Parsed = Result<Template<String>, TemplateError<&'static str>>;
 
-/// The names `a`, `b.c`, `a{b`, ` a` and the empty one mean themselves; no other name means anything.
+/// Accepts the names `a`, `b.c`, `a{b`, ` a` and the empty name.
 fn name(name: &str) -> Result<String, &'static str> {
     if ["a", "b.c", "a{b", " a", ""].contains(&name) { Ok(name.to_owned()) } else { Err("not known") }
 }
@@ -22,17 +22,17 @@ fn marked(text: &str) -> Parsed {
     Template::parse_as(Syntax::Marked, text, name)
 }
 
-/// `text`, `<name>`, joined by `|`.
+/// The parts as `text` and `<name>`, joined by `|`.
 fn shown(parsed: &Parsed) -> Result<String, TemplateError<&'static str>> {
-    let show = |part: &Part<String>| match part {
-        Part::Text(text) => text.to_string(),
-        Part::Placeholder(name) => format!("<{name}>"),
+    let show = |part: &TemplatePart<String>| match part {
+        TemplatePart::Text(text) => text.to_string(),
+        TemplatePart::Placeholder(name) => format!("<{name}>"),
     };
     parsed.clone().map(|template| template.parts().iter().map(show).collect::<Vec<_>>().join("|"))
 }
 
 #[test]
-fn a_text_falls_into_literals_and_placeholders() {
+fn text_is_parsed_into_literals_and_placeholders() {
     for (text, parts) in [
         ("", ""),
         ("x", "x"),
@@ -57,7 +57,7 @@ fn a_text_falls_into_literals_and_placeholders() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn errors_contain_the_position() {
     let unbalanced = |at| TemplateError::Unbalanced { at };
     let unknown = |at| TemplateError::Placeholder { at, error: "not known" };
     for (text, error) in [
@@ -82,7 +82,7 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
-fn marked_placeholders_leave_braces_alone() {
+fn marked_syntax_keeps_plain_braces() {
     for (text, parts) in [
         ("", ""),
         ("{a}", "{a}"),
@@ -102,7 +102,7 @@ fn marked_placeholders_leave_braces_alone() {
 }
 
 #[test]
-fn a_template_is_bounded() {
+fn length_and_parts_are_bounded() {
     let long = "x".repeat(TEMPLATE_BYTES_MAX);
     assert_eq!(parse(&long).unwrap().parts().len(), 1);
     let longer = parse(&(long + "x"));
@@ -116,7 +116,7 @@ fn a_template_is_bounded() {
 }
 
 #[test]
-fn a_template_is_written_to_what_grows() {
+fn a_template_is_appended_to_a_buffer() {
     let template = parse("{{{a}}}-{b.c}").unwrap();
     let mut text = "> ".to_owned();
     template.write(&mut text, |name, out| out.push_str(name));
@@ -133,46 +133,46 @@ fn a_template_is_written_to_what_grows() {
 }
 
 #[test]
-fn a_builder_joins_texts_and_leaves_braces_alone() {
-    let mut builder = Builder::default();
+fn the_builder_joins_texts_and_keeps_braces() {
+    let mut builder = TemplateBuilder::default();
     builder.text("{");
     builder.text("\"n\":");
     builder.placeholder(1);
     builder.text("");
     builder.placeholder(2);
     builder.text("}");
-    let text = |text: &str| Part::Text(text.into());
-    let parts = [text("{\"n\":"), Part::Placeholder(1), Part::Placeholder(2), text("}")];
+    let text = |text: &str| TemplatePart::Text(text.into());
+    let parts = [text("{\"n\":"), TemplatePart::Placeholder(1), TemplatePart::Placeholder(2), text("}")];
     assert_eq!(builder.build().parts(), parts);
-    assert_eq!(Builder::<u8>::default().build(), Template::default());
+    assert_eq!(TemplateBuilder::<u8>::default().build(), Template::default());
 }
 
-/// The text as a template that stands for it.
+/// A template that writes the text.
 fn escaped(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}")
 }
 
 proptest! {
     #[test]
-    fn parts_alternate_and_are_what_was_written(text in "([a{}é%\"#]|\\{a\\}|%\\{a\\}){0,12}") {
+    fn literals_are_never_adjacent_and_parts_reproduce_the_text(text in "([a{}é%\"#]|\\{a\\}|%\\{a\\}){0,12}") {
         for parsed in [parse(&text), marked(&text)] {
             let Ok(template) = parsed else { continue };
             prop_assert!(template.texts().all(|text| !text.is_empty()));
-            let is_text = |part: &Part<String>| matches!(part, Part::Text(_));
+            let is_text = |part: &TemplatePart<String>| matches!(part, TemplatePart::Text(_));
             prop_assert!(template.parts().windows(2).all(|pair| !(is_text(&pair[0]) && is_text(&pair[1]))));
         }
-        // What the parts say, written down again, is the text.
+        // Writing the parts as a template gives the text again.
         if let Ok(template) = parse(&text) {
-            let write = |part: &Part<String>| match part {
-                Part::Text(text) => escaped(text),
-                Part::Placeholder(name) => format!("{{{name}}}"),
+            let write = |part: &TemplatePart<String>| match part {
+                TemplatePart::Text(text) => escaped(text),
+                TemplatePart::Placeholder(name) => format!("{{{name}}}"),
             };
             prop_assert_eq!(template.parts().iter().map(write).collect::<String>(), text);
         }
     }
 
     #[test]
-    fn every_text_can_be_escaped(text in any::<String>()) {
+    fn any_text_can_be_escaped(text in any::<String>()) {
         let template = Template::<Infallible>::parse(&escaped(&text), |name| Err(name.to_owned())).unwrap();
         prop_assert_eq!(template.texts().collect::<String>(), text);
     }

@@ -1,4 +1,4 @@
-//! A 2xx to a sender means that the event is on the disk; what is refused is named, and loses nothing.
+//! A 2xx response means that the event is on disk. A refused event gets a specific error, and no other event is lost.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -19,7 +19,7 @@ fn an_accepted_event_can_be_read_at_once_and_after_kill_9() {
 }
 
 #[test]
-fn the_same_id_is_the_same_event_restarts_included() {
+fn a_repeated_id_is_a_duplicate_also_after_a_restart() {
     let mut server = Server::start(&[]);
     let sink = Sink::start();
     server.webhook(&sink.url("/"), &["*"], json!({}));
@@ -38,7 +38,7 @@ fn the_same_id_is_the_same_event_restarts_included() {
 }
 
 #[test]
-fn an_idempotency_key_is_one_event_and_with_another_body_an_error() {
+fn a_repeated_idempotency_key_is_a_duplicate_and_with_another_body_an_error() {
     let server = Server::start(&[]);
     let mut client = server.client();
     let mut send = |key: &str, body: &str| {
@@ -53,7 +53,7 @@ fn an_idempotency_key_is_one_event_and_with_another_body_an_error() {
 }
 
 #[test]
-fn a_batch_in_which_each_item_fails_differently() {
+fn each_item_of_a_batch_has_its_own_error() {
     let server = Server::start(&[]);
     let batch = json!([
         { "type": "a.good", "id": "one", "data": {} },
@@ -89,7 +89,7 @@ fn a_batch_in_which_each_item_fails_differently() {
 }
 
 #[test]
-fn lines_of_json_are_taken_one_by_one() {
+fn lines_of_json_are_accepted_one_by_one() {
     let server = Server::start(&[]);
     let body = "{\"type\":\"a.b\",\"data\":1}\n{\"type\":\"a.b\",\"data\":2}\n\n{\"type\":\"a.b\"}\n";
     let answer = server
@@ -100,7 +100,7 @@ fn lines_of_json_are_taken_one_by_one() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_said() {
+fn invalid_requests_get_specific_errors() {
     let server = Server::start(&[("SERVER__MAX_BODY_BYTES", "64 KiB"), ("SERVER__MAX_BATCH_BYTES", "64 KiB")]);
     let mut client = server.client();
     let mut send = |key: &str, path: &str, body: &str| {
@@ -130,7 +130,7 @@ fn what_is_wrong_with_a_request_is_said() {
 }
 
 #[test]
-fn the_state_of_the_server_can_be_watched() {
+fn health_is_public_and_metrics_need_a_key() {
     let server = Server::start(&[]);
     let mut open = server.client();
     open.key = String::new();

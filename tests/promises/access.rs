@@ -1,4 +1,4 @@
-//! Who is let in: keys, tokens, a proxy's users, pages of listed sites.
+//! Authentication and authorization: API keys, tokens, users named by a trusted proxy, and pages of allowed origins.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::{Client, Server};
 
 const SECRET: &str = "a-secret-of-more-than-32-bytes-in-all";
 
-/// A path for each route of the interface; what they answer to those who may is told elsewhere.
+/// A path for each route of the API. Other tests check the responses to authorized callers.
 const ROUTES: [(&str, &str); 32] = [
     ("/webhooks", "GET POST"),
     ("/webhooks/nobodys", "GET PUT PATCH DELETE"),
@@ -51,7 +51,7 @@ fn key(server: &Server, body: serde_json::Value) -> (String, String) {
 }
 
 #[test]
-fn every_route_asks_who_and_what_they_may() {
+fn every_route_checks_authentication_and_role() {
     let server = Server::start(&[]);
     let (_, publisher) = key(&server, json!({"role": "publisher"}));
     let (_, viewer) = key(&server, json!({"role": "viewer"}));
@@ -60,7 +60,7 @@ fn every_route_asks_who_and_what_they_may() {
     for (path, methods) in ROUTES {
         let path = format!("/api/v1{path}");
         for method in methods.split(' ') {
-            // A POST to one name below /webhooks is for a source, which asks in its own way.
+            // A POST to one name below /webhooks is for a source, which has its own authentication.
             let body = (method != "GET").then(|| json!({}));
             assert_eq!(nobody.call(method, &path, body.as_ref()).status, 401, "{method} {path}");
             assert_eq!(publisher.call(method, &path, body.as_ref()).status, 403, "{method} {path}");
@@ -74,7 +74,7 @@ fn every_route_asks_who_and_what_they_may() {
 }
 
 #[test]
-fn a_key_outlives_a_restart_and_ends_when_it_is_revoked() {
+fn a_key_survives_a_restart_and_ends_when_it_is_revoked() {
     let mut server = Server::start(&[]);
     let (id, text) = key(&server, json!({"role": "admin", "tenant": "acme", "name": "ci"}));
     server.restart(Signal::SIGKILL);
@@ -93,7 +93,7 @@ fn a_key_outlives_a_restart_and_ends_when_it_is_revoked() {
     assert!(!server.log().contains(&text));
 }
 
-/// The program's own token, with these flags.
+/// A token created by the command with these flags.
 fn minted(flags: &[&str]) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hooktide"));
     let done = command.arg("token").args(flags).env_clear().env("JWT_SECRET", SECRET).output().unwrap();
@@ -102,7 +102,7 @@ fn minted(flags: &[&str]) -> String {
 }
 
 #[test]
-fn a_token_of_the_command_is_taken_and_speaks_for_its_tenant_alone() {
+fn a_token_of_the_command_is_accepted_for_its_tenant_only() {
     let server = Server::start(&[("AUTH__JWT_SECRET", SECRET)]);
     let body = json!({"url": "https://example.com/", "events": ["*"]});
     let mut acme = Client::to(server.addr, minted(&["--tenant", "acme", "--sub", "42"]));
@@ -123,7 +123,7 @@ fn a_token_of_the_command_is_taken_and_speaks_for_its_tenant_alone() {
 }
 
 #[test]
-fn a_page_of_a_listed_site_may_ask_and_no_other() {
+fn only_pages_of_allowed_origins_may_call_the_api() {
     let server = Server::start(&[("SERVER__CORS_ORIGINS", "https://app.example.com")]);
     let ask = |method: &str, origin: &str, more: &str| {
         use std::io::{Read, Write};
@@ -160,7 +160,7 @@ fn a_page_of_a_listed_site_may_ask_and_no_other() {
 }
 
 #[test]
-fn a_proxy_that_is_trusted_names_the_user() {
+fn a_trusted_proxy_names_the_user() {
     for (trusted, status) in [("127.0.0.0/8", 200), ("10.0.0.0/8", 401)] {
         use std::io::{Read, Write};
         let server = Server::start(&[("AUTH__TRUSTED_PROXY", trusted), ("AUTH__DEFAULT_ROLE", "viewer")]);

@@ -1,4 +1,4 @@
-//! A backlog costs disk, not memory, and goes out when its webhook comes back.
+//! A backlog uses disk space, not memory, and is delivered when its webhook recovers.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -9,7 +9,7 @@ const EVENTS: usize = 20_000;
 const BATCH: usize = 500;
 
 #[test]
-fn a_backlog_far_beyond_the_window_survives_restarts_and_arrives() {
+fn a_backlog_beyond_the_window_survives_restarts_and_is_delivered() {
     let breaker = [("DELIVERY__BREAKER__OPEN_SECONDS", "1"), ("DELIVERY__BREAKER__OPEN_SECONDS_MAX", "1")];
     let mut server = Server::start(&breaker);
     let addr = dead_address();

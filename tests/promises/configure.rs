@@ -1,4 +1,4 @@
-//! A wrong configuration is named, key by key, before anything is opened.
+//! Errors in the configuration are reported for each key before any file is opened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{Server, Sink, run};
 
-/// What a source of kind `token` answers to this token, with a body that never came before.
+/// The status of a request with this token to a source of kind `token`. Each request has a new body.
 fn sent(server: &Server, path: &str, token: &str) -> u16 {
     static BODIES: AtomicU64 = AtomicU64::new(0);
     let body = format!("{{\"n\":{}}}", BODIES.fetch_add(1, Ordering::Relaxed));
@@ -18,7 +18,7 @@ fn sent(server: &Server, path: &str, token: &str) -> u16 {
 }
 
 #[test]
-fn sources_of_the_file_are_there_at_the_start_and_change_with_a_reload() {
+fn configured_sources_exist_at_the_start_and_change_with_a_reload() {
     let dir = tempfile::tempdir().unwrap();
     let (file, secret) = (dir.path().join("config.toml"), dir.path().join("secret"));
     std::fs::write(&secret, "first-secret-of-the-file\n").unwrap();
@@ -37,7 +37,7 @@ fn sources_of_the_file_are_there_at_the_start_and_change_with_a_reload() {
     assert_eq!(sent(&server, to_partner, ""), 202);
     assert_eq!((sent(&server, one, "another-secret"), sent(&server, two, "first-secret-of-the-file")), (401, 404));
 
-    // A bad file changes nothing, neither does a secret's file that is gone.
+    // An invalid file changes nothing, and neither does a missing secret file.
     std::fs::write(&file, source("one") + &source("two") + "[[sources]]\nname = \"x\"\nkind = \"nobody\"\n").unwrap();
     server.signal(Signal::SIGHUP);
     server.until_logged("sources[2].kind");
@@ -63,7 +63,7 @@ fn sources_of_the_file_are_there_at_the_start_and_change_with_a_reload() {
 }
 
 #[test]
-fn check_prints_what_is_in_force_or_one_line_for_each_thing_wrong() {
+fn check_prints_the_effective_configuration_or_one_line_per_error() {
     let dir = tempfile::tempdir().unwrap();
     let (code, out, _) = run(dir.path(), &["check"], &[("HOOKTIDE_DELIVERY__TIMEOUT_SECONDS", "7")]);
     assert_eq!(code, 0);
@@ -82,7 +82,7 @@ fn check_prints_what_is_in_force_or_one_line_for_each_thing_wrong() {
 }
 
 #[test]
-fn a_command_says_what_it_did() {
+fn commands_print_their_result() {
     let server = Server::start(&[]);
     let sink = Sink::start();
     let dir = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ fn the_log_can_be_counted_and_verified_offline() {
 }
 
 #[test]
-fn beside_a_running_server_the_log_is_not_called_damaged() {
+fn the_log_of_a_running_server_is_not_reported_as_damaged() {
     let server = Server::start(&[]);
     server.publish("a.b", &json!(1));
     let data = server.data_dir();
@@ -134,13 +134,13 @@ fn beside_a_running_server_the_log_is_not_called_damaged() {
     assert_eq!(code, 1, "{out}");
     assert!(err.contains("stop the server") && !out.contains("damaged"), "{out}{err}");
 
-    // Nor was the server disturbed.
+    // The server is not affected.
     assert_eq!(server.call("GET", "/ready", None).status, 200);
     server.publish("a.b", &json!(2));
 }
 
 #[test]
-fn a_second_server_on_a_folder_says_so_and_ends() {
+fn a_second_server_on_a_folder_is_refused() {
     let server = Server::start(&[]);
     let data = server.data_dir();
     let (code, out, err) = run(&data, &["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()], &[]);
@@ -149,7 +149,7 @@ fn a_second_server_on_a_folder_says_so_and_ends() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_has_no_log() {
+fn a_missing_folder_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (code, _, err) = run(dir.path(), &["log", "stat", "--data-dir", "nowhere"], &[]);
     assert_eq!(code, 2);

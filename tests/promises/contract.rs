@@ -1,5 +1,5 @@
-//! Whatever it is asked, the server answers as its description says: no 5xx, no status, header, media type or shape that is
-//! not described, nothing without a key that needs one.
+//! The server responds to generated requests as its OpenAPI document describes: no 5xx, no undescribed status, header,
+//! media type or body, and no response without a key to an operation that requires one.
 
 use std::process::Command;
 
@@ -8,14 +8,15 @@ use serde_json::json;
 use crate::support::{Server, Sink};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Requests made up for each operation. By hand, `HOOKTIDE_CONTRACT_EXAMPLES=200` looks further.
+/// Generated requests per operation. `HOOKTIDE_CONTRACT_EXAMPLES=200` runs a more thorough test by hand.
 const EXAMPLES: &str = "3";
-/// Not asked: what a body must be beyond its schema (an address that the egress rules allow, a name that is free, a type that
-/// a pattern names) is told by a 422, so not all that fits the schema is taken.
-const UNASKED: &str = "positive_data_acceptance";
+/// The check that is skipped. Some rules of a body are not in its schema (an address that the egress rules allow, a
+/// free name, a type that a pattern matches). The server reports them with 422, so it does not accept every body that
+/// matches the schema.
+const SKIPPED_CHECK: &str = "positive_data_acceptance";
 
-/// Things of each kind, so that what is made up meets something.
-fn furnish(server: &Server, sink: &Sink) {
+/// Creates resources of each kind, so that generated requests find some.
+fn create_resources(server: &Server, sink: &Sink) {
     let mut client = server.client();
     let mut make = |path: &str, body: serde_json::Value| {
         let answer = client.call("POST", path, Some(&body));
@@ -33,16 +34,16 @@ fn furnish(server: &Server, sink: &Sink) {
 }
 
 #[test]
-fn made_up_requests_get_answers_that_are_described() {
+fn generated_requests_get_described_responses() {
     let server = Server::start(&[]);
     let sink = Sink::answering(|delivery| if delivery.path == "/dead" { 500.into() } else { 204.into() });
-    furnish(&server, &sink);
+    create_resources(&server, &sink);
     let examples = std::env::var("HOOKTIDE_CONTRACT_EXAMPLES").unwrap_or_else(|_| EXAMPLES.to_owned());
     let output = Command::new(format!("{ROOT}/target/python/bin/schemathesis"))
         .args(["--config-file", &format!("{ROOT}/tests/data/contract.toml")])
         .args(["run", &format!("http://{}/openapi.json", server.addr), "--no-color", "--continue-on-failure"])
         .args(["--header", &format!("Authorization: Bearer {}", server.client().key)])
-        .args(["--checks", "all", "--exclude-checks", UNASKED])
+        .args(["--checks", "all", "--exclude-checks", SKIPPED_CHECK])
         .args(["--max-examples", &examples, "--seed", "1", "--generation-deterministic"])
         .args(["--phases", "examples,coverage,fuzzing", "--warnings", "off", "--request-timeout", "20"])
         .env("SCHEMATHESIS_HOOKS", format!("{ROOT}/tests/data/contract.py"))

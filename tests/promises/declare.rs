@@ -1,4 +1,4 @@
-//! What a file declares is what there is, by the command and by the server itself; a catalogue holds events.
+//! A declared file is applied by the command and by the server itself. The event type catalogue validates events.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::Server;
 
-/// The command against a server: its exit code, output and errors.
+/// Runs the command against a server. Returns its exit code, output and errors.
 fn hooktide(server: &Server, args: &[&str], vars: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hooktide"));
     command
@@ -27,7 +27,7 @@ fn uids(server: &Server) -> Vec<String> {
 }
 
 #[test]
-fn a_file_is_applied_by_the_command_twice_the_same_and_pruned() {
+fn applying_a_file_is_idempotent_and_prunes() {
     let server = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("webhooks.toml");
@@ -57,7 +57,7 @@ fn a_file_is_applied_by_the_command_twice_the_same_and_pruned() {
     );
     assert_eq!(uids(&server), ["one"]);
 
-    // What is wrong with the file's form is 2, what the server refuses is 1; line and key are named.
+    // An error in the file's form gives exit code 2, a refusal by the server exit code 1. Line and key are named.
     std::fs::write(&path, webhook("one") + "secret = \"whsec_canary\"\n").unwrap();
     let (code, _, err) = hooktide(&server, &["apply", "-f", file], &[]);
     assert_eq!(code, 2);
@@ -107,7 +107,7 @@ fn subscriptions_types_and_secrets_by_reference_are_applied_once() {
     assert_eq!(subscriptions(), before);
     assert_eq!(server.call("GET", "/api/v1/webhooks/one", None).json()["updated_at"], version);
 
-    // Another secret in the file, a subscription changed and one gone, an event type changed.
+    // The file changes: another secret, a changed and a removed subscription, a changed event type.
     std::fs::write(&secret, whsec("b")).unwrap();
     let changed =
         one.replacen("event_type = \"order.created\"", "event_type = \"order.created\"\nis_active = false", 1);
@@ -157,7 +157,7 @@ fn the_configured_file_is_applied_before_the_server_is_ready_and_with_each_reloa
     assert_eq!(publish(&server, "a.b", json!({})), (422, "invalid_body".to_owned()));
     assert_eq!(publish(&server, "a.c", json!({"id": 1})), (422, "unknown_event_type".to_owned()));
 
-    // A file with a fault changes nothing.
+    // An invalid file changes nothing.
     std::fs::write(&file, webhook("two") + "tenant = \"x\"\n").unwrap();
     server.signal(Signal::SIGHUP);
     server.until_logged("webhooks[0].tenant");
@@ -169,7 +169,7 @@ fn the_configured_file_is_applied_before_the_server_is_ready_and_with_each_reloa
     assert_eq!(uids(&server), ["two"]);
     assert_eq!(publish(&server, "a.c", json!({})), (202, String::new()));
 
-    // What the interface refuses does not keep the server from its work.
+    // The server keeps working if the API refuses a declared object.
     std::fs::write(&file, webhook("two") + &webhook("bad").replace("https://example.com", "http://10.0.0.1")).unwrap();
     server.restart(Signal::SIGTERM);
     server.until_logged("webhooks[1].url");
@@ -177,7 +177,7 @@ fn the_configured_file_is_applied_before_the_server_is_ready_and_with_each_reloa
 }
 
 #[test]
-fn event_types_are_managed_by_the_command_and_are_there_after_a_restart() {
+fn event_types_are_managed_by_the_command_and_survive_a_restart() {
     let mut server = Server::start(&[]);
     let schema = r#"{"required":["id"]}"#;
     let add = ["event-type", "add", "order.created", "--category", "orders", "--schema", schema, "--validate"];

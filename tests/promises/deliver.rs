@@ -1,4 +1,4 @@
-//! An accepted event reaches every webhook that asked for it, signed, with its payload byte for byte.
+//! An accepted event reaches every webhook that matches it, signed, with its payload byte for byte.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn the_signature_satisfies_the_reference_implementation() {
     assert!(!verified_by_standardwebhooks(&forged), "a changed body must not verify");
 }
 
-/// Asks the `standardwebhooks` package of PyPI, which `./test` installs into `target/python`.
+/// Verifies with the `standardwebhooks` package of PyPI, which `./test` installs into `target/python`.
 fn verified_by_standardwebhooks(signed: &serde_json::Value) -> bool {
     const SCRIPT: &str = "
 import json, sys
@@ -60,7 +60,7 @@ except WebhookVerificationError:
 }
 
 #[test]
-fn each_webhook_gets_what_it_asked_for_once() {
+fn each_webhook_gets_each_matching_event_once() {
     let server = Server::start(&[]);
     let sink = Sink::start();
     for (path, events) in [
@@ -82,7 +82,7 @@ fn each_webhook_gets_what_it_asked_for_once() {
 }
 
 #[test]
-fn a_delivery_can_be_looked_at() {
+fn deliveries_and_attempts_are_visible() {
     let server = Server::start(&[]);
     let sink = Sink::start();
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({ "name": "shop" }));
@@ -118,7 +118,7 @@ fn a_paused_webhook_loses_nothing() {
 }
 
 #[test]
-fn what_waits_for_a_removed_webhook_is_abandoned() {
+fn deliveries_of_a_deleted_webhook_are_abandoned() {
     let server = Server::start(&[]);
     let sink = Sink::answering(|_| 500.into());
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({}));

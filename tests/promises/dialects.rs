@@ -1,5 +1,6 @@
-//! The clients of the systems that Hooktide replaces keep their requests, and their receivers keep their verification: every
-//! call that they make, as they make it, against a server with one `[[tenants]]` entry for each.
+//! Compatibility with the systems that Hooktide replaces. Their clients keep their requests, and their receivers keep
+//! their verification. Every call is tested as the clients make it, against a server with one `[[tenants]]` entry per
+//! system.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::support::{Answer, Client, Delivery, Server, Sink, run};
 
 const JWT_SECRET: &str = "a secret of the old services, long enough";
 
-/// What the README of a migration says: three tenants, three catalogues, the old token secret.
+/// The configuration of the migration guide: three tenants, three catalogues, the old token secret.
 fn config() -> String {
     let catalogue = |name: &str| format!("{}/docs/catalogues/{name}.toml", env!("CARGO_MANIFEST_DIR"));
     format!(
@@ -53,7 +54,7 @@ retry_policy = {{ schedule = [60, 300, 900, 3600, 7200] }}
     )
 }
 
-/// A server for all three.
+/// A server for all three systems.
 fn server() -> Server {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hooktide.toml");
@@ -62,7 +63,7 @@ fn server() -> Server {
     Server::start_in(dir.into(), &[("CONFIG", &file)])
 }
 
-/// A token as the old services' identity provider makes it.
+/// A token in the format of the old services' identity provider.
 fn token(tenant: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({ "sub": "123", "org_id": tenant, "role": "member", "exp": now + 600 });
@@ -72,10 +73,10 @@ fn token(tenant: &str) -> String {
     format!("{signed}.{}", BASE64URL_NOPAD.encode(hmac::sign(&key, signed.as_bytes()).as_ref()))
 }
 
-/// An old client, of this tenant.
-struct Old(Client);
+/// A client of the old system of a tenant.
+struct LegacyClient(Client);
 
-impl Old {
+impl LegacyClient {
     fn of(server: &Server, tenant: &str) -> Self {
         Self(Client::to(server.addr, token(tenant)))
     }
@@ -91,7 +92,7 @@ impl Old {
         self.call(200, "GET", path, Value::Null)
     }
 
-    /// Asks again until the list has so many entries.
+    /// Polls until the list has this number of entries.
     fn until(&mut self, path: &str, count: usize) -> Value {
         let until = std::time::Instant::now() + Duration::from_secs(20);
         loop {
@@ -117,7 +118,7 @@ fn hex(secret: &str, parts: &[&[u8]]) -> String {
     HEXLOWER.encode(context.sign().as_ref())
 }
 
-/// What each old receiver does with a request before it believes it.
+/// How each old receiver verifies a request.
 mod receiver {
     use super::{Delivery, hex};
 
@@ -147,9 +148,9 @@ fn names(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn homechef_clients_make_change_test_and_remove_webhooks() {
+fn homechef_clients_create_change_test_and_delete_webhooks() {
     let (server, sink) = (server(), Sink::start());
-    let mut old = Old::of(&server, "homechef");
+    let mut old = LegacyClient::of(&server, "homechef");
     let body = json!({
         "url": sink.url("/hooks"), "events": ["order.created", "order.completed", "payment.success"],
         "description": "Orders", "retry_policy": { "max_retries": 3, "retry_delay": 60 },
@@ -198,7 +199,7 @@ fn homechef_clients_find_failed_deliveries_and_retry_them() {
     let is_up = std::sync::Arc::clone(&up);
     let sink =
         Sink::answering(move |_| if is_up.load(std::sync::atomic::Ordering::Relaxed) { 204 } else { 500 }.into());
-    let mut old = Old::of(&server, "homechef");
+    let mut old = LegacyClient::of(&server, "homechef");
     let body = json!({ "url": sink.url("/hooks"), "events": ["order.created"], "retry_policy": { "max_retries": 0, "retry_delay": 60 } });
     let made = old.call(201, "POST", "/api/v1/webhooks", body);
     old.call(202, "POST", "/api/v1/events", json!({ "event": "order.created", "data": {} }));
@@ -223,7 +224,7 @@ fn homechef_clients_find_failed_deliveries_and_retry_them() {
 }
 
 #[test]
-fn each_catalogue_is_where_its_clients_look_for_it() {
+fn each_catalogue_is_at_the_path_of_its_clients() {
     let server = server();
     for (tenant, path, types) in [
         ("homechef", "/api/v1/webhooks/events", ["order.created", "tip.received", "delivery.assigned"]),
@@ -234,7 +235,7 @@ fn each_catalogue_is_where_its_clients_look_for_it() {
             ["user.created", "subscription.payment_failed", "alert.resolved"],
         ),
     ] {
-        let all = Old::of(&server, tenant).get(&format!("{path}?limit=250"));
+        let all = LegacyClient::of(&server, tenant).get(&format!("{path}?limit=250"));
         let all = all["data"].as_array().unwrap();
         for name in types {
             let one = all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name} in {path}"));
@@ -244,9 +245,9 @@ fn each_catalogue_is_where_its_clients_look_for_it() {
 }
 
 #[test]
-fn pyairtable_clients_make_webhooks_and_renew_their_secrets() {
+fn pyairtable_clients_create_webhooks_and_rotate_their_secrets() {
     let (server, sink) = (server(), Sink::start());
-    let mut old = Old::of(&server, "pyairtable");
+    let mut old = LegacyClient::of(&server, "pyairtable");
     let body = json!({
         "name": "Production", "url": sink.url("/hooks"), "description": "Records", "max_retries": 3, "timeout_seconds": 30,
         "rate_limit_rps": 10, "headers": { "Authorization": "Bearer token", "X-Custom-Header": "value" },
@@ -281,7 +282,7 @@ fn pyairtable_clients_make_webhooks_and_renew_their_secrets() {
 #[test]
 fn pyairtable_subscriptions_filter_in_each_of_the_four_ways() {
     let (server, sink) = (server(), Sink::start());
-    let mut old = Old::of(&server, "pyairtable");
+    let mut old = LegacyClient::of(&server, "pyairtable");
     let rules = json!([
         { "field": "amount", "operator": "greater_than", "value": 1000 },
         { "field": "status", "operator": "equals", "value": "pending" },
@@ -318,7 +319,7 @@ fn pyairtable_subscriptions_filter_in_each_of_the_four_ways() {
         let place = format!("/api/v1/webhooks/{}", text(&made, "id"));
         let body = json!({ "event_type": "record.updated", "is_active": true, "filters": filters });
         let subscription = old.call(201, "POST", &format!("{place}/subscriptions"), body);
-        let publish = |old: &mut Old, event: &Value| {
+        let publish = |old: &mut LegacyClient, event: &Value| {
             let mut event = event.clone();
             event["type"] = "record.updated".into();
             old.call(202, "POST", "/api/v1/events", event)["webhooks"].as_u64().unwrap()
@@ -345,7 +346,7 @@ fn pyairtable_dead_letters_are_listed_read_and_replayed() {
     let is_up = std::sync::Arc::clone(&up);
     let sink =
         Sink::answering(move |_| if is_up.load(std::sync::atomic::Ordering::Relaxed) { 204 } else { 400 }.into());
-    let mut old = Old::of(&server, "pyairtable");
+    let mut old = LegacyClient::of(&server, "pyairtable");
     let body = json!({ "name": "n", "url": sink.url("/hooks"), "events": ["record.*"], "max_retries": 0 });
     let made = old.call(201, "POST", "/api/v1/webhooks", body);
     let letters = format!("/api/v1/webhooks/{}/dead-letters", text(&made, "id"));
@@ -378,9 +379,9 @@ fn pyairtable_dead_letters_are_listed_read_and_replayed() {
 }
 
 #[test]
-fn epic_clients_make_switch_off_and_remove_webhooks() {
+fn epic_clients_create_disable_and_delete_webhooks() {
     let (server, sink) = (server(), Sink::start());
-    let mut old = Old::of(&server, "epic");
+    let mut old = LegacyClient::of(&server, "epic");
     let body = json!({
         "url": sink.url("/hooks"), "events": ["user.created", "subscription.created"], "description": "Accounts", "active": true,
     });
@@ -419,9 +420,9 @@ fn epic_clients_make_switch_off_and_remove_webhooks() {
 }
 
 #[test]
-fn what_watches_the_old_services_finds_its_figures() {
+fn monitoring_of_the_old_services_finds_its_metrics() {
     let (server, sink) = (server(), Sink::start());
-    let mut old = Old::of(&server, "epic");
+    let mut old = LegacyClient::of(&server, "epic");
     old.call(201, "POST", "/api/v1/webhooks", json!({ "url": sink.url("/"), "events": ["user.created"] }));
     old.call(202, "POST", "/api/v1/events", json!({ "event": "user.created", "data": {} }));
     sink.next();
@@ -448,12 +449,12 @@ fn what_watches_the_old_services_finds_its_figures() {
 }
 
 #[test]
-fn the_ids_of_before_go_on_as_uids() {
+fn old_ids_are_kept_as_uids() {
     let (server, sink) = (server(), Sink::start());
     for (tenant, uid) in
         [("homechef", "webhook_123"), ("pyairtable", "1"), ("epic", "6f1c1f9e-8f5e-4a56-9c1b-1f4f4f0c7a11")]
     {
-        let mut old = Old::of(&server, tenant);
+        let mut old = LegacyClient::of(&server, tenant);
         let made =
             old.call(201, "POST", "/api/v1/webhooks", json!({ "uid": uid, "url": sink.url("/"), "events": ["*"] }));
         let place = format!("/api/v1/webhooks/{uid}");
@@ -466,7 +467,7 @@ fn the_ids_of_before_go_on_as_uids() {
 }
 
 #[test]
-fn a_test_delivery_shows_what_was_sent_and_answered_and_is_in_no_history() {
+fn a_test_delivery_shows_request_and_response_and_is_not_in_the_history() {
     let server = Server::start(&[]);
     let sink = Sink::answering(|_| 503.into());
     let (id, secret) =

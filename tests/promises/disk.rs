@@ -1,4 +1,5 @@
-//! A full disk refuses new events, and nothing else: what was accepted is kept and delivered, and room is enough to go on.
+//! On a full disk only new events are refused. Accepted events are kept and delivered, and the server resumes when
+//! there is free space.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,18 +13,18 @@ use serde_json::json;
 
 use crate::support::{Answer, Client, Server, Sink};
 
-/// Holds the ballast (16 MiB), the reserve (an eighth), and the files while they are empty.
+/// Size that holds the ballast (16 MiB), the reserve (an eighth), and the files while they are empty.
 const DISK_MIB: usize = 128;
 const FILLER_MIB: usize = 64;
 const MIB: usize = 1 << 20;
 /// Deliveries that wait while the disk is full.
 const WAITING: usize = 20;
 
-/// A small disk for the data of a server, gone with this value.
+/// A small file system for the data of a server. Dropping it unmounts the file system.
 struct SmallDisk(Arc<tempfile::TempDir>);
 
 impl SmallDisk {
-    /// `None` where this user may not mount one.
+    /// `None` if this user may not mount a file system.
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
@@ -43,7 +44,7 @@ impl SmallDisk {
         self.0.path().join("data").join(name)
     }
 
-    /// Takes so much of the disk, or all that is left.
+    /// Fills this number of bytes, or all free space.
     fn fill(&self, name: &str, bytes: usize) {
         let mut file = File::create(self.path(name)).unwrap();
         for _ in (0..bytes).step_by(4096) {
@@ -66,7 +67,7 @@ fn publish(client: &mut Client, event_type: &str, bytes: usize) -> Answer {
 }
 
 #[test]
-fn a_full_disk_refuses_events_keeps_what_it_has_and_mends_when_there_is_room() {
+fn a_full_disk_refuses_events_keeps_accepted_ones_and_recovers_with_free_space() {
     let Some(disk) = SmallDisk::mount() else { return };
     disk.fill("filler", FILLER_MIB * MIB);
     let server = Server::start_in(
@@ -97,7 +98,7 @@ fn a_full_disk_refuses_events_keeps_what_it_has_and_mends_when_there_is_room() {
     assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("disk_full")), "{}", refused.text());
     assert!(refused.headers.contains_key("retry-after"));
 
-    // Now not even the reserve is left: what settle needs comes from the ballast.
+    // The reserve is used up. Settle gets its space from the ballast.
     disk.fill("reserve", DISK_MIB * MIB);
     assert_eq!(client.call("GET", "/ready", None).status, 503);
     takes.store(true, Ordering::Relaxed);

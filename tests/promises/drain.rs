@@ -1,4 +1,4 @@
-//! SIGTERM ends what is in flight and exits 0; SIGHUP with a bad file changes nothing.
+//! SIGTERM finishes the deliveries in flight and exits with 0. SIGHUP with an invalid file changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{Reply, Server, Sink};
 
 #[test]
-fn sigterm_lets_running_deliveries_end_and_exits_0() {
+fn sigterm_finishes_deliveries_in_flight_and_exits_0() {
     let mut server = Server::start(&[]);
     let sink = Sink::answering(|_| Reply { after: Duration::from_secs(1), ..200.into() });
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({}));
@@ -26,7 +26,7 @@ fn sigterm_lets_running_deliveries_end_and_exits_0() {
 }
 
 #[test]
-fn a_stop_is_bounded_and_what_it_cut_off_is_sent_again() {
+fn a_stop_is_bounded_and_interrupted_deliveries_are_repeated() {
     let mut server = Server::start(&[("SERVER__DRAIN_SECONDS", "1")]);
     let sink = Sink::answering(|_| Reply { after: Duration::from_secs(20), ..200.into() });
     server.webhook(&sink.url("/"), &["*"], json!({}));
@@ -41,7 +41,7 @@ fn a_stop_is_bounded_and_what_it_cut_off_is_sent_again() {
 }
 
 #[test]
-fn sighup_with_a_bad_file_changes_nothing_and_with_a_good_one_what_it_says() {
+fn sighup_applies_a_valid_file_and_ignores_an_invalid_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
     std::fs::write(&file, "[egress]\nallow = []\n").unwrap();

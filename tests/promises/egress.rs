@@ -1,4 +1,4 @@
-//! Nothing leaves for an address that the egress rules forbid.
+//! No request goes to an address that the egress rules forbid.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn a_name_that_resolves_to_a_forbidden_address_is_refused_at_the_connection() {
     let sink = Sink::start();
     let url = format!("http://localhost:{}/", sink.addr.port());
     let (webhook, _) = server.webhook(&url, &["*"], json!({ "retry_policy": { "schedule": [] } }));
-    // The rules are read anew at each start: what was allowed when it was made no longer is.
+    // The rules are read at each start. An address that was allowed at creation may now be forbidden.
     server.set("EGRESS__ALLOW", "[]");
     server.restart(nix::sys::signal::Signal::SIGTERM);
     server.publish("a.b", &json!(1));

@@ -1,4 +1,4 @@
-//! An endpoint knows who calls it by what the webhook was given for it, which nobody else sees or uses.
+//! A delivery authenticates at the endpoint with the webhook's own credentials. No one else can read or use them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::secrecy::holding;
-use crate::support::{PATIENCE, Server, Sink};
+use crate::support::{WAIT_TIMEOUT, Server, Sink};
 
 const CA: &str = include_str!("../data/tls/ca.pem");
 const CLIENTS_CA: &str = include_str!("../data/tls/clients-ca.pem");
@@ -23,18 +23,18 @@ const ONE_KEY: &str = include_str!("../data/tls/client-one.key");
 const TWO: &str = include_str!("../data/tls/client-two.pem");
 const TWO_KEY: &str = include_str!("../data/tls/client-two.key");
 
-/// What an https receiver saw of a request: on which connection, whose certificate it had, where it went.
+/// A request at an HTTPS receiver: its connection, the client certificate, and the path.
 #[derive(Debug)]
-struct Seen {
+struct ReceivedRequest {
     connection: usize,
     certificate: CertificateDer<'static>,
     path: String,
 }
 
-/// An https receiver that lets in whoever shows a certificate of the clients' authority, and answers 204.
+/// An HTTPS receiver that requires a certificate of the clients' authority and responds with 204.
 struct TlsSink {
     addr: SocketAddr,
-    from: Receiver<Seen>,
+    from: Receiver<ReceivedRequest>,
 }
 
 impl TlsSink {
@@ -69,13 +69,13 @@ impl TlsSink {
         format!("https://{}{path}", self.addr)
     }
 
-    fn next(&self) -> Seen {
-        self.from.recv_timeout(PATIENCE).expect("a delivery")
+    fn next(&self) -> ReceivedRequest {
+        self.from.recv_timeout(WAIT_TIMEOUT).expect("a delivery")
     }
 }
 
-/// Requests of one connection until it ends; a handshake that fails is the end too.
-fn serve(connection: usize, stream: TcpStream, config: Arc<ServerConfig>, to: &SyncSender<Seen>) {
+/// Serves one connection until it ends. A failed handshake also ends it.
+fn serve(connection: usize, stream: TcpStream, config: Arc<ServerConfig>, to: &SyncSender<ReceivedRequest>) {
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
     loop {
         let (mut first, mut length) = (String::new(), 0);
@@ -96,7 +96,7 @@ fn serve(connection: usize, stream: TcpStream, config: Arc<ServerConfig>, to: &S
         stream.read_exact(&mut vec![0; length]).unwrap();
         let certificate = stream.get_ref().conn.peer_certificates().unwrap()[0].clone().into_owned();
         let path = first.split(' ').nth(1).unwrap().to_owned();
-        let _ = to.send(Seen { connection, certificate, path });
+        let _ = to.send(ReceivedRequest { connection, certificate, path });
         stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
     }
 }
@@ -109,13 +109,13 @@ fn mutual(certificate: &str, key: &str) -> Value {
     json!({ "ca": CA, "client_certificate": certificate, "client_key": key })
 }
 
-/// A piece of a key's text that is like no other.
+/// A unique part of a key's text.
 fn piece(key: &str) -> String {
     key.lines().nth(1).unwrap().to_owned()
 }
 
 #[test]
-fn each_kind_of_credentials_arrives_and_is_shown_nowhere_also_after_a_restart() {
+fn each_kind_of_credentials_is_sent_and_never_shown_also_after_a_restart() {
     let mut server = Server::start(&[("LOGGING__LEVEL", "trace")]);
     let sink = Sink::start();
     let kinds = [
@@ -170,7 +170,7 @@ fn each_kind_of_credentials_arrives_and_is_shown_nowhere_also_after_a_restart() 
 }
 
 #[test]
-fn an_endpoint_with_a_private_authority_that_asks_for_a_certificate_takes_deliveries_with_tls_alone() {
+fn an_endpoint_that_requires_a_client_certificate_accepts_deliveries_with_tls_settings_only() {
     let mut server = Server::start(&[("LOGGING__LEVEL", "trace")]);
     let sink = TlsSink::start();
     let (webhook, _) = server.webhook(&sink.url("/in"), &["a.b"], json!({ "tls": mutual(ONE, ONE_KEY) }));
@@ -188,15 +188,15 @@ fn an_endpoint_with_a_private_authority_that_asks_for_a_certificate_takes_delive
     let shown = server.call("GET", &place, None);
     assert_eq!(shown.json()["tls"], json!({ "ca": CA, "client_certificate": ONE, "client_key": "***" }));
 
-    // Another certificate holds from the next attempt on, on a connection of its own.
+    // A new certificate is used from the next attempt on, on a new connection.
     let change = json!({ "tls": { "client_certificate": TWO, "client_key": TWO_KEY } });
     assert_eq!(server.call("PATCH", &place, Some(&change)).status, 200);
     assert_eq!(test(&server)["success"], true);
     assert_eq!(sink.next().certificate, certificate(TWO));
 
-    // Without a certificate; without the authority; without both.
+    // Without the certificate, without the authority, and without both.
     for (change, why) in [
-        // What it says of this may be lost on a connection that it closes at once.
+        // The receiver's error may be lost, because it closes the connection at once.
         (json!({ "tls": { "client_certificate": null, "client_key": null } }), ""),
         (json!({ "tls": { "ca": null, "client_certificate": ONE, "client_key": ONE_KEY } }), "UnknownIssuer"),
         (json!({ "tls": null }), "UnknownIssuer"),
@@ -216,8 +216,8 @@ fn an_endpoint_with_a_private_authority_that_asks_for_a_certificate_takes_delive
 }
 
 #[test]
-fn webhooks_to_one_host_never_share_a_connection_of_another_certificate() {
-    // One shard would be enough for them to meet; there are two at least.
+fn webhooks_with_different_certificates_never_share_a_connection() {
+    // Webhooks of one shard could share a connection. Four webhooks on at least two shards cover that case.
     let server = Server::start(&[]);
     let sink = TlsSink::start();
     let clients = [("/one", ONE, ONE_KEY), ("/two", TWO, TWO_KEY)];
@@ -229,7 +229,7 @@ fn webhooks_to_one_host_never_share_a_connection_of_another_certificate() {
     for n in 0..20 {
         server.publish("a.b", &json!(n));
         for _ in 0..4 {
-            let Seen { connection, certificate: shown, path } = sink.next();
+            let ReceivedRequest { connection, certificate: shown, path } = sink.next();
             let (_, of_path, _) = clients.iter().find(|(known, _, _)| *known == path).unwrap();
             assert_eq!(shown, certificate(of_path), "{path}");
             assert_eq!(*whose.entry(connection).or_insert(path.clone()), path);

@@ -1,4 +1,4 @@
-//! A filter can be tried without a server, and the guide's examples do what it says.
+//! A filter can be tested without a server, and the guide's examples give the documented results.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ fn guide() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/filters.md")).unwrap()
 }
 
-/// What stands between two texts of the guide.
+/// The text between two texts of the guide.
 fn between<'a>(guide: &'a str, start: &str, end: &str) -> &'a str {
     guide.split_once(start).and_then(|(_, rest)| rest.split_once(end)).expect(start).0
 }
@@ -20,7 +20,7 @@ fn try_filter(filter: &str, event: &str) -> Output {
 }
 
 #[test]
-fn the_guides_filter_says_what_the_guide_shows() {
+fn the_guides_filter_gives_the_documented_result() {
     let guide = guide();
     let webhook: Value = serde_json::from_str(between(&guide, "-d '", "'\n```")).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ fn the_guides_filter_says_what_the_guide_shows() {
 }
 
 #[test]
-fn a_filter_that_is_wrong_is_2_with_each_fault_in_a_line() {
+fn an_invalid_filter_gives_exit_code_2_and_one_line_per_error() {
     let run = try_filter(r#"{"colour":1,"user_id":[]}"#, "{}");
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!((run.status.code(), said.lines().count()), (Some(2), 3), "{said}");

@@ -1,7 +1,7 @@
-//! A data folder of an earlier program opens with everything in it, and one of a later program is refused in one line.
+//! A data folder of an earlier version opens without loss. A data folder of a later version is refused with one line.
 //!
-//! 1. A released server is killed; its folder is kept in `tests/data/folders`, with what it had answered before.
-//! 2. This program starts on a copy. Every answer is the same, and what waited is delivered.
+//! 1. A released server was killed. Its folder and its last responses are in `tests/data/folders`.
+//! 2. This program starts on a copy. Every response is the same, and waiting deliveries are made.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Server, Sink, run};
+use crate::support::{WAIT_TIMEOUT, Server, Sink, run};
 
-/// Nothing goes because of its age.
+/// Retention settings under which nothing expires.
 const SETTINGS: &[(&str, &str)] = &[
     ("LOG__RETENTION_HOURS", "87600"),
     ("HISTORY__RETENTION_HOURS", "87600"),
@@ -23,7 +23,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("SERVER__PUBLIC_URL", "https://hooks.example.com"),
 ];
 
-/// The folders of all versions, oldest first.
+/// The folders of all versions, the oldest first.
 fn folders() -> Vec<PathBuf> {
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/folders");
     let mut folders: Vec<_> = all.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -33,7 +33,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// A copy of a folder's data, in `data` of a temporary folder.
+/// Copies a folder's data into `data` of a temporary folder.
 fn copy(folder: &Path) -> Arc<tempfile::TempDir> {
     let dir = tempfile::tempdir().unwrap();
     let archive = folder.join("data.tar.gz");
@@ -42,7 +42,7 @@ fn copy(folder: &Path) -> Arc<tempfile::TempDir> {
     Arc::new(dir)
 }
 
-/// Whether `found` says all that `expected` says; it may say more.
+/// The first difference between `expected` and `found`. `found` may have additional members.
 fn differs(expected: &Value, found: &Value, at: &str) -> Option<String> {
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {
@@ -60,11 +60,11 @@ fn differs(expected: &Value, found: &Value, at: &str) -> Option<String> {
     }
 }
 
-/// Waits until each of these events has come to its path.
+/// Waits until each of these events has arrived at its path.
 fn until_delivered(sink: &Sink, expected: &Value) {
     let (path, events) = (expected["path"].as_str().unwrap(), expected["events"].as_array().unwrap());
     assert!(!events.is_empty());
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + WAIT_TIMEOUT;
     for event in events {
         let has_come = || sink.all().iter().any(|got| got.path == path && got.id() == event.as_str().unwrap());
         while !has_come() {
@@ -86,10 +86,10 @@ fn the_folders_of_all_earlier_formats_open_with_nothing_lost() {
             assert_eq!(differs(answer, &found.json(), ""), None, "{path} in {}", folder.display());
         }
 
-        // What was under way at the kill goes on by itself, the rest when it is asked for.
+        // Deliveries in flight at the kill continue by themselves. The others are retried by a call.
         until_delivered(&sink, &expected["late"]);
         for delivery in expected["retrying"]["deliveries"].as_array().unwrap() {
-            // It may have come due by now.
+            // The delivery may already be due.
             server.call("POST", &format!("/api/v1/deliveries/{}/retry", delivery.as_str().unwrap()), None);
         }
         until_delivered(&sink, &expected["retrying"]);
@@ -112,7 +112,7 @@ fn the_folders_of_all_earlier_formats_open_with_nothing_lost() {
     }
 }
 
-/// The newest file of a kind, below the data folder.
+/// The newest file in a folder below the data folder.
 fn newest(data: &Path, dir: &str) -> PathBuf {
     let mut files: Vec<_> = data.join(dir).read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "redb"));
@@ -120,14 +120,15 @@ fn newest(data: &Path, dir: &str) -> PathBuf {
 }
 
 #[test]
-fn a_file_of_a_later_format_is_refused_with_what_to_do() {
+fn a_file_of_a_later_format_is_refused_with_instructions() {
     const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
     let folder = folders().pop().unwrap();
     for dir in ["state.redb", "registry.redb", "log", "history"] {
         let copied = copy(&folder);
         let data = copied.path().join("data");
         if dir == "history" {
-            // One that was open in a crash is looked at when it is first read, so that a start repairs no third file.
+            // A segment that was open in a crash is checked when it is first read. A start therefore repairs no third
+            // file.
             let mut server = Server::start_in(Arc::clone(&copied), SETTINGS);
             server.signal(Signal::SIGTERM);
             assert_eq!(server.wait(), Some(0));
@@ -148,9 +149,9 @@ fn a_file_of_a_later_format_is_refused_with_what_to_do() {
     }
 }
 
-/// A server does not start, and says why in one line with the file's name.
+/// Asserts that a server does not start and prints one line with the reason and the file name.
 fn refused(dir: &Path, path: &Path) {
-    // Within a time, in case it does start.
+    // With a timeout, in case the server starts.
     let mut command = Command::new("timeout");
     command.args(["60", env!("CARGO_BIN_EXE_hooktide"), "serve"]).current_dir(dir).env_clear();
     command.env("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:0").env("HOOKTIDE_SERVER__DATA_DIR", dir.join("data"));

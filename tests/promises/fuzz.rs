@@ -1,16 +1,16 @@
-//! Whatever bytes come, nothing panics and no promise breaks: the fuzzer's targets over its seeds and mutations of them,
-//! the same at each run.
+//! Runs the fuzz targets on their seeds and on mutations of them. No input causes a panic or breaks a promise. The
+//! inputs are the same in each run.
 
 use std::path::Path;
 
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 
-/// Mutated inputs for each target.
+/// Mutated inputs per target.
 const ROUNDS: usize = 3_000;
-/// Changes of one input at the most.
+/// Maximum number of changes to one input.
 const CHANGES_MAX: usize = 6;
-/// What the grammars are made of, so that a mutation often says something.
+/// Tokens of the input grammars. With them a mutation is often a valid input.
 const WORDS: [&str; 24] = [
     "\"", "\\", "{", "}", "[", "]", ",", ":", "\n", "/", "~1", "?", "*", "$", "%2", "&", "=", "null", "1e999",
     "{topic}", "\\u00", "json:/", "header:", "é",
@@ -19,7 +19,7 @@ const WORDS: [&str; 24] = [
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // The order of a folder differs from machine to machine.
+    // The order of directory entries differs between machines.
     paths.sort();
     paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
@@ -64,7 +64,7 @@ fn run(target: &str, check: fn(&[u8])) {
 
 #[test]
 fn signatures() {
-    // The first byte chooses the provider: each has its turn with each seed.
+    // The first byte selects the provider. Each provider runs with each seed.
     for which in 0..=u8::MAX {
         for mut seed in seeds("signatures") {
             seed[0] = which;

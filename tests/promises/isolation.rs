@@ -1,4 +1,4 @@
-//! One slow or dead webhook slows no other.
+//! A slow or dead webhook does not slow other webhooks.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use serde_json::json;
 use crate::support::{Reply, Server, Sink, dead_address};
 
 #[test]
-fn a_dead_and_a_slow_webhook_beside_a_healthy_one() {
+fn dead_and_slow_webhooks_do_not_slow_a_healthy_one() {
     let server = Server::start(&[]);
     let healthy = Sink::start();
     let slow = Sink::answering(|_| Reply { after: Duration::from_secs(5), ..200.into() });
     server.webhook(&format!("http://{}/", dead_address()), &["*"], json!({}));
     server.webhook(&slow.url("/"), &["*"], json!({}));
     server.webhook(&healthy.url("/"), &["*"], json!({}));
-    // Far more than the slow one's window, so that its backlog goes to the disk while the healthy one is served.
+    // More events than the slow webhook's window holds, so that its backlog goes to disk while the healthy webhook is
+    // served.
     let mut client = server.client();
     let total = 3_000;
     for begin in (0..total).step_by(100) {

@@ -1,4 +1,4 @@
-//! Several workers share one address, management has its own, and a flood of connections passes.
+//! Several worker threads share one address, management has its own address, and a flood of connections does no harm.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::support::{Client, Server, Sink};
 
-/// Connections for each question, so that each worker is asked.
+/// Connections per request, so that each worker thread gets one.
 const CONNECTIONS: usize = 12;
-/// More connections than a server of so few files has places for.
+/// More connections than a server with this limit of open files can hold.
 const FLOOD: usize = 400;
 const FILES: &str = "256";
 
 #[test]
-fn management_answers_on_its_own_address_alone_and_every_worker_knows_it() {
+fn management_is_served_only_on_its_own_address_by_every_worker() {
     let server = Server::start(&[("SERVER__WORKERS", "3"), ("SERVER__ADMIN_LISTEN", "127.0.0.1:0")]);
     let admin = server.admin.unwrap();
     let sink = Sink::start();

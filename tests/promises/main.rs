@@ -1,4 +1,4 @@
-//! What Hooktide promises, held against the real binary over real sockets: one module per promise.
+//! Tests the promises of Hooktide on the real binary over real sockets, one module per promise.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by failing")]
 #![expect(clippy::disallowed_methods, reason = "these tests wait for another process, on the real clock")]
 #![expect(clippy::needless_pass_by_value, clippy::format_push_string, reason = "brevity; nothing here is hot")]

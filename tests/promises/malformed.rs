@@ -1,5 +1,5 @@
-//! Malformed and hostile requests at the doors of sources: each gets one answer at most, stores nothing, and leaves the
-//! process as it was.
+//! Malformed and hostile requests to sources. Each gets at most one response, stores nothing, and does not affect the
+//! process.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Server};
+use crate::support::{WAIT_TIMEOUT, Server};
 
 const SHOPIFY: &str = "shpss_Zm9yLXRlc3Rz-a-secret-of-shopify";
 const STRIPE: &str = "whsec_Zm9yLXRlc3Rz-a-secret-of-stripe";
@@ -63,12 +63,12 @@ name = "board"
 kind = "monday"
 secrets = ["0123456789-a-token-of-monday"]
 "#;
-/// The seed of `discord`'s key is 32 zeros, and this is the key of `std`.
+/// The seed of `discord`'s key is 32 zeros. This is the key of `std`.
 const STD: &str = "0123456789abcdef0123456789abcdef";
-/// What every body of these tests holds, and no log may.
-const MARK: &str = "a-body-nobody-logs";
+/// Every body of these tests contains this text. No log may contain it.
+const BODY_MARKER: &str = "a-body-nobody-logs";
 
-/// Bytes and the status codes that may answer them; 0 stands for no answer.
+/// A name, the bytes, and the permitted status codes. 0 stands for no response.
 type Case = (String, Vec<u8>, &'static [u16]);
 
 fn start() -> Server {
@@ -95,7 +95,7 @@ fn acme(body: &[u8]) -> String {
     format!("X-Acme-Signature: sha256={}\r\n", HEXLOWER.encode(&mac(ACME, &[body])))
 }
 
-/// Stripe's signature at a time that is written so.
+/// Stripe's signature with the time in this spelling.
 fn stripe_at(time: &str, body: &[u8]) -> String {
     HEXLOWER.encode(&mac(STRIPE, &[time.as_bytes(), b".", body]))
 }
@@ -118,11 +118,11 @@ fn status(answer: &str) -> u16 {
     answer.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-/// Sends bytes, says that no more come, and reads until the server closes.
+/// Sends bytes, closes the sending side, and reads until the server closes.
 fn exchange(server: &Server, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(server.addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    // A server that has refused may have closed before it is all written.
+    socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+    // A server that refuses the request may close the connection before everything is written.
     let _ = socket.write_all(bytes);
     let _ = socket.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
@@ -134,15 +134,15 @@ fn stored(server: &Server) -> Vec<Value> {
     server.call("GET", "/api/v1/events?limit=250", None).json()["data"].as_array().unwrap().clone()
 }
 
-/// Sends each case; after it the process is the same, healthy, and has stored nothing more than it accepted.
-fn hold(server: &Server, cases: Vec<Case>) {
+/// Sends each case. Afterwards the process is the same, is healthy, and has stored only the accepted events.
+fn check_cases(server: &Server, cases: Vec<Case>) {
     let (pid, mut accepted) = (server.pid(), stored(server).len());
     for (name, bytes, allowed) in cases {
         let answer = exchange(server, &bytes);
         let code = status(&answer);
         assert!(allowed.contains(&code), "{name}: {answer}");
         assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{name} has two answers: {answer}");
-        // Discord is told 204 of an event that it sent.
+        // Discord gets 204 for an accepted event.
         accepted += usize::from(code == 202 || code == 204);
         let health = exchange(server, b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         assert_eq!(status(&health), 200, "after {name}");
@@ -150,7 +150,7 @@ fn hold(server: &Server, cases: Vec<Case>) {
     }
     assert_eq!(server.pid(), pid);
     let log = server.log();
-    for word in ["panicked", SHOPIFY, STRIPE, ACME, MARK] {
+    for word in ["panicked", SHOPIFY, STRIPE, ACME, BODY_MARKER] {
         assert!(!log.contains(word), "{word} is in the log:\n{log}");
     }
 }
@@ -185,7 +185,7 @@ fn lines() -> Vec<Case> {
         ("L15 CONNECT", line("CONNECT 127.0.0.1:22 HTTP/1.1"), &[400, 405]),
         ("L16 OPTIONS", line("OPTIONS * HTTP/1.1"), &[204, 400, 404, 405]),
         ("L17 TRACE", line(&format!("TRACE {path} HTTP/1.1")), &[405]),
-        // Whatever it is to the management, which asks for a key first.
+        // This path belongs to the management API, which requires a key first.
         ("L18 dots", line("POST /api/v1/webhooks/../webhooks/shopify HTTP/1.1"), &[401]),
         ("L18 escapes", line("POST /api/v1/webhooks/%73hopify HTTP/1.1"), &[404]),
         ("L18 an escaped slash", line("POST /api%2fv1/webhooks/shopify HTTP/1.1"), &[404]),
@@ -247,7 +247,7 @@ fn headers() -> Vec<Case> {
         ("H08 no colon", with("X-A\r\n"), &[400]),
         ("H09 very many headers", with(&"X-A: 1\r\n".repeat(10_000)), &[431]),
         ("H10 many large headers", with(&format!("X-A: {}\r\n", "1".repeat(1024)).repeat(90)), &[431]),
-        // An override changes nothing: it is an event like any other, the first one new.
+        // A method override has no effect. The request is an ordinary event; the first one is new.
         ("H13 another method", with("X-HTTP-Method-Override: DELETE\r\n"), &[202]),
         ("H14 a false address", unsigned("X-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\n"), &[401]),
         (
@@ -279,7 +279,7 @@ fn headers() -> Vec<Case> {
 
 const ACME_PATH: &str = "/api/v1/webhooks/acme";
 
-/// A request with the signature of `{}`, framed so.
+/// A request with the signature of `{}` and this framing.
 fn frame(framing: &str, body: &str) -> Vec<u8> {
     format!("POST {ACME_PATH} HTTP/1.1\r\nHost: a\r\n{}{framing}\r\n\r\n{body}", acme(b"{}")).into_bytes()
 }
@@ -393,13 +393,13 @@ fn sizes_and_limits() -> Vec<Case> {
         let bytes = chunked(&format!("{size}\r\n{{}}   \r\n0\r\n\r\n"));
         cases.push((format!("S15 a chunk of {size:?}"), bytes, &[400, 413]));
     }
-    // A signature in the trailers signs nothing.
+    // A signature in the trailers is ignored.
     let bytes = format!(
         "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n{}\r\n",
         acme(b"{}")
     );
     cases.push(("S22 a signature in the trailers".to_owned(), bytes.into_bytes(), &[401]));
-    // Exactly the limit, one less, one more.
+    // The limit, one byte less, one byte more.
     for (len, allowed) in [((1 << 20) - 1, &[202][..]), (1 << 20, &[202]), ((1 << 20) + 1, &[413])] {
         let body = format!("\"{}\"", "x".repeat(len - 2)).into_bytes();
         cases.push((format!("S30 {len} bytes declared"), post(path, &acme(&body), &body), allowed));
@@ -417,18 +417,18 @@ fn sizes_and_limits() -> Vec<Case> {
 }
 
 #[test]
-fn malformed_requests_get_one_answer_and_leave_nothing_behind() {
+fn malformed_requests_get_one_response_and_have_no_effect() {
     let server = start();
-    hold(&server, lines());
-    hold(&server, headers());
-    hold(&server, lengths_and_codings());
-    hold(&server, bodies());
-    hold(&server, sizes_and_limits());
+    check_cases(&server, lines());
+    check_cases(&server, headers());
+    check_cases(&server, lengths_and_codings());
+    check_cases(&server, bodies());
+    check_cases(&server, sizes_and_limits());
 }
 
-/// What a source is sent is kept as it came, however little it is JSON; JSON that is too deep is nobody's.
+/// A source stores the received body unchanged, whether or not it is JSON. JSON that is nested too deeply is refused.
 #[test]
-fn no_body_of_a_source_harms_and_none_is_changed() {
+fn bodies_of_a_source_are_harmless_and_stored_unchanged() {
     let server = start();
     let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n)).into_bytes();
     let mut cases: Vec<(String, Vec<u8>, &'static [u16])> = vec![
@@ -489,7 +489,7 @@ fn no_body_of_a_source_harms_and_none_is_changed() {
             let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
             let event = server.call("GET", &format!("/api/v1/events/{}", made["id"].as_str().unwrap()), None);
             assert_eq!(event.status, 200, "{name}");
-            // Too long to be read into a tree here, where numbers have their limits.
+            // Compared as text, because this test's JSON parser limits the length of numbers.
             let text = event.text();
             let raw = match std::str::from_utf8(&body) {
                 Ok(text) => format!("\"raw\":{}", json!(text)),
@@ -501,7 +501,7 @@ fn no_body_of_a_source_harms_and_none_is_changed() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Ways to sign a request wrongly: all are answered alike.
+/// Requests with wrong signatures. All get the same response.
 fn wrong_signatures(body: &[u8]) -> Vec<(String, String)> {
     let time = now().to_string();
     let right = stripe_at(&time, body);
@@ -554,7 +554,7 @@ fn wrong_signatures(body: &[u8]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_wrong_signature_is_answered_alike_whatever_is_wrong_with_it() {
+fn all_wrong_signatures_get_the_same_response() {
     let server = start();
     let body = format!("{{\"id\":\"evt_1\",\"type\":\"charge.failed\",\"mark\":\"{MARK}\"}}").into_bytes();
     let path = "/api/v1/webhooks/stripe";
@@ -570,7 +570,7 @@ fn a_wrong_signature_is_answered_alike_whatever_is_wrong_with_it() {
         assert_eq!(first.get_or_insert_with(|| said.clone()), &said, "{name}");
     }
     assert!(first.unwrap().last().unwrap().contains("bad_signature"));
-    // What fits another URL, another source, the query or an inflated body does not fit here.
+    // A signature that is valid for another URL, another source, the query, or an inflated body is refused here.
     let signed = stripe(&body);
     for (name, path, headers) in [
         ("G26", "/api/v1/webhooks/shopify".to_owned(), signed.clone()),
@@ -584,14 +584,14 @@ fn a_wrong_signature_is_answered_alike_whatever_is_wrong_with_it() {
     assert_eq!(status(&exchange(&server, &post(path, &text, &body))), 415, "G30");
     assert!(stored(&server).is_empty());
     let log = server.log();
-    for word in ["panicked", STRIPE, SHOPIFY, MARK] {
+    for word in ["panicked", STRIPE, SHOPIFY, BODY_MARKER] {
         assert!(!log.contains(word), "{word} is in the log:\n{log}");
     }
 }
 
-/// The same delivery is stored once, also when it comes again after a crash; a token in a path is in no log.
+/// A repeated delivery is stored once, also after a crash. A token in a path appears in no log.
 #[test]
-fn a_replay_is_stored_once_and_a_restart_forgets_nothing() {
+fn a_repeated_request_is_stored_once_also_after_a_restart() {
     let mut server = start();
     let body = format!("{{\"id\":\"evt_1\",\"type\":\"charge.failed\",\"mark\":\"{MARK}\"}}").into_bytes();
     let path = "/api/v1/webhooks/stripe";
@@ -612,14 +612,14 @@ fn a_replay_is_stored_once_and_a_restart_forgets_nothing() {
     let token = "nNsCbbEO316t13WsH3fw4QIb";
     assert_eq!(status(&exchange(&server, &post(&format!("/webhook/v1/{token}"), "", b"{}"))), 401);
     let log = server.log();
-    for word in ["panicked", token, STRIPE, MARK] {
+    for word in ["panicked", token, STRIPE, BODY_MARKER] {
         assert!(!log.contains(word), "{word} is in the log:\n{log}");
     }
 }
 
-/// Memory that hostile bodies took is given back.
+/// Memory used by hostile bodies is released.
 #[test]
-fn memory_comes_back_after_large_bodies() {
+fn memory_is_released_after_large_bodies() {
     let server = start();
     let body = vec![b' '; 1 << 20];
     exchange(&server, &post("/api/v1/webhooks/acme", "", &body));
@@ -634,17 +634,17 @@ fn memory_comes_back_after_large_bodies() {
     }
 }
 
-/// Wrong in ways that only some schemes know.
-fn wrong_of_their_kind() -> Vec<Case> {
+/// Forgeries that are specific to a scheme.
+fn scheme_specific_forgeries() -> Vec<Case> {
     let time = now().to_string();
     let (spaced, dense) = (b"{ \"id\": 1 }".as_slice(), b"{\"id\":1}".as_slice());
     let flipped = b"{ \"id\": 3 }".as_slice();
-    // A body whose signature has a character that the two alphabets write differently.
+    // A body whose signature contains a character that differs between the two base64 alphabets.
     let odd = (0..1_000).map(|n| format!("{{\"n\":{n}}}")).find(|body| shopify(body.as_bytes()).contains('+')).unwrap();
     let right = BASE64.encode(&mac(SHOPIFY, &[odd.as_bytes()]));
     let header = |value: &str| format!("X-Shopify-Hmac-Sha256: {value}\r\n");
     let last = right.as_bytes()[42];
-    // Its two last bits stand for nothing: another character means the same bytes to a lax reader.
+    // The last two bits carry no data. A lax decoder reads another character as the same bytes.
     let junk = format!("{}{}=", &right[..42], char::from(last + 1));
     let sha1 = {
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, ACME.as_bytes());
@@ -704,7 +704,7 @@ fn wrong_of_their_kind() -> Vec<Case> {
     ])
 }
 
-/// The same Ed25519 signature with the group's order added to S.
+/// The Ed25519 signature with the group's order added to S.
 fn plus_order(signature: &[u8]) -> Vec<u8> {
     let order = BASE64.decode(b"7dP1XBpjEljWnPei3vneFAAAAAAAAAAAAAAAAAAAABA=").unwrap();
     let (mut out, mut carry) = (signature.to_vec(), 0);
@@ -716,9 +716,9 @@ fn plus_order(signature: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn each_scheme_refuses_what_only_looks_signed_and_no_token_is_logged() {
+fn each_scheme_refuses_forgeries_and_no_token_is_logged() {
     let server = start();
-    hold(&server, wrong_of_their_kind());
+    check_cases(&server, scheme_specific_forgeries());
     let preflight = "OPTIONS /api/v1/webhooks/acme HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.example\r\n\r\n";
     assert!(!exchange(&server, preflight.as_bytes()).to_ascii_lowercase().contains("access-control"), "X05");
     let log = server.log();
@@ -730,22 +730,22 @@ fn each_scheme_refuses_what_only_looks_signed_and_no_token_is_logged() {
 }
 
 #[test]
-fn what_follows_a_request_is_a_request_of_its_own() {
+fn bytes_after_a_request_are_a_separate_request() {
     let server = start();
     let head = format!("POST /api/v1/webhooks/acme HTTP/1.1\r\nHost: a\r\n{}", acme(b"{}"));
-    // S24: what is more than the length says is a bad request, and no second event.
+    // S24: bytes beyond the content length are a bad request, not a second event.
     let answer = exchange(&server, format!("{head}Content-Length: 2\r\n\r\n{{}}GARBAGE\r\n\r\n").as_bytes());
     let codes: Vec<u16> = answer.match_indices("HTTP/1.1 ").map(|(at, _)| status(&answer[at..])).collect();
     assert_eq!(codes, [202, 400], "{answer}");
-    // S28: behind a body that is refused nothing is read.
+    // S28: after a refused body nothing more is read.
     let refused = post("/api/v1/webhooks/shopify", "", &vec![b' '; 11 << 20]);
     let answer = exchange(&server, &[refused, post("/api/v1/webhooks/acme", &acme(b"[]"), b"[]")].concat());
     assert!(answer.matches("HTTP/1.1 ").count() <= 1 && [0, 413].contains(&status(&answer)), "{answer}");
     assert_eq!(stored(&server).len(), 1);
-    // L21: a thousand in one packet are answered in order, or the connection closes cleanly.
+    // L21: a thousand requests in one packet are answered in order, or the connection closes cleanly.
     let answer = exchange(&server, &b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000));
     assert!(answer.matches("HTTP/1.1 200").count() == 1_000 || !answer.contains("HTTP/1.1 4"), "{answer}");
-    // L20: bytes without any sense.
+    // L20: random bytes.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..200 {
         let bytes: Vec<u8> = (0..512)
@@ -762,16 +762,16 @@ fn what_follows_a_request_is_a_request_of_its_own() {
     assert_eq!(stored(&server).len(), 1);
 }
 
-/// A connection that is slow on purpose.
-struct Slow {
+/// A connection that sends slowly on purpose.
+struct SlowConnection {
     socket: TcpStream,
     answer: Vec<u8>,
-    /// What it sends each second.
+    /// Bytes sent each second.
     drip: &'static [u8],
     closed_after: Option<Duration>,
 }
 
-impl Slow {
+impl SlowConnection {
     fn open(server: &Server, begin: &[u8], drip: &'static [u8]) -> Self {
         let mut socket = TcpStream::connect(server.addr).unwrap();
         socket.write_all(begin).unwrap();
@@ -779,10 +779,10 @@ impl Slow {
         Self { socket, answer: Vec::new(), drip, closed_after: None }
     }
 
-    /// Sends one more piece, and sees whether the server has closed.
+    /// Sends one more piece and checks whether the server has closed the connection.
     fn tick(&mut self, passed: Duration) {
         let mut buffer = [0; 1024];
-        // Into a closed connection nothing goes; that it is closed is what reading says.
+        // Writing to a closed connection may fail. Reading shows that it is closed.
         let _ = self.socket.write(self.drip);
         loop {
             match self.socket.read(&mut buffer) {
@@ -794,9 +794,10 @@ impl Slow {
     }
 }
 
-/// Section 4, as far as a test may last: W01 and W08 (a head that comes a byte at a time), W02 (such a body), W04 (nothing).
+/// Section 4, as far as the duration of a test permits: W01 and W08 (a head sent byte by byte), W02 (a body sent byte
+/// by byte), W04 (no bytes).
 #[test]
-fn the_slow_are_shut_out_while_the_good_are_served() {
+fn slow_connections_are_closed_while_others_are_served() {
     let server = start();
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
     let base = files();
@@ -805,7 +806,7 @@ fn the_slow_are_shut_out_while_the_good_are_served() {
     let began = std::time::Instant::now();
     let mut slow = Vec::new();
     for (begin, drip, count) in [(&head[..], &b"a"[..], 200), (body, b" ", 200), (b"", b"", 50)] {
-        slow.extend((0..count).map(|_| Slow::open(&server, begin, drip)));
+        slow.extend((0..count).map(|_| SlowConnection::open(&server, begin, drip)));
     }
     let (mut client, mut waits, mut next_tick) = (server.client(), Vec::new(), Duration::ZERO);
     let until = Duration::from_secs(20);
@@ -829,18 +830,19 @@ fn the_slow_are_shut_out_while_the_good_are_served() {
     for (n, slow) in slow.iter().enumerate() {
         let answer = String::from_utf8_lossy(&slow.answer);
         let closed = slow.closed_after.unwrap_or_else(|| panic!("connection {n} is open after {until:?}: {answer}"));
-        // The head has 10 s; a body 5 s of grace, then its rate; a second for each tick, and some for a busy machine.
+        // The head must arrive in 10 s. A body has a grace time of 5 s, then a minimum rate. Each tick adds a second,
+        // and a busy machine needs some more.
         let most = if (200..400).contains(&n) { 12 } else { 16 };
         assert!(closed < Duration::from_secs(most), "connection {n} was closed after {closed:?}");
         assert!([0, 400, 408].contains(&status(&answer)), "connection {n}: {answer}");
     }
     waits.sort();
-    // Of the middle one, because other tests share this machine.
+    // The median, because other tests share this machine.
     assert!(waits[waits.len() / 2] < Duration::from_millis(200), "{waits:?}");
     assert_eq!(stored(&server).len(), waits.len().min(250));
     drop(slow);
     let until = std::time::Instant::now() + Duration::from_secs(5);
-    // The log and the history open files of their own meanwhile; connections that leak would be hundreds.
+    // The log and the history open files meanwhile. Leaked connections would be hundreds.
     while files() > base + 32 {
         assert!(std::time::Instant::now() < until, "{} open files, at first {base}", files());
         std::thread::sleep(Duration::from_millis(50));

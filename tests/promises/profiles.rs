@@ -1,5 +1,5 @@
-//! Deliveries have the form that their receivers know: the code of the guide and the reference library believe what arrives,
-//! also while a secret is replaced, and nothing else.
+//! Deliveries have the format of their profile. The guide's code and the reference library accept them, also during a
+//! secret rotation, and accept nothing else.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -70,8 +70,8 @@ fn guide(language: &str) -> String {
     from.split_once("```").unwrap().0.to_owned()
 }
 
-/// What a receiver in this language says of each case; `None` where it has more than one opinion.
-fn judged(command: &str, args: &[&str], program: &str, cases: &[Value]) -> Vec<Option<bool>> {
+/// Runs a receiver's code in this language on each case; `None` if its checks disagree.
+fn verification_results(command: &str, args: &[&str], program: &str, cases: &[Value]) -> Vec<Option<bool>> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("receiver.mjs");
     std::fs::write(&file, program).unwrap();
@@ -94,14 +94,14 @@ fn judged(command: &str, args: &[&str], program: &str, cases: &[Value]) -> Vec<O
         .collect()
 }
 
-/// Where a profile's signature in hexadecimal stands, what is before it, and the header of the time that is signed too.
+/// Each profile with a hexadecimal signature: its header, the prefix of the value, and the header of the signed time.
 const HEX: [(&str, &str, &str, Option<&str>); 3] = [
     ("homechef", "x-homechef-signature", "sha256=", None),
     ("pyairtable", "x-pyairtable-signature", "sha256=", Some("x-pyairtable-timestamp")),
     ("epic", "x-webhook-signature", "", None),
 ];
 
-/// What a receiver is asked of a delivery.
+/// A test case for the receivers' code.
 fn case(profile: &str, secret: &str, delivery: &Delivery, body: &[u8], is_previous: bool) -> Value {
     let mut case = json!({
         "check": if secret.starts_with("whpk_") { "ed25519" } else { "standard" },
@@ -119,7 +119,7 @@ fn case(profile: &str, secret: &str, delivery: &Delivery, body: &[u8], is_previo
 }
 
 #[test]
-fn receivers_believe_what_arrives_also_while_a_secret_is_replaced() {
+fn receivers_verify_deliveries_also_during_a_secret_rotation() {
     let server = Server::start(&[]);
     let mut cases = Vec::new();
     let mut expected = Vec::new();
@@ -177,8 +177,8 @@ fn receivers_believe_what_arrives_also_while_a_secret_is_replaced() {
     }
     let python = format!("{ROOT}/target/python/bin/python");
     for (language, said) in [
-        ("python", judged(&python, &[], &(guide("python") + PYTHON), &cases)),
-        ("node", judged("node", &[], &(guide("js") + NODE), &cases)),
+        ("python", verification_results(&python, &[], &(guide("python") + PYTHON), &cases)),
+        ("node", verification_results("node", &[], &(guide("js") + NODE), &cases)),
     ] {
         assert_eq!(said.len(), expected.len());
         for (n, (said, (profile, whether))) in said.iter().zip(&expected).enumerate() {
@@ -188,7 +188,7 @@ fn receivers_believe_what_arrives_also_while_a_secret_is_replaced() {
 }
 
 #[test]
-fn bodies_have_the_fields_of_their_profile_and_the_id_that_the_receiver_knows() {
+fn bodies_have_the_fields_and_the_id_of_their_profile() {
     let server = Server::start(&[]);
     for (profile, fields) in [
         ("standard", &["type", "timestamp", "data"][..]),
@@ -229,7 +229,7 @@ fn bodies_have_the_fields_of_their_profile_and_the_id_that_the_receiver_knows() 
 }
 
 #[test]
-fn a_profile_that_is_taken_away_holds_its_webhooks_until_it_is_back() {
+fn a_removed_profile_holds_its_webhooks_until_it_returns() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let file = dir.path().join("hooktide.toml");
     let write = |profile: &str| {
@@ -256,7 +256,7 @@ fn a_profile_that_is_taken_away_holds_its_webhooks_until_it_is_back() {
     let rows = server.until(&path, says_why);
     assert!(rows["data"][0]["error_message"].as_str().unwrap().contains("is not configured"), "{rows}");
 
-    // A server that starts without the profile has the webhook too.
+    // A server that starts without the profile also keeps the webhook.
     server.restart(Signal::SIGTERM);
     assert_eq!(server.call("GET", &format!("/api/v1/webhooks/{id}"), None).json()["profile"], "mine");
     write("[profiles.mine]\nheaders = { X-Mine = \"second\" }\nenvelope = \"raw\"\n");

@@ -1,4 +1,4 @@
-//! What the providers' own libraries sign is taken, once, and nothing else is.
+//! Requests signed by the providers' own libraries are accepted once. Changed requests are refused.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use crate::support::{Client, Server, Sink};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Requests of every provider, made a moment ago; `./test` installs what makes them.
+/// New requests of every provider. `./test` installs the libraries that make them.
 fn requests() -> Vec<Value> {
     let python = Command::new(format!("{ROOT}/target/python/bin/python"))
         .arg(format!("{ROOT}/tests/providers/sign.py"))
@@ -38,7 +38,7 @@ fn requests() -> Vec<Value> {
     requests
 }
 
-/// A server with the sources that these requests need, as its configuration file has them.
+/// A server whose configuration file has the sources of these requests.
 fn server_of(requests: &[Value]) -> Server {
     let sources: BTreeMap<_, _> =
         requests.iter().map(|request| (request["source"]["name"].to_string(), &request["source"])).collect();
@@ -85,14 +85,14 @@ impl Request {
 }
 
 #[test]
-fn what_the_providers_libraries_sign_is_taken_once_and_a_changed_body_never() {
+fn requests_signed_by_the_providers_libraries_are_accepted_once_and_changed_bodies_never() {
     let requests = requests();
     let server = server_of(&requests);
     let mut stranger = Client::to(server.addr, String::new());
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
     for made in &requests {
         let request = Request::of(made);
-        // Adyen signs some fields only, so there the change must be in one of them.
+        // Adyen signs only some fields, so one of them must change.
         let at = request.body.windows(5).position(|part| part == b"value").map_or(request.body.len() / 2, |at| at + 7);
         let mut forged = Request::of(made);
         forged.body[at] ^= 1;
@@ -102,7 +102,7 @@ fn what_the_providers_libraries_sign_is_taken_once_and_a_changed_body_never() {
         let again = request.send(&mut stranger);
         let path = format!("/api/v1/events?source={}", made["source"]["name"].as_str().unwrap());
         let id = if first["id"].is_null() {
-            // A provider that wants its own words for what is taken.
+            // A provider that requires a specific response.
             assert!(matches!((status, again.0), (200, 200) | (204, 204)), "{status} for {made}\n{}", server.log());
             server.call("GET", &path, None).json()["data"][0]["id"].clone()
         } else {

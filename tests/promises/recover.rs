@@ -1,4 +1,5 @@
-//! What failed, or was delivered, can be delivered again: one, all since a time, what matched nobody then.
+//! Failed and delivered events can be delivered again: one event, all events since a time, and events that matched no
+//! webhook then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -7,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, Sink};
 
-/// A sink whose answer the test changes.
-fn switched(status: u16) -> (Arc<AtomicU16>, Sink) {
+/// A sink whose status the test changes.
+fn sink_with_status(status: u16) -> (Arc<AtomicU16>, Sink) {
     let status = Arc::new(AtomicU16::new(status));
     let answer = Arc::clone(&status);
     (status, Sink::answering(move |_| answer.load(Ordering::Relaxed).into()))
@@ -19,9 +20,9 @@ fn rows(page: &Value) -> &[Value] {
 }
 
 #[test]
-fn failed_deliveries_are_found_by_page_and_tried_again_one_by_one() {
+fn failed_deliveries_are_listed_in_pages_and_retried_one_by_one() {
     let server = Server::start(&[]);
-    let (status, sink) = switched(500);
+    let (status, sink) = sink_with_status(500);
     let settings = json!({ "retry_policy": { "schedule": [] }, "headers": { "x-api-key": "canary" } });
     let (id_of_webhook, _) = server.webhook(&sink.url("/"), &["order.*"], settings);
     let (good, _) = server.webhook(&sink.url("/good"), &["invoice.*"], json!({}));
@@ -37,7 +38,7 @@ fn failed_deliveries_are_found_by_page_and_tried_again_one_by_one() {
     let one = format!("/api/v1/deliveries/{id}");
     server.until(&one, |delivery| delivery["status"] == "delivered");
     assert!(rows(&server.call("GET", failed, None).json()).is_empty());
-    // A delivered one too, and the receiver knows it by its id.
+    // A successful delivery can be retried too. The receiver recognizes it by its id.
     assert_eq!(server.call("POST", &retry, None).status, 202);
     let again = server.until(&one, |delivery| delivery["attempt_count"] == 3 && delivery["status"] == "delivered");
     assert_eq!(again["attempts"].as_array().unwrap().len(), 3);
@@ -63,9 +64,9 @@ fn failed_deliveries_are_found_by_page_and_tried_again_one_by_one() {
 }
 
 #[test]
-fn a_recovery_delivers_what_failed_since_and_a_discarded_letter_is_gone_for_good() {
+fn a_recovery_replays_failures_since_a_time_but_no_discarded_dead_letter() {
     let server = Server::start(&[]);
-    let (status, sink) = switched(400);
+    let (status, sink) = sink_with_status(400);
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({ "retry_policy": { "schedule": [] } }));
     let events: Vec<_> = (0..3).map(|n| server.publish("a.b", &json!(n))).collect();
     let page = server.until("/api/v1/dead-letters", |page| rows(page).len() == 3);
@@ -88,9 +89,9 @@ fn a_recovery_delivers_what_failed_since_and_a_discarded_letter_is_gone_for_good
 }
 
 #[test]
-fn a_replay_reaches_who_was_not_there_when_the_event_came() {
+fn a_replay_reaches_webhooks_created_after_the_event() {
     let server = Server::start(&[]);
-    let (_, sink) = switched(200);
+    let (_, sink) = sink_with_status(200);
     let event = server.publish("order.created", &json!({ "n": 1 }));
     let (webhook, _) = server.webhook(&sink.url("/"), &["order.*"], json!({}));
     server.webhook(&sink.url("/other"), &["invoice.*"], json!({}));

@@ -1,4 +1,4 @@
-//! A failed delivery is tried again when its schedule says, and ends in a dead letter that can be replayed.
+//! A failed delivery is retried by its schedule and ends as a dead letter, which can be replayed.
 
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ fn a_delivery_that_fails_twice_arrives_with_the_same_id() {
 }
 
 #[test]
-fn attempts_end_in_a_dead_letter_which_can_be_replayed() {
+fn exhausted_retries_end_in_a_dead_letter_that_can_be_replayed() {
     let server = Server::start(&[]);
     let status = Arc::new(AtomicU16::new(400));
     let answer = Arc::clone(&status);
@@ -62,7 +62,7 @@ fn attempts_end_in_a_dead_letter_which_can_be_replayed() {
 }
 
 #[test]
-fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_attempt() {
+fn a_restart_neither_advances_nor_skips_a_scheduled_retry() {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let mut server = Server::start(&[]);
         let sink = Sink::answering(|_| 500.into());
@@ -82,7 +82,7 @@ fn a_restart_in_the_middle_of_a_schedule_neither_hurries_nor_burns_an_attempt() 
 }
 
 #[test]
-fn what_waits_for_a_failing_webhook_shows_in_the_figures() {
+fn deliveries_waiting_for_a_failing_webhook_are_in_the_metrics() {
     let server = Server::start(&[]);
     let sink = Sink::answering(|_| 500.into());
     server.webhook(&sink.url("/"), &["*"], json!({ "retry_policy": { "schedule": [600] } }));
@@ -97,7 +97,7 @@ fn what_waits_for_a_failing_webhook_shows_in_the_figures() {
         let metrics = server.call("GET", "/metrics", None).text();
         let depth = figure(&metrics, "hooktide_queue_depth");
         let age = figure(&metrics, "hooktide_oldest_pending_seconds");
-        // It grows while nothing else happens.
+        // The age grows while nothing else changes.
         if depth == 1 && age >= 2 {
             break;
         }
@@ -109,7 +109,7 @@ fn what_waits_for_a_failing_webhook_shows_in_the_figures() {
 }
 
 #[test]
-fn gone_disables_the_webhook_and_says_so() {
+fn status_410_disables_the_webhook_and_reports_it() {
     let server = Server::start(&[]);
     let sink = Sink::answering(|_| 410.into());
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({}));
@@ -147,7 +147,7 @@ fn events_can_be_replayed() {
     let server = Server::start(&[]);
     let sink = Sink::start();
     let (webhook, _) = server.webhook(&sink.url("/"), &["order.*"], json!({}));
-    // What is still under way is not delivered again, and it is until its outcome is told.
+    // A delivery in flight is not replayed until its outcome is recorded.
     let all_are_delivered = || {
         server.until(&format!("/api/v1/webhooks/{webhook}/deliveries"), |page| {
             let rows = page["data"].as_array().unwrap();

@@ -1,5 +1,6 @@
-//! A hundred thousand webhooks are made and loaded fast. A measurement, so it is run by hand, and says something of a release
-//! build on a quiet machine alone: `cargo test --release --test promises scale -- --ignored --nocapture`.
+//! A hundred thousand webhooks are created and loaded fast. This test is a measurement and is run by hand. Its result
+//! is meaningful only for a release build on an idle machine: `cargo test --release --test promises scale -- --ignored
+//! --nocapture`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::support::Server;
 
 const WEBHOOKS: usize = 100_000;
-/// An import over this many connections.
+/// Number of connections of the import.
 const CONNECTIONS: usize = 64;
 
 #[test]

@@ -1,4 +1,4 @@
-//! A secret is shown once, and is on the disk only encrypted.
+//! A secret is shown once and is stored on disk only in encrypted form.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::{Server, Sink};
 
 #[test]
-fn a_secret_is_nowhere_to_be_found() {
+fn a_secret_is_in_no_file_no_log_and_no_later_response() {
     let mut server = Server::start(&[("LOGGING__LEVEL", "trace")]);
     let sink = Sink::start();
     let canary = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5";
@@ -55,7 +55,7 @@ pub fn holding(dir: &Path, needle: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn keys_are_readable_by_their_owner_alone() {
+fn key_files_are_readable_only_by_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let server = Server::start(&[]);
     for name in ["admin.key", "secrets.key"] {

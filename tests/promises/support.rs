@@ -1,4 +1,5 @@
-//! A server as a child process, a sink that answers as a test wants, and a client: small, blocking, without magic.
+//! Test support: a server as a child process, a sink with configurable responses, and a client. All are small and
+//! blocking.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,14 +15,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// The longest that anything here is waited for; what takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of every wait in these tests.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A `hooktide serve` of its own on a temporary folder.
+/// A `hooktide serve` process on a temporary folder.
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
-    /// Where management listens, if that is elsewhere.
+    /// The management address, if it is separate.
     pub admin: Option<SocketAddr>,
     pub key: String,
     dir: Arc<tempfile::TempDir>,
@@ -29,13 +30,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on a fresh folder, with settings as environment variables without their prefix; `NOFILE` is the limit of
-    /// open files.
+    /// Starts a server on a new folder. `settings` are environment variables without their prefix; `NOFILE` is the
+    /// limit of open files.
     pub fn start(settings: &[(&str, &str)]) -> Self {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), settings)
     }
 
-    /// The same in a folder that the test has prepared; the data goes to `data` in it.
+    /// Starts a server in a prepared folder. Its data goes to `data` in that folder.
     pub fn start_in(dir: Arc<tempfile::TempDir>, settings: &[(&str, &str)]) -> Self {
         Self::start_on(dir, settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
@@ -80,7 +81,7 @@ impl Server {
         self.dir.path().join("data")
     }
 
-    /// Everything it logged so far, over all its runs.
+    /// The log of all its runs so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("stderr.log")).unwrap()
     }
@@ -94,9 +95,9 @@ impl Server {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end; its exit code, `None` if a signal ended it.
+    /// Waits until the process ends. Returns its exit code; `None` if a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + WAIT_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -106,13 +107,13 @@ impl Server {
         }
     }
 
-    /// Ends it with `signal` and starts it again on the same folder with the same settings.
+    /// Ends the server with `signal` and starts it again on the same folder with the same settings.
     pub fn restart(&mut self, signal: Signal) {
         self.signal(signal);
         self.restart_ended();
     }
 
-    /// Starts it again once it has ended.
+    /// Starts the server again after it has ended.
     pub fn restart_ended(&mut self) {
         self.wait();
         let next = Self::start_on(Arc::clone(&self.dir), self.settings.clone());
@@ -120,32 +121,32 @@ impl Server {
         last.child.wait().unwrap();
     }
 
-    /// Changes a setting for its next start.
+    /// Changes a setting for the next start.
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(k, _)| k != key);
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
-    /// Waits until its log holds `text`.
+    /// Waits until the log contains `text`.
     pub fn until_logged(&self, text: &str) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + WAIT_TIMEOUT;
         while !self.log().contains(text) {
             assert!(Instant::now() < until, "{text:?} is not logged:\n{}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// One request with the admin key.
+    /// Sends one request with the admin key.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         self.client().call(method, path, body)
     }
 
-    /// A connection of its own, kept alive.
+    /// A client with its own kept-alive connection.
     pub fn client(&self) -> Client {
         Client::to(self.addr, self.key.clone())
     }
 
-    /// Makes a webhook; its id and its secret.
+    /// Creates a webhook. Returns its id and secret.
     pub fn webhook(&self, url: &str, events: &[&str], more: Value) -> (String, String) {
         let mut body = json!({ "url": url, "events": events });
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
@@ -162,10 +163,10 @@ impl Server {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Asks again until the answer satisfies.
+    /// Polls a path until the response satisfies the condition.
     pub fn until(&self, path: &str, satisfied: impl Fn(&Value) -> bool) -> Value {
         let mut client = self.client();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + WAIT_TIMEOUT;
         loop {
             let answer = client.call("GET", path, None);
             if answer.status == 200 && satisfied(&answer.json()) {
@@ -176,7 +177,7 @@ impl Server {
         }
     }
 
-    /// A figure of `/proc/<pid>/status`, in KiB.
+    /// A value of `/proc/<pid>/status`, in KiB.
     pub fn memory_kib(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|l| l.starts_with(field)).unwrap();
@@ -193,7 +194,7 @@ impl Drop for Server {
     }
 }
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -211,7 +212,7 @@ impl Answer {
     }
 }
 
-/// A kept-alive connection to a server.
+/// A client with one kept-alive connection to a server.
 pub struct Client {
     pub addr: SocketAddr,
     pub key: String,
@@ -223,7 +224,7 @@ impl Client {
         Self { addr, key, stream: None }
     }
 
-    /// Talks to another address from now on, if it is another.
+    /// Changes the server address. Reconnects if the address differs.
     pub fn redirect(&mut self, addr: SocketAddr) {
         if addr != self.addr {
             *self = Self::to(addr, std::mem::take(&mut self.key));
@@ -235,12 +236,12 @@ impl Client {
         self.send(method, path, &[("Content-Type", "application/json")], &body).unwrap()
     }
 
-    /// One exchange; an error when the server goes away in the middle of it.
+    /// Sends one request. The result is an error if the server closes the connection before the response is complete.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(self.addr)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(WAIT_TIMEOUT))?;
             self.stream = Some(BufReader::new(stream));
         }
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.addr, body.len());
@@ -295,7 +296,7 @@ fn read_message(from: &mut impl BufRead) -> std::io::Result<Message> {
     Ok(Message { first, headers, body })
 }
 
-/// What a sink was sent.
+/// A request received by a sink.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub path: String,
@@ -314,7 +315,7 @@ impl Delivery {
     }
 }
 
-/// How a sink answers: a status, more header lines, and how long it thinks.
+/// The response of a sink: a status, additional header lines, and a delay.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
@@ -330,7 +331,7 @@ impl From<u16> for Reply {
 
 type Respond = dyn Fn(&Delivery) -> Reply + Send + Sync;
 
-/// An HTTP receiver on a port of its own, a thread for each connection.
+/// An HTTP receiver on its own port, with one thread per connection.
 pub struct Sink {
     pub addr: SocketAddr,
     from: Receiver<Delivery>,
@@ -338,17 +339,17 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// One that answers 204 to everything.
+    /// Starts a sink that responds with 204 to everything.
     pub fn start() -> Self {
         Self::answering(|_| 204.into())
     }
 
-    /// One that answers as told.
+    /// Starts a sink whose responses come from `respond`.
     pub fn answering(respond: impl Fn(&Delivery) -> Reply + Send + Sync + 'static) -> Self {
         Self::on("127.0.0.1:0".parse().unwrap(), respond)
     }
 
-    /// One on a given address: an endpoint that was dead and comes back.
+    /// Starts a sink on a given address, like an endpoint that recovers.
     pub fn on(addr: SocketAddr, respond: impl Fn(&Delivery) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(addr).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -369,12 +370,12 @@ impl Sink {
         format!("http://{}{path}", self.addr)
     }
 
-    /// The next delivery, waited for.
+    /// Waits for the next delivery.
     pub fn next(&self) -> Delivery {
-        self.from.recv_timeout(PATIENCE).expect("a delivery")
+        self.from.recv_timeout(WAIT_TIMEOUT).expect("a delivery")
     }
 
-    /// The next delivery if one comes within `wait`.
+    /// The next delivery; `None` if none arrives within `wait`.
     pub fn within(&self, wait: Duration) -> Option<Delivery> {
         match self.from.recv_timeout(wait) {
             Ok(delivery) => Some(delivery),
@@ -383,12 +384,12 @@ impl Sink {
         }
     }
 
-    /// Everything that came so far.
+    /// All deliveries so far.
     pub fn all(&self) -> Vec<Delivery> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// How often each event came so far.
+    /// The number of deliveries of each event so far.
     pub fn counts(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for delivery in self.seen.lock().unwrap().iter() {
@@ -417,7 +418,7 @@ fn serve_sink(stream: TcpStream, to: &SyncSender<Delivery>, all: &Mutex<Vec<Deli
     }
 }
 
-/// A free port that nobody listens on.
+/// The address of a free port without a listener.
 pub fn dead_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

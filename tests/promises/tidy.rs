@@ -1,4 +1,4 @@
-//! Files, links and settings that the documents name exist, and lines and files are short enough to read.
+//! Checks that files, links and settings named in the documents exist, and that lines and files are short enough.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn documents() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn links_lead_to_files() {
+fn links_lead_to_existing_files() {
     let mut checked = 0;
     for (path, text) in documents() {
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -1,6 +1,7 @@
-//! Whether the time of a refusal tells which part was wrong: a measurement, by hand, on a machine with nothing else to do.
+//! Measures whether the response time of a refusal reveals which part of the request was wrong. The measurement is run
+//! by hand on an idle machine:
 //!
-//! `cargo test --release --test promises timing -- --ignored --nocapture`; docs/SECURITY.md has the figures.
+//! `cargo test --release --test promises timing -- --ignored --nocapture`. The results are in docs/SECURITY.md.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,9 +10,9 @@ use serde_json::json;
 
 use crate::support::{Client, Server};
 
-/// Requests of each kind.
+/// Number of requests of each kind.
 const TRIES: usize = 100_000;
-/// Of each kind, at the start, that do not count.
+/// Number of initial requests of each kind that are not counted.
 const WARM_UP: usize = 1_000;
 
 struct Kind {
@@ -22,7 +23,7 @@ struct Kind {
 }
 
 impl Kind {
-    /// Mean and variance of the fastest nine tenths: what the system does meanwhile is none of ours.
+    /// Mean and variance of the fastest nine tenths. The slowest tenth is caused by other work of the system.
     fn moments(&self) -> (f64, f64) {
         let mut sorted = self.micros[WARM_UP..].to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -70,7 +71,7 @@ fn refusals_take_the_same_time() {
     let mut order: Vec<usize> = (0..kinds.len()).collect();
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..TRIES {
-        // Another order each time, so that no kind always follows the same one.
+        // The order changes each time, so that no kind always follows the same kind.
         random.shuffle(&mut order);
         for at in &order {
             let kind = &mut kinds[*at];

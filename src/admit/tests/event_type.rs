@@ -1,11 +1,11 @@
-//! The catalogue at the door.
+//! The event type catalogue in ingest requests.
 
 use super::*;
 use crate::inbound::source::ManagedBy;
-use crate::registry::catalogue::Definition;
+use crate::registry::catalogue::EventTypeDefinition;
 
 fn known(settings: Value) -> Arc<EventType> {
-    let definition = Definition::try_new(serde_json::from_value(settings).unwrap()).unwrap();
+    let definition = EventTypeDefinition::try_new(serde_json::from_value(settings).unwrap()).unwrap();
     Arc::new(EventType {
         definition: Arc::new(definition),
         tenant: None,
@@ -31,7 +31,7 @@ fn strict() -> Served {
 }
 
 #[test]
-fn an_event_of_an_unknown_type_or_with_other_data_is_refused_and_each_breach_is_named() {
+fn an_event_with_an_unknown_type_or_invalid_data_is_refused_with_each_violation() {
     let served = strict();
     for (body, code, pointers) in [
         (json!({"type": "order.lost", "data": {}}), "unknown_event_type", &["/type"][..]),
@@ -46,7 +46,7 @@ fn an_event_of_an_unknown_type_or_with_other_data_is_refused_and_each_breach_is_
     assert!(served.fake.stored().is_empty());
     for body in [
         json!({"type": "order.created", "data": {"id": 1, "n": 1}}),
-        // Its schema is for people alone.
+        // Its schema is only documentation.
         json!({"type": "order.noted", "data": 7}),
     ] {
         let (status, answer) = served.post(KEY, &body.to_string());
@@ -55,7 +55,7 @@ fn an_event_of_an_unknown_type_or_with_other_data_is_refused_and_each_breach_is_
 }
 
 #[test]
-fn a_deprecated_type_is_taken_with_a_warning() {
+fn a_deprecated_type_is_accepted_with_a_warning() {
     let served = strict();
     let warning = json!(["order.old is deprecated: use order.created"]);
     let (status, answer) = served.post(KEY, r#"{"type":"order.old","data":{}}"#);

@@ -1,4 +1,4 @@
-//! Sources, over a socket.
+//! Requests of sources over a socket.
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::hmac;
@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::*;
 use crate::inbound::source::testing::{identity, settings};
-use crate::inbound::source::{Rejection, Source, Token};
+use crate::inbound::source::{PartnerToken, Rejection, Source};
 use crate::model::Mapping;
 
 const SECRET: &str = "shpss_0123456789abcdef";
@@ -33,7 +33,7 @@ fn source(n: u128, toml: &str) -> Arc<Source> {
     identity.id = SourceId::from_u128(n);
     let settings = settings(toml);
     if settings.kind == "partner" {
-        identity.token = Some(Token::try_new(&format!("{TOKEN}{}", settings.name)).unwrap().hash());
+        identity.token = Some(PartnerToken::try_new(&format!("{TOKEN}{}", settings.name)).unwrap().hash());
     }
     let built = Source::build(settings, identity, "https://hooks.example.com");
     Arc::new(built.unwrap_or_else(|breaches| panic!("{toml}: {breaches:?}")))
@@ -89,7 +89,7 @@ impl Served {
 }
 
 #[test]
-fn a_signed_event_is_stored_as_it_came_with_what_is_known_of_it() {
+fn a_signed_event_is_stored_unchanged_with_its_properties() {
     let served = served();
     let headers = format!(
         "{}X-Shopify-Webhook-Id: w-1\r\nX-Shopify-Topic: orders/create\r\nX-Shopify-Shop-Domain: a.myshopify.com\r\n\
@@ -122,7 +122,7 @@ fn a_signed_event_is_stored_as_it_came_with_what_is_known_of_it() {
 }
 
 #[test]
-fn a_topic_in_the_path_wins_and_a_map_makes_what_is_delivered() {
+fn a_topic_in_the_path_has_precedence_and_a_map_produces_the_data() {
     let served = served();
     for (n, path) in ["orders/create", "orders-create"].into_iter().enumerate() {
         let headers =
@@ -145,7 +145,7 @@ fn a_topic_in_the_path_wins_and_a_map_makes_what_is_delivered() {
 }
 
 #[test]
-fn what_is_not_signed_is_answered_alike_and_kept_with_its_reason() {
+fn unsigned_requests_get_the_same_response_and_are_recorded_with_their_reason() {
     let served = served();
     let wrong = shopify(b"another body");
     let cut = format!("{}\r\n", &wrong[..40]);
@@ -174,7 +174,7 @@ fn what_is_not_signed_is_answered_alike_and_kept_with_its_reason() {
 }
 
 #[test]
-fn a_token_that_is_unknown_and_one_that_is_inactive_are_answered_alike() {
+fn an_unknown_token_and_an_inactive_token_get_the_same_response() {
     let served = served();
     let ask = |token: &str, headers: &str| {
         let answer = served.send("POST", &format!("/webhook/v1/{token}"), headers, b"{}");
@@ -226,7 +226,7 @@ fn a_partners_body_is_an_event() {
 }
 
 #[test]
-fn where_no_source_is_nothing_is_told_and_the_management_goes_on() {
+fn an_unknown_source_gets_no_detail_and_management_continues() {
     let served = served();
     let signed = shopify(ORDER.as_bytes());
     for (path, code) in [
@@ -256,7 +256,7 @@ fn where_no_source_is_nothing_is_told_and_the_management_goes_on() {
 }
 
 #[test]
-fn what_a_source_may_send_is_bounded() {
+fn the_requests_of_a_source_are_limited() {
     let served = served();
     let signed =
         |body: &str| format!("X-Sig: {}\r\n", HEXLOWER.encode(&mac(hmac::HMAC_SHA256, SECRET, &[body.as_bytes()])));
@@ -282,7 +282,7 @@ fn what_a_source_may_send_is_bounded() {
 }
 
 #[test]
-fn a_body_that_is_no_json_is_kept_as_it_came() {
+fn a_body_that_is_not_json_is_stored_unchanged() {
     let served = served();
     let cases: [(&str, &[u8], &str); 5] = [
         ("text/plain", b"a \"b\"\n", r#""a \"b\"\n""#),
@@ -305,7 +305,7 @@ fn a_body_that_is_no_json_is_kept_as_it_came() {
 }
 
 #[test]
-fn a_handshake_is_answered_and_is_no_event() {
+fn a_handshake_gets_a_response_and_creates_no_event() {
     let served = served();
     let path = "/api/v1/webhooks/meta?hub.mode=subscribe&hub.challenge=%3Cb%3E1&hub.verify_token=";
     let answer = served.send("GET", &format!("{path}open%20sesame"), "", b"");
@@ -318,12 +318,12 @@ fn a_handshake_is_answered_and_is_no_event() {
     assert!(served.fake.stored().is_empty());
 }
 
-/// A 503 burns nothing: whoever sends again is taken.
+/// A 503 consumes no id or nonce: the repeated request is accepted.
 #[test]
-fn what_found_no_room_is_taken_later() {
+fn a_request_refused_for_lack_of_capacity_succeeds_later() {
     let mut served = served();
     let sources = served.fake.sources.clone();
-    let full = Served::with(Fake { sources, refuses: Some(Refused::DiskFull), ..Fake::default() });
+    let full = Served::with(Fake { sources, refuses: Some(CommitError::DiskFull), ..Fake::default() });
     let headers = format!("{}X-Shopify-Webhook-Id: w-1\r\n", shopify(ORDER.as_bytes()));
     let (code, problem) = full.hook("/api/v1/webhooks/shopify", &headers, ORDER);
     assert_eq!((code, &problem["code"]), (503, &json!("disk_full")));
@@ -332,9 +332,9 @@ fn what_found_no_room_is_taken_later() {
     served.fake.sources.clear();
 }
 
-fn world(sources: &[String], outdoors: Arc<Outdoors>) -> Served {
+fn world(sources: &[String], external_calls: Arc<FakeExternalCalls>) -> Served {
     let sources = (1..).zip(sources).map(|(n, toml)| source(n, toml)).collect();
-    Served::with(Fake { sources, outdoors, ..Fake::default() })
+    Served::with(Fake { sources, external_calls, ..Fake::default() })
 }
 
 fn data(name: &str) -> Vec<u8> {
@@ -342,7 +342,7 @@ fn data(name: &str) -> Vec<u8> {
     std::fs::read(root.join("tests/data/certificates").join(name)).unwrap()
 }
 
-/// By the key of `chain.pem`.
+/// Signs with the key of `chain.pem`.
 fn rsa_sign(message: &[u8]) -> String {
     let der = PrivatePkcs8KeyDer::from_pem_slice(&data("leaf.key")).unwrap();
     let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
@@ -378,9 +378,9 @@ fn pinned() -> String {
     format!(", certificate = {}", json!(pem))
 }
 
-/// Whoever saw one request has its token and signature, and can write any id beside them.
+/// An attacker who saw one request knows its token and signature, and can combine them with any id.
 #[test]
-fn what_may_come_once_comes_once_whatever_id_stands_beside_it() {
+fn a_nonce_is_accepted_once_regardless_of_the_id() {
     let served = world(&[format!("name = \"mail\"\nkind = \"mailgun\"\nsecrets = [\"{SECRET}\"]")], Arc::default());
     let now = (Clock::system(Timestamp::default()).now().as_millis() / 1000).to_string();
     let send = |token: &str, id: &str| {
@@ -399,9 +399,9 @@ fn what_may_come_once_comes_once_whatever_id_stands_beside_it() {
     assert_eq!((served.counted("mail", "accepted"), served.counted("mail", "duplicate")), (2, 1));
 }
 
-/// Once the source has a secret, even one that has ended, a stranger's would take it over.
+/// A source that has or had a secret accepts no secret from a handshake. Otherwise a stranger could take over the source.
 #[test]
-fn a_secret_is_learned_by_a_source_that_has_none_and_by_no_other() {
+fn a_secret_of_a_handshake_is_stored_only_for_a_source_without_a_secret() {
     let ended = format!("{{ value = \"{SECRET}\", until = \"2020-01-01T00:00:00Z\" }}");
     let sources = [
         "name = \"asana\"\nkind = \"asana\"".to_owned(),
@@ -421,20 +421,23 @@ fn a_secret_is_learned_by_a_source_that_has_none_and_by_no_other() {
     let notion = |name: &str| served.hook(&format!("/api/v1/webhooks/{name}"), "", &body).0;
     assert_eq!((notion("notion"), notion("noted")), (200, 401));
     let learn = |n: u128| format!("learn {} {brought}", SourceId::from_u128(n));
-    assert_eq!(*served.fake.outdoors.asked.lock().unwrap(), [learn(1), learn(4)]);
+    assert_eq!(*served.fake.external_calls.calls.lock().unwrap(), [learn(1), learn(4)]);
     assert_eq!((served.counted("asana", "handshake"), served.counted("taken", "bad_signature")), (1, 1));
     for n in [2, 3, 5] {
         let kept = served.rejections(n);
         assert_eq!((kept.len(), kept[0].status), (1, 401));
-        assert!(!told(&kept[0]).contains(brought), "{:?}", kept[0]);
+        assert!(!notified(&kept[0]).contains(brought), "{:?}", kept[0]);
     }
     assert!(served.fake.stored().is_empty());
 }
 
 #[test]
-fn a_secret_that_could_not_be_kept_is_not_said_to_be() {
+fn a_secret_that_cannot_be_stored_is_not_confirmed() {
     let sources = ["name = \"asana\"\nkind = \"asana\"".to_owned(), "name = \"notion\"\nkind = \"notion\"".to_owned()];
-    let served = world(&sources, Outdoors::failing(CallFailed::Later("the registry is not to be had".into())));
+    let served = world(
+        &sources,
+        FakeExternalCalls::failing(ExternalCallError::Temporary("the registry is not to be had".into())),
+    );
     let brought = "a-secret-that-is-brought";
     let answer = served.send("POST", "/api/v1/webhooks/asana", &format!("X-Hook-Secret: {brought}\r\n"), b"{}");
     assert!(status(&answer) == 503 && answer.contains("retry-after: ") && !answer.contains(brought), "{answer}");
@@ -443,41 +446,44 @@ fn a_secret_that_could_not_be_kept_is_not_said_to_be() {
     for (n, name) in [(1, "asana"), (2, "notion")] {
         let kept = served.rejections(n);
         assert_eq!((kept[0].status, &*kept[0].reason), (503, "the registry is not to be had"));
-        assert!(!told(&kept[0]).contains(brought), "{:?}", kept[0]);
+        assert!(!notified(&kept[0]).contains(brought), "{:?}", kept[0]);
         assert_eq!(served.counted(name, "error"), 1);
     }
 }
 
-/// All of a rejection that a person is shown.
-fn told(kept: &Rejection) -> String {
+/// Everything that a rejection shows.
+fn notified(kept: &Rejection) -> String {
     format!("{kept:?}{}", String::from_utf8_lossy(&kept.body))
 }
 
 #[test]
-fn a_subscription_is_visited_before_it_is_answered() {
+fn a_subscription_is_confirmed_before_its_response() {
     let served = world(&sns(&pinned()), Arc::default());
     let text = "Content-Type: text/plain; charset=UTF-8\r\n";
     let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
     assert_eq!(status(&answer), 200, "{answer}");
-    assert_eq!(*served.fake.outdoors.asked.lock().unwrap(), [format!("visit {VISIT}")]);
+    assert_eq!(*served.fake.external_calls.calls.lock().unwrap(), [format!("visit {VISIT}")]);
     assert_eq!(served.counted("sns", "handshake"), 1);
-    // Signed by Amazon too, but for somebody else's topic.
+    // Amazon signs this message as well, but for a topic of another customer.
     let other = confirmation("arn:aws:sns:us-west-2:2:evil");
     assert_eq!(status(&served.send("POST", "/api/v1/webhooks/sns", text, other.as_bytes())), 403);
     let changed = confirmation(TOPIC).replace("t-1", "t-2");
     assert_eq!(status(&served.send("POST", "/api/v1/webhooks/sns", text, changed.as_bytes())), 401);
-    assert_eq!(served.fake.outdoors.asked.lock().unwrap().len(), 1);
+    assert_eq!(served.fake.external_calls.calls.lock().unwrap().len(), 1);
     assert_eq!((served.counted("sns", "bad_signature"), served.rejections(1).len()), (2, 2));
     assert!(served.fake.stored().is_empty());
 
-    let served = world(&sns(&pinned()), Outdoors::failing(CallFailed::Never("the visit was answered with 403".into())));
+    let served = world(
+        &sns(&pinned()),
+        FakeExternalCalls::failing(ExternalCallError::Permanent("the visit was answered with 403".into())),
+    );
     let answer = served.send("POST", "/api/v1/webhooks/sns", text, confirmation(TOPIC).as_bytes());
     assert_eq!((status(&answer), served.counted("sns", "error")), (503, 1), "SNS is to ask again");
     assert!(served.rejections(1)[0].reason.contains("the visit was answered with 403"));
 }
 
 #[test]
-fn a_message_that_a_certificate_signed_is_verified_and_stored_so() {
+fn a_message_signed_with_a_certificate_is_verified() {
     let served = world(&sns(&pinned()), Arc::default());
     let signed = format!(
         "Message\nhello\nMessageId\nm-2\nTimestamp\n2026-01-31T12:00:00.000Z\nTopicArn\n{TOPIC}\nType\nNotification\n"
@@ -494,25 +500,25 @@ fn a_message_that_a_certificate_signed_is_verified_and_stored_so() {
 }
 
 #[test]
-fn a_certificate_that_is_not_there_now_is_no_wrong_signature() {
+fn a_missing_certificate_is_not_a_wrong_signature() {
     for (error, code, result) in [
-        (CallFailed::Later("no answer within 5 s".into()), 503, "error"),
-        (CallFailed::Never("it is no certificate".into()), 401, "bad_signature"),
+        (ExternalCallError::Temporary("no answer within 5 s".into()), 503, "error"),
+        (ExternalCallError::Permanent("it is no certificate".into()), 401, "bad_signature"),
     ] {
-        let served = world(&sns(""), Outdoors::failing(error.clone()));
+        let served = world(&sns(""), FakeExternalCalls::failing(error.clone()));
         let answer = served.send("POST", "/api/v1/webhooks/sns", "", confirmation(TOPIC).as_bytes());
         assert_eq!(status(&answer), code, "{answer}");
         assert_eq!(answer.contains("retry-after: "), code == 503, "{answer}");
         assert!(!answer.contains(&error.to_string()), "a stranger is not told: {answer}");
         assert!(served.rejections(1)[0].reason.contains(&error.to_string()), "{:?}", served.rejections(1));
         assert_eq!(served.counted("sns", result), 1);
-        assert_eq!(served.fake.outdoors.asked.lock().unwrap().len(), 1);
+        assert_eq!(served.fake.external_calls.calls.lock().unwrap().len(), 1);
     }
 }
 
-/// What was refused is shown to people who may not see the source's secrets.
+/// Rejections are shown to people who may not see the secrets of the source.
 #[test]
-fn no_rejection_holds_a_secret() {
+fn a_rejection_contains_no_secret() {
     let sources = [
         format!("name = \"gitlab\"\nkind = \"gitlab\"\nsecrets = [\"{SECRET}\"]"),
         format!("name = \"monday\"\nkind = \"monday\"\nsecrets = [\"{SECRET}\"]"),
@@ -521,7 +527,7 @@ fn no_rejection_holds_a_secret() {
         "name = \"acme\"\nkind = \"partner\"\nvalidation_config = { required_fields = [\"data.id\"] }".to_owned(),
     ];
     let sources: Vec<_> = (1..).zip(&sources).map(|(n, toml)| source(n, toml)).collect();
-    let fake = Fake { sources, refuses: Some(Refused::DiskFull), ..Fake::default() };
+    let fake = Fake { sources, refuses: Some(CommitError::DiskFull), ..Fake::default() };
     let served = Served::with(fake);
     let basic = BASE64.encode(format!("user:{SECRET}").as_bytes());
     let referer = format!("Referer: https://a.example/webhook/v1/{TOKEN}acme?token={SECRET}\r\n");
@@ -535,7 +541,7 @@ fn no_rejection_holds_a_secret() {
     ] {
         assert_eq!(served.hook(&path, &format!("{headers}{referer}"), body).0, code, "{path}");
         let kept = served.rejections(n);
-        let shown = told(&kept[0]);
+        let shown = notified(&kept[0]);
         for secret in [SECRET, TOKEN, &basic] {
             assert!(!shown.contains(secret), "{shown}");
         }
@@ -544,7 +550,7 @@ fn no_rejection_holds_a_secret() {
 }
 
 #[test]
-fn what_a_source_is_refused_for_is_kept_in_words() {
+fn a_refused_request_is_recorded_with_its_reason() {
     let served = served();
     let large = "x".repeat(1025);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
@@ -568,12 +574,12 @@ fn what_a_source_is_refused_for_is_kept_in_words() {
     let kept = served.rejections(5);
     assert_eq!((kept.len(), kept[0].status, &*kept[0].reason), (3, 429, "this source sends too fast"));
     assert_eq!((served.counted("slow", "bad_signature"), served.counted("slow", "limited")), (1, 2));
-    // Each source has a rate of its own.
+    // Each source has its own rate limit.
     assert_eq!(served.hook("/api/v1/webhooks/shopify", "", ORDER).0, 401);
 }
 
 #[test]
-fn a_strict_catalogue_holds_partners_and_takes_whatever_a_provider_sends() {
+fn a_strict_catalogue_checks_events_of_partners_but_not_of_providers() {
     let mut served = served();
     let sources = served.fake.sources.clone();
     served = Served::with(Fake { sources, types: event_type::catalogue(), ..Fake::default() });

@@ -1,4 +1,4 @@
-//! Management requests, whose work is done on threads of its own.
+//! Management requests, which run on the management threads.
 
 use tokio::sync::watch;
 
@@ -15,14 +15,14 @@ fn ask(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n{ADMIN}Connection: close\r\n\r\n")
 }
 
-/// Sends a request, whose answer does not come yet.
+/// Sends a request without waiting for its response.
 fn sent(served: &Served, request: &str) -> TcpStream {
     let mut socket = served.connect();
     socket.write_all(request.as_bytes()).unwrap();
     socket
 }
 
-/// Ends a connection by a reset.
+/// Resets a connection.
 fn reset(socket: TcpStream) {
     socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);
@@ -35,17 +35,17 @@ fn rest_of(mut socket: TcpStream) -> String {
 }
 
 #[test]
-fn it_runs_on_threads_of_its_own() {
+fn management_requests_run_on_their_own_threads() {
     let served = Served::new();
     let answer = body_of(&served.exchange(ask("/api/v1/keys").as_bytes()));
     assert!(answer["thread"].as_str().unwrap().starts_with("manage-"), "{answer}");
 }
 
 #[test]
-fn it_delays_no_event_and_no_health_however_long_it_takes() {
+fn slow_management_work_delays_neither_events_nor_health() {
     let served = Served::new();
     let echo = &served.admit.management;
-    // Each of its threads is held, by connections of the only worker.
+    // Requests of the only worker block all management threads.
     let held: Vec<_> = (0..MANAGE_THREADS).map(|_| sent(&served, &ask("/api/v1/tenants/a"))).collect();
     wait_for(&echo.came, MANAGE_THREADS);
     assert_eq!(served.post(KEY, EVENT).0, 202);
@@ -57,7 +57,7 @@ fn it_delays_no_event_and_no_health_however_long_it_takes() {
 }
 
 #[test]
-fn so_many_requests_wait_and_the_next_is_told_to_come_back() {
+fn too_many_waiting_requests_get_a_retry_after() {
     let served = Served::new();
     let echo = &served.admit.management;
     let mut waiting: Vec<_> = (0..MANAGE_REQUESTS_MAX).map(|_| sent(&served, &ask("/api/v1/audit/a"))).collect();
@@ -66,7 +66,7 @@ fn so_many_requests_wait_and_the_next_is_told_to_come_back() {
     assert_eq!((status(&answer), body_of(&answer)["code"].as_str()), (503, Some("overloaded")), "{answer}");
     assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{answer}");
     assert_eq!(served.post(KEY, EVENT).0, 202);
-    // The work of a client that is gone ends, and gives its place back.
+    // The work of a disconnected client ends and releases its permit.
     reset(waiting.pop().unwrap());
     wait_for(&echo.left, 1);
     let mut answer = 503;
@@ -103,7 +103,7 @@ fn bodies_arrive_whole_however_they_come() {
         (format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"), 7),
         (format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 0),
     ] {
-        // On one connection: each body was read to its end.
+        // All requests use one connection, so each body was read to its end.
         socket.write_all(request.as_bytes()).unwrap();
         let (mut answer, mut some) = (String::new(), [0; 1024]);
         while !answer.ends_with('}') {
@@ -116,10 +116,10 @@ fn bodies_arrive_whole_however_they_come() {
 }
 
 #[test]
-fn a_body_that_ends_early_is_never_taken_for_a_whole_one() {
+fn a_body_that_ends_early_is_refused() {
     let served = Served::new();
     let head = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\n{ADMIN}Content-Length: 100\r\n\r\nabc");
-    // Refused, or cut off without an answer.
+    // Refused, or closed without a response.
     assert!(matches!(status(&served.exchange(head.as_bytes())), 400 | 0));
     reset(sent(&served, &head));
     assert_eq!(status(&served.exchange(ask("/api/v1/keys").as_bytes())), 200);
@@ -139,29 +139,29 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
     assert_eq!(*served.admit.management.came.borrow(), 0);
 }
 
-/// Over a pipe in memory, so that no buffer of the system takes what the server does not.
+/// Uses an in-memory pipe, so that no buffer of the system holds unread bytes.
 #[test]
-fn a_body_that_is_not_taken_holds_its_client_back() {
+fn an_unread_body_slows_down_its_client() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     const BODY: usize = 900_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        // Both threads are held, so that nobody takes a part of the body.
+        // Both threads are blocked, so no part of the body is read.
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let holders: Vec<_> = (0..MANAGE_THREADS)
             .map(|_| {
-                let (gate, (tell, told)) = (Arc::clone(&gate), tokio::sync::oneshot::channel());
-                let handed = MANAGE.handle().hand_over(async move {
+                let (gate, (tell, notified)) = (Arc::clone(&gate), tokio::sync::oneshot::channel());
+                let handed = MANAGE.handle().try_spawn(async move {
                     let _ = tell.send(());
                     drop(gate.1.wait_while(gate.0.lock().unwrap(), |is_open| !*is_open).unwrap());
                 });
-                (handed.unwrap(), told)
+                (handed.unwrap(), notified)
             })
             .collect();
         let mut handed = Vec::new();
-        for (work, told) in holders {
-            told.await.unwrap();
+        for (work, notified) in holders {
+            notified.await.unwrap();
             handed.push(work);
         }
         let request = format!("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\n{ADMIN}Content-Length: {BODY}\r\n\r\n");
@@ -170,7 +170,7 @@ fn a_body_that_is_not_taken_holds_its_client_back() {
         while let Ok(more) = tokio::time::timeout(Duration::from_millis(200), client.write(&[b'a'; 4096])).await {
             written += more.unwrap();
         }
-        // The pipe, what hyper gathers, and the parts that wait.
+        // The pipe, the buffer of hyper, and the waiting parts.
         assert!(written < 600_000, "{written}");
         *gate.0.lock().unwrap() = true;
         gate.1.notify_all();
@@ -185,7 +185,7 @@ fn a_body_that_is_not_taken_holds_its_client_back() {
 }
 
 #[test]
-fn figures_that_are_many_are_streamed() {
+fn a_long_metrics_response_is_streamed() {
     let served = Served::new();
     let few = served.exchange(ask("/metrics").as_bytes()).to_ascii_lowercase();
     assert!(status(&few) == 200 && few.contains("\r\ncontent-length: "), "{few}");

@@ -1,8 +1,8 @@
-//! Text that becomes part of a page.
+//! Escapes text for HTML.
 
 use std::fmt;
 
-/// Text with what HTML reads as markup written as entities; safe in content and in quoted attributes.
+/// Displays text with HTML markup escaped as entities. Safe in content and in quoted attributes.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -23,7 +23,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A title as the name of a place within a page: `dead letters` is `dead-letters`.
+/// The anchor of a title: `dead letters` becomes `dead-letters`.
 pub(super) fn anchor(title: &str) -> String {
     title.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' }).collect()
 }

@@ -1,27 +1,27 @@
-//! CommonMark to HTML, for descriptions and for `docs/errors.md`.
+//! Converts CommonMark to HTML, for descriptions and for `docs/errors.md`.
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 use super::html::anchor;
 
-/// A text in blocks; a heading is a place to link to, by its own words.
+/// Converts a text of several blocks. Each heading gets its text as an anchor.
 pub(super) fn blocks(text: &str) -> String {
-    let mut events: Vec<_> = Parser::new_ext(text, Options::ENABLE_TABLES).map(quiet).collect();
+    let mut events: Vec<_> = Parser::new_ext(text, Options::ENABLE_TABLES).map(html_to_text).collect();
     name_headings(&mut events);
     let mut out = String::with_capacity(text.len() * 2);
     html::push_html(&mut out, events.into_iter());
     out
 }
 
-/// A text of one paragraph, without the paragraph around it.
+/// Converts a text of one paragraph, without the enclosing `<p>`.
 pub(super) fn line(text: &str) -> String {
     let whole = blocks(text);
     let inner = whole.trim().strip_prefix("<p>").and_then(|rest| rest.strip_suffix("</p>"));
     inner.filter(|inner| !inner.contains("<p>")).map_or_else(|| whole.clone(), str::to_owned)
 }
 
-/// Markup within a text is shown, not obeyed.
-fn quiet(event: Event<'_>) -> Event<'_> {
+/// Turns HTML markup into text, so that it is shown and not interpreted.
+fn html_to_text(event: Event<'_>) -> Event<'_> {
     match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
         other => other,

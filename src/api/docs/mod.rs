@@ -1,7 +1,8 @@
-//! What the interface says of itself: the OpenAPI document, and pages for people made from it and from `docs/errors.md`.
+//! The API documentation: the OpenAPI document, and HTML pages generated from it and from `docs/errors.md`.
 //!
-//! Pages are made once, here, from what is compiled in: they need no script, no other server, and hold nothing of anybody's,
-//! so they are open. Must never know: webhooks, events, who asks.
+//! - Pages are generated once, from files that are compiled in. They need no script and no other server.
+//! - Pages are public, because they contain no data of any tenant.
+//! - This folder must never know webhooks, events, or the caller.
 
 mod html;
 mod markdown;
@@ -29,25 +30,25 @@ static ERRORS_PAGE: LazyLock<Bytes> = LazyLock::new(|| page::errors(ERRORS).into
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
-/// Nothing but the style sheet beside it may be loaded, no script may run, no other page may frame it.
+/// Only the style sheet may be loaded, no script may run, and no other page may frame the page.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 const HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
-/// The page, style sheet or document at this path, if there is one.
-pub fn at(path: &str) -> Option<Response> {
+/// The page, style sheet or document at this path. `None` if it does not exist.
+pub fn response_for(path: &str) -> Option<Response> {
     match path {
         "/openapi.json" => Some(document(Format::Json)),
         "/openapi.yaml" => Some(document(Format::Yaml)),
-        "/docs" | "/docs/" => Some(shown(HTML, INTERFACE_PAGE.clone())),
-        "/docs/errors" => Some(shown(HTML, ERRORS_PAGE.clone())),
-        "/docs/style.css" => Some(shown(CSS, Bytes::from_static(STYLE.as_bytes()))),
+        "/docs" | "/docs/" => Some(page_response(HTML, INTERFACE_PAGE.clone())),
+        "/docs/errors" => Some(page_response(HTML, ERRORS_PAGE.clone())),
+        "/docs/style.css" => Some(page_response(CSS, Bytes::from_static(STYLE.as_bytes()))),
         _ => None,
     }
 }
 
-fn shown(media_type: HeaderValue, body: Bytes) -> Response {
+fn page_response(media_type: HeaderValue, body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     let frame: HeaderName = HeaderName::from_static("x-frame-options");
     for (name, value) in [

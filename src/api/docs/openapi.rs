@@ -1,11 +1,11 @@
-//! The interface's description, as YAML (by hand) and as JSON (made from it; a test holds them together).
+//! The OpenAPI document, as hand-written YAML and as JSON. The JSON is generated from the YAML, and a test compares them.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
 use crate::http::{Body, Response, reply};
 
-/// A form of the document.
+/// A format of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `/openapi.json`
@@ -17,7 +17,7 @@ pub enum Format {
 pub(in crate::api) const YAML: &str = include_str!("../../../docs/openapi.yaml");
 pub(in crate::api) const JSON: &str = include_str!("../../../docs/openapi.json");
 
-/// The document. It holds nothing of anybody's, so it needs no key.
+/// The response with the document. It is public, because it contains no data of any tenant.
 pub fn document(format: Format) -> Response {
     let (text, media) = match format {
         Format::Json => (JSON, reply::JSON),

@@ -1,4 +1,4 @@
-//! Pages for people: the interface, operation by operation, and the errors.
+//! The HTML pages: the API by operation, and the errors.
 
 use std::fmt::Write as _;
 
@@ -9,21 +9,21 @@ use super::markdown;
 use super::schema::Schemas;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
-/// Answers that every operation may give; they are described once, among the errors.
+/// Responses that every operation may have. They are described once, on the page of errors.
 const COMMON: [&str; 3] = ["BadRequest", "Unauthenticated", "Unavailable"];
 
 /// One operation of the document.
-struct Operation<'a> {
+struct OperationDoc<'a> {
     method: &'static str,
     path: &'a str,
-    /// Of the path as a whole.
+    /// The parameters of the path.
     shared: &'a Value,
     of: &'a Value,
 }
 
-/// The page of the interface, made from the OpenAPI document.
+/// The page of the API, generated from the OpenAPI document.
 pub(super) fn interface(document: &str) -> String {
-    // It is compiled in, and tests read it.
+    // The document is compiled in, and tests parse it.
     let document: Value = serde_json::from_str(document).unwrap_or_default();
     let schemas = Schemas(&document);
     let operations = operations(&document);
@@ -46,7 +46,7 @@ pub(super) fn interface(document: &str) -> String {
     whole("Hooktide’s interface", &nav, &main)
 }
 
-/// The page of the errors, made from `docs/errors.md`.
+/// The page of errors, generated from `docs/errors.md`.
 pub(super) fn errors(text: &str) -> String {
     let mut nav = String::from("<h2><a href=\"/docs\">The interface</a></h2><h2>Errors</h2><ul>");
     for code in text.lines().filter_map(|line| line.strip_prefix("## ")) {
@@ -65,19 +65,19 @@ fn whole(title: &str, nav: &str, main: &str) -> String {
     )
 }
 
-fn operations(document: &Value) -> Vec<Operation<'_>> {
+fn operations(document: &Value) -> Vec<OperationDoc<'_>> {
     let paths = document["paths"].as_object().into_iter().flatten();
     let of_path = |(path, item)| {
         let of_method = move |method| {
             let of = Value::get(item, method)?;
-            Some(Operation { method, path: String::as_str(path), shared: &item["parameters"], of })
+            Some(OperationDoc { method, path: String::as_str(path), shared: &item["parameters"], of })
         };
         METHODS.into_iter().filter_map(of_method)
     };
     paths.flat_map(of_path).collect()
 }
 
-impl<'a> Operation<'a> {
+impl<'a> OperationDoc<'a> {
     fn place(&self) -> &'a str {
         self.of["operationId"].as_str().unwrap_or_default()
     }

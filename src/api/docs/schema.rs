@@ -1,4 +1,4 @@
-//! Schemas of the document, as tables of fields.
+//! Converts the schemas of the OpenAPI document to HTML tables of fields.
 
 use std::fmt::Write as _;
 
@@ -7,21 +7,21 @@ use serde_json::{Map, Value};
 use super::html::Escaped;
 use super::markdown;
 
-/// Schemas within schemas are shown to this depth; below it their name must do.
+/// The maximum depth of nested schemas. Deeper schemas are shown by name only.
 const DEPTH_MAX: usize = 4;
 
-/// The document, in which references are looked up.
+/// The OpenAPI document, which resolves references.
 #[derive(Clone, Copy)]
 pub(super) struct Schemas<'a>(pub(super) &'a Value);
 
 impl<'a> Schemas<'a> {
-    /// What a value stands for, if it is a reference.
+    /// Resolves a value that is a reference. Other values are returned unchanged.
     pub(super) fn resolve(self, value: &'a Value) -> &'a Value {
         let pointer = value["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
         pointer.and_then(|pointer| self.0.pointer(pointer)).map_or(value, |found| self.resolve(found))
     }
 
-    /// A table of an object's fields, nested where they have fields of their own; empty for what has none.
+    /// The table of an object's fields, with nested tables for fields that are objects. Empty for a schema without fields.
     pub(super) fn table(self, schema: &'a Value) -> String {
         let mut out = String::new();
         self.fields(schema, 0, &mut out);
@@ -76,7 +76,7 @@ impl<'a> Schemas<'a> {
         out.push_str("</td></tr>");
     }
 
-    /// A schema and all that hold beside it.
+    /// Collects a schema and the schemas of its `allOf`.
     fn collect(self, schema: &'a Value, parts: &mut Vec<&'a Value>) {
         let schema = self.resolve(schema);
         parts.push(schema);
@@ -85,7 +85,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// The kind of a value, in words: `string`, `array of integer`, `RetryPolicy`.
+    /// The type of a value in words: `string`, `array of integer`, `RetryPolicy`.
     pub(super) fn kind(self, schema: &'a Value) -> String {
         let name = schema["$ref"].as_str().and_then(|to| to.strip_prefix("#/components/schemas/"));
         let of = self.resolve(schema);
@@ -111,7 +111,7 @@ fn items<'a>(schemas: Schemas<'a>, schema: &'a Value) -> &'a Value {
     schema.get("items").map_or(schema, |items| schemas.resolve(items))
 }
 
-/// What is allowed, in short.
+/// The constraints of a value, as short texts.
 fn notes(schema: &Value) -> Vec<String> {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut notes = Vec::new();

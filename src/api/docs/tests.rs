@@ -5,7 +5,7 @@ use crate::http::ProblemCode;
 
 async fn text(path: &str) -> String {
     use http_body_util::BodyExt as _;
-    let response = at(path).unwrap_or_else(|| panic!("{path} is not there"));
+    let response = response_for(path).unwrap_or_else(|| panic!("{path} is not there"));
     #[expect(clippy::disallowed_methods, reason = "the body is whole in memory already")]
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -28,7 +28,7 @@ async fn each_operation_is_on_the_page_once_and_each_link_leads_to_its_place() {
 }
 
 #[tokio::test]
-async fn the_place_that_an_error_names_is_there() {
+async fn the_link_of_each_error_leads_to_its_anchor() {
     let page = text("/docs/errors").await;
     for code in ProblemCode::ALL {
         assert!(page.contains(&format!("id=\"{}\"", code.as_str())), "{code:?}");
@@ -43,11 +43,11 @@ async fn nothing_is_loaded_from_elsewhere_and_no_script_runs() {
         for loaded in page.split("<link").skip(1) {
             assert!(loaded.starts_with(" rel=\"stylesheet\" href=\"/docs/style.css\">"), "{loaded:.60}");
         }
-        let headers = at(path).unwrap().headers().clone();
+        let headers = response_for(path).unwrap().headers().clone();
         let policy = headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     }
-    assert!(!STYLE.contains("url(") && at("/docs/other").is_none());
+    assert!(!STYLE.contains("url(") && response_for("/docs/other").is_none());
 }
 
 #[test]

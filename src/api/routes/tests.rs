@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::super::docs::JSON;
 use super::*;
-use crate::http::{ListenerKind, Target};
+use crate::http::{ListenerKind, RouteTarget};
 use crate::model::WebhookId;
-use crate::model::path::WEBHOOK_WORDS;
+use crate::model::path::RESERVED_WEBHOOK_SEGMENTS;
 
-/// The description, with references to other paths resolved.
+/// The OpenAPI document, with references to other paths resolved.
 fn described() -> BTreeMap<(String, String), Value> {
     let document: Value = serde_json::from_str(JSON).unwrap();
     let paths = document["paths"].as_object().unwrap();
@@ -29,7 +29,7 @@ fn described() -> BTreeMap<(String, String), Value> {
 }
 
 #[test]
-fn every_route_is_described_and_no_other() {
+fn the_openapi_document_describes_exactly_the_routes() {
     let described = described();
     let rows: BTreeSet<_> =
         ROUTES.iter().map(|route| (route.method.as_str().to_owned(), route.path.to_owned())).collect();
@@ -41,8 +41,8 @@ fn every_route_is_described_and_no_other() {
     }
 }
 
-/// The description says in its beginning: a viewer reads, a publisher only publishes, members and admins read and write. An
-/// operation says where another role is needed.
+/// The OpenAPI document begins with the general rule: a viewer reads, a publisher only publishes, members and admins read
+/// and write. An operation describes each exception.
 #[test]
 fn roles_are_as_they_are_described() {
     let described = described();
@@ -51,88 +51,88 @@ fn roles_are_as_they_are_described() {
         let text = operation["description"].as_str().unwrap_or_default();
         let is_open = operation["security"].as_array().unwrap().contains(&serde_json::json!({}));
         let expected = if is_open && operation["tags"][0] == "inbound" {
-            Needs::Source
+            RequiredAccess::SourceCredentials
         } else if is_open {
-            Needs::Nothing
+            RequiredAccess::Anyone
         } else if operation["operationId"] == "publishEvents" {
-            Needs::Publish
+            RequiredAccess::Publish
         } else if text.starts_with("For an admin") {
-            Needs::Role(Role::Admin)
+            RequiredAccess::Role(Role::Admin)
         } else if route.method == Verb::Get || text.starts_with("For a viewer") {
-            Needs::Role(Role::Viewer)
+            RequiredAccess::Role(Role::Viewer)
         } else {
-            Needs::Role(Role::Member)
+            RequiredAccess::Role(Role::Member)
         };
-        assert_eq!(route.needs, expected, "{} {}", route.method.as_str(), route.path);
+        assert_eq!(route.required_access, expected, "{} {}", route.method.as_str(), route.path);
     }
 }
 
 #[test]
-fn a_uid_is_no_word_of_the_table() {
+fn the_reserved_names_cannot_be_uids() {
     let router = router().unwrap();
-    let words: BTreeSet<_> = router.words().iter().collect();
-    assert_eq!(words, WEBHOOK_WORDS.iter().collect());
+    let reserved_names: BTreeSet<_> = router.reserved_names().iter().collect();
+    assert_eq!(reserved_names, RESERVED_WEBHOOK_SEGMENTS.iter().collect());
 }
 
 #[test]
 fn each_listener_has_its_routes() {
-    use ListenerKind::{Admin, Public, Whole};
-    use Target::{Document, Health, Live, Management, Metrics, Partner, Publish, Ready};
+    use ListenerKind::{Admin, Combined, Public};
+    use RouteTarget::{Document, Health, Live, Management, Metrics, Partner, Publish, Ready};
     let router = router().unwrap();
-    let source = |name, path| Ok(Target::Source { name, path });
-    for (method, path, surface, want) in [
-        (Method::POST, "/api/v1/events", Whole, Ok(Publish)),
-        (Method::GET, "/api/v1/events", Whole, Ok(Management)),
+    let source = |name, path| Ok(RouteTarget::Source { name, path });
+    for (method, path, listener, want) in [
+        (Method::POST, "/api/v1/events", Combined, Ok(Publish)),
+        (Method::GET, "/api/v1/events", Combined, Ok(Management)),
         (Method::POST, "/api/v1/events", Public, Ok(Publish)),
         (Method::GET, "/api/v1/events", Public, Err(405)),
         (Method::POST, "/api/v1/events", Admin, Err(405)),
         (Method::GET, "/api/v1/events", Admin, Ok(Management)),
         (Method::HEAD, "/health", Public, Ok(Health)),
         (Method::GET, "/api/v1/health", Admin, Ok(Health)),
-        (Method::POST, "/health", Whole, Err(405)),
+        (Method::POST, "/health", Combined, Err(405)),
         (Method::GET, "/ready", Public, Ok(Ready)),
-        (Method::GET, "/api/v1/health/ready", Whole, Ok(Ready)),
-        (Method::GET, "/api/v1/health/live", Whole, Ok(Live)),
-        (Method::GET, "/metrics", Whole, Ok(Metrics)),
+        (Method::GET, "/api/v1/health/ready", Combined, Ok(Ready)),
+        (Method::GET, "/api/v1/health/live", Combined, Ok(Live)),
+        (Method::GET, "/metrics", Combined, Ok(Metrics)),
         (Method::GET, "/metrics", Public, Err(404)),
-        (Method::GET, "/docs/errors", Whole, Ok(Document)),
+        (Method::GET, "/docs/errors", Combined, Ok(Document)),
         (Method::GET, "/openapi.json", Admin, Ok(Document)),
         (Method::GET, "/openapi.json", Public, Err(404)),
-        (Method::PATCH, "/api/v1/webhooks/wh_1", Whole, Ok(Management)),
+        (Method::PATCH, "/api/v1/webhooks/wh_1", Combined, Ok(Management)),
         (Method::PATCH, "/api/v1/webhooks/wh_1", Public, Err(404)),
-        (Method::POST, "/api/v1/webhooks/wh_1", Whole, source("wh_1", None)),
-        (Method::POST, "/api/v1/webhooks/wh_1/pause", Whole, Ok(Management)),
-        (Method::POST, "/webhook/v1/abc", Whole, Ok(Partner("abc"))),
+        (Method::POST, "/api/v1/webhooks/wh_1", Combined, source("wh_1", None)),
+        (Method::POST, "/api/v1/webhooks/wh_1/pause", Combined, Ok(Management)),
+        (Method::POST, "/webhook/v1/abc", Combined, Ok(Partner("abc"))),
         (Method::POST, "/webhook/v1/abc", Public, Ok(Partner("abc"))),
         (Method::POST, "/webhook/v1/abc", Admin, Err(404)),
-        (Method::GET, "/webhook/v1/abc", Whole, Err(405)),
-        (Method::POST, "/webhook/v1/", Whole, Err(404)),
-        (Method::POST, "/webhook/v1/a/b", Whole, Err(404)),
-        (Method::POST, "/api/v1/webhooks/stripe", Whole, source("stripe", None)),
+        (Method::GET, "/webhook/v1/abc", Combined, Err(405)),
+        (Method::POST, "/webhook/v1/", Combined, Err(404)),
+        (Method::POST, "/webhook/v1/a/b", Combined, Err(404)),
+        (Method::POST, "/api/v1/webhooks/stripe", Combined, source("stripe", None)),
         (Method::GET, "/api/v1/webhooks/meta", Public, source("meta", None)),
         (Method::POST, "/api/v1/webhooks/shopify/orders/create", Public, source("shopify", Some("orders/create"))),
-        (Method::POST, "/api/v1/webhooks/src_1", Whole, source("src_1", None)),
+        (Method::POST, "/api/v1/webhooks/src_1", Combined, source("src_1", None)),
         (Method::POST, "/api/v1/webhooks/stripe", Admin, Ok(Management)),
-        (Method::GET, "/api/v1/webhooks/events", Whole, Ok(Management)),
+        (Method::GET, "/api/v1/webhooks/events", Combined, Ok(Management)),
         (Method::GET, "/api/v1/webhooks/deliveries", Public, Err(404)),
-        (Method::GET, "/api/v1/webhooks/", Whole, Ok(Management)),
-        (Method::POST, "/api/v1/webhooks", Whole, Ok(Management)),
-        (Method::TRACE, "/health", Whole, Err(405)),
-        (Method::CONNECT, "", Whole, Err(405)),
-        (Method::GET, "/", Whole, Err(404)),
-        (Method::GET, "//health", Whole, Err(404)),
-        (Method::GET, "/../health", Whole, Err(404)),
-        (Method::GET, "/%68ealth", Whole, Err(404)),
-        (Method::POST, "/api/v1/events/", Whole, Ok(Management)),
-        (Method::OPTIONS, "*", Whole, Err(404)),
+        (Method::GET, "/api/v1/webhooks/", Combined, Ok(Management)),
+        (Method::POST, "/api/v1/webhooks", Combined, Ok(Management)),
+        (Method::TRACE, "/health", Combined, Err(405)),
+        (Method::CONNECT, "", Combined, Err(405)),
+        (Method::GET, "/", Combined, Err(404)),
+        (Method::GET, "//health", Combined, Err(404)),
+        (Method::GET, "/../health", Combined, Err(404)),
+        (Method::GET, "/%68ealth", Combined, Err(404)),
+        (Method::POST, "/api/v1/events/", Combined, Ok(Management)),
+        (Method::OPTIONS, "*", Combined, Err(404)),
     ] {
-        let got = router.target(&method, path, surface).map_err(|problem| problem.code.status().as_u16());
-        assert_eq!(got, want, "{method} {path} on {surface:?}");
+        let got = router.target(&method, path, listener).map_err(|problem| problem.code.status().as_u16());
+        assert_eq!(got, want, "{method} {path} on {listener:?}");
     }
 }
 
 #[test]
-fn what_is_no_resource_is_no_route() {
+fn a_path_that_is_not_a_resource_is_not_a_route() {
     let router = router().unwrap();
     let webhook = WebhookId::from_u128(1).to_string();
     for path in [
@@ -162,14 +162,14 @@ fn what_is_no_resource_is_no_route() {
 }
 
 #[test]
-fn what_the_place_has_is_named_where_a_method_is_not_allowed() {
+fn a_refused_method_lists_the_methods_of_its_path() {
     let router = router().unwrap();
     let webhook = WebhookId::from_u128(1).to_string();
     let allowed = |method: Method, path: &str| match router.management(&method, path) {
         Ok(_) => panic!("{method} {path}"),
         Err(problem) => problem.detail,
     };
-    // What is posted to the place of a webhook is a source's, and to that of the events an application's.
+    // A POST to the path of a webhook is for a source, and a POST to the path of events is from an application.
     let place = format!("/api/v1/webhooks/{webhook}");
     assert_eq!(allowed(Method::POST, &place), "allowed here: GET, HEAD, POST, PUT, PATCH, DELETE");
     assert_eq!(allowed(Method::OPTIONS, "/api/v1/events"), "allowed here: GET, HEAD, POST");

@@ -1,4 +1,4 @@
-//! Who may do what, what belongs to whom, and what is written down of it.
+//! Roles, tenants, and the audit log.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ const KEYS: &str = "/api/v1/keys";
 const TENANTS: &str = "/api/v1/tenants";
 const AUDIT: &str = "/api/v1/audit";
 
-/// A path for each route, with the ids of things of another tenant (`{w}` the webhook's, `{e}` an event, `{d}` a delivery,
+/// A path for each route, with ids of resources of another tenant (`{w}` a webhook, `{e}` an event, `{d}` a delivery,
 /// `{s}` a source, `{k}` a key), and its methods.
 const ROUTES: [(&str, &str); 46] = [
     ("/webhooks", "GET POST"),
@@ -61,7 +61,7 @@ const ROUTES: [(&str, &str); 46] = [
     ("/sources/{s}/rejections", "GET"),
 ];
 
-/// A world in which tenant `acme` has one of each; the paths of the table with its ids.
+/// A world in which tenant `acme` has one resource of each kind, and the paths of the table with their ids.
 async fn world_of_another() -> (World, Vec<(String, &'static str)>) {
     let world = world();
     let acme = || ask().tenant(Some("acme"));
@@ -97,10 +97,10 @@ async fn the_table_has_every_route_and_every_method() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_tenant_is_not_there() {
+async fn resources_of_another_tenant_do_not_exist() {
     let (world, paths) = world_of_another().await;
     for (path, methods) in &paths {
-        // An id of theirs is in it.
+        // The path contains an id of the other tenant.
         let is_theirs = path.contains('_') && !path.contains("rpl_");
         for method in methods.split(' ').filter(|method| is_theirs || *method == "GET") {
             let got = ask().json(&json!({})).send(&world, method, path).await;
@@ -115,7 +115,7 @@ async fn what_belongs_to_another_tenant_is_not_there() {
             assert!(!asked.body.to_string().contains("canary"), "{path}: {}", asked.body);
         }
     }
-    // Nothing of theirs was changed, and they do see it.
+    // No resource of the other tenant changed, and the other tenant sees them.
     for path in [WEBHOOKS, "/api/v1/sources", KEYS, AUDIT] {
         let theirs = ask().tenant(Some("acme")).send(&world, "GET", path).await;
         assert!(theirs.body.to_string().contains("canary"), "{path}: {}", theirs.body);
@@ -138,7 +138,7 @@ async fn roles_are_as_the_table_says() {
                 (Role::Member, !admins && (is_read || !writes_are_admins)),
                 (Role::Admin, true),
             ] {
-                // A tenant that has nothing here: who may is told that nothing is there, or that the body is wrong.
+                // The tenant has no resources: an allowed caller gets a 404 or an error of the body.
                 let got = ask().tenant(Some("nobody")).role(role).json(&json!([])).send(&world, method, path).await;
                 let is_refused = got.status == 403 && !got.text("detail").contains("tenant *");
                 assert_eq!(is_refused, !may, "{role:?} {method} {path}: {} {}", got.status, got.body);
@@ -256,7 +256,12 @@ async fn members_of_a_tenant_of_owners_see_their_own_webhooks() {
         };
         let get = async |path: &str| {
             let (parts, ()) = Request::builder().uri(path).body(()).unwrap().into_parts();
-            let call = Call { parts, body: Bytes::new(), principal: principal.clone(), request_id: "req_1".into() };
+            let call = ManagementRequest {
+                parts,
+                body: Bytes::new(),
+                principal: principal.clone(),
+                request_id: "req_1".into(),
+            };
             world.api.handle(call).await
         };
         for (at, webhook) in [&mine, &other].into_iter().enumerate() {
@@ -276,7 +281,7 @@ async fn members_of_a_tenant_of_owners_see_their_own_webhooks() {
 }
 
 #[tokio::test]
-async fn each_change_is_written_down_with_who_and_what() {
+async fn each_change_is_in_the_audit_log_with_actor_and_fields() {
     let world = world();
     let webhook = made(&world).await;
     let id = webhook.rsplit('/').next().unwrap();
@@ -350,7 +355,7 @@ async fn changes_of_subscriptions_and_event_types_are_written_down() {
 }
 
 #[tokio::test]
-async fn the_audit_log_is_bounded_and_ids_rise() {
+async fn the_audit_log_is_limited_and_its_ids_ascend() {
     let world = world();
     let webhook = made(&world).await;
     for n in 0..crate::limits::AUDIT_ENTRIES_MAX {

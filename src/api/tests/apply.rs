@@ -1,14 +1,16 @@
-//! Declared webhooks, made in process by the service.
+//! Declared webhooks, applied by the service in process.
 
 use std::path::PathBuf;
 
 use super::*;
 use crate::config::Environment;
-use crate::service::apply::{ApplyError, Declared, InProcess, Options, Outcome, Report, apply};
+use crate::service::apply::{
+    ApplyError, ApplyOptions, ApplyOutcome, ApplyReport, DeclarationFile, InProcessTarget, apply,
+};
 
 /// The service of the world as the target of a file.
-fn target<'a>(world: &'a World, declared: &'a Declared) -> InProcess<'a> {
-    InProcess::new(&world.api.service, Principal::new(None, Role::Admin), declared, describe)
+fn target<'a>(world: &'a World, declared: &'a DeclarationFile) -> InProcessTarget<'a> {
+    InProcessTarget::new(&world.api.service, Principal::new(None, Role::Admin), declared, describe)
 }
 
 struct File {
@@ -22,24 +24,24 @@ impl File {
         Self { path: folder.path().join("webhooks.toml"), _folder: folder }
     }
 
-    fn read(&self, text: &str) -> Declared {
+    fn read(&self, text: &str) -> DeclarationFile {
         std::fs::write(&self.path, text).unwrap();
         let environment = Environment::new([("API_KEY".into(), "canary-of-the-environment".into())]);
-        Declared::read(&self.path, &environment).unwrap()
+        DeclarationFile::read(&self.path, &environment).unwrap()
     }
 
-    async fn apply(&self, world: &World, text: &str, options: Options) -> Report {
+    async fn apply(&self, world: &World, text: &str, options: ApplyOptions) -> ApplyReport {
         let declared = self.read(text);
         apply(&declared, &target(world, &declared), options).await.unwrap()
     }
 
-    /// The places and keys of what is wrong.
+    /// The positions and keys of the errors.
     async fn faults(&self, world: &World, text: &str) -> Vec<String> {
         let declared = self.read(text);
-        match apply(&declared, &target(world, &declared), Options::default()).await {
-            Err(ApplyError::Faults(faults)) => {
+        match apply(&declared, &target(world, &declared), ApplyOptions::default()).await {
+            Err(ApplyError::Invalid(faults)) => {
                 let line = |place: &str| place.rsplit(':').next().unwrap().to_owned();
-                faults.iter().map(|fault| format!("{} {}", line(&fault.place), fault.key)).collect()
+                faults.iter().map(|fault| format!("{} {}", line(&fault.location), fault.key)).collect()
             }
             other => panic!("{other:?}"),
         }
@@ -47,16 +49,16 @@ impl File {
 }
 
 /// `+ billing`, `~ crm url name`, `= x`.
-fn told(report: &Report) -> Vec<String> {
-    let item = |item: &crate::service::apply::Item| match &item.outcome {
-        Outcome::Added { .. } => format!("+ {}", item.name),
-        Outcome::Changed(changes) => {
+fn notified(report: &ApplyReport) -> Vec<String> {
+    let item = |item: &crate::service::apply::ApplyItem| match &item.outcome {
+        ApplyOutcome::Added { .. } => format!("+ {}", item.name),
+        ApplyOutcome::Changed(changes) => {
             let fields: Vec<_> = changes.iter().map(|change| &*change.field).collect();
             format!("~ {} {}", item.name, fields.join(" "))
         }
-        Outcome::Unchanged => format!("= {}", item.name),
-        Outcome::Removed => format!("- {}", item.name),
-        Outcome::Left => format!("? {}", item.name),
+        ApplyOutcome::Unchanged => format!("= {}", item.name),
+        ApplyOutcome::Removed => format!("- {}", item.name),
+        ApplyOutcome::NotPruned => format!("? {}", item.name),
     };
     report.items.iter().map(item).collect()
 }
@@ -84,52 +86,52 @@ retry_policy = { max_retries = 3, retry_delay = 60 }
 #[tokio::test]
 async fn a_file_applied_twice_changes_nothing_the_second_time() {
     let (world, file) = (world(), File::new());
-    let dry = Options { dry_run: true, ..Options::default() };
+    let dry = ApplyOptions { dry_run: true, ..ApplyOptions::default() };
     let report = file.apply(&world, TWO, dry).await;
-    assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
+    assert_eq!(notified(&report), ["+ order.created", "+ billing", "+ crm"]);
     assert_eq!(ask().send(&world, "GET", WEBHOOKS).await.ids(), [""; 0]);
 
-    let report = file.apply(&world, TWO, Options::default()).await;
-    assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
-    let Outcome::Added { secret: Some(secret) } = &report.items[1].outcome else { panic!("{report:?}") };
+    let report = file.apply(&world, TWO, ApplyOptions::default()).await;
+    assert_eq!(notified(&report), ["+ order.created", "+ billing", "+ crm"]);
+    let ApplyOutcome::Added { secret: Some(secret) } = &report.items[1].outcome else { panic!("{report:?}") };
     assert!(secret.starts_with("whsec_"));
     let billing = ask().send(&world, "GET", &format!("{WEBHOOKS}/billing")).await;
     assert_eq!(billing.body["metadata"], json!({"environment": "production", "hooktide.apply": "default"}));
     let read = |uid: &str| world.registry.load().webhook_by_uid("default", uid).unwrap().version;
     for _ in 0..2 {
-        let report = file.apply(&world, TWO, Options::default()).await;
-        assert_eq!(told(&report), ["= order.created", "= billing", "= crm"]);
+        let report = file.apply(&world, TWO, ApplyOptions::default()).await;
+        assert_eq!(notified(&report), ["= order.created", "= billing", "= crm"]);
         assert_eq!((read("billing"), read("crm")), (1, 1));
     }
 }
 
 #[tokio::test]
-async fn what_differs_is_told_and_changed_also_what_somebody_else_changed() {
+async fn differences_are_reported_and_applied_including_changes_made_elsewhere() {
     let (world, file) = (world(), File::new());
-    file.apply(&world, TWO, Options::default()).await;
+    file.apply(&world, TWO, ApplyOptions::default()).await;
     let other = TWO.replace("timeout_seconds = 10", "name = \"Billing\"").replace("A new order", "An order");
-    let report = file.apply(&world, &other, Options { dry_run: true, ..Options::default() }).await;
-    assert_eq!(told(&report), ["~ order.created description", "~ billing name timeout_seconds", "= crm"]);
-    let Outcome::Changed(changes) = &report.items[1].outcome else { panic!("{report:?}") };
+    let report = file.apply(&world, &other, ApplyOptions { dry_run: true, ..ApplyOptions::default() }).await;
+    assert_eq!(notified(&report), ["~ order.created description", "~ billing name timeout_seconds", "= crm"]);
+    let ApplyOutcome::Changed(changes) = &report.items[1].outcome else { panic!("{report:?}") };
     assert_eq!((&changes[1].from, &changes[1].to), (&Some(json!(10)), &None));
-    assert_eq!(told(&file.apply(&world, &other, Options::default()).await), told(&report));
+    assert_eq!(notified(&file.apply(&world, &other, ApplyOptions::default()).await), notified(&report));
     assert_eq!(ask().send(&world, "GET", &format!("{WEBHOOKS}/billing")).await.text("name"), "Billing");
 
-    // The file is right, whoever changed what it does not even name; but what holds deliveries back stays.
+    // The file wins over changes made elsewhere, even of unnamed fields. A pause stays.
     let patch = json!({"url": "https://example.com/other", "burst": 5, "rate_limit_rps": 1, "status": "paused"});
     assert_eq!(ask().json(&patch).send(&world, "PATCH", &format!("{WEBHOOKS}/crm")).await.status, 200);
-    let report = file.apply(&world, &other, Options::default()).await;
-    let mut fields: Vec<_> = told(&report)[2].split(' ').skip(2).map(str::to_owned).collect();
+    let report = file.apply(&world, &other, ApplyOptions::default()).await;
+    let mut fields: Vec<_> = notified(&report)[2].split(' ').skip(2).map(str::to_owned).collect();
     fields.sort_unstable();
     assert_eq!(fields, ["burst", "rate_limit_rps", "url"]);
     let crm = ask().send(&world, "GET", &format!("{WEBHOOKS}/crm")).await;
     assert_eq!((crm.text("url"), crm.text("status")), ("https://example.com/crm", "paused"));
-    // A hidden header is compared all the same.
+    // A hidden header is compared as well.
     let other = other.replace("{ env = \"API_KEY\" }", "{ file = \"KEY\" }");
     let key = file.path.with_file_name("key");
     std::fs::write(&key, "canary-of-a-file\n").unwrap();
-    let report = file.apply(&world, &other.replace("KEY", key.to_str().unwrap()), Options::default()).await;
-    assert_eq!(told(&report)[1], "~ billing headers");
+    let report = file.apply(&world, &other.replace("KEY", key.to_str().unwrap()), ApplyOptions::default()).await;
+    assert_eq!(notified(&report)[1], "~ billing headers");
     assert!(!format!("{report:?}").contains("canary"), "{report:?}");
 }
 
@@ -139,26 +141,29 @@ async fn pruning_takes_what_an_earlier_file_of_the_set_made_and_nothing_else() {
     made(&world).await;
     let by_hand = json!({"uid": "by-hand", "url": "https://example.com/x"});
     assert_eq!(create(&world, &by_hand).await.status, 201);
-    file.apply(&world, TWO, Options::default()).await;
+    file.apply(&world, TWO, ApplyOptions::default()).await;
     let other_set = "set = \"other\"\n[[webhooks]]\nuid = \"theirs\"\nurl = \"https://example.com/t\"";
-    file.apply(&world, other_set, Options::default()).await;
+    file.apply(&world, other_set, ApplyOptions::default()).await;
     let one = "[[webhooks]]\nuid = \"crm\"\nurl = \"https://example.com/crm\"\nevents = [\"order.created\"]\n\
                retry_policy = { max_retries = 3, retry_delay = 60 }";
-    assert_eq!(told(&file.apply(&world, one, Options::default()).await), ["= crm", "? billing"]);
-    let prune = Options { prune: true, dry_run: true };
-    assert_eq!(told(&file.apply(&world, one, prune).await), ["= crm", "- billing"]);
+    assert_eq!(notified(&file.apply(&world, one, ApplyOptions::default()).await), ["= crm", "? billing"]);
+    let prune = ApplyOptions { prune: true, dry_run: true };
+    assert_eq!(notified(&file.apply(&world, one, prune).await), ["= crm", "- billing"]);
     assert_eq!(
-        told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await),
+        notified(&file.apply(&world, &format!("prune = true\n{one}"), ApplyOptions::default()).await),
         ["= crm", "- billing"]
     );
-    assert_eq!(told(&file.apply(&world, &format!("prune = true\n{one}"), Options::default()).await), ["= crm"]);
+    assert_eq!(
+        notified(&file.apply(&world, &format!("prune = true\n{one}"), ApplyOptions::default()).await),
+        ["= crm"]
+    );
     let left = ask().send(&world, "GET", WEBHOOKS).await;
     let uids: Vec<_> = left.body["data"].as_array().unwrap().iter().map(|row| row["uid"].as_str()).collect();
     assert_eq!(uids, [Some("theirs"), Some("crm"), Some("by-hand"), None]);
 }
 
 #[tokio::test]
-async fn a_fault_is_named_by_line_and_key_and_nothing_is_made() {
+async fn an_error_has_its_line_and_key_and_nothing_is_created() {
     let (world, file) = (world(), File::new());
     let wrong =
         TWO.replace("timeout_seconds = 10", "timeout_seconds = \"soon\"").replace("https://example.com/crm", "nowhere");
@@ -171,9 +176,9 @@ async fn a_fault_is_named_by_line_and_key_and_nothing_is_made() {
     assert_eq!(ask().send(&world, "GET", WEBHOOKS).await.ids(), [""; 0]);
     let wrong = format!("{TWO}\n[[event_types]]\nname = \"x\"\nschema = 7");
     assert_eq!(file.faults(&world, &wrong).await, ["22 event_types[1].schema"]);
-    // A tenant that is not there has nothing, and gets what is declared.
-    let report = file.apply(&world, &format!("tenant = \"acme\"\n{TWO}"), Options::default()).await;
-    assert_eq!(told(&report), ["+ order.created", "+ billing", "+ crm"]);
+    // A tenant that does not exist has no webhooks, and gets the declared ones.
+    let report = file.apply(&world, &format!("tenant = \"acme\"\n{TWO}"), ApplyOptions::default()).await;
+    assert_eq!(notified(&report), ["+ order.created", "+ billing", "+ crm"]);
     let of_acme = ask().tenant(Some("acme")).send(&world, "GET", WEBHOOKS).await;
     assert_eq!(of_acme.ids().len(), 2);
 }
@@ -188,18 +193,18 @@ async fn auth_and_tls_are_declared_by_reference_and_applied_once() {
          [webhooks.tls]\nca = {{ file = \"{tls}/ca.pem\" }}\nclient_certificate = {{ file = \"{tls}/client-one.pem\" }}\n\
          client_key = {{ file = \"{tls}/client-one.key\" }}\n"
     );
-    let added = file.apply(&world, &text, Options::default()).await;
-    assert_eq!(told(&added), ["+ a"]);
+    let added = file.apply(&world, &text, ApplyOptions::default()).await;
+    assert_eq!(notified(&added), ["+ a"]);
     let webhook = Arc::clone(world.registry.load().webhook(WebhookNo(0)).unwrap());
     assert_eq!(webhook.auth.as_ref().unwrap().header().1, "canary-of-the-environment");
-    assert_eq!(told(&file.apply(&world, &text, Options::default()).await), ["= a"]);
+    assert_eq!(notified(&file.apply(&world, &text, ApplyOptions::default()).await), ["= a"]);
 
     let other = text.replace("client-one", "client-two");
-    let changed = file.apply(&world, &other, Options::default()).await;
-    assert_eq!(told(&changed), ["~ a tls"]);
+    let changed = file.apply(&world, &other, ApplyOptions::default()).await;
+    assert_eq!(notified(&changed), ["~ a tls"]);
     assert!(!format!("{added:?}{changed:?}").contains("PRIVATE KEY"));
     let mixed = text.replacen("client-one.key", "client-two.key", 1);
     assert_eq!(file.faults(&world, &mixed).await, ["9 webhooks[0].tls.client_key"]);
     let less = text.split("auth").next().unwrap();
-    assert_eq!(told(&file.apply(&world, less, Options::default()).await), ["~ a auth tls"]);
+    assert_eq!(notified(&file.apply(&world, less, ApplyOptions::default()).await), ["~ a auth tls"]);
 }

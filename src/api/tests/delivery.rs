@@ -76,7 +76,7 @@ async fn deliveries_over_all_webhooks_are_merged_newest_first_and_each_once() {
 }
 
 #[tokio::test]
-async fn a_delivery_is_tried_again_unless_it_waits_or_its_webhook_takes_no_more() {
+async fn a_delivery_can_be_retried_unless_it_is_queued_or_its_webhook_is_inactive() {
     let world = world();
     let places = three_webhooks(&world).await;
     let retry = |n: u128, webhook: u32| {
@@ -134,7 +134,7 @@ async fn dead_letters_over_all_webhooks_are_found_and_discarded() {
 }
 
 #[tokio::test]
-async fn a_recovery_is_a_replay_that_can_be_watched_and_cancelled() {
+async fn a_recovery_is_a_replay_with_progress_that_can_be_cancelled() {
     let world = world();
     let places = three_webhooks(&world).await;
     let target = format!("{}/recover", places[0]);
@@ -161,7 +161,7 @@ async fn a_recovery_is_a_replay_that_can_be_watched_and_cancelled() {
 }
 
 #[tokio::test]
-async fn a_replay_says_whom_it_includes() {
+async fn a_replay_shows_its_filter() {
     let world = world();
     let places = three_webhooks(&world).await;
     let webhook = places[0].rsplit('/').next().unwrap();

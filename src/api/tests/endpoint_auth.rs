@@ -1,4 +1,4 @@
-//! How an endpoint knows who calls it: `auth` and `tls`, given, shown, kept, changed and refused.
+//! Authentication at endpoints: the fields `auth` and `tls`, set, shown, kept, changed and refused.
 
 use super::*;
 use crate::outbound::Webhook;
@@ -38,7 +38,7 @@ fn carried(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn each_kind_is_shown_without_its_secret_and_written_back_as_it_was() {
+async fn each_kind_is_shown_without_its_secret_and_can_be_written_back() {
     for (auth, shown, header) in [
         (
             json!({"type": "basic", "username": "shop", "password": "canary:1"}),
@@ -81,7 +81,7 @@ async fn each_kind_is_shown_without_its_secret_and_written_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_patch_of_auth_keeps_what_it_does_not_name() {
+async fn a_patch_of_auth_keeps_the_unnamed_members() {
     let world = world();
     let place = made_with(&world, &json!({"auth": {"type": "basic", "username": "a", "password": "p"}})).await;
     for (change, header) in [
@@ -118,7 +118,7 @@ async fn a_patch_of_auth_keeps_what_it_does_not_name() {
 }
 
 #[tokio::test]
-async fn each_wrong_member_of_auth_is_named() {
+async fn each_invalid_member_of_auth_is_reported() {
     let world = world();
     let basic = |username: &str, password: &str| json!({"type": "basic", "username": username, "password": password});
     let bearer = |token: &str| json!({"type": "bearer", "token": token});
@@ -158,7 +158,7 @@ async fn each_wrong_member_of_auth_is_named() {
 }
 
 #[tokio::test]
-async fn a_header_is_set_once() {
+async fn a_header_may_be_set_only_once() {
     let world = world();
     let bearer = json!({"type": "bearer", "token": "t"});
     let key = json!({"type": "header", "name": "X-Key", "value": "v"});
@@ -218,7 +218,7 @@ async fn tls_is_shown_without_its_key_and_written_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn each_wrong_member_of_tls_is_named() {
+async fn each_invalid_member_of_tls_is_reported() {
     let world = world();
     for (tls, wrong) in [
         (json!(true), "/tls"),
@@ -257,7 +257,7 @@ async fn tls_is_for_https_and_auth_over_http_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_dry_run_and_the_audit_log_say_that_a_secret_changed_and_not_which() {
+async fn a_dry_run_and_the_audit_log_show_that_a_secret_changed_without_the_secret() {
     let world = world();
     let basic = |password: &str| json!({"type": "basic", "username": "u", "password": password});
     let fields = |password: &str, certificate: &str, key: &str| {

@@ -1,7 +1,7 @@
-//! The catalogue over the interface.
+//! The event type catalogue over the API.
 
 use super::*;
-use crate::registry::catalogue::{Definition, Setup};
+use crate::registry::catalogue::{CatalogueSetup, EventTypeDefinition};
 
 const TYPES: &str = "/api/v1/event-types";
 
@@ -24,14 +24,14 @@ fn names(got: &Got) -> Vec<&str> {
 async fn configure(world: &World, strict: bool, types: &[(&str, Option<&str>)]) {
     let of = |(name, tenant): &(&str, Option<&str>)| {
         let settings = json!({"name": name, "tenant": tenant, "category": "file"});
-        Arc::new(Definition::try_new(serde_json::from_value(settings).unwrap()).unwrap())
+        Arc::new(EventTypeDefinition::try_new(serde_json::from_value(settings).unwrap()).unwrap())
     };
-    let setup = Setup { strict, files: types.iter().map(of).collect() };
+    let setup = CatalogueSetup { strict, files: types.iter().map(of).collect() };
     world.writer.set_event_types(setup).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_type_is_made_read_replaced_and_removed() {
+async fn an_event_type_can_be_created_read_replaced_and_deleted() {
     let world = world();
     let made = post(&world, &order()).await;
     let place = format!("{TYPES}/order.created");
@@ -47,7 +47,7 @@ async fn a_type_is_made_read_replaced_and_removed() {
     assert_eq!(ask().header("if-none-match", "\"1\"").send(&world, "GET", &place).await.status, 304);
     assert_eq!(post(&world, &order()).await.text("code"), "conflict");
 
-    // What was read can be written back; what is left out goes.
+    // A type can be written back as read. A missing field is removed.
     let same = ask().json(&read.body).send(&world, "PUT", &place).await;
     assert_eq!((same.status, same.header("etag")), (200, "\"2\""), "{}", same.body);
     let body = json!({"deprecated": true, "replaced_by": "order.placed"});
@@ -58,7 +58,7 @@ async fn a_type_is_made_read_replaced_and_removed() {
     assert_eq!((replaced.text("replaced_by"), &replaced.body["category"]), ("order.placed", &Value::Null));
     assert!(replaced.body.get("schema").is_none());
 
-    // PUT makes what is not there, unless a state is named.
+    // PUT creates a missing type, unless `If-Match` names a version.
     let other = format!("{TYPES}/order.placed");
     let named = ask().json(&json!({})).header("if-match", "*").send(&world, "PUT", &other).await;
     assert_eq!(named.status, 412);
@@ -74,7 +74,7 @@ async fn a_type_is_made_read_replaced_and_removed() {
 }
 
 #[tokio::test]
-async fn each_wrong_field_of_a_type_is_named() {
+async fn each_invalid_field_of_an_event_type_is_reported() {
     let world = world();
     for (body, pointers) in [
         (json!({}), &["/name"][..]),
@@ -125,7 +125,7 @@ async fn the_catalogue_is_listed_by_name_under_all_its_paths() {
 }
 
 #[tokio::test]
-async fn an_admin_changes_its_own_tenants_catalogue_and_not_the_files() {
+async fn an_admin_can_change_the_catalogue_of_its_tenant_but_not_the_configured_types() {
     let world = world();
     configure(&world, false, &[("file.type", None)]).await;
     post(&world, &order()).await;
@@ -146,7 +146,7 @@ async fn an_admin_changes_its_own_tenants_catalogue_and_not_the_files() {
     assert_eq!(names(&acme().send(&world, "GET", TYPES).await), ["file.type"]);
     assert_eq!(acme().json(&order()).send(&world, "POST", TYPES).await.status, 201);
 
-    // A key of all tenants names one, or means the default.
+    // A key of all tenants names a tenant, or uses the default tenant.
     let all = || ask().tenant(None);
     let body = json!({"name": "x", "tenant": "acme"});
     assert_eq!(all().json(&body).send(&world, "POST", TYPES).await.text("tenant"), "acme");
@@ -159,7 +159,7 @@ async fn an_admin_changes_its_own_tenants_catalogue_and_not_the_files() {
 }
 
 #[tokio::test]
-async fn a_strict_catalogue_holds_what_webhooks_name() {
+async fn a_strict_catalogue_checks_the_types_that_webhooks_name() {
     let world = world();
     let webhook = |events: &[&str]| json!({"url": "https://example.com/hook", "events": events});
     configure(&world, true, &[("order.created", None), ("order.old", None)]).await;
@@ -168,7 +168,7 @@ async fn a_strict_catalogue_holds_what_webhooks_name() {
     let made = create(&world, &webhook(&["order.created", "order.old", "order.*"])).await;
     assert_eq!((made.status, &made.body["warnings"]), (201, &json!([])));
 
-    // A type may leave the catalogue: a webhook that names it keeps it, and names no other such type.
+    // A type may be deleted from the catalogue. A webhook that names it keeps it, but cannot name another missing type.
     configure(&world, true, &[("order.created", None)]).await;
     let place = format!("{WEBHOOKS}/{}", made.text("id"));
     let patch = ask().json(&json!({"events": ["order.old"], "name": "n"})).send(&world, "PATCH", &place).await;
@@ -178,7 +178,7 @@ async fn a_strict_catalogue_holds_what_webhooks_name() {
     let put = ask().json(&webhook(&["order.lost"])).send(&world, "PUT", &place).await;
     assert_eq!(put.wrong(), ["/events/0"]);
 
-    // So does a subscription.
+    // The same applies to a subscription.
     let all = format!("{place}/subscriptions");
     let refused = ask().json(&json!({"event_type": "order.lost"})).send(&world, "POST", &all).await;
     assert_eq!((refused.wrong(), refused.text("code")), (vec!["/event_type"], "unknown_event_type"));
@@ -190,7 +190,7 @@ async fn a_strict_catalogue_holds_what_webhooks_name() {
     let other = json!({"event_type": "order.lost"});
     assert_eq!(ask().json(&other).send(&world, "PUT", one.header("location")).await.wrong(), ["/event_type"]);
 
-    // An open one only says so, with each change.
+    // An open catalogue only adds a warning to each change.
     configure(&world, false, &[("order.created", None)]).await;
     let made = create(&world, &webhook(&["order.lost", "order.created"])).await;
     assert_eq!(made.body["warnings"], json!(["no event type of the catalogue fits order.lost"]));
@@ -204,7 +204,7 @@ async fn a_strict_catalogue_holds_what_webhooks_name() {
 }
 
 #[tokio::test]
-async fn a_dry_run_shows_what_would_be_and_changes_nothing() {
+async fn a_dry_run_shows_the_result_and_changes_nothing() {
     let world = world();
     let body = json!({"url": "https://example.com/hook", "events": ["a"], "headers": {"X-Api-Key": "canary-one"}});
     let preview = ask().json(&body).send(&world, "POST", &format!("{WEBHOOKS}?dry_run=true")).await;

@@ -1,4 +1,4 @@
-//! A filter tried on an event, over the interface.
+//! Filter tests over the API.
 
 use super::*;
 use crate::model::EventPattern;
@@ -10,7 +10,7 @@ async fn test(world: &World, body: &Value) -> Got {
 }
 
 #[tokio::test]
-async fn a_filter_is_tried_on_an_event() {
+async fn a_filter_can_be_tested_on_an_event() {
     let world = world();
     let filter = json!({"fields": {"status": "paid"}, "conditions": {"operator": "and", "rules": [
         {"field": "amount", "operator": "greater_than", "value": 1000},
@@ -33,7 +33,7 @@ async fn a_filter_is_tried_on_an_event() {
 }
 
 #[tokio::test]
-async fn an_accepted_event_and_a_webhook_are_found_by_their_ids() {
+async fn an_accepted_event_and_a_webhook_can_be_read_by_id() {
     let world = world();
     let place = made(&world).await;
     let webhook = place.rsplit_once('/').unwrap().1;
@@ -60,7 +60,7 @@ async fn an_accepted_event_and_a_webhook_are_found_by_their_ids() {
 }
 
 #[tokio::test]
-async fn all_that_a_webhook_asks_for_is_explained() {
+async fn each_rule_of_a_webhook_is_explained() {
     let world = world();
     let compiled = |value: Value| Some(Arc::new(crate::filter::Filter::compile(&value).unwrap()));
     let subscription = |is_active, resource_id: Option<&str>| crate::outbound::Subscription {
@@ -108,7 +108,7 @@ async fn all_that_a_webhook_asks_for_is_explained() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_test_is_named() {
+async fn errors_of_a_test_request_are_reported() {
     let world = world();
     for (body, wanted) in [
         (json!({}), &["/filter", "/event"][..]),

@@ -1,4 +1,4 @@
-//! Profiles and secrets of webhooks, as the interface takes and shows them.
+//! Profiles and secrets of webhooks over the API.
 
 use super::*;
 use crate::outbound::Webhook;
@@ -24,7 +24,7 @@ fn live(world: &World, id: &str) -> Arc<Webhook> {
 }
 
 #[tokio::test]
-async fn a_webhook_is_made_with_a_profile_and_the_secret_that_it_needs() {
+async fn a_webhook_is_created_with_a_profile_and_the_secret_for_it() {
     let world = world();
     for (body, profile, secret, hint, public_key) in [
         (json!({}), "standard", "whsec_", "whsec_…", None),
@@ -50,7 +50,7 @@ async fn a_webhook_is_made_with_a_profile_and_the_secret_that_it_needs() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_profile_or_a_secret_is_named() {
+async fn errors_of_a_profile_or_a_secret_are_reported() {
     let world = world();
     for (body, pointer, words) in [
         (json!({ "profile": "mine" }), "/profile", "standard, raw, homechef, pyairtable, epic"),
@@ -93,14 +93,14 @@ async fn another_profile_reads_the_same_secret_or_is_refused() {
     assert_eq!(got.wrong(), ["/profile"]);
     assert!(got.body.to_string().contains("regenerate-secret"), "{}", got.body);
     assert_eq!(patch(id, json!({ "profile": "homechef" })).await.text("profile"), "homechef");
-    // PUT resets what it does not name; that the secret does not fit is said.
+    // PUT resets unnamed fields. The response says that the secret does not fit.
     let put = json!({ "url": "https://example.com/hook" });
     let got = ask().json(&put).send(&world, "PUT", &format!("/api/v1/webhooks/{id}")).await;
     assert_eq!(got.wrong(), ["/profile"]);
 }
 
 #[tokio::test]
-async fn a_secret_is_replaced_and_the_one_before_signs_until_the_overlap_ends() {
+async fn a_replaced_secret_signs_until_the_overlap_ends() {
     let world = world();
     let made = with(&world, json!({ "secret": WHSEC })).await;
     let id = made.text("id");
@@ -115,24 +115,24 @@ async fn a_secret_is_replaced_and_the_one_before_signs_until_the_overlap_ends() 
     let read = ask().send(&world, "GET", &format!("/api/v1/webhooks/{id}")).await;
     assert!(!read.body.to_string().contains(got.text("secret")) && !read.body.to_string().contains(WHSEC));
 
-    // From HMAC to Ed25519; only the present secret goes on.
+    // From HMAC to Ed25519: only the current secret stays valid.
     let asymmetric = regenerate(&world, id, json!({ "overlap_seconds": 60, "key_type": "ed25519" })).await;
     assert!(asymmetric.text("secret").starts_with("whsk_") && asymmetric.text("public_key").starts_with("whpk_"));
     assert!(live(&world, id).keys.previous.as_ref().unwrap().0.secret == current.secret);
     let same_kind = regenerate(&world, id, json!({})).await;
     assert!(same_kind.text("secret").starts_with("whsk_"));
     assert_ne!(same_kind.text("public_key"), asymmetric.text("public_key"));
-    // At once.
+    // Without an overlap.
     let given = regenerate(&world, id, json!({ "overlap_seconds": 0, "secret": WHSEC })).await;
     assert_eq!((given.text("secret"), given.body.get("previous_secret_ends_at")), (WHSEC, None));
     assert!(live(&world, id).keys.previous.is_none());
-    // No body at all.
+    // Without a body.
     let bare = ask().send(&world, "POST", &format!("/api/v1/webhooks/{id}/regenerate-secret")).await;
     assert_eq!(bare.status, 200, "{}", bare.body);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_new_secret_is_named_and_changes_nothing() {
+async fn errors_of_a_new_secret_are_reported_and_change_nothing() {
     let world = world();
     let made = with(&world, json!({ "secret": WHSEC })).await;
     let id = made.text("id");
@@ -158,7 +158,7 @@ async fn what_is_wrong_with_a_new_secret_is_named_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_request_again_gets_the_answer_without_the_secret() {
+async fn a_repeated_request_gets_the_response_without_the_secret() {
     let world = world();
     let made = with(&world, json!({})).await;
     let path = format!("/api/v1/webhooks/{}/regenerate-secret", made.text("id"));
@@ -171,7 +171,7 @@ async fn the_same_request_again_gets_the_answer_without_the_secret() {
 }
 
 #[tokio::test]
-async fn a_webhook_whose_profile_is_gone_keeps_it_and_gets_no_secret() {
+async fn a_webhook_with_a_deleted_profile_keeps_it_and_gets_no_secret() {
     let world = world();
     let raw = toml_edit::de::from_str("[mine]\nenvelope = \"raw\"").unwrap();
     let mine = Profiles::try_new(&raw, None).unwrap();
@@ -184,7 +184,7 @@ async fn a_webhook_whose_profile_is_gone_keeps_it_and_gets_no_secret() {
     assert_eq!((got.status, got.text("code")), (409, "conflict"));
     let read = ask().send(&world, "GET", &format!("/api/v1/webhooks/{id}")).await;
     assert_eq!(read.text("profile"), "mine");
-    // It can be written back as it was read, and a change of something else does not touch it.
+    // It can be written back as read, and a change of another field does not affect it.
     let got = ask()
         .json(&json!({ "profile": "mine", "name": "x" }))
         .send(&world, "PATCH", &format!("/api/v1/webhooks/{id}"))

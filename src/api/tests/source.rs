@@ -1,7 +1,7 @@
-//! Sources over the interface.
+//! Sources over the API.
 
 use super::*;
-use crate::inbound::source::{Rejection, Token};
+use crate::inbound::source::{PartnerToken, Rejection};
 use crate::model::{Principal, SourceId};
 
 const SOURCES: &str = "/api/v1/sources";
@@ -18,11 +18,11 @@ fn custom(name: &str) -> Value {
     })
 }
 
-/// The text of an answer that is not JSON.
+/// The text of a response that is not JSON.
 async fn markdown(world: &World, target: &str) -> (String, String) {
     let (parts, ()) = Request::builder().uri(target).body(()).unwrap().into_parts();
     let principal = Principal::new(Some("default".into()), Role::Viewer);
-    let call = Call { parts, body: Bytes::new(), principal, request_id: "req_1".into() };
+    let call = ManagementRequest { parts, body: Bytes::new(), principal, request_id: "req_1".into() };
     let (head, body) = world.api.handle(call).await.into_parts();
     #[expect(clippy::disallowed_methods, reason = "the body is whole in memory already")]
     let bytes = body.collect().await.unwrap().to_bytes();
@@ -31,7 +31,7 @@ async fn markdown(world: &World, target: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_source_is_made_read_changed_deleted_and_restored() {
+async fn a_source_can_be_created_read_changed_deleted_and_restored() {
     let world = world();
     let created = make(&world, &custom("acme")).await;
     assert_eq!(created.status, 201, "{}", created.body);
@@ -119,13 +119,13 @@ async fn null_goes_back_to_what_the_kind_says() {
 }
 
 #[tokio::test]
-async fn a_partner_is_told_its_token_once() {
+async fn the_token_of_a_partner_is_shown_once() {
     let world = world();
     let body = json!({ "name": "acme", "kind": "partner", "validation_config": { "required_fields": ["data.id"] } });
     let created = ask().json(&body).header("idempotency-key", "k").send(&world, "POST", SOURCES).await;
     assert_eq!(created.status, 201, "{}", created.body);
     let token = created.text("token").to_owned();
-    assert!(Token::try_new(&token).is_ok());
+    assert!(PartnerToken::try_new(&token).is_ok());
     assert!(created.text("url").ends_with(&format!("/webhook/v1/{token}")), "{}", created.text("url"));
     assert!(
         created.text("guide").contains(&format!("/webhook/v1/{token}")) && created.text("guide").contains("`data.id`")
@@ -164,7 +164,7 @@ async fn a_partner_is_told_its_token_once() {
 }
 
 #[tokio::test]
-async fn a_new_secret_stands_beside_the_one_before_until_the_overlap_ends() {
+async fn a_new_secret_is_valid_next_to_the_old_one_until_the_overlap_ends() {
     let world = world();
     assert_eq!(make(&world, &custom("acme")).await.status, 201);
     let place = format!("{SOURCES}/acme/rotate-secret");
@@ -197,7 +197,7 @@ async fn a_new_secret_stands_beside_the_one_before_until_the_overlap_ends() {
 }
 
 #[tokio::test]
-async fn a_secret_is_made_where_the_sender_has_none_of_its_own() {
+async fn a_secret_is_generated_if_the_provider_has_none() {
     let world = world();
     let verify = json!({ "scheme": "hmac", "sig": "header:X-Signature", "encoding": "base64", "key": "whsec" });
     for (name, kind, verify, starts, chars) in [
@@ -216,7 +216,7 @@ async fn a_secret_is_made_where_the_sender_has_none_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_new_source_is_named() {
+async fn errors_of_a_new_source_are_reported() {
     let world = world();
     for (body, wrong) in [
         (json!({}), vec!["/name", "/kind"]),

@@ -1,22 +1,22 @@
-//! Figures: what is shown of them, and to whom.
+//! Statistics and who may see them.
 
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::settle::{Figures as Counted, Hour, HourRow, OTHER_TYPES, WebhookStats};
+use crate::settle::{DeliveryStats as Counted, Hour, HourlyStatsRow, OTHER_TYPES, WebhookStats};
 
 impl World {
-    /// An attempt of a tenant's webhook in the hour so many before this one.
+    /// Records an attempt of a webhook of a tenant, the given number of hours ago.
     fn attempted(&self, tenant: &str, webhook: u32, hours_ago: u32, event_type: &str, is_success: bool) {
         let hour = Hour::of(self.clock.now()).before(hours_ago);
-        let row = HourRow::of_type(event_type, &Counted::of_attempt(is_success));
-        let mut webhooks = self.figures.webhooks.lock().unwrap();
+        let row = HourlyStatsRow::of_type(event_type, &Counted::of_attempt(is_success));
+        let mut webhooks = self.statistics.webhooks.lock().unwrap();
         webhooks.entry((WebhookNo(webhook), hour)).or_default().merge(&row, 250);
-        self.figures.tenants.lock().unwrap().entry((tenant.to_owned(), hour)).or_default().merge(&row, 250);
+        self.statistics.tenants.lock().unwrap().entry((tenant.to_owned(), hour)).or_default().merge(&row, 250);
     }
 }
 
-/// A world in which there are hours before this one.
+/// A world whose clock starts late enough for earlier hours.
 async fn old_world() -> World {
     let world = world();
     tokio::time::advance(Duration::from_secs(100 * 3_600)).await;
@@ -30,7 +30,7 @@ fn types(got: &Got) -> Vec<(&str, u64, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_webhook_shows_its_figures() {
+async fn a_webhook_shows_its_statistics() {
     let world = old_world().await;
     let place = made(&world).await;
     world.attempted("default", 0, 0, "order.created", true);
@@ -39,7 +39,7 @@ async fn a_webhook_shows_its_figures() {
     world.attempted("default", 0, 24, "order.paid", true);
     world.attempted("default", 1, 0, "order.created", true);
     world.wait(EventId::from_u128(9), 0);
-    *world.figures.totals.lock().unwrap() = WebhookStats {
+    *world.statistics.totals.lock().unwrap() = WebhookStats {
         delivered: 7,
         failed_attempts: 5,
         dead: 1,
@@ -72,7 +72,7 @@ async fn a_webhook_shows_its_figures() {
         assert_eq!(body["event_types"][0]["attempts"], 2);
         assert_eq!(body["event_types"][1]["event_type"], "order.paid");
     }
-    world.figures.breaker.store(2, Ordering::Relaxed);
+    world.statistics.breaker.store(2, Ordering::Relaxed);
     let got = ask().send(&world, "GET", &format!("{place}/metrics")).await;
     assert_eq!((got.text("health"), got.text("breaker")), ("failing", "open"));
     let got = ask().tenant(Some("other")).send(&world, "GET", &format!("{place}/metrics")).await;
@@ -80,7 +80,7 @@ async fn a_webhook_shows_its_figures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_sees_its_event_types_and_nobody_elses() {
+async fn a_tenant_sees_only_its_own_event_types() {
     let world = old_world().await;
     for tenant in ["default", "other"] {
         let body = json!({"url": "https://example.com/hook", "tenant": tenant});

@@ -7,9 +7,9 @@ async fn add(world: &World, place: &str, body: &Value) -> Got {
     ask().json(body).send(world, "POST", &format!("{place}/subscriptions")).await
 }
 
-/// As the documentation of the system that they come from has them: one of each kind of filter.
+/// Subscriptions as in the documentation of the system of this dialect: one for each kind of filter.
 #[tokio::test]
-async fn a_subscription_is_made_read_replaced_and_removed() {
+async fn a_subscription_can_be_created_read_replaced_and_deleted() {
     let world = world();
     for filters in [
         json!({"fields": {"status": "completed", "priority": "high"}}),
@@ -65,7 +65,7 @@ async fn put_resets_what_is_absent() {
 }
 
 #[tokio::test]
-async fn each_wrong_field_of_a_subscription_is_named() {
+async fn each_invalid_field_of_a_subscription_is_reported() {
     let world = world();
     let place = made(&world).await;
     for (body, wrong) in [
@@ -172,14 +172,14 @@ async fn subscriptions_are_guarded_remembered_and_their_tenants() {
     }
     assert_eq!(ask().role(Role::Viewer).send(&world, "GET", &one).await.status, 200);
     assert_eq!(ask().role(Role::Viewer).send(&world, "DELETE", &one).await.status, 403);
-    // By its webhook alone: another webhook's path does not lead to it.
+    // Only the path of its own webhook finds it.
     let other = made(&world).await;
     let id = first.text("id");
     assert_eq!(ask().send(&world, "GET", &format!("{other}/subscriptions/{id}")).await.status, 404);
 }
 
 #[tokio::test]
-async fn a_webhook_warns_while_nothing_of_it_can_match() {
+async fn a_webhook_that_cannot_match_has_a_warning() {
     let world = world();
     let made = create(&world, &json!({"url": "https://example.com/"})).await;
     let place = made.header("location").to_owned();

@@ -1,10 +1,10 @@
-//! Webhooks in all their fields: uids, conditions, policies, tenants' defaults, lists; and as each dialect makes them.
+//! All fields of webhooks: uids, conditions, policies, defaults of tenants, lists, and the requests of each dialect.
 
 use super::*;
 
 const HOOK: &str = "https://example.com/hook";
 
-/// A webhook's body: a URL, and these.
+/// The body of a webhook: a URL and the given fields.
 fn with(fields: &Value) -> Value {
     let mut body = json!({"url": HOOK});
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -16,7 +16,7 @@ async fn patch(world: &World, place: &str, fields: &Value) -> Got {
 }
 
 #[tokio::test]
-async fn every_field_is_kept_shown_and_written_back() {
+async fn every_field_is_stored_shown_and_can_be_written_back() {
     let world = world();
     let fields = json!({
         "uid": "webhook_123", "workspace_id": 9, "user_id": "u1", "name": "n", "description": "d", "events": ["order.*"],
@@ -69,7 +69,7 @@ async fn every_field_is_kept_shown_and_written_back() {
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names_and_null_removes() {
+async fn a_patch_changes_the_named_fields_and_null_removes_a_field() {
     let world = world();
     let fields = json!({
         "uid": "u", "workspace_id": "w", "filters": {"user_id": [1]}, "ordered": true,
@@ -108,7 +108,7 @@ async fn a_patch_changes_what_it_names_and_null_removes() {
 }
 
 #[tokio::test]
-async fn each_wrong_condition_and_policy_is_named() {
+async fn each_invalid_condition_and_policy_is_reported() {
     let world = world();
     for (fields, wrong) in [
         (json!({"uid": "wh_1"}), vec!["/uid"]),
@@ -200,7 +200,7 @@ async fn ordered_by_implies_ordered_and_leaves_it_behind() {
 }
 
 #[tokio::test]
-async fn a_flag_that_says_what_is_so_changes_nothing() {
+async fn a_flag_with_the_current_value_changes_nothing() {
     let world = world();
     let place = made(&world).await;
     for (fields, status) in [
@@ -222,7 +222,7 @@ async fn a_flag_that_says_what_is_so_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_old_id_leads_to_its_webhook() {
+async fn an_old_id_finds_its_webhook() {
     let world = world();
     let one = create(&world, &with(&json!({"uid": "shop:7@eu", "events": ["a"]}))).await;
     let place = one.header("location").to_owned();
@@ -244,7 +244,7 @@ async fn an_old_id_leads_to_its_webhook() {
     let moved = patch(&world, two.header("location"), &json!({"uid": "shop:7@eu"})).await;
     assert_eq!((moved.status, &moved.body["errors"][0]["pointer"]), (409, &json!("/uid")));
 
-    // A key of all tenants names the tenant, or means the default one.
+    // A key of all tenants names the tenant, or uses the default tenant.
     let any = |query: &str| {
         let target = format!("{WEBHOOKS}/shop:7@eu{query}");
         async { ask().tenant(None).send(&world, "GET", &{ target }).await }
@@ -285,7 +285,7 @@ async fn names_of_sources_and_uids_are_unique_together() {
 }
 
 #[tokio::test]
-async fn a_tenants_defaults_hold_for_what_its_clients_do_not_name() {
+async fn the_defaults_of_a_tenant_apply_to_missing_fields() {
     let world = world();
     let settings = json!({"name": "default", "retry_policy": {"max_retries": 3, "retry_delay": 60}});
     let of_all = ask().tenant(None).json(&settings).send(&world, "POST", "/api/v1/tenants").await;
@@ -319,7 +319,7 @@ async fn who_makes_a_webhook_owns_it_unless_it_says_otherwise() {
     let by = |body: Value| {
         let (parts, ()) = Request::builder().method("POST").uri(WEBHOOKS).body(()).unwrap().into_parts();
         let principal = Principal { user: Some("u7".into()), ..Principal::new(Some("default".into()), Role::Member) };
-        let call = Call { parts, body: body.to_string().into(), principal, request_id: "req_1".into() };
+        let call = ManagementRequest { parts, body: body.to_string().into(), principal, request_id: "req_1".into() };
         world.api.handle(call)
     };
     for (body, owner) in [
@@ -369,9 +369,9 @@ async fn lists_are_filtered() {
     assert_eq!(any.ids().len(), 1, "a key of all tenants may leave the tenant out");
 }
 
-/// What the systems that Hooktide replaces are sent (the creations of their documentation), and what of it must be answered.
+/// Create requests from the documentation of the systems that Hooktide replaces, and the fields that the response must have.
 #[tokio::test]
-async fn each_dialect_makes_its_webhooks() {
+async fn each_dialect_can_create_webhooks() {
     let world = world();
     for (body, answer) in [
         (
@@ -399,7 +399,7 @@ async fn each_dialect_makes_its_webhooks() {
             json!({"active": false, "status": "inactive", "events": ["*"]}),
         ),
     ] {
-        // curl says application/x-www-form-urlencoded of what it is given by -d.
+        // curl sends the data of `-d` as application/x-www-form-urlencoded.
         let asked = Ask { body: body.to_string().into_bytes(), ..ask() };
         let made =
             asked.header("content-type", "application/x-www-form-urlencoded").send(&world, "POST", WEBHOOKS).await;

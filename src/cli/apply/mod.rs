@@ -1,4 +1,4 @@
-//! `hooktide apply`: webhooks and event types as a file declares them.
+//! `hooktide apply`: creates, updates and deletes webhooks and event types as declared in a file.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use super::error::CliError;
 use super::{Client, ClientArgs, block_on, output};
 use crate::config::Environment;
-use crate::service::apply::{self, Declared, Difference, Item, Options, Outcome, Report};
+use crate::service::apply::{self, ApplyItem, ApplyOptions, ApplyOutcome, ApplyReport, DeclarationFile, Difference};
 
 mod target;
 
 #[cfg(test)]
 mod tests;
 
-use target::OverHttp;
+use target::HttpTarget;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,10 +33,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
-    let declared = Declared::read(&args.file, environment).map_err(CliError::Declared)?;
+    let declared = DeclarationFile::read(&args.file, environment).map_err(CliError::InvalidDeclarations)?;
     let client = Client::try_new(&args.client, environment, false)?;
-    let options = Options { dry_run: args.dry_run, prune: args.prune };
-    let target = OverHttp { client: &client, tenant: declared.tenant.as_deref() };
+    let options = ApplyOptions { dry_run: args.dry_run, prune: args.prune };
+    let target = HttpTarget { client: &client, tenant: declared.tenant.as_deref() };
     let report = block_on(async { Ok(apply::apply(&declared, &target, options).await?) })?;
     if args.client.json {
         return Ok(writeln!(out, "{}", as_json(&report, args.dry_run))?);
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, environment: &Environment, out: &mut dyn Write) -
     Ok(print(out, &report, args.dry_run)?)
 }
 
-fn print(out: &mut dyn Write, report: &Report, dry_run: bool) -> std::io::Result<()> {
+fn print(out: &mut dyn Write, report: &ApplyReport, dry_run: bool) -> std::io::Result<()> {
     for item in &report.items {
         let (mark, secret, changes) = parts(item);
         if mark != '=' {
@@ -56,7 +56,7 @@ fn print(out: &mut dyn Write, report: &Report, dry_run: bool) -> std::io::Result
         if let Some(secret) = secret {
             writeln!(out, "    secret: {} (shown this once)", output::visible(secret))?;
         }
-        if matches!(item.outcome, Outcome::Left) {
+        if matches!(item.outcome, ApplyOutcome::NotPruned) {
             writeln!(out, "    is not in the file any more; --prune removes it")?;
         }
     }
@@ -65,14 +65,14 @@ fn print(out: &mut dyn Write, report: &Report, dry_run: bool) -> std::io::Result
     writeln!(out, "{would}{added} added, {changed} changed, {unchanged} unchanged, {removed} removed, {left} left")
 }
 
-/// The sign of what became of a thing, its secret, and its differences.
-fn parts(item: &Item) -> (char, Option<&str>, &[Difference]) {
+/// The sign for an item's outcome, its secret, and its differences.
+fn parts(item: &ApplyItem) -> (char, Option<&str>, &[Difference]) {
     match &item.outcome {
-        Outcome::Added { secret } => ('+', secret.as_deref(), &[]),
-        Outcome::Changed(changes) => ('~', None, changes),
-        Outcome::Unchanged => ('=', None, &[]),
-        Outcome::Removed => ('-', None, &[]),
-        Outcome::Left => ('?', None, &[]),
+        ApplyOutcome::Added { secret } => ('+', secret.as_deref(), &[]),
+        ApplyOutcome::Changed(changes) => ('~', None, changes),
+        ApplyOutcome::Unchanged => ('=', None, &[]),
+        ApplyOutcome::Removed => ('-', None, &[]),
+        ApplyOutcome::NotPruned => ('?', None, &[]),
     }
 }
 
@@ -87,16 +87,16 @@ fn difference(change: &Difference) -> String {
     }
 }
 
-fn as_json(report: &Report, dry_run: bool) -> Value {
+fn as_json(report: &ApplyReport, dry_run: bool) -> Value {
     let of = |change: &Difference| json!({ "field": change.field, "from": change.from, "to": change.to });
-    let item = |item: &Item| {
+    let item = |item: &ApplyItem| {
         let (_, secret, changes) = parts(item);
         let outcome = match item.outcome {
-            Outcome::Added { .. } => "added",
-            Outcome::Changed(_) => "changed",
-            Outcome::Unchanged => "unchanged",
-            Outcome::Removed => "removed",
-            Outcome::Left => "left",
+            ApplyOutcome::Added { .. } => "added",
+            ApplyOutcome::Changed(_) => "changed",
+            ApplyOutcome::Unchanged => "unchanged",
+            ApplyOutcome::Removed => "removed",
+            ApplyOutcome::NotPruned => "left",
         };
         let mut shown = json!({ "kind": item.kind, "name": item.name, "outcome": outcome });
         if let Some(secret) = secret {

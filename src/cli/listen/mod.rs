@@ -1,4 +1,4 @@
-//! `hooktide listen`: a receiver on this machine, with a temporary webhook of its own unless a secret is given.
+//! `hooktide listen`: receives events on this machine. Without a secret it creates a temporary webhook.
 
 mod receiver;
 
@@ -38,15 +38,15 @@ pub(super) struct Args {
     client: ClientArgs,
 }
 
-/// A webhook that lives as long as the command.
-struct Temporary {
+/// A webhook that is deleted when the command ends.
+struct TemporaryWebhook {
     client: Client,
     id: String,
 }
 
-/// What the server says of the webhook it made.
+/// The members of the created webhook that the command needs.
 #[derive(serde::Deserialize)]
-struct Made {
+struct CreatedWebhook {
     id: String,
     secret: Secret,
 }
@@ -83,27 +83,27 @@ async fn run_until(
         (secret, Some(temporary))
     };
     let done = listen(args, &url, secret, temporary.as_ref(), listener, out, stop).await;
-    // The webhook goes, whatever happened.
+    // The webhook is deleted in every case.
     let removed = match temporary {
-        Some(Temporary { client, id }) => client.delete(&webhook::path(&id)).await.map(drop),
+        Some(TemporaryWebhook { client, id }) => client.delete(&webhook::path(&id)).await.map(drop),
         None => Ok(()),
     };
     done.and(removed.map_err(CliError::from))
 }
 
-async fn make_webhook(client: Client, url: &str, events: &[String]) -> Result<(Secret, Temporary), CliError> {
-    // Whatever the tenant's default is, this receiver verifies the standard form.
+async fn make_webhook(client: Client, url: &str, events: &[String]) -> Result<(Secret, TemporaryWebhook), CliError> {
+    // The receiver verifies the standard format, so the tenant's default profile must not apply.
     let wanted = json!({ "url": url, "events": events, "name": "hooktide listen", "profile": "standard" });
     let answer = client.post(WEBHOOKS, &wanted).await?;
-    let Made { id, secret } = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
-    Ok((secret, Temporary { client, id }))
+    let CreatedWebhook { id, secret } = serde_json::from_slice(&answer).map_err(ClientError::Answer)?;
+    Ok((secret, TemporaryWebhook { client, id }))
 }
 
 async fn listen(
     args: &Args,
     url: &str,
     secret: Secret,
-    temporary: Option<&Temporary>,
+    temporary: Option<&TemporaryWebhook>,
     listener: TcpListener,
     out: &mut dyn Write,
     stop: impl Future<Output = ()>,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_a_webhook_lives_as_long_as_the_command() {
+    fn without_a_secret_a_temporary_webhook_is_created_and_deleted() {
         let made = r#"{"id":"wh_1","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
         let (server_url, served) = server(&[("201 Created", made), ("204 No Content", "")]);
         let words = ["listen", "--events", "order.*", "--url", &server_url, "--key", "a-key-of-the-tests"];
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_whose_secret_is_of_no_use_is_removed_as_well() {
+    fn a_webhook_with_an_unusable_secret_is_deleted() {
         let (url, served) = server(&[("201 Created", r#"{"id":"wh_1","secret":"plain"}"#), ("204 No Content", "")]);
         let args = Line::parse_from(["listen", "--url", &url, "--key", "a-key-of-the-tests"]).args;
         let stop = std::future::pending();

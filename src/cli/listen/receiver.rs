@@ -1,4 +1,4 @@
-//! The receiver: takes requests, checks their signatures, answers, and hands over what came.
+//! The HTTP receiver: reads requests, verifies their signatures, responds, and passes the requests on for printing.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -22,9 +22,9 @@ use crate::limits::{HEADER_TIMEOUT, LISTEN_BODY_BYTES_MAX, LISTEN_QUEUE};
 use crate::model::EventPattern;
 use crate::runtime::Clock;
 use crate::signature::SigningKey;
-use crate::signature::standard::{self, VerifyError};
+use crate::signature::standard::{self, StandardVerifyError};
 
-/// Checks and answers.
+/// Verifies requests and determines the response status.
 pub(super) struct Receiver {
     key: SigningKey,
     patterns: Vec<EventPattern>,
@@ -32,27 +32,27 @@ pub(super) struct Receiver {
     clock: Clock,
 }
 
-/// One request that came.
-pub(super) struct Received {
-    verdict: Result<(), VerifyError>,
+/// A received request and the result of its verification.
+pub(super) struct ReceivedRequest {
+    verdict: Result<(), StandardVerifyError>,
     id: String,
     event_type: String,
     body: Bytes,
 }
 
-/// The part of the standard envelope that is shown.
+/// The member of the standard envelope that is shown.
 #[derive(Deserialize)]
 struct Envelope {
     r#type: String,
 }
 
 impl Receiver {
-    /// Shows events of these patterns, answers `fail` to everything if it is given.
+    /// A receiver that shows events of these patterns. It responds with the status `fail` to every request, if given.
     pub(super) fn new(key: SigningKey, patterns: Vec<EventPattern>, fail: Option<u16>, clock: Clock) -> Self {
         Self { key, patterns, fail: fail.and_then(|status| StatusCode::from_u16(status).ok()), clock }
     }
 
-    async fn receive(&self, request: Request<Incoming>, to: &mpsc::Sender<Received>) -> StatusCode {
+    async fn receive(&self, request: Request<Incoming>, to: &mpsc::Sender<ReceivedRequest>) -> StatusCode {
         let (parts, incoming) = request.into_parts();
         let Some(body) = read(incoming).await else { return StatusCode::PAYLOAD_TOO_LARGE };
         let received = self.check(&parts.headers, body);
@@ -62,21 +62,21 @@ impl Receiver {
         };
         let wanted = self.patterns.iter().any(|pattern| matches(pattern, &received.event_type));
         if wanted || received.verdict.is_err() {
-            // A closed channel: the command is ending and prints no more.
+            // If the channel is closed, the command is ending and prints nothing more.
             let _ = to.send(received).await;
         }
         self.fail.unwrap_or(status)
     }
 
-    fn check(&self, headers: &HeaderMap, body: Bytes) -> Received {
+    fn check(&self, headers: &HeaderMap, body: Bytes) -> ReceivedRequest {
         let header = |name: &str| headers.get(name).map(hyper::header::HeaderValue::as_bytes);
-        let signed = standard::Received {
+        let signed = standard::StandardHeaders {
             id: header(standard::ID_HEADER),
             timestamp: header(standard::TIMESTAMP_HEADER),
             signatures: header(standard::SIGNATURE_HEADER),
         };
         let envelope = serde_json::from_slice::<Envelope>(&body);
-        Received {
+        ReceivedRequest {
             verdict: standard::verify([&self.key], signed, &body, self.clock.now()),
             id: signed.id.map_or_else(|| "-".to_owned(), |id| String::from_utf8_lossy(id).into_owned()),
             event_type: envelope.map_or_else(|_| "-".to_owned(), |envelope| envelope.r#type),
@@ -85,8 +85,8 @@ impl Receiver {
     }
 }
 
-impl Received {
-    /// `verified order.created evt_… {…}`, one line.
+impl ReceivedRequest {
+    /// Prints one line, such as `verified order.created evt_… {…}`.
     pub(super) fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         match &self.verdict {
             Ok(()) => write!(out, "verified")?,
@@ -97,7 +97,7 @@ impl Received {
         out.flush()
     }
 
-    /// The same as an object on one line; `body` is JSON as it came, or text.
+    /// Prints a JSON object on one line. `body` is the received JSON, or text.
     pub(super) fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
         #[derive(Serialize)]
         #[serde(untagged)]
@@ -114,7 +114,7 @@ impl Received {
             body: Body<'a>,
         }
         let text = String::from_utf8_lossy(&self.body);
-        // A raw value keeps its line breaks, which one line must not have.
+        // A raw value keeps its line breaks. Such a body is printed as text.
         let json = serde_json::from_str::<&RawValue>(&text).ok().filter(|json| !json.get().contains(['\n', '\r']));
         let line = Line {
             verified: self.verdict.is_ok(),
@@ -129,12 +129,12 @@ impl Received {
     }
 }
 
-/// Takes connections until `stop`, giving each request that came to `print`, in the order of their arrival.
+/// Accepts connections until `stop`. Passes each request to `print`, in order of arrival.
 pub(super) async fn serve(
     receiver: Arc<Receiver>,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
-    mut print: impl FnMut(Received) -> io::Result<()>,
+    mut print: impl FnMut(ReceivedRequest) -> io::Result<()>,
 ) -> io::Result<()> {
     let (to, mut queue) = mpsc::channel(LISTEN_QUEUE);
     let mut stop = std::pin::pin!(stop);
@@ -142,7 +142,7 @@ pub(super) async fn serve(
         tokio::select! {
             biased;
             () = &mut stop => break,
-            // `to` is held here, so there is always another message to wait for.
+            // This task holds `to`, so the channel stays open.
             Some(request) = queue.recv() => print(request)?,
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
@@ -157,7 +157,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-async fn connection(receiver: Arc<Receiver>, stream: TcpStream, to: mpsc::Sender<Received>) {
+async fn connection(receiver: Arc<Receiver>, stream: TcpStream, to: mpsc::Sender<ReceivedRequest>) {
     let service = service_fn(|request| async {
         let status = receiver.receive(request, &to).await;
         let mut response = Response::new(Empty::<Bytes>::new());
@@ -166,11 +166,11 @@ async fn connection(receiver: Arc<Receiver>, stream: TcpStream, to: mpsc::Sender
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    // A connection that breaks off is the sender's affair: it sees it, and tries again.
+    // The sender sees a broken connection and retries.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// The whole body; `None` if it is too large or breaks off.
+/// Reads the whole body; `None` if it is too large or the connection breaks.
 async fn read(mut incoming: Incoming) -> Option<Bytes> {
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::model::{Secret, Timestamp};
 
-    /// The example of the Standard Webhooks specification's own libraries.
+    /// The example of the libraries of the Standard Webhooks specification.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const SIGNED_AT: i64 = 1_614_265_330;
     const BODY: &str = r#"{"test": 2432232314}"#;
@@ -213,7 +213,7 @@ mod tests {
         )
     }
 
-    /// Sends each request over a connection of its own, and gives the status lines and what was printed.
+    /// Sends each request over its own connection. Returns the status lines and the printed text.
     async fn exchange(fail: Option<u16>, json: bool, requests: &[String]) -> (Vec<String>, String) {
         let key = SigningKey::try_new(Secret::new(SECRET)).unwrap();
         let clock = Clock::test(Timestamp::from_millis((SIGNED_AT + 60) * 1000));
@@ -235,7 +235,8 @@ mod tests {
         };
         let mut out = Vec::new();
         let stop = async { ended.await.unwrap() };
-        let print = |received: Received| if json { received.print_json(&mut out) } else { received.print(&mut out) };
+        let print =
+            |received: ReceivedRequest| if json { received.print_json(&mut out) } else { received.print(&mut out) };
         let (served, answers) = tokio::join!(serve(receiver, listener, stop, print), send);
         served.unwrap();
         (answers, String::from_utf8(out).unwrap())
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_changed_on_the_way_is_refused_and_shown() {
+    async fn changed_requests_are_refused_and_shown() {
         let changed = request(SIGNATURE, r#"{"test": 2432232315}"#);
         let unsigned = request("v1,", BODY);
         let (answers, printed) = exchange(None, false, &[changed, unsigned]).await;
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fail_answers_what_was_asked_for_and_shows_the_verdict_all_the_same() {
+    async fn fail_sets_the_status_and_the_verification_is_still_shown() {
         let (answers, printed) = exchange(Some(503), true, &[request(SIGNATURE, BODY)]).await;
         assert_eq!(answers, ["HTTP/1.1 503 Service Unavailable"]);
         let line: serde_json::Value = serde_json::from_str(&printed).unwrap();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_needs_something_behind_it() {
+    fn a_prefix_pattern_needs_more_text() {
         let pattern = EventPattern::try_new("order.*").unwrap();
         assert!(matches(&pattern, "order.created") && matches(&pattern, "order.a.b"));
         assert!(!matches(&pattern, "order.") && !matches(&pattern, "orders.created"));

@@ -1,4 +1,4 @@
-//! `hooktide source add`
+//! `hooktide source add`: creates a source.
 
 use std::io::{Read, Write};
 
@@ -8,7 +8,7 @@ use super::super::error::CliError;
 use super::super::input::{self, InputArg, SecretArgs};
 use super::super::webhook::print;
 use super::super::{Client, ClientArgs, block_on};
-use super::told_once;
+use super::print_with_secrets;
 use crate::config::Environment;
 use crate::model::kind::PARTNER;
 use crate::model::path::SOURCES;
@@ -86,15 +86,15 @@ pub(super) fn run(
     let body = body(args, environment, stdin)?;
     let client = Client::try_new(&args.client, environment, false)?;
     let answer = block_on(async { Ok(client.post(SOURCES, &body).await?) })?;
-    print(out, &answer, args.client.json, told_once)
+    print(out, &answer, args.client.json, print_with_secrets)
 }
 
-/// The source as the interface takes it.
+/// The request body of `POST /api/v1/sources`.
 fn body(args: &Args, environment: &Environment, stdin: &mut dyn Read) -> Result<Map<String, Value>, CliError> {
     let jsons = [&args.validation, &args.event_map, &args.verify].map(Option::as_deref);
     let inputs = jsons.iter().filter(|given| **given == Some("-")).count();
     if inputs + usize::from(args.secret.reads_input()) + usize::from(args.token.is_some()) > 1 {
-        return Err(CliError::InputTwice("the secret, the token and the JSON"));
+        return Err(CliError::StdinUsedTwice("the secret, the token and the JSON"));
     }
     let mut body = Map::new();
     let mut set = |name: &str, value: Option<Value>| {
@@ -130,7 +130,7 @@ fn body(args: &Args, environment: &Environment, stdin: &mut dyn Read) -> Result<
     Ok(body)
 }
 
-/// One as it is, several as a list.
+/// One place as a string, several places as a list.
 fn places(places: &[String]) -> Value {
     match places {
         [one] => Value::from(one.as_str()),

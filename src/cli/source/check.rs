@@ -1,7 +1,7 @@
-//! `hooktide source check`: what a source still lacks, in plain sentences.
+//! `hooktide source check`: reports in plain sentences what a source still needs.
 //!
-//! The looking is one place ([`Facts::gather`]), the judging another ([`Facts::judge`]), which sees nothing but the answers
-//! of the server.
+//! [`SourceFacts::fetch`] reads the facts from the server. [`SourceFacts::evaluate`] derives the findings from these
+//! facts alone.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::super::client::ClientError;
 use super::super::error::CliError;
 use super::super::{Client, block_on, output};
-use super::{One, path, text, unreachable};
+use super::{SourceArgs, path, text, unreachable_reason};
 use crate::config::Environment;
 use crate::inbound::provider::{default_map, recipe};
 use crate::limits::PAGE_ROWS_MAX;
@@ -23,39 +23,39 @@ use crate::model::path::{EVENTS, WEBHOOKS};
 use crate::signature::{RawScheme, Scheme};
 use crate::template::Template;
 
-/// Types that are named where nobody subscribes to any; a provider may have hundreds.
+/// Maximum number of event types in the finding about missing subscriptions. A provider may have hundreds.
 const TYPES_NAMED_MAX: usize = 8;
 
-/// Pages of webhooks that are asked for: a check looks for one webhook that matches and counts none.
+/// Maximum number of pages of webhooks. The check looks for one matching webhook and does not count them all.
 const PAGES_MAX: usize = 40;
 
-/// What there is to know.
+/// What the server reports about a source.
 #[derive(Debug, Default)]
-struct Facts {
+struct SourceFacts {
     name: String,
-    /// `None`: there is no such source.
+    /// `None` if the source does not exist.
     source: Option<Value>,
     webhooks: Vec<Value>,
-    /// Newest first.
+    /// The newest first.
     rejections: Vec<Value>,
     last_event: Option<Value>,
-    /// Handshakes answered since the server's start; `None`: it does not say.
+    /// Handshakes answered since the server's start; `None` if the server does not report them.
     handshakes: Option<u64>,
 }
 
-/// What comes of it.
+/// The result of the check.
 #[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
 struct Findings {
-    /// What has to be done before events arrive.
+    /// What must be done before events arrive.
     lacks: Vec<String>,
-    /// What is as it should be, or good to know.
+    /// What is correct, and other information.
     notes: Vec<String>,
 }
 
-pub(super) fn run(one: &One, environment: &Environment, out: &mut dyn Write) -> Result<ExitCode, CliError> {
+pub(super) fn run(one: &SourceArgs, environment: &Environment, out: &mut dyn Write) -> Result<ExitCode, CliError> {
     let client = Client::try_new(&one.client, environment, false)?;
-    let facts = block_on(Facts::gather(&client, &one.name))?;
-    let findings = facts.judge();
+    let facts = block_on(SourceFacts::fetch(&client, &one.name))?;
+    let findings = facts.evaluate();
     let ready = findings.lacks.is_empty();
     if one.client.json {
         writeln!(
@@ -72,8 +72,8 @@ pub(super) fn run(one: &One, environment: &Environment, out: &mut dyn Write) -> 
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Facts {
-    async fn gather(client: &Client, name: &str) -> Result<Self, CliError> {
+impl SourceFacts {
+    async fn fetch(client: &Client, name: &str) -> Result<Self, CliError> {
         let mut facts = Self { name: name.to_owned(), ..Self::default() };
         facts.source = match client.get(&path(name, "")).await {
             Ok(answer) => Some(value(&answer)?),
@@ -93,13 +93,13 @@ impl Facts {
         facts.rejections = rows(&value(&client.get(&path(&facts.name, "/rejections")).await?)?).to_vec();
         let events = client.get(&format!("{EVENTS}?source={name}&limit=1{of_tenant}")).await?;
         facts.last_event = rows(&value(&events)?).first().cloned();
-        // A server whose figures this key may not read can be checked all the same.
-        let figures = client.get("/metrics").await.ok();
-        facts.handshakes = figures.and_then(|figures| handshakes(&String::from_utf8_lossy(&figures), &name));
+        // The check also works with a key that may not read the metrics.
+        let metrics = client.get("/metrics").await.ok();
+        facts.handshakes = metrics.and_then(|metrics| handshakes(&String::from_utf8_lossy(&metrics), &name));
         Ok(facts)
     }
 
-    fn judge(&self) -> Findings {
+    fn evaluate(&self) -> Findings {
         let mut found = Findings::default();
         let Some(source) = &self.source else {
             let (name, add) = (&self.name, "hooktide source add");
@@ -108,21 +108,21 @@ impl Facts {
             ));
             return found;
         };
-        self.judge_state(source, &mut found);
-        self.judge_secret(source, &mut found);
-        match unreachable(text(source, "url")) {
+        self.check_state(source, &mut found);
+        self.check_secret(source, &mut found);
+        match unreachable_reason(text(source, "url")) {
             Some(why) => found.lacks.push(format!("a public URL: {why}")),
             None => found.notes.push(format!("the URL to give to the sender is {}", text(source, "url"))),
         }
-        self.judge_audience(source, &mut found);
-        self.judge_handshake(source, &mut found);
-        self.judge_traffic(&mut found);
+        self.check_subscribers(source, &mut found);
+        self.check_handshake(source, &mut found);
+        self.check_traffic(&mut found);
         let warnings = source.get("warnings").and_then(Value::as_array).into_iter().flatten();
         found.notes.extend(warnings.filter_map(Value::as_str).map(|warning| format!("warning: {warning}")));
         found
     }
 
-    fn judge_state(&self, source: &Value, found: &mut Findings) {
+    fn check_state(&self, source: &Value, found: &mut Findings) {
         let name = &self.name;
         if source.get("deleted_at").is_some_and(|at| !at.is_null()) {
             found.lacks.push(format!("it has been deleted: `hooktide source restore {name}` brings it back"));
@@ -133,7 +133,7 @@ impl Facts {
         }
     }
 
-    fn judge_secret(&self, source: &Value, found: &mut Findings) {
+    fn check_secret(&self, source: &Value, found: &mut Findings) {
         let hints = source.get("secret_hints").and_then(Value::as_array).map_or(0, Vec::len);
         if hints > 0 {
             found.notes.push(format!("{hints} secret{} in force", if hints == 1 { "" } else { "s" }));
@@ -147,8 +147,8 @@ impl Facts {
         }
     }
 
-    /// Whether a webhook asks for what the source's events become.
-    fn judge_audience(&self, source: &Value, found: &mut Findings) {
+    /// Checks whether a webhook matches the event types of the source.
+    fn check_subscribers(&self, source: &Value, found: &mut Findings) {
         let types = types(source);
         let wants = |webhook: &&Value| {
             let events = webhook.get("events").and_then(Value::as_array).into_iter().flatten();
@@ -166,7 +166,7 @@ impl Facts {
             ));
             return;
         }
-        let mut made: Vec<_> = types.iter().map(Made::to_string).collect();
+        let mut made: Vec<_> = types.iter().map(ProducedType::to_string).collect();
         made.dedup();
         let more = made.len().saturating_sub(TYPES_NAMED_MAX);
         made.truncate(TYPES_NAMED_MAX);
@@ -176,7 +176,7 @@ impl Facts {
         found.lacks.push(format!("a webhook: nobody subscribes to what its events become, {made}{disabled}"));
     }
 
-    fn judge_handshake(&self, source: &Value, found: &mut Findings) {
+    fn check_handshake(&self, source: &Value, found: &mut Findings) {
         let own = source.get("handshake").and_then(Value::as_str);
         let of_kind = || recipe(text(source, "kind")).and_then(|raw| raw.handshake.as_deref());
         let Some(form) = own.or_else(of_kind).filter(|form| !form.is_empty()) else { return };
@@ -189,8 +189,8 @@ impl Facts {
         }
     }
 
-    /// What came, and what was refused.
-    fn judge_traffic(&self, found: &mut Findings) {
+    /// Reports the last accepted event and the rejections.
+    fn check_traffic(&self, found: &mut Findings) {
         let accepted = self.last_event.as_ref().map(|event| text(event, "received_at").to_owned());
         match (&self.last_event, &accepted) {
             (Some(event), Some(at)) => {
@@ -207,21 +207,21 @@ impl Facts {
         for rejection in &self.rejections {
             *reasons.entry(text(rejection, "reason")).or_default() += 1;
         }
-        // Of two that are as common the one that was seen last.
+        // Of equally frequent reasons the latest one is shown.
         let common = self.rejections.iter().map(|one| text(one, "reason")).rev().max_by_key(|reason| reasons[reason]);
         let (all, common) = (self.rejections.len(), common.unwrap_or("-"));
-        let told = format!(
+        let summary = format!(
             "{all} request{} refused, the last at {} ({}); mostly, {} of {all}: {common}",
             if all == 1 { " was" } else { "s were" },
             text(last, "at"),
             last.get("status").unwrap_or(&Value::Null),
             reasons.get(common).copied().unwrap_or(0),
         );
-        // RFC 3339 in UTC sorts as text.
+        // RFC 3339 times in UTC sort as text.
         if accepted.is_none_or(|at| text(last, "at") > at.as_str()) {
-            found.lacks.push(format!("a request that is believed since: {told}"));
+            found.lacks.push(format!("a request that is believed since: {summary}"));
         } else {
-            found.notes.push(told);
+            found.notes.push(summary);
         }
     }
 }
@@ -234,11 +234,11 @@ fn rows(page: &Value) -> &[Value] {
     page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Handshakes of a source, of Prometheus' text.
-fn handshakes(figures: &str, name: &str) -> Option<u64> {
-    let series = figures.lines().filter(|line| line.starts_with("hooktide_inbound_total{"));
+/// Number of handshakes of a source, from the Prometheus text; `None` if the text does not contain the counter.
+fn handshakes(metrics: &str, name: &str) -> Option<u64> {
+    let series = metrics.lines().filter(|line| line.starts_with("hooktide_inbound_total{"));
     let (source, result) = (format!("source=\"{name}\""), "result=\"handshake\"");
-    let mut known = figures.contains("hooktide_inbound_total").then_some(0);
+    let mut known = metrics.contains("hooktide_inbound_total").then_some(0);
     for line in series.filter(|line| line.contains(&source) && line.contains(result)) {
         let count = line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok());
         known = count.map(|count| count as u64).or(known);
@@ -246,7 +246,7 @@ fn handshakes(figures: &str, name: &str) -> Option<u64> {
     known
 }
 
-/// Whether nothing is verified before the source has a secret.
+/// Whether the source's scheme needs a secret.
 fn needs_secret(source: &Value) -> bool {
     let own = source.get("verify").and_then(|verify| serde_json::from_value::<RawScheme>(verify.clone()).ok());
     let of_kind = || recipe(text(source, "kind")).map(|raw| raw.verify.clone());
@@ -254,37 +254,38 @@ fn needs_secret(source: &Value) -> bool {
     scheme.is_some_and(|scheme| scheme.needs_secret())
 }
 
-/// A type that events may become: one, or all that begin like this.
+/// An event type that a source can produce: an exact type, or every type with a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Made {
-    One(String),
-    Below(String),
+enum ProducedType {
+    Exact(String),
+    Prefix(String),
 }
 
-impl std::fmt::Display for Made {
+impl std::fmt::Display for ProducedType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::One(text) => f.write_str(text),
-            Self::Below(front) => write!(f, "{front}*"),
+            Self::Exact(text) => f.write_str(text),
+            Self::Prefix(front) => write!(f, "{front}*"),
         }
     }
 }
 
-impl Made {
-    /// Whether a pattern can match one of them.
+impl ProducedType {
+    /// Whether a pattern can match such a type.
     fn may_match(&self, pattern: &str) -> bool {
         let front = pattern.strip_suffix('*');
         match (self, front) {
-            (Self::One(text), None) => text == pattern,
-            (Self::One(text), Some(front)) => text.starts_with(front),
-            (Self::Below(made), None) => pattern.starts_with(made.as_str()),
-            (Self::Below(made), Some(front)) => made.starts_with(front) || front.starts_with(made.as_str()),
+            (Self::Exact(text), None) => text == pattern,
+            (Self::Exact(text), Some(front)) => text.starts_with(front),
+            (Self::Prefix(made), None) => pattern.starts_with(made.as_str()),
+            (Self::Prefix(made), Some(front)) => made.starts_with(front) || front.starts_with(made.as_str()),
         }
     }
 }
 
-/// What a source's events become: what its map or its kind's map makes, and plain types for what no rule wants.
-fn types(source: &Value) -> Vec<Made> {
+/// The event types of a source: those of its own event map or of its kind's map, and the default types for events that
+/// no rule matches.
+fn types(source: &Value) -> Vec<ProducedType> {
     let name = text(source, "name");
     let kind = text(source, "kind");
     let own = source.get("event_map").and_then(Value::as_array).map(Vec::as_slice);
@@ -292,28 +293,28 @@ fn types(source: &Value) -> Vec<Made> {
     let rules = own.or_else(of_kind).unwrap_or_default();
     let mut types = Vec::new();
     for template in rules.iter().filter_map(|rule| rule.get("type").and_then(Value::as_str)) {
-        types.push(made(template, name));
+        types.push(produced_type(template, name));
     }
-    types.push(Made::Below(format!("{name}.")));
+    types.push(ProducedType::Prefix(format!("{name}.")));
     types
 }
 
-/// What a type of an event map comes to for the source of this name.
-fn made(template: &str, source: &str) -> Made {
+/// The type that a rule's type template produces for the source of this name.
+fn produced_type(template: &str, source: &str) -> ProducedType {
     let names = Template::parse(template, |name| Ok::<_, Infallible>(name.to_owned()));
-    let Ok(names) = names else { return Made::One(template.to_owned()) };
+    let Ok(names) = names else { return ProducedType::Exact(template.to_owned()) };
     let mut front = String::new();
-    // Up to a placeholder whose value only an event has.
+    // Stops at the first placeholder whose value only an event has.
     let whole = names.try_write(&mut front, |name, front| (*name == "source").then(|| front.push_str(source)));
-    if whole.is_some() { Made::One(front) } else { Made::Below(front) }
+    if whole.is_some() { ProducedType::Exact(front) } else { ProducedType::Prefix(front) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> SourceFacts {
+        SourceFacts {
             name: "shop".into(),
             source: Some(json!({"name": "shop", "kind": "custom", "status": "active", "deleted_at": null,
                 "url": "https://hooks.example.com/api/v1/webhooks/shop", "secret_hints": ["…4QIb"], "handshake": "slack-challenge",
@@ -327,13 +328,13 @@ mod tests {
         }
     }
 
-    fn change(facts: &mut Facts, name: &str, value: Value) {
+    fn change(facts: &mut SourceFacts, name: &str, value: Value) {
         facts.source.as_mut().unwrap()[name] = value;
     }
 
     #[test]
-    fn a_source_with_everything_is_ready() {
-        let found = facts().judge();
+    fn a_complete_source_is_ready() {
+        let found = facts().evaluate();
         assert_eq!(found.lacks, [""; 0]);
         assert_eq!(
             found.notes,
@@ -349,7 +350,7 @@ mod tests {
 
     #[test]
     fn each_lack_is_a_sentence() {
-        type Change = fn(&mut Facts);
+        type Change = fn(&mut SourceFacts);
         let cases: [(Change, &str); 9] = [
             (|facts| facts.source = None, "it is not configured: "),
             (|facts| change(facts, "status", json!("SUSPENDED")), "it is suspended: "),
@@ -378,25 +379,25 @@ mod tests {
         for (change, wanted) in cases {
             let mut facts = facts();
             change(&mut facts);
-            let lacks = facts.judge().lacks;
+            let lacks = facts.evaluate().lacks;
             assert_eq!(lacks.len(), 1, "{lacks:?}");
             assert!(lacks[0].starts_with(wanted), "{lacks:?}");
         }
     }
 
     #[test]
-    fn rejections_before_the_last_event_are_told_with_the_commonest_reason() {
+    fn rejections_before_the_last_event_are_a_note_with_the_most_common_reason() {
         let rejection =
             |n: u32, reason| json!({"at": format!("2026-01-31T11:00:0{n}.000Z"), "status": 401, "reason": reason});
         let rejections = vec![rejection(3, "old"), rejection(2, "wrong"), rejection(1, "wrong")];
-        let found = Facts { rejections, ..facts() }.judge();
+        let found = SourceFacts { rejections, ..facts() }.evaluate();
         assert_eq!(found.lacks, [""; 0]);
-        let told = "3 requests were refused, the last at 2026-01-31T11:00:03.000Z (401); mostly, 2 of 3: wrong";
-        assert_eq!(found.notes.last().unwrap(), told);
+        let summary = "3 requests were refused, the last at 2026-01-31T11:00:03.000Z (401); mostly, 2 of 3: wrong";
+        assert_eq!(found.notes.last().unwrap(), summary);
     }
 
     #[test]
-    fn a_template_says_what_events_become() {
+    fn type_templates_give_the_produced_types() {
         let made = |template: &str| {
             types(&json!({"name": "shop", "event_map": [{"when": "*", "type": template}]}))[0].to_string()
         };
@@ -407,7 +408,7 @@ mod tests {
             ("{topic}", "*"),
             ("x.{topic}.{source}", "x.*"),
             ("{source}.{topic}.a", "shop.*"),
-            // Of a newer server.
+            // A placeholder of a newer server.
             ("a.{source}.{tenant}.{topic}", "a.shop.*"),
         ] {
             assert_eq!(made(template), becomes, "{template}");
@@ -415,14 +416,14 @@ mod tests {
     }
 
     #[test]
-    fn patterns_meet_what_events_become() {
-        let below = Made::Below("shop.".into());
+    fn patterns_match_produced_types() {
+        let below = ProducedType::Prefix("shop.".into());
         for (pattern, meets) in
             [("*", true), ("shop.*", true), ("shop.orders.*", true), ("shop.orders", true), ("sho.*", false)]
         {
             assert_eq!(below.may_match(pattern), meets, "{pattern}");
         }
-        let one = Made::One("order.created".into());
+        let one = ProducedType::Exact("order.created".into());
         for (pattern, meets) in
             [("*", true), ("order.*", true), ("order.created", true), ("order", false), ("order.created.*", false)]
         {
@@ -432,10 +433,10 @@ mod tests {
 
     #[test]
     fn handshakes_are_counted_for_the_source_alone() {
-        let figures = "# TYPE hooktide_inbound_total counter\nhooktide_inbound_total{result=\"handshake\",source=\"slack\"} 3\n\
+        let metrics = "# TYPE hooktide_inbound_total counter\nhooktide_inbound_total{result=\"handshake\",source=\"slack\"} 3\n\
                        hooktide_inbound_total{result=\"accepted\",source=\"zoom\"} 9\n";
-        assert_eq!(handshakes(figures, "slack"), Some(3));
-        assert_eq!(handshakes(figures, "zoom"), Some(0));
+        assert_eq!(handshakes(metrics, "slack"), Some(3));
+        assert_eq!(handshakes(metrics, "zoom"), Some(0));
         assert_eq!(handshakes("", "slack"), None);
     }
 }

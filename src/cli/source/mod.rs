@@ -1,4 +1,4 @@
-//! `hooktide source`: those whom webhooks come from.
+//! `hooktide source`: manages the sources of inbound webhooks.
 
 mod add;
 mod check;
@@ -34,27 +34,27 @@ enum Command {
         client: ClientArgs,
     },
     /// Show one source
-    Show(One),
+    Show(SourceArgs),
     /// Say what a source still lacks; exit code 0 if it is ready, 1 if not
-    Check(One),
+    Check(SourceArgs),
     /// Give a source another secret, or a partner another token
     Rotate(Rotate),
     /// Take nothing from a source any more, as if it were not there
-    Disable(One),
+    Disable(SourceArgs),
     /// Take its requests again
-    Enable(One),
+    Enable(SourceArgs),
     /// Remove a source; it can be restored
-    Delete(One),
+    Delete(SourceArgs),
     /// Bring a removed source back
-    Restore(One),
+    Restore(SourceArgs),
     /// Print the integration guide for whoever sends, in Markdown
-    Guide(One),
+    Guide(SourceArgs),
     /// List the last requests that were refused, and why
-    Rejections(One),
+    Rejections(SourceArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct One {
+struct SourceArgs {
     /// The source's name or id
     #[arg(value_name = "NAME", value_parser = parse::path_part)]
     name: String,
@@ -83,7 +83,7 @@ struct Rotate {
     client: ClientArgs,
 }
 
-/// What a person is shown of a source.
+/// Members of a source in the text output.
 const SHOWN: [&str; 26] = [
     "id",
     "name",
@@ -158,17 +158,17 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
     Ok(ExitCode::SUCCESS)
 }
 
-/// The source's place in the interface, which takes names and ids.
+/// The API path of a source, by name or id.
 fn path(name: &str, below: &str) -> String {
     format!("{SOURCES}/{name}{below}")
 }
 
-fn read(one: &One, below: &str, environment: &Environment) -> Result<bytes::Bytes, CliError> {
+fn read(one: &SourceArgs, below: &str, environment: &Environment) -> Result<bytes::Bytes, CliError> {
     let client = Client::try_new(&one.client, environment, false)?;
     block_on(async { Ok(client.get(&path(&one.name, below)).await?) })
 }
 
-fn set_status(one: &One, to: &str, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
+fn set_status(one: &SourceArgs, to: &str, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let client = Client::try_new(&one.client, environment, false)?;
     let answer = block_on(async { Ok(client.patch(&path(&one.name, ""), &json!({ "status": to })).await?) })?;
     print(out, &answer, one.client.json, |out, source| status(out, &one.name, source))
@@ -200,11 +200,11 @@ fn run_rotate(
     };
     let client = Client::try_new(&args.client, environment, false)?;
     let answer = block_on(async { Ok(client.post(&path(&args.name, below), &body).await?) })?;
-    print(out, &answer, args.client.json, told_once)
+    print(out, &answer, args.client.json, print_with_secrets)
 }
 
-/// What is told of a source when it is made or gets another secret or token: some of it never again.
-fn told_once(out: &mut dyn Write, source: &Value) -> io::Result<()> {
+/// Prints a created source, or a source with a new secret or token. Secret and token are shown only this once.
+fn print_with_secrets(out: &mut dyn Write, source: &Value) -> io::Result<()> {
     for name in ["id", "url", "token", "secret"] {
         if let Some(told) = source.get(name).and_then(Value::as_str) {
             writeln!(out, "{name}: {}", output::visible(told))?;
@@ -215,7 +215,7 @@ fn told_once(out: &mut dyn Write, source: &Value) -> io::Result<()> {
         writeln!(out, "secrets in force: {}", hints.join(", "))?;
     }
     if source.get("token").is_none()
-        && let Some(warning) = source.get("url").and_then(Value::as_str).and_then(unreachable)
+        && let Some(warning) = source.get("url").and_then(Value::as_str).and_then(unreachable_reason)
     {
         writeln!(out, "warning: {warning}")?;
     }
@@ -232,7 +232,7 @@ fn warnings(out: &mut dyn Write, source: &Value) -> io::Result<()> {
     warnings.iter().filter_map(Value::as_str).try_for_each(|text| writeln!(out, "warning: {}", output::visible(text)))
 }
 
-/// Markdown as it is, but for what a terminal would obey.
+/// Prints Markdown with its control characters escaped.
 fn markdown(out: &mut dyn Write, text: &str) -> io::Result<()> {
     text.lines().try_for_each(|line| writeln!(out, "{}", output::visible(line)))
 }
@@ -241,8 +241,8 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value.get(name).and_then(Value::as_str).unwrap_or("-")
 }
 
-/// Why nobody outside can reach this URL, if nobody can.
-fn unreachable(url: &str) -> Option<String> {
+/// The reason why providers cannot reach this URL; `None` if it is a public address.
+fn unreachable_reason(url: &str) -> Option<String> {
     let parsed = Url::parse(url).ok()?;
     let (own, near) = match parsed.host()? {
         Host::Domain(name) => (name == "localhost" || name.ends_with(".localhost"), false),

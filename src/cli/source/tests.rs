@@ -1,4 +1,4 @@
-//! The commands against a server that answers as told.
+//! Tests of the `source` commands against a scripted server.
 
 use super::super::tests::command;
 use super::*;
@@ -38,7 +38,7 @@ fn add_prints_the_url_and_sends_what_was_given() {
 }
 
 #[test]
-fn a_partner_is_told_token_and_guide_this_once() {
+fn add_prints_token_and_guide_of_a_partner() {
     let answer = r##"{"id":"src_1","url":"http://127.0.0.1:1/webhook/v1/tok","token":"tok","guide":"# Acme\n\nSend\u001b it.","warnings":["w"]}"##;
     let rules = r#"{"required":["id"]}"#;
     let words = ["source", "add", "acme", "--partner", "--validation", rules, "--max-body", "2 MiB"];

@@ -1,11 +1,11 @@
-//! `hooktide trigger`: an event as a provider would send it, signed, to a server or any URL.
+//! `hooktide trigger`: sends an event as a provider would send it, signed, to a server or to any URL.
 //!
-//! It works offline: what providers send is part of the program (`provider::samples`), and how they sign too. A source's
-//! kind comes from the configuration on this machine or from the server, its secret from that configuration or from the
-//! caller: a server gives no secret away.
+//! The command works offline. The program contains what providers send (`provider::samples`) and how they sign. A
+//! source's kind comes from the configuration on this machine or from the server. Its secret comes from that
+//! configuration or from the user, because a server never returns a secret.
 
-mod draft;
-mod fill;
+mod placeholders;
+mod provider_request;
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -17,20 +17,20 @@ use url::Url;
 use super::client::{ClientError, local_url};
 use super::error::CliError;
 use super::input::{self, SecretArgs};
-use super::signing::{known, scheme_of};
+use super::signing::{recipe_of_kind, scheme_of};
 use super::{Client, ClientArgs, ServerArgs, block_on, output, parse};
-use crate::app::Setup;
+use crate::app::CompiledConfig;
 use crate::config::{Environment, URL_VARIABLE};
 use crate::inbound::provider::{RawRecipe, recipe, samples};
-use crate::inbound::source::{SecretSetting, Settings, recipe_of};
+use crate::inbound::source::{SecretSetting, SourceSettings, recipe_of};
 use crate::model::kind::PARTNER;
 use crate::model::path::SOURCES;
 use crate::model::{Secret, Timestamp};
 use crate::runtime::{Clock, Random};
-use crate::signature::{Outgoing, SignError};
-pub(super) use draft::signed_places;
-use draft::{Draft, draft};
-use fill::Fill;
+use crate::signature::{OutgoingRequest, SignError};
+use placeholders::PlaceholderFiller;
+pub(super) use provider_request::signed_places;
+use provider_request::{ProviderRequest, build_request};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -62,14 +62,14 @@ pub(super) struct Args {
     client: ClientArgs,
 }
 
-/// Whom to act as, and where to.
-struct Target {
+/// The source to imitate and the URL to send to.
+struct TriggerTarget {
     kind: String,
     recipe: RawRecipe,
     secret: Option<Secret>,
-    /// Where requests go.
+    /// The URL that requests are sent to.
     url: Url,
-    /// What a sender that signs its URL was told, without a query.
+    /// The URL that a sender signs, without a query.
     signed_url: String,
 }
 
@@ -88,15 +88,15 @@ fn run_with(
         return Ok(ExitCode::SUCCESS);
     };
     if args.secret.reads_input() && args.data.as_deref() == Some("-") {
-        return Err(CliError::InputTwice("the secret and the data"));
+        return Err(CliError::StdinUsedTwice("the secret and the data"));
     }
     let given = args.secret.read(environment, stdin)?;
     let data: Option<Value> = args.data.as_deref().map(|data| input::json(data, stdin)).transpose()?;
-    let target = Target::find(args, environment, given)?;
+    let target = TriggerTarget::find(args, environment, given)?;
     let scheme = scheme_of(&target.recipe)?;
     if target.secret.is_none() && scheme.needs_secret() {
         let of = format!("{}, of which no secret is known here,", args.source);
-        return Err(CliError::SecretWanted { of });
+        return Err(CliError::SecretRequired { of });
     }
     let secret = target.secret.clone().unwrap_or_else(|| Secret::new(""));
     let clock = Clock::system(Timestamp::default());
@@ -104,34 +104,35 @@ fn run_with(
     let mut all_taken = true;
     for _ in 0..args.count {
         let now = clock.now();
-        let mut fill = Fill::new(event_type, now, &mut random);
-        let draft = draft(&target.kind, &target.recipe, data.as_ref(), &mut fill);
-        let mut outgoing = target.outgoing(&draft)?;
+        let mut filler = PlaceholderFiller::new(event_type, now, &mut random);
+        let request = build_request(&target.kind, &target.recipe, data.as_ref(), &mut filler);
+        let mut outgoing = target.outgoing(&request)?;
         scheme.sign(&secret, &mut outgoing, now)?;
         if args.print {
-            show(&target, &draft, &outgoing, out)?;
+            show(&target, &request, &outgoing, out)?;
         } else {
-            all_taken &= send(&target, &draft, outgoing, args.client.json, out)?;
+            all_taken &= send(&target, &request, outgoing, args.client.json, out)?;
         }
     }
     Ok(if all_taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Target {
-    /// The source by its name: of the configuration on this machine, of the server, or a kind by itself.
+impl TriggerTarget {
+    /// Finds the source by its name: in the configuration on this machine, on the server, or as a provider kind.
     fn find(args: &Args, environment: &Environment, given: Option<Secret>) -> Result<Self, CliError> {
-        let of_kind = args.kind.as_deref().map(known).transpose()?;
-        // Who says everything needs neither a configuration nor a server.
-        let is_said = args.to.is_some() && (of_kind.is_some() || recipe(&args.source).is_some() && given.is_some());
-        let setup = if is_said { None } else { Some(setup(args, environment)?) };
+        let of_kind = args.kind.as_deref().map(recipe_of_kind).transpose()?;
+        // If all values are given as options, neither a configuration nor a server is needed.
+        let is_fully_specified =
+            args.to.is_some() && (of_kind.is_some() || recipe(&args.source).is_some() && given.is_some());
+        let setup = if is_fully_specified { None } else { Some(setup(args, environment)?) };
         let own = setup.as_ref().and_then(|setup| settings(setup, &args.source));
         let secret = given.or_else(|| own.and_then(secret));
         let mut url = own.and_then(|own| own.url.clone());
         let mut found = own.and_then(|own| Some((own.kind.clone(), recipe_of(own)?)));
-        if found.is_none() && !is_said && recipe(&args.source).is_none_or(|_| args.to.is_none()) {
-            let view = ask(args, environment)?;
+        if found.is_none() && !is_fully_specified && recipe(&args.source).is_none_or(|_| args.to.is_none()) {
+            let view = fetch_source(args, environment)?;
             url = view.as_ref().and_then(|view| view.get("url")?.as_str().map(str::to_owned));
-            found = view.as_ref().and_then(viewed);
+            found = view.as_ref().and_then(recipe_of_view);
         }
         if let Some(recipe) = of_kind {
             found = Some((args.kind.clone().unwrap_or_default(), recipe.clone()));
@@ -156,37 +157,44 @@ impl Target {
         Ok(Self { kind, recipe, secret, url: target, signed_url })
     }
 
-    /// The request before it is signed.
-    fn outgoing(&self, draft: &Draft) -> Result<Outgoing, CliError> {
+    /// Builds the unsigned request.
+    fn outgoing(&self, request: &ProviderRequest) -> Result<OutgoingRequest, CliError> {
         let mut pairs = url::form_urlencoded::Serializer::new(self.url.query().unwrap_or_default().to_owned());
-        pairs.extend_pairs(&draft.query);
+        pairs.extend_pairs(&request.query);
         let query = Some(pairs.finish()).filter(|query| !query.is_empty());
-        let headers = draft.header_map().map_err(|name| SignError::Place(format!("header:{name}").into()))?;
-        Ok(Outgoing { method: "POST".into(), url: self.signed_url.clone(), query, headers, body: draft.body.clone() })
+        let headers =
+            request.header_map().map_err(|name| SignError::UnwritableLocation(format!("header:{name}").into()))?;
+        Ok(OutgoingRequest {
+            method: "POST".into(),
+            url: self.signed_url.clone(),
+            query,
+            headers,
+            body: request.body.clone(),
+        })
     }
 
-    /// Where a request goes: below the source, if its type stands in the path.
-    fn address(&self, draft: &Draft) -> String {
+    /// The URL of a request. If the event type is part of the path, it follows the source's URL.
+    fn address(&self, request: &ProviderRequest) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
         let front = url.as_str().trim_end_matches('/');
-        if draft.path.is_empty() { url.to_string() } else { format!("{front}/{}", draft.path) }
+        if request.path.is_empty() { url.to_string() } else { format!("{front}/{}", request.path) }
     }
 }
 
-/// The configuration of the server on this machine, with its sources compiled.
-fn setup(args: &Args, environment: &Environment) -> Result<Setup, CliError> {
+/// Loads the configuration of the server on this machine, with its sources compiled.
+fn setup(args: &Args, environment: &Environment) -> Result<CompiledConfig, CliError> {
     let (config, data_dir) = (args.client.config.clone(), args.client.data_dir.clone());
     let server = ServerArgs { config, data_dir, ..ServerArgs::default() };
-    Ok(Setup::load(&server.loader(false, environment.clone()))?)
+    Ok(CompiledConfig::load(&server.loader(false, environment.clone()))?)
 }
 
-fn settings<'s>(setup: &'s Setup, name: &str) -> Option<&'s Settings> {
+fn settings<'s>(setup: &'s CompiledConfig, name: &str) -> Option<&'s SourceSettings> {
     setup.sources.iter().map(|source| &source.settings).find(|settings| settings.name == name)
 }
 
-/// The first secret, which is in force for every request if any is.
-fn secret(settings: &Settings) -> Option<Secret> {
+/// The first secret that is valid for every request; `None` if there is none.
+fn secret(settings: &SourceSettings) -> Option<Secret> {
     let value = |setting: &SecretSetting| match setting {
         SecretSetting::Text(secret) => Some(secret.clone()),
         SecretSetting::Table(table) => table.value.clone().filter(|_| table.when.is_none()),
@@ -194,9 +202,9 @@ fn secret(settings: &Settings) -> Option<Secret> {
     settings.secrets.iter().find_map(value)
 }
 
-/// What the server says of the source; `None`: it knows none of this name, or there is no server to ask.
-fn ask(args: &Args, environment: &Environment) -> Result<Option<Value>, CliError> {
-    // A kind by itself can be sent without a key, to a server that is elsewhere.
+/// Reads the source from the server; `None` if the server does not know the name or cannot be called.
+fn fetch_source(args: &Args, environment: &Environment) -> Result<Option<Value>, CliError> {
+    // A provider kind can be sent to a remote server without a key.
     let Ok(client) = Client::try_new(&args.client, environment, false) else { return Ok(None) };
     let asked = block_on(async { Ok(client.get(&format!("{SOURCES}/{}", args.source)).await) })?;
     match asked {
@@ -207,30 +215,35 @@ fn ask(args: &Args, environment: &Environment) -> Result<Option<Value>, CliError
     }
 }
 
-/// The kind and recipe of a source as the interface shows it.
-fn viewed(view: &Value) -> Option<(String, RawRecipe)> {
+/// The kind and recipe of a source from its API representation.
+fn recipe_of_view(view: &Value) -> Option<(String, RawRecipe)> {
     let shown = ["name", "kind", "verify", "type", "tolerance"];
     let members = shown.iter().filter_map(|name| Some(((*name).to_owned(), view.get(name)?.clone())));
     let members = members.filter(|(_, value)| !value.is_null()).collect::<Map<String, Value>>();
-    let settings: Settings = serde_json::from_value(members.into()).ok()?;
+    let settings: SourceSettings = serde_json::from_value(members.into()).ok()?;
     Some((settings.kind.clone(), recipe_of(&settings)?))
 }
 
-/// Where the server takes webhooks.
-fn server(args: &Args, environment: &Environment, setup: Option<&Setup>) -> String {
-    let told = args.client.url.as_deref().or_else(|| environment.get(URL_VARIABLE));
-    let url = told.map(str::to_owned).or_else(|| setup.map(|setup| local_url(&setup.config, true)));
+/// The base URL of the server's ingest listener.
+fn server(args: &Args, environment: &Environment, setup: Option<&CompiledConfig>) -> String {
+    let configured = args.client.url.as_deref().or_else(|| environment.get(URL_VARIABLE));
+    let url = configured.map(str::to_owned).or_else(|| setup.map(|setup| local_url(&setup.config, true)));
     url.unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
-/// The request as it would travel.
-fn show(target: &Target, draft: &Draft, outgoing: &Outgoing, out: &mut dyn Write) -> Result<(), CliError> {
+/// Prints the request as it would be sent.
+fn show(
+    target: &TriggerTarget,
+    request: &ProviderRequest,
+    outgoing: &OutgoingRequest,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
     let query = outgoing.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    writeln!(out, "POST {}{query}", target.address(draft))?;
-    // As the provider spells them, where it is known.
+    writeln!(out, "POST {}{query}", target.address(request))?;
+    // Header names in the provider's spelling, where it is known.
     for (name, value) in &outgoing.headers {
         let spelled =
-            draft.headers.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name.as_str()));
+            request.headers.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name.as_str()));
         writeln!(
             out,
             "{}: {}",
@@ -243,11 +256,17 @@ fn show(target: &Target, draft: &Draft, outgoing: &Outgoing, out: &mut dyn Write
     Ok(writeln!(out)?)
 }
 
-/// Sends, and prints what is answered; whether it was taken.
-fn send(target: &Target, draft: &Draft, outgoing: Outgoing, json: bool, out: &mut dyn Write) -> Result<bool, CliError> {
-    let client = Client::to(&target.address(draft))?;
-    let Outgoing { headers, query, body, .. } = outgoing;
-    let (status, answer) = block_on(async { Ok(client.deliver(headers, query.as_deref(), body).await?) })?;
+/// Sends the request and prints the response. Returns whether the request was accepted.
+fn send(
+    target: &TriggerTarget,
+    request: &ProviderRequest,
+    outgoing: OutgoingRequest,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<bool, CliError> {
+    let client = Client::without_key(&target.address(request))?;
+    let OutgoingRequest { headers, query, body, .. } = outgoing;
+    let (status, answer) = block_on(async { Ok(client.post_raw(headers, query.as_deref(), body).await?) })?;
     if json {
         out.write_all(&answer)?;
         writeln!(out)?;
@@ -255,10 +274,10 @@ fn send(target: &Target, draft: &Draft, outgoing: Outgoing, json: bool, out: &mu
     }
     let text = String::from_utf8_lossy(&answer);
     let parsed: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-    let told = parsed.get("id").or_else(|| parsed.get("detail")).and_then(Value::as_str);
+    let result = parsed.get("id").or_else(|| parsed.get("detail")).and_then(Value::as_str);
     let duplicate = parsed.get("duplicate").and_then(Value::as_bool).unwrap_or(false);
-    let line = output::visible(told.unwrap_or_else(|| text.lines().next().unwrap_or_default()));
-    let note = match (duplicate, draft.sample) {
+    let line = output::visible(result.unwrap_or_else(|| text.lines().next().unwrap_or_default()));
+    let note = match (duplicate, request.sample) {
         (true, _) => " (duplicate)",
         (false, true) => "",
         (false, false) => " (there is no sample of this type: a generic event)",
@@ -267,7 +286,7 @@ fn send(target: &Target, draft: &Draft, outgoing: Outgoing, json: bool, out: &mu
     Ok(status.is_success())
 }
 
-/// The types of which there are samples.
+/// Lists the event types that have samples.
 fn list(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(), CliError> {
     let setup = || setup(args, environment);
     let named = match &args.kind {
@@ -276,7 +295,7 @@ fn list(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(
         None => settings(&setup()?, &args.source).map(|own| own.kind.clone()),
     };
     let kind = named.unwrap_or_else(|| args.source.clone());
-    let recipe = known(&kind)?;
+    let recipe = recipe_of_kind(&kind)?;
     let types = samples(&kind).iter().map(|sample| sample.event_type);
     types.into_iter().try_for_each(|event_type| writeln!(out, "{event_type}"))?;
     if samples(&kind).is_empty() {
@@ -286,9 +305,9 @@ fn list(args: &Args, environment: &Environment, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// An id for a message, as Standard Webhooks senders make them.
-pub(super) fn fresh_id(now: Timestamp, random: &mut Random) -> String {
-    Fill::new("", now, random).text("msg_%{alnum:27}")
+/// A new message id in the format of Standard Webhooks senders.
+pub(super) fn new_message_id(now: Timestamp, random: &mut Random) -> String {
+    PlaceholderFiller::new("", now, random).text("msg_%{alnum:27}")
 }
 
 #[cfg(test)]

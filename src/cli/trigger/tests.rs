@@ -1,4 +1,4 @@
-//! Every kind that anybody but the provider can sign, signed here and believed by what verifies.
+//! Signs and verifies a request of every provider kind that can be signed without the provider's private key.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::*;
 use crate::inbound::provider::{Recipe, recipes};
 
 const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_120);
-/// A secret that is text, hexadecimal and base64 at once, and a key of 32 bytes in hexadecimal.
+/// A secret that is valid as text, hexadecimal and base64, and a key of 32 bytes in hexadecimal.
 const HEX: &str = "4b1d2c3e5f60718293a4b5c6d7e8f9000112233445566778899aabbccddeeff0";
 
 fn secret_for(recipe: &RawRecipe) -> Secret {
@@ -28,8 +28,8 @@ fn secret_for(recipe: &RawRecipe) -> Secret {
     }
 }
 
-fn target(kind: &str, recipe: &RawRecipe) -> Target {
-    Target {
+fn target(kind: &str, recipe: &RawRecipe) -> TriggerTarget {
+    TriggerTarget {
         kind: kind.to_owned(),
         recipe: recipe.clone(),
         secret: None,
@@ -38,13 +38,13 @@ fn target(kind: &str, recipe: &RawRecipe) -> Target {
     }
 }
 
-/// Draws, signs and verifies an event; gives its type and id as a source would read them.
+/// Builds, signs and verifies an event. Returns its type and id as a source reads them.
 fn round_trip(kind: &str, recipe: &RawRecipe, event_type: &str, seed: u64) -> (Option<String>, Option<String>) {
     let usable = Recipe::try_new(recipe).unwrap();
     let secret = secret_for(recipe);
     let mut random = Random::seeded(seed);
-    let draft = draft(kind, recipe, None, &mut Fill::new(event_type, NOW, &mut random));
-    let mut outgoing = target(kind, recipe).outgoing(&draft).unwrap();
+    let request = build_request(kind, recipe, None, &mut PlaceholderFiller::new(event_type, NOW, &mut random));
+    let mut outgoing = target(kind, recipe).outgoing(&request).unwrap();
     usable.scheme.sign(&secret, &mut outgoing, NOW).unwrap_or_else(|e| panic!("{kind} {event_type}: {e}"));
     let verifying = usable.scheme.verifying_secret(&secret).unwrap();
     let keys: Vec<_> = usable
@@ -66,7 +66,7 @@ fn round_trip(kind: &str, recipe: &RawRecipe, event_type: &str, seed: u64) -> (O
 }
 
 #[test]
-fn what_is_triggered_is_believed() {
+fn triggered_events_are_verified() {
     let mut signed = 0;
     for (kind, recipe) in recipes() {
         if ["code:paypal", "code:sns"].contains(&recipe.verify.scheme.as_str()) {
@@ -90,7 +90,7 @@ fn what_is_triggered_is_believed() {
 }
 
 #[test]
-fn the_kinds_with_samples_are_kinds() {
+fn samples_belong_to_known_kinds() {
     let known: BTreeSet<_> = recipes().map(|(name, _)| name).collect();
     for kind in ["shopify", "stripe", "github", "slack"] {
         assert!(known.contains(kind) && !samples(kind).is_empty(), "{kind}");
@@ -138,7 +138,7 @@ fn a_configured_source_needs_no_secret_on_the_command_line() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_values_are_reported() {
     let to = ["--to", "http://127.0.0.1:9/"];
     let e = run(&[&["trigger", "stripe", "invoice.paid", "--kind", "stripe"], &to[..]].concat()).unwrap_err();
     assert!(e.to_string().starts_with("stripe, of which no secret is known here, needs a secret"), "{e}");

@@ -1,4 +1,4 @@
-//! Tests of the log as a whole, on a simulated disk and on threads.
+//! Tests of the whole log, on a simulated disk and with threads.
 
 mod crash;
 mod model;

@@ -1,4 +1,4 @@
-//! The log against a trivial model: the same operations on both, the same answers from both.
+//! Compares the log with a simple model: the same operations on both must give the same results.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::commit::retention;
-use crate::handoff::{Needs, Refused, Verdicts};
+use crate::handoff::{CommitError, CommitResults, RetentionRefs};
 use crate::model::{DedupKind, EventId};
 use crate::runtime::Random;
 use crate::storage::log::{SegmentState, stat, verify};
@@ -20,20 +20,20 @@ const SEGMENT_BYTES: u64 = 8 * 1024;
 #[derive(Debug, Clone)]
 enum Operation {
     /// One batch of requests.
-    Append(Vec<Vec<Draft>>),
-    /// Looks everything up, in both directions.
+    Append(Vec<Vec<TestEvent>>),
+    /// Reads everything in both directions.
     Read,
     /// A clean stop and a start.
     Reopen,
-    /// A crash, with whatever loss, and a start.
+    /// A crash with a random loss, and a start.
     Crash { loss: u64, seed: u64 },
-    /// The oldest segment goes; this share of its events is still needed.
+    /// The oldest segment is retired. One of `needed_of` of its events is still needed.
     Retire { needed_of: usize },
-    /// Nobody needs anything any more.
+    /// No event is needed any more.
     Settle,
 }
 
-/// What the log should hold.
+/// The expected content of the log.
 #[derive(Default)]
 struct Model {
     events: BTreeMap<EventId, Bytes>,
@@ -42,7 +42,7 @@ struct Model {
     nonce: BTreeMap<u8, EventId>,
 }
 
-fn draft() -> impl Strategy<Value = Draft> {
+fn draft() -> impl Strategy<Value = TestEvent> {
     let key = prop_oneof![
         Just(None),
         (0..12u8, any::<bool>())
@@ -53,9 +53,9 @@ fn draft() -> impl Strategy<Value = Draft> {
     (key, nonce, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, nonce, (byte, len), mut webhooks)| {
         webhooks.sort_unstable();
         webhooks.dedup();
-        // Keyed bodies are few, so that keys meet both the same body and another.
+        // There are few bodies with keys, so that a key comes with the same body and with another one.
         let len = if key.is_some() { 8 } else { len };
-        Draft { key, nonce, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
+        TestEvent { key, nonce, body: vec![byte % if key.is_some() { 2 } else { 4 }; len], webhooks }
     })
 }
 
@@ -72,8 +72,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 impl Model {
-    /// What is announced to settle, and what arrives at a shard.
-    fn append(&mut self, requests: &[Vec<Draft>], verdicts: &[Verdicts]) -> (Vec<EventId>, Vec<EventId>) {
+    /// Applies a batch. Returns the events announced to settle and those that arrive at a shard.
+    fn append(&mut self, requests: &[Vec<TestEvent>], verdicts: &[CommitResults]) -> (Vec<EventId>, Vec<EventId>) {
         let (mut arrived, mut newest) = (Vec::new(), None);
         for (draft, verdict) in requests.iter().flatten().zip(verdicts.iter().flatten()) {
             let fingerprint = fingerprint(&draft.body);
@@ -82,7 +82,7 @@ impl Model {
             let nonce = draft.nonce.and_then(|nonce| self.nonce.get(&nonce));
             match (seen, nonce) {
                 (Some(((_, false), (_, other))), _) if other != fingerprint => {
-                    assert_eq!(*verdict, Err(Refused::KeyReused));
+                    assert_eq!(*verdict, Err(CommitError::KeyReused));
                 }
                 (Some((_, (first, _))), _) | (None, Some(&first)) => {
                     let committed = verdict.unwrap();
@@ -107,7 +107,7 @@ impl Model {
                 }
             }
         }
-        // The checkpoint passes events that match nothing as well.
+        // The newest event is announced even without webhooks, so that the checkpoint passes it.
         let announced = arrived.iter().copied().chain(newest.filter(|id| arrived.last() != Some(id))).collect();
         (announced, arrived)
     }
@@ -130,14 +130,14 @@ impl Model {
         }
     }
 
-    /// After a restart only what the log still holds is known.
+    /// After a restart only the events in the log are known.
     fn forget_retired_keys(&mut self) {
         self.keys.retain(|_, (id, _)| self.events.contains_key(id));
         self.nonce.retain(|_, id| self.events.contains_key(id));
     }
 }
 
-fn retire(world: &World, model: &mut Model, wanted: &Wanted, needed_of: usize) {
+fn retire(world: &World, model: &mut Model, wanted: &FakeRetentionRefs, needed_of: usize) {
     let segments = world.log.segments();
     let [oldest, next, ..] = &segments[..] else { return };
     let inside: Vec<_> = model.events.range(oldest.first.event()..next.first.event()).map(|(id, _)| *id).collect();
@@ -156,7 +156,7 @@ fn retire(world: &World, model: &mut Model, wanted: &Wanted, needed_of: usize) {
 fn run(operations: Vec<Operation>) {
     let mut disk = SimDisk::default();
     let mut model = Model::default();
-    let wanted = Wanted::default();
+    let wanted = FakeRetentionRefs::default();
     let arc = |disk: &SimDisk| -> Arc<dyn Disk> { Arc::new(disk.clone()) };
     let mut world = World::open(&arc(&disk), SEGMENT_BYTES, 1).unwrap();
     for (n, operation) in operations.into_iter().enumerate() {
@@ -200,26 +200,30 @@ proptest! {
 }
 
 #[test]
-fn a_duplicate_within_a_batch_shares_its_fate() {
+fn a_duplicate_within_a_batch_gets_the_result_of_the_first() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
-    let keyed =
-        |body: u8| Draft { key: Some((1, DedupKind::IdempotencyKey)), nonce: None, body: vec![body], webhooks: vec![] };
+    let keyed = |body: u8| TestEvent {
+        key: Some((1, DedupKind::IdempotencyKey)),
+        nonce: None,
+        body: vec![body],
+        webhooks: vec![],
+    };
     world.commit(&one(plain(1, 1)));
     disk.set_full(true);
     let refused = world.commit(&[vec![keyed(1), keyed(1), keyed(2), plain(1, 50_000)]]);
-    assert!(refused[0].iter().all(|verdict| *verdict == Err(Refused::DiskFull)));
+    assert!(refused[0].iter().all(|verdict| *verdict == Err(CommitError::DiskFull)));
 }
 
-/// 1. A provider signs a one-time id and little of the body.
-/// 2. Somebody sends a captured request again, with another body and so another id, also after a restart.
-/// 3. It is the first one's event.
+/// 1. A provider signs a nonce and only a part of the body.
+/// 2. An attacker sends a captured request again with another body, and so with another id, also after a restart.
+/// 3. The result is the first request's event.
 #[test]
-fn what_may_come_once_comes_once_whatever_its_id() {
+fn a_nonce_is_accepted_once_whatever_the_event_id() {
     let disk = SimDisk::default();
     let arc: Arc<dyn Disk> = Arc::new(disk);
     let mut world = World::open(&arc, SEGMENT_BYTES, 1).unwrap();
-    let event = |id: u8, nonce: u8| Draft { key: Some((id, DedupKind::Id)), nonce: Some(nonce), ..plain(id, 8) };
+    let event = |id: u8, nonce: u8| TestEvent { key: Some((id, DedupKind::Id)), nonce: Some(nonce), ..plain(id, 8) };
     let verdicts = world.commit(&[vec![event(1, 1), event(2, 1), event(3, 3), event(3, 4)]]);
     let ids: Vec<_> = verdicts[0].iter().map(|verdict| verdict.unwrap()).collect();
     assert_eq!(ids.iter().map(|one| one.is_duplicate()).collect::<Vec<_>>(), [false, true, false, true]);
@@ -234,10 +238,10 @@ fn what_may_come_once_comes_once_whatever_its_id() {
 }
 
 #[test]
-fn segments_go_by_age_but_for_the_one_that_grows() {
-    /// Something of the segment is on its way.
+fn old_segments_are_deleted_except_the_current_one() {
+    /// A delivery of the segment is pending.
     struct Busy;
-    impl Needs for Busy {
+    impl RetentionRefs for Busy {
         fn needed(&self, _: EventId, _: EventId) -> Option<Vec<EventId>> {
             None
         }
@@ -249,13 +253,13 @@ fn segments_go_by_age_but_for_the_one_that_grows() {
     let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
     let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
     let mut config = log_config(SEGMENT_BYTES);
-    let retire = |config: &_, needs: &dyn Needs| {
-        retention::retire_one(&*world.log, config, clock().steady(), needs, &mut || {}).unwrap()
+    let retire = |config: &_, refs: &dyn RetentionRefs| {
+        retention::retire_one(&*world.log, config, clock().steady(), refs, &mut || {}).unwrap()
     };
-    assert!(!retire(&config, &Wanted::default()), "none is old enough");
+    assert!(!retire(&config, &FakeRetentionRefs::default()), "none is old enough");
     config.retention = std::time::Duration::ZERO;
     assert!(!retire(&config, &Busy), "later again");
-    while retire(&config, &Wanted::default()) {}
+    while retire(&config, &FakeRetentionRefs::default()) {}
     assert_eq!(world.log.segments().len(), 1);
     assert_eq!(disk.list(&std::path::Path::new(DIR).join("log")).unwrap().len(), 1);
     let left = all(&world.log);
@@ -264,11 +268,11 @@ fn segments_go_by_age_but_for_the_one_that_grows() {
 }
 
 #[test]
-fn what_is_carried_beyond_its_limit_expires() {
+fn carried_bodies_beyond_the_limit_expire() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
     let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
-    let wanted = Wanted::default();
+    let wanted = FakeRetentionRefs::default();
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     (config.retention_bytes, config.carry_bytes) = (0, 1);
@@ -279,11 +283,11 @@ fn what_is_carried_beyond_its_limit_expires() {
 }
 
 #[test]
-fn a_carried_file_is_written_anew_when_most_of_it_is_settled() {
+fn a_carried_file_is_rewritten_when_most_of_it_is_settled() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
     let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
-    let wanted = Wanted::default();
+    let wanted = FakeRetentionRefs::default();
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
@@ -298,7 +302,7 @@ fn a_carried_file_is_written_anew_when_most_of_it_is_settled() {
 }
 
 #[test]
-fn stat_and_verify_say_what_is_there() {
+fn stat_and_verify_report_the_content() {
     let disk = SimDisk::default();
     let mut world = World::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), SEGMENT_BYTES, 1).unwrap();
     let ids: Vec<_> = (0..30).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();

@@ -1,23 +1,23 @@
-//! The threads of the log together, on a simulated disk.
+//! Tests of the threads of the log, on a simulated disk.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::world::*;
 use crate::commit::*;
-use crate::handoff::{RecallRequest, Refused, SettleHandle, Shards, ToSettle, ToShard, Verdicts};
+use crate::handoff::{BodyRequest, CommitError, CommitResults, SettleHandle, Shards, ToSettle, ToShard};
 use crate::model::{EventId, WebhookNo};
-use crate::runtime::{MemoryBudget, Metrics, Permit};
+use crate::runtime::{IngestPermit, MemoryBudget, Metrics};
 use crate::storage::Disk;
 use crate::storage::log::stat;
-use crate::storage::sim::{Fault, SimDisk};
+use crate::storage::sim::{DiskFault, SimDisk};
 
 struct Threads {
-    running: Running,
+    running: CommitThreads,
     shards: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
     metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
-    permit: Arc<Permit>,
+    permit: Arc<IngestPermit>,
     _settled: crossbeam_channel::Receiver<ToSettle>,
 }
 
@@ -31,7 +31,7 @@ fn start(disk: &SimDisk, segment_bytes: u64) -> Threads {
 }
 
 impl Threads {
-    fn send(&self, draft: &Draft) -> Result<Verdicts, Refused> {
+    fn send(&self, draft: &TestEvent) -> Result<CommitResults, CommitError> {
         let (submission, reply) = submission(std::slice::from_ref(draft), &self.permit, &self.memory, &clock());
         self.running.handle().submit(submission).map_err(|(refused, _)| refused)?;
         Ok(reply.blocking_recv().expect("what was taken is answered"))
@@ -39,15 +39,17 @@ impl Threads {
 }
 
 #[test]
-fn events_are_told_to_their_shard_and_can_be_recalled() {
+fn events_arrive_at_their_shard_and_can_be_read_back() {
     let mut threads = start(&SimDisk::default(), 1 << 20);
     let id = threads.send(&plain(7, 50)).unwrap()[0].unwrap().id();
     let Some(ToShard::Arrivals(arrivals)) = threads.shards[0].blocking_recv() else { panic!("no arrivals") };
     assert_eq!((arrivals.len(), arrivals[0].event.id, arrivals[0].webhooks.len()), (1, id, 2));
     let absent = EventId::from_u128(id.as_u128() + 1);
-    let request = RecallRequest { shard: 0, webhook: WebhookNo(1), events: vec![id, absent] };
-    threads.running.recall().try_send(request).unwrap();
-    let Some(ToShard::Recalled { webhook, events }) = threads.shards[0].blocking_recv() else { panic!("no answer") };
+    let request = BodyRequest { shard: 0, webhook: WebhookNo(1), events: vec![id, absent] };
+    threads.running.body_requests().try_send(request).unwrap();
+    let Some(ToShard::BodiesLoaded { webhook, events }) = threads.shards[0].blocking_recv() else {
+        panic!("no answer")
+    };
     assert_eq!((webhook, events.len()), (WebhookNo(1), 2));
     assert_eq!(events[0].1.as_ref().unwrap().body, arrivals[0].event.body);
     assert!(events[1].1.is_none());
@@ -68,12 +70,12 @@ fn a_clean_stop_leaves_nothing_to_repair() {
         .collect();
     let handle = threads.running.handle();
     threads.running.stop().unwrap();
-    // What was queued when the stop began was committed and answered.
+    // The submissions that were queued at the stop were committed and answered.
     for reply in replies {
         assert!(reply.blocking_recv().unwrap()[0].is_ok());
     }
     let (submission, _reply) = submission(&[plain(1, 1)], &threads.permit, &threads.memory, &clock());
-    assert_eq!(handle.submit(submission).map_err(|(refused, _)| refused), Err(Refused::Poisoned));
+    assert_eq!(handle.submit(submission).map_err(|(refused, _)| refused), Err(CommitError::Poisoned));
     let found = stat(&disk, Path::new(DIR)).unwrap();
     assert!(found.is_sound(), "{found:?}");
     assert_eq!(found.events(), 200);
@@ -84,12 +86,12 @@ fn a_failed_write_poisons_the_log() {
     let disk = SimDisk::default();
     let threads = start(&disk, 1 << 20);
     threads.send(&plain(1, 10)).unwrap()[0].unwrap();
-    disk.fail_at(1, Fault::Io);
-    // The retain thread may have taken the fault; either way the log is poisoned by it.
+    disk.fail_at(1, DiskFault::Io);
+    // The fault may have hit the retention thread. It poisons the log in either case.
     let _ = threads.send(&plain(2, 10));
     let mut poisoned = threads.running.poisoned();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(poisoned.wait_for(Option::is_some)).unwrap();
-    assert_eq!(threads.send(&plain(3, 10)), Err(Refused::Poisoned));
+    assert_eq!(threads.send(&plain(3, 10)), Err(CommitError::Poisoned));
     assert!(threads.running.poison().reason().is_some());
 }

@@ -1,4 +1,4 @@
-//! A small world: a log of tiny segments on a simulated disk, driven by one hand.
+//! Fixtures: a log with tiny segments on a simulated disk, without threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,30 +10,32 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::*;
 use crate::config;
-use crate::handoff::{Admitted, Needs, Reply, SettleHandle, Shards, Submission, ToSettle, ToShard, Verdicts};
+use crate::handoff::{
+    AdmittedEvent, CommitReply, CommitResults, RetentionRefs, SettleHandle, Shards, Submission, ToSettle, ToShard,
+};
 use crate::limits::INGEST_PERMITS;
 use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo};
-use crate::runtime::{Clock, IngestPermits, MemoryBudget, Metrics, Permit, Random};
+use crate::runtime::{Clock, IngestPermit, IngestPermits, MemoryBudget, Metrics, Random};
 use crate::storage::{Disk, ReadLog, RedbLog};
 
 pub(super) const DIR: &str = "/data";
 
-/// What a test makes an event of.
+/// The fields of a test event.
 #[derive(Debug, Clone)]
-pub(in crate::commit) struct Draft {
+pub(in crate::commit) struct TestEvent {
     pub(in crate::commit) key: Option<(u8, DedupKind)>,
     pub(in crate::commit) nonce: Option<u8>,
     pub(in crate::commit) body: Vec<u8>,
     pub(in crate::commit) webhooks: Vec<u32>,
 }
 
-/// A log open for writing, and the ends that read what it announces.
+/// A log that is open for writes, and the receivers of its announcements.
 pub(super) struct World {
     pub(super) group: Committer,
     pub(super) log: Arc<RedbLog>,
     pub(super) settled: Receiver<ToSettle>,
     pub(super) shards: Vec<mpsc::Receiver<ToShard>>,
-    permit: Arc<Permit>,
+    permit: Arc<IngestPermit>,
     memory: Arc<MemoryBudget>,
     clock: Clock,
 }
@@ -57,7 +59,7 @@ pub(in crate::commit) fn clock() -> Clock {
     Clock::test(Timestamp::from_millis(1_711_015_200_000))
 }
 
-pub(super) fn reopen(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<OpenedLog, OpenError> {
+pub(super) fn reopen(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<OpenedLog, OpenCommitError> {
     open(OpenLog {
         disk: Arc::clone(disk),
         dir: Path::new(DIR),
@@ -69,48 +71,48 @@ pub(super) fn reopen(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Res
     })
 }
 
-pub(in crate::commit) fn permit() -> Arc<Permit> {
+pub(in crate::commit) fn permit() -> Arc<IngestPermit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(IngestPermits::new(INGEST_PERMITS).acquire(1, 1)).unwrap()
 }
 
 impl World {
-    pub(super) fn open(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<Self, OpenError> {
+    pub(super) fn open(disk: &Arc<dyn Disk>, segment_bytes: u64, seed: u64) -> Result<Self, OpenCommitError> {
         let opened = reopen(disk, segment_bytes, seed)?;
         let log = opened.log();
-        let (settle, settled, _bell) = SettleHandle::channel();
+        let (settle, settled, _wakeup) = SettleHandle::channel();
         let (shards, ends) = Shards::channels(2);
         let group = opened.into_committer(settle, shards, Metrics::new().unwrap());
         let (permit, memory) = (permit(), MemoryBudget::new(usize::MAX));
         Ok(Self { group, log, settled, shards: ends, permit, memory, clock: clock() })
     }
 
-    pub(in crate::commit) fn submission(&self, drafts: &[Draft]) -> (Submission, oneshot::Receiver<Verdicts>) {
+    pub(in crate::commit) fn submission(&self, drafts: &[TestEvent]) -> (Submission, oneshot::Receiver<CommitResults>) {
         submission(drafts, &self.permit, &self.memory, &self.clock)
     }
 
     /// Commits requests as one batch.
-    pub(super) fn commit(&mut self, requests: &[Vec<Draft>]) -> Vec<Verdicts> {
+    pub(super) fn commit(&mut self, requests: &[Vec<TestEvent>]) -> Vec<CommitResults> {
         let (batch, replies): (Vec<_>, Vec<_>) = requests.iter().map(|drafts| self.submission(drafts)).unzip();
         self.group.commit(batch);
         replies.into_iter().map(|mut reply| reply.try_recv().expect("every request is answered")).collect()
     }
 
-    /// Events that arrived at a shard since the last look, in order, each once.
+    /// The events that arrived at the shards since the last call, in order, each once.
     pub(super) fn arrived(&mut self) -> Vec<EventId> {
         let mut ids = std::collections::BTreeSet::new();
         for shard in &mut self.shards {
-            while let Ok(told) = shard.try_recv() {
-                let ToShard::Arrivals(arrivals) = told else { panic!("{told:?}") };
+            while let Ok(notified) = shard.try_recv() {
+                let ToShard::Arrivals(arrivals) = notified else { panic!("{notified:?}") };
                 ids.extend(arrivals.iter().map(|arrival| arrival.event.id));
             }
         }
         ids.into_iter().collect()
     }
 
-    /// Events announced to settle since the last look.
+    /// The events announced to settle since the last call.
     pub(super) fn announced(&self) -> Vec<EventId> {
-        let announced = self.settled.try_iter().flat_map(|told| match told {
+        let announced = self.settled.try_iter().flat_map(|notified| match notified {
             ToSettle::Announce(events) => events,
             other => panic!("{other:?}"),
         });
@@ -119,12 +121,12 @@ impl World {
 }
 
 pub(in crate::commit) fn submission(
-    drafts: &[Draft],
-    permit: &Arc<Permit>,
+    drafts: &[TestEvent],
+    permit: &Arc<IngestPermit>,
     memory: &Arc<MemoryBudget>,
     clock: &Clock,
-) -> (Submission, oneshot::Receiver<Verdicts>) {
-    let (reply, answer) = Reply::direct();
+) -> (Submission, oneshot::Receiver<CommitResults>) {
+    let (reply, answer) = CommitReply::direct();
     let events = drafts.iter().map(|draft| admitted(draft, clock.now())).collect();
     (Submission { events, permit: Arc::clone(permit), lease: memory.lease(1), reply }, answer)
 }
@@ -133,7 +135,7 @@ pub(super) fn fingerprint(body: &[u8]) -> u64 {
     body.iter().fold(17, |sum, byte| sum * 31 % 1_000_003 + u64::from(*byte))
 }
 
-fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
+fn admitted(draft: &TestEvent, now: Timestamp) -> AdmittedEvent {
     let dedup = draft.key.map(|(n, kind)| -> (DedupKey, DedupKind) {
         let mut key = [n; 16];
         key[0] = u8::from(kind == DedupKind::Id);
@@ -156,7 +158,7 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
         ..NewEvent::default()
     };
     event.encode(&webhooks, &mut head);
-    Admitted {
+    AdmittedEvent {
         head: head.into(),
         body: Bytes::from(draft.body.clone()),
         dedup: dedup.map(|(key, kind)| (key, kind, fingerprint)),
@@ -165,11 +167,11 @@ fn admitted(draft: &Draft, now: Timestamp) -> Admitted {
     }
 }
 
-pub(in crate::commit) fn plain(byte: u8, len: usize) -> Draft {
-    Draft { key: None, nonce: None, body: vec![byte; len], webhooks: vec![1, 2] }
+pub(in crate::commit) fn plain(byte: u8, len: usize) -> TestEvent {
+    TestEvent { key: None, nonce: None, body: vec![byte; len], webhooks: vec![1, 2] }
 }
 
-/// All events, from the first to the last, as readers see them.
+/// All events of the log, in order.
 pub(super) fn all(log: &RedbLog) -> Vec<(EventId, Bytes)> {
     let mut out: Vec<(EventId, Bytes)> = Vec::new();
     loop {
@@ -184,14 +186,14 @@ pub(super) fn all(log: &RedbLog) -> Vec<(EventId, Bytes)> {
     }
 }
 
-/// Nothing is needed, or these are; what expires is noted.
+/// Needs only `events`, and records the expired ones.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct FakeRetentionRefs {
     pub(super) events: std::sync::Mutex<std::collections::BTreeSet<EventId>>,
     pub(super) expired: std::sync::Mutex<Vec<EventId>>,
 }
 
-impl Needs for Wanted {
+impl RetentionRefs for FakeRetentionRefs {
     fn needed(&self, first: EventId, last: EventId) -> Option<Vec<EventId>> {
         Some(self.events.lock().unwrap().range(first..=last).copied().collect())
     }
@@ -201,6 +203,6 @@ impl Needs for Wanted {
     }
 }
 
-pub(super) fn one(draft: Draft) -> Vec<Vec<Draft>> {
+pub(super) fn one(draft: TestEvent) -> Vec<Vec<TestEvent>> {
     vec![vec![draft]]
 }

@@ -1,102 +1,106 @@
-//! The queue of a webhook that is sent to in order by a field: its main lane alone, with [`OrderedQueue`] to say who goes.
+//! The queue of a webhook that is ordered by a field. It uses the main lane only, and [`OrderedQueue`] selects the next
+//! entry.
 
-use super::{Entry, Queue};
-use crate::dispatch::ordered_queue::{Group, OrderedQueue, Turn};
-use crate::handoff::Recalled;
+use super::{Queue, QueueEntry};
+use crate::dispatch::ordered_queue::{NextInOrder, OrderGroup, OrderedQueue};
+use crate::handoff::LoadedBody;
 use crate::model::{EventId, Timestamp};
 use crate::outbound::Event;
 
 impl Queue {
-    /// From now on in order by a field, or no longer; nothing is held. These are under way.
-    pub(in crate::dispatch) fn set_by_field(&mut self, by_field: bool, under_way: &[EventId]) {
-        self.turns = by_field.then(|| Box::new(OrderedQueue::new(under_way)));
+    /// Switches order by a field on or off. The queue must be empty. `in_flight` are the deliveries in flight.
+    pub(in crate::dispatch) fn set_by_field(&mut self, by_field: bool, in_flight: &[EventId]) {
+        self.ordered = by_field.then(|| Box::new(OrderedQueue::new(in_flight)));
     }
 
-    /// Puts an entry in its place by the order of acceptance; `group` is `None` as long as nobody has read its event.
-    pub(in crate::dispatch) fn insert_in(&mut self, group: Option<Group>, entry: Entry) {
-        if let Some(turns) = &mut self.turns {
-            turns.insert(entry.event, group, entry.body.is_some(), entry.not_before);
+    /// Inserts an entry in order of acceptance. `group` is `None` if the event has not been read.
+    pub(in crate::dispatch) fn insert_in(&mut self, group: Option<OrderGroup>, entry: QueueEntry) {
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(entry.event, group, entry.body.is_some(), entry.not_before);
         }
         self.insert(entry);
     }
 
-    /// Whether one waits for its time that an arrival of this group would wait for as well.
-    pub(in crate::dispatch) fn waits(&self, group: Option<Group>) -> bool {
-        match &self.turns {
-            Some(turns) => group.is_none_or(|group| turns.waits(group)),
+    /// Whether an arrival of this group would wait behind an entry that waits for a time.
+    pub(in crate::dispatch) fn is_delayed(&self, group: Option<OrderGroup>) -> bool {
+        match &self.ordered {
+            Some(ordered) => group.is_none_or(|group| ordered.is_delayed(group)),
             None => self.first().is_some_and(|entry| entry.not_before.is_some()),
         }
     }
 
-    /// Whose turn it is now that these times have come, of a queue in order by a field.
-    pub(in crate::dispatch) fn turn(&mut self, has_come: impl Fn(Timestamp) -> bool) -> Option<Turn> {
-        let turns = self.turns.as_deref_mut()?;
-        turns.wake(has_come);
-        Some(turns.next())
+    /// Returns the next entry of a queue that is ordered by a field, after releasing entries whose time is reached.
+    /// Returns `None` for other queues.
+    pub(in crate::dispatch) fn next_in_order(&mut self, has_come: impl Fn(Timestamp) -> bool) -> Option<NextInOrder> {
+        let ordered = self.ordered.as_deref_mut()?;
+        ordered.wake(has_come);
+        Some(ordered.next())
     }
 
-    /// An entry that is held.
-    pub(in crate::dispatch) fn held(&self, event: EventId) -> Option<&Entry> {
+    /// Returns the entry of an event. The main lane must be in order of acceptance.
+    pub(in crate::dispatch) fn held(&self, event: EventId) -> Option<&QueueEntry> {
         self.place(event).and_then(|at| self.main.get(at))
     }
 
-    /// A delivery ended.
-    pub(in crate::dispatch) fn landed(&mut self, event: EventId) {
-        if let Some(turns) = &mut self.turns {
-            turns.landed(event);
+    /// Records that a delivery is not in flight any more.
+    pub(in crate::dispatch) fn delivery_finished(&mut self, event: EventId) {
+        if let Some(ordered) = &mut self.ordered {
+            ordered.delivery_finished(event);
         }
     }
 
-    /// Keeps ids only of what waits for its turn behind others of this group; without one, of all.
-    pub(in crate::dispatch) fn shed_behind(&mut self, group: Option<Group>) {
-        let Some((turns, group)) = self.turns.as_deref_mut().zip(group) else { return self.shed_bodies() };
-        for event in turns.line(group) {
-            turns.body_went(event);
+    /// Drops the bodies of this group's entries, or of all entries if there is no group.
+    pub(in crate::dispatch) fn drop_bodies_behind(&mut self, group: Option<OrderGroup>) {
+        let Some((ordered, group)) = self.ordered.as_deref_mut().zip(group) else { return self.drop_bodies() };
+        for event in ordered.events_of(group) {
+            ordered.body_dropped(event);
             let Ok(at) = self.main.binary_search_by_key(&event, |entry| entry.event) else { continue };
             self.bytes -= self.main[at].bytes();
             self.main[at].body = None;
         }
     }
 
-    /// Whether everything that is held waits for a time, or behind what does.
+    /// Whether every entry waits for a time or behind an entry that waits for a time. Always `false` for queues that are
+    /// not ordered by a field.
     pub(in crate::dispatch) fn is_stuck(&self) -> bool {
-        self.turns.as_ref().is_some_and(|turns| turns.is_stuck())
+        self.ordered.as_ref().is_some_and(|ordered| ordered.is_stuck())
     }
 
-    /// Puts recalled events to their entries, as [`Queue::recalled`] does. What cannot go yet keeps its body only within
-    /// `bytes_max` of all that is held, and not behind one that waits for a time.
-    pub(in crate::dispatch) fn recalled_by_field(
+    /// Adds bodies from the log to their entries, as [`Queue::bodies_loaded`] does. An entry that cannot be delivered yet
+    /// keeps its body only if the queue stays within `bytes_max` and the entry is not behind one that waits for a time.
+    pub(in crate::dispatch) fn load_bodies_by_field(
         &mut self,
-        events: &[Recalled],
-        group_of: impl Fn(&Event) -> Group,
+        events: &[LoadedBody],
+        group_of: impl Fn(&Event) -> OrderGroup,
         bytes_max: usize,
-        gone: &mut Vec<Entry>,
+        gone: &mut Vec<QueueEntry>,
     ) {
         for (event, body) in events {
             let Some(at) = self.place(*event).filter(|at| self.main[*at].body.is_none()) else { continue };
-            let Some(turns) = &mut self.turns else { return };
+            let Some(ordered) = &mut self.ordered else { return };
             let Some(body) = body else {
-                turns.leave(*event);
+                ordered.remove(*event);
                 gone.extend(self.main.remove(at));
                 continue;
             };
-            turns.read(*event, || group_of(body));
-            let fits = self.bytes + body.head.len() + body.body.len() <= bytes_max && !turns.waits_behind(*event);
-            if fits || turns.is_wanted(*event) {
-                turns.body_came(*event);
+            ordered.set_group(*event, || group_of(body));
+            let fits =
+                self.bytes + body.head.len() + body.body.len() <= bytes_max && !ordered.is_behind_delayed(*event);
+            if fits || ordered.needs_body(*event) {
+                ordered.body_loaded(*event);
                 let entry = &mut self.main[at];
                 entry.body = Some(body.clone());
-                entry.recalled = true;
+                entry.from_log = true;
                 self.bytes += entry.bytes();
             }
         }
     }
 
-    /// Takes the entry whose turn it is.
-    pub(super) fn pop_in_turn(&mut self) -> Option<Entry> {
-        let turns = self.turns.as_deref_mut()?;
-        let Turn::Now(event) = turns.next() else { return None };
-        turns.begin(event);
+    /// Removes the next entry in order.
+    pub(super) fn pop_in_order(&mut self) -> Option<QueueEntry> {
+        let ordered = self.ordered.as_deref_mut()?;
+        let NextInOrder::Ready(event) = ordered.next() else { return None };
+        ordered.begin(event);
         let entry = self.place(event).and_then(|at| self.main.remove(at))?;
         self.bytes -= entry.bytes();
         Some(entry)

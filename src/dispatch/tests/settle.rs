@@ -1,8 +1,8 @@
-//! Settle, as far as a shard can tell.
+//! A model of settle, as a shard sees it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::handoff::{Lane, Refill, Refilled, Row, ToSettle};
+use crate::handoff::{BacklogRow, Refill, RefillKind, RefillReply, ToSettle};
 use crate::model::{Decision, EventId, Timestamp, WebhookNo};
 
 pub(super) type Delivery = (WebhookNo, EventId);
@@ -10,18 +10,18 @@ pub(super) type Delivery = (WebhookNo, EventId);
 #[derive(Debug, Default)]
 pub(super) struct Settle {
     pub(super) outstanding: BTreeSet<(EventId, WebhookNo)>,
-    /// Of events whose rows a job is going to write.
+    /// Deliveries of events whose rows a job will write.
     pub(super) unwritten: BTreeSet<(EventId, WebhookNo)>,
     pub(super) rows: BTreeMap<Delivery, (u16, Option<Timestamp>)>,
-    /// Attempts of these before their last replay.
+    /// Attempts before the last replay.
     pub(super) bases: BTreeMap<Delivery, u16>,
-    pub(super) answers: VecDeque<Refilled>,
-    /// How each delivery ended that did, and at which attempt.
+    pub(super) answers: VecDeque<RefillReply>,
+    /// The final decision of each ended delivery, and the number of its last attempt.
     pub(super) ended: BTreeMap<Delivery, (Decision, u16)>,
 }
 
 impl Settle {
-    /// Applies all, then answers.
+    /// Applies all messages, then answers the refill requests.
     pub(super) fn flush(&mut self, messages: impl Iterator<Item = ToSettle>, now: Timestamp) {
         let refills: Vec<_> = messages.filter_map(|message| self.apply(message)).collect();
         for refill in refills {
@@ -30,7 +30,7 @@ impl Settle {
         }
     }
 
-    /// A delivery gets a row.
+    /// Moves a delivery to a row.
     pub(super) fn spill(&mut self, (no, event): Delivery) {
         self.outstanding.remove(&(event, no));
         self.rows.entry((no, event)).or_insert((0, None));
@@ -43,10 +43,10 @@ impl Settle {
                     let delivery = (settled.webhook, settled.event);
                     self.outstanding.remove(&(settled.event, settled.webhook));
                     self.rows.remove(&delivery);
-                    let made = settled.attempt.map_or(0, |attempt| attempt.number);
+                    let spec = settled.attempt.map_or(0, |attempt| attempt.number);
                     match settled.decision {
-                        Decision::Retry { at } => drop(self.rows.insert(delivery, (made, Some(at)))),
-                        decision => drop(self.ended.insert(delivery, (decision, made))),
+                        Decision::Retry { at } => drop(self.rows.insert(delivery, (spec, Some(at)))),
+                        decision => drop(self.ended.insert(delivery, (decision, spec))),
                     }
                 }
                 None
@@ -62,12 +62,12 @@ impl Settle {
         }
     }
 
-    fn answer(&self, refill: &Refill, now: Timestamp) -> Refilled {
+    fn answer(&self, refill: &Refill, now: Timestamp) -> RefillReply {
         let of_webhook = self.rows.range((refill.webhook, EventId::MIN)..=(refill.webhook, EventId::MAX));
-        let (mut rows, mut not_before, mut lane, mut next_due) = (Vec::new(), Vec::new(), refill.lane, None);
+        let (mut rows, mut not_before, mut kind, mut next_due) = (Vec::new(), Vec::new(), refill.kind, None);
         let mut is_all = true;
-        let found: Vec<_> = match &mut lane {
-            Lane::Ready { after } => {
+        let found: Vec<_> = match &mut kind {
+            RefillKind::Ready { after } => {
                 let found: Vec<_> = of_webhook
                     .filter(|((_, event), (_, at))| at.is_none() && *event > *after)
                     .take(refill.rows + 1)
@@ -77,7 +77,7 @@ impl Settle {
                 }
                 found
             }
-            Lane::Ordered { after } => {
+            RefillKind::Ordered { after } => {
                 let before = self.unwritten.first().map(|(event, _)| *event);
                 is_all = before.is_none();
                 let found: Vec<_> = of_webhook
@@ -90,7 +90,7 @@ impl Settle {
                 }
                 found
             }
-            Lane::Due { after, until } => {
+            RefillKind::Due { after, until } => {
                 *until = (*until).min(Timestamp::from_millis(now.as_millis() - 1));
                 let mut due: Vec<_> = of_webhook.filter_map(|(key, row)| Some(((row.1?, key.1), (key, row)))).collect();
                 due.sort_by_key(|(place, _)| *place);
@@ -106,8 +106,8 @@ impl Settle {
         let end = found.len() <= refill.rows && is_all;
         rows.extend(found.iter().take(refill.rows).map(|(delivery, (attempts, _))| {
             let base = self.bases.get(delivery).copied().unwrap_or(0);
-            Row { event: delivery.1, attempts: *attempts, base }
+            BacklogRow { event: delivery.1, attempts: *attempts, base }
         }));
-        Refilled { webhook: refill.webhook, lane, rows, not_before: not_before.into(), end, next_due }
+        RefillReply { webhook: refill.webhook, kind, rows, not_before: not_before.into(), end, next_due }
     }
 }

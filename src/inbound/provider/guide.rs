@@ -1,20 +1,20 @@
-//! The pages of `docs/guides/providers/`, made from the table, so that they say what the program does.
+//! Generates the pages of `docs/guides/providers/` from the provider table, so that they match the behavior of the program.
 
-use super::{Dedup, RawRecipe, Recipe, recipes};
+use super::{DedupMode, RawRecipe, Recipe, recipes};
 use crate::signature::{OneOrMany, RawScheme};
 
-/// A page of the guides.
+/// A family of providers: one page of the guides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Family {
-    /// As recipes name it, and the file's name: `developer-tools`.
+    /// The name in recipes and the file name of the page: `developer-tools`.
     pub name: &'static str,
-    /// Its heading.
+    /// The heading of the page.
     pub title: &'static str,
-    /// What it is about, a sentence.
+    /// One sentence about the family.
     pub about: &'static str,
 }
 
-/// Every page, in the order of the index.
+/// All families, in the order of the index.
 pub const FAMILIES: [Family; 9] = [
     Family { name: "commerce", title: "Commerce", about: "Shops, and what sells in them." },
     Family { name: "payments", title: "Payments and finance", about: "Payments, cards, subscriptions, accounts." },
@@ -27,36 +27,36 @@ pub const FAMILIES: [Family; 9] = [
     Family { name: "standards", title: "Standards", about: "Senders that follow a common specification." },
 ];
 
-/// What stands at the top of each page.
-const MADE: &str = "<!-- Made from src/inbound/provider/table.toml; a test compares them. -->\n";
+/// The first line of each generated page.
+const GENERATED_NOTICE: &str = "<!-- Made from src/inbound/provider/table.toml; a test compares them. -->\n";
 
-/// The index of the pages, in Markdown.
+/// The index page in Markdown.
 pub fn guide_index() -> String {
     let about = "Each of these is a `kind` of source: three lines of configuration, and its webhooks are verified over \
                  their raw bytes, deduplicated and delivered like every event. A sender that is not here is a source of \
                  kind `custom` with its own `verify`, or `partner` with a secret URL.";
-    let mut page = format!("{MADE}# Providers\n\n{}\n", wrap("", about));
+    let mut page = format!("{GENERATED_NOTICE}# Providers\n\n{}\n", wrap("", about));
     for family in FAMILIES {
         page.push_str(&format!("\n## [{}]({}.md)\n\n{}\n\n", family.title, family.name, family.about));
-        for (name, raw) in of(family.name) {
+        for (name, raw) in recipes_of(family.name) {
             page.push_str(&format!("- [{}]({}.md#{name}), kind `{name}`\n", raw.title, family.name));
         }
     }
     page
 }
 
-/// The page of a family, in Markdown; without a heading but for its name if there is no such family.
+/// The page of a family in Markdown. For an unknown family, the heading is its name and there is no description.
 pub fn guide_page(family: &str) -> String {
     let known = FAMILIES.iter().find(|known| known.name == family);
     let (title, about) = known.map_or((family, ""), |known| (known.title, known.about));
-    let mut page = format!("{MADE}# {title}\n\n{about} All kinds: [Providers](README.md).\n");
-    for (name, raw) in of(family) {
+    let mut page = format!("{GENERATED_NOTICE}# {title}\n\n{about} All kinds: [Providers](README.md).\n");
+    for (name, raw) in recipes_of(family) {
         page.push_str(&section(name, raw));
     }
     page
 }
 
-fn of(family: &str) -> impl Iterator<Item = (&'static str, &'static RawRecipe)> {
+fn recipes_of(family: &str) -> impl Iterator<Item = (&'static str, &'static RawRecipe)> {
     recipes().filter(move |(_, raw)| raw.family == family)
 }
 
@@ -78,7 +78,11 @@ fn section(name: &str, raw: &RawRecipe) -> String {
     row("Answer", answer(raw));
     row(
         "Metadata",
-        raw.keep.iter().map(|(name, place)| format!("`{name}`: {}", words(place))).collect::<Vec<_>>().join("; "),
+        raw.keep
+            .iter()
+            .map(|(name, place)| format!("`{name}`: {}", describe_location(place)))
+            .collect::<Vec<_>>()
+            .join("; "),
     );
     row("Body", body(&recipe));
     for (option, meaning) in &raw.options {
@@ -91,7 +95,7 @@ fn section(name: &str, raw: &RawRecipe) -> String {
 
 fn configuration(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
     let mut text = format!("```toml\n[[sources]]\nname = \"{name}\"\nkind = \"{name}\"\n");
-    let learned = recipe.handshake.is_some_and(super::Handshake::learns);
+    let learned = recipe.handshake.is_some_and(super::Handshake::provides_secret);
     if recipe.scheme.needs_secret() && !learned {
         let variable = name.replace('-', "_").to_uppercase();
         text.push_str(&format!("secrets = [{{ env = \"{variable}_WEBHOOK_SECRET\" }}]\n"));
@@ -109,10 +113,10 @@ fn configuration(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
     text
 }
 
-/// How, over what and where.
+/// Describes the signature: the algorithm, the signed content and the location.
 fn verified(scheme: &RawScheme) -> String {
     let places = list(scheme.sig.as_ref());
-    let places: Vec<String> = places.iter().map(|place| words(place)).collect();
+    let places: Vec<String> = places.iter().map(|place| describe_location(place)).collect();
     let at = match places.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
@@ -121,8 +125,10 @@ fn verified(scheme: &RawScheme) -> String {
     let prefix = scheme.prefix.as_deref().map_or(String::new(), |prefix| format!(" after `{prefix}`"));
     let encoding = scheme.encoding.as_deref().map_or(String::new(), |encoding| format!(", {encoding}{prefix}"));
     let several = if scheme.split.is_some() { "; of several signatures any may fit" } else { "" };
-    let each =
-        scheme.each.as_deref().map_or(String::new(), |each| format!(", each element of {} by itself", words(each)));
+    let each = scheme
+        .each
+        .as_deref()
+        .map_or(String::new(), |each| format!(", each element of {} by itself", describe_location(each)));
     let alg = scheme.alg.as_deref().unwrap_or("sha256").to_uppercase().replace("SHA", "SHA-");
     let how = match scheme.scheme.as_str() {
         "hmac" => format!("HMAC-{alg}"),
@@ -151,7 +157,7 @@ fn verified(scheme: &RawScheme) -> String {
     format!("{how} over {}{each}, in {at}{encoding}{several}{key}", template(signed))
 }
 
-/// The template of what is signed. One that does not fit in a line is shown in its parts.
+/// The template of the signed content. A template that is longer than a line is split into its parts.
 fn template(signed: &str) -> String {
     if signed.chars().count() <= LINE_CHARS_MAX - 4 {
         return format!("`{signed}`");
@@ -170,14 +176,14 @@ fn time(scheme: &RawScheme) -> String {
         Some("rfc3339") => "RFC 3339",
         _ => "seconds",
     };
-    format!("{} in {unit}; at most {} s old or ahead", words(place), scheme.tolerance.unwrap_or(300))
+    format!("{} in {unit}; at most {} s old or ahead", describe_location(place), scheme.tolerance.unwrap_or(300))
 }
 
 fn kind_of_event(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
     if recipe.event_type.is_empty() {
         return format!("none is given: `{name}.event`");
     }
-    let places: Vec<String> = list(raw.r#type.as_ref()).iter().map(|place| words(place)).collect();
+    let places: Vec<String> = list(raw.r#type.as_ref()).iter().map(|place| describe_location(place)).collect();
     let unsigned = if recipe.type_is_signed { "" } else { " (not signed)" };
     let example = if raw.example.is_empty() {
         String::new()
@@ -187,7 +193,7 @@ fn kind_of_event(name: &str, raw: &RawRecipe, recipe: &Recipe) -> String {
     format!("{}{unsigned}{example}", places.join(", else "))
 }
 
-/// A type as events carry it, where no map says otherwise.
+/// The event type of a topic if no event map rule matches it.
 fn plain(topic: &str) -> String {
     let plain = |c: char| {
         if c == '/' {
@@ -202,16 +208,16 @@ fn plain(topic: &str) -> String {
 }
 
 fn duplicates(raw: &RawRecipe, recipe: &Recipe) -> String {
-    let id: Vec<String> = list(raw.id.as_ref()).iter().map(|place| words(place)).collect();
+    let id: Vec<String> = list(raw.id.as_ref()).iter().map(|place| describe_location(place)).collect();
     let unsigned = if recipe.id_is_signed { "" } else { " (not signed)" };
     let mut text = match recipe.dedup {
-        Dedup::Id => format!("known by {}{unsigned}; without it by the body", id.join(" + ")),
-        Dedup::IdAndBody => format!("known by {}{unsigned} together with the body", id.join(" + ")),
-        Dedup::Body => "known by the body".to_owned(),
-        Dedup::Never => "none is dropped".to_owned(),
+        DedupMode::Id => format!("known by {}{unsigned}; without it by the body", id.join(" + ")),
+        DedupMode::IdAndBody => format!("known by {}{unsigned} together with the body", id.join(" + ")),
+        DedupMode::Body => "known by the body".to_owned(),
+        DedupMode::Never => "none is dropped".to_owned(),
     };
     if let Some(nonce) = &raw.nonce {
-        text.push_str(&format!("; {} is taken once", words(nonce)));
+        text.push_str(&format!("; {} is taken once", describe_location(nonce)));
     }
     text
 }
@@ -226,7 +232,7 @@ fn answer(raw: &RawRecipe) -> String {
 }
 
 fn body(recipe: &Recipe) -> String {
-    match (recipe.takes_forms, recipe.takes_text) {
+    match (recipe.accepts_forms, recipe.accepts_text) {
         (false, false) => String::new(),
         (true, false) => "JSON or a form".to_owned(),
         (false, true) => "JSON, also as `text/plain`".to_owned(),
@@ -242,12 +248,12 @@ fn list(places: Option<&OneOrMany>) -> &[String] {
     }
 }
 
-/// The longest line of a page, in characters.
+/// The maximum length of a line of a page, in characters.
 const LINE_CHARS_MAX: usize = 116;
 
-/// Breaks a text into lines. `marker` stands before the first line, and the others are indented by its width.
+/// Wraps text into lines. `marker` is put before the first line, and the other lines are indented by its width.
 ///
-/// Code spans are not broken, and no line begins with a word that Markdown takes for a list or a heading.
+/// Code spans are not broken. No line begins with a word that Markdown reads as a list item or a heading.
 fn wrap(marker: &str, text: &str) -> String {
     let indent = " ".repeat(marker.len());
     let (mut out, mut column) = (marker.to_owned(), marker.len());
@@ -271,13 +277,13 @@ fn wrap(marker: &str, text: &str) -> String {
     out
 }
 
-/// Whether Markdown takes a line that begins with this word for a list or a heading.
+/// Whether Markdown reads a line that begins with this word as a list item or a heading.
 fn begins_block(word: &str) -> bool {
     ["+", "-", "*", "1."].contains(&word) || word.starts_with('#')
 }
 
-/// A place in words: `` header `X-Topic` or `Topic` ``.
-fn words(place: &str) -> String {
+/// Describes a value location: `` header `X-Topic` or `Topic` ``.
+fn describe_location(place: &str) -> String {
     match place.split_once(':') {
         Some(("header", names)) => {
             format!("header {}", names.split('|').map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))

@@ -1,4 +1,4 @@
-//! Event maps that come with a kind of source: `maps/*.toml`, read once.
+//! The default event maps of provider kinds: `maps/*.toml`, parsed once.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,8 @@ use serde_json::Value;
 static SHOPIFY: LazyLock<Vec<Value>> = LazyLock::new(|| read(include_str!("maps/shopify.toml")).unwrap_or_default());
 static STRIPE: LazyLock<Vec<Value>> = LazyLock::new(|| read(include_str!("maps/stripe.toml")).unwrap_or_default());
 
-/// The map of this kind, where it has one; a source's own takes its place.
+/// The rules of the default event map of a kind. Returns `None` if the kind has none. A source's own `event_map` replaces
+/// it.
 pub fn default_map(kind: &str) -> Option<&'static [Value]> {
     match kind {
         "shopify" => Some(&SHOPIFY),
@@ -17,7 +18,7 @@ pub fn default_map(kind: &str) -> Option<&'static [Value]> {
     }
 }
 
-/// A test holds that what is embedded can be read.
+/// Parses an embedded map. A test checks that every map can be parsed.
 fn read(text: &str) -> Result<Vec<Value>, toml_edit::de::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -36,21 +37,21 @@ mod tests {
 
     use super::*;
     use crate::inbound::source::testing::build;
-    use crate::inbound::source::{Incoming, Source};
+    use crate::inbound::source::{MapInput, Source};
 
     fn source(kind: &str) -> Source {
         build(&format!("name = \"{kind}-2\"\nkind = \"{kind}\"\nsecrets = [\"0123456789abcdef\"]")).unwrap()
     }
 
-    fn becomes(source: &Source, topic: &str) -> String {
-        let event = Incoming { source, topic: Some(topic), data: r#"{"id":1}"#, headers: &HeaderMap::new() };
+    fn mapped_type(source: &Source, topic: &str) -> String {
+        let event = MapInput { source, topic: Some(topic), data: r#"{"id":1}"#, headers: &HeaderMap::new() };
         let mapped = source.event_map.apply(&event).unwrap().unwrap();
-        assert_eq!(mapped.data, None, "the payload goes as it came");
+        assert_eq!(mapped.data, None, "the payload is unchanged");
         mapped.event_type
     }
 
     #[test]
-    fn every_topic_has_one_rule_and_the_last_takes_the_rest() {
+    fn every_topic_has_one_rule_and_the_last_rule_matches_all_others() {
         for (kind, text, least) in
             [("shopify", include_str!("maps/shopify.toml"), 200), ("stripe", include_str!("maps/stripe.toml"), 140)]
         {
@@ -63,7 +64,7 @@ mod tests {
             let source = source(kind);
             let mut types = HashSet::new();
             for rule in named {
-                let event_type = becomes(&source, rule["when"].as_str().unwrap());
+                let event_type = mapped_type(&source, rule["when"].as_str().unwrap());
                 assert_eq!(rule["type"], *event_type, "{kind}");
                 assert!(types.insert(event_type), "{kind}: two topics become {}", rule["type"]);
             }
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn shopify() {
+    fn shopify_topics_are_mapped() {
         let source = source("shopify");
         for (topic, event_type) in [
             ("orders/create", "order.created"),
@@ -98,12 +99,12 @@ mod tests {
             ("shop/redact", "privacy.shop_redacted"),
             ("planets/land", "shopify.planets.land"),
         ] {
-            assert_eq!(becomes(&source, topic), event_type);
+            assert_eq!(mapped_type(&source, topic), event_type);
         }
     }
 
     #[test]
-    fn stripe() {
+    fn stripe_types_are_mapped() {
         let source = source("stripe");
         for (topic, event_type) in [
             ("payment_intent.succeeded", "payment.succeeded"),
@@ -125,7 +126,7 @@ mod tests {
             ),
             ("issuing_card.created", "stripe.issuing_card.created"),
         ] {
-            assert_eq!(becomes(&source, topic), event_type);
+            assert_eq!(mapped_type(&source, topic), event_type);
         }
     }
 }

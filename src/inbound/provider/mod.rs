@@ -1,8 +1,8 @@
-//! provider: the table of those who send webhooks, as data: how each signs, names and repeats what it sends, and how it asks
-//! whether an address is ours.
+//! The table of webhook providers: their signature schemes, event ids and types, deduplication, and handshakes that verify
+//! the endpoint.
 //!
-//! Promises: what fits the model is an entry of `table.toml`, not code; every entry is checked by a test. Must never know:
-//! sources, HTTP servers, the log.
+//! Invariants: a provider that fits the model is an entry of `table.toml`, not code. A test checks every entry. This module
+//! must never know sources, HTTP servers or the log.
 
 mod guide;
 mod handshake;
@@ -15,8 +15,8 @@ mod table;
 mod tests;
 
 pub use guide::{FAMILIES, Family, guide_index, guide_page};
-pub use handshake::{Answer, Effect, Handshake};
+pub use handshake::{Handshake, HandshakeEffect, HandshakeResponse};
 pub use maps::default_map;
-pub use recipe::{Dedup, DedupError, RawRecipe, Recipe};
-pub use samples::{Sample, sample_headers, samples};
+pub use recipe::{DedupMode, DedupModeError, RawRecipe, Recipe};
+pub use samples::{SamplePayload, sample_headers, samples};
 pub use table::{recipe, recipes};

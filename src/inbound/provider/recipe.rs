@@ -1,4 +1,4 @@
-//! A recipe: a scheme, and what else there is to know of a kind of source.
+//! Recipes: the signature scheme of a kind of source and how its requests are interpreted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,107 +9,109 @@ use serde::{Deserialize, Serialize};
 
 use super::Handshake;
 use crate::json::Pointer;
-use crate::signature::{OneOrMany, Place, RawScheme, Scheme, SchemeError};
+use crate::signature::{OneOrMany, RawScheme, Scheme, SchemeError, ValueLocation};
 
-/// A recipe as it stands in `table.toml`, where the scheme's fields are beside the others; a custom source has its own.
+/// A recipe as written in `table.toml`, where the fields of the scheme and of the recipe are in one table. A custom source
+/// has its own recipe.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct RawRecipe {
-    /// What it is called for people: `Shopify`.
+    /// The display name: `Shopify`.
     #[serde(default)]
     pub title: String,
-    /// The page of `docs/guides/providers/` it is on: `commerce`, `payments`, `developer-tools`, …
+    /// The page of `docs/guides/providers/` that describes the provider: `commerce`, `payments`, `developer-tools`, …
     #[serde(default)]
     pub family: String,
-    /// Takes everything that is not given from this recipe.
+    /// The recipe from which all missing fields are inherited.
     #[serde(default)]
     pub like: Option<String>,
-    /// Other names by which this recipe is found.
+    /// Aliases of this recipe.
     #[serde(default)]
     pub also: Vec<String>,
-    /// How it signs.
+    /// The signature scheme.
     #[serde(flatten)]
     pub verify: RawScheme,
-    /// The delivery's id; several: joined by `:`.
+    /// The location of the delivery id. Several values are joined by `:`.
     #[serde(default)]
     pub id: Option<OneOrMany>,
-    /// The event's type; several: the first that is there.
+    /// The location of the event type. Of several locations, the first with a value is used.
     #[serde(default)]
     pub r#type: Option<OneOrMany>,
-    /// A signed value that may come only once, beside `id`.
+    /// The location of a signed value that is accepted only once, in addition to `id`.
     #[serde(default)]
     pub nonce: Option<String>,
-    /// `id` (default, where there is one), `id+body`, `body` (default without an id), `never`.
+    /// `id` (the default if there is an id), `id+body`, `body` (the default without an id) or `never`.
     #[serde(default)]
     pub dedup: Option<String>,
-    /// Name of a handshake.
+    /// The name of a handshake.
     #[serde(default)]
     pub handshake: Option<String>,
-    /// The body of the answer to an accepted event, where the provider wants its own words.
+    /// The body of the response to an accepted event, if the provider requires a specific one.
     #[serde(default)]
     pub respond: Option<String>,
-    /// The status of the answer to an accepted event, where the provider wants this one: 200 or 204.
+    /// The status of the response to an accepted event, if the provider requires a specific one: 200 or 204.
     #[serde(default)]
     pub status: Option<u16>,
-    /// Media types beside JSON: `form`, `text`.
+    /// Accepted media types in addition to JSON: `form`, `text`.
     #[serde(default)]
     pub content: Vec<String>,
-    /// Values kept in the event's metadata, by name.
+    /// Locations of values that are stored in the metadata of the event, by name.
     #[serde(default)]
     pub keep: BTreeMap<String, String>,
-    /// Options that a source of this kind may or must have, by name: what they are; `required` begins those it must.
+    /// Descriptions of the options of this kind, by option name. The description of a required option begins with
+    /// `required`.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// A type in the provider's own spelling, for guides.
+    /// An example event type as the provider writes it, for the guides.
     #[serde(default)]
     pub example: String,
-    /// For people: where to paste the URL and where the secret comes from.
+    /// For users: where to enter the URL and where to find the secret.
     #[serde(default)]
     pub notes: String,
-    /// For people: what of this entry nobody has confirmed.
+    /// For users: the parts of this entry that are not confirmed.
     #[serde(default)]
     pub unconfirmed: String,
-    /// The default event map, as in API section 3.
+    /// The rules of the default event map, as in API section 3.
     #[serde(default)]
     pub event_map: Vec<serde_json::Value>,
 }
 
-/// What makes two events of a source the same.
+/// How duplicate events of a source are recognized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Dedup {
-    /// The sender's id.
+pub enum DedupMode {
+    /// By the sender's id.
     #[serde(rename = "id")]
     Id,
-    /// The id together with the body.
+    /// By the id and the body.
     #[serde(rename = "id+body")]
     IdAndBody,
-    /// The body.
+    /// By the body.
     #[serde(rename = "body")]
     Body,
-    /// Nothing: each is new, because all that it says is to look again (Dropbox, Microsoft Graph).
+    /// Never. Every event is new, because it only says that data has changed (Dropbox, Microsoft Graph).
     #[serde(rename = "never")]
     Never,
 }
 
-/// Text that is no [`Dedup`].
+/// The text is not a [`DedupMode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected \"id\", \"id+body\", \"body\" or \"never\"")]
-pub struct DedupError;
+pub struct DedupModeError;
 
-impl FromStr for Dedup {
-    type Err = DedupError;
+impl FromStr for DedupMode {
+    type Err = DedupModeError;
 
-    fn from_str(text: &str) -> Result<Self, DedupError> {
+    fn from_str(text: &str) -> Result<Self, DedupModeError> {
         match text {
             "id" => Ok(Self::Id),
             "id+body" => Ok(Self::IdAndBody),
             "body" => Ok(Self::Body),
             "never" => Ok(Self::Never),
-            _ => Err(DedupError),
+            _ => Err(DedupModeError),
         }
     }
 }
 
-impl fmt::Display for Dedup {
+impl fmt::Display for DedupMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Id => "id",
@@ -120,43 +122,45 @@ impl fmt::Display for Dedup {
     }
 }
 
-/// A recipe that can be used.
+/// A validated recipe.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "four things that are so or not, and depend on nothing")]
+#[expect(clippy::struct_excessive_bools, reason = "the four flags are independent of each other")]
 pub struct Recipe {
-    /// How it signs.
+    /// The signature scheme.
     pub scheme: Scheme,
-    /// The delivery's id, joined by `:`; empty: none.
-    pub id: Vec<Place>,
-    /// Whether the signature covers all of the id: if not, who captures a request can send it again under another id.
+    /// The locations of the delivery id; the values are joined by `:`. Empty if there is no id.
+    pub id: Vec<ValueLocation>,
+    /// Whether the signature covers the whole id. If not, a captured request can be replayed with another id.
     pub id_is_signed: bool,
-    /// The event's type: the first that is there.
-    pub event_type: Vec<Place>,
-    /// Whether the signature covers the type, wherever it is found: if not, a captured request can get another type.
+    /// The locations of the event type. The first one with a value is used.
+    pub event_type: Vec<ValueLocation>,
+    /// Whether the signature covers all locations of the type. If not, a captured request can be replayed with another type.
     pub type_is_signed: bool,
-    /// A signed value that may come only once, beside the id.
-    pub nonce: Option<Place>,
-    /// What makes two events the same; an event without the id falls back to its body.
-    pub dedup: Dedup,
-    /// How it asks whether the address is ours.
+    /// The location of a signed value that is accepted only once, in addition to the id.
+    pub nonce: Option<ValueLocation>,
+    /// How duplicates are recognized. An event without the id is compared by its body.
+    pub dedup: DedupMode,
+    /// The handshake by which the provider verifies the endpoint.
     pub handshake: Option<Handshake>,
-    /// The body of the answer to an accepted event.
+    /// The body of the response to an accepted event.
     pub respond: Option<Box<str>>,
-    /// The status of the answer to an accepted event, where the provider wants this one.
+    /// The status of the response to an accepted event, if the provider requires a specific one.
     pub status: Option<StatusCode>,
-    /// Whether forms are taken beside JSON.
-    pub takes_forms: bool,
-    /// Whether `text/plain` is taken beside JSON.
-    pub takes_text: bool,
-    /// Values kept in the event's metadata.
-    pub keep: Vec<(Box<str>, Place)>,
+    /// Whether forms are accepted in addition to JSON.
+    pub accepts_forms: bool,
+    /// Whether `text/plain` is accepted in addition to JSON.
+    pub accepts_text: bool,
+    /// Locations of values that are stored in the metadata of the event, by name.
+    pub keep: Vec<(Box<str>, ValueLocation)>,
 }
 
 impl Recipe {
+    /// Validates a recipe.
+    ///
     /// # Errors
-    /// Everything that is wrong, by field.
+    /// All errors, by field.
     pub fn try_new(raw: &RawRecipe) -> Result<Self, Vec<SchemeError>> {
-        let mut errors = Errors::default();
+        let mut errors = RecipeErrors::default();
         let scheme = Scheme::try_new(&raw.verify).map_err(|wrong| errors.0.extend(wrong)).ok();
         let id = errors.places("id", raw.id.as_ref());
         let event_type = errors.places("type", raw.r#type.as_ref());
@@ -164,11 +168,11 @@ impl Recipe {
         let dedup = errors.dedup(raw.dedup.as_deref(), !id.is_empty());
         let handshake = errors.handshake(raw.handshake.as_deref());
         let status = raw.status.and_then(|status| errors.status(status));
-        let [takes_forms, takes_text] = errors.content(&raw.content);
+        let [accepts_forms, accepts_text] = errors.content(&raw.content);
         let keep = raw.keep.iter().filter_map(|(name, text)| Some((name.as_str().into(), errors.place("keep", text)?)));
         let keep = keep.collect();
         let Some(scheme) = scheme.map(|scheme| scheme.with_id(&id)) else { return Err(errors.0) };
-        let covers = |place: &Place| covers(&scheme, raw.verify.each.as_deref(), place);
+        let covers = |place: &ValueLocation| covers(&scheme, raw.verify.each.as_deref(), place);
         if scheme.needs_id() && id.is_empty() {
             errors.add("signed", "{id} is signed, so id says where it stands".to_owned());
         }
@@ -189,33 +193,33 @@ impl Recipe {
             handshake,
             respond: raw.respond.as_deref().map(Into::into),
             status,
-            takes_forms,
-            takes_text,
+            accepts_forms,
+            accepts_text,
             keep,
         })
     }
 }
 
-/// Collects what is wrong.
+/// Collects the errors of a recipe.
 #[derive(Default)]
-struct Errors(Vec<SchemeError>);
+struct RecipeErrors(Vec<SchemeError>);
 
-impl Errors {
+impl RecipeErrors {
     fn add(&mut self, field: &'static str, detail: String) {
         self.0.push(SchemeError { field, detail });
     }
 
-    /// A value outside a scheme; `sig:` is only known to one.
-    fn place(&mut self, field: &'static str, text: &str) -> Option<Place> {
+    /// Parses the location of a value outside the scheme. `sig:` is allowed only in a scheme.
+    fn place(&mut self, field: &'static str, text: &str) -> Option<ValueLocation> {
         match text.parse() {
-            Ok(Place::Sig(_)) => self.add(field, format!("{text:?}: sig: stands only in verify.time")),
+            Ok(ValueLocation::Sig(_)) => self.add(field, format!("{text:?}: sig: stands only in verify.time")),
             Ok(place) => return Some(place),
             Err(error) => self.add(field, format!("{text:?}: {error}")),
         }
         None
     }
 
-    fn places(&mut self, field: &'static str, texts: Option<&OneOrMany>) -> Vec<Place> {
+    fn places(&mut self, field: &'static str, texts: Option<&OneOrMany>) -> Vec<ValueLocation> {
         let texts = match texts {
             None => &[],
             Some(OneOrMany::One(text)) => std::slice::from_ref(text),
@@ -224,11 +228,11 @@ impl Errors {
         texts.iter().filter_map(|text| self.place(field, text)).collect()
     }
 
-    fn dedup(&mut self, text: Option<&str>, has_id: bool) -> Dedup {
-        let default = if has_id { Dedup::Id } else { Dedup::Body };
+    fn dedup(&mut self, text: Option<&str>, has_id: bool) -> DedupMode {
+        let default = if has_id { DedupMode::Id } else { DedupMode::Body };
         let Some(text) = text else { return default };
         match text.parse() {
-            Ok(Dedup::Id | Dedup::IdAndBody) if !has_id => {
+            Ok(DedupMode::Id | DedupMode::IdAndBody) if !has_id => {
                 self.add(
                     "dedup",
                     format!("{text:?} needs \"id\", which says where the id stands; without it: \"body\""),
@@ -261,7 +265,7 @@ impl Errors {
         found
     }
 
-    /// Whether forms, whether text.
+    /// Whether forms are accepted, and whether text is accepted.
     fn content(&mut self, content: &[String]) -> [bool; 2] {
         let known = ["form", "text"];
         for unknown in content.iter().filter(|content| !known.contains(&content.as_str())) {
@@ -271,14 +275,15 @@ impl Errors {
     }
 }
 
-/// Whether the signature covers what stands there. Of an array of which each element is signed by itself, the scheme's
-/// pointers start at an element, and a recipe's at the body.
-fn covers(scheme: &Scheme, each: Option<&str>, place: &Place) -> bool {
-    let (Some(each), Place::Json(pointer)) = (each, place) else { return scheme.covers(place) };
+/// Whether the signature covers the value at the location. If each element of an array is signed separately, the pointers of
+/// the scheme start at an element and the pointers of the recipe start at the body.
+fn covers(scheme: &Scheme, each: Option<&str>, place: &ValueLocation) -> bool {
+    let (Some(each), ValueLocation::Json(pointer)) = (each, place) else { return scheme.covers(place) };
     let element = pointer.as_str().strip_prefix(each.strip_prefix("json:").unwrap_or(each));
     let inside = element.and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('/'));
     inside.is_some_and(|(index, rest)| {
         let inside = Pointer::try_new(&format!("/{rest}"));
-        index.bytes().all(|b| b.is_ascii_digit()) && inside.is_ok_and(|inside| scheme.covers(&Place::Json(inside)))
+        index.bytes().all(|b| b.is_ascii_digit())
+            && inside.is_ok_and(|inside| scheme.covers(&ValueLocation::Json(inside)))
     })
 }

@@ -1,30 +1,30 @@
-//! Samples: what providers send, one file for each type, with places for what is fresh each time.
+//! Sample payloads of providers: one file per event type, with placeholders for values that are new in each request.
 //!
-//! Field names and shapes are the providers'; every value is made up. `%{…}` within a text and `"#{…}"` for a number stand
-//! for fresh values (`hooktide trigger` fills them); a file `….form.json` is sent as a form.
+//! Field names and structure are those of the provider; every value is fictional. `%{…}` inside a string and `"#{…}"` for a
+//! number are placeholders that `hooktide trigger` fills. A file `….form.json` is sent as a form.
 
-/// What a provider sends for a type.
+/// A sample payload of a provider for one event type.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    /// The type in the provider's spelling: `orders/create`.
+pub struct SamplePayload {
+    /// The event type as the provider writes it: `orders/create`.
     pub event_type: &'static str,
-    /// The body, JSON but for its places.
+    /// The body: JSON with placeholders.
     pub body: &'static str,
-    /// Whether it travels as a form.
-    pub form: bool,
+    /// Whether the payload is sent as a form.
+    pub is_form: bool,
 }
 
 macro_rules! json {
     ($kind:literal: $($event_type:literal),+ $(,)?) => {
-        &[$(Sample {
+        &[$(SamplePayload {
             event_type: $event_type,
             body: include_str!(concat!("samples/", $kind, "/", $event_type, ".json")),
-            form: false,
+            is_form: false,
         }),+]
     };
 }
 
-const SHOPIFY: &[Sample] = json!("shopify":
+const SHOPIFY: &[SamplePayload] = json!("shopify":
     "orders/create",
     "orders/paid",
     "orders/cancelled",
@@ -38,7 +38,7 @@ const SHOPIFY: &[Sample] = json!("shopify":
     "shop/redact",
 );
 
-const STRIPE: &[Sample] = json!("stripe":
+const STRIPE: &[SamplePayload] = json!("stripe":
     "payment_intent.succeeded",
     "payment_intent.payment_failed",
     "charge.refunded",
@@ -52,16 +52,24 @@ const STRIPE: &[Sample] = json!("stripe":
     "v1.billing.meter.error_report_triggered",
 );
 
-const GITHUB: &[Sample] = json!("github": "push", "pull_request", "issues", "ping");
+const GITHUB: &[SamplePayload] = json!("github": "push", "pull_request", "issues", "ping");
 
-const SLACK: &[Sample] = &[
-    Sample { event_type: "message", body: include_str!("samples/slack/message.json"), form: false },
-    Sample { event_type: "slash_command", body: include_str!("samples/slack/slash_command.form.json"), form: true },
-    Sample { event_type: "url_verification", body: include_str!("samples/slack/url_verification.json"), form: false },
+const SLACK: &[SamplePayload] = &[
+    SamplePayload { event_type: "message", body: include_str!("samples/slack/message.json"), is_form: false },
+    SamplePayload {
+        event_type: "slash_command",
+        body: include_str!("samples/slack/slash_command.form.json"),
+        is_form: true,
+    },
+    SamplePayload {
+        event_type: "url_verification",
+        body: include_str!("samples/slack/url_verification.json"),
+        is_form: false,
+    },
 ];
 
-/// The samples of a kind; empty where there are none.
-pub fn samples(kind: &str) -> &'static [Sample] {
+/// The samples of a kind. Empty if the kind has none.
+pub fn samples(kind: &str) -> &'static [SamplePayload] {
     match kind {
         "shopify" => SHOPIFY,
         "stripe" => STRIPE,
@@ -71,7 +79,8 @@ pub fn samples(kind: &str) -> &'static [Sample] {
     }
 }
 
-/// The headers that a kind sends beside its signature: a JSON object, with places as in a body.
+/// The headers that a kind sends in addition to its signature: a JSON object with placeholders as in a body. Returns `None`
+/// if the kind has no samples.
 pub fn sample_headers(kind: &str) -> Option<&'static str> {
     match kind {
         "shopify" => Some(include_str!("samples/shopify/headers.json")),
@@ -89,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Files below a folder, as `orders/create.json`.
+    /// Collects the files below a folder, as `orders/create.json`.
     fn files(folder: &Path, front: &str, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let name = format!("{front}{}", entry.file_name().into_string().unwrap());
@@ -102,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_is_a_sample_and_is_json() {
+    fn every_file_is_listed_and_is_valid_json() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/inbound/provider/samples");
         let mut kinds = 0;
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -112,7 +121,7 @@ mod tests {
             let mut listed = BTreeSet::from(["headers.json".to_owned()]);
             for sample in samples(&kind) {
                 serde_json::from_str::<serde_json::Value>(sample.body).unwrap();
-                listed.insert(format!("{}{}.json", sample.event_type, if sample.form { ".form" } else { "" }));
+                listed.insert(format!("{}{}.json", sample.event_type, if sample.is_form { ".form" } else { "" }));
             }
             assert_eq!(found, listed, "{kind}");
             serde_json::from_str::<std::collections::BTreeMap<String, String>>(sample_headers(&kind).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The table as a program reads it: `table.toml`, parsed once.
+//! The provider table: `table.toml`, parsed once.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,26 +7,26 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::RawRecipe;
-use super::handshake::{Form, RawRule};
+use super::handshake::{HandshakeRules, RawHandshakeRule};
 
-/// The key of `table.toml` below which handshakes stand; every other key is a recipe.
+/// The key of `table.toml` that contains the handshakes. Every other key is a recipe.
 const HANDSHAKES: &str = "handshakes";
 
 const TEXT: &str = include_str!("table.toml");
 
-/// What was read. A test holds that every entry of the text is here.
-static TABLE: LazyLock<Table> = LazyLock::new(|| Table::read(TEXT).0);
+/// The parsed table. A test checks that it contains every entry of the text.
+static TABLE: LazyLock<ProviderTable> = LazyLock::new(|| ProviderTable::read(TEXT).0);
 
 #[derive(Debug, Default)]
-struct Table {
+struct ProviderTable {
     recipes: BTreeMap<String, RawRecipe>,
-    /// Other names of recipes.
+    /// Recipe names by alias.
     aliases: BTreeMap<String, String>,
-    handshakes: BTreeMap<String, Form>,
+    handshakes: BTreeMap<String, HandshakeRules>,
 }
 
-impl Table {
-    /// The table, and what of it cannot be used.
+impl ProviderTable {
+    /// Parses the table. Also returns the errors of the entries that cannot be used.
     fn read(text: &str) -> (Self, Vec<String>) {
         let mut table = Self::default();
         let mut wrong = Vec::new();
@@ -34,11 +34,11 @@ impl Table {
             Ok(entries) => entries,
             Err(error) => return (table, vec![error.to_string()]),
         };
-        if let Some(Value::Object(forms)) = entries.remove(HANDSHAKES) {
-            for (name, rules) in forms {
-                let form = Vec::<RawRule>::deserialize(rules).map_err(|error| error.to_string());
-                match form.and_then(|rules| Form::try_new(&name, rules)) {
-                    Ok(form) => drop(table.handshakes.insert(name, form)),
+        if let Some(Value::Object(handshakes)) = entries.remove(HANDSHAKES) {
+            for (name, rules) in handshakes {
+                let parsed = Vec::<RawHandshakeRule>::deserialize(rules).map_err(|error| error.to_string());
+                match parsed.and_then(|rules| HandshakeRules::try_new(&name, rules)) {
+                    Ok(parsed) => drop(table.handshakes.insert(name, parsed)),
                     Err(error) => wrong.push(format!("{HANDSHAKES}.{name}: {error}")),
                 }
             }
@@ -56,9 +56,9 @@ impl Table {
     }
 }
 
-/// An entry with everything that it takes from the one it is `like`; a chain longer than the table goes round and ends.
+/// An entry with the fields that it inherits through `like`. A chain longer than the table is a cycle and ends.
 fn inherited(entries: &Map<String, Value>, name: &str) -> Map<String, Value> {
-    /// What belongs to one entry alone.
+    /// Fields that are not inherited.
     const OWN: [&str; 2] = ["like", "also"];
     let mut whole = Map::new();
     let mut next = Some(name);
@@ -72,34 +72,34 @@ fn inherited(entries: &Map<String, Value>, name: &str) -> Map<String, Value> {
     whole
 }
 
-/// The built-in recipe of this name or alias, with what it inherits filled in.
+/// The built-in recipe with this name or alias, with the inherited fields. Returns `None` if there is none.
 pub fn recipe(kind: &str) -> Option<&'static RawRecipe> {
     let name = TABLE.aliases.get(kind).map_or(kind, String::as_str);
     TABLE.recipes.get(name)
 }
 
-/// Every built-in recipe, by name; aliases are not listed.
+/// All built-in recipes with their names. Aliases are not included.
 pub fn recipes() -> impl Iterator<Item = (&'static str, &'static RawRecipe)> {
     TABLE.recipes.iter().map(|(name, recipe)| (name.as_str(), recipe))
 }
 
-/// The handshake of this name.
-pub(super) fn form(name: &str) -> Option<&'static Form> {
+/// The rules of the handshake with this name.
+pub(super) fn handshake_rules(name: &str) -> Option<&'static HandshakeRules> {
     TABLE.handshakes.get(name)
 }
 
-/// Every handshake of the table.
-pub(super) fn forms() -> impl Iterator<Item = &'static Form> {
+/// The rules of all handshakes of the table.
+pub(super) fn all_handshake_rules() -> impl Iterator<Item = &'static HandshakeRules> {
     TABLE.handshakes.values()
 }
 
-/// What of the table cannot be used.
+/// The errors of the table.
 #[cfg(test)]
 pub(super) fn wrong() -> Vec<String> {
-    Table::read(TEXT).1
+    ProviderTable::read(TEXT).1
 }
 
-/// The recipes as they are written.
+/// The recipes as written in `table.toml`, without inherited fields.
 #[cfg(test)]
 pub(super) fn entries() -> impl Iterator<Item = (String, Map<String, Value>)> {
     let entries: Map<String, Value> = toml_edit::de::from_str(TEXT).unwrap_or_default();

@@ -10,19 +10,19 @@ use serde_json::Value;
 use super::*;
 use crate::inbound::source::id_and_topic;
 use crate::model::{Secret, Timestamp};
-use crate::signature::{Certificate, Place, RawScheme, Request, VerifyError};
+use crate::signature::{Certificate, RawScheme, RequestParts, ValueLocation, VerifyError};
 
-/// A request of the data, with everything that is needed to build it.
+/// A request of the test data.
 #[derive(Deserialize)]
-struct Sent {
+struct VectorRequest {
     method: String,
     url: String,
     headers: serde_json::Map<String, Value>,
     body_base64: String,
 }
 
-/// What a [`Sent`] lends to a request.
-struct Held {
+/// The owned values that a [`RequestParts`] of a [`VectorRequest`] borrows.
+struct VectorRequestParts {
     method: String,
     url: String,
     query: Option<String>,
@@ -30,8 +30,8 @@ struct Held {
     body: Vec<u8>,
 }
 
-impl Sent {
-    fn hold(&self) -> Held {
+impl VectorRequest {
+    fn hold(&self) -> VectorRequestParts {
         let (url, query) = match self.url.split_once('?') {
             Some((url, query)) => (url, Some(query.to_owned())),
             None => (self.url.as_str(), None),
@@ -45,13 +45,13 @@ impl Sent {
             }
         }
         let body = BASE64.decode(self.body_base64.as_bytes()).unwrap();
-        Held { method: self.method.clone(), url: url.to_owned(), query, headers, body }
+        VectorRequestParts { method: self.method.clone(), url: url.to_owned(), query, headers, body }
     }
 }
 
-impl Held {
-    fn request(&self) -> Request<'_> {
-        Request {
+impl VectorRequestParts {
+    fn request(&self) -> RequestParts<'_> {
+        RequestParts {
             method: &self.method,
             url: &self.url,
             query: self.query.as_deref(),
@@ -88,7 +88,7 @@ struct Vector {
     #[serde(default)]
     event_type: Option<String>,
     #[serde(flatten)]
-    sent: Sent,
+    sent: VectorRequest,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +96,7 @@ struct Pair {
     id: String,
     provider: String,
     secret: Option<String>,
-    request: Sent,
+    request: VectorRequest,
     response: Expected,
     signed: bool,
 }
@@ -111,7 +111,7 @@ struct Expected {
     headers: serde_json::Map<String, Value>,
 }
 
-/// When requests without a time of their own are looked at.
+/// The current time, in seconds, for requests of the test data that have none.
 const NOW: i64 = 1_780_000_000;
 
 fn root() -> &'static Path {
@@ -122,13 +122,13 @@ fn lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Vec<T> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The vectors that may be copied, or all of them where they are beside the project.
+/// The test vectors of the project, or the larger set next to the project if it exists.
 fn vectors() -> Vec<Vector> {
     let all = root().parent().unwrap().join("shared/data/vectors.jsonl");
     lines(&if all.exists() { all } else { root().join("tests/data/providers/vectors.jsonl") })
 }
 
-/// The table's recipe, or one of the few of the data that are no provider's.
+/// The recipe in the table, or one of the recipes of the test data that belong to no provider.
 fn recipe_of(name: &str) -> Recipe {
     let scheme = |json: Value| RawRecipe { verify: serde_json::from_value(json).unwrap(), ..RawRecipe::default() };
     let sha512 = |encoding: &str| {
@@ -145,8 +145,8 @@ fn recipe_of(name: &str) -> Recipe {
     Recipe::try_new(&raw).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"))
 }
 
-/// The verdict on a vector. Of PayPal and SNS the data's key is the certificate that the address would give.
-fn verdict(vector: &Vector, recipe: &Recipe, request: &Request<'_>) -> Result<(), VerifyError> {
+/// The verdict for a vector. For PayPal and SNS, the key in the data is the certificate at the certificate URL.
+fn verdict(vector: &Vector, recipe: &Recipe, request: &RequestParts<'_>) -> Result<(), VerifyError> {
     let (certificate, secret) = match vector.recipe.as_str() {
         "paypal" | "aws-sns" => (
             Some(Certificate::from_pem(vector.key.as_bytes()).unwrap()),
@@ -154,7 +154,7 @@ fn verdict(vector: &Vector, recipe: &Recipe, request: &Request<'_>) -> Result<()
         ),
         _ => (None, Some(vector.key.clone())),
     };
-    // Whoever calls asks for the certificate by its address first, which must be one of the provider's.
+    // The caller first fetches the certificate from its URL, which must be one of the provider's.
     recipe.scheme.certificate_url(request)?;
     let key = secret.map(|secret| recipe.scheme.key_of_any_length(&Secret::new(secret)).unwrap());
     let now = Timestamp::from_millis(vector.at.unwrap_or(NOW) * 1000);
@@ -162,7 +162,7 @@ fn verdict(vector: &Vector, recipe: &Recipe, request: &Request<'_>) -> Result<()
 }
 
 #[test]
-fn every_vector_gets_its_verdict() {
+fn every_test_vector_gets_the_expected_verdict() {
     let (mut wrong, mut accepted) = (Vec::new(), 0);
     let vectors = vectors();
     for vector in &vectors {
@@ -188,35 +188,35 @@ fn every_vector_gets_its_verdict() {
 }
 
 #[test]
-fn an_event_is_never_taken_for_a_handshake() {
-    // The last is text, which X never sends.
+fn an_event_is_never_handled_as_a_handshake() {
+    // The last one is text, which X never sends.
     let pings = ["discord-ping", "sns-subscription", "x-convoy"];
     let topic = |_: &str| Some("arn:aws:sns:us-west-2:123456789012:MyTopic".to_owned());
     for vector in vectors() {
         let Some(handshake) = recipe_of(&vector.recipe).handshake else { continue };
         let held = vector.sent.hold();
-        // A ping itself, refused as an event.
+        // A ping, rejected as an event.
         if vector.id == "woocommerce-ping-unsigned" {
             continue;
         }
         let secret = Secret::new(vector.key.clone());
         for secrets in [&[][..], &[&secret]] {
-            assert_eq!(handshake.unsigned(&held.request(), secrets, &topic), None, "{}", vector.id);
+            assert_eq!(handshake.respond_unsigned(&held.request(), secrets, &topic), None, "{}", vector.id);
             if vector.expect == "accept" {
-                let answer = handshake.signed(&held.request(), secrets, &topic);
+                let answer = handshake.respond_signed(&held.request(), secrets, &topic);
                 assert_eq!(answer.is_some(), pings.contains(&vector.id.as_str()), "{}: {answer:?}", vector.id);
             }
         }
     }
 }
 
-/// What a pair's provider answers: verified first where the request carries its signature.
-fn answered(pair: &Pair) -> Option<Answer> {
+/// The response to the request of a pair. A request with a signature is verified first.
+fn response_to(pair: &Pair) -> Option<HandshakeResponse> {
     let held = pair.request.hold();
     let request = held.request();
     let kind = pair.provider.as_str();
     let handshake = match kind {
-        // Nothing of what eBay sends can be verified by data, so it is no kind.
+        // The table cannot describe eBay's signature, so eBay is not a kind.
         "ebay" => Handshake::named("ebay-challenge").unwrap(),
         _ => recipe_of(kind).handshake.unwrap_or_else(|| panic!("{kind} has no handshake")),
     };
@@ -230,13 +230,17 @@ fn answered(pair: &Pair) -> Option<Answer> {
     };
     let secrets: Vec<&Secret> = secret.iter().collect();
     if !pair.signed {
-        assert_eq!(handshake.signed(&request, &secrets, &option), None, "{}: before the signature is checked", pair.id);
-        return handshake.unsigned(&request, &secrets, &option);
+        assert_eq!(
+            handshake.respond_signed(&request, &secrets, &option),
+            None,
+            "{}: before the signature is checked",
+            pair.id
+        );
+        return handshake.respond_unsigned(&request, &secrets, &option);
     }
-    assert_eq!(handshake.unsigned(&request, &secrets, &option), None, "{}: only once it is verified", pair.id);
+    assert_eq!(handshake.respond_unsigned(&request, &secrets, &option), None, "{}: only once it is verified", pair.id);
     let recipe = recipe_of(kind);
-    let is_signed =
-        matches!(recipe.scheme.places(), [Place::Header(names), ..] if request.headers.contains_key(&names[0]));
+    let is_signed = matches!(recipe.scheme.signature_locations(), [ValueLocation::Header(names), ..] if request.headers.contains_key(&names[0]));
     if is_signed {
         let keys: Vec<_> = secrets.iter().map(|secret| recipe.scheme.key(secret).unwrap()).collect();
         let verdict = recipe.scheme.verify(&keys, None, &request, Timestamp::from_millis(NOW * 1000));
@@ -245,15 +249,15 @@ fn answered(pair: &Pair) -> Option<Answer> {
             return None;
         }
     }
-    handshake.signed(&request, &secrets, &option)
+    handshake.respond_signed(&request, &secrets, &option)
 }
 
 #[test]
-fn every_handshake_gets_its_answer() {
+fn every_handshake_gets_its_response() {
     let pairs: Vec<Pair> = lines(&root().join("tests/data/providers/handshakes.jsonl"));
     assert_eq!(pairs.len(), 19);
     for pair in &pairs {
-        let answer = answered(pair);
+        let answer = response_to(pair);
         let wanted = &pair.response;
         let Some(answer) = answer else {
             assert_eq!(wanted.status, 401, "{}: no answer", pair.id);
@@ -277,62 +281,62 @@ fn every_handshake_gets_its_answer() {
             (None, None) => assert_eq!(answer.body, "", "{}", pair.id),
         }
         let wanted = match pair.id.as_str() {
-            "sns" => Effect::Visit(
+            "sns" => HandshakeEffect::Visit(
                 "https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:us-west-2:123456789012:MyTopic&Token=2336412f37f"
                     .parse()
                     .unwrap(),
             ),
-            "asana" => Effect::Learn(Secret::new("b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81")),
-            "notion" => Effect::Learn(Secret::new("secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl")),
-            _ => Effect::Nothing,
+            "asana" => HandshakeEffect::Learn(Secret::new("b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81")),
+            "notion" => HandshakeEffect::Learn(Secret::new("secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl")),
+            _ => HandshakeEffect::Nothing,
         };
         assert_eq!(answer.effect, wanted, "{}", pair.id);
     }
 }
 
 #[test]
-fn a_secret_is_learned_only_by_a_source_that_has_none() {
+fn a_secret_is_stored_only_if_the_source_has_none() {
     let pairs: Vec<Pair> = lines(&root().join("tests/data/providers/handshakes.jsonl"));
     for pair in pairs.iter().filter(|pair| ["asana", "notion"].contains(&pair.id.as_str())) {
         let handshake = recipe_of(&pair.provider).handshake.unwrap();
-        assert!(handshake.learns());
+        assert!(handshake.provides_secret());
         let held = pair.request.hold();
-        let answer = handshake.unsigned(&held.request(), &[&Secret::new("the first one")], &|_| None);
+        let answer = handshake.respond_unsigned(&held.request(), &[&Secret::new("the first one")], &|_| None);
         assert_eq!(answer, None, "{}", pair.id);
     }
     let handshake = recipe_of("asana").handshake.unwrap();
     let (long, spaced) = ("x".repeat(257), "a b c d e f g");
     for bad in ["short", &long, spaced] {
-        let held = Held::post(&[("X-Hook-Secret", bad)], "");
-        assert_eq!(handshake.unsigned(&held.request(), &[], &|_| None), None, "{bad}");
+        let held = VectorRequestParts::post(&[("X-Hook-Secret", bad)], "");
+        assert_eq!(handshake.respond_unsigned(&held.request(), &[], &|_| None), None, "{bad}");
     }
 }
 
 #[test]
-fn sns_believes_only_the_topic_that_it_was_told() {
+fn sns_accepts_only_the_configured_topic() {
     let handshake = recipe_of("aws-sns").handshake.unwrap();
     let arn = |arn: &'static str| move |_: &str| Some(arn.to_owned());
     let message = |kind: &str, url: &str| {
         let body = serde_json::json!({ "Type": kind, "TopicArn": "arn:aws:sns:eu-west-1:1:mine", "SubscribeURL": url });
-        Held::post(&[], &body.to_string())
+        VectorRequestParts::post(&[], &body.to_string())
     };
     let (mine, other) = (arn("arn:aws:sns:eu-west-1:1:mine"), arn("arn:aws:sns:eu-west-1:2:mine"));
     let notification = message("Notification", "");
-    assert_eq!(handshake.signed(&notification.request(), &[], &mine), None, "an event");
+    assert_eq!(handshake.respond_signed(&notification.request(), &[], &mine), None, "an event");
     for option in [&other as &dyn Fn(&str) -> Option<String>, &|_| None] {
-        assert_eq!(handshake.signed(&notification.request(), &[], option).unwrap().status, 403);
+        assert_eq!(handshake.respond_signed(&notification.request(), &[], option).unwrap().status, 403);
     }
     let good = message("SubscriptionConfirmation", "https://sns.eu-west-1.amazonaws.com/?Action=x");
-    let answer = handshake.signed(&good.request(), &[], &mine).unwrap();
-    assert_eq!(answer.effect, Effect::Visit("https://sns.eu-west-1.amazonaws.com/?Action=x".parse().unwrap()));
+    let answer = handshake.respond_signed(&good.request(), &[], &mine).unwrap();
+    assert_eq!(answer.effect, HandshakeEffect::Visit("https://sns.eu-west-1.amazonaws.com/?Action=x".parse().unwrap()));
     for bad in ["https://169.254.169.254/latest", "http://sns.eu-west-1.amazonaws.com/", ""] {
         let held = message("SubscriptionConfirmation", bad);
-        let answer = handshake.signed(&held.request(), &[], &mine).unwrap();
-        assert_eq!((answer.status.as_u16(), answer.effect), (403, Effect::Nothing), "{bad}");
+        let answer = handshake.respond_signed(&held.request(), &[], &mine).unwrap();
+        assert_eq!((answer.status.as_u16(), answer.effect), (403, HandshakeEffect::Nothing), "{bad}");
     }
 }
 
-/// X signs events as it wants its challenge answered; nobody may get an event signed by asking for a challenge.
+/// X signs events in the same way as challenges. A challenge must not return the signature of an event.
 #[test]
 fn a_challenge_signs_no_event() {
     let recipe = recipe_of("x-twitter");
@@ -340,41 +344,49 @@ fn a_challenge_signs_no_event() {
     let (handshake, secrets) = (recipe.handshake.unwrap(), [&secret]);
     let crc = |token: &str| {
         let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("crc_token", token).finish();
-        let held = Held { method: "GET".to_owned(), query: Some(query), ..Held::post(&[], "") };
-        handshake.unsigned(&held.request(), &secrets, &|_| None)
+        let held =
+            VectorRequestParts { method: "GET".to_owned(), query: Some(query), ..VectorRequestParts::post(&[], "") };
+        handshake.respond_unsigned(&held.request(), &secrets, &|_| None)
     };
     for body in [r#"{"for_user_id":"1"}"#, "[1234567]", "a=1&b=2345", " 12345678", "short"] {
         assert_eq!(crc(body), None, "{body}");
     }
     let answer = crc("123456789").unwrap();
     let tag = serde_json::from_slice::<Value>(&answer.body).unwrap()["response_token"].as_str().unwrap().to_owned();
-    let held = Held::post(&[("X-Twitter-Webhooks-Signature", &tag)], "123456789");
+    let held = VectorRequestParts::post(&[("X-Twitter-Webhooks-Signature", &tag)], "123456789");
     let key = recipe.scheme.key(&secret).unwrap();
     recipe.scheme.verify([&key], None, &held.request(), Timestamp::from_millis(0)).unwrap();
-    let answer = handshake.signed(&held.request(), &secrets, &|_| None).unwrap();
+    let answer = handshake.respond_signed(&held.request(), &secrets, &|_| None).unwrap();
     assert_eq!(answer.status, 400, "its signature is right, but it is no event");
 }
 
-/// Xero looks whether wrong signatures are refused, and wants an empty 200 for right ones.
+/// Xero checks that wrong signatures are rejected, and expects an empty 200 for correct ones.
 #[test]
-fn xero_s_intent_to_receive_is_no_event() {
+fn xero_s_intent_to_receive_is_answered_as_a_handshake() {
     let recipe = recipe_of("xero");
     let intent = r#"{"events":[],"firstEventSequence":0,"lastEventSequence":0,"entropy":"S0m3r4Nd0mt3xt"}"#;
-    let answer = recipe.handshake.unwrap().signed(&Held::post(&[], intent).request(), &[], &|_| None).unwrap();
+    let answer = recipe
+        .handshake
+        .unwrap()
+        .respond_signed(&VectorRequestParts::post(&[], intent).request(), &[], &|_| None)
+        .unwrap();
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b""[..]));
     let event = intent.replace("[]", r#"[{"eventCategory":"INVOICE"}]"#);
-    let held = Held::post(&[], &event);
-    assert_eq!(recipe.handshake.unwrap().signed(&held.request(), &[], &|_| None), None);
+    let held = VectorRequestParts::post(&[], &event);
+    assert_eq!(recipe.handshake.unwrap().respond_signed(&held.request(), &[], &|_| None), None);
     assert_eq!(id_and_topic(&recipe, &held.request()).1.as_deref(), Some("INVOICE"));
     assert_eq!((recipe.status.map(|status| status.as_u16()), recipe.respond.as_deref()), (Some(200), Some("")));
 }
 
 #[test]
-fn every_notification_of_microsoft_graph_brings_the_client_state() {
+fn every_notification_of_microsoft_graph_contains_the_client_state() {
     let recipe = recipe_of("microsoft-graph");
     let key = recipe.scheme.key(&Secret::new("our-client-state")).unwrap();
     let verify = |body: &str| {
-        recipe.scheme.verify([&key], None, &Held::post(&[], body).request(), Timestamp::from_millis(0)).is_ok()
+        recipe
+            .scheme
+            .verify([&key], None, &VectorRequestParts::post(&[], body).request(), Timestamp::from_millis(0))
+            .is_ok()
     };
     assert!(verify(r#"{"value":[{"clientState":"our-client-state"},{"clientState":"our-client-state"}]}"#));
     for bad in [
@@ -389,10 +401,10 @@ fn every_notification_of_microsoft_graph_brings_the_client_state() {
 }
 
 #[test]
-fn shopify_s_topic_stands_in_the_path_or_in_a_header() {
+fn shopify_s_topic_is_read_from_the_path_or_a_header() {
     let recipe = recipe_of("shopify");
-    let held = Held::post(&[("X-Shopify-Topic", "products/update"), ("Shopify-Webhook-Id", "w1")], "{}");
-    let topic = |path| id_and_topic(&recipe, &Request { path, ..held.request() }).1.unwrap();
+    let held = VectorRequestParts::post(&[("X-Shopify-Topic", "products/update"), ("Shopify-Webhook-Id", "w1")], "{}");
+    let topic = |path| id_and_topic(&recipe, &RequestParts { path, ..held.request() }).1.unwrap();
     assert_eq!(topic(""), "products/update");
     assert_eq!(topic("orders/create"), "orders/create");
     assert_eq!(topic("customers-data_request"), "customers/data_request");
@@ -400,10 +412,14 @@ fn shopify_s_topic_stands_in_the_path_or_in_a_header() {
 }
 
 #[test]
-fn what_is_given_back_is_short_and_never_html() {
+fn returned_values_are_short_and_never_html() {
     let echo = |query: &str| {
-        let held = Held { method: "GET".to_owned(), query: Some(query.to_owned()), ..Held::post(&[], "") };
-        Handshake::named("dropbox-challenge").unwrap().unsigned(&held.request(), &[], &|_| None)
+        let held = VectorRequestParts {
+            method: "GET".to_owned(),
+            query: Some(query.to_owned()),
+            ..VectorRequestParts::post(&[], "")
+        };
+        Handshake::named("dropbox-challenge").unwrap().respond_unsigned(&held.request(), &[], &|_| None)
     };
     let answer = echo("challenge=%3Cscript%3Ealert(1)%3C%2Fscript%3E").unwrap();
     assert_eq!(answer.body, "<script>alert(1)</script>");
@@ -416,10 +432,14 @@ fn what_is_given_back_is_short_and_never_html() {
 }
 
 #[test]
-fn discord_tells_its_two_pings_from_an_event() {
+fn discord_pings_are_distinguished_from_events() {
     let answer = |body: &str| {
-        let held = Held::post(&[], body);
-        recipe_of("discord").handshake.unwrap().signed(&held.request(), &[], &|_| None).map(|a| a.status.as_u16())
+        let held = VectorRequestParts::post(&[], body);
+        recipe_of("discord")
+            .handshake
+            .unwrap()
+            .respond_signed(&held.request(), &[], &|_| None)
+            .map(|a| a.status.as_u16())
     };
     assert_eq!(answer(r#"{"type":0}"#), Some(204));
     assert_eq!(answer(r#"{"type":1,"id":"1","token":"x"}"#), Some(200));
@@ -428,7 +448,7 @@ fn discord_tells_its_two_pings_from_an_event() {
 }
 
 #[test]
-fn every_entry_of_the_table_can_be_used_and_is_described() {
+fn every_entry_of_the_table_is_valid_and_described() {
     assert!(recipes().count() >= 70, "the table was not read");
     for (name, raw) in recipes() {
         let built = recipe_of(name);
@@ -449,7 +469,7 @@ fn every_entry_of_the_table_can_be_used_and_is_described() {
         }
         let unknown = name.bytes().any(|b| !(b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
         assert!(!unknown && !["partner", "custom", "token", "basic", "none"].contains(&name), "{name}");
-        assert_eq!([Dedup::Body, Dedup::Never].contains(&built.dedup), built.id.is_empty(), "{name}: dedup");
+        assert_eq!([DedupMode::Body, DedupMode::Never].contains(&built.dedup), built.id.is_empty(), "{name}: dedup");
     }
     for kind in ["stripe", "shopify", "github", "slack", "gitlab", "hubspot", "adyen", "svix", "aws-sns", "x-twitter"] {
         assert!(recipe(kind).is_some(), "{kind}");
@@ -457,9 +477,9 @@ fn every_entry_of_the_table_can_be_used_and_is_described() {
     assert!(recipe("nobody").is_none());
 }
 
-/// Nothing of the table is passed over in silence: neither an entry nor a key of one.
+/// No entry of the table and no key of an entry is silently ignored.
 #[test]
-fn all_of_the_table_is_read() {
+fn no_entry_and_no_key_of_the_table_is_ignored() {
     assert_eq!(table::wrong(), Vec::<String>::new());
     let known: Vec<String> = known_keys();
     for (name, entry) in table::entries() {
@@ -517,15 +537,15 @@ fn known_keys() -> Vec<String> {
 }
 
 #[test]
-fn retries_that_change_the_body_are_not_known_by_it() {
+fn retries_with_a_changed_body_are_recognized_by_id() {
     for kind in ["stripe", "hubspot", "intercom", "docusign"] {
-        assert_eq!(recipe_of(kind).dedup, Dedup::Id, "{kind}");
+        assert_eq!(recipe_of(kind).dedup, DedupMode::Id, "{kind}");
     }
     for kind in ["zoom", "calendly", "meta", "cal-com"] {
-        assert_eq!(recipe_of(kind).dedup, Dedup::Body, "{kind}");
+        assert_eq!(recipe_of(kind).dedup, DedupMode::Body, "{kind}");
     }
-    assert_eq!(recipe_of("woocommerce").dedup, Dedup::IdAndBody);
-    let id = |kind: &str, body: &str| id_and_topic(&recipe_of(kind), &Held::post(&[], body).request()).0;
+    assert_eq!(recipe_of("woocommerce").dedup, DedupMode::IdAndBody);
+    let id = |kind: &str, body: &str| id_and_topic(&recipe_of(kind), &VectorRequestParts::post(&[], body).request()).0;
     let first = r#"[{"eventId":1,"subscriptionId":2,"portalId":3,"occurredAt":4,"attemptNumber":0}]"#;
     assert_eq!(id("hubspot", first).as_deref(), Some("3:2:4:1"));
     assert_eq!(id("hubspot", first), id("hubspot", &first.replace("mber\":0", "mber\":1")), "sent again");
@@ -538,7 +558,7 @@ fn retries_that_change_the_body_are_not_known_by_it() {
 }
 
 #[test]
-fn it_is_known_which_ids_and_types_are_signed() {
+fn signed_ids_and_types_are_recognized() {
     let signed = |kind: &str| {
         let recipe = recipe_of(kind);
         (recipe.id_is_signed, recipe.type_is_signed)
@@ -552,9 +572,9 @@ fn it_is_known_which_ids_and_types_are_signed() {
         ("twitch", (true, false)),
         ("razorpay", (false, true)),
         ("adyen", (true, true)),
-        // Only a time and a token are signed.
+        // The signature covers only a time and a token.
         ("mailgun", (false, false)),
-        // Its body is bound by a CRC32 only.
+        // Its signature covers the body only through a CRC32.
         ("paypal", (false, false)),
         ("aws-sns", (true, true)),
         ("twilio", (false, true)),
@@ -568,7 +588,7 @@ fn it_is_known_which_ids_and_types_are_signed() {
 }
 
 #[test]
-fn what_is_wrong_with_a_recipe_is_said_by_field() {
+fn recipe_errors_name_the_field() {
     let fields = |json: Value| {
         let mut raw = serde_json::json!({ "scheme": "hmac", "sig": "header:X-Sig", "encoding": "hex" });
         raw.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
@@ -592,9 +612,9 @@ fn what_is_wrong_with_a_recipe_is_said_by_field() {
     }
 }
 
-/// With `HOOKTIDE_WRITE_GUIDES` set the pages are written instead.
+/// If `HOOKTIDE_WRITE_GUIDES` is set, the pages are written instead.
 #[test]
-fn the_guides_are_what_the_table_says() {
+fn the_guides_match_the_table() {
     let folder = root().join("docs/guides/providers");
     let pages = FAMILIES.map(|family| (format!("{}.md", family.name), guide_page(family.name)));
     let pages: Vec<(String, String)> = [("README.md".to_owned(), guide_index())].into_iter().chain(pages).collect();

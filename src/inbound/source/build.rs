@@ -1,71 +1,72 @@
-//! From settings to a source.
+//! Builds a source from its settings.
 
 use std::sync::Arc;
 
-use super::check::Check;
-use super::{Breach, EventMap, ManagedBy, Plan, Rules, Settings, Source, TokenHash};
-use crate::inbound::provider::{self, Dedup, RawRecipe, Recipe};
+use super::check::SettingsCheck;
+use super::{EventMap, ExtractionPlan, ManagedBy, Source, SourceSettings, TokenHash, ValidationRules};
+use crate::inbound::provider::{self, DedupMode, RawRecipe, Recipe};
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
-use crate::model::{DEFAULT_TENANT, SourceId, Timestamp, kind, path};
+use crate::model::{DEFAULT_TENANT, FieldError, SourceId, Timestamp, kind, path};
 use crate::signature::{Certificate, OneOrMany, RawScheme};
 
-/// The kinds that are no provider's.
+/// The kinds that do not belong to a provider.
 pub const PLAIN_KINDS: [&str; 5] = [kind::PARTNER, kind::CUSTOM, kind::TOKEN, kind::BASIC, kind::NONE];
 
-/// What a source has that is not a setting.
+/// The properties of a source that are not settings.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Its public id.
+    /// The public id.
     pub id: SourceId,
-    /// Its tenant.
+    /// The tenant that owns the source.
     pub tenant: Arc<str>,
-    /// Who may change it.
+    /// Where the source is managed.
     pub managed_by: ManagedBy,
-    /// Of a partner.
+    /// The hash of a partner's token. `None` for other kinds.
     pub token: Option<TokenHash>,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub modified_at: Timestamp,
-    /// When it was deleted.
+    /// The time of deletion, if the source is deleted.
     pub deleted_at: Option<Timestamp>,
-    /// Rises with each change.
+    /// The version, which increases with each change.
     pub version: u64,
 }
 
 impl Source {
-    /// A source of these settings; secrets that stand in the environment or a file have been read into `value` by now.
-    /// `public_url` is `server.public_url`, or the first listener's address; empty where there is neither.
+    /// Builds a source from its settings. Secrets in environment variables and files must already be resolved into `value`.
+    /// `public_url` is `server.public_url` or the address of the first listener, and is empty if there is neither.
     ///
     /// # Errors
-    /// Everything that is wrong.
-    pub fn build(settings: Settings, identity: Identity, public_url: &str) -> Result<Self, Vec<Breach>> {
-        let mut check = Check::new(&settings);
+    /// All violations, by JSON pointer into the settings.
+    pub fn build(settings: SourceSettings, identity: Identity, public_url: &str) -> Result<Self, Vec<FieldError>> {
+        let mut check = SettingsCheck::new(&settings);
         check.name();
         check.texts();
-        let status = settings.status().map_err(|breach| check.breaches.push(breach)).unwrap_or_default();
+        let status = settings.status().map_err(|violation| check.violations.push(violation)).unwrap_or_default();
         let max_body_bytes = check.max_body_bytes().unwrap_or(SOURCE_BODY_BYTES_DEFAULT);
         let rate_limit = check.rate_limit();
         let own_url = check.url();
         let rules = rules(&mut check);
 
-        let kind = Kind::find(&mut check);
+        let kind = KindRecipe::find(&mut check);
         let parts = kind.and_then(|kind| {
             check.options(&kind.raw);
             let event_map = event_map(&mut check, &kind.raw);
             let (sig, is_partner) = (kind.raw.verify.sig.clone(), kind.is_partner);
             let recipe = kind.recipe(&mut check)?;
-            let plan = Plan::of(&recipe, sig.as_ref(), is_partner).with_certificate(certificate(&mut check));
+            let extraction =
+                ExtractionPlan::compile(&recipe, sig.as_ref(), is_partner).with_certificate(certificate(&mut check));
             check.needs_url(&recipe.scheme, own_url.is_some() || !public_url.is_empty());
             let secrets = check.secrets(&recipe);
-            Some((recipe, plan, secrets, event_map?))
+            Some((recipe, extraction, secrets, event_map?))
         });
 
-        let Check { breaches, mut warnings, .. } = check;
-        let Some((recipe, plan, secrets, event_map)) = parts.filter(|_| breaches.is_empty()) else {
-            return Err(breaches);
+        let SettingsCheck { violations, mut warnings, .. } = check;
+        let Some((recipe, extraction, secrets, event_map)) = parts.filter(|_| violations.is_empty()) else {
+            return Err(violations);
         };
-        let url = own_url.unwrap_or_else(|| usual_url(&settings, &identity, public_url));
+        let url = own_url.unwrap_or_else(|| default_url(&settings, &identity, public_url));
         if recipe.scheme.needs_url() && is_loopback(&url) {
             warnings.push(format!(
                 "its sender signs the URL it calls, which is hardly {url}: set url or server.public_url"
@@ -78,7 +79,7 @@ impl Source {
             status,
             managed_by: identity.managed_by,
             recipe,
-            plan,
+            extraction,
             secrets,
             event_map,
             rules,
@@ -96,20 +97,21 @@ impl Source {
     }
 }
 
-/// What a sender of this source does, for whoever acts as one; `None` if the kind is none, or does not say how it signs.
-pub fn recipe_of(settings: &Settings) -> Option<RawRecipe> {
-    Kind::find(&mut Check::new(settings)).map(|kind| kind.raw)
+/// The recipe of a source with these settings, for code that acts as its sender. Returns `None` if the kind is unknown, or
+/// is `custom` without `verify`.
+pub fn recipe_of(settings: &SourceSettings) -> Option<RawRecipe> {
+    KindRecipe::find(&mut SettingsCheck::new(settings)).map(|kind| kind.raw)
 }
 
-/// The recipe of a source's kind, with what its settings say otherwise.
-struct Kind {
+/// The recipe of a source's kind with the overrides of the settings.
+struct KindRecipe {
     raw: RawRecipe,
-    /// A partner's id is looked for in the ways of an application's event, not in one place.
+    /// The id of a partner's event is read like that of an application's event, not from the location of the recipe.
     is_partner: bool,
 }
 
-impl Kind {
-    fn find(check: &mut Check<'_>) -> Option<Self> {
+impl KindRecipe {
+    fn find(check: &mut SettingsCheck<'_>) -> Option<Self> {
         let settings = check.settings;
         let kind = settings.kind.as_str();
         let scheme = |scheme: &str, sig: Option<&str>| RawScheme {
@@ -123,7 +125,7 @@ impl Kind {
             "custom" => {
                 let Some(verify) = settings.verify.clone() else {
                     let detail = "a source of kind custom says how it is verified: { scheme, sig, encoding, … }";
-                    check.wrong("/verify", detail);
+                    check.add_violation("/verify", detail);
                     return None;
                 };
                 (verify, false)
@@ -133,10 +135,10 @@ impl Kind {
             _ => return Self::provider(check),
         };
         if kind == "none" && settings.verify.is_some() {
-            check.wrong("/verify", "kind none verifies nothing; kind custom verifies as this says");
+            check.add_violation("/verify", "kind none verifies nothing; kind custom verifies as this says");
         }
         if ["token", "basic"].contains(&kind) && verify.scheme != kind {
-            check.wrong("/verify/scheme", format!("kind {kind} has the scheme {kind}; kind custom takes any"));
+            check.add_violation("/verify/scheme", format!("kind {kind} has the scheme {kind}; kind custom takes any"));
         }
         if kind == "none" {
             check.warn("kind none: whoever knows the URL is believed");
@@ -148,10 +150,10 @@ impl Kind {
             content: if is_partner { Vec::new() } else { vec!["form".to_owned()] },
             ..RawRecipe::default()
         };
-        Some(Self { raw: overridden(raw, settings), is_partner })
+        Some(Self { raw: with_overrides(raw, settings), is_partner })
     }
 
-    fn provider(check: &mut Check<'_>) -> Option<Self> {
+    fn provider(check: &mut SettingsCheck<'_>) -> Option<Self> {
         let settings = check.settings;
         let Some(raw) = provider::recipe(&settings.kind) else {
             check.unknown_kind();
@@ -160,13 +162,13 @@ impl Kind {
         if settings.verify.is_some() {
             let detail =
                 format!("{} is verified as its provider signs; kind custom takes a scheme of its own", settings.kind);
-            check.wrong("/verify", detail);
+            check.add_violation("/verify", detail);
         }
-        Some(Self { raw: overridden(raw.clone(), settings), is_partner: false })
+        Some(Self { raw: with_overrides(raw.clone(), settings), is_partner: false })
     }
 
-    /// The recipe as it can be used.
-    fn recipe(self, check: &mut Check<'_>) -> Option<Recipe> {
+    /// Validates the recipe.
+    fn recipe(self, check: &mut SettingsCheck<'_>) -> Option<Recipe> {
         let settings = check.settings;
         check.tolerance(&self.raw.verify);
         let places = |places: &Option<OneOrMany>| match places {
@@ -175,22 +177,25 @@ impl Kind {
         };
         for (pointer, given) in [("/id", &settings.id), ("/type", &settings.r#type)] {
             if !(1..=SOURCE_PLACES_MAX).contains(&places(given)) {
-                check.wrong(pointer, format!("expected 1 to {SOURCE_PLACES_MAX} places"));
+                check.add_violation(pointer, format!("expected 1 to {SOURCE_PLACES_MAX} places"));
             }
         }
         let dedup = check.dedup(self.is_partner || self.raw.id.is_some());
-        // What a partner's event has in place of an id is not told in places, so the recipe cannot judge it.
+        // The id of a partner's event has no location in the recipe, so the recipe cannot validate `dedup`.
         let raw = RawRecipe { dedup: self.raw.dedup.filter(|_| !self.is_partner), ..self.raw };
         match Recipe::try_new(&raw) {
             Ok(mut recipe) => {
                 if recipe.scheme.needs_id() && recipe.id.is_empty() {
-                    check.wrong("/id", "its signature covers the id: say where it stands");
+                    check.add_violation("/id", "its signature covers the id: say where it stands");
                 }
                 recipe.scheme = recipe.scheme.with_id(&recipe.id);
                 if self.is_partner {
-                    recipe.dedup = dedup.unwrap_or(Dedup::Id);
+                    recipe.dedup = dedup.unwrap_or(DedupMode::Id);
                     if recipe.scheme.needs_url() {
-                        check.wrong("/verify/signed", "a partner's URL holds its token, which no signature may cover");
+                        check.add_violation(
+                            "/verify/signed",
+                            "a partner's URL holds its token, which no signature may cover",
+                        );
                     }
                 }
                 Some(recipe)
@@ -205,11 +210,11 @@ impl Kind {
     }
 }
 
-/// What the settings say in place of the kind.
-fn overridden(mut raw: RawRecipe, settings: &Settings) -> RawRecipe {
+/// Applies the overrides of the settings to the recipe of the kind.
+fn with_overrides(mut raw: RawRecipe, settings: &SourceSettings) -> RawRecipe {
     if settings.id.is_some() {
         raw.id.clone_from(&settings.id);
-        // How a provider's own id is to be taken does not hold for another.
+        // The `dedup` of the recipe is valid only for the provider's own id.
         raw.dedup = None;
     }
     if settings.r#type.is_some() {
@@ -230,37 +235,37 @@ fn overridden(mut raw: RawRecipe, settings: &Settings) -> RawRecipe {
     raw
 }
 
-/// The certificate that the options give, for a kind that has one.
-fn certificate(check: &mut Check<'_>) -> Option<Certificate> {
+/// The certificate in the options, if there is one.
+fn certificate(check: &mut SettingsCheck<'_>) -> Option<Certificate> {
     let pem = check.settings.options.get("certificate")?;
     let read = Certificate::from_pem(pem.as_bytes());
-    read.map_err(|error| check.wrong("/options/certificate", error.to_string())).ok()
+    read.map_err(|error| check.add_violation("/options/certificate", error.to_string())).ok()
 }
 
-fn event_map(check: &mut Check<'_>, raw: &RawRecipe) -> Option<EventMap> {
+fn event_map(check: &mut SettingsCheck<'_>, raw: &RawRecipe) -> Option<EventMap> {
     let settings = check.settings;
     let rules = match (&settings.event_map, provider::default_map(&settings.kind)) {
         (Some(own), _) => own,
         (None, Some(rules)) => rules,
         (None, None) => &raw.event_map,
     };
-    EventMap::try_new(rules).map_err(|breaches| check.breaches.extend(breaches)).ok()
+    EventMap::try_new(rules).map_err(|violations| check.violations.extend(violations)).ok()
 }
 
-fn rules(check: &mut Check<'_>) -> Option<Rules> {
+fn rules(check: &mut SettingsCheck<'_>) -> Option<ValidationRules> {
     let config = check.settings.validation_config.as_ref()?;
     if check.settings.kind != kind::PARTNER {
-        check.wrong("/validation_config", "only a partner's events are held to rules of one's own");
+        check.add_violation("/validation_config", "only a partner's events are held to rules of one's own");
         return None;
     }
-    Rules::try_new(config).map_err(|breaches| check.breaches.extend(breaches)).ok()
+    ValidationRules::try_new(config).map_err(|violations| check.violations.extend(violations)).ok()
 }
 
-fn usual_url(settings: &Settings, identity: &Identity, public_url: &str) -> Box<str> {
+fn default_url(settings: &SourceSettings, identity: &Identity, public_url: &str) -> Box<str> {
     let base = public_url.trim_end_matches('/');
     match (settings.kind.as_str(), &*identity.tenant) {
         (kind::PARTNER, _) => format!("{base}{}", path::PARTNER),
-        // Bare names are those of the default tenant; the sources of others are reached by their id.
+        // Names in the path belong to the default tenant. The sources of other tenants are addressed by id.
         (_, DEFAULT_TENANT) => format!("{base}{}/{}", path::WEBHOOKS, settings.name),
         _ => format!("{base}{}/{}", path::WEBHOOKS, identity.id),
     }

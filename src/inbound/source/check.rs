@@ -1,42 +1,42 @@
-//! The settings of a source, one by one: each is read, and named if it is wrong.
+//! Validates the settings of a source one by one and reports each violation.
 
 use serde_json::Value;
 
-use super::{Breach, PLAIN_KINDS, Settings};
+use super::{PLAIN_KINDS, SourceSettings};
 use crate::config::parse_size;
-use crate::inbound::provider::{self, Dedup, RawRecipe};
+use crate::inbound::provider::{self, DedupMode, RawRecipe};
 use crate::limits::{
     SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX, SOURCE_RESPOND_BYTES_MAX,
     SOURCE_TOLERANCE_MAX, URL_BYTES_MAX,
 };
-use crate::model::path::WEBHOOK_WORDS;
-use crate::model::{OWN_SOURCE, RateLimit, is_secret_name};
+use crate::model::path::RESERVED_WEBHOOK_SEGMENTS;
+use crate::model::{FieldError, OPERATIONAL_SOURCE, RateLimit, is_secret_name};
 use crate::signature::{RawScheme, Scheme, SchemeError};
 
-/// Characters of a name: a DNS label's.
+/// The maximum length of a name: that of a DNS label.
 const NAME_CHARS_MAX: usize = 63;
 const BODY_BYTES_MIN: usize = 1024;
-const RATE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
-const BURST: std::ops::RangeInclusive<u32> = 1..=100_000;
-/// So the table begins what it says of an option that a source cannot do without.
-const REQUIRED: &str = "required: ";
-/// Kinds offered for one that is unknown.
-const NEAREST: usize = 3;
+const RATE_RANGE: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+const BURST_RANGE: std::ops::RangeInclusive<u32> = 1..=100_000;
+/// The prefix of the description of a required option in the provider table.
+const REQUIRED_PREFIX: &str = "required: ";
+/// The maximum number of kinds that are suggested for an unknown kind.
+const SUGGESTIONS_MAX: usize = 3;
 
-/// What was found so far.
-pub(super) struct Check<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) breaches: Vec<Breach>,
+/// Validation of the settings, with the violations and warnings found so far.
+pub(super) struct SettingsCheck<'a> {
+    pub(super) settings: &'a SourceSettings,
+    pub(super) violations: Vec<FieldError>,
     pub(super) warnings: Vec<String>,
 }
 
-impl<'a> Check<'a> {
-    pub(super) fn new(settings: &'a Settings) -> Self {
-        Self { settings, breaches: Vec::new(), warnings: Vec::new() }
+impl<'a> SettingsCheck<'a> {
+    pub(super) fn new(settings: &'a SourceSettings) -> Self {
+        Self { settings, violations: Vec::new(), warnings: Vec::new() }
     }
 
-    pub(super) fn wrong(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.breaches.push(Breach::new(pointer, detail));
+    pub(super) fn add_violation(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.violations.push(FieldError::new(pointer, detail));
     }
 
     pub(super) fn warn(&mut self, warning: impl Into<String>) {
@@ -45,22 +45,22 @@ impl<'a> Check<'a> {
 
     pub(super) fn name(&mut self) {
         let name = self.settings.name.as_str();
-        // The types of a source's events begin with its name, and those of the gateway's own with `hooktide`.
-        if WEBHOOK_WORDS.contains(&name) || name == OWN_SOURCE {
-            self.wrong("/name", format!("{name} means something else in paths or types; choose another name"));
+        // Event types of a source begin with its name. Those of operational events begin with `hooktide`.
+        if RESERVED_WEBHOOK_SEGMENTS.contains(&name) || name == OPERATIONAL_SOURCE {
+            self.add_violation("/name", format!("{name} means something else in paths or types; choose another name"));
         } else if !is_name(name) {
-            self.wrong("/name", "expected 1 to 63 of a-z, 0-9 and -, not - at first");
+            self.add_violation("/name", "expected 1 to 63 of a-z, 0-9 and -, not - at first");
         }
     }
 
-    /// What is only bounded.
+    /// Checks the texts that only have a maximum length.
     pub(super) fn texts(&mut self) {
         let settings = self.settings;
         if settings.description.as_ref().is_some_and(|text| text.chars().count() > SOURCE_DESCRIPTION_CHARS_MAX) {
-            self.wrong("/description", format!("expected at most {SOURCE_DESCRIPTION_CHARS_MAX} characters"));
+            self.add_violation("/description", format!("expected at most {SOURCE_DESCRIPTION_CHARS_MAX} characters"));
         }
         if settings.respond.as_ref().is_some_and(|text| text.len() > SOURCE_RESPOND_BYTES_MAX) {
-            self.wrong("/respond", format!("expected at most {SOURCE_RESPOND_BYTES_MAX} bytes"));
+            self.add_violation("/respond", format!("expected at most {SOURCE_RESPOND_BYTES_MAX} bytes"));
         }
     }
 
@@ -73,30 +73,33 @@ impl<'a> Check<'a> {
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
         let allowed = bytes.filter(|bytes| (BODY_BYTES_MIN..=SOURCE_BODY_BYTES_MAX).contains(bytes));
         if allowed.is_none() {
-            self.wrong("/max_body_bytes", "expected a size such as \"10 MiB\" or a number of bytes, 1 KiB to 25 MiB");
+            self.add_violation(
+                "/max_body_bytes",
+                "expected a size such as \"10 MiB\" or a number of bytes, 1 KiB to 25 MiB",
+            );
         }
         allowed
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
         let (rate, burst) = (self.settings.rate_limit_rps, self.settings.burst);
-        if rate.is_some_and(|rate| !RATE.contains(&rate)) {
-            self.wrong("/rate_limit_rps", format!("expected {} to {}", RATE.start(), RATE.end()));
+        if rate.is_some_and(|rate| !RATE_RANGE.contains(&rate)) {
+            self.add_violation("/rate_limit_rps", format!("expected {} to {}", RATE_RANGE.start(), RATE_RANGE.end()));
         }
-        if burst.is_some_and(|burst| !BURST.contains(&burst)) {
-            self.wrong("/burst", format!("expected {} to {}", BURST.start(), BURST.end()));
+        if burst.is_some_and(|burst| !BURST_RANGE.contains(&burst)) {
+            self.add_violation("/burst", format!("expected {} to {}", BURST_RANGE.start(), BURST_RANGE.end()));
         }
         let Some(per_second) = rate else {
             if burst.is_some() {
-                self.wrong("/burst", "needs rate_limit_rps");
+                self.add_violation("/burst", "needs rate_limit_rps");
             }
             return None;
         };
-        // As much as a second lets through, at least one.
+        // The default burst is the number of requests in one second, at least one.
         Some(RateLimit { per_second, burst: burst.unwrap_or((per_second.ceil() as u32).max(1)) })
     }
 
-    /// The source's own URL.
+    /// The URL in the settings, if there is one and it is valid.
     pub(super) fn url(&mut self) -> Option<Box<str>> {
         let text = self.settings.url.as_deref()?;
         let url = url::Url::parse(text).ok().filter(|_| text.len() <= URL_BYTES_MAX);
@@ -108,47 +111,53 @@ impl<'a> Check<'a> {
                 && url.password().is_none()
         });
         if !good {
-            self.wrong("/url", "expected an absolute http or https URL without a query, a fragment or a password");
+            self.add_violation(
+                "/url",
+                "expected an absolute http or https URL without a query, a fragment or a password",
+            );
         }
-        // As written: what is signed is the text that the provider was given.
+        // The URL is kept as written, because the provider signs the text that was configured there.
         good.then(|| text.into())
     }
 
     pub(super) fn needs_url(&mut self, scheme: &Scheme, known: bool) {
         if scheme.needs_url() && !known {
-            self.wrong("/url", "its sender signs the URL it calls: set url, or server.public_url");
+            self.add_violation("/url", "its sender signs the URL it calls: set url, or server.public_url");
         }
     }
 
     pub(super) fn options(&mut self, raw: &RawRecipe) {
         let settings = self.settings;
         for (name, value) in &settings.options {
-            let pointer = format!("/options/{}", escape(name));
+            let pointer = format!("/options/{}", escape_pointer_token(name));
             if !raw.options.contains_key(name) {
                 let known = raw.options.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let none = format!("kind {} has no options", settings.kind);
-                self.wrong(pointer, if known.is_empty() { none } else { format!("unknown; allowed: {known}") });
+                self.add_violation(pointer, if known.is_empty() { none } else { format!("unknown; allowed: {known}") });
             } else if value.trim().is_empty() || value.len() > SOURCE_OPTION_BYTES_MAX {
-                self.wrong(pointer, format!("expected text of 1 to {SOURCE_OPTION_BYTES_MAX} bytes"));
+                self.add_violation(pointer, format!("expected text of 1 to {SOURCE_OPTION_BYTES_MAX} bytes"));
             } else if is_secret_name(name) && value.trim() != value {
                 self.warn(format!("the option {name} begins or ends with white space"));
             }
         }
         for (name, meaning) in raw.options.iter().filter(|(name, _)| !settings.options.contains_key(*name)) {
-            if let Some(meaning) = meaning.strip_prefix(REQUIRED) {
-                self.wrong(format!("/options/{}", escape(name)), format!("kind {} needs it: {meaning}", settings.kind));
+            if let Some(meaning) = meaning.strip_prefix(REQUIRED_PREFIX) {
+                self.add_violation(
+                    format!("/options/{}", escape_pointer_token(name)),
+                    format!("kind {} needs it: {meaning}", settings.kind),
+                );
             }
         }
     }
 
-    /// What the settings say of it; `has_id`: whether there is an id at all.
-    pub(super) fn dedup(&mut self, has_id: bool) -> Option<Dedup> {
+    /// The `dedup` of the settings. `has_id` says whether events have an id.
+    pub(super) fn dedup(&mut self, has_id: bool) -> Option<DedupMode> {
         let Ok(dedup) = self.settings.dedup.as_deref()?.parse() else {
-            self.wrong("/dedup", "expected id, id+body, body or never");
+            self.add_violation("/dedup", "expected id, id+body, body or never");
             return None;
         };
-        if matches!(dedup, Dedup::Id | Dedup::IdAndBody) && !has_id {
-            self.wrong("/dedup", "needs an id: say where it stands in `id`, or take body");
+        if matches!(dedup, DedupMode::Id | DedupMode::IdAndBody) && !has_id {
+            self.add_violation("/dedup", "needs an id: say where it stands in `id`, or take body");
         }
         Some(dedup)
     }
@@ -156,13 +165,13 @@ impl<'a> Check<'a> {
     pub(super) fn tolerance(&mut self, scheme: &RawScheme) {
         let Some(tolerance) = self.settings.tolerance else { return };
         if scheme.time.is_none() {
-            self.wrong("/tolerance", "no time is signed here");
+            self.add_violation("/tolerance", "no time is signed here");
         } else if !(1..=SOURCE_TOLERANCE_MAX).contains(&tolerance) {
-            self.wrong("/tolerance", format!("expected 1 to {SOURCE_TOLERANCE_MAX} seconds"));
+            self.add_violation("/tolerance", format!("expected 1 to {SOURCE_TOLERANCE_MAX} seconds"));
         }
     }
 
-    /// An error of the recipe that the settings and the kind come to together.
+    /// Reports an error of the recipe that results from the settings and the kind.
     pub(super) fn recipe(&mut self, error: &SchemeError) {
         let settings = self.settings;
         let given = match error.field {
@@ -179,9 +188,9 @@ impl<'a> Check<'a> {
             (false, Some(_)) => format!("/verify/{}", error.field),
             (false, None) => "/kind".to_owned(),
         };
-        // One of ours says more.
-        if self.breaches.iter().all(|breach| breach.pointer != pointer) {
-            self.wrong(pointer, error.detail.clone());
+        // A violation that is already reported for this pointer is more specific.
+        if self.violations.iter().all(|violation| violation.pointer != pointer) {
+            self.add_violation(pointer, error.detail.clone());
         }
     }
 
@@ -192,23 +201,23 @@ impl<'a> Check<'a> {
             [] => format!("unknown; a provider that is not known is of kind custom, or of {}", PLAIN_KINDS.join(", ")),
             near => format!("unknown; is it {}?", near.join(" or ")),
         };
-        self.wrong("/kind", detail);
+        self.add_violation("/kind", detail);
     }
 }
 
-/// `[a-z0-9][a-z0-9-]{0,62}`
+/// Whether the name matches `[a-z0-9][a-z0-9-]{0,62}`.
 fn is_name(name: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&name.len())
         && !name.starts_with('-')
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// One token of a JSON pointer.
-pub(super) fn escape(token: &str) -> String {
+/// Escapes a reference token of a JSON pointer (RFC 6901).
+pub(super) fn escape_pointer_token(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
-/// The names that somebody may have meant, the nearest first.
+/// The names that are similar to the word, the most similar first.
 fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     let word = word.to_ascii_lowercase();
     if word.is_empty() || word.len() > NAME_CHARS_MAX {
@@ -220,10 +229,10 @@ fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str>
         .filter(|(distance, name)| *distance <= word.len() / 3 || contains(name))
         .collect();
     near.sort_unstable();
-    near.into_iter().map(|(_, name)| name).take(NEAREST).collect()
+    near.into_iter().map(|(_, name)| name).take(SUGGESTIONS_MAX).collect()
 }
 
-/// Characters to insert, remove or replace until one word is the other (Levenshtein), in one row of the table.
+/// The Levenshtein distance of two words, computed in one row of the table.
 fn distance(from: &str, to: &str) -> usize {
     let to = to.as_bytes();
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -244,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_names() {
+    fn similar_names_are_suggested() {
         let names = ["github", "gitlab", "gitlab-token", "shopify", "stripe", "adyen-payment", "adyen-header", "none"];
         for (word, near) in [
             ("Shopify", &["shopify"][..]),
@@ -260,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn distances() {
+    fn the_distance_counts_insertions_removals_and_replacements() {
         for (from, to, steps) in [("", "", 0), ("a", "", 1), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
         {
             assert_eq!(distance(from, to), steps, "{from} {to}");

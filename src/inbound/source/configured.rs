@@ -1,42 +1,45 @@
-//! The sources of a configuration. Secrets are read from variables and files, and each source is built once as a test.
+//! The sources of a configuration file. Secrets are read from environment variables and files, and each source is built once
+//! to check its settings.
 
 use std::sync::Arc;
 
-use super::{Breach, Identity, ManagedBy, SecretSetting, SecretTable, Settings, Source, Token, TokenHash, file_id};
+use super::{
+    Identity, ManagedBy, PartnerToken, SecretSetting, SecretTable, Source, SourceSettings, TokenHash, file_source_id,
+};
 use crate::config::{Environment, PartError, SourceConfig, read_secret_file};
 use crate::model::kind::PARTNER;
-use crate::model::{DEFAULT_TENANT, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::model::{DEFAULT_TENANT, FieldError, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
 
-/// A source of the configuration, checked.
+/// A checked source of the configuration file.
 #[derive(Debug, Clone)]
 pub struct FileSource {
-    /// As written, but with the secrets that variables and files hold.
-    pub settings: Settings,
-    /// The tenant it belongs to.
+    /// The settings as written, with the secrets resolved from environment variables and files.
+    pub settings: SourceSettings,
+    /// The tenant that owns the source.
     pub tenant: Arc<str>,
     /// The hash of a partner's token.
     pub token: Option<TokenHash>,
 }
 
-/// The sources of a configuration, with what was found in them.
+/// The sources of a configuration file, with the errors and warnings found in them.
 #[derive(Debug, Clone, Default)]
-pub struct Configured {
-    /// One for each entry, in their order; of no use if there are errors.
+pub struct ConfiguredSources {
+    /// One source per entry, in order. Must not be used if there are errors.
     pub sources: Vec<FileSource>,
-    /// What is wrong; each path begins with the index of the entry.
+    /// The errors. Each path begins with the index of the entry.
     pub errors: Vec<PartError>,
-    /// What a person should know, each with the index of the entry.
+    /// The warnings, each with the index of the entry.
     pub warnings: Vec<(usize, String)>,
 }
 
-impl Configured {
-    /// Compiles the entries of `[[sources]]`. Their URLs are below `public_url`.
+impl ConfiguredSources {
+    /// Checks the entries of `[[sources]]` and resolves their secrets. Their default URLs are below `public_url`.
     pub fn compile(written: &[SourceConfig], environment: &Environment, public_url: &str) -> Self {
         let mut all = Self::default();
         for (index, source) in written.iter().enumerate() {
-            let mut entry = Entry { source, environment, breaches: Vec::new() };
+            let mut entry = SourceEntry { source, environment, violations: Vec::new() };
             let (checked, warnings) = entry.check(public_url, &all.sources);
-            all.errors.extend(entry.breaches.into_iter().map(|breach| PartError::of_entry(index, breach)));
+            all.errors.extend(entry.violations.into_iter().map(|violation| PartError::of_entry(index, violation)));
             all.warnings.extend(warnings.into_iter().map(|warning| (index, warning)));
             all.sources.push(checked);
         }
@@ -45,22 +48,22 @@ impl Configured {
 }
 
 /// An entry that is being checked.
-struct Entry<'a> {
+struct SourceEntry<'a> {
     source: &'a SourceConfig,
     environment: &'a Environment,
-    breaches: Vec<Breach>,
+    violations: Vec<FieldError>,
 }
 
-impl Entry<'_> {
+impl SourceEntry<'_> {
     fn check(&mut self, public_url: &str, before: &[FileSource]) -> (FileSource, Vec<String>) {
         let mut settings = self.source.settings.clone();
         let tenant: Arc<str> = settings.tenant.as_deref().unwrap_or(DEFAULT_TENANT).into();
         if !is_tenant_name(&tenant) {
             let problem = format!("{tenant:?} is not a tenant: {TENANT_NAME_ALLOWED}");
-            self.wrong("/tenant", problem);
+            self.add_violation("/tenant", problem);
         }
         if before.iter().any(|other| other.settings.name == settings.name && other.tenant == tenant) {
-            self.wrong("/name", format!("{:?} is there twice", settings.name));
+            self.add_violation("/name", format!("{:?} is there twice", settings.name));
         }
         let mut all_read = true;
         for (n, secret) in settings.secrets.iter_mut().enumerate() {
@@ -73,44 +76,49 @@ impl Entry<'_> {
         let mut warnings = Vec::new();
         match Source::build(settings.clone(), identity(&tenant, &settings.name, token.clone()), public_url) {
             Ok(source) => warnings = source.warnings,
-            Err(breaches) => {
-                // A secret that cannot be read is an error already.
+            Err(violations) => {
+                // A secret that cannot be read is already reported.
                 let known = |pointer: &str| !all_read && pointer.starts_with("/secrets");
-                for breach in breaches.iter().filter(|breach| !known(&breach.pointer)) {
-                    self.wrong(&breach.pointer, breach.detail.clone());
+                for violation in violations.iter().filter(|violation| !known(&violation.pointer)) {
+                    self.add_violation(&violation.pointer, violation.detail.clone());
                 }
             }
         }
         (FileSource { settings, tenant, token }, warnings)
     }
 
-    /// The hash of a partner's token. The configuration must give the token: one that the server made would not stay.
-    fn token(&mut self, settings: &Settings, before: &[FileSource]) -> Option<TokenHash> {
+    /// The hash of a partner's token. The configuration must contain the token, because a generated one would be lost at a
+    /// restart.
+    fn token(&mut self, settings: &SourceSettings, before: &[FileSource]) -> Option<TokenHash> {
         let Some(written) = &self.source.token else {
             if settings.kind == PARTNER {
-                self.wrong("/token", "a partner needs the token of its URL: 22 to 128 of A-Z, a-z, 0-9, - and _");
+                self.add_violation(
+                    "/token",
+                    "a partner needs the token of its URL: 22 to 128 of A-Z, a-z, 0-9, - and _",
+                );
             }
             return None;
         };
         if settings.kind != PARTNER {
-            self.wrong("/token", "only a source of kind \"partner\" has a token");
+            self.add_violation("/token", "only a source of kind \"partner\" has a token");
             return None;
         }
         let resolved = self.resolve("/token", written)?;
-        let token = match Token::try_new(resolved.value()?.reveal()) {
+        let token = match PartnerToken::try_new(resolved.value()?.reveal()) {
             Ok(token) => token.hash(),
             Err(error) => {
-                self.wrong("/token", error.to_string());
+                self.add_violation("/token", error.to_string());
                 return None;
             }
         };
         if before.iter().any(|other| other.token.as_ref() == Some(&token)) {
-            self.wrong("/token", "this token is there twice");
+            self.add_violation("/token", "this token is there twice");
         }
         Some(token)
     }
 
-    /// The secret, read from the variable or file that holds it. `None`: it cannot be read, and a breach says so.
+    /// Reads the secret from its environment variable or file. Returns `None` if it cannot be read, after reporting a
+    /// violation.
     fn resolve(&mut self, at: &str, secret: &SecretSetting) -> Option<SecretSetting> {
         let SecretSetting::Table(table) = secret else { return Some(secret.clone()) };
         let read = match (&table.value, &table.env, &table.file) {
@@ -122,20 +130,20 @@ impl Entry<'_> {
             (None, None, Some(path)) => read_secret_file(path).map_err(|problem| ("/file", problem)),
             _ => Err(("", "expected exactly one of value, env and file".to_owned())),
         };
-        let value = read.map_err(|(field, problem)| self.wrong(&format!("{at}{field}"), problem)).ok()?;
+        let value = read.map_err(|(field, problem)| self.add_violation(&format!("{at}{field}"), problem)).ok()?;
         let (value, until, when) = (Some(value), table.until.clone(), table.when.clone());
         Some(SecretSetting::Table(SecretTable { value, env: None, file: None, until, when }))
     }
 
-    fn wrong(&mut self, pointer: &str, problem: impl Into<String>) {
-        self.breaches.push(Breach::new(pointer, problem));
+    fn add_violation(&mut self, pointer: &str, problem: impl Into<String>) {
+        self.violations.push(FieldError::new(pointer, problem));
     }
 }
 
-/// The identity of a source that is built as a test. The registry gives the source its times later.
+/// The identity of a source that is built only as a check. The registry sets the times later.
 fn identity(tenant: &Arc<str>, name: &str, token: Option<TokenHash>) -> Identity {
     Identity {
-        id: file_id(tenant, name),
+        id: file_source_id(tenant, name),
         tenant: Arc::clone(tenant),
         managed_by: ManagedBy::File,
         token,

@@ -1,4 +1,4 @@
-//! A form (`application/x-www-form-urlencoded`) as a JSON object.
+//! Converts a form (`application/x-www-form-urlencoded`) to a JSON object.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,9 +7,9 @@ use url::form_urlencoded;
 
 use crate::limits::FORM_FIELDS_MAX;
 
-/// The form's fields in the order in which their names first stand there; a name that is there more than once has the
-/// list of its values. Percent signs that encode nothing stay as they are, what is no UTF-8 becomes U+FFFD (WHATWG URL,
-/// section 5.1). `None` for a body of more than [`FORM_FIELDS_MAX`] fields, which no provider sends.
+/// Converts a form to a JSON object, with the fields in the order of their first occurrence. A field that occurs more than
+/// once becomes an array of its values. Invalid percent encodings are kept, and invalid UTF-8 becomes U+FFFD (WHATWG URL,
+/// section 5.1). Returns `None` if the body has more than [`FORM_FIELDS_MAX`] fields, which no provider sends.
 pub fn form_object(body: &[u8]) -> Option<String> {
     let mut slots: HashMap<Cow<'_, str>, usize> = HashMap::new();
     let mut fields: Vec<(Cow<'_, str>, Vec<Cow<'_, str>>)> = Vec::new();
@@ -30,17 +30,17 @@ pub fn form_object(body: &[u8]) -> Option<String> {
         if slot > 0 {
             text.push(',');
         }
-        push_text(&mut text, name);
+        push_json_string(&mut text, name);
         text.push(':');
         match values.as_slice() {
-            [one] => push_text(&mut text, one),
+            [one] => push_json_string(&mut text, one),
             many => {
                 text.push('[');
                 for (index, value) in many.iter().enumerate() {
                     if index > 0 {
                         text.push(',');
                     }
-                    push_text(&mut text, value);
+                    push_json_string(&mut text, value);
                 }
                 text.push(']');
             }
@@ -50,15 +50,15 @@ pub fn form_object(body: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// Text as a JSON string.
-pub(super) fn push_text(to: &mut String, text: &str) {
-    // Most texts need no escapes, and are not worth a string of their own.
+/// Appends the text as a JSON string.
+pub(super) fn push_json_string(to: &mut String, text: &str) {
+    // Most texts need no escapes and are appended without an allocation.
     if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
         to.push('"');
         to.push_str(text);
         to.push('"');
     } else {
-        // Text always has a JSON form.
+        // Serializing text as JSON cannot fail.
         to.push_str(&serde_json::to_string(text).unwrap_or_default());
     }
 }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_an_object_in_its_own_order() {
+    fn a_form_becomes_an_object_in_the_order_of_its_fields() {
         for (form, json) in [
             ("", "{}"),
             ("b=1&a=2", r#"{"b":"1","a":"2"}"#),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_very_many_fields_is_none() {
+    fn a_form_with_too_many_fields_is_rejected() {
         let form = |fields: usize| vec!["a"; fields].join("&");
         assert!(form_object(form(FORM_FIELDS_MAX).as_bytes()).is_some());
         assert_eq!(form_object(form(FORM_FIELDS_MAX + 1).as_bytes()), None);
@@ -109,7 +109,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_is_an_object(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_body_becomes_an_object(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let object: Value = serde_json::from_str(&form_object(&body).unwrap()).unwrap();
             prop_assert!(object.is_object());
         }

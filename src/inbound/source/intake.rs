@@ -1,7 +1,7 @@
-//! intake: what a request of a source becomes, decided without I/O.
+//! Turns a request of a source into an event, without I/O.
 //!
-//! The order is the way in's (`admit/inbound`): a handshake that comes unsigned, the signature, a handshake that comes
-//! signed, the event. Nothing of a body is believed before its signature was checked.
+//! The caller (`admit/inbound`) defines the order: unsigned handshake, signature, signed handshake, event. The body is not
+//! trusted before its signature was verified.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -10,193 +10,195 @@ use ring::hmac;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::form::{form_object, push_text};
-use super::plan::cut;
-use super::{Breach, Incoming, Source, plain_type};
-use crate::inbound::provider::{Answer, Dedup, Effect};
-use crate::json::is_deeper;
+use super::extraction::truncate_utf8;
+use super::form::{form_object, push_json_string};
+use super::{MapInput, Source, default_event_type};
+use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
+use crate::json::exceeds_depth;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX};
-use crate::model::{DedupBy, Mapping, RESERVED_TYPES, Secret, Timestamp, is_event_type};
-use crate::signature::{Ambiguous, Certificate, Place, Request, VerifyError};
+use crate::model::{DedupBy, FieldError, Mapping, RESERVED_TYPE_PREFIX, Secret, Timestamp, is_event_type};
+use crate::signature::{AmbiguousHeader, Certificate, RequestParts, ValueLocation, VerifyError};
 
-/// The data of an event whose request had no body.
-const NOTHING: &str = "null";
+/// The data of an event whose request has no body.
+const EMPTY_BODY_DATA: &str = "null";
 
-/// What a body is, by its headers.
+/// The media type of a body, from its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentKind {
     /// JSON.
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
     /// `text/plain`.
     Text,
-    /// Nothing said: whatever it turns out to be.
-    Unsaid,
-    /// Anything else.
+    /// No media type: the format is determined from the body.
+    Unspecified,
+    /// Any other media type.
     Other,
 }
 
-/// An event on its way in.
+/// An event that was read from a request.
 #[derive(Debug)]
-pub struct Intake<'a> {
-    /// Its type.
+pub struct InboundEvent<'a> {
+    /// The event type.
     pub event_type: String,
-    /// The provider's type in its own spelling.
+    /// The event type as the provider writes it.
     pub topic: Option<Cow<'a, str>>,
-    /// What is delivered.
-    pub data: Data<'a>,
-    /// The sender's id, in its whole length.
+    /// The data that is delivered.
+    pub data: EventData<'a>,
+    /// The sender's id, not truncated.
     id: Option<Cow<'a, str>>,
-    /// What the source's events are compared by, if they have an id.
-    dedup: Dedup,
-    /// What an event without an id is compared by.
+    /// How events of the source are compared if they have an id.
+    dedup: DedupMode,
+    /// How an event without an id is compared.
     dedup_without_id: Option<DedupBy<'a>>,
-    /// When it happened, where the sender says so.
+    /// The time of the event, if the sender provides it.
     pub timestamp: Option<Timestamp>,
-    /// What may come only once, beside the id.
+    /// A value that is accepted only once, in addition to the id.
     pub nonce: Option<Cow<'a, str>>,
-    /// The recipe's values to keep, a JSON object.
+    /// The metadata of the recipe, a JSON object.
     pub metadata: Option<String>,
-    /// What the event map made of it.
+    /// The result of the event map.
     pub mapping: Mapping,
-    /// Why the map could not be applied.
+    /// The reason why the event map could not be applied.
     pub map_error: Option<String>,
 }
 
-/// The data of an event: JSON.
+/// The data of an event, as JSON.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Data<'a> {
-    /// The body as it came.
+pub enum EventData<'a> {
+    /// The unchanged body.
     Body(&'a str),
-    /// A part of it.
+    /// A part of the body.
     Part(&'a str),
-    /// Something else: a form as an object, text as a string, what a map built.
-    Made(String),
+    /// Data built from the request: a form as an object, text as a string, or the output of the event map.
+    Built(String),
 }
 
-/// Why a request that is believed is no event.
+/// A verified request that is not a valid event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// A partner's body that is not JSON.
+pub enum IntakeError {
+    /// The body of a partner is not JSON.
     #[error("{what} at byte {offset}")]
     NotJson {
-        /// Where it stops being JSON.
+        /// The position of the syntax error, in bytes.
         offset: usize,
-        /// Why.
+        /// The syntax error.
         what: Box<str>,
     },
-    /// JSON that nobody should have to read.
+    /// The JSON is nested too deep.
     #[error("the body is nested deeper than {JSON_DEPTH_MAX}")]
     TooDeep,
-    /// A form of more fields than any provider sends.
+    /// The form has more fields than any provider sends.
     #[error("the form has too many fields")]
     TooManyFields,
-    /// Nobody can say which of the values counts.
+    /// A header occurs twice with different values.
     #[error(transparent)]
-    Ambiguous(#[from] Ambiguous),
-    /// What the source's rules say.
+    Ambiguous(#[from] AmbiguousHeader),
+    /// The body violates the validation rules of the source.
     #[error("the body breaks the source's rules")]
-    Rules(Vec<Breach>),
+    Rules(Vec<FieldError>),
 }
 
 impl Source {
-    /// Whether a request may have more path below the source's URL.
-    pub fn takes_path(&self) -> bool {
-        self.plan.takes_topic_in_path()
-            || self.secrets.iter().any(|secret| matches!(secret.when, Some((Place::Path, _))))
+    /// Whether a request may have additional path segments below the source's URL.
+    pub fn accepts_path(&self) -> bool {
+        self.extraction.accepts_topic_in_path()
+            || self.secrets.iter().any(|secret| matches!(secret.when, Some((ValueLocation::Path, _))))
     }
 
-    /// Whether a partner sends through it, to a URL with a token.
+    /// Whether the source is a partner, which sends to a URL with a token.
     pub fn is_partner(&self) -> bool {
-        self.plan.is_partner()
+        self.extraction.is_partner()
     }
 
-    /// Whether who sends was proved: by a signature, or by the token of the URL.
+    /// Whether the sender is authenticated, by a signature or by the token in the URL.
     pub fn is_verified(&self) -> bool {
-        self.token.is_some() || self.recipe.scheme.checks()
+        self.token.is_some() || self.recipe.scheme.requires_verification()
     }
 
-    /// Whether a body of this kind is taken. Providers send what their recipe says; of who signs in a way of their own
-    /// nobody knows more than they do.
-    pub fn takes(&self, content: Content) -> bool {
+    /// Whether the source accepts bodies of this media type. For providers, the recipe decides. Sources with their own
+    /// scheme accept any type, because nothing is known about their format.
+    pub fn accepts(&self, content: ContentKind) -> bool {
         let has_own_way = || matches!(self.settings.kind.as_str(), "custom" | "token" | "basic" | "none");
         match content {
-            Content::Json | Content::Unsaid => true,
+            ContentKind::Json | ContentKind::Unspecified => true,
             _ if self.is_partner() => false,
-            Content::Form => self.recipe.takes_forms,
-            Content::Text => self.recipe.takes_text || has_own_way(),
-            Content::Other => has_own_way(),
+            ContentKind::Form => self.recipe.accepts_forms,
+            ContentKind::Text => self.recipe.accepts_text || has_own_way(),
+            ContentKind::Other => has_own_way(),
         }
     }
 
-    /// Whether one of the source's secrets signed this request.
+    /// Verifies that the request is signed with one of the source's secrets.
     ///
     /// # Errors
-    /// Why it is not believed, for the person who sets the source up.
+    /// The reason of the failure, for the user who configures the source.
     pub fn verify(
         &self,
-        request: &Request<'_>,
+        request: &RequestParts<'_>,
         certificate: Option<&Certificate>,
         now: Timestamp,
     ) -> Result<(), VerifyError> {
         let secrets = self
             .secrets_for(request, now)
-            .map_err(|Ambiguous(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
+            .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
         self.recipe.scheme.verify(secrets.iter().map(|secret| &secret.key), certificate, request, now)
     }
 
-    /// The answer to a handshake, before the signature is looked at or, once it was checked, behind it.
-    pub fn handshake(&self, request: &Request<'_>, is_signed: bool, now: Timestamp) -> Option<Answer> {
+    /// The response to a handshake. Called before the signature is verified with `is_signed` false, and after it with
+    /// `is_signed` true. Returns `None` if the request is not a handshake.
+    pub fn handshake(&self, request: &RequestParts<'_>, is_signed: bool, now: Timestamp) -> Option<HandshakeResponse> {
         let handshake = self.recipe.handshake?;
         let secrets = self.secrets_for(request, now).ok()?;
         let secrets: SmallVec<[&Secret; 4]> = secrets.iter().map(|secret| &secret.secret).collect();
         let option = |name: &str| self.settings.options.get(name).cloned();
         let answer = if is_signed {
-            handshake.signed(request, &secrets, &option)
+            handshake.respond_signed(request, &secrets, &option)
         } else {
-            handshake.unsigned(request, &secrets, &option)
+            handshake.respond_unsigned(request, &secrets, &option)
         }?;
-        // A secret is learned once, by a source that has none: later anybody could bring one.
-        let may = !matches!(answer.effect, Effect::Learn(_)) || self.secrets.is_empty();
+        // A secret is stored only if the source has none. Otherwise anyone could replace it.
+        let may = !matches!(answer.effect, HandshakeEffect::Learn(_)) || self.secrets.is_empty();
         may.then_some(answer)
     }
 
-    /// The event that a request is. `key` is its `Idempotency-Key`, which counts for a partner whose body has no id.
+    /// Reads the event of a verified request. `key` is the `Idempotency-Key` header; it is used for a partner whose body has
+    /// no id.
     ///
     /// # Errors
-    /// See [`Unfit`].
+    /// An [`IntakeError`] if the request is not a valid event.
     pub fn intake<'a>(
         &self,
-        request: &Request<'a>,
-        content: Content,
+        request: &RequestParts<'a>,
+        content: ContentKind,
         key: Option<&'a str>,
         now: Timestamp,
-    ) -> Result<Intake<'a>, Unfit> {
-        let values = self.plan.read(request, content == Content::Form)?;
-        let mut data = whole(request.body, content, values.json)?;
+    ) -> Result<InboundEvent<'a>, IntakeError> {
+        let values = self.extraction.read(request, content == ContentKind::Form)?;
+        let mut data = body_data(request.body, content, values.json)?;
         if self.is_partner() && values.json.is_none() {
             return Err(syntax_error(request.body));
         }
         if let Some(rules) = &self.rules {
             let value: Value = serde_json::from_str(data.text()).unwrap_or_default();
-            rules.check(&value, now).map_err(Unfit::Rules)?;
+            rules.check(&value, now).map_err(IntakeError::Rules)?;
         }
         if let Some(part) = values.data {
-            data = Data::Part(part.get());
+            data = EventData::Part(part.get());
         }
         let topic = values.topic.as_deref();
-        let incoming = Incoming { source: self, topic, data: data.text(), headers: request.headers };
+        let incoming = MapInput { source: self, topic, data: data.text(), headers: request.headers };
         let mapped = self.event_map.apply(&incoming);
         let (mapping, mapped, map_error) = match mapped {
-            Ok(Some(mapped)) if is_free(&mapped.event_type) => (Mapping::Mapped, Some(mapped), None),
+            Ok(Some(mapped)) if is_allowed_type(&mapped.event_type) => (Mapping::Mapped, Some(mapped), None),
             Ok(Some(mapped)) => {
                 (Mapping::Failed, None, Some(format!("{:?} is no event type that a map may make", mapped.event_type)))
             }
             Ok(None) => (Mapping::Plain, None, None),
             Err(error) => (Mapping::Failed, None, Some(error.to_string())),
         };
-        // Two events of a partner may well have the same body, so that only a key makes them the same.
+        // Different events of a partner can have the same body, so without an id only the key identifies duplicates.
         let dedup_without_id = if self.is_partner() {
             key.map(|key| DedupBy::IdempotencyKey { key, index: None })
         } else {
@@ -204,12 +206,12 @@ impl Source {
         };
         let event_type = match mapped {
             Some(mapped) => {
-                data = mapped.data.map_or(data, Data::Made);
+                data = mapped.data.map_or(data, EventData::Built);
                 mapped.event_type
             }
-            None => plain_type(&self.name, topic),
+            None => default_event_type(&self.name, topic),
         };
-        Ok(Intake {
+        Ok(InboundEvent {
             event_type,
             data,
             id: values.id,
@@ -225,76 +227,76 @@ impl Source {
     }
 }
 
-impl Intake<'_> {
-    /// The sender's id as the log keeps it: its first [`CLIENT_ID_BYTES_MAX`] bytes.
+impl InboundEvent<'_> {
+    /// The sender's id as it is stored in the log: the first [`CLIENT_ID_BYTES_MAX`] bytes.
     pub fn external_id(&self) -> Option<Cow<'_, str>> {
-        self.id.as_deref().map(|id| cut(Cow::Borrowed(id), CLIENT_ID_BYTES_MAX))
+        self.id.as_deref().map(|id| truncate_utf8(Cow::Borrowed(id), CLIENT_ID_BYTES_MAX))
     }
 
-    /// What makes the event the same as an earlier one of its source; `None`: nothing does.
+    /// How the event is compared with earlier events of the source. `None` if it is never a duplicate.
     pub fn dedup_by(&self) -> Option<DedupBy<'_>> {
         match (self.dedup, self.id.as_deref()) {
-            (Dedup::Never, _) => None,
-            (Dedup::Body, _) => Some(DedupBy::Body),
-            (Dedup::Id, Some(id)) => Some(DedupBy::Id(id)),
-            (Dedup::IdAndBody, Some(id)) => Some(DedupBy::IdAndBody(id)),
-            (Dedup::Id | Dedup::IdAndBody, None) => self.dedup_without_id,
+            (DedupMode::Never, _) => None,
+            (DedupMode::Body, _) => Some(DedupBy::Body),
+            (DedupMode::Id, Some(id)) => Some(DedupBy::Id(id)),
+            (DedupMode::IdAndBody, Some(id)) => Some(DedupBy::IdAndBody(id)),
+            (DedupMode::Id | DedupMode::IdAndBody, None) => self.dedup_without_id,
         }
     }
 }
 
-impl Data<'_> {
-    /// The data itself.
+impl EventData<'_> {
+    /// The data as JSON text.
     pub fn text(&self) -> &str {
         match self {
             Self::Body(text) | Self::Part(text) => text,
-            Self::Made(text) => text,
+            Self::Built(text) => text,
         }
     }
 }
 
-/// The work of a MAC over a body, for a request of which it is clear without one that nobody signed it: the time of the
-/// answer does not say why it is no.
-pub fn spend(body: &[u8]) {
+/// Computes a MAC over the body and discards it. Used when a request is rejected without a signature check, so that the time
+/// of the response does not reveal the reason.
+pub fn dummy_mac(body: &[u8]) {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"nobody's");
     black_box(hmac::sign(&key, body));
 }
 
-/// What is delivered of a body, before anything is made of it: JSON byte for byte, a form as an object, nothing as `null`,
-/// anything else as text.
-fn whole<'a>(body: &'a [u8], content: Content, json: Option<&'a str>) -> Result<Data<'a>, Unfit> {
+/// The body as data, before the event map: JSON byte for byte, a form as an object, an empty body as `null`, anything else
+/// as a string.
+fn body_data<'a>(body: &'a [u8], content: ContentKind, json: Option<&'a str>) -> Result<EventData<'a>, IntakeError> {
     if let Some(text) = json {
-        return if is_deeper(text, JSON_DEPTH_MAX) { Err(Unfit::TooDeep) } else { Ok(Data::Body(text)) };
+        return if exceeds_depth(text, JSON_DEPTH_MAX) { Err(IntakeError::TooDeep) } else { Ok(EventData::Body(text)) };
     }
     if body.is_empty() {
-        return Ok(Data::Made(NOTHING.to_owned()));
+        return Ok(EventData::Built(EMPTY_BODY_DATA.to_owned()));
     }
-    if content == Content::Form {
-        return form_object(body).map(Data::Made).ok_or(Unfit::TooManyFields);
+    if content == ContentKind::Form {
+        return form_object(body).map(EventData::Built).ok_or(IntakeError::TooManyFields);
     }
     let mut text = String::with_capacity(body.len() + 2);
-    push_text(&mut text, &String::from_utf8_lossy(body));
-    Ok(Data::Made(text))
+    push_json_string(&mut text, &String::from_utf8_lossy(body));
+    Ok(EventData::Built(text))
 }
 
-/// Where a body stops being JSON.
-fn syntax_error(body: &[u8]) -> Unfit {
+/// The error for a body that is not JSON, with the position of the syntax error.
+fn syntax_error(body: &[u8]) -> IntakeError {
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
-        Err(error) => return Unfit::NotJson { offset: error.valid_up_to(), what: "invalid UTF-8".into() },
+        Err(error) => return IntakeError::NotJson { offset: error.valid_up_to(), what: "invalid UTF-8".into() },
     };
-    let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) else { return Unfit::TooDeep };
+    let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) else { return IntakeError::TooDeep };
     let line_start = match error.line() {
         0 | 1 => 0,
         line => text.match_indices('\n').nth(line - 2).map_or(0, |(newline, _)| newline + 1),
     };
     let what = error.to_string();
     let what = what.rsplit_once(" at line ").map_or(&*what, |(what, _)| what).into();
-    Unfit::NotJson { offset: (line_start + error.column().saturating_sub(1)).min(text.len()), what }
+    IntakeError::NotJson { offset: (line_start + error.column().saturating_sub(1)).min(text.len()), what }
 }
 
-fn is_free(event_type: &str) -> bool {
-    is_event_type(event_type) && !event_type.starts_with(RESERVED_TYPES)
+fn is_allowed_type(event_type: &str) -> bool {
+    is_event_type(event_type) && !event_type.starts_with(RESERVED_TYPE_PREFIX)
 }
 
 #[cfg(test)]
@@ -306,13 +308,13 @@ mod tests {
     use crate::inbound::source::testing::build;
 
     #[test]
-    fn what_a_source_says_only_to_look_again_is_never_a_duplicate() {
+    fn events_of_a_source_with_dedup_never_are_never_duplicates() {
         let headers = HeaderMap::new();
         let intake = |toml: &str| {
             let source = build(toml).unwrap();
             let request =
-                Request { method: "POST", url: "", query: None, path: "", headers: &headers, body: br#"{"a":1}"# };
-            source.intake(&request, Content::Json, None, Timestamp::from_millis(0)).unwrap().dedup_by().is_some()
+                RequestParts { method: "POST", url: "", query: None, path: "", headers: &headers, body: br#"{"a":1}"# };
+            source.intake(&request, ContentKind::Json, None, Timestamp::from_millis(0)).unwrap().dedup_by().is_some()
         };
         let dropbox = "name = \"files\"\nkind = \"dropbox\"\nsecrets = [\"a-long-secret\"]\n";
         assert!(!intake(dropbox));
@@ -324,9 +326,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
 
-    fn intake<'a>(source: &Source, headers: &'a HeaderMap, body: &'a [u8]) -> Intake<'a> {
-        let request = Request { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
-        source.intake(&request, Content::Json, None, NOW).unwrap()
+    fn intake<'a>(source: &Source, headers: &'a HeaderMap, body: &'a [u8]) -> InboundEvent<'a> {
+        let request = RequestParts { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
+        source.intake(&request, ContentKind::Json, None, NOW).unwrap()
     }
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_signs_or_has_the_token_is_verified() {
+    fn sources_with_a_signature_or_token_are_verified() {
         for (toml, verified) in [
             ("kind = \"none\"", false),
             ("kind = \"shopify\"\nsecrets = [\"a-long-secret\"]", true),
@@ -345,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_fails_loses_nothing() {
+    fn a_failed_map_keeps_the_original_event() {
         let source = build(
             r#"
             name = "shop"
@@ -371,7 +373,7 @@ mod tests {
                 "{:?}",
                 intake.map_error
             );
-            assert_eq!(matches!(intake.data, Data::Body(_)), mapping != Mapping::Mapped && body[0] == b'{');
+            assert_eq!(matches!(intake.data, EventData::Body(_)), mapping != Mapping::Mapped && body[0] == b'{');
         }
     }
 }

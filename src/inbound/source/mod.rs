@@ -1,24 +1,23 @@
-//! source: those whom webhooks come from, providers and partners: how each is verified, named, mapped and bounded.
+//! Sources: the providers and partners that send webhooks, with verification, naming, event maps and limits.
 //!
-//! Promises: a source is built from its settings whole or not at all, with everything that is wrong named; what a request
-//! of it becomes is decided without I/O. Must never know: HTTP connections, the log, redb.
+//! Invariants: a source is built completely from its settings or not at all, and all errors are reported. A request is
+//! turned into an event without I/O. This module must never know HTTP connections, the log or redb.
 //!
-//! [`Settings`] are what a person writes, the same in `config.toml`, in the interface and in registry.redb; a [`Source`] is
-//! what they come to.
+//! [`SourceSettings`] are the settings as a user writes them; they are the same in `config.toml`, in the API and in
+//! registry.redb. A [`Source`] is built from them.
 
 mod build;
 mod check;
 mod configured;
-mod file_id;
+mod extraction;
+mod file_source_id;
 mod form;
 mod guide;
 mod headers;
 mod intake;
-mod limit;
 mod map;
-mod plan;
+mod rate_limit;
 mod rejection;
-mod rules;
 mod schema;
 mod secret;
 #[cfg(test)]
@@ -26,104 +25,105 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token;
+mod validation;
 
 use std::sync::Arc;
 
 pub use build::{Identity, PLAIN_KINDS, recipe_of};
-pub use configured::{Configured, FileSource};
-pub use file_id::file_id;
+pub use configured::{ConfiguredSources, FileSource};
+pub use extraction::ExtractionPlan;
+#[cfg(test)]
+pub(crate) use extraction::id_and_topic;
+pub use file_source_id::file_source_id;
 pub use form::form_object;
 pub use headers::{has_secret_in_body, is_hidden, kept_headers};
-pub use intake::{Content, Data, Intake, Unfit, spend};
-pub use limit::Limiter;
-pub use map::{EventMap, Incoming, MapError, Mapped, plain_type};
-pub use plan::Plan;
-#[cfg(test)]
-pub(crate) use plan::id_and_topic;
+pub use intake::{ContentKind, EventData, InboundEvent, IntakeError, dummy_mac};
+pub use map::{EventMap, MapError, MapInput, MappedEvent, default_event_type};
+pub use rate_limit::RateLimiter;
 pub use rejection::{Rejection, Rejections};
-pub use rules::Rules;
 pub(crate) use schema::Schema;
-pub use token::{Token, TokenError, token_hash};
+pub use token::{PartnerToken, PartnerTokenError, token_hash};
+pub use validation::ValidationRules;
 
-pub use crate::model::{FieldError as Breach, SecretSetting, SecretTable, SourceSettings as Settings, SourceStatus};
+pub use crate::model::{SecretSetting, SecretTable, SourceSettings, SourceStatus};
 
 use crate::inbound::provider::Recipe;
 use crate::model::{RateLimit, Secret, SourceId, Timestamp};
-use crate::signature::{Key, Place};
+use crate::signature::{ValueLocation, VerifyingKey};
 
-/// A source as the registry's snapshot holds it. Immutable; a change makes a new one.
+/// A source in the snapshot of the registry. It is immutable; a change creates a new one.
 #[derive(Debug)]
 pub struct Source {
-    /// Its public id.
+    /// The public id.
     pub id: SourceId,
-    /// Unique within its tenant, with the uids of webhooks: `[a-z0-9][a-z0-9-]{0,62}`.
+    /// The name, `[a-z0-9][a-z0-9-]{0,62}`. It is unique within the tenant, together with the uids of webhooks.
     pub name: Box<str>,
-    /// The tenant it belongs to.
+    /// The tenant that owns the source.
     pub tenant: Arc<str>,
-    /// As written, with its secrets resolved and without a token; what the interface shows of it hides the secrets.
-    pub settings: Settings,
-    /// Whether it takes anything.
+    /// The settings as written, with resolved secrets and without the token. API responses hide the secrets.
+    pub settings: SourceSettings,
+    /// Whether the source accepts requests.
     pub status: SourceStatus,
-    /// Who may change it.
+    /// Where the source is managed.
     pub managed_by: ManagedBy,
-    /// How it is verified, and what its requests say.
+    /// How requests are verified and interpreted.
     pub recipe: Recipe,
-    /// Where the recipe's values stand, compiled.
-    pub plan: Plan,
-    /// Its secrets, each with its key.
+    /// The compiled locations of the recipe's values in a request.
+    pub extraction: ExtractionPlan,
+    /// The secrets with their keys.
     pub secrets: Vec<SourceSecret>,
-    /// What its events become.
+    /// The event map.
     pub event_map: EventMap,
-    /// What a partner's events must be.
-    pub rules: Option<Rules>,
-    /// Bytes of a body.
+    /// The validation rules for the events of a partner.
+    pub rules: Option<ValidationRules>,
+    /// The maximum body size in bytes.
     pub max_body_bytes: usize,
-    /// Requests a second; `None`: no limit.
+    /// The rate limit. `None` if there is no limit.
     pub rate_limit: Option<RateLimit>,
-    /// The public URL, without a query: `server.public_url` and the path, or the source's own.
+    /// The public URL without a query: `server.public_url` with the path, or the `url` of the settings.
     pub url: Box<str>,
-    /// Of a partner: the SHA-256 of its token, and the token's last four characters.
+    /// The hash of the token in a partner's URL. `None` for other kinds.
     pub token: Option<TokenHash>,
-    /// Things that a person should know: `kind = "none"`, a short secret.
+    /// Warnings for the user, such as about `kind = "none"` or a short secret.
     pub warnings: Vec<String>,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub modified_at: Timestamp,
-    /// When it was deleted; it can be restored.
+    /// The time of deletion. A deleted source can be restored.
     pub deleted_at: Option<Timestamp>,
-    /// Rises by one with each change; the ETag.
+    /// The version, which increases by one with each change. It is the ETag.
     pub version: u64,
 }
 
-/// Who may change a source.
+/// Where a source is managed, and so where it can be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ManagedBy {
     /// The configuration file.
     File,
-    /// The interface.
+    /// The API.
     Api,
 }
 
-/// A secret in force, and for what.
+/// A secret of a source, with the time and the requests for which it is valid.
 #[derive(Debug)]
 pub struct SourceSecret {
-    /// As given.
+    /// The secret as configured.
     pub secret: Secret,
-    /// The key made from it.
-    pub key: Key,
-    /// Not after this.
+    /// The key derived from the secret.
+    pub key: VerifyingKey,
+    /// The time until which the secret is valid, inclusive. `None` if it does not expire.
     pub until: Option<Timestamp>,
-    /// Only for requests that have this value there: one secret for each shop or account.
-    pub when: Option<(Place, Box<str>)>,
+    /// The secret is valid only for requests with this value at this location, for example one secret per shop or account.
+    pub when: Option<(ValueLocation, Box<str>)>,
 }
 
-/// What is kept of a partner's token.
+/// The stored hash of a partner's token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenHash {
-    /// SHA-256 of the token.
+    /// The SHA-256 of the token.
     pub hash: [u8; 32],
-    /// Its last four characters.
+    /// The last four characters of the token.
     pub hint: Box<str>,
 }

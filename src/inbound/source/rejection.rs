@@ -1,7 +1,7 @@
-//! The last requests that each source refused, for the person who sets it up.
+//! The last rejected requests of each source, for the user who configures it.
 //!
-//! One lock over all of them, which is only ever tried on the way of a request: a flood of bad requests keeps what it can
-//! and counts the rest, and no worker waits for another.
+//! One lock guards all of them. Requests only try to take it: in a flood of bad requests, the rejections that find the lock
+//! taken are only counted, and no worker waits for another.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -12,29 +12,29 @@ use http::HeaderName;
 use crate::limits::{REJECTION_BODY_BYTES, REJECTIONS_BYTES_MAX, REJECTIONS_PER_SOURCE};
 use crate::model::{HIDDEN, SourceId, Timestamp};
 
-/// A request that was refused. Headers that hold secrets are hidden.
+/// A rejected request. Headers that contain secrets are hidden.
 #[derive(Debug, Clone)]
 pub struct Rejection {
-    /// When.
+    /// The time of the rejection.
     pub at: Timestamp,
-    /// Its request id.
+    /// The request id.
     pub request_id: Box<str>,
-    /// The status it was told.
+    /// The status of the response.
     pub status: u16,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: Box<str>,
-    /// Method and path.
+    /// The method and path.
     pub request: Box<str>,
-    /// Headers, secrets hidden.
+    /// The headers, with hidden secrets.
     pub headers: Vec<(Box<str>, Box<str>)>,
-    /// The first 4 KiB of the body; nothing of one in which a secret may stand.
+    /// The first 4 KiB of the body. Empty if the body may contain a secret.
     pub body: Box<[u8]>,
-    /// How long the body was.
+    /// The length of the body in bytes.
     pub body_bytes: usize,
 }
 
 impl Rejection {
-    /// Keeps the headers of a request, those hidden that `is_secret` names, and the beginning of its body.
+    /// Adds the headers of the request, with the values hidden for which `is_secret` is true, and the beginning of its body.
     #[must_use]
     pub fn with(mut self, headers: &HeaderMap, is_secret: impl Fn(&HeaderName) -> bool, body: &[u8]) -> Self {
         self.headers = headers
@@ -49,7 +49,7 @@ impl Rejection {
         self
     }
 
-    /// Memory that it takes, roughly.
+    /// The approximate memory use in bytes.
     fn bytes(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum();
@@ -57,30 +57,31 @@ impl Rejection {
     }
 }
 
-/// Rejections by source, bounded in number and bytes; a restart forgets them.
+/// The rejections of all sources, bounded in number and bytes. They are lost at a restart.
 #[derive(Debug, Default)]
 pub struct Rejections {
-    kept: Mutex<Kept>,
+    kept: Mutex<RejectionStore>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    sources: HashMap<SourceId, Of>,
-    /// Sources by their newest rejection.
+struct RejectionStore {
+    sources: HashMap<SourceId, SourceRejections>,
+    /// The sources, ordered by their newest rejection.
     by_age: BTreeMap<u64, SourceId>,
     next: u64,
     bytes: usize,
 }
 
-/// Those of one source, oldest first.
+/// The rejections of one source, oldest first.
 #[derive(Debug, Default)]
-struct Of {
+struct SourceRejections {
     newest: u64,
     list: VecDeque<Rejection>,
 }
 
 impl Rejections {
-    /// Keeps one; the oldest go. Without waiting: `false` if another one is just being kept, and this one is lost.
+    /// Adds a rejection and drops the oldest ones beyond the bounds. Does not wait: returns `false` and drops the rejection
+    /// if the lock is taken.
     pub fn push(&self, source: SourceId, rejection: Rejection) -> bool {
         let mut kept = match self.kept.try_lock() {
             Ok(kept) => kept,
@@ -91,14 +92,14 @@ impl Rejections {
         true
     }
 
-    /// Those of a source, newest first.
+    /// The rejections of a source, newest first.
     pub fn of(&self, source: SourceId) -> Vec<Rejection> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sources.get(&source).map_or_else(Vec::new, |of| of.list.iter().rev().cloned().collect())
     }
 }
 
-impl Kept {
+impl RejectionStore {
     fn push(&mut self, source: SourceId, rejection: Rejection) {
         self.bytes += rejection.bytes();
         self.next += 1;
@@ -110,7 +111,7 @@ impl Kept {
         if of.list.len() > REJECTIONS_PER_SOURCE {
             self.drop_oldest_of(source);
         }
-        // The source that has been quiet longest gives its oldest.
+        // The source without rejections for the longest time loses its oldest rejection.
         while self.bytes > REJECTIONS_BYTES_MAX
             && let Some((_, &quiet)) = self.by_age.first_key_value()
         {
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_keeps_its_last() {
+    fn each_source_keeps_its_last_rejections() {
         let (all, [one, other]) = (Rejections::default(), [1, 2].map(SourceId::from_u128));
         for n in 0..REJECTIONS_PER_SOURCE + 5 {
             assert!(all.push(one, rejection(&n.to_string(), b"")));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn all_together_are_bounded_and_those_of_quiet_sources_go_first() {
+    fn total_memory_is_bounded_and_idle_sources_lose_rejections_first() {
         let all = Rejections::default();
         let body = vec![b'x'; REJECTION_BODY_BYTES];
         for n in 0..100 {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_to_have_one_kept() {
+    fn push_does_not_wait_for_the_lock() {
         let all = Rejections::default();
         let held = all.kept.lock().unwrap();
         assert!(!all.push(SourceId::from_u128(1), rejection("no", b"")));

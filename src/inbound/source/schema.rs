@@ -1,26 +1,26 @@
-//! A JSON Schema (draft 2020-12) whose check always ends soon.
+//! JSON Schema (draft 2020-12) validation with bounded work.
 //!
-//! The library has no network here and takes only expressions of linear time. What is left that could run away is the schema
-//! itself: references that come round again, or that multiply. So a schema is unrolled before it is compiled: it may refer
-//! only to its own parts, never round in a circle, and has a bounded size with every reference written out. The work of a
-//! check is then at most that size times the body's, and that product is bounded too.
+//! The library runs without network access and only with regular expressions of linear time. The remaining risk is the
+//! schema itself: recursive references, and references that multiply. A schema is therefore expanded before it is compiled:
+//! it may refer only to its own parts, must not be recursive, and has a bounded size with all references expanded. The work
+//! of a check is at most this size times the size of the body, and this product is bounded too.
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-use super::Breach;
-use super::rules::pointer;
+use super::validation::json_pointer;
 use crate::limits::{
-    BREACH_CHARS_MAX, BREACHES_LISTED_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_LIST_WORK_MAX, SCHEMA_NODES_MAX,
-    SCHEMA_PATTERN_BYTES_MAX, SCHEMA_WORK_MAX,
+    SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_LIST_WORK_MAX, SCHEMA_NODES_MAX, SCHEMA_PATTERN_BYTES_MAX,
+    SCHEMA_WORK_MAX, VIOLATION_CHARS_MAX, VIOLATIONS_LISTED_MAX,
 };
+use crate::model::FieldError;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// Bytes of a text that cost as much as one value.
+/// The number of text bytes that count as one value.
 const BYTES_PER_VALUE: usize = 32;
 
-/// Keywords with a schema.
-const ONE: [&str; 12] = [
+/// Keywords whose value is a schema.
+const SCHEMA_KEYWORDS: [&str; 12] = [
     "additionalItems",
     "additionalProperties",
     "contains",
@@ -34,22 +34,22 @@ const ONE: [&str; 12] = [
     "unevaluatedItems",
     "unevaluatedProperties",
 ];
-/// … with a list of schemas.
-const LIST: [&str; 5] = ["allOf", "anyOf", "items", "oneOf", "prefixItems"];
-/// … with schemas by name.
-const NAMED: [&str; 6] =
+/// Keywords whose value is a list of schemas.
+const SCHEMA_LIST_KEYWORDS: [&str; 5] = ["allOf", "anyOf", "items", "oneOf", "prefixItems"];
+/// Keywords whose value is an object of schemas.
+const SCHEMA_MAP_KEYWORDS: [&str; 6] =
     ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
-/// Keywords whose schemas look at the same value as the one that they stand in.
-const SAME_VALUE: [&str; 10] =
+/// Keywords whose schemas apply to the same value as the schema that contains them.
+const IN_PLACE_KEYWORDS: [&str; 10] =
     ["$ref", "allOf", "anyOf", "dependencies", "dependentSchemas", "else", "if", "not", "oneOf", "then"];
-const UNEVALUATED: [&str; 2] = ["unevaluatedItems", "unevaluatedProperties"];
-/// Keywords with which the size cannot be told beforehand.
-const REFUSED: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor"];
+const UNEVALUATED_KEYWORDS: [&str; 2] = ["unevaluatedItems", "unevaluatedProperties"];
+/// Keywords that make the expanded size unpredictable. They are not supported.
+const UNSUPPORTED_KEYWORDS: [&str; 4] = ["$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor"];
 
 /// A compiled schema.
 pub(crate) struct Schema {
     validator: Validator,
-    /// Schemas that a value meets at most, with every reference written out.
+    /// The maximum number of schemas that are applied to a value, with all references expanded.
     nodes: usize,
     example: Option<Value>,
 }
@@ -61,22 +61,25 @@ impl std::fmt::Debug for Schema {
 }
 
 impl Schema {
+    /// Validates and compiles a schema.
+    ///
     /// # Errors
-    /// Everything that is wrong; pointers begin with `root`.
-    pub(crate) fn try_new(schema: &Value, root: &str) -> Result<Self, Vec<Breach>> {
-        let one = |at: &str, detail: String| vec![Breach { pointer: format!("{root}{at}"), detail }];
+    /// The errors of the schema, up to [`VIOLATIONS_LISTED_MAX`]. The pointers begin with `root`.
+    pub(crate) fn try_new(schema: &Value, root: &str) -> Result<Self, Vec<FieldError>> {
+        let one = |at: &str, detail: String| vec![FieldError { pointer: format!("{root}{at}"), detail }];
         if !matches!(schema, Value::Object(_) | Value::Bool(_)) {
             return Err(one("", "expected a JSON Schema, an object".to_owned()));
         }
         if schema.to_string().len() > SCHEMA_BYTES_MAX {
             return Err(one("", format!("expected at most {SCHEMA_BYTES_MAX} bytes")));
         }
-        let mut walk = Walk { schema, refs: Vec::new(), visited: 0 };
-        let cost = walk.node(schema, &mut Vec::new(), 0).map_err(|Refused { at, detail }| one(&at, detail))?;
+        let mut walk = SchemaWalker { schema, refs: Vec::new(), visited: 0 };
+        let cost =
+            walk.node(schema, &mut Vec::new(), 0).map_err(|UnsupportedSchema { at, detail }| one(&at, detail))?;
         let wrong: Vec<_> = jsonschema::draft202012::meta::validator()
             .iter_errors(schema)
-            .take(BREACHES_LISTED_MAX)
-            .map(|error| Breach {
+            .take(VIOLATIONS_LISTED_MAX)
+            .map(|error| FieldError {
                 pointer: format!("{root}{}", error.instance_path().as_str()),
                 detail: cut(&error.to_string()),
             })
@@ -101,41 +104,42 @@ impl Schema {
         }
     }
 
-    /// The first of its `examples`, if it is one.
+    /// The first of the schema's `examples`, if it is valid.
     pub(super) fn example(&self) -> Option<&Value> {
         self.example.as_ref()
     }
 
-    /// Adds the breaches of a body; of one that is large only that there are some.
-    pub(crate) fn check(&self, body: &Value, breaches: &mut Vec<Breach>) {
+    /// Validates a body and adds its violations. For a large body, only one violation without a location is added.
+    pub(crate) fn check(&self, body: &Value, violations: &mut Vec<FieldError>) {
         let work = self.nodes.saturating_mul(size(body));
         if work > SCHEMA_WORK_MAX {
             let detail = "has more values than can be checked against the schema in time; send less at once";
-            breaches.push(Breach { pointer: String::new(), detail: detail.to_owned() });
+            violations.push(FieldError { pointer: String::new(), detail: detail.to_owned() });
         } else if work > SCHEMA_LIST_WORK_MAX {
             if !self.validator.is_valid(body) {
                 let detail = "does not fit the schema; the body is too large to say where";
-                breaches.push(Breach { pointer: String::new(), detail: detail.to_owned() });
+                violations.push(FieldError { pointer: String::new(), detail: detail.to_owned() });
             }
         } else {
-            breaches.extend(self.validator.iter_errors(body).take(BREACHES_LISTED_MAX).map(|error| as_breach(&error)));
+            violations
+                .extend(self.validator.iter_errors(body).take(VIOLATIONS_LISTED_MAX).map(|error| as_violation(&error)));
         }
     }
 }
 
-/// Values of the body are left out of the words: they may be large, and are known to whoever sent them.
-fn as_breach(error: &jsonschema::ValidationError<'_>) -> Breach {
-    Breach { pointer: error.instance_path().as_str().to_owned(), detail: cut(&error.masked().to_string()) }
+/// Converts an error without the values of the body: they can be large, and the sender knows them.
+fn as_violation(error: &jsonschema::ValidationError<'_>) -> FieldError {
+    FieldError { pointer: error.instance_path().as_str().to_owned(), detail: cut(&error.masked().to_string()) }
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(BREACH_CHARS_MAX) {
+    match text.char_indices().nth(VIOLATION_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// How many values a body has, long texts counted by their length.
+/// The number of values in a body. Long texts count by their length.
 fn size(value: &Value) -> usize {
     match value {
         Value::Array(items) => items.iter().map(size).sum::<usize>() + 1,
@@ -147,31 +151,31 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// A schema that is not taken.
-struct Refused {
+/// A schema that is not supported, with the location of the reason.
+struct UnsupportedSchema {
     at: String,
     detail: String,
 }
 
-/// Unrolls a schema and counts what a check of it costs.
-struct Walk<'a> {
+/// Expands a schema and computes the cost of a check.
+struct SchemaWalker<'a> {
     schema: &'a Value,
-    /// References that are being followed.
+    /// The references that lead to the current schema.
     refs: Vec<&'a str>,
     visited: usize,
 }
 
-/// What one value costs to check.
+/// The cost of checking one value.
 #[derive(Clone, Copy, Default)]
-struct Cost {
-    /// Schemas that are looked at.
+struct CheckCost {
+    /// The number of schemas that are applied.
     nodes: usize,
-    /// Schemas that lie above each other at the same value.
+    /// The nesting depth of schemas that apply to the same value.
     height: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn node(&mut self, node: &'a Value, at: &mut Vec<&'a str>, depth: usize) -> Result<Cost, Refused> {
+impl<'a> SchemaWalker<'a> {
+    fn node(&mut self, node: &'a Value, at: &mut Vec<&'a str>, depth: usize) -> Result<CheckCost, UnsupportedSchema> {
         self.visited += 1;
         if self.visited > SCHEMA_NODES_MAX {
             return too_large();
@@ -179,63 +183,66 @@ impl<'a> Walk<'a> {
         if depth > SCHEMA_DEPTH_MAX {
             return refuse(at, format!("lies deeper than {SCHEMA_DEPTH_MAX} with its references written out"));
         }
-        let Value::Object(keywords) = node else { return Ok(Cost { nodes: 1, height: 1 }) };
-        Self::refusals(keywords, at)?;
-        let (mut here, mut below) = (Cost::default(), 1);
+        let Value::Object(keywords) = node else { return Ok(CheckCost { nodes: 1, height: 1 }) };
+        Self::check_supported(keywords, at)?;
+        let (mut here, mut below) = (CheckCost::default(), 1);
         for (keyword, value) in keywords {
             at.push(keyword);
-            // A list of values is looked through for each.
+            // A list of values is searched for each value.
             below += value.as_array().map_or(0, |values| values.len() / BYTES_PER_VALUE);
             let parts = self.parts(keyword, value, at, depth)?;
             at.pop();
-            if SAME_VALUE.contains(&keyword.as_str()) {
+            if IN_PLACE_KEYWORDS.contains(&keyword.as_str()) {
                 here.nodes = here.nodes.saturating_add(parts.nodes);
                 here.height = here.height.max(parts.height);
             } else {
                 below += parts.nodes;
             }
         }
-        // To know what the others have seen, they are asked again at each height.
-        let times = if UNEVALUATED.iter().any(|name| keywords.contains_key(*name)) { here.height + 1 } else { 1 };
+        // To find unevaluated values, the other schemas are evaluated again at each level.
+        let times =
+            if UNEVALUATED_KEYWORDS.iter().any(|name| keywords.contains_key(*name)) { here.height + 1 } else { 1 };
         let nodes = below.saturating_add(here.nodes.saturating_mul(times));
-        if nodes > SCHEMA_NODES_MAX { too_large() } else { Ok(Cost { nodes, height: here.height + 1 }) }
+        if nodes > SCHEMA_NODES_MAX { too_large() } else { Ok(CheckCost { nodes, height: here.height + 1 }) }
     }
 
-    /// The schemas of a keyword.
+    /// The cost of the schemas of a keyword.
     fn parts(
         &mut self,
         keyword: &'a str,
         value: &'a Value,
         at: &mut Vec<&'a str>,
         depth: usize,
-    ) -> Result<Cost, Refused> {
-        let mut sum = Cost::default();
-        let mut add = |cost: Cost| {
-            sum = Cost { nodes: sum.nodes.saturating_add(cost.nodes), height: sum.height.max(cost.height) };
+    ) -> Result<CheckCost, UnsupportedSchema> {
+        let mut sum = CheckCost::default();
+        let mut add = |cost: CheckCost| {
+            sum = CheckCost { nodes: sum.nodes.saturating_add(cost.nodes), height: sum.height.max(cost.height) };
         };
         match value {
-            Value::Object(schemas) if NAMED.contains(&keyword) => {
+            Value::Object(schemas) if SCHEMA_MAP_KEYWORDS.contains(&keyword) => {
                 for (name, schema) in schemas {
                     at.push(name);
                     add(self.node(schema, at, depth + 1)?);
                     at.pop();
                 }
             }
-            Value::Array(schemas) if LIST.contains(&keyword) => {
+            Value::Array(schemas) if SCHEMA_LIST_KEYWORDS.contains(&keyword) => {
                 for schema in schemas {
                     add(self.node(schema, at, depth + 1)?);
                 }
             }
-            Value::Object(_) | Value::Bool(_) if ONE.contains(&keyword) => add(self.node(value, at, depth + 1)?),
+            Value::Object(_) | Value::Bool(_) if SCHEMA_KEYWORDS.contains(&keyword) => {
+                add(self.node(value, at, depth + 1)?)
+            }
             Value::String(to) if keyword == "$ref" => add(self.reference(to, at, depth)?),
             _ => {}
         }
         Ok(sum)
     }
 
-    fn refusals(keywords: &Map<String, Value>, at: &[&str]) -> Result<(), Refused> {
+    fn check_supported(keywords: &Map<String, Value>, at: &[&str]) -> Result<(), UnsupportedSchema> {
         let below = |keyword| [at, &[keyword]].concat();
-        for keyword in REFUSED {
+        for keyword in UNSUPPORTED_KEYWORDS {
             if keywords.contains_key(keyword) {
                 return refuse(&below(keyword), "is not supported; use $ref".to_owned());
             }
@@ -247,14 +254,14 @@ impl<'a> Walk<'a> {
         if draft.is_some_and(|draft| draft != DRAFT) {
             return refuse(&below("$schema"), format!("expected {DRAFT}"));
         }
-        // Each text would be compiled as an expression.
+        // With this format, each text of a body would be compiled as a regular expression.
         if keywords.get("format").is_some_and(|format| format == "regex") {
             return refuse(&below("format"), "\"regex\" is not supported".to_owned());
         }
         Ok(())
     }
 
-    fn reference(&mut self, to: &'a str, at: &mut Vec<&'a str>, depth: usize) -> Result<Cost, Refused> {
+    fn reference(&mut self, to: &'a str, at: &mut Vec<&'a str>, depth: usize) -> Result<CheckCost, UnsupportedSchema> {
         let place = to.strip_prefix('#').filter(|place| place.is_empty() || place.starts_with('/'));
         let Some(place) = place.filter(|place| !place.contains('%')) else {
             return refuse(at, "expected a reference into this schema, such as \"#/$defs/name\"".to_owned());
@@ -272,10 +279,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn refuse<T>(at: &[&str], detail: String) -> Result<T, Refused> {
-    Err(Refused { at: pointer(at.iter().copied()), detail })
+fn refuse<T>(at: &[&str], detail: String) -> Result<T, UnsupportedSchema> {
+    Err(UnsupportedSchema { at: json_pointer(at.iter().copied()), detail })
 }
 
-fn too_large<T>() -> Result<T, Refused> {
+fn too_large<T>() -> Result<T, UnsupportedSchema> {
     refuse(&[], format!("has more than {SCHEMA_NODES_MAX} parts with its references written out"))
 }

@@ -1,24 +1,25 @@
-//! Secrets of a source: which are in force, and for which requests.
+//! The secrets of a source: validation, and selection of the active secrets for a request.
 
 use smallvec::SmallVec;
 
-use super::check::Check;
+use super::check::SettingsCheck;
 use super::{SecretSetting, Source, SourceSecret};
 use crate::inbound::provider::{Handshake, Recipe};
-use crate::limits::{SOURCE_SECRET_CHARS_GOOD, SOURCE_SECRET_CHARS_MAX, SOURCE_SECRETS_MAX};
+use crate::limits::{SOURCE_SECRET_CHARS_MAX, SOURCE_SECRET_CHARS_RECOMMENDED, SOURCE_SECRETS_MAX};
 use crate::model::{Secret, Timestamp};
-use crate::signature::{Ambiguous, Key, Place, Request};
+use crate::signature::{AmbiguousHeader, RequestParts, ValueLocation, VerifyingKey};
 
 impl Source {
-    /// The secrets that may have signed a request: those for such requests, if there are any, else those for all.
+    /// The secrets with which a request may be signed: the secrets whose `when` matches, or else those without `when`.
+    /// Expired secrets are excluded.
     ///
     /// # Errors
-    /// If the header that chooses is there twice with different values.
+    /// If a header in `when` occurs twice with different values.
     pub(super) fn secrets_for(
         &self,
-        request: &Request<'_>,
+        request: &RequestParts<'_>,
         now: Timestamp,
-    ) -> Result<SmallVec<[&SourceSecret; 4]>, Ambiguous> {
+    ) -> Result<SmallVec<[&SourceSecret; 4]>, AmbiguousHeader> {
         let (mut own, mut general) = (SmallVec::new(), SmallVec::new());
         for secret in self.secrets.iter().filter(|secret| secret.until.is_none_or(|until| now <= until)) {
             match &secret.when {
@@ -31,23 +32,26 @@ impl Source {
     }
 }
 
-impl Check<'_> {
-    /// The secrets with their keys; what is wrong with one leaves it out.
+impl SettingsCheck<'_> {
+    /// The secrets with their keys. Invalid secrets are reported and omitted.
     pub(super) fn secrets(&mut self, recipe: &Recipe) -> Vec<SourceSecret> {
         let given = &self.settings.secrets;
         let kind = &self.settings.kind;
         if !recipe.scheme.needs_secret() {
-            // A handshake may need what the scheme does not.
+            // A handshake may need a secret even if the scheme does not.
             if !given.is_empty() && recipe.handshake.is_none() {
-                self.wrong("/secrets", format!("kind {kind} checks no signature with a secret, so it has none"));
+                self.add_violation(
+                    "/secrets",
+                    format!("kind {kind} checks no signature with a secret, so it has none"),
+                );
             }
             return Vec::new();
         }
-        if given.is_empty() && !recipe.handshake.is_some_and(Handshake::learns) {
-            self.wrong("/secrets", format!("kind {kind} needs at least one"));
+        if given.is_empty() && !recipe.handshake.is_some_and(Handshake::provides_secret) {
+            self.add_violation("/secrets", format!("kind {kind} needs at least one"));
         }
         if given.len() > SOURCE_SECRETS_MAX {
-            self.wrong("/secrets", format!("expected at most {SOURCE_SECRETS_MAX}"));
+            self.add_violation("/secrets", format!("expected at most {SOURCE_SECRETS_MAX}"));
             return Vec::new();
         }
         let read = |(index, setting)| self.secret(index, setting, recipe);
@@ -62,7 +66,7 @@ impl Check<'_> {
         };
         let value = if matches!(setting, SecretSetting::Text(_)) { at("") } else { at("/value") };
         let Some(secret) = secret else {
-            self.wrong(
+            self.add_violation(
                 value,
                 "the secret itself is missing; only the configuration file may name env or file in its place",
             );
@@ -71,14 +75,14 @@ impl Check<'_> {
         let key = self.key(secret, value, index, recipe);
         let until = match until.map(str::parse::<Timestamp>) {
             Some(Err(error)) => {
-                self.wrong(at("/until"), error.to_string());
+                self.add_violation(at("/until"), error.to_string());
                 return None;
             }
             until => until.and_then(Result::ok),
         };
         let when = match when.map(parse_when) {
             Some(None) => {
-                self.wrong(at("/when"), "expected header:NAME=VALUE, query:NAME=VALUE or path=VALUE");
+                self.add_violation(at("/when"), "expected header:NAME=VALUE, query:NAME=VALUE or path=VALUE");
                 return None;
             }
             when => when.flatten(),
@@ -86,30 +90,31 @@ impl Check<'_> {
         Some(SourceSecret { secret: secret.clone(), key: key?, until, when })
     }
 
-    fn key(&mut self, secret: &Secret, pointer: String, index: usize, recipe: &Recipe) -> Option<Key> {
+    fn key(&mut self, secret: &Secret, pointer: String, index: usize, recipe: &Recipe) -> Option<VerifyingKey> {
         let text = secret.reveal();
         let chars = text.chars().count();
         if text.trim().is_empty() || chars > SOURCE_SECRET_CHARS_MAX {
-            self.wrong(pointer, format!("expected 1 to {SOURCE_SECRET_CHARS_MAX} characters, not blank"));
+            self.add_violation(pointer, format!("expected 1 to {SOURCE_SECRET_CHARS_MAX} characters, not blank"));
             return None;
         }
         if text.trim() != text {
             self.warn(format!("secret {index} begins or ends with white space, which is hardly a part of it"));
         }
-        if chars < SOURCE_SECRET_CHARS_GOOD {
+        if chars < SOURCE_SECRET_CHARS_RECOMMENDED {
             self.warn(format!(
-                "secret {index} has fewer than {SOURCE_SECRET_CHARS_GOOD} characters: it can be guessed"
+                "secret {index} has fewer than {SOURCE_SECRET_CHARS_RECOMMENDED} characters: it can be guessed"
             ));
         }
-        recipe.scheme.key(secret).map_err(|error| self.wrong(pointer, error.detail)).ok()
+        recipe.scheme.key(secret).map_err(|error| self.add_violation(pointer, error.detail)).ok()
     }
 }
 
-/// `header:X-Shopify-Shop-Domain=a.myshopify.com`; nothing of the body, which is not believed yet.
-fn parse_when(text: &str) -> Option<(Place, Box<str>)> {
+/// Parses `header:X-Shopify-Shop-Domain=a.myshopify.com`. Locations in the body are not allowed, because the body is not yet
+/// verified.
+fn parse_when(text: &str) -> Option<(ValueLocation, Box<str>)> {
     let (place, value) = text.split_once('=')?;
-    let place: Place = place.trim().parse().ok()?;
+    let place: ValueLocation = place.trim().parse().ok()?;
     let value = value.trim();
-    let before_the_body = matches!(place, Place::Header(_) | Place::Query(_) | Place::Path);
+    let before_the_body = matches!(place, ValueLocation::Header(_) | ValueLocation::Query(_) | ValueLocation::Path);
     (before_the_body && !value.is_empty()).then(|| (place, value.into()))
 }

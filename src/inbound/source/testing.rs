@@ -1,10 +1,10 @@
-//! Sources for tests.
+//! Builds sources for tests.
 
-use crate::inbound::source::{Breach, Identity, ManagedBy, Settings, Source};
-use crate::model::{SourceId, Timestamp};
+use crate::inbound::source::{Identity, ManagedBy, Source, SourceSettings};
+use crate::model::{FieldError, SourceId, Timestamp};
 
-/// The settings of a TOML text.
-pub(crate) fn settings(toml: &str) -> Settings {
+/// Parses settings from TOML.
+pub(crate) fn settings(toml: &str) -> SourceSettings {
     toml_edit::de::from_str(toml).unwrap()
 }
 
@@ -21,6 +21,6 @@ pub(crate) fn identity() -> Identity {
     }
 }
 
-pub(crate) fn build(toml: &str) -> Result<Source, Vec<Breach>> {
+pub(crate) fn build(toml: &str) -> Result<Source, Vec<FieldError>> {
     Source::build(settings(toml), identity(), "https://hooks.example.com")
 }

@@ -1,17 +1,17 @@
-//! Settings as people write them: what they come to, and what is said of those that are wrong.
+//! Tests of building sources from valid and invalid settings.
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
 use super::testing::{build, identity, settings};
 use super::*;
-use crate::inbound::provider::Dedup;
+use crate::inbound::provider::DedupMode;
 use crate::limits::SOURCE_BODY_BYTES_DEFAULT;
-use crate::signature::Request;
+use crate::signature::RequestParts;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// A custom source with these lines more.
+/// A custom source with additional lines.
 fn custom(lines: &str) -> String {
     format!(
         "name = \"acme\"\nkind = \"custom\"\nsecrets = [\"{SECRET}\"]\n\
@@ -19,14 +19,14 @@ fn custom(lines: &str) -> String {
     )
 }
 
-/// A source of this kind with these lines more.
+/// A source of this kind with additional lines.
 fn of_kind(kind: &str, lines: &str) -> String {
     format!("name = \"acme\"\nkind = \"{kind}\"\n{lines}")
 }
 
-/// Where something is wrong.
+/// The pointers of the violations.
 fn wrong(toml: &str) -> Vec<String> {
-    build(toml).err().unwrap_or_default().into_iter().map(|breach| breach.pointer).collect()
+    build(toml).err().unwrap_or_default().into_iter().map(|violation| violation.pointer).collect()
 }
 
 fn detail(toml: &str) -> String {
@@ -34,18 +34,18 @@ fn detail(toml: &str) -> String {
 }
 
 #[test]
-fn a_source_of_three_lines() {
+fn a_provider_source_needs_only_three_lines() {
     let source = build(&of_kind("shopify", &format!("secrets = [\"{SECRET}\"]"))).unwrap();
     assert_eq!(&*source.url, "https://hooks.example.com/api/v1/webhooks/acme");
     assert_eq!(source.status, SourceStatus::Active);
     assert_eq!(source.max_body_bytes, SOURCE_BODY_BYTES_DEFAULT);
-    assert_eq!((source.rate_limit, source.secrets.len(), source.recipe.dedup), (None, 1, Dedup::Id));
+    assert_eq!((source.rate_limit, source.secrets.len(), source.recipe.dedup), (None, 1, DedupMode::Id));
     assert!(source.warnings.is_empty(), "{:?}", source.warnings);
     assert!(!source.event_map.is_empty());
 }
 
 #[test]
-fn everything_that_can_be_written() {
+fn all_settings_are_applied() {
     let source = build(&custom(
         r#"
         description = "Acme's shop"
@@ -63,20 +63,20 @@ fn everything_that_can_be_written() {
     .unwrap();
     assert_eq!(source.status, SourceStatus::Suspended);
     assert_eq!((source.recipe.id.len(), source.recipe.event_type.len()), (2, 1));
-    assert_eq!((source.recipe.dedup, source.recipe.respond.as_deref()), (Dedup::IdAndBody, Some("OK")));
+    assert_eq!((source.recipe.dedup, source.recipe.respond.as_deref()), (DedupMode::IdAndBody, Some("OK")));
     assert_eq!(source.max_body_bytes, 2 << 20);
     assert_eq!(source.rate_limit, Some(RateLimit { per_second: 2.5, burst: 3 }));
     assert_eq!(&*source.url, "https://proxy.example.com/in/acme/", "as the sender was told");
 }
 
 #[test]
-fn plain_kinds() {
+fn kinds_without_a_provider() {
     let none = build(&of_kind("none", "")).unwrap();
     assert_eq!(none.warnings.len(), 1, "{:?}", none.warnings);
-    assert_eq!(none.recipe.dedup, Dedup::Body);
+    assert_eq!(none.recipe.dedup, DedupMode::Body);
     let secrets = format!("secrets = [\"user:{SECRET}\"]");
     for kind in ["token", "basic"] {
-        assert!(build(&of_kind(kind, &secrets)).unwrap().recipe.takes_forms, "{kind}");
+        assert!(build(&of_kind(kind, &secrets)).unwrap().recipe.accepts_forms, "{kind}");
         let elsewhere = format!("{secrets}\nverify = {{ scheme = \"{kind}\", sig = \"header:X-Token\" }}");
         assert!(build(&of_kind(kind, &elsewhere)).is_ok(), "{kind}");
         let other = format!("{secrets}\nverify = {{ scheme = \"hmac\", sig = \"header:X\", encoding = \"hex\" }}");
@@ -84,16 +84,16 @@ fn plain_kinds() {
     }
     let partner = build(&of_kind("partner", "")).unwrap();
     assert_eq!(&*partner.url, "https://hooks.example.com/webhook/v1/");
-    assert_eq!((partner.recipe.dedup, partner.recipe.takes_forms), (Dedup::Id, false));
+    assert_eq!((partner.recipe.dedup, partner.recipe.accepts_forms), (DedupMode::Id, false));
     assert!(partner.warnings.is_empty(), "{:?}", partner.warnings);
     let by_body = build(&of_kind("partner", "dedup = \"body\"")).unwrap();
-    assert_eq!(by_body.recipe.dedup, Dedup::Body);
+    assert_eq!(by_body.recipe.dedup, DedupMode::Body);
     let signed = format!("{secrets}\nverify = {{ scheme = \"hmac\", sig = \"header:X\", encoding = \"hex\" }}");
     assert_eq!(build(&of_kind("partner", &signed)).unwrap().secrets.len(), 1);
 }
 
 #[test]
-fn another_tenants_source_is_reached_by_its_id() {
+fn sources_of_other_tenants_are_addressed_by_id() {
     let built = |kind: &str| {
         let identity = Identity { tenant: "acme".into(), ..identity() };
         Source::build(settings(&of_kind(kind, "")), identity, "https://hooks.example.com/").unwrap().url
@@ -103,7 +103,7 @@ fn another_tenants_source_is_reached_by_its_id() {
 }
 
 #[test]
-fn what_is_wrong_is_named_by_its_place() {
+fn violations_are_reported_by_pointer() {
     let secrets = |text: &str| of_kind("stripe", &format!("secrets = {text}"));
     let long = "a".repeat(2_000);
     for (toml, pointers) in [
@@ -170,12 +170,12 @@ fn what_is_wrong_is_named_by_its_place() {
 }
 
 #[test]
-fn a_scheme_that_signs_its_url_must_know_it() {
+fn a_scheme_that_signs_the_url_needs_a_public_url() {
     let toml = of_kind("square", &format!("secrets = [\"{SECRET}\"]"));
     assert!(build(&toml).unwrap().warnings.is_empty());
     let built = |toml: &str, public_url| Source::build(settings(toml), identity(), public_url);
-    let breaches = built(&toml, "").unwrap_err();
-    assert_eq!(breaches[0].pointer, "/url");
+    let violations = built(&toml, "").unwrap_err();
+    assert_eq!(violations[0].pointer, "/url");
     assert_eq!(built(&toml, "http://127.0.0.1:8080").unwrap().warnings.len(), 1);
     let own = format!("{toml}\nurl = \"https://a.example/in\"");
     assert!(built(&own, "").unwrap().warnings.is_empty());
@@ -189,14 +189,14 @@ fn a_scheme_that_signs_its_url_must_know_it() {
 }
 
 #[test]
-fn a_kind_whose_first_request_brings_the_secret_begins_without() {
+fn a_kind_that_sends_its_secret_needs_none_at_first() {
     for kind in ["notion", "asana"] {
         assert!(build(&of_kind(kind, "")).unwrap().secrets.is_empty(), "{kind}");
     }
 }
 
 #[test]
-fn a_weak_secret_is_warned_about() {
+fn weak_secrets_cause_warnings() {
     for (secret, warnings) in [(SECRET, 0), ("short-one", 1), ("0123456789abcdef0\\n", 1), (" short ", 2)] {
         let warned = build(&of_kind("token", &format!("secrets = [\"{secret}\"]"))).unwrap().warnings;
         assert_eq!(warned.len(), warnings, "{secret}: {warned:?}");
@@ -204,18 +204,18 @@ fn a_weak_secret_is_warned_about() {
     }
 }
 
-/// The indexes of the secrets that are tried for a request.
+/// The indexes of the secrets that are used for a request.
 fn tried(source: &Source, headers: &[(&str, &str)], query: Option<&str>, path: &str, seconds: i64) -> Vec<usize> {
     let headers: HeaderMap =
         headers.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap())).collect();
-    let request = Request { method: "POST", url: "https://a.example/", query, path, headers: &headers, body: b"" };
+    let request = RequestParts { method: "POST", url: "https://a.example/", query, path, headers: &headers, body: b"" };
     let tried = source.secrets_for(&request, Timestamp::from_millis(seconds * 1000)).unwrap();
     let place = |one: &SourceSecret| source.secrets.iter().position(|secret| std::ptr::eq(secret, one)).unwrap();
     tried.iter().map(|secret| place(secret)).collect()
 }
 
 #[test]
-fn a_secret_for_some_requests_is_tried_for_those_alone() {
+fn a_secret_with_a_condition_is_used_only_for_matching_requests() {
     let source = build(&of_kind(
         "shopify",
         r#"

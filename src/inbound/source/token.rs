@@ -1,4 +1,4 @@
-//! A partner's token: the secret in its URL, of which only the hash is kept.
+//! Tokens of partners: the secret in a partner's URL. Only its hash is stored.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
@@ -8,44 +8,44 @@ use super::TokenHash;
 use crate::model::Secret;
 use crate::runtime::Random;
 
-/// Random bytes in a token that is made here: 144 bits, 24 characters.
+/// Random bytes in a generated token: 144 bits, 24 characters.
 const TOKEN_BYTES: usize = 18;
-/// Characters of a token that is given: 22 of 6 bits each hold the least that cannot be guessed, 128 bits; at most what
-/// anybody would put in a URL.
+/// Allowed length of a configured token in characters. 22 characters of 6 bits each contain the required 128 bits; the
+/// maximum keeps the URL short.
 const TOKEN_CHARS: std::ops::RangeInclusive<usize> = 22..=128;
-/// Characters of it that are kept for people.
+/// The number of last characters that are stored as a hint for users.
 const HINT_CHARS: usize = 4;
 
-/// A token in the clear, which exists only while it is made and shown. Prints as `***`.
+/// A token in plain text. It exists only while it is created and shown. `Debug` prints `***`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token(Secret);
+pub struct PartnerToken(Secret);
 
-/// Text that cannot be a token.
+/// The text is not a valid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a token has {least} to {most} of A-Z, a-z, 0-9, - and _", least = TOKEN_CHARS.start(), most = TOKEN_CHARS.end())]
-pub struct TokenError;
+pub struct PartnerTokenError;
 
-impl Token {
-    /// A new one.
+impl PartnerToken {
+    /// Generates a new random token.
     pub fn generate() -> Self {
         Self(Secret::new(BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<TOKEN_BYTES>()))))
     }
 
-    /// One that is given, so that old URLs live on.
+    /// Uses an existing token, so that old URLs remain valid.
     ///
     /// # Errors
-    /// For text that is too short to be unguessable, too long, or not URL-safe.
-    pub fn try_new(text: &str) -> Result<Self, TokenError> {
+    /// If the text is short enough to be guessed, too long, or not URL-safe.
+    pub fn try_new(text: &str) -> Result<Self, PartnerTokenError> {
         let is_safe = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if TOKEN_CHARS.contains(&text.len()) && is_safe { Ok(Self(Secret::new(text))) } else { Err(TokenError) }
+        if TOKEN_CHARS.contains(&text.len()) && is_safe { Ok(Self(Secret::new(text))) } else { Err(PartnerTokenError) }
     }
 
-    /// The text itself, to be shown once.
+    /// The token in plain text, to be shown once.
     pub fn reveal(&self) -> &str {
         self.0.reveal()
     }
 
-    /// What is kept of it.
+    /// The hash of the token, which is stored.
     pub fn hash(&self) -> TokenHash {
         let text = self.0.reveal();
         let hint = text.get(text.len().saturating_sub(HINT_CHARS)..).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Token {
     }
 }
 
-/// SHA-256 of whatever came in a token's place: what is looked up by it tells a stranger nothing by the time it takes.
+/// The SHA-256 of a text received as a token. A lookup by this hash reveals nothing about stored tokens through its timing.
 pub fn token_hash(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
@@ -65,18 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_that_is_made_could_have_been_given() {
-        let (one, two) = (Token::generate(), Token::generate());
+    fn a_generated_token_is_valid() {
+        let (one, two) = (PartnerToken::generate(), PartnerToken::generate());
         assert_ne!(one, two);
         assert_eq!(one.reveal().len(), 24);
-        assert_eq!(Token::try_new(one.reveal()).as_ref(), Ok(&one));
+        assert_eq!(PartnerToken::try_new(one.reveal()).as_ref(), Ok(&one));
         assert_eq!(&*one.hash().hint, &one.reveal()[20..]);
         assert_eq!(one.hash().hash, token_hash(one.reveal()));
-        assert_eq!(format!("{one:?}"), "Token(***)");
+        assert_eq!(format!("{one:?}"), "PartnerToken(***)");
     }
 
     #[test]
-    fn tokens_that_are_given() {
+    fn configured_tokens_are_validated() {
         for (text, is_token) in [
             ("nNsCbbEO316t13WsH3fw4QIb", true),
             ("abcdefghijklmnopqrstuv", true),
@@ -87,8 +87,8 @@ mod tests {
             ("abcdefghijklmnop qrstuvw", false),
             ("", false),
         ] {
-            assert_eq!(Token::try_new(text).is_ok(), is_token, "{text}");
+            assert_eq!(PartnerToken::try_new(text).is_ok(), is_token, "{text}");
         }
-        assert!(Token::try_new(&"a".repeat(128)).is_ok() && Token::try_new(&"a".repeat(129)).is_err());
+        assert!(PartnerToken::try_new(&"a".repeat(128)).is_ok() && PartnerToken::try_new(&"a".repeat(129)).is_err());
     }
 }

@@ -1,20 +1,20 @@
-//! Header values with values of the delivery in them.
+//! Templates for header values.
 
 use std::fmt::Write;
 use std::str::FromStr;
 
 use http::header::HeaderValue;
 
-use super::value::Values;
+use super::value::DeliveryValues;
 use crate::template::Template;
 
-/// `order {event.type}`: see [`template`](crate::template).
+/// A header value with placeholders, such as `order {event.type}`. The syntax is that of [`template`](crate::template).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HeaderTemplate(Template<Field>);
+pub(super) struct HeaderTemplate(Template<HeaderField>);
 
-/// None of these can hold what a header cannot.
+/// A placeholder of a header value. None of the values can hold a character that is invalid in a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum HeaderField {
     Type,
     Id,
     Timestamp,
@@ -23,13 +23,13 @@ enum Field {
     Attempt,
 }
 
-const NAMES: [(&str, Field); 6] = [
-    ("event.type", Field::Type),
-    ("event.id", Field::Id),
-    ("timestamp", Field::Timestamp),
-    ("webhook.id", Field::Webhook),
-    ("delivery.id", Field::Delivery),
-    ("attempt", Field::Attempt),
+const NAMES: [(&str, HeaderField); 6] = [
+    ("event.type", HeaderField::Type),
+    ("event.id", HeaderField::Id),
+    ("timestamp", HeaderField::Timestamp),
+    ("webhook.id", HeaderField::Webhook),
+    ("delivery.id", HeaderField::Delivery),
+    ("attempt", HeaderField::Attempt),
 ];
 
 impl FromStr for HeaderTemplate {
@@ -44,25 +44,25 @@ impl FromStr for HeaderTemplate {
 }
 
 impl HeaderTemplate {
-    /// The value for a delivery.
-    pub(super) fn fill(&self, values: &Values<'_>) -> Option<HeaderValue> {
+    /// The header value for a delivery; `None` if the text is not a valid header value.
+    pub(super) fn fill(&self, values: &DeliveryValues<'_>) -> Option<HeaderValue> {
         let mut text = String::new();
         self.0.write(&mut text, |field, text| {
             // Writing to a string cannot fail.
             let _ = match field {
-                Field::Type => text.write_str(values.event.event_type),
-                Field::Id => write!(text, "{}", values.id),
-                Field::Timestamp => write!(text, "{}", values.now.as_secs()),
-                Field::Webhook => write!(text, "{}", values.webhook),
-                Field::Delivery => write!(text, "{}", values.delivery),
-                Field::Attempt => write!(text, "{}", values.attempt),
+                HeaderField::Type => text.write_str(values.event.event_type),
+                HeaderField::Id => write!(text, "{}", values.id),
+                HeaderField::Timestamp => write!(text, "{}", values.now.as_secs()),
+                HeaderField::Webhook => write!(text, "{}", values.webhook),
+                HeaderField::Delivery => write!(text, "{}", values.delivery),
+                HeaderField::Attempt => write!(text, "{}", values.attempt),
             };
         });
         HeaderValue::try_from(text).ok()
     }
 }
 
-fn field(name: &str) -> Result<Field, String> {
+fn field(name: &str) -> Result<HeaderField, String> {
     NAMES.iter().find(|(own, _)| *own == name).map(|(_, field)| *field).ok_or_else(|| {
         let names: Vec<_> = NAMES.iter().map(|(own, _)| format!("{{{own}}}")).collect();
         format!("{{{name}}} is not known; allowed: {}", names.join(" "))

@@ -1,71 +1,71 @@
-//! Secrets: what one looks like, by profile, and the keys made from them.
+//! Signing secrets of profiles: their formats, and the keys made from secrets.
 
-use super::{Profile, Signing};
+use super::{Profile, ProfileSigning};
 use crate::limits::{PROFILE_SECRET_CHARS_MAX, PROFILE_SECRET_CHARS_MIN};
 use crate::model::Secret;
 use crate::signature::standard::SecretError;
 use crate::signature::{SchemeError, SigningKey, SigningKind};
 
-/// What is wrong with a secret, or with what it is for. Says nothing of the secret itself.
+/// Why a profile cannot use or generate a secret. The message never contains the secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not of Standard Webhooks.
+    /// The secret is not a secret of the Standard Webhooks specification.
     #[error(transparent)]
     Standard(#[from] SecretError),
-    /// Too short to be safe, or longer than any.
+    /// The secret is too short or too long.
     #[error(
         "a secret of the profile {profile:?} has {PROFILE_SECRET_CHARS_MIN} to {PROFILE_SECRET_CHARS_MAX} characters, \
          this one has {chars}"
     )]
     Length {
-        /// Of which profile.
+        /// The name of the profile.
         profile: Box<str>,
-        /// How many it has.
+        /// The length of the secret in characters.
         chars: usize,
     },
-    /// No key of the profile's scheme.
+    /// The secret is not a key of the scheme of the profile.
     #[error("it is no secret of the profile {profile:?}: {detail}")]
     Scheme {
-        /// Of which profile.
+        /// The name of the profile.
         profile: Box<str>,
         /// What is wrong and what is allowed.
         detail: String,
     },
     /// The profile is not configured.
     #[error("the profile {0:?} is not configured")]
-    Unknown(Box<str>),
-    /// The scheme says what its keys are.
+    ProfileNotConfigured(Box<str>),
+    /// A key type was given, but the scheme of the profile decides the key type.
     #[error("the profile {0:?} has a scheme of its own, which decides what its keys are")]
     Type(Box<str>),
-    /// The operating system gives no randomness.
+    /// The operating system provides no randomness.
     #[error("no secret could be made")]
     Random,
 }
 
-/// What kind of key is made for a profile of Standard Webhooks.
+/// The type of a new key for a profile that signs according to the Standard Webhooks specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyType {
-    /// HMAC-SHA256, which both sides know (`v1`).
+    /// HMAC-SHA256, whose key both sides know (`v1`).
     Hmac,
     /// Ed25519, whose public key the receiver knows (`v1a`).
     Ed25519,
 }
 
 impl KeyType {
-    /// Each with the word that means it.
+    /// Each key type with its name in the API.
     pub const WORDS: [(&str, Self); 2] = [("hmac", Self::Hmac), ("ed25519", Self::Ed25519)];
 }
 
 impl Profile {
-    /// Reads a secret in this profile's form, and prepares its key.
+    /// Parses a secret in the format of this profile and prepares its key.
     ///
     /// # Errors
-    /// What a secret of this profile looks like.
+    /// [`KeyError`] if this is not a secret of the profile. The message says what such a secret looks like.
     pub fn key(&self, secret: Secret) -> Result<SigningKey, KeyError> {
         let scheme = match &self.signing {
-            Signing::Standard => return Ok(SigningKey::try_new(secret)?),
-            Signing::Scheme(scheme) => scheme,
-            Signing::Unknown => return Err(KeyError::Unknown(self.name.clone())),
+            ProfileSigning::Standard => return Ok(SigningKey::try_new(secret)?),
+            ProfileSigning::Scheme(scheme) => scheme,
+            ProfileSigning::NotConfigured => return Err(KeyError::ProfileNotConfigured(self.name.clone())),
         };
         let chars = secret.reveal().chars().count();
         if !(PROFILE_SECRET_CHARS_MIN..=PROFILE_SECRET_CHARS_MAX).contains(&chars) {
@@ -76,25 +76,26 @@ impl Profile {
         Ok(SigningKey { secret, kind })
     }
 
-    /// The same of a secret that was accepted once: if the profile cannot use it any more, it is kept, and deliveries say
-    /// why.
+    /// Prepares the key of a stored secret, which was accepted earlier. If the profile can no longer use the secret,
+    /// the key is [`SigningKind::Unusable`], and deliveries fail with the reason.
     pub fn stored_key(&self, secret: Secret) -> SigningKey {
         self.key(secret.clone())
-            .unwrap_or_else(|why| SigningKey { secret, kind: SigningKind::Unfit(why.to_string().into()) })
+            .unwrap_or_else(|why| SigningKey { secret, kind: SigningKind::Unusable(why.to_string().into()) })
     }
 
-    /// A key from a new secret. Profiles with a scheme of their own make what that needs; others what is asked for, HMAC by
-    /// default.
+    /// Generates a secret and its key. A profile with its own scheme generates the key type of the scheme. Other
+    /// profiles generate the wanted type, by default HMAC.
     ///
     /// # Errors
-    /// If the profile is not configured, or leaves no choice.
+    /// [`KeyError`] if the profile is not configured, if `wanted` is given for a profile with its own scheme, or if
+    /// there is no randomness.
     pub fn generate_key(&self, wanted: Option<KeyType>) -> Result<SigningKey, KeyError> {
         match (&self.signing, wanted) {
-            (Signing::Standard, Some(KeyType::Ed25519)) => Ok(SigningKey::generate_ed25519()?),
-            (Signing::Standard, _) => Ok(SigningKey::generate()),
-            (Signing::Scheme(scheme), None) => self.key(scheme.generate().ok_or(KeyError::Random)?),
-            (Signing::Scheme(_), Some(_)) => Err(KeyError::Type(self.name.clone())),
-            (Signing::Unknown, _) => Err(KeyError::Unknown(self.name.clone())),
+            (ProfileSigning::Standard, Some(KeyType::Ed25519)) => Ok(SigningKey::generate_ed25519()?),
+            (ProfileSigning::Standard, _) => Ok(SigningKey::generate()),
+            (ProfileSigning::Scheme(scheme), None) => self.key(scheme.generate().ok_or(KeyError::Random)?),
+            (ProfileSigning::Scheme(_), Some(_)) => Err(KeyError::Type(self.name.clone())),
+            (ProfileSigning::NotConfigured, _) => Err(KeyError::ProfileNotConfigured(self.name.clone())),
         }
     }
 }

@@ -1,14 +1,20 @@
-//! profile: what a delivery looks like: its body, its headers, how it is signed. Data, not code.
+//! profile: the form of deliveries: body, headers and signature. A profile is data, not code.
 //!
 //! ```text
-//! config.toml, built_in.toml ──► RawProfile ──► Profile: envelope (pieces around the data), headers, signing
+//! config.toml, built_in.toml ──► RawProfile ──► Profile: body (templates around the data), headers, signing
 //! ```
-//! Promises: what is wrong with a profile is named by its key before any webhook has it; the event's data is never parsed,
-//! joined or copied; a profile that is gone or a secret that it cannot use is said by each delivery, and nothing is signed
-//! in another form instead. Must never know: webhooks, connections.
+//!
+//! Invariants:
+//!
+//! - Every error in a profile is reported with its key before a webhook uses the profile.
+//! - The data of an event is never parsed, joined or copied.
+//! - If a profile no longer exists, or cannot use a secret, each delivery fails with this reason. Nothing is signed in
+//!   another form instead.
+//!
+//! This folder must never know webhooks or connections.
 
+mod body_template;
 mod check;
-mod envelope;
 mod header;
 mod key;
 mod value;
@@ -16,52 +22,43 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use envelope::Body;
+pub use body_template::BodyTemplate;
 pub use key::{KeyError, KeyType};
-pub use value::{Values, WebhookName};
+pub use value::{DeliveryValues, WebhookName};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use http::header::{HeaderName, HeaderValue};
 
-pub use crate::model::{Envelope, RawProfile, Sign};
+pub use crate::model::{RawEnvelope, RawProfile, RawSigning};
 
-use crate::signature::Outbound;
+use crate::config::PartError;
+use crate::signature::OutboundScheme;
 use check::BUILT_IN;
 use header::HeaderTemplate;
 
-/// The form of deliveries.
+/// A compiled profile: the form of deliveries.
 #[derive(Debug)]
 pub struct Profile {
     name: Box<str>,
-    /// As it was written; absent of one that is not configured.
-    written: Option<RawProfile>,
-    body: Body,
+    /// The settings; `None` for a profile that is not configured.
+    settings: Option<RawProfile>,
+    body: BodyTemplate,
     headers: Vec<(HeaderName, HeaderTemplate)>,
     user_agent: Option<HeaderValue>,
-    signing: Signing,
+    signing: ProfileSigning,
 }
 
-/// How deliveries are signed.
+/// How the deliveries of a profile are signed.
 #[derive(Debug)]
-pub enum Signing {
-    /// As the Standard Webhooks specification says.
+pub enum ProfileSigning {
+    /// According to the Standard Webhooks specification.
     Standard,
-    /// By a scheme of the profile's own.
-    Scheme(Box<Outbound>),
-    /// The profile is not configured: nothing can be sent.
-    Unknown,
-}
-
-/// Something that is wrong with a profile, or a name that is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {problem}", path.join("."))]
-pub struct ProfileError {
-    /// Where, from the name on: `["mine", "sign", "sig"]`.
-    pub path: Vec<String>,
-    /// What is wrong and what is allowed.
-    pub problem: String,
+    /// By the scheme of the profile.
+    Scheme(Box<OutboundScheme>),
+    /// The profile is not configured. Nothing can be sent.
+    NotConfigured,
 }
 
 static STANDARD: LazyLock<Arc<Profile>> = LazyLock::new(|| {
@@ -70,64 +67,68 @@ static STANDARD: LazyLock<Arc<Profile>> = LazyLock::new(|| {
 });
 
 impl Profile {
-    /// The name of the default.
+    /// The name of the default profile.
     pub const STANDARD: &str = "standard";
 
-    /// The default: the Standard Webhooks specification.
+    /// The default profile: the Standard Webhooks specification.
     pub fn standard() -> Arc<Self> {
         Arc::clone(&STANDARD)
     }
 
-    /// One that is not configured.
+    /// A placeholder for a profile that is not configured.
     fn unknown(name: &str) -> Self {
         Self {
             name: name.into(),
-            written: None,
-            body: Body::Raw,
+            settings: None,
+            body: BodyTemplate::Raw,
             headers: Vec::new(),
             user_agent: None,
-            signing: Signing::Unknown,
+            signing: ProfileSigning::NotConfigured,
         }
     }
 
-    /// The name under which webhooks ask for it.
+    /// The name of the profile in the settings of webhooks.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it is configured; of one that is not, deliveries fail.
+    /// Whether the profile is configured. If not, deliveries fail.
     pub fn is_known(&self) -> bool {
-        !matches!(self.signing, Signing::Unknown)
+        !matches!(self.signing, ProfileSigning::NotConfigured)
     }
 
-    /// What the body is.
-    pub fn body(&self) -> &Body {
+    /// How the body of a delivery is built.
+    pub fn body(&self) -> &BodyTemplate {
         &self.body
     }
 
     /// How deliveries are signed.
-    pub fn signing(&self) -> &Signing {
+    pub fn signing(&self) -> &ProfileSigning {
         &self.signing
     }
 
-    /// `User-Agent`, if it is not Hooktide's.
+    /// The `User-Agent` header; `None` means the default of Hooktide.
     pub fn user_agent(&self) -> Option<&HeaderValue> {
         self.user_agent.as_ref()
     }
 
-    /// The headers of the profile's own for a delivery; those of its signature come on top.
-    pub fn headers<'a>(&'a self, values: &'a Values<'_>) -> impl Iterator<Item = (&'a HeaderName, HeaderValue)> {
+    /// The additional headers of the profile for a delivery, without the headers of the signature.
+    pub fn headers<'a>(
+        &'a self,
+        values: &'a DeliveryValues<'_>,
+    ) -> impl Iterator<Item = (&'a HeaderName, HeaderValue)> {
         self.headers.iter().filter_map(|(name, template)| Some((name, template.fill(values)?)))
     }
 
-    /// Whether it sets this header, so that a webhook cannot: its own, and those of its signature.
-    pub fn sets(&self, name: &HeaderName) -> bool {
+    /// Whether the profile sets this header, as an additional header or for the signature. A webhook cannot set such a
+    /// header.
+    pub fn sets_header(&self, name: &HeaderName) -> bool {
         self.headers.iter().any(|(own, _)| own == name)
-            || matches!(&self.signing, Signing::Scheme(scheme) if scheme.headers().any(|own| own == name))
+            || matches!(&self.signing, ProfileSigning::Scheme(scheme) if scheme.headers().any(|own| own == name))
     }
 }
 
-/// All profiles that there are: those built in and those of `[profiles]`.
+/// All profiles: the built-in profiles and those of `[profiles]`.
 #[derive(Debug, Clone)]
 pub struct Profiles {
     all: Arc<[Arc<Profile>]>,
@@ -140,42 +141,44 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// Those built in and these. `homechef_signature` renames the header that `homechef` signs in.
+    /// Compiles `written` and adds the built-in profiles. `homechef_signature` is another name for the signature header
+    /// of the profile `homechef`.
     ///
     /// # Errors
-    /// Everything that is wrong with any of them.
+    /// All errors of all profiles. The paths begin with the name of the profile.
     pub fn try_new(
         written: &BTreeMap<String, RawProfile>,
         homechef_signature: Option<&str>,
-    ) -> Result<Self, Vec<ProfileError>> {
+    ) -> Result<Self, Vec<PartError>> {
         check::all(written, homechef_signature).map(|all| Self { all: all.into() })
     }
 
-    /// The profile of this name.
+    /// The profile with this name; `None` if it is not configured.
     pub fn get(&self, name: &str) -> Option<&Arc<Profile>> {
         self.all.iter().find(|profile| profile.name() == name)
     }
 
-    /// The profile of this name; one that is not configured any more signs nothing, and its deliveries fail until it is.
+    /// The profile with this name. If it is not configured, the result signs nothing, and deliveries fail until it is
+    /// configured.
     pub fn resolve(&self, name: &str) -> Arc<Profile> {
         self.get(name).map_or_else(|| Arc::new(Profile::unknown(name)), Arc::clone)
     }
 
-    /// Their names, those built in first.
+    /// The names of all profiles, the built-in profiles first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|profile| profile.name())
     }
 
-    /// The same profiles, but those that are written as they were before stay what they were, so that whoever has one need
-    /// not be built anew.
+    /// Returns these profiles, with each profile whose settings are unchanged replaced by the instance from `before`.
+    /// Then webhooks with an unchanged profile need not be compiled again.
     #[must_use]
-    pub fn keeping(self, before: &Self) -> Self {
-        let same = |new: &Arc<Profile>| before.get(new.name()).filter(|old| old.written == new.written).cloned();
+    pub fn reuse_unchanged(self, before: &Self) -> Self {
+        let same = |new: &Arc<Profile>| before.get(new.name()).filter(|old| old.settings == new.settings).cloned();
         Self { all: self.all.iter().map(|new| same(new).unwrap_or_else(|| Arc::clone(new))).collect() }
     }
 
-    /// Whether they are the very profiles that these are.
-    pub fn are(&self, these: &Self) -> bool {
+    /// Whether both collections consist of the same instances.
+    pub fn is_same(&self, these: &Self) -> bool {
         self.all.len() == these.all.len()
             && self.all.iter().zip(&*these.all).all(|(one, other)| Arc::ptr_eq(one, other))
     }

@@ -1,4 +1,4 @@
-//! Profiles as tables: what each makes of a delivery, and what is wrong with those that are none.
+//! Tests of profiles as tables: the deliveries of each profile, and the errors of invalid profiles.
 
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -24,20 +24,20 @@ fn event() -> NewEvent<'static> {
     }
 }
 
-fn values<'a>(event: &'a NewEvent<'a>, uid: Option<&'a str>) -> Values<'a> {
+fn values<'a>(event: &'a NewEvent<'a>, uid: Option<&'a str>) -> DeliveryValues<'a> {
     let id = EventId::from_u128(7);
-    Values {
+    DeliveryValues {
         event,
         id,
-        webhook: uid.map_or(WebhookName::Ours(WebhookId::from_u128(1)), WebhookName::Own),
+        webhook: uid.map_or(WebhookName::Id(WebhookId::from_u128(1)), WebhookName::Uid),
         delivery: DeliveryId { event: id, webhook: WebhookNo(3) },
         attempt: 2,
         now: NOW,
     }
 }
 
-fn body(profile: &Profile, values: &Values<'_>, data: &str) -> String {
-    let Body::Object(object) = profile.body() else { return data.to_owned() };
+fn body(profile: &Profile, values: &DeliveryValues<'_>, data: &str) -> String {
+    let BodyTemplate::Object(object) = profile.body() else { return data.to_owned() };
     let mut out = BytesMut::new();
     object.write_prefix(values, &mut out);
     if object.has_data() {
@@ -68,7 +68,7 @@ fn all_that_is_built_in_can_be_used_and_the_default_comes_first() {
     assert_eq!(names.len(), written.len());
     for (name, raw) in written {
         assert!(profiles.get(&name).unwrap().is_known(), "{name}");
-        // As a profile of somebody's own it would be right too.
+        // A custom profile could say the same.
         let own = BTreeMap::from([("own".to_owned(), raw)]);
         Profiles::try_new(&own, None).unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
     }
@@ -76,7 +76,7 @@ fn all_that_is_built_in_can_be_used_and_the_default_comes_first() {
 }
 
 #[test]
-fn bodies_are_those_of_the_systems_that_receivers_know() {
+fn bodies_match_the_systems_that_receivers_know() {
     let event = event();
     let evt = EventId::from_u128(7);
     let delivery = DeliveryId { event: evt, webhook: WebhookNo(3) };
@@ -110,9 +110,9 @@ fn bodies_are_those_of_the_systems_that_receivers_know() {
 
 #[test]
 fn every_value_has_its_name_and_the_data_may_be_left_out() {
-    let fields: Vec<_> = value::Field::NAMES
+    let fields: Vec<_> = value::EnvelopeField::NAMES
         .iter()
-        .filter(|(_, field)| *field != value::Field::Data)
+        .filter(|(_, field)| *field != value::EnvelopeField::Data)
         .map(|(name, _)| format!("\"{name}\" = \"{name}\""))
         .collect();
     let profile = profile(&format!("envelope = {{ {} }}", fields.join(", ")));
@@ -129,10 +129,10 @@ fn every_value_has_its_name_and_the_data_may_be_left_out() {
 
 proptest! {
     #[test]
-    fn whatever_somebody_named_the_body_stays_json(resource in ".*", user in ".*", correlation in ".*", field in ".{0,40}") {
+    fn the_body_stays_json_for_all_names(resource in ".*", user in ".*", correlation in ".*", field in ".{0,40}") {
         let event = NewEvent { resource_id: Some(&resource), user_id: Some(&user), correlation_id: &correlation, ..event() };
         let own = RawProfile {
-            envelope: Envelope::Fields(vec![
+            envelope: RawEnvelope::Fields(vec![
                 ("r".into(), "resource_id".into()),
                 ("d".into(), "data".into()),
                 (format!("{field}!"), "user_id".into()),
@@ -163,7 +163,9 @@ fn headers_are_templates() {
     let expected =
         ["x-a: a order.created {x} 2".to_owned(), format!("x-b: {evt}/{delivery}"), "x-c: old:1@1711015203".to_owned()];
     assert_eq!(made, expected);
-    assert!(profile.sets(&HeaderName::from_static("x-a")) && !profile.sets(&HeaderName::from_static("x-d")));
+    assert!(
+        profile.sets_header(&HeaderName::from_static("x-a")) && !profile.sets_header(&HeaderName::from_static("x-d"))
+    );
 }
 
 #[test]
@@ -217,12 +219,12 @@ fn a_profile_keeps_its_signature_headers_to_itself() {
         ("epic", "x-homechef-signature", false),
         ("standard", "x-webhook-signature", false),
     ] {
-        assert_eq!(profiles.resolve(profile).sets(&HeaderName::from_static(header)), sets, "{profile} {header}");
+        assert_eq!(profiles.resolve(profile).sets_header(&HeaderName::from_static(header)), sets, "{profile} {header}");
     }
 }
 
 #[test]
-fn what_is_wrong_is_named_by_its_key() {
+fn errors_name_their_key() {
     let hmac = r#"scheme = "hmac", encoding = "hex""#;
     for (toml, path, words) in [
         (r#"envelope = "cooked""#.to_owned(), "mine.envelope", "\"cooked\" is not \"raw\""),
@@ -286,11 +288,11 @@ fn what_is_wrong_is_named_by_its_key() {
 }
 
 #[test]
-fn the_header_of_homechef_has_another_name_if_that_is_wanted() {
+fn the_signature_header_of_homechef_can_be_renamed() {
     let profiles = Profiles::try_new(&BTreeMap::new(), Some("X-Chef-Signature")).unwrap();
     let homechef = profiles.get("homechef").unwrap();
-    assert!(homechef.sets(&HeaderName::from_static("x-chef-signature")));
-    assert!(!homechef.sets(&HeaderName::from_static("x-homechef-signature")));
+    assert!(homechef.sets_header(&HeaderName::from_static("x-chef-signature")));
+    assert!(!homechef.sets_header(&HeaderName::from_static("x-homechef-signature")));
     for wrong in ["X Chef", "A|B", "Host", ""] {
         let errors = Profiles::try_new(&BTreeMap::new(), Some(wrong)).unwrap_err();
         assert_eq!(errors[0].path[..2], ["homechef", "sign"], "{wrong}");
@@ -326,7 +328,7 @@ fn secrets_have_the_form_that_the_profile_needs() {
             Some(words) => {
                 let said = key.unwrap_err().to_string();
                 assert!(said.contains(words) && !said.contains(secret), "{said}");
-                let SigningKind::Unfit(why) = profile.stored_key(Secret::new(secret)).kind else { panic!("fits") };
+                let SigningKind::Unusable(why) = profile.stored_key(Secret::new(secret)).kind else { panic!("fits") };
                 assert_eq!(*why, *said);
             }
         }
@@ -334,7 +336,7 @@ fn secrets_have_the_form_that_the_profile_needs() {
 }
 
 #[test]
-fn what_is_generated_reads_back() {
+fn generated_keys_read_back() {
     let scheme = |fields: &str| profile(&format!("sign = {{ sig = \"header:X-S\", {fields} }}"));
     for (profile, wanted, prefix, has_public) in [
         (Profile::standard(), None, "whsec_", false),
@@ -360,15 +362,15 @@ fn what_is_generated_reads_back() {
 }
 
 #[test]
-fn profiles_that_stay_as_they_were_are_the_same() {
+fn unchanged_profiles_keep_their_instance() {
     let a = r#"[a]
         user_agent = "1"
         [b]
         user_agent = "1""#;
     let before = Profiles::try_new(&read(a), None).unwrap();
-    let after = Profiles::try_new(&read(&a.replacen("\"1\"", "\"2\"", 1)), None).unwrap().keeping(&before);
+    let after = Profiles::try_new(&read(&a.replacen("\"1\"", "\"2\"", 1)), None).unwrap().reuse_unchanged(&before);
     let same = |name: &str| Arc::ptr_eq(before.get(name).unwrap(), after.get(name).unwrap());
     assert!(!same("a") && same("b") && same("standard") && same("homechef"));
-    let renamed = Profiles::try_new(&read(a), Some("X-Other")).unwrap().keeping(&before);
+    let renamed = Profiles::try_new(&read(a), Some("X-Other")).unwrap().reuse_unchanged(&before);
     assert!(!Arc::ptr_eq(before.get("homechef").unwrap(), renamed.get("homechef").unwrap()));
 }

@@ -1,4 +1,4 @@
-//! What a delivery can say: the values that envelopes and headers name.
+//! The values that envelopes and headers can contain.
 
 use std::fmt;
 
@@ -6,44 +6,44 @@ use bytes::{BufMut, BytesMut};
 
 use crate::model::{DeliveryId, EventId, NewEvent, Timestamp, WebhookId};
 
-/// The values of a delivery.
+/// The values of a delivery that templates can contain.
 #[derive(Debug, Clone, Copy)]
-pub struct Values<'a> {
-    /// The event's fields.
+pub struct DeliveryValues<'a> {
+    /// The fields of the event.
     pub event: &'a NewEvent<'a>,
-    /// The event's id.
+    /// The id of the event.
     pub id: EventId,
-    /// The webhook's id as its receiver knows it.
+    /// The id of the webhook as the receiver knows it.
     pub webhook: WebhookName<'a>,
-    /// The delivery's id.
+    /// The id of the delivery.
     pub delivery: DeliveryId,
-    /// 1 for the first.
+    /// The number of the attempt, starting at 1.
     pub attempt: u16,
     /// The time of this attempt.
     pub now: Timestamp,
 }
 
-/// A webhook's id: the user's own where there is one, as receivers that were there before know that.
+/// The id of a webhook in deliveries. The `uid` has precedence, because existing receivers know the `uid`.
 #[derive(Debug, Clone, Copy)]
 pub enum WebhookName<'a> {
-    /// `webhook_123`
-    Own(&'a str),
-    /// `wh_…`
-    Ours(WebhookId),
+    /// The `uid` that the user chose, such as `webhook_123`.
+    Uid(&'a str),
+    /// The id that Hooktide assigned, `wh_…`.
+    Id(WebhookId),
 }
 
 impl fmt::Display for WebhookName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Own(uid) => f.write_str(uid),
-            Self::Ours(id) => id.fmt(f),
+            Self::Uid(uid) => f.write_str(uid),
+            Self::Id(id) => id.fmt(f),
         }
     }
 }
 
-/// A value of an envelope.
+/// A value that a field of an envelope can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum EnvelopeField {
     Type,
     Timestamp,
     Data,
@@ -60,8 +60,8 @@ pub(super) enum Field {
     Attempt,
 }
 
-impl Field {
-    /// Each with the name that means it.
+impl EnvelopeField {
+    /// Each value with its name in the settings.
     pub(super) const NAMES: [(&str, Self); 14] = [
         ("type", Self::Type),
         ("timestamp", Self::Timestamp),
@@ -79,17 +79,19 @@ impl Field {
         ("attempt", Self::Attempt),
     ];
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    /// The value with this name in the settings; `None` for an unknown name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(own, _)| *own == name).map(|(_, field)| *field)
     }
 
-    /// Whether it is text that never needs an escape and is always there, so that its quotes are part of the envelope.
+    /// Whether the value is text that is always present and never needs an escape, so that the quotes are part of the
+    /// template.
     pub(super) fn is_plain_text(self) -> bool {
         matches!(self, Self::Type | Self::Timestamp | Self::Id | Self::WebhookId | Self::DeliveryId)
     }
 
-    /// Appends the value as JSON, plain text without its quotes. The data is not written here.
-    pub(super) fn write(self, values: &Values<'_>, out: &mut BytesMut) {
+    /// Appends the value as JSON. Plain text is written without its quotes. The data is not written here.
+    pub(super) fn write(self, values: &DeliveryValues<'_>, out: &mut BytesMut) {
         let event = values.event;
         match self {
             Self::Data => {}
@@ -115,8 +117,8 @@ fn display(value: &impl fmt::Display, out: &mut BytesMut) {
     let _ = fmt::Write::write_fmt(out, format_args!("{value}"));
 }
 
-/// Text of somebody else's, escaped; `null` where there is none.
+/// Appends a text as an escaped JSON string; `null` for `None`.
 fn text(text: Option<&str>, out: &mut BytesMut) {
-    // As above, and text always has a form in JSON.
+    // Writing into a buffer that grows cannot fail, and every text is valid in JSON.
     let _ = serde_json::to_writer(out.writer(), &text);
 }

@@ -1,8 +1,12 @@
-//! tls: whom a webhook trusts and as whom it comes, where it has settings of its own: from PEM to what rustls wants, made once.
+//! tls: the TLS settings of a webhook. PEM texts are compiled once to a configuration of rustls.
 //!
-//! Promises: certificates are kept as what was read of them, so that nothing else that stood beside them is ever shown; a
-//! configuration of one webhook's settings resumes no session of another's. Verification cannot be switched off: a private
-//! authority is trusted by being named. Must never know: connections, webhooks, files.
+//! Invariants:
+//!
+//! - Certificates are stored as re-encoded PEM, so no other text around them is ever shown.
+//! - The configuration for one webhook never resumes a session of another webhook.
+//! - Verification cannot be switched off. A private authority is trusted only if its certificate is given.
+//!
+//! This folder must never know connections, webhooks or files.
 
 mod pem;
 #[cfg(test)]
@@ -16,69 +20,70 @@ use rustls::crypto::ring;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
-use self::pem::{certificates, private_key, written};
+use self::pem::{certificates, private_key, to_pem};
 use crate::limits::TLS_SESSIONS_PER_WEBHOOK;
 use crate::model::Secret;
 
-/// Settings as text. Certificates are in PEM, as [`EndpointTls::try_new`] writes them.
+/// TLS settings as text. Certificates are in PEM, as [`EndpointTls::try_new`] writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// Certificates that are trusted in place of the usual authorities; `None`: the usual ones.
+    /// The trusted certificates, which replace the default authorities; `None` means the default authorities.
     pub ca: Option<Box<str>>,
-    /// The certificate shown to an endpoint that asks for one, with those that lead from it to its authority.
+    /// The client certificate, followed by the certificates of its chain. An endpoint that requests a certificate
+    /// receives it.
     pub client_certificate: Option<Box<str>>,
-    /// Its key.
+    /// The private key of the client certificate.
     pub client_key: Option<Secret>,
 }
 
-/// Settings, and the configuration made from them when the first connection needs it. Who holds the same one may share
-/// connections; equal texts are not enough.
+/// TLS settings with the configuration, which is built when the first connection needs it. Connections may be shared
+/// only between users of the same instance. Equal texts are not enough.
 pub struct EndpointTls {
     settings: TlsSettings,
-    made: OnceLock<Result<Arc<ClientConfig>, Box<str>>>,
+    client_config: OnceLock<Result<Arc<ClientConfig>, Box<str>>>,
 }
 
-/// What is wrong with settings, and what is allowed.
+/// What is wrong with a TLS setting, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TlsFault {
-    /// No certificate at all.
+pub enum TlsSettingsError {
+    /// The text contains no certificate.
     #[error("expected one or more certificates in PEM: -----BEGIN CERTIFICATE----- and what follows")]
     NoCertificate,
-    /// A key, or something else that should not be shown.
+    /// The text contains a private key or another section that must not be shown.
     #[error("expected certificates alone; a private key belongs into client_key, and nothing else here")]
     NotOnlyCertificates,
-    /// PEM that is cut or damaged.
+    /// The PEM is truncated or damaged.
     #[error("the PEM cannot be read: {0}")]
     Pem(Box<str>),
-    /// A certificate that rustls does not take.
+    /// A certificate that rustls does not accept, with its position in the text, starting at 1.
     #[error("certificate {0} cannot be used: {1}")]
     Certificate(usize, Box<str>),
-    /// No key, or one that needs a password.
+    /// The text contains no key, or a key that needs a password.
     #[error("expected one private key in PEM that is not encrypted: PKCS #8, SEC1 or PKCS #1")]
     NoKey,
-    /// A kind of key that cannot sign here.
+    /// The key has an unsupported type.
     #[error("expected a key that is RSA of 2,048 to 4,096 bits, ECDSA on P-256 or P-384, or Ed25519")]
     UnsupportedKey,
-    /// The key of another certificate.
+    /// The key belongs to another certificate.
     #[error("is not the key of client_certificate, whose first certificate must be the client's own")]
-    OtherKey,
-    /// One without the other.
+    KeyMismatch,
+    /// Only one of certificate and key is given.
     #[error("client_certificate and client_key belong together: expected both or neither")]
-    Half,
+    IncompletePair,
 }
 
-/// The field that is wrong, and why.
-pub type FieldFault = (&'static str, TlsFault);
+/// The name of the wrong field, and what is wrong.
+pub type TlsFieldError = (&'static str, TlsSettingsError);
 
 impl EndpointTls {
-    /// Settings that were just given: checked whole, and certificates written anew, without what stood around them.
+    /// Checks all settings that a client gave, and encodes the certificates again, without the text around them.
     ///
     /// # Errors
-    /// For the first thing that is wrong.
-    pub fn try_new(settings: TlsSettings) -> Result<Self, FieldFault> {
+    /// The first error.
+    pub fn try_new(settings: TlsSettings) -> Result<Self, TlsFieldError> {
         let TlsSettings { ca, client_certificate, client_key } = settings;
         let rewritten = |field, text: Option<Box<str>>| {
-            text.map(|text| certificates(&text).map(|all| written(&all))).transpose().map_err(|fault| (field, fault))
+            text.map(|text| certificates(&text).map(|all| to_pem(&all))).transpose().map_err(|error| (field, error))
         };
         let settings = TlsSettings {
             ca: rewritten("ca", ca)?,
@@ -90,44 +95,46 @@ impl EndpointTls {
         Ok(Self::stored(settings))
     }
 
-    /// Settings that were checked when they were given. What this program cannot use any more fails connections, with its
-    /// reason, and does not keep a server from starting.
+    /// Wraps stored settings, which were checked when they were given. If this program can no longer use the settings,
+    /// connections fail with the reason, and the server still starts.
     pub fn stored(settings: TlsSettings) -> Self {
-        Self { settings, made: OnceLock::new() }
+        Self { settings, client_config: OnceLock::new() }
     }
 
-    /// As they are kept.
+    /// The stored settings.
     pub fn settings(&self) -> &TlsSettings {
         &self.settings
     }
 
-    /// The configuration for connections; `usual` is that of webhooks without settings, always the same one.
+    /// The configuration for connections. `default_config` is the configuration of webhooks without settings. Every
+    /// call must pass the same `default_config`.
     ///
     /// # Errors
-    /// In words, if it cannot be made.
-    pub fn config(&self, usual: &ClientConfig) -> Result<Arc<ClientConfig>, Box<str>> {
-        let make = || match self.settings.config(usual) {
+    /// The reason as text, if the configuration cannot be built.
+    pub fn config(&self, default_config: &ClientConfig) -> Result<Arc<ClientConfig>, Box<str>> {
+        let make = || match self.settings.config(default_config) {
             Ok(config) => Ok(Arc::new(config)),
-            Err((field, fault)) => Err(format!("tls.{field}: {fault}").into()),
+            Err((field, error)) => Err(format!("tls.{field}: {error}").into()),
         };
-        self.made.get_or_init(make).clone()
+        self.client_config.get_or_init(make).clone()
     }
 }
 
 impl TlsSettings {
-    /// Whether there are none.
+    /// Whether no setting is given.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    fn config(&self, usual: &ClientConfig) -> Result<ClientConfig, FieldFault> {
+    fn config(&self, default_config: &ClientConfig) -> Result<ClientConfig, TlsFieldError> {
         let mut config = match self.roots()? {
             Some(roots) => {
-                client_config(roots).map_err(|why| ("ca", TlsFault::Certificate(1, why.to_string().into())))?
+                client_config(roots).map_err(|why| ("ca", TlsSettingsError::Certificate(1, why.to_string().into())))?
             }
-            None => usual.clone(),
+            None => default_config.clone(),
         };
-        // A session that is resumed has the identity that it began with.
+        // A resumed session keeps the client identity of the first session, so sessions are not shared with other
+        // webhooks.
         config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_PER_WEBHOOK);
         if let Some(identity) = self.identity()? {
             config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
@@ -135,30 +142,32 @@ impl TlsSettings {
         Ok(config)
     }
 
-    fn roots(&self) -> Result<Option<RootCertStore>, FieldFault> {
+    fn roots(&self) -> Result<Option<RootCertStore>, TlsFieldError> {
         let Some(text) = &self.ca else { return Ok(None) };
         let mut roots = RootCertStore::empty();
-        for (n, certificate) in certificates(text).map_err(|fault| ("ca", fault))?.into_iter().enumerate() {
-            roots.add(certificate).map_err(|why| ("ca", TlsFault::Certificate(n + 1, why.to_string().into())))?;
+        for (n, certificate) in certificates(text).map_err(|error| ("ca", error))?.into_iter().enumerate() {
+            roots
+                .add(certificate)
+                .map_err(|why| ("ca", TlsSettingsError::Certificate(n + 1, why.to_string().into())))?;
         }
         Ok(Some(roots))
     }
 
-    fn identity(&self) -> Result<Option<CertifiedKey>, FieldFault> {
+    fn identity(&self) -> Result<Option<CertifiedKey>, TlsFieldError> {
         let (text, key) = match (&self.client_certificate, &self.client_key) {
             (None, None) => return Ok(None),
             (Some(text), Some(key)) => (text, key),
-            (None, Some(_)) => return Err(("client_certificate", TlsFault::Half)),
-            (Some(_), None) => return Err(("client_key", TlsFault::Half)),
+            (None, Some(_)) => return Err(("client_certificate", TlsSettingsError::IncompletePair)),
+            (Some(_), None) => return Err(("client_key", TlsSettingsError::IncompletePair)),
         };
-        let chain = certificates(text).map_err(|fault| ("client_certificate", fault))?;
-        let key = private_key(key.reveal()).map_err(|fault| ("client_key", fault))?;
-        let key = ring::sign::any_supported_type(&key).map_err(|_| ("client_key", TlsFault::UnsupportedKey))?;
+        let chain = certificates(text).map_err(|error| ("client_certificate", error))?;
+        let key = private_key(key.reveal()).map_err(|error| ("client_key", error))?;
+        let key = ring::sign::any_supported_type(&key).map_err(|_| ("client_key", TlsSettingsError::UnsupportedKey))?;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) => Ok(Some(certified)),
-            Err(rustls::Error::InconsistentKeys(_)) => Err(("client_key", TlsFault::OtherKey)),
-            Err(why) => Err(("client_certificate", TlsFault::Certificate(1, why.to_string().into()))),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(("client_key", TlsSettingsError::KeyMismatch)),
+            Err(why) => Err(("client_certificate", TlsSettingsError::Certificate(1, why.to_string().into()))),
         }
     }
 }
@@ -169,10 +178,10 @@ impl fmt::Debug for EndpointTls {
     }
 }
 
-/// A configuration that trusts `roots`, shows no certificate, and speaks HTTP/1.1 alone.
+/// Creates a configuration that trusts `roots`, presents no client certificate, and speaks only HTTP/1.1.
 ///
 /// # Errors
-/// When rustls takes none such.
+/// [`rustls::Error`] if rustls refuses the configuration.
 pub fn client_config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?

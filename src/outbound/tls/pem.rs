@@ -1,46 +1,46 @@
-//! PEM (RFC 7468): certificates and keys out of it, certificates back into it.
+//! PEM (RFC 7468): decodes certificates and keys, and encodes certificates.
 
 use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::pem::{Error, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsFault;
+use super::TlsSettingsError;
 
-/// The label of the only kind of section that a list of certificates may have.
+/// The label of the only kind of section that a list of certificates may contain.
 const LABEL: &str = "CERTIFICATE";
 
-/// All certificates of a text that has no other kind of PEM section.
-pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
-    // rustls-pki-types skips other sections without a word. A private key among certificates is a mistake to report.
+/// Decodes all certificates of a text. A text with another kind of PEM section is refused.
+pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, TlsSettingsError> {
+    // rustls-pki-types skips other sections silently. A private key among certificates is a mistake to report.
     let mut labels = text.lines().filter_map(|line| line.trim_start().strip_prefix("-----BEGIN "));
     if labels.any(|label| label.trim_end().strip_suffix("-----") != Some(LABEL)) {
-        return Err(TlsFault::NotOnlyCertificates);
+        return Err(TlsSettingsError::NotOnlyCertificates);
     }
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let all = all.map_err(|why| damaged(&why))?;
-    if all.is_empty() { Err(TlsFault::NoCertificate) } else { Ok(all) }
+    if all.is_empty() { Err(TlsSettingsError::NoCertificate) } else { Ok(all) }
 }
 
-/// The first key.
-pub(super) fn private_key(text: &str) -> Result<PrivateKeyDer<'static>, TlsFault> {
+/// Decodes the first private key.
+pub(super) fn private_key(text: &str) -> Result<PrivateKeyDer<'static>, TlsSettingsError> {
     match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
         Ok(key) => Ok(key),
-        Err(Error::NoItemsFound) => Err(TlsFault::NoKey),
-        // What it says of the text may be a part of the key.
-        Err(_) => Err(TlsFault::Pem("it is cut or damaged".into())),
+        Err(Error::NoItemsFound) => Err(TlsSettingsError::NoKey),
+        // The error message may contain a part of the key.
+        Err(_) => Err(TlsSettingsError::Pem("it is cut or damaged".into())),
     }
 }
 
-fn damaged(why: &Error) -> TlsFault {
+fn damaged(why: &Error) -> TlsSettingsError {
     match why {
-        Error::MissingSectionEnd { .. } => TlsFault::Pem("a section has no end".into()),
-        Error::Base64Decode(_) => TlsFault::Pem("a section is not base64".into()),
-        _ => TlsFault::Pem("a section is damaged".into()),
+        Error::MissingSectionEnd { .. } => TlsSettingsError::Pem("a section has no end".into()),
+        Error::Base64Decode(_) => TlsSettingsError::Pem("a section is not base64".into()),
+        _ => TlsSettingsError::Pem("a section is damaged".into()),
     }
 }
 
-/// Certificates as PEM, and nothing else.
-pub(super) fn written(certificates: &[CertificateDer<'_>]) -> Box<str> {
+/// Encodes certificates as PEM.
+pub(super) fn to_pem(certificates: &[CertificateDer<'_>]) -> Box<str> {
     let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
     let section = |der: &CertificateDer<'_>| pem::encode_config(&Pem::new(LABEL, der.as_ref()), config);
     certificates.iter().map(section).collect::<String>().into()

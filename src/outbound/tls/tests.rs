@@ -1,4 +1,4 @@
-//! What settings are taken, how they are kept, and why others are refused.
+//! Tests of TLS settings: which are accepted, how they are stored, and why others are refused.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -27,33 +27,33 @@ fn settings(ca: &str, certificate: &str, key: &str) -> TlsSettings {
     TlsSettings { ca: given(ca), client_certificate: given(certificate), client_key: given(key).map(Secret::new) }
 }
 
-fn usual() -> ClientConfig {
+fn default_config() -> ClientConfig {
     client_config(RootCertStore::empty()).unwrap()
 }
 
 #[test]
-fn what_fits_together_is_taken() {
+fn matching_settings_are_accepted() {
     let chain = format!("{TWO}{ONE}");
     for (ca, certificate, key) in
         [(CA, "", ""), ("", ONE, ONE_KEY), (CA, TWO, TWO_KEY), (&chain, &chain, TWO_KEY), ("", "", "")]
     {
         let tls = EndpointTls::try_new(settings(ca, certificate, key)).unwrap();
-        let config = tls.config(&usual()).unwrap();
+        let config = tls.config(&default_config()).unwrap();
         assert_eq!(config.client_auth_cert_resolver.has_certs(), !key.is_empty());
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-        assert!(Arc::ptr_eq(&config, &tls.config(&usual()).unwrap()), "made once");
+        assert!(Arc::ptr_eq(&config, &tls.config(&default_config()).unwrap()), "made once");
     }
 }
 
 #[test]
-fn certificates_are_kept_without_what_stands_around_them() {
+fn certificates_are_stored_without_other_text() {
     let around = format!("subject=CN = canary\r\n{}\nBag Attributes: canary\n", CA.replace('\n', "\r\n"));
     let tls = EndpointTls::try_new(settings(&around, "", "")).unwrap();
     assert_eq!(tls.settings().ca.as_deref(), Some(CA), "and in the usual form");
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn invalid_settings_are_refused_with_their_field() {
     let both = format!("{ONE}{ONE_KEY}");
     let cut = CA.replace("-----END CERTIFICATE-----\n", "");
     let not_base64 = CA.replacen("MII", "M*I", 1);
@@ -85,14 +85,14 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
-fn no_other_section_stands_beside_certificates() {
+fn other_pem_sections_are_refused() {
     for label in
         ["PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "PUBLIC KEY", "X509 CRL", "TRUSTED CERTIFICATE", "ANYTHING", ""]
     {
         let other = format!("-----BEGIN {label}-----\nYWJj\n-----END {label}-----\n");
         for text in [format!("{CA}{other}"), format!("{other}{CA}"), other.clone(), format!("{CA}-----BEGIN {label}\n")]
         {
-            assert_eq!(certificates(&text), Err(TlsFault::NotOnlyCertificates), "{label}");
+            assert_eq!(certificates(&text), Err(TlsSettingsError::NotOnlyCertificates), "{label}");
         }
     }
 }
@@ -103,7 +103,7 @@ proptest! {
         ders in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 1..4),
     ) {
         let ders: Vec<CertificateDer<'static>> = ders.into_iter().map(CertificateDer::from).collect();
-        let text = written(&ders);
+        let text = to_pem(&ders);
         prop_assert!(text.lines().all(|line| line.len() <= 64) && text.ends_with("-----END CERTIFICATE-----\n"));
         prop_assert_eq!(certificates(&text), Ok(ders));
     }
@@ -125,9 +125,9 @@ proptest! {
 }
 
 #[test]
-fn what_cannot_be_used_any_more_says_so_when_it_is_used() {
+fn unusable_stored_settings_fail_when_used() {
     let tls = EndpointTls::stored(settings("", ONE, P521_KEY));
-    let why = tls.config(&usual()).unwrap_err();
+    let why = tls.config(&default_config()).unwrap_err();
     assert!(why.starts_with("tls.client_key: expected a key that is RSA"), "{why}");
     assert!(!format!("{tls:?}").contains("MIHu"), "no key is printed");
 }

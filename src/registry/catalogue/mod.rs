@@ -1,50 +1,55 @@
-//! catalogue: event types as people know them: what each is called, what it means, and what its data must be.
+//! catalogue: event types with their names, descriptions and schemas.
 //!
-//! Promises: a definition is built whole or not at all, with everything that is wrong named; its schema is compiled once.
-//! Must never know: HTTP, redb, where a definition was written.
+//! [`Settings`] are what a person writes. They have one form in `config.toml`, in a catalogue file, in the API and in
+//! registry.redb. An [`EventTypeDefinition`] is the compiled form of valid settings. An [`EventType`] is a definition
+//! in force.
 //!
-//! [`Settings`] are what a person writes, the same in `config.toml`, in a catalogue's file, in the interface and in
-//! registry.redb; a [`Definition`] is what they come to, and an [`EventType`] is one that is in force somewhere.
+//! Guarantees: settings with an error give no definition, and all errors are reported; a schema is compiled once.
+//!
+//! Must never know: HTTP, redb, and where a definition was written.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::inbound::source::{Breach, ManagedBy, Schema};
+use crate::inbound::source::{ManagedBy, Schema};
 use crate::limits::{
-    BREACHES_LISTED_MAX, EVENT_TYPE_CATEGORY_CHARS_MAX, EVENT_TYPE_DESCRIPTION_CHARS_MAX, EVENT_TYPE_EXAMPLE_BYTES_MAX,
+    EVENT_TYPE_CATEGORY_CHARS_MAX, EVENT_TYPE_DESCRIPTION_CHARS_MAX, EVENT_TYPE_EXAMPLE_BYTES_MAX,
+    VIOLATIONS_LISTED_MAX,
 };
-use crate::model::{RESERVED_TYPES, Timestamp, is_event_type};
+use crate::model::{FieldError, RESERVED_TYPE_PREFIX, Timestamp, is_event_type};
 
 pub use crate::model::EventTypeSettings as Settings;
 
-mod configured;
+mod builder;
 #[cfg(test)]
 mod tests;
 
-pub use configured::Collector;
+pub use builder::CatalogueBuilder;
 
-/// Settings that hold, with the schema compiled.
+/// Valid settings with the compiled schema.
 #[derive(Debug)]
-pub struct Definition {
-    /// As written.
+pub struct EventTypeDefinition {
+    /// The settings as written.
     pub settings: Settings,
     schema: Option<Schema>,
 }
 
-impl Definition {
+impl EventTypeDefinition {
+    /// Checks the settings and compiles the schema.
+    ///
     /// # Errors
-    /// Everything that is wrong, by JSON pointer.
-    pub fn try_new(settings: Settings) -> Result<Self, Vec<Breach>> {
-        let mut breaches = Vec::new();
-        let mut wrong = |pointer: &str, detail: String| breaches.push(Breach { pointer: pointer.to_owned(), detail });
+    /// All errors, by JSON pointer.
+    pub fn try_new(settings: Settings) -> Result<Self, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        let mut wrong = |pointer: &str, detail: String| errors.push(FieldError { pointer: pointer.to_owned(), detail });
         if !is_event_type(&settings.name) {
             wrong(
                 "/name",
                 "expected an event type: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ : -".to_owned(),
             );
-        } else if settings.name.starts_with(RESERVED_TYPES) {
-            wrong("/name", format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
+        } else if settings.name.starts_with(RESERVED_TYPE_PREFIX) {
+            wrong("/name", format!("types that begin with {RESERVED_TYPE_PREFIX:?} are the gateway's own"));
         }
         let texts = [
             ("/category", &settings.category, EVENT_TYPE_CATEGORY_CHARS_MAX),
@@ -72,38 +77,40 @@ impl Definition {
         let schema = match settings.schema.as_ref().map(|schema| Schema::try_new(schema, "/schema")).transpose() {
             Ok(schema) => schema,
             Err(found) => {
-                breaches.extend(found);
+                errors.extend(found);
                 None
             }
         };
         if let (Some(schema), Some(example)) = (&schema, &settings.example) {
             let mut found = Vec::new();
             schema.check(example, &mut found);
-            breaches.extend(found.into_iter().map(|breach| below("/example", breach)));
+            errors.extend(found.into_iter().map(|error| below("/example", error)));
         }
-        if breaches.is_empty() { Ok(Self { settings, schema }) } else { Err(breaches) }
+        if errors.is_empty() { Ok(Self { settings, schema }) } else { Err(errors) }
     }
 
-    /// One that held once, by a program that took more: without its schema, which checks nothing then.
+    /// A definition whose schema this version cannot compile, although an earlier version accepted it. It validates
+    /// nothing.
     pub fn without_schema(settings: Settings) -> Self {
         Self { settings, schema: None }
     }
 
-    /// What of these data breaks the schema, by pointers that begin with `root`; nothing where the type does not ask for it.
-    pub fn breaches(&self, data: &Value, root: &str) -> Vec<Breach> {
+    /// Validates data against the schema. The pointers of the errors begin with `root`. There are no errors if the
+    /// event type does not set `validate`.
+    pub fn validate(&self, data: &Value, root: &str) -> Vec<FieldError> {
         let mut found = Vec::new();
         if let Some(schema) = self.schema.as_ref().filter(|_| self.settings.validate) {
             schema.check(data, &mut found);
         }
-        found.into_iter().take(BREACHES_LISTED_MAX).map(|breach| below(root, breach)).collect()
+        found.into_iter().take(VIOLATIONS_LISTED_MAX).map(|error| below(root, error)).collect()
     }
 
-    /// Whether data are looked at at all.
+    /// Whether the event type validates data.
     pub fn checks(&self) -> bool {
         self.settings.validate && self.schema.is_some()
     }
 
-    /// What whoever still uses a deprecated type is told.
+    /// The warning for senders of a deprecated event type.
     pub fn deprecation(&self) -> Option<String> {
         let name = &self.settings.name;
         self.settings.deprecated.then(|| match &self.settings.replaced_by {
@@ -113,50 +120,50 @@ impl Definition {
     }
 }
 
-fn below(root: &str, breach: Breach) -> Breach {
-    Breach { pointer: format!("{root}{}", breach.pointer), detail: breach.detail }
+fn below(root: &str, error: FieldError) -> FieldError {
+    FieldError { pointer: format!("{root}{}", error.pointer), detail: error.detail }
 }
 
 /// An event type in force.
 #[derive(Debug, Clone)]
 pub struct EventType {
-    /// What it is.
-    pub definition: Arc<Definition>,
-    /// Whose it is; `None`: every tenant's.
+    /// The definition.
+    pub definition: Arc<EventTypeDefinition>,
+    /// The tenant that the event type applies to; `None`: every tenant.
     pub tenant: Option<Arc<str>>,
-    /// Who may change it.
+    /// Who may change the event type.
     pub managed_by: ManagedBy,
-    /// When it was made.
+    /// When the event type was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the event type was last changed.
     pub updated_at: Timestamp,
     /// Rises by one with each change.
     pub version: u64,
 }
 
 impl EventType {
-    /// Its name.
+    /// The event type's name.
     pub fn name(&self) -> &str {
         &self.definition.settings.name
     }
 }
 
-/// What the configuration says of event types.
+/// The event types of the configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Setup {
-    /// Whether types that are not in the catalogue are refused.
+pub struct CatalogueSetup {
+    /// Whether events of types that are not in the catalogue are refused.
     pub strict: bool,
-    /// Those of the configuration and its catalogues, checked.
-    pub files: Vec<Arc<Definition>>,
+    /// The definitions of the configuration and its catalogue files, checked.
+    pub files: Vec<Arc<EventTypeDefinition>>,
 }
 
-/// What holds for events of a type.
+/// The rule for events of a type.
 #[derive(Debug, Clone)]
 pub enum TypeRule {
-    /// Nothing: it is not in the catalogue, which is open.
+    /// The type is not in the catalogue, and the catalogue is not strict: no rule.
     Free,
-    /// It is not in the catalogue, which is strict.
+    /// The type is not in the catalogue, and the catalogue is strict: events are refused.
     Unknown,
-    /// It is.
+    /// The type is in the catalogue.
     Known(Arc<EventType>),
 }

@@ -1,4 +1,4 @@
-//! What a definition may be, and what the catalogues of this repository are.
+//! Checks of definitions, and the catalogue files of this repository.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ fn settings(value: Value) -> Settings {
 }
 
 #[test]
-fn each_fault_of_a_definition_is_named() {
+fn each_error_of_a_definition_is_reported() {
     let long = "x".repeat(EVENT_TYPE_DESCRIPTION_CHARS_MAX + 1);
     for (written, pointers) in [
         (json!({"name": "order.created"}), &[][..]),
@@ -29,36 +29,37 @@ fn each_fault_of_a_definition_is_named() {
         ),
         (json!({"name": "a", "example": "x".repeat(EVENT_TYPE_EXAMPLE_BYTES_MAX)}), &["/example"]),
     ] {
-        let found = Definition::try_new(settings(written.clone())).err().unwrap_or_default();
-        let found: Vec<_> = found.iter().map(|breach| &*breach.pointer).collect();
+        let found = EventTypeDefinition::try_new(settings(written.clone())).err().unwrap_or_default();
+        let found: Vec<_> = found.iter().map(|error| &*error.pointer).collect();
         assert_eq!(found, pointers, "{written}");
     }
     assert!(serde_json::from_value::<Settings>(json!({"name": "a", "colour": "red"})).is_err());
 }
 
 #[test]
-fn data_are_held_to_the_schema_only_where_that_is_asked() {
+fn data_are_validated_only_if_the_type_requires_it() {
     let schema = json!({"type": "object", "required": ["id", "n"], "properties": {"n": {"minimum": 1}}});
     let of = |validate: bool| {
         let written = json!({"name": "a", "schema": schema, "validate": validate});
-        Definition::try_new(settings(written)).unwrap()
+        EventTypeDefinition::try_new(settings(written)).unwrap()
     };
-    let pointers = |definition: &Definition, data: Value| {
-        definition.breaches(&data, "/data").into_iter().map(|breach| breach.pointer).collect::<Vec<_>>()
+    let pointers = |definition: &EventTypeDefinition, data: Value| {
+        definition.validate(&data, "/data").into_iter().map(|error| error.pointer).collect::<Vec<_>>()
     };
     assert_eq!(pointers(&of(true), json!({"n": 0})), ["/data", "/data/n"]);
     assert_eq!(pointers(&of(true), json!({"n": 1, "id": 2})), [""; 0]);
     assert_eq!(pointers(&of(false), json!({"n": 0})), [""; 0]);
     assert!(of(true).checks() && !of(false).checks());
-    // A schema of many breaches does not make an answer of many lines.
+    // The number of listed errors is bounded.
     let names: Vec<_> = (0..200).map(|n| format!("f{n}")).collect();
-    let wide = Definition::try_new(settings(json!({"name": "a", "schema": {"required": names}, "validate": true})));
-    assert_eq!(wide.unwrap().breaches(&json!({}), "/data").len(), BREACHES_LISTED_MAX);
+    let wide =
+        EventTypeDefinition::try_new(settings(json!({"name": "a", "schema": {"required": names}, "validate": true})));
+    assert_eq!(wide.unwrap().validate(&json!({}), "/data").len(), VIOLATIONS_LISTED_MAX);
 }
 
 #[test]
-fn a_deprecated_type_says_what_to_use() {
-    let said = |written| Definition::try_new(settings(written)).unwrap().deprecation();
+fn the_warning_of_a_deprecated_type_names_its_replacement() {
+    let said = |written| EventTypeDefinition::try_new(settings(written)).unwrap().deprecation();
     assert_eq!(said(json!({"name": "a"})), None);
     assert_eq!(said(json!({"name": "a", "deprecated": true})).as_deref(), Some("a is deprecated"));
     let replaced = json!({"name": "a", "deprecated": true, "replaced_by": "b"});

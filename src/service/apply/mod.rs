@@ -1,15 +1,21 @@
-//! apply: webhooks, their subscriptions and event types as a file declares them, made on a server.
+//! apply: creates and changes webhooks, their subscriptions and event types as a file declares them.
 //!
-//! Promises: applying a file twice changes nothing the second time; nothing of a file with a fault is made, and each fault is
-//! named by file, line and key; a secret stands in no file, no report and no log, but for one that is made, which is reported
-//! once. Must never know: how the server is reached ([`Target`]: over HTTP by the command, in process by the server).
+//! Invariants:
+//! - Applying the same file twice changes nothing the second time.
+//! - A file with an error in its structure changes nothing. If the server refuses a webhook, no webhook is changed.
+//!   Each error names file, line and key.
+//! - A secret is in no file, report or log. The only exception is a secret that the server generates, which is reported
+//!   once.
+//!
+//! This module must never know: how the server is reached. [`ApplyTarget`] hides it: the command uses HTTP, the server
+//! calls its own service.
 //!
 //! ```text
-//! file ──► Declared ──► plan: read each thing, have its change previewed ──► carry out ──► Report
+//! file ──► DeclarationFile ──► plan: read each resource, preview its change ──► apply plan ──► ApplyReport
 //! ```
 //!
-//! A webhook that was made or changed by a file carries the file's `set` in its metadata, [`MARK`]: that is how pruning knows
-//! whose it is.
+//! A webhook that a file created or changed has the file's `set` in its metadata, under [`SET_METADATA_KEY`]. Pruning
+//! deletes only webhooks of the same set.
 
 mod engine;
 mod file;
@@ -24,107 +30,108 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub use engine::{Options, apply};
-pub use file::{Declared, Webhook};
-pub use in_process::InProcess;
-pub use target::{CallFailed, Document, Refusal, Target, TargetError};
+pub use engine::{ApplyOptions, apply};
+pub use file::{DeclarationFile, DeclaredWebhook};
+pub use in_process::InProcessTarget;
+pub use target::{ApplyTarget, JsonObject, TargetCallFailed, TargetError, TargetRefusal};
 
-/// The member of a webhook's metadata that says which set of declared webhooks it belongs to.
-pub const MARK: &str = "hooktide.apply";
+/// The key in a webhook's metadata that holds the `set` of the file that declares the webhook.
+pub const SET_METADATA_KEY: &str = "hooktide.apply";
 
-/// Something that is wrong with what a file declares.
+/// An error in a declaration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// `webhooks.toml:12`
-    pub place: String,
-    /// `webhooks[0].url`; empty where it is the file itself.
+pub struct DeclarationError {
+    /// File and line, such as `webhooks.toml:12`.
+    pub location: String,
+    /// The key, such as `webhooks[0].url`; empty if the error concerns the file itself.
     pub key: String,
-    /// What is wrong and what is allowed; never a secret.
+    /// What is wrong and what is allowed. It never contains a secret.
     pub problem: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DeclarationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.place, self.problem),
-            key => write!(f, "{}: {key}: {}", self.place, self.problem),
+            "" => write!(f, "{}: {}", self.location, self.problem),
+            key => write!(f, "{}: {key}: {}", self.location, self.problem),
         }
     }
 }
 
-/// Why a file was not applied, or not wholly.
+/// Why a file was not applied, or only partially applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// What it declares is refused; nothing that was found wrong was made.
+    /// The declarations are invalid or refused. None of the invalid resources was created.
     #[error("{}", lines(.0))]
-    Faults(Vec<Fault>),
-    /// The server cannot be reached, or answers what it should not.
+    Invalid(Vec<DeclarationError>),
+    /// The server cannot be reached, or its response is unexpected.
     #[error(transparent)]
-    Call(#[from] CallFailed),
+    Call(#[from] TargetCallFailed),
 }
 
-fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+fn lines(errors: &[DeclarationError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// What became of everything that a file declares, in its order, and of what it declares no more.
+/// The outcomes of an apply: one for each declared resource, in the order of the file, then one for each webhook that
+/// the file no longer declares.
 #[derive(Debug, Default)]
-pub struct Report {
-    /// One for each thing.
-    pub items: Vec<Item>,
+pub struct ApplyReport {
+    /// One item for each resource.
+    pub items: Vec<ApplyItem>,
 }
 
-/// A thing and what became of it, or in a dry run what would.
+/// A resource and its outcome. In a dry run the outcome is what would happen.
 #[derive(Debug)]
-pub struct Item {
+pub struct ApplyItem {
     /// `webhook` or `event type`.
     pub kind: &'static str,
-    /// Its uid or name.
+    /// The uid of a webhook, or the name of an event type.
     pub name: String,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// What happened to the resource.
+    pub outcome: ApplyOutcome,
 }
 
-/// See [`Item`].
+/// What happened to a resource, or in a dry run what would happen.
 #[derive(Debug)]
-pub enum Outcome {
-    /// It is new.
+pub enum ApplyOutcome {
+    /// The resource was created.
     Added {
-        /// The secret that was made for it, told this once.
+        /// The secret that the server generated. It is returned only here.
         secret: Option<String>,
     },
-    /// It was otherwise.
+    /// The resource was changed in these fields.
     Changed(Vec<Difference>),
-    /// It was so.
+    /// The resource was already as declared.
     Unchanged,
-    /// The file declares it no more.
+    /// The file no longer declares the resource, and it was deleted.
     Removed,
-    /// The file declares it no more, and nobody asked for it to be removed.
-    Left,
+    /// The file no longer declares the resource. It was kept, because pruning was not requested.
+    NotPruned,
 }
 
-/// A field that is otherwise.
+/// A field that differs from the declaration.
 #[derive(Debug, PartialEq)]
 pub struct Difference {
-    /// Its name, such as `url` or `subscription record.updated`.
+    /// The name of the field, such as `url` or `subscription record.updated`.
     pub field: String,
-    /// What it was; `None`: nothing, or nobody's to read.
+    /// The value before the change; `None` if there was none or if it is secret.
     pub from: Option<Value>,
-    /// What it is.
+    /// The value after the change; `None` if there is none or if it is secret.
     pub to: Option<Value>,
 }
 
-impl Report {
-    /// How many things are added, changed, unchanged, removed and left.
+impl ApplyReport {
+    /// The number of resources that were added, changed, unchanged, removed and not pruned, in this order.
     pub fn counts(&self) -> [usize; 5] {
         let mut counts = [0; 5];
         for item in &self.items {
             counts[match item.outcome {
-                Outcome::Added { .. } => 0,
-                Outcome::Changed(_) => 1,
-                Outcome::Unchanged => 2,
-                Outcome::Removed => 3,
-                Outcome::Left => 4,
+                ApplyOutcome::Added { .. } => 0,
+                ApplyOutcome::Changed(_) => 1,
+                ApplyOutcome::Unchanged => 2,
+                ApplyOutcome::Removed => 3,
+                ApplyOutcome::NotPruned => 4,
             }] += 1;
         }
         counts

@@ -1,23 +1,23 @@
-//! How a webhook's subscriptions become those that a file declares.
+//! Plans the changes that turn the subscriptions of a webhook into those that a file declares.
 
 use serde_json::{Map, Value};
 
-use super::{Difference, Document};
+use super::{Difference, JsonObject};
 
-/// One step; those that make come before those that remove, so that no event falls between.
+/// One change. Creations come before deletions, so that no event is missed between them.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
-    /// The number is its place in the file.
-    Make(usize, Document),
-    /// The one of this id.
-    Replace(usize, String, Document),
-    /// The one of this id.
-    Remove(String),
+pub(super) enum SubscriptionStep {
+    /// Create a subscription. The number is its index in the file.
+    Create(usize, JsonObject),
+    /// Replace the subscription with this id. The number is its index in the file.
+    Replace(usize, String, JsonObject),
+    /// Delete the subscription with this id.
+    Delete(String),
 }
 
-/// The steps from those that are there to those that are wanted, with what they change.
-pub(super) fn steps(present: &[Document], wanted: &[Document]) -> (Vec<Step>, Vec<Difference>) {
-    let mut left: Vec<&Document> = present.iter().collect();
+/// Returns the steps from the present subscriptions to the declared ones, and the differences that they make.
+pub(super) fn steps(present: &[JsonObject], wanted: &[JsonObject]) -> (Vec<SubscriptionStep>, Vec<Difference>) {
+    let mut left: Vec<&JsonObject> = present.iter().collect();
     let mut open = Vec::new();
     for (n, body) in wanted.iter().enumerate() {
         let wanted = normal(body);
@@ -33,32 +33,32 @@ pub(super) fn steps(present: &[Document], wanted: &[Document]) -> (Vec<Step>, Ve
         to: to.cloned(),
     };
     for (n, wanted) in open {
-        // One of the same type and resource is the same one, changed.
+        // A subscription with the same event type and resource is changed in place.
         let same =
-            |there: &&Document| ["event_type", "resource_id"].iter().all(|key| normal(there)[*key] == wanted[*key]);
+            |there: &&JsonObject| ["event_type", "resource_id"].iter().all(|key| normal(there)[*key] == wanted[*key]);
         if let Some(at) = left.iter().position(same) {
             let there = left.remove(at);
             differences.push(difference(&wanted, Some(&normal(there)), Some(&wanted)));
-            steps.push(Step::Replace(n, id(there), wanted_body(wanted)));
+            steps.push(SubscriptionStep::Replace(n, id(there), wanted_body(wanted)));
         } else {
             differences.push(difference(&wanted, None, Some(&wanted)));
-            steps.push(Step::Make(n, wanted_body(wanted)));
+            steps.push(SubscriptionStep::Create(n, wanted_body(wanted)));
         }
     }
     for there in left {
         let there_now = normal(there);
         differences.push(difference(&there_now, Some(&there_now), None));
-        steps.push(Step::Remove(id(there)));
+        steps.push(SubscriptionStep::Delete(id(there)));
     }
     (steps, differences)
 }
 
-fn id(there: &Document) -> String {
+fn id(there: &JsonObject) -> String {
     there.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// What makes two subscriptions the same, with what is not said filled in. A resource is known by its text.
-fn normal(subscription: &Document) -> Value {
+/// The fields that identify a subscription, with defaults filled in. A numeric resource id is converted to text.
+fn normal(subscription: &JsonObject) -> Value {
     let mut fields = subscription.clone();
     for key in ["id", "webhook_id", "created_at", "updated_at"] {
         fields.remove(key);
@@ -68,7 +68,7 @@ fn normal(subscription: &Document) -> Value {
         let text = number.to_string();
         fields.insert("resource_id".to_owned(), Value::from(text));
     }
-    // None are shown as an empty object, which an empty table of the file means too.
+    // The API shows absent filters as an empty object. An empty table in the file means the same.
     if fields.get("filters").and_then(Value::as_object).is_some_and(Map::is_empty) {
         fields.remove("filters");
     }
@@ -78,8 +78,8 @@ fn normal(subscription: &Document) -> Value {
     Value::Object(fields)
 }
 
-fn wanted_body(wanted: Value) -> Document {
-    let Value::Object(fields) = wanted else { return Document::new() };
+fn wanted_body(wanted: Value) -> JsonObject {
+    let Value::Object(fields) = wanted else { return JsonObject::new() };
     fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_so_already_stays_and_what_is_gone_goes_last() {
+    fn unchanged_subscriptions_stay_and_removed_ones_go_last() {
         let wanted = |value: Value| value.as_object().unwrap().clone();
         let present = [
             json!({"id": "sub_1", "webhook_id": "wh_1", "event_type": "a", "resource_id": null, "is_active": true, "filters": null}),
@@ -109,19 +109,19 @@ mod tests {
         assert_eq!(
             made,
             [
-                Step::Make(0, wanted(json!({"event_type": "d", "is_active": true}))),
-                Step::Replace(
+                SubscriptionStep::Create(0, wanted(json!({"event_type": "d", "is_active": true}))),
+                SubscriptionStep::Replace(
                     1,
                     "sub_2".into(),
                     wanted(json!({"event_type": "b", "resource_id": "7", "is_active": true}))
                 ),
-                Step::Remove("sub_1".into()),
-                Step::Remove("sub_3".into()),
+                SubscriptionStep::Delete("sub_1".into()),
+                SubscriptionStep::Delete("sub_3".into()),
             ]
         );
         let fields: Vec<_> = differences.iter().map(|difference| &*difference.field).collect();
         assert_eq!(fields, ["subscription d", "subscription b", "subscription a", "subscription c"]);
-        // Two that are alike are two.
+        // Two equal subscriptions count as two.
         let twice = [wanted(json!({"event_type": "c"})), wanted(json!({"event_type": "c"}))];
         assert_eq!(steps(&present[2..], &twice).0.len(), 1);
     }

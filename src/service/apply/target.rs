@@ -1,82 +1,87 @@
-//! The server on which declared things are made, whichever way it is reached.
+//! The server to which declarations are applied. Implementations reach it over HTTP or in process.
 
 use serde_json::{Map, Value};
 
 use crate::model::{FieldError, Secret};
-use crate::service::webhook::Preview;
+use crate::service::webhook::WebhookPreview;
 
 /// A JSON object: a webhook, a subscription or an event type.
-pub type Document = Map<String, Value>;
+pub type JsonObject = Map<String, Value>;
 
-/// A server with the things of one tenant: the tenant that the file names. What is not there is `None`.
-pub trait Target {
-    /// The event type of this name.
-    fn event_type(&self, name: &str) -> impl Future<Output = Result<Option<Document>, TargetError>>;
-    /// Makes or replaces the event type of this name; with `dry_run` it is only checked.
+/// A server, restricted to the tenant that the file names. Methods that read one resource return `None` if it does not
+/// exist.
+pub trait ApplyTarget {
+    /// Reads the event type with this name.
+    fn event_type(&self, name: &str) -> impl Future<Output = Result<Option<JsonObject>, TargetError>>;
+    /// Creates or replaces the event type with this name. With `dry_run` it is only validated.
     fn put_event_type(
         &self,
         name: &str,
-        document: &Document,
+        document: &JsonObject,
         dry_run: bool,
     ) -> impl Future<Output = Result<(), TargetError>>;
 
-    /// The webhook of this uid.
-    fn webhook(&self, uid: &str) -> impl Future<Output = Result<Option<Document>, TargetError>>;
-    /// Every webhook.
-    fn webhooks(&self) -> impl Future<Output = Result<Vec<Document>, TargetError>>;
-    /// Checks a new webhook, and makes none.
-    fn check_new_webhook(&self, document: &Document) -> impl Future<Output = Result<(), TargetError>>;
-    /// Makes a webhook; answers its secret.
-    fn create_webhook(&self, document: &Document) -> impl Future<Output = Result<Option<Secret>, TargetError>>;
-    /// What the webhook would become, without changing it.
-    fn preview_webhook(&self, uid: &str, document: &Document) -> impl Future<Output = Result<Preview, TargetError>>;
+    /// Reads the webhook with this uid.
+    fn webhook(&self, uid: &str) -> impl Future<Output = Result<Option<JsonObject>, TargetError>>;
+    /// Lists all webhooks.
+    fn webhooks(&self) -> impl Future<Output = Result<Vec<JsonObject>, TargetError>>;
+    /// Validates a new webhook without creating it.
+    fn check_new_webhook(&self, document: &JsonObject) -> impl Future<Output = Result<(), TargetError>>;
+    /// Creates a webhook. Returns its secret.
+    fn create_webhook(&self, document: &JsonObject) -> impl Future<Output = Result<Option<Secret>, TargetError>>;
+    /// Previews a replacement of the webhook without changing it.
+    fn preview_webhook(
+        &self,
+        uid: &str,
+        document: &JsonObject,
+    ) -> impl Future<Output = Result<WebhookPreview, TargetError>>;
     /// Replaces the webhook.
-    fn replace_webhook(&self, uid: &str, document: &Document) -> impl Future<Output = Result<(), TargetError>>;
-    /// Gives the webhook this secret.
+    fn replace_webhook(&self, uid: &str, document: &JsonObject) -> impl Future<Output = Result<(), TargetError>>;
+    /// Sets the secret of the webhook.
     fn set_secret(&self, uid: &str, secret: &Secret) -> impl Future<Output = Result<(), TargetError>>;
-    /// Deletes the webhook of this id.
+    /// Deletes the webhook with this id.
     fn delete_webhook(&self, id: &str) -> impl Future<Output = Result<(), TargetError>>;
 
-    /// Every subscription of the webhook.
-    fn subscriptions(&self, uid: &str) -> impl Future<Output = Result<Vec<Document>, TargetError>>;
-    /// Makes a subscription of the webhook.
-    fn create_subscription(&self, uid: &str, document: &Document) -> impl Future<Output = Result<(), TargetError>>;
-    /// Replaces the subscription of this id.
+    /// Lists all subscriptions of the webhook.
+    fn subscriptions(&self, uid: &str) -> impl Future<Output = Result<Vec<JsonObject>, TargetError>>;
+    /// Creates a subscription of the webhook.
+    fn create_subscription(&self, uid: &str, document: &JsonObject) -> impl Future<Output = Result<(), TargetError>>;
+    /// Replaces the subscription with this id.
     fn replace_subscription(
         &self,
         uid: &str,
         id: &str,
-        document: &Document,
+        document: &JsonObject,
     ) -> impl Future<Output = Result<(), TargetError>>;
-    /// Deletes the subscription of this id.
+    /// Deletes the subscription with this id.
     fn delete_subscription(&self, uid: &str, id: &str) -> impl Future<Output = Result<(), TargetError>>;
 }
 
-/// Why the server did not do what it was asked.
+/// Why a call to the server failed.
 #[derive(Debug)]
 pub enum TargetError {
-    /// It refused.
-    Refused(Refusal),
-    /// It could not be asked.
-    Failed(CallFailed),
+    /// The server refused the request.
+    Refused(TargetRefusal),
+    /// The call got no valid response.
+    Failed(TargetCallFailed),
 }
 
-/// A refusal.
+/// A request that the server refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// One for each field that is wrong.
+pub struct TargetRefusal {
+    /// One entry for each invalid field.
     pub errors: Vec<FieldError>,
-    /// The refusal as a whole, where no field is named.
+    /// The explanation of the refusal as a whole, if it names no field.
     pub message: String,
 }
 
-/// A call that came to no answer.
+/// A call that got no valid response. The text is the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct CallFailed(pub String);
+pub struct TargetCallFailed(pub String);
 
-impl From<CallFailed> for TargetError {
-    fn from(failed: CallFailed) -> Self {
+impl From<TargetCallFailed> for TargetError {
+    fn from(failed: TargetCallFailed) -> Self {
         Self::Failed(failed)
     }
 }

@@ -1,21 +1,24 @@
-//! What a file may say.
+//! Tests of the structure of declaration files.
 
 use super::*;
 use crate::config::Environment;
 
-fn read(text: &str) -> Result<Declared, Vec<Fault>> {
+fn read(text: &str) -> Result<DeclarationFile, Vec<DeclarationError>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("webhooks.toml");
     std::fs::write(&path, text).unwrap();
     let environment = Environment::new([("SECRET".into(), "whsec_canary-of-the-environment".into())]);
-    Declared::read(&path, &environment).map_err(|faults| {
+    DeclarationFile::read(&path, &environment).map_err(|errors| {
         let prefix = format!("{}/", folder.path().display());
-        faults.into_iter().map(|fault| Fault { place: fault.place.replace(&prefix, ""), ..fault }).collect()
+        errors
+            .into_iter()
+            .map(|fault| DeclarationError { location: fault.location.replace(&prefix, ""), ..fault })
+            .collect()
     })
 }
 
 #[test]
-fn each_fault_of_the_shape_is_named_by_line_and_key() {
+fn each_structural_error_names_line_and_key() {
     for (text, said) in [
         ("[[webhooks]", "webhooks.toml:1: this is not TOML: invalid table header, expected `.`, `]]`"),
         ("colour = 1", "webhooks.toml:1: colour: unknown key; allowed here: tenant, set, prune, event_types, webhooks"),
@@ -68,8 +71,8 @@ fn each_fault_of_the_shape_is_named_by_line_and_key() {
             "webhooks.toml:4: event_types[1].name: \"a\" is there twice",
         ),
     ] {
-        let faults = read(text).unwrap_err();
-        let found: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let errors = read(text).unwrap_err();
+        let found: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(found, [said], "{text}");
         assert!(!found.concat().contains("canary"), "{found:?}");
     }

@@ -1,41 +1,42 @@
-//! A document that makes or changes a source, read field by field into settings. The source itself judges what they mean.
+//! Reads the document that creates or changes a source into settings. The source itself validates the values.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
+use crate::inbound::source::{PartnerToken, SecretSetting, SecretTable, Source, SourceSettings};
 use crate::model::{DEFAULT_TENANT, FieldError, HIDDEN, Principal, Role, Secret, SourceId, is_tenant_name};
-use crate::service::fields::{Fields, Given, merge_patch, pointer, unknown};
+use crate::service::fields::{DocumentFields, FieldUpdate, merge_patch, pointer, unknown};
 use crate::service::{Error, ErrorKind};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \
     handshake, respond, tolerance, options, event_map, validation_config, max_body_bytes, rate_limit_rps, burst, url";
-/// Fields that a client may send back as it read them; those that tell when are not compared.
+/// Fields that a client may send back unchanged.
 const READ_ONLY: [&str; 4] = ["secret_hints", "managed_by", "deleted_at", "tenant"];
+/// Fields that a client may send back. They are ignored and not compared.
 const TIMES: [&str; 3] = ["created_at", "modified_at", "warnings"];
 const TOKEN: &str = "expected 22 to 128 of A-Z, a-z, 0-9, - and _";
 
-/// What the document of a new source comes to.
-pub(super) struct Created {
+/// The content of the document of a new source.
+pub(super) struct NewSource {
     pub(super) tenant: Box<str>,
-    pub(super) settings: Settings,
-    /// Given by an admin.
-    pub(super) token: Option<Token>,
+    pub(super) settings: SourceSettings,
+    /// The token, if an admin chose one.
+    pub(super) token: Option<PartnerToken>,
 }
 
 /// Reads the document of a new source.
-pub(super) fn create(document: Map<String, Value>, principal: &Principal) -> Result<Created, Error> {
-    let mut fields = Fields::new(document);
-    if let Some(delivery_id) = fields.left.remove("delivery_id") {
-        fields.left.entry("id").or_insert(delivery_id);
+pub(super) fn create(document: Map<String, Value>, principal: &Principal) -> Result<NewSource, Error> {
+    let mut fields = DocumentFields::new(document);
+    if let Some(delivery_id) = fields.unread.remove("delivery_id") {
+        fields.unread.entry("id").or_insert(delivery_id);
     }
     let token = token(&mut fields, principal)?;
     let tenant = tenant(&mut fields, principal);
     let secret = fields.plain_text("secret");
     for key in ["name", "kind"] {
-        if fields.left.get(key).is_none_or(Value::is_null) {
+        if fields.unread.get(key).is_none_or(Value::is_null) {
             fields.wrong(pointer(key), "is required");
         }
     }
@@ -45,30 +46,30 @@ pub(super) fn create(document: Map<String, Value>, principal: &Principal) -> Res
     }
     settings.tenant = Some(tenant.to_string());
     fields.finish(ALLOWED)?;
-    Ok(Created { tenant, settings, token })
+    Ok(NewSource { tenant, settings, token })
 }
 
-/// Reads a merge patch (RFC 7396) of a source.
-pub(super) fn patch(document: Map<String, Value>, source: &Source) -> Result<Settings, Error> {
-    let mut fields = Fields::new(document);
-    sent_back(&mut fields, source);
+/// Reads a JSON merge patch (RFC 7396) of a source.
+pub(super) fn patch(document: Map<String, Value>, source: &Source) -> Result<SourceSettings, Error> {
+    let mut fields = DocumentFields::new(document);
+    check_read_only(&mut fields, source);
     for (key, detail) in [
         ("secret", "a new secret comes in by rotate-secret, or in secrets"),
         ("token", "a new token comes in by rotate-token"),
         ("org_id", "cannot be changed"),
     ] {
-        if fields.left.remove(key).is_some() {
+        if fields.unread.remove(key).is_some() {
             fields.wrong(pointer(key), detail);
         }
     }
     for key in ["name", "kind"] {
-        if fields.left.get(key).is_some_and(Value::is_null) {
+        if fields.unread.get(key).is_some_and(Value::is_null) {
             fields.wrong(pointer(key), "is required");
-            fields.left.remove(key);
+            fields.unread.remove(key);
         }
     }
     let mut merged = as_json(&source.settings);
-    let given = std::mem::take(&mut fields.left);
+    let given = std::mem::take(&mut fields.unread);
     let keeps_secrets = !given.contains_key("secrets");
     for (key, value) in given {
         let present = merged.entry(key.clone()).or_insert(Value::Null);
@@ -78,7 +79,7 @@ pub(super) fn patch(document: Map<String, Value>, source: &Source) -> Result<Set
             _ => *present = value,
         }
     }
-    fields.left = merged;
+    fields.unread = merged;
     let mut settings = settings(&mut fields, Some(&source.settings));
     if keeps_secrets {
         settings.secrets.clone_from(&source.settings.secrets);
@@ -88,49 +89,49 @@ pub(super) fn patch(document: Map<String, Value>, source: &Source) -> Result<Set
     Ok(settings)
 }
 
-/// Settings as a body would write them, without secrets.
-fn as_json(settings: &Settings) -> Map<String, Value> {
-    let plain = Settings { secrets: Vec::new(), tenant: None, ..settings.clone() };
+/// The settings as a document, without secrets.
+fn as_json(settings: &SourceSettings) -> Map<String, Value> {
+    let plain = SourceSettings { secrets: Vec::new(), tenant: None, ..settings.clone() };
     match serde_json::to_value(plain) {
         Ok(Value::Object(fields)) => fields,
-        // A struct of text, numbers and JSON always is one.
+        // A struct of text, numbers and JSON always serialises to an object.
         _ => Map::new(),
     }
 }
 
-/// A client may send back what it read; what the server sets must be as it was.
-fn sent_back(fields: &mut Fields, source: &Source) {
+/// Removes fields that a client may send back as it read them. Fields that the server sets must be unchanged.
+fn check_read_only(fields: &mut DocumentFields, source: &Source) {
     for key in TIMES {
-        fields.left.remove(key);
+        fields.unread.remove(key);
     }
     let shown = shown(source);
     for key in READ_ONLY {
-        if let Some(given) = fields.left.remove(key)
+        if let Some(given) = fields.unread.remove(key)
             && shown.get(key) != Some(&given)
         {
             fields.wrong(pointer(key), "is set by the server and cannot be changed");
         }
     }
-    // The source's own id, or where the delivery's id stands.
+    // `id` is either the id of the source or the place of the delivery id in requests.
     let own_id = |text: &str| text.parse::<SourceId>().is_ok();
-    if let Some(id) = fields.left.get("id").and_then(Value::as_str).filter(|text| own_id(text)) {
+    if let Some(id) = fields.unread.get("id").and_then(Value::as_str).filter(|text| own_id(text)) {
         if shown.get("id").and_then(Value::as_str) != Some(id) {
             fields.wrong("/id", "is set by the server and cannot be changed");
         }
-        fields.left.remove("id");
+        fields.unread.remove("id");
     }
-    if let Some(delivery_id) = fields.left.remove("delivery_id") {
-        fields.left.entry("id").or_insert(delivery_id);
+    if let Some(delivery_id) = fields.unread.remove("delivery_id") {
+        fields.unread.entry("id").or_insert(delivery_id);
     }
-    // What is shown of these may come from elsewhere: the kind, the server.
+    // The displayed values of these fields may come from the kind or the server and not from the settings.
     for key in ["url", "dedup", "max_body_bytes", "burst"] {
-        if fields.left.get(key).is_some() && fields.left.get(key) == shown.get(key) {
-            fields.left.remove(key);
+        if fields.unread.get(key).is_some() && fields.unread.get(key) == shown.get(key) {
+            fields.unread.remove(key);
         }
     }
 }
 
-/// The fields, as a client reads them, that the server sets or that may come from elsewhere than the settings.
+/// The fields of the API document that the server sets, or whose value may come from somewhere else than the settings.
 fn shown(source: &Source) -> Map<String, Value> {
     let mut shown = Map::new();
     let mut show = |key: &str, value: Value| _ = shown.insert(key.to_owned(), value);
@@ -148,7 +149,7 @@ fn shown(source: &Source) -> Map<String, Value> {
     shown
 }
 
-/// An option that reads `***`, written back so, stays.
+/// Merges options. An option with the value `***` keeps its present value.
 fn merge_options(present: &mut Value, patch: Value) {
     let patch = match patch {
         Value::Object(options) => {
@@ -159,14 +160,14 @@ fn merge_options(present: &mut Value, patch: Value) {
     merge_patch(present, patch);
 }
 
-/// The token that an admin gives.
-fn token(fields: &mut Fields, principal: &Principal) -> Result<Option<Token>, Error> {
+/// Reads the token that an admin chose.
+fn token(fields: &mut DocumentFields, principal: &Principal) -> Result<Option<PartnerToken>, Error> {
     let Some(given) = fields.plain_text("token") else { return Ok(None) };
     may_give_token(principal)?;
-    Ok(Token::try_new(&given).map_err(|_| fields.wrong("/token", TOKEN)).ok())
+    Ok(PartnerToken::try_new(&given).map_err(|_| fields.wrong("/token", TOKEN)).ok())
 }
 
-/// Only an admin may choose what is as good as a password.
+/// Rejects callers that may not choose a token. Only an admin may, because a token is equivalent to a password.
 pub(super) fn may_give_token(principal: &Principal) -> Result<(), Error> {
     match principal.role {
         Role::Admin => Ok(()),
@@ -174,8 +175,8 @@ pub(super) fn may_give_token(principal: &Principal) -> Result<(), Error> {
     }
 }
 
-/// Whose it is: only a key of tenant `*` names another tenant than its own.
-fn tenant(fields: &mut Fields, principal: &Principal) -> Box<str> {
+/// Reads the tenant. Only a key of tenant `*` may name another tenant than its own.
+fn tenant(fields: &mut DocumentFields, principal: &Principal) -> Box<str> {
     let mut tenant: Option<Box<str>> = principal.tenant.as_deref().map(Into::into);
     for key in ["tenant", "org_id"] {
         let Some(named) = fields.id(key).value() else { continue };
@@ -192,25 +193,25 @@ fn tenant(fields: &mut Fields, principal: &Principal) -> Box<str> {
     tenant.unwrap_or_else(|| DEFAULT_TENANT.into())
 }
 
-/// A field in the form that settings have it in.
-fn field<T: DeserializeOwned>(fields: &mut Fields, key: &str, expected: &str) -> Option<T> {
+/// Reads a field into the type that the settings use.
+fn field<T: DeserializeOwned>(fields: &mut DocumentFields, key: &str, expected: &str) -> Option<T> {
     let read = |value: Value| {
         serde_json::from_value(value).map_err(|error| {
-            // The kind of value that is expected, and what serde says of the parts of an object.
-            let told = error.to_string();
-            if told.starts_with("unknown field") { told } else { format!("expected {expected}") }
+            // The expected type of the value. For an unknown member of an object, the message of serde.
+            let message = error.to_string();
+            if message.starts_with("unknown field") { message } else { format!("expected {expected}") }
         })
     };
     match fields.take(key, read) {
-        Given::Value(value) => Some(value),
-        Given::Absent | Given::Null => None,
+        FieldUpdate::Value(value) => Some(value),
+        FieldUpdate::Absent | FieldUpdate::Null => None,
     }
 }
 
 const PLACES: &str = "a place such as \"header:X-Delivery\" or \"json:/id\", or a list of them";
 
-fn settings(fields: &mut Fields, before: Option<&Settings>) -> Settings {
-    Settings {
+fn settings(fields: &mut DocumentFields, before: Option<&SourceSettings>) -> SourceSettings {
+    SourceSettings {
         name: fields.plain_text("name").unwrap_or_default(),
         kind: fields.plain_text("kind").unwrap_or_default(),
         tenant: None,
@@ -238,9 +239,10 @@ fn settings(fields: &mut Fields, before: Option<&Settings>) -> Settings {
     }
 }
 
-/// Secrets: text, or `{value, until?, when?}`; `{hint, …}` in place of the value keeps the one that is shown so.
-fn secrets(fields: &mut Fields, before: Option<&Settings>) -> Vec<SecretSetting> {
-    let Some(given) = fields.left.remove("secrets") else { return Vec::new() };
+/// Reads secrets: text, or `{value, until?, when?}`. `{hint, …}` without a value keeps the present secret with this
+/// hint.
+fn secrets(fields: &mut DocumentFields, before: Option<&SourceSettings>) -> Vec<SecretSetting> {
+    let Some(given) = fields.unread.remove("secrets") else { return Vec::new() };
     let Value::Array(given) = given else {
         if !given.is_null() {
             fields.wrong("/secrets", "expected an array of secrets");
@@ -248,7 +250,8 @@ fn secrets(fields: &mut Fields, before: Option<&Settings>) -> Vec<SecretSetting>
         return Vec::new();
     };
     let values = before.iter().flat_map(|settings| settings.secrets.iter().filter_map(SecretSetting::value));
-    let mut kept: Vec<_> = before.map(Settings::secret_hints).unwrap_or_default().into_iter().zip(values).collect();
+    let mut kept: Vec<_> =
+        before.map(SourceSettings::secret_hints).unwrap_or_default().into_iter().zip(values).collect();
     let mut secrets = Vec::with_capacity(given.len());
     for (n, value) in given.into_iter().enumerate() {
         match secret(value, &mut kept) {
@@ -262,18 +265,18 @@ fn secrets(fields: &mut Fields, before: Option<&Settings>) -> Vec<SecretSetting>
 fn secret(given: Value, kept: &mut Vec<(String, &Secret)>) -> Result<SecretSetting, FieldError> {
     let mut parts = match given {
         Value::String(text) => return Ok(SecretSetting::Text(Secret::new(text))),
-        Value::Object(parts) => Fields::new(parts),
+        Value::Object(parts) => DocumentFields::new(parts),
         _ => return Err(FieldError::new("", "expected text, or an object of value, until and when")),
     };
     for key in ["env", "file"] {
-        if parts.left.contains_key(key) {
+        if parts.unread.contains_key(key) {
             return Err(FieldError::new(pointer(key), "only the configuration file may name env or file"));
         }
     }
     let (value, hint) = (parts.plain_text("value"), parts.plain_text("hint"));
     let (until, when) = (parts.plain_text("until"), parts.plain_text("when"));
-    let Fields { left, mut errors } = parts;
-    errors.extend(unknown(&left, "value, until, when, hint"));
+    let DocumentFields { unread, mut errors } = parts;
+    errors.extend(unknown(&unread, "value, until, when, hint"));
     if let Some(error) = errors.into_iter().next() {
         return Err(error);
     }

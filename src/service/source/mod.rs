@@ -1,12 +1,12 @@
-//! Sources: make, list, read, change, delete, restore; what they refused; the guide for whoever sends.
+//! Sources: create, list, read, change, delete, restore, rotate secrets and tokens, and list rejected requests.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
-use super::{Error, ExpectedVersion, Operation, Page, Rows, Service, SourceRef};
-use crate::inbound::source::{ManagedBy, Rejection, SecretSetting, Settings, Source, SourceStatus, Token};
+use super::{Error, ExpectedVersion, ListPage, Operation, PageRequest, Service, SourceRef};
+use crate::inbound::source::{ManagedBy, PartnerToken, Rejection, SecretSetting, Source, SourceSettings, SourceStatus};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Secret, SourceId};
 use crate::registry::SourceError;
@@ -16,92 +16,94 @@ mod rotation;
 
 pub use rotation::{SourceSecretDraft, SourceTokenDraft};
 
-/// The kind whose URL holds a token.
+/// The kind of source whose URL contains a token.
 const PARTNER: &str = "partner";
-/// How often a change is made anew because another change came between, before the caller is told.
+/// How often a change is retried after a concurrent change, before the caller gets an error.
 const TRIES: usize = 8;
 
-/// How a caller names a source, and the tenant within which a name is looked for.
+/// A reference to a source and the tenant in which a name is looked up.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceKey<'a> {
-    /// Its id or its name.
+    /// The id or the name of the source.
     pub of: SourceRef<'a>,
-    /// The tenant that the caller names for a name; `None`: the caller's own, or `default` for a caller of tenant `*`.
+    /// The tenant in which a name is looked up; `None`: the caller's own tenant, or `default` for a caller of tenant
+    /// `*`.
     pub tenant: Option<&'a str>,
 }
 
-/// A source that was checked and can be made.
+/// A validated source, ready to be created.
 #[derive(Debug)]
 pub struct SourceDraft {
     tenant: Box<str>,
-    settings: Settings,
-    token: Option<Token>,
-    /// A secret that was made for the sender, and so has to be told.
+    settings: SourceSettings,
+    token: Option<PartnerToken>,
+    /// A secret that the server generated for the sender. The response must contain it.
     secret: Option<Secret>,
     by: Principal,
 }
 
-/// A source with what is told of it only once.
+/// A source with its new token and secret, which are returned only once.
 #[derive(Debug)]
-pub struct ToldSource {
-    /// The source as it is now.
+pub struct SourceWithSecrets {
+    /// The current source.
     pub source: Arc<Source>,
-    /// Its new token.
-    pub token: Option<Token>,
-    /// Its new secret, if the server made the secret.
+    /// The new token, if there is one.
+    pub token: Option<PartnerToken>,
+    /// The new secret, if the server generated one.
     pub secret: Option<Secret>,
 }
 
-/// Which sources are listed; an absent field takes all.
+/// A filter for sources. A field that is `None` matches everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SourceFilter<'a> {
-    /// Of this tenant.
+    /// Sources of this tenant.
     pub tenant: Option<&'a str>,
-    /// With this status.
+    /// Sources with this status.
     pub status: Option<SourceStatus>,
-    /// Of this kind.
+    /// Sources of this kind.
     pub kind: Option<&'a str>,
-    /// With this text in name or description, whatever its case.
+    /// Sources with this text in name or description, ignoring case.
     pub text: Option<&'a str>,
-    /// Those that are deleted, in place of those that are there.
+    /// Deleted sources instead of existing ones.
     pub is_deleted: bool,
 }
 
 impl Service {
-    /// Checks the document of a new source. A partner gets a token, and a sender that has no secret of its own gets one.
+    /// Validates the document of a new source. The server generates a token for a partner, and a secret for a sender
+    /// that has none of its own.
     ///
     /// # Errors
-    /// If the role is too low; each field that is wrong, by its JSON pointer.
+    /// If the role is too low. Invalid fields are listed by JSON pointer.
     pub fn draft_source(&self, principal: &Principal, document: Map<String, Value>) -> Result<SourceDraft, Error> {
         Operation::ChangeSources.permit(principal.role)?;
-        let document::Created { tenant, mut settings, token } = document::create(document, principal)?;
+        let document::NewSource { tenant, mut settings, token } = document::create(document, principal)?;
         let is_partner = settings.kind == PARTNER;
-        let token = token.or_else(|| is_partner.then(Token::generate));
-        let secret = if settings.secrets.is_empty() { made_secret(&mut settings) } else { None };
+        let token = token.or_else(|| is_partner.then(PartnerToken::generate));
+        let secret = if settings.secrets.is_empty() { add_generated_secret(&mut settings) } else { None };
         Ok(SourceDraft { tenant, settings, token, secret, by: principal.clone() })
     }
 
-    /// Makes a source.
+    /// Creates a source.
     ///
     /// # Errors
-    /// Each setting that is wrong; a name or a token that is taken.
-    pub async fn create_source(&self, draft: SourceDraft) -> Result<ToldSource, Error> {
+    /// If a setting is invalid, or the name or the token is taken.
+    pub async fn create_source(&self, draft: SourceDraft) -> Result<SourceWithSecrets, Error> {
         let SourceDraft { tenant, settings, token, secret, by } = draft;
-        let source = self.writer.by(&by).create_source(&tenant, settings, token.as_ref()).await?;
-        Ok(ToldSource { source, token, secret })
+        let source = self.writer.on_behalf_of(&by).create_source(&tenant, settings, token.as_ref()).await?;
+        Ok(SourceWithSecrets { source, token, secret })
     }
 
-    /// A page of the sources that the filter takes, newest first, from the one that follows the source `after`.
+    /// Lists the sources that match the filter, newest first, starting after the source `after`.
     ///
     /// # Errors
-    /// If the role is too low, or the caller may not know of the tenant.
+    /// If the role is too low, or the caller may not see the tenant.
     pub fn list_sources(
         &self,
         principal: &Principal,
         filter: SourceFilter<'_>,
-        page: Page,
+        page: PageRequest,
         after: Option<SourceId>,
-    ) -> Result<Rows<Arc<Source>, SourceId>, Error> {
+    ) -> Result<ListPage<Arc<Source>, SourceId>, Error> {
         Operation::ReadSources.permit(principal.role)?;
         let tenant = tenant_of(principal, filter.tenant)?;
         let needle = filter.text.map(str::to_lowercase);
@@ -116,7 +118,7 @@ impl Service {
             last = Some(source.id);
             if filter.takes(source, needle.as_deref()) {
                 found.push(Arc::clone(source));
-                if found.len() == page.wanted() {
+                if found.len() == page.fetch_limit() {
                     break;
                 }
             }
@@ -127,7 +129,7 @@ impl Service {
     /// Reads a source that is not deleted.
     ///
     /// # Errors
-    /// If the role is too low, or the source is not there for the caller.
+    /// If the role is too low, or the source does not exist for the caller.
     pub fn read_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
         Operation::ReadSources.permit(principal.role)?;
         let registry = self.registry.load();
@@ -138,15 +140,15 @@ impl Service {
         found.filter(|source| sees(principal, &source.tenant)).cloned().ok_or_else(not_found)
     }
 
-    /// Reads a source that was deleted; of several that had the name, the newest.
+    /// Reads a deleted source. If several deleted sources had the name, the newest is returned.
     ///
     /// # Errors
-    /// If the role is too low, or no deleted source is there for the caller.
+    /// If the role is too low, or the deleted source does not exist for the caller.
     pub fn read_deleted_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
         Operation::ReadSources.permit(principal.role)?;
         let registry = self.registry.load();
         let found = match key.of {
-            SourceRef::Id(id) => registry.known_source(id).cloned(),
+            SourceRef::Id(id) => registry.source_including_deleted(id).cloned(),
             SourceRef::Name(name) => {
                 let mut all = registry.sources(Some(tenant_of_name(principal, key)?), true);
                 all.find(|source| source.deleted_at.is_some() && *source.name == *name).cloned()
@@ -156,10 +158,10 @@ impl Service {
         found.ok_or_else(not_found)
     }
 
-    /// Looks whether a source is there and can be changed by the API.
+    /// Checks whether a source exists and can be changed through the API.
     ///
     /// # Errors
-    /// If the role is too low, the source is not there for the caller, or the configuration file manages the source.
+    /// If the role is too low, the source does not exist for the caller, or the configuration file manages the source.
     pub fn may_change_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<(), Error> {
         self.changeable_source(principal, key).map(drop)
     }
@@ -167,8 +169,8 @@ impl Service {
     /// Changes the fields that the document names (RFC 7396).
     ///
     /// # Errors
-    /// If the role is too low; each field that is wrong; a source that is not there, of the configuration file, or not of
-    /// the expected version.
+    /// If the role is too low, a field is invalid, the source does not exist, the configuration file manages it, or its
+    /// version is not the expected one.
     pub async fn patch_source(
         &self,
         principal: &Principal,
@@ -180,7 +182,7 @@ impl Service {
             let source = self.changeable_source(principal, key)?;
             let settings = document::patch(document.clone(), &source)?;
             ExpectedVersion::bind(expected, source.version)?;
-            match self.writer.by(principal).replace_source(source.id, Some(source.version), settings).await {
+            match self.writer.on_behalf_of(principal).replace_source(source.id, Some(source.version), settings).await {
                 Err(SourceError::Changed) => {}
                 changed => return Ok(changed?),
             }
@@ -188,10 +190,11 @@ impl Service {
         Err(SourceError::Changed.into())
     }
 
-    /// Deletes a source, which can be restored.
+    /// Deletes a source. It can be restored.
     ///
     /// # Errors
-    /// If the role is too low; a source that is not there, of the configuration file, or not of the expected version.
+    /// If the role is too low, the source does not exist, the configuration file manages it, or its version is not the
+    /// expected one.
     pub async fn delete_source(
         &self,
         principal: &Principal,
@@ -200,16 +203,17 @@ impl Service {
     ) -> Result<(), Error> {
         let source = self.changeable_source(principal, key)?;
         let version = ExpectedVersion::bind(expected, source.version)?;
-        match self.writer.by(principal).delete_source(source.id, version).await {
+        match self.writer.on_behalf_of(principal).delete_source(source.id, version).await {
             Err(SourceError::Changed) => Err(Error::changed_meanwhile()),
             deleted => Ok(deleted.map(drop)?),
         }
     }
 
-    /// Restores a deleted source, with its token and secrets. A source that is there stays as it is.
+    /// Restores a deleted source with its token and secrets. A source that is not deleted is not changed.
     ///
     /// # Errors
-    /// If the role is too low; a source that is not there, of the configuration file, or not of the expected version.
+    /// If the role is too low, the source does not exist, the configuration file manages it, or its version is not the
+    /// expected one.
     pub async fn restore_source(
         &self,
         principal: &Principal,
@@ -220,13 +224,13 @@ impl Service {
         let source = self.read_source(principal, key).or_else(|_| self.read_deleted_source(principal, key))?;
         changeable(&source)?;
         ExpectedVersion::bind(expected, source.version)?;
-        Ok(self.writer.by(principal).restore_source(source.id).await?)
+        Ok(self.writer.on_behalf_of(principal).restore_source(source.id).await?)
     }
 
-    /// What a source refused since the server's start, newest first, at most `limit`.
+    /// Lists the requests that a source rejected since the start of the server, newest first, at most `limit`.
     ///
     /// # Errors
-    /// If the role is too low, or the source is not there for the caller.
+    /// If the role is too low, or the source does not exist for the caller.
     pub fn source_rejections(
         &self,
         principal: &Principal,
@@ -237,7 +241,7 @@ impl Service {
         Ok(self.rejections.of(source.id).into_iter().take(limit).collect())
     }
 
-    /// The source, if the caller may change it and it is not the configuration file's.
+    /// Finds a source that the caller may change and that the configuration file does not manage.
     fn changeable_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
         Operation::ChangeSources.permit(principal.role)?;
         let source = self.read_source(principal, key)?;
@@ -247,7 +251,7 @@ impl Service {
 }
 
 impl SourceFilter<'_> {
-    /// `needle` is the text in lower case.
+    /// Whether the source matches the filter. `needle` is the filter's text in lower case.
     fn takes(&self, source: &Source, needle: Option<&str>) -> bool {
         let texts = [Some(&*source.name), source.settings.description.as_deref()];
         self.status.is_none_or(|status| status == source.status)
@@ -256,7 +260,7 @@ impl SourceFilter<'_> {
     }
 }
 
-/// A source of the configuration file is changed only there.
+/// Rejects a source of the configuration file. It can be changed only in the file.
 fn changeable(source: &Source) -> Result<(), Error> {
     match source.managed_by {
         ManagedBy::Api => Ok(()),
@@ -264,7 +268,7 @@ fn changeable(source: &Source) -> Result<(), Error> {
     }
 }
 
-/// The tenant within which a name is looked for.
+/// The tenant in which a name is looked up.
 fn tenant_of_name<'a>(principal: &'a Principal, key: SourceKey<'a>) -> Result<&'a str, Error> {
     Ok(tenant_of(principal, key.tenant)?.unwrap_or(DEFAULT_TENANT))
 }
@@ -273,9 +277,9 @@ fn not_found() -> Error {
     Error::not_found("source")
 }
 
-/// A secret that is made here, where the sender has none of its own.
-fn made_secret(settings: &mut Settings) -> Option<Secret> {
-    let secret = rotation::chosen_secret(&settings.kind, &rotation::effective_scheme(settings)?)?;
+/// Generates a secret and adds it to the settings. Returns `None` if the sender generates its secret itself.
+fn add_generated_secret(settings: &mut SourceSettings) -> Option<Secret> {
+    let secret = rotation::generate_secret(&settings.kind, &rotation::effective_scheme(settings)?)?;
     settings.secrets.push(SecretSetting::Text(secret.clone()));
     Some(secret)
 }

@@ -1,4 +1,4 @@
-//! New secrets and tokens for sources.
+//! Rotation of the secrets and tokens of sources.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::document::may_give_token;
-use super::{SourceKey, TRIES, ToldSource};
+use super::{SourceKey, SourceWithSecrets, TRIES};
 use crate::inbound::provider::recipe;
-use crate::inbound::source::{SecretSetting, SecretTable, Settings, Source, Token};
+use crate::inbound::source::{PartnerToken, SecretSetting, SecretTable, Source, SourceSettings};
 use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Principal, Secret, SourceId, Timestamp, kind};
 use crate::registry::SourceError;
 use crate::runtime::Random;
-use crate::service::fields::{Fields, Given};
+use crate::service::fields::{DocumentFields, FieldUpdate};
 use crate::service::{Error, ErrorKind, ExpectedVersion, Service};
 use crate::signature::RawScheme;
 use crate::signature::standard::SECRET_PREFIX;
 
-/// Kinds whose senders take a secret from us.
-const CHOSEN_HERE: [&str; 4] = [kind::CUSTOM, kind::PARTNER, kind::STANDARD_WEBHOOKS, kind::TOKEN];
-/// Random bytes in a secret that is made here.
+/// Kinds whose senders accept a secret that the server generates.
+const SERVER_GENERATED_KINDS: [&str; 4] = [kind::CUSTOM, kind::PARTNER, kind::STANDARD_WEBHOOKS, kind::TOKEN];
+/// Number of random bytes in a generated secret.
 const SECRET_BYTES: usize = 32;
-/// A secret of a source that was checked and can be put in force.
+/// A validated new secret of a source, ready to be activated.
 #[derive(Debug)]
 pub struct SourceSecretDraft {
     of: SourceId,
@@ -32,22 +32,22 @@ pub struct SourceSecretDraft {
     by: Principal,
 }
 
-/// A token of a source that was checked and can be put in force.
+/// A validated new token of a source, ready to be activated.
 #[derive(Debug)]
 pub struct SourceTokenDraft {
     of: SourceId,
-    token: Token,
+    token: PartnerToken,
     version: Option<u64>,
     by: Principal,
 }
 
 impl Service {
-    /// Checks or makes a source's new secret. The document: `{"overlap_seconds"?, "secret"?, "when"?}`. With `when`, the
-    /// secret is one of those for such requests.
+    /// Validates or generates the new secret of a source. The document is `{"overlap_seconds"?, "secret"?, "when"?}`.
+    /// With `when`, the secret applies only to requests that match the condition.
     ///
     /// # Errors
-    /// If the role is too low; each field that is wrong; a source that is not there, of the configuration file, or not of
-    /// the expected version.
+    /// If the role is too low, a field is invalid, the source does not exist, the configuration file manages it, or its
+    /// version is not the expected one.
     pub fn draft_source_secret(
         &self,
         principal: &Principal,
@@ -56,7 +56,7 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<SourceSecretDraft, Error> {
         let source = self.changeable_source(principal, key)?;
-        let mut fields = Fields::new(document);
+        let mut fields = DocumentFields::new(document);
         let rotation = Rotation::read(&mut fields, &source);
         fields.finish("overlap_seconds, secret, when")?;
         let version = ExpectedVersion::bind(expected, source.version)?;
@@ -64,13 +64,13 @@ impl Service {
         Ok(SourceSecretDraft { of: source.id, rotation, version, by: principal.clone() })
     }
 
-    /// Puts a new secret in force. The secrets before it end after the overlap.
+    /// Activates a new secret. The previous secrets expire after the overlap.
     ///
     /// # Errors
-    /// A source that is not there any more, or not of the expected version; each setting that is wrong.
-    pub async fn rotate_source_secret(&self, draft: SourceSecretDraft) -> Result<ToldSource, Error> {
+    /// If the source no longer exists, its version is not the expected one, or a setting is invalid.
+    pub async fn rotate_source_secret(&self, draft: SourceSecretDraft) -> Result<SourceWithSecrets, Error> {
         let SourceSecretDraft { of, rotation, version, by } = draft;
-        let writer = self.writer.by(&by);
+        let writer = self.writer.on_behalf_of(&by);
         for _ in 0..TRIES {
             let found = self.registry.load().source_by_id(of).cloned();
             let source = found.ok_or_else(super::not_found)?;
@@ -78,19 +78,19 @@ impl Service {
             match writer.replace_source(of, version.or(Some(source.version)), settings).await {
                 Err(SourceError::Changed) if version.is_none() => {}
                 changed => {
-                    let secret = rotation.is_made.then(|| rotation.secret.clone());
-                    return Ok(ToldSource { source: changed?, token: None, secret });
+                    let secret = rotation.is_generated.then(|| rotation.secret.clone());
+                    return Ok(SourceWithSecrets { source: changed?, token: None, secret });
                 }
             }
         }
         Err(SourceError::Changed.into())
     }
 
-    /// Checks or makes a partner's new token. The document: `{"token"?}`.
+    /// Validates or generates the new token of a partner. The document is `{"token"?}`.
     ///
     /// # Errors
-    /// If the role is too low, or may not choose a token; each field that is wrong; a source that is not there, of the
-    /// configuration file, or not of the expected version.
+    /// If the role is too low or may not choose a token, a field is invalid, the source does not exist, the
+    /// configuration file manages it, or its version is not the expected one.
     pub fn draft_source_token(
         &self,
         principal: &Principal,
@@ -99,14 +99,14 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<SourceTokenDraft, Error> {
         let source = self.changeable_source(principal, key)?;
-        let mut fields = Fields::new(document);
+        let mut fields = DocumentFields::new(document);
         let token = match fields.plain_text("token") {
-            None => Token::generate(),
+            None => PartnerToken::generate(),
             Some(given) => {
                 may_give_token(principal)?;
-                Token::try_new(&given).unwrap_or_else(|error| {
+                PartnerToken::try_new(&given).unwrap_or_else(|error| {
                     fields.wrong("/token", error.to_string());
-                    Token::generate()
+                    PartnerToken::generate()
                 })
             }
         };
@@ -115,33 +115,34 @@ impl Service {
         Ok(SourceTokenDraft { of: source.id, token, version, by: principal.clone() })
     }
 
-    /// Puts a new token in force. The token before it ends at once.
+    /// Activates a new token. The previous token is invalid at once.
     ///
     /// # Errors
-    /// A source that is no partner, not there any more, or not of the expected version; a token that another source has.
-    pub async fn rotate_source_token(&self, draft: SourceTokenDraft) -> Result<ToldSource, Error> {
+    /// If the source is not a partner, no longer exists, its version is not the expected one, or another source has the
+    /// token.
+    pub async fn rotate_source_token(&self, draft: SourceTokenDraft) -> Result<SourceWithSecrets, Error> {
         let SourceTokenDraft { of, token, version, by } = draft;
-        let source = self.writer.by(&by).rotate_token(of, version, &token).await?;
-        Ok(ToldSource { source, token: Some(token), secret: None })
+        let source = self.writer.on_behalf_of(&by).rotate_token(of, version, &token).await?;
+        Ok(SourceWithSecrets { source, token: Some(token), secret: None })
     }
 }
 
-/// How the secrets of a source change.
+/// A change of the secrets of a source.
 #[derive(Debug)]
 struct Rotation {
     secret: Secret,
-    /// Whether it was made here, and so has to be told.
-    is_made: bool,
+    /// Whether the server generated the secret. If so, the response must contain it.
+    is_generated: bool,
     overlap: Duration,
     when: Option<String>,
 }
 
 impl Rotation {
-    /// `None`: what is wrong stands in the fields.
-    fn read(fields: &mut Fields, source: &Source) -> Option<Self> {
+    /// Reads a rotation from a document. Returns `None` if an error was recorded in the fields.
+    fn read(fields: &mut DocumentFields, source: &Source) -> Option<Self> {
         let overlap = match fields.whole("overlap_seconds", 0..=SECRET_OVERLAP_MAX.as_secs()) {
-            Given::Value(seconds) => Duration::from_secs(seconds),
-            Given::Absent | Given::Null => SECRET_OVERLAP_DEFAULT,
+            FieldUpdate::Value(seconds) => Duration::from_secs(seconds),
+            FieldUpdate::Absent | FieldUpdate::Null => SECRET_OVERLAP_DEFAULT,
         };
         let when = fields.plain_text("when");
         let before = fields.errors.len();
@@ -149,19 +150,19 @@ impl Rotation {
         if given.is_none() && fields.errors.len() > before {
             return None;
         }
-        let is_made = given.is_none();
+        let is_generated = given.is_none();
         let kind = &source.settings.kind;
-        let made = || chosen_secret(kind, &effective_scheme(&source.settings)?);
+        let made = || generate_secret(kind, &effective_scheme(&source.settings)?);
         let Some(secret) = given.or_else(made) else {
             fields.wrong("/secret", format!("is required: the sender of kind {kind} makes its secret itself"));
             return None;
         };
-        Some(Self { secret, is_made, overlap, when })
+        Some(Self { secret, is_generated, overlap, when })
     }
 
-    /// The settings with the new secret first; those before it for the same requests end when the overlap does, if not
-    /// sooner, and those that have ended go.
-    fn apply(&self, settings: &Settings, now: Timestamp) -> Settings {
+    /// Returns the settings with the new secret first. Previous secrets with the same `when` expire at the end of the
+    /// overlap or at their own end, whichever is earlier. Expired secrets with the same `when` are removed.
+    fn apply(&self, settings: &SourceSettings, now: Timestamp) -> SourceSettings {
         let end = now.plus(self.overlap);
         let mut secrets = vec![match &self.when {
             None => SecretSetting::Text(self.secret.clone()),
@@ -183,7 +184,7 @@ impl Rotation {
                 secrets.push(SecretSetting::Table(table(value.clone(), Some(end.to_string()), when)));
             }
         }
-        Settings { secrets, ..settings.clone() }
+        SourceSettings { secrets, ..settings.clone() }
     }
 }
 
@@ -191,8 +192,8 @@ fn table(value: Secret, until: Option<String>, when: Option<String>) -> SecretTa
     SecretTable { value: Some(value), env: None, file: None, until, when }
 }
 
-/// How a source of these settings is signed.
-pub(super) fn effective_scheme(settings: &Settings) -> Option<RawScheme> {
+/// The signature scheme of a source with these settings.
+pub(super) fn effective_scheme(settings: &SourceSettings) -> Option<RawScheme> {
     match (&settings.verify, &*settings.kind) {
         (Some(verify), _) => Some(verify.clone()),
         (None, "token") => Some(RawScheme { scheme: "token".to_owned(), ..RawScheme::default() }),
@@ -200,9 +201,10 @@ pub(super) fn effective_scheme(settings: &Settings) -> Option<RawScheme> {
     }
 }
 
-/// A new secret for a source of this kind, in the form that its scheme reads; `None` where the sender makes it.
-pub(super) fn chosen_secret(kind: &str, scheme: &RawScheme) -> Option<Secret> {
-    if !CHOSEN_HERE.contains(&kind) || !["hmac", "hash", "token"].contains(&&*scheme.scheme) {
+/// Generates a secret for a source of this kind, in the encoding that its scheme expects. Returns `None` if the sender
+/// generates its secret itself.
+pub(super) fn generate_secret(kind: &str, scheme: &RawScheme) -> Option<Secret> {
+    if !SERVER_GENERATED_KINDS.contains(&kind) || !["hmac", "hash", "token"].contains(&&*scheme.scheme) {
         return None;
     }
     let bytes = Zeroizing::new(Random::secret::<SECRET_BYTES>());

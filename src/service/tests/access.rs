@@ -1,4 +1,4 @@
-//! Sources, event types, keys, tenants and the audit log: roles, tenants, what one may grant.
+//! Sources, event types, keys, tenants and the audit log: required roles, tenant isolation, limits on grants.
 
 use super::*;
 use crate::service::audit::AuditFilter;
@@ -6,20 +6,20 @@ use crate::service::event_type::{EventTypeFilter, EventTypeKey};
 use crate::service::key::KeyFilter;
 use crate::service::source::{SourceFilter, SourceKey};
 
-/// The roles, each of tenant `default` and of tenant `*`.
+/// A caller for each role, of tenant `default` and of tenant `*`.
 fn callers() -> Vec<Principal> {
     let roles = [Role::Publisher, Role::Viewer, Role::Member, Role::Admin];
     roles.into_iter().flat_map(|role| [principal("default", role), Principal::new(None, role)]).collect()
 }
 
-/// A partner whose token and secret are made here.
+/// A partner source without token and secret, which the server generates.
 fn partner() -> Map<String, Value> {
     let verify = json!({"scheme": "hmac", "sig": "header:X-Signature", "encoding": "hex"});
     document(&json!({"name": "crm", "kind": "partner", "verify": verify}))
 }
 
 #[tokio::test]
-async fn each_operation_on_what_a_tenant_has_refuses_a_lesser_role() {
+async fn each_operation_on_tenant_resources_refuses_a_lesser_role() {
     use Operation::{
         ChangeEventTypes, ChangeKeys, ChangeSources, CreateTenant, ReadAudit, ReadEventTypes, ReadKeys, ReadSources,
         ReadTenants,
@@ -68,7 +68,7 @@ async fn each_operation_on_what_a_tenant_has_refuses_a_lesser_role() {
 }
 
 #[tokio::test]
-async fn nobody_grants_more_than_is_theirs() {
+async fn a_key_grants_no_more_than_its_creator_has() {
     let world = world();
     let (service, by) = (&world.service, principal("default", Role::Admin));
     for (wrong, pointer) in [
@@ -88,22 +88,22 @@ async fn nobody_grants_more_than_is_theirs() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_tenant_is_not_found() {
+async fn resources_of_another_tenant_are_not_found() {
     let world = world();
     let (service, own, other) = (&world.service, principal("default", Role::Admin), principal("acme", Role::Admin));
     let all = Principal::new(None, Role::Admin);
 
     let new = partner();
-    let told = service.create_source(service.draft_source(&own, new).unwrap()).await.unwrap();
-    assert!(told.token.is_some() && told.secret.is_some(), "both are made here");
+    let created = service.create_source(service.draft_source(&own, new).unwrap()).await.unwrap();
+    assert!(created.token.is_some() && created.secret.is_some(), "both are made here");
     let of = |of| SourceKey { of, tenant: None };
-    for key in [of(SourceRef::Id(told.source.id)), of(SourceRef::Name("crm"))] {
-        assert_eq!(service.read_source(&own, key).unwrap().id, told.source.id);
+    for key in [of(SourceRef::Id(created.source.id)), of(SourceRef::Name("crm"))] {
+        assert_eq!(service.read_source(&own, key).unwrap().id, created.source.id);
         assert_eq!(service.read_source(&other, key).unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(service.delete_source(&other, key, None).await.unwrap_err().kind, ErrorKind::NotFound);
     }
     let named = SourceKey { of: SourceRef::Name("crm"), tenant: Some("default") };
-    assert_eq!(service.read_source(&all, named).unwrap().id, told.source.id);
+    assert_eq!(service.read_source(&all, named).unwrap().id, created.source.id);
     assert_eq!(service.read_source(&other, named).unwrap_err().detail, "there is no such tenant");
 
     let new = document(&json!({"name": "order.created"}));
@@ -152,17 +152,17 @@ async fn a_source_changes_only_from_the_expected_version() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_where_it_stopped() {
+async fn a_list_continues_where_it_stopped() {
     let world = world();
     let (service, by) = (&world.service, principal("default", Role::Admin));
     for name in ["a", "b", "c"] {
         let new = document(&json!({"name": name}));
         service.create_event_type(service.draft_event_type(&by, None, new).unwrap()).await.unwrap();
     }
-    let page = Page { limit: 2, skip: 0 };
+    let page = PageRequest { limit: 2, skip: 0 };
     let first = service.list_event_types(&by, EventTypeFilter::default(), page, None).unwrap();
     let rest = service.list_event_types(&by, EventTypeFilter::default(), page, first.next.as_deref()).unwrap();
-    let names = |rows: &Rows<_, _>| {
+    let names = |rows: &ListPage<_, _>| {
         rows.rows
             .iter()
             .map(|row: &Arc<crate::registry::catalogue::EventType>| row.name().to_owned())

@@ -1,4 +1,4 @@
-//! Deliveries, dead letters, events, replays and figures: roles, tenants, lists.
+//! Deliveries, dead letters, events, replays and statistics: roles, tenants, lists.
 
 use super::*;
 use crate::model::{DeliveryId, DeliveryStatus, EventId, EventPattern, WebhookNo};
@@ -7,7 +7,7 @@ use crate::service::search::{DeliveryFilter, ListScope};
 
 const ALL: ListScope<'_> = ListScope::All { tenant: None, webhook: None };
 
-/// Makes a webhook of tenant `default` and answers its number.
+/// Creates a webhook of tenant `default` and returns its number.
 async fn webhook(service: &Service) -> WebhookNo {
     let by = principal("default", Role::Admin);
     let new = document(&json!({"url": "https://example.com/hook", "uid": "crm", "events": ["*"]}));
@@ -18,7 +18,7 @@ async fn webhook(service: &Service) -> WebhookNo {
 #[tokio::test]
 async fn each_operation_on_deliveries_refuses_a_lesser_role() {
     use Operation::{
-        ChangeDeadLetters, ChangeReplays, ReadDeadLetters, ReadDeliveries, ReadEvents, ReadFigures, ReadReplays,
+        ChangeDeadLetters, ChangeReplays, ReadDeadLetters, ReadDeliveries, ReadEvents, ReadReplays, ReadStatistics,
         RetryDeliveries, TestFilter,
     };
     let world = world();
@@ -48,8 +48,8 @@ async fn each_operation_on_deliveries_refuses_a_lesser_role() {
             (ChangeReplays, service.draft_replay(by, none()).err()),
             (ChangeReplays, service.may_replay_event(by, event).await.err()),
             (ChangeReplays, service.draft_event_replay(by, event, none()).await.err()),
-            (ReadFigures, service.webhook_figures(by, of).await.err()),
-            (ReadFigures, service.tenant_figures(by, None, None).await.err()),
+            (ReadStatistics, service.webhook_statistics(by, of).await.err()),
+            (ReadStatistics, service.tenant_statistics(by, None, None).await.err()),
             (TestFilter, service.test_filter(by, none(), None).await.err()),
         ];
         for (operation, error) in answers {
@@ -67,7 +67,7 @@ async fn deliveries_of_another_tenant_are_not_found() {
     let event = world.log.put(1, "default", "order.created", &[no.0]);
     let id = world.store.put_row(event, no.0, DeliveryStatus::Failed);
     world.store.put_dead(event, no.0);
-    let of = WebhookRef::Id(service.live(&own, WebhookRef::Uid("crm")).unwrap().id);
+    let of = WebhookRef::Id(service.live_webhook(&own, WebhookRef::Uid("crm")).unwrap().id);
     let is_gone = |error: Option<Error>| assert_eq!(error.unwrap().kind, ErrorKind::NotFound);
 
     is_gone(service.read_delivery(&other, id).await.err());
@@ -78,8 +78,8 @@ async fn deliveries_of_another_tenant_are_not_found() {
     is_gone(service.discard_dead_letter(&other, of, id).await.err());
     is_gone(service.draft_bulk_replay(&other, of, Map::new()).await.err());
     is_gone(service.draft_recovery(&other, of, Map::new()).err());
-    is_gone(service.webhook_figures(&other, of).await.err());
-    is_gone(service.tenant_figures(&other, Some("default"), None).await.err());
+    is_gone(service.webhook_statistics(&other, of).await.err());
+    is_gone(service.tenant_statistics(&other, Some("default"), None).await.err());
     let scope = ListScope::Webhook(of);
     is_gone(service.list_deliveries(&other, scope, DeliveryFilter::default(), PAGE, None).await.err());
     let foreign = ListScope::All { tenant: None, webhook: Some(of) };
@@ -91,8 +91,8 @@ async fn deliveries_of_another_tenant_are_not_found() {
     let details = service.read_delivery(&own, id).await.unwrap();
     assert_eq!(details.delivery.event.unwrap().external_id.as_deref(), Some("ext-1"));
     assert_eq!((details.attempts.len(), details.payload.as_deref()), (1, Some(&br#"{"n":1.50}"#[..])));
-    let letter = service.read_dead_letter(&own, of, id).await.unwrap();
-    assert_eq!(letter.letter.row.id, id);
+    let dead_letter = service.read_dead_letter(&own, of, id).await.unwrap();
+    assert_eq!(dead_letter.dead_letter.row.id, id);
 
     let draft = service.draft_event_replay(&own, event, Map::new()).await.unwrap();
     let replay = service.start_replay(draft).await.unwrap();
@@ -104,7 +104,7 @@ async fn deliveries_of_another_tenant_are_not_found() {
 }
 
 #[tokio::test]
-async fn a_list_of_deliveries_is_filtered_and_goes_on_where_it_stopped() {
+async fn a_list_of_deliveries_is_filtered_and_continues_where_it_stopped() {
     let world = world();
     let (service, by) = (&world.service, principal("default", Role::Viewer));
     let no = webhook(service).await;
@@ -118,7 +118,7 @@ async fn a_list_of_deliveries_is_filtered_and_goes_on_where_it_stopped() {
         DeliveryFilter { event_type: Some(pattern), text: Some("EXT-1".to_owned()), ..DeliveryFilter::default() };
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let page = Page { limit: 3, skip: 0 };
+        let page = PageRequest { limit: 3, skip: 0 };
         let found = service.list_deliveries(&by, ALL, filter.clone(), page, before).await.unwrap();
         seen.extend(found.rows.iter().map(|row| row.row.id.event.as_u128()));
         before = found.next;
@@ -154,7 +154,7 @@ async fn a_draft_names_each_field_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_filter_is_tried_on_the_documents_own_event() {
+async fn a_filter_is_tested_on_the_documents_own_event() {
     let world = world();
     let by = principal("default", Role::Viewer);
     let asked = json!({

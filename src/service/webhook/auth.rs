@@ -1,4 +1,5 @@
-//! How an endpoint is shown who calls it: `auth` as a body writes it, and as it is shown.
+//! The field `auth` of a webhook: the credentials that deliveries send to the endpoint. This module parses and renders
+//! it.
 
 use std::sync::Arc;
 
@@ -11,48 +12,49 @@ use super::headers::header_name;
 use crate::limits::{AUTH_PASSWORD_CHARS_MAX, AUTH_USERNAME_CHARS_MAX, AUTH_VALUE_CHARS_MAX};
 use crate::model::{FieldError, HIDDEN, Secret};
 use crate::outbound::{Credentials, EndpointAuth};
-use crate::service::fields::{Fields, Given, pointer};
+use crate::service::fields::{DocumentFields, FieldUpdate, pointer};
 
-/// The kinds, and the members of each; all but `username` and `name` are secrets.
+/// The types of credentials and the members of each. All members except `username` and `name` are secrets.
 const KINDS: [(&str, &[&str]); 3] =
     [("basic", &["username", "password"]), ("bearer", &["token"]), ("header", &["name", "value"])];
 
-/// What the members of a body fall back on.
-struct Present<'a> {
-    /// Of the same kind: `***` keeps its secret.
+/// The credentials that absent or hidden members fall back to.
+struct PresentCredentials<'a> {
+    /// The present credentials, if they have the same type. A secret of `***` keeps their secret.
     kept: Option<&'a Credentials>,
-    /// Whether members that are absent stay.
+    /// Whether absent members keep their present value.
     merge: bool,
 }
 
-impl Fields {
-    /// `auth`; in a patch it is merged with the present one of its kind. `***` for a secret keeps it.
-    pub(super) fn auth(&mut self, present: Option<&EndpointAuth>, merge: bool) -> Given<Arc<EndpointAuth>> {
+impl DocumentFields {
+    /// Reads `auth`. A patch is merged with present credentials of the same type. A secret of `***` keeps the present
+    /// secret.
+    pub(super) fn auth(&mut self, present: Option<&EndpointAuth>, merge: bool) -> FieldUpdate<Arc<EndpointAuth>> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object with type: basic, bearer or header".to_owned()),
         };
         let mut part = match self.take("auth", read) {
-            Given::Value(given) => Self::new(given),
-            Given::Null => return Given::Null,
-            Given::Absent => return Given::Absent,
+            FieldUpdate::Value(given) => Self::new(given),
+            FieldUpdate::Null => return FieldUpdate::Null,
+            FieldUpdate::Absent => return FieldUpdate::Absent,
         };
         let credentials = credentials(&mut part, present.map(EndpointAuth::credentials), merge);
         let below = |error: FieldError| FieldError { pointer: format!("/auth{}", error.pointer), ..error };
         let is_good = part.errors.is_empty();
         self.errors.extend(part.errors.into_iter().map(below));
         match credentials.map(EndpointAuth::try_new) {
-            Some(Ok(auth)) if is_good => Given::Value(Arc::new(auth)),
+            Some(Ok(auth)) if is_good => FieldUpdate::Value(Arc::new(auth)),
             Some(Err(_)) if is_good => {
                 self.wrong("/auth", "expected what a header can carry");
-                Given::Absent
+                FieldUpdate::Absent
             }
-            _ => Given::Absent,
+            _ => FieldUpdate::Absent,
         }
     }
 }
 
-/// Where a body names the header that credentials go into.
+/// The JSON pointer of the field that names the header of the credentials.
 pub(super) fn place(auth: &EndpointAuth) -> &'static str {
     match auth.credentials() {
         Credentials::Header { .. } => "/auth/name",
@@ -60,30 +62,30 @@ pub(super) fn place(auth: &EndpointAuth) -> &'static str {
     }
 }
 
-fn credentials(part: &mut Fields, present: Option<&Credentials>, merge: bool) -> Option<Credentials> {
-    let kind = part.left.remove("type").or(present.filter(|_| merge).map(|present| kind_of(present).into()));
+fn credentials(part: &mut DocumentFields, present: Option<&Credentials>, merge: bool) -> Option<Credentials> {
+    let kind = part.unread.remove("type").or(present.filter(|_| merge).map(|present| kind_of(present).into()));
     let kind = kind.as_ref().and_then(Value::as_str);
     let Some((kind, members)) = KINDS.into_iter().find(|(known, _)| kind == Some(*known)) else {
         part.wrong("/type", "is required: basic, bearer or header");
         return None;
     };
-    // A client that changes the kind may say that the other's members are gone.
+    // A client that changes the type may set the members of the previous type to `null`.
     let is_others = |key: &str| !members.contains(&key) && KINDS.iter().any(|(_, all)| all.contains(&key));
-    part.left.retain(|key, value| !(value.is_null() && is_others(key)));
-    let present = Present { kept: present.filter(|present| kind_of(present) == kind), merge };
+    part.unread.retain(|key, value| !(value.is_null() && is_others(key)));
+    let present = PresentCredentials { kept: present.filter(|present| kind_of(present) == kind), merge };
     let read = match kind {
         "basic" => basic(part, &present),
         "bearer" => part.secret("token", &present, token).map(|token| Credentials::Bearer { token }),
         _ => header(part, &present),
     };
-    for key in part.left.keys() {
+    for key in part.unread.keys() {
         let detail = format!("unknown field; allowed with this type: type, {}", members.join(", "));
         part.errors.push(FieldError::new(pointer(key), detail));
     }
     read
 }
 
-fn basic(part: &mut Fields, present: &Present<'_>) -> Option<Credentials> {
+fn basic(part: &mut DocumentFields, present: &PresentCredentials<'_>) -> Option<Credentials> {
     let kept = match present.kept {
         Some(Credentials::Basic { username, .. }) => Some(username.clone()),
         _ => None,
@@ -99,7 +101,7 @@ fn basic(part: &mut Fields, present: &Present<'_>) -> Option<Credentials> {
     Some(Credentials::Basic { username: username?, password: password? })
 }
 
-fn header(part: &mut Fields, present: &Present<'_>) -> Option<Credentials> {
+fn header(part: &mut DocumentFields, present: &PresentCredentials<'_>) -> Option<Credentials> {
     let kept = match present.kept {
         Some(Credentials::Header { name, .. }) => Some(name.clone()),
         _ => None,
@@ -110,8 +112,8 @@ fn header(part: &mut Fields, present: &Present<'_>) -> Option<Credentials> {
     Some(Credentials::Header { name: name?, value: value? })
 }
 
-impl Fields {
-    /// A member that must be there, or be kept.
+impl DocumentFields {
+    /// Reads a member that is required unless its present value is kept.
     fn member<T>(
         &mut self,
         key: &str,
@@ -119,19 +121,24 @@ impl Fields {
         allowed: &str,
         read: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        let is_given = self.left.contains_key(key);
+        let is_given = self.unread.contains_key(key);
         match self.take(key, read) {
-            Given::Value(value) => return Some(value),
-            // What is wrong with it is said.
-            Given::Absent if is_given => return None,
-            Given::Absent if kept.is_some() => return kept,
-            Given::Absent | Given::Null => {}
+            FieldUpdate::Value(value) => return Some(value),
+            // The error is already recorded.
+            FieldUpdate::Absent if is_given => return None,
+            FieldUpdate::Absent if kept.is_some() => return kept,
+            FieldUpdate::Absent | FieldUpdate::Null => {}
         }
         self.wrong(pointer(key), format!("is required: {allowed}"));
         None
     }
 
-    fn secret(&mut self, key: &str, present: &Present<'_>, read: fn(&str) -> Result<(), String>) -> Option<Secret> {
+    fn secret(
+        &mut self,
+        key: &str,
+        present: &PresentCredentials<'_>,
+        read: fn(&str) -> Result<(), String>,
+    ) -> Option<Secret> {
         let kept = present.kept.map(secret_of).cloned();
         let stays = kept.clone().filter(|_| present.merge);
         self.member(key, stays, "the secret", |value| match value {
@@ -184,10 +191,10 @@ fn secret_of(credentials: &Credentials) -> &Secret {
     }
 }
 
-/// Credentials with their secret as `***`.
-pub(super) struct Shown<'a>(pub(super) &'a EndpointAuth);
+/// Renders credentials with their secret as `***`.
+pub(super) struct AuthDocument<'a>(pub(super) &'a EndpointAuth);
 
-impl Serialize for Shown<'_> {
+impl Serialize for AuthDocument<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let credentials = self.0.credentials();
         let mut map = to.serialize_map(None)?;

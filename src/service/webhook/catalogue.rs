@@ -1,12 +1,15 @@
-//! The event types that a webhook names, checked against the catalogue.
+//! Checks the event types of a webhook against the catalogue.
 
 use crate::model::{EventPattern, FieldError};
 use crate::outbound::WebhookSettings;
 use crate::registry::Registry;
 use crate::service::Error;
 
-/// In strict mode a webhook names only types and patterns that some known type fits; the pointers lead into its body. What it
-/// names already stays, so that a type can leave the catalogue.
+/// In strict mode, rejects event types and patterns that match no event type of the catalogue. Those that `old` already
+/// has are accepted, so that a type can be deleted from the catalogue.
+///
+/// # Errors
+/// [`Error::unknown_types`], with JSON pointers into the webhook's document.
 pub(crate) fn unknown_types(
     registry: &Registry,
     old: Option<&WebhookSettings>,
@@ -21,13 +24,14 @@ pub(crate) fn unknown_types(
     if errors.is_empty() { Ok(()) } else { Err(Error::unknown_types(errors)) }
 }
 
-/// Why a pattern is not taken in strict mode, if it is not.
+/// Returns the reason if a strict catalogue rejects the pattern; `None` if the pattern is accepted.
 pub(crate) fn unknown_type(registry: &Registry, tenant: &str, pattern: &EventPattern) -> Option<String> {
     (registry.is_strict() && !registry.knows(tenant, pattern))
         .then(|| format!("no event type of the catalogue fits {pattern}, and the catalogue is strict"))
 }
 
-/// What a person should know of the types that a webhook names: those that no known type fits, and those that will go.
+/// Warnings about the event types of a webhook: those that match no type of the catalogue, and those that are
+/// deprecated. A tenant without a catalogue gets no warnings.
 pub(crate) fn type_warnings(registry: &Registry, settings: &WebhookSettings) -> Vec<String> {
     let tenant = &*settings.tenant;
     if !registry.has_catalogue(tenant) {

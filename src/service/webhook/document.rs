@@ -1,7 +1,7 @@
-//! A webhook as a JSON document, which every front end shows and which `settings` reads back.
+//! A webhook as a JSON document, for every front end. `settings` parses the same document.
 //!
-//! A new field of a webhook is shown here: [`Document::of`] names every field of [`WebhookSettings`], so that the program does
-//! not compile without it.
+//! A new field of a webhook must be added here. [`WebhookDocument::of`] destructures [`WebhookSettings`] completely, so
+//! a missing field is a compile error.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::{auth, tls};
-use crate::filter::{Field, Filter};
+use crate::filter::{EventField, Filter};
 use crate::model::{BreakerSettings, HIDDEN, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::signature::standard::{PRIVATE_PREFIX, SECRET_PREFIX};
 
 /// A webhook without its secrets.
 #[derive(Serialize)]
-pub struct Document<'a> {
+pub struct WebhookDocument<'a> {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'a str>,
@@ -41,7 +41,7 @@ pub struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     filters: Option<&'a RawValue>,
     profile: &'a str,
-    retry_policy: Policy<'a>,
+    retry_policy: RetryPolicyDocument<'a>,
     max_retries: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout_seconds: Option<Number>,
@@ -52,29 +52,30 @@ pub struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_in_flight: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    breaker: Option<Breaker<'a>>,
+    breaker: Option<BreakerDocument<'a>>,
     ordered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ordered_by: Option<&'a str>,
-    headers: Headers<'a>,
+    headers: HeadersDocument<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    auth: Option<auth::Shown<'a>>,
+    auth: Option<auth::AuthDocument<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<tls::Shown<'a>>,
+    tls: Option<tls::TlsDocument<'a>>,
     metadata: Box<RawValue>,
     created_at: Timestamp,
     updated_at: Timestamp,
     secret_hint: String,
-    /// What receivers verify with, if that is not the secret.
+    /// The key that receivers verify signatures with, if it is not the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<Cow<'a, str>>,
-    /// Until then the secret before signs too.
+    /// Until this time the previous secret signs too.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_secret_ends_at: Option<Timestamp>,
 }
 
-impl<'a> Document<'a> {
-    /// `default_retry` is what holds for a webhook without a policy of its own.
+impl<'a> WebhookDocument<'a> {
+    /// Creates the document of a webhook. `default_retry` is the policy of webhooks without a retry policy of their
+    /// own.
     pub fn of(webhook: &'a Webhook, default_retry: &'a RetryPolicy) -> Self {
         let WebhookSettings {
             tenant,
@@ -120,19 +121,19 @@ impl<'a> Document<'a> {
             subscription_count: subscriptions.len(),
             filters: filters.as_deref().map(Filter::as_json),
             profile: profile.name(),
-            retry_policy: Policy(policy, *retry_on),
+            retry_policy: RetryPolicyDocument(policy, *retry_on),
             max_retries: retries_of(policy),
             timeout_seconds: timeout.map(shown_seconds),
             rate_limit_rps: rate_limit.and_then(|limit| shown_number(limit.per_second)),
             burst: rate_limit.map(|limit| limit.burst),
             max_in_flight: *max_in_flight,
-            breaker: (*breaker != BreakerSettings::default()).then_some(Breaker(breaker)),
+            breaker: (*breaker != BreakerSettings::default()).then_some(BreakerDocument(breaker)),
             ordered: webhook.is_ordered(),
-            ordered_by: order.field().map(Field::as_str),
-            headers: Headers(headers),
-            auth: auth.as_deref().map(auth::Shown),
-            tls: tls.as_deref().map(tls::Shown::of),
-            // It was checked when it came in.
+            ordered_by: order.field().map(EventField::as_str),
+            headers: HeadersDocument(headers),
+            auth: auth.as_deref().map(auth::AuthDocument),
+            tls: tls.as_deref().map(tls::TlsDocument::of),
+            // The metadata was validated when it was stored.
             metadata: RawValue::from_string(metadata.to_string()).unwrap_or_default(),
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
@@ -143,21 +144,21 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The last characters of a secret, behind the prefix that says what it is.
+/// The type prefix of a secret, and its last characters.
 fn hint(secret: &Secret) -> String {
     let prefix = [SECRET_PREFIX, PRIVATE_PREFIX].into_iter().find(|prefix| secret.reveal().starts_with(prefix));
     format!("{}{}", prefix.unwrap_or_default(), secret.hint())
 }
 
-/// Whole where it is whole.
+/// Renders a number without a fraction as an integer.
 fn shown_number(n: f64) -> Option<Number> {
     if n.fract() == 0.0 { Some(Number::from(n as u64)) } else { Number::from_f64(n) }
 }
 
-/// What of the breaker is the webhook's own.
-struct Breaker<'a>(&'a BreakerSettings);
+/// Renders the breaker settings that the webhook overrides.
+struct BreakerDocument<'a>(&'a BreakerSettings);
 
-impl Serialize for Breaker<'_> {
+impl Serialize for BreakerDocument<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let BreakerSettings { window, failure_ratio, min_attempts, open_seconds, close_after, disable_after_hours } =
             self.0;
@@ -175,10 +176,10 @@ impl Serialize for Breaker<'_> {
     }
 }
 
-/// A retry policy, with what it tries again.
-pub(crate) struct Policy<'a>(pub(crate) &'a RetryPolicy, pub(crate) RetryOn);
+/// Renders a retry policy and the failures that are retried.
+pub(crate) struct RetryPolicyDocument<'a>(pub(crate) &'a RetryPolicy, pub(crate) RetryOn);
 
-impl Serialize for Policy<'_> {
+impl Serialize for RetryPolicyDocument<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;
         match self.0 {
@@ -193,19 +194,19 @@ impl Serialize for Policy<'_> {
                 map.serialize_entry("max_delay", &shown_seconds(*max_delay))?;
             }
         }
-        // Everything is the default, and goes without saying.
+        // Retrying every failure is the default and is omitted.
         if self.1 != RetryOn::ALL {
-            let words = RetryOn::WORDS.iter().filter(|(_, one)| self.1.has(*one)).map(|(word, _)| *word);
+            let words = RetryOn::WORDS.iter().filter(|(_, one)| self.1.contains(*one)).map(|(word, _)| *word);
             map.serialize_entry("retry_on", &words.collect::<Vec<_>>())?;
         }
         map.end()
     }
 }
 
-/// Values that are secrets by their header's name read `***`.
-struct Headers<'a>(&'a [(HeaderName, HeaderValue)]);
+/// Renders headers. A value that is secret because of its header's name is `***`.
+struct HeadersDocument<'a>(&'a [(HeaderName, HeaderValue)]);
 
-impl Serialize for Headers<'_> {
+impl Serialize for HeadersDocument<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(Some(self.0.len()))?;
         for (name, value) in self.0 {
@@ -216,7 +217,7 @@ impl Serialize for Headers<'_> {
     }
 }
 
-/// How many retries a policy makes.
+/// The number of retries of a policy.
 fn retries_of(policy: &RetryPolicy) -> usize {
     match policy {
         RetryPolicy::Schedule(delays) => delays.len(),
@@ -224,11 +225,11 @@ fn retries_of(policy: &RetryPolicy) -> usize {
     }
 }
 
-/// Seconds as they are shown: whole where they are whole.
+/// Renders a duration in seconds, as an integer if it has no fraction.
 pub(super) fn shown_seconds(duration: Duration) -> Number {
     if duration.subsec_nanos() == 0 {
         return duration.as_secs().into();
     }
-    // No duration is infinite.
+    // A duration is never infinite.
     Number::from_f64(duration.as_millis() as f64 / 1000.0).unwrap_or_else(|| 0.into())
 }

@@ -1,31 +1,32 @@
-//! The headers that a webhook adds to its deliveries: which names it may set, what a value may hold, and how secret ones are kept.
+//! The field `headers` of a webhook: the headers that it adds to its deliveries. This module checks names and values
+//! and hides secret values.
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::model::{HIDDEN, is_secret_header};
 use crate::outbound::is_reserved_header;
-use crate::service::fields::{Fields, Given, pointer};
+use crate::service::fields::{DocumentFields, FieldUpdate, pointer};
 
-/// Headers of a webhook.
+/// Maximum number of headers of a webhook.
 const HEADERS_MAX: usize = 32;
-/// Bytes of a header's value.
+/// Maximum number of bytes of a header's value.
 const HEADER_VALUE_BYTES_MAX: usize = 4_096;
 
-impl Fields {
-    /// `headers`; in a patch they are merged with the present ones. `***` for a hidden value keeps it.
+impl DocumentFields {
+    /// Reads `headers`. A patch is merged with the present headers. A value of `***` keeps a hidden value.
     pub(super) fn headers(
         &mut self,
         present: &[(HeaderName, HeaderValue)],
         merge: bool,
-    ) -> Given<Vec<(HeaderName, HeaderValue)>> {
-        let given = match self.left.remove("headers") {
-            None => return Given::Absent,
-            Some(Value::Null) => return Given::Null,
+    ) -> FieldUpdate<Vec<(HeaderName, HeaderValue)>> {
+        let given = match self.unread.remove("headers") {
+            None => return FieldUpdate::Absent,
+            Some(Value::Null) => return FieldUpdate::Null,
             Some(Value::Object(given)) => given,
             Some(_) => {
                 self.wrong("/headers", "expected an object of names and values");
-                return Given::Absent;
+                return FieldUpdate::Absent;
             }
         };
         let mut headers: Vec<_> = if merge { present.to_vec() } else { Vec::new() };
@@ -56,11 +57,11 @@ impl Fields {
         if headers.len() > HEADERS_MAX {
             self.wrong("/headers", format!("expected at most {HEADERS_MAX} headers"));
         }
-        Given::Value(headers)
+        FieldUpdate::Value(headers)
     }
 }
 
-/// The name of a header that a webhook may set, or why it is none.
+/// Parses the name of a header that a webhook may set. The error says why the name is refused.
 pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::try_from(text).map_err(|_| "expected a header name: letters, digits and -".to_owned())?;
     if is_reserved_header(&name) {

@@ -1,4 +1,4 @@
-//! A webhook's profile and the keys that sign for it: from a body, or from the webhook as it is.
+//! The profile and the signing keys of a webhook, from a document or from the present webhook.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::model::{Secret, Timestamp};
 use crate::outbound::profile::{KeyError, KeyType, Profile};
 use crate::outbound::{SigningKeys, Webhook};
 use crate::registry::Registry;
-use crate::service::fields::{Fields, Given, pointer};
+use crate::service::fields::{DocumentFields, FieldUpdate, pointer};
 use crate::signature::{SigningKey, SigningKind};
 
-/// The profile: named, or the present one in a patch, or the tenant's default.
+/// Reads the profile: the named one, the present one in a patch, or the tenant's default.
 pub(super) fn profile(
-    fields: &mut Fields,
+    fields: &mut DocumentFields,
     purpose: Purpose<'_>,
     tenant: Option<&str>,
     registry: &Registry,
@@ -22,7 +22,7 @@ pub(super) fn profile(
     let profiles = registry.profiles();
     let before = fields.errors.len();
     let named = fields.take("profile", |value| match value.as_str() {
-        // A webhook may keep one that is not configured any more.
+        // A webhook may keep a profile that is no longer configured.
         Some(name) if purpose.current().is_some_and(|w| w.profile.name() == name) => Ok(profiles.resolve(name)),
         name => name.and_then(|name| profiles.get(name)).map(Arc::clone).ok_or_else(|| {
             format!("expected the name of a profile: {}", profiles.names().collect::<Vec<_>>().join(", "))
@@ -33,18 +33,19 @@ pub(super) fn profile(
         profiles.resolve(settings.profile.as_deref().unwrap_or(Profile::STANDARD))
     };
     match named {
-        Given::Value(profile) => Some(profile),
+        FieldUpdate::Value(profile) => Some(profile),
         _ if fields.errors.len() > before => None,
-        Given::Absent => Some(purpose.base().map_or_else(default, |w| profiles.resolve(w.profile.name()))),
-        Given::Null => Some(default()),
+        FieldUpdate::Absent => Some(purpose.base().map_or_else(default, |w| profiles.resolve(w.profile.name()))),
+        FieldUpdate::Null => Some(default()),
     }
 }
 
-/// The secret is given at creation or made; afterwards it stays, read in the form of the profile.
-pub(super) fn keys(fields: &mut Fields, current: Option<&Webhook>, profile: &Profile) -> Option<SigningKeys> {
+/// Reads the signing keys. At creation the secret is given or generated. Later it stays, in the form that the profile
+/// needs.
+pub(super) fn keys(fields: &mut DocumentFields, current: Option<&Webhook>, profile: &Profile) -> Option<SigningKeys> {
     if let Some(current) = current {
         for field in ["secret", "key_type"] {
-            if fields.left.remove(field).is_some() {
+            if fields.unread.remove(field).is_some() {
                 fields.wrong(pointer(field), "is set at creation and by regenerate-secret, not here");
             }
         }
@@ -60,10 +61,10 @@ pub(super) fn keys(fields: &mut Fields, current: Option<&Webhook>, profile: &Pro
     }
 }
 
-/// The keys as they are, or made anew from the same secrets for another profile.
-fn kept(fields: &mut Fields, current: &Webhook, profile: &Profile) -> Option<SigningKeys> {
+/// The present keys, or keys built from the same secrets if the profile changes.
+fn kept(fields: &mut DocumentFields, current: &Webhook, profile: &Profile) -> Option<SigningKeys> {
     if profile.name() == current.profile.name() {
-        // Whatever was reloaded meanwhile, the registry has it right.
+        // The registry keeps these keys up to date when the configuration is reloaded.
         return Some(current.keys.clone());
     }
     match profile.key(current.keys.current.secret.clone()) {
@@ -85,14 +86,14 @@ fn kept(fields: &mut Fields, current: &Webhook, profile: &Profile) -> Option<Sig
     }
 }
 
-/// A secret that is given or to be made.
+/// A secret that the client gives, or that the server generates.
 pub(super) enum NewSecret {
     Given(Secret),
-    Made(Option<KeyType>),
+    Generate(Option<KeyType>),
 }
 
-/// `secret` or `key_type`; `None`: what is wrong stands in the fields.
-pub(super) fn new_secret(fields: &mut Fields) -> Option<NewSecret> {
+/// Reads `secret` or `key_type`. Returns `None` if an error was recorded in the fields.
+pub(super) fn new_secret(fields: &mut DocumentFields) -> Option<NewSecret> {
     let before = fields.errors.len();
     let given = fields.take("secret", |value| match value {
         Value::String(text) => Ok(Secret::new(text)),
@@ -108,25 +109,25 @@ pub(super) fn new_secret(fields: &mut Fields) -> Option<NewSecret> {
             None
         }
         (Some(secret), None) => Some(NewSecret::Given(secret)),
-        (None, key_type) => Some(NewSecret::Made(key_type)),
+        (None, key_type) => Some(NewSecret::Generate(key_type)),
     };
     secret.filter(|_| fields.errors.len() == before)
 }
 
 impl NewSecret {
-    /// The same, but where it was not said what is made, another of the present kind.
+    /// Chooses the type of the present key for a secret to be generated without a given type.
     pub(super) fn like(self, present: &SigningKey) -> Self {
         match (self, &present.kind) {
-            (Self::Made(None), SigningKind::Ed25519(_)) => Self::Made(Some(KeyType::Ed25519)),
+            (Self::Generate(None), SigningKind::Ed25519(_)) => Self::Generate(Some(KeyType::Ed25519)),
             (wanted, _) => wanted,
         }
     }
 
-    /// The key for a profile, or the field that is wrong and why.
+    /// Creates the key for a profile. The error names the invalid field and the reason.
     pub(super) fn key(self, profile: &Profile) -> Result<SigningKey, (&'static str, KeyError)> {
         match self {
             Self::Given(secret) => profile.key(secret).map_err(|error| ("/secret", error)),
-            Self::Made(wanted) => profile
+            Self::Generate(wanted) => profile
                 .generate_key(wanted)
                 .map_err(|error| (if matches!(error, KeyError::Type(_)) { "/key_type" } else { "/profile" }, error)),
         }

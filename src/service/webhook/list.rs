@@ -1,55 +1,56 @@
-//! Webhooks, listed.
+//! Lists webhooks.
 
 use std::sync::Arc;
 
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{Principal, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::Webhook;
-use crate::registry::Lookup;
+use crate::registry::WebhookEntry;
 use crate::service::access::{may_see_live, tenant_of};
-use crate::service::{Error, Operation, Page, Rows, Service};
+use crate::service::{Error, ListPage, Operation, PageRequest, Service};
 
-/// Which webhooks are listed.
+/// A filter for webhooks. A field that is `None` matches everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WebhookFilter<'a> {
-    /// Of this tenant; `None`: of the caller's own, or of every tenant for a caller of tenant `*`.
+    /// Webhooks of this tenant; `None`: of the caller's own tenant, or of every tenant for a caller of tenant `*`.
     pub tenant: Option<&'a str>,
-    /// With this status.
+    /// Webhooks with this status.
     pub status: Option<WebhookStatus>,
-    /// Whose patterns or active subscriptions name this event type. Conditions are not looked at.
+    /// Webhooks with a pattern or an active subscription that matches this event type. Filters are not evaluated.
     pub event_type: Option<&'a str>,
-    /// With this text in name, description, uid or URL, whatever its case.
+    /// Webhooks with this text in name, description, uid or URL, ignoring case.
     pub text: Option<&'a str>,
-    /// With this uid.
+    /// Webhooks with this uid.
     pub uid: Option<&'a str>,
-    /// Of this user.
+    /// Webhooks of this user.
     pub user_id: Option<&'a str>,
-    /// Of this workspace.
+    /// Webhooks of this workspace.
     pub workspace_id: Option<&'a str>,
 }
 
 impl Service {
-    /// A page of the webhooks that the caller may see, newest first, before the webhook `before`.
+    /// Lists the webhooks that the caller may see and that match the filter, newest first, starting before the webhook
+    /// `before`.
     ///
     /// # Errors
-    /// A tenant that the caller may not know of.
+    /// If the role is too low, or the caller may not see the tenant.
     pub fn list_webhooks(
         &self,
         principal: &Principal,
         filter: WebhookFilter<'_>,
-        page: Page,
+        page: PageRequest,
         before: Option<WebhookId>,
-    ) -> Result<Rows<Arc<Webhook>, WebhookId>, Error> {
+    ) -> Result<ListPage<Arc<Webhook>, WebhookId>, Error> {
         Operation::ListWebhooks.permit(principal.role)?;
         let tenant = tenant_of(principal, filter.tenant)?;
         let needle = filter.text.map(str::to_lowercase);
         let registry = self.registry.load();
         let before = match before {
             None => WebhookNo(u32::MAX),
-            Some(id) => registry.known_by_id(id).map_or(WebhookNo(0), Lookup::no),
+            Some(id) => registry.webhook_entry_by_id(id).map_or(WebhookNo(0), WebhookEntry::no),
         };
         let all: Box<dyn Iterator<Item = &Arc<Webhook>>> = match (tenant, filter.uid) {
-            // At most one, whatever else there is.
+            // A uid matches at most one webhook of a tenant.
             (Some(tenant), Some(uid)) => {
                 Box::new(registry.webhook_by_uid(tenant, uid).into_iter().filter(|webhook| webhook.no < before))
             }
@@ -62,19 +63,19 @@ impl Service {
             last = Some(webhook);
             if filter.takes(webhook, needle.as_deref()) && may_see_live(principal, webhook) {
                 found.push(Arc::clone(webhook));
-                if found.len() == page.wanted() {
+                if found.len() == page.fetch_limit() {
                     break;
                 }
             }
         }
-        // A page that ended because enough was looked at goes on where the looking stopped.
+        // A page that reached the scan limit continues where the scan stopped.
         let stopped_at = last.filter(|_| looked_at == PAGE_SCAN_MAX).map(|webhook| webhook.id);
         Ok(page.rows(found, stopped_at, |webhook| webhook.id))
     }
 }
 
 impl WebhookFilter<'_> {
-    /// `needle` is the text in lower case.
+    /// Whether the webhook matches the filter. `needle` is the filter's text in lower case.
     fn takes(&self, webhook: &Webhook, needle: Option<&str>) -> bool {
         let texts = [&webhook.name, &webhook.description, &webhook.uid];
         let texts = texts.into_iter().flatten().map(|text| &**text).chain([&*webhook.endpoint.url]);
@@ -88,7 +89,7 @@ impl WebhookFilter<'_> {
     }
 }
 
-/// Whether a pattern or an active subscription names events of this type.
+/// Whether a pattern or an active subscription matches this event type.
 fn names(webhook: &Webhook, event_type: &str) -> bool {
     let subscriptions = webhook.subscriptions.iter().filter(|subscription| subscription.is_active);
     let mut patterns = webhook.events.iter().chain(subscriptions.map(|subscription| &subscription.event_type));

@@ -1,7 +1,7 @@
-//! Webhooks: their settings as documents, and the operations on them.
+//! Webhooks: their JSON documents and the operations on them.
 //!
-//! A document is a JSON object. `settings` reads one into [`WebhookSettings`](crate::outbound::WebhookSettings) and names
-//! each field that is wrong; [`document`] shows a webhook as one. What was read can be written back.
+//! A document is a JSON object. `settings` parses one into [`WebhookSettings`](crate::outbound::WebhookSettings) and
+//! reports each invalid field. [`document`] renders a webhook as one. A client may send back a document that it read.
 
 mod auth;
 mod headers;
@@ -18,11 +18,11 @@ mod operations;
 mod preview;
 mod secret;
 pub mod subscription;
-mod test;
+mod test_delivery;
 
 pub(crate) use catalogue::{type_warnings, unknown_type, unknown_types};
 pub use list::WebhookFilter;
-pub use operations::{WebhookDraft, Written};
-pub use preview::Preview;
+pub use operations::{SavedWebhook, WebhookDraft};
+pub use preview::WebhookPreview;
 pub use secret::SecretDraft;
-pub use test::{TestRequest, TestedWebhook};
+pub use test_delivery::{TestRequest, WebhookTestResult};

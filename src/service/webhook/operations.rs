@@ -1,39 +1,39 @@
-//! Webhooks: make, read, change, delete, pause, resume, preview.
+//! Webhooks: create, read, change, delete, pause, resume, preview.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::preview::Preview;
-use super::settings::{Purpose, Rules, read};
+use super::preview::WebhookPreview;
+use super::settings::{Purpose, SettingsContext, read};
 use super::{type_warnings, unknown_types};
-use crate::limits::CHANGE_TRIES;
+use crate::limits::CHANGE_ATTEMPTS_MAX;
 use crate::model::{Principal, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::ChangeError;
 use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, Service, WebhookRef};
 
-/// A webhook that was checked and can be made.
+/// A validated webhook, ready to be created.
 #[derive(Debug)]
 pub struct WebhookDraft {
     settings: WebhookSettings,
     by: Principal,
 }
 
-/// A webhook that was made or changed.
+/// A webhook that was created or changed.
 #[derive(Debug, Clone)]
-pub struct Written {
-    /// As it is now.
+pub struct SavedWebhook {
+    /// The current webhook.
     pub webhook: Arc<Webhook>,
-    /// What is valid and yet likely not what the caller meant.
+    /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<String>,
 }
 
 impl Service {
-    /// Checks the document of a new webhook.
+    /// Validates the document of a new webhook.
     ///
     /// # Errors
-    /// Each field that is wrong, by its JSON pointer.
+    /// If the role is too low. Invalid fields are listed by JSON pointer.
     pub fn draft_webhook(&self, principal: &Principal, document: Map<String, Value>) -> Result<WebhookDraft, Error> {
         Operation::CreateWebhook.permit(principal.role)?;
         let settings = read(document, Purpose::Create, &self.rules(principal))?;
@@ -41,46 +41,46 @@ impl Service {
         Ok(WebhookDraft { settings, by: principal.clone() })
     }
 
-    /// Makes a webhook. Its secret is in its keys.
+    /// Creates a webhook. The keys of the result contain its secret.
     ///
     /// # Errors
-    /// If the uid is taken, or the registry cannot take the change.
-    pub async fn create_webhook(&self, draft: WebhookDraft) -> Result<Written, Error> {
+    /// If the uid is taken, or the registry accepts no changes.
+    pub async fn create_webhook(&self, draft: WebhookDraft) -> Result<SavedWebhook, Error> {
         let WebhookDraft { settings, by } = draft;
         let of_types = type_warnings(&self.registry.load(), &settings);
-        let webhook = self.writer.by(&by).create(settings).await?;
+        let webhook = self.writer.on_behalf_of(&by).create(settings).await?;
         Ok(written(webhook, of_types))
     }
 
-    /// The webhook that [`create_webhook`](Self::create_webhook) would make.
+    /// Previews the webhook that [`create_webhook`](Self::create_webhook) would create.
     ///
     /// # Errors
-    /// None that a client can cause.
-    pub fn preview_new(&self, draft: WebhookDraft) -> Result<Preview, Error> {
-        Preview::of(None, draft.settings, &self.default_retry)
+    /// Only internal errors.
+    pub fn preview_new(&self, draft: WebhookDraft) -> Result<WebhookPreview, Error> {
+        WebhookPreview::of(None, draft.settings, &self.default_retry)
     }
 
-    /// One webhook.
+    /// Reads a webhook.
     ///
     /// # Errors
-    /// If it is not there for the caller.
+    /// If the role is too low, or the webhook does not exist for the caller.
     pub fn read_webhook(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Error> {
         Operation::ReadWebhook.permit(principal.role)?;
-        self.live(principal, of)
+        self.live_webhook(principal, of)
     }
 
-    /// Replaces a webhook. A field that the document does not name goes back to its default, but for secret, status, owner
-    /// and uid.
+    /// Replaces a webhook. Fields that the document omits return to their defaults, except secret, status, owner and
+    /// uid.
     ///
     /// # Errors
-    /// Each field that is wrong; a webhook that is not there, or not of the expected version.
+    /// If the role is too low, a field is invalid, the webhook does not exist, or its version is not the expected one.
     pub async fn replace_webhook(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<Written, Error> {
+    ) -> Result<SavedWebhook, Error> {
         let rules = self.rules(principal);
         let replace = |webhook: &Webhook| {
             let settings = read(document.clone(), Purpose::Replace(webhook), &rules)?;
@@ -89,34 +89,34 @@ impl Service {
         self.change_webhook(principal, of, expected, replace).await
     }
 
-    /// The webhook that [`replace_webhook`](Self::replace_webhook) would make of the present one.
+    /// Previews the webhook after [`replace_webhook`](Self::replace_webhook).
     ///
     /// # Errors
-    /// Each field that is wrong; a webhook that is not there.
+    /// If the role is too low, a field is invalid, or the webhook does not exist.
     pub fn preview_replacement(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         document: Map<String, Value>,
-    ) -> Result<Preview, Error> {
+    ) -> Result<WebhookPreview, Error> {
         Operation::ChangeWebhook.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         let settings = read(document, Purpose::Replace(&webhook), &self.rules(principal))?;
         let settings = self.known_types(&webhook, settings)?;
-        Preview::of(Some(&webhook), settings, &self.default_retry)
+        WebhookPreview::of(Some(&webhook), settings, &self.default_retry)
     }
 
     /// Changes the fields that the document names (RFC 7396).
     ///
     /// # Errors
-    /// Each field that is wrong; a webhook that is not there, or not of the expected version.
+    /// If the role is too low, a field is invalid, the webhook does not exist, or its version is not the expected one.
     pub async fn patch_webhook(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<Written, Error> {
+    ) -> Result<SavedWebhook, Error> {
         let rules = self.rules(principal);
         let patch = |webhook: &Webhook| {
             let settings = read(document.clone(), Purpose::Patch(webhook), &rules)?;
@@ -128,7 +128,7 @@ impl Service {
     /// Deletes a webhook.
     ///
     /// # Errors
-    /// A webhook that is not there, or not of the expected version.
+    /// If the role is too low, the webhook does not exist, or its version is not the expected one.
     pub async fn delete_webhook(
         &self,
         principal: &Principal,
@@ -136,24 +136,25 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<(), Error> {
         Operation::DeleteWebhook.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         let version = ExpectedVersion::bind(expected, webhook.version)?;
-        match self.writer.by(principal).remove(webhook.no, version).await {
+        match self.writer.on_behalf_of(principal).remove(webhook.no, version).await {
             Err(ChangeError::Changed) => Err(Error::changed_meanwhile()),
             removed => Ok(removed?),
         }
     }
 
-    /// Holds deliveries. A paused webhook stays paused.
+    /// Pauses a webhook: its deliveries wait. A paused webhook is not changed.
     ///
     /// # Errors
-    /// A webhook that is neither active nor paused, not there, or not of the expected version.
+    /// If the role is too low, the webhook is neither active nor paused, does not exist, or its version is not the
+    /// expected one.
     pub async fn pause_webhook(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<Written, Error> {
+    ) -> Result<SavedWebhook, Error> {
         let pause = |webhook: &Webhook| match webhook.status {
             WebhookStatus::Active => {
                 Ok(Some(WebhookSettings { status: WebhookStatus::Paused, ..webhook.settings.clone() }))
@@ -169,13 +170,13 @@ impl Service {
     /// Makes a webhook active, whatever its status was.
     ///
     /// # Errors
-    /// A webhook that is not there, or not of the expected version.
+    /// If the role is too low, the webhook does not exist, or its version is not the expected one.
     pub async fn resume_webhook(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<Written, Error> {
+    ) -> Result<SavedWebhook, Error> {
         let resume = |webhook: &Webhook| {
             let stays = webhook.status == WebhookStatus::Active;
             Ok((!stays).then(|| WebhookSettings { status: WebhookStatus::Active, ..webhook.settings.clone() }))
@@ -183,24 +184,26 @@ impl Service {
         self.change_webhook(principal, of, expected, resume).await
     }
 
-    /// Changes a webhook as `change` says of its present state (`None`: not at all). The change is made anew if another one
-    /// came between and the caller expects no version.
+    /// Changes a webhook. `change` returns the new settings, or `None` for no change. After a concurrent change the
+    /// call is repeated, unless the caller expects a version.
     async fn change_webhook(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         expected: Option<&ExpectedVersion>,
         change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Error>,
-    ) -> Result<Written, Error> {
+    ) -> Result<SavedWebhook, Error> {
         Operation::ChangeWebhook.permit(principal.role)?;
-        for _ in 0..CHANGE_TRIES {
-            let webhook = self.live(principal, of)?;
-            // What could not be done in any case is refused first (RFC 9110, 13.2.1).
+        for _ in 0..CHANGE_ATTEMPTS_MAX {
+            let webhook = self.live_webhook(principal, of)?;
+            // An invalid request is refused before its precondition is checked (RFC 9110, section 13.2.1).
             let settings = change(&webhook)?;
             ExpectedVersion::bind(expected, webhook.version)?;
             let changed = match settings {
                 None => Ok(webhook),
-                Some(settings) => self.writer.by(principal).replace(webhook.no, webhook.version, settings).await,
+                Some(settings) => {
+                    self.writer.on_behalf_of(principal).replace(webhook.no, webhook.version, settings).await
+                }
             };
             match changed {
                 Err(ChangeError::Changed) => {}
@@ -214,23 +217,23 @@ impl Service {
         Err(ChangeError::Changed.into())
     }
 
-    /// The settings, if the catalogue takes the types that they newly name.
+    /// Returns the settings if the catalogue accepts the event types that they add.
     fn known_types(&self, webhook: &Webhook, settings: WebhookSettings) -> Result<WebhookSettings, Error> {
         unknown_types(&self.registry.load(), Some(&webhook.settings), &settings).map(|()| settings)
     }
 
-    fn rules<'a>(&'a self, principal: &'a Principal) -> Rules<'a> {
+    fn rules<'a>(&'a self, principal: &'a Principal) -> SettingsContext<'a> {
         let registry = self.registry.load_full();
-        Rules { check_url: &self.check_url, default_retry: &self.default_retry, principal, registry }
+        SettingsContext { check_url: &self.check_url, default_retry: &self.default_retry, principal, registry }
     }
 }
 
-fn written(webhook: Arc<Webhook>, of_types: Vec<String>) -> Written {
+fn written(webhook: Arc<Webhook>, of_types: Vec<String>) -> SavedWebhook {
     let warnings = warnings(&webhook).into_iter().chain(of_types).collect();
-    Written { webhook, warnings }
+    SavedWebhook { webhook, warnings }
 }
 
-/// Warnings about a webhook that is valid and yet likely not what its user meant.
+/// Warnings about settings that are valid but probably not intended.
 fn warnings(webhook: &Webhook) -> Vec<String> {
     let mut warnings = Vec::new();
     match &*webhook.subscriptions {

@@ -1,4 +1,4 @@
-//! How fast and how often deliveries are made (API section 5), as a body writes it: retries, rates, the breaker.
+//! The fields that control how often deliveries are made (API section 5): retries, rate limit, order, circuit breaker.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -6,72 +6,75 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::filter::Field;
+use crate::filter::EventField;
 use crate::json::PathError;
 use crate::limits::{
     BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX, BREAKER_OPEN_MIN,
     BREAKER_RATIO_MIN, RETRIES_MAX, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
 };
 use crate::model::{BreakerSettings, FieldError, RateLimit, RetryOn, RetryPolicy};
-use crate::outbound::Order;
-use crate::service::fields::{Fields, Given, number, pointer, whole};
+use crate::outbound::DeliveryOrder;
+use crate::service::fields::{DocumentFields, FieldUpdate, number, pointer, whole};
 
 const RATE: RangeInclusive<f64> = 0.01..=100_000.0;
 const BURST: RangeInclusive<u64> = 1..=100_000;
-/// What says when to try again, and how often.
+/// The members of a backoff policy.
 const BACKOFF: [&str; 4] = ["max_retries", "retry_delay", "backoff", "max_delay"];
 
-/// What `retry_policy` says.
+/// The content of the field `retry_policy`.
 #[derive(Debug)]
-pub(crate) struct Retry {
-    /// When and how often; `None`: nothing of it.
+pub(crate) struct RetryPolicyField {
+    /// The retry policy; `None` if the field sets none.
     pub(crate) policy: Option<RetryPolicy>,
-    on: Given<RetryOn>,
+    on: FieldUpdate<RetryOn>,
 }
 
-/// When and how often a webhook tries again, before a body is read.
+/// The values that the retry fields of a document fall back to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Retries<'a> {
-    /// The policy of the webhook that is patched, if it has one of its own.
+pub(crate) struct RetryDefaults<'a> {
+    /// The own policy of the webhook that is patched, if it has one.
     pub(crate) present: Option<&'a RetryPolicy>,
-    /// Its failures that are tried again.
+    /// The failures that the patched webhook retries.
     pub(crate) present_on: RetryOn,
-    /// What an absent field leaves: the present policy in a patch, else the tenant's.
+    /// The policy for an absent field: the present policy in a patch, else the tenant's policy.
     pub(crate) absent: Option<&'a RetryPolicy>,
-    /// What `null` goes back to: the tenant's policy.
+    /// The policy for `null`: the tenant's policy.
     pub(crate) null: Option<&'a RetryPolicy>,
-    /// The configured one, for webhooks without a policy of their own.
+    /// The configured policy, for webhooks without a policy of their own.
     pub(crate) default: &'a RetryPolicy,
 }
 
-impl Retries<'_> {
-    /// Reads `retry_policy`, which beats `max_retries`; that alone changes how many retries the policy in force makes.
-    pub(crate) fn read(self, fields: &mut Fields) -> (Option<RetryPolicy>, RetryOn) {
+impl RetryDefaults<'_> {
+    /// Reads `retry_policy` and `max_retries`. `retry_policy` takes precedence; `max_retries` alone changes the number
+    /// of retries of the policy in force.
+    pub(crate) fn read(self, fields: &mut DocumentFields) -> (Option<RetryPolicy>, RetryOn) {
         let given = fields.retry_policy(self.present);
         let retries = fields.whole("max_retries", 0..=RETRIES_MAX);
         let (policy, on) = match given {
-            Given::Value(Retry { policy, on }) => (policy.map_or(Given::Absent, Given::Value), on),
-            Given::Null => (Given::Null, Given::Null),
-            Given::Absent => (Given::Absent, Given::Absent),
+            FieldUpdate::Value(RetryPolicyField { policy, on }) => {
+                (policy.map_or(FieldUpdate::Absent, FieldUpdate::Value), on)
+            }
+            FieldUpdate::Null => (FieldUpdate::Null, FieldUpdate::Null),
+            FieldUpdate::Absent => (FieldUpdate::Absent, FieldUpdate::Absent),
         };
         let on = match on {
-            Given::Value(on) => on,
-            Given::Null => RetryOn::ALL,
-            Given::Absent => self.present_on,
+            FieldUpdate::Value(on) => on,
+            FieldUpdate::Null => RetryOn::ALL,
+            FieldUpdate::Absent => self.present_on,
         };
         let cut = |policy: Option<&RetryPolicy>, retries| Some(with_retries(policy.unwrap_or(self.default), retries));
         let policy = match (policy, retries) {
-            (Given::Value(policy), _) => Some(policy),
-            (Given::Null, Given::Value(retries)) => cut(self.null, retries),
-            (Given::Absent, Given::Value(retries)) => cut(self.absent, retries),
-            (Given::Null, _) | (_, Given::Null) => self.null.cloned(),
-            (Given::Absent, Given::Absent) => self.absent.cloned(),
+            (FieldUpdate::Value(policy), _) => Some(policy),
+            (FieldUpdate::Null, FieldUpdate::Value(retries)) => cut(self.null, retries),
+            (FieldUpdate::Absent, FieldUpdate::Value(retries)) => cut(self.absent, retries),
+            (FieldUpdate::Null, _) | (_, FieldUpdate::Null) => self.null.cloned(),
+            (FieldUpdate::Absent, FieldUpdate::Absent) => self.absent.cloned(),
         };
         (policy, on)
     }
 }
 
-/// The policy with this many retries: a schedule is cut, or goes on with its last delay.
+/// Returns the policy with this number of retries. A schedule is cut, or extended with its last delay.
 fn with_retries(policy: &RetryPolicy, retries: u64) -> RetryPolicy {
     match policy {
         RetryPolicy::Schedule(delays) => {
@@ -89,69 +92,74 @@ fn with_retries(policy: &RetryPolicy, retries: u64) -> RetryPolicy {
     }
 }
 
-/// `rate_limit_rps` and `burst`.
-pub(crate) fn rate_limit(fields: &mut Fields, present: Option<RateLimit>) -> Option<RateLimit> {
+/// Reads `rate_limit_rps` and `burst`.
+pub(crate) fn rate_limit(fields: &mut DocumentFields, present: Option<RateLimit>) -> Option<RateLimit> {
     let rate = fields.number("rate_limit_rps", RATE);
     let burst = fields.whole("burst", BURST);
-    let no_rate = matches!(rate, Given::Null);
+    let no_rate = matches!(rate, FieldUpdate::Null);
     let per_second = rate.or(present.map(|limit| limit.per_second));
     let Some(per_second) = per_second else {
-        if matches!(burst, Given::Value(_)) && fields.errors.iter().all(|error| error.pointer != "/rate_limit_rps") {
+        if matches!(burst, FieldUpdate::Value(_))
+            && fields.errors.iter().all(|error| error.pointer != "/rate_limit_rps")
+        {
             fields.wrong("/burst", "needs rate_limit_rps");
         }
         return None;
     };
-    // As much as a second lets through, at least one.
+    // The default burst is the number of deliveries per second, at least one.
     let default = (per_second.ceil() as u32).max(1);
     let burst = match burst {
-        Given::Value(burst) => burst as u32,
-        Given::Absent if !no_rate => present.map_or(default, |limit| limit.burst),
-        Given::Absent | Given::Null => default,
+        FieldUpdate::Value(burst) => burst as u32,
+        FieldUpdate::Absent if !no_rate => present.map_or(default, |limit| limit.burst),
+        FieldUpdate::Absent | FieldUpdate::Null => default,
     };
     Some(RateLimit { per_second, burst })
 }
 
-/// `ordered` and `ordered_by`, which implies it. What is left of them when one is taken away is what a reader was shown:
-/// without its field a webhook is in order over all, and one that is not ordered has no field.
-pub(crate) fn order(fields: &mut Fields, present: Option<&Order>) -> Order {
+/// Reads `ordered` and `ordered_by`. `ordered_by` implies `ordered`. Removing only `ordered_by` leaves the webhook in
+/// order of acceptance; a webhook that is not ordered has no `ordered_by`.
+pub(crate) fn order(fields: &mut DocumentFields, present: Option<&DeliveryOrder>) -> DeliveryOrder {
     let present = present.cloned().unwrap_or_default();
     let ordered = fields.flag("ordered");
     let by = fields.take("ordered_by", |value| {
-        let path = value.as_str().ok_or(PathError).and_then(Field::try_new);
-        path.map(|field| Order::By(Arc::new(field))).map_err(|error| error.to_string())
+        let path = value.as_str().ok_or(PathError).and_then(EventField::try_new);
+        path.map(|field| DeliveryOrder::ByField(Arc::new(field))).map_err(|error| error.to_string())
     });
     match (ordered, by) {
-        (Given::Value(false), Given::Value(_)) => {
+        (FieldUpdate::Value(false), FieldUpdate::Value(_)) => {
             fields.wrong("/ordered", "contradicts ordered_by, which is an order: expected true, or one of them alone");
             fields.wrong("/ordered_by", "contradicts ordered: expected null where that is false");
             present
         }
-        (_, Given::Value(by)) => by,
-        (Given::Value(false), _) | (Given::Null, Given::Null) => Order::Any,
-        (Given::Value(true), Given::Null) => Order::Acceptance,
-        (Given::Absent, Given::Null) if present != Order::Any => Order::Acceptance,
-        (Given::Value(true), Given::Absent) if present == Order::Any => Order::Acceptance,
-        (Given::Null, Given::Absent) if present == Order::Acceptance => Order::Any,
-        (Given::Absent | Given::Null | Given::Value(true), Given::Absent | Given::Null) => present,
+        (_, FieldUpdate::Value(by)) => by,
+        (FieldUpdate::Value(false), _) | (FieldUpdate::Null, FieldUpdate::Null) => DeliveryOrder::Any,
+        (FieldUpdate::Value(true), FieldUpdate::Null) => DeliveryOrder::Acceptance,
+        (FieldUpdate::Absent, FieldUpdate::Null) if present != DeliveryOrder::Any => DeliveryOrder::Acceptance,
+        (FieldUpdate::Value(true), FieldUpdate::Absent) if present == DeliveryOrder::Any => DeliveryOrder::Acceptance,
+        (FieldUpdate::Null, FieldUpdate::Absent) if present == DeliveryOrder::Acceptance => DeliveryOrder::Any,
+        (
+            FieldUpdate::Absent | FieldUpdate::Null | FieldUpdate::Value(true),
+            FieldUpdate::Absent | FieldUpdate::Null,
+        ) => present,
     }
 }
 
-impl Fields {
-    /// `retry_policy`; a policy of the present one's form is a merge patch of it.
-    pub(crate) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> Given<Retry> {
+impl DocumentFields {
+    /// Reads `retry_policy`. A policy of the same type as the present one is merged with it.
+    pub(crate) fn retry_policy(&mut self, present: Option<&RetryPolicy>) -> FieldUpdate<RetryPolicyField> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object".to_owned()),
         };
         let mut given = match self.take("retry_policy", read) {
-            Given::Value(given) => given,
-            Given::Null => return Given::Null,
-            Given::Absent => return Given::Absent,
+            FieldUpdate::Value(given) => given,
+            FieldUpdate::Null => return FieldUpdate::Null,
+            FieldUpdate::Absent => return FieldUpdate::Absent,
         };
         let on = self.retry_on(&mut given);
         let policy = match given.remove("schedule") {
             Some(schedule) => self.schedule(&schedule),
-            None if on == Given::Absent || BACKOFF.iter().any(|key| given.contains_key(*key)) => {
+            None if on == FieldUpdate::Absent || BACKOFF.iter().any(|key| given.contains_key(*key)) => {
                 self.backoff(&mut given, present)
             }
             None => None,
@@ -161,35 +169,35 @@ impl Fields {
                 "unknown field; allowed: retry_on, and schedule or max_retries, retry_delay, backoff, max_delay";
             self.errors.push(FieldError::new(format!("/retry_policy{}", pointer(key)), detail));
         }
-        Given::Value(Retry { policy, on })
+        FieldUpdate::Value(RetryPolicyField { policy, on })
     }
 
-    fn retry_on(&mut self, given: &mut Map<String, Value>) -> Given<RetryOn> {
+    fn retry_on(&mut self, given: &mut Map<String, Value>) -> FieldUpdate<RetryOn> {
         let at = "/retry_policy/retry_on";
         let allowed = || {
             let words: Vec<_> = RetryOn::WORDS.iter().map(|(word, _)| *word).collect();
             format!("expected a list of one or more of {}; max_retries 0 retries nothing", words.join(", "))
         };
         let words = match given.remove("retry_on") {
-            None => return Given::Absent,
-            Some(Value::Null) => return Given::Null,
+            None => return FieldUpdate::Absent,
+            Some(Value::Null) => return FieldUpdate::Null,
             Some(Value::Array(words)) if !words.is_empty() => words,
             Some(_) => {
                 self.wrong(at, allowed());
-                return Given::Null;
+                return FieldUpdate::Null;
             }
         };
         let mut all: Option<RetryOn> = None;
         for (i, word) in words.iter().enumerate() {
-            // A status is a number to some.
+            // A client may write a status code as a number.
             let text = word.as_u64().map(|n| n.to_string());
             let text = text.as_deref().or(word.as_str()).unwrap_or_default();
             match RetryOn::WORDS.iter().find(|(known, _)| *known == text) {
-                Some((_, one)) => all = Some(all.map_or(*one, |all| all.and(*one))),
+                Some((_, one)) => all = Some(all.map_or(*one, |all| all.union(*one))),
                 None => self.wrong(format!("{at}/{i}"), allowed()),
             }
         }
-        all.map_or(Given::Null, Given::Value)
+        all.map_or(FieldUpdate::Null, FieldUpdate::Value)
     }
 
     fn schedule(&mut self, value: &Value) -> Option<RetryPolicy> {
@@ -232,23 +240,24 @@ impl Fields {
         Some(RetryPolicy::Backoff { max_retries, retry_delay, backoff_permille: factor, max_delay: longest })
     }
 
-    /// `breaker`; in a patch it is merged with the present one, and `null` of a part goes back to what is configured.
-    pub(crate) fn breaker(&mut self, present: Option<&BreakerSettings>) -> Given<BreakerSettings> {
+    /// Reads `breaker`. A patch is merged with the present settings. A member that is `null` returns to the configured
+    /// value.
+    pub(crate) fn breaker(&mut self, present: Option<&BreakerSettings>) -> FieldUpdate<BreakerSettings> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object".to_owned()),
         };
         let given = match self.take("breaker", read) {
-            Given::Value(given) => given,
-            Given::Null => return Given::Null,
-            Given::Absent => return Given::Absent,
+            FieldUpdate::Value(given) => given,
+            FieldUpdate::Null => return FieldUpdate::Null,
+            FieldUpdate::Absent => return FieldUpdate::Absent,
         };
         let mut part = Self::new(given);
         let attempts = 1..=u64::from(BREAKER_ATTEMPTS_MAX);
-        let count = |given: Given<u64>, present: Option<u16>| match given {
-            Given::Value(n) => Some(n as u16),
-            Given::Null => None,
-            Given::Absent => present,
+        let count = |given: FieldUpdate<u64>, present: Option<u16>| match given {
+            FieldUpdate::Value(n) => Some(n as u16),
+            FieldUpdate::Null => None,
+            FieldUpdate::Absent => present,
         };
         let of = present.cloned().unwrap_or_default();
         let open = BREAKER_OPEN_MIN.as_secs_f64()..=BREAKER_OPEN_MAX.as_secs_f64();
@@ -267,25 +276,25 @@ impl Fields {
         {
             part.wrong("/min_attempts", format!("expected at most the window, {window}"));
         }
-        for key in part.left.keys() {
+        for key in part.unread.keys() {
             let detail = "unknown field; allowed: window, failure_ratio, min_attempts, open_seconds, close_after, \
                 disable_after_hours";
             part.errors.push(FieldError::new(pointer(key), detail));
         }
         let below = |error: FieldError| FieldError { pointer: format!("/breaker{}", error.pointer), ..error };
         self.errors.extend(part.errors.into_iter().map(below));
-        Given::Value(breaker)
+        FieldUpdate::Value(breaker)
     }
 }
 
-/// Hours of nothing but failure.
+/// Parses the hours of uninterrupted failure after which the webhook is disabled.
 fn disable_after(value: &Value) -> Result<f64, String> {
     let hours = |duration: Duration| duration.as_secs_f64() / 3600.0;
     let (least, most) = (hours(BREAKER_DISABLE_MIN), hours(BREAKER_DISABLE_MAX));
     number(value, least..=most).map_err(|_| format!("expected hours, {least:.4} (a minute) to {most} (ten years)"))
 }
 
-/// A delay of at least a millisecond and at most a day.
+/// Parses a delay of at least a millisecond and at most a day.
 fn seconds(value: &Value) -> Result<Duration, String> {
     let longest = RETRY_DELAY_MAX.as_secs_f64();
     number(value, 0.001..=longest)

@@ -1,26 +1,26 @@
-//! What a change of a webhook would come to, without making it.
+//! Previews a change of a webhook without making it.
 
 use serde_json::{Map, Value};
 
-use super::document::Document;
+use super::document::WebhookDocument;
 use crate::model::{RetryPolicy, Timestamp, WebhookId, WebhookNo};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::service::{Error, ErrorKind};
 
-/// What a webhook that is not made yet does not have.
-const MADE: [&str; 4] = ["id", "created_at", "updated_at", "secret_hint"];
+/// Fields that a webhook gets only when it is created.
+const SERVER_SET: [&str; 4] = ["id", "created_at", "updated_at", "secret_hint"];
 
-/// A webhook as it would be.
+/// A webhook as it would be after a change.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Preview {
-    /// Its document.
+pub struct WebhookPreview {
+    /// The document of the webhook.
     pub document: Map<String, Value>,
-    /// The names of the fields that would change; all of them for a new webhook.
+    /// The names of the fields that would change. For a new webhook these are all fields.
     pub changed: Vec<String>,
 }
 
-impl Preview {
-    /// A webhook with these settings. `old` is the one that it would replace.
+impl WebhookPreview {
+    /// Creates the preview of a webhook with these settings. `old` is the webhook that they would replace.
     pub(super) fn of(
         old: Option<&Webhook>,
         settings: WebhookSettings,
@@ -38,14 +38,14 @@ impl Preview {
         let changed = if let Some(old) = old {
             changed(&fields(old, default_retry)?, &document, old, &new)
         } else {
-            document.retain(|name, _| !MADE.contains(&name.as_str()));
+            document.retain(|name, _| !SERVER_SET.contains(&name.as_str()));
             document.keys().cloned().collect()
         };
         Ok(Self { document, changed })
     }
 }
 
-/// The names of the fields that differ. Of what is hidden the values count, not what is shown of them.
+/// The names of the fields that differ. Hidden values are compared, not their displayed form.
 fn changed(before: &Map<String, Value>, after: &Map<String, Value>, old: &Webhook, new: &Webhook) -> Vec<String> {
     let is_other = |name: &str| match name {
         "headers" => old.headers != new.headers,
@@ -58,9 +58,9 @@ fn changed(before: &Map<String, Value>, after: &Map<String, Value>, old: &Webhoo
     after.keys().chain(gone).filter(|name| differs(name)).cloned().collect()
 }
 
-/// The document as a map.
+/// The document of a webhook as a map.
 pub(crate) fn fields(webhook: &Webhook, default_retry: &RetryPolicy) -> Result<Map<String, Value>, Error> {
-    match serde_json::to_value(Document::of(webhook, default_retry)) {
+    match serde_json::to_value(WebhookDocument::of(webhook, default_retry)) {
         Ok(Value::Object(fields)) => Ok(fields),
         _ => Err(Error::new(ErrorKind::Internal, "the answer could not be written")),
     }

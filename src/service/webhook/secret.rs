@@ -1,4 +1,4 @@
-//! A webhook's secret, made anew.
+//! Replaces the secret of a webhook.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,29 +6,30 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::keys::new_secret;
-use crate::limits::{CHANGE_TRIES, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
+use crate::limits::{CHANGE_ATTEMPTS_MAX, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Principal, Secret, Timestamp, WebhookNo};
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
-use crate::service::fields::{Fields, Given};
+use crate::service::fields::{DocumentFields, FieldUpdate};
 use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, Service, WebhookRef};
 
-/// A secret that was checked and can be put in force.
+/// A validated new secret of a webhook, ready to be activated.
 #[derive(Debug)]
 pub struct SecretDraft {
     of: WebhookNo,
     secret: Secret,
-    /// How long the secret before signs beside the new one.
+    /// How long the previous secret signs beside the new one.
     overlap: Duration,
     version: Option<u64>,
     by: Principal,
 }
 
 impl Service {
-    /// Checks or makes a webhook's new secret. The document: `{"overlap_seconds"?, "secret"?, "key_type"?}`.
+    /// Validates or generates the new secret of a webhook. The document is `{"overlap_seconds"?, "secret"?,
+    /// "key_type"?}`.
     ///
     /// # Errors
-    /// Each field that is wrong; a webhook that is not there, or not of the expected version.
+    /// If the role is too low, a field is invalid, the webhook does not exist, or its version is not the expected one.
     pub fn draft_secret(
         &self,
         principal: &Principal,
@@ -37,11 +38,11 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<SecretDraft, Error> {
         Operation::RegenerateSecret.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
-        let mut fields = Fields::new(document);
+        let webhook = self.live_webhook(principal, of)?;
+        let mut fields = DocumentFields::new(document);
         let overlap = match fields.whole("overlap_seconds", 0..=SECRET_OVERLAP_MAX.as_secs()) {
-            Given::Value(seconds) => Duration::from_secs(seconds),
-            Given::Absent | Given::Null => SECRET_OVERLAP_DEFAULT,
+            FieldUpdate::Value(seconds) => Duration::from_secs(seconds),
+            FieldUpdate::Absent | FieldUpdate::Null => SECRET_OVERLAP_DEFAULT,
         };
         let wanted = new_secret(&mut fields);
         let fresh = wanted.map(|wanted| wanted.like(&webhook.keys.current).key(&webhook.profile));
@@ -51,7 +52,7 @@ impl Service {
                 None
             }
             Some(Ok(key)) => Some(key),
-            // The document has no such field.
+            // The document has no field `profile`.
             Some(Err(("/profile", error))) => return Err(Error::new(ErrorKind::Conflict, error.to_string())),
             Some(Err((field, error))) => {
                 fields.wrong(field, error.to_string());
@@ -65,14 +66,15 @@ impl Service {
         Ok(SecretDraft { of: webhook.no, secret: key.secret, overlap, version, by: principal.clone() })
     }
 
-    /// Puts a new secret in force. The secret before signs beside it until the overlap ends; one before that ends now.
+    /// Activates a new secret. The previous secret signs beside it until the overlap ends. A still older secret ends
+    /// now.
     ///
     /// # Errors
-    /// A webhook that is not there any more, or not of the expected version.
+    /// If the webhook no longer exists, or its version is not the expected one.
     pub async fn regenerate_secret(&self, draft: SecretDraft) -> Result<Arc<Webhook>, Error> {
         let SecretDraft { of, secret, overlap, version, by } = draft;
-        let writer = self.writer.by(&by);
-        for _ in 0..CHANGE_TRIES {
+        let writer = self.writer.on_behalf_of(&by);
+        for _ in 0..CHANGE_ATTEMPTS_MAX {
             let found = self.registry.load().webhook(of).cloned();
             let webhook = found.ok_or_else(|| Error::not_found("webhook"))?;
             let settings = replaced(&webhook, &secret, overlap, self.clock.now())?;
@@ -86,7 +88,7 @@ impl Service {
     }
 }
 
-/// The webhook's settings with another secret. Its profile may have changed since the secret was made.
+/// The webhook's settings with another secret. The profile may have changed since the secret was validated.
 fn replaced(webhook: &Webhook, secret: &Secret, overlap: Duration, now: Timestamp) -> Result<WebhookSettings, Error> {
     let key = webhook.profile.key(secret.clone());
     let key = key.map_err(|error| Error::new(ErrorKind::Conflict, error.to_string()))?;

@@ -1,7 +1,7 @@
-//! A document that makes or changes a webhook, read as a whole into the settings that the registry keeps.
+//! Reads the document that creates or changes a webhook into the settings that the registry stores.
 //!
-//! A new field of a webhook is read in [`read`], which names every field of [`WebhookSettings`]: without it the program does
-//! not compile. The field's name goes into `ALLOWED`.
+//! A new field of a webhook must be read in [`read`], which lists every field of [`WebhookSettings`]; a missing field
+//! is a compile error. The name of the field must be added to `ALLOWED`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::auth;
-use super::document::Document;
+use super::document::WebhookDocument;
 use super::keys::{keys, profile};
-use super::policy::{Retries, order, rate_limit};
+use super::policy::{RetryDefaults, order, rate_limit};
 use crate::limits::URL_BYTES_MAX;
 use crate::model::{
     DEFAULT_TENANT, FieldError, Principal, RetryOn, RetryPolicy, TENANT_NAME_ALLOWED, TenantSettings, WebhookStatus,
@@ -22,7 +22,7 @@ use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;
 use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
 use crate::registry::Registry;
-use crate::service::fields::{DESCRIPTION_CHARS_MAX, Fields, Given, NAME_CHARS_MAX, pointer, unknown};
+use crate::service::fields::{DESCRIPTION_CHARS_MAX, DocumentFields, FieldUpdate, NAME_CHARS_MAX, pointer, unknown};
 use crate::service::reference::{UID_BYTES_MAX, is_uid};
 use crate::service::{CheckUrl, Error, ErrorKind};
 
@@ -31,24 +31,26 @@ const IN_FLIGHT: std::ops::RangeInclusive<u64> = 1..=256;
 const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, description, status, active, is_active, \
     profile, key_type, retry_policy, max_retries, timeout_seconds, rate_limit_rps, burst, max_in_flight, breaker, ordered, ordered_by, \
     headers, auth, tls, metadata, user_id, tenant, org_id";
-/// Fields that a client may send back as it read them.
+/// Fields that a client may send back unchanged.
 const READ_ONLY: [&str; 5] = ["id", "created_at", "secret_hint", "public_key", "previous_secret_ends_at"];
-/// Fields that a client may send back, and that may have changed meanwhile; `If-Match` is for who wants to be sure.
+/// Fields that a client may send back and that may have changed meanwhile. A client that must detect changes uses
+/// `If-Match`.
 const IGNORED: [&str; 3] = ["updated_at", "subscription_count", "warnings"];
 
-/// What a body is for.
+/// What a document is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose<'a> {
-    /// A new webhook.
+    /// It creates a webhook.
     Create,
-    /// What is absent goes back to its default, but for secret, status and owner, and the uid that old clients know it by.
+    /// It replaces a webhook. Absent fields return to their defaults, except secret, status, owner, and the uid that
+    /// older clients use to refer to the webhook.
     Replace(&'a Webhook),
-    /// What is absent stays.
+    /// It patches a webhook. Absent fields keep their values.
     Patch(&'a Webhook),
 }
 
 impl<'a> Purpose<'a> {
-    /// The webhook as it is.
+    /// The present webhook.
     pub(super) fn current(self) -> Option<&'a Webhook> {
         match self {
             Self::Create => None,
@@ -56,7 +58,7 @@ impl<'a> Purpose<'a> {
         }
     }
 
-    /// The webhook whose fields stay where the body has none.
+    /// The webhook whose values absent fields keep.
     pub(super) fn base(self) -> Option<&'a Webhook> {
         match self {
             Self::Patch(webhook) => Some(webhook),
@@ -65,25 +67,28 @@ impl<'a> Purpose<'a> {
     }
 }
 
-/// What fields are checked against.
-pub(super) struct Rules<'a> {
+/// What the fields are validated against.
+pub(super) struct SettingsContext<'a> {
     pub(super) check_url: &'a CheckUrl,
     pub(super) default_retry: &'a RetryPolicy,
     pub(super) principal: &'a Principal,
-    /// Profiles, and what holds for tenants by default.
+    /// Profiles and the defaults of tenants.
     pub(super) registry: Arc<Registry>,
 }
 
-/// Reads a body. Each field that is wrong is named.
+/// Reads a document.
+///
+/// # Errors
+/// All invalid fields, by JSON pointer.
 pub(super) fn read(
     body: Map<String, Value>,
     purpose: Purpose<'_>,
-    rules: &Rules<'_>,
+    rules: &SettingsContext<'_>,
 ) -> Result<WebhookSettings, Error> {
-    let mut fields = Fields::new(body);
+    let mut fields = DocumentFields::new(body);
     let base = purpose.base();
     if let Some(current) = purpose.current() {
-        sent_back(&mut fields, current, rules);
+        check_read_only(&mut fields, current, rules);
     }
     let (endpoint, egress_only) = endpoint(&mut fields, base, rules.check_url);
     let tenant = tenant(&mut fields, purpose, rules.principal);
@@ -111,8 +116,8 @@ pub(super) fn read(
     let auth = auth(&mut fields, purpose, profile.as_deref(), &headers);
     let tls = tls(&mut fields, purpose, endpoint.as_ref());
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
-    let Fields { left, mut errors } = fields;
-    errors.extend(unknown(&left, ALLOWED));
+    let DocumentFields { unread, mut errors } = fields;
+    errors.extend(unknown(&unread, ALLOWED));
     match (endpoint, tenant, profile.zip(keys)) {
         (Some(endpoint), Some(tenant), Some((profile, keys))) if errors.is_empty() => Ok(WebhookSettings {
             uid,
@@ -144,14 +149,14 @@ pub(super) fn read(
     }
 }
 
-/// Whether and when to try again, and after which failures: the tenant's way, where the body does not say.
+/// Reads the retry policy and the failures that are retried. The tenant's defaults apply to absent fields.
 fn retries(
-    fields: &mut Fields,
+    fields: &mut DocumentFields,
     base: Option<&Webhook>,
     defaults: &TenantSettings,
     default: &RetryPolicy,
 ) -> (Option<RetryPolicy>, RetryOn) {
-    let retries = Retries {
+    let retries = RetryDefaults {
         present: base.and_then(|w| w.retry_policy.as_ref()),
         present_on: base.map_or(RetryOn::ALL, |w| w.retry_on),
         absent: base.map_or(defaults.retry_policy.as_ref(), |w| w.retry_policy.as_ref()),
@@ -161,36 +166,40 @@ fn retries(
     retries.read(fields)
 }
 
-fn timeout(fields: &mut Fields, present: Option<Duration>) -> Option<Duration> {
+fn timeout(fields: &mut DocumentFields, present: Option<Duration>) -> Option<Duration> {
     match fields.number("timeout_seconds", TIMEOUT_SECONDS) {
-        Given::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
-        Given::Null => None,
-        Given::Absent => present,
+        FieldUpdate::Value(seconds) => Some(Duration::from_millis((seconds * 1000.0).round() as u64)),
+        FieldUpdate::Null => None,
+        FieldUpdate::Absent => present,
     }
 }
 
-fn max_in_flight(fields: &mut Fields, present: Option<u16>) -> Option<u16> {
+fn max_in_flight(fields: &mut DocumentFields, present: Option<u16>) -> Option<u16> {
     match fields.whole("max_in_flight", IN_FLIGHT) {
-        Given::Value(n) => Some(n as u16),
-        Given::Null => None,
-        Given::Absent => present,
+        FieldUpdate::Value(n) => Some(n as u16),
+        FieldUpdate::Null => None,
+        FieldUpdate::Absent => present,
     }
 }
 
-/// Headers of the user's own, none of which the profile sets itself.
-fn headers(fields: &mut Fields, purpose: Purpose<'_>, profile: Option<&Profile>) -> Vec<(HeaderName, HeaderValue)> {
+/// Reads the custom headers. The profile's own headers are refused.
+fn headers(
+    fields: &mut DocumentFields,
+    purpose: Purpose<'_>,
+    profile: Option<&Profile>,
+) -> Vec<(HeaderName, HeaderValue)> {
     let base = purpose.base();
     let present = purpose.current().map(|w| &*w.headers).unwrap_or_default();
     let headers = fields.headers(present, base.is_some()).or(base.map(|w| w.headers.clone())).unwrap_or_default();
-    for (name, _) in headers.iter().filter(|(name, _)| profile.is_some_and(|profile| profile.sets(name))) {
+    for (name, _) in headers.iter().filter(|(name, _)| profile.is_some_and(|profile| profile.sets_header(name))) {
         fields.wrong(format!("/headers/{name}"), "the webhook's profile sets this header");
     }
     headers
 }
 
-/// Credentials, whose header neither the profile nor `headers` sets.
+/// Reads the credentials. Their header must be set neither by the profile nor by `headers`.
 fn auth(
-    fields: &mut Fields,
+    fields: &mut DocumentFields,
     purpose: Purpose<'_>,
     profile: Option<&Profile>,
     headers: &[(HeaderName, HeaderValue)],
@@ -199,7 +208,7 @@ fn auth(
     let present = purpose.current().and_then(|w| w.auth.as_deref());
     let auth = fields.auth(present, base.is_some()).or(base.and_then(|w| w.auth.clone()))?;
     let (at, (name, _)) = (auth::place(&auth), auth.header());
-    if profile.is_some_and(|profile| profile.sets(name)) {
+    if profile.is_some_and(|profile| profile.sets_header(name)) {
         fields.wrong(at, format!("the webhook's profile sets the header {name}"));
     }
     if headers.iter().any(|(other, _)| other == name) {
@@ -209,8 +218,8 @@ fn auth(
     Some(auth)
 }
 
-/// TLS settings, of an endpoint that speaks TLS.
-fn tls(fields: &mut Fields, purpose: Purpose<'_>, endpoint: Option<&Endpoint>) -> Option<Arc<EndpointTls>> {
+/// Reads the TLS settings. The endpoint must use https.
+fn tls(fields: &mut DocumentFields, purpose: Purpose<'_>, endpoint: Option<&Endpoint>) -> Option<Arc<EndpointTls>> {
     let base = purpose.base();
     let present = purpose.current().and_then(|w| w.tls.as_ref());
     let tls = fields.tls(present, base.is_some()).or(base.map(|w| w.tls.clone())).flatten()?;
@@ -229,14 +238,14 @@ fn refusal(errors: Vec<FieldError>, egress: bool) -> Error {
     Error::invalid_body(errors)
 }
 
-/// A client may send back what it read; what the server sets must be as it was.
-fn sent_back(fields: &mut Fields, current: &Webhook, rules: &Rules<'_>) {
+/// Removes fields that a client may send back as it read them. Fields that the server sets must be unchanged.
+fn check_read_only(fields: &mut DocumentFields, current: &Webhook, rules: &SettingsContext<'_>) {
     for key in IGNORED {
-        fields.left.remove(key);
+        fields.unread.remove(key);
     }
-    let shown = serde_json::to_value(Document::of(current, rules.default_retry)).unwrap_or_default();
+    let shown = serde_json::to_value(WebhookDocument::of(current, rules.default_retry)).unwrap_or_default();
     for key in READ_ONLY {
-        if let Some(given) = fields.left.remove(key)
+        if let Some(given) = fields.unread.remove(key)
             && shown.get(key) != Some(&given)
         {
             fields.wrong(pointer(key), "is set by the server and cannot be changed");
@@ -244,8 +253,8 @@ fn sent_back(fields: &mut Fields, current: &Webhook, rules: &Rules<'_>) {
     }
 }
 
-/// The endpoint, and whether only the egress rules are against it.
-fn endpoint(fields: &mut Fields, base: Option<&Webhook>, check: &CheckUrl) -> (Option<Endpoint>, bool) {
+/// Reads the endpoint. The second value is `true` if only the egress rules refuse it.
+fn endpoint(fields: &mut DocumentFields, base: Option<&Webhook>, check: &CheckUrl) -> (Option<Endpoint>, bool) {
     let mut egress = false;
     let before = fields.errors.len();
     let given = fields.take("url", |value| match value {
@@ -255,7 +264,7 @@ fn endpoint(fields: &mut Fields, base: Option<&Webhook>, check: &CheckUrl) -> (O
         }),
         _ => Err(format!("expected an http or https URL of at most {URL_BYTES_MAX} bytes")),
     });
-    let required = matches!(given, Given::Null) || (matches!(given, Given::Absent) && base.is_none());
+    let required = matches!(given, FieldUpdate::Null) || (matches!(given, FieldUpdate::Absent) && base.is_none());
     if required && fields.errors.len() == before {
         fields.wrong("/url", "is required: an http or https URL");
         return (None, false);
@@ -263,7 +272,7 @@ fn endpoint(fields: &mut Fields, base: Option<&Webhook>, check: &CheckUrl) -> (O
     (given.or(base.map(|w| w.endpoint.clone())), egress)
 }
 
-/// The user who owns it, where the body does not say: for a new webhook, the caller.
+/// The owner if the document names none: the present owner, or the caller for a new webhook.
 fn owner(purpose: Purpose<'_>, caller: &Principal) -> Option<Box<str>> {
     match purpose.current() {
         Some(current) => current.user_id.clone(),
@@ -271,8 +280,8 @@ fn owner(purpose: Purpose<'_>, caller: &Principal) -> Option<Box<str>> {
     }
 }
 
-/// An id of the user's own, under which paths find it; a number is read as its text.
-fn uid(fields: &mut Fields) -> Given<Box<str>> {
+/// Reads an id that the client assigns and that paths accept. A number is converted to text.
+fn uid(fields: &mut DocumentFields) -> FieldUpdate<Box<str>> {
     fields.take("uid", |value| {
         let text = match value {
             Value::String(text) => text,
@@ -289,8 +298,8 @@ fn uid(fields: &mut Fields) -> Given<Box<str>> {
     })
 }
 
-/// Whose it is. Only a key of tenant `*` names another tenant, and only for a new webhook.
-fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> Option<Arc<str>> {
+/// Reads the tenant. Only a key of tenant `*` may name another tenant than its own, and only for a new webhook.
+fn tenant(fields: &mut DocumentFields, purpose: Purpose<'_>, principal: &Principal) -> Option<Arc<str>> {
     let own = purpose.current().map(|w| &w.tenant).or(principal.tenant.as_ref());
     let mut tenant = own.cloned();
     let before = fields.errors.len();
@@ -310,8 +319,8 @@ fn tenant(fields: &mut Fields, purpose: Purpose<'_>, principal: &Principal) -> O
     (fields.errors.len() == before).then(|| tenant.unwrap_or_else(|| DEFAULT_TENANT.into()))
 }
 
-/// `status`, `active` and `is_active` say one thing in three dialects.
-fn status(fields: &mut Fields, purpose: Purpose<'_>) -> WebhookStatus {
+/// Reads `status`, `active` and `is_active`, which are three ways to write the same value.
+fn status(fields: &mut DocumentFields, purpose: Purpose<'_>) -> WebhookStatus {
     let current = purpose.current().map(|w| w.status);
     let given = fields
         .take("status", |value| match value.as_str() {
@@ -328,8 +337,8 @@ fn status(fields: &mut Fields, purpose: Purpose<'_>) -> WebhookStatus {
         match status {
             Some(status) if status.is_matched() == active => {}
             Some(_) => fields.wrong(pointer(key), "contradicts another of status, active and is_active"),
-            // A flag that says what is so already changes nothing: a paused webhook, which reads `active: true`, stays
-            // paused for a client that knows no pause and writes back what it read.
+            // A flag with the present value changes nothing. A paused webhook shows `active: true`. It stays paused
+            // when a client that does not know `status` sends back what it read.
             None if current.is_some_and(|current| current.is_matched() == active) => status = current,
             None => status = Some(if active { WebhookStatus::Active } else { WebhookStatus::Inactive }),
         }

@@ -1,5 +1,5 @@
-//! Subscriptions of a webhook: events of one type, or pattern, under conditions of their own. They are part of their webhook:
-//! its version is theirs.
+//! Subscriptions of a webhook. A subscription matches events of one type or pattern under its own conditions. It is a
+//! part of its webhook and shares the webhook's version.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::filter::Filter;
 use crate::model::{EventPattern, FieldError, Principal, SubscriptionId, Timestamp, WebhookId, WebhookNo};
 use crate::outbound::{Subscription, Webhook};
 use crate::registry::{ChangeError, SubscriptionSettings};
-use crate::service::fields::{Fields, Given, pointer, unknown};
-use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, Page, Rows, Service, WebhookRef};
+use crate::service::fields::{DocumentFields, FieldUpdate, pointer, unknown};
+use crate::service::{Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, Service, WebhookRef};
 
 const ALLOWED: &str = "event_type, resource_id, is_active, filters";
 
-/// A subscription that was checked and can be made.
+/// A validated subscription, ready to be created.
 #[derive(Debug)]
 pub struct SubscriptionDraft {
     of: WebhookNo,
@@ -26,31 +26,31 @@ pub struct SubscriptionDraft {
     by: Principal,
 }
 
-/// A subscription, with the webhook that it is part of.
+/// A subscription with its webhook.
 #[derive(Debug, Clone)]
-pub struct OfWebhook {
+pub struct WebhookSubscription {
     /// The webhook.
     pub webhook: Arc<Webhook>,
     /// The subscription.
     pub subscription: Subscription,
 }
 
-/// Which subscriptions are listed.
+/// A filter for subscriptions. A field that is `None` matches everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SubscriptionFilter<'a> {
-    /// Those that name this event type.
+    /// Subscriptions whose type or pattern matches this event type.
     pub event_type: Option<&'a str>,
-    /// Those of this resource.
+    /// Subscriptions to this resource.
     pub resource_id: Option<&'a str>,
-    /// Those that are active, or those that are not.
+    /// Subscriptions that are active, or that are not.
     pub is_active: Option<bool>,
 }
 
 impl Service {
-    /// Checks the document of a new subscription.
+    /// Validates the document of a new subscription.
     ///
     /// # Errors
-    /// Each field that is wrong; a webhook that is not there, or not of the expected version.
+    /// If the role is too low, a field is invalid, the webhook does not exist, or its version is not the expected one.
     pub fn draft_subscription(
         &self,
         principal: &Principal,
@@ -59,68 +59,71 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<SubscriptionDraft, Error> {
         Operation::ChangeSubscriptions.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         let settings = read(document, None)?;
         self.known_type(&webhook, None, &settings)?;
         let version = ExpectedVersion::bind(expected, webhook.version)?;
         Ok(SubscriptionDraft { of: webhook.no, settings, version, by: principal.clone() })
     }
 
-    /// Makes a subscription.
+    /// Creates a subscription.
     ///
     /// # Errors
-    /// If the webhook has too many, is not there any more, or is not of the expected version.
-    pub async fn create_subscription(&self, draft: SubscriptionDraft) -> Result<OfWebhook, Error> {
+    /// If the webhook has too many subscriptions, no longer exists, or its version is not the expected one.
+    pub async fn create_subscription(&self, draft: SubscriptionDraft) -> Result<WebhookSubscription, Error> {
         let SubscriptionDraft { of, settings, version, by } = draft;
-        let webhook = self.writer.by(&by).add_subscription(of, version, settings).await.map_err(changed)?;
+        let webhook = self.writer.on_behalf_of(&by).add_subscription(of, version, settings).await.map_err(changed)?;
         let made = webhook.subscriptions.last().cloned().ok_or_else(|| Error::not_found("subscription"))?;
-        Ok(OfWebhook { webhook, subscription: made })
+        Ok(WebhookSubscription { webhook, subscription: made })
     }
 
-    /// A page of a webhook's subscriptions, newest first, before the subscription `before`.
+    /// Lists the subscriptions of a webhook that match the filter, newest first, starting before the subscription
+    /// `before`.
     ///
     /// # Errors
-    /// A webhook that is not there, or a `before` that is not there any more.
+    /// If the role is too low, the webhook does not exist, or the subscription `before` no longer exists.
     pub fn list_subscriptions(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         filter: SubscriptionFilter<'_>,
-        page: Page,
+        page: PageRequest,
         before: Option<SubscriptionId>,
-    ) -> Result<Rows<OfWebhook, SubscriptionId>, Error> {
+    ) -> Result<ListPage<WebhookSubscription, SubscriptionId>, Error> {
         Operation::ReadSubscriptions.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         let all = &webhook.subscriptions;
         let end = match before {
             None => all.len(),
             Some(id) => all.iter().position(|one| one.id == id).ok_or_else(gone)?,
         };
-        let of_webhook = |one: &Subscription| OfWebhook { webhook: Arc::clone(&webhook), subscription: one.clone() };
+        let of_webhook =
+            |one: &Subscription| WebhookSubscription { webhook: Arc::clone(&webhook), subscription: one.clone() };
         let wanted = all[..end].iter().rev().filter(|one| filter.takes(one)).map(of_webhook);
-        Ok(page.rows(wanted.take(page.wanted()).collect(), None, |one| one.subscription.id))
+        Ok(page.rows(wanted.take(page.fetch_limit()).collect(), None, |one| one.subscription.id))
     }
 
-    /// One subscription.
+    /// Reads a subscription.
     ///
     /// # Errors
-    /// If it is not there for the caller.
+    /// If the role is too low, or the subscription does not exist for the caller.
     pub fn read_subscription(
         &self,
         principal: &Principal,
         of: WebhookRef<'_>,
         id: SubscriptionId,
-    ) -> Result<OfWebhook, Error> {
+    ) -> Result<WebhookSubscription, Error> {
         Operation::ReadSubscriptions.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         let subscription = find(&webhook, id)?.clone();
-        Ok(OfWebhook { webhook, subscription })
+        Ok(WebhookSubscription { webhook, subscription })
     }
 
-    /// Replaces a subscription. A field that the document does not name goes back to its default.
+    /// Replaces a subscription. Fields that the document omits return to their defaults.
     ///
     /// # Errors
-    /// Each field that is wrong; a subscription that is not there; a webhook that is not of the expected version.
+    /// If the role is too low, a field is invalid, the subscription does not exist, or the version of its webhook is
+    /// not the expected one.
     pub async fn replace_subscription(
         &self,
         principal: &Principal,
@@ -128,23 +131,23 @@ impl Service {
         id: SubscriptionId,
         document: Map<String, Value>,
         expected: Option<&ExpectedVersion>,
-    ) -> Result<OfWebhook, Error> {
+    ) -> Result<WebhookSubscription, Error> {
         Operation::ChangeSubscriptions.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         let current = find(&webhook, id)?;
         let settings = read(document, Some((webhook.id, current)))?;
         self.known_type(&webhook, Some(current), &settings)?;
         let version = ExpectedVersion::bind(expected, webhook.version)?;
-        let writer = self.writer.by(principal);
+        let writer = self.writer.on_behalf_of(principal);
         let webhook = writer.replace_subscription(webhook.no, version, id, settings).await.map_err(changed)?;
         let subscription = find(&webhook, id)?.clone();
-        Ok(OfWebhook { webhook, subscription })
+        Ok(WebhookSubscription { webhook, subscription })
     }
 
     /// Deletes a subscription.
     ///
     /// # Errors
-    /// A subscription that is not there; a webhook that is not of the expected version.
+    /// If the role is too low, the subscription does not exist, or the version of its webhook is not the expected one.
     pub async fn delete_subscription(
         &self,
         principal: &Principal,
@@ -153,14 +156,14 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<(), Error> {
         Operation::ChangeSubscriptions.permit(principal.role)?;
-        let webhook = self.live(principal, of)?;
+        let webhook = self.live_webhook(principal, of)?;
         find(&webhook, id)?;
         let version = ExpectedVersion::bind(expected, webhook.version)?;
-        self.writer.by(principal).remove_subscription(webhook.no, version, id).await.map_err(changed)?;
+        self.writer.on_behalf_of(principal).remove_subscription(webhook.no, version, id).await.map_err(changed)?;
         Ok(())
     }
 
-    /// Whether the catalogue takes the type that a subscription names, unless it names it already.
+    /// Rejects an event type that a strict catalogue does not contain, unless the subscription already has it.
     fn known_type(
         &self,
         webhook: &Webhook,
@@ -189,7 +192,7 @@ fn gone() -> Error {
     Error::new(ErrorKind::InvalidArgument, "cursor: its subscription is not there any more; list anew")
 }
 
-/// Only a change that was bound to a version can come too late.
+/// Only a change that is bound to a version can conflict with another change.
 fn changed(error: ChangeError) -> Error {
     match error {
         ChangeError::Changed => Error::changed_meanwhile(),
@@ -201,14 +204,14 @@ fn find(webhook: &Webhook, id: SubscriptionId) -> Result<&Subscription, Error> {
     webhook.subscriptions.iter().find(|one| one.id == id).ok_or_else(|| Error::not_found("subscription"))
 }
 
-/// Reads a document, which may be what was read of `current`. Each field that is wrong is named.
+/// Reads a document. A client may send back what it read of `current`. All invalid fields are reported.
 fn read(body: Map<String, Value>, current: Option<(WebhookId, &Subscription)>) -> Result<SubscriptionSettings, Error> {
-    let mut fields = Fields::new(body);
+    let mut fields = DocumentFields::new(body);
     if let Some((of, current)) = current {
-        fields.left.remove("updated_at");
-        let shown = serde_json::to_value(Document::of(of, current)).unwrap_or_default();
+        fields.unread.remove("updated_at");
+        let shown = serde_json::to_value(SubscriptionDocument::of(of, current)).unwrap_or_default();
         for key in ["id", "webhook_id", "created_at"] {
-            if let Some(given) = fields.left.remove(key)
+            if let Some(given) = fields.unread.remove(key)
                 && shown.get(key) != Some(&given)
             {
                 fields.wrong(pointer(key), "is set by the server and cannot be changed");
@@ -226,12 +229,12 @@ fn read(body: Map<String, Value>, current: Option<(WebhookId, &Subscription)>) -
     }
     let resource_id = fields.id("resource_id").value();
     let is_active = match fields.flag("is_active") {
-        Given::Value(is_active) => is_active,
-        Given::Null | Given::Absent => true,
+        FieldUpdate::Value(is_active) => is_active,
+        FieldUpdate::Null | FieldUpdate::Absent => true,
     };
     let filters = fields.filters().value().flatten();
-    let Fields { left, mut errors } = fields;
-    errors.extend(unknown(&left, ALLOWED));
+    let DocumentFields { unread, mut errors } = fields;
+    errors.extend(unknown(&unread, ALLOWED));
     match event_type {
         Some(event_type) if errors.is_empty() => {
             Ok(SubscriptionSettings { event_type, resource_id, is_active, filters })
@@ -242,27 +245,27 @@ fn read(body: Map<String, Value>, current: Option<(WebhookId, &Subscription)>) -
 
 /// A subscription as a JSON document.
 #[derive(Serialize)]
-pub struct Document<'a> {
+pub struct SubscriptionDocument<'a> {
     id: String,
     webhook_id: String,
     event_type: String,
     resource_id: Option<&'a str>,
     is_active: bool,
-    filters: Filters<'a>,
+    filters: FiltersDocument<'a>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
 
-/// An object also where there are none, as clients look into it.
+/// Absent filters are rendered as an empty object, because clients expect an object.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Filters<'a> {
+enum FiltersDocument<'a> {
     Some(&'a RawValue),
     None {},
 }
 
-impl<'a> Document<'a> {
-    /// A subscription of this webhook.
+impl<'a> SubscriptionDocument<'a> {
+    /// Creates the document of a subscription of this webhook.
     pub fn of(webhook: WebhookId, subscription: &'a Subscription) -> Self {
         Self {
             id: subscription.id.to_string(),
@@ -270,7 +273,11 @@ impl<'a> Document<'a> {
             event_type: subscription.event_type.to_string(),
             resource_id: subscription.resource_id.as_deref(),
             is_active: subscription.is_active,
-            filters: subscription.filters.as_deref().map(Filter::as_json).map_or(Filters::None {}, Filters::Some),
+            filters: subscription
+                .filters
+                .as_deref()
+                .map(Filter::as_json)
+                .map_or(FiltersDocument::None {}, FiltersDocument::Some),
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,
         }

@@ -1,4 +1,5 @@
-//! Whom a webhook trusts and as whom it comes: `tls` as a body writes it, and as it is shown.
+//! The field `tls` of a webhook: the certificate authority that it trusts and its client certificate. This module
+//! parses and renders it.
 
 use std::sync::Arc;
 
@@ -8,20 +9,24 @@ use serde_json::Value;
 use crate::limits::{TLS_CA_BYTES_MAX, TLS_CLIENT_BYTES_MAX};
 use crate::model::{FieldError, HIDDEN, Secret};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
-use crate::service::fields::{Fields, Given, pointer};
+use crate::service::fields::{DocumentFields, FieldUpdate, pointer};
 
-impl Fields {
-    /// `tls`; in a patch it is merged with the present settings. `***` for the key keeps it. An empty object asks for
-    /// nothing, and is none.
-    pub(super) fn tls(&mut self, present: Option<&Arc<EndpointTls>>, merge: bool) -> Given<Option<Arc<EndpointTls>>> {
+impl DocumentFields {
+    /// Reads `tls`. A patch is merged with the present settings. A key of `***` keeps the present key. An empty object
+    /// means no TLS settings.
+    pub(super) fn tls(
+        &mut self,
+        present: Option<&Arc<EndpointTls>>,
+        merge: bool,
+    ) -> FieldUpdate<Option<Arc<EndpointTls>>> {
         let read = |value: Value| match value {
             Value::Object(given) => Ok(given),
             _ => Err("expected an object with ca, or client_certificate and client_key, or all of them".to_owned()),
         };
         let mut part = match self.take("tls", read) {
-            Given::Value(given) => Self::new(given),
-            Given::Null => return Given::Null,
-            Given::Absent => return Given::Absent,
+            FieldUpdate::Value(given) => Self::new(given),
+            FieldUpdate::Null => return FieldUpdate::Null,
+            FieldUpdate::Absent => return FieldUpdate::Absent,
         };
         let before = present.map(|tls| tls.settings());
         let base = before.filter(|_| merge);
@@ -34,32 +39,32 @@ impl Fields {
                 .key(before.and_then(|before| before.client_key.as_ref()))
                 .or(base.and_then(|base| base.client_key.clone())),
         };
-        for key in part.left.keys() {
+        for key in part.unread.keys() {
             let detail = "unknown field; allowed: ca, client_certificate, client_key. Verification cannot be switched off; \
                 a private authority is trusted by ca";
             part.errors.push(FieldError::new(pointer(key), detail));
         }
         if part.errors.is_empty() && !settings.is_empty() {
             match EndpointTls::try_new(settings) {
-                // Connections that are there stay good for settings that stay as they are.
-                Ok(tls) if before == Some(tls.settings()) => return Given::Value(present.cloned()),
-                Ok(tls) => return Given::Value(Some(Arc::new(tls))),
+                // Unchanged settings keep their open connections.
+                Ok(tls) if before == Some(tls.settings()) => return FieldUpdate::Value(present.cloned()),
+                Ok(tls) => return FieldUpdate::Value(Some(Arc::new(tls))),
                 Err((field, fault)) => part.wrong(pointer(field), fault.to_string()),
             }
         }
         let below = |error: FieldError| FieldError { pointer: format!("/tls{}", error.pointer), ..error };
         self.errors.extend(part.errors.into_iter().map(below));
-        Given::Value(None)
+        FieldUpdate::Value(None)
     }
 
-    fn pem(&mut self, key: &str, bytes_max: usize) -> Given<Box<str>> {
+    fn pem(&mut self, key: &str, bytes_max: usize) -> FieldUpdate<Box<str>> {
         self.take(key, |value| match value {
             Value::String(text) if text.len() <= bytes_max => Ok(text.into()),
             _ => Err(format!("expected PEM of at most {bytes_max} bytes, or null")),
         })
     }
 
-    fn key(&mut self, present: Option<&Secret>) -> Given<Secret> {
+    fn key(&mut self, present: Option<&Secret>) -> FieldUpdate<Secret> {
         self.take("client_key", |value| match value {
             Value::String(text) if text == HIDDEN => {
                 present.cloned().ok_or_else(|| format!("{HIDDEN} keeps a key, and there is none"))
@@ -70,9 +75,9 @@ impl Fields {
     }
 }
 
-/// Settings with their key as `***`.
+/// Renders TLS settings with their key as `***`.
 #[derive(Serialize)]
-pub(super) struct Shown<'a> {
+pub(super) struct TlsDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +86,8 @@ pub(super) struct Shown<'a> {
     client_key: Option<&'static str>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> TlsDocument<'a> {
+    /// Creates the document of TLS settings.
     pub(super) fn of(tls: &'a EndpointTls) -> Self {
         let TlsSettings { ca, client_certificate, client_key } = tls.settings();
         Self {

@@ -1,4 +1,4 @@
-//! X.509 certificates (RFC 5280): what a sender's signatures are checked with.
+//! X.509 certificates (RFC 5280), which verify the signatures of a sender.
 
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, RsaParameters, UnparsedPublicKey,
@@ -15,63 +15,66 @@ use crate::limits::CERTIFICATE_CHAIN_MAX;
 use crate::model::Timestamp;
 use crate::signature::VerifyError;
 
-/// A certificate with an RSA key, and what came with it.
+/// A certificate with an RSA key, and its chain.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// The certificate itself, then those that vouch for it.
+    /// The certificate itself, followed by the certificates of its chain.
     chain: Box<[CertificateDer<'static>]>,
     trust: Trust,
     not_before: Timestamp,
     not_after: Timestamp,
-    /// In the form of RFC 8017, which ring takes.
+    /// The key in the form of RFC 8017, which ring reads.
     key: Box<[u8]>,
-    /// DNS names.
+    /// The DNS names.
     names: Box<[Box<str>]>,
 }
 
-/// Why a certificate is believed to be the provider's.
+/// Why a certificate is trusted to belong to the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
-    /// Whoever set the source up says so.
+    /// The settings of the source contain the certificate.
     Pinned,
-    /// It came from the provider's own host.
+    /// The certificate was fetched from a host of the provider.
     Fetched,
 }
 
-/// What verifies.
+/// The digest of an RSA signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Digest {
+pub(super) enum SignatureDigest {
     Sha1,
     Sha256,
 }
 
-/// What is no certificate that could be used.
+/// Why a certificate cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// No PEM, or nothing in it.
+    /// The text is not PEM, or contains no certificate.
     #[error("expected a certificate in PEM (-----BEGIN CERTIFICATE-----)")]
     Pem,
-    /// A chain that nobody needs.
+    /// The chain is too long.
     #[error("more than {CERTIFICATE_CHAIN_MAX} certificates")]
     TooMany,
-    /// It cannot be read.
+    /// The certificate cannot be parsed.
     #[error("not a certificate of RFC 5280")]
-    Form,
-    /// The key is of another kind.
+    Malformed,
+    /// The key is not an RSA key.
     #[error("its key is not RSA")]
-    Key,
+    NotRsa,
 }
 
 impl Certificate {
-    /// One that the settings of a source hold: believed as it is, while its dates allow.
+    /// Reads a certificate from the settings of a source. The certificate is trusted without a check of its chain,
+    /// within its validity period.
     ///
     /// # Errors
-    /// For anything but PEM with one certificate or a chain, the sender's own first, with an RSA key.
+    /// [`CertificateError`] unless the text is PEM with one certificate or a chain, the sender's own certificate first,
+    /// with an RSA key.
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
         Self::read(pem, Trust::Pinned)
     }
 
-    /// One that the provider's host gave: its name is checked as well, and the chain that came with it.
+    /// Reads a certificate that was fetched from a host of the provider. Its name and the chain that came with it are
+    /// checked as well.
     ///
     /// # Errors
     /// As [`Self::from_pem`].
@@ -88,20 +91,20 @@ impl Certificate {
             return Err(CertificateError::TooMany);
         }
         let leaf = chain.first().ok_or(CertificateError::Pem)?;
-        let Leaf { not_before, not_after, key } = Leaf::read(leaf)?;
-        // One of version 1 has no such names.
+        let CertificateFields { not_before, not_after, key } = CertificateFields::read(leaf)?;
+        // A certificate of version 1 has no such names.
         let names = EndEntityCert::try_from(leaf)
             .map(|leaf| leaf.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect())
             .unwrap_or_default();
         Ok(Self { trust, not_before, not_after, key, names, chain: chain.into() })
     }
 
-    /// The last moment at which it is valid.
+    /// The end of the validity period.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Whether it holds at `now` by its own dates.
+    /// Checks that `now` is within the validity period.
     pub(super) fn check_dates(&self, now: Timestamp) -> Result<(), VerifyError> {
         if now < self.not_before {
             return Err(refused(format!("it is not valid before {}", self.not_before)));
@@ -112,9 +115,9 @@ impl Certificate {
         Ok(())
     }
 
-    /// Whether it is one for names below `domain`, if it was fetched, and the authorities that browsers trust say so, if
-    /// it came with a chain. One that came alone has none to check: what speaks for it then is the host that gave it,
-    /// over a connection that was checked the same way.
+    /// Checks that a fetched certificate has a name under `domain`. If the certificate came with a chain, the chain
+    /// must lead to an authority that browsers trust. A certificate without a chain is trusted because of the host that
+    /// served it, over a connection that was verified the same way. A certificate from the settings is not checked.
     pub(super) fn check_issued_below(&self, domain: &str, now: Timestamp) -> Result<(), VerifyError> {
         if self.trust == Trust::Pinned {
             return Ok(());
@@ -129,7 +132,7 @@ impl Certificate {
         }
     }
 
-    /// Whether the chain leads to one of these authorities.
+    /// Checks that the chain leads to one of these authorities.
     pub(super) fn check_chain(&self, anchors: &[TrustAnchor<'_>], now: Timestamp) -> Result<(), VerifyError> {
         let since_1970 = now.since(Timestamp::from_millis(0));
         let [leaf, others @ ..] = &*self.chain else { return Err(refused("there is none")) };
@@ -149,36 +152,36 @@ impl Certificate {
             .map_err(|why| refused(format!("its chain leads to no known authority: {why}")))
     }
 
-    /// Whether its key made this signature (RSASSA-PKCS1-v1_5).
-    pub(super) fn verify(&self, digest: Digest, message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
+    /// Verifies a signature by the key of the certificate (RSASSA-PKCS1-v1_5).
+    pub(super) fn verify(&self, digest: SignatureDigest, message: &[u8], signature: &[u8]) -> Result<(), VerifyError> {
         let parameters: &RsaParameters = match digest {
-            Digest::Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
-            Digest::Sha256 => &RSA_PKCS1_2048_8192_SHA256,
+            SignatureDigest::Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+            SignatureDigest::Sha256 => &RSA_PKCS1_2048_8192_SHA256,
         };
         let key = UnparsedPublicKey::new(parameters, &self.key);
         key.verify(message, signature).map_err(|_| VerifyError::Mismatch)
     }
 }
 
-/// What is needed of a certificate beside its DNS names. webpki reads the names and checks chains, but it gives no dates, and
-/// it refuses certificates of version 1, which a source may still pin.
-struct Leaf {
+/// The parts of a certificate that webpki does not give. webpki reads the DNS names and checks chains. But it does not
+/// return dates, and it refuses certificates of version 1, which a source may still pin.
+struct CertificateFields {
     not_before: Timestamp,
     not_after: Timestamp,
     key: Box<[u8]>,
 }
 
-impl Leaf {
+impl CertificateFields {
     fn read(der: &[u8]) -> Result<Self, CertificateError> {
-        // The contents of extensions stay unread: nothing here depends on them.
+        // The contents of extensions are not parsed, because nothing here depends on them.
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
-        let Ok(([], certificate)) = parser.parse(der) else { return Err(CertificateError::Form) };
+        let Ok(([], certificate)) = parser.parse(der) else { return Err(CertificateError::Malformed) };
         let public_key = certificate.public_key();
         if !has_exact_dates(&certificate) || public_key.subject_public_key.unused_bits != 0 {
-            return Err(CertificateError::Form);
+            return Err(CertificateError::Malformed);
         }
         if public_key.algorithm.algorithm != OID_PKCS1_RSAENCRYPTION {
-            return Err(CertificateError::Key);
+            return Err(CertificateError::NotRsa);
         }
         let validity = certificate.validity();
         let [not_before, not_after] = [validity.not_before, validity.not_after]
@@ -187,8 +190,8 @@ impl Leaf {
     }
 }
 
-/// Whether both dates have seconds and are in UTC (RFC 5280 section 4.1.2.5). x509-parser also takes the other forms of
-/// ASN.1 and does not keep the text, so this function reads the dates where they stand: between issuer and subject.
+/// Whether both dates have seconds and are in UTC (RFC 5280 section 4.1.2.5). x509-parser also accepts other forms of
+/// ASN.1 and does not keep the text. So this function reads the dates at their position between issuer and subject.
 fn has_exact_dates(certificate: &X509Certificate<'_>) -> bool {
     let whole = certificate.as_raw();
     let (issuer, subject) = (certificate.issuer().as_raw(), certificate.subject().as_raw());

@@ -1,8 +1,8 @@
-//! The schemes that no record of fields can say: sorted parameters (Twilio), certificates by URL (PayPal, SNS).
+//! Signature schemes that need code: sorted parameters (Twilio) and certificates by URL (PayPal, SNS).
 //!
-//! What a key is differs: Twilio's is the account's auth token; of PayPal it is the webhook's id, which is signed; of SNS
-//! the ARN of a topic that may speak, because the signature only says that it was SNS. Certificates are fetched by whoever
-//! calls, from the address that [`certificate_url`] gave.
+//! The key differs by scheme. For Twilio, the key is the auth token of the account. For PayPal, the key is the id of
+//! the webhook, which is signed. For SNS, the key is the ARN of an allowed topic, because the signature only proves
+//! that SNS sent the message. The caller fetches certificates from the URL that [`certificate_url`] returns.
 
 mod certificate;
 mod paypal;
@@ -23,26 +23,26 @@ use url::Url;
 pub use certificate::{Certificate, CertificateError};
 pub(super) use twilio::{body_hash, sign as sign_twilio};
 
-use super::{Place, Request, VerifyError};
+use super::{RequestParts, ValueLocation, VerifyError};
 use crate::limits::TOLERANCE_SECONDS_DEFAULT;
 use crate::model::{Secret, Timestamp};
 
-/// One of the schemes.
+/// A scheme implemented in code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub(super) enum CodeScheme {
     Twilio,
     Paypal,
     Sns,
 }
 
-/// How far PayPal's time may be off where a source does not say: the figure of the Standard Webhooks libraries, as PayPal
-/// names none.
+/// The tolerance for the time of PayPal if a source does not set one. PayPal names no value, so this is the value of
+/// the Standard Webhooks libraries.
 pub(super) const PAYPAL_TOLERANCE: Duration = Duration::from_secs(TOLERANCE_SECONDS_DEFAULT);
 
-impl FromStr for Code {
+impl FromStr for CodeScheme {
     type Err = ();
 
-    /// The name after `code:`.
+    /// Parses the name after `code:`.
     fn from_str(name: &str) -> Result<Self, ()> {
         match name {
             "twilio" => Ok(Self::Twilio),
@@ -53,14 +53,14 @@ impl FromStr for Code {
     }
 }
 
-/// What PayPal signs whole.
+/// The headers that PayPal signs completely.
 const PAYPAL_SIGNED: [&str; 2] = ["paypal-transmission-id", "paypal-transmission-time"];
-/// What SNS signs of a message.
+/// The fields of a message that SNS signs.
 const SNS_SIGNED: [&str; 8] =
     ["/Message", "/MessageId", "/Subject", "/SubscribeURL", "/Timestamp", "/Token", "/TopicArn", "/Type"];
 
-impl Code {
-    /// Its name, as it stands after `code:`.
+impl CodeScheme {
+    /// The name of the scheme after `code:`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Twilio => "twilio",
@@ -69,19 +69,22 @@ impl Code {
         }
     }
 
-    /// Whether a source cannot do without a key. SNS's topic may be looked at afterwards.
+    /// Whether a source needs a key. The topic of SNS can also be checked later.
     pub(super) fn needs_secret(self) -> bool {
         self != Self::Sns
     }
 
-    /// Whether the signature covers what stands at this place.
-    pub(super) fn covers(self, place: &Place) -> bool {
-        match (self, place) {
-            // A form's fields are signed one by one, a JSON body by its digest in the query, the query by the URL.
-            (Self::Twilio, place) => !matches!(place, Place::Header(_) | Place::Sig(_)),
-            // The body is signed by its CRC-32 only, which is no obstacle.
-            (Self::Paypal, Place::Header(names)) => names.iter().all(|name| PAYPAL_SIGNED.contains(&name.as_str())),
-            (Self::Sns, Place::Json(pointer)) => SNS_SIGNED.contains(&pointer.as_str()),
+    /// Whether the signature covers the value at this location.
+    pub(super) fn covers(self, location: &ValueLocation) -> bool {
+        match (self, location) {
+            // The fields of a form are signed one by one. A JSON body is signed by its digest in the query. The query
+            // is a part of the signed URL.
+            (Self::Twilio, location) => !matches!(location, ValueLocation::Header(_) | ValueLocation::Sig(_)),
+            // The signature covers only the CRC-32 of the body, which can be forged.
+            (Self::Paypal, ValueLocation::Header(names)) => {
+                names.iter().all(|name| PAYPAL_SIGNED.contains(&name.as_str()))
+            }
+            (Self::Sns, ValueLocation::Json(pointer)) => SNS_SIGNED.contains(&pointer.as_str()),
             (Self::Paypal | Self::Sns, _) => false,
         }
     }
@@ -92,34 +95,36 @@ impl Code {
     }
 }
 
-/// Whether one of the keys signed this request.
+/// Verifies that one of the keys signed this request.
 pub(super) fn verify(
-    which: Code,
+    which: CodeScheme,
     keys: &[&Secret],
     certificate: Option<&Certificate>,
-    request: &Request<'_>,
+    request: &RequestParts<'_>,
     now: Timestamp,
     tolerance: Duration,
 ) -> Result<(), VerifyError> {
-    let vouched = || certificate.ok_or_else(|| VerifyError::Certificate("it could not be had".into()));
+    let required_certificate = || certificate.ok_or_else(|| VerifyError::Certificate("it could not be had".into()));
     match which {
-        Code::Twilio => twilio::verify(keys, request),
-        Code::Paypal => paypal::Transmission::read(request)?.verify(keys, vouched()?, request.body, now, tolerance),
-        Code::Sns => sns::Message::read(request)?.verify(keys, vouched()?, now),
+        CodeScheme::Twilio => twilio::verify(keys, request),
+        CodeScheme::Paypal => {
+            paypal::Transmission::read(request)?.verify(keys, required_certificate()?, request.body, now, tolerance)
+        }
+        CodeScheme::Sns => sns::SnsMessage::read(request)?.verify(keys, required_certificate()?, now),
     }
 }
 
-/// Where the certificate is that a request was signed with; `None`: the scheme has none. Whatever needs no certificate is
-/// checked before, so that less of what strangers send makes us ask for one.
-pub(super) fn certificate_url(which: Code, request: &Request<'_>) -> Result<Option<Url>, VerifyError> {
+/// The URL of the certificate that signed this request; `None` if the scheme uses no certificate. Everything that needs
+/// no certificate is checked before, so that fewer requests of strangers cause a fetch.
+pub(super) fn certificate_url(which: CodeScheme, request: &RequestParts<'_>) -> Result<Option<Url>, VerifyError> {
     match which {
-        Code::Twilio => Ok(None),
-        Code::Paypal => paypal::Transmission::read(request).map(|read| Some(read.certificate_url)),
-        Code::Sns => sns::Message::read(request).map(|read| Some(read.certificate_url)),
+        CodeScheme::Twilio => Ok(None),
+        CodeScheme::Paypal => paypal::Transmission::read(request).map(|read| Some(read.certificate_url)),
+        CodeScheme::Sns => sns::SnsMessage::read(request).map(|read| Some(read.certificate_url)),
     }
 }
 
-/// The value of a header that must be there once, as text.
+/// The value of a required header as text. A header with several different values is an error.
 fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, VerifyError> {
     let mut values = headers.get_all(name).iter();
     let first = values.next().ok_or_else(|| VerifyError::Missing(name.into()))?;
@@ -132,14 +137,14 @@ fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Ver
     }
 }
 
-/// A signature in base64, decoded.
-fn signature(text: &str, place: &str) -> Result<Vec<u8>, VerifyError> {
-    let none = || VerifyError::NoSignature { place: place.into(), form: "base64".into() };
+/// Decodes a signature in base64.
+fn signature(text: &str, location: &str) -> Result<Vec<u8>, VerifyError> {
+    let none = || VerifyError::NoSignature { location: location.into(), form: "base64".into() };
     BASE64.decode(text.as_bytes()).ok().filter(|bytes| !bytes.is_empty()).ok_or_else(none)
 }
 
-/// The address of a certificate, if it is one in exactly this spelling: what a parser would repair is refused, so that
-/// nobody reads another host than the one that was checked.
+/// Parses the URL of a certificate. A URL that a parser would repair is refused, so that no other program reads another
+/// host than the checked host.
 fn exact_https(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.scheme() == "https"

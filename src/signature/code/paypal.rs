@@ -1,17 +1,18 @@
-//! PayPal: RSA over `{transmission id}|{time}|{webhook id}|{CRC32 of the body}`, by a certificate whose address is a header
-//! (<https://developer.paypal.com/api/rest/webhooks/rest/>).
+//! PayPal: an RSA signature over `{transmission id}|{time}|{webhook id}|{CRC32 of the body}`, by a certificate whose
+//! URL is in a header (<https://developer.paypal.com/api/rest/webhooks/rest/>).
 //!
-//! The body is bound by a CRC32 alone, which anybody can make another body fit: whoever has seen one signed request could
-//! send others with it. So the transmission id, which is signed, counts once (the recipe's `once`).
+//! Only a CRC32 binds the body, and anyone can find another body with the same CRC32. So an attacker who has seen one
+//! signed request could send others with the same signature. Therefore the transmission id, which is signed, is
+//! accepted only once (the setting `nonce` of the recipe).
 
 use std::time::Duration;
 
 use url::Url;
 
-use super::certificate::Digest;
+use super::certificate::SignatureDigest;
 use super::{Certificate, exact_https, header, signature};
 use crate::model::{Secret, Timestamp};
-use crate::signature::{Request, VerifyError};
+use crate::signature::{RequestParts, VerifyError};
 
 const ID: &str = "paypal-transmission-id";
 const TIME: &str = "paypal-transmission-time";
@@ -19,14 +20,14 @@ const SIGNATURE: &str = "paypal-transmission-sig";
 const CERTIFICATE_URL: &str = "paypal-cert-url";
 const ALGORITHM: &str = "paypal-auth-algo";
 
-/// The only algorithm that is believed, whatever a request asks for.
+/// The only accepted algorithm, whatever a request names.
 const SHA256_WITH_RSA: &str = "SHA256withRSA";
 const HOSTS: [&str; 4] = ["api.paypal.com", "api-m.paypal.com", "api.sandbox.paypal.com", "api-m.sandbox.paypal.com"];
-/// Where on those hosts certificates are: nothing else that they serve can pass for one.
+/// The path of certificates on these hosts. Other content of the hosts is not accepted as a certificate.
 const PATH: &str = "/v1/notifications/certs/";
 const DOMAIN: &str = "paypal.com";
 
-/// What the headers of a request say.
+/// The signature headers of a request.
 #[derive(Debug)]
 pub(super) struct Transmission<'a> {
     id: &'a str,
@@ -37,22 +38,22 @@ pub(super) struct Transmission<'a> {
 }
 
 impl<'a> Transmission<'a> {
-    /// Reads the headers and checks all that can be checked without a certificate.
-    pub(super) fn read(request: &Request<'a>) -> Result<Self, VerifyError> {
+    /// Parses the headers and checks everything that needs no certificate.
+    pub(super) fn read(request: &RequestParts<'a>) -> Result<Self, VerifyError> {
         let text = |name| header(request.headers, name);
         let signature = signature(text(SIGNATURE)?, SIGNATURE)?;
         if text(ALGORITHM)? != SHA256_WITH_RSA {
-            return Err(VerifyError::NoSignature { place: ALGORITHM.into(), form: SHA256_WITH_RSA.into() });
+            return Err(VerifyError::NoSignature { location: ALGORITHM.into(), form: SHA256_WITH_RSA.into() });
         }
         let time = text(TIME)?;
-        let sent_at = time.parse().map_err(|_| VerifyError::Time { place: TIME.into(), unit: "RFC 3339" })?;
+        let sent_at = time.parse().map_err(|_| VerifyError::Time { location: TIME.into(), unit: "RFC 3339" })?;
         let certificate_url = certificate_url(text(CERTIFICATE_URL)?).ok_or_else(|| {
             VerifyError::Certificate(format!("{CERTIFICATE_URL} is not a certificate's address at PayPal").into())
         })?;
         Ok(Self { id: text(ID)?, time, sent_at, signature, certificate_url })
     }
 
-    /// Whether the certificate's key signed this for one of the webhook ids.
+    /// Verifies that the key of the certificate signed the request for one of the webhook ids.
     pub(super) fn verify(
         &self,
         webhook_ids: &[&Secret],
@@ -66,12 +67,12 @@ impl<'a> Transmission<'a> {
         let crc = crc32fast::hash(body);
         let made = |webhook_id: &Secret| {
             let signed = format!("{}|{}|{}|{crc}", self.id, self.time, webhook_id.reveal());
-            certificate.verify(Digest::Sha256, signed.as_bytes(), &self.signature)
+            certificate.verify(SignatureDigest::Sha256, signed.as_bytes(), &self.signature)
         };
         if !webhook_ids.iter().any(|id| made(id).is_ok()) {
             return Err(VerifyError::Mismatch);
         }
-        // Last, as the dearest, and only for what some key of PayPal's form made.
+        // This check is the most expensive one. So it comes last, and only for a valid signature.
         certificate.check_issued_below(DOMAIN, now)
     }
 

@@ -1,4 +1,4 @@
-//! Certificates from bytes that nobody vouches for: each is read or refused, without a panic.
+//! Certificates from arbitrary bytes: each is parsed or refused, without a panic.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
-use super::certificate::Digest;
+use super::certificate::SignatureDigest;
 use super::{Certificate, CertificateError};
 
 /// What happens to the bytes of a certificate.
@@ -85,7 +85,7 @@ fn wrap(der: &[u8]) -> Vec<u8> {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(der)).into_bytes()
 }
 
-/// Reads a certificate, and asks it everything that its own bytes decide.
+/// Parses a certificate and calls every check that depends only on its bytes.
 fn read(pem: &[u8]) -> Result<(), CertificateError> {
     for read in [Certificate::from_pem(pem), Certificate::fetched(pem)] {
         let certificate = read?;
@@ -93,7 +93,7 @@ fn read(pem: &[u8]) -> Result<(), CertificateError> {
         let _ = (certificate.check_dates(not_after), certificate.not_after().to_string());
         let _ = certificate.check_issued_below("paypal.com", not_after);
         let _ = certificate.check_chain(webpki_roots::TLS_SERVER_ROOTS, not_after);
-        assert!(certificate.verify(Digest::Sha256, b"never signed", &[0x5a; 256]).is_err());
+        assert!(certificate.verify(SignatureDigest::Sha256, b"never signed", &[0x5a; 256]).is_err());
     }
     Ok(())
 }

@@ -1,25 +1,26 @@
-//! Amazon SNS: RSA over some fields of the message, by a certificate whose address is another
+//! Amazon SNS: an RSA signature over some fields of the message, by a certificate whose URL is another field
 //! (<https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html>).
 //!
-//! The signature says that SNS sent the message, not that the topic is one's own: anybody can have a topic. Therefore the
-//! topics that may speak are this scheme's keys; without any, whoever calls looks at the topic, which is signed. What "raw
-//! message delivery" sends is not signed at all.
+//! The signature proves that SNS sent the message, but not that the topic is the user's own, because anyone can have a
+//! topic. Therefore the allowed topics are the keys of this scheme. Without keys, the caller checks the topic, which is
+//! signed. Requests of "raw message delivery" are not signed at all.
 
 use serde::Deserialize;
 use subtle::{Choice, ConstantTimeEq};
 use url::Url;
 
-use super::certificate::Digest;
+use super::certificate::SignatureDigest;
 use super::{Certificate, exact_https, signature};
 use crate::model::{Secret, Timestamp};
-use crate::signature::{Request, VerifyError};
+use crate::signature::{RequestParts, VerifyError};
 
 const RAW_DELIVERY: &str = "x-amz-sns-rawdelivery";
 
-/// The body's fields. One that is there twice makes it no message, so that nobody reads another one than was signed.
+/// The fields of the body. A duplicate field makes the body invalid, so that no reader takes another value than the
+/// signed value.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Fields {
+struct MessageFields {
     r#type: Option<String>,
     message_id: Option<String>,
     topic_arn: Option<String>,
@@ -35,36 +36,38 @@ struct Fields {
     signature: Option<String>,
 }
 
-/// What a body says.
+/// A parsed message.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct SnsMessage {
     topic: String,
-    digest: Digest,
+    digest: SignatureDigest,
     signature: Vec<u8>,
     signed: String,
     pub(super) certificate_url: Url,
 }
 
-impl Message {
-    /// Reads the body and checks all that can be checked without a certificate.
-    pub(super) fn read(request: &Request<'_>) -> Result<Self, VerifyError> {
+impl SnsMessage {
+    /// Parses the body and checks everything that needs no certificate.
+    pub(super) fn read(request: &RequestParts<'_>) -> Result<Self, VerifyError> {
         if request.headers.contains_key(RAW_DELIVERY) {
             return Err(VerifyError::Missing("a signature (raw message delivery is on for this subscription)".into()));
         }
-        let fields: Fields = serde_json::from_slice(request.body).map_err(|_| VerifyError::Body("JSON of SNS"))?;
-        let signature = signature(must(fields.signature.as_ref(), "Signature")?, "Signature")?;
-        let digest = match must(fields.signature_version.as_ref(), "SignatureVersion")? {
-            "1" => Digest::Sha1,
-            "2" => Digest::Sha256,
-            _ => return Err(VerifyError::NoSignature { place: "SignatureVersion".into(), form: "1 or 2".into() }),
+        let fields: MessageFields =
+            serde_json::from_slice(request.body).map_err(|_| VerifyError::Body("JSON of SNS"))?;
+        let signature = signature(required(fields.signature.as_ref(), "Signature")?, "Signature")?;
+        let digest = match required(fields.signature_version.as_ref(), "SignatureVersion")? {
+            "1" => SignatureDigest::Sha1,
+            "2" => SignatureDigest::Sha256,
+            _ => return Err(VerifyError::NoSignature { location: "SignatureVersion".into(), form: "1 or 2".into() }),
         };
-        let certificate_url = certificate_url(must(fields.signing_cert_url.as_ref(), "SigningCertURL")?)
+        let certificate_url = certificate_url(required(fields.signing_cert_url.as_ref(), "SigningCertURL")?)
             .ok_or_else(|| VerifyError::Certificate("SigningCertURL is not a certificate's address at SNS".into()))?;
-        let topic = must(fields.topic_arn.as_ref(), "TopicArn")?.to_owned();
+        let topic = required(fields.topic_arn.as_ref(), "TopicArn")?.to_owned();
         Ok(Self { topic, digest, signature, signed: fields.signed()?, certificate_url })
     }
 
-    /// Whether the certificate's key signed this, and the topic is one of these; none: any.
+    /// Verifies that the key of the certificate signed the message and that the topic is one of `topics`. An empty list
+    /// allows any topic.
     pub(super) fn verify(
         &self,
         topics: &[&Secret],
@@ -79,10 +82,10 @@ impl Message {
     }
 }
 
-impl Fields {
-    /// What is signed: names and values in the names' order, a line each.
+impl MessageFields {
+    /// The signed content: the names and values in the order of the names, each on a line.
     fn signed(&self) -> Result<String, VerifyError> {
-        let kind = must(self.r#type.as_ref(), "Type")?;
+        let kind = required(self.r#type.as_ref(), "Type")?;
         let confirms = match kind {
             "Notification" => false,
             "SubscriptionConfirmation" | "UnsubscribeConfirmation" => true,
@@ -94,26 +97,26 @@ impl Fields {
                 text.push_str(part);
             }
         };
-        // An empty message is one, and so is an empty subject.
+        // An empty message is valid, and so is an empty subject.
         let message = self.message.as_deref().ok_or_else(|| VerifyError::Missing("Message".into()))?;
         line("Message", message);
-        line("MessageId", must(self.message_id.as_ref(), "MessageId")?);
+        line("MessageId", required(self.message_id.as_ref(), "MessageId")?);
         if confirms {
-            line("SubscribeURL", must(self.subscribe_url.as_ref(), "SubscribeURL")?);
+            line("SubscribeURL", required(self.subscribe_url.as_ref(), "SubscribeURL")?);
         } else if let Some(subject) = &self.subject {
             line("Subject", subject);
         }
-        line("Timestamp", must(self.timestamp.as_ref(), "Timestamp")?);
+        line("Timestamp", required(self.timestamp.as_ref(), "Timestamp")?);
         if confirms {
-            line("Token", must(self.token.as_ref(), "Token")?);
+            line("Token", required(self.token.as_ref(), "Token")?);
         }
-        line("TopicArn", must(self.topic_arn.as_ref(), "TopicArn")?);
+        line("TopicArn", required(self.topic_arn.as_ref(), "TopicArn")?);
         line("Type", kind);
         Ok(text)
     }
 }
 
-fn must<'a>(value: Option<&'a String>, name: &str) -> Result<&'a str, VerifyError> {
+fn required<'a>(value: Option<&'a String>, name: &str) -> Result<&'a str, VerifyError> {
     value.map(String::as_str).filter(|value| !value.is_empty()).ok_or_else(|| VerifyError::Missing(name.into()))
 }
 
@@ -124,15 +127,15 @@ fn certificate_url(text: &str) -> Option<Url> {
     (is_file && url.host_str().is_some_and(is_host)).then_some(url)
 }
 
-/// `sns.REGION.amazonaws.com`, in China with `.cn`. A looser pattern has let others in: `sns.s3-us-west-2.amazonaws.com` is
-/// somebody's bucket.
+/// Whether a host is `sns.REGION.amazonaws.com`, in China with `.cn`. Looser patterns have let other hosts pass:
+/// `sns.s3-us-west-2.amazonaws.com` is a bucket that anyone can own.
 fn is_host(host: &str) -> bool {
     let Some(rest) = host.strip_prefix("sns.") else { return false };
     let rest = rest.strip_suffix(".cn").unwrap_or(rest);
     rest.strip_suffix(".amazonaws.com").is_some_and(is_region)
 }
 
-/// `us-west-2`, `us-gov-east-1`.
+/// Whether a name is a region, such as `us-west-2` or `us-gov-east-1`.
 fn is_region(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let [area, directions @ .., number] = &*parts else { return false };

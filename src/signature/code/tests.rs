@@ -16,8 +16,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 
-use super::certificate::Digest;
-use super::sns::Message;
+use super::certificate::SignatureDigest;
+use super::sns::SnsMessage;
 use super::*;
 
 /// 2026-05-28T20:26:40Z.
@@ -40,16 +40,16 @@ fn headers<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> HeaderMap
     map
 }
 
-fn request<'a>(url: &'a str, headers: &'a HeaderMap, body: &'a [u8]) -> Request<'a> {
+fn request<'a>(url: &'a str, headers: &'a HeaderMap, body: &'a [u8]) -> RequestParts<'a> {
     let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
-    Request { method: "POST", url, query, path: "", headers, body }
+    RequestParts { method: "POST", url, query, path: "", headers, body }
 }
 
 fn check(
-    which: Code,
+    which: CodeScheme,
     keys: &[&str],
     certificate: Option<&Certificate>,
-    request: &Request<'_>,
+    request: &RequestParts<'_>,
     now: Timestamp,
 ) -> Result<(), VerifyError> {
     let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(*key)).collect();
@@ -61,15 +61,15 @@ fn judge(vector: &Value) -> Result<(), VerifyError> {
     let text = |name: &str| vector[name].as_str().unwrap_or_default();
     let headers = headers(vector["headers"].as_object().unwrap().iter().map(|(n, v)| (&**n, v.as_str().unwrap())));
     let body = BASE64.decode(text("body_base64").as_bytes()).unwrap();
-    let request = Request { method: text("method"), ..request(text("url"), &headers, &body) };
+    let request = RequestParts { method: text("method"), ..request(text("url"), &headers, &body) };
     let now = vector["at"].as_i64().map_or(NOW, |at| Timestamp::from_millis(at * 1000));
     match text("recipe") {
-        "twilio" => check(Code::Twilio, &[text("key")], None, &request, now),
+        "twilio" => check(CodeScheme::Twilio, &[text("key")], None, &request, now),
         kind => {
             let certificate = Certificate::from_pem(text("key").as_bytes()).unwrap();
             let (which, keys) = match kind {
-                "paypal" => (Code::Paypal, vec![vector["params"]["webhook_id"].as_str().unwrap()]),
-                _ => (Code::Sns, vec![]),
+                "paypal" => (CodeScheme::Paypal, vec![vector["params"]["webhook_id"].as_str().unwrap()]),
+                _ => (CodeScheme::Sns, vec![]),
             };
             certificate_url(which, &request)?;
             check(which, &keys, Some(&certificate), &request, now)
@@ -115,7 +115,7 @@ fn what_is_signed_for_twilio_verifies_and_nothing_else_does() {
     let signature = sign_twilio(&Secret::new("token"), url, Some(body));
     let verdict = |url: &str, body: &[u8], tokens: &[&str], signature: &str| {
         let headers = headers([FORM, ("x-twilio-signature", signature)]);
-        check(Code::Twilio, tokens, None, &request(url, &headers, body), NOW)
+        check(CodeScheme::Twilio, tokens, None, &request(url, &headers, body), NOW)
     };
     assert_eq!(verdict(url, body, &["token"], &signature), Ok(()));
     assert_eq!(verdict(url, body, &["old", "token"], &signature), Ok(()));
@@ -146,7 +146,7 @@ fn each_bit_of_a_twilio_request_counts() {
     let signature = sign_twilio(&Secret::new("token"), &url, None);
     let verdict = |body: &[u8], signature: &str| {
         let headers = headers([("content-type", "application/json"), ("x-twilio-signature", signature)]);
-        check(Code::Twilio, &["token"], None, &request(&url, &headers, body), NOW)
+        check(CodeScheme::Twilio, &["token"], None, &request(&url, &headers, body), NOW)
     };
     assert_eq!(verdict(body, &signature), Ok(()));
     for bit in 0..body.len() * 8 {
@@ -169,7 +169,7 @@ fn a_body_that_is_no_form_must_be_named_by_the_url() {
         let signature = sign_twilio(&token, url, None);
         let headers =
             headers(kind.map(|kind| ("content-type", kind)).into_iter().chain([("x-twilio-signature", &*signature)]));
-        check(Code::Twilio, &["token"], None, &request(url, &headers, body), NOW)
+        check(CodeScheme::Twilio, &["token"], None, &request(url, &headers, body), NOW)
     };
     let at = |query: &str| format!("https://hooks.example.com/in/twilio{query}");
     let hash = body_hash(b"{}");
@@ -191,7 +191,7 @@ fn a_body_that_is_no_form_must_be_named_by_the_url() {
 fn headers_that_are_missing_or_doubtful_are_named() {
     let verdict = |pairs: &[(&str, &str)]| {
         let headers = headers(pairs.iter().copied());
-        check(Code::Twilio, &["token"], None, &request("https://hooks.example.com/", &headers, b""), NOW)
+        check(CodeScheme::Twilio, &["token"], None, &request("https://hooks.example.com/", &headers, b""), NOW)
     };
     let name = "x-twilio-signature";
     assert_eq!(verdict(&[]), Err(VerifyError::Missing(name.into())));
@@ -199,8 +199,8 @@ fn headers_that_are_missing_or_doubtful_are_named() {
     assert_eq!(verdict(&[(name, "ü")]), Err(VerifyError::Missing(name.into())));
     assert_eq!(verdict(&[(name, "AAAA"), (name, "AAAB")]), Err(VerifyError::Ambiguous(name.into())));
     assert_eq!(verdict(&[(name, "AAAA"), (name, "AAAA")]), Err(VerifyError::Mismatch));
-    let none = Err(VerifyError::NoSignature { place: name.into(), form: "base64".into() });
-    // Not padded, of the URL alphabet, with bits that nobody reads.
+    let none = Err(VerifyError::NoSignature { location: name.into(), form: "base64".into() });
+    // Without padding, in the URL alphabet, and with unused bits.
     for bad in ["AAA", "AA-_", "AAB=", "%%%%"] {
         assert_eq!(verdict(&[(name, bad)]), none, "{bad}");
     }
@@ -235,7 +235,7 @@ fn paypal_headers(time: &str, body: &[u8], changed: &[(&str, &str)]) -> HeaderMa
 fn paypal_at(time: &str, changed: &[(&str, &str)], certificate: &Certificate) -> Result<(), VerifyError> {
     let headers = paypal_headers(time, b"{}", changed);
     check(
-        Code::Paypal,
+        CodeScheme::Paypal,
         &["WH-0", "WH-1"],
         Some(certificate),
         &request("https://hooks.example.com/", &headers, b"{}"),
@@ -254,8 +254,8 @@ fn paypal_s_time_is_kept_to_on_both_sides() {
         ("2026-05-28T20:21:39Z", Err(VerifyError::TooOld { seconds: 301, allowed: 300 })),
         ("2026-05-28T20:21:39.999Z", Err(VerifyError::TooOld { seconds: 301, allowed: 300 })),
         ("2026-05-28T20:31:41Z", Err(VerifyError::TooNew { seconds: 301, allowed: 300 })),
-        ("1780000000", Err(VerifyError::Time { place: "paypal-transmission-time".into(), unit: "RFC 3339" })),
-        ("2026-05-28", Err(VerifyError::Time { place: "paypal-transmission-time".into(), unit: "RFC 3339" })),
+        ("1780000000", Err(VerifyError::Time { location: "paypal-transmission-time".into(), unit: "RFC 3339" })),
+        ("2026-05-28", Err(VerifyError::Time { location: "paypal-transmission-time".into(), unit: "RFC 3339" })),
     ] {
         assert_eq!(paypal_at(time, &[], &pinned), verdict, "{time}");
     }
@@ -281,7 +281,7 @@ fn each_header_of_paypal_s_counts() {
     }
     let headers = paypal_headers(time, b"{}", &[]);
     let of = |body: &'static [u8], ids: &[&str], certificate| {
-        check(Code::Paypal, ids, certificate, &request("https://hooks.example.com/", &headers, body), NOW)
+        check(CodeScheme::Paypal, ids, certificate, &request("https://hooks.example.com/", &headers, body), NOW)
     };
     assert_eq!(of(b"{}", &["WH-1"], Some(&pinned)), Ok(()));
     assert_eq!(of(b"{ }", &["WH-1"], Some(&pinned)), Err(VerifyError::Mismatch));
@@ -380,7 +380,7 @@ fn dates_of_both_forms_are_read() {
         (UTC_TIME, "491231235959Z", Some("2049-12-31T23:59:59.000Z")),
         (UTC_TIME, "500101000000Z", Some("1950-01-01T00:00:00.000Z")),
         (GENERALIZED_TIME, "21200101000000Z", Some("2120-01-01T00:00:00.000Z")),
-        // The end of what a timestamp of ours can be written as.
+        // The latest time that a timestamp can be formatted as.
         (GENERALIZED_TIME, "99991231235959Z", Some("9999-12-30T22:00:00.999Z")),
         (UTC_TIME, "150318000000", None),
         (UTC_TIME, "1503180000Z", None),
@@ -399,13 +399,13 @@ fn dates_of_both_forms_are_read() {
         let end = Certificate::from_pem(&made(&element(0x30, &[&start[..], &date].concat())));
         let read = end.as_ref().map(|certificate| certificate.not_after().to_string());
         assert_eq!(read.ok().as_deref(), expected, "{text}");
-        assert!(end.is_ok() || end.err() == Some(CertificateError::Form), "{text}");
+        assert!(end.is_ok() || end.err() == Some(CertificateError::Malformed), "{text}");
         // As the first date it is read the same way.
         let both = Certificate::from_pem(&made(&element(0x30, &[&date[..], &start].concat())));
         assert_eq!(both.is_ok(), expected.is_some(), "{text}");
     }
     for odd in [&start[..], &[&start[..], &start, &start].concat()] {
-        assert_eq!(Certificate::from_pem(&made(&element(0x30, odd))).err(), Some(CertificateError::Form));
+        assert_eq!(Certificate::from_pem(&made(&element(0x30, odd))).err(), Some(CertificateError::Malformed));
     }
 }
 
@@ -424,13 +424,13 @@ fn a_length_beyond_what_is_there_is_refused() {
         &[0x30, 0xff],
     ] {
         let read = Certificate::from_pem(&wrap(&[head, contents].concat()));
-        assert_eq!(read.err(), Some(CertificateError::Form), "{head:02x?}");
+        assert_eq!(read.err(), Some(CertificateError::Malformed), "{head:02x?}");
     }
-    assert_eq!(Certificate::from_pem(&wrap(&[&good[..], &[0]].concat())).err(), Some(CertificateError::Form));
+    assert_eq!(Certificate::from_pem(&wrap(&[&good[..], &[0]].concat())).err(), Some(CertificateError::Malformed));
 }
 
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn text_that_is_not_a_certificate_is_refused() {
     let read = |bytes: &[u8]| Certificate::from_pem(bytes).map(|_| ());
     let good = String::from_utf8(pem("chain.pem")).unwrap();
     assert_eq!(read(good.as_bytes()), Ok(()));
@@ -438,7 +438,7 @@ fn what_is_no_certificate_is_refused() {
     assert_eq!(read(b"<html></html>"), Err(CertificateError::Pem));
     assert_eq!(read(&pem("leaf.key")), Err(CertificateError::Pem));
     assert_eq!(read(&good.as_bytes()[..good.len() / 3]), Err(CertificateError::Pem));
-    assert_eq!(read(&pem("elliptic.pem")), Err(CertificateError::Key));
+    assert_eq!(read(&pem("elliptic.pem")), Err(CertificateError::NotRsa));
     assert_eq!(read(good.repeat(5).as_bytes()), Err(CertificateError::TooMany));
     let der = CertificateDer::from_pem_slice(good.as_bytes()).unwrap();
     assert_eq!(read(&wrap(&der)), Ok(()));
@@ -447,7 +447,8 @@ fn what_is_no_certificate_is_refused() {
     }
     // Whatever is changed is read as something or refused, and never believed to have made the signature.
     let signature = BASE64.decode(rsa_sign(b"x").as_bytes()).unwrap();
-    let made = |pem: &[u8]| Certificate::from_pem(pem).map(|read| read.verify(Digest::Sha256, b"x", &signature));
+    let made =
+        |pem: &[u8]| Certificate::from_pem(pem).map(|read| read.verify(SignatureDigest::Sha256, b"x", &signature));
     assert_eq!(made(&wrap(&der)), Ok(Ok(())));
     let modulus = der.windows(4).position(|four| four == [0x02, 0x82, 0x01, 0x01]).unwrap();
     for at in modulus..modulus + 260 {
@@ -459,7 +460,7 @@ fn what_is_no_certificate_is_refused() {
 
 // --- SNS -----------------------------------------------------------------------------------------------------------
 
-/// The verdict on a message of which some fields were changed.
+/// The result of verifying a message with some changed fields.
 fn sns_with(id: &str, topics: &[&str], change: impl FnOnce(&mut Value)) -> Result<(), VerifyError> {
     let vector = vector(id);
     let certificate = Certificate::from_pem(vector["key"].as_str().unwrap().as_bytes()).unwrap();
@@ -468,7 +469,7 @@ fn sns_with(id: &str, topics: &[&str], change: impl FnOnce(&mut Value)) -> Resul
     change(&mut message);
     let (headers, body) = (HeaderMap::new(), message.to_string());
     let request = request("https://hooks.example.com/in/aws-sns", &headers, body.as_bytes());
-    check(Code::Sns, topics, Some(&certificate), &request, NOW)
+    check(CodeScheme::Sns, topics, Some(&certificate), &request, NOW)
 }
 
 const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:MyTopic";
@@ -503,7 +504,7 @@ fn each_signed_field_of_a_message_counts() {
 }
 
 #[test]
-fn only_the_topics_of_a_source_may_speak() {
+fn only_the_topics_of_a_source_are_accepted() {
     let verdict = |topics: &[&str]| sns_with("sns-reserialised", topics, |_| ());
     assert_eq!(verdict(&[TOPIC]), Ok(()));
     assert_eq!(verdict(&["arn:aws:sns:us-west-2:1:Other", TOPIC]), Ok(()));
@@ -518,8 +519,8 @@ fn what_sns_does_not_sign_is_refused() {
     let good = BASE64.decode(vector["body_base64"].as_str().unwrap().as_bytes()).unwrap();
     let verdict = |headers: &HeaderMap, body: &[u8]| {
         let request = request("https://hooks.example.com/", headers, body);
-        assert_eq!(certificate_url(Code::Sns, &request).is_ok(), Message::read(&request).is_ok());
-        check(Code::Sns, &[TOPIC], Some(&certificate), &request, NOW)
+        assert_eq!(certificate_url(CodeScheme::Sns, &request).is_ok(), SnsMessage::read(&request).is_ok());
+        check(CodeScheme::Sns, &[TOPIC], Some(&certificate), &request, NOW)
     };
     let none = HeaderMap::new();
     assert_eq!(verdict(&none, &good), Ok(()));
@@ -537,10 +538,10 @@ fn what_sns_does_not_sign_is_refused() {
 
 #[test]
 fn names_lead_to_the_schemes() {
-    for code in [Code::Twilio, Code::Paypal, Code::Sns] {
+    for code in [CodeScheme::Twilio, CodeScheme::Paypal, CodeScheme::Sns] {
         assert_eq!(code.name().parse(), Ok(code));
     }
-    assert_eq!("Twilio".parse::<Code>(), Err(()));
+    assert_eq!("Twilio".parse::<CodeScheme>(), Err(()));
     let headers = HeaderMap::new();
-    assert_eq!(certificate_url(Code::Twilio, &request("https://a.example/", &headers, b"")), Ok(None));
+    assert_eq!(certificate_url(CodeScheme::Twilio, &request("https://a.example/", &headers, b"")), Ok(None));
 }

@@ -1,5 +1,5 @@
-//! Twilio: HMAC-SHA1 in base64 over the public URL and, of a form, every name and value, sorted; of any other body its
-//! SHA-256 stands in the URL (<https://www.twilio.com/docs/usage/webhooks/webhooks-security>).
+//! Twilio: an HMAC-SHA1 in base64 over the public URL and, for a form, every name and value, sorted. For any other
+//! body, the URL contains the SHA-256 of the body (<https://www.twilio.com/docs/usage/webhooks/webhooks-security>).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +13,14 @@ use url::form_urlencoded;
 use super::{header, signature};
 use crate::model::Secret;
 use crate::model::header::FORM;
-use crate::signature::{Request, VerifyError};
+use crate::signature::{RequestParts, VerifyError};
 
+/// The header with the signature.
 pub(in crate::signature) const SIGNATURE: &str = "x-twilio-signature";
 const BODY_HASH: &str = "bodySHA256";
 
-/// Whether one of the auth tokens signed this request.
-pub(super) fn verify(tokens: &[&Secret], request: &Request<'_>) -> Result<(), VerifyError> {
+/// Verifies that one of the auth tokens signed this request.
+pub(super) fn verify(tokens: &[&Secret], request: &RequestParts<'_>) -> Result<(), VerifyError> {
     let given = signature(header(request.headers, SIGNATURE)?, SIGNATURE)?;
     let parameters = if is_form(request) { parameters(request.body) } else { String::new() };
     let covered = is_form(request) || is_body_covered(request)?;
@@ -38,14 +39,14 @@ pub(super) fn verify(tokens: &[&Secret], request: &Request<'_>) -> Result<(), Ve
     if covered && bool::from(found) { Ok(()) } else { Err(VerifyError::Mismatch) }
 }
 
-/// The value of `X-Twilio-Signature` for a request to this URL, query included. `form` is the body if it is a form; any
-/// other body's [`body_hash`] must stand in the URL already.
+/// The value of `X-Twilio-Signature` for a request to this URL, which includes the query. `form` is the body if the
+/// body is a form. For any other body, the URL must already contain its [`body_hash`].
 pub(in crate::signature) fn sign(token: &Secret, url: &str, form: Option<&[u8]>) -> String {
     let parameters = form.map(parameters).unwrap_or_default();
     BASE64.encode(mac(&key(token), url, &parameters).as_ref())
 }
 
-/// The query's parameter for a body that is no form: `bodySHA256=…`.
+/// The query parameter for a body that is not a form: `bodySHA256=…`.
 pub(in crate::signature) fn body_hash(body: &[u8]) -> String {
     format!("{BODY_HASH}={}", HEXLOWER.encode(digest::digest(&digest::SHA256, body).as_ref()))
 }
@@ -61,12 +62,12 @@ fn mac(key: &hmac::Key, url: &str, parameters: &str) -> hmac::Tag {
     mac.sign()
 }
 
-fn is_form(request: &Request<'_>) -> bool {
+fn is_form(request: &RequestParts<'_>) -> bool {
     let kind = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM))
 }
 
-/// Names and values in order; a value that is there twice counts once.
+/// The names and values in sorted order. A repeated value counts once.
 fn parameters(form: &[u8]) -> String {
     let mut sorted: BTreeMap<Cow<'_, str>, BTreeSet<Cow<'_, str>>> = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(form) {
@@ -76,8 +77,8 @@ fn parameters(form: &[u8]) -> String {
     pairs.collect()
 }
 
-/// Whether the URL, which is signed, says what the body is. There may be none.
-fn is_body_covered(request: &Request<'_>) -> Result<bool, VerifyError> {
+/// Whether the URL, which is signed, contains the digest of the body. An empty body needs no digest.
+fn is_body_covered(request: &RequestParts<'_>) -> Result<bool, VerifyError> {
     let query = request.query.unwrap_or_default().as_bytes();
     let mut hashes = form_urlencoded::parse(query).filter(|(name, _)| name == BODY_HASH).map(|(_, hash)| hash);
     let Some(hash) = hashes.next() else {
@@ -91,7 +92,7 @@ fn is_body_covered(request: &Request<'_>) -> Result<bool, VerifyError> {
     Ok(given.ct_eq(expected.as_ref()).into())
 }
 
-/// The URL without its port, or with the scheme's own if it has none: Twilio has signed both.
+/// The URL without its port, or with the default port of the scheme if it has none. Twilio has signed both forms.
 fn other_spelling(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

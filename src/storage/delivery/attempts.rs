@@ -1,8 +1,9 @@
-//! Attempts as history keeps them, gathered for one batch.
+//! The attempts of one batch, encoded as the history stores them.
 //!
-//! Key: u8 bucket (webhook mod 64), u128 event, u32 webhook, u16 attempt, big-endian, so that a flush touches at most 64
-//! places whatever the number of webhooks. Value: u8 kind of error, u16 status (0: none), i64 time, u32 latency in µs, u16
-//! length of the error's words, those, the response; little-endian.
+//! - Key (big-endian): u8 bucket (webhook mod 64), u128 event, u32 webhook, u16 attempt number. With the bucket first,
+//!   a flush writes to at most 64 places of the table, however many webhooks it has.
+//! - Value (little-endian): u8 kind of error, u16 HTTP status (0: none), i64 time, u32 latency in µs, u16 length of the
+//!   error text, the error text, the response.
 
 use std::time::Duration;
 
@@ -12,42 +13,42 @@ use super::part;
 use crate::limits::HISTORY_BUCKETS;
 use crate::model::{Attempt, AttemptError, DeliveryId, EventId, Timestamp, WebhookNo};
 
-pub(super) type Key = [u8; 23];
+pub(super) type AttemptKey = [u8; 23];
 
-/// Attempts of one batch, each encoded as it is added.
+/// The attempts of one batch. Each is encoded when it is added.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// Key, and start and end of the value in `bytes`.
-    pub(super) rows: Vec<(Key, usize, usize)>,
+    /// Each attempt's key, and the start and end of its value in `bytes`.
+    pub(super) rows: Vec<(AttemptKey, usize, usize)>,
     pub(super) bytes: Vec<u8>,
-    /// Whether history has them, which is so if the rest of their flush failed.
+    /// Whether the history has them already. This is the case if the rest of their flush failed.
     pub(super) is_written: bool,
 }
 
 impl Attempts {
-    /// Adds one.
+    /// Adds an attempt.
     pub fn push(&mut self, webhook: WebhookNo, event: EventId, attempt: &Attempt) {
         let start = self.bytes.len();
         encode(attempt, &mut self.bytes);
         self.rows.push((key(webhook, event, attempt.number), start, self.bytes.len()));
     }
 
-    /// Sorts them by key.
+    /// Sorts the attempts by key.
     pub(super) fn sort(&mut self) {
         self.rows.sort_unstable_by_key(|(key, ..)| *key);
     }
 
-    /// The events they are of.
+    /// Returns the event of each attempt.
     pub(super) fn events(&self) -> impl Iterator<Item = EventId> {
         self.rows.iter().map(|(key, ..)| event_of(key))
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no attempts.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Forgets all, keeps the memory.
+    /// Removes all attempts, and keeps the memory.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.bytes.clear();
@@ -55,13 +56,13 @@ impl Attempts {
     }
 }
 
-/// The key of an attempt.
-pub(super) fn key(webhook: WebhookNo, event: EventId, number: u16) -> Key {
+/// Returns the key of an attempt.
+pub(super) fn key(webhook: WebhookNo, event: EventId, number: u16) -> AttemptKey {
     key_in((webhook.0 % HISTORY_BUCKETS) as u8, DeliveryId { event, webhook }, number)
 }
 
-/// The key of an attempt in a bucket.
-pub(super) fn key_in(bucket: u8, id: DeliveryId, number: u16) -> Key {
+/// Returns the key of an attempt in the given bucket.
+pub(super) fn key_in(bucket: u8, id: DeliveryId, number: u16) -> AttemptKey {
     let mut key = [0; 23];
     key[0] = bucket;
     key[1..17].copy_from_slice(&id.event.as_u128().to_be_bytes());
@@ -70,16 +71,16 @@ pub(super) fn key_in(bucket: u8, id: DeliveryId, number: u16) -> Key {
     key
 }
 
-pub(super) fn id_of(key: &Key) -> DeliveryId {
+pub(super) fn id_of(key: &AttemptKey) -> DeliveryId {
     DeliveryId { event: event_of(key), webhook: WebhookNo(u32::from_be_bytes(part(key, 17))) }
 }
 
-pub(super) fn event_of(key: &Key) -> EventId {
+pub(super) fn event_of(key: &AttemptKey) -> EventId {
     EventId::from_u128(u128::from_be_bytes(part(key, 1)))
 }
 
-/// The number of the attempt.
-pub(super) fn number_of(key: &Key) -> u16 {
+/// Returns the attempt number in a key.
+pub(super) fn number_of(key: &AttemptKey) -> u16 {
     u16::from_be_bytes(part(key, 21))
 }
 
@@ -107,7 +108,7 @@ fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
     out.extend_from_slice(attempt.response.as_bytes());
 }
 
-/// As much of a text as its length field can count.
+/// Truncates a text to the maximum of its u16 length field.
 fn bounded(words: &str) -> &str {
     let mut end = words.len().min(usize::from(u16::MAX));
     while !words.is_char_boundary(end) {
@@ -116,7 +117,7 @@ fn bounded(words: &str) -> &str {
     &words[..end]
 }
 
-/// Reads an attempt.
+/// Decodes the value of attempt `number`.
 pub(super) fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
     let damaged = || Error::Corrupted("an attempt in the history cannot be read".to_owned());
     let words_len = usize::from(u16::from_le_bytes(part(bytes, 15)));

@@ -1,7 +1,7 @@
-//! The checkpoint and the high waters, as state.redb keeps them.
+//! The encoding of the checkpoint and the high-water marks in state.redb.
 //!
-//! The checkpoint is the last announced event (head) and the list of deliveries up to it that are neither settled nor have
-//! a row. With the rows and the log after the head it says everything that is still to be done.
+//! The checkpoint is the last announced event (head) and the list of deliveries up to it that are neither settled nor
+//! have a row. The checkpoint, the rows, and the log after the head together contain all unfinished work.
 
 use crate::model::{EventId, Timestamp, WebhookNo, Webhooks};
 
@@ -12,24 +12,25 @@ use super::part;
 pub struct Checkpoint {
     /// The last announced event.
     pub head: EventId,
-    /// Events up to it with deliveries that are neither settled nor have a row, ascending, each with these webhooks.
+    /// Events up to the head with deliveries that are neither settled nor have a row, ascending, each with the webhooks
+    /// of these deliveries.
     pub list: Vec<(EventId, Webhooks)>,
 }
 
 impl Checkpoint {
-    /// Begins a checkpoint in `out`, whose earlier content goes.
+    /// Begins an encoded checkpoint in `out`. Replaces its content.
     pub(crate) fn begin(head: EventId, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&head.as_u128().to_le_bytes());
     }
 
-    /// Appends an event of the list.
+    /// Appends an event of the list to an encoded checkpoint.
     pub(crate) fn append(event: EventId, webhooks: &[WebhookNo], out: &mut Vec<u8>) {
         out.extend_from_slice(&event.as_u128().to_le_bytes());
         encode_webhooks(webhooks, out);
     }
 
-    /// Reads a checkpoint; `None` if it is damaged.
+    /// Decodes a checkpoint. Returns `None` if it is damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let head = EventId::from_u128(u128::from_le_bytes(*bytes.first_chunk()?));
         let mut rest = bytes.get(16..)?;
@@ -45,18 +46,18 @@ impl Checkpoint {
     }
 }
 
-/// The high waters, which a start reads before anything else.
+/// The high-water marks. A start reads them first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct HighWaterMarks {
     /// The scheduling clock at the last flush.
     pub steady: Timestamp,
     /// The number of the next job.
     pub next_job: u64,
-    /// Whether the last flush was that of an orderly stop.
+    /// Whether the last flush was the final one of an orderly stop.
     pub clean: bool,
 }
 
-impl Marks {
+impl HighWaterMarks {
     pub(super) fn encode(self) -> [u8; 17] {
         let mut bytes = [0; 17];
         bytes[..8].copy_from_slice(&self.steady.as_millis().to_le_bytes());
@@ -74,7 +75,7 @@ impl Marks {
     }
 }
 
-/// Appends a count and ascending numbers, each as the difference to the one before.
+/// Appends a count and ascending webhook numbers, each as the difference to the previous one (LEB128).
 pub(super) fn encode_webhooks(webhooks: &[WebhookNo], out: &mut Vec<u8>) {
     put_varint(webhooks.len() as u32, out);
     let mut last = 0;
@@ -84,7 +85,7 @@ pub(super) fn encode_webhooks(webhooks: &[WebhookNo], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads such a list; also what follows it.
+/// Decodes a list of webhook numbers, and returns the bytes after it. Returns `None` if the list is damaged.
 pub(super) fn decode_webhooks(bytes: &[u8]) -> Option<(Webhooks, &[u8])> {
     let mut rest = bytes;
     let count = take_varint(&mut rest)?;
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_checkpoint_is_no_checkpoint() {
+    fn a_damaged_checkpoint_is_not_decoded() {
         let mut bytes = Vec::new();
         Checkpoint::begin(EventId::from_u128(7), &mut bytes);
         Checkpoint::append(EventId::from_u128(7), &[WebhookNo(1), WebhookNo(300)], &mut bytes);

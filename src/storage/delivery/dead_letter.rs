@@ -1,51 +1,52 @@
-//! Dead letters: deliveries that ended without success, kept until their retention ends or somebody replays them.
+//! Dead letters: deliveries that ended without success. They are kept until their retention ends, or until they are
+//! replayed or discarded.
 //!
-//! A value is u8 version, u8 reason, u16 attempts, i64 wall time, i64 scheduling time, u16 status (0: none), then the last
-//! error's words; integers little-endian.
+//! Value (little-endian): u8 version, u8 reason, u16 attempts, i64 wall time, i64 scheduling time, u16 HTTP status (0:
+//! none), then the text of the last error.
 
 use redb::Error;
 
 use super::part;
 use crate::model::{DeadReason, DeliveryId, Timestamp};
 
-/// A delivery that ended without success.
+/// A dead letter, as it is read from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Which delivery.
+pub struct DeadLetterRecord {
+    /// The delivery.
     pub id: DeliveryId,
-    /// Why it ended.
+    /// Why the delivery ended.
     pub reason: DeadReason,
-    /// Attempts made.
+    /// The number of attempts.
     pub attempts: u16,
-    /// When it ended, by the wall clock.
+    /// When the delivery ended, by the wall clock.
     pub at: Timestamp,
-    /// Status of the last answer, if the last attempt had one.
+    /// The HTTP status of the last attempt's response, if there was one.
     pub http_status: Option<u16>,
-    /// The last attempt's error; empty without one.
+    /// The error of the last attempt. Empty without one.
     pub error: Box<str>,
 }
 
-/// What a dead letter says beside its key.
+/// A dead letter to be written, without its key (webhook and event).
 #[derive(Debug, Clone)]
-pub struct Note {
+pub struct NewDeadLetter {
     /// Why the delivery ended.
     pub reason: DeadReason,
-    /// Attempts made.
+    /// The number of attempts.
     pub attempts: u16,
-    /// When it ended, by the wall clock.
+    /// When the delivery ended, by the wall clock.
     pub at: Timestamp,
-    /// When it ended, by the scheduling clock, which its retention counts by.
+    /// When the delivery ended, by the scheduling clock. Retention uses this time.
     pub steady: Timestamp,
-    /// Status of the last answer, if the last attempt had one.
+    /// The HTTP status of the last attempt's response, if there was one.
     pub http_status: Option<u16>,
-    /// The last attempt's error; empty without one.
+    /// The error of the last attempt. Empty without one.
     pub error: Box<str>,
 }
 
 const VERSION: u8 = 1;
 const FIXED: usize = 22;
 
-impl Note {
+impl NewDeadLetter {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&[VERSION, self.reason as u8]);
@@ -57,8 +58,8 @@ impl Note {
     }
 }
 
-impl DeadLetter {
-    /// Reads a dead letter.
+impl DeadLetterRecord {
+    /// Decodes a dead letter. Fails if it is damaged.
     pub(super) fn decode(id: DeliveryId, bytes: &[u8]) -> Result<Self, Error> {
         let damaged = || Error::Corrupted(format!("the dead letter {id} cannot be read"));
         let reason = bytes.get(1).copied().and_then(DeadReason::from_u8).ok_or_else(damaged)?;
@@ -78,22 +79,22 @@ impl DeadLetter {
     }
 }
 
-/// Whether a stored dead letter lost its body before it was delivered.
+/// Returns whether the body of a stored dead letter was removed by retention before it was delivered.
 pub(super) fn is_expired(bytes: &[u8]) -> bool {
     bytes.get(1) == Some(&(DeadReason::Expired as u8))
 }
 
-/// The attempts of a stored dead letter.
+/// Returns the number of attempts of a stored dead letter.
 pub(super) fn attempts_of(bytes: &[u8]) -> u16 {
     u16::from_le_bytes(part(bytes, 2))
 }
 
-/// When a stored dead letter ended, by the wall clock.
+/// Returns when a stored dead letter ended, by the wall clock.
 pub(super) fn wall_of(bytes: &[u8]) -> Timestamp {
     Timestamp::from_millis(i64::from_le_bytes(part(bytes, 4)))
 }
 
-/// When a stored dead letter ended, by the scheduling clock.
+/// Returns when a stored dead letter ended, by the scheduling clock.
 pub(super) fn steady_of(bytes: &[u8]) -> Timestamp {
     Timestamp::from_millis(i64::from_le_bytes(part(bytes, 12)))
 }
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn a_dead_letter_reads_back_and_a_damaged_one_is_an_error() {
         let id = DeliveryId { event: EventId::from_u128(9), webhook: WebhookNo(3) };
-        let note = Note {
+        let dead_letter = NewDeadLetter {
             reason: DeadReason::Exhausted,
             attempts: 10,
             at: Timestamp::from_millis(5),
@@ -115,12 +116,15 @@ mod tests {
             error: "the endpoint answered 500".into(),
         };
         let mut bytes = Vec::new();
-        note.encode(&mut bytes);
-        let letter = DeadLetter::decode(id, &bytes).unwrap();
-        assert_eq!((letter.reason, letter.attempts, letter.http_status), (note.reason, 10, Some(500)));
-        assert_eq!((&*letter.error, letter.at, steady_of(&bytes)), (&*note.error, note.at, note.steady));
-        assert!(DeadLetter::decode(id, &bytes[..FIXED - 1]).is_err());
+        dead_letter.encode(&mut bytes);
+        let record = DeadLetterRecord::decode(id, &bytes).unwrap();
+        assert_eq!((record.reason, record.attempts, record.http_status), (dead_letter.reason, 10, Some(500)));
+        assert_eq!(
+            (&*record.error, record.at, steady_of(&bytes)),
+            (&*dead_letter.error, dead_letter.at, dead_letter.steady)
+        );
+        assert!(DeadLetterRecord::decode(id, &bytes[..FIXED - 1]).is_err());
         bytes[0] = VERSION + 1;
-        assert!(DeadLetter::decode(id, &bytes).is_err());
+        assert!(DeadLetterRecord::decode(id, &bytes).is_err());
     }
 }

@@ -1,84 +1,84 @@
-//! Why an operation of the store failed: one enum for each group of operations.
+//! The error types of the delivery store: one enum for each group of operations.
 //!
-//! What the store is made of stays behind these types. A cause is a boxed error, whose text is all that a caller can use.
+//! The types do not expose how the store is implemented. A cause is a boxed error; callers can only use its text.
 
 use std::error::Error as StdError;
 
 use crate::storage::FormatError;
 use crate::storage::file::is_full;
 
-/// What the store's files or their format said.
+/// The underlying error of the store's files.
 pub type Cause = Box<dyn StdError + Send + Sync>;
 
-/// Why the store could not be opened or loaded.
+/// The error of opening or loading the store.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has the folder open.
+pub enum OpenStoreError {
+    /// Another process has the data folder open.
     #[error("state.redb or the history cannot be opened: {0}")]
     InUse(#[source] Cause),
     /// The disk is full.
     #[error("state.redb or the history cannot be opened: {0}")]
     DiskFull(#[source] Cause),
-    /// Anything else that the files or the disk said.
+    /// Any other error of the files or the disk.
     #[error("state.redb or the history cannot be opened: {0}")]
     Storage(#[source] Cause),
     /// A newer program wrote a file.
     #[error(transparent)]
     Format(FormatError),
-    /// The checkpoint is not one.
+    /// The checkpoint is damaged.
     #[error("the checkpoint in state.redb cannot be read")]
     Checkpoint,
 }
 
-impl OpenError {
-    /// Whether another process has the folder open.
+impl OpenStoreError {
+    /// Returns whether another process has the data folder open.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::InUse(_))
     }
 
-    /// Whether the disk is full, which passes.
+    /// Returns whether the disk is full, which is temporary.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull(_))
     }
 }
 
-/// Why a flush did not become durable, or the files could not be opened again or closed.
+/// The error of a flush, or of reopening or closing the files.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
-    /// The disk is full: the same flush can be tried again after [`super::DeliveryStore::reopen`].
+    /// The disk is full. The same flush can be retried after [`super::DeliveryStore::reopen`].
     #[error("{0}")]
     DiskFull(#[source] Cause),
-    /// Anything else that the files or the disk said. What the disk holds is not known.
+    /// Any other error of the files or the disk. The content of the disk is unknown.
     #[error("{0}")]
     Storage(#[source] Cause),
 }
 
 impl FlushError {
-    /// Whether the disk is full, which passes.
+    /// Returns whether the disk is full, which is temporary.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull(_))
     }
 }
 
-/// Why the store could not be read.
+/// The error of reading the store.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// The disk is full: opening a file again needed room.
+    /// The disk is full. Reopening a file needed space.
     #[error("{0}")]
     DiskFull(#[source] Cause),
-    /// Anything else that the files or the disk said.
+    /// Any other error of the files or the disk.
     #[error("{0}")]
     Storage(#[source] Cause),
 }
 
 impl LookupError {
-    /// Whether the disk is full, which passes.
+    /// Returns whether the disk is full, which is temporary.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull(_))
     }
 }
 
-impl From<redb::Error> for OpenError {
+impl From<redb::Error> for OpenStoreError {
     fn from(error: redb::Error) -> Self {
         match error {
             redb::Error::DatabaseAlreadyOpen => Self::InUse(error.into()),
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_whether_the_disk_is_full_or_the_folder_in_use() {
+    fn errors_tell_whether_the_disk_is_full_or_the_folder_is_in_use() {
         let io = |kind: ErrorKind| redb::Error::Io(io::Error::from(kind));
         for (error, is_full) in [
             (io(ErrorKind::StorageFull), true),
@@ -121,9 +121,9 @@ mod tests {
             assert_eq!(FlushError::from(error).is_disk_full(), is_full);
         }
         assert!(LookupError::from(io(ErrorKind::StorageFull)).is_disk_full());
-        assert!(OpenError::from(io(ErrorKind::StorageFull)).is_disk_full());
-        let in_use = OpenError::from(redb::Error::DatabaseAlreadyOpen);
+        assert!(OpenStoreError::from(io(ErrorKind::StorageFull)).is_disk_full());
+        let in_use = OpenStoreError::from(redb::Error::DatabaseAlreadyOpen);
         assert!(in_use.is_in_use() && !in_use.is_disk_full());
-        assert!(!OpenError::from(io(ErrorKind::Other)).is_in_use());
+        assert!(!OpenStoreError::from(io(ErrorKind::Other)).is_in_use());
     }
 }

@@ -1,59 +1,62 @@
-//! A flush: everything that one durable batch writes, and what it must look up and answer, as plain data.
+//! A flush: all writes of one durable batch, and the lookups that it must answer, as plain data.
 //!
-//! Settle makes a [`Flush`], the store applies it and answers with a [`Flushed`]. A flush holds no handle and calls nothing
-//! back, so it could be published before it is applied. A flush that failed is left as it was and can be applied again.
+//! Settle builds a [`Flush`]. The store applies it and returns a [`Flushed`]. A flush contains no handles and no
+//! callbacks, so it could be published before it is applied. A failed flush is unchanged and can be applied again.
 
 use std::sync::Arc;
 
-use super::{Attempts, HourFigures, Job, Note, Retried, Standing, Waiting, WebhookStats};
+use super::{
+    Attempts, HourlyStats, Job, NewDeadLetter, RetryResult, WebhookBacklog, WebhookFailureState, WebhookStats,
+};
 use crate::model::{DeadReason, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::storage::delivery::Hour;
 
-/// One durable batch.
+/// The writes of one durable batch.
 #[derive(Debug, Default)]
 pub struct Flush {
-    /// The scheduling clock when the flush was made.
+    /// The time of the flush, by the scheduling clock.
     pub now: Timestamp,
-    /// The wall clock when the flush was made.
+    /// The time of the flush, by the wall clock.
     pub wall: Timestamp,
-    /// Whether it is that of an orderly stop: the next start then knows that nothing was written after it.
+    /// Whether this is the final flush of an orderly stop. The next start then knows that nothing was written after it.
     pub is_last: bool,
-    /// Rows of the history.
+    /// Attempts to write to the history.
     pub attempts: Attempts,
-    /// Changes of rows and dead letters. The store applies them in the order of their keys, and those of one key in this
-    /// order.
-    pub changes: Vec<Change>,
-    /// Dead letters, named by [`What::Dead`].
-    pub notes: Vec<Note>,
-    /// How many answers the changes ask for.
-    pub answers: Answers,
-    /// Jobs to write as they are: new or cancelled.
+    /// Changes of rows and dead letters. The store applies them in the order of their keys, and changes of the same key
+    /// in the order of this list.
+    pub changes: Vec<RowChange>,
+    /// The dead letters that [`ChangeKind::Dead`] refers to.
+    pub dead_letters: Vec<NewDeadLetter>,
+    /// The number of answers that the changes refer to.
+    pub answers: AnswerCounts,
+    /// New and cancelled jobs, written as they are.
     pub jobs: Vec<Job>,
-    /// The webhooks of new jobs' wide events, by job.
+    /// The webhooks of the wide events of new jobs, by job.
     pub wide: Vec<(u64, Webhooks)>,
-    /// Recoveries that are new in this flush: dead letters of their webhook are counted before the step, as their total.
-    pub totals: Vec<Total>,
-    /// The step of the job whose turn it is.
+    /// The recoveries that are new in this flush. The dead letters of their webhook are counted before the step; the
+    /// count is the recovery's total.
+    pub totals: Vec<RecoveryTotal>,
+    /// The next step of one job.
     pub step: Option<JobStep>,
-    /// Finished jobs that are shown no longer.
+    /// Finished jobs to delete.
     pub forgotten_jobs: Vec<u64>,
-    /// A step in making dead letters of what waits for bodies that are gone.
+    /// A step that dead-letters the rows of events whose bodies are deleted.
     pub expiry: Option<Expiry>,
-    /// Dead letters that ended before this (scheduling clock) are forgotten.
+    /// Dead letters that ended before this time (scheduling clock) are deleted.
     pub dead_forgotten_before: Option<Timestamp>,
-    /// Rows that a step moves at most.
+    /// The maximum number of rows that a step moves.
     pub rows_max: usize,
-    /// Webhooks' statistics that changed.
+    /// The webhooks' statistics that changed.
     pub stats: Vec<(WebhookNo, WebhookStats)>,
-    /// Figures by hour that are added to the rows there are.
-    pub figures: Option<FiguresAdded>,
-    /// How webhooks stand, where it changed; `None`: well.
-    pub standings: Vec<(WebhookNo, Option<Standing>)>,
-    /// Operational events that wait for the log.
+    /// Hourly statistics to add to the stored ones.
+    pub hourly_stats: Option<HourlyStatsUpdate>,
+    /// The failure states that changed. `None` deletes the state of a healthy webhook.
+    pub webhook_health: Vec<(WebhookNo, Option<WebhookFailureState>)>,
+    /// Operational events to add to the outbox. They wait there for the log.
     pub outbox: Vec<Box<[u8]>>,
-    /// The number of the first of them.
+    /// The row number of the first event in `outbox`.
     pub outbox_first: u64,
-    /// Operational events up to this number are in the log, and their rows are removed.
+    /// Operational events up to this row number are in the log. Their rows are deleted.
     pub admitted: Option<u64>,
     /// The encoded checkpoint.
     pub checkpoint: Vec<u8>,
@@ -61,203 +64,204 @@ pub struct Flush {
     pub next_job: u64,
 }
 
-/// A change of one delivery's row.
+/// A change of one delivery's row or dead letter.
 #[derive(Debug, Clone, Copy)]
-pub struct Change {
+pub struct RowChange {
     /// The webhook.
     pub webhook: WebhookNo,
     /// The event.
     pub event: EventId,
-    /// The change.
-    pub what: What,
+    /// What changes.
+    pub kind: ChangeKind,
 }
 
-/// What changes about a delivery's row.
+/// The kind of a [`RowChange`].
 #[derive(Debug, Clone, Copy)]
-pub enum What {
-    /// A ready row, if there is none.
+pub enum ChangeKind {
+    /// Creates a ready row, if there is no row.
     Ready,
-    /// A row that waits.
+    /// Writes a row that waits for the next attempt.
     Retry {
-        /// Attempts made.
+        /// The number of attempts so far.
         attempts: u16,
-        /// When the next one is due.
+        /// When the next attempt is due.
         at: Timestamp,
         /// Whether the delivery had no row before.
         was_outstanding: bool,
     },
-    /// No row any more; without a row, no dead letter any more.
+    /// Deletes the row. If there is no row, deletes the dead letter.
     Remove,
-    /// A dead letter in place of a row.
+    /// Replaces the row by a dead letter.
     Dead {
-        /// Its place in [`Flush::notes`].
-        note: usize,
+        /// The index in [`Flush::dead_letters`].
+        index: usize,
     },
-    /// From dead letter to row.
+    /// Replaces the dead letter by a row that is due now.
     Recover {
-        /// The answer that counts it, in [`Flushed::recovered`].
+        /// The index in [`Flushed::recovered`] of the counter to increment.
         answer: usize,
     },
-    /// A row that is due now, for a delivery that may have ended.
-    Again {
-        /// The answer that says what came of it, in [`Flushed::retried`].
+    /// Makes the delivery due now, even if it has ended.
+    RetryNow {
+        /// The index of the result in [`Flushed::retried`].
         answer: usize,
     },
-    /// No dead letter any more.
+    /// Deletes the dead letter.
     Discard {
-        /// The answer that counts it, in [`Flushed::discarded`].
+        /// The index in [`Flushed::discarded`] of the counter to increment.
         answer: usize,
     },
 }
 
-/// How many answers a flush has of each kind.
+/// The number of answers of each kind in a [`Flushed`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Answers {
-    /// To [`What::Recover`].
+pub struct AnswerCounts {
+    /// Length of [`Flushed::recovered`].
     pub recovered: usize,
-    /// To [`What::Again`].
+    /// Length of [`Flushed::retried`].
     pub retried: usize,
-    /// To [`What::Discard`].
+    /// Length of [`Flushed::discarded`].
     pub discarded: usize,
 }
 
-/// A recovery whose total is counted by the flush.
+/// A recovery whose total the flush counts.
 #[derive(Debug, Clone, Copy)]
-pub struct Total {
-    /// The recovery.
+pub struct RecoveryTotal {
+    /// The number of the recovery's job.
     pub job: u64,
-    /// Its webhook.
+    /// The recovery's webhook.
     pub webhook: WebhookNo,
 }
 
-/// What a job does in this flush.
+/// The step of a job in this flush.
 #[derive(Debug)]
 pub struct JobStep {
-    /// The job, with everything that is known before its rows are moved.
+    /// The job as it is known before its rows are moved.
     pub job: Job,
     /// The rows to move.
     pub rows: StepRows,
 }
 
-/// The rows that a step moves. Steps that read tables to find their rows move the cursor of their job.
+/// The rows that a step moves. A step that reads tables to find its rows also moves the job's cursor.
 #[derive(Debug)]
 pub enum StepRows {
-    /// None this time.
+    /// No rows.
     None,
-    /// Ready rows of an event, or dead letters where its webhook takes no more.
+    /// Creates ready rows of a wide event, or dead letters for webhooks that accept no more deliveries.
     Wide {
         /// The event.
         event: EventId,
-        /// Its webhooks.
+        /// Its webhooks, each with the reason if it accepts no more deliveries.
         webhooks: Vec<(WebhookNo, Option<DeadReason>)>,
     },
-    /// Rows that are due now, for deliveries without a row.
-    Again(Vec<DeliveryId>),
-    /// The same for the next dead letters of a webhook.
+    /// Creates rows that are due now, for deliveries without a row.
+    Redeliver(Vec<DeliveryId>),
+    /// Like `Redeliver`, for the next dead letters of a webhook.
     Recover {
         /// The webhook.
         webhook: WebhookNo,
-        /// Only those that ended since, by the wall clock.
+        /// Only dead letters that ended at or after this time, by the wall clock. `None`: all.
         since: Option<Timestamp>,
-        /// Whether the webhook takes no more.
+        /// Whether the webhook accepts no more deliveries.
         is_abandoned: bool,
-        /// Events whose delivery to the webhook has no row and is not settled, ascending: their dead letters stay.
+        /// Events whose delivery to the webhook has no row and is not settled, ascending. Their dead letters are kept.
         under_way: Vec<EventId>,
     },
-    /// The next rows of a webhook that wait for a time are due now.
-    Hurry(WebhookNo),
-    /// The next rows of a webhook become dead letters.
+    /// Makes the next rows of a webhook that wait for a time due now.
+    RetryNow(WebhookNo),
+    /// Turns the next rows of a webhook into dead letters.
     Abandon {
         /// The webhook.
         webhook: WebhookNo,
-        /// Why.
+        /// The reason of the dead letters.
         reason: DeadReason,
     },
 }
 
-/// Events whose bodies are gone; what waits for one becomes a dead letter, a step at a time.
+/// Events whose bodies are deleted. Their rows become dead letters, step by step.
 #[derive(Debug, Clone)]
 pub struct Expiry {
-    /// Ascending.
+    /// The events, ascending.
     pub events: Arc<[EventId]>,
-    /// The first row that has not been looked at.
+    /// The first row that has not been checked.
     pub from: (WebhookNo, EventId),
 }
 
-/// Figures by hour that memory has counted and the rows have not.
+/// Hourly statistics that were counted in memory and are not stored yet.
 #[derive(Debug, Clone)]
-pub struct FiguresAdded {
-    /// The number of this write, which rises: a reader knows by it whether what it saw in memory is on the disk.
+pub struct HourlyStatsUpdate {
+    /// The number of this write. It increases with each write. A reader compares it to learn whether the statistics
+    /// that it read in memory are already on the disk.
     pub number: u64,
-    /// The figures.
-    pub rows: Arc<Vec<HourFigures>>,
-    /// Hours before this one are forgotten.
+    /// The statistics.
+    pub rows: Arc<Vec<HourlyStats>>,
+    /// Hours before this one are deleted.
     pub forgotten_before: Hour,
 }
 
-/// What a flush did that memory must learn.
+/// The result of a flush.
 #[derive(Debug, Default)]
 pub struct Flushed {
-    /// Rows there are.
+    /// The number of rows after the flush.
     pub rows: u64,
-    /// Dead letters there are.
+    /// The number of dead letters after the flush.
     pub dead: u64,
-    /// When the oldest of them ended, by the scheduling clock.
+    /// When the oldest dead letter ended, by the scheduling clock.
     pub oldest_dead: Option<Timestamp>,
-    /// The job that had a step, after it.
+    /// The job of [`Flush::step`] after the step.
     pub job: Option<Job>,
-    /// Where the expiry goes on.
+    /// The rest of the expiry, if it is not finished.
     pub expiry: Option<Expiry>,
-    /// Rows that were made or became due, and that the shards do not know of.
-    pub waiting: Vec<Waiting>,
-    /// The webhooks of dead letters that no outcome made, one for each.
-    pub died: Vec<WebhookNo>,
-    /// Rows made for each [`What::Recover`].
+    /// Webhooks with rows that were created or became due, and that the shards do not know yet.
+    pub waiting: Vec<WebhookBacklog>,
+    /// The webhooks of dead letters that were not created by an outcome, one entry for each dead letter.
+    pub dead_lettered: Vec<WebhookNo>,
+    /// The number of rows created by [`ChangeKind::Recover`], for each answer.
     pub recovered: Vec<u64>,
-    /// What came of each [`What::Again`].
-    pub retried: Vec<Retried>,
-    /// Dead letters removed for each [`What::Discard`].
+    /// The result of each [`ChangeKind::RetryNow`].
+    pub retried: Vec<RetryResult>,
+    /// The number of dead letters deleted by [`ChangeKind::Discard`], for each answer.
     pub discarded: Vec<u64>,
-    /// For each of [`Flush::totals`], the dead letters before the step.
+    /// The number of dead letters before the step, for each of [`Flush::totals`].
     pub totals: Vec<u64>,
-    /// The outbox.
+    /// The state of the outbox after the flush.
     pub outbox: Outbox,
-    /// Whether history has more old files to remove.
+    /// Whether the history has more old files to delete.
     pub is_retiring: bool,
 }
 
-/// What is known of the outbox's rows.
+/// The state of the outbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outbox {
-    /// The next row's number.
+    /// The number of the next row.
     pub next: u64,
-    /// Rows on the disk.
+    /// The number of rows on the disk.
     pub rows: u64,
 }
 
 impl Flush {
-    /// Adds a change.
-    pub fn change(&mut self, webhook: WebhookNo, event: EventId, what: What) {
-        self.changes.push(Change { webhook, event, what });
+    /// Adds a change of a row or dead letter.
+    pub fn change(&mut self, webhook: WebhookNo, event: EventId, kind: ChangeKind) {
+        self.changes.push(RowChange { webhook, event, kind });
     }
 
     /// Adds a dead letter.
-    pub fn dead(&mut self, webhook: WebhookNo, event: EventId, note: Note) {
-        self.notes.push(note);
-        self.change(webhook, event, What::Dead { note: self.notes.len() - 1 });
+    pub fn add_dead_letter(&mut self, webhook: WebhookNo, event: EventId, dead_letter: NewDeadLetter) {
+        self.dead_letters.push(dead_letter);
+        self.change(webhook, event, ChangeKind::Dead { index: self.dead_letters.len() - 1 });
     }
 
-    /// Puts changes in the order of their keys, those of one key in the order they came.
+    /// Sorts the changes by key. Changes of the same key keep their order.
     pub(super) fn sort(&mut self) {
         self.changes.sort_by_key(|change| (change.webhook, change.event));
     }
 
-    /// Empties it for the next batch, and keeps the memory.
+    /// Clears the flush for the next batch, and keeps the memory.
     pub fn clear(&mut self) {
         self.attempts.clear();
         self.changes.clear();
-        self.notes.clear();
-        self.answers = Answers::default();
+        self.dead_letters.clear();
+        self.answers = AnswerCounts::default();
         self.jobs.clear();
         self.wide.clear();
         self.totals.clear();
@@ -266,8 +270,8 @@ impl Flush {
         self.expiry = None;
         self.dead_forgotten_before = None;
         self.stats.clear();
-        self.figures = None;
-        self.standings.clear();
+        self.hourly_stats = None;
+        self.webhook_health.clear();
         self.outbox.clear();
         self.admitted = None;
         self.checkpoint.clear();

@@ -1,41 +1,41 @@
-//! Jobs: work on more rows than one transaction should hold.
+//! Jobs: work on more rows than one transaction should change.
 //!
-//! A job moves a bounded number of rows per transaction and its cursor in the same one, so a crash between two steps
-//! neither repeats nor skips a row. It is stored as JSON.
+//! A step of a job moves a bounded number of rows, and the job's cursor, in one transaction. So a crash between two
+//! steps neither repeats nor skips a row. A job is stored as JSON.
 
 use serde::{Deserialize, Serialize};
 
 use super::job_text::{event_text, reason_number, webhook_number};
 use crate::model::{DeadReason, EventId, Timestamp, WebhookNo};
 
-/// A job, as it is stored and shown.
+/// A job, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its number, never used again.
+    /// The job's number. Numbers are never reused.
     #[serde(skip)]
     pub no: u64,
-    /// What it does.
+    /// What the job does.
     pub kind: JobKind,
-    /// How far it is.
+    /// The job's state.
     pub state: JobState,
-    /// When it was asked for, by the wall clock.
+    /// When the job was created, by the wall clock.
     pub created_at: Timestamp,
-    /// Deliveries moved so far.
+    /// The number of deliveries moved so far.
     pub done: u64,
-    /// Events that a replay has looked at so far.
+    /// The number of events that a replay has checked so far.
     #[serde(default)]
     pub looked_at: u64,
-    /// When it came to its end, by the wall clock.
+    /// When the job ended, by the wall clock.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// Deliveries to move in all, where that is known beforehand.
+    /// The total number of deliveries to move, if it is known in advance.
     pub total: Option<u64>,
     /// The last event that is done.
     #[serde(with = "event_text")]
     pub(crate) after: EventId,
-    /// Within the event behind `after`: webhooks below this number are done. Of a recovery: which part it is at.
+    /// Webhooks below this number are done for the event after `after`. For a recovery: its current part.
     pub(crate) from: u32,
-    /// The last event it takes.
+    /// The last event that the job includes.
     #[serde(with = "event_text")]
     pub(crate) last: EventId,
 }
@@ -43,81 +43,81 @@ pub struct Job {
 /// What a job does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobKind {
-    /// Writes the rows of an event that matches very many webhooks.
+    /// Writes the rows of a wide event, that is, an event that matches very many webhooks.
     Wide {
         /// The event.
         #[serde(with = "event_text")]
         event: EventId,
     },
-    /// Delivers again what the log holds.
+    /// Redelivers events of the log.
     Replay(ReplayFilter),
-    /// Delivers a webhook's dead letters again.
+    /// Redelivers a webhook's dead letters.
     Recover {
         /// The webhook.
         #[serde(with = "webhook_number")]
         webhook: WebhookNo,
-        /// Only those that ended since, by the wall clock, and then what waits for its next attempt; `None`: all, and
-        /// nothing else.
+        /// With a time: dead letters that ended at or after it (wall clock); then deliveries that wait for their next
+        /// attempt are retried at once. `None`: all dead letters, and no other deliveries.
         #[serde(default)]
         since: Option<Timestamp>,
     },
-    /// Makes dead letters of all that waits for a webhook.
+    /// Turns all rows of a webhook into dead letters.
     Abandon {
         /// The webhook.
         #[serde(with = "webhook_number")]
         webhook: WebhookNo,
-        /// Why.
+        /// The reason of the dead letters.
         #[serde(with = "reason_number")]
         reason: DeadReason,
     },
 }
 
-/// How far a job is.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobState {
-    /// Rows are being moved, restarts included.
+    /// Rows are being moved. The job continues after a restart.
     Running,
     /// All rows are moved.
     Done,
-    /// Somebody stopped it.
+    /// The job was cancelled.
     Cancelled,
     /// The log could not be read.
     Failed,
 }
 
-/// Which events a replay takes.
+/// Selects the events and webhooks of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayFilter {
     /// Only events of this tenant.
     pub tenant: Box<str>,
-    /// Received at or after this time.
+    /// Only events received at or after this time.
     pub since: Option<Timestamp>,
-    /// Received before this time.
+    /// Only events received before this time.
     pub until: Option<Timestamp>,
-    /// Types to take, as patterns; empty: all.
+    /// Only events whose type matches one of these patterns. Empty: all types.
     pub types: Vec<Box<str>>,
-    /// Only for this webhook; `None`: each webhook that matched when the event was accepted.
+    /// Only to this webhook. `None`: to each webhook that matched when the event was accepted.
     pub webhook: Option<u32>,
-    /// Only this event; to a webhook that is named it goes whether it matched or not.
+    /// Only this event. If `webhook` is set, it is delivered whether or not it matches.
     pub event: Option<Box<str>>,
-    /// To those as well that match today and did not when the event was accepted.
+    /// Also to webhooks that match now and did not match when the event was accepted.
     #[serde(default)]
     pub include_unmatched: bool,
-    /// To those as well that are paused or inactive, where they wait until the webhook is resumed.
+    /// Also to webhooks that are paused or inactive. The deliveries wait until the webhook is resumed.
     #[serde(default)]
     pub include_paused: bool,
 }
 
-/// [`Job::from`] of a recovery in its second part.
-pub(crate) const HURRY: u32 = 1;
+/// The value of [`Job::from`] in the second part of a recovery, which retries waiting deliveries at once.
+pub(crate) const RECOVERY_RETRIES_PART: u32 = 1;
 
 impl Job {
-    /// A job that begins.
+    /// Creates a running job.
     pub(crate) fn new(no: u64, kind: JobKind, total: Option<u64>, last: EventId, created_at: Timestamp) -> Self {
         let (after, last) = match &kind {
             JobKind::Replay(filter) => match filter.event.as_deref().map(str::parse::<EventId>) {
                 Some(Ok(event)) => (event.previous(), event),
-                // No event has such an id: nothing is taken.
+                // No event has such an id, so the replay includes no event.
                 Some(Err(_)) => (EventId::MAX, EventId::MIN),
                 None => (EventId::MIN, last),
             },
@@ -127,22 +127,22 @@ impl Job {
         Self { no, kind, state, created_at, done: 0, looked_at: 0, ended_at, total, after, from: 0, last }
     }
 
-    /// Whether it has more to do.
+    /// Returns whether the job is running.
     pub fn is_running(&self) -> bool {
         self.state == JobState::Running
     }
 
-    /// Whether somebody may stop it: not where that would lose deliveries.
+    /// Returns whether the job can be cancelled. A job whose cancellation would lose deliveries cannot be cancelled.
     pub fn can_be_cancelled(&self) -> bool {
         self.is_running() && self.is_kept()
     }
 
-    /// Whether it is worth showing when it is done.
+    /// Returns whether the job is kept after its end: a replay or a recovery.
     pub(crate) fn is_kept(&self) -> bool {
         matches!(self.kind, JobKind::Replay(_) | JobKind::Recover { .. })
     }
 
-    /// Stops it, at this time of the wall clock.
+    /// Cancels the job. `now` is the wall clock.
     pub(crate) fn cancel(&mut self, now: Timestamp) {
         (self.state, self.ended_at) = (JobState::Cancelled, Some(now));
     }

@@ -1,6 +1,6 @@
-//! How the parts of a job are written in its JSON.
+//! The JSON encoding of a job's fields.
 
-/// An event's id as 32 hexadecimal digits.
+/// An event id as 32 hexadecimal digits.
 pub(super) mod event_text {
     use crate::model::EventId;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -15,7 +15,7 @@ pub(super) mod event_text {
     }
 }
 
-/// A webhook's number.
+/// A webhook as its number.
 pub(super) mod webhook_number {
     use crate::model::WebhookNo;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -30,7 +30,7 @@ pub(super) mod webhook_number {
     }
 }
 
-/// A reason's number.
+/// A dead letter's reason as its number.
 pub(super) mod reason_number {
     use crate::model::DeadReason;
     use serde::{Deserialize, Deserializer, Serializer};

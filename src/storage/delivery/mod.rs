@@ -1,15 +1,18 @@
-//! delivery: what is remembered of deliveries: rows that wait, dead letters, jobs, attempts, figures, the checkpoint.
+//! delivery: stores the state of deliveries: waiting rows, dead letters, jobs, attempts, statistics and the checkpoint.
 //!
-//! [`DeliveryStore`] is the writing side and has one owner, the settle thread. [`DeliveryReader`] is the reading side, for
-//! anybody. Both exchange plain data: a [`Flush`] is what one durable batch writes, a [`Flushed`] what it answers.
-//! [`RedbDeliveryStore`] keeps everything in state.redb and in the history's files. Must never know: what is decided.
+//! - [`DeliveryStore`] writes. It has one owner, the settle thread.
+//! - [`DeliveryReader`] reads. Any thread may use it.
+//! - The interface is plain data: a [`Flush`] contains the writes of one durable batch, a [`Flushed`] the results.
+//! - [`RedbDeliveryStore`] stores everything in state.redb and in the files of the history.
+//!
+//! Must never know: how settle decides about retries, dead letters and disabled webhooks.
 
 mod attempts;
 mod checkpoint;
 mod dead_letter;
 mod error;
-mod figures;
 mod flush;
+mod hourly_stats;
 mod job;
 mod job_text;
 mod record;
@@ -26,152 +29,159 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use attempts::Attempts;
-pub use checkpoint::{Checkpoint, Marks};
-pub use dead_letter::{DeadLetter, Note};
-pub use error::{Cause, FlushError, LookupError, OpenError};
-pub(crate) use figures::Ended;
-pub use figures::{Figures, FiguresOf, Hour, HourFigures, HourRow, OTHER_TYPES, Recent, Subject};
-pub use flush::{Answers, Change, Expiry, FiguresAdded, Flush, Flushed, JobStep, Outbox, StepRows, Total, What};
-pub(crate) use job::HURRY;
+pub use checkpoint::{Checkpoint, HighWaterMarks};
+pub use dead_letter::{DeadLetterRecord, NewDeadLetter};
+pub use error::{Cause, FlushError, LookupError, OpenStoreError};
+pub use flush::{
+    AnswerCounts, ChangeKind, Expiry, Flush, Flushed, HourlyStatsUpdate, JobStep, Outbox, RecoveryTotal, RowChange,
+    StepRows,
+};
+pub(crate) use hourly_stats::DeliveryOutcome;
+pub use hourly_stats::{
+    DeliveryStats, Hour, HourlyStats, HourlyStatsRow, OTHER_TYPES, StatsScope, StatsSubject, UnflushedStats,
+};
+pub(crate) use job::RECOVERY_RETRIES_PART;
 pub use job::{Job, JobKind, JobState, ReplayFilter};
-pub use record::{DeliveryRecord, Page, Wanted};
+pub use record::{DeliveryPage, DeliveryQuery, DeliveryRecord};
 #[cfg(test)]
 pub(crate) use redb_store::RedbDeliveryReader;
 pub use redb_store::{RedbDeliveryStore, StoreOptions};
-pub use rows::{Lane, Refilled, Retried, Row, RowsWanted, Waiting};
+pub use rows::{BacklogRow, RefillKind, RefillReply, RefillRequest, RetryResult, WebhookBacklog};
 pub use stats::WebhookStats;
-pub use webhook_health::Standing;
+pub use webhook_health::WebhookFailureState;
 
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
 use rows::PendingRow;
 
-/// The writing side of what is remembered of deliveries: the seam for another store, such as one that publishes each flush
-/// to a replicated changelog before it applies it.
+/// Write access to the state of deliveries. Another implementation could, for example, publish each flush to a
+/// replicated changelog before it applies the flush.
 pub trait DeliveryStore: fmt::Debug + Send {
-    /// The reading side.
+    /// Returns a reader of the store.
     fn reader(&self) -> Arc<dyn DeliveryReader>;
 
-    /// What a start needs.
-    fn load(&self) -> Result<Loaded, OpenError>;
+    /// Loads the state that a start needs.
+    fn load(&self) -> Result<LoadedState, OpenStoreError>;
 
-    /// Makes a flush durable: all of it, or after a crash or an error nothing but attempts. On an error the flush is left
-    /// as it was, for another try.
+    /// Makes a flush durable. After a crash or an error either all of it is durable, or nothing except its attempts. On
+    /// an error the flush is unchanged and can be retried.
     fn flush(&mut self, flush: &mut Flush) -> Result<Flushed, FlushError>;
 
-    /// Opens every file anew after a full disk.
+    /// Reopens every file, after the disk was full.
     fn reopen(&mut self) -> Result<(), FlushError>;
 
     /// Closes every file.
     fn close(&mut self) -> Result<(), FlushError>;
 }
 
-/// The reading side. Each call is short and reads the disk, so it belongs on a thread that may block. It sees what was
-/// flushed.
+/// Read access to the flushed state of deliveries. Each call is short but reads the disk, so call it on a thread that
+/// may block.
 pub trait DeliveryReader: fmt::Debug + Send + Sync + 'static {
-    /// A delivery with its last attempt; `None` if neither a row, nor a dead letter, nor history knows it.
+    /// Returns a delivery with its last attempt, or `None` if it has no row, no dead letter and no attempt in the
+    /// history.
     fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, LookupError>;
 
-    /// All attempts at a delivery that history still has, in their order.
+    /// Returns the attempts of a delivery that the history still has, in order.
     fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, LookupError>;
 
-    /// The newest deliveries that are wanted, at most `limit`.
+    /// Returns the newest deliveries that match a query, at most `limit`.
     ///
-    /// Of one state but `delivered`, those that the state has a row for: a delivery whose dead letter was discarded or
-    /// forgotten is no longer found by it.
-    fn deliveries(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeliveryRecord>, LookupError>;
+    /// A query with a status other than `delivered` only finds deliveries with a row or a dead letter in state.redb. It
+    /// does not find a delivery whose dead letter was discarded or has expired.
+    fn deliveries(&self, query: &DeliveryQuery, limit: usize) -> Result<DeliveryPage<DeliveryRecord>, LookupError>;
 
-    /// The newest dead letters that are wanted, at most `limit`.
-    fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeadLetter>, LookupError>;
+    /// Returns the newest dead letters that match a query, at most `limit`.
+    fn dead_letters(&self, query: &DeliveryQuery, limit: usize) -> Result<DeliveryPage<DeadLetterRecord>, LookupError>;
 
-    /// A dead letter.
-    fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, LookupError>;
+    /// Returns a dead letter, or `None` if there is none.
+    fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetterRecord>, LookupError>;
 
-    /// Deliveries of a webhook that have a row, up to `most`.
+    /// Counts a webhook's deliveries that have a row, up to `most`.
     fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError>;
 
-    /// The oldest event that waits, over at most `webhooks` webhooks with rows.
+    /// Returns the oldest event that has a row, over at most `webhooks` webhooks with rows.
     fn oldest(&self, webhooks: usize) -> Result<Option<EventId>, LookupError>;
 
-    /// Rows that shards ask for, in the order asked. `now` is the time of the flush before it; `unwritten` is the first
-    /// event whose rows are not all written.
+    /// Answers refill requests of shards, in the same order. `now` is the time of the last flush. `unwritten` is the
+    /// first event whose rows are not all written yet.
     fn refill(
         &self,
-        wanted: &[RowsWanted],
+        query: &[RefillRequest],
         now: Timestamp,
         unwritten: Option<EventId>,
-    ) -> Result<Vec<Refilled>, LookupError>;
+    ) -> Result<Vec<RefillReply>, LookupError>;
 
-    /// Every webhook with rows, and how many rows there are.
-    fn backlog(&self) -> Result<Backlog, LookupError>;
+    /// Returns every webhook with rows, and the total number of rows.
+    fn backlog(&self) -> Result<StoredBacklog, LookupError>;
 
-    /// Jobs, in the order of their numbers: the running ones and the last replays.
+    /// Returns the running jobs and the last replays, in the order of their numbers.
     fn jobs(&self) -> Result<Vec<Job>, LookupError>;
 
-    /// The webhooks of a wide event from number `from` on, at most `limit`.
+    /// Returns the webhooks of a job's wide event with numbers from `from` on, at most `limit`.
     fn wide(&self, job: u64, from: u32, limit: usize) -> Result<WidePart, LookupError>;
 
-    /// Figures of these hours, both included; an hour without any is not there. `recent` is what memory had before this
-    /// call.
-    fn figures(
+    /// Returns the statistics of the hours from `first` to `last`, both inclusive. An hour without statistics is
+    /// missing. `recent` is what memory contained before this call.
+    fn hourly_stats(
         &self,
-        of: FiguresOf<'_>,
+        of: StatsScope<'_>,
         first: Hour,
         last: Hour,
-        recent: &Recent,
-    ) -> Result<BTreeMap<Hour, HourRow>, LookupError>;
+        recent: &UnflushedStats,
+    ) -> Result<BTreeMap<Hour, HourlyStatsRow>, LookupError>;
 
-    /// Operational events after this row that wait for the log, the first of them.
+    /// Returns the first operational events after row `after` that wait for the log, at most `limit`. `None`: from the
+    /// first row.
     fn outbox(&self, after: Option<u64>, limit: usize) -> Result<Vec<OutboxRow>, LookupError>;
 
-    /// The webhooks that stand as disabled.
+    /// Returns the webhooks whose stored failure state is [`WebhookFailureState::Disabled`].
     fn disabled(&self) -> Result<Vec<WebhookNo>, LookupError>;
 
-    /// The events from `first` to `last` whose bodies a row, a dead letter or a job still needs, ascending.
+    /// Returns the events from `first` to `last` whose bodies a row, a dead letter or a job still needs, ascending.
     fn needed(&self, first: EventId, last: EventId) -> Result<Vec<EventId>, LookupError>;
 
-    /// How many rows each table has.
+    /// Returns the number of rows of each table.
     fn counts(&self) -> Result<TableCounts, LookupError>;
 }
 
-/// What a start needs.
+/// The state that a start loads.
 #[derive(Debug, Default)]
-pub struct Loaded {
-    /// The high waters.
-    pub marks: Marks,
+pub struct LoadedState {
+    /// The high-water marks.
+    pub marks: HighWaterMarks,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
     /// Jobs, in the order of their numbers.
     pub jobs: Vec<Job>,
-    /// Statistics of each webhook.
+    /// The statistics of each webhook.
     pub stats: Vec<(WebhookNo, WebhookStats)>,
-    /// The number of the last write of figures by hour.
-    pub figures_number: u64,
-    /// Webhooks that do not stand well.
-    pub standings: Vec<(WebhookNo, Standing)>,
-    /// The outbox.
+    /// The number of the last write of hourly statistics ([`HourlyStatsUpdate::number`]).
+    pub hourly_stats_number: u64,
+    /// The webhooks that are failing or disabled.
+    pub webhook_health: Vec<(WebhookNo, WebhookFailureState)>,
+    /// The state of the outbox.
     pub outbox: Outbox,
 }
 
-/// What waits on the disk.
+/// The rows that wait on disk.
 #[derive(Debug, Default)]
-pub struct Backlog {
+pub struct StoredBacklog {
     /// Each webhook with rows.
-    pub waiting: Vec<Waiting>,
-    /// Rows in all.
+    pub waiting: Vec<WebhookBacklog>,
+    /// The total number of rows.
     pub rows: u64,
 }
 
-/// Some webhooks of a wide event.
+/// A part of the webhooks of a wide event.
 #[derive(Debug, Default)]
 pub struct WidePart {
-    /// Ascending.
+    /// The webhooks, ascending.
     pub webhooks: Vec<WebhookNo>,
-    /// Whether the event has no more behind them.
+    /// Whether the event has no more webhooks after these.
     pub is_end: bool,
 }
 
 impl WidePart {
-    /// The part of an event's webhooks from number `from` on.
+    /// Returns the webhooks with numbers from `from` on, at most `limit`.
     pub(crate) fn of(webhooks: &[WebhookNo], from: u32, limit: usize) -> Self {
         let behind = &webhooks[webhooks.partition_point(|no| no.0 < from)..];
         let part = &behind[..behind.len().min(limit)];
@@ -179,15 +189,15 @@ impl WidePart {
     }
 }
 
-/// A row of the outbox: its number, and what was composed.
+/// A row of the outbox: its number, and the encoded operational event.
 pub type OutboxRow = (u64, Vec<u8>);
 
-/// Rows of state.redb.
+/// The number of rows of the tables in state.redb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableCounts {
-    /// Deliveries that wait.
+    /// Rows of waiting deliveries.
     pub pending: u64,
-    /// Those of them that wait for a time.
+    /// Rows that wait for a time.
     pub due: u64,
     /// Dead letters.
     pub dead: u64,
@@ -195,13 +205,13 @@ pub struct TableCounts {
     pub jobs: u64,
     /// Webhooks with statistics.
     pub webhooks: u64,
-    /// Rows of figures by hour.
+    /// Rows of hourly statistics.
     pub hours: u64,
     /// History files.
     pub history_files: u64,
 }
 
-/// `N` bytes at a place of a fixed-size record, zeros past its end.
+/// Returns `N` bytes at offset `at` of a record, or zeros if the record is too short.
 fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().unwrap_or([0; N])
 }

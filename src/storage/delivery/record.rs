@@ -1,65 +1,65 @@
-//! What people see of deliveries: one, with what became of it, and parts of lists.
+//! Deliveries as the API shows them, and the queries for lists of deliveries.
 
 use std::sync::Arc;
 
-use super::{DeadLetter, PendingRow};
+use super::{DeadLetterRecord, PendingRow};
 use crate::limits::HISTORY_BUCKETS;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
 
-/// A delivery, as far as is known.
+/// A delivery with the state that is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRecord {
-    /// Which delivery.
+    /// The delivery.
     pub id: DeliveryId,
-    /// Its state.
+    /// The delivery's status.
     pub status: DeliveryStatus,
-    /// Attempts made, those before a replay too.
+    /// The number of attempts, including those before a replay.
     pub attempt_count: u16,
-    /// When the next one is due, by the scheduling clock.
+    /// When the next attempt is due, by the scheduling clock.
     pub next_retry_at: Option<Timestamp>,
-    /// The last attempt, while history keeps it.
+    /// The last attempt, if the history still has it.
     pub last: Option<Attempt>,
-    /// The dead letter it ended as.
-    pub dead: Option<DeadLetter>,
+    /// The dead letter, if the delivery ended as one.
+    pub dead: Option<DeadLetterRecord>,
 }
 
-/// A part of a list, newest first.
+/// A page of a list, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    /// At most as many as were asked for; fewer do not mean the end.
+pub struct DeliveryPage<T> {
+    /// At most as many rows as the limit. Fewer rows do not mean the end of the list.
     pub rows: Vec<T>,
-    /// Where the next page begins (pass it as `before`); `None` at the end.
+    /// The value of `before` for the next page. `None` at the end of the list.
     pub next: Option<DeliveryId>,
 }
 
-/// Which deliveries a list is of.
+/// Selects the deliveries or dead letters of a list.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Of these webhooks, ascending.
+pub struct DeliveryQuery {
+    /// Only deliveries to these webhooks, ascending.
     pub webhooks: Arc<[WebhookNo]>,
-    /// In this state; a page may still hold others (`None`: in any).
+    /// Only deliveries in this status. A page may still contain others. `None`: any status.
     pub status: Option<DeliveryStatus>,
-    /// Of events from this one on …
+    /// Only deliveries of this event and later events.
     pub first: EventId,
-    /// … and before this delivery.
+    /// Only deliveries before this one.
     pub before: DeliveryId,
 }
 
-impl Wanted {
-    /// After every delivery.
+impl DeliveryQuery {
+    /// The position after every delivery, for `before`.
     pub const END: DeliveryId = DeliveryId { event: EventId::MAX, webhook: WebhookNo(u32::MAX) };
 
-    /// All deliveries of these webhooks.
+    /// Selects all deliveries of these webhooks.
     pub fn all(webhooks: impl Into<Arc<[WebhookNo]>>) -> Self {
         Self { webhooks: webhooks.into(), status: None, first: EventId::MIN, before: Self::END }
     }
 
-    /// Whether a delivery to this webhook is wanted.
-    pub(super) fn holds(&self, webhook: WebhookNo) -> bool {
+    /// Returns whether the query includes deliveries to this webhook.
+    pub(super) fn includes(&self, webhook: WebhookNo) -> bool {
         self.webhooks.binary_search(&webhook).is_ok()
     }
 
-    /// The parts of history that its webhooks are in.
+    /// Returns the history buckets that contain the query's webhooks.
     pub(super) fn buckets(&self) -> impl Iterator<Item = u8> {
         let mut used = [false; HISTORY_BUCKETS as usize];
         for webhook in self.webhooks.iter() {
@@ -68,7 +68,8 @@ impl Wanted {
         (0u8..).zip(used).filter(|(_, used)| *used).map(|(bucket, _)| bucket)
     }
 
-    /// What waits and what is dead has a row in the state, whatever history knows.
+    /// Returns whether state.redb alone can answer the query: pending, retrying and dead deliveries have a row or a
+    /// dead letter there.
     pub(super) fn is_of_state(&self) -> bool {
         self.status.is_some_and(|status| status != DeliveryStatus::Delivered)
     }
@@ -83,7 +84,7 @@ impl Wanted {
 }
 
 impl DeliveryRecord {
-    /// A delivery of which nothing is stored yet: it waits for its first attempt.
+    /// Returns the record of a delivery that is not stored yet. It waits for its first attempt.
     pub fn pending(id: DeliveryId) -> Self {
         Self::of_row(id, PendingRow::READY, None)
     }
@@ -93,18 +94,18 @@ impl DeliveryRecord {
         Self { id, status, attempt_count: row.attempts, next_retry_at: row.due, last, dead: None }
     }
 
-    pub(super) fn of_letter(letter: DeadLetter, last: Option<Attempt>) -> Self {
+    pub(super) fn of_dead_letter(dead_letter: DeadLetterRecord, last: Option<Attempt>) -> Self {
         Self {
-            id: letter.id,
-            status: letter.reason.status(),
-            attempt_count: letter.attempts,
+            id: dead_letter.id,
+            status: dead_letter.reason.status(),
+            attempt_count: dead_letter.attempts,
             next_retry_at: None,
             last,
-            dead: Some(letter),
+            dead: Some(dead_letter),
         }
     }
 
-    /// Without a row or a dead letter: done, or a dead letter that has been forgotten since.
+    /// Returns the record of a delivery without a row and a dead letter. It succeeded, or its dead letter was deleted.
     pub(super) fn of_history(id: DeliveryId, last: Attempt) -> Self {
         let status = if last.error.is_none() { DeliveryStatus::Delivered } else { DeliveryStatus::Failed };
         Self { id, status, attempt_count: last.number, next_retry_at: None, last: Some(last), dead: None }

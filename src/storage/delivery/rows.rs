@@ -1,113 +1,113 @@
-//! Rows: deliveries that wait on the disk, and what a shard asks for of them.
+//! Rows: deliveries that wait on disk, and the messages by which shards read them.
 
 use super::part;
 use crate::model::{DeadReason, EventId, Timestamp, WebhookNo};
 
-/// Asks for rows of a webhook.
+/// A request for rows of a webhook.
 #[derive(Debug, Clone, Copy)]
-pub struct RowsWanted {
+pub struct RefillRequest {
     /// The webhook.
     pub webhook: WebhookNo,
-    /// Which rows.
-    pub lane: Lane,
-    /// At most this many.
+    /// Which rows, and from which cursor.
+    pub kind: RefillKind,
+    /// The maximum number of rows.
     pub rows: usize,
 }
 
-/// Which rows a refill wants.
+/// Which rows a refill reads, with the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Rows that wait for nothing, in order of acceptance, after this event.
+pub enum RefillKind {
+    /// Rows that are ready, in order of acceptance.
     Ready {
-        /// Exclusive; [`EventId::MIN`] for the start.
+        /// The cursor: rows after this event. [`EventId::MIN`] for the start.
         after: EventId,
     },
-    /// Rows that waited for a time, in the order of those times, after this place.
+    /// Rows that waited for a time that has come, in the order of these times.
     Due {
-        /// Exclusive.
+        /// The cursor: rows after this time and event.
         after: (Timestamp, EventId),
-        /// Times up to this one, inclusive; settle lowers it to the millisecond before its flush, so that a row written
-        /// later never falls behind the cursor.
+        /// Only rows with times up to this one, inclusive. The store lowers it to the millisecond before the last
+        /// flush, so that a row written later is never before the cursor.
         until: Timestamp,
     },
-    /// All rows, in order of acceptance, after this event: of a webhook that is sent to in that order. While the rows of an
-    /// event with very many webhooks are still being written, those up to it.
+    /// All rows, in order of acceptance, for a webhook with ordered delivery. While the rows of a wide event are still
+    /// being written, only the rows before it.
     Ordered {
-        /// Exclusive; [`EventId::MIN`] for the start.
+        /// The cursor: rows after this event. [`EventId::MIN`] for the start.
         after: EventId,
     },
 }
 
-/// The answer to [`RowsWanted`].
+/// The reply to a [`RefillRequest`].
 #[derive(Debug)]
-pub struct Refilled {
+pub struct RefillReply {
     /// The webhook.
     pub webhook: WebhookNo,
-    /// What was asked, with the cursor moved behind the last row looked at.
-    pub lane: Lane,
-    /// The rows, in the lane's order.
-    pub rows: Vec<Row>,
-    /// Of [`Lane::Ordered`]: which of the rows wait for a time, and for which; ascending by event.
+    /// The kind of the request, with the cursor moved to the last row that was read.
+    pub kind: RefillKind,
+    /// The rows, in the order of the kind.
+    pub rows: Vec<BacklogRow>,
+    /// For [`RefillKind::Ordered`]: the rows that wait for a time, with this time, ascending by event.
     pub not_before: Box<[(EventId, Timestamp)]>,
-    /// Whether the lane was empty behind them when the flush was done.
+    /// Whether there were no more rows after these when the flush was done.
     pub end: bool,
-    /// The earliest due time behind the cursor, if any row waits for one.
+    /// The earliest due time after the cursor, if a row waits for a time.
     pub next_due: Option<Timestamp>,
 }
 
-/// A delivery that waits on disk.
+/// A row: a delivery to one webhook that waits on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub struct BacklogRow {
     /// The event.
     pub event: EventId,
-    /// Attempts made so far.
+    /// The number of attempts so far.
     pub attempts: u16,
-    /// Those of them before the last replay, which the retry schedule does not count.
+    /// The number of attempts before the last replay. The retry schedule does not count them.
     pub base: u16,
 }
 
-/// What waits on disk for a webhook.
+/// The rows that wait on disk for a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WebhookBacklog {
     /// The webhook.
     pub webhook: WebhookNo,
-    /// Whether rows without a due time wait.
+    /// Whether there are rows without a due time.
     pub ready: bool,
-    /// The earliest due time.
+    /// The earliest due time, if a row waits for a time.
     pub due: Option<Timestamp>,
 }
 
-/// What became of the wish to try a delivery once more.
+/// The result of a request to retry a delivery now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Retried {
-    /// It is due now.
-    Again,
-    /// It waits for its turn or is under way: there is nothing to hurry.
-    Waits,
-    /// Its webhook takes no more.
+pub enum RetryResult {
+    /// The delivery is due now.
+    Scheduled,
+    /// The delivery is already due or in flight, so nothing changed.
+    AlreadyPending,
+    /// The webhook accepts no more deliveries.
     Abandoned(DeadReason),
-    /// Nothing is known of such a delivery.
+    /// There is no such delivery.
     #[default]
-    Unknown,
+    NotFound,
 }
 
-/// What a row of `pending` says: u16 attempts, u16 base, i64 due time (0: ready), little-endian.
+/// The value of a row in `pending`: u16 attempts, u16 base, i64 due time (0: ready), little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PendingRow {
-    /// Attempts made so far.
+    /// The number of attempts so far.
     pub(super) attempts: u16,
-    /// Those of them before the last replay, which the retry schedule does not count.
+    /// The number of attempts before the last replay. The retry schedule does not count them.
     pub(super) base: u16,
-    /// When the next one is due; `None`: now.
+    /// When the next attempt is due. `None`: the row is ready.
     pub(super) due: Option<Timestamp>,
 }
 
 impl PendingRow {
-    /// A row that waits for nothing.
+    /// The row of a delivery without attempts that is ready.
     pub(super) const READY: Self = Self { attempts: 0, base: 0, due: None };
 
-    /// A row of a delivery that is to be made again, after so many attempts.
-    pub(super) const fn again(attempts: u16, due: Timestamp) -> Self {
+    /// Returns the row of a delivery that is redelivered after `attempts` attempts. Its retry schedule starts again.
+    pub(super) const fn redelivery(attempts: u16, due: Timestamp) -> Self {
         Self { attempts, base: attempts, due: Some(due) }
     }
 
@@ -119,7 +119,7 @@ impl PendingRow {
         bytes
     }
 
-    /// Reads a row's value.
+    /// Decodes a row's value.
     pub(super) fn decode(bytes: &[u8; 12]) -> Self {
         let due = i64::from_le_bytes(part(bytes, 4));
         Self {

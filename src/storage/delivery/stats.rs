@@ -1,11 +1,11 @@
-//! The figures of a webhook since its beginning, as state.redb keeps them.
+//! The statistics of a webhook since its creation, as state.redb stores them.
 //!
-//! A row is three u64 counts and three i64 times in milliseconds (0: none), little-endian.
+//! A row contains three u64 counts and three i64 times in milliseconds (0: none), little-endian.
 
 use super::part;
 use crate::model::Timestamp;
 
-/// A webhook's figures.
+/// The statistics of a webhook since its creation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WebhookStats {
     /// Deliveries that succeeded.
@@ -16,9 +16,9 @@ pub struct WebhookStats {
     pub dead: u64,
     /// When an attempt last succeeded, by the wall clock.
     pub last_success: Option<Timestamp>,
-    /// When one last failed.
+    /// When an attempt last failed, by the wall clock.
     pub last_failure: Option<Timestamp>,
-    /// Since when (scheduling clock) every attempt has failed.
+    /// Since when every attempt has failed, by the scheduling clock.
     pub failing_since: Option<Timestamp>,
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_read_back() {
+    fn statistics_read_back() {
         let stats = WebhookStats {
             delivered: 1,
             failed_attempts: 5,

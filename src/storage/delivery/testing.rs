@@ -1,4 +1,4 @@
-//! What tests of the store and of settle share: a disk in memory that can crash, and attempts.
+//! Helpers for tests of the store and of settle: an in-memory disk that can crash, and attempts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,11 +12,11 @@ use redb::StorageBackend;
 use crate::model::{Attempt, AttemptError, Timestamp};
 use crate::storage::{Backend, Disk, FileSize};
 
-/// Files by path; a crash leaves of each what was last synced.
+/// An in-memory disk. A crash leaves the content that was last synced.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryDisk {
     files: Mutex<BTreeMap<PathBuf, Arc<MemoryFile>>>,
-    /// Writes that still succeed; then the disk is full. Negative: any number.
+    /// The number of writes that succeed before the disk is full. Negative: no limit.
     room: Arc<AtomicI64>,
 }
 
@@ -29,7 +29,7 @@ struct MemoryFile {
 #[derive(Debug)]
 struct Open(Arc<MemoryFile>);
 
-/// For [`MemoryDisk::set_room`]: every write fails, and not for want of room.
+/// For [`MemoryDisk::set_room`]: every write fails with an error other than a full disk.
 pub(crate) const BROKEN: i64 = -2;
 
 impl MemoryDisk {
@@ -39,7 +39,7 @@ impl MemoryDisk {
         Arc::new(disk)
     }
 
-    /// What a restart after a crash finds.
+    /// Returns the disk that a restart after a crash finds.
     pub(crate) fn crash(&self) -> Arc<Self> {
         let disk = Self::new();
         for (path, file) in self.files.lock().unwrap().iter() {
@@ -50,7 +50,7 @@ impl MemoryDisk {
         disk
     }
 
-    /// After this many writes the disk is full; -1: never.
+    /// Sets after how many writes the disk is full. -1: never.
     pub(crate) fn set_room(&self, writes: i64) {
         self.room.store(writes, Ordering::Relaxed);
     }
@@ -143,7 +143,7 @@ impl Disk for MemoryDisk {
     }
 }
 
-/// An attempt that succeeded.
+/// Returns an attempt that succeeded.
 pub(crate) fn attempt(number: u16) -> Attempt {
     Attempt {
         number,
@@ -155,7 +155,7 @@ pub(crate) fn attempt(number: u16) -> Attempt {
     }
 }
 
-/// An attempt that failed.
+/// Returns an attempt that failed.
 pub(crate) fn failed(number: u16, status: u16) -> Attempt {
     Attempt { http_status: Some(status), error: Some(AttemptError::Status(status)), ..attempt(number) }
 }

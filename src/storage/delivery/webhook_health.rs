@@ -1,18 +1,20 @@
-//! How badly a webhook stands, as state.redb keeps it: a percent of the way to being disabled, or 100 for disabled.
+//! The failure state of a webhook, as state.redb stores it: a u8 with the percentage of the time until the webhook is
+//! disabled, or 100 for disabled.
 
-/// How badly a webhook stands; one that is well has none.
+/// The failure state of a webhook. A healthy webhook has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// It does nothing but fail, and this much of the time (in percent) is over after which it is disabled.
+pub enum WebhookFailureState {
+    /// Every attempt fails. The value is the percentage that has passed of the time after which the webhook is
+    /// disabled.
     Failing(u8),
-    /// Its status is failed.
+    /// The webhook is disabled: its status is `failed`.
     Disabled,
 }
 
-/// As stored; below it are percents.
+/// The stored value of [`WebhookFailureState::Disabled`]. Lower values are percentages.
 const DISABLED: u8 = 100;
 
-impl Standing {
+impl WebhookFailureState {
     pub(super) fn encode(self) -> u8 {
         match self {
             Self::Failing(percent) => percent,

@@ -1,15 +1,15 @@
-//! The log's records and the blocks they are packed in.
+//! The format of the log's records and of the blocks that hold them.
 //!
-//! A segment has two tables, heads and bodies, of the same form: the key is the first record's [`LogPosition`], the value a
-//! block (version 1, integers little-endian):
+//! A segment has two tables, `heads` and `bodies`, of the same format. A key is the [`LogPosition`] of the first record
+//! in the block. A value is a block (version 1, integers little-endian):
 //!
 //! ```text
-//! u8 version, then record after record, places rising: u128 place, u32 length, bytes
+//! u8 version, then the records in ascending order of position: u128 position, u32 length, bytes
 //! ```
 //!
-//! redb keeps a value of more than 4 KiB in pages of its own, rounded up to a power of two. So a block is cut to what such
-//! pages hold: 63 KiB as long as there is enough, and the rest of a batch in falling powers of two, which wastes an eighth
-//! at most but for the last. A record larger than a block is alone in one.
+//! redb stores a value of more than 4 KiB in pages of its own, rounded up to a power of two. So blocks are sized to
+//! fill such pages: blocks of 63 KiB while there is enough data, and descending powers of two for the rest of a batch.
+//! This wastes at most an eighth of each block except the last. A record larger than a block has a block of its own.
 
 use std::ops::Range;
 
@@ -17,37 +17,37 @@ use super::LogPosition;
 use crate::limits::BLOCK_BYTES_MAX;
 
 const VERSION: u8 = 1;
-/// Id and length before each record's bytes.
+/// Bytes before each record's content: position and length.
 pub(super) const RECORD_HEADER: usize = 16 + 4;
-/// What redb adds to a single value in a leaf page: its header, the value's offset, the key.
+/// What redb adds to a single value in a leaf page: the page header, the value's offset and the key.
 const LEAF_OVERHEAD: usize = 4 + 4 + 16;
 const PAGE_BYTES: usize = 4096;
-/// Pages of 4 KiB shifted by this hold [`BLOCK_BYTES_MAX`].
+/// The page order whose pages (4 KiB shifted left by it) hold [`BLOCK_BYTES_MAX`].
 const LARGEST_ORDER: u32 = 4;
-/// Scratch kept from one batch to the next.
+/// Memory kept from one batch to the next.
 const SCRATCH_BYTES: usize = 1 << 20;
 
-/// Packs records into blocks; its memory is used again for the next batch.
+/// Packs the records of a batch into blocks. Its memory is reused for the next batch.
 #[derive(Debug, Default)]
 pub struct Packer {
     bytes: Vec<u8>,
     blocks: Vec<(LogPosition, Range<usize>)>,
 }
 
-/// The records of a block, in order.
+/// Iterates over the records of a block, in order.
 #[derive(Debug, Clone)]
-pub struct Records<'a> {
+pub struct BlockRecords<'a> {
     rest: &'a [u8],
 }
 
-/// Bytes that are not a block of version 1. A later version comes with a newer format of the file, which is refused when it
-/// is opened.
+/// The error for bytes that are not a block of version 1. A later block version implies a newer file format, and such a
+/// file is refused when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("damaged block")]
 pub struct BadBlock;
 
 impl Packer {
-    /// Forgets the last batch and packs this one; places rise.
+    /// Replaces the last batch with these records. Their positions must be ascending.
     pub fn pack<'a>(&mut self, records: impl Iterator<Item = (LogPosition, &'a [u8])> + Clone) {
         self.blocks.clear();
         self.bytes.clear();
@@ -74,28 +74,29 @@ impl Packer {
         }
     }
 
-    /// The blocks with their keys, in order.
+    /// Returns the blocks with their keys, in order.
     pub fn blocks(&self) -> impl Iterator<Item = (LogPosition, &[u8])> {
         self.blocks.iter().map(|(first, range)| (*first, &self.bytes[range.clone()]))
     }
 
-    /// Bytes of all blocks.
+    /// Returns the total bytes of all blocks.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing is packed.
+    /// Returns whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 }
 
-/// What a page of this order holds of a block.
+/// Returns how many bytes of a block fit in a page of this order.
 const fn usable(order: u32) -> usize {
     if order == LARGEST_ORDER { BLOCK_BYTES_MAX } else { (PAGE_BYTES << order) - LEAF_OVERHEAD }
 }
 
-/// Bytes of the next block, when `remaining` bytes of records are to be packed and the first takes `first`.
+/// Returns the size of the next block. `remaining` is the bytes of all unpacked records, `first` those of the first
+/// record.
 fn capacity_for(remaining: usize, first: usize) -> usize {
     let needed = remaining + 1;
     let order_of = |bytes: usize| (0..LARGEST_ORDER).find(|&order| bytes <= usable(order)).unwrap_or(LARGEST_ORDER);
@@ -104,8 +105,8 @@ fn capacity_for(remaining: usize, first: usize) -> usize {
     usable(order.max(order_of(first + 1)))
 }
 
-impl<'a> Records<'a> {
-    /// Looks into a block.
+impl<'a> BlockRecords<'a> {
+    /// Opens a block. Fails if its version is not 1.
     pub fn of(block: &'a [u8]) -> Result<Self, BadBlock> {
         match block.split_first() {
             Some((&VERSION, rest)) => Ok(Self { rest }),
@@ -113,12 +114,12 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// Bytes not yet looked at, to go on later with [`Records::resume`].
+    /// Returns the number of unread bytes, for [`BlockRecords::resume`].
     pub fn remaining(&self) -> usize {
         self.rest.len()
     }
 
-    /// The last `remaining` bytes of a block, where another walk over it stopped.
+    /// Continues at the last `remaining` bytes of a block, where an earlier iteration stopped.
     pub fn resume(block: &'a [u8], remaining: usize) -> Self {
         Self { rest: &block[block.len().saturating_sub(remaining)..] }
     }
@@ -132,7 +133,7 @@ impl<'a> Records<'a> {
     }
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for BlockRecords<'a> {
     type Item = Result<(LogPosition, &'a [u8]), BadBlock>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -182,9 +183,9 @@ mod tests {
     fn a_cut_block_is_damaged() {
         let (packer, _) = pack(&[10, 20]);
         let (_, block) = packer.blocks().next().unwrap();
-        assert!(Records::of(&block[..block.len() - 1]).unwrap().any(|record| record.is_err()));
-        assert_eq!(Records::of(&[]).err(), Some(BadBlock));
-        assert_eq!(Records::of(&[9, 0]).err(), Some(BadBlock));
+        assert!(BlockRecords::of(&block[..block.len() - 1]).unwrap().any(|record| record.is_err()));
+        assert_eq!(BlockRecords::of(&[]).err(), Some(BadBlock));
+        assert_eq!(BlockRecords::of(&[9, 0]).err(), Some(BadBlock));
     }
 
     proptest! {
@@ -193,7 +194,7 @@ mod tests {
             let (packer, records) = pack(&sizes);
             let mut read = Vec::new();
             for (first, block) in packer.blocks() {
-                let inside: Vec<_> = Records::of(block).unwrap().collect::<Result<_, _>>().unwrap();
+                let inside: Vec<_> = BlockRecords::of(block).unwrap().collect::<Result<_, _>>().unwrap();
                 prop_assert_eq!(inside[0].0, first);
                 prop_assert!(block.len() <= BLOCK_BYTES_MAX || inside.len() == 1);
                 read.extend(inside.into_iter().map(|(id, bytes)| (id, bytes.to_vec())));
@@ -203,7 +204,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(records) = Records::of(&bytes) {
+            if let Ok(records) = BlockRecords::of(&bytes) {
                 let _ = records.count();
             }
         }

@@ -1,51 +1,51 @@
-//! Proof that an event is in a completed fsync. Only this folder can make one.
+//! Types that prove that an event is durable, that is, covered by a completed fsync. Only this folder can create them.
 
 use super::LogPosition;
 use crate::model::EventId;
 
-/// Proof that every event up to a place in the log is in a completed fsync. [`super::EventLog::append`] gives one out after
-/// its commit, and [`super::EventLog::durable`] for what was committed before.
+/// Proof that every event up to a position in the log is durable. [`super::EventLog::append`] returns one after its
+/// commit. [`super::EventLog::durable`] returns one for everything committed so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Durable {
     last: LogPosition,
 }
 
-/// Proof that one event is in a completed fsync.
+/// Proof that one event is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurableEvent {
     id: EventId,
 }
 
 impl Durable {
-    /// Only the log knows what a completed fsync covers.
+    /// Creates a proof. Only the log may call this, because only it knows what a completed fsync covers.
     pub(super) fn up_to(last: LogPosition) -> Self {
         Self { last }
     }
 
-    /// A proof without a log, for tests of what decides on it.
+    /// Creates a proof without a log, for tests of code that requires one.
     #[cfg(test)]
     pub(crate) fn for_test(last: LogPosition) -> Self {
         Self { last }
     }
 
-    /// The last place that the proof covers; [`LogPosition::MIN`] in an empty log.
+    /// Returns the last position that the proof covers, or [`LogPosition::MIN`] for an empty log.
     pub fn last(self) -> LogPosition {
         self.last
     }
 
-    /// Proof for one event; `None` if the event is behind the last durable one.
+    /// Returns the proof for one event, or `None` if the event is after the last durable one.
     pub fn event(self, id: EventId) -> Option<DurableEvent> {
         (LogPosition::of(id) <= self.last).then_some(DurableEvent { id })
     }
 }
 
 impl DurableEvent {
-    /// The event.
+    /// Returns the event's id.
     pub fn id(self) -> EventId {
         self.id
     }
 
-    /// A proof without a log, for tests of what comes behind the log.
+    /// Creates a proof without a log, for tests of the stages after the log.
     #[cfg(test)]
     pub(crate) fn for_test(id: EventId) -> Self {
         Self { id }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proof_covers_no_event_behind_it() {
+    fn a_proof_does_not_cover_later_events() {
         let at = |n| EventId::from_u128(n);
         let durable = Durable::up_to(LogPosition::of(at(7)));
         assert_eq!(durable.event(at(7)).map(DurableEvent::id), Some(at(7)));

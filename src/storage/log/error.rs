@@ -1,35 +1,35 @@
-//! Why an operation of the log failed: one enum for each operation.
+//! The error types of the log: one enum for each operation.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::EventId;
-use crate::storage::file::{OfFile, is_full_io};
+use crate::storage::file::{HasFileError, is_full_io};
 use crate::storage::{FileError, FormatError};
 
-/// Why the log could not be opened.
+/// The error of opening the log.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenLogError {
-    /// The folder or a file in it.
+    /// The file system returned an error for the folder or a file in it.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The folder or file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The segment that was written last.
+    /// The newest segment could not be opened for writing.
     #[error("{path}: {source}")]
     Segment {
-        /// Which.
+        /// The segment's file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file.
         source: FileError,
     },
-    /// A file of a newer program.
+    /// A newer program wrote the file.
     #[error(transparent)]
     Format(FormatError),
-    /// What is in it.
+    /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -43,55 +43,55 @@ impl OpenLogError {
     }
 }
 
-/// Why the log could not be read.
+/// The error of reading the log.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// redb or the disk.
+    /// redb or the disk returned an error.
     #[error("the log cannot be read: {0}")]
     Storage(#[from] FileError),
-    /// A record that this program does not understand.
+    /// A record or block is damaged. The id is that of the event, or of the first event in the block.
     #[error("the log holds a damaged record at {0}")]
     Damaged(EventId),
 }
 
-/// Why a batch was not appended.
+/// The error of appending a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// There was no room. The log is as it was before, and a later append may succeed.
+    /// The disk is full. The log is unchanged, and a later append may succeed.
     #[error(transparent)]
     DiskFull(FileError),
-    /// The write failed. What is on the disk is not known before a restart.
+    /// The write failed. The content of the disk is unknown until a restart.
     #[error(transparent)]
     Failed(FileError),
-    /// The write failed for want of room, and afterwards the log could not be read.
+    /// The write failed because the disk is full, and then the log could not be read.
     #[error(transparent)]
     Unknown(ReadError),
 }
 
-/// Why a segment could not be retired, sealed or made ahead now.
+/// The error of retiring, sealing or preparing a segment.
 #[derive(Debug, thiserror::Error)]
 pub enum RetireError {
-    /// What is in it.
+    /// The segment could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The file.
+    /// redb or the disk returned an error.
     #[error(transparent)]
     Storage(#[from] FileError),
-    /// The file system.
+    /// The file system returned an error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl AppendError {
-    /// Whether the disk is full: nothing was written, and a later append may succeed. Any other failure is final, because
-    /// what a failed fsync left behind cannot be known without a restart.
+    /// Returns whether the disk is full. In that case nothing was written, and a later append may succeed. Every other
+    /// failure is final, because the content of the disk after a failed fsync is unknown until a restart.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull(_))
     }
 }
 
 impl RetireError {
-    /// Whether it may work another time.
+    /// Returns whether a later attempt may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Read(ReadError::Storage(error)) | Self::Storage(error) => error.is_disk_full(),
@@ -101,8 +101,8 @@ impl RetireError {
     }
 }
 
-impl OfFile for ReadError {
-    fn of_file(&self) -> Option<&FileError> {
+impl HasFileError for ReadError {
+    fn file_error(&self) -> Option<&FileError> {
         match self {
             Self::Storage(error) => Some(error),
             Self::Damaged(_) => None,

@@ -1,11 +1,12 @@
-//! The log of accepted events: what the program asks of it, and the store of redb files that answers.
+//! The log of accepted events: the trait [`EventLog`], and its implementation [`RedbLog`] with redb files.
 //!
-//! [`EventLog`] is the seam for another store, for instance a replicated one. It speaks of places ([`LogPosition`]).
-//! [`ReadLog`] is its reading half for the code that speaks of events; every event log is one.
+//! - [`EventLog`] can have another implementation, for instance a replicated log. It addresses events by position
+//!   ([`LogPosition`]).
+//! - [`ReadLog`] is the read-only part for code that addresses events by [`EventId`]. Every [`EventLog`] implements it.
 //!
-//! The store ([`RedbLog`]) is a row of files. A segment has two tables, heads and bodies, in blocks of many events
-//! ([`block`]). The newest segment grows. The others are retired whole, oldest first; bodies that somebody still needs are
-//! carried to a file of their own before.
+//! [`RedbLog`] is a sequence of segments, one file each. A segment has two tables, heads and bodies, in blocks of many
+//! events ([`block`]). Appends go to the newest segment. The oldest segment is retired as a whole; events that are
+//! still needed are first copied to a file of carried events.
 
 pub mod block;
 mod durable;
@@ -33,141 +34,142 @@ pub use durable::{Durable, DurableEvent};
 pub use error::{AppendError, OpenLogError, ReadError, RetireError};
 pub use position::LogPosition;
 pub use read::RedbLog;
-pub use segment::Span;
+pub use segment::SegmentSpan;
 pub use stat::{LogStat, SegmentStat, SegmentState, stat, verify};
 
-/// An event as the log holds it: its encoded head and its body ([`crate::model::data_of`], [`crate::model::raw_of`]).
-pub type Stored = (Bytes, Bytes);
+/// An event as the log stores it: its encoded head and its body ([`crate::model::data_of`], [`crate::model::raw_of`]).
+pub type LogRecord = (Bytes, Bytes);
 
-/// An event to be appended.
+/// An event to append.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
-    /// Behind every place of the log.
+    /// The event's position. It must be after every position in the log.
     pub position: LogPosition,
     /// The encoded head ([`crate::model::NewEvent::encode`]).
     pub head: &'a [u8],
-    /// The body.
+    /// The event's body.
     pub body: &'a [u8],
 }
 
 impl NewRecord<'_> {
-    /// Bytes of the record in its blocks.
+    /// Returns the bytes that the event takes in the blocks.
     pub fn stored_bytes(&self) -> usize {
         2 * block::RECORD_HEADER + self.head.len() + self.body.len()
     }
 }
 
-/// What came of an append.
+/// The result of an append.
 #[derive(Debug, Clone, Copy)]
 pub struct Appended {
-    /// Covers the appended events.
+    /// The proof that the appended events are durable.
     pub durable: Durable,
-    /// [`EventLog::seal`] and [`EventLog::make_ahead`] have something to do.
+    /// Whether [`EventLog::seal`] and [`EventLog::create_next_segment`] must be called.
     pub prepare: bool,
 }
 
 /// A file of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogFile {
-    /// The file's name: no event in it is before this place.
+    /// The position that the file is named after. All events in the file are at or after it.
     pub first: LogPosition,
-    /// Bytes that it takes on the disk.
+    /// Bytes allocated on the disk.
     pub allocated: u64,
 }
 
-/// Heads that were stored together, in the order of their places.
+/// The encoded heads of one block, in the order of their positions.
 pub type HeadRun<'a> = &'a [(LogPosition, &'a [u8])];
 
-/// A durable log of events. One thread appends, one retires, and anybody reads.
+/// A durable log of events. One thread appends, one thread retires, and any thread reads.
 pub trait EventLog: Send + Sync + 'static {
-    /// Appends events in one durable transaction, their places rising. On `Ok` all of them are in a completed fsync, on `Err`
-    /// none is in the log. `now`, on the scheduling clock, decides whether the current segment is too old to grow.
+    /// Appends events in one durable transaction. Their positions must be ascending. On `Ok` all of them are durable,
+    /// on `Err` none is in the log. `now` is the scheduling clock; it decides whether the newest segment is too old.
     fn append(&self, records: &[NewRecord<'_>], now: Timestamp) -> Result<Appended, AppendError>;
 
-    /// Proof for everything appended so far.
+    /// Returns the proof for everything appended so far.
     fn durable(&self) -> Durable;
 
-    /// The events at these places (ascending), each with head and body; `None` for one that was retired.
-    fn events_at(&self, positions: &[LogPosition]) -> Result<Vec<Option<Stored>>, ReadError>;
+    /// Returns the events at these positions (ascending), each with head and body. An event that was retired is `None`.
+    fn events_at(&self, positions: &[LogPosition]) -> Result<Vec<Option<LogRecord>>, ReadError>;
 
-    /// Encoded heads behind `after`, ascending, at most `limit`.
-    fn heads_behind(&self, after: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError>;
+    /// Returns at most `limit` encoded heads after the position `after`, in ascending order.
+    fn heads_after_position(&self, after: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError>;
 
-    /// Encoded heads ahead of `before`, descending, at most `limit`.
-    fn heads_ahead_of(&self, before: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError>;
+    /// Returns at most `limit` encoded heads before the position `before`, in descending order.
+    fn heads_before_position(&self, before: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError>;
 
-    /// Visits heads from the newest run to the oldest, without copying them, until the visitor breaks.
+    /// Visits the heads block by block, from the newest block to the oldest, without copying them. Stops when the
+    /// visitor returns `Break`.
     fn walk_back(
         &self,
         visit: &mut dyn FnMut(HeadRun<'_>) -> Result<ControlFlow<()>, ReadError>,
     ) -> Result<(), ReadError>;
 
-    /// The segments, oldest first; the last one grows.
+    /// Returns the segments, oldest first. Appends go to the last one.
     fn segments(&self) -> Vec<LogFile>;
 
-    /// First and last event of a segment; `None` if it is empty or gone.
-    fn span(&self, segment: LogPosition) -> Result<Option<Span>, ReadError>;
+    /// Returns the first and last event of a segment, or `None` if the segment is empty or deleted.
+    fn span(&self, segment: LogPosition) -> Result<Option<SegmentSpan>, ReadError>;
 
-    /// Removes the oldest segment. The events at `needed` (ascending) are carried to a file of their own first, durably, and
-    /// stay readable by [`EventLog::events_at`]. `pause` is called between the steps of the removal.
+    /// Deletes the oldest segment. First copies the events at `needed` (ascending) durably to a file of carried events,
+    /// where [`EventLog::events_at`] still finds them. Calls `pause` between the steps of the deletion.
     fn retire(&self, segment: LogPosition, needed: &[LogPosition], pause: &mut dyn FnMut()) -> Result<(), RetireError>;
 
-    /// The files of carried events, oldest first.
+    /// Returns the files of carried events, oldest first.
     fn carried(&self) -> Vec<LogFile>;
 
-    /// The places of the events in a file of carried events, ascending.
+    /// Returns the positions of the events in a file of carried events, ascending.
     fn carried_positions(&self, file: LogPosition) -> Result<Vec<LogPosition>, ReadError>;
 
-    /// Writes a file of carried events anew with only these events; removes it if there are none.
-    fn keep_carried(
+    /// Rewrites a file of carried events with only the events at `needed`. Deletes the file if `needed` is empty.
+    fn rewrite_carried(
         &self,
         file: LogPosition,
         needed: &[LogPosition],
         pause: &mut dyn FnMut(),
     ) -> Result<(), RetireError>;
 
-    /// From now on a thread calls [`EventLog::seal`] and [`EventLog::make_ahead`] whenever an append asks for it.
-    fn prepare_from_now_on(&self);
+    /// Declares that from now on another thread calls [`EventLog::seal`] and [`EventLog::create_next_segment`] whenever
+    /// [`Appended::prepare`] is set. Without this call, appends create and close segments themselves.
+    fn enable_background_prepare(&self);
 
-    /// Closes segments that are full.
+    /// Closes full segments.
     fn seal(&self) -> Result<(), RetireError>;
 
-    /// Makes the file of the next segment ahead, if there is none.
-    fn make_ahead(&self) -> Result<(), RetireError>;
+    /// Creates the file of the next segment in advance, if there is none.
+    fn create_next_segment(&self) -> Result<(), RetireError>;
 
-    /// Closes every file, so that the next start has nothing to repair. Later readers open them again for reading.
+    /// Closes every file, so that the next start has nothing to repair. Later reads reopen the files read-only.
     fn close(&self) -> Result<(), super::FileError>;
 }
 
-/// The log as the readers of events see it.
+/// Read access to the log by event id. Every [`EventLog`] implements it.
 pub trait ReadLog: Send + Sync + 'static {
-    /// The last event that is durable, [`EventId::MIN`] in an empty log.
+    /// Returns the last durable event, or [`EventId::MIN`] for an empty log.
     fn last(&self) -> EventId;
-    /// These events (ascending), each with head and body; `None` for what the log's limits took.
-    fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError>;
-    /// Encoded heads of the events after `after`, ascending, at most `limit`.
+    /// Returns these events (ascending), each with head and body. An event that retention removed is `None`.
+    fn read(&self, events: &[EventId]) -> Result<Vec<Option<LogRecord>>, ReadError>;
+    /// Returns at most `limit` encoded heads of the events after `after`, in ascending order.
     fn heads_after(&self, after: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError>;
-    /// Encoded heads of the events before `before`, descending, at most `limit`.
+    /// Returns at most `limit` encoded heads of the events before `before`, in descending order.
     fn heads_before(&self, before: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError>;
 }
 
-/// The border between places and event ids.
 impl<L: EventLog> ReadLog for L {
     fn last(&self) -> EventId {
         self.durable().last().event()
     }
 
-    fn read(&self, events: &[EventId]) -> Result<Vec<Option<Stored>>, ReadError> {
+    fn read(&self, events: &[EventId]) -> Result<Vec<Option<LogRecord>>, ReadError> {
         let positions: Vec<_> = events.iter().copied().map(LogPosition::of).collect();
         self.events_at(&positions)
     }
 
     fn heads_after(&self, after: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
-        Ok(by_event(self.heads_behind(LogPosition::of(after), limit)?))
+        Ok(by_event(self.heads_after_position(LogPosition::of(after), limit)?))
     }
 
     fn heads_before(&self, before: EventId, limit: usize) -> Result<Vec<(EventId, Bytes)>, ReadError> {
-        Ok(by_event(self.heads_ahead_of(LogPosition::of(before), limit)?))
+        Ok(by_event(self.heads_before_position(LogPosition::of(before), limit)?))
     }
 }
 

@@ -1,18 +1,19 @@
-//! The start: finishes what the last run left, and finds the last event.
+//! Opens the log: finishes the interrupted work of the last run, and finds the last event.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::read::RedbLog;
 use super::segment::Segment;
-use super::write::Active;
+use super::write::ActiveSegment;
 use super::{EventLog, LogPosition, OpenLogError, retire};
 use crate::config;
 use crate::model::Timestamp;
 use crate::storage::Disk;
 
 impl RedbLog {
-    /// Opens the log of a data folder; the log is in `log/` and `carry/` there. `now` is on the scheduling clock.
+    /// Opens the log of a data folder. Its files are in the subfolders `log/` and `carry/`. `now` is the scheduling
+    /// clock.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: &config::Log, now: Timestamp) -> Result<Self, OpenLogError> {
         let segments = files(&disk, &dir.join("log"))?;
         let carried = files(&disk, &dir.join("carry"))?;
@@ -26,25 +27,26 @@ impl RedbLog {
             newest.open_writing().map_err(|source| OpenLogError::of_segment(newest.path(), source))?;
         }
         let log = Self::new(disk, dir, config.clone(), segments, carried);
-        let last = log.heads_ahead_of(LogPosition::MAX, 1)?.first().map_or(LogPosition::MIN, |(at, _)| *at);
+        let last = log.heads_before_position(LogPosition::MAX, 1)?.first().map_or(LogPosition::MIN, |(at, _)| *at);
         log.advance(last);
         if let Some(segment) = newest {
             let bytes = log.disk.size(segment.path()).map_err(failed(segment.path()))?.allocated;
             let since = segment.span()?.map(|span| span.first.1.min(now));
-            log.grow(Active { segment, bytes, since });
+            log.set_active(ActiveSegment { segment, bytes, since });
         }
         Ok(log)
     }
 
-    /// No event of this log is at or behind this place: the last event, or the name of the newest segment.
+    /// Returns the position that new events must be after: that of the last event, or the one in the newest segment's
+    /// name.
     pub fn high_water(&self) -> LogPosition {
         let newest = self.all_segments().last().map_or(LogPosition::MIN, |newest| newest.first);
         newest.max(self.durable().last())
     }
 }
 
-/// The segments in a folder, after what the last run left was finished: files not yet in use are removed, and what was
-/// being retired goes.
+/// Returns the segments in a folder. First finishes the work of the last run: deletes files that were not in use yet
+/// (`.new`) and files that were being retired (`.gone`).
 fn files(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<Arc<Segment>>, OpenLogError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();

@@ -1,38 +1,38 @@
-//! Places in the log, and the one conversion between a place and a public event id.
+//! Positions in the log, and the conversion between a position and a public event id.
 
 use std::fmt;
 
 use crate::model::EventId;
 
-/// The place of an event in the log. Places rise in the order of acceptance.
+/// The position of an event in the log. Positions ascend in the order of acceptance.
 ///
-/// Today the number of a place is the number of the event's id, so that no index leads from an id to a place. Nothing but
-/// [`LogPosition::of`] and [`LogPosition::event`] relies on this.
+/// A position has the same number as the event's id, so no index from ids to positions is needed. Only
+/// [`LogPosition::of`] and [`LogPosition::event`] rely on this.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPosition(u128);
 
 impl LogPosition {
-    /// Before every event.
+    /// The position before every event.
     pub const MIN: Self = Self(0);
-    /// Behind every event.
+    /// The position after every event.
     pub const MAX: Self = Self(u128::MAX);
 
-    /// The place of the event with this id.
+    /// Returns the position of the event with this id.
     pub fn of(event: EventId) -> Self {
         Self(event.as_u128())
     }
 
-    /// The id of the event at this place.
+    /// Returns the id of the event at this position.
     pub fn event(self) -> EventId {
         EventId::from_u128(self.0)
     }
 
-    /// The place as a key of a segment, and as the first field of a record.
+    /// Returns the number that is a block's key in a segment, and the first field of a record.
     pub(super) fn key(self) -> u128 {
         self.0
     }
 
-    /// The place of such a key.
+    /// Returns the position of a key.
     pub(super) fn from_key(key: u128) -> Self {
         Self(key)
     }

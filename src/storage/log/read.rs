@@ -1,4 +1,4 @@
-//! The log as its readers see it: a row of segments, and beside it the bodies that outlived theirs.
+//! Reads the log: the segments, and the files of carried events.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,19 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::scan::{BlockReader, heads_after, heads_before, records};
-use super::segment::{Segment, Span, Tables};
-use super::write::{Active, Spares, Writer};
+use super::segment::{Segment, SegmentSpan, SegmentTables};
+use super::write::{ActiveSegment, SegmentWriter, SpareSource};
 use super::{
-    AppendError, Appended, Durable, EventLog, HeadRun, LogFile, LogPosition, NewRecord, ReadError, RetireError, Stored,
+    AppendError, Appended, Durable, EventLog, HeadRun, LogFile, LogPosition, LogRecord, NewRecord, ReadError,
+    RetireError,
 };
 use crate::config;
 use crate::limits::SEALED_OPEN_MAX;
 use crate::model::{Timestamp, file};
 use crate::storage::{Disk, FileError};
 
-/// See the module. The appending thread adds segments, the retiring thread takes them away; everybody reads.
+/// The event log in redb files. The appending thread adds segments, the retiring thread removes them, and any thread
+/// reads.
 #[derive(Debug)]
 pub struct RedbLog {
     pub(super) disk: Arc<dyn Disk>,
@@ -27,12 +29,12 @@ pub struct RedbLog {
     pub(super) carry_dir: PathBuf,
     segments: ArcSwap<Vec<Arc<Segment>>>,
     carried: ArcSwap<Vec<Arc<Segment>>>,
-    /// Segments that readers opened, the one read last at the end.
+    /// Segments that readers opened, least recently read first.
     opened: Mutex<Vec<Arc<Segment>>>,
     last: Mutex<LogPosition>,
-    /// Locked by the appending thread alone, once a batch.
-    writer: Mutex<Writer>,
-    pub(super) spares: Mutex<Spares>,
+    /// Locked only by the appending thread, once per batch.
+    writer: Mutex<SegmentWriter>,
+    pub(super) spares: Mutex<SpareSource>,
     pub(super) spares_made: AtomicU64,
 }
 
@@ -52,38 +54,38 @@ impl RedbLog {
             carried: ArcSwap::from_pointee(carried),
             opened: Mutex::default(),
             last: Mutex::new(LogPosition::MIN),
-            writer: Mutex::new(Writer::new(config)),
+            writer: Mutex::new(SegmentWriter::new(config)),
             spares: Mutex::default(),
             spares_made: AtomicU64::new(0),
         }
     }
 
-    /// Appends go to this segment.
-    pub(super) fn grow(&self, active: Active) {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).grow(active);
+    /// Sets the segment that appends go to.
+    pub(super) fn set_active(&self, active: ActiveSegment) {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).set_active(active);
     }
 
-    /// The segments in order; the last one grows.
+    /// Returns the segments in order. Appends go to the last one.
     pub(super) fn all_segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.segments.load_full()
     }
 
-    /// The files of carried bodies, in order.
+    /// Returns the files of carried events, in order.
     pub(super) fn all_carried(&self) -> Arc<Vec<Arc<Segment>>> {
         self.carried.load_full()
     }
 
-    /// The segment that grows from now on.
+    /// Adds a segment.
     pub(super) fn add(&self, segment: &Arc<Segment>) {
         self.segments.rcu(|now| with(now, segment));
     }
 
-    /// Carried bodies, in place of those of the same name.
+    /// Adds a file of carried events. Replaces a file of the same name.
     pub(super) fn carry(&self, file: &Arc<Segment>) {
         self.carried.rcu(|now| with(now, file));
     }
 
-    /// Takes a file out of sight, of the log and of carried bodies.
+    /// Removes a file from the lists of segments and carried events, so that readers no longer find it.
     pub(super) fn forget(&self, gone: &Arc<Segment>) {
         for list in [&self.segments, &self.carried] {
             list.rcu(|now| now.iter().filter(|one| !Arc::ptr_eq(one, gone)).cloned().collect::<Vec<_>>());
@@ -92,16 +94,17 @@ impl RedbLog {
         gone.retire();
     }
 
-    /// Events up to this one are durable.
+    /// Records that events up to this position are durable.
     pub(super) fn advance(&self, last: LogPosition) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
-    /// Reads a segment, and keeps the number of open ones within its limit.
+    /// Reads a segment. Closes the least recently read segment if more than [`SEALED_OPEN_MAX`] are open. Returns
+    /// `None` if the segment is retired.
     pub(super) fn read_segment<T>(
         &self,
         segment: &Arc<Segment>,
-        from: impl FnMut(&Tables) -> Result<T, ReadError>,
+        from: impl FnMut(&SegmentTables) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         if !segment.is_writing() {
             let mut opened = self.opened();
@@ -117,7 +120,7 @@ impl RedbLog {
     }
 
     fn files(&self, files: &[Arc<Segment>]) -> Vec<LogFile> {
-        // A file that was retired just now takes nothing.
+        // A file that was just retired has no size.
         let allocated = |file: &Segment| self.disk.size(file.path()).map_or(0, |size| size.allocated);
         files.iter().map(|file| LogFile { first: file.first, allocated: allocated(file) }).collect()
     }
@@ -126,12 +129,12 @@ impl RedbLog {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads those events that are in these files; runs of events in one file are read from one snapshot.
+    /// Reads the events that are in these files into `out`. Consecutive events of one file are read from one snapshot.
     fn read_files(
         &self,
         files: &[Arc<Segment>],
         events: &[LogPosition],
-        out: &mut [Option<Stored>],
+        out: &mut [Option<LogRecord>],
     ) -> Result<(), ReadError> {
         let place_of = |id: &LogPosition| files.partition_point(|file| file.first <= *id).checked_sub(1);
         let mut from = 0;
@@ -167,10 +170,10 @@ impl EventLog for RedbLog {
         Durable::up_to(*self.last.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn events_at(&self, events: &[LogPosition]) -> Result<Vec<Option<Stored>>, ReadError> {
+    fn events_at(&self, events: &[LogPosition]) -> Result<Vec<Option<LogRecord>>, ReadError> {
         let mut out = vec![None; events.len()];
         self.read_files(&self.all_segments(), events, &mut out)?;
-        // What is carried is in sight before its segment goes out of sight, so this order misses nothing.
+        // Carried events are readable before their segment is removed, so reading in this order misses none.
         let missing: Vec<usize> = (0..out.len()).filter(|&i| out[i].is_none()).collect();
         let carried = self.all_carried();
         if !missing.is_empty() && !carried.is_empty() {
@@ -184,7 +187,7 @@ impl EventLog for RedbLog {
         Ok(out)
     }
 
-    fn heads_behind(&self, after: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
+    fn heads_after_position(&self, after: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
         let segments = self.all_segments();
         let start = segments.partition_point(|segment| segment.first <= after).saturating_sub(1);
         let mut out = Vec::new();
@@ -198,7 +201,7 @@ impl EventLog for RedbLog {
         Ok(out)
     }
 
-    fn heads_ahead_of(&self, before: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
+    fn heads_before_position(&self, before: LogPosition, limit: usize) -> Result<Vec<(LogPosition, Bytes)>, ReadError> {
         let segments = self.all_segments();
         let end = segments.partition_point(|segment| segment.first < before);
         let mut out = Vec::new();
@@ -238,7 +241,7 @@ impl EventLog for RedbLog {
         self.files(&self.all_segments())
     }
 
-    fn span(&self, segment: LogPosition) -> Result<Option<Span>, ReadError> {
+    fn span(&self, segment: LogPosition) -> Result<Option<SegmentSpan>, ReadError> {
         match find(&self.all_segments(), segment) {
             Some(segment) => segment.span(),
             None => Ok(None),
@@ -262,7 +265,7 @@ impl EventLog for RedbLog {
         }
     }
 
-    fn keep_carried(
+    fn rewrite_carried(
         &self,
         file: LogPosition,
         needed: &[LogPosition],
@@ -275,16 +278,16 @@ impl EventLog for RedbLog {
         }
     }
 
-    fn prepare_from_now_on(&self) {
-        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = Spares::Ahead(None);
+    fn enable_background_prepare(&self) {
+        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = SpareSource::Ahead(None);
     }
 
     fn seal(&self) -> Result<(), RetireError> {
         self.seal_full()
     }
 
-    fn make_ahead(&self) -> Result<(), RetireError> {
-        self.make_spare()
+    fn create_next_segment(&self) -> Result<(), RetireError> {
+        self.create_spare()
     }
 
     fn close(&self) -> Result<(), FileError> {

@@ -1,7 +1,9 @@
-//! A segment goes, and what is still needed of it is carried.
+//! Retires segments, and carries the events that are still needed.
 //!
-//! A segment goes in steps, each of which can be repeated after a crash: bodies that are still needed are copied to a file
-//! of the same name in `carry/`; the file is renamed to `.gone`; it is cut short a little at a time and unlinked.
+//! Retiring has these steps. Each can be repeated after a crash.
+//! 1. Events that are still needed are copied to a file of the same name in `carry/`.
+//! 2. The segment's file is renamed to `.gone`.
+//! 3. The file is truncated step by step, and then unlinked.
 
 use std::io;
 use std::path::Path;
@@ -10,20 +12,20 @@ use std::sync::Arc;
 use super::block::Packer;
 use super::read::RedbLog;
 use super::scan::records;
-use super::segment::{Segment, Spare};
+use super::segment::{Segment, SpareSegment};
 use super::{EventLog, LogPosition, ReadError, RetireError};
-use crate::limits::{CARRY_EVENTS, TRUNCATE_STEP_BYTES};
+use crate::limits::{CARRY_BATCH_EVENTS, TRUNCATE_STEP_BYTES};
 use crate::storage::{Disk, FileError};
 
 impl RedbLog {
-    /// Copies these events to `carry/`, durably, and puts the file in sight.
+    /// Copies these events durably to a file in `carry/`, and makes the file readable.
     pub(super) fn write_carried(&self, name: LogPosition, events: &[LogPosition]) -> Result<(), RetireError> {
         if events.is_empty() {
             return Ok(());
         }
-        let spare = Spare::make(&self.disk, &self.carry_dir.join(format!("{name}.new")))?;
+        let spare = SpareSegment::create(&self.disk, &self.carry_dir.join(format!("{name}.new")))?;
         if let Err(error) = self.copy(&spare, events) {
-            // The error that counts is the one that stopped the copying; the next start removes the file as well.
+            // The caller needs the error of the copy. If the file cannot be removed, the next start removes it.
             let _ = spare.discard(&*self.disk);
             return Err(error);
         }
@@ -37,9 +39,9 @@ impl RedbLog {
         Ok(())
     }
 
-    fn copy(&self, to: &Spare, events: &[LogPosition]) -> Result<(), RetireError> {
+    fn copy(&self, to: &SpareSegment, events: &[LogPosition]) -> Result<(), RetireError> {
         let (mut heads, mut bodies) = (Packer::default(), Packer::default());
-        for at in events.chunks(CARRY_EVENTS) {
+        for at in events.chunks(CARRY_BATCH_EVENTS) {
             let stored = self.events_at(at)?;
             let found =
                 || at.iter().zip(&stored).filter_map(|(at, stored)| stored.as_ref().map(|stored| (*at, stored)));
@@ -64,7 +66,7 @@ impl RedbLog {
         Ok(positions.unwrap_or_default())
     }
 
-    /// Takes a file out of sight, then off the disk.
+    /// Hides a file from readers, then deletes it.
     pub(super) fn remove(&self, file: &Arc<Segment>, pause: &mut dyn FnMut()) -> Result<(), RetireError> {
         self.forget(file);
         let gone = file.path().with_extension("gone");
@@ -76,7 +78,7 @@ impl RedbLog {
     }
 }
 
-/// Cuts a file short a little at a time, then unlinks it: at once, a large one stalls every fsync beside it.
+/// Truncates a file step by step, then unlinks it. Unlinking a large file at once would stall every concurrent fsync.
 pub(super) fn remove_in_steps(disk: &dyn Disk, path: &Path, pause: &mut dyn FnMut()) -> io::Result<()> {
     let mut len = disk.size(path)?.len;
     while len > TRUNCATE_STEP_BYTES {

@@ -1,18 +1,18 @@
-//! One file of the log (or of `carry/`), and its handle.
+//! One file of the log or of `carry/`, and its handle.
 //!
-//! The newest is open for writing; the others are opened for reading when somebody reads, and closed when others are read
-//! more.
+//! The newest segment is open for writing. The others are opened read-only on demand, and the least recently read ones
+//! are closed.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
-use super::block::{BadBlock, Packer, Records};
+use super::block::{BadBlock, BlockRecords, Packer};
 use super::{LogPosition, ReadError};
 use crate::limits::{LOG_CACHE_BYTES, SEALED_CACHE_BYTES};
 use crate::model::{EventHead, EventId, Timestamp};
-use crate::storage::file::Store;
+use crate::storage::file::RedbFile;
 use crate::storage::format::SEGMENT_FILE;
 use crate::storage::{Disk, FileError};
 
@@ -21,43 +21,43 @@ type Blocks = TableDefinition<'static, u128, &'static [u8]>;
 const HEADS: Blocks = TableDefinition::new("heads");
 const BODIES: Blocks = TableDefinition::new("bodies");
 
-/// See the module.
+/// A segment of the log, or a file of carried events.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Its name: the first event it was made for. Each of its events is at this place or behind it.
+    /// The position in the file's name. All events of the segment are at or after it.
     pub(super) first: LogPosition,
-    file: Store,
-    span: OnceLock<Span>,
+    file: RedbFile,
+    span: OnceLock<SegmentSpan>,
 }
 
 /// A snapshot of both tables.
-pub(super) struct Tables {
+pub(super) struct SegmentTables {
     pub(super) heads: ReadOnlyTable<u128, &'static [u8]>,
     pub(super) bodies: ReadOnlyTable<u128, &'static [u8]>,
 }
 
-/// First and last event with the times of their arrival.
+/// The first and last event of a segment, with the times they were received at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct SegmentSpan {
     /// The first event.
     pub first: (LogPosition, Timestamp),
-    /// The last.
+    /// The last event.
     pub last: (LogPosition, Timestamp),
 }
 
-/// A file made ahead, to be renamed when its first event comes.
+/// A file created in advance. It becomes a segment when its first event arrives.
 #[derive(Debug)]
-pub(super) struct Spare(Store);
+pub(super) struct SpareSegment(RedbFile);
 
-impl Spare {
-    /// Makes a file with empty tables, durable but for its name.
-    pub(super) fn make(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, FileError> {
-        Ok(Self(Store::make_open(Arc::clone(disk), path, LOG_CACHE_BYTES, SEGMENT_FILE, make_tables)?))
+impl SpareSegment {
+    /// Creates a file with empty tables. Its content is durable, its name is not.
+    pub(super) fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, FileError> {
+        Ok(Self(RedbFile::create_open(Arc::clone(disk), path, LOG_CACHE_BYTES, SEGMENT_FILE, make_tables)?))
     }
 
-    /// Gives the file its name and makes that durable.
+    /// Renames the file to the segment's name, and makes the name durable.
     pub(super) fn become_segment(mut self, dir: &Path, first: LogPosition) -> Result<Segment, FileError> {
-        self.0.take_name(&dir.join(file_name(first)))?;
+        self.0.rename_to(&dir.join(file_name(first)))?;
         Ok(Segment { first, file: self.0, span: OnceLock::new() })
     }
 
@@ -66,7 +66,7 @@ impl Spare {
         Ok(append(self.0.write(true)?, heads, bodies)?)
     }
 
-    /// Removes the file again.
+    /// Deletes the file.
     pub(super) fn discard(self, disk: &dyn Disk) -> std::io::Result<()> {
         self.0.abandon();
         disk.remove(self.0.path())
@@ -74,19 +74,21 @@ impl Spare {
 }
 
 impl Segment {
-    /// A file that is there, not yet opened.
+    /// Returns the segment of an existing file without opening it. Returns `None` if the file's name is not that of a
+    /// segment.
     pub(super) fn at(disk: &Arc<dyn Disk>, path: &Path) -> Option<Self> {
         let first: EventId = path.file_name()?.to_str()?.strip_suffix(".redb")?.parse().ok()?;
-        let file = Store::closed(Arc::clone(disk), path, SEALED_CACHE_BYTES, SEGMENT_FILE);
+        let file = RedbFile::unopened(Arc::clone(disk), path, SEALED_CACHE_BYTES, SEGMENT_FILE);
         Some(Self { first: LogPosition::of(first), file, span: OnceLock::new() })
     }
 
-    /// Where it is.
+    /// Returns the file's path.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Opens it for writing, anew if it was open: after a failed write redb refuses everything until then. Repairs it.
+    /// Opens the file for writing and repairs it. Reopens it if it is open, because redb refuses every operation after
+    /// a failed write until the file is reopened.
     pub(super) fn open_writing(&self) -> Result<(), FileError> {
         self.file.reopen_with(LOG_CACHE_BYTES)?;
         let has_tables = self.file.read(|txn| match txn.open_table(BODIES) {
@@ -102,36 +104,38 @@ impl Segment {
         Ok(())
     }
 
-    /// Adds blocks in one transaction; on `Ok` they are in a completed fsync.
+    /// Adds blocks in one transaction. On `Ok` they are durable.
     pub(super) fn append(&self, heads: &Packer, bodies: &Packer, two_phase: bool) -> Result<(), FileError> {
         Ok(append(self.file.write(two_phase)?, heads, bodies)?)
     }
 
-    /// Reads from a snapshot, again from a new handle if this one is closed meanwhile; `None` if the segment has gone.
+    /// Reads from a snapshot. Reads again from a new handle if the handle is closed meanwhile. Returns `None` if the
+    /// segment is retired.
     pub(super) fn read<T>(
         &self,
-        mut from: impl FnMut(&Tables) -> Result<T, ReadError>,
+        mut from: impl FnMut(&SegmentTables) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        self.file.read_again(|txn| from(&Tables::of(txn)?))
+        self.file.read_retrying(|txn| from(&SegmentTables::of(txn)?))
     }
 
-    /// Closes the file, whoever reads; the next reader opens it for reading.
+    /// Closes the file even during reads. The next read opens it read-only.
     pub(super) fn close(&self) -> Result<(), FileError> {
         Ok(self.file.close(SEALED_CACHE_BYTES)?)
     }
 
-    /// Closes it for good: readers look elsewhere from now on.
+    /// Closes the file permanently. Later reads return `None`.
     pub(super) fn retire(&self) {
         self.file.retire();
     }
 
-    /// Whether it is open for writing.
+    /// Returns whether the file is open for writing.
     pub(super) fn is_writing(&self) -> bool {
         self.file.is_writing()
     }
 
-    /// First and last event; `None` if it is empty or has gone. Looked up once for a segment that grows no more.
-    pub(super) fn span(&self) -> Result<Option<Span>, ReadError> {
+    /// Returns the first and last event, or `None` if the segment is empty or retired. The result is cached once the
+    /// segment is not open for writing any more.
+    pub(super) fn span(&self) -> Result<Option<SegmentSpan>, ReadError> {
         if let Some(span) = self.span.get() {
             return Ok(Some(*span));
         }
@@ -145,7 +149,7 @@ impl Segment {
                 Some((key, block)) => stamps(key.value(), block.value(), |records| records.last())?,
                 None => None,
             };
-            Ok(first.zip(last).map(|(first, last)| Span { first, last }))
+            Ok(first.zip(last).map(|(first, last)| SegmentSpan { first, last }))
         })?;
         let span = span.flatten();
         if let (Some(span), false) = (span, growing) {
@@ -155,7 +159,7 @@ impl Segment {
     }
 }
 
-/// The name of the segment that begins with this event.
+/// Returns the file name of the segment that begins at this position.
 pub(super) fn file_name(first: LogPosition) -> String {
     format!("{first}.redb")
 }
@@ -165,16 +169,16 @@ type Record<'a> = Option<Result<(LogPosition, &'a [u8]), BadBlock>>;
 fn stamps<'a>(
     key: u128,
     block: &'a [u8],
-    pick: impl FnOnce(&mut Records<'a>) -> Record<'a>,
+    pick: impl FnOnce(&mut BlockRecords<'a>) -> Record<'a>,
 ) -> Result<Option<(LogPosition, Timestamp)>, ReadError> {
     let damaged = || ReadError::Damaged(LogPosition::from_key(key).event());
-    let mut records = Records::of(block).map_err(|_| damaged())?;
+    let mut records = BlockRecords::of(block).map_err(|_| damaged())?;
     match pick(&mut records) {
         None => Ok(None),
         Some(record) => {
             let (at, head) = record.map_err(|_| damaged())?;
-            let stamp = EventHead::stamp(head).map_err(|_| ReadError::Damaged(at.event()))?;
-            Ok(Some((at, stamp.received_at)))
+            let fields = EventHead::dedup_fields(head).map_err(|_| ReadError::Damaged(at.event()))?;
+            Ok(Some((at, fields.received_at)))
         }
     }
 }
@@ -189,31 +193,30 @@ fn append(txn: WriteTransaction, heads: &Packer, bodies: &Packer) -> Result<(), 
     for (name, blocks) in [(HEADS, heads), (BODIES, bodies)] {
         let mut table = txn.open_table(name)?;
         for (first, block) in blocks.blocks() {
-            // Not by cursor: that would write the table's last block once more, however large it is; `insert` leaves a
-            // block with pages of its own where it is.
+            // A cursor would rewrite the table's last block, however large it is. `insert` does not move a block that
+            // has pages of its own.
             table.insert(first.key(), block)?;
         }
     }
     Ok(txn.commit()?)
 }
 
-impl Tables {
+impl SegmentTables {
     fn of(txn: &ReadTransaction) -> Result<Self, FileError> {
         Ok(Self { heads: txn.open_table(HEADS)?, bodies: txn.open_table(BODIES)? })
     }
 }
 
-/// Opens a segment for reading as it is, without repairing it.
-pub(super) fn open_unrepaired(disk: &Arc<dyn Disk>, path: &Path) -> Result<Tables, FileError> {
-    Tables::of(&closed(disk, path).read_unrepaired()?)
+/// Opens a segment read-only without repairing it.
+pub(super) fn open_unrepaired(disk: &Arc<dyn Disk>, path: &Path) -> Result<SegmentTables, FileError> {
+    SegmentTables::of(&unopened(disk, path).read_unrepaired()?)
 }
 
-/// Reads every page of a segment and compares its checksum, repairing what a crash left open; `false` if pages were
-/// damaged.
+/// Repairs a segment if needed, and verifies the checksum of every page. Returns `false` if pages are damaged.
 pub(super) fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<bool, FileError> {
-    Ok(closed(disk, path).check_integrity()?)
+    Ok(unopened(disk, path).check_integrity()?)
 }
 
-fn closed(disk: &Arc<dyn Disk>, path: &Path) -> Store {
-    Store::closed(Arc::clone(disk), path, SEALED_CACHE_BYTES, SEGMENT_FILE)
+fn unopened(disk: &Arc<dyn Disk>, path: &Path) -> RedbFile {
+    RedbFile::unopened(Arc::clone(disk), path, SEALED_CACHE_BYTES, SEGMENT_FILE)
 }

@@ -1,94 +1,97 @@
-//! `hooktide log stat` and `hooktide log verify`: what a log holds. Beside a running server the segment that is being
-//! written cannot be read, and none is locked, as the server must find them free.
+//! `hooktide log stat` and `hooktide log verify`: inspect the log's files.
+//!
+//! While a server is running, its newest segment cannot be read. No segment is locked then, because the server must be
+//! able to open them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::block::Records;
+use super::block::BlockRecords;
 use super::scan::records;
-use super::segment::{self, Tables};
+use super::segment::{self, SegmentTables};
 use super::{LogPosition, ReadError};
 use crate::model::{EventHead, EventId, Timestamp, file};
 use crate::storage::{Disk, FileError};
 
-/// What a log holds.
+/// The contents of a log.
 #[derive(Debug, Clone, Default)]
 pub struct LogStat {
     /// Segments, oldest first.
     pub segments: Vec<SegmentStat>,
-    /// Files of carried bodies.
+    /// Files of carried events, oldest first.
     pub carried: Vec<SegmentStat>,
 }
 
-/// What a segment holds.
+/// The contents of a segment or a file of carried events.
 #[derive(Debug, Clone)]
 pub struct SegmentStat {
-    /// Its file.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// The file's length in bytes.
     pub len: u64,
-    /// What it takes on the disk.
+    /// Bytes allocated on the disk.
     pub allocated: u64,
-    /// Events in it.
+    /// The number of events.
     pub events: u64,
-    /// The first, and when it arrived.
+    /// The first event, and when it was received.
     pub first: Option<(EventId, Timestamp)>,
-    /// The last, and when it arrived.
+    /// The last event, and when it was received.
     pub last: Option<(EventId, Timestamp)>,
-    /// Whether all of that could be read.
+    /// Whether the file could be read.
     pub state: SegmentState,
-    /// Events whose head or body cannot be read, or keys of such blocks.
+    /// Events whose head or body cannot be read. For a damaged block, its first event.
     pub damaged: Vec<EventId>,
 }
 
 /// Whether a segment could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SegmentState {
-    /// Yes.
+    /// The file could be read.
     Sound,
-    /// It was open in a crash; the next start (or `verify`) repairs it.
+    /// The file was open during a crash. The next start or `verify` repairs it.
     NotClosed,
-    /// A running server has it open: not read, or by `verify` without comparing its checksums.
+    /// A running server has the file open. It was not read, or `verify` read it without checking the checksums of its
+    /// pages.
     InUse,
-    /// No.
+    /// The file could not be read, for this reason.
     Damaged(String),
 }
 
 impl LogStat {
-    /// Events in all segments.
+    /// Returns the number of events in all segments.
     pub fn events(&self) -> u64 {
         self.segments.iter().map(|segment| segment.events).sum()
     }
 
-    /// Bytes on the disk of all files.
+    /// Returns the bytes that all files allocate on the disk.
     pub fn allocated(&self) -> u64 {
         self.segments.iter().chain(&self.carried).map(|segment| segment.allocated).sum()
     }
 
-    /// Whether a running server has the folder open.
+    /// Returns whether a running server has the folder open.
     pub fn is_in_use(&self) -> bool {
         self.segments.iter().chain(&self.carried).any(|segment| segment.state == SegmentState::InUse)
     }
 
-    /// Whether everything could be read.
+    /// Returns whether every file could be read and no event is damaged.
     pub fn is_sound(&self) -> bool {
         let sound = |segment: &SegmentStat| segment.state == SegmentState::Sound && segment.damaged.is_empty();
         self.segments.iter().chain(&self.carried).all(sound)
     }
 }
 
-/// Counts what is there, and changes nothing.
+/// Counts the events of each file. Changes nothing.
 pub fn stat(disk: &(impl Disk + Clone), dir: &Path) -> io::Result<LogStat> {
-    look(&(Arc::new(disk.clone()) as Arc<dyn Disk>), dir, false)
+    inspect_all(&(Arc::new(disk.clone()) as Arc<dyn Disk>), dir, false)
 }
 
-/// Reads every event and compares every page's checksum; a segment that was open in a crash is repaired first.
+/// Reads every event and verifies the checksum of every page. First repairs a segment that was open during a crash.
 pub fn verify(disk: &(impl Disk + Clone), dir: &Path) -> io::Result<LogStat> {
-    look(&(Arc::new(disk.clone()) as Arc<dyn Disk>), dir, true)
+    inspect_all(&(Arc::new(disk.clone()) as Arc<dyn Disk>), dir, true)
 }
 
-fn look(disk: &Arc<dyn Disk>, dir: &Path, thorough: bool) -> io::Result<LogStat> {
+fn inspect_all(disk: &Arc<dyn Disk>, dir: &Path, thorough: bool) -> io::Result<LogStat> {
     let files = |name: &str| -> io::Result<Vec<PathBuf>> {
         let mut paths = match disk.list(&dir.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -98,30 +101,30 @@ fn look(disk: &Arc<dyn Disk>, dir: &Path, thorough: bool) -> io::Result<LogStat>
         Ok(paths)
     };
     let (log, carried) = (files(file::LOG)?, files(file::CARRY)?);
-    // A server always has the newest segment open, so that one tells.
+    // A server always has the newest segment open, so its lock shows whether one is running.
     let is_locked = |path: &PathBuf| segment::open_unrepaired(disk, path).is_err_and(|error| error.is_in_use());
     let depth = match (thorough, log.last().is_some_and(is_locked)) {
-        (false, _) => Depth::Count,
-        (true, true) => Depth::Read,
-        (true, false) => Depth::Check,
+        (false, _) => CheckDepth::Count,
+        (true, true) => CheckDepth::Read,
+        (true, false) => CheckDepth::Check,
     };
-    let look_at_all = |paths: Vec<PathBuf>| paths.into_iter().map(|path| look_at(disk, path, depth)).collect();
-    let segments: io::Result<_> = look_at_all(log);
-    Ok(LogStat { segments: segments?, carried: look_at_all(carried)? })
+    let inspect_files = |paths: Vec<PathBuf>| paths.into_iter().map(|path| inspect(disk, path, depth)).collect();
+    let segments: io::Result<_> = inspect_files(log);
+    Ok(LogStat { segments: segments?, carried: inspect_files(carried)? })
 }
 
-/// How much is looked at.
+/// What an inspection reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// Heads.
+enum CheckDepth {
+    /// Only heads.
     Count,
-    /// Heads and bodies, taking no lock that a server would miss.
+    /// Heads and bodies, without a lock that the server needs.
     Read,
     /// Heads, bodies and the checksum of every page.
     Check,
 }
 
-fn look_at(disk: &Arc<dyn Disk>, path: PathBuf, depth: Depth) -> io::Result<SegmentStat> {
+fn inspect(disk: &Arc<dyn Disk>, path: PathBuf, depth: CheckDepth) -> io::Result<SegmentStat> {
     let size = disk.size(&path)?;
     let mut stat = SegmentStat {
         path,
@@ -133,7 +136,7 @@ fn look_at(disk: &Arc<dyn Disk>, path: PathBuf, depth: Depth) -> io::Result<Segm
         state: SegmentState::Sound,
         damaged: Vec::new(),
     };
-    if depth == Depth::Check {
+    if depth == CheckDepth::Check {
         match segment::check(disk, &stat.path) {
             Ok(true) => {}
             Ok(false) => stat.state = SegmentState::Damaged("pages with a wrong checksum".into()),
@@ -144,7 +147,7 @@ fn look_at(disk: &Arc<dyn Disk>, path: PathBuf, depth: Depth) -> io::Result<Segm
         }
     }
     let counted = match segment::open_unrepaired(disk, &stat.path) {
-        Ok(tables) => count(&tables, &mut stat, depth != Depth::Count).map_err(|error| error.to_string()),
+        Ok(tables) => count(&tables, &mut stat, depth != CheckDepth::Count).map_err(|error| error.to_string()),
         Err(error) if error.is_unrepaired() => {
             stat.state = SegmentState::NotClosed;
             Ok(())
@@ -157,17 +160,17 @@ fn look_at(disk: &Arc<dyn Disk>, path: PathBuf, depth: Depth) -> io::Result<Segm
     };
     match counted {
         Err(error) => stat.state = SegmentState::Damaged(error),
-        Ok(()) if depth == Depth::Read => stat.state = SegmentState::InUse,
+        Ok(()) if depth == CheckDepth::Read => stat.state = SegmentState::InUse,
         Ok(()) => {}
     }
     Ok(stat)
 }
 
-fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), ReadError> {
+fn count(tables: &SegmentTables, stat: &mut SegmentStat, thorough: bool) -> Result<(), ReadError> {
     let mut heads = Vec::new();
     for entry in tables.heads.range::<u128>(..).map_err(FileError::from)? {
         let (key, block) = entry.map_err(FileError::from)?;
-        let Ok(block) = Records::of(block.value()) else {
+        let Ok(block) = BlockRecords::of(block.value()) else {
             stat.damaged.push(LogPosition::from_key(key.value()).event());
             continue;
         };
@@ -196,8 +199,8 @@ fn count(tables: &Tables, stat: &mut SegmentStat, thorough: bool) -> Result<(), 
     Ok(())
 }
 
-/// Each head has its body, of the length it says.
-fn compare_bodies(tables: &Tables, heads: &[(EventId, usize)], stat: &mut SegmentStat) -> Result<(), ReadError> {
+/// Checks that each head has a body of the length that the head names.
+fn compare_bodies(tables: &SegmentTables, heads: &[(EventId, usize)], stat: &mut SegmentStat) -> Result<(), ReadError> {
     let mut heads = heads.iter().copied().peekable();
     for entry in tables.bodies.range::<u128>(..).map_err(FileError::from)? {
         let (key, block) = entry.map_err(FileError::from)?;

@@ -1,4 +1,4 @@
-//! The log alone: proofs, places, and formats that it does not know.
+//! Tests of the log alone: durability proofs, positions, and unknown formats.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn append(log: &RedbLog, places: std::ops::RangeInclusive<u128>) -> Durable {
 }
 
 #[test]
-fn a_proof_is_given_for_what_was_appended_and_for_nothing_behind_it() {
+fn a_proof_covers_the_appended_events_and_no_later_ones() {
     let disk = SimDisk::default();
     let log = open(&disk).unwrap();
     assert_eq!(log.durable().last(), LogPosition::MIN);
@@ -56,7 +56,7 @@ fn a_proof_is_given_for_what_was_appended_and_for_nothing_behind_it() {
 }
 
 #[test]
-fn heads_are_walked_from_the_newest_run_to_the_oldest() {
+fn heads_are_visited_from_the_newest_block_to_the_oldest() {
     let disk = SimDisk::default();
     let log = open(&disk).unwrap();
     for n in 0..9 {
@@ -74,7 +74,7 @@ fn heads_are_walked_from_the_newest_run_to_the_oldest() {
 }
 
 #[test]
-fn what_is_carried_stays_readable_and_the_rest_of_a_segment_goes() {
+fn carried_events_stay_readable_after_their_segment_is_deleted() {
     let log = open(&SimDisk::default()).unwrap();
     for n in 0..9 {
         append(&log, n * 2 + 1..=n * 2 + 2);
@@ -87,23 +87,23 @@ fn what_is_carried_stays_readable_and_the_rest_of_a_segment_goes() {
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false]);
     let carried = log.carried();
     assert_eq!(log.carried_positions(carried[0].first).unwrap(), [at(2)]);
-    log.keep_carried(carried[0].first, &[], &mut || {}).unwrap();
+    log.rewrite_carried(carried[0].first, &[], &mut || {}).unwrap();
     assert!(log.carried().is_empty() && log.events_at(&[at(2)]).unwrap()[0].is_none());
 }
 
 #[test]
-fn the_next_file_is_made_ahead_once_somebody_makes_it() {
+fn the_log_waits_for_the_next_segment_that_another_thread_creates() {
     let log = open(&SimDisk::default()).unwrap();
-    log.prepare_from_now_on();
+    log.enable_background_prepare();
     append(&log, 1..=5);
     let grown = log.append(&[], Timestamp::default()).unwrap();
     assert!(!grown.prepare, "nothing was appended");
-    // Nobody has made a file: the full segment grows, and somebody is asked for one.
+    // The next file does not exist yet: the full segment grows, and the append asks for the file.
     let body = [0; 10];
     let one = |n| [NewRecord { position: at(n), head: &body, body: &body }];
     assert!(log.append(&one(6), Timestamp::default()).unwrap().prepare);
     assert_eq!(log.segments().len(), 1);
-    log.make_ahead().unwrap();
+    log.create_next_segment().unwrap();
     assert!(log.append(&one(7), Timestamp::default()).unwrap().prepare);
     assert_eq!(log.segments().len(), 2);
     log.seal().unwrap();
@@ -111,7 +111,7 @@ fn the_next_file_is_made_ahead_once_somebody_makes_it() {
 }
 
 #[test]
-fn a_file_of_a_newer_format_is_refused_with_what_to_do() {
+fn a_file_of_a_newer_format_is_refused_with_instructions() {
     let disk = SimDisk::default();
     let log = open(&disk).unwrap();
     append(&log, 1..=3);

@@ -1,57 +1,57 @@
-//! The writing side: the segment that grows, and the file of the next one.
+//! Appends to the newest segment, and creates the file of the next one.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use super::block::Packer;
 use super::read::RedbLog;
-use super::segment::{Segment, Spare};
+use super::segment::{Segment, SpareSegment};
 use super::{AppendError, Appended, Durable, EventLog, LogPosition, NewRecord, RetireError};
 use crate::config;
 use crate::model::Timestamp;
 use crate::storage::FileError;
 
-/// What only the appending thread touches.
+/// The state of the appending thread.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct SegmentWriter {
     config: config::Log,
-    active: Option<Active>,
-    /// Memory used again for each batch.
+    active: Option<ActiveSegment>,
+    /// Memory that is reused for each batch.
     heads: Packer,
     bodies: Packer,
 }
 
-/// The segment that grows.
+/// The segment that appends go to.
 #[derive(Debug)]
-pub(super) struct Active {
+pub(super) struct ActiveSegment {
     pub(super) segment: Arc<Segment>,
     pub(super) bytes: u64,
-    /// When its first event came, on the scheduling clock; `None` while it is empty.
+    /// When its first event was appended, on the scheduling clock. `None` while it is empty.
     pub(super) since: Option<Timestamp>,
 }
 
-/// Where the next segment's file comes from.
+/// Who creates the next segment's file.
 #[derive(Debug, Default)]
-pub(super) enum Spares {
-    /// The append that needs it makes it.
+pub(super) enum SpareSource {
+    /// The append that needs the file creates it.
     #[default]
     Inline,
-    /// [`EventLog::make_ahead`] makes it.
-    Ahead(Option<Spare>),
+    /// [`EventLog::create_next_segment`] creates the file in advance. `None` until it has.
+    Ahead(Option<SpareSegment>),
 }
 
-/// The segment for a batch; see [`Appended`] for `prepare`.
-struct Rolled {
+/// The segment for a batch. `prepare` has the meaning of [`Appended::prepare`].
+struct BatchSegment {
     segment: Arc<Segment>,
     prepare: bool,
 }
 
-impl Writer {
+impl SegmentWriter {
     pub(super) fn new(config: config::Log) -> Self {
         Self { config, active: None, heads: Packer::default(), bodies: Packer::default() }
     }
 
-    pub(super) fn grow(&mut self, active: Active) {
+    pub(super) fn set_active(&mut self, active: ActiveSegment) {
         self.active = Some(active);
     }
 
@@ -66,7 +66,8 @@ impl Writer {
         };
         self.heads.pack(records.iter().map(|record| (record.position, record.head)));
         self.bodies.pack(records.iter().map(|record| (record.position, record.body)));
-        let Rolled { segment, prepare } = self.roll(log, first.position, now).map_err(|error| self.failed(error))?;
+        let BatchSegment { segment, prepare } =
+            self.roll(log, first.position, now).map_err(|error| self.failed(error))?;
         let appended = segment.append(&self.heads, &self.bodies, self.config.two_phase_commit);
         appended.or_else(|error| self.after_failure(log, &segment, error, last.position))?;
         log.advance(last.position);
@@ -77,37 +78,39 @@ impl Writer {
         Ok(Appended { durable: Durable::up_to(last.position), prepare })
     }
 
-    /// The segment for a batch that begins with `first`: the active one, or the next if that is full or old.
-    fn roll(&mut self, log: &RedbLog, first: LogPosition, now: Timestamp) -> Result<Rolled, FileError> {
+    /// Returns the segment for a batch that begins with `first`: the active one, or the next one if that is full or too
+    /// old.
+    fn roll(&mut self, log: &RedbLog, first: LogPosition, now: Timestamp) -> Result<BatchSegment, FileError> {
         if let Some(active) = &self.active {
             let is_old = active.since.is_some_and(|since| now.since(since) >= self.config.segment_age);
             if active.bytes < self.config.segment_bytes && !is_old {
-                return Ok(Rolled { segment: Arc::clone(&active.segment), prepare: false });
+                return Ok(BatchSegment { segment: Arc::clone(&active.segment), prepare: false });
             }
         }
         let (is_ahead, ready) = match &mut *log.spares.lock().unwrap_or_else(PoisonError::into_inner) {
-            Spares::Inline => (false, None),
-            Spares::Ahead(spare) => (true, spare.take()),
+            SpareSource::Inline => (false, None),
+            SpareSource::Ahead(spare) => (true, spare.take()),
         };
         let spare = match (ready, &self.active) {
             (Some(spare), _) => spare,
-            // Not made yet: the active one grows a little longer.
+            // The next file does not exist yet, so the active segment grows beyond its limit.
             (None, Some(active)) if is_ahead => {
-                return Ok(Rolled { segment: Arc::clone(&active.segment), prepare: true });
+                return Ok(BatchSegment { segment: Arc::clone(&active.segment), prepare: true });
             }
-            (None, _) => Spare::make(&log.disk, &log.dir.join(format!("{first}.new")))?,
+            (None, _) => SpareSegment::create(&log.disk, &log.dir.join(format!("{first}.new")))?,
         };
         let segment = Arc::new(spare.become_segment(&log.dir, first)?);
         log.add(&segment);
-        if let Some(old) = self.active.replace(Active { segment: Arc::clone(&segment), bytes: 0, since: None })
+        if let Some(old) = self.active.replace(ActiveSegment { segment: Arc::clone(&segment), bytes: 0, since: None })
             && !is_ahead
         {
             old.segment.close()?;
         }
-        Ok(Rolled { segment, prepare: is_ahead })
+        Ok(BatchSegment { segment, prepare: is_ahead })
     }
 
-    /// After a write without room the file, opened again, decides: the batch is in it whole or not at all.
+    /// Handles a failed write. If the disk is full, reopens the file and looks for the batch, which is in it completely
+    /// or not at all.
     fn after_failure(
         &self,
         log: &RedbLog,
@@ -130,17 +133,18 @@ impl Writer {
 }
 
 impl RedbLog {
-    /// Makes the next segment's file, if somebody makes it ahead and there is none.
-    pub(super) fn make_spare(&self) -> Result<(), RetireError> {
-        let is_wanted = matches!(&*self.spares.lock().unwrap_or_else(PoisonError::into_inner), Spares::Ahead(None));
+    /// Creates the next segment's file in advance, if this is enabled and there is none.
+    pub(super) fn create_spare(&self) -> Result<(), RetireError> {
+        let is_wanted =
+            matches!(&*self.spares.lock().unwrap_or_else(PoisonError::into_inner), SpareSource::Ahead(None));
         if is_wanted {
-            let spare = Spare::make(&self.disk, &self.next_spare())?;
-            *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = Spares::Ahead(Some(spare));
+            let spare = SpareSegment::create(&self.disk, &self.next_spare_path())?;
+            *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = SpareSource::Ahead(Some(spare));
         }
         Ok(())
     }
 
-    /// Closes every segment but the last that is still open for writing.
+    /// Closes every segment that is open for writing, except the last.
     pub(super) fn seal_full(&self) -> Result<(), RetireError> {
         let segments = self.all_segments();
         let Some((_, full)) = segments.split_last() else { return Ok(()) };
@@ -150,7 +154,7 @@ impl RedbLog {
         Ok(())
     }
 
-    fn next_spare(&self) -> PathBuf {
+    fn next_spare_path(&self) -> PathBuf {
         let no = self.spares_made.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         self.dir.join(format!("{no}.new"))
     }

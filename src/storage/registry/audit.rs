@@ -1,5 +1,5 @@
-//! Entries of the audit log as registry.redb keeps them: a row for each change, written in the transaction of the change;
-//! bounded, the oldest go first.
+//! Entries of the audit log in registry.redb. Each change writes an entry in its own transaction. The number of entries
+//! is limited; the oldest is deleted first.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,64 +9,64 @@ use serde::{Deserialize, Serialize};
 use super::record::{RecordError, VERSION, parse, versioned};
 use crate::model::{AuditId, Timestamp};
 
-/// One change.
+/// An entry of the audit log: one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// Rises with each entry.
+    /// The entry's id. Ids ascend.
     pub id: AuditId,
-    /// When.
+    /// When the change was made.
     pub at: Timestamp,
-    /// Who: `key_…`, `user 42`, `the first key`, `the configuration file`, `the server`.
+    /// Who made the change: `key_…`, `user 42`, `the first key`, `the configuration file`, `the server`.
     pub actor: Arc<str>,
-    /// In which request, if it was one.
+    /// The id of the request that made the change, if there was one.
     pub request_id: Option<Arc<str>>,
-    /// Whose thing was changed; `None`: it is of no one tenant.
+    /// The tenant of the changed resource. `None` if it belongs to no single tenant.
     pub tenant: Option<Arc<str>>,
-    /// What: `webhook.created`.
+    /// The action, for instance `webhook.created`.
     pub action: Cow<'static, str>,
-    /// The id of what was changed, or its name where it has no other.
+    /// The id of the changed resource, or its name if it has no id.
     pub target: Box<str>,
-    /// Its name for people.
+    /// The display name of the changed resource.
     pub target_name: Option<Box<str>>,
-    /// The fields that have another value than before.
+    /// The names of the fields that changed.
     pub changed: Vec<Cow<'static, str>>,
 }
 
-/// Which entries are asked for.
+/// A query of the audit log.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
-    /// Of this tenant alone.
+    /// Only entries of this tenant.
     pub tenant: Option<Box<str>>,
-    /// By this actor.
+    /// Only entries by this actor.
     pub actor: Option<Box<str>>,
-    /// Of this action; `webhook.*` for all of a kind.
+    /// Only entries of this action. `webhook.*` matches all actions with this prefix.
     pub action: Option<Box<str>>,
-    /// Of the thing with this id or name.
+    /// Only entries of the resource with this id or name.
     pub target: Option<Box<str>>,
-    /// Not earlier.
+    /// Only entries at or after this time.
     pub since: Option<Timestamp>,
-    /// Earlier.
+    /// Only entries before this time.
     pub until: Option<Timestamp>,
-    /// Entries before this one.
+    /// Only entries before this one, for paging.
     pub before: Option<AuditId>,
-    /// So many at most.
+    /// The maximum number of entries to return.
     pub limit: usize,
-    /// So many are looked at.
+    /// The maximum number of entries to read.
     pub scan: usize,
 }
 
-/// What a query found.
+/// The result of an [`AuditQuery`].
 #[derive(Debug, Clone, Default)]
 pub struct AuditPage {
-    /// Newest first.
+    /// The entries, newest first.
     pub entries: Vec<AuditEntry>,
-    /// Where it stopped looking, if more may follow.
+    /// The last entry that was read, if more entries may follow. `None` at the end.
     pub stopped_at: Option<AuditId>,
 }
 
 impl AuditQuery {
-    /// Whether an entry is asked for, its place aside.
-    pub(crate) fn wants(&self, entry: &AuditEntry) -> bool {
+    /// Returns whether an entry matches the query, apart from `before`.
+    pub(crate) fn matches(&self, entry: &AuditEntry) -> bool {
         let is = |wanted: &Option<Box<str>>, text: &str| wanted.as_deref().is_none_or(|wanted| wanted == text);
         let is_action = self.action.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
             Some(prefix) => entry.action.starts_with(prefix),

@@ -1,4 +1,4 @@
-//! A webhook's endpoint in its record: where it is, and, sealed, how it knows who comes.
+//! A webhook's endpoint in its row: the URL, and, encrypted, the credentials and TLS settings.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,8 @@ use crate::model::Secret;
 use crate::outbound::tls::TlsSettings;
 use crate::outbound::{Credentials, Endpoint};
 
-/// Kept in parts, so that a change of the rules for new URLs does not keep a server from starting.
+/// An [`Endpoint`] in parts. The URL is not parsed again when it is read, so stricter rules for new URLs do not prevent
+/// a server from starting.
 #[derive(Serialize, Deserialize)]
 pub(super) struct EndpointRow<'a> {
     #[serde(borrow)]
@@ -26,7 +27,7 @@ pub(super) struct EndpointRow<'a> {
     target: Cow<'a, str>,
 }
 
-/// [`Credentials`]; a part of what is sealed.
+/// The encrypted form of [`Credentials`].
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum AuthRow<'a> {
@@ -35,7 +36,7 @@ pub(super) enum AuthRow<'a> {
     Header { name: Cow<'a, str>, value: Cow<'a, str> },
 }
 
-/// [`TlsSettings`]; a part of what is sealed, though only the key is a secret.
+/// The encrypted form of [`TlsSettings`]. Only the key is a secret.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TlsRow<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]

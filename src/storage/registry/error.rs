@@ -1,4 +1,4 @@
-//! Why registry.redb cannot be used.
+//! The error type of the registry store.
 
 use super::record::RecordError;
 use super::vault::KeyFileError;
@@ -6,76 +6,76 @@ use crate::model::{AuditId, KeyId, SourceId};
 use crate::storage::file::is_full_io;
 use crate::storage::{FileError, FormatError};
 
-/// Why registry.redb cannot be used.
+/// The error of reading or writing registry.redb.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryStoreError {
-    /// redb or the disk.
+    /// redb or the disk returned an error.
     #[error("registry.redb: {0}")]
     Storage(FileError),
     /// A newer program wrote the file.
     #[error(transparent)]
     Format(FormatError),
-    /// The file system.
+    /// The file system returned an error.
     #[error("registry.redb: {0}")]
     Io(#[from] std::io::Error),
-    /// A key file.
+    /// A key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
-    /// A record that cannot be read. Nothing is skipped: a webhook that is silently gone would lose its events.
+    /// The row of a webhook cannot be read. Rows are never skipped, because a missing webhook would lose its events.
     #[error("registry.redb: webhook number {no}: {error}")]
     Record {
-        /// The row.
+        /// The webhook's number.
         no: u32,
-        /// What is wrong with it.
+        /// Why the row cannot be read.
         error: RecordError,
     },
-    /// The same of a source.
+    /// The row of a source cannot be read.
     #[error("registry.redb: source {id}: {error}")]
     Source {
-        /// Its id.
+        /// The id of the record.
         id: SourceId,
-        /// What is wrong with it.
+        /// Why the row cannot be read.
         error: RecordError,
     },
-    /// The same of an event type.
+    /// The row of an event type cannot be read.
     #[error("registry.redb: event type {name}: {error}")]
     EventType {
-        /// Its name.
+        /// The name of the record.
         name: Box<str>,
-        /// What is wrong with it.
+        /// Why the row cannot be read.
         error: RecordError,
     },
-    /// The same of a key.
+    /// The row of a key cannot be read.
     #[error("registry.redb: key {id}: {error}")]
     Key {
-        /// Its id.
+        /// The id of the record.
         id: KeyId,
-        /// What is wrong with it.
+        /// Why the row cannot be read.
         error: RecordError,
     },
-    /// The same of a tenant.
+    /// The row of a tenant cannot be read.
     #[error("registry.redb: tenant {name}: {error}")]
     Tenant {
-        /// Its name.
+        /// The name of the record.
         name: Box<str>,
-        /// What is wrong with it.
+        /// Why the row cannot be read.
         error: RecordError,
     },
-    /// The same of an entry of the audit log.
+    /// An entry of the audit log cannot be read.
     #[error("registry.redb: audit entry {id}: {error}")]
     Audit {
-        /// Its id.
+        /// The id of the record.
         id: AuditId,
-        /// What is wrong with it.
+        /// Why the row cannot be read.
         error: RecordError,
     },
-    /// A record that cannot be written.
+    /// A row cannot be encoded.
     #[error("registry.redb: {0}")]
     Encode(#[from] serde_json::Error),
 }
 
 impl RegistryStoreError {
-    /// Whether there was no room: nothing was written, and it may go better later.
+    /// Returns whether the disk is full. In that case nothing was written, and a later write may succeed.
     pub fn is_disk_full(&self) -> bool {
         match self {
             Self::Storage(error) => error.is_disk_full(),

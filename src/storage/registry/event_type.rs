@@ -1,4 +1,4 @@
-//! An event type that the interface made, as registry.redb keeps it.
+//! The row of an event type that was created through the API.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use serde_json::value::RawValue;
 use super::record::{RecordError, VERSION, parse, versioned};
 use crate::model::Timestamp;
 
-/// An event type before its schema is compiled.
+/// An event type as it is stored, with its schema not compiled.
 #[derive(Debug, Clone)]
 pub struct EventTypeRecord {
-    /// Its tenant.
+    /// The tenant.
     pub tenant: Arc<str>,
-    /// Its name.
+    /// The name of the event type.
     pub name: Box<str>,
-    /// Its settings as JSON.
+    /// The settings as JSON.
     pub settings: Box<RawValue>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Rises with each change.
+    /// The version. Increases with each change.
     pub version: u64,
 }
 

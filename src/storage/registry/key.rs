@@ -1,4 +1,4 @@
-//! An API key that the interface made, as registry.redb keeps it.
+//! The row of an API key that was created through the API.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 use super::record::{RecordError, VERSION, damaged, parse, versioned};
 use crate::model::{KeyId, Role, Timestamp};
 
-/// A key that the interface made. Its text is kept nowhere.
+/// An API key as it is stored. The key's text is not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// Its public id.
+    /// The public id.
     pub id: KeyId,
-    /// SHA-256 of its text.
+    /// The SHA-256 hash of the key's text.
     pub hash: [u8; 32],
-    /// The beginning of its text, by which a person recognises it.
+    /// The beginning of the key's text, for display.
     pub prefix: Box<str>,
-    /// A name for people.
+    /// The display name.
     pub name: Option<Box<str>>,
-    /// What it may do.
+    /// The role, which decides the permissions.
     pub role: Role,
-    /// Its tenant; `None`: all.
+    /// The tenant. `None`: all tenants.
     pub tenant: Option<Arc<str>>,
-    /// When it ends by itself.
+    /// When the key expires. `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: Timestamp,
-    /// Who made it.
+    /// Who created the key.
     pub created_by: Arc<str>,
 }
 
@@ -43,7 +43,7 @@ struct Row<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
     role: Role,
-    /// Absent: all.
+    /// Absent: all tenants.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     tenant: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

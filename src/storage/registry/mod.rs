@@ -1,7 +1,9 @@
-//! The registry's store: webhooks, sources, event types, keys, tenants and the audit log as plain records.
+//! The registry's store: webhooks, sources, event types, API keys, tenants and the audit log as plain records.
 //!
-//! [`RegistryStore`] is the seam for another store. The store ([`RedbRegistry`]) is registry.redb: a row for each record, JSON
-//! with a version, secrets sealed with the keys of secrets.key. Must never know: what a record is compiled to.
+//! [`RegistryStore`] can have another implementation. [`RedbRegistry`] stores the records in registry.redb: one row for
+//! each record, as JSON with a version. Secrets are encrypted with the keys in `secrets.key`.
+//!
+//! Must never know: how records are compiled into webhooks, sources and event types.
 
 mod audit;
 mod endpoint;
@@ -35,17 +37,17 @@ pub use tenant::TenantRecord;
 pub use vault::{KeyFileError, SealError, admin_key};
 pub use webhook::{RemovedWebhook, SubscriptionRecord, WebhookRecord};
 
-/// A part of what is stored, as [`RegistryStore::load`] hands it out.
+/// A stored record, as [`RegistryStore::load`] returns it.
 #[derive(Debug)]
-pub enum Stored {
-    /// Some of the webhooks, in the order of their numbers.
+pub enum RegistryRecord {
+    /// A batch of webhooks, in the order of their numbers.
     Webhooks(Vec<WebhookRecord>),
-    /// The tombstone of a webhook.
+    /// The tombstone of a removed webhook.
     Removed(RemovedWebhook),
     /// A source.
     Source(Box<SourceRecord>),
-    /// The secret that a handshake brought to a source of the configuration.
-    Learned(SourceId, Secret),
+    /// The secret that a source of the configuration file received in a handshake.
+    LearnedSecret(SourceId, Secret),
     /// An event type.
     EventType(EventTypeRecord),
     /// A tenant.
@@ -54,49 +56,49 @@ pub enum Stored {
     Key(KeyRecord),
 }
 
-/// A row that changes.
+/// A row to write or delete.
 #[derive(Debug)]
-pub enum Row {
-    /// A webhook as it is now.
+pub enum RegistryRow {
+    /// Writes a webhook.
     Webhook(Box<WebhookRecord>),
-    /// A webhook goes, its tombstone stays.
-    Remove(Arc<RemovedWebhook>),
-    /// A source as it is now.
+    /// Deletes a webhook and writes its tombstone.
+    RemovedWebhook(Arc<RemovedWebhook>),
+    /// Writes a source.
     Source(Box<SourceRecord>),
-    /// The secret that a handshake brought to a source of the configuration.
-    Learned(SourceId, Secret),
-    /// An event type as it is now.
+    /// Writes the secret that a source of the configuration file received in a handshake.
+    LearnedSecret(SourceId, Secret),
+    /// Writes an event type.
     EventType(Box<EventTypeRecord>),
-    /// An event type goes: its tenant and name.
-    NoEventType(Arc<str>, Box<str>),
-    /// A key as it is now.
+    /// Deletes an event type, given its tenant and name.
+    DeletedEventType(Arc<str>, Box<str>),
+    /// Writes a key.
     Key(Arc<KeyRecord>),
-    /// A key goes.
+    /// Deletes a key.
     RevokedKey(KeyId),
-    /// A tenant as it is now.
+    /// Writes a tenant.
     Tenant(Box<str>, Arc<TenantRecord>),
-    /// An entry of the audit log; the oldest entry goes when there are too many.
+    /// Adds an entry to the audit log. Deletes the oldest entry if there are too many.
     Audit(AuditEntry),
 }
 
-/// Takes the parts of what is stored, one after the other.
-pub type TakeStored<'a> = dyn FnMut(Stored) -> Result<(), RegistryStoreError> + 'a;
+/// A callback that receives the stored records one after the other. An error stops the load.
+pub type TakeRecord<'a> = dyn FnMut(RegistryRecord) -> Result<(), RegistryStoreError> + 'a;
 
-/// Where the registry's records are kept. One thread owns it.
+/// Stores the registry's records. One thread owns it.
 pub trait RegistryStore: Send + 'static {
-    /// Hands out everything stored: webhooks, tombstones, sources, learned secrets, event types, tenants, keys, each kind in
-    /// order. After a failure, opens the store again.
-    fn load(&mut self, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError>;
+    /// Passes all records to `take`: webhooks, tombstones, sources, learned secrets, event types, tenants, keys, each
+    /// kind in order. Reopens the store after a failure.
+    fn load(&mut self, take: &mut TakeRecord<'_>) -> Result<(), RegistryStoreError>;
 
-    /// Whether a failure closed the store, so that only [`RegistryStore::load`] tells what it holds.
+    /// Returns whether a failure closed the store. [`RegistryStore::load`] reopens it and returns its contents.
     fn is_closed(&self) -> bool;
 
-    /// Writes all rows, in order, in one durable transaction, or none.
-    fn write(&mut self, rows: &[Row]) -> Result<(), RegistryStoreError>;
+    /// Writes all rows in order in one durable transaction, or none of them.
+    fn write(&mut self, rows: &[RegistryRow]) -> Result<(), RegistryStoreError>;
 
-    /// The id of the newest entry of the audit log; 0 without one.
+    /// Returns the id of the newest entry of the audit log, or 0 if it is empty.
     fn last_audit(&self) -> Result<u128, RegistryStoreError>;
 
-    /// What a query of the audit log finds.
+    /// Returns the entries of the audit log that match a query.
     fn audit(&self, query: &AuditQuery) -> Result<AuditPage, RegistryStoreError>;
 }

@@ -1,7 +1,7 @@
-//! What all rows of registry.redb have in common: JSON with a version of its own.
+//! The common format of all rows of registry.redb: JSON with a version in each row.
 //!
-//! A field that is added later is absent in what was written before, so each such field has a default; a row of a later
-//! version is refused rather than read in part.
+//! A field that is added later is absent in older rows, so each such field has a default. A row of a newer version is
+//! refused and not read in part.
 
 use serde::Deserialize;
 
@@ -10,33 +10,33 @@ use super::vault::SealError;
 /// The version of every kind of row.
 pub(super) const VERSION: u16 = 1;
 
-/// Why a row cannot be read.
+/// The error of reading a row.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A later program wrote it.
+    /// A newer program wrote the row.
     #[error("of version {0}; this program reads version {VERSION}: run the newer program, or restore a backup")]
     Version(u16),
-    /// It is not such a row.
+    /// The row is damaged.
     #[error("damaged: {0}")]
     Damaged(Box<str>),
-    /// Its secrets do not open.
+    /// The row's secrets cannot be decrypted.
     #[error("its secrets do not open: {0}")]
     Sealed(#[from] SealError),
 }
 
-/// A row as it stands in the file, which says its version.
+/// A stored row with a version.
 pub(super) trait Versioned {
-    /// Its version.
+    /// Returns the row's version.
     fn version(&self) -> u16;
 }
 
-/// Reads a row of this program's version.
+/// Decodes a row. Fails if its version is not [`VERSION`].
 pub(super) fn parse<'a, R: Deserialize<'a> + Versioned>(bytes: &'a [u8]) -> Result<R, RecordError> {
     let row: R = serde_json::from_slice(bytes).map_err(|error| version_or_damage(bytes, &error))?;
     if row.version() == VERSION { Ok(row) } else { Err(RecordError::Version(row.version())) }
 }
 
-/// A later version may not even parse as ours; its number says so better than the parser.
+/// Returns the error for a row that cannot be parsed. If the row has another version, that is the reason to report.
 fn version_or_damage(bytes: &[u8], error: &serde_json::Error) -> RecordError {
     #[derive(Deserialize)]
     struct Version {
@@ -52,7 +52,7 @@ pub(crate) fn damaged(error: impl std::fmt::Display) -> RecordError {
     RecordError::Damaged(error.to_string().into())
 }
 
-/// Implements [`Versioned`] by the field `v`.
+/// Implements [`Versioned`] with the field `v`.
 macro_rules! versioned {
     ($($row:ty),+) => {
         $(impl $crate::storage::registry::record::Versioned for $row {

@@ -1,4 +1,4 @@
-//! A retry policy as rows of registry.redb hold it: webhooks' and tenants'.
+//! The retry policy in the rows of webhooks and tenants.
 
 use std::time::Duration;
 

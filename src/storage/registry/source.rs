@@ -1,4 +1,4 @@
-//! A source as registry.redb keeps it: JSON, its secrets and options sealed.
+//! The row of a source: JSON, with encrypted secrets and options.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,15 +9,15 @@ use zeroize::Zeroizing;
 
 use super::record::{RecordError, VERSION, damaged, parse, versioned};
 use super::vault::Vault;
-use crate::inbound::source::{Identity, ManagedBy, SecretSetting, SecretTable, Settings, TokenHash};
+use crate::inbound::source::{Identity, ManagedBy, SecretSetting, SecretTable, SourceSettings, TokenHash};
 use crate::model::{Secret, SourceId, Timestamp};
 
-/// A source before it is built: its settings as they were written, and who it is.
+/// A source as it is stored: its settings and its identity.
 #[derive(Debug, Clone)]
 pub struct SourceRecord {
     /// The settings, secrets included.
-    pub settings: Settings,
-    /// Id, tenant, token, times and version.
+    pub settings: SourceSettings,
+    /// The id, tenant, token, times and version.
     pub identity: Identity,
 }
 
@@ -26,12 +26,12 @@ struct Row<'a> {
     v: u16,
     #[serde(borrow)]
     tenant: Cow<'a, str>,
-    /// Without secrets and options.
-    settings: Cow<'a, Settings>,
-    /// [`Sealed`] as JSON, sealed for this source, in base64.
+    /// The settings without secrets and options.
+    settings: Cow<'a, SourceSettings>,
+    /// [`SealedSource`] as JSON, encrypted for this source, in base64.
     #[serde(borrow)]
     sealed: Cow<'a, str>,
-    /// SHA-256 in hex, and the last four characters.
+    /// The token's SHA-256 hash in hex, and its last four characters.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     token: Option<(Cow<'a, str>, Cow<'a, str>)>,
     created_ms: i64,
@@ -41,9 +41,9 @@ struct Row<'a> {
     version: u64,
 }
 
-/// What of a source is nobody's to read.
+/// The encrypted part of a source.
 #[derive(Serialize, Deserialize)]
-struct Sealed<'a> {
+struct SealedSource<'a> {
     #[serde(borrow)]
     secrets: Vec<SecretRecord<'a>>,
     #[serde(borrow)]
@@ -60,8 +60,8 @@ struct SecretRecord<'a> {
     when: Option<Cow<'a, str>>,
 }
 
-/// Binds what is sealed to its source.
-fn place(id: SourceId, what: [u8; 8]) -> [u8; 24] {
+/// Returns the additional authenticated data that binds encrypted data to its source and kind.
+fn sealing_context(id: SourceId, what: [u8; 8]) -> [u8; 24] {
     let mut aad = [0; 24];
     aad[..8].copy_from_slice(&what);
     aad[8..].copy_from_slice(&id.as_u128().to_le_bytes());
@@ -76,12 +76,12 @@ versioned!(Row<'_>);
 pub(super) fn encode(source: &SourceRecord, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
     let SourceRecord { settings, identity } = source;
     let plain = Zeroizing::new(serde_json::to_vec(&sealed(settings))?);
-    let shown = Settings { secrets: Vec::new(), options: BTreeMap::new(), ..settings.clone() };
+    let shown = SourceSettings { secrets: Vec::new(), options: BTreeMap::new(), ..settings.clone() };
     serde_json::to_vec(&Row {
         v: VERSION,
         tenant: (&*identity.tenant).into(),
         settings: Cow::Owned(shown),
-        sealed: BASE64.encode(&vault.seal(&place(identity.id, SETTINGS), &plain)).into(),
+        sealed: BASE64.encode(&vault.seal(&sealing_context(identity.id, SETTINGS), &plain)).into(),
         token: identity.token.as_ref().map(|token| (HEXLOWER.encode(&token.hash).into(), (&*token.hint).into())),
         created_ms: identity.created_at.as_millis(),
         modified_ms: identity.modified_at.as_millis(),
@@ -93,8 +93,8 @@ pub(super) fn encode(source: &SourceRecord, vault: &Vault) -> Result<Vec<u8>, se
 pub(super) fn decode(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<SourceRecord, RecordError> {
     let row: Row<'_> = parse(bytes)?;
     let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
-    let plain = vault.open(&place(id, SETTINGS), &sealed)?;
-    let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
+    let plain = vault.open(&sealing_context(id, SETTINGS), &sealed)?;
+    let sealed: SealedSource<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let mut settings = row.settings.into_owned();
     settings.secrets = sealed.secrets.into_iter().map(SecretSetting::from).collect();
     settings.options = sealed.options.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -111,20 +111,20 @@ pub(super) fn decode(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<Source
     Ok(SourceRecord { settings, identity })
 }
 
-/// The secret that a handshake brought to a source of the configuration. Its row has no version of its own: the format of
-/// the file speaks for it.
+/// Encrypts the secret that a source of the configuration file received in a handshake. Its row has no version of its
+/// own; the format version of the file covers it.
 pub(super) fn encode_learned(id: SourceId, secret: &Secret, vault: &Vault) -> Vec<u8> {
-    vault.seal(&place(id, LEARNED), secret.reveal().as_bytes())
+    vault.seal(&sealing_context(id, LEARNED), secret.reveal().as_bytes())
 }
 
 pub(super) fn decode_learned(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<Secret, RecordError> {
-    let plain = vault.open(&place(id, LEARNED), bytes)?;
+    let plain = vault.open(&sealing_context(id, LEARNED), bytes)?;
     std::str::from_utf8(&plain).map(Secret::new).map_err(damaged)
 }
 
-/// Whether two settings say the same, secrets included.
-pub(crate) fn same_settings(one: &Settings, other: &Settings) -> bool {
-    let whole = |settings: &Settings| {
+/// Returns whether two settings are equal, including secrets.
+pub(crate) fn same_settings(one: &SourceSettings, other: &SourceSettings) -> bool {
+    let whole = |settings: &SourceSettings| {
         let shown = serde_json::to_string(settings).map_err(|_| ())?;
         let hidden = Zeroizing::new(serde_json::to_string(&sealed(settings)).map_err(|_| ())?);
         Ok::<_, ()>((shown, hidden))
@@ -132,9 +132,9 @@ pub(crate) fn same_settings(one: &Settings, other: &Settings) -> bool {
     matches!((whole(one), whole(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn sealed(settings: &Settings) -> Sealed<'_> {
+fn sealed(settings: &SourceSettings) -> SealedSource<'_> {
     let options = settings.options.iter().map(|(name, value)| (Cow::from(name), Cow::from(value))).collect();
-    Sealed { secrets: settings.secrets.iter().filter_map(SecretRecord::of).collect(), options }
+    SealedSource { secrets: settings.secrets.iter().filter_map(SecretRecord::of).collect(), options }
 }
 
 fn token((hash, hint): (Cow<'_, str>, Cow<'_, str>)) -> Result<TokenHash, RecordError> {
@@ -144,7 +144,7 @@ fn token((hash, hint): (Cow<'_, str>, Cow<'_, str>)) -> Result<TokenHash, Record
 }
 
 impl<'a> SecretRecord<'a> {
-    /// `None` for one without a value, which no source was built with.
+    /// Returns `None` for a secret without a value. No stored source has one.
     fn of(setting: &'a SecretSetting) -> Option<Self> {
         match setting {
             SecretSetting::Text(secret) => Some(Self { value: secret.reveal().into(), until: None, when: None }),

@@ -1,8 +1,8 @@
-//! registry.redb: a row for each webhook, a tombstone for each that was removed, a row for each source, key and tenant,
-//! and the audit log.
+//! registry.redb: a row for each webhook, source, event type, key and tenant, a tombstone for each removed webhook, and
+//! the audit log.
 //!
-//! Webhooks are decoded by all cores: a row costs some microseconds of JSON and AES-GCM, so a hundred thousand of them would
-//! take one core most of a second.
+//! All cores decode webhooks: a row costs some microseconds of JSON and AES-GCM, so one core would take most of a
+//! second for 100,000 webhooks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,90 +11,90 @@ use redb::{Error, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMe
 
 use super::vault::Vault;
 use super::{
-    AuditPage, AuditQuery, RegistryStore, RegistryStoreError, Row, Stored, TakeStored, audit, event_type, key, source,
-    tenant, webhook,
+    AuditPage, AuditQuery, RegistryRecord, RegistryRow, RegistryStore, RegistryStoreError, TakeRecord, audit,
+    event_type, key, source, tenant, webhook,
 };
-use crate::limits::{AUDIT_ENTRIES_MAX, LOAD_ROWS, LOAD_THREADS_MAX, REGISTRY_CACHE_BYTES};
+use crate::limits::{AUDIT_ENTRIES_MAX, LOAD_BATCH_ROWS, LOAD_THREADS_MAX, REGISTRY_CACHE_BYTES};
 use crate::model::{AuditId, KeyId, SourceId, WebhookNo};
-use crate::runtime::map_all;
-use crate::storage::file::Store;
+use crate::runtime::parallel_map;
+use crate::storage::file::RedbFile;
 use crate::storage::format::REGISTRY_FILE;
 use crate::storage::{Disk, FileError};
 
 const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
-const REMOVED: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
+const REMOVED_WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
 const SOURCES: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("sources");
-const LEARNED: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
+const LEARNED_SECRETS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("learned_secrets");
 const KEYS: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("keys");
 const TENANTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("tenants");
-/// By tenant and name.
+/// The key is tenant and name.
 const EVENT_TYPES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("event_types");
 const AUDIT: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("audit");
 const FILE: &str = "registry.redb";
 
-/// See the module.
+/// The registry store in registry.redb.
 #[derive(Debug)]
 pub struct RedbRegistry {
-    /// Closed after a failure, until it is loaded again.
-    file: Store,
+    /// Closed after a failure until the next load.
+    file: RedbFile,
     vault: Vault,
 }
 
 impl RedbRegistry {
-    /// Opens the store of a data folder, made if it is not there.
+    /// Opens the store of a data folder, and creates it if it does not exist.
     pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, RegistryStoreError> {
         disk.create_dir(dir)?;
         let path = dir.join(FILE);
-        Store::make_as(&disk, &path, &path.with_extension("redb.new"), REGISTRY_FILE, |write| {
+        RedbFile::create_as(&disk, &path, &path.with_extension("redb.new"), REGISTRY_FILE, |write| {
             write.open_table(WEBHOOKS)?;
-            write.open_table(REMOVED)?;
+            write.open_table(REMOVED_WEBHOOKS)?;
             Ok(())
         })?;
         let vault = Vault::load(dir)?;
-        let file = Store::open(disk, &path, REGISTRY_CACHE_BYTES, REGISTRY_FILE)?;
+        let file = RedbFile::open(disk, &path, REGISTRY_CACHE_BYTES, REGISTRY_FILE)?;
         Ok(Self { file, vault })
     }
 
-    fn try_load(&self, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError> {
+    fn try_load(&self, take: &mut TakeRecord<'_>) -> Result<(), RegistryStoreError> {
         if !self.file.is_writing() {
             self.file.reopen()?;
         }
         let (read, vault) = (self.file.begin_read()?, &self.vault);
         load_webhooks(&read, vault, take)?;
-        each(&read, REMOVED, |no, bytes| {
+        each(&read, REMOVED_WEBHOOKS, |no, bytes| {
             let removed = webhook::decode_removed(WebhookNo(no), bytes);
-            take(Stored::Removed(removed.map_err(|error| RegistryStoreError::Record { no, error })?))
+            take(RegistryRecord::Removed(removed.map_err(|error| RegistryStoreError::Record { no, error })?))
         })?;
         each(&read, SOURCES, |id, bytes| {
             let id = SourceId::from_u128(id);
             let source = source::decode(id, bytes, vault);
             let source = source.map_err(|error| RegistryStoreError::Source { id, error })?;
-            take(Stored::Source(Box::new(source)))
+            take(RegistryRecord::Source(Box::new(source)))
         })?;
-        each(&read, LEARNED, |id, bytes| {
+        each(&read, LEARNED_SECRETS, |id, bytes| {
             let id = SourceId::from_u128(id);
             let secret = source::decode_learned(id, bytes, vault);
-            take(Stored::Learned(id, secret.map_err(|error| RegistryStoreError::Source { id, error })?))
+            take(RegistryRecord::LearnedSecret(id, secret.map_err(|error| RegistryStoreError::Source { id, error })?))
         })?;
         each(&read, EVENT_TYPES, |(tenant, name), bytes| {
             let found = event_type::decode(tenant, name, bytes);
             let failed = |error| RegistryStoreError::EventType { name: name.into(), error };
-            take(Stored::EventType(found.map_err(failed)?))
+            take(RegistryRecord::EventType(found.map_err(failed)?))
         })?;
         each(&read, TENANTS, |name, bytes| {
             let failed = |error| RegistryStoreError::Tenant { name: name.into(), error };
-            take(Stored::Tenant(name.into(), tenant::decode(bytes).map_err(failed)?))
+            take(RegistryRecord::Tenant(name.into(), tenant::decode(bytes).map_err(failed)?))
         })?;
         each(&read, KEYS, |id, bytes| {
             let id = KeyId::from_u128(id);
-            take(Stored::Key(key::decode(id, bytes).map_err(|error| RegistryStoreError::Key { id, error })?))
+            take(RegistryRecord::Key(key::decode(id, bytes).map_err(|error| RegistryStoreError::Key { id, error })?))
         })
     }
 
-    fn commit(&self, rows: &[Row]) -> Result<(), RegistryStoreError> {
+    fn commit(&self, rows: &[RegistryRow]) -> Result<(), RegistryStoreError> {
         let write = self.file.write(true)?;
         {
-            let mut tables = Tables::open(&write)?;
+            let mut tables = RegistryTables::open(&write)?;
             for row in rows {
                 tables.put(row, &self.vault)?;
             }
@@ -105,8 +105,8 @@ impl RedbRegistry {
 }
 
 impl RegistryStore for RedbRegistry {
-    /// Opens the file again after a failure: redb refuses everything from the first I/O error on.
-    fn load(&mut self, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError> {
+    /// Reopens the file after a failure, because redb refuses every operation after an I/O error.
+    fn load(&mut self, take: &mut TakeRecord<'_>) -> Result<(), RegistryStoreError> {
         self.try_load(take).inspect_err(|_| self.file.abandon())
     }
 
@@ -114,7 +114,7 @@ impl RegistryStore for RedbRegistry {
         !self.file.is_writing()
     }
 
-    fn write(&mut self, rows: &[Row]) -> Result<(), RegistryStoreError> {
+    fn write(&mut self, rows: &[RegistryRow]) -> Result<(), RegistryStoreError> {
         self.commit(rows).inspect_err(|error| {
             if matches!(error, RegistryStoreError::Storage(_)) {
                 self.file.abandon();
@@ -138,7 +138,7 @@ impl RegistryStore for RedbRegistry {
             let (id, bytes) = row.map_err(FileError::from)?;
             let id = AuditId::from_u128(id.value());
             let entry = audit::decode(id, bytes.value()).map_err(|error| RegistryStoreError::Audit { id, error })?;
-            if query.wants(&entry) {
+            if query.matches(&entry) {
                 page.entries.push(entry);
             }
             if page.entries.len() >= query.limit || n + 1 >= query.scan {
@@ -150,27 +150,27 @@ impl RegistryStore for RedbRegistry {
     }
 }
 
-type Table<'t, K> = redb::Table<'t, K, &'static [u8]>;
+type RegistryTable<'t, K> = redb::Table<'t, K, &'static [u8]>;
 
-/// All tables, open for one transaction.
-struct Tables<'t> {
-    webhooks: Table<'t, u32>,
-    removed: Table<'t, u32>,
-    sources: Table<'t, u128>,
-    learned: Table<'t, u128>,
-    keys: Table<'t, u128>,
-    tenants: Table<'t, &'static str>,
-    audit: Table<'t, u128>,
-    event_types: Table<'t, (&'static str, &'static str)>,
+/// All tables, open for one write transaction.
+struct RegistryTables<'t> {
+    webhooks: RegistryTable<'t, u32>,
+    removed: RegistryTable<'t, u32>,
+    sources: RegistryTable<'t, u128>,
+    learned: RegistryTable<'t, u128>,
+    keys: RegistryTable<'t, u128>,
+    tenants: RegistryTable<'t, &'static str>,
+    audit: RegistryTable<'t, u128>,
+    event_types: RegistryTable<'t, (&'static str, &'static str)>,
 }
 
-impl<'t> Tables<'t> {
+impl<'t> RegistryTables<'t> {
     fn open(write: &'t redb::WriteTransaction) -> Result<Self, Error> {
         Ok(Self {
             webhooks: write.open_table(WEBHOOKS)?,
-            removed: write.open_table(REMOVED)?,
+            removed: write.open_table(REMOVED_WEBHOOKS)?,
             sources: write.open_table(SOURCES)?,
-            learned: write.open_table(LEARNED)?,
+            learned: write.open_table(LEARNED_SECRETS)?,
             keys: write.open_table(KEYS)?,
             tenants: write.open_table(TENANTS)?,
             audit: write.open_table(AUDIT)?,
@@ -178,40 +178,40 @@ impl<'t> Tables<'t> {
         })
     }
 
-    fn put(&mut self, row: &Row, vault: &Vault) -> Result<(), RegistryStoreError> {
+    fn put(&mut self, row: &RegistryRow, vault: &Vault) -> Result<(), RegistryStoreError> {
         let done = match row {
-            Row::Webhook(record) => {
+            RegistryRow::Webhook(record) => {
                 let bytes = webhook::encode(record, vault)?;
                 self.webhooks.insert(record.no.0, &*bytes).map(drop)
             }
-            Row::Remove(removed) => {
+            RegistryRow::RemovedWebhook(removed) => {
                 let bytes = webhook::encode_removed(removed)?;
                 self.webhooks.remove(removed.no.0).map_err(FileError::from)?;
                 self.removed.insert(removed.no.0, &*bytes).map(drop)
             }
-            Row::Source(record) => {
+            RegistryRow::Source(record) => {
                 let bytes = source::encode(record, vault)?;
                 self.sources.insert(record.identity.id.as_u128(), &*bytes).map(drop)
             }
-            Row::Learned(id, secret) => {
+            RegistryRow::LearnedSecret(id, secret) => {
                 let bytes = source::encode_learned(*id, secret, vault);
                 self.learned.insert(id.as_u128(), &*bytes).map(drop)
             }
-            Row::Key(record) => {
+            RegistryRow::Key(record) => {
                 let bytes = key::encode(record)?;
                 self.keys.insert(record.id.as_u128(), &*bytes).map(drop)
             }
-            Row::RevokedKey(id) => self.keys.remove(id.as_u128()).map(drop),
-            Row::Tenant(name, record) => {
+            RegistryRow::RevokedKey(id) => self.keys.remove(id.as_u128()).map(drop),
+            RegistryRow::Tenant(name, record) => {
                 let bytes = tenant::encode(record)?;
                 self.tenants.insert(&**name, &*bytes).map(drop)
             }
-            Row::EventType(record) => {
+            RegistryRow::EventType(record) => {
                 let bytes = event_type::encode(record)?;
                 self.event_types.insert((&*record.tenant, &*record.name), &*bytes).map(drop)
             }
-            Row::NoEventType(tenant, name) => self.event_types.remove((&**tenant, &**name)).map(drop),
-            Row::Audit(entry) => {
+            RegistryRow::DeletedEventType(tenant, name) => self.event_types.remove((&**tenant, &**name)).map(drop),
+            RegistryRow::Audit(entry) => {
                 let bytes = audit::encode(entry)?;
                 self.audit.insert(entry.id.as_u128(), &*bytes).map_err(FileError::from)?;
                 if self.audit.len().map_err(FileError::from)? > AUDIT_ENTRIES_MAX as u64 {
@@ -224,12 +224,12 @@ impl<'t> Tables<'t> {
     }
 }
 
-fn load_webhooks(read: &ReadTransaction, vault: &Vault, take: &mut TakeStored<'_>) -> Result<(), RegistryStoreError> {
+fn load_webhooks(read: &ReadTransaction, vault: &Vault, take: &mut TakeRecord<'_>) -> Result<(), RegistryStoreError> {
     let table = read.open_table(WEBHOOKS).map_err(FileError::from)?;
     let mut rows = table.iter().map_err(FileError::from)?;
     loop {
         let mut encoded = Vec::new();
-        for row in rows.by_ref().take(LOAD_ROWS) {
+        for row in rows.by_ref().take(LOAD_BATCH_ROWS) {
             let (no, bytes) = row.map_err(FileError::from)?;
             encoded.push((no.value(), bytes.value().to_vec()));
         }
@@ -239,12 +239,12 @@ fn load_webhooks(read: &ReadTransaction, vault: &Vault, take: &mut TakeStored<'_
         let decode = |(no, bytes): (u32, Vec<u8>)| {
             webhook::decode(WebhookNo(no), &bytes, vault).map_err(|error| RegistryStoreError::Record { no, error })
         };
-        let records = map_all(encoded, LOAD_THREADS_MAX, decode);
-        take(Stored::Webhooks(records.into_iter().collect::<Result<_, _>>()?))?;
+        let records = parallel_map(encoded, LOAD_THREADS_MAX, decode);
+        take(RegistryRecord::Webhooks(records.into_iter().collect::<Result<_, _>>()?))?;
     }
 }
 
-/// Each row of a table, in order; none if the table is not there.
+/// Calls `row` for each row of a table, in order. Does nothing if the table does not exist.
 fn each<K: redb::Key + 'static, V: redb::Value + 'static>(
     read: &ReadTransaction,
     of: TableDefinition<'static, K, V>,
@@ -258,7 +258,7 @@ fn each<K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(())
 }
 
-/// A table; `None` in a file that an earlier program made.
+/// Opens a table. Returns `None` if it does not exist, as in a file of an earlier program.
 fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
     read: &ReadTransaction,
     table: TableDefinition<'static, K, V>,

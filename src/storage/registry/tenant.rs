@@ -1,4 +1,4 @@
-//! A tenant that the interface made, as registry.redb keeps it.
+//! The row of a tenant that was created through the API.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use super::record::{RecordError, VERSION, parse, versioned};
 use super::retry::RetryRow;
 use crate::model::{TenantSettings, Timestamp, Visibility};
 
-/// A tenant that the interface made. Its name is the key of its row.
+/// A tenant as it is stored. Its name is the key of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
-    /// What holds for its webhooks.
+    /// The settings for the tenant's webhooks.
     pub settings: TenantSettings,
-    /// When it was made.
+    /// When the tenant was created.
     pub created_at: Timestamp,
 }
 

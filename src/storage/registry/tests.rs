@@ -1,4 +1,4 @@
-//! The rows of registry.redb, and files and rows of a later program.
+//! Tests of the rows of registry.redb, and of files and rows of a newer program.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::vault::Vault;
 use super::*;
-use crate::filter::Field;
+use crate::filter::EventField;
 use crate::model::{AuditId, BreakerSettings, RetryOn, Timestamp, WebhookId, WebhookNo, WebhookStatus};
-use crate::outbound::{Endpoint, Order};
+use crate::outbound::{DeliveryOrder, Endpoint};
 use crate::storage::RealDisk;
 use crate::storage::format::set_version;
 
@@ -42,7 +42,7 @@ fn webhook(no: u32) -> WebhookRecord {
         max_in_flight: None,
         rate_limit: None,
         breaker: BreakerSettings::default(),
-        order: Order::Any,
+        order: DeliveryOrder::Any,
         headers: vec![(HeaderName::from_static("x-team"), HeaderValue::from_static("a"))],
         auth: None,
         tls: None,
@@ -64,7 +64,7 @@ fn all(store: &mut RedbRegistry) -> Result<Vec<String>, RegistryStoreError> {
     let mut found = Vec::new();
     store.load(&mut |stored| {
         match stored {
-            Stored::Webhooks(records) => found.extend(records.iter().map(|record| format!("{record:?}"))),
+            RegistryRecord::Webhooks(records) => found.extend(records.iter().map(|record| format!("{record:?}"))),
             other => found.push(format!("{other:?}")),
         }
         Ok(())
@@ -73,22 +73,22 @@ fn all(store: &mut RedbRegistry) -> Result<Vec<String>, RegistryStoreError> {
 }
 
 #[test]
-fn what_is_written_is_loaded_and_what_goes_leaves_its_tombstone() {
+fn written_records_are_loaded_and_removed_webhooks_leave_a_tombstone() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
-    let rows: Vec<_> = (0..5).map(|no| Row::Webhook(Box::new(webhook(no)))).collect();
+    let rows: Vec<_> = (0..5).map(|no| RegistryRow::Webhook(Box::new(webhook(no)))).collect();
     store.write(&rows).unwrap();
     let removed =
         RemovedWebhook { no: WebhookNo(2), id: webhook(2).id, tenant: "acme".into(), removed_at: Timestamp::default() };
-    store.write(&[Row::Remove(Arc::new(removed.clone()))]).unwrap();
+    store.write(&[RegistryRow::RemovedWebhook(Arc::new(removed.clone()))]).unwrap();
     drop(store);
     let mut expected: Vec<_> = [0, 1, 3, 4].map(|no| format!("{:?}", webhook(no))).to_vec();
-    expected.push(format!("{:?}", Stored::Removed(removed)));
+    expected.push(format!("{:?}", RegistryRecord::Removed(removed)));
     assert_eq!(all(&mut open(dir.path()).unwrap()).unwrap(), expected);
 }
 
 #[test]
-fn the_audit_log_is_read_from_its_newest_entry() {
+fn the_audit_log_is_read_newest_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).unwrap();
     assert_eq!(store.last_audit().unwrap(), 0);
@@ -103,7 +103,7 @@ fn the_audit_log_is_read_from_its_newest_entry() {
         target_name: None,
         changed: vec!["url".into()],
     };
-    store.write(&(1..=5).map(|n| Row::Audit(entry(n))).collect::<Vec<_>>()).unwrap();
+    store.write(&(1..=5).map(|n| RegistryRow::Audit(entry(n))).collect::<Vec<_>>()).unwrap();
     assert_eq!(store.last_audit().unwrap(), 5);
     let page = store.audit(&AuditQuery { limit: 2, scan: 9, ..AuditQuery::default() }).unwrap();
     assert_eq!(page.entries, [entry(5), entry(4)]);
@@ -112,11 +112,11 @@ fn the_audit_log_is_read_from_its_newest_entry() {
 }
 
 #[test]
-fn a_row_of_before_there_was_a_field_to_order_by_is_read_as_it_was_meant() {
+fn a_row_from_before_ordered_by_existed_is_read_with_its_order() {
     let dir = tempfile::tempdir().unwrap();
     let vault = Vault::load(dir.path()).unwrap();
-    let by = |path: &str| Order::By(Arc::new(Field::try_new(path).unwrap()));
-    let written = |order: Order| -> Value {
+    let by = |path: &str| DeliveryOrder::ByField(Arc::new(EventField::try_new(path).unwrap()));
+    let written = |order: DeliveryOrder| -> Value {
         let record = WebhookRecord { order, ..webhook(1) };
         serde_json::from_slice(&webhook::encode(&record, &vault).unwrap()).unwrap()
     };
@@ -124,22 +124,25 @@ fn a_row_of_before_there_was_a_field_to_order_by_is_read_as_it_was_meant() {
         let bytes = serde_json::to_vec(row).unwrap();
         webhook::decode(WebhookNo(1), &bytes, &vault).map(|record| record.order)
     };
-    for order in [Order::Any, Order::Acceptance, by("/a.b/c")] {
+    for order in [DeliveryOrder::Any, DeliveryOrder::Acceptance, by("/a.b/c")] {
         assert_eq!(read(&written(order.clone())).unwrap(), order);
     }
-    assert!(written(Order::Acceptance).get("ordered_by").is_none() && written(Order::Any).get("ordered").is_none());
+    assert!(
+        written(DeliveryOrder::Acceptance).get("ordered_by").is_none()
+            && written(DeliveryOrder::Any).get("ordered").is_none()
+    );
     let mut row = written(by("customer.id"));
     row["ordered_by"] = json!("a..b");
     assert!(matches!(read(&row), Err(RecordError::Damaged(_))));
-    // What a program of then reads, as it passes over what it does not know: order over all.
+    // An older program ignores the unknown field and reads an order over all events.
     row.as_object_mut().unwrap().remove("ordered_by");
-    assert_eq!(read(&row).unwrap(), Order::Acceptance);
+    assert_eq!(read(&row).unwrap(), DeliveryOrder::Acceptance);
     row.as_object_mut().unwrap().remove("ordered");
-    assert_eq!(read(&row).unwrap(), Order::Any);
+    assert_eq!(read(&row).unwrap(), DeliveryOrder::Any);
 }
 
 #[test]
-fn a_file_and_a_row_of_a_later_program_are_refused_with_what_to_do() {
+fn a_file_and_a_row_of_a_newer_program_are_refused_with_instructions() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
     let path = dir.path().join("registry.redb");

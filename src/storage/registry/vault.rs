@@ -1,7 +1,7 @@
-//! Secrets at rest: what is stored is sealed by a key of `secrets.key`, bound to the record it belongs to.
+//! Encrypts secrets at rest with a key of `secrets.key` (AES-256-GCM), bound to the record that they belong to.
 //!
-//! `secrets.key` holds one key a line, `<id> <base64 of 32 bytes>`. The first seals, all open, so that a key can be
-//! replaced while records of the old one are still there. A key file without a line that names its format has version 1.
+//! `secrets.key` contains one key per line, `<id> <base64 of 32 bytes>`. The first key encrypts, and all keys decrypt,
+//! so a key can be replaced while records of the old key still exist. A key file without a format line has version 1.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -21,40 +21,40 @@ use crate::storage::format::check_key_file;
 const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 4;
 
-/// Why a key file cannot be used.
+/// The error of reading or creating a key file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// The file system.
+    /// The file system returned an error.
     #[error("{path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// Others than its owner can read it.
+    /// Other users than the owner can read the file.
     #[error("{0}: others than its owner may read it; chmod 600")]
     Exposed(PathBuf),
-    /// It is not what such a file holds.
+    /// The file's content is not valid.
     #[error("{0}: damaged")]
     Damaged(PathBuf),
-    /// A newer program wrote it.
+    /// A newer program wrote the file.
     #[error(transparent)]
     Format(#[from] FormatError),
 }
 
-/// Why a sealed value does not open.
+/// The error of decrypting a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// No key of `secrets.key` has the id it was sealed with.
+    /// `secrets.key` has no key with this id.
     #[error("secrets.key lacks the key {0}")]
     UnknownKey(String),
-    /// It was changed, or belongs to another record.
+    /// The value was changed, or belongs to another record.
     #[error("it was changed, or belongs to another record")]
     Forged,
 }
 
-/// Seals and opens with the keys of `secrets.key`.
+/// Encrypts and decrypts with the keys of `secrets.key`.
 pub(crate) struct Vault {
     current: [u8; KEY_ID_BYTES],
     keys: HashMap<[u8; KEY_ID_BYTES], LessSafeKey>,
@@ -67,10 +67,10 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Reads `secrets.key`, made with a new key if it is not there.
+    /// Reads `secrets.key`. Creates it with a new key if it does not exist.
     pub(crate) fn load(dir: &Path) -> Result<Self, KeyFileError> {
         let path = dir.join(file::SECRETS_KEY);
-        let (text, _) = read_or_make(&path, || {
+        let (text, _) = read_or_create(&path, || {
             let key = Zeroizing::new(Random::secret::<KEY_BYTES>());
             let id = Random::secret::<KEY_ID_BYTES>();
             format!("{} {}\n", HEXLOWER.encode(&id), BASE64.encode(&*key))
@@ -91,14 +91,14 @@ impl Vault {
         Some(Self { current: current?, keys })
     }
 
-    /// `plain` sealed for the record `aad`: key id, nonce, ciphertext, tag. A random nonce of 96 bits is safe for 2^32
-    /// values under one key (NIST SP 800-38D, 8.3).
+    /// Encrypts `plain` for the record `aad`. Returns key id, nonce, ciphertext and tag. A random nonce of 96 bits is
+    /// safe for 2^32 values under one key (NIST SP 800-38D, 8.3).
     pub(crate) fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
         let nonce = Random::secret::<NONCE_LEN>();
         let mut sealed = Zeroizing::new(plain.to_vec());
         let mut out = Vec::with_capacity(KEY_ID_BYTES + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         let key = &self.keys[&self.current];
-        // Sealing fails only for a plaintext of 64 GiB and more; nothing is stored then, and nothing opens.
+        // Encryption fails only for a plaintext of 64 GiB or more. The result is then empty and cannot be decrypted.
         if key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut *sealed).is_ok() {
             out.extend_from_slice(&self.current);
             out.extend_from_slice(&nonce);
@@ -107,7 +107,7 @@ impl Vault {
         out
     }
 
-    /// What was sealed for the record `aad`.
+    /// Decrypts a value that [`Vault::seal`] encrypted for the record `aad`.
     pub(crate) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (id, rest) = sealed.split_first_chunk::<KEY_ID_BYTES>().ok_or(SealError::Forged)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Forged)?;
@@ -122,11 +122,12 @@ impl Vault {
     }
 }
 
-/// The first-start key of the data folder and whether it was made just now. It acts for every tenant, as admin.
+/// Returns the admin key of the data folder, and whether it was created by this call. The key has the role admin for
+/// every tenant.
 pub fn admin_key(dir: &Path) -> Result<(Secret, bool), KeyFileError> {
     let path = dir.join(file::ADMIN_KEY);
-    // 30 bytes are 40 characters.
-    let (text, made) = read_or_make(&path, || {
+    // 30 bytes are 40 base64 characters.
+    let (text, made) = read_or_create(&path, || {
         format!("{API_KEY_PREFIX}{}\n", BASE64URL_NOPAD.encode(&*Zeroizing::new(Random::secret::<30>())))
     })?;
     let key = text.trim();
@@ -136,8 +137,9 @@ pub fn admin_key(dir: &Path) -> Result<(Secret, bool), KeyFileError> {
     Ok((Secret::new(key), made))
 }
 
-/// The file's text and whether it was made just now. A file is made whole or not at all, and never over another.
-fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(Zeroizing<String>, bool), KeyFileError> {
+/// Returns the file's text, and whether the file was created by this call. A file is created completely or not at all,
+/// and never replaces another one.
+fn read_or_create(path: &Path, make: impl FnOnce() -> String) -> Result<(Zeroizing<String>, bool), KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     match File::open(path) {
         Ok(mut file) => {
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_opens_for_its_record_alone() {
+    fn a_sealed_value_opens_only_for_its_record() {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::load(dir.path()).unwrap();
         let sealed = vault.seal(b"wh 1", b"text");
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_key_still_opens_and_a_missing_one_is_named() {
+    fn an_older_key_still_opens_and_a_missing_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let old = Vault::load(dir.path()).unwrap();
         let sealed = old.seal(b"wh 1", b"text");
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn key_files_are_their_owners_alone() {
+    fn only_the_owner_may_read_key_files() {
         let dir = tempfile::tempdir().unwrap();
         let (key, made) = admin_key(dir.path()).unwrap();
         assert!(made && key.reveal().starts_with("hk_") && key.reveal().len() == 43, "hk_ and 40 characters");

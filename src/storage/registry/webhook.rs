@@ -1,4 +1,4 @@
-//! A webhook as registry.redb keeps it: JSON, its secrets sealed; and the tombstone of one that was removed.
+//! The row of a webhook: JSON, with encrypted secrets. Also the tombstone of a removed webhook.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,109 +14,110 @@ use super::endpoint::{AuthRow, EndpointRow, TlsRow};
 use super::record::{RecordError, VERSION, damaged, parse, versioned};
 use super::retry::RetryRow;
 use super::vault::Vault;
-use crate::filter::Field;
+use crate::filter::EventField;
 use crate::model::{
     BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, Secret, SubscriptionId, Timestamp, WebhookId,
     WebhookNo, WebhookStatus, is_secret_header,
 };
 use crate::outbound::profile::Profile;
 use crate::outbound::tls::TlsSettings;
-use crate::outbound::{Credentials, Endpoint, Order};
+use crate::outbound::{Credentials, DeliveryOrder, Endpoint};
 
-/// A webhook before it is compiled: its filters as they were written, its profile by name, its secrets as text.
+/// A webhook as it is stored: its filters as JSON, its profile by name, its secrets as text.
 #[derive(Debug, Clone)]
 pub struct WebhookRecord {
-    /// Its number, the key of its row.
+    /// The number, which is the key of the row.
     pub no: WebhookNo,
-    /// Its public id.
+    /// The public id.
     pub id: WebhookId,
-    /// Its tenant.
+    /// The tenant.
     pub tenant: Arc<str>,
-    /// The user's own id of it.
+    /// The id that the user chose.
     pub uid: Option<Box<str>>,
-    /// Whether it is matched and sent to.
+    /// The status, which decides whether events are matched and sent.
     pub status: WebhookStatus,
-    /// Where events go.
+    /// The endpoint that events are sent to.
     pub endpoint: Endpoint,
-    /// Which events.
+    /// The patterns of the event types to send.
     pub events: Vec<EventPattern>,
-    /// Events under conditions of their own.
+    /// Subscriptions: further events, with their own conditions.
     pub subscriptions: Vec<SubscriptionRecord>,
     /// The filter as JSON.
     pub filters: Option<Box<RawValue>>,
-    /// Only events of this workspace.
+    /// Only events of this workspace are sent.
     pub workspace_id: Option<Box<str>>,
-    /// The name of its profile.
+    /// The name of the profile.
     pub profile: Box<str>,
-    /// The secret that signs.
+    /// The signing secret.
     pub secret: Secret,
-    /// The secret before it, and until when it signs as well.
+    /// The previous signing secret, and until when it also signs.
     pub previous: Option<(Secret, Timestamp)>,
-    /// When to try again.
+    /// The retry policy, if the webhook has its own.
     pub retry_policy: Option<RetryPolicy>,
-    /// After which failures.
+    /// The failures that are retried.
     pub retry_on: RetryOn,
-    /// For one attempt.
+    /// The timeout of an attempt, if the webhook has its own.
     pub timeout: Option<Duration>,
-    /// Deliveries at once.
+    /// The maximum number of concurrent deliveries, if the webhook has its own.
     pub max_in_flight: Option<u16>,
-    /// Deliveries a second.
+    /// The maximum number of deliveries per second.
     pub rate_limit: Option<RateLimit>,
-    /// The circuit breaker.
+    /// The settings of the circuit breaker.
     pub breaker: BreakerSettings,
-    /// Which deliveries wait for which.
-    pub order: Order,
-    /// Headers of each delivery.
+    /// The order of deliveries.
+    pub order: DeliveryOrder,
+    /// Additional headers of each delivery.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// How its endpoint knows who comes.
+    /// The credentials for the endpoint.
     pub auth: Option<Credentials>,
-    /// TLS of its endpoint.
+    /// The TLS settings for the endpoint.
     pub tls: Option<TlsSettings>,
-    /// A name for people.
+    /// The display name.
     pub name: Option<Box<str>>,
-    /// A text for people.
+    /// The description for display.
     pub description: Option<Box<str>>,
-    /// A user of the caller's.
+    /// The caller's id of a user.
     pub user_id: Option<Box<str>>,
-    /// A JSON object of the user's own.
+    /// The user's metadata, a JSON object.
     pub metadata: Box<str>,
-    /// When it was made.
+    /// When the webhook was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the webhook was last changed.
     pub updated_at: Timestamp,
-    /// Rises with each change.
+    /// The version. Increases with each change.
     pub version: u64,
 }
 
-/// A subscription before it is compiled.
+/// A subscription of a webhook as it is stored.
 #[derive(Debug, Clone)]
 pub struct SubscriptionRecord {
-    /// Its public id.
+    /// The public id.
     pub id: SubscriptionId,
-    /// Which events.
+    /// The pattern of the event types.
     pub event_type: EventPattern,
-    /// Only of this resource.
+    /// Only events of this resource.
     pub resource_id: Option<Box<str>>,
-    /// Whether it is looked at.
+    /// Whether the subscription is active.
     pub is_active: bool,
     /// The filter as JSON.
     pub filters: Option<Box<RawValue>>,
-    /// When it was made.
+    /// When the subscription was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the subscription was last changed.
     pub updated_at: Timestamp,
 }
 
-/// A webhook that was removed: its number and id are never used again, and what history holds of it stays its tenant's.
+/// The tombstone of a removed webhook. Its number and id are never reused, and its deliveries in the history still
+/// belong to its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovedWebhook {
-    /// Its number.
+    /// The number.
     pub no: WebhookNo,
-    /// Its public id.
+    /// The public id.
     pub id: WebhookId,
     /// The tenant it belonged to.
     pub tenant: Arc<str>,
-    /// When it was removed.
+    /// When the webhook was removed.
     pub removed_at: Timestamp,
 }
 
@@ -131,7 +132,7 @@ struct Row<'a> {
     #[serde(borrow)]
     endpoint: EndpointRow<'a>,
     events: Vec<Cow<'a, str>>,
-    /// [`Sealed`] as JSON, sealed for this webhook, in base64.
+    /// [`SealedWebhook`] as JSON, encrypted for this webhook, in base64.
     #[serde(borrow)]
     sealed: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,12 +147,12 @@ struct Row<'a> {
     breaker: Option<BreakerSettings>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ordered: bool,
-    /// With it `ordered` is set as well, so that a program that does not know it keeps order over all.
+    /// If it is set, `ordered` is set too, so that an older program without this field keeps the order over all events.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     ordered_by: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_on: Option<RetryOn>,
-    /// `standard` where there is none.
+    /// Absent: `standard`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     profile: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -190,10 +191,10 @@ struct SubscriptionRow<'a> {
     updated_ms: i64,
 }
 
-/// What of a webhook is nobody's to read: its secret, all its headers, as any may carry a password, and how its endpoint
-/// knows it.
+/// The encrypted part of a webhook: its secrets, all its headers, because any may contain a password, and the
+/// credentials and TLS settings of its endpoint.
 #[derive(Serialize, Deserialize)]
-struct Sealed<'a> {
+struct SealedWebhook<'a> {
     #[serde(borrow)]
     secret: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -216,8 +217,8 @@ struct RemovedRow<'a> {
     removed_ms: i64,
 }
 
-/// Binds what is sealed to its place: the row's number, and the webhook's id.
-fn place(no: WebhookNo, id: WebhookId) -> [u8; 27] {
+/// Returns the additional authenticated data that binds encrypted data to the row's number and the webhook's id.
+fn sealing_context(no: WebhookNo, id: WebhookId) -> [u8; 27] {
     let mut aad = *b"webhook...................\0";
     aad[7..11].copy_from_slice(&no.0.to_le_bytes());
     aad[11..27].copy_from_slice(&id.as_u128().to_le_bytes());
@@ -227,9 +228,9 @@ fn place(no: WebhookNo, id: WebhookId) -> [u8; 27] {
 versioned!(Row<'_>, RemovedRow<'_>);
 
 pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
-    // A value that came by JSON was text; one that is not cannot be here.
+    // Header values come from JSON, so they are text and the lossy conversion changes nothing.
     let headers = &webhook.headers;
-    let sealed = Sealed {
+    let sealed = SealedWebhook {
         secret: webhook.secret.reveal().into(),
         previous: webhook.previous.as_ref().map(|(secret, until)| (secret.reveal().into(), until.as_millis())),
         headers: headers.iter().map(|(n, v)| (n.as_str().into(), String::from_utf8_lossy(v.as_bytes()))).collect(),
@@ -245,12 +246,12 @@ pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, 
         status: webhook.status,
         endpoint: EndpointRow::of(&webhook.endpoint),
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
-        sealed: BASE64.encode(&vault.seal(&place(webhook.no, webhook.id), &plain)).into(),
+        sealed: BASE64.encode(&vault.seal(&sealing_context(webhook.no, webhook.id), &plain)).into(),
         retry: webhook.retry_policy.as_ref().map(RetryRow::of),
         timeout_ms: webhook.timeout.map(ms),
         max_in_flight: webhook.max_in_flight,
         breaker: (webhook.breaker != BreakerSettings::default()).then(|| webhook.breaker.clone()),
-        ordered: webhook.order != Order::Any,
+        ordered: webhook.order != DeliveryOrder::Any,
         ordered_by: webhook.order.field().map(|field| field.as_str().into()),
         retry_on: Some(webhook.retry_on).filter(|set| *set != RetryOn::ALL),
         profile: Some(&*webhook.profile).filter(|name| *name != Profile::STANDARD).map(Cow::from),
@@ -273,8 +274,8 @@ pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<Webho
     let row: Row<'_> = parse(bytes)?;
     let id: WebhookId = row.id.parse().map_err(damaged)?;
     let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
-    let plain = vault.open(&place(no, id), &sealed)?;
-    let sealed: Sealed<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
+    let plain = vault.open(&sealing_context(no, id), &sealed)?;
+    let sealed: SealedWebhook<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let previous = sealed.previous.as_ref();
     Ok(WebhookRecord {
         no,
@@ -336,15 +337,15 @@ impl<'a> SubscriptionRow<'a> {
     }
 }
 
-fn order(ordered: bool, by: Option<&str>) -> Result<Order, RecordError> {
+fn order(ordered: bool, by: Option<&str>) -> Result<DeliveryOrder, RecordError> {
     match by {
-        Some(path) => Field::try_new(path).map(|field| Order::By(Arc::new(field))).map_err(damaged),
-        None if ordered => Ok(Order::Acceptance),
-        None => Ok(Order::Any),
+        Some(path) => EventField::try_new(path).map(|field| DeliveryOrder::ByField(Arc::new(field))).map_err(damaged),
+        None if ordered => Ok(DeliveryOrder::Acceptance),
+        None => Ok(DeliveryOrder::Any),
     }
 }
 
-fn headers(sealed: &Sealed<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, RecordError> {
+fn headers(sealed: &SealedWebhook<'_>) -> Result<Vec<(HeaderName, HeaderValue)>, RecordError> {
     let header = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
         let name = HeaderName::try_from(&**name).map_err(damaged)?;
         let mut value = HeaderValue::from_str(value).map_err(damaged)?;
@@ -378,9 +379,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sealed_before_there_were_auth_and_tls_is_read_and_written_as_it_was() {
+    fn an_older_row_without_auth_and_tls_is_read_and_written_unchanged() {
         let before = r#"{"secret":"whsec_x","previous":["whsec_y",7],"headers":[["x-team","a"]]}"#;
-        let sealed: Sealed<'_> = serde_json::from_str(before).unwrap();
+        let sealed: SealedWebhook<'_> = serde_json::from_str(before).unwrap();
         assert!(sealed.auth.is_none() && sealed.tls.is_none());
         assert_eq!(serde_json::to_string(&sealed).unwrap(), before);
     }

@@ -1,4 +1,4 @@
-//! The journal of a simulated disk, and what a crash leaves of it.
+//! The journal of a simulated disk, and the simulation of crashes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::{Contents, SimDisk};
 use crate::runtime::Random;
 
-/// Which file, whatever its name.
+/// Identifies a file independently of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileNo(pub(super) usize);
 
-/// One change.
+/// An operation on the disk.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    Make { path: PathBuf, file: FileNo },
+    Create { path: PathBuf, file: FileNo },
     Rename { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
     SyncDir { dir: PathBuf },
@@ -23,27 +23,27 @@ pub(super) enum Op {
     SyncFailed { file: FileNo },
 }
 
-/// What a crash takes of what was not synced.
+/// The unsynced changes that a crash loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// All of it.
+    /// All changes.
     All,
-    /// None of it.
+    /// No changes.
     Nothing,
-    /// All behind a random place.
+    /// All changes after a random one.
     Tail,
-    /// Random writes and lengths.
+    /// Random writes and length changes.
     Some,
     /// Random sectors of this many bytes.
     Sectors(usize),
-    /// The data, but not the lengths.
+    /// The data, but not the length changes.
     Data,
-    /// The lengths, but not the data within the old ones.
+    /// The length changes, but not the data within the old lengths.
     Lengths,
 }
 
 impl Loss {
-    /// Each kind in turn.
+    /// Returns the kind of loss number `n`, cycling through all kinds.
     pub(crate) fn of(n: u64) -> Self {
         const KINDS: [Loss; 8] = [
             Loss::All,
@@ -62,7 +62,7 @@ impl Loss {
 impl Op {
     pub(super) fn apply(&self, to: &mut Contents) {
         match self {
-            Self::Make { path, file } => {
+            Self::Create { path, file } => {
                 to.names.insert(path.clone(), *file);
                 if to.files.len() <= file.0 {
                     to.files.resize_with(file.0 + 1, Vec::new);
@@ -88,42 +88,42 @@ impl Op {
 
     fn is_of_name(&self, dir: &Path) -> bool {
         match self {
-            Self::Make { path, .. } | Self::Remove { path } => path.parent() == Some(dir),
+            Self::Create { path, .. } | Self::Remove { path } => path.parent() == Some(dir),
             Self::Rename { to, .. } => to.parent() == Some(dir),
             _ => false,
         }
     }
 }
 
-/// A walk over a journal that knows, at each place, what is durable and what is not.
+/// A replay of a journal that tracks which changes are durable.
 #[derive(Debug)]
-pub(crate) struct Replay {
+pub(crate) struct JournalReplay {
     durable: Contents,
-    /// Changes of names not yet durable, in order.
+    /// Name changes that are not durable yet, in order.
     names: Vec<Op>,
-    /// Changes of each file not yet durable, in order.
+    /// Changes of each file that are not durable yet, in order.
     data: Vec<Vec<Op>>,
     journal: Vec<Op>,
     at: usize,
 }
 
-impl Replay {
+impl JournalReplay {
     pub(super) fn new(base: Contents, journal: Vec<Op>) -> Self {
         let data = vec![Vec::new(); base.files.len()];
         Self { durable: base, names: Vec::new(), data, journal, at: 0 }
     }
 
-    /// Operations walked over.
+    /// Returns the number of operations replayed so far.
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    /// Walks over one; `false` at the end.
+    /// Replays one operation. Returns `false` at the end of the journal.
     pub(crate) fn step(&mut self) -> bool {
         let Some(op) = self.journal.get(self.at).cloned() else { return false };
         self.at += 1;
         match &op {
-            Op::Make { file, .. } => {
+            Op::Create { file, .. } => {
                 self.durable.files.resize_with(self.durable.files.len().max(file.0 + 1), Vec::new);
                 self.data.resize_with(self.data.len().max(file.0 + 1), Vec::new);
                 self.names.push(op);
@@ -148,7 +148,7 @@ impl Replay {
         true
     }
 
-    /// The disk after a crash at this place.
+    /// Returns the disk after a crash at the current operation.
     pub(crate) fn crash(&self, loss: Loss, random: &mut Random) -> SimDisk {
         let mut kept = self.durable.clone();
         let names = match loss {
@@ -201,7 +201,7 @@ fn keep(op: &Op, place: usize, tail: usize, loss: Loss, random: &mut Random, kep
     }
 }
 
-/// A write whose length may not have been kept.
+/// Applies a write, cut at the end of the file, because the change of its length may be lost.
 fn clipped(file: FileNo, offset: usize, data: &[u8], kept: &mut Contents) {
     let bytes = &mut kept.files[file.0];
     let end = (offset + data.len()).min(bytes.len());

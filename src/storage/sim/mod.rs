@@ -1,31 +1,33 @@
-//! sim: a disk in memory that forgets what a real one may forget, and fails when told.
+//! sim: an in-memory disk that loses unsynced data in a crash, and fails on demand.
 //!
-//! The fault model, in prose. Data written to a file, and its length, are volatile until that file's next successful sync;
-//! names (made, changed, removed) are volatile until the next sync of their folder. A crash keeps, of what is volatile:
+//! # Fault model
 //!
-//! - of each file, independently: nothing, everything, a prefix, any subset of the writes, subsets of their sectors of 512
-//!   or 4,096 bytes, the lengths without the data, or the data without the lengths ([`Loss`]);
-//! - of the names of all folders: a prefix of the changes, as a journaling file system orders them.
+//! The data and length of a file are volatile until the next successful sync of the file. Names (created, renamed,
+//! deleted) are volatile until the next sync of their folder. A crash keeps this part of the volatile changes:
 //!
-//! A sync that fails drops what it should have made durable: the kernel marks such pages clean, readers still see them, and
-//! no later sync writes them. A write that fails for want of room changes nothing; files are sparse, so only a page's first
-//! write needs room.
+//! - for each file, independently: nothing, everything, a prefix, any subset of the writes, subsets of their sectors of
+//!   512 or 4,096 bytes, the lengths without the data, or the data without the lengths ([`Loss`]);
+//! - for the names of all folders: a prefix of the changes, as a journaling file system orders them.
+//!
+//! A failed sync drops the changes that it should have made durable: the kernel marks their pages clean, readers still
+//! see them, and no later sync writes them. A write that fails because the disk is full changes nothing. Files are
+//! sparse, so only the first write to a page needs space.
 //!
 //! # Use
 //!
 //! ```ignore
 //! let disk = SimDisk::default();                 // a `Disk`; clones share it
-//! // … run something on Arc::new(disk.clone()), note `disk.operations()` at each acknowledgement …
+//! // … run something on Arc::new(disk.clone()), record `disk.operations()` at each acknowledgement …
 //! for at in 0..=disk.operations() {
 //!     let image = disk.crash_at(at, Loss::of(seed), &mut Random::seeded(seed));   // a new SimDisk, after a reboot
 //!     // … open `image`, compare with what had been acknowledged at `at` …
 //! }
-//! disk.fail_at(k, Fault::Io);                    // the k-th operation from now on fails, once
-//! disk.set_full(true);                           // every write that needs room fails until it is false
+//! disk.fail_at(k, DiskFault::Io);                // the k-th operation from now on fails, once
+//! disk.set_full(true);                           // every write that needs space fails until it is false
 //! ```
 //!
-//! Everything is decided by the seed. A `crash_at` costs as much as all that was written before it; for many images of one
-//! run, [`SimDisk::replay`] walks the journal once.
+//! The seed determines everything. The cost of a `crash_at` is proportional to all data written before it. For many
+//! crash images of one run, [`SimDisk::replay`] reads the journal only once.
 
 mod journal;
 
@@ -37,7 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-pub(crate) use journal::{Loss, Replay};
+pub(crate) use journal::{JournalReplay, Loss};
 
 use crate::runtime::Random;
 use crate::storage::{Backend, Disk, FileSize};
@@ -45,13 +47,13 @@ use journal::{FileNo, Op};
 
 const PAGE_BYTES: usize = 4096;
 
-/// See the module.
+/// The simulated disk. Clones share its content.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimDisk(Arc<Mutex<World>>);
+pub(crate) struct SimDisk(Arc<Mutex<DiskState>>);
 
-/// What a failing operation says.
+/// The error of a failing operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum DiskFault {
     /// `EIO`.
     Io,
     /// `ENOSPC`.
@@ -59,28 +61,28 @@ pub(crate) enum Fault {
 }
 
 #[derive(Debug, Default)]
-struct World {
-    /// What was there at the beginning, all durable.
+struct DiskState {
+    /// The content at the beginning, all durable.
     base: Contents,
-    /// What a reader sees now.
+    /// The content that readers see now.
     live: Contents,
     journal: Vec<Op>,
     operations: u64,
-    fail: Option<(u64, Fault)>,
+    fail: Option<(u64, DiskFault)>,
     full: bool,
     written: u64,
-    /// Pages of files that take room.
+    /// The pages of files that take space: file and page number.
     allocated: BTreeSet<(usize, usize)>,
 }
 
-/// Names, and files by number, of which several may have had one name.
+/// Names, and the content of files by number. Several files may have had the same name one after the other.
 #[derive(Debug, Clone, Default)]
 struct Contents {
     names: BTreeMap<PathBuf, FileNo>,
     files: Vec<Vec<u8>>,
 }
 
-impl Fault {
+impl DiskFault {
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
             Self::Io => nix::errno::Errno::EIO as i32,
@@ -90,56 +92,58 @@ impl Fault {
 }
 
 impl SimDisk {
-    /// Writes, syncs, lengths and names changed so far: a place in the journal.
+    /// Returns the number of operations so far (writes, syncs, changes of lengths and names): a position in the
+    /// journal.
     pub(crate) fn operations(&self) -> usize {
         self.world().journal.len()
     }
 
-    /// Bytes written so far, lengths not counted.
+    /// Returns the number of bytes written so far. Changes of lengths do not count.
     pub(crate) fn bytes_written(&self) -> u64 {
         self.world().written
     }
 
-    /// The `k`-th operation from now on (the next is 1) fails, once. Operations are those that change something or sync.
-    pub(crate) fn fail_at(&self, k: u64, fault: Fault) {
+    /// Makes the `k`-th operation from now on fail once; the next one is 1. Only changes and syncs count as operations.
+    pub(crate) fn fail_at(&self, k: u64, fault: DiskFault) {
         let mut world = self.world();
         world.fail = Some((world.operations + k, fault));
     }
 
-    /// Whether the operation given to [`SimDisk::fail_at`] has come.
+    /// Returns whether the operation of [`SimDisk::fail_at`] has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.world().fail.is_none()
     }
 
-    /// While the disk is full, every first write to a page fails with `ENOSPC`, and no byte is free.
+    /// Sets whether the disk is full. On a full disk every first write to a page fails with `ENOSPC`, and no byte is
+    /// free.
     pub(crate) fn set_full(&self, full: bool) {
         self.world().full = full;
     }
 
-    /// The disk after a crash behind the first `at` operations.
+    /// Returns the disk after a crash that follows the first `at` operations.
     pub(crate) fn crash_at(&self, at: usize, loss: Loss, random: &mut Random) -> SimDisk {
         let mut replay = self.replay();
         while replay.at() < at && replay.step() {}
         replay.crash(loss, random)
     }
 
-    /// A walk over the journal, to crash at many places of one run.
-    pub(crate) fn replay(&self) -> Replay {
+    /// Returns a replay of the journal, to simulate crashes at many positions of one run.
+    pub(crate) fn replay(&self) -> JournalReplay {
         let world = self.world();
-        Replay::new(world.base.clone(), world.journal.clone())
+        JournalReplay::new(world.base.clone(), world.journal.clone())
     }
 
     fn holding(contents: Contents) -> Self {
-        Self(Arc::new(Mutex::new(World { base: contents.clone(), live: contents, ..World::default() })))
+        Self(Arc::new(Mutex::new(DiskState { base: contents.clone(), live: contents, ..DiskState::default() })))
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl World {
-    /// Counts an operation and fails it if it is its turn.
+impl DiskState {
+    /// Counts an operation. Returns an error if it is the one that must fail.
     fn count(&mut self) -> io::Result<()> {
         self.operations += 1;
         match self.fail {
@@ -154,7 +158,7 @@ impl World {
     fn take_room(&mut self, file: FileNo, bytes: Range<usize>) -> io::Result<()> {
         let pages = (bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES)).map(|page| (file.0, page));
         if self.full && pages.clone().any(|page| !self.allocated.contains(&page)) {
-            return Err(Fault::NoSpace.error());
+            return Err(DiskFault::NoSpace.error());
         }
         self.allocated.extend(pages);
         Ok(())
@@ -178,7 +182,7 @@ impl Disk for SimDisk {
         } else {
             world.count()?;
             let file = FileNo(world.live.files.len());
-            world.apply(Op::Make { path: path.into(), file });
+            world.apply(Op::Create { path: path.into(), file });
             file
         };
         Ok(Backend::new(SimFile { disk: self.clone(), file }))
@@ -238,7 +242,7 @@ impl Disk for SimDisk {
     }
 }
 
-/// An open file: stays the same file whatever becomes of its name.
+/// An open file. It stays the same file if its name is changed or deleted.
 #[derive(Debug)]
 struct SimFile {
     disk: SimDisk,
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_synced_stays_and_the_rest_may_go() {
+    fn synced_data_survives_a_crash_and_other_data_may_be_lost() {
         let disk = written();
         let crash = |loss| bytes(&disk.crash_at(disk.operations(), loss, &mut Random::seeded(1)));
         assert_eq!(crash(Loss::All).as_deref(), Some(&b"ab"[..]));
@@ -321,16 +325,16 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_there_after_the_sync_of_its_folder() {
+    fn a_name_survives_a_crash_after_its_folder_is_synced() {
         let disk = written();
         assert_eq!(bytes(&disk.crash_at(1, Loss::All, &mut Random::seeded(1))), None);
         assert_eq!(bytes(&disk.crash_at(2, Loss::All, &mut Random::seeded(1))), Some(Vec::new()));
     }
 
     #[test]
-    fn a_failed_sync_loses_what_it_should_have_kept() {
+    fn a_failed_sync_loses_the_changes_it_should_have_made_durable() {
         let disk = written();
-        disk.fail_at(1, Fault::Io);
+        disk.fail_at(1, DiskFault::Io);
         assert!(file(&disk).sync_data().is_err() && disk.has_failed());
         file(&disk).sync_data().unwrap();
         assert_eq!(bytes(&disk).as_deref(), Some(&b"axyz"[..]));
@@ -339,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_nothing_new() {
+    fn a_full_disk_rejects_writes_to_new_pages() {
         let disk = written();
         disk.set_full(true);
         let error = file(&disk).write(PAGE_BYTES as u64, b"c").unwrap_err();

@@ -1,8 +1,8 @@
-//! Handshakes: how providers ask whether an address is ours, and what they want to hear. A form is a list of rules of
-//! `table.toml`; the first that wants a request answers it.
+//! Handshakes: the requests by which providers verify an endpoint, and the responses they expect. A handshake is a list of
+//! rules in `table.toml`; the first rule that matches a request answers it.
 //!
-//! Promises: what a stranger sends is given back as plain text or as a JSON string and never as HTML, and only if it is
-//! short; a secret is asked to sign nothing but tokens. Must never know: sources, HTTP servers.
+//! Invariants: values of an unverified request are returned only as plain text or as JSON strings, never as HTML, and only
+//! if they are short. A secret signs only tokens. This module must never know sources or HTTP servers.
 
 mod rule;
 mod template;
@@ -13,112 +13,116 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::{HeaderName, HeaderValue};
 
-pub(super) use rule::RawRule;
-use rule::{Asked, Rule};
+pub(super) use rule::RawHandshakeRule;
+use rule::{HandshakeContext, HandshakeRule};
 
 use super::table;
 use crate::model::Secret;
-use crate::signature::{Place, Request};
+use crate::signature::{RequestParts, ValueLocation};
 
-/// One of the forms.
+/// A handshake of `table.toml`.
 #[derive(Clone, Copy)]
-pub struct Handshake(&'static Form);
+pub struct Handshake(&'static HandshakeRules);
 
-/// A form: its rules, in order.
+/// The rules of a handshake, in order.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(super) struct HandshakeRules {
     name: Box<str>,
-    rules: Vec<Rule>,
+    rules: Vec<HandshakeRule>,
 }
 
-/// What a provider hears.
+/// The response to a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Its status; 403 for a provider that knows no verify token, and for what comes from elsewhere.
+pub struct HandshakeResponse {
+    /// The status. It is 403 for a wrong verify token and for an address that is not one of the provider's.
     pub status: StatusCode,
-    /// `Content-Type` and others.
+    /// The headers, with `Content-Type` if there is a body.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
-    /// What is to be done beside the answer.
-    pub effect: Effect,
+    /// The action that must be taken before the response is sent.
+    pub effect: HandshakeEffect,
 }
 
-/// What a handshake asks to be done.
+/// An action that a handshake requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing.
+pub enum HandshakeEffect {
+    /// No action.
     Nothing,
-    /// An HTTPS GET of this address, through the egress guard, before the answer (SNS). Its host is one of the provider's.
+    /// Send an HTTPS GET to this address through the egress guard before the response (SNS). The host is one of the
+    /// provider's.
     Visit(url::Url),
-    /// This is the source's secret from now on; only while it has none at all, ended ones included (Asana, Notion):
-    /// else anyone could replace it.
+    /// Store this as the secret of the source (Asana, Notion). This is allowed only while the source has no secret, not
+    /// even an expired one; otherwise anyone could replace it.
     Learn(Secret),
 }
 
-impl Form {
+impl HandshakeRules {
+    /// Compiles the rules of a handshake.
+    ///
     /// # Errors
-    /// For the first rule that says nothing sensible.
-    pub(super) fn try_new(name: &str, rules: Vec<RawRule>) -> Result<Self, String> {
-        let rules = rules.into_iter().map(Rule::try_new).collect::<Result<_, _>>()?;
+    /// The error of the first invalid rule.
+    pub(super) fn try_new(name: &str, rules: Vec<RawHandshakeRule>) -> Result<Self, String> {
+        let rules = rules.into_iter().map(HandshakeRule::try_new).collect::<Result<_, _>>()?;
         Ok(Self { name: name.into(), rules })
     }
 }
 
 impl Handshake {
-    /// The form of this name in `table.toml`.
+    /// The handshake with this name in `table.toml`.
     pub fn named(name: &str) -> Option<Self> {
-        table::form(name).map(Self)
+        table::handshake_rules(name).map(Self)
     }
 
-    /// Every form, by name.
+    /// All handshakes, ordered by name.
     pub fn all() -> impl Iterator<Item = Self> {
-        table::forms().map(Self)
+        table::all_handshake_rules().map(Self)
     }
 
-    /// Its name.
+    /// The name of the handshake.
     pub fn name(self) -> &'static str {
         &self.0.name
     }
 
-    /// What it does, in words, a sentence for each rule.
+    /// Descriptions of the rules, one sentence each.
     pub fn about(self) -> impl Iterator<Item = &'static str> {
-        self.0.rules.iter().map(Rule::about)
+        self.0.rules.iter().map(HandshakeRule::about)
     }
 
-    /// Whether the provider itself hands over the secret, so that a source may begin without one.
-    pub fn learns(self) -> bool {
-        self.0.rules.iter().any(Rule::learns)
+    /// Whether the provider sends the secret in the handshake. A source may then be created without a secret.
+    pub fn provides_secret(self) -> bool {
+        self.0.rules.iter().any(HandshakeRule::provides_secret)
     }
 
-    /// Where the secret stands that the provider hands over.
-    pub fn learned_places(self) -> impl Iterator<Item = &'static Place> {
-        self.0.rules.iter().filter_map(Rule::learned_place)
+    /// The locations of the secret that the provider sends.
+    pub fn secret_locations(self) -> impl Iterator<Item = &'static ValueLocation> {
+        self.0.rules.iter().filter_map(HandshakeRule::secret_location)
     }
 
-    /// The answer to a request that comes without a signature; `None`: it is no handshake. `secrets` are those in force,
-    /// `option` reads the source's options.
-    pub fn unsigned(
+    /// The response to a request whose signature was not verified. Returns `None` if it is not a handshake. `secrets` are
+    /// the active secrets; `option` reads an option of the source.
+    pub fn respond_unsigned(
         self,
-        request: &Request<'_>,
+        request: &RequestParts<'_>,
         secrets: &[&Secret],
         option: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<Answer> {
-        self.answer(false, &Asked { request, secrets, option })
+    ) -> Option<HandshakeResponse> {
+        self.respond(false, &HandshakeContext { request, secrets, option })
     }
 
-    /// The answer to a request whose signature was checked; `None`: it is an event.
-    pub fn signed(
+    /// The response to a request whose signature was verified. Returns `None` if it is an event. The parameters are those of
+    /// [`Handshake::respond_unsigned`].
+    pub fn respond_signed(
         self,
-        request: &Request<'_>,
+        request: &RequestParts<'_>,
         secrets: &[&Secret],
         option: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<Answer> {
-        self.answer(true, &Asked { request, secrets, option })
+    ) -> Option<HandshakeResponse> {
+        self.respond(true, &HandshakeContext { request, secrets, option })
     }
 
-    fn answer(self, signed: bool, asked: &Asked<'_>) -> Option<Answer> {
-        self.0.rules.iter().filter(|rule| rule.is_signed() == signed).find_map(|rule| rule.answer(asked))
+    fn respond(self, signed: bool, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
+        self.0.rules.iter().filter(|rule| rule.is_signed() == signed).find_map(|rule| rule.respond(context))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One rule: when it applies, what must hold, what it answers.
+//! A handshake rule: its conditions, its check and its response.
 
 use std::collections::BTreeMap;
 
@@ -8,49 +8,50 @@ use http::{HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::template::{AnswerTemplate, is_token};
-use super::{Answer, Effect};
+use super::template::{TextTemplate, is_token};
+use super::{HandshakeEffect, HandshakeResponse};
 use crate::limits;
 use crate::model::Secret;
 use crate::model::header::JSON;
-use crate::signature::{OneOrMany, Place, Request};
+use crate::signature::{OneOrMany, RequestParts, ValueLocation};
 
-/// A rule as it stands in `table.toml`.
+/// A rule as written in `table.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawRule {
-    /// What it is for, a sentence.
+pub(crate) struct RawHandshakeRule {
+    /// One sentence that describes the rule.
     about: String,
-    /// Methods; `POST` by default.
+    /// The HTTP methods; `POST` by default.
     #[serde(default)]
     on: Option<OneOrMany>,
-    /// Whether the signature is checked before.
+    /// Whether the signature must be verified before.
     #[serde(default)]
     signed: bool,
-    /// What must all hold: `PLACE` is there, `!PLACE` is not, `PLACE=TEXT`, `object`: the body is one, `!object`.
+    /// Conditions that must all hold: `PLACE` (present), `!PLACE` (absent), `PLACE=TEXT`, `object` (the body is a JSON
+    /// object), `!object`.
     #[serde(default)]
     when: Vec<String>,
-    /// `PLACE=option:NAME`: else the answer is 403.
+    /// `PLACE=option:NAME`: the value must equal the option, otherwise the response is 403.
     #[serde(default)]
     check: Option<String>,
-    /// What is answered; without it the rule only checks.
+    /// The response. A rule without a response only checks.
     #[serde(default)]
-    answer: Option<RawAnswer>,
-    /// Where the source's secret stands.
+    answer: Option<RawResponse>,
+    /// The location of the source's secret.
     #[serde(default)]
     learn: Option<String>,
-    /// Where an address stands that is to be visited before the answer …
+    /// The location of an address that must be requested before the response.
     #[serde(default)]
     visit: Option<String>,
-    /// … and the hosts that it may have; `{region}` is one of Amazon's.
+    /// The hosts that the address may have. `{region}` matches an AWS region.
     #[serde(default)]
     hosts: Vec<String>,
 }
 
-/// Its answer: text or JSON in which `{…}` is filled in, or only a status.
+/// The response of a rule as written: text or JSON with `{…}` placeholders, or only a status.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawAnswer {
+struct RawResponse {
     /// 200 by default.
     #[serde(default)]
     status: Option<u16>,
@@ -62,65 +63,65 @@ struct RawAnswer {
     headers: BTreeMap<String, String>,
 }
 
-/// A rule that can be used.
+/// A compiled rule.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct HandshakeRule {
     about: Box<str>,
     methods: Vec<Box<str>>,
     signed: bool,
     when: Vec<Condition>,
-    check: Option<(Place, Box<str>)>,
-    reply: Option<Reply>,
-    learn: Option<Place>,
-    visit: Option<(Place, Vec<Box<str>>)>,
+    check: Option<(ValueLocation, Box<str>)>,
+    reply: Option<ResponseTemplate>,
+    learn: Option<ValueLocation>,
+    visit: Option<(ValueLocation, Vec<Box<str>>)>,
 }
 
 #[derive(Debug)]
 enum Condition {
-    Is(Place, Box<str>),
-    There(Place),
-    Missing(Place),
-    Object(bool),
+    Equals(ValueLocation, Box<str>),
+    Present(ValueLocation),
+    Absent(ValueLocation),
+    BodyIsObject(bool),
 }
 
 #[derive(Debug)]
-struct Reply {
+struct ResponseTemplate {
     status: StatusCode,
-    body: Body,
-    headers: Vec<(HeaderName, AnswerTemplate)>,
+    body: ResponseBodyTemplate,
+    headers: Vec<(HeaderName, TextTemplate)>,
 }
 
 #[derive(Debug)]
-enum Body {
+enum ResponseBodyTemplate {
     Empty,
-    Text(AnswerTemplate),
-    Json(Vec<(String, Field)>),
+    Text(TextTemplate),
+    Json(Vec<(String, JsonMember)>),
 }
 
 #[derive(Debug)]
-enum Field {
-    Text(AnswerTemplate),
+enum JsonMember {
+    Text(TextTemplate),
     Value(Value),
 }
 
-/// What a rule looks at.
-pub(super) struct Asked<'a> {
-    pub(super) request: &'a Request<'a>,
-    /// Those in force.
+/// The input of a rule: the request and what the source provides.
+pub(super) struct HandshakeContext<'a> {
+    pub(super) request: &'a RequestParts<'a>,
+    /// The active secrets.
     pub(super) secrets: &'a [&'a Secret],
     pub(super) option: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Asked<'_> {
-    /// A value that is there, once and not too long to be given back.
-    pub(super) fn value(&self, place: &Place) -> Option<String> {
-        let value = place.read(self.request).ok().flatten()?;
+impl HandshakeContext<'_> {
+    /// The value at the location. Returns `None` if it is absent, empty, ambiguous or too long to be returned.
+    pub(super) fn value(&self, location: &ValueLocation) -> Option<String> {
+        let value = location.read(self.request).ok().flatten()?;
         (1..=limits::HANDSHAKE_VALUE_BYTES_MAX).contains(&value.len()).then(|| value.into_owned())
     }
 }
 
-impl Rule {
-    pub(super) fn try_new(raw: RawRule) -> Result<Self, String> {
+impl HandshakeRule {
+    pub(super) fn try_new(raw: RawHandshakeRule) -> Result<Self, String> {
         let methods = match raw.on {
             None => vec!["POST".into()],
             Some(OneOrMany::One(method)) => vec![method.into()],
@@ -135,10 +136,10 @@ impl Rule {
             signed: raw.signed,
             when: raw.when.iter().map(|text| Condition::try_new(text)).collect::<Result<_, _>>()?,
             check: raw.check.as_deref().map(check).transpose()?,
-            reply: raw.answer.map(Reply::try_new).transpose()?,
-            learn: raw.learn.as_deref().map(place).transpose()?,
+            reply: raw.answer.map(ResponseTemplate::try_new).transpose()?,
+            learn: raw.learn.as_deref().map(location).transpose()?,
             visit: match raw.visit.as_deref() {
-                Some(text) => Some((place(text)?, raw.hosts.into_iter().map(Into::into).collect())),
+                Some(text) => Some((location(text)?, raw.hosts.into_iter().map(Into::into).collect())),
                 None => None,
             },
         })
@@ -152,90 +153,91 @@ impl Rule {
         self.signed
     }
 
-    pub(super) fn learns(&self) -> bool {
+    pub(super) fn provides_secret(&self) -> bool {
         self.learn.is_some()
     }
 
-    pub(super) fn learned_place(&self) -> Option<&Place> {
+    pub(super) fn secret_location(&self) -> Option<&ValueLocation> {
         self.learn.as_ref()
     }
 
-    /// The answer, if this rule wants the request.
-    pub(super) fn answer(&self, asked: &Asked<'_>) -> Option<Answer> {
-        if !self.methods.iter().any(|method| **method == *asked.request.method)
-            || !self.when.iter().all(|condition| condition.holds(asked))
-            || (self.learns() && !asked.secrets.is_empty())
+    /// The response of this rule. Returns `None` if the rule does not match the request.
+    pub(super) fn respond(&self, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
+        if !self.methods.iter().any(|method| **method == *context.request.method)
+            || !self.when.iter().all(|condition| condition.holds(context))
+            || (self.provides_secret() && !context.secrets.is_empty())
         {
             return None;
         }
-        if let Some((place, option)) = &self.check {
-            // Compared as secrets, in constant time; an option that is not set lets nobody in.
-            let given = asked.value(place).map(Secret::new);
-            let wanted = (asked.option)(option).map(Secret::new);
+        if let Some((location, option)) = &self.check {
+            // Secrets are compared in constant time. If the option is not set, the check fails.
+            let given = context.value(location).map(Secret::new);
+            let wanted = (context.option)(option).map(Secret::new);
             if given.is_none() || given != wanted {
-                return Some(refusal());
+                return Some(forbidden());
             }
         }
-        let mut answer = self.reply.as_ref()?.fill(asked)?;
-        if let Some(place) = &self.learn {
-            answer.effect = Effect::Learn(Secret::new(asked.value(place).filter(|value| is_token(value))?));
+        let mut response = self.reply.as_ref()?.fill(context)?;
+        if let Some(location) = &self.learn {
+            response.effect =
+                HandshakeEffect::Learn(Secret::new(context.value(location).filter(|value| is_token(value))?));
         }
-        if let Some((place, hosts)) = &self.visit {
-            match asked.value(place).and_then(|text| address(&text, hosts)) {
-                Some(url) => answer.effect = Effect::Visit(url),
-                None => return Some(refusal()),
+        if let Some((location, hosts)) = &self.visit {
+            match context.value(location).and_then(|text| address(&text, hosts)) {
+                Some(url) => response.effect = HandshakeEffect::Visit(url),
+                None => return Some(forbidden()),
             }
         }
-        Some(answer)
+        Some(response)
     }
 }
 
 impl Condition {
     fn try_new(text: &str) -> Result<Self, String> {
         Ok(match text {
-            "object" => Self::Object(true),
-            "!object" => Self::Object(false),
+            "object" => Self::BodyIsObject(true),
+            "!object" => Self::BodyIsObject(false),
             _ => match (text.strip_prefix('!'), text.split_once('=')) {
-                (Some(missing), _) => Self::Missing(place(missing)?),
-                (None, Some((at, value))) => Self::Is(place(at)?, value.into()),
-                (None, None) => Self::There(place(text)?),
+                (Some(missing), _) => Self::Absent(location(missing)?),
+                (None, Some((at, value))) => Self::Equals(location(at)?, value.into()),
+                (None, None) => Self::Present(location(text)?),
             },
         })
     }
 
-    fn holds(&self, asked: &Asked<'_>) -> bool {
+    fn holds(&self, context: &HandshakeContext<'_>) -> bool {
         match self {
-            Self::Is(place, wanted) => asked.value(place).as_deref() == Some(wanted),
-            Self::There(place) => matches!(place.read(asked.request), Ok(Some(value)) if !value.is_empty()),
-            Self::Missing(place) => matches!(place.read(asked.request), Ok(None)),
-            Self::Object(wanted) => asked.request.body.trim_ascii_start().starts_with(b"{") == *wanted,
+            Self::Equals(location, wanted) => context.value(location).as_deref() == Some(wanted),
+            Self::Present(location) => matches!(location.read(context.request), Ok(Some(value)) if !value.is_empty()),
+            Self::Absent(location) => matches!(location.read(context.request), Ok(None)),
+            Self::BodyIsObject(wanted) => context.request.body.trim_ascii_start().starts_with(b"{") == *wanted,
         }
     }
 }
 
-impl Reply {
-    fn try_new(raw: RawAnswer) -> Result<Self, String> {
+impl ResponseTemplate {
+    fn try_new(raw: RawResponse) -> Result<Self, String> {
         let status = raw.status.unwrap_or(200);
         let body = match (raw.text, raw.json) {
-            (None, None) => Body::Empty,
-            (Some(text), None) => Body::Text(AnswerTemplate::try_new(&text)?),
+            (None, None) => ResponseBodyTemplate::Empty,
+            (Some(text), None) => ResponseBodyTemplate::Text(TextTemplate::try_new(&text)?),
             (None, Some(json)) => {
                 let field = |(name, value)| {
                     Ok((
                         name,
                         match value {
-                            Value::String(text) => Field::Text(AnswerTemplate::try_new(&text)?),
-                            value => Field::Value(value),
+                            Value::String(text) => JsonMember::Text(TextTemplate::try_new(&text)?),
+                            value => JsonMember::Value(value),
                         },
                     ))
                 };
-                Body::Json(json.into_iter().map(field).collect::<Result<_, String>>()?)
+                ResponseBodyTemplate::Json(json.into_iter().map(field).collect::<Result<_, String>>()?)
             }
             (Some(_), Some(_)) => return Err("answer: text or json, not both".to_owned()),
         };
         let header = |(name, text): (&String, &String)| {
             let name = name.parse().map_err(|_| format!("answer.headers: {name} is no header name"))?;
-            Ok((name, AnswerTemplate::try_new(text)?))
+            Ok((name, TextTemplate::try_new(text)?))
         };
         Ok(Self {
             status: StatusCode::from_u16(status).map_err(|_| format!("answer.status: {status} is no status"))?,
@@ -244,18 +246,18 @@ impl Reply {
         })
     }
 
-    /// The answer, if everything that it says is there.
-    fn fill(&self, asked: &Asked<'_>) -> Option<Answer> {
+    /// Fills the template. Returns `None` if a value is missing.
+    fn fill(&self, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
         let (content_type, body) = match &self.body {
-            Body::Empty => (None, String::new()),
-            Body::Text(template) => (Some("text/plain"), template.fill(asked)?),
-            Body::Json(fields) => {
-                let field = |(name, field): &(String, Field)| {
+            ResponseBodyTemplate::Empty => (None, String::new()),
+            ResponseBodyTemplate::Text(template) => (Some("text/plain"), template.fill(context)?),
+            ResponseBodyTemplate::Json(fields) => {
+                let field = |(name, field): &(String, JsonMember)| {
                     Some((
                         name.clone(),
                         match field {
-                            Field::Text(template) => Value::String(template.fill(asked)?),
-                            Field::Value(value) => value.clone(),
+                            JsonMember::Text(template) => Value::String(template.fill(context)?),
+                            JsonMember::Value(value) => value.clone(),
                         },
                     ))
                 };
@@ -267,27 +269,37 @@ impl Reply {
             content_type.map(|value| (header::CONTENT_TYPE, HeaderValue::from_static(value))).into_iter().collect();
         headers.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
         for (name, template) in &self.headers {
-            headers.push((name.clone(), HeaderValue::from_str(&template.fill(asked)?).ok()?));
+            headers.push((name.clone(), HeaderValue::from_str(&template.fill(context)?).ok()?));
         }
-        Some(Answer { status: self.status, headers, body: Bytes::from(body), effect: Effect::Nothing })
+        Some(HandshakeResponse {
+            status: self.status,
+            headers,
+            body: Bytes::from(body),
+            effect: HandshakeEffect::Nothing,
+        })
     }
 }
 
-fn refusal() -> Answer {
-    Answer { status: StatusCode::FORBIDDEN, headers: Vec::new(), body: Bytes::new(), effect: Effect::Nothing }
+fn forbidden() -> HandshakeResponse {
+    HandshakeResponse {
+        status: StatusCode::FORBIDDEN,
+        headers: Vec::new(),
+        body: Bytes::new(),
+        effect: HandshakeEffect::Nothing,
+    }
 }
 
-fn place(text: &str) -> Result<Place, String> {
+fn location(text: &str) -> Result<ValueLocation, String> {
     text.parse().map_err(|error| format!("{text:?}: {error}"))
 }
 
-fn check(text: &str) -> Result<(Place, Box<str>), String> {
+fn check(text: &str) -> Result<(ValueLocation, Box<str>), String> {
     let parts = text.split_once('=').and_then(|(at, option)| Some((at, option.strip_prefix("option:")?)));
     let (at, option) = parts.ok_or_else(|| format!("check: expected PLACE=option:NAME, not {text:?}"))?;
-    Ok((place(at)?, option.into()))
+    Ok((location(at)?, option.into()))
 }
 
-/// An address that may be visited: HTTPS on its usual port, without a password, at one of the hosts.
+/// Parses an address that may be requested: HTTPS on the default port, without credentials, at one of the hosts.
 fn address(text: &str, hosts: &[Box<str>]) -> Option<url::Url> {
     let url = url::Url::parse(text).ok()?;
     let plain =
@@ -296,7 +308,7 @@ fn address(text: &str, hosts: &[Box<str>]) -> Option<url::Url> {
     (plain && hosts.iter().any(|pattern| is_host(host, pattern))).then_some(url)
 }
 
-/// Label by label; `{region}` stands for one of Amazon's.
+/// Compares a host with a pattern label by label. `{region}` matches an AWS region.
 fn is_host(host: &str, pattern: &str) -> bool {
     let (mut labels, mut wanted) = (host.split('.'), pattern.split('.'));
     loop {
@@ -309,7 +321,8 @@ fn is_host(host: &str, pattern: &str) -> bool {
     }
 }
 
-/// `us-west-2`, `us-gov-east-1`; not `s3-us-west-2`, below which the names are those of anybody's buckets.
+/// Matches `us-west-2` and `us-gov-east-1`, but not `s3-us-west-2`: the names below that are buckets, which anyone can
+/// create.
 fn is_region(label: &str) -> bool {
     let Some((words, number)) = label.rsplit_once('-') else { return false };
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
@@ -324,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_provider_s_own_hosts_are_visited() {
+    fn only_addresses_at_the_provider_s_hosts_are_requested() {
         let hosts = ["sns.{region}.amazonaws.com".into(), "sns.{region}.amazonaws.com.cn".into()];
         for good in [
             "https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription",
@@ -354,12 +367,12 @@ mod tests {
         }
     }
 
-    /// The text that a rule with this template answers.
+    /// The response text of a rule with this template.
     fn answered(template: &str) -> Result<Option<String>, String> {
         let raw = serde_json::json!({"about": "x", "answer": {"text": template}});
-        let rule = Rule::try_new(serde_json::from_value(raw).unwrap())?;
+        let rule = HandshakeRule::try_new(serde_json::from_value(raw).unwrap())?;
         let headers = http::HeaderMap::new();
-        let request = Request {
+        let request = RequestParts {
             method: "POST",
             url: "https://hooks.example.com/in",
             query: Some("a=1&token=abcdefgh"),
@@ -368,12 +381,13 @@ mod tests {
             body: br#"{"a{b":2,"c":"d"}"#,
         };
         let option = |name: &str| (name == "o").then(|| "3".to_owned());
-        let asked = Asked { request: &request, secrets: &[&Secret::new("a secret of the test")], option: &option };
-        Ok(rule.answer(&asked).map(|answer| String::from_utf8(answer.body.to_vec()).unwrap()))
+        let context =
+            HandshakeContext { request: &request, secrets: &[&Secret::new("a secret of the test")], option: &option };
+        Ok(rule.respond(&context).map(|answer| String::from_utf8(answer.body.to_vec()).unwrap()))
     }
 
     #[test]
-    fn each_template_gives_the_text_that_it_describes() {
+    fn templates_are_filled_with_request_values_and_digests() {
         for (template, text) in [
             ("", ""),
             ("ok", "ok"),
@@ -410,8 +424,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_says_nothing_sensible_is_refused() {
-        let rule = |json: &str| Rule::try_new(serde_json::from_str(json).unwrap()).map(drop);
+    fn invalid_rules_are_rejected() {
+        let rule = |json: &str| HandshakeRule::try_new(serde_json::from_str(json).unwrap()).map(drop);
         assert_eq!(rule(r#"{"about":"x","when":["json:/a","!header:B","object"],"answer":{}}"#), Ok(()));
         for (json, what) in [
             (r#"{"about":"x","when":["body"]}"#, "body"),

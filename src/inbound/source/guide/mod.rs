@@ -1,27 +1,27 @@
-//! The integration guide for whoever sends to a source, in Markdown, made from what the source is.
+//! Generates the integration guide for the senders of a source, in Markdown, from its settings.
 
 mod code;
-mod sample;
+mod example;
 mod signing;
 
 use std::fmt::Write as _;
 
-use super::{Source, Token};
-use crate::inbound::provider::{self, Dedup};
+use super::{PartnerToken, Source};
+use crate::inbound::provider::{self, DedupMode};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::model::EventPattern;
 use crate::model::kind::{self, PARTNER};
 use crate::signature::{OneOrMany, RawScheme};
-use sample::Sample;
-use signing::Signing;
+use example::ExampleRequest;
+use signing::SigningSteps;
 
-/// Kinds whose senders write their own code.
+/// The kinds whose senders write their own code.
 const OWN_CODE: [&str; 6] = [PARTNER, kind::CUSTOM, kind::STANDARD_WEBHOOKS, kind::TOKEN, kind::BASIC, kind::NONE];
 
 impl Source {
-    /// Where its sender sends to. A partner's URL ends with the token, which only whoever made it has; without it, with
-    /// `…` and the token's last characters.
-    pub fn address(&self, token: Option<&Token>) -> String {
+    /// The URL for the sender. A partner's URL ends with the token, which is known only when it is created. Without `token`,
+    /// it ends with `…` and the last characters of the token.
+    pub fn address(&self, token: Option<&PartnerToken>) -> String {
         if self.settings.kind != PARTNER {
             return self.url.to_string();
         }
@@ -33,20 +33,20 @@ impl Source {
         }
     }
 
-    /// The guide; with the partner's token in it where it was just made.
-    pub fn guide(&self, token: Option<&Token>) -> String {
+    /// The guide in Markdown. `token` is the token of a partner if it was just created.
+    pub fn guide(&self, token: Option<&PartnerToken>) -> String {
         let guide = Guide { source: self, address: self.address(token), scheme: self.scheme_as_written() };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let mut text = String::new();
         let _ = if OWN_CODE.contains(&&*self.settings.kind) {
-            guide.for_code(&mut text)
+            guide.write_for_developer(&mut text)
         } else {
-            guide.for_provider(&mut text)
+            guide.write_for_provider(&mut text)
         };
         text
     }
 
-    /// How it is signed, as a person would write it.
+    /// The signature scheme as a user would write it in the settings.
     fn scheme_as_written(&self) -> RawScheme {
         let settings = &self.settings;
         let usual = |scheme: &str| RawScheme {
@@ -71,11 +71,11 @@ struct Guide<'a> {
 }
 
 impl Guide<'_> {
-    /// For people who write what sends.
-    fn for_code(&self, to: &mut String) -> std::fmt::Result {
+    /// Writes the guide for developers of a sender.
+    fn write_for_developer(&self, to: &mut String) -> std::fmt::Result {
         let source = self.source;
         let is_partner = source.settings.kind == PARTNER;
-        let sample = Sample::of(source);
+        let example = ExampleRequest::for_source(source);
         writeln!(to, "# Sending events to `{}`\n", source.name)?;
         if let Some(description) = &source.settings.description {
             writeln!(to, "{description}\n")?;
@@ -88,11 +88,11 @@ impl Guide<'_> {
             )?;
             writeln!(to, "not in logs. If it is lost, ask for another; from then on only the new URL works.\n")?;
         }
-        let signing = Signing::of(source, &self.scheme);
+        let signing = SigningSteps::try_new(source, &self.scheme);
         writeln!(
             to,
             "## Try it\n\n```sh\n{}```\n",
-            code::shell(&self.address, &sample, signing.as_ref(), &self.scheme)
+            code::shell(&self.address, &example, signing.as_ref(), &self.scheme)
         )?;
         writeln!(
             to,
@@ -101,7 +101,7 @@ impl Guide<'_> {
         Self::format(to, is_partner)?;
         self.rules(to)?;
         self.dedup(to)?;
-        self.signature(to, signing.as_ref(), &sample)?;
+        self.signature(to, signing.as_ref(), &example)?;
         self.answers(to)?;
         self.limits(to)
     }
@@ -123,7 +123,7 @@ impl Guide<'_> {
     }
 
     fn rules(&self, to: &mut String) -> std::fmt::Result {
-        let sentences = self.source.rules.as_ref().map(super::Rules::describe).unwrap_or_default();
+        let sentences = self.source.rules.as_ref().map(super::ValidationRules::describe).unwrap_or_default();
         if sentences.is_empty() {
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl Guide<'_> {
 
     fn dedup(&self, to: &mut String) -> std::fmt::Result {
         let source = self.source;
-        if source.recipe.dedup == Dedup::Never {
+        if source.recipe.dedup == DedupMode::Never {
             return Ok(());
         }
         writeln!(to, "## Once and only once\n")?;
@@ -151,15 +151,15 @@ impl Guide<'_> {
             (true, false) => String::new(),
         };
         let same = match (source.recipe.dedup, id.is_empty()) {
-            (Dedup::Body, _) | (_, true) => "Two requests with the same body, byte for byte, are one event.",
-            (Dedup::Id | Dedup::Never, false) => "Two requests with the same id are one event.",
-            (Dedup::IdAndBody, false) => "Two requests with the same id and the same body are one event.",
+            (DedupMode::Body, _) | (_, true) => "Two requests with the same body, byte for byte, are one event.",
+            (DedupMode::Id | DedupMode::Never, false) => "Two requests with the same id are one event.",
+            (DedupMode::IdAndBody, false) => "Two requests with the same id and the same body are one event.",
         };
         writeln!(to, "{} {same} So send again whatever you are not sure of,", id.trim_end())?;
         writeln!(to, "unchanged: what was taken before is answered `200` with the first one's id.\n")
     }
 
-    fn signature(&self, to: &mut String, signing: Option<&Signing>, sample: &Sample) -> std::fmt::Result {
+    fn signature(&self, to: &mut String, signing: Option<&SigningSteps>, sample: &ExampleRequest) -> std::fmt::Result {
         let scheme = &self.scheme;
         match &*scheme.scheme {
             "none" => return Ok(()),
@@ -229,15 +229,15 @@ impl Guide<'_> {
         if let Some(limit) = source.rate_limit {
             writeln!(to, "- At most {} requests a second, {} of them at once.", limit.per_second, limit.burst)?;
         }
-        if source.recipe.takes_forms {
+        if source.recipe.accepts_forms {
             writeln!(to, "- `Content-Type` is `application/json`; forms are taken as well.")
         } else {
             writeln!(to, "- `Content-Type` is `application/json`, in UTF-8.")
         }
     }
 
-    /// For people who set a provider up.
-    fn for_provider(&self, to: &mut String) -> std::fmt::Result {
+    /// Writes the guide for users who configure a provider.
+    fn write_for_provider(&self, to: &mut String) -> std::fmt::Result {
         let source = self.source;
         let kind = source.settings.kind.as_str();
         let recipe = provider::recipe(kind);
@@ -282,7 +282,7 @@ impl Guide<'_> {
         self.limits(to)
     }
 
-    /// What its events become.
+    /// Writes the event types to which the topics are mapped.
     fn topics(&self, to: &mut String) -> std::fmt::Result {
         let source = self.source;
         let own = source.settings.event_map.as_deref();
@@ -316,12 +316,12 @@ fn credentials(scheme: &RawScheme) -> String {
     }
 }
 
-/// An event type that a pattern takes.
-fn of_pattern(pattern: &EventPattern) -> String {
+/// An event type that matches the pattern.
+fn example_type(pattern: &EventPattern) -> String {
     match pattern {
         EventPattern::Exact(text) => text.to_string(),
         EventPattern::Prefix(prefix) => format!("{prefix}created"),
-        EventPattern::All => sample::EVENT_TYPE.to_owned(),
+        EventPattern::All => example::EVENT_TYPE.to_owned(),
     }
 }
 

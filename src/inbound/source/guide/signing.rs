@@ -1,61 +1,61 @@
-//! What a sender has to sign, as the programs of the guide need it.
+//! The signature scheme of a source in the form that the example programs of the guide need.
 
 use std::fmt::Write as _;
 
 use super::Source;
 use crate::limits::TOLERANCE_SECONDS_DEFAULT;
 use crate::signature::{OneOrMany, RawScheme};
-use crate::template::{Part, Template};
+use crate::template::{Template, TemplatePart};
 
-/// A part of what is signed, or of the value that carries the signature.
+/// A part of the signed content, or of the header value with the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum SigningPart {
     Text(String),
     Body,
     Time,
-    /// The delivery's id, which is also in a header.
+    /// The delivery id, which is also sent in a header.
     Id,
     Method,
     Url,
     Signature,
 }
 
-/// How a time is written.
+/// The format of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeForm {
+pub(super) enum TimeFormat {
     Seconds,
     Millis,
     Rfc3339,
 }
 
-/// How the secret's text becomes the key's bytes.
+/// How the text of the secret is decoded to the bytes of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyForm {
+pub(super) enum KeyFormat {
     Utf8,
     Hex,
     Base64,
     Whsec,
 }
 
-/// An HMAC in a header.
+/// The steps to sign a request with an HMAC in a header.
 #[derive(Debug)]
-pub(super) struct Signing {
-    /// `sha256`.
+pub(super) struct SigningSteps {
+    /// The hash algorithm: `sha1`, `sha256` or `sha512`.
     pub(super) alg: &'static str,
-    pub(super) key: KeyForm,
+    pub(super) key: KeyFormat,
     pub(super) is_base64: bool,
-    pub(super) signed: Vec<Piece>,
+    pub(super) signed: Vec<SigningPart>,
     pub(super) header: String,
-    /// The header's value.
-    pub(super) value: Vec<Piece>,
-    pub(super) time: Option<TimeForm>,
-    /// Where the time goes, if not beside the signature.
+    /// The parts of the header value.
+    pub(super) value: Vec<SigningPart>,
+    pub(super) time: Option<TimeFormat>,
+    /// The header for the time, if the time is not in the signature header.
     pub(super) time_header: Option<String>,
 }
 
-impl Signing {
-    /// `None` for a scheme that is no HMAC in a header, or covers what only a real program has at hand.
-    pub(super) fn of(source: &Source, scheme: &RawScheme) -> Option<Self> {
+impl SigningSteps {
+    /// Returns `None` if the scheme is not an HMAC in a header, or signs values that the example programs do not have.
+    pub(super) fn try_new(source: &Source, scheme: &RawScheme) -> Option<Self> {
         if scheme.scheme != "hmac" || scheme.each.is_some() {
             return None;
         }
@@ -66,10 +66,10 @@ impl Signing {
             Some(_) => return None,
         };
         let key = match scheme.key.as_deref() {
-            None | Some("utf8") => KeyForm::Utf8,
-            Some("hex") => KeyForm::Hex,
-            Some("base64") => KeyForm::Base64,
-            Some("whsec") => KeyForm::Whsec,
+            None | Some("utf8") => KeyFormat::Utf8,
+            Some("hex") => KeyFormat::Hex,
+            Some("base64") => KeyFormat::Base64,
+            Some("whsec") => KeyFormat::Whsec,
             Some(_) => return None,
         };
         let is_base64 = match scheme.encoding.as_deref() {
@@ -80,45 +80,49 @@ impl Signing {
         let signed = pieces(scheme.signed.as_deref().unwrap_or("{body}"))?;
         let header = header(first(scheme.sig.as_ref())?)?.to_owned();
         let prefix = scheme.prefix.clone().unwrap_or_default();
-        let mut value = vec![Piece::Text(prefix), Piece::Signature];
+        let mut value = vec![SigningPart::Text(prefix), SigningPart::Signature];
         let (mut time, mut time_header) = (None, None);
         if let Some(place) = scheme.time.as_deref() {
             time = Some(match scheme.unit.as_deref() {
-                None | Some("s") => TimeForm::Seconds,
-                Some("ms") => TimeForm::Millis,
-                Some("rfc3339") => TimeForm::Rfc3339,
+                None | Some("s") => TimeFormat::Seconds,
+                Some("ms") => TimeFormat::Millis,
+                Some("rfc3339") => TimeFormat::Rfc3339,
                 Some(_) => return None,
             });
             match (place.strip_prefix("sig:"), header_of(place)) {
                 (Some(mark), _) => {
                     let split = scheme.split.clone().unwrap_or_else(|| ",".to_owned());
-                    value.splice(0..0, [Piece::Text(mark.to_owned()), Piece::Time, Piece::Text(split)]);
+                    value.splice(
+                        0..0,
+                        [SigningPart::Text(mark.to_owned()), SigningPart::Time, SigningPart::Text(split)],
+                    );
                 }
                 (None, Some(name)) => time_header = Some(name),
                 (None, None) => return None,
             }
         }
-        // The id stands in the first of the sample's headers.
+        // The id must be in exactly one header, which the example request contains.
         let has_id = source.recipe.id.len() == 1 && header_of(&source.recipe.id[0].to_string()).is_some();
-        let fits = (time.is_some() || !signed.contains(&Piece::Time)) && (has_id || !signed.contains(&Piece::Id));
-        value.retain(|piece| *piece != Piece::Text(String::new()));
+        let fits =
+            (time.is_some() || !signed.contains(&SigningPart::Time)) && (has_id || !signed.contains(&SigningPart::Id));
+        value.retain(|piece| *piece != SigningPart::Text(String::new()));
         fits.then_some(Self { alg, key, is_base64, signed, header, value, time, time_header })
     }
 }
 
-/// `{time}.{body}` in its parts; `None` for a template with a placeholder that the programs have no value for.
-fn pieces(template: &str) -> Option<Vec<Piece>> {
+/// Splits a template such as `{time}.{body}` into parts. Returns `None` if a placeholder has no value in the programs.
+fn pieces(template: &str) -> Option<Vec<SigningPart>> {
     let placeholder = |name: &str| match name {
-        "body" => Ok(Piece::Body),
-        "time" => Ok(Piece::Time),
-        "id" => Ok(Piece::Id),
-        "method" => Ok(Piece::Method),
-        "url" => Ok(Piece::Url),
+        "body" => Ok(SigningPart::Body),
+        "time" => Ok(SigningPart::Time),
+        "id" => Ok(SigningPart::Id),
+        "method" => Ok(SigningPart::Method),
+        "url" => Ok(SigningPart::Url),
         _ => Err(()),
     };
     let piece = |part| match part {
-        Part::Text(text) => Piece::Text(text.into_string()),
-        Part::Placeholder(piece) => piece,
+        TemplatePart::Text(text) => SigningPart::Text(text.into_string()),
+        TemplatePart::Placeholder(piece) => piece,
     };
     Some(Template::parse(template, placeholder).ok()?.into_parts().into_iter().map(piece).collect())
 }
@@ -130,7 +134,7 @@ pub(super) fn first(places: Option<&OneOrMany>) -> Option<&str> {
     }
 }
 
-/// The header that a place names first.
+/// The first header name of a location. Returns `None` if the location is not a header.
 pub(super) fn header(place: &str) -> Option<&str> {
     place.strip_prefix("header:")?.split('|').next()
 }
@@ -139,7 +143,7 @@ fn header_of(place: &str) -> Option<String> {
     header(place).map(str::to_owned)
 }
 
-/// The scheme for people.
+/// Writes a table that describes the scheme.
 pub(super) fn table(to: &mut String, scheme: &RawScheme, source: &Source) -> std::fmt::Result {
     let places = |places: Option<&OneOrMany>| match places {
         None => None,
@@ -182,11 +186,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_falls_into_what_a_program_can_write() {
-        let text = |text: &str| Piece::Text(text.to_owned());
-        assert_eq!(pieces("{time}.{body}"), Some(vec![Piece::Time, text("."), Piece::Body]));
-        assert_eq!(pieces("{{{id}}}{{"), Some(vec![text("{"), Piece::Id, text("}{")]));
-        assert_eq!(pieces("{method}{url}"), Some(vec![Piece::Method, Piece::Url]));
+    fn a_template_is_split_into_parts() {
+        let text = |text: &str| SigningPart::Text(text.to_owned());
+        assert_eq!(pieces("{time}.{body}"), Some(vec![SigningPart::Time, text("."), SigningPart::Body]));
+        assert_eq!(pieces("{{{id}}}{{"), Some(vec![text("{"), SigningPart::Id, text("}{")]));
+        assert_eq!(pieces("{method}{url}"), Some(vec![SigningPart::Method, SigningPart::Url]));
         assert_eq!(pieces(""), Some(vec![]));
         for template in ["{header:x-a}", "{json:/a}", "{key}{body}", "{url:unescaped}", "{body", "body}", "{}"] {
             assert_eq!(pieces(template), None, "{template}");

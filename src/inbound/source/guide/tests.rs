@@ -1,4 +1,4 @@
-//! The guide's lines and programs are run as they stand, against a socket, and what arrives is verified by the source.
+//! Runs the programs of the guide unchanged against a socket and verifies the received requests with the source.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,17 +11,17 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::inbound::source::{Identity, ManagedBy, Settings};
+use crate::inbound::source::{Identity, ManagedBy, SourceSettings};
 use crate::model::{Secret, SourceId, Timestamp};
-use crate::signature::Request;
+use crate::signature::RequestParts;
 
 const SECRET: &str = "0123456789abcdef-key";
 
 fn source(settings: &Value, public_url: &str) -> Source {
     let mut settings = settings.clone();
     settings["name"] = json!("acme");
-    let settings: Settings = serde_json::from_value(settings).unwrap();
-    let token = Token::try_new("nNsCbbEO316t13WsH3fw4QIb").unwrap();
+    let settings: SourceSettings = serde_json::from_value(settings).unwrap();
+    let token = PartnerToken::try_new("nNsCbbEO316t13WsH3fw4QIb").unwrap();
     let identity = Identity {
         id: SourceId::from_u128(1),
         tenant: Arc::from("default"),
@@ -32,28 +32,28 @@ fn source(settings: &Value, public_url: &str) -> Source {
         deleted_at: None,
         version: 1,
     };
-    Source::build(settings, identity, public_url).unwrap_or_else(|breaches| panic!("{breaches:?}"))
+    Source::build(settings, identity, public_url).unwrap_or_else(|violations| panic!("{violations:?}"))
 }
 
 fn guide(source: &Source) -> String {
-    source.guide(Some(&Token::try_new("nNsCbbEO316t13WsH3fw4QIb").unwrap()))
+    source.guide(Some(&PartnerToken::try_new("nNsCbbEO316t13WsH3fw4QIb").unwrap()))
 }
 
-/// The program after this heading.
+/// The program after the heading.
 fn program<'g>(guide: &'g str, heading: &str) -> &'g str {
     let after = guide.split_once(heading).unwrap_or_else(|| panic!("no {heading} in {guide}")).1;
     let from = after.split_once("```").unwrap().1.split_once('\n').unwrap().1;
     from.split_once("```").unwrap().0
 }
 
-/// A request as a sender sent it.
-struct Received {
+/// A received request.
+struct CapturedRequest {
     path: String,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
-fn receive(stream: &mut TcpStream) -> Received {
+fn receive(stream: &mut TcpStream) -> CapturedRequest {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
@@ -69,11 +69,11 @@ fn receive(stream: &mut TcpStream) -> Received {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").unwrap();
-    Received { path, headers, body }
+    CapturedRequest { path, headers, body }
 }
 
-/// Runs a program of the guide and gives what it sent; `None` where its language is not installed.
-fn run(listener: &TcpListener, command: &mut Command, secret: &str) -> Option<Received> {
+/// Runs a program of the guide and returns the request it sent. Returns `None` if its language is not installed.
+fn run(listener: &TcpListener, command: &mut Command, secret: &str) -> Option<CapturedRequest> {
     let mut child = command.env("WEBHOOK_SECRET", secret).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
     let accepting = listener.try_clone().unwrap();
     let server = thread::spawn(move || receive(&mut accepting.accept().unwrap().0));
@@ -81,7 +81,7 @@ fn run(listener: &TcpListener, command: &mut Command, secret: &str) -> Option<Re
     Some(server.join().unwrap())
 }
 
-/// The scheme in the ways that senders sign, with a secret for each.
+/// Signature schemes, each with the location of the id and a secret.
 fn schemes() -> Vec<(Value, Value, String)> {
     let none = Value::Null;
     let sig = "header:X-Acme-Signature";
@@ -118,8 +118,8 @@ fn schemes() -> Vec<(Value, Value, String)> {
     ]
 }
 
-fn verify(source: &Source, received: &Received) {
-    let request = Request {
+fn verify(source: &Source, received: &CapturedRequest) {
+    let request = RequestParts {
         method: "POST",
         url: &source.url,
         query: None,
@@ -127,7 +127,7 @@ fn verify(source: &Source, received: &Received) {
         headers: &received.headers,
         body: &received.body,
     };
-    let now = Timestamp::from_millis(jiff_now());
+    let now = Timestamp::from_millis(system_now());
     assert_eq!(
         source.verify(&request, None, now),
         Ok(()),
@@ -138,12 +138,12 @@ fn verify(source: &Source, received: &Received) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the programs sign by the system's clock")]
-fn jiff_now() -> i64 {
+fn system_now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 #[test]
-fn what_the_programs_of_the_guide_send_is_believed() {
+fn requests_of_the_programs_are_verified() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let public_url = format!("http://{}", listener.local_addr().unwrap());
     let dir = tempfile::tempdir().unwrap();
@@ -169,7 +169,7 @@ fn what_the_programs_of_the_guide_send_is_believed() {
             verify(&source, &received);
             let body: Value = serde_json::from_slice(&received.body).unwrap();
             assert_eq!(body["event_type"], "user.created");
-            let checked = source.rules.as_ref().unwrap().check(&body, Timestamp::from_millis(jiff_now()));
+            let checked = source.rules.as_ref().unwrap().check(&body, Timestamp::from_millis(system_now()));
             assert_eq!(checked, Ok(()), "{program}: {body}");
         }
     }
@@ -177,7 +177,7 @@ fn what_the_programs_of_the_guide_send_is_believed() {
 }
 
 #[test]
-fn a_partner_s_curl_line_works_as_it_stands() {
+fn the_curl_line_of_a_partner_works_unchanged() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let public_url = format!("http://{}", listener.local_addr().unwrap());
     let source = source(&json!({ "kind": "partner" }), &public_url);
@@ -191,7 +191,7 @@ fn a_partner_s_curl_line_works_as_it_stands() {
 }
 
 #[test]
-fn a_guide_holds_no_secret_and_only_the_token_that_it_is_given() {
+fn a_guide_contains_no_secret_and_only_the_given_token() {
     let settings = json!({ "kind": "partner", "verify": { "scheme": "hmac", "sig": "header:X-S", "encoding": "hex" },
         "secrets": [SECRET], "description": "Orders of Acme", "rate_limit_rps": 5.0, "max_body_bytes": 2000 });
     let source = source(&settings, "https://hooks.example.com");
@@ -226,7 +226,7 @@ fn the_go_program_imports_what_it_uses() {
 }
 
 #[test]
-fn a_provider_s_guide_says_what_to_do_there() {
+fn the_guide_of_a_provider_describes_its_setup() {
     for (kind, secret) in [("stripe", "whsec_0123456789abcdef"), ("github", SECRET), ("shopify", SECRET)] {
         let source = source(&json!({ "kind": kind, "secrets": [secret] }), "https://hooks.example.com");
         let text = source.guide(None);

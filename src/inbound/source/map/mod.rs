@@ -1,7 +1,7 @@
-//! event_map: what a provider's event becomes, compiled once.
+//! `event_map`: maps the events of a provider to event types and data. A map is compiled once.
 //!
-//! Promises: a map that compiles never panics and never makes what is no JSON or no event type; a value that it takes from
-//! the payload goes on byte for byte, however it was written (`1.10`, `1e400`, `"\u00e9"`); of two rules the first counts.
+//! Invariants: a compiled map never panics and produces only valid JSON and valid event types. Values of the payload are
+//! copied byte for byte (`1.10`, `1e400`, `"\u00e9"`). The first matching rule is applied.
 
 mod rule;
 mod template;
@@ -15,130 +15,133 @@ use std::sync::Arc;
 use http::HeaderMap;
 use serde_json::Value;
 
-use self::rule::{Rule, When};
-use super::{Breach, Source};
-use crate::limits::{BREACHES_LISTED_MAX, EVENT_TYPE_BYTES_MAX, MAP_RULES_MAX};
+use self::rule::{MapRule, TopicPattern};
+use super::Source;
+use crate::limits::{EVENT_TYPE_BYTES_MAX, MAP_RULES_MAX, VIOLATIONS_LISTED_MAX};
+use crate::model::FieldError;
 
-/// A compiled map. A clone shares the rules.
+/// A compiled event map. Clones share the rules.
 #[derive(Debug, Clone, Default)]
 pub struct EventMap {
-    compiled: Arc<Compiled>,
+    compiled: Arc<CompiledMap>,
 }
 
 #[derive(Debug, Default)]
-struct Compiled {
-    rules: Vec<Rule>,
-    /// The first rule of a topic that is written out.
+struct CompiledMap {
+    rules: Vec<MapRule>,
+    /// The first rule of each exact topic.
     exact: HashMap<Box<str>, usize>,
-    /// The rules of more than one topic, in their order.
-    wide: Vec<(When, usize)>,
+    /// The rules with a pattern of topics, in order.
+    patterns: Vec<(TopicPattern, usize)>,
 }
 
-/// An event on its way in, as a map sees it.
+/// The event that a map is applied to.
 #[derive(Debug, Clone, Copy)]
-pub struct Incoming<'a> {
-    /// Where it comes from.
+pub struct MapInput<'a> {
+    /// The source of the event.
     pub source: &'a Source,
-    /// The provider's type in its own spelling, if it has one.
+    /// The event type as the provider writes it, if there is one.
     pub topic: Option<&'a str>,
-    /// The data as JSON: the body, a form as an object, text as a string.
+    /// The data as JSON: the body, a form as an object, or text as a string.
     pub data: &'a str,
-    /// The request's headers.
+    /// The headers of the request.
     pub headers: &'a HeaderMap,
 }
 
-/// What an event became.
+/// The result of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mapped {
-    /// Its type.
+pub struct MappedEvent {
+    /// The event type.
     pub event_type: String,
-    /// Its data, JSON, where a rule builds some; `None`: the payload goes as it came.
+    /// The data that the rule builds, as JSON. `None` if the payload is kept unchanged.
     pub data: Option<String>,
 }
 
-/// Why a map could not be applied to an event, which then stays as it came.
+/// The reason why a rule could not be applied. The event then stays unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
-    /// A value that the rule needs is not there.
+    /// A required value is missing.
     #[error("rule {rule}: {place} is not there")]
     Missing {
-        /// Its index.
+        /// The index of the rule.
         rule: usize,
-        /// `/id`.
+        /// The location as written in the rule, such as `/id`.
         place: Box<str>,
     },
-    /// What the rule makes is no event type.
+    /// The rule produces an invalid event type.
     #[error("rule {rule}: it makes no valid event type")]
     Type {
-        /// Its index.
+        /// The index of the rule.
         rule: usize,
     },
-    /// What the rule makes is far larger than what came.
+    /// The data that the rule builds is too large.
     #[error("rule {rule}: its data is too large")]
     TooLarge {
-        /// Its index.
+        /// The index of the rule.
         rule: usize,
     },
 }
 
 impl EventMap {
+    /// Compiles the rules.
+    ///
     /// # Errors
-    /// What is wrong with the rules, up to a bound; pointers begin with `/event_map`.
-    pub fn try_new(rules: &[Value]) -> Result<Self, Vec<Breach>> {
+    /// The errors of the rules, up to [`VIOLATIONS_LISTED_MAX`]. The pointers begin with `/event_map`.
+    pub fn try_new(rules: &[Value]) -> Result<Self, Vec<FieldError>> {
         if rules.len() > MAP_RULES_MAX {
-            return Err(vec![Breach::new("/event_map", format!("expected at most {MAP_RULES_MAX} rules"))]);
+            return Err(vec![FieldError::new("/event_map", format!("expected at most {MAP_RULES_MAX} rules"))]);
         }
-        let mut compiled = Compiled::default();
-        let mut breaches = Vec::new();
+        let mut compiled = CompiledMap::default();
+        let mut violations = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
-            match Rule::try_new(rule, &format!("/event_map/{index}")) {
-                Ok((When::Exact(topic), rule)) => {
+            match MapRule::try_new(rule, &format!("/event_map/{index}")) {
+                Ok((TopicPattern::Exact(topic), rule)) => {
                     compiled.exact.entry(topic).or_insert(index);
                     compiled.rules.push(rule);
                 }
                 Ok((when, rule)) => {
-                    compiled.wide.push((when, index));
+                    compiled.patterns.push((when, index));
                     compiled.rules.push(rule);
                 }
-                Err(wrong) => breaches.extend(wrong),
+                Err(wrong) => violations.extend(wrong),
             }
         }
-        breaches.truncate(BREACHES_LISTED_MAX);
-        if breaches.is_empty() { Ok(Self { compiled: Arc::new(compiled) }) } else { Err(breaches) }
+        violations.truncate(VIOLATIONS_LISTED_MAX);
+        if violations.is_empty() { Ok(Self { compiled: Arc::new(compiled) }) } else { Err(violations) }
     }
 
-    /// The first rule that wants this event, applied; `None`: no rule does.
+    /// Applies the first rule that matches the event. Returns `None` if no rule matches.
     ///
     /// # Errors
-    /// The event stays as it came.
-    pub fn apply(&self, event: &Incoming<'_>) -> Result<Option<Mapped>, MapError> {
+    /// The rule matches but cannot be applied; the event stays unchanged.
+    pub fn apply(&self, event: &MapInput<'_>) -> Result<Option<MappedEvent>, MapError> {
         let Some(index) = self.compiled.find(event.topic) else { return Ok(None) };
         self.compiled.rules[index].apply(index, event).map(Some)
     }
 
-    /// Whether there is no rule at all.
+    /// Whether the map has no rules.
     pub fn is_empty(&self) -> bool {
         self.compiled.rules.is_empty()
     }
 }
 
-impl Compiled {
+impl CompiledMap {
     fn find(&self, topic: Option<&str>) -> Option<usize> {
         let exact = topic.and_then(|topic| self.exact.get(topic)).copied();
-        let wide = self.wide.iter().find(|(when, _)| when.wants(topic)).map(|(_, index)| *index);
-        match (exact, wide) {
-            (Some(exact), Some(wide)) => Some(exact.min(wide)),
-            (exact, wide) => exact.or(wide),
+        let pattern = self.patterns.iter().find(|(when, _)| when.matches(topic)).map(|(_, index)| *index);
+        match (exact, pattern) {
+            (Some(exact), Some(pattern)) => Some(exact.min(pattern)),
+            (exact, pattern) => exact.or(pattern),
         }
     }
 }
 
-/// `{source}.{topic}` with `/` as `.`, and what no event type may have as `_`; `{source}.event` without a topic. What is
-/// longer than a type may be is cut.
-pub fn plain_type(source: &str, topic: Option<&str>) -> String {
+/// The event type if no rule matches: `{source}.{topic}`, or `{source}.event` without a topic. `/` becomes `.`, and other
+/// characters that are not allowed become `_`. The result is truncated to the maximum length of a type.
+pub fn default_event_type(source: &str, topic: Option<&str>) -> String {
     let topic = topic.filter(|topic| !topic.is_empty()).unwrap_or(template::NO_TOPIC);
-    let mut text = format!("{source}.{}", template::plain_topic(topic));
-    // Every character is ASCII by now, as a source's name is.
+    let mut text = format!("{source}.{}", template::topic_as_type(topic));
+    // All characters are ASCII here, as in the name of a source.
     text.truncate(EVENT_TYPE_BYTES_MAX);
     text
 }

@@ -1,37 +1,41 @@
-//! The type that a rule gives: text with `{topic}` and `{source}` in it.
+//! Templates of event types, with the placeholders `{topic}` and `{source}`.
 
 use crate::limits::EVENT_TYPE_BYTES_MAX;
-use crate::model::{RESERVED_TYPES, is_event_type};
-use crate::template::{Part, Template, TemplateError};
+use crate::model::{RESERVED_TYPE_PREFIX, is_event_type};
+use crate::template::{Template, TemplateError, TemplatePart};
 
-/// What stands for the topic of an event that has none.
+/// The topic that is used for an event without a topic.
 pub(super) const NO_TOPIC: &str = "event";
-/// What is said of any other placeholder.
+/// The error for any other placeholder.
 const UNKNOWN: &str = "the braces hold neither {topic} nor {source}";
 
-/// A compiled type: see [`template`](crate::template).
+/// A compiled template of an event type, in the syntax of [`template`](crate::template).
 #[derive(Debug)]
-pub(super) struct TypeTemplate(Template<Field>);
+pub(super) struct TypeTemplate(Template<TypePlaceholder>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+enum TypePlaceholder {
     Topic,
     Source,
 }
 
 impl TypeTemplate {
+    /// Parses a template.
+    ///
     /// # Errors
-    /// What is wrong, as far as it shows before there is an event.
+    /// The template is invalid, or every type made from it would be invalid.
     pub(super) fn try_new(text: &str) -> Result<Self, String> {
         let template = parse(text).map_err(|error| error.to_string())?;
         let constant: usize = template.texts().map(str::len).sum();
         let letters = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
         let good = match template.parts() {
             [] => false,
-            [Part::Text(text)] => is_event_type(text),
+            [TemplatePart::Text(text)] => is_event_type(text),
             [first, ..] => {
-                let starts =
-                    !matches!(first, Part::Text(text) if !text.starts_with(|c: char| c.is_ascii_alphanumeric()));
+                let starts = match first {
+                    TemplatePart::Text(text) => text.starts_with(|c: char| c.is_ascii_alphanumeric()),
+                    TemplatePart::Placeholder(_) => true,
+                };
                 starts && constant < EVENT_TYPE_BYTES_MAX && template.texts().all(letters)
             }
         };
@@ -41,39 +45,40 @@ impl TypeTemplate {
                  {EVENT_TYPE_BYTES_MAX} in all, with {{topic}} and {{source}} where these belong"
             ));
         }
-        if matches!(template.parts().first(), Some(Part::Text(text)) if text.starts_with(RESERVED_TYPES)) {
-            return Err(format!("types that begin with {RESERVED_TYPES:?} are the gateway's own"));
+        if matches!(template.parts().first(), Some(TemplatePart::Text(text)) if text.starts_with(RESERVED_TYPE_PREFIX))
+        {
+            return Err(format!("types that begin with {RESERVED_TYPE_PREFIX:?} are the gateway's own"));
         }
         Ok(Self(template))
     }
 
-    /// The type of an event; `None` if it comes to none.
+    /// The event type of an event. Returns `None` if the result is not a valid event type.
     pub(super) fn fill(&self, source: &str, topic: Option<&str>) -> Option<String> {
         let mut text = String::new();
         self.0.write(&mut text, |field, text| match field {
-            Field::Source => text.push_str(source),
-            Field::Topic => text.push_str(&plain_topic(topic.unwrap_or(NO_TOPIC))),
+            TypePlaceholder::Source => text.push_str(source),
+            TypePlaceholder::Topic => text.push_str(&topic_as_type(topic.unwrap_or(NO_TOPIC))),
         });
-        (is_event_type(&text) && !text.starts_with(RESERVED_TYPES)).then_some(text)
+        (is_event_type(&text) && !text.starts_with(RESERVED_TYPE_PREFIX)).then_some(text)
     }
 }
 
-fn parse(text: &str) -> Result<Template<Field>, TemplateError<&'static str>> {
+fn parse(text: &str) -> Result<Template<TypePlaceholder>, TemplateError<&'static str>> {
     let field = |name: &str| match name {
-        "topic" => Ok(Field::Topic),
-        "source" => Ok(Field::Source),
+        "topic" => Ok(TypePlaceholder::Topic),
+        "source" => Ok(TypePlaceholder::Source),
         _ => Err(UNKNOWN),
     };
-    // No type has a brace, so that nobody is told how one is written.
+    // Event types cannot contain braces, so the error does not explain how to escape them.
     Template::parse(text, field).map_err(|error| match error {
         TemplateError::Unbalanced { at } => TemplateError::Placeholder { at, error: UNKNOWN },
         error => error,
     })
 }
 
-/// A topic in the letters of an event type: `/` as `.` (one at the beginning, as a slash command has, goes), what no type
-/// may have as `_`.
-pub(super) fn plain_topic(topic: &str) -> String {
+/// Converts a topic to the characters of an event type. A leading `/`, as in a slash command, is removed; `/` becomes `.`;
+/// characters that are not allowed become `_`.
+pub(super) fn topic_as_type(topic: &str) -> String {
     let letter = |c| match c {
         '/' => '.',
         c if c.is_ascii_alphanumeric() || "._:-".contains(c) => c,

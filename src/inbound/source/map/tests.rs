@@ -1,4 +1,4 @@
-//! Maps as people write them, and as nobody should.
+//! Tests of valid and invalid event maps.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::inbound::source::testing::build;
-use crate::limits::{MAP_DATA_BYTES_MAX, MAP_DEPTH_MAX, MAP_NODES_MAX};
+use crate::limits::{MAP_DATA_BYTES_MAX, MAP_DATA_DEPTH_MAX, MAP_DATA_NODES_MAX};
 use crate::model::is_event_type;
 
 fn source() -> Source {
@@ -21,10 +21,10 @@ fn map(rules: &Value) -> EventMap {
     EventMap::try_new(rules.as_array().unwrap()).unwrap()
 }
 
-/// What an event of this topic and payload becomes.
-fn apply(rules: &Value, topic: Option<&str>, data: &str) -> Result<Option<Mapped>, MapError> {
+/// Applies the rules to an event with this topic and payload.
+fn apply(rules: &Value, topic: Option<&str>, data: &str) -> Result<Option<MappedEvent>, MapError> {
     let headers = headers(&[("x-shop", "a.example"), ("x-empty", "")]);
-    map(rules).apply(&Incoming { source: &source(), topic, data, headers: &headers })
+    map(rules).apply(&MapInput { source: &source(), topic, data, headers: &headers })
 }
 
 fn data(data: &Value, payload: &str) -> String {
@@ -37,12 +37,12 @@ fn types(rules: &Value, topic: Option<&str>) -> Option<String> {
 }
 
 fn pointers(rules: &Value) -> Vec<String> {
-    let breaches = EventMap::try_new(rules.as_array().unwrap()).unwrap_err();
-    breaches.into_iter().map(|breach| breach.pointer).collect()
+    let violations = EventMap::try_new(rules.as_array().unwrap()).unwrap_err();
+    violations.into_iter().map(|violation| violation.pointer).collect()
 }
 
 #[test]
-fn each_type_template_gives_the_type_that_it_describes() {
+fn type_templates_are_filled() {
     for (template, becomes) in [
         ("a", "a"),
         ("{topic}", "t"),
@@ -94,7 +94,7 @@ fn each_type_template_gives_the_type_that_it_describes() {
 }
 
 #[test]
-fn the_first_rule_that_wants_an_event_gets_it() {
+fn the_first_matching_rule_is_applied() {
     let rules = json!([
         {"when": "orders/create", "type": "order.created"},
         {"when": "orders/*", "type": "order.other"},
@@ -122,7 +122,7 @@ fn the_first_rule_that_wants_an_event_gets_it() {
 }
 
 #[test]
-fn data_is_built_of_the_payload_the_headers_and_the_source() {
+fn data_is_built_from_the_payload_the_headers_and_the_source() {
     let payload = r#"{"id":1,"total_price":"10.00","customer":{"e/mail":"x"},"lines":[{"sku":"s"}]}"#;
     let built = data(
         &json!({
@@ -144,7 +144,7 @@ fn data_is_built_of_the_payload_the_headers_and_the_source() {
 }
 
 #[test]
-fn a_value_goes_on_byte_for_byte() {
+fn values_are_copied_byte_for_byte() {
     for value in
         ["1.10", "1e400", "123456789012345678901234567890", r#""\u00e9\/""#, r#"{ "b":1, "a" : [ 2 ] }"#, "null"]
     {
@@ -156,7 +156,7 @@ fn a_value_goes_on_byte_for_byte() {
 }
 
 #[test]
-fn what_is_optional_is_left_out() {
+fn missing_optional_values_are_omitted() {
     let optional =
         json!({"a": "/a?", "b": "/b?", "list": ["/a?", "/b?", "/c?"], "h": "$header.x-none?", "in": {"a": "/a?"}});
     assert_eq!(data(&optional, r#"{"b":2}"#), r#"{"b":2,"in":{},"list":[2]}"#);
@@ -164,7 +164,7 @@ fn what_is_optional_is_left_out() {
 }
 
 #[test]
-fn a_missing_value_fails_the_map_by_its_place() {
+fn a_missing_required_value_is_an_error_with_its_location() {
     for (taken, place) in [("/b", "/b"), ("$header.x-none", "$header.x-none"), ("/a/0", "/a/0"), ("/list/-", "/list/-")]
     {
         let rules = json!([{"when": "b", "type": "b"}, {"when": "*", "type": "a", "data": {"in": {"x": taken}}}]);
@@ -178,7 +178,7 @@ fn a_missing_value_fails_the_map_by_its_place() {
 }
 
 #[test]
-fn a_type_that_is_none_fails_the_map() {
+fn an_invalid_event_type_is_an_error() {
     for topic in ["/", "", "hooktide.webhook.disabled", &"a".repeat(129)] {
         let rules = json!([{"when": "*", "type": "{topic}"}]);
         assert_eq!(apply(&rules, Some(topic), "{}"), Err(MapError::Type { rule: 0 }), "{topic}");
@@ -187,16 +187,16 @@ fn a_type_that_is_none_fails_the_map() {
 }
 
 #[test]
-fn data_does_not_grow_without_bound() {
+fn the_size_of_the_data_is_bounded() {
     let payload = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
-    let rules = json!([{"when": "*", "type": "a", "data": {"list": vec!["/a"; MAP_NODES_MAX - 2]}}]);
+    let rules = json!([{"when": "*", "type": "a", "data": {"list": vec!["/a"; MAP_DATA_NODES_MAX - 2]}}]);
     assert_eq!(apply(&rules, None, &payload), Err(MapError::TooLarge { rule: 0 }));
-    const { assert!(MAP_DATA_BYTES_MAX < (MAP_NODES_MAX - 2) << 20) };
+    const { assert!(MAP_DATA_BYTES_MAX < (MAP_DATA_NODES_MAX - 2) << 20) };
 }
 
 #[test]
-fn what_is_wrong_is_named_by_its_place() {
-    let deep = (0..=MAP_DEPTH_MAX).fold(json!("/a"), |value, _| json!({"x": value}));
+fn invalid_rules_are_reported_by_pointer() {
+    let deep = (0..=MAP_DATA_DEPTH_MAX).fold(json!("/a"), |value, _| json!({"x": value}));
     let rules = |rule: Value| json!([{"when": "*", "type": "a"}, rule]);
     for (rule, wrong) in [
         (json!(7), vec!["/event_map/1"]),
@@ -225,22 +225,22 @@ fn what_is_wrong_is_named_by_its_place() {
         (json!({"when": "*", "type": "a", "data": {"x": "$header.x-gitlab-token?"}}), vec!["/event_map/1/data/x"]),
         (
             json!({"when": "*", "type": "a", "data": deep}),
-            vec![&*format!("/event_map/1/data{}", "/x".repeat(MAP_DEPTH_MAX + 1))],
+            vec![&*format!("/event_map/1/data{}", "/x".repeat(MAP_DATA_DEPTH_MAX + 1))],
         ),
         (
-            json!({"when": "*", "type": "a", "data": {"x": vec![0; MAP_NODES_MAX]}}),
-            vec![&*format!("/event_map/1/data/x/{}", MAP_NODES_MAX - 2)],
+            json!({"when": "*", "type": "a", "data": {"x": vec![0; MAP_DATA_NODES_MAX]}}),
+            vec![&*format!("/event_map/1/data/x/{}", MAP_DATA_NODES_MAX - 2)],
         ),
     ] {
         assert_eq!(pointers(&rules(rule.clone())), wrong, "{rule}");
     }
     let many = vec![json!({"when": "*", "type": "a"}); MAP_RULES_MAX + 1];
     assert_eq!(pointers(&Value::Array(many)), ["/event_map"]);
-    assert_eq!(pointers(&Value::Array(vec![json!(1); 100])).len(), BREACHES_LISTED_MAX);
+    assert_eq!(pointers(&Value::Array(vec![json!(1); 100])).len(), VIOLATIONS_LISTED_MAX);
 }
 
 #[test]
-fn plain_types() {
+fn default_event_types() {
     for (topic, becomes) in [
         (Some("orders/create"), "shop.orders.create"),
         (Some("a b[ü]"), "shop.a_b___"),
@@ -248,12 +248,12 @@ fn plain_types() {
         (Some(""), "shop.event"),
         (None, "shop.event"),
     ] {
-        assert_eq!(plain_type("shop", topic), becomes);
+        assert_eq!(default_event_type("shop", topic), becomes);
     }
-    assert_eq!(plain_type("shop", Some(&"ü".repeat(500))).len(), EVENT_TYPE_BYTES_MAX);
+    assert_eq!(default_event_type("shop", Some(&"ü".repeat(500))).len(), EVENT_TYPE_BYTES_MAX);
 }
 
-/// Values of rules, of which most are wrong in one way or another.
+/// Values of rules; most of them are invalid.
 fn value() -> impl Strategy<Value = Value> {
     let text = prop_oneof![
         "[/$]?[a-z/~?$.{}* ]{0,6}",
@@ -273,7 +273,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// JSON as no serializer would write it.
+/// JSON with unusual whitespace, numbers and escapes.
 fn payload() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -295,24 +295,24 @@ fn payload() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_is_written_compiles_or_is_named(rules in proptest::collection::vec(value(), 0..4)) {
-        if let Err(breaches) = EventMap::try_new(&rules) {
-            prop_assert!(!breaches.is_empty());
-            for breach in breaches {
-                prop_assert!(breach.pointer.starts_with("/event_map"), "{}", breach.pointer);
+    fn any_rules_compile_or_are_reported(rules in proptest::collection::vec(value(), 0..4)) {
+        if let Err(violations) = EventMap::try_new(&rules) {
+            prop_assert!(!violations.is_empty());
+            for violation in violations {
+                prop_assert!(violation.pointer.starts_with("/event_map"), "{}", violation.pointer);
             }
         }
     }
 
     #[test]
-    fn what_a_map_makes_is_a_type_and_json(
+    fn the_output_of_a_map_is_a_valid_type_and_json(
         when in "[a-b/]{0,2}\\*?", event_type in "([a-z._]|\\{topic\\}|\\{source\\}){0,3}", data in value(),
         topic in proptest::option::of("[a-bA-Z/é\\[ ]{0,3}"), payload in payload(),
     ) {
         let rules = [json!({"when": when, "type": event_type, "data": data}), json!({"when": "*", "type": "x", "data": data})];
         let Ok(map) = EventMap::try_new(&rules) else { return Ok(()) };
         let headers = headers(&[("x-shop", "\"\\ a")]);
-        if let Ok(mapped) = map.apply(&Incoming { source: &source(), topic: topic.as_deref(), data: &payload, headers: &headers }) {
+        if let Ok(mapped) = map.apply(&MapInput { source: &source(), topic: topic.as_deref(), data: &payload, headers: &headers }) {
             let mapped = mapped.expect("a rule wants everything");
             prop_assert!(is_event_type(&mapped.event_type), "{}", mapped.event_type);
             if let Some(data) = mapped.data {
@@ -322,18 +322,18 @@ proptest! {
     }
 
     #[test]
-    fn values_are_never_written_anew(value in payload(), other in payload()) {
+    fn values_are_never_reserialized(value in payload(), other in payload()) {
         let payload = format!(r#"{{"other": {other} , "a": {value}}}"#);
         prop_assert_eq!(data(&json!({"x": {"y": ["/a"]}}), &payload), format!(r#"{{"x":{{"y":[{value}]}}}}"#));
     }
 
     #[test]
-    fn a_plain_type_is_always_one(topic in proptest::option::of(".{0,200}")) {
-        prop_assert!(is_event_type(&plain_type("0-shop", topic.as_deref())));
+    fn the_default_event_type_is_always_valid(topic in proptest::option::of(".{0,200}")) {
+        prop_assert!(is_event_type(&default_event_type("0-shop", topic.as_deref())));
     }
 }
 
-/// What stands between the fences of the guide, with the text before each.
+/// The fenced code blocks of the guide, with the text before each block.
 fn blocks(guide: &str) -> Vec<(&str, &str, &str)> {
     let mut parts = guide.split("```");
     let mut blocks = Vec::new();
@@ -344,13 +344,13 @@ fn blocks(guide: &str) -> Vec<(&str, &str, &str)> {
     blocks
 }
 
-/// The word between backquotes after `mark`.
+/// The text in backticks after `mark`.
 fn word<'a>(text: &'a str, mark: &str) -> &'a str {
     text.split_once(&format!("{mark} `")).and_then(|(_, rest)| rest.split('`').next()).unwrap()
 }
 
 #[test]
-fn the_guides_examples_are_true() {
+fn the_examples_of_the_guide_are_correct() {
     let blocks = blocks(include_str!("../../../../docs/guides/event-maps.md"));
     let json: Vec<_> = blocks.iter().filter(|(_, language, _)| *language == "json").collect();
     assert!(json.len() >= 9 && json.len().is_multiple_of(3), "{}", json.len());
@@ -364,6 +364,6 @@ fn the_guides_examples_are_true() {
     let toml: Vec<_> = blocks.iter().filter(|(_, language, _)| *language == "toml").collect();
     assert_eq!(toml.len(), 1);
     let source = build(toml[0].2.trim().strip_prefix("[[sources]]").unwrap()).unwrap();
-    let event = Incoming { source: &source, topic: Some("orders/paid"), data: "{}", headers: &HeaderMap::new() };
+    let event = MapInput { source: &source, topic: Some("orders/paid"), data: "{}", headers: &HeaderMap::new() };
     assert_eq!(source.event_map.apply(&event).unwrap().unwrap().event_type, "order.changed");
 }

@@ -1,39 +1,39 @@
-//! The tables of dead letters. `dead_at` has one entry for each, by scheduling time, for retention.
+//! The tables of dead letters. `dead_at` has one entry for each dead letter, sorted by scheduling time, for retention.
 
 use std::ops::Bound;
 
 use redb::{Error, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-use super::table::{DEAD, DEAD_AT, Key, TimeKey, dead_at_key, dead_at_of, delivery, key};
+use super::table::{DEAD, DEAD_AT, DeliveryKey, TimeKey, dead_at_key, dead_at_of, delivery, key};
 use crate::model::{EventId, Timestamp, WebhookNo};
-use crate::storage::delivery::Note;
+use crate::storage::delivery::NewDeadLetter;
 use crate::storage::delivery::dead_letter::{attempts_of, steady_of, wall_of};
 
-/// The tables, open for writing.
-pub(super) struct DeadLetters<'txn> {
-    dead: Table<'txn, &'static Key, &'static [u8]>,
+/// The tables of dead letters, open for writing.
+pub(super) struct DeadLetterTables<'txn> {
+    dead: Table<'txn, &'static DeliveryKey, &'static [u8]>,
     times: Table<'txn, &'static TimeKey, ()>,
     scratch: Vec<u8>,
 }
 
-impl<'txn> DeadLetters<'txn> {
-    /// Opens the tables, made if they are not there.
+impl<'txn> DeadLetterTables<'txn> {
+    /// Opens the tables, and creates missing ones.
     pub(super) fn open(txn: &'txn WriteTransaction) -> Result<Self, Error> {
         Ok(Self { dead: txn.open_table(DEAD)?, times: txn.open_table(DEAD_AT)?, scratch: Vec::new() })
     }
 
-    /// Writes one, over any that is there.
-    pub(super) fn put(&mut self, webhook: WebhookNo, event: EventId, note: &Note) -> Result<(), Error> {
-        note.encode(&mut self.scratch);
+    /// Writes a dead letter. Replaces an existing one.
+    pub(super) fn put(&mut self, webhook: WebhookNo, event: EventId, dead_letter: &NewDeadLetter) -> Result<(), Error> {
+        dead_letter.encode(&mut self.scratch);
         let old = self.dead.insert(&key(webhook, event), self.scratch.as_slice())?.map(|old| steady_of(old.value()));
         if let Some(at) = old {
             self.times.remove(&dead_at_key(at, webhook, event))?;
         }
-        self.times.insert(&dead_at_key(note.steady, webhook, event), ())?;
+        self.times.insert(&dead_at_key(dead_letter.steady, webhook, event), ())?;
         Ok(())
     }
 
-    /// Removes one; if it was there, the attempts made.
+    /// Deletes a dead letter. Returns its number of attempts, or `None` if it did not exist.
     pub(super) fn remove(&mut self, webhook: WebhookNo, event: EventId) -> Result<Option<u16>, Error> {
         let old = self.dead.remove(&key(webhook, event))?.map(|old| (steady_of(old.value()), attempts_of(old.value())));
         let Some((at, attempts)) = old else { return Ok(None) };
@@ -41,12 +41,12 @@ impl<'txn> DeadLetters<'txn> {
         Ok(Some(attempts))
     }
 
-    /// Whether there is one.
+    /// Returns whether the delivery has a dead letter.
     pub(super) fn holds(&self, webhook: WebhookNo, event: EventId) -> Result<bool, Error> {
         Ok(self.dead.get(&key(webhook, event))?.is_some())
     }
 
-    /// Forgets those that ended before `before`, at most `limit`.
+    /// Deletes at most `limit` dead letters that ended before `before`, by the scheduling clock.
     pub(super) fn forget(&mut self, before: Timestamp, limit: usize) -> Result<(), Error> {
         let end = dead_at_key(before, WebhookNo(0), EventId::MIN);
         let mut old = Vec::new();
@@ -61,13 +61,13 @@ impl<'txn> DeadLetters<'txn> {
         Ok(())
     }
 
-    /// When the oldest ended.
+    /// Returns when the oldest dead letter ended, by the scheduling clock.
     pub(super) fn oldest(&self) -> Result<Option<Timestamp>, Error> {
         Ok(self.times.first()?.map(|(key, _)| dead_at_of(key.value()).0))
     }
 
-    /// The events after `after` whose delivery to the webhook is a dead letter, at most `limit`, each with the wall clock's
-    /// time of its end.
+    /// Returns the webhook's dead letters of events after `after`, at most `limit`: the event, and when the delivery
+    /// ended by the wall clock.
     pub(super) fn of(
         &self,
         webhook: WebhookNo,
@@ -76,7 +76,7 @@ impl<'txn> DeadLetters<'txn> {
     ) -> Result<Vec<(EventId, Timestamp)>, Error> {
         let (first, last) = (key(webhook, after), key(webhook, EventId::MAX));
         self.dead
-            .range::<&Key>((Bound::Excluded(&first), Bound::Included(&last)))?
+            .range::<&DeliveryKey>((Bound::Excluded(&first), Bound::Included(&last)))?
             .take(limit)
             .map(|entry| {
                 let (key, value) = entry?;
@@ -85,13 +85,13 @@ impl<'txn> DeadLetters<'txn> {
             .collect()
     }
 
-    /// How many the webhook has.
+    /// Counts the webhook's dead letters.
     pub(super) fn count(&self, webhook: WebhookNo) -> Result<u64, Error> {
         let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
-        Ok(self.dead.range::<&Key>(&first..=&last)?.count() as u64)
+        Ok(self.dead.range::<&DeliveryKey>(&first..=&last)?.count() as u64)
     }
 
-    /// How many there are.
+    /// Returns the number of all dead letters.
     pub(super) fn len(&self) -> Result<u64, Error> {
         Ok(self.dead.len()?)
     }

@@ -1,7 +1,8 @@
-//! History: every attempt, for people to read. Nothing is decided by it and recovery never looks at it.
+//! The history: every attempt, for display. No decision depends on it, and recovery never reads it.
 //!
-//! Files `<n>.redb` in order of settling, rolled by size, removed whole when all in them is old; only the last is open for
-//! writing. What a row looks like is in [`super::history_rows`].
+//! The history is a sequence of files `<n>.redb` in the order of settling. A file that reaches its maximum size is
+//! followed by the next one. A file is deleted as a whole when all its attempts are old. Only the last file is open for
+//! writing. [`super::history_rows`] reads and writes the rows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,57 +16,58 @@ use super::table::HISTORY;
 use crate::limits::{HISTORY_CACHE_BYTES, SEALED_CACHE_BYTES, SEALED_OPEN_MAX, TRUNCATE_STEP_BYTES};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp};
 use crate::storage::Disk;
-use crate::storage::delivery::attempts::{Key, key, number_of};
-use crate::storage::delivery::{Attempts, Wanted, part};
-use crate::storage::file::Store;
+use crate::storage::delivery::attempts::{AttemptKey, key, number_of};
+use crate::storage::delivery::{Attempts, DeliveryQuery, part};
+use crate::storage::file::RedbFile;
 use crate::storage::format::HISTORY_FILE;
 
-/// Files that one read looks into, newest first: it must end soon.
+/// The maximum number of files that one read searches, newest first, so that it ends soon.
 const FILES_PER_READ: usize = 64;
 
-/// The writer's side.
+/// Writes the history.
 #[derive(Debug)]
-pub(super) struct History {
+pub(super) struct HistoryWriter {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     file_bytes: u64,
     two_phase: bool,
-    files: Arc<Files>,
-    /// Whether the last file is open for writing; not before the first write after a crash, which begins a new one.
+    files: Arc<HistoryFiles>,
+    /// Whether the last file is open for writing. After a crash it is not; the first write creates a new file.
     writing: bool,
-    /// Retired files, truncated a step at a time, with their length.
-    going: VecDeque<(PathBuf, u64)>,
-    /// Numbers whose rows in state.redb the next flush removes.
+    /// Retired files that are being truncated, with their length.
+    truncating: VecDeque<(PathBuf, u64)>,
+    /// Numbers of files whose rows in state.redb the next flush deletes.
     retired: Vec<u64>,
 }
 
-/// The readers' side: all files, oldest first.
+/// Reads the history. Shared with the readers.
 #[derive(Debug, Default)]
-pub(super) struct Files {
-    list: RwLock<Vec<Arc<File>>>,
+pub(super) struct HistoryFiles {
+    /// The files, oldest first.
+    list: RwLock<Vec<Arc<HistoryFile>>>,
     /// Sealed files that are open, in the order of opening.
     open: Mutex<VecDeque<u64>>,
 }
 
 #[derive(Debug)]
-struct File {
+struct HistoryFile {
     no: u64,
     path: PathBuf,
-    store: Store,
-    span: Mutex<Span>,
+    store: RedbFile,
+    span: Mutex<HistorySpan>,
 }
 
-/// What a file holds.
+/// The range of events in a file.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct HistorySpan {
     first: EventId,
     last: EventId,
-    /// When it was last written to, by the scheduling clock.
+    /// When the file was last written to, by the scheduling clock.
     until: Timestamp,
 }
 
-impl History {
-    /// Looks at the files there are. After an unclean stop the last one is left to be repaired when it is first read.
+impl HistoryWriter {
+    /// Lists the existing files. After an unclean stop the last one is repaired when it is first read.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -81,42 +83,42 @@ impl History {
         for path in disk.list(dir)? {
             let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".redb"));
             let Some(no) = number.and_then(|number| number.parse::<u64>().ok()) else {
-                // What a crash left of a file being made or removed.
+                // A crash left this file while it was being created or deleted.
                 disk.remove(&path)?;
                 continue;
             };
             let span = match rows.get(no)? {
-                Some(row) => Span::decode(row.value()),
-                None => Span { first: EventId::MIN, last: EventId::MAX, until: high_water },
+                Some(row) => HistorySpan::decode(row.value()),
+                None => HistorySpan { first: EventId::MIN, last: EventId::MAX, until: high_water },
             };
-            let store = Store::closed(Arc::clone(&disk), &path, SEALED_CACHE_BYTES, HISTORY_FILE);
-            list.push(Arc::new(File { no, path, store, span: Mutex::new(span) }));
+            let store = RedbFile::unopened(Arc::clone(&disk), &path, SEALED_CACHE_BYTES, HISTORY_FILE);
+            list.push(Arc::new(HistoryFile { no, path, store, span: Mutex::new(span) }));
         }
         list.sort_by_key(|file| file.no);
         if let (false, Some(last)) = (clean, list.last()) {
-            // Its last rows may be younger than what state.redb says of it.
-            *last.span() = Span { first: EventId::MIN, last: EventId::MAX, until: high_water };
+            // Its last rows may be newer than its range in state.redb.
+            *last.span() = HistorySpan { first: EventId::MIN, last: EventId::MAX, until: high_water };
         }
         let mut history = Self {
             disk,
             dir: dir.to_owned(),
             file_bytes,
             two_phase,
-            files: Arc::new(Files { list: RwLock::new(list), open: Mutex::default() }),
+            files: Arc::new(HistoryFiles { list: RwLock::new(list), open: Mutex::default() }),
             writing: false,
-            going: VecDeque::new(),
+            truncating: VecDeque::new(),
             retired: Vec::new(),
         };
         history.writing = clean && history.reopen_last()?;
         Ok(history)
     }
 
-    /// The readers' side.
-    pub(super) fn files(&self) -> Arc<Files> {
+    /// Returns the reader of the files.
+    pub(super) fn files(&self) -> Arc<HistoryFiles> {
         Arc::clone(&self.files)
     }
 
-    /// Writes a batch in one transaction that is durable afterwards, unless it is written already.
+    /// Writes a batch in one durable transaction, unless it is already written.
     pub(super) fn write(&mut self, attempts: &mut Attempts, now: Timestamp) -> Result<(), Error> {
         if attempts.is_empty() || attempts.is_written {
             return Ok(());
@@ -136,8 +138,8 @@ impl History {
         Ok(())
     }
 
-    /// Writes into the state's transaction what this flush changed about the files.
-    pub(super) fn note(&self, txn: &WriteTransaction) -> Result<(), Error> {
+    /// Writes the changed file ranges into the transaction of state.redb.
+    pub(super) fn write_spans(&self, txn: &WriteTransaction) -> Result<(), Error> {
         let mut rows = txn.open_table(HISTORY)?;
         for no in &self.retired {
             rows.remove(no)?;
@@ -148,12 +150,12 @@ impl History {
         Ok(())
     }
 
-    /// What [`History::note`] wrote is durable.
-    pub(super) fn noted(&mut self) {
+    /// Records that the writes of [`HistoryWriter::write_spans`] are durable.
+    pub(super) fn spans_written(&mut self) {
         self.retired.clear();
     }
 
-    /// Before the state's transaction: takes a step in removing what is older than `retention`.
+    /// Does one step of deleting files older than `retention`. Called before the transaction of state.redb.
     pub(super) fn retain(&mut self, now: Timestamp, retention: Duration) -> Result<(), Error> {
         let oldest = {
             let list = self.files.list();
@@ -165,28 +167,28 @@ impl History {
             let gone = oldest.path.with_extension("gone");
             self.disk.rename(&oldest.path, &gone)?;
             let len = self.disk.size(&gone)?.len;
-            self.going.push_back((gone, len));
+            self.truncating.push_back((gone, len));
             self.retired.push(oldest.no);
         }
-        // Unlinking a large file at once would stall every fsync of the disk.
-        if let Some((path, len)) = self.going.front_mut() {
+        // Unlinking a large file at once would stall every fsync on the disk.
+        if let Some((path, len)) = self.truncating.front_mut() {
             *len = len.saturating_sub(TRUNCATE_STEP_BYTES);
             if *len > 0 {
                 self.disk.truncate(path, *len)?;
             } else {
                 self.disk.remove(path)?;
-                self.going.pop_front();
+                self.truncating.pop_front();
             }
         }
         Ok(())
     }
 
-    /// Whether there is more to remove.
+    /// Returns whether files are still being deleted.
     pub(super) fn is_retiring(&self) -> bool {
-        !self.going.is_empty()
+        !self.truncating.is_empty()
     }
 
-    /// After an I/O error: opens the last file anew.
+    /// Reopens the last file after an I/O error.
     pub(super) fn reopen(&mut self) -> Result<(), Error> {
         if self.writing {
             self.writing = self.reopen_last()?;
@@ -206,7 +208,7 @@ impl History {
         Ok(true)
     }
 
-    fn current(&mut self) -> Result<Arc<File>, Error> {
+    fn current(&mut self) -> Result<Arc<HistoryFile>, Error> {
         let last = self.files.list().last().cloned();
         if let (true, Some(last)) = (self.writing, &last)
             && self.disk.size(&last.path)?.allocated < self.file_bytes
@@ -215,10 +217,10 @@ impl History {
         }
         let no = last.as_ref().map_or(1, |last| last.no + 1);
         let path = self.dir.join(format!("{no:08}.redb"));
-        Store::make(&self.disk, &path, HISTORY_FILE)?;
-        let store = Store::open(Arc::clone(&self.disk), &path, HISTORY_CACHE_BYTES, HISTORY_FILE)?;
-        let span = Span { first: EventId::MAX, last: EventId::MIN, until: Timestamp::default() };
-        let file = Arc::new(File { no, path, store, span: Mutex::new(span) });
+        RedbFile::create(&self.disk, &path, HISTORY_FILE)?;
+        let store = RedbFile::open(Arc::clone(&self.disk), &path, HISTORY_CACHE_BYTES, HISTORY_FILE)?;
+        let span = HistorySpan { first: EventId::MAX, last: EventId::MIN, until: Timestamp::default() };
+        let file = Arc::new(HistoryFile { no, path, store, span: Mutex::new(span) });
         if let (true, Some(last)) = (self.writing, &last) {
             last.store.close(SEALED_CACHE_BYTES)?;
         }
@@ -228,24 +230,27 @@ impl History {
     }
 }
 
-/// What history knows of the newest deliveries of some webhooks.
+/// The newest deliveries of some webhooks in the history.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
-    /// The last attempt of each.
+pub(super) struct RecentDeliveries {
+    /// The last attempt of each delivery.
     pub(super) last: BTreeMap<DeliveryId, Attempt>,
-    /// This delivery and those before it have not been looked at for want of time; `None`: all have.
+    /// The search stopped before this delivery and all older ones. `None`: the search is complete.
     pub(super) floor: Option<DeliveryId>,
 }
 
-impl Files {
-    /// All attempts at a delivery, in their order.
+impl HistoryFiles {
+    /// Returns all attempts of a delivery, in order.
     pub(super) fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, Error> {
         let mut found = BTreeMap::new();
         let (first, last) = (key(id.webhook, id.event, 0), key(id.webhook, id.event, u16::MAX));
         for file in self.newest_first(|span| span.first <= id.event && id.event <= span.last) {
             let rows = self.read(&file, |txn| {
                 let Some(table) = open(txn)? else { return Ok(Vec::new()) };
-                table.range::<&Key>(&first..=&last)?.map(|row| decode_row(&row?)).collect::<Result<Vec<_>, Error>>()
+                table
+                    .range::<&AttemptKey>(&first..=&last)?
+                    .map(|row| decode_row(&row?))
+                    .collect::<Result<Vec<_>, Error>>()
             })?;
             for (_, attempt) in rows {
                 found.entry(attempt.number).or_insert(attempt);
@@ -257,16 +262,16 @@ impl Files {
         Ok(found.into_values().collect())
     }
 
-    /// The number of the last attempt at a delivery; 0 if history does not know of any.
+    /// Returns the number of the last attempt of a delivery, or 0 if the history has none.
     pub(super) fn last_number(&self, id: DeliveryId) -> Result<u16, Error> {
         let (first, last) = (key(id.webhook, id.event, 0), key(id.webhook, id.event, u16::MAX));
         for file in self.newest_first(|span| span.first <= id.event && id.event <= span.last) {
             let number = self.read(&file, |txn| {
                 let Some(table) = open(txn)? else { return Ok(None) };
-                let row = table.range::<&Key>(&first..=&last)?.next_back().transpose()?;
+                let row = table.range::<&AttemptKey>(&first..=&last)?.next_back().transpose()?;
                 Ok(row.map(|(key, _)| number_of(key.value())))
             })?;
-            // Numbers rise with time, and so from file to file.
+            // Attempt numbers ascend over time, and so from file to file.
             if let Some(number) = number {
                 return Ok(number);
             }
@@ -274,15 +279,15 @@ impl Files {
         Ok(0)
     }
 
-    /// The newest `limit` deliveries that are wanted, with the last attempt at each.
-    pub(super) fn newest(&self, wanted: &Wanted, limit: usize) -> Result<Recent, Error> {
-        let mut recent = Recent::default();
-        for file in self.newest_first(|span| span.first <= wanted.before.event && wanted.first <= span.last) {
+    /// Returns the newest `limit` deliveries that match the query, each with its last attempt.
+    pub(super) fn newest(&self, query: &DeliveryQuery, limit: usize) -> Result<RecentDeliveries, Error> {
+        let mut recent = RecentDeliveries::default();
+        for file in self.newest_first(|span| span.first <= query.before.event && query.first <= span.last) {
             let enough = recent.last.keys().rev().nth(limit.saturating_sub(1)).copied();
             if enough.is_some_and(|oldest| file.span().last < oldest.event) {
                 continue;
             }
-            let found = self.read(&file, |txn| newest_in(txn, wanted, limit))?;
+            let found = self.read(&file, |txn| newest_in(txn, query, limit))?;
             recent.floor = recent.floor.max(found.floor);
             for (id, attempt) in found.rows {
                 match recent.last.entry(id) {
@@ -303,16 +308,16 @@ impl Files {
         Ok(recent)
     }
 
-    fn newest_first(&self, wanted: impl Fn(&Span) -> bool) -> Vec<Arc<File>> {
-        self.list().iter().rev().filter(|file| wanted(&file.span())).take(FILES_PER_READ).cloned().collect()
+    fn newest_first(&self, query: impl Fn(&HistorySpan) -> bool) -> Vec<Arc<HistoryFile>> {
+        self.list().iter().rev().filter(|file| query(&file.span())).take(FILES_PER_READ).cloned().collect()
     }
 
-    fn read<T>(&self, file: &File, read: impl Fn(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error>
+    fn read<T>(&self, file: &HistoryFile, read: impl Fn(&ReadTransaction) -> Result<T, Error>) -> Result<T, Error>
     where
         T: Default,
     {
-        let (read, opened) = match file.store.read_opening(read) {
-            // Retention took it while we were on the way to it.
+        let (read, opened) = match file.store.read_or_open(read) {
+            // Retention has just deleted the file.
             Err(Error::DatabaseClosed) => return Ok(T::default()),
             done => done?,
         };
@@ -330,18 +335,18 @@ impl Files {
         Ok(read)
     }
 
-    fn list(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<File>>> {
+    fn list(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<HistoryFile>>> {
         self.list.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl File {
-    fn span(&self) -> std::sync::MutexGuard<'_, Span> {
+impl HistoryFile {
+    fn span(&self) -> std::sync::MutexGuard<'_, HistorySpan> {
         self.span.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Span {
+impl HistorySpan {
     fn encode(&self) -> [u8; 40] {
         let mut bytes = [0; 40];
         bytes[..16].copy_from_slice(&self.first.as_u128().to_le_bytes());
@@ -367,20 +372,20 @@ mod tests {
     use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
     use crate::storage::format::STATE_FILE;
 
-    fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> History {
-        let state = Store::open(disk.clone(), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
+    fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> HistoryWriter {
+        let state = RedbFile::open(disk.clone(), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
         let txn = state.write(false).unwrap();
         txn.open_table(HISTORY).unwrap();
         txn.commit().unwrap();
         let zero = Timestamp::default();
         let open = |txn: &ReadTransaction| {
-            History::open(disk.clone(), Path::new("/d/history"), file_bytes, false, txn, false, zero)
+            HistoryWriter::open(disk.clone(), Path::new("/d/history"), file_bytes, false, txn, false, zero)
         };
         state.read(open).unwrap()
     }
 
-    fn wanted(webhooks: &[WebhookNo]) -> Wanted {
-        Wanted::all(webhooks)
+    fn query(webhooks: &[WebhookNo]) -> DeliveryQuery {
+        DeliveryQuery::all(webhooks)
     }
 
     fn event(n: u128) -> EventId {
@@ -388,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhooks_latest_are_found_over_rolled_files_and_among_its_bucket() {
+    fn the_newest_deliveries_of_a_webhook_are_found_across_files_and_within_its_bucket() {
         let disk = MemoryDisk::new();
         let mut history = history(&disk, 1);
         let (one, other) = (WebhookNo(1), WebhookNo(1 + HISTORY_BUCKETS));
@@ -403,10 +408,10 @@ mod tests {
         history.write(&mut late, Timestamp::from_millis(7)).unwrap();
         let files = history.files();
         assert_eq!(files.list().len(), 7, "each write is past the size and begins a file");
-        let recent = files.newest(&wanted(&[one]), 3).unwrap();
+        let recent = files.newest(&query(&[one]), 3).unwrap();
         assert_eq!(recent.last.keys().map(|id| id.event).collect::<Vec<_>>(), [event(4), event(5), event(6)]);
         let before = DeliveryId { event: event(4), webhook: one };
-        let recent = files.newest(&Wanted { before, ..wanted(&[one]) }, 2).unwrap();
+        let recent = files.newest(&DeliveryQuery { before, ..query(&[one]) }, 2).unwrap();
         assert_eq!(recent.last[&DeliveryId { event: event(2), webhook: one }].number, 2);
         assert_eq!(recent.last.len(), 2);
         let id = DeliveryId { event: event(2), webhook: one };
@@ -414,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_by_whole_files_and_the_last_stays() {
+    fn old_files_are_deleted_as_a_whole_and_the_last_is_kept() {
         let disk = MemoryDisk::new();
         let mut history = history(&disk, 1);
         for n in 1..=3u128 {
@@ -423,21 +428,21 @@ mod tests {
             history.write(&mut attempts, Timestamp::from_millis(1_000 * n as i64)).unwrap();
         }
         let retention = Duration::from_millis(500);
-        // A step removes little at a time; far fewer than these are needed.
+        // Each step deletes a small part. Far fewer steps than these are needed.
         for _ in 0..1_000 {
             history.retain(Timestamp::from_millis(2_400), retention).unwrap();
         }
-        assert_eq!(history.files().newest(&wanted(&[WebhookNo(1)]), 9).unwrap().last.len(), 2);
+        assert_eq!(history.files().newest(&query(&[WebhookNo(1)]), 9).unwrap().last.len(), 2);
         for _ in 0..1_000 {
             history.retain(Timestamp::from_millis(99_000), retention).unwrap();
         }
         assert!(!history.is_retiring());
-        assert_eq!(history.files().newest(&wanted(&[WebhookNo(1)]), 9).unwrap().last.len(), 1);
+        assert_eq!(history.files().newest(&query(&[WebhookNo(1)]), 9).unwrap().last.len(), 1);
         assert_eq!(disk.list(Path::new("/d/history")).unwrap().len(), 1);
     }
 
     #[test]
-    fn an_attempt_made_twice_is_kept_once() {
+    fn an_attempt_that_is_written_twice_is_stored_once() {
         let disk = MemoryDisk::new();
         let mut history = history(&disk, 1 << 30);
         for status in [500, 502] {

@@ -1,4 +1,4 @@
-//! The table of a history file, and how its rows are written by the batch and found.
+//! The table of a history file: writing a batch of rows, and finding rows.
 
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -8,12 +8,12 @@ use redb::{CursorError, Error, ReadTransaction, TableDefinition, TableError, Wri
 
 use super::list::ROWS_PER_READ;
 use crate::model::{Attempt, DeliveryId, EventId, WebhookNo};
-use crate::storage::delivery::Wanted;
-use crate::storage::delivery::attempts::{Attempts, Key, decode, event_of, id_of, key_in, number_of};
+use crate::storage::delivery::DeliveryQuery;
+use crate::storage::delivery::attempts::{AttemptKey, Attempts, decode, event_of, id_of, key_in, number_of};
 
-const ATTEMPTS: TableDefinition<&Key, &[u8]> = TableDefinition::new("attempts");
+const ATTEMPTS: TableDefinition<&AttemptKey, &[u8]> = TableDefinition::new("attempts");
 
-/// Inserts runs of keys through one cursor each: a run ends where a key of the table comes between.
+/// Inserts the attempts. Uses one cursor for each run of keys that has no existing key in between.
 pub(super) fn insert_sorted(txn: &WriteTransaction, attempts: &Attempts) -> Result<(), Error> {
     let mut table = txn.open_table(ATTEMPTS)?;
     let mut rest = attempts.rows.as_slice();
@@ -29,7 +29,7 @@ pub(super) fn insert_sorted(txn: &WriteTransaction, attempts: &Attempts) -> Resu
         }
         cursor.close()?;
         if inserted == 0 {
-            // An attempt that a crash made us repeat: the later record stands.
+            // The attempt was repeated after a crash. The later record replaces the earlier one.
             table.insert(first, &attempts.bytes[*start..*end])?;
             inserted = 1;
         }
@@ -38,8 +38,10 @@ pub(super) fn insert_sorted(txn: &WriteTransaction, attempts: &Attempts) -> Resu
     Ok(())
 }
 
-/// The table of a file, if anything was written to it.
-pub(super) fn open(txn: &ReadTransaction) -> Result<Option<redb::ReadOnlyTable<&'static Key, &'static [u8]>>, Error> {
+/// Returns the table of a file, or `None` if nothing was written to it.
+pub(super) fn open(
+    txn: &ReadTransaction,
+) -> Result<Option<redb::ReadOnlyTable<&'static AttemptKey, &'static [u8]>>, Error> {
     match txn.open_table(ATTEMPTS) {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
@@ -47,35 +49,36 @@ pub(super) fn open(txn: &ReadTransaction) -> Result<Option<redb::ReadOnlyTable<&
     }
 }
 
-type RawRow<'a> = (redb::AccessGuard<'a, &'static Key>, redb::AccessGuard<'a, &'static [u8]>);
+type RawRow<'a> = (redb::AccessGuard<'a, &'static AttemptKey>, redb::AccessGuard<'a, &'static [u8]>);
 
-/// Reads a row.
+/// Decodes a row.
 pub(super) fn decode_row((key, value): &RawRow<'_>) -> Result<(EventId, Attempt), Error> {
     Ok((event_of(key.value()), decode(number_of(key.value()), value.value())?))
 }
 
-/// What one file knows of the newest deliveries.
+/// The newest deliveries in one file.
 #[derive(Debug, Default)]
 pub(super) struct Newest {
     /// Each delivery with its last attempt in this file, newest first.
     pub(super) rows: Vec<(DeliveryId, Attempt)>,
-    /// The first delivery that was not looked at, if it gave up before the end.
+    /// The first delivery that was not searched, if the search stopped before the end.
     pub(super) floor: Option<DeliveryId>,
 }
 
-/// The newest `limit` deliveries of a file that are wanted: a merge of the buckets that they are in.
-pub(super) fn newest_in(txn: &ReadTransaction, wanted: &Wanted, limit: usize) -> Result<Newest, Error> {
+/// Returns the newest `limit` deliveries of a file that match the query, by merging the buckets of the query's
+/// webhooks.
+pub(super) fn newest_in(txn: &ReadTransaction, query: &DeliveryQuery, limit: usize) -> Result<Newest, Error> {
     let mut found = Newest::default();
     let Some(table) = open(txn)? else { return Ok(found) };
-    let first = DeliveryId { event: wanted.first, webhook: WebhookNo(0) };
-    if first >= wanted.before {
+    let first = DeliveryId { event: query.first, webhook: WebhookNo(0) };
+    if first >= query.before {
         return Ok(found);
     }
-    // Each bucket's newest row, and the rest of it; and which of these rows is the newest.
+    // For each bucket, its newest row and the remaining ones. The heap yields the newest of these rows.
     let (mut lanes, mut heads) = (Vec::new(), BinaryHeap::new());
-    for bucket in wanted.buckets() {
-        let (first, last) = (key_in(bucket, first, 0), key_in(bucket, wanted.before, 0));
-        let mut rest = table.range::<&Key>(&first..&last)?;
+    for bucket in query.buckets() {
+        let (first, last) = (key_in(bucket, first, 0), key_in(bucket, query.before, 0));
+        let mut rest = table.range::<&AttemptKey>(&first..&last)?;
         if let Some(row) = rest.next_back().transpose()? {
             heads.push((id_of(row.0.value()), lanes.len()));
             lanes.push((row, rest));
@@ -90,7 +93,7 @@ pub(super) fn newest_in(txn: &ReadTransaction, wanted: &Wanted, limit: usize) ->
         }
         let (row, rest) = &mut lanes[lane];
         let seen = found.rows.last().is_some_and(|(last, _)| *last == id);
-        if !seen && wanted.holds(id.webhook) {
+        if !seen && query.includes(id.webhook) {
             if found.rows.len() == limit {
                 break;
             }

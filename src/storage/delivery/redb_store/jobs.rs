@@ -1,4 +1,4 @@
-//! The table of jobs: JSON by number.
+//! The table of jobs: from a job's number to its JSON.
 
 use redb::{Error, ReadableTable, Table};
 
@@ -11,7 +11,7 @@ pub(super) fn put(table: &mut Table<'_, u64, &'static [u8]>, job: &Job) -> Resul
     Ok(())
 }
 
-/// All jobs of the table, in order of their numbers.
+/// Returns all jobs of the table, in the order of their numbers.
 pub(super) fn load(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Vec<Job>, Error> {
     table
         .iter()?

@@ -1,53 +1,53 @@
-//! Lists: the newest deliveries, or dead letters, of any number of webhooks.
+//! Lists the newest deliveries or dead letters of any number of webhooks.
 //!
-//! A page is a merge from the newest event down, of what waits, what is dead and what history has. Each source is looked at
-//! in that order and no further than a page needs, so a page costs the same whatever lies behind it; a search that finds
-//! little stops after so many rows and says where it goes on.
+//! A page merges the waiting rows, the dead letters and the history, from the newest event to the oldest. Each source
+//! is read only as far as the page needs, so the cost of a page does not depend on the older rows. A search that finds
+//! too little stops after a limited number of rows, and returns where to continue.
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Bound;
 
 use redb::{Error, ReadableTable};
 
-use super::history::{Files, Recent};
-use super::table::{DEAD, Key, PENDING, delivery, key};
+use super::history::{HistoryFiles, RecentDeliveries};
+use super::table::{DEAD, DeliveryKey, PENDING, delivery, key};
 use crate::model::{DeliveryId, EventId, WebhookNo};
 use crate::storage::delivery::rows::PendingRow;
-use crate::storage::delivery::{DeadLetter, DeliveryRecord, Page, Wanted};
-use crate::storage::file::Store;
+use crate::storage::delivery::{DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryRecord};
+use crate::storage::file::RedbFile;
 
-/// Rows of a table that one page looks at.
+/// The maximum number of rows of a table that one page reads.
 pub(super) const ROWS_PER_READ: usize = 20_000;
 
-/// See [`crate::storage::delivery::DeliveryReader::deliveries`].
+/// Implements [`crate::storage::delivery::DeliveryReader::deliveries`].
 pub(super) fn deliveries(
-    state: &Store,
-    files: &Files,
-    wanted: &Wanted,
+    state: &RedbFile,
+    files: &HistoryFiles,
+    query: &DeliveryQuery,
     limit: usize,
-) -> Result<Page<DeliveryRecord>, Error> {
-    // The state's snapshot first: what is settled meanwhile is then in history, and so in the page.
+) -> Result<DeliveryPage<DeliveryRecord>, Error> {
+    // The snapshot of state.redb comes first: a delivery that is settled meanwhile is then in the history.
     let (mut found, floor, recent) = state.read(|txn| {
-        let recent = if wanted.is_of_state() { Recent::default() } else { files.newest(wanted, limit)? };
-        let mut wanted = wanted.clone();
+        let recent = if query.is_of_state() { RecentDeliveries::default() } else { files.newest(query, limit)? };
+        let mut query = query.clone();
         if recent.last.len() >= limit
             && let Some((oldest, _)) = recent.last.first_key_value()
         {
-            // A page of these is full: nothing older is on it.
-            wanted.first = wanted.first.max(oldest.event);
+            // These already fill the page, so it contains nothing older.
+            query.first = query.first.max(oldest.event);
         }
         let mut found = BTreeMap::new();
         let mut floor = None;
-        if wanted.reads_pending() {
-            floor = newest(&txn.open_table(PENDING)?, &wanted, limit, |id, row| {
+        if query.reads_pending() {
+            floor = newest(&txn.open_table(PENDING)?, &query, limit, |id, row| {
                 let record = DeliveryRecord::of_row(id, PendingRow::decode(row), None);
-                Ok(keep(&mut found, &wanted, record))
+                Ok(keep(&mut found, &query, record))
             })?;
         }
-        if wanted.reads_dead() {
-            let of_dead = newest(&txn.open_table(DEAD)?, &wanted, limit, |id, letter| {
-                let record = DeliveryRecord::of_letter(DeadLetter::decode(id, letter)?, None);
-                Ok(keep(&mut found, &wanted, record))
+        if query.reads_dead() {
+            let of_dead = newest(&txn.open_table(DEAD)?, &query, limit, |id, value| {
+                let record = DeliveryRecord::of_dead_letter(DeadLetterRecord::decode(id, value)?, None);
+                Ok(keep(&mut found, &query, record))
             })?;
             floor = floor.max(of_dead);
         }
@@ -60,7 +60,7 @@ pub(super) fn deliveries(
             std::collections::btree_map::Entry::Vacant(place) => _ = place.insert(DeliveryRecord::of_history(id, last)),
         }
     }
-    let mut page = page(found.into_iter().rev(), floor, wanted, limit);
+    let mut page = page(found.into_iter().rev(), floor, query, limit);
     for record in &mut page.rows {
         if record.last.is_none() && (record.attempt_count > 0 || record.dead.is_some()) {
             record.last = files.attempts(record.id)?.pop();
@@ -69,46 +69,50 @@ pub(super) fn deliveries(
     Ok(page)
 }
 
-/// The newest dead letters that are wanted, at most `limit`.
-pub(super) fn letters(state: &Store, wanted: &Wanted, limit: usize) -> Result<Page<DeadLetter>, Error> {
+/// Implements [`crate::storage::delivery::DeliveryReader::dead_letters`].
+pub(super) fn dead_letters(
+    state: &RedbFile,
+    query: &DeliveryQuery,
+    limit: usize,
+) -> Result<DeliveryPage<DeadLetterRecord>, Error> {
     let (found, floor) = state.read(|txn| {
         let mut found = BTreeMap::new();
-        let floor = newest(&txn.open_table(DEAD)?, wanted, limit, |id, letter| {
-            found.insert(id, DeadLetter::decode(id, letter)?);
+        let floor = newest(&txn.open_table(DEAD)?, query, limit, |id, value| {
+            found.insert(id, DeadLetterRecord::decode(id, value)?);
             Ok(true)
         })?;
         Ok((found, floor))
     })?;
-    Ok(page(found.into_iter().rev(), floor, wanted, limit))
+    Ok(page(found.into_iter().rev(), floor, query, limit))
 }
 
-fn keep(found: &mut BTreeMap<DeliveryId, DeliveryRecord>, wanted: &Wanted, record: DeliveryRecord) -> bool {
-    let is_kept = !wanted.is_of_state() || wanted.status == Some(record.status);
+fn keep(found: &mut BTreeMap<DeliveryId, DeliveryRecord>, query: &DeliveryQuery, record: DeliveryRecord) -> bool {
+    let is_kept = !query.is_of_state() || query.status == Some(record.status);
     if is_kept {
-        // A delivery that waits again is shown by its row.
+        // A delivery with a row and a dead letter is shown by its row.
         found.entry(record.id).or_insert(record);
     }
     is_kept
 }
 
-/// The first `limit` of these above the floor, and where the next page begins.
+/// Returns the first `limit` of these rows that are above the floor, and where the next page begins.
 fn page<T>(
     newest_first: impl Iterator<Item = (DeliveryId, T)>,
     floor: Option<DeliveryId>,
-    wanted: &Wanted,
+    query: &DeliveryQuery,
     limit: usize,
-) -> Page<T> {
+) -> DeliveryPage<T> {
     let above = newest_first.filter(|(id, _)| floor.is_none_or(|floor| *id > floor));
     let (ids, rows): (Vec<_>, Vec<_>) = above.take(limit).unzip();
     let next = match ids.last() {
         Some(last) if rows.len() == limit => Some(*last),
         _ => floor.map(behind),
     };
-    // A page that does not move on would be asked for again and again.
-    Page { rows, next: next.filter(|next| *next < wanted.before) }
+    // A cursor that does not advance would make clients request the same page forever.
+    DeliveryPage { rows, next: next.filter(|next| *next < query.before) }
 }
 
-/// The place right after a delivery, before which a page begins with it.
+/// Returns the position directly after a delivery. A page before this position begins with the delivery.
 fn behind(id: DeliveryId) -> DeliveryId {
     match id.webhook.0.checked_add(1) {
         Some(no) => DeliveryId { webhook: WebhookNo(no), ..id },
@@ -116,28 +120,28 @@ fn behind(id: DeliveryId) -> DeliveryId {
     }
 }
 
-/// Visits what a table of (webhook, event) has of the wanted webhooks, newest event first, until `take` has taken `limit`.
-/// If it gives up before, the delivery that it did not look at any more.
+/// Visits the rows of the query's webhooks in a table with keys (webhook, event), newest event first, until `take` has
+/// accepted `limit` rows. Returns the first delivery that was not visited if the search stopped early.
 ///
-/// The table is in order of webhooks, so each has a place in a heap: that of its newest row not yet visited. Webhooks
-/// without rows are skipped over; each of the others costs two looks, each row visited two more.
+/// The table is sorted by webhook, so a heap holds the newest unvisited row of each webhook. Webhooks without rows are
+/// skipped. Each other webhook costs two lookups, and each visited row two more.
 fn newest<V: redb::Value + 'static>(
-    table: &impl ReadableTable<&'static Key, V>,
-    wanted: &Wanted,
+    table: &impl ReadableTable<&'static DeliveryKey, V>,
+    query: &DeliveryQuery,
     limit: usize,
     mut take: impl FnMut(DeliveryId, V::SelfType<'_>) -> Result<bool, Error>,
 ) -> Result<Option<DeliveryId>, Error> {
     let mut heap = BinaryHeap::new();
-    let mut rest = &wanted.webhooks[..];
+    let mut rest = &query.webhooks[..];
     while let Some(no) = rest.first().copied() {
-        let Some(entry) = table.range::<&Key>(&key(no, wanted.first)..)?.next() else { break };
+        let Some(entry) = table.range::<&DeliveryKey>(&key(no, query.first)..)?.next() else { break };
         let at = delivery(entry?.0.value()).webhook;
         if at > no {
             rest = &rest[rest.partition_point(|no| *no < at)..];
             continue;
         }
-        let end = if no < wanted.before.webhook { wanted.before.event.next() } else { wanted.before.event };
-        heap.extend(last_of(table, no, wanted.first, end)?);
+        let end = if no < query.before.webhook { query.before.event.next() } else { query.before.event };
+        heap.extend(last_of(table, no, query.first, end)?);
         rest = &rest[1..];
     }
     let (mut taken, mut looked_at) = (0, 0);
@@ -152,14 +156,14 @@ fn newest<V: redb::Value + 'static>(
         if taken == limit {
             break;
         }
-        heap.extend(last_of(table, id.webhook, wanted.first, id.event)?);
+        heap.extend(last_of(table, id.webhook, query.first, id.event)?);
     }
     Ok(None)
 }
 
-/// The webhook's newest row of an event from `first` on and before `end`.
+/// Returns the webhook's newest row of an event from `first` (inclusive) to `end` (exclusive).
 fn last_of<V: redb::Value + 'static>(
-    table: &impl ReadableTable<&'static Key, V>,
+    table: &impl ReadableTable<&'static DeliveryKey, V>,
     webhook: WebhookNo,
     first: EventId,
     end: EventId,
@@ -168,6 +172,6 @@ fn last_of<V: redb::Value + 'static>(
         return Ok(None);
     }
     let (first, end) = (key(webhook, first), key(webhook, end));
-    let mut range = table.range::<&Key>((Bound::Included(&first), Bound::Excluded(&end)))?;
+    let mut range = table.range::<&DeliveryKey>((Bound::Included(&first), Bound::Excluded(&end)))?;
     Ok(range.next_back().transpose()?.map(|(key, _)| delivery(key.value())))
 }

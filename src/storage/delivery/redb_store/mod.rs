@@ -1,7 +1,8 @@
-//! What is remembered of deliveries, in state.redb and in the history's files.
+//! The delivery store in state.redb and in the files of the history.
 //!
-//! A flush commits its attempts to history first, then everything else in one transaction of state.redb. state.redb alone
-//! decides: a crash between the two leaves attempts of deliveries that are sent again.
+//! A flush first commits its attempts to the history, then everything else in one transaction of state.redb. Only
+//! state.redb decides what is settled: a crash between the two commits leaves attempts of deliveries that are sent
+//! again.
 
 mod dead_letters;
 mod history;
@@ -25,67 +26,68 @@ use redb::{Error, ReadTransaction, ReadableTable, TableError};
 pub(crate) use read::RedbDeliveryReader;
 
 use super::{
-    Checkpoint, DeliveryReader, DeliveryStore, Flush, FlushError, Flushed, Loaded, Marks, OpenError, WebhookStats,
+    Checkpoint, DeliveryReader, DeliveryStore, Flush, FlushError, Flushed, HighWaterMarks, LoadedState, OpenStoreError,
+    WebhookStats,
 };
 use crate::limits::{HISTORY_FILE_BYTES, STATE_CACHE_BYTES};
 use crate::model::{WebhookNo, file};
 use crate::storage::Disk;
-use crate::storage::file::Store;
+use crate::storage::file::RedbFile;
 use crate::storage::format::STATE_FILE;
-use dead_letters::DeadLetters;
-use history::History;
-use pending::Rows;
-use table::{HISTORY, HOURS, JOBS, META, OUTBOX, STATS, WATCH, WIDE};
+use dead_letters::DeadLetterTables;
+use history::HistoryWriter;
+use pending::PendingTables;
+use table::{HISTORY, HOURLY_STATS, JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
 
-/// The checkpoint's name in [`META`].
+/// The key of the checkpoint in [`META`].
 const CHECKPOINT: &str = "checkpoint";
-/// The high waters' name in [`META`].
+/// The key of the high-water marks in [`META`].
 const MARKS: &str = "marks";
 
-/// Where the files are, and how they are kept.
+/// The options of the store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The disk.
+    /// The disk that holds the files.
     pub disk: Arc<dyn Disk>,
-    /// The data folder; it must be there.
+    /// The data folder. It must exist.
     pub dir: PathBuf,
-    /// redb's two-phase commit.
+    /// Whether to use redb's two-phase commit.
     pub two_phase_commit: bool,
-    /// Age at which attempts are forgotten.
+    /// The age at which attempts are deleted.
     pub history_retention: Duration,
 }
 
-/// See the module.
+/// The delivery store in state.redb and the history. Its one owner writes; [`DeliveryStore::reader`] returns readers.
 #[derive(Debug)]
 pub struct RedbDeliveryStore {
-    state: Arc<Store>,
-    history: History,
+    state: Arc<RedbFile>,
+    history: HistoryWriter,
     two_phase: bool,
     history_retention: Duration,
 }
 
 impl RedbDeliveryStore {
-    /// Opens `state.redb`, made if it is not there, and looks at the history's files.
-    pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+    /// Opens `state.redb`, and creates it if it does not exist. Lists the history's files.
+    pub fn open(options: StoreOptions) -> Result<Self, OpenStoreError> {
         Self::open_with(options, HISTORY_FILE_BYTES)
     }
 
-    /// The same, with history files of this size.
-    pub(crate) fn open_with(options: StoreOptions, history_file_bytes: u64) -> Result<Self, OpenError> {
+    /// Like [`RedbDeliveryStore::open`], with history files of this size.
+    pub(crate) fn open_with(options: StoreOptions, history_file_bytes: u64) -> Result<Self, OpenStoreError> {
         let StoreOptions { disk, dir, two_phase_commit: two_phase, history_retention } = options;
         let path = dir.join(file::STATE);
-        Store::make(&disk, &path, STATE_FILE)?;
-        let state = Arc::new(Store::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES, STATE_FILE)?);
+        RedbFile::create(&disk, &path, STATE_FILE)?;
+        let state = Arc::new(RedbFile::open(Arc::clone(&disk), &path, STATE_CACHE_BYTES, STATE_FILE)?);
         make_tables(&state, two_phase)?;
         let history_dir = dir.join(file::HISTORY);
         let history = state.read(|txn| {
-            let Marks { clean, steady, .. } = load_marks(txn)?;
-            History::open(Arc::clone(&disk), &history_dir, history_file_bytes, two_phase, txn, clean, steady)
+            let HighWaterMarks { clean, steady, .. } = load_marks(txn)?;
+            HistoryWriter::open(Arc::clone(&disk), &history_dir, history_file_bytes, two_phase, txn, clean, steady)
         })?;
         Ok(Self { state, history, two_phase, history_retention })
     }
 
-    /// The reading side, as what it is.
+    /// Returns a reader of the concrete type.
     pub(crate) fn redb_reader(&self) -> RedbDeliveryReader {
         RedbDeliveryReader { state: Arc::clone(&self.state), files: self.history.files() }
     }
@@ -93,9 +95,9 @@ impl RedbDeliveryStore {
     fn write_state(&mut self, flush: &Flush) -> Result<Flushed, Error> {
         let txn = self.state.write(self.two_phase)?;
         let flushed = write::apply(&txn, &self.history.files(), flush)?;
-        self.history.note(&txn)?;
+        self.history.write_spans(&txn)?;
         txn.commit()?;
-        self.history.noted();
+        self.history.spans_written();
         Ok(flushed)
     }
 }
@@ -105,24 +107,24 @@ impl DeliveryStore for RedbDeliveryStore {
         Arc::new(self.redb_reader())
     }
 
-    fn load(&self) -> Result<Loaded, OpenError> {
+    fn load(&self) -> Result<LoadedState, OpenStoreError> {
         let (checkpoint, loaded) = self.state.read(|txn| {
             let checkpoint = match txn.open_table(META)?.get(CHECKPOINT)? {
                 Some(bytes) => Checkpoint::decode(bytes.value()),
                 None => Some(Checkpoint::default()),
             };
-            let loaded = Loaded {
+            let loaded = LoadedState {
                 marks: load_marks(txn)?,
                 checkpoint: Checkpoint::default(),
                 jobs: jobs::load(&txn.open_table(JOBS)?)?,
                 stats: load_stats(txn)?,
-                figures_number: hourly_stats::number(txn)?,
-                standings: read::load_standings(txn)?,
+                hourly_stats_number: hourly_stats::number(txn)?,
+                webhook_health: read::load_webhook_health(txn)?,
                 outbox: write::load_outbox(txn)?,
             };
             Ok((checkpoint, loaded))
         })?;
-        Ok(Loaded { checkpoint: checkpoint.ok_or(OpenError::Checkpoint)?, ..loaded })
+        Ok(LoadedState { checkpoint: checkpoint.ok_or(OpenStoreError::Checkpoint)?, ..loaded })
     }
 
     fn flush(&mut self, flush: &mut Flush) -> Result<Flushed, FlushError> {
@@ -146,8 +148,11 @@ impl DeliveryStore for RedbDeliveryStore {
     }
 }
 
-fn load_marks(txn: &ReadTransaction) -> Result<Marks, Error> {
-    Ok(txn.open_table(META)?.get(MARKS)?.map_or_else(Marks::default, |marks| Marks::decode(marks.value())))
+fn load_marks(txn: &ReadTransaction) -> Result<HighWaterMarks, Error> {
+    Ok(txn
+        .open_table(META)?
+        .get(MARKS)?
+        .map_or_else(HighWaterMarks::default, |marks| HighWaterMarks::decode(marks.value())))
 }
 
 fn load_stats(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, WebhookStats)>, Error> {
@@ -159,8 +164,8 @@ fn load_stats(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, WebhookStats)>, E
     rows.collect()
 }
 
-fn make_tables(state: &Store, two_phase: bool) -> Result<(), Error> {
-    // The last table that was added says whether all are there: a state of an earlier program has not all.
+fn make_tables(state: &RedbFile, two_phase: bool) -> Result<(), Error> {
+    // If the table that was added last exists, all tables exist. A file of an earlier program lacks some.
     let made = state.read(|txn| match txn.open_table(OUTBOX) {
         Ok(_) => Ok(true),
         Err(TableError::TableDoesNotExist(_)) => Ok(false),
@@ -170,10 +175,10 @@ fn make_tables(state: &Store, two_phase: bool) -> Result<(), Error> {
         return Ok(());
     }
     let txn = state.write(two_phase)?;
-    drop((Rows::open(&txn)?, DeadLetters::open(&txn)?));
+    drop((PendingTables::open(&txn)?, DeadLetterTables::open(&txn)?));
     drop((txn.open_table(JOBS)?, txn.open_table(WIDE)?, txn.open_table(STATS)?));
     drop((txn.open_table(HISTORY)?, txn.open_table(META)?));
-    drop((txn.open_table(HOURS)?, txn.open_table(WATCH)?, txn.open_table(OUTBOX)?));
+    drop((txn.open_table(HOURLY_STATS)?, txn.open_table(WEBHOOK_HEALTH)?, txn.open_table(OUTBOX)?));
     txn.commit()?;
     Ok(())
 }

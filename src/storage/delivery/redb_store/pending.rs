@@ -1,28 +1,29 @@
-//! Rows: deliveries that wait on disk. `pending` is the authority; `due` holds those of them that wait for a time.
+//! The tables of rows: deliveries that wait on disk. `pending` contains every row, `due` indexes the rows that wait for
+//! a time.
 //!
-//! A row with a due time has exactly one entry in `due`, made and removed in the same transaction.
+//! A row with a due time has exactly one entry in `due`, which is created and deleted in the same transaction.
 
 use std::ops::Bound;
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-use super::table::{DUE, Key, PENDING, TimeKey, delivery, due_key, key};
+use super::table::{DUE, DeliveryKey, PENDING, TimeKey, delivery, due_key, key};
 use crate::model::{EventId, WebhookNo};
 use crate::storage::delivery::rows::PendingRow;
 
-/// The tables, open for writing.
-pub(super) struct Rows<'txn> {
-    pending: Table<'txn, &'static Key, &'static [u8; 12]>,
+/// The tables of rows, open for writing.
+pub(super) struct PendingTables<'txn> {
+    pending: Table<'txn, &'static DeliveryKey, &'static [u8; 12]>,
     due: Table<'txn, &'static TimeKey, (u16, u16)>,
 }
 
-impl<'txn> Rows<'txn> {
-    /// Opens the tables, made if they are not there.
+impl<'txn> PendingTables<'txn> {
+    /// Opens the tables, and creates missing ones.
     pub(super) fn open(txn: &'txn WriteTransaction) -> Result<Self, Error> {
         Ok(Self { pending: txn.open_table(PENDING)?, due: txn.open_table(DUE)? })
     }
 
-    /// Writes a row over any that is there.
+    /// Writes a row. Replaces an existing one.
     pub(super) fn put(&mut self, webhook: WebhookNo, event: EventId, row: PendingRow) -> Result<(), Error> {
         let key = key(webhook, event);
         let old = self.pending.insert(&key, &row.encode())?.map(|old| PendingRow::decode(old.value()));
@@ -35,7 +36,7 @@ impl<'txn> Rows<'txn> {
         Ok(())
     }
 
-    /// Writes a row if none is there; whether it did.
+    /// Writes a row if there is none. Returns whether it did.
     pub(super) fn put_new(&mut self, webhook: WebhookNo, event: EventId, row: PendingRow) -> Result<bool, Error> {
         let key = key(webhook, event);
         let old = self.pending.insert(&key, &row.encode())?.map(|old| *old.value());
@@ -49,7 +50,7 @@ impl<'txn> Rows<'txn> {
         Ok(true)
     }
 
-    /// Removes a row.
+    /// Deletes a row. Returns it, or `None` if there was none.
     pub(super) fn remove(&mut self, webhook: WebhookNo, event: EventId) -> Result<Option<PendingRow>, Error> {
         let old = self.pending.remove(&key(webhook, event))?.map(|old| PendingRow::decode(old.value()));
         if let Some(at) = old.and_then(|old| old.due) {
@@ -58,22 +59,22 @@ impl<'txn> Rows<'txn> {
         Ok(old)
     }
 
-    /// The row, if there is one.
+    /// Returns the row, or `None` if there is none.
     pub(super) fn get(&self, webhook: WebhookNo, event: EventId) -> Result<Option<PendingRow>, Error> {
         Ok(self.pending.get(&key(webhook, event))?.map(|row| PendingRow::decode(row.value())))
     }
 
-    /// The first rows at or after this key, at most `limit`, for as long as `wanted` says.
+    /// Returns the rows at or after a key, at most `limit`, up to the first key that is not `query`.
     pub(super) fn from(
         &self,
-        from: &Key,
+        from: &DeliveryKey,
         limit: usize,
-        wanted: impl Fn(&Key) -> bool,
-    ) -> Result<Vec<(Key, PendingRow)>, Error> {
+        query: impl Fn(&DeliveryKey) -> bool,
+    ) -> Result<Vec<(DeliveryKey, PendingRow)>, Error> {
         let mut rows = Vec::new();
-        for entry in self.pending.range::<&Key>((Bound::Included(from), Bound::Unbounded))?.take(limit) {
+        for entry in self.pending.range::<&DeliveryKey>((Bound::Included(from), Bound::Unbounded))?.take(limit) {
             let (key, row) = entry?;
-            if !wanted(key.value()) {
+            if !query(key.value()) {
                 break;
             }
             rows.push((*key.value(), PendingRow::decode(row.value())));
@@ -81,10 +82,10 @@ impl<'txn> Rows<'txn> {
         Ok(rows)
     }
 
-    /// See [`between`].
+    /// Calls [`between`] for the table `pending`.
     pub(super) fn between(
         &self,
-        from: &Key,
+        from: &DeliveryKey,
         first: EventId,
         last: EventId,
         mut visit: impl FnMut(WebhookNo, EventId) -> bool,
@@ -92,24 +93,25 @@ impl<'txn> Rows<'txn> {
         between(&self.pending, from, first, last, |webhook, event, _| visit(webhook, event))
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(super) fn len(&self) -> Result<u64, Error> {
         Ok(self.pending.len()?)
     }
 }
 
-/// Walks the keys (webhook, event) of a table that lie between two events, skipping from webhook to webhook, until `visit`
-/// says enough. Each key costs one look, each webhook with none between them one or two.
+/// Visits the keys (webhook, event) of a table with an event from `first` to `last`, beginning at the key `from`, until
+/// `visit` returns `false`. Skips from webhook to webhook: each key costs one lookup, and each webhook without such a
+/// key one or two.
 pub(super) fn between<V: redb::Value + 'static>(
-    table: &impl ReadableTable<&'static Key, V>,
-    from: &Key,
+    table: &impl ReadableTable<&'static DeliveryKey, V>,
+    from: &DeliveryKey,
     first: EventId,
     last: EventId,
     mut visit: impl FnMut(WebhookNo, EventId, V::SelfType<'_>) -> bool,
 ) -> Result<(), Error> {
     let mut from = *from;
     'seek: loop {
-        for entry in table.range::<&Key>(&from..)? {
+        for entry in table.range::<&DeliveryKey>(&from..)? {
             let (key_at, value) = entry?;
             let at = delivery(key_at.value());
             if at.event < first {
@@ -129,14 +131,14 @@ pub(super) fn between<V: redb::Value + 'static>(
     }
 }
 
-/// The oldest event that waits, over at most `webhooks` webhooks with rows.
+/// Implements [`crate::storage::delivery::DeliveryReader::oldest`].
 pub(super) fn oldest(txn: &ReadTransaction, webhooks: usize) -> Result<Option<EventId>, Error> {
     let pending = txn.open_table(PENDING)?;
     let mut oldest: Option<EventId> = None;
     let mut from = Some(WebhookNo(0));
     for _ in 0..webhooks {
         let Some(at) = from else { break };
-        let Some(entry) = pending.range::<&Key>(&key(at, EventId::MIN)..)?.next() else { break };
+        let Some(entry) = pending.range::<&DeliveryKey>(&key(at, EventId::MIN)..)?.next() else { break };
         let first = delivery(entry?.0.value());
         oldest = Some(oldest.map_or(first.event, |event| event.min(first.event)));
         from = first.webhook.0.checked_add(1).map(WebhookNo);
@@ -144,7 +146,7 @@ pub(super) fn oldest(txn: &ReadTransaction, webhooks: usize) -> Result<Option<Ev
     Ok(oldest)
 }
 
-/// The key behind a row, for a cursor.
-pub(super) fn behind(webhook: WebhookNo, event: EventId) -> Key {
+/// Returns the key directly after a row, for a cursor.
+pub(super) fn behind(webhook: WebhookNo, event: EventId) -> DeliveryKey {
     key(webhook, event.next())
 }

@@ -1,29 +1,32 @@
-//! The reading side over state.redb and the history's files.
+//! Reads state.redb and the files of the history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{Error, ReadTransaction, ReadableTableMetadata};
 
-use super::history::Files;
+use super::history::HistoryFiles;
 use super::pending::{self, between};
-use super::table::{DEAD, DUE, HISTORY, HOURS, JOBS, Key, OUTBOX, PENDING, STATS, WATCH, WIDE, key};
+use super::table::{
+    DEAD, DUE, DeliveryKey, HISTORY, HOURLY_STATS, JOBS, OUTBOX, PENDING, STATS, WEBHOOK_HEALTH, WIDE, key,
+};
 use super::{hourly_stats, jobs, list, refill};
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::checkpoint::decode_webhooks;
 use crate::storage::delivery::dead_letter::is_expired;
 use crate::storage::delivery::rows::PendingRow;
 use crate::storage::delivery::{
-    Backlog, DeadLetter, DeliveryReader, DeliveryRecord, FiguresOf, Hour, HourRow, Job, JobKind, LookupError,
-    OutboxRow, Page, Recent, Refilled, RowsWanted, Standing, TableCounts, Wanted, WidePart,
+    DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryReader, DeliveryRecord, Hour, HourlyStatsRow, Job, JobKind,
+    LookupError, OutboxRow, RefillReply, RefillRequest, StatsScope, StoredBacklog, TableCounts, UnflushedStats,
+    WebhookFailureState, WidePart,
 };
-use crate::storage::file::Store;
+use crate::storage::file::RedbFile;
 
-/// See the module.
+/// The reader of the delivery store. Clones share the open files.
 #[derive(Debug, Clone)]
 pub(crate) struct RedbDeliveryReader {
-    pub(super) state: Arc<Store>,
-    pub(super) files: Arc<Files>,
+    pub(super) state: Arc<RedbFile>,
+    pub(super) files: Arc<HistoryFiles>,
 }
 
 impl RedbDeliveryReader {
@@ -31,7 +34,7 @@ impl RedbDeliveryReader {
         Ok(self.state.read(read)?)
     }
 
-    /// Every row that waits, with attempts and due time, and every dead letter.
+    /// Returns every row with its attempts and due time, and every dead letter.
     #[cfg(test)]
     #[expect(clippy::type_complexity, reason = "two lists for one test")]
     pub(crate) fn everything(
@@ -58,19 +61,19 @@ impl RedbDeliveryReader {
 impl DeliveryReader for RedbDeliveryReader {
     fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRecord>, LookupError> {
         let key = key(id.webhook, id.event);
-        let (waits, letter) = self.read(|txn| {
+        let (waits, dead_letter) = self.read(|txn| {
             let row = txn.open_table(PENDING)?.get(&key)?.map(|row| PendingRow::decode(row.value()));
-            let letter = match txn.open_table(DEAD)?.get(&key)? {
-                Some(value) => Some(DeadLetter::decode(id, value.value())?),
+            let dead_letter = match txn.open_table(DEAD)?.get(&key)? {
+                Some(value) => Some(DeadLetterRecord::decode(id, value.value())?),
                 None => None,
             };
-            Ok((row, letter))
+            Ok((row, dead_letter))
         })?;
         let last = self.files.attempts(id)?.pop();
-        Ok(match (waits, letter, last) {
+        Ok(match (waits, dead_letter, last) {
             (None, None, None) => None,
             (Some(row), _, last) => Some(DeliveryRecord::of_row(id, row, last)),
-            (None, Some(letter), last) => Some(DeliveryRecord::of_letter(letter, last)),
+            (None, Some(dead_letter), last) => Some(DeliveryRecord::of_dead_letter(dead_letter, last)),
             (None, None, Some(last)) => Some(DeliveryRecord::of_history(id, last)),
         })
     }
@@ -79,24 +82,24 @@ impl DeliveryReader for RedbDeliveryReader {
         Ok(self.files.attempts(id)?)
     }
 
-    fn deliveries(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeliveryRecord>, LookupError> {
-        Ok(list::deliveries(&self.state, &self.files, wanted, limit)?)
+    fn deliveries(&self, query: &DeliveryQuery, limit: usize) -> Result<DeliveryPage<DeliveryRecord>, LookupError> {
+        Ok(list::deliveries(&self.state, &self.files, query, limit)?)
     }
 
-    fn dead_letters(&self, wanted: &Wanted, limit: usize) -> Result<Page<DeadLetter>, LookupError> {
-        Ok(list::letters(&self.state, wanted, limit)?)
+    fn dead_letters(&self, query: &DeliveryQuery, limit: usize) -> Result<DeliveryPage<DeadLetterRecord>, LookupError> {
+        Ok(list::dead_letters(&self.state, query, limit)?)
     }
 
-    fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, LookupError> {
+    fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetterRecord>, LookupError> {
         self.read(|txn| {
             let value = txn.open_table(DEAD)?.get(&key(id.webhook, id.event))?;
-            value.map(|value| DeadLetter::decode(id, value.value())).transpose()
+            value.map(|value| DeadLetterRecord::decode(id, value.value())).transpose()
         })
     }
 
     fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {
         let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
-        self.read(|txn| Ok(txn.open_table(PENDING)?.range::<&Key>(&first..=&last)?.take(most).count()))
+        self.read(|txn| Ok(txn.open_table(PENDING)?.range::<&DeliveryKey>(&first..=&last)?.take(most).count()))
     }
 
     fn oldest(&self, webhooks: usize) -> Result<Option<EventId>, LookupError> {
@@ -105,15 +108,15 @@ impl DeliveryReader for RedbDeliveryReader {
 
     fn refill(
         &self,
-        wanted: &[RowsWanted],
+        query: &[RefillRequest],
         now: Timestamp,
         unwritten: Option<EventId>,
-    ) -> Result<Vec<Refilled>, LookupError> {
-        self.read(|txn| wanted.iter().map(|wanted| refill::refill(txn, wanted, now, unwritten)).collect())
+    ) -> Result<Vec<RefillReply>, LookupError> {
+        self.read(|txn| query.iter().map(|query| refill::refill(txn, query, now, unwritten)).collect())
     }
 
-    fn backlog(&self) -> Result<Backlog, LookupError> {
-        self.read(|txn| Ok(Backlog { waiting: refill::waiting(txn)?, rows: txn.open_table(PENDING)?.len()? }))
+    fn backlog(&self) -> Result<StoredBacklog, LookupError> {
+        self.read(|txn| Ok(StoredBacklog { waiting: refill::waiting(txn)?, rows: txn.open_table(PENDING)?.len()? }))
     }
 
     fn jobs(&self) -> Result<Vec<Job>, LookupError> {
@@ -128,13 +131,13 @@ impl DeliveryReader for RedbDeliveryReader {
         })
     }
 
-    fn figures(
+    fn hourly_stats(
         &self,
-        of: FiguresOf<'_>,
+        of: StatsScope<'_>,
         first: Hour,
         last: Hour,
-        recent: &Recent,
-    ) -> Result<BTreeMap<Hour, HourRow>, LookupError> {
+        recent: &UnflushedStats,
+    ) -> Result<BTreeMap<Hour, HourlyStatsRow>, LookupError> {
         self.read(|txn| hourly_stats::read(txn, of, first, last, recent))
     }
 
@@ -151,8 +154,8 @@ impl DeliveryReader for RedbDeliveryReader {
     }
 
     fn disabled(&self) -> Result<Vec<WebhookNo>, LookupError> {
-        let standings = self.read(load_standings)?;
-        let disabled = standings.into_iter().filter(|(_, standing)| *standing == Standing::Disabled);
+        let health = self.read(load_webhook_health)?;
+        let disabled = health.into_iter().filter(|(_, health)| *health == WebhookFailureState::Disabled);
         Ok(disabled.map(|(webhook, _)| webhook).collect())
     }
 
@@ -164,9 +167,9 @@ impl DeliveryReader for RedbDeliveryReader {
                 events.push(event);
                 true
             })?;
-            between(&txn.open_table(DEAD)?, &from, first, last, |_, event, letter| {
-                // One that expired has no body to keep.
-                if !is_expired(letter) {
+            between(&txn.open_table(DEAD)?, &from, first, last, |_, event, dead_letter| {
+                // The body of an expired dead letter is already deleted.
+                if !is_expired(dead_letter) {
                     events.push(event);
                 }
                 true
@@ -192,20 +195,20 @@ impl DeliveryReader for RedbDeliveryReader {
                 dead: txn.open_table(DEAD)?.len()?,
                 jobs: txn.open_table(JOBS)?.len()?,
                 webhooks: txn.open_table(STATS)?.len()?,
-                hours: txn.open_table(HOURS)?.len()?,
+                hours: txn.open_table(HOURLY_STATS)?.len()?,
                 history_files: txn.open_table(HISTORY)?.len()?,
             })
         })
     }
 }
 
-/// Every webhook that does not stand well.
-pub(super) fn load_standings(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, Standing)>, Error> {
+/// Returns the failure state of every webhook that has one.
+pub(super) fn load_webhook_health(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, WebhookFailureState)>, Error> {
     use redb::ReadableTable;
-    let table = txn.open_table(WATCH)?;
-    let standings = table.iter()?.map(|entry| {
+    let table = txn.open_table(WEBHOOK_HEALTH)?;
+    let health = table.iter()?.map(|entry| {
         let (no, row) = entry?;
-        Ok((WebhookNo(no.value()), Standing::decode(row.value())))
+        Ok((WebhookNo(no.value()), WebhookFailureState::decode(row.value())))
     });
-    standings.collect()
+    health.collect()
 }

@@ -1,28 +1,30 @@
-//! What jobs and expiries do to rows inside a flush's transaction.
+//! The steps of jobs and expiries on rows, inside the transaction of a flush.
 
 use redb::Error;
 
 use super::pending::behind;
 use super::table::{delivery, key};
-use super::write::Batch;
+use super::write::FlushTables;
 use crate::model::{DeadReason, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::rows::PendingRow;
-use crate::storage::delivery::{Expiry, HURRY, Job, JobState, JobStep, Note, StepRows, Waiting};
+use crate::storage::delivery::{
+    Expiry, Job, JobState, JobStep, NewDeadLetter, RECOVERY_RETRIES_PART, StepRows, WebhookBacklog,
+};
 
-/// Rows looked at for each row that an expiry may move in one step.
+/// The maximum number of rows that an expiry reads for each row that it may move in one step.
 const LOOKED_AT_PER_ROW: usize = 16;
 
-impl Batch<'_, '_> {
-    /// Moves the rows of a step; the job after it, whose `total` is this one if it has none.
+impl FlushTables<'_, '_> {
+    /// Moves the rows of a step and returns the job after it. Sets the job's total to `total` if it has none.
     pub(super) fn step(&mut self, step: &JobStep, total: Option<u64>) -> Result<Job, Error> {
         let mut job = step.job.clone();
         job.total = job.total.or(total);
         match &step.rows {
             StepRows::None => {}
             StepRows::Wide { event, webhooks } => self.step_wide(*event, webhooks)?,
-            StepRows::Again(deliveries) => {
+            StepRows::Redeliver(deliveries) => {
                 for id in deliveries {
-                    job.done += u64::from(self.deliver_again(*id)?);
+                    job.done += u64::from(self.redeliver(*id)?);
                 }
             }
             StepRows::Recover { webhook, since, is_abandoned, under_way } => {
@@ -31,10 +33,10 @@ impl Batch<'_, '_> {
                 match (is_end, since) {
                     (false, _) => {}
                     (true, None) => job.state = JobState::Done,
-                    (true, Some(_)) => (job.after, job.from) = (EventId::MIN, HURRY),
+                    (true, Some(_)) => (job.after, job.from) = (EventId::MIN, RECOVERY_RETRIES_PART),
                 }
             }
-            StepRows::Hurry(webhook) => self.step_hurry(&mut job, *webhook)?,
+            StepRows::RetryNow(webhook) => self.step_retry_now(&mut job, *webhook)?,
             StepRows::Abandon { webhook, reason } => self.step_abandon(&mut job, *webhook, *reason)?,
         }
         if !job.is_running() {
@@ -48,15 +50,15 @@ impl Batch<'_, '_> {
             match abandoned {
                 None => {
                     self.rows.put_new(*webhook, event, PendingRow::READY)?;
-                    self.flushed.waiting.push(Waiting { webhook: *webhook, ready: true, due: None });
+                    self.flushed.waiting.push(WebhookBacklog { webhook: *webhook, ready: true, due: None });
                 }
-                Some(reason) => self.bury(*webhook, event, 0, *reason)?,
+                Some(reason) => self.dead_letter(*webhook, event, 0, *reason)?,
             }
         }
         Ok(())
     }
 
-    /// Delivers the webhook's next dead letters again; whether it has no more.
+    /// Redelivers the webhook's next dead letters. Returns whether none is left.
     fn step_recover(
         &mut self,
         job: &mut Job,
@@ -64,23 +66,24 @@ impl Batch<'_, '_> {
         since: Option<Timestamp>,
         may_move: impl Fn(EventId) -> bool,
     ) -> Result<bool, Error> {
-        let letters = self.dead.of(webhook, job.after, self.rows_max)?;
-        let is_end = letters.len() < self.rows_max;
-        for (event, at) in letters {
+        let dead_letters = self.dead.of(webhook, job.after, self.rows_max)?;
+        let is_end = dead_letters.len() < self.rows_max;
+        for (event, at) in dead_letters {
             if since.is_none_or(|since| at >= since) && may_move(event) {
-                job.done += u64::from(self.deliver_again(DeliveryId { event, webhook })?);
+                job.done += u64::from(self.redeliver(DeliveryId { event, webhook })?);
             }
             job.after = event;
         }
         Ok(is_end)
     }
 
-    /// The second part of a recovery: what waits for its next attempt is due now, and goes on in its schedule.
-    fn step_hurry(&mut self, job: &mut Job, webhook: WebhookNo) -> Result<(), Error> {
+    /// The second part of a recovery: makes rows that wait for their next attempt due now. They keep their retry
+    /// schedule.
+    fn step_retry_now(&mut self, job: &mut Job, webhook: WebhookNo) -> Result<(), Error> {
         for (event, row) in self.next_rows(job, webhook)? {
             if row.due.is_some_and(|at| at > self.now) {
                 self.rows.put(webhook, event, PendingRow { due: Some(self.now), ..row })?;
-                self.flushed.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+                self.flushed.waiting.push(WebhookBacklog { webhook, ready: false, due: Some(self.now) });
                 job.done += 1;
             }
             job.after = event;
@@ -91,14 +94,14 @@ impl Batch<'_, '_> {
     fn step_abandon(&mut self, job: &mut Job, webhook: WebhookNo, reason: DeadReason) -> Result<(), Error> {
         for (event, row) in self.next_rows(job, webhook)? {
             self.rows.remove(webhook, event)?;
-            self.bury(webhook, event, row.attempts, reason)?;
+            self.dead_letter(webhook, event, row.attempts, reason)?;
             job.done += 1;
             job.after = event;
         }
         Ok(())
     }
 
-    /// The webhook's next rows; without more behind them, the job is done with them.
+    /// Returns the webhook's next rows. Sets the job's state to done if they are the last ones.
     fn next_rows(&self, job: &mut Job, webhook: WebhookNo) -> Result<Vec<(EventId, PendingRow)>, Error> {
         let from = behind(webhook, job.after);
         let rows = self.rows.from(&from, self.rows_max, |key| delivery(key).webhook == webhook)?;
@@ -108,8 +111,8 @@ impl Batch<'_, '_> {
         Ok(rows.into_iter().map(|(key, row)| (delivery(&key).event, row)).collect())
     }
 
-    /// Makes a row that is due now, unless the delivery has one; whether it did.
-    fn deliver_again(&mut self, id: DeliveryId) -> Result<bool, Error> {
+    /// Creates a row that is due now, unless the delivery has one. Returns whether it did.
+    fn redeliver(&mut self, id: DeliveryId) -> Result<bool, Error> {
         let DeliveryId { event, webhook } = id;
         if self.rows.get(webhook, event)?.is_some() {
             return Ok(false);
@@ -118,18 +121,29 @@ impl Batch<'_, '_> {
             Some(attempts) => attempts,
             None => self.files.last_number(id)?,
         };
-        self.rows.put(webhook, event, PendingRow::again(attempts, self.now))?;
-        self.flushed.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+        self.rows.put(webhook, event, PendingRow::redelivery(attempts, self.now))?;
+        self.flushed.waiting.push(WebhookBacklog { webhook, ready: false, due: Some(self.now) });
         Ok(true)
     }
 
-    fn bury(&mut self, webhook: WebhookNo, event: EventId, attempts: u16, reason: DeadReason) -> Result<(), Error> {
+    fn dead_letter(
+        &mut self,
+        webhook: WebhookNo,
+        event: EventId,
+        attempts: u16,
+        reason: DeadReason,
+    ) -> Result<(), Error> {
         let (at, steady) = (self.wall, self.now);
-        self.flushed.died.push(webhook);
-        self.dead.put(webhook, event, &Note { reason, attempts, at, steady, http_status: None, error: "".into() })
+        self.flushed.dead_lettered.push(webhook);
+        self.dead.put(
+            webhook,
+            event,
+            &NewDeadLetter { reason, attempts, at, steady, http_status: None, error: "".into() },
+        )
     }
 
-    /// Buries some of what waits for a body that is gone; where it goes on.
+    /// Dead-letters rows of events whose bodies are deleted, up to the step's limit. Returns the rest of the expiry, or
+    /// `None` if it is finished.
     pub(super) fn expire(&mut self, expiry: &Expiry) -> Result<Option<Expiry>, Error> {
         let (Some(first), Some(last)) = (expiry.events.first(), expiry.events.last()) else { return Ok(None) };
         let (mut found, mut looked_at, mut stopped_at) = (Vec::new(), 0, None);
@@ -147,7 +161,7 @@ impl Batch<'_, '_> {
         })?;
         for (webhook, event) in found {
             let attempts = self.rows.remove(webhook, event)?.map_or(0, |row| row.attempts);
-            self.bury(webhook, event, attempts, DeadReason::Expired)?;
+            self.dead_letter(webhook, event, attempts, DeadReason::Expired)?;
         }
         Ok(stopped_at.map(|from| Expiry { from, ..expiry.clone() }))
     }

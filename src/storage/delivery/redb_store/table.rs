@@ -1,55 +1,57 @@
-//! The tables of state.redb and their keys. All keys are big-endian bytes, compared as such; times are of the scheduling
-//! clock with the sign flipped, so that bytes sort as times do.
+//! The tables of state.redb and their keys.
+//!
+//! Keys are big-endian bytes and sorted as bytes. Times are of the scheduling clock. Their sign bit is flipped, so that
+//! the bytes sort like the times.
 
 use redb::TableDefinition;
 
 use crate::model::{DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::part;
 
-/// (webhook, event)
-pub(super) type Key = [u8; 20];
-/// (webhook, time, event), or (time, webhook, event)
+/// The key (webhook, event).
+pub(super) type DeliveryKey = [u8; 20];
+/// The key (webhook, time, event) or (time, webhook, event).
 pub(super) type TimeKey = [u8; 28];
 
-/// What waits on disk: see [`super::pending`].
-pub(super) const PENDING: TableDefinition<&Key, &[u8; 12]> = TableDefinition::new("pending");
-/// (webhook, time, event) → attempts and base, of the rows that wait for a time.
+/// (webhook, event) → a row: a delivery that waits on disk. See [`super::pending`].
+pub(super) const PENDING: TableDefinition<&DeliveryKey, &[u8; 12]> = TableDefinition::new("pending");
+/// (webhook, time, event) → attempts and base of a row that waits for a time.
 pub(super) const DUE: TableDefinition<&TimeKey, (u16, u16)> = TableDefinition::new("due");
-/// Dead letters: see [`super::super::dead_letter`].
-pub(super) const DEAD: TableDefinition<&Key, &[u8]> = TableDefinition::new("dead");
-/// (time, webhook, event), for retention.
+/// (webhook, event) → a dead letter. See [`super::super::dead_letter`].
+pub(super) const DEAD: TableDefinition<&DeliveryKey, &[u8]> = TableDefinition::new("dead");
+/// (time, webhook, event) of each dead letter, for retention.
 pub(super) const DEAD_AT: TableDefinition<&TimeKey, ()> = TableDefinition::new("dead_at");
-/// Jobs: see [`super::super::job`].
+/// Job number → the job as JSON. See [`super::super::job`].
 pub(super) const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
-/// Job → the webhooks of its wide event.
+/// Job number → the webhooks of its wide event.
 pub(super) const WIDE: TableDefinition<u64, &[u8]> = TableDefinition::new("wide");
 /// Webhook → its statistics.
 pub(super) const STATS: TableDefinition<u32, &[u8; 48]> = TableDefinition::new("stats");
-/// Number of a history file → what it spans: see [`super::history`].
+/// Number of a history file → its range of events. See [`super::history`].
 pub(super) const HISTORY: TableDefinition<u64, &[u8; 40]> = TableDefinition::new("history");
-/// (hour, webhook or tenant) → figures by event type: see [`super::hours`].
-pub(super) const HOURS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("hours");
-/// Webhook → how badly it stands: see [`super::super::standing`].
-pub(super) const WATCH: TableDefinition<u32, u8> = TableDefinition::new("watch");
-/// Operational events that are not in the log yet: see [`super::write`].
+/// (hour, webhook or tenant) → statistics by event type. See [`super::hourly_stats`].
+pub(super) const HOURLY_STATS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("hours");
+/// Webhook → its failure state. See [`super::super::webhook_health`].
+pub(super) const WEBHOOK_HEALTH: TableDefinition<u32, u8> = TableDefinition::new("watch");
+/// Row number → an operational event that is not in the log yet. See [`super::write`].
 pub(super) const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
-/// The checkpoint and the high waters, by name.
+/// The checkpoint, the high-water marks and other single values, by name.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// The key of a delivery.
-pub(super) fn key(webhook: WebhookNo, event: EventId) -> Key {
+/// Returns the key of a delivery.
+pub(super) fn key(webhook: WebhookNo, event: EventId) -> DeliveryKey {
     let mut key = [0; 20];
     key[..4].copy_from_slice(&webhook.0.to_be_bytes());
     key[4..].copy_from_slice(&event.as_u128().to_be_bytes());
     key
 }
 
-/// The delivery of a key.
-pub(super) fn delivery(key: &Key) -> DeliveryId {
+/// Returns the delivery of a key.
+pub(super) fn delivery(key: &DeliveryKey) -> DeliveryId {
     DeliveryId { webhook: WebhookNo(u32::from_be_bytes(part(key, 0))), event: event_at(key, 4) }
 }
 
-/// The key of a row that waits for a time.
+/// Returns the key of a row that waits for a time.
 pub(super) fn due_key(webhook: WebhookNo, at: Timestamp, event: EventId) -> TimeKey {
     let mut key = [0; 28];
     key[..4].copy_from_slice(&webhook.0.to_be_bytes());
@@ -58,12 +60,12 @@ pub(super) fn due_key(webhook: WebhookNo, at: Timestamp, event: EventId) -> Time
     key
 }
 
-/// Time and event of such a key.
+/// Returns the time and event of such a key.
 pub(super) fn due_of(key: &TimeKey) -> (Timestamp, EventId) {
     (time_at(key, 4), event_at(key, 12))
 }
 
-/// The key of a dead letter's time.
+/// Returns the key of a dead letter in `dead_at`.
 pub(super) fn dead_at_key(at: Timestamp, webhook: WebhookNo, event: EventId) -> TimeKey {
     let mut time_key = [0; 28];
     time_key[..8].copy_from_slice(&time_bytes(at));
@@ -71,7 +73,7 @@ pub(super) fn dead_at_key(at: Timestamp, webhook: WebhookNo, event: EventId) -> 
     time_key
 }
 
-/// Time and delivery of such a key.
+/// Returns the time and delivery of such a key.
 pub(super) fn dead_at_of(key: &TimeKey) -> (Timestamp, DeliveryId) {
     let webhook = WebhookNo(u32::from_be_bytes(part(key, 8)));
     (time_at(key, 0), DeliveryId { webhook, event: event_at(key, 12) })

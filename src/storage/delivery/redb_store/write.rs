@@ -1,30 +1,32 @@
-//! A flush's transaction of state.redb.
+//! Writes a flush in one transaction of state.redb.
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::dead_letters::DeadLetters;
-use super::history::Files;
-use super::pending::Rows;
-use super::table::{JOBS, META, OUTBOX, STATS, WATCH, WIDE};
+use super::dead_letters::DeadLetterTables;
+use super::history::HistoryFiles;
+use super::pending::PendingTables;
+use super::table::{JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
 use super::{CHECKPOINT, MARKS, hourly_stats, jobs};
 use crate::model::{DeliveryId, Timestamp};
 use crate::storage::delivery::checkpoint::encode_webhooks;
 use crate::storage::delivery::rows::PendingRow;
-use crate::storage::delivery::{Change, Flush, Flushed, Job, Marks, Note, Outbox, Retried, Waiting, What};
+use crate::storage::delivery::{
+    ChangeKind, Flush, Flushed, HighWaterMarks, Job, NewDeadLetter, Outbox, RetryResult, RowChange, WebhookBacklog,
+};
 
-/// The tables of rows and dead letters, open for one flush, and what it has done.
-pub(super) struct Batch<'a, 'txn> {
-    pub(super) rows: Rows<'txn>,
-    pub(super) dead: DeadLetters<'txn>,
-    pub(super) files: &'a Files,
+/// The tables of rows and dead letters, open for one flush, and the result so far.
+pub(super) struct FlushTables<'a, 'txn> {
+    pub(super) rows: PendingTables<'txn>,
+    pub(super) dead: DeadLetterTables<'txn>,
+    pub(super) files: &'a HistoryFiles,
     pub(super) now: Timestamp,
     pub(super) wall: Timestamp,
     pub(super) rows_max: usize,
     pub(super) flushed: Flushed,
 }
 
-/// Writes a flush but for its attempts, and answers it.
-pub(super) fn apply(txn: &WriteTransaction, files: &Files, flush: &Flush) -> Result<Flushed, Error> {
+/// Writes everything of a flush except its attempts, and returns the result.
+pub(super) fn apply(txn: &WriteTransaction, files: &HistoryFiles, flush: &Flush) -> Result<Flushed, Error> {
     let flushed = apply_to_rows(txn, files, flush)?;
     if !flush.stats.is_empty() {
         let mut table = txn.open_table(STATS)?;
@@ -32,42 +34,42 @@ pub(super) fn apply(txn: &WriteTransaction, files: &Files, flush: &Flush) -> Res
             table.insert(webhook.0, &stats.encode())?;
         }
     }
-    if let Some(figures) = &flush.figures {
-        hourly_stats::add(txn, figures)?;
+    if let Some(update) = &flush.hourly_stats {
+        hourly_stats::add(txn, update)?;
     }
-    if !flush.standings.is_empty() {
-        let mut table = txn.open_table(WATCH)?;
-        for (webhook, standing) in &flush.standings {
-            match standing {
+    if !flush.webhook_health.is_empty() {
+        let mut table = txn.open_table(WEBHOOK_HEALTH)?;
+        for (webhook, health) in &flush.webhook_health {
+            match health {
                 None => drop(table.remove(webhook.0)?),
-                Some(standing) => drop(table.insert(webhook.0, standing.encode())?),
+                Some(health) => drop(table.insert(webhook.0, health.encode())?),
             }
         }
     }
     let outbox = write_outbox(txn, flush)?;
-    let marks = Marks { steady: flush.now, next_job: flush.next_job, clean: flush.is_last };
+    let marks = HighWaterMarks { steady: flush.now, next_job: flush.next_job, clean: flush.is_last };
     let mut meta = txn.open_table(META)?;
     meta.insert(CHECKPOINT, flush.checkpoint.as_slice())?;
     meta.insert(MARKS, marks.encode().as_slice())?;
     Ok(Flushed { outbox, ..flushed })
 }
 
-fn apply_to_rows(txn: &WriteTransaction, files: &Files, flush: &Flush) -> Result<Flushed, Error> {
+fn apply_to_rows(txn: &WriteTransaction, files: &HistoryFiles, flush: &Flush) -> Result<Flushed, Error> {
     let flushed = Flushed {
         recovered: vec![0; flush.answers.recovered],
-        retried: vec![Retried::default(); flush.answers.retried],
+        retried: vec![RetryResult::default(); flush.answers.retried],
         discarded: vec![0; flush.answers.discarded],
         ..Flushed::default()
     };
-    let (rows, dead) = (Rows::open(txn)?, DeadLetters::open(txn)?);
+    let (rows, dead) = (PendingTables::open(txn)?, DeadLetterTables::open(txn)?);
     let (now, wall, rows_max) = (flush.now, flush.wall, flush.rows_max);
-    let mut batch = Batch { rows, dead, files, now, wall, rows_max, flushed };
+    let mut batch = FlushTables { rows, dead, files, now, wall, rows_max, flushed };
     for change in &flush.changes {
-        batch.change(*change, &flush.notes)?;
+        batch.change(*change, &flush.dead_letters)?;
     }
     for total in &flush.totals {
-        let letters = batch.dead.count(total.webhook)?;
-        batch.flushed.totals.push(letters);
+        let dead_letters = batch.dead.count(total.webhook)?;
+        batch.flushed.totals.push(dead_letters);
     }
     batch.jobs(txn, flush)?;
     if let Some(expiry) = &flush.expiry {
@@ -76,83 +78,90 @@ fn apply_to_rows(txn: &WriteTransaction, files: &Files, flush: &Flush) -> Result
     if let Some(before) = flush.dead_forgotten_before {
         batch.dead.forget(before, rows_max)?;
     }
-    let Batch { rows, dead, flushed, .. } = batch;
+    let FlushTables { rows, dead, flushed, .. } = batch;
     Ok(Flushed { rows: rows.len()?, dead: dead.len()?, oldest_dead: dead.oldest()?, ..flushed })
 }
 
-impl Batch<'_, '_> {
-    fn change(&mut self, change: Change, notes: &[Note]) -> Result<(), Error> {
-        let Change { webhook, event, what } = change;
-        match what {
-            What::Ready => {
+impl FlushTables<'_, '_> {
+    fn change(&mut self, change: RowChange, dead_letters: &[NewDeadLetter]) -> Result<(), Error> {
+        let RowChange { webhook, event, kind } = change;
+        match kind {
+            ChangeKind::Ready => {
                 self.rows.put_new(webhook, event, PendingRow::READY)?;
             }
-            What::Retry { attempts, at, was_outstanding } => {
-                // An attempt that was under way while its row was abandoned or expired does not bring it back.
+            ChangeKind::Retry { attempts, at, was_outstanding } => {
+                // If the row became a dead letter during the attempt, the retry must not create it again.
                 let row = if was_outstanding { None } else { self.rows.get(webhook, event)? };
                 if was_outstanding || row.is_some() || !self.dead.holds(webhook, event)? {
                     let base = row.map_or(0, |row| row.base);
                     self.rows.put(webhook, event, PendingRow { attempts, base, due: Some(at) })?;
                 }
             }
-            What::Remove => {
+            ChangeKind::Remove => {
                 if self.rows.remove(webhook, event)?.is_none() {
-                    // Abandoned while it was under way, and delivered all the same.
+                    // The row became a dead letter during the attempt, and the attempt succeeded.
                     self.dead.remove(webhook, event)?;
                 }
             }
-            What::Dead { note } => {
-                let note = &notes[note];
+            ChangeKind::Dead { index } => {
+                let dead_letter = &dead_letters[index];
                 match self.rows.remove(webhook, event)? {
-                    // It ended without an attempt, but not without those before.
-                    Some(row) if row.attempts > note.attempts => {
-                        self.dead.put(webhook, event, &Note { attempts: row.attempts, ..note.clone() })?;
+                    // The delivery ended without a new attempt. Keep the number of its earlier attempts.
+                    Some(row) if row.attempts > dead_letter.attempts => {
+                        self.dead.put(
+                            webhook,
+                            event,
+                            &NewDeadLetter { attempts: row.attempts, ..dead_letter.clone() },
+                        )?;
                     }
-                    _ => self.dead.put(webhook, event, note)?,
+                    _ => self.dead.put(webhook, event, dead_letter)?,
                 }
             }
-            What::Again { answer } => self.flushed.retried[answer] = self.again(DeliveryId { event, webhook })?,
-            What::Discard { answer } => {
+            ChangeKind::RetryNow { answer } => {
+                self.flushed.retried[answer] = self.retry_now(DeliveryId { event, webhook })?
+            }
+            ChangeKind::Discard { answer } => {
                 self.flushed.discarded[answer] += u64::from(self.dead.remove(webhook, event)?.is_some());
             }
-            What::Recover { answer } => {
+            ChangeKind::Recover { answer } => {
                 if let Some(attempts) = self.dead.remove(webhook, event)? {
-                    let row = PendingRow::again(attempts, self.now);
+                    let row = PendingRow::redelivery(attempts, self.now);
                     self.flushed.recovered[answer] += u64::from(self.rows.put_new(webhook, event, row)?);
-                    self.flushed.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
+                    self.flushed.waiting.push(WebhookBacklog { webhook, ready: false, due: Some(self.now) });
                 }
             }
         }
         Ok(())
     }
 
-    /// Makes a delivery due now. A retry is hurried and goes on in its schedule; what had ended begins a new one.
-    fn again(&mut self, id: DeliveryId) -> Result<Retried, Error> {
+    /// Makes a delivery due now. A delivery that waits for a retry keeps its retry schedule; one that has ended begins
+    /// a new one.
+    fn retry_now(&mut self, id: DeliveryId) -> Result<RetryResult, Error> {
         let DeliveryId { event, webhook } = id;
         let row = match self.rows.get(webhook, event)? {
             Some(row) if row.due.is_some_and(|at| at > self.now) => PendingRow { due: Some(self.now), ..row },
-            Some(_) => return Ok(Retried::Waits),
+            Some(_) => return Ok(RetryResult::AlreadyPending),
             None => {
                 let attempts = match self.dead.remove(webhook, event)? {
                     Some(attempts) => attempts,
                     None => match self.files.last_number(id)? {
-                        0 => return Ok(Retried::Unknown),
+                        0 => return Ok(RetryResult::NotFound),
                         number => number,
                     },
                 };
-                PendingRow::again(attempts, self.now)
+                PendingRow::redelivery(attempts, self.now)
             }
         };
         self.rows.put(webhook, event, row)?;
-        self.flushed.waiting.push(Waiting { webhook, ready: false, due: Some(self.now) });
-        Ok(Retried::Again)
+        self.flushed.waiting.push(WebhookBacklog { webhook, ready: false, due: Some(self.now) });
+        Ok(RetryResult::Scheduled)
     }
 
     fn jobs(&mut self, txn: &WriteTransaction, flush: &Flush) -> Result<(), Error> {
-        // What a recovery that is new in this flush was counted to have before it.
+        // The number of dead letters before the step, if the job is a recovery that is new in this flush.
         let total_of = |no: u64, counted: &[u64]| {
             let mut totals = flush.totals.iter().zip(counted);
-            totals.find(|(total, _)| total.job == no).map(|(_, letters)| *letters)
+            totals.find(|(total, _)| total.job == no).map(|(_, dead_letters)| *dead_letters)
         };
         if flush.jobs.is_empty() && flush.wide.is_empty() && flush.step.is_none() {
             return Ok(());
@@ -184,7 +193,7 @@ impl Batch<'_, '_> {
     }
 }
 
-/// Adds rows, and removes those that the log has.
+/// Adds rows to the outbox, and deletes rows of events that are in the log.
 fn write_outbox(txn: &WriteTransaction, flush: &Flush) -> Result<Outbox, Error> {
     let mut next = flush.outbox_first;
     let mut table = txn.open_table(OUTBOX)?;
@@ -200,7 +209,7 @@ fn write_outbox(txn: &WriteTransaction, flush: &Flush) -> Result<Outbox, Error> 
     Ok(Outbox { next, rows: table.len()? })
 }
 
-/// What is known of the outbox at a start.
+/// Returns the state of the outbox at a start.
 pub(super) fn load_outbox(txn: &ReadTransaction) -> Result<Outbox, Error> {
     let table = txn.open_table(OUTBOX)?;
     Ok(Outbox { next: table.last()?.map_or(0, |(no, _)| no.value() + 1), rows: table.len()? })

@@ -1,0 +1,266 @@
+//! Extracts the values of a source from a request. The locations are compiled once, so one pass over the body finds all of
+//! them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::HeaderName;
+use serde_json::value::RawValue;
+
+use super::form::push_json_string;
+use crate::inbound::provider::Recipe;
+use crate::json::{self, Pointer, PointerSet, PointerValues};
+use crate::limits::{METADATA_BYTES_MAX, TOPIC_BYTES_MAX};
+use crate::signature::{AmbiguousHeader, Certificate, OneOrMany, RequestParts, ValueLocation};
+
+/// The compiled locations of a source's values in a request: id, type, nonce and metadata.
+#[derive(Debug, Default)]
+pub struct ExtractionPlan {
+    pointers: PointerSet,
+    id: Vec<ValueSlot>,
+    event_type: Vec<ValueSlot>,
+    nonce: Option<ValueSlot>,
+    keep: Vec<(Box<str>, ValueSlot)>,
+    /// The fields of a partner's body, which has the format of an application's event. `None` for other kinds.
+    partner: Option<PartnerSlots>,
+    /// The headers that contain signatures and tokens.
+    signatures: Vec<HeaderName>,
+    /// The certificate in the settings, used instead of the one that a request refers to.
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// The location of one value.
+#[derive(Debug)]
+enum ValueSlot {
+    /// In the JSON body: a slot of the pointers.
+    Json(usize),
+    /// At another location of the request.
+    Place(ValueLocation),
+}
+
+/// The slots of the fields in a partner's body.
+#[derive(Debug, Clone, Copy)]
+struct PartnerSlots {
+    id: usize,
+    data: usize,
+    timestamp: usize,
+}
+
+/// The values extracted from a request.
+#[derive(Debug, Default)]
+pub(super) struct ExtractedValues<'a> {
+    /// The body as text. `None` if it is not JSON.
+    pub(super) json: Option<&'a str>,
+    /// The sender's id.
+    pub(super) id: Option<Cow<'a, str>>,
+    /// The event type as the provider writes it.
+    pub(super) topic: Option<Cow<'a, str>>,
+    /// The value that is accepted only once.
+    pub(super) nonce: Option<Cow<'a, str>>,
+    /// The metadata of the recipe, a JSON object. `None` if there is none.
+    pub(super) metadata: Option<String>,
+    /// The `data` field of a partner's body.
+    pub(super) data: Option<&'a RawValue>,
+    /// The `timestamp` field of a partner's body.
+    pub(super) timestamp: Option<Cow<'a, str>>,
+}
+
+impl ExtractionPlan {
+    /// Compiles the locations of a recipe. `sig` contains the locations of its signatures.
+    pub fn compile(recipe: &Recipe, sig: Option<&OneOrMany>, is_partner: bool) -> Self {
+        let mut extraction = Self::default();
+        extraction.id = recipe.id.iter().map(|place| extraction.slot(place)).collect();
+        extraction.event_type = recipe.event_type.iter().map(|place| extraction.slot(place)).collect();
+        extraction.nonce = recipe.nonce.as_ref().map(|place| extraction.slot(place));
+        extraction.keep = recipe.keep.iter().map(|(name, place)| (name.clone(), extraction.slot(place))).collect();
+        let mut field = |pointer: &str| Pointer::try_new(pointer).ok().map(|pointer| extraction.pointers.add(&pointer));
+        if is_partner
+            && let (Some(id), Some(data), Some(timestamp)) = (field("/id"), field("/data"), field("/timestamp"))
+        {
+            extraction.partner = Some(PartnerSlots { id, data, timestamp });
+        }
+        let sig = match sig {
+            None => &[],
+            Some(OneOrMany::One(text)) => std::slice::from_ref(text),
+            Some(OneOrMany::Many(texts)) => texts.as_slice(),
+        };
+        for place in sig.iter().filter_map(|text| text.parse().ok()) {
+            if let ValueLocation::Header(names) = place {
+                extraction.signatures.extend(names);
+            }
+        }
+        extraction
+    }
+
+    /// Sets the certificate, so that it is not fetched.
+    #[must_use]
+    pub(super) fn with_certificate(mut self, certificate: Option<Certificate>) -> Self {
+        self.certificate = certificate.map(Arc::new);
+        self
+    }
+
+    /// The certificate in the settings. `None` if it must be fetched or the scheme uses none.
+    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
+    /// Whether this header contains a signature or token of the source.
+    pub(super) fn is_signature(&self, name: &HeaderName) -> bool {
+        self.signatures.contains(name)
+    }
+
+    /// Whether the event type can be in the path.
+    pub(super) fn accepts_topic_in_path(&self) -> bool {
+        self.event_type.iter().any(|slot| matches!(slot, ValueSlot::Place(ValueLocation::Path)))
+    }
+
+    /// Whether the source is a partner, whose body has the format of an application's event.
+    pub(super) fn is_partner(&self) -> bool {
+        self.partner.is_some()
+    }
+
+    /// Extracts the values of a request in one pass over its body. A form is not read as JSON.
+    ///
+    /// # Errors
+    /// If a header occurs twice with different values.
+    pub(super) fn read<'a>(
+        &self,
+        request: &RequestParts<'a>,
+        is_form: bool,
+    ) -> Result<ExtractedValues<'a>, AmbiguousHeader> {
+        let found = if is_form { None } else { self.pointers.read(request.body) };
+        let read = |slot: &ValueSlot| slot.read(found.as_ref(), request);
+        let mut values = ExtractedValues {
+            json: found.as_ref().map(PointerValues::text),
+            id: self.read_id(&read)?,
+            ..ExtractedValues::default()
+        };
+        for slot in &self.event_type {
+            if let Some(topic) = read(slot)?.filter(|topic| !topic.is_empty()) {
+                let topic =
+                    if matches!(slot, ValueSlot::Place(ValueLocation::Path)) { topic_of_path(topic) } else { topic };
+                values.topic = Some(truncate_utf8(topic, TOPIC_BYTES_MAX));
+                break;
+            }
+        }
+        if let Some(nonce) = &self.nonce {
+            values.nonce = read(nonce)?.filter(|nonce| !nonce.is_empty());
+        }
+        if !self.keep.is_empty() {
+            values.metadata = self.metadata(found.as_ref(), request)?;
+        }
+        if let (Some(partner), Some(found)) = (&self.partner, &found) {
+            let text = |slot| found.raw(slot).and_then(json::text);
+            values.data = found.raw(partner.data);
+            values.timestamp = text(partner.timestamp);
+            values.id = values.id.or_else(|| text(partner.id).filter(|id| !id.is_empty()));
+        }
+        Ok(values)
+    }
+
+    /// The parts of the id joined by `:`, with a missing part as empty text. Returns `None` if all parts are missing.
+    fn read_id<'a>(
+        &self,
+        read: &impl Fn(&ValueSlot) -> Result<Option<Cow<'a, str>>, AmbiguousHeader>,
+    ) -> Result<Option<Cow<'a, str>>, AmbiguousHeader> {
+        if let [one] = self.id.as_slice() {
+            return Ok(read(one)?.filter(|id| !id.is_empty()));
+        }
+        let mut joined = String::new();
+        for (n, slot) in self.id.iter().enumerate() {
+            if n > 0 {
+                joined.push(':');
+            }
+            joined.push_str(&read(slot)?.unwrap_or_default());
+        }
+        // Some providers send different parts of the id in different kinds of requests.
+        let id = joined.trim_matches(':');
+        Ok((!id.is_empty()).then(|| Cow::Owned(id.to_owned())))
+    }
+
+    /// The metadata as a JSON object. JSON values are kept as written; values from elsewhere become strings, except `true`
+    /// and `false`. Values that exceed the maximum size are omitted.
+    fn metadata(
+        &self,
+        found: Option<&PointerValues<'_>>,
+        request: &RequestParts<'_>,
+    ) -> Result<Option<String>, AmbiguousHeader> {
+        let mut out = String::from("{");
+        for (name, slot) in &self.keep {
+            let value = match slot {
+                ValueSlot::Json(slot) => match found.and_then(|found| found.raw(*slot)).map(RawValue::get) {
+                    None | Some("null") => continue,
+                    Some(raw) => Cow::Borrowed(raw),
+                },
+                ValueSlot::Place(place) => match place.read(request)? {
+                    None => continue,
+                    Some(text) if text == "true" || text == "false" => text,
+                    Some(text) => {
+                        let mut quoted = String::new();
+                        push_json_string(&mut quoted, &text);
+                        Cow::Owned(quoted)
+                    }
+                },
+            };
+            if out.len() + name.len() + value.len() + ",\"\":}".len() > METADATA_BYTES_MAX {
+                continue;
+            }
+            if out.len() > 1 {
+                out.push(',');
+            }
+            push_json_string(&mut out, name);
+            out.push(':');
+            out.push_str(&value);
+        }
+        out.push('}');
+        Ok((out.len() > 2).then_some(out))
+    }
+
+    fn slot(&mut self, place: &ValueLocation) -> ValueSlot {
+        match place {
+            ValueLocation::Json(pointer) => ValueSlot::Json(self.pointers.add(pointer)),
+            other => ValueSlot::Place(other.clone()),
+        }
+    }
+}
+
+/// The id and the type that a recipe extracts from a request that is not a form.
+#[cfg(test)]
+pub(crate) fn id_and_topic(recipe: &Recipe, request: &RequestParts<'_>) -> (Option<String>, Option<String>) {
+    let extraction = ExtractionPlan::compile(recipe, None, false);
+    let values = extraction.read(request, false).unwrap();
+    [values.id, values.topic].map(|text| text.map(Cow::into_owned)).into()
+}
+
+impl ValueSlot {
+    fn read<'a>(
+        &self,
+        found: Option<&PointerValues<'a>>,
+        request: &RequestParts<'a>,
+    ) -> Result<Option<Cow<'a, str>>, AmbiguousHeader> {
+        match self {
+            Self::Json(slot) => Ok(found.and_then(|found| found.raw(*slot)).and_then(json::text)),
+            Self::Place(place) => place.read(request),
+        }
+    }
+}
+
+/// Converts `orders-create` to `orders/create`. Shopify's topics have one slash and no hyphen before it.
+pub(super) fn topic_of_path(path: Cow<'_, str>) -> Cow<'_, str> {
+    if path.contains('/') || !path.contains('-') { path } else { Cow::Owned(path.replacen('-', "/", 1)) }
+}
+
+/// Truncates a text to at most `most` bytes, at a character boundary.
+pub(super) fn truncate_utf8(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text;
+    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+        Cow::Owned(mut text) => {
+            text.truncate(end);
+            Cow::Owned(text)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Extracts the values of a tree of JSON pointers in one pass over the text.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::pointer::PointerNode;
+
+type ValueSlots<'s, 'a> = &'s mut [Option<&'a RawValue>];
+
+/// Fills the slots of the pointer tree and returns the body as text. Returns `None` if the body is not one JSON value in
+/// UTF-8.
+pub(super) fn read<'a>(root: &PointerNode, body: &'a [u8], values: ValueSlots<'_, 'a>) -> Option<&'a str> {
+    // serde_json skips a string that no pointer selects without checking its UTF-8, so the whole body is checked here.
+    let text = std::str::from_utf8(body).ok()?;
+    let mut from = serde_json::Deserializer::from_str(text);
+    PointerVisitor { node: root, values }.deserialize(&mut from).ok()?;
+    from.end().ok().map(|()| text)
+}
+
+/// Handles the next value: stores it in the slot of the node, or descends into it.
+struct PointerVisitor<'n, 's, 'a> {
+    node: &'n PointerNode,
+    values: ValueSlots<'s, 'a>,
+}
+
+impl PointerVisitor<'_, '_, '_> {
+    /// Clears the values of an earlier member with the same name.
+    fn clear(node: &PointerNode, values: ValueSlots<'_, '_>) {
+        if let Some(value) = node.slot.and_then(|slot| values.get_mut(slot)) {
+            *value = None;
+        }
+        node.children.iter().for_each(|child| Self::clear(child, values));
+    }
+}
+
+impl<'a> DeserializeSeed<'a> for PointerVisitor<'_, '_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<(), D::Error> {
+        let Some(slot) = self.node.slot else {
+            if self.node.children.is_empty() {
+                return from.deserialize_ignored_any(IgnoredAny).map(|_| ());
+            }
+            return from.deserialize_any(self);
+        };
+        let raw: &'a RawValue = serde::Deserialize::deserialize(from)?;
+        if let Some(value) = self.values.get_mut(slot) {
+            *value = Some(raw);
+        }
+        if self.node.children.is_empty() {
+            return Ok(());
+        }
+        // The whole value and parts of it are selected: the value is parsed again for the parts.
+        let mut again = serde_json::Deserializer::from_str(raw.get());
+        again.deserialize_any(self).map_err(Error::custom)
+    }
+}
+
+impl<'a> Visitor<'a> for PointerVisitor<'_, '_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(child) = map.next_key_seed(MemberNameSeed(&self.node.children))? {
+            let Some(node) = child else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            Self::clear(node, self.values);
+            map.next_value_seed(PointerVisitor { node, values: self.values })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+        for index in 0.. {
+            let more = match self.node.children.iter().find(|child| child.index == Some(index)) {
+                Some(node) => seq.next_element_seed(PointerVisitor { node, values: self.values })?.is_some(),
+                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Deserializes a member name into the child node with this name, if there is one.
+struct MemberNameSeed<'n>(&'n [PointerNode]);
+
+impl<'n, 'a> DeserializeSeed<'a> for MemberNameSeed<'n> {
+    type Value = Option<&'n PointerNode>;
+
+    fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'n> Visitor<'_> for MemberNameSeed<'n> {
+    type Value = Option<&'n PointerNode>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().find(|child| &*child.token == name))
+    }
+}
