@@ -43,7 +43,7 @@ impl Matcher for FakeAdapters {
 }
 
 impl RegistryReader for FakeAdapters {
-    fn authenticate(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
+    fn authenticate_api_key(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
         Some(Principal::new(None, Role::Admin))
     }
 
@@ -107,7 +107,12 @@ fn admit(manage: &ManagementThreads) -> Arc<Admit<FakeAdapters, FakeAdapters, Fa
         router: Arc::new(hooktide::api::routes::router().expect("a table of routes")),
         access: Arc::default(),
         registry: FakeAdapters,
-        ingest: Ingest::new(FakeAdapters, FakeAdapters, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
+        ingest: Ingest::new(
+            FakeAdapters,
+            FakeAdapters,
+            Arc::new(IngestPermits::new(1 << 30)),
+            MemoryBudget::new(1 << 30),
+        ),
         management: FakeAdapters,
         management_threads: manage.handle(),
         health: Arc::new(health),

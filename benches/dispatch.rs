@@ -82,7 +82,7 @@ impl ShardBench {
     fn new(webhooks: u32) -> Self {
         let clock = Clock::system(Timestamp::from_millis(0));
         let memory = MemoryBudget::new(1 << 30);
-        let (settle, messages, _bell) = SettleHandle::channel();
+        let (settle, messages, _wakeup) = SettleHandle::channel();
         let (body_requests, _) = bounded(1);
         let setup = DispatchSetup {
             webhooks: Arc::new(WebhookTable((0..webhooks).map(webhook).collect())),

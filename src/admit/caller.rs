@@ -23,7 +23,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             return access.forwarded_principal(peer, forwarded).ok_or_else(unauthenticated);
         }
         let (bearer, now) = (head.bearer()?, self.admit.clock.now());
-        if let Some(principal) = self.admit.registry.authenticate(bearer, now) {
+        if let Some(principal) = self.admit.registry.authenticate_api_key(bearer, now) {
             return Ok(principal);
         }
         match access.verify_bearer(bearer, now).filter(|_| bearer.contains('.')) {

@@ -118,7 +118,7 @@ impl ProcessHealth {
         } else {
             ComponentState::Ok
         };
-        let stats = metrics.map(|metrics| HealthStats {
+        let process_stats = metrics.map(|metrics| HealthStats {
             ack: metrics.ack_latency.summary(),
             first_attempt: metrics.first_attempt_latency.summary(),
             queue_depth: metrics.queue_depth.get(),
@@ -128,7 +128,7 @@ impl ProcessHealth {
             dead_letters: metrics.dead_letters.get(),
         });
         let code = if status == ComponentState::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        json(code, &HealthReport { status, parts: &parts, stats })
+        json(code, &HealthReport { status, parts: &parts, stats: process_stats })
     }
 
     /// The response of `/ready`: 200, or 503 while the process is starting, draining, or unable to accept events.

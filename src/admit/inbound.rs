@@ -143,7 +143,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         if !source.accepts(content) {
             return Err(unsupported("this source does not take this media type").into());
         }
-        self.verify(source, &request).await?;
+        self.verify_inbound(source, &request).await?;
         if let Some(answer) = source.handshake(&request, true, now) {
             return self.answer_handshake(source, answer).await;
         }
@@ -191,7 +191,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         }
     }
 
-    async fn verify(&self, source: &Source, request: &RequestParts<'_>) -> Result<(), InboundRefusal> {
+    async fn verify_inbound(&self, source: &Source, request: &RequestParts<'_>) -> Result<(), InboundRefusal> {
         let checked = match source.recipe.scheme.certificate_url(request) {
             Ok(None) => source.verify(request, None, self.admit.clock.now()),
             Ok(Some(url)) => match self.certificate(source, &url).await {

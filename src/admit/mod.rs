@@ -93,7 +93,7 @@ impl RequestLimits {
 /// The read access to the registry that ingest requests need.
 pub trait RegistryReader: Matcher {
     /// The principal of an API key at this time. `None` if the key is unknown, revoked or expired.
-    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal>;
+    fn authenticate_api_key(&self, key: &str, now: Timestamp) -> Option<Principal>;
     /// Which resources a member of this tenant may see.
     fn visibility(&self, tenant: &str) -> Visibility;
     /// Whether the tenant exists.
@@ -109,8 +109,8 @@ pub trait RegistryReader: Matcher {
 }
 
 impl RegistryReader for Shared {
-    fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal> {
-        self.load().authenticate(key, now)
+    fn authenticate_api_key(&self, key: &str, now: Timestamp) -> Option<Principal> {
+        self.load().authenticate_api_key(key, now)
     }
 
     fn visibility(&self, tenant: &str) -> Visibility {

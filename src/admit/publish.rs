@@ -171,7 +171,7 @@ impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
         let taking = self.ingest.submit_event(&context.draft(&event, None), body, context.reply_router);
         match taking.await {
             ingest::IngestResult::Accepted { committed, webhooks } => {
-                Ok(reply::single(committed, webhooks, warning.as_deref()))
+                Ok(reply::accepted_response(committed, webhooks, warning.as_deref()))
             }
             ingest::IngestResult::Refused(why) => Err(refused(why)),
         }

@@ -29,7 +29,7 @@ pub(super) enum EventResult {
 }
 
 /// The response for a single event: 202, or 200 for a duplicate.
-pub(super) fn single(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
+pub(super) fn accepted_response(taken: Committed, webhooks: usize, warning: Option<&str>) -> Response {
     let mut out = ReplyBuffer::new();
     event(&mut out, taken, webhooks, warning);
     json_bytes(if taken.is_duplicate() { StatusCode::OK } else { StatusCode::ACCEPTED }, Bytes::copy_from_slice(&out))

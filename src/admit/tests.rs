@@ -55,7 +55,7 @@ impl Matcher for Fake {
 }
 
 impl RegistryReader for Fake {
-    fn authenticate(&self, key: &str, _: Timestamp) -> Option<Principal> {
+    fn authenticate_api_key(&self, key: &str, _: Timestamp) -> Option<Principal> {
         let (role, tenant) = match key {
             "viewer" => (Role::Viewer, Some("default".into())),
             "publisher" => (Role::Publisher, Some("default".into())),

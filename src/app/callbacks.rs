@@ -54,7 +54,9 @@ pub(super) fn settle_callbacks(
         replay_targets: Arc::new(CurrentWebhooks(Shared::clone(&shared))),
         abandon_reason: Arc::new(move |no| shared.load().abandon_reason(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
-        compose_event: Arc::new(move |health_event| operational_events::compose(&snapshot.load(), health_event)),
+        compose_event: Arc::new(move |health_event| {
+            operational_events::compose_operational_event(&snapshot.load(), health_event)
+        }),
         notify_outbox: Arc::new(move || {
             // If the channel is full, the outbox thread is already notified.
             let _ = outbox_wakeup.try_send(());

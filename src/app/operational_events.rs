@@ -21,7 +21,7 @@ use crate::runtime::Clock;
 use crate::settle::{DeliveryRecords, HealthEvent, HealthEventKind, OpenSettleError};
 
 /// The outbox row of an operational event. `None` if no webhook of the tenant subscribes to its type.
-pub(super) fn compose(registry: &Registry, health_event: &HealthEvent<'_>) -> Option<Box<[u8]>> {
+pub(super) fn compose_operational_event(registry: &Registry, health_event: &HealthEvent<'_>) -> Option<Box<[u8]>> {
     let webhook = registry.webhook(health_event.webhook)?;
     let event_type = health_event.kind.event_type();
     if !registry.has_subscribers(&webhook.tenant, event_type) {

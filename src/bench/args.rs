@@ -29,7 +29,7 @@ pub struct Args {
     /// Seconds of load before that
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     warmup: u64,
-    /// Connections that publish; each has one request under way
+    /// Connections that publish; each has one request in flight
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     connections: u32,
     /// Webhooks, a multiple of --fanout [default: 16, or the next multiple]

@@ -212,7 +212,7 @@ struct ScheduledRequest {
 }
 
 impl LoadState {
-    /// Takes the next request; `None` if there are no more requests.
+    /// Takes the next request; `None` after the last request.
     async fn next_request(&self) -> Option<ScheduledRequest> {
         if let LoadModel::Open { .. } = self.schedule.model {
             // The semaphore is closed once all requests are released. Remaining requests can then be taken without a
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(accepted("<html>"), [0; 0]);
     }
 
-    /// Answers each request of each connection with `answer`, until the connections end.
+    /// Responds to each request of each connection with `answer`, until the connections close.
     fn server(connections: usize, answer: &'static [u8]) -> SocketAddr {
         use std::io::{Read as _, Write as _};
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();

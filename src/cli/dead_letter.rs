@@ -54,7 +54,7 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
-    /// Deliver dead letters again, the retry schedule starting anew
+    /// Deliver dead letters again, with a new retry schedule
     Replay {
         /// The webhook's id
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]

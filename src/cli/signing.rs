@@ -18,7 +18,7 @@ use crate::model::{Secret, Timestamp};
 use crate::runtime::{Clock, Random};
 use crate::signature::{OneOrMany, OutgoingRequest, Scheme, ValueLocation, VerifyError};
 
-/// What both commands are told.
+/// The arguments of both commands.
 #[derive(Debug, clap::Args)]
 struct SigningArgs {
     /// The body: text, @FILE, or - for standard input

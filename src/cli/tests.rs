@@ -289,15 +289,15 @@ fn credentials_and_certificates_come_from_files_and_variables() {
         let args = [&["hooktide", "webhook", "update", "wh_1"], words].concat();
         assert_eq!(Cli::try_parse_from(&args).unwrap_err().exit_code(), 2, "{words:?}");
     }
-    let told = |args: &[&str]| {
+    let received = |args: &[&str]| {
         let args = [&["hooktide", "webhook", "add", "https://example.com/"], args].concat();
         dispatch(Cli::try_parse_from(args).unwrap(), Environment::default(), &mut Vec::new()).unwrap_err().to_string()
     };
-    let exposed = told(&["--auth-bearer", "--auth-secret", "hunter2"]);
+    let exposed = received(&["--auth-bearer", "--auth-secret", "hunter2"]);
     assert!(exposed.starts_with("--auth-secret takes only -") && !exposed.contains("hunter2"), "{exposed}");
-    let twice = told(&["--auth-bearer", "--auth-secret", "-", "--secret", "-"]);
+    let twice = received(&["--auth-bearer", "--auth-secret", "-", "--secret", "-"]);
     assert_eq!(twice, "only one of the secrets and the JSON can come from standard input");
-    assert!(told(&["--tls-ca", "/nowhere/ca.pem"]).starts_with("/nowhere/ca.pem cannot be read"));
+    assert!(received(&["--tls-ca", "/nowhere/ca.pem"]).starts_with("/nowhere/ca.pem cannot be read"));
 }
 
 #[test]

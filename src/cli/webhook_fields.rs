@@ -63,7 +63,7 @@ pub(super) struct FieldArgs {
     /// Deliveries at once within that rate
     #[arg(long, value_name = "N")]
     burst: Option<u32>,
-    /// Deliveries under way at once
+    /// Deliveries in flight at once
     #[arg(long, value_name = "N")]
     max_in_flight: Option<u16>,
     /// Strictly in order of acceptance, one at a time (--ordered false: not any more)

@@ -138,12 +138,17 @@ impl CommitIo {
     fn refuse(&mut self, error: &AppendError) -> CommitError {
         self.metrics.writable.set(0);
         if error.is_disk_full() {
-            tracing::warn!(target: "hooktide::commit", %error, "the disk is full: new events are refused");
-            self.disk_space.ran_out(self.clock.instant());
-            return CommitError::DiskFull;
+            return self.handle_enospc(error);
         }
         self.poison.set(&format!("a write to the log failed: {error}"));
         CommitError::Poisoned
+    }
+
+    /// Refuses new events until [`Self::check_disk_space`] finds free space again.
+    fn handle_enospc(&mut self, error: &AppendError) -> CommitError {
+        tracing::warn!(target: "hooktide::commit", %error, "the disk is full: new events are refused");
+        self.disk_space.ran_out(self.clock.instant());
+        CommitError::DiskFull
     }
 
     fn notify(&self, outcome: BatchOutcome) {

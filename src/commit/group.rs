@@ -276,7 +276,7 @@ fn share(
         match arrivals[shard].last_mut() {
             Some(last) if last.event.id == event.id => last.webhooks.push(no),
             _ => {
-                arrivals[shard].push(EventArrival { event: Arc::clone(&event), webhooks: SmallVec::from_slice(&[no]) })
+                arrivals[shard].push(EventArrival { event: Arc::clone(&event), webhooks: SmallVec::from_slice(&[no]) });
             }
         }
     }

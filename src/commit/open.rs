@@ -91,7 +91,7 @@ pub struct CommitThreads {
 pub fn open(with: OpenLog<'_>) -> Result<OpenedLog, OpenCommitError> {
     let OpenLog { disk, dir, config, dedup, clock, mut random, high_water } = with;
     let log = RedbLog::open(Arc::clone(&disk), dir, config, clock.steady())?;
-    let dedup = rebuild(&log, dedup, &mut random, clock.steady()).map_err(OpenLogError::from)?;
+    let dedup = rebuild_dedup_window(&log, dedup, &mut random, clock.steady()).map_err(OpenLogError::from)?;
     let disk_space = DiskSpace::new(disk, dir).map_err(|source| OpenCommitError::Io { path: dir.into(), source })?;
     let ids = IdGenerator::after(log.high_water().event().max(high_water), random);
     Ok(OpenedLog { log: Arc::new(log), config: config.clone(), clock, ids, dedup, disk_space })
@@ -208,7 +208,7 @@ impl CommitThreads {
 }
 
 /// Builds the dedup table from the event heads, read backwards until the time to live or the number of keys is reached.
-fn rebuild(
+fn rebuild_dedup_window(
     log: &dyn EventLog,
     config: &config::Dedup,
     random: &mut Random,

@@ -69,7 +69,7 @@ impl RetentionThread {
 
     fn sweep(&self, refs: &dyn RetentionRefs, pause: &mut dyn FnMut(), stop: &dyn Fn() -> bool) {
         while !stop() && !self.poison.is_set() {
-            match retire_one(&*self.log, &self.config, self.clock.steady(), refs, pause) {
+            match delete_oldest_segment(&*self.log, &self.config, self.clock.steady(), refs, pause) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return self.check("retire a segment", Err(error)),
@@ -98,7 +98,7 @@ impl RetentionThread {
 /// Deletes the oldest segment if it exceeds the limits of the log. Bodies that are still needed are carried over to
 /// another file. `false` if the segment is within the limits, or if one of its deliveries is still pending and the
 /// segment must wait.
-pub(super) fn retire_one(
+pub(super) fn delete_oldest_segment(
     log: &dyn EventLog,
     config: &config::Log,
     now: Timestamp,

@@ -94,14 +94,14 @@ impl CircuitBreaker {
             BreakerPhase::Closed(window) => {
                 window.push(ok, settings.window.max(1));
                 if !ok && window.has_reached(settings) {
-                    self.open(settings.open, now);
+                    self.open_circuit(settings.open, now);
                 }
             }
             BreakerPhase::HalfOpen { successes, probing, lasted } if probe => {
                 *probing = false;
                 if !ok {
                     let lasts = lasted.saturating_mul(2).min(settings.open_max);
-                    self.open(lasts, now);
+                    self.open_circuit(lasts, now);
                 } else if *successes + 1 >= settings.close_after {
                     self.state = BreakerPhase::default();
                 } else {
@@ -128,7 +128,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn open(&mut self, lasts: Duration, now: Instant) {
+    fn open_circuit(&mut self, lasts: Duration, now: Instant) {
         self.state = BreakerPhase::Open { until: now + lasts, lasts };
     }
 }

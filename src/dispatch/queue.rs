@@ -181,7 +181,7 @@ impl Queue {
     }
 
     /// Drops all bodies and keeps the ids. The bodies are in the log.
-    pub fn drop_bodies(&mut self) {
+    pub fn evict_bodies(&mut self) {
         self.bytes = 0;
         self.ordered.iter_mut().for_each(|ordered| ordered.all_bodies_dropped());
         for entry in self.main.iter_mut().chain(&mut self.fresh).chain(&mut self.due) {
@@ -347,7 +347,7 @@ mod tests {
         let bytes = queue.bytes();
         assert!(bytes > 0);
         queue.push(LaneKind::Due, entry(2));
-        queue.drop_bodies();
+        queue.evict_bodies();
         assert_eq!((queue.bytes(), queue.len(), queue.is_servable()), (0, 2, false));
         queue.push_front(entry(3));
         assert_eq!(queue.bytes(), bytes);

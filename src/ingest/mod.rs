@@ -78,15 +78,15 @@ pub type IngestResults = SmallVec<[IngestResult; 1]>;
 pub struct Ingest<M, S> {
     matcher: M,
     submit: S,
-    ingest_permits: Arc<IngestPermits>,
+    permits: Arc<IngestPermits>,
     memory: Arc<MemoryBudget>,
 }
 
 impl<M: Matcher, S: Submit> Ingest<M, S> {
-    /// Creates a handle. `ingest_permits` bounds the deliveries without a durable outcome, and `memory` counts the
+    /// Creates a handle. `permits` bounds the deliveries without a durable outcome, and `memory` counts the
     /// bodies in memory.
-    pub fn new(matcher: M, submit: S, ingest_permits: Arc<IngestPermits>, memory: Arc<MemoryBudget>) -> Self {
-        Self { matcher, submit, ingest_permits, memory }
+    pub fn new(matcher: M, submit: S, permits: Arc<IngestPermits>, memory: Arc<MemoryBudget>) -> Self {
+        Self { matcher, submit, permits, memory }
     }
 
     /// Ingests one event, which arrived in `request`. The event is built before this method returns. The future submits
@@ -130,7 +130,7 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
         if counts.is_empty() {
             return Ok(IngestResults::new());
         }
-        let permit = self.ingest_permits.acquire(counts.iter().sum(), bytes).await.ok_or(CommitError::Overloaded)?;
+        let permit = self.permits.acquire(counts.iter().sum(), bytes).await.ok_or(CommitError::Overloaded)?;
         let (reply, results) = reply_router.map_or_else(CommitReply::direct, ReplyRouter::reply);
         let submission = Submission { events, permit, lease: self.memory.lease(bytes), reply };
         self.submit.submit(submission).map_err(|(why, _)| why)?;
@@ -147,7 +147,7 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
 
     /// The number of deliveries whose outcome is not durable yet.
     pub fn deliveries(&self) -> usize {
-        self.ingest_permits.deliveries()
+        self.permits.deliveries()
     }
 
     /// The bytes of bodies in memory.

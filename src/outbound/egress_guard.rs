@@ -94,7 +94,7 @@ impl EgressGuard {
     ///
     /// # Errors
     /// [`ForbiddenAddress`] if a delivery may not connect to the address.
-    pub fn check(&self, ip: IpAddr) -> Result<(), ForbiddenAddress> {
+    pub fn check_address(&self, ip: IpAddr) -> Result<(), ForbiddenAddress> {
         let ip = ip.to_canonical();
         let forbidden = |reason| Err(ForbiddenAddress { ip, reason });
         if covers(&self.deny, ip) || embedded_v4(ip).is_some_and(|inner| covers(&self.deny, inner.into())) {
@@ -111,7 +111,7 @@ impl EgressGuard {
     /// # Errors
     /// [`ForbiddenAddress`] if a delivery may not connect there.
     pub fn check_target(&self, target: SocketAddr) -> Result<(), ForbiddenAddress> {
-        self.check(target.ip())?;
+        self.check_address(target.ip())?;
         self.check_own_listeners(target, None)
     }
 
@@ -121,7 +121,7 @@ impl EgressGuard {
     /// # Errors
     /// [`ForbiddenAddress`] if the connection may not be used.
     pub fn check_connected(&self, peer: SocketAddr, local: SocketAddr) -> Result<(), ForbiddenAddress> {
-        self.check(peer.ip())?;
+        self.check_address(peer.ip())?;
         self.check_own_listeners(peer, Some(local.ip()))
     }
 
@@ -217,18 +217,21 @@ mod tests {
         let guard = guard(&[], &[], &[]);
         for (net, _) in V4_SPECIAL {
             for ip in [net.network(), net.broadcast()] {
-                assert!(guard.check(ip.into()).is_err(), "{ip}");
-                assert!(guard.check(ip.to_ipv6_mapped().into()).is_err(), "mapped {ip}");
+                assert!(guard.check_address(ip.into()).is_err(), "{ip}");
+                assert!(guard.check_address(ip.to_ipv6_mapped().into()).is_err(), "mapped {ip}");
             }
         }
         for (net, _) in V6_SPECIAL {
-            assert!(guard.check(net.network().into()).is_err() && guard.check(net.broadcast().into()).is_err());
+            assert!(
+                guard.check_address(net.network().into()).is_err()
+                    && guard.check_address(net.broadcast().into()).is_err()
+            );
         }
         for text in ["2001:200::", "2001:db7:ffff::", "2001:db9::", "2003::", "3ffe::", "3fff:1000::", "2000::1"] {
-            assert_eq!(guard.check(ip(text)), Ok(()), "{text}");
+            assert_eq!(guard.check_address(ip(text)), Ok(()), "{text}");
         }
         for text in ["1fff::1", "4000::1", "::", "::1", "2606:4700::5efe:7f00:1", "2606:4700:0:0:200:5efe:808:808"] {
-            assert!(guard.check(ip(text)).is_err(), "{text}");
+            assert!(guard.check_address(ip(text)).is_err(), "{text}");
         }
     }
 
@@ -244,16 +247,16 @@ mod tests {
             ("::ffff:8.8.8.8", false),
             ("192.168.0.1", false),
         ] {
-            assert_eq!(guard.check(ip(text)).is_ok(), open, "{text}");
+            assert_eq!(guard.check_address(ip(text)).is_ok(), open, "{text}");
         }
     }
 
     #[test]
     fn deny_reaches_into_translated_forms() {
         let guard = guard(&["64:ff9b::/96", "2002::/16"], &["8.8.8.0/24"], &[]);
-        assert_eq!(guard.check(ip("64:ff9b::1.1.1.1")), Ok(()));
-        assert!(guard.check(ip("64:ff9b::8.8.8.8")).is_err());
-        assert!(guard.check(ip("2002:808:808::1")).is_err());
+        assert_eq!(guard.check_address(ip("64:ff9b::1.1.1.1")), Ok(()));
+        assert!(guard.check_address(ip("64:ff9b::8.8.8.8")).is_err());
+        assert!(guard.check_address(ip("2002:808:808::1")).is_err());
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Endpoint {
             return Err(EndpointError::BlockedPort(port));
         }
         if let Some(ip) = ip {
-            guard.check(ip)?;
+            guard.check_address(ip)?;
         }
         if guard.requires_https() && !tls {
             return Err(EndpointError::HttpsRequired);

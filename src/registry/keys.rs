@@ -47,7 +47,7 @@ impl ApiKeys {
 impl Registry {
     /// The principal of this key at this time; `None` if the key is unknown or has expired. The lookup uses the key's
     /// SHA-256, so that its duration reveals nothing about the keys.
-    pub fn authenticate(&self, key: &str, now: Timestamp) -> Option<Principal> {
+    pub fn authenticate_api_key(&self, key: &str, now: Timestamp) -> Option<Principal> {
         let hash = key_hash(key);
         if let Some(principal) = self.keys.file.get(&hash) {
             return Some(principal.clone());

@@ -274,10 +274,10 @@ async fn keys_are_replaced_by_a_reload() {
     let dir = tempfile::tempdir().unwrap();
     let key = |text: &str| ApiKey { key: Secret::new(text), tenant: None, role: Role::Admin };
     let TestRegistry { running, .. } = test_registry(dir.path(), vec![key("first-key-of-the-file")]).unwrap();
-    assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_some());
+    assert!(running.shared.load().authenticate_api_key("first-key-of-the-file", Timestamp::default()).is_some());
     running.writer.set_access(vec![key("second-key-of-the-file")].into()).await.unwrap();
-    assert!(running.shared.load().authenticate("first-key-of-the-file", Timestamp::default()).is_none());
-    assert!(running.shared.load().authenticate("second-key-of-the-file", Timestamp::default()).is_some());
+    assert!(running.shared.load().authenticate_api_key("first-key-of-the-file", Timestamp::default()).is_none());
+    assert!(running.shared.load().authenticate_api_key("second-key-of-the-file", Timestamp::default()).is_some());
     running.stop().unwrap();
 }
 
@@ -484,7 +484,7 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
             .to_vec(),
         [one.no, two.no]
     );
-    assert!(running.shared.load().authenticate("a-key-of-the-file", Timestamp::default()).is_some());
+    assert!(running.shared.load().authenticate_api_key("a-key-of-the-file", Timestamp::default()).is_some());
     running.stop().unwrap();
 }
 

@@ -203,7 +203,7 @@ impl WriterState {
                 batch.status_changes.push((no, StatusChange::Removed));
                 Ok(None)
             }
-            RegistryChange::Disable { no, reason } => self.disable(no, reason, next, batch),
+            RegistryChange::Disable { no, reason } => self.disable_webhook(no, reason, next, batch),
             RegistryChange::Subscription { no, version, change } => {
                 self.apply_subscription((no, version), change, next, batch)
             }
@@ -233,7 +233,7 @@ impl WriterState {
         }
     }
 
-    fn disable(
+    fn disable_webhook(
         &self,
         no: WebhookNo,
         reason: DisableReason,

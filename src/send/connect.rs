@@ -120,7 +120,7 @@ impl<R: Resolve> Connector<R> {
     /// because of ::1.
     fn loopback(&self) -> Vec<IpAddr> {
         let all = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let open: Vec<_> = all.into_iter().filter(|ip| self.guard.load().check(*ip).is_ok()).collect();
+        let open: Vec<_> = all.into_iter().filter(|ip| self.guard.load().check_address(*ip).is_ok()).collect();
         if open.is_empty() { all.to_vec() } else { open }
     }
 

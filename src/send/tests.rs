@@ -857,7 +857,9 @@ async fn all_addresses_of_a_name_are_checked_at_each_connection() {
         let mut refused = 0;
         for _ in 0..10 {
             match connector.addresses(&endpoint).await {
-                Ok(addresses) => assert!(addresses.iter().all(|at| guard.load().check(at.ip()).is_ok()), "{url}"),
+                Ok(addresses) => {
+                    assert!(addresses.iter().all(|at| guard.load().check_address(at.ip()).is_ok()), "{url}");
+                }
                 Err(AttemptError::Egress(_)) => refused += 1,
                 Err(why) => panic!("{url}: {why}"),
             }

@@ -10,7 +10,7 @@ const JITTER_PERMILLE: u64 = 200;
 
 /// The delay before the next attempt after `attempts` failed ones, without jitter. `None` if the policy allows no more
 /// attempts.
-pub fn scheduled(policy: &RetryPolicy, attempts: u16) -> Option<Duration> {
+pub fn scheduled_delay(policy: &RetryPolicy, attempts: u16) -> Option<Duration> {
     let retry = attempts.checked_sub(1)?;
     match policy {
         RetryPolicy::Schedule(delays) => delays.get(usize::from(retry)).map(|delay| (*delay).min(RETRY_DELAY_MAX)),
@@ -63,7 +63,11 @@ mod tests {
             (&backoff(0, 60, 2000, 100), 1, None),
             (&backoff(u16::MAX, 60, 9000, u64::MAX), u16::MAX, Some(24 * 60 * 60)),
         ] {
-            assert_eq!(scheduled(policy, attempts), seconds.map(Duration::from_secs), "{policy:?} after {attempts}");
+            assert_eq!(
+                scheduled_delay(policy, attempts),
+                seconds.map(Duration::from_secs),
+                "{policy:?} after {attempts}"
+            );
         }
     }
 
@@ -80,7 +84,7 @@ mod tests {
             retries in 1u16..100, delay in 0u64..1000, permille in 1000u32..5000, max in 1000u64..100_000,
         ) {
             let policy = backoff(retries, delay, permille, max);
-            let delays: Vec<_> = (1..=retries).filter_map(|n| scheduled(&policy, n)).collect();
+            let delays: Vec<_> = (1..=retries).filter_map(|n| scheduled_delay(&policy, n)).collect();
             prop_assert_eq!(delays.len(), usize::from(retries));
             prop_assert!(delays.is_sorted());
             prop_assert!(delays.iter().all(|d| *d <= Duration::from_secs(max).min(RETRY_DELAY_MAX)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::backoff::{jittered, scheduled};
+use super::backoff::{jittered, scheduled_delay};
 use crate::handoff::RetryDecision;
 use crate::limits::RETRY_DELAY_MAX;
 use crate::model::{AttemptError, DeadReason, Decision, RetryOn, RetryPolicy, Timestamp};
@@ -38,21 +38,26 @@ pub fn decide(
         AttemptError::PayloadGone => return dead(DeadReason::Expired, None),
         _ => {}
     }
-    let asked = match error {
-        AttemptError::Status(429 | 503) => retry_after.map(|after| after.min(RETRY_DELAY_MAX)),
-        _ => None,
-    };
+    let retry_after = clamp_retry_after(error, retry_after);
     let pauses = matches!(error, AttemptError::Status(429 | 502 | 503 | 504));
     // `Retry-After` also pauses the webhook's other deliveries, whether or not this one is retried.
-    let left_alone_until = asked.map(|after| now.plus(after));
+    let pause_until = retry_after.map(|after| now.plus(after));
     if !kind(error).is_none_or(|kind| retry_on.contains(kind)) {
-        return dead(DeadReason::NotRetryable, left_alone_until);
+        return dead(DeadReason::NotRetryable, pause_until);
     }
-    let Some(delay) = scheduled(policy, attempts) else {
-        return dead(DeadReason::Exhausted, left_alone_until);
+    let Some(delay) = scheduled_delay(policy, attempts) else {
+        return dead(DeadReason::Exhausted, pause_until);
     };
-    let at = now.plus(jittered(delay, random).max(asked.unwrap_or_default()).max(RETRY_DELAY_MIN));
+    let at = now.plus(jittered(delay, random).max(retry_after.unwrap_or_default()).max(RETRY_DELAY_MIN));
     RetryDecision { decision: Decision::Retry { at }, pause_webhook_until: pauses.then_some(at), disable: false }
+}
+
+/// The `Retry-After` of a 429 or 503 response, at most a day. The header of other responses does not count.
+fn clamp_retry_after(error: &AttemptError, retry_after: Option<Duration>) -> Option<Duration> {
+    match error {
+        AttemptError::Status(429 | 503) => retry_after.map(|after| after.min(RETRY_DELAY_MAX)),
+        _ => None,
+    }
 }
 
 /// The `retry_on` value that a failure belongs to. `None`: an internal failure, which is retried whatever the policy

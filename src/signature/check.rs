@@ -137,7 +137,7 @@ fn locations(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> Vec
     for text in written.iter() {
         match errors.take("sig", text.parse::<ValueLocation>()) {
             Some(ValueLocation::Sig(_) | ValueLocation::Const(_)) => {
-                errors.add("sig", format!("{text}: no signature stands there"))
+                errors.add("sig", format!("{text}: no signature stands there"));
             }
             Some(location) => locations.push(location),
             None => (),

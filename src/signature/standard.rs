@@ -61,7 +61,7 @@ pub struct StandardMessage<'a> {
 }
 
 impl StandardMessage<'_> {
-    fn tag(&self, key: &hmac::Key) -> hmac::Tag {
+    fn compute_mac(&self, key: &hmac::Key) -> hmac::Tag {
         let mut mac = hmac::Context::with_key(key);
         mac.update(self.id);
         mac.update(b".");
@@ -77,7 +77,7 @@ impl StandardMessage<'_> {
     /// not belong to this specification.
     pub fn sign(&self, key: &SigningKey) -> Option<Signature> {
         match &key.kind {
-            SigningKind::Hmac(key) => Some(encode_signature(VERSION, self.tag(key).as_ref())),
+            SigningKind::Hmac(key) => Some(encode_signature(VERSION, self.compute_mac(key).as_ref())),
             // Ed25519 reads the signed content twice, so the content must be in one piece.
             SigningKind::Ed25519(pair) => Some(encode_signature(VERSION_ED25519, pair.sign(&self.joined()).as_ref())),
             SigningKind::Scheme(_) | SigningKind::Unusable(_) => None,
@@ -237,7 +237,7 @@ pub fn verify<'k>(
     for key in keys {
         let (is_given, fits) = match &key.kind {
             SigningKind::Hmac(key) => {
-                let tag = message.tag(key);
+                let tag = message.compute_mac(key);
                 any_fits(signatures, VERSION, TAG_BYTES, |given| given.ct_eq(tag.as_ref()))
             }
             SigningKind::Ed25519(pair) => {

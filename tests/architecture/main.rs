@@ -1,8 +1,7 @@
-//! Enforces the layers of `docs/ARCHITECTURE.md`.
+//! Enforces the architecture of `docs/ARCHITECTURE.md` and the language of the code.
 //!
-//! The document says which folder of `src/` may import which, and which external crates each may use.
-//!
-//! The rules:
+//! The document says which folder of `src/` may import which, and which external crates each may use. The rules of the
+//! layers:
 //!
 //! 1. Each folder of `src/` has exactly one row in the table of layers, and each row names a folder.
 //! 2. A folder imports folders with a lower layer number only.
@@ -11,14 +10,23 @@
 //! 5. Each crate that the document lists is in use.
 //!
 //! `src/main.rs` and `src/lib.rs` are exempt, and so is code under `cfg(doc)`.
+//!
+//! The rules of the language:
+//!
+//! 1. Names, comments and the documents for developers do not use the words and forms in `words.rs`.
+//! 2. A type name occurs once in `src/`, except where `type_names.rs` has a reason.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by failing")]
 
+mod comments;
 mod examples;
+mod language;
 mod rules;
 mod source;
 mod table;
 mod tokens;
+mod type_names;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,13 +46,20 @@ fn read_sources(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>
     }
 }
 
+/// The Rust files of these folders.
+fn sources(root: &Path, folders: &[&str]) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for folder in folders {
+        read_sources(root, &root.join(folder), &mut files);
+    }
+    files
+}
+
 #[test]
 fn the_source_tree_keeps_the_layers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = BTreeMap::new();
-    read_sources(root, &root.join("src"), &mut files);
     let tree = Tree {
-        files,
+        files: sources(root, &["src"]),
         document: fs::read_to_string(root.join(table::DOCUMENT)).unwrap(),
         manifest: fs::read_to_string(root.join("Cargo.toml")).unwrap(),
     };
@@ -57,5 +72,40 @@ fn the_source_tree_keeps_the_layers() {
         lines.len(),
         lines.join("\n"),
         table::DOCUMENT,
+    );
+}
+
+/// The documents for developers.
+const DOCUMENTS: [&str; 5] =
+    ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/BENCHMARKS.md", "docs/DURABILITY.md", "docs/SECURITY.md"];
+
+#[test]
+fn names_comments_and_documents_use_standard_words() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut problems = Vec::new();
+    for (path, source) in sources(root, &["src", "tests", "benches", "fuzz/fuzz_targets"]) {
+        if path != "tests/architecture/words.rs" {
+            problems.extend(language::check_rust(&path, &source));
+        }
+    }
+    for path in DOCUMENTS {
+        problems.extend(language::check_document(path, &fs::read_to_string(root.join(path)).unwrap()));
+    }
+    assert!(problems.is_empty(), "{} places, with the word to use:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn type_names_occur_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_test = |path: &str| {
+        let ends = ["/tests.rs", "/testing.rs", "proptests.rs", "_tests.rs"];
+        path.contains("/tests/") || path.contains("/sim/") || ends.iter().any(|end| path.ends_with(end))
+    };
+    let problems = type_names::check(&sources(root, &["src"]), &type_names::ALLOWED, is_test);
+    assert!(
+        problems.is_empty(),
+        "{} type names:\n{}\n\nGive one of the types a specific name, or add the reason to type_names.rs.",
+        problems.len(),
+        problems.join("\n")
     );
 }

@@ -24,7 +24,7 @@ pub(crate) struct Tree {
     pub(crate) manifest: String,
 }
 
-/// One breach of a rule. Failures sort by place.
+/// One violation of a rule. Failures sort by place.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Failure {
     path: String,

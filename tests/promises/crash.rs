@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Client, WAIT_TIMEOUT, Server, Sink};
+use crate::support::{Client, Server, Sink, WAIT_TIMEOUT};
 
 const KILLS: usize = 25;
 const CONNECTIONS: u64 = 64;

@@ -461,8 +461,8 @@ fn old_ids_are_kept_as_uids() {
         assert_eq!(old.get(&place)["id"], made["id"]);
         old.call(200, "POST", &format!("{place}/test"), Value::Null);
         let delivery = sink.next();
-        let told = delivery.headers.get("x-pyairtable-webhook-id").cloned();
-        assert_eq!(told.unwrap_or_else(|| text(&delivery.json(), "webhook_id").to_owned()), uid);
+        let received = delivery.headers.get("x-pyairtable-webhook-id").cloned();
+        assert_eq!(received.unwrap_or_else(|| text(&delivery.json(), "webhook_id").to_owned()), uid);
     }
 }
 

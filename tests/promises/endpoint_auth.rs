@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::secrecy::holding;
-use crate::support::{WAIT_TIMEOUT, Server, Sink};
+use crate::support::{Server, Sink, WAIT_TIMEOUT};
 
 const CA: &str = include_str!("../data/tls/ca.pem");
 const CLIENTS_CA: &str = include_str!("../data/tls/clients-ca.pem");

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 
-use crate::support::{WAIT_TIMEOUT, Server, Sink, run};
+use crate::support::{Server, Sink, WAIT_TIMEOUT, run};
 
 /// Retention settings under which nothing expires.
 const SETTINGS: &[(&str, &str)] = &[

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::support::{WAIT_TIMEOUT, Server};
+use crate::support::{Server, WAIT_TIMEOUT};
 
 const SHOPIFY: &str = "shpss_Zm9yLXRlc3Rz-a-secret-of-shopify";
 const STRIPE: &str = "whsec_Zm9yLXRlc3Rz-a-secret-of-stripe";
@@ -208,7 +208,7 @@ fn lines() -> Vec<Case> {
 }
 
 fn headers() -> Vec<Case> {
-    let body = format!("{{\"mark\":\"{MARK}\"}}").into_bytes();
+    let body = format!("{{\"mark\":\"{BODY_MARKER}\"}}").into_bytes();
     let signed = shopify(&body);
     let with = |headers: &str| post("/api/v1/webhooks/shopify", &format!("{signed}{headers}"), &body);
     let bare = |headers: &str| {
@@ -556,7 +556,7 @@ fn wrong_signatures(body: &[u8]) -> Vec<(String, String)> {
 #[test]
 fn all_wrong_signatures_get_the_same_response() {
     let server = start();
-    let body = format!("{{\"id\":\"evt_1\",\"type\":\"charge.failed\",\"mark\":\"{MARK}\"}}").into_bytes();
+    let body = format!("{{\"id\":\"evt_1\",\"type\":\"charge.failed\",\"mark\":\"{BODY_MARKER}\"}}").into_bytes();
     let path = "/api/v1/webhooks/stripe";
     let words = |answer: &str| -> Vec<String> {
         let skip = |line: &str| line.starts_with("date:") || line.starts_with("connection:");
@@ -593,7 +593,7 @@ fn all_wrong_signatures_get_the_same_response() {
 #[test]
 fn a_repeated_request_is_stored_once_also_after_a_restart() {
     let mut server = start();
-    let body = format!("{{\"id\":\"evt_1\",\"type\":\"charge.failed\",\"mark\":\"{MARK}\"}}").into_bytes();
+    let body = format!("{{\"id\":\"evt_1\",\"type\":\"charge.failed\",\"mark\":\"{BODY_MARKER}\"}}").into_bytes();
     let path = "/api/v1/webhooks/stripe";
     let signed = stripe(&body);
     let json = |answer: &str| -> Value { serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap() };

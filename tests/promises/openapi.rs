@@ -565,17 +565,17 @@ fn deliveries(s: &mut Session, server: &Server, (good, dead): (&str, &str), even
     s.call("POST", &format!("{one}/replay"), &[dead, letter], "", None, 202);
     let dead_again = |page: &Value| !page["data"].as_array().unwrap().is_empty();
     server.until(&format!("/api/v1/webhooks/{dead}/dead-letters"), dead_again);
-    s.call("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": [letter] })), 202);
+    s.call("POST", &format!("{DEAD_LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": [letter] })), 202);
     let recover = "/api/v1/webhooks/{webhook_id}/recover";
     s.call("POST", recover, &[dead], "", Some(json!({ "since": "2026-01-31T12:00:00Z" })), 202);
     s.call("POST", recover, &[dead], "", Some(json!({})), 422);
     let since = json!({ "since": "2026-01-31T12:00:00Z" });
     s.call("POST", recover, &["nobody"], "", Some(since), 404);
     let filter = json!({ "filter": { "types": ["order.*"], "failure_reason": "exhausted" } });
-    s.call("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(filter), 202);
-    s.call("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": ["x"] })), 422);
+    s.call("POST", &format!("{DEAD_LETTERS}/bulk-replay"), &[dead], "", Some(filter), 202);
+    s.call("POST", &format!("{DEAD_LETTERS}/bulk-replay"), &[dead], "", Some(json!({ "ids": ["x"] })), 422);
     let unknown = json!({ "filter": { "failure_reason": "bored" } });
-    s.call("POST", &format!("{LETTERS}/bulk-replay"), &[dead], "", Some(unknown), 422);
+    s.call("POST", &format!("{DEAD_LETTERS}/bulk-replay"), &[dead], "", Some(unknown), 422);
 }
 
 fn replays(s: &mut Session, server: &Server, webhook: &str, event: &str) {

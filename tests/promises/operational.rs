@@ -27,7 +27,7 @@ fn type_and_data(delivery: &Delivery) -> (String, Value) {
 fn a_subscriber_gets_each_operational_event_once_and_none_about_itself() {
     let mut server = Server::start(&[]);
     let (listener, everything) = (Sink::start(), Sink::start());
-    let (subject, status) = sink_with_status(500);
+    let (subject, response_status) = sink_with_status(500);
     let (deaf, _) = sink_with_status(500);
     let nonce = json!({ "retry_policy": { "schedule": [0.001] } });
     server.webhook(&listener.url("/"), &["hooktide.*"], json!({}));
@@ -48,10 +48,10 @@ fn a_subscriber_gets_each_operational_event_once_and_none_about_itself() {
     let delivery = format!("/api/v1/deliveries/{}", data["delivery_id"].as_str().unwrap());
     assert_eq!(server.call("GET", &delivery, None).json()["status"], "failed");
 
-    // The deliveries to the deaf endpoint fail for good too. No event reports them.
+    // The deliveries to the failing endpoint are given up too. No event reports that.
     assert_eq!((deaf.next().id(), deaf.next().id()), (first.id(), first.id()));
 
-    status.store(410, Ordering::Relaxed);
+    response_status.store(410, Ordering::Relaxed);
     server.publish("order.created", &json!({ "n": 2 }));
     let (event_type, data) = type_and_data(&listener.next());
     assert_eq!((event_type.as_str(), &data["reason"]), ("hooktide.webhook.disabled", &json!("gone")));
@@ -59,7 +59,7 @@ fn a_subscriber_gets_each_operational_event_once_and_none_about_itself() {
     assert_eq!((&metrics["health"], &metrics["status"]), (&json!("failing"), &json!("failed")));
 
     server.restart(Signal::SIGKILL);
-    status.store(200, Ordering::Relaxed);
+    response_status.store(200, Ordering::Relaxed);
     assert_eq!(server.call("POST", &format!("{place}/resume"), None).status, 200);
     let (event_type, data) = type_and_data(&listener.next());
     assert_eq!(event_type, "hooktide.webhook.recovered");

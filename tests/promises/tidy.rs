@@ -9,7 +9,8 @@ fn root() -> &'static Path {
 }
 
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md"), root().join("fuzz/README.md")];
+    let names = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "fuzz/README.md"];
+    let mut paths = names.map(|name| root().join(name)).to_vec();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
@@ -47,7 +48,9 @@ fn lines_of_documents_are_short() {
     let mut long = Vec::new();
     for name in names.lines().filter(|name| root().join(name).exists()) {
         let text = fs::read_to_string(root().join(name)).unwrap();
-        let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() >= 120);
+        // A table row and a URL cannot be wrapped.
+        let can_wrap = |line: &str| !line.starts_with('|') && !line.split_whitespace().any(|word| word.len() > 100);
+        let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() >= 120 && can_wrap(line));
         long.extend(lines.map(|(at, _)| format!("{name}:{}", at + 1)));
     }
     assert!(long.is_empty(), "lines of 120 characters or more, wrap them:\n{}", long.join("\n"));
@@ -68,6 +71,50 @@ fn source_files_named_in_documents_exist() {
         }
     }
     assert!(checked > 0, "the documents name no source file, so this tells nothing");
+}
+
+/// The Rust files of `src/` without files that only tests compile.
+fn product_sources() -> Vec<(String, String)> {
+    let mut folders = vec![root().join("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let is_test = ["/tests", "tests.rs", "testing.rs"].iter().any(|end| name.ends_with(end));
+            if path.is_dir() && !is_test {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") && !is_test {
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn each_search_of_the_contributing_guide_finds_one_place() {
+    let guide = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let table = guide.split("<!-- where -->").nth(1).unwrap().split("<!-- /where -->").next().unwrap();
+    let sources = product_sources();
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    for row in table.lines().filter(|line| line.contains('`')) {
+        let mut code = row.split('`').skip(1).step_by(2);
+        let (search, file) = (code.next().unwrap(), code.next().unwrap());
+        // A name ends where the search ends.
+        let is_place = |line: &str| {
+            line.find(search)
+                .is_some_and(|at| !line[at + search.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        let places =
+            sources.iter().flat_map(|(name, text)| text.lines().filter(|line| is_place(line)).map(move |_| name));
+        let places: Vec<_> = places.collect();
+        if places != [file] {
+            wrong.push(format!("`{search}` is expected once, in {file}, and is in {places:?}"));
+        }
+        rows += 1;
+    }
+    assert!(rows >= 20 && wrong.is_empty(), "{rows} rows\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -169,7 +169,7 @@ async fn a_key_is_shown_once_and_works_until_it_is_revoked() {
     let listed = ask().send(&world, "GET", KEYS).await;
     assert_eq!(listed.ids(), [made.text("id")]);
 
-    let who = |at| world.registry.load().authenticate(&key, at);
+    let who = |at| world.registry.load().authenticate_api_key(&key, at);
     let before = Timestamp::from_millis(1);
     let principal = who(before).unwrap();
     assert_eq!((principal.tenant.as_deref(), principal.role), (Some("default"), Role::Member));

@@ -47,7 +47,7 @@ enum Command {
     Delete(SourceArgs),
     /// Bring a removed source back
     Restore(SourceArgs),
-    /// Print the integration guide for whoever sends, in Markdown
+    /// Print the integration guide for the sender, in Markdown
     Guide(SourceArgs),
     /// List the last requests that were refused, and why
     Rejections(SourceArgs),
@@ -206,8 +206,8 @@ fn run_rotate(
 /// Prints a created source, or a source with a new secret or token. Secret and token are shown only this once.
 fn print_with_secrets(out: &mut dyn Write, source: &Value) -> io::Result<()> {
     for name in ["id", "url", "token", "secret"] {
-        if let Some(told) = source.get(name).and_then(Value::as_str) {
-            writeln!(out, "{name}: {}", output::visible(told))?;
+        if let Some(value) = source.get(name).and_then(Value::as_str) {
+            writeln!(out, "{name}: {}", output::visible(value))?;
         }
     }
     if let Some(hints) = source.get("secret_hints").and_then(Value::as_array).filter(|hints| !hints.is_empty()) {

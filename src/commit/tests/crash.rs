@@ -54,7 +54,7 @@ fn workload(disk: &SimDisk, acked_events: &mut AckedEvents) {
     wanted.events.lock().unwrap().insert(gone[0]);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    assert!(retention::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    assert!(retention::delete_oldest_segment(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
     acked_events.retired.extend(gone[1..].iter().map(|id| (*id, begun)));
 }
 

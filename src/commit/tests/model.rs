@@ -144,7 +144,7 @@ fn retire(world: &World, model: &mut Model, wanted: &FakeRetentionRefs, needed_o
     wanted.events.lock().unwrap().extend(inside.iter().step_by(needed_of));
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    assert!(retention::retire_one(&*world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
+    assert!(retention::delete_oldest_segment(&*world.log, &config, clock().steady(), wanted, &mut || {}).unwrap());
     for (n, id) in inside.into_iter().enumerate() {
         let body = model.events.remove(&id).unwrap();
         if n % needed_of == 0 {
@@ -254,7 +254,7 @@ fn old_segments_are_deleted_except_the_current_one() {
     let ids: Vec<_> = (0..40).map(|n| world.commit(&one(plain(n, 900)))[0][0].unwrap().id()).collect();
     let mut config = log_config(SEGMENT_BYTES);
     let retire = |config: &_, refs: &dyn RetentionRefs| {
-        retention::retire_one(&*world.log, config, clock().steady(), refs, &mut || {}).unwrap()
+        retention::delete_oldest_segment(&*world.log, config, clock().steady(), refs, &mut || {}).unwrap()
     };
     assert!(!retire(&config, &FakeRetentionRefs::default()), "none is old enough");
     config.retention = std::time::Duration::ZERO;
@@ -276,7 +276,7 @@ fn carried_bodies_beyond_the_limit_expire() {
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     (config.retention_bytes, config.carry_bytes) = (0, 1);
-    assert!(retention::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
+    assert!(retention::delete_oldest_segment(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap());
     let expired = wanted.expired.lock().unwrap().clone();
     assert!(!expired.is_empty() && ids.starts_with(&expired));
     assert!(world.log.read(&expired).unwrap().iter().all(Option::is_none));
@@ -291,7 +291,7 @@ fn a_carried_file_is_rewritten_when_most_of_it_is_settled() {
     wanted.events.lock().unwrap().extend(&ids);
     let mut config = log_config(SEGMENT_BYTES);
     config.retention_bytes = 0;
-    while retention::retire_one(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
+    while retention::delete_oldest_segment(&*world.log, &config, clock().steady(), &wanted, &mut || {}).unwrap() {}
     *wanted.events.lock().unwrap() = [ids[0]].into();
     retention::tidy_carried(&*world.log, &config, &wanted, &mut || {}).unwrap();
     assert_eq!(world.log.carried().len(), 1);

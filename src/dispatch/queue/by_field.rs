@@ -50,8 +50,8 @@ impl Queue {
     }
 
     /// Drops the bodies of this group's entries, or of all entries if there is no group.
-    pub(in crate::dispatch) fn drop_bodies_behind(&mut self, group: Option<OrderGroup>) {
-        let Some((ordered, group)) = self.ordered.as_deref_mut().zip(group) else { return self.drop_bodies() };
+    pub(in crate::dispatch) fn evict_bodies_behind(&mut self, group: Option<OrderGroup>) {
+        let Some((ordered, group)) = self.ordered.as_deref_mut().zip(group) else { return self.evict_bodies() };
         for event in ordered.events_of(group) {
             ordered.body_dropped(event);
             let Ok(at) = self.main.binary_search_by_key(&event, |entry| entry.event) else { continue };

@@ -113,7 +113,7 @@ impl WebhookQueue {
             self.rate_control.pause(now + DISABLE_GRACE);
         }
         if !ok && self.rate_control.breaker.state() == CircuitState::Open {
-            self.queue.drop_bodies();
+            self.queue.evict_bodies();
         }
         // Disabling or deleting the webhook has already ended its waiting deliveries. A retry decided later would never
         // run.
@@ -148,7 +148,7 @@ impl WebhookQueue {
         }
         // The wait may be a day. The bodies are in the log, so memory need not hold them.
         let group = self.group_of(&job.event);
-        self.queue.drop_bodies_behind(group);
+        self.queue.evict_bodies_behind(group);
         let entry = QueueEntry {
             event: job.event.id,
             body: None,

@@ -232,7 +232,7 @@ impl<'a> SchemaWalker<'a> {
                 }
             }
             Value::Object(_) | Value::Bool(_) if SCHEMA_KEYWORDS.contains(&keyword) => {
-                add(self.node(value, at, depth + 1)?)
+                add(self.node(value, at, depth + 1)?);
             }
             Value::String(to) if keyword == "$ref" => add(self.reference(to, at, depth)?),
             _ => {}

@@ -83,7 +83,7 @@ async fn a_key_grants_no_more_than_its_creator_has() {
     let made = service.draft_key(&by, document(&json!({"role": "member"}))).unwrap();
     let made = service.create_key(made).await.unwrap();
     let registry = service.registry.load();
-    let caller = registry.authenticate(made.secret.reveal(), service.clock.now()).unwrap();
+    let caller = registry.authenticate_api_key(made.secret.reveal(), service.clock.now()).unwrap();
     assert_eq!((caller.role, caller.tenant.as_deref()), (Role::Member, Some("default")));
 }
 

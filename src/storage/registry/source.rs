@@ -81,7 +81,7 @@ pub(super) fn encode(source: &SourceRecord, vault: &Vault) -> Result<Vec<u8>, se
         v: VERSION,
         tenant: (&*identity.tenant).into(),
         settings: Cow::Owned(shown),
-        sealed: BASE64.encode(&vault.seal(&sealing_context(identity.id, SETTINGS), &plain)).into(),
+        sealed: BASE64.encode(&vault.encrypt(&sealing_context(identity.id, SETTINGS), &plain)).into(),
         token: identity.token.as_ref().map(|token| (HEXLOWER.encode(&token.hash).into(), (&*token.hint).into())),
         created_ms: identity.created_at.as_millis(),
         modified_ms: identity.modified_at.as_millis(),
@@ -93,7 +93,7 @@ pub(super) fn encode(source: &SourceRecord, vault: &Vault) -> Result<Vec<u8>, se
 pub(super) fn decode(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<SourceRecord, RecordError> {
     let row: Row<'_> = parse(bytes)?;
     let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
-    let plain = vault.open(&sealing_context(id, SETTINGS), &sealed)?;
+    let plain = vault.decrypt(&sealing_context(id, SETTINGS), &sealed)?;
     let sealed: SealedSource<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let mut settings = row.settings.into_owned();
     settings.secrets = sealed.secrets.into_iter().map(SecretSetting::from).collect();
@@ -114,11 +114,11 @@ pub(super) fn decode(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<Source
 /// Encrypts the secret that a source of the configuration file received in a handshake. Its row has no version of its
 /// own; the format version of the file covers it.
 pub(super) fn encode_learned(id: SourceId, secret: &Secret, vault: &Vault) -> Vec<u8> {
-    vault.seal(&sealing_context(id, LEARNED), secret.reveal().as_bytes())
+    vault.encrypt(&sealing_context(id, LEARNED), secret.reveal().as_bytes())
 }
 
 pub(super) fn decode_learned(id: SourceId, bytes: &[u8], vault: &Vault) -> Result<Secret, RecordError> {
-    let plain = vault.open(&sealing_context(id, LEARNED), bytes)?;
+    let plain = vault.decrypt(&sealing_context(id, LEARNED), bytes)?;
     std::str::from_utf8(&plain).map(Secret::new).map_err(damaged)
 }
 

@@ -93,7 +93,7 @@ impl Vault {
 
     /// Encrypts `plain` for the record `aad`. Returns key id, nonce, ciphertext and tag. A random nonce of 96 bits is
     /// safe for 2^32 values under one key (NIST SP 800-38D, 8.3).
-    pub(crate) fn seal(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+    pub(crate) fn encrypt(&self, aad: &[u8], plain: &[u8]) -> Vec<u8> {
         let nonce = Random::secret::<NONCE_LEN>();
         let mut sealed = Zeroizing::new(plain.to_vec());
         let mut out = Vec::with_capacity(KEY_ID_BYTES + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
@@ -108,7 +108,7 @@ impl Vault {
     }
 
     /// Decrypts a value that [`Vault::seal`] encrypted for the record `aad`.
-    pub(crate) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub(crate) fn decrypt(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (id, rest) = sealed.split_first_chunk::<KEY_ID_BYTES>().ok_or(SealError::Forged)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Forged)?;
         let key = self.keys.get(id).ok_or_else(|| SealError::UnknownKey(HEXLOWER.encode(id)))?;
@@ -185,32 +185,32 @@ mod tests {
     fn a_sealed_value_opens_only_for_its_record() {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::load(dir.path()).unwrap();
-        let sealed = vault.seal(b"wh 1", b"text");
-        assert_eq!(&**vault.open(b"wh 1", &sealed).unwrap(), b"text");
-        assert_eq!(vault.open(b"wh 2", &sealed).err(), Some(SealError::Forged));
+        let sealed = vault.encrypt(b"wh 1", b"text");
+        assert_eq!(&**vault.decrypt(b"wh 1", &sealed).unwrap(), b"text");
+        assert_eq!(vault.decrypt(b"wh 2", &sealed).err(), Some(SealError::Forged));
         for i in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[i] ^= 1;
-            assert!(vault.open(b"wh 1", &bad).is_err(), "byte {i}");
-            assert!(vault.open(b"wh 1", &sealed[..i]).is_err(), "cut at {i}");
+            assert!(vault.decrypt(b"wh 1", &bad).is_err(), "byte {i}");
+            assert!(vault.decrypt(b"wh 1", &sealed[..i]).is_err(), "cut at {i}");
         }
-        assert_ne!(vault.seal(b"wh 1", b"text"), sealed, "each has a nonce of its own");
+        assert_ne!(vault.encrypt(b"wh 1", b"text"), sealed, "each has a nonce of its own");
     }
 
     #[test]
     fn an_older_key_still_opens_and_a_missing_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let old = Vault::load(dir.path()).unwrap();
-        let sealed = old.seal(b"wh 1", b"text");
+        let sealed = old.encrypt(b"wh 1", b"text");
         let path = dir.path().join(file::SECRETS_KEY);
         let line = fs::read_to_string(&path).unwrap();
         let fresh = format!("00000000 {}\n", BASE64.encode(&[7; 32]));
         fs::write(&path, format!("{fresh}{line}")).unwrap();
         let both = Vault::load(dir.path()).unwrap();
-        assert_eq!(&**both.open(b"wh 1", &sealed).unwrap(), b"text");
-        assert_eq!(both.seal(b"wh 1", b"text")[..KEY_ID_BYTES], [0; 4]);
+        assert_eq!(&**both.decrypt(b"wh 1", &sealed).unwrap(), b"text");
+        assert_eq!(both.encrypt(b"wh 1", b"text")[..KEY_ID_BYTES], [0; 4]);
         fs::write(&path, fresh).unwrap();
-        let refused = Vault::load(dir.path()).unwrap().open(b"wh 1", &sealed).err();
+        let refused = Vault::load(dir.path()).unwrap().decrypt(b"wh 1", &sealed).err();
         assert_eq!(refused, Some(SealError::UnknownKey(line[..8].to_owned())));
     }
 

@@ -246,7 +246,7 @@ pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, 
         status: webhook.status,
         endpoint: EndpointRow::of(&webhook.endpoint),
         events: webhook.events.iter().map(|pattern| pattern.to_string().into()).collect(),
-        sealed: BASE64.encode(&vault.seal(&sealing_context(webhook.no, webhook.id), &plain)).into(),
+        sealed: BASE64.encode(&vault.encrypt(&sealing_context(webhook.no, webhook.id), &plain)).into(),
         retry: webhook.retry_policy.as_ref().map(RetryRow::of),
         timeout_ms: webhook.timeout.map(ms),
         max_in_flight: webhook.max_in_flight,
@@ -274,7 +274,7 @@ pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<Webho
     let row: Row<'_> = parse(bytes)?;
     let id: WebhookId = row.id.parse().map_err(damaged)?;
     let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
-    let plain = vault.open(&sealing_context(no, id), &sealed)?;
+    let plain = vault.decrypt(&sealing_context(no, id), &sealed)?;
     let sealed: SealedWebhook<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
     let previous = sealed.previous.as_ref();
     Ok(WebhookRecord {

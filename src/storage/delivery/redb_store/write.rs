@@ -118,7 +118,7 @@ impl FlushTables<'_, '_> {
                 }
             }
             ChangeKind::RetryNow { answer } => {
-                self.flushed.retried[answer] = self.retry_now(DeliveryId { event, webhook })?
+                self.flushed.retried[answer] = self.retry_now(DeliveryId { event, webhook })?;
             }
             ChangeKind::Discard { answer } => {
                 self.flushed.discarded[answer] += u64::from(self.dead.remove(webhook, event)?.is_some());
