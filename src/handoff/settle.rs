@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
 use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::IngestPermit;
-use crate::storage::delivery::{RefillKind, ReplayFilter, RetryResult};
+use crate::storage::delivery::{JobState, RefillKind, ReplayFilter, RetryResult};
 
 /// An event that was just committed, and the deliveries that must be settled for it.
 #[derive(Debug)]
@@ -49,8 +49,27 @@ pub enum ToSettle {
     Spill(Vec<(WebhookNo, EventId)>),
     /// A request for rows, from a shard.
     Refill(Refill),
+    /// An evaluated step of a replay, from the replay thread.
+    ReplayStep(ReplayStep),
     /// A command, from any thread.
     Command(SettleCommand),
+}
+
+/// The deliveries that the next step of a replay creates, and how far the replay is after the step.
+#[derive(Debug)]
+pub struct ReplayStep {
+    /// The number of the replay's job.
+    pub job: u64,
+    /// The deliveries. Settle skips those that are under way when it writes the step.
+    pub deliveries: Vec<DeliveryId>,
+    /// The last event that is done after the step.
+    pub after: EventId,
+    /// Webhooks below this number are done for the next event.
+    pub from: u32,
+    /// The number of events that the step has completed.
+    pub events: u64,
+    /// The state of the job after the step.
+    pub state: JobState,
 }
 
 /// Sends messages to settle. Every thread can have a clone.
@@ -70,9 +89,11 @@ impl SettleHandle {
     }
 
     /// Sends a message and blocks while the queue is full. Settle reads it within [`crate::limits::DRAIN_INTERVAL`] and
-    /// flushes within [`crate::limits::FLUSH_INTERVAL`]. Refill requests and commands wake settle immediately.
+    /// flushes within [`crate::limits::FLUSH_INTERVAL`]. Refill requests, steps of replays and commands wake settle
+    /// immediately.
     pub fn send(&self, message: ToSettle) {
-        let urgent = matches!(message, ToSettle::Refill(_) | ToSettle::Command(_)) || self.to.len() > FLUSH_ITEMS;
+        let wakes = matches!(message, ToSettle::Refill(_) | ToSettle::ReplayStep(_) | ToSettle::Command(_));
+        let urgent = wakes || self.to.len() > FLUSH_ITEMS;
         // The send fails only when the process ends. The next start continues from the state on disk.
         let _ = self.to.send(message);
         if urgent {

@@ -264,6 +264,12 @@ pub const FLUSH_ITEMS: usize = 8_192;
 pub const CHECKPOINT_LIST_MAX: usize = 16_384;
 /// Webhooks of an event above which a job with a cursor writes its deliveries.
 pub const WIDE_EVENT_WEBHOOKS: usize = 1_024;
+/// Event heads that one step of a replay reads.
+pub const REPLAY_STEP_HEADS: usize = 1_024;
+/// Events whose body one step of a replay reads to match them again.
+pub const REPLAY_STEP_MATCHES: usize = 128;
+/// Bytes of bodies after which a step of a replay ends. The last body may exceed this.
+pub const REPLAY_STEP_BYTES: usize = 4 << 20;
 /// Rows that a job writes in one transaction.
 pub const JOB_ROWS: usize = 1_024;
 /// Buckets of the history. Rows of one webhook are stored close together, and a flush writes at most this many places.

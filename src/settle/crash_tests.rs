@@ -129,7 +129,17 @@ fn start(disk: &SimDisk, seed: u64) -> TestNode {
         poisoned: Arc::new(|error| panic!("{error}")),
     };
     let events = Arc::<RedbLog>::clone(&log);
-    let deps = DriverDeps { shards: shards.clone(), clock, log: events, metrics: Arc::clone(&metrics), callbacks };
+    let metrics_of_settle = Arc::clone(&metrics);
+    // These tests start no replay of events.
+    let (replay_requests, _) = crossbeam_channel::bounded(1);
+    let deps = DriverDeps {
+        shards: shards.clone(),
+        clock,
+        log: events,
+        metrics: metrics_of_settle,
+        callbacks,
+        replay_requests,
+    };
     let (mut driver, _) = state.driver(deps, handle.clone()).unwrap();
     until_idle(&mut driver);
     let (group, shard) = (opened.into_committer(handle, shards, metrics), ends.remove(0));

@@ -1,5 +1,8 @@
 //! Performs the outputs of [`SettleState`]: writes to the store, messages to the shards, replies, callbacks.
 
+use crossbeam_channel::Sender;
+
+use super::replay::ReplayStepRequest;
 use super::state::SettleState;
 use super::step::{SettleInput, SettleOutput, SettleTime};
 use super::{Callbacks, SettleError};
@@ -14,6 +17,8 @@ pub(super) struct Driver {
     pub(super) shards: Shards,
     pub(super) clock: Clock,
     pub(super) callbacks: Callbacks,
+    /// The requests of the replay thread. There is room, because one step is evaluated at a time.
+    pub(super) replay_requests: Sender<ReplayStepRequest>,
     /// A flush that is not durable yet because the disk was full, with the time at which it was made.
     pub(super) under_way: Option<(Box<Flush>, Instant)>,
 }
@@ -85,6 +90,10 @@ impl Driver {
                     if !(self.callbacks.disable)(webhook, reason) {
                         self.state.step(self.state.now, SettleInput::DisableRefused(webhook, reason))?;
                     }
+                }
+                SettleOutput::EvaluateReplay(request) => {
+                    // The send fails only when the process ends. The next start continues the replay.
+                    let _ = self.replay_requests.try_send(request);
                 }
                 SettleOutput::NotifyOutbox => (self.callbacks.notify_outbox)(),
             }

@@ -99,6 +99,7 @@ impl SettleState {
         // The next batch reuses the memory of this one.
         flush.clear();
         self.pending = PendingBatch { items: 0, flush, jobs, replies: PendingReplies::default() };
+        outputs.extend(self.replays.next_request(&self.jobs, self.bounds.job_rows).map(SettleOutput::EvaluateReplay));
         self.send_replies_at(now, &mut replies, outputs)?;
         self.pending.replies = replies;
         Ok(())

@@ -1,28 +1,20 @@
 //! Steps of jobs, except the parts for which the store reads its own tables.
 
-use super::replay;
 use super::state::SettleState;
-use crate::filter::EventFields;
-use crate::handoff::ReplayFilter;
-use crate::model::{DeliveryId, EventHead, EventId, EventPattern, WebhookNo, Webhooks, data_of};
-use crate::storage::ReadError;
+use crate::model::{DeliveryId, EventId, WebhookNo};
 use crate::storage::delivery::{Flush, Flushed, Job, JobKind, JobState, JobStep, LookupError, StepRows, WidePart};
 
 /// Finished replays that are kept for the API.
 const JOBS_KEPT: usize = 100;
-/// Event heads that a replay reads in one step.
-const HEADS_PER_STEP: usize = 1_024;
-/// Events that a replay matches again in one step. The body of each of them is read.
-const MATCHES_PER_STEP: usize = 128;
 
 impl SettleState {
-    /// The next step of the next running job, written with `flush`. `None` if no job is running.
-    pub(super) fn next_step(&self, flush: &Flush) -> Result<Option<JobStep>, LookupError> {
+    /// The next step of the next job, written with `flush`. `None` if no job can make a step.
+    pub(super) fn next_step(&mut self, flush: &Flush) -> Result<Option<JobStep>, LookupError> {
         let Some(job) = self.job_to_step() else { return Ok(None) };
         let mut job = job.clone();
         let rows = match job.kind.clone() {
             JobKind::Wide { event } => self.step_wide(&mut job, event, flush)?,
-            JobKind::Replay(filter) => self.step_replay(&mut job, &filter),
+            JobKind::Replay(_) => self.step_replay(&mut job),
             JobKind::Recover { webhook, since } if job.from == 0 => {
                 let is_abandoned = (self.callbacks.abandon_reason)(webhook).is_some();
                 StepRows::Recover { webhook, since, is_abandoned, under_way: self.under_way(webhook) }
@@ -78,86 +70,18 @@ impl SettleState {
         Ok(StepRows::Wide { event, webhooks })
     }
 
-    fn step_replay(&self, job: &mut Job, filter: &ReplayFilter) -> StepRows {
-        let mut deliveries = Vec::new();
-        if let Err(error) = self.find_replayed(job, filter, &mut deliveries) {
-            tracing::error!(job = job.no, %error, "a replay stops: the log cannot be read");
-            job.state = JobState::Failed;
-        }
-        StepRows::Redeliver(deliveries)
-    }
-
-    /// Collects the next deliveries of a replay and moves the job's cursor past them. A read error of the log ends only
-    /// the job.
-    fn find_replayed(
-        &self,
-        job: &mut Job,
-        filter: &ReplayFilter,
-        deliveries: &mut Vec<DeliveryId>,
-    ) -> Result<(), ReadError> {
-        let patterns: Vec<_> = filter.types.iter().filter_map(|text| EventPattern::try_new(text).ok()).collect();
-        let most = if filter.include_unmatched { MATCHES_PER_STEP } else { HEADS_PER_STEP };
-        let heads = if job.after >= job.last { Vec::new() } else { self.log.heads_after(job.after, most)? };
-        if heads.is_empty() {
-            job.state = JobState::Done;
-        }
+    /// Moves a replay past its evaluated step.
+    fn step_replay(&mut self, job: &mut Job) -> StepRows {
+        let Some(step) = self.replays.take(job.no) else { return StepRows::None };
+        (job.after, job.from, job.state) = (step.after, step.from, step.state);
+        job.looked_at += step.events;
         let wide = self.wide_events();
-        let mut room = self.bounds.job_rows;
-        for (event, bytes) in heads {
-            if event > job.last {
-                job.state = JobState::Done;
-                break;
-            }
-            let head = EventHead::parse(&bytes).map_err(|_| ReadError::Damaged(event))?;
-            if replay::takes(filter, &patterns, &head) {
-                let is_wide = wide.iter().any(|(_, wide)| *wide == event);
-                let replay_targets = self.replay_targets(filter, event, &bytes, &head)?;
-                for webhook in replay_targets.into_iter().filter(|no| no.0 >= job.from) {
-                    if room == 0 {
-                        job.from = webhook.0;
-                        return Ok(());
-                    }
-                    room -= 1;
-                    let is_under_way = is_wide || self.outstanding.holds(webhook, event);
-                    if !is_under_way && (self.callbacks.abandon_reason)(webhook).is_none() {
-                        deliveries.push(DeliveryId { event, webhook });
-                    }
-                }
-            }
-            (job.after, job.from) = (event, 0);
-            job.looked_at += 1;
-        }
-        Ok(())
-    }
-
-    /// The webhooks that a replay delivers an event to, ascending.
-    fn replay_targets(
-        &self,
-        filter: &ReplayFilter,
-        event: EventId,
-        bytes: &[u8],
-        head: &EventHead<'_>,
-    ) -> Result<Webhooks, ReadError> {
-        let replay_targets = &self.callbacks.replay_targets;
-        let mut webhooks = head.webhooks();
-        if filter.include_unmatched
-            && let Some((_, body)) = self.log.read(&[event])?.pop().flatten()
-        {
-            let data = data_of(bytes, &body);
-            webhooks.extend(replay_targets.matching(&EventFields::of(&head.event, &data)));
-            webhooks.sort_unstable();
-            webhooks.dedup();
-        }
-        match filter.webhook.map(WebhookNo) {
-            // A request that names one event and one webhook always delivers it.
-            Some(no) if filter.event.is_some() => webhooks = [no].into_iter().collect(),
-            Some(no) => webhooks.retain(|webhook| *webhook == no),
-            None => {}
-        }
-        if !filter.include_paused {
-            webhooks.retain(|webhook| !replay_targets.is_held(*webhook));
-        }
-        Ok(webhooks)
+        let mut deliveries = step.deliveries;
+        deliveries.retain(|DeliveryId { event, webhook }| {
+            let is_under_way = self.outstanding.holds(*webhook, *event) || wide.iter().any(|(_, wide)| wide == event);
+            !is_under_way && (self.callbacks.abandon_reason)(*webhook).is_none()
+        });
+        StepRows::Redeliver(deliveries)
     }
 
     /// Events whose delivery to the webhook is not settled and has no row, ascending.

@@ -4,14 +4,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::delivery_records::{BacklogDepth, DeliveryRecords};
 use super::driver::Driver;
 use super::hourly_stats::HourlyStatsBuffer;
 use super::outstanding::Outstanding;
 use super::pending_batch::PendingBatch;
+use super::replay::{ReplayEvaluator, ReplayStepRequest, ReplayTurns};
 use super::shared_stats::{LiveStats, SharedStats};
 use super::state::SettleState;
 use super::step::SettleTime;
@@ -169,8 +171,13 @@ impl OpenedStore {
     /// Starts the thread. Its first step sends the backlog of each webhook to the shards.
     pub fn start(self, start: SettleDeps) -> Result<SettleThread, OpenSettleError> {
         let SettleDeps { handle, messages, wakeup, shards, clock, log, metrics, callbacks } = start;
-        let (driver, records) = self.driver(DriverDeps { shards, clock, log, metrics, callbacks }, handle.clone())?;
-        Ok(SettleThread::begin(driver, handle, records, messages, wakeup)?)
+        let (replay_requests, requests) = bounded(1);
+        let (targets, is_stopped) = (Arc::clone(&callbacks.replay_targets), Arc::<AtomicBool>::default());
+        let evaluator = ReplayEvaluator { log: Arc::clone(&log), targets, is_stopped: Arc::clone(&is_stopped) };
+        let deps = DriverDeps { shards, clock, log, metrics, callbacks, replay_requests };
+        let (driver, records) = self.driver(deps, handle.clone())?;
+        evaluator.start(requests, handle.clone())?;
+        Ok(SettleThread::begin(driver, handle, records, (messages, wakeup), is_stopped)?)
     }
 
     /// Builds everything except the thread, and the reading side.
@@ -179,7 +186,7 @@ impl OpenedStore {
         deps: DriverDeps,
         handle: SettleHandle,
     ) -> Result<(Driver, DeliveryRecords), LookupError> {
-        let DriverDeps { shards, clock, log, metrics, callbacks } = deps;
+        let DriverDeps { shards, clock, log, metrics, callbacks, replay_requests } = deps;
         let LoadedState { marks, checkpoint, jobs, stats, hourly_stats_number, webhook_health, outbox } = self.loaded;
         let reader = self.store.reader();
         let counts = LiveStats { stats: StatsTable::new(stats), hours: HourlyStatsBuffer::after(hourly_stats_number) };
@@ -193,6 +200,7 @@ impl OpenedStore {
             next_job: marks.next_job.max(1),
             jobs: jobs.into_iter().map(|job| (job.no, job)).collect(),
             last_job: 0,
+            replays: ReplayTurns::default(),
             expiring: <_>::default(),
             oldest_dead: None,
             is_retiring: false,
@@ -213,7 +221,7 @@ impl OpenedStore {
             stopping: false,
         };
         state.begin()?;
-        let driver = Driver { state, store: self.store, shards, clock, callbacks, under_way: None };
+        let driver = Driver { state, store: self.store, shards, clock, callbacks, replay_requests, under_way: None };
         Ok((driver, records))
     }
 }
@@ -243,4 +251,5 @@ pub(super) struct DriverDeps {
     pub(super) log: Arc<dyn ReadLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) callbacks: Callbacks,
+    pub(super) replay_requests: Sender<ReplayStepRequest>,
 }

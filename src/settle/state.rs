@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::delivery_records::BacklogDepth;
 use super::outstanding::Outstanding;
 use super::pending_batch::{PendingBatch, RetryReply, SyncReply};
+use super::replay::ReplayTurns;
 use super::shared_stats::{LiveStats, SharedStats};
 use super::step::{SettleInput, SettleOutput, SettleTime};
 use super::webhook_health::HealthTable;
@@ -23,8 +24,7 @@ use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, Webhook
 use crate::runtime::Metrics;
 use crate::storage::ReadLog;
 use crate::storage::delivery::{
-    ChangeKind, DeliveryReader, Expiry, Job, JobKind, JobState, LookupError, NewDeadLetter, Outbox, RecoveryTotal,
-    RetryResult,
+    ChangeKind, DeliveryReader, Expiry, Job, JobKind, LookupError, NewDeadLetter, Outbox, RecoveryTotal, RetryResult,
 };
 
 /// The state of settle in memory.
@@ -39,6 +39,7 @@ pub(super) struct SettleState {
     pub(super) next_job: u64,
     /// The number of the job that made the last step.
     pub(super) last_job: u64,
+    pub(super) replays: ReplayTurns,
     pub(super) expiring: VecDeque<Expiry>,
     /// When the oldest dead letter was written, as of the last flush.
     pub(super) oldest_dead: Option<Timestamp>,
@@ -119,6 +120,10 @@ impl SettleState {
                 }
             }
             ToSettle::Refill(refill) => self.pending.replies.refills.push(refill),
+            ToSettle::ReplayStep(step) => {
+                self.pending.items += 1;
+                self.replays.evaluated(step, &self.jobs);
+            }
             ToSettle::Command(command) => self.command(command, counts),
         }
     }
@@ -262,6 +267,7 @@ impl SettleState {
                 let found = self.jobs.get_mut(&job).filter(|job| job.can_be_cancelled());
                 let is_cancelled = found.map(|job| job.cancel(self.now.wall)).is_some();
                 if is_cancelled {
+                    self.replays.take(job);
                     self.pending.items += 1;
                     self.pending.jobs.push(job);
                 }
@@ -312,9 +318,9 @@ impl SettleState {
         no
     }
 
-    /// The running job that makes the next step. Jobs take turns by number; `None` if none is running.
+    /// The running job whose next step can be written. Jobs take turns by number. `None` if there is none.
     pub(super) fn job_to_step(&self) -> Option<&Job> {
-        let running = |(_, job): (&u64, &'_ Job)| job.state == JobState::Running;
+        let running = |(_, job): (&u64, &'_ Job)| job.is_running() && self.replays.can_step(job);
         let later = self.jobs.range(self.last_job + 1..).find(|entry| running((entry.0, entry.1)));
         later
             .or_else(|| self.jobs.range(..=self.last_job).find(|entry| running((entry.0, entry.1))))

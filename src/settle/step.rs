@@ -5,6 +5,7 @@
 
 use tokio::sync::oneshot;
 
+use super::replay::ReplayStepRequest;
 use crate::handoff::{DisableReason, ToSettle, ToShard};
 use crate::model::{EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::{Flush, Flushed, RetryResult};
@@ -46,6 +47,8 @@ pub(super) enum SettleOutput {
     Reply(CommandReply),
     /// Ask the registry to disable a webhook. If its queue is full, pass [`SettleInput::DisableRefused`].
     Disable(WebhookNo, DisableReason),
+    /// Evaluate the next step of a replay, then pass the result as a message. At most one step is evaluated at a time.
+    EvaluateReplay(ReplayStepRequest),
     /// Notify the reader of the outbox that rows wait.
     NotifyOutbox,
 }

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::Driver;
 use super::open::{DriverDeps, OpenedStore, open_with};
+use super::replay::{ReplayEvaluator, ReplayStepRequest};
 use super::{Callbacks, DeadLetterRecord, DeliveryQuery, DeliveryRecords, Options, ReplayTargets, SettleLimits};
 use crate::filter::EventFields;
 use crate::handoff::{
@@ -104,6 +106,9 @@ pub(super) struct World {
     /// Whether the registry accepts disable requests.
     pub(super) registry_has_room: Arc<AtomicBool>,
     pub(super) replay_targets: Arc<FakeReplayTargets>,
+    /// The replay thread. The test runs it between two flushes.
+    evaluator: ReplayEvaluator,
+    replay_requests: Receiver<ReplayStepRequest>,
     /// Operational events that were composed since the last start.
     pub(super) emitted: Arc<Mutex<Vec<(WebhookNo, &'static str)>>>,
     /// Webhooks with their own `disable_after`.
@@ -179,7 +184,11 @@ impl World {
         };
         let metrics = Metrics::new().unwrap();
         let (handle, ..) = SettleHandle::channel();
-        let deps = DriverDeps { shards, clock: clock.clone(), log: log.clone(), metrics, callbacks };
+        let (to, replay_requests) = bounded(1);
+        let targets = Arc::<FakeReplayTargets>::clone(&replay_targets);
+        let evaluator = ReplayEvaluator { log: log.clone(), targets, is_stopped: Arc::default() };
+        let deps =
+            DriverDeps { shards, clock: clock.clone(), log: log.clone(), metrics, callbacks, replay_requests: to };
         let (driver, records) = opened.driver(deps, handle).unwrap();
         let reader = driver.store.reader();
         let shard = ends.remove(0);
@@ -195,6 +204,8 @@ impl World {
             disabled,
             registry_has_room,
             replay_targets,
+            evaluator,
+            replay_requests,
             emitted,
             disable_after,
             last,
@@ -217,9 +228,17 @@ impl World {
     /// Flushes until nothing is left to do without a message.
     pub(super) fn flush(&mut self) {
         self.driver.flush().unwrap();
-        while self.driver.state.is_busy() {
+        while self.evaluate_replay() || self.driver.state.is_busy() {
             self.driver.flush().unwrap();
         }
+    }
+
+    /// Evaluates the requested step of a replay. `false` if there is none.
+    pub(super) fn evaluate_replay(&mut self) -> bool {
+        let Ok(request) = self.replay_requests.try_recv() else { return false };
+        let step = self.evaluator.evaluate(&request);
+        self.take_in(ToSettle::ReplayStep(step));
+        true
     }
 
     /// Appends an event to the log and announces it.

@@ -238,15 +238,58 @@ async fn a_replay_can_be_cancelled_and_an_abandon_job_cannot() {
     let (reply, _answer) = tokio::sync::oneshot::channel();
     world.take_in(ToSettle::Command(SettleCommand::Replay { filter: everything(), reply }));
     world.driver.flush().unwrap();
+    assert!(world.evaluate_replay());
+    world.driver.flush().unwrap();
     let job = world.records.jobs().unwrap()[0].no;
     assert!(world.ask(|reply| SettleCommand::CancelJob { job, reply }));
     assert!(!world.ask(|reply| SettleCommand::CancelJob { job, reply }));
     assert_eq!(world.records.jobs().unwrap()[0].state, JobState::Cancelled);
-    assert_eq!(world.records.depth(), 3);
+    assert_eq!(world.records.depth(), 3, "the step that was evaluated before the cancellation is dropped");
     let abandon = SettleCommand::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
     world.take_in(ToSettle::Command(abandon));
     assert!(!world.ask(|reply| SettleCommand::CancelJob { job: job + 1, reply }));
     assert_eq!(world.records.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_was_evaluated_before_a_crash_is_evaluated_again() {
+    let mut world = World::new();
+    let event = world.announce(&[1]);
+    world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    world.flush();
+    let (reply, _answer) = tokio::sync::oneshot::channel();
+    world.take_in(ToSettle::Command(SettleCommand::Replay { filter: everything(), reply }));
+    world.driver.flush().unwrap();
+    assert!(world.evaluate_replay());
+    let mut world = world.crash();
+    world.flush();
+    let jobs = world.records.jobs().unwrap();
+    assert_eq!((jobs[0].state, jobs[0].done, world.records.depth()), (JobState::Done, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_take_turns_however_many_replays_one_of_them_starts() {
+    let mut world = World::new();
+    for _ in 0..8 {
+        let event = world.announce(&[1]);
+        world.settle(1, event, Some(attempt(1)), Decision::Delivered);
+    }
+    world.flush();
+    let mut start = |tenant: &str| {
+        let filter = ReplayFilter { tenant: tenant.into(), types: vec!["none.such".into()], ..everything() };
+        let (reply, _answer) = tokio::sync::oneshot::channel();
+        world.take_in(ToSettle::Command(SettleCommand::Replay { filter, reply }));
+    };
+    (0..20).for_each(|_| start("busy"));
+    start("quiet");
+    world.driver.flush().unwrap();
+    // Each replay needs a step that finds the end of the log after the step that reads the events.
+    for _ in 0..4 {
+        assert!(world.evaluate_replay());
+        world.driver.flush().unwrap();
+    }
+    let ended = world.records.jobs().unwrap().into_iter().find(|job| !job.is_running());
+    assert!(matches!(ended.unwrap().kind, JobKind::Replay(filter) if &*filter.tenant == "quiet"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,6 +28,7 @@ pub struct SettleThread {
     pub records: DeliveryRecords,
     thread: JoinHandle<()>,
     poisoned: Arc<AtomicBool>,
+    replays_are_stopped: Arc<AtomicBool>,
 }
 
 impl SettleThread {
@@ -36,8 +37,8 @@ impl SettleThread {
         driver: Driver,
         handle: SettleHandle,
         records: DeliveryRecords,
-        messages: Receiver<ToSettle>,
-        wakeup: Receiver<()>,
+        (messages, wakeup): (Receiver<ToSettle>, Receiver<()>),
+        replays_are_stopped: Arc<AtomicBool>,
     ) -> std::io::Result<Self> {
         let poisoned = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&poisoned);
@@ -51,7 +52,7 @@ impl SettleThread {
             }
         };
         let thread = std::thread::Builder::new().name("settle".into()).spawn(work)?;
-        Ok(Self { handle, records, thread, poisoned })
+        Ok(Self { handle, records, thread, poisoned, replays_are_stopped })
     }
 
     /// Whether a write failed for another reason than a full disk.
@@ -60,8 +61,9 @@ impl SettleThread {
     }
 
     /// Flushes everything, closes the files and waits for the end of the thread. `false` if something could not be
-    /// written.
+    /// written. The replay thread is not waited for: its step is not written any more, and the next start repeats it.
     pub fn stop(self) -> bool {
+        self.replays_are_stopped.store(true, Ordering::Relaxed);
         self.handle.send(ToSettle::Command(SettleCommand::Stop));
         self.thread.join().is_ok() && !self.poisoned.load(Ordering::Acquire)
     }
@@ -168,7 +170,7 @@ fn items_of(message: &ToSettle) -> usize {
         ToSettle::Settled(outcomes) => outcomes.len(),
         ToSettle::Spill(deliveries) => deliveries.len(),
         ToSettle::Refill(_) => 0,
-        ToSettle::Command(_) => 1,
+        ToSettle::ReplayStep(_) | ToSettle::Command(_) => 1,
     }
 }
 
@@ -177,11 +179,13 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::super::testing::{MemoryLog, World, permit};
-    use super::super::{Callbacks, SettleDeps, SettleRetentionRefs};
+    use super::super::{Callbacks, ReplayTargets, SettleDeps, SettleRetentionRefs};
     use super::*;
-    use crate::handoff::{AnnouncedEvent, RetentionRefs, SettledDelivery, Shards};
-    use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
+    use crate::filter::EventFields;
+    use crate::handoff::{AnnouncedEvent, ReplayFilter, RetentionRefs, SettledDelivery, Shards};
+    use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo, Webhooks};
     use crate::runtime::{Clock, Metrics};
+    use crate::storage::delivery::JobState;
     use crate::storage::delivery::testing::{BROKEN, MemoryDisk, attempt};
 
     struct Thread {
@@ -193,7 +197,10 @@ mod tests {
 
     /// A thread on this disk, whose ballast, when given up, makes room.
     fn start(disk: Arc<MemoryDisk>) -> Thread {
-        let log = Arc::new(MemoryLog::default());
+        start_with(disk, Arc::default(), Arc::new(()))
+    }
+
+    fn start_with(disk: Arc<MemoryDisk>, log: Arc<MemoryLog>, replay_targets: Arc<dyn ReplayTargets>) -> Thread {
         let mut opened = World::open(&disk);
         opened.recover(&*log).unwrap();
         let (handle, messages, wakeup) = SettleHandle::channel();
@@ -202,7 +209,7 @@ mod tests {
         let (given, room) = (Arc::clone(&ballasts), Arc::clone(&disk));
         let callbacks = Callbacks {
             abandon_reason: Arc::new(|_| None),
-            replay_targets: Arc::new(()),
+            replay_targets,
             disable: Arc::new(|_, _| true),
             compose_event: Arc::new(|_| None),
             notify_outbox: Arc::new(|| {}),
@@ -263,6 +270,70 @@ mod tests {
         assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
         assert_eq!(thread.status(two), Some(DeliveryStatus::Pending));
         assert!(thread.running.stop());
+    }
+
+    /// Matches no webhook, after it got a message or its sender was dropped.
+    struct SlowTargets(Receiver<()>);
+
+    impl ReplayTargets for SlowTargets {
+        fn matching(&self, _: &EventFields<'_>) -> Webhooks {
+            let _ = self.0.recv();
+            Webhooks::new()
+        }
+
+        fn is_held(&self, _: WebhookNo) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn settle_works_and_stops_while_the_filters_of_a_replay_are_evaluated() {
+        let log = Arc::new(MemoryLog::default());
+        log.append(EventId::from_u128(1), &[]);
+        let (slow, entered) = crossbeam_channel::bounded(0);
+        let thread = start_with(MemoryDisk::new(), log, Arc::new(SlowTargets(entered)));
+        let filter = ReplayFilter { tenant: "default".into(), include_unmatched: true, ..ReplayFilter::default() };
+        thread.running.records.replay(filter).await.unwrap();
+        let one = thread.announce(2);
+        thread.deliver(one);
+        assert_eq!(thread.running.records.sync(None, None, 9).await, []);
+        assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
+        assert!(thread.running.records.jobs().unwrap()[0].is_running());
+        assert!(thread.running.stop());
+        drop(slow);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_filter_ends_only_the_replay() {
+        let log = Arc::new(MemoryLog::default());
+        log.append(EventId::from_u128(1), &[WebhookNo(1)]);
+        let thread = start_with(MemoryDisk::new(), log, Arc::new(PanickingTargets));
+        let all = ReplayFilter { tenant: "default".into(), ..ReplayFilter::default() };
+        for (include_unmatched, expected) in [(true, JobState::Failed), (false, JobState::Done)] {
+            let filter = ReplayFilter { include_unmatched, include_paused: true, ..all.clone() };
+            let no = thread.running.records.replay(filter).await.unwrap();
+            let state = || {
+                let jobs = thread.running.records.jobs().unwrap();
+                jobs.iter().find(|job| job.no == no).unwrap().state
+            };
+            while state() == JobState::Running {
+                thread.running.records.sync(None, None, 0).await;
+            }
+            assert_eq!(state(), expected);
+        }
+        assert!(thread.running.stop());
+    }
+
+    struct PanickingTargets;
+
+    impl ReplayTargets for PanickingTargets {
+        fn matching(&self, _: &EventFields<'_>) -> Webhooks {
+            panic!("of the test")
+        }
+
+        fn is_held(&self, _: WebhookNo) -> bool {
+            false
+        }
     }
 
     #[tokio::test]

@@ -58,7 +58,7 @@ impl Settle {
                 None
             }
             ToSettle::Refill(refill) => Some(refill),
-            ToSettle::Announce(_) | ToSettle::Command(_) => None,
+            ToSettle::Announce(_) | ToSettle::ReplayStep(_) | ToSettle::Command(_) => None,
         }
     }
 
