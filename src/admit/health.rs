@@ -21,7 +21,7 @@ pub struct ProcessHealth {
 /// The state of one component of the process.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct ComponentHealth {
-    /// The name: `log`, `state`, `dispatchers` or `disk`.
+    /// The name: `log`, `state`, `dispatchers`, `disk`, `queues` or `stages`.
     pub name: &'static str,
     /// The state.
     pub state: ComponentState,

@@ -27,7 +27,7 @@ use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{CounterCache, LatencyRecorder};
-use crate::runtime::{Clock, Instant, Random};
+use crate::runtime::{Clock, Heartbeat, Instant, Random};
 
 /// The request handler of one worker thread.
 #[derive(Debug)]
@@ -250,6 +250,10 @@ impl<D: RegistryReader, S: Submit, M: Management> Serve for Admit<D, S, M> {
         let (reply_router, receiver) = ReplyRouter::open();
         tokio::task::spawn_local(receiver.run());
         Worker::new(Arc::clone(self), reply_router)
+    }
+
+    fn heartbeat(&self, worker: usize) -> Heartbeat {
+        self.metrics.watchdog.watch(format!("admit-{worker}"))
     }
 
     fn clock(&self) -> &Clock {

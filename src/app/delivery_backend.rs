@@ -20,7 +20,7 @@ impl DeliveryBackend for DeliveryAdapter {
         event: Option<EventId>,
         limit: usize,
     ) -> BoxFuture<'_, BackendResult<Vec<(EventId, WebhookNo)>>> {
-        Box::pin(async move { Ok(self.0.sync(webhook, event, limit).await) })
+        or_busy(self.0.sync(webhook, event, limit))
     }
 
     fn delivery(&self, id: DeliveryId) -> BackendResult<Option<Delivery>> {
@@ -48,27 +48,27 @@ impl DeliveryBackend for DeliveryAdapter {
     }
 
     fn replay(&self, filter: ReplayFilter) -> BoxFuture<'_, BackendResult<u64>> {
-        or_failed(self.0.replay(filter))
+        or_busy(self.0.replay(filter))
     }
 
     fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> BoxFuture<'_, BackendResult<u64>> {
-        or_failed(self.0.replay_dead(webhook, events))
+        or_busy(self.0.replay_dead(webhook, events))
     }
 
     fn retry(&self, id: DeliveryId) -> BoxFuture<'_, BackendResult<RetryResult>> {
-        or_failed(self.0.retry(id))
+        or_busy(self.0.retry(id))
     }
 
     fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> BoxFuture<'_, BackendResult<u64>> {
-        or_failed(self.0.discard(webhook, events))
+        or_busy(self.0.discard(webhook, events))
     }
 
     fn recover(&self, webhook: WebhookNo, since: Timestamp) -> BoxFuture<'_, BackendResult<u64>> {
-        or_failed(self.0.recover(webhook, since))
+        or_busy(self.0.recover(webhook, since))
     }
 
     fn cancel_replay(&self, no: u64) -> BoxFuture<'_, BackendResult<bool>> {
-        or_failed(self.0.cancel_job(no))
+        or_busy(self.0.cancel_job(no))
     }
 
     fn replays(&self, before: Option<u64>, limit: usize) -> BackendResult<Vec<Replay>> {
@@ -87,14 +87,14 @@ fn part<R, T: From<R>>(page: DeliveryPage<R>) -> RowBatch<T> {
     RowBatch { rows: page.rows.into_iter().map(T::from).collect(), next: page.next }
 }
 
-fn or_failed<'a, T>(answer: impl Future<Output = Option<T>> + Send + 'a) -> BoxFuture<'a, BackendResult<T>> {
-    Box::pin(async move { answer.await.ok_or(BackendFailed) })
+fn or_busy<'a, T>(answer: impl Future<Output = Option<T>> + Send + 'a) -> BoxFuture<'a, BackendResult<T>> {
+    Box::pin(async move { answer.await.ok_or(BackendFailed::Busy) })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "used by map_err")]
 fn failed(error: LookupError) -> BackendFailed {
     tracing::error!(target: "hooktide::api", %error, "the state cannot be read");
-    BackendFailed
+    BackendFailed::Unreadable
 }
 
 impl From<DeliveryRecord> for Delivery {

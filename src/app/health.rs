@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::callbacks::ThreadFailures;
 use crate::admit::{ComponentHealth, ComponentState, ProcessHealth};
-use crate::runtime::{Clock, Metrics};
+use crate::handoff::CommitHandle;
+use crate::limits::{STALL_CHECK_INTERVAL, STALL_CHECKS};
+use crate::runtime::{Clock, Metrics, StalledStage};
 use crate::settle::DeliveryRecords;
 use crate::storage::{Disk, Poison, ReadLog, disk_reserve};
 
@@ -17,6 +19,7 @@ pub(super) fn process_health(
     log: Poison,
     failures: Arc<ThreadFailures>,
     metrics: Arc<Metrics>,
+    commit: CommitHandle,
     observe: impl Fn() + Send + Sync + 'static,
 ) -> Arc<ProcessHealth> {
     let dir = dir.to_path_buf();
@@ -26,6 +29,8 @@ pub(super) fn process_health(
             failed_if("state", failures.state().map(str::to_owned)),
             failed_if("dispatchers", failures.dispatch_ended().then(|| "a dispatch thread ended".to_owned())),
             disk_space(&*disk, &dir, metrics.writable.get() == 1),
+            queues(commit.is_full()),
+            stages(&metrics.watchdog.stalled()),
         ]
     };
     Arc::new(ProcessHealth::new(probe, observe))
@@ -48,6 +53,28 @@ pub(super) fn observer(
 fn failed_if(name: &'static str, reason: Option<String>) -> ComponentHealth {
     let state = if reason.is_some() { ComponentState::Failed } else { ComponentState::Ok };
     ComponentHealth { name, state, ready: reason.is_none(), detail: reason }
+}
+
+/// With a full queue, new events are refused until the stage behind the queue has made room.
+fn queues(are_full: bool) -> ComponentHealth {
+    let state = if are_full { ComponentState::Degraded } else { ComponentState::Ok };
+    let detail = are_full.then(|| "a queue between two stages is full: new events are refused".to_owned());
+    ComponentHealth { name: "queues", state, ready: !are_full, detail }
+}
+
+/// A stage on the way of events without progress needs a restart, unless it recovers. Other threads do not stop events.
+fn stages(stalled: &[StalledStage]) -> ComponentHealth {
+    let is_failed = stalled.iter().any(|stage| stage.is_on_event_path);
+    let state = match stalled {
+        [] => ComponentState::Ok,
+        _ if is_failed => ComponentState::Failed,
+        _ => ComponentState::Degraded,
+    };
+    let names: Vec<&str> = stalled.iter().map(|stage| &*stage.name).collect();
+    let seconds = (STALL_CHECK_INTERVAL * STALL_CHECKS).as_secs();
+    let detail = (!names.is_empty())
+        .then(|| format!("work waits and no progress for more than {seconds} s: {}", names.join(", ")));
+    ComponentHealth { name: "stages", state, ready: !is_failed, detail }
 }
 
 /// With less free space than the reserve, new events are refused and deliveries go on. A restart does not help.

@@ -5,6 +5,8 @@
 //! - The server serves no request before it has recovered everything that was acknowledged earlier.
 //! - SIGTERM and SIGINT stop accepting requests, answer the running ones, let running deliveries end within
 //!   `server.drain_seconds`, write the checkpoint and close every file.
+//! - A stop ends after `server.drain_seconds` and 5 s more, whatever does not stop. The process then ends with exit
+//!   code 3. What was acknowledged is on the disk, as after a crash.
 //! - A permanent failure of a thread ends the process, so that a restart can recover.
 
 mod adapters;
@@ -21,6 +23,7 @@ mod server;
 mod startup;
 mod statistics_backend;
 mod test_delivery;
+mod watchdog;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -65,6 +68,8 @@ fn run(setup: CompiledConfig, options: &ServeOptions) -> Result<bool, StartError
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The signal handlers are installed first, so that no signal is lost.
     let mut signals = runtime.block_on(async { Signals::new() })?;
+    // From a signal on the time is limited, even if the signal arrives while the server starts.
+    let stop_notice = watchdog::limit_stop(setup.config.server.drain)?;
     let declared = setup.declared.clone();
     let server = RunningServer::start(setup)?;
     runtime.block_on(server.apply_declared_webhooks(declared.as_deref()));
@@ -74,6 +79,7 @@ fn run(setup: CompiledConfig, options: &ServeOptions) -> Result<bool, StartError
     if let Some(reason) = &failed {
         tracing::error!(reason = %reason, "the server ends, so that a restart can recover what was acknowledged");
     }
+    stop_notice.stopping();
     Ok(server.stop() && failed.is_none())
 }
 

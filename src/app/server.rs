@@ -12,6 +12,7 @@ use super::adapters::{AdapterParts, RequestHandlers, build};
 use super::callbacks::ThreadFailures;
 use super::keys::{AdminKey, access, admin_key};
 use super::operational_events::OutboxThread;
+use super::watchdog;
 use super::{CompiledConfig, apply_file};
 use crate::admit::ProcessHealth;
 use crate::api::routes;
@@ -167,6 +168,7 @@ impl RunningServer {
         let listeners = listeners.serve(&admit)?;
         let outbox = (state.records.clone(), state.handle.clone());
         let outbox = OutboxThread::start(ingest, resources.clock.clone(), outbox, outbox_wakeups)?;
+        watchdog::watch_stages(Arc::clone(&resources.metrics), commit.handle())?;
         health.started();
         resources.log_ready(&state, &registry);
         Ok(Self {

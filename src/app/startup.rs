@@ -66,6 +66,7 @@ impl SharedResources {
         let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
         let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
         let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
-        health::process_health(dir, disk, poison, Arc::clone(failed), Arc::clone(&self.metrics), observe)
+        let (failed, metrics) = (Arc::clone(failed), Arc::clone(&self.metrics));
+        health::process_health(dir, disk, poison, failed, metrics, commit.handle(), observe)
     }
 }

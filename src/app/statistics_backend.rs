@@ -40,5 +40,5 @@ impl StatisticsBackend for StatisticsAdapter {
 #[expect(clippy::needless_pass_by_value, reason = "used by map_err")]
 fn failed(error: LookupError) -> BackendFailed {
     tracing::error!(target: "hooktide::api", %error, "the figures cannot be read");
-    BackendFailed
+    BackendFailed::Unreadable
 }

@@ -29,11 +29,16 @@ impl BodyReader {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("recall".into()).spawn(move || {
+            let heartbeat = metrics.watchdog.watch("recall");
             let _guard = self.poison.guard("recall", metrics);
             loop {
+                heartbeat.idle();
                 select! {
                     recv(requests) -> request => match request {
-                        Ok(request) => self.answer(&request),
+                        Ok(request) => {
+                            heartbeat.working();
+                            self.answer(&request);
+                        }
                         Err(_) => break,
                     },
                     recv(quit) -> _ => break,

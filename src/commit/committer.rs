@@ -6,8 +6,9 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use super::batch::BatchCollector;
 use super::group::{BatchOutcome, CommitTime, GroupCommit, GroupInput, GroupOutput};
-use crate::handoff::{CommitError, SettleHandle, Shards, Submission, ToSettle};
-use crate::limits::DISK_SPACE_INTERVAL;
+use super::notifier::Notifier;
+use crate::handoff::{CommitError, Submission};
+use crate::limits::{DISK_SPACE_INTERVAL, HANDOVER_RETRY_PAUSE};
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Metrics};
 use crate::storage::{AppendError, DiskSpace, Durable, EventLog, NewRecord, Poison};
@@ -29,8 +30,7 @@ pub(super) struct CommitIo {
     pub(super) disk_space: DiskSpace,
     /// Wakes the retention thread when a segment must be prepared. `None` without that thread.
     pub(super) wakeup: Option<Sender<()>>,
-    pub(super) settle: SettleHandle,
-    pub(super) shards: Shards,
+    pub(super) notifier: Notifier,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Poison,
 }
@@ -41,11 +41,16 @@ impl Committer {
         let _guard = self.io.poison.guard("commit", Arc::clone(&self.io.metrics));
         self.update_window_metrics(self.io.clock.steady());
         let (mut collector, mut stopping) = (BatchCollector::default(), false);
+        let heartbeat = self.io.metrics.watchdog.watch("commit");
         while !self.io.poison.is_set() {
+            if self.io.notifier.is_holding() {
+                self.io.notifier.retry(self.io.clock.instant());
+            }
             let first = if stopping {
                 queue.try_recv().ok()
             } else {
-                let recheck = if self.io.disk_space.is_enough() { never() } else { after(DISK_SPACE_INTERVAL) };
+                let recheck = self.io.next_check();
+                heartbeat.idle();
                 select! {
                     recv(queue) -> first => first.ok(),
                     recv(quit) -> _ => { stopping = true; continue }
@@ -54,6 +59,7 @@ impl Committer {
                 }
             };
             let Some(first) = first else { break };
+            heartbeat.working();
             let batch = collector.gather(first, queue);
             self.commit(batch);
         }
@@ -105,8 +111,19 @@ impl CommitIo {
         CommitTime { steady: self.clock.steady_at(moment.instant), wall: moment.wall, instant: moment.instant }
     }
 
+    /// When the thread has something to do without a request: the disk may have room again, or a stage behind it.
+    fn next_check(&self) -> Receiver<std::time::Instant> {
+        if self.notifier.is_holding() {
+            after(HANDOVER_RETRY_PAUSE)
+        } else if self.disk_space.is_enough() {
+            never()
+        } else {
+            after(DISK_SPACE_INTERVAL)
+        }
+    }
+
     fn check_disk_space(&mut self) {
-        if self.disk_space.has_space(0, self.clock.instant()) {
+        if !self.disk_space.is_enough() && self.disk_space.has_space(0, self.clock.instant()) {
             tracing::info!(target: "hooktide::commit", "there is room on the disk again");
             self.metrics.writable.set(1);
         }
@@ -151,18 +168,10 @@ impl CommitIo {
         CommitError::DiskFull
     }
 
-    fn notify(&self, outcome: BatchOutcome) {
+    fn notify(&mut self, outcome: BatchOutcome) {
         self.metrics.accepted.inc_by(outcome.accepted);
         self.metrics.duplicates.inc_by(outcome.duplicates);
-        if !outcome.announced.is_empty() {
-            self.settle.send(ToSettle::Announce(outcome.announced));
-        }
-        for arrivals in outcome.arrivals {
-            self.shards.send_arrivals(arrivals.by_shard);
-            if let Some(event) = arrivals.wide {
-                self.shards.send_wide_event(event);
-            }
-        }
+        self.notifier.notify(outcome.announced, outcome.arrivals, self.clock.instant());
         outcome.answers.send();
     }
 }

@@ -16,6 +16,7 @@
 mod batch;
 mod committer;
 mod group;
+mod notifier;
 
 mod dedup;
 mod ids;

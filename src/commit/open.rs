@@ -14,6 +14,7 @@ use super::committer::{CommitIo, Committer};
 use super::dedup::{DedupEntry, DedupTable};
 use super::group::GroupCommit;
 use super::ids::IdGenerator;
+use super::notifier::Notifier;
 use super::retention::{self, RetentionThread};
 use crate::config;
 use crate::handoff::{BodyRequest, CommitHandle, RetentionRefs, SettleHandle, Shards};
@@ -113,7 +114,8 @@ impl OpenedLog {
         let Self { log, config, clock, ids, dedup, disk_space } = self;
         let group = GroupCommit::new(ids, dedup, log.durable(), shards.count());
         let (retention, poison) = (config.retention, Poison::default());
-        let io = CommitIo { log, retention, clock, disk_space, wakeup: None, settle, shards, metrics, poison };
+        let notifier = Notifier::new(settle, shards, Arc::clone(&metrics));
+        let io = CommitIo { log, retention, clock, disk_space, wakeup: None, notifier, metrics, poison };
         Committer { group, io, is_window_short: false }
     }
 
@@ -127,7 +129,7 @@ impl OpenedLog {
     ) -> Result<CommitThreads, OpenCommitError> {
         let (clock, config, log) = (self.clock.clone(), self.config.clone(), self.log());
         let mut committer = self.into_committer(settle, shards.clone(), Arc::clone(&metrics));
-        let poison = committer.io.poison.clone();
+        let (poison, handover) = (committer.io.poison.clone(), committer.io.notifier.state());
         let (wakeup, wakeups) = bounded(1);
         log.enable_background_prepare();
         committer.io.wakeup = Some(wakeup);
@@ -152,7 +154,7 @@ impl OpenedLog {
         let (quit, end) = bounded(0);
         let thread = std::thread::Builder::new().name("commit".into());
         let thread = thread.spawn(move || committer.run(&queue, &end)).map_err(OpenCommitError::Thread)?;
-        let handle = CommitHandle { to, poison: poison.clone() };
+        let handle = CommitHandle { to, poison: poison.clone(), handover };
         Ok(CommitThreads { handle, body_requests, log, poison, commit: Some((quit, thread)), reader, retain, refs })
     }
 }

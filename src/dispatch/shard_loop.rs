@@ -16,8 +16,8 @@ use super::shard_state::ShardOutputs;
 use super::worker_pool::WorkerPool;
 use super::{DispatchSetup, Ports};
 use crate::handoff::{ToSettle, ToShard, Transport};
-use crate::limits::SHARD_MESSAGES;
-use crate::runtime::{Instant, Random};
+use crate::limits::{SHARD_MESSAGES, STALL_CHECK_INTERVAL};
+use crate::runtime::{Heartbeat, Instant, Random};
 
 /// The running shard threads. Dropping this value stops them immediately, without waiting for deliveries in flight.
 pub struct ShardThreads {
@@ -50,10 +50,12 @@ pub fn start<C: Transport>(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("dispatch-{index}")).spawn(move || {
             let clock = setup.clock.clone();
+            let heartbeat = setup.metrics.watchdog.watch(format!("dispatch-{index}"));
             let local = LocalSet::new();
             let pool = local.block_on(&runtime, async {
                 let shard = Shard::new(index, shards, setup, Random::system(), ShardBounds::default());
                 let pool = WorkerPool::new(shard, clock, transport(index));
+                tokio::task::spawn_local(beat(heartbeat));
                 run(&pool, &ports, inbox, stopped).await;
                 pool
             });
@@ -117,6 +119,14 @@ impl Ports {
                 shard.step(now, ShardInput::BodyRequestRefused(webhook));
             }
         }
+    }
+}
+
+/// Shows that the thread of a shard is not blocked, by nothing but the time that its other tasks leave.
+async fn beat(heartbeat: Heartbeat) {
+    loop {
+        heartbeat.working();
+        tokio::time::sleep(STALL_CHECK_INTERVAL).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Messages to and from the commit thread and the body reader: submissions, commit results, and bodies read from the log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
@@ -74,7 +75,7 @@ pub enum CommitError {
     /// The idempotency key was used before with another body.
     #[error("this Idempotency-Key was used with another body")]
     KeyReused,
-    /// The queue of the commit thread is full.
+    /// The queue of the commit thread, of settle or of a shard is full.
     #[error("too many requests wait for the disk")]
     Overloaded,
     /// The disk is full or almost full.
@@ -85,6 +86,34 @@ pub enum CommitError {
     Poisoned,
 }
 
+/// Why new events are refused although the log can be written.
+#[derive(Debug, Default)]
+pub struct HandoverState {
+    is_full: AtomicBool,
+    is_commit_stalled: AtomicBool,
+}
+
+impl HandoverState {
+    /// Records whether the queue of settle or of a shard is full. Returns the previous value.
+    pub fn set_full(&self, is_full: bool) -> bool {
+        self.is_full.swap(is_full, Ordering::Relaxed)
+    }
+
+    /// Records whether the commit thread makes no progress.
+    pub fn set_commit_stalled(&self, is_stalled: bool) {
+        self.is_commit_stalled.store(is_stalled, Ordering::Relaxed);
+    }
+
+    /// Whether the queue of settle or of a shard is full.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    fn refuses_events(&self) -> bool {
+        self.is_full() || self.is_commit_stalled.load(Ordering::Relaxed)
+    }
+}
+
 /// Sends submissions to the commit thread.
 #[derive(Debug, Clone)]
 pub struct CommitHandle {
@@ -93,17 +122,22 @@ pub struct CommitHandle {
     pub(crate) to: Sender<Box<Submission>>,
     /// Set when the log accepts no more events.
     pub(crate) poison: Poison,
+    /// Set while committed events cannot be handed over, so that no further events are taken.
+    pub(crate) handover: Arc<HandoverState>,
 }
 
 impl CommitHandle {
     /// Submits events without waiting. The receiver of the reply fails if the process ends first.
     ///
     /// # Errors
-    /// `Overloaded` if the queue is full, `Poisoned` if the log accepts no more events. The submission is returned.
+    /// `Overloaded` if the queue or a queue behind the commit thread is full, `Poisoned` if the log accepts no more events. The submission is returned.
     #[expect(clippy::result_large_err, reason = "the caller gets its events back to answer for them")]
     pub fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)> {
         if self.poison.is_set() {
             return Err((CommitError::Poisoned, submission));
+        }
+        if self.handover.refuses_events() {
+            return Err((CommitError::Overloaded, submission));
         }
         self.to.try_send(Box::new(submission)).map_err(|error| match error {
             TrySendError::Full(submission) => (CommitError::Overloaded, *submission),
@@ -111,9 +145,14 @@ impl CommitHandle {
         })
     }
 
-    /// The number of submissions in the queue.
-    pub fn queued(&self) -> usize {
-        self.to.len()
+    /// Whether a queue between this handle and the deliveries is full.
+    pub fn is_full(&self) -> bool {
+        self.to.is_full() || self.handover.is_full()
+    }
+
+    /// Records whether the commit thread makes no progress.
+    pub fn set_stalled(&self, is_stalled: bool) {
+        self.handover.set_commit_stalled(is_stalled);
     }
 }
 

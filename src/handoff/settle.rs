@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
 use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
@@ -92,11 +92,36 @@ impl SettleHandle {
     /// flushes within [`crate::limits::FLUSH_INTERVAL`]. Refill requests, steps of replays and commands wake settle
     /// immediately.
     pub fn send(&self, message: ToSettle) {
-        let wakes = matches!(message, ToSettle::Refill(_) | ToSettle::ReplayStep(_) | ToSettle::Command(_));
-        let urgent = wakes || self.to.len() > FLUSH_ITEMS;
         // The send fails only when the process ends. The next start continues from the state on disk.
+        let is_urgent = self.is_urgent(&message);
         let _ = self.to.send(message);
-        if urgent {
+        self.wake(is_urgent);
+    }
+
+    /// Sends a message without waiting. A message to a settle that has ended is dropped.
+    ///
+    /// # Errors
+    /// Returns the message if the queue is full.
+    pub fn try_send(&self, message: ToSettle) -> Result<(), ToSettle> {
+        let is_urgent = self.is_urgent(&message);
+        match self.to.try_send(message) {
+            Ok(()) => self.wake(is_urgent),
+            Err(TrySendError::Full(message)) => {
+                self.wake(true);
+                return Err(message);
+            }
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn is_urgent(&self, message: &ToSettle) -> bool {
+        let wakes = matches!(message, ToSettle::Refill(_) | ToSettle::ReplayStep(_) | ToSettle::Command(_));
+        wakes || self.to.len() > FLUSH_ITEMS
+    }
+
+    fn wake(&self, is_urgent: bool) {
+        if is_urgent {
             // A full channel already contains a wakeup.
             let _ = self.wakeup.try_send(());
         }

@@ -20,7 +20,7 @@ pub struct EventArrival {
     pub webhooks: Webhooks,
 }
 
-/// A message to a shard. [`SHARD_QUEUE`] is large enough that senders never wait long.
+/// A message to a shard, which has a queue of [`SHARD_QUEUE`] messages.
 #[derive(Debug)]
 pub enum ToShard {
     /// Events that were just committed, in order of acceptance. They were announced to settle before.
@@ -72,26 +72,14 @@ impl Shards {
         shard_of(webhook, self.0.len())
     }
 
-    /// Sends a message to a shard and blocks while its queue is full. For threads that no shard waits for: commit,
-    /// registry, body reader.
+    /// Sends a message to a shard and blocks while its queue is full. For threads that no event waits for: registry and
+    /// body reader.
     pub fn send(&self, shard: usize, message: ToShard) {
         // The send fails if the shard has stopped. Its unfinished deliveries are in settle's state for the next start.
         let _ = self.0[shard].blocking_send(message);
     }
 
-    /// Sends each shard its arrivals (the index is the shard) and blocks while a queue is full.
-    pub fn send_arrivals(&self, arrivals: Vec<Vec<EventArrival>>) {
-        for (shard, arrivals) in arrivals.into_iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
-            self.send(shard, ToShard::Arrivals(arrivals));
-        }
-    }
-
-    /// Sends a wide event to every shard and blocks while a queue is full.
-    pub fn send_wide_event(&self, event: EventId) {
-        (0..self.count()).for_each(|shard| self.send(shard, ToShard::WideEvent(event)));
-    }
-
-    /// Sends a message to a shard without blocking. For settle, which must not wait for a shard. A message to a stopped
+    /// Sends a message to a shard without blocking. For commit and settle, which must not wait for a shard. A message to a stopped
     /// shard is dropped.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use super::Response;
 use super::connection::{ConnectionMonitor, Connections, serve};
 use crate::config::Server;
 use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, TIMEOUT_CHECK_INTERVAL};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Heartbeat};
 
 /// hyper's limit for the size of a request head. It exceeds [`HEAD_BYTES_MAX`] so far that hyper still parses a target of
 /// 64 KiB, which then gets a 414 instead of a 431. The effective limit is [`HEAD_BYTES_MAX`].
@@ -72,6 +72,9 @@ pub trait Serve: Send + Sync + 'static {
 
     /// The clock that measures the time limit of the drain.
     fn clock(&self) -> &Clock;
+
+    /// The heartbeat of one worker thread.
+    fn heartbeat(&self, worker: usize) -> Heartbeat;
 }
 
 /// Bound sockets that are not served yet.
@@ -161,7 +164,8 @@ impl Listeners {
                 .iter()
                 .map(|(socket, listener)| Ok((socket.try_clone()?, *listener)))
                 .collect::<io::Result<_>>()?;
-            let worker_thread = WorkerThread { sockets, permits: Arc::clone(&permits), stopped: stopped.clone() };
+            let (permits, stopped) = (Arc::clone(&permits), stopped.clone());
+            let worker_thread = WorkerThread { index: n, sockets, permits, stopped };
             let shared = Arc::clone(shared);
             let thread = std::thread::Builder::new().name(format!("admit-{n}"));
             running.threads.push(thread.spawn(move || {
@@ -203,6 +207,7 @@ fn connections_max() -> usize {
 
 /// The inputs of a worker thread.
 struct WorkerThread {
+    index: usize,
     sockets: Vec<(TcpListener, ListenerKind)>,
     permits: Arc<Semaphore>,
     stopped: watch::Receiver<Option<Duration>>,
@@ -230,7 +235,7 @@ impl WorkerThread {
                 acceptors.push(tokio::task::spawn_local(acceptor.run(socket)));
             }
             drop(alive);
-            tokio::task::spawn_local(sweep(Rc::clone(&connections)));
+            tokio::task::spawn_local(sweep(Rc::clone(&connections), shared.heartbeat(self.index)));
             // An error means that the sender was dropped, which stops the worker as well.
             let within = self.stopped.wait_for(Option::is_some).await.map_or(None, |within| *within);
             for acceptor in &acceptors {
@@ -246,12 +251,14 @@ impl WorkerThread {
     }
 }
 
-async fn sweep(connections: Rc<Connections>) {
+async fn sweep(connections: Rc<Connections>, heartbeat: Heartbeat) {
     let mut ticks = tokio::time::interval(TIMEOUT_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         connections.sweep();
+        // The sweep shows that the thread is not blocked.
+        heartbeat.working();
     }
 }
 

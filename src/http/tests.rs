@@ -23,7 +23,7 @@ use super::*;
 use crate::config;
 use crate::limits::{IDLE_TIMEOUT, STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX, TIMEOUT_CHECK_INTERVAL, WRITE_TIMEOUT};
 use crate::model::Timestamp;
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Heartbeat, Watchdog};
 
 /// The size of one part of a stream, in bytes.
 const PART: usize = STREAM_PART_BYTES_MAX;
@@ -117,6 +117,10 @@ impl Serve for Stage {
 
     fn worker(self: &Arc<Self>) -> Arc<Self> {
         Arc::clone(self)
+    }
+
+    fn heartbeat(&self, worker: usize) -> Heartbeat {
+        Watchdog::default().watch(worker.to_string())
     }
 
     fn clock(&self) -> &Clock {

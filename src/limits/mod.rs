@@ -80,6 +80,17 @@ pub const LIMITER_BUCKETS: usize = 1_024;
 /// Sources whose metric counters a worker caches. When there are more, the worker looks the counters up again.
 pub const CACHED_COUNTERS_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
 
+// --- watchdog -------------------------------------------------------------------------------------------------------
+
+/// Interval at which the heartbeats of the stages are compared.
+pub const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Checks in a row that find work and no progress, after which a stage is stalled.
+pub const STALL_CHECKS: u32 = 10;
+/// Time after the end of the drain at which the process ends, even if a part of it has not stopped.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Time that the last line of the log may take. Standard error may be blocked.
+pub const LAST_LOG_WAIT: Duration = Duration::from_millis(500);
+
 // --- ingest permits: deliveries whose outcome is not yet durable ----------------------------------------------------
 
 /// Deliveries between the acquisition of their ingest permits and a durable outcome or row.
@@ -94,6 +105,8 @@ pub const INGEST_PERMIT_WAIT: Duration = Duration::from_millis(250);
 /// Requests in the queue of the commit thread. A request that finds the queue full gets a 503 response. The queue is
 /// large enough for an fsync that takes 200 ms.
 pub const COMMIT_QUEUE: usize = 8_192;
+/// Pause before the commit thread sends again what settle or a shard had no room for.
+pub const HANDOVER_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Commits whose results wait for a worker. If the queue is full, the commit thread passes the results to the requests
 /// itself.
 pub const REPLY_QUEUE: usize = 64;
@@ -249,8 +262,8 @@ pub const LATENCY_MAX: Duration = Duration::from_secs(120);
 
 // --- settle ---------------------------------------------------------------------------------------------------------
 
-/// Messages in the queue of the settle thread, which waits for no other thread. A sender that finds the queue full
-/// waits for one flush.
+/// Messages in the queue of the settle thread, which waits for no other thread. If the queue is full, the commit thread
+/// keeps its announcements, a management request gets a 503 response, and all other threads wait.
 pub const SETTLE_QUEUE: usize = 16_384;
 /// Interval at which settle reads its messages while something waits for a flush.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
@@ -270,6 +283,8 @@ pub const REPLAY_STEP_HEADS: usize = 1_024;
 pub const REPLAY_STEP_MATCHES: usize = 128;
 /// Bytes of bodies after which a step of a replay ends. The last body may exceed this.
 pub const REPLAY_STEP_BYTES: usize = 4 << 20;
+/// Time that a management request waits for settle before it gets a 503 response.
+pub const SETTLE_REPLY_WAIT: Duration = Duration::from_secs(10);
 /// Rows that a job writes in one transaction.
 pub const JOB_ROWS: usize = 1_024;
 /// Buckets of the history. Rows of one webhook are stored close together, and a flush writes at most this many places.

@@ -28,7 +28,9 @@ pub(super) struct WriterThread {
 impl WriterThread {
     /// Runs until [`RegistryChange::Stop`] arrives or no sender is left.
     pub(super) fn run(mut self) -> Result<(), RegistryStoreError> {
+        let heartbeat = self.metrics.watchdog.watch_background("registry");
         while let Some(first) = self.inbox.blocking_recv() {
+            heartbeat.working();
             let mut requests = vec![first];
             requests.extend(std::iter::from_fn(|| self.inbox.try_recv().ok()).take(REGISTRY_BATCH - 1));
             let stop = requests.iter().position(|request| matches!(request.change, RegistryChange::Stop));
@@ -39,6 +41,7 @@ impl WriterThread {
             if stop.is_some() {
                 break;
             }
+            heartbeat.idle();
         }
         Ok(())
     }

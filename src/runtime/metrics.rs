@@ -11,6 +11,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::Watchdog;
 use super::percentiles::Percentiles;
 pub use super::percentiles::{LatencyRecorder, LatencySummary};
 use crate::limits::CACHED_COUNTERS_MAX;
@@ -28,6 +29,8 @@ macro_rules! metrics {
             pub first_attempt_latency: Percentiles,
             /// The states of the circuit breakers that are not closed.
             pub breakers: BreakerStates,
+            /// The heartbeats of the stages.
+            pub watchdog: Watchdog,
         }
 
         #[cfg(test)]
@@ -47,6 +50,7 @@ macro_rules! metrics {
                     ack_latency: Percentiles::default(),
                     first_attempt_latency: Percentiles::default(),
                     breakers: BreakerStates::default(),
+                    watchdog: Watchdog::default(),
                 }))
             }
         }
@@ -132,6 +136,10 @@ metrics! {
     outbox_waiting: IntGauge("hooktide_outbox_waiting"),
     /// Whether the log takes events (1) or is poisoned or full (0).
     writable: IntGauge("hooktide_log_writable"),
+    /// Whether new events are refused because settle or a shard takes none (1).
+    handover_full: IntGauge("hooktide_handover_full"),
+    /// Stages that have work and have made no progress for 10 s (1), by stage.
+    stage_stalled: IntGaugeVec("hooktide_stage_stalled", ["stage"]),
 }
 
 impl Metrics {

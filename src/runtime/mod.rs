@@ -15,6 +15,7 @@ mod percentiles;
 mod random;
 mod shared_token_bucket;
 mod token_bucket;
+mod watchdog;
 
 pub use clock::{Clock, Instant, Moment};
 pub use ingest_permits::{IngestPermit, IngestPermits};
@@ -24,3 +25,4 @@ pub use parallel::parallel_map;
 pub use random::Random;
 pub use shared_token_bucket::{SharedTokenBucket, TakeResult};
 pub use token_bucket::TokenBucket;
+pub use watchdog::{Heartbeat, StalledStage, Watchdog, WatchdogChanges};

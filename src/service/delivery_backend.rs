@@ -60,9 +60,14 @@ pub trait DeliveryBackend: Send + Sync + 'static {
 /// The result of a backend call.
 pub type BackendResult<T> = Result<T, BackendFailed>;
 
-/// The backend cannot be read or is stopping. The reason is in the server's log.
+/// Why a backend call has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackendFailed;
+pub enum BackendFailed {
+    /// The store cannot be read. The reason is in the server's log.
+    Unreadable,
+    /// The stage that changes the store does not answer, or is stopping.
+    Busy,
+}
 
 /// A delivery with its last attempt. Earlier attempts are not included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +165,10 @@ pub enum ReplayScope {
 
 impl fmt::Display for BackendFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the store could not be read")
+        f.write_str(match self {
+            Self::Unreadable => "the store could not be read",
+            Self::Busy => "the deliveries are not available at the moment; try again",
+        })
     }
 }
 

@@ -187,7 +187,12 @@ impl From<TestRefused> for Error {
 
 impl From<BackendFailed> for Error {
     fn from(failed: BackendFailed) -> Self {
-        Self::new(ErrorKind::Internal, failed.to_string())
+        match failed {
+            BackendFailed::Unreadable => Self::new(ErrorKind::Internal, failed.to_string()),
+            BackendFailed::Busy => {
+                Self { retry_after: Some(MANAGE_RETRY_AFTER), ..Self::new(ErrorKind::Overloaded, failed.to_string()) }
+            }
+        }
     }
 }
 

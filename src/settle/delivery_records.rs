@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::shared_stats::SharedStats;
 use crate::handoff::{ReplayFilter, RetryResult, SettleCommand, SettleHandle, ToSettle};
+use crate::limits::SETTLE_REPLY_WAIT;
 use crate::model::{Attempt, DeliveryId, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
 use crate::storage::ReadLog;
@@ -173,32 +174,33 @@ impl DeliveryRecords {
     }
 
     /// Waits for a flush. After it, every earlier outcome and row is in the records. Returns the deliveries that were
-    /// announced and have neither, newest first, at most `limit`.
+    /// announced and have neither, newest first, at most `limit`. `None` if settle has ended or does not answer within
+    /// [`SETTLE_REPLY_WAIT`].
     pub async fn sync(
         &self,
         webhook: Option<WebhookNo>,
         event: Option<EventId>,
         limit: usize,
-    ) -> Vec<(EventId, WebhookNo)> {
-        self.ask(|reply| SettleCommand::Sync { webhook, event, limit, reply }).await.unwrap_or_default()
+    ) -> Option<Vec<(EventId, WebhookNo)>> {
+        self.ask(|reply| SettleCommand::Sync { webhook, event, limit, reply }).await
     }
 
-    /// Starts a replay and returns the number of its job. `None` if settle has ended.
+    /// Starts a replay and returns the number of its job. `None` if settle does not answer.
     pub async fn replay(&self, filter: ReplayFilter) -> Option<u64> {
         self.ask(|reply| SettleCommand::Replay { filter, reply }).await
     }
 
-    /// Replays dead letters of a webhook: those of `events`, or all. Returns their number; `None` if settle has ended.
+    /// Replays dead letters of a webhook: those of `events`, or all. Returns their number; `None` if settle does not answer.
     pub async fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> Option<u64> {
         self.ask(|reply| SettleCommand::ReplayDead { webhook, events, reply }).await
     }
 
-    /// Retries a delivery now. `None` if settle has ended.
+    /// Retries a delivery now. `None` if settle does not answer.
     pub async fn retry(&self, id: DeliveryId) -> Option<RetryResult> {
         self.ask(|reply| SettleCommand::Retry { id, reply }).await
     }
 
-    /// Deletes dead letters of a webhook and returns their number. `None` if settle has ended.
+    /// Deletes dead letters of a webhook and returns their number. `None` if settle does not answer.
     pub async fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> Option<u64> {
         self.ask(|reply| SettleCommand::Discard { webhook, events, reply }).await
     }
@@ -209,14 +211,15 @@ impl DeliveryRecords {
         self.ask(|reply| SettleCommand::Recover { webhook, since, reply }).await
     }
 
-    /// Cancels a replay. Returns whether it was running; `None` if settle has ended.
+    /// Cancels a replay. Returns whether it was running; `None` if settle does not answer.
     pub async fn cancel_job(&self, job: u64) -> Option<bool> {
         self.ask(|reply| SettleCommand::CancelJob { job, reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> SettleCommand) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.handle.send(ToSettle::Command(command(reply)));
-        answer.await.ok()
+        // This is a thread of the management, which must not wait for room in the queue.
+        self.handle.try_send(ToSettle::Command(command(reply))).ok()?;
+        tokio::time::timeout(SETTLE_REPLY_WAIT, answer).await.ok()?.ok()
     }
 }

@@ -173,7 +173,9 @@ impl OpenedStore {
         let SettleDeps { handle, messages, wakeup, shards, clock, log, metrics, callbacks } = start;
         let (replay_requests, requests) = bounded(1);
         let (targets, is_stopped) = (Arc::clone(&callbacks.replay_targets), Arc::<AtomicBool>::default());
-        let evaluator = ReplayEvaluator { log: Arc::clone(&log), targets, is_stopped: Arc::clone(&is_stopped) };
+        let heartbeat = metrics.watchdog.watch_background("replay");
+        let evaluator =
+            ReplayEvaluator { log: Arc::clone(&log), targets, is_stopped: Arc::clone(&is_stopped), heartbeat };
         let deps = DriverDeps { shards, clock, log, metrics, callbacks, replay_requests };
         let (driver, records) = self.driver(deps, handle.clone())?;
         evaluator.start(requests, handle.clone())?;

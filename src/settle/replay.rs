@@ -17,6 +17,7 @@ use crate::filter::EventFields;
 use crate::handoff::{ReplayFilter, ReplayStep, SettleHandle, ToSettle};
 use crate::limits::{REPLAY_STEP_BYTES, REPLAY_STEP_HEADS, REPLAY_STEP_MATCHES};
 use crate::model::{DeliveryId, EventHead, EventId, EventPattern, WebhookNo, Webhooks, data_of};
+use crate::runtime::Heartbeat;
 use crate::storage::delivery::{Job, JobKind, JobState};
 use crate::storage::{ReadError, ReadLog};
 
@@ -106,6 +107,7 @@ pub(super) struct ReplayEvaluator {
     pub(super) targets: Arc<dyn ReplayTargets>,
     /// Set to end a step at its next event.
     pub(super) is_stopped: Arc<AtomicBool>,
+    pub(super) heartbeat: Heartbeat,
 }
 
 impl ReplayEvaluator {
@@ -117,12 +119,14 @@ impl ReplayEvaluator {
     ) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("replay".into()).spawn(move || {
             while let Ok(request) = requests.recv() {
+                self.heartbeat.working();
                 let step = catch_unwind(AssertUnwindSafe(|| self.evaluate(&request)));
                 let step = step.unwrap_or_else(|_| {
                     tracing::error!(job = request.job, "a replay stops: its evaluation panicked");
                     ReplayStep { state: JobState::Failed, ..request.step() }
                 });
                 settle.send(ToSettle::ReplayStep(step));
+                self.heartbeat.idle();
             }
         })
     }
@@ -154,6 +158,7 @@ impl ReplayEvaluator {
             if bytes >= REPLAY_STEP_BYTES || self.is_stopped.load(Ordering::Relaxed) {
                 break;
             }
+            self.heartbeat.working();
             let parsed = EventHead::parse(&head).map_err(|_| ReadError::Damaged(event))?;
             if is_included(filter, &patterns, &parsed) {
                 let webhooks = self.webhooks(filter, event, &head, &parsed, &mut bytes)?;

@@ -186,7 +186,8 @@ impl World {
         let (handle, ..) = SettleHandle::channel();
         let (to, replay_requests) = bounded(1);
         let targets = Arc::<FakeReplayTargets>::clone(&replay_targets);
-        let evaluator = ReplayEvaluator { log: log.clone(), targets, is_stopped: Arc::default() };
+        let heartbeat = metrics.watchdog.watch_background("replay");
+        let evaluator = ReplayEvaluator { log: log.clone(), targets, is_stopped: Arc::default(), heartbeat };
         let deps =
             DriverDeps { shards, clock: clock.clone(), log: log.clone(), metrics, callbacks, replay_requests: to };
         let (driver, records) = opened.driver(deps, handle).unwrap();

@@ -12,6 +12,7 @@ use super::delivery_records::DeliveryRecords;
 use super::driver::Driver;
 use crate::handoff::{SettleCommand, SettleHandle, ToSettle};
 use crate::limits::{DRAIN_INTERVAL, FLUSH_INTERVAL, FLUSH_INTERVAL_MIN, FLUSH_ITEMS};
+use crate::runtime::Heartbeat;
 use crate::storage::delivery::LookupError;
 
 /// Time between two tries on a full disk.
@@ -44,7 +45,8 @@ impl SettleThread {
         let flag = Arc::clone(&poisoned);
         let work = move || {
             let poison = Arc::clone(&driver.callbacks.poisoned);
-            let mut worker = SettleLoop { driver, messages, wakeup };
+            let heartbeat = driver.state.metrics.watchdog.watch("settle");
+            let mut worker = SettleLoop { driver, messages, wakeup, heartbeat };
             if let Err(error) = worker.run() {
                 tracing::error!(%error, "the state cannot be written: nothing more is settled");
                 flag.store(true, Ordering::Release);
@@ -73,6 +75,7 @@ struct SettleLoop {
     driver: Driver,
     messages: Receiver<ToSettle>,
     wakeup: Receiver<()>,
+    heartbeat: Heartbeat,
 }
 
 impl SettleLoop {
@@ -82,9 +85,11 @@ impl SettleLoop {
         let mut flushed_at = self.driver.clock.instant();
         while !self.is_stopping() {
             if self.driver.state.is_idle(self.driver.clock.steady()) {
+                self.heartbeat.idle();
                 let Ok(message) = self.messages.recv() else { break };
                 self.driver.take_in(vec![message])?;
             }
+            self.heartbeat.working();
             if !self.driver.state.is_busy() {
                 self.gather()?;
                 // Refills of many webhooks send wakeups all the time, and each flush costs two fsyncs.
@@ -92,6 +97,7 @@ impl SettleLoop {
                 let _ = after(FLUSH_INTERVAL_MIN.saturating_sub(since)).recv();
             }
             self.drain()?;
+            self.heartbeat.working();
             self.try_until_room(Driver::flush)?;
             flushed_at = self.driver.clock.instant();
         }
@@ -147,6 +153,7 @@ impl SettleLoop {
             match done {
                 Err(error) if error.is_disk_full() => {
                     tries += 1;
+                    self.heartbeat.working();
                     tracing::warn!(%error, tries, "the disk is full; settle tries again");
                     if self.is_stopping() && tries > FULL_TRIES_STOPPING {
                         return Err(error);
@@ -253,7 +260,7 @@ mod tests {
         let (one, two) = (thread.announce(1), thread.announce(2));
         thread.deliver(one);
         let outstanding = thread.running.records.sync(None, None, 9).await;
-        assert_eq!(outstanding, [(two.event, two.webhook)]);
+        assert_eq!(outstanding, Some(vec![(two.event, two.webhook)]));
         assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
         assert_eq!(thread.running.records.depth(), 1);
         assert!(thread.running.stop());
@@ -296,7 +303,7 @@ mod tests {
         thread.running.records.replay(filter).await.unwrap();
         let one = thread.announce(2);
         thread.deliver(one);
-        assert_eq!(thread.running.records.sync(None, None, 9).await, []);
+        assert_eq!(thread.running.records.sync(None, None, 9).await, Some(vec![]));
         assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
         assert!(thread.running.records.jobs().unwrap()[0].is_running());
         assert!(thread.running.stop());

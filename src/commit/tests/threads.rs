@@ -18,7 +18,8 @@ struct Threads {
     metrics: Arc<Metrics>,
     memory: Arc<MemoryBudget>,
     permit: Arc<IngestPermit>,
-    _settled: crossbeam_channel::Receiver<ToSettle>,
+    settle: SettleHandle,
+    settled: crossbeam_channel::Receiver<ToSettle>,
 }
 
 fn start(disk: &SimDisk, segment_bytes: u64) -> Threads {
@@ -26,8 +27,8 @@ fn start(disk: &SimDisk, segment_bytes: u64) -> Threads {
     let (settle, settled, _) = SettleHandle::channel();
     let (to, shards) = Shards::channels(1);
     let (metrics, memory) = (Metrics::new().unwrap(), MemoryBudget::new(1 << 20));
-    let running = opened.start(settle, to, Arc::clone(&metrics), Arc::clone(&memory)).unwrap();
-    Threads { running, shards, metrics, memory, permit: permit(), _settled: settled }
+    let running = opened.start(settle.clone(), to, Arc::clone(&metrics), Arc::clone(&memory)).unwrap();
+    Threads { running, shards, metrics, memory, permit: permit(), settle, settled }
 }
 
 impl Threads {
@@ -94,4 +95,33 @@ fn a_failed_write_poisons_the_log() {
     runtime.block_on(poisoned.wait_for(Option::is_some)).unwrap();
     assert_eq!(threads.send(&plain(3, 10)), Err(CommitError::Poisoned));
     assert!(threads.running.poison().reason().is_some());
+}
+
+#[test]
+fn events_are_answered_and_then_refused_while_settle_takes_none() {
+    let threads = start(&SimDisk::default(), 1 << 20);
+    while threads.settle.try_send(ToSettle::Spill(Vec::new())).is_ok() {}
+    threads.send(&plain(1, 50)).unwrap()[0].unwrap();
+    // The commit thread refuses once its announcement has waited.
+    while !threads.running.handle().is_full() {
+        std::thread::yield_now();
+    }
+    assert_eq!(threads.send(&plain(2, 50)), Err(CommitError::Overloaded));
+    assert_eq!(threads.metrics.handover_full.get(), 1);
+    threads.settled.try_iter().for_each(drop);
+    while threads.running.handle().is_full() {
+        std::thread::yield_now();
+    }
+    threads.send(&plain(2, 50)).unwrap()[0].unwrap();
+    threads.running.stop().unwrap();
+}
+
+#[test]
+fn a_commit_thread_that_is_stuck_takes_no_events() {
+    let threads = start(&SimDisk::default(), 1 << 20);
+    threads.running.handle().set_stalled(true);
+    assert_eq!(threads.send(&plain(1, 50)), Err(CommitError::Overloaded));
+    threads.running.handle().set_stalled(false);
+    threads.send(&plain(1, 50)).unwrap()[0].unwrap();
+    threads.running.stop().unwrap();
 }
