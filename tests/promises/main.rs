@@ -22,6 +22,7 @@ mod endpoint_auth;
 mod filters;
 mod folders;
 mod fuzz;
+mod hostile_stall;
 mod isolation;
 mod listen;
 mod malformed;

@@ -54,6 +54,7 @@ impl Server {
         for (key, value) in &settings {
             match key.as_str() {
                 "NOFILE" => &mut command,
+                "LD_PRELOAD" => command.env(key, value),
                 "CONFIG" => command.args(["--config", value]).env_remove("HOOKTIDE_EGRESS__ALLOW"),
                 _ => command.env(format!("HOOKTIDE_{key}"), value),
             };
