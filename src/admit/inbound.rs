@@ -24,14 +24,14 @@ use super::worker::{Exchange, Worker};
 use super::{Management, RegistryReader, reply};
 use crate::http::incoming::BodyLimits;
 use crate::http::request::{MediaType, RequestHead, unsupported};
-use crate::http::{Body, Problem, ProblemCode, Response};
+use crate::http::{Body, BodyOwner, Problem, ProblemCode, Response};
 use crate::inbound::provider::{HandshakeEffect, HandshakeResponse};
 use crate::inbound::source::{
     ContentKind, EventData, InboundEvent, Rejection, Source, SourceStatus, dummy_mac, has_secret_in_body, is_hidden,
     kept_headers,
 };
 use crate::ingest::{EventDraft, EventOrigin, IngestResult, Submit};
-use crate::limits::{TOPIC_BYTES_MAX, UNKNOWN_SOURCE_BODY_BYTES_MAX};
+use crate::limits::TOPIC_BYTES_MAX;
 use crate::model::{InboundInfo, header, path};
 use crate::signature::{Certificate, RequestParts, VerifyError};
 
@@ -71,8 +71,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         }
         let found = self.admit.registry.source_by_token(token);
         let Some(source) = found.filter(|source| source.status != SourceStatus::Inactive) else {
-            let body = exchange.body(BodyLimits::fixed(UNKNOWN_SOURCE_BODY_BYTES_MAX), &self.admit).await?;
-            dummy_mac(&body.bytes);
+            exchange.discard_body().await;
             return Err(unknown_token());
         };
         self.receive(exchange, inbound, &source).await
@@ -120,9 +119,12 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
     ) -> Result<(Response, InboundOutcome), InboundRefusal> {
         let admit = &*self.admit;
         let content = self.check_before_body(inbound, source)?;
-        let body = exchange.body(BodyLimits::fixed(source.max_body_bytes), admit).await?;
+        // The token of a partner is checked already. All other sources prove who they are by their bodies' signatures.
+        let owner = if source.is_partner() { BodyOwner::Tenant(Some(&source.tenant)) } else { exchange.peer() };
+        let mut body = exchange.body(BodyLimits::fixed(source.max_body_bytes), owner, admit).await?;
         exchange.complete_at = Some(admit.clock.instant());
         *received_body = body.bytes.clone();
+        let bytes = &*received_body;
         let now = admit.clock.now();
         let request = RequestParts {
             method: inbound.parts.method.as_str(),
@@ -130,20 +132,21 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             query: inbound.parts.uri.query(),
             path: inbound.path,
             headers: &inbound.parts.headers,
-            body: &body.bytes,
+            body: bytes,
         };
 
         if let Some(answer) = source.handshake(&request, false, now) {
             return self.answer_handshake(source, answer).await;
         }
         if inbound.parts.method != Method::POST {
-            dummy_mac(&body.bytes);
+            dummy_mac(bytes);
             return Err(bad_signature(source, "a GET that is no handshake of this source's"));
         }
         if !source.accepts(content) {
             return Err(unsupported("this source does not take this media type").into());
         }
         self.verify_inbound(source, &request).await?;
+        body.verified();
         if let Some(answer) = source.handshake(&request, true, now) {
             return self.answer_handshake(source, answer).await;
         }
@@ -157,7 +160,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             let request_id = inbound.id.to_str().unwrap_or_default();
             tracing::warn!(request_id, source = &*source.name, %error, "an event map could not be applied");
         }
-        match self.submit(inbound, source, &intake, hops, &body.bytes).await {
+        match self.submit(inbound, source, &intake, hops, bytes).await {
             IngestResult::Accepted { committed, .. } => {
                 let outcome =
                     if committed.is_duplicate() { InboundOutcome::Duplicate } else { InboundOutcome::Accepted };

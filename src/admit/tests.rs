@@ -225,6 +225,7 @@ impl ExternalCalls for FakeExternalCalls {
 
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
     let metrics = Metrics::new().unwrap();
+    let clock = Clock::system(Timestamp::default());
     let observed = Arc::clone(&metrics);
     let probe = || vec![ComponentHealth { name: "log", state: ComponentState::Ok, detail: None, ready: true }];
     let health = ProcessHealth::new(probe, move || observed.oldest_pending_seconds.inc());
@@ -238,8 +239,8 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         management: Echo::default(),
         management_threads: MANAGE.handle(),
         health: Arc::new(health),
-        bodies: BodyBudget::new(),
-        clock: Clock::system(Timestamp::default()),
+        bodies: BodyBudget::new(clock.clone(), Arc::clone(&metrics)),
+        clock,
         metrics,
         limiter: RateLimiter::default(),
         rejections: Arc::default(),

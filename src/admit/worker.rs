@@ -20,14 +20,18 @@ use crate::http::incoming::{self, BodyLimits, ReceivedBody};
 use crate::http::listener::ConnectionInfo;
 use crate::http::request::{RequestHead, X_REQUEST_ID, request_id};
 use crate::http::{
-    self, BodyBudget, ListenerKind, ManagementRequest, Problem, ProblemCode, Response, RouteTarget, Serve, Verbs, cors,
-    reply, upload,
+    self, BodyBudget, BodyOwner, ListenerKind, ManagementRequest, Problem, ProblemCode, Response, RouteTarget, Serve,
+    Verbs, cors, reply, upload,
 };
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
+use crate::limits::LINGER_BYTES_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{CounterCache, LatencyRecorder};
 use crate::runtime::{Clock, Heartbeat, Instant, Random};
+
+/// Stands for callers without a tenant where tenants have shares. No tenant has this name.
+const NO_TENANT: &str = "";
 
 /// The request handler of one worker thread.
 #[derive(Debug)]
@@ -109,7 +113,8 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
                 return Err(problem);
             }
             let context = PublishContext::of(head, &principal, id, admit.clock.now(), &self.reply_router)?;
-            let body = exchange.body(publish::body_limits(context.media_type, admit.limits), admit).await?;
+            let owner = BodyOwner::Tenant(principal.tenant.as_deref());
+            let body = exchange.body(publish::body_limits(context.media_type, admit.limits), owner, admit).await?;
             exchange.complete_at = Some(admit.clock.instant());
             admit.publish(context, &body.bytes).await
         };
@@ -170,19 +175,25 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         let request_id: Box<str> = id.to_str().unwrap_or_default().into();
         let principal = self.with_request_context(principal, &request_id);
         let admit = Arc::clone(&self.admit);
-        let (feed, upload) = upload::open(exchange.incoming()?, admit.limits.body_bytes, &admit.bodies)?;
-        let task = self.admit.management_threads.try_spawn(async move {
+        let tenant = principal.tenant.clone();
+        let (feed, upload) = upload::open(exchange.incoming()?, admit.limits.body_bytes, &admit.bodies, tenant)?;
+        let task = self.admit.management_threads.spawn(async move {
             let body = upload.read().await?;
+            // A permit is for work, not for a client that is slow to send its body.
+            let _permit = admit.management_threads.permit(principal.tenant.as_deref())?;
             let request = ManagementRequest { parts, body: body.bytes.clone(), principal, request_id };
             Ok(admit.management.handle(request).await)
-        })?;
+        });
         feed.forward_until(async { task.await? }, exchange.monitor).await
     }
 
     async fn document(&self, exchange: &Exchange<'_>, parts: Parts) -> Result<Response, Problem> {
         let admit = Arc::clone(&self.admit);
-        let task =
-            self.admit.management_threads.try_spawn(async move { admit.management.document(parts.uri.path()) })?;
+        let permit = self.admit.management_threads.permit(Some(NO_TENANT))?;
+        let task = self.admit.management_threads.spawn(async move {
+            let _permit = permit;
+            admit.management.document(parts.uri.path())
+        });
         exchange.monitor.response_offloaded();
         task.await?.ok_or_else(|| Problem::not_found("document"))
     }
@@ -195,16 +206,22 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             return Err(Problem::new(ProblemCode::Forbidden, "a publisher cannot read"));
         }
         let admit = Arc::clone(&self.admit);
-        let task = self.admit.management_threads.try_spawn(async move {
+        let permit = self.admit.management_threads.permit(Some(NO_TENANT))?;
+        let task = self.admit.management_threads.spawn(async move {
+            let _permit = permit;
             admit.health.refresh_gauges(&admit.management_threads).await;
             admit.metrics.ingest_permits_in_use.set(admit.ingest.deliveries() as i64);
             admit.metrics.body_bytes.set(admit.ingest.body_bytes() as i64);
+            let (all, public) = admit.bodies.used();
+            for (share, bytes) in [("all", all), ("unauthenticated", public)] {
+                admit.metrics.receiving_bytes.with_label_values(&[share]).set(bytes as i64);
+            }
             let mut response = Response::new(http::Body::from_chunks(admit.metrics.families()));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
-        })?;
+        });
         exchange.monitor.response_offloaded();
         task.await
     }
@@ -274,16 +291,29 @@ impl Exchange<'_> {
     pub(super) async fn body<'b, D, S, M>(
         &mut self,
         bounds: BodyLimits,
+        owner: BodyOwner<'_>,
         admit: &'b Admit<D, S, M>,
     ) -> Result<ReceivedBody<&'b BodyBudget>, Problem> {
         let incoming = self.incoming()?;
-        let body = incoming::read(incoming, bounds, &admit.bodies, self.monitor).await;
+        let body = incoming::read(incoming, bounds, (&admit.bodies, owner), self.monitor).await;
         if body.is_ok() {
             self.monitor.body_finished();
         } else {
             self.monitor.body_paused();
         }
         body
+    }
+
+    /// The owner of a body whose sender is not authenticated.
+    pub(super) fn peer(&self) -> BodyOwner<'static> {
+        BodyOwner::Peer(self.connection.peer)
+    }
+
+    /// Reads and discards a short body that is not needed, so that the client can use its connection again.
+    pub(super) async fn discard_body(&mut self) {
+        if let Some(incoming) = self.incoming.take() {
+            incoming::discard(incoming, LINGER_BYTES_MAX, self.monitor).await;
+        }
     }
 }
 

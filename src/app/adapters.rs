@@ -68,7 +68,7 @@ pub(super) fn build(parts: AdapterParts<'_>) -> RequestHandlers {
         management: ManagementApi(Arc::new(api)),
         management_threads: parts.manage.handle(),
         health: Arc::clone(parts.health),
-        bodies: BodyBudget::new(),
+        bodies: BodyBudget::new(resources.clock.clone(), Arc::clone(&resources.metrics)),
         clock: resources.clock.clone(),
         metrics: Arc::clone(&resources.metrics),
         limiter: RateLimiter::default(),

@@ -2,93 +2,33 @@
 
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming};
 
+use super::body_budget::{BodyBudget, BodyOwner, BodyReservation};
 use super::connection::ConnectionMonitor;
 use super::{Problem, ProblemCode};
-use crate::limits::BODIES_IN_FLIGHT_BYTES;
-
-/// The largest buffer that is allocated for a declared length before the bytes arrive.
-const ALLOCATED_AHEAD_MAX: usize = 64 * 1024;
-
-/// The memory budget for bodies that are being read or wait for their commit. Its size is [`BODIES_IN_FLIGHT_BYTES`].
-#[derive(Debug, Default)]
-pub struct BodyBudget {
-    used: AtomicUsize,
-}
-
-impl BodyBudget {
-    /// An unused budget.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let free = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= BODIES_IN_FLIGHT_BYTES;
-        if !free {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        free
-    }
-}
-
-/// Bytes reserved from a [`BodyBudget`]. They are released on drop.
-#[derive(Debug)]
-pub(super) struct BodyReservation<R: Deref<Target = BodyBudget>> {
-    budget: R,
-    bytes: usize,
-}
-
-impl<R: Deref<Target = BodyBudget>> BodyReservation<R> {
-    /// The declared length of a body, if it declares one, and a reservation of this size.
-    ///
-    /// # Errors
-    /// 413 when the declared length exceeds `max_bytes`, 503 when the budget is used up.
-    pub(super) fn for_declared_length(
-        incoming: &Incoming,
-        max_bytes: usize,
-        budget: R,
-    ) -> Result<(Option<usize>, Self), Problem> {
-        let mut reservation = Self { budget, bytes: 0 };
-        let declared = incoming.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        if let Some(declared) = declared {
-            if declared > max_bytes {
-                return Err(too_large(max_bytes));
-            }
-            reservation.grow_to(declared)?;
-        }
-        Ok((declared, reservation))
-    }
-
-    fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
-        let more = bytes.saturating_sub(self.bytes);
-        if more > 0 && !self.budget.take(more) {
-            return Err(Problem::new(ProblemCode::Overloaded, "too many bodies are being read")
-                .retry_after(std::time::Duration::from_secs(1)));
-        }
-        self.bytes += more;
-        Ok(())
-    }
-}
-
-impl<R: Deref<Target = BodyBudget>> Drop for BodyReservation<R> {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
+use crate::limits::INCOMPLETE_BODY_BYTES_MIN;
 
 /// A complete body and its reservation in the [`BodyBudget`].
 #[derive(Debug)]
 pub struct ReceivedBody<R: Deref<Target = BodyBudget>> {
     /// The complete body.
     pub bytes: Bytes,
-    _reservation: BodyReservation<R>,
+    /// `None` for an empty body.
+    reservation: Option<BodyReservation<R>>,
+}
+
+impl<R: Deref<Target = BodyBudget>> ReceivedBody<R> {
+    /// Records that the signature of the body is valid: its bytes are no longer part of what strangers may use.
+    pub fn verified(&mut self) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.verified();
+        }
+    }
 }
 
 /// The limits of a body's size in bytes.
@@ -112,16 +52,38 @@ impl BodyLimits {
 /// Reads a body to its end.
 ///
 /// # Errors
-/// 413 as soon as the body is known to be too large, 408 when it is too slow, 503 when the budget is used up, 400 when it
-/// ends early, and the error of `limits.limit_for_start`.
+/// 413 as soon as the body is known to be too large, 408 when it is too slow, 503 when there is no room for it or it has to
+/// give way, 400 when it ends early, and the error of `limits.limit_for_start`.
 pub async fn read<'a>(
     incoming: Incoming,
     limits: BodyLimits,
-    budget: &'a BodyBudget,
+    (budget, owner): (&'a BodyBudget, BodyOwner<'_>),
     monitor: &ConnectionMonitor,
 ) -> Result<ReceivedBody<&'a BodyBudget>, Problem> {
-    let (declared, reservation) = BodyReservation::for_declared_length(&incoming, limits.max_bytes, budget)?;
-    collect_body((incoming, monitor), declared, limits, reservation).await
+    let declared = declared_length(&incoming, limits.max_bytes)?;
+    collect_body((incoming, monitor), declared, limits, (budget, owner)).await
+}
+
+/// Reads and discards a body of at most `max_bytes` declared bytes, so that its connection can be used again. A longer body
+/// stays unread.
+pub async fn discard(mut incoming: Incoming, max_bytes: usize, monitor: &ConnectionMonitor) {
+    if declared_length(&incoming, max_bytes).is_ok_and(|declared| declared.is_some()) {
+        while let Ok(chunk) = next(&mut incoming, monitor).await {
+            if chunk.is_none() {
+                return monitor.body_finished();
+            }
+        }
+        monitor.body_paused();
+    }
+}
+
+/// The declared length of a body, if it declares one.
+///
+/// # Errors
+/// 413 when the length exceeds `max_bytes`.
+pub(super) fn declared_length(incoming: &Incoming, max_bytes: usize) -> Result<Option<usize>, Problem> {
+    let declared = incoming.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if declared.is_some_and(|declared| declared > max_bytes) { Err(too_large(max_bytes)) } else { Ok(declared) }
 }
 
 /// A source of the chunks of a body.
@@ -136,7 +98,7 @@ impl BodyChunks for (Incoming, &ConnectionMonitor) {
     }
 }
 
-/// Collects the chunks of a body.
+/// Collects the chunks of a body. Memory is reserved as the chunks arrive.
 ///
 /// # Errors
 /// As for [`read`].
@@ -144,30 +106,52 @@ pub(super) async fn collect_body<R: Deref<Target = BodyBudget>>(
     mut parts: impl BodyChunks,
     declared: Option<usize>,
     limits: BodyLimits,
-    mut reservation: BodyReservation<R>,
+    (budget, owner): (R, BodyOwner<'_>),
 ) -> Result<ReceivedBody<R>, Problem> {
-    let Some(first) = parts.next().await? else {
-        return Ok(ReceivedBody { bytes: Bytes::new(), _reservation: reservation });
-    };
+    let Some(first) = parts.next().await? else { return Ok(ReceivedBody { bytes: Bytes::new(), reservation: None }) };
     let max_bytes = (limits.limit_for_start)(&first, limits)?;
     if declared.unwrap_or(first.len()) > max_bytes {
         return Err(too_large(max_bytes));
     }
-    reservation.grow_to(first.len())?;
     if declared == Some(first.len()) {
-        return Ok(ReceivedBody { bytes: first, _reservation: reservation });
+        let reservation = Some(BodyReservation::complete(budget, owner, first.len())?);
+        return Ok(ReceivedBody { bytes: first, reservation });
     }
-    let mut body = BytesMut::with_capacity(declared.unwrap_or(first.len() * 2).min(ALLOCATED_AHEAD_MAX));
+    let most = declared.unwrap_or(max_bytes);
+    let capacity = (first.len() * 2).max(INCOMPLETE_BODY_BYTES_MIN).min(most);
+    let reserved = capacity.max(INCOMPLETE_BODY_BYTES_MIN);
+    let mut reservation = BodyReservation::incomplete(budget, owner, reserved, first.len())?;
+    let mut body = Vec::with_capacity(capacity);
     body.extend_from_slice(&first);
     drop(first);
-    while let Some(more) = parts.next().await? {
-        if body.len() + more.len() > max_bytes {
+    while let Some(more) = unless_evicted(&reservation, parts.next()).await? {
+        let length = body.len() + more.len();
+        if length > max_bytes {
             return Err(too_large(max_bytes));
         }
-        reservation.grow_to(body.len() + more.len())?;
+        reservation.arrived(more.len());
+        if length > body.capacity() {
+            let capacity = (body.capacity() * 2).min(most).max(length);
+            reservation.grow_to(capacity)?;
+            body.reserve_exact(capacity - body.len());
+        }
         body.extend_from_slice(&more);
     }
-    Ok(ReceivedBody { bytes: body.freeze(), _reservation: reservation })
+    reservation.completed()?;
+    Ok(ReceivedBody { bytes: body.into(), reservation: Some(reservation) })
+}
+
+/// Waits for the next chunk while the body does not have to give way.
+async fn unless_evicted<R: Deref<Target = BodyBudget>>(
+    reservation: &BodyReservation<R>,
+    next: impl Future<Output = Result<Option<Bytes>, Problem>>,
+) -> Result<Option<Bytes>, Problem> {
+    let mut next = pin!(next);
+    poll_fn(|cx| match reservation.poll_evicted(cx) {
+        Poll::Ready(problem) => Poll::Ready(Err(problem)),
+        Poll::Pending => next.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// The next chunk. `None` at the end of the body. The time limit of the body starts only if the chunk has not arrived yet.
@@ -209,22 +193,4 @@ fn too_slow() -> Problem {
 fn read_error(error: &hyper::Error) -> Problem {
     tracing::debug!(%error, "body broken off");
     Problem::new(ProblemCode::InvalidRequest, "the body ended early or its chunks are malformed")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bodies_share_one_budget_and_release_it() {
-        let budget = BodyBudget::new();
-        let mut first = BodyReservation { budget: &*budget, bytes: 0 };
-        first.grow_to(BODIES_IN_FLIGHT_BYTES).unwrap();
-        let mut second = BodyReservation { budget: Arc::clone(&budget), bytes: 0 };
-        assert_eq!(second.grow_to(1).unwrap_err().code, ProblemCode::Overloaded);
-        drop(first);
-        second.grow_to(1).unwrap();
-        drop(second);
-        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
-    }
 }

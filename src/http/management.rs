@@ -15,11 +15,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::{Problem, ProblemCode};
-use crate::limits::{MANAGE_BLOCKING_THREADS, MANAGE_REQUESTS_MAX, MANAGE_RETRY_AFTER, MANAGE_THREADS};
+use crate::limits::{
+    MANAGE_BLOCKING_THREADS, MANAGE_REQUESTS_MAX, MANAGE_REQUESTS_PER_TENANT, MANAGE_RETRY_AFTER, MANAGE_THREADS,
+};
+use crate::runtime::{TenantBudget, TenantBudgetError, TenantShare};
 
 /// The management threads. Dropping this value without [`Self::stop`] waits for blocking work.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ pub struct ManagementThreads {
 #[derive(Debug, Clone)]
 pub struct ManagementHandle {
     runtime: Handle,
-    /// One permit for each request that waits for its response.
-    permits: Arc<Semaphore>,
+    /// One for each request that waits for its response.
+    requests: Arc<TenantBudget>,
     background: BackgroundTasks,
 }
 
@@ -64,7 +67,7 @@ impl ManagementThreads {
             .build()?;
         let manage = ManagementHandle {
             runtime: runtime.handle().clone(),
-            permits: Arc::new(Semaphore::new(MANAGE_REQUESTS_MAX)),
+            requests: TenantBudget::new(MANAGE_REQUESTS_MAX, MANAGE_REQUESTS_PER_TENANT),
             background: BackgroundTasks::default(),
         };
         Ok(Self { runtime, manage })
@@ -94,17 +97,25 @@ impl ManagementThreads {
 }
 
 impl ManagementHandle {
-    /// Runs the work of a request on the management threads.
+    /// A permit for the work of a request. The caller holds it until the work is done.
     ///
     /// # Errors
-    /// 503 when [`MANAGE_REQUESTS_MAX`] requests are waiting already.
-    pub fn try_spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<TaskHandle<T>, Problem> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            Problem::new(ProblemCode::Overloaded, "too many management requests wait").retry_after(MANAGE_RETRY_AFTER)
-        })?;
+    /// 503 when [`MANAGE_REQUESTS_MAX`] requests are waiting already, 429 when [`MANAGE_REQUESTS_PER_TENANT`] requests of the
+    /// tenant are.
+    pub fn permit(&self, tenant: Option<&str>) -> Result<TenantShare, Problem> {
+        self.requests.take(tenant, 1).map_err(|error| {
+            let (code, detail) = match error {
+                TenantBudgetError::Exhausted => (ProblemCode::Overloaded, "too many management requests wait"),
+                TenantBudgetError::TenantExhausted => {
+                    (ProblemCode::RateLimited, "too many management requests of this tenant wait")
+                }
+            };
+            Problem::new(code, detail).retry_after(MANAGE_RETRY_AFTER)
+        })
+    }
+
+    /// Runs a future on the management threads.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> TaskHandle<T> {
         let (mut answer, task) = oneshot::channel();
         self.runtime.spawn(async move {
             let done = tokio::select! {
@@ -112,13 +123,12 @@ impl ManagementHandle {
                 () = answer.closed() => None,
                 done = work => Some(done),
             };
-            drop(permit);
             if let Some(done) = done {
                 // The receiver may have been dropped in the meantime.
                 let _ = answer.send(done);
             }
         });
-        Ok(TaskHandle(task))
+        TaskHandle(task)
     }
 
     /// Runs blocking work on a separate thread. `None` if the work panicked.
@@ -198,7 +208,7 @@ mod tests {
         let manage = threads.handle();
         let name = || std::thread::current().name().unwrap_or_default().to_owned();
         runtime().block_on(async {
-            let task = manage.try_spawn(async move { name() }).unwrap().await.unwrap();
+            let task = manage.spawn(async move { name() }).await.unwrap();
             let blocking = manage.blocking(name).await.unwrap();
             assert!(task.starts_with("manage-") && blocking.starts_with("manage-"), "{task} {blocking}");
         });
@@ -209,7 +219,7 @@ mod tests {
     fn dropping_the_handle_cancels_the_work() {
         let threads = ManagementThreads::start().unwrap();
         let (manage, (kept, gone)) = (threads.handle(), oneshot::channel::<()>());
-        let task = manage.try_spawn(async move {
+        let task = manage.spawn(async move {
             let _kept = kept;
             std::future::pending::<()>().await;
         });
@@ -219,26 +229,23 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_waiting_requests_is_limited() {
+    fn the_number_of_waiting_requests_is_limited_for_each_tenant_and_for_all() {
         let threads = ManagementThreads::start().unwrap();
         let manage = threads.handle();
-        let mut waiting: Vec<_> =
-            (0..MANAGE_REQUESTS_MAX).map(|_| manage.try_spawn(std::future::pending::<()>()).unwrap()).collect();
-        assert_eq!(manage.try_spawn(async {}).unwrap_err().code, ProblemCode::Overloaded);
-        waiting.pop();
-        runtime().block_on(async {
-            // The permit is released when its future is dropped.
-            while manage.try_spawn(async {}).is_err() {
-                tokio::task::yield_now().await;
-            }
-        });
+        let of = |tenant| (0..MANAGE_REQUESTS_PER_TENANT).map(move |_| tenant);
+        let mut held: Vec<_> = of("a").map(|tenant| manage.permit(Some(tenant)).unwrap()).collect();
+        assert_eq!(manage.permit(Some("a")).unwrap_err().code, ProblemCode::RateLimited);
+        held.extend((held.len()..MANAGE_REQUESTS_MAX).map(|n| manage.permit(Some(&format!("b{n}"))).unwrap()));
+        assert_eq!(manage.permit(Some("c")).unwrap_err().code, ProblemCode::Overloaded);
+        held.pop();
+        assert!(manage.permit(Some("c")).is_ok());
         threads.stop(|| Duration::ZERO);
     }
 
     #[test]
     fn a_panic_is_an_internal_error() {
         let threads = ManagementThreads::start().unwrap();
-        let task = threads.handle().try_spawn(async { panic!("of the test") }).unwrap();
+        let task = threads.handle().spawn(async { panic!("of the test") });
         let answer: Result<(), _> = runtime().block_on(task);
         assert_eq!(answer.unwrap_err().code, ProblemCode::Internal);
         threads.stop(|| Duration::ZERO);
@@ -250,7 +257,7 @@ mod tests {
         let (manage, go) = (threads.handle(), Arc::new(Notify::new()));
         let (done, finished) = oneshot::channel();
         let (background, waits) = (threads.background(), Arc::clone(&go));
-        let task = manage.try_spawn(async move {
+        let task = manage.spawn(async move {
             let made = background.spawn(async move {
                 waits.notified().await;
                 let _ = done.send(());

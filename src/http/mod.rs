@@ -11,6 +11,7 @@
 //! a gateway use HTTP/1.1 to reach it.
 
 pub mod body;
+mod body_budget;
 pub mod connection;
 pub mod cors;
 pub mod incoming;
@@ -28,7 +29,7 @@ pub mod upload;
 
 pub use crate::model::FieldError;
 pub use body::{Body, BodySender};
-pub use incoming::BodyBudget;
+pub use body_budget::{BodyBudget, BodyOwner};
 pub use listener::{BindError, ListenerKind, ListenerThreads, Listeners, RequestHandler, Serve, bind};
 pub use management::{BackgroundTasks, ManagementHandle, ManagementThreads};
 pub use management_request::ManagementRequest;

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::mpsc;
 
+use super::body_budget::{BodyBudget, BodyOwner};
 use super::connection::ConnectionMonitor;
-use super::incoming::{BodyBudget, BodyChunks, BodyLimits, BodyReservation, ReceivedBody, collect_body, next};
+use super::incoming::{BodyChunks, BodyLimits, ReceivedBody, collect_body, declared_length, next};
 use super::request::invalid;
 use super::{Problem, Response};
 use crate::limits::UPLOAD_PARTS_MAX;
@@ -21,7 +22,9 @@ pub struct Upload {
     parts: mpsc::Receiver<UploadPart>,
     declared: Option<usize>,
     max_bytes: usize,
-    reservation: BodyReservation<Arc<BodyBudget>>,
+    budget: Arc<BodyBudget>,
+    /// The tenant of the caller. `None`: all tenants.
+    tenant: Option<Arc<str>>,
 }
 
 /// The sender of a request body, for the worker.
@@ -38,14 +41,20 @@ enum UploadPart {
     End,
 }
 
-/// Creates the channel for a body of at most `max_bytes` bytes.
+/// Creates the channel for a body of at most `max_bytes` bytes, from a caller of this tenant.
 ///
 /// # Errors
-/// 413 when the declared length exceeds `max_bytes`, 503 when too many bodies are being read.
-pub fn open(incoming: Incoming, max_bytes: usize, budget: &Arc<BodyBudget>) -> Result<(UploadFeeder, Upload), Problem> {
-    let (declared, reservation) = BodyReservation::for_declared_length(&incoming, max_bytes, Arc::clone(budget))?;
+/// 413 when the declared length exceeds `max_bytes`.
+pub fn open(
+    incoming: Incoming,
+    max_bytes: usize,
+    budget: &Arc<BodyBudget>,
+    tenant: Option<Arc<str>>,
+) -> Result<(UploadFeeder, Upload), Problem> {
+    let declared = declared_length(&incoming, max_bytes)?;
     let (sender, parts) = mpsc::channel(UPLOAD_PARTS_MAX);
-    Ok((UploadFeeder { incoming, parts: sender }, Upload { parts, declared, max_bytes, reservation }))
+    let upload = Upload { parts, declared, max_bytes, budget: Arc::clone(budget), tenant };
+    Ok((UploadFeeder { incoming, parts: sender }, upload))
 }
 
 impl Upload {
@@ -54,8 +63,9 @@ impl Upload {
     /// # Errors
     /// As for [`incoming::read`](super::incoming::read).
     pub async fn read(self) -> Result<ReceivedBody<Arc<BodyBudget>>, Problem> {
-        let Self { parts, declared, max_bytes, reservation } = self;
-        collect_body(parts, declared, BodyLimits::fixed(max_bytes), reservation).await
+        let Self { parts, declared, max_bytes, budget, tenant } = self;
+        let owner = BodyOwner::Tenant(tenant.as_deref());
+        collect_body(parts, declared, BodyLimits::fixed(max_bytes), (budget, owner)).await
     }
 }
 

@@ -1,14 +1,17 @@
 //! All bounds of the process that are not configuration keys, with their reasons.
 //!
-//! This file has the bounds of the process and of its clients. `input.rs` has the bounds of what users configure. The
+//! This file has the bounds of the process and of its clients. `input.rs` has the bounds of what users configure,
+//! `share.rs` the parts of them that one client or tenant can use. The
 //! assertions at the end check relations between bounds: a change that could make a queue block, or make a block larger
 //! than its page, does not compile.
 
 use std::time::Duration;
 
 mod input;
+mod share;
 
 pub use input::*;
+pub use share::*;
 
 // --- admit: what a request may use; beyond a bound the response has a status code of RFC 9110 -----------------------
 
@@ -64,8 +67,6 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Rule violations that are listed for one event.
 pub const VIOLATIONS_LISTED_MAX: usize = 32;
-/// Bytes of a request body whose source is unknown. The same as the default of a source.
-pub const UNKNOWN_SOURCE_BODY_BYTES_MAX: usize = 10 << 20;
 /// Bytes that are kept of a provider's own event type, and bytes of a path that may contain one.
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Rejected requests that are kept for each source.

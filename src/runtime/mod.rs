@@ -14,6 +14,7 @@ mod parallel;
 mod percentiles;
 mod random;
 mod shared_token_bucket;
+mod tenant_budget;
 mod token_bucket;
 mod watchdog;
 
@@ -24,5 +25,6 @@ pub use metrics::Metrics;
 pub use parallel::parallel_map;
 pub use random::Random;
 pub use shared_token_bucket::{SharedTokenBucket, TakeResult};
+pub use tenant_budget::{TenantBudget, TenantBudgetError, TenantShare};
 pub use token_bucket::TokenBucket;
 pub use watchdog::{Heartbeat, StalledStage, Watchdog, WatchdogChanges};

@@ -23,6 +23,7 @@ mod filters;
 mod folders;
 mod fuzz;
 mod hostile_stall;
+mod hostile_connections;
 mod isolation;
 mod listen;
 mod malformed;

@@ -1,0 +1,30 @@
+//! Bounds of what one client, one address or one tenant can use of what all share.
+
+use std::time::Duration;
+
+use super::{BODIES_IN_FLIGHT_BYTES, MANAGE_REQUESTS_MAX, SOURCE_BODY_BYTES_MAX};
+
+/// The part of [`BODIES_IN_FLIGHT_BYTES`] for callers without credentials. A source proves its signature after its body.
+pub const PUBLIC_BODIES_BYTES: usize = 32 << 20;
+/// Bytes of the bodies of one address without credentials: the largest body of a source.
+pub const PEER_BODIES_BYTES: usize = SOURCE_BODY_BYTES_MAX;
+/// Bytes of the incomplete bodies of one tenant, if it sends more than one.
+pub const TENANT_BODIES_BYTES: usize = 32 << 20;
+/// Bytes that an incomplete body reserves at least: its buffer, and what its connection needs.
+pub const INCOMPLETE_BODY_BYTES_MIN: usize = 8 * 1024;
+/// Counters for the bytes of addresses, and as many for tenants. Two owners that share a counter share a limit.
+pub const BODY_OWNER_SLOTS: usize = 1_024;
+/// Bytes per second below which a body gives way to others when there is no room for bodies.
+pub const BODY_SLOW_RATE: u64 = 64 * 1024;
+/// Time over which the rate of a body is measured for this.
+pub const BODY_SLOW_WINDOW: Duration = Duration::from_secs(1);
+/// Attempts to find room for a body. Another body can take what became free.
+pub const BODY_EVICTION_TRIES: usize = 4;
+
+/// Management requests of one tenant that wait for their response. Further requests get a 429 response.
+pub const MANAGE_REQUESTS_PER_TENANT: usize = MANAGE_REQUESTS_MAX / 4 * 3;
+
+const _: () = assert!(
+    PEER_BODIES_BYTES < PUBLIC_BODIES_BYTES && PUBLIC_BODIES_BYTES < BODIES_IN_FLIGHT_BYTES,
+    "strangers must leave room for others"
+);
