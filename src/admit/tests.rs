@@ -27,6 +27,7 @@ use crate::storage::DurableEvent;
 mod event_type;
 mod inbound;
 mod manage;
+mod panic;
 
 /// A small registry and commit: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and
 /// a commit that remembers ids.
@@ -39,9 +40,22 @@ pub(super) struct Fake {
     /// The types of a strict catalogue. Empty for an open catalogue.
     types: Vec<Arc<EventType>>,
     external_calls: Arc<FakeExternalCalls>,
+    /// Where a request panics.
+    panics: Option<PanicAt>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PanicAt {
+    Authentication,
+    Matching,
+    Submission,
 }
 
 impl Fake {
+    fn panic_at(&self, place: PanicAt) {
+        assert!(self.panics != Some(place), "of the test");
+    }
+
     /// The events that were accepted: head and data.
     fn stored(&self) -> Vec<(Bytes, Bytes)> {
         self.stored.lock().unwrap().clone()
@@ -50,12 +64,16 @@ impl Fake {
 
 impl Matcher for Fake {
     fn matching(&self, _: &EventFields<'_>) -> Webhooks {
+        self.panic_at(PanicAt::Matching);
         Webhooks::from_slice(&[WebhookNo(1)])
     }
 }
 
 impl RegistryReader for Fake {
     fn authenticate_api_key(&self, key: &str, _: Timestamp) -> Option<Principal> {
+        if key == "publisher" {
+            self.panic_at(PanicAt::Authentication);
+        }
         let (role, tenant) = match key {
             "viewer" => (Role::Viewer, Some("default".into())),
             "publisher" => (Role::Publisher, Some("default".into())),
@@ -97,6 +115,7 @@ impl RegistryReader for Fake {
 
 impl Submit for Fake {
     fn submit(&self, submission: Submission) -> Result<(), (CommitError, Submission)> {
+        self.panic_at(PanicAt::Submission);
         if let Some(why) = self.refuses {
             return Err((why, submission));
         }
@@ -133,7 +152,7 @@ impl Submit for Fake {
 }
 
 /// Responds with the request and the name of the thread. Below `/api/v1/tenants/` it blocks its thread until [`Self::open`],
-/// and below `/api/v1/audit/` it never responds.
+/// and below `/api/v1/audit/` it never responds. At `/api/v1/event-types/panic` it panics.
 #[derive(Debug, Default)]
 struct Echo {
     /// The number of started and of cancelled requests.
@@ -167,6 +186,7 @@ impl Management for Echo {
             let is_open = self.is_open.lock().unwrap();
             drop(self.opens.wait_while(is_open, |is_open| !*is_open).unwrap());
         }
+        assert!(path != "/api/v1/event-types/panic", "of the test");
         if path.starts_with("/api/v1/audit/") {
             let _left = Left(&self.left);
             std::future::pending::<()>().await;

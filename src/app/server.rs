@@ -25,7 +25,7 @@ use crate::http::{self, Listeners, ManagementThreads};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
-use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
+use crate::runtime::{Clock, MemoryBudget, Metrics, Random, count_panics};
 use crate::send::{self, ClientSetup, DeliveryClient};
 use crate::service::Service;
 use crate::service::apply::DeclarationFile;
@@ -127,6 +127,7 @@ impl RunningServer {
         let listeners = http::bind(&config.server)?;
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
+        count_panics(&metrics);
 
         let Recovered { state, log, clock } = recover(config, &disk)?;
 

@@ -1,7 +1,9 @@
 //! The parts of a request head that handlers use, collected in one pass over its headers.
 
 use hyper::Version;
-use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 
 use super::{Problem, ProblemCode};
@@ -33,6 +35,8 @@ pub struct RequestHead<'a> {
     bytes: usize,
     authorization: Option<&'a HeaderValue>,
     authorizations: usize,
+    /// `Transfer-Encoding`, and the number of headers with this name.
+    transfer_coding: (Option<&'a HeaderValue>, usize),
     content_type: Option<&'a HeaderValue>,
     content_encoding: Option<&'a HeaderValue>,
     correlation_id: Option<&'a HeaderValue>,
@@ -88,6 +92,8 @@ impl<'a> RequestHead<'a> {
                 head.correlation_id = Some(value);
             } else if *name == HOPS {
                 head.hops = Some(value);
+            } else if *name == TRANSFER_ENCODING {
+                head.transfer_coding = (Some(value), head.transfer_coding.1 + 1);
             } else if *name == X_USER_ID {
                 head.user = (Some(value), head.user.1 + 1);
             } else if *name == X_ORG_ID {
@@ -100,7 +106,7 @@ impl<'a> RequestHead<'a> {
     /// Checks the rules that apply to every request.
     ///
     /// # Errors
-    /// 400 without exactly one valid `Host` (RFC 9112 section 3.2), 414 for a long target, 431 for too many or too long
+    /// 400 without exactly one valid `Host` (RFC 9112 section 3.2) and for a transfer coding other than `chunked`, 414 for a long target, 431 for too many or too long
     /// headers.
     pub fn check(&self, parts: &Parts) -> Result<(), Problem> {
         let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
@@ -111,6 +117,13 @@ impl<'a> RequestHead<'a> {
         if parts.headers.len() > HEADERS_MAX || self.bytes > HEAD_BYTES_MAX {
             let detail = format!("at most {HEADERS_MAX} headers and {HEAD_BYTES_MAX} bytes");
             return Err(Problem::new(ProblemCode::HeadersTooLarge, detail));
+        }
+        // hyper decodes a list of codings whose last one is `chunked` as if it were `chunked` alone. Another server in front
+        // of this one could decode it differently, and see other requests.
+        let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        let (coding, lines) = self.transfer_coding;
+        if lines > 1 || coding.is_some_and(|value| !is_chunked(value)) {
+            return Err(invalid("Transfer-Encoding must be chunked, once and alone"));
         }
         let is_valid = match (self.hosts, self.host) {
             (1, Some(host)) => is_host(host.as_bytes()),

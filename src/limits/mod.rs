@@ -1,9 +1,8 @@
 //! All bounds of the process that are not configuration keys, with their reasons.
 //!
 //! This file has the bounds of the process and of its clients. `input.rs` has the bounds of what users configure,
-//! `share.rs` the parts of them that one client or tenant can use. The
-//! assertions at the end check relations between bounds: a change that could make a queue block, or make a block larger
-//! than its page, does not compile.
+//! `share.rs` the parts that one client or tenant can use. The assertions at the end check relations between bounds: a
+//! change that could make a queue block, or make a block larger than its page, does not compile.
 
 use std::time::Duration;
 

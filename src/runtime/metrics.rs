@@ -138,6 +138,8 @@ metrics! {
     operational_dropped: IntCounter("hooktide_operational_events_dropped_total"),
     /// Operational events that wait for the log.
     outbox_waiting: IntGauge("hooktide_outbox_waiting"),
+    /// Panics of any thread. A panic in a request costs this request only.
+    panics: IntCounter("hooktide_panics_total"),
     /// Whether the log takes events (1) or is poisoned or full (0).
     writable: IntGauge("hooktide_log_writable"),
     /// Whether new events are refused because settle or a shard takes none (1).

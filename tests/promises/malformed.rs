@@ -308,13 +308,9 @@ fn lengths_and_codings() -> Vec<Case> {
         (
             "S10 chunked twice",
             frame("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
-            &[200, 202, 400],
+            &[400],
         ),
-        (
-            "S10 chunked, chunked",
-            frame("Transfer-Encoding: chunked, chunked", "2\r\n{}\r\n0\r\n\r\n"),
-            &[200, 202, 400],
-        ),
+        ("S10 chunked, chunked", frame("Transfer-Encoding: chunked, chunked", "2\r\n{}\r\n0\r\n\r\n"), &[400]),
         ("S11 Chunked", frame("Transfer-Encoding: Chunked", "2\r\n{}\r\n0\r\n\r\n"), &[200, 202]),
         ("S17 LF alone at the end", chunked("0\n\r\n"), &[400]),
         ("S18 one byte too many", chunked("2\r\n{}x\r\n0\r\n\r\n"), &[400]),
