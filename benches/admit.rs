@@ -103,6 +103,8 @@ impl ExternalCalls for FakeAdapters {
 fn admit(manage: &ManagementThreads) -> Arc<Admit<FakeAdapters, FakeAdapters, FakeAdapters>> {
     let health = ProcessHealth::new(Vec::new, || {});
     health.started();
+    let clock = Clock::system(Timestamp::default());
+    let metrics = Metrics::new().expect("each metric has a name");
     Arc::new(Admit {
         router: Arc::new(hooktide::api::routes::router().expect("a table of routes")),
         access: Arc::default(),
@@ -116,9 +118,9 @@ fn admit(manage: &ManagementThreads) -> Arc<Admit<FakeAdapters, FakeAdapters, Fa
         management: FakeAdapters,
         management_threads: manage.handle(),
         health: Arc::new(health),
-        bodies: BodyBudget::new(),
-        clock: Clock::system(Timestamp::default()),
-        metrics: Metrics::new().expect("each figure has a name"),
+        bodies: BodyBudget::new(clock.clone(), Arc::clone(&metrics)),
+        clock,
+        metrics,
         limiter: RateLimiter::default(),
         rejections: Arc::default(),
         external_calls: Arc::new(FakeAdapters),

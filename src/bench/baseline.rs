@@ -200,10 +200,10 @@ fn drive(connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>, cx: &mut 
 
 /// The queue of bodies between the server and client tasks of one thread.
 #[derive(Debug, Default)]
-struct Handover(RefCell<HandoverState>);
+struct Handover(RefCell<BaselineQueue>);
 
 #[derive(Debug, Default)]
-struct HandoverState {
+struct BaselineQueue {
     bodies: VecDeque<(u32, Bytes)>,
     /// Idle clients. The most recent one is woken first, because its caches are warm.
     takers: Vec<Waker>,

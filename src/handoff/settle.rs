@@ -60,7 +60,7 @@ pub enum ToSettle {
 pub struct ReplayStep {
     /// The number of the replay's job.
     pub job: u64,
-    /// The deliveries. Settle skips those that are under way when it writes the step.
+    /// The deliveries. Settle skips those that are in flight when it writes the step.
     pub deliveries: Vec<DeliveryId>,
     /// The last event that is done after the step.
     pub after: EventId,

@@ -1,4 +1,4 @@
-//! Nobody can stop the server: neither the filters of a replay nor a disk that does not answer. A stop ends in time
+//! No client can stop the server: neither the filters of a replay nor a disk that does not answer. A stop ends in time
 //! whatever is stuck.
 
 use std::fs::File;
