@@ -23,7 +23,7 @@ use hooktide::handoff::{CommitError, CommitResults, Submission};
 use hooktide::http::{BodyBudget, ManagementRequest, ManagementThreads, Response, bind};
 use hooktide::inbound::source::{RateLimiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
-use hooktide::model::{Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
+use hooktide::model::{MatchedWebhooks, Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics};
 use hooktide::signature::Certificate;
 use http_body_util::Full;
@@ -37,8 +37,8 @@ use hyper_util::rt::TokioIo;
 struct FakeAdapters;
 
 impl Matcher for FakeAdapters {
-    fn matching(&self, _: &EventFields<'_>) -> Webhooks {
-        Webhooks::from_slice(&[WebhookNo(1)])
+    fn matching(&self, _: &EventFields<'_>, _: Timestamp) -> MatchedWebhooks {
+        Webhooks::from_slice(&[WebhookNo(1)]).into()
     }
 }
 

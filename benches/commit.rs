@@ -19,7 +19,7 @@ use hooktide::commit::{Committer, DedupEntry, DedupTable, OpenLog, open};
 use hooktide::config;
 use hooktide::handoff::{AdmittedEvent, CommitReply, SettleHandle, Shards, Submission};
 use hooktide::limits::INGEST_PERMITS;
-use hooktide::model::{DedupKind, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
+use hooktide::model::{DedupKind, EventHead, EventId, MatchedWebhooks, NewEvent, Timestamp, WebhookNo};
 use hooktide::runtime::{Clock, IngestPermit, IngestPermits, MemoryBudget, Metrics, Random};
 use hooktide::storage::log::block::{BlockRecords, Packer};
 use hooktide::storage::{Backend, Disk, FileSize, LogPosition, RealDisk};
@@ -139,7 +139,7 @@ fn batch(events: usize, payload: usize, permit: &Arc<IngestPermit>, memory: &Arc
             body: data.clone(),
             dedup: None,
             nonce: None,
-            webhooks: Webhooks::new(),
+            matched: MatchedWebhooks::default(),
         }]
         .into(),
         permit: Arc::clone(permit),

@@ -82,6 +82,8 @@ fn create_all(running: &RegistryThread, range: std::ops::Range<usize>, draft: fn
     });
 }
 
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
 fn matching(c: &mut Criterion) {
     let mut group = c.benchmark_group("match");
     let dir = tempfile::tempdir().expect("a folder");
@@ -93,20 +95,26 @@ fn matching(c: &mut Criterion) {
         let registry = running.shared.load_full();
         group.bench_function(format!("one of {webhooks} webhooks, exact"), |b| {
             b.iter(|| {
-                registry.matching(black_box(&EventFields {
-                    tenant: "default",
-                    event_type: "type9.created",
-                    ..EventFields::default()
-                }))
+                registry.matching(
+                    black_box(&EventFields {
+                        tenant: "default",
+                        event_type: "type9.created",
+                        ..EventFields::default()
+                    }),
+                    NOW,
+                )
             });
         });
         group.bench_function(format!("up to 16 of {webhooks} webhooks, prefix"), |b| {
             b.iter(|| {
-                registry.matching(black_box(&EventFields {
-                    tenant: "default",
-                    event_type: "order.created",
-                    ..EventFields::default()
-                }))
+                registry.matching(
+                    black_box(&EventFields {
+                        tenant: "default",
+                        event_type: "order.created",
+                        ..EventFields::default()
+                    }),
+                    NOW,
+                )
             });
         });
     }
@@ -180,7 +188,7 @@ fn matching_with_a_filter(c: &mut Criterion) {
                     data: &data,
                     ..EventFields::default()
                 };
-                let found = registry.matching(black_box(&event_fields));
+                let found = registry.matching(black_box(&event_fields), NOW);
                 assert_eq!(found.len(), 3);
             });
         });

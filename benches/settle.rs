@@ -93,6 +93,7 @@ impl SettleBench {
         let announced = deliveries.iter().map(|(webhook, event)| AnnouncedEvent {
             event: *event,
             webhooks: [*webhook].into_iter().collect(),
+            too_costly: None,
             permit: Arc::clone(&self.permit),
         });
         self.running.handle.send(ToSettle::Announce(announced.collect()));

@@ -168,10 +168,10 @@ pub fn filters(data: &[u8]) {
         ..EventFields::default()
     };
     let filter_input = &mut FilterInput::new(&event_fields);
-    let passes = filter.matches_input(filter_input);
-    assert_eq!(passes, filter.matches(&event_fields), "a second look sees something else");
+    let Ok(passes) = filter.matches_input(filter_input) else { return };
+    assert_eq!(Ok(passes), filter.matches(&event_fields), "a second look sees something else");
     // A filter with one part has the verdict of that part.
-    let verdicts = filter.explain(filter_input);
+    let Ok(verdicts) = filter.explain(filter_input) else { return };
     let parts = written.as_object().map_or(0, |parts| parts.values().filter(|part| !part.is_null()).count());
     if parts == 1 && written.get("conditions").is_some() {
         assert_eq!(verdicts.first().map(|verdict| verdict.matches), Some(passes), "{written}");

@@ -18,7 +18,9 @@ use crate::http::listener::{ConnectionInfo, http};
 use crate::http::{ListenerKind, ListenerThreads, ManagementThreads, bind};
 use crate::inbound::source::{Source, token_hash};
 use crate::ingest::Submit;
-use crate::model::{DedupKind, EventHead, EventId, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{
+    DedupKind, EventHead, EventId, MatchedWebhooks, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks,
+};
 use crate::registry::catalogue::EventType;
 use crate::runtime::{IngestPermits, MemoryBudget};
 use crate::signature::Certificate;
@@ -63,9 +65,9 @@ impl Fake {
 }
 
 impl Matcher for Fake {
-    fn matching(&self, _: &EventFields<'_>) -> Webhooks {
+    fn matching(&self, _: &EventFields<'_>, _: Timestamp) -> MatchedWebhooks {
         self.panic_at(PanicAt::Matching);
-        Webhooks::from_slice(&[WebhookNo(1)])
+        Webhooks::from_slice(&[WebhookNo(1)]).into()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::handoff::DisableReason;
 use crate::model::{WebhookNo, WebhookStatus, Webhooks};
 use crate::outbound::Webhook;
 use crate::registry::{self, Shared};
+use crate::runtime::Clock;
 use crate::settle;
 use crate::storage::{Ballast, Disk};
 
@@ -46,12 +47,13 @@ pub(super) fn settle_callbacks(
     ballast: Ballast,
     failed: &Arc<ThreadFailures>,
     outbox_wakeup: Sender<()>,
+    clock: Clock,
 ) -> settle::Callbacks {
     let snapshot = Shared::clone(&registry.shared);
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     let (failed, times) = (Arc::clone(failed), Shared::clone(&registry.shared));
     settle::Callbacks {
-        replay_targets: Arc::new(CurrentWebhooks(Shared::clone(&shared))),
+        replay_targets: Arc::new(CurrentWebhooks { registry: Shared::clone(&shared), clock }),
         abandon_reason: Arc::new(move |no| shared.load().abandon_reason(no)),
         disable: Arc::new(move |no, reason| disable(&writer, no, reason)),
         compose_event: Arc::new(move |health_event| {
@@ -75,16 +77,19 @@ pub(super) fn settle_callbacks(
 }
 
 /// The targets of replays: the webhooks of the current snapshot.
-struct CurrentWebhooks(Shared);
+struct CurrentWebhooks {
+    registry: Shared,
+    clock: Clock,
+}
 
 impl settle::ReplayTargets for CurrentWebhooks {
     fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
-        self.0.load().matching(event_fields)
+        self.registry.load().matching(event_fields, self.clock.now()).receivers
     }
 
     fn is_held(&self, webhook: WebhookNo) -> bool {
         let held = |webhook: &Arc<Webhook>| matches!(webhook.status, WebhookStatus::Paused | WebhookStatus::Inactive);
-        self.0.load().webhook(webhook).is_some_and(held)
+        self.registry.load().webhook(webhook).is_some_and(held)
     }
 }
 

@@ -84,9 +84,10 @@ fn data(webhook: &Webhook, health_event: &HealthEvent<'_>) -> Map<String, Value>
             put("event_id", json!(event.to_string()));
             put("event_type", json!(event_type));
             put("reason", json!(reason.as_str()));
-            put("attempt_count", json!(attempt.number));
-            put("http_status", json!(attempt.http_status));
-            put("error_message", json!(attempt.error.as_ref().map(ToString::to_string)));
+            let error = attempt.and_then(|attempt| attempt.error.as_ref());
+            put("attempt_count", json!(attempt.map_or(0, |attempt| attempt.number)));
+            put("http_status", json!(attempt.and_then(|attempt| attempt.http_status)));
+            put("error_message", json!(error.map(ToString::to_string)));
         }
     }
     data

@@ -13,7 +13,7 @@ use super::callbacks::ThreadFailures;
 use super::keys::{AdminKey, access, admin_key};
 use super::operational_events::OutboxThread;
 use super::watchdog;
-use super::{CompiledConfig, apply_file};
+use super::{CompiledConfig, apply_file, startup};
 use crate::admit::ProcessHealth;
 use crate::api::routes;
 use crate::auth::SharedAccessRules;
@@ -329,7 +329,7 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
         history_retention: config.history.retention,
     });
     let store = store.map_err(|error| StartError::of_state(error, dir))?;
-    let mut state = settle::open(Box::new(store), settle_options(config))?;
+    let mut state = settle::open(Box::new(store), startup::settle_options(config))?;
     let clock = Clock::system(state.steady());
     let log = commit::open(commit::OpenLog {
         disk: Arc::clone(disk),
@@ -387,13 +387,6 @@ impl SharedResources {
         };
         let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
         dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone()))
-    }
-}
-
-fn settle_options(config: &Config) -> settle::Options {
-    settle::Options {
-        dead_letter_retention: config.dead_letters.retention,
-        disable_after: config.breaker.disable_after,
     }
 }
 

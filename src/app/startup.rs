@@ -9,6 +9,7 @@ use super::callbacks::{self, ThreadFailures};
 use super::server::SharedResources;
 use super::{health, operational_events};
 use crate::admit::ProcessHealth;
+use crate::config::Config;
 use crate::handoff::ToSettle;
 use crate::settle;
 use crate::{commit, registry};
@@ -39,6 +40,7 @@ impl SharedResources {
                 callbacks::ballast(&self.disk, dir),
                 failed,
                 outbox_wakeup,
+                self.clock.clone(),
             ),
         })?;
         operational_events::reconcile(&registry.shared.load(), &running.records, &running.handle)?;
@@ -68,5 +70,13 @@ impl SharedResources {
         let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
         let (failed, metrics) = (Arc::clone(failed), Arc::clone(&self.metrics));
         health::process_health(dir, disk, poison, failed, metrics, commit.handle(), observe)
+    }
+}
+
+/// The settings of settle.
+pub(super) fn settle_options(config: &Config) -> settle::Options {
+    settle::Options {
+        dead_letter_retention: config.dead_letters.retention,
+        disable_after: config.breaker.disable_after,
     }
 }

@@ -23,7 +23,7 @@ enum Command {
         #[arg(value_name = "WEBHOOK", value_parser = parse::path_part)]
         webhook: Option<String>,
         /// Only those that ended for this reason
-        #[arg(long, value_parser = ["exhausted", "not_retryable", "gone", "disabled", "removed", "expired"])]
+        #[arg(long, value_parser = ["exhausted", "not_retryable", "gone", "disabled", "removed", "expired", "filter_too_costly"])]
         reason: Option<String>,
         #[command(flatten)]
         search: SearchArgs,

@@ -43,6 +43,9 @@ pub(super) enum CliError {
     /// The secret is empty, or its environment variable is not set.
     #[error("{from} holds no secret")]
     EmptySecret { from: String },
+    /// The filter needs more work on the event than a server allows.
+    #[error("{0}: a server would make the delivery a dead letter (filter_too_costly)")]
+    FilterTooCostly(crate::filter::TooCostly),
     /// Two values should be read from standard input.
     #[error("only one of {0} can come from standard input")]
     StdinUsedTwice(&'static str),
@@ -142,6 +145,7 @@ impl CliError {
             | Self::InUse
             | Self::Listen { .. }
             | Self::Logging(_)
+            | Self::FilterTooCostly(_)
             | Self::Io(_) => ExitCode::FAILURE,
         }
     }

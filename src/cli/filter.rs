@@ -51,7 +51,9 @@ pub(super) fn run(args: &Args, stdin: &mut dyn Read, out: &mut dyn Write) -> Res
         .map_err(|wrong| CliError::Filter { what: "the event", wrong })?;
     let event_fields = sample.event_fields();
     let filter_input = &mut FilterInput::new(&event_fields);
-    let (matches, rules) = (filter.matches_input(filter_input), filter.explain(filter_input));
+    let matches = filter.matches_input(filter_input).map_err(CliError::FilterTooCostly)?;
+    filter_input.set_work_left(u64::MAX);
+    let rules = filter.explain(filter_input).map_err(CliError::FilterTooCostly)?;
     if args.json {
         writeln!(out, "{}", json!({"matches": matches, "rules": rules}))?;
     } else {

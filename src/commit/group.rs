@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 use super::dedup::{DedupEntry, DedupLookup, DedupTable};
 use super::ids::IdGenerator;
 use crate::handoff::{
-    AdmittedEvent, AnnouncedEvent, CommitError, CommitResults, Committed, EventArrival, ReplyBatch, Submission,
-    shard_of,
+    AdmittedEvent, AnnouncedEvent, CommitError, CommitResults, Committed, CostlyDeliveries, EventArrival, ReplyBatch,
+    Submission, shard_of,
 };
 use crate::limits::WIDE_EVENT_WEBHOOKS;
 use crate::model::{DedupKey, DedupKind, EventId, Timestamp, Webhooks};
@@ -230,13 +230,14 @@ impl GroupCommit {
                     continue;
                 }
                 outcome.accepted += 1;
-                if admitted.webhooks.is_empty() {
+                if admitted.matched.is_empty() {
                     passed = Some((committed.id(), Arc::clone(&permit)));
                     continue;
                 }
                 let id = committed.id();
+                let too_costly = too_costly(&admitted);
                 let webhooks = share(id, admitted, (&lease, now.instant), &mut arrivals, &mut outcome.arrivals);
-                outcome.announced.push(AnnouncedEvent { event: id, webhooks, permit: Arc::clone(&permit) });
+                outcome.announced.push(AnnouncedEvent { event: id, webhooks, too_costly, permit: Arc::clone(&permit) });
             }
             outcome.answers.add(reply, answers);
         }
@@ -246,10 +247,17 @@ impl GroupCommit {
         if let Some((event, permit)) =
             passed.filter(|(id, _)| outcome.announced.last().is_none_or(|last| last.event < *id))
         {
-            outcome.announced.push(AnnouncedEvent { event, webhooks: Webhooks::new(), permit });
+            outcome.announced.push(AnnouncedEvent { event, webhooks: Webhooks::new(), too_costly: None, permit });
         }
         outcome
     }
+}
+
+/// The deliveries of an event that settle makes dead letters. No shard learns of them.
+fn too_costly(admitted: &AdmittedEvent) -> Option<Box<CostlyDeliveries>> {
+    let webhooks = &admitted.matched.too_costly;
+    (!webhooks.is_empty())
+        .then(|| Box::new(CostlyDeliveries { head: admitted.head.clone(), webhooks: webhooks.clone() }))
 }
 
 /// Adds an event to the arrivals of its webhooks' shards. A wide event instead ends the current [`ShardArrivals`].
@@ -260,7 +268,11 @@ fn share(
     arrivals: &mut Vec<Vec<EventArrival>>,
     rounds: &mut Vec<ShardArrivals>,
 ) -> Webhooks {
-    let AdmittedEvent { head, body, webhooks, .. } = admitted;
+    let AdmittedEvent { head, body, matched, .. } = admitted;
+    let webhooks = matched.receivers;
+    if webhooks.is_empty() {
+        return webhooks;
+    }
     if webhooks.len() > WIDE_EVENT_WEBHOOKS {
         let next = vec![Vec::new(); arrivals.len()];
         rounds.push(ShardArrivals { by_shard: std::mem::replace(arrivals, next), wide: Some(id) });

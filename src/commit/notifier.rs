@@ -144,7 +144,12 @@ mod tests {
     const SHARDS: usize = 2;
 
     fn announced(n: u128) -> Vec<AnnouncedEvent> {
-        vec![AnnouncedEvent { event: EventId::from_u128(n), webhooks: smallvec![WebhookNo(0)], permit: permit() }]
+        vec![AnnouncedEvent {
+            event: EventId::from_u128(n),
+            webhooks: smallvec![WebhookNo(0)],
+            too_costly: None,
+            permit: permit(),
+        }]
     }
 
     /// An event for shard 0.

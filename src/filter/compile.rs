@@ -1,16 +1,16 @@
 //! Compiles a filter from JSON, or reports all errors in the filter.
 
-use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::FilterError;
 use super::input::{FieldLocation, IdField};
+use super::pattern::Pattern;
 use super::program::{Comparison, FilterGroup, FilterNode, FilterRule, GroupKind, RuleOperand, RuleTest};
 use super::value::{Literal, ValueSet};
 use crate::json::Path;
 use crate::limits::{
-    FILTER_DEPTH_MAX, FILTER_PATTERN_BYTES_MAX, FILTER_PATTERN_CACHE_BYTES, FILTER_PATTERN_DEPTH_MAX,
-    FILTER_PATTERNS_MAX, FILTER_RULES_MAX, FILTER_TEXT_BYTES_MAX, FILTER_VALUES_MAX, VIOLATIONS_LISTED_MAX,
+    FILTER_DEPTH_MAX, FILTER_PATTERN_WORK_MAX, FILTER_PATTERNS_MAX, FILTER_RULES_MAX, FILTER_TEXT_BYTES_MAX,
+    FILTER_VALUES_MAX, VIOLATIONS_LISTED_MAX,
 };
 use crate::model::Timestamp;
 
@@ -33,14 +33,22 @@ const OPERATORS: [&str; 15] = [
     "not_exists",
 ];
 
-/// Compiles a filter.
+/// A compiled filter, and the size of its regular expressions in bytes.
+pub(super) struct CompiledFilter {
+    pub(super) node: FilterNode,
+    pub(super) pattern_bytes: usize,
+}
+
+/// Compiles a filter. A stored filter may have regular expressions that are too costly for a new filter: it was accepted
+/// by an earlier version of the program, and the work of an event bounds what it costs.
 ///
 /// # Errors
 /// All errors of the filter, each with a JSON pointer.
-pub(super) fn compile(filter: &Value) -> Result<FilterNode, Vec<FilterError>> {
-    let mut compiler = FilterCompiler::default();
+pub(super) fn compile(filter: &Value, is_stored: bool) -> Result<CompiledFilter, Vec<FilterError>> {
+    let mut compiler = FilterCompiler { is_stored, ..FilterCompiler::default() };
     let node = compiler.filter(filter);
-    if compiler.errors.is_empty() { Ok(node) } else { Err(compiler.errors) }
+    let pattern_bytes = compiler.pattern_bytes;
+    if compiler.errors.is_empty() { Ok(CompiledFilter { node, pattern_bytes }) } else { Err(compiler.errors) }
 }
 
 /// Compiles one filter, collects the errors, and counts towards the limits of a filter.
@@ -50,6 +58,9 @@ struct FilterCompiler {
     rules: usize,
     values: usize,
     patterns: usize,
+    pattern_bytes: usize,
+    /// Whether the filter was accepted before.
+    is_stored: bool,
 }
 
 /// The value of a field. An absent field and `null` are the same, as in the other fields of a webhook.
@@ -312,18 +323,24 @@ impl FilterCompiler {
         text
     }
 
-    fn pattern(&mut self, at: &str, text: &str) -> Option<Regex> {
+    fn pattern(&mut self, at: &str, text: &str) -> Option<Pattern> {
         self.patterns += 1;
         if self.patterns > FILTER_PATTERNS_MAX {
             self.add_error(at, format!("a filter has at most {FILTER_PATTERNS_MAX} regular expressions"));
             return None;
         }
-        let built = RegexBuilder::new(text)
-            .size_limit(FILTER_PATTERN_BYTES_MAX)
-            .dfa_size_limit(FILTER_PATTERN_CACHE_BYTES)
-            .nest_limit(FILTER_PATTERN_DEPTH_MAX)
-            .build();
-        built.map_err(|error| self.add_error(at, unusable(&error))).ok()
+        let pattern = Pattern::try_new(text).map_err(|error| self.add_error(at, unusable(&error))).ok()?;
+        self.pattern_bytes += pattern.compiled_bytes();
+        if !self.is_stored && pattern.work_per_byte() > FILTER_PATTERN_WORK_MAX {
+            let detail = format!(
+                "a search for this regular expression costs {} units for each byte, at most {FILTER_PATTERN_WORK_MAX} are \
+                 allowed: fewer or smaller repetitions, or ASCII classes such as [0-9A-Za-z]",
+                pattern.work_per_byte()
+            );
+            self.add_error(at, detail);
+            return None;
+        }
+        Some(pattern)
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::TooCostly;
 use super::input::{FieldValue, FilterInput};
 use super::program::{FilterNode, GroupKind};
 use crate::limits::FILTER_TEST_VALUE_BYTES_MAX;
@@ -78,13 +79,20 @@ impl<'a> RuleResult<'a> {
 
 impl FilterNode {
     /// Appends the result of each group and rule, in the order of the filter. Returns whether the whole node matches.
-    pub(super) fn explain<'a>(&'a self, input: &mut FilterInput<'a>, results: &mut Vec<RuleResult<'a>>) -> bool {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the results need more work than is left.
+    pub(super) fn explain<'a>(
+        &'a self,
+        input: &mut FilterInput<'a>,
+        results: &mut Vec<RuleResult<'a>>,
+    ) -> Result<bool, TooCostly> {
         match self {
             Self::Rule(rule) => {
-                let found = rule.find(input);
-                let matches = rule.matches(found.as_ref());
+                let found = rule.find(input)?;
+                let matches = rule.matches(found.as_ref(), input)?;
                 results.push(RuleResult::new(&*rule.pointer, matches).with(found.as_ref()));
-                matches
+                Ok(matches)
             }
             Self::Group(group) => {
                 let at = results.len();
@@ -92,7 +100,10 @@ impl FilterNode {
                     results.push(RuleResult::of_group(&**pointer, group.kind.name(), false));
                 }
                 // Every node is evaluated, even if the result of the group is already known.
-                let held = group.nodes.iter().filter(|node| node.explain(input, results)).count();
+                let mut held = 0;
+                for node in &group.nodes {
+                    held += usize::from(node.explain(input, results)?);
+                }
                 let matches = match group.kind {
                     GroupKind::And => held == group.nodes.len(),
                     GroupKind::Or => held > 0,
@@ -101,7 +112,7 @@ impl FilterNode {
                 if group.pointer.is_some() {
                     results[at].matches = matches;
                 }
-                matches
+                Ok(matches)
             }
         }
     }

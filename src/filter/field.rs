@@ -30,7 +30,10 @@ impl EventField {
     /// The value of the field as text; `None` if the value is absent or `null`. JSON strings are decoded, so `7` and
     /// `"7"` give the same text. Other values give their JSON text.
     pub fn text<'a>(&self, event_fields: &EventFields<'a>) -> Option<Cow<'a, str>> {
-        let found = FilterInput::new(event_fields).find(&self.location)?;
+        let mut input = FilterInput::new(event_fields);
+        // The result must not depend on a budget: the order of deliveries does.
+        input.set_work_left(u64::MAX);
+        let found = input.find(&self.location).ok().flatten()?;
         match found {
             FieldValue::Json(b"null") => None,
             // A string with an escape that is not valid Unicode gives its JSON text.

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::EventFields;
+use super::{EventFields, TooCostly};
 use crate::json::{Document, Path};
+use crate::limits::FILTER_EVENT_WORK_MAX;
 use crate::model::Timestamp;
 
 /// The input of filters: the fields of an event, and the parts of its payload that were parsed so far. All filters that
@@ -13,6 +14,8 @@ pub struct FilterInput<'a> {
     event_fields: EventFields<'a>,
     data: Document<'a>,
     metadata: Document<'a>,
+    /// The units of work that filters may still do.
+    left: u64,
 }
 
 /// A value of an event that a rule tests.
@@ -100,14 +103,34 @@ impl FieldLocation {
 }
 
 impl<'a> FilterInput<'a> {
-    /// Creates the input. Nothing is parsed yet.
+    /// Creates the input. Nothing is parsed yet. Filters may do the work of one event ([`FILTER_EVENT_WORK_MAX`]).
     pub fn new(event_fields: &EventFields<'a>) -> Self {
         let metadata = event_fields.metadata.unwrap_or_default();
         Self {
             event_fields: *event_fields,
             data: Document::new(event_fields.data),
             metadata: Document::new(metadata.as_bytes()),
+            left: FILTER_EVENT_WORK_MAX,
         }
+    }
+
+    /// Sets the units of work that filters may do from now on.
+    pub fn set_work_left(&mut self, units: u64) {
+        self.left = units;
+    }
+
+    /// The units of work that filters may still do.
+    pub fn work_left(&self) -> u64 {
+        self.left
+    }
+
+    /// Counts work before it is done.
+    ///
+    /// # Errors
+    /// [`TooCostly`] if less work is left. The work must not be done then.
+    pub fn spend(&mut self, units: u64) -> Result<(), TooCostly> {
+        self.left = self.left.checked_sub(units).ok_or(TooCostly)?;
+        Ok(())
     }
 
     /// The fields of the event.
@@ -116,22 +139,32 @@ impl<'a> FilterInput<'a> {
     }
 
     /// The value at a location; `None` if the event has no such value.
-    pub(super) fn find(&mut self, location: &FieldLocation) -> Option<FieldValue<'a>> {
-        let below = self.data.find(&location.data).or_else(|| self.data.find(&location.fields));
-        below.map(FieldValue::Json).or_else(|| self.own(location.own.as_ref()?))
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the lookup needs more work than is left.
+    pub(super) fn find(&mut self, location: &FieldLocation) -> Result<Option<FieldValue<'a>>, TooCostly> {
+        for path in [&location.data, &location.fields] {
+            if let Some(raw) = self.data.find_within(path, &mut self.left)? {
+                return Ok(Some(FieldValue::Json(raw)));
+            }
+        }
+        location.own.as_ref().map_or(Ok(None), |own| self.own(own))
     }
 
     /// An id of the event; if the event has no such id, the value at `location`.
-    pub(super) fn id(&mut self, id: IdField, location: &FieldLocation) -> Option<FieldValue<'a>> {
+    ///
+    /// # Errors
+    /// As for [`Self::find`].
+    pub(super) fn id(&mut self, id: IdField, location: &FieldLocation) -> Result<Option<FieldValue<'a>>, TooCostly> {
         match id.of(&self.event_fields) {
-            Some(own) => Some(FieldValue::Id(own)),
+            Some(own) => Ok(Some(FieldValue::Id(own))),
             None => self.find(location),
         }
     }
 
-    fn own(&mut self, own: &HeadField) -> Option<FieldValue<'a>> {
+    fn own(&mut self, own: &HeadField) -> Result<Option<FieldValue<'a>>, TooCostly> {
         let event_fields = self.event_fields;
-        match own {
+        Ok(match own {
             HeadField::Type => Some(FieldValue::Text(event_fields.event_type)),
             HeadField::Source => Some(FieldValue::Text(event_fields.source)),
             HeadField::Tenant => Some(FieldValue::Id(event_fields.tenant)),
@@ -139,10 +172,10 @@ impl<'a> FilterInput<'a> {
             HeadField::ExternalId => event_fields.external_id.map(FieldValue::Id),
             HeadField::Id(id) => id.of(&event_fields).map(FieldValue::Id),
             HeadField::Data(None) => Some(FieldValue::Json(event_fields.data.trim_ascii())),
-            HeadField::Data(Some(path)) => self.data.find(path).map(FieldValue::Json),
+            HeadField::Data(Some(path)) => self.data.find_within(path, &mut self.left)?.map(FieldValue::Json),
             HeadField::Metadata(None) => event_fields.metadata.map(|metadata| FieldValue::Json(metadata.as_bytes())),
-            HeadField::Metadata(Some(path)) => self.metadata.find(path).map(FieldValue::Json),
-        }
+            HeadField::Metadata(Some(path)) => self.metadata.find_within(path, &mut self.left)?.map(FieldValue::Json),
+        })
     }
 }
 

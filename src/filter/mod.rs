@@ -4,7 +4,9 @@
 //! Invariants:
 //!
 //! - A filter that cannot be compiled is refused, and every error is reported.
-//! - Matching never fails. An event whose types do not fit does not match.
+//! - An event whose types do not fit does not match.
+//! - The work of filters is counted before it is done, in units that are computed from sizes. A filter that needs more
+//!   work than is left fails with [`TooCostly`].
 //! - A payload is parsed only when a rule needs the payload, and only once for all rules of all webhooks.
 //!
 //! This folder must never know webhooks, the log or HTTP.
@@ -16,6 +18,7 @@ mod compile;
 mod explain;
 mod field;
 mod input;
+mod pattern;
 mod program;
 mod sample;
 mod value;
@@ -26,10 +29,12 @@ mod tests;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::json::LookupTooLong;
 use crate::model::{NewEvent, Timestamp};
 pub use explain::RuleResult;
 pub use field::EventField;
 pub use input::FilterInput;
+pub use pattern::pattern_work_per_byte;
 pub use sample::SampleEvent;
 
 /// A compiled filter and the JSON that it was compiled from.
@@ -37,6 +42,18 @@ pub use sample::SampleEvent;
 pub struct Filter {
     source: Box<RawValue>,
     program: program::FilterNode,
+    pattern_bytes: usize,
+}
+
+/// A filter needs more work than is left for the event or its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the filter needs more work on this event than is allowed")]
+pub struct TooCostly;
+
+impl From<LookupTooLong> for TooCostly {
+    fn from(_: LookupTooLong) -> Self {
+        Self
+    }
 }
 
 /// An error in a filter or a sample event.
@@ -98,9 +115,26 @@ impl Filter {
     /// # Errors
     /// All errors of the filter, each with a JSON pointer.
     pub fn compile(filter: &Value) -> Result<Self, Vec<FilterError>> {
-        let program = compile::compile(filter)?;
+        Self::try_new(filter, false)
+    }
+
+    /// Compiles a stored filter, also if its regular expressions are too costly for a new filter.
+    ///
+    /// # Errors
+    /// As for [`Self::compile`].
+    pub fn compile_stored(filter: &Value) -> Result<Self, Vec<FilterError>> {
+        Self::try_new(filter, true)
+    }
+
+    fn try_new(filter: &Value, is_stored: bool) -> Result<Self, Vec<FilterError>> {
+        let compile::CompiledFilter { node, pattern_bytes } = compile::compile(filter, is_stored)?;
         let wrong = |error: serde_json::Error| vec![FilterError { pointer: String::new(), detail: error.to_string() }];
-        Ok(Self { source: serde_json::value::to_raw_value(filter).map_err(wrong)?, program })
+        Ok(Self { source: serde_json::value::to_raw_value(filter).map_err(wrong)?, program: node, pattern_bytes })
+    }
+
+    /// The bytes of the compiled regular expressions.
+    pub fn pattern_bytes(&self) -> usize {
+        self.pattern_bytes
     }
 
     /// The filter as written.
@@ -109,19 +143,28 @@ impl Filter {
     }
 
     /// Whether an event matches.
-    pub fn matches(&self, event_fields: &EventFields<'_>) -> bool {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the result needs more than the work of one event.
+    pub fn matches(&self, event_fields: &EventFields<'_>) -> Result<bool, TooCostly> {
         self.matches_input(&mut FilterInput::new(event_fields))
     }
 
     /// Whether an event matches. Several filters can share the input, so that the payload is parsed only once.
-    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> bool {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the result needs more work than is left.
+    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> Result<bool, TooCostly> {
         self.program.matches(input)
     }
 
     /// Returns the result of each group and rule, with its pointer in the filter.
-    pub fn explain<'a>(&'a self, input: &mut FilterInput<'a>) -> Vec<RuleResult<'a>> {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the results need more work than is left.
+    pub fn explain<'a>(&'a self, input: &mut FilterInput<'a>) -> Result<Vec<RuleResult<'a>>, TooCostly> {
         let mut results = Vec::new();
-        self.program.explain(input, &mut results);
-        results
+        self.program.explain(input, &mut results)?;
+        Ok(results)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use regex::Regex;
-
+use super::TooCostly;
 use super::input::{FieldLocation, FieldValue, FilterInput, IdField};
+use super::pattern::Pattern;
 use super::value::{Literal, ValueSet};
-use crate::limits::FILTER_SEARCHED_BYTES_MAX;
+use crate::limits::{FILTER_ARRAY_BYTE_WORK, FILTER_RULE_WORK, FILTER_SEARCHED_BYTES_MAX};
 use crate::model::Timestamp;
 
 /// A group or a rule. Groups are nested at most [`crate::limits::FILTER_DEPTH_MAX`] deep.
@@ -76,7 +76,7 @@ pub(super) enum RuleTest {
     Contains(Literal),
     StartsWith(Box<str>),
     EndsWith(Box<str>),
-    Matches(Regex),
+    Matches(Pattern),
     Between(Option<Timestamp>, Option<Timestamp>),
 }
 
@@ -102,16 +102,24 @@ impl Comparison {
 
 impl FilterNode {
     /// Whether the event matches.
-    pub(super) fn matches(&self, input: &mut FilterInput<'_>) -> bool {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the result needs more work than is left.
+    pub(super) fn matches(&self, input: &mut FilterInput<'_>) -> Result<bool, TooCostly> {
         match self {
-            Self::Group(group) => match group.kind {
-                GroupKind::And => group.nodes.iter().all(|node| node.matches(input)),
-                GroupKind::Or => group.nodes.iter().any(|node| node.matches(input)),
-                GroupKind::Not => !group.nodes.iter().any(|node| node.matches(input)),
-            },
+            Self::Group(group) => {
+                // The first node with this result decides.
+                let decisive = group.kind != GroupKind::And;
+                for node in &group.nodes {
+                    if node.matches(input)? == decisive {
+                        return Ok(group.kind == GroupKind::Or);
+                    }
+                }
+                Ok(group.kind != GroupKind::Or)
+            }
             Self::Rule(rule) => {
-                let found = rule.find(input);
-                rule.matches(found.as_ref())
+                let found = rule.find(input)?;
+                rule.matches(found.as_ref(), input)
             }
         }
     }
@@ -119,21 +127,56 @@ impl FilterNode {
 
 impl FilterRule {
     /// The value that the rule tests; `None` if the event has no such value.
-    pub(super) fn find<'a>(&self, input: &mut FilterInput<'a>) -> Option<FieldValue<'a>> {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the lookup needs more work than is left.
+    pub(super) fn find<'a>(&self, input: &mut FilterInput<'a>) -> Result<Option<FieldValue<'a>>, TooCostly> {
+        input.spend(FILTER_RULE_WORK)?;
         match &self.operand {
             RuleOperand::Field(location) => input.find(location),
             RuleOperand::Id(id, location) => input.id(*id, location),
-            RuleOperand::Timestamp => Some(FieldValue::Time(input.event_fields().timestamp)),
+            RuleOperand::Timestamp => Ok(Some(FieldValue::Time(input.event_fields().timestamp))),
         }
     }
 
     /// Whether the rule matches the found value.
-    pub(super) fn matches(&self, found: Option<&FieldValue<'_>>) -> bool {
-        found.is_some_and(|found| self.test.matches(found)) != self.is_negated
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the test needs more work than is left.
+    pub(super) fn matches(
+        &self,
+        found: Option<&FieldValue<'_>>,
+        input: &mut FilterInput<'_>,
+    ) -> Result<bool, TooCostly> {
+        let Some(found) = found else { return Ok(self.is_negated) };
+        input.spend(self.test.work(found))?;
+        Ok(self.test.matches(found) != self.is_negated)
     }
 }
 
 impl RuleTest {
+    /// The units of work of the test on this value.
+    fn work(&self, found: &FieldValue<'_>) -> u64 {
+        let bytes = match found {
+            FieldValue::Json(raw) => raw.len() as u64,
+            FieldValue::Id(text) | FieldValue::Text(text) => text.len() as u64,
+            FieldValue::Time(_) => 0,
+        };
+        let is_array = matches!(found, FieldValue::Json(raw) if raw.first() == Some(&b'['));
+        match self {
+            Self::Exists | Self::Between(..) => 0,
+            Self::In(_) | Self::Ids(_) | Self::Contains(_) if is_array => bytes * FILTER_ARRAY_BYTE_WORK,
+            Self::Matches(pattern) if bytes <= FILTER_SEARCHED_BYTES_MAX as u64 => {
+                bytes * (1 + u64::from(pattern.work_per_byte()))
+            }
+            // A longer value is not searched.
+            Self::Contains(_) | Self::StartsWith(_) | Self::EndsWith(_) | Self::Matches(_) => {
+                bytes.min(FILTER_SEARCHED_BYTES_MAX as u64)
+            }
+            Self::Equals(_) | Self::Compare(..) | Self::In(_) | Self::Ids(_) => bytes,
+        }
+    }
+
     fn matches(&self, found: &FieldValue<'_>) -> bool {
         match self {
             Self::Exists => true,

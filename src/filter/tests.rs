@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::limits::{
-    FILTER_DEPTH_MAX, FILTER_PATTERNS_MAX, FILTER_RULES_MAX, FILTER_SEARCHED_BYTES_MAX, FILTER_VALUES_MAX,
+    FILTER_DEPTH_MAX, FILTER_EVENT_WORK_MAX, FILTER_FIRST_WORK, FILTER_PATTERNS_MAX, FILTER_RULES_MAX,
+    FILTER_SEARCHED_BYTES_MAX, FILTER_VALUES_MAX,
 };
 
 fn filter(written: &Value) -> Filter {
@@ -39,10 +40,11 @@ fn event_fields(data: &str) -> EventFields<'_> {
 
 fn passes(written: &Value, data: &str) -> bool {
     let (filter, event_fields) = (filter(written), event_fields(data));
-    let passes = filter.matches(&event_fields);
+    let passes = filter.matches(&event_fields).unwrap();
     // Matching and explaining use different code. Both must agree.
     let mut results = Vec::new();
-    assert_eq!(filter.program.explain(&mut FilterInput::new(&event_fields), &mut results), passes, "{written} {data}");
+    let explained = filter.program.explain(&mut FilterInput::new(&event_fields), &mut results);
+    assert_eq!(explained, Ok(passes), "{written} {data}");
     passes
 }
 
@@ -235,7 +237,7 @@ fn ids_of_the_payload_replace_missing_ids_of_the_event() {
     ] {
         assert_eq!(
             filter.matches(&EventFields { user_id: own, data: data.as_bytes(), ..EventFields::default() }),
-            wanted,
+            Ok(wanted),
             "{data}"
         );
     }
@@ -378,7 +380,7 @@ fn each_rule_reports_the_value_that_it_found() {
     ]}, "fields": {"long": "x"}, "user_id": [5]});
     let data = format!(r#"{{"amount":1500.50,"long":"{}"}}"#, "x".repeat(2000));
     let (filter, event_fields) = (filter(&written), event_fields(&data));
-    let results = filter.explain(&mut FilterInput::new(&event_fields));
+    let results = filter.explain(&mut FilterInput::new(&event_fields)).unwrap();
     assert_eq!(
         serde_json::to_string(&results).unwrap(),
         concat!(
@@ -455,7 +457,10 @@ proptest! {
         field in "[a.b/~0]{0,5}",
     ) {
         match Filter::compile(&condition(&field, &operator, &value)) {
-            Ok(filter) => { filter.matches(&event_fields(r#"{"a":{"b":1},"b":"a"}"#)); }
+            Ok(filter) => {
+                let matches = filter.matches(&event_fields(r#"{"a":{"b":1},"b":"a"}"#));
+                prop_assert!(matches.is_ok());
+            }
             Err(wrong) => prop_assert!(!wrong.is_empty() && wrong.iter().all(|e| e.pointer.starts_with("/conditions"))),
         }
     }
@@ -494,4 +499,77 @@ fn equal_ids_give_equal_field_texts() {
     }
     assert_eq!(EventField::try_new("a.b").unwrap(), EventField::try_new("a.b").unwrap());
     assert_ne!(EventField::try_new("a.b").unwrap(), EventField::try_new("/a/b").unwrap());
+}
+
+/// Text on which a general search for [`COSTLY`] makes a new state for each byte.
+fn costly_text(bytes: usize) -> String {
+    let mut random = 12_345_u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if random >> 63 == 1 { 'a' } else { 'b' }
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+const COSTLY: &str = "[ab]*a[ab]{400}c";
+
+#[test]
+fn the_work_of_filters_is_bounded_before_it_is_done() {
+    let pattern = filter(&condition("a", "matches", &json!(COSTLY)));
+    let short = format!(r#"{{"a":"{}"}}"#, costly_text(2_000));
+    assert_eq!(pattern.matches(&event_fields(&short)), Ok(false));
+    let long = format!(r#"{{"a":"{}"}}"#, costly_text(60_000));
+    assert_eq!(pattern.matches(&event_fields(&long)), Err(TooCostly));
+    // Nothing was searched, so nothing but the lookup was counted.
+    let event_fields = event_fields(&long);
+    let mut input = FilterInput::new(&event_fields);
+    assert_eq!(pattern.matches_input(&mut input), Err(TooCostly));
+    assert!(FILTER_EVENT_WORK_MAX - input.work_left() < 10_000);
+    assert!(pattern.explain(&mut input).is_err());
+}
+
+#[test]
+fn each_kind_of_costly_rule_is_counted() {
+    let list: Vec<_> = (0..100).map(|n| json!({"field": "list", "operator": "in", "value": [n]})).collect();
+    let texts: Vec<_> =
+        (0..100).map(|n| json!({"field": "text", "operator": "contains", "value": n.to_string()})).collect();
+    let names: Vec<_> = (0..100).map(|n| json!({"field": format!("map.{n}"), "operator": "exists"})).collect();
+    let any = |rules: Vec<Value>| json!({"conditions": {"operator": "or", "rules": rules}});
+    let data = |name: &str, value: String| format!(r#"{{"{name}":{value}}}"#);
+    let numbers = |count: usize| format!("[{}]", vec!["1000000"; count].join(","));
+    let map =
+        |count: usize| format!("{{{}}}", (0..count).map(|n| format!(r#""x{n}":0"#)).collect::<Vec<_>>().join(","));
+    let text = |bytes: usize| format!(r#""{}\\n""#, "x".repeat(bytes));
+    for (rules, name, usual, costly) in [
+        (list, "list", numbers(100), numbers(60_000)),
+        (texts, "text", text(1_000), text(60_000)),
+        (names, "map", map(1_000), map(400_000)),
+    ] {
+        let filter = filter(&any(rules));
+        assert_eq!(filter.matches(&event_fields(&data(name, usual))), Ok(false), "{name}");
+        assert_eq!(filter.matches(&event_fields(&data(name, costly))), Err(TooCostly), "{name}");
+    }
+}
+
+#[test]
+fn usual_filters_need_little_work() {
+    let written = json!({"fields": {"status": ["paid", "open"], "customer.tier": "gold"}, "user_id": [123, 5],
+        "conditions": {"operator": "and", "rules": [
+            {"field": "amount", "operator": "greater_than", "value": 1000},
+            {"field": "email", "operator": "matches", "value": r"^[^@\s]+@[^@\s]+\.[a-z]{2,}$"}]}});
+    let data = r#"{"status":"paid","customer":{"tier":"gold"},"amount":1500,"email":"somebody@example.com"}"#;
+    let (filter, event_fields) = (filter(&written), event_fields(data));
+    let mut input = FilterInput::new(&event_fields);
+    assert_eq!(filter.matches_input(&mut input), Ok(true));
+    let work = FILTER_EVENT_WORK_MAX - input.work_left();
+    assert!(work < FILTER_FIRST_WORK / 4, "{work}");
+}
+
+#[test]
+fn new_expressions_are_bounded_and_stored_ones_still_compile() {
+    let written = condition("a", "matches", &json!("[ab]*a[ab]{3600}c"));
+    let wrong = Filter::compile(&written).unwrap_err();
+    assert_eq!(wrong[0].pointer, "/conditions/value");
+    assert!(wrong[0].detail.contains("at most 1024 are allowed: fewer or smaller repetitions"), "{}", wrong[0]);
+    assert!(Filter::compile_stored(&written).is_ok());
 }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use smallvec::SmallVec;
 
 use super::CommitReply;
-use crate::model::{DedupKey, DedupKind, EventId, WebhookNo, Webhooks};
+use crate::model::{DedupKey, DedupKind, EventId, MatchedWebhooks, WebhookNo};
 use crate::outbound::Event;
 use crate::runtime::{BodyLease, IngestPermit};
 use crate::storage::{DurableEvent, Poison};
@@ -25,8 +25,8 @@ pub struct AdmittedEvent {
     /// A second key that is accepted only once. An event whose nonce was already used is a duplicate of the event that
     /// used it.
     pub nonce: Option<DedupKey>,
-    /// The webhooks that receive the event, in ascending order.
-    pub webhooks: Webhooks,
+    /// The webhooks that matched.
+    pub matched: MatchedWebhooks,
 }
 
 /// The events of one request, in the order sent, and the channel for the commit results.

@@ -17,8 +17,19 @@ pub struct AnnouncedEvent {
     pub event: EventId,
     /// The webhooks of its deliveries, in ascending order.
     pub webhooks: Webhooks,
+    /// The deliveries that are dead letters from the start. `None` for almost all events.
+    pub too_costly: Option<Box<CostlyDeliveries>>,
     /// The request's ingest permits, dropped when each delivery has a durable outcome or row.
     pub permit: Arc<IngestPermit>,
+}
+
+/// The deliveries of an event whose filters were too costly to evaluate.
+#[derive(Debug)]
+pub struct CostlyDeliveries {
+    /// The event's encoded head.
+    pub head: Bytes,
+    /// The webhooks, in ascending order.
+    pub webhooks: Box<[WebhookNo]>,
 }
 
 /// An attempt and the decision after it, or a delivery that ended without an attempt.

@@ -8,7 +8,7 @@ use super::draft::EventDraft;
 use super::key::{DedupScope, RequestBuffer};
 use crate::filter::EventFields;
 use crate::handoff::AdmittedEvent;
-use crate::model::{NewEvent, Webhooks};
+use crate::model::{MatchedWebhooks, NewEvent, Webhooks};
 
 /// The approximate size of an encoded head in bytes.
 const HEAD_BYTES: usize = 256;
@@ -60,8 +60,12 @@ impl<'a, M: Matcher> EventBuilder<'a, M> {
         if self.heads.is_empty() {
             self.heads.reserve_exact(HEAD_BYTES * self.expected + headers_bytes(draft));
         }
-        let event =
-            encode(draft, &mut self.request, |event_fields| self.matcher.matching(event_fields), &mut self.heads);
+        let event = encode(
+            draft,
+            &mut self.request,
+            |fields| self.matcher.matching(fields, draft.received_at),
+            &mut self.heads,
+        );
         self.ends.push(self.heads.len());
         if draft.raw.is_none() && !holds(self.request.bytes, draft.data) {
             self.bytes += draft.data.len();
@@ -84,7 +88,7 @@ impl<'a, M: Matcher> EventBuilder<'a, M> {
 /// Builds an event for webhooks that the caller chose, such as a test delivery. The log never has this event.
 pub fn build_for(webhooks: Webhooks, draft: &EventDraft<'_>, request: &Bytes) -> AdmittedEvent {
     let mut head = Vec::with_capacity(HEAD_BYTES + headers_bytes(draft));
-    let event = encode(draft, &mut RequestBuffer::new(request), |_| webhooks, &mut head);
+    let event = encode(draft, &mut RequestBuffer::new(request), |_| webhooks.into(), &mut head);
     AdmittedEvent { head: head.into(), ..event }
 }
 
@@ -93,7 +97,7 @@ pub fn build_for(webhooks: Webhooks, draft: &EventDraft<'_>, request: &Bytes) ->
 fn encode(
     draft: &EventDraft<'_>,
     request: &mut RequestBuffer<'_>,
-    find: impl FnOnce(&EventFields<'_>) -> Webhooks,
+    find: impl FnOnce(&EventFields<'_>) -> MatchedWebhooks,
     heads: &mut Vec<u8>,
 ) -> AdmittedEvent {
     let scope = DedupScope { tenant: draft.tenant, origin: draft.origin };
@@ -121,9 +125,9 @@ fn encode(
         inbound: draft.inbound,
         hops: draft.hops,
     };
-    let webhooks = find(&EventFields::of(&new, draft.data));
-    new.encode(&webhooks, heads);
-    AdmittedEvent { head: Bytes::new(), body: keep(request.bytes, draft), dedup, nonce: new.nonce, webhooks }
+    let matched = find(&EventFields::of(&new, draft.data));
+    new.encode_matched(&matched, heads);
+    AdmittedEvent { head: Bytes::new(), body: keep(request.bytes, draft), dedup, nonce: new.nonce, matched }
 }
 
 /// The event's body, which outlives the request: its data, followed by the request's body if that is kept.

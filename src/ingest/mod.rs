@@ -24,19 +24,19 @@ pub use operational_events::OperationalEvent;
 
 use crate::filter::EventFields;
 use crate::handoff::{CommitError, CommitHandle, CommitReply, Committed, ReplyRouter, Submission};
-use crate::model::Webhooks;
+use crate::model::{MatchedWebhooks, Timestamp};
 use crate::registry::Shared;
 use crate::runtime::{IngestPermits, MemoryBudget};
 
 /// Finds the webhooks that an event goes to.
 pub trait Matcher: Send + Sync + 'static {
-    /// The numbers of the webhooks, ascending.
-    fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks;
+    /// The webhooks. `now` is the time of the wall clock, at which the work of their filters is charged.
+    fn matching(&self, event_fields: &EventFields<'_>, now: Timestamp) -> MatchedWebhooks;
 }
 
 impl Matcher for Shared {
-    fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
-        self.load().matching(event_fields)
+    fn matching(&self, event_fields: &EventFields<'_>, now: Timestamp) -> MatchedWebhooks {
+        self.load().matching(event_fields, now)
     }
 }
 
@@ -126,7 +126,7 @@ impl<M: Matcher, S: Submit> Ingest<M, S> {
         reply_router: Option<&ReplyRouter>,
     ) -> Result<IngestResults, CommitError> {
         let EventBatch { events, bytes } = batch;
-        let counts: SmallVec<[usize; 1]> = events.iter().map(|event| event.webhooks.len()).collect();
+        let counts: SmallVec<[usize; 1]> = events.iter().map(|event| event.matched.len()).collect();
         if counts.is_empty() {
             return Ok(IngestResults::new());
         }

@@ -12,7 +12,9 @@ use crate::handoff;
 use crate::inbound::source::testing::build;
 use crate::inbound::source::{ContentKind, Source};
 use crate::limits::{CLIENT_ID_BYTES_MAX, INGEST_PERMIT_WAIT};
-use crate::model::{DedupBy, DedupKey, DedupKind, EventHead, EventId, SourceId, Timestamp, WebhookNo, data_of, raw_of};
+use crate::model::{
+    DedupBy, DedupKey, DedupKind, EventHead, EventId, SourceId, Timestamp, WebhookNo, Webhooks, data_of, raw_of,
+};
 use crate::runtime::Clock;
 use crate::signature::RequestParts;
 use crate::storage::DurableEvent;
@@ -40,8 +42,8 @@ enum CommitBehaviour {
 }
 
 impl Matcher for FakeCommit {
-    fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
-        (1..=event_fields.event_type.len() as u32).map(WebhookNo).collect()
+    fn matching(&self, event_fields: &EventFields<'_>, _: Timestamp) -> MatchedWebhooks {
+        (1..=event_fields.event_type.len() as u32).map(WebhookNo).collect::<Webhooks>().into()
     }
 }
 

@@ -9,6 +9,16 @@ use crate::limits::{DOCUMENT_MEMBERS_MAX, FILTER_PATH_BYTES_MAX, FILTER_PATH_SEG
 
 /// Objects with at most this many members are searched linearly. Larger objects are sorted by name first.
 const UNSORTED_MAX: usize = 32;
+/// Units of work of a step of a path, without the members that are compared.
+const STEP_WORK: u64 = 2;
+/// Members whose names are compared in one unit of work.
+const MEMBERS_PER_UNIT: u64 = 4;
+/// Bytes of a container that are skipped in one unit of work.
+const SKIPPED_BYTES_PER_UNIT: u64 = 16;
+/// Units of work to index a member.
+const MEMBER_WORK: u64 = 4;
+/// Units of work to sort a member of a large object.
+const SORTED_MEMBER_WORK: u64 = 16;
 /// An index that is out of range for members and for containers.
 const NO_CONTAINER: u32 = u32::MAX;
 
@@ -73,6 +83,11 @@ impl PathStep {
     }
 }
 
+/// A lookup would need more work than is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lookup needs more work than is left")]
+pub struct LookupTooLong;
+
 /// A JSON document with an index of the objects and arrays that were searched before. The text must be validated JSON; in
 /// other text, lookups find nothing or a wrong range of bytes.
 #[derive(Debug, Clone)]
@@ -119,42 +134,66 @@ impl<'a> Document<'a> {
 
     /// The value at the path, as written in the text. If a member name occurs twice, the last one wins.
     pub fn find(&mut self, path: &Path) -> Option<&'a [u8]> {
+        self.find_within(path, &mut u64::MAX.clone()).ok().flatten()
+    }
+
+    /// The value at the path, as for [`Self::find`]. Subtracts the work of the lookup from `left`, in units of a few
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// [`LookupTooLong`] if more work is needed than is left. The part of the index that was built so far is kept.
+    pub fn find_within(&mut self, path: &Path, left: &mut u64) -> Result<Option<&'a [u8]>, LookupTooLong> {
         if self.root.is_none() {
-            self.root = Some(root_span(self.text)?);
+            self.root = root_span(self.text);
         }
-        let mut value = self.root?;
+        let Some(mut value) = self.root else { return Ok(None) };
         // The index of the member that holds `value`, or `NO_CONTAINER` for the root. `None`: the value is not indexed.
         let mut owner = Some(NO_CONTAINER);
         for step in &path.0 {
-            let inside = owner.and_then(|owner| self.index_container(owner, value));
-            if let Some(container) = inside {
-                let at = self.member(container, step, value)?;
-                (value, owner) = (self.members[at].value, Some(at as u32));
+            let inside = match owner {
+                Some(owner) => self.index_container(owner, value, left)?,
+                None => None,
+            };
+            let next = if let Some(container) = inside {
+                spend(left, STEP_WORK + u64::from(container.len).min(UNSORTED_MAX as u64) / MEMBERS_PER_UNIT)?;
+                self.member(container, step, value).map(|at| (self.members[at].value, Some(at as u32)))
             } else {
-                (value, owner) = (search(self.text, value, step)?, None);
-            }
+                if is_container(value.of(self.text)) {
+                    spend(left, value.len())?;
+                }
+                search(self.text, value, step).map(|value| (value, None))
+            };
+            let Some(next) = next else { return Ok(None) };
+            (value, owner) = next;
         }
-        Some(value.of(self.text))
+        Ok(Some(value.of(self.text)))
     }
 
     /// The container of the value, indexed now if it was not before. Returns `None` if the value is not an object or array,
     /// or the index is full.
-    fn index_container(&mut self, owner: u32, value: ByteSpan) -> Option<Container> {
+    fn index_container(
+        &mut self,
+        owner: u32,
+        value: ByteSpan,
+        left: &mut u64,
+    ) -> Result<Option<Container>, LookupTooLong> {
         let known = self.members.get(owner as usize).map_or(self.inside, |member| member.inside);
         if let Some(container) = self.containers.get(known as usize) {
-            return Some(*container);
+            return Ok(Some(*container));
         }
         let text = self.text;
-        if !matches!(value.of(text).first(), Some(b'{' | b'[')) {
-            return None;
+        if !is_container(value.of(text)) {
+            return Ok(None);
         }
+        spend(left, value.len() / SKIPPED_BYTES_PER_UNIT)?;
         let first = self.members.len();
         if first == 0 {
             self.members.reserve(UNSORTED_MAX);
         }
-        let (mut is_object, mut fits) = (false, true);
+        let (mut is_object, mut fits, mut is_paid) = (false, true, true);
         let read = visit_children(text, value, |name, value| {
-            fits = self.members.len() < DOCUMENT_MEMBERS_MAX;
+            is_paid = spend(left, MEMBER_WORK).is_ok();
+            fits = is_paid && self.members.len() < DOCUMENT_MEMBERS_MAX;
             is_object = name.is_some();
             if fits && let Some(member) = self.read(name, value) {
                 self.members.push(member);
@@ -163,10 +202,14 @@ impl<'a> Document<'a> {
         });
         if !fits || read.is_none() {
             self.members.truncate(first);
-            return None;
+            return if is_paid { Ok(None) } else { Err(LookupTooLong) };
         }
         let container = Container { first: first as u32, len: (self.members.len() - first) as u32 };
         if is_object && container.len as usize > UNSORTED_MAX {
+            if spend(left, SORTED_MEMBER_WORK * u64::from(container.len)).is_err() {
+                self.members.truncate(first);
+                return Err(LookupTooLong);
+            }
             let unescaped = &self.unescaped;
             self.members[first..].sort_unstable_by_key(|member| (member.name(text, unescaped), member.value.start));
         }
@@ -176,7 +219,7 @@ impl<'a> Document<'a> {
             Some(member) => member.inside = no,
             None => self.inside = no,
         }
-        Some(container)
+        Ok(Some(container))
     }
 
     /// The index entry of a member. Returns `None` if its name has no UTF-8 form (half of a surrogate pair).
@@ -215,6 +258,15 @@ impl Member {
     fn name<'t>(&self, text: &'t [u8], unescaped: &'t str) -> &'t [u8] {
         self.name.of(if self.is_unescaped { unescaped.as_bytes() } else { text })
     }
+}
+
+fn is_container(value: &[u8]) -> bool {
+    matches!(value.first(), Some(b'{' | b'['))
+}
+
+fn spend(left: &mut u64, work: u64) -> Result<(), LookupTooLong> {
+    *left = left.checked_sub(work).ok_or(LookupTooLong)?;
+    Ok(())
 }
 
 /// Searches for one step without the index.

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 pub use depth::exceeds_depth;
-pub use document::{Document, Path, PathError};
+pub use document::{Document, LookupTooLong, Path, PathError};
 pub use edit::set;
 pub use pointer::{Pointer, PointerError, PointerSet, PointerValues};
 pub use scan::items;

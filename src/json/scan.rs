@@ -17,6 +17,10 @@ impl ByteSpan {
         Self { start: start as u32, end: end as u32 }
     }
 
+    pub(super) fn len(self) -> u64 {
+        u64::from(self.end.saturating_sub(self.start))
+    }
+
     pub(super) fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.start as usize..self.end as usize).unwrap_or_default()
     }

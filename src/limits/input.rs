@@ -100,6 +100,37 @@ pub const FILTER_PATTERN_BYTES_MAX: usize = 256 * 1024;
 pub const FILTER_PATTERN_CACHE_BYTES: usize = 256 * 1024;
 /// Nesting depth of groups in a regular expression. The compiler recurses to this depth.
 pub const FILTER_PATTERN_DEPTH_MAX: u32 = 32;
+/// Bytes of the table of a regular expression that is searched with one step for each byte. An expression whose table
+/// would be larger is searched with the general engine, and its work for each byte depends on its size.
+pub const FILTER_PATTERN_TABLE_BYTES_MAX: usize = 64 * 1024;
+/// Units of work for each byte that the general engine searches, in addition to the size of the expression: making one
+/// state takes some 100 ns.
+pub const FILTER_PATTERN_BASE_WORK: u32 = 32;
+/// Units of work for each byte that a new regular expression may need. With this number, 5 KiB of text use up the work
+/// of an event.
+pub const FILTER_PATTERN_WORK_MAX: u32 = 1_024;
+/// Bytes of all compiled regular expressions of a new or changed webhook together, with its subscriptions. Enough for 64
+/// expressions that are searched with the general engine, and for thousands of usual ones.
+pub const WEBHOOK_COMPILED_BYTES_MAX: usize = 8 << 20;
+
+/// Units of filter work of one event, for all webhooks together. A unit takes 2 ns on a fast processor and 4 ns on a
+/// slow one, so the work of an event stays below 20 ms.
+pub const FILTER_EVENT_WORK_MAX: u64 = 5_000_000;
+/// Units of work that each webhook may use before the webhooks that need more are evaluated. Usual filters need far
+/// less, so a costly filter of one webhook does not take the work of the others.
+pub const FILTER_FIRST_WORK: u64 = 4_096;
+/// Units of filter work of an event that are not charged to its tenant. Accepting an event costs more than this.
+pub const FILTER_UNCHARGED_WORK: u64 = 4_096;
+/// Units of filter work and of schema work that a tenant may use in each second: a tenth to a fifth of a core.
+pub const TENANT_WORK_PER_SECOND: u64 = 50_000_000;
+/// Units of such work that a tenant may use at once: 50 to 100 ms.
+pub const TENANT_WORK_BURST: u64 = 25_000_000;
+/// Units of work to compile a regular expression, which a filter test charges.
+pub const FILTER_COMPILE_WORK: u64 = 500_000;
+/// Units of work of a rule, without the bytes that it reads.
+pub const FILTER_RULE_WORK: u64 = 8;
+/// Units of work for each byte of an array whose elements a rule compares with its values.
+pub const FILTER_ARRAY_BYTE_WORK: u64 = 8;
 /// Bytes of an event's text that rules search. A search finds nothing in a longer text.
 pub const FILTER_SEARCHED_BYTES_MAX: usize = 64 * 1024;
 /// Names and elements of a payload whose positions are cached while its event is matched. More than the largest body
@@ -193,4 +224,5 @@ pub const DECLARED_FILE_BYTES_MAX: u64 = 16 << 20;
 
 const _: () = assert!(PROFILE_TEXT_BYTES_MAX <= TEMPLATE_BYTES_MAX && PROFILE_TEXT_BYTES_MAX <= TEMPLATE_PARTS_MAX);
 const _: () = assert!(TLS_CA_BYTES_MAX as u64 <= SECRET_FILE_BYTES_MAX && TLS_CLIENT_BYTES_MAX <= TLS_CA_BYTES_MAX);
+const _: () = assert!(FILTER_EVENT_WORK_MAX <= TENANT_WORK_BURST && FILTER_FIRST_WORK <= FILTER_EVENT_WORK_MAX);
 const _: () = assert!(SCHEMA_LIST_WORK_MAX <= SCHEMA_WORK_MAX && SCHEMA_NODES_MAX <= SCHEMA_LIST_WORK_MAX);

@@ -74,12 +74,15 @@ pub enum DeadReason {
     Removed = 5,
     /// The retention limits of the log removed the payload while the delivery waited.
     Expired = 6,
+    /// The filters of the webhook needed more work on the event than is allowed, so they were not evaluated.
+    FilterTooCostly = 7,
 }
 
 impl DeadReason {
     /// The reason with this stored number; `None` for an unknown number.
     pub fn from_u8(n: u8) -> Option<Self> {
-        [Self::Exhausted, Self::NotRetryable, Self::Gone, Self::Disabled, Self::Removed, Self::Expired]
+        use DeadReason as R;
+        [R::Exhausted, R::NotRetryable, R::Gone, R::Disabled, R::Removed, R::Expired, R::FilterTooCostly]
             .into_iter()
             .find(|reason| *reason as u8 == n)
     }
@@ -93,6 +96,7 @@ impl DeadReason {
             Self::Disabled => "disabled",
             Self::Removed => "removed",
             Self::Expired => "expired",
+            Self::FilterTooCostly => "filter_too_costly",
         }
     }
 
@@ -100,7 +104,7 @@ impl DeadReason {
     pub fn status(self) -> DeliveryStatus {
         match self {
             Self::Exhausted | Self::NotRetryable | Self::Gone => DeliveryStatus::Failed,
-            Self::Disabled | Self::Removed | Self::Expired => DeliveryStatus::Abandoned,
+            Self::Disabled | Self::Removed | Self::Expired | Self::FilterTooCostly => DeliveryStatus::Abandoned,
         }
     }
 }

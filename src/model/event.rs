@@ -8,12 +8,14 @@
 //! u32 data length, u32 raw length (flag 2), [u8; 16] nonce (flag 4), 9 × (u16 length, bytes): tenant, type, source,
 //! external id, correlation id,
 //! traceparent, resource id, workspace id, user id; u32 length, metadata; the inbound section (flag 8, see `inbound_info`);
-//! varint count, count × varint webhook number less the one before
+//! webhooks whose filters were too costly (flag 16); all webhooks that matched
 //! ```
 //!
+//! A list of webhooks is: varint count, count × varint webhook number less the one before.
+//!
 //! The module `wire` writes and reads texts and numbers. Flag 1 means that a signature was verified. Flag 2 means that
-//! the raw body follows the data. A head with one of the flags 2, 4 and 8 has version 2, and a head without these flags
-//! has version 1. So a program that knows only version 1 never misreads a head.
+//! the raw body follows the data. A head with flag 16 has version 3, a head with one of the flags 2, 4 and 8 has version
+//! 2, and a head without these flags has version 1. So a program that knows only lower versions never misreads a head.
 //!
 //! The body of an event is its data, as JSON. If the raw body differs from the data, the raw body follows the data.
 
@@ -27,6 +29,42 @@ use super::{Timestamp, WebhookNo};
 
 /// The numbers of the webhooks that matched when the event was accepted, in ascending order.
 pub type Webhooks = SmallVec<[WebhookNo; 4]>;
+
+/// The webhooks that matched an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MatchedWebhooks {
+    /// The webhooks that receive the event, in ascending order.
+    pub receivers: Webhooks,
+    /// The webhooks whose filters were too costly to evaluate, in ascending order. Their deliveries are dead letters from
+    /// the start.
+    pub too_costly: Box<[WebhookNo]>,
+}
+
+impl MatchedWebhooks {
+    /// The number of webhooks that matched, with those whose filters were too costly.
+    pub fn len(&self) -> usize {
+        self.receivers.len() + self.too_costly.len()
+    }
+
+    /// Whether no webhook matched.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All webhooks, in ascending order.
+    pub fn all(&self) -> Webhooks {
+        let mut all = self.receivers.clone();
+        all.extend_from_slice(&self.too_costly);
+        all.sort_unstable();
+        all
+    }
+}
+
+impl From<Webhooks> for MatchedWebhooks {
+    fn from(receivers: Webhooks) -> Self {
+        Self { receivers, too_costly: Box::default() }
+    }
+}
 
 /// Returns the data part of the body of an event. `head` is the encoded head.
 pub fn data_of(head: &[u8], body: &Bytes) -> Bytes {
@@ -98,8 +136,35 @@ pub struct NewEvent<'a> {
 pub struct EventHead<'a> {
     /// The fields of the head.
     pub event: NewEvent<'a>,
-    webhooks: &'a [u8],
+    too_costly: WebhookList<'a>,
+    webhooks: WebhookList<'a>,
+}
+
+/// An encoded list of webhooks.
+#[derive(Debug, Clone, Copy, Default)]
+struct WebhookList<'a> {
+    bytes: &'a [u8],
     count: usize,
+}
+
+impl WebhookList<'_> {
+    fn encode(webhooks: &[WebhookNo], out: &mut Vec<u8>) {
+        put_varint(webhooks.len() as u32, out);
+        let mut last = 0;
+        for no in webhooks {
+            put_varint(no.0 - last, out);
+            last = no.0;
+        }
+    }
+
+    fn decode(self) -> impl Iterator<Item = WebhookNo> {
+        let mut from = HeadReader::new(self.bytes);
+        let mut last = 0u32;
+        (0..self.count).map_while(move |_| {
+            last = last.wrapping_add(from.varint().ok()?);
+            Some(WebhookNo(last))
+        })
+    }
 }
 
 /// The fixed fields at the beginning of a head from which the deduplication table is rebuilt.
@@ -128,11 +193,15 @@ pub enum HeadError {
 
 /// The version of a head without any of [`FLAGS_OF_2`].
 const VERSION_PLAIN: u8 = 1;
-const VERSION_MAX: u8 = 2;
+const VERSION_OF_SOURCES: u8 = 2;
+/// The version of a head with [`FLAG_TOO_COSTLY`].
+const VERSION_TOO_COSTLY: u8 = 3;
+const VERSION_MAX: u8 = VERSION_TOO_COSTLY;
 const FLAG_VERIFIED: u8 = 1;
 const FLAG_RAW: u8 = 2;
 const FLAG_NONCE: u8 = 4;
 const FLAG_INBOUND: u8 = 8;
+const FLAG_TOO_COSTLY: u8 = 16;
 const FLAGS_OF_2: u8 = FLAG_RAW | FLAG_NONCE | FLAG_INBOUND;
 /// The offset of the length of the data.
 const DATA_LEN_AT: usize = 4 + 8 + 8 + 16 + 8;
@@ -143,8 +212,22 @@ impl NewEvent<'_> {
         self.data_len as usize + self.raw_len.unwrap_or(0) as usize
     }
 
-    /// Appends the encoded head to `out`. Ingest ensures that no text is longer than 65,534 bytes.
+    /// Appends the encoded head of an event to `out`. Every webhook that matched receives the event.
     pub fn encode(&self, webhooks: &[WebhookNo], out: &mut Vec<u8>) {
+        self.encode_lists(webhooks, &[], out);
+    }
+
+    /// Appends the encoded head to `out`.
+    pub fn encode_matched(&self, matched: &MatchedWebhooks, out: &mut Vec<u8>) {
+        if matched.too_costly.is_empty() {
+            self.encode_lists(&matched.receivers, &[], out);
+        } else {
+            self.encode_lists(&matched.all(), &matched.too_costly, out);
+        }
+    }
+
+    /// Appends the encoded head to `out`. Ingest ensures that no text is longer than 65,534 bytes.
+    fn encode_lists(&self, webhooks: &[WebhookNo], too_costly: &[WebhookNo], out: &mut Vec<u8>) {
         let (key, kind) = match self.dedup {
             None => ([0; 16], 0),
             Some((key, DedupKind::Id)) => (key, 1),
@@ -154,8 +237,13 @@ impl NewEvent<'_> {
         let flags = flag(self.verified, FLAG_VERIFIED)
             | flag(self.raw_len.is_some(), FLAG_RAW)
             | flag(self.nonce.is_some(), FLAG_NONCE)
-            | flag(self.inbound.is_some(), FLAG_INBOUND);
-        let version = if flags & FLAGS_OF_2 == 0 { VERSION_PLAIN } else { VERSION_MAX };
+            | flag(self.inbound.is_some(), FLAG_INBOUND)
+            | flag(!too_costly.is_empty(), FLAG_TOO_COSTLY);
+        let version = match flags {
+            flags if flags & FLAG_TOO_COSTLY != 0 => VERSION_TOO_COSTLY,
+            flags if flags & FLAGS_OF_2 != 0 => VERSION_OF_SOURCES,
+            _ => VERSION_PLAIN,
+        };
         out.extend_from_slice(&[version, flags, kind, self.hops]);
         out.extend_from_slice(&self.timestamp.as_millis().to_le_bytes());
         out.extend_from_slice(&self.received_at.as_millis().to_le_bytes());
@@ -180,12 +268,10 @@ impl NewEvent<'_> {
         if let Some(inbound) = &self.inbound {
             inbound.encode(out);
         }
-        put_varint(webhooks.len() as u32, out);
-        let mut last = 0;
-        for no in webhooks {
-            put_varint(no.0 - last, out);
-            last = no.0;
+        if !too_costly.is_empty() {
+            WebhookList::encode(too_costly, out);
         }
+        WebhookList::encode(webhooks, out);
     }
 }
 
@@ -264,25 +350,32 @@ impl<'a> EventHead<'a> {
             metadata: from.long_text()?,
             inbound: if flags & FLAG_INBOUND != 0 { Some(InboundInfo::parse(&mut from)?) } else { None },
         };
+        let mut too_costly = WebhookList::default();
+        if flags & FLAG_TOO_COSTLY != 0 {
+            too_costly = WebhookList { count: from.varint()? as usize, bytes: from.rest() };
+            for _ in 0..too_costly.count {
+                from.varint()?;
+            }
+        }
         let count = from.varint()? as usize;
-        Ok(Self { event, webhooks: from.rest(), count })
+        Ok(Self { event, too_costly, webhooks: WebhookList { bytes: from.rest(), count } })
     }
 
-    /// The numbers of the webhooks that matched, in ascending order.
+    /// The numbers of the webhooks that matched, in ascending order, with those whose filters were too costly.
     pub fn webhooks(&self) -> Webhooks {
-        let mut from = HeadReader::new(self.webhooks);
-        let mut last = 0u32;
-        (0..self.count)
-            .map_while(|_| {
-                last = last.wrapping_add(from.varint().ok()?);
-                Some(WebhookNo(last))
-            })
-            .collect()
+        self.webhooks.decode().collect()
+    }
+
+    /// The webhooks that matched, divided into those that receive the event and those whose filters were too costly.
+    pub fn matched(&self) -> MatchedWebhooks {
+        let too_costly: Box<[WebhookNo]> = self.too_costly.decode().collect();
+        let receivers = self.webhooks.decode().filter(|no| too_costly.binary_search(no).is_err()).collect();
+        MatchedWebhooks { receivers, too_costly }
     }
 
     /// The number of webhooks that matched.
     pub fn webhook_count(&self) -> usize {
-        self.count
+        self.webhooks.count
     }
 }
 
@@ -352,6 +445,26 @@ mod tests {
             let fields = EventHead::dedup_fields(&bytes).unwrap();
             assert_eq!((fields.dedup, fields.nonce, fields.fingerprint), (event.dedup, event.nonce, 42));
             assert_eq!(fields.received_at, event.received_at);
+        }
+    }
+
+    #[test]
+    fn webhooks_with_too_costly_filters_are_kept_in_a_version_of_their_own() {
+        for event in [sample(), from_a_source()] {
+            let nos = |nos: &[u32]| nos.iter().map(|no| WebhookNo(*no)).collect::<Webhooks>();
+            let matched =
+                MatchedWebhooks { receivers: nos(&[3, 70_000]), too_costly: nos(&[0, 128, u32::MAX]).to_vec().into() };
+            let mut bytes = Vec::new();
+            event.encode_matched(&matched, &mut bytes);
+            assert_eq!(bytes[0], VERSION_TOO_COSTLY);
+            let head = EventHead::parse(&bytes).unwrap();
+            assert_eq!(head.matched(), matched);
+            assert_eq!((head.webhooks(), head.webhook_count()), (nos(&[0, 3, 128, 70_000, u32::MAX]), 5));
+            assert_eq!(EventHead::labels(&bytes), Ok((event.tenant, event.event_type)));
+            assert_eq!(EventHead::dedup_fields(&bytes).unwrap().fingerprint, 42);
+            bytes.clear();
+            event.encode(&matched.receivers, &mut bytes);
+            assert_eq!(EventHead::parse(&bytes).unwrap().matched(), matched.receivers.clone().into());
         }
     }
 

@@ -27,7 +27,7 @@ mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use dedup::{DedupBy, DedupKey, DedupKind};
-pub use event::{DedupFields, EventHead, HeadError, NewEvent, Webhooks, data_of, raw_of};
+pub use event::{DedupFields, EventHead, HeadError, MatchedWebhooks, NewEvent, Webhooks, data_of, raw_of};
 pub use event_type::EventTypeSettings;
 pub use field_error::FieldError;
 pub use id::{AuditId, DeliveryId, EventId, IdError, KeyId, SourceId, SubscriptionId, WebhookId, WebhookNo};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::profile::Profile;
 use super::tls::EndpointTls;
 use super::{DeliveryOrder, EndpointAuth};
-use crate::filter::{Filter, FilterInput};
+use crate::filter::{Filter, FilterInput, TooCostly};
 use crate::model::{
     BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, SubscriptionId, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
@@ -94,6 +94,9 @@ pub struct WebhookSettings {
     pub metadata: Box<str>,
 }
 
+/// Units of work of a subscription whose event type does not match.
+const SUBSCRIPTION_WORK: u64 = 4;
+
 impl WebhookSettings {
     /// Creates the settings of an active webhook that receives no events yet, with defaults for all other settings.
     pub fn new(tenant: Arc<str>, endpoint: Endpoint, keys: SigningKeys) -> Self {
@@ -127,12 +130,32 @@ impl WebhookSettings {
 
     /// Whether an event matches by type and by every condition. The status is not checked. The webhooks that check one
     /// event share the input, so the payload is read once.
-    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> bool {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the filters need more work than is left.
+    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> Result<bool, TooCostly> {
         let event_fields = *input.event_fields();
-        let by_events = self.events.iter().any(|pattern| pattern.matches(event_fields.event_type));
-        self.workspace_id.as_deref().is_none_or(|own| event_fields.workspace_id == Some(own))
-            && (by_events || self.subscriptions.iter().any(|subscription| subscription.matches_input(input)))
-            && self.filters.as_ref().is_none_or(|filter| filter.matches_input(input))
+        if self.workspace_id.as_deref().is_some_and(|own| event_fields.workspace_id != Some(own)) {
+            return Ok(false);
+        }
+        let mut matches = self.events.iter().any(|pattern| pattern.matches(event_fields.event_type));
+        for subscription in self.subscriptions.iter() {
+            if matches {
+                break;
+            }
+            input.spend(SUBSCRIPTION_WORK)?;
+            matches = subscription.matches_input(input)?;
+        }
+        match &self.filters {
+            Some(filter) if matches => filter.matches_input(input),
+            _ => Ok(matches),
+        }
+    }
+
+    /// The bytes of the compiled regular expressions of all filters, with those of the subscriptions.
+    pub fn pattern_bytes(&self) -> usize {
+        let subscriptions = self.subscriptions.iter().filter_map(|subscription| subscription.filters.as_ref());
+        self.filters.iter().chain(subscriptions).map(|filter| filter.pattern_bytes()).sum()
     }
 
     /// Whether some deliveries wait for others.
@@ -167,12 +190,18 @@ pub struct Subscription {
 
 impl Subscription {
     /// Whether the subscription is active and matches this event.
-    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> bool {
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the filter needs more work than is left.
+    pub fn matches_input(&self, input: &mut FilterInput<'_>) -> Result<bool, TooCostly> {
         let event_fields = *input.event_fields();
-        self.is_active
+        let matches = self.is_active
             && self.event_type.matches(event_fields.event_type)
-            && self.resource_id.as_deref().is_none_or(|own| event_fields.resource_id == Some(own))
-            && self.filters.as_ref().is_none_or(|filter| filter.matches_input(input))
+            && self.resource_id.as_deref().is_none_or(|own| event_fields.resource_id == Some(own));
+        match &self.filters {
+            Some(filter) if matches => filter.matches_input(input),
+            _ => Ok(matches),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::source_change::{SourceChange, SourceError, SourceResult};
 use super::source_setup::SourceSetup;
 use super::webhook_change::SubscriptionChange;
 use crate::handoff::DisableReason;
-use crate::limits::SUBSCRIPTIONS_MAX;
+use crate::limits::{SUBSCRIPTIONS_MAX, WEBHOOK_COMPILED_BYTES_MAX};
 use crate::model::WebhookNo;
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Webhook, WebhookSettings};
@@ -88,6 +88,12 @@ pub enum ChangeError {
     /// The webhook has the maximum number of subscriptions.
     #[error("the webhook has {SUBSCRIPTIONS_MAX} subscriptions, as many as it may")]
     TooManySubscriptions,
+    /// The compiled regular expressions of the webhook and its subscriptions are too large together.
+    #[error(
+        "the compiled regular expressions of a webhook have at most {WEBHOOK_COMPILED_BYTES_MAX} bytes together, with \
+         those of its subscriptions: fewer or simpler expressions"
+    )]
+    PatternsTooLarge,
     /// The queue of the writer thread is full.
     #[error("too many changes wait for the disk")]
     Overloaded,

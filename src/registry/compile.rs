@@ -131,7 +131,7 @@ fn filter(written: Option<&RawValue>) -> Result<Option<Arc<Filter>>, RecordError
     let Some(written) = written else { return Ok(None) };
     let value = serde_json::from_str(written.get()).map_err(damaged)?;
     let fault = |errors: Vec<FilterError>| damaged(errors.first().map_or_else(String::new, ToString::to_string));
-    Filter::compile(&value).map(|filter| Some(Arc::new(filter))).map_err(fault)
+    Filter::compile_stored(&value).map(|filter| Some(Arc::new(filter))).map_err(fault)
 }
 
 /// Compiles a stored event type. If its schema can no longer be compiled, the event type stays without a schema, and

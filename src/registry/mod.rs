@@ -23,6 +23,7 @@ pub mod catalogue;
 mod change;
 mod compile;
 mod cow;
+mod evaluation;
 mod event_type_change;
 mod event_types;
 mod keys;

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::cow::{CowMap, Postings};
+use super::evaluation::{EventWork, evaluate};
 use super::event_types::EventTypes;
 use super::keys::ApiKeys;
 use super::sources::Sources;
 use super::tenants::TenantLayers;
 use crate::filter::{EventFields, FilterInput};
 use crate::model::{
-    DEFAULT_TENANT, DeadReason, EventPattern, RESERVED_TYPE_PREFIX, WebhookId, WebhookNo, WebhookStatus, Webhooks,
+    DEFAULT_TENANT, DeadReason, EventPattern, MatchedWebhooks, RESERVED_TYPE_PREFIX, Timestamp, WebhookId, WebhookNo,
+    WebhookStatus, Webhooks,
 };
 use crate::outbound::Webhook;
 use crate::outbound::profile::Profiles;
+use crate::runtime::WorkBudget;
 use crate::storage::registry::RemovedWebhook as Removed;
 
 /// An immutable snapshot: webhooks by number and by id, an index from tenant and event type to webhooks, sources, event
@@ -30,6 +33,8 @@ pub struct Registry {
     pub(super) event_types: EventTypes,
     pub(super) keys: Arc<ApiKeys>,
     active: usize,
+    /// The work of tenants that are not in `tenants`.
+    other_work: Arc<WorkBudget>,
 }
 
 /// A webhook that exists, or the tombstone of a removed one.
@@ -72,11 +77,12 @@ impl Registry {
     /// numbers are ascending and unique.
     ///
     /// The index finds webhooks by event type. Only webhooks with conditions are examined further, and the payload is
-    /// parsed once for all of them.
-    pub fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
+    /// parsed once for all of them. Their work is bounded for each event, and charged to the tenant at the time `now` of
+    /// the wall clock.
+    pub fn matching(&self, event_fields: &EventFields<'_>, now: Timestamp) -> MatchedWebhooks {
         let EventFields { tenant, event_type, .. } = *event_fields;
         let mut found = SmallVec::<[Posting; 8]>::new();
-        let Some(tenant) = self.tenants.get(tenant) else { return Webhooks::new() };
+        let Some(tenant) = self.tenants.get(tenant) else { return MatchedWebhooks::default() };
         let mut lists = 0;
         let mut add = |postings: Option<&Postings>| {
             if let Some(postings) = postings {
@@ -98,14 +104,19 @@ impl Registry {
             found.sort_unstable();
             found.dedup();
         }
-        let mut input = None;
-        let mut wants = |posting: &Posting| {
-            !posting.is_conditional()
-                || self.webhook(posting.no()).is_some_and(|webhook| {
-                    webhook.matches_input(input.get_or_insert_with(|| FilterInput::new(event_fields)))
-                })
+        if !found.iter().any(|posting| posting.is_conditional()) {
+            return found.into_iter().map(Posting::no).collect::<Webhooks>().into();
+        }
+        let found = found.iter().map(|posting| (posting.no(), posting.is_conditional()));
+        let conditions = |no, input: &mut FilterInput<'_>| {
+            self.webhook(no).map_or(Ok(false), |webhook| webhook.matches_input(input))
         };
-        found.into_iter().filter(|posting| wants(posting)).map(Posting::no).collect()
+        evaluate(found, conditions, event_fields, EventWork::new(&tenant.work, now))
+    }
+
+    /// The work that a tenant may cause in each second. Tenants without webhooks and keys share one budget.
+    pub fn tenant_work(&self, tenant: &str) -> &Arc<WorkBudget> {
+        self.tenants.get(tenant).map_or(&self.other_work, |tenant| &tenant.work)
     }
 
     /// Whether any webhook of the tenant has a pattern that matches this event type. Filters are not evaluated.
@@ -310,6 +321,8 @@ struct TenantIndex {
     name: Arc<str>,
     tenant_layers: TenantLayers,
     webhooks: Postings,
+    /// All snapshots share the budget.
+    work: Arc<WorkBudget>,
     uids: CowMap<Box<str>, WebhookNo>,
     exact: CowMap<Box<str>, Postings>,
     /// The key is the prefix with its trailing dot.
@@ -531,7 +544,7 @@ mod tests {
                             .filter(|(w, conditions)| conditions.want(&w.events, &event_fields))
                             .map(|(w, _)| w.no)
                             .collect();
-                        prop_assert_eq!(registry.matching(&event_fields).to_vec(), expected, "{:?}", event_fields);
+                        prop_assert_eq!(registry.matching(&event_fields, Timestamp::default()).receivers.to_vec(), expected, "{:?}", event_fields);
                     }
                 }
                 let newest: Vec<_> = registry.newest(Some(tenant), WebhookNo(u32::MAX)).map(|w| w.no).collect();
@@ -548,10 +561,19 @@ mod tests {
         let before = registry.clone();
         registry.put(Arc::new(webhook(0, "default", &["b"], WebhookStatus::Active)));
         registry.put(Arc::new(webhook(1, "default", &["a"], WebhookStatus::Active)));
-        assert_eq!(before.matching(&event_fields("default", "a")).to_vec(), [WebhookNo(0)]);
+        assert_eq!(
+            before.matching(&event_fields("default", "a"), Timestamp::default()).receivers.to_vec(),
+            [WebhookNo(0)]
+        );
         assert!(before.webhook(WebhookNo(1)).is_none());
-        assert_eq!(registry.matching(&event_fields("default", "a")).to_vec(), [WebhookNo(1)]);
-        assert_eq!(registry.matching(&event_fields("default", "b")).to_vec(), [WebhookNo(0)]);
+        assert_eq!(
+            registry.matching(&event_fields("default", "a"), Timestamp::default()).receivers.to_vec(),
+            [WebhookNo(1)]
+        );
+        assert_eq!(
+            registry.matching(&event_fields("default", "b"), Timestamp::default()).receivers.to_vec(),
+            [WebhookNo(0)]
+        );
     }
 
     #[test]
@@ -586,6 +608,6 @@ mod tests {
         );
         assert_eq!(registry.abandon_reason(old.no), Some(DeadReason::Removed));
         assert_eq!(registry.next_no(), WebhookNo(1));
-        assert!(registry.matching(&event_fields("acme", "a")).is_empty());
+        assert!(registry.matching(&event_fields("acme", "a"), Timestamp::default()).is_empty());
     }
 }

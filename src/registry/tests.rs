@@ -169,7 +169,8 @@ async fn acknowledged_changes_survive_a_restart() {
     assert_eq!(registry.webhook_entry_by_id(gone.id).map(|known| &**known.tenant()), Some("other"));
     assert_eq!(
         registry
-            .matching(&EventFields { tenant: "acme", event_type: "order.created", ..EventFields::default() })
+            .matching(&EventFields { tenant: "acme", event_type: "order.created", ..EventFields::default() }, NOW)
+            .receivers
             .to_vec(),
         [one.no]
     );
@@ -247,8 +248,9 @@ async fn readers_see_consistent_snapshots_during_writes() {
         let mut seen = 0;
         while seen < 200 {
             let registry = shared.load();
-            let matched =
-                registry.matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() });
+            let matched = registry
+                .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() }, NOW)
+                .receivers;
             assert!(matched.len() >= seen, "a webhook that was there is gone");
             assert!(matched.windows(2).all(|pair| pair[0] < pair[1]));
             for no in &matched {
@@ -468,7 +470,8 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
             running
                 .shared
                 .load()
-                .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() })
+                .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() }, NOW)
+                .receivers
                 .to_vec(),
             [one.no],
             "readers see what was"
@@ -480,7 +483,8 @@ async fn a_full_disk_refuses_changes_and_takes_them_again_once_there_is_room() {
         running
             .shared
             .load()
-            .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() })
+            .matching(&EventFields { tenant: "default", event_type: "a", ..EventFields::default() }, NOW)
+            .receivers
             .to_vec(),
         [one.no, two.no]
     );

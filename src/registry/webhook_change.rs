@@ -7,7 +7,7 @@ use super::snapshot::Registry;
 use super::writer::Writer;
 use super::writer_state::{ChangeBatch, WriterState, current};
 use crate::filter::Filter;
-use crate::limits::SUBSCRIPTIONS_MAX;
+use crate::limits::{SUBSCRIPTIONS_MAX, WEBHOOK_COMPILED_BYTES_MAX};
 use crate::model::{DEFAULT_TENANT, EventPattern, SubscriptionId, Timestamp, WebhookNo};
 use crate::outbound::{Subscription, Webhook, WebhookSettings};
 
@@ -109,6 +109,7 @@ impl WriterState {
             }
         };
         let settings = WebhookSettings { subscriptions: all.into(), ..old.settings.clone() };
+        check_patterns(&settings, Some(&old))?;
         let webhook = self.changed(&old, settings);
         let webhook = batch.put(next, webhook);
         batch.audit_webhook(action, &webhook, fields);
@@ -133,6 +134,12 @@ impl SubscriptionSettings {
         let Self { event_type, resource_id, is_active, filters } = self;
         Subscription { id, event_type, resource_id, is_active, filters, created_at, updated_at }
     }
+}
+
+/// Checks the size of all regular expressions of a webhook. A webhook that is too large already may become smaller.
+pub(super) fn check_patterns(settings: &WebhookSettings, old: Option<&Webhook>) -> Result<(), ChangeError> {
+    let max = old.map_or(0, |old| old.pattern_bytes()).max(WEBHOOK_COMPILED_BYTES_MAX);
+    if settings.pattern_bytes() > max { Err(ChangeError::PatternsTooLarge) } else { Ok(()) }
 }
 
 impl Registry {

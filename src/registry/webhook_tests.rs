@@ -8,7 +8,7 @@ use super::tests::{TestRegistry, draft, test_registry};
 use super::*;
 use crate::filter::{EventField, Filter};
 use crate::inbound::source::SourceSettings;
-use crate::limits::{LOAD_BATCH_ROWS, SUBSCRIPTIONS_MAX};
+use crate::limits::{LOAD_BATCH_ROWS, SUBSCRIPTIONS_MAX, WEBHOOK_COMPILED_BYTES_MAX};
 use crate::model::{BreakerSettings, EventPattern, RetryOn, SubscriptionId, WebhookNo, WebhookStatus};
 use crate::outbound::{DeliveryOrder, Webhook, WebhookSettings};
 
@@ -148,6 +148,26 @@ async fn a_webhook_has_a_maximum_number_of_subscriptions() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), SUBSCRIPTIONS_MAX, "each has an id of its own");
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn the_compiled_expressions_of_a_webhook_are_bounded_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let TestRegistry { running, .. } = test_registry(dir.path(), Vec::new()).unwrap();
+    let rule = json!({"field": "a", "operator": "matches", "value": r"\bfoo\b"});
+    let filters = json!({"conditions": {"operator": "or", "rules": vec![rule; 16]}});
+    let filters = Some(Arc::new(Filter::compile(&filters).unwrap()));
+    let no = running.writer.create(draft("a", &[], WebhookStatus::Active)).await.unwrap().no;
+    let with_filters = || SubscriptionSettings { filters: filters.clone(), ..wants("a") };
+    for _ in 0..4 {
+        running.writer.add_subscription(no, None, with_filters()).await.unwrap();
+    }
+    let refused = running.writer.add_subscription(no, None, with_filters()).await;
+    assert_eq!(refused.err(), Some(ChangeError::PatternsTooLarge));
+    running.writer.add_subscription(no, None, wants("a")).await.unwrap();
+    let settings = WebhookSettings { filters, ..draft("a", &[], WebhookStatus::Active) };
+    assert_eq!(settings.pattern_bytes(), WEBHOOK_COMPILED_BYTES_MAX / 4);
     running.stop().unwrap();
 }
 

@@ -12,6 +12,7 @@ use super::compile::{self, webhook_record};
 use super::profiles::with_current_profile;
 use super::snapshot::Registry;
 use super::source_setup::SourceSetup;
+use super::webhook_change::check_patterns;
 use crate::handoff::{DisableReason, StatusChange};
 use crate::model::{DeadReason, Timestamp, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::profile::Profiles;
@@ -166,6 +167,7 @@ impl WriterState {
         match change {
             RegistryChange::Create(settings) => {
                 next.check_uid(&settings, None)?;
+                check_patterns(&settings, None)?;
                 let now = self.now;
                 let id = WebhookId::from_u128(self.random.ulid(now));
                 let tenant = next.ensure_tenant(&settings.tenant);
@@ -178,6 +180,7 @@ impl WriterState {
             RegistryChange::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
                 next.check_uid(&settings, Some(&old))?;
+                check_patterns(&settings, Some(&old))?;
                 let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
                 let webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {

@@ -132,6 +132,8 @@ metrics! {
     flush_seconds: Histogram("hooktide_flush_seconds", SECONDS),
     /// Items in a flush.
     flush_items: Histogram("hooktide_flush_items", SIZES),
+    /// Deliveries that became dead letters because the filters of their webhook were too costly to evaluate.
+    filters_too_costly: IntCounter("hooktide_filters_too_costly_total"),
     /// Operational events by type, with or without a subscriber.
     operational: IntCounterVec("hooktide_operational_events_total", ["type"]),
     /// Operational events with a subscriber that were dropped because too many waited for the log.

@@ -18,6 +18,7 @@ mod shared_token_bucket;
 mod tenant_budget;
 mod token_bucket;
 mod watchdog;
+mod work_budget;
 
 pub use clock::{Clock, Instant, Moment};
 pub use ingest_permits::{IngestPermit, IngestPermits};
@@ -30,3 +31,4 @@ pub use shared_token_bucket::{SharedTokenBucket, TakeResult};
 pub use tenant_budget::{TenantBudget, TenantBudgetError, TenantShare};
 pub use token_bucket::TokenBucket;
 pub use watchdog::{Heartbeat, StalledStage, Watchdog, WatchdogChanges};
+pub use work_budget::WorkBudget;

@@ -14,7 +14,8 @@ use crate::settle::DeliveryQuery;
 use crate::storage::ReadLog;
 
 /// Error text that lists the names that [`dead_reason`] accepts.
-pub const DEAD_REASONS_ALLOWED: &str = "expected exhausted, not_retryable, gone, disabled, removed or expired";
+pub const DEAD_REASONS_ALLOWED: &str =
+    "expected exhausted, not_retryable, gone, disabled, removed, expired or filter_too_costly";
 
 /// Parses the name of a reason. Returns `None` for an unknown name.
 pub fn dead_reason(name: &str) -> Option<DeadReason> {

@@ -120,6 +120,7 @@ impl From<ChangeError> for Error {
         match error {
             ChangeError::NotFound => Self::not_found("webhook"),
             ChangeError::SubscriptionNotFound => Self::not_found("subscription"),
+            ChangeError::PatternsTooLarge => Self::invalid_body(vec![FieldError::new("/filters", error.to_string())]),
             ChangeError::UidTaken => Self::new(ErrorKind::Conflict, error.to_string()).at_field("/uid"),
             ChangeError::Changed | ChangeError::TooManySubscriptions => {
                 Self::new(ErrorKind::Conflict, error.to_string())

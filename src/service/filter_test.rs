@@ -7,9 +7,11 @@ use serde_json::{Map, Value};
 
 use super::fields::DocumentFields;
 use super::{Error, ErrorKind, Operation, Service, WebhookRef};
-use crate::filter::{EventFields, Filter, FilterError, FilterInput, RuleResult, SampleEvent};
+use crate::filter::{EventFields, Filter, FilterError, FilterInput, RuleResult, SampleEvent, TooCostly};
+use crate::limits::{FILTER_COMPILE_WORK, FILTER_EVENT_WORK_MAX, FILTER_PATTERNS_MAX, MANAGE_RETRY_AFTER};
 use crate::model::{DEFAULT_TENANT, EventHead, EventId, FieldError, Principal, data_of};
 use crate::outbound::{Subscription, Webhook};
+use crate::runtime::WorkBudget;
 use crate::storage::{LogRecord, ReadError};
 
 const ALLOWED: &str = "filter (or filters), webhook_id, event, event_id";
@@ -30,24 +32,41 @@ enum Candidate {
 }
 
 impl Candidate {
-    fn explain<'a>(&'a self, event_fields: &EventFields<'a>) -> Explanation<'a> {
+    /// Evaluates the candidate, and then each of its rules for the explanation. Returns the units of work too.
+    fn explain(&self, event_fields: &EventFields<'_>) -> (Result<Explanation<'static>, TooCostly>, u64) {
         let input = &mut FilterInput::new(event_fields);
+        input.set_work_left(FILTER_EVENT_WORK_MAX);
+        let matches = match self {
+            Self::Filter(filter) => filter.matches_input(input),
+            // A webhook receives only events of its own tenant, whatever its conditions are.
+            Self::Webhook(webhook) if *webhook.tenant != *event_fields.tenant => Ok(false),
+            Self::Webhook(webhook) => webhook.matches_input(input),
+        };
+        let done = FILTER_EVENT_WORK_MAX - input.work_left();
+        let matches = match matches {
+            Ok(matches) => matches,
+            Err(error) => return (Err(error), done),
+        };
+        input.set_work_left(EXPLAIN_WORK_MAX);
+        let rules = match self {
+            Self::Filter(filter) => filter.explain(input),
+            Self::Webhook(webhook) => conditions(webhook, input),
+        };
+        let rules = rules.map(|rules| rules.into_iter().map(RuleResult::into_owned).collect());
+        (rules.map(|rules| Explanation { matches, rules }), done + EXPLAIN_WORK_MAX - input.work_left())
+    }
+
+    /// The field of the document that names the candidate.
+    fn pointer(&self) -> &'static str {
         match self {
-            Self::Filter(filter) => Explanation { matches: filter.matches_input(input), rules: filter.explain(input) },
-            Self::Webhook(webhook) => {
-                // A webhook receives only events of its own tenant, whatever its conditions are.
-                let matches = *webhook.tenant == *event_fields.tenant && webhook.matches_input(input);
-                Explanation { matches, rules: conditions(webhook, input) }
-            }
+            Self::Filter(_) => "/filter",
+            Self::Webhook(_) => "/webhook_id",
         }
     }
 }
 
-impl Explanation<'_> {
-    fn into_owned(self) -> Explanation<'static> {
-        Explanation { matches: self.matches, rules: self.rules.into_iter().map(RuleResult::into_owned).collect() }
-    }
-}
+/// Units of work of an explanation, which evaluates every rule and each subscription twice.
+const EXPLAIN_WORK_MAX: u64 = 2 * FILTER_EVENT_WORK_MAX;
 
 impl Service {
     /// Evaluates a filter or a webhook against an event. The document is `{"filter": {…}}` or `{"webhook_id": "…"}`,
@@ -65,6 +84,13 @@ impl Service {
         event: Option<&RawValue>,
     ) -> Result<Explanation<'static>, Error> {
         Operation::TestFilter.permit(principal.role)?;
+        let caller = principal.tenant.as_deref().unwrap_or(DEFAULT_TENANT);
+        let work = Arc::clone(self.registry.load().tenant_work(caller));
+        if work.available(self.clock.now()) < FILTER_EVENT_WORK_MAX {
+            let detail = "the filters of this tenant did too much work in the last second";
+            return Err(Error::new(ErrorKind::RateLimited, detail).retry_after(MANAGE_RETRY_AFTER));
+        }
+        work.charge(self.clock.now(), compile_work(&document));
         let mut fields = DocumentFields::new(document);
         let tried = self.tried(principal, &mut fields);
         let event_id = fields.take("event_id", |value| {
@@ -92,14 +118,33 @@ impl Service {
         };
         fields.finish(ALLOWED)?;
         match (tried, sample, stored) {
-            (Some(tried), Some(sample), _) => Ok(tried.explain(&sample.event_fields()).into_owned()),
+            (Some(tried), Some(sample), _) => self.evaluate_candidate(&tried, &work, &sample.event_fields()),
             (Some(tried), None, Some((id, (head, payload)))) => {
                 let read = EventHead::parse(&head).map_err(|_| ReadError::Damaged(id))?;
                 let data = data_of(&head, &payload);
-                Ok(tried.explain(&EventFields::of(&read.event, &data)).into_owned())
+                self.evaluate_candidate(&tried, &work, &EventFields::of(&read.event, &data))
             }
             _ => Err(Error::invalid_body(vec![FieldError::new("", format!("expected {ALLOWED}"))])),
         }
+    }
+
+    /// Evaluates the candidate within the work of one event, and charges the tenant of the caller.
+    fn evaluate_candidate(
+        &self,
+        candidate: &Candidate,
+        work: &WorkBudget,
+        event_fields: &EventFields<'_>,
+    ) -> Result<Explanation<'static>, Error> {
+        let (explanation, done) = candidate.explain(event_fields);
+        work.charge(self.clock.now(), done);
+        explanation.map_err(|TooCostly| {
+            let detail = format!(
+                "needs more work on this event than the {FILTER_EVENT_WORK_MAX} units that one event may cause; its \
+                 delivery would become a dead letter (filter_too_costly): use smaller regular expressions, shorter texts \
+                 or fewer rules"
+            );
+            Error::invalid_body(vec![FieldError::new(candidate.pointer(), detail)])
+        })
     }
 
     /// The filter or the webhook that the document names; `None` if an error was recorded.
@@ -148,12 +193,19 @@ impl Service {
     }
 }
 
+/// The units of work to compile the filter of the document, from the number of its regular expressions.
+fn compile_work(document: &Map<String, Value>) -> u64 {
+    let filters = ["filter", "filters"].iter().filter_map(|name| document.get(*name));
+    let patterns: usize = filters.map(|filter| filter.to_string().matches("\"matches\"").count()).sum();
+    patterns.min(FILTER_PATTERNS_MAX) as u64 * FILTER_COMPILE_WORK
+}
+
 fn below(at: &str, error: FilterError) -> FieldError {
     FieldError::new(format!("{at}{}", error.pointer), error.detail)
 }
 
 /// Evaluates all conditions of a webhook, with pointers into the webhook.
-fn conditions<'a>(webhook: &'a Webhook, input: &mut FilterInput<'a>) -> Vec<RuleResult<'a>> {
+fn conditions<'a>(webhook: &'a Webhook, input: &mut FilterInput<'a>) -> Result<Vec<RuleResult<'a>>, TooCostly> {
     let event_fields = *input.event_fields();
     let mut results = Vec::new();
     if *webhook.tenant != *event_fields.tenant {
@@ -162,16 +214,16 @@ fn conditions<'a>(webhook: &'a Webhook, input: &mut FilterInput<'a>) -> Vec<Rule
     let by_events = webhook.events.iter().any(|pattern| pattern.matches(event_fields.event_type));
     results.push(RuleResult::of_text("/events", by_events, Some(event_fields.event_type)));
     for (n, subscription) in webhook.subscriptions.iter().enumerate() {
-        subscribed(&format!("/subscriptions/{n}"), subscription, input, &mut results);
+        subscribed(&format!("/subscriptions/{n}"), subscription, input, &mut results)?;
     }
     if let Some(own) = webhook.workspace_id.as_deref() {
         let found = event_fields.workspace_id;
         results.push(RuleResult::of_text("/workspace_id", found == Some(own), found));
     }
     if let Some(filter) = &webhook.filters {
-        results.extend(filter.explain(input).into_iter().map(|result| result.below("/filters")));
+        results.extend(filter.explain(input)?.into_iter().map(|result| result.below("/filters")));
     }
-    results
+    Ok(results)
 }
 
 /// Evaluates a subscription. It matches if it is active and all of its conditions match.
@@ -180,9 +232,9 @@ fn subscribed<'a>(
     subscription: &'a Subscription,
     input: &mut FilterInput<'a>,
     results: &mut Vec<RuleResult<'a>>,
-) {
+) -> Result<(), TooCostly> {
     let event_fields = *input.event_fields();
-    results.push(RuleResult::of_group(at.to_owned(), "and", subscription.matches_input(input)));
+    results.push(RuleResult::of_group(at.to_owned(), "and", subscription.matches_input(input)?));
     if !subscription.is_active {
         results.push(RuleResult::new(format!("{at}/is_active"), false));
     }
@@ -194,6 +246,7 @@ fn subscribed<'a>(
     }
     if let Some(filter) = &subscription.filters {
         let at = format!("{at}/filters");
-        results.extend(filter.explain(input).into_iter().map(|result| result.below(&at)));
+        results.extend(filter.explain(input)?.into_iter().map(|result| result.below(&at)));
     }
+    Ok(())
 }

@@ -21,7 +21,7 @@ use crate::handoff::{
     AdmittedEvent, Refill, RefillKind, SettleCommand, SettleHandle, SettledDelivery, Shards, Submission, ToSettle,
     ToShard,
 };
-use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::delivery::testing::{attempt, failed};
 use crate::storage::delivery::{DeliveryReader, RedbDeliveryReader};
@@ -195,8 +195,8 @@ impl TestNode {
             ..NewEvent::default()
         };
         event.encode(webhooks, &mut head);
-        let webhooks = webhooks.iter().copied().collect();
-        let admitted = AdmittedEvent { head: head.into(), body: data.clone(), dedup: None, nonce: None, webhooks };
+        let matched = webhooks.iter().copied().collect::<Webhooks>().into();
+        let admitted = AdmittedEvent { head: head.into(), body: data.clone(), dedup: None, nonce: None, matched };
         let (reply, answer) = crate::handoff::CommitReply::direct();
         let events = [admitted].into_iter().collect();
         (Submission { events, permit: permit(), lease: self.memory.lease(1), reply }, answer)

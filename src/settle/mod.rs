@@ -40,6 +40,8 @@ mod proptests;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod too_costly_tests;
 
 pub use callbacks::{AbandonReasonFn, Callbacks, ComposeEventFn, ReplayTargets};
 pub use delivery_records::DeliveryRecords;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::delivery_records::{BacklogDepth, DeliveryRecords};
@@ -21,11 +22,11 @@ use super::thread::SettleThread;
 use super::webhook_health::HealthTable;
 use super::webhook_stats::StatsTable;
 use super::{Callbacks, Options, SettleLimits};
-use crate::handoff::{SettleHandle, Shards, ToSettle};
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::handoff::{SettleHandle, SettledDelivery, Shards, ToSettle};
+use crate::model::{DeadReason, Decision, EventHead, EventId, MatchedWebhooks, Timestamp};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::delivery::{
-    ChangeKind, Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, LoadedState, LookupError,
+    ChangeKind, Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, LoadedState, LookupError, NewDeadLetter,
     OpenStoreError as StoreError, TableCounts,
 };
 use crate::storage::{ReadError, ReadLog};
@@ -37,6 +38,8 @@ pub struct OpenedStore {
     loaded: LoadedState,
     options: Options,
     bounds: SettleLimits,
+    /// Dead letters that recovery wrote and that are not counted yet.
+    recovered: Vec<SettledDelivery>,
 }
 
 /// What the settle thread needs besides its store.
@@ -104,7 +107,7 @@ pub(super) fn open_with(
     bounds: SettleLimits,
 ) -> Result<OpenedStore, OpenSettleError> {
     let loaded = store.load()?;
-    Ok(OpenedStore { store, loaded, options, bounds })
+    Ok(OpenedStore { store, loaded, options, bounds, recovered: Vec::new() })
 }
 
 impl OpenedStore {
@@ -154,7 +157,15 @@ impl OpenedStore {
     /// Adds the rows of an event to the flush. An event with very many webhooks gets a job that writes them instead.
     fn recover_event(&mut self, event: EventId, bytes: &[u8], flush: &mut Flush) -> Result<(), ReadError> {
         let head = EventHead::parse(bytes).map_err(|_| ReadError::Damaged(event))?;
-        let webhooks = head.webhooks();
+        let MatchedWebhooks { receivers: webhooks, too_costly } = head.matched();
+        for webhook in too_costly {
+            let reason = DeadReason::FilterTooCostly;
+            let (at, steady) = (head.event.received_at, self.loaded.marks.steady);
+            let dead = NewDeadLetter { reason, attempts: 0, at, steady, http_status: None, error: Box::default() };
+            flush.add_dead_letter(webhook, event, dead);
+            let (decision, head) = (Decision::Dead(reason), Bytes::copy_from_slice(bytes));
+            self.recovered.push(SettledDelivery { webhook, event, attempt: None, decision, head });
+        }
         if webhooks.len() > self.bounds.wide_event_webhooks {
             let (no, total) = (self.loaded.marks.next_job.max(1), Some(webhooks.len() as u64));
             let job = Job::new(no, JobKind::Wide { event }, total, event, head.event.received_at);
@@ -191,7 +202,9 @@ impl OpenedStore {
         let DriverDeps { shards, clock, log, metrics, callbacks, replay_requests } = deps;
         let LoadedState { marks, checkpoint, jobs, stats, hourly_stats_number, webhook_health, outbox } = self.loaded;
         let reader = self.store.reader();
-        let counts = LiveStats { stats: StatsTable::new(stats), hours: HourlyStatsBuffer::after(hourly_stats_number) };
+        let mut counts =
+            LiveStats { stats: StatsTable::new(stats), hours: HourlyStatsBuffer::after(hourly_stats_number) };
+        counts.stats.count_dead(&self.recovered.iter().map(|outcome| outcome.webhook).collect::<Vec<_>>());
         let (shared_stats, depth) = (Arc::new(SharedStats::new(counts)), Arc::<BacklogDepth>::default());
         let records = DeliveryRecords::new(Arc::clone(&reader), Arc::clone(&shared_stats), Arc::clone(&depth), handle);
         let mut state = SettleState {
@@ -223,6 +236,7 @@ impl OpenedStore {
             stopping: false,
         };
         state.begin()?;
+        state.report_too_costly(&self.recovered);
         let driver = Driver { state, store: self.store, shards, clock, callbacks, replay_requests, under_way: None };
         Ok((driver, records))
     }

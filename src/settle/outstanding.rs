@@ -45,7 +45,7 @@ impl Outstanding {
             return;
         }
         self.deliveries += announced.webhooks.len();
-        let AnnouncedEvent { event, webhooks, permit } = announced;
+        let AnnouncedEvent { event, webhooks, permit, .. } = announced;
         self.events.push_back(OutstandingEvent { event, webhooks, permit: Some(permit) });
     }
 
@@ -150,7 +150,7 @@ mod tests {
 
     fn announced(event: u128, webhooks: &[u32]) -> AnnouncedEvent {
         let webhooks = webhooks.iter().map(|no| WebhookNo(*no)).collect();
-        AnnouncedEvent { event: EventId::from_u128(event), webhooks, permit: permit() }
+        AnnouncedEvent { event: EventId::from_u128(event), webhooks, too_costly: None, permit: permit() }
     }
 
     #[test]

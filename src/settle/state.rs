@@ -18,7 +18,8 @@ use super::step::{SettleInput, SettleOutput, SettleTime};
 use super::webhook_health::HealthTable;
 use super::{Callbacks, Options, SettleLimits};
 use crate::handoff::{
-    AnnouncedEvent, DisableReason, SettleCommand, SettledDelivery, Shards, ToSettle, ToShard, WebhookBacklog,
+    AnnouncedEvent, CostlyDeliveries, DisableReason, SettleCommand, SettledDelivery, Shards, ToSettle, ToShard,
+    WebhookBacklog,
 };
 use crate::model::{DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
@@ -106,7 +107,7 @@ impl SettleState {
         match message {
             ToSettle::Announce(events) => {
                 for event in events {
-                    self.announce(event);
+                    self.announce(event, counts);
                 }
             }
             ToSettle::Settled(outcomes) => self.settle(&outcomes, counts),
@@ -128,16 +129,30 @@ impl SettleState {
         }
     }
 
-    fn announce(&mut self, announced: AnnouncedEvent) {
+    fn announce(&mut self, mut announced: AnnouncedEvent, counts: &mut LiveStats) {
+        if let Some(too_costly) = announced.too_costly.take() {
+            self.settle_too_costly(announced.event, *too_costly, counts);
+        }
         self.pending.items += announced.webhooks.len().max(1);
         if announced.webhooks.len() <= self.bounds.wide_event_webhooks {
             self.outstanding.announce(announced);
             return;
         }
-        let AnnouncedEvent { event, webhooks, permit } = announced;
+        let AnnouncedEvent { event, webhooks, permit, .. } = announced;
         let no = self.add_job(JobKind::Wide { event }, Some(webhooks.len() as u64));
         self.pending.flush.wide.push((no, webhooks));
         self.outstanding.skip_event(event, permit);
+    }
+
+    /// Makes dead letters of deliveries that no shard has. The flush that writes them also moves the checkpoint past
+    /// their event, so a crash loses none.
+    fn settle_too_costly(&mut self, event: EventId, deliveries: CostlyDeliveries, counts: &mut LiveStats) {
+        let CostlyDeliveries { head, webhooks } = deliveries;
+        let decision = Decision::Dead(DeadReason::FilterTooCostly);
+        let outcome = |webhook| SettledDelivery { webhook, event, attempt: None, decision, head: head.clone() };
+        let outcomes: Vec<_> = webhooks.iter().map(|webhook| outcome(*webhook)).collect();
+        self.settle(&outcomes, counts);
+        self.report_too_costly(&outcomes);
     }
 
     fn settle(&mut self, outcomes: &[SettledDelivery], counts: &mut LiveStats) {

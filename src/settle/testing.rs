@@ -15,10 +15,10 @@ use super::replay::{ReplayEvaluator, ReplayStepRequest};
 use super::{Callbacks, DeadLetterRecord, DeliveryQuery, DeliveryRecords, Options, ReplayTargets, SettleLimits};
 use crate::filter::EventFields;
 use crate::handoff::{
-    AnnouncedEvent, DisableReason, Refill, RefillKind, RefillReply, SettleCommand, SettleHandle, SettledDelivery,
-    Shards, ToSettle, ToShard, WebhookBacklog,
+    AnnouncedEvent, CostlyDeliveries, DisableReason, Refill, RefillKind, RefillReply, SettleCommand, SettleHandle,
+    SettledDelivery, Shards, ToSettle, ToShard, WebhookBacklog,
 };
-use crate::model::{Attempt, DeadReason, Decision, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
+use crate::model::{Attempt, DeadReason, Decision, EventId, MatchedWebhooks, NewEvent, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::{Clock, IngestPermit, IngestPermits, Metrics};
 use crate::storage::delivery::testing::{MemoryDisk, failed};
 use crate::storage::delivery::{DeliveryReader, RedbDeliveryStore, StoreOptions};
@@ -46,10 +46,10 @@ pub(super) fn head(event_type: &str) -> bytes::Bytes {
 pub(super) struct MemoryLog(Mutex<BTreeMap<EventId, bytes::Bytes>>);
 
 impl MemoryLog {
-    pub(super) fn append(&self, event: EventId, webhooks: &[WebhookNo]) {
+    pub(super) fn append(&self, event: EventId, matched: &MatchedWebhooks) {
         let mut head = Vec::new();
         let new = NewEvent { tenant: "default", event_type: "order.created", source: "api", ..NewEvent::default() };
-        new.encode(webhooks, &mut head);
+        new.encode_matched(matched, &mut head);
         self.0.lock().unwrap().insert(event, head.into());
     }
 }
@@ -250,16 +250,34 @@ impl World {
     pub(super) fn announce_with(&mut self, webhooks: &[u32], permit: Arc<IngestPermit>) -> EventId {
         let event = self.append(webhooks);
         let webhooks = webhooks.iter().copied().map(WebhookNo).collect();
-        self.take_in(ToSettle::Announce(vec![AnnouncedEvent { event, webhooks, permit }]));
+        self.take_in(ToSettle::Announce(vec![AnnouncedEvent { event, webhooks, too_costly: None, permit }]));
+        event
+    }
+
+    /// Appends and announces an event to `webhooks`. The filters of `too_costly` were too costly.
+    pub(super) fn announce_costly(&mut self, webhooks: &[u32], too_costly: &[u32]) -> EventId {
+        let event = self.append_costly(webhooks, too_costly);
+        let nos = |nos: &[u32]| nos.iter().copied().map(WebhookNo).collect::<Vec<_>>();
+        let (head, costly) = (self.log.0.lock().unwrap()[&event].clone(), nos(too_costly).into());
+        let too_costly = Some(Box::new(CostlyDeliveries { head, webhooks: costly }));
+        let webhooks = nos(webhooks).into();
+        self.take_in(ToSettle::Announce(vec![AnnouncedEvent { event, webhooks, too_costly, permit: permit() }]));
+        event
+    }
+
+    /// Appends the event of [`Self::announce_costly`] without announcing it, as a crash does.
+    pub(super) fn append_costly(&mut self, webhooks: &[u32], too_costly: &[u32]) -> EventId {
+        self.last += 1;
+        let event = EventId::from_u128(self.last);
+        let nos = |nos: &[u32]| nos.iter().copied().map(WebhookNo).collect::<Vec<_>>();
+        let matched = MatchedWebhooks { receivers: nos(webhooks).into(), too_costly: nos(too_costly).into() };
+        self.log.append(event, &matched);
         event
     }
 
     /// Appends an event to the log without announcing it, as a crash does.
     pub(super) fn append(&mut self, webhooks: &[u32]) -> EventId {
-        self.last += 1;
-        let event = EventId::from_u128(self.last);
-        self.log.append(event, &webhooks.iter().copied().map(WebhookNo).collect::<Vec<_>>());
-        event
+        self.append_costly(webhooks, &[])
     }
 
     pub(super) fn settle(&mut self, webhook: u32, event: EventId, attempt: Option<Attempt>, decision: Decision) {

@@ -190,7 +190,9 @@ mod tests {
     use super::*;
     use crate::filter::EventFields;
     use crate::handoff::{AnnouncedEvent, ReplayFilter, RetentionRefs, SettledDelivery, Shards};
-    use crate::model::{Decision, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo, Webhooks};
+    use crate::model::{
+        Decision, DeliveryId, DeliveryStatus, EventId, MatchedWebhooks, Timestamp, WebhookNo, Webhooks,
+    };
     use crate::runtime::{Clock, Metrics};
     use crate::storage::delivery::JobState;
     use crate::storage::delivery::testing::{BROKEN, MemoryDisk, attempt};
@@ -237,7 +239,7 @@ mod tests {
         fn announce(&self, event: u128) -> DeliveryId {
             let id = DeliveryId { event: EventId::from_u128(event), webhook: WebhookNo(1) };
             let webhooks = [id.webhook].into_iter().collect();
-            let announced = AnnouncedEvent { event: id.event, webhooks, permit: permit() };
+            let announced = AnnouncedEvent { event: id.event, webhooks, too_costly: None, permit: permit() };
             self.running.handle.send(ToSettle::Announce(vec![announced]));
             id
         }
@@ -296,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn settle_works_and_stops_while_the_filters_of_a_replay_are_evaluated() {
         let log = Arc::new(MemoryLog::default());
-        log.append(EventId::from_u128(1), &[]);
+        log.append(EventId::from_u128(1), &MatchedWebhooks::default());
         let (slow, entered) = crossbeam_channel::bounded(0);
         let thread = start_with(MemoryDisk::new(), log, Arc::new(SlowTargets(entered)));
         let filter = ReplayFilter { tenant: "default".into(), include_unmatched: true, ..ReplayFilter::default() };
@@ -313,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_a_filter_ends_only_the_replay() {
         let log = Arc::new(MemoryLog::default());
-        log.append(EventId::from_u128(1), &[WebhookNo(1)]);
+        log.append(EventId::from_u128(1), &Webhooks::from_slice(&[WebhookNo(1)]).into());
         let thread = start_with(MemoryDisk::new(), log, Arc::new(PanickingTargets));
         let all = ReplayFilter { tenant: "default".into(), ..ReplayFilter::default() };
         for (include_unmatched, expected) in [(true, JobState::Failed), (false, JobState::Done)] {

@@ -63,8 +63,8 @@ pub enum HealthEventKind<'a> {
         correlation_id: &'a str,
         /// The reason.
         reason: DeadReason,
-        /// The last attempt.
-        attempt: &'a Attempt,
+        /// The last attempt. `None` if the delivery was not attempted.
+        attempt: Option<&'a Attempt>,
     },
 }
 
@@ -164,14 +164,28 @@ impl SettleState {
             return;
         }
         self.check_failing(outcome.webhook, attempt, stats);
-        if let Decision::Dead(reason @ (DeadReason::Exhausted | DeadReason::NotRetryable)) = outcome.decision {
-            let correlation_id = EventHead::parse(&outcome.head).map_or("", |head| head.event.correlation_id);
-            let event = outcome.event;
-            self.emit(
-                outcome.webhook,
-                HealthEventKind::Exhausted { event, event_type, correlation_id, reason, attempt },
-            );
+        if let Decision::Dead(DeadReason::Exhausted | DeadReason::NotRetryable) = outcome.decision {
+            self.emit_exhausted(outcome);
         }
+    }
+
+    /// Counts and reports deliveries whose filters were too costly.
+    pub(super) fn report_too_costly(&mut self, outcomes: &[SettledDelivery]) {
+        self.metrics.filters_too_costly.inc_by(outcomes.len() as u64);
+        for outcome in outcomes {
+            self.emit_exhausted(outcome);
+        }
+    }
+
+    /// Reports a dead letter.
+    fn emit_exhausted(&mut self, outcome: &SettledDelivery) {
+        let (Decision::Dead(reason), Ok(head)) = (outcome.decision, EventHead::parse(&outcome.head)) else { return };
+        let (event_type, correlation_id) = (head.event.event_type, head.event.correlation_id);
+        if event_type.starts_with(RESERVED_TYPE_PREFIX) {
+            return;
+        }
+        let (event, attempt) = (outcome.event, outcome.attempt.as_ref());
+        self.emit(outcome.webhook, HealthEventKind::Exhausted { event, event_type, correlation_id, reason, attempt });
     }
 
     fn check_failing(&mut self, webhook: WebhookNo, attempt: &Attempt, stats: &StatsTable) {

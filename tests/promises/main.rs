@@ -23,6 +23,7 @@ mod filters;
 mod folders;
 mod fuzz;
 mod hostile_connections;
+mod hostile_filters;
 mod hostile_stall;
 mod isolation;
 mod listen;

@@ -108,6 +108,28 @@ async fn each_rule_of_a_webhook_is_explained() {
 }
 
 #[tokio::test]
+async fn a_test_is_bounded_like_the_filters_of_an_event() {
+    let world = world();
+    let rule = json!({"field": "a", "operator": "matches", "value": "[ab]*a[ab]{400}c"});
+    let costly = json!({"conditions": {"operator": "or", "rules": vec![rule; 6]}});
+    let event = json!({"data": {"a": "ab".repeat(32_000)}});
+    let got = test(&world, &json!({"filter": costly, "event": event})).await;
+    assert_eq!((got.status, got.wrong()), (422, vec!["/filter"]), "{}", got.body);
+    assert!(got.body["errors"][0]["detail"].as_str().unwrap().contains("(filter_too_costly)"), "{}", got.body);
+    // The work of all tests of a tenant is bounded too. Other tenants have their own.
+    let short = json!({"filter": costly, "event": {"data": {"a": "ab"}}});
+    let mut limited = None;
+    for _ in 0..20 {
+        let got = test(&world, &short).await;
+        limited = limited.or(Some(got).filter(|got| got.status != 200));
+    }
+    let limited = limited.unwrap();
+    assert_eq!((limited.status, &limited.body["code"]), (429, &json!("rate_limited")));
+    let other = ask().tenant(None).json(&short).send(&world, "POST", PATH).await;
+    assert_eq!(other.status, 429, "a caller of all tenants shares the budget of tenant default");
+}
+
+#[tokio::test]
 async fn errors_of_a_test_request_are_reported() {
     let world = world();
     for (body, wanted) in [

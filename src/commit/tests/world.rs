@@ -14,7 +14,7 @@ use crate::handoff::{
     AdmittedEvent, CommitReply, CommitResults, RetentionRefs, SettleHandle, Shards, Submission, ToSettle, ToShard,
 };
 use crate::limits::INGEST_PERMITS;
-use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo};
+use crate::model::{DedupKey, DedupKind, EventId, NewEvent, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::{Clock, IngestPermit, IngestPermits, MemoryBudget, Metrics, Random};
 use crate::storage::{Disk, ReadLog, RedbLog};
 
@@ -163,7 +163,7 @@ fn admitted(draft: &TestEvent, now: Timestamp) -> AdmittedEvent {
         body: Bytes::from(draft.body.clone()),
         dedup: dedup.map(|(key, kind)| (key, kind, fingerprint)),
         nonce,
-        webhooks: webhooks.into(),
+        matched: Webhooks::from(webhooks).into(),
     }
 }
 

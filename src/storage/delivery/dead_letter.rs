@@ -1,7 +1,7 @@
 //! Dead letters: deliveries that ended without success. They are kept until their retention ends, or until they are
 //! replayed or discarded.
 //!
-//! Value (little-endian): u8 version, u8 reason, u16 attempts, i64 wall time, i64 scheduling time, u16 HTTP status (0:
+//! Value (little-endian): u8 version (2 if the reason is `filter_too_costly`, otherwise 1), u8 reason, u16 attempts, i64 wall time, i64 scheduling time, u16 HTTP status (0:
 //! none), then the text of the last error.
 
 use redb::Error;
@@ -44,12 +44,15 @@ pub struct NewDeadLetter {
 }
 
 const VERSION: u8 = 1;
+/// The version of a dead letter with [`DeadReason::FilterTooCostly`].
+const VERSION_TOO_COSTLY: u8 = 2;
 const FIXED: usize = 22;
 
 impl NewDeadLetter {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.clear();
-        out.extend_from_slice(&[VERSION, self.reason as u8]);
+        let version = if self.reason == DeadReason::FilterTooCostly { VERSION_TOO_COSTLY } else { VERSION };
+        out.extend_from_slice(&[version, self.reason as u8]);
         out.extend_from_slice(&self.attempts.to_le_bytes());
         out.extend_from_slice(&self.at.as_millis().to_le_bytes());
         out.extend_from_slice(&self.steady.as_millis().to_le_bytes());
@@ -64,7 +67,7 @@ impl DeadLetterRecord {
         let damaged = || Error::Corrupted(format!("the dead letter {id} cannot be read"));
         let reason = bytes.get(1).copied().and_then(DeadReason::from_u8).ok_or_else(damaged)?;
         let error = bytes.get(FIXED..).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(damaged)?;
-        if bytes[0] != VERSION {
+        if !(VERSION..=VERSION_TOO_COSTLY).contains(&bytes[0]) {
             return Err(damaged());
         }
         let status = u16::from_le_bytes(part(bytes, 20));
@@ -124,7 +127,11 @@ mod tests {
             (&*dead_letter.error, dead_letter.at, dead_letter.steady)
         );
         assert!(DeadLetterRecord::decode(id, &bytes[..FIXED - 1]).is_err());
-        bytes[0] = VERSION + 1;
+        let too_costly = NewDeadLetter { reason: DeadReason::FilterTooCostly, ..dead_letter };
+        too_costly.encode(&mut bytes);
+        assert_eq!(bytes[0], VERSION_TOO_COSTLY);
+        assert_eq!(DeadLetterRecord::decode(id, &bytes).unwrap().reason, DeadReason::FilterTooCostly);
+        bytes[0] = VERSION_TOO_COSTLY + 1;
         assert!(DeadLetterRecord::decode(id, &bytes).is_err());
     }
 }
