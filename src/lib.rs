@@ -50,3 +50,6 @@ pub mod app;
 pub mod bench;
 
 pub mod cli;
+
+#[cfg(test)]
+mod sim;

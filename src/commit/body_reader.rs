@@ -47,7 +47,7 @@ impl BodyReader {
         })
     }
 
-    fn answer(&self, request: &BodyRequest) {
+    pub(super) fn answer(&self, request: &BodyRequest) {
         let recalled = match self.read(&request.events) {
             Err(ReadError::Damaged(_)) => self.read_one_by_one(&request.events),
             recalled => recalled,

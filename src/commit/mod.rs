@@ -26,6 +26,8 @@ mod open;
 mod retention;
 
 #[cfg(test)]
+pub(crate) mod stepping;
+#[cfg(test)]
 mod tests;
 
 pub use committer::Committer;

@@ -38,6 +38,8 @@ mod worker_pool;
 mod test_delivery;
 
 #[cfg(test)]
+pub(crate) mod stepping;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,8 @@ mod event_type_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
+pub(crate) mod stepping;
+#[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
 mod webhook_tests;

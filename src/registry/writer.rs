@@ -55,6 +55,13 @@ pub struct RegistryOptions<'a> {
 
 /// Reads registry.redb, which is created if it does not exist, and starts the writer thread.
 pub fn start(start: RegistryOptions<'_>) -> Result<RegistryThread, RegistryStoreError> {
+    let (writer_thread, shared, writer) = open(start)?;
+    let thread = thread::Builder::new().name("registry".into()).spawn(move || writer_thread.run())?;
+    Ok(RegistryThread { shared, writer, thread })
+}
+
+/// Builds everything except the thread.
+pub(super) fn open(start: RegistryOptions<'_>) -> Result<(WriterThread, Shared, Writer), RegistryStoreError> {
     let mut store = RedbRegistry::open(start.dir, start.disk)?;
     let mut registry = compile::load(&mut store, &start.sources, &start.profiles)?;
     registry.set_access(&start.access);
@@ -74,7 +81,7 @@ pub fn start(start: RegistryOptions<'_>) -> Result<RegistryThread, RegistryStore
         now: start.clock.now(),
         unwritten: None,
     };
-    let writer = WriterThread {
+    let writer_thread = WriterThread {
         state,
         inbox,
         store: Box::new(store),
@@ -84,8 +91,7 @@ pub fn start(start: RegistryOptions<'_>) -> Result<RegistryThread, RegistryStore
         settle: start.settle,
         metrics: start.metrics,
     };
-    let thread = thread::Builder::new().name("registry".into()).spawn(move || writer.run())?;
-    Ok(RegistryThread { shared, writer: Writer { to, actor: None }, thread })
+    Ok((writer_thread, shared, Writer { to, actor: None }))
 }
 
 /// A running registry.

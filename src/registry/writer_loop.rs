@@ -48,7 +48,7 @@ impl WriterThread {
 
     /// Applies a batch: one transaction, then the new snapshot, then messages to shards and settle, then the results.
     /// An error ends the thread.
-    fn process(&mut self, requests: Vec<ChangeRequest>) -> Result<(), RegistryStoreError> {
+    pub(super) fn process(&mut self, requests: Vec<ChangeRequest>) -> Result<(), RegistryStoreError> {
         if let Err(error) = self.reload_if_closed() {
             let (refusal, ended) = refused(error);
             for request in requests {

@@ -29,6 +29,9 @@ pub struct Clock {
     steady: Timestamp,
     started: Instant,
     follow_system: bool,
+    /// The sum of the simulated jumps of the wall clock in milliseconds.
+    #[cfg(test)]
+    jumps: std::sync::Arc<std::sync::atomic::AtomicI64>,
 }
 
 impl Clock {
@@ -36,18 +39,52 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn system(high_water: Timestamp) -> Self {
         let wall = system_now();
-        Self { wall, steady: wall.max(high_water), started: Instant::now(), follow_system: true }
+        Self {
+            wall,
+            steady: wall.max(high_water),
+            started: Instant::now(),
+            follow_system: true,
+            #[cfg(test)]
+            jumps: <_>::default(),
+        }
     }
 
     /// Creates clocks for tests. Both start at `at` and follow tokio's clock, which a test can pause and advance.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
     pub fn test(at: Timestamp) -> Self {
-        Self { wall: at, steady: at, started: Instant::now(), follow_system: false }
+        Self {
+            wall: at,
+            steady: at,
+            started: Instant::now(),
+            follow_system: false,
+            #[cfg(test)]
+            jumps: <_>::default(),
+        }
+    }
+
+    /// Creates clocks for tests that start as those of a process do: the scheduling clock is never before `high_water`.
+    #[cfg(test)]
+    pub(crate) fn simulated(wall: Timestamp, high_water: Timestamp) -> Self {
+        Self { steady: wall.max(high_water), ..Self::test(wall) }
+    }
+
+    /// Lets the wall clock of a test jump by this many milliseconds.
+    #[cfg(test)]
+    pub(crate) fn jump_wall(&self, ms: i64) {
+        self.jumps.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The wall clock of a test, with its jumps.
+    fn test_now(&self) -> Timestamp {
+        let now = self.wall.plus(self.instant().duration_since(self.started));
+        #[cfg(test)]
+        let now = Timestamp::from_millis(now.as_millis() + self.jumps.load(std::sync::atomic::Ordering::Relaxed));
+        now
     }
 
     /// Returns the time of the wall clock, for signatures and for times shown to users.
     pub fn now(&self) -> Timestamp {
-        if self.follow_system { system_now() } else { self.wall.plus(self.instant().duration_since(self.started)) }
+        if self.follow_system { system_now() } else { self.test_now() }
     }
 
     /// Combines a time of the monotonic clock with the current time of the wall clock.

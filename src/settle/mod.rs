@@ -37,6 +37,8 @@ mod list_tests;
 #[cfg(test)]
 mod proptests;
 #[cfg(test)]
+pub(crate) mod stepping;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -352,6 +352,23 @@ async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_suc
     assert_eq!(world.records.depth(), 0);
 }
 
+/// The job that abandons the deliveries takes several steps, and the webhook is resumed before the last one.
+#[tokio::test(start_paused = true)]
+async fn events_accepted_after_a_resume_are_not_abandoned() {
+    let mut world = World::new();
+    let before: Vec<_> = (0..8).map(|_| world.announce(&[1])).collect();
+    before.iter().for_each(|event| world.spill(1, *event));
+    let abandon = SettleCommand::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
+    world.take_in(ToSettle::Command(abandon));
+    world.driver.flush().unwrap();
+    let after = world.announce(&[1]);
+    world.spill(1, after);
+    world.flush();
+    let status = |event: &EventId| world.records.delivery(id(1, *event)).unwrap().unwrap().status;
+    assert!(before.iter().all(|event| status(event) == Abandoned));
+    assert_eq!(status(&after), Pending);
+}
+
 #[tokio::test(start_paused = true)]
 async fn dead_letters_are_deleted_by_age() {
     let mut world = World::new();

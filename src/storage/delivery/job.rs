@@ -121,6 +121,8 @@ impl Job {
                 Some(Err(_)) => (EventId::MAX, EventId::MIN),
                 None => (EventId::MIN, last),
             },
+            // Events that are accepted later, after the webhook was resumed, are not its concern.
+            JobKind::Abandon { .. } => (EventId::MIN, last),
             _ => (EventId::MIN, EventId::MAX),
         };
         let (state, ended_at) = (JobState::Running, None);

@@ -109,6 +109,11 @@ impl SimDisk {
         world.fail = Some((world.operations + k, fault));
     }
 
+    /// Takes back [`SimDisk::fail_at`].
+    pub(crate) fn forget_fault(&self) {
+        self.world().fail = None;
+    }
+
     /// Returns whether the operation of [`SimDisk::fail_at`] has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.world().fail.is_none()
@@ -125,6 +130,19 @@ impl SimDisk {
         let mut replay = self.replay();
         while replay.at() < at && replay.step() {}
         replay.crash(loss, random)
+    }
+
+    /// Returns the disk as the next process finds it after this one was killed: unsynced changes are visible, and a later
+    /// crash may still lose them. Changes made through this handle afterwards do not reach it.
+    pub(crate) fn after_kill(&self) -> SimDisk {
+        let world = self.world();
+        Self(Arc::new(Mutex::new(DiskState {
+            base: world.base.clone(),
+            live: world.live.clone(),
+            journal: world.journal.clone(),
+            allocated: world.allocated.clone(),
+            ..DiskState::default()
+        })))
     }
 
     /// Returns a replay of the journal, to simulate crashes at many positions of one run.

@@ -104,7 +104,8 @@ impl FlushTables<'_, '_> {
     /// Returns the webhook's next rows. Sets the job's state to done if they are the last ones.
     fn next_rows(&self, job: &mut Job, webhook: WebhookNo) -> Result<Vec<(EventId, PendingRow)>, Error> {
         let from = behind(webhook, job.after);
-        let rows = self.rows.from(&from, self.rows_max, |key| delivery(key).webhook == webhook)?;
+        let is_included = |id: DeliveryId| id.webhook == webhook && id.event <= job.last;
+        let rows = self.rows.from(&from, self.rows_max, |key| is_included(delivery(key)))?;
         if rows.len() < self.rows_max {
             job.state = JobState::Done;
         }
