@@ -18,7 +18,7 @@ use super::notifier::Notifier;
 use super::retention::{self, RetentionThread};
 use crate::config;
 use crate::handoff::{BodyRequest, CommitHandle, RetentionRefs, SettleHandle, Shards};
-use crate::limits::{BODY_READ_QUEUE, COMMIT_QUEUE};
+use crate::limits::{BODY_READ_QUEUE, COMMIT_QUEUE, RETENTION_INTERVAL};
 use crate::model::{EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::{Disk, DiskSpace, EventLog, FileError, OpenLogError, Poison, ReadError, RedbLog};
@@ -141,6 +141,7 @@ impl OpenedLog {
             refs: Arc::clone(&refs),
             metrics: Arc::clone(&metrics),
             poison: poison.clone(),
+            interval: RETENTION_INTERVAL,
         };
         let retain = retain.start(wakeups).map_err(OpenCommitError::Thread)?;
         let (body_requests, requests) = bounded(BODY_READ_QUEUE);

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, bounded, select_biased};
 
 use super::body_reader::StoppableThread;
 use crate::config;
 use crate::handoff::RetentionRefs;
-use crate::limits::{RETENTION_INTERVAL, TRUNCATE_PAUSE};
+use crate::limits::TRUNCATE_PAUSE;
 use crate::model::{EventId, Timestamp};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::log::LogFile;
@@ -26,11 +27,15 @@ pub(super) struct RetentionThread {
     pub(super) refs: RetentionRefsCell,
     pub(super) metrics: Arc<Metrics>,
     pub(super) poison: Poison,
+    /// The time between two sweeps: [`crate::limits::RETENTION_INTERVAL`], except in tests.
+    pub(super) interval: Duration,
 }
 
 impl RetentionThread {
-    /// Starts the thread. It creates the first segment ahead at once. A message on `wakeup` lets it prepare segments.
+    /// Measures the log, then starts the thread. It creates the first segment ahead at once. A message on `wakeup` lets it
+    /// prepare segments.
     pub(super) fn start(self, wakeup: Receiver<()>) -> io::Result<StoppableThread> {
+        self.measure();
         let (quit, end) = bounded::<()>(0);
         let metrics = Arc::clone(&self.metrics);
         let thread = std::thread::Builder::new().name("retain".into()).spawn(move || {
@@ -40,42 +45,47 @@ impl RetentionThread {
         Ok(StoppableThread { quit, thread })
     }
 
+    /// Prepares segments on each wakeup. Sweeps at a fixed deadline, which a wakeup does not move: under steady load a
+    /// wakeup comes at each roll.
     fn run(&self, wakeup: &Receiver<()>, quit: &Receiver<()>) {
-        let prepare = || {
-            self.check("seal a segment", self.log.seal());
-            self.check("make a segment", self.log.create_next_segment());
-        };
-        prepare();
-        self.measure();
+        self.prepare();
+        let mut due = at(Instant::now() + self.interval);
         loop {
-            select! {
-                recv(wakeup) -> received => if received.is_err() { break } else { prepare() },
+            select_biased! {
                 recv(quit) -> _ => break,
-                default(RETENTION_INTERVAL) => {
-                    prepare();
+                recv(due) -> _ => {
+                    self.prepare();
                     if let Some(refs) = self.refs.get() {
-                        let mut pause = || match wakeup.recv_timeout(TRUNCATE_PAUSE) {
-                            Ok(()) => prepare(),
-                            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-                        };
-                        let gone = || !matches!(quit.try_recv(), Err(TryRecvError::Empty));
-                        self.sweep(&**refs, &mut pause, &gone);
+                        self.sweep(&**refs, wakeup, quit);
                     }
                     self.measure();
+                    due = at(Instant::now() + self.interval);
                 }
+                recv(wakeup) -> received => if received.is_err() { break } else { self.prepare() },
             }
         }
     }
 
-    fn sweep(&self, refs: &dyn RetentionRefs, pause: &mut dyn FnMut(), stop: &dyn Fn() -> bool) {
-        while !stop() && !self.poison.is_set() {
-            match delete_oldest_segment(&*self.log, &self.config, self.clock.steady(), refs, pause) {
+    fn prepare(&self) {
+        self.check("seal a segment", self.log.seal());
+        self.check("make a segment", self.log.create_next_segment());
+        self.measure();
+    }
+
+    fn sweep(&self, refs: &dyn RetentionRefs, wakeup: &Receiver<()>, quit: &Receiver<()>) {
+        let mut pause = || match wakeup.recv_timeout(TRUNCATE_PAUSE) {
+            Ok(()) => self.prepare(),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        };
+        let is_stopping = || !matches!(quit.try_recv(), Err(TryRecvError::Empty));
+        while !is_stopping() && !self.poison.is_set() {
+            match delete_oldest_segment(&*self.log, &self.config, self.clock.steady(), refs, &mut pause) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => return self.check("retire a segment", Err(error)),
             }
         }
-        self.check("tidy what is carried", tidy_carried(&*self.log, &self.config, refs, pause));
+        self.check("tidy what is carried", tidy_carried(&*self.log, &self.config, refs, &mut pause));
     }
 
     fn check(&self, what: &str, done: Result<(), RetireError>) {

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
 
 use super::world::*;
+use crate::commit::retention::{RetentionRefsCell, RetentionThread};
 use crate::commit::*;
 use crate::handoff::{BodyRequest, CommitError, CommitResults, SettleHandle, Shards, ToSettle, ToShard};
 use crate::model::{EventId, WebhookNo};
 use crate::runtime::{IngestPermit, MemoryBudget, Metrics};
-use crate::storage::Disk;
 use crate::storage::log::stat;
 use crate::storage::sim::{DiskFault, SimDisk};
+use crate::storage::{Disk, EventLog, Poison, RedbLog};
 
 struct Threads {
     running: CommitThreads,
@@ -123,5 +127,67 @@ fn a_commit_thread_that_is_stuck_takes_no_events() {
     assert_eq!(threads.send(&plain(1, 50)), Err(CommitError::Overloaded));
     threads.running.handle().set_stalled(false);
     threads.send(&plain(1, 50)).unwrap()[0].unwrap();
+    threads.running.stop().unwrap();
+}
+
+/// 1. The log rolls all the time, so a wakeup comes more often than the interval of the sweeps.
+/// 2. The segments over the limit are deleted nevertheless, and the metrics say so.
+#[test]
+fn wakeups_do_not_delay_retention() {
+    let mut world = World::open(&(Arc::new(SimDisk::default()) as Arc<dyn Disk>), 2 * 1024, 1).unwrap();
+    for n in 0..40 {
+        world.commit(&one(plain(n, 900)));
+    }
+    let before = world.log.segments().len();
+    assert!(before > 10, "{before}");
+    let metrics = Metrics::new().unwrap();
+    let refs = RetentionRefsCell::default();
+    assert!(refs.set(Arc::new(FakeRetentionRefs::default())).is_ok());
+    let mut config = log_config(2 * 1024);
+    config.retention_bytes = 0;
+    let thread = RetentionThread {
+        log: Arc::<RedbLog>::clone(&world.log),
+        config,
+        clock: clock(),
+        refs,
+        metrics: Arc::clone(&metrics),
+        poison: Poison::default(),
+        interval: Duration::from_millis(200),
+    };
+    let (wakeup, wakeups) = bounded(1);
+    let thread = thread.start(wakeups).unwrap();
+    let begun = Instant::now();
+    while world.log.segments().len() > 1 && begun.elapsed() < Duration::from_secs(20) {
+        let _ = wakeup.try_send(());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    thread.stop();
+    assert_eq!(world.log.segments().len(), 1);
+    assert_eq!(metrics.log_segments.get(), 1);
+}
+
+#[test]
+fn the_metrics_of_the_log_are_set_when_it_has_started() {
+    let disk = SimDisk::default();
+    let threads = start(&disk, 1 << 20);
+    threads.send(&plain(1, 10)).unwrap()[0].unwrap();
+    threads.running.stop().unwrap();
+    let threads = start(&disk, 1 << 20);
+    assert_eq!(threads.metrics.log_segments.get(), 1);
+    assert!(threads.metrics.log_bytes.get() > 0);
+    threads.running.stop().unwrap();
+}
+
+/// The first event of a new folder makes the first segment. The metrics must not wait for the next sweep.
+#[test]
+fn the_metrics_of_the_log_follow_each_roll() {
+    let threads = start(&SimDisk::default(), 1 << 20);
+    assert_eq!(threads.metrics.log_segments.get(), 0);
+    threads.send(&plain(1, 10)).unwrap()[0].unwrap();
+    let begun = Instant::now();
+    while threads.metrics.log_segments.get() == 0 && begun.elapsed() < crate::limits::RETENTION_INTERVAL / 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(threads.metrics.log_segments.get(), 1);
     threads.running.stop().unwrap();
 }
