@@ -7,14 +7,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::delivery::raw;
+use super::idempotency::{KeyClaim, encode};
 use super::listing::{Listing, listing};
 use super::page::Query;
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::{DeliveryId, Timestamp};
 use crate::service::dead_letter::{DeadLetterDetails, DeadLetterReplayDraft};
 use crate::service::search::ListRow;
-use crate::service::{DeadLetter, WebhookRef};
+use crate::service::{DeadLetter, ResponseRecorder, ResponseStore, WebhookRef};
 
 /// A dead letter as JSON.
 #[derive(Serialize)]
@@ -98,9 +99,13 @@ impl Api {
         of: WebhookRef<'_>,
         dead_letter: DeliveryId,
     ) -> Result<Response, Problem> {
+        let claim = match self.claim(request, ResponseStore::Deliveries).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let replay = self.service.draft_dead_letter_replay(&request.principal, of, dead_letter).await?;
         body::nothing(request)?;
-        self.replay_dead(request, replay).await
+        self.replay_dead(claim, replay).await
     }
 
     /// Replays several dead letters. Body: `{"ids":[…]}`, `{"filter":{"since","until","types","failure_reason"}}`, or empty
@@ -111,21 +116,20 @@ impl Api {
         of: WebhookRef<'_>,
     ) -> Result<Response, Problem> {
         self.service.may_replay_dead_letters(&request.principal, of)?;
+        let claim = match self.claim(request, ResponseStore::Deliveries).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, true)?;
         let replay = self.service.draft_bulk_replay(&request.principal, of, document).await?;
-        self.replay_dead(request, replay).await
+        self.replay_dead(claim, replay).await
     }
 
-    async fn replay_dead(
-        &self,
-        request: &ManagementRequest,
-        replay: DeadLetterReplayDraft,
-    ) -> Result<Response, Problem> {
+    async fn replay_dead(&self, claim: KeyClaim, replay: DeadLetterReplayDraft) -> Result<Response, Problem> {
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let replayed = service.replay_dead_letters(replay).await?;
-            reply::json(StatusCode::ACCEPTED, &Replayed { replayed }).map(IdempotentResponse::from)
-        };
-        self.run_idempotent(request, work).await
+        let answer = |replayed| reply::json(StatusCode::ACCEPTED, &Replayed { replayed });
+        let record = ResponseRecorder::new(claim.key(), move |replayed| encode(answer(*replayed)));
+        let work = async move { answer(service.replay_dead_letters(replay, record).await?) };
+        self.complete(claim, work).await
     }
 }

@@ -6,15 +6,16 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::idempotency::encode;
 use super::listing::{Listing, listing};
 use super::page::Query;
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::DELIVERIES;
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, HIDDEN, Timestamp};
 use crate::service::delivery::{DeliveryDetails, RebuiltRequest};
 use crate::service::search::ListRow;
-use crate::service::{Delivery, WebhookRef};
+use crate::service::{Delivery, ResponseRecorder, ResponseStore, WebhookRef};
 
 /// A delivery as JSON. Some fields occur under the names of several API dialects.
 #[derive(Serialize)]
@@ -164,15 +165,19 @@ impl Api {
         request: &ManagementRequest,
         id: DeliveryId,
     ) -> Result<Response, Problem> {
+        let claim = match self.claim(request, ResponseStore::Deliveries).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let retry = self.service.draft_retry(&request.principal, id).await?;
         body::nothing(request)?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let delivery = service.retry_delivery(retry).await?;
-            let location = format!("{DELIVERIES}/{id}");
-            reply::created(StatusCode::ACCEPTED, &location, &View::of(&delivery)).map(IdempotentResponse::from)
+        let retried = move |delivery: &ListRow<Delivery>| {
+            reply::created(StatusCode::ACCEPTED, &format!("{DELIVERIES}/{id}"), &View::of(delivery))
         };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), move |delivery| encode(retried(delivery)));
+        let work = async move { retried(&service.retry_delivery(retry, record).await?) };
+        self.complete(claim, work).await
     }
 }
 

@@ -9,15 +9,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::condition::expected_version;
+use super::idempotency::encode;
 use super::page::Query;
 use super::webhook::is_dry_run;
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::inbound::source::ManagedBy;
 use crate::model::Timestamp;
 use crate::model::path::EVENT_TYPES;
 use crate::registry::catalogue::EventType;
 use crate::service::event_type::{EventTypeFilter, EventTypeKey};
+use crate::service::{ResponseRecorder, ResponseStore};
 
 /// An event type as JSON.
 #[derive(Serialize)]
@@ -66,15 +68,18 @@ fn etag(event_type: &EventType) -> String {
 
 impl Api {
     pub(super) async fn create_event_type(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let query = Query::of(&request.parts.uri);
         let document = body::object(&request.parts.headers, &request.body, false)?;
         let draft = self.service.draft_event_type(&request.principal, query.tenant(), document)?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let event_type = service.create_event_type(draft).await?;
-            view_response(&event_type, true).map(IdempotentResponse::from)
-        };
-        self.run_idempotent(request, work).await
+        let record =
+            ResponseRecorder::new(claim.key(), |created: &Arc<EventType>| encode(view_response(created, true)));
+        let work = async move { view_response(&*service.create_event_type(draft, record).await?, true) };
+        self.complete(claim, work).await
     }
 
     /// Lists event types by name. Filters: `category`, `deprecated`, `q` (in name, category and description).

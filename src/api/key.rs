@@ -5,13 +5,15 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::idempotency::encode;
 use super::page::Query;
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, ProblemCode, Response};
 use crate::model::path::KEYS;
 use crate::model::{KeyId, Role, Timestamp};
 use crate::registry::Key;
 use crate::service::key::{CreatedKey, KeyFilter};
+use crate::service::{ResponseRecorder, ResponseStore};
 
 /// An API key as JSON, without its text.
 #[derive(Serialize)]
@@ -52,20 +54,27 @@ impl<'a> View<'a> {
     }
 }
 
+/// The response to the creation of a key. `shown` is the text of the key.
+fn created(key: &Key, shown: Option<&str>) -> Result<Response, Problem> {
+    let location = format!("{KEYS}/{}", key.id);
+    reply::created(StatusCode::CREATED, &location, &CreatedKeyView { view: View::of(key), key: shown })
+}
+
 impl Api {
     pub(super) async fn create_key(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, false)?;
         let draft = self.service.draft_key(&request.principal, document)?;
         let service = Arc::clone(&self.service);
+        let record = ResponseRecorder::new(claim.key(), |key: &Arc<Key>| encode(created(key, None)));
         let work = async move {
-            let CreatedKey { key, secret } = service.create_key(draft).await?;
-            let location = format!("{KEYS}/{}", key.id);
-            let answer = |shown| {
-                reply::created(StatusCode::CREATED, &location, &CreatedKeyView { view: View::of(&key), key: shown })
-            };
-            Ok(IdempotentResponse { response: answer(Some(secret.reveal()))?, stored: Some(answer(None)?) })
+            let CreatedKey { key, secret } = service.create_key(draft, record).await?;
+            created(&key, Some(secret.reveal()))
         };
-        self.run_idempotent(request, work).await
+        self.complete(claim, work).await
     }
 
     /// Lists keys. Filters: `tenant`, for a key of tenant `*`; `role`.

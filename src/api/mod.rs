@@ -10,8 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::http::{BackgroundTasks, ManagementRequest, Problem, ProblemCode, Response, Router, reply};
-use crate::runtime::Clock;
+use crate::http::{BackgroundTasks, ManagementRequest, Response, Router, reply};
 use crate::service::Service;
 
 mod path_ids;
@@ -47,30 +46,17 @@ mod page;
 
 pub use error::describe;
 
-use idempotency::{ClaimResult, Idempotency};
+use idempotency::{ClaimResult, KeysInFlight};
 
 #[cfg(test)]
 mod tests;
-
-/// The result of a request that supports an idempotency key.
-struct IdempotentResponse {
-    response: Response,
-    /// The response without its secrets, for repeated requests. `None` if the response can be sent only once.
-    stored: Option<Response>,
-}
-
-impl From<Response> for IdempotentResponse {
-    fn from(response: Response) -> Self {
-        Self { stored: reply::clone_response(&response), response }
-    }
-}
 
 /// The management API.
 pub struct Api {
     service: Arc<Service>,
     router: Arc<Router>,
     background: BackgroundTasks,
-    idempotency: Arc<Idempotency>,
+    keys_in_flight: Arc<KeysInFlight>,
 }
 
 impl std::fmt::Debug for Api {
@@ -80,10 +66,9 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// Creates the API of a service. `background` completes started requests after their client disconnected. `clock`
-    /// determines when an idempotency key expires.
-    pub fn new(service: Arc<Service>, router: Arc<Router>, background: BackgroundTasks, clock: Clock) -> Self {
-        Self { service, router, background, idempotency: Idempotency::new(clock) }
+    /// Creates the API of a service. `background` completes started requests after their client disconnected.
+    pub fn new(service: Arc<Service>, router: Arc<Router>, background: BackgroundTasks) -> Self {
+        Self { service, router, background, keys_in_flight: Arc::default() }
     }
 
     /// Handles a request. The server omits the body of a response to HEAD and keeps its length.
@@ -97,28 +82,5 @@ impl Api {
             tracing::error!(target: "hooktide::api", request_id = %request.request_id, path, "failed");
         }
         answer
-    }
-
-    /// Runs the work of a request to its end, even if the client disconnects, and stores the response for its
-    /// `Idempotency-Key`.
-    async fn run_idempotent(
-        &self,
-        request: &ManagementRequest,
-        work: impl Future<Output = Result<IdempotentResponse, Problem>> + Send + 'static,
-    ) -> Result<Response, Problem> {
-        let tenant = request.principal.tenant.as_deref().unwrap_or("*");
-        let scope = [tenant, request.parts.uri.path()];
-        let claim = match self.idempotency.claim(&request.parts.headers, scope, &request.body)? {
-            ClaimResult::First(claim) => claim,
-            ClaimResult::Replay(response) => return Ok(response),
-        };
-        let running = self.background.spawn(async move {
-            let finished = work.await?;
-            if let Some(stored) = finished.stored {
-                claim.store(stored);
-            }
-            Ok(finished.response)
-        });
-        running.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal, "it could not be made")))
     }
 }

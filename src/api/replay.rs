@@ -6,14 +6,15 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::body::object;
+use super::idempotency::{KeyClaim, encode};
 use super::page::Query;
-use super::{Api, IdempotentResponse, ManagementRequest, reply};
+use super::{Api, ClaimResult, ManagementRequest, reply};
 use crate::handoff::ReplayFilter;
 use crate::http::{Problem, Response};
 use crate::model::path::REPLAYS;
 use crate::model::{EventId, Timestamp};
 use crate::service::replay::{OwnedReplay, ReplayDraft};
-use crate::service::{ListPage, ReplayScope, WebhookRef};
+use crate::service::{ListPage, ReplayScope, ResponseRecorder, ResponseStore, WebhookRef};
 use crate::settle::JobState;
 
 /// A replay as JSON.
@@ -72,6 +73,11 @@ fn status_of(state: JobState) -> &'static str {
     }
 }
 
+/// The response to the start of a replay.
+fn started(no: u64) -> Result<Response, Problem> {
+    reply::created(StatusCode::ACCEPTED, &place_of(no), &StartedReplay::new(no))
+}
+
 impl View {
     fn of(OwnedReplay { replay, tenant, webhook }: &OwnedReplay) -> Self {
         let (kind, filter) = match &replay.scope {
@@ -107,31 +113,41 @@ impl Api {
     /// whether it matched or not, or to each webhook that matched when the event was accepted.
     pub(super) async fn replay_event(&self, request: &ManagementRequest, event: EventId) -> Result<Response, Problem> {
         self.service.may_replay_event(&request.principal, event).await?;
+        let claim = match self.claim(request, ResponseStore::Deliveries).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = object(&request.parts.headers, &request.body, true)?;
         let draft = self.service.draft_event_replay(&request.principal, event, document).await?;
-        self.start(request, draft).await
+        self.start(claim, draft).await
     }
 
     /// Starts a replay. Body: `{"since"?,"until"?,"types"?,"webhook_id"?,"include_unmatched"?,"include_paused"?}`, and
     /// `tenant` with a key of tenant `*`.
     pub(super) async fn start_replay(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let claim = match self.claim(request, ResponseStore::Deliveries).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = object(&request.parts.headers, &request.body, false)?;
         let draft = self.service.draft_replay(&request.principal, document)?;
-        self.start(request, draft).await
+        self.start(claim, draft).await
     }
 
     /// Retries the failed deliveries of a webhook. Body: `{"since"}`. Dead letters since this time start a new schedule, and
     /// deliveries that wait for their next attempt become due now.
     pub(super) async fn recover(&self, request: &ManagementRequest, of: WebhookRef<'_>) -> Result<Response, Problem> {
         self.service.may_recover(&request.principal, of)?;
+        let claim = match self.claim(request, ResponseStore::Deliveries).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = object(&request.parts.headers, &request.body, false)?;
         let recovery = self.service.draft_recovery(&request.principal, of, document)?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let no = service.recover(recovery).await?;
-            reply::created(StatusCode::ACCEPTED, &place_of(no), &StartedReplay::new(no)).map(IdempotentResponse::from)
-        };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), |no| encode(started(*no)));
+        let work = async move { started(service.recover(recovery, record).await?) };
+        self.complete(claim, work).await
     }
 
     pub(super) async fn list_replays(&self, request: &ManagementRequest) -> Result<Response, Problem> {
@@ -154,13 +170,11 @@ impl Api {
         reply::json_with_etag(&request.parts.headers, &View::of(&replay))
     }
 
-    async fn start(&self, request: &ManagementRequest, draft: ReplayDraft) -> Result<Response, Problem> {
+    async fn start(&self, claim: KeyClaim, draft: ReplayDraft) -> Result<Response, Problem> {
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let no = service.start_replay(draft).await?;
-            reply::created(StatusCode::ACCEPTED, &place_of(no), &StartedReplay::new(no)).map(IdempotentResponse::from)
-        };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), |no| encode(started(*no)));
+        let work = async move { started(service.start_replay(draft, record).await?) };
+        self.complete(claim, work).await
     }
 }
 

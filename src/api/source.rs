@@ -7,28 +7,30 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
 use super::condition::expected_version;
+use super::idempotency::encode;
 use super::page::Query;
 use super::source_view::{CreatedSourceView, RejectionView, View, etag};
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Body, Problem, ProblemCode, Response};
 use crate::inbound::source::{Source, SourceStatus};
 use crate::limits::REJECTIONS_PER_SOURCE;
 use crate::model::path::SOURCES;
-use crate::service::SourceRef;
 use crate::service::source::{SourceFilter, SourceKey, SourceWithSecrets};
+use crate::service::{ResponseRecorder, ResponseStore, SourceRef};
 
 impl Api {
     /// Creates a source. Only this response contains the token of a partner and a generated secret.
     pub(super) async fn create_source(&self, request: &ManagementRequest) -> Result<Response, Problem> {
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, false)?;
         let draft = self.service.draft_source(&request.principal, document)?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let created = service.create_source(draft).await?;
-            let location = format!("{SOURCES}/{}", created.source.id);
-            with_secrets(&created, |view| reply::created(StatusCode::CREATED, &location, view))
-        };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), |source| encode(created(&without_secrets(source))));
+        let work = async move { created(&service.create_source(draft, record).await?) };
+        self.complete(claim, work).await
     }
 
     /// Lists sources. Filters: `status`, `kind`, `q` (in name and description), `deleted=true` (only deleted sources).
@@ -98,15 +100,17 @@ impl Api {
         let query = Query::of(&request.parts.uri);
         let (who, key) = (&request.principal, key(&query, of));
         self.service.may_change_source(who, key)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, true)?;
         let expected = expected_version(&request.parts.headers);
         let draft = self.service.draft_source_secret(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let rotated = service.rotate_source_secret(draft).await?;
-            with_secrets(&rotated, |view| reply::json(StatusCode::OK, view))
-        };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), |source| encode(rotated(&without_secrets(source))));
+        let work = async move { rotated(&service.rotate_source_secret(draft, record).await?) };
+        self.complete(claim, work).await
     }
 
     /// Replaces the token of a partner. Body: `{"token"?}`. The old token expires immediately.
@@ -118,15 +122,17 @@ impl Api {
         let query = Query::of(&request.parts.uri);
         let (who, key) = (&request.principal, key(&query, of));
         self.service.may_change_source(who, key)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, true)?;
         let expected = expected_version(&request.parts.headers);
         let draft = self.service.draft_source_token(who, key, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let rotated = service.rotate_source_token(draft).await?;
-            with_secrets(&rotated, |view| reply::json(StatusCode::OK, view))
-        };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), |source| encode(rotated(&without_secrets(source))));
+        let work = async move { rotated(&service.rotate_source_token(draft, record).await?) };
+        self.complete(claim, work).await
     }
 
     pub(super) fn guide(&self, request: &ManagementRequest, of: SourceRef<'_>) -> Result<Response, Problem> {
@@ -159,24 +165,35 @@ fn view_response(source: &Source) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// The response with the token and secret, and the stored response without them.
+/// The response to a creation.
+fn created(of: &SourceWithSecrets) -> Result<Response, Problem> {
+    let location = format!("{SOURCES}/{}", of.source.id);
+    with_secrets(of, |view| reply::created(StatusCode::CREATED, &location, view))
+}
+
+/// The response to a rotation.
+fn rotated(of: &SourceWithSecrets) -> Result<Response, Problem> {
+    with_secrets(of, |view| reply::json(StatusCode::OK, view))
+}
+
+/// What the stored response shows: the source without its new token and secret.
+fn without_secrets(source: &Arc<Source>) -> SourceWithSecrets {
+    SourceWithSecrets { source: Arc::clone(source), token: None, secret: None }
+}
+
 fn with_secrets(
     SourceWithSecrets { source, token, secret }: &SourceWithSecrets,
     answer: impl Fn(&CreatedSourceView) -> Result<Response, Problem>,
-) -> Result<IdempotentResponse, Problem> {
-    let answer = |is_first: bool| {
-        let (token, secret) = (token.as_ref().filter(|_| is_first), secret.as_ref().filter(|_| is_first));
-        let view = CreatedSourceView {
-            source: View::of(source, token),
-            token: token.map(|token| token.reveal().to_owned()),
-            secret: secret.map(|secret| secret.reveal().to_owned()),
-            guide: token.map(|token| source.guide(Some(token))),
-        };
-        let mut response = answer(&view)?;
-        reply::set_header(&mut response, ETAG, &etag(source));
-        Ok::<_, Problem>(response)
-    };
-    Ok(IdempotentResponse { response: answer(true)?, stored: Some(answer(false)?) })
+) -> Result<Response, Problem> {
+    let token = token.as_ref();
+    let mut response = answer(&CreatedSourceView {
+        source: View::of(source, token),
+        token: token.map(|token| token.reveal().to_owned()),
+        secret: secret.as_ref().map(|secret| secret.reveal().to_owned()),
+        guide: token.map(|token| source.guide(Some(token))),
+    })?;
+    reply::set_header(&mut response, ETAG, &etag(source));
+    Ok(response)
 }
 
 fn deleted(query: &Query) -> Result<bool, Problem> {

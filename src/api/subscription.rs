@@ -6,15 +6,16 @@ use hyper::StatusCode;
 use hyper::header::ETAG;
 
 use super::condition::expected_version;
+use super::idempotency::encode;
 use super::page::Query;
 use super::webhook::etag;
 use super::webhook_list::event_type;
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::SubscriptionId;
 use crate::model::path::WEBHOOKS;
-use crate::service::WebhookRef;
 use crate::service::webhook::subscription::{SubscriptionDocument, SubscriptionFilter, WebhookSubscription};
+use crate::service::{ResponseRecorder, ResponseStore, WebhookRef};
 
 impl Api {
     pub(super) async fn create_subscription(
@@ -23,18 +24,17 @@ impl Api {
         of: WebhookRef<'_>,
     ) -> Result<Response, Problem> {
         self.service.read_webhook(&request.principal, of)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, false)?;
         let expected = expected_version(&request.parts.headers);
         let draft = self.service.draft_subscription(&request.principal, of, document, expected.as_ref())?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let created = service.create_subscription(draft).await?;
-            let location = format!("{WEBHOOKS}/{}/subscriptions/{}", created.webhook.id, created.subscription.id);
-            let mut response = reply::created(StatusCode::CREATED, &location, &view(&created))?;
-            reply::set_header(&mut response, ETAG, &etag(&created.webhook));
-            Ok(IdempotentResponse::from(response))
-        };
-        self.run_idempotent(request, work).await
+        let record = ResponseRecorder::new(claim.key(), |made| encode(created(made)));
+        let work = async move { created(&service.create_subscription(draft, record).await?) };
+        self.complete(claim, work).await
     }
 
     /// Lists subscriptions, newest first. Filters: `event_type` or `type` (subscriptions that name it), `resource_id`,
@@ -93,6 +93,13 @@ impl Api {
         self.service.delete_subscription(&request.principal, of, id, expected.as_ref()).await?;
         Ok(reply::no_content())
     }
+}
+
+fn created(made: &WebhookSubscription) -> Result<Response, Problem> {
+    let location = format!("{WEBHOOKS}/{}/subscriptions/{}", made.webhook.id, made.subscription.id);
+    let mut response = reply::created(StatusCode::CREATED, &location, &view(made))?;
+    reply::set_header(&mut response, ETAG, &etag(&made.webhook));
+    Ok(response)
 }
 
 fn view(of: &WebhookSubscription) -> SubscriptionDocument<'_> {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::idempotency::encode;
 use super::page::Query;
-use super::{Api, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::TENANTS;
 use crate::model::{RetryOn, Timestamp, Visibility};
 use crate::registry::TenantInfo;
-use crate::service::Service;
 use crate::service::webhook::document::RetryPolicyDocument;
+use crate::service::{ResponseRecorder, ResponseStore, Service};
 
 #[derive(Serialize)]
 struct View<'a> {
@@ -43,14 +44,17 @@ impl<'a> View<'a> {
 impl Api {
     pub(super) async fn create_tenant(&self, request: &ManagementRequest) -> Result<Response, Problem> {
         Service::may_create_tenant(&request.principal)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let document = body::object(&request.parts.headers, &request.body, false)?;
         let draft = self.service.draft_tenant(&request.principal, document)?;
         let service = Arc::clone(&self.service);
-        let work = async move {
-            let tenant = service.create_tenant(draft).await?;
-            Ok(reply::created(StatusCode::CREATED, TENANTS, &View::of(&tenant))?.into())
-        };
-        self.run_idempotent(request, work).await
+        let created = |tenant: &TenantInfo| reply::created(StatusCode::CREATED, TENANTS, &View::of(tenant));
+        let record = ResponseRecorder::new(claim.key(), move |tenant| encode(created(tenant)));
+        let work = async move { created(&service.create_tenant(draft, record).await?) };
+        self.complete(claim, work).await
     }
 
     /// Lists tenants by name: all tenants for a key of tenant `*`, otherwise the caller's own.

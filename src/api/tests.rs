@@ -8,12 +8,14 @@ use hyper::Request;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::http::ProblemCode;
 use crate::inbound::source::Rejections;
 use crate::model::{
     DeliveryId, DeliveryStatus, EventId, InboundInfo, Mapping, NewEvent, Principal, Role, SubscriptionId, Timestamp,
     WebhookId, WebhookNo, WebhookStatus,
 };
 use crate::registry::{Shared, Writer, tests as registry_tests};
+use crate::runtime::Clock;
 use crate::service::TestRefused;
 use crate::service::testing::{self, RecordingTestSender, TestDeliveryBackend, TestLog, TestStatistics};
 
@@ -46,12 +48,7 @@ struct World {
 fn world() -> World {
     let world = testing::world();
     World {
-        api: Api::new(
-            Arc::clone(&world.service),
-            Arc::new(routes::router().unwrap()),
-            BackgroundTasks::default(),
-            world.clock.clone(),
-        ),
+        api: Api::new(Arc::clone(&world.service), Arc::new(routes::router().unwrap()), BackgroundTasks::default()),
         registry: Arc::clone(&world.registry),
         writer: world.writer.clone(),
         clock: world.clock.clone(),

@@ -7,14 +7,15 @@ use hyper::header::ETAG;
 use serde::Serialize;
 
 use super::condition::expected_version;
+use super::idempotency::encode;
 use super::page::Query;
-use super::{Api, IdempotentResponse, ManagementRequest, body, reply};
+use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::path::WEBHOOKS;
 use crate::outbound::Webhook;
 use crate::service::webhook::document::WebhookDocument;
 use crate::service::webhook::{SavedWebhook, WebhookPreview};
-use crate::service::{Service, WebhookRef};
+use crate::service::{ResponseRecorder, ResponseStore, Service, WebhookRef};
 
 /// The response to the creation or a change of a webhook.
 #[derive(Serialize)]
@@ -29,26 +30,25 @@ struct View<'a> {
 
 impl Api {
     pub(super) async fn create_webhook(&self, request: &ManagementRequest) -> Result<Response, Problem> {
-        let document = body::object(&request.parts.headers, &request.body, false)?;
-        let draft = self.service.draft_webhook(&request.principal, document)?;
+        let document = || body::object(&request.parts.headers, &request.body, false);
         if is_dry_run(request)? {
+            let draft = self.service.draft_webhook(&request.principal, document()?)?;
             return preview(self.service.preview_new(draft)?);
         }
-        let service = Arc::clone(&self.service);
-        let work = async move {
-            let created = service.create_webhook(draft).await?;
-            let location = format!("{WEBHOOKS}/{}", created.webhook.id);
-            let answer = |secret| {
-                let mut response = reply::created(StatusCode::CREATED, &location, &view(&service, &created, secret))?;
-                reply::set_header(&mut response, ETAG, &etag(&created.webhook));
-                Ok::<_, Problem>(response)
-            };
-            Ok(IdempotentResponse {
-                response: answer(Some(created.webhook.keys.current.secret.reveal()))?,
-                stored: Some(answer(None)?),
-            })
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
         };
-        self.run_idempotent(request, work).await
+        let draft = self.service.draft_webhook(&request.principal, document()?)?;
+        let service = Arc::clone(&self.service);
+        let keeping = Arc::clone(&service);
+        let record =
+            ResponseRecorder::new(claim.key(), move |made: &SavedWebhook| encode(created(&keeping, made, None)));
+        let work = async move {
+            let made = service.create_webhook(draft, record).await?;
+            created(&service, &made, Some(made.webhook.keys.current.secret.reveal()))
+        };
+        self.complete(claim, work).await
     }
 
     pub(super) fn read_webhook(&self, request: &ManagementRequest, of: WebhookRef<'_>) -> Result<Response, Problem> {
@@ -130,6 +130,14 @@ pub(super) fn etag(webhook: &Webhook) -> String {
 /// 400 for another value than `true` or `false`.
 pub(super) fn is_dry_run(request: &ManagementRequest) -> Result<bool, Problem> {
     Query::of(&request.parts.uri).parse("dry_run", "expected true or false").map(Option::unwrap_or_default)
+}
+
+/// The response to the creation of a webhook.
+fn created(service: &Service, made: &SavedWebhook, secret: Option<&str>) -> Result<Response, Problem> {
+    let location = format!("{WEBHOOKS}/{}", made.webhook.id);
+    let mut response = reply::created(StatusCode::CREATED, &location, &view(service, made, secret))?;
+    reply::set_header(&mut response, ETAG, &etag(&made.webhook));
+    Ok(response)
 }
 
 fn view<'a>(service: &'a Service, written: &'a SavedWebhook, secret: Option<&'a str>) -> View<'a> {

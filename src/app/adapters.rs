@@ -54,8 +54,7 @@ pub(super) fn build(parts: AdapterParts<'_>) -> RequestHandlers {
     let AdapterParts { config, resources, registry, commit, .. } = parts;
     let rejections = Arc::<Rejections>::default();
     let service = Arc::new(service(&parts, &rejections));
-    let api =
-        Api::new(Arc::clone(&service), Arc::clone(&parts.router), parts.manage.background(), resources.clock.clone());
+    let api = Api::new(Arc::clone(&service), Arc::clone(&parts.router), parts.manage.background());
     let ingest_permits = Arc::new(IngestPermits::new(config.dispatch.memory_bytes));
     let ingest =
         Ingest::new(Shared::clone(&registry.shared), commit.handle(), ingest_permits, Arc::clone(&resources.memory));

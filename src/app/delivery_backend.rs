@@ -7,7 +7,8 @@ use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
 use crate::service::{
     BackendFailed, BackendResult, BoxFuture, DeadLetter, Delivery, DeliveryBackend, Replay, ReplayScope, RowBatch,
 };
-use crate::settle::{self, DeliveryPage, DeliveryQuery, DeliveryRecord, DeliveryRecords, JobKind};
+use crate::settle::{self, DeliveryPage, DeliveryQuery, DeliveryRecord, DeliveryRecords, JobKind, ResponseToStore};
+use crate::storage::StoredResponse;
 use crate::storage::delivery::LookupError;
 
 /// Reads and changes deliveries through settle's records.
@@ -47,24 +48,38 @@ impl DeliveryBackend for DeliveryAdapter {
         self.0.dead_letter(id).map(|found| found.map(DeadLetter::from)).map_err(failed)
     }
 
-    fn replay(&self, filter: ReplayFilter) -> BoxFuture<'_, BackendResult<u64>> {
-        or_busy(self.0.replay(filter))
+    fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> BackendResult<Option<StoredResponse>> {
+        self.0.stored_response(hash, now).map_err(failed)
     }
 
-    fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> BoxFuture<'_, BackendResult<u64>> {
-        or_busy(self.0.replay_dead(webhook, events))
+    fn replay(&self, filter: ReplayFilter, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<u64>> {
+        or_busy(self.0.replay(filter, answer))
     }
 
-    fn retry(&self, id: DeliveryId) -> BoxFuture<'_, BackendResult<RetryResult>> {
-        or_busy(self.0.retry(id))
+    fn replay_dead(
+        &self,
+        webhook: WebhookNo,
+        events: Option<Vec<EventId>>,
+        answer: Option<ResponseToStore>,
+    ) -> BoxFuture<'_, BackendResult<u64>> {
+        or_busy(self.0.replay_dead(webhook, events, answer))
+    }
+
+    fn retry(&self, id: DeliveryId, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<RetryResult>> {
+        or_busy(self.0.retry(id, answer))
     }
 
     fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> BoxFuture<'_, BackendResult<u64>> {
         or_busy(self.0.discard(webhook, events))
     }
 
-    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> BoxFuture<'_, BackendResult<u64>> {
-        or_busy(self.0.recover(webhook, since))
+    fn recover(
+        &self,
+        webhook: WebhookNo,
+        since: Timestamp,
+        answer: Option<ResponseToStore>,
+    ) -> BoxFuture<'_, BackendResult<u64>> {
+        or_busy(self.0.recover(webhook, since, answer))
     }
 
     fn cancel_replay(&self, no: u64) -> BoxFuture<'_, BackendResult<bool>> {

@@ -3,9 +3,9 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, at, bounded, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, after, bounded, select_biased};
 
 use super::body_reader::StoppableThread;
 use crate::config;
@@ -49,7 +49,7 @@ impl RetentionThread {
     /// wakeup comes at each roll.
     fn run(&self, wakeup: &Receiver<()>, quit: &Receiver<()>) {
         self.prepare();
-        let mut due = at(Instant::now() + self.interval);
+        let mut due = after(self.interval);
         loop {
             select_biased! {
                 recv(quit) -> _ => break,
@@ -59,7 +59,7 @@ impl RetentionThread {
                         self.sweep(&**refs, wakeup, quit);
                     }
                     self.measure();
-                    due = at(Instant::now() + self.interval);
+                    due = after(self.interval);
                 }
                 recv(wakeup) -> received => if received.is_err() { break } else { self.prepare() },
             }

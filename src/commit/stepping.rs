@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::body_reader::BodyReader;
 use super::committer::Committer;
 use super::open::OpenedLog;
-use super::retention::{retire_one, tidy_carried};
+use super::retention::{delete_oldest_segment, tidy_carried};
 use crate::config;
-use crate::handoff::{BodyRequest, RetentionRefs, SettleHandle, Shards, Submission};
+use crate::handoff::{BodyRequest, HandoverState, RetentionRefs, SettleHandle, Shards, Submission};
 use crate::runtime::{Clock, MemoryBudget, Metrics};
 use crate::storage::{EventLog, FileError, Poison, RedbLog, RetireError};
 
@@ -20,6 +20,8 @@ pub(crate) struct SteppedLog {
     clock: Clock,
     pub(crate) log: Arc<RedbLog>,
     pub(crate) poison: Poison,
+    /// Whether new events are refused because a queue is full.
+    pub(crate) handover: Arc<HandoverState>,
 }
 
 impl SteppedLog {
@@ -33,12 +35,14 @@ impl SteppedLog {
         let log = opened.log();
         let committer = opened.into_committer(settle, shards.clone(), metrics);
         let poison = committer.io.poison.clone();
+        let handover = committer.io.notifier.state();
         let reading = Arc::<RedbLog>::clone(&log);
         let body_reader = BodyReader { log: reading, shards, memory, clock: clock.clone(), poison: poison.clone() };
-        Self { committer, body_reader, config, clock, log, poison }
+        Self { committer, body_reader, config, clock, log, poison, handover }
     }
 
     pub(crate) fn commit(&mut self, batch: Vec<Submission>) {
+        self.committer.io.notifier.retry(self.clock.instant());
         self.committer.commit(batch);
     }
 
@@ -49,7 +53,7 @@ impl SteppedLog {
     /// Retires the oldest segment if it exceeds the limits, and rewrites the files of carried bodies.
     pub(crate) fn retain(&self, refs: &dyn RetentionRefs) -> Result<(), RetireError> {
         self.log.seal()?;
-        retire_one(&*self.log, &self.config, self.clock.steady(), refs, &mut || {})?;
+        delete_oldest_segment(&*self.log, &self.config, self.clock.steady(), refs, &mut || {})?;
         tidy_carried(&*self.log, &self.config, refs, &mut || {})
     }
 

@@ -9,6 +9,7 @@ use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
 use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::IngestPermit;
 use crate::storage::delivery::{JobState, RefillKind, ReplayFilter, RetryResult};
+use crate::storage::{IdempotencyKey, NumberedResponse};
 
 /// An event that was just committed, and the deliveries that must be settled for it.
 #[derive(Debug)]
@@ -239,6 +240,15 @@ pub enum SettleCommand {
         job: u64,
         /// Receives whether the job existed and could still be cancelled.
         reply: tokio::sync::oneshot::Sender<bool>,
+    },
+    /// Runs a command that a request with an idempotency key makes, and stores the response in the flush of its change.
+    WithResponse {
+        /// The command: `ReplayDead`, `Retry`, `Recover` or `Replay`.
+        command: Box<SettleCommand>,
+        /// The key of the request.
+        key: IdempotencyKey,
+        /// The response.
+        response: NumberedResponse,
     },
     /// Flushes everything and stops settle.
     Stop,

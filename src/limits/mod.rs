@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+mod idempotency;
 mod input;
 mod share;
 
+pub use idempotency::*;
 pub use input::*;
 pub use share::*;
 
@@ -350,10 +352,6 @@ pub const PAGE_EVENTS_MAX: usize = 2_000;
 pub const EVENT_DELIVERIES_SHOWN: usize = 250;
 /// Dead letters of one bulk replay, whether listed by the client or found by its filter.
 pub const BULK_REPLAY_MAX: usize = 10_000;
-/// `Idempotency-Key`s that the management API remembers. The oldest are forgotten first.
-pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
-/// Time that the management API remembers an `Idempotency-Key`.
-pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// `Retry-After` of a 503 response of the management API.
 pub const MANAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Default time that the previous secrets stay valid after a rotation: a day, in which every sender can change.

@@ -91,13 +91,14 @@ impl Writer {
     /// A writer whose changes are recorded with this principal as their actor.
     #[must_use]
     pub fn on_behalf_of(&self, principal: &Principal) -> Self {
-        Self { to: self.to.clone(), actor: Some(Actor::of(principal)) }
+        Self { to: self.to.clone(), actor: Some(Actor::of(principal)), response: None }
     }
 
     /// A writer whose changes are recorded with the configuration file as their actor.
     #[must_use]
     pub fn for_config_file(&self) -> Self {
-        Self { to: self.to.clone(), actor: Some(Actor { name: "the configuration file".into(), request_id: None }) }
+        let actor = Actor { name: "the configuration file".into(), request_id: None };
+        Self { to: self.to.clone(), actor: Some(actor), response: None }
     }
 
     /// Reads entries of the audit log, newest first.

@@ -9,13 +9,15 @@ use super::audit::Actor;
 use super::event_type_change::{EventTypeChange, EventTypeError, EventTypeResult};
 use super::source_change::{SourceChange, SourceError, SourceResult};
 use super::source_setup::SourceSetup;
+use super::stored_response::ResponseRenderer;
 use super::webhook_change::SubscriptionChange;
 use crate::handoff::DisableReason;
 use crate::limits::{SUBSCRIPTIONS_MAX, WEBHOOK_COMPILED_BYTES_MAX};
-use crate::model::WebhookNo;
+use crate::model::{Timestamp, WebhookNo};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::catalogue;
+use crate::storage::StoredResponse;
 use crate::storage::registry::{AuditPage, AuditQuery, RegistryStore};
 
 /// A change that was sent to the writer thread.
@@ -23,6 +25,8 @@ use crate::storage::registry::{AuditPage, AuditQuery, RegistryStore};
 pub(super) struct ChangeRequest {
     pub(super) change: RegistryChange,
     pub(super) actor: Option<Actor>,
+    /// The response to store with the change.
+    pub(super) response: Option<ResponseRenderer>,
     pub(super) reply: ChangeReply,
 }
 
@@ -30,13 +34,29 @@ pub(super) struct ChangeRequest {
 #[derive(Debug)]
 pub(super) enum RegistryChange {
     Create(Box<WebhookSettings>),
-    Replace { no: WebhookNo, version: u64, settings: Box<WebhookSettings> },
-    Remove { no: WebhookNo, version: Option<u64> },
-    Disable { no: WebhookNo, reason: DisableReason },
-    Subscription { no: WebhookNo, version: Option<u64>, change: SubscriptionChange },
+    Replace {
+        no: WebhookNo,
+        version: u64,
+        settings: Box<WebhookSettings>,
+    },
+    Remove {
+        no: WebhookNo,
+        version: Option<u64>,
+    },
+    Disable {
+        no: WebhookNo,
+        reason: DisableReason,
+    },
+    Subscription {
+        no: WebhookNo,
+        version: Option<u64>,
+        change: SubscriptionChange,
+    },
     Access(Box<FileAccess>),
     KeyOrTenant(AccessChange),
     Audit(Box<AuditQuery>),
+    /// Reads the stored response of an idempotency key, given its hash.
+    StoredResponse(Box<[u8; 32]>),
     Source(SourceChange),
     Sources(Box<SourceSetup>),
     Profiles(Profiles),
@@ -54,6 +74,7 @@ pub(super) enum ChangeReply {
     EventType(oneshot::Sender<EventTypeResult>),
     Access(oneshot::Sender<AccessResult>),
     Audit(oneshot::Sender<Result<AuditPage, ChangeError>>),
+    StoredResponse(oneshot::Sender<Result<Option<StoredResponse>, ChangeError>>),
 }
 
 /// The result of a change.
@@ -64,6 +85,8 @@ pub(super) enum ChangeOutcome {
     Access(AccessResult),
     /// The writer thread reads the audit log and answers after the batch is written.
     Audit(Box<AuditQuery>),
+    /// As for the audit log; with the time at which the response must not have expired.
+    StoredResponse(Box<[u8; 32]>, Timestamp),
 }
 
 /// The result of a change of a webhook: the webhook after the change. `None` if it was removed, and for changes that
@@ -117,6 +140,13 @@ impl ChangeReply {
                 });
                 drop(reply.send(page));
             }
+            (Self::StoredResponse(reply), ChangeOutcome::StoredResponse(hash, now)) => {
+                let found = store.stored_response(&hash, now).map_err(|error| {
+                    tracing::error!(target: "hooktide::registry", %error, "stored responses cannot be read");
+                    ChangeError::Stopped
+                });
+                drop(reply.send(found));
+            }
             (Self::Webhook(reply), ChangeOutcome::Webhook(answer)) => drop(reply.send(answer)),
             (Self::Source(reply), ChangeOutcome::Source(answer)) => drop(reply.send(answer)),
             (Self::EventType(reply), ChangeOutcome::EventType(answer)) => drop(reply.send(answer)),
@@ -133,6 +163,7 @@ impl ChangeReply {
             Self::EventType(reply) => drop(reply.send(Err(EventTypeError::Unavailable(refusal)))),
             Self::Access(reply) => drop(reply.send(Err(AccessError::Unavailable(refusal)))),
             Self::Audit(reply) => drop(reply.send(Err(refusal))),
+            Self::StoredResponse(reply) => drop(reply.send(Err(refusal))),
         }
     }
 }

@@ -65,7 +65,11 @@ pub(crate) fn test_registry(dir: &Path, keys: Vec<ApiKey>) -> Result<TestRegistr
     test_registry_on(Arc::new(RealDisk), dir, keys)
 }
 
-fn test_registry_on(disk: Arc<dyn Disk>, dir: &Path, keys: Vec<ApiKey>) -> Result<TestRegistry, RegistryStoreError> {
+pub(super) fn test_registry_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    keys: Vec<ApiKey>,
+) -> Result<TestRegistry, RegistryStoreError> {
     test_registry_with(disk, dir, keys, SourceSetup::default())
 }
 

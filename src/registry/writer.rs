@@ -14,6 +14,7 @@ use super::audit::Actor;
 use super::change::{ChangeError, ChangeReply, ChangeRequest, RegistryChange};
 use super::compile;
 use super::source_setup::SourceSetup;
+use super::stored_response::ResponseRenderer;
 use super::writer_loop::WriterThread;
 use super::writer_state::WriterState;
 use crate::handoff::{DisableReason, SettleHandle, Shards};
@@ -91,7 +92,7 @@ pub(super) fn open(start: RegistryOptions<'_>) -> Result<(WriterThread, Shared, 
         settle: start.settle,
         metrics: start.metrics,
     };
-    Ok((writer_thread, shared, Writer { to, actor: None }))
+    Ok((writer_thread, shared, Writer { to, actor: None, response: None }))
 }
 
 /// A running registry.
@@ -113,7 +114,8 @@ impl RegistryThread {
 
     /// Lets the thread apply all changes that were sent before, and waits for its end.
     pub fn stop(self) -> Result<(), RegistryStoreError> {
-        let stop = ChangeRequest { change: RegistryChange::Stop, actor: None, reply: ChangeReply::Discard };
+        let stop =
+            ChangeRequest { change: RegistryChange::Stop, actor: None, response: None, reply: ChangeReply::Discard };
         // The caller may be a thread of an async runtime, which must not block on a channel; so another thread sends
         // the request. A writer that has ended reads no more requests.
         thread::scope(|scope| scope.spawn(|| drop(self.writer.to.blocking_send(stop))).join()).unwrap_or_default();
@@ -132,6 +134,8 @@ pub struct Writer {
     pub(super) to: mpsc::Sender<ChangeRequest>,
     /// The actor for the audit log; `None`: the server itself.
     pub(super) actor: Option<Actor>,
+    /// The response to store with each change.
+    pub(super) response: Option<ResponseRenderer>,
 }
 
 impl Writer {
@@ -165,6 +169,7 @@ impl Writer {
             .try_send(ChangeRequest {
                 change: RegistryChange::Disable { no, reason },
                 actor: None,
+                response: None,
                 reply: ChangeReply::Discard,
             })
             .is_ok()
@@ -177,7 +182,8 @@ impl Writer {
     }
 
     pub(super) fn send(&self, change: RegistryChange, reply: ChangeReply) -> Result<(), ChangeError> {
-        self.to.try_send(ChangeRequest { change, actor: self.actor.clone(), reply }).map_err(|e| match e {
+        let (actor, response) = (self.actor.clone(), self.response.clone());
+        self.to.try_send(ChangeRequest { change, actor, response, reply }).map_err(|e| match e {
             TrySendError::Full(_) => ChangeError::Overloaded,
             TrySendError::Closed(_) => ChangeError::Stopped,
         })

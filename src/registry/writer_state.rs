@@ -117,7 +117,7 @@ impl WriterState {
         let mut batch = ChangeBatch::default();
         let mut replies = Vec::with_capacity(requests.len());
         let mut next = Registry::clone(&self.current);
-        for ChangeRequest { change, actor, reply } in requests {
+        for ChangeRequest { change, actor, response, reply } in requests {
             batch.actor = actor;
             let outcome = match change {
                 RegistryChange::Source(change) => {
@@ -130,8 +130,12 @@ impl WriterState {
                     ChangeOutcome::Access(self.apply_access(change, &mut next, &mut batch))
                 }
                 RegistryChange::Audit(query) => ChangeOutcome::Audit(query),
+                RegistryChange::StoredResponse(hash) => ChangeOutcome::StoredResponse(hash, self.now),
                 change => ChangeOutcome::Webhook(self.apply(change, &mut next, &mut batch)),
             };
+            if let Some(response) = response {
+                self.store_response(response, &outcome, &mut batch);
+            }
             replies.push((reply, outcome));
         }
         let records = std::mem::take(&mut batch.audit_records);
@@ -232,6 +236,7 @@ impl WriterState {
             | RegistryChange::EventType(_)
             | RegistryChange::KeyOrTenant(_)
             | RegistryChange::Audit(_)
+            | RegistryChange::StoredResponse(_)
             | RegistryChange::Stop => Ok(None),
         }
     }

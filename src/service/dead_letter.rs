@@ -7,7 +7,9 @@ use super::delivery::deliverable;
 use super::fields::{DocumentFields, unknown};
 use super::search::{DeliveryFilter, ListRow, ListScope, Search};
 use super::summary::{EventSummary, Summaries};
-use super::{DeadLetter, DeliveryBackend, Error, ListPage, Operation, PageRequest, Service, WebhookRef};
+use super::{
+    DeadLetter, DeliveryBackend, Error, ListPage, Operation, PageRequest, ResponseRecorder, Service, WebhookRef,
+};
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
 use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Principal, Timestamp, WebhookNo, data_of};
 use crate::settle::DeliveryQuery;
@@ -153,10 +155,17 @@ impl Service {
 
     /// Delivers dead letters again. Returns their number.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the store accepts no changes.
-    pub async fn replay_dead_letters(&self, replay: DeadLetterReplayDraft) -> Result<u64, Error> {
-        Ok(self.deliveries.replay_dead(replay.webhook, replay.events).await?)
+    pub async fn replay_dead_letters(
+        &self,
+        replay: DeadLetterReplayDraft,
+        record: Option<ResponseRecorder<u64>>,
+    ) -> Result<u64, Error> {
+        let answer = record.and_then(ResponseRecorder::numbered);
+        Ok(self.deliveries.replay_dead(replay.webhook, replay.events, answer).await?)
     }
 
     async fn dead_letter(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::access::may_see;
 use super::search::{DeliveryFilter, ListRow, ListScope, Search};
 use super::summary::EventSummary;
-use super::{Delivery, Error, ErrorKind, ListPage, Operation, PageRequest, Service};
+use super::{Delivery, Error, ErrorKind, ListPage, Operation, PageRequest, ResponseRecorder, Service};
 use crate::handoff::RetryResult;
 use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookId, WebhookStatus, data_of};
@@ -112,30 +112,37 @@ impl Service {
     /// Makes one attempt now. A delivery that waits for its next attempt then continues its retry schedule. A delivery
     /// that has ended, delivered or not, begins a new schedule.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the log no longer has the event, the delivery is queued or in progress, or its webhook no longer accepts
     /// deliveries.
-    pub async fn retry_delivery(&self, retry: RetryDraft) -> Result<ListRow<Delivery>, Error> {
+    pub async fn retry_delivery(
+        &self,
+        retry: RetryDraft,
+        record: Option<ResponseRecorder<ListRow<Delivery>>>,
+    ) -> Result<ListRow<Delivery>, Error> {
         let RetryDraft { row: delivery, webhook, head } = retry;
         let Some(head) = head else {
             return Err(Error::new(ErrorKind::Conflict, "the log no longer has the event's payload"));
         };
         let event = EventSummary::of(&head);
         let now = self.clock.now();
-        match self.deliveries.retry(delivery.id).await? {
-            RetryResult::Scheduled => {}
-            RetryResult::AlreadyPending => {
-                return Err(Error::new(ErrorKind::Conflict, "it waits for its turn or is under way"));
-            }
-            RetryResult::Abandoned(_) => return Err(takes_no_deliveries()),
-            RetryResult::NotFound => return Err(Error::not_found("delivery")),
-        }
+        let id = delivery.id;
         let status = match delivery.status {
             DeliveryStatus::Retrying => DeliveryStatus::Retrying,
             _ => DeliveryStatus::Pending,
         };
         let row = Delivery { status, next_at: Some(now), dead_at: None, reason: None, ..delivery };
-        Ok(ListRow { row, webhook, event })
+        let row = ListRow { row, webhook, event };
+        match self.deliveries.retry(id, record.and_then(|record| record.response(&row))).await? {
+            RetryResult::Scheduled => Ok(row),
+            RetryResult::AlreadyPending => {
+                Err(Error::new(ErrorKind::Conflict, "it waits for its turn or is under way"))
+            }
+            RetryResult::Abandoned(_) => Err(takes_no_deliveries()),
+            RetryResult::NotFound => Err(Error::not_found("delivery")),
+        }
     }
 
     /// The webhook of a delivery, deleted or not, if the caller may see it.

@@ -9,7 +9,8 @@ use std::pin::Pin;
 
 use crate::handoff::{ReplayFilter, RetryResult};
 use crate::model::{Attempt, DeadReason, DeliveryId, DeliveryStatus, EventId, Timestamp, WebhookNo};
-use crate::settle::{DeliveryQuery, JobState};
+use crate::settle::{DeliveryQuery, JobState, ResponseToStore};
+use crate::storage::StoredResponse;
 
 /// A boxed future, for the async methods of trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -38,17 +39,32 @@ pub trait DeliveryBackend: Send + Sync + 'static {
     fn dead_letters(&self, query: &DeliveryQuery, limit: usize) -> BackendResult<RowBatch<DeadLetter>>;
     /// Returns one dead letter.
     fn dead_letter(&self, id: DeliveryId) -> BackendResult<Option<DeadLetter>>;
-    /// Starts a replay. Returns its number once the replay is durable.
-    fn replay(&self, filter: ReplayFilter) -> BoxFuture<'_, BackendResult<u64>>;
+    /// Returns the stored response of an idempotency key, unless it has expired at `now` (scheduling clock).
+    fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> BackendResult<Option<StoredResponse>>;
+    /// Starts a replay. Returns its number once the replay is durable. `answer` is stored with it.
+    fn replay(&self, filter: ReplayFilter, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<u64>>;
     /// Delivers dead letters of a webhook again: those of `events`, or all if `None`. Returns their number.
-    fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> BoxFuture<'_, BackendResult<u64>>;
+    /// `answer` is stored with the change.
+    fn replay_dead(
+        &self,
+        webhook: WebhookNo,
+        events: Option<Vec<EventId>>,
+        answer: Option<ResponseToStore>,
+    ) -> BoxFuture<'_, BackendResult<u64>>;
     /// Makes one more attempt of a delivery now.
-    fn retry(&self, id: DeliveryId) -> BoxFuture<'_, BackendResult<RetryResult>>;
+    /// `answer` is stored if the attempt is scheduled.
+    fn retry(&self, id: DeliveryId, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<RetryResult>>;
     /// Deletes dead letters of a webhook. Returns the number of deleted dead letters.
     fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> BoxFuture<'_, BackendResult<u64>>;
     /// Starts to deliver again what failed since the given time. Returns the number of the replay once the replay is
     /// durable.
-    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> BoxFuture<'_, BackendResult<u64>>;
+    /// `answer` is stored with the replay.
+    fn recover(
+        &self,
+        webhook: WebhookNo,
+        since: Timestamp,
+        answer: Option<ResponseToStore>,
+    ) -> BoxFuture<'_, BackendResult<u64>>;
     /// Cancels a replay. Returns whether the replay was running.
     fn cancel_replay(&self, no: u64) -> BoxFuture<'_, BackendResult<bool>>;
     /// Returns the replays with numbers less than `before`, newest first and at most `limit`.

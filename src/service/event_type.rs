@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
 use super::fields::{pointer, unknown};
-use super::{Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, Service};
+use super::{Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, ResponseRecorder, Service};
 use crate::inbound::source::ManagedBy;
 use crate::model::{DEFAULT_TENANT, FieldError, Principal, is_tenant_name};
 use crate::registry::catalogue::{EventType, EventTypeDefinition, Settings};
-use crate::registry::{ChangedEventType, EventTypeError, PutMode};
+use crate::registry::{ChangedEventType, ChangedResource, EventTypeError, PutMode};
 
 const ALLOWED: &str = "name, category, description, schema, example, deprecated, replaced_by, validate, tenant, org_id";
 /// Fields that a client may send back unchanged.
@@ -65,11 +65,24 @@ impl Service {
 
     /// Creates an event type.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the name is taken, or the registry accepts no changes.
-    pub async fn create_event_type(&self, draft: EventTypeDraft) -> Result<Arc<EventType>, Error> {
+    pub async fn create_event_type(
+        &self,
+        draft: EventTypeDraft,
+        record: Option<ResponseRecorder<Arc<EventType>>>,
+    ) -> Result<Arc<EventType>, Error> {
         let EventTypeDraft { tenant, definition, by } = draft;
-        let made = self.writer.on_behalf_of(&by).put_event_type(&tenant, definition, PutMode::CreateOnly).await?;
+        let answer = record.map(|record| {
+            record.of_change(|changed| match changed {
+                ChangedResource::EventType(changed) => Some(Arc::clone(&changed.event_type)),
+                _ => None,
+            })
+        });
+        let writer = self.writer.on_behalf_of(&by).recording(answer);
+        let made = writer.put_event_type(&tenant, definition, PutMode::CreateOnly).await?;
         Ok(made.event_type)
     }
 

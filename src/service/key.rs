@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
 use super::fields::{DocumentFields, NAME_CHARS_MAX, pointer};
-use super::{Error, ListPage, Operation, PageRequest, Service};
+use super::{Error, ListPage, Operation, PageRequest, ResponseRecorder, Service};
 use crate::model::{DEFAULT_TENANT, KeyId, Principal, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
-use crate::registry::{Key, NewKey};
+use crate::registry::{ChangedResource, Key, NewKey};
 
 const ALLOWED: &str = "name, role, tenant, org_id, expires_at";
 
@@ -53,10 +53,22 @@ impl Service {
 
     /// Creates an API key.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If there are too many keys, or the registry accepts no changes.
-    pub async fn create_key(&self, draft: KeyDraft) -> Result<CreatedKey, Error> {
-        let (key, secret) = self.writer.on_behalf_of(&draft.by).create_key(draft.key).await?;
+    pub async fn create_key(
+        &self,
+        draft: KeyDraft,
+        record: Option<ResponseRecorder<Arc<Key>>>,
+    ) -> Result<CreatedKey, Error> {
+        let answer = record.map(|record| {
+            record.of_change(|changed| match changed {
+                ChangedResource::Key(key) => Some(Arc::clone(key)),
+                _ => None,
+            })
+        });
+        let (key, secret) = self.writer.on_behalf_of(&draft.by).recording(answer).create_key(draft.key).await?;
         Ok(CreatedKey { key, secret })
     }
 

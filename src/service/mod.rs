@@ -29,6 +29,7 @@ pub mod error;
 pub(crate) mod fields;
 pub mod page;
 pub mod reference;
+pub mod stored_response;
 pub mod version;
 pub mod webhook;
 
@@ -67,6 +68,7 @@ pub use error::{Error, ErrorKind};
 pub use page::{ListPage, PageRequest};
 pub use reference::{SourceRef, WebhookRef};
 pub use statistics_backend::{BreakerState, StatisticsBackend};
+pub use stored_response::{ResponseRecorder, ResponseStore};
 pub use test_delivery::{TestDelivery, TestDeliveryResult, TestRefused, TestSender};
 pub use version::ExpectedVersion;
 

@@ -6,7 +6,8 @@ use super::access::{may_see, sees, tenant_of};
 use super::delivery::deliverable;
 use super::fields::DocumentFields;
 use super::{
-    DeliveryBackend, Error, ErrorKind, ListPage, Operation, PageRequest, Replay, ReplayScope, Service, WebhookRef,
+    DeliveryBackend, Error, ErrorKind, ListPage, Operation, PageRequest, Replay, ReplayScope, ResponseRecorder,
+    Service, WebhookRef,
 };
 use crate::handoff::ReplayFilter;
 use crate::limits::PAGE_SCAN_MAX;
@@ -102,10 +103,12 @@ impl Service {
 
     /// Starts a replay. Returns its number once the replay is durable.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the store accepts no changes.
-    pub async fn start_replay(&self, draft: ReplayDraft) -> Result<u64, Error> {
-        Ok(self.deliveries.replay(draft.filter).await?)
+    pub async fn start_replay(&self, draft: ReplayDraft, record: Option<ResponseRecorder<u64>>) -> Result<u64, Error> {
+        Ok(self.deliveries.replay(draft.filter, record.and_then(ResponseRecorder::numbered)).await?)
     }
 
     /// Checks whether a webhook can be recovered.
@@ -143,10 +146,13 @@ impl Service {
     /// Starts a recovery. Dead letters since the given time are delivered again with a new schedule, and deliveries
     /// that wait for their next attempt become due now. Returns the number of the replay once the replay is durable.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the store accepts no changes.
-    pub async fn recover(&self, recovery: RecoveryDraft) -> Result<u64, Error> {
-        Ok(self.deliveries.recover(recovery.webhook, recovery.since).await?)
+    pub async fn recover(&self, recovery: RecoveryDraft, record: Option<ResponseRecorder<u64>>) -> Result<u64, Error> {
+        let answer = record.and_then(ResponseRecorder::numbered);
+        Ok(self.deliveries.recover(recovery.webhook, recovery.since, answer).await?)
     }
 
     /// Lists replays, newest first, starting before the number `before`. `named` restricts the list to one tenant.

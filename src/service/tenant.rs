@@ -4,10 +4,10 @@ use serde_json::{Map, Value};
 
 use super::access::tenant_of;
 use super::fields::DocumentFields;
-use super::{Error, ErrorKind, ListPage, Operation, PageRequest, Service};
+use super::{Error, ErrorKind, ListPage, Operation, PageRequest, ResponseRecorder, Service};
 use crate::model::{Principal, TENANT_NAME_ALLOWED, TenantSettings, Visibility, is_tenant_name};
 use crate::outbound::profile::Profiles;
-use crate::registry::TenantInfo;
+use crate::registry::{ChangedResource, TenantInfo};
 
 const ALLOWED: &str = "name, profile, retry_policy, visibility";
 
@@ -46,10 +46,22 @@ impl Service {
 
     /// Creates a tenant.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If a tenant of this name exists, or the registry accepts no changes.
-    pub async fn create_tenant(&self, draft: TenantDraft) -> Result<TenantInfo, Error> {
-        Ok(self.writer.on_behalf_of(&draft.by).create_tenant(&draft.name, draft.settings).await?)
+    pub async fn create_tenant(
+        &self,
+        draft: TenantDraft,
+        record: Option<ResponseRecorder<TenantInfo>>,
+    ) -> Result<TenantInfo, Error> {
+        let answer = record.map(|record| {
+            record.of_change(|changed| match changed {
+                ChangedResource::Tenant(tenant) => Some(TenantInfo::clone(tenant)),
+                _ => None,
+            })
+        });
+        Ok(self.writer.on_behalf_of(&draft.by).recording(answer).create_tenant(&draft.name, draft.settings).await?)
     }
 
     /// Lists tenants by name, starting after the name `after`. A caller of tenant `*` gets all tenants, other callers

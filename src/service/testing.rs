@@ -21,8 +21,8 @@ use crate::model::{
 use crate::outbound::{Endpoint, SentRequest};
 use crate::registry::{Shared, Writer, tests as registry_tests};
 use crate::runtime::Clock;
-use crate::settle::{DeliveryQuery, Hour, HourlyStatsRow, JobState, StatsScope, WebhookStats};
-use crate::storage::{LogRecord, ReadError, ReadLog};
+use crate::settle::{DeliveryQuery, Hour, HourlyStatsRow, JobState, ResponseToStore, StatsScope, WebhookStats};
+use crate::storage::{LogRecord, ReadError, ReadLog, StoredResponse};
 
 /// A service with its dependencies.
 pub(crate) struct TestService {
@@ -86,6 +86,7 @@ pub(crate) struct TestDeliveryBackend {
     pub(crate) dead: Mutex<BTreeMap<DeliveryId, DeadLetter>>,
     pub(crate) replays: Mutex<Vec<(JobState, ReplayScope)>>,
     pub(crate) replayed_dead_letters: Mutex<Vec<(WebhookNo, Option<Vec<EventId>>)>>,
+    answers: Mutex<BTreeMap<[u8; 32], StoredResponse>>,
 }
 
 impl DeliveryBackend for TestDeliveryBackend {
@@ -129,21 +130,31 @@ impl DeliveryBackend for TestDeliveryBackend {
     fn dead_letter(&self, id: DeliveryId) -> BackendResult<Option<DeadLetter>> {
         Ok(self.dead.lock().unwrap().get(&id).cloned())
     }
-    fn replay(&self, filter: ReplayFilter) -> BoxFuture<'_, BackendResult<u64>> {
-        self.start(ReplayScope::Events(filter))
+    fn stored_response(&self, hash: &[u8; 32], _: Timestamp) -> BackendResult<Option<StoredResponse>> {
+        Ok(self.answers.lock().unwrap().get(hash).cloned())
     }
-    fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> BoxFuture<'_, BackendResult<u64>> {
+    fn replay(&self, filter: ReplayFilter, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<u64>> {
+        self.start(ReplayScope::Events(filter), answer)
+    }
+    fn replay_dead(
+        &self,
+        webhook: WebhookNo,
+        events: Option<Vec<EventId>>,
+        answer: Option<ResponseToStore>,
+    ) -> BoxFuture<'_, BackendResult<u64>> {
         let count = events.as_ref().map_or(self.dead.lock().unwrap().len(), Vec::len) as u64;
+        self.keep(answer, count);
         self.replayed_dead_letters.lock().unwrap().push((webhook, events));
         Box::pin(async move { Ok(count) })
     }
-    fn retry(&self, id: DeliveryId) -> BoxFuture<'_, BackendResult<RetryResult>> {
+    fn retry(&self, id: DeliveryId, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<RetryResult>> {
         let status = self.rows.lock().unwrap().get(&id).map(|row| row.status);
         let dead_letter = self.dead.lock().unwrap().remove(&id);
         let retried = match (status, dead_letter) {
             (None | Some(DeliveryStatus::Pending), None) => RetryResult::AlreadyPending,
             _ => RetryResult::Scheduled,
         };
+        self.keep(answer.filter(|_| retried == RetryResult::Scheduled), 0);
         Box::pin(async move { Ok(retried) })
     }
     fn discard(&self, webhook: WebhookNo, events: Vec<EventId>) -> BoxFuture<'_, BackendResult<u64>> {
@@ -152,8 +163,13 @@ impl DeliveryBackend for TestDeliveryBackend {
         let gone = gone.count() as u64;
         Box::pin(async move { Ok(gone) })
     }
-    fn recover(&self, webhook: WebhookNo, since: Timestamp) -> BoxFuture<'_, BackendResult<u64>> {
-        self.start(ReplayScope::DeadLetters { webhook, since: Some(since) })
+    fn recover(
+        &self,
+        webhook: WebhookNo,
+        since: Timestamp,
+        answer: Option<ResponseToStore>,
+    ) -> BoxFuture<'_, BackendResult<u64>> {
+        self.start(ReplayScope::DeadLetters { webhook, since: Some(since) }, answer)
     }
     fn cancel_replay(&self, no: u64) -> BoxFuture<'_, BackendResult<bool>> {
         let mut replays = self.replays.lock().unwrap();
@@ -174,6 +190,13 @@ impl DeliveryBackend for TestDeliveryBackend {
 }
 
 impl TestDeliveryBackend {
+    fn keep(&self, answer: Option<ResponseToStore>, number: u64) {
+        if let Some((key, answer)) = answer {
+            let stored = StoredResponse { fingerprint: key.fingerprint, response: answer.fill(number) };
+            self.answers.lock().unwrap().insert(key.hash, stored);
+        }
+    }
+
     /// Inserts a delivery after two attempts.
     pub(crate) fn put_row(&self, event: EventId, webhook: u32, status: DeliveryStatus) -> DeliveryId {
         let id = DeliveryId { event, webhook: WebhookNo(webhook) };
@@ -199,10 +222,11 @@ impl TestDeliveryBackend {
         id
     }
 
-    fn start(&self, scope: ReplayScope) -> BoxFuture<'_, BackendResult<u64>> {
+    fn start(&self, scope: ReplayScope, answer: Option<ResponseToStore>) -> BoxFuture<'_, BackendResult<u64>> {
         let mut replays = self.replays.lock().unwrap();
         replays.push((JobState::Running, scope));
         let no = replays.len() as u64;
+        self.keep(answer, no);
         Box::pin(async move { Ok(no) })
     }
 }

@@ -72,7 +72,7 @@ async fn a_webhook_of_another_tenant_is_not_found() {
     let world = world();
     let (service, own, other) = (&world.service, principal("default", Role::Admin), principal("acme", Role::Admin));
     let new = document(&json!({"url": "https://example.com/hook", "uid": "billing"}));
-    let made = service.create_webhook(service.draft_webhook(&own, new).unwrap()).await.unwrap();
+    let made = service.create_webhook(service.draft_webhook(&own, new).unwrap(), None).await.unwrap();
     assert_eq!(made.warnings, ["no events: nothing will match"]);
     for of in [WebhookRef::Id(made.webhook.id), WebhookRef::Uid("billing")] {
         assert_eq!(service.read_webhook(&own, of).unwrap().id, made.webhook.id);
@@ -89,7 +89,7 @@ async fn a_change_is_made_to_the_expected_version_only() {
     let world = world();
     let (service, by) = (&world.service, principal("default", Role::Member));
     let new = document(&json!({"url": "https://example.com/hook"}));
-    let made = service.create_webhook(service.draft_webhook(&by, new).unwrap()).await.unwrap();
+    let made = service.create_webhook(service.draft_webhook(&by, new).unwrap(), None).await.unwrap();
     let (of, name) = (WebhookRef::Id(made.webhook.id), document(&json!({"name": "CRM"})));
     let current = made.webhook.version;
     for wrong in [vec![], vec![current + 1]] {

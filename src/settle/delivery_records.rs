@@ -14,11 +14,11 @@ use crate::handoff::{ReplayFilter, RetryResult, SettleCommand, SettleHandle, ToS
 use crate::limits::SETTLE_REPLY_WAIT;
 use crate::model::{Attempt, DeliveryId, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
-use crate::storage::ReadLog;
 use crate::storage::delivery::{
     DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryReader, DeliveryRecord, Hour, HourlyStatsRow, Job,
     LookupError, OutboxRow, StatsScope, WebhookStats,
 };
+use crate::storage::{IdempotencyKey, NumberedResponse, ReadLog, StoredResponse};
 
 /// Reads deliveries, dead letters, statistics and jobs, and sends commands to settle. A clone shares the same store.
 #[derive(Debug, Clone)]
@@ -35,6 +35,17 @@ pub(super) struct BacklogDepth {
     rows: AtomicU64,
     outstanding: AtomicU64,
     oldest: Mutex<Option<EventId>>,
+}
+
+/// The response to a request with an idempotency key, to store with the change that the request makes.
+pub type ResponseToStore = (IdempotencyKey, NumberedResponse);
+
+/// The command, with the response to store, if there is one.
+fn with_response(command: SettleCommand, answer: Option<ResponseToStore>) -> SettleCommand {
+    match answer {
+        Some((key, answer)) => SettleCommand::WithResponse { command: Box::new(command), key, response: answer },
+        None => command,
+    }
 }
 
 /// The search for the oldest pending event looks at this many webhooks with rows.
@@ -122,6 +133,11 @@ impl DeliveryRecords {
         self.shared_stats.hourly_stats(&*self.reader, of, first, last)
     }
 
+    /// The stored response of an idempotency key, unless it has expired at `now` (scheduling clock).
+    pub fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> Result<Option<StoredResponse>, LookupError> {
+        self.reader.stored_response(hash, now)
+    }
+
     /// The number of deliveries of a webhook that have a row, counted up to `most`.
     pub fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {
         self.reader.rows_of(webhook, most)
@@ -186,18 +202,23 @@ impl DeliveryRecords {
     }
 
     /// Starts a replay and returns the number of its job. `None` if settle does not answer.
-    pub async fn replay(&self, filter: ReplayFilter) -> Option<u64> {
-        self.ask(|reply| SettleCommand::Replay { filter, reply }).await
+    pub async fn replay(&self, filter: ReplayFilter, answer: Option<ResponseToStore>) -> Option<u64> {
+        self.ask(|reply| with_response(SettleCommand::Replay { filter, reply }, answer)).await
     }
 
     /// Replays dead letters of a webhook: those of `events`, or all. Returns their number; `None` if settle does not answer.
-    pub async fn replay_dead(&self, webhook: WebhookNo, events: Option<Vec<EventId>>) -> Option<u64> {
-        self.ask(|reply| SettleCommand::ReplayDead { webhook, events, reply }).await
+    pub async fn replay_dead(
+        &self,
+        webhook: WebhookNo,
+        events: Option<Vec<EventId>>,
+        answer: Option<ResponseToStore>,
+    ) -> Option<u64> {
+        self.ask(|reply| with_response(SettleCommand::ReplayDead { webhook, events, reply }, answer)).await
     }
 
     /// Retries a delivery now. `None` if settle does not answer.
-    pub async fn retry(&self, id: DeliveryId) -> Option<RetryResult> {
-        self.ask(|reply| SettleCommand::Retry { id, reply }).await
+    pub async fn retry(&self, id: DeliveryId, answer: Option<ResponseToStore>) -> Option<RetryResult> {
+        self.ask(|reply| with_response(SettleCommand::Retry { id, reply }, answer)).await
     }
 
     /// Deletes dead letters of a webhook and returns their number. `None` if settle does not answer.
@@ -207,8 +228,8 @@ impl DeliveryRecords {
 
     /// Starts a job that delivers again what failed since `since`, and returns the number of the job. `None` if settle
     /// has ended.
-    pub async fn recover(&self, webhook: WebhookNo, since: Timestamp) -> Option<u64> {
-        self.ask(|reply| SettleCommand::Recover { webhook, since, reply }).await
+    pub async fn recover(&self, webhook: WebhookNo, since: Timestamp, answer: Option<ResponseToStore>) -> Option<u64> {
+        self.ask(|reply| with_response(SettleCommand::Recover { webhook, since, reply }, answer)).await
     }
 
     /// Cancels a replay. Returns whether it was running; `None` if settle does not answer.

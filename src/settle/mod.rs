@@ -26,6 +26,7 @@ mod retention_refs;
 mod shared_stats;
 mod state;
 mod step;
+mod stored_response;
 mod thread;
 mod webhook_health;
 mod webhook_stats;
@@ -46,7 +47,7 @@ mod tests;
 mod too_costly_tests;
 
 pub use callbacks::{AbandonReasonFn, Callbacks, ComposeEventFn, ReplayTargets};
-pub use delivery_records::DeliveryRecords;
+pub use delivery_records::{DeliveryRecords, ResponseToStore};
 pub use error::SettleError;
 pub use open::{OpenSettleError, OpenedStore, SettleDeps, open};
 pub use policy::decide;

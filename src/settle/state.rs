@@ -231,7 +231,7 @@ impl SettleState {
         }
     }
 
-    fn command(&mut self, command: SettleCommand, counts: &mut LiveStats) {
+    pub(super) fn command(&mut self, command: SettleCommand, counts: &mut LiveStats) {
         match command {
             SettleCommand::Sync { webhook, event, limit, reply } => {
                 self.pending.replies.syncs.push(SyncReply { webhook, event, limit, reply });
@@ -293,6 +293,9 @@ impl SettleState {
                     let from = (WebhookNo(0), *first);
                     self.expiring.push_back(Expiry { events: events.into(), from });
                 }
+            }
+            SettleCommand::WithResponse { command, key, response } => {
+                self.command_with_response(*command, (key, response), counts);
             }
             SettleCommand::Stop => self.stopping = true,
         }

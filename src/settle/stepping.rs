@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, bounded};
 
 use super::driver::Driver;
 use super::open::{DriverDeps, open_with};
+use super::replay::{ReplayEvaluator, ReplayStepRequest};
 use super::{DeliveryRecords, OpenSettleError, OpenedStore, Options, SettleDeps, SettleError, SettleLimits};
 use crate::handoff::{RetentionRefs, SettleCommand, SettleHandle, ToSettle};
 use crate::model::{DeliveryId, EventId, Timestamp};
@@ -31,6 +32,8 @@ pub(crate) struct SteppedSettle {
     driver: Driver,
     messages: Receiver<ToSettle>,
     reader: RedbDeliveryReader,
+    evaluator: ReplayEvaluator,
+    replay_requests: Receiver<ReplayStepRequest>,
     /// The reading side.
     pub(crate) records: DeliveryRecords,
 }
@@ -57,15 +60,24 @@ impl LoadedSettle {
 
     pub(crate) fn start(self, deps: SettleDeps) -> Result<SteppedSettle, LookupError> {
         let SettleDeps { handle, messages, wakeup: _, shards, clock, log, metrics, callbacks } = deps;
-        let (driver, records) = self.opened.driver(DriverDeps { shards, clock, log, metrics, callbacks }, handle)?;
-        Ok(SteppedSettle { driver, messages, reader: self.reader, records })
+        let (to_evaluator, replay_requests) = bounded(1);
+        let evaluator = ReplayEvaluator {
+            log: Arc::clone(&log),
+            targets: Arc::clone(&callbacks.replay_targets),
+            is_stopped: Arc::default(),
+            heartbeat: metrics.watchdog.watch_background("replay"),
+        };
+        let deps = DriverDeps { shards, clock, log, metrics, callbacks, replay_requests: to_evaluator };
+        let (driver, records) = self.opened.driver(deps, handle)?;
+        Ok(SteppedSettle { driver, messages, reader: self.reader, evaluator, replay_requests, records })
     }
 }
 
 impl SteppedSettle {
-    /// The next message of the channel.
+    /// The next message of the channel, or the next step of a replay.
     pub(crate) fn next_message(&self) -> Option<ToSettle> {
-        self.messages.try_recv().ok()
+        let step = || self.replay_requests.try_recv().ok().map(|request| self.evaluator.evaluate(&request));
+        self.messages.try_recv().ok().or_else(|| step().map(ToSettle::ReplayStep))
     }
 
     pub(crate) fn take_in(&mut self, messages: Vec<ToSettle>) -> Result<(), SettleError> {

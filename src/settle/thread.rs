@@ -302,7 +302,7 @@ mod tests {
         let (slow, entered) = crossbeam_channel::bounded(0);
         let thread = start_with(MemoryDisk::new(), log, Arc::new(SlowTargets(entered)));
         let filter = ReplayFilter { tenant: "default".into(), include_unmatched: true, ..ReplayFilter::default() };
-        thread.running.records.replay(filter).await.unwrap();
+        thread.running.records.replay(filter, None).await.unwrap();
         let one = thread.announce(2);
         thread.deliver(one);
         assert_eq!(thread.running.records.sync(None, None, 9).await, Some(vec![]));
@@ -320,7 +320,7 @@ mod tests {
         let all = ReplayFilter { tenant: "default".into(), ..ReplayFilter::default() };
         for (include_unmatched, expected) in [(true, JobState::Failed), (false, JobState::Done)] {
             let filter = ReplayFilter { include_unmatched, include_paused: true, ..all.clone() };
-            let no = thread.running.records.replay(filter).await.unwrap();
+            let no = thread.running.records.replay(filter, None).await.unwrap();
             let state = || {
                 let jobs = thread.running.records.jobs().unwrap();
                 jobs.iter().find(|job| job.no == no).unwrap().state

@@ -35,7 +35,7 @@ const RETRIES: [u64; 4] = [1, 5, 20, 60];
 const TIMEOUT: Duration = Duration::from_secs(5);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The stages, and what is on its way between them.
+/// The stages, and the messages between them.
 pub(super) struct Node {
     pub(super) clock: Clock,
     pub(super) log: SteppedLog,
@@ -113,7 +113,7 @@ impl Node {
                 clock: clock.clone(),
                 log: Arc::<crate::storage::RedbLog>::clone(&log.log),
                 metrics: Arc::clone(&metrics),
-                callbacks: callbacks(&registry),
+                callbacks: callbacks(&registry, &clock),
             })
             .map_err(text)?;
         let (to_reader, body_requests) = bounded(3);
@@ -125,7 +125,7 @@ impl Node {
             .map(|(index, inbox)| SteppedShard::new((index, SHARDS), setup.clone(), ports.clone(), inbox, seeded()));
         let shards = shards.collect();
         let (to_commit, submissions) = bounded(64);
-        let handle = CommitHandle { to: to_commit, poison: log.poison.clone() };
+        let handle = CommitHandle { to: to_commit, poison: log.poison.clone(), handover: Arc::clone(&log.handover) };
         let permits = Arc::new(IngestPermits::new(256 << 10));
         let ingest = Ingest::new(Shared::clone(&registry.shared), handle, permits, Arc::clone(&memory));
         let to_settle = VecDeque::new();
@@ -156,11 +156,11 @@ impl Node {
 }
 
 /// The targets of replays: the webhooks of the snapshot.
-struct SnapshotTargets(Shared);
+struct SnapshotTargets(Shared, Clock);
 
 impl ReplayTargets for SnapshotTargets {
     fn matching(&self, event_fields: &EventFields<'_>) -> Webhooks {
-        self.0.load().matching(event_fields)
+        self.0.load().matching(event_fields, self.1.now()).receivers
     }
 
     fn is_held(&self, webhook: WebhookNo) -> bool {
@@ -172,10 +172,10 @@ impl ReplayTargets for SnapshotTargets {
 }
 
 /// The callbacks of settle, as the server has them, without operational events and without a ballast file.
-fn callbacks(registry: &SteppedRegistry) -> Callbacks {
+fn callbacks(registry: &SteppedRegistry, clock: &Clock) -> Callbacks {
     let (shared, writer) = (Shared::clone(&registry.shared), registry.writer.clone());
     Callbacks {
-        replay_targets: Arc::new(SnapshotTargets(Shared::clone(&shared))),
+        replay_targets: Arc::new(SnapshotTargets(Shared::clone(&shared), clock.clone())),
         abandon_reason: Arc::new(move |no| shared.load().abandon_reason(no)),
         disable: Arc::new(move |no, reason| writer.disable(no, reason)),
         compose_event: Arc::new(|_| None),

@@ -14,6 +14,7 @@ pub(crate) mod file;
 pub(crate) mod format;
 
 mod disk_space;
+mod idempotency;
 pub mod log;
 mod poison;
 pub mod registry;
@@ -25,6 +26,7 @@ pub use disk::{Backend, Disk, FileSize, RealDisk};
 pub use disk_space::{Ballast, DiskSpace, disk_reserve};
 pub use error::FileError;
 pub use format::FormatError;
+pub use idempotency::{IdempotencyKey, NewStoredResponse, NumberedResponse, StoredResponse};
 pub use log::{
     AppendError, Appended, Durable, DurableEvent, EventLog, LogPosition, LogRecord, NewRecord, OpenLogError, ReadError,
     ReadLog, RedbLog, RetireError,

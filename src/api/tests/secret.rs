@@ -170,6 +170,22 @@ async fn a_repeated_request_gets_the_response_without_the_secret() {
     assert_eq!(live(&world, made.text("id")).version, 2);
 }
 
+/// The first run changes what the repeat would be checked against: the version, and the present secret.
+#[tokio::test]
+async fn a_repeated_request_gets_its_response_whatever_its_first_run_changed() {
+    let world = world();
+    let made = with(&world, json!({})).await;
+    let path = format!("/api/v1/webhooks/{}/regenerate-secret", made.text("id"));
+    let post = async || {
+        let asked = ask().header("idempotency-key", "k").header("if-match", "\"1\"");
+        asked.json(&json!({ "secret": WHSEC })).send(&world, "POST", &path).await
+    };
+    let (first, second) = (post().await, post().await);
+    assert_eq!((first.status, second.status), (200, 200), "{}", second.body);
+    assert_eq!(first.header("etag"), second.header("etag"));
+    assert_eq!(live(&world, made.text("id")).version, 2);
+}
+
 #[tokio::test]
 async fn a_webhook_with_a_deleted_profile_keeps_it_and_gets_no_secret() {
     let world = world();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{after, bounded};
 
 use super::world::*;
 use crate::commit::retention::{RetentionRefsCell, RetentionThread};
@@ -156,10 +156,9 @@ fn wakeups_do_not_delay_retention() {
     };
     let (wakeup, wakeups) = bounded(1);
     let thread = thread.start(wakeups).unwrap();
-    let begun = Instant::now();
-    while world.log.segments().len() > 1 && begun.elapsed() < Duration::from_secs(20) {
+    let limit = after(Duration::from_secs(20));
+    while world.log.segments().len() > 1 && limit.recv_timeout(Duration::from_millis(1)).is_err() {
         let _ = wakeup.try_send(());
-        std::thread::sleep(Duration::from_millis(1));
     }
     thread.stop();
     assert_eq!(world.log.segments().len(), 1);
@@ -184,10 +183,8 @@ fn the_metrics_of_the_log_follow_each_roll() {
     let threads = start(&SimDisk::default(), 1 << 20);
     assert_eq!(threads.metrics.log_segments.get(), 0);
     threads.send(&plain(1, 10)).unwrap()[0].unwrap();
-    let begun = Instant::now();
-    while threads.metrics.log_segments.get() == 0 && begun.elapsed() < crate::limits::RETENTION_INTERVAL / 2 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let limit = after(crate::limits::RETENTION_INTERVAL / 2);
+    while threads.metrics.log_segments.get() == 0 && limit.recv_timeout(Duration::from_millis(1)).is_err() {}
     assert_eq!(threads.metrics.log_segments.get(), 1);
     threads.running.stop().unwrap();
 }

@@ -106,7 +106,7 @@ impl ApplyTarget for InProcessTarget<'_> {
 
     async fn create_webhook(&self, document: &JsonObject) -> Result<Option<Secret>, TargetError> {
         let draft = self.map_error(self.service.draft_webhook(&self.principal, document.clone()))?;
-        let made = self.map_error(self.service.create_webhook(draft).await)?;
+        let made = self.map_error(self.service.create_webhook(draft, None).await)?;
         Ok(Some(made.webhook.keys.current.secret.clone()))
     }
 
@@ -124,7 +124,7 @@ impl ApplyTarget for InProcessTarget<'_> {
         let of = self.map_error(self.webhook_ref(uid))?;
         let document = JsonObject::from_iter([("secret".to_owned(), Value::from(secret.reveal()))]);
         let draft = self.map_error(self.service.draft_secret(&self.principal, of, document, None))?;
-        self.map_error(self.service.regenerate_secret(draft).await).map(drop)
+        self.map_error(self.service.regenerate_secret(draft, None).await).map(drop)
     }
 
     async fn delete_webhook(&self, id: &str) -> Result<(), TargetError> {
@@ -152,7 +152,7 @@ impl ApplyTarget for InProcessTarget<'_> {
     async fn create_subscription(&self, uid: &str, document: &JsonObject) -> Result<(), TargetError> {
         let of = self.map_error(self.webhook_ref(uid))?;
         let draft = self.map_error(self.service.draft_subscription(&self.principal, of, document.clone(), None))?;
-        self.map_error(self.service.create_subscription(draft).await).map(drop)
+        self.map_error(self.service.create_subscription(draft, None).await).map(drop)
     }
 
     async fn replace_subscription(&self, uid: &str, id: &str, document: &JsonObject) -> Result<(), TargetError> {

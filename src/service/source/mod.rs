@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
-use super::{Error, ExpectedVersion, ListPage, Operation, PageRequest, Service, SourceRef};
+use super::stored_response::changed_source;
+use super::{Error, ExpectedVersion, ListPage, Operation, PageRequest, ResponseRecorder, Service, SourceRef};
 use crate::inbound::source::{ManagedBy, PartnerToken, Rejection, SecretSetting, Source, SourceSettings, SourceStatus};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Secret, SourceId};
@@ -85,11 +86,19 @@ impl Service {
 
     /// Creates a source.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If a setting is invalid, or the name or the token is taken.
-    pub async fn create_source(&self, draft: SourceDraft) -> Result<SourceWithSecrets, Error> {
+    pub async fn create_source(
+        &self,
+        draft: SourceDraft,
+        record: Option<ResponseRecorder<Arc<Source>>>,
+    ) -> Result<SourceWithSecrets, Error> {
         let SourceDraft { tenant, settings, token, secret, by } = draft;
-        let source = self.writer.on_behalf_of(&by).create_source(&tenant, settings, token.as_ref()).await?;
+        let answer = record.map(|record| record.of_change(changed_source));
+        let writer = self.writer.on_behalf_of(&by).recording(answer);
+        let source = writer.create_source(&tenant, settings, token.as_ref()).await?;
         Ok(SourceWithSecrets { source, token, secret })
     }
 

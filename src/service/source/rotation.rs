@@ -1,5 +1,6 @@
 //! Rotation of the secrets and tokens of sources.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
@@ -15,7 +16,8 @@ use crate::model::{Principal, Secret, SourceId, Timestamp, kind};
 use crate::registry::SourceError;
 use crate::runtime::Random;
 use crate::service::fields::{DocumentFields, FieldUpdate};
-use crate::service::{Error, ErrorKind, ExpectedVersion, Service};
+use crate::service::stored_response::changed_source;
+use crate::service::{Error, ErrorKind, ExpectedVersion, ResponseRecorder, Service};
 use crate::signature::RawScheme;
 use crate::signature::standard::SECRET_PREFIX;
 
@@ -66,11 +68,18 @@ impl Service {
 
     /// Activates a new secret. The previous secrets expire after the overlap.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the source no longer exists, its version is not the expected one, or a setting is invalid.
-    pub async fn rotate_source_secret(&self, draft: SourceSecretDraft) -> Result<SourceWithSecrets, Error> {
+    pub async fn rotate_source_secret(
+        &self,
+        draft: SourceSecretDraft,
+        record: Option<ResponseRecorder<Arc<Source>>>,
+    ) -> Result<SourceWithSecrets, Error> {
         let SourceSecretDraft { of, rotation, version, by } = draft;
-        let writer = self.writer.on_behalf_of(&by);
+        let answer = record.map(|record| record.of_change(changed_source));
+        let writer = self.writer.on_behalf_of(&by).recording(answer);
         for _ in 0..TRIES {
             let found = self.registry.load().source_by_id(of).cloned();
             let source = found.ok_or_else(super::not_found)?;
@@ -117,12 +126,19 @@ impl Service {
 
     /// Activates a new token. The previous token is invalid at once.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the source is not a partner, no longer exists, its version is not the expected one, or another source has the
     /// token.
-    pub async fn rotate_source_token(&self, draft: SourceTokenDraft) -> Result<SourceWithSecrets, Error> {
+    pub async fn rotate_source_token(
+        &self,
+        draft: SourceTokenDraft,
+        record: Option<ResponseRecorder<Arc<Source>>>,
+    ) -> Result<SourceWithSecrets, Error> {
         let SourceTokenDraft { of, token, version, by } = draft;
-        let source = self.writer.on_behalf_of(&by).rotate_token(of, version, &token).await?;
+        let answer = record.map(|record| record.of_change(changed_source));
+        let source = self.writer.on_behalf_of(&by).recording(answer).rotate_token(of, version, &token).await?;
         Ok(SourceWithSecrets { source, token: Some(token), secret: None })
     }
 }

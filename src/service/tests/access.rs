@@ -81,7 +81,7 @@ async fn a_key_grants_no_more_than_its_creator_has() {
         assert_eq!(error.errors.iter().map(|error| &*error.pointer).collect::<Vec<_>>(), [pointer], "{wrong}");
     }
     let made = service.draft_key(&by, document(&json!({"role": "member"}))).unwrap();
-    let made = service.create_key(made).await.unwrap();
+    let made = service.create_key(made, None).await.unwrap();
     let registry = service.registry.load();
     let caller = registry.authenticate_api_key(made.secret.reveal(), service.clock.now()).unwrap();
     assert_eq!((caller.role, caller.tenant.as_deref()), (Role::Member, Some("default")));
@@ -94,7 +94,7 @@ async fn resources_of_another_tenant_are_not_found() {
     let all = Principal::new(None, Role::Admin);
 
     let new = partner();
-    let created = service.create_source(service.draft_source(&own, new).unwrap()).await.unwrap();
+    let created = service.create_source(service.draft_source(&own, new).unwrap(), None).await.unwrap();
     assert!(created.token.is_some() && created.secret.is_some(), "both are made here");
     let of = |of| SourceKey { of, tenant: None };
     for key in [of(SourceRef::Id(created.source.id)), of(SourceRef::Name("crm"))] {
@@ -107,14 +107,14 @@ async fn resources_of_another_tenant_are_not_found() {
     assert_eq!(service.read_source(&other, named).unwrap_err().detail, "there is no such tenant");
 
     let new = document(&json!({"name": "order.created"}));
-    service.create_event_type(service.draft_event_type(&own, None, new).unwrap()).await.unwrap();
+    service.create_event_type(service.draft_event_type(&own, None, new).unwrap(), None).await.unwrap();
     let key = EventTypeKey { name: "order.created", tenant: None };
     assert!(service.read_event_type(&own, key).is_ok());
     assert_eq!(service.read_event_type(&other, key).unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(service.delete_event_type(&other, key, None).await.unwrap_err().kind, ErrorKind::NotFound);
 
     let new = service.draft_key(&own, document(&json!({"role": "viewer"}))).unwrap();
-    let made = service.create_key(new).await.unwrap().key.id;
+    let made = service.create_key(new, None).await.unwrap().key.id;
     assert!(service.read_key(&own, made).is_ok() && service.read_key(&all, made).is_ok());
     assert_eq!(service.revoke_key(&other, made).await.unwrap_err().kind, ErrorKind::NotFound);
 
@@ -132,7 +132,7 @@ async fn a_source_changes_only_from_the_expected_version() {
     let world = world();
     let (service, by) = (&world.service, principal("default", Role::Member));
     let new = partner();
-    let made = service.create_source(service.draft_source(&by, new).unwrap()).await.unwrap();
+    let made = service.create_source(service.draft_source(&by, new).unwrap(), None).await.unwrap();
     let key = SourceKey { of: SourceRef::Id(made.source.id), tenant: None };
     let (wrong, right) = (ExpectedVersion::OneOf(vec![99]), ExpectedVersion::OneOf(vec![made.source.version]));
     let patch = || document(&json!({"description": "CRM"}));
@@ -143,9 +143,9 @@ async fn a_source_changes_only_from_the_expected_version() {
 
     let draft = service.draft_source_secret(&by, key, Map::new(), Some(&ExpectedVersion::Current)).unwrap();
     let token = service.draft_source_token(&by, key, Map::new(), None).unwrap();
-    let rotated = service.rotate_source_token(token).await.unwrap();
+    let rotated = service.rotate_source_token(token, None).await.unwrap();
     assert!(rotated.token.is_some() && rotated.secret.is_none());
-    let error = service.rotate_source_secret(draft).await.unwrap_err();
+    let error = service.rotate_source_secret(draft, None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict, "another change came between");
     let given = document(&json!({"token": "a-token-of-22-characters"}));
     assert_eq!(service.draft_source_token(&by, key, given, None).unwrap_err().kind, ErrorKind::Forbidden);
@@ -157,7 +157,7 @@ async fn a_list_continues_where_it_stopped() {
     let (service, by) = (&world.service, principal("default", Role::Admin));
     for name in ["a", "b", "c"] {
         let new = document(&json!({"name": name}));
-        service.create_event_type(service.draft_event_type(&by, None, new).unwrap()).await.unwrap();
+        service.create_event_type(service.draft_event_type(&by, None, new).unwrap(), None).await.unwrap();
     }
     let page = PageRequest { limit: 2, skip: 0 };
     let first = service.list_event_types(&by, EventTypeFilter::default(), page, None).unwrap();

@@ -11,7 +11,7 @@ const ALL: ListScope<'_> = ListScope::All { tenant: None, webhook: None };
 async fn webhook(service: &Service) -> WebhookNo {
     let by = principal("default", Role::Admin);
     let new = document(&json!({"url": "https://example.com/hook", "uid": "crm", "events": ["*"]}));
-    let made = service.create_webhook(service.draft_webhook(&by, new).unwrap()).await.unwrap();
+    let made = service.create_webhook(service.draft_webhook(&by, new).unwrap(), None).await.unwrap();
     made.webhook.no
 }
 
@@ -95,7 +95,7 @@ async fn deliveries_of_another_tenant_are_not_found() {
     assert_eq!(dead_letter.dead_letter.row.id, id);
 
     let draft = service.draft_event_replay(&own, event, Map::new()).await.unwrap();
-    let replay = service.start_replay(draft).await.unwrap();
+    let replay = service.start_replay(draft, None).await.unwrap();
     assert_eq!(&*service.read_replay(&own, replay).await.unwrap().tenant, "default");
     is_gone(service.read_replay(&other, replay).await.err());
     is_gone(service.cancel_replay(&other, replay).await.err());

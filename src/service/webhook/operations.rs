@@ -11,7 +11,8 @@ use crate::limits::CHANGE_ATTEMPTS_MAX;
 use crate::model::{Principal, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::ChangeError;
-use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, Service, WebhookRef};
+use crate::service::stored_response::changed_webhook;
+use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, ResponseRecorder, Service, WebhookRef};
 
 /// A validated webhook, ready to be created.
 #[derive(Debug)]
@@ -43,12 +44,21 @@ impl Service {
 
     /// Creates a webhook. The keys of the result contain its secret.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the uid is taken, or the registry accepts no changes.
-    pub async fn create_webhook(&self, draft: WebhookDraft) -> Result<SavedWebhook, Error> {
+    pub async fn create_webhook(
+        &self,
+        draft: WebhookDraft,
+        record: Option<ResponseRecorder<SavedWebhook>>,
+    ) -> Result<SavedWebhook, Error> {
         let WebhookDraft { settings, by } = draft;
         let of_types = type_warnings(&self.registry.load(), &settings);
-        let webhook = self.writer.on_behalf_of(&by).create(settings).await?;
+        let warned = of_types.clone();
+        let answer = record
+            .map(|record| record.of_change(move |changed| Some(written(changed_webhook(changed)?, warned.clone()))));
+        let webhook = self.writer.on_behalf_of(&by).recording(answer).create(settings).await?;
         Ok(written(webhook, of_types))
     }
 

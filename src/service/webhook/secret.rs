@@ -11,7 +11,8 @@ use crate::model::{Principal, Secret, Timestamp, WebhookNo};
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
 use crate::service::fields::{DocumentFields, FieldUpdate};
-use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, Service, WebhookRef};
+use crate::service::stored_response::changed_webhook;
+use crate::service::{Error, ErrorKind, ExpectedVersion, Operation, ResponseRecorder, Service, WebhookRef};
 
 /// A validated new secret of a webhook, ready to be activated.
 #[derive(Debug)]
@@ -69,11 +70,18 @@ impl Service {
     /// Activates a new secret. The previous secret signs beside it until the overlap ends. A still older secret ends
     /// now.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the webhook no longer exists, or its version is not the expected one.
-    pub async fn regenerate_secret(&self, draft: SecretDraft) -> Result<Arc<Webhook>, Error> {
+    pub async fn regenerate_secret(
+        &self,
+        draft: SecretDraft,
+        record: Option<ResponseRecorder<Arc<Webhook>>>,
+    ) -> Result<Arc<Webhook>, Error> {
         let SecretDraft { of, secret, overlap, version, by } = draft;
-        let writer = self.writer.on_behalf_of(&by);
+        let answer = record.map(|record| record.of_change(changed_webhook));
+        let writer = self.writer.on_behalf_of(&by).recording(answer);
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let found = self.registry.load().webhook(of).cloned();
             let webhook = found.ok_or_else(|| Error::not_found("webhook"))?;

@@ -13,7 +13,10 @@ use crate::model::{EventPattern, FieldError, Principal, SubscriptionId, Timestam
 use crate::outbound::{Subscription, Webhook};
 use crate::registry::{ChangeError, SubscriptionSettings};
 use crate::service::fields::{DocumentFields, FieldUpdate, pointer, unknown};
-use crate::service::{Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, Service, WebhookRef};
+use crate::service::stored_response::changed_webhook;
+use crate::service::{
+    Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, ResponseRecorder, Service, WebhookRef,
+};
 
 const ALLOWED: &str = "event_type, resource_id, is_active, filters";
 
@@ -68,13 +71,24 @@ impl Service {
 
     /// Creates a subscription.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the webhook has too many subscriptions, no longer exists, or its version is not the expected one.
-    pub async fn create_subscription(&self, draft: SubscriptionDraft) -> Result<WebhookSubscription, Error> {
+    pub async fn create_subscription(
+        &self,
+        draft: SubscriptionDraft,
+        record: Option<ResponseRecorder<WebhookSubscription>>,
+    ) -> Result<WebhookSubscription, Error> {
         let SubscriptionDraft { of, settings, version, by } = draft;
-        let webhook = self.writer.on_behalf_of(&by).add_subscription(of, version, settings).await.map_err(changed)?;
-        let made = webhook.subscriptions.last().cloned().ok_or_else(|| Error::not_found("subscription"))?;
-        Ok(WebhookSubscription { webhook, subscription: made })
+        let newest = |webhook: Arc<Webhook>| {
+            let subscription = webhook.subscriptions.last().cloned()?;
+            Some(WebhookSubscription { webhook, subscription })
+        };
+        let answer = record.map(|record| record.of_change(move |changed| newest(changed_webhook(changed)?)));
+        let writer = self.writer.on_behalf_of(&by).recording(answer);
+        let webhook = writer.add_subscription(of, version, settings).await.map_err(changed)?;
+        newest(webhook).ok_or_else(|| Error::not_found("subscription"))
     }
 
     /// Lists the subscriptions of a webhook that match the filter, newest first, starting before the subscription

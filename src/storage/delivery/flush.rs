@@ -10,6 +10,7 @@ use super::{
 };
 use crate::model::{DeadReason, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::storage::delivery::Hour;
+use crate::storage::{IdempotencyKey, NewStoredResponse, NumberedResponse};
 
 /// The writes of one durable batch.
 #[derive(Debug, Default)]
@@ -58,6 +59,8 @@ pub struct Flush {
     pub outbox_first: u64,
     /// Operational events up to this row number are in the log. Their rows are deleted.
     pub admitted: Option<u64>,
+    /// Responses to store for requests with an idempotency key whose changes are in this flush.
+    pub responses: Vec<UnwrittenResponse>,
     /// The encoded checkpoint.
     pub checkpoint: Vec<u8>,
     /// The number of the next job.
@@ -122,6 +125,46 @@ pub struct AnswerCounts {
     pub retried: usize,
     /// Length of [`Flushed::discarded`].
     pub discarded: usize,
+}
+
+/// A response to store, with the number that only the flush knows.
+#[derive(Debug, Clone)]
+pub struct UnwrittenResponse {
+    /// The key of the request.
+    pub key: IdempotencyKey,
+    /// The response.
+    pub response: NumberedResponse,
+    /// The number of the response.
+    pub number: ResponseNumber,
+}
+
+/// The number of an [`UnwrittenResponse`].
+#[derive(Debug, Clone, Copy)]
+pub enum ResponseNumber {
+    /// This number.
+    Known(u64),
+    /// The counter in [`Flushed::recovered`] with this index.
+    Recovered(usize),
+    /// The count in [`Flushed::totals`] with this index.
+    Total(usize),
+    /// None. The response is stored only if the result in [`Flushed::retried`] with this index is
+    /// [`RetryResult::Scheduled`].
+    Retried(usize),
+}
+
+impl UnwrittenResponse {
+    /// The response, with its number from the result of the flush. `None` if it is not to be stored.
+    pub(super) fn fill(&self, flushed: &Flushed) -> Option<NewStoredResponse> {
+        let number = match self.number {
+            ResponseNumber::Known(number) => Some(number),
+            ResponseNumber::Recovered(index) => flushed.recovered.get(index).copied(),
+            ResponseNumber::Total(index) => flushed.totals.get(index).copied(),
+            ResponseNumber::Retried(index) => {
+                flushed.retried.get(index).filter(|result| **result == RetryResult::Scheduled).map(|_| 0)
+            }
+        };
+        number.map(|number| NewStoredResponse { key: self.key.clone(), response: self.response.fill(number) })
+    }
 }
 
 /// A recovery whose total the flush counts.
@@ -274,6 +317,7 @@ impl Flush {
         self.webhook_health.clear();
         self.outbox.clear();
         self.admitted = None;
+        self.responses.clear();
         self.checkpoint.clear();
         self.is_last = false;
     }

@@ -33,8 +33,8 @@ pub use checkpoint::{Checkpoint, HighWaterMarks};
 pub use dead_letter::{DeadLetterRecord, NewDeadLetter};
 pub use error::{Cause, FlushError, LookupError, OpenStoreError};
 pub use flush::{
-    AnswerCounts, ChangeKind, Expiry, Flush, Flushed, HourlyStatsUpdate, JobStep, Outbox, RecoveryTotal, RowChange,
-    StepRows,
+    AnswerCounts, ChangeKind, Expiry, Flush, Flushed, HourlyStatsUpdate, JobStep, Outbox, RecoveryTotal,
+    ResponseNumber, RowChange, StepRows, UnwrittenResponse,
 };
 pub(crate) use hourly_stats::DeliveryOutcome;
 pub use hourly_stats::{
@@ -51,6 +51,7 @@ pub use stats::WebhookStats;
 pub use webhook_health::WebhookFailureState;
 
 use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::storage::StoredResponse;
 use rows::PendingRow;
 
 /// Write access to the state of deliveries. Another implementation could, for example, publish each flush to a
@@ -135,6 +136,9 @@ pub trait DeliveryReader: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the webhooks whose stored failure state is [`WebhookFailureState::Disabled`].
     fn disabled(&self) -> Result<Vec<WebhookNo>, LookupError>;
+
+    /// Returns the stored response of an idempotency key, unless it has expired at `now` (scheduling clock).
+    fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> Result<Option<StoredResponse>, LookupError>;
 
     /// Returns the events from `first` to `last` whose bodies a row, a dead letter or a job still needs, ascending.
     fn needed(&self, first: EventId, last: EventId) -> Result<Vec<EventId>, LookupError>;

@@ -23,7 +23,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::model::{KeyId, Secret, SourceId};
+use crate::model::{KeyId, Secret, SourceId, Timestamp};
+use crate::storage::{NewStoredResponse, StoredResponse};
 
 pub use audit::{AuditEntry, AuditPage, AuditQuery};
 pub use error::RegistryStoreError;
@@ -79,6 +80,8 @@ pub enum RegistryRow {
     Tenant(Box<str>, Arc<TenantRecord>),
     /// Adds an entry to the audit log. Deletes the oldest entry if there are too many.
     Audit(AuditEntry),
+    /// Keeps the answer to a request with an idempotency key, from this time on.
+    StoredResponse(Box<NewStoredResponse>, Timestamp),
 }
 
 /// A callback that receives the stored records one after the other. An error stops the load.
@@ -95,6 +98,9 @@ pub trait RegistryStore: Send + 'static {
 
     /// Writes all rows in order in one durable transaction, or none of them.
     fn write(&mut self, rows: &[RegistryRow]) -> Result<(), RegistryStoreError>;
+
+    /// Returns the stored response of an idempotency key, unless it has expired at `now`.
+    fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> Result<Option<StoredResponse>, RegistryStoreError>;
 
     /// Returns the id of the newest entry of the audit log, or 0 if it is empty.
     fn last_audit(&self) -> Result<u128, RegistryStoreError>;

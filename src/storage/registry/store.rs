@@ -15,11 +15,12 @@ use super::{
     event_type, key, source, tenant, webhook,
 };
 use crate::limits::{AUDIT_ENTRIES_MAX, LOAD_BATCH_ROWS, LOAD_THREADS_MAX, REGISTRY_CACHE_BYTES};
-use crate::model::{AuditId, KeyId, SourceId, WebhookNo};
+use crate::model::{AuditId, KeyId, SourceId, Timestamp, WebhookNo};
 use crate::runtime::parallel_map;
 use crate::storage::file::RedbFile;
 use crate::storage::format::REGISTRY_FILE;
-use crate::storage::{Disk, FileError};
+use crate::storage::idempotency::{self, ResponseTables};
+use crate::storage::{Disk, FileError, StoredResponse};
 
 const WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("webhooks");
 const REMOVED_WEBHOOKS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("removed_webhooks");
@@ -96,7 +97,10 @@ impl RedbRegistry {
         {
             let mut tables = RegistryTables::open(&write)?;
             for row in rows {
-                tables.put(row, &self.vault)?;
+                match row {
+                    RegistryRow::StoredResponse(answer, at) => ResponseTables::open(&write)?.put(answer, *at)?,
+                    row => tables.put(row, &self.vault)?,
+                }
             }
         }
         write.commit().map_err(FileError::from)?;
@@ -120,6 +124,10 @@ impl RegistryStore for RedbRegistry {
                 self.file.abandon();
             }
         })
+    }
+
+    fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> Result<Option<StoredResponse>, RegistryStoreError> {
+        Ok(idempotency::find(&self.file.begin_read()?, hash, now)?)
     }
 
     fn last_audit(&self) -> Result<u128, RegistryStoreError> {
@@ -211,6 +219,8 @@ impl<'t> RegistryTables<'t> {
                 self.event_types.insert((&*record.tenant, &*record.name), &*bytes).map(drop)
             }
             RegistryRow::DeletedEventType(tenant, name) => self.event_types.remove((&**tenant, &**name)).map(drop),
+            // The answer has tables of its own.
+            RegistryRow::StoredResponse(..) => Ok(()),
             RegistryRow::Audit(entry) => {
                 let bytes = audit::encode(entry)?;
                 self.audit.insert(entry.id.as_u128(), &*bytes).map_err(FileError::from)?;

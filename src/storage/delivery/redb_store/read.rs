@@ -21,6 +21,7 @@ use crate::storage::delivery::{
     WebhookFailureState, WidePart,
 };
 use crate::storage::file::RedbFile;
+use crate::storage::{StoredResponse, idempotency};
 
 /// The reader of the delivery store. Clones share the open files.
 #[derive(Debug, Clone)]
@@ -95,6 +96,10 @@ impl DeliveryReader for RedbDeliveryReader {
             let value = txn.open_table(DEAD)?.get(&key(id.webhook, id.event))?;
             value.map(|value| DeadLetterRecord::decode(id, value.value())).transpose()
         })
+    }
+
+    fn stored_response(&self, hash: &[u8; 32], now: Timestamp) -> Result<Option<StoredResponse>, LookupError> {
+        self.read(|txn| idempotency::find(txn, hash, now))
     }
 
     fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {

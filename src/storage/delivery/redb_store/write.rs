@@ -13,6 +13,7 @@ use crate::storage::delivery::rows::PendingRow;
 use crate::storage::delivery::{
     ChangeKind, Flush, Flushed, HighWaterMarks, Job, NewDeadLetter, Outbox, RetryResult, RowChange, WebhookBacklog,
 };
+use crate::storage::idempotency::ResponseTables;
 
 /// The tables of rows and dead letters, open for one flush, and the result so far.
 pub(super) struct FlushTables<'a, 'txn> {
@@ -44,6 +45,12 @@ pub(super) fn apply(txn: &WriteTransaction, files: &HistoryFiles, flush: &Flush)
                 None => drop(table.remove(webhook.0)?),
                 Some(health) => drop(table.insert(webhook.0, health.encode())?),
             }
+        }
+    }
+    if !flush.responses.is_empty() {
+        let mut tables = ResponseTables::open(txn)?;
+        for answer in flush.responses.iter().filter_map(|kept| kept.fill(&flushed)) {
+            tables.put(&answer, flush.now)?;
         }
     }
     let outbox = write_outbox(txn, flush)?;
