@@ -245,10 +245,8 @@ pub enum SettleCommand {
     WithResponse {
         /// The command: `ReplayDead`, `Retry`, `Recover` or `Replay`.
         command: Box<SettleCommand>,
-        /// The key of the request.
-        key: IdempotencyKey,
-        /// The response.
-        response: NumberedResponse,
+        /// The key of the request, and the response.
+        response: Box<(IdempotencyKey, NumberedResponse)>,
     },
     /// Flushes everything and stops settle.
     Stop,

@@ -43,7 +43,7 @@ pub type ResponseToStore = (IdempotencyKey, NumberedResponse);
 /// The command, with the response to store, if there is one.
 fn with_response(command: SettleCommand, answer: Option<ResponseToStore>) -> SettleCommand {
     match answer {
-        Some((key, answer)) => SettleCommand::WithResponse { command: Box::new(command), key, response: answer },
+        Some(response) => SettleCommand::WithResponse { command: Box::new(command), response: Box::new(response) },
         None => command,
     }
 }

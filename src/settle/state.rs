@@ -294,8 +294,8 @@ impl SettleState {
                     self.expiring.push_back(Expiry { events: events.into(), from });
                 }
             }
-            SettleCommand::WithResponse { command, key, response } => {
-                self.command_with_response(*command, (key, response), counts);
+            SettleCommand::WithResponse { command, response } => {
+                self.command_with_response(*command, *response, counts);
             }
             SettleCommand::Stop => self.stopping = true,
         }

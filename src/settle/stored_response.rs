@@ -67,7 +67,7 @@ mod tests {
 
     fn with_response(n: u8, command: SettleCommand) -> SettleCommand {
         let response = NumberedResponse::of(|number| Some(format!("response {number}").into_bytes())).unwrap();
-        SettleCommand::WithResponse { command: Box::new(command), key: key(n), response }
+        SettleCommand::WithResponse { command: Box::new(command), response: Box::new((key(n), response)) }
     }
 
     fn stored(world: &World, n: u8) -> Option<String> {
