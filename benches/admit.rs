@@ -16,6 +16,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hooktide::admit::{
     Admit, ExternalCall, ExternalCallError, ExternalCalls, Management, ProcessHealth, RegistryReader, RequestLimits,
+    RuleCheckTurns,
 };
 use hooktide::config::Server;
 use hooktide::filter::EventFields;
@@ -24,7 +25,7 @@ use hooktide::http::{BodyBudget, ManagementRequest, ManagementThreads, Response,
 use hooktide::inbound::source::{RateLimiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{MatchedWebhooks, Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
-use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics};
+use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics, WorkBudget};
 use hooktide::signature::Certificate;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -43,6 +44,10 @@ impl Matcher for FakeAdapters {
 }
 
 impl RegistryReader for FakeAdapters {
+    fn tenant_work(&self, _: &str) -> Arc<WorkBudget> {
+        Arc::default()
+    }
+
     fn authenticate_api_key(&self, _key: &str, _now: Timestamp) -> Option<Principal> {
         Some(Principal::new(None, Role::Admin))
     }
@@ -121,6 +126,7 @@ fn admit(manage: &ManagementThreads) -> Arc<Admit<FakeAdapters, FakeAdapters, Fa
         bodies: BodyBudget::new(clock.clone(), Arc::clone(&metrics)),
         clock,
         metrics,
+        rule_checks: RuleCheckTurns::default(),
         limiter: RateLimiter::default(),
         rejections: Arc::default(),
         external_calls: Arc::new(FakeAdapters),

@@ -1,10 +1,13 @@
 //! Checks events against the event type catalogue before they are accepted: the type must be known, and the data must match
 //! the schema of the type.
 
-use serde_json::Value;
+use std::sync::Arc;
 
-use super::RegistryReader;
+use bytes::Bytes;
+
+use super::rule_check::part_of;
 use super::validate::ValidEvent;
+use super::{Admit, RegistryReader};
 use crate::http::{FieldError, Problem};
 use crate::inbound::source::{EventData, InboundEvent, Source};
 use crate::registry::catalogue::{EventType, TypeRule};
@@ -14,13 +17,14 @@ use crate::registry::catalogue::{EventType, TypeRule};
 ///
 /// # Errors
 /// As for [`check`].
-pub(super) fn check_application_event(
+pub(super) async fn check_application_event<D: RegistryReader, S, M>(
+    admit: &Admit<D, S, M>,
     event: &ValidEvent<'_>,
     pointer: &str,
-    registry: &impl RegistryReader,
+    body: &Bytes,
 ) -> Result<Option<String>, Problem> {
     let of = (&*event.tenant, &*event.event_type);
-    check(registry, of, &format!("{pointer}/type"), event.data, Some(&format!("{pointer}/data")))
+    check(admit, of, &format!("{pointer}/type"), (body, event.data), Some(&format!("{pointer}/data"))).await
 }
 
 /// Checks an event of a partner. Events of a provider are not checked: the provider does not know the catalogue, and a
@@ -28,10 +32,11 @@ pub(super) fn check_application_event(
 ///
 /// # Errors
 /// As for [`check`].
-pub(super) fn check_source_event(
-    registry: &impl RegistryReader,
+pub(super) async fn check_source_event<D: RegistryReader, S, M>(
+    admit: &Admit<D, S, M>,
     source: &Source,
     intake: &InboundEvent<'_>,
+    body: &Bytes,
 ) -> Result<(), Problem> {
     if !source.is_partner() {
         return Ok(());
@@ -41,7 +46,7 @@ pub(super) fn check_source_event(
         EventData::Part(_) => Some("/data"),
         EventData::Built(_) => None,
     };
-    check(registry, (&source.tenant, &intake.event_type), "", intake.data.text(), data_at).map(drop)
+    check(admit, (&source.tenant, &intake.event_type), "", (body, intake.data.text()), data_at).await.map(drop)
 }
 
 /// Checks an event. `type_at` and `data_at` are the JSON pointers of the type and the data in the body. `data_at` is
@@ -50,14 +55,14 @@ pub(super) fn check_source_event(
 /// # Errors
 /// 422 for a type that is not in a strict catalogue, or for data that violate the schema of the type. The number of listed
 /// violations is limited.
-pub(super) fn check(
-    registry: &impl RegistryReader,
+async fn check<D: RegistryReader, S, M>(
+    admit: &Admit<D, S, M>,
     (tenant, event_type): (&str, &str),
     type_at: &str,
-    data: &str,
+    (body, data): (&Bytes, &str),
     data_at: Option<&str>,
 ) -> Result<Option<String>, Problem> {
-    match registry.type_rule(tenant, event_type) {
+    match admit.registry.type_rule(tenant, event_type) {
         TypeRule::Free => Ok(None),
         TypeRule::Unknown => {
             let detail = format!("{event_type} is not in the catalogue (GET /api/v1/event-types), which is strict");
@@ -65,19 +70,25 @@ pub(super) fn check(
         }
         TypeRule::Known(known) => {
             if let Some(root) = data_at {
-                check_data(&known, data, root)?;
+                check_data(admit, &known, tenant, (body, data), root).await?;
             }
             Ok(known.definition.deprecation())
         }
     }
 }
 
-fn check_data(known: &EventType, data: &str, root: &str) -> Result<(), Problem> {
+async fn check_data<D: RegistryReader, S, M>(
+    admit: &Admit<D, S, M>,
+    known: &Arc<EventType>,
+    tenant: &str,
+    (body, data): (&Bytes, &str),
+    root: &str,
+) -> Result<(), Problem> {
     if !known.definition.checks() {
         return Ok(());
     }
-    // The data were parsed before, so they are valid JSON.
-    let data: Value = serde_json::from_str(data).unwrap_or_default();
-    let errors = known.definition.validate(&data, root);
+    let work = known.definition.work(data, root).map_err(|violation| Problem::invalid_body(vec![violation]))?;
+    let (definition, data, root) = (Arc::clone(&known.definition), part_of(body, data), root.to_owned());
+    let errors = admit.run_check(tenant, work, move || definition.validate_text(&data, &root)).await?;
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid_body(errors)) }
 }

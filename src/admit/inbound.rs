@@ -32,7 +32,7 @@ use crate::inbound::source::{
 };
 use crate::ingest::{EventDraft, EventOrigin, IngestResult, Submit};
 use crate::limits::TOPIC_BYTES_MAX;
-use crate::model::{InboundInfo, header, path};
+use crate::model::{InboundInfo, Timestamp, header, path};
 use crate::signature::{Certificate, RequestParts, VerifyError};
 
 /// A request of a source, without its body.
@@ -153,8 +153,11 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
 
         let hops = inbound.head.hops()?;
         let key = if source.is_partner() { inbound.head.idempotency_key()? } else { None };
-        let intake = source.intake(&request, content, key, now)?;
-        event_type::check_source_event(&admit.registry, source, &intake)?;
+        let intake = source.intake(&request, content, key)?;
+        // What was built from the body needs room of its own until the event is committed.
+        let _built = admit.bodies.reserve(intake.data.built_bytes())?;
+        self.check_rules(source, &body.bytes, now).await?;
+        event_type::check_source_event(admit, source, &intake, &body.bytes).await?;
         if let Some(error) = &intake.map_error {
             admit.metrics.map_failures.with_label_values(&[&*source.name]).inc();
             let request_id = inbound.id.to_str().unwrap_or_default();
@@ -211,6 +214,19 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             }
             bad_signature(source, &error.to_string())
         })
+    }
+
+    /// Checks the body of a partner against the rules of the source. The body is JSON.
+    async fn check_rules(&self, source: &Arc<Source>, body: &Bytes, now: Timestamp) -> Result<(), Problem> {
+        let Some(rules) = &source.rules else { return Ok(()) };
+        let text = std::str::from_utf8(body).unwrap_or_default();
+        let work = rules.work(text).map_err(|violation| Problem::invalid_body(vec![violation]))?;
+        let (of, body) = (Arc::clone(source), body.clone());
+        let check = move || {
+            let text = std::str::from_utf8(&body).unwrap_or_default();
+            of.rules.as_ref().map_or(Ok(()), |rules| rules.check_text(text, now))
+        };
+        self.admit.run_check(&source.tenant, work, check).await?.map_err(Problem::invalid_body)
     }
 
     async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, ExternalCallError> {

@@ -15,6 +15,7 @@ mod parse;
 mod publish;
 mod refusal;
 mod reply;
+mod rule_check;
 mod validate;
 mod worker;
 
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use external_calls::{ExternalCall, ExternalCallError, ExternalCalls};
 pub use health::{ComponentHealth, ComponentState, ProcessHealth};
+pub use rule_check::RuleCheckTurns;
 pub use worker::Worker;
 
 use crate::auth::SharedAccessRules;
@@ -33,7 +35,7 @@ use crate::ingest::{Ingest, Matcher};
 use crate::model::{Principal, SourceId, Timestamp, Visibility};
 use crate::registry::Shared;
 use crate::registry::catalogue::TypeRule;
-use crate::runtime::{Clock, Metrics};
+use crate::runtime::{Clock, Metrics, WorkBudget};
 
 /// The state that all worker threads share.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Admit<D, S, M> {
     pub health: Arc<ProcessHealth>,
     /// The memory budget for bodies that are being read or wait for their commit.
     pub bodies: Arc<BodyBudget>,
+    /// Bounds the checks of large bodies against rules.
+    pub rule_checks: RuleCheckTurns,
     /// The clock.
     pub clock: Clock,
     /// The metrics of the process.
@@ -100,6 +104,8 @@ pub trait RegistryReader: Matcher {
     fn has_tenant(&self, name: &str) -> bool;
     /// The rule of the event type catalogue for this type and tenant.
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule;
+    /// The work that the tenant may cause in each second.
+    fn tenant_work(&self, tenant: &str) -> Arc<WorkBudget>;
     /// The source with this name. `None` if it does not exist or is deleted.
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>>;
     /// The source with this public id. `None` if it does not exist or is deleted.
@@ -123,6 +129,10 @@ impl RegistryReader for Shared {
 
     fn type_rule(&self, tenant: &str, event_type: &str) -> TypeRule {
         self.load().type_rule(tenant, event_type)
+    }
+
+    fn tenant_work(&self, tenant: &str) -> Arc<WorkBudget> {
+        Arc::clone(self.load().tenant_work(tenant))
     }
 
     fn source(&self, tenant: &str, name: &str) -> Option<Arc<Source>> {

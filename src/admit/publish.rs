@@ -167,7 +167,7 @@ impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
         }
         let event =
             validate(item, None, context.principal.tenant.as_deref(), &self.registry).map_err(Problem::invalid_body)?;
-        let warning = check_application_event(&event, "", &self.registry)?;
+        let warning = check_application_event(self, &event, "", body).await?;
         let taking = self.ingest.submit_event(&context.draft(&event, None), body, context.reply_router);
         match taking.await {
             ingest::IngestResult::Accepted { committed, webhooks } => {
@@ -193,13 +193,21 @@ impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
                 Ok(item) => validate(item, Some(index), own, &self.registry).map_err(Problem::invalid_body),
                 Err(error) => Err(bad_json(error)),
             };
-            let checked = checked.and_then(|event| {
-                let warning = check_application_event(&event, &format!("/{index}"), &self.registry)?;
-                warnings.extend(warning.map(|warning| (index, warning)));
-                builder.add(&context.draft(&event, Some(index)));
-                Ok(())
+            let checked = match checked {
+                Ok(event) => {
+                    let warning = check_application_event(self, &event, &format!("/{index}"), body).await;
+                    warning.map(|warning| (event, warning))
+                }
+                Err(problem) => Err(problem),
+            };
+            refusals.push(match checked {
+                Ok((event, warning)) => {
+                    warnings.extend(warning.map(|warning| (index, warning)));
+                    builder.add(&context.draft(&event, Some(index)));
+                    None
+                }
+                Err(problem) => Some(problem),
             });
-            refusals.push(checked.err());
         }
         for problem in refusals.iter().flatten() {
             self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();

@@ -2,7 +2,7 @@
 
 use super::external_calls::ExternalCallError;
 use crate::http::request::invalid;
-use crate::http::{FieldError, Problem, ProblemCode};
+use crate::http::{Problem, ProblemCode};
 use crate::inbound::source::{IntakeError, Source};
 use crate::limits::MANAGE_RETRY_AFTER;
 
@@ -50,9 +50,6 @@ impl From<IntakeError> for InboundRefusal {
                 Problem::new(ProblemCode::InvalidJson, unfit.to_string())
             }
             IntakeError::TooManyFields | IntakeError::Ambiguous(_) => invalid(unfit.to_string()),
-            IntakeError::Rules(violations) => Problem::invalid_body(
-                violations.iter().map(|violation| FieldError::new(&*violation.pointer, &*violation.detail)).collect(),
-            ),
         };
         problem.into()
     }

@@ -22,7 +22,7 @@ use crate::model::{
     DedupKind, EventHead, EventId, MatchedWebhooks, NewEvent, Role, SourceId, Timestamp, WebhookNo, Webhooks,
 };
 use crate::registry::catalogue::EventType;
-use crate::runtime::{IngestPermits, MemoryBudget};
+use crate::runtime::{IngestPermits, MemoryBudget, WorkBudget};
 use crate::signature::Certificate;
 use crate::storage::DurableEvent;
 
@@ -41,6 +41,7 @@ pub(super) struct Fake {
     sources: Vec<Arc<Source>>,
     /// The types of a strict catalogue. Empty for an open catalogue.
     types: Vec<Arc<EventType>>,
+    work: Arc<WorkBudget>,
     external_calls: Arc<FakeExternalCalls>,
     /// Where a request panics.
     panics: Option<PanicAt>,
@@ -72,6 +73,10 @@ impl Matcher for Fake {
 }
 
 impl RegistryReader for Fake {
+    fn tenant_work(&self, _: &str) -> Arc<WorkBudget> {
+        Arc::clone(&self.work)
+    }
+
     fn authenticate_api_key(&self, key: &str, _: Timestamp) -> Option<Principal> {
         if key == "publisher" {
             self.panic_at(PanicAt::Authentication);
@@ -263,6 +268,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         health: Arc::new(health),
         bodies: BodyBudget::new(clock.clone(), Arc::clone(&metrics)),
         clock,
+        rule_checks: RuleCheckTurns::default(),
         metrics,
         limiter: RateLimiter::default(),
         rejections: Arc::default(),

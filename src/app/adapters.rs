@@ -9,7 +9,7 @@ use super::external_calls::NetworkCalls;
 use super::server::SharedResources;
 use super::statistics_backend::StatisticsAdapter;
 use super::test_delivery::TestDeliverySender;
-use crate::admit::{Admit, Management, ProcessHealth, RequestLimits};
+use crate::admit::{Admit, Management, ProcessHealth, RequestLimits, RuleCheckTurns};
 use crate::api::{self, Api};
 use crate::auth::SharedAccessRules;
 use crate::commit;
@@ -68,6 +68,7 @@ pub(super) fn build(parts: AdapterParts<'_>) -> RequestHandlers {
         management_threads: parts.manage.handle(),
         health: Arc::clone(parts.health),
         bodies: BodyBudget::new(resources.clock.clone(), Arc::clone(&resources.metrics)),
+        rule_checks: RuleCheckTurns::default(),
         clock: resources.clock.clone(),
         metrics: Arc::clone(&resources.metrics),
         limiter: RateLimiter::default(),

@@ -95,6 +95,14 @@ impl BodyBudget {
         (self.used.load(Relaxed), self.used_by_public.load(Relaxed))
     }
 
+    /// Reserves memory for a body that is parsed, or for data that are built from a body.
+    ///
+    /// # Errors
+    /// 503 when the budget is used up.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Result<BodyReservation<Arc<Self>>, Problem> {
+        BodyReservation::complete(Arc::clone(self), BodyOwner::Tenant(None), bytes)
+    }
+
     fn charge_of(&self, owner: BodyOwner<'_>) -> OwnerCharge {
         let slot = |hash: u64| (hash % BODY_OWNER_SLOTS as u64) as usize;
         match owner {
@@ -240,7 +248,7 @@ pub(super) fn network_of(peer: IpAddr) -> u64 {
 
 /// Bytes reserved from a [`BodyBudget`]. They are released on drop.
 #[derive(Debug)]
-pub(super) struct BodyReservation<R: Deref<Target = BodyBudget>> {
+pub struct BodyReservation<R: Deref<Target = BodyBudget>> {
     budget: R,
     charge: OwnerCharge,
     /// The bytes of a complete body. The bytes of an incomplete body are in its entry.

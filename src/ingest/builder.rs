@@ -67,7 +67,8 @@ impl<'a, M: Matcher> EventBuilder<'a, M> {
             &mut self.heads,
         );
         self.ends.push(self.heads.len());
-        if draft.raw.is_none() && !holds(self.request.bytes, draft.data) {
+        // With a raw body, data and raw body are copied together, and the request's buffer is given up.
+        if draft.raw.is_some() || !holds(self.request.bytes, draft.data) {
             self.bytes += draft.data.len();
         }
         self.events.push(event);

@@ -10,6 +10,7 @@ mod edit;
 mod extract;
 mod pointer;
 mod scan;
+mod size;
 
 use std::borrow::Cow;
 
@@ -20,6 +21,7 @@ pub use document::{Document, LookupTooLong, Path, PathError};
 pub use edit::set;
 pub use pointer::{Pointer, PointerError, PointerSet, PointerValues};
 pub use scan::items;
+pub use size::JsonSize;
 
 /// A JSON value as text. Strings are unescaped; every other value is returned as written. Returns `None` for `null` and for
 /// a string that has no UTF-8 form (half of a surrogate pair).

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::BODIES_IN_FLIGHT_BYTES;
+
 // --- everywhere -----------------------------------------------------------------------------------------------------
 
 /// Bytes of a configured URL. Common web servers accept this length.
@@ -64,9 +66,22 @@ pub const SCHEMA_NODES_MAX: usize = 2_048;
 pub const SCHEMA_DEPTH_MAX: usize = 64;
 /// Bytes of one compiled regular expression of a schema.
 pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
-/// Subschemas multiplied by values of one validation: about a second in the worst case. A schema with 50 parts can
-/// validate a body of 10 MiB.
+/// Subschemas multiplied by values of one validation: about a second in the worst case, in which each part of the schema
+/// applies to each value.
 pub const SCHEMA_WORK_MAX: usize = 20_000_000;
+/// Bytes of memory that the parsed body may take, about. A body of short objects takes up to a hundred times its length.
+pub const SCHEMA_TREE_BYTES_MAX: usize = BODIES_IN_FLIGHT_BYTES / 2;
+/// Units of work (see [`FILTER_EVENT_WORK_MAX`]) of one of [`SCHEMA_WORK_MAX`]. Usually a part of the schema applies to
+/// few values.
+pub const SCHEMA_STEP_WORK: u64 = 4;
+/// Bytes of the parsed body that cost a unit of work.
+pub const SCHEMA_TREE_BYTES_PER_UNIT: usize = 16;
+/// Units of work of a validation up to which it runs on the thread of the request. More work runs on another thread.
+pub const SCHEMA_INLINE_WORK_MAX: u64 = 1_000_000;
+/// Validations with more work that run at the same time. Further ones wait.
+pub const SCHEMA_CHECKS_AT_ONCE: usize = 1;
+/// Time that such a validation waits for its turn before its request gets a 503 response.
+pub const SCHEMA_CHECK_WAIT: Duration = Duration::from_secs(2);
 /// Work (see [`SCHEMA_WORK_MAX`]) up to which all violations are listed. With more work, the list itself could use more
 /// memory than the body.
 pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
@@ -173,6 +188,10 @@ pub const MAP_DATA_DEPTH_MAX: usize = 16;
 /// Bytes of the data that an event map rule builds. A rule that uses a large value many times could build far more data
 /// than was sent.
 pub const MAP_DATA_BYTES_MAX: usize = SOURCE_BODY_BYTES_MAX;
+/// Times the bytes of its event that the data of a rule may have. A rule that uses each value twice needs two.
+pub const MAP_DATA_GROWTH_MAX: usize = 4;
+/// Bytes of data that a rule may build from the shortest event.
+pub const MAP_DATA_BYTES_ALWAYS: usize = 64 * 1024;
 /// Bytes of a value that a provider's handshake makes the server return. Anyone can send such a request, so the value
 /// is short.
 pub const HANDSHAKE_VALUE_BYTES_MAX: usize = 4 * 1024;

@@ -234,9 +234,14 @@ impl WriterState {
         let mut errors: Vec<_> = token_fits(&settings, &identity).err().into_iter().collect();
         let is_free = is_free(next, &settings.name, &identity);
         match self.sources.build(settings, identity) {
-            Ok(source) if errors.is_empty() => is_free.map(|()| batch.put_source(next, Arc::new(source))),
+            Ok(source) if errors.is_empty() && source.costly_rules().is_empty() => {
+                is_free.map(|()| batch.put_source(next, Arc::new(source)))
+            }
             built => {
-                errors.extend(built.err().unwrap_or_default());
+                match built {
+                    Ok(source) => errors.extend(source.costly_rules().iter().cloned()),
+                    Err(found) => errors.extend(found),
+                }
                 Err(SourceError::Invalid(errors))
             }
         }

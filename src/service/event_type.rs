@@ -254,8 +254,11 @@ fn read(
     }
     let settings = settings(document, &mut errors);
     match EventTypeDefinition::try_new(settings) {
-        Ok(definition) if errors.is_empty() => Ok((tenant, Arc::new(definition))),
+        Ok(definition) if errors.is_empty() && definition.costly_patterns().is_empty() => {
+            Ok((tenant, Arc::new(definition)))
+        }
         built => {
+            let built = built.and_then(|definition| Err::<(), _>(definition.costly_patterns().to_vec()));
             let known = |error: &FieldError, errors: &[FieldError]| errors.iter().any(|e| e.pointer == error.pointer);
             for error in built.err().unwrap_or_default() {
                 if !known(&error, &errors) {

@@ -25,6 +25,7 @@ mod fuzz;
 mod hostile_connections;
 mod hostile_filters;
 mod hostile_idempotency;
+mod hostile_rules;
 mod hostile_stall;
 mod isolation;
 mod listen;

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::hint::black_box;
 
 use ring::hmac;
-use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::extraction::truncate_utf8;
@@ -95,9 +94,6 @@ pub enum IntakeError {
     /// A header occurs twice with different values.
     #[error(transparent)]
     Ambiguous(#[from] AmbiguousHeader),
-    /// The body violates the validation rules of the source.
-    #[error("the body breaks the source's rules")]
-    Rules(Vec<FieldError>),
 }
 
 impl Source {
@@ -105,6 +101,11 @@ impl Source {
     pub fn accepts_path(&self) -> bool {
         self.extraction.accepts_topic_in_path()
             || self.secrets.iter().any(|secret| matches!(secret.when, Some((ValueLocation::Path, _))))
+    }
+
+    /// The regular expressions of the rules that are too costly for new rules.
+    pub fn costly_rules(&self) -> &[FieldError] {
+        self.rules.as_ref().map_or(&[], |rules| rules.costly_patterns())
     }
 
     /// Whether the source is a partner, which sends to a URL with a token.
@@ -163,7 +164,7 @@ impl Source {
         may.then_some(answer)
     }
 
-    /// Reads the event of a verified request. `key` is the `Idempotency-Key` header; it is used for a partner whose body has
+    /// Reads the event of a verified request, without checking the rules of the source. `key` is the `Idempotency-Key` header; it is used for a partner whose body has
     /// no id.
     ///
     /// # Errors
@@ -173,16 +174,11 @@ impl Source {
         request: &RequestParts<'a>,
         content: ContentKind,
         key: Option<&'a str>,
-        now: Timestamp,
     ) -> Result<InboundEvent<'a>, IntakeError> {
         let values = self.extraction.read(request, content == ContentKind::Form)?;
         let mut data = body_data(request.body, content, values.json)?;
         if self.is_partner() && values.json.is_none() {
             return Err(syntax_error(request.body));
-        }
-        if let Some(rules) = &self.rules {
-            let value: Value = serde_json::from_str(data.text()).unwrap_or_default();
-            rules.check(&value, now).map_err(IntakeError::Rules)?;
         }
         if let Some(part) = values.data {
             data = EventData::Part(part.get());
@@ -246,6 +242,11 @@ impl InboundEvent<'_> {
 }
 
 impl EventData<'_> {
+    /// The bytes of data that were built from the request.
+    pub fn built_bytes(&self) -> usize {
+        if let Self::Built(text) = self { text.capacity() } else { 0 }
+    }
+
     /// The data as JSON text.
     pub fn text(&self) -> &str {
         match self {
@@ -314,7 +315,7 @@ mod tests {
             let source = build(toml).unwrap();
             let request =
                 RequestParts { method: "POST", url: "", query: None, path: "", headers: &headers, body: br#"{"a":1}"# };
-            source.intake(&request, ContentKind::Json, None, Timestamp::from_millis(0)).unwrap().dedup_by().is_some()
+            source.intake(&request, ContentKind::Json, None).unwrap().dedup_by().is_some()
         };
         let dropbox = "name = \"files\"\nkind = \"dropbox\"\nsecrets = [\"a-long-secret\"]\n";
         assert!(!intake(dropbox));
@@ -324,11 +325,9 @@ mod tests {
         assert!(!intake(&format!("{zoom}dedup = \"never\"")));
     }
 
-    const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
-
     fn intake<'a>(source: &Source, headers: &'a HeaderMap, body: &'a [u8]) -> InboundEvent<'a> {
         let request = RequestParts { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
-        source.intake(&request, ContentKind::Json, None, NOW).unwrap()
+        source.intake(&request, ContentKind::Json, None).unwrap()
     }
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -41,6 +41,7 @@ pub use intake::{ContentKind, EventData, InboundEvent, IntakeError, dummy_mac};
 pub use map::{EventMap, MapError, MapInput, MappedEvent, default_event_type};
 pub use rate_limit::RateLimiter;
 pub use rejection::{Rejection, Rejections};
+pub use schema::CheckWork;
 pub(crate) use schema::Schema;
 pub use token::{PartnerToken, PartnerTokenError, token_hash};
 pub use validation::ValidationRules;

@@ -3,14 +3,18 @@
 //! The library runs without network access and only with regular expressions of linear time. The remaining risk is the
 //! schema itself: recursive references, and references that multiply. A schema is therefore expanded before it is compiled:
 //! it may refer only to its own parts, must not be recursive, and has a bounded size with all references expanded. The work
-//! of a check is at most this size times the size of the body, and this product is bounded too.
+//! of a check is at most this size times the size of the body, and this product is bounded too. The work of regular
+//! expressions is counted for each byte of text, as the work of filters is.
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
 
 use super::validation::json_pointer;
+use crate::filter::pattern_work_per_byte;
+use crate::json::JsonSize;
 use crate::limits::{
-    SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_LIST_WORK_MAX, SCHEMA_NODES_MAX, SCHEMA_PATTERN_BYTES_MAX,
+    FILTER_EVENT_WORK_MAX, FILTER_PATTERN_WORK_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_LIST_WORK_MAX,
+    SCHEMA_NODES_MAX, SCHEMA_PATTERN_BYTES_MAX, SCHEMA_STEP_WORK, SCHEMA_TREE_BYTES_MAX, SCHEMA_TREE_BYTES_PER_UNIT,
     SCHEMA_WORK_MAX, VIOLATION_CHARS_MAX, VIOLATIONS_LISTED_MAX,
 };
 use crate::model::FieldError;
@@ -51,7 +55,38 @@ pub(crate) struct Schema {
     validator: Validator,
     /// The maximum number of schemas that are applied to a value, with all references expanded.
     nodes: usize,
+    /// The units of work of all regular expressions for each byte of text, with all references expanded.
+    pattern_work: u64,
+    /// The regular expressions that are too costly for a new schema.
+    costly: Vec<FieldError>,
     example: Option<Value>,
+}
+
+/// The work of a check, computed before the check.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CheckWork {
+    /// Units of work.
+    pub units: u64,
+    /// About the bytes of memory of the parsed body.
+    pub tree_bytes: usize,
+}
+
+impl CheckWork {
+    /// The work to parse a body of this size.
+    ///
+    /// # Errors
+    /// A violation if the parsed body would take too much memory.
+    pub(super) fn of_body(size: &JsonSize) -> Result<Self, FieldError> {
+        let tree_bytes = size.tree_bytes;
+        if tree_bytes > SCHEMA_TREE_BYTES_MAX {
+            let detail = format!(
+                "takes about {tree_bytes} bytes of memory when it is parsed, at most {SCHEMA_TREE_BYTES_MAX} are allowed; \
+                 send less at once, or fewer and longer objects"
+            );
+            return Err(FieldError::new("", detail));
+        }
+        Ok(Self { units: (tree_bytes / SCHEMA_TREE_BYTES_PER_UNIT) as u64, tree_bytes })
+    }
 }
 
 impl std::fmt::Debug for Schema {
@@ -73,7 +108,7 @@ impl Schema {
         if schema.to_string().len() > SCHEMA_BYTES_MAX {
             return Err(one("", format!("expected at most {SCHEMA_BYTES_MAX} bytes")));
         }
-        let mut walk = SchemaWalker { schema, refs: Vec::new(), visited: 0 };
+        let mut walk = SchemaWalker { schema, refs: Vec::new(), visited: 0, costly: Vec::new() };
         let cost =
             walk.node(schema, &mut Vec::new(), 0).map_err(|UnsupportedSchema { at, detail }| one(&at, detail))?;
         let wrong: Vec<_> = jsonschema::draft202012::meta::validator()
@@ -98,7 +133,8 @@ impl Schema {
         match built {
             Ok(validator) => {
                 let example = schema.pointer("/examples/0").filter(|example| validator.is_valid(example)).cloned();
-                Ok(Self { validator, nodes: cost.nodes, example })
+                let costly = walk.costly.into_iter().map(|(at, detail)| FieldError::new(format!("{root}{at}"), detail));
+                Ok(Self { validator, nodes: cost.nodes, pattern_work: cost.pattern, costly: costly.collect(), example })
             }
             Err(error) => Err(one(error.instance_path().as_str(), cut(&error.to_string()))),
         }
@@ -109,13 +145,50 @@ impl Schema {
         self.example.as_ref()
     }
 
+    /// The regular expressions that are too costly for a new schema, each with its location. A stored schema may have
+    /// them: the work of each check is bounded.
+    pub(crate) fn costly_patterns(&self) -> &[FieldError] {
+        &self.costly
+    }
+
+    /// The work to parse a body and to check it.
+    ///
+    /// # Errors
+    /// A violation if this would be too much work.
+    pub(crate) fn work_on_text(&self, body: &str) -> Result<CheckWork, FieldError> {
+        let size = JsonSize::of(body);
+        let work = CheckWork::of_body(&size)?;
+        Ok(CheckWork { units: work.units + self.work(&size)?, ..work })
+    }
+
+    /// The work of a check, without the work to parse the body.
+    ///
+    /// # Errors
+    /// A violation if the check would be too much work.
+    pub(crate) fn work(&self, size: &JsonSize) -> Result<u64, FieldError> {
+        let steps = self.nodes.saturating_mul(size.values + size.text_bytes / BYTES_PER_VALUE);
+        let searched = self.pattern_work.saturating_mul(size.text_bytes as u64);
+        if steps > SCHEMA_WORK_MAX {
+            let detail = "has more values than can be checked against the schema in time; send less at once";
+            return Err(FieldError::new("", detail));
+        }
+        if searched > FILTER_EVENT_WORK_MAX {
+            let detail = "has more text than can be checked against the regular expressions of the schema in time; send \
+                          less at once";
+            return Err(FieldError::new("", detail));
+        }
+        Ok(steps as u64 * SCHEMA_STEP_WORK + searched)
+    }
+
     /// Validates a body and adds its violations. For a large body, only one violation without a location is added.
     pub(crate) fn check(&self, body: &Value, violations: &mut Vec<FieldError>) {
-        let work = self.nodes.saturating_mul(size(body));
-        if work > SCHEMA_WORK_MAX {
-            let detail = "has more values than can be checked against the schema in time; send less at once";
-            violations.push(FieldError { pointer: String::new(), detail: detail.to_owned() });
-        } else if work > SCHEMA_LIST_WORK_MAX {
+        let size = size(body);
+        if let Err(violation) = self.work(&size) {
+            violations.push(violation);
+            return;
+        }
+        let steps = self.nodes.saturating_mul(size.values + size.text_bytes / BYTES_PER_VALUE);
+        if steps > SCHEMA_LIST_WORK_MAX {
             if !self.validator.is_valid(body) {
                 let detail = "does not fit the schema; the body is too large to say where";
                 violations.push(FieldError { pointer: String::new(), detail: detail.to_owned() });
@@ -139,16 +212,25 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// The number of values in a body. Long texts count by their length.
-fn size(value: &Value) -> usize {
+/// The number of values and the bytes of texts in a body.
+fn size(value: &Value) -> JsonSize {
+    let (mut values, mut text_bytes) = (1, 0);
+    let mut add = |size: JsonSize| {
+        values += size.values;
+        text_bytes += size.text_bytes;
+    };
     match value {
-        Value::Array(items) => items.iter().map(size).sum::<usize>() + 1,
+        Value::Array(items) => items.iter().for_each(|item| add(size(item))),
         Value::Object(fields) => {
-            fields.iter().map(|(key, value)| size(value) + key.len() / BYTES_PER_VALUE).sum::<usize>() + 1
+            for (key, value) in fields {
+                let size = size(value);
+                add(JsonSize { text_bytes: size.text_bytes + key.len(), ..size });
+            }
         }
-        Value::String(text) => text.len() / BYTES_PER_VALUE + 1,
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+        Value::String(text) => text_bytes = text.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+    JsonSize { values, text_bytes, tree_bytes: 0 }
 }
 
 /// A schema that is not supported, with the location of the reason.
@@ -163,6 +245,8 @@ struct SchemaWalker<'a> {
     /// The references that lead to the current schema.
     refs: Vec<&'a str>,
     visited: usize,
+    /// The costly regular expressions, each with its JSON pointer.
+    costly: Vec<(String, String)>,
 }
 
 /// The cost of checking one value.
@@ -172,6 +256,8 @@ struct CheckCost {
     nodes: usize,
     /// The nesting depth of schemas that apply to the same value.
     height: usize,
+    /// The units of work of the regular expressions for each byte.
+    pattern: u64,
 }
 
 impl<'a> SchemaWalker<'a> {
@@ -183,27 +269,54 @@ impl<'a> SchemaWalker<'a> {
         if depth > SCHEMA_DEPTH_MAX {
             return refuse(at, format!("lies deeper than {SCHEMA_DEPTH_MAX} with its references written out"));
         }
-        let Value::Object(keywords) = node else { return Ok(CheckCost { nodes: 1, height: 1 }) };
+        let Value::Object(keywords) = node else { return Ok(CheckCost { nodes: 1, height: 1, pattern: 0 }) };
         Self::check_supported(keywords, at)?;
-        let (mut here, mut below) = (CheckCost::default(), 1);
+        let (mut here, mut below, mut pattern) = (CheckCost::default(), 1, 0u64);
         for (keyword, value) in keywords {
             at.push(keyword);
             // A list of values is searched for each value.
             below += value.as_array().map_or(0, |values| values.len() / BYTES_PER_VALUE);
             let parts = self.parts(keyword, value, at, depth)?;
+            pattern = pattern.saturating_add(self.patterns(keyword, value, at));
             at.pop();
             if IN_PLACE_KEYWORDS.contains(&keyword.as_str()) {
                 here.nodes = here.nodes.saturating_add(parts.nodes);
+                here.pattern = here.pattern.saturating_add(parts.pattern);
                 here.height = here.height.max(parts.height);
             } else {
                 below += parts.nodes;
+                pattern = pattern.saturating_add(parts.pattern);
             }
         }
         // To find unevaluated values, the other schemas are evaluated again at each level.
         let times =
             if UNEVALUATED_KEYWORDS.iter().any(|name| keywords.contains_key(*name)) { here.height + 1 } else { 1 };
         let nodes = below.saturating_add(here.nodes.saturating_mul(times));
-        if nodes > SCHEMA_NODES_MAX { too_large() } else { Ok(CheckCost { nodes, height: here.height + 1 }) }
+        let pattern = pattern.saturating_add(here.pattern.saturating_mul(times as u64));
+        if nodes > SCHEMA_NODES_MAX { too_large() } else { Ok(CheckCost { nodes, height: here.height + 1, pattern }) }
+    }
+
+    /// The units of work of the regular expressions of a keyword for each byte.
+    fn patterns(&mut self, keyword: &str, value: &'a Value, at: &[&'a str]) -> u64 {
+        match (keyword, value) {
+            ("pattern", Value::String(text)) => self.pattern(text, at),
+            ("patternProperties", Value::Object(schemas)) => schemas.keys().map(|text| self.pattern(text, at)).sum(),
+            _ => 0,
+        }
+    }
+
+    fn pattern(&mut self, text: &str, at: &[&'a str]) -> u64 {
+        // An expression in a syntax of JavaScript only is taken as the most costly one.
+        let work = pattern_work_per_byte(text).unwrap_or(FILTER_PATTERN_WORK_MAX);
+        if work > FILTER_PATTERN_WORK_MAX && self.costly.len() < VIOLATIONS_LISTED_MAX {
+            let detail = format!(
+                "a search for {} costs {work} units for each byte, at most {FILTER_PATTERN_WORK_MAX} are allowed: fewer or \
+                 smaller repetitions, or ASCII classes such as [0-9A-Za-z]",
+                cut(text)
+            );
+            self.costly.push((json_pointer(at.iter().copied()), detail));
+        }
+        u64::from(work)
     }
 
     /// The cost of the schemas of a keyword.
@@ -216,7 +329,11 @@ impl<'a> SchemaWalker<'a> {
     ) -> Result<CheckCost, UnsupportedSchema> {
         let mut sum = CheckCost::default();
         let mut add = |cost: CheckCost| {
-            sum = CheckCost { nodes: sum.nodes.saturating_add(cost.nodes), height: sum.height.max(cost.height) };
+            sum = CheckCost {
+                nodes: sum.nodes.saturating_add(cost.nodes),
+                height: sum.height.max(cost.height),
+                pattern: sum.pattern.saturating_add(cost.pattern),
+            };
         };
         match value {
             Value::Object(schemas) if SCHEMA_MAP_KEYWORDS.contains(&keyword) => {

@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::Schema;
+use super::schema::{CheckWork, Schema};
+use crate::json::JsonSize;
 use crate::limits::{RULES_ENTRIES_MAX, RULES_PATH_BYTES_MAX, RULES_PATH_SEGMENTS_MAX, VIOLATIONS_LISTED_MAX};
 use crate::model::{EventPattern, FieldError, Timestamp};
 
@@ -66,6 +67,30 @@ impl ValidationRules {
             Schema::try_new(schema, &format!("{ROOT}/schema")).map_err(wrong).ok()
         });
         if violations.is_empty() { Ok(Self { required, types, age, schema }) } else { Err(violations) }
+    }
+
+    /// The work of [`Self::check_text`], from the size of the body.
+    ///
+    /// # Errors
+    /// The violation, if the check would be too much work.
+    pub fn work(&self, body: &str) -> Result<CheckWork, FieldError> {
+        match &self.schema {
+            Some(schema) => schema.work_on_text(body),
+            None => CheckWork::of_body(&JsonSize::of(body)),
+        }
+    }
+
+    /// The regular expressions that are too costly for new rules.
+    pub fn costly_patterns(&self) -> &[FieldError] {
+        self.schema.as_ref().map_or(&[], Schema::costly_patterns)
+    }
+
+    /// Validates the body of an event, which is JSON. [`Self::work`] says what this costs.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub fn check_text(&self, body: &str, now: Timestamp) -> Result<(), Vec<FieldError>> {
+        self.check(&serde_json::from_str(body).unwrap_or_default(), now)
     }
 
     /// Validates the body of an event.
@@ -525,6 +550,49 @@ mod tests {
         let wide = rules(&json!({ "schema": { "items": { "allOf": wide } } }));
         let violations = wide.check(&json!(vec![1; 30_000]), NOW).unwrap_err();
         assert!(violations[0].detail.contains("more values"), "{violations:?}");
+    }
+
+    #[test]
+    fn the_work_of_regular_expressions_is_counted_in_bytes() {
+        let usual = rules(&json!({ "schema": { "properties": { "id": { "pattern": "^evt_[0-9a-z]+$" } } } }));
+        let costly = rules(&json!({ "schema": { "properties": { "id": { "pattern": "[ab]*a[ab]{400}c" } } } }));
+        let body = |bytes: usize| json!({ "id": "a".repeat(bytes) }).to_string();
+        assert!(usual.work(&body(1_000_000)).is_ok());
+        assert!(costly.work(&body(4_000)).is_ok());
+        let wrong = costly.work(&body(256 * 1024)).unwrap_err();
+        assert!(wrong.detail.contains("more text than can be checked"), "{wrong:?}");
+        let wrong = costly.check(&json!({ "id": "a".repeat(256 * 1024) }), NOW).unwrap_err();
+        assert!(wrong[0].detail.contains("more text than can be checked"), "{wrong:?}");
+        // Each of the expressions may search each text.
+        let names: Map<_, _> = (0..200).map(|n| (format!("[ab]{{40}}{n}\\b"), json!(true))).collect();
+        let many = rules(&json!({ "schema": { "patternProperties": names } }));
+        assert!(many.work(&body(100)).is_ok() && many.work(&body(1_000)).is_err());
+        let twice = json!({ "$ref": "#/$defs/a" });
+        let shared =
+            rules(&json!({ "schema": { "allOf": vec![twice; 100], "$defs": { "a": { "pattern": "\\bfoo" } } } }));
+        assert!(shared.work(&body(1_000)).is_ok() && shared.work(&body(10_000)).is_err(), "references are written out");
+    }
+
+    #[test]
+    fn expressions_that_are_too_costly_for_new_rules_are_named() {
+        let costly = rules(
+            &json!({ "schema": { "items": { "pattern": "[ab]{3600}" }, "patternProperties": { "[ab]{3601}c": {} } } }),
+        );
+        let found: Vec<_> = costly.costly_patterns().iter().map(|error| &*error.pointer).collect();
+        assert_eq!(found, ["/validation_config/schema/items/pattern", "/validation_config/schema/patternProperties",]);
+        assert!(rules(&json!({ "required_fields": ["a"] })).costly_patterns().is_empty());
+    }
+
+    #[test]
+    fn a_body_that_multiplies_when_it_is_parsed_is_refused() {
+        let required = rules(&json!({ "required_fields": ["0"] }));
+        let short = format!("[{}]", vec![r#"{"":0}"#; 1_000].join(","));
+        let long = format!("[{}]", vec![r#"{"":0}"#; 100_000].join(","));
+        assert!(required.work(&short).is_ok());
+        let wrong = required.work(&long).unwrap_err();
+        assert!(wrong.detail.contains("at most 33554432 are allowed; send less at once"), "{wrong:?}");
+        let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(10 << 20));
+        assert!(required.work(&text).is_ok(), "a long text does not multiply");
     }
 
     #[test]

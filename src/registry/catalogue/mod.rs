@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::inbound::source::{ManagedBy, Schema};
+use crate::inbound::source::{CheckWork, ManagedBy, Schema};
 use crate::limits::{
     EVENT_TYPE_CATEGORY_CHARS_MAX, EVENT_TYPE_DESCRIPTION_CHARS_MAX, EVENT_TYPE_EXAMPLE_BYTES_MAX,
     VIOLATIONS_LISTED_MAX,
@@ -103,6 +103,26 @@ impl EventTypeDefinition {
             schema.check(data, &mut found);
         }
         found.into_iter().take(VIOLATIONS_LISTED_MAX).map(|error| below(root, error)).collect()
+    }
+
+    /// The work of [`Self::validate_text`] on these data.
+    ///
+    /// # Errors
+    /// The violation at `root`, if the check would be too much work.
+    pub fn work(&self, data: &str, root: &str) -> Result<CheckWork, FieldError> {
+        let schema = self.schema.as_ref().filter(|_| self.settings.validate);
+        let work = schema.map_or_else(|| Ok(CheckWork::default()), |schema| schema.work_on_text(data));
+        work.map_err(|error| below(root, error))
+    }
+
+    /// As [`Self::validate`], for data as text, which is valid JSON.
+    pub fn validate_text(&self, data: &[u8], root: &str) -> Vec<FieldError> {
+        self.validate(&serde_json::from_slice(data).unwrap_or_default(), root)
+    }
+
+    /// The regular expressions of the schema that are too costly for a new schema.
+    pub fn costly_patterns(&self) -> &[FieldError] {
+        self.schema.as_ref().map_or(&[], Schema::costly_patterns)
     }
 
     /// Whether the event type validates data.

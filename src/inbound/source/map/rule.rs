@@ -10,7 +10,9 @@ use super::{MapError, MapInput, MappedEvent};
 use crate::inbound::source::check::escape_pointer_token;
 use crate::inbound::source::form::push_json_string;
 use crate::json::{Pointer, PointerSet, PointerValues};
-use crate::limits::{MAP_DATA_BYTES_MAX, MAP_DATA_DEPTH_MAX, MAP_DATA_NODES_MAX};
+use crate::limits::{
+    MAP_DATA_BYTES_ALWAYS, MAP_DATA_BYTES_MAX, MAP_DATA_DEPTH_MAX, MAP_DATA_GROWTH_MAX, MAP_DATA_NODES_MAX,
+};
 use crate::model::{FieldError, is_secret_name};
 
 /// The topics that a rule matches.
@@ -295,7 +297,8 @@ impl<'e> DataWriter<'e> {
     }
 
     fn push<'n>(&mut self, json: &str) -> Result<(), NodeError<'n>> {
-        if self.text.len() + json.len() > MAP_DATA_BYTES_MAX {
+        let most = (self.event.data.len() * MAP_DATA_GROWTH_MAX + MAP_DATA_BYTES_ALWAYS).min(MAP_DATA_BYTES_MAX);
+        if self.text.len() + json.len() > most {
             return Err(NodeError::TooLarge);
         }
         self.text.push_str(json);
