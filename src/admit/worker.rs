@@ -28,7 +28,7 @@ use crate::ingest::Submit;
 use crate::limits::LINGER_BYTES_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{CounterCache, LatencyRecorder};
-use crate::runtime::{Clock, Heartbeat, Instant, Random};
+use crate::runtime::{Clock, Heartbeat, Instant, Metrics, Random};
 
 /// Stands for callers without a tenant where tenants have shares. No tenant has this name.
 const NO_TENANT: &str = "";
@@ -279,6 +279,10 @@ impl<D: RegistryReader, S: Submit, M: Management> Serve for Admit<D, S, M> {
 
     fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 }
 

@@ -23,6 +23,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{self, Arc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -59,7 +60,6 @@ enum CloseRequest {
 #[derive(Debug)]
 pub struct ConnectionMonitor {
     state: Arc<SocketState>,
-    body_bytes: Cell<u64>,
     body_too_slow: Cell<bool>,
     close_request: Cell<CloseRequest>,
     waker: RefCell<Option<Waker>>,
@@ -69,7 +69,6 @@ impl ConnectionMonitor {
     fn new(now: Arc<Ticks>) -> Self {
         Self {
             state: Arc::new(SocketState::new(now)),
-            body_bytes: Cell::new(0),
             body_too_slow: Cell::new(false),
             close_request: Cell::new(CloseRequest::None),
             waker: RefCell::new(None),
@@ -78,7 +77,7 @@ impl ConnectionMonitor {
 
     /// Records that the head of a request is complete. `complete` says that the request has no body.
     fn request_started(&self, complete: bool) {
-        self.body_bytes.set(0);
+        self.state.body_bytes.store(0, Relaxed);
         self.body_too_slow.set(false);
         self.state.has_unread_body.set(!complete);
         self.state.has_input.set(false);
@@ -94,7 +93,7 @@ impl ConnectionMonitor {
 
     /// Records that `bytes` more bytes of the body arrived.
     pub fn body_received(&self, bytes: usize) {
-        self.body_bytes.set(self.body_bytes.get() + bytes as u64);
+        self.state.body_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Records that the worker waits for nothing from the client at the moment.
@@ -136,6 +135,16 @@ impl ConnectionMonitor {
         response.map(|body| ResponseBody { body, monitor })
     }
 
+    /// The state of the socket, which other threads may read.
+    pub(super) fn socket_state(&self) -> &Arc<SocketState> {
+        &self.state
+    }
+
+    #[cfg(test)]
+    pub(super) fn closes_now(&self) -> bool {
+        self.close_request.get() == CloseRequest::Now
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -161,7 +170,7 @@ impl ConnectionMonitor {
             | ConnectionPhase::Streaming
             | ConnectionPhase::Upgraded => false,
             ConnectionPhase::Body => {
-                if is_body_slow(phase_duration, self.body_bytes.get()) {
+                if is_body_slow(phase_duration, self.state.body_bytes.load(Relaxed)) {
                     self.body_too_slow.set(true);
                     self.wake();
                 }
@@ -220,6 +229,19 @@ impl Connections {
             }
             entry.state.strong_count() > 0
         });
+    }
+
+    /// Closes the connections that should give way to others and still wait for their clients.
+    pub(super) fn close_giving_way(&self) {
+        for monitor in self.all.borrow().iter().filter_map(|entry| entry.monitor.upgrade()) {
+            if monitor.state.gives_way.get() {
+                monitor.state.gives_way.set(false);
+                if monitor.state.waiting().is_some() {
+                    monitor.close_request.set(CloseRequest::Now);
+                    monitor.wake();
+                }
+            }
+        }
     }
 
     /// Closes each connection after its current request. An upgraded connection reads the end of its stream.

@@ -19,9 +19,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::Response;
 use super::connection::{ConnectionMonitor, Connections, serve};
+use super::connection_slots::ConnectionSlots;
 use crate::config::Server;
 use crate::limits::{ACCEPT_BACKOFF, HEAD_BYTES_MAX, LISTEN_BACKLOG, TIMEOUT_CHECK_INTERVAL};
-use crate::runtime::{Clock, Heartbeat};
+use crate::runtime::{Clock, Heartbeat, Metrics};
 
 /// hyper's limit for the size of a request head. It exceeds [`HEAD_BYTES_MAX`] so far that hyper still parses a target of
 /// 64 KiB, which then gets a 414 instead of a 431. The effective limit is [`HEAD_BYTES_MAX`].
@@ -75,6 +76,9 @@ pub trait Serve: Send + Sync + 'static {
 
     /// The heartbeat of one worker thread.
     fn heartbeat(&self, worker: usize) -> Heartbeat;
+
+    /// The metrics of the process.
+    fn metrics(&self) -> &Arc<Metrics>;
 }
 
 /// Bound sockets that are not served yet.
@@ -156,7 +160,7 @@ impl Listeners {
     /// When the system cannot create a thread or duplicate a socket.
     pub fn serve<S: Serve>(self, shared: &Arc<S>) -> io::Result<ListenerThreads> {
         let (stop, stopped) = watch::channel(None);
-        let permits = Arc::new(Semaphore::new(connections_max()));
+        let slots = ConnectionSlots::new(connections_max(), self.workers);
         let mut running = ListenerThreads { stop, threads: Vec::with_capacity(self.workers) };
         for n in 0..self.workers {
             let sockets: Vec<_> = self
@@ -164,8 +168,8 @@ impl Listeners {
                 .iter()
                 .map(|(socket, listener)| Ok((socket.try_clone()?, *listener)))
                 .collect::<io::Result<_>>()?;
-            let (permits, stopped) = (Arc::clone(&permits), stopped.clone());
-            let worker_thread = WorkerThread { index: n, sockets, permits, stopped };
+            let (slots, stopped) = (Arc::clone(&slots), stopped.clone());
+            let worker_thread = WorkerThread { index: n, sockets, slots, stopped };
             let shared = Arc::clone(shared);
             let thread = std::thread::Builder::new().name(format!("admit-{n}"));
             running.threads.push(thread.spawn(move || {
@@ -209,7 +213,7 @@ fn connections_max() -> usize {
 struct WorkerThread {
     index: usize,
     sockets: Vec<(TcpListener, ListenerKind)>,
-    permits: Arc<Semaphore>,
+    slots: Arc<ConnectionSlots>,
     stopped: watch::Receiver<Option<Duration>>,
 }
 
@@ -229,13 +233,17 @@ impl WorkerThread {
                     listener,
                     worker: Rc::clone(&worker),
                     connections: Rc::clone(&connections),
-                    permits: Arc::clone(&self.permits),
+                    slots: Arc::clone(&self.slots),
+                    worker_no: self.index,
+                    metrics: Arc::clone(shared.metrics()),
                     alive: alive.clone(),
                 };
                 acceptors.push(tokio::task::spawn_local(acceptor.run(socket)));
             }
             drop(alive);
             tokio::task::spawn_local(sweep(Rc::clone(&connections), shared.heartbeat(self.index)));
+            let (slots, giving_way) = (Arc::clone(&self.slots), Rc::clone(&connections));
+            tokio::task::spawn_local(async move { slots.close_giving_way(self.index, &giving_way).await });
             // An error means that the sender was dropped, which stops the worker as well.
             let within = self.stopped.wait_for(Option::is_some).await.map_or(None, |within| *within);
             for acceptor in &acceptors {
@@ -262,12 +270,15 @@ async fn sweep(connections: Rc<Connections>, heartbeat: Heartbeat) {
     }
 }
 
-/// Accepts the connections of one socket while permits are free. Each connection runs in its own task.
+/// Accepts the connections of one socket. Each connection runs in its own task. A connection without a free slot waits
+/// until another one gives way.
 struct Acceptor<W> {
     listener: ListenerKind,
     worker: Rc<W>,
     connections: Rc<Connections>,
-    permits: Arc<Semaphore>,
+    slots: Arc<ConnectionSlots>,
+    worker_no: usize,
+    metrics: Arc<Metrics>,
     /// Each connection holds a clone until it closes.
     alive: mpsc::Sender<Infallible>,
 }
@@ -276,8 +287,6 @@ impl<W: RequestHandler> Acceptor<W> {
     async fn run(self, socket: tokio::net::TcpListener) {
         let builder = Rc::new(http());
         loop {
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             let (stream, peer) = match socket.accept().await {
                 Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) if is_connection_error(&error) => continue,
@@ -287,14 +296,18 @@ impl<W: RequestHandler> Acceptor<W> {
                     continue;
                 }
             };
+            let (permit, gave_way) = self.slots.permit().await;
+            let Some(permit) = permit else { return };
+            self.metrics.connections_gave_way.inc_by(gave_way as u64);
             // Each response is one write, so Nagle's algorithm has no use. If the socket is closed already, its first read
             // fails.
             let _ = stream.set_nodelay(true);
             let connection = ConnectionInfo { listener: self.listener, peer };
             let (worker, builder, alive) = (Rc::clone(&self.worker), Rc::clone(&builder), self.alive.clone());
             let monitor = self.connections.register();
+            let slot = self.slots.occupy(permit, (&monitor, peer, self.worker_no));
             tokio::task::spawn_local(async move {
-                serve(&builder, (stream, (permit, alive)), (connection, monitor), &*worker).await;
+                serve(&builder, (stream, (slot, alive)), (connection, monitor), &*worker).await;
             });
             // The other workers accept from the same socket. Yielding gives them the next connection.
             tokio::task::yield_now().await;

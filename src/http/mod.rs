@@ -13,6 +13,7 @@
 pub mod body;
 mod body_budget;
 pub mod connection;
+mod connection_slots;
 pub mod cors;
 pub mod incoming;
 pub mod listener;

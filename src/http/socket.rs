@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::limits::{LINGER_BYTES_MAX, TIMEOUT_CHECK_INTERVAL};
+use crate::limits::{BODY_SLOW_RATE, LINGER_BYTES_MAX, SLOW_CONNECTION_AGE, TIMEOUT_CHECK_INTERVAL};
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,19 @@ impl ConnectionPhase {
         Self::Linger,
         Self::Upgraded,
     ];
+}
+
+/// What an open connection waits for from its client, if it can give way to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum WaitingFor {
+    /// The first byte of its first request.
+    FirstByte,
+    /// The next request, or the client to close.
+    NextRequest,
+    /// The rest of a head, for some time already.
+    Head,
+    /// The rest of a body that arrives slowly.
+    Body,
 }
 
 /// The clock of a worker, in units of [`TIMEOUT_CHECK_INTERVAL`].
@@ -101,6 +114,10 @@ pub(super) struct SocketState {
     pub(super) has_input: Flag,
     /// Whether hyper has taken the last part of a stream.
     pub(super) stream_sent: Flag,
+    /// Bytes of the current body that arrived.
+    pub(super) body_bytes: AtomicU64,
+    /// Whether the connection should close to make room for others, if it still waits for its client.
+    pub(super) gives_way: Flag,
     lingered_bytes: AtomicUsize,
     upgraded: Mutex<UpgradeEnd>,
 }
@@ -123,6 +140,8 @@ impl SocketState {
             has_unread_body: Flag::default(),
             has_input: Flag::default(),
             stream_sent: Flag::default(),
+            body_bytes: AtomicU64::default(),
+            gives_way: Flag::default(),
             lingered_bytes: AtomicUsize::default(),
             upgraded: Mutex::default(),
         }
@@ -145,6 +164,21 @@ impl SocketState {
     /// The time since the start of the phase.
     pub(super) fn phase_duration(&self) -> Duration {
         self.now.since(self.since.load(Relaxed))
+    }
+
+    /// What the connection waits for, and since when, if it can give way to others.
+    pub(super) fn waiting(&self) -> Option<(WaitingFor, Duration)> {
+        let age = self.phase_duration();
+        let is_old = age >= SLOW_CONNECTION_AGE;
+        let is_slow = || self.body_bytes.load(Relaxed) * 1_000 < age.as_millis() as u64 * BODY_SLOW_RATE;
+        let waiting_for = match self.phase() {
+            ConnectionPhase::New => WaitingFor::FirstByte,
+            ConnectionPhase::Idle | ConnectionPhase::Linger => WaitingFor::NextRequest,
+            ConnectionPhase::Head if is_old => WaitingFor::Head,
+            ConnectionPhase::Body if is_old && is_slow() => WaitingFor::Body,
+            _ => return None,
+        };
+        Some((waiting_for, age))
     }
 
     /// The time for which bytes have been waiting to be written. `None` if no bytes wait.

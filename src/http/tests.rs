@@ -23,7 +23,7 @@ use super::*;
 use crate::config;
 use crate::limits::{IDLE_TIMEOUT, STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX, TIMEOUT_CHECK_INTERVAL, WRITE_TIMEOUT};
 use crate::model::Timestamp;
-use crate::runtime::{Clock, Heartbeat, Watchdog};
+use crate::runtime::{Clock, Heartbeat, Metrics, Watchdog};
 
 /// The size of one part of a stream, in bytes.
 const PART: usize = STREAM_PART_BYTES_MAX;
@@ -36,6 +36,7 @@ const PIPE: usize = 64 * 1024;
 #[derive(Clone)]
 struct Stage {
     clock: Clock,
+    metrics: Arc<Metrics>,
     /// The bytes that producers have sent.
     produced: Arc<AtomicUsize>,
     /// The number of producers that lost their reader.
@@ -45,7 +46,12 @@ struct Stage {
 impl Stage {
     fn new() -> Arc<Self> {
         let clock = Clock::system(Timestamp::default());
-        Arc::new(Self { clock, produced: Arc::default(), left: watch::Sender::new(0) })
+        Arc::new(Self {
+            clock,
+            metrics: Metrics::new().unwrap(),
+            produced: Arc::default(),
+            left: watch::Sender::new(0),
+        })
     }
 
     async fn produce(self, sender: BodySender, parts: usize, pause: Duration) {
@@ -125,6 +131,10 @@ impl Serve for Stage {
 
     fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 }
 

@@ -21,6 +21,15 @@ pub const BODY_SLOW_WINDOW: Duration = Duration::from_secs(1);
 /// Attempts to find room for a body. Another body can take what became free.
 pub const BODY_EVICTION_TRIES: usize = 4;
 
+/// One address may have a connection in this many of all connections before its connections give way first.
+pub const CROWD_PART: usize = 4;
+/// Time after which a connection that sends its head or its body too slowly gives way to new connections.
+pub const SLOW_CONNECTION_AGE: Duration = Duration::from_secs(1);
+/// Divisor of the connections that give way at once, so that a new connection rarely has to look at all others.
+pub const GIVING_WAY_PART: usize = 64;
+/// Pause before a new connection without a slot looks again for connections that give way.
+pub const GIVE_WAY_RETRY: Duration = Duration::from_millis(50);
+
 /// Management requests of one tenant that wait for their response. Further requests get a 429 response.
 pub const MANAGE_REQUESTS_PER_TENANT: usize = MANAGE_REQUESTS_MAX / 4 * 3;
 

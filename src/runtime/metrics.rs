@@ -96,6 +96,8 @@ metrics! {
     map_failures: IntCounterVec("hooktide_event_map_failures_total", ["source"]),
     /// Refused requests that were not kept for the person who sets a source up, because another one was just being kept.
     rejections_dropped: IntCounter("hooktide_rejections_dropped_total"),
+    /// Connections that waited for their clients and were closed to make room for new ones.
+    connections_gave_way: IntCounter("hooktide_connections_gave_way_total"),
     /// Bytes of request bodies that are being read or wait for their commit, by share: all, unauthenticated.
     receiving_bytes: IntGaugeVec("hooktide_receiving_bytes", ["share"]),
     /// Bodies refused for want of room, by reason: no_room, gave_way (a slow body made room for others).
