@@ -172,8 +172,7 @@ impl WriterState {
             RegistryChange::Create(settings) => {
                 next.check_uid(&settings, None)?;
                 check_patterns(&settings, None)?;
-                let now = self.now;
-                let id = WebhookId::from_u128(self.random.ulid(now));
+                let (now, id) = (self.now, WebhookId::from_u128(self.random.ulid(self.now)));
                 let tenant = next.ensure_tenant(&settings.tenant);
                 let settings = with_current_profile(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
