@@ -21,8 +21,8 @@ use hooktide::config::Egress;
 use hooktide::handoff::{AttemptRequest, Transport};
 use hooktide::model::{EventId, NewEvent, Secret, Timestamp, WebhookId, WebhookNo};
 use hooktide::outbound::{EgressGuard, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
-use hooktide::runtime::{Clock, MemoryBudget};
-use hooktide::send::{ClientSetup, DeliveryClient, tls_config};
+use hooktide::runtime::{Clock, MemoryBudget, Metrics};
+use hooktide::send::{ClientSetup, DeliveryClient, DnsResolver, tls_config};
 use hooktide::signature::SigningKey;
 use hooktide::signature::standard::{StandardHeaders, StandardMessage, verify};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -40,7 +40,10 @@ fn key() -> SigningKey {
 
 fn guard() -> Arc<EgressGuard> {
     let allow = vec!["127.0.0.0/8".parse().expect("a network")];
-    Arc::new(EgressGuard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
+    Arc::new(EgressGuard::new(
+        &Egress { allow, deny: vec![], require_https: false, ca_file: None, dns_servers: vec![] },
+        [],
+    ))
 }
 
 fn signature(c: &mut Criterion) {
@@ -153,11 +156,11 @@ fn delivery(c: &mut Criterion) {
                 LocalSet::new().block_on(&runtime, async {
                     let clock = Clock::system(Timestamp::from_millis(0));
                     let tls = tls_config(None).expect("a TLS configuration");
-                    let client = Rc::new(DeliveryClient::new(ClientSetup {
-                        guard: Arc::new(arc_swap::ArcSwap::new(guard())),
-                        tls,
-                        clock: clock.clone(),
-                    }));
+                    let metrics = Metrics::new().expect("the metrics");
+                    let dns = DnsResolver::start(&[], clock.clone(), metrics).expect("a thread");
+                    let guard = Arc::new(arc_swap::ArcSwap::new(guard()));
+                    let client = DeliveryClient::new(ClientSetup { guard, tls, clock: clock.clone() }, dns);
+                    let client = Rc::new(client);
                     let (webhook, event) = (webhook(at), event(bytes, &clock));
                     let left = Rc::new(Cell::new(iterations));
                     let began = cpu_time();

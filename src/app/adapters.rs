@@ -21,6 +21,7 @@ use crate::ingest::Ingest;
 use crate::outbound::{Endpoint, SharedEgressGuard};
 use crate::registry::{self, Shared};
 use crate::runtime::IngestPermits;
+use crate::send::DnsResolver;
 use crate::service::{self, Service, UrlProblem};
 use crate::settle;
 
@@ -34,6 +35,7 @@ pub(super) struct AdapterParts<'a> {
     pub(super) health: &'a Arc<ProcessHealth>,
     pub(super) guard: &'a SharedEgressGuard,
     pub(super) tls: Arc<ClientConfig>,
+    pub(super) dns: DnsResolver,
     pub(super) tokens: &'a SharedAccessRules,
     pub(super) router: Arc<Router>,
     pub(super) manage: &'a ManagementThreads,
@@ -58,7 +60,8 @@ pub(super) fn build(parts: AdapterParts<'_>) -> RequestHandlers {
     let ingest_permits = Arc::new(IngestPermits::new(config.dispatch.memory_bytes));
     let ingest =
         Ingest::new(Shared::clone(&registry.shared), commit.handle(), ingest_permits, Arc::clone(&resources.memory));
-    let external_calls = NetworkCalls::new(parts.guard, parts.tls, registry.writer.clone(), resources.clock.clone());
+    let external_calls =
+        NetworkCalls::new(parts.guard, parts.tls, parts.dns, registry.writer.clone(), resources.clock.clone());
     let admit = Admit {
         router: parts.router,
         access: Arc::clone(parts.tokens),

@@ -11,7 +11,7 @@ use crate::model::{Secret, SourceId};
 use crate::outbound::SharedEgressGuard;
 use crate::registry::{SourceError, Writer};
 use crate::runtime::Clock;
-use crate::send::{CertificateCache, Fetcher};
+use crate::send::{CertificateCache, DnsResolver, Fetcher};
 use crate::signature::Certificate;
 
 /// Makes the calls over the network and through the registry's writer.
@@ -22,8 +22,14 @@ pub(super) struct NetworkCalls {
 
 impl NetworkCalls {
     /// Creates the calls. They obey the rules of the egress guard.
-    pub(super) fn new(guard: &SharedEgressGuard, tls: Arc<ClientConfig>, writer: Writer, clock: Clock) -> Self {
-        Self { certificates: CertificateCache::new(Fetcher::new(Arc::clone(guard), tls), clock), writer }
+    pub(super) fn new(
+        guard: &SharedEgressGuard,
+        tls: Arc<ClientConfig>,
+        dns: DnsResolver,
+        writer: Writer,
+        clock: Clock,
+    ) -> Self {
+        Self { certificates: CertificateCache::new(Fetcher::new(Arc::clone(guard), tls, dns), clock), writer }
     }
 }
 

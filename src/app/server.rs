@@ -26,7 +26,7 @@ use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random, count_panics};
-use crate::send::{self, ClientSetup, DeliveryClient};
+use crate::send::{self, ClientSetup, DeliveryClient, DnsResolver};
 use crate::service::Service;
 use crate::service::apply::DeclarationFile;
 use crate::settle;
@@ -43,6 +43,7 @@ pub(super) struct RunningServer {
     service: Arc<Service>,
     health: Arc<ProcessHealth>,
     guard: SharedEgressGuard,
+    dns: DnsResolver,
     tokens: SharedAccessRules,
     failed: Arc<ThreadFailures>,
     listeners: http::ListenerThreads,
@@ -146,7 +147,9 @@ impl RunningServer {
             resources.start_settle(state, (messages, wakeups), &dir, &registry, &commit, &failed)?;
         let guard: SharedEgressGuard = Arc::new(ArcSwap::from_pointee(guard(config, &listeners)));
         let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
-        let dispatch = resources.dispatch(config, &registry, &commit, inboxes, client)?;
+        let dns =
+            DnsResolver::start(&config.egress.dns_servers, resources.clock.clone(), Arc::clone(&resources.metrics))?;
+        let dispatch = resources.dispatch(config, &registry, &commit, inboxes, (client, dns.clone()))?;
         commit.start_retention(Arc::new(settle::SettleRetentionRefs::new(state.handle.clone(), state.records.clone())));
 
         let health = resources.health(&dir, &state, &commit, &failed);
@@ -162,6 +165,7 @@ impl RunningServer {
             health: &health,
             guard: &guard,
             tls,
+            dns: dns.clone(),
             tokens: &tokens,
             router,
             manage: &manage,
@@ -181,6 +185,7 @@ impl RunningServer {
             service,
             health,
             guard,
+            dns,
             tokens,
             failed,
             listeners,
@@ -235,6 +240,7 @@ impl RunningServer {
     pub(super) async fn apply(&self, setup: &CompiledConfig) -> Result<(), registry::ChangeError> {
         let own = self.addresses.iter().copied().chain(self.admin_address);
         self.guard.store(Arc::new(EgressGuard::new(&setup.config.egress, own)));
+        self.dns.set_servers(&setup.config.egress.dns_servers).await;
         self.tokens.store(Arc::clone(&setup.access));
         let registry_setup = RegistrySetup::of(setup, self.admin_key.as_ref(), &self.addresses);
         let writer = self.registry.writer.for_config_file();
@@ -372,7 +378,7 @@ impl SharedResources {
         registry: &registry::RegistryThread,
         commit: &commit::CommitThreads,
         inboxes: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
-        client: ClientSetup,
+        (client, dns): (ClientSetup, DnsResolver),
     ) -> io::Result<dispatch::ShardThreads> {
         let setup = dispatch::DispatchSetup {
             webhooks: Shared::clone(&registry.shared),
@@ -386,7 +392,7 @@ impl SharedResources {
             last_event: ReadLog::last(&*commit.log()),
         };
         let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
-        dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone()))
+        dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone(), dns.clone()))
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::limits::{
     BODIES_IN_FLIGHT_BYTES, BREAKER_ATTEMPTS_MAX, BREAKER_DISABLE_MAX, BREAKER_DISABLE_MIN, BREAKER_OPEN_MAX,
-    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
+    BREAKER_OPEN_MIN, BREAKER_RATIO_MIN, DNS_SERVERS_MAX, IN_FLIGHT_PER_SHARD, RETRY_DELAY_MAX, SCHEDULE_DELAYS_MAX,
     SETTING_DURATION_MAX,
 };
 use crate::model::RetryPolicy;
@@ -260,7 +260,31 @@ impl ConfigChecker<'_> {
             deny: self.networks("egress.deny", &raw.deny),
             require_https: raw.require_https.0,
             ca_file: (!raw.ca_file.is_empty()).then(|| PathBuf::from(&raw.ca_file)),
+            dns_servers: self.dns_servers(&raw.dns_servers),
         }
+    }
+
+    fn dns_servers(&mut self, raw: &CommaList<String>) -> Vec<SocketAddr> {
+        let address = |text: &str| text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+        let mut servers = Vec::with_capacity(raw.0.len());
+        for text in &raw.0 {
+            match address(text) {
+                Ok(at) if !at.ip().is_unspecified() && at.port() > 0 => servers.push(at),
+                _ => self.wrong(
+                    "egress.dns_servers",
+                    format!(
+                        "{text:?} is not the address of a server such as \"192.0.2.53\" or \"[2001:db8::53]:5353\""
+                    ),
+                ),
+            }
+        }
+        if servers.len() > DNS_SERVERS_MAX {
+            self.wrong(
+                "egress.dns_servers",
+                format!("{} servers, where at most {DNS_SERVERS_MAX} are allowed", servers.len()),
+            );
+        }
+        servers
     }
 
     pub(super) fn networks(&mut self, key: &str, raw: &CommaList<String>) -> Vec<IpNet> {

@@ -321,6 +321,8 @@ pub struct Egress {
     pub require_https: bool,
     /// A PEM file with certificate authorities to trust in addition to the public ones.
     pub ca_file: Option<PathBuf>,
+    /// The DNS servers. Empty: those of `/etc/resolv.conf`.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// `[metrics]`

@@ -144,6 +144,7 @@ sections! {
         deny: CommaList<String> = CommaList(Vec::new()),
         require_https: Toggle = Toggle(false),
         ca_file: String = String::new(),
+        dns_servers: CommaList<String> = CommaList(Vec::new()),
     }
     /// `[events]`
     Events {

@@ -207,6 +207,41 @@ pub const SHARD_QUEUE: usize = 16_384;
 
 /// Time to resolve a host name.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that one DNS server has to answer one query, so that [`DNS_TIMEOUT`] suffices for two servers.
+pub const DNS_QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time after which the lookup of a name is slow. A lookup over several servers rarely takes longer.
+pub const DNS_SLOW_AFTER: Duration = Duration::from_millis(500);
+/// Lookups that are not slow at the same time. Each has a few sockets.
+pub const DNS_FAST_LOOKUPS: usize = 32;
+/// Slow lookups at the same time.
+pub const DNS_SLOW_LOOKUPS: usize = 16;
+/// Requests for lookups that wait for the DNS thread, which answers within microseconds. A shard that finds the queue
+/// full waits.
+pub const DNS_QUESTIONS_MAX: usize = 1_024;
+/// Host names whose addresses, or failures, are remembered.
+pub const DNS_NAMES_MAX: usize = 4_096;
+/// Addresses of a name that are kept. Only the first few are tried.
+pub const DNS_ADDRESSES_MAX: usize = 32;
+/// Minimum time for which addresses are used, even if their TTL is shorter.
+pub const DNS_TTL_MIN: Duration = Duration::from_secs(1);
+/// Maximum time for which addresses are used without a new lookup.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(60 * 60);
+/// Maximum time for which a name is believed not to exist.
+pub const DNS_NOT_FOUND_TTL_MAX: Duration = Duration::from_secs(30);
+/// Time after a failed lookup in which the same name is not looked up again.
+pub const DNS_FAILURE_TTL: Duration = Duration::from_secs(2);
+/// Time for which expired addresses are used if no lookup succeeds. The recommendation of RFC 8767.
+pub const DNS_STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time after a failed lookup in which expired addresses are used without another lookup (RFC 8767).
+pub const DNS_STALE_RETRY: Duration = Duration::from_secs(30);
+/// Servers that `egress.dns_servers` may list.
+pub const DNS_SERVERS_MAX: usize = 8;
+/// Domains of a search list that are tried.
+pub const DNS_SEARCH_MAX: usize = 6;
+/// Bytes that are read of `resolv.conf` and of the hosts file.
+pub const DNS_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Interval at which `resolv.conf` and the hosts file are checked for changes.
+pub const DNS_FILES_INTERVAL: Duration = Duration::from_secs(5);
 /// Time to establish a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake.

@@ -204,7 +204,8 @@ mod tests {
 
     fn guard(allow: &[&str], deny: &[&str], own: &[&str]) -> EgressGuard {
         let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let rules = Egress { allow: nets(allow), deny: nets(deny), require_https: false, ca_file: None };
+        let rules =
+            Egress { allow: nets(allow), deny: nets(deny), require_https: false, ca_file: None, dns_servers: vec![] };
         EgressGuard::new(&rules, own.iter().map(|text| text.parse().unwrap()))
     }
 

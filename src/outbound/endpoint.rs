@@ -194,7 +194,7 @@ mod tests {
 
     fn guard(allow: &[&str], require_https: bool) -> EgressGuard {
         let allow = allow.iter().map(|text| text.parse().unwrap()).collect();
-        EgressGuard::new(&Egress { allow, deny: vec![], require_https, ca_file: None }, [])
+        EgressGuard::new(&Egress { allow, deny: vec![], require_https, ca_file: None, dns_servers: vec![] }, [])
     }
 
     #[test]

@@ -118,6 +118,12 @@ metrics! {
     dedup_window_seconds: IntGauge("hooktide_dedup_window_seconds"),
     /// From the commit to the first attempt's bytes being sent.
     first_attempt_seconds: Histogram("hooktide_first_attempt_seconds", SECONDS),
+    /// Lookups of host names that ended, by result: found, not_found, failed, abandoned.
+    dns_lookups: IntCounterVec("hooktide_dns_lookups_total", ["result"]),
+    /// Connections to addresses that had expired, because the lookup of the name was slow or failed.
+    dns_stale: IntCounter("hooktide_dns_stale_total"),
+    /// Host names that wait for a lookup.
+    dns_waiting: IntGauge("hooktide_dns_waiting"),
     /// Deliveries in flight.
     in_flight: IntGauge("hooktide_deliveries_in_flight"),
     /// Deliveries accepted and not settled: in memory and on disk.

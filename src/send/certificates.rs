@@ -11,8 +11,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::dns::DnsResolver;
 use super::fetch::{FetchError, Fetcher};
-use super::resolve::{Resolve, SystemResolver};
+use super::resolve::Resolve;
 use crate::limits::{
     CERTIFICATE_FAILURES_MAX, CERTIFICATE_FETCHES, CERTIFICATE_RETRY, CERTIFICATE_TTL, CERTIFICATES_KEPT,
 };
@@ -20,7 +21,7 @@ use crate::runtime::{Clock, Instant};
 use crate::signature::{Certificate, CertificateError};
 
 /// Fetches and caches certificates. All worker threads share it.
-pub struct CertificateCache<R = SystemResolver> {
+pub struct CertificateCache<R = DnsResolver> {
     fetcher: Fetcher<R>,
     clock: Clock,
     fetches: Semaphore,

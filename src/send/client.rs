@@ -13,8 +13,9 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::connect::Connector;
 use super::connection::Connection;
+use super::dns::DnsResolver;
 use super::pool::ConnectionPool;
-use super::resolve::{Resolve, SystemResolver};
+use super::resolve::Resolve;
 use super::response::PartialResponse;
 use crate::handoff::{AttemptOutcome, AttemptRequest, TestAttempt, Transport};
 use crate::limits::IN_FLIGHT_PER_SHARD;
@@ -35,7 +36,7 @@ pub struct ClientSetup {
 
 /// Delivers webhooks by HTTP/1.1 over connections that are kept alive. It is made in the thread of the shard and used
 /// within its `LocalSet`, where the sweep of the connection pool runs.
-pub struct DeliveryClient<R = SystemResolver> {
+pub struct DeliveryClient<R = DnsResolver> {
     connector: Connector<R>,
     pool: ConnectionPool,
     /// The egress rules under which the connections of the pool were made.
@@ -52,16 +53,9 @@ struct ExchangeError {
     is_stale: bool,
 }
 
-impl DeliveryClient {
-    /// A client that resolves names with the system's resolver.
-    pub fn new(setup: ClientSetup) -> Self {
-        Self::with_resolver(setup, SystemResolver)
-    }
-}
-
 impl<R: Resolve> DeliveryClient<R> {
     /// A client that resolves names with `resolver`.
-    pub fn with_resolver(setup: ClientSetup, resolver: R) -> Self {
+    pub fn new(setup: ClientSetup, resolver: R) -> Self {
         Self {
             rules: RefCell::new(setup.guard.load_full()),
             connector: Connector::new(setup.guard, setup.tls, resolver),
@@ -99,7 +93,8 @@ impl<R: Resolve> DeliveryClient<R> {
             }
         }
         // Boxed: a new connection is rare and must not make every delivery's future as large as a TLS handshake.
-        let connection = Box::pin(self.connector.connect(&webhook.endpoint, webhook.tls.as_deref())).await?;
+        let connect = self.connector.connect(&webhook.endpoint, webhook.tls.as_deref(), &webhook.tenant);
+        let connection = Box::pin(connect).await?;
         self.exchange(connection, webhook, signed, response).await.map_err(|failure| failure.error)
     }
 

@@ -84,13 +84,15 @@ impl<R: Resolve> Connector<R> {
         self.guard.load()
     }
 
-    /// Makes a connection to an endpoint. `custom_tls` are the webhook's own TLS settings, if it has any.
+    /// Makes a connection to an endpoint. `custom_tls` are the webhook's own TLS settings, if it has any. The lookup of
+    /// the name is charged to `tenant`.
     pub(super) async fn connect(
         &self,
         endpoint: &Endpoint,
         custom_tls: Option<&EndpointTls>,
+        tenant: &Arc<str>,
     ) -> Result<Box<Connection>, AttemptError> {
-        let addresses = self.addresses(endpoint).await?;
+        let addresses = self.addresses(endpoint, tenant).await?;
         let socket = self.open(&addresses).await?;
         let socket =
             if endpoint.tls { self.encrypt(&endpoint.host, custom_tls, socket).await? } else { Socket::Plain(socket) };
@@ -98,11 +100,15 @@ impl<R: Resolve> Connector<R> {
     }
 
     /// The addresses of an endpoint. All of them are checked: one forbidden address rejects the name.
-    pub(super) async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, AttemptError> {
+    pub(super) async fn addresses(
+        &self,
+        endpoint: &Endpoint,
+        tenant: &Arc<str>,
+    ) -> Result<Vec<SocketAddr>, AttemptError> {
         let ips: Vec<IpAddr> = match endpoint.host.parse() {
             Ok(ip) => vec![ip],
             Err(_) if is_localhost(&endpoint.host) => self.loopback(),
-            Err(_) => within(DNS_TIMEOUT, "name resolution", self.resolver.resolve(&endpoint.host)).await?,
+            Err(_) => within(DNS_TIMEOUT, "name resolution", self.resolver.resolve(&endpoint.host, tenant)).await?,
         };
         if ips.is_empty() {
             return Err(failed("name resolution", "the name has no address"));

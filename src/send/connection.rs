@@ -39,6 +39,10 @@ pub(super) enum Socket {
 struct WireProgress {
     sent: Cell<bool>,
     answered: Cell<bool>,
+    /// Whether the request waits for the head of its final response.
+    awaits_head: Cell<bool>,
+    /// Bytes received while the request waits for the head, with all informational responses.
+    head_bytes: Cell<usize>,
 }
 
 /// A socket that records its progress.
@@ -89,9 +93,11 @@ impl Connection {
         let Self { sender, driver, progress, .. } = self;
         progress.sent.set(false);
         progress.answered.set(false);
+        progress.head_bytes.set(0);
+        progress.awaits_head.set(true);
         let mut sent = Some(sent);
         let mut answer = pin!(sender.send_request(request));
-        poll_fn(|cx| {
+        let response = poll_fn(|cx| {
             let ended = drive(driver, cx);
             if progress.sent.get()
                 && let Some(sent) = sent.take()
@@ -104,7 +110,9 @@ impl Connection {
                 (answer, _) => answer,
             }
         })
-        .await
+        .await;
+        progress.awaits_head.set(false);
+        response
     }
 
     /// The next frame of a response body. `None` at the end of the body.
@@ -191,10 +199,16 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // hyper bounds each head, but not the number of informational responses (1xx) before the final one.
+        if self.progress.awaits_head.get() && self.progress.head_bytes.get() > RESPONSE_HEAD_BYTES_MAX {
+            return Poll::Ready(Err(io::Error::other("the response has too many bytes before its final head")));
+        }
         let before = into.filled().len();
         let read = self.socket.reader().poll_read(cx, into);
-        if into.filled().len() > before {
+        let received = into.filled().len() - before;
+        if received > 0 {
             self.progress.answered.set(true);
+            self.progress.head_bytes.set(self.progress.head_bytes.get().saturating_add(received));
         }
         read
     }

@@ -10,15 +10,18 @@ use url::Url;
 
 use super::client::hyper_error;
 use super::connect::Connector;
-use super::resolve::{Resolve, SystemResolver};
+use super::dns::DnsResolver;
+use super::resolve::Resolve;
 use crate::outbound::{self, DeliveryBody, Endpoint, EndpointError, SharedEgressGuard};
 
 use crate::limits::{FETCH_BYTES_MAX, FETCH_TIMEOUT};
 use crate::model::AttemptError;
 
 /// Downloads documents. A fetcher may be shared between threads, but the future of [`Self::get`] is not `Send`.
-pub struct Fetcher<R = SystemResolver> {
+pub struct Fetcher<R = DnsResolver> {
     connector: Connector<R>,
+    /// To whom lookups of names are charged: to no tenant, because anyone may cause a fetch.
+    tenant: Arc<str>,
 }
 
 /// Why a document could not be fetched.
@@ -72,17 +75,10 @@ impl From<AttemptError> for FetchError {
     }
 }
 
-impl Fetcher {
-    /// A fetcher that resolves names with the system's resolver. `tls` comes from [`super::tls_config`].
-    pub fn new(guard: SharedEgressGuard, tls: Arc<ClientConfig>) -> Self {
-        Self::with_resolver(guard, tls, SystemResolver)
-    }
-}
-
 impl<R: Resolve> Fetcher<R> {
-    /// A fetcher that resolves names with `resolver`.
-    pub fn with_resolver(guard: SharedEgressGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
-        Self { connector: Connector::new(guard, tls, resolver) }
+    /// A fetcher that resolves names with `resolver`. `tls` comes from [`super::tls_config`].
+    pub fn new(guard: SharedEgressGuard, tls: Arc<ClientConfig>, resolver: R) -> Self {
+        Self { connector: Connector::new(guard, tls, resolver), tenant: "".into() }
     }
 
     /// The body at a URL, within [`FETCH_TIMEOUT`] and [`FETCH_BYTES_MAX`].
@@ -102,7 +98,7 @@ impl<R: Resolve> Fetcher<R> {
     }
 
     async fn exchange(&self, endpoint: &Endpoint) -> Result<Vec<u8>, FetchError> {
-        let mut connection = self.connector.connect(endpoint, None).await?;
+        let mut connection = self.connector.connect(endpoint, None, &self.tenant).await?;
         let mut request = Request::new(DeliveryBody::none());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = endpoint.target.clone().into();

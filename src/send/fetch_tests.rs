@@ -26,7 +26,7 @@ const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 
 fn fetcher(allow: &[&str], names: Names) -> Fetcher<Names> {
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
-    Fetcher::with_resolver(guard(allow), tls_config(Some(&ca_file)).unwrap(), names)
+    Fetcher::new(guard(allow), tls_config(Some(&ca_file)).unwrap(), names)
 }
 
 fn chain() -> Vec<u8> {

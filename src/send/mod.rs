@@ -8,8 +8,8 @@
 //! This folder must never know redb or the retry schedule.
 //!
 //! [`DeliveryClient`] makes the attempts. The signer of [`crate::outbound`] makes the request, `pool` has an idle
-//! connection or `connect` makes one (with `resolve`), `connection` exchanges request and response, `response` reads
-//! the response.
+//! connection or `connect` makes one (with the addresses that `dns` resolves), `connection` exchanges request and
+//! response, `response` reads the response.
 //!
 //! [`Fetcher`] downloads public documents over connections with the same rules. [`CertificateCache`] caches the
 //! certificates among them.
@@ -18,6 +18,7 @@ mod certificates;
 mod client;
 mod connect;
 mod connection;
+mod dns;
 mod fetch;
 #[cfg(test)]
 mod fetch_tests;
@@ -32,6 +33,7 @@ mod tests;
 pub use certificates::{CertificateCache, CertificateUnavailable};
 pub use client::{ClientSetup, DeliveryClient};
 pub use connect::{TlsError, tls_config};
+pub use dns::DnsResolver;
 pub use fetch::{FetchError, Fetcher};
 
-pub use resolve::{Resolve, SystemResolver};
+pub use resolve::Resolve;

@@ -175,7 +175,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     fn endpoint(url: &str) -> Endpoint {
-        let rules = Egress { allow: vec![], deny: vec![], require_https: false, ca_file: None };
+        let rules = Egress { allow: vec![], deny: vec![], require_https: false, ca_file: None, dns_servers: vec![] };
         Endpoint::try_new(url, &EgressGuard::new(&rules, [])).unwrap()
     }
 

@@ -2,25 +2,15 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// Resolves host names: the system's resolver, or fixed addresses in tests. The future is not `Send`, because a shard
-/// is one thread.
+/// Resolves host names: by DNS, or to fixed addresses in tests. The future is not `Send`, because a shard is one thread.
 #[expect(async_fn_in_trait, reason = "used by one thread, which needs no Send bound")]
 pub trait Resolve: 'static {
-    /// All addresses of a host name, in the order in which they should be tried. The caller applies a timeout.
+    /// All addresses of a host name, in the order in which they should be tried. The lookup is charged to `tenant`. The
+    /// caller applies a timeout, and drops the future to cancel the lookup.
     ///
     /// # Errors
-    /// If the name does not exist or the resolver does not answer.
-    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// The system's resolver: `getaddrinfo` on a thread of the runtime's blocking pool. It is called for each new
-/// connection, because it has the caches, the hosts file and the address order of RFC 6724.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
-
-impl Resolve for SystemResolver {
-    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((host, 0)).await?.map(|at| at.ip()).collect())
-    }
+    /// If the name does not exist or the servers do not answer.
+    async fn resolve(&self, host: &str, tenant: &Arc<str>) -> io::Result<Vec<IpAddr>>;
 }

@@ -58,7 +58,7 @@ impl Names {
 }
 
 impl Resolve for Names {
-    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+    async fn resolve(&self, host: &str, _: &Arc<str>) -> io::Result<Vec<IpAddr>> {
         self.1.set(self.1.get() + 1);
         self.0.get(host).map(|answer| answer(self.1.get())).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -70,7 +70,10 @@ pub(super) fn ip(text: &str) -> IpAddr {
 
 pub(super) fn guard(allow: &[&str]) -> SharedEgressGuard {
     let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
-    shared(EgressGuard::new(&Egress { allow, deny: vec![], require_https: false, ca_file: None }, []))
+    shared(EgressGuard::new(
+        &Egress { allow, deny: vec![], require_https: false, ca_file: None, dns_servers: vec![] },
+        [],
+    ))
 }
 
 fn shared(guard: EgressGuard) -> SharedEgressGuard {
@@ -80,7 +83,7 @@ fn shared(guard: EgressGuard) -> SharedEgressGuard {
 fn client(guard: SharedEgressGuard, names: Names) -> DeliveryClient<Names> {
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
     let setup = ClientSetup { guard, tls: tls_config(Some(&ca_file)).unwrap(), clock: Clock::test(NOW) };
-    DeliveryClient::with_resolver(setup, names)
+    DeliveryClient::new(setup, names)
 }
 
 fn loopback() -> DeliveryClient<Names> {
@@ -649,7 +652,8 @@ async fn an_unconfigured_authority_is_not_trusted() {
         let (at, _) = tls_receiver().await;
         let setup =
             ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
-        let outcome = send_to(&DeliveryClient::new(setup), webhook(&format!("https://{at}/")), LONG).await;
+        let outcome =
+            send_to(&DeliveryClient::new(setup, Names::default()), webhook(&format!("https://{at}/")), LONG).await;
         assert!(is_connect(&outcome) && outcome.sent_at.is_none(), "{outcome:?}");
     })
     .await;
@@ -754,7 +758,7 @@ async fn a_webhooks_own_authority_replaces_all_others() {
         // Here the webhook trusts the authority, and the configuration does not.
         let setup =
             ClientSetup { guard: guard(&["127.0.0.0/8"]), tls: tls_config(None).unwrap(), clock: Clock::test(NOW) };
-        let outcome = send_to(&DeliveryClient::new(setup), with("ca.pem"), LONG).await;
+        let outcome = send_to(&DeliveryClient::new(setup, Names::default()), with("ca.pem"), LONG).await;
         assert_eq!(outcome.result, Ok(()));
     })
     .await;
@@ -856,7 +860,7 @@ async fn all_addresses_of_a_name_are_checked_at_each_connection() {
         let endpoint = Endpoint::try_new(&url, &guard.load()).unwrap();
         let mut refused = 0;
         for _ in 0..10 {
-            match connector.addresses(&endpoint).await {
+            match connector.addresses(&endpoint, &"".into()).await {
                 Ok(addresses) => {
                     assert!(addresses.iter().all(|at| guard.load().check_address(at.ip()).is_ok()), "{url}");
                 }
@@ -963,8 +967,13 @@ async fn the_own_listener_is_refused_even_if_loopback_is_allowed() {
     local(async {
         let (at, connections) = receiver(|_, socket| answer_all(socket, OK.to_vec())).await;
         for own in [at, SocketAddr::new(ip("0.0.0.0"), at.port()), SocketAddr::new(ip("::"), at.port())] {
-            let rules =
-                Egress { allow: vec!["0.0.0.0/0".parse().unwrap()], deny: vec![], require_https: false, ca_file: None };
+            let rules = Egress {
+                allow: vec!["0.0.0.0/0".parse().unwrap()],
+                deny: vec![],
+                require_https: false,
+                ca_file: None,
+                dns_servers: vec![],
+            };
             let client = client(shared(EgressGuard::new(&rules, [own])), Names::default());
             let outcome = send(&client, at, LONG).await;
             assert!(matches!(outcome.result, Err(AttemptError::Egress(_))), "{outcome:?}");
