@@ -22,6 +22,7 @@ mod endpoint_auth;
 mod filters;
 mod folders;
 mod fuzz;
+mod hostile;
 mod hostile_connections;
 mod hostile_filters;
 mod hostile_idempotency;
