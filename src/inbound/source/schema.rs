@@ -9,13 +9,13 @@
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
 
-use super::validation::json_pointer;
+use super::validation::{json_pointer, truncated_detail};
 use crate::filter::pattern_work_per_byte;
 use crate::json::JsonSize;
 use crate::limits::{
     FILTER_EVENT_WORK_MAX, FILTER_PATTERN_WORK_MAX, SCHEMA_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_LIST_WORK_MAX,
     SCHEMA_NODES_MAX, SCHEMA_PATTERN_BYTES_MAX, SCHEMA_STEP_WORK, SCHEMA_TREE_BYTES_MAX, SCHEMA_TREE_BYTES_PER_UNIT,
-    SCHEMA_WORK_MAX, VIOLATION_CHARS_MAX, VIOLATIONS_LISTED_MAX,
+    SCHEMA_WORK_MAX, VIOLATIONS_LISTED_MAX,
 };
 use crate::model::FieldError;
 
@@ -116,7 +116,7 @@ impl Schema {
             .take(VIOLATIONS_LISTED_MAX)
             .map(|error| FieldError {
                 pointer: format!("{root}{}", error.instance_path().as_str()),
-                detail: cut(&error.to_string()),
+                detail: truncated_detail(&error.to_string()),
             })
             .collect();
         if !wrong.is_empty() {
@@ -136,7 +136,7 @@ impl Schema {
                 let costly = walk.costly.into_iter().map(|(at, detail)| FieldError::new(format!("{root}{at}"), detail));
                 Ok(Self { validator, nodes: cost.nodes, pattern_work: cost.pattern, costly: costly.collect(), example })
             }
-            Err(error) => Err(one(error.instance_path().as_str(), cut(&error.to_string()))),
+            Err(error) => Err(one(error.instance_path().as_str(), truncated_detail(&error.to_string()))),
         }
     }
 
@@ -202,13 +202,9 @@ impl Schema {
 
 /// Converts an error without the values of the body: they can be large, and the sender knows them.
 fn as_violation(error: &jsonschema::ValidationError<'_>) -> FieldError {
-    FieldError { pointer: error.instance_path().as_str().to_owned(), detail: cut(&error.masked().to_string()) }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(VIOLATION_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    FieldError {
+        pointer: error.instance_path().as_str().to_owned(),
+        detail: truncated_detail(&error.masked().to_string()),
     }
 }
 
@@ -312,7 +308,7 @@ impl<'a> SchemaWalker<'a> {
             let detail = format!(
                 "a search for {} costs {work} units for each byte, at most {FILTER_PATTERN_WORK_MAX} are allowed: fewer or \
                  smaller repetitions, or ASCII classes such as [0-9A-Za-z]",
-                cut(text)
+                truncated_detail(text)
             );
             self.costly.push((json_pointer(at.iter().copied()), detail));
         }

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 
 use super::schema::{CheckWork, Schema};
 use crate::json::JsonSize;
-use crate::limits::{RULES_ENTRIES_MAX, RULES_PATH_BYTES_MAX, RULES_PATH_SEGMENTS_MAX, VIOLATIONS_LISTED_MAX};
+use crate::limits::{
+    RULES_ENTRIES_MAX, RULES_PATH_BYTES_MAX, RULES_PATH_SEGMENTS_MAX, VIOLATION_CHARS_MAX, VIOLATIONS_LISTED_MAX,
+};
 use crate::model::{EventPattern, FieldError, Timestamp};
 
 const ROOT: &str = "/validation_config";
@@ -344,6 +346,14 @@ impl FieldPath {
 /// The JSON pointer of these segments (RFC 6901).
 pub(super) fn json_pointer<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     parts.into_iter().fold(String::new(), |text, part| text + "/" + &part.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The text, at most [`VIOLATION_CHARS_MAX`] characters of it.
+pub(super) fn truncated_detail(text: &str) -> String {
+    match text.char_indices().nth(VIOLATION_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -126,6 +126,9 @@ impl NameServers {
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
                 Err(DnsLookupError::Failed(format!("the DNS server answers {}", none.response_code).into()))
             }
+            Err(NetError::Dns(DnsError::ResponseCode(code))) => {
+                Err(DnsLookupError::Failed(format!("the DNS server answers {code}").into()))
+            }
             Err(NetError::Timeout) => Err(DnsLookupError::Failed("the DNS servers do not answer".into())),
             Err(why) => Err(DnsLookupError::Failed(why.to_string().into())),
         }
