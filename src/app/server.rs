@@ -120,6 +120,7 @@ pub(super) struct SharedResources {
 
 impl RunningServer {
     /// Opens all files, recovers, starts the threads, and serves requests.
+    #[expect(clippy::too_many_lines, reason = "one line for each part of the server, in the order of their start")]
     pub(super) fn start(setup: CompiledConfig) -> Result<Self, StartError> {
         let config = &setup.config;
         let dir = config.server.data_dir.clone();

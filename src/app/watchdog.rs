@@ -50,6 +50,10 @@ pub(super) fn limit_stop(drain: Duration) -> io::Result<StopNotice> {
             tokio::time::sleep(limit).await;
             log_late_stop(limit).await;
         });
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a stuck thread cannot be joined; acknowledged events are on disk"
+        )]
         std::process::exit(STOPPED_LATE);
     })?;
     Ok(notice)

@@ -233,7 +233,7 @@ mod tests {
         let mut world = World::new(40);
         let alone = world.connect(1, ConnectionPhase::New);
         world.pass(SLOW_CONNECTION_AGE);
-        let crowd: Vec<_> = (0..40 / CROWD_PART + 1).map(|_| world.connect(2, ConnectionPhase::Idle)).collect();
+        let crowd: Vec<_> = (0..=40 / CROWD_PART).map(|_| world.connect(2, ConnectionPhase::Idle)).collect();
         assert_eq!(world.order(), [crowd, vec![alone]].concat());
         world.open.clear();
         assert!(world.slots.table().open.is_empty() && world.slots.table().by_network.is_empty());

@@ -357,7 +357,9 @@ async fn an_attempt_under_way_does_not_bring_back_what_was_abandoned_but_its_suc
 async fn events_accepted_after_a_resume_are_not_abandoned() {
     let mut world = World::new();
     let before: Vec<_> = (0..8).map(|_| world.announce(&[1])).collect();
-    before.iter().for_each(|event| world.spill(1, *event));
+    for event in &before {
+        world.spill(1, *event);
+    }
     let abandon = SettleCommand::Abandon { webhook: WebhookNo(1), reason: DeadReason::Disabled };
     world.take_in(ToSettle::Command(abandon));
     world.driver.flush().unwrap();

@@ -183,14 +183,17 @@ impl Ledger {
     pub(super) fn commanded(&mut self, command: &SettleCommand) {
         match command {
             SettleCommand::ReplayDead { webhook, events: Some(events), .. } => {
-                events.iter().for_each(|event| self.replayed(DeliveryId { event: *event, webhook: *webhook }));
+                for event in events {
+                    self.replayed(DeliveryId { event: *event, webhook: *webhook });
+                }
             }
             SettleCommand::ReplayDead { webhook, .. } | SettleCommand::Recover { webhook, .. } => {
                 self.replays(*webhook);
             }
             SettleCommand::Replay { filter, .. } => {
-                let webhook = filter.webhook.map(WebhookNo);
-                webhook.into_iter().for_each(|webhook| self.replays(webhook));
+                if let Some(webhook) = filter.webhook.map(WebhookNo) {
+                    self.replays(webhook);
+                }
             }
             SettleCommand::Retry { id, .. } => self.replayed(*id),
             SettleCommand::Discard { webhook, events, .. } => {

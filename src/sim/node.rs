@@ -64,6 +64,7 @@ fn log_config() -> config::Log {
 
 impl Node {
     /// Starts as the server does. Fails if the disk does.
+    #[expect(clippy::too_many_lines, reason = "one line for each part, in the order of their start")]
     pub(super) fn start(disk: &SimDisk, dir: &Path, wall: Timestamp, random: &mut Random) -> Result<Self, String> {
         let mut seeded = || Random::seeded(random.between(0..=u64::MAX));
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -217,6 +218,7 @@ fn dispatch_setup(
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
 fn text(error: impl ToString) -> String {
     error.to_string()
 }

@@ -1,5 +1,7 @@
 //! Runs of the simulation.
 
+#![expect(clippy::print_stderr, reason = "a failing seed is printed")]
+
 use std::time::Duration;
 
 use tokio::sync::oneshot;

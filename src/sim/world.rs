@@ -159,7 +159,7 @@ impl World {
     /// The time until something happens by itself.
     pub(super) fn until_next(&self) -> Option<Duration> {
         let node = self.node.as_ref()?;
-        let ticks = node.shards.iter().filter_map(|shard| shard.next_tick());
+        let ticks = node.shards.iter().filter_map(crate::dispatch::stepping::SteppedShard::next_tick);
         let next = ticks.chain(self.attempts.first_key_value().map(|((at, _), _)| *at)).min()?;
         Some(next.saturating_duration_since(node.clock.instant()))
     }

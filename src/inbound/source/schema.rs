@@ -217,12 +217,10 @@ fn size(value: &Value) -> JsonSize {
     };
     match value {
         Value::Array(items) => items.iter().for_each(|item| add(size(item))),
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                let size = size(value);
-                add(JsonSize { text_bytes: size.text_bytes + key.len(), ..size });
-            }
-        }
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            let size = size(value);
+            add(JsonSize { text_bytes: size.text_bytes + key.len(), ..size });
+        }),
         Value::String(text) => text_bytes = text.len(),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }

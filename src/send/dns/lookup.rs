@@ -98,12 +98,11 @@ impl NameServers {
                 Ok((addresses, ttl.min(other_ttl)))
             }
             (Ok(found), _) | (Err(_), Some(Ok(found))) => Ok(found),
-            // If one family failed, the name may still have addresses.
-            (Err(DnsLookupError::NotFound(_)), Some(Err(why @ DnsLookupError::Failed(_)))) => Err(why),
             (Err(DnsLookupError::NotFound(ttl)), Some(Err(DnsLookupError::NotFound(other)))) => {
                 Err(DnsLookupError::NotFound(ttl.min(other)))
             }
-            (Err(why), _) => Err(why),
+            // If one family failed, the name may still have addresses.
+            (Err(DnsLookupError::NotFound(_)), Some(Err(why @ DnsLookupError::Failed(_)))) | (Err(why), _) => Err(why),
         }
     }
 

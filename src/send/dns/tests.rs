@@ -268,7 +268,7 @@ fn expired_addresses_are_used_while_the_lookup_is_slow_or_fails() {
     dns.lookups.finish("a.test", gone, dns.now);
     assert!(denied.try_recv().unwrap().is_err(), "the name does not exist any longer");
     dns.now += Duration::from_secs(2);
-    let _ = dns.ask("a.test", "a");
+    drop(dns.ask("a.test", "a"));
     dns.started();
     dns.found("a.test", 0);
     dns.now += DNS_STALE_MAX + Duration::from_secs(2);
@@ -281,12 +281,12 @@ fn expired_addresses_are_used_while_the_lookup_is_slow_or_fails() {
 #[test]
 fn the_names_are_bounded_and_the_useless_ones_go_first() {
     let mut dns = Simulation::new();
-    let _ = dns.ask("good.test", "a");
+    drop(dns.ask("good.test", "a"));
     dns.started();
     dns.found("good.test", 3600);
     for n in 0..crate::limits::DNS_NAMES_MAX * 2 {
         let name = format!("{n}.test");
-        let _ = dns.ask(&name, "b");
+        drop(dns.ask(&name, "b"));
         dns.started();
         dns.failed(&name);
     }
