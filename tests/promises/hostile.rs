@@ -1,6 +1,6 @@
 //! A client with few rights, or with none, cannot stop other tenants.
 //!
-//! Each test runs one attack beside a healthy tenant. The server accepts each event of the healthy tenant within 1 s
+//! Each test runs one attack beside a healthy tenant. The server accepts each event of the healthy tenant within 1 s (5 s without optimization)
 //! and delivers it within 10 s.
 
 use std::io::{Read as _, Write as _};
@@ -18,8 +18,8 @@ use crate::support::{Client, Server, Sink};
 const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
 /// Events that the healthy tenant publishes during an attack.
 const EVENTS: usize = 200;
-/// The longest time until the response to a publish request.
-const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
+/// The longest time until the response to a publish request. A build without optimization is several times slower.
+pub const ACCEPTED_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
 /// The longest time from the publish request to the delivery.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
