@@ -21,7 +21,7 @@ use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
-use crate::http::{self, Listeners, ManagementThreads};
+use crate::http::{self, ManagementThreads};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
@@ -146,7 +146,7 @@ impl RunningServer {
         let failed = Arc::new(ThreadFailures::default());
         let (state, outbox_wakeups) =
             resources.start_settle(state, (messages, wakeups), &dir, &registry, &commit, &failed)?;
-        let guard: SharedEgressGuard = Arc::new(ArcSwap::from_pointee(guard(config, &listeners)));
+        let guard: SharedEgressGuard = Arc::new(ArcSwap::from_pointee(startup::guard(config, &listeners)));
         let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
         let dns =
             DnsResolver::start(&config.egress.dns_servers, resources.clock.clone(), Arc::clone(&resources.metrics))?;
@@ -395,9 +395,4 @@ impl SharedResources {
         let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
         dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone(), dns.clone()))
     }
-}
-
-/// The egress rules. They forbid deliveries to this server itself.
-fn guard(config: &Config, listeners: &Listeners) -> EgressGuard {
-    EgressGuard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
 }

@@ -11,6 +11,8 @@ use super::{health, operational_events};
 use crate::admit::ProcessHealth;
 use crate::config::Config;
 use crate::handoff::ToSettle;
+use crate::http::Listeners;
+use crate::outbound::EgressGuard;
 use crate::settle;
 use crate::{commit, registry};
 
@@ -79,4 +81,9 @@ pub(super) fn settle_options(config: &Config) -> settle::Options {
         dead_letter_retention: config.dead_letters.retention,
         disable_after: config.breaker.disable_after,
     }
+}
+
+/// The egress rules. They forbid deliveries to this server itself.
+pub(super) fn guard(config: &Config, listeners: &Listeners) -> EgressGuard {
+    EgressGuard::new(&config.egress, listeners.addresses().iter().copied().chain(listeners.admin_address()))
 }
