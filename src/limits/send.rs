@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::SETTING_DURATION_MAX;
 
 /// Time to resolve a host name.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
