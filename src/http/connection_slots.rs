@@ -17,11 +17,13 @@ use super::body_budget::network_of;
 use super::connection::{ConnectionMonitor, Connections};
 use super::socket::{SocketState, WaitingFor};
 use crate::limits::{CROWD_PART, GIVE_WAY_RETRY, GIVING_WAY_PART};
+use crate::runtime::Metrics;
 
 /// The slots that all workers share.
 #[derive(Debug)]
 pub(super) struct ConnectionSlots {
     max: usize,
+    metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
     table: Mutex<SlotTable>,
     /// Wakes the task of each worker that closes connections.
@@ -61,29 +63,29 @@ struct GiveWayOrder {
 
 impl ConnectionSlots {
     /// Slots for `max` connections of this number of workers.
-    pub(super) fn new(max: usize, workers: usize) -> Arc<Self> {
+    pub(super) fn new(max: usize, workers: usize, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             max,
+            metrics: Arc::clone(metrics),
             permits: Arc::new(Semaphore::new(max)),
             table: Mutex::default(),
             workers: (0..workers).map(|_| Notify::new()).collect(),
         })
     }
 
-    /// A permit for one connection. Without a free one, other connections give way. Returns how many did.
-    pub(super) async fn permit(&self) -> (Option<OwnedSemaphorePermit>, usize) {
+    /// A permit for one connection. Without a free one, other connections give way.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         let mut permit = pin!(Arc::clone(&self.permits).acquire_owned());
-        let mut gave_way = 0;
         loop {
+            let give_way = async {
+                self.give_way();
+                tokio::time::sleep(GIVE_WAY_RETRY).await;
+            };
             tokio::select! {
                 biased;
                 // The semaphore is never closed.
-                permit = &mut permit => return (permit.ok(), gave_way),
-                closed = async {
-                    let closed = self.give_way();
-                    tokio::time::sleep(GIVE_WAY_RETRY).await;
-                    closed
-                } => gave_way += closed,
+                permit = &mut permit => return permit.ok(),
+                () = give_way => {}
             }
         }
     }
@@ -142,6 +144,7 @@ impl ConnectionSlots {
                 wake.notify_one();
             }
         }
+        self.metrics.connections_gave_way.inc_by(count as u64);
         count
     }
 
@@ -179,7 +182,11 @@ mod tests {
 
     impl World {
         fn new(max: usize) -> Self {
-            Self { slots: ConnectionSlots::new(max, 1), connections: Connections::default(), open: Vec::new() }
+            Self {
+                slots: ConnectionSlots::new(max, 1, &Metrics::new().unwrap()),
+                connections: Connections::default(),
+                open: Vec::new(),
+            }
         }
 
         fn connect(&mut self, peer: u8, phase: ConnectionPhase) -> usize {
@@ -235,6 +242,7 @@ mod tests {
         world.pass(SLOW_CONNECTION_AGE);
         let crowd: Vec<_> = (0..=40 / CROWD_PART).map(|_| world.connect(2, ConnectionPhase::Idle)).collect();
         assert_eq!(world.order(), [crowd, vec![alone]].concat());
+        assert_eq!(world.slots.metrics.connections_gave_way.get(), world.open.len() as u64);
         world.open.clear();
         assert!(world.slots.table().open.is_empty() && world.slots.table().by_network.is_empty());
         assert_eq!(world.slots.permits.available_permits(), 40);

@@ -160,7 +160,7 @@ impl Listeners {
     /// When the system cannot create a thread or duplicate a socket.
     pub fn serve<S: Serve>(self, shared: &Arc<S>) -> io::Result<ListenerThreads> {
         let (stop, stopped) = watch::channel(None);
-        let slots = ConnectionSlots::new(connections_max(), self.workers);
+        let slots = ConnectionSlots::new(connections_max(), self.workers, shared.metrics());
         let mut running = ListenerThreads { stop, threads: Vec::with_capacity(self.workers) };
         for n in 0..self.workers {
             let sockets: Vec<_> = self
@@ -235,7 +235,6 @@ impl WorkerThread {
                     connections: Rc::clone(&connections),
                     slots: Arc::clone(&self.slots),
                     worker_no: self.index,
-                    metrics: Arc::clone(shared.metrics()),
                     alive: alive.clone(),
                 };
                 acceptors.push(tokio::task::spawn_local(acceptor.run(socket)));
@@ -278,7 +277,6 @@ struct Acceptor<W> {
     connections: Rc<Connections>,
     slots: Arc<ConnectionSlots>,
     worker_no: usize,
-    metrics: Arc<Metrics>,
     /// Each connection holds a clone until it closes.
     alive: mpsc::Sender<Infallible>,
 }
@@ -296,9 +294,7 @@ impl<W: RequestHandler> Acceptor<W> {
                     continue;
                 }
             };
-            let (permit, gave_way) = self.slots.permit().await;
-            let Some(permit) = permit else { return };
-            self.metrics.connections_gave_way.inc_by(gave_way as u64);
+            let Some(permit) = self.slots.permit().await else { return };
             // Each response is one write, so Nagle's algorithm has no use. If the socket is closed already, its first read
             // fails.
             let _ = stream.set_nodelay(true);
