@@ -87,10 +87,10 @@ impl Api {
         of: WebhookRef<'_>,
         dead_letter: DeliveryId,
     ) -> Result<Response, Problem> {
-        let DeadLetterDetails { dead_letter, payload } =
+        let DeadLetterDetails { dead_letter, payload, memory } =
             self.service.read_dead_letter(&request.principal, of, dead_letter).await?;
         let view = View { payload: payload.map(|payload| raw(&payload)), ..View::of(&dead_letter) };
-        reply::json_with_etag(&request.parts.headers, &view)
+        Ok(reply::json_with_etag(&request.parts.headers, &view)?.map(|body| body.counted(memory)))
     }
 
     pub(super) async fn replay_dead_letter(

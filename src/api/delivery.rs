@@ -147,7 +147,7 @@ impl Api {
     }
 
     pub(super) async fn read_delivery(&self, request: &ManagementRequest, id: DeliveryId) -> Result<Response, Problem> {
-        let DeliveryDetails { delivery, attempts, payload, request: rebuilt } =
+        let DeliveryDetails { delivery, attempts, payload, request: rebuilt, memory } =
             self.service.read_delivery(&request.principal, id).await?;
         let view = View {
             attempts: Some(attempts.into_iter().map(AttemptView::from).collect()),
@@ -155,7 +155,7 @@ impl Api {
             request: rebuilt.map(RequestView::from),
             ..View::of(&delivery)
         };
-        reply::json_with_etag(&request.parts.headers, &view)
+        Ok(reply::json_with_etag(&request.parts.headers, &view)?.map(|body| body.counted(memory)))
     }
 
     /// Makes one attempt now. A delivery that waits for its next attempt continues its schedule after it. A delivery that

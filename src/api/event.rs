@@ -141,7 +141,7 @@ impl Api {
     }
 
     pub(super) async fn read_event(&self, request: &ManagementRequest, id: EventId) -> Result<Response, Problem> {
-        let EventDetails { event, data, raw: body, deliveries } =
+        let EventDetails { event, data, raw: body, deliveries, memory } =
             self.service.read_event(&request.principal, id).await?;
         let view = View {
             data: Some(raw(&data)),
@@ -149,7 +149,7 @@ impl Api {
             deliveries: Some(deliveries.into_iter().map(DeliverySummaryView::from).collect()),
             ..View::of(&event)?
         };
-        reply::json_with_etag(&request.parts.headers, &view)
+        Ok(reply::json_with_etag(&request.parts.headers, &view)?.map(|body| body.counted(memory)))
     }
 }
 

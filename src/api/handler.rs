@@ -3,6 +3,8 @@
 use std::pin::Pin;
 use std::str::FromStr;
 
+use hyper::Method;
+
 use super::page::Query;
 use super::path_ids::{SourceRef, WebhookRef, decode_path, replay_number};
 use super::routes::ROUTES;
@@ -74,10 +76,18 @@ impl Api {
         Query::of(&request.parts.uri).reject_empty()?;
         idempotency::key_of(&request.parts.headers)?;
         let webhook = self.resolve_uid(request, &route)?;
-        match ROUTES.get(route.row).map(|route| route.handler) {
-            Some(Handler::Management(handle)) => handle(self, request, PathValues { route, webhook }).await,
-            _ => Err(not_found()),
-        }
+        let Some(Handler::Management(handle)) = ROUTES.get(route.row).map(|route| route.handler) else {
+            return Err(not_found());
+        };
+        let memory = match request.parts.method {
+            Method::GET => Some(self.service.read_memory(&request.principal).await?),
+            _ => None,
+        };
+        let response = handle(self, request, PathValues { route, webhook }).await?;
+        Ok(match memory {
+            Some(memory) => response.map(|body| body.counted(memory)),
+            None => response,
+        })
     }
 
     /// Resolves the uid of a webhook in the path, for a key of tenant `*` with `?tenant=`. The uid belongs to that tenant.

@@ -10,6 +10,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::limits::{STREAM_PART_BYTES_MAX, STREAM_PARTS_MAX};
+use crate::runtime::TenantShare;
 
 /// A body of at most this many bytes is not streamed, because the channel of a stream buffers the same number of bytes.
 const WHOLE_BYTES_MAX: usize = STREAM_PARTS_MAX * STREAM_PART_BYTES_MAX;
@@ -22,6 +23,9 @@ pub struct Body(BodyKind);
 enum BodyKind {
     /// The bytes that have not been sent yet.
     Complete(Bytes),
+    /// The same for a long body, and the memory that it counts for. It is sent in parts, so that the connection does not
+    /// hold all of it when the memory is released.
+    Counted(Bytes, TenantShare),
     Stream(BodyStream),
 }
 
@@ -84,10 +88,23 @@ impl Body {
         first.into()
     }
 
+    /// Counts the bytes of a complete body as memory until they are sent. A short body is not counted: its connection
+    /// buffers it.
+    #[must_use]
+    pub fn counted(self, mut memory: TenantShare) -> Self {
+        match self.0 {
+            BodyKind::Complete(bytes) if bytes.len() > WHOLE_BYTES_MAX => {
+                memory.reduce_to(bytes.len());
+                Self(BodyKind::Counted(bytes, memory))
+            }
+            kind => Self(kind),
+        }
+    }
+
     /// The complete bytes. `None` for a stream.
     pub fn complete_bytes(&self) -> Option<&Bytes> {
         match &self.0 {
-            BodyKind::Complete(bytes) => Some(bytes),
+            BodyKind::Complete(bytes) | BodyKind::Counted(bytes, _) => Some(bytes),
             BodyKind::Stream(_) => None,
         }
     }
@@ -141,20 +158,27 @@ impl HttpBody for Body {
         match &mut self.get_mut().0 {
             BodyKind::Complete(bytes) if bytes.is_empty() => Poll::Ready(None),
             BodyKind::Complete(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            BodyKind::Counted(bytes, memory) => {
+                let part = bytes.split_to(bytes.len().min(STREAM_PART_BYTES_MAX));
+                if bytes.is_empty() {
+                    memory.reduce_to(0);
+                }
+                Poll::Ready((!part.is_empty()).then(|| Ok(Frame::data(part))))
+            }
             BodyKind::Stream(stream) => stream.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            BodyKind::Complete(bytes) => bytes.is_empty(),
+            BodyKind::Complete(bytes) | BodyKind::Counted(bytes, _) => bytes.is_empty(),
             BodyKind::Stream(stream) => stream.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            BodyKind::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodyKind::Complete(bytes) | BodyKind::Counted(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
             BodyKind::Stream(_) => SizeHint::default(),
         }
     }
@@ -198,6 +222,25 @@ mod tests {
         assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(3), false));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
         assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_long_body_counts_until_it_is_sent() {
+        let budget = crate::runtime::TenantBudget::new(1 << 20, 1 << 20);
+        let memory = || budget.take(Some("a"), 1 << 19).unwrap();
+        let short = Body::from(vec![b'a'; WHOLE_BYTES_MAX]).counted(memory());
+        assert_eq!((short.complete_bytes().map(Bytes::len), budget.in_use()), (Some(WHOLE_BYTES_MAX), 0));
+        let length = WHOLE_BYTES_MAX + 1;
+        let mut long = Body::from(vec![b'a'; length]).counted(memory());
+        assert_eq!((long.size_hint().exact(), budget.in_use()), (Some(length as u64), length));
+        let mut sent = 0;
+        while let Some(frame) = long.frame().await {
+            sent += frame.unwrap().into_data().unwrap().len();
+        }
+        assert_eq!((sent, budget.in_use(), long.is_end_stream()), (length, 0, true));
+        // A connection that ends early releases the memory as well.
+        drop(Body::from(vec![b'a'; length]).counted(memory()));
+        assert_eq!(budget.in_use(), 0);
     }
 
     #[tokio::test]

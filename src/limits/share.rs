@@ -33,7 +33,29 @@ pub const GIVE_WAY_RETRY: Duration = Duration::from_millis(50);
 /// Management requests of one tenant that wait for their response. Further requests get a 429 response.
 pub const MANAGE_REQUESTS_PER_TENANT: usize = MANAGE_REQUESTS_MAX / 4 * 3;
 
+/// Bytes of memory of all reads of the management API: their rows, and their responses until they are sent.
+pub const READS_BYTES: usize = 64 << 20;
+/// The part of [`READS_BYTES`] that one tenant can use.
+pub const TENANT_READS_BYTES: usize = 48 << 20;
+/// Bytes that a read counts until its response is complete. From then on the response counts.
+pub const READ_BYTES: usize = 8 << 20;
+/// Bytes of the events of a list page after which the page ends, with a cursor. A response is about as large again.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
+/// Bytes of memory of all reads of large payloads, in addition to [`READS_BYTES`].
+pub const PAYLOADS_BYTES: usize = 128 << 20;
+/// The part of [`PAYLOADS_BYTES`] that one tenant can use.
+pub const TENANT_PAYLOADS_BYTES: usize = 96 << 20;
+/// Copies of a payload while it is shown: as it is stored, as JSON, in the response, and for data that are not JSON with
+/// escapes.
+pub const PAYLOAD_COPIES: usize = 5;
+/// Time that a read waits for its memory before it gets a 503 or 429 response.
+pub const READ_WAIT: Duration = Duration::from_secs(5);
+
 const _: () = assert!(
     PEER_BODIES_BYTES < PUBLIC_BODIES_BYTES && PUBLIC_BODIES_BYTES < BODIES_IN_FLIGHT_BYTES,
     "strangers must leave room for others"
+);
+const _: () = assert!(
+    READ_BYTES < TENANT_READS_BYTES && TENANT_READS_BYTES < READS_BYTES && TENANT_PAYLOADS_BYTES < PAYLOADS_BYTES,
+    "one tenant must leave memory for the reads of others"
 );

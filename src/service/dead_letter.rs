@@ -12,6 +12,7 @@ use super::{
 };
 use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
 use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Principal, Timestamp, WebhookNo, data_of};
+use crate::runtime::TenantShare;
 use crate::settle::DeliveryQuery;
 use crate::storage::ReadLog;
 
@@ -26,12 +27,14 @@ pub fn dead_reason(name: &str) -> Option<DeadReason> {
 }
 
 /// A dead letter with its payload.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DeadLetterDetails {
     /// The dead letter, its webhook and its event.
     pub dead_letter: ListRow<DeadLetter>,
     /// The data of its event; `None` if the log no longer has the event.
     pub payload: Option<Bytes>,
+    /// The memory of the payload and of the response.
+    pub memory: TenantShare,
 }
 
 /// A validated selection of one webhook's dead letters, ready to be replayed.
@@ -79,10 +82,11 @@ impl Service {
         Operation::ReadDeadLetters.permit(principal.role)?;
         let webhook = self.find_webhook(principal, of)?.id();
         let row = self.dead_letter(principal, of, id).await?;
+        let memory = self.payload_memory(principal, id.event).await?;
         let stored = self.read(move |_, log| Ok::<_, Error>(log.read(&[id.event])?.pop().flatten())).await?;
         let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
         let payload = stored.map(|(head, body)| data_of(&head, &body));
-        Ok(DeadLetterDetails { dead_letter: ListRow { row, webhook, event }, payload })
+        Ok(DeadLetterDetails { dead_letter: ListRow { row, webhook, event }, payload, memory })
     }
 
     /// Discards a dead letter. It is not delivered again. Its delivery stays in the history as failed.

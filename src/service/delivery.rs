@@ -13,12 +13,12 @@ use crate::limits::CHECKPOINT_LIST_MAX;
 use crate::model::{Attempt, DeliveryId, DeliveryStatus, EventHead, Principal, WebhookId, WebhookStatus, data_of};
 use crate::outbound::{Event, Webhook, preview};
 use crate::registry::WebhookEntry;
-use crate::runtime::MemoryBudget;
+use crate::runtime::{MemoryBudget, TenantShare};
 use crate::settle::DeliveryQuery;
 use crate::storage::LogRecord;
 
 /// A delivery with its attempts, its payload and its request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DeliveryDetails {
     /// The delivery, its webhook and its event.
     pub delivery: ListRow<Delivery>,
@@ -28,6 +28,8 @@ pub struct DeliveryDetails {
     pub payload: Option<Bytes>,
     /// The request of the last attempt, if the webhook and the event still exist.
     pub request: Option<RebuiltRequest>,
+    /// The memory of the payload and of the response.
+    pub memory: TenantShare,
 }
 
 /// The request of an attempt, rebuilt from the webhook and the event.
@@ -86,6 +88,7 @@ impl Service {
     pub async fn read_delivery(&self, principal: &Principal, id: DeliveryId) -> Result<DeliveryDetails, Error> {
         Operation::ReadDeliveries.permit(principal.role)?;
         let known = self.webhook_of(principal, id)?;
+        let memory = self.payload_memory(principal, id.event).await?;
         let (row, stored) = self.delivery(id).await?;
         let attempts = self.read(move |store, _| Ok::<_, Error>(store.attempts(id)?)).await?;
         let request = match (&known, &stored, attempts.last()) {
@@ -94,7 +97,13 @@ impl Service {
         };
         let event = stored.as_ref().and_then(|(head, _)| EventSummary::of(head));
         let delivery = ListRow { row, webhook: known.id(), event };
-        Ok(DeliveryDetails { delivery, attempts, payload: stored.map(|(head, body)| data_of(&head, &body)), request })
+        Ok(DeliveryDetails {
+            delivery,
+            attempts,
+            payload: stored.map(|(head, body)| data_of(&head, &body)),
+            request,
+            memory,
+        })
     }
 
     /// Checks whether a delivery can be retried. Its webhook must accept deliveries.
@@ -104,6 +113,7 @@ impl Service {
     pub async fn draft_retry(&self, principal: &Principal, id: DeliveryId) -> Result<RetryDraft, Error> {
         Operation::RetryDeliveries.permit(principal.role)?;
         let known = self.webhook_of(principal, id)?;
+        let _memory = self.payload_memory(principal, id.event).await?;
         let (row, stored) = self.delivery(id).await?;
         let webhook = deliverable(&known)?.id;
         Ok(RetryDraft { row, webhook, head: stored.map(|(head, _)| head) })

@@ -4,15 +4,16 @@ use bytes::Bytes;
 
 use super::access::{may_see, sees, tenant_of};
 use super::{Delivery, Error, ListPage, Operation, PageRequest, Service};
-use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_SCAN_MAX};
+use crate::limits::{EVENT_DELIVERIES_SHOWN, PAGE_BYTES_MAX, PAGE_SCAN_MAX};
 use crate::model::{
     DeliveryId, DeliveryStatus, EventHead, EventId, EventPattern, NewEvent, Principal, Timestamp, WebhookId, WebhookNo,
     data_of, raw_of,
 };
+use crate::runtime::TenantShare;
 use crate::storage::{LogRecord, ReadError, ReadLog};
 
 /// Heads to read at once while a list searches for matching events.
-const HEADS_AT_ONCE: usize = 512;
+const HEADS_AT_ONCE: usize = 64;
 
 /// A filter for events. A field that is `None` matches everything.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +40,7 @@ pub struct StoredEvent {
 }
 
 /// An event with its payload and its deliveries.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct EventDetails {
     /// The event.
     pub event: StoredEvent,
@@ -49,6 +50,8 @@ pub struct EventDetails {
     pub raw: Option<Bytes>,
     /// The first deliveries of the event that the caller may see.
     pub deliveries: Vec<DeliverySummary>,
+    /// The memory of the payload and of the response.
+    pub memory: TenantShare,
 }
 
 /// The state of one delivery of an event.
@@ -119,7 +122,7 @@ impl Service {
     /// If the role is too low, the caller may not see the event, or the stores cannot be read.
     pub async fn read_event(&self, principal: &Principal, id: EventId) -> Result<EventDetails, Error> {
         Operation::ReadEvents.permit(principal.role)?;
-        let (head, body) = self.stored_event(principal, id).await?;
+        let ((head, body), memory) = self.stored_event(principal, id).await?;
         let event = StoredEvent { id, head };
         let parsed = event.head()?;
         let is_inbound = parsed.event.inbound.is_some();
@@ -141,18 +144,25 @@ impl Service {
             raw: is_inbound.then(|| raw_of(&event.head, &body)),
             deliveries: deliveries.collect(),
             event,
+            memory,
         })
     }
 
-    /// Reads an event from the log, if the caller may see it.
+    /// Reads an event from the log, if the caller may see it. The caller holds its memory.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](super::ErrorKind::NotFound) for an event that the caller may not see or the log does not
     /// have; an error if the log cannot be read.
-    pub(super) async fn stored_event(&self, principal: &Principal, id: EventId) -> Result<LogRecord, Error> {
+    pub(super) async fn stored_event(
+        &self,
+        principal: &Principal,
+        id: EventId,
+    ) -> Result<(LogRecord, TenantShare), Error> {
+        let memory = self.payload_memory(principal, id).await?;
         let stored = self.read(move |_, log| Ok::<_, Error>(log.read(&[id])?.pop().flatten())).await?;
         stored
             .filter(|(head, _)| EventHead::parse(head).is_ok_and(|head| sees(principal, head.event.tenant)))
+            .map(|stored| (stored, memory))
             .ok_or_else(|| Error::not_found("event"))
     }
 
@@ -170,7 +180,7 @@ impl Service {
 }
 
 /// Finds the newest matching events before `before`, at most `rows`. The second value is the position at which the
-/// search stopped, if it reached its scan limit before the end of the log and before it found enough.
+/// search stopped, if it reached its limit of events or bytes before the end of the log and before it found enough.
 fn search(
     log: &dyn ReadLog,
     wanted: impl Fn(&NewEvent<'_>) -> bool,
@@ -178,6 +188,7 @@ fn search(
     before: EventId,
 ) -> Result<(Vec<StoredEvent>, Option<EventId>), Error> {
     let (mut found, mut looked_at, mut cursor) = (Vec::new(), 0, before);
+    let mut bytes = 0;
     while looked_at < PAGE_SCAN_MAX {
         let heads = log.heads_before(cursor, HEADS_AT_ONCE)?;
         let is_full = heads.len() == HEADS_AT_ONCE;
@@ -185,10 +196,14 @@ fn search(
             (looked_at, cursor) = (looked_at + 1, id);
             let event = StoredEvent { id, head };
             if wanted(&event.head()?.event) {
+                bytes += event.head.len();
                 found.push(event);
             }
             if found.len() == rows {
                 return Ok((found, None));
+            }
+            if bytes > PAGE_BYTES_MAX {
+                return Ok((found, Some(cursor)));
             }
         }
         if !is_full {

@@ -11,7 +11,7 @@ use crate::filter::{EventFields, Filter, FilterError, FilterInput, RuleResult, S
 use crate::limits::{FILTER_COMPILE_WORK, FILTER_EVENT_WORK_MAX, FILTER_PATTERNS_MAX, MANAGE_RETRY_AFTER};
 use crate::model::{DEFAULT_TENANT, EventHead, EventId, FieldError, Principal, data_of};
 use crate::outbound::{Subscription, Webhook};
-use crate::runtime::WorkBudget;
+use crate::runtime::{TenantShare, WorkBudget};
 use crate::storage::{LogRecord, ReadError};
 
 const ALLOWED: &str = "filter (or filters), webhook_id, event, event_id";
@@ -119,7 +119,7 @@ impl Service {
         fields.finish(ALLOWED)?;
         match (tried, sample, stored) {
             (Some(tried), Some(sample), _) => self.evaluate_candidate(&tried, &work, &sample.event_fields()),
-            (Some(tried), None, Some((id, (head, payload)))) => {
+            (Some(tried), None, Some((id, ((head, payload), _memory)))) => {
                 let read = EventHead::parse(&head).map_err(|_| ReadError::Damaged(id))?;
                 let data = data_of(&head, &payload);
                 self.evaluate_candidate(&tried, &work, &EventFields::of(&read.event, &data))
@@ -181,7 +181,7 @@ impl Service {
         principal: &Principal,
         id: EventId,
         fields: &mut DocumentFields,
-    ) -> Result<Option<(EventId, LogRecord)>, Error> {
+    ) -> Result<Option<(EventId, (LogRecord, TenantShare))>, Error> {
         match self.stored_event(principal, id).await {
             Ok(stored) => Ok(Some((id, stored))),
             Err(error) if error.kind == ErrorKind::NotFound => {

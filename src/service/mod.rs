@@ -17,11 +17,14 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::inbound::source::Rejections;
-use crate::limits::API_READS_AT_ONCE;
-use crate::model::RetryPolicy;
+use crate::limits::{
+    API_READS_AT_ONCE, MANAGE_RETRY_AFTER, PAYLOAD_COPIES, PAYLOADS_BYTES, READ_BYTES, READ_WAIT, READS_BYTES,
+    TENANT_PAYLOADS_BYTES, TENANT_READS_BYTES,
+};
+use crate::model::{EventHead, EventId, Principal, RetryPolicy};
 use crate::outbound::Endpoint;
 use crate::registry::{Shared, Writer};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, TenantBudget, TenantBudgetError, TenantShare};
 use crate::storage::ReadLog;
 
 pub mod access;
@@ -121,6 +124,10 @@ pub struct Service {
     clock: Clock,
     test_sender: Arc<dyn TestSender>,
     reads: Semaphore,
+    /// The memory of reads: their rows, and their responses until they are sent.
+    read_memory: Arc<TenantBudget>,
+    /// The memory of large payloads that are shown.
+    payload_memory: Arc<TenantBudget>,
 }
 
 impl std::fmt::Debug for Service {
@@ -144,6 +151,8 @@ impl Service {
             clock: parts.clock,
             test_sender: parts.test_sender,
             reads: Semaphore::new(API_READS_AT_ONCE),
+            read_memory: TenantBudget::new(READS_BYTES, TENANT_READS_BYTES),
+            payload_memory: TenantBudget::new(PAYLOADS_BYTES, TENANT_PAYLOADS_BYTES),
         }
     }
 
@@ -167,4 +176,38 @@ impl Service {
         let (deliveries, log) = (Arc::clone(&self.deliveries), Arc::clone(&self.log));
         tokio::task::spawn_blocking(move || read(&*deliveries, &*log)).await.map_err(|_| failed())?
     }
+
+    /// Takes the memory of a read and its response. The caller holds it until the response is sent.
+    ///
+    /// # Errors
+    /// If the reads of all tenants or of this one use their memory for longer than [`READ_WAIT`].
+    pub async fn read_memory(&self, principal: &Principal) -> Result<TenantShare, Error> {
+        take_memory(&self.read_memory, principal, READ_BYTES).await
+    }
+
+    /// Takes the memory to show the payload of an event, by its length in the log.
+    ///
+    /// # Errors
+    /// As for [`Self::read_memory`], or if the log cannot be read.
+    pub(super) async fn payload_memory(&self, principal: &Principal, id: EventId) -> Result<TenantShare, Error> {
+        let bytes = self.read(move |_, log| {
+            let newest = log.heads_before(EventId::from_u128(id.as_u128().saturating_add(1)), 1)?.pop();
+            let head = newest.filter(|(found, _)| *found == id).map(|(_, head)| head);
+            let length = head.as_deref().and_then(|head| Some(EventHead::parse(head).ok()?.event.body_len()));
+            Ok::<_, Error>(length.unwrap_or_default())
+        });
+        take_memory(&self.payload_memory, principal, bytes.await?.saturating_mul(PAYLOAD_COPIES)).await
+    }
+}
+
+async fn take_memory(of: &Arc<TenantBudget>, principal: &Principal, bytes: usize) -> Result<TenantShare, Error> {
+    of.take_within(principal.tenant.as_deref(), bytes, READ_WAIT).await.map_err(|error| {
+        let error = match error {
+            TenantBudgetError::Exhausted => Error::new(ErrorKind::Overloaded, "too many reads use memory"),
+            TenantBudgetError::TenantExhausted => {
+                Error::new(ErrorKind::RateLimited, "too many reads of this tenant use memory")
+            }
+        };
+        error.retry_after(MANAGE_RETRY_AFTER)
+    })
 }

@@ -92,7 +92,7 @@ impl Service {
         document: Map<String, Value>,
     ) -> Result<ReplayDraft, Error> {
         Operation::ChangeReplays.permit(principal.role)?;
-        let (head, _) = self.stored_event(principal, id).await?;
+        let ((head, _), _memory) = self.stored_event(principal, id).await?;
         let head = EventHead::parse(&head).map_err(|_| ReadError::Damaged(id))?;
         let mut fields = DocumentFields::new(document);
         let to = self.receivers(&mut fields, principal, head.event.tenant)?;

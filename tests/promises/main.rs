@@ -26,6 +26,7 @@ mod hostile;
 mod hostile_connections;
 mod hostile_filters;
 mod hostile_idempotency;
+mod hostile_lists;
 mod hostile_rules;
 mod hostile_stall;
 mod isolation;

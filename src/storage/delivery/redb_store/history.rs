@@ -299,12 +299,13 @@ impl HistoryFiles {
                     }
                 }
             }
+            // Many files may overlap. Only the newest deliveries are kept between two of them.
+            while recent.last.len() > limit {
+                recent.last.pop_first();
+            }
         }
         let floor = recent.floor;
         recent.last.retain(|id, _| floor.is_none_or(|floor| *id > floor));
-        while recent.last.len() > limit {
-            recent.last.pop_first();
-        }
         Ok(recent)
     }
 
