@@ -74,10 +74,14 @@ impl LoadedSettle {
 }
 
 impl SteppedSettle {
-    /// The next message of the channel, or the next step of a replay.
+    /// The next message of the channel.
     pub(crate) fn next_message(&self) -> Option<ToSettle> {
-        let step = || self.replay_requests.try_recv().ok().map(|request| self.evaluator.evaluate(&request));
-        self.messages.try_recv().ok().or_else(|| step().map(ToSettle::ReplayStep))
+        self.messages.try_recv().ok()
+    }
+
+    /// Evaluates the step of a replay that settle waits for, if there is one.
+    pub(crate) fn evaluate_replay(&self) -> Option<ToSettle> {
+        self.replay_requests.try_recv().ok().map(|request| ToSettle::ReplayStep(self.evaluator.evaluate(&request)))
     }
 
     pub(crate) fn take_in(&mut self, messages: Vec<ToSettle>) -> Result<(), SettleError> {

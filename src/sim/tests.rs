@@ -75,7 +75,8 @@ fn step(world: &mut World) {
         }
         430..=559 => _ = world.shard_takes(shard, few),
         560..=729 => _ = world.begin(shard, few),
-        730..=799 => _ = world.read_bodies(),
+        730..=789 => _ = world.read_bodies(),
+        790..=799 => _ = world.evaluate_replay(),
         800..=909 => {
             let ms = if world.chance(10) { 5_000 } else { 150 };
             let time = Duration::from_millis(world.random.between(0..=ms));
@@ -209,6 +210,7 @@ fn end(world: &mut World) {
         while world.read_bodies() {
             did = true;
         }
+        did |= world.evaluate_replay();
         did |= world.settle_takes(usize::MAX);
         if !world.node().settle.is_idle() {
             world.flush();

@@ -378,6 +378,16 @@ impl World {
         }
     }
 
+    /// The thread of replays evaluates a step.
+    pub(super) fn evaluate_replay(&mut self) -> bool {
+        self.collect();
+        let node = self.node();
+        let step = node.settle.evaluate_replay();
+        let did = step.is_some();
+        node.to_settle.extend(step);
+        did
+    }
+
     /// Settle takes up to `most` messages.
     pub(super) fn settle_takes(&mut self, most: usize) -> bool {
         self.collect();
