@@ -1,16 +1,32 @@
 //! The fuzz targets, shared by the fuzzer and the test. Each takes any bytes and panics if a promise is broken.
 
-use std::sync::LazyLock;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use hooktide::auth::{KeySet, TokenVerifier};
+use hooktide::config::{self, Environment, Flags, Loader};
 use hooktide::filter::{EventFields, Filter, FilterInput};
+use hooktide::handoff::{AttemptOutcome, AttemptRequest, Transport};
 use hooktide::inbound::provider::{Recipe, recipes};
 use hooktide::inbound::source::{
     EventMap, Identity, ManagedBy, MapInput, PartnerToken, Source, SourceSettings, default_event_type, form_object,
     token_hash,
 };
-use hooktide::json::{Document, Path, Pointer, PointerSet};
-use hooktide::model::{Secret, SourceId, Timestamp, is_event_type};
-use hooktide::signature::{RawScheme, RequestParts, Scheme, ValueLocation, VerifyingKey};
+use hooktide::json::{self, Document, Path, Pointer, PointerSet};
+use hooktide::limits::{BATCH_EVENTS_MAX, RESPONSE_BYTES_KEPT, RETRY_DELAY_MAX};
+use hooktide::model::{
+    AttemptError, AuditId, DeliveryId, EventId, KeyId, NewEvent, Role, Secret, SourceId, SubscriptionId, Timestamp,
+    WebhookId, WebhookNo, is_event_type,
+};
+use hooktide::outbound::{EgressGuard, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
+use hooktide::runtime::{Clock, MemoryBudget};
+use hooktide::send::{ClientSetup, DeliveryClient, tls_config};
+use hooktide::signature::{RawScheme, RequestParts, Scheme, SigningKey, ValueLocation, VerifyingKey};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -26,6 +42,9 @@ const SECRETS: [&str; 5] = [
     "user:a-canary-that-nobody-guesses",
     "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
 ];
+
+/// A secret that is long enough for tokens.
+const CANARY: &str = "a-canary-that-nobody-guesses-and-that-is-long";
 
 /// A provider's scheme with a key.
 struct Provider {
@@ -182,6 +201,250 @@ pub fn filters(data: &[u8]) {
         let found = Document::new(payload).find(&parsed);
         let found = found.map(|raw| serde_json::from_slice::<Value>(raw).expect("a value is JSON"));
         assert_eq!(found.as_ref(), whole.pointer(path), "{path} in {whole}");
+    }
+}
+
+/// Input: what an endpoint sends after it has read a request, before it closes the connection.
+pub fn responses(data: &[u8]) {
+    let outcome = ENDPOINT.with(|endpoint| endpoint.deliver(data));
+    let is_success = outcome.http_status.is_some_and(|status| (200..=299).contains(&status));
+    match &outcome.result {
+        Ok(()) => assert!(is_success, "{outcome:?}"),
+        Err(AttemptError::Status(status)) => {
+            assert!(!is_success && outcome.http_status == Some(*status), "{outcome:?}");
+        }
+        Err(AttemptError::Timeout | AttemptError::Connect(_)) => {}
+        Err(error) => panic!("{error:?} cannot come of an answer"),
+    }
+    assert!(outcome.response.len() <= RESPONSE_BYTES_KEPT, "{} bytes are kept", outcome.response.len());
+    assert!(outcome.retry_after.is_none_or(|wait| wait <= RETRY_DELAY_MAX), "{:?}", outcome.retry_after);
+    assert!(outcome.latency <= 2 * RESPONSE_TIMEOUT, "{:?}", outcome.latency);
+}
+
+/// The timeout of an attempt. The endpoint of the target answers at once.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static ENDPOINT: ScriptedEndpoint = ScriptedEndpoint::start();
+}
+
+/// An endpoint on this machine that answers as the input says, and the client that sends to it.
+struct ScriptedEndpoint {
+    answer: Arc<Mutex<Vec<u8>>>,
+    runtime: tokio::runtime::Runtime,
+    tasks: tokio::task::LocalSet,
+    client: DeliveryClient,
+    webhook: Arc<Webhook>,
+    event: Arc<Event>,
+    clock: Clock,
+}
+
+impl ScriptedEndpoint {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of this machine");
+        let at = listener.local_addr().expect("it is bound");
+        let answer = Arc::<Mutex<Vec<u8>>>::default();
+        let script = Arc::clone(&answer);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // The client may close the connection at any moment.
+                let _ = answer_one(stream, &script);
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let clock = Clock::system(NOW);
+        let loopback = ["127.0.0.0/8".parse().expect("a network")].to_vec();
+        let rules = config::Egress { allow: loopback, deny: Vec::new(), require_https: false, ca_file: None };
+        let guard = Arc::new(ArcSwap::from_pointee(EgressGuard::new(&rules, [])));
+        let setup =
+            ClientSetup { guard: Arc::clone(&guard), tls: tls_config(None).expect("roots"), clock: clock.clone() };
+        let webhook = Arc::new(local_webhook(at, &guard.load()));
+        let tasks = tokio::task::LocalSet::new();
+        let client = tasks.block_on(&runtime, async { DeliveryClient::new(setup) });
+        let mut head = Vec::new();
+        NewEvent { tenant: "default", event_type: "a.b", data_len: 2, ..NewEvent::default() }.encode(&[], &mut head);
+        let event = Arc::new(Event {
+            id: EventId::from_u128(1),
+            head: head.into(),
+            body: b"{}".to_vec().into(),
+            committed_at: clock.instant(),
+            lease: MemoryBudget::new(usize::MAX).lease(2),
+        });
+        Self { answer, runtime, tasks, client, webhook, event, clock }
+    }
+
+    fn deliver(&self, answer: &[u8]) -> AttemptOutcome {
+        answer.clone_into(&mut self.answer.lock().unwrap_or_else(PoisonError::into_inner));
+        let (webhook, event, timeout) = (&self.webhook, &self.event, RESPONSE_TIMEOUT);
+        self.tasks.block_on(&self.runtime, async {
+            let began = self.clock.moment(self.clock.instant());
+            self.client.deliver(AttemptRequest { webhook, event, attempt: 1, timeout, began }).await
+        })
+    }
+}
+
+/// Reads a request, and answers as the script says.
+fn answer_one(mut stream: TcpStream, script: &Mutex<Vec<u8>>) -> std::io::Result<()> {
+    let (mut request, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&request);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                break;
+            }
+        }
+        match stream.read(&mut part)? {
+            0 => return Ok(()),
+            read => request.extend_from_slice(&part[..read]),
+        }
+    }
+    let answer = script.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    stream.write_all(&answer)
+}
+
+fn local_webhook(at: SocketAddr, guard: &EgressGuard) -> Webhook {
+    let endpoint = Endpoint::try_new(&format!("http://{at}/"), guard).expect("a URL of this machine");
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    Webhook {
+        no: WebhookNo(1),
+        id: WebhookId::from_u128(1),
+        settings: WebhookSettings::new("default".into(), endpoint, keys),
+        created_at: NOW,
+        updated_at: NOW,
+        version: 1,
+    }
+}
+
+/// Input: a body of lines, each with an event.
+pub fn ndjson(data: &[u8]) {
+    let Some((readable, lines)) = hooktide::admit::readable_lines(data) else {
+        assert!(std::str::from_utf8(data).is_err(), "text is read by lines");
+        return;
+    };
+    let written: Vec<_> = data.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+    assert_eq!((lines, readable.len()), (written.len(), written.len().min(BATCH_EVENTS_MAX)));
+    for (line, is_readable) in written.into_iter().zip(readable) {
+        // A line that is skipped may have what a value may not: numbers beyond the range of a float, deep nesting.
+        let is_value = serde_json::from_slice::<Value>(line).is_ok();
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
+        assert!(is_readable || !is_value, "refused: {}", String::from_utf8_lossy(line));
+        assert!(is_json || !is_readable, "taken: {}", String::from_utf8_lossy(line));
+    }
+}
+
+/// Input: a line with a JWK set, and a token.
+pub fn jwts(data: &[u8]) {
+    let (keys, token) = line(data);
+    let (Ok(keys), Ok(token)) = (std::str::from_utf8(keys), std::str::from_utf8(token)) else { return };
+    let auth = |secret: Option<&str>| config::Auth {
+        api_keys: Vec::new(),
+        jwt_secret: secret.map(Secret::new),
+        jwks_file: None,
+        jwt_issuer: None,
+        jwt_audience: None,
+        default_role: Role::Admin,
+        token_ttl: Duration::from_secs(60),
+        trusted_proxy: Vec::new(),
+    };
+    let published = match KeySet::parse(keys) {
+        Ok(keys) => TokenVerifier::of(&auth(None), Some(keys)),
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            None
+        }
+    };
+    let secret = TokenVerifier::of(&auth(Some(CANARY)), None);
+    for verifier in [published, secret].into_iter().flatten() {
+        let verdict = verifier.verify(token, NOW);
+        assert!(verdict.is_err(), "a token that nobody signed is believed");
+        assert!(!format!("{verdict:?}").contains("canary"), "a verdict tells a secret");
+    }
+}
+
+/// Input: a cursor of any list.
+pub fn cursors(data: &[u8]) {
+    fn check<T: FromStr<Err: std::fmt::Display> + ToString + PartialEq + std::fmt::Debug>(text: &str) {
+        match text.parse::<T>() {
+            Ok(cursor) => {
+                let shown = cursor.to_string();
+                assert_eq!(shown.parse::<T>().ok().as_ref(), Some(&cursor), "{shown}");
+                assert!(shown.eq_ignore_ascii_case(text) || shown.len() == text.len(), "{shown} is {text}");
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    check::<EventId>(text);
+    check::<DeliveryId>(text);
+    check::<AuditId>(text);
+    check::<KeyId>(text);
+    check::<SourceId>(text);
+    check::<SubscriptionId>(text);
+    check::<WebhookId>(text);
+}
+
+/// Input: a configuration file. A secret comes from the environment.
+pub fn configs(data: &[u8]) {
+    static FILE: LazyLock<PathBuf> =
+        LazyLock::new(|| std::env::temp_dir().join(format!("hooktide-fuzz-{}.toml", std::process::id())));
+    std::fs::write(&*FILE, data).expect("a file in the folder of temporary files");
+    let secret = [("HOOKTIDE_AUTH__JWT_SECRET".into(), CANARY.into())];
+    let layers =
+        Loader { file: Some(FILE.clone()), dev: false, environment: Environment::new(secret), flags: Flags::default() };
+    let said = match layers.draft().finish() {
+        Ok(loaded) => {
+            assert!(loaded.config.auth.jwt_secret.is_some(), "the environment comes before the file");
+            loaded.shown
+        }
+        Err(errors) => errors.to_string(),
+    };
+    let _ = std::fs::remove_file(&*FILE);
+    assert!(!said.is_empty() && !said.contains(CANARY), "a secret is told: {said}");
+}
+
+/// Input: a line with a JSON pointer, and the body. What this program reads is what serde_json reads.
+pub fn documents(data: &[u8]) {
+    let (path, body) = line(data);
+    let (Ok(text), Ok(written)) = (std::str::from_utf8(body), std::str::from_utf8(path)) else { return };
+    let Ok(whole) = serde_json::from_str::<Value>(text) else {
+        // What is not JSON may be read in any way, but it must be read.
+        let found = Path::try_new(written).ok().and_then(|path| Document::new(body).find(&path));
+        let _ = (found, json::items(body).count(), json::exceeds_depth(text, 8));
+        return;
+    };
+    for most in 0..4 {
+        // The text may be deeper than the value: of members with the same name, the value has the last one.
+        assert!(json::exceeds_depth(text, most) || depth(&whole) <= most, "{most} in {text}");
+    }
+    let value_of = |raw: &[u8]| serde_json::from_slice::<Value>(raw).expect("a value is JSON");
+    if let Value::Array(items) = &whole {
+        assert_eq!(&json::items(text.trim().as_bytes()).map(value_of).collect::<Vec<_>>(), items, "{text}");
+    }
+    let Ok(pointer) = Pointer::try_new(written) else { return };
+    if let (true, Ok(path)) = (written.starts_with('/'), Path::try_new(written)) {
+        let mut document = Document::new(body);
+        for _ in 0..2 {
+            assert_eq!(document.find(&path).map(value_of).as_ref(), whole.pointer(written), "{written} in {text}");
+        }
+    }
+    let Some(edited) = json::set(body, &pointer, "[7]") else { return };
+    let edited = value_of(&edited);
+    assert_eq!(edited.pointer(written), Some(&serde_json::json!([7])), "{written} in {text}");
+    let mut expected = whole.clone();
+    if let Some(old) = expected.pointer_mut(written) {
+        *old = serde_json::json!([7]);
+        assert_eq!(edited, expected, "{written} in {text}");
+    }
+}
+
+/// How deep arrays and objects are nested.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -123,6 +123,16 @@ pub(super) fn ndjson(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
     Ok(ParsedBody::Lines(items, count))
 }
 
+/// Whether each line of an NDJSON body is read, for the first [`BATCH_EVENTS_MAX`] lines, and the number of lines. For the
+/// fuzz target; `None` if the body is not UTF-8.
+#[doc(hidden)]
+pub fn readable_lines(body: &[u8]) -> Option<(Vec<bool>, usize)> {
+    match ndjson(body) {
+        Ok(ParsedBody::Lines(lines, count)) => Some((lines.iter().map(Result::is_ok).collect(), count)),
+        _ => None,
+    }
+}
+
 fn utf8(body: &[u8]) -> Result<&str, SyntaxError> {
     std::str::from_utf8(body).map_err(|error| SyntaxError { offset: error.valid_up_to(), what: "invalid UTF-8".into() })
 }

@@ -191,8 +191,8 @@ impl Ledger {
                 self.replays(*webhook);
             }
             SettleCommand::Replay { filter, .. } => {
-                if let Some(webhook) = filter.webhook.map(WebhookNo) {
-                    self.replays(webhook);
+                if let Some(webhook) = filter.webhook {
+                    self.replays(WebhookNo(webhook));
                 }
             }
             SettleCommand::Retry { id, .. } => self.replayed(*id),

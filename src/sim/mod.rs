@@ -11,8 +11,9 @@
 //!
 //! `cargo test --lib sim::` runs a few seeds. `HOOKTIDE_SIM_SEEDS=500 HOOKTIDE_SIM_SECONDS=180` runs up to 500 seeds, for
 //! at most three minutes. A seed that fails is printed: `HOOKTIDE_SIM_SEED=<seed>` runs it alone, and it belongs into
-//! `REGRESSIONS` of `tests.rs`.
+//! `REGRESSIONS` of `tests.rs`. `HOOKTIDE_SIM_FIRST` is the first seed, 0 by default.
 
+mod clients;
 mod endpoint;
 mod ledger;
 mod node;

@@ -110,10 +110,45 @@ fn settings() {
 }
 
 #[test]
+fn responses() {
+    run("responses", targets::responses);
+}
+
+#[test]
+fn ndjson() {
+    run("ndjson", targets::ndjson);
+}
+
+#[test]
+fn jwts() {
+    run("jwts", targets::jwts);
+}
+
+#[test]
+fn cursors() {
+    run("cursors", targets::cursors);
+}
+
+#[test]
+fn configs() {
+    run("configs", targets::configs);
+}
+
+#[test]
+fn documents() {
+    run("documents", targets::documents);
+}
+
+#[test]
 fn every_target_has_its_binary() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
-    for target in ["signatures", "schemes", "tokens", "event_maps", "forms", "pointers", "filters", "settings"] {
+    let targets: Vec<String> = std::fs::read_dir(fuzz.join("seeds"))
+        .unwrap()
+        .map(|folder| folder.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(targets.len() >= 14, "{targets:?}");
+    for target in targets {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
         let binary = std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{target}.rs"))).unwrap();
         assert!(binary.contains(&format!("targets::{target}(data)")), "{target}");
