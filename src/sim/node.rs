@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::commit::stepping::SteppedLog;
-use crate::commit::{self, OpenLog};
+use crate::commit::{self, OpenLog, OpenedLog};
 use crate::config;
 use crate::dispatch::stepping::SteppedShard;
 use crate::dispatch::{DispatchSetup, Ports};
@@ -64,28 +64,15 @@ fn log_config() -> config::Log {
 
 impl Node {
     /// Starts as the server does. Fails if the disk does.
-    #[expect(clippy::too_many_lines, reason = "one line for each part, in the order of their start")]
     pub(super) fn start(disk: &SimDisk, dir: &Path, wall: Timestamp, random: &mut Random) -> Result<Self, String> {
         let mut seeded = || Random::seeded(random.between(0..=u64::MAX));
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
-        let options = settle::Options { dead_letter_retention: 1_000 * DAY, disable_after: 1_000 * DAY };
-        let mut loaded = LoadedSettle::open(Arc::clone(&files), dir, options).map_err(text)?;
-        let clock = Clock::simulated(wall, loaded.opened.steady());
-        let opened = commit::open(OpenLog {
-            disk: Arc::clone(&files),
-            dir,
-            config: &log_config(),
-            dedup: &config::Dedup { ttl: DAY, max_keys: 1_000_000 },
-            clock: clock.clone(),
-            random: seeded(),
-            high_water: loaded.opened.last_event(),
-        })
-        .map_err(text)?;
+        let (mut loaded, opened, clock) = open_files(&files, dir, wall, seeded())?;
         let log = opened.log();
-        loaded.recover(&*log).map_err(text)?;
+        loaded.recover(&*log).map_err(|error| error.to_string())?;
         let (shards, inboxes) = Shards::channels(SHARDS);
         let (settle_handle, messages, wakeup) = SettleHandle::channel();
-        let metrics = Metrics::new().map_err(text)?;
+        let metrics = Metrics::new().map_err(|error| error.to_string())?;
         let memory = MemoryBudget::new(MEMORY_BYTES);
         let registry = SteppedRegistry::open(RegistryOptions {
             dir,
@@ -100,7 +87,7 @@ impl Node {
             settle: settle_handle.clone(),
             metrics: Arc::clone(&metrics),
         })
-        .map_err(text)?;
+        .map_err(|error| error.to_string())?;
         let last_event = ReadLog::last(&*log);
         let ends = (settle_handle.clone(), shards.clone());
         let log =
@@ -116,7 +103,7 @@ impl Node {
                 metrics: Arc::clone(&metrics),
                 callbacks: callbacks(&registry, &clock),
             })
-            .map_err(text)?;
+            .map_err(|error| error.to_string())?;
         let (to_reader, body_requests) = bounded(3);
         let ports = Ports { settle: settle_handle.clone(), body_requests: to_reader };
         let setup = dispatch_setup(&registry, &clock, &metrics, &memory, last_event);
@@ -154,6 +141,29 @@ impl Node {
     pub(super) fn webhook(&self, no: WebhookNo) -> Option<Arc<crate::outbound::Webhook>> {
         self.registry.shared.load().webhook(no).map(Arc::clone)
     }
+}
+
+/// Opens the state and the log, before recovery.
+fn open_files(
+    files: &Arc<dyn Disk>,
+    dir: &Path,
+    wall: Timestamp,
+    random: Random,
+) -> Result<(LoadedSettle, OpenedLog, Clock), String> {
+    let options = settle::Options { dead_letter_retention: 1_000 * DAY, disable_after: 1_000 * DAY };
+    let loaded = LoadedSettle::open(Arc::clone(files), dir, options).map_err(|error| error.to_string())?;
+    let clock = Clock::simulated(wall, loaded.opened.steady());
+    let opened = commit::open(OpenLog {
+        disk: Arc::clone(files),
+        dir,
+        config: &log_config(),
+        dedup: &config::Dedup { ttl: DAY, max_keys: 1_000_000 },
+        clock: clock.clone(),
+        random,
+        high_water: loaded.opened.last_event(),
+    })
+    .map_err(|error| error.to_string())?;
+    Ok((loaded, opened, clock))
 }
 
 /// The targets of replays: the webhooks of the snapshot.
@@ -216,9 +226,4 @@ fn dispatch_setup(
         memory: Arc::clone(memory),
         last_event,
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
-fn text(error: impl ToString) -> String {
-    error.to_string()
 }

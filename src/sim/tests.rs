@@ -1,6 +1,6 @@
 //! Runs of the simulation.
 
-#![expect(clippy::print_stderr, reason = "a failing seed is printed")]
+#![expect(clippy::print_stderr, reason = "a seed that fails must be known")]
 
 use std::time::Duration;
 

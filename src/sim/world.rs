@@ -7,6 +7,7 @@ use super::clients::PendingPublish;
 use super::endpoint::ModelEndpoint;
 use super::ledger::Ledger;
 use super::node::{Node, SHARDS};
+use crate::dispatch::stepping::SteppedShard;
 use crate::handoff::{AttemptOutcome, ToSettle};
 use crate::limits::SETTLE_QUEUE;
 use crate::model::{DeliveryId, EventHead, EventId, Timestamp, WebhookNo};
@@ -142,7 +143,7 @@ impl World {
     /// The time until something happens by itself.
     pub(super) fn until_next(&self) -> Option<Duration> {
         let node = self.node.as_ref()?;
-        let ticks = node.shards.iter().filter_map(crate::dispatch::stepping::SteppedShard::next_tick);
+        let ticks = node.shards.iter().filter_map(SteppedShard::next_tick);
         let next = ticks.chain(self.attempts.first_key_value().map(|((at, _), _)| *at)).min()?;
         Some(next.saturating_duration_since(node.clock.instant()))
     }
