@@ -1,7 +1,7 @@
 //! The fuzz targets, shared by the fuzzer and the test. Each takes any bytes and panics if a promise is broken.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use hooktide::model::{
 };
 use hooktide::outbound::{EgressGuard, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Clock, MemoryBudget};
-use hooktide::send::{ClientSetup, DeliveryClient, tls_config};
+use hooktide::send::{ClientSetup, DeliveryClient, Resolve, tls_config};
 use hooktide::signature::{RawScheme, RequestParts, Scheme, SigningKey, ValueLocation, VerifyingKey};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -233,10 +233,19 @@ struct ScriptedEndpoint {
     answer: Arc<Mutex<Vec<u8>>>,
     runtime: tokio::runtime::Runtime,
     tasks: tokio::task::LocalSet,
-    client: DeliveryClient,
+    client: DeliveryClient<NoNames>,
     webhook: Arc<Webhook>,
     event: Arc<Event>,
     clock: Clock,
+}
+
+/// No name has an address. The URL of the endpoint has none.
+struct NoNames;
+
+impl Resolve for NoNames {
+    async fn resolve(&self, _: &str, _: &Arc<str>) -> std::io::Result<Vec<IpAddr>> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
 }
 
 impl ScriptedEndpoint {
@@ -254,13 +263,19 @@ impl ScriptedEndpoint {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let clock = Clock::system(NOW);
         let loopback = ["127.0.0.0/8".parse().expect("a network")].to_vec();
-        let rules = config::Egress { allow: loopback, deny: Vec::new(), require_https: false, ca_file: None };
+        let rules = config::Egress {
+            allow: loopback,
+            deny: Vec::new(),
+            require_https: false,
+            ca_file: None,
+            dns_servers: Vec::new(),
+        };
         let guard = Arc::new(ArcSwap::from_pointee(EgressGuard::new(&rules, [])));
         let setup =
             ClientSetup { guard: Arc::clone(&guard), tls: tls_config(None).expect("roots"), clock: clock.clone() };
         let webhook = Arc::new(local_webhook(at, &guard.load()));
         let tasks = tokio::task::LocalSet::new();
-        let client = tasks.block_on(&runtime, async { DeliveryClient::new(setup) });
+        let client = tasks.block_on(&runtime, async { DeliveryClient::new(setup, NoNames) });
         let mut head = Vec::new();
         NewEvent { tenant: "default", event_type: "a.b", data_len: 2, ..NewEvent::default() }.encode(&[], &mut head);
         let event = Arc::new(Event {

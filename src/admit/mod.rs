@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 pub use external_calls::{ExternalCall, ExternalCallError, ExternalCalls};
 pub use health::{ComponentHealth, ComponentState, ProcessHealth};
-pub use rule_check::RuleCheckTurns;
 #[doc(hidden)]
 pub use parse::readable_lines;
+pub use rule_check::RuleCheckTurns;
 pub use worker::Worker;
 
 use crate::auth::SharedAccessRules;
