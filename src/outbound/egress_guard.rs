@@ -3,10 +3,15 @@
 //! - IPv4: all addresses are allowed except the blocks of the IANA special-purpose registry
 //!   (<https://www.iana.org/assignments/iana-ipv4-special-registry>), multicast, reserved addresses, and the host agent
 //!   of Azure.
-//! - IPv6: only global unicast (2000::/3) is allowed, without the special blocks in it and the blocks that carry an
-//!   IPv4 address. An IPv4-mapped address is treated as the IPv4 address.
+//! - IPv6: only global unicast (2000::/3) is allowed, without the blocks of the IANA special-purpose registry
+//!   (<https://www.iana.org/assignments/iana-ipv6-special-registry>) and the blocks that carry an IPv4 address. An
+//!   IPv4-mapped address is treated as the IPv4 address.
 //!
-//! `egress.allow` allows further networks. `egress.deny` forbids networks and takes precedence. The addresses of
+//! Blocks of the registries are refused even where the registry calls them globally reachable (AS112, AMT, the anycast
+//! addresses in 192.0.0.0/24 and 2001::/23), because no webhook endpoint is there.
+//!
+//! `egress.allow` allows further networks. A network of translated addresses (NAT64, 6to4) that it allows reaches only
+//! IPv4 addresses that are allowed themselves. `egress.deny` forbids networks and takes precedence. The addresses of
 //! Hooktide's own listeners are always forbidden.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +19,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use smallvec::{SmallVec, smallvec};
 
 use crate::config::Egress;
 
@@ -60,10 +66,11 @@ const V4_SPECIAL: [(Ipv4Net, &str); 19] = [
 ];
 
 const V6_GLOBAL: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-const V6_SPECIAL: [(Ipv6Net, &str); 4] = [
+const V6_SPECIAL: [(Ipv6Net, &str); 5] = [
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "reserved for protocols (2001::/23)"),
     (v6([0x2001, 0x0db8, 0, 0, 0, 0, 0, 0], 32), "for documentation"),
     (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), "a 6to4 address"),
+    (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), "reserved (AS112)"),
     (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "for documentation"),
 ];
 
@@ -97,12 +104,16 @@ impl EgressGuard {
     pub fn check_address(&self, ip: IpAddr) -> Result<(), ForbiddenAddress> {
         let ip = ip.to_canonical();
         let forbidden = |reason| Err(ForbiddenAddress { ip, reason });
-        if covers(&self.deny, ip) || embedded_v4(ip).is_some_and(|inner| covers(&self.deny, inner.into())) {
+        if covers(&self.deny, ip) || possible_v4(ip).iter().any(|inner| covers(&self.deny, (*inner).into())) {
             return forbidden("in egress.deny");
         }
         match special(ip) {
             Some(why) if !covers(&self.allow, ip) => forbidden(why),
-            _ => Ok(()),
+            Some(_) => embedded_v4(ip).map_or(Ok(()), |inner| match special(inner.into()) {
+                Some(why) if !covers(&self.allow, inner.into()) => forbidden(why),
+                _ => Ok(()),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -188,14 +199,35 @@ fn special(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that an IPv6 address translates to: NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// The IPv4 address that an IPv6 address translates to: NAT64 with the well-known prefix (RFC 6052) or 6to4 (RFC 3056).
 fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(ip) = ip else { return None };
-    let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match ip.segments() {
-        [0x64, 0xff9b, .., high, low] | [0x2002, high, low, ..] => Some(join(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(joined(high, low)),
         _ => None,
     }
+}
+
+/// All IPv4 addresses that an IPv6 address may translate to. The local prefix of NAT64 (RFC 8215) has any of the
+/// layouts of RFC 6052, and Teredo (RFC 4380) has the address of the client inverted.
+fn possible_v4(ip: IpAddr) -> SmallVec<[Ipv4Addr; 4]> {
+    let IpAddr::V6(v6) = ip else { return SmallVec::new() };
+    let bytes = v6.octets();
+    let at = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| bytes[place]));
+    match v6.segments() {
+        [0x64, 0xff9b, 1, ..] => {
+            [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]].into_iter().map(at).collect()
+        }
+        [0x2001, 0, high, low, _, _, client_high, client_low] => {
+            smallvec![joined(high, low), joined(!client_high, !client_low)]
+        }
+        [_, _, _, _, 0 | 0x0200, 0x5efe, high, low] => smallvec![joined(high, low)],
+        _ => embedded_v4(ip).into_iter().collect(),
+    }
+}
+
+fn joined(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
 }
 
 #[cfg(test)]
@@ -236,6 +268,40 @@ mod tests {
         }
     }
 
+    /// The registries of 2025-10, with the blocks that they call globally reachable.
+    #[test]
+    fn no_address_of_the_iana_registries_is_reached() {
+        let guard = guard(&[], &[], &[]);
+        let v4 = "0.0.0.0/8 0.0.0.0/32 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 \
+                  192.0.0.0/29 192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24 \
+                  192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.88.99.2/32 192.168.0.0/16 192.175.48.0/24 \
+                  198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 255.255.255.255/32";
+        let v6 = "::1/128 ::/128 ::ffff:0:0/120 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001::/32 \
+                  2001:1::1/128 2001:1::2/128 2001:1::3/128 2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 \
+                  2001:20::/28 2001:30::/28 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 \
+                  fe80::/10";
+        for text in v4.split_whitespace().chain(v6.split_whitespace()) {
+            let net: IpNet = text.parse().unwrap();
+            for ip in [net.network(), net.broadcast()] {
+                assert!(guard.check_address(ip).is_err(), "{ip} of {text}");
+            }
+        }
+        for text in ["2620:4f:7fff:ffff::", "2620:4f:8001::", "192.31.195.255", "192.175.49.0", "1.1.1.1"] {
+            assert_eq!(guard.check_address(ip(text)), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_translation_reaches_only_allowed_ipv4_addresses() {
+        let open = guard(&["64:ff9b::/96", "2002::/16"], &[], &[]);
+        assert_eq!(open.check_address(ip("64:ff9b::1.1.1.1")), Ok(()));
+        for text in ["64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b::10.0.0.1", "2002:a00:1::"] {
+            assert!(open.check_address(ip(text)).is_err(), "{text}");
+        }
+        let private = guard(&["64:ff9b::/96", "10.0.0.0/8"], &[], &[]);
+        assert_eq!(private.check_address(ip("64:ff9b::10.0.0.1")), Ok(()));
+    }
+
     #[test]
     fn allow_opens_and_deny_wins() {
         let guard = guard(&["10.0.0.0/8", "fd00::/8"], &["10.1.0.0/16", "8.8.8.0/24"], &[]);
@@ -258,6 +324,25 @@ mod tests {
         assert_eq!(guard.check_address(ip("64:ff9b::1.1.1.1")), Ok(()));
         assert!(guard.check_address(ip("64:ff9b::8.8.8.8")).is_err());
         assert!(guard.check_address(ip("2002:808:808::1")).is_err());
+    }
+
+    #[test]
+    fn deny_reaches_into_each_layout_that_carries_an_ipv4_address() {
+        let guard = guard(&["64:ff9b:1::/48", "2001::/32", "fd00::/8"], &["8.8.8.0/24"], &[]);
+        for text in [
+            "64:ff9b:1:808:8:800::",
+            "64:ff9b:1:8:8:808::",
+            "64:ff9b:1::8:808:800:0",
+            "64:ff9b:1::8.8.8.8",
+            "2001:0:808:808::",
+            "2001:0:101:101::f7f7:f7f7",
+            "fd00::5efe:808:808",
+        ] {
+            assert!(guard.check_address(ip(text)).is_err(), "{text}");
+        }
+        for text in ["64:ff9b:1::1.1.1.1", "2001:0:101:101::fefe:fefe", "fd00::5efe:101:101"] {
+            assert_eq!(guard.check_address(ip(text)), Ok(()), "{text}");
+        }
     }
 
     #[test]

@@ -819,7 +819,7 @@ fn every_bypass_url_is_refused_and_every_control_url_is_allowed() {
             }
         }
     }
-    assert_eq!((refused, allowed), (209, 30));
+    assert_eq!((refused, allowed), (212, 30));
 }
 
 /// The DNS answers for the names of the table.
