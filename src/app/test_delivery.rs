@@ -58,6 +58,7 @@ impl TestSender for TestDeliverySender {
             match answer.await {
                 Ok(Ok(attempt)) => Ok(TestDeliveryResult { id, attempt }),
                 Ok(Err(TestDeliveryRefused::WebhookBusy)) => Err(TestRefused::WebhookBusy),
+                Ok(Err(TestDeliveryRefused::TenantBusy)) => Err(TestRefused::TenantBusy),
                 Ok(Err(TestDeliveryRefused::Busy)) => Err(TestRefused::Busy),
                 Err(_) => Err(TestRefused::Stopping),
             }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 use super::shard::{Shard, ShardInput};
 use super::webhook_queue::DeliveryJob;
 use crate::handoff::{AttemptRequest, Transport};
-use crate::model::WebhookNo;
+use crate::outbound::Webhook;
 use crate::runtime::Clock;
 
 /// A shard's workers and the state they share.
@@ -25,7 +26,7 @@ pub(super) struct WorkerPool<C: Transport> {
     /// Makes the attempts.
     pub(super) transport: C,
     /// The webhooks of the test deliveries in flight. A webhook with two test deliveries is listed twice.
-    pub(super) test_deliveries: RefCell<Vec<WebhookNo>>,
+    pub(super) test_deliveries: RefCell<Vec<Arc<Webhook>>>,
     parked: RefCell<Vec<Rc<WorkerSlot<C>>>>,
     /// The number of workers, parked ones included.
     active: Cell<usize>,

@@ -109,6 +109,9 @@ pub enum TestDeliveryRefused {
     /// [`TEST_DELIVERIES_PER_WEBHOOK`] test deliveries of this webhook are in flight.
     #[error("{TEST_DELIVERIES_PER_WEBHOOK} test deliveries of this webhook are under way already")]
     WebhookBusy,
+    /// The tenant has as many of the shard's test deliveries as are left for all other tenants.
+    #[error("too many test deliveries of this tenant are under way")]
+    TenantBusy,
     /// [`TEST_DELIVERIES_PER_SHARD`](crate::limits::TEST_DELIVERIES_PER_SHARD) test deliveries of the shard are in flight.
     #[error("too many test deliveries are under way")]
     Busy,

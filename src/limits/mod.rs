@@ -196,7 +196,7 @@ pub const DISABLE_GRACE: Duration = Duration::from_secs(60);
 pub const BODY_READ_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Pause of a shard after it found the queue of the body reader thread full.
 pub const BODY_READ_QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
-/// Test deliveries of a shard in flight, in addition to all other deliveries.
+/// Test deliveries of a shard in flight, in addition to all other deliveries. One tenant has half of them at most.
 pub const TEST_DELIVERIES_PER_SHARD: usize = 32;
 /// Test deliveries of one webhook in flight, so that a slow webhook cannot use all of [`TEST_DELIVERIES_PER_SHARD`].
 pub const TEST_DELIVERIES_PER_WEBHOOK: usize = 2;

@@ -179,6 +179,9 @@ impl From<TestRefused> for Error {
     fn from(refused: TestRefused) -> Self {
         let (kind, detail) = match refused {
             TestRefused::WebhookBusy => (ErrorKind::RateLimited, "test deliveries of this webhook are under way"),
+            TestRefused::TenantBusy => {
+                (ErrorKind::RateLimited, "too many test deliveries of this tenant are under way")
+            }
             TestRefused::Busy => (ErrorKind::Overloaded, "too many test deliveries are under way"),
             TestRefused::Stopping => (ErrorKind::Stopping, "the server is stopping"),
         };

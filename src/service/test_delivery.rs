@@ -37,6 +37,8 @@ pub struct TestDeliveryResult {
 pub enum TestRefused {
     /// Other test deliveries of this webhook are in progress.
     WebhookBusy,
+    /// Too many test deliveries of the tenant are in progress.
+    TenantBusy,
     /// Too many test deliveries of all webhooks are in progress.
     Busy,
     /// The server is stopping.

@@ -81,6 +81,7 @@ async fn a_viewer_and_too_frequent_tests_are_refused() {
     assert!(world.test_sender.received.lock().unwrap().is_empty());
     for (refused, status, code) in [
         (TestRefused::WebhookBusy, 429, "rate_limited"),
+        (TestRefused::TenantBusy, 429, "rate_limited"),
         (TestRefused::Busy, 503, "overloaded"),
         (TestRefused::Stopping, 503, "draining"),
     ] {

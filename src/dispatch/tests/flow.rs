@@ -14,7 +14,7 @@ use super::settle::Settle;
 use crate::dispatch::bounds::ShardBounds;
 use crate::dispatch::shard::Shard;
 use crate::dispatch::shard_loop::run;
-use crate::dispatch::testing::{OrderSpec, START, ShardEnv, WebhookSpec, event, value};
+use crate::dispatch::testing::{OrderSpec, START, ShardEnv, WebhookSpec, event, value, webhook};
 use crate::dispatch::worker_pool::WorkerPool;
 use crate::dispatch::{ShardPanicked, WebhookDirectory, start};
 use crate::handoff::{
@@ -26,6 +26,7 @@ use crate::limits::{
     WINDOW_ENTRIES,
 };
 use crate::model::{AttemptError, DeadReason, Decision, EventId, RateLimit, WebhookNo, WebhookStatus};
+use crate::outbound::Webhook;
 use crate::runtime::{Instant, Random};
 
 /// How a receiver responds.
@@ -742,9 +743,16 @@ async fn send_test(
     flow: &Flow,
     no: u32,
 ) -> oneshot::Receiver<Result<crate::handoff::TestAttempt, TestDeliveryRefused>> {
+    send_test_of(flow, flow.env.directory.webhook(WebhookNo(no)).unwrap()).await
+}
+
+async fn send_test_of(
+    flow: &Flow,
+    webhook: Arc<Webhook>,
+) -> oneshot::Receiver<Result<crate::handoff::TestAttempt, TestDeliveryRefused>> {
     let (reply, answer) = oneshot::channel();
-    let webhook = flow.env.directory.webhook(WebhookNo(no)).unwrap();
-    let send_test = TestDeliveryRequest { webhook, event: event(1_000 + u128::from(no)), reply };
+    let event = event(1_000 + u128::from(webhook.no.0));
+    let send_test = TestDeliveryRequest { webhook, event, reply };
     flow.to.send(ToShard::TestDelivery(send_test)).await.unwrap();
     answer
 }
@@ -794,10 +802,21 @@ async fn test_deliveries_are_limited_and_end_when_the_caller_goes_away() {
         }
         assert_eq!(send_test(&flow, 0).await.await.unwrap().unwrap_err(), TestDeliveryRefused::WebhookBusy);
         let mut others = Vec::new();
-        for no in 1..=(TEST_DELIVERIES_PER_SHARD - TEST_DELIVERIES_PER_WEBHOOK) as u32 {
+        for no in 1..=(TEST_DELIVERIES_PER_SHARD / 2 - TEST_DELIVERIES_PER_WEBHOOK) as u32 {
             others.push(send_test(&flow, no).await);
         }
+        let refused = send_test(&flow, webhooks - 1).await.await.unwrap().unwrap_err();
+        assert_eq!(refused, TestDeliveryRefused::TenantBusy, "half of the places");
+        for tenant in 0..TEST_DELIVERIES_PER_SHARD as u32 / 2 {
+            let mut webhook = webhook(1_000 + tenant, WebhookSpec::default());
+            Arc::get_mut(&mut webhook).unwrap().settings.tenant = tenant.to_string().into();
+            others.push(send_test_of(&flow, webhook).await);
+        }
+        pass(ms(1)).await;
+        assert!(others.iter_mut().all(|other| other.try_recv().is_err()), "a place for each of the other tenants");
         assert_eq!(send_test(&flow, webhooks - 1).await.await.unwrap().unwrap_err(), TestDeliveryRefused::Busy);
+        // The tests of the other tenants, and one of this webhook.
+        others.truncate(TEST_DELIVERIES_PER_SHARD / 2 - TEST_DELIVERIES_PER_WEBHOOK);
         drop(first.pop());
         pass(ms(1)).await;
         let mut again = send_test(&flow, 0).await;
