@@ -53,6 +53,15 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 pub const RESPONSE_BYTES_KEPT: usize = 1024;
 /// Bytes of a response's head.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Informational responses (1xx) before a response. Receivers send one or two, if any.
+pub const INFORMATIONAL_RESPONSES_MAX: usize = 8;
+/// Bytes of these informational responses together.
+pub const INFORMATIONAL_BYTES_MAX: usize = RESPONSE_HEAD_BYTES_MAX;
+/// Bytes of everything that belongs to a response: informational responses, head, framing and body. The framing of a
+/// body in chunks of one byte has five bytes for each of them.
+pub const RESPONSE_WIRE_BYTES_MAX: usize = INFORMATIONAL_BYTES_MAX + RESPONSE_HEAD_BYTES_MAX + 6 * RESPONSE_BYTES_MAX;
+/// Bytes over TLS for a handshake or a response. TLS adds some 30 bytes to each write of a receiver.
+pub const TLS_RECEIVED_BYTES_MAX: usize = 4 << 20;
 /// Longest delay that a `Retry-After` header can request and that a retry schedule can contain.
 pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time for a whole fetch (a certificate, the confirmation of a subscription). The sender waits for its response

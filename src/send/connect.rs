@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Socket};
+use super::metered_tcp::MeteredTcp;
 use super::resolve::Resolve;
 use crate::limits::{CONNECT_TIMEOUT, DNS_TIMEOUT, TLS_TIMEOUT};
 use crate::model::AttemptError;
@@ -167,7 +168,7 @@ impl<R: Resolve> Connector<R> {
             .transpose()
             .map_err(|why| failed("TLS settings", why))?;
         let custom_tls = custom_tls.map(TlsConnector::from);
-        let connect = custom_tls.as_ref().unwrap_or(&self.tls).connect(name, socket);
+        let connect = custom_tls.as_ref().unwrap_or(&self.tls).connect(name, MeteredTcp::new(socket));
         let socket = within(TLS_TIMEOUT, "TLS handshake", connect).await?;
         Ok(Socket::Tls(Box::new(socket)))
     }

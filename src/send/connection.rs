@@ -20,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::metered_tcp::MeteredTcp;
+use super::response_meter::ResponseMeter;
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
 use crate::outbound::DeliveryBody;
 
@@ -31,7 +33,7 @@ const JOINED_BYTES_MAX: usize = 2 * 1024;
 #[derive(Debug)]
 pub(super) enum Socket {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<MeteredTcp>>),
 }
 
 /// What was sent and received over the socket since the request began.
@@ -39,16 +41,15 @@ pub(super) enum Socket {
 struct WireProgress {
     sent: Cell<bool>,
     answered: Cell<bool>,
-    /// Whether the request waits for the head of its final response.
-    awaits_head: Cell<bool>,
-    /// Bytes received while the request waits for the head, with all informational responses.
-    head_bytes: Cell<usize>,
+    /// Set when a request begins: what arrives next belongs to another response.
+    is_new: Cell<bool>,
 }
 
 /// A socket that records its progress.
 #[derive(Debug)]
 struct Wire {
     socket: Socket,
+    meter: ResponseMeter,
     progress: Rc<WireProgress>,
 }
 
@@ -70,7 +71,7 @@ impl Connection {
     /// Starts HTTP/1.1 over a connected socket. Boxed, because connections are moved around and hyper's state is large.
     pub(super) async fn new(socket: Socket) -> hyper::Result<Box<Self>> {
         let progress = Rc::new(WireProgress::default());
-        let wire = Wire { socket, progress: Rc::clone(&progress) };
+        let wire = Wire { socket, meter: ResponseMeter::default(), progress: Rc::clone(&progress) };
         let mut builder = http1::Builder::new();
         // Limits the response head and the buffered part of the response body.
         builder.max_buf_size(RESPONSE_HEAD_BYTES_MAX);
@@ -93,11 +94,10 @@ impl Connection {
         let Self { sender, driver, progress, .. } = self;
         progress.sent.set(false);
         progress.answered.set(false);
-        progress.head_bytes.set(0);
-        progress.awaits_head.set(true);
+        progress.is_new.set(true);
         let mut sent = Some(sent);
         let mut answer = pin!(sender.send_request(request));
-        let response = poll_fn(|cx| {
+        poll_fn(|cx| {
             let ended = drive(driver, cx);
             if progress.sent.get()
                 && let Some(sent) = sent.take()
@@ -110,9 +110,7 @@ impl Connection {
                 (answer, _) => answer,
             }
         })
-        .await;
-        progress.awaits_head.set(false);
-        response
+        .await
     }
 
     /// The next frame of a response body. `None` at the end of the body.
@@ -164,6 +162,12 @@ fn drive(driver: &mut Option<HyperDriver>, cx: &mut Context<'_>) -> Poll<hyper::
 }
 
 impl Socket {
+    fn reset_meter(&mut self) {
+        if let Self::Tls(socket) = self {
+            socket.get_mut().0.reset();
+        }
+    }
+
     fn reader(&mut self) -> Pin<&mut (dyn AsyncRead + Unpin)> {
         match self {
             Self::Plain(socket) => Pin::new(socket),
@@ -199,18 +203,21 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // hyper bounds each head, but not the number of informational responses (1xx) before the final one.
-        if self.progress.awaits_head.get() && self.progress.head_bytes.get() > RESPONSE_HEAD_BYTES_MAX {
-            return Poll::Ready(Err(io::Error::other("the response has too many bytes before its final head")));
+        if self.progress.is_new.replace(false) {
+            self.meter = ResponseMeter::default();
+            self.socket.reset_meter();
         }
         let before = into.filled().len();
         let read = self.socket.reader().poll_read(cx, into);
-        let received = into.filled().len() - before;
-        if received > 0 {
-            self.progress.answered.set(true);
-            self.progress.head_bytes.set(self.progress.head_bytes.get().saturating_add(received));
+        let received = &into.filled()[before..];
+        if received.is_empty() {
+            return read;
         }
-        read
+        self.progress.answered.set(true);
+        match self.meter.note(received) {
+            Ok(()) => read,
+            Err(why) => Poll::Ready(Err(why)),
+        }
     }
 }
 

@@ -22,11 +22,13 @@ mod dns;
 mod fetch;
 #[cfg(test)]
 mod fetch_tests;
+mod metered_tcp;
 mod pool;
 #[cfg(test)]
 mod profile_tests;
 mod resolve;
 mod response;
+mod response_meter;
 #[cfg(test)]
 mod tests;
 

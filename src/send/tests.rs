@@ -34,7 +34,7 @@ use super::connect::Connector;
 use super::*;
 use crate::config::Egress;
 use crate::handoff::{AttemptOutcome, AttemptRequest, Transport};
-use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
+use crate::limits::{INFORMATIONAL_RESPONSES_MAX, RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, TLS_TIMEOUT};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
 use crate::runtime::{Clock, MemoryBudget};
 use crate::signature::standard::{StandardHeaders, verify};
@@ -504,13 +504,28 @@ async fn an_endless_response_head_is_cut() {
 }
 
 #[tokio::test]
-async fn endless_100_continue_ends_at_the_bound_of_a_head() {
+async fn endless_100_continue_ends_after_a_few() {
     local(async {
         let more = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
         let (at, _) = receiver(move |_, socket| flood(socket, Vec::new(), more.clone())).await;
         let outcome = send(&loopback(), at, Duration::from_secs(60)).await;
         let Err(AttemptError::Connect(why)) = &outcome.result else { panic!("{outcome:?}") };
-        assert!(why.contains("too many bytes before its final head") && outcome.http_status.is_none(), "{why}");
+        assert!(why.contains("too many informational responses") && outcome.http_status.is_none(), "{why}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_response_of_a_connection_may_have_a_few_informational_ones() {
+    local(async {
+        let mut answer = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(INFORMATIONAL_RESPONSES_MAX);
+        answer.extend(OK);
+        let (at, connections) = receiver(move |_, socket| answer_all(socket, answer.clone())).await;
+        let client = loopback();
+        for _ in 0..5 {
+            assert_eq!(send(&client, at, LONG).await.result, Ok(()));
+        }
+        assert_eq!(connections.get(), 1);
     })
     .await;
 }
