@@ -24,6 +24,7 @@ mod folders;
 mod fuzz;
 mod hostile;
 mod hostile_connections;
+mod hostile_dns;
 mod hostile_filters;
 mod hostile_idempotency;
 mod hostile_lists;
