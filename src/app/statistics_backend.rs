@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::WebhookNo;
 use crate::runtime::Metrics;
-use crate::service::{BackendFailed, BackendResult, BreakerState, StatisticsBackend};
-use crate::settle::{DeliveryRecords, Hour, HourlyStatsRow, StatsScope, WebhookStats};
+use crate::service::{BackendFailed, BackendResult, BoxFuture, BreakerState, StatisticsBackend, WebhookCounts};
+use crate::settle::{DeliveryRecords, Hour, HourlyStatsRow, StatsScope};
 use crate::storage::delivery::LookupError;
 
 /// Reads statistics from settle's records, and breaker states from the metrics of the shards.
@@ -16,16 +16,24 @@ pub(super) struct StatisticsAdapter {
 }
 
 impl StatisticsBackend for StatisticsAdapter {
-    fn totals(&self, webhook: WebhookNo) -> WebhookStats {
-        self.records.stats(webhook)
+    fn of_webhook(
+        &self,
+        webhook: WebhookNo,
+        first: Hour,
+        last: Hour,
+        most: usize,
+    ) -> BoxFuture<'_, BackendResult<WebhookCounts>> {
+        Box::pin(async move {
+            let snapshot = self.records.snapshot(webhook, first, last).await.ok_or(BackendFailed::Busy)?;
+            let totals = snapshot.totals();
+            let read = tokio::task::spawn_blocking(move || snapshot.read(most).map_err(failed));
+            let (waiting, waiting_is_minimum, hours) = read.await.map_err(|_| BackendFailed::Unreadable)??;
+            Ok(WebhookCounts { totals, waiting, waiting_is_minimum, hours })
+        })
     }
 
     fn hours(&self, of: StatsScope<'_>, first: Hour, last: Hour) -> BackendResult<BTreeMap<Hour, HourlyStatsRow>> {
         self.records.hourly_stats(of, first, last).map_err(failed)
-    }
-
-    fn waiting(&self, webhook: WebhookNo, most: usize) -> BackendResult<usize> {
-        self.records.rows_of(webhook, most).map_err(failed)
     }
 
     fn breaker(&self, webhook: WebhookNo) -> BreakerState {

@@ -21,7 +21,7 @@ pub use commit::{
 };
 pub use commit_reply::{CommitReply, ReplyBatch, ReplyReceiver, ReplyRouter};
 pub use settle::{
-    AnnouncedEvent, CostlyDeliveries, DisableReason, Refill, ReplayStep, SettleCommand, SettleHandle, SettledDelivery,
-    StatusChange, ToSettle,
+    AnnouncedEvent, CaptureFn, CostlyDeliveries, DisableReason, Refill, ReplayStep, SettleCommand, SettleHandle,
+    SettledDelivery, StatusChange, ToSettle,
 };
 pub use shard::{EventArrival, Shards, TestDeliveryRefused, TestDeliveryRequest, ToShard, shard_of};

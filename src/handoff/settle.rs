@@ -1,5 +1,6 @@
 //! Messages to settle: committed events, attempts, refill requests and commands.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -168,6 +169,14 @@ pub enum SettleCommand {
         /// Receives the deliveries.
         reply: tokio::sync::oneshot::Sender<Vec<(EventId, WebhookNo)>>,
     },
+    /// Flushes, then calls a function on the settle thread with the number of the webhook's announced deliveries that
+    /// are neither settled nor have a row. At that moment the store and the statistics in memory contain the same.
+    Capture {
+        /// The webhook.
+        webhook: WebhookNo,
+        /// Copies what the caller needs. It must be quick.
+        capture: CaptureFn,
+    },
     /// Starts a job that makes all waiting deliveries of the webhook dead letters.
     Abandon {
         /// The webhook.
@@ -250,6 +259,15 @@ pub enum SettleCommand {
     },
     /// Flushes everything and stops settle.
     Stop,
+}
+
+/// A function that settle calls between two batches of messages.
+pub struct CaptureFn(pub Box<dyn FnOnce(usize) + Send>);
+
+impl fmt::Debug for CaptureFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CaptureFn")
+    }
 }
 
 /// The reason why a webhook is disabled.

@@ -70,7 +70,7 @@ pub use delivery_backend::{
 pub use error::{Error, ErrorKind};
 pub use page::{ListPage, PageRequest};
 pub use reference::{SourceRef, WebhookRef};
-pub use statistics_backend::{BreakerState, StatisticsBackend};
+pub use statistics_backend::{BreakerState, StatisticsBackend, WebhookCounts};
 pub use stored_response::{ResponseRecorder, ResponseStore};
 pub use test_delivery::{TestDelivery, TestDeliveryResult, TestRefused, TestSender};
 pub use version::ExpectedVersion;

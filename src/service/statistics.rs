@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::access::{may_see_live, tenant_of};
-use super::{BreakerState, Error, ErrorKind, Operation, Service, StatisticsBackend, WebhookRef};
-use crate::limits::{CHECKPOINT_LIST_MAX, QUEUE_COUNT_MAX, STATS_HOURS, STATS_SHOWN_TYPES_MAX, STATS_WEBHOOKS_MAX};
+use super::{BreakerState, Error, ErrorKind, Operation, Service, StatisticsBackend, WebhookCounts, WebhookRef};
+use crate::limits::{QUEUE_COUNT_MAX, STATS_HOURS, STATS_SHOWN_TYPES_MAX, STATS_WEBHOOKS_MAX};
 use crate::model::{Principal, Role, Timestamp, Visibility, WebhookNo, WebhookStatus};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
@@ -77,8 +77,7 @@ enum StatisticsScope {
 }
 
 impl Service {
-    /// Returns the statistics of a webhook. Waiting deliveries are counted now; the other values cover attempts that
-    /// have ended.
+    /// Returns the statistics of a webhook. All of them but the breaker's state are of the same moment.
     ///
     /// # Errors
     /// If the role is too low, the webhook does not exist for the caller, or the statistics cannot be read.
@@ -89,15 +88,14 @@ impl Service {
     ) -> Result<WebhookStatistics, Error> {
         Operation::ReadStatistics.permit(principal.role)?;
         let webhook = self.live_webhook(principal, of)?;
-        let outstanding = self.deliveries.sync(Some(webhook.no), None, CHECKPOINT_LIST_MAX).await?.len();
         let (now, steady) = (self.clock.now(), self.clock.steady());
         let (first, last) = day_until(now);
-        let no = webhook.no;
-        let read = move |statistics: &dyn StatisticsBackend| {
-            let hours = statistics.hours(StatsScope::Webhooks(&[no]), first, last)?;
-            Ok((hours, statistics.waiting(no, QUEUE_COUNT_MAX)?, statistics.totals(no), statistics.breaker(no)))
+        let counts = {
+            let _turn = self.reads.acquire().await.map_err(|_| unreadable())?;
+            self.statistics.of_webhook(webhook.no, first, last, QUEUE_COUNT_MAX).await?
         };
-        let (rows, waiting, totals, breaker) = self.read_statistics(read).await?;
+        let WebhookCounts { totals, waiting, waiting_is_minimum, hours: rows } = counts;
+        let breaker = self.statistics.breaker(webhook.no);
         // Totals use the scheduling clock, which may differ from the wall clock.
         let failing_since = totals.failing_since.map(|since| {
             let ms = i64::try_from(steady.since(since).as_millis()).unwrap_or(i64::MAX);
@@ -111,8 +109,8 @@ impl Service {
             health: health(webhook.status, breaker, &recent, failing_since.is_some()),
             webhook,
             breaker,
-            queue_depth: outstanding + waiting,
-            queue_depth_is_minimum: waiting == QUEUE_COUNT_MAX,
+            queue_depth: waiting,
+            queue_depth_is_minimum: waiting_is_minimum,
             totals,
             failing_since,
             hours,
@@ -154,10 +152,9 @@ impl Service {
         &self,
         read: impl FnOnce(&dyn StatisticsBackend) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let failed = || Error::new(ErrorKind::Internal, "the figures could not be read");
-        let _turn = self.reads.acquire().await.map_err(|_| failed())?;
+        let _turn = self.reads.acquire().await.map_err(|_| unreadable())?;
         let statistics = Arc::clone(&self.statistics);
-        tokio::task::spawn_blocking(move || read(&*statistics)).await.map_err(|_| failed())?
+        tokio::task::spawn_blocking(move || read(&*statistics)).await.map_err(|_| unreadable())?
     }
 }
 
@@ -171,6 +168,10 @@ fn scope(registry: &Registry, principal: &Principal, tenant: Option<&str>) -> St
     let webhooks = registry.newest(Some(tenant), WebhookNo(u32::MAX));
     let seen = webhooks.filter(|webhook| may_see_live(principal, webhook));
     StatisticsScope::Webhooks(seen.take(STATS_WEBHOOKS_MAX).map(|webhook| webhook.no).collect())
+}
+
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Internal, "the figures could not be read")
 }
 
 /// The last 24 hours, the current hour included.

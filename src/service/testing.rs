@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use super::{
     BackendResult, BoxFuture, BreakerState, DeadLetter, Delivery, DeliveryBackend, Replay, ReplayScope, RowBatch,
     Service, ServiceParts, StatisticsBackend, TestDelivery, TestDeliveryResult, TestRefused, TestSender, UrlProblem,
+    WebhookCounts,
 };
 use crate::handoff::{AttemptOutcome, ReplayFilter, RetryResult, TestAttempt};
 use crate::inbound::source::Rejections;
@@ -302,8 +303,16 @@ pub(crate) struct TestStatistics {
 }
 
 impl StatisticsBackend for TestStatistics {
-    fn totals(&self, _: WebhookNo) -> WebhookStats {
-        *self.totals.lock().unwrap()
+    fn of_webhook(
+        &self,
+        webhook: WebhookNo,
+        first: Hour,
+        last: Hour,
+        _: usize,
+    ) -> BoxFuture<'_, BackendResult<WebhookCounts>> {
+        let hours = self.hours(StatsScope::Webhooks(&[webhook]), first, last);
+        let totals = *self.totals.lock().unwrap();
+        Box::pin(async move { Ok(WebhookCounts { totals, waiting: 4, waiting_is_minimum: false, hours: hours? }) })
     }
 
     fn hours(&self, of: StatsScope<'_>, first: Hour, last: Hour) -> BackendResult<BTreeMap<Hour, HourlyStatsRow>> {
@@ -325,10 +334,6 @@ impl StatisticsBackend for TestStatistics {
             StatsScope::AllTenants => tenants.iter().for_each(|((_, hour), row)| add(*hour, row)),
         }
         Ok(found)
-    }
-
-    fn waiting(&self, _: WebhookNo, _: usize) -> BackendResult<usize> {
-        Ok(3)
     }
 
     fn breaker(&self, _: WebhookNo) -> BreakerState {

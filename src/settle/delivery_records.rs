@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::shared_stats::SharedStats;
-use crate::handoff::{ReplayFilter, RetryResult, SettleCommand, SettleHandle, ToSettle};
+use crate::handoff::{CaptureFn, ReplayFilter, RetryResult, SettleCommand, SettleHandle, ToSettle};
 use crate::limits::SETTLE_REPLY_WAIT;
 use crate::model::{Attempt, DeliveryId, EventHead, EventId, Timestamp, WebhookNo};
 use crate::runtime::Metrics;
 use crate::storage::delivery::{
     DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryReader, DeliveryRecord, Hour, HourlyStatsRow, Job,
-    LookupError, OutboxRow, StatsScope, WebhookStats,
+    LookupError, OutboxRow, StatisticsView, StatsScope, UnflushedStats, WebhookStats,
 };
 use crate::storage::{IdempotencyKey, NumberedResponse, ReadLog, StoredResponse};
 
@@ -27,6 +27,35 @@ pub struct DeliveryRecords {
     shared_stats: Arc<SharedStats>,
     depth: Arc<BacklogDepth>,
     handle: SettleHandle,
+}
+
+/// The statistics of a webhook, all at the same moment.
+#[derive(Debug)]
+pub struct StatisticsSnapshot {
+    webhook: WebhookNo,
+    first: Hour,
+    last: Hour,
+    /// The number of accepted deliveries in memory that are not settled.
+    outstanding: usize,
+    totals: WebhookStats,
+    recent: UnflushedStats,
+    view: Result<Box<dyn StatisticsView>, LookupError>,
+}
+
+impl StatisticsSnapshot {
+    /// The statistics since the webhook's creation.
+    pub fn totals(&self) -> WebhookStats {
+        self.totals
+    }
+
+    /// Reads the store: the number of deliveries that are not settled, with rows counted up to `most_rows`, whether
+    /// there may be more, and the statistics of each hour. Hours without statistics are left out.
+    pub fn read(self, most_rows: usize) -> Result<(usize, bool, BTreeMap<Hour, HourlyStatsRow>), LookupError> {
+        let view = self.view?;
+        let rows = view.rows_of(self.webhook, most_rows)?;
+        let hours = view.hourly_stats(StatsScope::Webhooks(&[self.webhook]), self.first, self.last, &self.recent)?;
+        Ok((self.outstanding + rows, rows == most_rows, hours))
+    }
 }
 
 /// The size of the backlog, as of the last flush.
@@ -138,9 +167,20 @@ impl DeliveryRecords {
         self.reader.stored_response(hash, now)
     }
 
-    /// The number of deliveries of a webhook that have a row, counted up to `most`.
-    pub fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {
-        self.reader.rows_of(webhook, most)
+    /// Waits for a flush, then takes a snapshot of a webhook's statistics from `first` to `last`, both included. `None`
+    /// if settle has ended or does not answer within [`SETTLE_REPLY_WAIT`].
+    pub async fn snapshot(&self, webhook: WebhookNo, first: Hour, last: Hour) -> Option<StatisticsSnapshot> {
+        let (shared_stats, reader) = (Arc::clone(&self.shared_stats), Arc::clone(&self.reader));
+        self.ask(|reply| {
+            let capture = move |outstanding| {
+                let (totals, recent) = shared_stats.of_webhook(webhook, first, last);
+                let view = reader.statistics_view();
+                // The caller may be gone.
+                let _ = reply.send(StatisticsSnapshot { webhook, first, last, outstanding, totals, recent, view });
+            };
+            SettleCommand::Capture { webhook, capture: CaptureFn(Box::new(capture)) }
+        })
+        .await
     }
 
     /// Outbox rows: the first `limit` operational events after the row `after` that are not yet in the log.

@@ -130,6 +130,10 @@ impl SettleState {
             let deliveries = newest.take(sync.limit).collect();
             outputs.push(SettleOutput::Reply(CommandReply::Outstanding(sync.reply, deliveries)));
         }
+        for (webhook, capture) in replies.captures.drain(..) {
+            let outstanding = self.outstanding.newest_first(Some(webhook), None).count();
+            outputs.push(SettleOutput::Reply(CommandReply::Captured(capture, outstanding)));
+        }
         if !replies.refills.is_empty() {
             let unwritten = self.wide_events().into_iter().map(|(_, event)| event).min();
             let query = replies.refills.iter();

@@ -47,7 +47,7 @@ mod tests;
 mod too_costly_tests;
 
 pub use callbacks::{AbandonReasonFn, Callbacks, ComposeEventFn, ReplayTargets};
-pub use delivery_records::{DeliveryRecords, ResponseToStore};
+pub use delivery_records::{DeliveryRecords, ResponseToStore, StatisticsSnapshot};
 pub use error::SettleError;
 pub use open::{OpenSettleError, OpenedStore, SettleDeps, open};
 pub use policy::decide;

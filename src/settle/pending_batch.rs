@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::step::CommandReply;
-use crate::handoff::Refill;
+use crate::handoff::{CaptureFn, Refill};
 use crate::model::{EventId, WebhookNo};
 use crate::runtime::IngestPermit;
 use crate::storage::delivery::{Flush, Flushed, RetryResult};
@@ -28,6 +28,7 @@ pub(super) struct PendingBatch {
 pub(super) struct PendingReplies {
     pub(super) refills: Vec<Refill>,
     pub(super) syncs: Vec<SyncReply>,
+    pub(super) captures: Vec<(WebhookNo, CaptureFn)>,
     pub(super) job_replies: Vec<(oneshot::Sender<u64>, u64)>,
     pub(super) cancel_replies: Vec<(oneshot::Sender<bool>, bool)>,
     /// Replays of named dead letters, in the order of [`Flushed::recovered`].
@@ -62,7 +63,8 @@ pub(super) struct SyncReply {
 impl PendingReplies {
     /// Whether a reply waits that needs no write.
     pub(super) fn is_waited_for(&self) -> bool {
-        !self.refills.is_empty() || !self.syncs.is_empty() || !self.cancel_replies.is_empty()
+        let is_asked = !self.syncs.is_empty() || !self.captures.is_empty();
+        is_asked || !self.refills.is_empty() || !self.cancel_replies.is_empty()
     }
 
     /// Passes the replies that a durable flush answers to `give`.

@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::hourly_stats::HourlyStatsBuffer;
 use super::webhook_stats::StatsTable;
 use crate::model::WebhookNo;
-use crate::storage::delivery::{DeliveryReader, Hour, HourlyStatsRow, LookupError, StatsScope, WebhookStats};
+use crate::storage::delivery::{
+    DeliveryReader, Hour, HourlyStatsRow, LookupError, StatsScope, UnflushedStats, WebhookStats,
+};
 
 /// The statistics behind a lock.
 #[derive(Debug, Default)]
@@ -37,6 +39,12 @@ impl SharedStats {
     /// The statistics of a webhook.
     pub(super) fn stats(&self, webhook: WebhookNo) -> WebhookStats {
         self.lock().stats.get(webhook)
+    }
+
+    /// The statistics of a webhook, and those of the hours from `first` to `last` that may not be on the disk.
+    pub(super) fn of_webhook(&self, webhook: WebhookNo, first: Hour, last: Hour) -> (WebhookStats, UnflushedStats) {
+        let counts = self.lock();
+        (counts.stats.get(webhook), counts.hours.recent(StatsScope::Webhooks(&[webhook]), first, last))
     }
 
     /// The statistics of the hours from `first` to `last`, both included. Hours without statistics are left out.

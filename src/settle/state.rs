@@ -236,6 +236,7 @@ impl SettleState {
             SettleCommand::Sync { webhook, event, limit, reply } => {
                 self.pending.replies.syncs.push(SyncReply { webhook, event, limit, reply });
             }
+            SettleCommand::Capture { webhook, capture } => self.pending.replies.captures.push((webhook, capture)),
             SettleCommand::Abandon { webhook, reason } => {
                 self.add_job(JobKind::Abandon { webhook, reason }, None);
             }

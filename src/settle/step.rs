@@ -6,7 +6,7 @@
 use tokio::sync::oneshot;
 
 use super::replay::ReplayStepRequest;
-use crate::handoff::{DisableReason, ToSettle, ToShard};
+use crate::handoff::{CaptureFn, DisableReason, ToSettle, ToShard};
 use crate::model::{EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::{Flush, Flushed, RetryResult};
 
@@ -62,6 +62,8 @@ pub(super) enum CommandReply {
     Cancelled(oneshot::Sender<bool>, bool),
     /// The result of a manual retry.
     Retried(oneshot::Sender<RetryResult>, RetryResult),
+    /// The number of outstanding deliveries of a webhook.
+    Captured(CaptureFn, usize),
     /// The outstanding deliveries.
     Outstanding(oneshot::Sender<Vec<(EventId, WebhookNo)>>, Vec<(EventId, WebhookNo)>),
 }
@@ -73,6 +75,7 @@ impl CommandReply {
             Self::Count(reply, count) => drop(reply.send(count)),
             Self::Cancelled(reply, is_cancelled) => drop(reply.send(is_cancelled)),
             Self::Retried(reply, retried) => drop(reply.send(retried)),
+            Self::Captured(capture, outstanding) => (capture.0)(outstanding),
             Self::Outstanding(reply, deliveries) => drop(reply.send(deliveries)),
         }
     }

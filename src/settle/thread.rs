@@ -185,7 +185,7 @@ fn items_of(message: &ToSettle) -> usize {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use super::super::testing::{MemoryLog, World, permit};
+    use super::super::testing::{MemoryLog, World, head, permit};
     use super::super::{Callbacks, ReplayTargets, SettleDeps, SettleRetentionRefs};
     use super::*;
     use crate::filter::EventFields;
@@ -194,8 +194,8 @@ mod tests {
         Decision, DeliveryId, DeliveryStatus, EventId, MatchedWebhooks, Timestamp, WebhookNo, Webhooks,
     };
     use crate::runtime::{Clock, Metrics};
-    use crate::storage::delivery::JobState;
     use crate::storage::delivery::testing::{BROKEN, MemoryDisk, attempt};
+    use crate::storage::delivery::{Hour, JobState};
 
     struct Thread {
         disk: Arc<MemoryDisk>,
@@ -245,15 +245,17 @@ mod tests {
         }
 
         fn deliver(&self, id: DeliveryId) {
-            let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
-            let settled =
-                SettledDelivery { webhook: id.webhook, event: id.event, attempt, decision, head: bytes::Bytes::new() };
-            self.running.handle.send(ToSettle::Settled(vec![settled]));
+            self.running.handle.send(ToSettle::Settled(vec![delivered(id, bytes::Bytes::new())]));
         }
 
         fn status(&self, id: DeliveryId) -> Option<DeliveryStatus> {
             self.running.records.delivery(id).unwrap().map(|record| record.status)
         }
+    }
+
+    fn delivered(id: DeliveryId, head: bytes::Bytes) -> SettledDelivery {
+        let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
+        SettledDelivery { webhook: id.webhook, event: id.event, attempt, decision, head }
     }
 
     #[tokio::test]
@@ -278,6 +280,34 @@ mod tests {
         let thread = start(disk.crash());
         assert_eq!(thread.status(one), Some(DeliveryStatus::Delivered));
         assert_eq!(thread.status(two), Some(DeliveryStatus::Pending));
+        assert!(thread.running.stop());
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_counts_each_delivery_once_while_deliveries_end() {
+        const DELIVERIES: u64 = 400;
+        let thread = start(MemoryDisk::new());
+        let ids: Vec<_> = (1..=u128::from(DELIVERIES)).map(|n| thread.announce(n)).collect();
+        thread.running.handle.send(ToSettle::Spill(ids.iter().step_by(2).map(|id| (id.webhook, id.event)).collect()));
+        let hour = Hour::of(Timestamp::from_millis(1_000));
+        let handle = thread.running.handle.clone();
+        let delivering = std::thread::spawn(move || {
+            for id in ids {
+                handle.send(ToSettle::Settled(vec![delivered(id, head("order.paid"))]));
+            }
+        });
+        loop {
+            let snapshot = thread.running.records.snapshot(WebhookNo(1), hour, hour).await.unwrap();
+            let delivered = snapshot.totals().delivered;
+            let (waiting, is_minimum, hours) = snapshot.read(1_000).unwrap();
+            let of_hour = hours.get(&hour).map_or(0, |row| u64::from(row.sum().delivered));
+            assert!(!is_minimum);
+            assert_eq!((delivered + waiting as u64, of_hour), (DELIVERIES, delivered));
+            if delivered == DELIVERIES {
+                break;
+            }
+        }
+        delivering.join().unwrap();
         assert!(thread.running.stop());
     }
 

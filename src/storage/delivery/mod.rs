@@ -96,8 +96,8 @@ pub trait DeliveryReader: fmt::Debug + Send + Sync + 'static {
     /// Returns a dead letter, or `None` if there is none.
     fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetterRecord>, LookupError>;
 
-    /// Counts a webhook's deliveries that have a row, up to `most`.
-    fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError>;
+    /// Opens a view of the store as it is now, for a webhook's statistics. Quick: nothing is read yet.
+    fn statistics_view(&self) -> Result<Box<dyn StatisticsView>, LookupError>;
 
     /// Returns the oldest event that has a row, over at most `webhooks` webhooks with rows.
     fn oldest(&self, webhooks: usize) -> Result<Option<EventId>, LookupError>;
@@ -145,6 +145,22 @@ pub trait DeliveryReader: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the number of rows of each table.
     fn counts(&self) -> Result<TableCounts, LookupError>;
+}
+
+/// A view of the store at one moment.
+pub trait StatisticsView: fmt::Debug + Send {
+    /// Counts a webhook's deliveries that have a row, up to `most`.
+    fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError>;
+
+    /// Returns the statistics of the hours from `first` to `last`, both inclusive. An hour without statistics is
+    /// missing. `recent` is what memory contained at the moment of the view.
+    fn hourly_stats(
+        &self,
+        of: StatsScope<'_>,
+        first: Hour,
+        last: Hour,
+        recent: &UnflushedStats,
+    ) -> Result<BTreeMap<Hour, HourlyStatsRow>, LookupError>;
 }
 
 /// The state that a start loads.

@@ -1,6 +1,7 @@
 //! Reads state.redb and the files of the history.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use redb::{Error, ReadTransaction, ReadableTableMetadata};
@@ -17,8 +18,8 @@ use crate::storage::delivery::dead_letter::is_expired;
 use crate::storage::delivery::rows::PendingRow;
 use crate::storage::delivery::{
     DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryReader, DeliveryRecord, Hour, HourlyStatsRow, Job, JobKind,
-    LookupError, OutboxRow, RefillReply, RefillRequest, StatsScope, StoredBacklog, TableCounts, UnflushedStats,
-    WebhookFailureState, WidePart,
+    LookupError, OutboxRow, RefillReply, RefillRequest, StatisticsView, StatsScope, StoredBacklog, TableCounts,
+    UnflushedStats, WebhookFailureState, WidePart,
 };
 use crate::storage::file::RedbFile;
 use crate::storage::{StoredResponse, idempotency};
@@ -56,6 +57,33 @@ impl RedbDeliveryReader {
             }
             Ok((rows, dead))
         })
+    }
+}
+
+/// A read transaction of state.redb.
+struct RedbStatisticsView(ReadTransaction);
+
+impl fmt::Debug for RedbStatisticsView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedbStatisticsView")
+    }
+}
+
+impl StatisticsView for RedbStatisticsView {
+    fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {
+        let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
+        let table = self.0.open_table(PENDING).map_err(Error::from)?;
+        Ok(table.range::<&DeliveryKey>(&first..=&last).map_err(Error::from)?.take(most).count())
+    }
+
+    fn hourly_stats(
+        &self,
+        of: StatsScope<'_>,
+        first: Hour,
+        last: Hour,
+        recent: &UnflushedStats,
+    ) -> Result<BTreeMap<Hour, HourlyStatsRow>, LookupError> {
+        Ok(hourly_stats::read(&self.0, of, first, last, recent)?)
     }
 }
 
@@ -102,9 +130,8 @@ impl DeliveryReader for RedbDeliveryReader {
         self.read(|txn| idempotency::find(txn, hash, now))
     }
 
-    fn rows_of(&self, webhook: WebhookNo, most: usize) -> Result<usize, LookupError> {
-        let (first, last) = (key(webhook, EventId::MIN), key(webhook, EventId::MAX));
-        self.read(|txn| Ok(txn.open_table(PENDING)?.range::<&DeliveryKey>(&first..=&last)?.take(most).count()))
+    fn statistics_view(&self) -> Result<Box<dyn StatisticsView>, LookupError> {
+        Ok(Box::new(RedbStatisticsView(self.state.begin_read()?)))
     }
 
     fn oldest(&self, webhooks: usize) -> Result<Option<EventId>, LookupError> {
