@@ -286,6 +286,8 @@ pub enum StatusChange {
     Disabled(Option<DisableReason>),
     /// The webhook was disabled and is enabled again.
     Resumed,
+    /// The webhook was paused or inactive and is active again, or it has another URL. It was not disabled.
+    Restarted,
     /// The webhook was deleted.
     Removed,
 }

@@ -316,6 +316,9 @@ pub const UPLOAD_PARTS_MAX: usize = 1;
 /// Blocking reads of the stores that the management API makes at the same time. Further reads wait.
 pub const API_READS_AT_ONCE: usize = 16;
 
+/// The most periods in which the server was off that are remembered for the failure time of webhooks.
+pub const DOWNTIMES_MAX: usize = 128;
+
 /// Highest count of a webhook's waiting deliveries. Counting more would be a long read of the state.
 pub const QUEUE_COUNT_MAX: usize = 100_000;
 /// Webhooks whose statistics are added up for a caller that may not see all of the tenant's webhooks. The newest are

@@ -194,7 +194,12 @@ async fn shards_and_settle_are_informed_of_changes() {
     }
     assert!(shards.iter_mut().all(|shard| shard.try_recv().is_err()), "a new webhook concerns no shard yet");
     let paused = WebhookSettings { status: WebhookStatus::Paused, ..webhooks[0].settings.clone() };
-    writer.replace(WebhookNo(0), 1, paused).await.unwrap();
+    writer.replace(WebhookNo(0), 1, paused.clone()).await.unwrap();
+    let inactive = WebhookSettings { status: WebhookStatus::Inactive, ..paused };
+    writer.replace(WebhookNo(0), 2, inactive).await.unwrap();
+    writer.replace(WebhookNo(0), 3, webhooks[0].settings.clone()).await.unwrap();
+    let endpoint = Endpoint { url: "https://other.example/".into(), ..webhooks[0].settings.endpoint.clone() };
+    writer.replace(WebhookNo(0), 4, WebhookSettings { endpoint, ..webhooks[0].settings.clone() }).await.unwrap();
     assert!(writer.disable(WebhookNo(1), DisableReason::Gone) && writer.disable(WebhookNo(1), DisableReason::Failing));
     writer.remove(WebhookNo(3), None).await.unwrap();
     assert!(writer.disable(WebhookNo(3), DisableReason::Gone), "of a removed webhook it is no fault");
@@ -207,7 +212,7 @@ async fn shards_and_settle_are_informed_of_changes() {
             heard.extend(changed.into_iter().map(|no| (at, no.0)));
         }
     }
-    assert_eq!(heard, [(0, 0), (1, 1), (1, 3)]);
+    assert_eq!(heard, [(0, 0), (0, 0), (0, 0), (0, 0), (1, 1), (1, 3)]);
     let (mut abandoned, mut changes) = (Vec::new(), Vec::new());
     for message in settle.try_iter() {
         match message {
@@ -217,7 +222,9 @@ async fn shards_and_settle_are_informed_of_changes() {
         }
     }
     assert_eq!(abandoned, [(1, DeadReason::Disabled), (3, DeadReason::Removed)]);
-    assert_eq!(changes, [(1, StatusChange::Disabled(Some(DisableReason::Gone))), (3, StatusChange::Removed)]);
+    let restarted = (0, StatusChange::Restarted);
+    let disabled = (1, StatusChange::Disabled(Some(DisableReason::Gone)));
+    assert_eq!(changes, [restarted, restarted, disabled, (3, StatusChange::Removed)]);
     let registry = running.shared.load();
     assert_eq!(registry.webhook(WebhookNo(1)).map(|w| (w.status, w.version)), Some((WebhookStatus::Failed, 2)));
     assert_eq!(registry.abandon_reason(WebhookNo(1)), Some(DeadReason::Disabled));

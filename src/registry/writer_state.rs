@@ -191,6 +191,8 @@ impl WriterState {
                 }
                 if old.status == WebhookStatus::Failed && webhook.status != WebhookStatus::Failed {
                     batch.status_changes.push((no, StatusChange::Resumed));
+                } else if restarts_attempts(&old, &webhook) {
+                    batch.status_changes.push((no, StatusChange::Restarted));
                 }
                 let (action, changed) = change_of(&old, &webhook);
                 batch.audit_webhook(action, &webhook, changed);
@@ -288,6 +290,12 @@ impl ChangeBatch {
         self.rows.push(RegistryRow::Webhook(Box::new(webhook_record(&webhook))));
         webhook
     }
+}
+
+/// Whether attempts begin anew with a change: the webhook is active again, or has another URL.
+fn restarts_attempts(old: &Webhook, new: &Webhook) -> bool {
+    let is_active = |webhook: &Webhook| webhook.status == WebhookStatus::Active;
+    (is_active(new) && !is_active(old)) || old.endpoint.url != new.endpoint.url
 }
 
 /// The webhook, if it exists and has this version.

@@ -26,8 +26,8 @@ use crate::handoff::{SettleHandle, SettledDelivery, Shards, ToSettle};
 use crate::model::{DeadReason, Decision, EventHead, EventId, MatchedWebhooks, Timestamp};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::delivery::{
-    ChangeKind, Checkpoint, DeliveryStore, Flush, FlushError, Job, JobKind, LoadedState, LookupError, NewDeadLetter,
-    OpenStoreError as StoreError, TableCounts,
+    ChangeKind, Checkpoint, DeliveryStore, Flush, FlushError, HighWaterMarks, Job, JobKind, LoadedState, LookupError,
+    NewDeadLetter, OpenStoreError as StoreError, TableCounts,
 };
 use crate::storage::{ReadError, ReadLog};
 
@@ -200,10 +200,17 @@ impl OpenedStore {
         handle: SettleHandle,
     ) -> Result<(Driver, DeliveryRecords), LookupError> {
         let DriverDeps { shards, clock, log, metrics, callbacks, replay_requests } = deps;
-        let LoadedState { marks, checkpoint, jobs, stats, hourly_stats_number, webhook_health, outbox } = self.loaded;
+        let LoadedState { marks, mut downtimes, checkpoint, jobs, stats, hourly_stats_number, webhook_health, outbox } =
+            self.loaded;
+        // The last flush was the last sign of the program before this one.
+        if marks != HighWaterMarks::default() {
+            downtimes.push(marks.steady, clock.steady());
+        }
         let reader = self.store.reader();
-        let mut counts =
-            LiveStats { stats: StatsTable::new(stats), hours: HourlyStatsBuffer::after(hourly_stats_number) };
+        let mut counts = LiveStats {
+            stats: StatsTable::new(stats, downtimes),
+            hours: HourlyStatsBuffer::after(hourly_stats_number),
+        };
         counts.stats.count_dead(&self.recovered.iter().map(|outcome| outcome.webhook).collect::<Vec<_>>());
         let (shared_stats, depth) = (Arc::new(SharedStats::new(counts)), Arc::<BacklogDepth>::default());
         let records = DeliveryRecords::new(Arc::clone(&reader), Arc::clone(&shared_stats), Arc::clone(&depth), handle);
@@ -235,6 +242,8 @@ impl OpenedStore {
             callbacks: callbacks.clone(),
             stopping: false,
         };
+        // The flush that moves the marks also stores the period between them.
+        state.pending.flush.downtimes = Some(state.shared_stats.lock().stats.downtimes().clone());
         state.begin()?;
         state.report_too_costly(&self.recovered);
         let driver = Driver { state, store: self.store, shards, clock, callbacks, replay_requests, under_way: None };

@@ -221,6 +221,13 @@ impl World {
         Self::start(self.disk, self.log, self.clock, self.abandoned, self.last)
     }
 
+    /// Stops cleanly and starts again after this time.
+    pub(super) async fn off_for(mut self, time: Duration) -> Self {
+        self.driver.finish().unwrap();
+        tokio::time::advance(time).await;
+        Self::start(self.disk, self.log, self.clock, self.abandoned, self.last)
+    }
+
     /// Starts from the durable state.
     pub(super) fn crash(self) -> Self {
         Self::start(self.disk.crash(), self.log, self.clock, self.abandoned, self.last)

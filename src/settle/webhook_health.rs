@@ -140,6 +140,8 @@ impl SettleState {
                     self.emit(webhook, HealthEventKind::Recovered { was_disabled: true });
                 }
             }
+            // No attempt was possible before, so the time of earlier failures does not count.
+            StatusChange::Restarted => stats.reset_failing(webhook),
             StatusChange::Removed => _ = self.health.set(webhook, None),
         }
         self.pending.items += 1;
@@ -191,7 +193,7 @@ impl SettleState {
     fn check_failing(&mut self, webhook: WebhookNo, attempt: &Attempt, stats: &StatsTable) {
         let Some(since) = stats.get(webhook).failing_since else { return };
         let after = (self.callbacks.disable_after)(webhook).unwrap_or(self.options.disable_after);
-        let failing_for = self.now.steady.since(since);
+        let failing_for = stats.uptime_since(since, self.now.steady);
         let Some(percent) = percent_reached(failing_for, after) else { return };
         let health_state = WebhookFailureState::Failing(percent);
         if self.health.states.get(&webhook).is_some_and(|before| *before >= health_state) {
@@ -200,9 +202,9 @@ impl SettleState {
         self.health.set(webhook, Some(health_state));
         self.pending.items += 1;
         let now = self.now.wall;
-        let ms = i64::try_from(failing_for.as_millis()).unwrap_or(i64::MAX);
+        let ms = i64::try_from(self.now.steady.since(since).as_millis()).unwrap_or(i64::MAX);
         let since = Timestamp::from_millis(now.as_millis().saturating_sub(ms));
-        let disabled_at = since.plus(after);
+        let disabled_at = now.plus(after.saturating_sub(failing_for));
         self.emit(webhook, HealthEventKind::Failing { percent, since, disabled_at, attempt });
     }
 
@@ -367,6 +369,47 @@ mod tests {
         fail(&mut world);
         world.flush();
         assert!(world.disabled.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_before_a_restart_of_attempts_is_no_failure() {
+        let mut world = World::new();
+        fail(&mut world);
+        tokio::time::advance(23 * HOUR).await;
+        registry_changed(&mut world, StatusChange::Restarted);
+        assert!(emitted(&world).is_empty());
+        fail(&mut world);
+        tokio::time::advance(2 * HOUR).await;
+        fail(&mut world);
+        world.flush();
+        assert!(world.disabled.lock().unwrap().is_empty());
+    }
+
+    /// The test's webhooks are disabled after 24 hours of failure.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_the_server_was_off_does_not_disable_over_any_number_of_restarts() {
+        let mut world = World::new();
+        fail(&mut world);
+        world.flush();
+        for _ in 0..3 {
+            world = world.off_for(6 * 24 * HOUR).await;
+            fail(&mut world);
+            world.flush();
+            assert!(emitted(&world).is_empty() && world.disabled.lock().unwrap().is_empty());
+            // A crash loses nothing of the periods before.
+            world = world.crash();
+        }
+        tokio::time::advance(23 * HOUR).await;
+        fail(&mut world);
+        world.flush();
+        assert_eq!(emitted(&world), [FAILING]);
+        let rows = outbox(&world);
+        assert!(rows[0].contains("percent: 90"), "{rows:?}");
+        assert!(world.disabled.lock().unwrap().is_empty());
+        tokio::time::advance(2 * HOUR).await;
+        fail(&mut world);
+        world.flush();
+        assert_eq!(*world.disabled.lock().unwrap(), [(WebhookNo(1), DisableReason::Failing)]);
     }
 
     #[tokio::test(start_paused = true)]

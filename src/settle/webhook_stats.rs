@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::handoff::SettledDelivery;
 use crate::model::{Decision, Timestamp, WebhookNo};
-use crate::storage::delivery::WebhookStats;
+use crate::storage::delivery::{Downtimes, WebhookStats};
 
 /// The statistics of all webhooks.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct StatsTable {
     of: HashMap<WebhookNo, (WebhookStats, bool)>,
     dirty: Vec<WebhookNo>,
     written: Timestamp,
+    /// When the server was off since the first of these failures.
+    downtimes: Downtimes,
 }
 
 /// A flush writes up to this many changed rows at once.
@@ -26,10 +28,24 @@ const ROWS_PER_FLUSH: usize = 64;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 impl StatsTable {
-    /// Starts with the rows of the store.
-    pub(super) fn new(rows: impl IntoIterator<Item = (WebhookNo, WebhookStats)>) -> Self {
-        let of = rows.into_iter().map(|(webhook, stats)| (webhook, (stats, false))).collect();
-        Self { of, ..Self::default() }
+    /// Starts with the rows and the downtimes of the store.
+    pub(super) fn new(rows: impl IntoIterator<Item = (WebhookNo, WebhookStats)>, mut downtimes: Downtimes) -> Self {
+        let of: HashMap<_, _> = rows.into_iter().map(|(webhook, stats)| (webhook, (stats, false))).collect();
+        match of.values().filter_map(|(stats, _)| stats.failing_since).min() {
+            Some(first) => downtimes.forget_before(first),
+            None => downtimes = Downtimes::default(),
+        }
+        Self { of, downtimes, ..Self::default() }
+    }
+
+    /// The periods in which the server was off, as far as a webhook's failure time needs them.
+    pub(super) fn downtimes(&self) -> &Downtimes {
+        &self.downtimes
+    }
+
+    /// The time since `since` in which the server was on.
+    pub(super) fn uptime_since(&self, since: Timestamp, now: Timestamp) -> Duration {
+        self.downtimes.uptime(since, now)
     }
 
     /// The statistics of a webhook.
@@ -48,7 +64,11 @@ impl StatsTable {
     ) {
         for outcome in settled {
             let stats = self.touch(outcome.webhook);
-            if count_outcome(stats, outcome, now, || disable_after(outcome.webhook)) {
+            count_outcome(stats, outcome, now);
+            let Some(since) = stats.failing_since else { continue };
+            let is_failure = outcome.attempt.as_ref().is_some_and(|attempt| attempt.error.is_some());
+            if is_failure && self.downtimes.uptime(since, now) >= disable_after(outcome.webhook) {
+                self.touch(outcome.webhook).failing_since = Some(now);
                 failing(outcome.webhook);
             }
         }
@@ -95,32 +115,22 @@ impl StatsTable {
     }
 }
 
-/// Counts one outcome. Returns whether the webhook has now failed for `disable_after`.
-fn count_outcome(
-    stats: &mut WebhookStats,
-    outcome: &SettledDelivery,
-    now: Timestamp,
-    disable_after: impl FnOnce() -> Duration,
-) -> bool {
+/// Counts one outcome.
+fn count_outcome(stats: &mut WebhookStats, outcome: &SettledDelivery, now: Timestamp) {
     match outcome.decision {
         Decision::Delivered => stats.delivered += 1,
         Decision::Dead(_) => stats.dead += 1,
         Decision::Retry { .. } => {}
     }
-    let Some(attempt) = &outcome.attempt else { return false };
+    let Some(attempt) = &outcome.attempt else { return };
     if attempt.error.is_none() {
         stats.last_success = Some(attempt.at);
         stats.failing_since = None;
-        return false;
+    } else {
+        stats.failed_attempts += 1;
+        stats.last_failure = Some(attempt.at);
+        stats.failing_since.get_or_insert(now);
     }
-    stats.failed_attempts += 1;
-    stats.last_failure = Some(attempt.at);
-    let since = *stats.failing_since.get_or_insert(now);
-    let too_long = now.since(since) >= disable_after();
-    if too_long {
-        stats.failing_since = Some(now);
-    }
-    too_long
 }
 
 #[cfg(test)]
@@ -140,31 +150,66 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_failing_time_runs_from_the_first_failure_to_the_next_success() {
-        let mut stats = WebhookStats::default();
-        let (never, at) = (|| Duration::MAX, Timestamp::from_millis);
-        let failure = || settled(failed(1, 500), Decision::Retry { at: at(1) });
-        count_outcome(&mut stats, &failure(), at(1_000), never);
-        count_outcome(&mut stats, &failure(), at(101_000), never);
-        let failing_for = |stats: &WebhookStats| stats.failing_since.map(|since| at(101_000).since(since));
-        assert_eq!(failing_for(&stats), Some(Duration::from_secs(100)));
-        count_outcome(&mut stats, &settled(attempt(1), Decision::Delivered), at(101_000), never);
-        assert_eq!(failing_for(&stats), None);
+    fn failure() -> SettledDelivery {
+        settled(failed(1, 500), Decision::Retry { at: Timestamp::from_millis(1) })
+    }
+
+    fn success() -> SettledDelivery {
+        settled(attempt(1), Decision::Delivered)
+    }
+
+    /// Counts one outcome. Returns whether the webhook failed for 100 ms.
+    fn count(table: &mut StatsTable, outcome: SettledDelivery, at: i64) -> bool {
+        let mut is_failing = false;
+        let after = |_| Duration::from_millis(100);
+        table.count(&[outcome], Timestamp::from_millis(at), after, |_| is_failing = true);
+        is_failing
     }
 
     #[test]
     fn only_uninterrupted_failure_for_the_whole_time_disables() {
-        let mut stats = WebhookStats::default();
-        let long = || Duration::from_millis(100);
+        let mut table = StatsTable::default();
+        for (outcome, at, is_failing) in [
+            (failure(), 1_000, false),
+            (failure(), 1_099, false),
+            (success(), 1_099, false),
+            (failure(), 1_100, false),
+            (failure(), 1_200, true),
+            (failure(), 1_201, false),
+            (success(), 1_400, false),
+        ] {
+            assert_eq!(count(&mut table, outcome, at), is_failing, "{at}");
+        }
+        let stats = table.get(WebhookNo(1));
+        assert_eq!((stats.delivered, stats.failed_attempts, stats.failing_since), (2, 5, None));
+    }
+
+    #[test]
+    fn the_time_that_the_server_was_off_is_no_failure() {
+        let mut table = StatsTable::default();
+        count(&mut table, failure(), 1_000);
         let at = Timestamp::from_millis;
-        let failure = || settled(failed(1, 500), Decision::Retry { at: at(1) });
-        assert!(!count_outcome(&mut stats, &failure(), at(1_000), long));
-        assert!(!count_outcome(&mut stats, &failure(), at(1_099), long));
-        assert!(!count_outcome(&mut stats, &settled(attempt(1), Decision::Delivered), at(1_099), long));
-        assert!(!count_outcome(&mut stats, &failure(), at(1_100), long), "a success began it anew");
-        assert!(count_outcome(&mut stats, &failure(), at(1_200), long));
-        assert!(!count_outcome(&mut stats, &failure(), at(1_201), long), "said once");
-        assert_eq!((stats.delivered, stats.failed_attempts), (1, 5));
+        let mut downtimes = Downtimes::default();
+        downtimes.push(at(1_010), at(9_000));
+        let mut table = StatsTable::new([(WebhookNo(1), table.get(WebhookNo(1)))], downtimes);
+        assert!(!count(&mut table, failure(), 9_089), "99 ms on");
+        assert_eq!(table.get(WebhookNo(1)).failing_since, Some(at(1_000)), "shown as it was");
+        assert!(count(&mut table, failure(), 9_090));
+    }
+
+    #[test]
+    fn downtimes_are_kept_only_for_failures_before_them() {
+        let at = Timestamp::from_millis;
+        let mut downtimes = Downtimes::default();
+        downtimes.push(at(10), at(20));
+        downtimes.push(at(30), at(40));
+        let of = |failing_since| WebhookStats { failing_since, ..WebhookStats::default() };
+        let kept = |rows: &[WebhookStats]| {
+            let rows = rows.iter().enumerate().map(|(no, row)| (WebhookNo(no as u32), *row));
+            StatsTable::new(rows, downtimes.clone()).downtimes().encode().len() / 16
+        };
+        assert_eq!(kept(&[of(None), of(Some(at(25))), of(Some(at(35)))]), 1);
+        assert_eq!(kept(&[of(Some(at(5)))]), 2);
+        assert_eq!(kept(&[of(None)]), 0);
     }
 }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::{
-    Attempts, HourlyStats, Job, NewDeadLetter, RetryResult, WebhookBacklog, WebhookFailureState, WebhookStats,
+    Attempts, Downtimes, HourlyStats, Job, NewDeadLetter, RetryResult, WebhookBacklog, WebhookFailureState,
+    WebhookStats,
 };
 use crate::model::{DeadReason, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::storage::delivery::Hour;
@@ -61,6 +62,8 @@ pub struct Flush {
     pub admitted: Option<u64>,
     /// Responses to store for requests with an idempotency key whose changes are in this flush.
     pub responses: Vec<UnwrittenResponse>,
+    /// The periods in which the server was off, if they changed.
+    pub downtimes: Option<Downtimes>,
     /// The encoded checkpoint.
     pub checkpoint: Vec<u8>,
     /// The number of the next job.
@@ -318,6 +321,7 @@ impl Flush {
         self.outbox.clear();
         self.admitted = None;
         self.responses.clear();
+        self.downtimes = None;
         self.checkpoint.clear();
         self.is_last = false;
     }

@@ -10,6 +10,7 @@
 mod attempts;
 mod checkpoint;
 mod dead_letter;
+mod downtime;
 mod error;
 mod flush;
 mod hourly_stats;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 pub use attempts::Attempts;
 pub use checkpoint::{Checkpoint, HighWaterMarks};
 pub use dead_letter::{DeadLetterRecord, NewDeadLetter};
+pub use downtime::Downtimes;
 pub use error::{Cause, FlushError, LookupError, OpenStoreError};
 pub use flush::{
     AnswerCounts, ChangeKind, Expiry, Flush, Flushed, HourlyStatsUpdate, JobStep, Outbox, RecoveryTotal,
@@ -168,6 +170,8 @@ pub trait StatisticsView: fmt::Debug + Send {
 pub struct LoadedState {
     /// The high-water marks.
     pub marks: HighWaterMarks,
+    /// The periods in which the server was off.
+    pub downtimes: Downtimes,
     /// The checkpoint.
     pub checkpoint: Checkpoint,
     /// Jobs, in the order of their numbers.

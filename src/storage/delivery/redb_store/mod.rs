@@ -26,8 +26,8 @@ use redb::{Error, ReadTransaction, ReadableTable, TableError};
 pub(crate) use read::RedbDeliveryReader;
 
 use super::{
-    Checkpoint, DeliveryReader, DeliveryStore, Flush, FlushError, Flushed, HighWaterMarks, LoadedState, OpenStoreError,
-    WebhookStats,
+    Checkpoint, DeliveryReader, DeliveryStore, Downtimes, Flush, FlushError, Flushed, HighWaterMarks, LoadedState,
+    OpenStoreError, WebhookStats,
 };
 use crate::limits::{HISTORY_FILE_BYTES, STATE_CACHE_BYTES};
 use crate::model::{WebhookNo, file};
@@ -43,6 +43,8 @@ use table::{HISTORY, HOURLY_STATS, JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WI
 const CHECKPOINT: &str = "checkpoint";
 /// The key of the high-water marks in [`META`].
 const MARKS: &str = "marks";
+/// The key of the downtimes in [`META`].
+const DOWNTIMES: &str = "downtimes";
 
 /// The options of the store.
 #[derive(Debug, Clone)]
@@ -115,6 +117,7 @@ impl DeliveryStore for RedbDeliveryStore {
             };
             let loaded = LoadedState {
                 marks: load_marks(txn)?,
+                downtimes: load_downtimes(txn)?,
                 checkpoint: Checkpoint::default(),
                 jobs: jobs::load(&txn.open_table(JOBS)?)?,
                 stats: load_stats(txn)?,
@@ -153,6 +156,11 @@ fn load_marks(txn: &ReadTransaction) -> Result<HighWaterMarks, Error> {
         .open_table(META)?
         .get(MARKS)?
         .map_or_else(HighWaterMarks::default, |marks| HighWaterMarks::decode(marks.value())))
+}
+
+fn load_downtimes(txn: &ReadTransaction) -> Result<Downtimes, Error> {
+    let stored = txn.open_table(META)?.get(DOWNTIMES)?;
+    Ok(stored.map_or_else(Downtimes::default, |stored| Downtimes::decode(stored.value())))
 }
 
 fn load_stats(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, WebhookStats)>, Error> {

@@ -6,7 +6,7 @@ use super::dead_letters::DeadLetterTables;
 use super::history::HistoryFiles;
 use super::pending::PendingTables;
 use super::table::{JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
-use super::{CHECKPOINT, MARKS, hourly_stats, jobs};
+use super::{CHECKPOINT, DOWNTIMES, MARKS, hourly_stats, jobs};
 use crate::model::{DeliveryId, Timestamp};
 use crate::storage::delivery::checkpoint::encode_webhooks;
 use crate::storage::delivery::rows::PendingRow;
@@ -58,6 +58,9 @@ pub(super) fn apply(txn: &WriteTransaction, files: &HistoryFiles, flush: &Flush)
     let mut meta = txn.open_table(META)?;
     meta.insert(CHECKPOINT, flush.checkpoint.as_slice())?;
     meta.insert(MARKS, marks.encode().as_slice())?;
+    if let Some(downtimes) = &flush.downtimes {
+        meta.insert(DOWNTIMES, downtimes.encode().as_slice())?;
+    }
     Ok(Flushed { outbox, ..flushed })
 }
 
