@@ -292,7 +292,7 @@ impl ChangeBatch {
     }
 }
 
-/// Whether attempts begin anew with a change: the webhook is active again, or has another URL.
+/// Whether attempts begin again with a change: the webhook is active again, or has another URL.
 fn restarts_attempts(old: &Webhook, new: &Webhook) -> bool {
     let is_active = |webhook: &Webhook| webhook.status == WebhookStatus::Active;
     (is_active(new) && !is_active(old)) || old.endpoint.url != new.endpoint.url

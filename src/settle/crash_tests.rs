@@ -25,7 +25,7 @@ use crate::model::{DeadReason, Decision, DeliveryId, EventHead, EventId, NewEven
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::delivery::testing::{attempt, failed};
 use crate::storage::delivery::{DeliveryReader, RedbDeliveryReader};
-use crate::storage::sim::{Loss, SimDisk};
+use crate::storage::sim::{Loss, SimDisk, scaled};
 use crate::storage::{Disk, ReadLog, RedbLog};
 
 const DIR: &str = "/data";
@@ -389,8 +389,9 @@ fn a_crash_at_any_moment_loses_no_delivery_and_brings_none_back() {
     let total = disk.operations() as u64;
     let mut replay = disk.replay();
     let mut under_way = 0;
-    for image in 0..IMAGES {
-        let at = (image * (total + 1) / IMAGES) as usize;
+    let images = scaled(IMAGES);
+    for image in 0..images {
+        let at = (image * (total + 1) / images) as usize;
         while replay.at() < at {
             assert!(replay.step());
         }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Reply, Server, Sink};
+use crate::load::LoadedServer;
+use crate::support::{Reply, Server, Sink, scaled};
 
 #[test]
 fn sigterm_finishes_deliveries_in_flight_and_exits_0() {
@@ -62,4 +63,44 @@ fn sighup_applies_a_valid_file_and_ignores_an_invalid_one() {
     server.signal(Signal::SIGHUP);
     server.until_logged("configuration reloaded");
     assert_eq!(refused(private).0, 201);
+}
+
+#[test]
+fn restarts_lose_nothing_and_reloads_drop_no_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let write = |timeout: usize, broken: &str| {
+        let text = format!("[egress]\nallow = [\"127.0.0.0/8\"]\n[delivery]\ntimeout_seconds = {timeout}\n{broken}");
+        std::fs::write(&file, text).unwrap();
+    };
+    write(10, "");
+    let mut load = LoadedServer::start(&[("CONFIG", file.to_str().unwrap())]);
+    let restarts = scaled(3);
+    for restart in 0..restarts {
+        let (before, mut reloads) = (load.failed(), load.server.log().matches("configuration reloaded").count());
+        for reload in 0..5 {
+            write(10 + (restart * 5 + reload) % 20, "");
+            load.server.signal(Signal::SIGHUP);
+            reloads += 1;
+            let until = Instant::now() + Duration::from_secs(30);
+            while load.server.log().matches("configuration reloaded").count() < reloads {
+                assert!(Instant::now() < until, "a reload was not logged:\n{}", load.server.log());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        write(10, "[delivery.surprise]\n");
+        load.server.signal(Signal::SIGHUP);
+        load.server.until_logged("surprise");
+        write(10, "");
+        assert_eq!(load.failed(), before, "a request failed during reloads");
+        load.server.signal(Signal::SIGTERM);
+        assert_eq!(load.server.wait(), Some(0), "{}", load.server.log());
+        load.server.restart_ended();
+        load.redirect();
+        // Requests that were sent to the server before it stopped may still fail.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let result = load.finish();
+    assert!(result.acknowledged > restarts * 50, "the load was too small: {}", result.acknowledged);
+    println!("{} acknowledged, 0 lost, over {restarts} restarts and {} reloads", result.acknowledged, restarts * 5);
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::needless_pass_by_value, clippy::format_push_string, reason = "brevity; nothing here is hot")]
 #![expect(unreachable_pub, clippy::print_stdout, reason = "a test binary has no interface")]
 
+mod load;
 mod support;
 
 mod accept;

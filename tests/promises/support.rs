@@ -18,6 +18,11 @@ use serde_json::{Value, json};
 /// Timeout of every wait in these tests.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The usual number of tries in a test, times `HOOKTIDE_TEST_SCALE` for long runs by hand.
+pub fn scaled(usual: usize) -> usize {
+    std::env::var("HOOKTIDE_TEST_SCALE").map_or(usual, |scale| usual * scale.parse::<usize>().unwrap())
+}
+
 /// A `hooktide serve` process on a temporary folder.
 pub struct Server {
     child: Child,

@@ -11,7 +11,7 @@ use crate::handoff::CommitError;
 use crate::limits::DISK_SPACE_INTERVAL;
 use crate::model::EventId;
 use crate::runtime::Random;
-use crate::storage::sim::{DiskFault, Loss, SimDisk};
+use crate::storage::sim::{DiskFault, Loss, SimDisk, scaled};
 use crate::storage::{Disk, EventLog, ReadLog};
 
 const SEGMENT_BYTES: u64 = 12 * 1024;
@@ -83,8 +83,9 @@ fn a_crash_at_any_moment_loses_nothing_acknowledged() {
     workload(&disk, &mut acked_events);
     let total = disk.operations() as u64;
     let mut replay = disk.replay();
-    for image in 0..IMAGES {
-        let at = (image * (total + 1) / IMAGES) as usize;
+    let images = scaled(IMAGES);
+    for image in 0..images {
+        let at = (image * (total + 1) / images) as usize;
         while replay.at() < at {
             assert!(replay.step());
         }

@@ -47,6 +47,11 @@ use journal::{FileNo, Op};
 
 const PAGE_BYTES: usize = 4096;
 
+/// The usual number of tries in a test, times `HOOKTIDE_TEST_SCALE` for long runs by hand.
+pub(crate) fn scaled(usual: u64) -> u64 {
+    std::env::var("HOOKTIDE_TEST_SCALE").map_or(usual, |scale| usual * scale.parse::<u64>().unwrap())
+}
+
 /// The simulated disk. Clones share its content.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SimDisk(Arc<Mutex<DiskState>>);
