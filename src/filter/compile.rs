@@ -1,5 +1,6 @@
 //! Compiles a filter from JSON, or reports all errors in the filter.
 
+use regex_automata::meta::BuildError;
 use serde_json::{Map, Value};
 
 use super::FilterError;
@@ -33,10 +34,11 @@ const OPERATORS: [&str; 15] = [
     "not_exists",
 ];
 
-/// A compiled filter, and the size of its regular expressions in bytes.
+/// A compiled filter, the size of its regular expressions in bytes, and the number of its rules and values.
 pub(super) struct CompiledFilter {
     pub(super) node: FilterNode,
     pub(super) pattern_bytes: usize,
+    pub(super) parts: usize,
 }
 
 /// Compiles a filter. A stored filter may have regular expressions that are too costly for a new filter: it was accepted
@@ -47,8 +49,8 @@ pub(super) struct CompiledFilter {
 pub(super) fn compile(filter: &Value, is_stored: bool) -> Result<CompiledFilter, Vec<FilterError>> {
     let mut compiler = FilterCompiler { is_stored, ..FilterCompiler::default() };
     let node = compiler.filter(filter);
-    let pattern_bytes = compiler.pattern_bytes;
-    if compiler.errors.is_empty() { Ok(CompiledFilter { node, pattern_bytes }) } else { Err(compiler.errors) }
+    let FilterCompiler { errors, rules, values, pattern_bytes, .. } = compiler;
+    if errors.is_empty() { Ok(CompiledFilter { node, pattern_bytes, parts: rules + values }) } else { Err(errors) }
 }
 
 /// Compiles one filter, collects the errors, and counts towards the limits of a filter.
@@ -344,19 +346,16 @@ impl FilterCompiler {
     }
 }
 
-fn unusable(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => {
-            "this regular expression is too large: fewer or smaller repetitions, or ASCII classes such as [0-9A-Za-z]"
-                .to_owned()
-        }
-        // The crate formats the error over several lines. The last line says what is wrong.
-        error => {
-            let words = error.to_string();
-            let last = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("this is no regular expression of linear time: {last}")
-        }
-    }
+fn unusable(error: &BuildError) -> String {
+    let Some(error) = error.syntax_error() else {
+        return "this regular expression is too large: fewer or smaller repetitions, or ASCII classes such as \
+                [0-9A-Za-z]"
+            .to_owned();
+    };
+    // The crate formats the error over several lines. The last line says what is wrong.
+    let words = error.to_string();
+    let last = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    format!("this is no regular expression of linear time: {last}")
 }
 
 fn kind(value: &Value) -> &'static str {

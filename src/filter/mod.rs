@@ -21,6 +21,7 @@ mod input;
 mod pattern;
 mod program;
 mod sample;
+mod search_memory;
 mod value;
 
 #[cfg(test)]
@@ -34,8 +35,11 @@ use crate::model::{NewEvent, Timestamp};
 pub use explain::RuleResult;
 pub use field::EventField;
 pub use input::FilterInput;
-pub use pattern::pattern_work_per_byte;
+pub use pattern::{PatternCost, pattern_cost};
 pub use sample::SampleEvent;
+
+/// The bytes of a compiled rule, or of a value in a list, about.
+const PART_BYTES: usize = 160;
 
 /// A compiled filter and the JSON that it was compiled from.
 #[derive(Debug, Clone)]
@@ -43,6 +47,7 @@ pub struct Filter {
     source: Box<RawValue>,
     program: program::FilterNode,
     pattern_bytes: usize,
+    memory_bytes: usize,
 }
 
 /// A filter needs more work than is left for the event or its tenant.
@@ -127,14 +132,21 @@ impl Filter {
     }
 
     fn try_new(filter: &Value, is_stored: bool) -> Result<Self, Vec<FilterError>> {
-        let compile::CompiledFilter { node, pattern_bytes } = compile::compile(filter, is_stored)?;
+        let compile::CompiledFilter { node, pattern_bytes, parts } = compile::compile(filter, is_stored)?;
         let wrong = |error: serde_json::Error| vec![FilterError { pointer: String::new(), detail: error.to_string() }];
-        Ok(Self { source: serde_json::value::to_raw_value(filter).map_err(wrong)?, program: node, pattern_bytes })
+        let source = serde_json::value::to_raw_value(filter).map_err(wrong)?;
+        let memory_bytes = pattern_bytes + parts * PART_BYTES + source.get().len() * 2;
+        Ok(Self { source, program: node, pattern_bytes, memory_bytes })
     }
 
     /// The bytes of the compiled regular expressions.
     pub fn pattern_bytes(&self) -> usize {
         self.pattern_bytes
+    }
+
+    /// The bytes of memory that the compiled filter needs, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// The filter as written.

@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
 use regex_automata::dfa::dense::{self, DFA};
 use regex_automata::dfa::{Automaton as _, StartKind};
-use regex_automata::nfa::thompson;
+use regex_automata::meta::{self, BuildError};
+use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
+use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind};
 use regex_syntax::hir::{Class, Hir, HirKind};
+
+use super::search_memory::SharedRegex;
 
 use crate::limits::{
     FILTER_PATTERN_BASE_WORK, FILTER_PATTERN_BYTES_MAX, FILTER_PATTERN_CACHE_BYTES, FILTER_PATTERN_DEPTH_MAX,
@@ -29,7 +32,7 @@ pub(super) struct Pattern {
 enum SearchEngine {
     /// One step for each byte.
     Table(Arc<DFA<Vec<u32>>>),
-    General(Regex),
+    General(SharedRegex),
 }
 
 /// Ranges of a class of characters that count as one character.
@@ -42,16 +45,12 @@ impl Pattern {
     ///
     /// # Errors
     /// If the text is no expression of linear time, or too large.
-    pub(super) fn try_new(text: &str) -> Result<Self, regex::Error> {
-        let general = RegexBuilder::new(text)
-            .size_limit(FILTER_PATTERN_BYTES_MAX)
-            .dfa_size_limit(FILTER_PATTERN_CACHE_BYTES)
-            .nest_limit(FILTER_PATTERN_DEPTH_MAX)
-            .build()?;
+    pub(super) fn try_new(text: &str) -> Result<Self, BuildError> {
+        let general = general_regex(text)?;
         Ok(match parse(text).map(|hir| (table(&hir), general_work(&hir))) {
             Some((Some(table), _)) => Self { engine: SearchEngine::Table(Arc::new(table)), work_per_byte: 1 },
-            Some((None, work_per_byte)) => Self { engine: SearchEngine::General(general), work_per_byte },
-            None => Self { engine: SearchEngine::General(general), work_per_byte: u32::MAX },
+            Some((None, work_per_byte)) => Self { engine: SearchEngine::General(general.into()), work_per_byte },
+            None => Self { engine: SearchEngine::General(general.into()), work_per_byte: u32::MAX },
         })
     }
 
@@ -71,40 +70,66 @@ impl Pattern {
         self.work_per_byte
     }
 
-    /// The bytes of the compiled form, about. The general engine keeps a table of its own for each thread, which is
-    /// seldom full.
+    /// The bytes of the compiled form. The memory of a search belongs to the thread that searches.
     pub(super) fn compiled_bytes(&self) -> usize {
         match &self.engine {
             SearchEngine::Table(table) => table.memory_usage(),
-            SearchEngine::General(_) => FILTER_PATTERN_CACHE_BYTES / 2,
+            SearchEngine::General(regex) => regex.compiled_bytes(),
         }
     }
 }
 
-/// The units of work for each byte that is searched for this expression by a general engine with a cache of states.
-/// `None` if the text has a syntax that this crate does not know.
-pub fn pattern_work_per_byte(text: &str) -> Option<u32> {
+/// What an expression costs that another crate compiles and searches, with a general engine and a cache of states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatternCost {
+    /// The units of work for each byte that is searched.
+    pub work_per_byte: u32,
+    /// The bytes of the compiled form, about, without the cache.
+    pub compiled_bytes: usize,
+}
+
+/// The cost of an expression. `None` if the text has a syntax that this crate does not know, or is too large.
+pub fn pattern_cost(text: &str) -> Option<PatternCost> {
     let hir = parse(text)?;
-    Some(if table(&hir).is_some() { 1 } else { general_work(&hir) })
+    let nfa = nfa(&hir)?;
+    let work_per_byte = if table_of(&nfa).is_some() { 1 } else { general_work(&hir) };
+    // There is another automaton for searches backwards.
+    Some(PatternCost { work_per_byte, compiled_bytes: nfa.memory_usage() * 2 })
+}
+
+fn general_regex(text: &str) -> Result<meta::Regex, BuildError> {
+    // Without the implicit group, a search with the memory of the caller finds nothing.
+    let config = meta::Config::new()
+        .which_captures(WhichCaptures::Implicit)
+        .nfa_size_limit(Some(FILTER_PATTERN_BYTES_MAX))
+        .hybrid_cache_capacity(FILTER_PATTERN_CACHE_BYTES);
+    let syntax = syntax::Config::new().nest_limit(FILTER_PATTERN_DEPTH_MAX);
+    meta::Builder::new().configure(config).syntax(syntax).build(text)
 }
 
 fn parse(text: &str) -> Option<Hir> {
     regex_syntax::ParserBuilder::new().nest_limit(FILTER_PATTERN_DEPTH_MAX).build().parse(text).ok()
 }
 
+fn nfa(hir: &Hir) -> Option<NFA> {
+    let config =
+        thompson::Config::new().nfa_size_limit(Some(FILTER_PATTERN_BYTES_MAX)).which_captures(WhichCaptures::None);
+    thompson::Compiler::new().configure(config).build_from_hir(hir).ok()
+}
+
+fn table(hir: &Hir) -> Option<DFA<Vec<u32>>> {
+    table_of(&nfa(hir)?)
+}
+
 /// The table of all states of an expression. `None` if it would be large, or the expression tests word boundaries of
 /// Unicode.
-fn table(hir: &Hir) -> Option<DFA<Vec<u32>>> {
-    let nfa = thompson::Config::new()
-        .nfa_size_limit(Some(FILTER_PATTERN_BYTES_MAX))
-        .which_captures(thompson::WhichCaptures::None);
-    let nfa = thompson::Compiler::new().configure(nfa).build_from_hir(hir).ok()?;
+fn table_of(nfa: &NFA) -> Option<DFA<Vec<u32>>> {
     let config = dense::Config::new()
         .start_kind(StartKind::Unanchored)
         .match_kind(MatchKind::All)
         .dfa_size_limit(Some(FILTER_PATTERN_TABLE_BYTES_MAX))
         .determinize_size_limit(Some(FILTER_PATTERN_TABLE_BYTES_MAX * 2));
-    dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()
+    dense::Builder::new().configure(config).build_from_nfa(nfa).ok()
 }
 
 fn general_work(hir: &Hir) -> u32 {
@@ -150,7 +175,11 @@ mod tests {
         ] {
             let pattern = Pattern::try_new(text).unwrap();
             assert!(matches!(pattern.engine, SearchEngine::Table(_)), "{text}");
-            assert_eq!((pattern.work_per_byte(), pattern_work_per_byte(text)), (1, Some(1)), "{text}");
+            assert_eq!(
+                (pattern.work_per_byte(), pattern_cost(text).map(|cost| cost.work_per_byte)),
+                (1, Some(1)),
+                "{text}"
+            );
             assert!(pattern.compiled_bytes() <= FILTER_PATTERN_TABLE_BYTES_MAX + 1_024, "{text}");
         }
     }
@@ -162,9 +191,11 @@ mod tests {
         {
             let pattern = Pattern::try_new(text).unwrap();
             assert!(pattern.work_per_byte() >= least, "{text}: {}", pattern.work_per_byte());
-            assert_eq!(pattern_work_per_byte(text), Some(pattern.work_per_byte()), "{text}");
+            let cost = pattern_cost(text).unwrap();
+            assert_eq!(cost.work_per_byte, pattern.work_per_byte(), "{text}");
+            assert!(cost.compiled_bytes >= 1_000 && pattern.compiled_bytes() >= 1_000, "{text}: {cost:?}");
         }
-        assert!(Pattern::try_new("(").is_err() && pattern_work_per_byte("(").is_none());
+        assert!(Pattern::try_new("(").is_err() && pattern_cost("(").is_none());
         assert!(Pattern::try_new(r"\w{99}").is_err(), "too large");
     }
 
@@ -175,8 +206,8 @@ mod tests {
             pattern in r"(\^|\.\*|\(a\|b\|\)|[ab]\?|[abé]|\[\^a\]|\\d|\(\?i:é\)|b\{0,3\}|\$){0,6}",
             text in "[abéÉ1\n]{0,8}",
         ) {
-            if let (Ok(expected), Ok(pattern)) = (Regex::new(&pattern), Pattern::try_new(&pattern)) {
-                prop_assert_eq!(pattern.is_match(&text), expected.is_match(&text));
+            if let (Ok(expected), Ok(pattern)) = (general_regex(&pattern), Pattern::try_new(&pattern)) {
+                prop_assert_eq!(pattern.is_match(&text), SharedRegex::from(expected).is_match(&text));
             }
         }
     }

@@ -66,6 +66,12 @@ pub const SCHEMA_NODES_MAX: usize = 2_048;
 pub const SCHEMA_DEPTH_MAX: usize = 64;
 /// Bytes of one compiled regular expression of a schema.
 pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the table that makes a search for a regular expression of a schema fast. It is kept for each thread that
+/// checks bodies.
+pub const SCHEMA_PATTERN_CACHE_BYTES: usize = 64 * 1024;
+/// Bytes of all compiled regular expressions of a schema together, about, with their tables. Enough for some 60
+/// expressions without a small table of all states, and for hundreds of usual ones.
+pub const SCHEMA_COMPILED_BYTES_MAX: usize = 8 << 20;
 /// Subschemas multiplied by values of one validation: about a second in the worst case, in which each part of the schema
 /// applies to each value.
 pub const SCHEMA_WORK_MAX: usize = 20_000_000;
@@ -113,6 +119,8 @@ pub const FILTER_PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of the table that makes a regular expression search fast. Without enough room for the table the search is
 /// slower, but correct.
 pub const FILTER_PATTERN_CACHE_BYTES: usize = 256 * 1024;
+/// Bytes of all such tables of a thread. The table that was not used for the longest time gives way.
+pub const FILTER_SEARCH_BYTES_PER_THREAD: usize = 8 << 20;
 /// Nesting depth of groups in a regular expression. The compiler recurses to this depth.
 pub const FILTER_PATTERN_DEPTH_MAX: u32 = 32;
 /// Bytes of the table of a regular expression that is searched with one step for each byte. An expression whose table
@@ -124,6 +132,13 @@ pub const FILTER_PATTERN_BASE_WORK: u32 = 32;
 /// Units of work for each byte that a new regular expression may need. With this number, 5 KiB of text use up the work
 /// of an event.
 pub const FILTER_PATTERN_WORK_MAX: u32 = 1_024;
+/// Bytes of memory of the webhooks, sources and event types of a tenant that the API made, about. Enough for 100,000
+/// usual webhooks.
+pub const TENANT_DEFINITIONS_BYTES_MAX: usize = 256 << 20;
+/// Bytes of memory of all webhooks, sources and event types that the API made, about.
+pub const DEFINITIONS_BYTES_MAX: usize = 1 << 30;
+/// Bytes of memory of a webhook, a source or an event type with nothing in it, about.
+pub const DEFINITION_BASE_BYTES: usize = 1_024;
 /// Bytes of all compiled regular expressions of a new or changed webhook together, with its subscriptions. Enough for 64
 /// expressions that are searched with the general engine, and for thousands of usual ones.
 pub const WEBHOOK_COMPILED_BYTES_MAX: usize = 8 << 20;

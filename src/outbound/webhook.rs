@@ -9,6 +9,7 @@ use super::profile::Profile;
 use super::tls::EndpointTls;
 use super::{DeliveryOrder, EndpointAuth};
 use crate::filter::{Filter, FilterInput, TooCostly};
+use crate::limits::DEFINITION_BASE_BYTES;
 use crate::model::{
     BreakerSettings, EventPattern, RateLimit, RetryOn, RetryPolicy, SubscriptionId, Timestamp, WebhookId, WebhookNo,
     WebhookStatus,
@@ -156,6 +157,22 @@ impl WebhookSettings {
     pub fn pattern_bytes(&self) -> usize {
         let subscriptions = self.subscriptions.iter().filter_map(|subscription| subscription.filters.as_ref());
         self.filters.iter().chain(subscriptions).map(|filter| filter.pattern_bytes()).sum()
+    }
+
+    /// The bytes of memory that the settings need, about.
+    pub fn memory_bytes(&self) -> usize {
+        let filter = |filter: &Option<Arc<Filter>>| filter.as_ref().map_or(0, |filter| filter.memory_bytes());
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.map(|subscription| DEFINITION_BASE_BYTES / 2 + filter(&subscription.filters));
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let events = self.events.len() * size_of::<EventPattern>() * 2;
+        let texts = self.metadata.len() + self.description.as_ref().map_or(0, |text| text.len());
+        DEFINITION_BASE_BYTES
+            + filter(&self.filters)
+            + subscriptions.sum::<usize>()
+            + headers.sum::<usize>()
+            + events
+            + texts
     }
 
     /// Whether some deliveries wait for others.

@@ -12,7 +12,9 @@ use super::source_setup::SourceSetup;
 use super::stored_response::ResponseRenderer;
 use super::webhook_change::SubscriptionChange;
 use crate::handoff::DisableReason;
-use crate::limits::{SUBSCRIPTIONS_MAX, WEBHOOK_COMPILED_BYTES_MAX};
+use crate::limits::{
+    DEFINITIONS_BYTES_MAX, SUBSCRIPTIONS_MAX, TENANT_DEFINITIONS_BYTES_MAX, WEBHOOK_COMPILED_BYTES_MAX,
+};
 use crate::model::{Timestamp, WebhookNo};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{Webhook, WebhookSettings};
@@ -117,6 +119,18 @@ pub enum ChangeError {
          those of its subscriptions: fewer or simpler expressions"
     )]
     PatternsTooLarge,
+    /// The definitions of the tenant would use too much memory.
+    #[error(
+        "the webhooks, sources and event types of a tenant may use {TENANT_DEFINITIONS_BYTES_MAX} bytes of memory, and \
+         with this change they would use more: make filters, lists and schemas smaller, or delete what is not needed"
+    )]
+    TenantTooLarge,
+    /// The definitions of all tenants would use too much memory.
+    #[error(
+        "the webhooks, sources and event types of all tenants may use {DEFINITIONS_BYTES_MAX} bytes of memory, and with \
+         this change they would use more"
+    )]
+    RegistryTooLarge,
     /// The queue of the writer thread is full.
     #[error("too many changes wait for the disk")]
     Overloaded,

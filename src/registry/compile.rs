@@ -63,7 +63,7 @@ impl Registry {
                 let SourceRecord { settings, mut identity } = *record;
                 identity.tenant = self.ensure_tenant(&identity.tenant);
                 if let Some(source) = setup.rebuild(settings, identity) {
-                    self.sources.put(source);
+                    self.put_source(source);
                 }
             }
             RegistryRecord::LearnedSecret(id, secret) => self.sources.learn(id, secret),
@@ -71,7 +71,7 @@ impl Registry {
                 let tenant = self.ensure_tenant(&record.tenant);
                 let failed = |error| RegistryStoreError::EventType { name: record.name.clone(), error };
                 let event_type = event_type(&record, &tenant).map_err(failed)?;
-                self.event_types.put(&tenant, Arc::new(event_type));
+                self.put_event_type(&tenant, Arc::new(event_type));
             }
             RegistryRecord::Tenant(name, record) => drop(self.put_stored_tenant(&name, Arc::new(record))),
             RegistryRecord::Key(mut key) => {

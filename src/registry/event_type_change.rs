@@ -124,6 +124,8 @@ impl WriterState {
                     }
                     _ => {}
                 }
+                let before = next.stored_event_type_bytes(&tenant, &definition.settings.name);
+                next.check_memory(&tenant, before, definition.memory_bytes())?;
                 let (now, tenant) = (self.now, next.ensure_tenant(&tenant));
                 let event_type = Arc::new(EventType {
                     definition,
@@ -134,7 +136,7 @@ impl WriterState {
                     version: old.as_ref().map_or(1, |old| old.version + 1),
                 });
                 let record = event_type_record(&tenant, &event_type).map_err(|_| ChangeError::Stopped)?;
-                next.event_types.put(&tenant, Arc::clone(&event_type));
+                next.put_event_type(&tenant, Arc::clone(&event_type));
                 let (action, fields) = match &old {
                     None => ("event_type.created", Vec::new()),
                     Some(old) => ("event_type.updated", changed_fields(old, &event_type)),
@@ -149,7 +151,7 @@ impl WriterState {
                     return Err(EventTypeError::Changed);
                 }
                 let tenant = next.ensure_tenant(&tenant);
-                next.event_types.remove(&tenant, &name);
+                next.remove_event_type(&tenant, &name);
                 audit_event_type(batch, "event_type.deleted", &tenant, &old, Vec::new());
                 batch.rows.push(RegistryRow::DeletedEventType(tenant, name));
                 Ok(ChangedEventType { event_type: old, is_new: false })

@@ -27,6 +27,7 @@ mod evaluation;
 mod event_type_change;
 mod event_types;
 mod keys;
+mod memory;
 mod profiles;
 mod snapshot;
 mod source_change;

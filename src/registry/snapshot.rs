@@ -9,6 +9,7 @@ use super::cow::{CowMap, Postings};
 use super::evaluation::{EventWork, evaluate};
 use super::event_types::EventTypes;
 use super::keys::ApiKeys;
+use super::memory::DefinitionMemory;
 use super::sources::Sources;
 use super::tenants::TenantLayers;
 use crate::filter::{EventFields, FilterInput};
@@ -33,6 +34,7 @@ pub struct Registry {
     pub(super) event_types: EventTypes,
     pub(super) keys: Arc<ApiKeys>,
     active: usize,
+    pub(super) memory: DefinitionMemory,
     /// The work of tenants that are not in `tenants`.
     other_work: Arc<WorkBudget>,
 }
@@ -223,6 +225,7 @@ impl Registry {
         }
         self.ids.entry(&webhook.id, || (webhook.id, webhook.no));
         self.active += usize::from(webhook.status == WebhookStatus::Active);
+        self.memory.replace(&webhook.tenant, 0, webhook.memory_bytes());
         let no = webhook.no;
         let tenant = self.tenant_mut(&webhook.tenant);
         tenant.webhooks.insert(no.0);
@@ -268,6 +271,7 @@ impl Registry {
 
     fn unlink(&mut self, old: &Webhook) {
         self.active -= usize::from(old.status == WebhookStatus::Active);
+        self.memory.replace(&old.tenant, old.memory_bytes(), 0);
         let tenant = self.tenant_mut(&old.tenant);
         tenant.webhooks.remove(old.no.0);
         if let Some(uid) = old.uid.as_deref().filter(|uid| tenant.uids.get(*uid) == Some(&old.no)) {
@@ -534,6 +538,10 @@ mod tests {
             }
             let live = || model.iter().flatten();
             prop_assert_eq!(registry.active(), live().filter(|(w, _)| w.status == WebhookStatus::Active).count());
+            for tenant in TENANTS {
+                let bytes: usize = live().map(|(w, _)| w).filter(|w| &*w.tenant == tenant).map(|w| w.memory_bytes()).sum();
+                prop_assert_eq!(registry.memory.of_tenant(tenant), bytes);
+            }
             for tenant in TENANTS {
                 for (n, event_type) in TYPES.into_iter().enumerate() {
                     for (m, data) in DATA.into_iter().enumerate() {

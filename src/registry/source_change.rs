@@ -235,7 +235,9 @@ impl WriterState {
         let is_free = is_free(next, &settings.name, &identity);
         match self.sources.build(settings, identity) {
             Ok(source) if errors.is_empty() && source.costly_rules().is_empty() => {
-                is_free.map(|()| batch.put_source(next, Arc::new(source)))
+                is_free?;
+                next.check_memory(&source.tenant, next.stored_source_bytes(&source), source.memory_bytes())?;
+                Ok(batch.put_source(next, Arc::new(source)))
             }
             built => {
                 match built {
@@ -285,7 +287,7 @@ impl WriterState {
 impl ChangeBatch {
     fn put_source(&mut self, next: &mut Registry, source: Arc<Source>) -> Arc<Source> {
         next.ensure_tenant(&source.tenant);
-        next.sources.put(Arc::clone(&source));
+        next.put_source(Arc::clone(&source));
         self.rows.push(RegistryRow::Source(Box::new(source_record(&source))));
         source
     }

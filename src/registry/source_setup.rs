@@ -109,7 +109,7 @@ impl Registry {
         let stored: Vec<_> = self.sources.stored().cloned().collect();
         for source in stored {
             if let Some(source) = setup.rebuild(source.settings.clone(), Identity::of(&source)) {
-                self.sources.put(source);
+                self.put_source(source);
             }
         }
     }

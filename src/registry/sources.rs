@@ -105,6 +105,11 @@ impl Sources {
         }
     }
 
+    /// The source of registry.redb with this id, also if it is deleted.
+    pub(super) fn of_id(&self, id: SourceId) -> Option<&Arc<Source>> {
+        self.at(*self.ids.get(&id)?)
+    }
+
     /// Replaces all sources of the file.
     pub(super) fn set_files(&mut self, all: Vec<Arc<Source>>) {
         let by_id = all.iter().map(|source| (source.id, Arc::clone(source))).collect();

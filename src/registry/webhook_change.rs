@@ -109,7 +109,7 @@ impl WriterState {
             }
         };
         let settings = WebhookSettings { subscriptions: all.into(), ..old.settings.clone() };
-        check_patterns(&settings, Some(&old))?;
+        next.check_size(&settings, Some(&old))?;
         let webhook = self.changed(&old, settings);
         let webhook = batch.put(next, webhook);
         batch.audit_webhook(action, &webhook, fields);
@@ -136,13 +136,17 @@ impl SubscriptionSettings {
     }
 }
 
-/// Checks the size of all regular expressions of a webhook. A webhook that is too large already may become smaller.
-pub(super) fn check_patterns(settings: &WebhookSettings, old: Option<&Webhook>) -> Result<(), ChangeError> {
-    let max = old.map_or(0, |old| old.pattern_bytes()).max(WEBHOOK_COMPILED_BYTES_MAX);
-    if settings.pattern_bytes() > max { Err(ChangeError::PatternsTooLarge) } else { Ok(()) }
-}
-
 impl Registry {
+    /// Checks the size of a webhook's regular expressions, and the memory of its tenant. A webhook that is too large
+    /// already may become smaller.
+    pub(super) fn check_size(&self, settings: &WebhookSettings, old: Option<&Webhook>) -> Result<(), ChangeError> {
+        let max = old.map_or(0, |old| old.pattern_bytes()).max(WEBHOOK_COMPILED_BYTES_MAX);
+        if settings.pattern_bytes() > max {
+            return Err(ChangeError::PatternsTooLarge);
+        }
+        self.check_memory(&settings.tenant, old.map_or(0, |old| old.memory_bytes()), settings.memory_bytes())
+    }
+
     /// Checks that the uid of these settings is free: no other webhook of the tenant has it, and no source of the tenant
     /// or of tenant `default` has it as its name. A bare name denotes a source of tenant `default` for callers of every
     /// tenant. A webhook may keep its uid, also while a source of the file hides it.

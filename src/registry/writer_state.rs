@@ -12,7 +12,6 @@ use super::compile::{self, webhook_record};
 use super::profiles::with_current_profile;
 use super::snapshot::Registry;
 use super::source_setup::SourceSetup;
-use super::webhook_change::check_patterns;
 use crate::handoff::{DisableReason, StatusChange};
 use crate::model::{DeadReason, Timestamp, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::profile::Profiles;
@@ -171,7 +170,7 @@ impl WriterState {
         match change {
             RegistryChange::Create(settings) => {
                 next.check_uid(&settings, None)?;
-                check_patterns(&settings, None)?;
+                next.check_size(&settings, None)?;
                 let (now, id) = (self.now, WebhookId::from_u128(self.random.ulid(self.now)));
                 let tenant = next.ensure_tenant(&settings.tenant);
                 let settings = with_current_profile(WebhookSettings { tenant, ..*settings }, &self.profiles);
@@ -183,8 +182,8 @@ impl WriterState {
             RegistryChange::Replace { no, version, settings } => {
                 let old = current(next, no, Some(version))?;
                 next.check_uid(&settings, Some(&old))?;
-                check_patterns(&settings, Some(&old))?;
                 let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
+                next.check_size(&settings, Some(&old))?;
                 let webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));

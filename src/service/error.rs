@@ -122,9 +122,10 @@ impl From<ChangeError> for Error {
             ChangeError::SubscriptionNotFound => Self::not_found("subscription"),
             ChangeError::PatternsTooLarge => Self::invalid_body(vec![FieldError::new("/filters", error.to_string())]),
             ChangeError::UidTaken => Self::new(ErrorKind::Conflict, error.to_string()).at_field("/uid"),
-            ChangeError::Changed | ChangeError::TooManySubscriptions => {
-                Self::new(ErrorKind::Conflict, error.to_string())
-            }
+            ChangeError::Changed
+            | ChangeError::TooManySubscriptions
+            | ChangeError::TenantTooLarge
+            | ChangeError::RegistryTooLarge => Self::new(ErrorKind::Conflict, error.to_string()),
             ChangeError::Overloaded => unavailable(ErrorKind::Overloaded),
             ChangeError::DiskFull => unavailable(ErrorKind::DiskFull),
             ChangeError::Stopped => unavailable(ErrorKind::Stopping),

@@ -109,3 +109,40 @@ fn a_filter_test_is_bounded_and_new_expressions_are_too() {
     let answer = server.call("POST", &format!("/api/v1/webhooks/{id}/subscriptions"), Some(&subscription));
     assert_eq!(answer.status, 422, "{}", answer.text());
 }
+
+#[test]
+fn the_memory_of_searches_does_not_grow_with_the_number_of_expressions() {
+    const WEBHOOKS: usize = 40;
+    let (server, receiver) = (Server::start(&[]), Sink::start());
+    let mut attacker = tenant(&server, "attacker");
+    for webhook in 0..WEBHOOKS {
+        // Each of these expressions makes a new state for almost each byte of the text.
+        let rule = |n: usize| {
+            let pattern = format!("[ab]*a[ab]{{{}}}c", 200 + webhook + n);
+            json!({"field": "text", "operator": "matches", "value": pattern})
+        };
+        let filters = json!({"conditions": {"operator": "or", "rules": (0..12).map(rule).collect::<Vec<_>>()}});
+        let events = [format!("t.{webhook}")];
+        let webhook = json!({"url": receiver.url("/"), "events": events, "filters": filters});
+        let made = attacker.call("POST", "/api/v1/webhooks", Some(&webhook));
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    let before = server.memory_kib("VmRSS");
+    for webhook in 0..WEBHOOKS {
+        let event = json!({"type": format!("t.{webhook}"), "data": {"text": text(700)}});
+        let until = Instant::now() + Duration::from_secs(30);
+        // The work of a second may be used up.
+        while attacker.call("POST", "/api/v1/filters/test", Some(&json!({"filters": {}, "event": event}))).status == 429
+        {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let accepted = attacker.call("POST", "/api/v1/events", Some(&event));
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+    }
+    let grown = (server.memory_kib("VmHWM") - before) / 1024;
+    println!("the memory grew by {grown} MiB");
+    assert!(grown < 64, "{grown} MiB");
+    let too_costly = value_of(&server, "hooktide_filters_too_costly_total");
+    assert!(too_costly < WEBHOOKS as u64 / 2, "most searches were made: {too_costly}");
+}

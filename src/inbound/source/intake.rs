@@ -14,9 +14,12 @@ use super::form::{form_object, push_json_string};
 use super::{MapInput, Source, default_event_type};
 use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
 use crate::json::exceeds_depth;
-use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::limits::{CLIENT_ID_BYTES_MAX, DEFINITION_BASE_BYTES, JSON_DEPTH_MAX};
 use crate::model::{DedupBy, FieldError, Mapping, RESERVED_TYPE_PREFIX, Secret, Timestamp, is_event_type};
 use crate::signature::{AmbiguousHeader, Certificate, RequestParts, ValueLocation, VerifyError};
+
+/// The bytes of memory for each byte of the settings as JSON: the settings themselves and their compiled forms.
+const BYTES_PER_WRITTEN_BYTE: usize = 8;
 
 /// The data of an event whose request has no body.
 const EMPTY_BODY_DATA: &str = "null";
@@ -101,6 +104,13 @@ impl Source {
     pub fn accepts_path(&self) -> bool {
         self.extraction.accepts_topic_in_path()
             || self.secrets.iter().any(|secret| matches!(secret.when, Some((ValueLocation::Path, _))))
+    }
+
+    /// The bytes of memory that the source needs, about: its settings as written and compiled, and its rules.
+    pub fn memory_bytes(&self) -> usize {
+        let written = serde_json::to_vec(&self.settings).map_or(0, |settings| settings.len());
+        let rules = self.rules.as_ref().map_or(0, |rules| rules.memory_bytes());
+        DEFINITION_BASE_BYTES * 4 + written * BYTES_PER_WRITTEN_BYTE + rules
     }
 
     /// The regular expressions of the rules that are too costly for new rules.

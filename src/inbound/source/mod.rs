@@ -19,6 +19,7 @@ mod map;
 mod rate_limit;
 mod rejection;
 mod schema;
+mod schema_cost;
 mod secret;
 #[cfg(test)]
 pub(crate) mod testing;

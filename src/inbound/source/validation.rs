@@ -82,6 +82,11 @@ impl ValidationRules {
         }
     }
 
+    /// The bytes of memory that the compiled schema needs, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.schema.as_ref().map_or(0, Schema::memory_bytes)
+    }
+
     /// The regular expressions that are too costly for new rules.
     pub fn costly_patterns(&self) -> &[FieldError] {
         self.schema.as_ref().map_or(&[], Schema::costly_patterns)
@@ -362,7 +367,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::limits::{SCHEMA_NODES_MAX, VIOLATION_CHARS_MAX};
+    use crate::limits::{SCHEMA_NODES_MAX, SCHEMA_PATTERN_CACHE_BYTES, VIOLATION_CHARS_MAX};
 
     const NOW: Timestamp = Timestamp::from_millis(1_711_015_200_000);
 
@@ -574,13 +579,33 @@ mod tests {
         let wrong = costly.check(&json!({ "id": "a".repeat(256 * 1024) }), NOW).unwrap_err();
         assert!(wrong[0].detail.contains("more text than can be checked"), "{wrong:?}");
         // Each of the expressions may search each text.
-        let names: Map<_, _> = (0..200).map(|n| (format!("[ab]{{40}}{n}\\b"), json!(true))).collect();
+        let names: Map<_, _> = (0..100).map(|n| (format!("[ab]{{80}}{n}\\b"), json!(true))).collect();
         let many = rules(&json!({ "schema": { "patternProperties": names } }));
         assert!(many.work(&body(100)).is_ok() && many.work(&body(1_000)).is_err());
         let twice = json!({ "$ref": "#/$defs/a" });
         let shared =
             rules(&json!({ "schema": { "allOf": vec![twice; 100], "$defs": { "a": { "pattern": "\\bfoo" } } } }));
         assert!(shared.work(&body(1_000)).is_ok() && shared.work(&body(10_000)).is_err(), "references are written out");
+    }
+
+    #[test]
+    fn the_memory_of_all_regular_expressions_of_a_schema_is_bounded() {
+        let schema = |count: usize, text: &str| {
+            let names: Map<_, _> = (0..count).map(|n| (format!("{text}{n}"), json!(true))).collect();
+            let rules = json!({ "schema": { "patternProperties": names } });
+            ValidationRules::try_new(&rules).map(|rules| rules.memory_bytes())
+        };
+        let usual = schema(500, "^evt_[0-9a-z]+").unwrap();
+        assert!((500_000..8 << 20).contains(&usual), "{usual}");
+        for (count, text) in [(2, r"\w{3}x"), (140, r"\bfoo")] {
+            let bytes = schema(count / 2, text).unwrap();
+            assert!(bytes >= count / 2 * SCHEMA_PATTERN_CACHE_BYTES, "{text}: {bytes}");
+        }
+        for (count, text) in [(60, r"\w{3}x"), (140, r"\bfoo")] {
+            let wrong = schema(count, text).unwrap_err();
+            assert_eq!(wrong[0].pointer, "/validation_config/schema/patternProperties", "{wrong:?}");
+            assert!(wrong[0].detail.contains("take more than 8388608 bytes when they are compiled"), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::inbound::source::{CheckWork, ManagedBy, Schema};
 use crate::limits::{
-    EVENT_TYPE_CATEGORY_CHARS_MAX, EVENT_TYPE_DESCRIPTION_CHARS_MAX, EVENT_TYPE_EXAMPLE_BYTES_MAX,
-    VIOLATIONS_LISTED_MAX,
+    DEFINITION_BASE_BYTES, EVENT_TYPE_CATEGORY_CHARS_MAX, EVENT_TYPE_DESCRIPTION_CHARS_MAX,
+    EVENT_TYPE_EXAMPLE_BYTES_MAX, VIOLATIONS_LISTED_MAX,
 };
 use crate::model::{FieldError, RESERVED_TYPE_PREFIX, Timestamp, is_event_type};
 
@@ -118,6 +118,12 @@ impl EventTypeDefinition {
     /// As [`Self::validate`], for data as text, which is valid JSON.
     pub fn validate_text(&self, data: &[u8], root: &str) -> Vec<FieldError> {
         self.validate(&serde_json::from_slice(data).unwrap_or_default(), root)
+    }
+
+    /// The bytes of memory that the definition needs, about.
+    pub fn memory_bytes(&self) -> usize {
+        let example = self.settings.example.as_ref().map_or(0, |example| example.to_string().len());
+        DEFINITION_BASE_BYTES + example * 8 + self.schema.as_ref().map_or(0, Schema::memory_bytes)
     }
 
     /// The regular expressions of the schema that are too costly for a new schema.
