@@ -213,7 +213,7 @@ impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
             self.metrics.refused.with_label_values(&[problem.code.as_str()]).inc();
         }
         let taken = self.ingest.submit(builder.finish(), context.reply_router).await.map_err(refused)?;
-        if let Some(why) = capacity_refusal(&taken) {
+        if let Some(why) = refusal_of_all(&taken) {
             return Err(refused(why));
         }
         let mut taken = taken.into_iter().map(|verdict| match verdict {
@@ -227,13 +227,16 @@ impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
     }
 }
 
-/// The refusal of the request as a whole: `Some` if no event was accepted and at least one was refused for lack of capacity.
-fn capacity_refusal(verdicts: &[ingest::IngestResult]) -> Option<CommitError> {
+/// The refusal of the request as a whole: `Some` if no event was accepted, because the idempotency key was used with
+/// another body, or for lack of capacity.
+fn refusal_of_all(verdicts: &[ingest::IngestResult]) -> Option<CommitError> {
     let mut refusal = None;
     for verdict in verdicts {
         match verdict {
             ingest::IngestResult::Accepted { .. } => return None,
-            ingest::IngestResult::Refused(CommitError::KeyReused) => {}
+            ingest::IngestResult::Refused(CommitError::KeyReused) => {
+                refusal = refusal.or(Some(CommitError::KeyReused));
+            }
             ingest::IngestResult::Refused(why) => refusal = Some(*why),
         }
     }

@@ -135,7 +135,8 @@ impl Submit for Fake {
             });
             let nonce = || {
                 stored.iter().position(|(head, _)| {
-                    event.nonce.is_some() && EventHead::parse(head).unwrap().event.nonce == event.nonce
+                    let is_batch = matches!(event.dedup, Some((_, DedupKind::IdempotencyKey, _)));
+                    !is_batch && event.nonce.is_some() && EventHead::parse(head).unwrap().event.nonce == event.nonce
                 })
             };
             let reused = |place: usize| {

@@ -165,18 +165,34 @@ impl GroupCommit {
         self.dedup.expire(now.steady);
         self.keys.clear();
         self.verdicts.clear();
-        for admitted in self.batch.iter().flat_map(|submission| &submission.events) {
-            let known =
-                keys(admitted).find_map(|(key, kind, fingerprint)| self.known(&key, kind, fingerprint, now.steady));
-            let verdict = known.unwrap_or_else(|| {
-                let id = self.ids.next(now.wall);
-                for (key, _, fingerprint) in keys(admitted) {
-                    self.keys.insert(key, DedupEntry { key, id, fingerprint, at: now.steady });
-                }
-                DedupVerdict::New(id)
-            });
-            self.verdicts.push(verdict);
+        for submission in &self.batch {
+            if let Some(reused) = self.key_reused(&submission.events, now.steady) {
+                self.verdicts.extend(submission.events.iter().map(|_| reused));
+                continue;
+            }
+            for admitted in &submission.events {
+                let known =
+                    keys(admitted).find_map(|(key, kind, fingerprint)| self.known(&key, kind, fingerprint, now.steady));
+                let verdict = known.unwrap_or_else(|| {
+                    let id = self.ids.next(now.wall);
+                    for (key, _, fingerprint) in keys(admitted).chain(batch_key(admitted)) {
+                        self.keys.entry(key).or_insert(DedupEntry { key, id, fingerprint, at: now.steady });
+                    }
+                    DedupVerdict::New(id)
+                });
+                self.verdicts.push(verdict);
+            }
         }
+    }
+
+    /// The verdict for all events of a request whose idempotency key was used with another body. A single event gets the
+    /// same verdict by its own key.
+    fn key_reused(&self, events: &[AdmittedEvent], now: Timestamp) -> Option<DedupVerdict> {
+        events.iter().find_map(|admitted| {
+            let (key, kind, fingerprint) = batch_key(admitted)?;
+            let verdict = self.known(&key, kind, fingerprint, now)?;
+            matches!(verdict, DedupVerdict::KeyReused | DedupVerdict::KeyReusedInBatch).then_some(verdict)
+        })
     }
 
     /// The decision about an event whose key is in the table or in this batch. `None` if the key is new.
@@ -208,6 +224,12 @@ impl GroupCommit {
         for (verdict, admitted) in self.verdicts.iter().zip(admitted) {
             let DedupVerdict::New(id) = verdict else { continue };
             for (key, _, fingerprint) in keys(admitted) {
+                self.dedup.insert(DedupEntry { key, id: *id, fingerprint, at: self.begun });
+            }
+            // All events of a batch have the same key of the batch.
+            if let Some((key, kind, fingerprint)) = batch_key(admitted)
+                && self.dedup.lookup(&key, kind, fingerprint, self.begun) == DedupLookup::New
+            {
                 self.dedup.insert(DedupEntry { key, id: *id, fingerprint, at: self.begun });
             }
         }
@@ -311,13 +333,24 @@ impl DedupVerdict {
 
 /// The keys of an event, in the order in which they are looked up and inserted.
 fn keys(admitted: &AdmittedEvent) -> impl Iterator<Item = (DedupKey, DedupKind, u64)> {
-    admitted.dedup.into_iter().chain(admitted.nonce.map(|key| (key, DedupKind::Id, 0)))
+    let nonce = admitted.nonce.filter(|_| batch_key(admitted).is_none());
+    admitted.dedup.into_iter().chain(nonce.map(|key| (key, DedupKind::Id, 0)))
+}
+
+/// The key of the batch that the event is in, if the batch has an idempotency key.
+fn batch_key(admitted: &AdmittedEvent) -> Option<(DedupKey, DedupKind, u64)> {
+    match (admitted.dedup, admitted.nonce) {
+        (Some((_, DedupKind::IdempotencyKey, fingerprint)), Some(key)) => {
+            Some((key, DedupKind::IdempotencyKey, fingerprint))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::tests::world::{clock, dedup_config, permit, plain, submission};
+    use crate::commit::tests::world::{TestEvent, clock, dedup_config, permit, plain, submission};
     use crate::model::DedupKind;
     use crate::runtime::{MemoryBudget, Random};
 
@@ -367,6 +400,45 @@ mod tests {
         assert_eq!((accepted.accepted, accepted.duplicates, accepted.announced.len()), (1, 0, 1));
         let again = commit(&mut group, 0, 7, |_| panic!("a duplicate is not written"));
         assert_eq!((again.accepted, again.duplicates), (0, 1));
+    }
+
+    /// The events of one request with an idempotency key.
+    fn batch_of(bodies: &[u8], fingerprint: u64) -> (Submission, tokio::sync::oneshot::Receiver<CommitResults>) {
+        let draft = |(index, byte): (usize, &u8)| TestEvent {
+            key: Some((index as u8 + 1, DedupKind::IdempotencyKey)),
+            nonce: Some(0),
+            ..plain(*byte, 8)
+        };
+        let drafts: Vec<_> = bodies.iter().enumerate().map(draft).collect();
+        let (mut submission, answer) = submission(&drafts, &permit(), &MemoryBudget::new(usize::MAX), &clock());
+        for event in &mut submission.events {
+            event.dedup = event.dedup.map(|(key, kind, _)| (key, kind, fingerprint));
+        }
+        (submission, answer)
+    }
+
+    #[test]
+    fn all_events_of_a_request_are_refused_if_its_key_has_another_body() {
+        let mut group = group();
+        let (first, mut first_answer) = batch_of(&[1, 2], 12);
+        let (longer, mut longer_answer) = batch_of(&[1, 2, 3], 123);
+        let (again, mut again_answer) = batch_of(&[1, 2], 12);
+        let written = match group.step(now(0), GroupInput::Submitted(vec![first, longer, again])) {
+            GroupOutput::Append(records) => records.last().map(|record| record.position).unwrap(),
+            GroupOutput::Finished(outcome) => panic!("{outcome:?}"),
+        };
+        let appended = GroupInput::Appended(Ok(Durable::for_test(written)));
+        let GroupOutput::Finished(outcome) = group.step(now(0), appended) else { panic!("written twice") };
+        assert_eq!((outcome.accepted, outcome.duplicates), (2, 2));
+        outcome.answers.send();
+        let accepted = |answer: &mut tokio::sync::oneshot::Receiver<CommitResults>| -> Vec<_> {
+            answer.try_recv().unwrap().iter().map(Result::is_ok).collect()
+        };
+        assert_eq!(accepted(&mut first_answer), [true, true]);
+        assert_eq!(accepted(&mut longer_answer), [false, false, false]);
+        assert_eq!(accepted(&mut again_answer), [true, true]);
+        let (shorter, _answer) = batch_of(&[1], 1);
+        assert!(matches!(group.step(now(0), GroupInput::Submitted(vec![shorter])), GroupOutput::Finished(_)));
     }
 
     #[test]

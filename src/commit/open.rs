@@ -19,7 +19,7 @@ use super::retention::{self, RetentionThread};
 use crate::config;
 use crate::handoff::{BodyRequest, CommitHandle, RetentionRefs, SettleHandle, Shards};
 use crate::limits::{BODY_READ_QUEUE, COMMIT_QUEUE, RETENTION_INTERVAL};
-use crate::model::{EventHead, EventId, Timestamp};
+use crate::model::{DedupKind, EventHead, EventId, Timestamp};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random};
 use crate::storage::{Disk, DiskSpace, EventLog, FileError, OpenLogError, Poison, ReadError, RedbLog};
 
@@ -218,6 +218,7 @@ fn rebuild_dedup_window(
     now: Timestamp,
 ) -> Result<DedupTable, ReadError> {
     let mut entries: Vec<DedupEntry> = Vec::new();
+    let mut batch_key = None;
     log.walk_back(&mut |run| {
         let mut is_over = true;
         for (at, head) in run.iter().rev() {
@@ -227,8 +228,11 @@ fn rebuild_dedup_window(
             let is_live = now.since(at) < config.ttl;
             is_over &= !is_live;
             // Entries are read from the newest on: the reverse of the order in which they are inserted.
-            let nonce = fields.nonce.map(|key| (key, 0)).into_iter();
-            for (key, fingerprint) in nonce.chain(fields.dedup.map(|(key, _)| (key, fields.fingerprint))) {
+            let is_batch = matches!(fields.dedup, Some((_, DedupKind::IdempotencyKey)));
+            let nonce = fields.nonce.map(|key| (key, if is_batch { fields.fingerprint } else { 0 }));
+            // All events of a batch have the same key of the batch.
+            let nonce = nonce.filter(|(key, _)| !is_batch || batch_key.replace(*key) != Some(*key));
+            for (key, fingerprint) in nonce.into_iter().chain(fields.dedup.map(|(key, _)| (key, fields.fingerprint))) {
                 if is_live {
                     entries.push(DedupEntry { key, id, fingerprint, at });
                 }

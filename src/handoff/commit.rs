@@ -23,7 +23,8 @@ pub struct AdmittedEvent {
     /// The deduplication key, its kind, and the fingerprint of the body. `None` if the event is not deduplicated.
     pub dedup: Option<(DedupKey, DedupKind, u64)>,
     /// A second key that is accepted only once. An event whose nonce was already used is a duplicate of the event that
-    /// used it.
+    /// used it. With [`DedupKind::IdempotencyKey`], the key of the batch that the event is in: an event of another batch
+    /// with this key is refused.
     pub nonce: Option<DedupKey>,
     /// The webhooks that matched.
     pub matched: MatchedWebhooks,

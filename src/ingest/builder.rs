@@ -119,7 +119,7 @@ fn encode(
         verified: draft.verified,
         dedup: dedup.map(|(key, kind, _)| (key, kind)),
         fingerprint: dedup.map_or(0, |(.., fingerprint)| fingerprint),
-        nonce: draft.nonce.map(|nonce| scope.nonce(nonce)),
+        nonce: draft.nonce.map(|nonce| scope.nonce(nonce)).or_else(|| scope.batch_key(draft.dedup_by?)),
         // The maximum body size is far below 4 GiB.
         data_len: draft.data.len() as u32,
         raw_len: draft.raw.map(|raw| raw.len() as u32),

@@ -70,6 +70,15 @@ impl DedupScope<'_> {
         }
     }
 
+    /// The key of the batch that the event is in, for an idempotency key. A single event with the same idempotency key
+    /// has the same key.
+    pub(super) fn batch_key(self, by: DedupBy<'_>) -> Option<DedupKey> {
+        match by {
+            DedupBy::IdempotencyKey { key, index: Some(_) } => Some(self.key(IDEMPOTENCY_KEY, key, &[])),
+            _ => None,
+        }
+    }
+
     /// The key of a value that is accepted only once.
     pub(super) fn nonce(self, nonce: &str) -> DedupKey {
         self.key("once", nonce, &[])
@@ -135,6 +144,10 @@ mod tests {
         assert_eq!(source(DedupBy::IdAndBody("ord-1")), of_id("e364dae0d3e50cdd61b07510a611766c"));
         assert_eq!(source(DedupBy::Body), of_id("14e700f612fde41e1470853c96756c3c"));
         assert_eq!(source(by_key("k", None)), of_body("dd87007f709f5f921aae4c37491c1809"));
+        let scope = DedupScope { tenant: "acme", origin: EventOrigin::Application };
+        let batch_key = |by| scope.batch_key(by).map(|key| HEXLOWER.encode(&key));
+        assert_eq!(batch_key(by_key("k", Some(12))).as_deref(), Some("434217ea95d1b3991dca5671f60b4d71"));
+        assert_eq!((batch_key(by_key("k", None)), batch_key(DedupBy::Id("k"))), (None, None));
         let nonce = DedupScope { tenant: "default", origin }.nonce("tok");
         assert_eq!(HEXLOWER.encode(&nonce), "7fd29105caf975eb3b9e90b3b05d762a");
     }

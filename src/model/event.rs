@@ -119,7 +119,8 @@ pub struct NewEvent<'a> {
     /// The first 64 bits of the SHA-256 of the body, which are compared for [`DedupKind::IdempotencyKey`]. 0 without a
     /// deduplication key.
     pub fingerprint: u64,
-    /// A signed value that is accepted only once, in addition to the deduplication key.
+    /// A signed value that is accepted only once, in addition to the deduplication key. Of an event in a batch with an
+    /// idempotency key, the key of the whole batch.
     pub nonce: Option<DedupKey>,
     /// The length of the data in bytes.
     pub data_len: u32,

@@ -142,3 +142,53 @@ fn health_is_public_and_metrics_need_a_key() {
     let metrics = server.call("GET", "/metrics", None).text();
     assert!(metrics.contains("hooktide_events_accepted_total 1"), "{metrics}");
 }
+
+/// Each form of a request with one idempotency key, then every other form with the same key: nothing of it is stored.
+#[test]
+fn an_idempotency_key_belongs_to_one_body_whatever_its_form() {
+    let mut server = Server::start(&[]);
+    let sink = Sink::start();
+    server.webhook(&sink.url("/"), &["*"], json!({}));
+    let event = |n: u32| json!({ "type": "a.b", "data": n }).to_string();
+    let array = |numbers: &[u32]| format!("[{}]", numbers.iter().map(|n| event(*n)).collect::<Vec<_>>().join(","));
+    let lines = |numbers: &[u32]| numbers.iter().map(|n| event(*n) + "\n").collect::<String>();
+    let own_id = r#"{"type":"a.b","id":"own","data":0}"#;
+    let bodies = [
+        event(1),
+        array(&[1]),
+        array(&[1, 2]),
+        array(&[2, 1]),
+        array(&[1, 2, 3]),
+        lines(&[1]),
+        lines(&[1, 2]),
+        format!("[{own_id},{}]", event(1)),
+        format!(r#"[{{"type":"not a type","data":0}},{}]"#, event(1)),
+    ];
+    let send = |server: &Server, key: usize, body: &String| {
+        let media = if body.ends_with('\n') { "application/x-ndjson" } else { "application/json" };
+        let key = format!("key-{key}");
+        let headers = [("Idempotency-Key", &*key), ("Content-Type", media)];
+        server.client().send("POST", "/api/v1/events", &headers, body.as_bytes()).unwrap()
+    };
+    let mut events = 0;
+    for restart in [None, Some(Signal::SIGKILL)] {
+        if let Some(signal) = restart {
+            server.restart(signal);
+        }
+        for (key, body) in bodies.iter().enumerate() {
+            let first = send(&server, key, body);
+            assert!(!first.text().contains("idempotency_key_reused"), "{body}: {}", first.text());
+            assert_eq!(first.text().contains("\"duplicate\":true"), restart.is_some(), "{}", first.text());
+            events += if restart.is_none() { body.matches("\"a.b\"").count() } else { 0 };
+            for other in bodies.iter().filter(|other| *other != body) {
+                let refused = send(&server, key, other);
+                let code = refused.json()["code"].as_str().map(str::to_owned);
+                let expected = (422, Some("idempotency_key_reused".to_owned()));
+                assert_eq!((refused.status, code), expected, "{body} then {other}: {}", refused.text());
+            }
+        }
+    }
+    // The event with an id of its own is in one body only.
+    let stored = server.call("GET", "/api/v1/events?limit=100", None).json();
+    assert_eq!(stored["data"].as_array().unwrap().len(), events, "{stored}");
+}

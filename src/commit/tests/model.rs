@@ -40,6 +40,8 @@ struct Model {
     carried: BTreeMap<EventId, Bytes>,
     keys: BTreeMap<(u8, bool), (EventId, u64)>,
     nonce: BTreeMap<u8, EventId>,
+    /// Requests with an idempotency key: their events, and the fingerprint of the body.
+    batches: BTreeMap<u8, (Vec<EventId>, u64)>,
 }
 
 fn draft() -> impl Strategy<Value = TestEvent> {
@@ -51,6 +53,8 @@ fn draft() -> impl Strategy<Value = TestEvent> {
     let body = (0..4u8, prop_oneof![4 => 0..200usize, 2 => 0..3_000usize, 1 => 60_000..70_000usize]);
     let nonce = prop_oneof![2 => Just(None), 1 => (0..6u8).prop_map(Some)];
     (key, nonce, body, proptest::collection::vec(0..9u32, 0..3)).prop_map(|(key, nonce, (byte, len), mut webhooks)| {
+        // With an idempotency key, this would be the key of a batch.
+        let nonce = nonce.filter(|_| !matches!(key, Some((_, DedupKind::IdempotencyKey))));
         webhooks.sort_unstable();
         webhooks.dedup();
         // There are few bodies with keys, so that a key comes with the same body and with another one.
@@ -59,8 +63,24 @@ fn draft() -> impl Strategy<Value = TestEvent> {
     })
 }
 
+/// A request of several events with an idempotency key. All events have the fingerprint of the request's body.
+fn batch() -> impl Strategy<Value = Vec<TestEvent>> {
+    (0..3u8, 0..3u8, 1..4u8).prop_map(|(key, byte, len)| {
+        let event = |index| {
+            let key_of_event = Some((100 + key * 8 + index, DedupKind::IdempotencyKey));
+            TestEvent { key: key_of_event, nonce: Some(100 + key), ..plain(byte, 9) }
+        };
+        (0..len).map(event).collect()
+    })
+}
+
+/// The key of the batch that an event is in.
+fn batch_key(event: &TestEvent) -> Option<u8> {
+    event.nonce.filter(|_| matches!(event.key, Some((_, DedupKind::IdempotencyKey))))
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
-    let request = proptest::collection::vec(draft(), 1..4);
+    let request = prop_oneof![3 => proptest::collection::vec(draft(), 1..4), 1 => batch()];
     prop_oneof![
         8 => proptest::collection::vec(request, 1..5).prop_map(Operation::Append),
         2 => Just(Operation::Read),
@@ -75,34 +95,48 @@ impl Model {
     /// Applies a batch. Returns the events announced to settle and those that arrive at a shard.
     fn append(&mut self, requests: &[Vec<TestEvent>], verdicts: &[CommitResults]) -> (Vec<EventId>, Vec<EventId>) {
         let (mut arrived, mut newest) = (Vec::new(), None);
-        for (draft, verdict) in requests.iter().flatten().zip(verdicts.iter().flatten()) {
-            let fingerprint = fingerprint(&draft.body);
-            let key = draft.key.map(|(n, kind)| (n, kind == DedupKind::Id));
-            let seen = key.and_then(|key| self.keys.get(&key).map(|seen| (key, *seen)));
-            let nonce = draft.nonce.and_then(|nonce| self.nonce.get(&nonce));
-            match (seen, nonce) {
-                (Some(((_, false), (_, other))), _) if other != fingerprint => {
-                    assert_eq!(*verdict, Err(CommitError::KeyReused));
-                }
-                (Some((_, (first, _))), _) | (None, Some(&first)) => {
-                    let committed = verdict.unwrap();
-                    assert!(committed.is_duplicate());
-                    assert_eq!(committed.id(), first);
-                }
-                (None, None) => {
-                    let id = verdict.unwrap().id();
-                    assert!(!verdict.unwrap().is_duplicate());
-                    assert!(self.events.last_key_value().is_none_or(|(last, _)| *last < id), "ids rise");
-                    self.events.insert(id, draft.body.clone().into());
-                    if let Some(key) = key {
-                        self.keys.insert(key, (id, fingerprint));
+        for (request, verdicts) in requests.iter().zip(verdicts) {
+            let is_reused = |event: &TestEvent| {
+                let known = batch_key(event).and_then(|key| self.batches.get(&key));
+                known.is_some_and(|(_, known)| *known != fingerprint(&event.body))
+            };
+            if request.iter().any(is_reused) {
+                assert!(verdicts.iter().all(|verdict| *verdict == Err(CommitError::KeyReused)), "{verdicts:?}");
+                continue;
+            }
+            for (draft, verdict) in request.iter().zip(verdicts) {
+                let fingerprint = fingerprint(&draft.body);
+                let key = draft.key.map(|(n, kind)| (n, kind == DedupKind::Id));
+                let seen = key.and_then(|key| self.keys.get(&key).map(|seen| (key, *seen)));
+                let nonce = draft.nonce.filter(|_| batch_key(draft).is_none());
+                let seen_nonce = nonce.and_then(|nonce| self.nonce.get(&nonce));
+                match (seen, seen_nonce) {
+                    (Some(((_, false), (_, other))), _) if other != fingerprint => {
+                        assert_eq!(*verdict, Err(CommitError::KeyReused));
                     }
-                    if let Some(nonce) = draft.nonce {
-                        self.nonce.insert(nonce, id);
+                    (Some((_, (first, _))), _) | (None, Some(&first)) => {
+                        let committed = verdict.unwrap();
+                        assert!(committed.is_duplicate());
+                        assert_eq!(committed.id(), first);
                     }
-                    newest = Some(id);
-                    if !draft.webhooks.is_empty() {
-                        arrived.push(id);
+                    (None, None) => {
+                        let id = verdict.unwrap().id();
+                        assert!(!verdict.unwrap().is_duplicate());
+                        assert!(self.events.last_key_value().is_none_or(|(last, _)| *last < id), "ids rise");
+                        self.events.insert(id, draft.body.clone().into());
+                        if let Some(key) = key {
+                            self.keys.insert(key, (id, fingerprint));
+                        }
+                        if let Some(nonce) = nonce {
+                            self.nonce.insert(nonce, id);
+                        }
+                        if let Some(key) = batch_key(draft) {
+                            self.batches.entry(key).or_insert((Vec::new(), fingerprint)).0.push(id);
+                        }
+                        newest = Some(id);
+                        if !draft.webhooks.is_empty() {
+                            arrived.push(id);
+                        }
                     }
                 }
             }
@@ -134,6 +168,7 @@ impl Model {
     fn forget_retired_keys(&mut self) {
         self.keys.retain(|_, (id, _)| self.events.contains_key(id));
         self.nonce.retain(|_, id| self.events.contains_key(id));
+        self.batches.retain(|_, (ids, _)| ids.iter().any(|id| self.events.contains_key(id)));
     }
 }
 
