@@ -75,6 +75,7 @@ impl<'a> PublishContext<'a> {
             resource_id: event.resource_id.as_deref(),
             workspace_id: event.workspace_id.as_deref(),
             user_id: event.user_id.as_deref(),
+            numeric_ids: event.numeric_ids,
             metadata: event.metadata,
             hops: self.hops,
             ..EventDraft::new(of, EventOrigin::Application, self.received_at, event.data.as_bytes())

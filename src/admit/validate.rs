@@ -9,7 +9,7 @@ use super::parse::{PublishField, RawEvent};
 use crate::http::FieldError;
 use crate::json::exceeds_depth;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX, METADATA_BYTES_MAX, VIOLATIONS_LISTED_MAX};
-use crate::model::{DEFAULT_TENANT, RESERVED_TYPE_PREFIX, Timestamp, is_event_type};
+use crate::model::{DEFAULT_TENANT, NumericIds, RESERVED_TYPE_PREFIX, Timestamp, is_event_type};
 
 /// A valid event. Its texts are borrowed from the body where possible.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct ValidEvent<'a> {
     pub(super) resource_id: Option<Cow<'a, str>>,
     pub(super) workspace_id: Option<Cow<'a, str>>,
     pub(super) user_id: Option<Cow<'a, str>>,
+    pub(super) numeric_ids: NumericIds,
     pub(super) metadata: Option<&'a str>,
 }
 
@@ -57,6 +58,7 @@ pub(super) fn validate<'a>(
         resource_id: id(item, PublishField::ResourceId, 0, &mut errors),
         workspace_id: id(item, PublishField::WorkspaceId, 0, &mut errors),
         user_id: id(item, PublishField::UserId, 0, &mut errors),
+        numeric_ids: numeric_ids(item),
         timestamp: timestamp(item, &mut errors),
         metadata: metadata(item, &mut errors),
     };
@@ -164,6 +166,15 @@ fn id<'a>(item: &RawEvent<'a>, field: PublishField, least: usize, errors: &mut F
     id
 }
 
+fn numeric_ids(item: &RawEvent<'_>) -> NumericIds {
+    let is_number = |field| item.non_null(field).is_some_and(is_number);
+    NumericIds {
+        resource: is_number(PublishField::ResourceId),
+        workspace: is_number(PublishField::WorkspaceId),
+        user: is_number(PublishField::UserId),
+    }
+}
+
 fn timestamp(item: &RawEvent<'_>, errors: &mut FieldErrors) -> Option<Timestamp> {
     let at = text(item.non_null(PublishField::Timestamp)?).and_then(|text| text.parse().ok());
     if at.is_none() {
@@ -193,11 +204,11 @@ fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 
 /// The text of a JSON string, or a number as written. Ids are compared as text. `None` for other JSON values.
 fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let json = raw.get();
-    if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-        return Some(Cow::Borrowed(json));
-    }
-    text(raw)
+    if is_number(raw) { Some(Cow::Borrowed(raw.get())) } else { text(raw) }
+}
+
+fn is_number(raw: &RawValue) -> bool {
+    raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::page::Query;
 use super::{Api, ClaimResult, ManagementRequest, body, reply};
 use crate::http::{Problem, Response};
 use crate::model::{DeliveryId, Timestamp};
-use crate::service::dead_letter::{DeadLetterDetails, DeadLetterReplayDraft};
+use crate::service::dead_letter::{DeadLetterDetails, DeadLetterReplayDraft, ListedDeadLetter};
 use crate::service::search::ListRow;
 use crate::service::{DeadLetter, ResponseRecorder, ResponseStore, WebhookRef};
 
@@ -32,6 +32,9 @@ struct View {
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Box<RawValue>>,
+    /// Only if `true`: the payloads of the page are large, and this one is left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    payload_omitted: bool,
 }
 
 /// The response to a replay of dead letters.
@@ -53,6 +56,7 @@ impl View {
             is_processed: false,
             created_at: dead_letter.at,
             payload: None,
+            payload_omitted: false,
         }
     }
 }
@@ -68,7 +72,11 @@ impl Api {
         let query = Query::of(&request.parts.uri);
         let Listing { scope, filter, page, before } = listing(&query, of)?;
         let found = self.service.list_dead_letters(&request.principal, scope, filter, page, before).await?;
-        query.rows(&found, View::of)
+        query.rows(&found, |ListedDeadLetter { dead_letter, payload, is_payload_omitted }| View {
+            payload: payload.as_deref().map(raw),
+            payload_omitted: *is_payload_omitted,
+            ..View::of(dead_letter)
+        })
     }
 
     pub(super) async fn discard_dead_letter(

@@ -1,6 +1,7 @@
 //! Events: list, and read with a summary of the deliveries.
 
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::delivery::raw;
@@ -22,9 +23,9 @@ struct View {
     correlation_id: Box<str>,
     external_id: Option<Box<str>>,
     verified: bool,
-    resource_id: Option<Box<str>>,
-    workspace_id: Option<Box<str>>,
-    user_id: Option<Box<str>>,
+    resource_id: Option<Box<RawValue>>,
+    workspace_id: Option<Box<RawValue>>,
+    user_id: Option<Box<RawValue>>,
     metadata: Option<Box<RawValue>>,
     /// `Some` for an event of a source.
     #[serde(flatten)]
@@ -78,6 +79,10 @@ impl View {
         let head = stored.head()?;
         let event = head.event;
         let text = |text: Option<&str>| text.map(Box::from);
+        // As it was published.
+        let id = |id: Option<&str>, is_number: bool| {
+            id.map(|id| if is_number { raw(id.as_bytes()) } else { raw(json!(id).to_string().as_bytes()) })
+        };
         Ok(Self {
             id: stored.id().to_string(),
             r#type: event.event_type.into(),
@@ -88,9 +93,9 @@ impl View {
             correlation_id: event.correlation_id.into(),
             external_id: text(event.external_id),
             verified: event.verified,
-            resource_id: text(event.resource_id),
-            workspace_id: text(event.workspace_id),
-            user_id: text(event.user_id),
+            resource_id: id(event.resource_id, event.numeric_ids.resource),
+            workspace_id: id(event.workspace_id, event.numeric_ids.workspace),
+            user_id: id(event.user_id, event.numeric_ids.user),
             metadata: event.metadata.map(|metadata| raw(metadata.as_bytes())),
             inbound: event.inbound.map(|inbound| InboundView {
                 topic: text(inbound.topic),

@@ -115,6 +115,7 @@ fn encode(
         resource_id: draft.resource_id,
         workspace_id: draft.workspace_id,
         user_id: draft.user_id,
+        numeric_ids: draft.numeric_ids,
         metadata: draft.metadata,
         verified: draft.verified,
         dedup: dedup.map(|(key, kind, _)| (key, kind)),

@@ -1,6 +1,6 @@
 //! A description of an event in plain values.
 
-use crate::model::{API_SOURCE, DedupBy, InboundInfo, OPERATIONAL_SOURCE, SourceId, Timestamp};
+use crate::model::{API_SOURCE, DedupBy, InboundInfo, NumericIds, OPERATIONAL_SOURCE, SourceId, Timestamp};
 
 /// Who sent an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct EventDraft<'a> {
     pub workspace_id: Option<&'a str>,
     /// The user that the event is about.
     pub user_id: Option<&'a str>,
+    /// The ids that were numbers.
+    pub numeric_ids: NumericIds,
     /// The metadata, a JSON object.
     pub metadata: Option<&'a str>,
     /// The number of gateways that the event has passed through.
@@ -98,6 +100,7 @@ impl<'a> EventDraft<'a> {
             resource_id: None,
             workspace_id: None,
             user_id: None,
+            numeric_ids: NumericIds::default(),
             metadata: None,
             hops: 0,
             verified: false,

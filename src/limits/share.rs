@@ -41,6 +41,8 @@ pub const TENANT_READS_BYTES: usize = 48 << 20;
 pub const READ_BYTES: usize = 8 << 20;
 /// Bytes of the events of a list page after which the page ends, with a cursor. A response is about as large again.
 pub const PAGE_BYTES_MAX: usize = 2 << 20;
+/// Bytes of the payloads that a page of dead letters shows. A page leaves out payloads that do not fit.
+pub const DEAD_LETTER_PAYLOADS_BYTES: usize = 1 << 20;
 /// Bytes of memory of all reads of large payloads, in addition to [`READS_BYTES`].
 pub const PAYLOADS_BYTES: usize = 128 << 20;
 /// The part of [`PAYLOADS_BYTES`] that one tenant can use.

@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 
 use super::dedup::{DedupKey, DedupKind};
 use super::inbound_info::InboundInfo;
+use super::numeric_ids::NumericIds;
 use super::wire::{HeadReader, put_long_text, put_text, put_varint};
 use super::{Timestamp, WebhookNo};
 
@@ -110,6 +111,8 @@ pub struct NewEvent<'a> {
     pub workspace_id: Option<&'a str>,
     /// The id of the user that the event is about, as text.
     pub user_id: Option<&'a str>,
+    /// The ids that were numbers.
+    pub numeric_ids: NumericIds,
     /// A raw JSON object.
     pub metadata: Option<&'a str>,
     /// Whether the signature of the request was verified.
@@ -239,7 +242,8 @@ impl NewEvent<'_> {
             | flag(self.raw_len.is_some(), FLAG_RAW)
             | flag(self.nonce.is_some(), FLAG_NONCE)
             | flag(self.inbound.is_some(), FLAG_INBOUND)
-            | flag(!too_costly.is_empty(), FLAG_TOO_COSTLY);
+            | flag(!too_costly.is_empty(), FLAG_TOO_COSTLY)
+            | self.numeric_ids.flags();
         let version = match flags {
             flags if flags & FLAG_TOO_COSTLY != 0 => VERSION_TOO_COSTLY,
             flags if flags & FLAGS_OF_2 != 0 => VERSION_OF_SOURCES,
@@ -348,6 +352,7 @@ impl<'a> EventHead<'a> {
             resource_id: from.text()?,
             workspace_id: from.text()?,
             user_id: from.text()?,
+            numeric_ids: NumericIds::of_flags(flags),
             metadata: from.long_text()?,
             inbound: if flags & FLAG_INBOUND != 0 { Some(InboundInfo::parse(&mut from)?) } else { None },
         };
@@ -405,6 +410,8 @@ mod tests {
             external_id: Some("ord-1"),
             correlation_id: "req_1",
             user_id: Some(""),
+            workspace_id: Some("456"),
+            numeric_ids: NumericIds { workspace: true, ..NumericIds::default() },
             metadata: Some(r#"{"source":"api"}"#),
             dedup: Some(([7; 16], DedupKind::IdempotencyKey)),
             fingerprint: 42,

@@ -10,7 +10,7 @@ use super::summary::{EventSummary, Summaries};
 use super::{
     DeadLetter, DeliveryBackend, Error, ListPage, Operation, PageRequest, ResponseRecorder, Service, WebhookRef,
 };
-use crate::limits::{BULK_REPLAY_MAX, PAGE_ROWS_MAX};
+use crate::limits::{BULK_REPLAY_MAX, DEAD_LETTER_PAYLOADS_BYTES, PAGE_ROWS_MAX};
 use crate::model::{DeadReason, DeliveryId, EventId, EventPattern, Principal, Timestamp, WebhookNo, data_of};
 use crate::runtime::TenantShare;
 use crate::settle::DeliveryQuery;
@@ -37,6 +37,17 @@ pub struct DeadLetterDetails {
     pub memory: TenantShare,
 }
 
+/// A dead letter in a list.
+#[derive(Debug)]
+pub struct ListedDeadLetter {
+    /// The dead letter, its webhook and its event.
+    pub dead_letter: ListRow<DeadLetter>,
+    /// The data of its event; `None` if the log no longer has the event, or if the payload is left out.
+    pub payload: Option<Bytes>,
+    /// Whether the payload is left out because the payloads of the page are large.
+    pub is_payload_omitted: bool,
+}
+
 /// A validated selection of one webhook's dead letters, ready to be replayed.
 #[derive(Debug, Clone)]
 pub struct DeadLetterReplayDraft {
@@ -45,9 +56,25 @@ pub struct DeadLetterReplayDraft {
     events: Option<Vec<EventId>>,
 }
 
+/// Reads the payloads of a page. A payload that does not fit is left out, and smaller ones after it are shown.
+fn with_payloads(rows: Vec<ListRow<DeadLetter>>, log: &dyn ReadLog) -> Result<Vec<ListedDeadLetter>, Error> {
+    let mut left = DEAD_LETTER_PAYLOADS_BYTES;
+    let mut listed = Vec::with_capacity(rows.len());
+    for dead_letter in rows {
+        // Retention has kept only the body of an event without a summary, so its length is not known before the read.
+        let fits = dead_letter.event.as_ref().map_or(left > 0, |event| event.body_len <= left);
+        let stored = if fits { log.read(&[dead_letter.row.id.event])?.pop().flatten() } else { None };
+        let is_too_long = stored.as_ref().is_some_and(|(_, body)| body.len() > left);
+        left = left.saturating_sub(stored.as_ref().map_or(0, |(_, body)| body.len()));
+        let payload = stored.filter(|_| !is_too_long).map(|(head, body)| data_of(&head, &body));
+        listed.push(ListedDeadLetter { dead_letter, payload, is_payload_omitted: !fits || is_too_long });
+    }
+    Ok(listed)
+}
+
 impl Service {
     /// Lists the dead letters in the scope that match the filter, newest first, starting before the dead letter
-    /// `before`.
+    /// `before`, with payloads of together at most [`DEAD_LETTER_PAYLOADS_BYTES`].
     ///
     /// # Errors
     /// If the role is too low, the caller may not see the webhook or the tenant, or the stores cannot be read.
@@ -58,7 +85,7 @@ impl Service {
         filter: DeliveryFilter,
         page: PageRequest,
         before: Option<DeliveryId>,
-    ) -> Result<ListPage<ListRow<DeadLetter>, DeliveryId>, Error> {
+    ) -> Result<ListPage<ListedDeadLetter, DeliveryId>, Error> {
         Operation::ReadDeadLetters.permit(principal.role)?;
         let (webhooks, only) = self.webhooks_in(principal, scope)?;
         let query = DeliveryQuery { before: before.unwrap_or(DeliveryQuery::END), ..DeliveryQuery::all(webhooks) };
@@ -66,7 +93,9 @@ impl Service {
         let (filter, rows) = (filter.in_lower_case(), page.fetch_limit());
         let found =
             self.read(move |store, log| Search { store, log, filter: &filter, rows }.dead_letters(query)).await?;
-        self.listed(page, found, |dead_letter| dead_letter.id).await
+        let ListPage { rows, next } = self.listed(page, found, |dead_letter| dead_letter.id).await?;
+        let rows = self.read(move |_, log| with_payloads(rows, log)).await?;
+        Ok(ListPage { rows, next })
     }
 
     /// Reads a dead letter with its payload.

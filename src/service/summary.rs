@@ -20,6 +20,8 @@ pub struct EventSummary {
     pub correlation_id: Box<str>,
     /// The sender's own id of the event.
     pub external_id: Option<Box<str>>,
+    /// The length of the data and of the raw body in bytes.
+    pub body_len: usize,
 }
 
 impl EventSummary {
@@ -31,6 +33,7 @@ impl EventSummary {
             received_at: head.received_at,
             correlation_id: head.correlation_id.into(),
             external_id: head.external_id.map(Box::from),
+            body_len: head.body_len(),
         })
     }
 }

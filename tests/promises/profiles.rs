@@ -216,7 +216,7 @@ fn bodies_have_the_fields_and_the_id_of_their_profile() {
             ("id", accepted["id"].clone()),
             ("resource_id", json!("tbl1")),
             ("workspace_id", Value::Null),
-            ("user_id", json!("7")),
+            ("user_id", json!(7)),
             ("metadata", json!({ "source": "api", "version": "v1" })),
             ("data", json!({ "total": 1.50 })),
         ] {
@@ -268,5 +268,53 @@ fn a_removed_profile_holds_its_webhooks_until_it_returns() {
         if delivery.body == b"3" {
             break;
         }
+    }
+}
+
+#[test]
+fn ids_keep_the_json_type_in_which_they_were_published() {
+    let mut server = Server::start(&[]);
+    let (plain, chosen) = (Sink::start(), Sink::start());
+    server.webhook(&plain.url("/"), &["record.*"], json!({ "profile": "pyairtable" }));
+    let filters = json!({ "conditions": { "operator": "and", "rules": [
+        { "field": "user_id", "operator": "equals", "value": "7" },
+        { "field": "workspace_id", "operator": "equals", "value": 456 },
+    ] } });
+    server.webhook(&chosen.url("/"), &["record.*"], json!({ "workspace_id": "456", "filters": filters }));
+    let ids = |resource: &str, workspace: &str, user: &str| {
+        format!(r#"{{"resource_id":{resource},"workspace_id":{workspace},"user_id":{user}}}"#)
+    };
+    let keys = ["resource_id", "workspace_id", "user_id"];
+    for (n, published) in [
+        ids("\"rec1\"", "456", "7"),
+        ids("1", "\"456\"", "\"7\""),
+        ids("12345678901234567890123", "-0.50", "1e3"),
+        ids("null", "456", "7"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let event = format!(r#"{{"type":"record.updated","data":{n},{}"#, &published[1..]);
+        let accepted = server.client().send("POST", "/api/v1/events", &[], event.as_bytes()).unwrap();
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        let id = accepted.json()["id"].as_str().unwrap().to_owned();
+        if n == 0 {
+            server.restart(Signal::SIGKILL);
+        }
+        // After the kill, the first delivery may be repeated.
+        let delivered = loop {
+            let delivered = plain.next();
+            if delivered.json()["id"] == *id {
+                break delivered;
+            }
+        };
+        let stored = server.call("GET", &format!("/api/v1/events/{id}"), None);
+        for text in [std::str::from_utf8(&delivered.body).unwrap(), &stored.text()] {
+            for (key, value) in keys.iter().zip(published[1..published.len() - 1].split(',')) {
+                assert!(value.starts_with(&format!("\"{key}\"")) && text.contains(value), "{value} in {text}");
+            }
+        }
+        // Compared as text.
+        assert_eq!(stored.json()["webhooks"], if n == 2 { 1 } else { 2 }, "{published}");
     }
 }

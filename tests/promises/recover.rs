@@ -112,3 +112,27 @@ fn a_replay_reaches_webhooks_created_after_the_event() {
     assert_eq!(server.call("POST", &format!("/api/v1/webhooks/{webhook}/resume"), None).status, 200);
     assert_eq!(sink.next().id(), event);
 }
+
+#[test]
+fn lists_of_dead_letters_have_payloads_up_to_a_mebibyte_a_page() {
+    let server = Server::start(&[]);
+    let (_, sink) = sink_with_status(500);
+    let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({ "max_retries": 0 }));
+    let list = format!("/api/v1/webhooks/{webhook}/dead-letters");
+    let long = "x".repeat(600_000);
+    for (n, data) in [json!(long), json!({ "n": 1 }), json!(long), json!({ "n": 2 })].iter().enumerate() {
+        server.publish("order.paid", data);
+        server.until(&format!("{list}?limit=10"), |page| rows(page).len() == n + 1);
+    }
+    // Newest first.
+    for path in [&*list, "/api/v1/dead-letters"] {
+        let page = server.call("GET", path, None).json();
+        let shown: Vec<_> = rows(&page).iter().map(|row| (row.get("payload"), row.get("payload_omitted"))).collect();
+        let (two, one) = (json!({ "n": 2 }), json!({ "n": 1 }));
+        let expected = [(Some(&two), None), (Some(&json!(long)), None), (Some(&one), None), (None, Some(&json!(true)))];
+        assert!(shown == expected, "{path}: {:?}", shown.iter().map(|(p, o)| (p.is_some(), o)).collect::<Vec<_>>());
+    }
+    let last = rows(&server.call("GET", &list, None).json())[3]["id"].as_str().unwrap().to_owned();
+    let single = server.call("GET", &format!("{list}/{last}"), None).json();
+    assert_eq!((&single["payload"], single.get("payload_omitted")), (&json!(long), None));
+}

@@ -102,9 +102,9 @@ impl EnvelopeField {
             Self::DeliveryId => display(&values.delivery, out),
             Self::Attempt => display(&values.attempt, out),
             Self::Metadata => out.extend_from_slice(event.metadata.unwrap_or("{}").as_bytes()),
-            Self::ResourceId => text(event.resource_id, out),
-            Self::WorkspaceId => text(event.workspace_id, out),
-            Self::UserId => text(event.user_id, out),
+            Self::ResourceId => id(event.resource_id, event.numeric_ids.resource, out),
+            Self::WorkspaceId => id(event.workspace_id, event.numeric_ids.workspace, out),
+            Self::UserId => id(event.user_id, event.numeric_ids.user, out),
             Self::Tenant => text(Some(event.tenant), out),
             Self::Source => text(Some(event.source), out),
             Self::CorrelationId => text(Some(event.correlation_id), out),
@@ -115,6 +115,14 @@ impl EnvelopeField {
 fn display(value: &impl fmt::Display, out: &mut BytesMut) {
     // Writing into a buffer that grows cannot fail.
     let _ = fmt::Write::write_fmt(out, format_args!("{value}"));
+}
+
+/// Appends an id as it was published: as a number or as a JSON string; `null` for `None`.
+fn id(value: Option<&str>, is_number: bool, out: &mut BytesMut) {
+    match value {
+        Some(number) if is_number => out.extend_from_slice(number.as_bytes()),
+        value => text(value, out),
+    }
 }
 
 /// Appends a text as an escaped JSON string; `null` for `None`.
