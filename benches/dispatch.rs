@@ -101,6 +101,7 @@ impl ShardBench {
             metrics: Metrics::new().expect("the figures have names of their own"),
             memory: Arc::clone(&memory),
             last_event: EventId::MIN,
+            endpoint_states: Arc::default(),
         };
         let ports = Ports { settle, body_requests };
         let (shards, inboxes) = Shards::channels(1);

@@ -79,6 +79,7 @@ fn webhook(at: SocketAddr) -> Arc<Webhook> {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     })
 }
 

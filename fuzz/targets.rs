@@ -329,6 +329,7 @@ fn local_webhook(at: SocketAddr, guard: &EgressGuard) -> Webhook {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     }
 }
 

@@ -53,8 +53,15 @@ impl Api {
 
     pub(super) fn read_webhook(&self, request: &ManagementRequest, of: WebhookRef<'_>) -> Result<Response, Problem> {
         let webhook = self.service.read_webhook(&request.principal, of)?;
-        let response = reply::json(StatusCode::OK, &WebhookDocument::of(&webhook, self.service.default_retry()))?;
-        Ok(reply::with_etag(&request.parts.headers, &etag(&webhook), response))
+        let pause = self.service.pause_of(&webhook);
+        let document = WebhookDocument::of(&webhook, self.service.default_retry()).with_pause(pause);
+        let response = reply::json(StatusCode::OK, &document)?;
+        let etag = match pause {
+            // A pause is part of what is shown, and no change of the webhook.
+            Some(pause) => format!("\"{}-{}\"", webhook.version, pause.until.as_millis()),
+            None => etag(&webhook),
+        };
+        Ok(reply::with_etag(&request.parts.headers, &etag, response))
     }
 
     pub(super) async fn put_webhook(
@@ -142,6 +149,7 @@ fn created(service: &Service, made: &SavedWebhook, secret: Option<&str>) -> Resu
 
 fn view<'a>(service: &'a Service, written: &'a SavedWebhook, secret: Option<&'a str>) -> View<'a> {
     let webhook = WebhookDocument::of(&written.webhook, service.default_retry());
+    let webhook = webhook.with_pause(service.pause_of(&written.webhook));
     View { webhook, secret, warnings: &written.warnings }
 }
 

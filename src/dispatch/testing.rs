@@ -122,6 +122,7 @@ pub(super) fn webhook(no: u32, spec: WebhookSpec) -> Arc<Webhook> {
         created_at: START,
         updated_at: START,
         version: 1,
+        address_version: 1,
     })
 }
 
@@ -214,6 +215,7 @@ impl ShardEnv {
             metrics: Metrics::new().unwrap(),
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
+            endpoint_states: Arc::default(),
         };
         Self {
             directory,

@@ -30,8 +30,11 @@ pub struct Webhook {
     pub created_at: Timestamp,
     /// When the webhook was last changed.
     pub updated_at: Timestamp,
-    /// The version, which rises by one with each change. The version is the ETag.
+    /// The version, which rises with each change. The version is the ETag.
     pub version: u64,
+    /// The version at which the URL was set, or the webhook was resumed. The pause and the circuit breaker of an earlier
+    /// address do not count.
+    pub address_version: u64,
 }
 
 impl Deref for Webhook {

@@ -40,6 +40,8 @@ pub(super) enum RegistryChange {
         no: WebhookNo,
         version: u64,
         settings: Box<WebhookSettings>,
+        /// Whether the pause and the circuit breaker of the endpoint end, whatever the settings are.
+        lifts_pause: bool,
     },
     Remove {
         no: WebhookNo,

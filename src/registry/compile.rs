@@ -117,8 +117,8 @@ pub(super) fn compile(record: WebhookRecord, profiles: &Profiles) -> Result<Webh
         metadata: record.metadata,
         ..WebhookSettings::new(record.tenant, record.endpoint, keys)
     };
-    let WebhookRecord { no, id, created_at, updated_at, version, .. } = record;
-    Ok(Webhook { no, id, settings, created_at, updated_at, version })
+    let WebhookRecord { no, id, created_at, updated_at, version, address_version, .. } = record;
+    Ok(Webhook { no, id, settings, created_at, updated_at, version, address_version })
 }
 
 fn subscription(record: SubscriptionRecord) -> Result<Subscription, RecordError> {
@@ -200,6 +200,7 @@ pub(super) fn webhook_record(webhook: &Webhook) -> WebhookRecord {
         created_at: webhook.created_at,
         updated_at: webhook.updated_at,
         version: webhook.version,
+        address_version: webhook.address_version,
     }
 }
 

@@ -46,6 +46,7 @@ impl WriterState {
                 created_at: old.created_at,
                 updated_at: old.updated_at,
                 version: old.version,
+                address_version: old.address_version,
             }));
         }
     }

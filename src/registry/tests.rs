@@ -49,7 +49,7 @@ pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> W
 pub(crate) fn webhook(no: u32, tenant: &str, patterns: &[&str], status: WebhookStatus) -> Webhook {
     let id = WebhookId::from_u128(u128::from(no) + 1000);
     let (at, settings) = (Timestamp::default(), draft(tenant, patterns, status));
-    Webhook { no: WebhookNo(no), id, settings, created_at: at, updated_at: at, version: 1 }
+    Webhook { no: WebhookNo(no), id, settings, created_at: at, updated_at: at, version: 1, address_version: 1 }
 }
 
 pub(crate) struct TestRegistry {

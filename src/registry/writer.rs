@@ -151,9 +151,21 @@ impl Writer {
         version: u64,
         settings: WebhookSettings,
     ) -> Result<Arc<Webhook>, ChangeError> {
-        self.request_webhook(RegistryChange::Replace { no, version, settings: Box::new(settings) })
-            .await?
-            .ok_or(ChangeError::Stopped)
+        let settings = Box::new(settings);
+        let change = RegistryChange::Replace { no, version, settings, lifts_pause: false };
+        self.request_webhook(change).await?.ok_or(ChangeError::Stopped)
+    }
+
+    /// Like [`Self::replace`]. Also ends the pause and the circuit breaker of the endpoint.
+    pub async fn resume(
+        &self,
+        no: WebhookNo,
+        version: u64,
+        settings: WebhookSettings,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        let settings = Box::new(settings);
+        let change = RegistryChange::Replace { no, version, settings, lifts_pause: true };
+        self.request_webhook(change).await?.ok_or(ChangeError::Stopped)
     }
 
     /// Removes a webhook, if it has this version or no version is given.

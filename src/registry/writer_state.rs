@@ -175,16 +175,20 @@ impl WriterState {
                 let tenant = next.ensure_tenant(&settings.tenant);
                 let settings = with_current_profile(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
-                let webhook = Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 };
+                let webhook =
+                    Webhook { no, id, settings, created_at: now, updated_at: now, version: 1, address_version: 1 };
                 batch.audit_webhook("webhook.created", &webhook, Vec::new());
                 Ok(Some(batch.put(next, webhook)))
             }
-            RegistryChange::Replace { no, version, settings } => {
+            RegistryChange::Replace { no, version, settings, lifts_pause } => {
                 let old = current(next, no, Some(version))?;
                 next.check_uid(&settings, Some(&old))?;
                 let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
                 next.check_size(&settings, Some(&old))?;
-                let webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
+                let mut webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
+                if lifts_pause {
+                    webhook.address_version = webhook.version;
+                }
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
@@ -193,7 +197,10 @@ impl WriterState {
                 } else if restarts_attempts(&old, &webhook) {
                     batch.status_changes.push((no, StatusChange::Restarted));
                 }
-                let (action, changed) = change_of(&old, &webhook);
+                let (action, changed) = match change_of(&old, &webhook) {
+                    (_, changed) if changed.is_empty() && lifts_pause => ("webhook.resumed", changed),
+                    other => other,
+                };
                 batch.audit_webhook(action, &webhook, changed);
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
@@ -266,13 +273,16 @@ impl WriterState {
         let now = self.now;
         // A previous secret is dropped when its time is over.
         settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
+        let version = old.version + 1;
+        let is_new_address = restarts_attempts(old, &settings);
         Webhook {
             no: old.no,
             id: old.id,
             settings,
             created_at: old.created_at,
             updated_at: now,
-            version: old.version + 1,
+            version,
+            address_version: if is_new_address { version } else { old.address_version },
         }
     }
 }
@@ -292,8 +302,8 @@ impl ChangeBatch {
 }
 
 /// Whether attempts begin again with a change: the webhook is active again, or has another URL.
-fn restarts_attempts(old: &Webhook, new: &Webhook) -> bool {
-    let is_active = |webhook: &Webhook| webhook.status == WebhookStatus::Active;
+fn restarts_attempts(old: &WebhookSettings, new: &WebhookSettings) -> bool {
+    let is_active = |webhook: &WebhookSettings| webhook.status == WebhookStatus::Active;
     (is_active(new) && !is_active(old)) || old.endpoint.url != new.endpoint.url
 }
 

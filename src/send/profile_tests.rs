@@ -44,6 +44,7 @@ fn webhook(profile: &Arc<Profile>, current: SigningKey, previous: Option<Signing
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     })
 }
 

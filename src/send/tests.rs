@@ -100,6 +100,7 @@ fn webhook(url: &str) -> Webhook {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     }
 }
 

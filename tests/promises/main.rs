@@ -20,6 +20,7 @@ mod disk;
 mod drain;
 mod egress;
 mod endpoint_auth;
+mod endpoint_pause;
 mod filters;
 mod folders;
 mod fuzz;

@@ -8,7 +8,7 @@ use super::preview::WebhookPreview;
 use super::settings::{Purpose, SettingsContext, read};
 use super::{type_warnings, unknown_types};
 use crate::limits::CHANGE_ATTEMPTS_MAX;
-use crate::model::{Principal, WebhookStatus};
+use crate::model::{EndpointPause, EndpointState, Principal, Timestamp, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::ChangeError;
 use crate::service::stored_response::changed_webhook;
@@ -177,7 +177,7 @@ impl Service {
         self.change_webhook(principal, of, expected, pause).await
     }
 
-    /// Makes a webhook active, whatever its status was.
+    /// Makes a webhook active, whatever its status was, and ends the pause and the circuit breaker of its endpoint.
     ///
     /// # Errors
     /// If the role is too low, the webhook does not exist, or its version is not the expected one.
@@ -188,10 +188,25 @@ impl Service {
         expected: Option<&ExpectedVersion>,
     ) -> Result<SavedWebhook, Error> {
         let resume = |webhook: &Webhook| {
-            let stays = webhook.status == WebhookStatus::Active;
+            let stays = webhook.status == WebhookStatus::Active && self.endpoint_state(webhook).is_none();
             Ok((!stays).then(|| WebhookSettings { status: WebhookStatus::Active, ..webhook.settings.clone() }))
         };
-        self.change_webhook(principal, of, expected, resume).await
+        self.change_webhook_with(principal, of, expected, resume, true).await
+    }
+
+    /// The state of a webhook's endpoint. `None`: neither paused nor failing.
+    pub(in crate::service) fn endpoint_state(&self, webhook: &Webhook) -> Option<EndpointState> {
+        let state = self.statistics.endpoint_state(webhook.no)?;
+        (state.address_version == webhook.address_version).then_some(state)
+    }
+
+    /// The pause of a webhook's endpoint, with its end by the wall clock.
+    pub fn pause_of(&self, webhook: &Webhook) -> Option<EndpointPause> {
+        let (now, steady) = (self.clock.now().as_millis(), self.clock.steady().as_millis());
+        let pause = self.endpoint_state(webhook)?.pause_at(Timestamp::from_millis(steady))?;
+        // Two clocks that agree are read one after the other.
+        let offset = Some(now - steady).filter(|offset| offset.abs() > 5).unwrap_or_default();
+        Some(EndpointPause { until: Timestamp::from_millis(pause.until.as_millis().saturating_add(offset)), ..pause })
     }
 
     /// Changes a webhook. `change` returns the new settings, or `None` for no change. After a concurrent change the
@@ -203,6 +218,18 @@ impl Service {
         expected: Option<&ExpectedVersion>,
         change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Error>,
     ) -> Result<SavedWebhook, Error> {
+        self.change_webhook_with(principal, of, expected, change, false).await
+    }
+
+    /// Like [`Self::change_webhook`]. `resumes`: the change also ends the pause of the endpoint.
+    async fn change_webhook_with(
+        &self,
+        principal: &Principal,
+        of: WebhookRef<'_>,
+        expected: Option<&ExpectedVersion>,
+        change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Error>,
+        resumes: bool,
+    ) -> Result<SavedWebhook, Error> {
         Operation::ChangeWebhook.permit(principal.role)?;
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let webhook = self.live_webhook(principal, of)?;
@@ -212,7 +239,12 @@ impl Service {
             let changed = match settings {
                 None => Ok(webhook),
                 Some(settings) => {
-                    self.writer.on_behalf_of(principal).replace(webhook.no, webhook.version, settings).await
+                    let (writer, no, version) = (self.writer.on_behalf_of(principal), webhook.no, webhook.version);
+                    if resumes {
+                        writer.resume(no, version, settings).await
+                    } else {
+                        writer.replace(no, version, settings).await
+                    }
                 }
             };
             match changed {

@@ -53,6 +53,7 @@ fn webhook(no: u32) -> WebhookRecord {
         created_at: Timestamp::from_millis(1),
         updated_at: Timestamp::from_millis(2),
         version: 3,
+        address_version: 2,
     }
 }
 

@@ -86,6 +86,8 @@ pub struct WebhookRecord {
     pub updated_at: Timestamp,
     /// The version. Increases with each change.
     pub version: u64,
+    /// The version at which the URL was set, or the webhook was resumed.
+    pub address_version: u64,
 }
 
 /// A subscription of a webhook as it is stored.
@@ -174,6 +176,8 @@ struct Row<'a> {
     created_ms: i64,
     updated_ms: i64,
     version: u64,
+    #[serde(default)]
+    address_version: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -267,6 +271,7 @@ pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, 
         created_ms: webhook.created_at.as_millis(),
         updated_ms: webhook.updated_at.as_millis(),
         version: webhook.version,
+        address_version: webhook.address_version,
     })
 }
 
@@ -308,6 +313,7 @@ pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<Webho
         created_at: Timestamp::from_millis(row.created_ms),
         updated_at: Timestamp::from_millis(row.updated_ms),
         version: row.version,
+        address_version: row.address_version,
     })
 }
 
