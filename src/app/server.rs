@@ -1,13 +1,12 @@
 //! Builds the stages in the order of their dependencies, and stops them in the order of the data.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::adapters::{AdapterParts, RequestHandlers, build};
 use super::callbacks::ThreadFailures;
@@ -23,7 +22,6 @@ use crate::config::Config;
 use crate::dispatch;
 use crate::handoff::{SettleHandle, Shards, ToShard};
 use crate::http::{self, ManagementThreads};
-use crate::model::{EndpointState, WebhookNo};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
@@ -132,9 +130,7 @@ impl RunningServer {
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
         count_panics(&metrics);
-
         let Recovered { state, endpoint_states, log, clock } = recover(config, &disk)?;
-
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
         let (settle, messages, wakeups) = SettleHandle::channel();
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
@@ -325,7 +321,7 @@ impl RegistrySetup {
 /// The recovered state and log, before any thread runs.
 struct Recovered {
     state: settle::OpenedStore,
-    endpoint_states: Arc<HashMap<WebhookNo, EndpointState>>,
+    endpoint_states: dispatch::EndpointsAtStart,
     log: commit::OpenedLog,
     clock: Clock,
 }
@@ -383,7 +379,7 @@ impl SharedResources {
         config: &Config,
         registry: &registry::RegistryThread,
         commit: &commit::CommitThreads,
-        (inboxes, endpoint_states): (Vec<tokio::sync::mpsc::Receiver<ToShard>>, Arc<HashMap<WebhookNo, EndpointState>>),
+        (inboxes, endpoint_states): (Vec<mpsc::Receiver<ToShard>>, dispatch::EndpointsAtStart),
         (client, dns): (ClientSetup, DnsResolver),
     ) -> io::Result<dispatch::ShardThreads> {
         let setup = dispatch::DispatchSetup {

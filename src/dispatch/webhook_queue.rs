@@ -18,7 +18,6 @@ use crate::limits::BODY_READ_RETRY_PAUSE;
 use crate::model::{DeadReason, EndpointState, EventId, Timestamp, WebhookNo};
 use crate::outbound::{Event, Webhook};
 use crate::runtime::Instant;
-
 pub(super) use delivery_job::DeliveryJob;
 use settings::{SendState, own_breaker, send_limits, send_state};
 
@@ -176,10 +175,7 @@ impl WebhookQueue {
             self.reorder(&webhook.order, state);
         }
         if latest.as_ref().is_none_or(|webhook| webhook.address_version != self.webhook.address_version) {
-            self.rate_control.forget_endpoint();
-            if self.endpoint.take().is_some() {
-                state.show_endpoint(&self.webhook, &EndpointState::default());
-            }
+            self.forget_endpoint(state);
         }
         match send_state(latest.as_deref()) {
             SendState::Sending => {

@@ -58,10 +58,13 @@ pub const STREAM_PART_BYTES_MAX: usize = 32 * 1024;
 /// send buffer.
 pub const STREAM_PARTS_MAX: usize = 4;
 /// Time that a client has to close its connection after the server has closed its side. Data that the client still
-/// sends is discarded.
-pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that are discarded in this way before the server closes the connection.
-pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// sends is discarded. Many clients read a response only after they have sent their whole body.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time without a byte after which the server closes the connection earlier, and the whole time while the server stops.
+pub const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are discarded in this way before the server closes the connection: more than twice the largest body that
+/// a source can allow. They use no memory.
+pub const LINGER_BYTES_MAX: usize = 64 << 20;
 /// Connections that wait to be accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
 /// Pause of the accept loop after the process ran out of file descriptors.

@@ -41,6 +41,7 @@ mod order;
 mod profiles;
 mod providers;
 mod recover;
+mod refusals;
 mod retry;
 mod scale;
 mod secrecy;

@@ -135,6 +135,14 @@ impl WebhookQueue {
         });
     }
 
+    /// Forgets the pause and the circuit breaker of an earlier address.
+    pub(super) fn forget_endpoint(&mut self, state: &ShardState) {
+        self.rate_control.forget_endpoint();
+        if self.endpoint.take().is_some() {
+            state.show_endpoint(&self.webhook, &EndpointState::default());
+        }
+    }
+
     /// Applies an outcome to the pause and the circuit breaker. Returns the state of the endpoint if it changed.
     fn judge_endpoint(
         &mut self,
