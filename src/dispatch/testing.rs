@@ -108,7 +108,7 @@ pub(super) fn webhook(no: u32, spec: WebhookSpec) -> Arc<Webhook> {
         authority: http::HeaderValue::from_static("127.0.0.1"),
         target: http::uri::PathAndQuery::from_static("/"),
     };
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),

@@ -242,14 +242,14 @@ pub struct Endpoint {
     pub target: http::uri::PathAndQuery,
 }
 
-/// The signing keys of a webhook. After a rotation, the previous key signs in addition to the current key until its
-/// expiry.
+/// The signing keys of a webhook. After a rotation, the previous keys sign in addition to the current key, each until its
+/// own expiry.
 #[derive(Clone)]
 pub struct SigningKeys {
     /// The key that signs every delivery.
     pub current: Arc<SigningKey>,
-    /// The previous key, which also signs until the given time.
-    pub previous: Option<(Arc<SigningKey>, Timestamp)>,
+    /// The previous keys, which also sign until the given times. The newest is first.
+    pub previous: Vec<(Arc<SigningKey>, Timestamp)>,
 }
 
 impl fmt::Debug for SigningKeys {

@@ -91,7 +91,7 @@ pub(super) fn compile(record: WebhookRecord, profiles: &Profiles) -> Result<Webh
     let key = |secret| Arc::new(profile.stored_key(secret));
     let keys = SigningKeys {
         current: key(record.secret),
-        previous: record.previous.map(|(secret, until)| (key(secret), until)),
+        previous: record.previous.into_iter().map(|(secret, until)| (key(secret), until)).collect(),
     };
     let settings = WebhookSettings {
         uid: record.uid,
@@ -182,7 +182,7 @@ pub(super) fn webhook_record(webhook: &Webhook) -> WebhookRecord {
         workspace_id: webhook.workspace_id.clone(),
         profile: webhook.profile.name().into(),
         secret: keys.current.secret.clone(),
-        previous: keys.previous.as_ref().map(|(key, until)| (key.secret.clone(), *until)),
+        previous: keys.previous.iter().map(|(key, until)| (key.secret.clone(), *until)).collect(),
         retry_policy: webhook.retry_policy.clone(),
         retry_on: webhook.retry_on,
         timeout: webhook.timeout,

@@ -15,6 +15,7 @@ use super::change::{ChangeError, ChangeReply, ChangeRequest, RegistryChange};
 use super::compile;
 use super::source_setup::SourceSetup;
 use super::stored_response::ResponseRenderer;
+use super::versions::VersionCounter;
 use super::writer_loop::WriterThread;
 use super::writer_state::WriterState;
 use crate::handoff::{DisableReason, SettleHandle, Shards};
@@ -72,8 +73,10 @@ pub(super) fn open(start: RegistryOptions<'_>) -> Result<(WriterThread, Shared, 
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
+    let current = shared.load_full();
     let state = WriterState {
-        current: shared.load_full(),
+        versions: VersionCounter::load(&store, &current)?,
+        current,
         access: start.access,
         last_audit: store.last_audit()?,
         sources: start.sources,

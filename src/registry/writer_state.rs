@@ -12,6 +12,7 @@ use super::compile::{self, webhook_record};
 use super::profiles::with_current_profile;
 use super::snapshot::Registry;
 use super::source_setup::SourceSetup;
+use super::versions::VersionCounter;
 use crate::handoff::{DisableReason, StatusChange};
 use crate::model::{DeadReason, Timestamp, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::profile::Profiles;
@@ -29,6 +30,7 @@ pub(super) struct WriterState {
     pub(super) sources: SourceSetup,
     pub(super) profiles: Profiles,
     pub(super) random: Random,
+    pub(super) versions: VersionCounter,
     /// The time of the current step.
     pub(super) now: Timestamp,
     /// The batch whose rows are being written.
@@ -139,6 +141,9 @@ impl WriterState {
         }
         let records = std::mem::take(&mut batch.audit_records);
         batch.rows.extend(self.audit_entries(records).into_iter().map(RegistryRow::Audit));
+        if !batch.rows.is_empty() {
+            batch.rows.extend(self.versions.unwritten().map(RegistryRow::LastVersion));
+        }
         UnwrittenBatch { next, batch, replies }
     }
 
@@ -175,8 +180,9 @@ impl WriterState {
                 let tenant = next.ensure_tenant(&settings.tenant);
                 let settings = with_current_profile(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
-                let webhook =
-                    Webhook { no, id, settings, created_at: now, updated_at: now, version: 1, address_version: 1 };
+                let version = self.versions.next();
+                let (created_at, updated_at, address_version) = (now, now, version);
+                let webhook = Webhook { no, id, settings, created_at, updated_at, version, address_version };
                 batch.audit_webhook("webhook.created", &webhook, Vec::new());
                 Ok(Some(batch.put(next, webhook)))
             }
@@ -249,7 +255,7 @@ impl WriterState {
     }
 
     fn disable_webhook(
-        &self,
+        &mut self,
         no: WebhookNo,
         reason: DisableReason,
         next: &mut Registry,
@@ -269,11 +275,11 @@ impl WriterState {
     }
 
     /// The webhook with other settings, the next version and the current time.
-    pub(super) fn changed(&self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
+    pub(super) fn changed(&mut self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
         let now = self.now;
         // A previous secret is dropped when its time is over.
-        settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
-        let version = old.version + 1;
+        settings.keys.previous.retain(|(_, until)| now < *until);
+        let version = self.versions.next();
         let is_new_address = restarts_attempts(old, &settings);
         Webhook {
             no: old.no,

@@ -91,7 +91,7 @@ fn loopback() -> DeliveryClient<Names> {
 }
 
 fn webhook(url: &str) -> Webhook {
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     let endpoint = Endpoint::try_new(url, &guard(&["127.0.0.0/8"]).load()).unwrap();
     Webhook {
         no: WebhookNo(1),
@@ -233,7 +233,7 @@ async fn a_delivery_arrives_complete_signed_and_with_its_headers() {
         .await;
         let mut webhook = webhook(&format!("http://{at}/hook?x=1"));
         let previous = Arc::new(SigningKey::generate());
-        webhook.settings.keys.previous = Some((Arc::clone(&previous), NOW.plus(LONG)));
+        webhook.settings.keys.previous = vec![(Arc::clone(&previous), NOW.plus(LONG))];
         for (name, value) in [("x-own", "1"), ("user-agent", "mine"), ("webhook-id", "forged"), ("content-length", "1")]
         {
             webhook.settings.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
@@ -281,7 +281,7 @@ async fn a_delivery_arrives_complete_signed_and_with_its_headers() {
 async fn a_previous_secret_signs_until_it_expires() {
     local(async {
         let mut webhook = webhook("http://127.0.0.1:9000/");
-        webhook.settings.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
+        webhook.settings.keys.previous = vec![(Arc::new(SigningKey::generate()), NOW)];
         let mut signer = crate::outbound::DeliverySigner::default();
         let count = |signer: &mut crate::outbound::DeliverySigner, webhook: &Webhook, now| {
             let made = signer.sign(webhook, &event("{}"), 1, now).unwrap();

@@ -21,6 +21,7 @@ mod drain;
 mod egress;
 mod endpoint_auth;
 mod endpoint_pause;
+mod etags;
 mod filters;
 mod folders;
 mod fuzz;

@@ -75,7 +75,7 @@ pub struct WebhookDocument<'a> {
     /// The key that receivers verify signatures with, if it is not the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<Cow<'a, str>>,
-    /// Until this time the previous secret signs too.
+    /// Until this time a previous secret signs too.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_secret_ends_at: Option<Timestamp>,
 }
@@ -148,7 +148,7 @@ impl<'a> WebhookDocument<'a> {
             updated_at: webhook.updated_at,
             secret_hint: hint(&keys.current.secret),
             public_key: keys.current.public_key(),
-            previous_secret_ends_at: keys.previous.as_ref().map(|(_, until)| *until),
+            previous_secret_ends_at: keys.previous.iter().map(|(_, until)| *until).max(),
         }
     }
 
