@@ -43,6 +43,11 @@ pub(super) enum RegistryChange {
         /// Whether the pause and the circuit breaker of the endpoint end, whatever the settings are.
         lifts_pause: bool,
     },
+    /// Changes nothing. The response to the request is stored.
+    Keep {
+        no: WebhookNo,
+        version: u64,
+    },
     Remove {
         no: WebhookNo,
         version: Option<u64>,

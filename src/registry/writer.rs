@@ -171,6 +171,11 @@ impl Writer {
         self.request_webhook(change).await?.ok_or(ChangeError::Stopped)
     }
 
+    /// Stores the response to a request that changes nothing, if the webhook has this version.
+    pub async fn keep(&self, no: WebhookNo, version: u64) -> Result<Arc<Webhook>, ChangeError> {
+        self.request_webhook(RegistryChange::Keep { no, version }).await?.ok_or(ChangeError::Stopped)
+    }
+
     /// Removes a webhook, if it has this version or no version is given.
     pub async fn remove(&self, no: WebhookNo, version: Option<u64>) -> Result<(), ChangeError> {
         self.request_webhook(RegistryChange::Remove { no, version }).await.map(drop)

@@ -211,6 +211,7 @@ impl WriterState {
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
             }
+            RegistryChange::Keep { no, version } => current(next, no, Some(version)).map(Some),
             RegistryChange::Remove { no, version } => {
                 let old = current(next, no, version)?;
                 let (tenant, removed_at) = (Arc::clone(&old.tenant), self.now);
